@@ -1,0 +1,192 @@
+//! What each entity can be searched and ordered by.
+
+use std::collections::BTreeSet;
+
+use super::search::{Comparison, Cursor, Entity, Key, ParseError};
+
+const MAX_ORDER_KEYS: usize = 100;
+
+/// One key of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// What is ordered by.
+    pub key: Key,
+    /// Direction.
+    pub ascending: bool,
+}
+
+/// What values a field has, and so how it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Numbers.
+    Number,
+    /// Strings that are there for every entity.
+    Text,
+    /// The same, where lists make sense.
+    Listed,
+    /// Strings that an entity need not have.
+    Optional,
+}
+
+impl Kind {
+    pub(super) fn is_number(self) -> bool {
+        self == Self::Number
+    }
+
+    pub(super) fn allows(self, comparison: Comparison) -> bool {
+        use Comparison::{
+            Equal, Greater, GreaterOrEqual, ILike, In, IsNotNull, IsNull, Less, LessOrEqual, Like,
+        };
+        match comparison {
+            Equal | Comparison::NotEqual => true,
+            Less | LessOrEqual | Greater | GreaterOrEqual => self == Self::Number,
+            Like | ILike => self != Self::Number,
+            In | Comparison::NotIn => self == Self::Listed,
+            IsNull | IsNotNull => self == Self::Optional,
+        }
+    }
+
+    pub(super) fn comparators(self) -> &'static str {
+        match self {
+            Self::Number => "=, !=, <, <=, >, >=",
+            Self::Text => "=, !=, LIKE, ILIKE",
+            Self::Listed => "=, !=, LIKE, ILIKE, IN, NOT IN",
+            Self::Optional => "=, !=, LIKE, ILIKE, IS NULL, IS NOT NULL",
+        }
+    }
+}
+
+/// A field of an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Field {
+    pub(super) key: Key,
+    pub(super) kind: Kind,
+}
+
+impl Field {
+    /// The field of that name, or what is wrong with it.
+    pub(super) fn resolve(entity: Entity, prefix: Option<&str>, name: &str) -> Result<Self, String> {
+        let Some(prefix) = prefix else { return attribute(entity, name) };
+        let owned = name.to_owned();
+        match (prefix.to_ascii_lowercase().as_str(), entity) {
+            ("metric" | "metrics", Entity::Runs | Entity::LoggedModels) => {
+                Ok(Self { key: Key::Metric(owned), kind: Kind::Number })
+            }
+            ("param" | "params" | "parameter" | "parameters", Entity::Runs | Entity::LoggedModels) => {
+                Ok(Self { key: Key::Param(owned), kind: Kind::Optional })
+            }
+            ("tag" | "tags", _) => Ok(Self { key: Key::Tag(owned), kind: Kind::Optional }),
+            ("dataset" | "datasets", Entity::Runs) if matches!(name, "name" | "digest" | "context") => {
+                Ok(Self { key: Key::Dataset(owned), kind: Kind::Listed })
+            }
+            ("dataset" | "datasets", Entity::Runs) => {
+                Err(format!("Invalid dataset key '{name}' specified. Valid keys are name, digest, context"))
+            }
+            ("attribute" | "attributes" | "attr" | "run", _) => attribute(entity, name),
+            _ => Err(format!("Invalid entity type '{prefix}' in filter or order_by")),
+        }
+    }
+}
+
+fn attributes(entity: Entity) -> &'static [(&'static str, Kind)] {
+    match entity {
+        Entity::Runs => &[
+            ("run_id", Kind::Listed),
+            ("run_name", Kind::Listed),
+            ("status", Kind::Listed),
+            ("user_id", Kind::Listed),
+            ("artifact_uri", Kind::Listed),
+            ("start_time", Kind::Number),
+            ("end_time", Kind::Number),
+        ],
+        Entity::Experiments => &[
+            ("name", Kind::Text),
+            ("experiment_id", Kind::Listed),
+            ("creation_time", Kind::Number),
+            ("last_update_time", Kind::Number),
+        ],
+        Entity::RegisteredModels => {
+            &[("name", Kind::Listed), ("timestamp", Kind::Number), ("last_updated_timestamp", Kind::Number)]
+        }
+        Entity::ModelVersions => &[
+            ("name", Kind::Listed),
+            ("run_id", Kind::Listed),
+            ("source_path", Kind::Text),
+            ("version_number", Kind::Number),
+            ("creation_timestamp", Kind::Number),
+            ("last_updated_timestamp", Kind::Number),
+        ],
+        Entity::LoggedModels => &[
+            ("name", Kind::Listed),
+            ("model_id", Kind::Listed),
+            ("model_type", Kind::Listed),
+            ("status", Kind::Listed),
+            ("source_run_id", Kind::Listed),
+            ("creation_timestamp", Kind::Number),
+            ("last_updated_timestamp", Kind::Number),
+        ],
+    }
+}
+
+fn attribute(entity: Entity, name: &str) -> Result<Field, String> {
+    let canonical = match (entity, name) {
+        (Entity::Runs, "created" | "Created") => "start_time",
+        (Entity::Runs, "run name" | "Run name" | "Run Name") => "run_name",
+        (Entity::LoggedModels, "creation_time") => "creation_timestamp",
+        (Entity::RegisteredModels, "timestamp") => "last_updated_timestamp",
+        (_, name) => name,
+    };
+    let known = attributes(entity);
+    known
+        .iter()
+        .find(|(known, _)| *known == canonical)
+        .map(|(known, kind)| Field { key: Key::Attribute((*known).to_owned()), kind: *kind })
+        .ok_or_else(|| {
+            let known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            format!("Invalid attribute key '{name}' specified. Valid keys are {}", known.join(", "))
+        })
+}
+
+/// Reads the keys of an order, each `key [ASC|DESC]`. What follows for ties is the store's business.
+pub fn parse_order_by(entity: Entity, keys: &[String]) -> Result<Vec<Order>, ParseError> {
+    if keys.len() > MAX_ORDER_KEYS {
+        return Err(ParseError { at: 0, message: format!("`order_by` has at most {MAX_ORDER_KEYS} keys") });
+    }
+    let mut seen = BTreeSet::new();
+    let mut orders = Vec::new();
+    for text in keys {
+        let order = parse_order(entity, text)?;
+        if !seen.insert(order.key.clone()) {
+            return Err(ParseError {
+                at: 0,
+                message: format!("`order_by` contains duplicate fields: {text}"),
+            });
+        }
+        orders.push(order);
+    }
+    Ok(orders)
+}
+
+fn parse_order(entity: Entity, text: &str) -> Result<Order, ParseError> {
+    let mut cursor = Cursor { text, at: 0 };
+    let (prefix, name) = cursor
+        .key()
+        .map_err(|error| ParseError { message: format!("Invalid order_by clause '{text}'"), ..error })?;
+    let field =
+        Field::resolve(entity, prefix.as_deref(), &name).map_err(|message| ParseError { at: 0, message })?;
+    let descending = cursor.take_keyword("DESC");
+    if !descending {
+        cursor.take_keyword("ASC");
+    }
+    cursor.skip_spaces();
+    if !cursor.is_done() {
+        return Err(cursor.error(format!("Invalid order_by clause '{text}'")));
+    }
+    let unordered = matches!(field.key, Key::Dataset(_))
+        || (entity == Entity::ModelVersions
+            && matches!(&field.key, Key::Attribute(name) if name == "source_path"));
+    if unordered {
+        return Err(ParseError { at: 0, message: format!("Invalid order_by key '{name}' specified") });
+    }
+    Ok(Order { key: field.key, ascending: !descending })
+}

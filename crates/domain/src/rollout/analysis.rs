@@ -1,0 +1,299 @@
+//! The verdict on a new version: each limit is a clause that passes, fails, or cannot tell yet.
+//!
+//! A clause fails only where its any-time bound proves the limit broken, so a handful of unlucky requests fails nobody
+//! and looking every second raises no false alarms; it passes where the plain estimate keeps the limit; in between it
+//! is inconclusive, and more data decides. No data is inconclusive, never a failure.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    facts::{WindowFacts, slow_limit_us},
+    strategy::Strategy,
+};
+use crate::statistics::Share;
+
+/// Timed requests of stable below which latencies are not compared.
+const MIN_STABLE_TIMED: u64 = 20;
+/// Labels of either version below which accuracy never fails.
+const MIN_LABELS_TO_FAIL: u64 = 10;
+/// The share of requests that exceeds a 95th percentile.
+const ABOVE_P95: f64 = 0.05;
+
+/// What an analysis says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every limit is kept.
+    Pass,
+    /// A limit is broken.
+    Fail,
+    /// Too little is known.
+    Inconclusive,
+}
+
+/// Which limit a [`Clause`] checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClauseName {
+    /// `min_requests`.
+    Requests,
+    /// `max_error_rate`.
+    ErrorRate,
+    /// `max_error_rate_delta`.
+    ErrorRateDelta,
+    /// `max_p95_latency_ratio`.
+    Latency,
+    /// `max_divergence`.
+    Divergence,
+    /// `min_labels` and `max_accuracy_drop`.
+    Accuracy,
+    /// The version itself: it does not load.
+    Readiness,
+}
+
+/// One limit, what was seen, and what follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Clause {
+    /// The limit's name.
+    pub clause: ClauseName,
+    /// What follows.
+    pub verdict: Verdict,
+    /// What was seen of the new version.
+    pub candidate: f64,
+    /// What was seen of stable, where the clause compares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<f64>,
+    /// The limit.
+    pub limit: f64,
+    /// What the compared quantity exceeds for sure; the clause fails where this is above `limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<f64>,
+    /// Samples of the new version.
+    pub samples: u64,
+    /// All of it in one sentence.
+    pub message: String,
+}
+
+/// The numbers behind a verdict.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Every clause that could be checked.
+    pub clauses: Vec<Clause>,
+    /// The facts that they were checked on.
+    #[serde(default)]
+    pub facts: WindowFacts,
+}
+
+/// A verdict with its reason and its evidence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analysed {
+    /// What follows.
+    pub verdict: Verdict,
+    /// The clauses that decided, in words.
+    pub reason: String,
+    /// The numbers.
+    pub evidence: Evidence,
+}
+
+/// Judges the new version by the facts of its step.
+pub fn analyse(strategy: &Strategy, facts: &WindowFacts) -> Analysed {
+    let clauses: Vec<Clause> = [requests, error_rate, error_rate_delta, latency, divergence, accuracy]
+        .into_iter()
+        .filter_map(|clause| clause(strategy, facts))
+        .collect();
+    let verdict = worst(&clauses);
+    let deciding = clauses.iter().filter(|clause| clause.verdict == verdict);
+    let reason = match verdict {
+        Verdict::Pass => "every limit is kept".to_owned(),
+        Verdict::Fail | Verdict::Inconclusive => {
+            deciding.map(|clause| clause.message.as_str()).collect::<Vec<_>>().join("; ")
+        }
+    };
+    Analysed { verdict, reason, evidence: Evidence { clauses, facts: *facts } }
+}
+
+fn worst(clauses: &[Clause]) -> Verdict {
+    let any = |wanted| clauses.iter().any(|clause| clause.verdict == wanted);
+    if any(Verdict::Fail) {
+        Verdict::Fail
+    } else if any(Verdict::Inconclusive) {
+        Verdict::Inconclusive
+    } else {
+        Verdict::Pass
+    }
+}
+
+/// Fails on proof, passes on the estimate.
+fn judge(estimate: f64, bound: f64, limit: f64) -> Verdict {
+    if bound > limit {
+        Verdict::Fail
+    } else if estimate > limit {
+        Verdict::Inconclusive
+    } else {
+        Verdict::Pass
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn requests(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
+    let (seen, wanted) = (facts.candidate.requests, strategy.analysis.min_requests);
+    Some(Clause {
+        clause: ClauseName::Requests,
+        verdict: if seen >= wanted { Verdict::Pass } else { Verdict::Inconclusive },
+        candidate: seen as f64,
+        stable: None,
+        limit: wanted as f64,
+        bound: None,
+        samples: seen,
+        message: format!("requests: {seen} of the {wanted} that min_requests asks for"),
+    })
+}
+
+fn error_rate(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
+    let seen = &facts.candidate;
+    let share = Share::new(seen.errors, seen.requests);
+    let limit = strategy.analysis.max_error_rate;
+    (seen.requests > 0).then(|| Clause {
+        clause: ClauseName::ErrorRate,
+        verdict: judge(share.rate(), share.lower_bound(), limit),
+        candidate: share.rate(),
+        stable: None,
+        limit,
+        bound: Some(share.lower_bound()),
+        samples: seen.requests,
+        message: format!(
+            "error_rate: {} of {} requests failed, max_error_rate is {}",
+            percent(share.rate()),
+            seen.requests,
+            percent(limit)
+        ),
+    })
+}
+
+fn error_rate_delta(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
+    let (new, old) = (&facts.candidate, &facts.stable);
+    let (new_share, old_share) = (Share::new(new.errors, new.requests), Share::new(old.errors, old.requests));
+    let bound = new_share.difference_lower_bound(old_share);
+    let limit = strategy.analysis.max_error_rate_delta;
+    (new.requests > 0 && old.requests > 0).then(|| Clause {
+        clause: ClauseName::ErrorRateDelta,
+        verdict: judge(new_share.rate() - old_share.rate(), bound, limit),
+        candidate: new_share.rate(),
+        stable: Some(old_share.rate()),
+        limit,
+        bound: Some(bound),
+        samples: new.requests,
+        message: format!(
+            "error_rate_delta: {} of {} requests failed against stable's {}, max_error_rate_delta is {}",
+            percent(new_share.rate()),
+            new.requests,
+            percent(old_share.rate()),
+            percent(limit)
+        ),
+    })
+}
+
+/// The test of a quantile as a share: were the new version as fast as allowed, at most 5 percent of its requests would
+/// be slower than the allowed p95.
+fn latency(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
+    let (new, old) = (&facts.candidate, &facts.stable);
+    if old.timed < MIN_STABLE_TIMED || new.timed == 0 {
+        return None;
+    }
+    let slow = Share::new(facts.slow, new.timed);
+    let limit_us = slow_limit_us(&strategy.analysis, old.p95_latency_us);
+    Some(Clause {
+        clause: ClauseName::Latency,
+        verdict: judge(slow.rate(), slow.lower_bound(), ABOVE_P95),
+        candidate: us_to_ms(new.p95_latency_us),
+        stable: Some(us_to_ms(old.p95_latency_us)),
+        limit: us_to_ms(limit_us),
+        bound: Some(slow.lower_bound()),
+        samples: new.timed,
+        message: format!(
+            "latency: p95 is {:.1} ms over {} requests against stable's {:.1} ms, {} are above the {:.1} ms that \
+             max_p95_latency_ratio allows",
+            us_to_ms(new.p95_latency_us),
+            new.timed,
+            us_to_ms(old.p95_latency_us),
+            percent(slow.rate()),
+            us_to_ms(limit_us),
+        ),
+    })
+}
+
+fn us_to_ms(microseconds: u64) -> f64 {
+    microseconds as f64 / 1_000.0
+}
+
+fn divergence(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
+    let compared = facts.compared_rows;
+    if compared == 0 && strategy.shadow_percent == 0 {
+        return None;
+    }
+    let share = Share::new(facts.differing_rows, compared);
+    let limit = strategy.analysis.max_divergence;
+    let verdict =
+        if compared == 0 { Verdict::Inconclusive } else { judge(share.rate(), share.lower_bound(), limit) };
+    Some(Clause {
+        clause: ClauseName::Divergence,
+        verdict,
+        candidate: share.rate(),
+        stable: None,
+        limit,
+        bound: Some(share.lower_bound()),
+        samples: compared,
+        message: format!(
+            "divergence: {} of {compared} rows are predicted differently from stable, max_divergence is {}",
+            percent(share.rate()),
+            percent(limit)
+        ),
+    })
+}
+
+fn accuracy(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
+    let (new, old) = (&facts.candidate, &facts.stable);
+    let analysis = &strategy.analysis;
+    if new.labelled == 0 && analysis.min_labels == 0 {
+        return None;
+    }
+    let (new_share, old_share) =
+        (Share::new(new.correct, new.labelled), Share::new(old.correct, old.labelled));
+    let comparable = new.labelled > 0 && old.labelled > 0;
+    let bound = old_share.difference_lower_bound(new_share);
+    let limit = analysis.max_accuracy_drop;
+    let enough_to_fail = new.labelled.min(old.labelled) >= MIN_LABELS_TO_FAIL;
+    let verdict = if comparable {
+        match judge(old_share.rate() - new_share.rate(), bound, limit) {
+            Verdict::Fail if !enough_to_fail => Verdict::Inconclusive,
+            Verdict::Pass if new.labelled < analysis.min_labels => Verdict::Inconclusive,
+            verdict => verdict,
+        }
+    } else if new.labelled < analysis.min_labels {
+        Verdict::Inconclusive
+    } else {
+        // Nothing to compare with: stable answers no requests at this step.
+        Verdict::Pass
+    };
+    Some(Clause {
+        clause: ClauseName::Accuracy,
+        verdict,
+        candidate: new_share.rate(),
+        stable: comparable.then(|| old_share.rate()),
+        limit,
+        bound: comparable.then_some(bound),
+        samples: new.labelled,
+        message: format!(
+            "accuracy: {} of {} labelled rows are right (min_labels {}) against stable's {} of {}, max_accuracy_drop is {}",
+            percent(new_share.rate()),
+            new.labelled,
+            analysis.min_labels,
+            percent(old_share.rate()),
+            old.labelled,
+            percent(limit)
+        ),
+    })
+}

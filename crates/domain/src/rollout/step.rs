@@ -1,0 +1,372 @@
+//! The state machine of a rollout: one observation in, the next state and its actions out.
+
+use super::{
+    analysis::{Analysed, Clause, ClauseName, Evidence, Verdict, analyse},
+    state::{Action, Command, EventKind, Intent, Observation, Phase, Readiness, Rollout, TableState},
+    strategy::milliseconds,
+};
+
+/// A table that some live replica has not confirmed for so long counts as applied, milliseconds: a replica that hangs must not
+/// hold up the others, and one that is dead is forgotten long before.
+pub const PROPAGATION_TIMEOUT_MS: u64 = 60_000;
+
+/// Advances a rollout by at most one phase or canary step.
+///
+/// Pure: the same state and observation give the same result. Step the active rollout of a deployment, or its newest one: a
+/// final rollout still restores its table where it was lost, and an older one would fight with its successor. A command that the phase does not accept is ignored; ask
+/// [`Rollout::accepts`] first to tell the person.
+pub fn step(rollout: &Rollout, seen: &Observation) -> (Rollout, Vec<Action>) {
+    let mut machine = Machine { next: rollout.clone(), seen, actions: Vec::new() };
+    let commanded = seen.command.as_ref().is_some_and(|command| machine.obey(command));
+    if !commanded {
+        machine.advance();
+    }
+    if machine.next != *rollout {
+        machine.next.updated_at_unix_ms = seen.now_unix_ms;
+    }
+    (machine.next, machine.actions)
+}
+
+struct Machine<'seen> {
+    next: Rollout,
+    seen: &'seen Observation,
+    actions: Vec<Action>,
+}
+
+impl Machine<'_> {
+    /// Whether the command changed the phase, so that nothing else may happen in this step.
+    fn obey(&mut self, command: &Command) -> bool {
+        if self.next.accepts(command).is_err() {
+            return false;
+        }
+        match command {
+            Command::Promote => {
+                self.next.promote_requested = true;
+                self.next.paused_in.take().inspect(|phase| self.next.phase = *phase);
+                "promotion was asked for by hand".clone_into(&mut self.next.reason);
+                // Given at once where the version is ready, else as soon as it is.
+                false
+            }
+            Command::Pause { reason } => {
+                self.pause(reason);
+                true
+            }
+            Command::Resume => {
+                self.resume();
+                true
+            }
+            Command::Abort { reason } => {
+                self.end_by_hand(Phase::Aborted, reason);
+                true
+            }
+            Command::Rollback { reason } if self.next.phase == Phase::Promoted => {
+                self.next.undo_requested = Some(reason.clone());
+                false
+            }
+            Command::Rollback { reason } => {
+                self.end_by_hand(Phase::RolledBack, reason);
+                true
+            }
+        }
+    }
+
+    fn advance(&mut self) {
+        match self.next.phase {
+            Phase::Preparing => self.prepare(),
+            Phase::Progressing => self.progress(),
+            Phase::Paused => self.watch_while_paused(),
+            Phase::Promoting => self.settle(Phase::Promoted),
+            Phase::RollingBack => self.settle(self.next.ends_as.unwrap_or(Phase::RolledBack)),
+            Phase::Promoted => self.undo(),
+            Phase::RolledBack | Phase::Failed | Phase::Aborted => self.heal_table(),
+        }
+    }
+
+    fn prepare(&mut self) {
+        if self.fail_if_unloadable() {
+            return;
+        }
+        if self.seen.target == Readiness::Ready {
+            let straight = self.next.promote_requested
+                || self.next.from.is_none()
+                || self.next.strategy.steps.is_empty();
+            if straight {
+                let why = if self.next.from.is_none() {
+                    "the first version is loaded"
+                } else {
+                    "the version is loaded"
+                };
+                self.promote(why);
+            } else {
+                self.begin_step(self.next.step, "the version is loaded");
+            }
+            return;
+        }
+        let timeout_ms = milliseconds(self.next.strategy.prepare_timeout_s);
+        if self.elapsed(self.next.phase_since_unix_ms, timeout_ms) {
+            let reason = format!(
+                "version {} was not ready within the {} s of prepare_timeout_s",
+                self.next.to.version, self.next.strategy.prepare_timeout_s
+            );
+            self.record(Verdict::Fail, &reason, readiness_evidence(&reason));
+            self.roll_back(Phase::Failed, &reason);
+            return;
+        }
+        self.heal_table();
+    }
+
+    fn progress(&mut self) {
+        if self.fail_if_unloadable() {
+            return;
+        }
+        let ready = self.seen.target == Readiness::Ready;
+        // A person's word wins over the analysis.
+        if self.next.promote_requested && ready {
+            self.promote("promoted by hand");
+            return;
+        }
+        let analysed = analyse(&self.next.strategy, &self.seen.facts);
+        if analysed.verdict == Verdict::Fail {
+            self.fail(analysed);
+            return;
+        }
+        let hold_ms =
+            self.next.strategy.steps.get(self.next.step).map_or(0, |step| milliseconds(step.hold_s));
+        if self.seen.table == TableState::Differs || !self.elapsed(self.next.window_since_unix_ms, hold_ms) {
+            self.heal_table();
+            return;
+        }
+        match analysed.verdict {
+            Verdict::Pass if ready => self.pass(analysed),
+            _ => self.wait_for_data(analysed, hold_ms),
+        }
+    }
+
+    fn pass(&mut self, analysed: Analysed) {
+        let reason = analysed.reason.clone();
+        self.record(Verdict::Pass, &reason, analysed.evidence);
+        if self.next.step + 1 < self.next.strategy.steps.len() {
+            self.begin_step(self.next.step + 1, &reason);
+        } else {
+            self.promote("every step passed");
+        }
+    }
+
+    fn wait_for_data(&mut self, analysed: Analysed, hold_ms: u64) {
+        let Analysed { verdict, reason, evidence } = analysed;
+        let reason = if verdict == Verdict::Pass {
+            format!("version {} is not ready on every replica", self.next.to.version)
+        } else {
+            reason
+        };
+        if self.next.last_verdict != Some(Verdict::Inconclusive) {
+            self.record(Verdict::Inconclusive, &reason, evidence);
+        }
+        let patience_ms = hold_ms + milliseconds(self.next.strategy.analysis.max_inconclusive_s);
+        if self.elapsed(self.next.window_since_unix_ms, patience_ms) {
+            self.pause(&format!("inconclusive for longer than max_inconclusive_s: {reason}"));
+        }
+    }
+
+    /// A pause holds the traffic where it is, and a broken limit would go on hurting: it still rolls back.
+    fn watch_while_paused(&mut self) {
+        if self.fail_if_unloadable() {
+            return;
+        }
+        if self.next.paused_in == Some(Phase::Progressing) {
+            let analysed = analyse(&self.next.strategy, &self.seen.facts);
+            if analysed.verdict == Verdict::Fail {
+                self.fail(analysed);
+                return;
+            }
+        }
+        self.heal_table();
+    }
+
+    fn fail(&mut self, analysed: Analysed) {
+        self.record(Verdict::Fail, &analysed.reason.clone(), analysed.evidence);
+        self.roll_back(Phase::RolledBack, &analysed.reason);
+    }
+
+    fn fail_if_unloadable(&mut self) -> bool {
+        let Readiness::Failed { reason } = &self.seen.target else { return false };
+        let reason = format!("version {} cannot be loaded: {reason}", self.next.to.version);
+        let never_served = self.next.intent() == Intent::Prepare;
+        self.record(Verdict::Fail, &reason, readiness_evidence(&reason));
+        self.roll_back(if never_served { Phase::Failed } else { Phase::RolledBack }, &reason);
+        true
+    }
+
+    /// Waits until every replica routes by the table, then ends in `last`.
+    fn settle(&mut self, last: Phase) {
+        let confirmed = match self.seen.table {
+            TableState::Differs => {
+                self.heal_table();
+                return;
+            }
+            TableState::Written => self.elapsed(self.next.phase_since_unix_ms, PROPAGATION_TIMEOUT_MS),
+            TableState::Applied => true,
+        };
+        if !confirmed {
+            return;
+        }
+        let kind = match last {
+            Phase::Promoted => EventKind::Promoted,
+            Phase::Failed => EventKind::Failed,
+            Phase::Aborted => EventKind::Aborted,
+            _ => EventKind::RolledBack,
+        };
+        self.next.ends_as = None;
+        self.enter(last);
+        self.publish(kind);
+    }
+
+    /// Carries out a rollback of a promoted version as soon as the version before is loaded; it is kept loaded, so at once.
+    fn undo(&mut self) {
+        let Some(why) = self.next.undo_requested.clone() else {
+            self.heal_table();
+            return;
+        };
+        match &self.seen.previous {
+            Readiness::Ready => {
+                self.next.undo_requested = None;
+                self.end_by_hand(Phase::RolledBack, &why);
+            }
+            Readiness::Failed { reason } => {
+                self.next.undo_requested = None;
+                let version = self.next.from.as_ref().map_or("", |from| from.version.as_str());
+                self.next.reason = format!("stays promoted: version {version} cannot be loaded: {reason}");
+            }
+            Readiness::Unknown | Readiness::Loading => self.heal_table(),
+        }
+    }
+
+    fn begin_step(&mut self, index: usize, why: &str) {
+        self.next.step = index;
+        self.enter(Phase::Progressing);
+        self.next.reason = format!(
+            "step {} of {} at {} percent: {why}",
+            index + 1,
+            self.next.strategy.steps.len(),
+            self.next.weight_percent()
+        );
+        self.begin_window();
+        self.write_traffic();
+        self.publish(EventKind::Advanced);
+    }
+
+    fn promote(&mut self, why: &str) {
+        self.enter(Phase::Promoting);
+        self.next.promotion_decided_at_unix_ms = Some(self.seen.now_unix_ms);
+        why.clone_into(&mut self.next.reason);
+        if self.next.promote_requested {
+            self.next.reason = "promoted by hand".to_owned();
+            self.next.promote_requested = false;
+            self.record(Verdict::Pass, "promoted by hand", self.present_evidence());
+        }
+        self.write_traffic();
+    }
+
+    fn pause(&mut self, why: &str) {
+        self.next.paused_in = Some(self.next.phase);
+        self.enter(Phase::Paused);
+        why.clone_into(&mut self.next.reason);
+        self.publish(EventKind::Paused);
+    }
+
+    fn resume(&mut self) {
+        let phase = self.next.paused_in.take().unwrap_or(Phase::Progressing);
+        self.enter(phase);
+        "resumed by hand".clone_into(&mut self.next.reason);
+        self.begin_window();
+        self.publish(EventKind::Resumed);
+    }
+
+    fn end_by_hand(&mut self, last: Phase, why: &str) {
+        let what = if last == Phase::Aborted { "aborted" } else { "rolled back by hand" };
+        let reason = if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") };
+        self.record(Verdict::Fail, &reason, self.present_evidence());
+        self.roll_back(last, &reason);
+    }
+
+    fn roll_back(&mut self, last: Phase, why: &str) {
+        self.next.paused_in = None;
+        self.next.promote_requested = false;
+        self.next.ends_as = Some(last);
+        self.enter(Phase::RollingBack);
+        self.next.rollback_decided_at_unix_ms = Some(self.seen.now_unix_ms);
+        why.clone_into(&mut self.next.reason);
+        self.write_traffic();
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.next.phase = phase;
+        self.next.phase_since_unix_ms = self.seen.now_unix_ms;
+    }
+
+    fn begin_window(&mut self) {
+        self.next.window_since_unix_ms = self.seen.now_unix_ms;
+        self.next.last_verdict = None;
+        self.actions.push(Action::BeginWindow);
+    }
+
+    fn record(&mut self, verdict: Verdict, reason: &str, evidence: Evidence) {
+        self.next.last_verdict = Some(verdict);
+        self.actions.push(Action::RecordDecision {
+            step: self.next.step,
+            verdict,
+            reason: reason.to_owned(),
+            evidence,
+        });
+    }
+
+    fn present_evidence(&self) -> Evidence {
+        analyse(&self.next.strategy, &self.seen.facts).evidence
+    }
+
+    fn publish(&mut self, kind: EventKind) {
+        self.actions.push(Action::PublishEvent { kind, reason: self.next.reason.clone() });
+    }
+
+    fn write_traffic(&mut self) {
+        self.actions.push(Action::WriteTraffic(self.next.intent()));
+    }
+
+    /// Writes the table again where the stored one is not what the state asks for: the write was lost in a crash, or the
+    /// table itself was. A version on trial that is not ready is prepared anew, because nothing but a table makes replicas
+    /// load it; one that is stable already is the only one there is.
+    fn heal_table(&mut self) {
+        if self.seen.table != TableState::Differs {
+            return;
+        }
+        let on_trial = matches!(self.next.intent(), Intent::Canary { .. } | Intent::AllToNew);
+        if on_trial && self.next.phase != Phase::Promoted && self.seen.target != Readiness::Ready {
+            self.next.promote_requested |= self.next.phase == Phase::Promoting;
+            match self.next.phase {
+                Phase::Paused => self.next.paused_in = Some(Phase::Preparing),
+                _ => self.enter(Phase::Preparing),
+            }
+            "the traffic table was lost and the new version is being loaded again"
+                .clone_into(&mut self.next.reason);
+        }
+        self.write_traffic();
+    }
+
+    fn elapsed(&self, since_unix_ms: u64, wait_ms: u64) -> bool {
+        self.seen.now_unix_ms >= since_unix_ms.saturating_add(wait_ms)
+    }
+}
+
+fn readiness_evidence(reason: &str) -> Evidence {
+    let clause = Clause {
+        clause: ClauseName::Readiness,
+        verdict: Verdict::Fail,
+        candidate: 0.0,
+        stable: None,
+        limit: 1.0,
+        bound: None,
+        samples: 0,
+        message: format!("readiness: {reason}"),
+    };
+    Evidence { clauses: vec![clause], ..Evidence::default() }
+}

@@ -1,0 +1,181 @@
+//! Known ways through a rollout, step by step.
+
+use super::*;
+
+#[test]
+fn a_good_version_goes_through_every_step() {
+    let mut rollout = new_rollout(Some(1), strategy(&[(10, 5.0), (50, 5.0)]));
+    let (next, actions) = step(&rollout, &ready(1_000));
+    assert_eq!(writes(&actions), [Intent::Canary { weight_percent: 10, shadow_percent: 0 }]);
+    assert_eq!(events(&actions), [EventKind::Advanced]);
+    assert!(actions.contains(&Action::BeginWindow));
+    rollout = next;
+    let (next, actions) = step(&rollout, &ready(5_999));
+    assert_eq!((next.phase, actions), (Phase::Progressing, vec![]), "the hold is not over");
+    let (next, actions) = step(&rollout, &ready(6_000));
+    assert_eq!(writes(&actions), [Intent::Canary { weight_percent: 50, shadow_percent: 0 }]);
+    assert_eq!((next.step, next.weight_percent()), (1, 50));
+    let (next, actions) = step(&next, &ready(11_000));
+    assert_eq!((next.phase, next.promotion_decided_at_unix_ms), (Phase::Promoting, Some(11_000)));
+    assert_eq!(writes(&actions), [Intent::AllToNew]);
+    let unconfirmed = Observation { table: TableState::Written, ..ready(11_100) };
+    assert_eq!(step(&next, &unconfirmed).0.phase, Phase::Promoting);
+    let (next, actions) = step(&next, &ready(11_200));
+    assert_eq!((next.phase, events(&actions)), (Phase::Promoted, vec![EventKind::Promoted]));
+    let table = plan_table(&next, &old_table(), 11_200);
+    assert_eq!((table.weights(), table.warm), (vec![(target(2), 100)], vec![target(1)]));
+}
+
+#[test]
+fn a_bad_version_is_rolled_back_before_its_hold_ends_with_the_clause_in_the_reason() {
+    let rollout = step(&new_rollout(Some(1), strategy(&[(10, 60.0)])), &ready(1_000)).0;
+    let (next, actions) = step(&rollout, &Observation { facts: bad_facts(), ..ready(2_000) });
+    assert_eq!((next.phase, next.rollback_decided_at_unix_ms), (Phase::RollingBack, Some(2_000)));
+    assert_eq!(writes(&actions), [Intent::AllToStable]);
+    assert!(next.reason.contains("accuracy") && next.reason.contains("50.0 %"), "{}", next.reason);
+    let decided = actions.iter().any(|action| {
+        matches!(action, Action::RecordDecision { verdict: Verdict::Fail, evidence, .. } if !evidence.clauses.is_empty())
+    });
+    assert!(decided);
+    let (next, actions) = step(&next, &ready(2_100));
+    assert_eq!((next.phase, events(&actions)), (Phase::RolledBack, vec![EventKind::RolledBack]));
+}
+
+#[test]
+fn the_first_version_needs_no_canary() {
+    let rollout = new_rollout(None, Strategy::default());
+    let empty = TrafficTable::empty("cancer", "cancer");
+    let loading = plan_table(&rollout, &empty, 0);
+    assert_eq!((loading.weights(), loading.warm.as_slice()), (vec![], [target(2)].as_slice()));
+    let (next, actions) = step(&rollout, &ready(1_000));
+    assert_eq!((next.phase, writes(&actions)), (Phase::Promoting, vec![Intent::AllToNew]));
+    assert_eq!(plan_table(&next, &loading, 1_000).weights(), [(target(2), 100)]);
+    let refused =
+        next.accepts(&Command::Rollback { reason: String::new() }).expect_err("nothing to go back to");
+    assert_eq!(
+        refused.to_string(),
+        "cannot roll back a rollout that is promoting: no version served before this one"
+    );
+}
+
+#[test]
+fn a_version_that_does_not_load_fails_with_the_reason() {
+    let rollout = new_rollout(Some(1), Strategy::default());
+    let broken = Readiness::Failed { reason: "not an ONNX file".into() };
+    let (next, actions) = step(&rollout, &Observation { target: broken, ..ready(1_000) });
+    assert_eq!(writes(&actions), [Intent::AllToStable]);
+    let (next, actions) = step(&next, &ready(1_100));
+    assert_eq!((next.phase, events(&actions)), (Phase::Failed, vec![EventKind::Failed]));
+    assert_eq!(next.reason, "version 2 cannot be loaded: not an ONNX file");
+
+    let slow = Observation { target: Readiness::Loading, ..ready(600_000) };
+    let (next, _) = step(&rollout, &slow);
+    assert_eq!(next.ends_as, Some(Phase::Failed));
+    assert!(next.reason.contains("prepare_timeout_s"));
+}
+
+#[test]
+fn no_data_pauses_and_never_promotes() {
+    let rollout = step(&new_rollout(Some(1), strategy(&[(10, 1.0)])), &ready(0)).0;
+    let silent = |now| Observation { facts: WindowFacts::default(), ..ready(now) };
+    let (waiting, actions) = step(&rollout, &silent(2_000));
+    assert_eq!(waiting.phase, Phase::Progressing);
+    assert!(matches!(actions.as_slice(), [Action::RecordDecision { verdict: Verdict::Inconclusive, .. }]));
+    assert_eq!(step(&waiting, &silent(3_000)).1, [], "the same verdict is written down once");
+    let (paused, actions) = step(&waiting, &silent(602_000));
+    assert_eq!((paused.phase, events(&actions)), (Phase::Paused, vec![EventKind::Paused]));
+    assert_eq!(paused.weight_percent(), 10, "traffic stays");
+    assert!(paused.reason.contains("min_requests"), "{}", paused.reason);
+    let resume = Observation { command: Some(Command::Resume), ..silent(700_000) };
+    let (resumed, actions) = step(&paused, &resume);
+    assert_eq!((resumed.phase, resumed.window_since_unix_ms), (Phase::Progressing, 700_000));
+    assert!(actions.contains(&Action::BeginWindow));
+}
+
+#[test]
+fn people_win_over_automation() {
+    let rollout = step(&new_rollout(Some(1), strategy(&[(10, 60.0), (50, 60.0)])), &ready(0)).0;
+    let told = |command, facts, now| Observation { command: Some(command), facts, ..ready(now) };
+    let (next, actions) = step(&rollout, &told(Command::Promote, bad_facts(), 1_000));
+    assert_eq!((next.phase, writes(&actions)), (Phase::Promoting, vec![Intent::AllToNew]));
+    let drift = Command::Pause { reason: "drift of cancer-inputs".into() };
+    let (paused, _) = step(&rollout, &told(drift, good_facts(), 1_000));
+    assert_eq!((paused.phase, paused.reason.as_str()), (Phase::Paused, "drift of cancer-inputs"));
+    assert_eq!(step(&paused, &ready(100_000)).0.phase, Phase::Paused, "a good analysis does not resume");
+    let (stopped, _) = step(&paused, &Observation { facts: bad_facts(), ..ready(100_000) });
+    assert_eq!(stopped.phase, Phase::RollingBack, "a broken limit still protects the users");
+    let (promoted, _) = step(&paused, &told(Command::Promote, good_facts(), 2_000));
+    assert_eq!(promoted.phase, Phase::Promoting);
+    let (aborted, _) =
+        step(&paused, &told(Command::Abort { reason: "superseded by r2".into() }, good_facts(), 2_000));
+    assert_eq!(
+        (aborted.ends_as, aborted.reason.as_str()),
+        (Some(Phase::Aborted), "aborted: superseded by r2")
+    );
+    let waiting = Observation { target: Readiness::Loading, ..told(Command::Promote, good_facts(), 1_000) };
+    let (asked, _) = step(&new_rollout(Some(1), strategy(&[(10, 60.0)])), &waiting);
+    assert_eq!(asked.phase, Phase::Preparing, "no traffic before it is loaded");
+    assert_eq!(step(&asked, &ready(2_000)).0.phase, Phase::Promoting);
+}
+
+#[test]
+fn a_promotion_can_be_undone_once_the_old_version_is_loaded() {
+    let mut rollout = new_rollout(Some(1), Strategy::immediate());
+    for now in [0, 1_000] {
+        rollout = step(&rollout, &ready(now)).0;
+    }
+    assert!(rollout.phase == Phase::Promoted && !rollout.is_active());
+    let undo = Command::Rollback { reason: "complaints".into() };
+    let cold = Observation { command: Some(undo.clone()), previous: Readiness::Loading, ..ready(2_000) };
+    let (waiting, actions) = step(&rollout, &cold);
+    assert_eq!((waiting.phase, waiting.is_active(), writes(&actions)), (Phase::Promoted, true, vec![]));
+    assert_eq!(step(&waiting, &ready(3_000)).0.phase, Phase::RollingBack);
+    let (undone, actions) = step(&rollout, &Observation { command: Some(undo), ..ready(2_000) });
+    assert_eq!((undone.phase, writes(&actions)), (Phase::RollingBack, vec![Intent::AllToStable]));
+    assert_eq!(plan_table(&undone, &old_table(), 2_000).weights(), [(target(1), 100)]);
+    let gone = Readiness::Failed { reason: "its files are gone".into() };
+    let (stays, _) = step(&waiting, &Observation { previous: gone, ..ready(3_000) });
+    assert_eq!((stays.phase, stays.is_active()), (Phase::Promoted, false));
+    assert!(stays.reason.contains("its files are gone"));
+}
+
+#[test]
+fn strategies_say_which_field_is_wrong() {
+    let parse = |json: &str| serde_json::from_str::<Strategy>(json).expect("parses");
+    let bad = [
+        (r#"{"steps":[{"weight_percent":101,"hold_s":1}]}"#, "steps[0].weight_percent"),
+        (
+            r#"{"steps":[{"weight_percent":50,"hold_s":1},{"weight_percent":10,"hold_s":1}]}"#,
+            "steps[1].weight_percent",
+        ),
+        (r#"{"steps":[{"weight_percent":10,"hold_s":-1}]}"#, "steps[0].hold_s"),
+        (r#"{"shadow_percent":200}"#, "shadow_percent"),
+        (r#"{"analysis":{"max_error_rate":1.5}}"#, "analysis.max_error_rate"),
+        (r#"{"analysis":{"max_p95_latency_ratio":0.5}}"#, "analysis.max_p95_latency_ratio"),
+        (r#"{"prepare_timeout_s":0}"#, "prepare_timeout_s"),
+    ];
+    for (json, field) in bad {
+        assert_eq!(parse(json).validate().expect_err(json).field, field);
+    }
+    parse("{}").validate().expect("defaults are valid");
+    assert!(serde_json::from_str::<Strategy>(r#"{"stepz":[]}"#).is_err(), "unknown fields are refused");
+    let same = NewRollout {
+        id: "r".into(),
+        deployment: "d".into(),
+        from: Some(target(2)),
+        to: target(2),
+        strategy: parse("{}"),
+    };
+    assert_eq!(Rollout::start(same, 0).expect_err("already stable").field, "version");
+}
+
+#[test]
+fn readiness_is_that_of_the_slowest_replica() {
+    let failed = Readiness::Failed { reason: "r".into() };
+    let all = |replicas: &[Readiness]| Readiness::of_all(replicas.iter().cloned());
+    assert_eq!(all(&[]), Readiness::Unknown);
+    assert_eq!(all(&[Readiness::Ready, Readiness::Ready]), Readiness::Ready);
+    assert_eq!(all(&[Readiness::Ready, Readiness::Unknown]), Readiness::Loading);
+    assert_eq!(all(&[Readiness::Unknown, Readiness::Ready]), Readiness::Loading);
+    assert_eq!(all(&[Readiness::Loading, failed.clone(), Readiness::Ready]), failed);
+}

@@ -1,0 +1,460 @@
+//! The life of a job: attempts, leases, retries, cancellation.
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::JobSpec;
+
+/// An agent says this often that it lives, milliseconds.
+pub const HEARTBEAT_INTERVAL_MS: u64 = 2_000;
+/// An attempt whose agent was silent for longer is lost, milliseconds.
+pub const LEASE_MS: u64 = 15_000;
+/// An attempt whose agent has not said anything by then never started, milliseconds.
+pub const START_TIMEOUT_MS: u64 = 60_000;
+/// Attempts that may be lost with their machine or agent; they do not count against the user's retries.
+pub const MAX_DISRUPTIONS: u32 = 5;
+
+/// Where a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits for a free place.
+    Queued,
+    /// An attempt runs.
+    Running,
+    /// An attempt failed; the next waits for its backoff and a free place.
+    Retrying,
+    /// An attempt is being stopped.
+    Cancelling,
+    /// The command ended with 0.
+    Succeeded,
+    /// Given up; the reason says why.
+    Failed,
+    /// Ended on request.
+    Cancelled,
+}
+
+impl Status {
+    /// The name that JSON and columns carry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Cancelling => "cancelling",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        use Status::{Cancelled, Cancelling, Failed, Queued, Retrying, Running, Succeeded};
+        [Queued, Running, Retrying, Cancelling, Succeeded, Failed, Cancelled]
+            .into_iter()
+            .find(|status| status.as_str() == name)
+    }
+
+    /// Whether nothing happens any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// A job's state. Store it as it is; the token of the current attempt is kept beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Where it is.
+    pub status: Status,
+    /// Number of the current or last attempt, from 1; 0 before the first.
+    pub attempt: u32,
+    /// Attempts whose command failed.
+    pub failures: u32,
+    /// Attempts lost with their machine or agent.
+    pub disruptions: u32,
+    /// Why it is where it is; empty where there is nothing to explain.
+    pub reason: String,
+    /// Not before this does the next attempt start.
+    pub retry_at_unix_ms: Option<u64>,
+    /// Start of the current attempt.
+    pub attempt_started_at_unix_ms: Option<u64>,
+    /// Last word of its agent.
+    pub heartbeat_at_unix_ms: Option<u64>,
+    /// When its end was asked for.
+    pub cancel_requested_at_unix_ms: Option<u64>,
+}
+
+/// How an attempt ended, as its agent reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The command ended by itself.
+    Exited {
+        /// Its exit code.
+        code: i32,
+    },
+    /// A signal ended the command.
+    Signalled {
+        /// Its number.
+        signal: i32,
+    },
+    /// The command does not exist or cannot be run; trying again changes nothing.
+    NotStarted {
+        /// Why.
+        reason: String,
+    },
+    /// The command ran longer than `timeout_s`; trying again would end the same way.
+    TimedOut,
+    /// The command ended with 0, but its last checkpoint could not be stored.
+    UploadFailed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Outcome {
+    /// Reads an agent's report, in which more than one field may be set.
+    pub fn from_report(
+        exit_code: Option<i32>,
+        signal: Option<i32>,
+        start_error: &str,
+        timed_out: bool,
+    ) -> Self {
+        match (exit_code, signal) {
+            _ if !start_error.is_empty() => Self::NotStarted { reason: start_error.to_owned() },
+            _ if timed_out => Self::TimedOut,
+            (_, Some(signal)) => Self::Signalled { signal },
+            (Some(code), None) => Self::Exited { code },
+            (None, None) => {
+                Self::NotStarted { reason: "the agent reported neither exit code nor signal".into() }
+            }
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobEvent {
+    /// Time passed.
+    Tick {
+        /// Whether an attempt could start now.
+        capacity: bool,
+    },
+    /// The agent of an attempt lives.
+    Heartbeat {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// An attempt's agent is known to be gone without a report, or could not be started.
+    AgentGone {
+        /// The attempt.
+        attempt: u32,
+        /// What is known about it.
+        reason: String,
+    },
+    /// An attempt ended.
+    Finished {
+        /// The attempt.
+        attempt: u32,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Someone asked for the end of the job.
+    CancelRequested,
+}
+
+/// What is known at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// The moment, Unix time in milliseconds.
+    pub now_unix_ms: u64,
+    /// A number in [0, 1) that spreads retries.
+    pub jitter: f64,
+    /// What happened.
+    pub event: JobEvent,
+}
+
+/// What is to be done. Store the new state and its events first; each action may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Give the attempt a fresh token and start its agent. An agent that never reports is found by its lease.
+    StartAttempt {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Answer the agent's heartbeats with "cancel": SIGTERM, grace period, SIGKILL.
+    StopAttempt {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Refuse the attempt's token from now on, and kill what can be reached of it.
+    FenceAttempt {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Tell the others.
+    PublishEvent {
+        /// What.
+        kind: EventKind,
+    },
+}
+
+/// What an event tells; its reason is the job's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// It exists.
+    Submitted,
+    /// An attempt starts.
+    Started,
+    /// An attempt failed and another will follow.
+    Retrying,
+    /// See [`Status::Succeeded`].
+    Succeeded,
+    /// See [`Status::Failed`].
+    Failed,
+    /// See [`Status::Cancelled`].
+    Cancelled,
+}
+
+impl EventKind {
+    /// The last token of the event's subject.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Started => "started",
+            Self::Retrying => "retrying",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Job {
+    /// A job as it is submitted, and the event that tells of it.
+    pub fn submitted() -> (Self, Vec<Action>) {
+        let job = Self {
+            status: Status::Queued,
+            attempt: 0,
+            failures: 0,
+            disruptions: 0,
+            reason: String::new(),
+            retry_at_unix_ms: None,
+            attempt_started_at_unix_ms: None,
+            heartbeat_at_unix_ms: None,
+            cancel_requested_at_unix_ms: None,
+        };
+        (job, vec![Action::PublishEvent { kind: EventKind::Submitted }])
+    }
+
+    /// Whether an attempt may be running.
+    pub fn has_attempt(&self) -> bool {
+        matches!(self.status, Status::Running | Status::Cancelling)
+    }
+
+    /// When the current attempt is lost unless its agent is heard.
+    pub fn lease_ends_at_unix_ms(&self) -> Option<u64> {
+        if !self.has_attempt() {
+            return None;
+        }
+        let from_heartbeat = self.heartbeat_at_unix_ms.map(|at| at + LEASE_MS);
+        from_heartbeat.or(self.attempt_started_at_unix_ms.map(|at| at + START_TIMEOUT_MS))
+    }
+}
+
+/// Advances a job by one event. Events of an attempt other than the current one change nothing.
+pub fn step(spec: &JobSpec, job: &Job, seen: &Observation) -> (Job, Vec<Action>) {
+    let mut machine = Machine { spec, next: job.clone(), seen, actions: Vec::new() };
+    match &seen.event {
+        JobEvent::Tick { capacity } => machine.tick(*capacity),
+        JobEvent::Heartbeat { attempt } if machine.is_current(*attempt) => {
+            machine.next.heartbeat_at_unix_ms = Some(seen.now_unix_ms);
+        }
+        JobEvent::Finished { attempt, outcome } if machine.is_current(*attempt) => machine.finish(outcome),
+        JobEvent::AgentGone { attempt, reason } if machine.is_current(*attempt) => machine.lose_agent(reason),
+        JobEvent::Heartbeat { .. } | JobEvent::Finished { .. } | JobEvent::AgentGone { .. } => {}
+        JobEvent::CancelRequested => machine.cancel(),
+    }
+    (machine.next, machine.actions)
+}
+
+struct Machine<'seen> {
+    spec: &'seen JobSpec,
+    next: Job,
+    seen: &'seen Observation,
+    actions: Vec<Action>,
+}
+
+impl Machine<'_> {
+    fn is_current(&self, attempt: u32) -> bool {
+        self.next.has_attempt() && self.next.attempt == attempt
+    }
+
+    fn tick(&mut self, capacity: bool) {
+        let now = self.seen.now_unix_ms;
+        match self.next.status {
+            Status::Queued if capacity => self.start(),
+            Status::Retrying if capacity && self.next.retry_at_unix_ms.is_none_or(|at| now >= at) => {
+                self.start();
+            }
+            Status::Running if self.overran() => {
+                self.fence();
+                self.finish(&Outcome::TimedOut);
+            }
+            Status::Running if self.lease_is_over() => self.lose_attempt("its agent was not heard of"),
+            Status::Cancelling if self.lease_is_over() || self.stop_is_overdue() => {
+                self.fence();
+                self.end(
+                    Status::Cancelled,
+                    EventKind::Cancelled,
+                    "cancelled; its agent did not confirm the end",
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&mut self) {
+        self.next.attempt += 1;
+        self.next.status = Status::Running;
+        self.next.reason = String::new();
+        self.next.retry_at_unix_ms = None;
+        self.next.attempt_started_at_unix_ms = Some(self.seen.now_unix_ms);
+        self.next.heartbeat_at_unix_ms = None;
+        self.actions.push(Action::StartAttempt { attempt: self.next.attempt });
+        self.publish(EventKind::Started);
+    }
+
+    fn finish(&mut self, outcome: &Outcome) {
+        if self.next.status == Status::Cancelling {
+            self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
+            return;
+        }
+        let attempt = self.next.attempt;
+        match outcome {
+            Outcome::Exited { code: 0 } => self.end(Status::Succeeded, EventKind::Succeeded, ""),
+            Outcome::Exited { code } => self.fail(&format!("attempt {attempt}: exit code {code}")),
+            Outcome::Signalled { signal } => {
+                self.fail(&format!("attempt {attempt}: ended by signal {signal}"));
+            }
+            Outcome::UploadFailed { reason } => self.fail(&format!("attempt {attempt}: {reason}")),
+            Outcome::NotStarted { reason } => {
+                let reason = format!("the command did not start: {reason}");
+                self.end(Status::Failed, EventKind::Failed, &reason);
+            }
+            Outcome::TimedOut => {
+                let limit_s = self.spec.timeout_s.unwrap_or_default();
+                let reason = format!("attempt {attempt} ran longer than the {limit_s} s of timeout_s");
+                self.end(Status::Failed, EventKind::Failed, &reason);
+            }
+        }
+    }
+
+    fn fail(&mut self, what: &str) {
+        self.next.failures += 1;
+        let limit = self.spec.retries.limit;
+        if self.next.failures > limit {
+            let tries = if limit == 0 { "no retries were asked for" } else { "its retries are used up" };
+            self.end(Status::Failed, EventKind::Failed, &format!("{what}; {tries}"));
+        } else {
+            let retry = self.next.failures;
+            self.retry(retry, &format!("{what}; retry {retry} of {limit} follows"));
+        }
+    }
+
+    fn lose_agent(&mut self, reason: &str) {
+        if self.next.status == Status::Cancelling {
+            self.fence();
+            self.end(Status::Cancelled, EventKind::Cancelled, &format!("cancelled; {reason}"));
+        } else {
+            self.lose_attempt(reason);
+        }
+    }
+
+    fn lose_attempt(&mut self, why: &str) {
+        self.fence();
+        self.next.disruptions += 1;
+        let what = format!("attempt {}: {why}", self.next.attempt);
+        if self.next.disruptions > MAX_DISRUPTIONS {
+            let reason = format!("{what}; lost {} times", self.next.disruptions);
+            self.end(Status::Failed, EventKind::Failed, &reason);
+        } else {
+            let retry = self.next.disruptions;
+            self.retry(retry, &format!("{what}; another attempt follows"));
+        }
+    }
+
+    fn retry(&mut self, retry: u32, reason: &str) {
+        let wait_ms = self.spec.retries.backoff_ms(retry, self.seen.jitter);
+        self.next.status = Status::Retrying;
+        self.next.retry_at_unix_ms = Some(self.seen.now_unix_ms + wait_ms);
+        reason.clone_into(&mut self.next.reason);
+        self.clear_attempt();
+        self.publish(EventKind::Retrying);
+    }
+
+    fn cancel(&mut self) {
+        match self.next.status {
+            Status::Queued | Status::Retrying => {
+                self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
+                self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
+            }
+            Status::Running => {
+                self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
+                self.next.status = Status::Cancelling;
+                "the command is being stopped".clone_into(&mut self.next.reason);
+                self.actions.push(Action::StopAttempt { attempt: self.next.attempt });
+            }
+            Status::Cancelling | Status::Succeeded | Status::Failed | Status::Cancelled => {}
+        }
+    }
+
+    fn end(&mut self, status: Status, kind: EventKind, reason: &str) {
+        self.next.status = status;
+        self.next.retry_at_unix_ms = None;
+        reason.clone_into(&mut self.next.reason);
+        self.clear_attempt();
+        self.publish(kind);
+    }
+
+    fn clear_attempt(&mut self) {
+        self.next.attempt_started_at_unix_ms = None;
+        self.next.heartbeat_at_unix_ms = None;
+    }
+
+    fn fence(&mut self) {
+        self.actions.push(Action::FenceAttempt { attempt: self.next.attempt });
+    }
+
+    fn publish(&mut self, kind: EventKind) {
+        self.actions.push(Action::PublishEvent { kind });
+    }
+
+    fn lease_is_over(&self) -> bool {
+        self.next.lease_ends_at_unix_ms().is_some_and(|end| self.seen.now_unix_ms >= end)
+    }
+
+    fn stop_is_overdue(&self) -> bool {
+        let asked_at = self.next.cancel_requested_at_unix_ms;
+        asked_at.is_some_and(|at| self.seen.now_unix_ms >= at + self.grace_ms() + LEASE_MS)
+    }
+
+    /// The agent keeps the timeout; this is for an agent that does not.
+    fn overran(&self) -> bool {
+        let (Some(started_at), Some(timeout_s)) = (self.next.attempt_started_at_unix_ms, self.spec.timeout_s)
+        else {
+            return false;
+        };
+        self.seen.now_unix_ms >= started_at + milliseconds(timeout_s) + self.grace_ms() + LEASE_MS
+    }
+
+    fn grace_ms(&self) -> u64 {
+        milliseconds(self.spec.grace_period_s)
+    }
+}
+
+fn milliseconds(seconds: f64) -> u64 {
+    (seconds * 1_000.0).max(0.0) as u64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! The life of a job.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::training::{CheckpointSpec, Resources, Retries};
+
+fn spec(limit: u32) -> JobSpec {
+    JobSpec {
+        name: "train".into(),
+        command: vec!["python".into(), "train.py".into()],
+        retries: Retries { limit, backoff_initial_ms: 1_000, backoff_max_ms: 8_000 },
+        timeout_s: Some(100.0),
+        grace_period_s: 5.0,
+        ..JobSpec::default()
+    }
+}
+
+fn at(now_unix_ms: u64, event: JobEvent) -> Observation {
+    Observation { now_unix_ms, jitter: 0.5, event }
+}
+
+fn tick(now_unix_ms: u64) -> Observation {
+    at(now_unix_ms, JobEvent::Tick { capacity: true })
+}
+
+fn finished(now_unix_ms: u64, attempt: u32, outcome: Outcome) -> Observation {
+    at(now_unix_ms, JobEvent::Finished { attempt, outcome })
+}
+
+fn running(spec: &JobSpec) -> Job {
+    step(spec, &Job::submitted().0, &tick(0)).0
+}
+
+#[test]
+fn a_job_waits_runs_and_succeeds() {
+    let (job, actions) = Job::submitted();
+    assert_eq!(actions, [Action::PublishEvent { kind: EventKind::Submitted }]);
+    let full = at(0, JobEvent::Tick { capacity: false });
+    assert_eq!(step(&spec(0), &job, &full), (job.clone(), vec![]));
+    let (job, actions) = step(&spec(0), &job, &tick(10));
+    assert_eq!((job.status, job.attempt), (Status::Running, 1));
+    assert_eq!(
+        actions,
+        [Action::StartAttempt { attempt: 1 }, Action::PublishEvent { kind: EventKind::Started }]
+    );
+    let (job, actions) = step(&spec(0), &job, &finished(20, 1, Outcome::Exited { code: 0 }));
+    assert_eq!(job.status, Status::Succeeded);
+    assert_eq!(actions, [Action::PublishEvent { kind: EventKind::Succeeded }]);
+}
+
+#[test]
+fn a_killed_command_is_retried_after_its_backoff_until_the_limit() {
+    let spec = spec(1);
+    let (job, _) = step(&spec, &running(&spec), &finished(1_000, 1, Outcome::Signalled { signal: 9 }));
+    assert_eq!((job.status, job.retry_at_unix_ms), (Status::Retrying, Some(1_750)));
+    assert_eq!(job.reason, "attempt 1: ended by signal 9; retry 1 of 1 follows");
+    assert_eq!(step(&spec, &job, &tick(1_700)).1, []);
+    let (job, actions) = step(&spec, &job, &tick(1_750));
+    assert_eq!(actions[0], Action::StartAttempt { attempt: 2 });
+    let (job, _) = step(&spec, &job, &finished(2_000, 2, Outcome::Exited { code: 3 }));
+    assert_eq!(
+        (job.status, job.reason.as_str()),
+        (Status::Failed, "attempt 2: exit code 3; its retries are used up")
+    );
+}
+
+#[test]
+fn a_lost_agent_costs_no_retry_and_its_attempt_is_fenced() {
+    let spec = spec(0);
+    let gone = |attempt| at(1_000, JobEvent::AgentGone { attempt, reason: "its agent ended".into() });
+    let (job, actions) = step(&spec, &running(&spec), &gone(1));
+    assert_eq!((job.status, job.failures, job.disruptions), (Status::Retrying, 0, 1));
+    assert_eq!(job.reason, "attempt 1: its agent ended; another attempt follows");
+    assert_eq!(actions[0], Action::FenceAttempt { attempt: 1 });
+    assert_eq!(step(&spec, &running(&spec), &gone(2)).1, []);
+    let (job, _) = step(&spec, &running(&spec), &at(10, JobEvent::CancelRequested));
+    let (job, actions) = step(&spec, &job, &gone(1));
+    assert_eq!((job.status, job.reason.as_str()), (Status::Cancelled, "cancelled; its agent ended"));
+    assert_eq!(actions[0], Action::FenceAttempt { attempt: 1 });
+}
+
+#[test]
+fn what_cannot_get_better_is_not_retried() {
+    let spec = spec(5);
+    let missing = Outcome::from_report(None, None, "command not found: pyhton", false);
+    let (job, _) = step(&spec, &running(&spec), &finished(1, 1, missing));
+    assert_eq!(
+        (job.status, job.reason.as_str()),
+        (Status::Failed, "the command did not start: command not found: pyhton")
+    );
+    let late = Outcome::from_report(None, Some(9), "", true);
+    let (job, _) = step(&spec, &running(&spec), &finished(1, 1, late));
+    assert_eq!(
+        (job.status, job.reason.as_str()),
+        (Status::Failed, "attempt 1 ran longer than the 100 s of timeout_s")
+    );
+}
+
+#[test]
+fn a_silent_agent_loses_its_lease_and_not_the_users_retries() {
+    let spec = spec(0);
+    let (job, _) = step(&spec, &running(&spec), &at(5_000, JobEvent::Heartbeat { attempt: 1 }));
+    assert_eq!(step(&spec, &job, &tick(5_000 + LEASE_MS - 1)).1, []);
+    let (job, actions) = step(&spec, &job, &tick(5_000 + LEASE_MS));
+    assert_eq!(
+        actions,
+        [Action::FenceAttempt { attempt: 1 }, Action::PublishEvent { kind: EventKind::Retrying }]
+    );
+    assert_eq!((job.status, job.failures, job.disruptions), (Status::Retrying, 0, 1));
+    let (late, actions) = step(&spec, &job, &finished(30_000, 1, Outcome::Exited { code: 0 }));
+    assert_eq!((late, actions), (job, vec![]), "the fenced attempt is not listened to");
+    let (never_started, _) = step(&spec, &running(&spec), &tick(START_TIMEOUT_MS));
+    assert_eq!(never_started.status, Status::Retrying);
+}
+
+#[test]
+fn cancelling_stops_what_runs_and_forgets_what_waits() {
+    let spec = spec(3);
+    let cancel = |now| at(now, JobEvent::CancelRequested);
+    assert_eq!(step(&spec, &Job::submitted().0, &cancel(1)).0.status, Status::Cancelled);
+    let (job, actions) = step(&spec, &running(&spec), &cancel(1_000));
+    assert_eq!((job.status, actions), (Status::Cancelling, vec![Action::StopAttempt { attempt: 1 }]));
+    assert_eq!(step(&spec, &job, &cancel(1_001)), (job.clone(), vec![]));
+    let (ended, _) = step(&spec, &job, &finished(1_500, 1, Outcome::Signalled { signal: 15 }));
+    assert_eq!(ended.status, Status::Cancelled);
+    let (alive, _) = step(&spec, &job, &at(20_000, JobEvent::Heartbeat { attempt: 1 }));
+    let (forced, actions) = step(&spec, &alive, &tick(1_000 + 5_000 + LEASE_MS));
+    assert_eq!(forced.status, Status::Cancelled);
+    assert_eq!(actions[0], Action::FenceAttempt { attempt: 1 });
+    assert_eq!(step(&spec, &ended, &cancel(9_000)), (ended.clone(), vec![]), "what has ended stays");
+}
+
+#[test]
+fn specs_say_which_field_is_wrong() {
+    let good = spec(1);
+    good.validate().expect("valid");
+    let file = |path: &str| [(path.to_owned(), String::new())].into();
+    let resources = |cpus| Resources { cpus, ..Resources::default() };
+    let bad = [
+        (JobSpec { name: String::new(), ..good.clone() }, "name"),
+        (JobSpec { command: vec![], ..good.clone() }, "command"),
+        (JobSpec { command: vec![String::new()], ..good.clone() }, "command[0]"),
+        (JobSpec { files: file("../etc/passwd"), ..good.clone() }, r#"files["../etc/passwd"]"#),
+        (JobSpec { files: file("/etc/passwd"), ..good.clone() }, r#"files["/etc/passwd"]"#),
+        (
+            JobSpec {
+                files: [("a".into(), String::new()), ("a/b".into(), String::new())].into(),
+                ..good.clone()
+            },
+            r#"files["a/b"]"#,
+        ),
+        (JobSpec { env: [("A=B".to_owned(), String::new())].into(), ..good.clone() }, "env.A=B"),
+        (
+            JobSpec { env: [("SLIPWAY_JOB_ID".to_owned(), String::new())].into(), ..good.clone() },
+            "env.SLIPWAY_JOB_ID",
+        ),
+        (JobSpec { resources: resources(0.0), ..good.clone() }, "resources.cpus"),
+        (JobSpec { resources: resources(f64::NAN), ..good.clone() }, "resources.cpus"),
+        (JobSpec { retries: Retries { limit: 101, ..Retries::default() }, ..good.clone() }, "retries.limit"),
+        (JobSpec { timeout_s: Some(0.0), ..good.clone() }, "timeout_s"),
+        (JobSpec { grace_period_s: -1.0, ..good.clone() }, "grace_period_s"),
+        (
+            JobSpec { checkpoint: Some(CheckpointSpec { dir: "..".into(), keep: 3 }), ..good.clone() },
+            "checkpoint.dir",
+        ),
+        (
+            JobSpec { checkpoint: Some(CheckpointSpec { keep: 0, ..CheckpointSpec::default() }), ..good },
+            "checkpoint.keep",
+        ),
+    ];
+    for (spec, field) in bad {
+        assert_eq!(spec.validate().expect_err(field).field, field);
+    }
+    let parsed: JobSpec =
+        serde_json::from_str(r#"{"name":"t","command":["true"],"checkpoint":{}}"#).expect("defaults fill in");
+    assert_eq!(parsed.checkpoint, Some(CheckpointSpec { dir: "checkpoints".into(), keep: 3 }));
+    assert!(serde_json::from_str::<JobSpec>(r#"{"name":"t","command":["true"],"comand":1}"#).is_err());
+}
+
+fn any_event() -> impl Strategy<Value = JobEvent> {
+    let outcome = prop_oneof![
+        (-1..4_i32).prop_map(|code| Outcome::Exited { code }),
+        Just(Outcome::Signalled { signal: 9 }),
+        Just(Outcome::TimedOut),
+        Just(Outcome::UploadFailed { reason: "full".into() }),
+    ];
+    prop_oneof![
+        6 => any::<bool>().prop_map(|capacity| JobEvent::Tick { capacity }),
+        2 => (0..12_u32).prop_map(|attempt| JobEvent::Heartbeat { attempt }),
+        3 => (0..12_u32, outcome).prop_map(|(attempt, outcome)| JobEvent::Finished { attempt, outcome }),
+        1 => Just(JobEvent::CancelRequested),
+        1 => (0..12_u32).prop_map(|attempt| JobEvent::AgentGone { attempt, reason: "gone".into() }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn retries_are_bounded_and_the_end_is_final(
+        limit in 0_u32..4,
+        events in proptest::collection::vec((any_event(), 0_u64..40_000), 0..120),
+    ) {
+        let spec = spec(limit);
+        let mut job = Job::submitted().0;
+        let mut now = 0;
+        let mut started = 0;
+        for (event, passed) in events {
+            now += passed;
+            let was = job.clone();
+            let (next, actions) = step(&spec, &job, &at(now, event));
+            job = next;
+            let starts: Vec<_> = actions.iter().filter(|a| matches!(a, Action::StartAttempt { .. })).collect();
+            started += u32::try_from(starts.len()).expect("few");
+            prop_assert_eq!(job.attempt, started, "each attempt has its number once");
+            prop_assert!(job.attempt >= was.attempt);
+            if was.status.is_final() {
+                prop_assert_eq!(&job, &was);
+                prop_assert!(actions.is_empty());
+            }
+            prop_assert!(job.status != Status::Running || job.lease_ends_at_unix_ms().is_some());
+        }
+        prop_assert!(started <= 1 + limit + MAX_DISRUPTIONS);
+    }
+
+    #[test]
+    fn every_job_ends_when_nothing_but_time_passes(
+        limit in 0_u32..4,
+        events in proptest::collection::vec((any_event(), 0_u64..40_000), 0..40),
+    ) {
+        let spec = spec(limit);
+        let mut job = Job::submitted().0;
+        let mut now = 0;
+        for (event, passed) in events {
+            now += passed;
+            job = step(&spec, &job, &at(now, event)).0;
+        }
+        for _ in 0..40 {
+            now += START_TIMEOUT_MS;
+            job = step(&spec, &job, &tick(now)).0;
+        }
+        prop_assert!(job.status.is_final());
+    }
+
+    #[test]
+    fn backoff_grows_within_its_bounds(retry in 1_u32..200, jitter in 0.0_f64..1.0, initial in 0_u64..10_000, most in 10_000_u64..100_000) {
+        let retries = Retries { limit: 3, backoff_initial_ms: initial, backoff_max_ms: most };
+        let wait = retries.backoff_ms(retry, jitter);
+        prop_assert!(wait <= most);
+        prop_assert!(wait >= initial / 2);
+        prop_assert!(retries.backoff_ms(retry + 1, jitter) >= wait);
+    }
+}

@@ -1,0 +1,232 @@
+//! What a user submits.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Invalid, invalid::ensure, path::check_relative};
+
+const MAX_NAME_BYTES: usize = 250;
+const MAX_COMMAND_BYTES: usize = 128 * 1024;
+const MAX_ENTRIES: usize = 1_000;
+const MAX_FILES_BYTES: usize = 8 * 1024 * 1024;
+const MAX_RETRIES: u32 = 100;
+const MAX_BACKOFF_MS: u64 = 24 * 3_600 * 1_000;
+const MAX_KEEP: u32 = 1_000;
+const MAX_TIMEOUT_S: f64 = 30.0 * 24.0 * 3_600.0;
+const MAX_GRACE_S: f64 = 3_600.0;
+const MAX_CPUS: f64 = 4_096.0;
+const MAX_GPUS: u32 = 1_024;
+/// The agent sets these itself.
+const RESERVED_ENV_PREFIX: &str = "SLIPWAY_";
+
+/// A training job as submitted.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// For people; need not be unique.
+    pub name: String,
+    /// Program and arguments, run without a shell.
+    pub command: Vec<String>,
+    /// Added to the process's environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Text files put into the work directory, by relative path.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// What it needs of a machine.
+    #[serde(default)]
+    pub resources: Resources,
+    /// What happens when the command fails.
+    #[serde(default)]
+    pub retries: Retries,
+    /// Absent: nothing is saved or restored.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointSpec>,
+    /// Longest time that one attempt may run, seconds. Absent: no limit.
+    #[serde(default)]
+    pub timeout_s: Option<f64>,
+    /// Time between SIGTERM and SIGKILL, seconds.
+    #[serde(default = "default_grace_s")]
+    pub grace_period_s: f64,
+    /// For people and filters.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The same key submitted again answers with the same job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+fn default_grace_s() -> f64 {
+    30.0
+}
+
+/// What a job needs of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Resources {
+    /// CPU cores.
+    pub cpus: f64,
+    /// Memory in bytes; 0: no say.
+    pub memory_bytes: u64,
+    /// GPUs.
+    pub gpus: u32,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpus: 1.0, memory_bytes: 0, gpus: 0 }
+    }
+}
+
+/// What happens when the command fails. An attempt lost with its machine or agent does not count here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retries {
+    /// Attempts after the first.
+    pub limit: u32,
+    /// Wait before the first retry, milliseconds; doubles with each.
+    pub backoff_initial_ms: u64,
+    /// Longest wait, milliseconds.
+    pub backoff_max_ms: u64,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { limit: 0, backoff_initial_ms: 1_000, backoff_max_ms: 60_000 }
+    }
+}
+
+impl Retries {
+    /// Wait before retry number `retry` (from 1), milliseconds: half of the doubled wait is certain, half is scaled by `jitter`
+    /// in [0, 1) so that jobs which failed together do not return together.
+    pub fn backoff_ms(&self, retry: u32, jitter: f64) -> u64 {
+        let doublings = retry.saturating_sub(1).min(63);
+        let doubled = self.backoff_initial_ms.saturating_mul(1_u64 << doublings).min(self.backoff_max_ms);
+        let half = doubled / 2;
+        doubled - half + (half as f64 * jitter.clamp(0.0, 1.0)) as u64
+    }
+}
+
+/// Where the command leaves checkpoints and how many are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointSpec {
+    /// Directory inside the work directory.
+    #[serde(default = "default_checkpoint_dir")]
+    pub dir: String,
+    /// Newest complete checkpoints to keep.
+    #[serde(default = "default_keep")]
+    pub keep: u32,
+}
+
+fn default_checkpoint_dir() -> String {
+    "checkpoints".to_owned()
+}
+
+fn default_keep() -> u32 {
+    3
+}
+
+impl Default for CheckpointSpec {
+    fn default() -> Self {
+        Self { dir: default_checkpoint_dir(), keep: default_keep() }
+    }
+}
+
+impl JobSpec {
+    /// Checks every field; the complaint names the field.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        ensure(!self.name.is_empty() && self.name.len() <= MAX_NAME_BYTES, "name", || {
+            format!("must be 1 to {MAX_NAME_BYTES} bytes long")
+        })?;
+        self.validate_command()?;
+        self.validate_env()?;
+        self.validate_files()?;
+        self.validate_limits()?;
+        ensure(self.labels.len() <= MAX_ENTRIES, "labels", || format!("must be at most {MAX_ENTRIES}"))?;
+        if let Some(checkpoint) = &self.checkpoint {
+            check_relative(&checkpoint.dir).map_err(|why| Invalid::new("checkpoint.dir", why))?;
+            ensure((1..=MAX_KEEP).contains(&checkpoint.keep), "checkpoint.keep", || {
+                format!("must be 1 to {MAX_KEEP}, is {}", checkpoint.keep)
+            })?;
+        }
+        let key_length = self.idempotency_key.as_ref().map_or(1, String::len);
+        ensure((1..=MAX_NAME_BYTES).contains(&key_length), "idempotency_key", || {
+            format!("must be 1 to {MAX_NAME_BYTES} bytes long")
+        })
+    }
+
+    fn validate_command(&self) -> Result<(), Invalid> {
+        ensure(!self.command.is_empty(), "command", || "must name a program".into())?;
+        ensure(!self.command[0].is_empty(), "command[0]", || "must name a program".into())?;
+        let bytes: usize = self.command.iter().map(|argument| argument.len() + 1).sum();
+        ensure(bytes <= MAX_COMMAND_BYTES, "command", || {
+            format!("must be at most {MAX_COMMAND_BYTES} bytes")
+        })?;
+        for (index, argument) in self.command.iter().enumerate() {
+            ensure(!argument.contains('\0'), &format!("command[{index}]"), || {
+                "must not hold a NUL character".into()
+            })?;
+        }
+        Ok(())
+    }
+
+    fn validate_env(&self) -> Result<(), Invalid> {
+        ensure(self.env.len() <= MAX_ENTRIES, "env", || format!("must be at most {MAX_ENTRIES}"))?;
+        for (name, value) in &self.env {
+            let field = format!("env.{name}");
+            ensure(!name.is_empty() && !name.contains(['=', '\0']), &field, || {
+                "a name must not be empty or hold '='".into()
+            })?;
+            ensure(!name.starts_with(RESERVED_ENV_PREFIX), &field, || {
+                format!("names that begin with {RESERVED_ENV_PREFIX} are set by the agent")
+            })?;
+            ensure(!value.contains('\0'), &field, || "must not hold a NUL character".into())?;
+        }
+        Ok(())
+    }
+
+    fn validate_files(&self) -> Result<(), Invalid> {
+        ensure(self.files.len() <= MAX_ENTRIES, "files", || format!("must be at most {MAX_ENTRIES}"))?;
+        for path in self.files.keys() {
+            check_relative(path).map_err(|why| Invalid::new(format!("files[{path:?}]"), why))?;
+            let parent = self
+                .files
+                .keys()
+                .find(|other| path.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/')));
+            ensure(parent.is_none(), &format!("files[{path:?}]"), || {
+                "lies under a path that is a file".into()
+            })?;
+        }
+        let bytes: usize = self.files.values().map(String::len).sum();
+        ensure(bytes <= MAX_FILES_BYTES, "files", || {
+            format!("must be at most {MAX_FILES_BYTES} bytes together, are {bytes}")
+        })
+    }
+
+    fn validate_limits(&self) -> Result<(), Invalid> {
+        let Resources { cpus, gpus, .. } = self.resources;
+        ensure(cpus > 0.0 && cpus <= MAX_CPUS, "resources.cpus", || {
+            format!("must be above 0 and at most {MAX_CPUS}, is {cpus}")
+        })?;
+        ensure(gpus <= MAX_GPUS, "resources.gpus", || format!("must be at most {MAX_GPUS}, is {gpus}"))?;
+        let Retries { limit, backoff_initial_ms, backoff_max_ms } = self.retries;
+        ensure(limit <= MAX_RETRIES, "retries.limit", || {
+            format!("must be at most {MAX_RETRIES}, is {limit}")
+        })?;
+        ensure(backoff_max_ms <= MAX_BACKOFF_MS, "retries.backoff_max_ms", || {
+            format!("must be at most {MAX_BACKOFF_MS}, is {backoff_max_ms}")
+        })?;
+        ensure(backoff_initial_ms <= backoff_max_ms, "retries.backoff_initial_ms", || {
+            format!("must be at most backoff_max_ms ({backoff_max_ms}), is {backoff_initial_ms}")
+        })?;
+        let timeout_s = self.timeout_s.unwrap_or(1.0);
+        ensure(timeout_s > 0.0 && timeout_s <= MAX_TIMEOUT_S, "timeout_s", || {
+            format!("must be above 0 and at most {MAX_TIMEOUT_S}, is {timeout_s}")
+        })?;
+        ensure((0.0..=MAX_GRACE_S).contains(&self.grace_period_s), "grace_period_s", || {
+            format!("must be 0 to {MAX_GRACE_S}, is {}", self.grace_period_s)
+        })
+    }
+}
