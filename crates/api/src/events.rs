@@ -1,0 +1,239 @@
+//! Events: names of streams and subjects, and the body of each event.
+//!
+//! An event is a CloudEvent 1.0 in binary mode: attributes in NATS headers, the body as JSON. Its `type` is its subject,
+//! `slipway.<service>.<entity>.<what-happened>`.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// JetStream stream that holds every event but predictions and labels.
+pub const EVENTS_STREAM: &str = "SLIPWAY_EVENTS";
+/// Subjects of [`EVENTS_STREAM`].
+pub const EVENTS_SUBJECTS: [&str; 4] =
+    ["slipway.registry.>", "slipway.launcher.>", "slipway.rollout-controller.>", "slipway.drift-monitor.>"];
+
+/// A fact worth telling: the body knows the subject it is published on.
+pub trait EventBody: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The event's subject, which is also its CloudEvents `type`.
+    fn subject(&self) -> String;
+    /// What the event is about: the CloudEvents `subject`, e.g. `cancer/3`.
+    fn entity(&self) -> String;
+}
+
+/// A change of something in the registry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegistryChange {
+    /// `experiment`, `run`, `logged-model`, `model`, `model-version`, `alias` or `artifact`.
+    pub entity: String,
+    /// `created`, `updated`, `deleted`, `restored`, `logged`, `tagged`, `finalized`, `set` or `uploaded`.
+    pub what: String,
+    /// Id or name of the changed thing, e.g. a run id, `cancer`, `cancer/3`, `cancer@champion`.
+    pub id: String,
+    /// Facts about the change, by entity; see docs/events.md.
+    #[serde(default)]
+    pub details: serde_json::Value,
+}
+
+impl EventBody for RegistryChange {
+    fn subject(&self) -> String {
+        format!("slipway.registry.{}.{}", self.entity, self.what)
+    }
+    fn entity(&self) -> String {
+        self.id.clone()
+    }
+}
+
+/// Subject on which [`AliasSet`] arrives.
+pub const ALIAS_SET: &str = "slipway.registry.alias.set";
+/// Subject on which [`DriftDetected`] arrives.
+pub const DRIFT_DETECTED: &str = "slipway.drift-monitor.drift.detected";
+
+/// An alias points at another version than before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasSet {
+    /// Registered model.
+    pub model: String,
+    /// The alias, e.g. `champion`.
+    pub alias: String,
+    /// The version that it points at now.
+    pub version: String,
+}
+
+impl EventBody for AliasSet {
+    fn subject(&self) -> String {
+        ALIAS_SET.to_owned()
+    }
+    fn entity(&self) -> String {
+        format!("{}@{}", self.model, self.alias)
+    }
+}
+
+/// A training job changed its status, or a checkpoint of it was committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobChange {
+    /// Job id.
+    pub job_id: String,
+    /// The job's name, as submitted.
+    pub name: String,
+    /// `submitted`, `started`, `retrying`, `succeeded`, `failed` or `cancelled`.
+    pub what: String,
+    /// Attempt number, from 1; 0 before the first.
+    pub attempt: u32,
+    /// Why, for people; empty where there is nothing to explain.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl EventBody for JobChange {
+    fn subject(&self) -> String {
+        format!("slipway.launcher.job.{}", self.what)
+    }
+    fn entity(&self) -> String {
+        self.job_id.clone()
+    }
+}
+
+/// A checkpoint is complete and will be restored by the next attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointCommitted {
+    /// Job id.
+    pub job_id: String,
+    /// Attempt that wrote it.
+    pub attempt: u32,
+    /// Training step that it holds.
+    pub step: u64,
+    /// Object key of its manifest.
+    pub manifest_key: String,
+}
+
+impl EventBody for CheckpointCommitted {
+    fn subject(&self) -> String {
+        "slipway.launcher.checkpoint.committed".to_owned()
+    }
+    fn entity(&self) -> String {
+        format!("{}/{}", self.job_id, self.step)
+    }
+}
+
+/// A deployment was made or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentChange {
+    /// Deployment name.
+    pub deployment: String,
+    /// Registered model bound to it.
+    pub model: String,
+    /// `created` or `deleted`.
+    pub what: String,
+}
+
+impl EventBody for DeploymentChange {
+    fn subject(&self) -> String {
+        format!("slipway.rollout-controller.deployment.{}", self.what)
+    }
+    fn entity(&self) -> String {
+        self.deployment.clone()
+    }
+}
+
+/// A rollout moved on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutChange {
+    /// Rollout id.
+    pub rollout_id: String,
+    /// Deployment name.
+    pub deployment: String,
+    /// Registered model.
+    pub model: String,
+    /// `started`, `preparing`, `advanced`, `paused`, `resumed`, `promoted`, `rolled-back`, `failed` or `aborted`.
+    pub what: String,
+    /// Version that served before; absent at the first deployment.
+    pub from_version: Option<String>,
+    /// Version being rolled out.
+    pub to_version: String,
+    /// Share of traffic that the new version has now, in percent.
+    pub weight_percent: u8,
+    /// Why it was decided.
+    pub reason: String,
+}
+
+impl EventBody for RolloutChange {
+    fn subject(&self) -> String {
+        format!("slipway.rollout-controller.rollout.{}", self.what)
+    }
+    fn entity(&self) -> String {
+        self.rollout_id.clone()
+    }
+}
+
+/// A monitor was made, changed or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorChange {
+    /// Monitor name.
+    pub monitor: String,
+    /// Deployment that it watches.
+    pub deployment: String,
+    /// `created`, `updated` or `deleted`.
+    pub what: String,
+}
+
+impl EventBody for MonitorChange {
+    fn subject(&self) -> String {
+        format!("slipway.drift-monitor.monitor.{}", self.what)
+    }
+    fn entity(&self) -> String {
+        self.monitor.clone()
+    }
+}
+
+/// A window of predictions was scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WindowClosed {
+    /// Monitor name.
+    pub monitor: String,
+    /// Deployment that it watches.
+    pub deployment: String,
+    /// Window number within the monitor, from 1.
+    pub window: u64,
+    /// Rows in the window.
+    pub rows: u64,
+    /// Whether the window alone counts as drifted.
+    pub drifted: bool,
+    /// Share of features that drifted, 0 to 1.
+    pub share_drifted: f64,
+}
+
+impl EventBody for WindowClosed {
+    fn subject(&self) -> String {
+        "slipway.drift-monitor.window.closed".to_owned()
+    }
+    fn entity(&self) -> String {
+        format!("{}/{}", self.monitor, self.window)
+    }
+}
+
+/// Drift began ([`DRIFT_DETECTED`]) or ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriftDetected {
+    /// Monitor name.
+    pub monitor: String,
+    /// Deployment that it watches.
+    pub deployment: String,
+    /// Registered model.
+    pub model: String,
+    /// Version whose training data was compared with.
+    pub baseline_version: String,
+    /// `detected` or `cleared`.
+    pub what: String,
+    /// Windows that led to the verdict, oldest first.
+    pub windows: Vec<u64>,
+    /// Scores of the last of these windows: the evidence.
+    pub evidence: serde_json::Value,
+}
+
+impl EventBody for DriftDetected {
+    fn subject(&self) -> String {
+        format!("slipway.drift-monitor.drift.{}", self.what)
+    }
+    fn entity(&self) -> String {
+        self.monitor.clone()
+    }
+}

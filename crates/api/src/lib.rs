@@ -1,0 +1,28 @@
+//! What the services say to each other: generated gRPC, event types, and the JSON bodies shared by client and server.
+
+pub mod events;
+pub mod predictions;
+pub mod traffic;
+
+/// gRPC generated from /proto. The .proto files carry the documentation.
+#[expect(missing_docs, clippy::allow_attributes, reason = "generated code")]
+pub mod proto {
+    pub mod registry {
+        tonic::include_proto!("slipway.registry.v1");
+    }
+    pub mod launcher {
+        tonic::include_proto!("slipway.launcher.v1");
+    }
+    pub mod rollout {
+        tonic::include_proto!("slipway.rollout.v1");
+    }
+    pub mod drift {
+        tonic::include_proto!("slipway.drift.v1");
+    }
+}
+
+/// Open Inference Protocol v2 (`inference.GRPCInferenceService`), generated from /proto/inference.
+#[expect(missing_docs, clippy::all, clippy::allow_attributes, reason = "generated code")]
+pub mod inference {
+    tonic::include_proto!("inference");
+}
