@@ -1,0 +1,72 @@
+//! Where the bucket is and how it is reached.
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_smithy_http_client::tls;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::ArtifactStore;
+
+const CONNECT_TIMEOUT_MS: u64 = 3_000;
+/// Time without a byte from the store after which a request is given up.
+const READ_TIMEOUT_MS: u64 = 30_000;
+const MAX_ATTEMPTS: u32 = 3;
+
+/// An S3 bucket.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Artifact store")]
+pub struct S3Config {
+    /// S3 endpoint, e.g. `http://127.0.0.1:8333`.
+    #[arg(long, env = "SLIPWAY_S3_ENDPOINT", default_value = "http://127.0.0.1:8333", value_name = "URL")]
+    pub s3_endpoint: String,
+    /// Region that requests are signed for.
+    #[arg(long, env = "SLIPWAY_S3_REGION", default_value = "us-east-1")]
+    pub s3_region: String,
+    /// Bucket of all artifacts; made at the start where it does not exist.
+    #[arg(long, env = "SLIPWAY_S3_BUCKET", default_value = "slipway")]
+    pub s3_bucket: String,
+    /// Access key id.
+    #[arg(long, env = "SLIPWAY_S3_ACCESS_KEY", default_value = "", hide_env_values = true)]
+    pub s3_access_key: String,
+    /// Secret access key; better given in the environment than as a flag.
+    #[arg(long, env = "SLIPWAY_S3_SECRET_KEY", default_value = "", hide_env_values = true)]
+    pub s3_secret_key: SecretString,
+}
+
+impl ArtifactStore {
+    /// A client for the bucket. Nothing is sent yet.
+    pub fn new(config: &S3Config) -> Self {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .build_https();
+        let credentials = Credentials::new(
+            &config.s3_access_key,
+            config.s3_secret_key.expose_secret(),
+            None,
+            None,
+            "slipway-configuration",
+        );
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
+            .read_timeout(Duration::from_millis(READ_TIMEOUT_MS))
+            .build();
+        let settings = aws_sdk_s3::Config::builder()
+            .behavior_version_latest()
+            .http_client(http)
+            .region(Region::new(config.s3_region.clone()))
+            .endpoint_url(&config.s3_endpoint)
+            .credentials_provider(credentials)
+            .force_path_style(true)
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+            // Our own SHA-256 is checked end to end; a second checksum a request would only cost time.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .build();
+        Self { client: Client::from_conf(settings), bucket: config.s3_bucket.clone() }
+    }
+}

@@ -1,0 +1,102 @@
+//! Artifacts in S3: streamed both ways, hashed while they pass, with bounded memory.
+
+mod config;
+mod read;
+mod write;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::SdkError;
+pub use config::S3Config;
+pub use read::{Download, ObjectInfo};
+pub use write::Stored;
+
+/// A bucket. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ArtifactStore {
+    client: Client,
+    bucket: String,
+}
+
+/// What can go wrong with the artifact store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such object.
+    #[error("there is no object `{key}`")]
+    NotFound {
+        /// Its key.
+        key: String,
+    },
+    /// The bytes are not what their digest says.
+    #[error("the object `{key}` is damaged: expected SHA-256 {expected}, got {actual}")]
+    Digest {
+        /// Its key.
+        key: String,
+        /// Lower-case hex.
+        expected: String,
+        /// Lower-case hex.
+        actual: String,
+    },
+    /// The object is longer than the caller takes.
+    #[error("the object `{key}` has more than {limit_bytes} bytes")]
+    TooLarge {
+        /// Its key.
+        key: String,
+        /// The caller's limit.
+        limit_bytes: u64,
+    },
+    /// The bytes to be stored stopped coming.
+    #[error("the upload broke off: {0}")]
+    Source(String),
+    /// The store refused, failed or did not answer.
+    #[error("the artifact store could not {action}: {reason}")]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// What came back.
+        reason: String,
+    },
+    /// A local file could not be written or read.
+    #[error("local file: {0}")]
+    File(#[from] std::io::Error),
+}
+
+impl Error {
+    fn store<E>(action: &'static str, error: SdkError<E, HttpResponse>) -> Self
+    where
+        E: std::error::Error + 'static,
+    {
+        Self::Store { action, reason: aws_sdk_s3::error::DisplayErrorContext(error).to_string() }
+    }
+
+    /// Whether it may go well a little later: the store is away or overloaded.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Store { .. })
+    }
+}
+
+impl ArtifactStore {
+    /// Name of the bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Makes the bucket where there is none.
+    ///
+    /// # Errors
+    /// The store is away or refuses.
+    pub async fn ensure_bucket(&self) -> Result<(), Error> {
+        if self.client.head_bucket().bucket(&self.bucket).send().await.is_ok() {
+            return Ok(());
+        }
+        match self.client.create_bucket().bucket(&self.bucket).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let ours = error.as_service_error().is_some_and(|error| {
+                    error.is_bucket_already_owned_by_you() || error.is_bucket_already_exists()
+                });
+                if ours { Ok(()) } else { Err(Error::store("make the bucket", error)) }
+            }
+        }
+    }
+}

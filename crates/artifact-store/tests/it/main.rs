@@ -1,0 +1,95 @@
+//! Objects in a real S3 server.
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+use slipway_artifact_store::{ArtifactStore, Error, S3Config};
+
+async fn store() -> ArtifactStore {
+    let bucket = slipway_testkit::s3().await;
+    let store = ArtifactStore::new(&S3Config {
+        s3_endpoint: bucket.endpoint,
+        s3_region: "us-east-1".into(),
+        s3_bucket: bucket.bucket,
+        s3_access_key: bucket.access_key,
+        s3_secret_key: bucket.secret_key.into(),
+    });
+    store.ensure_bucket().await.unwrap();
+    store.ensure_bucket().await.unwrap();
+    store
+}
+
+fn bytes(length: usize) -> Bytes {
+    (0..length).map(|index| u8::try_from((index * 31 + index / 253) % 251).unwrap()).collect()
+}
+
+fn chunks(bytes: &Bytes) -> impl futures::Stream<Item = Result<Bytes, String>> + Unpin + use<> {
+    let chunks: Vec<_> = bytes.chunks(70_001).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    futures::stream::iter(chunks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_come_back_byte_for_byte_whatever_their_length() {
+    let store = store().await;
+    // Empty, small, exactly one part, and several parts with a rest.
+    for length in [0, 1_000, 8 * 1024 * 1024, 21 * 1024 * 1024 + 7] {
+        let content = bytes(length);
+        let key = format!("artifacts/{length} +%ü.bin");
+        let stored = store.put_stream(&key, chunks(&content)).await.unwrap();
+        assert_eq!(stored.size_bytes, length as u64);
+        assert_eq!(stored.sha256, hex::encode(Sha256::digest(&content)));
+        let download = store.get(&key).await.unwrap();
+        assert_eq!(download.size_bytes, length as u64);
+        let back: Vec<Bytes> = download.into_stream().map(Result::unwrap).collect().await;
+        assert_eq!(back.concat(), content, "{length} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_breaks_off_leaves_nothing() {
+    let store = store().await;
+    let content = bytes(20 * 1024 * 1024);
+    let broken = chunks(&content).take(200).chain(futures::stream::iter([Err("the client is gone".to_owned())]));
+    let error = store.put_stream("half", broken).await.unwrap_err();
+    assert!(matches!(error, Error::Source(_)), "{error}");
+    assert_eq!(store.size_bytes("half").await.unwrap(), None);
+    assert!(store.list("", 10).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_many_wins_a_conditional_write() {
+    let store = store().await;
+    let writers = (0..8).map(|writer| {
+        let store = store.clone();
+        async move { store.put_if_absent("MANIFEST.json", Bytes::from(format!("{writer}"))).await.unwrap() }
+    });
+    let won = futures::future::join_all(writers).await;
+    assert_eq!(won.iter().filter(|won| **won).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_bytes_never_reach_the_target_file() {
+    let store = store().await;
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("model.onnx");
+    store.put_bytes("model", bytes(5_000)).await.unwrap();
+    let wrong = hex::encode(Sha256::digest(b"something else"));
+    let error = store.download_verified("model", &wrong, &target).await.unwrap_err();
+    assert!(matches!(error, Error::Digest { .. }), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let right = hex::encode(Sha256::digest(bytes(5_000)));
+    store.download_verified("model", &right, &target).await.unwrap();
+    assert_eq!(std::fs::read(&target).unwrap(), bytes(5_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_and_oversized_objects_are_told_apart() {
+    let store = store().await;
+    assert!(matches!(store.get("nothing").await, Err(Error::NotFound { .. })));
+    store.put_bytes("big", bytes(2_000)).await.unwrap();
+    assert!(matches!(store.get_bytes("big", 1_999).await, Err(Error::TooLarge { .. })));
+    assert_eq!(store.get_bytes("big", 2_000).await.unwrap().len(), 2_000);
+    store.delete("big").await.unwrap();
+    store.delete("big").await.unwrap();
+    assert!(matches!(store.get("big").await, Err(Error::NotFound { .. })));
+}

@@ -1,0 +1,191 @@
+//! The connection, and the streams and buckets that every service expects.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, kv, stream};
+use slipway_api::{events, predictions, traffic};
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+
+const MIB: i64 = 1024 * 1024;
+/// Events are kept this long: a consumer that was away for less misses nothing.
+const EVENTS_MAX_AGE_S: u64 = 14 * 24 * 3600;
+const EVENTS_MAX_BYTES: i64 = 2048 * MIB;
+const PREDICTIONS_MAX_AGE_S: u64 = 24 * 3600;
+const PREDICTIONS_MAX_BYTES: i64 = 512 * MIB;
+const LABELS_MAX_AGE_S: u64 = 30 * 24 * 3600;
+const LABELS_MAX_BYTES: i64 = 256 * MIB;
+/// A message with an id seen within this time is stored once.
+const DUPLICATE_WINDOW_S: u64 = 600;
+/// One request to NATS.
+const REQUEST_TIMEOUT_MS: u64 = 5_000;
+/// Longest pause between two attempts to reach NATS.
+const RECONNECT_DELAY_MAX_MS: u64 = 1_000;
+
+/// Where NATS is.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "NATS")]
+pub struct NatsConfig {
+    /// NATS server with JetStream, e.g. `nats://127.0.0.1:4222`; credentials may stand in it.
+    #[arg(long, env = "SLIPWAY_NATS_URL", default_value = "nats://127.0.0.1:4222", hide_env_values = true)]
+    pub nats_url: String,
+}
+
+/// A connection that mends itself. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EventBus {
+    client: async_nats::Client,
+    jetstream: jetstream::Context,
+}
+
+impl EventBus {
+    /// Starts connecting. It returns at once, also where NATS is away; the connection is then made in the background, for as
+    /// long as it takes.
+    ///
+    /// # Errors
+    /// An address that is no address.
+    pub async fn connect(config: &NatsConfig, name: &str) -> Result<Self, Error> {
+        let client = async_nats::ConnectOptions::new()
+            .name(name)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .request_timeout(Some(Duration::from_millis(REQUEST_TIMEOUT_MS)))
+            .ping_interval(Duration::from_secs(10))
+            .reconnect_delay_callback(|attempt| {
+                Duration::from_millis((50 * attempt as u64).min(RECONNECT_DELAY_MAX_MS))
+            })
+            .event_callback(|event| async move { tracing::info!(%event, "NATS connection") })
+            .connect(&config.nats_url)
+            .await
+            .map_err(|error| Error::Address {
+                url: without_credentials(&config.nats_url),
+                reason: error.to_string(),
+            })?;
+        let mut jetstream = jetstream::new(client.clone());
+        jetstream.set_timeout(Duration::from_millis(REQUEST_TIMEOUT_MS));
+        Ok(Self { client, jetstream })
+    }
+
+    /// The plain NATS client.
+    pub const fn client(&self) -> &async_nats::Client {
+        &self.client
+    }
+
+    /// The JetStream context.
+    pub const fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
+
+    /// Whether the connection stands now.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Makes the streams and buckets, or brings their limits up to date.
+    ///
+    /// # Errors
+    /// NATS is away or refuses.
+    pub async fn ensure_resources(&self) -> Result<(), Error> {
+        for config in stream_configs() {
+            self.jetstream.create_or_update_stream(config).await.map_err(Error::nats)?;
+        }
+        self.bucket(traffic::TRAFFIC_BUCKET).await?;
+        self.bucket(traffic::REPLICAS_BUCKET).await?;
+        Ok(())
+    }
+
+    /// [`Self::ensure_resources`], again and again until it is done or `shutdown` is set. `true` when done.
+    pub async fn wait_for_resources(&self, shutdown: &CancellationToken) -> bool {
+        let mut complained = false;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return false,
+                result = self.ensure_resources() => match result {
+                    Ok(()) => return true,
+                    Err(error) if !complained => {
+                        tracing::warn!(%error, "waiting for NATS with JetStream");
+                        complained = true;
+                    }
+                    Err(_) => {}
+                },
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return false,
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+        }
+    }
+
+    /// A bucket by its name; made where it does not exist.
+    ///
+    /// # Errors
+    /// NATS is away or refuses.
+    pub async fn bucket(&self, name: &str) -> Result<kv::Store, Error> {
+        let max_age = if name == traffic::REPLICAS_BUCKET {
+            Duration::from_secs(traffic::REPLICA_STATUS_MAX_AGE_S)
+        } else {
+            Duration::ZERO
+        };
+        let config = kv::Config {
+            bucket: name.to_owned(),
+            history: 1,
+            max_age,
+            max_bytes: 64 * MIB,
+            ..kv::Config::default()
+        };
+        self.jetstream.create_or_update_key_value(config).await.map_err(Error::nats)
+    }
+}
+
+fn stream_configs() -> [stream::Config; 3] {
+    let stream = |name: &str, subjects: Vec<String>, max_age_s: u64, max_bytes: i64| stream::Config {
+        name: name.to_owned(),
+        subjects,
+        max_age: Duration::from_secs(max_age_s),
+        max_bytes,
+        discard: stream::DiscardPolicy::Old,
+        duplicate_window: Duration::from_secs(DUPLICATE_WINDOW_S),
+        allow_direct: true,
+        ..stream::Config::default()
+    };
+    [
+        stream(
+            events::EVENTS_STREAM,
+            events::EVENTS_SUBJECTS.map(str::to_owned).to_vec(),
+            EVENTS_MAX_AGE_S,
+            EVENTS_MAX_BYTES,
+        ),
+        stream(
+            predictions::PREDICTIONS_STREAM,
+            vec![predictions::PREDICTIONS_SUBJECT.to_owned()],
+            PREDICTIONS_MAX_AGE_S,
+            PREDICTIONS_MAX_BYTES,
+        ),
+        stream(
+            predictions::LABELS_STREAM,
+            vec![predictions::LABELS_SUBJECT.to_owned()],
+            LABELS_MAX_AGE_S,
+            LABELS_MAX_BYTES,
+        ),
+    ]
+}
+
+/// The address without `user:password@`, fit for a log.
+fn without_credentials(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_credentials;
+
+    #[test]
+    fn credentials_never_reach_the_log() {
+        assert_eq!(without_credentials("nats://me:secret@host:4222"), "nats://host:4222");
+        assert_eq!(without_credentials("nats://host:4222"), "nats://host:4222");
+    }
+}

@@ -1,0 +1,29 @@
+//! Which events a consumer has handled already. Expected table, in the service's own schema:
+//!
+//! ```sql
+//! CREATE TABLE inbox (consumer TEXT NOT NULL, event_id TEXT NOT NULL,
+//!   handled_at TIMESTAMPTZ NOT NULL DEFAULT now(), PRIMARY KEY (consumer, event_id));
+//! ```
+
+use sqlx::PgConnection;
+
+use crate::Error;
+
+/// Whether `consumer` meets this event for the first time. Call it in the transaction that acts on the event: both commit,
+/// or neither.
+///
+/// # Errors
+/// The insert fails.
+pub async fn first_time(
+    connection: &mut PgConnection,
+    consumer: &str,
+    event_id: &str,
+) -> Result<bool, Error> {
+    let inserted =
+        sqlx::query("INSERT INTO inbox (consumer, event_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(consumer)
+            .bind(event_id)
+            .execute(connection)
+            .await?;
+    Ok(inserted.rows_affected() == 1)
+}

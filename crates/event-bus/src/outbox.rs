@@ -1,0 +1,214 @@
+//! The transactional outbox: an event is committed with the change that it tells of, and published afterwards.
+//!
+//! Expected table, in the service's own schema:
+//!
+//! ```sql
+//! CREATE TABLE outbox (seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id UUID NOT NULL UNIQUE,
+//!   subject TEXT NOT NULL, event_type TEXT NOT NULL, entity TEXT NOT NULL, data JSONB NOT NULL, traceparent TEXT,
+//!   occurred_at TIMESTAMPTZ NOT NULL DEFAULT now(), published_at TIMESTAMPTZ);
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use chrono::{DateTime, SecondsFormat, Utc};
+use slipway_api::events::EventBody;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{Error, EventBus};
+
+/// Rows that one round publishes at most.
+const BATCH_ROWS: i64 = 256;
+/// The relay looks this often where nobody woke it: another replica may have committed.
+const POLL_INTERVAL_MS: u64 = 200;
+/// Pause after a failure.
+const RETRY_DELAY_MS: u64 = 500;
+/// Published rows are kept this long for people who look into the table.
+const KEEP_PUBLISHED_S: f64 = 3600.0;
+/// Key of the advisory lock that makes one relay publish at a time, so that the order holds.
+const RELAY_LOCK_KEY: i64 = 0x51_1B_0A_4A;
+
+/// Adds events to the outbox and wakes the relay of this process. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Outbox {
+    wake: Arc<Notify>,
+}
+
+impl Outbox {
+    /// Adds an event in the caller's transaction; its trace context is the current span's. Call [`Self::wake`] after the
+    /// commit. Answers with the event's id.
+    ///
+    /// # Errors
+    /// The insert fails.
+    pub async fn enqueue<E: EventBody>(
+        &self,
+        connection: &mut PgConnection,
+        event: &E,
+    ) -> Result<Uuid, Error> {
+        let subject = event.subject();
+        let data = serde_json::to_value(event)
+            .map_err(|error| Error::Body { event_type: subject.clone(), reason: error.to_string() })?;
+        let id = Uuid::now_v7();
+        sqlx::query(
+            "INSERT INTO outbox (id, subject, event_type, entity, data, traceparent) VALUES ($1, $2, $2, $3, $4, $5)",
+        )
+        .bind(id)
+        .bind(&subject)
+        .bind(event.entity())
+        .bind(data)
+        .bind(slipway_telemetry::current_traceparent())
+        .execute(connection)
+        .await?;
+        Ok(id)
+    }
+
+    /// Tells the relay that something was committed. Without it the relay finds out within its poll interval.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+}
+
+/// Publishes what was committed. One relay of a service publishes at a time, whichever replica it runs in.
+#[derive(Debug)]
+pub struct Relay {
+    pool: PgPool,
+    bus: EventBus,
+    outbox: Outbox,
+    source: &'static str,
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct OutboxRow {
+    seq: i64,
+    id: Uuid,
+    subject: String,
+    event_type: String,
+    entity: String,
+    data: serde_json::Value,
+    traceparent: Option<String>,
+    occurred_at: DateTime<Utc>,
+}
+
+impl Relay {
+    /// `source` is the CloudEvents source, e.g. `slipway/registry`.
+    pub const fn new(pool: PgPool, bus: EventBus, outbox: Outbox, source: &'static str) -> Self {
+        Self { pool, bus, outbox, source }
+    }
+
+    /// Publishes until `shutdown`. Failures are logged and tried again: an event is late, never lost.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut failing = false;
+        while !shutdown.is_cancelled() {
+            let published = tokio::select! {
+                () = shutdown.cancelled() => break,
+                published = self.publish_batch() => published,
+            };
+            let pause_ms = match published {
+                Ok(rows) if rows == BATCH_ROWS as usize => continue,
+                Ok(_) => {
+                    failing = false;
+                    POLL_INTERVAL_MS
+                }
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "events wait in the outbox");
+                    }
+                    failing = true;
+                    RETRY_DELAY_MS
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = self.outbox.wake.notified(), if !failing => {}
+                () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+            }
+        }
+    }
+
+    /// One round: takes the lock, publishes the oldest rows in order, marks those that JetStream stored.
+    async fn publish_batch(&self) -> Result<usize, Error> {
+        let mut transaction = self.pool.begin().await?;
+        let (locked,): (bool,) =
+            sqlx::query_as("SELECT pg_try_advisory_xact_lock($1, hashtext(current_schema()))")
+                .bind(RELAY_LOCK_KEY as i32)
+                .fetch_one(&mut *transaction)
+                .await?;
+        if !locked {
+            return Ok(0);
+        }
+        let rows: Vec<OutboxRow> = sqlx::query_as(
+            "SELECT seq, id, subject, event_type, entity, data, traceparent, occurred_at FROM outbox
+             WHERE published_at IS NULL ORDER BY seq LIMIT $1",
+        )
+        .bind(BATCH_ROWS)
+        .fetch_all(&mut *transaction)
+        .await?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let (stored, failure) = self.publish_rows(&rows).await;
+        sqlx::query("UPDATE outbox SET published_at = now() WHERE seq = ANY($1)")
+            .bind(&stored)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM outbox WHERE published_at < now() - make_interval(secs => $1)")
+            .bind(KEEP_PUBLISHED_S)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        failure.map_or(Ok(rows.len()), Err)
+    }
+
+    /// Sends all, then awaits the acknowledgements in order; stops at the first failure so that the order holds.
+    async fn publish_rows(&self, rows: &[OutboxRow]) -> (Vec<i64>, Option<Error>) {
+        let mut pending = Vec::with_capacity(rows.len());
+        let mut failure = None;
+        for row in rows {
+            let payload = row.data.to_string().into();
+            match self
+                .bus
+                .jetstream()
+                .publish_with_headers(row.subject.clone(), self.headers(row), payload)
+                .await
+            {
+                Ok(acknowledgement) => pending.push((row.seq, acknowledgement)),
+                Err(error) => {
+                    failure = Some(Error::nats(error));
+                    break;
+                }
+            }
+        }
+        let mut stored = Vec::with_capacity(pending.len());
+        for (seq, acknowledgement) in pending {
+            match acknowledgement.await {
+                Ok(_) => stored.push(seq),
+                Err(error) => {
+                    failure = Some(Error::nats(error));
+                    break;
+                }
+            }
+        }
+        (stored, failure)
+    }
+
+    fn headers(&self, row: &OutboxRow) -> HeaderMap {
+        let id = row.id.to_string();
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", id.as_str());
+        headers.insert("ce-specversion", "1.0");
+        headers.insert("ce-id", id.as_str());
+        headers.insert("ce-source", self.source);
+        headers.insert("ce-type", row.event_type.as_str());
+        headers.insert("ce-subject", row.entity.replace(['\r', '\n'], " ").as_str());
+        headers.insert("ce-time", row.occurred_at.to_rfc3339_opts(SecondsFormat::Millis, true).as_str());
+        headers.insert("content-type", "application/json");
+        if let Some(traceparent) = &row.traceparent {
+            headers.insert(slipway_telemetry::context::TRACEPARENT, traceparent.as_str());
+        }
+        headers
+    }
+}

@@ -1,0 +1,70 @@
+//! Reading prediction records and labels from a moment on: facts for analysis, rebuilt after a restart.
+
+use std::time::{Duration, SystemTime};
+
+use async_nats::jetstream::consumer::{self, DeliverPolicy};
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Error, EventBus};
+
+/// Pause before a lost subscription is made again.
+const RESUBSCRIBE_DELAY_MS: u64 = 500;
+
+/// Hands each message of `stream` that was stored at or after `from` to `handler`, in order, until `shutdown`.
+///
+/// Nothing is acknowledged and no place is kept: who restarts reads again from the moment that it names. A lost connection is
+/// mended and reading goes on behind the last message seen.
+pub async fn read_from<F>(
+    bus: &EventBus,
+    stream: &'static str,
+    from: SystemTime,
+    shutdown: &CancellationToken,
+    mut handler: F,
+) where
+    F: FnMut(&async_nats::Message) + Send,
+{
+    let mut after_sequence = None;
+    while !shutdown.is_cancelled() {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            outcome = deliver(bus, stream, from, &mut after_sequence, &mut handler) => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, stream, "reading is taken up again");
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(RESUBSCRIBE_DELAY_MS)) => {}
+        }
+    }
+}
+
+async fn deliver<F>(
+    bus: &EventBus,
+    stream: &'static str,
+    from: SystemTime,
+    after_sequence: &mut Option<u64>,
+    handler: &mut F,
+) -> Result<(), Error>
+where
+    F: FnMut(&async_nats::Message) + Send,
+{
+    let deliver_policy = match *after_sequence {
+        Some(sequence) => DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
+        None => DeliverPolicy::ByStartTime { start_time: from.into() },
+    };
+    let stream = bus.jetstream().get_stream(stream).await.map_err(Error::nats)?;
+    let config = consumer::pull::OrderedConfig { deliver_policy, ..consumer::pull::OrderedConfig::default() };
+    let consumer = stream.create_consumer(config).await.map_err(Error::nats)?;
+    let mut messages = consumer.messages().await.map_err(Error::nats)?;
+    while let Some(message) = messages.next().await {
+        let message = message.map_err(Error::nats)?;
+        if let Ok(info) = message.info() {
+            *after_sequence = Some(info.stream_sequence);
+        }
+        handler(&message);
+    }
+    Ok(())
+}

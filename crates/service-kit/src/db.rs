@@ -1,0 +1,102 @@
+//! Postgres: one database, one schema a service, migrations at the start.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio_util::sync::CancellationToken;
+
+/// A request that gets no connection within this time answers 503.
+const ACQUIRE_TIMEOUT_MS: u64 = 5_000;
+/// No statement of a request runs longer.
+const STATEMENT_TIMEOUT_MS: u64 = 30_000;
+const RETRY_DELAY_MS: u64 = 300;
+
+/// Where Postgres is.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Postgres")]
+pub struct PostgresConfig {
+    /// Postgres, e.g. `postgres://slipway:…@127.0.0.1:5433/slipway`. Each service keeps to its own schema.
+    #[arg(
+        long,
+        env = "SLIPWAY_POSTGRES_URL",
+        hide_env_values = true,
+        default_value = "postgres://127.0.0.1:5433/slipway"
+    )]
+    pub postgres_url: secrecy::SecretString,
+    /// Connections that this service opens at most.
+    #[arg(long, env = "SLIPWAY_POSTGRES_MAX_CONNECTIONS", default_value_t = 16)]
+    pub postgres_max_connections: u32,
+}
+
+/// Opens a pool whose connections see `schema` first, makes the schema, and migrates it. While Postgres is away it tries again,
+/// until `shutdown`.
+///
+/// # Errors
+/// The URL does not parse, a migration fails, or the shutdown came first.
+pub async fn connect(
+    config: &PostgresConfig,
+    schema: &'static str,
+    migrator: &Migrator,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<PgPool> {
+    use secrecy::ExposeSecret as _;
+    let options = PgConnectOptions::from_str(config.postgres_url.expose_secret())
+        .map_err(|error| anyhow::anyhow!("the Postgres URL does not parse (SLIPWAY_POSTGRES_URL): {error}"))?
+        .application_name(schema)
+        .options([
+            ("search_path", schema.to_owned()),
+            ("statement_timeout", STATEMENT_TIMEOUT_MS.to_string()),
+        ]);
+    let pool = PgPoolOptions::new()
+        .max_connections(config.postgres_max_connections)
+        .acquire_timeout(Duration::from_millis(ACQUIRE_TIMEOUT_MS))
+        .connect_lazy_with(options);
+    let mut complained = false;
+    loop {
+        // The name is one of our own constants, and identifiers cannot be bound.
+        let statement = AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}"));
+        match sqlx::query(statement).execute(&pool).await {
+            Ok(_) => break,
+            // Two services or replicas making it at once: the other one did.
+            Err(error) if is_duplicate(&error) => break,
+            Err(error) => {
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::warn!(%error, "waiting for Postgres");
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => anyhow::bail!("stopped while waiting for Postgres"),
+            () = tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)) => {}
+        }
+    }
+    migrator.run(&pool).await.with_context(|| format!("the migrations of schema {schema} failed"))?;
+    Ok(pool)
+}
+
+/// Whether a row with the same key exists already.
+pub fn is_duplicate(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+/// Whether Postgres is away or overloaded: the same request may go well a little later.
+pub fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
+            true
+        }
+        // 57P01..03: shutting down or starting up; 53: out of a resource; 08: connection; 40001, 40P01: try again.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            code.starts_with("57P")
+                || code.starts_with("53")
+                || code.starts_with("08")
+                || code == "40001"
+                || code == "40P01"
+        }),
+        _ => false,
+    }
+}

@@ -1,0 +1,20 @@
+//! What every service has: start and stop, configuration, health, metrics, errors, paging, Postgres, HTTP and gRPC on one port.
+//!
+//! A service composes it in one order, so that one `lib.rs` teaches all: configuration → telemetry → clients → state →
+//! router → background tasks → readiness → serve → drain → flush.
+
+pub mod clock;
+pub mod db;
+pub mod extract;
+pub mod grpc;
+pub mod health;
+pub mod lifecycle;
+pub mod metrics;
+pub mod page;
+pub mod problem;
+pub mod server;
+pub mod trace;
+
+pub use lifecycle::{Tasks, main};
+pub use problem::Problem;
+pub use server::ListenConfig;

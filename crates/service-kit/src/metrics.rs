@@ -1,0 +1,92 @@
+//! Prometheus metrics: a registry that services add to, and what every HTTP server counts.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry};
+
+/// Content type of the text that [`Metrics::render`] makes.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A registry of metrics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    http: HttpMetrics,
+}
+
+#[derive(Debug, Clone)]
+struct HttpMetrics {
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<RouteLabels, Histogram>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    method: String,
+    route: String,
+}
+
+impl Metrics {
+    /// A registry whose metrics all begin with `slipway_`.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("slipway");
+        let http = HttpMetrics {
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 16))),
+        };
+        registry.register("http_requests", "Requests by route and status", http.requests.clone());
+        registry.register("http_request_seconds", "Time to answer, by route", http.seconds.clone());
+        Self { registry: Arc::new(Mutex::new(registry)), http }
+    }
+
+    /// Adds a metric; keep a clone of it to count with. A counter's `_total` is added to its name when it is shown.
+    pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing into a string cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Middleware: counts each request under its route pattern, so that ids in paths do not multiply the series.
+pub(crate) async fn count_requests(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let method = request.method().as_str().to_owned();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let labels = RouteLabels { method: method.clone(), route: route.clone() };
+    metrics.http.seconds.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
+    let labels = RequestLabels { method, route, status: response.status().as_u16() };
+    metrics.http.requests.get_or_create(&labels).inc();
+    response
+}

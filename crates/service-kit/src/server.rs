@@ -1,0 +1,127 @@
+//! The listener: REST and gRPC on one port, limits, drain.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware;
+use axum::response::IntoResponse as _;
+use axum::serve::ListenerExt as _;
+use http::StatusCode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tower::Service;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::Problem;
+use crate::health::{self, Readiness};
+use crate::metrics::{self, Metrics};
+
+/// Bodies over this are refused, except on routes that set a limit of their own.
+pub const DEFAULT_BODY_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Requests in flight may take this long after the shutdown began.
+const DRAIN_LIMIT_MS: u64 = 8_000;
+
+/// Where a service listens.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Listener")]
+pub struct ListenConfig {
+    /// Address for REST and gRPC. Without it: 127.0.0.1 and the service's own port.
+    #[arg(long, env = "SLIPWAY_LISTEN", value_name = "HOST:PORT")]
+    pub listen: Option<SocketAddr>,
+}
+
+impl ListenConfig {
+    /// The configured address, or 127.0.0.1 with the service's own port.
+    pub fn or_port(&self, port: u16) -> SocketAddr {
+        self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+}
+
+/// Adds a gRPC service to a REST router, on the same port.
+pub fn add_grpc<S>(router: Router, service: S) -> Router
+where
+    S: Service<Request, Response = http::Response<tonic::body::Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
+}
+
+/// Opens the port.
+///
+/// # Errors
+/// The port is taken or may not be used.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}: is another program using the port? Choose one with --listen or SLIPWAY_LISTEN")
+    })
+}
+
+/// Serves `routes` with what every service has (health, metrics, spans, body limit, a 404 as a problem) until `shutdown`,
+/// then lets requests in flight end.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    readiness: Readiness,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let app = routes
+        .fallback(no_such_route)
+        .layer(middleware::from_fn_with_state(metrics.clone(), metrics::count_requests))
+        .layer(middleware::from_fn(crate::trace::trace_request))
+        .merge(health::router(readiness, metrics))
+        .layer(DefaultBodyLimit::max(DEFAULT_BODY_LIMIT_BYTES))
+        .layer(CatchPanicLayer::custom(|_panic: Box<dyn std::any::Any + Send>| {
+            Problem::internal("a handler panicked").into_response()
+        }));
+    serve_plain(listener, app, shutdown).await
+}
+
+/// Serves a router as it is until `shutdown`, then lets requests in flight end.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve_plain(
+    listener: TcpListener,
+    app: Router,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    // Without TCP_NODELAY small answers on kept connections wait for the client's delayed acknowledgement.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let begun = shutdown.clone();
+    let server = axum::serve(listener, app).with_graceful_shutdown(async move { shutdown.cancelled().await });
+    tokio::select! {
+        served = server => served.context("the listener failed"),
+        () = async {
+            begun.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(DRAIN_LIMIT_MS)).await;
+        } => {
+            tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "some requests were still in flight at the end");
+            Ok(())
+        }
+    }
+}
+
+async fn no_such_route(request: Request) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no-such-route",
+        "There is no such route",
+        format!("{} {} is not served here", request.method(), request.uri().path()),
+    )
+}

@@ -1,0 +1,104 @@
+//! Logs and traces: set-up, and W3C trace context through HTTP, gRPC, the outbox and NATS.
+
+pub mod context;
+pub mod grpc;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+pub use context::{current_traceparent, set_parent};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+/// How long the last spans may take to leave at shutdown.
+const FLUSH_TIMEOUT_MS: u64 = 3_000;
+/// How long one export may take.
+const EXPORT_TIMEOUT_MS: u64 = 5_000;
+
+/// What is logged, in which form, and where traces go.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Logs and traces")]
+pub struct TelemetryConfig {
+    /// Which messages are logged, e.g. `info` or `info,slipway_registry=debug`.
+    #[arg(long, env = "SLIPWAY_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// Form of the log on standard error.
+    #[arg(long, env = "SLIPWAY_LOG_FORMAT", default_value = "text", value_enum)]
+    pub log_format: LogFormat,
+    /// OTLP/gRPC endpoint for traces, e.g. `http://localhost:4317`. Without it traces are not exported.
+    #[arg(long, env = "SLIPWAY_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// See [`TelemetryConfig::log_format`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Keeps the exporter alive; [`Guard::flush`] sends what is left.
+#[derive(Debug)]
+pub struct Guard {
+    provider: SdkTracerProvider,
+}
+
+impl Guard {
+    /// Sends the last spans. Called once, before the process ends.
+    pub fn flush(self) {
+        if let Err(error) = self.provider.shutdown_with_timeout(Duration::from_millis(FLUSH_TIMEOUT_MS)) {
+            tracing::debug!(%error, "the last spans were not exported");
+        }
+    }
+}
+
+/// Installs the global subscriber. `service` names this process in traces, e.g. `slipway-registry`.
+///
+/// Trace ids are made and passed on even where nothing is exported, so that logs and events can be joined.
+///
+/// # Errors
+/// A filter that does not parse, an endpoint that is no URL, or a second call in one process.
+pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<Guard> {
+    let filter = EnvFilter::try_new(&config.log)
+        .with_context(|| format!("the log filter `{}` does not parse (--log, SLIPWAY_LOG)", config.log))?;
+    let mut provider =
+        SdkTracerProvider::builder().with_resource(Resource::builder().with_service_name(service).build());
+    if let Some(endpoint) = &config.otlp_endpoint {
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .with_timeout(Duration::from_millis(EXPORT_TIMEOUT_MS))
+            .build()
+            .with_context(|| format!("the OTLP endpoint `{endpoint}` cannot be used (--otlp-endpoint)"))?;
+        provider = provider.with_batch_exporter(exporter);
+    }
+    let provider = provider.build();
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("slipway"))
+        .with_filter(EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,sqlx=off,aws=off"));
+    let logs = match config.log_format {
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_writer(std::io::stderr)
+            .boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(logs.with_filter(filter))
+        .with(spans)
+        .try_init()
+        .context("logging was set up twice in one process")?;
+    Ok(Guard { provider })
+}
