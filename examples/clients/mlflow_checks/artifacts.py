@@ -1,0 +1,103 @@
+"""Artifacts: every byte comes back, whatever the file is called."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from checks import equal, raises
+from mlflow_checks.context import Context, check
+
+LARGE_ARTIFACT_BYTES = 40 * 1024 * 1024
+ODD_NAMES = ["with space.txt", "a+b.txt", "100%.txt", "ümläut.txt", "semi;colon.txt", "and&equals=.txt",
+             "(parens) [brackets].txt", "no extension", ".hidden", "two..dots.txt", "quote'.txt"]
+
+
+@check("artifacts: one file, in the root and in a folder")
+def log_artifact(context: Context) -> None:
+    source = context.folder / "report.bin"
+    source.write_bytes(bytes(range(256)) * 10)
+    context.client.log_artifact(context.run_id, str(source))
+    context.client.log_artifact(context.run_id, str(source), "deep/er")
+    for path in ("report.bin", "deep/er/report.bin"):
+        equal(download(context, path).read_bytes(), source.read_bytes(), path)
+    listed = context.client.list_artifacts(context.run_id)
+    equal([(one.path, one.is_dir, one.file_size) for one in listed if one.path in ("deep", "report.bin")],
+          [("deep", True, None), ("report.bin", False, 2560)])
+    equal([one.path for one in context.client.list_artifacts(context.run_id, "deep/er")], ["deep/er/report.bin"])
+
+
+@check("artifacts: a tree of folders")
+def log_artifacts(context: Context) -> None:
+    tree = context.folder / "tree"
+    for path in ("a.txt", "b/c.txt", "b/d/e.txt", "b/d/empty.bin"):
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text("" if "empty" in path else f"content of {path}\n")
+    context.client.log_artifacts(context.run_id, str(tree), "tree")
+    equal(sorted(one.path for one in context.client.list_artifacts(context.run_id, "tree")), ["tree/a.txt", "tree/b"])
+    fetched = download(context, "tree")
+    found = {str(path.relative_to(fetched)): path.read_bytes() for path in fetched.rglob("*") if path.is_file()}
+    equal(found, {str(path.relative_to(tree)): path.read_bytes() for path in tree.rglob("*") if path.is_file()})
+
+
+@check("artifacts: names with spaces, +, %, umlauts")
+def odd_names(context: Context) -> None:
+    folder = context.folder / "odd names"
+    folder.mkdir()
+    for name in ODD_NAMES:
+        (folder / name).write_bytes(name.encode())
+    context.client.log_artifacts(context.run_id, str(folder), "odd + names")
+    listed = sorted(os.path.basename(one.path) for one in context.client.list_artifacts(context.run_id, "odd + names"))
+    equal(listed, sorted(ODD_NAMES))
+    wrong = [name for name in ODD_NAMES if download(context, f"odd + names/{name}").read_bytes() != name.encode()]
+    equal(wrong, [], "names whose bytes differ")
+
+
+@check("artifacts: the same name again replaces the bytes")
+def overwrite(context: Context) -> None:
+    for text in ("first, and longer", "second"):
+        context.client.log_text(context.run_id, text, "again.txt")
+    equal(download(context, "again.txt").read_text(), "second")
+
+
+@check("artifacts: 40 MiB there and back")
+def large(context: Context) -> None:
+    source = context.folder / "large.bin"
+    source.write_bytes(os.urandom(1024 * 1024) * (LARGE_ARTIFACT_BYTES // (1024 * 1024)))
+    context.client.log_artifact(context.run_id, str(source), "big")
+    equal(context.client.list_artifacts(context.run_id, "big")[0].file_size, LARGE_ARTIFACT_BYTES)
+    equal(digest(download(context, "big/large.bin")), digest(source))
+
+
+@check("artifacts: log_text, log_dict, load_text, load_dict")
+def texts(context: Context) -> None:
+    with mlflow.start_run(run_id=context.run_id):
+        mlflow.log_text("grüße\n", "texts/hello.txt")
+        mlflow.log_dict({"b": [1, 2.5, None], "ä": "ö"}, "texts/document.json")
+        mlflow.log_dict({"k": {"nested": True}}, "texts/document.yaml")
+    uri = f"runs:/{context.run_id}/texts"
+    equal(mlflow.artifacts.load_text(f"{uri}/hello.txt"), "grüße\n")
+    equal(mlflow.artifacts.load_dict(f"{uri}/document.json"), {"b": [1, 2.5, None], "ä": "ö"})
+    assert "nested: true" in mlflow.artifacts.load_text(f"{uri}/document.yaml")
+
+
+@check("artifacts: what is not there is said to be missing")
+def missing(context: Context) -> None:
+    equal(context.client.list_artifacts(context.run_id, "no such folder"), [])
+    with raises((MlflowException, OSError)):
+        download(context, "no such file.txt")
+
+
+def download(context: Context, path: str) -> Path:
+    """Downloads into a new folder, so that an earlier copy cannot pass for this one."""
+    target = context.folder / "downloads" / hashlib.sha256(os.urandom(16)).hexdigest()[:12]
+    target.mkdir(parents=True)
+    return Path(context.client.download_artifacts(context.run_id, path, str(target)))
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
