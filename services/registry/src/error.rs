@@ -1,0 +1,200 @@
+//! What can go wrong, in MLflow's shape: `{"error_code", "message"}`. REST v1 and gRPC translate it.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+use slipway_domain::Invalid;
+use slipway_domain::registry::filter::ParseError;
+use slipway_service_kit::Problem;
+use slipway_service_kit::db::is_unavailable;
+
+/// Seconds after which a client may try again when Postgres or S3 is away.
+const RETRY_AFTER_S: &str = "1";
+
+/// MLflow's error codes, as far as this service answers with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// 400.
+    InvalidParameterValue,
+    /// 400, not 409: clients look for the code.
+    ResourceAlreadyExists,
+    /// 404.
+    ResourceDoesNotExist,
+    /// 404.
+    EndpointNotFound,
+    /// 409.
+    ResourceConflict,
+    /// 503 with `Retry-After`.
+    TemporarilyUnavailable,
+    /// 500.
+    InternalError,
+}
+
+impl Code {
+    /// Name on the wire.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidParameterValue => "INVALID_PARAMETER_VALUE",
+            Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
+            Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
+            Self::EndpointNotFound => "ENDPOINT_NOT_FOUND",
+            Self::ResourceConflict => "RESOURCE_CONFLICT",
+            Self::TemporarilyUnavailable => "TEMPORARILY_UNAVAILABLE",
+            Self::InternalError => "INTERNAL_ERROR",
+        }
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidParameterValue | Self::ResourceAlreadyExists => StatusCode::BAD_REQUEST,
+            Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
+            Self::ResourceConflict => StatusCode::CONFLICT,
+            Self::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// An error as the client sees it. The cause was logged where the error was made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Error {
+    /// Stable, for programs.
+    pub(crate) code: Code,
+    /// What happened, for people.
+    pub(crate) message: String,
+}
+
+impl Error {
+    fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// A value that breaks a rule.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidParameterValue, message)
+    }
+
+    /// A parameter that is not there.
+    pub(crate) fn missing(parameter: &str) -> Self {
+        Self::invalid(format!("Missing value for required parameter '{parameter}'."))
+    }
+
+    /// A name that is taken.
+    pub(crate) fn exists(message: impl Into<String>) -> Self {
+        Self::new(Code::ResourceAlreadyExists, message)
+    }
+
+    /// Something that is not there.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Code::ResourceDoesNotExist, message)
+    }
+
+    /// A route that is not served.
+    pub(crate) fn no_endpoint(method: &http::Method, path: &str) -> Self {
+        Self::new(Code::EndpointNotFound, format!("{method} {path} is not served here"))
+    }
+
+    /// A change that something else forbids.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(Code::ResourceConflict, message)
+    }
+
+    /// Something behind this service is away.
+    pub(crate) fn unavailable(what: &str) -> Self {
+        Self::new(Code::TemporarilyUnavailable, format!("{what} does not answer; try again"))
+    }
+
+    /// A defect of ours; the cause goes to the log alone.
+    pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
+        tracing::error!(%cause, "internal error");
+        Self::new(Code::InternalError, "the server failed on this request; its log has the cause")
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::invalid(invalid.message)
+    }
+}
+
+impl From<ParseError> for Error {
+    fn from(error: ParseError) -> Self {
+        Self::invalid(format!("{} (at position {})", error.message, error.at))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        if is_unavailable(&error) {
+            tracing::warn!(%error, "Postgres is away");
+            return Self::unavailable("the database");
+        }
+        // 22021: text that Postgres cannot hold, which is a zero byte; 22003: a number beyond its column.
+        match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+            Some("22021") => Self::invalid("Invalid value: text must not contain zero bytes"),
+            Some("22003") => Self::invalid("Invalid value: a number is out of range"),
+            _ => Self::internal(format!("database: {error}")),
+        }
+    }
+}
+
+impl From<slipway_event_bus::Error> for Error {
+    fn from(error: slipway_event_bus::Error) -> Self {
+        match error {
+            slipway_event_bus::Error::Database(error) => error.into(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<slipway_artifact_store::Error> for Error {
+    fn from(error: slipway_artifact_store::Error) -> Self {
+        use slipway_artifact_store::Error as Store;
+        match error {
+            Store::Source(reason) => Self::invalid(format!("the upload broke off: {reason}")),
+            Store::TooLarge { .. } => Self::invalid(error.to_string()),
+            error if error.is_transient() => {
+                tracing::warn!(%error, "the artifact store is away");
+                Self::unavailable("the artifact store")
+            }
+            error => Self::internal(error),
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let body = axum::Json(json!({"error_code": self.code.name(), "message": self.message}));
+        let mut response = (self.code.status(), body).into_response();
+        if self.code == Code::TemporarilyUnavailable {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        response
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error.code {
+            Code::InvalidParameterValue => Self::invalid("request", error.message),
+            Code::ResourceDoesNotExist | Code::EndpointNotFound => {
+                Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", error.message)
+            }
+            Code::ResourceAlreadyExists | Code::ResourceConflict => Self::conflict(error.message),
+            Code::TemporarilyUnavailable => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "Something that this request needs is away",
+                error.message,
+            ),
+            // The cause is in the log already.
+            Code::InternalError => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "An error of the server",
+                error.message,
+            ),
+        }
+    }
+}

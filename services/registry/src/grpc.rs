@@ -1,0 +1,135 @@
+//! gRPC: what other services ask.
+
+use slipway_api::proto::registry::registry_server::Registry as Api;
+use slipway_api::proto::registry::{
+    File, GetModelVersionRequest, GetTrainingProfileRequest, ModelVersion, ResolveAliasRequest, TensorSpec,
+    TrainingProfile,
+};
+use slipway_domain::registry::validate_version;
+use sqlx::PgConnection;
+use tonic::{Request, Response, Status};
+
+use crate::error::{Code, Error};
+use crate::state::Registry;
+use crate::store::{artifacts, model_versions, registered_models, runs};
+use crate::versions::Tensor;
+use crate::versions::source::proxy_path;
+
+/// Where a run logs the profile of its training data.
+const PROFILE_PATH: &str = "slipway/profile.json";
+const MAX_PROFILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    registry: Registry,
+}
+
+impl Service {
+    pub(crate) const fn new(registry: Registry) -> Self {
+        Self { registry }
+    }
+}
+
+#[tonic::async_trait]
+impl Api for Service {
+    async fn get_model_version(
+        &self,
+        request: Request<GetModelVersionRequest>,
+    ) -> Result<Response<ModelVersion>, Status> {
+        let GetModelVersionRequest { model, version } = request.into_inner();
+        let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
+        Ok(Response::new(whole(&mut db, &model, number(&version)?).await?))
+    }
+
+    async fn resolve_alias(
+        &self,
+        request: Request<ResolveAliasRequest>,
+    ) -> Result<Response<ModelVersion>, Status> {
+        let ResolveAliasRequest { model, alias } = request.into_inner();
+        let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
+        let resolved = registered_models::alias_get(&mut db, &model, &alias).await;
+        let version = resolved.map_err(|error| match error.code {
+            // MLflow's REST API calls a missing alias a wrong parameter; here it is what it is.
+            Code::InvalidParameterValue => Status::not_found(format!("model {model} has no alias {alias}")),
+            _ => error.into(),
+        })?;
+        Ok(Response::new(whole(&mut db, &model, version).await?))
+    }
+
+    async fn get_training_profile(
+        &self,
+        request: Request<GetTrainingProfileRequest>,
+    ) -> Result<Response<TrainingProfile>, Status> {
+        let GetTrainingProfileRequest { model, version } = request.into_inner();
+        let number = number(&version)?;
+        let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
+        let found = model_versions::version_get(&mut db, &model, number).await?;
+        let run_id = found.run_id.ok_or_else(|| {
+            Status::not_found(format!("version {version} of {model} has no run that made it"))
+        })?;
+        let run = runs::run_info(&mut db, &run_id).await?;
+        let missing =
+            || Status::not_found(format!("run {run_id} of {model}/{version} logged no {PROFILE_PATH}"));
+        let root = proxy_path(&run.artifact_uri)?.ok_or_else(missing)?;
+        let path = format!("{root}/{PROFILE_PATH}");
+        let artifact = artifacts::artifact_get(&mut db, &path).await?.ok_or_else(missing)?;
+        drop(db);
+        let bytes = self.registry.artifacts.get_bytes(&artifact.blob_key, MAX_PROFILE_BYTES).await;
+        let profile_json = bytes.map_err(Error::from)?.to_vec();
+        Ok(Response::new(TrainingProfile { profile_json, run_id }))
+    }
+}
+
+fn number(version: &str) -> Result<i32, Status> {
+    let number = validate_version(version).map_err(Error::from)?;
+    Ok(i32::try_from(number).unwrap_or(i32::MAX))
+}
+
+async fn whole(db: &mut PgConnection, model: &str, version: i32) -> Result<ModelVersion, Status> {
+    let found = model_versions::version_get(db, model, version).await?;
+    let files = model_versions::version_files(db, found.model_key, version).await?;
+    let facts = found.facts.0;
+    Ok(ModelVersion {
+        model: found.name,
+        version: found.version.to_string(),
+        digest: found.digest,
+        run_id: found.run_id.unwrap_or_default(),
+        status: found.status,
+        servable: found.servable,
+        unservable_reason: facts.unservable_reason.unwrap_or_default(),
+        onnx_path: facts.onnx_path.unwrap_or_default(),
+        inputs: facts.inputs.into_iter().map(spec).collect(),
+        outputs: facts.outputs.into_iter().map(spec).collect(),
+        files: files
+            .into_iter()
+            .map(|file| File {
+                path: file.path,
+                size_bytes: file.size_bytes.unsigned_abs(),
+                sha256: file.sha256,
+                blob_key: file.blob_key,
+            })
+            .collect(),
+        signature_json: facts.signature.unwrap_or_default(),
+        tags: found.tags.0.into_iter().collect(),
+        aliases: found.aliases,
+        created_at_unix_ms: found.created_ms,
+    })
+}
+
+fn spec(tensor: Tensor) -> TensorSpec {
+    TensorSpec { name: tensor.name, datatype: tensor.datatype, shape: tensor.shape }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match error.code {
+            Code::InvalidParameterValue => Self::invalid_argument(error.message),
+            Code::ResourceDoesNotExist | Code::EndpointNotFound => Self::not_found(error.message),
+            Code::ResourceAlreadyExists => Self::already_exists(error.message),
+            Code::ResourceConflict => Self::failed_precondition(error.message),
+            Code::TemporarilyUnavailable => Self::unavailable(error.message),
+            Code::InternalError => Self::internal(error.message),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The registry: experiments, runs, artifacts, models and their versions, over MLflow's REST API, REST v1 and gRPC.
+//!
+//! Facts live in Postgres, bytes in S3. A request is one transaction, which also holds the events that tell of it.
+
+mod error;
+mod grpc;
+mod mlflow;
+mod proxy;
+mod rest;
+mod state;
+mod store;
+mod sweep;
+mod versions;
+
+use std::time::Duration;
+
+use slipway_api::proto::registry::registry_server::RegistryServer;
+use slipway_artifact_store::{ArtifactStore, S3Config};
+use slipway_event_bus::{EventBus, NatsConfig, Outbox, Relay};
+use slipway_service_kit::db::PostgresConfig;
+use slipway_service_kit::health::Readiness;
+use slipway_service_kit::metrics::Metrics;
+use slipway_service_kit::{ListenConfig, Tasks, db, server};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::state::Registry;
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/registry");
+
+/// MLflow's own port, so that notebooks find it.
+const DEFAULT_PORT: u16 = 5000;
+const BUCKET_RETRY_MS: u64 = 300;
+/// A version may have many files, each with its digest.
+const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Settings of the registry.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Where it listens; port 5000 by default.
+    #[command(flatten)]
+    pub listen: ListenConfig,
+    /// Its facts.
+    #[command(flatten)]
+    pub postgres: PostgresConfig,
+    /// Its events.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    /// Its bytes.
+    #[command(flatten)]
+    pub s3: S3Config,
+}
+
+/// Runs the service until `shutdown`.
+///
+/// # Errors
+/// The port is taken, a setting is wrong, a migration fails, or a background task ended early.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let readiness = Readiness::default();
+    readiness.waiting("postgres", "not connected yet");
+    readiness.waiting("nats", "not connected yet");
+    readiness.waiting("s3", "not connected yet");
+    let listener = server::bind(config.listen.or_port(DEFAULT_PORT)).await?;
+    let pool = db::connect(&config.postgres, "registry", &MIGRATOR, &shutdown).await?;
+    readiness.ready("postgres");
+    let bus = EventBus::connect(&config.nats, "slipway-registry").await?;
+    let outbox = Outbox::default();
+    let registry = Registry {
+        pool: pool.clone(),
+        artifacts: ArtifactStore::new(&config.s3),
+        outbox: outbox.clone(),
+        uploads: TaskTracker::new(),
+    };
+
+    let mut tasks = Tasks::new(shutdown.clone());
+    tasks.spawn("relay", Relay::new(pool, bus.clone(), outbox, "slipway/registry").run(shutdown.clone()));
+    tasks.spawn("sweep", sweep::run(registry.clone(), shutdown.clone()));
+    let resources = wait_for_resources(bus, registry.artifacts.clone(), readiness.clone(), shutdown.clone());
+    tasks.spawn("resources", resources);
+
+    let questions = RegistryServer::new(grpc::Service::new(registry.clone()))
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let routes = server::add_grpc(routes(registry.clone()), questions);
+    let served = server::serve(listener, routes, readiness, Metrics::new(), shutdown.clone()).await;
+    shutdown.cancel();
+    registry.uploads.close();
+    registry.uploads.wait().await;
+    tasks.wait().await?;
+    served
+}
+
+fn routes(registry: Registry) -> axum::Router {
+    mlflow::router().merge(rest::router()).with_state(registry)
+}
+
+/// Makes the streams and the bucket, however long their servers stay away, then stays until the shutdown.
+async fn wait_for_resources(
+    bus: EventBus,
+    artifacts: ArtifactStore,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) {
+    let nats = async {
+        if bus.wait_for_resources(&shutdown).await {
+            readiness.ready("nats");
+        }
+    };
+    let bucket = async {
+        let mut complained = false;
+        while let Err(error) = artifacts.ensure_bucket().await {
+            if !std::mem::replace(&mut complained, true) {
+                tracing::warn!(%error, "waiting for the artifact store");
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_millis(BUCKET_RETRY_MS)) => {}
+            }
+        }
+        readiness.ready("s3");
+    };
+    tokio::join!(nats, bucket);
+    shutdown.cancelled().await;
+}

@@ -1,0 +1,26 @@
+//! `slipway-registry`: experiments, runs, models and their versions.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use slipway_telemetry::TelemetryConfig;
+
+#[derive(clap::Parser)]
+#[command(
+    name = "slipway-registry",
+    version,
+    about = "Experiments, runs, artifacts, models and their versions."
+)]
+struct Arguments {
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+    #[command(flatten)]
+    config: slipway_registry::Config,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    slipway_service_kit::main("slipway-registry", &arguments.telemetry, |shutdown| {
+        slipway_registry::run(arguments.config, shutdown)
+    })
+}

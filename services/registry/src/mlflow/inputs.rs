@@ -1,0 +1,75 @@
+//! What a run took in and brought forth: data sets and logged models.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
+use serde_json::json;
+use slipway_domain::registry::{validate_dataset, validate_input_tag};
+
+use super::{Answer, Fields, empty};
+use crate::error::Error;
+use crate::state::Registry;
+use crate::store::datasets::{self as table, NewInput};
+use crate::store::{logged_models, runs};
+
+pub(super) fn router(prefix: &str) -> Router<Registry> {
+    Router::new()
+        .route(&format!("{prefix}/2.0/mlflow/runs/log-inputs"), post(log_inputs))
+        .route(&format!("{prefix}/2.0/mlflow/runs/outputs"), post(log_outputs))
+}
+
+fn input(fields: &mut Fields) -> Result<NewInput, Error> {
+    let tags = fields.pairs("tags")?;
+    for (key, value) in &tags {
+        validate_input_tag(key, value)?;
+    }
+    let dataset = fields.message("dataset")?;
+    let input = NewInput {
+        name: dataset.required("name")?,
+        digest: dataset.required("digest")?,
+        source_type: dataset.required("source_type")?,
+        source: dataset.required("source")?,
+        schema: dataset.string("schema")?,
+        profile: dataset.string("profile")?,
+        tags,
+    };
+    validate_dataset(&input.name, &input.digest, input.schema.as_deref(), input.profile.as_deref())?;
+    Ok(input)
+}
+
+async fn log_inputs(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+    let run_id = fields.run_id()?;
+    let inputs =
+        fields.messages("datasets")?.iter_mut().map(input).collect::<Result<Vec<NewInput>, Error>>()?;
+    let models = fields
+        .messages("models")?
+        .iter()
+        .map(|model| model.required("model_id"))
+        .collect::<Result<Vec<String>, Error>>()?;
+    let mut change = registry.change().await?;
+    let run = runs::run_active(change.db(), &run_id).await?;
+    table::inputs_log(change.db(), &run, &inputs).await?;
+    table::model_inputs_log(change.db(), &run, &models).await?;
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+    change.tell("run", "logged", run_id, json!({"datasets": names, "model_inputs": models})).await?;
+    change.commit().await?;
+    Ok(empty())
+}
+
+async fn log_outputs(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+    let run_id = fields.run_id()?;
+    let outputs = fields
+        .messages("models")?
+        .iter()
+        .map(|model| Ok((model.required("model_id")?, model.integer("step")?.unwrap_or(0))))
+        .collect::<Result<Vec<(String, i64)>, Error>>()?;
+    let mut change = registry.change().await?;
+    let run = runs::run_active(change.db(), &run_id).await?;
+    for (model_id, _) in &outputs {
+        logged_models::logged_model_get(change.db(), model_id).await?;
+    }
+    table::outputs_log(change.db(), &run, &outputs).await?;
+    change.tell("run", "logged", run_id, json!({ "model_outputs": outputs })).await?;
+    change.commit().await?;
+    Ok(empty())
+}

@@ -1,0 +1,124 @@
+//! Metrics: single points, batches with params and tags, histories.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post};
+use serde_json::json;
+use slipway_domain::registry::{
+    BatchSize, MAX_BATCH_BODY_BYTES, decode_page_token, encode_page_token, validate_batch,
+    validate_max_results, validate_metric,
+};
+
+use super::message::{Message, stored_double};
+use super::run_body::metric;
+use super::runs::{params, tags};
+use super::{Answer, Fields, answer, empty};
+use crate::error::Error;
+use crate::state::Registry;
+use crate::store::metrics::{self as table, Point};
+use crate::store::runs;
+
+const MAX_HISTORY: usize = 25_000;
+
+pub(super) fn router(prefix: &str) -> Router<Registry> {
+    Router::new()
+        .route(&format!("{prefix}/2.0/mlflow/runs/log-metric"), post(log_metric))
+        .route(&format!("{prefix}/2.0/mlflow/runs/log-batch"), post(log_batch))
+        .route(&format!("{prefix}/2.0/mlflow/metrics/get-history"), get(history))
+}
+
+/// One point; `field` is where its key stands in the request.
+fn point(fields: &Fields, field: &str) -> Result<Point, Error> {
+    let point = Point {
+        key: fields.required("key")?,
+        value: stored_double(fields.required_double("value")?),
+        at_ms: fields.required_integer("timestamp")?,
+        step: fields.integer("step")?.unwrap_or(0),
+        model_id: fields.non_empty("model_id")?,
+        dataset_name: fields.non_empty("dataset_name")?,
+        dataset_digest: fields.non_empty("dataset_digest")?,
+    };
+    validate_metric(field, &point.key, point.at_ms)?;
+    Ok(point)
+}
+
+async fn log_metric(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let run_id = fields.run_id()?;
+    let point = point(&fields, "key")?;
+    let mut change = registry.change().await?;
+    let run = runs::run_active(change.db(), &run_id).await?;
+    let details = json!({ "metrics": [point.key] });
+    table::metrics_log(change.db(), &run, &[point]).await?;
+    change.tell("run", "logged", run_id, details).await?;
+    change.commit().await?;
+    Ok(empty())
+}
+
+async fn log_batch(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+    if fields.body_bytes > MAX_BATCH_BODY_BYTES {
+        return Err(Error::invalid(format!(
+            "Batched logging API requests must be at most {MAX_BATCH_BODY_BYTES} bytes in size, got one of size {}.",
+            fields.body_bytes
+        )));
+    }
+    let run_id = fields.run_id()?;
+    let (metrics, params_given, tags_given) =
+        (fields.messages("metrics")?, fields.pairs("params")?, fields.pairs("tags")?);
+    let size = BatchSize { metrics: metrics.len(), params: params_given.len(), tags: tags_given.len() };
+    validate_batch(size, params_given.iter().map(|(key, _)| key.as_str()))?;
+    let points = metrics
+        .iter()
+        .enumerate()
+        .map(|(index, fields)| point(fields, &format!("metrics[{index}].key")))
+        .collect::<Result<Vec<Point>, Error>>()?;
+    let (params, tags) = (params(params_given)?, tags(tags_given)?);
+    let details = {
+        let mut keys: Vec<&str> = points.iter().map(|point| point.key.as_str()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let names = |pairs: &[(String, String)]| pairs.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+        json!({"metrics": keys, "params": names(&params), "tags": names(&tags)})
+    };
+    let mut change = registry.change().await?;
+    let run = runs::run_active(change.db(), &run_id).await?;
+    if !params.is_empty() {
+        runs::run_params_log(change.db(), &run, &params).await?;
+    }
+    if !points.is_empty() {
+        table::metrics_log(change.db(), &run, &points).await?;
+    }
+    if !tags.is_empty() {
+        runs::run_tags_set(change.db(), run.run_key, &tags).await?;
+    }
+    if !(params.is_empty() && points.is_empty() && tags.is_empty()) {
+        change.tell("run", "logged", run_id, details).await?;
+        change.commit().await?;
+    }
+    Ok(empty())
+}
+
+async fn history(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let (run_id, key) = (fields.run_id()?, fields.required("metric_key")?);
+    let limit = validate_max_results(fields.integer("max_results")?, MAX_HISTORY, MAX_HISTORY)?;
+    let after = decode_page_token(&fields.string("page_token")?.unwrap_or_default())?
+        .map(|position| {
+            serde_json::from_str::<(i64, i64, f64)>(&position)
+                .map_err(|_| Error::invalid("Invalid page token, could not base64-decode"))
+        })
+        .transpose()?;
+    let mut db = registry.pool.acquire().await?;
+    let run = runs::run_info(&mut db, &run_id).await?;
+    let rows = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
+    let mut points = table::metric_history(&mut db, run.run_key, &key, after, rows).await?;
+    let more = points.len() > limit;
+    points.truncate(limit);
+    // A page that ends on NaN has no position that JSON can hold; NaN sorts last within its time and step, so the greatest
+    // number stands for it.
+    let token = points.last().filter(|_| more).map(|point| {
+        let value = if point.value.is_nan() { f64::MAX } else { point.value };
+        encode_page_token(&json!([point.at_ms, point.step, value]).to_string())
+    });
+    let points =
+        points.iter().map(|point| metric(&point.key, point.value, point.at_ms, point.step)).collect();
+    Ok(answer(Message::new().list("metrics", points).maybe("next_page_token", token)))
+}

@@ -1,0 +1,64 @@
+//! MLflow's REST API: `/api/2.0/mlflow` and its twin `/ajax-api`.
+//!
+//! Source: the protobuf descriptors and the behaviour of MLflow 3.17 and 3.18; see docs/architecture.md for what is answered.
+
+mod artifacts;
+mod experiments;
+mod inputs;
+mod logged_models;
+mod message;
+mod metrics;
+mod model_versions;
+mod registered_models;
+mod request;
+mod run_body;
+mod runs;
+mod search;
+mod server;
+
+use axum::{Json, Router};
+pub(crate) use request::Fields;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::state::Registry;
+
+/// What a handler answers.
+pub(crate) type Answer = Result<Json<Value>, Error>;
+
+/// An answer of 200.
+pub(crate) fn answer(body: impl Into<Value>) -> Json<Value> {
+    Json(body.into())
+}
+
+/// The empty message.
+pub(crate) fn empty() -> Json<Value> {
+    Json(Value::Object(serde_json::Map::new()))
+}
+
+/// Unix time in milliseconds, as MLflow has it.
+pub(crate) fn now_ms() -> i64 {
+    i64::try_from(slipway_service_kit::clock::now_unix_ms()).unwrap_or(i64::MAX)
+}
+
+/// All routes.
+pub(crate) fn router() -> Router<Registry> {
+    let mut router = server::router();
+    for prefix in ["/api", "/ajax-api"] {
+        router = router
+            .merge(experiments::router(prefix))
+            .merge(runs::router(prefix))
+            .merge(metrics::router(prefix))
+            .merge(inputs::router(prefix))
+            .merge(artifacts::router(prefix))
+            .merge(logged_models::router(prefix))
+            .merge(registered_models::router(prefix))
+            .merge(model_versions::router(prefix))
+            .merge(crate::proxy::router(&format!("{prefix}/2.0")))
+            .route(
+                &format!("{prefix}/{{version}}/mlflow/{{*rest}}"),
+                axum::routing::any(server::no_endpoint),
+            );
+    }
+    router
+}

@@ -1,0 +1,203 @@
+//! `/mlflow/model-versions`.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{delete as on_delete, get, patch, post};
+use serde_json::json;
+use slipway_domain::registry::filter::Entity;
+use slipway_domain::registry::{validate_registry_tag, validate_version};
+
+use super::message::Message;
+use super::search::Search;
+use super::{Answer, Fields, answer, empty, now_ms};
+use crate::error::Error;
+use crate::state::{Change, Registry};
+use crate::store::model_versions::{self as table, ModelVersion};
+use crate::store::registered_models::model_touch;
+use crate::versions::{self, Request};
+
+const DEFAULT_RESULTS: usize = 10_000;
+const MAX_RESULTS: usize = 200_000;
+const STAGES: [&str; 4] = ["None", "Staging", "Production", "Archived"];
+
+pub(super) fn router(prefix: &str) -> Router<Registry> {
+    let path = |name: &str| format!("{prefix}/2.0/mlflow/model-versions/{name}");
+    Router::new()
+        .route(&path("create"), post(create))
+        .route(&path("get"), get(by_number))
+        .route(&path("search"), get(search).post(search))
+        .route(&path("update"), patch(update))
+        .route(&path("transition-stage"), post(transition))
+        .route(&path("delete"), on_delete(delete))
+        .route(&path("get-download-uri"), get(download_uri))
+        .route(&path("set-tag"), post(set_tag))
+        .route(&path("delete-tag"), on_delete(delete_tag))
+}
+
+/// `ModelVersion`.
+pub(super) fn body(version: &ModelVersion) -> Message {
+    let aliases = version.aliases.iter().cloned().map(Into::into).collect();
+    Message::new()
+        .put("name", version.name.clone())
+        .put("version", version.version.to_string())
+        .put("creation_timestamp", version.created_ms)
+        .put("last_updated_timestamp", version.updated_ms)
+        .put("current_stage", version.stage.clone())
+        .put("description", version.description.clone().unwrap_or_default())
+        .put("source", version.source.clone())
+        .put("run_id", version.run_id.clone().unwrap_or_default())
+        .put("status", version.status.clone())
+        .put("run_link", version.run_link.clone().unwrap_or_default())
+        .maybe("model_id", version.logged_model_id.clone())
+        .pairs("tags", &version.tags.0)
+        .list("aliases", aliases)
+}
+
+/// The field `version`.
+pub(super) fn number(fields: &Fields) -> Result<i32, Error> {
+    let version = validate_version(&fields.required("version")?)?;
+    // Beyond the column's range no version can be.
+    Ok(i32::try_from(version).unwrap_or(i32::MAX))
+}
+
+/// A stage by its name, in any case.
+pub(super) fn stage(asked: &str) -> Result<&'static str, Error> {
+    STAGES.iter().find(|known| known.eq_ignore_ascii_case(asked)).copied().ok_or_else(|| {
+        Error::invalid(format!(
+            "Invalid Model Version stage: {asked}. Value must be one of {}.",
+            STAGES.join(", ")
+        ))
+    })
+}
+
+async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+    let tags = fields.pairs("tags")?;
+    for (key, value) in &tags {
+        validate_registry_tag(key, value)?;
+    }
+    let request = Request {
+        name: fields.required("name")?,
+        source: fields.required("source")?,
+        run_id: fields.non_empty("run_id")?,
+        model_id: fields.non_empty("model_id")?,
+        run_link: fields.non_empty("run_link")?,
+        description: fields.non_empty("description")?,
+        tags,
+    };
+    let made = versions::create(&registry, &request).await?;
+    Ok(answer(Message::new().put("model_version", body(&made))))
+}
+
+async fn by_number(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let name = fields.required("name")?;
+    let version = number(&fields)?;
+    let mut db = registry.pool.acquire().await?;
+    let version = table::version_get(&mut db, &name, version).await?;
+    Ok(answer(Message::new().put("model_version", body(&version))))
+}
+
+async fn search(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let search = Search::read(Entity::ModelVersions, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
+    let mut db = registry.pool.acquire().await?;
+    let found = table::version_search(&mut db, search.conditions(), search.page()).await?;
+    let (found, token) = search.cut(found);
+    let found = found.iter().map(|version| body(version).into_value()).collect();
+    Ok(answer(Message::new().list("model_versions", found).maybe("next_page_token", token)))
+}
+
+async fn download_uri(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let name = fields.required("name")?;
+    let version = number(&fields)?;
+    let mut db = registry.pool.acquire().await?;
+    let version = table::version_get(&mut db, &name, version).await?;
+    Ok(answer(json!({ "artifact_uri": version.download_uri })))
+}
+
+/// The version that a request is about, its model held until the change ends.
+struct Target {
+    model_key: i64,
+    name: String,
+    version: i32,
+    now: i64,
+}
+
+impl Target {
+    async fn hold(change: &mut Change, fields: &Fields) -> Result<Self, Error> {
+        let name = fields.required("name")?;
+        let version = number(fields)?;
+        let now = now_ms();
+        let model_key = model_touch(change.db(), &name, now).await?;
+        table::version_require(change.db(), model_key, &name, version).await?;
+        Ok(Self { model_key, name, version, now })
+    }
+
+    fn id(&self) -> String {
+        format!("{}/{}", self.name, self.version)
+    }
+}
+
+async fn update(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let description = fields.string("description")?;
+    let mut change = registry.change().await?;
+    let target = Target::hold(&mut change, &fields).await?;
+    let changed = (description.as_deref(), None);
+    table::version_update(change.db(), target.model_key, target.version, changed, target.now).await?;
+    finish(change, &target, json!({})).await
+}
+
+async fn transition(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let stage = stage(&fields.required("stage")?)?;
+    let archive = fields.boolean("archive_existing_versions")?.unwrap_or(false);
+    if archive && !matches!(stage, "Staging" | "Production") {
+        return Err(Error::invalid(format!(
+            "Model version transition cannot archive existing model versions because '{stage}' is not an Active stage. \
+             Valid stages are Staging, Production"
+        )));
+    }
+    let mut change = registry.change().await?;
+    let target = Target::hold(&mut change, &fields).await?;
+    if archive {
+        table::versions_archive(change.db(), target.model_key, stage, target.version, target.now).await?;
+    }
+    table::version_update(change.db(), target.model_key, target.version, (None, Some(stage)), target.now)
+        .await?;
+    finish(change, &target, json!({ "stage": stage })).await
+}
+
+async fn finish(mut change: Change, target: &Target, details: serde_json::Value) -> Answer {
+    change.tell("model-version", "updated", target.id(), details).await?;
+    let version = table::version_get(change.db(), &target.name, target.version).await?;
+    change.commit().await?;
+    Ok(answer(Message::new().put("model_version", body(&version))))
+}
+
+async fn delete(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let mut change = registry.change().await?;
+    let target = Target::hold(&mut change, &fields).await?;
+    table::version_delete(change.db(), target.model_key, target.version, target.now).await?;
+    change.tell("model-version", "deleted", target.id(), json!({})).await?;
+    change.commit().await?;
+    Ok(empty())
+}
+
+async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let key = fields.required("key")?;
+    let value = fields.string("value")?.unwrap_or_default();
+    validate_registry_tag(&key, &value)?;
+    let mut change = registry.change().await?;
+    let target = Target::hold(&mut change, &fields).await?;
+    change.tell("model-version", "updated", target.id(), json!({ "tags": [key] })).await?;
+    table::version_tags_set(change.db(), target.model_key, target.version, &[(key, value)]).await?;
+    change.commit().await?;
+    Ok(empty())
+}
+
+async fn delete_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let key = fields.required("key")?;
+    let mut change = registry.change().await?;
+    let target = Target::hold(&mut change, &fields).await?;
+    table::version_tag_delete(change.db(), target.model_key, target.version, &key).await?;
+    change.tell("model-version", "updated", target.id(), json!({ "tags": [key] })).await?;
+    change.commit().await?;
+    Ok(empty())
+}

@@ -1,0 +1,221 @@
+//! `/mlflow/runs`: life of a run, its params and tags.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post};
+use rand::seq::IndexedRandom as _;
+use serde_json::json;
+use slipway_domain::registry::filter::Entity;
+use slipway_domain::registry::{
+    truncate_param_value, truncate_run_tag_value, validate_param_key, validate_run_tag_key,
+};
+
+use super::message::Message;
+use super::run_body::{full, info};
+use super::search::{Search, view};
+use super::{Answer, Fields, answer, empty, now_ms};
+use crate::error::Error;
+use crate::state::Registry;
+use crate::store::Pair;
+use crate::store::experiments::experiment_active;
+use crate::store::runs::{self as table, NewRun, RUN_NAME_TAG};
+
+const DEFAULT_RESULTS: usize = 1_000;
+const MAX_RESULTS: usize = 50_000;
+const USER_TAG: &str = "mlflow.user";
+const STATUSES: [&str; 5] = ["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"];
+
+pub(super) fn router(prefix: &str) -> Router<Registry> {
+    let path = |name: &str| format!("{prefix}/2.0/mlflow/runs/{name}");
+    Router::new()
+        .route(&path("create"), post(create))
+        .route(&path("get"), get(by_id))
+        .route(&path("search"), post(search))
+        .route(&path("update"), post(update))
+        .route(&path("delete"), post(delete))
+        .route(&path("restore"), post(restore))
+        .route(&path("log-parameter"), post(log_parameter))
+        .route(&path("set-tag"), post(set_tag))
+        .route(&path("delete-tag"), post(delete_tag))
+}
+
+async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+    let experiment = fields.non_empty("experiment_id")?.unwrap_or_else(|| "0".to_owned());
+    let mut tags = tags(fields.pairs("tags")?)?;
+    let name = run_name(fields.non_empty("run_name")?, &mut tags)?;
+    let tagged_user = tags.iter().find(|(key, _)| key == USER_TAG).map(|(_, user)| user.clone());
+    let user_id = tagged_user.or(fields.string("user_id")?).unwrap_or_default();
+    let start_ms = fields.integer("start_time")?.unwrap_or_else(now_ms);
+    let run_id = uuid::Uuid::new_v4().simple().to_string();
+    let mut change = registry.change().await?;
+    let (experiment_id, location) = experiment_active(change.db(), &experiment).await?;
+    let artifact_uri = format!("{}/{run_id}/artifacts", location.trim_end_matches('/'));
+    let new = NewRun {
+        run_id: &run_id,
+        experiment_id,
+        name: &name,
+        user_id: &user_id,
+        start_ms,
+        artifact_uri: &artifact_uri,
+        tags: &tags,
+    };
+    table::run_create(change.db(), &new).await?;
+    let details = json!({"experiment_id": experiment, "run_name": name});
+    change.tell("run", "created", run_id.as_str(), details).await?;
+    let run = table::run_get(change.db(), &run_id).await?;
+    change.commit().await?;
+    Ok(answer(Message::new().put("run", full(&run))))
+}
+
+/// Name and tag of that name are one.
+fn run_name(asked: Option<String>, tags: &mut Vec<Pair>) -> Result<String, Error> {
+    let tagged = tags.iter().rfind(|(key, _)| key == RUN_NAME_TAG).map(|(_, name)| name.clone());
+    if let (Some(asked), Some(tagged)) = (&asked, &tagged)
+        && asked != tagged
+    {
+        return Err(Error::invalid(format!(
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values \
+             (run_name='{asked}', mlflow.runName='{tagged}')."
+        )));
+    }
+    let name = asked.or_else(|| tagged.clone()).unwrap_or_else(random_name);
+    if tagged.is_none() {
+        tags.push((RUN_NAME_TAG.to_owned(), name.clone()));
+    }
+    Ok(name)
+}
+
+fn random_name() -> String {
+    const QUALITIES: [&str; 12] = [
+        "amber", "brisk", "calm", "deep", "eager", "fair", "gentle", "hardy", "keen", "lively", "steady",
+        "tall",
+    ];
+    const THINGS: [&str; 12] = [
+        "anchor", "beacon", "bow", "current", "harbour", "keel", "mast", "pier", "rudder", "sail", "tide",
+        "wave",
+    ];
+    let mut random = rand::rng();
+    let quality = QUALITIES.choose(&mut random).copied().unwrap_or_default();
+    let thing = THINGS.choose(&mut random).copied().unwrap_or_default();
+    format!("{quality}-{thing}-{}", rand::random_range(100..1000))
+}
+
+/// Tags as they are stored: keys checked, values cut to length.
+pub(super) fn tags(pairs: Vec<Pair>) -> Result<Vec<Pair>, Error> {
+    let one = |(index, (key, value)): (usize, Pair)| {
+        validate_run_tag_key(&format!("tags[{index}].key"), &key)?;
+        Ok((key, truncate_run_tag_value(&value).to_owned()))
+    };
+    pairs.into_iter().enumerate().map(one).collect()
+}
+
+/// Params as they are stored.
+pub(super) fn params(pairs: Vec<Pair>) -> Result<Vec<Pair>, Error> {
+    let one = |(index, (key, value)): (usize, Pair)| {
+        validate_param_key(&format!("params[{index}].key"), &key)?;
+        Ok((key, truncate_param_value(&value).to_owned()))
+    };
+    pairs.into_iter().enumerate().map(one).collect()
+}
+
+async fn by_id(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let mut db = registry.pool.acquire().await?;
+    let run = table::run_get(&mut db, &fields.run_id()?).await?;
+    Ok(answer(Message::new().put("run", full(&run))))
+}
+
+async fn search(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let search = Search::read(Entity::Runs, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
+    let view = view(&fields, "run_view_type")?;
+    let ids: Vec<i64> = fields.strings("experiment_ids")?.iter().filter_map(|id| id.parse().ok()).collect();
+    let mut db = registry.pool.acquire().await?;
+    let found = table::run_search(&mut db, &ids, view, search.conditions(), search.page()).await?;
+    let (found, token) = search.cut(found);
+    let found = found.iter().map(|run| full(run).into_value()).collect();
+    Ok(answer(Message::new().list("runs", found).maybe("next_page_token", token)))
+}
+
+async fn update(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let run_id = fields.run_id()?;
+    let status = fields.non_empty("status")?.map(|status| run_status(&status)).transpose()?;
+    let (end_ms, name) = (fields.integer("end_time")?, fields.non_empty("run_name")?);
+    let mut change = registry.change().await?;
+    let run = table::run_active(change.db(), &run_id).await?;
+    let run = table::run_update(change.db(), run.run_key, status, end_ms, name.as_deref()).await?;
+    let details = json!({"status": run.status, "run_name": run.name});
+    change.tell("run", "updated", run_id, details).await?;
+    change.commit().await?;
+    Ok(answer(Message::new().put("run_info", info(&run))))
+}
+
+fn run_status(text: &str) -> Result<&'static str, Error> {
+    let by_number = text.parse::<usize>().ok().and_then(|number| STATUSES.get(number.checked_sub(1)?));
+    STATUSES.iter().find(|known| **known == text).or(by_number).copied().ok_or_else(|| {
+        Error::invalid(format!(
+            "Invalid value \"{text}\" for parameter 'status' supplied: expected one of {}",
+            STATUSES.join(", ")
+        ))
+    })
+}
+
+async fn delete(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let run_id = fields.run_id()?;
+    let mut change = registry.change().await?;
+    let run = table::run_active(change.db(), &run_id).await?;
+    table::run_set_deleted(change.db(), run.run_key, Some(now_ms())).await?;
+    change.tell("run", "deleted", run_id, json!({})).await?;
+    change.commit().await?;
+    Ok(empty())
+}
+
+async fn restore(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let run_id = fields.run_id()?;
+    let mut change = registry.change().await?;
+    let run = table::run_info(change.db(), &run_id).await?;
+    if run.deleted_ms.is_none() {
+        return Err(Error::invalid(format!(
+            "The run {run_id} must be in the 'deleted' state. Current state is active."
+        )));
+    }
+    table::run_set_deleted(change.db(), run.run_key, None).await?;
+    change.tell("run", "restored", run_id, json!({})).await?;
+    change.commit().await?;
+    Ok(empty())
+}
+
+async fn log_parameter(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let (run_id, key) = (fields.run_id()?, fields.required("key")?);
+    let value = fields.string("value")?.ok_or_else(|| Error::missing("value"))?;
+    validate_param_key("key", &key)?;
+    let param = [(key, truncate_param_value(&value).to_owned())];
+    let mut change = registry.change().await?;
+    let run = table::run_active(change.db(), &run_id).await?;
+    table::run_params_log(change.db(), &run, &param).await?;
+    change.tell("run", "logged", run_id, json!({ "params": [param[0].0] })).await?;
+    change.commit().await?;
+    Ok(empty())
+}
+
+async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let (run_id, key) = (fields.run_id()?, fields.required("key")?);
+    let value = fields.string("value")?.ok_or_else(|| Error::missing("value"))?;
+    let tag = tags(vec![(key.clone(), value)])?;
+    let mut change = registry.change().await?;
+    let run = table::run_active(change.db(), &run_id).await?;
+    table::run_tags_set(change.db(), run.run_key, &tag).await?;
+    change.tell("run", "tagged", run_id, json!({ "tags": [key] })).await?;
+    change.commit().await?;
+    Ok(empty())
+}
+
+async fn delete_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let (run_id, key) = (fields.run_id()?, fields.required("key")?);
+    let mut change = registry.change().await?;
+    let run = table::run_active(change.db(), &run_id).await?;
+    if !table::run_tag_delete(change.db(), run.run_key, &key).await? {
+        return Err(Error::not_found(format!("No tag with name: {key} in run with id {run_id}")));
+    }
+    change.tell("run", "tagged", run_id, json!({ "tags": [key] })).await?;
+    change.commit().await?;
+    Ok(empty())
+}

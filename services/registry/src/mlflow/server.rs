@@ -1,0 +1,41 @@
+//! What clients ask about the server itself, and the answer to what it does not serve.
+
+use axum::extract::Request;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::Answer;
+use crate::error::Error;
+use crate::state::Registry;
+
+/// The MLflow release whose behaviour this API follows.
+const MLFLOW_VERSION: &str = "3.17.2";
+
+pub(super) fn router() -> Router<Registry> {
+    Router::new()
+        .route("/health", get(async || "OK"))
+        .route("/version", get(async || MLFLOW_VERSION))
+        .route("/api/3.0/mlflow/server-info", get(info))
+        .route("/ajax-api/3.0/mlflow/server-info", get(info))
+}
+
+async fn info() -> Json<Value> {
+    Json(json!({
+        "store_type": "SqlStore",
+        "workspaces_enabled": false,
+        "trace_archival_enabled": false,
+        "multipart_uploads_enabled": false,
+        "multipart_downloads_enabled": false,
+        "artifact_serving_enabled": true,
+        "presigned_upload_run_id_supported": false,
+        "presigned_upload_model_id_supported": false,
+        "features_enabled": {},
+        "artifacts_presigned_only": false,
+    }))
+}
+
+/// 404 in MLflow's shape, which sends clients on to their next way of asking.
+pub(super) async fn no_endpoint(request: Request) -> Answer {
+    Err(Error::no_endpoint(request.method(), request.uri().path()))
+}

@@ -1,0 +1,78 @@
+//! The artifact proxy: `/api/2.0/mlflow-artifacts`. Bytes go to S3 and come back as they were, streamed both ways.
+
+mod download;
+mod upload;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::response::Response;
+use axum::routing::get;
+use serde_json::{Value, json};
+use slipway_domain::registry::normalise_artifact_path;
+
+use crate::error::Error;
+use crate::mlflow::{Answer, Fields, answer, now_ms};
+use crate::state::Registry;
+use crate::store::artifacts::{self, Entry};
+
+/// The proxy's routes under `prefix`, e.g. `/api/2.0`.
+pub(crate) fn router(prefix: &str) -> Router<Registry> {
+    Router::new().route(&format!("{prefix}/mlflow-artifacts/artifacts"), get(list)).route(
+        &format!("{prefix}/mlflow-artifacts/artifacts/{{*path}}"),
+        get(fetch).put(upload::put).delete(delete).layer(DefaultBodyLimit::disable()),
+    )
+}
+
+async fn list(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let directory = normalise_artifact_path(&fields.string("path")?.unwrap_or_default())?;
+    let mut db = registry.pool.acquire().await?;
+    let entries = artifacts::artifact_list(&mut db, &directory).await?;
+    Ok(answer(if entries.is_empty() { json!({}) } else { json!({ "files": files(&entries, "") }) }))
+}
+
+/// Lines of a listing as MLflow's `FileInfo`; `prefix` goes before each name.
+pub(crate) fn files(entries: &[Entry], prefix: &str) -> Vec<Value> {
+    entries
+        .iter()
+        .map(|entry| {
+            let path =
+                if prefix.is_empty() { entry.name.clone() } else { format!("{prefix}/{}", entry.name) };
+            match entry.size_bytes {
+                Some(size) => json!({"path": path, "is_dir": false, "file_size": size}),
+                None => json!({"path": path, "is_dir": true}),
+            }
+        })
+        .collect()
+}
+
+async fn fetch(State(registry): State<Registry>, Path(path): Path<String>) -> Result<Response, Error> {
+    let path = normalise_artifact_path(&path)?;
+    let mut db = registry.pool.acquire().await?;
+    let artifact = artifacts::artifact_get(&mut db, &path).await?;
+    drop(db);
+    let artifact = artifact.ok_or_else(|| Error::not_found(format!("No such artifact: '{path}'")))?;
+    download::respond(&registry, &artifact).await
+}
+
+async fn delete(State(registry): State<Registry>, Path(path): Path<String>) -> Answer {
+    let path = normalise_artifact_path(&path)?;
+    let mut change = registry.change().await?;
+    artifacts::artifact_lock(change.db(), &path, true).await?;
+    refuse_pinned(change.db(), &path).await?;
+    let removed = artifacts::artifact_delete(change.db(), &path, now_ms()).await?;
+    if removed > 0 {
+        change.tell("artifact", "deleted", path, json!({ "files": removed })).await?;
+        change.commit().await?;
+    }
+    Ok(answer(json!({})))
+}
+
+/// A version's bytes never change.
+async fn refuse_pinned(db: &mut sqlx::PgConnection, path: &str) -> Result<(), Error> {
+    match artifacts::artifact_pinned_by(db, path).await? {
+        None => Ok(()),
+        Some(version) => Err(Error::conflict(format!(
+            "'{path}' belongs to model version {version}, whose files cannot change; log a new model instead"
+        ))),
+    }
+}

@@ -1,0 +1,84 @@
+//! Uploads: bytes first, then one row that makes them an artifact. A broken upload leaves no artifact, and its bytes are swept.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+use slipway_artifact_store::Stored;
+use slipway_domain::registry::normalise_artifact_path;
+
+use super::refuse_pinned;
+use crate::error::Error;
+use crate::mlflow::now_ms;
+use crate::state::Registry;
+use crate::store::artifacts::{self, Artifact};
+use crate::store::blobs;
+
+pub(super) async fn put(
+    State(registry): State<Registry>,
+    Path(path): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, Error> {
+    let path = normalise_artifact_path(&path)?;
+    if path.is_empty() {
+        return Err(Error::missing("path"));
+    }
+    // In a task of its own, so that a client that goes away lets the upload end in order.
+    let uploads = registry.uploads.clone();
+    let task = uploads.spawn(async move { upload(&registry, path, body).await });
+    task.await.map_err(Error::internal)??;
+    Ok(Json(json!({})))
+}
+
+async fn upload(registry: &Registry, path: String, body: Body) -> Result<(), Error> {
+    let blob_key = format!("blobs/{}", uuid::Uuid::now_v7().simple());
+    {
+        let mut db = registry.pool.acquire().await?;
+        if let Some(refused) = refuse_pinned(&mut db, &path).await.err() {
+            drop(db);
+            return same_bytes_again(registry, &path, body).await.map_or(Err(refused), |()| Ok(()));
+        }
+        blobs::blob_begin(&mut db, &blob_key, now_ms()).await?;
+    }
+    let stored = registry.artifacts.put_stream(&blob_key, body.into_data_stream()).await?;
+    let size_bytes = i64::try_from(stored.size_bytes).map_err(Error::internal)?;
+    let artifact = Artifact { path, blob_key, size_bytes, sha256: stored.sha256 };
+    let mut change = registry.change().await?;
+    artifacts::artifact_lock(change.db(), &artifact.path, true).await?;
+    refuse_pinned(change.db(), &artifact.path).await?;
+    if !blobs::blob_adopt(change.db(), &artifact.blob_key).await? {
+        return Err(Error::unavailable(
+            "the upload took longer than unfinished uploads are kept; the artifact store",
+        ));
+    }
+    artifacts::artifact_put(change.db(), &artifact, now_ms()).await?;
+    let details = json!({"size_bytes": artifact.size_bytes, "sha256": artifact.sha256});
+    change.tell("artifact", "uploaded", artifact.path, details).await?;
+    change.commit().await
+}
+
+/// A client that did not get the answer sends a pinned file again: the same bytes change nothing.
+async fn same_bytes_again(registry: &Registry, path: &str, body: Body) -> Result<(), Error> {
+    let mut db = registry.pool.acquire().await?;
+    let there = artifacts::artifact_get(&mut db, path).await?.ok_or_else(|| Error::not_found(path))?;
+    drop(db);
+    let sent = digest(body, u64::try_from(there.size_bytes).unwrap_or_default()).await?;
+    if sent.sha256 == there.sha256 { Ok(()) } else { Err(Error::conflict(path)) }
+}
+
+async fn digest(body: Body, limit_bytes: u64) -> Result<Stored, Error> {
+    use futures::StreamExt as _;
+    use sha2::Digest as _;
+    let mut stream = body.into_data_stream();
+    let mut hasher = sha2::Sha256::new();
+    let mut size_bytes = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| Error::invalid(format!("the upload broke off: {error}")))?;
+        size_bytes += chunk.len() as u64;
+        if size_bytes > limit_bytes {
+            return Err(Error::conflict("longer than what is there"));
+        }
+        hasher.update(&chunk);
+    }
+    Ok(Stored { size_bytes, sha256: hex::encode(hasher.finalize()) })
+}

@@ -1,0 +1,87 @@
+//! What every handler shares, and the transaction in which a change and its events commit together.
+
+use serde_json::Value;
+use slipway_api::events::{EventBody, RegistryChange};
+use slipway_artifact_store::ArtifactStore;
+use slipway_event_bus::Outbox;
+use sqlx::postgres::PgConnection;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio_util::task::TaskTracker;
+
+use crate::error::Error;
+
+/// The registry's clients. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Registry {
+    /// Postgres, this service's schema.
+    pub(crate) pool: PgPool,
+    /// The bucket of all artifacts.
+    pub(crate) artifacts: ArtifactStore,
+    /// Events on their way out.
+    pub(crate) outbox: Outbox,
+    /// Uploads under way. They outlive their request, so that a client that goes away leaves nothing half-made.
+    pub(crate) uploads: TaskTracker,
+}
+
+impl Registry {
+    /// Begins a change.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub(crate) async fn change(&self) -> Result<Change, Error> {
+        Ok(Change { transaction: self.pool.begin().await?, outbox: self.outbox.clone(), published: false })
+    }
+}
+
+/// One request's transaction. Dropped without [`Change::commit`], it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct Change {
+    transaction: Transaction<'static, Postgres>,
+    outbox: Outbox,
+    published: bool,
+}
+
+impl Change {
+    /// The connection, for the store's functions.
+    pub(crate) fn db(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+
+    /// Adds an event that is published when the change commits.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub(crate) async fn publish<E: EventBody>(&mut self, event: &E) -> Result<(), Error> {
+        self.outbox.enqueue(&mut self.transaction, event).await?;
+        self.published = true;
+        Ok(())
+    }
+
+    /// [`Self::publish`] for the usual event of the registry: `entity` `id` was `what`.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub(crate) async fn tell(
+        &mut self,
+        entity: &str,
+        what: &str,
+        id: impl Into<String>,
+        details: Value,
+    ) -> Result<(), Error> {
+        let event =
+            RegistryChange { entity: entity.to_owned(), what: what.to_owned(), id: id.into(), details };
+        self.publish(&event).await
+    }
+
+    /// Makes the change and its events true.
+    ///
+    /// # Errors
+    /// Postgres is away: then nothing of it happened, or the acknowledgement was lost.
+    pub(crate) async fn commit(self) -> Result<(), Error> {
+        self.transaction.commit().await?;
+        if self.published {
+            self.outbox.wake();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! Data sets that runs took in, and the logged models that they took in or brought forth.
+
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use super::Pair;
+use super::runs::RunInfo;
+use crate::error::Error;
+
+/// A data set as a run names it.
+#[derive(Debug)]
+pub(crate) struct NewInput {
+    pub(crate) name: String,
+    pub(crate) digest: String,
+    pub(crate) source_type: String,
+    pub(crate) source: String,
+    pub(crate) schema: Option<String>,
+    pub(crate) profile: Option<String>,
+    pub(crate) tags: Vec<Pair>,
+}
+
+/// Adds data sets to a run. A data set of an experiment is one by name and digest.
+pub(crate) async fn inputs_log(
+    db: &mut PgConnection,
+    run: &RunInfo,
+    inputs: &[NewInput],
+) -> Result<(), Error> {
+    for input in inputs {
+        let tags: std::collections::BTreeMap<&str, &str> =
+            input.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        sqlx::query(
+            "WITH one AS (INSERT INTO datasets AS d (experiment_id, name, digest, source_type, source, schema, profile) \
+               VALUES ($2, $3, $4, $5, $6, $7, $8) \
+               ON CONFLICT (experiment_id, name, digest) DO UPDATE SET name = d.name RETURNING dataset_key) \
+             INSERT INTO run_datasets AS r (run_key, dataset_key, tags) SELECT $1, dataset_key, $9 FROM one \
+             ON CONFLICT (run_key, dataset_key) DO UPDATE SET tags = r.tags || excluded.tags",
+        )
+        .bind(run.run_key)
+        .bind(run.experiment_id)
+        .bind(&input.name)
+        .bind(&input.digest)
+        .bind(&input.source_type)
+        .bind(&input.source)
+        .bind(&input.schema)
+        .bind(&input.profile)
+        .bind(Json(tags))
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Adds logged models that a run took in.
+pub(crate) async fn model_inputs_log(
+    db: &mut PgConnection,
+    run: &RunInfo,
+    model_ids: &[String],
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO run_model_inputs (run_key, model_id) SELECT $1, * FROM UNNEST($2::TEXT[]) ON CONFLICT DO NOTHING",
+    )
+    .bind(run.run_key)
+    .bind(model_ids)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Adds logged models that a run brought forth.
+pub(crate) async fn outputs_log(
+    db: &mut PgConnection,
+    run: &RunInfo,
+    outputs: &[(String, i64)],
+) -> Result<(), Error> {
+    let (models, steps): (Vec<&str>, Vec<i64>) =
+        outputs.iter().map(|(model_id, step)| (model_id.as_str(), *step)).unzip();
+    sqlx::query(
+        "INSERT INTO run_outputs (run_key, model_id, step) SELECT DISTINCT ON (m) $1, m, s \
+         FROM UNNEST($2::TEXT[], $3::BIGINT[]) AS g (m, s) ON CONFLICT (run_key, model_id) DO UPDATE SET step = excluded.step",
+    )
+    .bind(run.run_key)
+    .bind(models)
+    .bind(steps)
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! Logged models: what a run brought forth, before it is registered.
+
+use slipway_domain::registry::filter::{Clause, Order};
+use sqlx::types::Json;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+
+use super::{Pair, Pairs, columns, search};
+use crate::error::Error;
+
+/// The tag in which clients and server note the versions made from a logged model.
+const VERSIONS_TAG: &str = "mlflow.modelVersions";
+
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct LoggedModel {
+    pub(crate) model_id: String,
+    pub(crate) experiment_id: i64,
+    pub(crate) name: String,
+    pub(crate) artifact_uri: String,
+    pub(crate) status: String,
+    pub(crate) model_type: String,
+    pub(crate) source_run_id: Option<String>,
+    pub(crate) created_ms: i64,
+    pub(crate) updated_ms: i64,
+    pub(crate) params: Pairs,
+    pub(crate) tags: Pairs,
+    pub(crate) metrics: Json<Vec<ModelMetric>>,
+    pub(crate) registrations: Pairs,
+}
+
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct ModelMetric {
+    pub(crate) key: String,
+    /// Text, since JSON has no NaN.
+    pub(crate) value: String,
+    pub(crate) at_ms: i64,
+    pub(crate) step: i64,
+    pub(crate) run_id: String,
+    pub(crate) dataset_name: Option<String>,
+    pub(crate) dataset_digest: Option<String>,
+}
+
+/// A logged model to be made.
+#[derive(Debug)]
+pub(crate) struct NewLoggedModel<'model> {
+    pub(crate) model_id: &'model str,
+    pub(crate) experiment_id: i64,
+    pub(crate) name: &'model str,
+    pub(crate) artifact_uri: &'model str,
+    pub(crate) model_type: &'model str,
+    pub(crate) source_run_id: Option<&'model str>,
+}
+
+const SELECT: &str = "SELECT l.model_id, l.experiment_id, l.name, l.artifact_uri, l.status, l.model_type, l.source_run_id, \
+    l.created_ms, l.updated_ms, \
+    coalesce((SELECT json_agg(json_build_array(x.key, x.value) ORDER BY x.key) FROM logged_model_params x \
+      WHERE x.model_id = l.model_id), '[]') AS params, \
+    coalesce((SELECT json_agg(json_build_array(x.key, x.value) ORDER BY x.key) FROM logged_model_tags x \
+      WHERE x.model_id = l.model_id), '[]') AS tags, \
+    coalesce((SELECT json_agg(json_build_object('key', x.key, 'value', x.value::TEXT, 'at_ms', x.at_ms, 'step', x.step, \
+      'run_id', r.run_id, 'dataset_name', x.dataset_name, 'dataset_digest', x.dataset_digest) ORDER BY x.key, x.step, x.at_ms) \
+      FROM logged_model_metrics x JOIN runs r USING (run_key) WHERE x.model_id = l.model_id), '[]') AS metrics, \
+    coalesce((SELECT json_agg(json_build_array(m.name, v.version::TEXT) ORDER BY m.name, v.version) FROM model_versions v \
+      JOIN registered_models m USING (model_key) WHERE v.logged_model_id = l.model_id), '[]') AS registrations \
+    FROM logged_models l";
+
+/// Makes a logged model, pending until its files are there.
+pub(crate) async fn logged_model_create(
+    db: &mut PgConnection,
+    model: &NewLoggedModel<'_>,
+    params: &[Pair],
+    tags: &[Pair],
+    now_ms: i64,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO logged_models (model_id, experiment_id, name, artifact_uri, status, model_type, source_run_id, \
+         created_ms, updated_ms) VALUES ($1, $2, $3, $4, 'LOGGED_MODEL_PENDING', $5, $6, $7, $7)",
+    )
+    .bind(model.model_id)
+    .bind(model.experiment_id)
+    .bind(model.name)
+    .bind(model.artifact_uri)
+    .bind(model.model_type)
+    .bind(model.source_run_id)
+    .bind(now_ms)
+    .execute(&mut *db)
+    .await?;
+    logged_model_params_add(db, model.model_id, params).await?;
+    logged_model_tags_set(db, model.model_id, tags).await
+}
+
+/// The logged model of that id.
+pub(crate) async fn logged_model_get(db: &mut PgConnection, model_id: &str) -> Result<LoggedModel, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" WHERE l.deleted_ms IS NULL AND l.model_id = ").push_bind(model_id);
+    query.build_query_as().fetch_optional(db).await?.ok_or_else(|| absent(model_id))
+}
+
+fn absent(model_id: &str) -> Error {
+    Error::not_found(format!("Logged model with ID '{model_id}' not found."))
+}
+
+/// Sets status or just the time of the last change.
+pub(crate) async fn logged_model_touch(
+    db: &mut PgConnection,
+    model_id: &str,
+    status: Option<&str>,
+    now_ms: i64,
+) -> Result<(), Error> {
+    let touched = sqlx::query(
+        "UPDATE logged_models SET status = coalesce($2, status), updated_ms = $3 \
+         WHERE model_id = $1 AND deleted_ms IS NULL",
+    )
+    .bind(model_id)
+    .bind(status)
+    .bind(now_ms)
+    .execute(db)
+    .await?;
+    if touched.rows_affected() == 1 { Ok(()) } else { Err(absent(model_id)) }
+}
+
+/// Deletes a logged model; its files and the versions made from it stay.
+pub(crate) async fn logged_model_delete(
+    db: &mut PgConnection,
+    model_id: &str,
+    now_ms: i64,
+) -> Result<(), Error> {
+    let deleted =
+        sqlx::query("UPDATE logged_models SET deleted_ms = $2 WHERE model_id = $1 AND deleted_ms IS NULL")
+            .bind(model_id)
+            .bind(now_ms)
+            .execute(db)
+            .await?;
+    if deleted.rows_affected() == 1 { Ok(()) } else { Err(absent(model_id)) }
+}
+
+/// Adds params; one that is there stays as it is.
+pub(crate) async fn logged_model_params_add(
+    db: &mut PgConnection,
+    model_id: &str,
+    params: &[Pair],
+) -> Result<(), Error> {
+    let (keys, values) = columns(params);
+    sqlx::query(
+        "INSERT INTO logged_model_params (model_id, key, value) SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[]) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(model_id)
+    .bind(keys)
+    .bind(values)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Sets tags.
+pub(crate) async fn logged_model_tags_set(
+    db: &mut PgConnection,
+    model_id: &str,
+    tags: &[Pair],
+) -> Result<(), Error> {
+    let (keys, values) = columns(tags);
+    sqlx::query(
+        "INSERT INTO logged_model_tags (model_id, key, value) SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[]) \
+         ON CONFLICT (model_id, key) DO UPDATE SET value = excluded.value",
+    )
+    .bind(model_id)
+    .bind(keys)
+    .bind(values)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes a tag; `false` where there was none.
+pub(crate) async fn logged_model_tag_delete(
+    db: &mut PgConnection,
+    model_id: &str,
+    key: &str,
+) -> Result<bool, Error> {
+    let removed = sqlx::query("DELETE FROM logged_model_tags WHERE model_id = $1 AND key = $2")
+        .bind(model_id)
+        .bind(key)
+        .execute(db)
+        .await?;
+    Ok(removed.rows_affected() == 1)
+}
+
+/// Notes a version in the tag where clients look for it.
+pub(crate) async fn logged_model_add_version(
+    db: &mut PgConnection,
+    model_id: &str,
+    name: &str,
+    version: i32,
+) -> Result<(), Error> {
+    let current: Option<String> =
+        sqlx::query_scalar("SELECT value FROM logged_model_tags WHERE model_id = $1 AND key = $2 FOR UPDATE")
+            .bind(model_id)
+            .bind(VERSIONS_TAG)
+            .fetch_optional(&mut *db)
+            .await?;
+    let mut versions: Vec<serde_json::Value> =
+        current.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    versions.push(serde_json::json!({"name": name, "version": version}));
+    let tag = [(VERSIONS_TAG.to_owned(), serde_json::Value::from(versions).to_string())];
+    logged_model_tags_set(db, model_id, &tag).await
+}
+
+/// A page of logged models; `datasets` are names with an optional digest, one of which a metric has to be about.
+pub(crate) async fn logged_model_search(
+    db: &mut PgConnection,
+    experiment_ids: &[i64],
+    datasets: &[(String, Option<String>)],
+    (clauses, orders): (&[Clause], &[Order]),
+    (limit, offset): (i64, i64),
+) -> Result<Vec<LoggedModel>, Error> {
+    let shape = &search::LOGGED_MODELS;
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    shape.push_order_joins(&mut query, orders);
+    query
+        .push(" WHERE l.deleted_ms IS NULL AND l.experiment_id = ANY(")
+        .push_bind(experiment_ids.to_vec())
+        .push(")");
+    if !datasets.is_empty() {
+        query.push(
+            " AND EXISTS (SELECT 1 FROM logged_model_metrics x WHERE x.model_id = l.model_id AND (FALSE",
+        );
+        for (name, digest) in datasets {
+            query.push(" OR (x.dataset_name = ").push_bind(name.clone());
+            if let Some(digest) = digest {
+                query.push(" AND x.dataset_digest = ").push_bind(digest.clone());
+            }
+            query.push(")");
+        }
+        query.push("))");
+    }
+    shape.push_filter(&mut query, clauses);
+    shape.push_order(&mut query, orders);
+    query.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
+    Ok(query.build_query_as().fetch_all(db).await?)
+}

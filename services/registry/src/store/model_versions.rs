@@ -1,0 +1,310 @@
+//! Model versions and their manifests.
+
+use slipway_domain::registry::filter::{Clause, Order};
+use sqlx::types::Json;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+
+use super::registered_models::absent as model_absent;
+use super::{Pair, Pairs, blobs, columns, search};
+use crate::error::Error;
+use crate::versions::Facts;
+
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct ModelVersion {
+    pub(crate) model_key: i64,
+    pub(crate) name: String,
+    pub(crate) version: i32,
+    pub(crate) created_ms: i64,
+    pub(crate) updated_ms: i64,
+    pub(crate) stage: String,
+    pub(crate) description: Option<String>,
+    pub(crate) source: String,
+    pub(crate) download_uri: String,
+    pub(crate) run_id: Option<String>,
+    pub(crate) run_link: Option<String>,
+    pub(crate) logged_model_id: Option<String>,
+    pub(crate) status: String,
+    pub(crate) digest: String,
+    pub(crate) servable: bool,
+    pub(crate) facts: Json<Facts>,
+    pub(crate) tags: Pairs,
+    pub(crate) aliases: Vec<String>,
+}
+
+/// A file of a version, pinned.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct VersionFile {
+    pub(crate) path: String,
+    pub(crate) artifact_path: String,
+    pub(crate) blob_key: String,
+    pub(crate) size_bytes: i64,
+    pub(crate) sha256: String,
+}
+
+/// A version to be made.
+#[derive(Debug)]
+pub(crate) struct NewVersion<'version> {
+    pub(crate) description: Option<&'version str>,
+    pub(crate) source: &'version str,
+    pub(crate) download_uri: &'version str,
+    pub(crate) run_id: Option<&'version str>,
+    pub(crate) run_link: Option<&'version str>,
+    pub(crate) logged_model_id: Option<&'version str>,
+    pub(crate) artifact_root: Option<&'version str>,
+    pub(crate) digest: &'version str,
+    pub(crate) servable: bool,
+    pub(crate) facts: &'version Facts,
+    pub(crate) files: &'version [VersionFile],
+    pub(crate) tags: &'version [Pair],
+}
+
+const SELECT: &str = "SELECT v.model_key, m.name, v.version, v.created_ms, v.updated_ms, v.stage, v.description, v.source, \
+    v.download_uri, v.run_id, v.run_link, v.logged_model_id, v.status, v.digest, v.servable, v.facts, \
+    coalesce((SELECT json_agg(json_build_array(t.key, t.value) ORDER BY t.key) FROM model_version_tags t \
+      WHERE t.model_key = v.model_key AND t.version = v.version), '[]') AS tags, \
+    ARRAY(SELECT a.alias FROM model_aliases a WHERE a.model_key = v.model_key AND a.version = v.version ORDER BY 1) AS aliases \
+    FROM model_versions v JOIN registered_models m USING (model_key)";
+
+fn absent(name: &str, version: impl std::fmt::Display) -> Error {
+    Error::not_found(format!("Model Version (name={name}, version={version}) not found"))
+}
+
+/// Makes the next version of a model, whose row the caller holds.
+pub(crate) async fn version_create(
+    db: &mut PgConnection,
+    model_key: i64,
+    new: &NewVersion<'_>,
+    now_ms: i64,
+) -> Result<i32, Error> {
+    let version: i32 = sqlx::query_scalar(
+        "WITH next AS (UPDATE registered_models SET last_version = last_version + 1 WHERE model_key = $1 RETURNING last_version) \
+         INSERT INTO model_versions (model_key, version, created_ms, updated_ms, description, source, download_uri, run_id, \
+           run_link, logged_model_id, status, artifact_root, digest, servable, facts) \
+         SELECT $1, last_version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12 FROM next RETURNING version",
+    )
+    .bind(model_key)
+    .bind(now_ms)
+    .bind(new.description)
+    .bind(new.source)
+    .bind(new.download_uri)
+    .bind(new.run_id)
+    .bind(new.run_link)
+    .bind(new.logged_model_id)
+    .bind(new.artifact_root)
+    .bind(new.digest)
+    .bind(new.servable)
+    .bind(Json(new.facts))
+    .fetch_one(&mut *db)
+    .await?;
+    let column = |field: fn(&VersionFile) -> &str| new.files.iter().map(field).collect::<Vec<&str>>();
+    let sizes: Vec<i64> = new.files.iter().map(|file| file.size_bytes).collect();
+    sqlx::query(
+        "INSERT INTO model_version_files (model_key, version, path, artifact_path, blob_key, sha256, size_bytes) \
+         SELECT $1, $2, * FROM UNNEST($3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::BIGINT[])",
+    )
+    .bind(model_key)
+    .bind(version)
+    .bind(column(|file| &file.path))
+    .bind(column(|file| &file.artifact_path))
+    .bind(column(|file| &file.blob_key))
+    .bind(column(|file| &file.sha256))
+    .bind(sizes)
+    .execute(&mut *db)
+    .await?;
+    if !new.tags.is_empty() {
+        version_tags_set(db, model_key, version, new.tags).await?;
+    }
+    Ok(version)
+}
+
+/// That version of that model.
+pub(crate) async fn version_get(
+    db: &mut PgConnection,
+    name: &str,
+    version: i32,
+) -> Result<ModelVersion, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" WHERE m.name = ").push_bind(name).push(" AND v.version = ").push_bind(version);
+    if let Some(found) = query.build_query_as().fetch_optional(&mut *db).await? {
+        return Ok(found);
+    }
+    let model: Option<i64> = sqlx::query_scalar("SELECT model_key FROM registered_models WHERE name = $1")
+        .bind(name)
+        .fetch_optional(db)
+        .await?;
+    Err(if model.is_some() { absent(name, version) } else { model_absent(name) })
+}
+
+/// Whether that version exists, for a change of a model whose row the caller holds.
+pub(crate) async fn version_require(
+    db: &mut PgConnection,
+    model_key: i64,
+    name: &str,
+    version: i32,
+) -> Result<(), Error> {
+    let found: Option<i32> =
+        sqlx::query_scalar("SELECT version FROM model_versions WHERE model_key = $1 AND version = $2")
+            .bind(model_key)
+            .bind(version)
+            .fetch_optional(db)
+            .await?;
+    found.map(drop).ok_or_else(|| absent(name, version))
+}
+
+/// The files of a version, by path.
+pub(crate) async fn version_files(
+    db: &mut PgConnection,
+    model_key: i64,
+    version: i32,
+) -> Result<Vec<VersionFile>, Error> {
+    Ok(sqlx::query_as(
+        "SELECT path, artifact_path, blob_key, size_bytes, sha256 FROM model_version_files \
+         WHERE model_key = $1 AND version = $2 ORDER BY path",
+    )
+    .bind(model_key)
+    .bind(version)
+    .fetch_all(db)
+    .await?)
+}
+
+/// A page of versions.
+pub(crate) async fn version_search(
+    db: &mut PgConnection,
+    (clauses, orders): (&[Clause], &[Order]),
+    (limit, offset): (i64, i64),
+) -> Result<Vec<ModelVersion>, Error> {
+    let shape = &search::MODEL_VERSIONS;
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    shape.push_order_joins(&mut query, orders);
+    query.push(" WHERE TRUE");
+    shape.push_filter(&mut query, clauses);
+    shape.push_order(&mut query, orders);
+    query.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
+    Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// A page of a model's versions, the newest first, below the given one.
+pub(crate) async fn version_list(
+    db: &mut PgConnection,
+    model_key: i64,
+    below: Option<i32>,
+    limit: i64,
+) -> Result<Vec<ModelVersion>, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" WHERE v.model_key = ").push_bind(model_key);
+    if let Some(below) = below {
+        query.push(" AND v.version < ").push_bind(below);
+    }
+    query.push(" ORDER BY v.version DESC LIMIT ").push_bind(limit);
+    Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// The newest version of each stage, of each of these models.
+pub(crate) async fn versions_latest(
+    db: &mut PgConnection,
+    model_keys: &[i64],
+) -> Result<Vec<ModelVersion>, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" WHERE (v.model_key, v.version) IN (SELECT model_key, max(version) FROM model_versions WHERE model_key = ANY(");
+    query.push_bind(model_keys.to_vec());
+    query.push(") GROUP BY model_key, stage) ORDER BY v.model_key, v.version");
+    Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// Changes description and stage as far as given.
+pub(crate) async fn version_update(
+    db: &mut PgConnection,
+    model_key: i64,
+    version: i32,
+    (description, stage): (Option<&str>, Option<&str>),
+    now_ms: i64,
+) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE model_versions SET description = coalesce($3, description), stage = coalesce($4, stage), updated_ms = $5 \
+         WHERE model_key = $1 AND version = $2",
+    )
+    .bind(model_key)
+    .bind(version)
+    .bind(description)
+    .bind(stage)
+    .bind(now_ms)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Archives all other versions of a stage.
+pub(crate) async fn versions_archive(
+    db: &mut PgConnection,
+    model_key: i64,
+    stage: &str,
+    but: i32,
+    now_ms: i64,
+) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE model_versions SET stage = 'Archived', updated_ms = $4 WHERE model_key = $1 AND stage = $2 AND version <> $3",
+    )
+    .bind(model_key)
+    .bind(stage)
+    .bind(but)
+    .bind(now_ms)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes a version; its number is not given again.
+pub(crate) async fn version_delete(
+    db: &mut PgConnection,
+    model_key: i64,
+    version: i32,
+    now_ms: i64,
+) -> Result<(), Error> {
+    let files = version_files(&mut *db, model_key, version).await?;
+    let blob_keys: Vec<String> = files.into_iter().map(|file| file.blob_key).collect();
+    blobs::blobs_release(db, &blob_keys, now_ms).await?;
+    sqlx::query("DELETE FROM model_versions WHERE model_key = $1 AND version = $2")
+        .bind(model_key)
+        .bind(version)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Sets tags.
+pub(crate) async fn version_tags_set(
+    db: &mut PgConnection,
+    model_key: i64,
+    version: i32,
+    tags: &[Pair],
+) -> Result<(), Error> {
+    let (keys, values) = columns(tags);
+    sqlx::query(
+        "INSERT INTO model_version_tags (model_key, version, key, value) \
+         SELECT $1, $2, * FROM UNNEST($3::TEXT[], $4::TEXT[]) \
+         ON CONFLICT (model_key, version, key) DO UPDATE SET value = excluded.value",
+    )
+    .bind(model_key)
+    .bind(version)
+    .bind(keys)
+    .bind(values)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes a tag, where there is one.
+pub(crate) async fn version_tag_delete(
+    db: &mut PgConnection,
+    model_key: i64,
+    version: i32,
+    key: &str,
+) -> Result<(), Error> {
+    sqlx::query("DELETE FROM model_version_tags WHERE model_key = $1 AND version = $2 AND key = $3")
+        .bind(model_key)
+        .bind(version)
+        .bind(key)
+        .execute(db)
+        .await?;
+    Ok(())
+}

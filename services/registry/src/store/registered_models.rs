@@ -1,0 +1,238 @@
+//! Registered models, their tags and aliases.
+
+use slipway_domain::registry::filter::{Clause, Order};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+
+use super::{Pair, Pairs, blobs, columns, search};
+use crate::error::Error;
+
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct RegisteredModel {
+    pub(crate) model_key: i64,
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    pub(crate) created_ms: i64,
+    pub(crate) updated_ms: i64,
+    pub(crate) tags: Pairs,
+    /// Alias and version.
+    pub(crate) aliases: Pairs,
+}
+
+const SELECT: &str = "SELECT m.model_key, m.name, m.description, m.created_ms, m.updated_ms, \
+    coalesce((SELECT json_agg(json_build_array(t.key, t.value) ORDER BY t.key) FROM registered_model_tags t \
+      WHERE t.model_key = m.model_key), '[]') AS tags, \
+    coalesce((SELECT json_agg(json_build_array(a.alias, a.version::TEXT) ORDER BY a.alias) FROM model_aliases a \
+      WHERE a.model_key = m.model_key), '[]') AS aliases FROM registered_models m";
+
+/// The refusal for a model that is not there.
+pub(crate) fn absent(name: &str) -> Error {
+    Error::not_found(format!("Registered Model with name={name} not found"))
+}
+
+/// Makes a registered model.
+pub(crate) async fn model_create(
+    db: &mut PgConnection,
+    name: &str,
+    description: Option<&str>,
+    tags: &[Pair],
+    now_ms: i64,
+) -> Result<(), Error> {
+    let made: Result<i64, sqlx::Error> = sqlx::query_scalar(
+        "INSERT INTO registered_models (name, description, created_ms, updated_ms) VALUES ($1, $2, $3, $3) RETURNING model_key",
+    )
+    .bind(name)
+    .bind(description)
+    .bind(now_ms)
+    .fetch_one(&mut *db)
+    .await;
+    let model_key = match made {
+        Err(error) if slipway_service_kit::db::is_duplicate(&error) => {
+            return Err(Error::exists(format!("Registered Model (name={name}) already exists.")));
+        }
+        other => other?,
+    };
+    if tags.is_empty() { Ok(()) } else { model_tags_set(db, model_key, tags).await }
+}
+
+/// The model of that name.
+pub(crate) async fn model_get(db: &mut PgConnection, name: &str) -> Result<RegisteredModel, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" WHERE m.name = ").push_bind(name);
+    query.build_query_as().fetch_optional(db).await?.ok_or_else(|| absent(name))
+}
+
+/// Key of the model of that name, held until the transaction ends, with the time of the change.
+pub(crate) async fn model_touch(db: &mut PgConnection, name: &str, now_ms: i64) -> Result<i64, Error> {
+    sqlx::query_scalar("UPDATE registered_models SET updated_ms = $2 WHERE name = $1 RETURNING model_key")
+        .bind(name)
+        .bind(now_ms)
+        .fetch_optional(db)
+        .await?
+        .ok_or_else(|| absent(name))
+}
+
+/// A page of models.
+pub(crate) async fn model_search(
+    db: &mut PgConnection,
+    (clauses, orders): (&[Clause], &[Order]),
+    (limit, offset): (i64, i64),
+) -> Result<Vec<RegisteredModel>, Error> {
+    let shape = &search::REGISTERED_MODELS;
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    shape.push_order_joins(&mut query, orders);
+    query.push(" WHERE TRUE");
+    shape.push_filter(&mut query, clauses);
+    shape.push_order(&mut query, orders);
+    query.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
+    Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// A page of models by name, behind the given one.
+pub(crate) async fn model_list(
+    db: &mut PgConnection,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<RegisteredModel>, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    if let Some(after) = after {
+        query.push(" WHERE m.name > ").push_bind(after);
+    }
+    query.push(" ORDER BY m.name LIMIT ").push_bind(limit);
+    Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// Sets the description.
+pub(crate) async fn model_describe(
+    db: &mut PgConnection,
+    model_key: i64,
+    description: &str,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE registered_models SET description = $2 WHERE model_key = $1")
+        .bind(model_key)
+        .bind(description)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Gives a model and its versions another name.
+pub(crate) async fn model_rename(
+    db: &mut PgConnection,
+    model_key: i64,
+    name: &str,
+    now_ms: i64,
+) -> Result<(), Error> {
+    let renamed = sqlx::query("UPDATE registered_models SET name = $2 WHERE model_key = $1")
+        .bind(model_key)
+        .bind(name)
+        .execute(&mut *db)
+        .await;
+    if renamed.as_ref().is_err_and(slipway_service_kit::db::is_duplicate) {
+        return Err(Error::exists(format!("Registered Model (name={name}) already exists.")));
+    }
+    renamed?;
+    sqlx::query("UPDATE model_versions SET updated_ms = $2 WHERE model_key = $1")
+        .bind(model_key)
+        .bind(now_ms)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Removes a model with its versions; answers with the numbers of these.
+pub(crate) async fn model_delete(
+    db: &mut PgConnection,
+    model_key: i64,
+    now_ms: i64,
+) -> Result<Vec<i32>, Error> {
+    let blob_keys: Vec<String> =
+        sqlx::query_scalar("SELECT blob_key FROM model_version_files WHERE model_key = $1")
+            .bind(model_key)
+            .fetch_all(&mut *db)
+            .await?;
+    blobs::blobs_release(db, &blob_keys, now_ms).await?;
+    let versions =
+        sqlx::query_scalar("SELECT version FROM model_versions WHERE model_key = $1 ORDER BY version")
+            .bind(model_key)
+            .fetch_all(&mut *db)
+            .await?;
+    sqlx::query("DELETE FROM registered_models WHERE model_key = $1").bind(model_key).execute(db).await?;
+    Ok(versions)
+}
+
+/// Sets tags.
+pub(crate) async fn model_tags_set(
+    db: &mut PgConnection,
+    model_key: i64,
+    tags: &[Pair],
+) -> Result<(), Error> {
+    let (keys, values) = columns(tags);
+    sqlx::query(
+        "INSERT INTO registered_model_tags (model_key, key, value) SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[]) \
+         ON CONFLICT (model_key, key) DO UPDATE SET value = excluded.value",
+    )
+    .bind(model_key)
+    .bind(keys)
+    .bind(values)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes a tag, where there is one.
+pub(crate) async fn model_tag_delete(db: &mut PgConnection, model_key: i64, key: &str) -> Result<(), Error> {
+    sqlx::query("DELETE FROM registered_model_tags WHERE model_key = $1 AND key = $2")
+        .bind(model_key)
+        .bind(key)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Points an alias at a version; `false` where it did so already. The model's row is held, so that two of these follow one
+/// another.
+pub(crate) async fn alias_set(
+    db: &mut PgConnection,
+    model_key: i64,
+    alias: &str,
+    version: i32,
+) -> Result<bool, Error> {
+    let changed = sqlx::query(
+        "INSERT INTO model_aliases AS a (model_key, alias, version) VALUES ($1, $2, $3) \
+         ON CONFLICT (model_key, alias) DO UPDATE SET version = excluded.version WHERE a.version <> excluded.version",
+    )
+    .bind(model_key)
+    .bind(alias)
+    .bind(version)
+    .execute(db)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
+/// Removes an alias; `false` where there was none.
+pub(crate) async fn alias_delete(db: &mut PgConnection, model_key: i64, alias: &str) -> Result<bool, Error> {
+    let removed = sqlx::query("DELETE FROM model_aliases WHERE model_key = $1 AND alias = $2")
+        .bind(model_key)
+        .bind(alias)
+        .execute(db)
+        .await?;
+    Ok(removed.rows_affected() == 1)
+}
+
+/// The version that an alias points at.
+pub(crate) async fn alias_get(db: &mut PgConnection, name: &str, alias: &str) -> Result<i32, Error> {
+    let found: Option<(i64, Option<i32>)> = sqlx::query_as(
+        "SELECT m.model_key, a.version FROM registered_models m \
+         LEFT JOIN model_aliases a ON a.model_key = m.model_key AND a.alias = $2 WHERE m.name = $1",
+    )
+    .bind(name)
+    .bind(alias)
+    .fetch_optional(db)
+    .await?;
+    match found {
+        None => Err(absent(name)),
+        // MLflow answers so, and not with 404.
+        Some((_, None)) => Err(Error::invalid(format!("Registered model alias {alias} not found."))),
+        Some((_, Some(version))) => Ok(version),
+    }
+}

@@ -1,0 +1,285 @@
+//! Runs with their params and tags.
+
+use slipway_domain::registry::filter::{Clause, Order};
+use sqlx::types::Json;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+
+use super::experiments::View;
+use super::{Pair, columns, search};
+use crate::error::Error;
+
+/// The tag that always holds the run's name.
+pub(crate) const RUN_NAME_TAG: &str = "mlflow.runName";
+
+/// A run's own row.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct RunInfo {
+    pub(crate) run_key: i64,
+    pub(crate) run_id: String,
+    pub(crate) experiment_id: i64,
+    pub(crate) name: String,
+    pub(crate) user_id: String,
+    pub(crate) status: String,
+    pub(crate) start_ms: i64,
+    pub(crate) end_ms: Option<i64>,
+    pub(crate) artifact_uri: String,
+    pub(crate) deleted_ms: Option<i64>,
+}
+
+/// A run with everything but its metric histories. Lists come as columns, which is the quickest way to read a thousand.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Run {
+    #[sqlx(flatten)]
+    pub(crate) info: RunInfo,
+    pub(crate) metric_keys: Option<Vec<String>>,
+    pub(crate) metric_values: Option<Vec<f64>>,
+    pub(crate) metric_times: Option<Vec<i64>>,
+    pub(crate) metric_steps: Option<Vec<i64>>,
+    pub(crate) param_keys: Option<Vec<String>>,
+    pub(crate) param_values: Option<Vec<String>>,
+    pub(crate) tag_keys: Option<Vec<String>>,
+    pub(crate) tag_values: Option<Vec<String>>,
+    pub(crate) dataset_inputs: Json<Vec<DatasetInput>>,
+    pub(crate) model_inputs: Vec<String>,
+    pub(crate) model_outputs: Json<Vec<(String, i64)>>,
+}
+
+/// A data set that a run took in.
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct DatasetInput {
+    pub(crate) name: String,
+    pub(crate) digest: String,
+    pub(crate) source_type: String,
+    pub(crate) source: String,
+    pub(crate) schema: Option<String>,
+    pub(crate) profile: Option<String>,
+    pub(crate) tags: std::collections::BTreeMap<String, String>,
+}
+
+/// A run to be made.
+#[derive(Debug)]
+pub(crate) struct NewRun<'run> {
+    pub(crate) run_id: &'run str,
+    pub(crate) experiment_id: i64,
+    pub(crate) name: &'run str,
+    pub(crate) user_id: &'run str,
+    pub(crate) start_ms: i64,
+    pub(crate) artifact_uri: &'run str,
+    pub(crate) tags: &'run [Pair],
+}
+
+const INFO: &str = "SELECT r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, \
+    r.artifact_uri, r.deleted_ms FROM runs r";
+
+const FULL: &str = "SELECT r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, \
+    r.artifact_uri, r.deleted_ms, m.metric_keys, m.metric_values, m.metric_times, m.metric_steps, \
+    p.param_keys, p.param_values, t.tag_keys, t.tag_values, \
+    coalesce((SELECT json_agg(json_build_object('name', d.name, 'digest', d.digest, 'source_type', d.source_type, \
+      'source', d.source, 'schema', d.schema, 'profile', d.profile, 'tags', i.tags) ORDER BY d.dataset_key) \
+      FROM run_datasets i JOIN datasets d USING (dataset_key) WHERE i.run_key = r.run_key), '[]') AS dataset_inputs, \
+    ARRAY(SELECT i.model_id FROM run_model_inputs i WHERE i.run_key = r.run_key ORDER BY 1) AS model_inputs, \
+    coalesce((SELECT json_agg(json_build_array(o.model_id, o.step) ORDER BY o.step, o.model_id) \
+      FROM run_outputs o WHERE o.run_key = r.run_key), '[]') AS model_outputs \
+  FROM runs r \
+  LEFT JOIN LATERAL (SELECT array_agg(x.key) AS metric_keys, array_agg(x.value) AS metric_values, \
+    array_agg(x.at_ms) AS metric_times, array_agg(x.step) AS metric_steps \
+    FROM latest_metrics x WHERE x.run_key = r.run_key) m ON TRUE \
+  LEFT JOIN LATERAL (SELECT array_agg(x.key) AS param_keys, array_agg(x.value) AS param_values \
+    FROM run_params x WHERE x.run_key = r.run_key) p ON TRUE \
+  LEFT JOIN LATERAL (SELECT array_agg(x.key) AS tag_keys, array_agg(x.value) AS tag_values \
+    FROM run_tags x WHERE x.run_key = r.run_key) t ON TRUE";
+
+/// Makes a run with its tags.
+pub(crate) async fn run_create(db: &mut PgConnection, run: &NewRun<'_>) -> Result<(), Error> {
+    let (keys, values) = columns(run.tags);
+    sqlx::query(
+        "WITH made AS (INSERT INTO runs (run_id, experiment_id, name, user_id, status, start_ms, artifact_uri) \
+         VALUES ($1, $2, $3, $4, 'RUNNING', $5, $6) RETURNING run_key) \
+         INSERT INTO run_tags (run_key, key, value) SELECT made.run_key, t.key, t.value \
+         FROM made, UNNEST($7::TEXT[], $8::TEXT[]) AS t (key, value)",
+    )
+    .bind(run.run_id)
+    .bind(run.experiment_id)
+    .bind(run.name)
+    .bind(run.user_id)
+    .bind(run.start_ms)
+    .bind(run.artifact_uri)
+    .bind(keys)
+    .bind(values)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A run with everything.
+pub(crate) async fn run_get(db: &mut PgConnection, run_id: &str) -> Result<Run, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(FULL);
+    query.push(" WHERE r.run_id = ").push_bind(run_id);
+    query.build_query_as().fetch_optional(db).await?.ok_or_else(|| absent(run_id))
+}
+
+/// A run's own row.
+pub(crate) async fn run_info(db: &mut PgConnection, run_id: &str) -> Result<RunInfo, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(INFO);
+    query.push(" WHERE r.run_id = ").push_bind(run_id);
+    query.build_query_as().fetch_optional(db).await?.ok_or_else(|| absent(run_id))
+}
+
+/// The row of a run that may be written to.
+pub(crate) async fn run_active(db: &mut PgConnection, run_id: &str) -> Result<RunInfo, Error> {
+    let info = run_info(db, run_id).await?;
+    if info.deleted_ms.is_some() {
+        return Err(Error::invalid(format!(
+            "The run {run_id} must be in the 'active' state. Current state is deleted."
+        )));
+    }
+    Ok(info)
+}
+
+fn absent(run_id: &str) -> Error {
+    Error::not_found(format!("Run with id={run_id} not found"))
+}
+
+/// A page of runs.
+pub(crate) async fn run_search(
+    db: &mut PgConnection,
+    experiment_ids: &[i64],
+    view: View,
+    (clauses, orders): (&[Clause], &[Order]),
+    (limit, offset): (i64, i64),
+) -> Result<Vec<Run>, Error> {
+    let shape = &search::RUNS;
+    let mut query = QueryBuilder::<Postgres>::new("SELECT r.run_key FROM runs r");
+    shape.push_order_joins(&mut query, orders);
+    query.push(" WHERE r.experiment_id = ANY(").push_bind(experiment_ids.to_vec()).push(") AND ");
+    view.push(&mut query, "r.deleted_ms");
+    shape.push_filter(&mut query, clauses);
+    shape.push_order(&mut query, orders);
+    query.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
+    let keys: Vec<i64> = query.build_query_scalar().fetch_all(&mut *db).await?;
+    let mut query = QueryBuilder::<Postgres>::new(FULL);
+    query.push(" JOIN UNNEST(").push_bind(keys);
+    query.push("::BIGINT[]) WITH ORDINALITY AS page (run_key, place) ON page.run_key = r.run_key ORDER BY page.place");
+    Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// A page of runs for REST v1, the newest first, behind the run with that start and id.
+pub(crate) async fn run_list(
+    db: &mut PgConnection,
+    experiment_id: Option<i64>,
+    after: Option<(i64, String)>,
+    limit: i64,
+) -> Result<Vec<RunInfo>, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(INFO);
+    query.push(" WHERE r.deleted_ms IS NULL");
+    if let Some(experiment_id) = experiment_id {
+        query.push(" AND r.experiment_id = ").push_bind(experiment_id);
+    }
+    if let Some((start_ms, run_id)) = after {
+        query.push(" AND (r.start_ms < ").push_bind(start_ms);
+        query.push(" OR (r.start_ms = ").push_bind(start_ms);
+        query.push(" AND r.run_id > ").push_bind(run_id).push("))");
+    }
+    query.push(" ORDER BY r.start_ms DESC, r.run_id LIMIT ").push_bind(limit);
+    Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// Changes status, end and name as far as given.
+pub(crate) async fn run_update(
+    db: &mut PgConnection,
+    run_key: i64,
+    status: Option<&str>,
+    end_ms: Option<i64>,
+    name: Option<&str>,
+) -> Result<RunInfo, Error> {
+    if let Some(name) = name {
+        let tag = [(RUN_NAME_TAG.to_owned(), name.to_owned())];
+        run_tags_set(&mut *db, run_key, &tag).await?;
+    }
+    Ok(sqlx::query_as(
+        "UPDATE runs r SET status = coalesce($2, status), end_ms = coalesce($3, end_ms), name = coalesce($4, name) \
+         WHERE run_key = $1 RETURNING r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, \
+         r.end_ms, r.artifact_uri, r.deleted_ms",
+    )
+    .bind(run_key)
+    .bind(status)
+    .bind(end_ms)
+    .bind(name)
+    .fetch_one(db)
+    .await?)
+}
+
+/// Deletes a run or brings it back.
+pub(crate) async fn run_set_deleted(
+    db: &mut PgConnection,
+    run_key: i64,
+    deleted_ms: Option<i64>,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE runs SET deleted_ms = $2 WHERE run_key = $1")
+        .bind(run_key)
+        .bind(deleted_ms)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Logs params. One that is there with another value is refused.
+pub(crate) async fn run_params_log(
+    db: &mut PgConnection,
+    run: &RunInfo,
+    params: &[Pair],
+) -> Result<(), Error> {
+    let (keys, values) = columns(params);
+    let conflict: Option<(String, String, String)> = sqlx::query_as(
+        "WITH given AS (SELECT * FROM UNNEST($2::TEXT[], $3::TEXT[]) AS g (key, value)), \
+         made AS (INSERT INTO run_params (run_key, key, value) SELECT $1, key, value FROM given \
+           ON CONFLICT (run_key, key) DO UPDATE SET value = run_params.value RETURNING key, value) \
+         SELECT given.key, made.value, given.value FROM given JOIN made USING (key) \
+         WHERE made.value <> given.value ORDER BY given.key LIMIT 1",
+    )
+    .bind(run.run_key)
+    .bind(keys)
+    .bind(values)
+    .fetch_optional(db)
+    .await?;
+    match conflict {
+        None => Ok(()),
+        Some((key, old, new)) => Err(Error::invalid(format!(
+            "Changing param values is not allowed. Param with key='{key}' was already logged with value='{old}' for \
+             run ID='{}'. Attempted logging new value '{new}'.",
+            run.run_id
+        ))),
+    }
+}
+
+/// Sets tags.
+pub(crate) async fn run_tags_set(db: &mut PgConnection, run_key: i64, tags: &[Pair]) -> Result<(), Error> {
+    let (keys, values) = columns(tags);
+    sqlx::query(
+        "INSERT INTO run_tags (run_key, key, value) SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[]) \
+         ON CONFLICT (run_key, key) DO UPDATE SET value = excluded.value",
+    )
+    .bind(run_key)
+    .bind(keys)
+    .bind(values)
+    .execute(&mut *db)
+    .await?;
+    if let Some((_, name)) = tags.iter().rfind(|(key, _)| key == RUN_NAME_TAG) {
+        sqlx::query("UPDATE runs SET name = $2 WHERE run_key = $1")
+            .bind(run_key)
+            .bind(name)
+            .execute(db)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Removes a tag; `false` where there was none.
+pub(crate) async fn run_tag_delete(db: &mut PgConnection, run_key: i64, key: &str) -> Result<bool, Error> {
+    let removed = sqlx::query("DELETE FROM run_tags WHERE run_key = $1 AND key = $2")
+        .bind(run_key)
+        .bind(key)
+        .execute(db)
+        .await?;
+    Ok(removed.rows_affected() == 1)
+}

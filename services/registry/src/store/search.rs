@@ -1,0 +1,262 @@
+//! Search filters and orders as parameterised SQL, for every entity alike.
+
+use slipway_domain::registry::filter::{Clause, Comparison, Key, Operand, Order};
+use sqlx::{Postgres, QueryBuilder};
+
+/// The tag by which clients tell prompts from models. Every search of theirs asks for models *without* it as `!= 'true'`.
+const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
+/// Up to here each whole float names one integer.
+const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
+
+/// Where the fields of an entity are.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// Condition that joins a child row `x` with the entity's row.
+    child: &'static str,
+    tags: &'static str,
+    params: &'static str,
+    metrics: &'static str,
+    /// Name, expression, and whether it is a number.
+    attributes: &'static [(&'static str, &'static str, bool)],
+    /// Order among equals, which makes every order total.
+    ties: &'static str,
+    /// Order where none is asked for.
+    default: &'static str,
+}
+
+/// Runs, as `r`.
+pub(crate) const RUNS: Shape = Shape {
+    child: "x.run_key = r.run_key",
+    tags: "run_tags",
+    params: "run_params",
+    metrics: "latest_metrics",
+    attributes: &[
+        ("run_id", "r.run_id", false),
+        ("run_name", "r.name", false),
+        ("status", "r.status", false),
+        ("user_id", "r.user_id", false),
+        ("artifact_uri", "r.artifact_uri", false),
+        ("start_time", "r.start_ms", true),
+        ("end_time", "r.end_ms", true),
+    ],
+    ties: "r.start_ms DESC, r.run_id",
+    default: "r.start_ms DESC, r.run_id",
+};
+
+/// Experiments, as `e`.
+pub(crate) const EXPERIMENTS: Shape = Shape {
+    child: "x.experiment_id = e.experiment_id",
+    tags: "experiment_tags",
+    params: "",
+    metrics: "",
+    attributes: &[
+        ("name", "e.name", false),
+        ("experiment_id", "e.experiment_id::TEXT", false),
+        ("creation_time", "e.created_ms", true),
+        ("last_update_time", "e.updated_ms", true),
+    ],
+    ties: "e.experiment_id",
+    default: "e.created_ms DESC, e.experiment_id",
+};
+
+/// Registered models, as `m`.
+pub(crate) const REGISTERED_MODELS: Shape = Shape {
+    child: "x.model_key = m.model_key",
+    tags: "registered_model_tags",
+    params: "",
+    metrics: "",
+    attributes: &[("name", "m.name", false), ("last_updated_timestamp", "m.updated_ms", true)],
+    ties: "m.name",
+    default: "m.name",
+};
+
+/// Model versions, as `v`, with their model as `m`.
+pub(crate) const MODEL_VERSIONS: Shape = Shape {
+    child: "x.model_key = v.model_key AND x.version = v.version",
+    tags: "model_version_tags",
+    params: "",
+    metrics: "",
+    attributes: &[
+        ("name", "m.name", false),
+        ("run_id", "v.run_id", false),
+        ("source_path", "v.source", false),
+        ("version_number", "v.version", true),
+        ("creation_timestamp", "v.created_ms", true),
+        ("last_updated_timestamp", "v.updated_ms", true),
+    ],
+    ties: "m.name, v.version DESC",
+    default: "m.name, v.version DESC",
+};
+
+/// Logged models, as `l`.
+pub(crate) const LOGGED_MODELS: Shape = Shape {
+    child: "x.model_id = l.model_id",
+    tags: "logged_model_tags",
+    params: "logged_model_params",
+    metrics: "logged_model_latest_metrics",
+    attributes: &[
+        ("name", "l.name", false),
+        ("model_id", "l.model_id", false),
+        ("model_type", "l.model_type", false),
+        ("status", "l.status", false),
+        ("source_run_id", "l.source_run_id", false),
+        ("creation_timestamp", "l.created_ms", true),
+        ("last_updated_timestamp", "l.updated_ms", true),
+    ],
+    ties: "l.created_ms DESC, l.model_id",
+    default: "l.created_ms DESC, l.model_id",
+};
+
+impl Shape {
+    fn attribute(&self, name: &str) -> (&'static str, bool) {
+        // The parser knows the same names; one that is new to us matches nothing rather than everything.
+        self.attributes
+            .iter()
+            .find(|(known, _, _)| *known == name)
+            .map_or(("NULL", false), |(_, sql, numeric)| (sql, *numeric))
+    }
+
+    fn children(&self, key: &Key) -> &'static str {
+        match key {
+            Key::Metric(_) => self.metrics,
+            Key::Param(_) => self.params,
+            _ => self.tags,
+        }
+    }
+
+    /// Adds the joins that an order needs; they go before the WHERE.
+    pub(crate) fn push_order_joins(&self, query: &mut QueryBuilder<Postgres>, orders: &[Order]) {
+        for (index, order) in orders.iter().enumerate() {
+            if let Key::Metric(name) | Key::Param(name) | Key::Tag(name) = &order.key {
+                let (table, child) = (self.children(&order.key), self.child);
+                query.push(format!(
+                    " LEFT JOIN LATERAL (SELECT x.value FROM {table} x WHERE {child} AND x.key = "
+                ));
+                query.push_bind(name.clone());
+                query.push(format!(") o{index} ON TRUE"));
+            }
+        }
+    }
+
+    /// Adds ` AND …` for each clause.
+    pub(crate) fn push_filter(&self, query: &mut QueryBuilder<Postgres>, clauses: &[Clause]) {
+        for clause in clauses {
+            query.push(" AND ");
+            match &clause.key {
+                Key::Attribute(name) => {
+                    let (column, numeric) = self.attribute(name);
+                    push_comparison(query, column, numeric, clause);
+                }
+                Key::Dataset(field) => push_dataset(query, field, clause),
+                Key::Metric(name) | Key::Param(name) | Key::Tag(name) => self.push_child(query, name, clause),
+            }
+        }
+    }
+
+    fn push_child(&self, query: &mut QueryBuilder<Postgres>, name: &str, clause: &Clause) {
+        let (table, child) = (self.children(&clause.key), self.child);
+        let without_prompts = name == PROMPT_TAG && clause.comparison == Comparison::NotEqual;
+        if without_prompts || clause.comparison == Comparison::IsNull {
+            query.push("NOT ");
+        }
+        query.push(format!("EXISTS (SELECT 1 FROM {table} x WHERE {child} AND x.key = "));
+        query.push_bind(name.to_owned());
+        if !matches!(clause.comparison, Comparison::IsNull | Comparison::IsNotNull) {
+            query.push(" AND ");
+            let numeric = matches!(clause.key, Key::Metric(_));
+            if without_prompts {
+                let equal = Clause { comparison: Comparison::Equal, ..clause.clone() };
+                push_comparison(query, "x.value", numeric, &equal);
+            } else {
+                push_comparison(query, "x.value", numeric, clause);
+            }
+            if numeric {
+                // Postgres holds NaN for greater than every number; a search does not.
+                query.push(" AND x.value <> 'NaN'");
+            }
+        }
+        query.push(")");
+    }
+
+    /// Adds the ORDER BY.
+    pub(crate) fn push_order(&self, query: &mut QueryBuilder<Postgres>, orders: &[Order]) {
+        query.push(" ORDER BY ");
+        if orders.is_empty() {
+            query.push(self.default);
+            return;
+        }
+        for (index, order) in orders.iter().enumerate() {
+            let direction = if order.ascending { "ASC" } else { "DESC" };
+            match &order.key {
+                Key::Attribute(name) => {
+                    let (column, _) = self.attribute(name);
+                    query.push(format!("({column} IS NULL), {column} {direction}, "));
+                }
+                Key::Metric(_) => {
+                    // Numbers first, then NaN, then runs without the metric, whichever the direction.
+                    query.push(format!(
+                        "CASE WHEN o{index}.value IS NULL THEN 2 WHEN o{index}.value = 'NaN' THEN 1 ELSE 0 END, \
+                         o{index}.value {direction}, "
+                    ));
+                }
+                _ => {
+                    query.push(format!("(o{index}.value IS NULL), o{index}.value {direction}, "));
+                }
+            }
+        }
+        query.push(self.ties);
+    }
+}
+
+fn push_dataset(query: &mut QueryBuilder<Postgres>, field: &str, clause: &Clause) {
+    let column = match field {
+        "name" => "d.name",
+        "digest" => "d.digest",
+        _ => "x.tags->>'mlflow.data.context'",
+    };
+    query.push(
+        "EXISTS (SELECT 1 FROM run_datasets x JOIN datasets d USING (dataset_key) WHERE x.run_key = r.run_key AND ",
+    );
+    push_comparison(query, column, false, clause);
+    query.push(")");
+}
+
+fn push_comparison(query: &mut QueryBuilder<Postgres>, column: &str, numeric: bool, clause: &Clause) {
+    let operator = match clause.comparison {
+        Comparison::Equal => " = ",
+        Comparison::NotEqual => " <> ",
+        Comparison::Less => " < ",
+        Comparison::LessOrEqual => " <= ",
+        Comparison::Greater => " > ",
+        Comparison::GreaterOrEqual => " >= ",
+        Comparison::Like => " LIKE ",
+        Comparison::ILike => " ILIKE ",
+        Comparison::In => " = ANY(",
+        Comparison::NotIn => " <> ALL(",
+        Comparison::IsNull => " IS NULL",
+        Comparison::IsNotNull => " IS NOT NULL",
+    };
+    query.push(column).push(operator);
+    match &clause.operand {
+        Operand::Nothing => {}
+        Operand::Number(number) if numeric && column != "x.value" => push_integer(query, *number),
+        Operand::Number(number) => {
+            query.push_bind(*number);
+        }
+        Operand::Text(text) => {
+            query.push_bind(text.clone());
+        }
+        Operand::List(values) => {
+            query.push_bind(values.clone()).push(")");
+        }
+    }
+}
+
+/// A whole number is bound as one, so that the column's index can be used.
+fn push_integer(query: &mut QueryBuilder<Postgres>, number: f64) {
+    if number.fract() == 0.0 && number.abs() <= MAX_EXACT_INTEGER {
+        query.push_bind(number as i64);
+    } else {
+        query.push_bind(number);
+    }
+}

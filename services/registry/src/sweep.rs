@@ -1,0 +1,44 @@
+//! Removes objects that nothing refers to: uploads that broke off, files that were replaced or deleted.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::mlflow::now_ms;
+use crate::state::Registry;
+use crate::store::blobs;
+
+const INTERVAL_MS: u64 = 60_000;
+/// An upload takes no longer than this; what is loose for longer is garbage.
+const MAX_UPLOAD_MS: i64 = 24 * 3_600_000;
+const BATCH: i64 = 100;
+
+/// Runs until `shutdown`. A pass that fails is repeated later: left-over bytes only take room.
+pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(INTERVAL_MS)) => {}
+        }
+        if let Err(error) = pass(&registry, MAX_UPLOAD_MS).await {
+            tracing::debug!(%error, "left-over objects are removed later");
+        }
+    }
+}
+
+/// Removes what has been loose for `age_ms`; the list and the bytes go together, or the list stays.
+pub(crate) async fn pass(registry: &Registry, age_ms: i64) -> Result<(), Error> {
+    loop {
+        let mut change = registry.change().await?;
+        let loose = blobs::blobs_take_loose(change.db(), now_ms() - age_ms, BATCH).await?;
+        if loose.is_empty() {
+            return change.commit().await;
+        }
+        for key in &loose {
+            registry.artifacts.delete(key).await?;
+        }
+        tracing::info!(objects = loose.len(), "removed objects that nothing refers to");
+        change.commit().await?;
+    }
+}

@@ -1,0 +1,160 @@
+//! A look into a version's files before it is made: is there an ONNX model, is it whole, and does it fit its signature?
+
+use slipway_artifact_store::ArtifactStore;
+use slipway_domain::registry::{Signature, TensorSpec, check_signature, normalise_artifact_path};
+use tokio_util::io::StreamReader;
+
+use super::{Facts, mlmodel, onnx, within};
+use crate::error::Error;
+use crate::store::artifacts::Artifact;
+
+const MAX_MLMODEL_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Reads what serving needs to know from the files under `root`.
+///
+/// # Errors
+/// A file is not what its name or the MLmodel file says, which the message names; or the store is away.
+pub(super) async fn inspect(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Result<Facts, Error> {
+    if files.is_empty() {
+        return Ok(Facts::unservable("its source has no files"));
+    }
+    let find = |path: &str| files.iter().find(|file| within(root, &file.path) == path);
+    let mlmodel = match find("MLmodel") {
+        None => mlmodel::MlModel::default(),
+        Some(file) => {
+            let bytes = store.get_bytes(&file.blob_key, MAX_MLMODEL_BYTES).await?;
+            let text = std::str::from_utf8(&bytes)
+                .map_err(|_| Error::invalid("the file MLmodel of the model's source is not UTF-8 text"))?;
+            mlmodel::parse(text)?
+        }
+    };
+    let Some(onnx_path) = onnx_file(root, files, &mlmodel)? else {
+        let flavors = if mlmodel.flavors.is_empty() { "none".to_owned() } else { mlmodel.flavors.join(", ") };
+        return Ok(Facts {
+            signature: mlmodel.signature,
+            ..Facts::unservable(format!(
+                "it holds no ONNX model (flavors: {flavors}); log it with mlflow.onnx"
+            ))
+        });
+    };
+    let file = find(&onnx_path).ok_or_else(|| {
+        Error::invalid(format!("MLmodel names '{onnx_path}' as the ONNX model, but there is no such file"))
+    })?;
+    let header = read_header(store, file, &onnx_path).await?;
+    let external_data = external_files(&onnx_path, &header, |path| find(path).is_some())?;
+    let mismatch = mlmodel.signature.as_deref().and_then(|json| signature_mismatch(json, &header.inputs));
+    Ok(Facts {
+        unservable_reason: header.unservable.or(mismatch),
+        onnx_path: Some(onnx_path),
+        inputs: header.inputs.into_iter().map(Into::into).collect(),
+        outputs: header.outputs.into_iter().map(Into::into).collect(),
+        external_data,
+        signature: mlmodel.signature,
+    })
+}
+
+/// The ONNX flavour's file; without an MLmodel file, the only `.onnx` file at the top.
+fn onnx_file(root: &str, files: &[Artifact], mlmodel: &mlmodel::MlModel) -> Result<Option<String>, Error> {
+    let paths: Vec<&str> = files.iter().map(|file| within(root, &file.path)).collect();
+    if let Some(data) = &mlmodel.onnx_data {
+        let data = normalise_artifact_path(data)?;
+        // Models with external data may lie in a folder of their own.
+        let nested = format!("{data}/model.onnx");
+        return Ok(Some(if paths.contains(&nested.as_str()) { nested } else { data }));
+    }
+    if !mlmodel.flavors.is_empty() {
+        return Ok(None);
+    }
+    let mut top = paths.into_iter().filter(|path| path.ends_with(".onnx") && !path.contains('/'));
+    match (top.next(), top.next()) {
+        (Some(only), None) => Ok(Some(only.to_owned())),
+        _ => Ok(None),
+    }
+}
+
+async fn read_header(store: &ArtifactStore, file: &Artifact, path: &str) -> Result<onnx::Header, Error> {
+    let download = store.get(&file.blob_key).await?;
+    let source = StreamReader::new(Box::pin(download.into_stream()));
+    let size_bytes = u64::try_from(file.size_bytes).unwrap_or_default();
+    onnx::read(source, size_bytes).await.map_err(|fault| match fault {
+        onnx::Fault::Malformed(why) => Error::invalid(format!("the file '{path}' is no ONNX model: {why}")),
+        onnx::Fault::Read(error) => {
+            tracing::warn!(%error, "the artifact store broke off");
+            Error::unavailable("the artifact store")
+        }
+    })
+}
+
+/// Paths within the version of the files that hold weights. Each has to be one of the version's own.
+fn external_files(
+    onnx_path: &str,
+    header: &onnx::Header,
+    exists: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, Error> {
+    let folder = onnx_path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut found = Vec::new();
+    for location in &header.external_data {
+        let relative = normalise_artifact_path(location).map_err(|invalid| {
+            Error::invalid(format!("'{onnx_path}' refers to weights at '{location}': {}", invalid.message))
+        })?;
+        let path = if folder.is_empty() { relative } else { format!("{folder}/{relative}") };
+        if !exists(&path) {
+            return Err(Error::invalid(format!(
+                "'{onnx_path}' refers to weights in '{path}', but there is no such file"
+            )));
+        }
+        found.push(path);
+    }
+    Ok(found)
+}
+
+fn signature_mismatch(json: &str, inputs: &[TensorSpec]) -> Option<String> {
+    let checked = Signature::parse(json).and_then(|signature| check_signature(&signature, inputs));
+    checked.err().map(|invalid| format!("its logged signature does not fit its graph: {}", invalid.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str) -> Artifact {
+        Artifact {
+            path: format!("1/m/artifacts/{path}"),
+            blob_key: String::new(),
+            size_bytes: 1,
+            sha256: String::new(),
+        }
+    }
+
+    fn header_with(location: &str) -> onnx::Header {
+        onnx::Header { external_data: [location.to_owned()].into(), ..onnx::Header::default() }
+    }
+
+    #[test]
+    fn weights_must_lie_within_the_version() {
+        let exists = |path: &str| path == "data/weights.bin";
+        assert_eq!(
+            external_files("data/model.onnx", &header_with("weights.bin"), exists).unwrap(),
+            ["data/weights.bin"]
+        );
+        for location in ["../../etc/passwd", "/etc/passwd", "missing.bin"] {
+            let refused = external_files("data/model.onnx", &header_with(location), exists).unwrap_err();
+            assert!(refused.message.contains(location.trim_start_matches("../../")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_onnx_file_is_the_one_that_mlmodel_names() {
+        let root = "1/m/artifacts";
+        let files = [file("MLmodel"), file("a.onnx"), file("b.onnx")];
+        let named = mlmodel::MlModel {
+            onnx_data: Some("b.onnx".into()),
+            flavors: vec!["onnx".into()],
+            signature: None,
+        };
+        assert_eq!(onnx_file(root, &files, &named).unwrap().as_deref(), Some("b.onnx"));
+        let nameless = mlmodel::MlModel::default();
+        assert_eq!(onnx_file(root, &files, &nameless).unwrap(), None, "which of the two is not known");
+        assert_eq!(onnx_file(root, &files[..2], &nameless).unwrap().as_deref(), Some("a.onnx"));
+    }
+}

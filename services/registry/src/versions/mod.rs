@@ -1,0 +1,183 @@
+//! Model versions: from a source to a pinned, inspected version.
+
+mod inspect;
+mod mlmodel;
+mod onnx;
+pub(crate) mod source;
+
+use serde::{Deserialize, Serialize};
+use slipway_domain::registry::{FileDigest, TensorSpec, manifest_digest};
+
+use crate::error::Error;
+use crate::mlflow::now_ms;
+use crate::state::Registry;
+use crate::store::artifacts::{self, Artifact};
+use crate::store::model_versions::{self, ModelVersion, NewVersion, VersionFile};
+use crate::store::{Pair, logged_models, registered_models};
+use source::Source;
+
+/// Files of one version.
+const MAX_FILES: i64 = 100_000;
+/// A source that changes while it is inspected is looked at again this often.
+const MAX_INSPECTIONS: usize = 3;
+
+/// What was read from a version's files.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Facts {
+    /// Why serving cannot load it.
+    pub(crate) unservable_reason: Option<String>,
+    /// Path of the ONNX file within the version.
+    pub(crate) onnx_path: Option<String>,
+    pub(crate) inputs: Vec<Tensor>,
+    pub(crate) outputs: Vec<Tensor>,
+    /// Files of weights beside the ONNX file, paths within the version.
+    pub(crate) external_data: Vec<String>,
+    /// MLflow's signature as JSON.
+    pub(crate) signature: Option<String>,
+}
+
+impl Facts {
+    fn unservable(reason: impl Into<String>) -> Self {
+        Self { unservable_reason: Some(reason.into()), ..Self::default() }
+    }
+}
+
+/// One input or output of the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    /// Open Inference Protocol name.
+    pub(crate) datatype: String,
+    /// -1 for a dimension that varies.
+    pub(crate) shape: Vec<i64>,
+}
+
+impl From<TensorSpec> for Tensor {
+    fn from(spec: TensorSpec) -> Self {
+        Self { name: spec.name, datatype: spec.datatype, shape: spec.shape }
+    }
+}
+
+/// A version as a client asks for it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) name: String,
+    pub(crate) source: String,
+    pub(crate) run_id: Option<String>,
+    pub(crate) model_id: Option<String>,
+    pub(crate) run_link: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) tags: Vec<Pair>,
+}
+
+/// Makes the next version of a model: its files are inspected, pinned and named by their digest.
+///
+/// # Errors
+/// The model is not there, the source is no lawful one, or a file of it is not what it should be. Then nothing was made.
+pub(crate) async fn create(registry: &Registry, request: &Request) -> Result<ModelVersion, Error> {
+    for _ in 0..MAX_INSPECTIONS {
+        let mut db = registry.pool.acquire().await?;
+        // First what is cheap: a model that is not there needs no look at the files.
+        registered_models::model_get(&mut db, &request.name).await?;
+        let source =
+            source::resolve(&mut db, &request.source, request.run_id.as_deref(), request.model_id.as_deref())
+                .await?;
+        let files = files_of(&mut db, &source).await?;
+        drop(db);
+        let facts = match &source.root {
+            Some(root) => inspect::inspect(&registry.artifacts, root, &files).await?,
+            None => Facts::unservable("its source lies outside of this registry's artifact store"),
+        };
+        if let Some(version) = store(registry, request, &source, &files, &facts).await? {
+            return Ok(version);
+        }
+    }
+    Err(Error::conflict(
+        "the files of the source change while the version is made; try again when the upload is done",
+    ))
+}
+
+async fn files_of(db: &mut sqlx::PgConnection, source: &Source) -> Result<Vec<Artifact>, Error> {
+    let Some(root) = &source.root else { return Ok(Vec::new()) };
+    let files = artifacts::artifact_tree(db, root, MAX_FILES + 1).await?;
+    if i64::try_from(files.len()).is_ok_and(|count| count > MAX_FILES) {
+        return Err(Error::invalid(format!(
+            "Invalid value for parameter 'source': it has more than {MAX_FILES} files"
+        )));
+    }
+    Ok(files)
+}
+
+/// Stores the version unless the files are others by now.
+async fn store(
+    registry: &Registry,
+    request: &Request,
+    source: &Source,
+    inspected: &[Artifact],
+    facts: &Facts,
+) -> Result<Option<ModelVersion>, Error> {
+    let now = now_ms();
+    let mut change = registry.change().await?;
+    let model_key = registered_models::model_touch(change.db(), &request.name, now).await?;
+    if let Some(root) = &source.root {
+        artifacts::artifact_lock(change.db(), root, false).await?;
+        if files_of(change.db(), source).await? != inspected {
+            return Ok(None);
+        }
+    }
+    let files = manifest(source.root.as_deref().unwrap_or_default(), inspected);
+    let digest = manifest_digest(&files.iter().map(digest_of).collect::<Vec<_>>());
+    let new = NewVersion {
+        description: request.description.as_deref(),
+        source: &request.source,
+        download_uri: &source.download_uri,
+        run_id: source.run_id.as_deref(),
+        run_link: request.run_link.as_deref(),
+        logged_model_id: source.logged_model_id.as_deref(),
+        artifact_root: source.root.as_deref(),
+        digest: &digest,
+        servable: facts.unservable_reason.is_none(),
+        facts,
+        files: &files,
+        tags: &request.tags,
+    };
+    let version = model_versions::version_create(change.db(), model_key, &new, now).await?;
+    if let Some(model_id) = &source.logged_model_id {
+        logged_models::logged_model_add_version(change.db(), model_id, &request.name, version).await?;
+    }
+    let details = serde_json::json!({
+        "model": request.name, "version": version.to_string(), "digest": digest, "run_id": source.run_id,
+        "servable": new.servable, "unservable_reason": facts.unservable_reason,
+    });
+    change.tell("model-version", "created", format!("{}/{version}", request.name), details).await?;
+    let made = model_versions::version_get(change.db(), &request.name, version).await?;
+    change.commit().await?;
+    Ok(Some(made))
+}
+
+fn manifest(root: &str, files: &[Artifact]) -> Vec<VersionFile> {
+    let relative = |file: &Artifact| within(root, &file.path).to_owned();
+    files
+        .iter()
+        .map(|file| VersionFile {
+            path: relative(file),
+            artifact_path: file.path.clone(),
+            blob_key: file.blob_key.clone(),
+            size_bytes: file.size_bytes,
+            sha256: file.sha256.clone(),
+        })
+        .collect()
+}
+
+fn digest_of(file: &VersionFile) -> FileDigest {
+    FileDigest {
+        path: file.path.clone(),
+        sha256: file.sha256.clone(),
+        size_bytes: u64::try_from(file.size_bytes).unwrap_or_default(),
+    }
+}
+
+/// A path of the proxy, seen from a directory above it.
+fn within<'path>(root: &str, path: &'path str) -> &'path str {
+    path.strip_prefix(root).map_or(path, |rest| rest.trim_start_matches('/'))
+}
