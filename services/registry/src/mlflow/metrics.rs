@@ -102,7 +102,8 @@ async fn history(State(registry): State<Registry>, fields: Fields) -> Answer {
     let limit = validate_max_results(fields.integer("max_results")?, MAX_HISTORY, MAX_HISTORY)?;
     let after = decode_page_token(&fields.string("page_token")?.unwrap_or_default())?
         .map(|position| {
-            serde_json::from_str::<(i64, i64, f64)>(&position)
+            serde_json::from_str::<(i64, i64, Option<f64>)>(&position)
+                .map(|(at_ms, step, value)| (at_ms, step, value.unwrap_or(f64::NAN)))
                 .map_err(|_| Error::invalid("Invalid page token, could not base64-decode"))
         })
         .transpose()?;
@@ -112,10 +113,9 @@ async fn history(State(registry): State<Registry>, fields: Fields) -> Answer {
     let mut points = table::metric_history(&mut db, run.run_key, &key, after, rows).await?;
     let more = points.len() > limit;
     points.truncate(limit);
-    // A page that ends on NaN has no position that JSON can hold; NaN sorts last within its time and step, so the greatest
-    // number stands for it.
+    // JSON has no NaN, so a page that ends on one says null.
     let token = points.last().filter(|_| more).map(|point| {
-        let value = if point.value.is_nan() { f64::MAX } else { point.value };
+        let value = Some(point.value).filter(|value| !value.is_nan());
         encode_page_token(&json!([point.at_ms, point.step, value]).to_string())
     });
     let points =

@@ -1,0 +1,90 @@
+//! Versions: inspected, named by their digest, told about once.
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::world::{MODEL, OTHER_MODEL, World};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_knows_its_digest_its_graph_and_its_run() {
+    let world = World::begin().await;
+    let (first, same, other) =
+        (world.onnx_model(MODEL).await, world.onnx_model(MODEL).await, world.onnx_model(OTHER_MODEL).await);
+    for (number, id) in [("1", &first), ("2", &same), ("3", &other)] {
+        let (status, answer) = world.version("m", id).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert_eq!(answer["model_version"]["version"], number);
+        assert_eq!(answer["model_version"]["status"], "READY");
+    }
+    let version = |number: &str| format!("/api/v1/models/m/versions/{number}");
+    let one = world.get(&version("1")).await;
+    assert_eq!(one["servable"], true, "{one}");
+    assert_eq!(one["inputs"][0], json!({"name": "input", "datatype": "FP32", "shape": [-1, 2]}));
+    assert_eq!(
+        one["digest"],
+        world.get(&version("2")).await["digest"],
+        "the same bytes have the same digest"
+    );
+    assert_ne!(one["digest"], world.get(&version("3")).await["digest"]);
+    let run = one["run_id"].as_str().unwrap();
+    assert_eq!(
+        world.get(&format!("/api/2.0/mlflow/runs/get?run_id={run}")).await["run"]["info"]["run_id"],
+        run
+    );
+    let page = world.get("/api/v1/models/m/versions?limit=2").await;
+    assert_eq!(page["versions"].as_array().unwrap().len(), 2);
+    let token = page["next_page_token"].as_str().unwrap();
+    let rest = world.get(&format!("/api/v1/models/m/versions?limit=2&page_token={token}")).await;
+    assert_eq!((&rest["versions"][0]["version"], rest.get("next_page_token")), (&json!("1"), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_model_is_refused_and_leaves_nothing() {
+    let world = World::begin().await;
+    for bytes in [&b"no model"[..], b"", &MODEL[..MODEL.len() - 40]] {
+        let id = world.onnx_model(bytes).await;
+        let (status, answer) = world.version("m", &id).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+        assert!(answer["message"].as_str().unwrap().contains("model.onnx"), "{answer}");
+    }
+    let id = world
+        .logged_model(&[("MLmodel", b"flavors:\n  onnx:\n    data: other.onnx\n"), ("model.onnx", MODEL)])
+        .await;
+    let (_, answer) = world.version("m", &id).await;
+    assert!(answer["message"].as_str().unwrap().contains("other.onnx"), "{answer}");
+    assert_eq!(world.get("/api/v1/models/m/versions").await["versions"], json!([]));
+    // Another flavour is welcome; it just cannot be served.
+    let id =
+        world.logged_model(&[("MLmodel", b"flavors:\n  sklearn: {}\n"), ("model.pkl", b"\x80\x04.")]).await;
+    assert_eq!(world.version("m", &id).await.0, StatusCode::OK);
+    let version = world.get("/api/v1/models/m/versions/1").await;
+    assert_eq!(version["servable"], false);
+    assert!(version["unservable_reason"].as_str().unwrap().contains("sklearn"), "{version}");
+    world
+        .refused(
+            Method::POST,
+            "model-versions/create",
+            json!({"name": "m", "source": "/etc"}),
+            "INVALID_PARAMETER_VALUE",
+            "/etc",
+        )
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_change_is_told_once() {
+    let world = World::begin().await;
+    let id = world.onnx_model(MODEL).await;
+    world.version("m", &id).await;
+    world.version("m", &id).await;
+    for version in ["1", "1", "2"] {
+        let body = json!({"name": "m", "alias": "champion", "version": version});
+        world.post("registered-models/alias", body).await;
+    }
+    let events = world.events("slipway.registry.alias.set", 2).await;
+    let versions: Vec<serde_json::Value> = events.iter().map(|event| event.parse().unwrap()).collect();
+    let told = |version: &str| json!({"model": "m", "alias": "champion", "version": version});
+    assert_eq!(versions, [told("1"), told("2")], "setting an alias to where it points is no news");
+    let made = world.events("slipway.registry.model-version.created", 2).await;
+    assert_eq!(made.iter().map(|event| event.entity.as_str()).collect::<Vec<_>>(), ["m/1", "m/2"]);
+}

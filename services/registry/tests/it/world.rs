@@ -1,0 +1,191 @@
+//! A registry of one's own, and a client of it.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Parser as _;
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use slipway_api::events::EVENTS_STREAM;
+use slipway_event_bus::{EventBus, NatsConfig, Received, records};
+use slipway_testkit::{TestBucket, TestNats};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/right-1.onnx");
+pub(crate) const OTHER_MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/wrong.onnx");
+
+#[derive(clap::Parser)]
+struct Settings {
+    #[command(flatten)]
+    config: slipway_registry::Config,
+}
+
+/// The registry and everything that it stands on.
+pub(crate) struct World {
+    pub(crate) url: String,
+    nats: TestNats,
+    http: reqwest::Client,
+    shutdown: CancellationToken,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl World {
+    pub(crate) async fn begin() -> Self {
+        let database = slipway_testkit::postgres().await.url;
+        Self::on(&database).await
+    }
+
+    /// On a given Postgres.
+    pub(crate) async fn on(database: &str) -> Self {
+        let (nats, bucket) = (slipway_testkit::nats().await, slipway_testkit::s3().await);
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = settings(port, database, &nats, &bucket);
+        let shutdown = CancellationToken::new();
+        tokio::spawn(slipway_registry::run(config, shutdown.clone()));
+        slipway_service_kit::lifecycle::install_tls_provider();
+        let http = reqwest::Client::new();
+        let url = format!("http://127.0.0.1:{port}");
+        let started = Instant::now();
+        loop {
+            let ready = http.get(format!("{url}/readyz")).send().await;
+            if ready.is_ok_and(|response| response.status() == StatusCode::OK) {
+                return Self { url, nats, http, shutdown };
+            }
+            assert!(started.elapsed() < Duration::from_secs(30), "the registry is not ready");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    pub(crate) async fn raw(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Response {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        request.header("content-type", "application/json").body(body).send().await.unwrap()
+    }
+
+    pub(crate) async fn try_call(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+        let response = self.raw(method, &format!("/api/2.0/mlflow/{path}"), body.to_string()).await;
+        let status = response.status();
+        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+    }
+
+    /// A call that has to go well.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> Value {
+        let (status, answer) = self.try_call(method, path, body).await;
+        assert!(status.is_success(), "{path}: {status}: {answer}");
+        answer
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
+        self.call(Method::POST, path, body).await
+    }
+
+    pub(crate) async fn get(&self, path_and_query: &str) -> Value {
+        let response = self.raw(Method::GET, path_and_query, "").await;
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(status.is_success(), "{path_and_query}: {status}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// A refusal: its status, its code, and a text in its message.
+    pub(crate) async fn refused(&self, method: Method, path: &str, body: Value, code: &str, text: &str) {
+        let (status, answer) = self.try_call(method, path, body).await;
+        assert!(!status.is_success(), "{path}: {answer}");
+        assert_eq!(answer["error_code"], code, "{path}: {answer}");
+        assert!(answer["message"].as_str().unwrap().contains(text), "{path}: {answer}");
+    }
+
+    pub(crate) async fn put_file(&self, path: &str, bytes: &[u8]) -> (StatusCode, String) {
+        let path = format!("/api/2.0/mlflow-artifacts/artifacts/{path}");
+        let response = self.raw(Method::PUT, &path, bytes.to_vec()).await;
+        (response.status(), response.text().await.unwrap())
+    }
+
+    pub(crate) async fn file(&self, path: &str) -> Response {
+        self.raw(Method::GET, &format!("/api/2.0/mlflow-artifacts/artifacts/{path}"), "").await
+    }
+
+    pub(crate) async fn run(&self) -> String {
+        let made = self.post("runs/create", json!({"experiment_id": "0", "start_time": 1})).await;
+        made["run"]["info"]["run_id"].as_str().unwrap().to_owned()
+    }
+
+    /// A logged model with these files, as the client makes it; its id.
+    pub(crate) async fn logged_model(&self, files: &[(&str, &[u8])]) -> String {
+        let run = self.run().await;
+        let body = json!({"experiment_id": "0", "name": "model", "source_run_id": run});
+        let made = self.post("logged-models", body).await;
+        let id = made["model"]["info"]["model_id"].as_str().unwrap().to_owned();
+        for (name, bytes) in files {
+            let (status, text) = self.put_file(&format!("0/models/{id}/artifacts/{name}"), bytes).await;
+            assert!(status.is_success(), "{name}: {text}");
+        }
+        let ready = json!({"status": "LOGGED_MODEL_READY"});
+        self.call(Method::PATCH, &format!("logged-models/{id}"), ready).await;
+        id
+    }
+
+    /// A logged model that holds an ONNX file.
+    pub(crate) async fn onnx_model(&self, onnx: &[u8]) -> String {
+        let mlmodel = b"flavors:\n  onnx:\n    data: model.onnx\n";
+        self.logged_model(&[("MLmodel", mlmodel), ("model.onnx", onnx)]).await
+    }
+
+    /// The next version of `name`, made from a logged model.
+    pub(crate) async fn version(&self, name: &str, model_id: &str) -> (StatusCode, Value) {
+        let _ = self.try_call(Method::POST, "registered-models/create", json!({ "name": name })).await;
+        let body = json!({"name": name, "source": format!("models:/{model_id}"), "model_id": model_id});
+        self.try_call(Method::POST, "model-versions/create", body).await
+    }
+
+    /// Every event so far of the subjects that begin so, once there are `count`; and what comes within a moment after.
+    pub(crate) async fn events(&self, prefix: &str, count: usize) -> Vec<Received> {
+        let config = NatsConfig { nats_url: self.nats.url.clone() };
+        let bus = EventBus::connect(&config, "test").await.unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (sink, end, wanted) = (Arc::clone(&seen), CancellationToken::new(), prefix.to_owned());
+        let until = end.clone();
+        let reader = tokio::spawn(async move {
+            records::read_from(&bus, EVENTS_STREAM, SystemTime::UNIX_EPOCH, &until, |message| {
+                let received = Received::from_message(message);
+                if received.subject.starts_with(&wanted) {
+                    sink.lock().unwrap().push(received);
+                }
+            })
+            .await;
+        });
+        let started = Instant::now();
+        while seen.lock().unwrap().len() < count {
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "{} of {count} events",
+                seen.lock().unwrap().len()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        end.cancel();
+        reader.await.unwrap();
+        let events = seen.lock().unwrap();
+        events.clone()
+    }
+}
+
+fn settings(port: u16, database: &str, nats: &TestNats, bucket: &TestBucket) -> slipway_registry::Config {
+    let arguments = [
+        "registry".to_owned(),
+        format!("--listen=127.0.0.1:{port}"),
+        format!("--postgres-url={database}"),
+        format!("--nats-url={}", nats.url),
+        format!("--s3-endpoint={}", bucket.endpoint),
+        format!("--s3-bucket={}", bucket.bucket),
+        format!("--s3-access-key={}", bucket.access_key),
+        format!("--s3-secret-key={}", bucket.secret_key),
+    ];
+    Settings::parse_from(arguments).config
+}
