@@ -1,0 +1,103 @@
+//! `cargo xtask bench`: figures, measured on the machine at hand and printed beside one another.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use serde::Deserialize;
+
+use crate::build::{self, Programs, run};
+
+const BYTES_PER_MIB: f64 = 1024.0 * 1024.0;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Time from `slipway up` to all-ready, first on an empty data directory, then on the same one again; and the memory of
+    /// each part when it is idle.
+    Up {
+        /// Warm starts to measure.
+        #[arg(long, default_value_t = 5, value_name = "N")]
+        rounds: u32,
+    },
+}
+
+pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
+    match bench {
+        Bench::Up { rounds } => up(*rounds),
+    }
+}
+
+fn up(rounds: u32) -> anyhow::Result<()> {
+    build::toolbox()?;
+    let programs = build::programs(true)?;
+    let data_dir = build::root().join(".slipway/bench");
+    if data_dir.exists() {
+        std::fs::remove_dir_all(&data_dir)
+            .with_context(|| format!("cannot remove {}", data_dir.display()))?;
+    }
+    let first = start(&programs, &data_dir)?;
+    stop(&programs, &data_dir)?;
+    let mut warm = Vec::new();
+    for round in 0..rounds.max(1) {
+        warm.push(start(&programs, &data_dir)?);
+        if round + 1 == rounds.max(1) {
+            // What a part holds once it is idle, not what it held while it started.
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            show_memory(&data_dir)?;
+        }
+        stop(&programs, &data_dir)?;
+    }
+    warm.sort_by(f64::total_cmp);
+    let median = warm.get(warm.len() / 2).copied().unwrap_or_default();
+    println!("\nfirst start on an empty data directory: {first:.2} s");
+    println!("warm start to all-ready: median {median:.2} s of {} (release build)", warm.len());
+    Ok(())
+}
+
+/// Seconds until `slipway up --detach` says that all is ready.
+fn start(programs: &Programs, data_dir: &Path) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    let mut command = Command::new(&programs.slipway);
+    command.args(["up", "--ports", "auto", "--detach", "--data-dir"]).arg(data_dir);
+    run(command.stdout(std::process::Stdio::null()))?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+fn stop(programs: &Programs, data_dir: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(&programs.slipway);
+    command.args(["down", "--data-dir"]).arg(data_dir);
+    run(command.stdout(std::process::Stdio::null()))
+}
+
+#[derive(Debug, Deserialize)]
+struct Processes {
+    pids: std::collections::BTreeMap<String, u32>,
+}
+
+fn show_memory(data_dir: &Path) -> anyhow::Result<()> {
+    const SERVERS: [&str; 3] = ["postgres", "nats", "s3"];
+    let text = std::fs::read_to_string(data_dir.join("endpoints.json")).context("endpoints.json")?;
+    let processes: Processes = serde_json::from_str(&text).context("endpoints.json")?;
+    let mut total = 0.0;
+    println!("\n{:<20} {:>10}", "part, idle", "MiB (PSS)");
+    for (name, pid) in &processes.pids {
+        let Some(bytes) = proportional_bytes(*pid) else { continue };
+        println!("{name:<20} {:>10.1}", bytes / BYTES_PER_MIB);
+        if !SERVERS.contains(&name.as_str()) {
+            total += bytes;
+        }
+    }
+    println!("{:<20} {:>10.1}", "our services", total / BYTES_PER_MIB);
+    Ok(())
+}
+
+/// Proportional set size: memory that processes share, such as the program's text, counts once in their sum.
+fn proportional_bytes(pid: u32) -> Option<f64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
+    let kibibytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024.0)
+}

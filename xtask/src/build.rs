@@ -1,0 +1,72 @@
+//! Building the workspace and running what it built.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::progress::step;
+
+/// Root of the checkout.
+pub(crate) fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map_or_else(|| manifest.to_path_buf(), Path::to_path_buf)
+}
+
+/// The cargo that runs us.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command to its end; failing is an error that names it.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
+    if !status.success() {
+        bail!("{shown} ended with {status}");
+    }
+    Ok(())
+}
+
+/// Where cargo puts what it builds.
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The programs that `slipway up` needs, built.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    /// The command line.
+    pub(crate) slipway: PathBuf,
+}
+
+/// Builds the `slipway` command.
+pub(crate) fn programs(release: bool) -> anyhow::Result<Programs> {
+    step("build slipway (the first time takes some minutes)", || {
+        let mut command = cargo();
+        command.args(["build", "--package", "slipway", "--package", "slipway-agent"]);
+        if release {
+            command.arg("--release");
+        }
+        run(&mut command)
+    })?;
+    let folder = target_dir().join(if release { "release" } else { "debug" });
+    Ok(Programs { slipway: folder.join("slipway") })
+}
+
+/// Builds, then becomes `slipway up`.
+pub(crate) fn up(arguments: &[String]) -> anyhow::Result<()> {
+    let programs = programs(false)?;
+    run(Command::new(&programs.slipway).arg("up").args(arguments))
+}
+
+/// Fetches the real servers.
+pub(crate) fn toolbox() -> anyhow::Result<()> {
+    step("fetch PostgreSQL, NATS, SeaweedFS and ONNX Runtime", || {
+        let toolbox = slipway_toolbox::Toolbox::from_env()?;
+        toolbox.ensure_all(&mut |message: &str| eprintln!("    {message}"))?;
+        Ok(())
+    })
+}

@@ -1,0 +1,62 @@
+//! Developer tasks, the same for people and for CI: `cargo xtask --help`.
+
+mod bench;
+mod build;
+mod demo;
+mod layers;
+mod progress;
+mod suite;
+mod venv;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the Slipway workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// The whole loop on real data: train, register, roll out, serve, watch, roll back, retrain.
+    Demo(demo::Options),
+    /// Formatting, lints, layers, unit, integration and end-to-end tests.
+    Test(suite::Options),
+    /// Builds Slipway and runs `slipway up` with the arguments given.
+    Up {
+        /// Arguments of `slipway up`, e.g. `--ports auto --detach`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Rejects an arrow between crates that points upward, and compares the graph with docs/architecture.md.
+    Layers {
+        /// Writes the graph into docs/architecture.md instead of comparing.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Measures what the README and the release notes claim.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Makes the Python environment of the examples, and fetches the real servers.
+    Setup,
+}
+
+fn main() -> std::process::ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => suite::run(&options),
+        Task::Up { arguments } => build::up(&arguments),
+        Task::Layers { write } => layers::run(write),
+        Task::Bench(bench) => bench::measure(&bench),
+        Task::Setup => venv::ensure().and_then(|_| build::toolbox()),
+    };
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nfailed: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

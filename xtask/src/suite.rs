@@ -1,0 +1,49 @@
+//! `cargo xtask test`: everything that CI runs.
+
+mod end_to_end;
+
+use std::process::Command;
+
+use clap::Args;
+
+use crate::build::{self, cargo, run as run_command};
+use crate::progress::step;
+use crate::{layers, venv};
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// Leaves out the end-to-end tests, which start the whole platform and train models.
+    #[arg(long)]
+    fast: bool,
+}
+
+/// Formatting, lints, layers, unit and integration tests, then the platform as a whole.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    step("formatting", || run_command(cargo().args(["fmt", "--all", "--check"])))?;
+    step("layers", || layers::run(false))?;
+    step("lints", || {
+        run_command(cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    })?;
+    build::toolbox()?;
+    // The programs first: integration tests run the real agent.
+    let programs = build::programs(false)?;
+    step("unit and integration tests", || {
+        let mut command: Command = cargo();
+        command.args(["test", "--workspace", "--quiet"]);
+        run_command(&mut command)
+    })?;
+    if options.fast {
+        return Ok(());
+    }
+    let python = venv::ensure()?;
+    end_to_end::run(&programs, &python)
+}

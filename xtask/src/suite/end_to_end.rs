@@ -1,0 +1,152 @@
+//! The platform as a whole: the demo, on our table and on one that nobody has seen, and the real clients against it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use rand::RngExt as _;
+use serde_json::Value;
+
+use crate::build::{Programs, root, run as run_command};
+use crate::demo;
+use crate::progress::step;
+
+/// Rows of the table made for the test.
+const CSV_ROWS: usize = 600;
+
+/// Runs all of it.
+pub(crate) fn run(programs: &Programs, python: &Path) -> anyhow::Result<()> {
+    let folder = root().join("target/end-to-end");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let data_dir = folder.join("platform");
+
+    let report = folder.join("breast-cancer.json");
+    let told = step("end to end: the demo", || {
+        demo::run(&options("breast_cancer", None, &report, true, &data_dir))?;
+        check_report(&report)
+    });
+    let clients = told.and_then(|()| step("end to end: the real clients", || run_clients(python, &data_dir)));
+    // Whatever came of it, nothing is left running.
+    let stopped = run_command(Command::new(&programs.slipway).arg("down").arg("--data-dir").arg(&data_dir));
+    clients.and(stopped)?;
+
+    step("end to end: the demo on a table that nobody has seen", || {
+        let csv = write_unseen_table(&folder)?;
+        let report = folder.join("unseen.json");
+        demo::run(&options(&csv.to_string_lossy(), Some("outcome"), &report, false, &data_dir))?;
+        check_report(&report)
+    })?;
+    println!("3 passed, 0 failed");
+    Ok(())
+}
+
+fn options(data_set: &str, label: Option<&str>, report: &Path, keep: bool, data_dir: &Path) -> demo::Options {
+    demo::Options {
+        data_set: data_set.to_owned(),
+        label: label.map(str::to_owned),
+        report: Some(report.to_path_buf()),
+        keep,
+        quick: true,
+        rate: 100,
+        data_dir: Some(data_dir.to_path_buf()),
+        release: false,
+    }
+}
+
+/// The report says what a reader would look for.
+fn check_report(path: &Path) -> anyhow::Result<()> {
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    anyhow::ensure!(report["requests"]["failed"] == 0, "requests failed: {}", report["requests"]);
+    anyhow::ensure!(
+        report["requests"]["wrong_version"] == 0,
+        "wrong versions answered: {}",
+        report["requests"]
+    );
+    anyhow::ensure!(
+        report["requests"]["sent"].as_u64() > Some(500),
+        "too little traffic: {}",
+        report["requests"]
+    );
+    anyhow::ensure!(report["drift"]["detected"] == true, "no drift was detected");
+    let verdict = |version: &str| {
+        let versions = report["versions"].as_array().into_iter().flatten();
+        versions.into_iter().find(|one| one["version"] == version).map(|one| one["verdict"].clone())
+    };
+    for (version, expected) in [("1", "promoted"), ("2", "promoted"), ("3", "rolled_back"), ("4", "promoted")]
+    {
+        anyhow::ensure!(
+            verdict(version) == Some(Value::from(expected)),
+            "version {version} was to be {expected}: {}",
+            report["versions"]
+        );
+    }
+    let page = std::fs::read_to_string(path.with_extension("html"))?;
+    anyhow::ensure!(
+        page.contains("<svg") && !page.contains("<script"),
+        "the page of plots is not self-contained"
+    );
+    Ok(())
+}
+
+fn run_clients(python: &Path, data_dir: &Path) -> anyhow::Result<()> {
+    let endpoints: Value = serde_json::from_str(&std::fs::read_to_string(data_dir.join("endpoints.json"))?)?;
+    let address = |name: &str| endpoints[name].as_str().unwrap_or_default().to_owned();
+    let script = |name: &str| {
+        let mut command = Command::new(python);
+        command.arg(root().join("examples/clients").join(name));
+        command
+            .env("MLFLOW_DISABLE_TELEMETRY", "true")
+            .env("DO_NOT_TRACK", "true")
+            .env("GIT_PYTHON_REFRESH", "quiet");
+        command
+    };
+    run_command(script("check_mlflow_client.py").args(["--tracking-uri", &address("registry")]))?;
+    run_command(
+        script("check_triton_client.py")
+            .args([
+                "--http",
+                &address("serving_http"),
+                "--grpc",
+                &address("serving_grpc"),
+                "--deployment",
+                "demo",
+            ])
+            .arg("--rows")
+            .arg(data_dir.join("demo-inputs/traffic.json")),
+    )
+}
+
+/// A table with other columns, another class balance, text, gaps and a constant each time.
+fn write_unseen_table(folder: &Path) -> anyhow::Result<PathBuf> {
+    let mut random = rand::rng();
+    let columns = random.random_range(6..14usize);
+    let path = folder.join("unseen.csv");
+    let mut writer = csv::Writer::from_path(&path)?;
+    let mut header: Vec<String> = (0..columns).map(|column| format!("measure {column}")).collect();
+    header.extend(["site".to_owned(), "always".to_owned(), "outcome".to_owned()]);
+    writer.write_record(&header)?;
+    let scales: Vec<f64> = (0..columns).map(|_| 10f64.powi(random.random_range(-2..4))).collect();
+    for _ in 0..CSV_ROWS {
+        let class = usize::from(random.random_bool(0.45));
+        let mut record: Vec<String> = scales
+            .iter()
+            .enumerate()
+            .map(|(column, scale)| {
+                // Every third column tells the classes apart, the others are noise.
+                let signal = if column % 3 == 0 { class as f64 * 2.0 } else { 0.0 };
+                let noise: f64 = (0..6).map(|_| random.random_range(-1.0..1.0)).sum::<f64>() / 1.4;
+                if column == 1 && random.random_bool(0.03) {
+                    String::new()
+                } else {
+                    format!("{:.5}", (signal + noise) * scale)
+                }
+            })
+            .collect();
+        record.push(["north", "south", "east"][random.random_range(0..3usize)].to_owned());
+        record.push("7".to_owned());
+        record.push(["declined", "accepted"][class].to_owned());
+        writer.write_record(&record)?;
+    }
+    writer.flush()?;
+    Ok(path)
+}
