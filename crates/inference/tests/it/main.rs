@@ -1,0 +1,99 @@
+//! Models loaded and run by the real ONNX Runtime.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use slipway_inference::{Data, Datatype, Environment, Error, LoadOptions, Model, Tensor};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn environment() -> Environment {
+    Environment::load(&slipway_testkit::onnxruntime_library()).expect("the library loads")
+}
+
+fn load(name: &str) -> Result<Model, Error> {
+    Model::load(&environment(), &fixture(name), LoadOptions::default())
+}
+
+fn bytes(tensor: &Tensor) -> &[u8] {
+    let Data::Raw(bytes) = &tensor.data else { unreachable!("the test asks for numbers") };
+    bytes
+}
+
+#[tokio::test]
+async fn a_model_answers_with_every_output() {
+    let model = load("linear_minus_one.onnx").unwrap();
+    assert_eq!(model.signature().inputs[0].shape, [-1, 2]);
+    assert_eq!(model.signature().outputs[1].datatype, Datatype::Int64);
+    let inputs = vec![Tensor::fp32("x", [2, 2], &[1.0, 1.0, 0.0, 0.25])];
+    let inference = model.infer(Arc::new(inputs)).await.unwrap();
+    let scores: Vec<u8> = [2.0_f32, -0.5].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let labels: Vec<u8> = [1_i64, 0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    assert_eq!(
+        (inference.outputs[0].name.as_str(), bytes(&inference.outputs[0])),
+        ("score", scores.as_slice())
+    );
+    assert_eq!(inference.outputs[1].shape, [2]);
+    assert_eq!(bytes(&inference.outputs[1]), labels);
+}
+
+#[tokio::test]
+async fn every_datatype_goes_through_unchanged() {
+    let model = load("identities.onnx").unwrap();
+    let inputs: Vec<Tensor> = model
+        .signature()
+        .inputs
+        .iter()
+        .map(|spec| match spec.datatype.element_bytes() {
+            // One, as each type writes it, is as good as any value; for BOOL nothing else but zero is allowed.
+            Some(each) => {
+                let element: Vec<u8> = (0..each).map(|at| u8::from(at == 0)).collect();
+                Tensor::raw(&spec.name, spec.datatype, [3], element.repeat(3))
+            }
+            None => Tensor::strings(&spec.name, [3], vec!["a".into(), String::new(), "Grüße".into()]),
+        })
+        .collect();
+    let inference = model.infer(Arc::new(inputs.clone())).await.unwrap();
+    for (input, output) in inputs.iter().zip(&inference.outputs) {
+        assert_eq!(
+            (input.datatype, &input.shape, &input.data),
+            (output.datatype, &output.shape, &output.data)
+        );
+    }
+}
+
+#[tokio::test]
+async fn rows_of_none_are_answered_with_none() {
+    let model = load("linear_minus_one.onnx").unwrap();
+    let inference = model.infer(Arc::new(vec![Tensor::fp32("x", [0, 2], &[])])).await.unwrap();
+    assert_eq!(inference.outputs[0].shape, [0, 1]);
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_the_reason() {
+    let reason = load("sequence.onnx").unwrap_err().to_string();
+    assert!(reason.contains("output 'list' is Sequence") && reason.contains("zipmap"), "{reason}");
+    let reason = load("make_models.py").unwrap_err().to_string();
+    assert!(reason.starts_with("ONNX Runtime refuses the model"), "{reason}");
+    assert!(!reason.contains(env!("CARGO_MANIFEST_DIR")), "{reason}");
+}
+
+#[tokio::test]
+async fn a_failure_in_the_runtime_leaves_the_model_usable() {
+    let model = load("gather.onnx").unwrap();
+    let index =
+        |value: i64| Arc::new(vec![Tensor::raw("index", Datatype::Int64, [1], value.to_le_bytes().to_vec())]);
+    let error = model.infer(index(7)).await.unwrap_err();
+    assert!(matches!(&error, Error::Runtime(reason) if reason.contains("out of data bounds")), "{error}");
+    assert_eq!(bytes(&model.infer(index(2)).await.unwrap().outputs[0]), 3.0_f32.to_le_bytes());
+}
+
+#[tokio::test]
+async fn one_request_too_many_is_told_so() {
+    let options = LoadOptions { queue_limit: 0, ..LoadOptions::default() };
+    let model = Model::load(&environment(), &fixture("linear_minus_one.onnx"), options).unwrap();
+    let inputs = Arc::new(vec![Tensor::fp32("x", [1, 2], &[0.0; 2])]);
+    assert_eq!(model.infer(inputs).await.unwrap_err(), Error::Overloaded { limit: 0 });
+}

@@ -1,0 +1,137 @@
+//! gzip and deflate bodies, with a limit on what they unpack to.
+
+use std::io::{Read, Write};
+
+use flate2::Compression;
+
+use crate::failure::{Failure, Kind};
+
+/// Answers shorter than this are sent as they are: compressing them costs more than it saves.
+const MIN_COMPRESSED_BYTES: usize = 4 * 1024;
+
+/// A content coding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1950 (zlib), as HTTP means it.
+    Deflate,
+}
+
+impl Coding {
+    /// The coding of a `Content-Encoding` header; `None` for a plain body.
+    ///
+    /// # Errors
+    /// A coding that is not served here.
+    pub(crate) fn of_request(header: Option<&str>) -> Result<Option<Self>, Failure> {
+        match header.map(str::trim) {
+            None | Some("" | "identity") => Ok(None),
+            Some("gzip" | "x-gzip") => Ok(Some(Self::Gzip)),
+            Some("deflate") => Ok(Some(Self::Deflate)),
+            Some(other) => Err(Failure::new(
+                Kind::Unsupported,
+                format!("Content-Encoding '{other}' is not supported; use gzip or deflate"),
+            )),
+        }
+    }
+
+    /// The coding to answer with, by `Accept-Encoding`, and whether the body is long enough for it.
+    pub(crate) fn of_response(header: Option<&str>, body_bytes: usize) -> Option<Self> {
+        if body_bytes < MIN_COMPRESSED_BYTES {
+            return None;
+        }
+        let accepted = |coding: &str| {
+            header.is_some_and(|header| {
+                header.split(',').any(|entry| {
+                    let mut parts = entry.split(';').map(str::trim);
+                    parts.next() == Some(coding) && parts.all(|part| part != "q=0")
+                })
+            })
+        };
+        if accepted("gzip") {
+            Some(Self::Gzip)
+        } else if accepted("deflate") {
+            Some(Self::Deflate)
+        } else {
+            None
+        }
+    }
+
+    /// Name in headers.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+        }
+    }
+
+    /// Unpacks a body to at most `limit_bytes`.
+    ///
+    /// # Errors
+    /// The body is damaged, or unpacks to more.
+    pub(crate) fn unpack(self, body: &[u8], limit_bytes: usize) -> Result<Vec<u8>, Failure> {
+        let mut unpacked = Vec::new();
+        let read = match self {
+            Self::Gzip => read_limited(flate2::read::GzDecoder::new(body), limit_bytes, &mut unpacked),
+            Self::Deflate => read_limited(flate2::read::ZlibDecoder::new(body), limit_bytes, &mut unpacked),
+        };
+        read.map_err(|error| Failure::invalid(format!("the {} body does not unpack: {error}", self.name())))?;
+        if unpacked.len() > limit_bytes {
+            return Err(too_large(limit_bytes));
+        }
+        Ok(unpacked)
+    }
+
+    /// Packs an answer, fast rather than small.
+    pub(crate) fn pack(self, body: &[u8]) -> Vec<u8> {
+        let packed = match self {
+            Self::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(body).and_then(|()| encoder.finish())
+            }
+            Self::Deflate => {
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(body).and_then(|()| encoder.finish())
+            }
+        };
+        // Writing into memory does not fail.
+        packed.unwrap_or_default()
+    }
+}
+
+/// The failure of a body over the limit.
+pub(crate) fn too_large(limit_bytes: usize) -> Failure {
+    Failure::new(
+        Kind::TooLarge,
+        format!("the request body is over {limit_bytes} bytes; send fewer rows at once"),
+    )
+}
+
+fn read_limited(reader: impl Read, limit_bytes: usize, into: &mut Vec<u8>) -> std::io::Result<usize> {
+    reader.take(limit_bytes as u64 + 1).read_to_end(into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_packed_unpacks_within_the_limit_only() {
+        let body = vec![7_u8; 100_000];
+        for coding in [Coding::Gzip, Coding::Deflate] {
+            let packed = coding.pack(&body);
+            assert!(packed.len() < 1000);
+            assert_eq!(coding.unpack(&packed, 100_000).unwrap(), body);
+            assert_eq!(coding.unpack(&packed, 99_999).unwrap_err().kind, Kind::TooLarge);
+            assert_eq!(coding.unpack(&packed[..20], 100_000).unwrap_err().kind, Kind::Invalid);
+        }
+    }
+
+    #[test]
+    fn codings_are_read_from_headers() {
+        assert_eq!(Coding::of_request(Some("br")).unwrap_err().kind, Kind::Unsupported);
+        assert_eq!(Coding::of_response(Some("deflate, gzip;q=0"), 10_000), Some(Coding::Deflate));
+        assert_eq!(Coding::of_response(Some("gzip"), 10), None);
+        assert_eq!(Coding::of_response(None, 10_000), None);
+    }
+}

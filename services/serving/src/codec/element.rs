@@ -1,0 +1,247 @@
+//! Elements of a tensor as JSON, strictly: a value that its type cannot hold is refused, never wrapped or cut.
+
+use serde::ser::{Serialize, SerializeSeq as _, Serializer};
+use serde_json::Value;
+use slipway_inference::{Data, Datatype, Tensor};
+
+/// How JSON, which has no such numbers, names them; the same words as in Protocol Buffers' JSON form.
+const NAN: &str = "NaN";
+const INFINITY: &str = "Infinity";
+const NEGATIVE_INFINITY: &str = "-Infinity";
+
+/// Reads JSON values, flat or nested, as elements of `datatype`. The error is about the values only; the caller adds the input's name.
+pub(super) fn parse_elements(datatype: Datatype, value: &Value) -> Result<Data, String> {
+    if matches!(datatype, Datatype::Fp16 | Datatype::Bf16) {
+        return Err(format!("{datatype} data cannot be sent as JSON; send it as binary data"));
+    }
+    if datatype == Datatype::Bytes {
+        let mut strings = Vec::new();
+        flatten(value, &mut |element| {
+            strings.push(element.as_str().ok_or("a string")?.to_owned());
+            Ok(())
+        })
+        .map_err(|error| error.text(datatype))?;
+        return Ok(Data::Strings(strings));
+    }
+    let mut bytes = Vec::new();
+    flatten(value, &mut |element| push(datatype, element, &mut bytes))
+        .map_err(|error| error.text(datatype))?;
+    Ok(Data::Raw(bytes.into()))
+}
+
+struct Misfit {
+    position: usize,
+    value: String,
+    expected: &'static str,
+}
+
+impl Misfit {
+    fn text(&self, datatype: Datatype) -> String {
+        format!("element {} is {}; {datatype} expects {}", self.position, self.value, self.expected)
+    }
+}
+
+/// Longest value that a message repeats.
+const MAX_QUOTED_CHARS: usize = 40;
+
+fn flatten(value: &Value, visit: &mut impl FnMut(&Value) -> Result<(), &'static str>) -> Result<(), Misfit> {
+    fn walk(
+        value: &Value,
+        position: &mut usize,
+        visit: &mut impl FnMut(&Value) -> Result<(), &'static str>,
+    ) -> Result<(), Misfit> {
+        if let Value::Array(values) = value {
+            return values.iter().try_for_each(|value| walk(value, position, visit));
+        }
+        visit(value).map_err(|expected| Misfit {
+            position: *position,
+            value: value.to_string().chars().take(MAX_QUOTED_CHARS).collect(),
+            expected,
+        })?;
+        *position += 1;
+        Ok(())
+    }
+    walk(value, &mut 0, visit)
+}
+
+fn push(datatype: Datatype, value: &Value, bytes: &mut Vec<u8>) -> Result<(), &'static str> {
+    match datatype {
+        Datatype::Bool => bytes.push(u8::from(value.as_bool().ok_or("true or false")?)),
+        Datatype::Int8 => bytes.extend(signed::<i8>(value, "a whole number from -128 to 127")?.to_le_bytes()),
+        Datatype::Int16 => {
+            bytes.extend(signed::<i16>(value, "a whole number from -32768 to 32767")?.to_le_bytes());
+        }
+        Datatype::Int32 => bytes.extend(signed::<i32>(value, "a whole number of 32 bits")?.to_le_bytes()),
+        Datatype::Int64 => bytes.extend(signed::<i64>(value, "a whole number of 64 bits")?.to_le_bytes()),
+        Datatype::Uint8 => bytes.extend(signed::<u8>(value, "a whole number from 0 to 255")?.to_le_bytes()),
+        Datatype::Uint16 => {
+            bytes.extend(signed::<u16>(value, "a whole number from 0 to 65535")?.to_le_bytes());
+        }
+        Datatype::Uint32 => {
+            bytes.extend(signed::<u32>(value, "a whole number from 0 to 4294967295")?.to_le_bytes());
+        }
+        Datatype::Uint64 => {
+            let number = value.as_u64().ok_or("a whole number from 0 to 18446744073709551615")?;
+            bytes.extend(number.to_le_bytes());
+        }
+        Datatype::Fp32 => bytes.extend(single(number(value)?)?.to_le_bytes()),
+        Datatype::Fp64 => bytes.extend(number(value)?.to_le_bytes()),
+        Datatype::Fp16 | Datatype::Bf16 | Datatype::Bytes => return Err("another way of sending it"),
+    }
+    Ok(())
+}
+
+fn signed<T: TryFrom<i64>>(value: &Value, expected: &'static str) -> Result<T, &'static str> {
+    value.as_i64().and_then(|number| T::try_from(number).ok()).ok_or(expected)
+}
+
+/// A missing value, `null`, is NaN, as data frames have it.
+fn number(value: &Value) -> Result<f64, &'static str> {
+    match value {
+        Value::Null => Ok(f64::NAN),
+        Value::String(text) if text == NAN => Ok(f64::NAN),
+        Value::String(text) if text == INFINITY => Ok(f64::INFINITY),
+        Value::String(text) if text == NEGATIVE_INFINITY => Ok(f64::NEG_INFINITY),
+        value => value.as_f64().ok_or("a number, null, or one of \"NaN\", \"Infinity\", \"-Infinity\""),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding is what single precision means; overflow is refused"
+)]
+fn single(number: f64) -> Result<f32, &'static str> {
+    let single = number as f32;
+    if single.is_infinite() && number.is_finite() { Err("a number below 3.5e38") } else { Ok(single) }
+}
+
+/// The elements of a tensor, as one flat JSON array.
+pub(super) struct Elements<'tensor>(pub(super) &'tensor Tensor);
+
+impl Serialize for Elements<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = match &self.0.data {
+            Data::Strings(strings) => return serializer.collect_seq(strings),
+            Data::Raw(bytes) => bytes,
+        };
+        match self.0.datatype {
+            Datatype::Bool => serializer.collect_seq(bytes.iter().map(|byte| *byte != 0)),
+            Datatype::Int8 => serializer.collect_seq(elements(bytes, i8::from_le_bytes)),
+            Datatype::Int16 => serializer.collect_seq(elements(bytes, i16::from_le_bytes)),
+            Datatype::Int32 => serializer.collect_seq(elements(bytes, i32::from_le_bytes)),
+            Datatype::Int64 => serializer.collect_seq(elements(bytes, i64::from_le_bytes)),
+            Datatype::Uint8 => serializer.collect_seq(bytes.iter()),
+            Datatype::Uint16 => serializer.collect_seq(elements(bytes, u16::from_le_bytes)),
+            Datatype::Uint32 => serializer.collect_seq(elements(bytes, u32::from_le_bytes)),
+            Datatype::Uint64 => serializer.collect_seq(elements(bytes, u64::from_le_bytes)),
+            Datatype::Fp16 => floats(serializer, elements(bytes, half)),
+            Datatype::Bf16 => floats(serializer, elements(bytes, brain)),
+            Datatype::Fp32 => floats(serializer, elements(bytes, f32::from_le_bytes)),
+            Datatype::Fp64 => {
+                let mut sequence = serializer.serialize_seq(None)?;
+                for number in elements(bytes, f64::from_le_bytes) {
+                    match number_text(number) {
+                        Some(text) => sequence.serialize_element(text)?,
+                        None => sequence.serialize_element(&number)?,
+                    }
+                }
+                sequence.end()
+            }
+            Datatype::Bytes => serializer.collect_seq(std::iter::empty::<()>()),
+        }
+    }
+}
+
+fn floats<S: Serializer>(serializer: S, numbers: impl Iterator<Item = f32>) -> Result<S::Ok, S::Error> {
+    let mut sequence = serializer.serialize_seq(None)?;
+    for number in numbers {
+        match number_text(f64::from(number)) {
+            Some(text) => sequence.serialize_element(text)?,
+            // As single precision: 0.1 stays 0.1 and does not become 0.10000000149011612.
+            None => sequence.serialize_element(&number)?,
+        }
+    }
+    sequence.end()
+}
+
+/// The word for a number that JSON has no digits for.
+fn number_text(number: f64) -> Option<&'static str> {
+    if number.is_finite() {
+        None
+    } else if number.is_nan() {
+        Some(NAN)
+    } else if number > 0.0 {
+        Some(INFINITY)
+    } else {
+        Some(NEGATIVE_INFINITY)
+    }
+}
+
+/// The elements as JSON values, flat. NaN and infinities are `null`.
+pub(crate) fn json_values(tensor: &Tensor) -> Vec<Value> {
+    let bytes = match &tensor.data {
+        Data::Strings(strings) => return strings.iter().map(|text| Value::from(text.as_str())).collect(),
+        Data::Raw(bytes) => bytes,
+    };
+    match tensor.datatype {
+        Datatype::Bool => bytes.iter().map(|byte| Value::from(*byte != 0)).collect(),
+        Datatype::Int8 => elements(bytes, i8::from_le_bytes).map(Value::from).collect(),
+        Datatype::Int16 => elements(bytes, i16::from_le_bytes).map(Value::from).collect(),
+        Datatype::Int32 => elements(bytes, i32::from_le_bytes).map(Value::from).collect(),
+        Datatype::Int64 => elements(bytes, i64::from_le_bytes).map(Value::from).collect(),
+        Datatype::Uint8 => bytes.iter().map(|byte| Value::from(*byte)).collect(),
+        Datatype::Uint16 => elements(bytes, u16::from_le_bytes).map(Value::from).collect(),
+        Datatype::Uint32 => elements(bytes, u32::from_le_bytes).map(Value::from).collect(),
+        Datatype::Uint64 => elements(bytes, u64::from_le_bytes).map(Value::from).collect(),
+        Datatype::Fp16 => elements(bytes, half).map(|number| Value::from(f64::from(number))).collect(),
+        Datatype::Bf16 => elements(bytes, brain).map(|number| Value::from(f64::from(number))).collect(),
+        Datatype::Fp32 => elements(bytes, f32::from_le_bytes).map(shortest).collect(),
+        Datatype::Fp64 => elements(bytes, f64::from_le_bytes).map(Value::from).collect(),
+        Datatype::Bytes => Vec::new(),
+    }
+}
+
+fn elements<const WIDTH: usize, T>(bytes: &[u8], read: fn([u8; WIDTH]) -> T) -> impl Iterator<Item = T> {
+    let (chunks, _rest) = bytes.as_chunks::<WIDTH>();
+    chunks.iter().map(move |chunk| read(*chunk))
+}
+
+/// The shortest decimal that reads back as the same number: a client's 0.1 is recorded as 0.1, as the training data has it, and
+/// not as 0.10000000149011612, which would fall into another bin.
+fn shortest(number: f32) -> Value {
+    number.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+/// IEEE half precision, widened exactly.
+fn half(bytes: [u8; 2]) -> f32 {
+    let bits = u32::from(u16::from_le_bytes(bytes));
+    let (sign, exponent, fraction) = ((bits & 0x8000) << 16, (bits >> 10) & 0x1f, bits & 0x3ff);
+    match exponent {
+        // Subnormal: the fraction counts units of 2^-24.
+        0 => {
+            let magnitude = f32::from(u16::try_from(fraction).unwrap_or(0)) * 2.0_f32.powi(-24);
+            if sign == 0 { magnitude } else { -magnitude }
+        }
+        0x1f => f32::from_bits(sign | 0x7f80_0000 | (fraction << 13)),
+        _ => f32::from_bits(sign | ((exponent + 112) << 23) | (fraction << 13)),
+    }
+}
+
+fn brain(bytes: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::float_cmp, reason = "the widening is exact")]
+    fn half_precision_widens_exactly() {
+        let read = |bits: u16| half(bits.to_le_bytes());
+        assert_eq!((read(0x3c00), read(0xc000), read(0x7bff)), (1.0, -2.0, 65504.0));
+        assert_eq!((read(0x0001), read(0x8000).to_bits()), (2.0_f32.powi(-24), (-0.0_f32).to_bits()));
+        assert!(read(0x7c00).is_infinite() && read(0x7e00).is_nan());
+        assert_eq!(brain(0x3f80_u16.to_le_bytes()), 1.0);
+    }
+}

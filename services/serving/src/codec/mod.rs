@@ -1,0 +1,21 @@
+//! The REST form of Open Inference Protocol v2: JSON, the binary tensor extension, and compression. Pure: bytes in, values out.
+
+pub(crate) mod compression;
+mod element;
+mod lenient;
+mod request;
+mod response;
+mod rows;
+
+pub(crate) use element::json_values;
+pub(crate) use request::{InferRequest, Inputs};
+pub(crate) use request::{read_raw, text_of};
+pub(crate) use response::{Encoded, InferResponse};
+pub(crate) use response::{find_output, raw_of};
+pub(crate) use rows::{parse_instances, predictions};
+
+/// Length of the JSON part of a body whose rest is raw tensors.
+pub(crate) const HEADER_LENGTH: &str = "inference-header-content-length";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! Inference requests: JSON alone, JSON with raw tensors behind it, or one raw tensor.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use slipway_inference::{Data, Datatype, Signature, Tensor};
+
+use super::element::parse_elements;
+use super::lenient;
+use crate::failure::{Failure, Kind};
+
+/// A request as it was understood.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct InferRequest {
+    /// The client's id.
+    pub id: Option<String>,
+    /// Request parameters.
+    pub parameters: Map<String, Value>,
+    /// What to run the model on.
+    pub inputs: Inputs,
+    /// Outputs asked for; `None`: all.
+    pub outputs: Option<Vec<RequestedOutput>>,
+    /// Whether outputs that do not say otherwise are answered as raw tensors.
+    pub binary_outputs: bool,
+}
+
+/// The inputs of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Inputs {
+    /// Named tensors.
+    Named(Vec<Tensor>),
+    /// The bytes of the model's only input, one row; see [`Inputs::resolve`].
+    WholeBody(Bytes),
+}
+
+/// One entry of `outputs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RequestedOutput {
+    /// Name of the model's output.
+    pub name: String,
+    /// Whether it was asked for as a raw tensor or as JSON, where the client said so.
+    pub binary: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct RequestJson {
+    id: Option<String>,
+    parameters: Option<Map<String, Value>>,
+    inputs: Vec<InputJson>,
+    outputs: Option<Vec<OutputJson>>,
+}
+
+#[derive(Deserialize)]
+struct InputJson {
+    name: String,
+    shape: Vec<i64>,
+    datatype: String,
+    parameters: Option<Map<String, Value>>,
+    data: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct OutputJson {
+    name: String,
+    parameters: Option<Map<String, Value>>,
+}
+
+impl InferRequest {
+    /// Reads an uncompressed body. `header_length` is the value of [`super::HEADER_LENGTH`], if there was one.
+    ///
+    /// # Errors
+    /// What is wrong and what was expected, naming the input at fault.
+    pub(crate) fn parse(body: &Bytes, header_length: Option<&str>) -> Result<Self, Failure> {
+        let json_bytes = match header_length {
+            None => body.len(),
+            Some(text) => {
+                text.trim().parse::<usize>().ok().filter(|length| *length <= body.len()).ok_or_else(|| {
+                    Failure::invalid(format!(
+                        "inference header size should be in range (0, {}), got: {text}",
+                        body.len()
+                    ))
+                })?
+            }
+        };
+        if header_length.is_some() && json_bytes == 0 {
+            return Ok(Self {
+                id: None,
+                parameters: Map::new(),
+                inputs: Inputs::WholeBody(body.clone()),
+                outputs: None,
+                binary_outputs: true,
+            });
+        }
+        let json: RequestJson = lenient::parse(&body[..json_bytes]).map_err(Failure::invalid)?;
+        let mut raw = body.slice(json_bytes..);
+        let mut inputs = Vec::with_capacity(json.inputs.len());
+        for input in json.inputs {
+            let name = input.name.clone();
+            let complain = |message: String| Failure::invalid(format!("input '{name}': {message}"));
+            inputs.push(read_input(input, &mut raw, complain)?);
+        }
+        if !raw.is_empty() {
+            return Err(Failure::invalid(format!(
+                "unexpected additional input data: {} bytes after the last input",
+                raw.len()
+            )));
+        }
+        let parameters = json.parameters.unwrap_or_default();
+        let outputs =
+            json.outputs.map(|outputs| outputs.into_iter().map(read_output).collect()).transpose()?;
+        let binary_outputs = parameters.get("binary_data_output").and_then(Value::as_bool).unwrap_or(false);
+        Ok(Self { id: json.id, parameters, inputs: Inputs::Named(inputs), outputs, binary_outputs })
+    }
+}
+
+impl Inputs {
+    /// The named tensors; a whole body becomes the only input of the model.
+    ///
+    /// # Errors
+    /// The model has several inputs, or the body's length fits no shape of its input.
+    pub(crate) fn resolve(self, signature: &Signature) -> Result<Vec<Tensor>, Failure> {
+        let body = match self {
+            Self::Named(tensors) => return Ok(tensors),
+            Self::WholeBody(body) => body,
+        };
+        let [spec] = signature.inputs.as_slice() else {
+            return Err(Failure::invalid(format!(
+                "a raw request needs a model with one input; this one has {}",
+                signature.inputs.len()
+            )));
+        };
+        let complain = |message: String| Failure::invalid(format!("input '{}': {message}", spec.name));
+        let Some(each) = spec.datatype.element_bytes() else {
+            return Err(complain("BYTES cannot be sent as a raw request".to_owned()));
+        };
+        let fixed: i64 = spec.shape.iter().filter(|dimension| **dimension >= 0).product();
+        let row_bytes =
+            usize::try_from(fixed).ok().and_then(|elements| elements.checked_mul(each)).unwrap_or(0);
+        if row_bytes == 0 || !body.len().is_multiple_of(row_bytes) {
+            return Err(complain(format!(
+                "{} bytes do not fill the shape {:?} of {}",
+                body.len(),
+                spec.shape,
+                spec.datatype
+            )));
+        }
+        // The first varying dimension, the batch, takes what there is; further ones are 1.
+        let mut left = i64::try_from(body.len() / row_bytes).unwrap_or(0);
+        let shape: Vec<i64> = spec
+            .shape
+            .iter()
+            .map(|dimension| if *dimension < 0 { std::mem::replace(&mut left, 1) } else { *dimension })
+            .collect();
+        Ok(vec![Tensor::raw(&spec.name, spec.datatype, shape, body)])
+    }
+}
+
+fn read_input(
+    input: InputJson,
+    raw: &mut Bytes,
+    complain: impl Fn(String) -> Failure,
+) -> Result<Tensor, Failure> {
+    let datatype = Datatype::from_name(&input.datatype)
+        .ok_or_else(|| complain(format!("unknown datatype '{}'", input.datatype)))?;
+    if let Some(dimension) = input.shape.iter().find(|dimension| **dimension < 0) {
+        return Err(complain(format!("shape {:?} has the negative dimension {dimension}", input.shape)));
+    }
+    let parameters = input.parameters.unwrap_or_default();
+    if parameters.keys().any(|key| key.starts_with("shared_memory")) {
+        return Err(Failure::new(
+            Kind::Unsupported,
+            "shared memory is not supported; send the data in the request",
+        ));
+    }
+    let binary_size = parameters.get("binary_data_size").filter(|value| !value.is_null());
+    let data = match (input.data, binary_size) {
+        (Some(values), None) => parse_elements(datatype, &values).map_err(&complain)?,
+        (None, Some(size)) => {
+            let size = size
+                .as_u64()
+                .and_then(|size| usize::try_from(size).ok())
+                .ok_or_else(|| complain(format!("binary_data_size is {size}; expected a number of bytes")))?;
+            if size > raw.len() {
+                return Err(complain(format!(
+                    "unexpected size, expecting {} additional bytes",
+                    size - raw.len()
+                )));
+            }
+            read_raw(datatype, raw.split_to(size)).map_err(&complain)?
+        }
+        _ => {
+            return Err(complain(
+                "must set exactly one of 'data' and the parameter 'binary_data_size'".to_owned(),
+            ));
+        }
+    };
+    let tensor = Tensor { name: input.name, datatype, shape: input.shape, data };
+    let wanted = tensor.shape.iter().try_fold(1_i64, |product, dimension| product.checked_mul(*dimension));
+    if wanted.and_then(|wanted| usize::try_from(wanted).ok()) != Some(tensor.elements()) {
+        return Err(complain(format!(
+            "shape {:?} needs {} elements, the data has {}",
+            tensor.shape,
+            wanted.map_or_else(|| "more than fit in memory".to_owned(), |wanted| wanted.to_string()),
+            tensor.elements()
+        )));
+    }
+    Ok(tensor)
+}
+
+/// Reads the raw form of a tensor: little-endian elements, or strings each behind its length in four bytes.
+pub(crate) fn read_raw(datatype: Datatype, bytes: Bytes) -> Result<Data, String> {
+    let Some(each) = datatype.element_bytes() else { return read_strings(&bytes) };
+    if bytes.len().is_multiple_of(each) {
+        Ok(Data::Raw(bytes))
+    } else {
+        Err(format!("{} bytes are no whole number of {datatype} elements", bytes.len()))
+    }
+}
+
+fn read_strings(mut bytes: &[u8]) -> Result<Data, String> {
+    let mut strings = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) =
+            bytes.split_first_chunk::<4>().ok_or("the length of the last string is cut off")?;
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > rest.len() {
+            return Err(format!("string {} has {length} bytes, {} are left", strings.len(), rest.len()));
+        }
+        let (text, rest) = rest.split_at(length);
+        strings.push(text_of(text, strings.len())?);
+        bytes = rest;
+    }
+    Ok(Data::Strings(strings))
+}
+
+/// Text of a BYTES element; ONNX strings are UTF-8.
+pub(crate) fn text_of(bytes: &[u8], position: usize) -> Result<String, String> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(format!("string {position} is not UTF-8, which ONNX strings are")),
+    }
+}
+
+fn read_output(output: OutputJson) -> Result<RequestedOutput, Failure> {
+    let parameters = output.parameters.unwrap_or_default();
+    if parameters.keys().any(|key| key.starts_with("shared_memory")) {
+        return Err(Failure::new(
+            Kind::Unsupported,
+            "shared memory is not supported; outputs come in the answer",
+        ));
+    }
+    if parameters.get("classification").is_some_and(|value| !value.is_null()) {
+        return Err(Failure::new(
+            Kind::Unsupported,
+            format!("output '{}': classification is not supported", output.name),
+        ));
+    }
+    let binary = match parameters.get("binary_data") {
+        None | Some(Value::Null) => None,
+        Some(Value::Bool(binary)) => Some(*binary),
+        Some(other) => {
+            return Err(Failure::invalid(format!(
+                "output '{}': binary_data is {other}; expected true or false",
+                output.name
+            )));
+        }
+    };
+    Ok(RequestedOutput { name: output.name, binary })
+}

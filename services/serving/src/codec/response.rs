@@ -1,0 +1,158 @@
+//! Inference answers: JSON alone, or JSON with raw tensors behind it.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use serde::Serialize;
+use slipway_inference::{Data, Datatype, Tensor};
+
+use super::element::Elements;
+use super::request::InferRequest;
+use crate::failure::{Failure, Kind};
+
+/// An answer to encode.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InferResponse<'answer> {
+    /// The deployment that the client called.
+    pub model_name: &'answer str,
+    /// The version that answered.
+    pub model_version: &'answer str,
+    /// Every output of the model.
+    pub outputs: &'answer [Tensor],
+}
+
+/// A body and what its headers say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// The bytes.
+    pub body: Bytes,
+    /// Length of the JSON part; `None` where the body is JSON alone.
+    pub header_length: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct ResponseJson<'answer> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'answer str>,
+    model_name: &'answer str,
+    model_version: &'answer str,
+    outputs: Vec<OutputJson<'answer>>,
+}
+
+#[derive(Serialize)]
+struct OutputJson<'answer> {
+    name: &'answer str,
+    datatype: &'static str,
+    shape: &'answer [i64],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<BinarySize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Elements<'answer>>,
+}
+
+#[derive(Serialize)]
+struct BinarySize {
+    binary_data_size: usize,
+}
+
+impl InferResponse<'_> {
+    /// Encodes the outputs that `request` asked for, as it asked for them.
+    ///
+    /// # Errors
+    /// An output that the model does not have, or half precision asked for as JSON.
+    pub(crate) fn encode(&self, request: &InferRequest) -> Result<Encoded, Failure> {
+        let chosen = self.choose(request)?;
+        let mut raw = BytesMut::new();
+        let mut outputs = Vec::with_capacity(chosen.len());
+        for (tensor, binary) in &chosen {
+            let before = raw.len();
+            if *binary {
+                put_raw(tensor, &mut raw);
+            } else if matches!(tensor.datatype, Datatype::Fp16 | Datatype::Bf16) {
+                return Err(Failure::invalid(format!(
+                    "output '{}' is {}, which JSON cannot carry; ask for it as binary data",
+                    tensor.name, tensor.datatype
+                )));
+            }
+            outputs.push(OutputJson {
+                name: &tensor.name,
+                datatype: tensor.datatype.name(),
+                shape: &tensor.shape,
+                parameters: binary.then(|| BinarySize { binary_data_size: raw.len() - before }),
+                data: (!binary).then_some(Elements(tensor)),
+            });
+        }
+        let json = ResponseJson {
+            id: request.id.as_deref(),
+            model_name: self.model_name,
+            model_version: self.model_version,
+            outputs,
+        };
+        let json = serde_json::to_vec(&json)
+            .map_err(|error| Failure::new(Kind::Internal, format!("the answer does not encode: {error}")))?;
+        if !chosen.iter().any(|(_, binary)| *binary) {
+            return Ok(Encoded { body: json.into(), header_length: None });
+        }
+        let header_length = Some(json.len());
+        let mut body = BytesMut::from(Bytes::from(json));
+        body.extend_from_slice(&raw);
+        Ok(Encoded { body: body.freeze(), header_length })
+    }
+
+    fn choose(&self, request: &InferRequest) -> Result<Vec<(&Tensor, bool)>, Failure> {
+        // An empty list means all, as clients send it for want of a choice.
+        let Some(wanted) = request.outputs.as_ref().filter(|wanted| !wanted.is_empty()) else {
+            return Ok(self.outputs.iter().map(|tensor| (tensor, request.binary_outputs)).collect());
+        };
+        wanted
+            .iter()
+            .map(|output| {
+                let tensor = find_output(self.outputs, &output.name)?;
+                Ok((tensor, output.binary.unwrap_or(request.binary_outputs)))
+            })
+            .collect()
+    }
+}
+
+/// The output of a name.
+///
+/// # Errors
+/// The model has none of that name.
+pub(crate) fn find_output<'answer>(
+    outputs: &'answer [Tensor],
+    name: &str,
+) -> Result<&'answer Tensor, Failure> {
+    outputs.iter().find(|tensor| tensor.name == name).ok_or_else(|| {
+        let names: Vec<String> = outputs.iter().map(|tensor| format!("'{}'", tensor.name)).collect();
+        Failure::invalid(format!(
+            "unexpected inference output '{name}'; the model gives {}",
+            names.join(", ")
+        ))
+    })
+}
+
+/// Appends the raw form of a tensor.
+fn put_raw(tensor: &Tensor, into: &mut BytesMut) {
+    match &tensor.data {
+        Data::Raw(bytes) => into.extend_from_slice(bytes),
+        Data::Strings(strings) => put_strings(strings, into),
+    }
+}
+
+fn put_strings(strings: &[String], into: &mut BytesMut) {
+    for text in strings {
+        // A string of 4 GiB does not get this far: bodies are limited to less.
+        into.put_u32_le(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        into.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// The raw form of a tensor; shares its memory where it can.
+pub(crate) fn raw_of(tensor: &Tensor) -> Bytes {
+    match &tensor.data {
+        Data::Raw(bytes) => bytes.clone(),
+        Data::Strings(strings) => {
+            let mut raw = BytesMut::new();
+            put_strings(strings, &mut raw);
+            raw.freeze()
+        }
+    }
+}

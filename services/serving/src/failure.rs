@@ -1,0 +1,105 @@
+//! Why a request of the inference protocol was not answered, in REST's and gRPC's terms.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use slipway_inference::Error;
+
+/// Seconds after which a client may try again.
+const RETRY_AFTER_S: &str = "1";
+
+/// What kind of failure it is; decides the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request is wrong; sending it again will not help.
+    Invalid,
+    /// There is no such model or version.
+    NotFound,
+    /// The route exists, with other methods.
+    MethodNotAllowed,
+    /// The body is over the limit.
+    TooLarge,
+    /// The protocol has it, this server does not.
+    Unsupported,
+    /// Not now: still loading, or too much to do.
+    Unavailable,
+    /// The model failed.
+    Internal,
+}
+
+/// A failure with a message for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind.
+    pub kind: Kind,
+    /// What happened and, where it is known, what would be right.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of any kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// The request is wrong.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    /// There is no such thing.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    /// HTTP status.
+    pub const fn status(&self) -> StatusCode {
+        match self.kind {
+            Kind::Invalid => StatusCode::BAD_REQUEST,
+            Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::InvalidInput { .. } => Kind::Invalid,
+            Error::Overloaded { .. } | Error::TimedOut { .. } => Kind::Unavailable,
+            Error::Runtime(_) | Error::Load(_) | Error::Library { .. } => Kind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({ "error": self.message }).to_string();
+        let mut response = (self.status(), body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.kind == Kind::Unavailable {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        response
+    }
+}
+
+impl From<Failure> for tonic::Status {
+    fn from(failure: Failure) -> Self {
+        let code = match failure.kind {
+            Kind::Invalid => tonic::Code::InvalidArgument,
+            Kind::NotFound => tonic::Code::NotFound,
+            Kind::TooLarge => tonic::Code::ResourceExhausted,
+            Kind::MethodNotAllowed | Kind::Unsupported => tonic::Code::Unimplemented,
+            Kind::Unavailable => tonic::Code::Unavailable,
+            Kind::Internal => tonic::Code::Internal,
+        };
+        Self::new(code, failure.message)
+    }
+}

@@ -1,0 +1,150 @@
+//! Between protocol messages and tensors.
+
+use bytes::Bytes;
+use slipway_api::inference as proto;
+use slipway_api::inference::infer_parameter::ParameterChoice;
+use slipway_api::inference::model_infer_response::InferOutputTensor;
+use slipway_inference::{Data, Datatype, Tensor};
+
+use crate::codec::{find_output, raw_of, read_raw, text_of};
+use crate::failure::{Failure, Kind};
+use crate::predict::Answer;
+
+/// The inputs of a request: all raw, or all typed.
+pub(super) fn inputs(request: proto::ModelInferRequest) -> Result<Vec<Tensor>, Failure> {
+    let mut raw = request.raw_input_contents.into_iter();
+    let is_raw = raw.len() > 0;
+    if is_raw && raw.len() != request.inputs.len() {
+        return Err(Failure::invalid(format!(
+            "raw_input_contents has {} entries for {} inputs",
+            raw.len(),
+            request.inputs.len()
+        )));
+    }
+    let mut tensors = Vec::with_capacity(request.inputs.len());
+    for input in request.inputs {
+        let name = input.name;
+        let complain = |message: String| Failure::invalid(format!("input '{name}': {message}"));
+        let datatype = Datatype::from_name(&input.datatype)
+            .ok_or_else(|| complain(format!("unknown datatype '{}'", input.datatype)))?;
+        if input.parameters.keys().any(|key| key.starts_with("shared_memory")) {
+            return Err(Failure::new(
+                Kind::Unsupported,
+                "shared memory is not supported; send the data in the request",
+            ));
+        }
+        let data = match (raw.next(), input.contents) {
+            (Some(_), Some(_)) => {
+                return Err(complain("has both contents and an entry in raw_input_contents".to_owned()));
+            }
+            (Some(bytes), None) => read_raw(datatype, bytes).map_err(complain)?,
+            (None, contents) => typed(datatype, contents.unwrap_or_default()).map_err(complain)?,
+        };
+        tensors.push(Tensor { name, datatype, shape: input.shape, data });
+    }
+    Ok(tensors)
+}
+
+fn typed(datatype: Datatype, contents: proto::InferTensorContents) -> Result<Data, String> {
+    let narrow = |value: i64| format!("{value} does not fit {datatype}");
+    let mut bytes = Vec::new();
+    match datatype {
+        Datatype::Bool => bytes.extend(contents.bool_contents.iter().map(|flag| u8::from(*flag))),
+        Datatype::Int8 => {
+            for value in contents.int_contents {
+                bytes.extend(i8::try_from(value).map_err(|_| narrow(value.into()))?.to_le_bytes());
+            }
+        }
+        Datatype::Int16 => {
+            for value in contents.int_contents {
+                bytes.extend(i16::try_from(value).map_err(|_| narrow(value.into()))?.to_le_bytes());
+            }
+        }
+        Datatype::Int32 => bytes.extend(contents.int_contents.iter().flat_map(|value| value.to_le_bytes())),
+        Datatype::Int64 => bytes.extend(contents.int64_contents.iter().flat_map(|value| value.to_le_bytes())),
+        Datatype::Uint8 => {
+            for value in contents.uint_contents {
+                bytes.push(u8::try_from(value).map_err(|_| narrow(value.into()))?);
+            }
+        }
+        Datatype::Uint16 => {
+            for value in contents.uint_contents {
+                bytes.extend(u16::try_from(value).map_err(|_| narrow(value.into()))?.to_le_bytes());
+            }
+        }
+        Datatype::Uint32 => bytes.extend(contents.uint_contents.iter().flat_map(|value| value.to_le_bytes())),
+        Datatype::Uint64 => {
+            bytes.extend(contents.uint64_contents.iter().flat_map(|value| value.to_le_bytes()));
+        }
+        Datatype::Fp32 => bytes.extend(contents.fp32_contents.iter().flat_map(|value| value.to_le_bytes())),
+        Datatype::Fp64 => bytes.extend(contents.fp64_contents.iter().flat_map(|value| value.to_le_bytes())),
+        Datatype::Fp16 | Datatype::Bf16 => {
+            return Err(format!("{datatype} has no typed contents; send it in raw_input_contents"));
+        }
+        Datatype::Bytes => {
+            let strings = contents.bytes_contents.iter().enumerate().map(|(at, bytes)| text_of(bytes, at));
+            return Ok(Data::Strings(strings.collect::<Result<_, _>>()?));
+        }
+    }
+    Ok(Data::Raw(Bytes::from(bytes)))
+}
+
+/// Names of the outputs asked for; none means all.
+pub(super) fn wanted_outputs(request: &proto::ModelInferRequest) -> Result<Vec<String>, Failure> {
+    let asks_for = |parameter: &str| {
+        request.outputs.iter().any(|output| output.parameters.keys().any(|key| key.starts_with(parameter)))
+    };
+    if asks_for("classification") {
+        return Err(Failure::new(Kind::Unsupported, "classification is not supported"));
+    }
+    if asks_for("shared_memory") {
+        return Err(Failure::new(
+            Kind::Unsupported,
+            "shared memory is not supported; outputs come in the answer",
+        ));
+    }
+    Ok(request.outputs.iter().map(|output| output.name.clone()).collect())
+}
+
+/// An answer, always raw: Triton's clients read nothing else.
+pub(super) fn response(
+    deployment: &str,
+    id: String,
+    answer: &Answer,
+    wanted: &[String],
+) -> Result<proto::ModelInferResponse, Failure> {
+    let chosen: Vec<&Tensor> = if wanted.is_empty() {
+        answer.outputs.iter().collect()
+    } else {
+        wanted.iter().map(|name| find_output(&answer.outputs, name)).collect::<Result<_, _>>()?
+    };
+    let output = |tensor: &&Tensor| InferOutputTensor {
+        name: tensor.name.clone(),
+        datatype: tensor.datatype.name().to_owned(),
+        shape: tensor.shape.clone(),
+        ..InferOutputTensor::default()
+    };
+    Ok(proto::ModelInferResponse {
+        model_name: deployment.to_owned(),
+        model_version: answer.version.clone(),
+        id,
+        outputs: chosen.iter().map(output).collect(),
+        raw_output_contents: chosen.into_iter().map(raw_of).collect(),
+        ..proto::ModelInferResponse::default()
+    })
+}
+
+/// A parameter as text, where it is text or a whole number.
+pub(super) fn text_parameter(parameter: &proto::InferParameter) -> Option<String> {
+    match parameter.parameter_choice.as_ref()? {
+        ParameterChoice::StringParam(text) => Some(text.clone()),
+        ParameterChoice::Int64Param(number) => Some(number.to_string()),
+        ParameterChoice::Uint64Param(number) => Some(number.to_string()),
+        ParameterChoice::BoolParam(_) | ParameterChoice::DoubleParam(_) => None,
+    }
+}
+
+/// A parameter that is true or false.
+pub(super) const fn flag(value: bool) -> proto::InferParameter {
+    proto::InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(value)) }
+}

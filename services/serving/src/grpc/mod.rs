@@ -1,0 +1,245 @@
+//! gRPC: `inference.GRPCInferenceService`, as Triton's clients know it.
+
+mod convert;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use slipway_api::inference as proto;
+use slipway_api::inference::grpc_inference_service_server::{
+    GrpcInferenceService, GrpcInferenceServiceServer,
+};
+use slipway_service_kit::health::Readiness;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::server::NamedService as _;
+use tonic::{Request, Response, Status, Streaming};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::describe::{self, EXTENSIONS, SERVER_NAME};
+use crate::failure::{Failure, Kind};
+use crate::predict::{Call, Predictor, request_id};
+
+const REQUEST_ID: &str = "x-request-id";
+const ENCODING: &str = "grpc-encoding";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+/// How often the health service is brought up to date.
+const HEALTH_INTERVAL_MS: u64 = 250;
+/// Marks the last answer to a request of a stream; here each request has one answer.
+const FINAL_RESPONSE: &str = "triton_final_response";
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Service {
+    predictor: Predictor,
+    readiness: Readiness,
+}
+
+impl Service {
+    /// A service over `predictor`.
+    pub(crate) const fn new(predictor: Predictor, readiness: Readiness) -> Self {
+        Self { predictor, readiness }
+    }
+
+    async fn infer(
+        &self,
+        metadata: &MetadataMap,
+        request: proto::ModelInferRequest,
+    ) -> Result<(proto::ModelInferResponse, String), Failure> {
+        let id = request_id(&[text(metadata, REQUEST_ID), Some(&request.id)]);
+        let call = Call {
+            deployment: request.model_name.clone(),
+            version: version(&request.model_version)?,
+            request_id: id.clone(),
+        };
+        let wanted = convert::wanted_outputs(&request)?;
+        let parameters = request.parameters.clone();
+        let protocol_id = request.id.clone();
+        let inputs = convert::inputs(request)?;
+        let key = |name: &str| {
+            let given = text(metadata, name).map(str::to_owned);
+            given.or_else(|| convert::text_parameter(parameters.get(name)?))
+        };
+        let answer = self.predictor.predict(&call, key, |_| Ok(inputs)).await?;
+        let response = convert::response(&call.deployment, protocol_id, &answer, &wanted)?;
+        Ok((response, id))
+    }
+}
+
+/// Every gRPC library says that it accepts gzip; only who sends it wants it for tensors, too.
+pub(crate) async fn answer_as_asked<B>(mut request: http::Request<B>) -> http::Request<B> {
+    if !request.headers().contains_key(ENCODING) {
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
+    request
+}
+
+/// Keeps `grpc.health.v1.Health` as ready as the replica is; not serving from the shutdown on.
+pub(crate) async fn report_health(
+    reporter: HealthReporter,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) {
+    let mut interval = tokio::time::interval(Duration::from_millis(HEALTH_INTERVAL_MS));
+    let mut shown = None;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            _ = interval.tick() => {}
+        }
+        let ready = readiness.missing().is_empty();
+        if shown != Some(ready) {
+            shown = Some(ready);
+            report(&reporter, if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        }
+    }
+    report(&reporter, ServingStatus::NotServing).await;
+}
+
+async fn report(reporter: &HealthReporter, status: ServingStatus) {
+    // The empty name stands for the server as a whole.
+    for name in ["", GrpcInferenceServiceServer::<Service>::NAME] {
+        reporter.set_service_status(name, status).await;
+    }
+}
+
+fn text<'metadata>(metadata: &'metadata MetadataMap, name: &str) -> Option<&'metadata str> {
+    metadata.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn version(given: &str) -> Result<Option<String>, Failure> {
+    match given {
+        "" => Ok(None),
+        given if describe::is_version(given) => Ok(Some(given.to_owned())),
+        given => Err(Failure::not_found(format!("'{given}' is no version; expected digits"))),
+    }
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for Service {
+    async fn server_live(
+        &self,
+        _request: Request<proto::ServerLiveRequest>,
+    ) -> Result<Response<proto::ServerLiveResponse>, Status> {
+        Ok(Response::new(proto::ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _request: Request<proto::ServerReadyRequest>,
+    ) -> Result<Response<proto::ServerReadyResponse>, Status> {
+        Ok(Response::new(proto::ServerReadyResponse { ready: self.readiness.missing().is_empty() }))
+    }
+
+    async fn model_ready(
+        &self,
+        request: Request<proto::ModelReadyRequest>,
+    ) -> Result<Response<proto::ModelReadyResponse>, Status> {
+        let request = request.into_inner();
+        let version = version(&request.version).unwrap_or(Some(request.version));
+        // An unknown model is not ready, rather than an error: so Triton answers, and clients wait for a model to appear.
+        let ready = describe::ready(&self.predictor.routing, &request.name, version.as_deref()).is_ok();
+        Ok(Response::new(proto::ModelReadyResponse { ready }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _request: Request<proto::ServerMetadataRequest>,
+    ) -> Result<Response<proto::ServerMetadataResponse>, Status> {
+        Ok(Response::new(proto::ServerMetadataResponse {
+            name: SERVER_NAME.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+        }))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<proto::ModelMetadataRequest>,
+    ) -> Result<Response<proto::ModelMetadataResponse>, Status> {
+        let request = request.into_inner();
+        let version = version(&request.version)?;
+        Ok(Response::new(describe::metadata(&self.predictor.routing, &request.name, version.as_deref())?))
+    }
+
+    async fn model_infer(
+        &self,
+        request: Request<proto::ModelInferRequest>,
+    ) -> Result<Response<proto::ModelInferResponse>, Status> {
+        let (metadata, _extensions, request) = request.into_parts();
+        let (answer, id) = self.infer(&metadata, request).await?;
+        let mut response = Response::new(answer);
+        if let Ok(value) = MetadataValue::try_from(id) {
+            response.metadata_mut().insert(REQUEST_ID, value);
+        }
+        Ok(response)
+    }
+
+    type ModelStreamInferStream =
+        Pin<Box<dyn Stream<Item = Result<proto::ModelStreamInferResponse, Status>> + Send>>;
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<proto::ModelInferRequest>>,
+    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
+        let (metadata, _extensions, requests) = request.into_parts();
+        let service = self.clone();
+        let answers = requests.then(move |request| {
+            let (service, metadata) = (service.clone(), metadata.clone());
+            async move {
+                let request = request?;
+                let id = request.id.clone();
+                Ok(match service.infer(&metadata, request).await {
+                    Ok((mut response, _id)) => {
+                        response.parameters.insert(FINAL_RESPONSE.to_owned(), convert::flag(true));
+                        proto::ModelStreamInferResponse {
+                            error_message: String::new(),
+                            infer_response: Some(response),
+                        }
+                    }
+                    Err(failure) => proto::ModelStreamInferResponse {
+                        error_message: failure.message,
+                        infer_response: Some(proto::ModelInferResponse { id, ..Default::default() }),
+                    },
+                })
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<proto::ModelConfigRequest>,
+    ) -> Result<Response<proto::ModelConfigResponse>, Status> {
+        let request = request.into_inner();
+        let version = version(&request.version)?;
+        let config = describe::config(&self.predictor.routing, &request.name, version.as_deref())?;
+        Ok(Response::new(proto::ModelConfigResponse { config: Some(config) }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<proto::ModelStatisticsRequest>,
+    ) -> Result<Response<proto::ModelStatisticsResponse>, Status> {
+        let request = request.into_inner();
+        let name = Some(request.name.as_str()).filter(|name| !name.is_empty());
+        let version = version(&request.version)?;
+        let model_stats = describe::statistics(&self.predictor.routing, name, version.as_deref())?;
+        Ok(Response::new(proto::ModelStatisticsResponse { model_stats }))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<proto::RepositoryIndexRequest>,
+    ) -> Result<Response<proto::RepositoryIndexResponse>, Status> {
+        let request = request.into_inner();
+        if !request.repository_name.is_empty() {
+            let message = format!("there is no repository '{}'", request.repository_name);
+            return Err(Failure::new(Kind::NotFound, message).into());
+        }
+        let models = describe::index(&self.predictor.routing, request.ready);
+        Ok(Response::new(proto::RepositoryIndexResponse { models }))
+    }
+}

@@ -1,0 +1,229 @@
+//! Serving: ONNX versions behind the Open Inference Protocol, with traffic splitting, shadows and prediction records.
+//!
+//! It owns nothing durable. The traffic table (NATS KV) says which versions a deployment answers with; their bytes come from the
+//! registry by digest into a disk cache. Requests never wait for NATS, the registry or S3, and go on when all of them are away.
+
+mod codec;
+mod describe;
+mod divergence;
+mod failure;
+mod grpc;
+mod metrics;
+mod models;
+mod predict;
+mod records;
+mod rest;
+mod routing;
+mod stats;
+mod status;
+mod tables;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::middleware::map_request;
+use axum::routing::get;
+use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use slipway_api::proto::registry::registry_client::RegistryClient;
+use slipway_artifact_store::{ArtifactStore, S3Config};
+use slipway_event_bus::{EventBus, NatsConfig};
+use slipway_inference::{Environment, LoadOptions};
+use slipway_service_kit::health::Readiness;
+use slipway_service_kit::metrics::Metrics;
+use slipway_service_kit::server::{add_grpc, bind, serve, serve_plain};
+use slipway_service_kit::{ListenConfig, Tasks};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
+use uuid::Uuid;
+
+use crate::metrics::ServingMetrics;
+use crate::models::{Cache, Loader, Manager};
+use crate::predict::Predictor;
+use crate::routing::Routing;
+
+const REST_PORT: u16 = 8000;
+const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// News about tables that may wait for the manager.
+const UPDATES_LIMIT: usize = 256;
+
+/// Settings of serving.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Serving")]
+pub struct Config {
+    /// Address for gRPC.
+    #[arg(long, env = "SLIPWAY_LISTEN_GRPC", default_value = "127.0.0.1:8001", value_name = "HOST:PORT")]
+    pub listen_grpc: SocketAddr,
+    /// Address for metrics alone, also under Triton's names; without these they are at /metrics of the REST address, too.
+    #[arg(long, env = "SLIPWAY_LISTEN_METRICS", default_value = "127.0.0.1:8002", value_name = "HOST:PORT")]
+    pub listen_metrics: SocketAddr,
+    /// The registry's gRPC address.
+    #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
+    pub registry_url: String,
+    /// ONNX Runtime: libonnxruntime.so, version 1.23 or later.
+    #[arg(long, env = "SLIPWAY_ONNXRUNTIME_LIB", value_name = "FILE")]
+    pub onnxruntime_lib: PathBuf,
+    /// Directory for models and the last known traffic tables; replicas of one machine may share the models by sharing it.
+    #[arg(long, env = "SLIPWAY_CACHE_DIR", default_value = ".slipway/serving-cache", value_name = "DIR")]
+    pub cache_dir: PathBuf,
+    /// Name of this replica in its status and records; letters, digits, `-` and `_`. Without it: a new one at each start.
+    #[arg(long, env = "SLIPWAY_REPLICA_ID")]
+    pub replica_id: Option<String>,
+    /// Largest body of a prediction, packed or unpacked, in bytes.
+    #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES")]
+    pub max_body_bytes: usize,
+    /// Sessions of each version, each with a thread of its own.
+    #[arg(long, env = "SLIPWAY_SERVING_INSTANCES", default_value_t = 1)]
+    pub instances: usize,
+    /// Threads that one run of a model may use.
+    #[arg(long, env = "SLIPWAY_SERVING_INTRA_THREADS", default_value_t = 1)]
+    pub intra_threads: usize,
+    /// Requests of one version that may wait; more are answered with 503.
+    #[arg(long, env = "SLIPWAY_SERVING_QUEUE_LIMIT", default_value_t = 1024)]
+    pub queue_limit: usize,
+    /// REST listener.
+    #[command(flatten)]
+    pub listen: ListenConfig,
+    /// NATS.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    /// Artifact store.
+    #[command(flatten)]
+    pub s3: S3Config,
+}
+
+impl Config {
+    fn replica_id(&self) -> anyhow::Result<String> {
+        let Some(id) = &self.replica_id else { return Ok(format!("serving-{}", Uuid::new_v4().simple())) };
+        // It is part of a NATS subject, of which the dot separates the parts.
+        let lawful = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+        anyhow::ensure!(
+            !id.is_empty() && id.chars().all(lawful),
+            "the replica id `{id}` may have letters, digits, - and _ only (--replica-id)"
+        );
+        Ok(id.clone())
+    }
+}
+
+/// Runs serving until `shutdown`.
+///
+/// # Errors
+/// A port is taken, a setting cannot be used, ONNX Runtime does not load, or a background task ended.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let replica_id = config.replica_id()?;
+    let listeners = Listeners::bind(&config).await?;
+    let environment = Environment::load(&config.onnxruntime_lib)
+        .context("set --onnxruntime-lib or SLIPWAY_ONNXRUNTIME_LIB")?;
+    let cache = Cache::open(&config.cache_dir)
+        .with_context(|| format!("the cache directory {} (--cache-dir)", config.cache_dir.display()))?;
+    let bus = EventBus::connect(&config.nats, "slipway-serving").await?;
+    let registry = RegistryClient::new(slipway_service_kit::grpc::channel(&config.registry_url)?);
+    let options = LoadOptions {
+        instances: config.instances,
+        intra_threads: config.intra_threads,
+        queue_limit: config.queue_limit,
+    };
+    let loader = Loader::new(cache.clone(), registry, ArtifactStore::new(&config.s3), environment, options);
+
+    let readiness = Readiness::default();
+    let routing = Arc::new(Routing::default());
+    let manager = Manager::new(loader, Arc::clone(&routing), readiness.clone());
+    let metrics = Metrics::new();
+    let serving_metrics = ServingMetrics::register(&metrics);
+    let (recorder, publisher) = records::channel(bus.clone(), replica_id.clone(), serving_metrics.clone());
+    let predictor = Predictor::new(Arc::clone(&routing), recorder, serving_metrics);
+
+    let mut tasks = Tasks::new(shutdown.clone());
+    let (updates, news) = mpsc::channel(UPDATES_LIMIT);
+    tasks.spawn("models", manager.run(news, shutdown.clone()));
+    tasks.spawn("traffic-tables", tables::watch(bus.clone(), updates, shutdown.clone()));
+    tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));
+    tasks.spawn(
+        "replica-status",
+        status::publish(bus.clone(), replica_id.clone(), Arc::clone(&routing), shutdown.clone()),
+    );
+    // Records of requests in flight still come while the listeners drain; the publisher ends after them.
+    let drained = CancellationToken::new();
+    let publishing = tokio::spawn(publisher.run(drained.clone()));
+    tracing::info!(replica_id, rest = %listeners.rest.local_addr()?, grpc = %listeners.grpc.local_addr()?, "serving");
+
+    let state = rest::RestState {
+        routing,
+        predictor: predictor.clone(),
+        bus,
+        readiness: readiness.clone(),
+        max_body_bytes: config.max_body_bytes,
+    };
+    let served = listeners.serve(state, &metrics, &readiness, &config, &shutdown).await;
+    shutdown.cancel();
+    predictor.drain().await;
+    drained.cancel();
+    publishing.await.context("the publisher of prediction records panicked")?;
+    tasks.wait().await?;
+    served
+}
+
+struct Listeners {
+    rest: TcpListener,
+    grpc: TcpListener,
+    metrics: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            rest: bind(config.listen.or_port(REST_PORT)).await?,
+            grpc: bind(config.listen_grpc).await.context("the gRPC address (--listen-grpc)")?,
+            metrics: bind(config.listen_metrics).await.context("the metrics address (--listen-metrics)")?,
+        })
+    }
+
+    async fn serve(
+        self,
+        state: rest::RestState,
+        metrics: &Metrics,
+        readiness: &Readiness,
+        config: &Config,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let service = grpc::Service::new(state.predictor.clone(), readiness.clone());
+        let service = GrpcInferenceServiceServer::new(service)
+            .max_decoding_message_size(config.max_body_bytes)
+            .max_encoding_message_size(usize::MAX)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
+            .send_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Deflate);
+        let (health_reporter, health_service) = tonic_health::server::health_reporter();
+        let grpc_routes = add_grpc(add_grpc(Router::new(), service), health_service)
+            .layer(map_request(grpc::answer_as_asked));
+
+        let (shown, routing) = (metrics.clone(), Arc::clone(&state.routing));
+        let render = move || {
+            let text = metrics::render(&shown, &routing);
+            async move { ([(http::header::CONTENT_TYPE, slipway_service_kit::metrics::CONTENT_TYPE)], text) }
+        };
+        let metrics_routes = Router::new().route("/metrics", get(render));
+
+        let rest =
+            serve(self.rest, rest::router(state), readiness.clone(), metrics.clone(), shutdown.clone());
+        let grpc = serve(self.grpc, grpc_routes, readiness.clone(), metrics.clone(), shutdown.clone());
+        let metrics = serve_plain(self.metrics, metrics_routes, shutdown.clone());
+        let health = grpc::report_health(health_reporter, readiness.clone(), shutdown.clone());
+        let health = async {
+            health.await;
+            anyhow::Ok(())
+        };
+        tokio::try_join!(rest, grpc, metrics, health)?;
+        Ok(())
+    }
+}
+
+async fn ensure_streams(bus: EventBus, shutdown: CancellationToken) {
+    bus.wait_for_resources(&shutdown).await;
+    shutdown.cancelled().await;
+}

@@ -1,0 +1,23 @@
+//! The `slipway-serving` binary.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use slipway_telemetry::TelemetryConfig;
+
+/// Serves model versions over the Open Inference Protocol, split by the traffic table.
+#[derive(clap::Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+    #[command(flatten)]
+    config: slipway_serving::Config,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    slipway_service_kit::main("slipway-serving", &arguments.telemetry, |shutdown| {
+        slipway_serving::run(arguments.config, shutdown)
+    })
+}

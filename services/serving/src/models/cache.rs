@@ -1,0 +1,235 @@
+//! The disk cache: blobs by SHA-256, manifests by version digest, and the last known traffic tables.
+//!
+//! ```text
+//! blobs/<sha256>              bytes, written under another name and renamed
+//! versions/<digest>/manifest.json
+//! versions/<digest>/files/…   the version's files, hard links to blobs, so that external data lies beside its model
+//! tables.json                 what was routed last: a restart needs neither NATS nor the registry
+//! ```
+//! Replicas of one node may share it: every file is put in place by a rename, and its name says what is in it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
+use slipway_api::traffic::TrafficTable;
+use slipway_domain::registry::{FileDigest, manifest_digest};
+use uuid::Uuid;
+
+/// Bytes read at once while hashing.
+const HASH_CHUNK_BYTES: usize = 256 * 1024;
+
+/// The cache directory. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Cache {
+    root: PathBuf,
+}
+
+/// What a version consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// Path of the model within the version.
+    pub onnx_path: String,
+    /// Every file of the version.
+    pub files: Vec<ManifestFile>,
+}
+
+/// One file of a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestFile {
+    /// Path within the version.
+    pub path: String,
+    /// Length.
+    pub size_bytes: u64,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// Object key in the artifact bucket.
+    pub blob_key: String,
+}
+
+/// What one deployment's routing followed, and what it was about to follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownTables {
+    /// The newest table.
+    pub wanted: TrafficTable,
+    /// The table that requests were routed by.
+    pub active: TrafficTable,
+}
+
+impl Manifest {
+    /// The digest that these files make.
+    pub(crate) fn digest(&self) -> String {
+        let files: Vec<FileDigest> = self
+            .files
+            .iter()
+            .map(|file| FileDigest {
+                path: file.path.clone(),
+                sha256: file.sha256.clone(),
+                size_bytes: file.size_bytes,
+            })
+            .collect();
+        manifest_digest(&files)
+    }
+
+    /// The model and what lies in its folder: external data cannot be anywhere else.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = &ManifestFile> {
+        let folder = self.onnx_path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.files.iter().filter(move |file| {
+            folder.is_empty() || file.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+        })
+    }
+}
+
+impl Cache {
+    /// Opens the directory, making it where it does not exist.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+        for folder in ["blobs", "versions", "part"] {
+            std::fs::create_dir_all(root.join(folder))?;
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// Where the blob lies, if it is there.
+    pub(crate) fn blob(&self, sha256: &str) -> PathBuf {
+        self.root.join("blobs").join(sha256)
+    }
+
+    /// A name for a file that is still being written.
+    pub(crate) fn part(&self) -> PathBuf {
+        self.root.join("part").join(Uuid::new_v4().to_string())
+    }
+
+    /// Whether the blob is there and whole; a damaged one is removed. It reads the file: call it from a blocking thread.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn verified(&self, sha256: &str) -> io::Result<bool> {
+        let path = self.blob(sha256);
+        let mut file = match std::fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut hasher = Sha256::new();
+        let mut chunk = vec![0; HASH_CHUNK_BYTES];
+        loop {
+            match io::Read::read(&mut file, &mut chunk)? {
+                0 => break,
+                read => hasher.update(&chunk[..read]),
+            }
+        }
+        if hex::encode(hasher.finalize()) == sha256 {
+            return Ok(true);
+        }
+        tracing::warn!(sha256, "a cached blob is damaged; fetching it again");
+        std::fs::remove_file(&path)?;
+        Ok(false)
+    }
+
+    /// The manifest of a digest, if it is known and makes that digest.
+    pub(crate) fn manifest(&self, digest: &str) -> Option<Manifest> {
+        let manifest: Manifest = read_json(&self.version(digest).join("manifest.json"))?;
+        (manifest.digest() == digest).then_some(manifest)
+    }
+
+    /// Keeps a manifest.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn keep_manifest(&self, digest: &str, manifest: &Manifest) -> io::Result<()> {
+        let folder = self.version(digest);
+        std::fs::create_dir_all(&folder)?;
+        self.write_json(&folder.join("manifest.json"), manifest)
+    }
+
+    /// Lays the version's files out as they were logged and gives the model's path. Every needed blob is there.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn lay_out(&self, digest: &str, manifest: &Manifest) -> io::Result<PathBuf> {
+        let folder = self.version(digest).join("files");
+        for file in manifest.needed() {
+            let target = folder.join(&file.path);
+            if let Some(parent) = target.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            // Under another name first: a link over a file that is there fails, and the old one may point at a damaged blob.
+            let part = self.part();
+            std::fs::hard_link(self.blob(&file.sha256), &part)?;
+            std::fs::rename(&part, &target)?;
+            // Two links to one file: rename leaves both names, so the first goes by hand.
+            let _ = std::fs::remove_file(&part);
+        }
+        Ok(folder.join(&manifest.onnx_path))
+    }
+
+    /// The tables that were kept last, by deployment; none where there are none or they do not parse.
+    pub(crate) fn tables(&self) -> BTreeMap<String, KnownTables> {
+        read_json(&self.root.join("tables.json")).unwrap_or_default()
+    }
+
+    /// Keeps the tables for the next start.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn keep_tables(&self, tables: &BTreeMap<String, KnownTables>) -> io::Result<()> {
+        self.write_json(&self.root.join("tables.json"), tables)
+    }
+
+    fn version(&self, digest: &str) -> PathBuf {
+        // A digest comes from a table; what is no digest must not become a path.
+        let name: String =
+            digest.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+        self.root.join("versions").join(name)
+    }
+
+    fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> io::Result<()> {
+        let part = self.part();
+        std::fs::write(&part, serde_json::to_vec_pretty(value)?)?;
+        std::fs::rename(&part, path)
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let bytes = std::fs::read(path).ok()?;
+    serde_json::from_slice(&bytes)
+        .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a cached file does not parse"))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str) -> ManifestFile {
+        ManifestFile { path: path.into(), size_bytes: 1, sha256: "00".into(), blob_key: String::new() }
+    }
+
+    #[test]
+    fn only_the_models_folder_is_needed() {
+        let files =
+            vec![file("MLmodel"), file("data/model.onnx"), file("data/weights.bin"), file("database.txt")];
+        let manifest = Manifest { onnx_path: "data/model.onnx".into(), files };
+        let needed: Vec<&str> = manifest.needed().map(|file| file.path.as_str()).collect();
+        assert_eq!(needed, ["data/model.onnx", "data/weights.bin"]);
+    }
+
+    #[test]
+    fn a_damaged_blob_is_noticed_and_removed() {
+        let folder = std::env::temp_dir().join(Uuid::new_v4().to_string());
+        let cache = Cache::open(&folder).unwrap();
+        let sha256 = hex::encode(Sha256::digest(b"whole"));
+        assert!(!cache.verified(&sha256).unwrap());
+        std::fs::write(cache.blob(&sha256), b"whole").unwrap();
+        assert!(cache.verified(&sha256).unwrap());
+        std::fs::write(cache.blob(&sha256), b"torn").unwrap();
+        assert!(!cache.verified(&sha256).unwrap());
+        assert!(!cache.blob(&sha256).exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

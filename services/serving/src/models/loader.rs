@@ -1,0 +1,207 @@
+//! From a target to a warm model: manifest, blobs, verification, session.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use slipway_api::proto::registry::registry_client::RegistryClient;
+use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion};
+use slipway_api::traffic::Target;
+use slipway_artifact_store::ArtifactStore;
+use slipway_domain::registry::normalise_artifact_path;
+use slipway_inference::{Environment, LoadOptions, Model};
+use slipway_service_kit::grpc::TracedChannel;
+use tokio::sync::Semaphore;
+
+use super::cache::{Cache, Manifest, ManifestFile};
+
+/// Versions loaded at the same time; more would only make each later.
+const MAX_PARALLEL_LOADS: usize = 2;
+/// Largest model file, so that a wrong manifest cannot fill the disk unnoticed.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+
+/// Loads versions. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Loader {
+    cache: Cache,
+    registry: RegistryClient<TracedChannel>,
+    artifacts: ArtifactStore,
+    environment: Environment,
+    options: LoadOptions,
+    permits: Arc<Semaphore>,
+}
+
+/// Why a version did not load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoadFailure {
+    /// For people.
+    pub reason: String,
+    /// Whether trying again may help: something was away.
+    pub transient: bool,
+}
+
+impl LoadFailure {
+    fn lasting(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), transient: false }
+    }
+
+    fn passing(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), transient: true }
+    }
+}
+
+impl From<std::io::Error> for LoadFailure {
+    fn from(error: std::io::Error) -> Self {
+        // A full disk may have room later.
+        Self::passing(format!("the cache directory: {error}"))
+    }
+}
+
+impl From<slipway_artifact_store::Error> for LoadFailure {
+    fn from(error: slipway_artifact_store::Error) -> Self {
+        let transient = error.is_transient() || matches!(error, slipway_artifact_store::Error::File(_));
+        Self { reason: error.to_string(), transient }
+    }
+}
+
+impl Loader {
+    /// A loader into `cache`.
+    pub(crate) fn new(
+        cache: Cache,
+        registry: RegistryClient<TracedChannel>,
+        artifacts: ArtifactStore,
+        environment: Environment,
+        options: LoadOptions,
+    ) -> Self {
+        Self {
+            cache,
+            registry,
+            artifacts,
+            environment,
+            options,
+            permits: Arc::new(Semaphore::new(MAX_PARALLEL_LOADS)),
+        }
+    }
+
+    /// The disk cache.
+    pub(crate) const fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Fetches what is missing, verifies all of it, loads it and warms it up.
+    ///
+    /// # Errors
+    /// The reason, and whether trying again may help.
+    pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Model, LoadFailure> {
+        let _permit =
+            self.permits.acquire().await.map_err(|_closed| LoadFailure::passing("shutting down"))?;
+        let manifest = match self.cached_manifest(&target.digest).await {
+            Some(manifest) => manifest,
+            None => self.ask_registry(model, target).await?,
+        };
+        for file in manifest.needed() {
+            self.ensure_blob(file).await?;
+        }
+        let (cache, digest) = (self.cache.clone(), target.digest.clone());
+        let (environment, options) = (self.environment.clone(), self.options);
+        let opened = tokio::task::spawn_blocking(move || -> Result<Model, LoadFailure> {
+            cache.keep_manifest(&digest, &manifest)?;
+            let path: PathBuf = cache.lay_out(&digest, &manifest)?;
+            Model::load(&environment, &path, options).map_err(|error| LoadFailure::lasting(error.to_string()))
+        });
+        opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
+    }
+
+    async fn cached_manifest(&self, digest: &str) -> Option<Manifest> {
+        let (cache, digest) = (self.cache.clone(), digest.to_owned());
+        tokio::task::spawn_blocking(move || cache.manifest(&digest)).await.ok().flatten()
+    }
+
+    async fn ask_registry(&self, model: &str, target: &Target) -> Result<Manifest, LoadFailure> {
+        let request = GetModelVersionRequest { model: model.to_owned(), version: target.version.clone() };
+        let version =
+            self.registry.clone().get_model_version(request).await.map_err(|status| refused(&status))?;
+        let version = version.into_inner();
+        if version.digest != target.digest {
+            return Err(LoadFailure::lasting(format!(
+                "version {} of {model} is {} in the registry; the traffic table wants {}",
+                target.version, version.digest, target.digest
+            )));
+        }
+        if !version.servable {
+            return Err(LoadFailure::lasting(format!("it cannot be served: {}", version.unservable_reason)));
+        }
+        manifest_of(version)
+    }
+
+    async fn ensure_blob(&self, file: &ManifestFile) -> Result<(), LoadFailure> {
+        let (cache, sha256) = (self.cache.clone(), file.sha256.clone());
+        let there = tokio::task::spawn_blocking(move || cache.verified(&sha256));
+        if there.await.map_err(|error| LoadFailure::passing(error.to_string()))?? {
+            return Ok(());
+        }
+        let stored = self.artifacts.size_bytes(&file.blob_key).await?;
+        if stored != Some(file.size_bytes) {
+            let found = stored.map_or_else(|| "is not there".to_owned(), |size| format!("has {size} bytes"));
+            return Err(LoadFailure::lasting(format!(
+                "its file `{}` {found} in the artifact store; expected {} bytes",
+                file.path, file.size_bytes
+            )));
+        }
+        let part = self.cache.part();
+        self.artifacts.download_verified(&file.blob_key, &file.sha256, &part).await?;
+        Ok(tokio::fs::rename(&part, self.cache.blob(&file.sha256)).await?)
+    }
+}
+
+fn refused(status: &tonic::Status) -> LoadFailure {
+    let reason = format!("the registry: {}", status.message());
+    match status.code() {
+        tonic::Code::NotFound | tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => {
+            LoadFailure::lasting(reason)
+        }
+        _ => LoadFailure::passing(reason),
+    }
+}
+
+fn manifest_of(version: ModelVersion) -> Result<Manifest, LoadFailure> {
+    let digest = version.digest;
+    let files: Vec<ManifestFile> = version
+        .files
+        .into_iter()
+        .map(|file| ManifestFile {
+            path: file.path,
+            size_bytes: file.size_bytes,
+            sha256: file.sha256,
+            blob_key: file.blob_key,
+        })
+        .collect();
+    let manifest = Manifest { onnx_path: version.onnx_path, files };
+    if manifest.digest() != digest {
+        return Err(LoadFailure::lasting(format!(
+            "its files make the digest {}, not {digest}",
+            manifest.digest()
+        )));
+    }
+    for file in &manifest.files {
+        let hex = file.sha256.len() == 64 && file.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !hex || normalise_artifact_path(&file.path).is_err() || file.path.is_empty() {
+            return Err(LoadFailure::lasting(format!(
+                "its file `{}` has no usable name or digest",
+                file.path
+            )));
+        }
+        if file.size_bytes > MAX_FILE_BYTES {
+            return Err(LoadFailure::lasting(format!(
+                "its file `{}` has over {MAX_FILE_BYTES} bytes",
+                file.path
+            )));
+        }
+    }
+    if !manifest.files.iter().any(|file| file.path == manifest.onnx_path) {
+        return Err(LoadFailure::lasting(format!(
+            "its model `{}` is not among its files",
+            manifest.onnx_path
+        )));
+    }
+    Ok(manifest)
+}

@@ -1,0 +1,9 @@
+//! Model versions on this replica: fetched by digest, verified, loaded, and kept while a traffic table names them.
+
+mod cache;
+mod loader;
+mod manager;
+
+pub(crate) use cache::Cache;
+pub(crate) use loader::Loader;
+pub(crate) use manager::{Manager, Update};

@@ -1,0 +1,108 @@
+//! `POST /v2/models/{name}[/versions/{version}]/infer`.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::{Map, Value};
+use slipway_inference::Tensor;
+
+use super::body::{header, offload, read, refuse};
+use super::{Model, RestState};
+use crate::codec::compression::Coding;
+use crate::codec::{Encoded, HEADER_LENGTH, InferRequest, InferResponse, Inputs};
+use crate::failure::Failure;
+use crate::predict::{Answer, Call, request_id};
+
+/// The header that carries a request's id both ways.
+pub(super) const REQUEST_ID: &str = "x-request-id";
+
+pub(super) async fn infer(
+    State(state): State<RestState>,
+    Path(model): Path<Model>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let mut id = request_id(&[header(&headers, REQUEST_ID)]);
+    let answer = answer(&state, model, &headers, body, &mut id).await;
+    with_request_id(answer, &id)
+}
+
+/// Adds the id to an answer of either kind.
+pub(super) fn with_request_id(answer: Result<Response, Failure>, id: &str) -> Response {
+    let mut response = answer.unwrap_or_else(Failure::into_response);
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+async fn answer(
+    state: &RestState,
+    model: Model,
+    headers: &HeaderMap,
+    body: Body,
+    id: &mut String,
+) -> Result<Response, Failure> {
+    // An unknown model is told without keeping its body.
+    let model = match model.checked().and_then(|model| state.routing.get(&model.name).map(|_| model)) {
+        Ok(model) => model,
+        Err(failure) => return Err(refuse(headers, body, failure).await),
+    };
+    let body = read(headers, body, state.max_body_bytes).await?;
+    let header_length = header(headers, HEADER_LENGTH).map(str::to_owned);
+    let mut request =
+        offload(body.len(), move || InferRequest::parse(&body, header_length.as_deref())).await?;
+    *id = request_id(&[header(headers, REQUEST_ID), request.id.as_deref(), Some(id)]);
+    let call = Call { deployment: model.name, version: model.version, request_id: id.clone() };
+    let inputs = std::mem::replace(&mut request.inputs, Inputs::Named(Vec::new()));
+    let key = |name: &str| sticky_key(headers, &request.parameters, name);
+    let answer = state.predictor.predict(&call, key, |signature| inputs.resolve(signature)).await?;
+    let accepted = header(headers, header::ACCEPT_ENCODING.as_str()).map(str::to_owned);
+    let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
+    let packed = move || pack(&call.deployment, &answer, &request, accepted.as_deref());
+    let (encoded, coding) = offload(bytes, packed).await?;
+    Ok(response(encoded, coding))
+}
+
+fn pack(
+    deployment: &str,
+    answer: &Answer,
+    request: &InferRequest,
+    accepted: Option<&str>,
+) -> Result<(Encoded, Option<Coding>), Failure> {
+    let response =
+        InferResponse { model_name: deployment, model_version: &answer.version, outputs: &answer.outputs };
+    let plain = response.encode(request)?;
+    match Coding::of_response(accepted, plain.body.len()) {
+        None => Ok((plain, None)),
+        Some(coding) => Ok((Encoded { body: coding.pack(&plain.body).into(), ..plain }, Some(coding))),
+    }
+}
+
+/// The key of a sticky client: the header of that name, or the request parameter.
+pub(super) fn sticky_key(headers: &HeaderMap, parameters: &Map<String, Value>, name: &str) -> Option<String> {
+    let given = header(headers, name).map(str::to_owned);
+    given.or_else(|| match parameters.get(name)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    })
+}
+
+fn response(encoded: Encoded, coding: Option<Coding>) -> Response {
+    let mut response = Body::from(encoded.body).into_response();
+    let into = response.headers_mut();
+    let content_type = match encoded.header_length {
+        None => "application/json",
+        Some(length) => {
+            into.insert(HEADER_LENGTH, HeaderValue::from(length));
+            "application/octet-stream"
+        }
+    };
+    into.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(coding) = coding {
+        into.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    }
+    response
+}

@@ -1,0 +1,117 @@
+//! `POST /v1/deployments/{name}/labels`: true values for past predictions.
+
+use std::future::IntoFuture as _;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use axum::Json;
+use axum::extract::{Path, State};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use slipway_api::predictions::{LABELS_SUBJECT, LabelRecord};
+use slipway_service_kit::Problem;
+use slipway_service_kit::clock::now_unix_ms;
+use slipway_service_kit::extract::JsonBody;
+
+use super::RestState;
+
+/// Labels of one request.
+const MAX_LABELS: usize = 10_000;
+/// Longest id of a request; predictions take no longer ones.
+const MAX_REQUEST_ID_BYTES: usize = 256;
+/// Labels of one request on their way to NATS at the same time.
+const PARALLEL_PUBLISHES: usize = 256;
+/// All labels of one request are acknowledged within this time, or it is told to come again.
+const ACKNOWLEDGE_TIMEOUT_MS: u64 = 10_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LabelsBody {
+    labels: Vec<LabelBody>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelBody {
+    request_id: String,
+    /// One value, or one a row of the request.
+    label: Value,
+}
+
+/// Answers once every label is on its stream.
+pub(super) async fn accept(
+    State(state): State<RestState>,
+    Path(deployment): Path<String>,
+    JsonBody(body): JsonBody<LabelsBody>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    state
+        .routing
+        .get(&deployment)
+        .map_err(|_unknown| Problem::not_found(format!("deployment `{deployment}`")))?;
+    if body.labels.is_empty() || body.labels.len() > MAX_LABELS {
+        return Err(Problem::invalid(
+            "labels",
+            format!("expected 1 to {MAX_LABELS} entries, got {}", body.labels.len()),
+        ));
+    }
+    let mut records = Vec::with_capacity(body.labels.len());
+    for (at, label) in body.labels.into_iter().enumerate() {
+        records.push(record(at, label, &deployment)?);
+    }
+    if !state.bus.is_connected() {
+        return Err(away(&"not connected"));
+    }
+    let accepted = records.len();
+    let publish = |record| send(&state, record);
+    let published =
+        stream::iter(records).map(publish).buffer_unordered(PARALLEL_PUBLISHES).try_collect::<()>();
+    let in_time = tokio::time::timeout(Duration::from_millis(ACKNOWLEDGE_TIMEOUT_MS), published).await;
+    in_time.unwrap_or_else(|late| Err(away(&late)))?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"accepted": accepted}))))
+}
+
+fn record(at: usize, label: LabelBody, deployment: &str) -> Result<LabelRecord, Problem> {
+    let id = &label.request_id;
+    if id.is_empty() || id.len() > MAX_REQUEST_ID_BYTES || id.contains(char::is_control) {
+        return Err(Problem::invalid(
+            format!("labels[{at}].request_id"),
+            "expected the id of a past request",
+        ));
+    }
+    let labels = match label.label {
+        Value::Array(labels) => labels,
+        label => vec![label],
+    };
+    let scalar = |label: &Value| matches!(label, Value::Number(_) | Value::String(_) | Value::Bool(_));
+    if labels.is_empty() || !labels.iter().all(scalar) {
+        return Err(Problem::invalid(
+            format!("labels[{at}].label"),
+            "expected a number, a string, a boolean, or an array of these with one for each row",
+        ));
+    }
+    Ok(LabelRecord {
+        request_id: label.request_id,
+        deployment: deployment.to_owned(),
+        labels,
+        at_unix_ms: now_unix_ms(),
+    })
+}
+
+/// Publishes one label and waits until it is stored.
+async fn send(state: &RestState, record: LabelRecord) -> Result<(), Problem> {
+    let body = serde_json::to_vec(&record).map_err(Problem::internal)?;
+    let mut headers = HeaderMap::new();
+    // A label that is sent again after a lost answer is stored once.
+    headers.insert("Nats-Msg-Id", format!("{}/{}", record.deployment, record.request_id));
+    headers.insert("content-type", "application/json");
+    let published = state.bus.jetstream().publish_with_headers(LABELS_SUBJECT, headers, body.into()).await;
+    let acknowledgement = published.map_err(|error| away(&error))?;
+    acknowledgement.into_future().await.map(|_stored| ()).map_err(|error| away(&error))
+}
+
+fn away(error: &impl std::fmt::Display) -> Problem {
+    tracing::warn!(%error, "labels are not accepted: NATS does not acknowledge them");
+    Problem::unavailable("the label stream")
+}

@@ -1,0 +1,165 @@
+//! Health, metadata, configuration, statistics and index.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use slipway_api::inference::model_metadata_response::TensorMetadata;
+use slipway_api::inference::{DataType, ModelStatistics, StatisticDuration};
+
+use super::{Model, RestState};
+use crate::describe::{self, EXTENSIONS, SERVER_NAME};
+use crate::failure::Failure;
+
+pub(super) async fn server() -> Json<Value> {
+    Json(json!({"name": SERVER_NAME, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS}))
+}
+
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({"live": true}))
+}
+
+pub(super) async fn server_ready(State(state): State<RestState>) -> Response {
+    let missing = state.readiness.missing();
+    if missing.is_empty() {
+        return Json(json!({"ready": true})).into_response();
+    }
+    let waiting: Vec<String> = missing.iter().map(|(part, reason)| format!("{part}: {reason}")).collect();
+    let body = json!({"ready": false, "error": format!("not ready: {}", waiting.join("; "))});
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+}
+
+pub(super) async fn list(State(state): State<RestState>) -> Json<Value> {
+    let routes = state.routing.all();
+    Json(json!({"models": routes.keys().collect::<Vec<_>>()}))
+}
+
+pub(super) async fn metadata(
+    State(state): State<RestState>,
+    Path(model): Path<Model>,
+) -> Result<Json<Value>, Failure> {
+    let model = model.checked()?;
+    let metadata = describe::metadata(&state.routing, &model.name, model.version.as_deref())?;
+    let specs = |specs: &[TensorMetadata]| -> Vec<Value> {
+        let one = |spec: &TensorMetadata| json!({"name": spec.name, "datatype": spec.datatype, "shape": spec.shape});
+        specs.iter().map(one).collect()
+    };
+    Ok(Json(json!({
+        "name": metadata.name,
+        "versions": metadata.versions,
+        "platform": metadata.platform,
+        "inputs": specs(&metadata.inputs),
+        "outputs": specs(&metadata.outputs),
+    })))
+}
+
+pub(super) async fn ready(
+    State(state): State<RestState>,
+    Path(model): Path<Model>,
+) -> Result<Json<Value>, Failure> {
+    let model = model.checked()?;
+    describe::ready(&state.routing, &model.name, model.version.as_deref())?;
+    Ok(Json(json!({"name": model.name, "ready": true})))
+}
+
+pub(super) async fn config(
+    State(state): State<RestState>,
+    Path(model): Path<Model>,
+) -> Result<Json<Value>, Failure> {
+    let model = model.checked()?;
+    let config = describe::config(&state.routing, &model.name, model.version.as_deref())?;
+    let data_type = |value: i32| DataType::try_from(value).unwrap_or_default().as_str_name();
+    let inputs: Vec<Value> = config
+        .input
+        .iter()
+        .map(|input| {
+            json!({"name": input.name, "data_type": data_type(input.data_type), "format": "FORMAT_NONE",
+                   "dims": input.dims, "optional": input.optional})
+        })
+        .collect();
+    let outputs: Vec<Value> = config
+        .output
+        .iter()
+        .map(|output| {
+            json!({"name": output.name, "data_type": data_type(output.data_type), "dims": output.dims, "label_filename": ""})
+        })
+        .collect();
+    Ok(Json(json!({
+        "name": config.name,
+        "platform": config.platform,
+        "backend": config.backend,
+        "max_batch_size": config.max_batch_size,
+        "input": inputs,
+        "output": outputs,
+        "default_model_filename": config.default_model_filename,
+        "model_transaction_policy": {"decoupled": false},
+    })))
+}
+
+pub(super) async fn statistics(
+    State(state): State<RestState>,
+    Path(model): Path<Model>,
+) -> Result<Json<Value>, Failure> {
+    let model = model.checked()?;
+    let statistics = describe::statistics(&state.routing, Some(&model.name), model.version.as_deref())?;
+    Ok(Json(statistics_json(&statistics)))
+}
+
+pub(super) async fn all_statistics(State(state): State<RestState>) -> Result<Json<Value>, Failure> {
+    Ok(Json(statistics_json(&describe::statistics(&state.routing, None, None)?)))
+}
+
+fn statistics_json(statistics: &[ModelStatistics]) -> Value {
+    let duration = |duration: Option<StatisticDuration>| {
+        let duration = duration.unwrap_or_default();
+        json!({"count": duration.count, "ns": duration.ns})
+    };
+    let one = |model: &ModelStatistics| {
+        let infer = model.inference_stats.unwrap_or_default();
+        json!({
+            "name": model.name,
+            "version": model.version,
+            "last_inference": model.last_inference,
+            "inference_count": model.inference_count,
+            "execution_count": model.execution_count,
+            "inference_stats": {
+                "success": duration(infer.success),
+                "fail": duration(infer.fail),
+                "queue": duration(infer.queue),
+                "compute_input": duration(infer.compute_input),
+                "compute_infer": duration(infer.compute_infer),
+                "compute_output": duration(infer.compute_output),
+                "cache_hit": duration(infer.cache_hit),
+                "cache_miss": duration(infer.cache_miss),
+            },
+            "response_stats": {},
+            "batch_stats": [],
+            "memory_usage": [],
+        })
+    };
+    json!({"model_stats": statistics.iter().map(one).collect::<Vec<_>>()})
+}
+
+#[derive(Deserialize, Default)]
+struct IndexRequest {
+    ready: Option<bool>,
+}
+
+pub(super) async fn index(State(state): State<RestState>, body: Bytes) -> Result<Json<Value>, Failure> {
+    let request: IndexRequest = if body.iter().all(u8::is_ascii_whitespace) {
+        IndexRequest::default()
+    } else {
+        serde_json::from_slice(&body)
+            .map_err(|error| Failure::invalid(format!("the request's JSON does not parse: {error}")))?
+    };
+    let models: Vec<Value> = describe::index(&state.routing, request.ready.unwrap_or(false))
+        .into_iter()
+        .map(|model| {
+            json!({"name": model.name, "version": model.version, "state": model.state, "reason": model.reason})
+        })
+        .collect();
+    Ok(Json(Value::Array(models)))
+}

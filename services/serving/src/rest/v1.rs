@@ -1,0 +1,72 @@
+//! KServe's v1 protocol.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use http::HeaderMap;
+use serde_json::{Map, Value, json};
+use slipway_inference::{Signature, Tensor};
+
+use super::RestState;
+use super::body::{header, offload, read, refuse};
+use super::infer::{REQUEST_ID, sticky_key, with_request_id};
+use crate::codec::{parse_instances, predictions};
+use crate::describe;
+use crate::failure::{Failure, Kind};
+use crate::predict::{Call, request_id};
+
+/// The check of liveness that KServe's v1 client makes.
+pub(super) async fn alive() -> Json<Value> {
+    Json(json!({"status": "alive"}))
+}
+
+pub(super) async fn ready(
+    State(state): State<RestState>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    describe::ready(&state.routing, &name, None)?;
+    Ok(Json(json!({"name": name, "ready": true})))
+}
+
+pub(super) async fn predict(
+    State(state): State<RestState>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let id = request_id(&[header(&headers, REQUEST_ID)]);
+    with_request_id(answer(&state, &name, &headers, body, &id).await, &id)
+}
+
+async fn answer(
+    state: &RestState,
+    name: &str,
+    headers: &HeaderMap,
+    body: Body,
+    id: &str,
+) -> Result<Response, Failure> {
+    let (name, signature) = match called(state, name) {
+        Ok(called) => called,
+        Err(failure) => return Err(refuse(headers, body, failure).await),
+    };
+    let body = read(headers, body, state.max_body_bytes).await?;
+    let inputs = offload(body.len(), move || parse_instances(&body, &signature)).await?;
+    let call = Call { deployment: name.to_owned(), version: None, request_id: id.to_owned() };
+    let key = |name: &str| sticky_key(headers, &Map::new(), name);
+    let answer = state.predictor.predict(&call, key, |_| Ok(inputs)).await?;
+    let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
+    let rows = offload(bytes, move || Ok(predictions(&answer.outputs, answer.rows))).await?;
+    Ok(Json(rows).into_response())
+}
+
+/// The deployment of `<name>:predict`, and what it takes.
+fn called<'name>(state: &RestState, name: &'name str) -> Result<(&'name str, Signature), Failure> {
+    if name.ends_with(":explain") {
+        return Err(Failure::new(Kind::Unsupported, "explanations are not supported"));
+    }
+    let Some(name) = name.strip_suffix(":predict") else {
+        return Err(Failure::new(Kind::MethodNotAllowed, "Method Not Allowed; predictions are at …:predict"));
+    };
+    Ok((name, state.routing.get(name)?.representative()?.model.signature().clone()))
+}

@@ -1,0 +1,213 @@
+//! Which version answers: the tables and models as requests see them, replaced as a whole at each change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use slipway_api::predictions::Variant;
+use slipway_api::traffic::{Target, TrafficTable, VersionState};
+use slipway_domain::traffic::{self, Draw};
+use slipway_inference::Model;
+use tokio::sync::watch;
+
+use crate::failure::{Failure, Kind};
+use crate::stats::VersionStats;
+
+/// One version of a deployment on this replica.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    /// Which.
+    pub target: Target,
+    /// How far it is.
+    pub state: VersionState,
+    /// Why it failed, or what its loading waits for.
+    pub reason: Option<String>,
+    /// There where it is ready.
+    pub model: Option<Arc<Model>>,
+    /// What it has done.
+    pub stats: Arc<VersionStats>,
+}
+
+/// One deployment at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    /// The table that requests follow.
+    pub table: Arc<TrafficTable>,
+    /// Every version that this table or the next one names.
+    pub versions: BTreeMap<String, Version>,
+    /// By version: whether it has answered under this table yet.
+    pub first: Arc<HashMap<String, AtomicBool>>,
+}
+
+/// Who answers a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Pick {
+    /// Version number.
+    pub version: String,
+    /// Its model.
+    pub model: Arc<Model>,
+    /// Its counters.
+    pub stats: Arc<VersionStats>,
+    /// Why it.
+    pub variant: Variant,
+    /// Whether another one was drawn that is not ready.
+    pub fell_back: bool,
+}
+
+impl Route {
+    /// Draws who answers. Where that version is not ready, the stable one stands in.
+    ///
+    /// # Errors
+    /// Nothing is ready; the message says why.
+    pub(crate) fn pick(&self, draw: Draw<'_>) -> Result<Pick, Failure> {
+        let choice = traffic::choose(&self.table, draw);
+        let chosen = choice.map(|choice| (choice.target, variant(choice.variant)));
+        let stable = self.table.stable.iter().map(|target| (target, Variant::Stable));
+        let candidates = self.table.candidates.iter();
+        let candidates = candidates.map(|entry| (&entry.target, Variant::Candidate));
+        let mut standing_in = chosen.into_iter().chain(stable).chain(candidates);
+        let picked = standing_in.find_map(|(target, variant)| self.ready(target, variant));
+        match picked {
+            Some(pick) => {
+                let fell_back = choice.is_some_and(|choice| choice.target.version != pick.version);
+                Ok(Pick { fell_back, ..pick })
+            }
+            None => Err(self.nothing_ready()),
+        }
+    }
+
+    /// The stable version, if it is ready and not `instead_of`.
+    pub(crate) fn stable(&self, instead_of: &str) -> Option<Pick> {
+        let target = self.table.stable.as_ref().filter(|target| target.version != instead_of)?;
+        self.ready(target, Variant::Stable)
+    }
+
+    /// A version by its number.
+    ///
+    /// # Errors
+    /// It is not here, or not ready.
+    pub(crate) fn pinned(&self, version: &str) -> Result<Pick, Failure> {
+        let deployment = &self.table.deployment;
+        let Some(known) = self.versions.get(version) else {
+            return Err(Failure::not_found(format!("unknown version '{version}' of model '{deployment}'")));
+        };
+        self.ready(&known.target, Variant::Pinned).ok_or_else(|| not_ready(deployment, known))
+    }
+
+    /// A shadow's model, where it is ready.
+    pub(crate) fn shadow(&self, target: &Target) -> Option<Pick> {
+        self.ready(target, Variant::Shadow)
+    }
+
+    /// The version that metadata is about when the client names none: the stable one, else whatever is ready.
+    ///
+    /// # Errors
+    /// Nothing is ready.
+    pub(crate) fn representative(&self) -> Result<Pick, Failure> {
+        self.pick(Draw::Uniform(0.0))
+    }
+
+    /// Versions that are ready, ascending.
+    pub(crate) fn ready_versions(&self) -> Vec<&str> {
+        let ready = self.versions.values().filter(|version| version.model.is_some());
+        let mut names: Vec<&str> = ready.map(|version| version.target.version.as_str()).collect();
+        names.sort_by_key(|name| (name.len(), *name));
+        names
+    }
+
+    /// Whether this is the first answer of `version` under this table. `true` once only.
+    pub(crate) fn is_first(&self, version: &str) -> bool {
+        self.first
+            .get(version)
+            .is_some_and(|seen| !seen.load(Ordering::Relaxed) && !seen.swap(true, Ordering::Relaxed))
+    }
+
+    fn ready(&self, target: &Target, variant: Variant) -> Option<Pick> {
+        let version = self.versions.get(&target.version)?;
+        let model = version.model.as_ref().filter(|_| version.target.digest == target.digest)?;
+        Some(Pick {
+            version: target.version.clone(),
+            model: Arc::clone(model),
+            stats: Arc::clone(&version.stats),
+            variant,
+            fell_back: false,
+        })
+    }
+
+    fn nothing_ready(&self) -> Failure {
+        let deployment = &self.table.deployment;
+        let loading = self.versions.values().find(|version| version.state == VersionState::Loading);
+        match loading.or_else(|| self.versions.values().next()) {
+            Some(version) => not_ready(deployment, version),
+            None => Failure::not_found(format!(
+                "model '{deployment}' has no available versions: nothing is deployed yet"
+            )),
+        }
+    }
+}
+
+fn not_ready(deployment: &str, version: &Version) -> Failure {
+    let number = &version.target.version;
+    match version.state {
+        VersionState::Failed => Failure::not_found(format!(
+            "model '{deployment}' has no available versions: version {number} does not load: {}",
+            version.reason.as_deref().unwrap_or("its log has the cause")
+        )),
+        VersionState::Loading | VersionState::Ready => Failure::new(
+            Kind::Unavailable,
+            format!("version {number} of model '{deployment}' is loading; try again"),
+        ),
+    }
+}
+
+const fn variant(variant: traffic::Variant) -> Variant {
+    match variant {
+        traffic::Variant::Stable => Variant::Stable,
+        traffic::Variant::Candidate => Variant::Candidate,
+    }
+}
+
+/// All deployments at one moment.
+pub(crate) type Routes = BTreeMap<String, Arc<Route>>;
+
+/// The current routes: read by every request, replaced by the manager.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    routes: RwLock<Arc<Routes>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Default for Routing {
+    fn default() -> Self {
+        Self { routes: RwLock::default(), changes: watch::Sender::new(0) }
+    }
+}
+
+impl Routing {
+    /// All routes.
+    pub(crate) fn all(&self) -> Arc<Routes> {
+        // The lock is held for one pointer; a panic cannot leave it half-written.
+        Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The route of a deployment.
+    ///
+    /// # Errors
+    /// There is no such deployment.
+    pub(crate) fn get(&self, deployment: &str) -> Result<Arc<Route>, Failure> {
+        self.all().get(deployment).cloned().ok_or_else(|| {
+            Failure::not_found(format!("unknown model '{deployment}'; clients call a deployment by its name"))
+        })
+    }
+
+    /// Replaces all routes at once.
+    pub(crate) fn replace(&self, routes: Routes) {
+        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    /// Tells of each replacement.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}

@@ -1,0 +1,12 @@
+//! Serving as its clients see it: the real binary against real NATS, S3 and ONNX Runtime. Only the registry is a stand-in, with
+//! the registry's own protocol, so that its answers can be wrong.
+
+mod failures;
+mod grpc;
+mod protocol;
+mod records;
+mod registry;
+mod restart;
+mod serving;
+mod traffic;
+mod world;
