@@ -1,0 +1,126 @@
+//! Deployments and rollouts as clients see them.
+
+use serde::Serialize;
+use slipway_api::traffic::{StickyKey, TrafficTable};
+use slipway_domain::rollout::{Evidence, Phase, Rollout, Strategy};
+use uuid::Uuid;
+
+use crate::store::deployments::Deployment;
+use crate::store::rollouts::{Decision, StoredRollout};
+
+/// A deployment.
+#[derive(Debug, Serialize)]
+pub(crate) struct DeploymentBody {
+    name: String,
+    model: String,
+    stable_version: Option<String>,
+    active_rollout_id: Option<Uuid>,
+    watch_alias: Option<String>,
+    sticky_key: Option<StickyKey>,
+    prediction_output: Option<String>,
+    default_strategy: Strategy,
+    traffic: TrafficTable,
+    created_at_unix_ms: i64,
+}
+
+impl DeploymentBody {
+    pub(crate) fn new(deployment: Deployment, active_rollout_id: Option<Uuid>) -> Self {
+        let traffic = deployment.traffic.0;
+        Self {
+            name: deployment.name,
+            model: deployment.model,
+            stable_version: traffic.stable.as_ref().map(|stable| stable.version.clone()),
+            active_rollout_id,
+            watch_alias: deployment.watch_alias,
+            sticky_key: traffic.sticky_key.clone(),
+            prediction_output: traffic.prediction_output.clone(),
+            default_strategy: deployment.default_strategy.0,
+            traffic,
+            created_at_unix_ms: deployment.created_at_ms,
+        }
+    }
+}
+
+/// A rollout.
+#[derive(Debug, Serialize)]
+pub(crate) struct RolloutBody {
+    id: Uuid,
+    deployment: String,
+    model: String,
+    from_version: Option<String>,
+    to_version: String,
+    phase: Phase,
+    /// Index of the current step; steps count from 0.
+    step: usize,
+    steps: usize,
+    weight_percent: u8,
+    reason: String,
+    strategy: Strategy,
+    created_at_unix_ms: u64,
+    updated_at_unix_ms: u64,
+    promotion_decided_at_unix_ms: Option<u64>,
+    rollback_decided_at_unix_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decisions: Option<Vec<DecisionBody>>,
+}
+
+/// Why it was decided.
+#[derive(Debug, Serialize)]
+pub(crate) struct DecisionBody {
+    at_unix_ms: i64,
+    step: i32,
+    verdict: String,
+    reason: String,
+    evidence: Evidence,
+}
+
+impl RolloutBody {
+    /// A line of a list: without decisions.
+    pub(crate) fn line(stored: StoredRollout) -> Self {
+        let Rollout {
+            from,
+            to,
+            strategy,
+            phase,
+            step,
+            created_at_unix_ms,
+            updated_at_unix_ms,
+            promotion_decided_at_unix_ms,
+            rollback_decided_at_unix_ms,
+            ..
+        } = stored.state.0.clone();
+        Self {
+            id: stored.id,
+            weight_percent: stored.state.weight_percent(),
+            reason: stored.state.0.reason,
+            deployment: stored.deployment,
+            model: stored.model,
+            from_version: from.map(|from| from.version),
+            to_version: to.version,
+            phase,
+            step,
+            steps: strategy.steps.len(),
+            strategy,
+            created_at_unix_ms,
+            updated_at_unix_ms,
+            promotion_decided_at_unix_ms,
+            rollback_decided_at_unix_ms,
+            decisions: None,
+        }
+    }
+
+    /// The whole of it.
+    pub(crate) fn whole(stored: StoredRollout, decisions: Vec<Decision>) -> Self {
+        let decisions = decisions
+            .into_iter()
+            .map(|decision| DecisionBody {
+                at_unix_ms: decision.at_ms,
+                step: decision.step,
+                verdict: decision.verdict,
+                reason: decision.reason,
+                evidence: decision.evidence.0,
+            })
+            .collect();
+        Self { decisions: Some(decisions), ..Self::line(stored) }
+    }
+}

@@ -1,0 +1,277 @@
+//! A change of a rollout: state, decisions, events and the intended traffic table in one transaction, and then the table's
+//! copy in NATS KV.
+
+use slipway_api::events::RolloutChange;
+use slipway_api::traffic::TrafficTable;
+use slipway_domain::rollout::{
+    Action, Command, EventKind, NewRollout, Observation, Phase, Rollout, TableState, plan_table, step,
+};
+use slipway_service_kit::Problem;
+use slipway_service_kit::clock::now_unix_ms;
+use sqlx::PgConnection;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::project;
+use crate::state::{State, outbox_problem};
+use crate::store::deployments::{self, Deployment};
+use crate::store::rollouts::{self, NewRow, StoredRollout};
+
+/// Steps a rollout once, with a command or without.
+///
+/// # Errors
+/// There is no such rollout, the command means nothing in its phase, or Postgres is away.
+pub(crate) async fn drive(
+    state: &State,
+    id: Uuid,
+    command: Option<Command>,
+) -> Result<StoredRollout, Problem> {
+    let absent = || Problem::not_found(format!("rollout `{id}`"));
+    let mut transaction = state.pool.begin().await?;
+    let name = rollouts::find(&mut transaction, id).await?.ok_or_else(absent)?.deployment;
+    // The deployment's row is the lock of its rollouts; the state is read behind it.
+    let deployment = deployments::lock(&mut transaction, &name).await?.ok_or_else(absent)?;
+    let mut stored = rollouts::find(&mut transaction, id).await?.ok_or_else(absent)?;
+    if let Some(command) = &command {
+        stored.state.accepts(command).map_err(|refused| Problem::conflict(refused.to_string()))?;
+    } else if !stored.state.is_active() {
+        return Ok(stored);
+    }
+    let Some(seen) = observe(state, &stored, &deployment, command) else { return Ok(stored) };
+    let (next, actions) = step(&stored.state, &seen);
+    if actions.is_empty() && next == stored.state.0 {
+        return Ok(stored);
+    }
+    let span = span_of(&stored);
+    let changed = async {
+        stored.state.0 = next;
+        let written = apply(state, &mut transaction, &deployment, &stored, &actions).await?;
+        rollouts::save(&mut transaction, id, &stored.state).await?;
+        transaction.commit().await?;
+        state.committed();
+        if written {
+            project::soon(state, &name).await;
+        }
+        Ok(stored)
+    };
+    changed.instrument(span).await
+}
+
+/// A span of what started the rollout, so that one trace shows all of it. A request's own span wins.
+fn span_of(stored: &StoredRollout) -> tracing::Span {
+    let span = tracing::info_span!("rollout.decide", rollout_id = %stored.id, deployment = %stored.deployment,
+        to_version = %stored.state.to.version);
+    slipway_telemetry::set_parent(&span, stored.traceparent.as_deref());
+    span
+}
+
+/// What is known now; `None` while the facts are still being read after a restart and nobody asks for anything.
+fn observe(
+    state: &State,
+    stored: &StoredRollout,
+    deployment: &Deployment,
+    command: Option<Command>,
+) -> Option<Observation> {
+    let rollout = &stored.state.0;
+    let facts = match state.facts.of(stored.id, rollout) {
+        Some(facts) => facts,
+        None if command.is_some() => state.facts.so_far(stored.id, &rollout.strategy.analysis),
+        None => return None,
+    };
+    let (now, table) = (now_unix_ms(), &deployment.traffic.0);
+    let table = if !plan_table(rollout, table, now).routes_like(table) {
+        TableState::Differs
+    } else if state.replicas.follow(&deployment.name, table.revision) {
+        TableState::Applied
+    } else {
+        TableState::Written
+    };
+    let readiness = |target| state.replicas.readiness(&deployment.name, target);
+    Some(Observation {
+        now_unix_ms: now,
+        target: readiness(&rollout.to),
+        previous: rollout.from.as_ref().map(readiness).unwrap_or_default(),
+        table,
+        facts,
+        command,
+    })
+}
+
+/// Performs actions within the transaction. Whether the table was written.
+async fn apply(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    stored: &StoredRollout,
+    actions: &[Action],
+) -> Result<bool, Problem> {
+    let rollout = &stored.state.0;
+    let mut written = false;
+    for action in actions {
+        match action {
+            Action::WriteTraffic(_) => {
+                write_table(connection, deployment, rollout, stored.traceparent.as_deref()).await?;
+                written = true;
+            }
+            // The window is opened by the control loop, from the state.
+            Action::BeginWindow => {}
+            Action::RecordDecision { step, verdict, reason, evidence } => {
+                let at_ms = i64::try_from(rollout.updated_at_unix_ms).unwrap_or(i64::MAX);
+                rollouts::decide(connection, stored.id, (at_ms, *step), *verdict, (reason, evidence)).await?;
+            }
+            Action::PublishEvent { kind, reason } => {
+                publish(state, connection, stored, *kind, reason).await?
+            }
+        }
+    }
+    tracing::info!(phase = rollout.phase.as_str(), weight_percent = rollout.weight_percent(),
+        reason = %rollout.reason, "the rollout moved on");
+    Ok(written)
+}
+
+async fn write_table(
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    rollout: &Rollout,
+    traceparent: Option<&str>,
+) -> Result<(), Problem> {
+    let planned = plan_table(rollout, &deployment.traffic, now_unix_ms());
+    let traceparent = slipway_telemetry::current_traceparent().or_else(|| traceparent.map(str::to_owned));
+    let table = TrafficTable { traceparent, ..planned };
+    table
+        .validate()
+        .map_err(|invalid| Problem::internal(format!("the planned traffic table is unlawful: {invalid}")))?;
+    Ok(deployments::set_traffic(connection, deployment.deployment_key, &table).await?)
+}
+
+async fn publish(
+    state: &State,
+    connection: &mut PgConnection,
+    stored: &StoredRollout,
+    kind: EventKind,
+    reason: &str,
+) -> Result<(), Problem> {
+    let rollout = &stored.state.0;
+    let event = RolloutChange {
+        rollout_id: stored.id.to_string(),
+        deployment: stored.deployment.clone(),
+        model: stored.model.clone(),
+        what: kind.as_str().to_owned(),
+        from_version: rollout.from.as_ref().map(|from| from.version.clone()),
+        to_version: rollout.to.version.clone(),
+        weight_percent: rollout.weight_percent(),
+        reason: reason.to_owned(),
+    };
+    state.outbox.enqueue(connection, &event).await.map(drop).map_err(outbox_problem)
+}
+
+/// Starts a rollout of a locked deployment. One to another version that is in progress is ended first, one to the same
+/// version is the answer. The caller commits, calls [`State::committed`] and [`project::soon`].
+///
+/// # Errors
+/// The version is stable already, the strategy is unlawful, or the rollout in progress cannot be ended now.
+pub(crate) async fn start(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    wanted: Wanted<'_>,
+) -> Result<StoredRollout, Problem> {
+    let mut deployment = deployment.clone();
+    if let Some(newest) = rollouts::newest(connection, deployment.deployment_key).await?
+        && newest.state.is_active()
+    {
+        if newest.state.to == wanted.to
+            && newest.state.undo_requested.is_none()
+            && newest.state.ends_as.is_none()
+        {
+            return Ok(newest);
+        }
+        supersede(state, connection, &mut deployment, newest, &wanted.to.version).await?;
+    }
+    let id = Uuid::now_v7();
+    let new = NewRollout {
+        id: id.to_string(),
+        deployment: deployment.name.clone(),
+        from: deployment.traffic.stable.clone(),
+        to: wanted.to,
+        strategy: wanted.strategy,
+    };
+    let (rollout, actions) = Rollout::start(new, now_unix_ms())
+        .map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
+    let traceparent = slipway_telemetry::current_traceparent();
+    let row = NewRow {
+        id,
+        deployment_key: deployment.deployment_key,
+        model: &deployment.model,
+        state: &rollout,
+        traceparent: traceparent.as_deref(),
+        idempotency_key: wanted.idempotency_key,
+    };
+    let stored = rollouts::insert(connection, &row).await?;
+    apply(state, connection, &deployment, &stored, &actions).await?;
+    Ok(stored)
+}
+
+/// What is to be rolled out.
+#[derive(Debug)]
+pub(crate) struct Wanted<'key> {
+    pub(crate) to: slipway_api::traffic::Target,
+    pub(crate) strategy: slipway_domain::rollout::Strategy,
+    pub(crate) idempotency_key: Option<&'key str>,
+}
+
+/// Ends a rollout in progress at once, because another version takes over.
+async fn supersede(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &mut Deployment,
+    mut old: StoredRollout,
+    successor: &str,
+) -> Result<(), Problem> {
+    let reason = format!("version {successor} takes over");
+    end_now(state, connection, deployment, &mut old, &reason).await?;
+    let fresh = deployments::find(connection, &deployment.name).await?;
+    *deployment = fresh.ok_or_else(|| Problem::not_found(format!("deployment `{}`", deployment.name)))?;
+    Ok(())
+}
+
+/// Ends a rollout without waiting for the replicas: whoever takes over writes the next table.
+pub(crate) async fn end_now(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    old: &mut StoredRollout,
+    reason: &str,
+) -> Result<(), Problem> {
+    let command = Command::Abort { reason: reason.to_owned() };
+    let facts = state.facts.so_far(old.id, &old.state.strategy.analysis);
+    let seen = Observation {
+        now_unix_ms: now_unix_ms(),
+        facts,
+        command: Some(command.clone()),
+        ..Observation::default()
+    };
+    let undoing = old.state.undo_requested.take().is_some();
+    if !undoing && old.state.ends_as.is_none() {
+        old.state.accepts(&command).map_err(|refused| {
+            Problem::conflict(format!(
+                "rollout `{}` is in progress and cannot be ended yet: {refused}",
+                old.id
+            ))
+        })?;
+        let (next, actions) = step(&old.state, &seen);
+        old.state.0 = next;
+        apply(state, connection, deployment, old, &actions).await?;
+    }
+    if let Some(last) = old.state.ends_as.take() {
+        old.state.phase = last;
+        let kind = match last {
+            Phase::RolledBack => EventKind::RolledBack,
+            Phase::Failed => EventKind::Failed,
+            _ => EventKind::Aborted,
+        };
+        let reason = old.state.reason.clone();
+        publish(state, connection, old, kind, &reason).await?;
+    }
+    Ok(rollouts::save(connection, old.id, &old.state).await?)
+}

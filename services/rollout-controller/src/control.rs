@@ -1,0 +1,102 @@
+//! The control loop: one replica of the service leads and steps every rollout in progress.
+
+use std::time::{Duration, Instant};
+
+use slipway_domain::rollout::Rollout;
+use sqlx::{PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::state::State;
+use crate::store::{deployments, rollouts};
+use crate::{change, project};
+
+/// Key of the advisory lock that the leader holds, beside the schema's name.
+const LEADER_LOCK_KEY: i32 = 0x51_1B_01;
+/// A replica that does not lead looks this often whether it could.
+const CANDIDACY_MS: u64 = 1_000;
+/// The loop runs at least this often: a leader notices this soon that it lost its lock.
+const MAX_PAUSE_MS: u64 = 1_000;
+const MIN_PAUSE_MS: u64 = 50;
+/// Words of replicas within this time make one round together.
+const GATHER_MS: u64 = 5;
+/// How often all traffic tables are compared with their copies.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Leads where nobody else does, until `shutdown`.
+pub(crate) async fn run(state: State, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            led = lead(&state) => {
+                if let Err(error) = led {
+                    tracing::debug!(error = format!("{error:#}"), "not leading");
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(CANDIDACY_MS)) => {}
+        }
+    }
+}
+
+/// Leads until the lock is lost.
+async fn lead(state: &State) -> anyhow::Result<()> {
+    let mut lock = match take_lock(&state.pool).await? {
+        Some(lock) => lock,
+        None => return Ok(()),
+    };
+    tracing::info!("leading: rollouts are driven by this replica");
+    let mut repaired: Option<Instant> = None;
+    loop {
+        // The lock lives and dies with its connection.
+        sqlx::query("SELECT 1").execute(&mut lock).await?;
+        if repaired.is_none_or(|at| at.elapsed() > REPAIR_INTERVAL) {
+            match project::all(state).await {
+                Ok(()) => repaired = Some(Instant::now()),
+                Err(error) => {
+                    tracing::debug!(error = format!("{error:#}"), "traffic tables are compared later")
+                }
+            }
+        }
+        let pause = round(state).await?;
+        tokio::select! {
+            () = state.wake.notified() => tokio::time::sleep(Duration::from_millis(GATHER_MS)).await,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// The leader's lock, on a connection of its own; `None` where another replica leads.
+async fn take_lock(pool: &PgPool) -> Result<Option<PgConnection>, sqlx::Error> {
+    let mut connection = pool.acquire().await?.detach();
+    let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext(current_schema()))")
+        .bind(LEADER_LOCK_KEY)
+        .fetch_one(&mut connection)
+        .await?;
+    Ok(taken.then_some(connection))
+}
+
+/// Steps every rollout in progress once; answers with the time until the next round.
+async fn round(state: &State) -> anyhow::Result<Duration> {
+    let mut connection = state.pool.acquire().await?;
+    let active = rollouts::active(&mut connection).await?;
+    let mut windows: Vec<(Uuid, &Rollout, Option<String>)> = Vec::new();
+    for stored in &active {
+        let deployment = deployments::find(&mut connection, &stored.deployment).await?;
+        let output = deployment.and_then(|deployment| deployment.traffic.0.prediction_output);
+        windows.push((stored.id, &stored.state.0, output));
+    }
+    drop(connection);
+    state.facts.keep(&state.bus, &windows);
+    let mut pause_ms = MAX_PAUSE_MS;
+    for stored in &active {
+        pause_ms = pause_ms.min(stored.state.strategy.analysis.interval_ms);
+        if let Err(problem) = change::drive(state, stored.id, None).await {
+            // One rollout's trouble does not hold up the others.
+            tracing::warn!(rollout_id = %stored.id, %problem, "the rollout is stepped again later");
+        }
+    }
+    Ok(Duration::from_millis(pause_ms.max(MIN_PAUSE_MS)))
+}

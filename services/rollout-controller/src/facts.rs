@@ -1,0 +1,293 @@
+//! What came of the requests since a step began: read from the records and labels that serving published, from that moment
+//! on. Nothing of it is stored, because a restart reads it again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+use slipway_api::predictions::{
+    LABELS_STREAM, LabelRecord, PREDICTIONS_STREAM, PredictionBatch, PredictionRecord, Variant, label_matches,
+};
+use slipway_domain::rollout::{Analysis, FactsCollector, Phase, Rollout, Side, WindowFacts};
+use slipway_event_bus::{EventBus, records};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+/// Requests that wait for their label, and labels that wait for their request; older ones make room.
+const MAX_WAITING: usize = 50_000;
+/// Without a message for so long after the start there is nothing old to catch up with.
+const CATCH_UP: Duration = Duration::from_millis(1_500);
+
+/// The windows of the rollouts in progress. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    windows: Arc<Mutex<HashMap<Uuid, Window>>>,
+}
+
+#[derive(Debug)]
+struct Window {
+    since_unix_ms: u64,
+    begun: Instant,
+    shared: Arc<Mutex<Gathered>>,
+    /// Ends the readers.
+    _readers: DropGuard,
+}
+
+impl Facts {
+    /// Keeps a window open for each rollout that is judged by facts now, and closes the others.
+    pub(crate) fn keep(&self, bus: &EventBus, rollouts: &[(Uuid, &Rollout, Option<String>)]) {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.retain(|id, window| {
+            rollouts.iter().any(|(other, rollout, _)| {
+                other == id && is_judged(rollout) && rollout.window_since_unix_ms == window.since_unix_ms
+            })
+        });
+        for (id, rollout, output) in rollouts {
+            if is_judged(rollout) && !windows.contains_key(id) {
+                windows.insert(*id, open(bus, rollout, output.clone()));
+            }
+        }
+    }
+
+    /// The facts of a rollout's window; `None` while what happened before a restart is still being read.
+    pub(crate) fn of(&self, id: Uuid, rollout: &Rollout) -> Option<WindowFacts> {
+        if !is_judged(rollout) {
+            return Some(WindowFacts::default());
+        }
+        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let window =
+            windows.get(&id).filter(|window| window.since_unix_ms == rollout.window_since_unix_ms)?;
+        let gathered = window.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        (gathered.caught_up || window.begun.elapsed() > CATCH_UP)
+            .then(|| gathered.collector.facts(&rollout.strategy.analysis))
+    }
+
+    /// What is known so far, for the record.
+    pub(crate) fn so_far(&self, id: Uuid, analysis: &Analysis) -> WindowFacts {
+        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.get(&id).map_or_else(WindowFacts::default, |window| {
+            window.shared.lock().unwrap_or_else(PoisonError::into_inner).collector.facts(analysis)
+        })
+    }
+}
+
+fn is_judged(rollout: &Rollout) -> bool {
+    rollout.paused_in.unwrap_or(rollout.phase) == Phase::Progressing
+}
+
+fn open(bus: &EventBus, rollout: &Rollout, output: Option<String>) -> Window {
+    let since_unix_ms = rollout.window_since_unix_ms;
+    let shared = Arc::new(Mutex::new(Gathered {
+        deployment: rollout.deployment.clone(),
+        from: rollout.from.as_ref().map(|from| from.version.clone()),
+        to: rollout.to.version.clone(),
+        since_unix_ms,
+        output,
+        ..Gathered::default()
+    }));
+    let end = CancellationToken::new();
+    let from = SystemTime::UNIX_EPOCH + Duration::from_millis(since_unix_ms);
+    for stream in [PREDICTIONS_STREAM, LABELS_STREAM] {
+        let (bus, shared, end) = (bus.clone(), Arc::clone(&shared), end.clone());
+        tokio::spawn(async move {
+            records::read_from(&bus, stream, from, &end, |message| {
+                let mut gathered = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                if stream == PREDICTIONS_STREAM {
+                    gathered.take_batch(&message.payload);
+                    gathered.caught_up |= is_last(message);
+                } else {
+                    gathered.take_label(&message.payload);
+                }
+            })
+            .await;
+        });
+    }
+    Window { since_unix_ms, begun: Instant::now(), shared, _readers: end.drop_guard() }
+}
+
+/// Whether nothing newer waits in the stream.
+///
+/// Source: <https://docs.nats.io/reference/reference-protocols/nats_api_reference>, the reply subject of a delivered message, in
+/// its shape with and without a domain.
+fn is_last(message: &async_nats::Message) -> bool {
+    const PENDING: usize = 8;
+    const PENDING_WITH_DOMAIN: usize = 10;
+    let Some(reply) = &message.reply else { return false };
+    let tokens: Vec<&str> = reply.split('.').collect();
+    let place = if tokens.len() > PENDING_WITH_DOMAIN { PENDING_WITH_DOMAIN } else { PENDING };
+    tokens.get(place).is_some_and(|pending| *pending == "0")
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    deployment: String,
+    from: Option<String>,
+    to: String,
+    since_unix_ms: u64,
+    output: Option<String>,
+    collector: FactsCollector,
+    caught_up: bool,
+    predictions: Waiting<Vec<(Side, Vec<Value>)>>,
+    labels: Waiting<Vec<Value>>,
+}
+
+impl Gathered {
+    fn take_batch(&mut self, payload: &[u8]) {
+        let Ok(batch) = serde_json::from_slice::<PredictionBatch>(payload) else {
+            tracing::warn!("a batch of prediction records does not parse and is left out");
+            return;
+        };
+        for record in &batch.records {
+            if record.deployment == self.deployment && record.at_unix_ms >= self.since_unix_ms {
+                self.take_record(record);
+            }
+        }
+    }
+
+    fn take_record(&mut self, record: &PredictionRecord) {
+        let side = match record.variant {
+            Variant::Candidate | Variant::Shadow if record.version == self.to => Side::Candidate,
+            Variant::Stable if Some(&record.version) == self.from.as_ref() => Side::Stable,
+            _ => return,
+        };
+        self.collector.request(side, record.latency_us, record.error.is_some());
+        if let Some(divergence) = &record.divergence
+            && record.shadow_of == self.from
+        {
+            self.collector.compared(divergence.compared_rows, divergence.differing_rows);
+        }
+        let predictions = record.predictions(self.output.as_deref());
+        if record.error.is_some() || predictions.is_empty() {
+            return;
+        }
+        if let Some(labels) = self.labels.get(&record.request_id) {
+            let (rows, correct) = compare(&predictions, labels);
+            self.collector.labelled(side, rows, correct);
+        }
+        self.predictions.entry(&record.request_id).push((side, predictions));
+    }
+
+    fn take_label(&mut self, payload: &[u8]) {
+        let Ok(label) = serde_json::from_slice::<LabelRecord>(payload) else {
+            tracing::warn!("a label does not parse and is left out");
+            return;
+        };
+        // The first label of a request counts, as one vote.
+        if label.deployment != self.deployment || self.labels.get(&label.request_id).is_some() {
+            return;
+        }
+        if let Some(predicted) = self.predictions.get(&label.request_id) {
+            for (side, predictions) in predicted {
+                let (rows, correct) = compare(predictions, &label.labels);
+                self.collector.labelled(*side, rows, correct);
+            }
+        }
+        *self.labels.entry(&label.request_id) = label.labels;
+    }
+}
+
+fn compare(predictions: &[Value], labels: &[Value]) -> (u64, u64) {
+    let pairs = predictions.iter().zip(labels).filter(|(_, label)| !label.is_null());
+    pairs.fold((0, 0), |(rows, correct), (prediction, label)| {
+        (rows + 1, correct + u64::from(label_matches(prediction, label)))
+    })
+}
+
+/// A map by request id that forgets the oldest.
+#[derive(Debug)]
+struct Waiting<T> {
+    entries: HashMap<String, T>,
+    order: VecDeque<String>,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<T: Default> Waiting<T> {
+    fn get(&self, id: &str) -> Option<&T> {
+        self.entries.get(id)
+    }
+
+    fn entry(&mut self, id: &str) -> &mut T {
+        if !self.entries.contains_key(id) {
+            if self.order.len() == MAX_WAITING
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.entries.remove(&oldest);
+            }
+            self.order.push_back(id.to_owned());
+        }
+        self.entries.entry(id.to_owned()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn gathered() -> Gathered {
+        Gathered {
+            deployment: "d".into(),
+            from: Some("1".into()),
+            to: "2".into(),
+            since_unix_ms: 10,
+            ..Gathered::default()
+        }
+    }
+
+    fn batch(id: &str, version: &str, variant: &str, at: u64, answer: i64) -> Vec<u8> {
+        json!({"replica_id": "r", "records": [{
+            "request_id": id, "deployment": "d", "model": "m", "version": version, "variant": variant, "at_unix_ms": at,
+            "latency_us": 100, "rows": 1, "inputs": [], "shadow_of": (variant == "shadow").then_some("1"),
+            "divergence": (variant == "shadow").then(|| json!({"compared_rows": 1, "differing_rows": 1, "max_abs_difference": 1.0})),
+            "outputs": [{"name": "label", "datatype": "INT64", "shape": [1], "data": [answer]}]}]})
+        .to_string()
+        .into_bytes()
+    }
+
+    fn label(id: &str, label: i64) -> Vec<u8> {
+        json!({"request_id": id, "deployment": "d", "labels": [label], "at_unix_ms": 20})
+            .to_string()
+            .into_bytes()
+    }
+
+    #[test]
+    fn labels_meet_their_predictions_in_either_order() {
+        let mut gathered = gathered();
+        gathered.take_batch(&batch("a", "1", "stable", 11, 1));
+        gathered.take_batch(&batch("a", "2", "shadow", 11, 0));
+        gathered.take_label(&label("a", 1));
+        gathered.take_label(&label("a", 1));
+        gathered.take_label(&label("b", 1));
+        gathered.take_batch(&batch("b", "2", "candidate", 12, 1));
+        let facts = gathered.collector.facts(&Analysis::default());
+        assert_eq!((facts.stable.labelled, facts.stable.correct), (1, 1));
+        assert_eq!((facts.candidate.labelled, facts.candidate.correct), (2, 1));
+        assert_eq!((facts.compared_rows, facts.differing_rows), (1, 1));
+    }
+
+    #[test]
+    fn what_is_not_of_this_window_does_not_count() {
+        let mut gathered = gathered();
+        gathered.take_batch(&batch("old", "2", "candidate", 9, 1));
+        gathered.take_batch(&batch("pinned", "2", "pinned", 11, 1));
+        gathered.take_batch(&batch("other", "3", "candidate", 11, 1));
+        gathered.take_batch(b"rubbish");
+        assert_eq!(gathered.collector.facts(&Analysis::default()).candidate.requests, 0);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut waiting = Waiting::<Vec<Value>>::default();
+        for number in 0..=MAX_WAITING {
+            waiting.entry(&number.to_string());
+        }
+        assert_eq!((waiting.entries.len(), waiting.get("0")), (MAX_WAITING, None));
+    }
+}

@@ -1,0 +1,110 @@
+//! gRPC: what other services ask and ask for.
+
+use slipway_api::proto::rollout::rollout_controller_server::RolloutController;
+use slipway_api::proto::rollout::{
+    Deployment, GetDeploymentRequest, GetRolloutRequest, PauseDeploymentRequest, PauseDeploymentResponse,
+    RollbackRequest, Rollout, StartRolloutRequest,
+};
+use slipway_service_kit::Problem;
+use slipway_service_kit::extract::parse_json;
+use tonic::{Request, Response, Status};
+
+use crate::manage::{self, NewRolloutBody};
+use crate::state::State;
+use crate::store::rollouts::{self, StoredRollout};
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    state: State,
+}
+
+impl Service {
+    pub(crate) const fn new(state: State) -> Self {
+        Self { state }
+    }
+
+    async fn deployment(&self, name: &str) -> Result<Deployment, Problem> {
+        let mut connection = self.state.pool.acquire().await?;
+        let found = manage::find(&mut connection, name).await?;
+        let newest = rollouts::newest(&mut connection, found.deployment_key).await?;
+        let active = newest.filter(|newest| newest.state.is_active());
+        let traffic = found.traffic.0;
+        let (stable_version, stable_digest) =
+            traffic.stable.map(|stable| (stable.version, stable.digest)).unwrap_or_default();
+        Ok(Deployment {
+            name: found.name,
+            model: found.model,
+            stable_version,
+            stable_digest,
+            active_rollout_id: active.map(|active| active.id.to_string()).unwrap_or_default(),
+            prediction_output: traffic.prediction_output.unwrap_or_default(),
+            table_revision: traffic.revision,
+        })
+    }
+}
+
+fn message(stored: StoredRollout) -> Rollout {
+    Rollout {
+        id: stored.id.to_string(),
+        deployment: stored.deployment,
+        from_version: stored.state.from.as_ref().map(|from| from.version.clone()).unwrap_or_default(),
+        to_version: stored.state.to.version.clone(),
+        phase: stored.state.phase.as_str().to_owned(),
+        weight_percent: u32::from(stored.state.weight_percent()),
+        reason: stored.state.0.reason,
+    }
+}
+
+fn given(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+#[tonic::async_trait]
+impl RolloutController for Service {
+    async fn get_deployment(
+        &self,
+        request: Request<GetDeploymentRequest>,
+    ) -> Result<Response<Deployment>, Status> {
+        Ok(Response::new(self.deployment(&request.into_inner().name).await?))
+    }
+
+    async fn start_rollout(
+        &self,
+        request: Request<StartRolloutRequest>,
+    ) -> Result<Response<Rollout>, Status> {
+        let request = request.into_inner();
+        let strategy = given(request.strategy_json).map(|json| parse_json(json.as_bytes())).transpose()?;
+        let new = NewRolloutBody {
+            version: request.version,
+            strategy,
+            idempotency_key: given(request.idempotency_key),
+        };
+        let (stored, _) = manage::start(&self.state, &request.deployment, new).await?;
+        Ok(Response::new(message(stored)))
+    }
+
+    async fn get_rollout(&self, request: Request<GetRolloutRequest>) -> Result<Response<Rollout>, Status> {
+        let id = manage::rollout_id(&request.into_inner().id)?;
+        let mut connection = self.state.pool.acquire().await.map_err(Problem::from)?;
+        let found = rollouts::find(&mut connection, id).await.map_err(Problem::from)?;
+        Ok(Response::new(message(found.ok_or_else(|| Problem::not_found(format!("rollout `{id}`")))?)))
+    }
+
+    async fn pause_deployment(
+        &self,
+        request: Request<PauseDeploymentRequest>,
+    ) -> Result<Response<PauseDeploymentResponse>, Status> {
+        let request = request.into_inner();
+        let key = given(request.idempotency_key);
+        let paused = manage::pause(&self.state, &request.deployment, &request.reason, key.as_deref()).await?;
+        Ok(Response::new(PauseDeploymentResponse { rollout: paused.map(message) }))
+    }
+
+    async fn rollback(&self, request: Request<RollbackRequest>) -> Result<Response<Deployment>, Status> {
+        let request = request.into_inner();
+        manage::roll_back(&self.state, &request.deployment, given(request.to_version), &request.reason)
+            .await?;
+        Ok(Response::new(self.deployment(&request.deployment).await?))
+    }
+}

@@ -1,0 +1,104 @@
+//! The rollout controller: deployments, and how their versions take over.
+//!
+//! `slipway_domain::rollout` decides; [`change`] stores what was decided, [`project`] tells the serving replicas, and
+//! [`control`] keeps every rollout in progress moving. Whatever is killed when: Postgres has the whole state, and the next
+//! round goes on from it.
+
+mod alias;
+mod body;
+mod change;
+mod control;
+mod facts;
+mod grpc;
+mod manage;
+mod project;
+mod replicas;
+mod rest;
+mod state;
+mod store;
+
+use std::sync::Arc;
+
+use slipway_api::proto::registry::registry_client::RegistryClient;
+use slipway_api::proto::rollout::rollout_controller_server::RolloutControllerServer;
+use slipway_event_bus::{EventBus, NatsConfig, Outbox, Relay};
+use slipway_service_kit::db::PostgresConfig;
+use slipway_service_kit::health::Readiness;
+use slipway_service_kit::metrics::Metrics;
+use slipway_service_kit::{ListenConfig, Tasks, db, grpc as kit_grpc, server};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::state::State;
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/rollout_controller");
+
+const DEFAULT_PORT: u16 = 5020;
+/// The registry describes versions with all their files.
+const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Settings of the rollout controller.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Where it listens; port 5020 by default.
+    #[command(flatten)]
+    pub listen: ListenConfig,
+    /// Its state.
+    #[command(flatten)]
+    pub postgres: PostgresConfig,
+    /// Traffic tables, records, labels and events.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    /// The registry, which knows versions and aliases.
+    #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
+    pub registry_url: String,
+}
+
+/// Runs the service until `shutdown`.
+///
+/// # Errors
+/// The port is taken, a setting is wrong, a migration fails, or a background task ended early.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let readiness = Readiness::default();
+    readiness.waiting("postgres", "not connected yet");
+    readiness.waiting("nats", "not connected yet");
+    let listener = server::bind(config.listen.or_port(DEFAULT_PORT)).await?;
+    let registry = RegistryClient::new(kit_grpc::channel(&config.registry_url)?)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let pool = db::connect(&config.postgres, "rollout_controller", &MIGRATOR, &shutdown).await?;
+    readiness.ready("postgres");
+    let bus = EventBus::connect(&config.nats, "slipway-rollout-controller").await?;
+    let state = State {
+        pool: pool.clone(),
+        bus: bus.clone(),
+        outbox: Outbox::default(),
+        registry,
+        replicas: replicas::Replicas::default(),
+        facts: facts::Facts::default(),
+        wake: Arc::new(Notify::new()),
+    };
+
+    let mut tasks = Tasks::new(shutdown.clone());
+    let relay = Relay::new(pool, bus.clone(), state.outbox.clone(), "slipway/rollout-controller");
+    tasks.spawn("relay", relay.run(shutdown.clone()));
+    let watch =
+        replicas::watch(bus.clone(), state.replicas.clone(), Arc::clone(&state.wake), shutdown.clone());
+    tasks.spawn("replicas", watch);
+    tasks.spawn("control", control::run(state.clone(), shutdown.clone()));
+    tasks.spawn("events", listen(bus, state.clone(), readiness.clone(), shutdown.clone()));
+
+    let asked = RolloutControllerServer::new(grpc::Service::new(state.clone()));
+    let routes = server::add_grpc(rest::router(state), asked);
+    let served = server::serve(listener, routes, readiness, Metrics::new(), shutdown.clone()).await;
+    shutdown.cancel();
+    tasks.wait().await?;
+    served
+}
+
+/// Makes streams and buckets, then follows aliases until the shutdown.
+async fn listen(bus: EventBus, state: State, readiness: Readiness, shutdown: CancellationToken) {
+    if bus.wait_for_resources(&shutdown).await {
+        readiness.ready("nats");
+        Box::pin(alias::run(bus, state, shutdown)).await;
+    }
+}

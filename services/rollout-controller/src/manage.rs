@@ -1,0 +1,260 @@
+//! What REST and gRPC do alike: making deployments, starting rollouts, rolling back, pausing.
+
+use serde::Deserialize;
+use slipway_api::events::DeploymentChange;
+use slipway_api::traffic::{StickyKey, TrafficTable};
+use slipway_domain::rollout::{Command, Phase, Strategy};
+use slipway_event_bus::inbox;
+use slipway_service_kit::Problem;
+use slipway_service_kit::clock::now_unix_ms;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::change::{self, Wanted};
+use crate::project;
+use crate::state::{State, outbox_problem};
+use crate::store::deployments::{self, Deployment, NewDeployment};
+use crate::store::rollouts::{self, StoredRollout};
+
+const MAX_NAME_CHARS: usize = 63;
+const MAX_MODEL_CHARS: usize = 256;
+/// Inbox of pauses that were asked for with a key.
+const PAUSES: &str = "pause-deployment";
+
+/// A deployment as a client asks for it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewDeploymentBody {
+    name: String,
+    model: String,
+    version: Option<String>,
+    alias: Option<String>,
+    sticky_key: Option<StickyKey>,
+    prediction_output: Option<String>,
+    watch_alias: Option<String>,
+    #[serde(default)]
+    default_strategy: Strategy,
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(now_unix_ms()).unwrap_or(i64::MAX)
+}
+
+/// The deployment of that name, which has to be there.
+pub(crate) async fn find(connection: &mut PgConnection, name: &str) -> Result<Deployment, Problem> {
+    deployments::find(connection, name).await?.ok_or_else(|| absent(name))
+}
+
+fn absent(name: &str) -> Problem {
+    Problem::not_found(format!("deployment `{name}`"))
+}
+
+/// Makes a deployment and starts the rollout of its first version.
+pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Deployment, Problem> {
+    check(&new)?;
+    let to = match (&new.version, &new.alias) {
+        (Some(version), None) => state.resolve_version(&new.model, version).await?,
+        (None, Some(alias)) => state.resolve_alias(&new.model, alias).await?,
+        _ => return Err(Problem::invalid("version", "expected either `version` or `alias`")),
+    };
+    let mut transaction = state.pool.begin().await?;
+    let table = TrafficTable {
+        revision: deployments::last_revision(&mut transaction, &new.name).await?,
+        sticky_key: new.sticky_key,
+        prediction_output: new.prediction_output,
+        decided_at_unix_ms: now_unix_ms(),
+        ..TrafficTable::empty(new.name, new.model)
+    };
+    table.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
+    let row = NewDeployment {
+        watch_alias: new.watch_alias.as_deref(),
+        default_strategy: &new.default_strategy,
+        traffic: &table,
+        now_ms: now_ms(),
+    };
+    let deployment = deployments::insert(&mut transaction, &row).await?.ok_or_else(|| {
+        Problem::conflict(format!("`name`: deployment `{}` exists already", table.deployment))
+    })?;
+    tell(state, &mut transaction, &deployment, "created").await?;
+    let wanted = Wanted { to, strategy: new.default_strategy.clone(), idempotency_key: None };
+    change::start(state, &mut transaction, &deployment, wanted).await?;
+    let made = find(&mut transaction, &deployment.name).await?;
+    transaction.commit().await?;
+    state.committed();
+    project::soon(state, &deployment.name).await;
+    Ok(made)
+}
+
+fn check(new: &NewDeploymentBody) -> Result<(), Problem> {
+    let mut characters = new.name.chars();
+    let lawful = characters.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && characters.all(|character| character.is_ascii_alphanumeric() || "-_".contains(character))
+        && new.name.len() <= MAX_NAME_CHARS;
+    if !lawful {
+        return Err(Problem::invalid(
+            "name",
+            format!("expected 1 to {MAX_NAME_CHARS} letters, digits, '-' and '_', a letter or digit first"),
+        ));
+    }
+    if new.model.is_empty() || new.model.chars().count() > MAX_MODEL_CHARS || new.model.contains('\0') {
+        return Err(Problem::invalid("model", "expected the name of a registered model"));
+    }
+    if new.watch_alias.as_ref().is_some_and(|alias| alias.is_empty() || alias.contains('\0')) {
+        return Err(Problem::invalid("watch_alias", "expected the name of an alias"));
+    }
+    new.default_strategy
+        .validate()
+        .map_err(|invalid| Problem::invalid(format!("default_strategy.{}", invalid.field), invalid.message))
+}
+
+async fn tell(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    what: &str,
+) -> Result<(), Problem> {
+    let event = DeploymentChange {
+        deployment: deployment.name.clone(),
+        model: deployment.model.clone(),
+        what: what.to_owned(),
+    };
+    state.outbox.enqueue(connection, &event).await.map(drop).map_err(outbox_problem)
+}
+
+/// Deletes a deployment; a rollout of it that is in progress ends with it.
+pub(crate) async fn delete(state: &State, name: &str) -> Result<(), Problem> {
+    let mut transaction = state.pool.begin().await?;
+    let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
+    if let Some(mut newest) = rollouts::newest(&mut transaction, deployment.deployment_key).await?
+        && newest.state.is_active()
+    {
+        let reason = "the deployment was deleted";
+        if change::end_now(state, &mut transaction, &deployment, &mut newest, reason).await.is_err() {
+            // A first version that is just taking over cannot be taken back; it ends all the same.
+            newest.state.phase = Phase::Aborted;
+            reason.clone_into(&mut newest.state.0.reason);
+            rollouts::save(&mut transaction, newest.id, &newest.state).await?;
+        }
+    }
+    let current = deployments::find(&mut transaction, name).await?.unwrap_or(deployment);
+    tell(state, &mut transaction, &current, "deleted").await?;
+    deployments::delete(&mut transaction, current.deployment_key, now_ms()).await?;
+    transaction.commit().await?;
+    state.committed();
+    project::soon(state, name).await;
+    Ok(())
+}
+
+/// A rollout as a client asks for it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewRolloutBody {
+    pub(crate) version: String,
+    pub(crate) strategy: Option<Strategy>,
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// Starts a rollout; `false` where the one that is meant is there already.
+pub(crate) async fn start(
+    state: &State,
+    name: &str,
+    new: NewRolloutBody,
+) -> Result<(StoredRollout, bool), Problem> {
+    let mut connection = state.pool.acquire().await?;
+    if let Some(key) = &new.idempotency_key
+        && let Some(found) = rollouts::find_by_key(&mut connection, key).await?
+    {
+        return if found.deployment == name && found.state.to.version == new.version {
+            Ok((found, false))
+        } else {
+            Err(Problem::conflict(format!(
+                "`idempotency_key`: it belongs to rollout {}, which is another one",
+                found.id
+            )))
+        };
+    }
+    if let Some(strategy) = &new.strategy {
+        strategy
+            .validate()
+            .map_err(|invalid| Problem::invalid(format!("strategy.{}", invalid.field), invalid.message))?;
+    }
+    let model = find(&mut connection, name).await?.model;
+    drop(connection);
+    let to = state.resolve_version(&model, &new.version).await?;
+    let mut transaction = state.pool.begin().await?;
+    let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
+    let before = rollouts::newest(&mut transaction, deployment.deployment_key).await?;
+    let strategy = new.strategy.unwrap_or_else(|| deployment.default_strategy.0.clone());
+    let wanted = Wanted { to, strategy, idempotency_key: new.idempotency_key.as_deref() };
+    let stored = change::start(state, &mut transaction, &deployment, wanted).await?;
+    transaction.commit().await?;
+    state.committed();
+    project::soon(state, name).await;
+    let is_new = before.is_none_or(|before| before.id != stored.id);
+    Ok((stored, is_new))
+}
+
+/// Takes the newest rollout back, or rolls out `to_version` at once.
+pub(crate) async fn roll_back(
+    state: &State,
+    name: &str,
+    to_version: Option<String>,
+    reason: &str,
+) -> Result<(), Problem> {
+    let mut connection = state.pool.acquire().await?;
+    let deployment = find(&mut connection, name).await?;
+    let newest = rollouts::newest(&mut connection, deployment.deployment_key).await?;
+    drop(connection);
+    let command = Command::Rollback { reason: reason.to_owned() };
+    let takes_back = newest.filter(|newest| {
+        let from = newest.state.from.as_ref().map(|from| from.version.as_str());
+        let meant = to_version.is_none() || to_version.as_deref() == from;
+        meant && newest.state.accepts(&command).is_ok()
+    });
+    match (takes_back, to_version) {
+        (Some(rollout), _) => change::drive(state, rollout.id, Some(command)).await.map(drop),
+        (None, Some(version)) => {
+            let strategy = Some(Strategy::immediate());
+            start(state, name, NewRolloutBody { version, strategy, idempotency_key: None }).await.map(drop)
+        }
+        (None, None) => {
+            let stable = deployment.traffic.stable.as_ref().map_or("none", |stable| stable.version.as_str());
+            Err(Problem::conflict(format!(
+                "there is nothing to roll back: version {stable} is stable and no rollout of `{name}` can be undone; \
+                 name a version with `to_version`"
+            )))
+        }
+    }
+}
+
+/// Pauses what is in progress; `None` where nothing is. The same key pauses once.
+pub(crate) async fn pause(
+    state: &State,
+    name: &str,
+    reason: &str,
+    key: Option<&str>,
+) -> Result<Option<StoredRollout>, Problem> {
+    let mut transaction = state.pool.begin().await?;
+    let deployment = find(&mut transaction, name).await?;
+    let newest = rollouts::newest(&mut transaction, deployment.deployment_key).await?;
+    let Some(newest) = newest.filter(|newest| newest.state.is_active()) else { return Ok(None) };
+    let command = Command::Pause { reason: reason.to_owned() };
+    if newest.state.accepts(&command).is_err() {
+        // Paused already, or about to end: there is nothing to hold.
+        return Ok(Some(newest));
+    }
+    let first = match key {
+        Some(key) => inbox::first_time(&mut transaction, PAUSES, key).await.map_err(outbox_problem)?,
+        None => true,
+    };
+    transaction.commit().await?;
+    if !first {
+        return Ok(Some(newest));
+    }
+    change::drive(state, newest.id, Some(command)).await.map(Some)
+}
+
+/// The id in a path; what is no id names no rollout.
+pub(crate) fn rollout_id(text: &str) -> Result<Uuid, Problem> {
+    Uuid::parse_str(text).map_err(|_| Problem::not_found(format!("rollout `{text}`")))
+}

@@ -1,0 +1,75 @@
+//! What handlers and tasks share.
+
+use std::sync::Arc;
+
+use slipway_api::proto::registry::registry_client::RegistryClient;
+use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion, ResolveAliasRequest};
+use slipway_api::traffic::Target;
+use slipway_event_bus::{EventBus, Outbox};
+use slipway_service_kit::Problem;
+use slipway_service_kit::grpc::TracedChannel;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+
+use crate::facts::Facts;
+use crate::replicas::Replicas;
+
+/// Shared state. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) pool: PgPool,
+    pub(crate) bus: EventBus,
+    pub(crate) outbox: Outbox,
+    pub(crate) registry: RegistryClient<TracedChannel>,
+    /// What serving replicas say.
+    pub(crate) replicas: Replicas,
+    /// What came of the requests since each step began.
+    pub(crate) facts: Facts,
+    /// Wakes the control loop.
+    pub(crate) wake: Arc<Notify>,
+}
+
+impl State {
+    /// Tells the relay and the control loop that something was committed.
+    pub(crate) fn committed(&self) {
+        self.outbox.wake();
+        self.wake.notify_one();
+    }
+
+    /// A version, pinned to its bytes.
+    ///
+    /// # Errors
+    /// It is not there, cannot be served, or the registry is away.
+    pub(crate) async fn resolve_version(&self, model: &str, version: &str) -> Result<Target, Problem> {
+        let request = GetModelVersionRequest { model: model.to_owned(), version: version.to_owned() };
+        let found = self.registry.clone().get_model_version(request).await.map_err(Problem::from)?;
+        servable(found.into_inner())
+    }
+
+    /// The version that an alias points at now.
+    ///
+    /// # Errors
+    /// As for [`Self::resolve_version`].
+    pub(crate) async fn resolve_alias(&self, model: &str, alias: &str) -> Result<Target, Problem> {
+        let request = ResolveAliasRequest { model: model.to_owned(), alias: alias.to_owned() };
+        let found = self.registry.clone().resolve_alias(request).await.map_err(Problem::from)?;
+        servable(found.into_inner())
+    }
+}
+
+fn servable(found: ModelVersion) -> Result<Target, Problem> {
+    if found.servable {
+        return Ok(Target { version: found.version, digest: found.digest });
+    }
+    let detail =
+        format!("version {} of {} cannot be served: {}", found.version, found.model, found.unservable_reason);
+    Err(Problem::invalid("version", detail))
+}
+
+/// What a client hears where the outbox fails.
+pub(crate) fn outbox_problem(error: slipway_event_bus::Error) -> Problem {
+    match error {
+        slipway_event_bus::Error::Database(error) => error.into(),
+        error => Problem::internal(error),
+    }
+}

@@ -1,0 +1,4 @@
+//! All SQL of the rollout controller.
+
+pub(crate) mod deployments;
+pub(crate) mod rollouts;

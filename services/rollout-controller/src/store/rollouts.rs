@@ -1,0 +1,190 @@
+//! Rollouts and the decisions about them.
+
+use slipway_domain::rollout::{Evidence, Rollout, Verdict};
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+/// A rollout as it is stored.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct StoredRollout {
+    pub(crate) seq: i64,
+    pub(crate) id: Uuid,
+    pub(crate) deployment: String,
+    pub(crate) model: String,
+    pub(crate) state: Json<Rollout>,
+    pub(crate) traceparent: Option<String>,
+}
+
+/// A decision as it is stored.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Decision {
+    pub(crate) at_ms: i64,
+    pub(crate) step: i32,
+    pub(crate) verdict: String,
+    pub(crate) reason: String,
+    pub(crate) evidence: Json<Evidence>,
+}
+
+/// A rollout to be stored.
+#[derive(Debug)]
+pub(crate) struct NewRow<'new> {
+    pub(crate) id: Uuid,
+    pub(crate) deployment_key: i64,
+    pub(crate) model: &'new str,
+    pub(crate) state: &'new Rollout,
+    pub(crate) traceparent: Option<&'new str>,
+    pub(crate) idempotency_key: Option<&'new str>,
+}
+
+/// Stores a new rollout.
+pub(crate) async fn insert(
+    connection: &mut PgConnection,
+    new: &NewRow<'_>,
+) -> Result<StoredRollout, sqlx::Error> {
+    sqlx::query_as(
+        "INSERT INTO rollouts (id, deployment_key, deployment, model, state, phase, active, traceparent, idempotency_key) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING seq, id, deployment, model, state, traceparent",
+    )
+    .bind(new.id)
+    .bind(new.deployment_key)
+    .bind(&new.state.deployment)
+    .bind(new.model)
+    .bind(Json(new.state))
+    .bind(new.state.phase.as_str())
+    .bind(new.state.is_active())
+    .bind(new.traceparent)
+    .bind(new.idempotency_key)
+    .fetch_one(connection)
+    .await
+}
+
+/// Stores what became of a rollout.
+pub(crate) async fn save(
+    connection: &mut PgConnection,
+    id: Uuid,
+    state: &Rollout,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE rollouts SET state = $2, phase = $3, active = $4 WHERE id = $1")
+        .bind(id)
+        .bind(Json(state))
+        .bind(state.phase.as_str())
+        .bind(state.is_active())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The rollout of that id.
+pub(crate) async fn find(
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<StoredRollout>, sqlx::Error> {
+    sqlx::query_as("SELECT seq, id, deployment, model, state, traceparent FROM rollouts WHERE id = $1")
+        .bind(id)
+        .fetch_optional(connection)
+        .await
+}
+
+/// The rollout that a key was used for.
+pub(crate) async fn find_by_key(
+    connection: &mut PgConnection,
+    key: &str,
+) -> Result<Option<StoredRollout>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT seq, id, deployment, model, state, traceparent FROM rollouts WHERE idempotency_key = $1",
+    )
+    .bind(key)
+    .fetch_optional(connection)
+    .await
+}
+
+/// The newest rollout of a deployment.
+pub(crate) async fn newest(
+    connection: &mut PgConnection,
+    deployment_key: i64,
+) -> Result<Option<StoredRollout>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT seq, id, deployment, model, state, traceparent FROM rollouts WHERE deployment_key = $1 \
+         ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(deployment_key)
+    .fetch_optional(connection)
+    .await
+}
+
+/// The rollouts in progress.
+pub(crate) async fn active(connection: &mut PgConnection) -> Result<Vec<StoredRollout>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT seq, id, deployment, model, state, traceparent FROM rollouts WHERE active ORDER BY seq",
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Ids of the rollouts in progress, by deployment.
+pub(crate) async fn active_ids(connection: &mut PgConnection) -> Result<Vec<(i64, Uuid)>, sqlx::Error> {
+    sqlx::query_as("SELECT deployment_key, id FROM rollouts WHERE active").fetch_all(connection).await
+}
+
+/// Rollouts, the newest first, before the given one.
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    deployment: Option<&str>,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<StoredRollout>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT seq, id, deployment, model, state, traceparent FROM rollouts \
+         WHERE ($1::TEXT IS NULL OR deployment = $1) AND ($2::BIGINT IS NULL OR seq < $2) ORDER BY seq DESC LIMIT $3",
+    )
+    .bind(deployment)
+    .bind(before)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
+/// Writes down a decision.
+pub(crate) async fn decide(
+    connection: &mut PgConnection,
+    id: Uuid,
+    (at_ms, step): (i64, usize),
+    verdict: Verdict,
+    (reason, evidence): (&str, &Evidence),
+) -> Result<(), sqlx::Error> {
+    let verdict = match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
+        Verdict::Inconclusive => "inconclusive",
+    };
+    sqlx::query(
+        "INSERT INTO decisions (rollout_id, at_ms, step, verdict, reason, evidence) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(id)
+    .bind(at_ms)
+    .bind(i32::try_from(step).unwrap_or(i32::MAX))
+    .bind(verdict)
+    .bind(reason)
+    .bind(Json(evidence))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The decisions about a rollout, oldest first; of very many the newest.
+pub(crate) async fn decisions(
+    connection: &mut PgConnection,
+    id: Uuid,
+    limit: i64,
+) -> Result<Vec<Decision>, sqlx::Error> {
+    let mut found: Vec<Decision> = sqlx::query_as(
+        "SELECT at_ms, step, verdict, reason, evidence FROM decisions WHERE rollout_id = $1 ORDER BY seq DESC LIMIT $2",
+    )
+    .bind(id)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    found.reverse();
+    Ok(found)
+}
