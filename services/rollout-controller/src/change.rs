@@ -120,7 +120,7 @@ async fn apply(
                 rollouts::decide(connection, stored.id, (at_ms, *step), *verdict, (reason, evidence)).await?;
             }
             Action::PublishEvent { kind, reason } => {
-                publish(state, connection, stored, *kind, reason).await?
+                publish(state, connection, stored, *kind, reason).await?;
             }
         }
     }

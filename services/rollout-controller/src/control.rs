@@ -56,7 +56,7 @@ async fn lead(state: &State) -> anyhow::Result<()> {
             match project::all(state).await {
                 Ok(()) => repaired = Some(Instant::now()),
                 Err(error) => {
-                    tracing::debug!(error = format!("{error:#}"), "traffic tables are compared later")
+                    tracing::debug!(error = format!("{error:#}"), "traffic tables are compared later");
                 }
             }
         }
