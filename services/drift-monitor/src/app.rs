@@ -1,0 +1,46 @@
+//! What the parts of the service share.
+
+use std::sync::Arc;
+
+use slipway_api::proto::launcher::launcher_client::LauncherClient;
+use slipway_api::proto::registry::registry_client::RegistryClient;
+use slipway_api::proto::rollout::rollout_controller_client::RolloutControllerClient;
+use slipway_event_bus::{EventBus, Outbox};
+use slipway_service_kit::Problem;
+use slipway_service_kit::grpc::TracedChannel;
+use sqlx::PgPool;
+use tokio::sync::{Notify, watch};
+
+use crate::metrics::DriftMetrics;
+
+/// Connections and signals. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    pub(crate) pool: PgPool,
+    pub(crate) bus: EventBus,
+    pub(crate) outbox: Outbox,
+    pub(crate) registry: RegistryClient<TracedChannel>,
+    pub(crate) rollouts: RolloutControllerClient<TracedChannel>,
+    pub(crate) launcher: LauncherClient<TracedChannel>,
+    /// Told when monitors were made, changed or removed, or their baselines are in doubt.
+    pub(crate) changes: watch::Sender<u64>,
+    /// Told when actions were added.
+    pub(crate) actions_due: Arc<Notify>,
+    pub(crate) metrics: DriftMetrics,
+}
+
+impl App {
+    /// Wakes everything that looks at monitors: something was committed.
+    pub(crate) fn monitors_changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.outbox.wake();
+    }
+}
+
+/// A failure of the outbox as a client sees it.
+pub(crate) fn outbox_problem(error: slipway_event_bus::Error) -> Problem {
+    match error {
+        slipway_event_bus::Error::Database(error) => error.into(),
+        other => Problem::internal(other),
+    }
+}

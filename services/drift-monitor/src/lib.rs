@@ -1,0 +1,133 @@
+//! slipway-drift-monitor: compares live predictions with the training data, says when they part, and acts on it.
+//!
+//! A monitor watches one deployment. Its baseline is the training profile of a model version; prediction records are gathered
+//! in windows; each closed window is scored, and the policy turns scores into "detected" and "cleared". A window, its verdict,
+//! the events, the actions and the place in the record stream commit together, so a restart counts nothing twice and skips
+//! nothing.
+
+mod actions;
+mod app;
+mod baseline;
+mod close;
+mod grpc;
+mod metrics;
+mod promotions;
+mod reader;
+mod rest;
+mod rows;
+mod spec;
+mod store;
+mod supervisor;
+mod template;
+
+use std::sync::Arc;
+
+use slipway_api::proto::drift::drift_monitor_server::DriftMonitorServer;
+use slipway_api::proto::launcher::launcher_client::LauncherClient;
+use slipway_api::proto::registry::registry_client::RegistryClient;
+use slipway_api::proto::rollout::rollout_controller_client::RolloutControllerClient;
+use slipway_event_bus::{EventBus, NatsConfig, Outbox, Relay};
+use slipway_service_kit::db::{self, PostgresConfig};
+use slipway_service_kit::grpc::channel;
+use slipway_service_kit::health::Readiness;
+use slipway_service_kit::metrics::Metrics;
+use slipway_service_kit::{ListenConfig, Tasks, server};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::metrics::DriftMetrics;
+pub use crate::spec::{ActionKind, ActionSpec, MonitorSpec, WindowSpec};
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/drift_monitor");
+
+const DEFAULT_PORT: u16 = 5030;
+/// A profile of ten thousand columns is a few times the usual limit of a gRPC message.
+const MAX_PROFILE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Settings of the drift monitor.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Where it listens.
+    #[command(flatten)]
+    pub listen: ListenConfig,
+    /// Where monitors, windows and verdicts are kept.
+    #[command(flatten)]
+    pub postgres: PostgresConfig,
+    /// Where prediction records come from and events go.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    /// The registry: training profiles.
+    #[arg(
+        long,
+        env = "SLIPWAY_REGISTRY_URL",
+        default_value = "http://127.0.0.1:5000",
+        help_heading = "Other services"
+    )]
+    pub registry_url: String,
+    /// The launcher: jobs that policies submit.
+    #[arg(
+        long,
+        env = "SLIPWAY_LAUNCHER_URL",
+        default_value = "http://127.0.0.1:5010",
+        help_heading = "Other services"
+    )]
+    pub launcher_url: String,
+    /// The rollout controller: stable versions, and rollouts that policies pause.
+    #[arg(
+        long,
+        env = "SLIPWAY_ROLLOUT_CONTROLLER_URL",
+        default_value = "http://127.0.0.1:5020",
+        help_heading = "Other services"
+    )]
+    pub rollout_controller_url: String,
+}
+
+/// Runs the service until `shutdown`.
+///
+/// # Errors
+/// The port is taken, a setting is wrong, a migration fails, or a background task dies.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let readiness = Readiness::default();
+    readiness.waiting("nats", "connecting");
+    let listener = server::bind(config.listen.or_port(DEFAULT_PORT)).await?;
+    let pool = db::connect(&config.postgres, "drift_monitor", &MIGRATOR, &shutdown).await?;
+    let bus = EventBus::connect(&config.nats, "slipway-drift-monitor").await?;
+    let metrics = Metrics::new();
+    let app = App {
+        registry: RegistryClient::new(channel(&config.registry_url)?)
+            .max_decoding_message_size(MAX_PROFILE_BYTES),
+        rollouts: RolloutControllerClient::new(channel(&config.rollout_controller_url)?),
+        launcher: LauncherClient::new(channel(&config.launcher_url)?),
+        outbox: Outbox::default(),
+        changes: watch::Sender::new(0),
+        actions_due: Arc::new(Notify::new()),
+        metrics: DriftMetrics::register(&metrics),
+        pool,
+        bus,
+    };
+    let tasks = spawn_tasks(&app, &readiness, &shutdown);
+    let routes =
+        server::add_grpc(rest::router(app.clone()), DriftMonitorServer::new(grpc::Service::new(app)));
+    let served = server::serve(listener, routes, readiness, metrics, shutdown.clone()).await;
+    shutdown.cancel();
+    tasks.wait().await?;
+    served
+}
+
+fn spawn_tasks(app: &App, readiness: &Readiness, shutdown: &CancellationToken) -> Tasks {
+    let mut tasks = Tasks::new(shutdown.clone());
+    let relay = Relay::new(app.pool.clone(), app.bus.clone(), app.outbox.clone(), "slipway/drift-monitor");
+    tasks.spawn("relay", relay.run(shutdown.clone()));
+    tasks.spawn("actions", actions::run(app.clone(), shutdown.clone()));
+    tasks.spawn("streams", {
+        let (app, readiness, shutdown) = (app.clone(), readiness.clone(), shutdown.clone());
+        async move {
+            if app.bus.wait_for_resources(&shutdown).await {
+                readiness.ready("nats");
+                tokio::join!(supervisor::run(app.clone(), shutdown.clone()), promotions::run(app, shutdown));
+            }
+        }
+    });
+    tasks
+}

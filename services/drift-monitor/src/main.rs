@@ -1,0 +1,26 @@
+//! `slipway-drift-monitor`: the service as a program of its own.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use slipway_telemetry::TelemetryConfig;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "slipway-drift-monitor",
+    version,
+    about = "Compares live predictions with the training data."
+)]
+struct Arguments {
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+    #[command(flatten)]
+    config: slipway_drift_monitor::Config,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    slipway_service_kit::main("slipway-drift-monitor", &arguments.telemetry, |shutdown| {
+        slipway_drift_monitor::run(arguments.config, shutdown)
+    })
+}

@@ -1,0 +1,182 @@
+//! What the drift monitor counts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use slipway_domain::drift::{FeatureScore, WindowScores};
+use slipway_service_kit::metrics::Metrics;
+
+/// Columns of a monitor that get gauges of their own; a table of thousands of columns would drown Prometheus.
+const MAX_FEATURE_SERIES: usize = 100;
+
+/// Gauges and counters. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DriftMetrics {
+    psi: Family<ColumnLabels, Gauge<f64, AtomicU64>>,
+    ks: Family<ColumnLabels, Gauge<f64, AtomicU64>>,
+    share_drifted: Family<MonitorLabels, Gauge<f64, AtomicU64>>,
+    drifted: Family<MonitorLabels, Gauge>,
+    windows: Family<WindowLabels, Counter>,
+    rows: Family<MonitorLabels, Counter>,
+    events: Family<EventLabels, Counter>,
+    monitors: Family<StateLabels, Gauge>,
+    /// Messages of prediction records that do not parse.
+    pub(crate) unreadable: Counter,
+    /// Actions that wait to be performed.
+    pub(crate) actions_pending: Gauge,
+    actions: Family<ActionLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MonitorLabels {
+    monitor: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ColumnLabels {
+    monitor: String,
+    /// `feature` or `prediction`.
+    kind: &'static str,
+    column: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WindowLabels {
+    monitor: String,
+    /// `drifted`, `steady` or `inconclusive`.
+    verdict: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    monitor: String,
+    /// `detected` or `cleared`.
+    what: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    action: String,
+    /// `done`, `failed` or `postponed`.
+    outcome: &'static str,
+}
+
+impl DriftMetrics {
+    /// Registered with the service's metrics.
+    pub(crate) fn register(metrics: &Metrics) -> Self {
+        let own = Self::default();
+        metrics.register(
+            "drift_psi",
+            "Population stability index of a column in the last window",
+            own.psi.clone(),
+        );
+        metrics.register(
+            "drift_ks",
+            "Kolmogorov-Smirnov distance of a column in the last window",
+            own.ks.clone(),
+        );
+        metrics.register(
+            "drift_share_drifted",
+            "Share of features that drifted in the last window",
+            own.share_drifted.clone(),
+        );
+        metrics.register("drift_drifted", "1 from a detection until it is cleared", own.drifted.clone());
+        metrics.register("drift_windows", "Closed windows by verdict", own.windows.clone());
+        metrics.register("drift_rows", "Rows in closed windows", own.rows.clone());
+        metrics.register("drift_events", "Drift detected and cleared", own.events.clone());
+        metrics.register("drift_monitors", "Monitors by state", own.monitors.clone());
+        metrics.register(
+            "drift_records_unreadable",
+            "Messages of prediction records that do not parse",
+            own.unreadable.clone(),
+        );
+        metrics.register(
+            "drift_actions_pending",
+            "Actions that wait to be performed",
+            own.actions_pending.clone(),
+        );
+        metrics.register("drift_actions", "Attempts at actions by outcome", own.actions.clone());
+        own
+    }
+
+    /// A window was committed.
+    pub(crate) fn window_closed(&self, monitor: &str, scores: &WindowScores, drifted: bool) {
+        let labels = MonitorLabels { monitor: monitor.to_owned() };
+        let verdict = match (scores.conclusive, scores.drifted) {
+            (false, _) => "inconclusive",
+            (true, true) => "drifted",
+            (true, false) => "steady",
+        };
+        self.windows.get_or_create(&WindowLabels { monitor: monitor.to_owned(), verdict }).inc();
+        self.rows.get_or_create(&labels).inc_by(scores.rows);
+        self.share_drifted.get_or_create(&labels).set(scores.share_drifted);
+        self.drifted.get_or_create(&labels).set(i64::from(drifted));
+        for (labels, score) in columns(monitor, scores) {
+            self.psi.get_or_create(&labels).set(score.psi);
+            if let Some(distance) = score.ks {
+                self.ks.get_or_create(&labels).set(distance);
+            }
+        }
+    }
+
+    /// How a monitor stands, known without a window: after a start or another baseline.
+    pub(crate) fn stands(&self, monitor: &str, drifted: bool) {
+        self.drifted.get_or_create(&MonitorLabels { monitor: monitor.to_owned() }).set(i64::from(drifted));
+    }
+
+    /// Drift was detected or cleared.
+    pub(crate) fn event(&self, monitor: &str, what: &str) {
+        self.events.get_or_create(&EventLabels { monitor: monitor.to_owned(), what: what.to_owned() }).inc();
+    }
+
+    /// An attempt at an action ended.
+    pub(crate) fn action(&self, action: &str, outcome: &'static str) {
+        self.actions.get_or_create(&ActionLabels { action: action.to_owned(), outcome }).inc();
+    }
+
+    /// All monitors, counted by state.
+    pub(crate) fn states(&self, counts: Vec<(String, i64)>) {
+        self.monitors.clear();
+        for (state, count) in counts {
+            self.monitors.get_or_create(&StateLabels { state }).set(count);
+        }
+    }
+
+    /// A monitor is gone, and its series with it.
+    pub(crate) fn forget(&self, monitor: &str, last: Option<&WindowScores>) {
+        let labels = MonitorLabels { monitor: monitor.to_owned() };
+        self.drifted.remove(&labels);
+        self.share_drifted.remove(&labels);
+        self.rows.remove(&labels);
+        for verdict in ["drifted", "steady", "inconclusive"] {
+            self.windows.remove(&WindowLabels { monitor: monitor.to_owned(), verdict });
+        }
+        for what in ["detected", "cleared"] {
+            self.events.remove(&EventLabels { monitor: monitor.to_owned(), what: what.to_owned() });
+        }
+        for (labels, _) in last.into_iter().flat_map(|scores| columns(monitor, scores)) {
+            self.psi.remove(&labels);
+            self.ks.remove(&labels);
+        }
+    }
+}
+
+/// The columns that have gauges, predictions first.
+fn columns<'scores>(
+    monitor: &'scores str,
+    scores: &'scores WindowScores,
+) -> impl Iterator<Item = (ColumnLabels, &'scores FeatureScore)> {
+    let predictions = scores.predictions.iter().map(|score| ("prediction", score));
+    let features = scores.features.iter().map(|score| ("feature", score));
+    predictions.chain(features).take(MAX_FEATURE_SERIES).map(move |(kind, score)| {
+        (ColumnLabels { monitor: monitor.to_owned(), kind, column: score.name.clone() }, score)
+    })
+}

@@ -1,0 +1,97 @@
+//! The training profile that each monitor compares with.
+
+use chrono::{DateTime, Utc};
+use slipway_domain::drift::Profile;
+use slipway_domain::drift::policy::MonitorState;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::monitors::{WAITING, WATCHING};
+
+/// A training profile and the version that it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Baseline {
+    pub(crate) version: String,
+    pub(crate) profile: Profile,
+    pub(crate) prediction_output: Option<String>,
+}
+
+/// The monitor has nothing to compare with; `reason` says what a person can do. Where another baseline is known to be due
+/// (`version`), the old one is dropped.
+pub(crate) async fn set_waiting(
+    pool: &PgPool,
+    monitor: Uuid,
+    epoch: i64,
+    version: Option<&str>,
+    reason: &str,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE monitors SET status = $3, reason = $4, baseline_version = $5, profile = NULL, epoch = epoch + 1,
+           read_from = COALESCE(baseline_stale_since, read_from), updated_at = now()
+         WHERE id = $1 AND epoch = $2 AND (status <> $3 OR reason <> $4 OR baseline_version IS DISTINCT FROM $5)",
+    )
+    .bind(monitor)
+    .bind(epoch)
+    .bind(WAITING)
+    .bind(reason)
+    .bind(version)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Takes a baseline into use; windows are counted from `read_from` on. The row is locked. A doubt that arose after
+/// `asked_since` stays.
+pub(crate) async fn set(
+    connection: &mut PgConnection,
+    monitor: Uuid,
+    baseline: &Baseline,
+    state: &MonitorState,
+    read_from: DateTime<Utc>,
+    asked_since: Option<DateTime<Utc>>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE monitors SET status = $2, reason = '', baseline_version = $3, profile = $4, prediction_output = $5,
+           policy_state = $6, read_from = $7, epoch = epoch + 1, updated_at = now(),
+           baseline_stale_since = NULLIF(baseline_stale_since, $8)
+         WHERE id = $1",
+    )
+    .bind(monitor)
+    .bind(WATCHING)
+    .bind(&baseline.version)
+    .bind(Json(&baseline.profile))
+    .bind(&baseline.prediction_output)
+    .bind(Json(state))
+    .bind(read_from)
+    .bind(asked_since)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The baseline is the one already in use. A doubt that arose after `asked_since` stays.
+pub(crate) async fn confirm(pool: &PgPool, monitor: Uuid, asked_since: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE monitors SET baseline_stale_since = NULL WHERE id = $1 AND baseline_stale_since = $2",
+    )
+    .bind(monitor)
+    .bind(asked_since)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// The stable version of `deployment` may be another since `since`.
+pub(crate) async fn doubt(
+    connection: &mut PgConnection,
+    deployment: &str,
+    since: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query("UPDATE monitors SET baseline_stale_since = $2 WHERE deployment = $1 AND follows_stable")
+        .bind(deployment)
+        .bind(since)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

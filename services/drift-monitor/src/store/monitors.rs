@@ -1,0 +1,150 @@
+//! Monitors as their users see them.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use slipway_domain::drift::policy::MonitorState;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::spec::MonitorSpec;
+
+/// `monitors.status` before there is a training profile to compare with.
+pub(crate) const WAITING: &str = "waiting_for_baseline";
+/// `monitors.status` while nothing is wrong.
+pub(crate) const WATCHING: &str = "watching";
+/// `monitors.status` from a detection until it is cleared.
+pub(crate) const DRIFTED: &str = "drifted";
+const REASON_NEW: &str = "the training profile of the baseline version has not been asked for yet";
+
+/// A monitor and how it stands.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Monitor {
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
+    pub(crate) deployment: String,
+    pub(crate) model: String,
+    pub(crate) follows_stable: bool,
+    pub(crate) spec: Json<MonitorSpec>,
+    pub(crate) status: String,
+    pub(crate) reason: String,
+    pub(crate) policy_state: Json<MonitorState>,
+    pub(crate) baseline_version: Option<String>,
+    pub(crate) window_sequence: i64,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+}
+
+impl Monitor {
+    /// The REST body.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        json!({
+            "name": self.name,
+            "deployment": self.deployment,
+            "model": self.model,
+            "state": self.status,
+            "reason": self.reason,
+            "baseline_version": self.baseline_version,
+            "follows_stable": self.follows_stable,
+            "windows_closed": self.window_sequence,
+            "detected_at_unix_ms": self.policy_state.detected_at_unix_ms,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "spec": *self.spec,
+        })
+    }
+}
+
+/// Adds a monitor; a name that is taken is a unique violation.
+pub(crate) async fn insert(connection: &mut PgConnection, spec: &MonitorSpec) -> sqlx::Result<Monitor> {
+    sqlx::query_as(
+        "INSERT INTO monitors (id, name, deployment, model, follows_stable, spec, status, reason, read_from)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now())
+         RETURNING id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
+           window_sequence, created_at, updated_at",
+    )
+    .bind(Uuid::now_v7())
+    .bind(&spec.name)
+    .bind(&spec.deployment)
+    .bind(&spec.model)
+    .bind(spec.baseline_version.is_none())
+    .bind(Json(spec))
+    .bind(WAITING)
+    .bind(REASON_NEW)
+    .fetch_one(connection)
+    .await
+}
+
+/// One monitor by its name.
+pub(crate) async fn get(pool: &PgPool, name: &str) -> sqlx::Result<Option<Monitor>> {
+    sqlx::query_as(
+        "SELECT id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
+           window_sequence, created_at, updated_at
+         FROM monitors WHERE name = $1",
+    )
+    .bind(name)
+    .fetch_optional(pool)
+    .await
+}
+
+/// Monitors behind `after` in the order of their names.
+pub(crate) async fn list(
+    pool: &PgPool,
+    deployment: Option<&str>,
+    after: Option<&str>,
+    limit: i64,
+) -> sqlx::Result<Vec<Monitor>> {
+    sqlx::query_as(
+        "SELECT id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
+           window_sequence, created_at, updated_at
+         FROM monitors
+         WHERE ($1::text IS NULL OR deployment = $1) AND ($2::text IS NULL OR name COLLATE \"C\" > $2)
+         ORDER BY name COLLATE \"C\" LIMIT $3",
+    )
+    .bind(deployment)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
+/// Replaces the spec of a monitor of the same name, deployment and model; its open window begins anew. The baseline is asked
+/// for again.
+pub(crate) async fn update(
+    connection: &mut PgConnection,
+    spec: &MonitorSpec,
+) -> sqlx::Result<Option<Monitor>> {
+    sqlx::query_as(
+        "UPDATE monitors SET spec = $2, follows_stable = $3, baseline_stale_since = now(), epoch = epoch + 1,
+           updated_at = now()
+         WHERE name = $1 AND deployment = $4 AND model = $5
+         RETURNING id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
+           window_sequence, created_at, updated_at",
+    )
+    .bind(&spec.name)
+    .bind(Json(spec))
+    .bind(spec.baseline_version.is_none())
+    .bind(&spec.deployment)
+    .bind(&spec.model)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Removes a monitor with its windows, verdicts and actions; answers with its deployment.
+pub(crate) async fn delete(connection: &mut PgConnection, name: &str) -> sqlx::Result<Option<String>> {
+    let row: Option<(String,)> = sqlx::query_as("DELETE FROM monitors WHERE name = $1 RETURNING deployment")
+        .bind(name)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map(|(deployment,)| deployment))
+}
+
+/// All monitors by id and name.
+pub(crate) async fn ids(pool: &PgPool) -> sqlx::Result<Vec<(Uuid, String)>> {
+    sqlx::query_as("SELECT id, name FROM monitors").fetch_all(pool).await
+}
+
+/// Monitors by status.
+pub(crate) async fn count_by_status(pool: &PgPool) -> sqlx::Result<Vec<(String, i64)>> {
+    sqlx::query_as("SELECT status, count(*) FROM monitors GROUP BY status").fetch_all(pool).await
+}
