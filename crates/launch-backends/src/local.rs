@@ -1,0 +1,179 @@
+//! Attempts as processes on the launcher's own machine.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tokio::process::Command;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::process::{self, Marked};
+use crate::{ATTEMPT_VARIABLE, Error, JOB_ID_VARIABLE, Launch, TOKEN_VARIABLE, WORK_DIR_VARIABLE};
+
+/// Left-over processes must be gone by then.
+const LEFTOVERS_TIMEOUT_MS: u64 = 5_000;
+const LEFTOVERS_POLL_MS: u64 = 20;
+
+/// Starts agents as processes that outlive the launcher: each makes a session of its own, and a launcher that was killed and
+/// started again finds it by the marks in its environment. Cheap to clone.
+///
+/// There is no wall between a job and the launcher here: both run as one user.
+#[derive(Debug, Clone)]
+pub struct LocalProcesses {
+    command: Arc<[String]>,
+    ended: Arc<Notify>,
+    waiting: TaskTracker,
+}
+
+impl LocalProcesses {
+    /// `command` starts an agent, e.g. `["/usr/bin/slipway-agent"]` or `["/usr/bin/slipway", "agent"]`.
+    ///
+    /// # Errors
+    /// The command is empty.
+    pub fn new(command: Vec<String>) -> Result<Self, Error> {
+        if command.first().is_none_or(String::is_empty) {
+            return Err(Error::Start { program: String::new(), reason: "the agent's command is empty".to_owned() });
+        }
+        Ok(Self { command: command.into(), ended: Arc::new(Notify::new()), waiting: TaskTracker::new() })
+    }
+
+    pub(crate) async fn start(&self, launch: &Launch) -> Result<(), Error> {
+        let log = open_log(&launch.agent_log)
+            .map_err(|source| Error::Io { action: "cannot open the agent's log", source })?;
+        let refuse = |error: std::io::Error| Error::Start { program: self.command[0].clone(), reason: error.to_string() };
+        let mut command = Command::new(&self.command[0]);
+        command
+            .args(&self.command[1..])
+            .envs(&launch.environment)
+            .envs(launch.secrets.iter().map(|(name, value)| (name, value.expose_secret())))
+            .env(JOB_ID_VARIABLE, &launch.job_id)
+            .env(ATTEMPT_VARIABLE, launch.attempt.to_string())
+            .env(TOKEN_VARIABLE, launch.token.expose_secret())
+            .env(WORK_DIR_VARIABLE, &launch.work_dir)
+            // The launcher's own; an agent has no use for them.
+            .env_remove("SLIPWAY_POSTGRES_URL")
+            .env_remove("SLIPWAY_NATS_URL")
+            .env_remove("SLIPWAY_LISTEN")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(refuse)?)
+            .stderr(log);
+        let mut child = command.spawn().map_err(refuse)?;
+        let ended = Arc::clone(&self.ended);
+        let (job_id, attempt) = (launch.job_id.clone(), launch.attempt);
+        // Only reaps and tells; whether the attempt is over is the launcher's to decide. Nothing is lost where it is dropped.
+        self.waiting.spawn(async move {
+            match child.wait().await {
+                Ok(status) => tracing::debug!(%job_id, attempt, %status, "an agent ended"),
+                Err(error) => tracing::warn!(%job_id, attempt, %error, "an agent cannot be waited for"),
+            }
+            ended.notify_one();
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn agent_is_alive(&self, job_id: &str, attempt: u32) -> Result<bool, Error> {
+        let found = processes(job_id).await?;
+        Ok(found.iter().any(|process| process.is_agent && process.attempt == attempt))
+    }
+
+    pub(crate) async fn end_leftovers(&self, job_id: &str) -> Result<usize, Error> {
+        let begun = tokio::time::Instant::now();
+        let mut ended = 0;
+        loop {
+            let found = processes(job_id).await?;
+            if found.is_empty() {
+                return Ok(ended);
+            }
+            if begun.elapsed() > Duration::from_millis(LEFTOVERS_TIMEOUT_MS) {
+                return Err(Error::Leftovers { job_id: job_id.to_owned(), processes: found.len() });
+            }
+            ended = ended.max(found.len());
+            found.into_iter().for_each(Marked::kill);
+            tokio::time::sleep(Duration::from_millis(LEFTOVERS_POLL_MS)).await;
+        }
+    }
+
+    pub(crate) async fn agent_ended(&self) {
+        self.ended.notified().await;
+    }
+}
+
+async fn processes(job_id: &str) -> Result<Vec<Marked>, Error> {
+    let job_id = job_id.to_owned();
+    tokio::task::spawn_blocking(move || process::of_job(&job_id))
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|source| Error::Io { action: "cannot read the process table", source })
+}
+
+fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::Backend;
+
+    fn launch(folder: &Path, job_id: &str) -> Launch {
+        Launch {
+            job_id: job_id.to_owned(),
+            attempt: 1,
+            token: "t".into(),
+            work_dir: folder.join("work"),
+            agent_log: folder.join("agent.log"),
+            environment: BTreeMap::new(),
+            secrets: BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), "s".into())]),
+        }
+    }
+
+    fn backend(script: &str) -> Backend {
+        let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+        Backend::Local(LocalProcesses::new(command).unwrap())
+    }
+
+    #[tokio::test]
+    async fn leftovers_end_also_in_sessions_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let job_id = format!("leftovers-{}", std::process::id());
+        let backend = backend("setsid sleep 300 & sleep 300");
+        backend.start(&launch(folder.path(), &job_id)).await.unwrap();
+        assert!(backend.agent_is_alive(&job_id, 1).await.unwrap());
+        assert!(!backend.agent_is_alive(&job_id, 2).await.unwrap());
+        assert!(backend.end_leftovers(&job_id).await.unwrap() >= 1);
+        assert!(!backend.agent_is_alive(&job_id, 1).await.unwrap());
+        tokio::time::timeout(Duration::from_secs(5), backend.agent_ended()).await.unwrap();
+        assert_eq!(backend.end_leftovers(&job_id).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn secrets_come_by_environment_and_never_by_argument() {
+        let folder = tempfile::tempdir().unwrap();
+        let launch = launch(folder.path(), &format!("secrets-{}", std::process::id()));
+        assert!(!format!("{launch:?}").contains("\"s\""));
+        let backend = backend("echo $SLIPWAY_ATTEMPT_TOKEN $SLIPWAY_S3_SECRET_KEY; tr '\\0' ' ' < /proc/$$/cmdline");
+        backend.start(&launch).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(5), backend.agent_ended()).await.unwrap();
+        let log = std::fs::read_to_string(&launch.agent_log).unwrap();
+        assert!(log.starts_with("t s\n"), "{log}");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_not_there_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = Backend::Local(LocalProcesses::new(vec!["/nowhere/slipway-agent".to_owned()]).unwrap());
+        let error = backend.start(&launch(folder.path(), "none")).await.unwrap_err();
+        assert!(error.to_string().contains("/nowhere/slipway-agent"), "{error}");
+        assert!(LocalProcesses::new(Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! The HTTP client of the command line: errors as the services word them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures::StreamExt as _;
+use reqwest::{Method, Response, Url};
+use serde_json::Value;
+
+/// One request that is not a stream.
+const TIMEOUT_MS: u64 = 30_000;
+
+/// Speaks JSON with one service.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    /// For the service at `base`, e.g. `http://127.0.0.1:5000`.
+    pub(crate) fn new(base: &str) -> anyhow::Result<Self> {
+        slipway_service_kit::lifecycle::install_tls_provider();
+        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).build()?;
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
+    }
+
+    fn url(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<Url> {
+        let mut url = Url::parse(&self.base).with_context(|| format!("`{}` is no address", self.base))?;
+        // Segments are escaped one by one: a model's name may hold a slash or a space.
+        url.path_segments_mut()
+            .map_err(|()| anyhow::anyhow!("`{}` is no address", self.base))?
+            .extend(segments);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(url)
+    }
+
+    /// GET with a query; answers with the JSON body.
+    pub(crate) async fn get(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<Value> {
+        let request = self.http.get(self.url(segments, query)?).timeout(Duration::from_millis(TIMEOUT_MS));
+        json(self.checked(request.send().await)?).await
+    }
+
+    /// A request with a JSON body; answers with the JSON body, `null` where there is none.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        segments: &[&str],
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let mut request =
+            self.http.request(method, self.url(segments, &[])?).timeout(Duration::from_millis(TIMEOUT_MS));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        json(self.checked(request.send().await)?).await
+    }
+
+    /// GET whose body goes to standard output as it comes.
+    pub(crate) async fn stream(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<()> {
+        use std::io::Write as _;
+        let response = self.checked(self.http.get(self.url(segments, query)?).send().await)?;
+        let mut body = require_success(response).await?.bytes_stream();
+        let mut output = std::io::stdout();
+        while let Some(chunk) = body.next().await {
+            output.write_all(&chunk.context("the stream broke off")?)?;
+            output.flush()?;
+        }
+        Ok(())
+    }
+
+    fn checked(&self, sent: reqwest::Result<Response>) -> anyhow::Result<Response> {
+        sent.map_err(|error| {
+            if error.is_connect() {
+                anyhow::anyhow!("nothing answers at {}: `slipway status` says what runs", self.base)
+            } else {
+                anyhow::anyhow!("the request to {} failed: {error}", self.base)
+            }
+        })
+    }
+}
+
+async fn json(response: Response) -> anyhow::Result<Value> {
+    let response = require_success(response).await?;
+    let bytes = response.bytes().await.context("the answer broke off")?;
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&bytes).context("the answer is no JSON")
+}
+
+/// Turns a refusal into an error with the service's own words: a problem, MLflow's shape, or the inference protocol's.
+async fn require_success(response: Response) -> anyhow::Result<Response> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body: Value = response.json().await.unwrap_or(Value::Null);
+    let words = ["detail", "message", "error"].iter().find_map(|name| body.get(name).and_then(Value::as_str));
+    bail!("{} ({status})", words.unwrap_or("the service refused"));
+}

@@ -1,0 +1,122 @@
+//! `slipway jobs`.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::{Context, Paging, read_json};
+use crate::output;
+
+const WAIT_POLL_MS: u64 = 300;
+
+/// See `slipway jobs --help`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Jobs, the newest first.
+    List {
+        /// Only those with this status, e.g. running.
+        #[arg(long)]
+        status: Option<String>,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// One job.
+    Show {
+        /// Job id.
+        job: String,
+    },
+    /// Submits a job.
+    Submit {
+        /// The job's JSON body, or `-` for standard input.
+        file: String,
+        /// Waits for its end; the exit code is 0 only where it succeeded.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Asks a job to end: SIGTERM, the grace period, SIGKILL.
+    Cancel {
+        /// Job id.
+        job: String,
+    },
+    /// What a job printed.
+    Logs {
+        /// Job id.
+        job: String,
+        /// Attempt; the newest without it.
+        #[arg(long)]
+        attempt: Option<u32>,
+        /// Goes on until the attempt ends.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Committed checkpoints of a job.
+    Checkpoints {
+        /// Job id.
+        job: String,
+    },
+}
+
+pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
+    let launcher = context.launcher()?;
+    let jobs = ["api", "v1", "jobs"];
+    match command {
+        Command::List { status, paging } => {
+            let mut query = paging.query();
+            query.extend(status.map(|status| ("status", status)));
+            let columns = [
+                ("JOB", "id"),
+                ("NAME", "name"),
+                ("STATUS", "status"),
+                ("ATTEMPT", "attempt"),
+                ("CHECKPOINT", "checkpoint_step"),
+                ("REASON", "reason"),
+            ];
+            output::list(context.json, &launcher.get(&jobs, &query).await?, "jobs", &columns);
+        }
+        Command::Show { job } => {
+            output::object(context.json, &launcher.get(&["api", "v1", "jobs", &job], &[]).await?);
+        }
+        Command::Submit { file, wait } => {
+            let submitted = launcher.send(Method::POST, &jobs, Some(&read_json(&file)?)).await?;
+            if !wait {
+                output::object(context.json, &submitted);
+                return Ok(());
+            }
+            let id = output::cell(&submitted, "id");
+            let ended = loop {
+                let job = launcher.get(&["api", "v1", "jobs", &id], &[]).await?;
+                if matches!(output::cell(&job, "status").as_str(), "succeeded" | "failed" | "cancelled") {
+                    break job;
+                }
+                tokio::time::sleep(Duration::from_millis(WAIT_POLL_MS)).await;
+            };
+            output::object(context.json, &ended);
+            if ended.get("status").and_then(Value::as_str) != Some("succeeded") {
+                bail!("job {id} {}: {}", output::cell(&ended, "status"), output::cell(&ended, "reason"));
+            }
+        }
+        Command::Cancel { job } => {
+            let answer = launcher.send(Method::POST, &["api", "v1", "jobs", &job, "cancel"], None).await?;
+            output::object(context.json, &answer);
+        }
+        Command::Logs { job, attempt, follow } => {
+            let mut query = vec![("follow", follow.to_string())];
+            query.extend(attempt.map(|attempt| ("attempt", attempt.to_string())));
+            launcher.stream(&["api", "v1", "jobs", &job, "logs"], &query).await?;
+        }
+        Command::Checkpoints { job } => {
+            let answer = launcher.get(&["api", "v1", "jobs", &job, "checkpoints"], &[]).await?;
+            let columns = [
+                ("STEP", "step"),
+                ("ATTEMPT", "attempt"),
+                ("COMMITTED", "created_at"),
+                ("MANIFEST", "manifest_key"),
+            ];
+            output::list(context.json, &answer, "checkpoints", &columns);
+        }
+    }
+    Ok(())
+}

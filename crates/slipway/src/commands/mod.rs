@@ -1,0 +1,121 @@
+//! Commands over the public APIs.
+
+mod deployments;
+mod events;
+mod jobs;
+mod models;
+mod monitors;
+mod predict;
+mod rollouts;
+mod runs;
+
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::Endpoints;
+use crate::cli::Connection;
+use crate::client::Client;
+
+/// Commands that ask a running platform.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Registered models and their versions.
+    #[command(subcommand)]
+    Models(models::Command),
+    /// Training runs.
+    #[command(subcommand)]
+    Runs(runs::Command),
+    /// Training jobs.
+    #[command(subcommand)]
+    Jobs(jobs::Command),
+    /// Names that clients call, each bound to a model.
+    #[command(subcommand)]
+    Deployments(deployments::Command),
+    /// Steps from one version to the next.
+    #[command(subcommand)]
+    Rollouts(rollouts::Command),
+    /// Drift monitors.
+    #[command(subcommand)]
+    Monitors(monitors::Command),
+    /// Asks a deployment for predictions.
+    Predict(predict::Options),
+    /// The events of all services.
+    #[command(subcommand)]
+    Events(events::Command),
+}
+
+/// Paging of a list.
+#[derive(Debug, Clone, Args)]
+pub struct Paging {
+    /// Items at most.
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    /// Goes on after a page before; its end printed this token.
+    #[arg(long, value_name = "TOKEN")]
+    page_token: Option<String>,
+}
+
+impl Paging {
+    pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
+        let mut query = vec![("limit", self.limit.to_string())];
+        query.extend(self.page_token.clone().map(|token| ("page_token", token)));
+        query
+    }
+}
+
+/// What a command works with.
+pub(crate) struct Context {
+    pub(crate) endpoints: Endpoints,
+    pub(crate) json: bool,
+}
+
+impl Context {
+    pub(crate) fn registry(&self) -> anyhow::Result<Client> {
+        Client::new(&self.endpoints.registry)
+    }
+    pub(crate) fn launcher(&self) -> anyhow::Result<Client> {
+        Client::new(&self.endpoints.launcher)
+    }
+    pub(crate) fn serving(&self) -> anyhow::Result<Client> {
+        Client::new(&self.endpoints.serving_http)
+    }
+    pub(crate) fn rollout_controller(&self) -> anyhow::Result<Client> {
+        Client::new(&self.endpoints.rollout_controller)
+    }
+    pub(crate) fn drift_monitor(&self) -> anyhow::Result<Client> {
+        Client::new(&self.endpoints.drift_monitor)
+    }
+}
+
+pub(crate) fn run(connection: &Connection, command: ClientCommand) -> anyhow::Result<ExitCode> {
+    let context = Context { endpoints: Endpoints::read(&connection.data_dir)?, json: connection.json };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            ClientCommand::Models(command) => models::run(&context, command).await,
+            ClientCommand::Runs(command) => runs::run(&context, command).await,
+            ClientCommand::Jobs(command) => jobs::run(&context, command).await,
+            ClientCommand::Deployments(command) => deployments::run(&context, command).await,
+            ClientCommand::Rollouts(command) => rollouts::run(&context, command).await,
+            ClientCommand::Monitors(command) => monitors::run(&context, command).await,
+            ClientCommand::Predict(options) => predict::run(&context, &options).await,
+            ClientCommand::Events(command) => events::run(&connection.data_dir, &context, command).await,
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// JSON from a file, or from standard input for `-`.
+pub(crate) fn read_json(path: &str) -> anyhow::Result<Value> {
+    let mut text = String::new();
+    if path == "-" {
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+    } else {
+        text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    }
+    serde_json::from_str(&text).with_context(|| format!("{path} is no JSON"))
+}

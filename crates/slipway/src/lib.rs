@@ -1,0 +1,32 @@
+//! The composition: every service, the servers they stand on, and the command line over the public APIs.
+
+pub mod cli;
+mod client;
+mod commands;
+mod endpoints;
+mod output;
+mod services;
+mod up;
+
+use std::process::ExitCode;
+
+use cli::{Arguments, Command};
+pub use endpoints::Endpoints;
+
+/// Runs what the arguments ask for; the exit code is 0, 1 for a failure, or 64 for a wrong configuration.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let outcome = match arguments.command {
+        Command::Service(service) => return services::run(service),
+        Command::Up(options) => up::run(&arguments.connection.data_dir, &options),
+        Command::Status => up::status::run(&arguments.connection),
+        Command::Down => up::down::run(&arguments.connection.data_dir),
+        Command::Client(command) => commands::run(&arguments.connection, command),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("slipway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

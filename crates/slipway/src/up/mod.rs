@@ -1,0 +1,327 @@
+//! `slipway up`: the servers and all services on this machine, as one tree of processes.
+
+pub(crate) mod credentials;
+pub(crate) mod down;
+mod lock;
+mod parts;
+mod ports;
+mod servers;
+pub(crate) mod status;
+mod supervise;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use slipway_telemetry::LogFormat;
+use slipway_toolbox::{Toolbox, process};
+use supervise::{Note, Supervised, supervise};
+
+use crate::{Endpoints, output};
+use credentials::Credentials;
+use parts::{Part, Shared};
+use ports::Ports;
+
+/// Everything has to be ready within this time.
+const READY_TIMEOUT_S: u64 = 120;
+const POLL_MS: u64 = 30;
+/// A service drains its requests and flushes within this time; then it is ended by force.
+const STOP_LIMIT: Duration = Duration::from_secs(18);
+
+/// Arguments of `slipway up`.
+#[derive(Debug, Clone, Args)]
+pub struct UpOptions {
+    /// Ports: the ones that clients expect, or free ones.
+    #[arg(long, value_enum, default_value = "default")]
+    ports: ports::Choice,
+    /// Returns when everything is ready and leaves it running in the background.
+    #[arg(long)]
+    detach: bool,
+    /// A Postgres of one's own instead of a private one.
+    #[arg(long, env = "SLIPWAY_POSTGRES_URL", hide_env_values = true, value_name = "URL")]
+    postgres_url: Option<String>,
+    /// A NATS server of one's own, with JetStream, instead of a private one.
+    #[arg(long, env = "SLIPWAY_NATS_URL", hide_env_values = true, value_name = "URL")]
+    nats_url: Option<String>,
+    /// An S3 endpoint of one's own instead of a private one; keys in SLIPWAY_S3_ACCESS_KEY and SLIPWAY_S3_SECRET_KEY.
+    #[arg(long, env = "SLIPWAY_S3_ENDPOINT", value_name = "URL")]
+    s3_endpoint: Option<String>,
+    /// Bucket of all artifacts.
+    #[arg(long, env = "SLIPWAY_S3_BUCKET", default_value = "slipway")]
+    s3_bucket: String,
+    /// OTLP/gRPC endpoint for traces of all services.
+    #[arg(long, env = "SLIPWAY_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// Which messages the services log.
+    #[arg(long, env = "SLIPWAY_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// Form of the services' logs.
+    #[arg(long, env = "SLIPWAY_LOG_FORMAT", default_value = "text", value_enum)]
+    log_format: LogFormat,
+}
+
+pub(crate) fn run(data_dir: &Path, options: &UpOptions) -> anyhow::Result<ExitCode> {
+    std::fs::create_dir_all(data_dir.join("logs"))
+        .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
+    let data_dir = std::fs::canonicalize(data_dir)?;
+    if options.detach {
+        return detach(&data_dir);
+    }
+    let lock = lock::take(&data_dir)?;
+    let stop = stop_on_signals()?;
+    let started = Instant::now();
+    // What an earlier platform wrote is not true any more.
+    let _ = std::fs::remove_file(Endpoints::path(&data_dir));
+    let platform = Platform::start(&data_dir, options, &stop);
+    let outcome = platform.and_then(|mut platform| {
+        let outcome = platform.wait_until_ready(&stop).map(|()| {
+            platform.announce(started.elapsed());
+            platform.watch(&stop);
+        });
+        platform.stop();
+        outcome
+    });
+    drop(lock);
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs ourselves without `--detach` in a session of its own, and waits until it is ready.
+fn detach(data_dir: &Path) -> anyhow::Result<ExitCode> {
+    if let Some(pid) = lock::holder(data_dir)? {
+        bail!("a platform runs on {} already (process {pid})", data_dir.display());
+    }
+    let log_path = data_dir.join("logs/up.log");
+    let log =
+        std::fs::File::create(&log_path).with_context(|| format!("cannot make {}", log_path.display()))?;
+    let _ = std::fs::remove_file(Endpoints::path(data_dir));
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(std::env::args_os().skip(1).filter(|argument| argument != "--detach"));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    process::own_session(&mut command);
+    let mut child = command.spawn().context("cannot start in the background")?;
+    let mut shown = 0;
+    loop {
+        let text = std::fs::read_to_string(&log_path).unwrap_or_default();
+        print!("{}", text.get(shown..).unwrap_or_default());
+        shown = text.len();
+        if Endpoints::path(data_dir).exists() && lock::holder(data_dir)?.is_some() {
+            println!("running in the background; `slipway --data-dir {} down` stops it", data_dir.display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("the platform ended while it started ({status}); its log is {}", log_path.display());
+        }
+        std::thread::sleep(Duration::from_millis(POLL_MS));
+    }
+}
+
+/// A flag that SIGINT and SIGTERM set.
+fn stop_on_signals() -> anyhow::Result<Receiver<()>> {
+    let (sender, receiver) = channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            let _ = sender.send(());
+            std::future::pending::<()>().await;
+        });
+    })?;
+    Ok(receiver)
+}
+
+/// The tree of processes.
+struct Platform {
+    data_dir: PathBuf,
+    endpoints: Endpoints,
+    servers: Vec<Supervised>,
+    services: Vec<Supervised>,
+    notes: Receiver<Note>,
+}
+
+impl Platform {
+    fn start(data_dir: &Path, options: &UpOptions, stop: &Receiver<()>) -> anyhow::Result<Self> {
+        let toolbox = Toolbox::from_env()?;
+        let mut progress = |message: &str| println!("{message}");
+        let onnxruntime = toolbox.onnxruntime_library(&mut progress)?;
+        let ports = Ports::choose(options.ports, data_dir)?;
+        let (sender, notes) = channel();
+        let begun = servers::start(&toolbox, data_dir, &ports, options, &sender)?;
+        let mut platform = Self {
+            data_dir: data_dir.to_path_buf(),
+            endpoints: endpoints(&ports, &begun.credentials),
+            servers: begun.supervised,
+            services: Vec::new(),
+            notes,
+        };
+        if stop.try_recv().is_ok() {
+            platform.stop();
+            bail!("stopped while starting");
+        }
+        let shared = Shared {
+            data_dir: data_dir.to_path_buf(),
+            onnxruntime,
+            otlp_endpoint: options.otlp_endpoint.clone(),
+            log: options.log.clone(),
+            log_format: options.log_format,
+        };
+        begun.credentials.write(data_dir)?;
+        for part in parts::all(&ports, &begun.credentials, &shared) {
+            match start_service(part, data_dir, sender.clone()) {
+                Ok(service) => platform.services.push(service),
+                Err(error) => {
+                    platform.stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(platform)
+    }
+
+    /// Asks every part until all are ready.
+    fn wait_until_ready(&mut self, stop: &Receiver<()>) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let started = Instant::now();
+        loop {
+            self.take_notes();
+            let parts = runtime.block_on(status::probe_all(&self.endpoints));
+            let missing: Vec<String> = parts
+                .iter()
+                .filter(|part| part.state != "ready")
+                .map(|part| {
+                    format!("  {}: {} (log: {})", part.part, part.state, self.log_of(part.part).display())
+                })
+                .collect();
+            if missing.is_empty() {
+                return self.endpoints.write(&self.data_dir);
+            }
+            if stop.try_recv().is_ok() {
+                bail!("stopped while starting");
+            }
+            if started.elapsed() > Duration::from_secs(READY_TIMEOUT_S) {
+                bail!("not everything was ready after {READY_TIMEOUT_S} s:\n{}", missing.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(POLL_MS));
+        }
+    }
+
+    fn log_of(&self, part: &str) -> PathBuf {
+        self.data_dir.join("logs").join(format!("{}.log", status::process_of(part).replace('_', "-")))
+    }
+
+    fn announce(&self, took: Duration) {
+        let rows: Vec<Vec<String>> = self
+            .endpoints
+            .named()
+            .iter()
+            .map(|(part, url)| vec![(*part).to_owned(), without_password(url)])
+            .collect();
+        println!();
+        output::table(&["PART", "ADDRESS"], &rows);
+        println!("\nready after {:.1} s; data in {}", took.as_secs_f64(), self.data_dir.display());
+        println!("addresses for programs: {}", Endpoints::path(&self.data_dir).display());
+    }
+
+    /// Until the stop: children are kept running by their threads; what happens to them is told and written down.
+    fn watch(&mut self, stop: &Receiver<()>) {
+        while stop.recv_timeout(Duration::from_millis(200)).is_err() {
+            if self.take_notes()
+                && let Err(error) = self.endpoints.write(&self.data_dir)
+            {
+                eprintln!("slipway: {error:#}");
+            }
+        }
+        println!("stopping");
+    }
+
+    /// Whether anything happened.
+    fn take_notes(&mut self) -> bool {
+        let mut any = false;
+        for note in self.notes.try_iter() {
+            any = true;
+            match note {
+                Note::Started { name, pid } => {
+                    self.endpoints.pids.insert(name.replace('-', "_"), pid);
+                }
+                Note::Ended { name, how } => println!("{name} ended ({how}); starting it again"),
+                Note::StartFailed { name, why } => println!("{name} does not start: {why}; trying again"),
+            }
+        }
+        any
+    }
+
+    /// Services first, all at once; then the servers that they stand on.
+    fn stop(&mut self) {
+        for group in [&mut self.services, &mut self.servers] {
+            group.iter().for_each(Supervised::stop);
+            group.drain(..).for_each(Supervised::join);
+        }
+        let _ = std::fs::remove_file(Endpoints::path(&self.data_dir));
+    }
+}
+
+fn endpoints(ports: &Ports, credentials: &Credentials) -> Endpoints {
+    Endpoints {
+        registry: parts::url(ports.registry),
+        launcher: parts::url(ports.launcher),
+        serving_http: parts::url(ports.serving_http),
+        serving_grpc: parts::url(ports.serving_grpc),
+        serving_metrics: parts::url(ports.serving_metrics),
+        drift_monitor: parts::url(ports.drift_monitor),
+        rollout_controller: parts::url(ports.rollout_controller),
+        nats: credentials.nats_url.clone(),
+        s3: credentials.s3_endpoint.clone(),
+        postgres: credentials.postgres_url.clone(),
+        pids: std::collections::BTreeMap::new(),
+    }
+}
+
+pub(crate) fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
+        _ => url.to_owned(),
+    }
+}
+
+/// A service as a child process.
+struct ServiceChild(std::process::Child);
+
+impl supervise::Child for ServiceChild {
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+    fn ended(&mut self) -> Option<String> {
+        self.0.try_wait().ok().flatten().map(|status| status.to_string())
+    }
+    fn stop(&mut self) {
+        process::stop(&mut self.0, nix::sys::signal::Signal::SIGTERM, STOP_LIMIT);
+    }
+}
+
+fn start_service(part: Part, data_dir: &Path, notes: Sender<Note>) -> anyhow::Result<Supervised> {
+    let log = data_dir.join("logs").join(format!("{}.log", part.name));
+    let program = std::env::current_exe().context("cannot find our own program")?;
+    let name = part.name;
+    let supervised = supervise(name, notes, move || {
+        let output = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let mut command = Command::new(&program);
+        command.args(["service", part.name]).envs(part.environment.iter().map(|(key, value)| (key, value)));
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        // A Ctrl-C at the terminal is for us; services are stopped in order.
+        process::own_session(&mut command);
+        process::die_with_parent(&mut command);
+        Ok(ServiceChild(command.spawn()?))
+    });
+    supervised.with_context(|| format!("cannot start {name}"))
+}

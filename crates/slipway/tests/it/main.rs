@@ -1,0 +1,9 @@
+//! The platform as its users meet it: the `slipway` program, its servers and services, all real.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
+
+mod client;
+mod faults;
+mod lifecycle;
+mod platform;
+mod refusals;
+mod traces;

@@ -1,0 +1,212 @@
+//! One attempt from its lease to its report.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use slipway_api::proto::launcher::{FinishAttemptRequest, Lease};
+use slipway_artifact_store::ArtifactStore;
+use slipway_domain::training::JobSpec;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tracing::Instrument as _;
+
+use crate::checkpoint::Uploader;
+use crate::launcher::{CallError, Launcher};
+use crate::spool::Spool;
+use crate::stop::{Stop, Stops};
+use crate::workspace::Workspace;
+use crate::{Config, command, heartbeat, restore};
+
+/// After the command's end its output is read for so long; a process that escaped its group may hold it open.
+const DRAIN_TIMEOUT_MS: u64 = 2_000;
+
+struct Attempt {
+    config: Config,
+    launcher: Launcher,
+    lease: Lease,
+    spec: JobSpec,
+    stops: Stops,
+    spool: Spool,
+    workspace: Workspace,
+    store: ArtifactStore,
+}
+
+/// Runs the attempt; see [`crate::run`].
+pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // A session of its own: what ends the launcher's terminal or process group does not end the attempt.
+    if let Err(error) = nix::unistd::setsid() {
+        tracing::debug!(%error, "no session of its own");
+    }
+    let launcher = Launcher::new(&config)?;
+    let lease = match launcher.acquire_lease().await {
+        Ok(lease) => lease,
+        Err(error @ CallError::Fenced(_)) => {
+            tracing::warn!(%error, "nothing to do");
+            return Ok(());
+        }
+        Err(error) => return Err(error).context("no lease"),
+    };
+    let span = tracing::info_span!("attempt", job_id = %config.job_id, attempt = config.attempt);
+    slipway_telemetry::set_parent(&span, Some(lease.traceparent.as_str()));
+    with_lease(config, launcher, lease, shutdown).instrument(span).await
+}
+
+async fn with_lease(
+    config: Config,
+    launcher: Launcher,
+    lease: Lease,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let spec: JobSpec = serde_json::from_str(&lease.spec_json).context("the lease's job cannot be read")?;
+    let stops = Stops::new();
+    let patience = Duration::from_millis(lease.lease_ms) + Duration::from_secs_f64(spec.grace_period_s);
+    let interval = Duration::from_millis(lease.heartbeat_interval_ms);
+    let heartbeats = heartbeat::run(launcher.clone(), stops.clone(), interval, patience);
+    // The handles end their tasks with this function: a heartbeat must not outlive the attempt.
+    let _heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeats.in_current_span()));
+    let _preemption = AbortOnDropHandle::new(tokio::spawn({
+        let stops = stops.clone();
+        async move {
+            shutdown.cancelled().await;
+            stops.request(Stop::Preempted);
+        }
+    }));
+    let workspace = Workspace::create(&config.work_dir, &spec).await?;
+    let spool = Spool::create(workspace.spool(), lease.max_log_bytes).await.context("cannot make the log")?;
+    let shipping = AbortOnDropHandle::new(tokio::spawn(spool.clone().ship(launcher.clone())));
+    let store = ArtifactStore::new(&config.s3);
+    let attempt = Attempt { config, launcher, lease, spec, stops, spool, workspace, store };
+    let outcome = attempt.execute().await;
+    attempt.spool.close();
+    let report = outcome?;
+    attempt.report(report, shipping).await
+}
+
+impl Attempt {
+    /// Restores, runs the command, and stores its last checkpoint.
+    async fn execute(&self) -> anyhow::Result<FinishAttemptRequest> {
+        let restored = tokio::select! {
+            restored = self.restore() => restored?,
+            stop = self.stops.any() => return Ok(self.never_started(stop)),
+        };
+        let (running, output) =
+            command::start(&self.config, &self.lease, &self.spec, &self.workspace, restored)?;
+        let tasks = TaskTracker::new();
+        let pump = tasks.spawn({
+            let spool = self.spool.clone();
+            async move { spool.pump(output).await }
+        });
+        let ended = CancellationToken::new();
+        let uploading =
+            AbortOnDropHandle::new(tokio::spawn(self.upload(restored, ended.clone()).in_current_span()));
+        let status = running.supervise(&self.spec, &self.stops, &self.spool).await?;
+        ended.cancel();
+        if tokio::time::timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), pump).await.is_err() {
+            tracing::warn!("a process of the command still holds its output open");
+        }
+        let uploaded = tokio::select! {
+            uploaded = uploading => uploaded.context("the upload of checkpoints panicked")?,
+            _ = self.stops.lost() => Ok(()),
+        };
+        Ok(self.judge(status, uploaded.err()).await)
+    }
+
+    async fn restore(&self) -> anyhow::Result<Option<u64>> {
+        if self.spec.checkpoint.is_none() {
+            return Ok(None);
+        }
+        restore::newest(
+            &self.store,
+            &self.lease.restore_manifests_json,
+            &self.workspace.checkpoints,
+            &self.spool,
+        )
+        .await
+    }
+
+    /// The upload of this attempt's checkpoints; nothing where the job asks for none.
+    fn upload(
+        &self,
+        restored: Option<u64>,
+        ended: CancellationToken,
+    ) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        let uploader = self.spec.checkpoint.is_some().then(|| Uploader {
+            store: self.store.clone(),
+            launcher: self.launcher.clone(),
+            spool: self.spool.clone(),
+            folder: self.workspace.checkpoints.clone(),
+            job_id: self.config.job_id.clone(),
+            attempt: self.config.attempt,
+            prefix: self.lease.checkpoint_prefix.clone(),
+            done: BTreeSet::from_iter(restored),
+        });
+        async move {
+            match uploader {
+                Some(uploader) => uploader.run(ended).await,
+                None => Ok(()),
+            }
+        }
+    }
+
+    async fn judge(&self, status: ExitStatus, upload_error: Option<String>) -> FinishAttemptRequest {
+        let start_error = tokio::fs::read_to_string(self.workspace.start_error()).await.unwrap_or_default();
+        if !start_error.is_empty() {
+            self.spool.note(&start_error).await;
+        }
+        let stop = self.stops.current();
+        FinishAttemptRequest {
+            exit_code: status.code(),
+            signal: status.signal(),
+            start_error,
+            timed_out: stop == Some(Stop::TimedOut),
+            upload_error: upload_error.unwrap_or_default(),
+            preempted: stop == Some(Stop::Preempted),
+            ..FinishAttemptRequest::default()
+        }
+    }
+
+    fn never_started(&self, stop: Stop) -> FinishAttemptRequest {
+        FinishAttemptRequest {
+            signal: Some(nix::sys::signal::Signal::SIGTERM as i32),
+            preempted: stop == Stop::Preempted,
+            ..FinishAttemptRequest::default()
+        }
+    }
+
+    /// Sends the rest of the log and the report, and tidies up. An attempt that nobody hears any more only ends.
+    async fn report(
+        &self,
+        report: FinishAttemptRequest,
+        shipping: AbortOnDropHandle<std::io::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let succeeded = report.exit_code == Some(0) && report.upload_error.is_empty();
+        let sent = async {
+            match shipping.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the log could not be sent"),
+                Err(error) => tracing::error!(%error, "sending the log panicked"),
+            }
+            self.launcher.finish(report).await
+        };
+        let outcome = tokio::select! {
+            outcome = sent => outcome,
+            stop = self.stops.lost() => {
+                tracing::warn!(?stop, "the attempt's end is not reported");
+                self.workspace.remove(false).await;
+                return Ok(());
+            }
+        };
+        self.workspace.remove(succeeded && !self.config.keep_work_dir).await;
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error @ CallError::Fenced(_)) => {
+                tracing::warn!(%error, "the attempt's end is not wanted");
+                Ok(())
+            }
+            Err(error) => Err(error).context("the attempt's end cannot be reported"),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The user's command: its environment, its process group, its end.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use slipway_api::proto::launcher::Lease;
+use slipway_domain::training::JobSpec;
+use slipway_launch_backends::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+use crate::spool::Spool;
+use crate::stop::{Stop, Stops};
+use crate::workspace::Workspace;
+use crate::{Config, exec};
+
+/// This very program, also where its file has been replaced since.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// The agent's and the launcher's settings, secrets among them, are not the command's business.
+const OWN_VARIABLES: &str = "SLIPWAY_";
+
+/// A command that has been started.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    group: Pid,
+}
+
+/// Starts the command in a process group of its own. Both of its outputs are one pipe, so that lines keep their order.
+///
+/// # Errors
+/// The system has no process or pipe left. A command that does not exist is found out when it has ended.
+pub(crate) fn start(
+    config: &Config,
+    lease: &Lease,
+    spec: &JobSpec,
+    workspace: &Workspace,
+    restored: Option<u64>,
+) -> anyhow::Result<(Running, pipe::Receiver)> {
+    let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+    let mut command = Command::new(OWN_PROGRAM);
+    command
+        .args(&config.own_arguments)
+        .args(exec::arguments(&workspace.start_error(), &spec.command))
+        .current_dir(&workspace.folder)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().context("cannot share a pipe")?)
+        .stderr(writer);
+    set_environment(&mut command, config, lease, spec, &workspace.checkpoints, restored);
+    let child = command.spawn().context("cannot start a process")?;
+    // With the command goes this process's copy of the pipe's other end: the log ends when the command's processes do.
+    drop(command);
+    let id = child.id().and_then(|id| i32::try_from(id).ok()).context("the process has no id")?;
+    let reader = pipe::Receiver::from_owned_fd(reader.into()).context("cannot read the pipe")?;
+    Ok((Running { child, group: Pid::from_raw(id) }, reader))
+}
+
+fn set_environment(
+    command: &mut Command,
+    config: &Config,
+    lease: &Lease,
+    spec: &JobSpec,
+    checkpoints: &Path,
+    restored: Option<u64>,
+) {
+    let inherited =
+        std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with(OWN_VARIABLES));
+    command.env_clear().envs(inherited);
+    if !lease.registry_url.is_empty() {
+        command.env("MLFLOW_TRACKING_URI", &lease.registry_url);
+    }
+    command.env("MLFLOW_DISABLE_TELEMETRY", "true").env("PYTHONUNBUFFERED", "1");
+    if let Some(traceparent) = slipway_telemetry::current_traceparent() {
+        command.env("TRACEPARENT", traceparent);
+    }
+    command
+        .envs(&spec.env)
+        .env(JOB_ID_VARIABLE, &config.job_id)
+        .env(ATTEMPT_VARIABLE, config.attempt.to_string());
+    if spec.checkpoint.is_some() {
+        command.env("SLIPWAY_CHECKPOINT_DIR", checkpoints);
+    }
+    if let Some(step) = restored {
+        command.env("SLIPWAY_RESTORED_STEP", step.to_string());
+    }
+}
+
+impl Running {
+    /// Waits for the end; on a stop the group gets SIGTERM, and SIGKILL after the grace period. What the command leaves
+    /// running in its group ends with it.
+    ///
+    /// # Errors
+    /// The system cannot tell how it ended.
+    pub(crate) async fn supervise(
+        mut self,
+        spec: &JobSpec,
+        stops: &Stops,
+        spool: &Spool,
+    ) -> anyhow::Result<ExitStatus> {
+        let mut requests = stops.subscribe();
+        let deadline = spec.timeout_s.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+        let default_grace = Duration::from_secs_f64(spec.grace_period_s);
+        let (mut stopping, mut kill_at) = (false, None);
+        requests.mark_changed();
+        let status = loop {
+            tokio::select! {
+                status = self.child.wait() => break status.context("cannot wait for the command")?,
+                () = at(deadline), if !stopping => stops.request(Stop::TimedOut),
+                () = at(kill_at) => {
+                    spool.note("the grace period is over: SIGKILL").await;
+                    self.signal(Signal::SIGKILL);
+                    kill_at = None;
+                }
+                _ = requests.changed() => {
+                    let requested = *requests.borrow_and_update();
+                    match requested {
+                        Some(Stop::Fenced) => self.signal(Signal::SIGKILL),
+                        Some(stop) if !stopping => {
+                            stopping = true;
+                            let grace = if let Stop::Cancelled { grace } = stop { grace } else { default_grace };
+                            spool.note(&explain(stop, spec, grace)).await;
+                            self.signal(Signal::SIGTERM);
+                            kill_at = Some(Instant::now() + grace);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        };
+        self.signal(Signal::SIGKILL);
+        Ok(status)
+    }
+
+    /// To every process of the group; one that has ended is no error.
+    fn signal(&self, signal: Signal) {
+        if let Err(error) = killpg(self.group, signal)
+            && error != nix::errno::Errno::ESRCH
+        {
+            tracing::warn!(%error, %signal, "the command's group cannot be signalled");
+        }
+    }
+}
+
+fn explain(stop: Stop, spec: &JobSpec, grace: Duration) -> String {
+    let why = match stop {
+        Stop::Cancelled { .. } => "the job is cancelled".to_owned(),
+        Stop::Preempted => "the agent has been told to go".to_owned(),
+        Stop::TimedOut => format!("the command ran longer than {} s", spec.timeout_s.unwrap_or_default()),
+        Stop::OutOfContact => "the launcher has been away for too long".to_owned(),
+        Stop::Fenced => "another attempt has taken over".to_owned(),
+    };
+    format!("{why}: SIGTERM, and SIGKILL after {} s", grace.as_secs_f64())
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

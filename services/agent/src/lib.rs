@@ -1,0 +1,136 @@
+//! The agent in front of one attempt of a training job: it restores the last checkpoint, starts the command, passes its log
+//! and its checkpoints on, stops it when asked, and reports how it ended. The user's command needs nothing of ours.
+//!
+//! Everything that the agent knows about the attempt comes with its lease. Where the launcher does not answer, the agent goes
+//! on by itself for as long as the lease and the grace period last.
+
+mod attempt;
+mod checkpoint;
+mod command;
+mod exec;
+mod heartbeat;
+mod launcher;
+mod restore;
+mod spool;
+mod stop;
+mod workspace;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use secrecy::SecretString;
+use slipway_artifact_store::S3Config;
+use slipway_telemetry::TelemetryConfig;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Threads besides the main one: uploads are hashed there.
+const WORKER_THREADS: usize = 2;
+const USAGE_EXIT_CODE: u8 = 64;
+
+/// Which attempt this is, and where it runs. A launch backend sets all of it in the environment.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Attempt")]
+pub struct Config {
+    /// Job id.
+    #[arg(long, env = slipway_launch_backends::JOB_ID_VARIABLE)]
+    pub job_id: String,
+    /// Attempt number, from 1.
+    #[arg(long, env = slipway_launch_backends::ATTEMPT_VARIABLE)]
+    pub attempt: u32,
+    /// The attempt's token; from the environment only, so that no process list shows it.
+    #[arg(long, env = slipway_launch_backends::TOKEN_VARIABLE, hide = true, hide_env_values = true)]
+    pub attempt_token: SecretString,
+    /// Folder that the command runs in. It is emptied first, and removed after a success.
+    #[arg(long, env = slipway_launch_backends::WORK_DIR_VARIABLE)]
+    pub work_dir: PathBuf,
+    /// Keep the folder also after a success.
+    #[arg(long, env = "SLIPWAY_KEEP_WORK_DIR", default_value_t = false, action = clap::ArgAction::Set)]
+    pub keep_work_dir: bool,
+    /// The launcher, e.g. `http://127.0.0.1:5010`.
+    #[arg(long, env = "SLIPWAY_LAUNCHER_URL", default_value = "http://127.0.0.1:5010")]
+    pub launcher_url: String,
+    /// Where checkpoints go.
+    #[command(flatten)]
+    pub s3: S3Config,
+    /// Arguments that make this program an agent, for when it starts itself again in front of the command.
+    #[arg(skip)]
+    pub own_arguments: Vec<String>,
+}
+
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "slipway-agent",
+    version,
+    about = "Runs one attempt of a training job; started by slipway-launcher."
+)]
+struct Arguments {
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+    #[command(flatten)]
+    config: Config,
+}
+
+/// The whole program. `own_arguments` are the arguments after the program's name that led here: none for `slipway-agent`,
+/// `["agent"]` for `slipway agent`.
+pub fn main(own_arguments: &[&str]) -> ExitCode {
+    let mut rest = std::env::args_os().skip(1 + own_arguments.len()).peekable();
+    if rest.peek().is_some_and(|first| first == exec::ARGUMENT) {
+        return exec::run(rest.skip(1));
+    }
+    let mut arguments = Arguments::parse_from(std::iter::once(OsString::from("slipway-agent")).chain(rest));
+    arguments.config.own_arguments = own_arguments.iter().map(|&argument| argument.to_owned()).collect();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("slipway-agent: the runtime does not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // The attempt runs on this very thread: the kernel ends the command with the thread that started it.
+    runtime.block_on(async {
+        let guard = match slipway_telemetry::init("slipway-agent", &arguments.telemetry) {
+            Ok(guard) => guard,
+            Err(error) => {
+                eprintln!("slipway-agent: {error:#}");
+                return ExitCode::from(USAGE_EXIT_CODE);
+            }
+        };
+        slipway_service_kit::lifecycle::install_tls_provider();
+        let outcome = with_signals(arguments.config).await;
+        guard.flush();
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "the attempt was given up");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// Runs the attempt until its command has ended and the launcher knows, or until the attempt is lost. `shutdown` asks for an
+/// early end: the command gets SIGTERM and its grace period, and its last checkpoint is stored.
+///
+/// # Errors
+/// The attempt cannot go on for reasons that are not its command's; the launcher finds out by the missing heartbeat.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    attempt::run(config, shutdown).await
+}
+
+async fn with_signals(config: Config) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let shutdown = CancellationToken::new();
+    let mut attempt = std::pin::pin!(run(config, shutdown.clone()));
+    loop {
+        tokio::select! {
+            outcome = &mut attempt => return outcome,
+            _ = terminate.recv() => shutdown.cancel(),
+            _ = interrupt.recv() => shutdown.cancel(),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The folders of an attempt: what the command sees, and beside it what the agent needs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use slipway_domain::training::JobSpec;
+use tokio::fs;
+
+/// Folders of one attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct Workspace {
+    /// The command's current directory.
+    pub(crate) folder: PathBuf,
+    /// The agent's own files, out of the command's way.
+    own: PathBuf,
+    /// Where the command leaves checkpoints.
+    pub(crate) checkpoints: PathBuf,
+}
+
+impl Workspace {
+    /// Makes the folders afresh and writes the job's files.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub(crate) async fn create(folder: &Path, spec: &JobSpec) -> anyhow::Result<Self> {
+        let mut own = folder.as_os_str().to_owned();
+        own.push(".agent");
+        let own = PathBuf::from(own);
+        for path in [folder, &own] {
+            empty(path).await.with_context(|| format!("cannot make the folder {}", path.display()))?;
+        }
+        let folder = fs::canonicalize(folder).await.context("cannot resolve the work folder")?;
+        for (path, text) in &spec.files {
+            // The launcher has validated that the path stays inside; nothing else is in the folder yet that could lead out.
+            let target = folder.join(path);
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent)
+                    .await
+                    .with_context(|| format!("cannot make the folder of `{path}`"))?;
+            }
+            fs::write(&target, text).await.with_context(|| format!("cannot write the file `{path}`"))?;
+        }
+        let checkpoint = spec.checkpoint.clone().unwrap_or_default();
+        let checkpoints = folder.join(checkpoint.dir);
+        if spec.checkpoint.is_some() {
+            fs::create_dir_all(&checkpoints).await.context("cannot make the checkpoint folder")?;
+        }
+        Ok(Self { folder, own, checkpoints })
+    }
+
+    /// File of the log that is on its way.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.own.join("log")
+    }
+
+    /// File that says why the command did not start; absent where it did.
+    pub(crate) fn start_error(&self) -> PathBuf {
+        self.own.join("start-error")
+    }
+
+    /// Removes the agent's files, and with `everything` the command's folder.
+    pub(crate) async fn remove(&self, everything: bool) {
+        let folders = if everything { vec![&self.own, &self.folder] } else { vec![&self.own] };
+        for folder in folders {
+            if let Err(error) = fs::remove_dir_all(folder).await {
+                tracing::warn!(%error, folder = %folder.display(), "a folder of the attempt stays behind");
+            }
+        }
+        // The job's folder goes with its last attempt; it is not empty before.
+        if let Some(job) = self.folder.parent().filter(|_| everything) {
+            let _ = fs::remove_dir(job).await;
+        }
+    }
+}
+
+async fn empty(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::create_dir_all(folder).await,
+    }
+}

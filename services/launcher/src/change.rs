@@ -1,0 +1,178 @@
+//! One change of a job: the state machine's decision, the attempt's row, and the events, in one transaction.
+
+use rand::RngExt as _;
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use slipway_api::events::JobChange;
+use slipway_domain::training::{self, Action, EventKind, Job, JobEvent, JobSpec, Observation};
+use slipway_service_kit::Problem;
+use slipway_service_kit::clock::now_unix_ms;
+use sqlx::PgConnection;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::state::State;
+use crate::store::attempts::{self, Ending};
+use crate::store::jobs::{self, NewJob, StoredJob};
+
+/// What came of an event.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    pub(crate) job: StoredJob,
+    pub(crate) actions: Vec<Action>,
+    /// Token of the attempt that is to start.
+    pub(crate) token: Option<SecretString>,
+}
+
+/// Digest under which a token is kept.
+pub(crate) fn token_sha256(token: &str) -> String {
+    hex::encode(Sha256::digest(token.as_bytes()))
+}
+
+/// Applies an event to a job and commits. `None` where there is no such job.
+pub(crate) async fn job(
+    state: &State,
+    id: Uuid,
+    event: JobEvent,
+    ending: Option<Ending>,
+) -> Result<Option<Changed>, Problem> {
+    let mut transaction = state.pool.begin().await?;
+    let Some(stored) = jobs::lock(&mut transaction, id).await? else { return Ok(None) };
+    let changed = within(state, &mut transaction, stored, event, ending).await?;
+    transaction.commit().await?;
+    if !changed.actions.is_empty() {
+        state.committed();
+    }
+    Ok(Some(changed))
+}
+
+/// Applies an event to a locked job in the caller's transaction; call [`State::committed`] after the commit.
+pub(crate) async fn within(
+    state: &State,
+    connection: &mut PgConnection,
+    stored: StoredJob,
+    event: JobEvent,
+    ending: Option<Ending>,
+) -> Result<Changed, Problem> {
+    let span = tracing::info_span!("job_change", job_id = %stored.id);
+    if slipway_telemetry::current_traceparent().is_none() {
+        // Decided in the background: it belongs to the submission's trace.
+        slipway_telemetry::set_parent(&span, stored.traceparent.as_deref());
+    }
+    apply(state, connection, stored, event, ending).instrument(span).await
+}
+
+async fn apply(
+    state: &State,
+    connection: &mut PgConnection,
+    mut stored: StoredJob,
+    event: JobEvent,
+    ending: Option<Ending>,
+) -> Result<Changed, Problem> {
+    let seen = Observation { now_unix_ms: now_unix_ms(), jitter: rand::rng().random(), event };
+    let before = stored.state.clone();
+    let (after, actions) = training::step(&stored.spec, &before, &seen);
+    let mut token = None;
+    if after == before {
+        return Ok(Changed { job: stored, actions, token });
+    }
+    jobs::save(connection, stored.id, &after).await?;
+    if before.has_attempt() && !after.has_attempt() {
+        let reason = after.reason.clone();
+        let ending = Ending { reason, ..ending.unwrap_or_default() };
+        attempts::end(connection, stored.id, before.attempt, &ending).await?;
+    }
+    for action in &actions {
+        match action {
+            Action::StartAttempt { attempt } => {
+                let fresh = new_token();
+                attempts::insert(connection, stored.id, *attempt, &token_sha256(&fresh)).await?;
+                token = Some(SecretString::from(fresh));
+                state.measures.attempts.inc();
+            }
+            Action::PublishEvent { kind } => {
+                publish(state, connection, stored.id, &stored.spec.name, &after, *kind).await?;
+            }
+            Action::FenceAttempt { .. } => {
+                state.measures.lost_attempts.inc();
+            }
+            // The agent hears of it with its next heartbeat.
+            Action::StopAttempt { .. } => {}
+        }
+    }
+    stored.state = after;
+    Ok(Changed { job: stored, actions, token })
+}
+
+/// A submitted job: the new one, or the one that its idempotency key names.
+///
+/// # Errors
+/// The spec is not valid, or the key was used for another job.
+pub(crate) async fn submit(state: &State, spec: JobSpec) -> Result<(StoredJob, bool), Problem> {
+    spec.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
+    if spec.name.contains('\0') || spec.idempotency_key.as_ref().is_some_and(|key| key.contains('\0')) {
+        return Err(Problem::invalid("name", "must not hold a NUL character, nor must the idempotency key"));
+    }
+    let (job, actions) = Job::submitted();
+    let new = NewJob {
+        id: Uuid::now_v7(),
+        spec: &spec,
+        state: &job,
+        traceparent: slipway_telemetry::current_traceparent(),
+    };
+    let mut transaction = state.pool.begin().await?;
+    if !jobs::insert(&mut transaction, &new).await? {
+        let key = spec.idempotency_key.as_deref().unwrap_or_default();
+        let found = jobs::find_by_key(&mut transaction, key).await?;
+        return match found {
+            Some(found) if found.spec == spec => Ok((found, false)),
+            Some(found) => Err(Problem::conflict(format!(
+                "`idempotency_key`: it belongs to job {}, which is another one than this; choose a new key",
+                found.id
+            ))),
+            None => Err(Problem::unavailable("the database")),
+        };
+    }
+    for action in actions {
+        if let Action::PublishEvent { kind } = action {
+            publish(state, &mut transaction, new.id, &spec.name, &job, kind).await?;
+        }
+    }
+    let stored = jobs::find(&mut transaction, new.id).await?;
+    transaction.commit().await?;
+    state.committed();
+    stored
+        .map(|stored| (stored, true))
+        .ok_or_else(|| Problem::internal("a job vanished in its own transaction"))
+}
+
+async fn publish(
+    state: &State,
+    connection: &mut PgConnection,
+    id: Uuid,
+    name: &str,
+    job: &Job,
+    kind: EventKind,
+) -> Result<(), Problem> {
+    let event = JobChange {
+        job_id: id.to_string(),
+        name: name.to_owned(),
+        what: kind.as_str().to_owned(),
+        attempt: job.attempt,
+        reason: job.reason.clone(),
+    };
+    state.outbox.enqueue(connection, &event).await.map(drop).map_err(outbox_problem)
+}
+
+/// What a client hears where an event cannot be stored.
+pub(crate) fn outbox_problem(error: slipway_event_bus::Error) -> Problem {
+    match error {
+        slipway_event_bus::Error::Database(error) => error.into(),
+        error => Problem::internal(error),
+    }
+}
+
+/// 244 random bits.
+fn new_token() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}

@@ -1,0 +1,71 @@
+//! Settings of the launcher.
+
+use std::path::PathBuf;
+
+use slipway_artifact_store::S3Config;
+use slipway_event_bus::NatsConfig;
+use slipway_service_kit::ListenConfig;
+use slipway_service_kit::db::PostgresConfig;
+
+const DEFAULT_MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
+/// A machine with one core still runs two jobs: one of them mostly waits.
+const MIN_DEFAULT_CPUS: f64 = 2.0;
+
+/// Settings of the launcher.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Where it listens; port 5010 by default.
+    #[command(flatten)]
+    pub listen: ListenConfig,
+    /// Its state.
+    #[command(flatten)]
+    pub postgres: PostgresConfig,
+    /// Its events.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+    /// Checkpoints. The settings are passed on to agents.
+    #[command(flatten)]
+    pub s3: S3Config,
+    /// The rest.
+    #[command(flatten)]
+    pub jobs: JobsConfig,
+    /// Folder for the jobs' logs and work folders.
+    #[arg(long, env = "SLIPWAY_DATA_DIR", default_value = "slipway-data/launcher", value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+    /// An attempt's log is cut here, with a mark.
+    #[arg(long, env = "SLIPWAY_MAX_LOG_BYTES", default_value_t = DEFAULT_MAX_LOG_BYTES, value_name = "BYTES")]
+    pub max_log_bytes: u64,
+}
+
+/// How jobs are run.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Jobs")]
+pub struct JobsConfig {
+    /// The registry, for the jobs' MLFLOW_TRACKING_URI.
+    #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
+    pub registry_url: String,
+    /// Where agents reach this launcher. Without it: the address that it listens on.
+    #[arg(long, env = "SLIPWAY_LAUNCHER_URL", value_name = "URL")]
+    pub launcher_url: Option<String>,
+    /// The agent's program. Without it: `slipway-agent` beside this program, or this program itself where it is `slipway`.
+    #[arg(long, env = "SLIPWAY_AGENT_BIN", value_name = "FILE")]
+    pub agent_bin: Option<PathBuf>,
+    /// Arguments that make the agent's program an agent; may be given more than once.
+    #[arg(long, env = "SLIPWAY_AGENT_ARGUMENTS", value_delimiter = ' ', value_name = "ARGUMENT")]
+    pub agent_arguments: Vec<String>,
+    /// CPU cores that running jobs may ask for together; a job that asks for more runs alone. Without it: the machine's cores.
+    #[arg(long, env = "SLIPWAY_MAX_JOB_CPUS", value_name = "CORES")]
+    pub max_job_cpus: Option<f64>,
+    /// Keep the work folders of successful attempts, too.
+    #[arg(long, env = "SLIPWAY_KEEP_WORK_DIRS", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub keep_work_dirs: bool,
+}
+
+impl JobsConfig {
+    /// CPU cores for jobs.
+    pub(crate) fn cpus(&self) -> f64 {
+        let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        #[expect(clippy::cast_precision_loss, reason = "a machine's cores are few")]
+        self.max_job_cpus.unwrap_or_else(|| (machine() as f64).max(MIN_DEFAULT_CPUS))
+    }
+}

@@ -1,0 +1,240 @@
+//! The agents' side: leases, heartbeats, logs, checkpoints, reports. Each call is checked against the attempt's token first.
+
+use std::collections::BTreeMap;
+
+use slipway_api::events::CheckpointCommitted;
+use slipway_api::proto::launcher::agents_server::Agents;
+use slipway_api::proto::launcher::{
+    AcquireLeaseRequest, AppendLogsRequest, AppendLogsResponse, CommitCheckpointRequest,
+    CommitCheckpointResponse, FinishAttemptRequest, FinishAttemptResponse, HeartbeatRequest,
+    HeartbeatResponse, Lease,
+};
+use slipway_domain::training::{
+    self, HEARTBEAT_INTERVAL_MS, JobEvent, LEASE_MS, Manifest, Outcome, Status as JobStatus, check_fence,
+};
+use slipway_service_kit::Problem;
+use slipway_service_kit::extract::parse_json;
+use sqlx::PgConnection;
+use tonic::{Request, Response, Status};
+
+use crate::change::{self, outbox_problem, token_sha256};
+use crate::collect;
+use crate::rest::job_id;
+use crate::state::State;
+use crate::store::attempts::{self, Ending};
+use crate::store::checkpoints;
+use crate::store::jobs::{self, StoredJob};
+
+/// One call of an agent carries no more of a log.
+const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// Checkpoints that an attempt may fall back on.
+const MAX_RESTORE_CANDIDATES: i64 = 16;
+/// Objects of a job that a restore looks at.
+const MAX_OBJECTS: usize = 200_000;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    state: State,
+}
+
+impl Service {
+    pub(crate) const fn new(state: State) -> Self {
+        Self { state }
+    }
+
+    /// The job, where `token` is the current attempt's; otherwise FAILED_PRECONDITION, which tells the agent to stop.
+    async fn fenced(
+        &self,
+        connection: &mut PgConnection,
+        id: &str,
+        attempt: u32,
+        token: &str,
+    ) -> Result<StoredJob, Problem> {
+        let id = job_id(id)?;
+        let job =
+            jobs::lock(connection, id).await?.ok_or_else(|| Problem::not_found(format!("job `{id}`")))?;
+        let current = attempts::token_sha256(connection, id, attempt).await?;
+        check_fence(&job.state, current.as_deref(), attempt, &token_sha256(token)).map_err(|fenced| {
+            self.state.measures.fenced_calls.inc();
+            Problem::conflict(fenced.to_string())
+        })?;
+        Ok(job)
+    }
+
+    /// Manifests from which the attempt may start, newest first: committed, and every object there with its length.
+    async fn restorable(&self, job: &StoredJob) -> Result<Vec<String>, Problem> {
+        if job.spec.checkpoint.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.state.pool.acquire().await?;
+        let committed = checkpoints::list(&mut connection, job.id, MAX_RESTORE_CANDIDATES).await?;
+        drop(connection);
+        let mut manifests: Vec<Manifest> =
+            committed.into_iter().map(|checkpoint| checkpoint.manifest).collect();
+        if manifests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let prefix = format!("{}/", collect::prefix(job.id));
+        let objects = self.state.store.list(&prefix, MAX_OBJECTS).await.map_err(|error| {
+            tracing::warn!(%error, job_id = %job.id, "checkpoints cannot be looked at");
+            Problem::unavailable("the artifact store")
+        })?;
+        let listing: BTreeMap<String, u64> =
+            objects.into_iter().map(|object| (object.key, object.size_bytes)).collect();
+        let mut newest_first = Vec::new();
+        while let Some(chosen) = training::choose_restore(&manifests, &listing).cloned() {
+            newest_first.push(serde_json::to_string(&chosen).map_err(Problem::internal)?);
+            manifests.retain(|manifest| manifest.prefix != chosen.prefix);
+        }
+        if let Some(damaged) = manifests.first() {
+            tracing::warn!(job_id = %job.id, step = damaged.step, "a committed checkpoint is damaged and passed over");
+        }
+        Ok(newest_first)
+    }
+}
+
+#[tonic::async_trait]
+impl Agents for Service {
+    async fn acquire_lease(&self, request: Request<AcquireLeaseRequest>) -> Result<Response<Lease>, Status> {
+        let request = request.into_inner();
+        let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
+        let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
+        let event = JobEvent::Heartbeat { attempt: request.attempt };
+        let changed = change::within(&self.state, &mut transaction, job, event, None).await?;
+        transaction.commit().await.map_err(Problem::from)?;
+        let job = changed.job;
+        Ok(Response::new(Lease {
+            spec_json: serde_json::to_string(&job.spec).map_err(Problem::internal)?,
+            heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
+            lease_ms: LEASE_MS,
+            restore_manifests_json: self.restorable(&job).await?,
+            checkpoint_prefix: collect::prefix(job.id),
+            registry_url: self.state.registry_url.to_string(),
+            traceparent: job.traceparent.unwrap_or_default(),
+            max_log_bytes: self.state.logs.max_bytes(),
+        }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
+        let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
+        let event = JobEvent::Heartbeat { attempt: request.attempt };
+        let changed = change::within(&self.state, &mut transaction, job, event, None).await?;
+        transaction.commit().await.map_err(Problem::from)?;
+        let cancel = changed.job.state.status == JobStatus::Cancelling;
+        Ok(Response::new(HeartbeatResponse { cancel, grace_period_ms: grace_ms(&changed.job) }))
+    }
+
+    async fn append_logs(
+        &self,
+        request: Request<AppendLogsRequest>,
+    ) -> Result<Response<AppendLogsResponse>, Status> {
+        let request = request.into_inner();
+        if request.chunk.len() > MAX_CHUNK_BYTES {
+            return Err(Problem::invalid("chunk", format!("must be at most {MAX_CHUNK_BYTES} bytes")).into());
+        }
+        let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
+        let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
+        // Nothing was written; the lock only ordered this call after a fencing that was on its way.
+        transaction.rollback().await.map_err(Problem::from)?;
+        let appended =
+            self.state.logs.append(job.id, request.attempt, request.offset_bytes, &request.chunk).await;
+        let next_offset_bytes = appended.map_err(|error| {
+            tracing::error!(%error, job_id = %job.id, "a log cannot be stored");
+            Problem::unavailable("the disk for logs")
+        })?;
+        Ok(Response::new(AppendLogsResponse { next_offset_bytes }))
+    }
+
+    async fn commit_checkpoint(
+        &self,
+        request: Request<CommitCheckpointRequest>,
+    ) -> Result<Response<CommitCheckpointResponse>, Status> {
+        let request = request.into_inner();
+        let manifest = checked_manifest(&request)?;
+        let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
+        let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
+        let Some(checkpoint) = &job.spec.checkpoint else {
+            return Err(Problem::invalid("step", "this job has no `checkpoint`").into());
+        };
+        let fresh = checkpoints::insert(&mut transaction, job.id, &manifest).await.map_err(Problem::from)?;
+        let committed = checkpoints::list(&mut transaction, job.id, i64::MAX).await.map_err(Problem::from)?;
+        let manifests: Vec<Manifest> = committed.into_iter().map(|checkpoint| checkpoint.manifest).collect();
+        let released = training::released(&manifests, checkpoint.keep);
+        let released: Vec<String> = released.into_iter().map(|manifest| manifest.prefix.clone()).collect();
+        checkpoints::release(&mut transaction, job.id, &released).await.map_err(Problem::from)?;
+        if fresh {
+            let event = CheckpointCommitted {
+                job_id: job.id.to_string(),
+                attempt: manifest.attempt,
+                step: manifest.step,
+                manifest_key: manifest.key(),
+            };
+            self.state.outbox.enqueue(&mut transaction, &event).await.map_err(outbox_problem)?;
+        }
+        transaction.commit().await.map_err(Problem::from)?;
+        if fresh {
+            self.state.outbox.wake();
+            self.state.measures.checkpoints.inc();
+        }
+        Ok(Response::new(CommitCheckpointResponse { released_prefixes: released }))
+    }
+
+    async fn finish_attempt(
+        &self,
+        request: Request<FinishAttemptRequest>,
+    ) -> Result<Response<FinishAttemptResponse>, Status> {
+        let request = request.into_inner();
+        let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
+        let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
+        let ending = Ending { exit_code: request.exit_code, signal: request.signal, ..Ending::default() };
+        change::within(&self.state, &mut transaction, job, event_of(&request), Some(ending)).await?;
+        transaction.commit().await.map_err(Problem::from)?;
+        self.state.committed();
+        Ok(Response::new(FinishAttemptResponse {}))
+    }
+}
+
+fn event_of(report: &FinishAttemptRequest) -> JobEvent {
+    let attempt = report.attempt;
+    if report.preempted && report.exit_code != Some(0) {
+        return JobEvent::AgentGone { attempt, reason: "its agent was told to go".to_owned() };
+    }
+    let outcome =
+        match Outcome::from_report(report.exit_code, report.signal, &report.start_error, report.timed_out) {
+            Outcome::Exited { code: 0 } if !report.upload_error.is_empty() => {
+                Outcome::UploadFailed { reason: report.upload_error.clone() }
+            }
+            outcome => outcome,
+        };
+    JobEvent::Finished { attempt, outcome }
+}
+
+fn checked_manifest(request: &CommitCheckpointRequest) -> Result<Manifest, Problem> {
+    let manifest: Manifest = parse_json(request.manifest_json.as_bytes())?;
+    manifest.validate().map_err(|invalid| {
+        let invalid = invalid.under("manifest_json");
+        Problem::invalid(invalid.field, invalid.message)
+    })?;
+    let own_prefix = format!("checkpoints/{}/{:012}/{}-", request.job_id, request.step, request.attempt);
+    let belongs = manifest.job_id == request.job_id
+        && manifest.attempt == request.attempt
+        && manifest.step == request.step
+        && manifest.prefix.starts_with(&own_prefix)
+        && manifest.key() == request.manifest_key;
+    if belongs {
+        Ok(manifest)
+    } else {
+        Err(Problem::invalid("manifest_json", "belongs to another checkpoint"))
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "validated to be 0 to an hour")]
+fn grace_ms(job: &StoredJob) -> u64 {
+    (job.spec.grace_period_s * 1_000.0) as u64
+}

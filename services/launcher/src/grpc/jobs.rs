@@ -1,0 +1,80 @@
+//! Jobs for other services.
+
+use slipway_api::proto::launcher::launcher_server::Launcher;
+use slipway_api::proto::launcher::{
+    CancelJobRequest, GetJobRequest, Job, ListJobsRequest, ListJobsResponse, SubmitJobRequest,
+};
+use slipway_domain::training::JobSpec;
+use slipway_service_kit::Problem;
+use slipway_service_kit::extract::parse_json;
+use slipway_service_kit::page::PageQuery;
+use tonic::{Request, Response, Status};
+
+use crate::change;
+use crate::rest::{self, cancel_job, list_page};
+use crate::state::State;
+use crate::store::jobs::StoredJob;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    state: State,
+}
+
+impl Service {
+    pub(crate) const fn new(state: State) -> Self {
+        Self { state }
+    }
+}
+
+#[tonic::async_trait]
+impl Launcher for Service {
+    async fn submit_job(&self, request: Request<SubmitJobRequest>) -> Result<Response<Job>, Status> {
+        let request = request.into_inner();
+        let mut spec: JobSpec = parse_json(request.spec_json.as_bytes())?;
+        if !request.idempotency_key.is_empty() {
+            spec.idempotency_key = Some(request.idempotency_key);
+        }
+        let (job, _created) = change::submit(&self.state, spec).await?;
+        answer(&job)
+    }
+
+    async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<Job>, Status> {
+        let id = rest::job_id(&request.into_inner().id)?;
+        answer(&rest::find(&self.state, id).await?)
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<ListJobsRequest>,
+    ) -> Result<Response<ListJobsResponse>, Status> {
+        let request = request.into_inner();
+        let limit = (request.limit != 0).then_some(request.limit);
+        let page = PageQuery { limit, page_token: Some(request.page_token) };
+        let (jobs, next_page_token) = list_page(&self.state, Some(&request.status), &page).await?;
+        let jobs = jobs.iter().map(message).collect::<Result<_, Problem>>()?;
+        Ok(Response::new(ListJobsResponse { jobs, next_page_token: next_page_token.unwrap_or_default() }))
+    }
+
+    async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<Job>, Status> {
+        answer(&cancel_job(&self.state, &request.into_inner().id).await?)
+    }
+}
+
+fn answer(job: &StoredJob) -> Result<Response<Job>, Status> {
+    Ok(Response::new(message(job)?))
+}
+
+fn message(job: &StoredJob) -> Result<Job, Problem> {
+    Ok(Job {
+        id: job.id.to_string(),
+        name: job.spec.name.clone(),
+        status: job.state.status.as_str().to_owned(),
+        reason: job.state.reason.clone(),
+        attempt: job.state.attempt,
+        spec_json: serde_json::to_string(&job.spec).map_err(Problem::internal)?,
+        created_at_unix_ms: job.created_at.timestamp_millis(),
+        updated_at_unix_ms: job.updated_at.timestamp_millis(),
+        checkpoint_step: job.checkpoint_step,
+    })
+}

@@ -1,0 +1,113 @@
+//! Starting attempts: the backend, and what every agent is told.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use secrecy::SecretString;
+use slipway_launch_backends::{Backend, Launch, LocalProcesses};
+use uuid::Uuid;
+
+use crate::Config;
+
+const AGENT_PROGRAM: &str = "slipway-agent";
+/// The command line, which has the agent in it.
+const COMMAND_LINE_PROGRAM: &str = "slipway";
+const COMMAND_LINE_AGENT_ARGUMENT: &str = "agent";
+
+/// Starts agents. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Launcher {
+    pub(crate) backend: Backend,
+    pub(crate) cpus: f64,
+    data_dir: PathBuf,
+    environment: BTreeMap<String, String>,
+    secrets: BTreeMap<String, SecretString>,
+}
+
+impl Launcher {
+    /// # Errors
+    /// The data folder or this program's own path cannot be resolved.
+    pub(crate) fn new(config: &Config, address: SocketAddr) -> anyhow::Result<Self> {
+        let data_dir = std::path::absolute(&config.data_dir).context("the data folder (SLIPWAY_DATA_DIR)")?;
+        let launcher_url = config.jobs.launcher_url.clone().unwrap_or_else(|| reachable(address));
+        let environment = BTreeMap::from([
+            ("SLIPWAY_LAUNCHER_URL".to_owned(), launcher_url),
+            ("SLIPWAY_S3_ENDPOINT".to_owned(), config.s3.s3_endpoint.clone()),
+            ("SLIPWAY_S3_REGION".to_owned(), config.s3.s3_region.clone()),
+            ("SLIPWAY_S3_BUCKET".to_owned(), config.s3.s3_bucket.clone()),
+            ("SLIPWAY_S3_ACCESS_KEY".to_owned(), config.s3.s3_access_key.clone()),
+            ("SLIPWAY_KEEP_WORK_DIR".to_owned(), config.jobs.keep_work_dirs.to_string()),
+        ]);
+        let secrets = BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), config.s3.s3_secret_key.clone())]);
+        let backend = Backend::Local(LocalProcesses::new(agent_command(config)?)?);
+        Ok(Self { backend, cpus: config.jobs.cpus(), data_dir, environment, secrets })
+    }
+
+    /// Ends what is left of earlier attempts and starts this one.
+    ///
+    /// # Errors
+    /// Something is left, or the agent does not start.
+    pub(crate) async fn start(
+        &self,
+        job_id: Uuid,
+        attempt: u32,
+        token: SecretString,
+    ) -> Result<(), slipway_launch_backends::Error> {
+        let id = job_id.to_string();
+        let left = self.backend.end_leftovers(&id).await?;
+        if left > 0 {
+            tracing::warn!(%job_id, attempt, processes = left, "ended what an earlier attempt had left");
+        }
+        let launch = Launch {
+            work_dir: self.data_dir.join("work").join(&id).join(attempt.to_string()),
+            agent_log: self.data_dir.join("logs").join(&id).join(format!("{attempt}.agent.log")),
+            job_id: id,
+            attempt,
+            token,
+            environment: self.environment.clone(),
+            secrets: self.secrets.clone(),
+        };
+        self.backend.start(&launch).await
+    }
+}
+
+fn agent_command(config: &Config) -> anyhow::Result<Vec<String>> {
+    let arguments = config.jobs.agent_arguments.iter().filter(|argument| !argument.is_empty()).cloned();
+    if let Some(program) = &config.jobs.agent_bin {
+        return Ok(std::iter::once(text(program)?).chain(arguments).collect());
+    }
+    let own = std::env::current_exe().context("this program's own path is unknown; set SLIPWAY_AGENT_BIN")?;
+    if own.file_name().is_some_and(|name| name == COMMAND_LINE_PROGRAM) {
+        return Ok(vec![text(&own)?, COMMAND_LINE_AGENT_ARGUMENT.to_owned()]);
+    }
+    let sibling = own.with_file_name(AGENT_PROGRAM);
+    // Otherwise it is searched for on PATH, and missed by name when the first job starts.
+    let program = if sibling.is_file() { text(&sibling)? } else { AGENT_PROGRAM.to_owned() };
+    Ok(std::iter::once(program).chain(arguments).collect())
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    path.to_str().map(str::to_owned).with_context(|| format!("the path {} is no UTF-8", path.display()))
+}
+
+/// The address under which this machine reaches what listens on `address`.
+fn reachable(address: SocketAddr) -> String {
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(host, address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_reach_a_launcher_that_listens_everywhere() {
+        assert_eq!(reachable("0.0.0.0:5010".parse().unwrap()), "http://127.0.0.1:5010");
+        assert_eq!(reachable("127.0.0.1:5010".parse().unwrap()), "http://127.0.0.1:5010");
+    }
+}

@@ -1,0 +1,98 @@
+//! The launcher: training jobs, their attempts, logs and checkpoints.
+//!
+//! What a job does next is decided by `slipway_domain::training`; [`change`] stores such a decision with its events, and
+//! [`reconcile`] performs it. An attempt runs under an agent that a launch backend starts; the agent speaks to [`grpc`].
+
+mod body;
+mod change;
+mod collect;
+mod config;
+mod grpc;
+mod launch;
+mod logs;
+mod measure;
+mod reconcile;
+mod rest;
+mod state;
+mod store;
+
+pub use config::Config;
+
+use anyhow::Context as _;
+use slipway_api::proto::launcher::agents_server::AgentsServer;
+use slipway_api::proto::launcher::launcher_server::LauncherServer;
+use slipway_artifact_store::ArtifactStore;
+use slipway_event_bus::{EventBus, Outbox, Relay};
+use slipway_service_kit::health::Readiness;
+use slipway_service_kit::metrics::Metrics;
+use slipway_service_kit::{Tasks, db, server};
+use tokio_util::sync::CancellationToken;
+
+use crate::state::State;
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/launcher");
+
+const DEFAULT_PORT: u16 = 5010;
+/// A submitted job carries its files, and JSON may escape every byte of them.
+const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Runs the service until `shutdown`.
+///
+/// # Errors
+/// The port is taken, a setting is wrong, a migration fails, or a background task ended early.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let readiness = Readiness::default();
+    readiness.waiting("postgres", "not connected yet");
+    readiness.waiting("nats", "not connected yet");
+    readiness.waiting("s3", "not connected yet");
+    let listener = server::bind(config.listen.or_port(DEFAULT_PORT)).await?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let launch = launch::Launcher::new(&config, address)?;
+    let logs = logs::Logs::create(&config.data_dir.join("logs"), config.max_log_bytes)
+        .await
+        .with_context(|| format!("cannot use the data folder {}", config.data_dir.display()))?;
+    let metrics = Metrics::new();
+
+    let pool = db::connect(&config.postgres, "launcher", &MIGRATOR, &shutdown).await?;
+    readiness.ready("postgres");
+    let bus = EventBus::connect(&config.nats, "slipway-launcher").await?;
+    let outbox = Outbox::default();
+    let state = State::new(
+        pool.clone(),
+        outbox.clone(),
+        ArtifactStore::new(&config.s3),
+        logs,
+        shutdown.clone(),
+        &metrics,
+        &config.jobs.registry_url,
+    );
+
+    let mut tasks = Tasks::new(shutdown.clone());
+    tasks.spawn("relay", Relay::new(pool, bus.clone(), outbox, "slipway/launcher").run(shutdown.clone()));
+    tasks.spawn("reconcile", reconcile::Reconciler::new(state.clone(), launch).run(shutdown.clone()));
+    tasks.spawn("collect", collect::run(state.clone(), shutdown.clone()));
+    tasks.spawn("resources", wait_for_resources(bus, state.clone(), readiness.clone(), shutdown.clone()));
+
+    let launcher = LauncherServer::new(grpc::jobs::Service::new(state.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let agents = AgentsServer::new(grpc::agents::Service::new(state.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let routes = server::add_grpc(server::add_grpc(rest::router(state), launcher), agents);
+    let served = server::serve(listener, routes, readiness, metrics, shutdown.clone()).await;
+    shutdown.cancel();
+    tasks.wait().await?;
+    served
+}
+
+/// Makes streams, buckets and the S3 bucket, then stays until the shutdown.
+async fn wait_for_resources(bus: EventBus, state: State, readiness: Readiness, shutdown: CancellationToken) {
+    let nats = async {
+        if bus.wait_for_resources(&shutdown).await {
+            readiness.ready("nats");
+        }
+    };
+    tokio::join!(nats, collect::wait_for_bucket(&state, &readiness, &shutdown));
+    shutdown.cancelled().await;
+}

@@ -1,0 +1,87 @@
+//! Logs of attempts: one file each, appended by offset, so that a chunk that comes twice is stored once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::fs::{self, OpenOptions};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+/// The agent cuts the log; this is for one that does not, with room for the agent's mark.
+const LIMIT_SLACK_BYTES: u64 = 64 * 1024;
+/// Appends to different files rarely wait for each other.
+const LOCKS: usize = 16;
+
+/// The folder of logs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Logs {
+    root: Arc<Path>,
+    max_bytes: u64,
+    locks: Arc<[Mutex<()>; LOCKS]>,
+}
+
+impl Logs {
+    pub(crate) async fn create(root: &Path, max_bytes: u64) -> std::io::Result<Self> {
+        fs::create_dir_all(root).await?;
+        let locks = Arc::new(std::array::from_fn(|_| Mutex::new(())));
+        Ok(Self { root: root.into(), max_bytes, locks })
+    }
+
+    /// What an attempt's log may hold.
+    pub(crate) const fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    pub(crate) fn path(&self, job_id: Uuid, attempt: u32) -> PathBuf {
+        self.root.join(job_id.to_string()).join(format!("{attempt}.log"))
+    }
+
+    /// Appends what is new of `chunk`, which begins at `offset`; answers with the offset wanted next. A chunk that would leave
+    /// a gap is not stored, and the answer is where the gap begins.
+    pub(crate) async fn append(
+        &self,
+        job_id: Uuid,
+        attempt: u32,
+        offset: u64,
+        chunk: &[u8],
+    ) -> std::io::Result<u64> {
+        let _held = self.locks[(job_id.as_u128() % LOCKS as u128) as usize].lock().await;
+        let path = self.path(job_id, attempt);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).await?;
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).await?;
+        let length = file.metadata().await?.len();
+        let end = offset.saturating_add(chunk.len() as u64);
+        if offset > length || end <= length {
+            return Ok(length);
+        }
+        if end > self.max_bytes + LIMIT_SLACK_BYTES {
+            // Taken and dropped: the agent has nothing better to do with it.
+            return Ok(end);
+        }
+        let known = usize::try_from(length - offset).unwrap_or(chunk.len());
+        file.write_all(&chunk[known..]).await?;
+        file.flush().await?;
+        Ok(end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_chunk_that_comes_twice_is_stored_once() {
+        let folder = std::env::temp_dir().join(format!("slipway-logs-{}", Uuid::new_v4()));
+        let logs = Logs::create(&folder, 1_000_000).await.unwrap();
+        let job = Uuid::new_v4();
+        assert_eq!(logs.append(job, 1, 0, b"one\n").await.unwrap(), 4);
+        assert_eq!(logs.append(job, 1, 0, b"one\n").await.unwrap(), 4);
+        assert_eq!(logs.append(job, 1, 2, b"e\ntwo\n").await.unwrap(), 8);
+        assert_eq!(logs.append(job, 1, 100, b"gap").await.unwrap(), 8);
+        assert_eq!(std::fs::read_to_string(logs.path(job, 1)).unwrap(), "one\ntwo\n");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

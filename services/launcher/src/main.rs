@@ -1,0 +1,26 @@
+//! `slipway-launcher`: runs training jobs.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use slipway_telemetry::TelemetryConfig;
+
+#[derive(clap::Parser)]
+#[command(
+    name = "slipway-launcher",
+    version,
+    about = "Runs training jobs: attempts, logs, retries, checkpoints."
+)]
+struct Arguments {
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+    #[command(flatten)]
+    config: slipway_launcher::Config,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    slipway_service_kit::main("slipway-launcher", &arguments.telemetry, |shutdown| {
+        slipway_launcher::run(arguments.config, shutdown)
+    })
+}

@@ -1,0 +1,124 @@
+//! Submitting, showing, listing and cancelling jobs.
+
+use axum::Json;
+use axum::extract::{Path, State as Shared};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use slipway_domain::training::{JobEvent, JobSpec, Status};
+use slipway_service_kit::Problem;
+use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::page::{PageQuery, cut};
+
+use super::{find, job_id};
+use crate::body::{CheckpointBody, JobBody};
+use crate::change;
+use crate::state::State;
+use crate::store::jobs::StoredJob;
+use crate::store::{attempts, checkpoints as checkpoint_table, jobs};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Retention keeps no more than a job may ask for.
+const MAX_CHECKPOINTS: i64 = 1_000;
+
+/// Filters and paging of a list.
+#[derive(Debug, Deserialize)]
+pub(super) struct ListQuery {
+    status: Option<String>,
+    // No `flatten`: with it a query string's numbers arrive as text.
+    limit: Option<u32>,
+    page_token: Option<String>,
+}
+
+pub(super) async fn submit(
+    Shared(state): Shared<State>,
+    headers: HeaderMap,
+    JsonBody(mut spec): JsonBody<JobSpec>,
+) -> Result<(StatusCode, Json<JobBody>), Problem> {
+    if let Some(key) = headers.get(IDEMPOTENCY_KEY) {
+        let key = key.to_str().map_err(|_| Problem::invalid("Idempotency-Key", "must be printable ASCII"))?;
+        if spec.idempotency_key.as_deref().is_some_and(|other| other != key) {
+            return Err(Problem::invalid(
+                "idempotency_key",
+                "is another one than the header Idempotency-Key",
+            ));
+        }
+        spec.idempotency_key = Some(key.to_owned());
+    }
+    let (job, created) = change::submit(&state, spec).await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(whole(&state, job).await?)))
+}
+
+pub(super) async fn get(
+    Shared(state): Shared<State>,
+    Path(id): Path<String>,
+) -> Result<Json<JobBody>, Problem> {
+    let job = find(&state, job_id(&id)?).await?;
+    Ok(Json(whole(&state, job).await?))
+}
+
+pub(super) async fn list(
+    Shared(state): Shared<State>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Value>, Problem> {
+    let page = PageQuery { limit: query.limit, page_token: query.page_token };
+    let (jobs, next_page_token) = list_page(&state, query.status.as_deref(), &page).await?;
+    let jobs: Vec<JobBody> = jobs.into_iter().map(JobBody::line).collect();
+    let mut body = json!({ "jobs": jobs });
+    if let Some(token) = next_page_token {
+        body["next_page_token"] = token.into();
+    }
+    Ok(Json(body))
+}
+
+/// One page of jobs, newest first, for REST and gRPC alike.
+pub(crate) async fn list_page(
+    state: &State,
+    status: Option<&str>,
+    page: &PageQuery,
+) -> Result<(Vec<StoredJob>, Option<String>), Problem> {
+    let status = match status.filter(|status| !status.is_empty()) {
+        Some(name) => Some(Status::parse(name).ok_or_else(|| {
+            let names = "queued, running, retrying, cancelling, succeeded, failed or cancelled";
+            Problem::invalid("status", format!("expected {names}, got `{name}`"))
+        })?),
+        None => None,
+    };
+    let limit = page.limit()?;
+    let mut connection = state.pool.acquire().await?;
+    let rows = jobs::list(&mut connection, status, page.after()?, i64::from(limit) + 1).await?;
+    Ok(cut(rows, limit, |job| job.seq))
+}
+
+pub(super) async fn cancel(
+    Shared(state): Shared<State>,
+    Path(id): Path<String>,
+) -> Result<Json<JobBody>, Problem> {
+    let job = cancel_job(&state, &id).await?;
+    Ok(Json(whole(&state, job).await?))
+}
+
+/// Asks for the end of a job; one that has ended stays as it is.
+pub(crate) async fn cancel_job(state: &State, id: &str) -> Result<StoredJob, Problem> {
+    let id = job_id(id)?;
+    let changed = change::job(state, id, JobEvent::CancelRequested, None).await?;
+    changed.map(|changed| changed.job).ok_or_else(|| Problem::not_found(format!("job `{id}`")))
+}
+
+pub(super) async fn checkpoints(
+    Shared(state): Shared<State>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let job = find(&state, job_id(&id)?).await?;
+    let mut connection = state.pool.acquire().await?;
+    let rows = checkpoint_table::list(&mut connection, job.id, MAX_CHECKPOINTS).await?;
+    let checkpoints: Vec<CheckpointBody> = rows.into_iter().map(CheckpointBody::from).collect();
+    Ok(Json(json!({ "checkpoints": checkpoints })))
+}
+
+async fn whole(state: &State, job: StoredJob) -> Result<JobBody, Problem> {
+    let mut connection = state.pool.acquire().await?;
+    let attempts = attempts::list(&mut connection, job.id).await?;
+    Ok(JobBody::whole(job, attempts))
+}

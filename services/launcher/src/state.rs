@@ -1,0 +1,61 @@
+//! What every handler and task of the service shares.
+
+use std::sync::Arc;
+
+use slipway_artifact_store::ArtifactStore;
+use slipway_event_bus::Outbox;
+use slipway_service_kit::metrics::Metrics;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::logs::Logs;
+use crate::measure::Measures;
+
+/// Shared state. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) pool: PgPool,
+    pub(crate) outbox: Outbox,
+    pub(crate) store: ArtifactStore,
+    pub(crate) logs: Logs,
+    pub(crate) measures: Measures,
+    /// Wakes the reconciler.
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) shutdown: CancellationToken,
+    /// Log followers: each ends with its client or the shutdown.
+    pub(crate) followers: TaskTracker,
+    /// For the jobs' MLFLOW_TRACKING_URI.
+    pub(crate) registry_url: Arc<str>,
+}
+
+impl State {
+    pub(crate) fn new(
+        pool: PgPool,
+        outbox: Outbox,
+        store: ArtifactStore,
+        logs: Logs,
+        shutdown: CancellationToken,
+        metrics: &Metrics,
+        registry_url: &str,
+    ) -> Self {
+        Self {
+            pool,
+            outbox,
+            store,
+            logs,
+            measures: Measures::new(metrics),
+            wake: Arc::new(Notify::new()),
+            shutdown,
+            followers: TaskTracker::new(),
+            registry_url: registry_url.into(),
+        }
+    }
+
+    /// Tells the relay and the reconciler that something was committed.
+    pub(crate) fn committed(&self) {
+        self.outbox.wake();
+        self.wake.notify_one();
+    }
+}

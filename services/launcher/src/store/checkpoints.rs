@@ -1,0 +1,105 @@
+//! Committed checkpoints.
+
+use chrono::{DateTime, Utc};
+use slipway_domain::training::Manifest;
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+/// A checkpoint as stored.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredCheckpoint {
+    pub(crate) manifest: Manifest,
+    pub(crate) committed_at: DateTime<Utc>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    manifest: sqlx::types::Json<Manifest>,
+    committed_at: DateTime<Utc>,
+}
+
+/// Adds a checkpoint; `false` where this very upload has been committed already.
+pub(crate) async fn insert(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    manifest: &Manifest,
+) -> Result<bool, sqlx::Error> {
+    let size_bytes: u64 = manifest.files.iter().map(|file| file.size_bytes).sum();
+    let inserted = sqlx::query(
+        "INSERT INTO checkpoints (job_id, prefix, step, attempt, manifest, size_bytes) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (job_id, prefix) DO NOTHING",
+    )
+    .bind(job_id)
+    .bind(&manifest.prefix)
+    .bind(i64::try_from(manifest.step).unwrap_or(i64::MAX))
+    .bind(i32::try_from(manifest.attempt).unwrap_or(i32::MAX))
+    .bind(sqlx::types::Json(manifest))
+    .bind(i64::try_from(size_bytes).unwrap_or(i64::MAX))
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// A job's checkpoints that retention has not released, newest first.
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    limit: i64,
+) -> Result<Vec<StoredCheckpoint>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT manifest, committed_at FROM checkpoints WHERE job_id = $1 AND released_at IS NULL
+         ORDER BY step DESC, committed_at DESC LIMIT $2",
+    )
+    .bind(job_id)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| StoredCheckpoint { manifest: row.manifest.0, committed_at: row.committed_at })
+        .collect())
+}
+
+/// Lets checkpoints go.
+pub(crate) async fn release(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    prefixes: &[String],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE checkpoints SET released_at = now() WHERE job_id = $1 AND prefix = ANY($2)")
+        .bind(job_id)
+        .bind(prefixes)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Checkpoints released at least `age_s` ago: job and prefix.
+pub(crate) async fn released(
+    connection: &mut PgConnection,
+    age_s: f64,
+    limit: i64,
+) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT job_id, prefix FROM checkpoints WHERE released_at < now() - make_interval(secs => $1)
+         ORDER BY released_at LIMIT $2",
+    )
+    .bind(age_s)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
+/// Forgets a released checkpoint whose objects are gone.
+pub(crate) async fn forget(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    prefix: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM checkpoints WHERE job_id = $1 AND prefix = $2 AND released_at IS NOT NULL")
+        .bind(job_id)
+        .bind(prefix)
+        .execute(connection)
+        .await
+        .map(drop)
+}

@@ -1,0 +1,222 @@
+//! Jobs and their state.
+
+use chrono::{DateTime, Utc};
+use slipway_domain::training::{Job, JobSpec, Status};
+use sqlx::{FromRow, PgConnection};
+use uuid::Uuid;
+
+use super::{milliseconds, unreadable};
+
+/// A job as stored.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredJob {
+    pub(crate) id: Uuid,
+    pub(crate) seq: i64,
+    pub(crate) spec: JobSpec,
+    pub(crate) state: Job,
+    pub(crate) traceparent: Option<String>,
+    /// Step of the newest committed checkpoint.
+    pub(crate) checkpoint_step: Option<u64>,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
+    pub(crate) finished_at: Option<DateTime<Utc>>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    seq: i64,
+    spec: String,
+    state: sqlx::types::Json<Job>,
+    traceparent: Option<String>,
+    checkpoint_step: Option<i64>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<Row> for StoredJob {
+    type Error = sqlx::Error;
+
+    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.id,
+            seq: row.seq,
+            spec: serde_json::from_str(&row.spec).map_err(|error| unreadable("a job's spec", error))?,
+            state: row.state.0,
+            traceparent: row.traceparent,
+            checkpoint_step: row.checkpoint_step.and_then(|step| u64::try_from(step).ok()),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            finished_at: row.finished_at,
+        })
+    }
+}
+
+/// A new job.
+#[derive(Debug, Clone)]
+pub(crate) struct NewJob<'spec> {
+    pub(crate) id: Uuid,
+    pub(crate) spec: &'spec JobSpec,
+    pub(crate) state: &'spec Job,
+    pub(crate) traceparent: Option<String>,
+}
+
+/// Inserts a job; `false` where its idempotency key is taken.
+pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> Result<bool, sqlx::Error> {
+    let spec = serde_json::to_string(job.spec).map_err(|error| unreadable("a job's spec", error))?;
+    let inserted = sqlx::query(
+        "INSERT INTO jobs (id, name, spec, idempotency_key, state, status, cpus, traceparent)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (idempotency_key) DO NOTHING",
+    )
+    .bind(job.id)
+    .bind(&job.spec.name)
+    .bind(spec)
+    .bind(&job.spec.idempotency_key)
+    .bind(sqlx::types::Json(job.state))
+    .bind(job.state.status.as_str())
+    .bind(job.spec.resources.cpus)
+    .bind(&job.traceparent)
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// One job.
+pub(crate) async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<StoredJob>, sqlx::Error> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT id, seq, spec, state, traceparent, created_at, updated_at, finished_at,
+           (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id AND released_at IS NULL) AS checkpoint_step
+         FROM jobs WHERE id = $1",
+    )
+    .bind(id)
+    .fetch_optional(connection)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// One job by its idempotency key.
+pub(crate) async fn find_by_key(
+    connection: &mut PgConnection,
+    idempotency_key: &str,
+) -> Result<Option<StoredJob>, sqlx::Error> {
+    let row: Option<(Uuid,)> = sqlx::query_as("SELECT id FROM jobs WHERE idempotency_key = $1")
+        .bind(idempotency_key)
+        .fetch_optional(&mut *connection)
+        .await?;
+    match row {
+        Some((id,)) => find(connection, id).await,
+        None => Ok(None),
+    }
+}
+
+/// One job, locked until the transaction ends.
+pub(crate) async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<Option<StoredJob>, sqlx::Error> {
+    sqlx::query("SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE").bind(id).execute(&mut *connection).await?;
+    find(connection, id).await
+}
+
+/// Newest first, from before `before` where given.
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    status: Option<Status>,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<StoredJob>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, seq, spec, state, traceparent, created_at, updated_at, finished_at,
+           (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id AND released_at IS NULL) AS checkpoint_step
+         FROM jobs WHERE ($1::text IS NULL OR status = $1) AND ($2::bigint IS NULL OR seq < $2)
+         ORDER BY seq DESC LIMIT $3",
+    )
+    .bind(status.map(Status::as_str))
+    .bind(before)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Writes a job's state back.
+pub(crate) async fn save(connection: &mut PgConnection, id: Uuid, state: &Job) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE jobs SET state = $2, status = $3, retry_at_unix_ms = $4, updated_at = now(),
+           finished_at = CASE WHEN $5 THEN coalesce(finished_at, now()) END
+         WHERE id = $1",
+    )
+    .bind(id)
+    .bind(sqlx::types::Json(state))
+    .bind(state.status.as_str())
+    .bind(state.retry_at_unix_ms.map(milliseconds))
+    .bind(state.status.is_final())
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// A job that occupies the machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Active {
+    pub(crate) id: Uuid,
+    pub(crate) state: Job,
+    pub(crate) cpus: f64,
+}
+
+/// Jobs that have an attempt.
+pub(crate) async fn active(connection: &mut PgConnection) -> Result<Vec<Active>, sqlx::Error> {
+    let rows: Vec<(Uuid, sqlx::types::Json<Job>, f64)> = sqlx::query_as(
+        "SELECT id, state, cpus FROM jobs WHERE status IN ('running', 'cancelling') ORDER BY seq",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(id, state, cpus)| Active { id, state: state.0, cpus }).collect())
+}
+
+/// Jobs that could start, oldest first: id and CPU cores wanted.
+pub(crate) async fn startable(
+    connection: &mut PgConnection,
+    now_unix_ms: u64,
+    limit: i64,
+) -> Result<Vec<(Uuid, f64)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, cpus FROM jobs
+         WHERE status = 'queued' OR (status = 'retrying' AND coalesce(retry_at_unix_ms, 0) <= $1)
+         ORDER BY seq LIMIT $2",
+    )
+    .bind(milliseconds(now_unix_ms))
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
+/// How many jobs there are, by status.
+pub(crate) async fn count_by_status(
+    connection: &mut PgConnection,
+) -> Result<Vec<(String, i64)>, sqlx::Error> {
+    sqlx::query_as("SELECT status, count(*) FROM jobs GROUP BY status").fetch_all(connection).await
+}
+
+/// Jobs that ended at least `age_s` ago and may still have objects that nothing refers to.
+pub(crate) async fn uncollected(
+    connection: &mut PgConnection,
+    age_s: f64,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT id FROM jobs WHERE collected_at IS NULL AND finished_at < now() - make_interval(secs => $1)
+         ORDER BY finished_at LIMIT $2",
+    )
+    .bind(age_s)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
+/// Notes that a job's objects are collected.
+pub(crate) async fn set_collected(connection: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE jobs SET collected_at = now() WHERE id = $1")
+        .bind(id)
+        .execute(connection)
+        .await
+        .map(drop)
+}

@@ -1,0 +1,15 @@
+//! The launcher's tables. All SQL of the service stands here.
+
+pub(crate) mod attempts;
+pub(crate) mod checkpoints;
+pub(crate) mod jobs;
+
+/// A stored document that no longer reads as its type.
+fn unreadable(what: &str, error: impl std::fmt::Display) -> sqlx::Error {
+    sqlx::Error::Decode(format!("{what}: {error}").into())
+}
+
+/// Unix milliseconds as a column takes them.
+fn milliseconds(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
