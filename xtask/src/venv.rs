@@ -12,12 +12,16 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::build::{root, run};
 use crate::progress::step;
 
-const REQUIREMENTS: &str = "examples/training/requirements.txt";
+/// What the examples and the checks of the clients need. It includes the training's.
+const REQUIREMENTS: &str = "examples/clients/requirements.txt";
+const INCLUDED: &str = "examples/training/requirements.txt";
 
 /// Python of the environment; made where there is none yet. Two processes at once make it once.
 pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
-    let requirements = std::fs::read_to_string(root().join(REQUIREMENTS))
-        .with_context(|| format!("cannot read {REQUIREMENTS}"))?;
+    let read = |file: &str| {
+        std::fs::read_to_string(root().join(file)).with_context(|| format!("cannot read {file}"))
+    };
+    let requirements = [read(REQUIREMENTS)?, read(INCLUDED)?];
     let system_python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let version = python_version(&system_python)?;
     let mut hasher = DefaultHasher::new();

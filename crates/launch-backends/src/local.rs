@@ -18,6 +18,8 @@ use crate::{ATTEMPT_VARIABLE, Error, JOB_ID_VARIABLE, Launch, TOKEN_VARIABLE, WO
 /// Left-over processes must be gone by then.
 const LEFTOVERS_TIMEOUT_MS: u64 = 5_000;
 const LEFTOVERS_POLL_MS: u64 = 20;
+/// A process shows no environment for the moment in which it becomes another program, so one look proves nothing.
+const EMPTY_SCANS: u32 = 2;
 
 /// Starts agents as processes that outlive the launcher: each makes a session of its own, and a launcher that was killed and
 /// started again finds it by the marks in its environment. Cheap to clone.
@@ -83,10 +85,11 @@ impl LocalProcesses {
 
     pub(crate) async fn end_leftovers(&self, job_id: &str) -> Result<usize, Error> {
         let begun = tokio::time::Instant::now();
-        let mut ended = 0;
+        let (mut ended, mut empty_scans) = (0, 0);
         loop {
             let found = processes(job_id).await?;
-            if found.is_empty() {
+            empty_scans = if found.is_empty() { empty_scans + 1 } else { 0 };
+            if empty_scans == EMPTY_SCANS {
                 return Ok(ended);
             }
             if begun.elapsed() > Duration::from_millis(LEFTOVERS_TIMEOUT_MS) {

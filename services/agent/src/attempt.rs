@@ -22,6 +22,8 @@ use crate::{Config, command, heartbeat, restore};
 
 /// After the command's end its output is read for so long; a process that escaped its group may hold it open.
 const DRAIN_TIMEOUT_MS: u64 = 2_000;
+/// The rest of the log is sent within this time, or left out: how the command ended matters more.
+const LOG_TIMEOUT_MS: u64 = 120_000;
 
 struct Attempt {
     config: Config,
@@ -62,7 +64,8 @@ async fn with_lease(
 ) -> anyhow::Result<()> {
     let spec: JobSpec = serde_json::from_str(&lease.spec_json).context("the lease's job cannot be read")?;
     let stops = Stops::new();
-    let patience = Duration::from_millis(lease.lease_ms) + Duration::from_secs_f64(spec.grace_period_s);
+    // A lease that ran out unheard is the launcher's to judge; less than a lease would end attempts that it still counts on.
+    let patience = Duration::from_millis(config.launcher_patience_ms.max(lease.lease_ms));
     let interval = Duration::from_millis(lease.heartbeat_interval_ms);
     let heartbeats = heartbeat::run(launcher.clone(), stops.clone(), interval, patience);
     // The handles end their tasks with this function: a heartbeat must not outlive the attempt.
@@ -80,9 +83,11 @@ async fn with_lease(
     let store = ArtifactStore::new(&config.s3);
     let attempt = Attempt { config, launcher, lease, spec, stops, spool, workspace, store };
     let outcome = attempt.execute().await;
+    if let Err(error) = &outcome {
+        attempt.spool.note(&format!("the attempt is given up: {error:#}")).await;
+    }
     attempt.spool.close();
-    let report = outcome?;
-    attempt.report(report, shipping).await
+    attempt.report(outcome, shipping).await
 }
 
 impl Attempt {
@@ -176,20 +181,30 @@ impl Attempt {
         }
     }
 
-    /// Sends the rest of the log and the report, and tidies up. An attempt that nobody hears any more only ends.
+    /// Sends the rest of the log and the report, and tidies up. An attempt that nobody hears any more only ends; one that was
+    /// given up ends without a report, and the launcher takes it for lost.
     async fn report(
         &self,
-        report: FinishAttemptRequest,
+        outcome: anyhow::Result<FinishAttemptRequest>,
         shipping: AbortOnDropHandle<std::io::Result<()>>,
     ) -> anyhow::Result<()> {
-        let succeeded = report.exit_code == Some(0) && report.upload_error.is_empty();
+        let (report, given_up) = match outcome {
+            Ok(report) => (Some(report), None),
+            Err(error) => (None, Some(error)),
+        };
+        let succeeded =
+            report.as_ref().is_some_and(|report| report.exit_code == Some(0) && report.upload_error.is_empty());
         let sent = async {
-            match shipping.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "the log could not be sent"),
-                Err(error) => tracing::error!(%error, "sending the log panicked"),
+            match tokio::time::timeout(Duration::from_millis(LOG_TIMEOUT_MS), shipping).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::error!(%error, "the log could not be sent"),
+                Ok(Err(error)) => tracing::error!(%error, "sending the log panicked"),
+                Err(_) => tracing::error!("the log could not be sent in time"),
             }
-            self.launcher.finish(report).await
+            match report {
+                Some(report) => self.launcher.finish(report).await,
+                None => Ok(()),
+            }
         };
         let outcome = tokio::select! {
             outcome = sent => outcome,
@@ -201,7 +216,7 @@ impl Attempt {
         };
         self.workspace.remove(succeeded && !self.config.keep_work_dir).await;
         match outcome {
-            Ok(()) => Ok(()),
+            Ok(()) => given_up.map_or(Ok(()), Err),
             Err(error @ CallError::Fenced(_)) => {
                 tracing::warn!(%error, "the attempt's end is not wanted");
                 Ok(())

@@ -81,6 +81,11 @@ impl Uploader {
                     continue;
                 }
                 Err(Failure::Fenced) => return Ok(()),
+                Err(_) if !is_folder(&folder).await => {
+                    // The command has cleaned up behind itself: what it does not keep need not be stored.
+                    self.done.insert(step);
+                    continue;
+                }
                 Err(Failure::Never(reason)) => {
                     self.done.insert(step);
                     self.complain(&mut failed, step, reason).await;
@@ -147,6 +152,7 @@ impl Uploader {
         let released = match self.launcher.commit_checkpoint(&manifest, json).await {
             Ok(released) => released,
             Err(CallError::Fenced(_)) => return Err(Failure::Fenced),
+            Err(error @ CallError::Away(_)) => return Err(Failure::Later(error.to_string())),
             Err(error) => return Err(Failure::Never(error.to_string())),
         };
         tracing::info!(step, files = manifest.files.len(), "a checkpoint is committed");
@@ -212,6 +218,10 @@ async fn files_of(folder: &Path) -> Result<Vec<String>, Failure> {
     }
     paths.sort();
     Ok(paths)
+}
+
+async fn is_folder(path: &Path) -> bool {
+    tokio::fs::metadata(path).await.is_ok_and(|metadata| metadata.is_dir())
 }
 
 async fn pause(duration_ms: u64, ended: &CancellationToken) {

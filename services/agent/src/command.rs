@@ -82,6 +82,7 @@ fn set_environment(
     command
         .envs(&spec.env)
         .env(JOB_ID_VARIABLE, &config.job_id)
+        .env("SLIPWAY_JOB_NAME", &spec.name)
         .env(ATTEMPT_VARIABLE, config.attempt.to_string());
     if spec.checkpoint.is_some() {
         command.env("SLIPWAY_CHECKPOINT_DIR", checkpoints);

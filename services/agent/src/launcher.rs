@@ -21,6 +21,8 @@ const MAX_LEASE_BYTES: usize = 32 * 1024 * 1024;
 const RETRY_DELAY_MS: u64 = 250;
 /// The launcher that started this agent answers within this time, or has gone.
 const ACQUIRE_TIMEOUT_MS: u64 = 45_000;
+/// A checkpoint that is not committed by then is uploaded afresh, the newest one first.
+const COMMIT_TIMEOUT_MS: u64 = 60_000;
 
 /// Why a call brought nothing.
 #[derive(Debug)]
@@ -152,7 +154,9 @@ impl Launcher {
             let request = request.clone();
             async move { client.commit_checkpoint(request).await }
         });
-        Ok(answer.await?.released_prefixes)
+        let answer = tokio::time::timeout(Duration::from_millis(COMMIT_TIMEOUT_MS), answer).await;
+        let answer = answer.unwrap_or_else(|_| Err(CallError::Away("no commit came in time".to_owned())))?;
+        Ok(answer.released_prefixes)
     }
 
     /// Reports the end. The identity in `report` is filled in here.

@@ -2,7 +2,7 @@
 //! and its checkpoints on, stops it when asked, and reports how it ended. The user's command needs nothing of ours.
 //!
 //! Everything that the agent knows about the attempt comes with its lease. Where the launcher does not answer, the agent goes
-//! on by itself for as long as the lease and the grace period last.
+//! on by itself for as long as its patience lasts, then stops the command and ends.
 
 mod attempt;
 mod checkpoint;
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 /// Threads besides the main one: uploads are hashed there.
 const WORKER_THREADS: usize = 2;
 const USAGE_EXIT_CODE: u8 = 64;
+const DEFAULT_LAUNCHER_PATIENCE_MS: u64 = 60_000;
 
 /// Which attempt this is, and where it runs. A launch backend sets all of it in the environment.
 #[derive(Debug, Clone, clap::Args)]
@@ -52,6 +53,10 @@ pub struct Config {
     /// The launcher, e.g. `http://127.0.0.1:5010`.
     #[arg(long, env = "SLIPWAY_LAUNCHER_URL", default_value = "http://127.0.0.1:5010")]
     pub launcher_url: String,
+    /// The launcher may be away for this long, e.g. while it is started again; then the command is stopped, since nobody
+    /// would hear of its end.
+    #[arg(long, env = "SLIPWAY_LAUNCHER_PATIENCE_MS", default_value_t = DEFAULT_LAUNCHER_PATIENCE_MS, value_name = "MS")]
+    pub launcher_patience_ms: u64,
     /// Where checkpoints go.
     #[command(flatten)]
     pub s3: S3Config,

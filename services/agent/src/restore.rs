@@ -79,5 +79,8 @@ async fn one(store: &ArtifactStore, manifest: &Manifest, folder: &Path) -> Resul
             tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
         }
     }
-    Ok(fs::rename(&part, folder.join(manifest.step.to_string())).await?)
+    let whole = folder.join(manifest.step.to_string());
+    // One of the job's own files may lie there; the checkpoint goes before it.
+    let _ = fs::remove_dir_all(&whole).await;
+    Ok(fs::rename(&part, whole).await?)
 }

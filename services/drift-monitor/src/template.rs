@@ -4,8 +4,8 @@
 use slipway_domain::training::JobSpec;
 
 /// Variables that a job gets without asking.
-const EVENT_ID_VARIABLE: &str = "SLIPWAY_DRIFT_EVENT_ID";
-const DEPLOYMENT_VARIABLE: &str = "SLIPWAY_DEPLOYMENT";
+const EVENT_ID_VARIABLE: &str = "DRIFT_EVENT_ID";
+const DEPLOYMENT_VARIABLE: &str = "DRIFT_DEPLOYMENT";
 const NAMES: [&str; 6] = ["monitor", "deployment", "model", "baseline_version", "event_id", "windows"];
 
 /// What the variables stand for at one drift event.
@@ -93,8 +93,8 @@ mod tests {
         job.env.insert("WHY".into(), "{{monitor}}/{{ event_id }}: {{windows}} }} {{".into());
         let filled = variables.job(&job);
         assert_eq!(filled.env["WHY"], "m/e-1: 4,5 }} {{");
-        assert_eq!(filled.env["SLIPWAY_DRIFT_EVENT_ID"], "e-1");
-        assert_eq!(filled.env["SLIPWAY_DEPLOYMENT"], "d");
+        assert_eq!(filled.env["DRIFT_EVENT_ID"], "e-1");
+        assert_eq!(filled.env["DRIFT_DEPLOYMENT"], "d");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(crate) struct CheckpointBody {
     manifest_key: String,
     files: usize,
     size_bytes: u64,
-    committed_at: DateTime<Utc>,
+    created_at: DateTime<Utc>,
 }
 
 impl JobBody {
@@ -117,7 +117,7 @@ impl From<StoredCheckpoint> for CheckpointBody {
             manifest_key: manifest.key(),
             files: manifest.files.len(),
             size_bytes: manifest.files.iter().map(|file| file.size_bytes).sum(),
-            committed_at: checkpoint.committed_at,
+            created_at: checkpoint.committed_at,
         }
     }
 }

@@ -110,8 +110,10 @@ async fn apply(
 /// The spec is not valid, or the key was used for another job.
 pub(crate) async fn submit(state: &State, spec: JobSpec) -> Result<(StoredJob, bool), Problem> {
     spec.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
-    if spec.name.contains('\0') || spec.idempotency_key.as_ref().is_some_and(|key| key.contains('\0')) {
-        return Err(Problem::invalid("name", "must not hold a NUL character, nor must the idempotency key"));
+    for (field, text) in [("name", Some(&spec.name)), ("idempotency_key", spec.idempotency_key.as_ref())] {
+        if text.is_some_and(|text| text.contains('\0')) {
+            return Err(Problem::invalid(field, "must not hold a NUL character"));
+        }
     }
     let (job, actions) = Job::submitted();
     let new = NewJob {

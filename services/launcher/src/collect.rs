@@ -1,7 +1,8 @@
-//! Collects objects that nothing refers to: released checkpoints that an agent did not get to delete, and uploads that were cut
-//! off before they were committed.
+//! Collects what nothing refers to: released checkpoints that an agent did not get to delete, uploads that were cut off before
+//! they were committed, and the work folders of jobs that have ended.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,13 +11,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::state::State;
-use crate::store::{checkpoints, jobs};
+use crate::store::checkpoints::{self, StoredCheckpoint};
+use crate::store::jobs;
 
 const INTERVAL_MS: u64 = 30_000;
 /// An agent deletes what is released itself; what is left after this time is collected here.
 const RELEASED_AGE_S: f64 = 600.0;
 /// By then no agent of the job uploads any more.
 const FINISHED_AGE_S: f64 = 600.0;
+/// People look into the work folder of a job that failed.
+const FAILED_AGE_S: f64 = 24.0 * 3600.0;
 const BATCH: i64 = 32;
 /// Objects looked at in one go; the rest follows with the next pass.
 const MAX_OBJECTS: usize = 20_000;
@@ -27,14 +31,15 @@ pub(crate) fn prefix(job_id: Uuid) -> String {
     format!("checkpoints/{job_id}")
 }
 
-/// Runs until `shutdown`. A pass that fails is repeated later: left-over bytes only take room.
-pub(crate) async fn run(state: State, shutdown: CancellationToken) {
+/// Runs until `shutdown`. A pass that fails is repeated later: left-over bytes only take room. `work_dir` holds the jobs' work
+/// folders; without it they stay.
+pub(crate) async fn run(state: State, work_dir: Option<PathBuf>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(Duration::from_millis(INTERVAL_MS)) => {}
         }
-        if let Err(error) = pass(&state).await {
+        if let Err(error) = pass(&state, work_dir.as_deref()).await {
             tracing::debug!(error = format!("{error:#}"), "left-over checkpoints are collected later");
         }
     }
@@ -55,7 +60,7 @@ pub(crate) async fn wait_for_bucket(state: &State, readiness: &Readiness, shutdo
     readiness.ready("s3");
 }
 
-async fn pass(state: &State) -> anyhow::Result<()> {
+async fn pass(state: &State, work_dir: Option<&Path>) -> anyhow::Result<()> {
     let mut connection = state.pool.acquire().await.context("database")?;
     for (job_id, prefix) in
         checkpoints::released(&mut connection, RELEASED_AGE_S, BATCH).await.context("database")?
@@ -67,23 +72,45 @@ async fn pass(state: &State) -> anyhow::Result<()> {
         }
         checkpoints::forget(&mut connection, job_id, &prefix).await.context("database")?;
     }
-    for job_id in jobs::uncollected(&mut connection, FINISHED_AGE_S, BATCH).await.context("database")? {
-        let committed = checkpoints::list(&mut connection, job_id, i64::MAX).await.context("database")?;
-        let wanted: BTreeSet<String> = committed
-            .iter()
-            .flat_map(|checkpoint| {
-                let manifest = &checkpoint.manifest;
-                manifest.files.iter().map(|file| manifest.file_key(file)).chain([manifest.key()])
-            })
-            .collect();
-        let found = state.store.list(&format!("{}/", prefix(job_id)), MAX_OBJECTS).await?;
-        let complete = found.len() < MAX_OBJECTS;
-        for object in found.into_iter().filter(|object| !wanted.contains(&object.key)) {
-            state.store.delete(&object.key).await?;
+    let ended = jobs::uncollected(&mut connection, FINISHED_AGE_S, FAILED_AGE_S, BATCH);
+    for job_id in ended.await.context("database")? {
+        if let Some(work_dir) = work_dir {
+            remove_folder(&work_dir.join(job_id.to_string())).await?;
         }
-        if complete {
+        let committed = checkpoints::list(&mut connection, job_id, i64::MAX).await.context("database")?;
+        if collect_objects(state, job_id, &committed).await? {
             jobs::set_collected(&mut connection, job_id).await.context("database")?;
         }
     }
     Ok(())
+}
+
+/// Deletes a job's objects that belong to none of its checkpoints; `true` where all of them were looked at.
+async fn collect_objects(
+    state: &State,
+    job_id: Uuid,
+    committed: &[StoredCheckpoint],
+) -> Result<bool, slipway_artifact_store::Error> {
+    let wanted: BTreeSet<String> = committed
+        .iter()
+        .flat_map(|checkpoint| {
+            let manifest = &checkpoint.manifest;
+            manifest.files.iter().map(|file| manifest.file_key(file)).chain([manifest.key()])
+        })
+        .collect();
+    let found = state.store.list(&format!("{}/", prefix(job_id)), MAX_OBJECTS).await?;
+    let complete = found.len() < MAX_OBJECTS;
+    for object in found.into_iter().filter(|object| !wanted.contains(&object.key)) {
+        state.store.delete(&object.key).await?;
+    }
+    Ok(complete)
+}
+
+async fn remove_folder(folder: &Path) -> anyhow::Result<()> {
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }

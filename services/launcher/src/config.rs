@@ -48,10 +48,10 @@ pub struct JobsConfig {
     #[arg(long, env = "SLIPWAY_LAUNCHER_URL", value_name = "URL")]
     pub launcher_url: Option<String>,
     /// The agent's program. Without it: `slipway-agent` beside this program, or this program itself where it is `slipway`.
-    #[arg(long, env = "SLIPWAY_AGENT_BIN", value_name = "FILE")]
-    pub agent_bin: Option<PathBuf>,
-    /// Arguments that make the agent's program an agent; may be given more than once.
-    #[arg(long, env = "SLIPWAY_AGENT_ARGUMENTS", value_delimiter = ' ', value_name = "ARGUMENT")]
+    #[arg(long, env = "SLIPWAY_AGENT", value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// Further arguments for the agent, separated by spaces, e.g. `--launcher-patience-ms=600000`.
+    #[arg(long, env = "SLIPWAY_AGENT_ARGUMENTS", value_delimiter = ' ', allow_hyphen_values = true, value_name = "ARGUMENTS")]
     pub agent_arguments: Vec<String>,
     /// CPU cores that running jobs may ask for together; a job that asks for more runs alone. Without it: the machine's cores.
     #[arg(long, env = "SLIPWAY_MAX_JOB_CPUS", value_name = "CORES")]

@@ -21,7 +21,9 @@ const COMMAND_LINE_AGENT_ARGUMENT: &str = "agent";
 pub(crate) struct Launcher {
     pub(crate) backend: Backend,
     pub(crate) cpus: f64,
-    data_dir: PathBuf,
+    /// Holds a folder for each job, with one for each of its attempts.
+    pub(crate) work_dir: PathBuf,
+    logs_dir: PathBuf,
     environment: BTreeMap<String, String>,
     secrets: BTreeMap<String, SecretString>,
 }
@@ -42,7 +44,14 @@ impl Launcher {
         ]);
         let secrets = BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), config.s3.s3_secret_key.clone())]);
         let backend = Backend::Local(LocalProcesses::new(agent_command(config)?)?);
-        Ok(Self { backend, cpus: config.jobs.cpus(), data_dir, environment, secrets })
+        Ok(Self {
+            backend,
+            cpus: config.jobs.cpus(),
+            work_dir: data_dir.join("work"),
+            logs_dir: data_dir.join("logs"),
+            environment,
+            secrets,
+        })
     }
 
     /// Ends what is left of earlier attempts and starts this one.
@@ -61,8 +70,8 @@ impl Launcher {
             tracing::warn!(%job_id, attempt, processes = left, "ended what an earlier attempt had left");
         }
         let launch = Launch {
-            work_dir: self.data_dir.join("work").join(&id).join(attempt.to_string()),
-            agent_log: self.data_dir.join("logs").join(&id).join(format!("{attempt}.agent.log")),
+            work_dir: self.work_dir.join(&id).join(attempt.to_string()),
+            agent_log: self.logs_dir.join(&id).join(format!("{attempt}.agent.log")),
             job_id: id,
             attempt,
             token,
@@ -74,18 +83,24 @@ impl Launcher {
 }
 
 fn agent_command(config: &Config) -> anyhow::Result<Vec<String>> {
-    let arguments = config.jobs.agent_arguments.iter().filter(|argument| !argument.is_empty()).cloned();
-    if let Some(program) = &config.jobs.agent_bin {
-        return Ok(std::iter::once(text(program)?).chain(arguments).collect());
-    }
-    let own = std::env::current_exe().context("this program's own path is unknown; set SLIPWAY_AGENT_BIN")?;
+    let mut command = match &config.jobs.agent {
+        Some(program) => vec![text(program)?],
+        None => agent_beside(
+            &std::env::current_exe().context("this program's own path is unknown; set SLIPWAY_AGENT")?,
+        )?,
+    };
+    command.extend(config.jobs.agent_arguments.iter().filter(|argument| !argument.is_empty()).cloned());
+    Ok(command)
+}
+
+/// The agent that belongs to the program `own`.
+fn agent_beside(own: &Path) -> anyhow::Result<Vec<String>> {
     if own.file_name().is_some_and(|name| name == COMMAND_LINE_PROGRAM) {
-        return Ok(vec![text(&own)?, COMMAND_LINE_AGENT_ARGUMENT.to_owned()]);
+        return Ok(vec![text(own)?, COMMAND_LINE_AGENT_ARGUMENT.to_owned()]);
     }
     let sibling = own.with_file_name(AGENT_PROGRAM);
     // Otherwise it is searched for on PATH, and missed by name when the first job starts.
-    let program = if sibling.is_file() { text(&sibling)? } else { AGENT_PROGRAM.to_owned() };
-    Ok(std::iter::once(program).chain(arguments).collect())
+    Ok(vec![if sibling.is_file() { text(&sibling)? } else { AGENT_PROGRAM.to_owned() }])
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {
@@ -104,6 +119,18 @@ fn reachable(address: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_line_is_its_own_agent_and_a_launcher_has_one_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let own = path("slipway");
+        assert_eq!(agent_beside(&own).unwrap(), [own.to_str().unwrap(), "agent"]);
+        assert_eq!(agent_beside(&path("slipway-launcher")).unwrap(), ["slipway-agent"]);
+        std::fs::write(path("slipway-agent"), "").unwrap();
+        let beside = path("slipway-agent");
+        assert_eq!(agent_beside(&path("slipway-launcher")).unwrap(), [beside.to_str().unwrap()]);
+    }
 
     #[test]
     fn agents_reach_a_launcher_that_listens_everywhere() {

@@ -69,8 +69,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.spawn("relay", Relay::new(pool, bus.clone(), outbox, "slipway/launcher").run(shutdown.clone()));
+    let work_dir = (!config.jobs.keep_work_dirs).then(|| launch.work_dir.clone());
+    tasks.spawn("collect", collect::run(state.clone(), work_dir, shutdown.clone()));
     tasks.spawn("reconcile", reconcile::Reconciler::new(state.clone(), launch).run(shutdown.clone()));
-    tasks.spawn("collect", collect::run(state.clone(), shutdown.clone()));
     tasks.spawn("resources", wait_for_resources(bus, state.clone(), readiness.clone(), shutdown.clone()));
 
     let launcher = LauncherServer::new(grpc::jobs::Service::new(state.clone()))

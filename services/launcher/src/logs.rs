@@ -54,15 +54,17 @@ impl Logs {
         let mut file = OpenOptions::new().create(true).append(true).open(&path).await?;
         let length = file.metadata().await?.len();
         let end = offset.saturating_add(chunk.len() as u64);
-        if offset > length || end <= length {
-            return Ok(length);
-        }
-        if end > self.max_bytes + LIMIT_SLACK_BYTES {
+        let room = (self.max_bytes + LIMIT_SLACK_BYTES).saturating_sub(length);
+        if room == 0 {
             // Taken and dropped: the agent has nothing better to do with it.
             return Ok(end);
         }
+        if offset > length || end <= length {
+            return Ok(length);
+        }
         let known = usize::try_from(length - offset).unwrap_or(chunk.len());
-        file.write_all(&chunk[known..]).await?;
+        let fresh = &chunk[known..];
+        file.write_all(&fresh[..usize::try_from(room).unwrap_or(usize::MAX).min(fresh.len())]).await?;
         file.flush().await?;
         Ok(end)
     }
@@ -73,15 +75,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn what_an_agent_sends_beyond_the_limit_is_dropped_and_not_asked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::create(folder.path(), 10).await.unwrap();
+        let (job, limit) = (Uuid::new_v4(), 10 + LIMIT_SLACK_BYTES);
+        let chunk = vec![b'x'; usize::try_from(limit).unwrap() + 5];
+        assert_eq!(logs.append(job, 1, 0, &chunk).await.unwrap(), limit + 5);
+        assert_eq!(logs.append(job, 1, limit + 5, b"more").await.unwrap(), limit + 9);
+        assert_eq!(std::fs::metadata(logs.path(job, 1)).unwrap().len(), limit);
+    }
+
+    #[tokio::test]
     async fn a_chunk_that_comes_twice_is_stored_once() {
-        let folder = std::env::temp_dir().join(format!("slipway-logs-{}", Uuid::new_v4()));
-        let logs = Logs::create(&folder, 1_000_000).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::create(folder.path(), 1_000_000).await.unwrap();
         let job = Uuid::new_v4();
         assert_eq!(logs.append(job, 1, 0, b"one\n").await.unwrap(), 4);
         assert_eq!(logs.append(job, 1, 0, b"one\n").await.unwrap(), 4);
         assert_eq!(logs.append(job, 1, 2, b"e\ntwo\n").await.unwrap(), 8);
         assert_eq!(logs.append(job, 1, 100, b"gap").await.unwrap(), 8);
         assert_eq!(std::fs::read_to_string(logs.path(job, 1)).unwrap(), "one\ntwo\n");
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

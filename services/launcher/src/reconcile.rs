@@ -89,7 +89,7 @@ impl Reconciler {
         let heard_at = job.state.heartbeat_at_unix_ms.or(job.state.attempt_started_at_unix_ms).unwrap_or(0);
         let silent = now.saturating_sub(heard_at) > MISSED_HEARTBEATS * HEARTBEAT_INTERVAL_MS;
         if (silent || self.look_for_all) && !self.agent_is_alive(job).await {
-            let reason = "its agent ended without a report".to_owned();
+            let reason = "its agent ended without a report (killed, or see the end of its log)".to_owned();
             let event = JobEvent::AgentGone { attempt: job.state.attempt, reason };
             return self.change(job.id, event).await;
         }

@@ -146,6 +146,8 @@ impl Teller<'_> {
         self.end(clock, format!("after {needed} windows; accuracy of v2 is {} now", percent(before)));
 
         let clock = self.begin("d. retraining starts by itself; v4 is rolled out");
+        let job = self.wait_for_action().await?;
+        self.wait_for_job(&job).await?;
         let rollout = self.wait_for_rollout("4", &["promoted"]).await?;
         let promoted = moment(&rollout, "promotion_decided_at_unix_ms")?;
         self.replace("2", "4", &rollout, promoted)?;
@@ -265,6 +267,20 @@ impl Teller<'_> {
                 bail!("the job {} before its checkpoint {step}: {}", job["status"], job["reason"]);
             }
             Ok(job["checkpoint_step"].as_u64().filter(|at| *at >= step))
+        })
+        .await
+    }
+
+    /// The job that the monitor's policy submits by itself.
+    async fn wait_for_action(&self) -> anyhow::Result<String> {
+        self.wait("the retraining job", async |teller: &Self| {
+            let url = format!("{}/api/v1/monitors/{MONITOR}/actions", teller.endpoints.drift_monitor);
+            let actions = teller.get(&url).await?;
+            let Some(action) = actions["actions"].get(0) else { return Ok(None) };
+            if action["status"] == "failed" {
+                bail!("the monitor's action {} failed: {}", action["action"], action["last_error"]);
+            }
+            Ok(action["result"]["job_id"].as_str().map(str::to_owned))
         })
         .await
     }

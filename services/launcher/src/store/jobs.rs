@@ -196,17 +196,20 @@ pub(crate) async fn count_by_status(
     sqlx::query_as("SELECT status, count(*) FROM jobs GROUP BY status").fetch_all(connection).await
 }
 
-/// Jobs that ended at least `age_s` ago and may still have objects that nothing refers to.
+/// Jobs that ended at least `age_s` ago, `failed_age_s` where they failed, and may still have objects that nothing refers to.
 pub(crate) async fn uncollected(
     connection: &mut PgConnection,
     age_s: f64,
+    failed_age_s: f64,
     limit: i64,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT id FROM jobs WHERE collected_at IS NULL AND finished_at < now() - make_interval(secs => $1)
-         ORDER BY finished_at LIMIT $2",
+        "SELECT id FROM jobs WHERE collected_at IS NULL
+           AND finished_at < now() - make_interval(secs => CASE WHEN status = 'failed' THEN $2 ELSE $1 END)
+         ORDER BY finished_at LIMIT $3",
     )
     .bind(age_s)
+    .bind(failed_age_s)
     .bind(limit)
     .fetch_all(connection)
     .await
