@@ -39,7 +39,10 @@ impl LocalProcesses {
     /// The command is empty.
     pub fn new(command: Vec<String>) -> Result<Self, Error> {
         if command.first().is_none_or(String::is_empty) {
-            return Err(Error::Start { program: String::new(), reason: "the agent's command is empty".to_owned() });
+            return Err(Error::Start {
+                program: String::new(),
+                reason: "the agent's command is empty".to_owned(),
+            });
         }
         Ok(Self { command: command.into(), ended: Arc::new(Notify::new()), waiting: TaskTracker::new() })
     }
@@ -47,7 +50,10 @@ impl LocalProcesses {
     pub(crate) async fn start(&self, launch: &Launch) -> Result<(), Error> {
         let log = open_log(&launch.agent_log)
             .map_err(|source| Error::Io { action: "cannot open the agent's log", source })?;
-        let refuse = |error: std::io::Error| Error::Start { program: self.command[0].clone(), reason: error.to_string() };
+        let refuse = |error: std::io::Error| Error::Start {
+            program: self.command[0].clone(),
+            reason: error.to_string(),
+        };
         let mut command = Command::new(&self.command[0]);
         command
             .args(&self.command[1..])
@@ -164,7 +170,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let launch = launch(folder.path(), &format!("secrets-{}", std::process::id()));
         assert!(!format!("{launch:?}").contains("\"s\""));
-        let backend = backend("echo $SLIPWAY_ATTEMPT_TOKEN $SLIPWAY_S3_SECRET_KEY; tr '\\0' ' ' < /proc/$$/cmdline");
+        let backend =
+            backend("echo $SLIPWAY_ATTEMPT_TOKEN $SLIPWAY_S3_SECRET_KEY; tr '\\0' ' ' < /proc/$$/cmdline");
         backend.start(&launch).await.unwrap();
         tokio::time::timeout(Duration::from_secs(5), backend.agent_ended()).await.unwrap();
         let log = std::fs::read_to_string(&launch.agent_log).unwrap();

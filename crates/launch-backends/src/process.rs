@@ -36,7 +36,8 @@ pub(crate) fn of_job(job_id: &str) -> io::Result<Vec<Marked>> {
     let own = Pid::this();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid::from_raw) else {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid::from_raw)
+        else {
             continue;
         };
         // It ended meanwhile, or belongs to somebody else.
@@ -44,7 +45,11 @@ pub(crate) fn of_job(job_id: &str) -> io::Result<Vec<Marked>> {
         if pid == own {
             continue;
         }
-        found.extend(marks(&environment, job_id).map(|(attempt, is_agent)| Marked { pid, attempt, is_agent }));
+        found.extend(marks(&environment, job_id).map(|(attempt, is_agent)| Marked {
+            pid,
+            attempt,
+            is_agent,
+        }));
     }
     Ok(found)
 }

@@ -85,10 +85,14 @@ pub(crate) fn lasting_folder() -> PathBuf {
     let (folder, path) = open_folder();
     let path_text = path.to_string_lossy().into_owned();
     // Statics are not dropped at the end of a process; a small shell waits for ours and cleans up.
-    let script = format!("while kill -0 {} 2>/dev/null; do sleep 1; done; rm -rf '{path_text}'", std::process::id());
+    let script =
+        format!("while kill -0 {} 2>/dev/null; do sleep 1; done; rm -rf '{path_text}'", std::process::id());
     let mut cleaner = std::process::Command::new("sh");
     cleaner.args(["-c", &script]);
-    cleaner.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    cleaner
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
     if cleaner.spawn().is_ok() {
         let _ = folder.keep();
     }

@@ -71,8 +71,9 @@ pub(crate) async fn own() -> TestPostgres {
     tokio::task::spawn_blocking(|| {
         let (folder, path) = open_folder();
         let options = options(&path);
-        let (host, url, ()) =
-            Host::start(Some(folder), move || (servers::start_postgres(&options).expect("Postgres starts"), ()));
+        let (host, url, ()) = Host::start(Some(folder), move || {
+            (servers::start_postgres(&options).expect("Postgres starts"), ())
+        });
         TestPostgres { host, url }
     })
     .await

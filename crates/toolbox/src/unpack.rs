@@ -44,7 +44,8 @@ fn set_mode(target: &Path, name: &str, mode: Option<u32>) -> Result<(), Error> {
     let program = name.contains(".data/scripts/") || name.contains("/bin/") || name.contains(".so");
     let executable = program || mode.is_some_and(|mode| mode & 0o111 != 0);
     let mode = if executable { 0o755 } else { 0o644 };
-    std::fs::set_permissions(target, std::fs::Permissions::from_mode(mode)).map_err(Error::file("cannot open", target))
+    std::fs::set_permissions(target, std::fs::Permissions::from_mode(mode))
+        .map_err(Error::file("cannot open", target))
 }
 
 #[cfg(test)]

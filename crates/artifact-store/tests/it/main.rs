@@ -1,4 +1,5 @@
 //! Objects in a real S3 server.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -49,7 +50,8 @@ async fn streams_come_back_byte_for_byte_whatever_their_length() {
 async fn an_upload_that_breaks_off_leaves_nothing() {
     let store = store().await;
     let content = bytes(20 * 1024 * 1024);
-    let broken = chunks(&content).take(200).chain(futures::stream::iter([Err("the client is gone".to_owned())]));
+    let broken =
+        chunks(&content).take(200).chain(futures::stream::iter([Err("the client is gone".to_owned())]));
     let error = store.put_stream("half", broken).await.unwrap_err();
     assert!(matches!(error, Error::Source(_)), "{error}");
     assert_eq!(store.size_bytes("half").await.unwrap(), None);

@@ -1,4 +1,5 @@
 //! Outbox, relay and consumers, with a real Postgres and a real NATS.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -128,7 +129,9 @@ async fn a_consumer_that_fails_sees_the_event_again_and_acts_once() {
             *tries.lock().unwrap() += 1;
             let first_try = *tries.lock().unwrap() == 1;
             let mut transaction = pool.begin().await.map_err(|error| error.to_string())?;
-            inbox::first_time(&mut transaction, "test", &event.id).await.map_err(|error| error.to_string())?;
+            inbox::first_time(&mut transaction, "test", &event.id)
+                .await
+                .map_err(|error| error.to_string())?;
             if first_try {
                 return Err("not yet".to_owned());
             }
@@ -139,7 +142,8 @@ async fn a_consumer_that_fails_sees_the_event_again_and_acts_once() {
     wait_for(|| *attempts.lock().unwrap() >= 2).await;
     let mut handled = 0;
     for _ in 0..100 {
-        (handled,) = sqlx::query_as::<_, (i64,)>("SELECT count(*) FROM inbox").fetch_one(&world.pool).await.unwrap();
+        (handled,) =
+            sqlx::query_as::<_, (i64,)>("SELECT count(*) FROM inbox").fetch_one(&world.pool).await.unwrap();
         if handled == 1 {
             break;
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub use nats::{NatsOptions, start as start_nats};
 use nix::sys::signal::Signal;
 pub use postgres::{PostgresOptions, start as start_postgres};
-pub use s3::{S3Options, S3Keys, start as start_s3};
+pub use s3::{S3Keys, S3Options, start as start_s3};
 
 use crate::{Error, process};
 
@@ -121,7 +121,8 @@ fn open_log(path: &Path) -> Result<File, Error> {
 }
 
 fn tail(log: &Path) -> String {
-    let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text =
+        std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
 }

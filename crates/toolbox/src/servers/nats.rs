@@ -32,7 +32,8 @@ pub struct NatsOptions {
 pub fn start(options: &NatsOptions) -> Result<Running, Error> {
     std::fs::create_dir_all(&options.dir).map_err(Error::file("cannot make", &options.dir))?;
     let configuration = options.dir.join("nats.conf");
-    std::fs::write(&configuration, configure(options)).map_err(Error::file("cannot write", &configuration))?;
+    std::fs::write(&configuration, configure(options))
+        .map_err(Error::file("cannot write", &configuration))?;
     let mut command = Command::new(&options.program);
     command.arg("--config").arg(&configuration);
     let port = options.port;

