@@ -192,8 +192,9 @@ impl Attempt {
             Ok(report) => (Some(report), None),
             Err(error) => (None, Some(error)),
         };
-        let succeeded =
-            report.as_ref().is_some_and(|report| report.exit_code == Some(0) && report.upload_error.is_empty());
+        let succeeded = report
+            .as_ref()
+            .is_some_and(|report| report.exit_code == Some(0) && report.upload_error.is_empty());
         let sent = async {
             match tokio::time::timeout(Duration::from_millis(LOG_TIMEOUT_MS), shipping).await {
                 Ok(Ok(Ok(()))) => {}

@@ -51,7 +51,13 @@ pub struct JobsConfig {
     #[arg(long, env = "SLIPWAY_AGENT", value_name = "FILE")]
     pub agent: Option<PathBuf>,
     /// Further arguments for the agent, separated by spaces, e.g. `--launcher-patience-ms=600000`.
-    #[arg(long, env = "SLIPWAY_AGENT_ARGUMENTS", value_delimiter = ' ', allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    #[arg(
+        long,
+        env = "SLIPWAY_AGENT_ARGUMENTS",
+        value_delimiter = ' ',
+        allow_hyphen_values = true,
+        value_name = "ARGUMENTS"
+    )]
     pub agent_arguments: Vec<String>,
     /// CPU cores that running jobs may ask for together; a job that asks for more runs alone. Without it: the machine's cores.
     #[arg(long, env = "SLIPWAY_MAX_JOB_CPUS", value_name = "CORES")]
