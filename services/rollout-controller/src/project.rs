@@ -78,8 +78,14 @@ pub(crate) async fn all(state: &State) -> anyhow::Result<()> {
     for key in keys.iter().chain(tables.keys()) {
         // What differs is read once more before it is written: it may just have changed.
         let entry = store.get(key.as_str()).await?;
-        let copy = entry.and_then(|bytes| serde_json::from_slice::<TrafficTable>(&bytes).ok());
-        if copy.as_ref() != tables.get(key) {
+        let differs = match (&entry, tables.get(key)) {
+            (Some(bytes), Some(table)) => {
+                !serde_json::from_slice(bytes).is_ok_and(|copy: TrafficTable| copy == *table)
+            }
+            (None, None) => false,
+            _ => true,
+        };
+        if differs {
             one(state, key).await?;
         }
     }

@@ -1,0 +1,179 @@
+//! A registry that knows what the test says, and a serving replica that obeys its traffic table.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use slipway_api::predictions::{LABELS_SUBJECT, PREDICTIONS_SUBJECT};
+use slipway_api::proto::registry::registry_server::{Registry, RegistryServer};
+use slipway_api::proto::registry::{
+    GetModelVersionRequest, GetTrainingProfileRequest, ModelVersion, ResolveAliasRequest, TrainingProfile,
+};
+use slipway_api::traffic::{
+    REPLICAS_BUCKET, ReplicaStatus, TRAFFIC_BUCKET, TrafficTable, VersionState, VersionStatus,
+};
+use slipway_event_bus::EventBus;
+use slipway_service_kit::clock::now_unix_ms;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+/// Versions 1 to 5 of the model `m`; the alias `champion` points at 1, and version 5 holds no ONNX model.
+struct Versions;
+
+fn version(model: &str, version: &str) -> Result<ModelVersion, Status> {
+    let known = model == "m" && matches!(version, "1" | "2" | "3" | "4" | "5");
+    known
+        .then(|| ModelVersion {
+            model: model.to_owned(),
+            version: version.to_owned(),
+            digest: format!("sha256:{version}"),
+            servable: version != "5",
+            unservable_reason: if version == "5" {
+                "it holds no ONNX model".to_owned()
+            } else {
+                String::new()
+            },
+            ..ModelVersion::default()
+        })
+        .ok_or_else(|| Status::not_found(format!("there is no version {version} of {model}")))
+}
+
+#[tonic::async_trait]
+impl Registry for Versions {
+    async fn get_model_version(
+        &self,
+        request: Request<GetModelVersionRequest>,
+    ) -> Result<Response<ModelVersion>, Status> {
+        let request = request.into_inner();
+        version(&request.model, &request.version).map(Response::new)
+    }
+
+    async fn resolve_alias(
+        &self,
+        request: Request<ResolveAliasRequest>,
+    ) -> Result<Response<ModelVersion>, Status> {
+        version(&request.into_inner().model, "1").map(Response::new)
+    }
+
+    async fn get_training_profile(
+        &self,
+        _request: Request<GetTrainingProfileRequest>,
+    ) -> Result<Response<TrainingProfile>, Status> {
+        Err(Status::not_found("nobody logged one"))
+    }
+}
+
+/// Starts the registry; its address.
+pub(crate) async fn registry() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tonic::transport::Server::builder().add_service(RegistryServer::new(Versions));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    url
+}
+
+/// A serving replica without models: it says that each version of its table is ready, or what the test wants of it, and
+/// publishes a record for each request that it is told of.
+#[derive(Clone)]
+pub(crate) struct Replica {
+    bus: EventBus,
+    /// Versions that do not load, with the reason.
+    broken: Arc<Mutex<BTreeMap<String, String>>>,
+    /// Every table that it has seen.
+    seen: Arc<Mutex<Vec<TrafficTable>>>,
+}
+
+impl Replica {
+    pub(crate) fn start(bus: EventBus, shutdown: CancellationToken) -> Self {
+        let replica = Self { bus, broken: Arc::default(), seen: Arc::default() };
+        let working = replica.clone();
+        tokio::spawn(async move {
+            while !shutdown.is_cancelled() {
+                // NATS may be away, and the buckets may not be there yet.
+                let _ = working.report().await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        replica
+    }
+
+    async fn report(&self) -> anyhow::Result<()> {
+        let (tables, replicas) =
+            (self.bus.bucket(TRAFFIC_BUCKET).await?, self.bus.bucket(REPLICAS_BUCKET).await?);
+        let Some(bytes) = tables.get("d").await? else { return Ok(()) };
+        let table: TrafficTable = serde_json::from_slice(&bytes)?;
+        let broken = self.broken.lock().unwrap().clone();
+        let versions = table
+            .targets()
+            .map(|target| VersionStatus {
+                version: target.version.clone(),
+                digest: target.digest.clone(),
+                state: if broken.contains_key(&target.version) {
+                    VersionState::Failed
+                } else {
+                    VersionState::Ready
+                },
+                reason: broken.get(&target.version).cloned(),
+            })
+            .collect();
+        let status = ReplicaStatus {
+            replica_id: "r".into(),
+            deployment: "d".into(),
+            table_revision: table.revision,
+            versions,
+            at_unix_ms: now_unix_ms(),
+        };
+        {
+            let mut seen = self.seen.lock().unwrap();
+            if seen.last() != Some(&table) {
+                seen.push(table);
+            }
+        }
+        replicas.put("r.d", serde_json::to_vec(&status)?.into()).await?;
+        Ok(())
+    }
+
+    pub(crate) fn breaks(&self, version: &str, reason: &str) {
+        self.broken.lock().unwrap().insert(version.to_owned(), reason.to_owned());
+    }
+
+    /// The tables seen so far, oldest first.
+    pub(crate) fn tables(&self) -> Vec<TrafficTable> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Publishes records of `requests` answers by a version, with labels of which the share `right` agrees.
+    pub(crate) async fn answers(
+        &self,
+        version: &str,
+        variant: &str,
+        requests: usize,
+        right: f64,
+        failed: bool,
+    ) {
+        let start = now_unix_ms();
+        let id = |number: usize| format!("{version}-{variant}-{start}-{number}");
+        let record = |number: usize| {
+            let outputs = json!([{"name": "label", "datatype": "INT64", "shape": [1], "data": [1]}]);
+            json!({"request_id": id(number), "deployment": "d", "model": "m", "version": version, "variant": variant,
+                "at_unix_ms": now_unix_ms(), "latency_us": 300, "rows": 1, "inputs": [],
+                "outputs": if failed { json!([]) } else { outputs }, "error": failed.then_some("it broke")})
+        };
+        let records: Vec<_> = (0..requests).map(record).collect();
+        self.publish(PREDICTIONS_SUBJECT, &json!({"replica_id": "r", "records": records})).await;
+        for number in 0..requests {
+            let label = i64::from((number as f64) < requests as f64 * right);
+            let body =
+                json!({"request_id": id(number), "deployment": "d", "labels": [label], "at_unix_ms": start});
+            self.publish(LABELS_SUBJECT, &body).await;
+        }
+    }
+
+    async fn publish(&self, subject: &'static str, body: &serde_json::Value) {
+        let sent = self.bus.jetstream().publish(subject, body.to_string().into()).await.unwrap();
+        sent.await.unwrap();
+    }
+}

@@ -1,0 +1,205 @@
+//! A controller of one's own, its peers, and a client.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_nats::HeaderMap;
+use clap::Parser as _;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use slipway_api::events::{ALIAS_SET, EVENTS_STREAM};
+use slipway_api::traffic::{TRAFFIC_BUCKET, TrafficTable};
+use slipway_event_bus::{EventBus, NatsConfig, Received, records};
+use slipway_testkit::TestNats;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::peers::{self, Replica};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(clap::Parser)]
+struct Settings {
+    #[command(flatten)]
+    config: slipway_rollout_controller::Config,
+}
+
+/// A running controller.
+pub(crate) struct Controller {
+    pub(crate) url: String,
+    shutdown: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Controller {
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) nats: TestNats,
+    pub(crate) bus: EventBus,
+    pub(crate) replica: Replica,
+    database: String,
+    registry: String,
+    http: reqwest::Client,
+    shutdown: CancellationToken,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl World {
+    /// A controller, a replica, and version 1 deployed as `d` without a canary.
+    pub(crate) async fn deployed() -> (Self, Controller) {
+        let world = Self::begin().await;
+        let controller = world.controller().await;
+        let body = json!({"name": "d", "model": "m", "version": "1", "watch_alias": "champion", "default_strategy": strategy()});
+        world.call(&controller, Method::POST, "deployments", body).await;
+        world.wait_for(&controller, "1", "promoted").await;
+        (world, controller)
+    }
+
+    pub(crate) async fn begin() -> Self {
+        slipway_service_kit::lifecycle::install_tls_provider();
+        let nats = slipway_testkit::nats().await;
+        let bus = EventBus::connect(&NatsConfig { nats_url: nats.url.clone() }, "test").await.unwrap();
+        let shutdown = CancellationToken::new();
+        assert!(bus.wait_for_resources(&shutdown).await);
+        Self {
+            replica: Replica::start(bus.clone(), shutdown.clone()),
+            database: slipway_testkit::postgres().await.url,
+            registry: peers::registry().await,
+            http: reqwest::Client::new(),
+            nats,
+            bus,
+            shutdown,
+        }
+    }
+
+    /// Starts a controller on this world's database.
+    pub(crate) async fn controller(&self) -> Controller {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let arguments = [
+            "controller".to_owned(),
+            format!("--listen=127.0.0.1:{port}"),
+            format!("--postgres-url={}", self.database),
+            format!("--nats-url={}", self.nats.url),
+            format!("--registry-url={}", self.registry),
+        ];
+        let shutdown = self.shutdown.child_token();
+        let config = Settings::parse_from(arguments).config;
+        let task = tokio::spawn(slipway_rollout_controller::run(config, shutdown.clone()));
+        let url = format!("http://127.0.0.1:{port}");
+        let started = Instant::now();
+        loop {
+            let ready = self.http.get(format!("{url}/readyz")).send().await;
+            if ready.is_ok_and(|response| response.status() == StatusCode::OK) {
+                return Controller { url, shutdown, task };
+            }
+            assert!(started.elapsed() < PATIENCE, "the controller is not ready");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn try_call(
+        &self,
+        controller: &Controller,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
+        let request = self.http.request(method, format!("{}/api/v1/{path}", controller.url));
+        let response = request.json(&body).send().await.unwrap();
+        let status = response.status();
+        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+    }
+
+    /// A call that has to go well.
+    pub(crate) async fn call(
+        &self,
+        controller: &Controller,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> Value {
+        let (status, answer) = self.try_call(controller, method, path, body).await;
+        assert!(status.is_success(), "{path}: {status}: {answer}");
+        answer
+    }
+
+    pub(crate) async fn get(&self, controller: &Controller, path: &str) -> Value {
+        self.call(controller, Method::GET, path, Value::Null).await
+    }
+
+    /// Starts a rollout of that version; its id.
+    pub(crate) async fn roll_out(&self, controller: &Controller, version: &str) -> String {
+        let started = self
+            .call(controller, Method::POST, "deployments/d/rollouts", json!({ "version": version }))
+            .await;
+        started["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The newest rollout to a version, with its decisions, once it is in that phase.
+    pub(crate) async fn wait_for(&self, controller: &Controller, version: &str, phase: &str) -> Value {
+        let started = Instant::now();
+        loop {
+            let all = self.get(controller, "rollouts?deployment=d").await;
+            let found =
+                all["rollouts"].as_array().unwrap().iter().find(|one| one["to_version"] == version).cloned();
+            let found = found.unwrap_or_default();
+            if found["phase"] == phase {
+                let id = found["id"].as_str().unwrap();
+                return self.get(controller, &format!("rollouts/{id}")).await;
+            }
+            assert!(started.elapsed() < PATIENCE, "waited for {version} to be {phase}: {found}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The traffic table as replicas see it.
+    pub(crate) async fn table(&self) -> Option<TrafficTable> {
+        let bytes = self.bus.bucket(TRAFFIC_BUCKET).await.unwrap().get("d").await.unwrap()?;
+        Some(serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// Tells that the alias was set, as the registry does. `delivery` makes the message another one to NATS.
+    pub(crate) async fn alias_set(&self, version: &str, event: &str, delivery: &str) {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", delivery);
+        headers.insert("ce-id", event);
+        headers.insert("ce-type", ALIAS_SET);
+        let body = json!({"model": "m", "alias": "champion", "version": version}).to_string();
+        let sent = self.bus.jetstream().publish_with_headers(ALIAS_SET, headers, body.into()).await.unwrap();
+        sent.await.unwrap();
+    }
+
+    /// What the controller has told of rollouts to a version so far, and within a moment after.
+    pub(crate) async fn told(&self, version: &str) -> Vec<String> {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (sink, end, version) = (Arc::clone(&seen), CancellationToken::new(), version.to_owned());
+        let reading = records::read_from(&self.bus, EVENTS_STREAM, SystemTime::UNIX_EPOCH, &end, |message| {
+            let received = Received::from_message(message);
+            let body: Value = received.parse().unwrap();
+            if body["to_version"] == version.as_str() {
+                sink.lock().unwrap().push(body["what"].as_str().unwrap().to_owned());
+            }
+        });
+        let _ = tokio::time::timeout(Duration::from_millis(600), reading).await;
+        let told = seen.lock().unwrap();
+        told.clone()
+    }
+}
+
+/// Two steps that need twenty requests and ten labels each.
+pub(crate) fn strategy() -> Value {
+    json!({"steps": [{"weight_percent": 10, "hold_s": 0.2}, {"weight_percent": 50, "hold_s": 0.2}],
+        "analysis": {"min_requests": 20, "min_labels": 10, "interval_ms": 50, "max_inconclusive_s": 60.0}})
+}
