@@ -10,7 +10,7 @@ mod process;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use local::LocalProcesses;
+pub use local::{LocalProcesses, end_strays};
 use secrecy::SecretString;
 
 /// Environment variable that names the job, in the agent and in everything that its command starts.

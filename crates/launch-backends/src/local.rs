@@ -90,25 +90,39 @@ impl LocalProcesses {
     }
 
     pub(crate) async fn end_leftovers(&self, job_id: &str) -> Result<usize, Error> {
-        let begun = tokio::time::Instant::now();
-        let (mut ended, mut empty_scans) = (0, 0);
-        loop {
-            let found = processes(job_id).await?;
-            empty_scans = if found.is_empty() { empty_scans + 1 } else { 0 };
-            if empty_scans == EMPTY_SCANS {
-                return Ok(ended);
-            }
-            if begun.elapsed() > Duration::from_millis(LEFTOVERS_TIMEOUT_MS) {
-                return Err(Error::Leftovers { job_id: job_id.to_owned(), processes: found.len() });
-            }
-            ended = ended.max(found.len());
-            found.into_iter().for_each(Marked::kill);
-            tokio::time::sleep(Duration::from_millis(LEFTOVERS_POLL_MS)).await;
-        }
+        end_all(job_id, |_| true).await
     }
 
     pub(crate) async fn agent_ended(&self) {
         self.ended.notified().await;
+    }
+}
+
+/// Ends at once what the command of an attempt has left running, in whichever session; for the attempt's agent, which stays.
+/// Answers with how many processes there were.
+///
+/// # Errors
+/// Something does not end, or the process table cannot be read.
+pub async fn end_strays(job_id: &str, attempt: u32) -> Result<usize, Error> {
+    end_all(job_id, |process| process.attempt == attempt && !process.is_agent).await
+}
+
+async fn end_all(job_id: &str, wanted: impl Fn(&Marked) -> bool) -> Result<usize, Error> {
+    let begun = tokio::time::Instant::now();
+    let (mut ended, mut empty_scans) = (0, 0);
+    loop {
+        let mut found = processes(job_id).await?;
+        found.retain(&wanted);
+        empty_scans = if found.is_empty() { empty_scans + 1 } else { 0 };
+        if empty_scans == EMPTY_SCANS {
+            return Ok(ended);
+        }
+        if begun.elapsed() > Duration::from_millis(LEFTOVERS_TIMEOUT_MS) {
+            return Err(Error::Leftovers { job_id: job_id.to_owned(), processes: found.len() });
+        }
+        ended = ended.max(found.len());
+        found.into_iter().for_each(Marked::kill);
+        tokio::time::sleep(Duration::from_millis(LEFTOVERS_POLL_MS)).await;
     }
 }
 

@@ -107,7 +107,7 @@ impl Attempt {
         let ended = CancellationToken::new();
         let uploading =
             AbortOnDropHandle::new(tokio::spawn(self.upload(restored, ended.clone()).in_current_span()));
-        let status = running.supervise(&self.spec, &self.stops, &self.spool).await?;
+        let status = running.supervise(&self.config, &self.spec, &self.stops, &self.spool).await?;
         ended.cancel();
         if tokio::time::timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), pump).await.is_err() {
             tracing::warn!("a process of the command still holds its output open");

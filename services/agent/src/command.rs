@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use slipway_api::proto::launcher::Lease;
 use slipway_domain::training::JobSpec;
-use slipway_launch_backends::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE};
+use slipway_launch_backends::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, end_strays};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -94,12 +94,13 @@ fn set_environment(
 
 impl Running {
     /// Waits for the end; on a stop the group gets SIGTERM, and SIGKILL after the grace period. What the command leaves
-    /// running in its group ends with it.
+    /// running ends with it.
     ///
     /// # Errors
     /// The system cannot tell how it ended.
     pub(crate) async fn supervise(
         mut self,
+        config: &Config,
         spec: &JobSpec,
         stops: &Stops,
         spool: &Spool,
@@ -135,6 +136,11 @@ impl Running {
             }
         };
         self.signal(Signal::SIGKILL);
+        match end_strays(&config.job_id, config.attempt).await {
+            Ok(0) => {}
+            Ok(processes) => tracing::info!(processes, "ended what the command had left running"),
+            Err(error) => tracing::warn!(%error, "what the command left running does not end"),
+        }
         Ok(status)
     }
 
