@@ -70,14 +70,35 @@ fn obey(running: Running, inbox: &Receiver<Order>, start: impl Fn() -> Running) 
     drop(running);
 }
 
+const PREFIX: &str = "slipway-test-";
+
 /// A folder that also `nobody` can reach, under the system's temporary folder.
 pub(crate) fn open_folder() -> (tempfile::TempDir, PathBuf) {
     use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::Builder::new().prefix("slipway-test-").tempdir().expect("a temporary folder");
+    static SWEPT: std::sync::Once = std::sync::Once::new();
+    SWEPT.call_once(sweep);
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    let folder = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary folder");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("ours to open");
     let path: &Path = folder.path();
     let path = path.to_path_buf();
     (folder, path)
+}
+
+/// Removes what test processes left that are gone: a test that fails does not get to drop its servers.
+fn sweep() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split('-').next());
+        let gone = owner
+            .and_then(|pid| pid.parse::<u32>().ok())
+            .is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists());
+        if gone {
+            // Another test process may do the same at the same time.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// A folder for a server that lives as long as the test process, removed by a process that outlives it.

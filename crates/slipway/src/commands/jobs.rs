@@ -45,7 +45,7 @@ pub enum Command {
     Logs {
         /// Job id.
         job: String,
-        /// Attempt; the newest without it.
+        /// Attempt; all of them without it.
         #[arg(long)]
         attempt: Option<u32>,
         /// Goes on until the attempt ends.
