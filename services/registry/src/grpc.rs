@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status};
 
 use crate::error::{Code, Error};
 use crate::state::Registry;
+use crate::store::model_versions::Tensor;
 use crate::store::{artifacts, model_versions, registered_models, runs};
-use crate::versions::Tensor;
 use crate::versions::source::proxy_path;
 
 /// Where a run logs the profile of its training data.

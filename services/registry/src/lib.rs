@@ -5,7 +5,6 @@
 mod error;
 mod grpc;
 mod mlflow;
-mod proxy;
 mod rest;
 mod state;
 mod store;

@@ -85,3 +85,8 @@ impl Change {
         Ok(())
     }
 }
+
+/// Unix time in milliseconds, as MLflow has it.
+pub(crate) fn now_ms() -> i64 {
+    i64::try_from(slipway_service_kit::clock::now_unix_ms()).unwrap_or(i64::MAX)
+}

@@ -5,8 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::mlflow::now_ms;
-use crate::state::Registry;
+use crate::state::{Registry, now_ms};
 use crate::store::blobs;
 
 const INTERVAL_MS: u64 = 60_000;

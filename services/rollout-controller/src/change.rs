@@ -49,6 +49,7 @@ pub(crate) async fn drive(
         rollouts::save(&mut transaction, id, &stored.state).await?;
         transaction.commit().await?;
         state.committed();
+        state.measures.changed(&stored.state, &actions);
         if written {
             project::soon(state, &name).await;
         }

@@ -11,6 +11,7 @@ mod control;
 mod facts;
 mod grpc;
 mod manage;
+mod measure;
 mod project;
 mod replicas;
 mod rest;
@@ -68,6 +69,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let pool = db::connect(&config.postgres, "rollout_controller", &MIGRATOR, &shutdown).await?;
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-rollout-controller").await?;
+    let metrics = Metrics::new();
     let state = State {
         pool: pool.clone(),
         bus: bus.clone(),
@@ -76,6 +78,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         replicas: replicas::Replicas::default(),
         facts: facts::Facts::default(),
         wake: Arc::new(Notify::new()),
+        measures: measure::Measures::register(&metrics),
     };
 
     let mut tasks = Tasks::new(shutdown.clone());
@@ -89,7 +92,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let asked = RolloutControllerServer::new(grpc::Service::new(state.clone()));
     let routes = server::add_grpc(rest::router(state), asked);
-    let served = server::serve(listener, routes, readiness, Metrics::new(), shutdown.clone()).await;
+    let served = server::serve(listener, routes, readiness, metrics, shutdown.clone()).await;
     shutdown.cancel();
     tasks.wait().await?;
     served

@@ -12,6 +12,7 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 
 use crate::facts::Facts;
+use crate::measure::Measures;
 use crate::replicas::Replicas;
 
 /// Shared state. Cheap to clone.
@@ -27,6 +28,7 @@ pub(crate) struct State {
     pub(crate) facts: Facts,
     /// Wakes the control loop.
     pub(crate) wake: Arc<Notify>,
+    pub(crate) measures: Measures,
 }
 
 impl State {

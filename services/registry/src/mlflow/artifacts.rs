@@ -6,9 +6,9 @@ use axum::routing::get;
 use slipway_domain::registry::normalise_artifact_path;
 
 use super::message::Message;
+use super::proxy::files;
 use super::{Answer, Fields, answer};
 use crate::error::Error;
-use crate::proxy::files;
 use crate::state::Registry;
 use crate::store::{artifacts as table, logged_models, runs};
 use crate::versions::source::proxy_path;

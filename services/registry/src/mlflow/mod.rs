@@ -9,6 +9,7 @@ mod logged_models;
 mod message;
 mod metrics;
 mod model_versions;
+mod proxy;
 mod registered_models;
 mod request;
 mod run_body;
@@ -17,28 +18,23 @@ mod search;
 mod server;
 
 use axum::{Json, Router};
-pub(crate) use request::Fields;
+use request::Fields;
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::state::Registry;
+use crate::state::{Registry, now_ms};
 
 /// What a handler answers.
-pub(crate) type Answer = Result<Json<Value>, Error>;
+type Answer = Result<Json<Value>, Error>;
 
 /// An answer of 200.
-pub(crate) fn answer(body: impl Into<Value>) -> Json<Value> {
+fn answer(body: impl Into<Value>) -> Json<Value> {
     Json(body.into())
 }
 
 /// The empty message.
-pub(crate) fn empty() -> Json<Value> {
+fn empty() -> Json<Value> {
     Json(Value::Object(serde_json::Map::new()))
-}
-
-/// Unix time in milliseconds, as MLflow has it.
-pub(crate) fn now_ms() -> i64 {
-    i64::try_from(slipway_service_kit::clock::now_unix_ms()).unwrap_or(i64::MAX)
 }
 
 /// All routes.
@@ -54,7 +50,7 @@ pub(crate) fn router() -> Router<Registry> {
             .merge(logged_models::router(prefix))
             .merge(registered_models::router(prefix))
             .merge(model_versions::router(prefix))
-            .merge(crate::proxy::router(&format!("{prefix}/2.0")))
+            .merge(proxy::router(&format!("{prefix}/2.0")))
             .route(
                 &format!("{prefix}/{{version}}/mlflow/{{*rest}}"),
                 axum::routing::any(server::no_endpoint),

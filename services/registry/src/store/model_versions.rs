@@ -1,5 +1,7 @@
 //! Model versions and their manifests.
 
+use serde::{Deserialize, Serialize};
+use slipway_domain::registry::TensorSpec;
 use slipway_domain::registry::filter::{Clause, Order};
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
@@ -7,7 +9,44 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use super::registered_models::absent as model_absent;
 use super::{Pair, Pairs, blobs, columns, search};
 use crate::error::Error;
-use crate::versions::Facts;
+
+/// What was read from a version's files.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Facts {
+    /// Why serving cannot load it.
+    pub(crate) unservable_reason: Option<String>,
+    /// Path of the ONNX file within the version.
+    pub(crate) onnx_path: Option<String>,
+    pub(crate) inputs: Vec<Tensor>,
+    pub(crate) outputs: Vec<Tensor>,
+    /// Files of weights beside the ONNX file, paths within the version.
+    pub(crate) external_data: Vec<String>,
+    /// MLflow's signature as JSON.
+    pub(crate) signature: Option<String>,
+}
+
+impl Facts {
+    /// Facts of a version that serving cannot load.
+    pub(crate) fn unservable(reason: impl Into<String>) -> Self {
+        Self { unservable_reason: Some(reason.into()), ..Self::default() }
+    }
+}
+
+/// One input or output of the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    /// Open Inference Protocol name.
+    pub(crate) datatype: String,
+    /// -1 for a dimension that varies.
+    pub(crate) shape: Vec<i64>,
+}
+
+impl From<TensorSpec> for Tensor {
+    fn from(spec: TensorSpec) -> Self {
+        Self { name: spec.name, datatype: spec.datatype, shape: spec.shape }
+    }
+}
 
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct ModelVersion {

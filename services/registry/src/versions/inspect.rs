@@ -4,9 +4,10 @@ use slipway_artifact_store::ArtifactStore;
 use slipway_domain::registry::{Signature, TensorSpec, check_signature, normalise_artifact_path};
 use tokio_util::io::StreamReader;
 
-use super::{Facts, mlmodel, onnx, within};
+use super::{mlmodel, onnx, within};
 use crate::error::Error;
 use crate::store::artifacts::Artifact;
+use crate::store::model_versions::Facts;
 
 const MAX_MLMODEL_BYTES: u64 = 4 * 1024 * 1024;
 

@@ -5,14 +5,12 @@ mod mlmodel;
 mod onnx;
 pub(crate) mod source;
 
-use serde::{Deserialize, Serialize};
-use slipway_domain::registry::{FileDigest, TensorSpec, manifest_digest};
+use slipway_domain::registry::{FileDigest, manifest_digest};
 
 use crate::error::Error;
-use crate::mlflow::now_ms;
-use crate::state::Registry;
+use crate::state::{Registry, now_ms};
 use crate::store::artifacts::{self, Artifact};
-use crate::store::model_versions::{self, ModelVersion, NewVersion, VersionFile};
+use crate::store::model_versions::{self, Facts, ModelVersion, NewVersion, VersionFile};
 use crate::store::{Pair, logged_models, registered_models};
 use source::Source;
 
@@ -20,43 +18,6 @@ use source::Source;
 const MAX_FILES: i64 = 100_000;
 /// A source that changes while it is inspected is looked at again this often.
 const MAX_INSPECTIONS: usize = 3;
-
-/// What was read from a version's files.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Facts {
-    /// Why serving cannot load it.
-    pub(crate) unservable_reason: Option<String>,
-    /// Path of the ONNX file within the version.
-    pub(crate) onnx_path: Option<String>,
-    pub(crate) inputs: Vec<Tensor>,
-    pub(crate) outputs: Vec<Tensor>,
-    /// Files of weights beside the ONNX file, paths within the version.
-    pub(crate) external_data: Vec<String>,
-    /// MLflow's signature as JSON.
-    pub(crate) signature: Option<String>,
-}
-
-impl Facts {
-    fn unservable(reason: impl Into<String>) -> Self {
-        Self { unservable_reason: Some(reason.into()), ..Self::default() }
-    }
-}
-
-/// One input or output of the graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tensor {
-    pub(crate) name: String,
-    /// Open Inference Protocol name.
-    pub(crate) datatype: String,
-    /// -1 for a dimension that varies.
-    pub(crate) shape: Vec<i64>,
-}
-
-impl From<TensorSpec> for Tensor {
-    fn from(spec: TensorSpec) -> Self {
-        Self { name: spec.name, datatype: spec.datatype, shape: spec.shape }
-    }
-}
 
 /// A version as a client asks for it.
 #[derive(Debug)]

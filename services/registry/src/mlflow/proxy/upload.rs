@@ -9,8 +9,7 @@ use slipway_domain::registry::normalise_artifact_path;
 
 use super::refuse_pinned;
 use crate::error::Error;
-use crate::mlflow::now_ms;
-use crate::state::Registry;
+use crate::state::{Registry, now_ms};
 use crate::store::artifacts::{self, Artifact};
 use crate::store::blobs;
 

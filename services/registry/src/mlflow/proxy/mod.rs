@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use slipway_domain::registry::normalise_artifact_path;
 
 use crate::error::Error;
-use crate::mlflow::{Answer, Fields, answer, now_ms};
-use crate::state::Registry;
+use crate::mlflow::{Answer, Fields, answer};
+use crate::state::{Registry, now_ms};
 use crate::store::artifacts::{self, Entry};
 
 /// The proxy's routes under `prefix`, e.g. `/api/2.0`.

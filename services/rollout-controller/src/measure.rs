@@ -1,0 +1,68 @@
+//! What the rollout controller counts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use slipway_domain::rollout::{Action, Rollout, Verdict};
+use slipway_service_kit::metrics::Metrics;
+
+/// Counters and gauges. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Measures {
+    decisions: Family<DecisionLabels, Counter>,
+    ended: Family<EndLabels, Counter>,
+    weight: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    /// `pass`, `fail` or `inconclusive`.
+    verdict: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabels {
+    /// `promoted`, `rolled_back`, `failed` or `aborted`.
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeploymentLabels {
+    deployment: String,
+}
+
+impl Measures {
+    /// Registered with the service's metrics.
+    pub(crate) fn register(metrics: &Metrics) -> Self {
+        let own = Self::default();
+        metrics.register("rollout_decisions", "Decisions about rollouts by verdict", own.decisions.clone());
+        metrics.register("rollouts_ended", "Rollouts that ended, by how", own.ended.clone());
+        let help = "Share of the traffic that the version being rolled out has";
+        metrics.register("rollout_weight_percent", help, own.weight.clone());
+        own
+    }
+
+    /// A change of a rollout was committed.
+    pub(crate) fn changed(&self, rollout: &Rollout, actions: &[Action]) {
+        for action in actions {
+            if let Action::RecordDecision { verdict, .. } = action {
+                let verdict = match verdict {
+                    Verdict::Pass => "pass",
+                    Verdict::Fail => "fail",
+                    Verdict::Inconclusive => "inconclusive",
+                };
+                self.decisions.get_or_create(&DecisionLabels { verdict }).inc();
+            }
+        }
+        let labels = DeploymentLabels { deployment: rollout.deployment.clone() };
+        if rollout.phase.is_final() {
+            self.ended.get_or_create(&EndLabels { phase: rollout.phase.as_str() }).inc();
+            self.weight.remove(&labels);
+        } else {
+            self.weight.get_or_create(&labels).set(f64::from(rollout.weight_percent()));
+        }
+    }
+}
