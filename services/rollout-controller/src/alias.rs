@@ -41,34 +41,36 @@ async fn follow(state: &State, received: &Received) -> Result<(), String> {
     drop(connection);
     for deployment in watching {
         // Each with its own inbox entry: what was done for one is not done again because another failed.
-        let outcome = roll_out(state, received, &alias, &deployment).await;
-        match outcome {
-            Ok(()) => {}
-            Err(problem) if problem.status().is_server_error() || problem.code() == "conflict" => {
-                return Err(problem.to_string());
-            }
-            Err(problem) => {
-                tracing::warn!(%deployment, model = %alias.model, version = %alias.version, %problem,
-                    "the alias was moved to a version that cannot be rolled out");
-            }
-        }
+        roll_out(state, received, &alias, &deployment).await.map_err(|problem| problem.to_string())?;
     }
     Ok(())
 }
 
 async fn roll_out(state: &State, received: &Received, alias: &AliasSet, name: &str) -> Result<(), Problem> {
-    let to = state.resolve_version(&alias.model, &alias.version).await?;
+    let resolved = state.resolve_version(&alias.model, &alias.version).await;
+    if let Err(problem) = &resolved
+        && problem.status().is_server_error()
+    {
+        return resolved.map(drop);
+    }
     let mut transaction = state.pool.begin().await?;
     let Some(deployment) = deployments::lock(&mut transaction, name).await? else { return Ok(()) };
     let consumer = format!("{CONSUMER}/{name}");
     if !inbox::first_time(&mut transaction, &consumer, &received.id).await.map_err(outbox_problem)? {
         return Ok(());
     }
-    let strategy = deployment.default_strategy.0.clone();
-    let stable = deployment.traffic.stable.as_ref().is_some_and(|stable| *stable == to);
-    if !stable {
-        change::start(state, &mut transaction, &deployment, Wanted { to, strategy, idempotency_key: None })
-            .await?;
+    match resolved {
+        Err(problem) => {
+            tracing::warn!(deployment = name, model = %alias.model, version = %alias.version, %problem,
+                "the alias was moved to a version that cannot be rolled out");
+            change::refuse(state, &mut transaction, &deployment, &alias.version, problem.detail()).await?;
+        }
+        Ok(to) if deployment.traffic.stable.as_ref() == Some(&to) => {}
+        Ok(to) => {
+            let strategy = deployment.default_strategy.0.clone();
+            let wanted = Wanted { to, strategy, idempotency_key: None };
+            change::start(state, &mut transaction, &deployment, wanted).await?;
+        }
     }
     transaction.commit().await?;
     state.committed();

@@ -2,10 +2,11 @@
 //! copy in NATS KV.
 
 use slipway_api::events::RolloutChange;
-use slipway_api::traffic::TrafficTable;
+use slipway_api::traffic::{Target, TrafficTable};
 use slipway_domain::rollout::{
     Action, Command, EventKind, NewRollout, Observation, Phase, Rollout, TableState, plan_table, step,
 };
+use slipway_event_bus::inbox;
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
 use sqlx::PgConnection;
@@ -17,14 +18,30 @@ use crate::state::{State, outbox_problem};
 use crate::store::deployments::{self, Deployment};
 use crate::store::rollouts::{self, NewRow, StoredRollout};
 
-/// Steps a rollout once, with a command or without.
+/// A command, and the key under which its sender may send it again.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked<'key> {
+    pub(crate) command: Command,
+    pub(crate) key: Option<&'key str>,
+}
+
+impl From<Command> for Asked<'_> {
+    fn from(command: Command) -> Self {
+        Self { command, key: None }
+    }
+}
+
+/// Inbox of commands that came with a key.
+const COMMANDS: &str = "commands";
+
+/// Steps a rollout once, with a command or without. A command whose key was seen before changes nothing.
 ///
 /// # Errors
 /// There is no such rollout, the command means nothing in its phase, or Postgres is away.
 pub(crate) async fn drive(
     state: &State,
     id: Uuid,
-    command: Option<Command>,
+    asked: Option<Asked<'_>>,
 ) -> Result<StoredRollout, Problem> {
     let absent = || Problem::not_found(format!("rollout `{id}`"));
     let mut transaction = state.pool.begin().await?;
@@ -32,11 +49,17 @@ pub(crate) async fn drive(
     // The deployment's row is the lock of its rollouts; the state is read behind it.
     let deployment = deployments::lock(&mut transaction, &name).await?.ok_or_else(absent)?;
     let mut stored = rollouts::find(&mut transaction, id).await?.ok_or_else(absent)?;
-    if let Some(command) = &command {
-        stored.state.accepts(command).map_err(|refused| Problem::conflict(refused.to_string()))?;
+    if let Some(Asked { key: Some(key), .. }) = &asked
+        && !inbox::first_time(&mut transaction, COMMANDS, key).await.map_err(outbox_problem)?
+    {
+        return Ok(stored);
+    }
+    if let Some(asked) = &asked {
+        stored.state.accepts(&asked.command).map_err(|refused| Problem::conflict(refused.to_string()))?;
     } else if !stored.state.is_active() {
         return Ok(stored);
     }
+    let command = asked.map(|asked| asked.command);
     let Some(seen) = observe(state, &stored, &deployment, command) else { return Ok(stored) };
     let (next, actions) = step(&stored.state, &seen);
     if actions.is_empty() && next == stored.state.0 {
@@ -213,10 +236,45 @@ pub(crate) async fn start(
     Ok(stored)
 }
 
+/// Writes down that a version was to be rolled out and cannot be, so that whoever waits for it finds out why.
+///
+/// # Errors
+/// Postgres is away.
+pub(crate) async fn refuse(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    version: &str,
+    reason: &str,
+) -> Result<(), Problem> {
+    let id = Uuid::now_v7();
+    let new = NewRollout {
+        id: id.to_string(),
+        deployment: deployment.name.clone(),
+        from: deployment.traffic.stable.clone(),
+        to: Target { version: version.to_owned(), digest: String::new() },
+        strategy: deployment.default_strategy.0.clone(),
+    };
+    let Ok((mut rollout, _)) = Rollout::start(new, now_unix_ms()) else { return Ok(()) };
+    rollout.phase = Phase::Failed;
+    reason.clone_into(&mut rollout.reason);
+    let traceparent = slipway_telemetry::current_traceparent();
+    let row = NewRow {
+        id,
+        deployment_key: deployment.deployment_key,
+        model: &deployment.model,
+        state: &rollout,
+        traceparent: traceparent.as_deref(),
+        idempotency_key: None,
+    };
+    let stored = rollouts::insert(connection, &row).await?;
+    publish(state, connection, &stored, EventKind::Failed, reason).await
+}
+
 /// What is to be rolled out.
 #[derive(Debug)]
 pub(crate) struct Wanted<'key> {
-    pub(crate) to: slipway_api::traffic::Target,
+    pub(crate) to: Target,
     pub(crate) strategy: slipway_domain::rollout::Strategy,
     pub(crate) idempotency_key: Option<&'key str>,
 }

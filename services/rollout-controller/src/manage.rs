@@ -4,13 +4,12 @@ use serde::Deserialize;
 use slipway_api::events::DeploymentChange;
 use slipway_api::traffic::{StickyKey, TrafficTable};
 use slipway_domain::rollout::{Command, Phase, Strategy};
-use slipway_event_bus::inbox;
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::change::{self, Wanted};
+use crate::change::{self, Asked, Wanted};
 use crate::project;
 use crate::state::{State, outbox_problem};
 use crate::store::deployments::{self, Deployment, NewDeployment};
@@ -18,8 +17,6 @@ use crate::store::rollouts::{self, StoredRollout};
 
 const MAX_NAME_CHARS: usize = 63;
 const MAX_MODEL_CHARS: usize = 256;
-/// Inbox of pauses that were asked for with a key.
-const PAUSES: &str = "pause-deployment";
 
 /// A deployment as a client asks for it.
 #[derive(Debug, Deserialize)]
@@ -212,7 +209,7 @@ pub(crate) async fn roll_back(
         meant && newest.state.accepts(&command).is_ok()
     });
     match (takes_back, to_version) {
-        (Some(rollout), _) => change::drive(state, rollout.id, Some(command)).await.map(drop),
+        (Some(rollout), _) => change::drive(state, rollout.id, Some(command.into())).await.map(drop),
         (None, Some(version)) => {
             let strategy = Some(Strategy::immediate());
             start(state, name, NewRolloutBody { version, strategy, idempotency_key: None }).await.map(drop)
@@ -234,24 +231,17 @@ pub(crate) async fn pause(
     reason: &str,
     key: Option<&str>,
 ) -> Result<Option<StoredRollout>, Problem> {
-    let mut transaction = state.pool.begin().await?;
-    let deployment = find(&mut transaction, name).await?;
-    let newest = rollouts::newest(&mut transaction, deployment.deployment_key).await?;
+    let mut connection = state.pool.acquire().await?;
+    let deployment = find(&mut connection, name).await?;
+    let newest = rollouts::newest(&mut connection, deployment.deployment_key).await?;
+    drop(connection);
     let Some(newest) = newest.filter(|newest| newest.state.is_active()) else { return Ok(None) };
     let command = Command::Pause { reason: reason.to_owned() };
     if newest.state.accepts(&command).is_err() {
         // Paused already, or about to end: there is nothing to hold.
         return Ok(Some(newest));
     }
-    let first = match key {
-        Some(key) => inbox::first_time(&mut transaction, PAUSES, key).await.map_err(outbox_problem)?,
-        None => true,
-    };
-    transaction.commit().await?;
-    if !first {
-        return Ok(Some(newest));
-    }
-    change::drive(state, newest.id, Some(command)).await.map(Some)
+    change::drive(state, newest.id, Some(Asked { command, key })).await.map(Some)
 }
 
 /// The id in a path; what is no id names no rollout.

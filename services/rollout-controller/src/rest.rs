@@ -178,6 +178,6 @@ async fn command(
             )));
         }
     };
-    change::drive(&state, id, Some(command)).await?;
+    change::drive(&state, id, Some(command.into())).await?;
     Ok(Json(whole(&state, id).await?))
 }

@@ -72,6 +72,18 @@ async fn a_newer_version_takes_over_from_one_in_progress() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_alias_at_a_version_that_cannot_be_served_says_so() {
+    let (world, controller) = World::deployed().await;
+    world.alias_set("5", "event-1", "1").await;
+    let rollout = world.wait_for(&controller, "5", "failed").await;
+    assert!(rollout["reason"].as_str().unwrap().contains("it holds no ONNX model"), "{rollout}");
+    assert_eq!(world.told("5").await, ["failed"]);
+    // The next one is not held up by it.
+    world.alias_set("2", "event-2", "2").await;
+    world.wait_for(&controller, "2", "progressing").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_traffic_table_is_written_again() {
     let (world, _controller) = World::deployed().await;
     let before = world.table().await.unwrap();
