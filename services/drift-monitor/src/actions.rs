@@ -13,18 +13,23 @@ use crate::app::App;
 use crate::spec::ActionKind;
 use crate::store::actions::{self, DueAction};
 
-const BATCH: i64 = 16;
-/// Longer than a call may take; where we die the action is due again after this.
-const LEASE_S: f64 = 30.0;
+/// Actions taken at once.
+const BATCH: i64 = 4;
+/// Longer than the calls of a batch may take together; where we die the actions are due again after this.
+const LEASE_S: f64 = 60.0;
 const POLL_MS: u64 = 1_000;
 const RETRY_INITIAL_S: f64 = 0.5;
 const RETRY_MAX_S: f64 = 60.0;
+/// About a day of attempts. What nobody could do by then is for people to look at.
+const MAX_ATTEMPTS: i32 = 1_440;
 
 /// Runs until `shutdown`.
 pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
-        if let Err(error) = round(&app).await {
-            tracing::debug!(%error, "actions are looked at later");
+        match round(&app).await {
+            Ok(more) if more => continue,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "actions are looked at later"),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -34,14 +39,19 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     }
 }
 
-async fn round(app: &App) -> sqlx::Result<()> {
-    for due in actions::take_due(&app.pool, BATCH, LEASE_S).await? {
+/// Performs what is due; `true` where there may be more.
+async fn round(app: &App) -> sqlx::Result<bool> {
+    let mut batch = actions::take_due(&app.pool, BATCH, LEASE_S).await?;
+    // In the order of each policy.
+    batch.sort_by_key(|due| due.id);
+    let full = batch.len() == usize::try_from(BATCH).unwrap_or(usize::MAX);
+    for due in batch {
         let span = tracing::info_span!("drift.act", monitor = %due.monitor, action = %due.action);
         slipway_telemetry::set_parent(&span, due.traceparent.as_deref());
         perform(app, &due).instrument(span).await?;
     }
     app.metrics.actions_pending.set(actions::count_pending(&app.pool).await?);
-    Ok(())
+    Ok(full)
 }
 
 async fn perform(app: &App, due: &DueAction) -> sqlx::Result<()> {
@@ -56,8 +66,8 @@ async fn perform(app: &App, due: &DueAction) -> sqlx::Result<()> {
             app.metrics.action(&due.action, "done");
             actions::finish(&app.pool, due.id, &result).await
         }
-        Err(status) if is_final(status.code()) => {
-            tracing::warn!(%status, "refused; it is not tried again");
+        Err(status) if is_final(status.code()) || due.attempts >= MAX_ATTEMPTS => {
+            tracing::error!(%status, attempts = due.attempts, "given up");
             app.metrics.action(&due.action, "failed");
             actions::fail(&app.pool, due.id, status.message()).await
         }

@@ -7,9 +7,11 @@ use slipway_domain::drift::policy::{self, MonitorAction};
 use slipway_domain::drift::{Profile, Window, WindowScores, score};
 use sqlx::PgConnection;
 use sqlx::types::Json;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::evidence;
 use crate::spec::ActionKind;
 use crate::store::monitors::{DRIFTED, WATCHING};
 use crate::store::positions::{Position, Watched};
@@ -37,10 +39,23 @@ pub(crate) async fn commit(
     profile: &Profile,
     closed: &Closed,
 ) -> anyhow::Result<bool> {
+    // Events and actions of this window carry this span's trace.
+    let span = tracing::info_span!("drift.close_window", monitor = watched.name);
+    commit_in_span(app, watched, profile, closed).instrument(span).await
+}
+
+async fn commit_in_span(
+    app: &App,
+    watched: &mut Watched,
+    profile: &Profile,
+    closed: &Closed,
+) -> anyhow::Result<bool> {
     let scores = score(profile, &closed.window, &watched.spec.thresholds);
     let sequence = watched.window_sequence + 1;
-    let now_unix_ms = slipway_service_kit::clock::now_unix_ms();
     let number = sequence.unsigned_abs();
+    // The time of the data, so that windows read late after a stop lead to the same verdicts.
+    let closed_unix_ms = u64::try_from(closed.closed_at.timestamp_millis()).unwrap_or_default();
+    let now_unix_ms = closed_unix_ms.min(slipway_service_kit::clock::now_unix_ms());
     let (state, verdicts) =
         policy::step(&watched.spec.policy(), &watched.policy_state, number, &scores, now_unix_ms);
     let baseline_version = watched.baseline_version.clone().unwrap_or_default();
@@ -113,7 +128,7 @@ async fn tell(
         baseline_version: watched.baseline_version.clone().unwrap_or_default(),
         what: what.to_owned(),
         windows: windows.clone(),
-        evidence: serde_json::to_value(scores)?,
+        evidence: evidence::of(scores),
     };
     let event_id = app.outbox.enqueue(connection, &event).await?;
     store::windows::insert_verdict(connection, watched.id, event_id, &event).await?;

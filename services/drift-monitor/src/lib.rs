@@ -9,6 +9,7 @@ mod actions;
 mod app;
 mod baseline;
 mod close;
+mod evidence;
 mod grpc;
 mod metrics;
 mod promotions;
@@ -44,6 +45,8 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/drif
 const DEFAULT_PORT: u16 = 5030;
 /// A profile of ten thousand columns is a few times the usual limit of a gRPC message.
 const MAX_PROFILE_BYTES: usize = 64 * 1024 * 1024;
+/// The launcher answers with the job, its files included.
+const MAX_JOB_BYTES: usize = 32 * 1024 * 1024;
 
 /// Settings of the drift monitor.
 #[derive(Debug, Clone, clap::Args)]
@@ -98,7 +101,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         registry: RegistryClient::new(channel(&config.registry_url)?)
             .max_decoding_message_size(MAX_PROFILE_BYTES),
         rollouts: RolloutControllerClient::new(channel(&config.rollout_controller_url)?),
-        launcher: LauncherClient::new(channel(&config.launcher_url)?),
+        launcher: LauncherClient::new(channel(&config.launcher_url)?)
+            .max_decoding_message_size(MAX_JOB_BYTES),
         outbox: Outbox::default(),
         changes: watch::Sender::new(0),
         actions_due: Arc::new(Notify::new()),

@@ -1,6 +1,8 @@
 //! What the drift monitor counts.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -17,6 +19,8 @@ const MAX_FEATURE_SERIES: usize = 100;
 pub(crate) struct DriftMetrics {
     psi: Family<ColumnLabels, Gauge<f64, AtomicU64>>,
     ks: Family<ColumnLabels, Gauge<f64, AtomicU64>>,
+    /// Columns that each monitor has gauges of, to remove them with it.
+    shown: Arc<Mutex<HashMap<String, Vec<ColumnLabels>>>>,
     share_drifted: Family<MonitorLabels, Gauge<f64, AtomicU64>>,
     drifted: Family<MonitorLabels, Gauge>,
     windows: Family<WindowLabels, Counter>,
@@ -119,6 +123,7 @@ impl DriftMetrics {
         self.rows.get_or_create(&labels).inc_by(scores.rows);
         self.share_drifted.get_or_create(&labels).set(scores.share_drifted);
         self.drifted.get_or_create(&labels).set(i64::from(drifted));
+        self.show_columns(monitor, columns(monitor, scores).map(|(labels, _)| labels).collect());
         for (labels, score) in columns(monitor, scores) {
             self.psi.get_or_create(&labels).set(score.psi);
             if let Some(distance) = score.ks {
@@ -151,7 +156,7 @@ impl DriftMetrics {
     }
 
     /// A monitor is gone, and its series with it.
-    pub(crate) fn forget(&self, monitor: &str, last: Option<&WindowScores>) {
+    pub(crate) fn forget(&self, monitor: &str) {
         let labels = MonitorLabels { monitor: monitor.to_owned() };
         self.drifted.remove(&labels);
         self.share_drifted.remove(&labels);
@@ -162,10 +167,29 @@ impl DriftMetrics {
         for what in ["detected", "cleared"] {
             self.events.remove(&EventLabels { monitor: monitor.to_owned(), what: what.to_owned() });
         }
-        for (labels, _) in last.into_iter().flat_map(|scores| columns(monitor, scores)) {
+        self.forget_columns(monitor);
+    }
+
+    /// Another baseline may have other columns.
+    fn show_columns(&self, monitor: &str, columns: Vec<ColumnLabels>) {
+        let same = self.shown().get(monitor) == Some(&columns);
+        if !same {
+            self.forget_columns(monitor);
+            self.shown().insert(monitor.to_owned(), columns);
+        }
+    }
+
+    fn forget_columns(&self, monitor: &str) {
+        let shown = self.shown().remove(monitor);
+        for labels in shown.into_iter().flatten() {
             self.psi.remove(&labels);
             self.ks.remove(&labels);
         }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, HashMap<String, Vec<ColumnLabels>>> {
+        // The map is valid after any panic: each change is one insert or remove.
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

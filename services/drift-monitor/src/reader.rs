@@ -4,12 +4,12 @@
 //! give the same window.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt as _;
 use slipway_api::predictions::{PREDICTIONS_STREAM, PredictionBatch};
 use slipway_domain::drift::{Profile, Window};
@@ -19,9 +19,14 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::baseline::{self, Refreshed};
 use crate::rows::{self, Rows};
+use crate::store::monitors::DRIFTED;
 use crate::store::positions::{self, Position, Watched};
 use crate::{close, store};
 
+/// Messages that wait in memory for one monitor; each is at most 1 MiB.
+const MAX_WAITING_MESSAGES: i64 = 32;
+/// A failure after this long without one is told again.
+const QUIET_S: u64 = 30;
 /// Pause before a baseline that cannot be had is asked for again, and before a lost subscription is made again.
 const RETRY_MS: u64 = 1_000;
 /// How often the clock and the connection are looked at.
@@ -35,13 +40,17 @@ const LATE_RECORDS_MS: i64 = 500;
 enum Ended {
     /// The monitor's row is another, or the connection was lost: begin anew.
     Anew,
+    /// The baseline is not known yet.
+    Waiting,
     /// There is no such monitor any more.
     Gone,
 }
 
 /// Reads until the monitor is gone or `end` is set.
 pub(crate) async fn run(app: App, monitor: Uuid, end: CancellationToken) {
+    let mut complained = false;
     while !end.is_cancelled() {
+        let began = Instant::now();
         let ended = tokio::select! {
             () = end.cancelled() => return,
             ended = Box::pin(once(&app, monitor)) => ended,
@@ -49,7 +58,14 @@ pub(crate) async fn run(app: App, monitor: Uuid, end: CancellationToken) {
         match ended {
             Ok(Ended::Gone) => return,
             Ok(Ended::Anew) => continue,
-            Err(error) => tracing::debug!(%monitor, error = format!("{error:#}"), "reading begins again"),
+            Ok(Ended::Waiting) => {}
+            Err(error) => {
+                let news = !complained || began.elapsed() >= Duration::from_secs(QUIET_S);
+                complained = true;
+                if news {
+                    tracing::warn!(%monitor, error = format!("{error:#}"), "reading begins again");
+                }
+            }
         }
         pause(&app, &end).await;
     }
@@ -69,15 +85,17 @@ async fn once(app: &App, monitor: Uuid) -> anyhow::Result<Ended> {
     if watched.profile.is_none() || watched.baseline_stale_since.is_some() {
         return match baseline::refresh(app, &watched).await? {
             Refreshed::Settled => Ok(Ended::Anew),
-            Refreshed::Open => Err(anyhow::anyhow!("the baseline is not known yet")),
+            Refreshed::Open => Ok(Ended::Waiting),
         };
     }
     let Some(profile) = watched.profile.as_ref().map(|profile| profile.0.clone()) else {
         return Ok(Ended::Anew);
     };
+    app.metrics.stands(&watched.name, watched.status == DRIFTED);
     let reader = Reader {
         window: Window::new(&profile),
         opened_at: None,
+        behind: false,
         skip: watched.position(),
         read: watched.position(),
         app: app.clone(),
@@ -95,6 +113,8 @@ struct Reader {
     window: Window,
     /// Time of the open window's first row.
     opened_at: Option<DateTime<Utc>>,
+    /// Whether more messages are in the stream already.
+    behind: bool,
     /// Rows up to here were counted before.
     skip: Option<Position>,
     /// Rows up to here were looked at.
@@ -170,14 +190,20 @@ impl Reader {
                 start_time: std::time::SystemTime::from(self.watched.read_from).into(),
             },
         };
-        let config = pull::OrderedConfig { deliver_policy, ..pull::OrderedConfig::default() };
+        let config = pull::OrderedConfig {
+            deliver_policy,
+            max_batch: MAX_WAITING_MESSAGES,
+            ..pull::OrderedConfig::default()
+        };
         let consumer = stream.create_consumer(config).await.context("the subscription")?;
         consumer.messages().await.context("the subscription")
     }
 
     /// Counts one message's rows; closes windows as they fill up.
     async fn take(&mut self, message: &Message) -> anyhow::Result<Outcome> {
-        let sequence = message.info().map_err(|error| anyhow::anyhow!("{error}"))?.stream_sequence;
+        let info = message.info().map_err(|error| anyhow::anyhow!("{error}"))?;
+        let sequence = info.stream_sequence;
+        self.behind = info.pending > 0;
         let batch: PredictionBatch = match serde_json::from_slice(&message.payload) {
             Ok(batch) => batch,
             Err(error) => {
@@ -196,8 +222,10 @@ impl Reader {
             let at_ms = record.at_unix_ms.cast_signed();
             let at = DateTime::from_timestamp_millis(at_ms).unwrap_or_default();
             let place = |rows| Position { sequence, rows };
-            if self.time_is_up(at_ms) && row_in_message >= counted {
-                let outcome = self.close(at, place(row_in_message)).await?;
+            if let Some(deadline) = self.deadline().filter(|deadline| at >= *deadline)
+                && row_in_message >= counted
+            {
+                let outcome = self.close(deadline, place(row_in_message)).await?;
                 if matches!(outcome, Outcome::Outdated) {
                     return Ok(outcome);
                 }
@@ -222,24 +250,26 @@ impl Reader {
         Ok(Outcome::Committed)
     }
 
-    fn time_is_up(&self, at_ms: i64) -> bool {
+    /// When the open window closes at the latest.
+    fn deadline(&self) -> Option<DateTime<Utc>> {
         let max_ms = (self.watched.spec.window.max_s * 1_000.0) as i64;
-        self.opened_at.is_some_and(|opened| at_ms >= opened.timestamp_millis().saturating_add(max_ms))
+        self.opened_at.and_then(|opened| opened.checked_add_signed(TimeDelta::milliseconds(max_ms)))
     }
 
-    /// A window closes in time also where no more records come.
+    /// A window closes in time also where no more records come. Not while records of that time may still be in the stream.
     async fn close_by_clock(&mut self) -> anyhow::Result<Outcome> {
-        let now = Utc::now();
-        match self.read {
-            Some(read) if self.time_is_up(now.timestamp_millis() - LATE_RECORDS_MS) => {
-                self.close(now, read).await
-            }
+        let settled = Utc::now() - TimeDelta::milliseconds(LATE_RECORDS_MS);
+        let deadline = self.deadline().filter(|deadline| settled >= *deadline && !self.behind);
+        match (self.read, deadline) {
+            (Some(read), Some(deadline)) => self.close(deadline, read).await,
             _ => Ok(Outcome::Committed),
         }
     }
 
     async fn close(&mut self, closed_at: DateTime<Utc>, position: Position) -> anyhow::Result<Outcome> {
         let opened_at = self.opened_at.take().unwrap_or(closed_at);
+        // Replicas of serving need not publish in the order of their answers.
+        let closed_at = closed_at.max(opened_at);
         let window = std::mem::replace(&mut self.window, Window::new(&self.profile));
         let closed = close::Closed { window, opened_at, closed_at, position };
         let committed = close::commit(&self.app, &mut self.watched, &self.profile, &closed).await?;

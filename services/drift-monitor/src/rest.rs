@@ -86,11 +86,12 @@ async fn update(
         return Err(Problem::invalid("name", format!("expected `{name}`: a monitor keeps its name")));
     }
     let current = find(&app, &name).await?;
-    if (current.deployment.as_str(), current.model.as_str())
-        != (spec.deployment.as_str(), spec.model.as_str())
+    for (field, kept, wanted) in
+        [("deployment", &current.deployment, &spec.deployment), ("model", &current.model, &spec.model)]
     {
-        let expected = format!("expected `{}`: a monitor keeps deployment and model", current.deployment);
-        return Err(Problem::invalid("deployment", expected));
+        if kept != wanted {
+            return Err(Problem::invalid(field, format!("expected `{kept}`: a monitor keeps its {field}")));
+        }
     }
     let mut transaction = app.pool.begin().await?;
     let updated = monitors::update(&mut transaction, &spec).await?.ok_or_else(|| absent(&name))?;

@@ -50,7 +50,10 @@ async fn match_monitors(
         let there = monitors.iter().any(|(monitor, _)| monitor == id);
         if !there {
             reader.end.cancel();
-            app.metrics.forget(&reader.name, None);
+            app.metrics.forget(&reader.name);
+        }
+        if there && reader.task.is_finished() {
+            tracing::error!(monitor = reader.name, "reading for the monitor ended early and begins again");
         }
         there && !reader.task.is_finished()
     });

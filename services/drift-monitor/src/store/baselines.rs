@@ -82,16 +82,18 @@ pub(crate) async fn confirm(pool: &PgPool, monitor: Uuid, asked_since: DateTime<
     Ok(())
 }
 
-/// The stable version of `deployment` may be another since `since`.
+/// The stable version of `deployment` may be another since `since`. No window of the old baseline commits after this.
 pub(crate) async fn doubt(
     connection: &mut PgConnection,
     deployment: &str,
     since: DateTime<Utc>,
 ) -> sqlx::Result<()> {
-    sqlx::query("UPDATE monitors SET baseline_stale_since = $2 WHERE deployment = $1 AND follows_stable")
-        .bind(deployment)
-        .bind(since)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE monitors SET baseline_stale_since = $2, epoch = epoch + 1 WHERE deployment = $1 AND follows_stable",
+    )
+    .bind(deployment)
+    .bind(since)
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -1,0 +1,11 @@
+//! The drift monitor against real Postgres and NATS. The services that it asks answer over their real protocols.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
+
+mod actions;
+mod baselines;
+mod data;
+mod faults;
+mod peers;
+mod requests;
+mod windows;
+mod world;

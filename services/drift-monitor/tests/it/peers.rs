@@ -1,0 +1,188 @@
+//! The registry, the rollout controller and the launcher, answering what a test tells them, over the real protocols.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::Value;
+use slipway_api::proto::launcher::launcher_server::{Launcher, LauncherServer};
+use slipway_api::proto::launcher::{
+    CancelJobRequest, GetJobRequest, Job, ListJobsRequest, ListJobsResponse, SubmitJobRequest,
+};
+use slipway_api::proto::registry::registry_server::{Registry, RegistryServer};
+use slipway_api::proto::registry::{
+    GetModelVersionRequest, GetTrainingProfileRequest, ModelVersion, ResolveAliasRequest, TrainingProfile,
+};
+use slipway_api::proto::rollout::rollout_controller_server::{RolloutController, RolloutControllerServer};
+use slipway_api::proto::rollout::{
+    Deployment, GetDeploymentRequest, GetRolloutRequest, PauseDeploymentRequest, PauseDeploymentResponse,
+    RollbackRequest, Rollout, StartRolloutRequest,
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use crate::data::{DEPLOYMENT, MODEL};
+
+/// What the services know, and what was asked of them.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Profiles by version.
+    pub(crate) profiles: HashMap<String, Value>,
+    pub(crate) deployments: HashMap<String, Deployment>,
+    /// Jobs by idempotency key, as the launcher keeps them.
+    pub(crate) jobs: HashMap<String, Job>,
+    /// Every submission, repeated ones too.
+    pub(crate) submissions: Vec<SubmitJobRequest>,
+    pub(crate) pauses: Vec<PauseDeploymentRequest>,
+    /// Answered to every submission.
+    pub(crate) refusal: Option<Status>,
+}
+
+/// The services on ports of their own; the launcher is away until it is started.
+#[derive(Debug, Clone)]
+pub(crate) struct Peers {
+    known: Arc<Mutex<Known>>,
+    answers: SocketAddr,
+    launcher: SocketAddr,
+}
+
+impl Peers {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (answers, launcher) = (listener.local_addr().unwrap(), free_address());
+        let peers = Self { known: Arc::default(), answers, launcher };
+        let server = Server::builder()
+            .add_service(RegistryServer::new(peers.clone()))
+            .add_service(RolloutControllerServer::new(peers.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        peers
+    }
+
+    pub(crate) async fn start_launcher(&self) {
+        let listener = TcpListener::bind(self.launcher).await.unwrap();
+        let server = Server::builder().add_service(LauncherServer::new(self.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.answers)
+    }
+
+    pub(crate) fn launcher_url(&self) -> String {
+        format!("http://{}", self.launcher)
+    }
+
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap()
+    }
+
+    /// The deployment's stable version is now this one.
+    pub(crate) fn deploy(&self, version: &str) {
+        let deployment = Deployment {
+            name: DEPLOYMENT.into(),
+            model: MODEL.into(),
+            stable_version: version.into(),
+            ..Deployment::default()
+        };
+        self.known().deployments.insert(DEPLOYMENT.into(), deployment);
+    }
+}
+
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn not_asked<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("the drift monitor does not ask this"))
+}
+
+#[tonic::async_trait]
+impl Registry for Peers {
+    async fn get_training_profile(
+        &self,
+        request: Request<GetTrainingProfileRequest>,
+    ) -> Result<Response<TrainingProfile>, Status> {
+        let version = request.into_inner().version;
+        let profile = self.known().profiles.get(&version).map(Value::to_string);
+        let profile = profile.ok_or_else(|| Status::not_found("its run logged none"))?;
+        Ok(Response::new(TrainingProfile { profile_json: profile.into_bytes(), run_id: "run".into() }))
+    }
+
+    async fn get_model_version(
+        &self,
+        _: Request<GetModelVersionRequest>,
+    ) -> Result<Response<ModelVersion>, Status> {
+        not_asked()
+    }
+
+    async fn resolve_alias(&self, _: Request<ResolveAliasRequest>) -> Result<Response<ModelVersion>, Status> {
+        not_asked()
+    }
+}
+
+#[tonic::async_trait]
+impl RolloutController for Peers {
+    async fn get_deployment(
+        &self,
+        request: Request<GetDeploymentRequest>,
+    ) -> Result<Response<Deployment>, Status> {
+        let name = request.into_inner().name;
+        let found = self.known().deployments.get(&name).cloned();
+        found.map(Response::new).ok_or_else(|| Status::not_found(format!("there is no deployment `{name}`")))
+    }
+
+    async fn pause_deployment(
+        &self,
+        request: Request<PauseDeploymentRequest>,
+    ) -> Result<Response<PauseDeploymentResponse>, Status> {
+        self.known().pauses.push(request.into_inner());
+        let rollout = Rollout { id: "rollout-1".into(), phase: "paused".into(), ..Rollout::default() };
+        Ok(Response::new(PauseDeploymentResponse { rollout: Some(rollout) }))
+    }
+
+    async fn start_rollout(&self, _: Request<StartRolloutRequest>) -> Result<Response<Rollout>, Status> {
+        not_asked()
+    }
+
+    async fn get_rollout(&self, _: Request<GetRolloutRequest>) -> Result<Response<Rollout>, Status> {
+        not_asked()
+    }
+
+    async fn rollback(&self, _: Request<RollbackRequest>) -> Result<Response<Deployment>, Status> {
+        not_asked()
+    }
+}
+
+#[tonic::async_trait]
+impl Launcher for Peers {
+    async fn submit_job(&self, request: Request<SubmitJobRequest>) -> Result<Response<Job>, Status> {
+        let request = request.into_inner();
+        let mut known = self.known();
+        known.submissions.push(request.clone());
+        if let Some(refusal) = &known.refusal {
+            return Err(refusal.clone());
+        }
+        let id = format!("job-{}", known.jobs.len() + 1);
+        let job = known.jobs.entry(request.idempotency_key).or_insert_with(|| Job {
+            id,
+            status: "queued".into(),
+            spec_json: request.spec_json,
+            ..Job::default()
+        });
+        Ok(Response::new(job.clone()))
+    }
+
+    async fn get_job(&self, _: Request<GetJobRequest>) -> Result<Response<Job>, Status> {
+        not_asked()
+    }
+
+    async fn list_jobs(&self, _: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
+        not_asked()
+    }
+
+    async fn cancel_job(&self, _: Request<CancelJobRequest>) -> Result<Response<Job>, Status> {
+        not_asked()
+    }
+}
