@@ -53,9 +53,17 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if path == "." { "body".to_owned() } else { path };
-        Problem::invalid(field, error.inner().to_string())
+        let path = Some(error.path().to_string()).filter(|path| path != ".");
+        let message = error.inner().to_string();
+        // Of a field that is missing the path names only the parent.
+        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        let field = match (path, missing) {
+            (Some(parent), Some(field)) => format!("{parent}.{field}"),
+            (None, Some(field)) => field.to_owned(),
+            (Some(path), None) => path,
+            (None, None) => "body".to_owned(),
+        };
+        Problem::invalid(field, message)
     })
 }
 
@@ -69,5 +77,36 @@ fn body_problem(rejection: BytesRejection) -> Problem {
         )
     } else {
         Problem::invalid("body", rejection.body_text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::{json, to_value};
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Outer {
+        #[expect(dead_code, reason = "only parsed")]
+        steps: Vec<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Inner {
+        #[expect(dead_code, reason = "only parsed")]
+        weight: u8,
+    }
+
+    #[test]
+    fn refusals_name_the_field_also_where_it_is_missing() {
+        let field = |body: &str| {
+            to_value(parse_json::<Outer>(body.as_bytes()).unwrap_err()).unwrap()["field"].clone()
+        };
+        assert_eq!(field("{}"), json!("steps"));
+        assert_eq!(field(r#"{"steps": [{"weight": 1}, {}]}"#), json!("steps[1].weight"));
+        assert_eq!(field(r#"{"steps": [{"weight": "x"}]}"#), json!("steps[0].weight"));
+        assert_eq!(field("nonsense"), json!("body"));
     }
 }

@@ -10,7 +10,7 @@ use crate::up::UpOptions;
 
 /// One self-hosted MLOps platform: train, register, validate, roll out, serve, watch, roll back, retrain.
 #[derive(Debug, Parser)]
-#[command(name = "slipway", version, propagate_version = true)]
+#[command(name = "slipway", version)]
 pub struct Arguments {
     /// Where the platform is, for commands that ask it something.
     #[command(flatten)]
@@ -45,4 +45,16 @@ pub enum Command {
     /// Commands over the public APIs.
     #[command(flatten)]
     Client(ClientCommand),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_every_command_fit_together() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -35,11 +35,56 @@ pub(crate) fn cell(object: &Value, path: &str) -> String {
     for part in path.split('.') {
         value = value.get(part).unwrap_or(&Value::Null);
     }
+    text(value)
+}
+
+/// A value on one line.
+fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) if items.iter().all(is_scalar) => {
+            items.iter().map(text).collect::<Vec<_>>().join(", ")
+        }
+        Value::Object(fields) if fields.values().all(is_scalar) => {
+            fields.iter().map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>().join(" ")
+        }
         other => other.to_string(),
+    }
+}
+
+fn is_scalar(value: &Value) -> bool {
+    !value.is_array() && !value.is_object()
+}
+
+/// Fields a line each; what has fields of its own follows indented.
+fn lines(value: &Value, indent: usize, out: &mut Vec<String>) {
+    let Some(fields) = value.as_object() else {
+        out.push(format!("{:indent$}{}", "", text(value)));
+        return;
+    };
+    let width = fields.keys().map(String::len).max().unwrap_or(0);
+    for (name, value) in fields {
+        let deep = match value {
+            Value::Object(inner) => !inner.values().all(is_scalar),
+            Value::Array(items) => !items.iter().all(is_scalar),
+            _ => false,
+        };
+        if !deep {
+            out.push(format!("{:indent$}{name:<width$}  {}", "", text(value)).trim_end().to_owned());
+            continue;
+        }
+        out.push(format!("{:indent$}{name}", ""));
+        match value {
+            Value::Array(items) => {
+                for item in items {
+                    out.push(format!("{:indent$}  -", ""));
+                    lines(item, indent + 4, out);
+                }
+            }
+            inner => lines(inner, indent + 2, out),
+        }
     }
 }
 
@@ -72,12 +117,38 @@ pub(crate) fn object(as_json: bool, answer: &Value) {
         json(answer);
         return;
     }
-    let Some(fields) = answer.as_object() else {
-        json(answer);
-        return;
-    };
-    let width = fields.keys().map(String::len).max().unwrap_or(0);
-    for name in fields.keys() {
-        println!("{name:<width$}  {}", cell(answer, name));
+    let mut shown = Vec::new();
+    lines(answer, 0, &mut shown);
+    println!("{}", shown.join("\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn people_read_names_and_values_and_no_json() {
+        let version = json!({"model": "m", "aliases": {"champion": "2"}, "digest": null, "shape": [-1, 2],
+            "files": [{"path": "a", "size": 1}, {"path": "b", "size": 2}]});
+        let mut shown = Vec::new();
+        lines(&version, 0, &mut shown);
+        let expected = [
+            "aliases  champion=2",
+            "digest",
+            "files",
+            "  -",
+            "    path  a",
+            "    size  1",
+            "  -",
+            "    path  b",
+            "    size  2",
+            "model    m",
+            "shape    -1, 2",
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(cell(&version, "aliases"), "champion=2");
+        assert_eq!(cell(&version, "aliases.champion"), "2");
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
 mod client;
+mod commands;
 mod faults;
 mod lifecycle;
 mod platform;

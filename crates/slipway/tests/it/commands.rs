@@ -1,0 +1,94 @@
+//! The command line as a person at a shell uses it, over a running platform.
+
+use serde_json::json;
+
+use crate::client::{Client, strategy};
+use crate::platform::{Platform, wait_for};
+
+/// What a command prints.
+fn shown(platform: &Platform, arguments: &[&str]) -> String {
+    String::from_utf8(platform.slipway(arguments).success().stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_deployed_rolled_out_and_taken_back() {
+    let platform = Platform::start(&[]);
+    let client = Client::new(&platform);
+    client.register("m", "right-1.onnx").await;
+    client.register("m", "right-2.onnx").await;
+    assert!(shown(&platform, &["models", "list"]).contains("m      2"));
+    assert!(shown(&platform, &["models", "version", "m", "1"]).contains("sha256:"));
+    assert_eq!(platform.json(&["models", "show", "m"])["latest_version"], "2");
+
+    let file = platform.data_dir().join("strategy.json");
+    std::fs::write(&file, strategy(0.1).to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let create =
+        ["deployments", "create", "m", "--model", "m", "--version", "1", "--watch-alias", "champion"];
+    shown(&platform, &[&create[..], &["--strategy", file]].concat());
+    wait_for("version 1 to answer", || {
+        platform.slipway(&["predict", "m", "[[1.0, 0.0]]"]).text().contains("label")
+    });
+    assert!(shown(&platform, &["deployments", "list"]).contains("champion"));
+    assert_eq!(platform.json(&["deployments", "show", "m"])["stable_version"], "1");
+
+    shown(&platform, &["models", "set-alias", "m", "champion", "2"]);
+    let newest = || platform.json(&["rollouts", "list", "--deployment", "m"])["rollouts"][0].clone();
+    wait_for("the canary", || newest()["to_version"] == "2" && newest()["phase"] == "progressing");
+    let id = newest()["id"].as_str().unwrap().to_owned();
+    shown(&platform, &["rollouts", "pause", &id]);
+    assert_eq!(newest()["phase"], "paused");
+    assert!(platform.slipway(&["rollouts", "pause", &id]).refusal().contains("paused"));
+    shown(&platform, &["rollouts", "resume", &id]);
+    shown(&platform, &["rollouts", "promote", &id]);
+    wait_for("the promotion", || newest()["phase"] == "promoted");
+    assert!(shown(&platform, &["rollouts", "show", &id]).contains("promoted by hand"));
+    shown(&platform, &["deployments", "rollback", "m"]);
+    wait_for("the rollback", || newest()["phase"] == "rolled_back");
+    assert_eq!(platform.json(&["predict", "m", "[[1.0, 0.0]]"])["model_version"], "1");
+
+    let seen = shown(&platform, &["events", "tail", "--since", "600", "--for", "2"]);
+    for subject in ["registry.alias.set", "rollout-controller.rollout.promoted", "rollout.rolled-back"] {
+        assert!(seen.contains(subject), "{subject} is not in\n{seen}");
+    }
+    shown(&platform, &["deployments", "delete", "m"]);
+    assert!(platform.slipway(&["deployments", "show", "m"]).refusal().contains("deployment `m`"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_and_monitors_are_made_from_files_and_looked_at() {
+    let platform = Platform::start(&[]);
+    let write = |name: &str, body: serde_json::Value| {
+        let path = platform.data_dir().join(name);
+        std::fs::write(&path, body.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let job = write(
+        "job.json",
+        json!({"name": "hello", "command": ["sh", "-c", "echo said $WHAT"], "env": {"WHAT": "hi"}}),
+    );
+    shown(&platform, &["jobs", "submit", &job, "--wait"]);
+    let listed = platform.json(&["jobs", "list", "--status", "succeeded"]);
+    let id = listed["jobs"][0]["id"].as_str().unwrap();
+    assert!(shown(&platform, &["jobs", "logs", id]).contains("said hi"));
+    assert!(shown(&platform, &["jobs", "show", id]).contains("succeeded"));
+    assert_eq!(platform.json(&["jobs", "checkpoints", id])["checkpoints"], json!([]));
+    let failing = write("failing.json", json!({"name": "fails", "command": ["false"]}));
+    assert!(platform.slipway(&["jobs", "submit", &failing, "--wait"]).refusal().contains("exit code 1"));
+    let long = write("long.json", json!({"name": "long", "command": ["sleep", "600"]}));
+    let long = platform.json(&["jobs", "submit", &long])["id"].as_str().unwrap().to_owned();
+    shown(&platform, &["jobs", "cancel", &long]);
+    wait_for("the cancellation", || platform.json(&["jobs", "show", &long])["status"] == "cancelled");
+
+    let monitor = write("monitor.json", json!({"name": "w", "deployment": "none", "model": "none"}));
+    shown(&platform, &["monitors", "create", &monitor]);
+    wait_for("the reason", || {
+        shown(&platform, &["monitors", "list"]).contains("there is no deployment `none`")
+    });
+    assert_eq!(platform.json(&["monitors", "show", "w"])["state"], "waiting_for_baseline");
+    assert_eq!(platform.json(&["monitors", "windows", "w"])["windows"], json!([]));
+    assert_eq!(platform.json(&["monitors", "actions", "w"])["actions"], json!([]));
+    shown(&platform, &["monitors", "delete", "w"]);
+    assert!(platform.slipway(&["monitors", "show", "w"]).refusal().contains("monitor `w`"));
+    assert!(shown(&platform, &["runs", "list"]).contains("RUN"));
+}
