@@ -2,6 +2,7 @@
 //! test, over the real protocols: the whole platform together is tested with the `slipway` command.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
+mod aliases;
 mod canary;
 mod peers;
 mod recovery;

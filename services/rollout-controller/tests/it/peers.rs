@@ -20,25 +20,38 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-/// Versions 1 to 5 of the model `m`; the alias `champion` points at 1, and version 5 holds no ONNX model.
-struct Versions;
+/// Versions 1 to 5 of the model `m`, of which version 5 holds no ONNX model, and its alias `champion`.
+#[derive(Clone)]
+pub(crate) struct Versions {
+    champion: Arc<Mutex<String>>,
+}
 
-fn version(model: &str, version: &str) -> Result<ModelVersion, Status> {
-    let known = model == "m" && matches!(version, "1" | "2" | "3" | "4" | "5");
-    known
-        .then(|| ModelVersion {
+impl Versions {
+    /// Points the alias `champion` elsewhere; it points at version 1 first.
+    pub(crate) fn point_champion_at(&self, version: &str) {
+        version.clone_into(&mut self.champion.lock().unwrap());
+    }
+
+    fn champion(&self) -> String {
+        self.champion.lock().unwrap().clone()
+    }
+
+    fn version(&self, model: &str, version: &str) -> Result<ModelVersion, Status> {
+        if model != "m" || !matches!(version, "1" | "2" | "3" | "4" | "5") {
+            return Err(Status::not_found(format!("there is no version {version} of {model}")));
+        }
+        let servable = version != "5";
+        let reason = if servable { "" } else { "it holds no ONNX model" };
+        Ok(ModelVersion {
             model: model.to_owned(),
             version: version.to_owned(),
             digest: format!("sha256:{version}"),
-            servable: version != "5",
-            unservable_reason: if version == "5" {
-                "it holds no ONNX model".to_owned()
-            } else {
-                String::new()
-            },
+            servable,
+            unservable_reason: reason.to_owned(),
+            aliases: (version == self.champion()).then(|| "champion".to_owned()).into_iter().collect(),
             ..ModelVersion::default()
         })
-        .ok_or_else(|| Status::not_found(format!("there is no version {version} of {model}")))
+    }
 }
 
 #[tonic::async_trait]
@@ -48,14 +61,14 @@ impl Registry for Versions {
         request: Request<GetModelVersionRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
         let request = request.into_inner();
-        version(&request.model, &request.version).map(Response::new)
+        self.version(&request.model, &request.version).map(Response::new)
     }
 
     async fn resolve_alias(
         &self,
         request: Request<ResolveAliasRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
-        version(&request.into_inner().model, "1").map(Response::new)
+        self.version(&request.into_inner().model, &self.champion()).map(Response::new)
     }
 
     async fn get_training_profile(
@@ -66,13 +79,14 @@ impl Registry for Versions {
     }
 }
 
-/// Starts the registry; its address.
-pub(crate) async fn registry() -> String {
+/// Starts the registry; what it knows, and its address.
+pub(crate) async fn registry() -> (Versions, String) {
+    let versions = Versions { champion: Arc::new(Mutex::new("1".to_owned())) };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = tonic::transport::Server::builder().add_service(RegistryServer::new(Versions));
+    let server = tonic::transport::Server::builder().add_service(RegistryServer::new(versions.clone()));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    url
+    (versions, url)
 }
 
 /// A serving replica without models: it says that each version of its table is ready, or what the test wants of it, and

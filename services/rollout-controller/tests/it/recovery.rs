@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
+use slipway_api::events::EVENTS_STREAM;
+use slipway_api::predictions::{LABELS_STREAM, PREDICTIONS_STREAM};
 use slipway_api::traffic::TRAFFIC_BUCKET;
 
 use crate::world::World;
@@ -37,7 +39,6 @@ async fn an_alias_starts_one_rollout_however_often_it_is_told() {
     world.alias_set("2", "event-1", "first").await;
     world.wait_for(&controller, "2", "progressing").await;
     world.alias_set("2", "event-1", "again").await;
-    world.alias_set("1", "event-2", "back to what is stable").await;
     let body = json!({});
     let id = world.get(&controller, "rollouts?deployment=d").await["rollouts"][0]["id"]
         .as_str()
@@ -122,4 +123,53 @@ async fn of_two_controllers_one_leads_and_both_answer() {
     world.call(&second, Method::POST, &format!("rollouts/{id}/promote"), json!({})).await;
     world.wait_for(&second, "2", "promoted").await;
     assert_eq!(world.told("2").await, ["started", "preparing", "advanced", "promoted"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_may_lose_everything_in_the_middle() {
+    let (world, controller) = World::deployed().await;
+    world.roll_out(&controller, "2").await;
+    world.wait_for(&controller, "2", "progressing").await;
+    world.replica.answers("1", "stable", 200, 1.0, false).await;
+    let before = world.table().await.unwrap();
+    for stream in [EVENTS_STREAM, PREDICTIONS_STREAM, LABELS_STREAM] {
+        world.bus.jetstream().delete_stream(stream).await.unwrap();
+    }
+    world.bus.jetstream().delete_key_value(TRAFFIC_BUCKET).await.unwrap();
+    world.nats.kill().await;
+    world.nats.start_again().await;
+    let started = Instant::now();
+    while world.try_table().await.as_ref() != Some(&before) {
+        assert!(started.elapsed() < Duration::from_secs(20), "the table stays lost");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Streams are there again, and what is told from now on counts, though their numbers begin anew.
+    world.replica.answers("1", "stable", 30, 1.0, false).await;
+    world.replica.answers("2", "candidate", 30, 1.0, false).await;
+    let started = Instant::now();
+    while world.get(&controller, "rollouts?deployment=d").await["rollouts"][0]["step"] != 1 {
+        assert!(started.elapsed() < Duration::from_secs(20), "the first step does not end");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_may_be_away_in_the_middle() {
+    let (postgres, world, controller) = World::deployed_on_own_postgres().await;
+    world.roll_out(&controller, "2").await;
+    world.wait_for(&controller, "2", "progressing").await;
+    let before = world.table().await.unwrap();
+    postgres.kill().await;
+    let (status, answer) =
+        world.try_call(&controller, Method::POST, "deployments/d/rollback", json!({})).await;
+    assert_eq!(status, 503, "{answer}");
+    // News that arrives meanwhile waits.
+    world.alias_set("3", "event-1", "1").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(world.table().await.unwrap(), before, "replicas go on with what they know");
+    postgres.start_again().await;
+    world.wait_for(&controller, "3", "progressing").await;
+    world.wait_for(&controller, "2", "aborted").await;
+    assert_eq!(world.told("3").await, ["started", "preparing", "advanced"]);
+    assert_eq!(world.told("2").await, ["started", "preparing", "advanced", "aborted"]);
 }

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use slipway_api::events::{ALIAS_SET, EVENTS_STREAM};
 use slipway_api::traffic::{TRAFFIC_BUCKET, TrafficTable};
 use slipway_event_bus::{EventBus, NatsConfig, Received, records};
-use slipway_testkit::TestNats;
+use slipway_testkit::{TestNats, TestPostgres};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::peers::{self, Replica};
+use crate::peers::{self, Replica, Versions};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -43,6 +43,7 @@ pub(crate) struct World {
     pub(crate) nats: TestNats,
     pub(crate) bus: EventBus,
     pub(crate) replica: Replica,
+    pub(crate) versions: Versions,
     database: String,
     registry: String,
     http: reqwest::Client,
@@ -58,7 +59,18 @@ impl Drop for World {
 impl World {
     /// A controller, a replica, and version 1 deployed as `d` without a canary.
     pub(crate) async fn deployed() -> (Self, Controller) {
-        let world = Self::begin().await;
+        Self::deployed_on(slipway_testkit::postgres().await.url).await
+    }
+
+    /// The same, with a Postgres that the test may kill.
+    pub(crate) async fn deployed_on_own_postgres() -> (TestPostgres, Self, Controller) {
+        let postgres = slipway_testkit::own_postgres().await;
+        let (world, controller) = Self::deployed_on(postgres.url.clone()).await;
+        (postgres, world, controller)
+    }
+
+    async fn deployed_on(database: String) -> (Self, Controller) {
+        let world = Self::begin(database).await;
         let controller = world.controller().await;
         let body = json!({"name": "d", "model": "m", "version": "1", "watch_alias": "champion", "default_strategy": strategy()});
         world.call(&controller, Method::POST, "deployments", body).await;
@@ -66,16 +78,18 @@ impl World {
         (world, controller)
     }
 
-    pub(crate) async fn begin() -> Self {
+    async fn begin(database: String) -> Self {
         slipway_service_kit::lifecycle::install_tls_provider();
         let nats = slipway_testkit::nats().await;
         let bus = EventBus::connect(&NatsConfig { nats_url: nats.url.clone() }, "test").await.unwrap();
         let shutdown = CancellationToken::new();
         assert!(bus.wait_for_resources(&shutdown).await);
+        let (versions, registry) = peers::registry().await;
         Self {
             replica: Replica::start(bus.clone(), shutdown.clone()),
-            database: slipway_testkit::postgres().await.url,
-            registry: peers::registry().await,
+            versions,
+            database,
+            registry,
             http: reqwest::Client::new(),
             nats,
             bus,
@@ -169,9 +183,30 @@ impl World {
         Some(serde_json::from_slice(&bytes).unwrap())
     }
 
-    /// Tells that the alias was set, as the registry does. `delivery` makes the message another one to NATS.
+    /// The same, also while NATS is away.
+    pub(crate) async fn try_table(&self) -> Option<TrafficTable> {
+        let bytes = self.bus.jetstream().get_key_value(TRAFFIC_BUCKET).await.ok()?.get("d").await.ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Sets the alias and tells of it, as the registry does. `delivery` makes the message another one to NATS.
     pub(crate) async fn alias_set(&self, version: &str, event: &str, delivery: &str) {
+        self.versions.point_champion_at(version);
+        self.alias_told(version, event, delivery, None).await;
+    }
+
+    /// Tells that the alias was set, whether or not it still points there.
+    pub(crate) async fn alias_told(
+        &self,
+        version: &str,
+        event: &str,
+        delivery: &str,
+        traceparent: Option<&str>,
+    ) {
         let mut headers = HeaderMap::new();
+        if let Some(traceparent) = traceparent {
+            headers.insert("traceparent", traceparent);
+        }
         headers.insert("Nats-Msg-Id", delivery);
         headers.insert("ce-id", event);
         headers.insert("ce-type", ALIAS_SET);
@@ -182,6 +217,11 @@ impl World {
 
     /// What the controller has told of rollouts to a version so far, and within a moment after.
     pub(crate) async fn told(&self, version: &str) -> Vec<String> {
+        self.news(version).await.into_iter().map(|(what, _)| what).collect()
+    }
+
+    /// The same, each with its trace context.
+    pub(crate) async fn news(&self, version: &str) -> Vec<(String, Option<String>)> {
         tokio::time::sleep(Duration::from_millis(600)).await;
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (sink, end, version) = (Arc::clone(&seen), CancellationToken::new(), version.to_owned());
@@ -189,13 +229,28 @@ impl World {
             let received = Received::from_message(message);
             let body: Value = received.parse().unwrap();
             if body["to_version"] == version.as_str() {
-                sink.lock().unwrap().push(body["what"].as_str().unwrap().to_owned());
+                let what = body["what"].as_str().unwrap().to_owned();
+                sink.lock().unwrap().push((what, received.traceparent));
             }
         });
         let _ = tokio::time::timeout(Duration::from_millis(600), reading).await;
         let told = seen.lock().unwrap();
         told.clone()
     }
+}
+
+/// Makes this process have traces, as a service's own process has; without it there are none to pass on.
+pub(crate) fn trace() {
+    #[derive(clap::Parser)]
+    struct Telemetry {
+        #[command(flatten)]
+        config: slipway_telemetry::TelemetryConfig,
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let config = Telemetry::parse_from(["test", "--log=off"]).config;
+        std::mem::forget(slipway_telemetry::init("test", &config).unwrap());
+    });
 }
 
 /// Two steps that need twenty requests and ten labels each.
