@@ -60,25 +60,83 @@ pub(crate) async fn drive(
         return Ok(stored);
     }
     let command = asked.map(|asked| asked.command);
-    let Some(seen) = observe(state, &stored, &deployment, command) else { return Ok(stored) };
-    let (next, actions) = step(&stored.state, &seen);
-    if actions.is_empty() && next == stored.state.0 {
-        return Ok(stored);
-    }
+    let Some((next, actions)) = decide(state, &stored, &deployment, command) else { return Ok(stored) };
     let span = span_of(&stored);
     let changed = async {
         stored.state.0 = next;
-        let written = apply(state, &mut transaction, &deployment, &stored, &actions).await?;
+        apply(state, &mut transaction, &deployment, &stored, &actions).await?;
         rollouts::save(&mut transaction, id, &stored.state).await?;
         transaction.commit().await?;
         state.committed();
         state.measures.changed(&stored.state, &actions);
-        if written {
+        if actions.iter().any(|action| matches!(action, Action::WriteTraffic(_))) {
             project::soon(state, &name).await;
         }
         Ok(stored)
     };
     changed.instrument(span).await
+}
+
+/// What comes next; `None` where everything stays as it is.
+fn decide(
+    state: &State,
+    stored: &StoredRollout,
+    deployment: &Deployment,
+    command: Option<Command>,
+) -> Option<(Rollout, Vec<Action>)> {
+    let seen = observe(state, stored, deployment, command)?;
+    let (next, actions) = step(&stored.state, &seen);
+    (!actions.is_empty() || next != stored.state.0).then_some((next, actions))
+}
+
+/// A change that the caller commits. What is counted and whom it concerns is known only afterwards.
+#[derive(Debug)]
+#[must_use = "call `committed` after the commit"]
+pub(crate) struct Changed(Vec<(StoredRollout, Vec<Action>)>);
+
+impl Changed {
+    /// A rollout that was ended for another reason than its own.
+    pub(crate) fn ended(rollout: Option<StoredRollout>) -> Self {
+        Self(rollout.into_iter().map(|rollout| (rollout, Vec::new())).collect())
+    }
+
+    /// Tells everybody concerned that the change was committed.
+    pub(crate) async fn committed(self, state: &State, deployment: &str) {
+        state.committed();
+        for (stored, actions) in self.0 {
+            state.measures.changed(&stored.state, &actions);
+        }
+        project::soon(state, deployment).await;
+    }
+}
+
+/// Takes a locked deployment back to `to`, where the rollout in progress leads away from it. `None` where none does.
+///
+/// # Errors
+/// Postgres is away.
+pub(crate) async fn turn_back(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    to: &Target,
+    reason: &str,
+) -> Result<Option<Changed>, Problem> {
+    let newest = rollouts::newest(connection, deployment.deployment_key).await?;
+    let leads_away =
+        |newest: &StoredRollout| newest.state.is_active() && newest.state.from.as_ref() == Some(to);
+    let Some(mut newest) = newest.filter(leads_away) else { return Ok(None) };
+    let command = Command::Abort { reason: reason.to_owned() };
+    if newest.state.accepts(&command).is_err() {
+        // It is on its way back already.
+        return Ok(Some(Changed::ended(None)));
+    }
+    let Some((next, actions)) = decide(state, &newest, deployment, Some(command)) else {
+        return Ok(Some(Changed::ended(None)));
+    };
+    newest.state.0 = next;
+    apply(state, connection, deployment, &newest, &actions).await?;
+    rollouts::save(connection, newest.id, &newest.state).await?;
+    Ok(Some(Changed(vec![(newest, actions)])))
 }
 
 /// A span of what started the rollout, so that one trace shows all of it. A request's own span wins.
@@ -121,21 +179,19 @@ fn observe(
     })
 }
 
-/// Performs actions within the transaction. Whether the table was written.
+/// Performs actions within the transaction.
 async fn apply(
     state: &State,
     connection: &mut PgConnection,
     deployment: &Deployment,
     stored: &StoredRollout,
     actions: &[Action],
-) -> Result<bool, Problem> {
+) -> Result<(), Problem> {
     let rollout = &stored.state.0;
-    let mut written = false;
     for action in actions {
         match action {
             Action::WriteTraffic(_) => {
                 write_table(connection, deployment, rollout, stored.traceparent.as_deref()).await?;
-                written = true;
             }
             // The window is opened by the control loop, from the state.
             Action::BeginWindow => {}
@@ -150,7 +206,7 @@ async fn apply(
     }
     tracing::info!(phase = rollout.phase.as_str(), weight_percent = rollout.weight_percent(),
         reason = %rollout.reason, "the rollout moved on");
-    Ok(written)
+    Ok(())
 }
 
 async fn write_table(
@@ -190,7 +246,7 @@ async fn publish(
 }
 
 /// Starts a rollout of a locked deployment. One to another version that is in progress is ended first, one to the same
-/// version is the answer. The caller commits, calls [`State::committed`] and [`project::soon`].
+/// version is the answer. The caller commits, and calls [`Changed::committed`] then.
 ///
 /// # Errors
 /// The version is stable already, the strategy is unlawful, or the rollout in progress cannot be ended now.
@@ -199,8 +255,9 @@ pub(crate) async fn start(
     connection: &mut PgConnection,
     deployment: &Deployment,
     wanted: Wanted<'_>,
-) -> Result<StoredRollout, Problem> {
+) -> Result<(StoredRollout, Changed), Problem> {
     let mut deployment = deployment.clone();
+    let mut changed = Vec::new();
     if let Some(newest) = rollouts::newest(connection, deployment.deployment_key).await?
         && newest.state.is_active()
     {
@@ -208,9 +265,10 @@ pub(crate) async fn start(
             && newest.state.undo_requested.is_none()
             && newest.state.ends_as.is_none()
         {
-            return Ok(newest);
+            return Ok((newest, Changed(changed)));
         }
-        supersede(state, connection, &mut deployment, newest, &wanted.to.version).await?;
+        let old = supersede(state, connection, &mut deployment, newest, &wanted.to.version).await?;
+        changed.push((old, Vec::new()));
     }
     let id = Uuid::now_v7();
     let new = NewRollout {
@@ -233,7 +291,8 @@ pub(crate) async fn start(
     };
     let stored = rollouts::insert(connection, &row).await?;
     apply(state, connection, &deployment, &stored, &actions).await?;
-    Ok(stored)
+    changed.push((stored.clone(), actions));
+    Ok((stored, Changed(changed)))
 }
 
 /// Writes down that a version was to be rolled out and cannot be, so that whoever waits for it finds out why.
@@ -246,7 +305,7 @@ pub(crate) async fn refuse(
     deployment: &Deployment,
     version: &str,
     reason: &str,
-) -> Result<(), Problem> {
+) -> Result<Changed, Problem> {
     let id = Uuid::now_v7();
     let new = NewRollout {
         id: id.to_string(),
@@ -255,7 +314,9 @@ pub(crate) async fn refuse(
         to: Target { version: version.to_owned(), digest: String::new() },
         strategy: deployment.default_strategy.0.clone(),
     };
-    let Ok((mut rollout, _)) = Rollout::start(new, now_unix_ms()) else { return Ok(()) };
+    let Ok((mut rollout, _)) = Rollout::start(new, now_unix_ms()) else {
+        return Ok(Changed::ended(None));
+    };
     rollout.phase = Phase::Failed;
     reason.clone_into(&mut rollout.reason);
     let traceparent = slipway_telemetry::current_traceparent();
@@ -268,7 +329,8 @@ pub(crate) async fn refuse(
         idempotency_key: None,
     };
     let stored = rollouts::insert(connection, &row).await?;
-    publish(state, connection, &stored, EventKind::Failed, reason).await
+    publish(state, connection, &stored, EventKind::Failed, reason).await?;
+    Ok(Changed::ended(Some(stored)))
 }
 
 /// What is to be rolled out.
@@ -286,12 +348,12 @@ async fn supersede(
     deployment: &mut Deployment,
     mut old: StoredRollout,
     successor: &str,
-) -> Result<(), Problem> {
+) -> Result<StoredRollout, Problem> {
     let reason = format!("version {successor} takes over");
     end_now(state, connection, deployment, &mut old, &reason).await?;
     let fresh = deployments::find(connection, &deployment.name).await?;
     *deployment = fresh.ok_or_else(|| Problem::not_found(format!("deployment `{}`", deployment.name)))?;
-    Ok(())
+    Ok(old)
 }
 
 /// Ends a rollout without waiting for the replicas: whoever takes over writes the next table.

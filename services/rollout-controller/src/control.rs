@@ -1,5 +1,6 @@
 //! The control loop: one replica of the service leads and steps every rollout in progress.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use slipway_domain::rollout::Rollout;
@@ -49,9 +50,13 @@ async fn lead(state: &State) -> anyhow::Result<()> {
     };
     tracing::info!("leading: rollouts are driven by this replica");
     let mut repaired: Option<Instant> = None;
+    let mut connections = 0;
     loop {
         // The lock lives and dies with its connection.
         sqlx::query("SELECT 1").execute(&mut lock).await?;
+        if renewed(state, &mut connections).await {
+            repaired = None;
+        }
         if repaired.is_none_or(|at| at.elapsed() > REPAIR_INTERVAL) {
             match project::all(state).await {
                 Ok(()) => repaired = Some(Instant::now()),
@@ -66,6 +71,22 @@ async fn lead(state: &State) -> anyhow::Result<()> {
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Whether the connection to NATS was made anew since the last call. The server may have lost its storage meanwhile: what all
+/// services expect there is made again, and facts are read again.
+async fn renewed(state: &State, seen: &mut u64) -> bool {
+    let connections = state.bus.client().statistics().connects.load(Ordering::Relaxed);
+    if connections == *seen || !state.bus.is_connected() {
+        return false;
+    }
+    if let Err(error) = state.bus.ensure_resources().await {
+        tracing::debug!(%error, "streams and buckets are made later");
+        return false;
+    }
+    state.facts.read_again();
+    *seen = connections;
+    true
 }
 
 /// The leader's lock, on a connection of its own; `None` where another replica leads.

@@ -50,6 +50,12 @@ impl Facts {
         }
     }
 
+    /// Closes all windows; they are opened and read again. Readers that go on behind the last message they saw would wait
+    /// for ever where the server lost its streams and numbers messages anew.
+    pub(crate) fn read_again(&self) {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The facts of a rollout's window; `None` while what happened before a restart is still being read.
     pub(crate) fn of(&self, id: Uuid, rollout: &Rollout) -> Option<WindowFacts> {
         if !is_judged(rollout) {

@@ -9,8 +9,7 @@ use slipway_service_kit::clock::now_unix_ms;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::change::{self, Asked, Wanted};
-use crate::project;
+use crate::change::{self, Asked, Changed, Wanted};
 use crate::state::{State, outbox_problem};
 use crate::store::deployments::{self, Deployment, NewDeployment};
 use crate::store::rollouts::{self, StoredRollout};
@@ -74,11 +73,10 @@ pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Depl
     })?;
     tell(state, &mut transaction, &deployment, "created").await?;
     let wanted = Wanted { to, strategy: new.default_strategy.clone(), idempotency_key: None };
-    change::start(state, &mut transaction, &deployment, wanted).await?;
+    let (_, changed) = change::start(state, &mut transaction, &deployment, wanted).await?;
     let made = find(&mut transaction, &deployment.name).await?;
     transaction.commit().await?;
-    state.committed();
-    project::soon(state, &deployment.name).await;
+    changed.committed(state, &deployment.name).await;
     Ok(made)
 }
 
@@ -122,11 +120,11 @@ async fn tell(
 pub(crate) async fn delete(state: &State, name: &str) -> Result<(), Problem> {
     let mut transaction = state.pool.begin().await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
-    if let Some(mut newest) = rollouts::newest(&mut transaction, deployment.deployment_key).await?
-        && newest.state.is_active()
-    {
+    let newest = rollouts::newest(&mut transaction, deployment.deployment_key).await?;
+    let mut ended = newest.filter(|newest| newest.state.is_active());
+    if let Some(newest) = &mut ended {
         let reason = "the deployment was deleted";
-        if change::end_now(state, &mut transaction, &deployment, &mut newest, reason).await.is_err() {
+        if change::end_now(state, &mut transaction, &deployment, newest, reason).await.is_err() {
             // A first version that is just taking over cannot be taken back; it ends all the same.
             newest.state.phase = Phase::Aborted;
             reason.clone_into(&mut newest.state.0.reason);
@@ -137,8 +135,7 @@ pub(crate) async fn delete(state: &State, name: &str) -> Result<(), Problem> {
     tell(state, &mut transaction, &current, "deleted").await?;
     deployments::delete(&mut transaction, current.deployment_key, now_ms()).await?;
     transaction.commit().await?;
-    state.committed();
-    project::soon(state, name).await;
+    Changed::ended(ended).committed(state, name).await;
     Ok(())
 }
 
@@ -158,17 +155,8 @@ pub(crate) async fn start(
     new: NewRolloutBody,
 ) -> Result<(StoredRollout, bool), Problem> {
     let mut connection = state.pool.acquire().await?;
-    if let Some(key) = &new.idempotency_key
-        && let Some(found) = rollouts::find_by_key(&mut connection, key).await?
-    {
-        return if found.deployment == name && found.state.to.version == new.version {
-            Ok((found, false))
-        } else {
-            Err(Problem::conflict(format!(
-                "`idempotency_key`: it belongs to rollout {}, which is another one",
-                found.id
-            )))
-        };
+    if let Some(found) = started_before(&mut connection, name, &new).await? {
+        return Ok((found, false));
     }
     if let Some(strategy) = &new.strategy {
         strategy
@@ -180,15 +168,33 @@ pub(crate) async fn start(
     let to = state.resolve_version(&model, &new.version).await?;
     let mut transaction = state.pool.begin().await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
+    // Behind the lock once more: the same request may have come twice at the same time.
+    if let Some(found) = started_before(&mut transaction, name, &new).await? {
+        return Ok((found, false));
+    }
     let before = rollouts::newest(&mut transaction, deployment.deployment_key).await?;
     let strategy = new.strategy.unwrap_or_else(|| deployment.default_strategy.0.clone());
     let wanted = Wanted { to, strategy, idempotency_key: new.idempotency_key.as_deref() };
-    let stored = change::start(state, &mut transaction, &deployment, wanted).await?;
+    let (stored, changed) = change::start(state, &mut transaction, &deployment, wanted).await?;
     transaction.commit().await?;
-    state.committed();
-    project::soon(state, name).await;
+    changed.committed(state, name).await;
     let is_new = before.is_none_or(|before| before.id != stored.id);
     Ok((stored, is_new))
+}
+
+/// The rollout that the request's key was used for.
+async fn started_before(
+    connection: &mut PgConnection,
+    name: &str,
+    new: &NewRolloutBody,
+) -> Result<Option<StoredRollout>, Problem> {
+    let Some(key) = &new.idempotency_key else { return Ok(None) };
+    let Some(found) = rollouts::find_by_key(connection, key).await? else { return Ok(None) };
+    if found.deployment == name && found.state.to.version == new.version {
+        return Ok(Some(found));
+    }
+    let detail = format!("`idempotency_key`: it belongs to rollout {}, which is another one", found.id);
+    Err(Problem::conflict(detail))
 }
 
 /// Takes the newest rollout back, or rolls out `to_version` at once.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use async_nats::jetstream::kv::{Operation, Store};
+use async_nats::jetstream::kv::{DeleteErrorKind, Entry, Operation, Store, UpdateErrorKind};
 use futures::TryStreamExt as _;
 use slipway_api::traffic::{TRAFFIC_BUCKET, TrafficTable};
 
@@ -28,25 +28,34 @@ async fn one(state: &State, deployment: &str) -> anyhow::Result<()> {
     anyhow::ensure!(state.bus.is_connected(), "NATS is away");
     let store = state.bus.bucket(TRAFFIC_BUCKET).await?;
     for _ in 0..MAX_TRIES {
+        // The copy first, then the truth: whoever commits and writes a newer table in between makes the write below fail.
+        // The other way round an older table could replace a newer one.
+        let copy = store.entry(deployment).await.context("reading the bucket")?;
         let mut connection = state.pool.acquire().await?;
         let found = deployments::find(&mut connection, deployment).await?;
         drop(connection);
-        if write(&store, deployment, found.map(|found| found.traffic.0).as_ref()).await? {
+        if replace(&store, deployment, copy, found.map(|found| found.traffic.0).as_ref()).await? {
             return Ok(());
         }
     }
     anyhow::bail!("others write the same table again and again")
 }
 
-/// Makes the copy like `table`; `false` where somebody else wrote meanwhile.
-async fn write(store: &Store, key: &str, table: Option<&TrafficTable>) -> anyhow::Result<bool> {
-    let entry = store.entry(key).await.context("reading the bucket")?;
-    let present = entry.as_ref().filter(|entry| entry.operation == Operation::Put);
+/// Makes the copy like `table`; `false` where somebody else wrote since it was read.
+async fn replace(
+    store: &Store,
+    key: &str,
+    copy: Option<Entry>,
+    table: Option<&TrafficTable>,
+) -> anyhow::Result<bool> {
+    let present = copy.as_ref().filter(|entry| entry.operation == Operation::Put);
     let Some(table) = table else {
-        if present.is_some() {
-            store.delete(key).await.context("removing from the bucket")?;
-        }
-        return Ok(true);
+        let Some(present) = present else { return Ok(true) };
+        return match store.delete_expect_revision(key, Some(present.revision)).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == DeleteErrorKind::WrongLastRevision => Ok(false),
+            Err(error) => Err(error).context("removing from the bucket"),
+        };
     };
     if present.is_some_and(|entry| {
         serde_json::from_slice(&entry.value).is_ok_and(|copy: TrafficTable| copy == *table)
@@ -55,12 +64,10 @@ async fn write(store: &Store, key: &str, table: Option<&TrafficTable>) -> anyhow
     }
     let bytes = serde_json::to_vec(table)?.into();
     // A revision of 0 means: only where there is none.
-    let revision = entry.map_or(0, |entry| entry.revision);
+    let revision = copy.map_or(0, |entry| entry.revision);
     match store.update(key, bytes, revision).await {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == async_nats::jetstream::kv::UpdateErrorKind::WrongLastRevision => {
-            Ok(false)
-        }
+        Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(false),
         Err(error) => Err(error).context("writing to the bucket"),
     }
 }
@@ -90,4 +97,41 @@ pub(crate) async fn all(state: &State) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use slipway_event_bus::{EventBus, NatsConfig};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_written_meanwhile_is_never_replaced_by_what_was_read_before() {
+        let nats = slipway_testkit::nats().await;
+        let bus = EventBus::connect(&NatsConfig { nats_url: nats.url.clone() }, "test").await.unwrap();
+        assert!(bus.wait_for_resources(&tokio_util::sync::CancellationToken::new()).await);
+        let store = bus.bucket(TRAFFIC_BUCKET).await.unwrap();
+        let table = |revision| TrafficTable { revision, ..TrafficTable::empty("d", "m") };
+        let now = async || store.entry("d").await.unwrap();
+        let revision = async || {
+            let copy = store.get("d").await.unwrap().unwrap();
+            serde_json::from_slice::<TrafficTable>(&copy).unwrap().revision
+        };
+
+        let nothing = now().await;
+        assert!(replace(&store, "d", nothing.clone(), Some(&table(1))).await.unwrap());
+        assert!(!replace(&store, "d", nothing, Some(&table(0))).await.unwrap());
+        let first = now().await;
+        assert!(replace(&store, "d", first.clone(), Some(&table(2))).await.unwrap());
+        assert!(!replace(&store, "d", first.clone(), Some(&table(0))).await.unwrap());
+        assert_eq!(revision().await, 2);
+        // Nor is it removed because the deployment was gone before.
+        assert!(!replace(&store, "d", first, None).await.unwrap());
+        assert_eq!(revision().await, 2);
+        assert!(replace(&store, "d", now().await, None).await.unwrap());
+        assert!(store.get("d").await.unwrap().is_none());
+        // A deployment that is made again gets its table.
+        assert!(replace(&store, "d", now().await, Some(&table(3))).await.unwrap());
+        assert_eq!(revision().await, 3);
+    }
 }

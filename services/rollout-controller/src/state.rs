@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use slipway_api::events::AliasSet;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion, ResolveAliasRequest};
 use slipway_api::traffic::Target;
@@ -45,7 +46,21 @@ impl State {
     pub(crate) async fn resolve_version(&self, model: &str, version: &str) -> Result<Target, Problem> {
         let request = GetModelVersionRequest { model: model.to_owned(), version: version.to_owned() };
         let found = self.registry.clone().get_model_version(request).await.map_err(Problem::from)?;
-        servable(found.into_inner())
+        servable(found.into_inner(), "version")
+    }
+
+    /// The version that an alias was pointed at; `None` where the alias has moved on since, which is news of its own.
+    ///
+    /// # Errors
+    /// As for [`Self::resolve_version`].
+    pub(crate) async fn resolve_move(&self, moved: &AliasSet) -> Result<Option<Target>, Problem> {
+        let request = GetModelVersionRequest { model: moved.model.clone(), version: moved.version.clone() };
+        let found = self.registry.clone().get_model_version(request).await.map_err(Problem::from)?;
+        let found = found.into_inner();
+        if !found.aliases.contains(&moved.alias) {
+            return Ok(None);
+        }
+        servable(found, "version").map(Some)
     }
 
     /// The version that an alias points at now.
@@ -55,17 +70,18 @@ impl State {
     pub(crate) async fn resolve_alias(&self, model: &str, alias: &str) -> Result<Target, Problem> {
         let request = ResolveAliasRequest { model: model.to_owned(), alias: alias.to_owned() };
         let found = self.registry.clone().resolve_alias(request).await.map_err(Problem::from)?;
-        servable(found.into_inner())
+        servable(found.into_inner(), "alias")
     }
 }
 
-fn servable(found: ModelVersion) -> Result<Target, Problem> {
+/// `field` is the one that named the version.
+fn servable(found: ModelVersion, field: &str) -> Result<Target, Problem> {
     if found.servable {
         return Ok(Target { version: found.version, digest: found.digest });
     }
     let detail =
         format!("version {} of {} cannot be served: {}", found.version, found.model, found.unservable_reason);
-    Err(Problem::invalid("version", detail))
+    Err(Problem::invalid(field, detail))
 }
 
 /// What a client hears where the outbox fails.

@@ -130,7 +130,10 @@ async fn nats_may_lose_everything_in_the_middle() {
     let (world, controller) = World::deployed().await;
     world.roll_out(&controller, "2").await;
     world.wait_for(&controller, "2", "progressing").await;
-    world.replica.answers("1", "stable", 200, 1.0, false).await;
+    // Far more messages than there will be afterwards.
+    for _ in 0..10 {
+        world.replica.answers("1", "stable", 15, 1.0, false).await;
+    }
     let before = world.table().await.unwrap();
     for stream in [EVENTS_STREAM, PREDICTIONS_STREAM, LABELS_STREAM] {
         world.bus.jetstream().delete_stream(stream).await.unwrap();
@@ -139,8 +142,10 @@ async fn nats_may_lose_everything_in_the_middle() {
     world.nats.kill().await;
     world.nats.start_again().await;
     let started = Instant::now();
-    while world.try_table().await.as_ref() != Some(&before) {
-        assert!(started.elapsed() < Duration::from_secs(20), "the table stays lost");
+    while world.try_table().await.as_ref() != Some(&before)
+        || world.bus.jetstream().get_stream(LABELS_STREAM).await.is_err()
+    {
+        assert!(started.elapsed() < Duration::from_secs(20), "table or streams stay lost");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // Streams are there again, and what is told from now on counts, though their numbers begin anew.
