@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: figures, measured on the machine at hand and printed beside one another.
 
+mod swap;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -22,11 +24,25 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 5, value_name = "N")]
         rounds: u32,
     },
+    /// Time from the decision to promote to the first answer by the new version, and from the decision to roll back to the last
+    /// answer by the bad one, under a closed loop of requests.
+    Swap {
+        /// Promotions and rollbacks.
+        #[arg(long, default_value_t = 10, value_name = "N")]
+        rounds: u32,
+        /// Clients that each ask again as soon as they are answered.
+        #[arg(long, default_value_t = 4, value_name = "N")]
+        clients: u32,
+        /// Builds and runs with optimisations.
+        #[arg(long)]
+        release: bool,
+    },
 }
 
 pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Up { rounds } => up(*rounds),
+        Bench::Swap { rounds, clients, release } => swap::measure(*rounds, *clients, *release),
     }
 }
 
@@ -55,6 +71,15 @@ fn up(rounds: u32) -> anyhow::Result<()> {
     println!("\nfirst start on an empty data directory: {first:.2} s");
     println!("warm start to all-ready: median {median:.2} s of {} (release build)", warm.len());
     Ok(())
+}
+
+fn clear(data_dir: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(data_dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", data_dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Seconds until `slipway up --detach` says that all is ready.
