@@ -9,6 +9,7 @@ pub mod extract;
 pub mod grpc;
 pub mod health;
 pub mod lifecycle;
+pub mod linger;
 pub mod metrics;
 pub mod page;
 pub mod problem;

@@ -86,7 +86,8 @@ pub async fn serve(
         .layer(DefaultBodyLimit::max(DEFAULT_BODY_LIMIT_BYTES))
         .layer(CatchPanicLayer::custom(|_panic: Box<dyn std::any::Any + Send>| {
             Problem::internal("a handler panicked").into_response()
-        }));
+        }))
+        .layer(middleware::map_request(crate::linger::linger));
     serve_plain(listener, app, shutdown).await
 }
 

@@ -14,8 +14,6 @@ use crate::failure::{Failure, Kind};
 const OFFLOAD_BYTES: usize = 512 * 1024;
 /// A body that has not arrived within this time is given up.
 const READ_TIMEOUT_MS: u64 = 60_000;
-/// A refused body is taken for this long.
-const LINGER_MS: u64 = 2_000;
 
 /// A header as text.
 pub(super) fn header<'headers>(headers: &'headers HeaderMap, name: &str) -> Option<&'headers str> {
@@ -29,13 +27,10 @@ pub(super) fn header<'headers>(headers: &'headers HeaderMap, name: &str) -> Opti
 pub(super) async fn read(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result<Bytes, Failure> {
     let announced =
         header(headers, header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse::<usize>().ok());
-    let coding = match Coding::of_request(header(headers, header::CONTENT_ENCODING.as_str())) {
-        Ok(_) if announced.is_some_and(|announced| announced > limit_bytes) => {
-            return Err(refuse(headers, body, too_large(limit_bytes)).await);
-        }
-        Ok(coding) => coding,
-        Err(failure) => return Err(refuse(headers, body, failure).await),
-    };
+    let coding = Coding::of_request(header(headers, header::CONTENT_ENCODING.as_str()))?;
+    if announced.is_some_and(|announced| announced > limit_bytes) {
+        return Err(too_large(limit_bytes));
+    }
     let collected = collect(body.into_data_stream(), announced.unwrap_or(0), limit_bytes);
     let body = tokio::time::timeout(Duration::from_millis(READ_TIMEOUT_MS), collected)
         .await
@@ -54,8 +49,6 @@ async fn collect(mut chunks: BodyDataStream, announced: usize, limit_bytes: usiz
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|_cut| Failure::invalid("the request body broke off"))?;
         if body.len() + chunk.len() > limit_bytes {
-            drop(body);
-            linger(chunks).await;
             return Err(too_large(limit_bytes));
         }
         if body.is_empty() {
@@ -68,23 +61,6 @@ async fn collect(mut chunks: BodyDataStream, announced: usize, limit_bytes: usiz
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
-}
-
-/// Refuses a request whose body is not wanted.
-///
-/// A connection that is closed while the client still sends takes the answer with it, so the body is taken and thrown away for a
-/// while, unless the client waits to be told before it sends.
-pub(super) async fn refuse(headers: &HeaderMap, body: Body, failure: Failure) -> Failure {
-    if !headers.contains_key(header::EXPECT) {
-        linger(body.into_data_stream()).await;
-    }
-    failure
-}
-
-async fn linger(mut chunks: BodyDataStream) {
-    let discard = async { while let Some(Ok(_)) = chunks.next().await {} };
-    // Whoever sends for longer loses the answer.
-    let _ = tokio::time::timeout(Duration::from_millis(LINGER_MS), discard).await;
 }
 
 /// Runs `work` here where it is about few bytes, else on a blocking thread.

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value};
 use slipway_inference::Tensor;
 
-use super::body::{header, offload, read, refuse};
+use super::body::{header, offload, read};
 use super::{Model, RestState};
 use crate::codec::compression::Coding;
 use crate::codec::{Encoded, HEADER_LENGTH, InferRequest, InferResponse, Inputs};
@@ -45,10 +45,8 @@ async fn answer(
     id: &mut String,
 ) -> Result<Response, Failure> {
     // An unknown model is told without keeping its body.
-    let model = match model.checked().and_then(|model| state.routing.get(&model.name).map(|_| model)) {
-        Ok(model) => model,
-        Err(failure) => return Err(refuse(headers, body, failure).await),
-    };
+    let model = model.checked()?;
+    state.routing.get(&model.name)?;
     let body = read(headers, body, state.max_body_bytes).await?;
     let header_length = header(headers, HEADER_LENGTH).map(str::to_owned);
     let mut request =

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use slipway_inference::{Signature, Tensor};
 
 use super::RestState;
-use super::body::{header, offload, read, refuse};
+use super::body::{header, offload, read};
 use super::infer::{REQUEST_ID, sticky_key, with_request_id};
 use crate::codec::{parse_instances, predictions};
 use crate::describe;
@@ -46,10 +46,7 @@ async fn answer(
     body: Body,
     id: &str,
 ) -> Result<Response, Failure> {
-    let (name, signature) = match called(state, name) {
-        Ok(called) => called,
-        Err(failure) => return Err(refuse(headers, body, failure).await),
-    };
+    let (name, signature) = called(state, name)?;
     let body = read(headers, body, state.max_body_bytes).await?;
     let inputs = offload(body.len(), move || parse_instances(&body, &signature)).await?;
     let call = Call { deployment: name.to_owned(), version: None, request_id: id.to_owned() };
