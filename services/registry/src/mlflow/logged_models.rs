@@ -78,7 +78,16 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     let (params, tags) = (fields.pairs("params")?, fields.pairs("tags")?);
     let model_type = fields.string("model_type")?.unwrap_or_default();
     let source_run_id = fields.non_empty("source_run_id")?;
-    let model_id = format!("m-{}", uuid::Uuid::new_v4().simple());
+    // Not in MLflow: an import keeps the ids that notebooks and links know.
+    let model_id = match fields.non_empty("model_id")? {
+        Some(asked) if is_model_id(&asked) => asked,
+        Some(asked) => {
+            return Err(Error::invalid(format!(
+                "Invalid value \"{asked}\" for parameter 'model_id' supplied: expected 'm-' and 32 hexadecimal digits"
+            )));
+        }
+        None => format!("m-{}", uuid::Uuid::new_v4().simple()),
+    };
     let mut change = registry.change().await?;
     let (experiment_id, location) = experiment_active(change.db(), &experiment).await?;
     let artifact_uri = format!("{}/models/{model_id}/artifacts", location.trim_end_matches('/'));
@@ -96,6 +105,11 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     let model = table::logged_model_get(change.db(), &model_id).await?;
     change.commit().await?;
     Ok(answer(Message::new().put("model", body(&model))))
+}
+
+fn is_model_id(text: &str) -> bool {
+    text.strip_prefix("m-")
+        .is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 async fn by_id(State(registry): State<Registry>, Path(model_id): Path<String>) -> Answer {

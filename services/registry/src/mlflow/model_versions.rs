@@ -60,6 +60,15 @@ pub(super) fn number(fields: &Fields) -> Result<i32, Error> {
     Ok(i32::try_from(version).unwrap_or(i32::MAX))
 }
 
+fn first_or_later(fields: &Fields) -> Result<i32, Error> {
+    match number(fields)? {
+        0 => Err(Error::invalid(
+            "Invalid value \"0\" for parameter 'version' supplied: the first version is 1",
+        )),
+        number => Ok(number),
+    }
+}
+
 /// A stage by its name, in any case.
 pub(super) fn stage(asked: &str) -> Result<&'static str, Error> {
     STAGES.iter().find(|known| known.eq_ignore_ascii_case(asked)).copied().ok_or_else(|| {
@@ -83,6 +92,8 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
         run_link: fields.non_empty("run_link")?,
         description: fields.non_empty("description")?,
         tags,
+        // Not in MLflow: an import keeps the numbers that clients know, gaps and all.
+        version: fields.non_empty("version")?.map(|_| first_or_later(&fields)).transpose()?,
     };
     let made = versions::create(&registry, &request).await?;
     Ok(answer(Message::new().put("model_version", body(&made))))

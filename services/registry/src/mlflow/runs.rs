@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom as _;
 use serde_json::json;
 use slipway_domain::registry::filter::Entity;
 use slipway_domain::registry::{
-    truncate_param_value, truncate_run_tag_value, validate_param_key, validate_run_tag_key,
+    truncate_param_value, truncate_run_tag_value, validate_param_key, validate_run_id, validate_run_tag_key,
 };
 
 use super::message::Message;
@@ -46,7 +46,11 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     let tagged_user = tags.iter().find(|(key, _)| key == USER_TAG).map(|(_, user)| user.clone());
     let user_id = tagged_user.or(fields.string("user_id")?).unwrap_or_default();
     let start_ms = fields.integer("start_time")?.unwrap_or_else(now_ms);
-    let run_id = uuid::Uuid::new_v4().simple().to_string();
+    // Not in MLflow: an import keeps the ids that notebooks and links know.
+    let run_id = match fields.non_empty("run_id")? {
+        Some(asked) => validate_run_id(&asked).map(|()| asked)?,
+        None => uuid::Uuid::new_v4().simple().to_string(),
+    };
     let mut change = registry.change().await?;
     let (experiment_id, location) = experiment_active(change.db(), &experiment).await?;
     let artifact_uri = format!("{}/{run_id}/artifacts", location.trim_end_matches('/'));

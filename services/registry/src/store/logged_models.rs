@@ -1,6 +1,7 @@
 //! Logged models: what a run brought forth, before it is registered.
 
 use slipway_domain::registry::filter::{Clause, Order};
+use slipway_service_kit::db::is_duplicate;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -83,7 +84,11 @@ pub(crate) async fn logged_model_create(
     .bind(model.source_run_id)
     .bind(now_ms)
     .execute(&mut *db)
-    .await?;
+    .await
+    .map_err(|error| match is_duplicate(&error) {
+        true => Error::exists(format!("Logged model with ID '{}' already exists.", model.model_id)),
+        false => error.into(),
+    })?;
     logged_model_params_add(db, model.model_id, params).await?;
     logged_model_tags_set(db, model.model_id, tags).await
 }

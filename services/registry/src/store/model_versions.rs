@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use slipway_domain::registry::TensorSpec;
 use slipway_domain::registry::filter::{Clause, Order};
+use slipway_service_kit::db::is_duplicate;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -95,6 +96,8 @@ pub(crate) struct NewVersion<'version> {
     pub(crate) facts: &'version Facts,
     pub(crate) files: &'version [VersionFile],
     pub(crate) tags: &'version [Pair],
+    /// The number it has to have; the next one where absent.
+    pub(crate) version: Option<i32>,
 }
 
 const SELECT: &str = "SELECT v.model_key, m.name, v.version, v.created_ms, v.updated_ms, v.stage, v.description, v.source, \
@@ -108,7 +111,7 @@ fn absent(name: &str, version: impl std::fmt::Display) -> Error {
     Error::not_found(format!("Model Version (name={name}, version={version}) not found"))
 }
 
-/// Makes the next version of a model, whose row the caller holds.
+/// Makes a version of a model, whose row the caller holds.
 pub(crate) async fn version_create(
     db: &mut PgConnection,
     model_key: i64,
@@ -116,10 +119,11 @@ pub(crate) async fn version_create(
     now_ms: i64,
 ) -> Result<i32, Error> {
     let version: i32 = sqlx::query_scalar(
-        "WITH next AS (UPDATE registered_models SET last_version = last_version + 1 WHERE model_key = $1 RETURNING last_version) \
+        "WITH next AS (UPDATE registered_models SET last_version = greatest(last_version, coalesce($13, last_version + 1)) \
+           WHERE model_key = $1 RETURNING coalesce($13, last_version) AS version) \
          INSERT INTO model_versions (model_key, version, created_ms, updated_ms, description, source, download_uri, run_id, \
            run_link, logged_model_id, status, artifact_root, digest, servable, facts) \
-         SELECT $1, last_version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12 FROM next RETURNING version",
+         SELECT $1, version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12 FROM next RETURNING version",
     )
     .bind(model_key)
     .bind(now_ms)
@@ -133,8 +137,13 @@ pub(crate) async fn version_create(
     .bind(new.digest)
     .bind(new.servable)
     .bind(Json(new.facts))
+    .bind(new.version)
     .fetch_one(&mut *db)
-    .await?;
+    .await
+    .map_err(|error| match (is_duplicate(&error), new.version) {
+        (true, Some(version)) => Error::exists(format!("Model version {version} already exists")),
+        _ => error.into(),
+    })?;
     let column = |field: fn(&VersionFile) -> &str| new.files.iter().map(field).collect::<Vec<&str>>();
     let sizes: Vec<i64> = new.files.iter().map(|file| file.size_bytes).collect();
     sqlx::query(

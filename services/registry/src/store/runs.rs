@@ -1,6 +1,7 @@
 //! Runs with their params and tags.
 
 use slipway_domain::registry::filter::{Clause, Order};
+use slipway_service_kit::db::is_duplicate;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -107,7 +108,11 @@ pub(crate) async fn run_create(db: &mut PgConnection, run: &NewRun<'_>) -> Resul
     .bind(keys)
     .bind(values)
     .execute(db)
-    .await?;
+    .await
+    .map_err(|error| match is_duplicate(&error) {
+        true => Error::exists(format!("Run with id={} already exists", run.run_id)),
+        false => error.into(),
+    })?;
     Ok(())
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) run_link: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) tags: Vec<Pair>,
+    /// The number it has to have; the next one where absent.
+    pub(crate) version: Option<i32>,
 }
 
 /// Makes the next version of a model: its files are inspected, pinned and named by their digest.
@@ -101,6 +103,7 @@ async fn store(
         facts,
         files: &files,
         tags: &request.tags,
+        version: request.version,
     };
     let version = model_versions::version_create(change.db(), model_key, &new, now).await?;
     if let Some(model_id) = &source.logged_model_id {

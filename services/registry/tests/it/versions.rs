@@ -88,3 +88,34 @@ async fn each_change_is_told_once() {
     let made = world.events("slipway.registry.model-version.created", 2).await;
     assert_eq!(made.iter().map(|event| event.entity.as_str()).collect::<Vec<_>>(), ["m/1", "m/2"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_keeps_ids_and_numbers() {
+    let world = World::begin().await;
+    let run = "0123456789abcdef0123456789abcdef";
+    let made = world.post("runs/create", json!({"run_id": run, "run_name": "old"})).await;
+    assert_eq!(made["run"]["info"]["run_id"], run);
+    let again = json!({"run_id": run});
+    world.refused(Method::POST, "runs/create", again, "RESOURCE_ALREADY_EXISTS", "already exists").await;
+    let model = "m-0123456789abcdef0123456789abcdef";
+    let body = json!({"experiment_id": "0", "model_id": model});
+    assert_eq!(world.post("logged-models", body.clone()).await["model"]["info"]["model_id"], model);
+    world.refused(Method::POST, "logged-models", body, "RESOURCE_ALREADY_EXISTS", "already exists").await;
+    let wrong = json!({"experiment_id": "0", "model_id": "m-../../x"});
+    world.refused(Method::POST, "logged-models", wrong, "INVALID_PARAMETER_VALUE", "'model_id'").await;
+
+    world.post("registered-models/create", json!({"name": "kept"})).await;
+    let version = |asked: Option<&str>| {
+        let mut body = json!({"name": "kept", "source": "s3://elsewhere/model"});
+        if let Some(asked) = asked {
+            body["version"] = json!(asked);
+        }
+        body
+    };
+    for (asked, expected) in [(Some("7"), "7"), (None, "8"), (Some("3"), "3"), (None, "9")] {
+        let made = world.post("model-versions/create", version(asked)).await;
+        assert_eq!(made["model_version"]["version"], expected);
+    }
+    let taken = version(Some("7"));
+    world.refused(Method::POST, "model-versions/create", taken, "RESOURCE_ALREADY_EXISTS", "version 7").await;
+}

@@ -31,11 +31,15 @@ async fn a_good_version_takes_over_step_by_step() {
     let (world, controller) = World::deployed().await;
     world.roll_out(&controller, "2").await;
     let rollout = under_traffic(&world, &controller, 1.0, false, "promoted").await;
-    let verdicts: Vec<_> =
-        rollout["decisions"].as_array().unwrap().iter().map(|one| one["verdict"].clone()).collect();
-    assert_eq!(verdicts.iter().filter(|verdict| **verdict == "pass").count(), 2, "{rollout}");
+    // Before the first answers arrived, a step may have been inconclusive.
+    let decisions = rollout["decisions"].as_array().unwrap();
+    let passed: Vec<_> = decisions.iter().filter(|decision| decision["verdict"] == "pass").collect();
+    assert_eq!(passed.len(), 2, "{rollout}");
+    let asked = |decision: &serde_json::Value| {
+        decision["evidence"]["facts"]["candidate"]["requests"].as_u64().unwrap()
+    };
+    assert!(passed.iter().all(|decision| asked(decision) >= 20), "{rollout}");
     assert!(rollout["promotion_decided_at_unix_ms"].is_u64());
-    assert!(rollout["decisions"][0]["evidence"]["facts"]["candidate"]["requests"].as_u64().unwrap() >= 20);
     let table = world.table().await.unwrap();
     assert_eq!((table.stable.unwrap().version.as_str(), table.warm[0].version.as_str()), ("2", "1"));
     // The replica saw the shares grow, and at every moment somebody answered everything.
