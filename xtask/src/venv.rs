@@ -15,13 +15,24 @@ use crate::progress::step;
 /// What the examples and the checks of the clients need. It includes the training's.
 const REQUIREMENTS: &str = "examples/clients/requirements.txt";
 const INCLUDED: &str = "examples/training/requirements.txt";
+/// What the benchmarks run beside Slipway. It includes the training's too.
+const BENCH_REQUIREMENTS: &str = "xtask/bench-requirements.txt";
 
 /// Python of the environment; made where there is none yet. Two processes at once make it once.
 pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
+    ensure_with(REQUIREMENTS)
+}
+
+/// [`ensure`] for the environment of the benchmarks.
+pub(crate) fn ensure_bench() -> anyhow::Result<PathBuf> {
+    ensure_with(BENCH_REQUIREMENTS)
+}
+
+fn ensure_with(requirements_file: &str) -> anyhow::Result<PathBuf> {
     let read = |file: &str| {
         std::fs::read_to_string(root().join(file)).with_context(|| format!("cannot read {file}"))
     };
-    let requirements = [read(REQUIREMENTS)?, read(INCLUDED)?];
+    let requirements = [read(requirements_file)?, read(INCLUDED)?];
     let system_python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let version = python_version(&system_python)?;
     let mut hasher = DefaultHasher::new();
@@ -47,7 +58,7 @@ pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
         run(Command::new(&python)
             .args(["-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--progress-bar", "off"])
             .arg("--requirement")
-            .arg(root().join(REQUIREMENTS)))
+            .arg(root().join(requirements_file)))
         .context("the Python packages could not be installed; the first time this needs a package index")?;
         File::create(&complete).context("cannot mark the environment as complete")?;
         Ok(())

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: figures, measured on the machine at hand and printed beside one another.
 
+mod cpu;
+mod registry;
 mod swap;
 
 use std::path::Path;
@@ -37,12 +39,16 @@ pub(crate) enum Bench {
         #[arg(long)]
         release: bool,
     },
+    /// Requests per second, latency and processor time of the tracking server's operations, beside an `mlflow server` on the same
+    /// Postgres on request.
+    Registry(registry::Options),
 }
 
 pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Up { rounds } => up(*rounds),
         Bench::Swap { rounds, clients, release } => swap::measure(*rounds, *clients, *release),
+        Bench::Registry(options) => registry::measure(options),
     }
 }
 
