@@ -12,7 +12,7 @@ pub mod records;
 
 pub use bus::{EventBus, NatsConfig};
 pub use consumer::{Consumer, Received};
-pub use outbox::{Outbox, Relay};
+pub use outbox::{Outbox, Prepared, Relay};
 
 /// What can go wrong between a service and NATS or its outbox table.
 #[derive(Debug, thiserror::Error)]

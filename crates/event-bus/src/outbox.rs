@@ -27,8 +27,6 @@ const BATCH_ROWS: i64 = 256;
 const POLL_INTERVAL_MS: u64 = 200;
 /// Pause after a failure.
 const RETRY_DELAY_MS: u64 = 500;
-/// Published rows are kept this long for people who look into the table.
-const KEEP_PUBLISHED_S: f64 = 3600.0;
 /// Key of the advisory lock that makes one relay publish at a time, so that the order holds.
 const RELAY_LOCK_KEY: i64 = 0x51_1B_0A_4A;
 
@@ -49,26 +47,60 @@ impl Outbox {
         connection: &mut PgConnection,
         event: &E,
     ) -> Result<Uuid, Error> {
-        let subject = event.subject();
-        let data = serde_json::to_value(event)
-            .map_err(|error| Error::Body { event_type: subject.clone(), reason: error.to_string() })?;
-        let id = Uuid::now_v7();
+        let prepared = Prepared::new(event, slipway_telemetry::current_traceparent())?;
+        let id = prepared.id;
+        self.enqueue_all(connection, std::slice::from_ref(&prepared)).await?;
+        Ok(id)
+    }
+
+    /// [`Self::enqueue`] for many events in one statement, in their order.
+    ///
+    /// # Errors
+    /// The insert fails.
+    pub async fn enqueue_all(&self, connection: &mut PgConnection, events: &[Prepared]) -> Result<(), Error> {
+        let column = |field: fn(&Prepared) -> &str| events.iter().map(field).collect::<Vec<&str>>();
         sqlx::query(
-            "INSERT INTO outbox (id, subject, event_type, entity, data, traceparent) VALUES ($1, $2, $2, $3, $4, $5)",
+            "INSERT INTO outbox (id, subject, event_type, entity, data, traceparent) \
+             SELECT id, subject, subject, entity, data::JSONB, traceparent \
+             FROM UNNEST($1::UUID[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[]) \
+             AS given (id, subject, entity, data, traceparent)",
         )
-        .bind(id)
-        .bind(&subject)
-        .bind(event.entity())
-        .bind(data)
-        .bind(slipway_telemetry::current_traceparent())
+        .bind(events.iter().map(|event| event.id).collect::<Vec<Uuid>>())
+        .bind(column(|event| &event.subject))
+        .bind(column(|event| &event.entity))
+        .bind(column(|event| &event.data))
+        .bind(events.iter().map(|event| event.traceparent.as_deref()).collect::<Vec<Option<&str>>>())
         .execute(connection)
         .await?;
-        Ok(id)
+        Ok(())
     }
 
     /// Tells the relay that something was committed. Without it the relay finds out within its poll interval.
     pub fn wake(&self) {
         self.wake.notify_one();
+    }
+}
+
+/// An event on its way into the outbox.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    id: Uuid,
+    subject: String,
+    entity: String,
+    data: String,
+    traceparent: Option<String>,
+}
+
+impl Prepared {
+    /// `traceparent` is the W3C context of the request that the event tells of.
+    ///
+    /// # Errors
+    /// The event has no JSON form.
+    pub fn new<E: EventBody>(event: &E, traceparent: Option<String>) -> Result<Self, Error> {
+        let subject = event.subject();
+        let data = serde_json::to_string(event)
+            .map_err(|error| Error::Body { event_type: subject.clone(), reason: error.to_string() })?;
+        Ok(Self { id: Uuid::now_v7(), subject, entity: event.entity(), data, traceparent })
     }
 }
 
@@ -129,7 +161,7 @@ impl Relay {
         }
     }
 
-    /// One round: takes the lock, publishes the oldest rows in order, marks those that JetStream stored.
+    /// One round: takes the lock, publishes the oldest rows in order, removes those that JetStream stored.
     async fn publish_batch(&self) -> Result<usize, Error> {
         let mut transaction = self.pool.begin().await?;
         let (locked,): (bool,) =
@@ -151,12 +183,9 @@ impl Relay {
             return Ok(0);
         }
         let (stored, failure) = self.publish_rows(&rows).await;
-        sqlx::query("UPDATE outbox SET published_at = now() WHERE seq = ANY($1)")
+        // JetStream keeps what was published; here it would only make the table slow.
+        sqlx::query("DELETE FROM outbox WHERE seq = ANY($1)")
             .bind(&stored)
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query("DELETE FROM outbox WHERE published_at < now() - make_interval(secs => $1)")
-            .bind(KEEP_PUBLISHED_S)
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;

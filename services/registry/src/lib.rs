@@ -4,6 +4,7 @@
 
 mod error;
 mod grpc;
+mod logging;
 mod mlflow;
 mod rest;
 mod state;
@@ -64,10 +65,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-registry").await?;
     let outbox = Outbox::default();
+    let (log, writers) = logging::lanes();
     let registry = Registry {
         pool: pool.clone(),
         artifacts: ArtifactStore::new(&config.s3),
         outbox: outbox.clone(),
+        log,
         uploads: TaskTracker::new(),
     };
 
@@ -77,11 +80,17 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let resources = wait_for_resources(bus, registry.artifacts.clone(), readiness.clone(), shutdown.clone());
     tasks.spawn("resources", resources);
 
+    // Requests that are still answered during the drain may log.
+    let drained = CancellationToken::new();
+    let writing = tokio::spawn(logging::run(registry.clone(), writers, drained.clone()));
+
     let questions = RegistryServer::new(grpc::Service::new(registry.clone()))
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let routes = server::add_grpc(routes(registry.clone()), questions);
     let served = server::serve(listener, routes, readiness, Metrics::new(), shutdown.clone()).await;
     shutdown.cancel();
+    drained.cancel();
+    writing.await?;
     registry.uploads.close();
     registry.uploads.wait().await;
     tasks.wait().await?;

@@ -3,12 +3,13 @@
 use serde_json::Value;
 use slipway_api::events::{EventBody, RegistryChange};
 use slipway_artifact_store::ArtifactStore;
-use slipway_event_bus::Outbox;
+use slipway_event_bus::{Outbox, Prepared};
 use sqlx::postgres::PgConnection;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::task::TaskTracker;
 
 use crate::error::Error;
+use crate::logging::Log;
 
 /// The registry's clients. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub(crate) struct Registry {
     pub(crate) artifacts: ArtifactStore,
     /// Events on their way out.
     pub(crate) outbox: Outbox,
+    /// What runs log.
+    pub(crate) log: Log,
     /// Uploads under way. They outlive their request, so that a client that goes away leaves nothing half-made.
     pub(crate) uploads: TaskTracker,
 }
@@ -53,6 +56,16 @@ impl Change {
     /// Postgres is away.
     pub(crate) async fn publish<E: EventBody>(&mut self, event: &E) -> Result<(), Error> {
         self.outbox.enqueue(&mut self.transaction, event).await?;
+        self.published = true;
+        Ok(())
+    }
+
+    /// [`Self::publish`] for many at once, made before.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub(crate) async fn publish_all(&mut self, events: &[Prepared]) -> Result<(), Error> {
+        self.outbox.enqueue_all(&mut self.transaction, events).await?;
         self.published = true;
         Ok(())
     }

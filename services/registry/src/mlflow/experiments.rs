@@ -85,7 +85,7 @@ async fn search(State(registry): State<Registry>, fields: Fields) -> Answer {
     let view = view(&fields, "view_type")?;
     let mut db = registry.pool.acquire().await?;
     let (clauses, orders) = search.conditions();
-    let found = table::experiment_search(&mut db, view, clauses, orders, search.page()).await?;
+    let found = table::experiment_search(&mut db, view, clauses, orders, search.page()?).await?;
     let (found, token) = search.cut(found);
     let found = found.iter().map(|experiment| body(experiment).into_value()).collect();
     Ok(answer(Message::new().list("experiments", found).maybe("next_page_token", token)))

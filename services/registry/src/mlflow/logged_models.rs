@@ -206,7 +206,7 @@ async fn search(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     let ids: Vec<i64> = fields.strings("experiment_ids")?.iter().filter_map(|id| id.parse().ok()).collect();
     let mut db = registry.pool.acquire().await?;
     let found =
-        table::logged_model_search(&mut db, &ids, &datasets, search.conditions(), search.page()).await?;
+        table::logged_model_search(&mut db, &ids, &datasets, search.conditions(), search.page()?).await?;
     let (found, token) = search.cut(found);
     let found = found.iter().map(|model| body(model).into_value()).collect();
     Ok(answer(Message::new().list("models", found).maybe("next_page_token", token)))

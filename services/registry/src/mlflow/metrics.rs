@@ -14,6 +14,7 @@ use super::run_body::metric;
 use super::runs::{params, tags};
 use super::{Answer, Fields, answer, empty};
 use crate::error::Error;
+use crate::logging::Entry;
 use crate::state::Registry;
 use crate::store::metrics::{self as table, Point};
 use crate::store::runs;
@@ -45,12 +46,7 @@ fn point(fields: &Fields, field: &str) -> Result<Point, Error> {
 async fn log_metric(State(registry): State<Registry>, fields: Fields) -> Answer {
     let run_id = fields.run_id()?;
     let point = point(&fields, "key")?;
-    let mut change = registry.change().await?;
-    let run = runs::run_active(change.db(), &run_id).await?;
-    let details = json!({ "metrics": [point.key] });
-    table::metrics_log(change.db(), &run, &[point]).await?;
-    change.tell("run", "logged", run_id, details).await?;
-    change.commit().await?;
+    registry.log.write(Entry { run_id, points: vec![point], ..Entry::default() }).await?;
     Ok(empty())
 }
 
@@ -72,28 +68,7 @@ async fn log_batch(State(registry): State<Registry>, mut fields: Fields) -> Answ
         .map(|(index, fields)| point(fields, &format!("metrics[{index}].key")))
         .collect::<Result<Vec<Point>, Error>>()?;
     let (params, tags) = (params(params_given)?, tags(tags_given)?);
-    let details = {
-        let mut keys: Vec<&str> = points.iter().map(|point| point.key.as_str()).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let names = |pairs: &[(String, String)]| pairs.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
-        json!({"metrics": keys, "params": names(&params), "tags": names(&tags)})
-    };
-    let mut change = registry.change().await?;
-    let run = runs::run_active(change.db(), &run_id).await?;
-    if !params.is_empty() {
-        runs::run_params_log(change.db(), &run, &params).await?;
-    }
-    if !points.is_empty() {
-        table::metrics_log(change.db(), &run, &points).await?;
-    }
-    if !tags.is_empty() {
-        runs::run_tags_set(change.db(), run.run_key, &tags).await?;
-    }
-    if !(params.is_empty() && points.is_empty() && tags.is_empty()) {
-        change.tell("run", "logged", run_id, details).await?;
-        change.commit().await?;
-    }
+    registry.log.write(Entry { run_id, points, params, tags }).await?;
     Ok(empty())
 }
 

@@ -110,7 +110,7 @@ async fn by_number(State(registry): State<Registry>, fields: Fields) -> Answer {
 async fn search(State(registry): State<Registry>, fields: Fields) -> Answer {
     let search = Search::read(Entity::ModelVersions, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
     let mut db = registry.pool.acquire().await?;
-    let found = table::version_search(&mut db, search.conditions(), search.page()).await?;
+    let found = table::version_search(&mut db, search.conditions(), search.page()?).await?;
     let (found, token) = search.cut(found);
     let found = found.iter().map(|version| body(version).into_value()).collect();
     Ok(answer(Message::new().list("model_versions", found).maybe("next_page_token", token)))

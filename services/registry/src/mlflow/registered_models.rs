@@ -93,7 +93,7 @@ async fn by_name(State(registry): State<Registry>, fields: Fields) -> Answer {
 async fn search(State(registry): State<Registry>, fields: Fields) -> Answer {
     let search = Search::read(Entity::RegisteredModels, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
     let mut db = registry.pool.acquire().await?;
-    let found = table::model_search(&mut db, search.conditions(), search.page()).await?;
+    let found = table::model_search(&mut db, search.conditions(), search.page()?).await?;
     let (found, token) = search.cut(found);
     let found = bodies(&mut db, &found).await?;
     Ok(answer(Message::new().list("registered_models", found).maybe("next_page_token", token)))

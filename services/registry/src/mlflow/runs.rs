@@ -15,9 +15,11 @@ use super::run_body::{full, info};
 use super::search::{Search, view};
 use super::{Answer, Fields, answer, empty, now_ms};
 use crate::error::Error;
+use crate::logging::Entry;
 use crate::state::Registry;
 use crate::store::Pair;
 use crate::store::experiments::experiment_active;
+use crate::store::run_search::RunSearch;
 use crate::store::runs::{self as table, NewRun, RUN_NAME_TAG};
 
 const DEFAULT_RESULTS: usize = 1_000;
@@ -133,8 +135,11 @@ async fn search(State(registry): State<Registry>, fields: Fields) -> Answer {
     let view = view(&fields, "run_view_type")?;
     let ids: Vec<i64> = fields.strings("experiment_ids")?.iter().filter_map(|id| id.parse().ok()).collect();
     let mut db = registry.pool.acquire().await?;
-    let found = table::run_search(&mut db, &ids, view, search.conditions(), search.page()).await?;
-    let (found, token) = search.cut(found);
+    let (clauses, orders) = search.conditions();
+    let runs = RunSearch { experiment_ids: &ids, view, clauses, orders };
+    let (keys, after) = runs.page(&mut db, search.after()?.as_ref(), search.limit).await?;
+    let token = after.map(|after| search.token(&after)).transpose()?;
+    let found = table::runs_get(&mut db, &keys).await?;
     let found = found.iter().map(|run| full(run).into_value()).collect();
     Ok(answer(Message::new().list("runs", found).maybe("next_page_token", token)))
 }
@@ -145,7 +150,7 @@ async fn update(State(registry): State<Registry>, fields: Fields) -> Answer {
     let (end_ms, name) = (fields.integer("end_time")?, fields.non_empty("run_name")?);
     let mut change = registry.change().await?;
     let run = table::run_active(change.db(), &run_id).await?;
-    let run = table::run_update(change.db(), run.run_key, status, end_ms, name.as_deref()).await?;
+    let run = table::run_update(change.db(), &run, status, end_ms, name.as_deref()).await?;
     let details = json!({"status": run.status, "run_name": run.name});
     change.tell("run", "updated", run_id, details).await?;
     change.commit().await?;
@@ -191,24 +196,16 @@ async fn log_parameter(State(registry): State<Registry>, fields: Fields) -> Answ
     let (run_id, key) = (fields.run_id()?, fields.required("key")?);
     let value = fields.string("value")?.ok_or_else(|| Error::missing("value"))?;
     validate_param_key("key", &key)?;
-    let param = [(key, truncate_param_value(&value).to_owned())];
-    let mut change = registry.change().await?;
-    let run = table::run_active(change.db(), &run_id).await?;
-    table::run_params_log(change.db(), &run, &param).await?;
-    change.tell("run", "logged", run_id, json!({ "params": [param[0].0] })).await?;
-    change.commit().await?;
+    let params = vec![(key, truncate_param_value(&value).to_owned())];
+    registry.log.write(Entry { run_id, params, ..Entry::default() }).await?;
     Ok(empty())
 }
 
 async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
     let (run_id, key) = (fields.run_id()?, fields.required("key")?);
     let value = fields.string("value")?.ok_or_else(|| Error::missing("value"))?;
-    let tag = tags(vec![(key.clone(), value)])?;
-    let mut change = registry.change().await?;
-    let run = table::run_active(change.db(), &run_id).await?;
-    table::run_tags_set(change.db(), run.run_key, &tag).await?;
-    change.tell("run", "tagged", run_id, json!({ "tags": [key] })).await?;
-    change.commit().await?;
+    let tags = tags(vec![(key, value)])?;
+    registry.log.write(Entry { run_id, tags, ..Entry::default() }).await?;
     Ok(empty())
 }
 

@@ -1,5 +1,7 @@
 //! What every search shares: filter, order, and a page token that only fits the search it came from.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use slipway_domain::registry::filter::{Clause, Entity, Order, parse, parse_order_by};
 use slipway_domain::registry::{decode_page_token, encode_page_token, validate_max_results};
@@ -13,8 +15,9 @@ use crate::store::experiments::View;
 pub(super) struct Search {
     pub(super) clauses: Vec<Clause>,
     pub(super) orders: Vec<Order>,
-    limit: usize,
-    offset: i64,
+    pub(super) limit: usize,
+    /// Where the last page ended, as its token says; empty for the first page.
+    position: String,
     /// Hash of everything but the page: a token of another search is refused.
     fingerprint: String,
 }
@@ -40,7 +43,7 @@ impl Search {
             clauses: parse(entity, &filter)?,
             orders: parse_order_by(entity, order_by)?,
             limit: validate_max_results(fields.integer("max_results")?, default, most)?,
-            offset: offset(&fields.string("page_token")?.unwrap_or_default(), &fingerprint)?,
+            position: position(&fields.string("page_token")?.unwrap_or_default(), &fingerprint)?,
             fingerprint,
         })
     }
@@ -51,8 +54,35 @@ impl Search {
     }
 
     /// Limit and offset, for the store: one row more than asked for, to see whether there are more.
-    pub(super) fn page(&self) -> (i64, i64) {
-        (i64::try_from(self.limit).unwrap_or(i64::MAX - 1) + 1, self.offset)
+    ///
+    /// # Errors
+    /// The token's position is no offset.
+    pub(super) fn page(&self) -> Result<(i64, i64), Error> {
+        Ok((i64::try_from(self.limit).unwrap_or(i64::MAX - 1) + 1, self.offset()?))
+    }
+
+    fn offset(&self) -> Result<i64, Error> {
+        if self.position.is_empty() {
+            return Ok(0);
+        }
+        self.position.parse().ok().filter(|offset| *offset >= 0).ok_or_else(unreadable)
+    }
+
+    /// Where the last page ended, for a store that goes on behind a row.
+    ///
+    /// # Errors
+    /// The token's position is something else.
+    pub(super) fn after<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        if self.position.is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_str(&self.position).map(Some).map_err(|_| unreadable())
+    }
+
+    /// The token of the page behind `after`.
+    pub(super) fn token<T: Serialize>(&self, after: &T) -> Result<String, Error> {
+        let position = serde_json::to_string(after).map_err(Error::internal)?;
+        Ok(encode_page_token(&format!("{}:{position}", self.fingerprint)))
     }
 
     /// Cuts what the store found to the page, and makes the next page's token.
@@ -61,24 +91,24 @@ impl Search {
             return (rows, None);
         }
         rows.truncate(self.limit);
-        let next = self.offset + i64::try_from(self.limit).unwrap_or(0);
+        let next = self.offset().unwrap_or(0) + i64::try_from(self.limit).unwrap_or(0);
         (rows, Some(encode_page_token(&format!("{}:{next}", self.fingerprint))))
     }
 }
 
-fn offset(token: &str, fingerprint: &str) -> Result<i64, Error> {
-    let Some(position) = decode_page_token(token)? else { return Ok(0) };
-    let (of, offset) = position.split_once(':').unwrap_or_default();
+fn position(token: &str, fingerprint: &str) -> Result<String, Error> {
+    let Some(content) = decode_page_token(token)? else { return Ok(String::new()) };
+    let (of, position) = content.split_once(':').unwrap_or_default();
     if of != fingerprint {
         return Err(Error::invalid(
             "Invalid page token: it belongs to a search with another filter or order",
         ));
     }
-    offset
-        .parse()
-        .ok()
-        .filter(|offset| *offset >= 0)
-        .ok_or_else(|| Error::invalid("Invalid page token, could not base64-decode"))
+    Ok(position.to_owned())
+}
+
+fn unreadable() -> Error {
+    Error::invalid("Invalid page token, could not base64-decode")
 }
 
 /// Which life stages are asked for.
@@ -100,9 +130,9 @@ mod tests {
     #[test]
     fn a_token_of_another_search_is_refused() {
         let token = encode_page_token("aaaa:20");
-        assert_eq!(offset(&token, "aaaa").unwrap(), 20);
-        assert!(offset(&token, "bbbb").unwrap_err().message.contains("another filter"));
-        assert!(offset("rubbish", "aaaa").unwrap_err().message.contains("could not base64-decode"));
-        assert_eq!(offset("", "aaaa").unwrap(), 0);
+        assert_eq!(position(&token, "aaaa").unwrap(), "20");
+        assert!(position(&token, "bbbb").unwrap_err().message.contains("another filter"));
+        assert!(position("rubbish", "aaaa").unwrap_err().message.contains("could not base64-decode"));
+        assert_eq!(position("", "aaaa").unwrap(), "");
     }
 }

@@ -20,41 +20,66 @@ pub(crate) struct Point {
     pub(crate) dataset_digest: Option<String>,
 }
 
-/// Logs points: a point that is there already stays one point.
-pub(crate) async fn metrics_log(db: &mut PgConnection, run: &RunInfo, points: &[Point]) -> Result<(), Error> {
-    // Rows are locked in one order, so that two batches for a run never wait for each other.
-    let mut points: Vec<&Point> = points.iter().collect();
+/// Logs points of runs: a point that is there already stays one point.
+pub(crate) async fn metrics_log(db: &mut PgConnection, points: &[(&RunInfo, &Point)]) -> Result<(), Error> {
+    if points.is_empty() {
+        return Ok(());
+    }
+    // Rows are locked in one order, so that two transactions for a run never wait for each other.
+    let mut points = points.to_vec();
+    let place = |(run, point): &(&RunInfo, &Point)| (run.run_key, point.at_ms, point.step);
     points.sort_by(|left, right| {
-        (&left.key, left.at_ms, left.step).cmp(&(&right.key, right.at_ms, right.step))
+        (left.0.run_key, &left.1.key)
+            .cmp(&(right.0.run_key, &right.1.key))
+            .then(place(left).cmp(&place(right)))
     });
-    let keys: Vec<&str> = points.iter().map(|point| point.key.as_str()).collect();
-    let values: Vec<f64> = points.iter().map(|point| point.value).collect();
-    let times: Vec<i64> = points.iter().map(|point| point.at_ms).collect();
-    let steps: Vec<i64> = points.iter().map(|point| point.step).collect();
+    let given = Given::of(&points);
     sqlx::query(
-        "WITH given AS (SELECT * FROM UNNEST($3::TEXT[], $4::FLOAT8[], $5::BIGINT[], $6::BIGINT[]) AS g (key, value, at_ms, step)), \
+        "WITH given AS (SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[], $4::FLOAT8[], $5::BIGINT[], $6::BIGINT[]) \
+           AS g (run_key, experiment_id, key, value, at_ms, step)), \
          history AS (INSERT INTO metrics (run_key, key, at_ms, step, value) \
-           SELECT $1, key, at_ms, step, value FROM given ON CONFLICT DO NOTHING) \
+           SELECT run_key, key, at_ms, step, value FROM given ON CONFLICT DO NOTHING) \
          INSERT INTO latest_metrics AS latest (run_key, key, experiment_id, value, at_ms, step) \
-         SELECT DISTINCT ON (key) $1, key, $2, value, at_ms, step FROM given \
-         ORDER BY key, step DESC, at_ms DESC, value DESC \
+         SELECT DISTINCT ON (run_key, key) run_key, key, experiment_id, value, at_ms, step FROM given \
+         ORDER BY run_key, key, step DESC, at_ms DESC, value DESC \
          ON CONFLICT (run_key, key) DO UPDATE SET value = excluded.value, at_ms = excluded.at_ms, step = excluded.step \
          WHERE (excluded.step, excluded.at_ms, excluded.value) > (latest.step, latest.at_ms, latest.value)",
     )
-    .bind(run.run_key)
-    .bind(run.experiment_id)
-    .bind(&keys)
-    .bind(&values)
-    .bind(&times)
-    .bind(&steps)
+    .bind(&given.run_keys)
+    .bind(points.iter().map(|(run, _)| run.experiment_id).collect::<Vec<i64>>())
+    .bind(&given.keys)
+    .bind(&given.values)
+    .bind(&given.times)
+    .bind(&given.steps)
     .execute(&mut *db)
     .await?;
-    let of_models: Vec<&Point> = points.into_iter().filter(|point| point.model_id.is_some()).collect();
-    if of_models.is_empty() { Ok(()) } else { model_metrics_log(db, run, &of_models).await }
+    points.retain(|(_, point)| point.model_id.is_some());
+    if points.is_empty() { Ok(()) } else { model_metrics_log(db, &points).await }
 }
 
-async fn model_metrics_log(db: &mut PgConnection, run: &RunInfo, points: &[&Point]) -> Result<(), Error> {
-    let models: Vec<&str> = points.iter().filter_map(|point| point.model_id.as_deref()).collect();
+/// Points as columns, for `UNNEST`.
+struct Given<'point> {
+    run_keys: Vec<i64>,
+    keys: Vec<&'point str>,
+    values: Vec<f64>,
+    times: Vec<i64>,
+    steps: Vec<i64>,
+}
+
+impl<'point> Given<'point> {
+    fn of(points: &[(&RunInfo, &'point Point)]) -> Self {
+        Self {
+            run_keys: points.iter().map(|(run, _)| run.run_key).collect(),
+            keys: points.iter().map(|(_, point)| point.key.as_str()).collect(),
+            values: points.iter().map(|(_, point)| point.value).collect(),
+            times: points.iter().map(|(_, point)| point.at_ms).collect(),
+            steps: points.iter().map(|(_, point)| point.step).collect(),
+        }
+    }
+}
+
+async fn model_metrics_log(db: &mut PgConnection, points: &[(&RunInfo, &Point)]) -> Result<(), Error> {
+    let models: Vec<&str> = points.iter().filter_map(|(_, point)| point.model_id.as_deref()).collect();
     let mut unique = models.clone();
     unique.sort_unstable();
     unique.dedup();
@@ -68,23 +93,21 @@ async fn model_metrics_log(db: &mut PgConnection, run: &RunInfo, points: &[&Poin
     if let Some(model_id) = missing {
         return Err(Error::not_found(format!("Logged model with ID '{model_id}' not found.")));
     }
-    let keys: Vec<&str> = points.iter().map(|point| point.key.as_str()).collect();
-    let values: Vec<f64> = points.iter().map(|point| point.value).collect();
-    let times: Vec<i64> = points.iter().map(|point| point.at_ms).collect();
-    let steps: Vec<i64> = points.iter().map(|point| point.step).collect();
-    let names: Vec<Option<&str>> = points.iter().map(|point| point.dataset_name.as_deref()).collect();
-    let digests: Vec<Option<&str>> = points.iter().map(|point| point.dataset_digest.as_deref()).collect();
+    let given = Given::of(points);
+    let names: Vec<Option<&str>> = points.iter().map(|(_, point)| point.dataset_name.as_deref()).collect();
+    let digests: Vec<Option<&str>> =
+        points.iter().map(|(_, point)| point.dataset_digest.as_deref()).collect();
     sqlx::query(
         "INSERT INTO logged_model_metrics (run_key, model_id, key, value, at_ms, step, dataset_name, dataset_digest) \
-         SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[], $4::FLOAT8[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[], $8::TEXT[]) \
+         SELECT * FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::FLOAT8[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[], $8::TEXT[]) \
          ON CONFLICT DO NOTHING",
     )
-    .bind(run.run_key)
+    .bind(&given.run_keys)
     .bind(&models)
-    .bind(&keys)
-    .bind(&values)
-    .bind(&times)
-    .bind(&steps)
+    .bind(&given.keys)
+    .bind(&given.values)
+    .bind(&given.times)
+    .bind(&given.steps)
     .bind(&names)
     .bind(&digests)
     .execute(db)

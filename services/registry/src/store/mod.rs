@@ -8,6 +8,7 @@ pub(crate) mod logged_models;
 pub(crate) mod metrics;
 pub(crate) mod model_versions;
 pub(crate) mod registered_models;
+pub(crate) mod run_search;
 pub(crate) mod runs;
 pub(crate) mod search;
 

@@ -1,12 +1,12 @@
 //! Runs with their params and tags.
 
-use slipway_domain::registry::filter::{Clause, Order};
+use std::collections::{BTreeMap, HashMap};
+
 use slipway_service_kit::db::is_duplicate;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
-use super::experiments::View;
-use super::{Pair, columns, search};
+use super::{Pair, columns};
 use crate::error::Error;
 
 /// The tag that always holds the run's name.
@@ -130,40 +130,46 @@ pub(crate) async fn run_info(db: &mut PgConnection, run_id: &str) -> Result<RunI
     query.build_query_as().fetch_optional(db).await?.ok_or_else(|| absent(run_id))
 }
 
+/// The rows of those runs, by id.
+pub(crate) async fn run_infos(
+    db: &mut PgConnection,
+    run_ids: &[&str],
+) -> Result<HashMap<String, RunInfo>, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(INFO);
+    query.push(" WHERE r.run_id = ANY(").push_bind(run_ids).push(")");
+    let found: Vec<RunInfo> = query.build_query_as().fetch_all(db).await?;
+    Ok(found.into_iter().map(|run| (run.run_id.clone(), run)).collect())
+}
+
 /// The row of a run that may be written to.
 pub(crate) async fn run_active(db: &mut PgConnection, run_id: &str) -> Result<RunInfo, Error> {
     let info = run_info(db, run_id).await?;
-    if info.deleted_ms.is_some() {
-        return Err(Error::invalid(format!(
-            "The run {run_id} must be in the 'active' state. Current state is deleted."
-        )));
-    }
+    info.writable()?;
     Ok(info)
 }
 
-fn absent(run_id: &str) -> Error {
+impl RunInfo {
+    /// Refuses a deleted run.
+    pub(crate) fn writable(&self) -> Result<(), Error> {
+        match self.deleted_ms {
+            None => Ok(()),
+            Some(_) => Err(Error::invalid(format!(
+                "The run {} must be in the 'active' state. Current state is deleted.",
+                self.run_id
+            ))),
+        }
+    }
+}
+
+/// There is no run of that id.
+pub(crate) fn absent(run_id: &str) -> Error {
     Error::not_found(format!("Run with id={run_id} not found"))
 }
 
-/// A page of runs.
-pub(crate) async fn run_search(
-    db: &mut PgConnection,
-    experiment_ids: &[i64],
-    view: View,
-    (clauses, orders): (&[Clause], &[Order]),
-    (limit, offset): (i64, i64),
-) -> Result<Vec<Run>, Error> {
-    let shape = &search::RUNS;
-    let mut query = QueryBuilder::<Postgres>::new("SELECT r.run_key FROM runs r");
-    shape.push_order_joins(&mut query, orders);
-    query.push(" WHERE r.experiment_id = ANY(").push_bind(experiment_ids.to_vec()).push(") AND ");
-    view.push(&mut query, "r.deleted_ms");
-    shape.push_filter(&mut query, clauses);
-    shape.push_order(&mut query, orders);
-    query.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
-    let keys: Vec<i64> = query.build_query_scalar().fetch_all(&mut *db).await?;
+/// Those runs with everything, in that order.
+pub(crate) async fn runs_get(db: &mut PgConnection, run_keys: &[i64]) -> Result<Vec<Run>, Error> {
     let mut query = QueryBuilder::<Postgres>::new(FULL);
-    query.push(" JOIN UNNEST(").push_bind(keys);
+    query.push(" JOIN UNNEST(").push_bind(run_keys);
     query.push("::BIGINT[]) WITH ORDINALITY AS page (run_key, place) ON page.run_key = r.run_key ORDER BY page.place");
     Ok(query.build_query_as().fetch_all(db).await?)
 }
@@ -192,21 +198,21 @@ pub(crate) async fn run_list(
 /// Changes status, end and name as far as given.
 pub(crate) async fn run_update(
     db: &mut PgConnection,
-    run_key: i64,
+    run: &RunInfo,
     status: Option<&str>,
     end_ms: Option<i64>,
     name: Option<&str>,
 ) -> Result<RunInfo, Error> {
     if let Some(name) = name {
-        let tag = [(RUN_NAME_TAG.to_owned(), name.to_owned())];
-        run_tags_set(&mut *db, run_key, &tag).await?;
+        let tag = (RUN_NAME_TAG.to_owned(), name.to_owned());
+        run_tags_set(&mut *db, &[(run, &tag)]).await?;
     }
     Ok(sqlx::query_as(
         "UPDATE runs r SET status = coalesce($2, status), end_ms = coalesce($3, end_ms), name = coalesce($4, name) \
          WHERE run_key = $1 RETURNING r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, \
          r.end_ms, r.artifact_uri, r.deleted_ms",
     )
-    .bind(run_key)
+    .bind(run.run_key)
     .bind(status)
     .bind(end_ms)
     .bind(name)
@@ -228,53 +234,80 @@ pub(crate) async fn run_set_deleted(
     Ok(())
 }
 
-/// Logs params. One that is there with another value is refused.
-pub(crate) async fn run_params_log(
-    db: &mut PgConnection,
-    run: &RunInfo,
-    params: &[Pair],
-) -> Result<(), Error> {
-    let (keys, values) = columns(params);
-    let conflict: Option<(String, String, String)> = sqlx::query_as(
-        "WITH given AS (SELECT * FROM UNNEST($2::TEXT[], $3::TEXT[]) AS g (key, value)), \
-         made AS (INSERT INTO run_params (run_key, key, value) SELECT $1, key, value FROM given \
-           ON CONFLICT (run_key, key) DO UPDATE SET value = run_params.value RETURNING key, value) \
-         SELECT given.key, made.value, given.value FROM given JOIN made USING (key) \
-         WHERE made.value <> given.value ORDER BY given.key LIMIT 1",
-    )
-    .bind(run.run_key)
-    .bind(keys)
-    .bind(values)
-    .fetch_optional(db)
-    .await?;
-    match conflict {
-        None => Ok(()),
-        Some((key, old, new)) => Err(Error::invalid(format!(
-            "Changing param values is not allowed. Param with key='{key}' was already logged with value='{old}' for \
-             run ID='{}'. Attempted logging new value '{new}'.",
-            run.run_id
-        ))),
+/// Keys and values of pairs of runs, each key of a run once: the last one.
+type Columns<'pair> = (Vec<i64>, Vec<&'pair str>, Vec<&'pair str>);
+
+fn run_columns<'pair>(pairs: &[(&'pair RunInfo, &'pair Pair)]) -> Columns<'pair> {
+    // In order of the primary key, so that two transactions lock rows in one order.
+    let unique: BTreeMap<(i64, &str), &str> =
+        pairs.iter().map(|(run, (key, value))| ((run.run_key, key.as_str()), value.as_str())).collect();
+    let mut columns = Columns::default();
+    for ((run_key, key), value) in unique {
+        columns.0.push(run_key);
+        columns.1.push(key);
+        columns.2.push(value);
     }
+    columns
 }
 
-/// Sets tags.
-pub(crate) async fn run_tags_set(db: &mut PgConnection, run_key: i64, tags: &[Pair]) -> Result<(), Error> {
-    let (keys, values) = columns(tags);
+/// Logs params of runs. One that is there, or is given twice, with another value is refused.
+pub(crate) async fn run_params_log(db: &mut PgConnection, params: &[(&RunInfo, &Pair)]) -> Result<(), Error> {
+    if params.is_empty() {
+        return Ok(());
+    }
+    let (run_keys, keys, values) = run_columns(params);
+    let logged: Vec<(i64, String, String)> = sqlx::query_as(
+        "INSERT INTO run_params (run_key, key, value) SELECT * FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[]) \
+         ON CONFLICT (run_key, key) DO UPDATE SET value = run_params.value RETURNING run_key, key, value",
+    )
+    .bind(run_keys)
+    .bind(keys)
+    .bind(values)
+    .fetch_all(db)
+    .await?;
+    let logged: HashMap<(i64, &str), &str> =
+        logged.iter().map(|(run_key, key, value)| ((*run_key, key.as_str()), value.as_str())).collect();
+    for (run, (key, new)) in params {
+        match logged.get(&(run.run_key, key.as_str())) {
+            Some(old) if old != new => {
+                return Err(Error::invalid(format!(
+                    "Changing param values is not allowed. Param with key='{key}' was already logged with \
+                     value='{old}' for run ID='{}'. Attempted logging new value '{new}'.",
+                    run.run_id
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Sets tags of runs; of a repeated key the last value stays.
+pub(crate) async fn run_tags_set(db: &mut PgConnection, tags: &[(&RunInfo, &Pair)]) -> Result<(), Error> {
+    if tags.is_empty() {
+        return Ok(());
+    }
+    let (run_keys, keys, values) = run_columns(tags);
     sqlx::query(
-        "INSERT INTO run_tags (run_key, key, value) SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[]) \
+        "INSERT INTO run_tags (run_key, key, value) SELECT * FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[]) \
          ON CONFLICT (run_key, key) DO UPDATE SET value = excluded.value",
     )
-    .bind(run_key)
+    .bind(run_keys)
     .bind(keys)
     .bind(values)
     .execute(&mut *db)
     .await?;
-    if let Some((_, name)) = tags.iter().rfind(|(key, _)| key == RUN_NAME_TAG) {
-        sqlx::query("UPDATE runs SET name = $2 WHERE run_key = $1")
-            .bind(run_key)
-            .bind(name)
-            .execute(db)
-            .await?;
+    let names: Vec<_> = tags.iter().filter(|(_, (key, _))| key == RUN_NAME_TAG).copied().collect();
+    if !names.is_empty() {
+        let (run_keys, _, names) = run_columns(&names);
+        sqlx::query(
+            "UPDATE runs SET name = given.name FROM UNNEST($1::BIGINT[], $2::TEXT[]) AS given (run_key, name) \
+             WHERE runs.run_key = given.run_key",
+        )
+        .bind(run_keys)
+        .bind(names)
+        .execute(db)
+        .await?;
     }
     Ok(())
 }

@@ -208,6 +208,14 @@ impl Shape {
     }
 }
 
+/// Adds ` AND …` for each clause on a metric whose value is in that column.
+pub(crate) fn push_values(query: &mut QueryBuilder<Postgres>, column: &str, clauses: &[Clause]) {
+    for clause in clauses {
+        query.push(" AND ");
+        push_comparison(query, column, true, clause);
+    }
+}
+
 fn push_dataset(query: &mut QueryBuilder<Postgres>, field: &str, clause: &Clause) {
     let column = match field {
         "name" => "d.name",
@@ -239,7 +247,7 @@ fn push_comparison(query: &mut QueryBuilder<Postgres>, column: &str, numeric: bo
     query.push(column).push(operator);
     match &clause.operand {
         Operand::Nothing => {}
-        Operand::Number(number) if numeric && column != "x.value" => push_integer(query, *number),
+        Operand::Number(number) if numeric && !column.ends_with(".value") => push_integer(query, *number),
         Operand::Number(number) => {
             query.push_bind(*number);
         }

@@ -111,3 +111,98 @@ async fn what_is_not_served_says_so_in_mlflows_shape() {
     let missing = json!({"experiment_id": "999"});
     world.refused(Method::POST, "runs/create", missing, "RESOURCE_DOES_NOT_EXIST", "999").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_are_answered_each_for_itself() {
+    let world = World::begin().await;
+    let (run, deleted) = (world.run().await, world.run().await);
+    world.post("runs/delete", json!({"run_id": deleted})).await;
+    world.post("runs/log-parameter", json!({"run_id": run, "key": "lr", "value": "0.1"})).await;
+    let absent = "0".repeat(32);
+    let body = |number: usize| match number % 8 {
+        0 => json!({"run_id": run, "params": [{"key": "lr", "value": "0.2"}],
+            "metrics": [{"key": "refused", "value": 1, "timestamp": number}]}),
+        1 => json!({"run_id": deleted, "tags": [{"key": "a", "value": "b"}]}),
+        2 => json!({"run_id": absent, "tags": [{"key": "a", "value": "b"}]}),
+        _ => {
+            json!({"run_id": run, "metrics": [{"key": "loss", "value": number, "timestamp": number, "step": number}],
+            "params": [{"key": "lr", "value": "0.1"}], "tags": [{"key": "at", "value": number.to_string()}]})
+        }
+    };
+    let answers = futures::future::join_all((0..160).map(|number| {
+        let request =
+            world.http.post(format!("{}/api/2.0/mlflow/runs/log-batch", world.url)).json(&body(number));
+        async move {
+            let response = request.send().await.unwrap();
+            (number, response.status(), response.json::<serde_json::Value>().await.unwrap())
+        }
+    }));
+    for (number, status, answer) in answers.await {
+        let (expected, word) = match number % 8 {
+            0 => (StatusCode::BAD_REQUEST, "Attempted logging new value '0.2'"),
+            1 => (StatusCode::BAD_REQUEST, "Current state is deleted"),
+            2 => (StatusCode::NOT_FOUND, "not found"),
+            _ => (StatusCode::OK, ""),
+        };
+        assert_eq!(status, expected, "{number}: {answer}");
+        assert!(answer["message"].as_str().unwrap_or_default().contains(word), "{number}: {answer}");
+    }
+    let found = world.get(&format!("/api/2.0/mlflow/runs/get?run_id={run}")).await;
+    assert_eq!(
+        found["run"]["data"]["metrics"],
+        json!([{"key": "loss", "value": 159.0, "timestamp": 159, "step": 159}]),
+        "the latest point, and nothing of a refused batch"
+    );
+    let history =
+        world.get(&format!("/api/2.0/mlflow/metrics/get-history?run_id={run}&metric_key=loss")).await;
+    assert_eq!(history["metrics"].as_array().unwrap().len(), 100, "every accepted point is there once");
+}
+
+/// Ids of the runs that a search finds, page by page.
+async fn found_by(world: &World, search: &serde_json::Value, page: usize) -> Vec<String> {
+    let (mut found, mut token) = (Vec::new(), String::new());
+    loop {
+        let mut body = search.clone();
+        body["max_results"] = json!(page);
+        body["page_token"] = json!(token);
+        let answer = world.post("runs/search", body).await;
+        for run in answer["runs"].as_array().into_iter().flatten() {
+            found.push(run["info"]["run_name"].as_str().unwrap().to_owned());
+        }
+        match answer["next_page_token"].as_str() {
+            Some(next) => token = next.to_owned(),
+            None => return found,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_any_size_show_every_run_once_and_in_order() {
+    let world = World::begin().await;
+    // Two start times, so that there are ties; the id decides between them, and so it is given.
+    let values = ["0.5", "0.25", "NaN", "", "0.5", "-1", "Infinity", "", "NaN", "0.5", "7"];
+    for (number, value) in values.iter().enumerate() {
+        let body = json!({"run_id": format!("{number:032x}"), "run_name": number.to_string(), "start_time": 1_000 + number % 2});
+        world.post("runs/create", body).await;
+        if !value.is_empty() {
+            let body =
+                json!({"run_id": format!("{number:032x}"), "key": "acc", "value": value, "timestamp": 1});
+            world.post("runs/log-metric", body).await;
+        }
+    }
+    let searches = [
+        (json!([]), "", "1 3 5 7 9 0 2 4 6 8 10"),
+        (json!(["start_time ASC"]), "", "0 2 4 6 8 10 1 3 5 7 9"),
+        (json!(["metrics.acc DESC"]), "", "6 10 9 0 4 1 5 2 8 3 7"),
+        (json!(["metrics.acc ASC"]), "", "5 1 9 0 4 10 6 2 8 3 7"),
+        (json!(["metrics.acc DESC"]), "metrics.acc >= 0.5 AND metrics.acc != 7", "6 9 0 4"),
+        (json!(["metrics.acc ASC", "start_time ASC"]), "metrics.acc = 0.5", "0 4 9"),
+    ];
+    for (order_by, filter, expected) in searches {
+        let search = json!({"experiment_ids": ["0"], "order_by": order_by, "filter": filter});
+        let expected: Vec<&str> = expected.split(' ').collect();
+        for page in [1, 2, 3, 5, 100] {
+            assert_eq!(found_by(&world, &search, page).await, expected, "{search} in pages of {page}");
+        }
+    }
+}

@@ -25,7 +25,7 @@ struct Settings {
 pub(crate) struct World {
     pub(crate) url: String,
     nats: TestNats,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     shutdown: CancellationToken,
 }
 
