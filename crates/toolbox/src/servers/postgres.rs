@@ -73,6 +73,8 @@ const SETTINGS: &[&str] = &[
     "unix_socket_directories=",
     "max_connections=200",
     "shared_buffers=64MB",
+    // Our statements are short: compiling one would take longer than running it.
+    "jit=off",
     "fsync=on",
     "synchronous_commit=on",
     "log_min_messages=warning",

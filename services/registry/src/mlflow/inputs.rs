@@ -6,16 +6,22 @@ use axum::routing::post;
 use serde_json::json;
 use slipway_domain::registry::{validate_dataset, validate_input_tag};
 
-use super::{Answer, Fields, empty};
+use super::message::Message;
+use super::{Answer, Fields, answer, empty};
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::datasets::{self as table, NewInput};
 use crate::store::{logged_models, runs};
 
+/// Experiments whose data sets one request asks for.
+const MAX_EXPERIMENTS: usize = 20;
+const MAX_SUMMARIES: i64 = 1_000;
+
 pub(super) fn router(prefix: &str) -> Router<Registry> {
     Router::new()
         .route(&format!("{prefix}/2.0/mlflow/runs/log-inputs"), post(log_inputs))
         .route(&format!("{prefix}/2.0/mlflow/runs/outputs"), post(log_outputs))
+        .route(&format!("{prefix}/2.0/mlflow/experiments/search-datasets"), post(search_datasets))
 }
 
 fn input(fields: &mut Fields) -> Result<NewInput, Error> {
@@ -72,4 +78,25 @@ async fn log_outputs(State(registry): State<Registry>, mut fields: Fields) -> An
     change.tell("run", "logged", run_id, json!({ "model_outputs": outputs })).await?;
     change.commit().await?;
     Ok(empty())
+}
+
+async fn search_datasets(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let ids: Vec<i64> = fields.strings("experiment_ids")?.iter().filter_map(|id| id.parse().ok()).collect();
+    if ids.is_empty() || ids.len() > MAX_EXPERIMENTS {
+        return Err(Error::invalid(format!(
+            "SearchDatasets request must specify 1 to {MAX_EXPERIMENTS} experiment_ids. Received {} experiment_ids.",
+            ids.len()
+        )));
+    }
+    let mut db = registry.pool.acquire().await?;
+    let summaries = table::summaries(&mut db, &ids, MAX_SUMMARIES).await?;
+    let summaries = summaries.iter().map(|summary| {
+        Message::new()
+            .put("experiment_id", summary.experiment_id.to_string())
+            .put("name", summary.name.clone())
+            .put("digest", summary.digest.clone())
+            .maybe("context", summary.context.clone())
+            .into_value()
+    });
+    Ok(answer(Message::new().list("dataset_summaries", summaries.collect())))
 }

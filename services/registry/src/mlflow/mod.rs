@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod experiments;
+mod histories;
 mod inputs;
 mod logged_models;
 mod message;
@@ -45,6 +46,7 @@ pub(crate) fn router() -> Router<Registry> {
             .merge(experiments::router(prefix))
             .merge(runs::router(prefix))
             .merge(metrics::router(prefix))
+            .merge(histories::router(prefix))
             .merge(inputs::router(prefix))
             .merge(artifacts::router(prefix))
             .merge(logged_models::router(prefix))

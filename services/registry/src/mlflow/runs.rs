@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
 use rand::seq::IndexedRandom as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use slipway_domain::registry::filter::Entity;
 use slipway_domain::registry::{
     truncate_param_value, truncate_run_tag_value, validate_param_key, validate_run_id, validate_run_tag_key,
@@ -20,11 +20,12 @@ use crate::state::Registry;
 use crate::store::Pair;
 use crate::store::experiments::experiment_active;
 use crate::store::run_search::RunSearch;
-use crate::store::runs::{self as table, NewRun, RUN_NAME_TAG};
+use crate::store::runs::{self as table, MODEL_HISTORY_TAG, NewRun, RUN_NAME_TAG};
 
 const DEFAULT_RESULTS: usize = 1_000;
 const MAX_RESULTS: usize = 50_000;
 const USER_TAG: &str = "mlflow.user";
+const MODEL_FIELDS: [&str; 4] = ["run_id", "artifact_path", "utc_time_created", "flavors"];
 const STATUSES: [&str; 5] = ["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"];
 
 pub(super) fn router(prefix: &str) -> Router<Registry> {
@@ -39,6 +40,7 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
         .route(&path("log-parameter"), post(log_parameter))
         .route(&path("set-tag"), post(set_tag))
         .route(&path("delete-tag"), post(delete_tag))
+        .route(&path("log-model"), post(log_model))
 }
 
 async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer {
@@ -65,10 +67,9 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
         artifact_uri: &artifact_uri,
         tags: &tags,
     };
-    table::run_create(change.db(), &new).await?;
+    let run = table::run_create(change.db(), &new).await?;
     let details = json!({"experiment_id": experiment, "run_name": name});
     change.tell("run", "created", run_id.as_str(), details).await?;
-    let run = table::run_get(change.db(), &run_id).await?;
     change.commit().await?;
     Ok(answer(Message::new().put("run", full(&run))))
 }
@@ -217,6 +218,27 @@ async fn delete_tag(State(registry): State<Registry>, fields: Fields) -> Answer 
         return Err(Error::not_found(format!("No tag with name: {key} in run with id {run_id}")));
     }
     change.tell("run", "tagged", run_id, json!({ "tags": [key] })).await?;
+    change.commit().await?;
+    Ok(empty())
+}
+
+/// Adds a model to the run's history of models, a tag that holds a JSON list. Only old clients ask for it.
+async fn log_model(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let (run_id, text) = (fields.run_id()?, fields.required("model_json")?);
+    let model: Value = serde_json::from_str(&text).map_err(|error| {
+        Error::invalid(format!("Malformed model info. \n {text} \n is not a valid JSON: {error}"))
+    })?;
+    let missing: Vec<&str> = MODEL_FIELDS.into_iter().filter(|field| model.get(field).is_none()).collect();
+    if !missing.is_empty() {
+        return Err(Error::invalid(format!(
+            "Model json is missing mandatory fields: {}",
+            missing.join(", ")
+        )));
+    }
+    let mut change = registry.change().await?;
+    let run = table::run_active(change.db(), &run_id).await?;
+    table::run_models_add(change.db(), &run, &model).await?;
+    change.tell("run", "tagged", run_id, json!({ "tags": [MODEL_HISTORY_TAG] })).await?;
     change.commit().await?;
     Ok(empty())
 }

@@ -85,3 +85,30 @@ pub(crate) async fn outputs_log(
     .await?;
     Ok(())
 }
+
+/// A data set of an experiment and what its runs used it for.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Summary {
+    pub(crate) experiment_id: i64,
+    pub(crate) name: String,
+    pub(crate) digest: String,
+    /// E.g. `training`.
+    pub(crate) context: Option<String>,
+}
+
+/// The data sets that runs of those experiments took in, each once for each use.
+pub(crate) async fn summaries(
+    db: &mut PgConnection,
+    experiment_ids: &[i64],
+    limit: i64,
+) -> Result<Vec<Summary>, Error> {
+    Ok(sqlx::query_as(
+        "SELECT DISTINCT d.experiment_id, d.name, d.digest, i.tags->>'mlflow.data.context' AS context \
+         FROM datasets d JOIN run_datasets i USING (dataset_key) JOIN runs r USING (run_key) \
+         WHERE d.experiment_id = ANY($1) AND r.deleted_ms IS NULL ORDER BY 1, 2, 3, 4 LIMIT $2",
+    )
+    .bind(experiment_ids)
+    .bind(limit)
+    .fetch_all(db)
+    .await?)
+}

@@ -137,3 +137,59 @@ pub(crate) async fn metric_history(
     .fetch_all(db)
     .await?)
 }
+
+/// A point and whose it is.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct RunPoint {
+    pub(crate) run_id: String,
+    pub(crate) key: String,
+    pub(crate) value: f64,
+    pub(crate) at_ms: i64,
+    pub(crate) step: i64,
+}
+
+/// One key's histories of several runs, by run and oldest first, cut after `limit` points.
+pub(crate) async fn metric_histories(
+    db: &mut PgConnection,
+    run_ids: &[String],
+    key: &str,
+    limit: usize,
+) -> Result<Vec<RunPoint>, Error> {
+    Ok(sqlx::query_as(
+        "SELECT r.run_id, m.key, m.value, m.at_ms, m.step FROM runs r JOIN metrics m USING (run_key) \
+         WHERE r.run_id = ANY($1) AND m.key = $2 ORDER BY r.run_id, m.at_ms, m.step, m.value LIMIT $3",
+    )
+    .bind(run_ids)
+    .bind(key)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(db)
+    .await?)
+}
+
+/// One key's histories of several runs between two steps, both included, by run and step; of a run with more than `limit`
+/// points those at even distances, from its first to its last.
+pub(crate) async fn metric_samples(
+    db: &mut PgConnection,
+    run_ids: &[String],
+    key: &str,
+    (start, end): (i64, i64),
+    limit: usize,
+) -> Result<Vec<RunPoint>, Error> {
+    Ok(sqlx::query_as(
+        "WITH points AS (SELECT r.run_id, m.key, m.value, m.at_ms, m.step, \
+           row_number() OVER of_run - 1 AS place, count(*) OVER (PARTITION BY r.run_key) - 1 AS last \
+           FROM runs r JOIN metrics m USING (run_key) \
+           WHERE r.run_id = ANY($1) AND m.key = $2 AND m.step BETWEEN $3 AND $4 \
+           WINDOW of_run AS (PARTITION BY r.run_key ORDER BY m.step, m.at_ms, m.value)) \
+         SELECT run_id, key, value, at_ms, step FROM points \
+         WHERE last < $5 OR place = 0 OR place * ($5 - 1) / NULLIF(last, 0) > (place - 1) * ($5 - 1) / NULLIF(last, 0) \
+         ORDER BY run_id, step, at_ms, value",
+    )
+    .bind(run_ids)
+    .bind(key)
+    .bind(start)
+    .bind(end)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(db)
+    .await?)
+}

@@ -71,6 +71,15 @@ pub(crate) async fn model_touch(db: &mut PgConnection, name: &str, now_ms: i64) 
         .ok_or_else(|| absent(name))
 }
 
+/// Whether there is a model of that name.
+pub(crate) async fn model_require(db: &mut PgConnection, name: &str) -> Result<(), Error> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT model_key FROM registered_models WHERE name = $1")
+        .bind(name)
+        .fetch_optional(db)
+        .await?;
+    found.map(drop).ok_or_else(|| absent(name))
+}
+
 /// A page of models.
 pub(crate) async fn model_search(
     db: &mut PgConnection,

@@ -12,6 +12,9 @@ use crate::error::Error;
 /// The tag that always holds the run's name.
 pub(crate) const RUN_NAME_TAG: &str = "mlflow.runName";
 
+/// The tag that lists models which old clients logged.
+pub(crate) const MODEL_HISTORY_TAG: &str = "mlflow.log-model.history";
+
 /// A run's own row.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct RunInfo {
@@ -91,13 +94,13 @@ const FULL: &str = "SELECT r.run_key, r.run_id, r.experiment_id, r.name, r.user_
     FROM run_tags x WHERE x.run_key = r.run_key) t ON TRUE";
 
 /// Makes a run with its tags.
-pub(crate) async fn run_create(db: &mut PgConnection, run: &NewRun<'_>) -> Result<(), Error> {
+pub(crate) async fn run_create(db: &mut PgConnection, run: &NewRun<'_>) -> Result<Run, Error> {
     let (keys, values) = columns(run.tags);
-    sqlx::query(
+    let made: Result<i64, sqlx::Error> = sqlx::query_scalar(
         "WITH made AS (INSERT INTO runs (run_id, experiment_id, name, user_id, status, start_ms, artifact_uri) \
-         VALUES ($1, $2, $3, $4, 'RUNNING', $5, $6) RETURNING run_key) \
-         INSERT INTO run_tags (run_key, key, value) SELECT made.run_key, t.key, t.value \
-         FROM made, UNNEST($7::TEXT[], $8::TEXT[]) AS t (key, value)",
+         VALUES ($1, $2, $3, $4, 'RUNNING', $5, $6) RETURNING run_key), \
+         tagged AS (INSERT INTO run_tags (run_key, key, value) SELECT made.run_key, t.key, t.value \
+         FROM made, UNNEST($7::TEXT[], $8::TEXT[]) AS t (key, value)) SELECT run_key FROM made",
     )
     .bind(run.run_id)
     .bind(run.experiment_id)
@@ -105,15 +108,48 @@ pub(crate) async fn run_create(db: &mut PgConnection, run: &NewRun<'_>) -> Resul
     .bind(run.user_id)
     .bind(run.start_ms)
     .bind(run.artifact_uri)
-    .bind(keys)
-    .bind(values)
-    .execute(db)
-    .await
-    .map_err(|error| match is_duplicate(&error) {
+    .bind(&keys)
+    .bind(&values)
+    .fetch_one(db)
+    .await;
+    let run_key = made.map_err(|error| match is_duplicate(&error) {
         true => Error::exists(format!("Run with id={} already exists", run.run_id)),
         false => error.into(),
     })?;
-    Ok(())
+    let texts = |texts: Vec<&str>| Some(texts.into_iter().map(str::to_owned).collect());
+    Ok(Run { tag_keys: texts(keys), tag_values: texts(values), ..Run::bare(run_key, run) })
+}
+
+impl Run {
+    /// A run of which nothing is known but its own row.
+    fn bare(run_key: i64, run: &NewRun<'_>) -> Self {
+        let info = RunInfo {
+            run_key,
+            run_id: run.run_id.to_owned(),
+            experiment_id: run.experiment_id,
+            name: run.name.to_owned(),
+            user_id: run.user_id.to_owned(),
+            status: "RUNNING".to_owned(),
+            start_ms: run.start_ms,
+            end_ms: None,
+            artifact_uri: run.artifact_uri.to_owned(),
+            deleted_ms: None,
+        };
+        Self {
+            info,
+            metric_keys: None,
+            metric_values: None,
+            metric_times: None,
+            metric_steps: None,
+            param_keys: None,
+            param_values: None,
+            tag_keys: None,
+            tag_values: None,
+            dataset_inputs: Json(Vec::new()),
+            model_inputs: Vec::new(),
+            model_outputs: Json(Vec::new()),
+        }
+    }
 }
 
 /// A run with everything.
@@ -309,6 +345,24 @@ pub(crate) async fn run_tags_set(db: &mut PgConnection, tags: &[(&RunInfo, &Pair
         .execute(db)
         .await?;
     }
+    Ok(())
+}
+
+/// Adds a model to the tag [`MODEL_HISTORY_TAG`].
+pub(crate) async fn run_models_add(
+    db: &mut PgConnection,
+    run: &RunInfo,
+    model: &serde_json::Value,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO run_tags AS t (run_key, key, value) VALUES ($1, $2, jsonb_build_array($3::JSONB)::TEXT) \
+         ON CONFLICT (run_key, key) DO UPDATE SET value = (t.value::JSONB || $3::JSONB)::TEXT",
+    )
+    .bind(run.run_key)
+    .bind(MODEL_HISTORY_TAG)
+    .bind(model)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn create(registry: &Registry, request: &Request) -> Result<Mod
     for _ in 0..MAX_INSPECTIONS {
         let mut db = registry.pool.acquire().await?;
         // First what is cheap: a model that is not there needs no look at the files.
-        registered_models::model_get(&mut db, &request.name).await?;
+        registered_models::model_require(&mut db, &request.name).await?;
         let source =
             source::resolve(&mut db, &request.source, request.run_id.as_deref(), request.model_id.as_deref())
                 .await?;

@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod faults;
+mod histories;
 mod questions;
 mod tracking;
 mod versions;

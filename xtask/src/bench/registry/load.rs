@@ -17,8 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 pub(super) struct Server {
     pub(super) name: &'static str,
     pub(super) url: String,
-    /// Its processes and its database's.
-    pub(super) pids: Vec<u32>,
+    pub(super) pid: u32,
+    pub(super) database_pid: u32,
     pub(super) http: reqwest::Client,
 }
 
@@ -49,11 +49,18 @@ pub(super) struct Figure {
     pub(super) p99_ms: f64,
     /// Processor time of server and database for each operation.
     pub(super) cpu_ms: f64,
+    /// The database's part of it.
+    pub(super) database_cpu_ms: f64,
     pub(super) failed: u64,
     pub(super) first_failure: Option<String>,
 }
 
 impl Server {
+    /// Of the server and of its database.
+    fn cpu_seconds(&self) -> anyhow::Result<(f64, f64)> {
+        Ok((cpu::usage(&[self.pid])?.cpu_seconds, cpu::usage(&[self.database_pid])?.cpu_seconds))
+    }
+
     pub(super) async fn send(&self, call: &Call) -> anyhow::Result<Value> {
         let url = format!("{}/api/2.0/mlflow/{}", self.url, call.path);
         let mut request = self.http.request(call.method.clone(), url).timeout(TIMEOUT);
@@ -73,7 +80,7 @@ impl Server {
         C: Fn(u64, u64) -> Vec<Call> + Send + Sync + 'static,
     {
         let (calls, next) = (Arc::new(calls), Arc::new(AtomicU64::new(0)));
-        let before = cpu::usage(&self.pids)?;
+        let before = self.cpu_seconds()?;
         let started = Instant::now();
         let tasks: Vec<_> = (0..clients)
             .map(|client| {
@@ -103,17 +110,19 @@ impl Server {
             failures.extend(failed);
         }
         let elapsed = started.elapsed().as_secs_f64();
-        let cpu = cpu::usage(&self.pids)?.cpu_seconds - before.cpu_seconds;
+        let after = self.cpu_seconds()?;
         micros.sort_unstable();
         let at = |share: f64| {
             let place = ((micros.len() as f64 - 1.0).max(0.0) * share) as usize;
             micros.get(place).copied().unwrap_or_default() as f64 / 1e3
         };
+        let per_operation = |cpu_seconds: f64| cpu_seconds * 1e3 / micros.len().max(1) as f64;
         Ok(Figure {
             per_second: micros.len() as f64 / elapsed,
             p50_ms: at(0.5),
             p99_ms: at(0.99),
-            cpu_ms: cpu * 1e3 / micros.len().max(1) as f64,
+            cpu_ms: per_operation(after.0 - before.0 + after.1 - before.1),
+            database_cpu_ms: per_operation(after.1 - before.1),
             failed: failures.len() as u64,
             first_failure: failures.into_iter().next(),
         })

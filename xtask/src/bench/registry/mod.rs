@@ -67,7 +67,8 @@ async fn both(options: &Options, data_dir: &Path) -> anyhow::Result<()> {
     let ours = Server {
         name: "slipway",
         url: endpoints["registry"].as_str().context("no registry")?.to_owned(),
-        pids: vec![registry, postgres],
+        pid: registry,
+        database_pid: postgres,
         http: reqwest::Client::new(),
     };
     let idle = vec![(ours.name, cpu::usage(&[registry])?)];
@@ -81,7 +82,8 @@ async fn both(options: &Options, data_dir: &Path) -> anyhow::Result<()> {
     let server = Server {
         name: "mlflow server",
         url: peer.url.clone(),
-        pids: vec![peer.pid(), postgres],
+        pid: peer.pid(),
+        database_pid: postgres,
         http: reqwest::Client::new(),
     };
     let idle = [idle, vec![(server.name, cpu::usage(&[peer.pid()])?)]].concat();
@@ -212,8 +214,8 @@ fn log_batch(run: &str, step: u64, metrics: usize) -> Call {
 
 fn show(ours: &Figures, peer: Option<&Figures>, idle: &[(&str, cpu::Usage)]) {
     println!(
-        "\n{:<28} {:>10} {:>9} {:>9} {:>9} {:>7}",
-        "operation", "per s", "p50 ms", "p99 ms", "CPU ms", "failed"
+        "\n{:<28} {:>10} {:>9} {:>9} {:>9} {:>9} {:>7}",
+        "operation", "per s", "p50 ms", "p99 ms", "CPU ms", "database", "failed"
     );
     for (place, (operation, figure)) in ours.iter().enumerate() {
         line(operation, figure);
@@ -240,8 +242,8 @@ fn show(ours: &Figures, peer: Option<&Figures>, idle: &[(&str, cpu::Usage)]) {
 
 fn line(operation: &str, figure: &Figure) {
     println!(
-        "{operation:<28} {:>10.1} {:>9.2} {:>9.2} {:>9.3} {:>7}",
-        figure.per_second, figure.p50_ms, figure.p99_ms, figure.cpu_ms, figure.failed
+        "{operation:<28} {:>10.1} {:>9.2} {:>9.2} {:>9.3} {:>9.3} {:>7}",
+        figure.per_second, figure.p50_ms, figure.p99_ms, figure.cpu_ms, figure.database_cpu_ms, figure.failed
     );
     if let Some(first) = &figure.first_failure {
         println!("    first failure: {first}");

@@ -1,0 +1,103 @@
+//! Metrics as they are read: whole histories page by page, those of many runs at once, and samples of them for charts.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use serde_json::{Value, json};
+use slipway_domain::registry::{decode_page_token, encode_page_token, validate_max_results};
+
+use super::message::Message;
+use super::run_body::metric;
+use super::{Answer, Fields, answer};
+use crate::error::Error;
+use crate::state::Registry;
+use crate::store::metrics::{self as table, RunPoint};
+use crate::store::runs;
+
+const MAX_HISTORY: usize = 25_000;
+const MAX_RUNS: usize = 100;
+/// Points of each run in a sample.
+const MAX_SAMPLE: usize = 2_500;
+
+pub(super) fn router(prefix: &str) -> Router<Registry> {
+    let path = |name: &str| format!("{prefix}/2.0/mlflow/metrics/{name}");
+    Router::new()
+        .route(&path("get-history"), get(history))
+        .route(&path("get-history-bulk"), get(bulk))
+        .route(&path("get-history-bulk-interval"), get(interval))
+}
+
+async fn history(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let (run_id, key) = (fields.run_id()?, fields.required("metric_key")?);
+    let limit = validate_max_results(fields.integer("max_results")?, MAX_HISTORY, MAX_HISTORY)?;
+    let after = decode_page_token(&fields.string("page_token")?.unwrap_or_default())?
+        .map(|position| {
+            serde_json::from_str::<(i64, i64, Option<f64>)>(&position)
+                .map(|(at_ms, step, value)| (at_ms, step, value.unwrap_or(f64::NAN)))
+                .map_err(|_| Error::invalid("Invalid page token, could not base64-decode"))
+        })
+        .transpose()?;
+    let mut db = registry.pool.acquire().await?;
+    let run = runs::run_info(&mut db, &run_id).await?;
+    let rows = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
+    let mut points = table::metric_history(&mut db, run.run_key, &key, after, rows).await?;
+    let more = points.len() > limit;
+    points.truncate(limit);
+    // JSON has no NaN, so a page that ends on one says null.
+    let token = points.last().filter(|_| more).map(|point| {
+        let value = Some(point.value).filter(|value| !value.is_nan());
+        encode_page_token(&json!([point.at_ms, point.step, value]).to_string())
+    });
+    let points =
+        points.iter().map(|point| metric(&point.key, point.value, point.at_ms, point.step)).collect();
+    Ok(answer(Message::new().list("metrics", points).maybe("next_page_token", token)))
+}
+
+/// The histories of several runs, one after another.
+async fn bulk(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let run_ids = run_ids(&fields, "run_id", "GetMetricHistoryBulk")?;
+    let key = fields.required("metric_key")?;
+    let limit = validate_max_results(fields.integer("max_results")?, MAX_HISTORY, MAX_HISTORY)?;
+    let mut db = registry.pool.acquire().await?;
+    let points = table::metric_histories(&mut db, &run_ids, &key, limit).await?;
+    Ok(answer(Message::new().list("metrics", points.iter().map(run_point).collect())))
+}
+
+/// At most `max_results` points of each run between two steps, the first and the last among them.
+async fn interval(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let run_ids = run_ids(&fields, "run_ids", "GetMetricHistoryBulkInterval")?;
+    let key = fields.required("metric_key")?;
+    let limit = validate_max_results(fields.integer("max_results")?, MAX_SAMPLE, MAX_SAMPLE)?;
+    let (start, end) = (fields.integer("start_step")?, fields.integer("end_step")?);
+    if start.is_some() != end.is_some() {
+        return Err(Error::invalid(
+            "If either start step or end step are specified, both must be specified.",
+        ));
+    }
+    let (start, end) = (start.unwrap_or(i64::MIN), end.unwrap_or(i64::MAX));
+    if start > end {
+        return Err(Error::invalid(format!(
+            "end_step must be greater than start_step. Found start_step={start} and end_step={end}."
+        )));
+    }
+    let mut db = registry.pool.acquire().await?;
+    let points = table::metric_samples(&mut db, &run_ids, &key, (start, end), limit).await?;
+    Ok(answer(Message::new().list("metrics", points.iter().map(run_point).collect())))
+}
+
+fn run_point(point: &RunPoint) -> Value {
+    let mut body = metric(&point.key, point.value, point.at_ms, point.step);
+    body["run_id"] = json!(point.run_id);
+    body
+}
+
+fn run_ids(fields: &Fields, name: &str, request: &str) -> Result<Vec<String>, Error> {
+    let run_ids = fields.strings(name)?;
+    match run_ids.len() {
+        0 => Err(Error::invalid(format!("{request} request must specify at least one run_id."))),
+        1..=MAX_RUNS => Ok(run_ids),
+        count => Err(Error::invalid(format!(
+            "{request} request cannot specify more than {MAX_RUNS} run_ids. Received {count} run_ids."
+        ))),
+    }
+}
