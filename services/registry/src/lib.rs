@@ -6,6 +6,7 @@ mod error;
 mod grpc;
 mod logging;
 mod mlflow;
+mod purge;
 mod rest;
 mod state;
 mod store;

@@ -12,6 +12,13 @@ const INTERVAL_MS: u64 = 60_000;
 /// An upload takes no longer than this; what is loose for longer is garbage.
 const MAX_UPLOAD_MS: i64 = 24 * 3_600_000;
 const BATCH: i64 = 100;
+/// Bytes that are let go of stay for so long, for whoever is still downloading them.
+const GRACE_MS: i64 = 3_600_000;
+
+/// Time with which an object is listed that was let go of now, and is garbage after a grace period.
+pub(crate) const fn released_at(now_ms: i64) -> i64 {
+    now_ms - MAX_UPLOAD_MS + GRACE_MS
+}
 
 /// Runs until `shutdown`. A pass that fails is repeated later: left-over bytes only take room.
 pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {

@@ -214,7 +214,7 @@ impl<'search> RunSearch<'search> {
     }
 
     fn push_scope(&self, query: &mut QueryBuilder<Postgres>) {
-        query.push(" WHERE r.experiment_id ");
+        query.push(" WHERE NOT r.purging AND r.experiment_id ");
         match self.experiment_ids {
             // Said with `=`, the index brings them in order of their start.
             [one] => query.push("= ").push_bind(*one),

@@ -155,14 +155,14 @@ impl Run {
 /// A run with everything.
 pub(crate) async fn run_get(db: &mut PgConnection, run_id: &str) -> Result<Run, Error> {
     let mut query = QueryBuilder::<Postgres>::new(FULL);
-    query.push(" WHERE r.run_id = ").push_bind(run_id);
+    query.push(" WHERE NOT r.purging AND r.run_id = ").push_bind(run_id);
     query.build_query_as().fetch_optional(db).await?.ok_or_else(|| absent(run_id))
 }
 
 /// A run's own row.
 pub(crate) async fn run_info(db: &mut PgConnection, run_id: &str) -> Result<RunInfo, Error> {
     let mut query = QueryBuilder::<Postgres>::new(INFO);
-    query.push(" WHERE r.run_id = ").push_bind(run_id);
+    query.push(" WHERE NOT r.purging AND r.run_id = ").push_bind(run_id);
     query.build_query_as().fetch_optional(db).await?.ok_or_else(|| absent(run_id))
 }
 
@@ -172,7 +172,7 @@ pub(crate) async fn run_infos(
     run_ids: &[&str],
 ) -> Result<HashMap<String, RunInfo>, Error> {
     let mut query = QueryBuilder::<Postgres>::new(INFO);
-    query.push(" WHERE r.run_id = ANY(").push_bind(run_ids).push(")");
+    query.push(" WHERE NOT r.purging AND r.run_id = ANY(").push_bind(run_ids).push(")");
     let found: Vec<RunInfo> = query.build_query_as().fetch_all(db).await?;
     Ok(found.into_iter().map(|run| (run.run_id.clone(), run)).collect())
 }

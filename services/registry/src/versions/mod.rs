@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::state::{Registry, now_ms};
 use crate::store::artifacts::{self, Artifact};
 use crate::store::model_versions::{self, Facts, ModelVersion, NewVersion, VersionFile};
-use crate::store::{Pair, logged_models, registered_models};
+use crate::store::{Pair, logged_models, purge, registered_models};
 use source::Source;
 
 /// Files of one version.
@@ -82,6 +82,9 @@ async fn store(
     let now = now_ms();
     let mut change = registry.change().await?;
     let model_key = registered_models::model_touch(change.db(), &request.name, now).await?;
+    if let Some(run_id) = &source.run_id {
+        purge::run_hold(change.db(), run_id).await?;
+    }
     if let Some(root) = &source.root {
         artifacts::artifact_lock(change.db(), root, false).await?;
         if files_of(change.db(), source).await? != inspected {
