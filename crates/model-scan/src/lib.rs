@@ -1,0 +1,85 @@
+//! Decides whether model files that strangers uploaded may be served or handed out, without ever loading them.
+//!
+//! ```
+//! use std::io::Cursor;
+//! use slipway_model_scan::{Code, Policy, Verdict, scan};
+//!
+//! let pickle = b"cos\nsystem\n(S'id'\ntR.";
+//! let report = scan("weights.onnx", Cursor::new(pickle), &Policy::default())?;
+//! assert_eq!(report.verdict, Verdict::Unsafe);
+//! assert_eq!(report.findings[0].code, Code::DangerousGlobal);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # Threat model
+//!
+//! The uploader controls every byte and the name. He wants code to run when someone loads the file with Python's `pickle`,
+//! `joblib`, `numpy`, `torch`, `skops` or Keras, wants an unpacker to write outside its folder, or wants this scan to take
+//! all memory or time. Therefore:
+//!
+//! - Content decides what a file is, never its name, and a file is tried as everything that a loader could take it for: a
+//!   pickle at its first byte, a tar header in its first block, a zip directory at its end.
+//! - Pickles are followed opcode by opcode on a symbolic stack and memo, and only imports that the [`Policy`] lists may be
+//!   made and called. What is not a constant, such as a computed name, counts as unsafe.
+//! - What cannot be followed to its last byte counts as unsafe, and so does whatever two readers could read differently: a
+//!   zip archive whose directory and local headers disagree, a member that is there twice, bytes after the end.
+//! - Nothing is allocated by a length that a file states, and every kind of work has a limit ([`Limits`]), so a scan ends.
+//!   Files are read as streams; only compressed content goes through a temporary file.
+//!
+//! # What is not covered
+//!
+//! - Allowed globals are trusted with any arguments but a few: `torch._utils._rebuild_tensor_v2` or `numpy.ndarray` may be
+//!   asked for much memory, and flaws in native code of numpy or torch are not looked for.
+//! - ONNX graphs (custom operators, external data) are only recognised here, and so is the text of scripts without `#!`.
+//! - HDF5, TorchScript, and compressed streams other than gzip, zlib, bzip2, xz and LZMA are refused, not looked into.
+//! - Where a joblib dump holds an array of objects and is loaded with Python's own loader instead, which takes that array
+//!   for opcodes, dangerous imports are found, but others that are not on the list may stay unseen.
+//! - Files that a loader skips bytes of before it begins, and files that are parts of one model together.
+
+mod compressed;
+mod config;
+mod globals;
+mod input;
+mod npy;
+mod path;
+mod pickle;
+mod policy;
+mod report;
+mod safetensors;
+mod scanner;
+mod sniff;
+mod tar;
+mod zip;
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek},
+    path::Path,
+};
+
+pub use policy::{
+    FREE_INFLATED_BYTES, Limits, MAX_INFLATE_RATIO, MAX_INFLATED_BYTES, MAX_MEMBERS, MAX_NESTING_DEPTH,
+    MAX_OPCODES, Policy,
+};
+pub use report::{Code, Counts, Finding, Format, MAX_FINDINGS, MAX_REPORTED_GLOBALS, Report, Verdict};
+
+/// Looks at a file of this name. Blocks, and reads the file more than once.
+///
+/// # Errors
+///
+/// Where the file, or the temporary file for compressed content, cannot be read or written. What is wrong with the content
+/// is never an error; it stands in the report.
+pub fn scan(name: &str, mut file: impl Read + Seek, policy: &Policy) -> io::Result<Report> {
+    scanner::scan(name, &mut file, policy)
+}
+
+/// Looks at the file at a path, as [`scan`] does.
+///
+/// # Errors
+///
+/// Those of [`scan`], and where the file cannot be opened.
+pub fn scan_path(path: impl AsRef<Path>, policy: &Policy) -> io::Result<Report> {
+    let path = path.as_ref();
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    scan(&name, File::open(path)?, policy)
+}

@@ -1,0 +1,145 @@
+//! What a file is, told by its first bytes.
+
+use std::io;
+
+use crate::{input::Input, pickle, report::Format, safetensors, tar};
+
+/// As much of a file as its kind is told by; one block of a tar archive.
+pub(crate) const HEAD_BYTES: usize = 512;
+
+/// Bytes that a file of a kind begins with. Those of other archives come from their specifications.
+const MAGIC: &[(&[u8], Format)] = &[
+    (b"PK\x03\x04", Format::Zip),
+    (b"PK\x05\x06", Format::Zip),
+    (b"\x93NUMPY", Format::Npy),
+    (b"\x89HDF\r\n\x1a\n", Format::Hdf5),
+    (b"\x1f\x8b\x08", Format::Gzip),
+    (b"\xfd7zXZ\x00", Format::Xz),
+    (b"\x7fELF", Format::Executable),
+    (b"\xfe\xed\xfa\xce", Format::Executable),
+    (b"\xfe\xed\xfa\xcf", Format::Executable),
+    (b"\xce\xfa\xed\xfe", Format::Executable),
+    (b"\xcf\xfa\xed\xfe", Format::Executable),
+    (b"\xca\xfe\xba\xbe", Format::Executable),
+    (b"\xca\xfe\xba\xbf", Format::Executable),
+    (b"MZ", Format::Executable),
+    (b"#!", Format::Script),
+    (b"\x28\xb5\x2f\xfd", Format::OtherArchive),
+    (b"\x04\x22\x4d\x18", Format::OtherArchive),
+    (b"7z\xbc\xaf\x27\x1c", Format::OtherArchive),
+    (b"Rar!\x1a\x07", Format::OtherArchive),
+    (b"!<arch>\n", Format::OtherArchive),
+    (b"\x1f\x9d", Format::OtherArchive),
+    (b"LZIP", Format::OtherArchive),
+    // What joblib wrote before version 0.10.
+    (b"ZF0x", Format::OtherArchive),
+];
+
+/// The kind of a file. What the first bytes only hint at is tried by those who read it.
+pub(crate) fn sniff(head: &[u8], input: &mut Input<'_>) -> io::Result<Format> {
+    if let Some((_, format)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return Ok(*format);
+    }
+    if pickle::has_magic(head) {
+        return Ok(Format::Pickle);
+    }
+    if is_tar_header(head) {
+        return Ok(Format::Tar);
+    }
+    if is_bytecode(head) {
+        return Ok(Format::PythonBytecode);
+    }
+    if head.starts_with(b"BZh") && matches!(head.get(3), Some(b'1'..=b'9')) {
+        return Ok(Format::Bzip2);
+    }
+    if let [cmf @ (0x08 | 0x18 | 0x28 | 0x38 | 0x48 | 0x58 | 0x68 | 0x78), flags, ..] = head
+        && (u16::from(*cmf) << 8 | u16::from(*flags)) % 31 == 0
+    {
+        return Ok(Format::Zlib);
+    }
+    if head.starts_with(b"\x5d\x00\x00") {
+        return Ok(Format::Lzma);
+    }
+    if safetensors::is_likely(head, input.length()) {
+        return Ok(Format::Safetensors);
+    }
+    Ok(if is_onnx(head, input.length()) { Format::Onnx } else { Format::Other })
+}
+
+/// Whether a format is told by enough bytes to be no accident in numbers.
+pub(crate) fn is_certain(format: Format) -> bool {
+    matches!(format, Format::Zip | Format::Npy | Format::Hdf5 | Format::Xz | Format::Tar)
+}
+
+pub(crate) fn begins_as_zip(head: &[u8]) -> bool {
+    head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06")
+}
+
+/// Whether a block is the header of a tar member, by its checksum: the sum of all bytes, with its own field as spaces.
+pub(crate) fn is_tar_header(block: &[u8]) -> bool {
+    const CHECKSUM: std::ops::Range<usize> = 148..156;
+    let Some(block) = block.get(..512) else { return false };
+    let Some(stated) = tar::number(&block[CHECKSUM]).and_then(|sum| i64::try_from(sum).ok()) else {
+        return false;
+    };
+    // Some old programs added the bytes as signed numbers, and readers accept that.
+    let sum = |value: fn(u8) -> i64| -> i64 {
+        let bytes = block.iter().enumerate();
+        bytes.map(|(at, byte)| if CHECKSUM.contains(&at) { 32 } else { value(*byte) }).sum()
+    };
+    stated != 0 && (stated == sum(i64::from) || stated == sum(|byte| i64::from(byte.cast_signed())))
+}
+
+/// Compiled Python 3: a version, a line end, and flags (PEP 552).
+fn is_bytecode(head: &[u8]) -> bool {
+    matches!(head, [_, 0x0c..=0x0f, b'\r', b'\n', 0..=3, 0, 0, 0, ..])
+}
+
+/// The top fields of onnx.proto3's `ModelProto` in the order that every writer keeps: the IR version, then a field that
+/// follows it.
+fn is_onnx(head: &[u8], length: u64) -> bool {
+    let [0x08, version @ 1..=0x7f, tag, rest @ ..] = head else { return false };
+    if *version > 32 {
+        return false;
+    }
+    // producer_name, producer_version, domain, model_version, doc_string, graph, opset_import, metadata_props.
+    match tag {
+        0x12 | 0x1a | 0x22 | 0x32 | 0x3a | 0x42 | 0x72 => {
+            let mut size = 0_u64;
+            for (index, byte) in rest.iter().take(5).enumerate() {
+                size |= u64::from(byte & 0x7f) << (7 * index);
+                if byte & 0x80 == 0 {
+                    return size <= length;
+                }
+            }
+            false
+        }
+        0x28 => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn kind(bytes: &[u8]) -> Format {
+        let mut source = Cursor::new(bytes.to_vec());
+        let mut input = Input::new(&mut source).unwrap();
+        let head = input.peek(0, HEAD_BYTES).unwrap();
+        sniff(&head, &mut input).unwrap()
+    }
+
+    #[test]
+    fn first_bytes_tell_the_kind() {
+        assert_eq!(kind(b"\x80\x04N."), Format::Pickle);
+        assert_eq!(kind(b"\x7fELF\x02"), Format::Executable);
+        assert_eq!(kind(b"#!/bin/sh\n"), Format::Script);
+        assert_eq!(kind(b"\xcb\x0d\r\n\0\0\0\0rest"), Format::PythonBytecode);
+        assert_eq!(kind(b"\x08\x0a\x12\x07pytorch:\x00"), Format::Onnx);
+        assert_eq!(kind(b"# A model card\n"), Format::Other);
+        assert_eq!(kind(b""), Format::Other);
+    }
+}
