@@ -42,6 +42,9 @@ pub enum Command {
     Down,
     /// Runs one service in this process.
     Service(ServiceArguments),
+    /// The registry as a whole.
+    #[command(subcommand)]
+    Registry(crate::registry::Command),
     /// Commands over the public APIs.
     #[command(flatten)]
     Client(ClientCommand),

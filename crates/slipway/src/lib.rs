@@ -4,7 +4,9 @@ pub mod cli;
 mod client;
 mod commands;
 mod endpoints;
+mod import;
 mod output;
+mod registry;
 mod services;
 mod up;
 
@@ -20,6 +22,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Up(options) => up::run(&arguments.connection.data_dir, &options),
         Command::Status => up::status::run(&arguments.connection),
         Command::Down => up::down::run(&arguments.connection.data_dir),
+        Command::Registry(command) => registry::run(&arguments.connection, command),
         Command::Client(command) => commands::run(&arguments.connection, command),
     };
     match outcome {

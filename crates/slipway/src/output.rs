@@ -24,6 +24,21 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
     }
 }
 
+/// Bytes as people say them: powers of 1000, one digit behind the point.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1_000 {
+        return format!("{bytes} bytes");
+    }
+    let mut amount = bytes as f64 / 1_000.0;
+    let mut unit = 0;
+    while amount >= 1_000.0 && unit + 1 < UNITS.len() {
+        amount /= 1_000.0;
+        unit += 1;
+    }
+    format!("{amount:.1} {}", UNITS[unit])
+}
+
 /// Prints JSON, indented.
 pub(crate) fn json(value: &Value) {
     println!("{value:#}");

@@ -13,6 +13,7 @@ mod store;
 mod sweep;
 mod versions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_api::proto::registry::registry_server::RegistryServer;
@@ -50,6 +51,10 @@ pub struct Config {
     /// Its bytes.
     #[command(flatten)]
     pub s3: S3Config,
+    /// Globals that pickles of a model may import beside those that construct plain data, e.g.
+    /// `sklearn.linear_model._logistic.LogisticRegression`; a version with others is not served.
+    #[arg(long, env = "SLIPWAY_ALLOWED_PICKLE_GLOBALS", value_delimiter = ',', value_name = "MODULE.NAME")]
+    pub allowed_globals: Vec<String>,
 }
 
 /// Runs the service until `shutdown`.
@@ -71,6 +76,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         pool: pool.clone(),
         artifacts: ArtifactStore::new(&config.s3),
         outbox: outbox.clone(),
+        scan_policy: Arc::new(versions::scan::policy(&config.allowed_globals)),
         log,
         uploads: TaskTracker::new(),
     };

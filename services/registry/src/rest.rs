@@ -142,6 +142,7 @@ async fn version(State(registry): State<Registry>, Path((name, version)): Path<(
         .collect();
     let mut body = version_body(&found);
     body["files"] = files.into();
+    body["scan"] = json!(found.facts.0.scan);
     body["signature"] = found
         .facts
         .0

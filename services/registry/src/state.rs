@@ -1,9 +1,12 @@
 //! What every handler shares, and the transaction in which a change and its events commit together.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use slipway_api::events::{EventBody, RegistryChange};
 use slipway_artifact_store::ArtifactStore;
 use slipway_event_bus::{Outbox, Prepared};
+use slipway_model_scan::Policy;
 use sqlx::postgres::PgConnection;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::task::TaskTracker;
@@ -20,6 +23,8 @@ pub(crate) struct Registry {
     pub(crate) artifacts: ArtifactStore,
     /// Events on their way out.
     pub(crate) outbox: Outbox,
+    /// What pickles of a model may import.
+    pub(crate) scan_policy: Arc<Policy>,
     /// What runs log.
     pub(crate) log: Log,
     /// Uploads under way. They outlive their request, so that a client that goes away leaves nothing half-made.

@@ -56,7 +56,7 @@ impl Client {
         answer
     }
 
-    async fn mlflow(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn mlflow(&self, path: &str, body: Value) -> Value {
         self.post(&format!("{}/api/2.0/mlflow/{path}", self.registry), body).await
     }
 

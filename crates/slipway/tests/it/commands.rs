@@ -92,3 +92,24 @@ async fn jobs_and_monitors_are_made_from_files_and_looked_at() {
     assert!(platform.slipway(&["monitors", "show", "w"]).refusal().contains("monitor `w`"));
     assert!(shown(&platform, &["runs", "list"]).contains("RUN"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_is_purged_on_request() {
+    let platform = Platform::start(&[]);
+    let client = Client::new(&platform);
+    client.register("m", "right-1.onnx").await;
+    let made = client.mlflow("experiments/create", json!({"name": "old"})).await;
+    let experiment = made["experiment_id"].as_str().unwrap().to_owned();
+    for _ in 0..60 {
+        client.mlflow("runs/create", json!({"experiment_id": experiment})).await;
+    }
+    client.mlflow("experiments/delete", json!({"experiment_id": experiment})).await;
+    let purge = ["registry", "purge", "--older-than-days"];
+    assert!(shown(&platform, &[&purge[..], &["1", "--yes"]].concat()).contains("runs           0"));
+    let dry = shown(&platform, &[&purge[..], &["0"]].concat());
+    assert!(dry.contains("runs           60") && dry.contains("--yes removes it"), "{dry}");
+    let done = platform.json(&[&purge[..], &["0", "--yes"]].concat());
+    let expected = json!({"runs": 60, "logged_models": 0, "experiments": 1, "files": 0, "size_bytes": 0, "dry_run": false});
+    assert_eq!(done, expected);
+    assert!(shown(&platform, &["models", "list"]).contains('m'));
+}

@@ -4,6 +4,7 @@
 mod client;
 mod commands;
 mod faults;
+mod import;
 mod lifecycle;
 mod platform;
 mod refusals;

@@ -10,6 +10,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use super::registered_models::absent as model_absent;
 use super::{Pair, Pairs, blobs, columns, search};
 use crate::error::Error;
+use crate::versions::scan::Scan;
 
 /// What was read from a version's files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub(crate) struct Facts {
     pub(crate) external_data: Vec<String>,
     /// MLflow's signature as JSON.
     pub(crate) signature: Option<String>,
+    /// What was found in the other files; absent for versions of a source that lies elsewhere.
+    #[serde(default)]
+    pub(crate) scan: Option<Scan>,
 }
 
 impl Facts {

@@ -2,9 +2,10 @@
 
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::registry::{Signature, TensorSpec, check_signature, normalise_artifact_path};
+use slipway_model_scan::Policy;
 use tokio_util::io::StreamReader;
 
-use super::{mlmodel, onnx, within};
+use super::{mlmodel, onnx, scan, within};
 use crate::error::Error;
 use crate::store::artifacts::Artifact;
 use crate::store::model_versions::Facts;
@@ -15,10 +16,29 @@ const MAX_MLMODEL_BYTES: u64 = 4 * 1024 * 1024;
 ///
 /// # Errors
 /// A file is not what its name or the MLmodel file says, which the message names; or the store is away.
-pub(super) async fn inspect(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Result<Facts, Error> {
+pub(super) async fn inspect(
+    store: &ArtifactStore,
+    root: &str,
+    files: &[Artifact],
+    policy: &Policy,
+) -> Result<Facts, Error> {
     if files.is_empty() {
         return Ok(Facts::unservable("its source has no files"));
     }
+    let mut facts = read_model(store, root, files).await?;
+    let of_model = |path: &str| {
+        facts.onnx_path.as_deref() == Some(path) || facts.external_data.iter().any(|weights| weights == path)
+    };
+    let scan = scan::scan(store, root, files, of_model, policy).await?;
+    if facts.unservable_reason.is_none() {
+        facts.unservable_reason = scan.reason();
+    }
+    facts.scan = Some(scan);
+    Ok(facts)
+}
+
+/// What the ONNX model and the MLmodel file say.
+async fn read_model(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Result<Facts, Error> {
     let find = |path: &str| files.iter().find(|file| within(root, &file.path) == path);
     let mlmodel = match find("MLmodel") {
         None => mlmodel::MlModel::default(),
@@ -51,6 +71,7 @@ pub(super) async fn inspect(store: &ArtifactStore, root: &str, files: &[Artifact
         outputs: header.outputs.into_iter().map(Into::into).collect(),
         external_data,
         signature: mlmodel.signature,
+        scan: None,
     })
 }
 

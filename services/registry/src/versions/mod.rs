@@ -3,6 +3,7 @@
 mod inspect;
 mod mlmodel;
 mod onnx;
+pub(crate) mod scan;
 pub(crate) mod source;
 
 use slipway_domain::registry::{FileDigest, manifest_digest};
@@ -48,7 +49,7 @@ pub(crate) async fn create(registry: &Registry, request: &Request) -> Result<Mod
         let files = files_of(&mut db, &source).await?;
         drop(db);
         let facts = match &source.root {
-            Some(root) => inspect::inspect(&registry.artifacts, root, &files).await?,
+            Some(root) => inspect::inspect(&registry.artifacts, root, &files, &registry.scan_policy).await?,
             None => Facts::unservable("its source lies outside of this registry's artifact store"),
         };
         if let Some(version) = store(registry, request, &source, &files, &facts).await? {
@@ -115,6 +116,7 @@ async fn store(
     let details = serde_json::json!({
         "model": request.name, "version": version.to_string(), "digest": digest, "run_id": source.run_id,
         "servable": new.servable, "unservable_reason": facts.unservable_reason,
+        "scan": facts.scan.as_ref().map(|scan| scan.verdict),
     });
     change.tell("model-version", "created", format!("{}/{version}", request.name), details).await?;
     let made = model_versions::version_get(change.db(), &request.name, version).await?;

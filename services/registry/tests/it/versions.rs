@@ -119,3 +119,28 @@ async fn an_import_keeps_ids_and_numbers() {
     let taken = version(Some("7"));
     world.refused(Method::POST, "model-versions/create", taken, "RESOURCE_ALREADY_EXISTS", "version 7").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_runs_code_where_it_is_loaded_is_found_and_not_served() {
+    let world = World::begin().await;
+    world.post("registered-models/create", json!({"name": "m"})).await;
+    // What `pickle.dumps` makes of a list, and of an object whose `__reduce__` asks for `os.system("id")`.
+    let (data, payload) = (&b"\x80\x04]\x94(K\x01K\x02e."[..], &b"cposix\nsystem\n(S'id'\ntR."[..]);
+    let scan_of = async |files: &[(&str, &[u8])]| {
+        let id = world.logged_model(files).await;
+        let (status, made) = world.version("m", &id).await;
+        assert_eq!(status, StatusCode::OK, "{made}");
+        let number = made["model_version"]["version"].as_str().unwrap();
+        world.get(&format!("/api/v1/models/m/versions/{number}")).await
+    };
+    let harmless = scan_of(&[("model.onnx", MODEL), ("notes.txt", b"hello"), ("scaler.pkl", data)]).await;
+    assert_eq!((&harmless["servable"], &harmless["scan"]["verdict"]), (&json!(true), &json!("safe")));
+    assert_eq!(harmless["scan"]["files"][0]["format"], "pickle");
+    // Its name does not hide what it is.
+    let evil = scan_of(&[("model.onnx", MODEL), ("vocabulary.txt", payload)]).await;
+    assert_eq!((&evil["servable"], &evil["scan"]["verdict"]), (&json!(false), &json!("unsafe")));
+    let reason = evil["unservable_reason"].as_str().unwrap();
+    assert!(reason.contains("'vocabulary.txt'") && reason.contains("posix.system"), "{reason}");
+    assert_eq!(evil["scan"]["files"][0]["findings"][0]["code"], "dangerous-global");
+    assert_eq!(evil["scan"]["files"][0]["globals"], json!(["posix.system"]));
+}
