@@ -170,17 +170,17 @@ class Differences:
         self.compare(f"{what} / files", *sides)
 
 
-def both(differences: Differences, what: str, left: dict, right: dict) -> list:
-    """Keys of both sides; those of one side alone are differences."""
-    differences.compare(what, sorted(left), sorted(right))
-    return sorted(left.keys() & right.keys())
+def both(differences: Differences, what: str, old: dict, new: dict, others: bool = False) -> list:
+    """Keys that both sides have. The new side may have `others` of its own."""
+    differences.compare(what, sorted(old), sorted(key for key in new if key in old or not others))
+    return sorted(key for key in old if key in new)
 
 
 def main() -> int:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     old, new = Side(sys.argv[1]), Side(sys.argv[2])
     differences = Differences()
-    for name in both(differences, "experiments", old.experiments, new.experiments):
+    for name in both(differences, "experiments", old.experiments, new.experiments, others=True):
         what = f"experiment {name}"
         differences.compare(what, old.experiment(name), new.experiment(name))
         left, right = old.runs(name), new.runs(name)
@@ -193,7 +193,7 @@ def main() -> int:
             differences.compare(what, old.logged_model(left[model_id]), new.logged_model(right[model_id]))
             differences.files(what, f"models:/{model_id}", old, new)
     left, right = old.models(), new.models()
-    for name in both(differences, "registered models", left, right):
+    for name in both(differences, "registered models", left, right, others=True):
         differences.compare(f"model {name}", old.model(left[name]), new.model(right[name]))
         left_versions, right_versions = old.versions(name), new.versions(name)
         for version in both(differences, f"versions of {name}", left_versions, right_versions):

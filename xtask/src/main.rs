@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod demo;
 mod layers;
+mod mlflow;
 mod progress;
 mod suite;
 mod venv;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::build::{Programs, root, run as run_command};
 use crate::demo;
+use crate::mlflow::MlflowServer;
 use crate::progress::step;
 
 /// Rows of the table made for the test.
@@ -26,6 +27,9 @@ pub(crate) fn run(programs: &Programs, python: &Path) -> anyhow::Result<()> {
         check_report(&report)
     });
     let clients = told.and_then(|()| step("end to end: the real clients", || run_clients(python, &data_dir)));
+    let clients = clients.and_then(|()| {
+        step("end to end: an import from an MLflow server", || import(programs, python, &folder, &data_dir))
+    });
     // Whatever came of it, nothing is left running.
     let stopped = run_command(Command::new(&programs.slipway).arg("down").arg("--data-dir").arg(&data_dir));
     clients.and(stopped)?;
@@ -36,7 +40,7 @@ pub(crate) fn run(programs: &Programs, python: &Path) -> anyhow::Result<()> {
         demo::run(&options(&csv.to_string_lossy(), Some("outcome"), &report, false, &data_dir))?;
         check_report(&report)
     })?;
-    println!("3 passed, 0 failed");
+    println!("4 passed, 0 failed");
     Ok(())
 }
 
@@ -91,18 +95,9 @@ fn check_report(path: &Path) -> anyhow::Result<()> {
 fn run_clients(python: &Path, data_dir: &Path) -> anyhow::Result<()> {
     let endpoints: Value = serde_json::from_str(&std::fs::read_to_string(data_dir.join("endpoints.json"))?)?;
     let address = |name: &str| endpoints[name].as_str().unwrap_or_default().to_owned();
-    let script = |name: &str| {
-        let mut command = Command::new(python);
-        command.arg(root().join("examples/clients").join(name));
-        command
-            .env("MLFLOW_DISABLE_TELEMETRY", "true")
-            .env("DO_NOT_TRACK", "true")
-            .env("GIT_PYTHON_REFRESH", "quiet");
-        command
-    };
-    run_command(script("check_mlflow_client.py").args(["--tracking-uri", &address("registry")]))?;
+    run_command(script(python, "check_mlflow_client.py").args(["--tracking-uri", &address("registry")]))?;
     run_command(
-        script("check_triton_client.py")
+        script(python, "check_triton_client.py")
             .args([
                 "--http",
                 &address("serving_http"),
@@ -114,6 +109,34 @@ fn run_clients(python: &Path, data_dir: &Path) -> anyhow::Result<()> {
             .arg("--rows")
             .arg(data_dir.join("demo-inputs/traffic.json")),
     )
+}
+
+/// A script of the client examples.
+fn script(python: &Path, name: &str) -> Command {
+    let mut command = Command::new(python);
+    command.arg(root().join("examples/clients").join(name));
+    command
+        .env("MLFLOW_DISABLE_TELEMETRY", "true")
+        .env("DO_NOT_TRACK", "true")
+        .env("GIT_PYTHON_REFRESH", "quiet");
+    command
+}
+
+/// What the unmodified client reads from an MLflow server, it reads from the registry after an import.
+fn import(programs: &Programs, python: &Path, folder: &Path, data_dir: &Path) -> anyhow::Result<()> {
+    let folder = folder.join("mlflow");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let store = format!("sqlite:///{}", folder.join("mlflow.db").display());
+    let mlflow = MlflowServer::start(python, &store, &folder, 1)?;
+    run_command(script(python, "populate_mlflow.py").arg(&mlflow.url))?;
+    let mut import = Command::new(&programs.slipway);
+    run_command(import.args(["registry", "import", "--from", &mlflow.url, "--data-dir"]).arg(data_dir))?;
+    let endpoints: Value = serde_json::from_str(&std::fs::read_to_string(data_dir.join("endpoints.json"))?)?;
+    let registry = endpoints["registry"].as_str().context("endpoints.json has no registry")?;
+    run_command(script(python, "check_import.py").args([&mlflow.url, registry]))
 }
 
 /// A table with other columns, another class balance, text, gaps and a constant each time.

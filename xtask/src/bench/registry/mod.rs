@@ -78,7 +78,7 @@ async fn both(options: &Options, data_dir: &Path) -> anyhow::Result<()> {
         show(&figures, None, &idle);
         return Ok(());
     }
-    let peer = peer::Peer::start(database, data_dir, options.peer_workers).await?;
+    let peer = peer::start(database, data_dir, options.peer_workers).await?;
     let server = Server {
         name: "mlflow server",
         url: peer.url.clone(),
