@@ -4,6 +4,7 @@ mod content;
 mod names;
 mod order;
 mod page;
+pub mod promotion;
 mod search;
 mod signature;
 

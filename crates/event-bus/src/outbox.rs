@@ -9,7 +9,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -25,6 +25,9 @@ use crate::{Error, EventBus};
 const BATCH_ROWS: i64 = 256;
 /// The relay looks this often where nobody woke it: another replica may have committed.
 const POLL_INTERVAL_MS: u64 = 200;
+/// Two rounds begin at least so far apart, unless the first found more than it could publish: under load a round has many
+/// events then, and not each its own transaction. The first event after a pause goes at once.
+const MIN_ROUND_MS: u64 = 10;
 /// Pause after a failure.
 const RETRY_DELAY_MS: u64 = 500;
 /// Key of the advisory lock that makes one relay publish at a time, so that the order holds.
@@ -135,6 +138,7 @@ impl Relay {
     pub async fn run(self, shutdown: CancellationToken) {
         let mut failing = false;
         while !shutdown.is_cancelled() {
+            let begun = Instant::now();
             let published = tokio::select! {
                 () = shutdown.cancelled() => break,
                 published = self.publish_batch() => published,
@@ -157,6 +161,10 @@ impl Relay {
                 () = shutdown.cancelled() => break,
                 () = self.outbox.wake.notified(), if !failing => {}
                 () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+            }
+            let rest = Duration::from_millis(MIN_ROUND_MS).saturating_sub(begun.elapsed());
+            if !rest.is_zero() {
+                tokio::time::sleep(rest).await;
             }
         }
     }

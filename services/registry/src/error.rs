@@ -18,6 +18,8 @@ pub(crate) enum Code {
     InvalidParameterValue,
     /// 400, not 409: clients look for the code.
     ResourceAlreadyExists,
+    /// 403.
+    PermissionDenied,
     /// 404.
     ResourceDoesNotExist,
     /// 404.
@@ -36,6 +38,7 @@ impl Code {
         match self {
             Self::InvalidParameterValue => "INVALID_PARAMETER_VALUE",
             Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
+            Self::PermissionDenied => "PERMISSION_DENIED",
             Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
             Self::EndpointNotFound => "ENDPOINT_NOT_FOUND",
             Self::ResourceConflict => "RESOURCE_CONFLICT",
@@ -47,6 +50,7 @@ impl Code {
     const fn status(self) -> StatusCode {
         match self {
             Self::InvalidParameterValue | Self::ResourceAlreadyExists => StatusCode::BAD_REQUEST,
+            Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
             Self::ResourceConflict => StatusCode::CONFLICT,
             Self::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -83,6 +87,11 @@ impl Error {
     /// A name that is taken.
     pub(crate) fn exists(message: impl Into<String>) -> Self {
         Self::new(Code::ResourceAlreadyExists, message)
+    }
+
+    /// Something that a policy forbids.
+    pub(crate) fn denied(message: impl Into<String>) -> Self {
+        Self::new(Code::PermissionDenied, message)
     }
 
     /// Something that is not there.
@@ -180,6 +189,9 @@ impl From<Error> for Problem {
             Code::InvalidParameterValue => Self::invalid("request", error.message),
             Code::ResourceDoesNotExist | Code::EndpointNotFound => {
                 Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", error.message)
+            }
+            Code::PermissionDenied => {
+                Self::new(StatusCode::FORBIDDEN, "denied", "A policy forbids it", error.message)
             }
             Code::ResourceAlreadyExists | Code::ResourceConflict => Self::conflict(error.message),
             Code::TemporarilyUnavailable => Self::new(

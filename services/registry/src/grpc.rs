@@ -126,6 +126,7 @@ impl From<Error> for Status {
         match error.code {
             Code::InvalidParameterValue => Self::invalid_argument(error.message),
             Code::ResourceDoesNotExist | Code::EndpointNotFound => Self::not_found(error.message),
+            Code::PermissionDenied => Self::permission_denied(error.message),
             Code::ResourceAlreadyExists => Self::already_exists(error.message),
             Code::ResourceConflict => Self::failed_precondition(error.message),
             Code::TemporarilyUnavailable => Self::unavailable(error.message),

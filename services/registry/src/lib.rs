@@ -2,10 +2,12 @@
 //!
 //! Facts live in Postgres, bytes in S3. A request is one transaction, which also holds the events that tell of it.
 
+mod card;
 mod error;
 mod grpc;
 mod logging;
 mod mlflow;
+mod promotion;
 mod purge;
 mod rest;
 mod state;

@@ -65,14 +65,13 @@ impl Change {
         Ok(())
     }
 
-    /// [`Self::publish`] for many at once, made before.
+    /// [`Self::publish`] for many at once, made before. They wait for the relay's next look, a fraction of a second later: waking it
+    /// for each point of a training loop would cost more than the points.
     ///
     /// # Errors
     /// Postgres is away.
     pub(crate) async fn publish_all(&mut self, events: &[Prepared]) -> Result<(), Error> {
-        self.outbox.enqueue_all(&mut self.transaction, events).await?;
-        self.published = true;
-        Ok(())
+        Ok(self.outbox.enqueue_all(&mut self.transaction, events).await?)
     }
 
     /// [`Self::publish`] for the usual event of the registry: `entity` `id` was `what`.

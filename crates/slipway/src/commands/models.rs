@@ -1,9 +1,10 @@
 //! `slipway models`.
 
 use clap::Subcommand;
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use super::{Context, Paging};
+use super::{Context, Paging, read_json};
 use crate::output;
 
 /// See `slipway models --help`.
@@ -33,6 +34,13 @@ pub enum Command {
         /// Version number.
         version: String,
     },
+    /// The model card of a version, as Markdown: what it is, where it came from, how it scored, what is known against it.
+    Card {
+        /// Registered model.
+        model: String,
+        /// Version number.
+        version: String,
+    },
     /// Points an alias at a version; a deployment that watches the alias rolls it out.
     SetAlias {
         /// Registered model.
@@ -41,6 +49,32 @@ pub enum Command {
         alias: String,
         /// Version number.
         version: String,
+    },
+    /// Guards an alias: it only ever points at versions that pass the rules.
+    Guard {
+        /// Registered model.
+        model: String,
+        /// The alias, e.g. champion.
+        alias: String,
+        /// The policy as JSON, {"rules": [{"rule": "metric-at-least", "metric": "accuracy", "value": 0.9}]}; - for standard
+        /// input.
+        file: String,
+    },
+    /// Takes the guard of an alias away.
+    Unguard {
+        /// Registered model.
+        model: String,
+        /// The alias.
+        alias: String,
+    },
+    /// Says which rules of an alias's guard a version passes, without setting the alias.
+    Check {
+        /// Registered model.
+        model: String,
+        /// Version number.
+        version: String,
+        /// The alias, e.g. champion.
+        alias: String,
     },
 }
 
@@ -76,12 +110,54 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let answer = registry.get(&["api", "v1", "models", &model, "versions", &version], &[]).await?;
             output::object(context.json, &answer);
         }
+        Command::Card { model, version } => {
+            let path = ["api", "v1", "models", &model, "versions", &version, "card"];
+            if context.json {
+                output::json(&registry.get(&path, &[]).await?);
+            } else {
+                registry.stream(&path, &[("format", "markdown".to_owned())]).await?;
+            }
+        }
         Command::SetAlias { model, alias, version } => {
             let body = json!({"name": model, "alias": alias, "version": version});
             let path = ["api", "2.0", "mlflow", "registered-models", "alias"];
-            registry.send(reqwest::Method::POST, &path, Some(&body)).await?;
+            registry.send(Method::POST, &path, Some(&body)).await?;
             println!("{model}@{alias} → version {version}");
+        }
+        Command::Guard { model, alias, file } => {
+            let path = ["api", "v1", "models", &model, "policies", &alias];
+            let answer = registry.send(Method::PUT, &path, Some(&read_json(&file)?)).await?;
+            if context.json {
+                output::json(&answer);
+            } else {
+                let rules = answer["rules"].as_array().map_or(0, Vec::len);
+                println!("{model}@{alias} is guarded by {rules} rules");
+            }
+        }
+        Command::Unguard { model, alias } => {
+            let path = ["api", "v1", "models", &model, "policies", &alias];
+            registry.send(Method::DELETE, &path, None).await?;
+            println!("{model}@{alias} is not guarded any more");
+        }
+        Command::Check { model, version, alias } => {
+            let path = ["api", "v1", "models", &model, "versions", &version, "promotion"];
+            show_check(context.json, &registry.get(&path, &[("alias", alias)]).await?);
         }
     }
     Ok(())
+}
+
+fn show_check(as_json: bool, answer: &Value) {
+    if as_json {
+        return output::json(answer);
+    }
+    if answer["guarded"] != true {
+        println!("nothing guards this alias: any version may have it");
+        return;
+    }
+    output::list(false, answer, "rules", &[("RULE", "rule.rule"), ("PASSED", "passed"), ("FOUND", "detail")]);
+    println!(
+        "{}",
+        if answer["allowed"] == true { "it may have the alias" } else { "it may not have the alias" }
+    );
 }

@@ -16,6 +16,7 @@ use super::model_versions::{body as version_body, number, stage};
 use super::search::Search;
 use super::{Answer, Fields, answer, empty, now_ms};
 use crate::error::Error;
+use crate::promotion;
 use crate::state::Registry;
 use crate::store::model_versions::{self as versions, ModelVersion};
 use crate::store::registered_models::{self as table, RegisteredModel};
@@ -182,6 +183,12 @@ async fn set_alias(State(registry): State<Registry>, fields: Fields) -> Answer {
     let mut change = registry.change().await?;
     let model = table::model_touch(change.db(), &name, now_ms()).await?;
     versions::version_require(change.db(), model, &name, version).await?;
+    // The model's row is held, so nobody changes the policy or the alias between the judgement and the change.
+    let outcomes = promotion::judge(change.db(), &name, &alias, version).await?.unwrap_or_default();
+    if outcomes.iter().any(|outcome| !outcome.passed) {
+        drop(change);
+        return Err(promotion::refuse(&registry, &name, &alias, version, &outcomes).await?);
+    }
     if table::alias_set(change.db(), model, &alias, version).await? {
         change.publish(&AliasSet { model: name, alias, version: version.to_string() }).await?;
     }

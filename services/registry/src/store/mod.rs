@@ -7,6 +7,7 @@ pub(crate) mod experiments;
 pub(crate) mod logged_models;
 pub(crate) mod metrics;
 pub(crate) mod model_versions;
+pub(crate) mod policies;
 pub(crate) mod purge;
 pub(crate) mod registered_models;
 pub(crate) mod run_search;

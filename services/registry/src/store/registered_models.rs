@@ -228,7 +228,18 @@ pub(crate) async fn alias_delete(db: &mut PgConnection, model_key: i64, alias: &
     Ok(removed.rows_affected() == 1)
 }
 
-/// The version that an alias points at.
+/// The version that an alias points at, if any.
+pub(crate) async fn alias_find(db: &mut PgConnection, name: &str, alias: &str) -> Result<Option<i32>, Error> {
+    Ok(sqlx::query_scalar(
+        "SELECT a.version FROM model_aliases a JOIN registered_models m USING (model_key) WHERE m.name = $1 AND a.alias = $2",
+    )
+    .bind(name)
+    .bind(alias)
+    .fetch_optional(db)
+    .await?)
+}
+
+/// The version that an alias points at; that there is none is an error.
 pub(crate) async fn alias_get(db: &mut PgConnection, name: &str, alias: &str) -> Result<i32, Error> {
     let found: Option<(i64, Option<i32>)> = sqlx::query_as(
         "SELECT m.model_key, a.version FROM registered_models m \

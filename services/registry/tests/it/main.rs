@@ -4,6 +4,7 @@
 mod artifacts;
 mod faults;
 mod histories;
+mod promotion;
 mod purge;
 mod questions;
 mod tracking;

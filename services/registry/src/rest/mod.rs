@@ -1,20 +1,22 @@
-//! REST v1: models, versions and runs, for dashboards and the command line. Changes are made through MLflow's API.
+//! REST v1, for dashboards and the command line: models, versions and runs; and what MLflow's API has no word for.
+
+mod card;
+mod policies;
+mod purge;
 
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use slipway_domain::registry::validate_version;
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::Query;
 use slipway_service_kit::page::{PageQuery, cut};
 
 use crate::error::Error;
-use crate::purge;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::model_versions::{self, ModelVersion};
-use crate::store::purge as purge_table;
 use crate::store::registered_models::{self, RegisteredModel};
 use crate::store::runs::{self, RunInfo};
 
@@ -27,7 +29,9 @@ pub(crate) fn router() -> Router<Registry> {
         .route("/api/v1/models/{name}/versions", get(versions))
         .route("/api/v1/models/{name}/versions/{version}", get(version))
         .route("/api/v1/runs", get(list_runs))
-        .route("/api/v1/purge", post(purge))
+        .merge(card::router())
+        .merge(policies::router())
+        .merge(purge::router())
 }
 
 fn page(name: &str, items: Vec<Value>, token: Option<String>) -> Json<Value> {
@@ -172,47 +176,4 @@ async fn list_runs(State(registry): State<Registry>, Query(query): Query<RunsQue
     let found = runs::run_list(&mut db, experiment, after, i64::from(limit) + 1).await?;
     let (found, token) = cut(found, limit, |run| (run.start_ms, run.run_id.clone()));
     Ok(page("runs", found.iter().map(run_body).collect(), token))
-}
-
-const DEFAULT_PURGE_AGE_S: i64 = 30 * 24 * 3_600;
-const DEFAULT_PURGE_LIMIT: i64 = 100;
-const MAX_PURGE_LIMIT: i64 = 1_000;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PurgeRequest {
-    /// Only what was deleted longer ago.
-    older_than_s: Option<i64>,
-    /// At most so many runs, logged models and experiments at once.
-    limit: Option<i64>,
-    /// Says what would go; the default.
-    dry_run: Option<bool>,
-}
-
-/// Removes for good what was deleted; asked again until `more` is false.
-async fn purge(State(registry): State<Registry>, JsonBody(request): JsonBody<PurgeRequest>) -> Answer {
-    let age_s = request.older_than_s.unwrap_or(DEFAULT_PURGE_AGE_S);
-    if age_s < 0 {
-        return Err(Problem::invalid("older_than_s", format!("expected 0 or more seconds, got {age_s}")));
-    }
-    let limit = request.limit.unwrap_or(DEFAULT_PURGE_LIMIT);
-    if !(1..=MAX_PURGE_LIMIT).contains(&limit) {
-        return Err(Problem::invalid("limit", format!("expected 1 to {MAX_PURGE_LIMIT}, got {limit}")));
-    }
-    let before_ms = now_ms().saturating_sub(age_s.saturating_mul(1_000));
-    let dry_run = request.dry_run.unwrap_or(true);
-    let due = if dry_run {
-        purge_table::purge_count(&mut *registry.pool.acquire().await.map_err(Error::from)?, before_ms).await?
-    } else {
-        purge::purge(&registry, before_ms, limit).await?
-    };
-    let more = !dry_run && (due.runs == limit || due.logged_models == limit || due.experiments == limit);
-    let mut body = json!({
-        "dry_run": dry_run, "runs": due.runs, "logged_models": due.logged_models, "experiments": due.experiments,
-        "files": due.files, "size_bytes": due.size_bytes, "more": more,
-    });
-    if dry_run {
-        body["runs_kept"] = due.runs_kept.into();
-    }
-    Ok(Json(body))
 }

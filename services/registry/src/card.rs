@@ -1,0 +1,205 @@
+//! The model card of a version: what it is, where it came from, how it scored, and what is known against it.
+//!
+//! Everything in it is what the registry knows; nobody writes it by hand but the description. The sections follow "Model Cards for
+//! Model Reporting" (Mitchell et al., 2019) as far as the facts go.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use slipway_domain::registry::promotion::Evidence;
+use slipway_model_scan::Verdict;
+
+use crate::store::model_versions::{ModelVersion, Tensor};
+use crate::store::runs::Run;
+
+/// Tags that say where the code of a run came from.
+const CODE_TAGS: [(&str, &str); 4] = [
+    ("mlflow.source.name", "program"),
+    ("mlflow.source.git.repoURL", "repository"),
+    ("mlflow.source.git.commit", "commit"),
+    ("slipway.job_id", "job"),
+];
+
+/// What a card is made of.
+#[derive(Debug)]
+pub(crate) struct Facts<'card> {
+    pub(crate) version: &'card ModelVersion,
+    /// The run that it came from, where the registry has it.
+    pub(crate) run: Option<&'card Run>,
+    pub(crate) evidence: &'card Evidence,
+}
+
+/// The card as JSON.
+pub(crate) fn json(facts: &Facts<'_>) -> Value {
+    let version = facts.version;
+    let known = &version.facts.0;
+    let signature = known.signature.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    json!({
+        "model": version.name,
+        "version": version.version.to_string(),
+        "digest": version.digest,
+        "description": version.description,
+        "aliases": version.aliases,
+        "tags": version.tags.0.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "created_at_unix_ms": version.created_ms,
+        "servable": version.servable,
+        "unservable_reason": known.unservable_reason,
+        "inputs": known.inputs,
+        "outputs": known.outputs,
+        "signature": signature,
+        "metrics": metrics(facts),
+        "run": facts.run.map(run),
+        "scan": known.scan,
+    })
+}
+
+/// Numbers as JSON, what is none as text.
+fn metrics(facts: &Facts<'_>) -> Value {
+    let number = |value: f64| if value.is_finite() { json!(value) } else { json!(value.to_string()) };
+    facts.evidence.metrics.iter().map(|(key, value)| (key.clone(), number(*value))).collect()
+}
+
+fn run(run: &Run) -> Value {
+    let datasets: Vec<Value> = run
+        .dataset_inputs
+        .0
+        .iter()
+        .map(|input| {
+            json!({"name": input.name, "digest": input.digest, "source_type": input.source_type,
+                "context": input.tags.get("mlflow.data.context")})
+        })
+        .collect();
+    let code: serde_json::Map<String, Value> = CODE_TAGS
+        .iter()
+        .filter_map(|(tag, name)| Some(((*name).to_owned(), tag_of(run, tag)?.into())))
+        .collect();
+    let info = &run.info;
+    json!({
+        "run_id": info.run_id, "name": info.name, "user": info.user_id, "status": info.status,
+        "experiment_id": info.experiment_id.to_string(), "start_time": info.start_ms, "end_time": info.end_ms,
+        "params": pairs(&run.param_keys, &run.param_values).collect::<serde_json::Map<String, Value>>(),
+        "datasets": datasets, "code": code,
+    })
+}
+
+fn pairs<'run>(
+    keys: &'run Option<Vec<String>>,
+    values: &'run Option<Vec<String>>,
+) -> impl Iterator<Item = (String, Value)> + 'run {
+    keys.iter()
+        .flatten()
+        .zip(values.iter().flatten())
+        .map(|(key, value)| (key.clone(), value.as_str().into()))
+}
+
+fn tag_of<'run>(run: &'run Run, tag: &str) -> Option<&'run str> {
+    let mut tags = run.tag_keys.iter().flatten().zip(run.tag_values.iter().flatten());
+    tags.find(|(key, _)| *key == tag).map(|(_, value)| value.as_str())
+}
+
+/// The card as Markdown.
+pub(crate) fn markdown(facts: &Facts<'_>) -> String {
+    let version = facts.version;
+    let mut card = format!("# {} {}\n\n", text(&version.name), version.version);
+    match version.description.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+        Some(description) => card.push_str(description),
+        None => card.push_str("*No description.*"),
+    }
+    card.push_str("\n\n| | |\n|---|---|\n");
+    row(&mut card, "digest", &format!("`{}`", version.digest));
+    if !version.aliases.is_empty() {
+        row(&mut card, "aliases", &version.aliases.join(", "));
+    }
+    let known = &version.facts.0;
+    row(&mut card, "served", known.unservable_reason.as_deref().unwrap_or("yes"));
+    let safety = match &known.scan {
+        None => "its files were not looked into".to_owned(),
+        Some(scan) if scan.verdict == Verdict::Safe => format!("{} files found safe to load", scan.scanned),
+        Some(scan) => scan.reason().unwrap_or_default(),
+    };
+    row(&mut card, "safety", &safety);
+    for (key, value) in &version.tags.0 {
+        row(&mut card, key, value);
+    }
+    tensors(&mut card, "Inputs", &known.inputs);
+    tensors(&mut card, "Outputs", &known.outputs);
+    if !facts.evidence.metrics.is_empty() {
+        card.push_str("\n## Metrics\n\n| metric | value |\n|---|---|\n");
+        for (metric, value) in &facts.evidence.metrics {
+            row(&mut card, metric, &value.to_string());
+        }
+    }
+    training(&mut card, facts.run);
+    card
+}
+
+fn training(card: &mut String, run: Option<&Run>) {
+    card.push_str("\n## Training\n\n");
+    let Some(run) = run else {
+        card.push_str("It is not known which run it came from.\n");
+        return;
+    };
+    let _ = writeln!(
+        card,
+        "Run `{}` ({}) by {}.",
+        run.info.run_id,
+        text(&run.info.name),
+        text(&run.info.user_id)
+    );
+    let code: Vec<_> = CODE_TAGS.iter().filter_map(|(tag, name)| Some((*name, tag_of(run, tag)?))).collect();
+    table(card, &["code", ""], code.into_iter());
+    let data = run.dataset_inputs.0.iter().map(|input| {
+        let used = input.tags.get("mlflow.data.context").map_or("", String::as_str);
+        (input.name.as_str(), format!("`{}` {used}", input.digest))
+    });
+    table(card, &["data set", "digest, use"], data);
+    let params = run.param_keys.iter().flatten().zip(run.param_values.iter().flatten());
+    table(card, &["parameter", "value"], params);
+}
+
+fn tensors(card: &mut String, title: &str, tensors: &[Tensor]) {
+    if tensors.is_empty() {
+        return;
+    }
+    let _ = write!(card, "\n## {title}\n\n| name | type | shape |\n|---|---|---|\n");
+    for tensor in tensors {
+        let _ = writeln!(card, "| {} | {} | {:?} |", text(&tensor.name), tensor.datatype, tensor.shape);
+    }
+}
+
+fn table<N: AsRef<str>, V: AsRef<str>>(
+    card: &mut String,
+    header: &[&str; 2],
+    rows: impl Iterator<Item = (N, V)>,
+) {
+    let mut rows = rows.peekable();
+    if rows.peek().is_none() {
+        return;
+    }
+    let _ = write!(card, "\n| {} | {} |\n|---|---|\n", header[0], header[1]);
+    for (name, value) in rows {
+        row(card, name.as_ref(), value.as_ref());
+    }
+}
+
+fn row(card: &mut String, name: &str, value: &str) {
+    let _ = writeln!(card, "| {} | {} |", text(name), text(value));
+}
+
+/// Text that stays in its cell and makes no markup that runs anywhere.
+fn text(text: &str) -> String {
+    text.replace(['\n', '\r'], " ").replace('|', "\\|").replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_strangers_stays_in_its_cell() {
+        assert_eq!(text("a|b\nc <script>"), "a\\|b c &lt;script>");
+        let mut card = String::new();
+        row(&mut card, "lr", "0.1 | 0.2");
+        assert_eq!(card, "| lr | 0.1 \\| 0.2 |\n");
+    }
+}
