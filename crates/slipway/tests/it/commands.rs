@@ -113,3 +113,23 @@ async fn what_was_deleted_is_purged_on_request() {
     assert_eq!(done, expected);
     assert!(shown(&platform, &["models", "list"]).contains('m'));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guarded_alias_is_refused_with_the_numbers() {
+    let platform = Platform::start(&[]);
+    let client = Client::new(&platform);
+    client.register("m", "right-1.onnx").await;
+    let file = platform.data_dir().join("policy.json");
+    let rules = json!({"rules": [{"rule": "servable"}, {"rule": "metric-at-least", "metric": "accuracy", "value": 0.9}]});
+    std::fs::write(&file, rules.to_string()).unwrap();
+    let guarded = shown(&platform, &["models", "guard", "m", "champion", file.to_str().unwrap()]);
+    assert!(guarded.contains("m@champion is guarded by 2 rules"), "{guarded}");
+    let check = shown(&platform, &["models", "check", "m", "1", "champion"]);
+    assert!(check.contains("metric-at-least") && check.contains("it may not have the alias"), "{check}");
+    let refusal = platform.slipway(&["models", "set-alias", "m", "champion", "1"]).refusal();
+    assert!(refusal.contains("no metric accuracy; at least 0.9 is required"), "{refusal}");
+    shown(&platform, &["models", "unguard", "m", "champion"]);
+    shown(&platform, &["models", "set-alias", "m", "champion", "1"]);
+    let card = shown(&platform, &["models", "card", "m", "1"]);
+    assert!(card.starts_with("# m 1\n") && card.contains("| aliases | champion |"), "{card}");
+}
