@@ -1,7 +1,7 @@
 //! An unmodified `mlflow server` beside Slipway, to import from and to compare with.
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -24,7 +24,7 @@ impl MlflowServer {
     /// Starts it with its artifacts and its log in `folder`, and waits until it listens. `python` is of an environment that
     /// has MLflow.
     pub(crate) fn start(python: &Path, store: &str, folder: &Path, workers: u32) -> anyhow::Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = slipway_toolbox::servers::free_port()?;
         let path = folder.join("mlflow-server.log");
         let log = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let child = Command::new(python.with_file_name("mlflow"))

@@ -19,6 +19,8 @@ pub use nats::TestNats;
 pub use postgres::{TestDatabase, TestPostgres};
 pub use s3::TestBucket;
 use slipway_toolbox::Toolbox;
+/// A port that is free now and stays free while its server is down.
+pub use slipway_toolbox::servers::free_port;
 
 /// A database of one's own in the shared Postgres. Its `url` has user and password.
 pub async fn postgres() -> TestDatabase {

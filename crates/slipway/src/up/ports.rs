@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
+use slipway_toolbox::servers;
 
 use crate::endpoints::write_atomically;
 
@@ -95,15 +96,9 @@ impl Ports {
         Ok(())
     }
 
-    /// Ten free ports; held until all are known, so that none is given twice.
+    /// Ten free ports, none of which is given twice.
     fn free() -> anyhow::Result<Self> {
-        let mut held = Vec::new();
-        let mut next = || -> anyhow::Result<u16> {
-            let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port")?;
-            let port = listener.local_addr()?.port();
-            held.push(listener);
-            Ok(port)
-        };
+        let next = || servers::free_port().context("no free port");
         Ok(Self {
             registry: next()?,
             launcher: next()?,

@@ -1,17 +1,19 @@
 //! Private instances of the real servers: each with its data in one folder, on 127.0.0.1, and gone when we are.
 
 mod nats;
+mod ports;
 mod postgres;
 mod s3;
 
 use std::fs::{File, OpenOptions};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use nats::{NatsOptions, start as start_nats};
 use nix::sys::signal::Signal;
+pub use ports::free_port;
 pub use postgres::{PostgresOptions, start as start_postgres};
 pub use s3::{S3Keys, S3Options, start as start_s3};
 
@@ -82,17 +84,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A port that is free now.
-///
-/// # Errors
-/// No port is free.
-pub fn free_port() -> Result<u16, Error> {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(Error::file("no free port on", Path::new("127.0.0.1")))
 }
 
 /// Starts a server with its output in `log`.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::ports::{first_local_port, free_port_below};
 use super::{Running, free_port, kept_secret, spawn, write_secret};
 use crate::Error;
 
@@ -15,7 +16,6 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// SeaweedFS derives the port of its admin worker from the admin's by adding this.
 const ADMIN_GRPC_OFFSET: u16 = 10_000;
-const MAX_PORT_TRIES: usize = 100;
 
 /// How SeaweedFS is to run.
 #[derive(Debug, Clone)]
@@ -109,16 +109,9 @@ fn arguments(options: &S3Options) -> Result<Vec<String>, Error> {
     Ok(arguments)
 }
 
+/// SeaweedFS listens at a fixed distance above this one, too; both lie below the ports of outgoing connections.
 fn admin_port() -> Result<u16, Error> {
-    let mut port = free_port()?;
-    for _ in 0..MAX_PORT_TRIES {
-        if port.checked_add(ADMIN_GRPC_OFFSET).is_some() {
-            return Ok(port);
-        }
-        port = free_port()?;
-    }
-    // Every ephemeral port lies high on this machine; a low one is free in all likelihood, and SeaweedFS says if not.
-    Ok(port - ADMIN_GRPC_OFFSET)
+    free_port_below(first_local_port().saturating_sub(ADMIN_GRPC_OFFSET))
 }
 
 /// The S3 API is up when its health route says so; the port alone opens earlier.

@@ -83,7 +83,7 @@ impl World {
 
     /// Starts the service, on another port than before.
     pub(crate) async fn start(&mut self) {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = slipway_testkit::free_port().unwrap();
         let arguments = [
             "drift-monitor".to_owned(),
             format!("--listen=127.0.0.1:{port}"),

@@ -1,6 +1,5 @@
 //! A launcher of one's own, as a process that can be killed, and a client of it.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -73,7 +72,7 @@ impl World {
     pub(crate) async fn on(database: &str) -> Self {
         slipway_service_kit::lifecycle::install_tls_provider();
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = slipway_testkit::free_port().unwrap();
         let world = Self {
             url: format!("http://127.0.0.1:{port}"),
             data_dir: folder.path().join("launcher"),

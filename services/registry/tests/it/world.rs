@@ -1,6 +1,5 @@
 //! A registry of one's own, and a client of it.
 
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -44,7 +43,7 @@ impl World {
     /// On a given Postgres.
     pub(crate) async fn on(database: &str) -> Self {
         let (nats, bucket) = (slipway_testkit::nats().await, slipway_testkit::s3().await);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = slipway_testkit::free_port().unwrap();
         let config = settings(port, database, &nats, &bucket);
         let shutdown = CancellationToken::new();
         tokio::spawn(slipway_registry::run(config, shutdown.clone()));

@@ -1,6 +1,5 @@
 //! A controller of one's own, its peers, and a client.
 
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -99,7 +98,7 @@ impl World {
 
     /// Starts a controller on this world's database.
     pub(crate) async fn controller(&self) -> Controller {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = slipway_testkit::free_port().unwrap();
         let arguments = [
             "controller".to_owned(),
             format!("--listen=127.0.0.1:{port}"),
