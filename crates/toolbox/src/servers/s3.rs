@@ -14,6 +14,9 @@ use crate::Error;
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// A bucket has at least one volume. Left to itself, SeaweedFS allows as many as whole volumes of 1 GiB would find room now, and on a
+/// disk with 10 GB free the eleventh bucket cannot be written to. Volumes take the room of what is in them.
+const MAX_VOLUMES: u32 = 1_000;
 /// SeaweedFS derives the port of its admin worker from the admin's by adding this.
 const ADMIN_GRPC_OFFSET: u16 = 10_000;
 
@@ -92,6 +95,7 @@ fn arguments(options: &S3Options) -> Result<Vec<String>, Error> {
         flag("webdav", false),
         flag("admin.ui", false),
         flag("master.telemetry", false),
+        flag("volume.max", MAX_VOLUMES),
     ];
     let named = [
         "s3.port.grpc",
