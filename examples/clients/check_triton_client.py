@@ -3,27 +3,47 @@
     python check_triton_client.py --http 127.0.0.1:8000 --grpc 127.0.0.1:8001 --deployment demo --rows traffic.json
 
 Prints `ok NAME` or `FAIL NAME: why` for each check; exits with 1 if any failed. The deployment must serve a model with
-one FP32 input [rows, columns]; `--rows` is a JSON list of rows, or the traffic.json of prepare.py.
+one FP32 input [rows, columns]; `--rows` is a JSON list of rows, or the traffic.json of prepare.py. Further checks run where
+the deployments of the models that they need are named: `--identities` and `--brain` give every datatype back unchanged
+(`<type>_in` to `<type>_out`), `--classes` gives back scores of three classes (`scores_in` to `scores`).
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import queue
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import tritonclient.grpc as triton_grpc
+import tritonclient.grpc.aio as triton_grpc_aio
 import tritonclient.http as triton_http
+import tritonclient.http.aio as triton_http_aio
 from tritonclient.utils import InferenceServerException
 
 from checks import Checks, equal, raises
 
 MAX_ROWS = 50
+PATIENCE_S = 10.0
 
 checks = Checks()
 check = checks.check
+# Checks of models beside the deployment, by the option that names theirs.
+further: list[tuple[str, str, Callable]] = []
+
+
+def check_with(option: str, name: str) -> Callable:
+    """Registers a check that runs where `option` names a deployment."""
+
+    def add(function: Callable) -> Callable:
+        further.append((option, name, function))
+        return function
+
+    return add
 
 
 @dataclass
@@ -34,6 +54,11 @@ class Context:
     grpc: triton_grpc.InferenceServerClient
     deployment: str
     rows: np.ndarray
+    # Where they are, for the clients that are made in a check, and deployments of further models.
+    addresses: tuple[str, str] = ("", "")
+    identities: str = ""
+    brain: str = ""
+    classes: str = ""
     # Of the model that answered first; later requests name it, so that a rollout under way cannot mix the answers.
     version: str = ""
     input_name: str = "input"
@@ -192,6 +217,246 @@ def refusals(context: Context, infer: object) -> None:
     context.same(infer(rows, model_version=context.version), slice(2))
 
 
+@check("http: statistics count what was asked")
+def http_statistics(context: Context) -> None:
+    def counted() -> tuple[int, int, int]:
+        found = context.http.get_inference_statistics(context.deployment, context.version)["model_stats"]
+        equal([(one["name"], one["version"]) for one in found], [(context.deployment, context.version)])
+        sizes = {one["batch_size"]: one["compute_infer"]["count"] for one in found[0]["batch_stats"]}
+        times = found[0]["inference_stats"]
+        for part in ("queue", "compute_input", "compute_infer", "compute_output"):
+            equal(times[part]["count"], times["success"]["count"], part)
+        return found[0]["inference_count"], times["success"]["count"], sizes.get(2, 0)
+
+    before = counted()
+    context.infer_http(context.rows[:2], model_version=context.version)
+    after = counted()
+    # Somebody else may ask, too.
+    assert all(late >= early + more for early, late, more in zip(before, after, (2, 1, 1))), f"{before}, then {after}"
+    assert context.http.get_inference_statistics()["model_stats"], "no statistics of all models"
+    with raises(InferenceServerException, "no-such-model"):
+        context.http.get_inference_statistics("no-such-model")
+
+
+@check("http: repository index; load and unload say who decides")
+def http_repository(context: Context) -> None:
+    index = context.http.get_model_repository_index()
+    states = {one["state"] for one in index if one["name"] == context.deployment and one["version"] == context.version}
+    equal(states, {"READY"})
+    repository(context, context.http)
+
+
+@check("http: log and trace settings, shared memory")
+def http_settings(context: Context) -> None:
+    log = context.http.get_log_settings()
+    equal(context.http.update_log_settings(log), log, "an update that changes nothing")
+    with raises(InferenceServerException, "log_verbose_level"):
+        context.http.update_log_settings({"log_verbose_level": log["log_verbose_level"] + 1})
+    trace = context.http.get_trace_settings()
+    assert trace["trace_level"] in (["OFF"], ["TIMESTAMPS"]), trace
+    equal(context.http.update_trace_settings(context.deployment, {"trace_rate": None}), trace)
+    with raises(InferenceServerException, "trace_file"):
+        context.http.update_trace_settings(settings={"trace_file": "/tmp/trace.json"})
+    equal((context.http.get_system_shared_memory_status(), context.http.get_cuda_shared_memory_status()), ([], []))
+    shared_memory(context.http)
+
+
+@check("grpc: statistics, repository index, load and unload")
+def grpc_repository(context: Context) -> None:
+    found = context.grpc.get_inference_statistics(context.deployment, context.version).model_stats
+    equal([(one.name, one.version) for one in found], [(context.deployment, context.version)])
+    times = found[0].inference_stats
+    assert times.compute_infer.ns > 0 and found[0].batch_stats, found
+    index = context.grpc.get_model_repository_index().models
+    equal({one.state for one in index if (one.name, one.version) == (context.deployment, context.version)}, {"READY"})
+    repository(context, context.grpc)
+
+
+@check("grpc: log and trace settings, shared memory")
+def grpc_settings(context: Context) -> None:
+    log = context.grpc.get_log_settings(as_json=True)["settings"]
+    verbose = log["log_verbose_level"].get("uint32_param", 0)
+    equal(context.grpc.update_log_settings({"log_verbose_level": verbose}, as_json=True)["settings"], log)
+    with raises(InferenceServerException, "log_verbose_level"):
+        context.grpc.update_log_settings({"log_verbose_level": verbose + 1})
+    trace = context.grpc.get_trace_settings(as_json=True)["settings"]
+    equal(context.grpc.update_trace_settings(context.deployment, {"trace_rate": None}, as_json=True)["settings"], trace)
+    with raises(InferenceServerException, "trace_file"):
+        context.grpc.update_trace_settings(settings={"trace_file": "/tmp/trace.json"})
+    equal(len(context.grpc.get_system_shared_memory_status().regions), 0)
+    shared_memory(context.grpc)
+
+
+def repository(context: Context, client: object) -> None:
+    client.load_model(context.deployment)
+    with raises(InferenceServerException, "registry"):
+        client.load_model(context.deployment, config="{}")
+    with raises(InferenceServerException, "no-such-model"):
+        client.load_model("no-such-model")
+    with raises(InferenceServerException, "rollout controller"):
+        client.unload_model(context.deployment)
+    client.unload_model("no-such-model")
+    equal(client.is_model_ready(context.deployment), True)
+
+
+def shared_memory(client: object) -> None:
+    client.unregister_system_shared_memory()
+    client.unregister_cuda_shared_memory()
+    with raises(InferenceServerException, "shared memory is not supported"):
+        client.register_system_shared_memory("region", "/region", 8)
+
+
+@check("grpc: requests at once; compressed")
+def grpc_concurrent(context: Context) -> None:
+    answers: queue.Queue = queue.Queue()
+    tensor = grpc_input(context)
+    for _ in range(16):
+        take = lambda result, error: answers.put(error or result)
+        context.grpc.async_infer(context.deployment, [tensor], take, model_version=context.version)
+    for _ in range(16):
+        context.same(answers.get(timeout=PATIENCE_S))
+    for algorithm in ("gzip", "deflate"):
+        context.same(context.infer_grpc(context.rows, model_version=context.version, compression_algorithm=algorithm))
+
+
+@check("grpc: a stream is answered in order and outlives a bad request")
+def grpc_stream(context: Context) -> None:
+    answers: queue.Queue = queue.Queue()
+    context.grpc.start_stream(lambda result, error: answers.put(error or result))
+    try:
+        for at in range(20):
+            name = "no-such-input" if at == 7 else context.input_name
+            tensor = grpc_input(context, name)
+            context.grpc.async_stream_infer(
+                context.deployment, [tensor], model_version=context.version, request_id=str(at)
+            )
+        for at in range(20):
+            answer = answers.get(timeout=PATIENCE_S)
+            if at == 7:
+                assert isinstance(answer, InferenceServerException), f"the bad request was answered: {answer}"
+                assert "no-such-input" in str(answer), answer
+                continue
+            context.same(answer)
+            response = answer.get_response()
+            equal((response.id, response.parameters["triton_final_response"].bool_param), (str(at), True))
+    finally:
+        context.grpc.stop_stream()
+
+
+@check("http: asyncio client")
+def http_asyncio(context: Context) -> None:
+    async def run() -> None:
+        async with triton_http_aio.InferenceServerClient(context.addresses[0]) as client:
+            equal((await client.is_server_live(), await client.is_model_ready(context.deployment)), (True, True))
+            tensor = triton_http.InferInput(context.input_name, context.rows.shape, "FP32")
+            tensor.set_data_from_numpy(context.rows)
+            ask = [client.infer(context.deployment, [tensor], model_version=context.version) for _ in range(8)]
+            for answer in await asyncio.gather(*ask):
+                context.same(answer)
+            assert (await client.get_inference_statistics(context.deployment))["model_stats"], "no statistics"
+
+    asyncio.run(run())
+
+
+@check("grpc: asyncio client, single and streamed")
+def grpc_asyncio(context: Context) -> None:
+    async def run() -> None:
+        async with triton_grpc_aio.InferenceServerClient(context.addresses[1]) as client:
+            equal((await client.is_server_ready(), await client.is_model_ready(context.deployment)), (True, True))
+            tensor = grpc_input(context)
+            ask = [client.infer(context.deployment, [tensor], model_version=context.version) for _ in range(8)]
+            for answer in await asyncio.gather(*ask):
+                context.same(answer)
+
+            async def requests():
+                for _ in range(8):
+                    yield {"model_name": context.deployment, "inputs": [tensor], "model_version": context.version}
+
+            count = 0
+            async for result, error in client.stream_infer(requests()):
+                equal(error, None)
+                context.same(result)
+                count += 1
+            equal(count, 8)
+
+    asyncio.run(run())
+
+
+def grpc_input(context: Context, name: str = "") -> triton_grpc.InferInput:
+    tensor = triton_grpc.InferInput(name or context.input_name, context.rows.shape, "FP32")
+    tensor.set_data_from_numpy(context.rows)
+    return tensor
+
+
+IDENTITIES = {
+    "BOOL": np.array([True, False]),
+    "INT8": np.array([-128, 127], np.int8),
+    "INT16": np.array([-(2**15), 2**15 - 1], np.int16),
+    "INT32": np.array([-(2**31), 2**31 - 1], np.int32),
+    "INT64": np.array([-(2**63), 2**63 - 1], np.int64),
+    "UINT8": np.array([0, 255], np.uint8),
+    "UINT16": np.array([0, 2**16 - 1], np.uint16),
+    "UINT32": np.array([0, 2**32 - 1], np.uint32),
+    "UINT64": np.array([0, 2**64 - 1], np.uint64),
+    "FP16": np.array([0.1, np.nan], np.float16),
+    "FP32": np.array([np.nan, np.inf], np.float32),
+    "FP64": np.array([0.1, -np.inf], np.float64),
+    "BYTES": np.array(["", "Grüße"], object),
+}
+
+
+def identity(triton: object, client: object, deployment: str, tensors: dict, text: tuple[str, ...] = ()) -> None:
+    """Fails unless every tensor comes back as it went; those of the types in `text` go as JSON."""
+    inputs, outputs = [], []
+    for kind, values in tensors.items():
+        binary = {"binary_data": kind not in text} if triton is triton_http else {}
+        inputs.append(triton.InferInput(f"{kind.lower()}_in", values.shape, kind))
+        inputs[-1].set_data_from_numpy(values, **binary)
+        outputs.append(triton.InferRequestedOutput(f"{kind.lower()}_out", **binary))
+    result = client.infer(deployment, inputs, outputs=outputs)
+    for kind, values in tensors.items():
+        found = result.as_numpy(f"{kind.lower()}_out")
+        if kind == "BYTES":
+            texts = [one.decode() if isinstance(one, bytes) else one for one in found.tolist()]
+            equal(texts, values.tolist(), kind)
+        else:
+            equal(found.dtype, values.dtype, kind)
+            np.testing.assert_array_equal(found, values, err_msg=kind)
+
+
+@check_with("identities", "http: every datatype, binary and as JSON")
+def http_datatypes(context: Context) -> None:
+    identity(triton_http, context.http, context.identities, IDENTITIES)
+    # Half precision has no JSON form.
+    text = tuple(kind for kind in IDENTITIES if kind != "FP16")
+    identity(triton_http, context.http, context.identities, IDENTITIES, text)
+
+
+@check_with("identities", "grpc: every datatype")
+def grpc_datatypes(context: Context) -> None:
+    identity(triton_grpc, context.grpc, context.identities, IDENTITIES)
+
+
+@check_with("brain", "http and grpc: BF16")
+def brain_floats(context: Context) -> None:
+    import ml_dtypes
+
+    tensors = {"BF16": np.array([1.0, -2.5], ml_dtypes.bfloat16)}
+    identity(triton_http, context.http, context.brain, tensors)
+    identity(triton_grpc, context.grpc, context.brain, tensors)
+
+
+@check_with("classes", "http and grpc: classification")
+def classification(context: Context) -> None:
+    scores = np.array([[0.018394, 0.9, 0.5], [-1, -3, -2]], np.float32)
+    expected = [[b"0.900000:1", b"0.500000:2"], [b"-1.000000:0", b"-2.000000:2"]]
+    for triton, client in ((triton_http, context.http), (triton_grpc, context.grpc)):
+        tensor = triton.InferInput("scores_in", scores.shape, "FP32")
+        tensor.set_data_from_numpy(scores)
+        wanted = [triton.InferRequestedOutput("scores", class_count=2)]
+        equal(client.infer(context.classes, [tensor], outputs=wanted).as_numpy("scores").tolist(), expected)
+
+
 def read_rows(path: str) -> np.ndarray:
     with open(path, encoding="utf-8") as handle:
         document = json.load(handle)
@@ -205,6 +470,8 @@ def main() -> int:
     parser.add_argument("--grpc", default="127.0.0.1:8001", metavar="HOST:PORT")
     parser.add_argument("--deployment", required=True)
     parser.add_argument("--rows", required=True, metavar="JSON", help="a file with rows, such as traffic.json")
+    for option in ("identities", "brain", "classes"):
+        parser.add_argument(f"--{option}", default="", metavar="DEPLOYMENT", help="check more with this deployment")
     parser.add_argument("--only", metavar="TEXT", help="run the checks whose name contains this")
     parser.add_argument("--verbose", action="store_true", help="show where a failed check stopped")
     arguments = parser.parse_args()
@@ -213,7 +480,11 @@ def main() -> int:
     http, grpc = (address.split("://")[-1].rstrip("/") for address in (arguments.http, arguments.grpc))
     with triton_http.InferenceServerClient(http, concurrency=8) as http_client, \
             triton_grpc.InferenceServerClient(grpc) as grpc_client:
-        context = Context(http_client, grpc_client, arguments.deployment, rows)
+        options = {option: getattr(arguments, option) for option in ("identities", "brain", "classes")}
+        context = Context(http_client, grpc_client, arguments.deployment, rows, (http, grpc), **options)
+        for option, name, function in further:
+            if options[option]:
+                check(name)(function)
         return checks.run(context, arguments.only, arguments.verbose)
 
 

@@ -34,6 +34,12 @@ pub enum Error {
         /// Longest wait.
         limit_ms: u64,
     },
+    /// The caller wanted the answer sooner.
+    #[error("the request's timeout of {timeout_us} µs expired; it was not answered in time")]
+    Expired {
+        /// How long the caller would wait.
+        timeout_us: u64,
+    },
     /// The model failed on valid inputs.
     #[error("the model failed: {0}")]
     Runtime(String),

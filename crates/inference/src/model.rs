@@ -35,13 +35,18 @@ pub struct Inference {
     pub outputs: Vec<Tensor>,
     /// Waiting for an instance.
     pub queued: Duration,
+    /// Copying the inputs into ONNX Runtime.
+    pub prepared: Duration,
     /// In the model.
     pub computed: Duration,
+    /// Copying the outputs out of ONNX Runtime.
+    pub collected: Duration,
 }
 
 /// A model that is warm. Dropping it lets what is queued end and frees the sessions.
 pub struct Model {
     signature: Signature,
+    options: LoadOptions,
     queue: Arc<Queue<Job>>,
 }
 
@@ -72,12 +77,17 @@ impl Model {
         }
         guard.disarm();
         let signature = signature.ok_or_else(|| Error::Load("the model has no instance".to_owned()))?;
-        Ok(Self { signature, queue })
+        Ok(Self { signature, options, queue })
     }
 
     /// What it takes and gives.
     pub const fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// How it is run.
+    pub const fn options(&self) -> LoadOptions {
+        self.options
     }
 
     /// Requests that wait now.
@@ -135,12 +145,14 @@ fn work(mut session: Session, jobs: &Queue<Job>) {
         }
         let started = Instant::now();
         // A panic must cost one answer, not the thread that everyone waits for.
-        let outputs = catch_unwind(AssertUnwindSafe(|| session.run(&job.inputs)))
+        let ran = catch_unwind(AssertUnwindSafe(|| session.run(&job.inputs)))
             .unwrap_or_else(|_panic| Err(Error::Runtime("it panicked".to_owned())));
-        let inference = outputs.map(|outputs| Inference {
-            outputs,
+        let inference = ran.map(|ran| Inference {
+            outputs: ran.outputs,
             queued: started - job.queued_at,
-            computed: started.elapsed(),
+            prepared: ran.prepared,
+            computed: ran.computed,
+            collected: ran.collected,
         });
         // The caller may have gone meanwhile.
         let _ = job.answer.send(inference);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ort::memory::Allocator;
@@ -17,6 +18,14 @@ use crate::{Data, Datatype, Environment, Error, Signature, Tensor, raw};
 pub(crate) struct Session {
     inner: OrtSession,
     pub(crate) signature: Signature,
+}
+
+/// Outputs of one run, and where its time went.
+pub(crate) struct Ran {
+    pub(crate) outputs: Vec<Tensor>,
+    pub(crate) prepared: Duration,
+    pub(crate) computed: Duration,
+    pub(crate) collected: Duration,
 }
 
 impl Session {
@@ -42,13 +51,22 @@ impl Session {
     }
 
     /// Runs the model. The inputs have been checked against the signature.
-    pub(crate) fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+    pub(crate) fn run(&mut self, inputs: &[Tensor]) -> Result<Ran, Error> {
+        let begun = Instant::now();
         let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for tensor in inputs {
             values.push((Cow::Borrowed(tensor.name.as_str()), to_onnx(tensor)?));
         }
-        let outputs = self.inner.run(values).map_err(runtime)?;
-        outputs.iter().map(|(name, value)| from_onnx(name, &value)).collect()
+        let prepared = Instant::now();
+        let values = self.inner.run(values).map_err(runtime)?;
+        let computed = Instant::now();
+        let outputs = values.iter().map(|(name, value)| from_onnx(name, &value)).collect::<Result<_, _>>()?;
+        Ok(Ran {
+            outputs,
+            prepared: prepared - begun,
+            computed: computed - prepared,
+            collected: computed.elapsed(),
+        })
     }
 }
 

@@ -38,7 +38,8 @@ pub(crate) fn run(arguments: ServiceArguments) -> ExitCode {
         Service::Launcher(config) => {
             main("slipway-launcher", &telemetry, |shutdown| slipway_launcher::run(*config, shutdown))
         }
-        Service::Serving(config) => {
+        Service::Serving(mut config) => {
+            config.telemetry = Some(telemetry.clone());
             main("slipway-serving", &telemetry, |shutdown| slipway_serving::run(*config, shutdown))
         }
         Service::RolloutController(config) => main("slipway-rollout-controller", &telemetry, |shutdown| {

@@ -1,26 +1,35 @@
-//! What is served, as metadata, configuration, statistics and an index; one truth for REST and gRPC.
+//! What is served, as metadata and configuration; one truth for REST and gRPC.
 
+use slipway_api::inference::model_instance_group::Kind as InstanceKind;
 use slipway_api::inference::model_metadata_response::TensorMetadata;
-use slipway_api::inference::repository_index_response::ModelIndex;
+use slipway_api::inference::model_version_policy::{PolicyChoice, Specific};
 use slipway_api::inference::{
-    DataType, InferStatistics, ModelConfig, ModelInput, ModelMetadataResponse, ModelOutput, ModelStatistics,
-    ModelTransactionPolicy, StatisticDuration,
+    DataType, ModelConfig, ModelInput, ModelInstanceGroup, ModelMetadataResponse, ModelOutput,
+    ModelParameter, ModelTransactionPolicy, ModelVersionPolicy,
 };
-use slipway_api::traffic::VersionState;
 use slipway_inference::{Datatype, TensorSpec};
 
 use crate::failure::Failure;
 use crate::routing::{Pick, Route, Routing};
-use crate::stats::Snapshot;
 
 /// Name of the server in its metadata.
 pub(crate) const SERVER_NAME: &str = "slipway";
 /// Protocol extensions that are served.
-pub(crate) const EXTENSIONS: [&str; 5] =
-    ["binary_tensor_data", "parameters", "model_configuration", "model_repository", "statistics"];
+pub(crate) const EXTENSIONS: [&str; 8] = [
+    "binary_tensor_data",
+    "classification",
+    "parameters",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+    "trace",
+    "logging",
+];
 
 const PLATFORM: &str = "onnxruntime_onnx";
 const BACKEND: &str = "onnxruntime";
+/// Parts of one model that run at the same time; a session runs them one after another.
+const INTER_THREADS: usize = 1;
 
 /// Whether a text can be a version: digits only, as the protocol says.
 pub(crate) fn is_version(text: &str) -> bool {
@@ -73,8 +82,14 @@ pub(crate) fn ready(routing: &Routing, name: &str, version: Option<&str>) -> Res
 /// # Errors
 /// Unknown, or not ready.
 pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Result<ModelConfig, Failure> {
-    let pick = pick(&*routing.get(name)?, version)?;
-    let signature = pick.model.signature();
+    let route = routing.get(name)?;
+    let pick = pick(&route, version)?;
+    let (signature, options) = (pick.model.signature(), pick.model.options());
+    let parameters = [
+        ("intra_op_thread_count", options.intra_threads),
+        ("inter_op_thread_count", INTER_THREADS),
+        ("max_queue_size", options.queue_limit),
+    ];
     let input = |spec: &TensorSpec| ModelInput {
         name: spec.name.clone(),
         data_type: data_type(spec.datatype).into(),
@@ -95,80 +110,30 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         input: signature.inputs.iter().map(input).collect(),
         output: signature.outputs.iter().map(output).collect(),
         model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
+        version_policy: Some(ModelVersionPolicy {
+            policy_choice: Some(PolicyChoice::Specific(Specific {
+                versions: numbers(&route.ready_versions()),
+            })),
+        }),
+        instance_group: vec![ModelInstanceGroup {
+            name: format!("{name}_0"),
+            count: i32::try_from(options.instances).unwrap_or(i32::MAX),
+            gpus: Vec::new(),
+            kind: InstanceKind::Cpu.into(),
+        }],
+        parameters: parameters
+            .map(|(name, value)| (name.to_owned(), ModelParameter { string_value: value.to_string() }))
+            .into(),
         ..ModelConfig::default()
     })
 }
 
-/// Statistics of every version of one deployment, of one of its versions, or of all deployments.
-///
-/// # Errors
-/// Unknown.
-pub(crate) fn statistics(
-    routing: &Routing,
-    name: Option<&str>,
-    version: Option<&str>,
-) -> Result<Vec<ModelStatistics>, Failure> {
-    if let Some(name) = name {
-        let route = routing.get(name)?;
-        if let Some(version) = version.filter(|version| !route.versions.contains_key(*version)) {
-            return Err(Failure::not_found(format!("unknown version '{version}' of model '{name}'")));
-        }
-    }
-    let routes = routing.all();
-    let wanted = routes.iter().filter(|(route, _)| name.is_none_or(|name| name == route.as_str()));
-    let versions =
-        wanted.flat_map(|(name, route)| route.versions.values().map(move |version| (name, version)));
-    Ok(versions
-        .filter(|(_, known)| version.is_none_or(|version| version == known.target.version))
-        .map(|(name, known)| model_statistics(name, &known.target.version, known.stats.snapshot()))
-        .collect())
-}
-
-/// Every version of every deployment and its state.
-pub(crate) fn index(routing: &Routing, only_ready: bool) -> Vec<ModelIndex> {
-    let routes = routing.all();
-    let versions =
-        routes.iter().flat_map(|(name, route)| route.versions.values().map(move |version| (name, version)));
-    versions
-        .filter(|(_, version)| !only_ready || version.state == VersionState::Ready)
-        .map(|(name, version)| ModelIndex {
-            name: name.clone(),
-            version: version.target.version.clone(),
-            state: match version.state {
-                VersionState::Ready => "READY",
-                VersionState::Loading => "LOADING",
-                VersionState::Failed => "UNAVAILABLE",
-            }
-            .to_owned(),
-            reason: version.reason.clone().unwrap_or_default(),
-        })
-        .collect()
+fn numbers(versions: &[&str]) -> Vec<i64> {
+    versions.iter().filter_map(|version| version.parse().ok()).collect()
 }
 
 fn pick(route: &Route, version: Option<&str>) -> Result<Pick, Failure> {
     version.map_or_else(|| route.representative(), |version| route.pinned(version))
-}
-
-fn model_statistics(name: &str, version: &str, stats: Snapshot) -> ModelStatistics {
-    let duration = |count, ns| Some(StatisticDuration { count, ns });
-    ModelStatistics {
-        name: name.to_owned(),
-        version: version.to_owned(),
-        last_inference: stats.last_unix_ms,
-        inference_count: stats.rows,
-        execution_count: stats.success,
-        inference_stats: Some(InferStatistics {
-            success: duration(stats.success, stats.success_ns),
-            fail: duration(stats.fail, stats.fail_ns),
-            queue: duration(stats.success, stats.queue_ns),
-            compute_input: duration(stats.success, 0),
-            compute_infer: duration(stats.success, stats.compute_ns),
-            compute_output: duration(stats.success, 0),
-            cache_hit: duration(0, 0),
-            cache_miss: duration(0, 0),
-        }),
-        ..ModelStatistics::default()
-    }
 }
 
 const fn data_type(datatype: Datatype) -> DataType {

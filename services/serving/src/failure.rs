@@ -12,6 +12,8 @@ const RETRY_AFTER_S: &str = "1";
 pub enum Kind {
     /// The request is wrong; sending it again will not help.
     Invalid,
+    /// Understood, and somebody else's to decide.
+    Refused,
     /// There is no such model or version.
     NotFound,
     /// The route exists, with other methods.
@@ -55,7 +57,7 @@ impl Failure {
     /// HTTP status.
     pub const fn status(&self) -> StatusCode {
         match self.kind {
-            Kind::Invalid => StatusCode::BAD_REQUEST,
+            Kind::Invalid | Kind::Refused => StatusCode::BAD_REQUEST,
             Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -70,7 +72,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::InvalidInput { .. } => Kind::Invalid,
-            Error::Overloaded { .. } | Error::TimedOut { .. } => Kind::Unavailable,
+            Error::Overloaded { .. } | Error::TimedOut { .. } | Error::Expired { .. } => Kind::Unavailable,
             Error::Runtime(_) | Error::Load(_) | Error::Library { .. } => Kind::Internal,
         };
         Self::new(kind, error.to_string())
@@ -94,6 +96,7 @@ impl From<Failure> for tonic::Status {
     fn from(failure: Failure) -> Self {
         let code = match failure.kind {
             Kind::Invalid => tonic::Code::InvalidArgument,
+            Kind::Refused => tonic::Code::FailedPrecondition,
             Kind::NotFound => tonic::Code::NotFound,
             Kind::TooLarge => tonic::Code::ResourceExhausted,
             Kind::MethodNotAllowed | Kind::Unsupported => tonic::Code::Unimplemented,

@@ -12,8 +12,11 @@ mod metrics;
 mod models;
 mod predict;
 mod records;
+mod repository;
 mod rest;
 mod routing;
+mod settings;
+mod statistics;
 mod stats;
 mod status;
 mod tables;
@@ -26,6 +29,7 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::middleware::map_request;
 use axum::routing::get;
+use clap::{Args as _, FromArgMatches as _};
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_artifact_store::{ArtifactStore, S3Config};
@@ -35,6 +39,7 @@ use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::server::{add_grpc, bind, serve, serve_plain};
 use slipway_service_kit::{ListenConfig, Tasks};
+use slipway_telemetry::TelemetryConfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +50,10 @@ use crate::metrics::ServingMetrics;
 use crate::models::{Cache, Loader, Manager};
 use crate::predict::Predictor;
 use crate::routing::Routing;
+use crate::settings::Settings;
 
+/// `inference.GRPCInferenceService` and its messages, encoded.
+const INFERENCE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
 const REST_PORT: u16 = 8000;
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// News about tables that may wait for the manager.
@@ -85,6 +93,9 @@ pub struct Config {
     /// Requests of one version that may wait; more are answered with 503.
     #[arg(long, env = "SLIPWAY_SERVING_QUEUE_LIMIT", default_value_t = 1024)]
     pub queue_limit: usize,
+    /// What the process logs and traces, which clients may ask for. Without it: what the environment says.
+    #[arg(skip)]
+    pub telemetry: Option<TelemetryConfig>,
     /// REST listener.
     #[command(flatten)]
     pub listen: ListenConfig,
@@ -107,6 +118,15 @@ impl Config {
         );
         Ok(id.clone())
     }
+
+    fn settings(&self) -> anyhow::Result<Settings> {
+        if let Some(telemetry) = &self.telemetry {
+            return Ok(Settings::new(telemetry));
+        }
+        let environment = TelemetryConfig::augment_args(clap::Command::new("serving"));
+        let matches = environment.try_get_matches_from(["serving"])?;
+        Ok(Settings::new(&TelemetryConfig::from_arg_matches(&matches)?))
+    }
 }
 
 /// Runs serving until `shutdown`.
@@ -115,6 +135,7 @@ impl Config {
 /// A port is taken, a setting cannot be used, ONNX Runtime does not load, or a background task ended.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let replica_id = config.replica_id()?;
+    let settings = Arc::new(config.settings()?);
     let listeners = Listeners::bind(&config).await?;
     let environment = Environment::load(&config.onnxruntime_lib)
         .context("set --onnxruntime-lib or SLIPWAY_ONNXRUNTIME_LIB")?;
@@ -155,6 +176,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         routing,
         predictor: predictor.clone(),
         bus,
+        settings,
         readiness: readiness.clone(),
         max_body_bytes: config.max_body_bytes,
     };
@@ -190,7 +212,8 @@ impl Listeners {
         config: &Config,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let service = grpc::Service::new(state.predictor.clone(), readiness.clone());
+        let service =
+            grpc::Service::new(state.predictor.clone(), Arc::clone(&state.settings), readiness.clone());
         let service = GrpcInferenceServiceServer::new(service)
             .max_decoding_message_size(config.max_body_bytes)
             .max_encoding_message_size(usize::MAX)
@@ -199,8 +222,10 @@ impl Listeners {
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Deflate);
         let (health_reporter, health_service) = tonic_health::server::health_reporter();
-        let grpc_routes = add_grpc(add_grpc(Router::new(), service), health_service)
-            .layer(map_request(grpc::answer_as_asked));
+        let grpc_routes = add_grpc(add_grpc(Router::new(), service), health_service);
+        let grpc_routes = add_grpc(grpc_routes, reflection().build_v1()?);
+        let grpc_routes =
+            add_grpc(grpc_routes, reflection().build_v1alpha()?).layer(map_request(grpc::answer_as_asked));
 
         let (shown, routing) = (metrics.clone(), Arc::clone(&state.routing));
         let render = move || {
@@ -221,6 +246,14 @@ impl Listeners {
         tokio::try_join!(rest, grpc, metrics, health)?;
         Ok(())
     }
+}
+
+/// The descriptors of every gRPC service here, for tools such as grpcurl.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(INFERENCE_DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
 }
 
 async fn ensure_streams(bus: EventBus, shutdown: CancellationToken) {

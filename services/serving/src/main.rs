@@ -16,7 +16,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    arguments.config.telemetry = Some(arguments.telemetry.clone());
     slipway_service_kit::main("slipway-serving", &arguments.telemetry, |shutdown| {
         slipway_serving::run(arguments.config, shutdown)
     })

@@ -56,6 +56,8 @@ pub(crate) enum Outcome {
     Rejected,
     /// The queue was full.
     Overloaded,
+    /// The client did not want to wait that long.
+    Expired,
 }
 
 /// Why a request was answered by another version than the one drawn.
@@ -146,6 +148,7 @@ impl ServingMetrics {
             Outcome::Failure => "failure",
             Outcome::Rejected => "rejected",
             Outcome::Overloaded => "overloaded",
+            Outcome::Expired => "expired",
         };
         let (deployment, version) = (deployment.to_owned(), version.to_owned());
         let labels = RequestLabels {
@@ -214,13 +217,16 @@ pub(crate) fn render(metrics: &Metrics, routing: &Routing) -> String {
         .map(|(name, version)| (name, &version.target.version, version.stats.snapshot()))
         .collect();
     type Reader = fn(&crate::stats::Snapshot) -> u64;
-    let families: [(&str, &str, Reader); 6] = [
+    let families: [(&str, &str, Reader); 9] = [
         ("nv_inference_request_success", "Successful requests", |stats| stats.success),
         ("nv_inference_request_failure", "Failed requests", |stats| stats.fail),
         ("nv_inference_count", "Rows inferred", |stats| stats.rows),
         ("nv_inference_exec_count", "Runs of the model", |stats| stats.success),
+        ("nv_inference_request_duration_us", "Time of successful requests", |stats| stats.success_ns / 1000),
         ("nv_inference_queue_duration_us", "Time in queues", |stats| stats.queue_ns / 1000),
+        ("nv_inference_compute_input_duration_us", "Time copying inputs", |stats| stats.input_ns / 1000),
         ("nv_inference_compute_infer_duration_us", "Time in models", |stats| stats.compute_ns / 1000),
+        ("nv_inference_compute_output_duration_us", "Time copying outputs", |stats| stats.output_ns / 1000),
     ];
     for (family, help, read) in families {
         // Triton's counters have no `_total`, which OpenMetrics asks of counters; so their type stays open.

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::metrics::{Fallback, Outcome, ServingMetrics};
 use crate::records::{Observation, Primary, Recorder};
 use crate::routing::{Pick, Route, Routing};
+use crate::stats::Run;
 
 /// Copies that run at the same time; more are dropped, so that shadows never take the machine from clients.
 const MAX_SHADOWS: usize = 64;
@@ -45,6 +46,8 @@ pub(crate) struct Call {
     pub version: Option<String>,
     /// The client's id of the request.
     pub request_id: String,
+    /// How long the client waits for the answer; a request that has not run by then does not run.
+    pub timeout_us: Option<u64>,
 }
 
 /// An answer.
@@ -125,7 +128,10 @@ impl Predictor {
         inputs: &Arc<Vec<Tensor>>,
         error: Error,
     ) -> Result<(Pick, Arc<Vec<Tensor>>), Failure> {
-        let stable = (failed.variant == Variant::Candidate).then(|| route.stable(&failed.version)).flatten();
+        // Nobody waits for the answer any more.
+        let wanted = !matches!(error, Error::Expired { .. });
+        let stable =
+            (wanted && failed.variant == Variant::Candidate).then(|| route.stable(&failed.version)).flatten();
         let Some(stable) = stable else { return Err(error.into()) };
         let outputs = self.run(route, call, &stable, inputs, None).await?;
         self.metrics.fallback(&call.deployment, Fallback::Failed);
@@ -146,17 +152,18 @@ impl Predictor {
         primary: Option<Primary>,
     ) -> Result<Arc<Vec<Tensor>>, Error> {
         let started = Instant::now();
-        let limit = Duration::from_millis(ANSWER_TIMEOUT_MS);
+        let (limit, late) = patience(call.timeout_us);
         let in_time = tokio::time::timeout(limit, pick.model.infer(Arc::clone(inputs))).await;
-        let result = in_time.unwrap_or(Err(Error::TimedOut { limit_ms: ANSWER_TIMEOUT_MS }));
+        let result = in_time.unwrap_or(Err(late));
         let took = started.elapsed();
         let count =
             |outcome| self.metrics.request(&call.deployment, &pick.version, pick.variant, outcome, took);
         match result {
-            Ok(Inference { outputs, queued, computed }) => {
+            Ok(Inference { outputs, queued, prepared, computed, collected }) => {
                 let outputs = Arc::new(outputs);
                 let rows = inputs.first().map_or(0, Tensor::rows);
-                pick.stats.succeeded(took, queued, computed, rows, now_unix_ms());
+                let run = Run { total: took, queued, prepared, computed, collected, rows };
+                pick.stats.succeeded(&run, now_unix_ms());
                 count(Outcome::Success);
                 self.observe(route, call, pick, inputs, took, Ok(Arc::clone(&outputs)), primary);
                 Ok(outputs)
@@ -166,6 +173,7 @@ impl Predictor {
                 count(match error {
                     Error::InvalidInput { .. } => Outcome::Rejected,
                     Error::Overloaded { .. } => Outcome::Overloaded,
+                    Error::Expired { .. } => Outcome::Expired,
                     _ => Outcome::Failure,
                 });
                 // The client's mistakes and our load say nothing about the version.
@@ -225,6 +233,8 @@ impl Predictor {
             };
             let (this, route, call, inputs) =
                 (self.clone(), Arc::clone(route), call.clone(), Arc::clone(inputs));
+            // A copy is compared, and nobody waits for it.
+            let call = Call { timeout_us: None, ..call };
             let primary = Primary { version: answered.version.clone(), outputs: Arc::clone(outputs) };
             self.shadow_tasks.spawn(async move {
                 // Its failures are in its record.
@@ -235,6 +245,31 @@ impl Predictor {
                 }
                 drop(permit);
             });
+        }
+    }
+}
+
+/// How long to wait, and what to say afterwards: the client's own limit, or ours.
+fn patience(timeout_us: Option<u64>) -> (Duration, Error) {
+    let ours = Duration::from_millis(ANSWER_TIMEOUT_MS);
+    match timeout_us {
+        Some(timeout_us) if Duration::from_micros(timeout_us) < ours => {
+            (Duration::from_micros(timeout_us), Error::Expired { timeout_us })
+        }
+        _ => (ours, Error::TimedOut { limit_ms: ANSWER_TIMEOUT_MS }),
+    }
+}
+
+/// The `timeout` parameter of a request: microseconds; 0 is the default.
+///
+/// # Errors
+/// It is not a whole number.
+pub(crate) fn timeout_us(given: Option<Option<u64>>) -> Result<Option<u64>, Failure> {
+    match given {
+        None => Ok(None),
+        Some(Some(timeout_us)) => Ok(Some(timeout_us).filter(|timeout_us| *timeout_us > 0)),
+        Some(None) => {
+            Err(Failure::invalid("the parameter 'timeout' expects a whole number of microseconds".to_owned()))
         }
     }
 }

@@ -65,6 +65,15 @@ async fn every_datatype_goes_through_unchanged() {
 }
 
 #[tokio::test]
+async fn brain_floats_go_through_unchanged() {
+    let model = load("brain_identity.onnx").unwrap();
+    assert_eq!(model.signature().inputs[0].datatype, Datatype::Bf16);
+    let input = Tensor::raw("bf16_in", Datatype::Bf16, [2], vec![0x80, 0x3f, 0xc0, 0x7f]);
+    let inference = model.infer(Arc::new(vec![input])).await.unwrap();
+    assert_eq!(bytes(&inference.outputs[0]), [0x80, 0x3f, 0xc0, 0x7f]);
+}
+
+#[tokio::test]
 async fn rows_of_none_are_answered_with_none() {
     let model = load("linear_minus_one.onnx").unwrap();
     let inference = model.infer(Arc::new(vec![Tensor::fp32("x", [0, 2], &[])])).await.unwrap();

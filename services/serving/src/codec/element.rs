@@ -201,7 +201,11 @@ pub(crate) fn json_values(tensor: &Tensor) -> Vec<Value> {
     }
 }
 
-fn elements<const WIDTH: usize, T>(bytes: &[u8], read: fn([u8; WIDTH]) -> T) -> impl Iterator<Item = T> {
+/// Little-endian elements of a fixed width.
+pub(super) fn elements<const WIDTH: usize, T>(
+    bytes: &[u8],
+    read: fn([u8; WIDTH]) -> T,
+) -> impl Iterator<Item = T> {
     let (chunks, _rest) = bytes.as_chunks::<WIDTH>();
     chunks.iter().map(move |chunk| read(*chunk))
 }
@@ -213,7 +217,7 @@ fn shortest(number: f32) -> Value {
 }
 
 /// IEEE half precision, widened exactly.
-fn half(bytes: [u8; 2]) -> f32 {
+pub(super) fn half(bytes: [u8; 2]) -> f32 {
     let bits = u32::from(u16::from_le_bytes(bytes));
     let (sign, exponent, fraction) = ((bits & 0x8000) << 16, (bits >> 10) & 0x1f, bits & 0x3ff);
     match exponent {
@@ -227,7 +231,8 @@ fn half(bytes: [u8; 2]) -> f32 {
     }
 }
 
-fn brain(bytes: [u8; 2]) -> f32 {
+/// The upper half of a single precision number.
+pub(super) fn brain(bytes: [u8; 2]) -> f32 {
     f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }
 

@@ -1,5 +1,6 @@
 //! The REST form of Open Inference Protocol v2: JSON, the binary tensor extension, and compression. Pure: bytes in, values out.
 
+mod classification;
 pub(crate) mod compression;
 mod element;
 mod lenient;
@@ -7,6 +8,7 @@ mod request;
 mod response;
 mod rows;
 
+pub(crate) use classification::{class_count, classified};
 pub(crate) use element::json_values;
 pub(crate) use request::{InferRequest, Inputs};
 pub(crate) use request::{read_raw, text_of};

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use slipway_inference::{Data, Datatype, Signature, Tensor};
 
+use super::classification::class_count;
 use super::element::parse_elements;
 use super::lenient;
 use crate::failure::{Failure, Kind};
@@ -40,6 +41,8 @@ pub(crate) struct RequestedOutput {
     pub name: String,
     /// Whether it was asked for as a raw tensor or as JSON, where the client said so.
     pub binary: Option<bool>,
+    /// How many of the highest values were asked for in place of the tensor.
+    pub classes: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -249,12 +252,10 @@ fn read_output(output: OutputJson) -> Result<RequestedOutput, Failure> {
             "shared memory is not supported; outputs come in the answer",
         ));
     }
-    if parameters.get("classification").is_some_and(|value| !value.is_null()) {
-        return Err(Failure::new(
-            Kind::Unsupported,
-            format!("output '{}': classification is not supported", output.name),
-        ));
-    }
+    let classes = match parameters.get("classification").filter(|value| !value.is_null()) {
+        None => None,
+        Some(count) => Some(class_count(&output.name, count.as_u64())?),
+    };
     let binary = match parameters.get("binary_data") {
         None | Some(Value::Null) => None,
         Some(Value::Bool(binary)) => Some(*binary),
@@ -265,5 +266,5 @@ fn read_output(output: OutputJson) -> Result<RequestedOutput, Failure> {
             )));
         }
     };
-    Ok(RequestedOutput { name: output.name, binary })
+    Ok(RequestedOutput { name: output.name, binary, classes })
 }

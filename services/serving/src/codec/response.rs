@@ -1,9 +1,12 @@
 //! Inference answers: JSON alone, or JSON with raw tensors behind it.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 use slipway_inference::{Data, Datatype, Tensor};
 
+use super::classification::classified;
 use super::element::Elements;
 use super::request::InferRequest;
 use crate::failure::{Failure, Kind};
@@ -97,16 +100,20 @@ impl InferResponse<'_> {
         Ok(Encoded { body: body.freeze(), header_length })
     }
 
-    fn choose(&self, request: &InferRequest) -> Result<Vec<(&Tensor, bool)>, Failure> {
+    fn choose(&self, request: &InferRequest) -> Result<Vec<(Cow<'_, Tensor>, bool)>, Failure> {
         // An empty list means all, as clients send it for want of a choice.
         let Some(wanted) = request.outputs.as_ref().filter(|wanted| !wanted.is_empty()) else {
-            return Ok(self.outputs.iter().map(|tensor| (tensor, request.binary_outputs)).collect());
+            return Ok(self
+                .outputs
+                .iter()
+                .map(|tensor| (Cow::Borrowed(tensor), request.binary_outputs))
+                .collect());
         };
         wanted
             .iter()
             .map(|output| {
                 let tensor = find_output(self.outputs, &output.name)?;
-                Ok((tensor, output.binary.unwrap_or(request.binary_outputs)))
+                Ok((classified(tensor, output.classes)?, output.binary.unwrap_or(request.binary_outputs)))
             })
             .collect()
     }

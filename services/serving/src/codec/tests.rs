@@ -181,8 +181,16 @@ fn outputs_come_as_each_was_asked_for() {
     let unknown = encode(&json!({"outputs": [{"name": "nope"}]})).unwrap_err();
     assert!(unknown.message.contains("unexpected inference output 'nope'; the model gives 'score'"));
     let classes =
-        encode(&json!({"outputs": [{"name": "score", "parameters": {"classification": 2}}]})).unwrap_err();
-    assert_eq!(classes.kind, Kind::Unsupported);
+        encode(&json!({"outputs": [{"name": "label", "parameters": {"classification": 2}}]})).unwrap();
+    let json: Value = serde_json::from_slice(&classes.body).unwrap();
+    assert_eq!(
+        json["outputs"],
+        json!([{"name": "label", "datatype": "BYTES", "shape": [2], "data": ["1:0", "-2:1"]}])
+    );
+    for wrong in [json!(0), json!(-1), json!("two")] {
+        let request = json!({"outputs": [{"name": "score", "parameters": {"classification": wrong}}]});
+        assert!(encode(&request).unwrap_err().message.contains("output 'score': classification expects"));
+    }
 }
 
 #[test]

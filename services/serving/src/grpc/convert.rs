@@ -1,12 +1,15 @@
 //! Between protocol messages and tensors.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use slipway_api::inference as proto;
 use slipway_api::inference::infer_parameter::ParameterChoice;
+use slipway_api::inference::model_infer_request::InferRequestedOutputTensor;
 use slipway_api::inference::model_infer_response::InferOutputTensor;
 use slipway_inference::{Data, Datatype, Tensor};
 
-use crate::codec::{find_output, raw_of, read_raw, text_of};
+use crate::codec::{class_count, classified, find_output, raw_of, read_raw, text_of};
 use crate::failure::{Failure, Kind};
 use crate::predict::Answer;
 
@@ -89,21 +92,37 @@ fn typed(datatype: Datatype, contents: proto::InferTensorContents) -> Result<Dat
     Ok(Data::Raw(Bytes::from(bytes)))
 }
 
-/// Names of the outputs asked for; none means all.
-pub(super) fn wanted_outputs(request: &proto::ModelInferRequest) -> Result<Vec<String>, Failure> {
-    let asks_for = |parameter: &str| {
-        request.outputs.iter().any(|output| output.parameters.keys().any(|key| key.starts_with(parameter)))
+/// An output that was asked for.
+pub(super) struct Wanted {
+    name: String,
+    classes: Option<usize>,
+}
+
+/// The outputs asked for; none means all.
+pub(super) fn wanted_outputs(request: &proto::ModelInferRequest) -> Result<Vec<Wanted>, Failure> {
+    let wanted = |output: &InferRequestedOutputTensor| {
+        if output.parameters.keys().any(|key| key.starts_with("shared_memory")) {
+            return Err(Failure::new(
+                Kind::Unsupported,
+                "shared memory is not supported; outputs come in the answer",
+            ));
+        }
+        let classes = match output.parameters.get("classification") {
+            None => None,
+            Some(count) => Some(class_count(&output.name, whole_number(count))?),
+        };
+        Ok(Wanted { name: output.name.clone(), classes })
     };
-    if asks_for("classification") {
-        return Err(Failure::new(Kind::Unsupported, "classification is not supported"));
+    request.outputs.iter().map(wanted).collect()
+}
+
+/// A parameter that is a whole number, not negative.
+pub(super) fn whole_number(parameter: &proto::InferParameter) -> Option<u64> {
+    match parameter.parameter_choice.as_ref()? {
+        ParameterChoice::Int64Param(number) => u64::try_from(*number).ok(),
+        ParameterChoice::Uint64Param(number) => Some(*number),
+        _ => None,
     }
-    if asks_for("shared_memory") {
-        return Err(Failure::new(
-            Kind::Unsupported,
-            "shared memory is not supported; outputs come in the answer",
-        ));
-    }
-    Ok(request.outputs.iter().map(|output| output.name.clone()).collect())
 }
 
 /// An answer, always raw: Triton's clients read nothing else.
@@ -111,14 +130,16 @@ pub(super) fn response(
     deployment: &str,
     id: String,
     answer: &Answer,
-    wanted: &[String],
+    wanted: &[Wanted],
 ) -> Result<proto::ModelInferResponse, Failure> {
-    let chosen: Vec<&Tensor> = if wanted.is_empty() {
-        answer.outputs.iter().collect()
+    let chosen: Vec<Cow<'_, Tensor>> = if wanted.is_empty() {
+        answer.outputs.iter().map(Cow::Borrowed).collect()
     } else {
-        wanted.iter().map(|name| find_output(&answer.outputs, name)).collect::<Result<_, _>>()?
+        let choose =
+            |output: &Wanted| classified(find_output(&answer.outputs, &output.name)?, output.classes);
+        wanted.iter().map(choose).collect::<Result<_, _>>()?
     };
-    let output = |tensor: &&Tensor| InferOutputTensor {
+    let output = |tensor: &Cow<'_, Tensor>| InferOutputTensor {
         name: tensor.name.clone(),
         datatype: tensor.datatype.name().to_owned(),
         shape: tensor.shape.clone(),
@@ -129,7 +150,7 @@ pub(super) fn response(
         model_version: answer.version.clone(),
         id,
         outputs: chosen.iter().map(output).collect(),
-        raw_output_contents: chosen.into_iter().map(raw_of).collect(),
+        raw_output_contents: chosen.iter().map(|tensor| raw_of(tensor)).collect(),
         ..proto::ModelInferResponse::default()
     })
 }

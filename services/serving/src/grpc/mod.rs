@@ -1,11 +1,14 @@
 //! gRPC: `inference.GRPCInferenceService`, as Triton's clients know it.
 
+mod control;
 mod convert;
+mod stream;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 use slipway_api::inference as proto;
 use slipway_api::inference::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
@@ -19,28 +22,37 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::describe::{self, EXTENSIONS, SERVER_NAME};
-use crate::failure::{Failure, Kind};
-use crate::predict::{Call, Predictor, request_id};
+use crate::failure::Failure;
+use crate::predict::{Call, Predictor, request_id, timeout_us};
+use crate::settings::Settings;
+use crate::{repository, statistics};
 
 const REQUEST_ID: &str = "x-request-id";
 const ENCODING: &str = "grpc-encoding";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 /// How often the health service is brought up to date.
 const HEALTH_INTERVAL_MS: u64 = 250;
-/// Marks the last answer to a request of a stream; here each request has one answer.
-const FINAL_RESPONSE: &str = "triton_final_response";
+
+/// What the health service knows. The empty name stands for the server as a whole.
+const HEALTH_NAMES: [&str; 4] = [
+    "",
+    GrpcInferenceServiceServer::<Service>::NAME,
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Service {
     predictor: Predictor,
+    settings: Arc<Settings>,
     readiness: Readiness,
 }
 
 impl Service {
     /// A service over `predictor`.
-    pub(crate) const fn new(predictor: Predictor, readiness: Readiness) -> Self {
-        Self { predictor, readiness }
+    pub(crate) const fn new(predictor: Predictor, settings: Arc<Settings>, readiness: Readiness) -> Self {
+        Self { predictor, settings, readiness }
     }
 
     async fn infer(
@@ -53,6 +65,7 @@ impl Service {
             deployment: request.model_name.clone(),
             version: version(&request.model_version)?,
             request_id: id.clone(),
+            timeout_us: timeout_us(request.parameters.get("timeout").map(convert::whole_number))?,
         };
         let wanted = convert::wanted_outputs(&request)?;
         let parameters = request.parameters.clone();
@@ -99,8 +112,7 @@ pub(crate) async fn report_health(
 }
 
 async fn report(reporter: &HealthReporter, status: ServingStatus) {
-    // The empty name stands for the server as a whole.
-    for name in ["", GrpcInferenceServiceServer::<Service>::NAME] {
+    for name in HEALTH_NAMES {
         reporter.set_service_status(name, status).await;
     }
 }
@@ -185,28 +197,7 @@ impl GrpcInferenceService for Service {
         request: Request<Streaming<proto::ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let (metadata, _extensions, requests) = request.into_parts();
-        let service = self.clone();
-        let answers = requests.then(move |request| {
-            let (service, metadata) = (service.clone(), metadata.clone());
-            async move {
-                let request = request?;
-                let id = request.id.clone();
-                Ok(match service.infer(&metadata, request).await {
-                    Ok((mut response, _id)) => {
-                        response.parameters.insert(FINAL_RESPONSE.to_owned(), convert::flag(true));
-                        proto::ModelStreamInferResponse {
-                            error_message: String::new(),
-                            infer_response: Some(response),
-                        }
-                    }
-                    Err(failure) => proto::ModelStreamInferResponse {
-                        error_message: failure.message,
-                        infer_response: Some(proto::ModelInferResponse { id, ..Default::default() }),
-                    },
-                })
-            }
-        });
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(Box::pin(stream::answers(self.clone(), metadata, requests))))
     }
 
     async fn model_config(
@@ -226,7 +217,7 @@ impl GrpcInferenceService for Service {
         let request = request.into_inner();
         let name = Some(request.name.as_str()).filter(|name| !name.is_empty());
         let version = version(&request.version)?;
-        let model_stats = describe::statistics(&self.predictor.routing, name, version.as_deref())?;
+        let model_stats = statistics::statistics(&self.predictor.routing, name, version.as_deref())?;
         Ok(Response::new(proto::ModelStatisticsResponse { model_stats }))
     }
 
@@ -235,11 +226,88 @@ impl GrpcInferenceService for Service {
         request: Request<proto::RepositoryIndexRequest>,
     ) -> Result<Response<proto::RepositoryIndexResponse>, Status> {
         let request = request.into_inner();
-        if !request.repository_name.is_empty() {
-            let message = format!("there is no repository '{}'", request.repository_name);
-            return Err(Failure::new(Kind::NotFound, message).into());
-        }
-        let models = describe::index(&self.predictor.routing, request.ready);
+        let models = repository::index(&self.predictor.routing, &request.repository_name, request.ready)?;
         Ok(Response::new(proto::RepositoryIndexResponse { models }))
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<proto::RepositoryModelLoadRequest>,
+    ) -> Result<Response<proto::RepositoryModelLoadResponse>, Status> {
+        let request = request.into_inner();
+        let overrides = request.parameters.keys().map(String::as_str);
+        repository::load(&self.predictor.routing, &request.repository_name, &request.model_name, overrides)?;
+        Ok(Response::new(proto::RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<proto::RepositoryModelUnloadRequest>,
+    ) -> Result<Response<proto::RepositoryModelUnloadResponse>, Status> {
+        let request = request.into_inner();
+        repository::unload(&self.predictor.routing, &request.repository_name, &request.model_name)?;
+        Ok(Response::new(proto::RepositoryModelUnloadResponse {}))
+    }
+
+    async fn trace_setting(
+        &self,
+        request: Request<proto::TraceSettingRequest>,
+    ) -> Result<Response<proto::TraceSettingResponse>, Status> {
+        let request = request.into_inner();
+        if !request.model_name.is_empty() {
+            self.predictor.routing.get(&request.model_name)?;
+        }
+        Ok(Response::new(control::trace(&self.settings, request.settings)?))
+    }
+
+    async fn log_settings(
+        &self,
+        request: Request<proto::LogSettingsRequest>,
+    ) -> Result<Response<proto::LogSettingsResponse>, Status> {
+        Ok(Response::new(control::log(&self.settings, request.into_inner().settings)?))
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        request: Request<proto::SystemSharedMemoryStatusRequest>,
+    ) -> Result<Response<proto::SystemSharedMemoryStatusResponse>, Status> {
+        control::no_region(&request.into_inner().name)?;
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        _request: Request<proto::SystemSharedMemoryRegisterRequest>,
+    ) -> Result<Response<proto::SystemSharedMemoryRegisterResponse>, Status> {
+        Err(control::shared_memory_refused().into())
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        _request: Request<proto::SystemSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<proto::SystemSharedMemoryUnregisterResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        request: Request<proto::CudaSharedMemoryStatusRequest>,
+    ) -> Result<Response<proto::CudaSharedMemoryStatusResponse>, Status> {
+        control::no_region(&request.into_inner().name)?;
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _request: Request<proto::CudaSharedMemoryRegisterRequest>,
+    ) -> Result<Response<proto::CudaSharedMemoryRegisterResponse>, Status> {
+        Err(control::shared_memory_refused().into())
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _request: Request<proto::CudaSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<proto::CudaSharedMemoryUnregisterResponse>, Status> {
+        Ok(Response::new(Default::default()))
     }
 }

@@ -1,7 +1,7 @@
 //! `POST /v2/models/{name}[/versions/{version}]/infer`.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value};
@@ -12,14 +12,14 @@ use super::{Model, RestState};
 use crate::codec::compression::Coding;
 use crate::codec::{Encoded, HEADER_LENGTH, InferRequest, InferResponse, Inputs};
 use crate::failure::Failure;
-use crate::predict::{Answer, Call, request_id};
+use crate::predict::{Answer, Call, request_id, timeout_us};
 
 /// The header that carries a request's id both ways.
 pub(super) const REQUEST_ID: &str = "x-request-id";
 
 pub(super) async fn infer(
     State(state): State<RestState>,
-    Path(model): Path<Model>,
+    model: Model,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -52,7 +52,13 @@ async fn answer(
     let mut request =
         offload(body.len(), move || InferRequest::parse(&body, header_length.as_deref())).await?;
     *id = request_id(&[header(headers, REQUEST_ID), request.id.as_deref(), Some(id)]);
-    let call = Call { deployment: model.name, version: model.version, request_id: id.clone() };
+    let timeout = request.parameters.get("timeout").filter(|value| !value.is_null());
+    let call = Call {
+        deployment: model.name,
+        version: model.version,
+        request_id: id.clone(),
+        timeout_us: timeout_us(timeout.map(Value::as_u64))?,
+    };
     let inputs = std::mem::replace(&mut request.inputs, Inputs::Named(Vec::new()));
     let key = |name: &str| sticky_key(headers, &request.parameters, name);
     let answer = state.predictor.predict(&call, key, |signature| inputs.resolve(signature)).await?;

@@ -1,6 +1,7 @@
 //! REST: Open Inference Protocol v2 with Triton's extensions, KServe's v1, and labels.
 
 mod body;
+mod control;
 mod infer;
 mod labels;
 mod models;
@@ -9,8 +10,11 @@ mod v1;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{FromRequestParts, Path};
 use axum::routing::{any, get, post};
+use http::request::Parts;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use slipway_event_bus::EventBus;
 use slipway_service_kit::health::Readiness;
 
@@ -18,6 +22,7 @@ use crate::describe::is_version;
 use crate::failure::{Failure, Kind};
 use crate::predict::Predictor;
 use crate::routing::Routing;
+use crate::settings::Settings;
 
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +33,8 @@ pub(crate) struct RestState {
     pub predictor: Predictor,
     /// Takes labels.
     pub bus: EventBus,
+    /// What is logged and traced.
+    pub settings: Arc<Settings>,
     /// What the replica waits for.
     pub readiness: Readiness,
     /// Largest body of a prediction, packed or unpacked.
@@ -44,28 +51,68 @@ pub(crate) fn router(state: RestState) -> Router {
         .route("/v2/health/ready", get(models::server_ready))
         .route("/v2/models", get(models::list))
         .route("/v2/models/stats", get(models::all_statistics))
-        .route("/v2/repository/index", post(models::index))
+        .route("/v2/repository/index", post(control::index))
+        .route("/v2/repository/models/{name}/load", post(control::load))
+        .route("/v2/repository/models/{name}/unload", post(control::unload))
+        .route("/v2/repository/{repository}/models/{name}/load", post(control::load))
+        .route("/v2/repository/{repository}/models/{name}/unload", post(control::unload))
+        .route("/v2/logging", get(control::log).post(control::update_log))
+        .route("/v2/trace/setting", get(control::trace).post(control::update_trace))
+        .route("/v2/models/{name}/trace/setting", get(control::model_trace).post(control::update_model_trace))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{name}", get(v1::ready).post(v1::predict))
         .route("/v1/deployments/{name}/labels", post(labels::accept))
         .route("/v2/{*rest}", any(no_such_route))
         .route("/v1/{*rest}", any(no_such_route));
+    for memory in ["/v2/systemsharedmemory", "/v2/cudasharedmemory"] {
+        router = router
+            .route(&format!("{memory}/status"), get(control::no_shared_memory))
+            .route(&format!("{memory}/region/{{region}}/status"), get(control::unknown_region))
+            .route(&format!("{memory}/region/{{region}}/register"), post(control::shared_memory_refused))
+            .route(&format!("{memory}/region/{{region}}/unregister"), post(control::nothing_registered))
+            .route(&format!("{memory}/unregister"), post(control::nothing_registered));
+    }
     for model in ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"] {
         router = router
             .route(model, get(models::metadata))
             .route(&format!("{model}/ready"), get(models::ready))
             .route(&format!("{model}/infer"), post(infer::infer))
             .route(&format!("{model}/config"), get(models::config))
-            .route(&format!("{model}/stats"), get(models::statistics));
+            .route(&format!("{model}/stats"), get(models::model_statistics));
     }
     router.method_not_allowed_fallback(method_not_allowed).with_state(state)
 }
 
+#[derive(Deserialize)]
+struct ModelPath {
+    name: String,
+    version: Option<String>,
+}
+
 /// The model that a path names.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 struct Model {
     name: String,
     version: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Model {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let ModelPath { name, version } = named(parts, state).await?;
+        Ok(Self { name, version })
+    }
+}
+
+/// What a path names. Its refusal is the protocol's, not the framework's text.
+async fn named<T: DeserializeOwned + Send, S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<T, Failure> {
+    let path = Path::<T>::from_request_parts(parts, state).await;
+    path.map(|Path(path)| path)
+        .map_err(|_rejection| Failure::invalid("the path does not name a model in UTF-8"))
 }
 
 impl Model {

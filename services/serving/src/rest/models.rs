@@ -1,18 +1,21 @@
-//! Health, metadata, configuration, statistics and index.
+//! Health, metadata, configuration and statistics.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use slipway_api::inference::model_instance_group::Kind as InstanceKind;
 use slipway_api::inference::model_metadata_response::TensorMetadata;
-use slipway_api::inference::{DataType, ModelStatistics, StatisticDuration};
+use slipway_api::inference::model_version_policy::PolicyChoice;
+use slipway_api::inference::{
+    DataType, InferBatchStatistics, ModelConfig, ModelStatistics, StatisticDuration,
+};
 
 use super::{Model, RestState};
 use crate::describe::{self, EXTENSIONS, SERVER_NAME};
 use crate::failure::Failure;
+use crate::statistics;
 
 pub(super) async fn server() -> Json<Value> {
     Json(json!({"name": SERVER_NAME, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS}))
@@ -37,10 +40,7 @@ pub(super) async fn list(State(state): State<RestState>) -> Json<Value> {
     Json(json!({"models": routes.keys().collect::<Vec<_>>()}))
 }
 
-pub(super) async fn metadata(
-    State(state): State<RestState>,
-    Path(model): Path<Model>,
-) -> Result<Json<Value>, Failure> {
+pub(super) async fn metadata(State(state): State<RestState>, model: Model) -> Result<Json<Value>, Failure> {
     let model = model.checked()?;
     let metadata = describe::metadata(&state.routing, &model.name, model.version.as_deref())?;
     let specs = |specs: &[TensorMetadata]| -> Vec<Value> {
@@ -56,66 +56,102 @@ pub(super) async fn metadata(
     })))
 }
 
-pub(super) async fn ready(
-    State(state): State<RestState>,
-    Path(model): Path<Model>,
-) -> Result<Json<Value>, Failure> {
+pub(super) async fn ready(State(state): State<RestState>, model: Model) -> Result<Json<Value>, Failure> {
     let model = model.checked()?;
     describe::ready(&state.routing, &model.name, model.version.as_deref())?;
     Ok(Json(json!({"name": model.name, "ready": true})))
 }
 
-pub(super) async fn config(
-    State(state): State<RestState>,
-    Path(model): Path<Model>,
-) -> Result<Json<Value>, Failure> {
+pub(super) async fn config(State(state): State<RestState>, model: Model) -> Result<Json<Value>, Failure> {
     let model = model.checked()?;
     let config = describe::config(&state.routing, &model.name, model.version.as_deref())?;
+    Ok(Json(config_json(&config)))
+}
+
+/// Every field that a client may look for, defaults too, enumerations by name.
+fn config_json(config: &ModelConfig) -> Value {
     let data_type = |value: i32| DataType::try_from(value).unwrap_or_default().as_str_name();
     let inputs: Vec<Value> = config
         .input
         .iter()
         .map(|input| {
             json!({"name": input.name, "data_type": data_type(input.data_type), "format": "FORMAT_NONE",
-                   "dims": input.dims, "optional": input.optional})
+                   "dims": input.dims, "is_shape_tensor": false, "allow_ragged_batch": false,
+                   "optional": input.optional})
         })
         .collect();
     let outputs: Vec<Value> = config
         .output
         .iter()
         .map(|output| {
-            json!({"name": output.name, "data_type": data_type(output.data_type), "dims": output.dims, "label_filename": ""})
+            json!({"name": output.name, "data_type": data_type(output.data_type), "dims": output.dims,
+                   "label_filename": output.label_filename, "is_shape_tensor": false})
         })
         .collect();
-    Ok(Json(json!({
+    let instances: Vec<Value> = config
+        .instance_group
+        .iter()
+        .map(|group| {
+            let kind = InstanceKind::try_from(group.kind).unwrap_or_default().as_str_name();
+            json!({"name": group.name, "kind": kind, "count": group.count, "gpus": group.gpus,
+                   "secondary_devices": [], "profile": [], "passive": false, "host_policy": ""})
+        })
+        .collect();
+    let parameters: Map<String, Value> = config
+        .parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), json!({"string_value": value.string_value})))
+        .collect();
+    let versions = match config.version_policy.as_ref().and_then(|policy| policy.policy_choice.as_ref()) {
+        Some(PolicyChoice::Specific(specific)) => specific.versions.clone(),
+        None => Vec::new(),
+    };
+    json!({
         "name": config.name,
         "platform": config.platform,
         "backend": config.backend,
+        "runtime": "",
+        "version_policy": {"specific": {"versions": versions}},
         "max_batch_size": config.max_batch_size,
         "input": inputs,
         "output": outputs,
+        "batch_input": [],
+        "batch_output": [],
+        "instance_group": instances,
         "default_model_filename": config.default_model_filename,
+        "cc_model_filenames": {},
+        "metric_tags": {},
+        "parameters": parameters,
+        "model_warmup": [],
         "model_transaction_policy": {"decoupled": false},
-    })))
+    })
 }
 
-pub(super) async fn statistics(
+pub(super) async fn model_statistics(
     State(state): State<RestState>,
-    Path(model): Path<Model>,
+    model: Model,
 ) -> Result<Json<Value>, Failure> {
     let model = model.checked()?;
-    let statistics = describe::statistics(&state.routing, Some(&model.name), model.version.as_deref())?;
+    let statistics = statistics::statistics(&state.routing, Some(&model.name), model.version.as_deref())?;
     Ok(Json(statistics_json(&statistics)))
 }
 
 pub(super) async fn all_statistics(State(state): State<RestState>) -> Result<Json<Value>, Failure> {
-    Ok(Json(statistics_json(&describe::statistics(&state.routing, None, None)?)))
+    Ok(Json(statistics_json(&statistics::statistics(&state.routing, None, None)?)))
 }
 
 fn statistics_json(statistics: &[ModelStatistics]) -> Value {
     let duration = |duration: Option<StatisticDuration>| {
         let duration = duration.unwrap_or_default();
         json!({"count": duration.count, "ns": duration.ns})
+    };
+    let batch = |batch: &InferBatchStatistics| {
+        json!({
+            "batch_size": batch.batch_size,
+            "compute_input": duration(batch.compute_input),
+            "compute_infer": duration(batch.compute_infer),
+            "compute_output": duration(batch.compute_output),
+        })
     };
     let one = |model: &ModelStatistics| {
         let infer = model.inference_stats.unwrap_or_default();
@@ -136,30 +172,9 @@ fn statistics_json(statistics: &[ModelStatistics]) -> Value {
                 "cache_miss": duration(infer.cache_miss),
             },
             "response_stats": {},
-            "batch_stats": [],
+            "batch_stats": model.batch_stats.iter().map(batch).collect::<Vec<_>>(),
             "memory_usage": [],
         })
     };
     json!({"model_stats": statistics.iter().map(one).collect::<Vec<_>>()})
-}
-
-#[derive(Deserialize, Default)]
-struct IndexRequest {
-    ready: Option<bool>,
-}
-
-pub(super) async fn index(State(state): State<RestState>, body: Bytes) -> Result<Json<Value>, Failure> {
-    let request: IndexRequest = if body.iter().all(u8::is_ascii_whitespace) {
-        IndexRequest::default()
-    } else {
-        serde_json::from_slice(&body)
-            .map_err(|error| Failure::invalid(format!("the request's JSON does not parse: {error}")))?
-    };
-    let models: Vec<Value> = describe::index(&state.routing, request.ready.unwrap_or(false))
-        .into_iter()
-        .map(|model| {
-            json!({"name": model.name, "version": model.version, "state": model.state, "reason": model.reason})
-        })
-        .collect();
-    Ok(Json(Value::Array(models)))
 }

@@ -2,15 +2,15 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use slipway_inference::{Signature, Tensor};
 
-use super::RestState;
 use super::body::{header, offload, read};
 use super::infer::{REQUEST_ID, sticky_key, with_request_id};
+use super::{Model, RestState};
 use crate::codec::{parse_instances, predictions};
 use crate::describe;
 use crate::failure::{Failure, Kind};
@@ -21,22 +21,19 @@ pub(super) async fn alive() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-pub(super) async fn ready(
-    State(state): State<RestState>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Failure> {
-    describe::ready(&state.routing, &name, None)?;
-    Ok(Json(json!({"name": name, "ready": true})))
+pub(super) async fn ready(State(state): State<RestState>, model: Model) -> Result<Json<Value>, Failure> {
+    describe::ready(&state.routing, &model.name, None)?;
+    Ok(Json(json!({"name": model.name, "ready": true})))
 }
 
 pub(super) async fn predict(
     State(state): State<RestState>,
-    Path(name): Path<String>,
+    model: Model,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let id = request_id(&[header(&headers, REQUEST_ID)]);
-    with_request_id(answer(&state, &name, &headers, body, &id).await, &id)
+    with_request_id(answer(&state, &model.name, &headers, body, &id).await, &id)
 }
 
 async fn answer(
@@ -49,7 +46,7 @@ async fn answer(
     let (name, signature) = called(state, name)?;
     let body = read(headers, body, state.max_body_bytes).await?;
     let inputs = offload(body.len(), move || parse_instances(&body, &signature)).await?;
-    let call = Call { deployment: name.to_owned(), version: None, request_id: id.to_owned() };
+    let call = Call { deployment: name.to_owned(), request_id: id.to_owned(), ..Call::default() };
     let key = |name: &str| sticky_key(headers, &Map::new(), name);
     let answer = state.predictor.predict(&call, key, |_| Ok(inputs)).await?;
     let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();

@@ -1,8 +1,11 @@
 //! Serving as its clients see it: the real binary against real NATS, S3 and ONNX Runtime. Only the registry is a stand-in, with
 //! the registry's own protocol, so that its answers can be wrong.
 
+mod clients;
+mod extensions;
 mod failures;
 mod grpc;
+mod grpc_extensions;
 mod protocol;
 mod records;
 mod registry;

@@ -18,6 +18,8 @@ use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_domain::registry::{FileDigest, manifest_digest};
 use slipway_event_bus::{EventBus, NatsConfig};
 use slipway_testkit::{TestBucket, TestNats};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 use crate::registry::Registry;
 
@@ -32,6 +34,8 @@ pub(crate) struct World {
     pub(crate) registry: Registry,
     pub(crate) bucket: TestBucket,
     store: ArtifactStore,
+    /// Begins the keys of this test: all tests share a bucket, because each one takes volumes of the store.
+    folder: String,
 }
 
 /// Waits until `attempt` gives something.
@@ -71,8 +75,10 @@ pub(crate) fn canary(revision: u64, stable: &Target, candidate: &Target, weight_
 impl World {
     pub(crate) async fn start() -> Self {
         slipway_service_kit::lifecycle::install_tls_provider();
+        static BUCKET: OnceCell<TestBucket> = OnceCell::const_new();
         let (nats, bucket, registry) =
-            tokio::join!(slipway_testkit::nats(), slipway_testkit::s3(), Registry::start());
+            tokio::join!(slipway_testkit::nats(), BUCKET.get_or_init(slipway_testkit::s3), Registry::start());
+        let bucket = bucket.clone();
         let config = NatsConfig { nats_url: nats.url.clone() };
         let bus = EventBus::connect(&config, "test").await.expect("the address is one");
         eventually("NATS with its streams", || async { bus.ensure_resources().await.ok() }).await;
@@ -84,7 +90,7 @@ impl World {
             s3_secret_key: bucket.secret_key.clone().into(),
         });
         store.ensure_bucket().await.expect("the bucket is made");
-        Self { nats, bus, registry, bucket, store }
+        Self { nats, bus, registry, bucket, store, folder: Uuid::new_v4().simple().to_string() }
     }
 
     /// Registers a version of a fixture.
@@ -96,8 +102,8 @@ impl World {
     /// Registers a version that is said to be `logged`, while the artifact store holds `stored`.
     pub(crate) async fn damaged_version(&self, version: &str, logged: &Bytes, stored: &Bytes) -> Target {
         let description = Bytes::from_static(b"flavors: {}\n");
-        let model_key = format!("{version}/model.onnx");
-        let description_key = format!("{version}/MLmodel");
+        let model_key = format!("{}/{version}/model.onnx", self.folder);
+        let description_key = format!("{}/{version}/MLmodel", self.folder);
         self.store.put_bytes(&model_key, stored.clone()).await.expect("S3 takes it");
         self.store.put_bytes(&description_key, description.clone()).await.expect("S3 takes it");
         let file = |path: &str, bytes: &Bytes, blob_key: String| File {

@@ -1,0 +1,40 @@
+//! `ModelStreamInfer`: answers in the order of the requests; one that fails is told so, and the stream goes on.
+
+use futures::{Stream, StreamExt as _};
+use slipway_api::inference as proto;
+use tonic::metadata::MetadataMap;
+use tonic::{Status, Streaming};
+
+use super::{Service, convert};
+
+/// Requests of one stream that are worked on at the same time. Further ones wait with the client: HTTP/2 holds them back.
+const PARALLEL_REQUESTS: usize = 16;
+/// Marks the last answer to a request; here each request has one answer.
+const FINAL_RESPONSE: &str = "triton_final_response";
+
+/// One answer for each request. Dropping it, as a cancelled call does, gives up what still waits.
+pub(super) fn answers(
+    service: Service,
+    metadata: MetadataMap,
+    requests: Streaming<proto::ModelInferRequest>,
+) -> impl Stream<Item = Result<proto::ModelStreamInferResponse, Status>> + Send {
+    let answer = move |request: Result<proto::ModelInferRequest, Status>| {
+        let (service, metadata) = (service.clone(), metadata.clone());
+        async move { Ok(answer(&service, &metadata, request?).await) }
+    };
+    requests.map(answer).buffered(PARALLEL_REQUESTS)
+}
+
+async fn answer(
+    service: &Service,
+    metadata: &MetadataMap,
+    request: proto::ModelInferRequest,
+) -> proto::ModelStreamInferResponse {
+    let id = request.id.clone();
+    let (mut response, error_message) = match service.infer(metadata, request).await {
+        Ok((response, _id)) => (response, String::new()),
+        Err(failure) => (proto::ModelInferResponse { id, ..Default::default() }, failure.message),
+    };
+    response.parameters.insert(FINAL_RESPONSE.to_owned(), convert::flag(true));
+    proto::ModelStreamInferResponse { error_message, infer_response: Some(response) }
+}
