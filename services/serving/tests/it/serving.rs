@@ -33,8 +33,7 @@ pub(crate) fn cache() -> tempfile::TempDir {
 }
 
 fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").to_string()
+    format!("127.0.0.1:{}", slipway_testkit::free_port().expect("a free port"))
 }
 
 /// The body of a request for one point.
