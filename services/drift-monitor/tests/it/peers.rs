@@ -91,7 +91,7 @@ impl Peers {
 }
 
 fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], slipway_testkit::free_port().unwrap()))
 }
 
 fn not_asked<T>() -> Result<Response<T>, Status> {
