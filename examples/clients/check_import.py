@@ -178,6 +178,8 @@ def both(differences: Differences, what: str, old: dict, new: dict, others: bool
 
 def main() -> int:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    # Without one, whatever asks for the default store makes a database in the current folder.
+    mlflow.set_tracking_uri(sys.argv[2])
     old, new = Side(sys.argv[1]), Side(sys.argv[2])
     differences = Differences()
     for name in both(differences, "experiments", old.experiments, new.experiments, others=True):
