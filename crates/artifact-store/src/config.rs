@@ -1,5 +1,6 @@
 //! Where the bucket is and how it is reached.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -9,7 +10,10 @@ use aws_sdk_s3::config::{Credentials, Region, RequestChecksumCalculation, Respon
 use aws_smithy_http_client::tls;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use tokio::sync::Semaphore;
+
 use crate::ArtifactStore;
+use crate::write::MAX_PARTS_AHEAD;
 
 const CONNECT_TIMEOUT_MS: u64 = 3_000;
 /// Time without a byte from the store after which a request is given up.
@@ -40,33 +44,48 @@ pub struct S3Config {
 impl ArtifactStore {
     /// A client for the bucket. Nothing is sent yet.
     pub fn new(config: &S3Config) -> Self {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
-        let credentials = Credentials::new(
-            &config.s3_access_key,
-            config.s3_secret_key.expose_secret(),
-            None,
-            None,
-            "slipway-configuration",
-        );
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
-            .read_timeout(Duration::from_millis(READ_TIMEOUT_MS))
-            .build();
-        let settings = aws_sdk_s3::Config::builder()
-            .behavior_version_latest()
-            .http_client(http)
-            .region(Region::new(config.s3_region.clone()))
-            .endpoint_url(&config.s3_endpoint)
-            .credentials_provider(credentials)
-            .force_path_style(true)
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
-            // Our own SHA-256 is checked end to end; a second checksum a request would only cost time.
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .build();
-        Self { client: Client::from_conf(settings), bucket: config.s3_bucket.clone() }
+        Self {
+            client: client(config, &config.s3_endpoint),
+            signer: client(config, &config.s3_endpoint),
+            bucket: config.s3_bucket.clone(),
+            ahead: Arc::new(Semaphore::new(MAX_PARTS_AHEAD)),
+        }
     }
+
+    /// The same store, whose signed addresses name the endpoint that clients reach it by.
+    #[must_use]
+    pub fn with_public_endpoint(self, config: &S3Config, endpoint: &str) -> Self {
+        Self { signer: client(config, endpoint), ..self }
+    }
+}
+
+fn client(config: &S3Config, endpoint: &str) -> Client {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https();
+    let credentials = Credentials::new(
+        &config.s3_access_key,
+        config.s3_secret_key.expose_secret(),
+        None,
+        None,
+        "slipway-configuration",
+    );
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
+        .read_timeout(Duration::from_millis(READ_TIMEOUT_MS))
+        .build();
+    let settings = aws_sdk_s3::Config::builder()
+        .behavior_version_latest()
+        .http_client(http)
+        .region(Region::new(config.s3_region.clone()))
+        .endpoint_url(endpoint)
+        .credentials_provider(credentials)
+        .force_path_style(true)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+        // Our own SHA-256 is checked end to end; a second checksum a request would only cost time.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .build();
+    Client::from_conf(settings)
 }

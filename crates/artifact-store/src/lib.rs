@@ -1,21 +1,30 @@
 //! Artifacts in S3: streamed both ways, hashed while they pass, with bounded memory.
 
 mod config;
+mod direct;
 mod read;
 mod write;
+
+use std::sync::Arc;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
 pub use config::S3Config;
+pub use direct::{MAX_PARTS, UploadedPart};
 pub use read::{Download, ObjectInfo};
+use tokio::sync::Semaphore;
 pub use write::Stored;
 
 /// A bucket. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ArtifactStore {
     client: Client,
+    /// Signs addresses for others, who may reach the store by another name.
+    signer: Client,
     bucket: String,
+    /// Parts that uploads send beyond the first of each, over all of them: what bounds their memory.
+    ahead: Arc<Semaphore>,
 }
 
 /// What can go wrong with the artifact store.
@@ -44,6 +53,12 @@ pub enum Error {
         key: String,
         /// The caller's limit.
         limit_bytes: u64,
+    },
+    /// The store does not have the parts that an object is to be made of.
+    #[error("the parts of the upload do not fit: {reason}")]
+    Parts {
+        /// What came back.
+        reason: String,
     },
     /// The bytes to be stored stopped coming.
     #[error("the upload broke off: {0}")]

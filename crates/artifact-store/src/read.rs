@@ -43,7 +43,19 @@ impl ArtifactStore {
     /// # Errors
     /// [`Error::NotFound`], or the store is away.
     pub async fn get(&self, key: &str) -> Result<Download, Error> {
-        match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+        self.open(key, None).await
+    }
+
+    /// Opens a part of an object: the bytes from `first` to `last`, both counted from 0 and included.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; a range outside of the object is refused.
+    pub async fn get_range(&self, key: &str, first: u64, last: u64) -> Result<Download, Error> {
+        self.open(key, Some(format!("bytes={first}-{last}"))).await
+    }
+
+    async fn open(&self, key: &str, range: Option<String>) -> Result<Download, Error> {
+        match self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await {
             Ok(object) => Ok(Download {
                 size_bytes: object.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0),
                 body: object.body,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from unittest import mock
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -71,6 +72,22 @@ def large(context: Context) -> None:
     context.client.log_artifact(context.run_id, str(source), "big")
     equal(context.client.list_artifacts(context.run_id, "big")[0].file_size, LARGE_ARTIFACT_BYTES)
     equal(digest(download(context, "big/large.bin")), digest(source))
+
+
+@check("artifacts: 25 MiB in parts, at signed addresses where the server hands them out")
+def in_parts(context: Context) -> None:
+    source = context.folder / "parts.bin"
+    source.write_bytes(os.urandom(25 * 1024 * 1024 + 3))
+    settings = {
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "true",
+        "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": str(1024 * 1024),
+        "MLFLOW_MULTIPART_DOWNLOAD_MINIMUM_FILE_SIZE": str(1024 * 1024),
+    }
+    with mock.patch.dict(os.environ, settings):
+        context.client.log_artifact(context.run_id, str(source), "parts")
+        equal(digest(download(context, "parts/parts.bin")), digest(source), "fetched in parts")
+    equal(digest(download(context, "parts/parts.bin")), digest(source), "fetched whole")
 
 
 @check("artifacts: log_text, log_dict, load_text, load_dict")

@@ -53,6 +53,10 @@ pub struct Config {
     /// Its bytes.
     #[command(flatten)]
     pub s3: S3Config,
+    /// Address of the artifact store as clients reach it. With it, clients that can are told to send and fetch large files there, at
+    /// addresses signed for one file; without it, all bytes pass through the registry.
+    #[arg(long, env = "SLIPWAY_S3_PUBLIC_ENDPOINT", value_name = "URL")]
+    pub s3_public_endpoint: Option<String>,
     /// Globals that pickles of a model may import beside those that construct plain data, e.g.
     /// `sklearn.linear_model._logistic.LogisticRegression`; a version with others is not served.
     #[arg(long, env = "SLIPWAY_ALLOWED_PICKLE_GLOBALS", value_delimiter = ',', value_name = "MODULE.NAME")]
@@ -76,7 +80,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let (log, writers) = logging::lanes();
     let registry = Registry {
         pool: pool.clone(),
-        artifacts: ArtifactStore::new(&config.s3),
+        artifacts: artifacts(&config),
+        direct_artifacts: config.s3_public_endpoint.is_some(),
         outbox: outbox.clone(),
         scan_policy: Arc::new(versions::scan::policy(&config.allowed_globals)),
         log,
@@ -104,6 +109,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     registry.uploads.wait().await;
     tasks.wait().await?;
     served
+}
+
+fn artifacts(config: &Config) -> ArtifactStore {
+    let store = ArtifactStore::new(&config.s3);
+    match &config.s3_public_endpoint {
+        Some(endpoint) => store.with_public_endpoint(&config.s3, endpoint),
+        None => store,
+    }
 }
 
 fn routes(registry: Registry) -> axum::Router {

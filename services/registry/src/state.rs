@@ -21,6 +21,8 @@ pub(crate) struct Registry {
     pub(crate) pool: PgPool,
     /// The bucket of all artifacts.
     pub(crate) artifacts: ArtifactStore,
+    /// Clients are told to send and fetch large files at the artifact store itself.
+    pub(crate) direct_artifacts: bool,
     /// Events on their way out.
     pub(crate) outbox: Outbox,
     /// What pickles of a model may import.

@@ -1,12 +1,13 @@
 //! Removes objects that nothing refers to: uploads that broke off, files that were replaced or deleted.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::mlflow::BLOBS;
 use crate::state::{Registry, now_ms};
-use crate::store::blobs;
+use crate::store::{blobs, direct_uploads};
 
 const INTERVAL_MS: u64 = 60_000;
 /// An upload takes no longer than this; what is loose for longer is garbage.
@@ -20,9 +21,12 @@ pub(crate) const fn released_at(now_ms: i64) -> i64 {
     now_ms - MAX_UPLOAD_MS + GRACE_MS
 }
 
+/// Looking for uploads in parts that a killed process left costs the artifact store more than a look into a table.
+const PASSES_PER_LOOK_FOR_PARTS: u32 = 30;
+
 /// Runs until `shutdown`. A pass that fails is repeated later: left-over bytes only take room.
 pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
-    loop {
+    for number in 0_u32.. {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(Duration::from_millis(INTERVAL_MS)) => {}
@@ -30,7 +34,25 @@ pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
         if let Err(error) = pass(&registry, MAX_UPLOAD_MS).await {
             tracing::debug!(%error, "left-over objects are removed later");
         }
+        if number % PASSES_PER_LOOK_FOR_PARTS == 0
+            && let Err(error) = parts(&registry, MAX_UPLOAD_MS).await
+        {
+            tracing::debug!(%error, "left-over parts of uploads are removed later");
+        }
     }
+}
+
+/// Removes uploads in parts that were begun `age_ms` ago or before.
+pub(crate) async fn parts(registry: &Registry, age_ms: i64) -> Result<(), Error> {
+    let mut db = registry.pool.acquire().await?;
+    direct_uploads::uploads_forget_before(&mut db, now_ms() - age_ms).await?;
+    drop(db);
+    let before = SystemTime::now() - Duration::from_millis(age_ms.unsigned_abs());
+    let aborted = registry.artifacts.abort_parts_before(BLOBS, before).await?;
+    if aborted > 0 {
+        tracing::info!(uploads = aborted, "removed uploads that broke off");
+    }
+    Ok(())
 }
 
 /// Removes what has been loose for `age_ms`; the list and the bytes go together, or the list stays.

@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
-use slipway_artifact_store::{ArtifactStore, Error, S3Config};
+use slipway_artifact_store::{ArtifactStore, Error, S3Config, UploadedPart};
+
+const VALID: std::time::Duration = std::time::Duration::from_secs(60);
 
 async fn store() -> ArtifactStore {
     let bucket = slipway_testkit::s3().await;
@@ -94,4 +96,48 @@ async fn missing_and_oversized_objects_are_told_apart() {
     store.delete("big").await.unwrap();
     store.delete("big").await.unwrap();
     assert!(matches!(store.get("big").await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_stores_and_reads_parts_at_signed_addresses() {
+    let store = store().await;
+    // The process's TLS provider, which a client asks for even where it speaks plain HTTP.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::new();
+    let content = bytes(11 * 1024 * 1024);
+    let upload = store.begin_parts("direct").await.unwrap();
+    let mut parts = Vec::new();
+    for (index, part) in content.chunks(6 * 1024 * 1024).enumerate() {
+        let number = i32::try_from(index).unwrap() + 1;
+        let address = store.presigned_part("direct", &upload, number, VALID).await.unwrap();
+        let answer = http.put(address).body(part.to_vec()).send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+        let etag = answer.headers()["etag"].to_str().unwrap().to_owned();
+        parts.push(UploadedPart { number, etag });
+    }
+    store.complete_parts("direct", &upload, &parts).await.unwrap();
+    let address = store.presigned_get("direct", VALID).await.unwrap();
+    let range = http.get(&address).header("range", "bytes=7000000-7000099").send().await.unwrap();
+    assert_eq!(range.bytes().await.unwrap(), content.slice(7_000_000..7_000_100));
+    let ours = store.get_range("direct", 7_000_000, 7_000_099).await.unwrap();
+    let ours: Vec<Bytes> = ours.into_stream().map(Result::unwrap).collect().await;
+    assert_eq!(ours.concat(), content.slice(7_000_000..7_000_100));
+    assert_eq!(http.get(&address).send().await.unwrap().bytes().await.unwrap(), content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_were_left_are_aborted_by_their_age() {
+    let store = store().await;
+    let left = store.begin_parts("blobs/left").await.unwrap();
+    let elsewhere = store.begin_parts("checkpoints/left").await.unwrap();
+    let hour = std::time::Duration::from_secs(3_600);
+    let (past, future) = (std::time::SystemTime::now() - hour, std::time::SystemTime::now() + hour);
+    assert_eq!(store.abort_parts_before("blobs/", past).await.unwrap(), 0);
+    assert_eq!(store.abort_parts_before("blobs/", future).await.unwrap(), 1);
+    let parts = [UploadedPart { number: 1, etag: "\"0\"".to_owned() }];
+    let error = store.complete_parts("blobs/left", &left, &parts).await.unwrap_err();
+    assert!(matches!(error, Error::Parts { .. }), "{error}");
+    store.abort_parts("blobs/left", &left).await.unwrap();
+    store.abort_parts("checkpoints/left", &elsewhere).await.unwrap();
+    store.abort_parts("checkpoints/left", &elsewhere).await.unwrap();
 }

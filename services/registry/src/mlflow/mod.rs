@@ -19,6 +19,7 @@ mod search;
 mod server;
 
 use axum::{Json, Router};
+pub(crate) use proxy::BLOBS;
 use request::Fields;
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! What clients ask about the server itself, and the answer to what it does not serve.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -20,16 +20,17 @@ pub(super) fn router() -> Router<Registry> {
         .route("/ajax-api/3.0/mlflow/server-info", get(info))
 }
 
-async fn info() -> Json<Value> {
+/// With an address of the artifact store that clients reach, they send and fetch large files there.
+async fn info(State(registry): State<Registry>) -> Json<Value> {
     Json(json!({
         "store_type": "SqlStore",
         "workspaces_enabled": false,
         "trace_archival_enabled": false,
-        "multipart_uploads_enabled": false,
-        "multipart_downloads_enabled": false,
+        "multipart_uploads_enabled": registry.direct_artifacts,
+        "multipart_downloads_enabled": registry.direct_artifacts,
         "artifact_serving_enabled": true,
-        "presigned_upload_run_id_supported": false,
-        "presigned_upload_model_id_supported": false,
+        "presigned_upload_run_id_supported": true,
+        "presigned_upload_model_id_supported": true,
         "features_enabled": {},
         "artifacts_presigned_only": false,
     }))

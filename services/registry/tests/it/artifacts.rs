@@ -3,7 +3,8 @@
 use std::io::{Read as _, Write as _};
 
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
+use sha2::Digest as _;
 
 use crate::world::{MODEL, World};
 
@@ -67,6 +68,120 @@ async fn files_of_a_version_never_change() {
     // The same bytes again are a client that did not get the answer.
     assert_eq!(world.put_file(&path, MODEL).await.0, StatusCode::OK);
     assert!(world.file(&path).await.bytes().await.unwrap() == MODEL);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_goes_on_where_it_broke_off() {
+    let world = World::begin().await;
+    assert_eq!(world.put_file("1/r/artifacts/a.bin", b"0123456789").await.0, StatusCode::OK);
+    let etag = world.file("1/r/artifacts/a.bin").await.headers()["etag"].clone();
+    let url = format!("{}/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/a.bin", world.url);
+    let part =
+        world.http.get(&url).header("range", "bytes=4-").header("if-range", &etag).send().await.unwrap();
+    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(part.headers()["content-range"], "bytes 4-9/10");
+    assert_eq!(part.text().await.unwrap(), "456789");
+    // Of a file that is another one by now, the beginning is of no use.
+    assert_eq!(world.put_file("1/r/artifacts/a.bin", b"abcdefghij").await.0, StatusCode::OK);
+    let whole =
+        world.http.get(&url).header("range", "bytes=4-").header("if-range", &etag).send().await.unwrap();
+    assert_eq!((whole.status(), whole.text().await.unwrap()), (StatusCode::OK, "abcdefghij".to_owned()));
+    let outside = world.http.get(&url).header("range", "bytes=10-").send().await.unwrap();
+    assert_eq!(outside.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(outside.headers()["content-range"], "bytes */10");
+}
+
+async fn parts_call(world: &World, what: &str, body: Value) -> (StatusCode, Value) {
+    let path = format!("/api/2.0/mlflow-artifacts/mpu/{what}/1/r/artifacts/sub");
+    let response = world.raw(Method::POST, &path, body.to_string()).await;
+    let status = response.status();
+    (status, response.json().await.unwrap_or_default())
+}
+
+/// Sends the parts to the artifact store; what a client says of them to complete the upload.
+async fn send_parts(world: &World, begun: &Value, bytes: &[u8], part_bytes: usize) -> Vec<Value> {
+    let mut parts = Vec::new();
+    for (part, credential) in bytes.chunks(part_bytes).zip(begun["credentials"].as_array().unwrap()) {
+        let url = credential["url"].as_str().unwrap();
+        let answer = world.http.put(url).body(part.to_vec()).send().await.unwrap();
+        let etag = answer.headers()["etag"].to_str().unwrap().to_owned();
+        parts.push(json!({"part_number": credential["part_number"], "etag": etag, "url": url}));
+    }
+    parts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_files_go_to_the_artifact_store_in_parts() {
+    let world = World::begin().await;
+    let bytes: Vec<u8> = (0..11_000_000u32).map(|number| (number % 241) as u8).collect();
+    let asked = json!({"path": "/home/me/model.bin", "num_parts": 2});
+    let (status, begun) = parts_call(&world, "create", asked).await;
+    assert_eq!(status, StatusCode::OK, "{begun}");
+    let parts = send_parts(&world, &begun, &bytes, 6_000_000).await;
+    assert_eq!(world.file("1/r/artifacts/sub/model.bin").await.status(), StatusCode::NOT_FOUND);
+    let complete =
+        |parts: &[Value]| json!({"path": "model.bin", "upload_id": begun["upload_id"], "parts": parts});
+
+    let wrong = json!([{"part_number": 1, "etag": "\"0000\""}]);
+    let (status, refused) = parts_call(&world, "complete", complete(wrong.as_array().unwrap())).await;
+    assert_eq!(
+        (status, refused["error_code"].as_str()),
+        (StatusCode::BAD_REQUEST, Some("INVALID_PARAMETER_VALUE"))
+    );
+    let other = json!({"path": "other.bin", "upload_id": begun["upload_id"], "parts": parts});
+    assert_eq!(parts_call(&world, "complete", other).await.0, StatusCode::NOT_FOUND);
+
+    // The second time, for a client that did not get the first answer.
+    for _ in 0..2 {
+        let (status, answer) = parts_call(&world, "complete", complete(&parts)).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+    let whole = world.file("1/r/artifacts/sub/model.bin").await;
+    let digest = format!("\"{}\"", hex::encode(sha2::Sha256::digest(&bytes)));
+    assert_eq!(whole.headers()["etag"].to_str().unwrap(), digest);
+    assert!(whole.bytes().await.unwrap() == bytes);
+    let presigned = world.get("/api/2.0/mlflow-artifacts/presigned/1/r/artifacts/sub/model.bin").await;
+    assert_eq!(presigned["file_size"], bytes.len());
+    let direct = world.http.get(presigned["url"].as_str().unwrap()).header("range", "bytes=5999999-6000000");
+    assert!(direct.send().await.unwrap().bytes().await.unwrap() == bytes[5_999_999..=6_000_000]);
+    assert_eq!(world.events("slipway.registry.artifact", 1).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_in_parts_that_is_aborted_is_gone() {
+    let world = World::begin().await;
+    for parts in [0, 10_001] {
+        let (status, _) = parts_call(&world, "create", json!({"path": "a.bin", "num_parts": parts})).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{parts} parts");
+    }
+    let (_, begun) = parts_call(&world, "create", json!({"path": "a.bin", "num_parts": 1})).await;
+    let parts = send_parts(&world, &begun, b"content", 100).await;
+    let named = json!({"path": "a.bin", "upload_id": begun["upload_id"], "parts": parts});
+    assert_eq!(parts_call(&world, "abort", named.clone()).await.0, StatusCode::OK);
+    assert_eq!(parts_call(&world, "complete", named).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(world.file("1/r/artifacts/sub/a.bin").await.status(), StatusCode::NOT_FOUND);
+    let late =
+        world.http.put(begun["credentials"][0]["url"].as_str().unwrap()).body("late").send().await.unwrap();
+    assert_eq!(late.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_of_a_runs_files_are_handed_out() {
+    let world = World::begin().await;
+    let run = world.run().await;
+    let asked = json!({"run_id": run, "path": "plots/a b.txt"});
+    let upload = world.post("artifacts/presigned-upload-url", asked.clone()).await;
+    let url = upload["presigned_url"].as_str().unwrap();
+    assert!(world.http.put(url).body("drawn").send().await.unwrap().status().is_success());
+    let download = world.post("artifacts/presigned-download-url", asked).await;
+    assert_eq!(download["file_size"], 5);
+    let text = world.http.get(download["presigned_url"].as_str().unwrap()).send().await.unwrap();
+    assert_eq!(text.text().await.unwrap(), "drawn");
+    let long = json!({"run_id": run, "path": "plots/a b.txt", "expiration": 604_801});
+    let path = "artifacts/presigned-download-url";
+    world.refused(Method::POST, path, long, "INVALID_PARAMETER_VALUE", "expiration").await;
+    let missing = json!({"run_id": run, "path": "none.txt"});
+    world.refused(Method::POST, path, missing, "RESOURCE_DOES_NOT_EXIST", "none.txt").await;
 }
 
 /// Sends bytes as they are; what came back.

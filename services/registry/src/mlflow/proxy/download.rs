@@ -2,30 +2,83 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::artifacts::Artifact;
 
-pub(super) async fn respond(registry: &Registry, artifact: &Artifact) -> Result<Response, Error> {
-    let download = registry.artifacts.get(&artifact.blob_key).await?;
+pub(super) async fn respond(
+    registry: &Registry,
+    artifact: &Artifact,
+    asked: &HeaderMap,
+) -> Result<Response, Error> {
+    let size_bytes = artifact.size_bytes.unsigned_abs();
+    let etag = format!("\"{}\"", artifact.sha256);
+    // A client that goes on with a download says which file it has the beginning of.
+    let same = asked.get(header::IF_RANGE).is_none_or(|known| known.as_bytes() == etag.as_bytes());
+    let range = asked.get(header::RANGE).and_then(|range| range.to_str().ok()).filter(|_| same);
+    let blob_key = &artifact.blob_key;
+    let (download, length, part) = match range.map_or(Range::Whole, |text| range_of(text, size_bytes)) {
+        Range::Whole => (registry.artifacts.get(blob_key).await?, size_bytes, None),
+        Range::Part(first, last) => {
+            let download = registry.artifacts.get_range(blob_key, first, last).await?;
+            (download, last - first + 1, Some(format!("bytes {first}-{last}/{size_bytes}")))
+        }
+        Range::Outside => {
+            let all = format!("bytes */{size_bytes}");
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, all)]).into_response());
+        }
+    };
     let name = artifact.path.rsplit('/').next().unwrap_or_default();
     let mut response = Body::from_stream(download.into_stream()).into_response();
+    if part.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(artifact.size_bytes.unsigned_abs()));
+    if let Some(part) = part {
+        insert(headers, header::CONTENT_RANGE, &part);
+    }
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(name)));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let disposition = format!("attachment; filename*=UTF-8''{}", percent_encoded(name));
     insert(headers, header::CONTENT_DISPOSITION, &disposition);
-    insert(headers, header::ETAG, &format!("\"{}\"", artifact.sha256));
+    insert(headers, header::ETAG, &etag);
     Ok(response)
 }
 
-fn insert(headers: &mut http::HeaderMap, name: HeaderName, value: &str) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
+}
+
+/// What a `Range` header asks for. Several ranges at once, or a unit other than bytes, are answered with the whole file.
+#[derive(Debug, PartialEq, Eq)]
+enum Range {
+    Whole,
+    /// First and last byte, counted from 0, included.
+    Part(u64, u64),
+    Outside,
+}
+
+/// Source: <https://www.rfc-editor.org/rfc/rfc9110#name-byte-ranges>.
+fn range_of(text: &str, size_bytes: u64) -> Range {
+    let bounds = text.strip_prefix("bytes=").and_then(|bounds| bounds.split_once('-'));
+    let Some((first, last)) = bounds else { return Range::Whole };
+    let (first, last) = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
+        (Ok(first), Ok(last)) if first <= last => (first, last.min(size_bytes.saturating_sub(1))),
+        (Ok(first), Err(_)) if last.trim().is_empty() => (first, size_bytes.saturating_sub(1)),
+        // The last so many bytes.
+        (Err(_), Ok(0)) if first.trim().is_empty() => return Range::Outside,
+        (Err(_), Ok(count)) if first.trim().is_empty() => {
+            (size_bytes.saturating_sub(count), size_bytes.saturating_sub(1))
+        }
+        _ => return Range::Whole,
+    };
+    if first < size_bytes { Range::Part(first, last) } else { Range::Outside }
 }
 
 fn content_type(name: &str) -> &'static str {
@@ -43,6 +96,11 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
+/// A path as it stands in an address.
+pub(super) fn encoded_path(path: &str) -> String {
+    path.split('/').map(percent_encoded).collect::<Vec<_>>().join("/")
+}
+
 /// Source: <https://www.rfc-editor.org/rfc/rfc8187>.
 fn percent_encoded(name: &str) -> String {
     name.bytes()
@@ -56,6 +114,21 @@ fn percent_encoded(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_are_cut_to_the_file_or_refused() {
+        assert_eq!(range_of("bytes=0-9", 100), Range::Part(0, 9));
+        assert_eq!(range_of("bytes=90-200", 100), Range::Part(90, 99));
+        assert_eq!(range_of("bytes=90-", 100), Range::Part(90, 99));
+        assert_eq!(range_of("bytes=-10", 100), Range::Part(90, 99));
+        assert_eq!(range_of("bytes=-200", 100), Range::Part(0, 99));
+        assert_eq!(range_of("bytes=100-", 100), Range::Outside);
+        assert_eq!(range_of("bytes=-0", 100), Range::Outside);
+        assert_eq!(range_of("bytes=0-", 0), Range::Outside);
+        for whole in ["bytes=9-0", "bytes=0-1,5-6", "rows=0-1", "bytes=a-b", "bytes=-"] {
+            assert_eq!(range_of(whole, 100), Range::Whole, "{whole}");
+        }
+    }
 
     #[test]
     fn odd_names_make_lawful_headers() {

@@ -1,5 +1,6 @@
 //! The artifact proxy: `/api/2.0/mlflow-artifacts`. Bytes go to S3 and come back as they were, streamed both ways.
 
+pub(crate) mod direct;
 mod download;
 mod upload;
 
@@ -7,20 +8,25 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::Response;
 use axum::routing::get;
+use http::HeaderMap;
 use serde_json::{Value, json};
 use slipway_domain::registry::normalise_artifact_path;
+pub(crate) use upload::BLOBS;
 
 use crate::error::Error;
 use crate::mlflow::{Answer, Fields, answer};
 use crate::state::{Registry, now_ms};
-use crate::store::artifacts::{self, Entry};
+use crate::store::artifacts::{self, Artifact, Entry};
 
 /// The proxy's routes under `prefix`, e.g. `/api/2.0`.
 pub(crate) fn router(prefix: &str) -> Router<Registry> {
-    Router::new().route(&format!("{prefix}/mlflow-artifacts/artifacts"), get(list)).route(
-        &format!("{prefix}/mlflow-artifacts/artifacts/{{*path}}"),
-        get(fetch).put(upload::put).delete(delete).layer(DefaultBodyLimit::disable()),
-    )
+    Router::new()
+        .route(&format!("{prefix}/mlflow-artifacts/artifacts"), get(list))
+        .route(
+            &format!("{prefix}/mlflow-artifacts/artifacts/{{*path}}"),
+            get(fetch).put(upload::put).delete(delete).layer(DefaultBodyLimit::disable()),
+        )
+        .merge(direct::router(prefix))
 }
 
 async fn list(State(registry): State<Registry>, fields: Fields) -> Answer {
@@ -45,13 +51,21 @@ pub(crate) fn files(entries: &[Entry], prefix: &str) -> Vec<Value> {
         .collect()
 }
 
-async fn fetch(State(registry): State<Registry>, Path(path): Path<String>) -> Result<Response, Error> {
-    let path = normalise_artifact_path(&path)?;
+async fn fetch(
+    State(registry): State<Registry>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let artifact = find(&registry, &path).await?;
+    download::respond(&registry, &artifact, &headers).await
+}
+
+/// The file at a path of the proxy.
+async fn find(registry: &Registry, path: &str) -> Result<Artifact, Error> {
+    let path = normalise_artifact_path(path)?;
     let mut db = registry.pool.acquire().await?;
     let artifact = artifacts::artifact_get(&mut db, &path).await?;
-    drop(db);
-    let artifact = artifact.ok_or_else(|| Error::not_found(format!("No such artifact: '{path}'")))?;
-    download::respond(&registry, &artifact).await
+    artifact.ok_or_else(|| Error::not_found(format!("No such artifact: '{path}'")))
 }
 
 async fn delete(State(registry): State<Registry>, Path(path): Path<String>) -> Answer {

@@ -1,17 +1,24 @@
 //! Uploads: bytes first, then one row that makes them an artifact. A broken upload leaves no artifact, and its bytes are swept.
 
+use std::pin::pin;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use slipway_artifact_store::Stored;
 use slipway_domain::registry::normalise_artifact_path;
 
 use super::refuse_pinned;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::{Change, Registry, now_ms};
 use crate::store::artifacts::{self, Artifact};
 use crate::store::blobs;
+
+/// Where the objects of artifacts lie in the bucket.
+pub(crate) const BLOBS: &str = "blobs/";
 
 pub(super) async fn put(
     State(registry): State<Registry>,
@@ -30,7 +37,7 @@ pub(super) async fn put(
 }
 
 async fn upload(registry: &Registry, path: String, body: Body) -> Result<(), Error> {
-    let blob_key = format!("blobs/{}", uuid::Uuid::now_v7().simple());
+    let blob_key = new_key();
     {
         let mut db = registry.pool.acquire().await?;
         if let Some(refused) = refuse_pinned(&mut db, &path).await.err() {
@@ -42,7 +49,16 @@ async fn upload(registry: &Registry, path: String, body: Body) -> Result<(), Err
     let stored = registry.artifacts.put_stream(&blob_key, body.into_data_stream()).await?;
     let size_bytes = i64::try_from(stored.size_bytes).map_err(Error::internal)?;
     let artifact = Artifact { path, blob_key, size_bytes, sha256: stored.sha256 };
-    let mut change = registry.change().await?;
+    adopt(registry.change().await?, artifact).await
+}
+
+/// A key that no object had before.
+pub(super) fn new_key() -> String {
+    format!("{BLOBS}{}", uuid::Uuid::now_v7().simple())
+}
+
+/// Makes an uploaded object the artifact at its path.
+pub(super) async fn adopt(mut change: Change, artifact: Artifact) -> Result<(), Error> {
     artifacts::artifact_lock(change.db(), &artifact.path, true).await?;
     refuse_pinned(change.db(), &artifact.path).await?;
     if !blobs::blob_adopt(change.db(), &artifact.blob_key).await? {
@@ -61,18 +77,24 @@ async fn same_bytes_again(registry: &Registry, path: &str, body: Body) -> Result
     let mut db = registry.pool.acquire().await?;
     let there = artifacts::artifact_get(&mut db, path).await?.ok_or_else(|| Error::not_found(path))?;
     drop(db);
-    let sent = digest(body, u64::try_from(there.size_bytes).unwrap_or_default()).await?;
+    let limit_bytes = u64::try_from(there.size_bytes).unwrap_or_default();
+    let broken = |error| Error::invalid(format!("the upload broke off: {error}"));
+    let sent = digest(body.into_data_stream(), limit_bytes, broken).await?;
     if sent.sha256 == there.sha256 { Ok(()) } else { Err(Error::conflict(path)) }
 }
 
-async fn digest(body: Body, limit_bytes: u64) -> Result<Stored, Error> {
-    use futures::StreamExt as _;
+/// Length and digest of a stream of at most `limit_bytes`; `broken` says what a stream that ends in an error means.
+pub(super) async fn digest<E>(
+    stream: impl Stream<Item = Result<Bytes, E>>,
+    limit_bytes: u64,
+    broken: impl Fn(E) -> Error,
+) -> Result<Stored, Error> {
     use sha2::Digest as _;
-    let mut stream = body.into_data_stream();
+    let mut stream = pin!(stream);
     let mut hasher = sha2::Sha256::new();
     let mut size_bytes = 0;
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| Error::invalid(format!("the upload broke off: {error}")))?;
+        let chunk = chunk.map_err(&broken)?;
         size_bytes += chunk.len() as u64;
         if size_bytes > limit_bytes {
             return Err(Error::conflict("longer than what is there"));
