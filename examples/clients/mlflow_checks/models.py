@@ -79,27 +79,6 @@ def sklearn_log_model(context: Context) -> None:
     equal(np.asarray(loaded.input_example).shape, (2, 4))
 
 
-@check("sklearn.autolog: parameters, metrics, the model and its data set, without a line of logging")
-def sklearn_autolog(context: Context) -> None:
-    from sklearn.linear_model import LogisticRegression
-
-    features = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.9], [0.8, 0.1]] * 10, dtype=np.float32)
-    labels = np.array([0, 1, 0, 1] * 10)
-    mlflow.sklearn.autolog(silent=True)
-    try:
-        with mlflow.start_run(experiment_id=context.experiment_id) as run:
-            LogisticRegression(C=0.5).fit(features, labels)
-    finally:
-        mlflow.sklearn.autolog(disable=True)
-    found = context.client.get_run(run.info.run_id)
-    equal((found.data.params["C"], found.info.status), ("0.5", "FINISHED"))
-    equal(found.data.metrics["training_accuracy_score"], 1.0)
-    assert found.inputs.dataset_inputs, "the data set that it was trained on"
-    assert found.outputs.model_outputs, "the model that came out"
-    model = mlflow.sklearn.load_model(f"models:/{found.outputs.model_outputs[0].model_id}")
-    equal(model.predict(features[:2]).tolist(), [0, 1])
-
-
 @check("register by runs:/ and by models:/m-id")
 def register_by_uri(context: Context) -> None:
     by_run = mlflow.register_model(f"runs:/{context.model_run_id}/model", context.model, tags={"by": "run"})
@@ -244,3 +223,22 @@ def registry_delete(context: Context) -> None:
     # The run and its files outlive the model's name.
     loaded = mlflow.onnx.load_model(f"models:/{context.onnx_model_id}")
     equal(loaded.SerializeToString() == context.onnx_bytes, True, "same ONNX model")
+
+
+@check("sklearn.autolog: parameters, metrics, the model and its data set, without a line of logging")
+def sklearn_autolog(context: Context) -> None:
+    features = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.9], [0.8, 0.1]] * 10, dtype=np.float32)
+    labels = np.array([0, 1, 0, 1] * 10)
+    mlflow.sklearn.autolog(silent=True)
+    try:
+        with mlflow.start_run(experiment_id=context.experiment_id) as run:
+            LogisticRegression(C=0.5).fit(features, labels)
+    finally:
+        mlflow.sklearn.autolog(disable=True)
+    found = context.client.get_run(run.info.run_id)
+    equal((found.data.params["C"], found.info.status), ("0.5", "FINISHED"))
+    equal(found.data.metrics["training_accuracy_score"], 1.0)
+    assert found.inputs.dataset_inputs, "the data set that it was trained on"
+    assert found.outputs.model_outputs, "the model that came out"
+    model = mlflow.sklearn.load_model(f"models:/{found.outputs.model_outputs[0].model_id}")
+    equal(model.predict(features[:2]).tolist(), [0, 1])
