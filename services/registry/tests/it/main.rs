@@ -4,9 +4,11 @@
 mod artifacts;
 mod faults;
 mod histories;
+mod line;
 mod promotion;
 mod purge;
 mod questions;
+mod replicas;
 mod tracking;
 mod versions;
 mod world;

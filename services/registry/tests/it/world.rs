@@ -1,5 +1,6 @@
 //! A registry of one's own, and a client of it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,6 +11,8 @@ use slipway_api::events::EVENTS_STREAM;
 use slipway_event_bus::{EventBus, NatsConfig, Received, records};
 use slipway_testkit::{TestBucket, TestNats};
 use tokio_util::sync::CancellationToken;
+
+use crate::line::Line;
 
 pub(crate) const MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/right-1.onnx");
 pub(crate) const OTHER_MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/wrong.onnx");
@@ -23,7 +26,9 @@ struct Settings {
 /// The registry and everything that it stands on.
 pub(crate) struct World {
     pub(crate) url: String,
-    nats: TestNats,
+    database: String,
+    nats: Arc<TestNats>,
+    bucket: TestBucket,
     pub(crate) http: reqwest::Client,
     shutdown: CancellationToken,
 }
@@ -42,7 +47,25 @@ impl World {
 
     /// On a given Postgres.
     pub(crate) async fn on(database: &str) -> Self {
-        let (nats, bucket) = (slipway_testkit::nats().await, slipway_testkit::s3().await);
+        let bucket = slipway_testkit::s3().await;
+        Self::standing_on(database, Arc::new(slipway_testkit::nats().await), bucket).await
+    }
+
+    /// With the artifact store at the end of a line that can be cut.
+    pub(crate) async fn with_line_to_store() -> (Self, Line) {
+        let (database, mut bucket) = (slipway_testkit::postgres().await.url, slipway_testkit::s3().await);
+        let line = Line::to(&bucket.endpoint).await;
+        bucket.endpoint = line.url();
+        let nats = Arc::new(slipway_testkit::nats().await);
+        (Self::standing_on(&database, nats, bucket).await, line)
+    }
+
+    /// One more registry on the same Postgres, NATS and bucket.
+    pub(crate) async fn replica(&self) -> Self {
+        Self::standing_on(&self.database, Arc::clone(&self.nats), self.bucket.clone()).await
+    }
+
+    async fn standing_on(database: &str, nats: Arc<TestNats>, bucket: TestBucket) -> Self {
         let port = slipway_testkit::free_port().unwrap();
         let config = settings(port, database, &nats, &bucket);
         let shutdown = CancellationToken::new();
@@ -54,7 +77,7 @@ impl World {
         loop {
             let ready = http.get(format!("{url}/readyz")).send().await;
             if ready.is_ok_and(|response| response.status() == StatusCode::OK) {
-                return Self { url, nats, http, shutdown };
+                return Self { url, database: database.to_owned(), nats, bucket, http, shutdown };
             }
             assert!(started.elapsed() < Duration::from_secs(30), "the registry is not ready");
             tokio::time::sleep(Duration::from_millis(30)).await;
@@ -140,6 +163,32 @@ impl World {
         let _ = self.try_call(Method::POST, "registered-models/create", json!({ "name": name })).await;
         let body = json!({"name": name, "source": format!("models:/{model_id}"), "model_id": model_id});
         self.try_call(Method::POST, "model-versions/create", body).await
+    }
+
+    /// Asks again and again until it goes well.
+    pub(crate) async fn post_until_it_goes_well(&self, path: &str, body: Value) {
+        let started = Instant::now();
+        while !self.try_call(Method::POST, path, body.clone()).await.0.is_success() {
+            assert!(started.elapsed() < Duration::from_secs(30), "the registry does not recover");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Keys of a run's tags.
+    pub(crate) async fn tags(&self, run: &str) -> BTreeSet<String> {
+        let found = self.get(&format!("/api/2.0/mlflow/runs/get?run_id={run}")).await;
+        let tags = found["run"]["data"]["tags"].as_array().cloned().unwrap_or_default();
+        let keys = tags.iter().map(|tag| tag["key"].as_str().unwrap().to_owned());
+        keys.filter(|key| !key.starts_with("mlflow.")).collect()
+    }
+
+    /// Waits until a run has so many more tags than now.
+    pub(crate) async fn wait_for_tags(&self, run: &str, more: usize) {
+        let (started, before) = (Instant::now(), self.tags(run).await.len());
+        while self.tags(run).await.len() < before + more {
+            assert!(started.elapsed() < Duration::from_secs(30), "the writers do not come on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Every event so far of the subjects that begin so, once there are `count`; and what comes within a moment after.
