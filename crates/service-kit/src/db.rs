@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection as _, PgPool};
 use tokio_util::sync::CancellationToken;
 
 /// A request that gets no connection within this time answers 503.
@@ -14,6 +14,9 @@ const ACQUIRE_TIMEOUT_MS: u64 = 5_000;
 /// No statement of a request runs longer.
 const STATEMENT_TIMEOUT_MS: u64 = 30_000;
 const RETRY_DELAY_MS: u64 = 300;
+/// A connection that lay idle for longer is tried before it is used. Asking each time would cost a round trip a request; one that
+/// broke within this time fails its request, which is answered with 503.
+const TRUSTED_IDLE_MS: u64 = 1_000;
 
 /// Where Postgres is.
 #[derive(Debug, Clone, clap::Args)]
@@ -54,6 +57,15 @@ pub async fn connect(
     let pool = PgPoolOptions::new()
         .max_connections(config.postgres_max_connections)
         .acquire_timeout(Duration::from_millis(ACQUIRE_TIMEOUT_MS))
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                if about.idle_for >= Duration::from_millis(TRUSTED_IDLE_MS) {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options);
     let mut complained = false;
     loop {

@@ -3,8 +3,10 @@
 //! Facts live in Postgres, bytes in S3. A request is one transaction, which also holds the events that tell of it.
 
 mod card;
+mod creating;
 mod error;
 mod grpc;
+mod lanes;
 mod logging;
 mod mlflow;
 mod promotion;
@@ -77,7 +79,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-registry").await?;
     let outbox = Outbox::default();
-    let (log, writers) = logging::lanes();
+    let (log, entries) = lanes::lanes();
+    let (creations, begun) = lanes::lanes();
     let registry = Registry {
         pool: pool.clone(),
         artifacts: artifacts(&config),
@@ -85,6 +88,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         outbox: outbox.clone(),
         scan_policy: Arc::new(versions::scan::policy(&config.allowed_globals)),
         log,
+        creations,
         uploads: TaskTracker::new(),
     };
 
@@ -94,9 +98,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let resources = wait_for_resources(bus, registry.artifacts.clone(), readiness.clone(), shutdown.clone());
     tasks.spawn("resources", resources);
 
-    // Requests that are still answered during the drain may log.
+    // Requests that are still answered during the drain may write.
     let drained = CancellationToken::new();
-    let writing = tokio::spawn(logging::run(registry.clone(), writers, drained.clone()));
+    let logging = lanes::run(registry.clone(), entries, drained.clone());
+    let creating = lanes::run(registry.clone(), begun, drained.clone());
+    let writing = tokio::spawn(futures::future::join(logging, creating));
 
     let questions = RegistryServer::new(grpc::Service::new(registry.clone()))
         .max_encoding_message_size(MAX_MESSAGE_BYTES);

@@ -11,8 +11,10 @@ use sqlx::postgres::PgConnection;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::task::TaskTracker;
 
+use crate::creating::Creation;
 use crate::error::Error;
-use crate::logging::Log;
+use crate::lanes::Lanes;
+use crate::logging::Entry;
 
 /// The registry's clients. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,7 +30,9 @@ pub(crate) struct Registry {
     /// What pickles of a model may import.
     pub(crate) scan_policy: Arc<Policy>,
     /// What runs log.
-    pub(crate) log: Log,
+    pub(crate) log: Lanes<Entry>,
+    /// Runs that begin.
+    pub(crate) creations: Lanes<Creation>,
     /// Uploads under way. They outlive their request, so that a client that goes away leaves nothing half-made.
     pub(crate) uploads: TaskTracker,
 }
@@ -74,6 +78,11 @@ impl Change {
     /// Postgres is away.
     pub(crate) async fn publish_all(&mut self, events: &[Prepared]) -> Result<(), Error> {
         Ok(self.outbox.enqueue_all(&mut self.transaction, events).await?)
+    }
+
+    /// Has the relay look as soon as the change is committed.
+    pub(crate) const fn wake_at_commit(&mut self) {
+        self.published = true;
     }
 
     /// [`Self::publish`] for the usual event of the registry: `entity` `id` was `what`.

@@ -181,15 +181,21 @@ async fn set_alias(State(registry): State<Registry>, fields: Fields) -> Answer {
     validate_alias(&alias)?;
     let version = number(&fields)?;
     let mut change = registry.change().await?;
-    let model = table::model_touch(change.db(), &name, now_ms()).await?;
-    versions::version_require(change.db(), model, &name, version).await?;
     // The model's row is held, so nobody changes the policy or the alias between the judgement and the change.
-    let outcomes = promotion::judge(change.db(), &name, &alias, version).await?.unwrap_or_default();
+    let target = table::alias_target(change.db(), &name, &alias, version, now_ms()).await?;
+    if !target.exists {
+        return Err(versions::absent(&name, version));
+    }
+    let outcomes = if target.guarded {
+        promotion::judge(change.db(), &name, &alias, version).await?.unwrap_or_default()
+    } else {
+        Vec::new()
+    };
     if outcomes.iter().any(|outcome| !outcome.passed) {
         drop(change);
         return Err(promotion::refuse(&registry, &name, &alias, version, &outcomes).await?);
     }
-    if table::alias_set(change.db(), model, &alias, version).await? {
+    if table::alias_set(change.db(), target.model_key, &alias, version).await? {
         change.publish(&AliasSet { model: name, alias, version: version.to_string() }).await?;
     }
     change.commit().await?;

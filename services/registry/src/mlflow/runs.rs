@@ -14,13 +14,13 @@ use super::message::Message;
 use super::run_body::{full, info};
 use super::search::{Search, view};
 use super::{Answer, Fields, answer, empty, now_ms};
+use crate::creating::Creation;
 use crate::error::Error;
 use crate::logging::Entry;
 use crate::state::Registry;
 use crate::store::Pair;
-use crate::store::experiments::experiment_active;
 use crate::store::run_search::RunSearch;
-use crate::store::runs::{self as table, MODEL_HISTORY_TAG, NewRun, RUN_NAME_TAG};
+use crate::store::runs::{self as table, MODEL_HISTORY_TAG, RUN_NAME_TAG};
 
 const DEFAULT_RESULTS: usize = 1_000;
 const MAX_RESULTS: usize = 50_000;
@@ -44,7 +44,7 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
 }
 
 async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer {
-    let experiment = fields.non_empty("experiment_id")?.unwrap_or_else(|| "0".to_owned());
+    let experiment_id = fields.non_empty("experiment_id")?.unwrap_or_else(|| "0".to_owned());
     let mut tags = tags(fields.pairs("tags")?)?;
     let name = run_name(fields.non_empty("run_name")?, &mut tags)?;
     let tagged_user = tags.iter().find(|(key, _)| key == USER_TAG).map(|(_, user)| user.clone());
@@ -55,22 +55,8 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
         Some(asked) => validate_run_id(&asked).map(|()| asked)?,
         None => uuid::Uuid::new_v4().simple().to_string(),
     };
-    let mut change = registry.change().await?;
-    let (experiment_id, location) = experiment_active(change.db(), &experiment).await?;
-    let artifact_uri = format!("{}/{run_id}/artifacts", location.trim_end_matches('/'));
-    let new = NewRun {
-        run_id: &run_id,
-        experiment_id,
-        name: &name,
-        user_id: &user_id,
-        start_ms,
-        artifact_uri: &artifact_uri,
-        tags: &tags,
-    };
-    let run = table::run_create(change.db(), &new).await?;
-    let details = json!({"experiment_id": experiment, "run_name": name});
-    change.tell("run", "created", run_id.as_str(), details).await?;
-    change.commit().await?;
+    let creation = Creation { run_id, experiment_id, name, user_id, start_ms, tags };
+    let run = registry.creations.write(creation).await?;
     Ok(answer(Message::new().put("run", full(&run))))
 }
 

@@ -1,5 +1,7 @@
 //! Experiments.
 
+use std::collections::{BTreeSet, HashMap};
+
 use slipway_domain::registry::filter::{Clause, Order};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -79,25 +81,46 @@ pub(crate) async fn experiment_get(db: &mut PgConnection, experiment_id: &str) -
     query.build_query_as().fetch_optional(db).await?.ok_or_else(absent)
 }
 
-/// The same, for a change that needs it active: held until the transaction ends.
+/// Experiments that something is to be put into: where each keeps its artifacts, and whether it is deleted.
+#[derive(Debug)]
+pub(crate) struct Homes(HashMap<i64, (String, Option<i64>)>);
+
+/// Those of them that exist.
+pub(crate) async fn experiment_homes(
+    db: &mut PgConnection,
+    experiment_ids: &BTreeSet<&str>,
+) -> Result<Homes, Error> {
+    let ids: Vec<i64> = experiment_ids.iter().filter_map(|id| id.parse().ok()).collect();
+    let rows: Vec<(i64, String, Option<i64>)> = sqlx::query_as(
+        "SELECT experiment_id, artifact_location, deleted_ms FROM experiments WHERE experiment_id = ANY($1)",
+    )
+    .bind(ids)
+    .fetch_all(db)
+    .await?;
+    Ok(Homes(rows.into_iter().map(|(id, location, deleted_ms)| (id, (location, deleted_ms))).collect()))
+}
+
+impl Homes {
+    /// Number and artifact location of an experiment that takes something in.
+    pub(crate) fn active(&self, experiment_id: &str) -> Result<(i64, &str), Error> {
+        let found = experiment_id.parse().ok().and_then(|id| Some((id, self.0.get(&id)?)));
+        match found {
+            None => Err(Error::not_found(format!("No Experiment with id={experiment_id} exists"))),
+            Some((_, (_, Some(_)))) => Err(Error::invalid(format!(
+                "The experiment {experiment_id} must be in the 'active' state. Current state is deleted."
+            ))),
+            Some((id, (location, None))) => Ok((id, location)),
+        }
+    }
+}
+
+/// Number and artifact location of one experiment that takes something in.
 pub(crate) async fn experiment_active(
     db: &mut PgConnection,
     experiment_id: &str,
 ) -> Result<(i64, String), Error> {
-    let absent = || Error::not_found(format!("No Experiment with id={experiment_id} exists"));
-    let id: i64 = experiment_id.parse().map_err(|_| absent())?;
-    let row: Option<(String, Option<i64>)> =
-        sqlx::query_as("SELECT artifact_location, deleted_ms FROM experiments WHERE experiment_id = $1")
-            .bind(id)
-            .fetch_optional(db)
-            .await?;
-    match row {
-        None => Err(absent()),
-        Some((_, Some(_))) => Err(Error::invalid(format!(
-            "The experiment {experiment_id} must be in the 'active' state. Current state is deleted."
-        ))),
-        Some((location, None)) => Ok((id, location)),
-    }
+    let homes = experiment_homes(db, &BTreeSet::from([experiment_id])).await?;
+    homes.active(experiment_id).map(|(id, location)| (id, location.to_owned()))
 }
 
 /// The experiment of that name, deleted or not.

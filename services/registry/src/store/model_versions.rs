@@ -111,25 +111,28 @@ const SELECT: &str = "SELECT v.model_key, m.name, v.version, v.created_ms, v.upd
     ARRAY(SELECT a.alias FROM model_aliases a WHERE a.model_key = v.model_key AND a.version = v.version ORDER BY 1) AS aliases \
     FROM model_versions v JOIN registered_models m USING (model_key)";
 
-fn absent(name: &str, version: impl std::fmt::Display) -> Error {
+/// There is no such version.
+pub(crate) fn absent(name: &str, version: impl std::fmt::Display) -> Error {
     Error::not_found(format!("Model Version (name={name}, version={version}) not found"))
 }
 
-/// Makes a version of a model, whose row the caller holds.
+/// Makes a version of a model, whose row is held from then on.
 pub(crate) async fn version_create(
     db: &mut PgConnection,
-    model_key: i64,
+    name: &str,
     new: &NewVersion<'_>,
     now_ms: i64,
-) -> Result<i32, Error> {
-    let version: i32 = sqlx::query_scalar(
-        "WITH next AS (UPDATE registered_models SET last_version = greatest(last_version, coalesce($13, last_version + 1)) \
-           WHERE model_key = $1 RETURNING coalesce($13, last_version) AS version) \
+) -> Result<ModelVersion, Error> {
+    let made: Option<(i64, i32)> = sqlx::query_as(
+        "WITH next AS (UPDATE registered_models SET updated_ms = $2, \
+             last_version = greatest(last_version, coalesce($13, last_version + 1)) \
+           WHERE name = $1 RETURNING model_key, coalesce($13, last_version) AS version) \
          INSERT INTO model_versions (model_key, version, created_ms, updated_ms, description, source, download_uri, run_id, \
            run_link, logged_model_id, status, artifact_root, digest, servable, facts) \
-         SELECT $1, version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12 FROM next RETURNING version",
+         SELECT model_key, version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12 FROM next \
+         RETURNING model_key, version",
     )
-    .bind(model_key)
+    .bind(name)
     .bind(now_ms)
     .bind(new.description)
     .bind(new.source)
@@ -142,14 +145,30 @@ pub(crate) async fn version_create(
     .bind(new.servable)
     .bind(Json(new.facts))
     .bind(new.version)
-    .fetch_one(&mut *db)
+    .fetch_optional(&mut *db)
     .await
     .map_err(|error| match (is_duplicate(&error), new.version) {
         (true, Some(version)) => Error::exists(format!("Model version {version} already exists")),
         _ => error.into(),
     })?;
-    let column = |field: fn(&VersionFile) -> &str| new.files.iter().map(field).collect::<Vec<&str>>();
-    let sizes: Vec<i64> = new.files.iter().map(|file| file.size_bytes).collect();
+    let (model_key, version) = made.ok_or_else(|| model_absent(name))?;
+    if !new.files.is_empty() {
+        version_files_put(db, model_key, version, new.files).await?;
+    }
+    if !new.tags.is_empty() {
+        version_tags_set(db, model_key, version, new.tags).await?;
+    }
+    Ok(ModelVersion::fresh((model_key, name, version), new, now_ms))
+}
+
+async fn version_files_put(
+    db: &mut PgConnection,
+    model_key: i64,
+    version: i32,
+    files: &[VersionFile],
+) -> Result<(), Error> {
+    let column = |field: fn(&VersionFile) -> &str| files.iter().map(field).collect::<Vec<&str>>();
+    let sizes: Vec<i64> = files.iter().map(|file| file.size_bytes).collect();
     sqlx::query(
         "INSERT INTO model_version_files (model_key, version, path, artifact_path, blob_key, sha256, size_bytes) \
          SELECT $1, $2, * FROM UNNEST($3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::BIGINT[])",
@@ -161,12 +180,38 @@ pub(crate) async fn version_create(
     .bind(column(|file| &file.blob_key))
     .bind(column(|file| &file.sha256))
     .bind(sizes)
-    .execute(&mut *db)
+    .execute(db)
     .await?;
-    if !new.tags.is_empty() {
-        version_tags_set(db, model_key, version, new.tags).await?;
+    Ok(())
+}
+
+impl ModelVersion {
+    /// A version that was made just now.
+    fn fresh((model_key, name, version): (i64, &str, i32), new: &NewVersion<'_>, now_ms: i64) -> Self {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let (keys, values) = columns(new.tags);
+        let tags = keys.into_iter().zip(values).map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Self {
+            model_key,
+            name: name.to_owned(),
+            version,
+            created_ms: now_ms,
+            updated_ms: now_ms,
+            stage: "None".to_owned(),
+            description: owned(new.description),
+            source: new.source.to_owned(),
+            download_uri: new.download_uri.to_owned(),
+            run_id: owned(new.run_id),
+            run_link: owned(new.run_link),
+            logged_model_id: owned(new.logged_model_id),
+            status: "READY".to_owned(),
+            digest: new.digest.to_owned(),
+            servable: new.servable,
+            facts: Json(new.facts.clone()),
+            tags: Json(tags.collect()),
+            aliases: Vec::new(),
+        }
     }
-    Ok(version)
 }
 
 /// That version of that model.

@@ -71,6 +71,38 @@ pub(crate) async fn model_touch(db: &mut PgConnection, name: &str, now_ms: i64) 
         .ok_or_else(|| absent(name))
 }
 
+/// A model that an alias is to be set of, its row held until the transaction ends.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct AliasTarget {
+    pub(crate) model_key: i64,
+    /// The version that the alias is to point at exists.
+    pub(crate) exists: bool,
+    /// A policy guards the alias.
+    pub(crate) guarded: bool,
+}
+
+/// [`model_touch`], with what setting an alias has to know.
+pub(crate) async fn alias_target(
+    db: &mut PgConnection,
+    name: &str,
+    alias: &str,
+    version: i32,
+    now_ms: i64,
+) -> Result<AliasTarget, Error> {
+    sqlx::query_as(
+        "UPDATE registered_models m SET updated_ms = $4 WHERE name = $1 RETURNING model_key, \
+           EXISTS (SELECT FROM model_versions v WHERE v.model_key = m.model_key AND v.version = $3) AS exists, \
+           EXISTS (SELECT FROM alias_policies p WHERE p.model_key = m.model_key AND p.alias = $2) AS guarded",
+    )
+    .bind(name)
+    .bind(alias)
+    .bind(version)
+    .bind(now_ms)
+    .fetch_optional(db)
+    .await?
+    .ok_or_else(|| absent(name))
+}
+
 /// Whether there is a model of that name.
 pub(crate) async fn model_require(db: &mut PgConnection, name: &str) -> Result<(), Error> {
     let found: Option<i64> = sqlx::query_scalar("SELECT model_key FROM registered_models WHERE name = $1")

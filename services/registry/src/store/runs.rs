@@ -68,7 +68,7 @@ pub(crate) struct NewRun<'run> {
     pub(crate) name: &'run str,
     pub(crate) user_id: &'run str,
     pub(crate) start_ms: i64,
-    pub(crate) artifact_uri: &'run str,
+    pub(crate) artifact_uri: String,
     pub(crate) tags: &'run [Pair],
 }
 
@@ -93,36 +93,53 @@ const FULL: &str = "SELECT r.run_key, r.run_id, r.experiment_id, r.name, r.user_
   LEFT JOIN LATERAL (SELECT array_agg(x.key) AS tag_keys, array_agg(x.value) AS tag_values \
     FROM run_tags x WHERE x.run_key = r.run_key) t ON TRUE";
 
-/// Makes a run with its tags.
-pub(crate) async fn run_create(db: &mut PgConnection, run: &NewRun<'_>) -> Result<Run, Error> {
-    let (keys, values) = columns(run.tags);
-    let made: Result<i64, sqlx::Error> = sqlx::query_scalar(
+/// Makes runs with their tags; the key of each by its id.
+pub(crate) async fn runs_create(
+    db: &mut PgConnection,
+    runs: &[&NewRun<'_>],
+) -> Result<HashMap<String, i64>, Error> {
+    let text = |field: for<'run> fn(&'run NewRun<'_>) -> &'run str| {
+        runs.iter().map(|run| field(run)).collect::<Vec<&str>>()
+    };
+    let (mut owners, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for run in runs {
+        let (of_run, set_to) = columns(run.tags);
+        owners.extend(std::iter::repeat_n(run.run_id, of_run.len()));
+        keys.extend(of_run);
+        values.extend(set_to);
+    }
+    let made: Result<Vec<(String, i64)>, sqlx::Error> = sqlx::query_as(
         "WITH made AS (INSERT INTO runs (run_id, experiment_id, name, user_id, status, start_ms, artifact_uri) \
-         VALUES ($1, $2, $3, $4, 'RUNNING', $5, $6) RETURNING run_key), \
+           SELECT run_id, experiment_id, name, user_id, 'RUNNING', start_ms, artifact_uri \
+           FROM UNNEST($1::TEXT[], $2::BIGINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[]) \
+             AS g (run_id, experiment_id, name, user_id, start_ms, artifact_uri) RETURNING run_id, run_key), \
          tagged AS (INSERT INTO run_tags (run_key, key, value) SELECT made.run_key, t.key, t.value \
-         FROM made, UNNEST($7::TEXT[], $8::TEXT[]) AS t (key, value)) SELECT run_key FROM made",
+           FROM UNNEST($7::TEXT[], $8::TEXT[], $9::TEXT[]) AS t (run_id, key, value) JOIN made USING (run_id)) \
+         SELECT run_id, run_key FROM made",
     )
-    .bind(run.run_id)
-    .bind(run.experiment_id)
-    .bind(run.name)
-    .bind(run.user_id)
-    .bind(run.start_ms)
-    .bind(run.artifact_uri)
-    .bind(&keys)
-    .bind(&values)
-    .fetch_one(db)
+    .bind(text(|run| run.run_id))
+    .bind(runs.iter().map(|run| run.experiment_id).collect::<Vec<i64>>())
+    .bind(text(|run| run.name))
+    .bind(text(|run| run.user_id))
+    .bind(runs.iter().map(|run| run.start_ms).collect::<Vec<i64>>())
+    .bind(text(|run| &run.artifact_uri))
+    .bind(owners)
+    .bind(keys)
+    .bind(values)
+    .fetch_all(db)
     .await;
-    let run_key = made.map_err(|error| match is_duplicate(&error) {
-        true => Error::exists(format!("Run with id={} already exists", run.run_id)),
-        false => error.into(),
+    let made = made.map_err(|error| match (is_duplicate(&error), runs) {
+        (true, [only]) => Error::exists(format!("Run with id={} already exists", only.run_id)),
+        _ => error.into(),
     })?;
-    let texts = |texts: Vec<&str>| Some(texts.into_iter().map(str::to_owned).collect());
-    Ok(Run { tag_keys: texts(keys), tag_values: texts(values), ..Run::bare(run_key, run) })
+    Ok(made.into_iter().collect())
 }
 
 impl Run {
-    /// A run of which nothing is known but its own row.
-    fn bare(run_key: i64, run: &NewRun<'_>) -> Self {
+    /// A run that was made just now.
+    pub(crate) fn fresh(run_key: i64, run: &NewRun<'_>) -> Self {
+        let (keys, values) = columns(run.tags);
+        let texts = |texts: Vec<&str>| Some(texts.into_iter().map(str::to_owned).collect());
         let info = RunInfo {
             run_key,
             run_id: run.run_id.to_owned(),
@@ -132,7 +149,7 @@ impl Run {
             status: "RUNNING".to_owned(),
             start_ms: run.start_ms,
             end_ms: None,
-            artifact_uri: run.artifact_uri.to_owned(),
+            artifact_uri: run.artifact_uri.clone(),
             deleted_ms: None,
         };
         Self {
@@ -143,8 +160,8 @@ impl Run {
             metric_steps: None,
             param_keys: None,
             param_values: None,
-            tag_keys: None,
-            tag_values: None,
+            tag_keys: texts(keys),
+            tag_values: texts(values),
             dataset_inputs: Json(Vec::new()),
             model_inputs: Vec::new(),
             model_outputs: Json(Vec::new()),

@@ -41,11 +41,13 @@ pub(crate) struct Request {
 pub(crate) async fn create(registry: &Registry, request: &Request) -> Result<ModelVersion, Error> {
     for _ in 0..MAX_INSPECTIONS {
         let mut db = registry.pool.acquire().await?;
-        // First what is cheap: a model that is not there needs no look at the files.
-        registered_models::model_require(&mut db, &request.name).await?;
         let source =
             source::resolve(&mut db, &request.source, request.run_id.as_deref(), request.model_id.as_deref())
                 .await?;
+        if source.root.is_some() {
+            // First what is cheap: a model that is not there needs no look at the files.
+            registered_models::model_require(&mut db, &request.name).await?;
+        }
         let files = files_of(&mut db, &source).await?;
         drop(db);
         let facts = match &source.root {
@@ -82,7 +84,6 @@ async fn store(
 ) -> Result<Option<ModelVersion>, Error> {
     let now = now_ms();
     let mut change = registry.change().await?;
-    let model_key = registered_models::model_touch(change.db(), &request.name, now).await?;
     if let Some(run_id) = &source.run_id {
         purge::run_hold(change.db(), run_id).await?;
     }
@@ -109,7 +110,8 @@ async fn store(
         tags: &request.tags,
         version: request.version,
     };
-    let version = model_versions::version_create(change.db(), model_key, &new, now).await?;
+    let made = model_versions::version_create(change.db(), &request.name, &new, now).await?;
+    let version = made.version;
     if let Some(model_id) = &source.logged_model_id {
         logged_models::logged_model_add_version(change.db(), model_id, &request.name, version).await?;
     }
@@ -119,7 +121,6 @@ async fn store(
         "scan": facts.scan.as_ref().map(|scan| scan.verdict),
     });
     change.tell("model-version", "created", format!("{}/{version}", request.name), details).await?;
-    let made = model_versions::version_get(change.db(), &request.name, version).await?;
     change.commit().await?;
     Ok(Some(made))
 }

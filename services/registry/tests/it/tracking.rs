@@ -1,5 +1,7 @@
 //! Runs, params, metrics, searches: what clients rely on.
 
+use std::collections::BTreeSet;
+
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -205,4 +207,30 @@ async fn pages_of_any_size_show_every_run_once_and_in_order() {
             assert_eq!(found_by(&world, &search, page).await, expected, "{search} in pages of {page}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_runs_begun_at_once_only_the_wrong_ones_are_refused() {
+    let world = World::begin().await;
+    let body = |number: usize| match number {
+        5 => json!({"experiment_id": "77", "start_time": 1}),
+        6 => json!({"experiment_id": "first", "start_time": 1}),
+        // One of these two is the first.
+        7 | 8 => json!({"experiment_id": "0", "run_id": "the-same", "start_time": 1}),
+        _ => json!({"experiment_id": "0", "run_name": format!("run {number}"), "start_time": number,
+            "tags": [{"key": "number", "value": number.to_string()}]}),
+    };
+    let asked = (0..40).map(|number| world.try_call(Method::POST, "runs/create", body(number)));
+    let answers = futures::future::join_all(asked).await;
+    let refused: Vec<&str> = answers.iter().filter_map(|(_, answer)| answer["error_code"].as_str()).collect();
+    assert_eq!(refused.len(), 3, "{refused:?}");
+    let codes: BTreeSet<&str> = refused.into_iter().collect();
+    assert_eq!(codes, BTreeSet::from(["RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"]));
+    for (number, (_, answer)) in answers.iter().enumerate().filter(|(number, _)| !(5..9).contains(number)) {
+        let run = answer["run"]["info"]["run_id"].as_str().unwrap();
+        let found = world.get(&format!("/api/2.0/mlflow/runs/get?run_id={run}")).await;
+        assert_eq!(found["run"]["info"], answer["run"]["info"], "what was answered is what is stored");
+        assert!(found["run"]["data"]["tags"].to_string().contains(&format!("\"{number}\"")), "{found}");
+    }
+    assert_eq!(world.events("slipway.registry.run.created", 37).await.len(), 37);
 }
