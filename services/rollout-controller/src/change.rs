@@ -280,19 +280,30 @@ pub(crate) async fn start(
     };
     let (rollout, actions) = Rollout::start(new, now_unix_ms())
         .map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
+    let stored = insert(connection, &deployment, id, &rollout, wanted.idempotency_key).await?;
+    apply(state, connection, &deployment, &stored, &actions).await?;
+    changed.push((stored.clone(), actions));
+    Ok((stored, Changed(changed)))
+}
+
+/// Stores a rollout that begins, with the trace of whoever asked for it.
+async fn insert(
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    id: Uuid,
+    rollout: &Rollout,
+    idempotency_key: Option<&str>,
+) -> Result<StoredRollout, Problem> {
     let traceparent = slipway_telemetry::current_traceparent();
     let row = NewRow {
         id,
         deployment_key: deployment.deployment_key,
         model: &deployment.model,
-        state: &rollout,
+        state: rollout,
         traceparent: traceparent.as_deref(),
-        idempotency_key: wanted.idempotency_key,
+        idempotency_key,
     };
-    let stored = rollouts::insert(connection, &row).await?;
-    apply(state, connection, &deployment, &stored, &actions).await?;
-    changed.push((stored.clone(), actions));
-    Ok((stored, Changed(changed)))
+    Ok(rollouts::insert(connection, &row).await?)
 }
 
 /// Writes down that a version was to be rolled out and cannot be, so that whoever waits for it finds out why.
@@ -319,16 +330,7 @@ pub(crate) async fn refuse(
     };
     rollout.phase = Phase::Failed;
     reason.clone_into(&mut rollout.reason);
-    let traceparent = slipway_telemetry::current_traceparent();
-    let row = NewRow {
-        id,
-        deployment_key: deployment.deployment_key,
-        model: &deployment.model,
-        state: &rollout,
-        traceparent: traceparent.as_deref(),
-        idempotency_key: None,
-    };
-    let stored = rollouts::insert(connection, &row).await?;
+    let stored = insert(connection, deployment, id, &rollout, None).await?;
     publish(state, connection, &stored, EventKind::Failed, reason).await?;
     Ok(Changed::ended(Some(stored)))
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures, measured on the machine at hand and printed beside one another.
 
+mod artifacts;
 mod cpu;
 mod registry;
 mod swap;
@@ -42,6 +43,10 @@ pub(crate) enum Bench {
     /// Requests per second, latency and processor time of the tracking server's operations, beside an `mlflow server` on the same
     /// Postgres on request.
     Registry(registry::Options),
+    /// Millions of metric points in one experiment: how fast they come in, and how long one key's history takes to read.
+    Points(registry::points::Options),
+    /// Artifacts through the registry beside the S3 server itself, and the registry's memory during a very large one.
+    Artifacts(artifacts::Options),
 }
 
 pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
@@ -49,6 +54,8 @@ pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
         Bench::Up { rounds } => up(*rounds),
         Bench::Swap { rounds, clients, release } => swap::measure(*rounds, *clients, *release),
         Bench::Registry(options) => registry::measure(options),
+        Bench::Points(options) => registry::points::measure(options),
+        Bench::Artifacts(options) => artifacts::measure(options),
     }
 }
 

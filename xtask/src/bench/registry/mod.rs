@@ -2,6 +2,7 @@
 
 mod load;
 mod peer;
+pub(super) mod points;
 mod seed;
 
 use std::path::Path;
@@ -57,20 +58,25 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     outcome
 }
 
-async fn both(options: &Options, data_dir: &Path) -> anyhow::Result<()> {
+/// Our registry as it runs on that data directory, and the address of its Postgres.
+fn ours(data_dir: &Path) -> anyhow::Result<(Server, String)> {
     let text = std::fs::read_to_string(data_dir.join("endpoints.json")).context("endpoints.json")?;
     let endpoints: Value = serde_json::from_str(&text).context("endpoints.json")?;
     let pid = |part: &str| endpoints["pids"][part].as_u64().and_then(|pid| u32::try_from(pid).ok());
-    let (registry, postgres) =
-        (pid("registry").context("no registry")?, pid("postgres").context("no postgres")?);
-    let database = endpoints["postgres"].as_str().context("no postgres")?;
-    let ours = Server {
+    let address = |part: &str| endpoints[part].as_str().map(str::to_owned);
+    let server = Server {
         name: "slipway",
-        url: endpoints["registry"].as_str().context("no registry")?.to_owned(),
-        pid: registry,
-        database_pid: postgres,
+        url: address("registry").context("no registry")?,
+        pid: pid("registry").context("no registry")?,
+        database_pid: pid("postgres").context("no postgres")?,
         http: reqwest::Client::new(),
     };
+    Ok((server, address("postgres").context("no postgres")?))
+}
+
+async fn both(options: &Options, data_dir: &Path) -> anyhow::Result<()> {
+    let (ours, database) = ours(data_dir)?;
+    let (registry, postgres, database) = (ours.pid, ours.database_pid, database.as_str());
     let idle = vec![(ours.name, cpu::usage(&[registry])?)];
     let figures = scenarios(&ours, options, Some(database)).await?;
     crowd(&ours).await?;
