@@ -38,6 +38,21 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Crates with tests that compare a document in the repository with the code, and the start of their names.
+const DOCUMENTED: [&str; 2] = ["slipway-registry", "slipway-api"];
+const COMPARING_TESTS: &str = "in_the_repository";
+
+/// Lets the tests that compare documents with the code write them instead.
+pub(crate) fn documents() -> anyhow::Result<()> {
+    let mut command = cargo();
+    command.arg("test").arg("--quiet").env("SLIPWAY_WRITE_DOCS", "1");
+    for package in DOCUMENTED {
+        command.args(["--package", package]);
+    }
+    command.args(["--lib", "--", COMPARING_TESTS]);
+    step("writing the documents that are made from the code", || run(&mut command))
+}
+
 /// Where cargo puts what it builds.
 fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)

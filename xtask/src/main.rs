@@ -37,6 +37,8 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
+    /// Writes what is made from the code anew: the OpenAPI documents, the schemas of the events.
+    Codegen,
     /// Measures what the README and the release notes claim.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -50,6 +52,7 @@ fn main() -> std::process::ExitCode {
         Task::Test(options) => suite::run(&options),
         Task::Up { arguments } => build::up(&arguments),
         Task::Layers { write } => layers::run(write),
+        Task::Codegen => build::documents(),
         Task::Bench(bench) => bench::measure(&bench),
         Task::Setup => venv::ensure().and_then(|_| build::toolbox()),
     };

@@ -10,7 +10,7 @@ const RETRY_AFTER_S: &str = "1";
 /// What a client is told. The cause is logged once and never sent.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc9457>.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Problem {
     /// `/errors/<code>`: what docs/errors.md explains.
     #[serde(rename = "type")]

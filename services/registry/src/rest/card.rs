@@ -1,31 +1,34 @@
 //! REST v1: model cards.
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use http::header;
 use serde::Deserialize;
 use slipway_domain::registry::validate_version;
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::Query;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::card::{self, Facts};
 use crate::error::{Code, Error};
 use crate::state::Registry;
 use crate::store::{model_versions, policies, runs};
 
-pub(super) fn router() -> Router<Registry> {
-    Router::new().route("/api/v1/models/{name}/versions/{version}/card", get(show))
+pub(super) fn router() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new().routes(routes!(show))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 struct CardQuery {
+    /// `json` or `markdown`.
     #[serde(default)]
+    #[param(inline)]
     format: Format,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Format {
     #[default]
@@ -33,6 +36,10 @@ enum Format {
     Markdown,
 }
 
+/// Writes the model card of a version.
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/card", tag = "models",
+    params(("name" = String, Path), ("version" = String, Path), CardQuery),
+    responses((status = 200, content((Object = "application/json"), (String = "text/markdown")))))]
 async fn show(
     State(registry): State<Registry>,
     Path((name, version)): Path<(String, String)>,

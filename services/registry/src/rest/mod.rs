@@ -1,97 +1,48 @@
 //! REST v1, for dashboards and the command line: models, versions and runs; and what MLflow's API has no word for.
+//!
+//! Each handler carries `#[utoipa::path]` and is mounted with `routes!`: so the OpenAPI document is made of the same words as the router.
 
+mod bodies;
 mod card;
+mod docs;
+mod openapi;
 mod policies;
 mod purge;
 
 use axum::extract::{Path, State};
-use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use slipway_domain::registry::validate_version;
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::Query;
 use slipway_service_kit::page::{PageQuery, cut};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use self::bodies::{Model, Models, Run, Runs, Version, VersionDetails, Versions};
 use crate::error::Error;
 use crate::state::Registry;
-use crate::store::model_versions::{self, ModelVersion};
-use crate::store::registered_models::{self, RegisteredModel};
-use crate::store::runs::{self, RunInfo};
+use crate::store::{model_versions, registered_models, runs};
 
 type Answer = Result<Json<Value>, Problem>;
 
 pub(crate) fn router() -> Router<Registry> {
-    Router::new()
-        .route("/api/v1/models", get(models))
-        .route("/api/v1/models/{name}", get(model))
-        .route("/api/v1/models/{name}/versions", get(versions))
-        .route("/api/v1/models/{name}/versions/{version}", get(version))
-        .route("/api/v1/runs", get(list_runs))
+    described().split_for_parts().0
+}
+
+/// The routes together with their description.
+fn described() -> OpenApiRouter<Registry> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(models))
+        .routes(routes!(model))
+        .routes(routes!(versions))
+        .routes(routes!(version))
+        .routes(routes!(list_runs))
         .merge(card::router())
         .merge(policies::router())
         .merge(purge::router())
-}
-
-fn page(name: &str, items: Vec<Value>, token: Option<String>) -> Json<Value> {
-    let mut body = Map::from_iter([(name.to_owned(), Value::from(items))]);
-    if let Some(token) = token {
-        body.insert("next_page_token".to_owned(), token.into());
-    }
-    Json(Value::Object(body))
-}
-
-fn model_body(model: &RegisteredModel, latest: Option<i32>) -> Value {
-    let aliases: Map<String, Value> =
-        model.aliases.0.iter().map(|(alias, version)| (alias.clone(), version.clone().into())).collect();
-    json!({
-        "name": model.name,
-        "description": model.description,
-        "latest_version": latest.map(|version| version.to_string()),
-        "aliases": aliases,
-        "tags": tags(&model.tags.0),
-        "created_at_unix_ms": model.created_ms,
-        "updated_at_unix_ms": model.updated_ms,
-    })
-}
-
-fn tags(pairs: &[(String, String)]) -> Map<String, Value> {
-    pairs.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect()
-}
-
-fn version_body(version: &ModelVersion) -> Value {
-    let facts = &version.facts.0;
-    json!({
-        "model": version.name,
-        "version": version.version.to_string(),
-        "status": version.status,
-        "stage": version.stage,
-        "digest": version.digest,
-        "servable": version.servable,
-        "unservable_reason": facts.unservable_reason,
-        "aliases": version.aliases,
-        "run_id": version.run_id,
-        "source": version.source,
-        "description": version.description,
-        "tags": tags(&version.tags.0),
-        "inputs": facts.inputs,
-        "outputs": facts.outputs,
-        "created_at_unix_ms": version.created_ms,
-        "updated_at_unix_ms": version.updated_ms,
-    })
-}
-
-fn run_body(run: &RunInfo) -> Value {
-    json!({
-        "run_id": run.run_id,
-        "run_name": run.name,
-        "experiment_id": run.experiment_id.to_string(),
-        "status": run.status,
-        "user_id": run.user_id,
-        "start_time": run.start_ms,
-        "end_time": run.end_ms,
-    })
+        .merge(openapi::router())
 }
 
 async fn latest(db: &mut sqlx::PgConnection, model_keys: &[i64]) -> Result<Vec<(i64, i32)>, Error> {
@@ -103,69 +54,85 @@ fn latest_of(latest: &[(i64, i32)], model_key: i64) -> Option<i32> {
     latest.iter().filter(|(key, _)| *key == model_key).map(|(_, version)| *version).max()
 }
 
-async fn models(State(registry): State<Registry>, Query(query): Query<PageQuery>) -> Answer {
+/// Lists registered models by name.
+#[utoipa::path(get, path = "/api/v1/models", tag = "models", params(PageQuery), responses((status = 200, body = Models)))]
+async fn models(
+    State(registry): State<Registry>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Models>, Problem> {
     let (limit, after) = (query.limit()?, query.after::<String>()?);
     let mut db = registry.pool.acquire().await?;
     let found = registered_models::model_list(&mut db, after.as_deref(), i64::from(limit) + 1).await?;
-    let (found, token) = cut(found, limit, |model| model.name.clone());
+    let (found, next_page_token) = cut(found, limit, |model| model.name.clone());
     let keys: Vec<i64> = found.iter().map(|model| model.model_key).collect();
     let latest = latest(&mut db, &keys).await?;
-    let items = found.iter().map(|model| model_body(model, latest_of(&latest, model.model_key))).collect();
-    Ok(page("models", items, token))
+    let models = found.into_iter().map(|model| {
+        let newest = latest_of(&latest, model.model_key);
+        Model::new(model, newest)
+    });
+    Ok(Json(Models { models: models.collect(), next_page_token }))
 }
 
-async fn model(State(registry): State<Registry>, Path(name): Path<String>) -> Answer {
+/// Shows a registered model.
+#[utoipa::path(get, path = "/api/v1/models/{name}", tag = "models", params(("name" = String, Path)),
+    responses((status = 200, body = Model)))]
+async fn model(State(registry): State<Registry>, Path(name): Path<String>) -> Result<Json<Model>, Problem> {
     let mut db = registry.pool.acquire().await?;
     let model = registered_models::model_get(&mut db, &name).await?;
     let latest = latest(&mut db, &[model.model_key]).await?;
-    Ok(Json(model_body(&model, latest_of(&latest, model.model_key))))
+    let newest = latest_of(&latest, model.model_key);
+    Ok(Json(Model::new(model, newest)))
 }
 
+/// Lists versions of a model, the newest first.
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions", tag = "models", params(("name" = String, Path), PageQuery),
+    responses((status = 200, body = Versions)))]
 async fn versions(
     State(registry): State<Registry>,
     Path(name): Path<String>,
     Query(query): Query<PageQuery>,
-) -> Answer {
+) -> Result<Json<Versions>, Problem> {
     let (limit, below) = (query.limit()?, query.after::<i32>()?);
     let mut db = registry.pool.acquire().await?;
     let model = registered_models::model_get(&mut db, &name).await?;
     let found = model_versions::version_list(&mut db, model.model_key, below, i64::from(limit) + 1).await?;
-    let (found, token) = cut(found, limit, |version| version.version);
-    Ok(page("versions", found.iter().map(version_body).collect(), token))
+    let (found, next_page_token) = cut(found, limit, |version| version.version);
+    Ok(Json(Versions { versions: found.iter().map(Version::new).collect(), next_page_token }))
 }
 
-async fn version(State(registry): State<Registry>, Path((name, version)): Path<(String, String)>) -> Answer {
+/// Shows a version with its files, its signature and what was found in it.
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}", tag = "models",
+    params(("name" = String, Path), ("version" = String, Path)), responses((status = 200, body = VersionDetails)))]
+async fn version(
+    State(registry): State<Registry>,
+    Path((name, version)): Path<(String, String)>,
+) -> Result<Json<VersionDetails>, Problem> {
     let number = validate_version(&version).map_err(Error::from)?;
     let mut db = registry.pool.acquire().await?;
     let found =
         model_versions::version_get(&mut db, &name, i32::try_from(number).unwrap_or(i32::MAX)).await?;
     let files = model_versions::version_files(&mut db, found.model_key, found.version).await?;
-    let files: Vec<Value> = files
-        .iter()
-        .map(|file| json!({"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256}))
-        .collect();
-    let mut body = version_body(&found);
-    body["files"] = files.into();
-    body["scan"] = json!(found.facts.0.scan);
-    body["signature"] = found
-        .facts
-        .0
-        .signature
-        .as_deref()
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
-    Ok(Json(body))
+    Ok(Json(VersionDetails::new(&found, files)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 struct RunsQuery {
+    /// Only runs of this experiment.
     experiment: Option<String>,
     // No `flatten`: with it a query string's numbers arrive as text.
+    /// Items wanted, 1 to 1000; 50 without it.
     limit: Option<u32>,
+    /// `next_page_token` of the page before.
     page_token: Option<String>,
 }
 
-async fn list_runs(State(registry): State<Registry>, Query(query): Query<RunsQuery>) -> Answer {
+/// Lists runs, the newest first.
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(RunsQuery), responses((status = 200, body = Runs)))]
+async fn list_runs(
+    State(registry): State<Registry>,
+    Query(query): Query<RunsQuery>,
+) -> Result<Json<Runs>, Problem> {
     let paging = PageQuery { limit: query.limit, page_token: query.page_token };
     let (limit, after) = (paging.limit()?, paging.after::<(i64, String)>()?);
     let experiment = query
@@ -174,6 +141,6 @@ async fn list_runs(State(registry): State<Registry>, Query(query): Query<RunsQue
         .transpose()?;
     let mut db = registry.pool.acquire().await?;
     let found = runs::run_list(&mut db, experiment, after, i64::from(limit) + 1).await?;
-    let (found, token) = cut(found, limit, |run| (run.start_ms, run.run_id.clone()));
-    Ok(page("runs", found.iter().map(run_body).collect(), token))
+    let (found, next_page_token) = cut(found, limit, |run| (run.start_ms, run.run_id.clone()));
+    Ok(Json(Runs { runs: found.into_iter().map(Run::from).collect(), next_page_token }))
 }

@@ -1,14 +1,15 @@
 //! REST v1: policies that guard aliases.
 
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::get;
-use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_domain::registry::promotion::Policy;
 use slipway_domain::registry::{validate_alias, validate_version};
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Query};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Answer;
 use crate::error::Error;
@@ -17,17 +18,17 @@ use crate::state::{Registry, now_ms};
 use crate::store::policies::{self as table, AliasPolicy};
 use crate::store::registered_models::{self, model_touch};
 
-pub(super) fn router() -> Router<Registry> {
-    Router::new()
-        .route("/api/v1/models/{name}/policies", get(list))
-        .route("/api/v1/models/{name}/policies/{alias}", get(one).put(put).delete(delete))
-        .route("/api/v1/models/{name}/versions/{version}/promotion", get(check))
+pub(super) fn router() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(one, put, delete)).routes(routes!(check))
 }
 
 fn body(policy: &AliasPolicy) -> Value {
     json!({"alias": policy.alias, "rules": policy.policy.0.rules, "updated_at_unix_ms": policy.updated_ms})
 }
 
+/// Lists the policies of a model by the aliases that they guard.
+#[utoipa::path(get, path = "/api/v1/models/{name}/policies", tag = "policies", params(("name" = String, Path)),
+    responses((status = 200, body = Object)))]
 async fn list(State(registry): State<Registry>, Path(name): Path<String>) -> Answer {
     let mut db = registry.pool.acquire().await.map_err(Error::from)?;
     registered_models::model_require(&mut db, &name).await?;
@@ -35,6 +36,9 @@ async fn list(State(registry): State<Registry>, Path(name): Path<String>) -> Ans
     Ok(Json(json!({"policies": policies.iter().map(body).collect::<Vec<Value>>()})))
 }
 
+/// Shows the policy of an alias.
+#[utoipa::path(get, path = "/api/v1/models/{name}/policies/{alias}", tag = "policies",
+    params(("name" = String, Path), ("alias" = String, Path)), responses((status = 200, body = Object)))]
 async fn one(State(registry): State<Registry>, Path((name, alias)): Path<(String, String)>) -> Answer {
     let mut db = registry.pool.acquire().await.map_err(Error::from)?;
     registered_models::model_require(&mut db, &name).await?;
@@ -46,6 +50,9 @@ fn unguarded(name: &str, alias: &str) -> Error {
     Error::not_found(format!("Nothing guards the alias '{alias}' of '{name}'"))
 }
 
+/// Guards an alias, in place of the policy before.
+#[utoipa::path(put, path = "/api/v1/models/{name}/policies/{alias}", tag = "policies",
+    params(("name" = String, Path), ("alias" = String, Path)), request_body = Object, responses((status = 200, body = Object)))]
 async fn put(
     State(registry): State<Registry>,
     Path((name, alias)): Path<(String, String)>,
@@ -62,6 +69,9 @@ async fn put(
     Ok(Json(body(&stored.ok_or_else(|| unguarded(&name, &alias))?)))
 }
 
+/// Takes the guard of an alias away.
+#[utoipa::path(delete, path = "/api/v1/models/{name}/policies/{alias}", tag = "policies",
+    params(("name" = String, Path), ("alias" = String, Path)), responses((status = 200, body = Object)))]
 async fn delete(State(registry): State<Registry>, Path((name, alias)): Path<(String, String)>) -> Answer {
     let mut change = registry.change().await?;
     let model_key = model_touch(change.db(), &name, now_ms()).await?;
@@ -73,12 +83,16 @@ async fn delete(State(registry): State<Registry>, Path((name, alias)): Path<(Str
     Ok(Json(json!({})))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 struct CheckQuery {
+    /// The alias, guarded or not.
     alias: String,
 }
 
-/// What setting the alias would say, without setting it.
+/// Says what setting an alias would say, without setting it.
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/promotion", tag = "policies",
+    params(("name" = String, Path), ("version" = String, Path), CheckQuery), responses((status = 200, body = Object)))]
 async fn check(
     State(registry): State<Registry>,
     Path((name, version)): Path<(String, String)>,

@@ -1,28 +1,28 @@
 //! REST v1: the purge of what was deleted.
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::JsonBody;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::Answer;
 use crate::error::Error;
 use crate::purge as purger;
 use crate::state::{Registry, now_ms};
 use crate::store::purge as table;
 
-pub(super) fn router() -> Router<Registry> {
-    Router::new().route("/api/v1/purge", post(purge))
+pub(super) fn router() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new().routes(routes!(purge))
 }
 
 const DEFAULT_PURGE_AGE_S: i64 = 30 * 24 * 3_600;
 const DEFAULT_PURGE_LIMIT: i64 = 100;
 const MAX_PURGE_LIMIT: i64 = 1_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PurgeRequest {
     /// Only what was deleted longer ago.
@@ -33,8 +33,29 @@ struct PurgeRequest {
     dry_run: Option<bool>,
 }
 
+/// What went, or would go.
+#[derive(Debug, Serialize, ToSchema)]
+struct Purged {
+    dry_run: bool,
+    runs: i64,
+    logged_models: i64,
+    experiments: i64,
+    files: i64,
+    size_bytes: i64,
+    /// Whether there is more to do: ask again.
+    more: bool,
+    /// Deleted runs that stay, because a model version was made from them; counted by a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs_kept: Option<i64>,
+}
+
 /// Removes for good what was deleted; asked again until `more` is false.
-async fn purge(State(registry): State<Registry>, JsonBody(request): JsonBody<PurgeRequest>) -> Answer {
+#[utoipa::path(post, path = "/api/v1/purge", tag = "lifecycle", request_body = PurgeRequest,
+    responses((status = 200, body = Purged)))]
+async fn purge(
+    State(registry): State<Registry>,
+    JsonBody(request): JsonBody<PurgeRequest>,
+) -> Result<Json<Purged>, Problem> {
     let age_s = request.older_than_s.unwrap_or(DEFAULT_PURGE_AGE_S);
     if age_s < 0 {
         return Err(Problem::invalid("older_than_s", format!("expected 0 or more seconds, got {age_s}")));
@@ -51,12 +72,14 @@ async fn purge(State(registry): State<Registry>, JsonBody(request): JsonBody<Pur
         purger::purge(&registry, before_ms, limit).await?
     };
     let more = !dry_run && (due.runs == limit || due.logged_models == limit || due.experiments == limit);
-    let mut body = json!({
-        "dry_run": dry_run, "runs": due.runs, "logged_models": due.logged_models, "experiments": due.experiments,
-        "files": due.files, "size_bytes": due.size_bytes, "more": more,
-    });
-    if dry_run {
-        body["runs_kept"] = due.runs_kept.into();
-    }
-    Ok(Json(body))
+    Ok(Json(Purged {
+        dry_run,
+        runs: due.runs,
+        logged_models: due.logged_models,
+        experiments: due.experiments,
+        files: due.files,
+        size_bytes: due.size_bytes,
+        more,
+        runs_kept: dry_run.then_some(due.runs_kept),
+    }))
 }

@@ -38,7 +38,7 @@ impl Facts {
 }
 
 /// One input or output of the graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct Tensor {
     pub(crate) name: String,
     /// Open Inference Protocol name.
