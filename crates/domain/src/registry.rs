@@ -7,6 +7,7 @@ mod page;
 pub mod promotion;
 mod search;
 mod signature;
+pub mod webhook;
 
 /// The grammar of MLflow's search filters.
 pub mod filter {

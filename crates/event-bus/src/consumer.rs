@@ -65,6 +65,17 @@ impl Received {
     }
 }
 
+pub(crate) fn pull_config(durable: &str, filter_subjects: Vec<String>) -> consumer::pull::Config {
+    consumer::pull::Config {
+        durable_name: Some(durable.to_owned()),
+        filter_subjects,
+        ack_wait: Duration::from_secs(ACK_WAIT_S),
+        max_deliver: MAX_DELIVERIES,
+        max_ack_pending: 64,
+        ..consumer::pull::Config::default()
+    }
+}
+
 /// A durable subscription.
 #[derive(Debug, Clone)]
 pub struct Consumer {
@@ -116,14 +127,7 @@ impl Consumer {
         R: Future<Output = Result<(), String>> + Send,
     {
         let stream = self.bus.jetstream().get_stream(self.stream).await.map_err(Error::nats)?;
-        let config = consumer::pull::Config {
-            durable_name: Some(self.durable.clone()),
-            filter_subjects: self.subjects.clone(),
-            ack_wait: Duration::from_secs(ACK_WAIT_S),
-            max_deliver: MAX_DELIVERIES,
-            max_ack_pending: 64,
-            ..consumer::pull::Config::default()
-        };
+        let config = pull_config(&self.durable, self.subjects.clone());
         let consumer = stream.get_or_create_consumer(&self.durable, config).await.map_err(Error::nats)?;
         let mut messages = consumer
             .stream()

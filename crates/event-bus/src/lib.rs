@@ -6,6 +6,7 @@
 
 pub mod bus;
 pub mod consumer;
+mod history;
 pub mod inbox;
 pub mod outbox;
 pub mod records;

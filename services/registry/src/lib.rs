@@ -16,6 +16,7 @@ mod state;
 mod store;
 mod sweep;
 mod versions;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::state::Registry;
+pub use crate::webhooks::WebhookConfig;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/registry");
 
@@ -63,6 +65,9 @@ pub struct Config {
     /// `sklearn.linear_model._logistic.LogisticRegression`; a version with others is not served.
     #[arg(long, env = "SLIPWAY_ALLOWED_PICKLE_GLOBALS", value_delimiter = ',', value_name = "MODULE.NAME")]
     pub allowed_globals: Vec<String>,
+    /// How webhooks are called.
+    #[command(flatten)]
+    pub webhooks: WebhookConfig,
 }
 
 /// Runs the service until `shutdown`.
@@ -90,11 +95,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         log,
         creations,
         uploads: TaskTracker::new(),
+        webhooks: webhooks::Webhooks::new(&config.webhooks, bus.clone())?,
     };
 
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.spawn("relay", Relay::new(pool, bus.clone(), outbox, "slipway/registry").run(shutdown.clone()));
     tasks.spawn("sweep", sweep::run(registry.clone(), shutdown.clone()));
+    tasks.spawn("webhook-intake", webhooks::intake::run(registry.clone(), shutdown.clone()));
+    tasks.spawn("webhooks", webhooks::worker::run(registry.clone(), shutdown.clone()));
     let resources = wait_for_resources(bus, registry.artifacts.clone(), readiness.clone(), shutdown.clone());
     tasks.spawn("resources", resources);
 

@@ -15,6 +15,7 @@ use crate::creating::Creation;
 use crate::error::Error;
 use crate::lanes::Lanes;
 use crate::logging::Entry;
+use crate::webhooks::Webhooks;
 
 /// The registry's clients. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub(crate) struct Registry {
     pub(crate) creations: Lanes<Creation>,
     /// Uploads under way. They outlive their request, so that a client that goes away leaves nothing half-made.
     pub(crate) uploads: TaskTracker,
+    /// Who is called when something happens.
+    pub(crate) webhooks: Webhooks,
 }
 
 impl Registry {

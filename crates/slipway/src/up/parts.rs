@@ -36,7 +36,8 @@ pub(crate) fn all(ports: &Ports, credentials: &Credentials, shared: &Shared) -> 
     };
     let folder = |name: &str| text(&shared.data_dir.join(name));
     vec![
-        part("registry", ports.registry, Vec::new()),
+        // Everything is on this machine, and so are the receivers of its webhooks.
+        part("registry", ports.registry, vec![("SLIPWAY_WEBHOOK_ALLOW_PRIVATE", "true".to_owned())]),
         part("launcher", ports.launcher, vec![("SLIPWAY_DATA_DIR", folder("launcher"))]),
         part(
             "serving",

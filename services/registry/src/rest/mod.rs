@@ -8,6 +8,7 @@ mod docs;
 mod openapi;
 mod policies;
 mod purge;
+mod webhooks;
 
 use axum::extract::{Path, State};
 use axum::{Json, Router};
@@ -42,6 +43,7 @@ fn described() -> OpenApiRouter<Registry> {
         .merge(card::router())
         .merge(policies::router())
         .merge(purge::router())
+        .merge(webhooks::router())
         .merge(openapi::router())
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod artifacts;
 pub(crate) mod blobs;
 pub(crate) mod datasets;
+pub(crate) mod deliveries;
 pub(crate) mod direct_uploads;
 pub(crate) mod experiments;
 pub(crate) mod logged_models;
@@ -14,6 +15,7 @@ pub(crate) mod registered_models;
 pub(crate) mod run_search;
 pub(crate) mod runs;
 pub(crate) mod search;
+pub(crate) mod webhooks;
 
 /// Key and value of a tag or parameter.
 pub(crate) type Pair = (String, String);

@@ -1,0 +1,100 @@
+//! From the event stream to rows: each event that a webhook wants becomes one delivery.
+//!
+//! A durable consumer, shared by all replicas, keeps the place in the stream. Its filter lets through what some webhook wants, so that
+//! events that nobody wants cost nothing here; it is widened before a webhook is committed, so that none is missed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::DateTime;
+use slipway_api::events::{EVENTS_STREAM, EVENTS_SUBJECTS};
+use slipway_domain::registry::webhook::{filters, matches};
+use slipway_event_bus::{Consumer, Received};
+use tokio_util::sync::CancellationToken;
+
+use super::told;
+use crate::error::Error;
+use crate::state::{Registry, now_ms};
+use crate::store::{deliveries, webhooks};
+
+const DURABLE: &str = "registry-webhooks";
+/// What the consumer listens to while nobody wants anything: no such event is ever published.
+const NOTHING: &str = "slipway.registry.webhook.nothing";
+/// The filter is compared so often: another replica's change may have failed half-way, or NATS lost its files.
+const ALIGN_INTERVAL_MS: u64 = 30_000;
+const ALIGN_RETRY_MS: u64 = 1_000;
+
+/// Runs until `shutdown`.
+pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
+    let bus = registry.webhooks.bus.clone();
+    let consumer = Consumer::new(bus, EVENTS_STREAM, DURABLE, vec![NOTHING.to_owned()]);
+    let taking = registry.clone();
+    let taken = consumer.run(shutdown.clone(), move |event| {
+        let registry = taking.clone();
+        async move { take(&registry, &event).await.map_err(|error| error.message) }
+    });
+    tokio::join!(taken, keep_aligned(&registry, &shutdown));
+}
+
+async fn keep_aligned(registry: &Registry, shutdown: &CancellationToken) {
+    loop {
+        let pause_ms = match align_all(registry).await {
+            Ok(()) => ALIGN_INTERVAL_MS,
+            Err(error) => {
+                tracing::debug!(%error, "the filter of the webhooks is compared later");
+                ALIGN_RETRY_MS
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+        }
+    }
+}
+
+async fn align_all(registry: &Registry) -> Result<(), Error> {
+    let mut transaction = registry.pool.begin().await?;
+    webhooks::webhooks_lock(&mut transaction).await?;
+    let enabled = webhooks::webhooks_enabled(&mut transaction).await?;
+    align(registry, enabled.iter().flat_map(|webhook| webhook.events.iter().map(String::as_str))).await
+}
+
+/// Makes the consumer listen to at least what the patterns want. The caller holds the lock on webhooks.
+///
+/// # Errors
+/// NATS is away.
+pub(crate) async fn align<'pattern>(
+    registry: &Registry,
+    patterns: impl IntoIterator<Item = &'pattern str>,
+) -> Result<(), Error> {
+    let mut wanted = filters(patterns, &EVENTS_SUBJECTS);
+    if wanted.is_empty() {
+        wanted.push(NOTHING.to_owned());
+    }
+    registry.webhooks.bus.ensure_filter(EVENTS_STREAM, DURABLE, wanted).await.map_err(|error| {
+        tracing::warn!(%error, "webhooks cannot be changed while NATS is away");
+        Error::unavailable("NATS")
+    })
+}
+
+/// Rows for those who want the event; an event that comes again adds none.
+async fn take(registry: &Registry, event: &Received) -> Result<(), Error> {
+    let mut db = registry.pool.acquire().await?;
+    let happened_ms =
+        DateTime::parse_from_rfc3339(&event.time).map_or_else(|_| now_ms(), |time| time.timestamp_millis());
+    let keys: BTreeSet<i64> = webhooks::webhooks_enabled(&mut db)
+        .await?
+        .iter()
+        .filter(|webhook| happened_ms >= webhook.active_from_ms)
+        .filter(|webhook| webhook.events.iter().any(|pattern| matches(pattern, &event.subject)))
+        .map(|webhook| webhook.webhook_key)
+        .collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<i64> = keys.into_iter().collect();
+    if deliveries::deliveries_add(&mut db, &keys, &told(event), now_ms()).await? > 0 {
+        registry.webhooks.wake.notify_one();
+    }
+    Ok(())
+}

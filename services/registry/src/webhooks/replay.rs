@@ -1,0 +1,50 @@
+//! Telling a webhook again what happened since a moment, from the event stream.
+
+use std::time::SystemTime;
+
+use slipway_api::events::{EVENTS_STREAM, EVENTS_SUBJECTS};
+use slipway_domain::registry::webhook::{filters, matches};
+
+use super::told;
+use crate::error::Error;
+use crate::state::{Registry, now_ms};
+use crate::store::deliveries;
+use crate::store::webhooks::Webhook;
+
+/// Events that one request looks at; it says where the next one goes on.
+pub(crate) const MAX_EVENTS: usize = 1_000;
+
+/// What a replay did.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub(crate) queued: u64,
+    /// Time of the last event looked at, where there are more behind it.
+    pub(crate) go_on_from: Option<String>,
+}
+
+/// Queues what the webhook wants of the events since then.
+///
+/// # Errors
+/// NATS or Postgres is away.
+pub(crate) async fn replay(
+    registry: &Registry,
+    webhook: &Webhook,
+    since: SystemTime,
+) -> Result<Replayed, Error> {
+    let wanted = filters(webhook.events.iter().map(String::as_str), &EVENTS_SUBJECTS);
+    let bus = &registry.webhooks.bus;
+    let (events, more) = bus.history(EVENTS_STREAM, wanted, since, MAX_EVENTS).await.map_err(|error| {
+        tracing::warn!(%error, "events cannot be replayed while NATS is away");
+        Error::unavailable("NATS")
+    })?;
+    let go_on_from = events.last().filter(|_| more).map(|event| event.time.clone());
+    let events: Vec<_> = events
+        .iter()
+        .filter(|event| webhook.events.iter().any(|pattern| matches(pattern, &event.subject)))
+        .map(told)
+        .collect();
+    let mut db = registry.pool.acquire().await?;
+    let queued = deliveries::deliveries_replay(&mut db, webhook.webhook_key, &events, now_ms()).await?;
+    registry.webhooks.wake.notify_one();
+    Ok(Replayed { queued, go_on_from })
+}

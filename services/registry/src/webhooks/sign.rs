@@ -1,0 +1,93 @@
+//! Secrets and signatures after the Standard Webhooks specification.
+//!
+//! Source: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>: HMAC-SHA256 over
+//! `id.timestamp.body` with the decoded secret, written `v1,<base64>`; several signatures stand apart by spaces.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::Sha256;
+use slipway_domain::Invalid;
+
+const PREFIX: &str = "whsec_";
+const NEW_SECRET_BYTES: usize = 32;
+const MIN_SECRET_BYTES: usize = 24;
+const MAX_SECRET_BYTES: usize = 64;
+
+/// A secret that nobody knows yet.
+pub(crate) fn new_secret() -> SecretString {
+    let bytes: [u8; NEW_SECRET_BYTES] = rand::random();
+    format!("{PREFIX}{}", STANDARD.encode(bytes)).into()
+}
+
+/// Checks a secret that somebody brought along.
+///
+/// # Errors
+/// It is not `whsec_` with 24 to 64 bytes as base64. The message does not repeat it.
+pub(crate) fn check_secret(secret: &SecretString) -> Result<(), Invalid> {
+    match key(secret.expose_secret()) {
+        Some(key) if (MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&key.len()) => Ok(()),
+        _ => Err(Invalid::new(
+            "secret",
+            format!(
+                "expected `{PREFIX}` and {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes as base64, or nothing"
+            ),
+        )),
+    }
+}
+
+fn key(secret: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(secret.strip_prefix(PREFIX)?).ok()
+}
+
+/// The value of `webhook-signature`: one signature for each secret.
+pub(crate) fn signatures<'secret>(
+    secrets: impl IntoIterator<Item = &'secret str>,
+    id: &str,
+    timestamp_s: i64,
+    body: &str,
+) -> String {
+    let signed: Vec<String> = secrets
+        .into_iter()
+        .filter_map(|secret| {
+            let mut mac = Hmac::<Sha256>::new_from_slice(&key(secret)?).ok()?;
+            mac.update(format!("{id}.{timestamp_s}.").as_bytes());
+            mac.update(body.as_bytes());
+            Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+        })
+        .collect();
+    signed.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the specification's reference libraries.
+    #[test]
+    fn a_signature_is_that_of_the_reference_libraries() {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let body = r#"{"test": 2432232314}"#;
+        let signed = signatures([secret], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        let both = signatures([secret, secret], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        assert_eq!(both, format!("{signed} {signed}"));
+    }
+
+    #[test]
+    fn secrets_are_long_and_new_ones_differ() {
+        check_secret(&new_secret()).unwrap();
+        assert_ne!(new_secret().expose_secret(), new_secret().expose_secret());
+        for wrong in [
+            "",
+            "whsec_",
+            "whsec_AAAA",
+            "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "whsec_not base64 at all, is it?",
+        ] {
+            let refused = check_secret(&wrong.to_owned().into()).unwrap_err();
+            assert_eq!(refused.field, "secret");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Delivers what waits. The workers of all replicas claim rows for a while; a claim that runs out is somebody else's.
+
+use std::time::Duration;
+
+use slipway_domain::registry::webhook::Next;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::state::{Registry, now_ms};
+use crate::store::deliveries::{self, Attempt, Claimed};
+use crate::store::webhooks;
+
+/// Calls that one replica has under way.
+const MAX_CALLS: usize = 64;
+/// Calls of one webhook under way, over all replicas: a slow receiver holds up nobody but itself.
+const MAX_CALLS_PER_WEBHOOK: i64 = 4;
+const POLL_INTERVAL_MS: u64 = 1_000;
+/// A claim outlives its call by so much; then the replica that took it is dead.
+const CLAIM_MARGIN_MS: i64 = 5_000;
+/// Calls under way at the shutdown may end within this time; others take them up where they do not.
+const DRAIN_LIMIT_MS: u64 = 3_000;
+/// What is over stays so long. Longer than the stream keeps events, so that none is delivered anew.
+const KEEP_MS: i64 = 30 * 24 * 3_600_000;
+const FORGET_INTERVAL_MS: i64 = 60_000;
+const FORGET_BATCH: i64 = 5_000;
+
+/// Runs until `shutdown`.
+pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
+    let mut calls = JoinSet::new();
+    let mut forget_at_ms = now_ms();
+    while !shutdown.is_cancelled() {
+        let room = MAX_CALLS - calls.len();
+        match claim(&registry, room).await {
+            Ok((claim, claimed)) => {
+                for delivery in claimed {
+                    let registry = registry.clone();
+                    calls.spawn(async move { deliver(&registry, claim, &delivery).await });
+                }
+            }
+            Err(error) => tracing::debug!(%error, "webhooks are called later"),
+        }
+        if now_ms() >= forget_at_ms {
+            forget_at_ms = now_ms() + FORGET_INTERVAL_MS;
+            forget(&registry).await;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = registry.webhooks.wake.notified(), if calls.len() < MAX_CALLS => {}
+            Some(_) = calls.join_next() => while calls.try_join_next().is_some() {},
+            () = tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)) => {}
+        }
+    }
+    let drained = async { while calls.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_millis(DRAIN_LIMIT_MS), drained).await.is_err() {
+        tracing::info!("some webhooks did not answer before the end; they are called again");
+    }
+}
+
+async fn claim(registry: &Registry, room: usize) -> Result<(i64, Vec<Claimed>), Error> {
+    let claim: i64 = rand::random();
+    if room == 0 {
+        return Ok((claim, Vec::new()));
+    }
+    let room = i64::try_from(room).unwrap_or(i64::MAX);
+    let until_ms = now_ms()
+        + i64::try_from(registry.webhooks.sender.timeout_ms).unwrap_or(i64::MAX / 2)
+        + CLAIM_MARGIN_MS;
+    let mut db = registry.pool.acquire().await?;
+    let claimed =
+        deliveries::deliveries_claim(&mut db, claim, room, MAX_CALLS_PER_WEBHOOK, now_ms(), until_ms).await?;
+    Ok((claim, claimed))
+}
+
+async fn forget(registry: &Registry) {
+    let forgotten = async {
+        let mut db = registry.pool.acquire().await?;
+        deliveries::deliveries_forget(&mut db, now_ms() - KEEP_MS, FORGET_BATCH).await
+    };
+    if let Err(error) = forgotten.await {
+        tracing::debug!(%error, "old deliveries are forgotten later");
+    }
+}
+
+async fn deliver(registry: &Registry, claim: i64, delivery: &Claimed) {
+    // Where this fails the claim runs out, and the delivery is made again.
+    if let Err(error) = attempt(registry, claim, delivery).await {
+        tracing::warn!(%error, webhook = %delivery.webhook, event = %delivery.event_id, "a delivery could not be noted");
+    }
+}
+
+async fn attempt(registry: &Registry, claim: i64, delivery: &Claimed) -> Result<(), Error> {
+    let secrets =
+        webhooks::webhook_secrets(&mut *registry.pool.acquire().await?, delivery.webhook_key).await?;
+    let Some(secrets) = secrets else { return Ok(()) };
+    let sender = &registry.webhooks.sender;
+    let called = sender.call(&delivery.url, &secrets, &delivery.event_id, &delivery.body, now_ms()).await;
+    let number = u32::try_from(delivery.attempts).unwrap_or_default().saturating_add(1);
+    let next = registry.webhooks.retries.after(number, called.outcome, rand::random());
+    let (state, pause_ms) = match next {
+        Next::Delivered => ("delivered", 0),
+        Next::Retry(pause_ms) => ("pending", pause_ms),
+        Next::Dead | Next::Gone => ("dead", 0),
+    };
+    let now = now_ms();
+    let noted = Attempt {
+        state,
+        next_attempt_ms: now.saturating_add(i64::try_from(pause_ms).unwrap_or(i64::MAX)),
+        status: called.status(),
+        error: called.error.as_deref(),
+    };
+    let mut change = registry.change().await?;
+    let ours = deliveries::delivery_finish(change.db(), delivery.delivery_id, claim, &noted, now).await?;
+    if ours && next == Next::Gone {
+        let reason = "the receiver answered 410 Gone";
+        webhooks::webhook_disable(change.db(), delivery.webhook_key, reason, now).await?;
+        let details = serde_json::json!({ "reason": reason });
+        change.tell("webhook", "disabled", delivery.webhook.as_str(), details).await?;
+    }
+    change.commit().await?;
+    if ours && matches!(next, Next::Dead | Next::Gone) {
+        tracing::warn!(webhook = %delivery.webhook, event = %delivery.event_id, attempts = number,
+            error = called.error.as_deref().unwrap_or_default(), "a delivery was given up");
+    }
+    Ok(())
+}
