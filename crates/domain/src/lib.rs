@@ -2,6 +2,8 @@
 //!
 //! Time, ids and random numbers are arguments. Each module is the decision half of one service; the service performs what is decided here.
 
+pub mod access;
+pub mod audit;
 pub mod drift;
 mod invalid;
 mod path;
