@@ -189,9 +189,6 @@ mod tests {
     #[test]
     fn the_line_is_the_one_that_the_documentation_shows() {
         let (_, line, _) = &chain(&["r\"1"])[0];
-        assert_eq!(
-            line,
-            r#"[1,"e",5,"ann","","127.0.0.1","","run","created","r\"1","{\"a\":\"\\\"\"}"]"#
-        );
+        assert_eq!(line, r#"[1,"e",5,"ann","","127.0.0.1","","run","created","r\"1","{\"a\":\"\\\"\"}"]"#);
     }
 }

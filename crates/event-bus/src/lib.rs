@@ -4,6 +4,7 @@
 //! committed, with the row's id as `Nats-Msg-Id`; a [`consumer`] acknowledges a message only after its handler's own
 //! transaction, and [`inbox::first_time`] makes a second delivery harmless.
 
+pub mod audit;
 pub mod bus;
 pub mod consumer;
 mod history;
@@ -11,6 +12,7 @@ pub mod inbox;
 pub mod outbox;
 pub mod records;
 
+pub use audit::Actor;
 pub use bus::{EventBus, NatsConfig};
 pub use consumer::{Consumer, Received};
 pub use outbox::{Outbox, Prepared, Relay};

@@ -7,6 +7,8 @@
 //!   subject TEXT NOT NULL, event_type TEXT NOT NULL, entity TEXT NOT NULL, data JSONB NOT NULL, traceparent TEXT,
 //!   occurred_at TIMESTAMPTZ NOT NULL DEFAULT now(), published_at TIMESTAMPTZ);
 //! ```
+//!
+//! A service with an audit trail has more columns; see [`crate::audit`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::audit::{self, Actor};
 use crate::{Error, EventBus};
 
 /// Rows that one round publishes at most.
@@ -37,9 +40,16 @@ const RELAY_LOCK_KEY: i64 = 0x51_1B_0A_4A;
 #[derive(Debug, Clone, Default)]
 pub struct Outbox {
     wake: Arc<Notify>,
+    audited: bool,
 }
 
 impl Outbox {
+    /// The outbox of a service with an audit trail: what the relay publishes goes into the table `audit`.
+    #[must_use]
+    pub fn audited() -> Self {
+        Self { audited: true, ..Self::default() }
+    }
+
     /// Adds an event in the caller's transaction; its trace context is the current span's. Call [`Self::wake`] after the
     /// commit. Answers with the event's id.
     ///
@@ -62,19 +72,32 @@ impl Outbox {
     /// The insert fails.
     pub async fn enqueue_all(&self, connection: &mut PgConnection, events: &[Prepared]) -> Result<(), Error> {
         let column = |field: fn(&Prepared) -> &str| events.iter().map(field).collect::<Vec<&str>>();
-        sqlx::query(
+        let statement = if self.audited {
+            "INSERT INTO outbox (id, subject, event_type, entity, data, traceparent, principal, credential, origin) \
+             SELECT id, subject, subject, entity, data::JSONB, traceparent, principal, credential, origin \
+             FROM UNNEST($1::UUID[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[]) \
+             AS given (id, subject, entity, data, traceparent, principal, credential, origin)"
+        } else {
             "INSERT INTO outbox (id, subject, event_type, entity, data, traceparent) \
              SELECT id, subject, subject, entity, data::JSONB, traceparent \
              FROM UNNEST($1::UUID[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[]) \
-             AS given (id, subject, entity, data, traceparent)",
-        )
-        .bind(events.iter().map(|event| event.id).collect::<Vec<Uuid>>())
-        .bind(column(|event| &event.subject))
-        .bind(column(|event| &event.entity))
-        .bind(column(|event| &event.data))
-        .bind(events.iter().map(|event| event.traceparent.as_deref()).collect::<Vec<Option<&str>>>())
-        .execute(connection)
-        .await?;
+             AS given (id, subject, entity, data, traceparent)"
+        };
+        let query = sqlx::query(statement)
+            .bind(events.iter().map(|event| event.id).collect::<Vec<Uuid>>())
+            .bind(column(|event| &event.subject))
+            .bind(column(|event| &event.entity))
+            .bind(column(|event| &event.data))
+            .bind(events.iter().map(|event| event.traceparent.as_deref()).collect::<Vec<Option<&str>>>());
+        let query = if self.audited {
+            query
+                .bind(column(|event| &event.actor.principal))
+                .bind(column(|event| &event.actor.credential))
+                .bind(column(|event| &event.actor.origin))
+        } else {
+            query
+        };
+        query.execute(connection).await?;
         Ok(())
     }
 
@@ -92,6 +115,7 @@ pub struct Prepared {
     entity: String,
     data: String,
     traceparent: Option<String>,
+    actor: Arc<Actor>,
 }
 
 impl Prepared {
@@ -103,7 +127,21 @@ impl Prepared {
         let subject = event.subject();
         let data = serde_json::to_string(event)
             .map_err(|error| Error::Body { event_type: subject.clone(), reason: error.to_string() })?;
-        Ok(Self { id: Uuid::now_v7(), subject, entity: event.entity(), data, traceparent })
+        Ok(Self {
+            id: Uuid::now_v7(),
+            subject,
+            entity: event.entity(),
+            data,
+            traceparent,
+            actor: Arc::default(),
+        })
+    }
+
+    /// Says on whose behalf the change was made, for the audit trail.
+    #[must_use]
+    pub fn by(mut self, actor: Arc<Actor>) -> Self {
+        self.actor = actor;
+        self
     }
 }
 
@@ -117,15 +155,21 @@ pub struct Relay {
 }
 
 #[derive(Debug, sqlx::FromRow)]
-struct OutboxRow {
+pub(crate) struct OutboxRow {
     seq: i64,
-    id: Uuid,
-    subject: String,
+    pub(crate) id: Uuid,
+    pub(crate) subject: String,
     event_type: String,
-    entity: String,
-    data: serde_json::Value,
-    traceparent: Option<String>,
-    occurred_at: DateTime<Utc>,
+    pub(crate) entity: String,
+    pub(crate) data: serde_json::Value,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) occurred_at: DateTime<Utc>,
+    #[sqlx(default)]
+    pub(crate) principal: String,
+    #[sqlx(default)]
+    pub(crate) credential: String,
+    #[sqlx(default)]
+    pub(crate) origin: String,
 }
 
 impl Relay {
@@ -180,17 +224,23 @@ impl Relay {
         if !locked {
             return Ok(0);
         }
-        let rows: Vec<OutboxRow> = sqlx::query_as(
+        let statement = if self.outbox.audited {
+            "SELECT seq, id, subject, event_type, entity, data, traceparent, occurred_at, principal, credential, origin
+             FROM outbox WHERE published_at IS NULL ORDER BY seq LIMIT $1"
+        } else {
             "SELECT seq, id, subject, event_type, entity, data, traceparent, occurred_at FROM outbox
-             WHERE published_at IS NULL ORDER BY seq LIMIT $1",
-        )
-        .bind(BATCH_ROWS)
-        .fetch_all(&mut *transaction)
-        .await?;
+             WHERE published_at IS NULL ORDER BY seq LIMIT $1"
+        };
+        let rows: Vec<OutboxRow> =
+            sqlx::query_as(statement).bind(BATCH_ROWS).fetch_all(&mut *transaction).await?;
         if rows.is_empty() {
             return Ok(0);
         }
         let (stored, failure) = self.publish_rows(&rows).await;
+        if self.outbox.audited {
+            // What was stored are the first rows, in order.
+            audit::append(&mut transaction, &rows[..stored.len()]).await?;
+        }
         // JetStream keeps what was published; here it would only make the table slow.
         sqlx::query("DELETE FROM outbox WHERE seq = ANY($1)")
             .bind(&stored)

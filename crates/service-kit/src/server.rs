@@ -105,6 +105,8 @@ pub async fn serve_plain(
         let _ = stream.set_nodelay(true);
     });
     let begun = shutdown.clone();
+    // Handlers may ask from where a request comes.
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async move { shutdown.cancelled().await });
     tokio::select! {
         served = server => served.context("the listener failed"),

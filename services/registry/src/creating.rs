@@ -1,6 +1,7 @@
 //! Runs as they begin. A sweep begins hundreds at once, so requests share transactions; see [`crate::lanes`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::json;
 use slipway_api::events::RegistryChange;
@@ -72,7 +73,7 @@ fn event(one: &Queued<Creation>) -> Result<Prepared, Error> {
         id: run_id.clone(),
         details: json!({"experiment_id": experiment_id, "run_name": name}),
     };
-    Ok(Prepared::new(&event, one.traceparent.clone())?)
+    Ok(Prepared::new(&event, one.traceparent.clone())?.by(Arc::clone(&one.actor)))
 }
 
 impl Creation {

@@ -18,6 +18,8 @@ pub(crate) enum Code {
     InvalidParameterValue,
     /// 400, not 409: clients look for the code.
     ResourceAlreadyExists,
+    /// 401.
+    Unauthenticated,
     /// 403.
     PermissionDenied,
     /// 404.
@@ -38,6 +40,7 @@ impl Code {
         match self {
             Self::InvalidParameterValue => "INVALID_PARAMETER_VALUE",
             Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
+            Self::Unauthenticated => "UNAUTHENTICATED",
             Self::PermissionDenied => "PERMISSION_DENIED",
             Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
             Self::EndpointNotFound => "ENDPOINT_NOT_FOUND",
@@ -50,6 +53,7 @@ impl Code {
     const fn status(self) -> StatusCode {
         match self {
             Self::InvalidParameterValue | Self::ResourceAlreadyExists => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
             Self::ResourceConflict => StatusCode::CONFLICT,
@@ -89,7 +93,12 @@ impl Error {
         Self::new(Code::ResourceAlreadyExists, message)
     }
 
-    /// Something that a policy forbids.
+    /// A caller that did not prove who it is.
+    pub(crate) fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::new(Code::Unauthenticated, message)
+    }
+
+    /// Something that a policy forbids, or a role that is missing.
     pub(crate) fn denied(message: impl Into<String>) -> Self {
         Self::new(Code::PermissionDenied, message)
     }
@@ -190,8 +199,14 @@ impl From<Error> for Problem {
             Code::ResourceDoesNotExist | Code::EndpointNotFound => {
                 Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", error.message)
             }
+            Code::Unauthenticated => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthenticated",
+                "The caller is not known",
+                error.message,
+            ),
             Code::PermissionDenied => {
-                Self::new(StatusCode::FORBIDDEN, "denied", "A policy forbids it", error.message)
+                Self::new(StatusCode::FORBIDDEN, "denied", "It is not allowed", error.message)
             }
             Code::ResourceAlreadyExists | Code::ResourceConflict => Self::conflict(error.message),
             Code::TemporarilyUnavailable => Self::new(

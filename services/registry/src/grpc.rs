@@ -5,10 +5,12 @@ use slipway_api::proto::registry::{
     File, GetModelVersionRequest, GetTrainingProfileRequest, ModelVersion, ResolveAliasRequest, TensorSpec,
     TrainingProfile,
 };
+use slipway_domain::access::{Role, Scope};
 use slipway_domain::registry::validate_version;
 use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
 
+use crate::access::Caller;
 use crate::error::{Code, Error};
 use crate::state::Registry;
 use crate::store::model_versions::Tensor;
@@ -37,7 +39,9 @@ impl Api for Service {
         &self,
         request: Request<GetModelVersionRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
+        let caller = caller(&request);
         let GetModelVersionRequest { model, version } = request.into_inner();
+        may_see(&caller, &model)?;
         let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
         Ok(Response::new(whole(&mut db, &model, number(&version)?).await?))
     }
@@ -46,7 +50,9 @@ impl Api for Service {
         &self,
         request: Request<ResolveAliasRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
+        let caller = caller(&request);
         let ResolveAliasRequest { model, alias } = request.into_inner();
+        may_see(&caller, &model)?;
         let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
         let resolved = registered_models::alias_get(&mut db, &model, &alias).await;
         let version = resolved.map_err(|error| match error.code {
@@ -61,7 +67,9 @@ impl Api for Service {
         &self,
         request: Request<GetTrainingProfileRequest>,
     ) -> Result<Response<TrainingProfile>, Status> {
+        let caller = caller(&request);
         let GetTrainingProfileRequest { model, version } = request.into_inner();
+        may_see(&caller, &model)?;
         let number = number(&version)?;
         let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
         let found = model_versions::version_get(&mut db, &model, number).await?;
@@ -79,6 +87,17 @@ impl Api for Service {
         let profile_json = bytes.map_err(Error::from)?.to_vec();
         Ok(Response::new(TrainingProfile { profile_json, run_id }))
     }
+}
+
+/// A request that passed no guard comes from nobody.
+fn caller<T>(request: &Request<T>) -> Option<Caller> {
+    request.extensions().get::<Caller>().cloned()
+}
+
+/// Each method has to ask this: the guard in front cannot see which model a message is about.
+fn may_see(caller: &Option<Caller>, model: &str) -> Result<(), Status> {
+    let caller = caller.as_ref().ok_or_else(|| Status::unauthenticated("the caller is not known"))?;
+    Ok(caller.require(Role::Viewer, &Scope::Model(model.to_owned()))?)
 }
 
 fn number(version: &str) -> Result<i32, Status> {
@@ -126,6 +145,7 @@ impl From<Error> for Status {
         match error.code {
             Code::InvalidParameterValue => Self::invalid_argument(error.message),
             Code::ResourceDoesNotExist | Code::EndpointNotFound => Self::not_found(error.message),
+            Code::Unauthenticated => Self::unauthenticated(error.message),
             Code::PermissionDenied => Self::permission_denied(error.message),
             Code::ResourceAlreadyExists => Self::already_exists(error.message),
             Code::ResourceConflict => Self::failed_precondition(error.message),

@@ -7,9 +7,11 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
+use slipway_event_bus::Actor;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::current_actor;
 use crate::error::{Code, Error};
 use crate::state::Registry;
 
@@ -45,6 +47,8 @@ pub(crate) trait Shared: Send + Sync + Sized + 'static {
 pub(crate) struct Queued<S: Shared> {
     pub(crate) entry: S,
     pub(crate) traceparent: Option<String>,
+    /// Who asked for it.
+    pub(crate) actor: Arc<Actor>,
     done: oneshot::Sender<Result<S::Answer, Error>>,
 }
 
@@ -81,7 +85,8 @@ impl<S: Shared> Lanes<S> {
         let place = hasher.finish() as usize % self.senders.len();
         let lane = self.senders.get(place).ok_or_else(|| Error::internal("no such lane"))?;
         let (done, written) = oneshot::channel();
-        let queued = Queued { entry, traceparent: slipway_telemetry::current_traceparent(), done };
+        let traceparent = slipway_telemetry::current_traceparent();
+        let queued = Queued { entry, traceparent, actor: current_actor(), done };
         // Closed only at the very end, when no request is left that could be answered.
         lane.send(queued).await.map_err(|_closed| Error::unavailable("the registry"))?;
         written.await.unwrap_or_else(|_closed| Err(Error::unavailable("the registry")))

@@ -2,6 +2,7 @@
 //!
 //! Facts live in Postgres, bytes in S3. A request is one transaction, which also holds the events that tell of it.
 
+mod access;
 mod card;
 mod creating;
 mod error;
@@ -31,6 +32,8 @@ use slipway_service_kit::{ListenConfig, Tasks, db, server};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Access;
+pub use crate::access::AccessConfig;
 use crate::state::Registry;
 pub use crate::webhooks::WebhookConfig;
 
@@ -68,6 +71,9 @@ pub struct Config {
     /// How webhooks are called.
     #[command(flatten)]
     pub webhooks: WebhookConfig,
+    /// Who may do what.
+    #[command(flatten)]
+    pub access: AccessConfig,
 }
 
 /// Runs the service until `shutdown`.
@@ -83,7 +89,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let pool = db::connect(&config.postgres, "registry", &MIGRATOR, &shutdown).await?;
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-registry").await?;
-    let outbox = Outbox::default();
+    let outbox = Outbox::audited();
     let (log, entries) = lanes::lanes();
     let (creations, begun) = lanes::lanes();
     let registry = Registry {
@@ -96,6 +102,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         creations,
         uploads: TaskTracker::new(),
         webhooks: webhooks::Webhooks::new(&config.webhooks, bus.clone())?,
+        access: Access::new(&config.access, pool.clone())?,
     };
 
     let mut tasks = Tasks::new(shutdown.clone());
@@ -114,7 +121,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let questions = RegistryServer::new(grpc::Service::new(registry.clone()))
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = server::add_grpc(routes(registry.clone()), questions);
+    let guarded = axum::middleware::from_fn_with_state(registry.access.clone(), access::guard);
+    let routes = server::add_grpc(routes(registry.clone()), questions).layer(guarded);
     let served = server::serve(listener, routes, readiness, Metrics::new(), shutdown.clone()).await;
     shutdown.cancel();
     drained.cancel();

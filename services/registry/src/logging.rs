@@ -1,9 +1,10 @@
 //! What runs log. A training loop logs small things often, so requests share transactions; see [`crate::lanes`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use slipway_api::events::RegistryChange;
-use slipway_event_bus::Prepared;
+use slipway_event_bus::{Actor, Prepared};
 
 use crate::error::Error;
 use crate::lanes::{Queued, Shared};
@@ -73,11 +74,13 @@ fn each<'entry, T>(
     items.iter().map(move |item| (run, item))
 }
 
-/// One event for each run, which names all that was logged to it.
+/// One event for each run and caller, which names all that this caller logged to it.
 fn events(written: &[(&RunInfo, &Queued<Entry>)]) -> Result<Vec<Prepared>, Error> {
-    let runs: BTreeSet<&str> = written.iter().map(|(run, _)| run.run_id.as_str()).collect();
-    let event = |run_id: &str| {
-        let of_run = || written.iter().filter(|(run, _)| run.run_id == run_id).map(|(_, one)| *one);
+    let whose: BTreeSet<(&str, &Arc<Actor>)> =
+        written.iter().map(|(run, one)| (run.run_id.as_str(), &one.actor)).collect();
+    let event = |(run_id, actor): (&str, &Arc<Actor>)| {
+        let is_theirs = |run: &RunInfo, one: &Queued<Entry>| run.run_id == run_id && one.actor == *actor;
+        let of_run = || written.iter().filter(move |(run, one)| is_theirs(run, one)).map(|(_, one)| *one);
         let metrics: BTreeSet<&str> =
             of_run().flat_map(|one| one.entry.points.iter().map(|point| point.key.as_str())).collect();
         let keys = |pairs: fn(&Entry) -> &[Pair]| -> BTreeSet<&str> {
@@ -92,7 +95,7 @@ fn events(written: &[(&RunInfo, &Queued<Entry>)]) -> Result<Vec<Prepared>, Error
             details: serde_json::json!({"metrics": metrics, "params": params, "tags": tags}),
         };
         let traceparent = of_run().find_map(|one| one.traceparent.clone());
-        Ok(Prepared::new(&event, traceparent)?)
+        Ok(Prepared::new(&event, traceparent)?.by(Arc::clone(actor)))
     };
-    runs.into_iter().map(event).collect()
+    whose.into_iter().map(event).collect()
 }

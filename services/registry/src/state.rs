@@ -11,6 +11,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::task::TaskTracker;
 
+use crate::access::{Access, current_actor};
 use crate::creating::Creation;
 use crate::error::Error;
 use crate::lanes::Lanes;
@@ -38,6 +39,8 @@ pub(crate) struct Registry {
     pub(crate) uploads: TaskTracker,
     /// Who is called when something happens.
     pub(crate) webhooks: Webhooks,
+    /// Who may do what.
+    pub(crate) access: Access,
 }
 
 impl Registry {
@@ -69,7 +72,8 @@ impl Change {
     /// # Errors
     /// Postgres is away.
     pub(crate) async fn publish<E: EventBody>(&mut self, event: &E) -> Result<(), Error> {
-        self.outbox.enqueue(&mut self.transaction, event).await?;
+        let event = Prepared::new(event, slipway_telemetry::current_traceparent())?.by(current_actor());
+        self.outbox.enqueue_all(&mut self.transaction, &[event]).await?;
         self.published = true;
         Ok(())
     }

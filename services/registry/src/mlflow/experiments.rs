@@ -10,6 +10,7 @@ use slipway_domain::registry::{validate_experiment_name, validate_experiment_tag
 use super::message::Message;
 use super::search::{Search, view};
 use super::{Answer, Fields, answer, empty, now_ms};
+use crate::access::Caller;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::experiments::{self as table, Experiment};
@@ -80,12 +81,13 @@ async fn by_name(State(registry): State<Registry>, fields: Fields) -> Answer {
     Ok(answer(Message::new().put("experiment", body(&experiment))))
 }
 
-async fn search(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn search(State(registry): State<Registry>, caller: Caller, fields: Fields) -> Answer {
     let search = Search::read(Entity::Experiments, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
     let view = view(&fields, "view_type")?;
     let mut db = registry.pool.acquire().await?;
     let (clauses, orders) = search.conditions();
-    let found = table::experiment_search(&mut db, view, clauses, orders, search.page()?).await?;
+    let scope = (view, &caller.grants.visible_experiments());
+    let found = table::experiment_search(&mut db, scope, clauses, orders, search.page()?).await?;
     let (found, token) = search.cut(found);
     let found = found.iter().map(|experiment| body(experiment).into_value()).collect();
     Ok(answer(Message::new().list("experiments", found).maybe("next_page_token", token)))

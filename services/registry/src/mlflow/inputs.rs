@@ -7,7 +7,9 @@ use serde_json::json;
 use slipway_domain::registry::{validate_dataset, validate_input_tag};
 
 use super::message::Message;
+use super::search::experiment_ids;
 use super::{Answer, Fields, answer, empty};
+use crate::access::Caller;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::datasets::{self as table, NewInput};
@@ -80,7 +82,7 @@ async fn log_outputs(State(registry): State<Registry>, mut fields: Fields) -> An
     Ok(empty())
 }
 
-async fn search_datasets(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn search_datasets(State(registry): State<Registry>, caller: Caller, fields: Fields) -> Answer {
     let ids: Vec<i64> = fields.strings("experiment_ids")?.iter().filter_map(|id| id.parse().ok()).collect();
     if ids.is_empty() || ids.len() > MAX_EXPERIMENTS {
         return Err(Error::invalid(format!(
@@ -88,6 +90,7 @@ async fn search_datasets(State(registry): State<Registry>, fields: Fields) -> An
             ids.len()
         )));
     }
+    let ids = experiment_ids(&fields, &caller)?;
     let mut db = registry.pool.acquire().await?;
     let summaries = table::summaries(&mut db, &ids, MAX_SUMMARIES).await?;
     let summaries = summaries.iter().map(|summary| {

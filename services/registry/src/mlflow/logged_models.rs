@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use slipway_domain::registry::filter::Entity;
 
 use super::message::{Message, double};
-use super::search::Search;
+use super::search::{Search, experiment_ids};
 use super::{Answer, Fields, answer, empty, now_ms};
+use crate::access::Caller;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::experiments::experiment_active;
@@ -188,7 +189,7 @@ async fn add_params(
     Ok(empty())
 }
 
-async fn search(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+async fn search(State(registry): State<Registry>, caller: Caller, mut fields: Fields) -> Answer {
     let order_by = fields
         .messages("order_by")?
         .iter()
@@ -203,7 +204,7 @@ async fn search(State(registry): State<Registry>, mut fields: Fields) -> Answer 
         .map(|dataset| Ok((dataset.required("dataset_name")?, dataset.non_empty("dataset_digest")?)))
         .collect::<Result<Vec<_>, Error>>()?;
     let search = Search::ordered(Entity::LoggedModels, &fields, &order_by, (DEFAULT_RESULTS, MAX_RESULTS))?;
-    let ids: Vec<i64> = fields.strings("experiment_ids")?.iter().filter_map(|id| id.parse().ok()).collect();
+    let ids = experiment_ids(&fields, &caller)?;
     let mut db = registry.pool.acquire().await?;
     let found =
         table::logged_model_search(&mut db, &ids, &datasets, search.conditions(), search.page()?).await?;

@@ -20,7 +20,7 @@ mod server;
 
 use axum::{Json, Router};
 pub(crate) use proxy::BLOBS;
-use request::Fields;
+pub(crate) use request::Fields;
 use serde_json::Value;
 
 use crate::error::Error;

@@ -10,6 +10,7 @@ use slipway_domain::registry::{validate_registry_tag, validate_version};
 use super::message::Message;
 use super::search::Search;
 use super::{Answer, Fields, answer, empty, now_ms};
+use crate::access::Caller;
 use crate::error::Error;
 use crate::state::{Change, Registry};
 use crate::store::model_versions::{self as table, ModelVersion};
@@ -107,10 +108,11 @@ async fn by_number(State(registry): State<Registry>, fields: Fields) -> Answer {
     Ok(answer(Message::new().put("model_version", body(&version))))
 }
 
-async fn search(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn search(State(registry): State<Registry>, caller: Caller, fields: Fields) -> Answer {
     let search = Search::read(Entity::ModelVersions, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
     let mut db = registry.pool.acquire().await?;
-    let found = table::version_search(&mut db, search.conditions(), search.page()?).await?;
+    let visible = caller.grants.visible_models();
+    let found = table::version_search(&mut db, &visible, search.conditions(), search.page()?).await?;
     let (found, token) = search.cut(found);
     let found = found.iter().map(|version| body(version).into_value()).collect();
     Ok(answer(Message::new().list("model_versions", found).maybe("next_page_token", token)))

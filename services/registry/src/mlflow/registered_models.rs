@@ -15,9 +15,11 @@ use super::message::Message;
 use super::model_versions::{body as version_body, number, stage};
 use super::search::Search;
 use super::{Answer, Fields, answer, empty, now_ms};
+use crate::access::Caller;
 use crate::error::Error;
 use crate::promotion;
 use crate::state::Registry;
+use crate::store::access;
 use crate::store::model_versions::{self as versions, ModelVersion};
 use crate::store::registered_models::{self as table, RegisteredModel};
 
@@ -91,10 +93,11 @@ async fn by_name(State(registry): State<Registry>, fields: Fields) -> Answer {
     Ok(answer(whole(&mut db, &name).await?))
 }
 
-async fn search(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn search(State(registry): State<Registry>, caller: Caller, fields: Fields) -> Answer {
     let search = Search::read(Entity::RegisteredModels, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
     let mut db = registry.pool.acquire().await?;
-    let found = table::model_search(&mut db, search.conditions(), search.page()?).await?;
+    let visible = caller.grants.visible_models();
+    let found = table::model_search(&mut db, &visible, search.conditions(), search.page()?).await?;
     let (found, token) = search.cut(found);
     let found = bodies(&mut db, &found).await?;
     Ok(answer(Message::new().list("registered_models", found).maybe("next_page_token", token)))
@@ -108,9 +111,11 @@ async fn rename(State(registry): State<Registry>, fields: Fields) -> Answer {
     let now = now_ms();
     let key = table::model_touch(change.db(), &name, now).await?;
     table::model_rename(change.db(), key, &new_name, now).await?;
+    access::model_grants_move(change.db(), &name, &new_name).await?;
     change.tell("model", "updated", new_name.as_str(), json!({ "renamed_from": name })).await?;
     let renamed = whole(change.db(), &new_name).await?;
     change.commit().await?;
+    registry.access.forget();
     Ok(answer(renamed))
 }
 
@@ -136,8 +141,10 @@ async fn delete(State(registry): State<Registry>, fields: Fields) -> Answer {
     for version in table::model_delete(change.db(), key, now).await? {
         change.tell("model-version", "deleted", format!("{name}/{version}"), json!({})).await?;
     }
+    access::model_grants_remove(change.db(), &name).await?;
     change.tell("model", "deleted", name, json!({})).await?;
     change.commit().await?;
+    registry.access.forget();
     Ok(empty())
 }
 

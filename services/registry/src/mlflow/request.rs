@@ -1,5 +1,7 @@
 //! Requests by the rules of proto3 JSON: either spelling of a field, numbers as strings, nulls and unknown fields ignored.
 
+use std::collections::BTreeSet;
+
 use axum::extract::{FromRequest, Request};
 use http::{Method, header};
 use serde_json::{Map, Value};
@@ -20,7 +22,11 @@ pub(crate) struct Fields {
 impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = Error;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
+    async fn from_request(mut request: Request, _state: &S) -> Result<Self, Error> {
+        // The guard in front may have read the message to see what it is about.
+        if let Some(read) = request.extensions_mut().remove::<Self>() {
+            return Ok(read);
+        }
         if request.method() == Method::GET || request.method() == Method::HEAD {
             return Ok(Self { fields: query_fields(request.uri().query().unwrap_or("")), body_bytes: 0 });
         }
@@ -61,6 +67,19 @@ impl Fields {
             .get(name)
             .or_else(|| name.contains('_').then(|| self.fields.get(&camel_case(name))).flatten());
         found.filter(|value| !value.is_null())
+    }
+
+    /// The texts of one field of the objects in a list, which stays as it is; read as [`Self::non_empty`] reads it.
+    ///
+    /// # Errors
+    /// One of them is no string.
+    pub(crate) fn peek(&self, list: &str, name: &str) -> Result<BTreeSet<String>, Error> {
+        let objects = self.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let mut texts = BTreeSet::new();
+        for object in objects.iter().filter_map(Value::as_object) {
+            texts.extend(Self { fields: object.clone(), body_bytes: 0 }.non_empty(name)?);
+        }
+        Ok(texts)
     }
 
     /// A string; numbers and booleans count as their text.

@@ -12,8 +12,9 @@ use slipway_domain::registry::{
 
 use super::message::Message;
 use super::run_body::{full, info};
-use super::search::{Search, view};
+use super::search::{Search, experiment_ids, view};
 use super::{Answer, Fields, answer, empty, now_ms};
+use crate::access::Caller;
 use crate::creating::Creation;
 use crate::error::Error;
 use crate::logging::Entry;
@@ -117,10 +118,10 @@ async fn by_id(State(registry): State<Registry>, fields: Fields) -> Answer {
     Ok(answer(Message::new().put("run", full(&run))))
 }
 
-async fn search(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn search(State(registry): State<Registry>, caller: Caller, fields: Fields) -> Answer {
     let search = Search::read(Entity::Runs, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
     let view = view(&fields, "run_view_type")?;
-    let ids: Vec<i64> = fields.strings("experiment_ids")?.iter().filter_map(|id| id.parse().ok()).collect();
+    let ids = experiment_ids(&fields, &caller)?;
     let mut db = registry.pool.acquire().await?;
     let (clauses, orders) = search.conditions();
     let runs = RunSearch { experiment_ids: &ids, view, clauses, orders };

@@ -3,10 +3,12 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
+use slipway_domain::access::Visible;
 use slipway_domain::registry::filter::{Clause, Entity, Order, parse, parse_order_by};
 use slipway_domain::registry::{decode_page_token, encode_page_token, validate_max_results};
 
 use super::Fields;
+use crate::access::Caller;
 use crate::error::Error;
 use crate::store::experiments::View;
 
@@ -105,6 +107,16 @@ fn position(token: &str, fingerprint: &str) -> Result<String, Error> {
         ));
     }
     Ok(position.to_owned())
+}
+
+/// The experiments that are asked for and that the caller may see. Fewer ids keep a search on its index.
+pub(super) fn experiment_ids(fields: &Fields, caller: &Caller) -> Result<Vec<i64>, Error> {
+    let mut ids: Vec<i64> =
+        fields.strings("experiment_ids")?.iter().filter_map(|id| id.parse().ok()).collect();
+    if let Visible::These(visible) = caller.grants.visible_experiments() {
+        ids.retain(|id| visible.binary_search(id).is_ok());
+    }
+    Ok(ids)
 }
 
 fn unreadable() -> Error {

@@ -2,6 +2,7 @@
 //!
 //! Each handler carries `#[utoipa::path]` and is mounted with `routes!`: so the OpenAPI document is made of the same words as the router.
 
+pub(crate) mod access;
 mod bodies;
 mod card;
 mod docs;
@@ -22,6 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::bodies::{Model, Models, Run, Runs, Version, VersionDetails, Versions};
+use crate::access::Caller;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::{model_versions, registered_models, runs};
@@ -40,6 +42,7 @@ fn described() -> OpenApiRouter<Registry> {
         .routes(routes!(versions))
         .routes(routes!(version))
         .routes(routes!(list_runs))
+        .merge(access::router())
         .merge(card::router())
         .merge(policies::router())
         .merge(purge::router())
@@ -60,11 +63,14 @@ fn latest_of(latest: &[(i64, i32)], model_key: i64) -> Option<i32> {
 #[utoipa::path(get, path = "/api/v1/models", tag = "models", params(PageQuery), responses((status = 200, body = Models)))]
 async fn models(
     State(registry): State<Registry>,
+    caller: Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Models>, Problem> {
     let (limit, after) = (query.limit()?, query.after::<String>()?);
     let mut db = registry.pool.acquire().await?;
-    let found = registered_models::model_list(&mut db, after.as_deref(), i64::from(limit) + 1).await?;
+    let visible = caller.grants.visible_models();
+    let found =
+        registered_models::model_list(&mut db, &visible, after.as_deref(), i64::from(limit) + 1).await?;
     let (found, next_page_token) = cut(found, limit, |model| model.name.clone());
     let keys: Vec<i64> = found.iter().map(|model| model.model_key).collect();
     let latest = latest(&mut db, &keys).await?;
@@ -133,6 +139,7 @@ struct RunsQuery {
 #[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(RunsQuery), responses((status = 200, body = Runs)))]
 async fn list_runs(
     State(registry): State<Registry>,
+    caller: Caller,
     Query(query): Query<RunsQuery>,
 ) -> Result<Json<Runs>, Problem> {
     let paging = PageQuery { limit: query.limit, page_token: query.page_token };
@@ -142,7 +149,8 @@ async fn list_runs(
         .map(|id| id.parse().map_err(|_| Problem::invalid("experiment", "expected an experiment's number")))
         .transpose()?;
     let mut db = registry.pool.acquire().await?;
-    let found = runs::run_list(&mut db, experiment, after, i64::from(limit) + 1).await?;
+    let visible = caller.grants.visible_experiments();
+    let found = runs::run_list(&mut db, &visible, experiment, after, i64::from(limit) + 1).await?;
     let (found, next_page_token) = cut(found, limit, |run| (run.start_ms, run.run_id.clone()));
     Ok(Json(Runs { runs: found.into_iter().map(Run::from).collect(), next_page_token }))
 }

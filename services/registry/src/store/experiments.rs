@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use slipway_domain::access::Visible;
 use slipway_domain::registry::filter::{Clause, Order};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -136,7 +137,7 @@ pub(crate) async fn experiment_by_name(
 /// A page of experiments.
 pub(crate) async fn experiment_search(
     db: &mut PgConnection,
-    view: View,
+    (view, visible): (View, &Visible<i64>),
     clauses: &[Clause],
     orders: &[Order],
     (limit, offset): (i64, i64),
@@ -146,6 +147,7 @@ pub(crate) async fn experiment_search(
     shape.push_order_joins(&mut query, orders);
     query.push(" WHERE ");
     view.push(&mut query, "e.deleted_ms");
+    search::push_visible(&mut query, "e.experiment_id", visible);
     shape.push_filter(&mut query, clauses);
     shape.push_order(&mut query, orders);
     query.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);

@@ -1,5 +1,6 @@
 //! All SQL of the registry. Functions take a connection, so that a request is one transaction.
 
+pub(crate) mod access;
 pub(crate) mod artifacts;
 pub(crate) mod blobs;
 pub(crate) mod datasets;

@@ -1,6 +1,7 @@
 //! Model versions and their manifests.
 
 use serde::{Deserialize, Serialize};
+use slipway_domain::access::Visible;
 use slipway_domain::registry::TensorSpec;
 use slipway_domain::registry::filter::{Clause, Order};
 use slipway_service_kit::db::is_duplicate;
@@ -267,6 +268,7 @@ pub(crate) async fn version_files(
 /// A page of versions.
 pub(crate) async fn version_search(
     db: &mut PgConnection,
+    visible: &Visible<String>,
     (clauses, orders): (&[Clause], &[Order]),
     (limit, offset): (i64, i64),
 ) -> Result<Vec<ModelVersion>, Error> {
@@ -274,6 +276,7 @@ pub(crate) async fn version_search(
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     shape.push_order_joins(&mut query, orders);
     query.push(" WHERE TRUE");
+    search::push_visible(&mut query, "m.name", visible);
     shape.push_filter(&mut query, clauses);
     shape.push_order(&mut query, orders);
     query.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);

@@ -1,5 +1,6 @@
 //! Registered models, their tags and aliases.
 
+use slipway_domain::access::Visible;
 use slipway_domain::registry::filter::{Clause, Order};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -115,6 +116,7 @@ pub(crate) async fn model_require(db: &mut PgConnection, name: &str) -> Result<(
 /// A page of models.
 pub(crate) async fn model_search(
     db: &mut PgConnection,
+    visible: &Visible<String>,
     (clauses, orders): (&[Clause], &[Order]),
     (limit, offset): (i64, i64),
 ) -> Result<Vec<RegisteredModel>, Error> {
@@ -122,6 +124,7 @@ pub(crate) async fn model_search(
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     shape.push_order_joins(&mut query, orders);
     query.push(" WHERE TRUE");
+    search::push_visible(&mut query, "m.name", visible);
     shape.push_filter(&mut query, clauses);
     shape.push_order(&mut query, orders);
     query.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
@@ -131,12 +134,15 @@ pub(crate) async fn model_search(
 /// A page of models by name, behind the given one.
 pub(crate) async fn model_list(
     db: &mut PgConnection,
+    visible: &Visible<String>,
     after: Option<&str>,
     limit: i64,
 ) -> Result<Vec<RegisteredModel>, Error> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" WHERE TRUE");
+    search::push_visible(&mut query, "m.name", visible);
     if let Some(after) = after {
-        query.push(" WHERE m.name > ").push_bind(after);
+        query.push(" AND m.name > ").push_bind(after);
     }
     query.push(" ORDER BY m.name LIMIT ").push_bind(limit);
     Ok(query.build_query_as().fetch_all(db).await?)

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use slipway_domain::access::Visible;
 use slipway_service_kit::db::is_duplicate;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
+use super::search::push_visible;
 use super::{Pair, columns};
 use crate::error::Error;
 
@@ -230,12 +232,14 @@ pub(crate) async fn runs_get(db: &mut PgConnection, run_keys: &[i64]) -> Result<
 /// A page of runs for REST v1, the newest first, behind the run with that start and id.
 pub(crate) async fn run_list(
     db: &mut PgConnection,
+    visible: &Visible<i64>,
     experiment_id: Option<i64>,
     after: Option<(i64, String)>,
     limit: i64,
 ) -> Result<Vec<RunInfo>, Error> {
     let mut query = QueryBuilder::<Postgres>::new(INFO);
     query.push(" WHERE r.deleted_ms IS NULL");
+    push_visible(&mut query, "r.experiment_id", visible);
     if let Some(experiment_id) = experiment_id {
         query.push(" AND r.experiment_id = ").push_bind(experiment_id);
     }

@@ -1,5 +1,6 @@
 //! Search filters and orders as parameterised SQL, for every entity alike.
 
+use slipway_domain::access::Visible;
 use slipway_domain::registry::filter::{Clause, Comparison, Key, Operand, Order};
 use sqlx::{Postgres, QueryBuilder};
 
@@ -205,6 +206,17 @@ impl Shape {
             }
         }
         query.push(self.ties);
+    }
+}
+
+/// Adds ` AND …` for what the caller may see, by a column of experiments or of models' names.
+pub(crate) fn push_visible<T>(query: &mut QueryBuilder<Postgres>, column: &str, visible: &Visible<T>)
+where
+    T: Clone + Send + Sync + 'static,
+    Vec<T>: for<'q> sqlx::Encode<'q, Postgres> + sqlx::Type<Postgres>,
+{
+    if let Visible::These(these) = visible {
+        query.push(format!(" AND {column} = ANY(")).push_bind(these.clone()).push(")");
     }
 }
 

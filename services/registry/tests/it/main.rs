@@ -1,6 +1,7 @@
 //! The registry with a real Postgres, S3 and NATS, as its clients see it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
+mod access;
 mod artifacts;
 mod faults;
 mod histories;

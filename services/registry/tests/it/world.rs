@@ -17,6 +17,8 @@ use crate::line::Line;
 pub(crate) const MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/right-1.onnx");
 pub(crate) const OTHER_MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/wrong.onnx");
 
+pub(crate) const ADMIN_TOKEN: &str = "the-administrators-own-token-of-the-tests";
+
 #[derive(clap::Parser)]
 struct Settings {
     #[command(flatten)]
@@ -26,7 +28,7 @@ struct Settings {
 /// The registry and everything that it stands on.
 pub(crate) struct World {
     pub(crate) url: String,
-    database: String,
+    pub(crate) database: String,
     nats: Arc<TestNats>,
     bucket: TestBucket,
     pub(crate) http: reqwest::Client,
@@ -48,7 +50,15 @@ impl World {
     /// On a given Postgres.
     pub(crate) async fn on(database: &str) -> Self {
         let bucket = slipway_testkit::s3().await;
-        Self::standing_on(database, Arc::new(slipway_testkit::nats().await), bucket).await
+        Self::standing_on(database, Arc::new(slipway_testkit::nats().await), bucket, &[]).await
+    }
+
+    /// With access on, and further settings.
+    pub(crate) async fn guarded(arguments: &[&str]) -> Self {
+        let (database, bucket) = (slipway_testkit::postgres().await.url, slipway_testkit::s3().await);
+        let token = format!("--admin-token={ADMIN_TOKEN}");
+        let arguments = [&["--auth=on", &token], arguments].concat();
+        Self::standing_on(&database, Arc::new(slipway_testkit::nats().await), bucket, &arguments).await
     }
 
     /// With the artifact store at the end of a line that can be cut.
@@ -57,17 +67,22 @@ impl World {
         let line = Line::to(&bucket.endpoint).await;
         bucket.endpoint = line.url();
         let nats = Arc::new(slipway_testkit::nats().await);
-        (Self::standing_on(&database, nats, bucket).await, line)
+        (Self::standing_on(&database, nats, bucket, &[]).await, line)
     }
 
     /// One more registry on the same Postgres, NATS and bucket.
     pub(crate) async fn replica(&self) -> Self {
-        Self::standing_on(&self.database, Arc::clone(&self.nats), self.bucket.clone()).await
+        Self::standing_on(&self.database, Arc::clone(&self.nats), self.bucket.clone(), &[]).await
     }
 
-    async fn standing_on(database: &str, nats: Arc<TestNats>, bucket: TestBucket) -> Self {
+    async fn standing_on(
+        database: &str,
+        nats: Arc<TestNats>,
+        bucket: TestBucket,
+        arguments: &[&str],
+    ) -> Self {
         let port = slipway_testkit::free_port().unwrap();
-        let config = settings(port, database, &nats, &bucket);
+        let config = settings(port, database, &nats, &bucket, arguments);
         let shutdown = CancellationToken::new();
         tokio::spawn(slipway_registry::run(config, shutdown.clone()));
         slipway_service_kit::lifecycle::install_tls_provider();
@@ -224,7 +239,13 @@ impl World {
     }
 }
 
-fn settings(port: u16, database: &str, nats: &TestNats, bucket: &TestBucket) -> slipway_registry::Config {
+fn settings(
+    port: u16,
+    database: &str,
+    nats: &TestNats,
+    bucket: &TestBucket,
+    more: &[&str],
+) -> slipway_registry::Config {
     let arguments = [
         "registry".to_owned(),
         format!("--listen=127.0.0.1:{port}"),
@@ -235,5 +256,6 @@ fn settings(port: u16, database: &str, nats: &TestNats, bucket: &TestBucket) -> 
         format!("--s3-access-key={}", bucket.access_key),
         format!("--s3-secret-key={}", bucket.secret_key),
     ];
-    Settings::parse_from(arguments).config
+    let more = more.iter().map(|argument| (*argument).to_owned());
+    Settings::parse_from(arguments.into_iter().chain(more)).config
 }

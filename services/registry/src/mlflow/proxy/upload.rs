@@ -12,6 +12,7 @@ use slipway_artifact_store::Stored;
 use slipway_domain::registry::normalise_artifact_path;
 
 use super::refuse_pinned;
+use crate::access::carry;
 use crate::error::Error;
 use crate::state::{Change, Registry, now_ms};
 use crate::store::artifacts::{self, Artifact};
@@ -31,7 +32,7 @@ pub(super) async fn put(
     }
     // In a task of its own, so that a client that goes away lets the upload end in order.
     let uploads = registry.uploads.clone();
-    let task = uploads.spawn(async move { upload(&registry, path, body).await });
+    let task = uploads.spawn(carry(async move { upload(&registry, path, body).await }));
     task.await.map_err(Error::internal)??;
     Ok(Json(json!({})))
 }

@@ -1,0 +1,66 @@
+//! The caller of a request: handlers ask it what lists may show, changes note it for the audit trail.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use slipway_domain::access::{Grants, Role, Scope};
+use slipway_event_bus::Actor;
+
+use crate::error::Error;
+
+tokio::task_local! {
+    static ACTOR: Arc<Actor>;
+}
+
+/// Who calls, and what was granted to it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) actor: Arc<Actor>,
+    pub(crate) groups: Arc<[String]>,
+    pub(crate) grants: Arc<Grants>,
+}
+
+impl Caller {
+    /// Somebody of whom nothing is known and who may do nothing.
+    pub(super) fn nobody(origin: String) -> Self {
+        let actor = Actor { principal: "anonymous".to_owned(), origin, ..Actor::default() };
+        Self { actor: Arc::new(actor), groups: Arc::default(), grants: Arc::default() }
+    }
+
+    /// Refuses unless the role is held there.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`, which says which role is missing on what.
+    pub(crate) fn require(&self, role: Role, scope: &Scope) -> Result<(), Error> {
+        self.grants
+            .check(role, scope)
+            .map_err(|denied| Error::denied(format!("'{}': {denied}", self.actor.principal)))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        // A request that passed no guard comes from nobody.
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::nobody(String::new())))
+    }
+}
+
+/// On whose behalf this task acts; the service itself outside of any request.
+pub(crate) fn current_actor() -> Arc<Actor> {
+    ACTOR.try_with(Arc::clone).unwrap_or_else(|_outside| Arc::new(Actor::system()))
+}
+
+/// Acts on somebody's behalf.
+pub(super) fn acting<F: Future>(actor: Arc<Actor>, task: F) -> impl Future<Output = F::Output> {
+    ACTOR.scope(actor, task)
+}
+
+/// For a task of its own that goes on with what this one began: it acts on the same behalf.
+pub(crate) fn carry<F: Future>(task: F) -> impl Future<Output = F::Output> {
+    ACTOR.scope(current_actor(), task)
+}

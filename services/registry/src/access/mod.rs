@@ -1,0 +1,18 @@
+//! Access to the registry: who calls, from where, and whether that caller may do what the request asks for.
+//!
+//! A request passes [`guard::guard`] before its handler: credentials become a [`Caller`] ([`gate`]), the route says what is needed
+//! ([`rules`]), the request says on what ([`places`]), and `slipway_domain::access` decides. Off, every caller is `anonymous` and may
+//! do everything. Either way the caller goes into the audit trail.
+
+mod caller;
+mod config;
+mod gate;
+mod guard;
+mod places;
+mod recent;
+mod rules;
+
+pub(crate) use caller::{Caller, carry, current_actor};
+pub use config::AccessConfig;
+pub(crate) use gate::Access;
+pub(crate) use guard::guard;
