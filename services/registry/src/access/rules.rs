@@ -106,6 +106,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET POST", "/api/v1/tokens", Needs(Admin, Everything)),
     ("DELETE", "/api/v1/tokens/{id}", Needs(Admin, Everything)),
     ("GET PUT DELETE", "/api/v1/grants", Needs(Admin, Everything)),
+    ("GET", "/api/v1/audit", Needs(Admin, Everything)),
 ];
 
 /// By path; of each its methods.

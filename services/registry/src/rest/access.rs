@@ -1,20 +1,21 @@
 //! REST v1: API tokens, grants, and who the caller is.
 
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{delete as on_delete, get};
-use axum::{Json, Router};
 use secrecy::ExposeSecret as _;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use slipway_access::ApiToken;
 use slipway_domain::access::{Role, Scope};
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Query};
 use slipway_service_kit::page::{PageQuery, cut};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::{Answer, page};
+use super::Answer;
 use crate::access::Caller;
-use crate::error::Error;
 use crate::state::{Registry, now_ms};
 use crate::store::access::{self as table, Grant, Token};
 
@@ -25,52 +26,104 @@ const GROUP: &str = "group:";
 /// Principals that the audit trail uses for others than people.
 const RESERVED: [&str; 2] = ["anonymous", "system"];
 
-pub(super) fn router() -> Router<Registry> {
-    Router::new()
-        .route("/api/v1/me", get(me))
-        .route("/api/v1/tokens", get(tokens).post(create_token))
-        .route("/api/v1/tokens/{id}", on_delete(revoke_token))
-        .route("/api/v1/grants", get(grants).put(put_grant).delete(delete_grant))
+pub(super) fn router() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new()
+        .routes(routes!(me))
+        .routes(routes!(tokens, create_token))
+        .routes(routes!(revoke_token))
+        .routes(routes!(grants, put_grant, delete_grant))
 }
 
-/// Who the caller is, and what it may do.
-async fn me(caller: Caller) -> Answer {
-    let grants: Vec<Value> = caller
-        .grants
-        .list()
-        .into_iter()
-        .map(|(scope, role)| json!({"scope": scope.to_string(), "role": role}))
-        .collect();
-    Ok(Json(json!({
-        "principal": caller.actor.principal,
-        "credential": caller.actor.credential,
-        "origin": caller.actor.origin,
-        "groups": &caller.groups[..],
-        "grants": grants,
-    })))
+/// The caller.
+#[derive(Debug, Serialize, ToSchema)]
+struct Me {
+    /// `anonymous` where access is off.
+    principal: String,
+    /// What it came with, e.g. the id of a token.
+    credential: String,
+    /// Address that it came from.
+    origin: String,
+    groups: Vec<String>,
+    grants: Vec<Held>,
 }
 
-fn token_body(token: &Token) -> Value {
-    json!({
-        "id": token.token_id,
-        "name": token.name,
-        "principal": token.principal,
-        "created_at_unix_ms": token.created_ms,
-        "created_by": token.created_by,
-        "expires_at_unix_ms": token.expires_ms,
-        "last_used_at_unix_ms": token.last_used_ms,
-    })
+/// A role that the caller holds.
+#[derive(Debug, Serialize, ToSchema)]
+struct Held {
+    /// `*`, `experiment:<id>` or `model:<name>`.
+    scope: String,
+    #[schema(value_type = String, example = "editor")]
+    role: Role,
 }
 
-async fn tokens(State(registry): State<Registry>, Query(query): Query<PageQuery>) -> Answer {
+/// Shows who the caller is, and what it may do.
+#[utoipa::path(get, path = "/api/v1/me", tag = "access", responses((status = 200, body = Me)))]
+async fn me(caller: Caller) -> Result<Json<Me>, Problem> {
+    let held = |(scope, role): (Scope, Role)| Held { scope: scope.to_string(), role };
+    Ok(Json(Me {
+        principal: caller.actor.principal.clone(),
+        credential: caller.actor.credential.clone(),
+        origin: caller.actor.origin.clone(),
+        groups: caller.groups.to_vec(),
+        grants: caller.grants.list().into_iter().map(held).collect(),
+    }))
+}
+
+/// An API token, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenBody {
+    id: String,
+    name: String,
+    principal: String,
+    created_at_unix_ms: i64,
+    created_by: String,
+    /// Absent where it ends only when it is revoked.
+    expires_at_unix_ms: Option<i64>,
+    last_used_at_unix_ms: Option<i64>,
+    /// The token itself; only in the answer to the request that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+impl TokenBody {
+    fn new(token: Token) -> Self {
+        Self {
+            id: token.token_id,
+            name: token.name,
+            principal: token.principal,
+            created_at_unix_ms: token.created_ms,
+            created_by: token.created_by,
+            expires_at_unix_ms: token.expires_ms,
+            last_used_at_unix_ms: token.last_used_ms,
+            token: None,
+        }
+    }
+}
+
+/// A page of tokens, the oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenPage {
+    tokens: Vec<TokenBody>,
+    /// Leads to the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
+/// Lists API tokens.
+#[utoipa::path(get, path = "/api/v1/tokens", tag = "access", params(PageQuery), responses((status = 200, body = TokenPage)))]
+async fn tokens(
+    State(registry): State<Registry>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<TokenPage>, Problem> {
     let (limit, after) = (query.limit()?, query.after::<(i64, String)>()?);
-    let mut db = registry.pool.acquire().await.map_err(Error::from)?;
+    let mut db = registry.pool.acquire().await?;
     let found = table::token_list(&mut db, after, i64::from(limit) + 1).await?;
-    let (found, token) = cut(found, limit, |token| (token.created_ms, token.token_id.clone()));
-    Ok(page("tokens", found.iter().map(token_body).collect(), token))
+    let (found, next_page_token) = cut(found, limit, |token| (token.created_ms, token.token_id.clone()));
+    Ok(Json(TokenPage { tokens: found.into_iter().map(TokenBody::new).collect(), next_page_token }))
 }
 
-#[derive(Debug, Deserialize)]
+/// A token that is to be made.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewToken {
     /// What it is for.
@@ -82,11 +135,13 @@ struct NewToken {
 }
 
 /// Makes a token. This answer alone holds its secret.
+#[utoipa::path(post, path = "/api/v1/tokens", tag = "access", request_body = NewToken,
+    responses((status = 200, body = TokenBody)))]
 async fn create_token(
     State(registry): State<Registry>,
     caller: Caller,
     JsonBody(request): JsonBody<NewToken>,
-) -> Answer {
+) -> Result<Json<TokenBody>, Problem> {
     require_text("name", &request.name)?;
     validate_principal(&request.principal).map_err(|why| Problem::invalid("principal", why))?;
     let life_s = request.expires_in_s;
@@ -110,11 +165,13 @@ async fn create_token(
         json!({"name": token.name, "principal": token.principal, "expires_at_unix_ms": token.expires_ms});
     change.tell("token", "created", token.token_id.as_str(), details).await?;
     change.commit().await?;
-    let mut body = token_body(&token);
-    body["token"] = secret.reveal().expose_secret().into();
-    Ok(Json(body))
+    let shown = secret.reveal().expose_secret().to_owned();
+    Ok(Json(TokenBody { token: Some(shown), ..TokenBody::new(token) }))
 }
 
+/// Revokes a token at once.
+#[utoipa::path(delete, path = "/api/v1/tokens/{id}", tag = "access", params(("id" = String, Path)),
+    responses((status = 200, body = Object)))]
 async fn revoke_token(State(registry): State<Registry>, Path(id): Path<String>) -> Answer {
     let mut change = registry.change().await?;
     let Some((name, principal)) = table::token_delete(change.db(), &id).await? else {
@@ -126,48 +183,83 @@ async fn revoke_token(State(registry): State<Registry>, Path(id): Path<String>) 
     Ok(Json(json!({})))
 }
 
-fn grant_body(grant: &Grant) -> Value {
-    json!({
-        "subject": grant.subject,
-        "scope": grant.scope,
-        "role": grant.role,
-        "granted_at_unix_ms": grant.granted_ms,
-        "granted_by": grant.granted_by,
-    })
+/// A role that somebody has on something.
+#[derive(Debug, Serialize, ToSchema)]
+struct GrantBody {
+    subject: String,
+    scope: String,
+    role: String,
+    granted_at_unix_ms: i64,
+    granted_by: String,
 }
 
-#[derive(Debug, Deserialize)]
+impl From<Grant> for GrantBody {
+    fn from(grant: Grant) -> Self {
+        Self {
+            subject: grant.subject,
+            scope: grant.scope,
+            role: grant.role,
+            granted_at_unix_ms: grant.granted_ms,
+            granted_by: grant.granted_by,
+        }
+    }
+}
+
+/// A page of grants, by subject and scope.
+#[derive(Debug, Serialize, ToSchema)]
+struct GrantPage {
+    grants: Vec<GrantBody>,
+    /// Leads to the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct GrantsQuery {
+    /// Only those of this principal or group.
     subject: Option<String>,
     // No `flatten`: with it a query string's numbers arrive as text.
+    /// Items of a page, 1 to 1000; 50 where absent.
     limit: Option<u32>,
+    /// `next_page_token` of the page before.
     page_token: Option<String>,
 }
 
-async fn grants(State(registry): State<Registry>, Query(query): Query<GrantsQuery>) -> Answer {
+/// Lists grants.
+#[utoipa::path(get, path = "/api/v1/grants", tag = "access", params(GrantsQuery), responses((status = 200, body = GrantPage)))]
+async fn grants(
+    State(registry): State<Registry>,
+    Query(query): Query<GrantsQuery>,
+) -> Result<Json<GrantPage>, Problem> {
     let paging = PageQuery { limit: query.limit, page_token: query.page_token };
     let (limit, after) = (paging.limit()?, paging.after::<(String, String)>()?);
-    let mut db = registry.pool.acquire().await.map_err(Error::from)?;
+    let mut db = registry.pool.acquire().await?;
     let found = table::grant_list(&mut db, query.subject.as_deref(), after, i64::from(limit) + 1).await?;
-    let (found, token) = cut(found, limit, |grant| (grant.subject.clone(), grant.scope.clone()));
-    Ok(page("grants", found.iter().map(grant_body).collect(), token))
+    let (found, next_page_token) = cut(found, limit, |grant| (grant.subject.clone(), grant.scope.clone()));
+    Ok(Json(GrantPage { grants: found.into_iter().map(GrantBody::from).collect(), next_page_token }))
 }
 
-#[derive(Debug, Deserialize)]
+/// A role that is to be given to somebody, in place of the one on the same thing before.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewGrant {
     /// A principal, or `group:<name>`.
     subject: String,
     /// `*`, `experiment:<id>` or `model:<name>`.
     scope: String,
+    /// `viewer`, `editor`, `deployer` or `admin`.
     role: String,
 }
 
+/// Gives a role to a principal or a group.
+#[utoipa::path(put, path = "/api/v1/grants", tag = "access", request_body = NewGrant,
+    responses((status = 200, body = GrantBody)))]
 async fn put_grant(
     State(registry): State<Registry>,
     caller: Caller,
     JsonBody(request): JsonBody<NewGrant>,
-) -> Answer {
+) -> Result<Json<GrantBody>, Problem> {
     validate_subject(&request.subject).map_err(|why| Problem::invalid("subject", why))?;
     let scope: Scope = request.scope.parse().map_err(|_| unknown_scope(&request.scope))?;
     let role: Role = request.role.parse().map_err(|_| {
@@ -190,15 +282,20 @@ async fn put_grant(
     change.tell("grant", "set", format!("{} {}", grant.subject, grant.scope), details).await?;
     change.commit().await?;
     registry.access.forget();
-    Ok(Json(grant_body(&grant)))
+    Ok(Json(grant.into()))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct WhichGrant {
+    /// A principal, or `group:<name>`.
     subject: String,
+    /// `*`, `experiment:<id>` or `model:<name>`.
     scope: String,
 }
 
+/// Takes a role away.
+#[utoipa::path(delete, path = "/api/v1/grants", tag = "access", params(WhichGrant), responses((status = 200, body = Object)))]
 async fn delete_grant(State(registry): State<Registry>, Query(which): Query<WhichGrant>) -> Answer {
     let scope: Scope = which.scope.parse().map_err(|_| unknown_scope(&which.scope))?;
     let scope = scope.to_string();

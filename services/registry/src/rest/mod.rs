@@ -3,6 +3,7 @@
 //! Each handler carries `#[utoipa::path]` and is mounted with `routes!`: so the OpenAPI document is made of the same words as the router.
 
 pub(crate) mod access;
+mod audit;
 mod bodies;
 mod card;
 mod docs;
@@ -43,6 +44,7 @@ fn described() -> OpenApiRouter<Registry> {
         .routes(routes!(version))
         .routes(routes!(list_runs))
         .merge(access::router())
+        .merge(audit::router())
         .merge(card::router())
         .merge(policies::router())
         .merge(purge::router())

@@ -33,6 +33,10 @@ impl World {
 }
 
 impl Person<'_> {
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
         let mut request = self.world.http.request(method.clone(), format!("{}{path}", self.world.url));
         request = request.bearer_auth(&self.token);
