@@ -9,12 +9,14 @@
 )]
 
 mod hosts;
+mod issuer;
 mod nats;
 mod postgres;
 mod s3;
 
 use std::path::PathBuf;
 
+pub use issuer::TestIssuer;
 pub use nats::TestNats;
 pub use postgres::{TestDatabase, TestPostgres};
 pub use s3::TestBucket;
@@ -30,6 +32,11 @@ pub async fn postgres() -> TestDatabase {
 /// A NATS server of one's own, with JetStream.
 pub async fn nats() -> TestNats {
     nats::start().await
+}
+
+/// An OIDC issuer of one's own.
+pub async fn issuer() -> TestIssuer {
+    issuer::start().await
 }
 
 /// A bucket name and the keys of the shared S3 server; the bucket itself is made by the code under test.

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
-pub use crate::access::AccessConfig;
+pub use crate::access::{AccessConfig, Switch};
 use crate::state::Registry;
 pub use crate::webhooks::WebhookConfig;
 

@@ -13,6 +13,6 @@ mod recent;
 mod rules;
 
 pub(crate) use caller::{Caller, carry, current_actor};
-pub use config::AccessConfig;
+pub use config::{AccessConfig, Switch};
 pub(crate) use gate::Access;
 pub(crate) use guard::guard;

@@ -395,3 +395,40 @@ async fn grants_are_set_listed_and_removed() {
     );
     ann.get(&mlflow("experiments/get?experiment_id=0")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_of_an_oidc_issuer_have_what_their_groups_were_granted() {
+    let issuer = slipway_testkit::issuer().await;
+    let world = World::guarded(&[&format!("--oidc-issuer={}", issuer.url), "--oidc-audience=registry"]).await;
+    let experiment = world.admin().experiment("e").await;
+    let grant =
+        json!({"subject": "group:science", "scope": format!("experiment:{experiment}"), "role": "editor"});
+    assert_eq!(world.admin().send(Method::PUT, "/api/v1/grants", grant).await.0, StatusCode::OK);
+    let person = |claims: &Value| Person { world: &world, token: issuer.token("ES256", claims) };
+
+    let ann = person(&issuer.claims("ann", "registry", &["science"]));
+    ann.run(&experiment).await;
+    let me = ann.get("/api/v1/me").await;
+    assert_eq!(
+        (&me["principal"], &me["credential"], &me["groups"]),
+        (&json!("ann"), &json!("oidc"), &json!(["science"]))
+    );
+    let ben = person(&issuer.claims("ben", "registry", &["sales"]));
+    ben.denied(Method::POST, "runs/create", json!({"experiment_id": experiment}), ["editor", "experiment "])
+        .await;
+    for claims in [
+        issuer.claims("ann", "another", &["science"]),
+        // Nobody calls itself by a name that means something else here.
+        issuer.claims("group:science", "registry", &[]),
+        issuer.claims("system", "registry", &[]),
+    ] {
+        assert_eq!(
+            person(&claims).send(Method::GET, "/api/v1/me", json!({})).await.0,
+            StatusCode::UNAUTHORIZED,
+            "{claims}"
+        );
+    }
+    // No name makes anybody the administrator.
+    let admin = person(&issuer.claims("admin", "registry", &[]));
+    assert_eq!(admin.send(Method::GET, "/api/v1/tokens", json!({})).await.0, StatusCode::FORBIDDEN);
+}
