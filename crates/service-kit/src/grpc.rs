@@ -3,12 +3,42 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use slipway_telemetry::grpc::PropagateTrace;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
-/// A channel that carries the trace context.
-pub type TracedChannel = InterceptedService<Channel, PropagateTrace>;
+/// A channel that carries the trace context, and a token where it has one.
+pub type TracedChannel = InterceptedService<Channel, Introduce>;
+
+/// How this service shows the registry who it is.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Access")]
+pub struct RegistryToken {
+    /// The token that this service shows the registry; needed where the registry's access is on.
+    #[arg(long, env = "SLIPWAY_REGISTRY_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub registry_token: Option<SecretString>,
+}
+
+/// Client interceptor: adds the trace context and the token to each call.
+#[derive(Debug, Clone, Default)]
+pub struct Introduce {
+    trace: PropagateTrace,
+    authorization: Option<MetadataValue<Ascii>>,
+}
+
+impl Interceptor for Introduce {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let mut request = self.trace.call(request)?;
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        Ok(request)
+    }
+}
 
 const CONNECT_TIMEOUT_MS: u64 = 2_000;
 /// One call.
@@ -19,6 +49,27 @@ const CALL_TIMEOUT_MS: u64 = 10_000;
 /// # Errors
 /// The URL does not parse.
 pub fn channel(url: &str) -> anyhow::Result<TracedChannel> {
+    introduced(url, Introduce::default())
+}
+
+/// [`channel`] to the registry, with the token that it asks for where its access is on.
+///
+/// # Errors
+/// The URL does not parse, or the token holds what no header can carry.
+pub fn registry_channel(url: &str, token: &RegistryToken) -> anyhow::Result<TracedChannel> {
+    let mut introduce = Introduce::default();
+    if let Some(token) = &token.registry_token {
+        let mut value =
+            MetadataValue::try_from(format!("Bearer {}", token.expose_secret().trim())).map_err(|_| {
+                anyhow::anyhow!("the registry's token (SLIPWAY_REGISTRY_TOKEN) holds odd characters")
+            })?;
+        value.set_sensitive(true);
+        introduce.authorization = Some(value);
+    }
+    introduced(url, introduce)
+}
+
+fn introduced(url: &str, introduce: Introduce) -> anyhow::Result<TracedChannel> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .with_context(|| format!("`{url}` is not a service's address; expected e.g. http://127.0.0.1:5000"))?
         .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
@@ -26,5 +77,5 @@ pub fn channel(url: &str) -> anyhow::Result<TracedChannel> {
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_while_idle(true);
-    Ok(InterceptedService::new(endpoint.connect_lazy(), PropagateTrace))
+    Ok(InterceptedService::new(endpoint.connect_lazy(), introduce))
 }

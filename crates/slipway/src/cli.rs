@@ -10,7 +10,11 @@ use crate::up::UpOptions;
 
 /// One self-hosted MLOps platform: train, register, validate, roll out, serve, watch, roll back, retrain.
 #[derive(Debug, Parser)]
-#[command(name = "slipway", version)]
+#[command(
+    name = "slipway",
+    version,
+    after_help = "SLIPWAY_TOKEN holds the token for a registry whose access is on; a platform's owner needs none on its machine."
+)]
 pub struct Arguments {
     /// Where the platform is, for commands that ask it something.
     #[command(flatten)]

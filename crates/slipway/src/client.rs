@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, RequestBuilder, Response, Url};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
 /// One request that is not a stream.
@@ -15,6 +16,7 @@ const TIMEOUT_MS: u64 = 30_000;
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
+    token: Option<SecretString>,
 }
 
 impl Client {
@@ -22,7 +24,21 @@ impl Client {
     pub(crate) fn new(base: &str) -> anyhow::Result<Self> {
         slipway_service_kit::lifecycle::install_tls_provider();
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).build()?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: None })
+    }
+
+    /// Shows this token with every request.
+    pub(crate) fn with_token(mut self, token: Option<SecretString>) -> Self {
+        self.token = token;
+        self
+    }
+
+    fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        let request = self.http.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        }
     }
 
     fn url(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<Url> {
@@ -39,7 +55,8 @@ impl Client {
 
     /// GET with a query; answers with the JSON body.
     pub(crate) async fn get(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<Value> {
-        let request = self.http.get(self.url(segments, query)?).timeout(Duration::from_millis(TIMEOUT_MS));
+        let request =
+            self.request(Method::GET, self.url(segments, query)?).timeout(Duration::from_millis(TIMEOUT_MS));
         json(self.checked(request.send().await)?).await
     }
 
@@ -51,17 +68,25 @@ impl Client {
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
         let mut request =
-            self.http.request(method, self.url(segments, &[])?).timeout(Duration::from_millis(TIMEOUT_MS));
+            self.request(method, self.url(segments, &[])?).timeout(Duration::from_millis(TIMEOUT_MS));
         if let Some(body) = body {
             request = request.json(body);
         }
         json(self.checked(request.send().await)?).await
     }
 
+    /// DELETE with a query.
+    pub(crate) async fn delete(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<Value> {
+        let request = self
+            .request(Method::DELETE, self.url(segments, query)?)
+            .timeout(Duration::from_millis(TIMEOUT_MS));
+        json(self.checked(request.send().await)?).await
+    }
+
     /// GET whose body goes to standard output as it comes.
     pub(crate) async fn stream(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<()> {
         use std::io::Write as _;
-        let response = self.checked(self.http.get(self.url(segments, query)?).send().await)?;
+        let response = self.checked(self.request(Method::GET, self.url(segments, query)?).send().await)?;
         let mut body = require_success(response).await?.bytes_stream();
         let mut output = std::io::stdout();
         while let Some(chunk) = body.next().await {

@@ -8,6 +8,7 @@ mod import;
 mod output;
 mod registry;
 mod services;
+mod token;
 mod up;
 
 use std::process::ExitCode;

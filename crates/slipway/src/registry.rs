@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Connection;
 use crate::client::Client;
-use crate::{Endpoints, import, output};
+use crate::{Endpoints, import, output, token};
 
 const SECONDS_PER_DAY: u64 = 24 * 3_600;
 /// Runs that one request removes, so that progress shows and no request takes long.
@@ -54,7 +54,8 @@ pub(crate) fn run(connection: &Connection, command: Command) -> anyhow::Result<E
 }
 
 async fn purge(connection: &Connection, options: &Purge) -> anyhow::Result<()> {
-    let client = Client::new(&Endpoints::read(&connection.data_dir)?.registry)?;
+    let client = Client::new(&Endpoints::read(&connection.data_dir)?.registry)?
+        .with_token(token::for_platform(&connection.data_dir));
     let mut body = json!({"older_than_s": u64::from(options.older_than_days) * SECONDS_PER_DAY, "dry_run": !options.yes});
     if options.yes {
         body["limit"] = RUNS_AT_ONCE.into();

@@ -29,7 +29,7 @@ use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_client::RolloutControllerClient;
 use slipway_event_bus::{EventBus, NatsConfig, Outbox, Relay};
 use slipway_service_kit::db::{self, PostgresConfig};
-use slipway_service_kit::grpc::channel;
+use slipway_service_kit::grpc::{RegistryToken, channel, registry_channel};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::{ListenConfig, Tasks, server};
@@ -68,6 +68,9 @@ pub struct Config {
         help_heading = "Other services"
     )]
     pub registry_url: String,
+    /// How it shows the registry who it is.
+    #[command(flatten)]
+    pub registry_token: RegistryToken,
     /// The launcher: jobs that policies submit.
     #[arg(
         long,
@@ -98,7 +101,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let bus = EventBus::connect(&config.nats, "slipway-drift-monitor").await?;
     let metrics = Metrics::new();
     let app = App {
-        registry: RegistryClient::new(channel(&config.registry_url)?)
+        registry: RegistryClient::new(registry_channel(&config.registry_url, &config.registry_token)?)
             .max_decoding_message_size(MAX_PROFILE_BYTES),
         rollouts: RolloutControllerClient::new(channel(&config.rollout_controller_url)?),
         launcher: LauncherClient::new(channel(&config.launcher_url)?)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use secrecy::SecretString;
 use slipway_artifact_store::S3Config;
 use slipway_event_bus::NatsConfig;
 use slipway_service_kit::ListenConfig;
@@ -44,6 +45,9 @@ pub struct JobsConfig {
     /// The registry, for the jobs' MLFLOW_TRACKING_URI.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
+    /// A token of the registry for the jobs' MLFLOW_TRACKING_TOKEN; needed where the registry's access is on.
+    #[arg(long, env = "SLIPWAY_JOB_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub job_token: Option<SecretString>,
     /// Where agents reach this launcher. Without it: the address that it listens on.
     #[arg(long, env = "SLIPWAY_LAUNCHER_URL", value_name = "URL")]
     pub launcher_url: Option<String>,

@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use crate::Config;
 
+/// Where MLflow's client looks for its token.
+const JOB_TOKEN_VARIABLE: &str = "MLFLOW_TRACKING_TOKEN";
 const AGENT_PROGRAM: &str = "slipway-agent";
 /// The command line, which has the agent in it.
 const COMMAND_LINE_PROGRAM: &str = "slipway";
@@ -42,7 +44,10 @@ impl Launcher {
             ("SLIPWAY_S3_ACCESS_KEY".to_owned(), config.s3.s3_access_key.clone()),
             ("SLIPWAY_KEEP_WORK_DIR".to_owned(), config.jobs.keep_work_dirs.to_string()),
         ]);
-        let secrets = BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), config.s3.s3_secret_key.clone())]);
+        let mut secrets =
+            BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), config.s3.s3_secret_key.clone())]);
+        // Agents pass on to their commands what is not theirs.
+        secrets.extend(config.jobs.job_token.clone().map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)));
         let backend = Backend::Local(LocalProcesses::new(agent_command(config)?)?);
         Ok(Self {
             backend,

@@ -53,6 +53,9 @@ pub struct Config {
     /// The registry, which knows versions and aliases.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
+    /// How it shows the registry who it is.
+    #[command(flatten)]
+    pub registry_token: kit_grpc::RegistryToken,
 }
 
 /// Runs the service until `shutdown`.
@@ -64,8 +67,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.waiting("postgres", "not connected yet");
     readiness.waiting("nats", "not connected yet");
     let listener = server::bind(config.listen.or_port(DEFAULT_PORT)).await?;
-    let registry = RegistryClient::new(kit_grpc::channel(&config.registry_url)?)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let channel = kit_grpc::registry_channel(&config.registry_url, &config.registry_token)?;
+    let registry = RegistryClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let pool = db::connect(&config.postgres, "rollout_controller", &MIGRATOR, &shutdown).await?;
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-rollout-controller").await?;

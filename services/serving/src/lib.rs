@@ -35,6 +35,7 @@ use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_event_bus::{EventBus, NatsConfig};
 use slipway_inference::{Environment, LoadOptions};
+use slipway_service_kit::grpc::{RegistryToken, registry_channel};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::server::{add_grpc, bind, serve, serve_plain};
@@ -72,6 +73,9 @@ pub struct Config {
     /// The registry's gRPC address.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
+    /// How it shows the registry who it is.
+    #[command(flatten)]
+    pub registry_token: RegistryToken,
     /// ONNX Runtime: libonnxruntime.so, version 1.23 or later.
     #[arg(long, env = "SLIPWAY_ONNXRUNTIME_LIB", value_name = "FILE")]
     pub onnxruntime_lib: PathBuf,
@@ -142,7 +146,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let cache = Cache::open(&config.cache_dir)
         .with_context(|| format!("the cache directory {} (--cache-dir)", config.cache_dir.display()))?;
     let bus = EventBus::connect(&config.nats, "slipway-serving").await?;
-    let registry = RegistryClient::new(slipway_service_kit::grpc::channel(&config.registry_url)?);
+    let registry = RegistryClient::new(registry_channel(&config.registry_url, &config.registry_token)?);
     let options = LoadOptions {
         instances: config.instances,
         intra_threads: config.intra_threads,

@@ -1,24 +1,28 @@
 //! Commands over the public APIs.
 
+mod audit;
 mod deployments;
 mod events;
+mod grants;
 mod jobs;
 mod models;
 mod monitors;
 mod predict;
 mod rollouts;
 mod runs;
+mod tokens;
 
 use std::io::Read as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::Endpoints;
 use crate::cli::Connection;
 use crate::client::Client;
+use crate::{Endpoints, token};
 
 /// Commands that ask a running platform.
 #[derive(Debug, Subcommand)]
@@ -41,6 +45,17 @@ pub enum ClientCommand {
     /// Drift monitors.
     #[command(subcommand)]
     Monitors(monitors::Command),
+    /// Tokens with which callers show the registry who they are.
+    #[command(subcommand)]
+    Tokens(tokens::Command),
+    /// Roles: who may do what in the registry.
+    #[command(subcommand)]
+    Grants(grants::Command),
+    /// Who the registry takes us for, and what we may do there.
+    Whoami,
+    /// The audit trail of the registry: every write, chained by hashes.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Asks a deployment for predictions.
     Predict(predict::Options),
     /// The events of all services.
@@ -71,11 +86,13 @@ impl Paging {
 pub(crate) struct Context {
     pub(crate) endpoints: Endpoints,
     pub(crate) json: bool,
+    /// For the registry.
+    token: Option<SecretString>,
 }
 
 impl Context {
     pub(crate) fn registry(&self) -> anyhow::Result<Client> {
-        Client::new(&self.endpoints.registry)
+        Ok(Client::new(&self.endpoints.registry)?.with_token(self.token.clone()))
     }
     pub(crate) fn launcher(&self) -> anyhow::Result<Client> {
         Client::new(&self.endpoints.launcher)
@@ -92,7 +109,9 @@ impl Context {
 }
 
 pub(crate) fn run(connection: &Connection, command: ClientCommand) -> anyhow::Result<ExitCode> {
-    let context = Context { endpoints: Endpoints::read(&connection.data_dir)?, json: connection.json };
+    let endpoints = Endpoints::read(&connection.data_dir)?;
+    let context =
+        Context { endpoints, json: connection.json, token: token::for_platform(&connection.data_dir) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
@@ -102,6 +121,10 @@ pub(crate) fn run(connection: &Connection, command: ClientCommand) -> anyhow::Re
             ClientCommand::Deployments(command) => deployments::run(&context, command).await,
             ClientCommand::Rollouts(command) => rollouts::run(&context, command).await,
             ClientCommand::Monitors(command) => monitors::run(&context, command).await,
+            ClientCommand::Tokens(command) => tokens::run(&context, command).await,
+            ClientCommand::Grants(command) => grants::run(&context, command).await,
+            ClientCommand::Whoami => grants::whoami(&context).await,
+            ClientCommand::Audit(command) => audit::run(&context, command).await,
             ClientCommand::Predict(options) => predict::run(&context, &options).await,
             ClientCommand::Events(command) => events::run(&connection.data_dir, &context, command).await,
         }

@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn files_outside_of_the_proxy_are_asked_for_by_their_owner() {
-        let server = Server::target("http://old", 1).unwrap();
+        let server = Server::target("http://old", 1, None).unwrap();
         let of = |uri: &'static str| Tree::of_source(uri, Owner::Run("r1"));
         let proxied = of("mlflow-artifacts:/1/r1/artifacts").file(&server, "a/b c");
         assert_eq!(proxied.path(), "/api/2.0/mlflow-artifacts/artifacts/1/r1/artifacts/a/b%20c");

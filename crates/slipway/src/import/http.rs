@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use futures::TryStreamExt as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -102,9 +103,15 @@ impl Server {
     }
 
     /// The registry.
-    pub(super) fn target(address: &str, concurrency: usize) -> anyhow::Result<Self> {
+    pub(super) fn target(
+        address: &str,
+        concurrency: usize,
+        token: Option<SecretString>,
+    ) -> anyhow::Result<Self> {
+        let credentials =
+            token.map_or(Credentials::None, |token| Credentials::Token(token.expose_secret().to_owned()));
         // No idle limit here: it would run out while the body of a long upload goes out.
-        Self::new(address, concurrency, Credentials::None, None)
+        Self::new(address, concurrency, credentials, None)
     }
 
     fn new(
@@ -376,12 +383,12 @@ mod tests {
 
     #[test]
     fn addresses_lose_their_credentials_and_file_names_keep_their_signs() {
-        let server = Server::target("http://me:secret@host:5000/mlflow/", 1).unwrap();
+        let server = Server::target("http://me:secret@host:5000/mlflow/", 1, None).unwrap();
         assert_eq!(server.address, "http://host:5000/mlflow");
         let url = server.url("api/a b/50%?.txt", &[("q", "x&y")]);
         assert_eq!(url.as_str(), "http://host:5000/mlflow/api/a%20b/50%25%3F.txt?q=x%26y");
         for wrong in ["old:5000", "file:///x", "nonsense"] {
-            assert!(Server::target(wrong, 1).is_err(), "{wrong}");
+            assert!(Server::target(wrong, 1, None).is_err(), "{wrong}");
         }
     }
 

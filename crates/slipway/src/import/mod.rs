@@ -27,6 +27,7 @@ use clap::Args;
 use crate::Endpoints;
 use crate::cli::Connection;
 use crate::output;
+use crate::token;
 use http::{Failure, Server};
 use report::Report;
 
@@ -114,14 +115,15 @@ impl Import {
 }
 
 pub(crate) fn run(connection: &Connection, options: Options) -> anyhow::Result<ExitCode> {
-    let to = match &options.to {
-        Some(to) => to.clone(),
-        None => Endpoints::read(&connection.data_dir)?.registry,
+    // The token of this machine's administrator is for this machine's registry alone.
+    let (to, token) = match &options.to {
+        Some(to) => (to.clone(), token::own()),
+        None => (Endpoints::read(&connection.data_dir)?.registry, token::for_platform(&connection.data_dir)),
     };
     let concurrency = usize::from(options.concurrency);
     let import = Import {
         source: Server::source(&options.from, concurrency).map_err(|error| error.context("--from"))?,
-        target: Server::target(&to, concurrency).map_err(|error| error.context("--to"))?,
+        target: Server::target(&to, concurrency, token).map_err(|error| error.context("--to"))?,
         options,
         report: Report::default(),
         incomplete: RefCell::default(),

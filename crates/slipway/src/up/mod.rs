@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use slipway_registry::Switch;
 use slipway_telemetry::LogFormat;
 use slipway_toolbox::{Toolbox, process};
 use supervise::{Note, Supervised, supervise};
 
-use crate::{Endpoints, output};
+use crate::{Endpoints, output, token};
 use credentials::Credentials;
 use parts::{Part, Shared};
 use ports::Ports;
@@ -55,6 +56,9 @@ pub struct UpOptions {
     /// OTLP/gRPC endpoint for traces of all services.
     #[arg(long, env = "SLIPWAY_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
+    /// Whether callers of the registry need a token, and roles for what they do.
+    #[arg(long, env = "SLIPWAY_AUTH", value_enum, default_value = "off")]
+    auth: Switch,
     /// Which messages the services log.
     #[arg(long, env = "SLIPWAY_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -148,6 +152,8 @@ struct Platform {
     servers: Vec<Supervised>,
     services: Vec<Supervised>,
     notes: Receiver<Note>,
+    /// Whether callers of the registry need a token.
+    guarded: bool,
 }
 
 impl Platform {
@@ -164,6 +170,7 @@ impl Platform {
             servers: begun.supervised,
             services: Vec::new(),
             notes,
+            guarded: false,
         };
         if stop.try_recv().is_ok() {
             platform.stop();
@@ -175,7 +182,12 @@ impl Platform {
             otlp_endpoint: options.otlp_endpoint.clone(),
             log: options.log.clone(),
             log_format: options.log_format,
+            admin_token: match options.auth {
+                Switch::On => Some(token::administrators(data_dir)?),
+                Switch::Off => None,
+            },
         };
+        platform.guarded = shared.admin_token.is_some();
         begun.credentials.write(data_dir)?;
         for part in parts::all(&ports, &begun.credentials, &shared) {
             match start_service(part, data_dir, sender.clone()) {
@@ -231,6 +243,17 @@ impl Platform {
         output::table(&["PART", "ADDRESS"], &rows);
         println!("\nready after {:.1} s; data in {}", took.as_secs_f64(), self.data_dir.display());
         println!("addresses for programs: {}", Endpoints::path(&self.data_dir).display());
+        if self.guarded {
+            let path = token::path(&self.data_dir);
+            println!("\naccess is on: clients of the registry need a token (docs/access.md)");
+            println!("  this command line takes the administrator's, from {}", path.display());
+            println!(
+                "  MLflow: export MLFLOW_TRACKING_URI={} MLFLOW_TRACKING_TOKEN=$(cat {})",
+                self.endpoints.registry,
+                path.display()
+            );
+            println!("  others: slipway tokens create NAME --principal WHO; slipway grants set WHO editor");
+        }
     }
 
     /// Until the stop: children are kept running by their threads; what happens to them is told and written down.

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use slipway_telemetry::LogFormat;
 
 use super::credentials::Credentials;
 use super::ports::Ports;
+
+const JOB_TOKEN: &str = "SLIPWAY_JOB_TOKEN";
 
 /// One service as `slipway up` runs it.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) otlp_endpoint: Option<String>,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    /// Where access is on.
+    pub(crate) admin_token: Option<SecretString>,
 }
 
 /// All services, in the order in which they are shown.
@@ -37,8 +42,16 @@ pub(crate) fn all(ports: &Ports, credentials: &Credentials, shared: &Shared) -> 
     let folder = |name: &str| text(&shared.data_dir.join(name));
     vec![
         // Everything is on this machine, and so are the receivers of its webhooks.
-        part("registry", ports.registry, vec![("SLIPWAY_WEBHOOK_ALLOW_PRIVATE", "true".to_owned())]),
-        part("launcher", ports.launcher, vec![("SLIPWAY_DATA_DIR", folder("launcher"))]),
+        part(
+            "registry",
+            ports.registry,
+            [vec![("SLIPWAY_WEBHOOK_ALLOW_PRIVATE", "true".to_owned())], registry_access(shared)].concat(),
+        ),
+        part(
+            "launcher",
+            ports.launcher,
+            [vec![("SLIPWAY_DATA_DIR", folder("launcher"))], job_access(shared)].concat(),
+        ),
         part(
             "serving",
             ports.serving_http,
@@ -70,8 +83,27 @@ fn common(ports: &Ports, credentials: &Credentials, shared: &Shared) -> Vec<(&'s
         ("SLIPWAY_LOG", shared.log.clone()),
         ("SLIPWAY_LOG_FORMAT", if shared.log_format == LogFormat::Json { "json" } else { "text" }.to_owned()),
     ];
+    environment.extend(token(shared).map(|token| ("SLIPWAY_REGISTRY_TOKEN", token)));
     environment.extend(shared.otlp_endpoint.clone().map(|endpoint| ("SLIPWAY_OTLP_ENDPOINT", endpoint)));
     environment
+}
+
+fn token(shared: &Shared) -> Option<String> {
+    shared.admin_token.as_ref().map(|token| token.expose_secret().to_owned())
+}
+
+/// Said either way: what this process was started with is not what the registry is to do.
+fn registry_access(shared: &Shared) -> Vec<(&'static str, String)> {
+    match token(shared) {
+        Some(token) => vec![("SLIPWAY_AUTH", "on".to_owned()), ("SLIPWAY_ADMIN_TOKEN", token)],
+        None => vec![("SLIPWAY_AUTH", "off".to_owned())],
+    }
+}
+
+/// Jobs log to the registry; on this machine they run as the owner of the administrator's token, unless they are given one of theirs.
+fn job_access(shared: &Shared) -> Vec<(&'static str, String)> {
+    let given = std::env::var(JOB_TOKEN).ok().filter(|value| !value.is_empty());
+    token(shared).map(|token| (JOB_TOKEN, given.unwrap_or(token))).into_iter().collect()
 }
 
 pub(crate) fn address(port: u16) -> String {

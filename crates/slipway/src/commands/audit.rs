@@ -1,0 +1,179 @@
+//! `slipway audit`.
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use slipway_domain::audit::Walk;
+
+use super::{Context, Paging};
+use crate::client::Client;
+use crate::output;
+
+const ROWS_AT_ONCE: u32 = 1_000;
+const AUDIT: [&str; 3] = ["api", "v1", "audit"];
+
+/// See `slipway audit --help`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Who changed what, the newest first.
+    List {
+        /// Only what this principal did.
+        #[arg(long, value_name = "PRINCIPAL")]
+        principal: Option<String>,
+        /// Only things of this kind: run, experiment, logged-model, model, model-version, alias, artifact, token, grant.
+        #[arg(long, value_name = "KIND")]
+        entity: Option<String>,
+        /// Only this one, e.g. churn/3 or churn@champion.
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+        /// Only what happened so long ago or later, e.g. 30m, 24h, 7d.
+        #[arg(long, value_name = "AGE", value_parser = age_ms)]
+        since: Option<u64>,
+        /// Only what happened longer ago than this.
+        #[arg(long, value_name = "AGE", value_parser = age_ms)]
+        until: Option<u64>,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Walks the whole chain of hashes, and names the first row that does not fit.
+    Verify {
+        /// A place that an earlier run printed: it still has to be part of the chain.
+        #[arg(long, value_name = "ROW:HASH", value_parser = anchor)]
+        anchor: Option<(i64, String)>,
+    },
+}
+
+fn age_ms(text: &str) -> Result<u64, String> {
+    let refuse = || format!("expected an age like 90s, 30m, 24h or 7d, got '{text}'");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(refuse)?;
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 24 * 3_600,
+        _ => return Err(refuse()),
+    };
+    let number: u64 = number.parse().map_err(|_| refuse())?;
+    number.checked_mul(seconds * 1_000).ok_or_else(refuse)
+}
+
+fn anchor(text: &str) -> Result<(i64, String), String> {
+    let refuse = || format!("expected <row>:<hash>, got '{text}'");
+    let (row, hash) = text.split_once(':').ok_or_else(refuse)?;
+    Ok((row.parse().map_err(|_| refuse())?, hash.to_lowercase()))
+}
+
+pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
+    let registry = context.registry()?;
+    match command {
+        Command::List { principal, entity, id, since, until, paging } => {
+            let now_ms = slipway_service_kit::clock::now_unix_ms();
+            let at = |age_ms: Option<u64>| age_ms.map(|age_ms| now_ms.saturating_sub(age_ms).to_string());
+            let mut query = paging.query();
+            let filters = [
+                ("principal", principal),
+                ("entity", entity),
+                ("id", id),
+                ("since", at(since)),
+                ("until", at(until)),
+            ];
+            query.extend(filters.into_iter().filter_map(|(name, value)| Some((name, value?))));
+            let answer = registry.get(&AUDIT, &query).await?;
+            let columns = [
+                ("ROW", "seq"),
+                ("AT", "at_unix_ms"),
+                ("WHO", "principal"),
+                ("FROM", "origin"),
+                ("KIND", "entity"),
+                ("WHAT", "what"),
+                ("WHICH", "id"),
+                ("TRACE", "trace_id"),
+            ];
+            output::list(context.json, &answer, "audit", &columns);
+        }
+        Command::Verify { anchor } => verify(context, &registry, anchor).await?,
+    }
+    Ok(())
+}
+
+async fn verify(context: &Context, registry: &Client, anchor: Option<(i64, String)>) -> anyhow::Result<()> {
+    let mut walk = Walk::default();
+    let mut page_token = String::new();
+    loop {
+        let query = [
+            ("order", "chain".to_owned()),
+            ("limit", ROWS_AT_ONCE.to_string()),
+            ("page_token", std::mem::take(&mut page_token)),
+        ];
+        let answer = registry.get(&AUDIT, &query).await?;
+        for row in answer["audit"].as_array().context("the answer has no rows")? {
+            step(&mut walk, row).context("the audit trail was changed")?;
+            if let Some((seq, hash)) = &anchor
+                && *seq == walk.seq()
+                && *hash != hex::encode(walk.hash())
+            {
+                bail!("the audit trail was written anew: row {seq} has another hash than the one given");
+            }
+        }
+        match answer["next_page_token"].as_str() {
+            Some(next) => page_token = next.to_owned(),
+            None => {
+                let (seq, hash) = place(&answer["head"]).context("the answer has no head")?;
+                walk.end(seq, &hash).context("the audit trail was changed")?;
+                break;
+            }
+        }
+    }
+    if let Some((seq, _)) = anchor.filter(|(seq, _)| *seq > walk.seq()) {
+        bail!("the audit trail was cut: it ends before row {seq}");
+    }
+    let (rows, hash) = (walk.seq(), hex::encode(walk.hash()));
+    if context.json {
+        output::json(&json!({"rows": rows, "hash": hash}));
+    } else {
+        println!("{rows} rows, each fits; keep this for the next time: --anchor {rows}:{hash}");
+    }
+    Ok(())
+}
+
+fn step(walk: &mut Walk, row: &Value) -> anyhow::Result<()> {
+    let (seq, hash) = place(row).context("a row without number or hash")?;
+    let record = row["record"].as_str().context("a row without its record")?;
+    // The line that is hashed has to be the row that is shown.
+    let fields: Vec<Value> = serde_json::from_str(record).context("a record that does not parse")?;
+    let shown = [
+        "seq",
+        "event_id",
+        "at_unix_ms",
+        "principal",
+        "credential",
+        "origin",
+        "trace_id",
+        "entity",
+        "what",
+        "id",
+    ];
+    if shown.iter().zip(&fields).any(|(name, field)| row[*name] != *field) {
+        bail!("row {seq}: its record says something else than its fields");
+    }
+    Ok(walk.next(seq, record, &hash)?)
+}
+
+fn place(object: &Value) -> Option<(i64, Vec<u8>)> {
+    Some((object["seq"].as_i64()?, hex::decode(object["hash"].as_str()?).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_anchors_are_read() {
+        assert_eq!(age_ms("24h"), Ok(86_400_000));
+        for wrong in ["", "h", "5", "-1h", "5w", "9999999999999999999d"] {
+            assert!(age_ms(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(anchor("3:AB"), Ok((3, "ab".to_owned())));
+        assert!(anchor("3").is_err() && anchor("x:ab").is_err());
+    }
+}
