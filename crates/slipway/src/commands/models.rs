@@ -4,7 +4,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Context, Paging, read_json};
+use super::{Context, Paging, models_signing, read_json};
 use crate::output;
 
 /// See `slipway models --help`.
@@ -76,6 +76,13 @@ pub enum Command {
         /// The alias, e.g. champion.
         alias: String,
     },
+    /// Signs a version with a private key, which never leaves this machine (OpenSSF Model Signing v1.0).
+    Sign(models_signing::Sign),
+    /// Says whether a version is signed by somebody who is trusted. Exit code 0: it is.
+    Verify(models_signing::Verify),
+    /// Keys and certificates whose signatures the registry trusts.
+    #[command(subcommand)]
+    Keys(models_signing::Keys),
 }
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
@@ -143,6 +150,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let path = ["api", "v1", "models", &model, "versions", &version, "promotion"];
             show_check(context.json, &registry.get(&path, &[("alias", alias)]).await?);
         }
+        Command::Sign(options) => models_signing::sign_version(context, &options).await?,
+        Command::Verify(options) => models_signing::verify_version(context, &options).await?,
+        Command::Keys(command) => models_signing::keys(context, command).await?,
     }
     Ok(())
 }

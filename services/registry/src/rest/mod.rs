@@ -3,6 +3,7 @@
 mod card;
 mod policies;
 mod purge;
+mod signatures;
 
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -19,6 +20,13 @@ use crate::state::Registry;
 use crate::store::model_versions::{self, ModelVersion};
 use crate::store::registered_models::{self, RegisteredModel};
 use crate::store::runs::{self, RunInfo};
+use crate::versions::signing;
+
+/// The version that a path names, with its model's row for a change.
+async fn version_of(db: &mut sqlx::PgConnection, name: &str, version: &str) -> Result<ModelVersion, Error> {
+    let number = validate_version(version)?;
+    model_versions::version_get(db, name, i32::try_from(number).unwrap_or(i32::MAX)).await
+}
 
 type Answer = Result<Json<Value>, Problem>;
 
@@ -32,6 +40,7 @@ pub(crate) fn router() -> Router<Registry> {
         .merge(card::router())
         .merge(policies::router())
         .merge(purge::router())
+        .merge(signatures::router())
 }
 
 fn page(name: &str, items: Vec<Value>, token: Option<String>) -> Json<Value> {
@@ -147,6 +156,7 @@ async fn version(State(registry): State<Registry>, Path((name, version)): Path<(
     let mut body = version_body(&found);
     body["files"] = files.into();
     body["scan"] = json!(found.facts.0.scan);
+    body["signing"] = json!(signing::judge(&mut db, found.model_key, found.version).await?.verdict);
     body["signature"] = found
         .facts
         .0

@@ -13,6 +13,7 @@ pub(crate) mod registered_models;
 pub(crate) mod run_search;
 pub(crate) mod runs;
 pub(crate) mod search;
+pub(crate) mod signatures;
 
 /// Key and value of a tag or parameter.
 pub(crate) type Pair = (String, String);

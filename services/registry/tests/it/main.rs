@@ -7,6 +7,7 @@ mod histories;
 mod promotion;
 mod purge;
 mod questions;
+mod signatures;
 mod tracking;
 mod versions;
 mod world;
