@@ -5,6 +5,7 @@ mod names;
 mod order;
 mod page;
 pub mod promotion;
+pub mod report;
 mod search;
 mod signature;
 

@@ -4,6 +4,7 @@ mod deployments;
 mod events;
 mod jobs;
 mod models;
+mod models_reports;
 mod models_signing;
 mod monitors;
 mod predict;

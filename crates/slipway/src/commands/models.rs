@@ -4,7 +4,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Context, Paging, models_signing, read_json};
+use super::{Context, Paging, models_reports, models_signing, read_json};
 use crate::output;
 
 /// See `slipway models --help`.
@@ -83,6 +83,16 @@ pub enum Command {
     /// Keys and certificates whose signatures the registry trusts.
     #[command(subcommand)]
     Keys(models_signing::Keys),
+    /// Adds a validation report to a version: metrics, latency, and metrics by segment. It does not change afterwards.
+    Report(models_reports::Report),
+    /// The reports of a version, the newest first.
+    Reports(models_reports::Reports),
+    /// Approves a version.
+    Approve(models_reports::Approve),
+    /// Withdraws an approval.
+    Withdraw(models_reports::Withdraw),
+    /// Who approved a version.
+    Approvals(models_reports::Approvals),
 }
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
@@ -153,6 +163,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         Command::Sign(options) => models_signing::sign_version(context, &options).await?,
         Command::Verify(options) => models_signing::verify_version(context, &options).await?,
         Command::Keys(command) => models_signing::keys(context, command).await?,
+        Command::Report(options) => models_reports::report(context, &options).await?,
+        Command::Reports(options) => models_reports::reports(context, &options).await?,
+        Command::Approve(options) => models_reports::approve(context, &options).await?,
+        Command::Withdraw(options) => models_reports::withdraw(context, &options).await?,
+        Command::Approvals(options) => models_reports::approvals(context, &options).await?,
     }
     Ok(())
 }

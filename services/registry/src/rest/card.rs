@@ -12,8 +12,9 @@ use slipway_service_kit::extract::Query;
 
 use crate::card::{self, Facts};
 use crate::error::{Code, Error};
+use crate::promotion;
 use crate::state::Registry;
-use crate::store::{model_versions, policies, runs};
+use crate::store::{model_versions, runs};
 
 pub(super) fn router() -> Router<Registry> {
     Router::new().route("/api/v1/models/{name}/versions/{version}/card", get(show))
@@ -51,7 +52,7 @@ async fn show(
             Err(error) => return Err(error.into()),
         },
     };
-    let evidence = policies::evidence(&mut db, &version).await?;
+    let evidence = promotion::evidence(&mut db, &version).await?;
     let facts = Facts { version: &version, run: run.as_ref(), evidence: &evidence };
     Ok(match query.format {
         Format::Json => axum::Json(card::json(&facts)).into_response(),

@@ -1,8 +1,10 @@
 //! REST v1, for dashboards and the command line: models, versions and runs; and what MLflow's API has no word for.
 
+mod approvals;
 mod card;
 mod policies;
 mod purge;
+mod reports;
 mod signatures;
 
 use axum::extract::{Path, State};
@@ -37,9 +39,11 @@ pub(crate) fn router() -> Router<Registry> {
         .route("/api/v1/models/{name}/versions", get(versions))
         .route("/api/v1/models/{name}/versions/{version}", get(version))
         .route("/api/v1/runs", get(list_runs))
+        .merge(approvals::router())
         .merge(card::router())
         .merge(policies::router())
         .merge(purge::router())
+        .merge(reports::router())
         .merge(signatures::router())
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod model_versions;
 pub(crate) mod policies;
 pub(crate) mod purge;
 pub(crate) mod registered_models;
+pub(crate) mod reports;
 pub(crate) mod run_search;
 pub(crate) mod runs;
 pub(crate) mod search;

@@ -39,6 +39,14 @@ pub(crate) struct Signed {
     pub(crate) verdict: Verdict,
 }
 
+impl Judged {
+    /// Names of the trusted keys that signed exactly these files.
+    pub(crate) fn valid_keys(&self) -> impl Iterator<Item = &str> {
+        let valid = self.each.iter().filter(|one| one.verdict.state == State::Valid);
+        valid.filter_map(|one| one.verdict.key.as_deref())
+    }
+}
+
 /// Reads the signatures that lie among the files of a version to be made. A file that is none is kept as such: it says that
 /// somebody meant to sign.
 ///

@@ -9,5 +9,6 @@ mod purge;
 mod questions;
 mod signatures;
 mod tracking;
+mod trust;
 mod versions;
 mod world;
