@@ -3,8 +3,10 @@
 //! Facts live in Postgres, bytes in S3. A request is one transaction, which also holds the events that tell of it.
 
 mod card;
+mod deployments;
 mod error;
 mod grpc;
+mod lineage;
 mod logging;
 mod mlflow;
 mod promotion;
@@ -86,6 +88,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.spawn("relay", Relay::new(pool, bus.clone(), outbox, "slipway/registry").run(shutdown.clone()));
     tasks.spawn("sweep", sweep::run(registry.clone(), shutdown.clone()));
+    tasks.spawn("deployments", deployments::run(registry.pool.clone(), bus.clone(), shutdown.clone()));
     let resources = wait_for_resources(bus, registry.artifacts.clone(), readiness.clone(), shutdown.clone());
     tasks.spawn("resources", resources);
 

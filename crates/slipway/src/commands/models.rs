@@ -41,6 +41,13 @@ pub enum Command {
         /// Version number.
         version: String,
     },
+    /// Where a version came from, what is known of it, and where it is deployed.
+    Lineage {
+        /// Registered model.
+        model: String,
+        /// Version number.
+        version: String,
+    },
     /// Points an alias at a version; a deployment that watches the alias rolls it out.
     SetAlias {
         /// Registered model.
@@ -134,6 +141,10 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             } else {
                 registry.stream(&path, &[("format", "markdown".to_owned())]).await?;
             }
+        }
+        Command::Lineage { model, version } => {
+            let path = ["api", "v1", "models", &model, "versions", &version, "lineage"];
+            output::object(context.json, &registry.get(&path, &[]).await?);
         }
         Command::SetAlias { model, alias, version } => {
             let body = json!({"name": model, "alias": alias, "version": version});

@@ -1,10 +1,11 @@
 //! REST v1, for dashboards and the command line: models, versions and runs; and what MLflow's API has no word for.
 
-mod approvals;
+pub(crate) mod approvals;
 mod card;
+mod lineage;
 mod policies;
 mod purge;
-mod reports;
+pub(crate) mod reports;
 mod signatures;
 
 use axum::extract::{Path, State};
@@ -41,6 +42,7 @@ pub(crate) fn router() -> Router<Registry> {
         .route("/api/v1/runs", get(list_runs))
         .merge(approvals::router())
         .merge(card::router())
+        .merge(lineage::router())
         .merge(policies::router())
         .merge(purge::router())
         .merge(reports::router())

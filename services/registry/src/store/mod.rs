@@ -3,6 +3,7 @@
 pub(crate) mod artifacts;
 pub(crate) mod blobs;
 pub(crate) mod datasets;
+pub(crate) mod deployments;
 pub(crate) mod experiments;
 pub(crate) mod logged_models;
 pub(crate) mod metrics;

@@ -4,6 +4,7 @@
 mod artifacts;
 mod faults;
 mod histories;
+mod lineage;
 mod promotion;
 mod purge;
 mod questions;
