@@ -152,7 +152,7 @@ pub enum CardField {
     /// What it is for, in words.
     Description,
     /// What it takes and gives.
-    Signature,
+    InputsAndOutputs,
     /// The run that made it.
     Run,
     /// The revision of the code of its run.
@@ -169,7 +169,7 @@ impl CardField {
     /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Description,
-        Self::Signature,
+        Self::InputsAndOutputs,
         Self::Run,
         Self::Code,
         Self::Dataset,
@@ -181,7 +181,7 @@ impl CardField {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Description => "description",
-            Self::Signature => "signature",
+            Self::InputsAndOutputs => "inputs and outputs",
             Self::Run => "run",
             Self::Code => "code revision",
             Self::Dataset => "data set",
@@ -209,6 +209,8 @@ pub struct Evidence {
     pub scanned_safe: Option<bool>,
     /// Whether it has MLflow's signature.
     pub has_signature: bool,
+    /// Whether it is known what it takes and gives, by that signature or by its graph.
+    pub knows_inputs: bool,
     /// Whether it has a description.
     pub has_description: bool,
     /// The run that it came from.
@@ -237,7 +239,7 @@ impl Evidence {
         let fields = if fields.is_empty() { &CardField::ALL[..] } else { fields };
         let has = |field: &CardField| match field {
             CardField::Description => self.has_description,
-            CardField::Signature => self.has_signature,
+            CardField::InputsAndOutputs => self.knows_inputs,
             CardField::Run => self.run_id.is_some(),
             CardField::Code => self.code_revision.is_some(),
             CardField::Dataset => self.datasets > 0,

@@ -85,7 +85,7 @@ pub struct Gap {
     pub attribute: String,
     /// The metric.
     pub metric: String,
-    /// Greatest minus least.
+    /// Greatest minus least, to twelve digits.
     pub gap: f64,
     /// Value of the attribute where the metric is least.
     pub least_at: String,
@@ -195,7 +195,7 @@ impl Report {
         Some(Gap {
             attribute: attribute.to_owned(),
             metric: metric.to_owned(),
-            gap: greatest.1 - least.1,
+            gap: decimal(greatest.1 - least.1),
             least_at: least.0.value.clone(),
             least: least.1,
             greatest_at: greatest.0.value.clone(),
@@ -220,6 +220,11 @@ impl Latency {
         }
         Ok(())
     }
+}
+
+/// A difference of two decimal numbers as people would write it: 0.95 less 0.9 is 0.05, not 0.04999999999999993. Twelve digits are kept.
+pub(super) fn decimal(difference: f64) -> f64 {
+    format!("{difference:.11e}").parse().unwrap_or(difference)
 }
 
 fn name(field: &str, text: &str) -> Result<(), Invalid> {

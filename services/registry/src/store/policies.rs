@@ -110,6 +110,7 @@ pub(crate) async fn evidence(db: &mut PgConnection, version: &ModelVersion) -> R
         unservable_reason: facts.unservable_reason.clone(),
         scanned_safe: facts.scan.as_ref().map(|scan| scan.verdict == Verdict::Safe),
         has_signature: facts.signature.is_some(),
+        knows_inputs: facts.signature.is_some() || !facts.inputs.is_empty(),
         has_description: version.description.as_deref().is_some_and(|text| !text.trim().is_empty()),
         run_id: version.run_id.clone(),
         datasets: datasets.unsigned_abs(),

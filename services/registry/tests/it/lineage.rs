@@ -89,12 +89,12 @@ async fn a_version_leads_back_to_data_code_and_job() {
     assert_eq!(lineage["deployments"], json!([]));
 
     let card = world.get("/api/v1/models/m/versions/1/card").await;
-    assert_eq!(card["missing"], json!(["description", "signature", "metrics"]), "{card}");
+    assert_eq!(card["missing"], json!(["description", "metrics"]), "{card}");
     let url = format!("{}/api/v1/models/m/versions/1/card?format=markdown", world.url);
     let text = world.http.get(url).send().await.unwrap().text().await.unwrap();
     for line in [
         "| signed | unsigned: it has no signature |",
-        "| not known | description, signature, metrics |",
+        "| not known | description, metrics |",
         "## Report holdout",
         "90 rows of cancer (`d2`).",
         "| accuracy, sex | 0.25 | f: 0.75 | m: 0.5 |",

@@ -1,6 +1,7 @@
 //! How a rule comes out for a version, with the numbers.
 
 use super::{Evidence, Outcome, Rule};
+use crate::registry::report::decimal;
 
 /// Whether it holds, and what was found.
 type Found = (bool, String);
@@ -181,8 +182,8 @@ fn against(
         return (true, format!("the current version has no {} to be compared with", source.name()));
     };
     let (limit, word) = match greater_is_better {
-        true => (theirs - tolerance, "at least"),
-        false => (theirs + tolerance, "at most"),
+        true => (decimal(theirs - tolerance), "at least"),
+        false => (decimal(theirs + tolerance), "at most"),
     };
     let holds = |found: f64| if greater_is_better { found >= limit } else { found <= limit };
     let mut asked =

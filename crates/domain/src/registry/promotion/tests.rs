@@ -150,12 +150,20 @@ fn signatures_approvals_and_the_card_say_what_is_missing() {
     let (passed, detail) = judge(json!({"rule": "card-complete"}), &evidence(&[("accuracy", 0.9)]), None);
     assert_eq!(
         (passed, detail.as_str()),
-        (false, "its card lacks description, signature, run, code revision, data set, report")
+        (false, "its card lacks description, inputs and outputs, run, code revision, data set, report")
     );
     assert!(
         judge(json!({"rule": "card-complete", "fields": ["metrics"]}), &evidence(&[("accuracy", 0.9)]), None)
             .0
     );
+}
+
+#[test]
+fn a_limit_that_is_met_to_the_digit_is_met() {
+    use serde_json::json;
+    let against = json!({"rule": "not-worse-than-current", "metric": "acc", "tolerance": 0.1});
+    // 0.8 - 0.1 is 0.7000000000000001 in floating point.
+    assert!(judge(against, &evidence(&[("acc", 0.7)]), Some(&evidence(&[("acc", 0.8)]))).0);
 }
 
 #[test]
