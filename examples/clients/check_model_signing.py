@@ -176,9 +176,9 @@ def ours(context: Context) -> None:
         equal(context.verdict(version)["key"], name)
         context.slipway("models", "verify", context.name, version, "--key", str(public))
 
-        source = context.client.get_model_version_download_uri(context.name, version)
-        target = Path(tempfile.mkdtemp(dir=context.folder))
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(target)))
+        target = tempfile.mkdtemp(dir=context.folder)
+        source = f"models:/{context.name}/{version}"
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=target))
         signature = folder / "model.sig"
         bundle = context.call("GET", f"models/{context.name}/versions/{version}/signature/bundle")
         signature.write_text(json.dumps(bundle))

@@ -9,9 +9,10 @@ use crate::statement::{
 };
 use crate::{Malformed, SigningKey, malformed};
 
-/// Paths that are left out: those that the package leaves out whenever it verifies, and where signatures lie.
-pub const IGNORED_BY_DEFAULT: [&str; 6] =
-    [".git", ".gitattributes", ".github", ".gitignore", "claims.jsonl", "model.sig"];
+/// Paths that are left out: those that the package leaves out whenever it verifies, where signatures lie, and the note that MLflow's
+/// client writes into a model which it downloads by name.
+pub const IGNORED_BY_DEFAULT: [&str; 7] =
+    [".git", ".gitattributes", ".github", ".gitignore", "claims.jsonl", "model.sig", "registered_model_meta"];
 
 /// Signs `files`, but those that lie in `ignored`. `model` is a name for people; it is not verified.
 ///
