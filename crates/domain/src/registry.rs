@@ -1,10 +1,12 @@
 //! Rules of the registry: what may be named and stored, what identifies a model version, and how searches are written.
 
 mod content;
+pub mod deployed;
 mod names;
 mod order;
 mod page;
 pub mod promotion;
+pub mod report;
 mod search;
 mod signature;
 pub mod webhook;

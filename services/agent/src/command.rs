@@ -80,6 +80,7 @@ fn set_environment(
         command.env("TRACEPARENT", traceparent);
     }
     command
+        .env("MLFLOW_RUN_CONTEXT", run_context(config, spec, restored))
         .envs(&spec.env)
         .env(JOB_ID_VARIABLE, &config.job_id)
         .env("SLIPWAY_JOB_NAME", &spec.name)
@@ -90,6 +91,19 @@ fn set_environment(
     if let Some(step) = restored {
         command.env("SLIPWAY_RESTORED_STEP", step.to_string());
     }
+}
+
+/// Tags that MLflow's client gives to every run that the command starts, so that a model leads back to the job.
+fn run_context(config: &Config, spec: &JobSpec, restored: Option<u64>) -> String {
+    let mut tags = serde_json::json!({
+        "slipway.job_id": config.job_id,
+        "slipway.job_name": spec.name,
+        "slipway.attempt": config.attempt.to_string(),
+    });
+    if let Some(step) = restored {
+        tags["slipway.restored_step"] = step.to_string().into();
+    }
+    tags.to_string()
 }
 
 impl Running {

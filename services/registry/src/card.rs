@@ -3,35 +3,23 @@
 //! Everything in it is what the registry knows; nobody writes it by hand but the description. The sections follow "Model Cards for
 //! Model Reporting" (Mitchell et al., 2019) as far as the facts go.
 
+mod evidence;
+
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use slipway_domain::registry::promotion::Evidence;
+use slipway_domain::registry::promotion::CardField;
 use slipway_model_scan::Verdict;
 
-use crate::store::model_versions::{ModelVersion, Tensor};
+use crate::lineage::{Lineage, code_tags, datasets};
+use crate::rest::approvals::ApprovalBody;
+use crate::rest::reports;
+use crate::store::model_versions::Tensor;
 use crate::store::runs::Run;
 
-/// Tags that say where the code of a run came from.
-const CODE_TAGS: [(&str, &str); 4] = [
-    ("mlflow.source.name", "program"),
-    ("mlflow.source.git.repoURL", "repository"),
-    ("mlflow.source.git.commit", "commit"),
-    ("slipway.job_id", "job"),
-];
-
-/// What a card is made of.
-#[derive(Debug)]
-pub(crate) struct Facts<'card> {
-    pub(crate) version: &'card ModelVersion,
-    /// The run that it came from, where the registry has it.
-    pub(crate) run: Option<&'card Run>,
-    pub(crate) evidence: &'card Evidence,
-}
-
 /// The card as JSON.
-pub(crate) fn json(facts: &Facts<'_>) -> Value {
-    let version = facts.version;
+pub(crate) fn json(facts: &Lineage) -> Value {
+    let version = &facts.version;
     let known = &version.facts.0;
     let signature = known.signature.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
     json!({
@@ -48,37 +36,31 @@ pub(crate) fn json(facts: &Facts<'_>) -> Value {
         "outputs": known.outputs,
         "signature": signature,
         "metrics": metrics(facts),
-        "run": facts.run.map(run),
+        "run": facts.run.as_ref().map(run),
         "scan": known.scan,
+        "signing": facts.known.signing.verdict,
+        "reports": facts.known.reports.iter().map(reports::body).collect::<Vec<_>>(),
+        "approvals": facts.known.approvals.iter().map(ApprovalBody::from).collect::<Vec<_>>(),
+        "deployments": facts.places(),
+        "missing": facts.known.evidence.missing_from_card(&[]),
     })
 }
 
 /// Numbers as JSON, what is none as text.
-fn metrics(facts: &Facts<'_>) -> Value {
+fn metrics(facts: &Lineage) -> Value {
     let number = |value: f64| if value.is_finite() { json!(value) } else { json!(value.to_string()) };
-    facts.evidence.metrics.iter().map(|(key, value)| (key.clone(), number(*value))).collect()
+    facts.known.evidence.metrics.iter().map(|(key, value)| (key.clone(), number(*value))).collect()
 }
 
 fn run(run: &Run) -> Value {
-    let datasets: Vec<Value> = run
-        .dataset_inputs
-        .0
-        .iter()
-        .map(|input| {
-            json!({"name": input.name, "digest": input.digest, "source_type": input.source_type,
-                "context": input.tags.get("mlflow.data.context")})
-        })
-        .collect();
-    let code: serde_json::Map<String, Value> = CODE_TAGS
-        .iter()
-        .filter_map(|(tag, name)| Some(((*name).to_owned(), tag_of(run, tag)?.into())))
-        .collect();
+    let code: serde_json::Map<String, Value> =
+        code_tags(run).map(|(name, value)| (name.to_owned(), value.into())).collect();
     let info = &run.info;
     json!({
         "run_id": info.run_id, "name": info.name, "user": info.user_id, "status": info.status,
         "experiment_id": info.experiment_id.to_string(), "start_time": info.start_ms, "end_time": info.end_ms,
         "params": pairs(&run.param_keys, &run.param_values).collect::<serde_json::Map<String, Value>>(),
-        "datasets": datasets, "code": code,
+        "datasets": datasets(run), "code": code,
     })
 }
 
@@ -92,14 +74,9 @@ fn pairs<'run>(
         .map(|(key, value)| (key.clone(), value.as_str().into()))
 }
 
-fn tag_of<'run>(run: &'run Run, tag: &str) -> Option<&'run str> {
-    let mut tags = run.tag_keys.iter().flatten().zip(run.tag_values.iter().flatten());
-    tags.find(|(key, _)| *key == tag).map(|(_, value)| value.as_str())
-}
-
 /// The card as Markdown.
-pub(crate) fn markdown(facts: &Facts<'_>) -> String {
-    let version = facts.version;
+pub(crate) fn markdown(facts: &Lineage) -> String {
+    let version = &facts.version;
     let mut card = format!("# {} {}\n\n", text(&version.name), version.version);
     match version.description.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
         Some(description) => card.push_str(description),
@@ -118,18 +95,26 @@ pub(crate) fn markdown(facts: &Facts<'_>) -> String {
         Some(scan) => scan.reason().unwrap_or_default(),
     };
     row(&mut card, "safety", &safety);
+    let signing = &facts.known.signing.verdict;
+    row(&mut card, "signed", &format!("{}: {}", signing.state.name(), signing.detail));
+    let missing = facts.known.evidence.missing_from_card(&[]);
+    if !missing.is_empty() {
+        let missing: Vec<&str> = missing.into_iter().map(CardField::name).collect();
+        row(&mut card, "not known", &missing.join(", "));
+    }
     for (key, value) in &version.tags.0 {
         row(&mut card, key, value);
     }
     tensors(&mut card, "Inputs", &known.inputs);
     tensors(&mut card, "Outputs", &known.outputs);
-    if !facts.evidence.metrics.is_empty() {
+    if !facts.known.evidence.metrics.is_empty() {
         card.push_str("\n## Metrics\n\n| metric | value |\n|---|---|\n");
-        for (metric, value) in &facts.evidence.metrics {
+        for (metric, value) in &facts.known.evidence.metrics {
             row(&mut card, metric, &value.to_string());
         }
     }
-    training(&mut card, facts.run);
+    training(&mut card, facts.run.as_ref());
+    evidence::markdown(&mut card, facts);
     card
 }
 
@@ -146,8 +131,7 @@ fn training(card: &mut String, run: Option<&Run>) {
         text(&run.info.name),
         text(&run.info.user_id)
     );
-    let code: Vec<_> = CODE_TAGS.iter().filter_map(|(tag, name)| Some((*name, tag_of(run, tag)?))).collect();
-    table(card, &["code", ""], code.into_iter());
+    table(card, &["code", ""], code_tags(run));
     let data = run.dataset_inputs.0.iter().map(|input| {
         let used = input.tags.get("mlflow.data.context").map_or("", String::as_str);
         (input.name.as_str(), format!("`{}` {used}", input.digest))

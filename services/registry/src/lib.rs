@@ -5,9 +5,11 @@
 mod access;
 mod card;
 mod creating;
+mod deployments;
 mod error;
 mod grpc;
 mod lanes;
+mod lineage;
 mod logging;
 mod mlflow;
 mod promotion;
@@ -110,6 +112,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tasks.spawn("sweep", sweep::run(registry.clone(), shutdown.clone()));
     tasks.spawn("webhook-intake", webhooks::intake::run(registry.clone(), shutdown.clone()));
     tasks.spawn("webhooks", webhooks::worker::run(registry.clone(), shutdown.clone()));
+    tasks.spawn("deployments", deployments::run(registry.pool.clone(), bus.clone(), shutdown.clone()));
     let resources = wait_for_resources(bus, registry.artifacts.clone(), readiness.clone(), shutdown.clone());
     tasks.spawn("resources", resources);
 

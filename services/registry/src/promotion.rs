@@ -5,6 +5,7 @@ use slipway_domain::registry::promotion::Outcome;
 use sqlx::PgConnection;
 
 use crate::error::Error;
+use crate::lineage::Known;
 use crate::state::Registry;
 use crate::store::{model_versions, policies, registered_models};
 
@@ -20,12 +21,12 @@ pub(crate) async fn judge(
 ) -> Result<Option<Vec<Outcome>>, Error> {
     let Some(guard) = policies::policy_get(db, model, alias).await? else { return Ok(None) };
     let candidate = model_versions::version_get(db, model, version).await?;
-    let candidate = policies::evidence(db, &candidate).await?;
+    let candidate = Known::read(db, &candidate).await?.evidence;
     let current = match registered_models::alias_find(db, model, alias).await? {
         // A version is not held against itself.
         Some(current) if current != version => {
             let current = model_versions::version_get(db, model, current).await?;
-            Some(policies::evidence(db, &current).await?)
+            Some(Known::read(db, &current).await?.evidence)
         }
         _ => None,
     };

@@ -26,7 +26,7 @@ pub(crate) fn run(programs: &Programs, python: &Path) -> anyhow::Result<()> {
         demo::run(&options("breast_cancer", None, &report, true, &data_dir))?;
         check_report(&report)
     });
-    let clients = told.and_then(|()| step("end to end: the real clients", || run_clients(python, &data_dir)));
+    let clients = told.and_then(|()| step("end to end: the real clients", || run_clients(programs, python, &data_dir)));
     let clients = clients.and_then(|()| {
         step("end to end: an import from an MLflow server", || import(programs, python, &folder, &data_dir))
     });
@@ -92,10 +92,18 @@ fn check_report(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_clients(python: &Path, data_dir: &Path) -> anyhow::Result<()> {
+fn run_clients(programs: &Programs, python: &Path, data_dir: &Path) -> anyhow::Result<()> {
     let endpoints: Value = serde_json::from_str(&std::fs::read_to_string(data_dir.join("endpoints.json"))?)?;
     let address = |name: &str| endpoints[name].as_str().unwrap_or_default().to_owned();
     run_command(script(python, "check_mlflow_client.py").args(["--tracking-uri", &address("registry")]))?;
+    run_command(
+        script(python, "check_model_signing.py")
+            .args(["--tracking-uri", &address("registry")])
+            .arg("--slipway")
+            .arg(&programs.slipway)
+            .arg("--data-dir")
+            .arg(data_dir),
+    )?;
     run_command(
         script(python, "check_triton_client.py")
             .args([

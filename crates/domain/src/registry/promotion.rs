@@ -1,13 +1,20 @@
 //! Policies that guard an alias: what a version has to show before the alias may point at it.
 
-use std::collections::BTreeMap;
+mod judge;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::report::{MIN_SEGMENT_ROWS, Report};
 use crate::Invalid;
 
-/// Rules of one policy at most.
+/// Rules of one policy at most, those within others counted.
 const MAX_RULES: usize = 50;
+/// `any-of` and `all-of` within one another.
+const MAX_DEPTH: usize = 5;
+/// People that a rule may ask for.
+const MAX_APPROVERS: u32 = 20;
 
 /// All rules have to hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +32,7 @@ pub enum Rule {
     Servable,
     /// Its files were looked into, and none of them runs code where it is loaded.
     ScannedSafe,
-    /// It has a signature.
+    /// It says what it takes and gives: MLflow's signature.
     HasSignature,
     /// It has a description.
     HasDescription,
@@ -41,16 +48,46 @@ pub enum Rule {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<String>,
     },
-    /// A metric is at least this.
+    /// Its files are signed by a trusted key.
+    Signed {
+        /// Names of the keys that count; any trusted one where empty.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        keys: Vec<String>,
+    },
+    /// Its card is filled in.
+    CardComplete {
+        /// What has to be there; everything where empty.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fields: Vec<CardField>,
+    },
+    /// A metric of its run is at least this.
     MetricAtLeast {
         /// Name of the metric.
         metric: String,
         /// In the metric's unit.
         value: f64,
     },
-    /// A metric is at most this.
+    /// A metric of its run is at most this.
     MetricAtMost {
         /// Name of the metric.
+        metric: String,
+        /// In the metric's unit.
+        value: f64,
+    },
+    /// A metric of the newest report of a name is at least this.
+    ReportMetricAtLeast {
+        /// Name of the report.
+        report: String,
+        /// Name of the metric; `latency.p95_ms` and its like are metrics, too.
+        metric: String,
+        /// In the metric's unit.
+        value: f64,
+    },
+    /// A metric of the newest report of a name is at most this.
+    ReportMetricAtMost {
+        /// Name of the report.
+        report: String,
+        /// Name of the metric; `latency.p95_ms` and its like are metrics, too.
         metric: String,
         /// In the metric's unit.
         value: f64,
@@ -59,6 +96,9 @@ pub enum Rule {
     NotWorseThanCurrent {
         /// Name of the metric.
         metric: String,
+        /// Name of the report whose metric it is; of the run where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        report: Option<String>,
         /// So much worse is still good enough, in the metric's unit.
         #[serde(default)]
         tolerance: f64,
@@ -66,10 +106,98 @@ pub enum Rule {
         #[serde(default = "yes")]
         greater_is_better: bool,
     },
+    /// The segments of an attribute are not further apart than this, in the newest report of a name.
+    FairnessGapAtMost {
+        /// Name of the report.
+        report: String,
+        /// The attribute.
+        attribute: String,
+        /// Name of the metric.
+        metric: String,
+        /// In the metric's unit.
+        value: f64,
+        /// Rows that a segment needs to be compared.
+        #[serde(default = "min_segment_rows")]
+        min_rows: u64,
+    },
+    /// So many people approved it. Who made the version is not counted.
+    Approved {
+        /// Different people.
+        by_at_least: u32,
+    },
+    /// One of these has to hold.
+    AnyOf {
+        /// The alternatives.
+        rules: Vec<Rule>,
+    },
+    /// All of these have to hold: one alternative of `any-of` that asks for several things.
+    AllOf {
+        /// The parts.
+        rules: Vec<Rule>,
+    },
 }
 
 const fn yes() -> bool {
     true
+}
+
+const fn min_segment_rows() -> u64 {
+    MIN_SEGMENT_ROWS
+}
+
+/// A part of a model card that may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CardField {
+    /// What it is for, in words.
+    Description,
+    /// What it takes and gives.
+    InputsAndOutputs,
+    /// The run that made it.
+    Run,
+    /// The revision of the code of its run.
+    Code,
+    /// The data that its run took in.
+    Dataset,
+    /// At least one metric.
+    Metrics,
+    /// At least one validation report.
+    Report,
+}
+
+impl CardField {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Description,
+        Self::InputsAndOutputs,
+        Self::Run,
+        Self::Code,
+        Self::Dataset,
+        Self::Metrics,
+        Self::Report,
+    ];
+
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Description => "description",
+            Self::InputsAndOutputs => "inputs and outputs",
+            Self::Run => "run",
+            Self::Code => "code revision",
+            Self::Dataset => "data set",
+            Self::Metrics => "metrics",
+            Self::Report => "report",
+        }
+    }
+}
+
+/// How a version's files are signed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Signing {
+    /// The trusted keys that signed exactly these files.
+    pub keys: BTreeSet<String>,
+    /// How its best signature stands, in words.
+    pub detail: String,
 }
 
 /// What is known of a version.
@@ -79,18 +207,53 @@ pub struct Evidence {
     pub unservable_reason: Option<String>,
     /// Whether its files were found safe; `None` where nobody looked.
     pub scanned_safe: Option<bool>,
-    /// Whether it has a signature.
+    /// Whether it has MLflow's signature.
     pub has_signature: bool,
+    /// Whether it is known what it takes and gives, by that signature or by its graph.
+    pub knows_inputs: bool,
     /// Whether it has a description.
     pub has_description: bool,
     /// The run that it came from.
     pub run_id: Option<String>,
+    /// The revision of the code of its run.
+    pub code_revision: Option<String>,
     /// Data sets that its run took in.
     pub datasets: u64,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// The latest value of each metric of its logged model and its run.
     pub metrics: BTreeMap<String, f64>,
+    /// How its files are signed.
+    pub signing: Signing,
+    /// The newest report of each name.
+    pub reports: BTreeMap<String, Report>,
+    /// Who approved it.
+    pub approvers: BTreeSet<String>,
+    /// Who made it, where that is known.
+    pub made_by: Option<String>,
+}
+
+impl Evidence {
+    /// Parts of the card that are not there, of those asked for; of all where none are.
+    pub fn missing_from_card(&self, fields: &[CardField]) -> Vec<CardField> {
+        let fields = if fields.is_empty() { &CardField::ALL[..] } else { fields };
+        let has = |field: &CardField| match field {
+            CardField::Description => self.has_description,
+            CardField::InputsAndOutputs => self.knows_inputs,
+            CardField::Run => self.run_id.is_some(),
+            CardField::Code => self.code_revision.is_some(),
+            CardField::Dataset => self.datasets > 0,
+            CardField::Metrics => !self.metrics.is_empty(),
+            CardField::Report => !self.reports.is_empty(),
+        };
+        fields.iter().filter(|field| !has(field)).copied().collect()
+    }
+
+    /// Those who approved it, but for the one who made it.
+    pub fn counted_approvers(&self) -> impl Iterator<Item = &str> {
+        let others = self.approvers.iter().filter(|one| self.made_by.as_ref() != Some(one));
+        others.map(String::as_str)
+    }
 }
 
 /// How a rule came out.
@@ -102,198 +265,94 @@ pub struct Outcome {
     pub passed: bool,
     /// What was found, with the numbers, and what was asked for.
     pub detail: String,
+    /// How the rules within came out, of `any-of` and `all-of`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<Outcome>,
 }
 
 impl Policy {
     /// Checks a policy as somebody wrote it.
     ///
     /// # Errors
-    /// There are no rules or too many, a name is empty, or a number is none.
+    /// There are no rules or too many, they are nested too deeply, a name is empty, or a number is none.
     pub fn validate(&self) -> Result<(), Invalid> {
-        if self.rules.is_empty() || self.rules.len() > MAX_RULES {
-            let found = self.rules.len();
-            return Err(Invalid::new("rules", format!("expected 1 to {MAX_RULES} rules, got {found}")));
-        }
-        self.rules.iter().enumerate().try_for_each(|(index, rule)| rule.validate(index))
+        let mut count = 0;
+        validate_all(&self.rules, "rules", 0, &mut count)
     }
 
     /// Judges a version against the one that the alias points at now.
     pub fn judge(&self, version: &Evidence, current: Option<&Evidence>) -> Vec<Outcome> {
-        let outcome = |rule: &Rule| {
-            let (passed, detail) = rule.judge(version, current);
-            Outcome { rule: rule.clone(), passed, detail }
-        };
-        self.rules.iter().map(outcome).collect()
+        self.rules.iter().map(|rule| rule.judge(version, current)).collect()
     }
+}
+
+fn validate_all(rules: &[Rule], field: &str, depth: usize, count: &mut usize) -> Result<(), Invalid> {
+    *count += rules.len();
+    if rules.is_empty() || *count > MAX_RULES {
+        return Err(Invalid::new(field, format!("expected 1 to {MAX_RULES} rules in all, got {count}")));
+    }
+    if depth > MAX_DEPTH {
+        return Err(Invalid::new(field, format!("expected rules within rules {MAX_DEPTH} deep at most")));
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        let at = format!("{field}[{index}]");
+        match rule {
+            Rule::AnyOf { rules } | Rule::AllOf { rules } => {
+                validate_all(rules, &format!("{at}.rules"), depth + 1, count)?;
+            }
+            other => other.validate(&at)?,
+        }
+    }
+    Ok(())
 }
 
 impl Rule {
-    fn validate(&self, index: usize) -> Result<(), Invalid> {
-        let field = |name: &str| format!("rules[{index}].{name}");
+    /// Checks a rule that holds no others.
+    fn validate(&self, at: &str) -> Result<(), Invalid> {
         let named = |name: &str, text: &str| match text.trim() {
-            "" => Err(Invalid::new(field(name), "expected a name, got an empty text")),
+            "" => Err(Invalid::new(format!("{at}.{name}"), "expected a name, got an empty text")),
             _ => Ok(()),
+        };
+        let number = |name: &str, value: f64, least: f64| {
+            // Written so that NaN fails, too.
+            if value.is_finite() && value >= least {
+                return Ok(());
+            }
+            let expected = if least.is_finite() { format!("{least} or more") } else { "a number".to_owned() };
+            Err(Invalid::new(format!("{at}.{name}"), format!("expected {expected}, got {value}")))
         };
         match self {
             Self::HasTag { key, .. } => named("key", key),
+            Self::Signed { keys } => keys.iter().try_for_each(|key| named("keys", key)),
             Self::MetricAtLeast { metric, value } | Self::MetricAtMost { metric, value } => {
                 named("metric", metric)?;
-                if value.is_finite() {
-                    Ok(())
-                } else {
-                    Err(Invalid::new(field("value"), "expected a number"))
-                }
+                number("value", *value, f64::NEG_INFINITY)
             }
-            Self::NotWorseThanCurrent { metric, tolerance, .. } => {
+            Self::ReportMetricAtLeast { report, metric, value }
+            | Self::ReportMetricAtMost { report, metric, value } => {
+                named("report", report)?;
                 named("metric", metric)?;
-                if tolerance.is_finite() && *tolerance >= 0.0 {
-                    return Ok(());
-                }
-                Err(Invalid::new(field("tolerance"), format!("expected 0 or more, got {tolerance}")))
+                number("value", *value, f64::NEG_INFINITY)
+            }
+            Self::NotWorseThanCurrent { metric, report, tolerance, .. } => {
+                named("metric", metric)?;
+                report.as_ref().map_or(Ok(()), |report| named("report", report))?;
+                number("tolerance", *tolerance, 0.0)
+            }
+            Self::FairnessGapAtMost { report, attribute, metric, value, .. } => {
+                named("report", report)?;
+                named("attribute", attribute)?;
+                named("metric", metric)?;
+                number("value", *value, 0.0)
+            }
+            Self::Approved { by_at_least } if *by_at_least == 0 || *by_at_least > MAX_APPROVERS => {
+                let expected = format!("expected 1 to {MAX_APPROVERS} people, got {by_at_least}");
+                Err(Invalid::new(format!("{at}.by_at_least"), expected))
             }
             _ => Ok(()),
         }
     }
-
-    /// Whether it holds, and what was found.
-    fn judge(&self, version: &Evidence, current: Option<&Evidence>) -> (bool, String) {
-        let has =
-            |there: bool, what: &str| (there, if there { what.to_owned() } else { format!("no {what}") });
-        match self {
-            Self::Servable => match &version.unservable_reason {
-                None => (true, "serving can load it".to_owned()),
-                Some(reason) => (false, format!("serving cannot load it: {reason}")),
-            },
-            Self::ScannedSafe => match version.scanned_safe {
-                Some(true) => (true, "its files are safe to load".to_owned()),
-                Some(false) => (false, "one of its files is not safe to load".to_owned()),
-                None => (false, "its files were not looked into".to_owned()),
-            },
-            Self::HasSignature => has(version.has_signature, "signature"),
-            Self::HasDescription => has(version.has_description, "description"),
-            Self::HasRun => has(version.run_id.is_some(), "run that it came from"),
-            Self::HasDataset => has(version.datasets > 0, "data set of its run"),
-            Self::HasTag { key, value } => judge_tag(version.tags.get(key), key, value.as_deref()),
-            Self::MetricAtLeast { metric, value } => judge_metric(
-                version,
-                metric,
-                |found| found >= *value,
-                &format!("at least {value} is required"),
-            ),
-            Self::MetricAtMost { metric, value } => {
-                judge_metric(version, metric, |found| found <= *value, &format!("at most {value} is allowed"))
-            }
-            Self::NotWorseThanCurrent { metric, tolerance, greater_is_better } => {
-                judge_against(version, current, metric, *tolerance, *greater_is_better)
-            }
-        }
-    }
-}
-
-fn judge_tag(found: Option<&String>, key: &str, wanted: Option<&str>) -> (bool, String) {
-    match (found, wanted) {
-        (None, _) => (false, format!("no tag {key}")),
-        (Some(found), Some(wanted)) if found != wanted => {
-            (false, format!("tag {key} is '{found}', '{wanted}' is required"))
-        }
-        (Some(found), _) => (true, format!("tag {key} is '{found}'")),
-    }
-}
-
-fn judge_metric(
-    version: &Evidence,
-    metric: &str,
-    holds: impl Fn(f64) -> bool,
-    asked: &str,
-) -> (bool, String) {
-    match version.metrics.get(metric) {
-        None => (false, format!("no metric {metric}; {asked}")),
-        // NaN holds nothing.
-        Some(found) => (holds(*found), format!("metric {metric} is {found}, {asked}")),
-    }
-}
-
-fn judge_against(
-    version: &Evidence,
-    current: Option<&Evidence>,
-    metric: &str,
-    tolerance: f64,
-    greater_is_better: bool,
-) -> (bool, String) {
-    let Some(current) = current else {
-        return (true, "the alias points at no version yet".to_owned());
-    };
-    let Some(theirs) = current.metrics.get(metric).filter(|value| !value.is_nan()) else {
-        return (true, format!("the current version has no metric {metric} to be compared with"));
-    };
-    let (limit, word) = match greater_is_better {
-        true => (theirs - tolerance, "at least"),
-        false => (theirs + tolerance, "at most"),
-    };
-    let holds = |found: f64| if greater_is_better { found >= limit } else { found <= limit };
-    let asked =
-        format!("{word} {limit} is required: the current version has {theirs}, tolerance {tolerance}");
-    judge_metric(version, metric, holds, &asked)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn evidence(metrics: &[(&str, f64)]) -> Evidence {
-        let metrics = metrics.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        Evidence { metrics, scanned_safe: Some(true), ..Evidence::default() }
-    }
-
-    fn judge(rule: serde_json::Value, version: &Evidence, current: Option<&Evidence>) -> (bool, String) {
-        let policy: Policy = serde_json::from_value(serde_json::json!({ "rules": [rule] })).unwrap();
-        policy.validate().unwrap();
-        let outcome = policy.judge(version, current).remove(0);
-        (outcome.passed, outcome.detail)
-    }
-
-    #[test]
-    fn a_metric_is_held_against_a_limit_and_against_the_current_version() {
-        use serde_json::json;
-        let (new, old) =
-            (evidence(&[("acc", 0.90), ("loss", 0.3)]), evidence(&[("acc", 0.92), ("loss", 0.25)]));
-        let least = json!({"rule": "metric-at-least", "metric": "acc", "value": 0.95});
-        let (passed, detail) = judge(least, &new, None);
-        assert!(!passed && detail == "metric acc is 0.9, at least 0.95 is required", "{detail}");
-        assert!(judge(json!({"rule": "metric-at-most", "metric": "loss", "value": 0.3}), &new, None).0);
-        let against = |metric: &str, tolerance: f64, greater: bool| json!({"rule": "not-worse-than-current", "metric": metric, "tolerance": tolerance, "greater_is_better": greater});
-        assert!(!judge(against("acc", 0.01, true), &new, Some(&old)).0);
-        assert!(judge(against("acc", 0.03, true), &new, Some(&old)).0);
-        assert!(!judge(against("loss", 0.01, false), &new, Some(&old)).0);
-        assert!(judge(against("loss", 0.1, false), &new, Some(&old)).0);
-        assert!(judge(against("acc", 0.0, true), &new, None).0, "the first one has nobody to beat");
-        assert!(
-            !judge(against("acc", 0.0, true), &evidence(&[]), Some(&old)).0,
-            "a metric that is missing is no proof"
-        );
-        assert!(!judge(against("acc", 9.0, true), &evidence(&[("acc", f64::NAN)]), Some(&old)).0);
-    }
-
-    #[test]
-    fn what_nobody_looked_at_is_not_safe() {
-        let rule = || serde_json::json!({"rule": "scanned-safe"});
-        assert!(judge(rule(), &evidence(&[]), None).0);
-        assert!(!judge(rule(), &Evidence { scanned_safe: Some(false), ..evidence(&[]) }, None).0);
-        assert!(!judge(rule(), &Evidence { scanned_safe: None, ..evidence(&[]) }, None).0);
-    }
-
-    #[test]
-    fn a_wrong_policy_is_told_what_is_wrong() {
-        let field = |rules: serde_json::Value| {
-            let policy: Policy = serde_json::from_value(serde_json::json!({ "rules": rules })).unwrap();
-            policy.validate().unwrap_err().field
-        };
-        assert_eq!(field(serde_json::json!([])), "rules");
-        let second =
-            serde_json::json!([{"rule": "servable"}, {"rule": "metric-at-least", "metric": " ", "value": 1}]);
-        assert_eq!(field(second), "rules[1].metric");
-        let tolerance =
-            serde_json::json!([{"rule": "not-worse-than-current", "metric": "a", "tolerance": -1}]);
-        assert_eq!(field(tolerance), "rules[0].tolerance");
-    }
-}
+mod tests;

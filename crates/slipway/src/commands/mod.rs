@@ -6,6 +6,8 @@ mod events;
 mod grants;
 mod jobs;
 mod models;
+mod models_reports;
+mod models_signing;
 mod monitors;
 mod predict;
 mod rollouts;

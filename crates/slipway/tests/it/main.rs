@@ -9,3 +9,4 @@ mod lifecycle;
 mod platform;
 mod refusals;
 mod traces;
+mod trust;

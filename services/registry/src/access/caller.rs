@@ -15,6 +15,9 @@ tokio::task_local! {
     static ACTOR: Arc<Actor>;
 }
 
+/// What callers are called of whom nothing is known.
+const ANONYMOUS: &str = "anonymous";
+
 /// Who calls, and what was granted to it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
@@ -26,8 +29,13 @@ pub(crate) struct Caller {
 impl Caller {
     /// Somebody of whom nothing is known and who may do nothing.
     pub(super) fn nobody(origin: String) -> Self {
-        let actor = Actor { principal: "anonymous".to_owned(), origin, ..Actor::default() };
+        let actor = Actor { principal: ANONYMOUS.to_owned(), origin, ..Actor::default() };
         Self { actor: Arc::new(actor), groups: Arc::default(), grants: Arc::default() }
+    }
+
+    /// Whether nothing says who it is, as with access off.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.actor.principal == ANONYMOUS
     }
 
     /// Refuses unless the role is held there.

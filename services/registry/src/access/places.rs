@@ -33,6 +33,8 @@ pub(super) enum Place {
     ExperimentName,
     /// `run_id`.
     Run,
+    /// `model_id`, or else `run_id`.
+    RunOrLoggedModel,
     /// Several runs in that field.
     Runs(&'static str),
     /// `run_id`, and the logged models that its points name.
@@ -130,6 +132,13 @@ async fn wanted(gate: &Gate, place: Place, fields: &Fields) -> Result<Wanted, Er
             one(id.map_or(Scope::Everything, Scope::Experiment))
         }
         Place::Run => Ok(everywhere(runs(gate, vec![fields.run_id()?]).await?)),
+        Place::RunOrLoggedModel => match fields.non_empty("model_id")? {
+            Some(id) => {
+                let mut db = gate.pool.acquire().await?;
+                Ok(everywhere(table::logged_model_experiments(&mut db, &[id]).await?))
+            }
+            None => Ok(everywhere(runs(gate, vec![fields.run_id()?]).await?)),
+        },
         Place::Runs(name) => Ok(everywhere(runs(gate, fields.strings(name)?).await?)),
         Place::Points => {
             let mut wanted = everywhere(runs(gate, vec![fields.run_id()?]).await?);

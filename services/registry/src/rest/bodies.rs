@@ -132,13 +132,16 @@ pub(super) struct VersionDetails {
     /// What was found in the files that could run code; absent where nobody looked.
     #[schema(value_type = Option<Object>)]
     scan: Value,
+    /// Whether it is signed, and by whom.
+    #[schema(value_type = Object)]
+    signing: Value,
     /// MLflow's signature: inputs, outputs and params.
     #[schema(value_type = Option<Object>)]
     signature: Value,
 }
 
 impl VersionDetails {
-    pub(super) fn new(version: &ModelVersion, files: Vec<VersionFile>) -> Self {
+    pub(super) fn new(version: &ModelVersion, files: Vec<VersionFile>, signing: Value) -> Self {
         let facts = &version.facts.0;
         let signature = facts.signature.as_deref().and_then(|text| serde_json::from_str(text).ok());
         Self {
@@ -148,6 +151,7 @@ impl VersionDetails {
                 .map(|file| File { path: file.path, size_bytes: file.size_bytes, sha256: file.sha256 })
                 .collect(),
             scan: serde_json::json!(facts.scan),
+            signing,
             signature: signature.unwrap_or_default(),
         }
     }

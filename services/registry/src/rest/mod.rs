@@ -3,19 +3,23 @@
 //! Each handler carries `#[utoipa::path]` and is mounted with `routes!`: so the OpenAPI document is made of the same words as the router.
 
 pub(crate) mod access;
+pub(crate) mod approvals;
 mod audit;
 mod bodies;
 mod card;
 mod docs;
+mod lineage;
 mod openapi;
 mod policies;
 mod purge;
+pub(crate) mod reports;
+mod signatures;
 mod webhooks;
 
 use axum::extract::{Path, State};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use slipway_domain::registry::validate_version;
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::Query;
@@ -27,7 +31,15 @@ use self::bodies::{Model, Models, Run, Runs, Version, VersionDetails, Versions};
 use crate::access::Caller;
 use crate::error::Error;
 use crate::state::Registry;
-use crate::store::{model_versions, registered_models, runs};
+use crate::store::model_versions::{self, ModelVersion};
+use crate::store::{registered_models, runs};
+use crate::versions::signing;
+
+/// The version that a path names, with its model's row for a change.
+async fn version_of(db: &mut sqlx::PgConnection, name: &str, version: &str) -> Result<ModelVersion, Error> {
+    let number = validate_version(version)?;
+    model_versions::version_get(db, name, i32::try_from(number).unwrap_or(i32::MAX)).await
+}
 
 type Answer = Result<Json<Value>, Problem>;
 
@@ -44,12 +56,25 @@ fn described() -> OpenApiRouter<Registry> {
         .routes(routes!(version))
         .routes(routes!(list_runs))
         .merge(access::router())
+        .merge(approvals::router())
         .merge(audit::router())
         .merge(card::router())
+        .merge(lineage::router())
         .merge(policies::router())
         .merge(purge::router())
+        .merge(reports::router())
+        .merge(signatures::router())
         .merge(webhooks::router())
         .merge(openapi::router())
+}
+
+/// A page whose items are made of JSON.
+fn page(name: &str, items: Vec<Value>, token: Option<String>) -> Json<Value> {
+    let mut body = Map::from_iter([(name.to_owned(), Value::from(items))]);
+    if let Some(token) = token {
+        body.insert("next_page_token".to_owned(), token.into());
+    }
+    Json(Value::Object(body))
 }
 
 async fn latest(db: &mut sqlx::PgConnection, model_keys: &[i64]) -> Result<Vec<(i64, i32)>, Error> {
@@ -122,7 +147,8 @@ async fn version(
     let found =
         model_versions::version_get(&mut db, &name, i32::try_from(number).unwrap_or(i32::MAX)).await?;
     let files = model_versions::version_files(&mut db, found.model_key, found.version).await?;
-    Ok(Json(VersionDetails::new(&found, files)))
+    let signing = signing::judge(&mut db, found.model_key, found.version).await?.verdict;
+    Ok(Json(VersionDetails::new(&found, files, serde_json::json!(signing))))
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod blobs;
 pub(crate) mod datasets;
 pub(crate) mod deliveries;
+pub(crate) mod deployments;
 pub(crate) mod direct_uploads;
 pub(crate) mod experiments;
 pub(crate) mod logged_models;
@@ -14,9 +15,11 @@ pub(crate) mod model_versions;
 pub(crate) mod policies;
 pub(crate) mod purge;
 pub(crate) mod registered_models;
+pub(crate) mod reports;
 pub(crate) mod run_search;
 pub(crate) mod runs;
 pub(crate) mod search;
+pub(crate) mod signatures;
 pub(crate) mod webhooks;
 
 /// Key and value of a tag or parameter.

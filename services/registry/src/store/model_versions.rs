@@ -86,6 +86,17 @@ pub(crate) struct VersionFile {
     pub(crate) sha256: String,
 }
 
+impl VersionFile {
+    /// As signatures see it.
+    pub(crate) fn signed_as(&self) -> slipway_model_signing::File<'_> {
+        slipway_model_signing::File {
+            path: &self.path,
+            sha256: &self.sha256,
+            size_bytes: self.size_bytes.unsigned_abs(),
+        }
+    }
+}
+
 /// A version to be made.
 #[derive(Debug)]
 pub(crate) struct NewVersion<'version> {

@@ -10,6 +10,9 @@ use sqlx::types::Json;
 use super::model_versions::ModelVersion;
 use crate::error::Error;
 
+/// The tag in which clients name the revision of the code of a run.
+const REVISION_TAG: &str = "mlflow.source.git.commit";
+
 /// A policy and the alias that it guards.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct AliasPolicy {
@@ -76,7 +79,7 @@ pub(crate) async fn policy_delete(db: &mut PgConnection, model_key: i64, alias: 
     Ok(removed.rows_affected() == 1)
 }
 
-/// What is known of a version. Metrics are those of its run; where its logged model has one of the same name, that one.
+/// What the version's own rows and those of its run say of it. Metrics are those of its run; where its logged model has one of the same name, that one.
 pub(crate) async fn evidence(db: &mut PgConnection, version: &ModelVersion) -> Result<Evidence, Error> {
     let metrics: Vec<(String, f64)> = sqlx::query_as(
         "SELECT x.key, x.value FROM latest_metrics x JOIN runs r USING (run_key) WHERE r.run_id = $1 \
@@ -91,17 +94,30 @@ pub(crate) async fn evidence(db: &mut PgConnection, version: &ModelVersion) -> R
         "SELECT count(*) FROM run_datasets i JOIN runs r USING (run_key) WHERE r.run_id = $1",
     )
     .bind(&version.run_id)
-    .fetch_one(db)
+    .fetch_one(&mut *db)
     .await?;
+    let of_run: Option<(String, Option<String>)> = sqlx::query_as(
+        "SELECT r.user_id, (SELECT t.value FROM run_tags t WHERE t.run_key = r.run_key AND t.key = $2) \
+         FROM runs r WHERE r.run_id = $1",
+    )
+    .bind(&version.run_id)
+    .bind(REVISION_TAG)
+    .fetch_optional(db)
+    .await?;
+    let (made_by, code_revision) = of_run.unwrap_or_default();
     let facts = &version.facts.0;
     Ok(Evidence {
         unservable_reason: facts.unservable_reason.clone(),
         scanned_safe: facts.scan.as_ref().map(|scan| scan.verdict == Verdict::Safe),
         has_signature: facts.signature.is_some(),
+        knows_inputs: facts.signature.is_some() || !facts.inputs.is_empty(),
         has_description: version.description.as_deref().is_some_and(|text| !text.trim().is_empty()),
         run_id: version.run_id.clone(),
         datasets: datasets.unsigned_abs(),
         tags: version.tags.0.iter().cloned().collect::<BTreeMap<_, _>>(),
         metrics: metrics.into_iter().collect(),
+        code_revision,
+        made_by: Some(made_by).filter(|name| !name.is_empty()),
+        ..Evidence::default()
     })
 }

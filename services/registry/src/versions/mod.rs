@@ -4,6 +4,7 @@ mod inspect;
 mod mlmodel;
 mod onnx;
 pub(crate) mod scan;
+pub(crate) mod signing;
 pub(crate) mod source;
 
 use slipway_domain::registry::{FileDigest, manifest_digest};
@@ -12,6 +13,7 @@ use crate::error::Error;
 use crate::state::{Registry, now_ms};
 use crate::store::artifacts::{self, Artifact};
 use crate::store::model_versions::{self, Facts, ModelVersion, NewVersion, VersionFile};
+use crate::store::signatures::{Signature, signature_put};
 use crate::store::{Pair, logged_models, purge, registered_models};
 use source::Source;
 
@@ -50,11 +52,16 @@ pub(crate) async fn create(registry: &Registry, request: &Request) -> Result<Mod
         }
         let files = files_of(&mut db, &source).await?;
         drop(db);
-        let facts = match &source.root {
-            Some(root) => inspect::inspect(&registry.artifacts, root, &files, &registry.scan_policy).await?,
-            None => Facts::unservable("its source lies outside of this registry's artifact store"),
+        let (facts, signatures) = match &source.root {
+            Some(root) => (
+                inspect::inspect(&registry.artifacts, root, &files, &registry.scan_policy).await?,
+                signing::find(&registry.artifacts, root, &files).await?,
+            ),
+            None => {
+                (Facts::unservable("its source lies outside of this registry's artifact store"), Vec::new())
+            }
         };
-        if let Some(version) = store(registry, request, &source, &files, &facts).await? {
+        if let Some(version) = store(registry, request, &source, &files, (&facts, &signatures)).await? {
             return Ok(version);
         }
     }
@@ -80,7 +87,7 @@ async fn store(
     request: &Request,
     source: &Source,
     inspected: &[Artifact],
-    facts: &Facts,
+    (facts, signatures): (&Facts, &[Signature]),
 ) -> Result<Option<ModelVersion>, Error> {
     let now = now_ms();
     let mut change = registry.change().await?;
@@ -112,6 +119,9 @@ async fn store(
     };
     let made = model_versions::version_create(change.db(), &request.name, &new, now).await?;
     let version = made.version;
+    for signature in signatures {
+        signature_put(change.db(), made.model_key, version, signature).await?;
+    }
     if let Some(model_id) = &source.logged_model_id {
         logged_models::logged_model_add_version(change.db(), model_id, &request.name, version).await?;
     }

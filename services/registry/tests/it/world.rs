@@ -206,6 +206,19 @@ impl World {
         }
     }
 
+    /// An event of another service, as its relay publishes it.
+    pub(crate) async fn publish_at(&self, subject: &str, entity: &str, time: &str, body: Vec<u8>) {
+        let config = NatsConfig { nats_url: self.nats.url.clone() };
+        let bus = EventBus::connect(&config, "other").await.unwrap();
+        let mut headers = async_nats::HeaderMap::new();
+        for (name, value) in [("ce-subject", entity), ("ce-time", time)] {
+            headers.insert(name, value);
+        }
+        headers.insert("ce-id", uuid::Uuid::new_v4().to_string().as_str());
+        let sent = bus.jetstream().publish_with_headers(subject.to_owned(), headers, body.into()).await;
+        sent.unwrap().await.unwrap();
+    }
+
     /// Every event so far of the subjects that begin so, once there are `count`; and what comes within a moment after.
     pub(crate) async fn events(&self, prefix: &str, count: usize) -> Vec<Received> {
         let config = NatsConfig { nats_url: self.nats.url.clone() };

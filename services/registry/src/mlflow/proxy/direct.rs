@@ -11,6 +11,7 @@ use slipway_artifact_store::{Error as StoreError, MAX_PARTS, UploadedPart};
 use slipway_domain::registry::normalise_artifact_path;
 
 use super::{find, refuse_pinned, upload};
+use crate::access::carry;
 use crate::error::Error;
 use crate::mlflow::{Answer, Fields, answer, empty};
 use crate::state::{Registry, now_ms};
@@ -123,7 +124,7 @@ async fn complete(
     let parts = parts(&mut fields)?;
     // In a task of its own, so that a client that goes away does not stop it half-way.
     let uploads = registry.uploads.clone();
-    let task = uploads.spawn(async move { finish(&registry, &upload_id, &path, &parts).await });
+    let task = uploads.spawn(carry(async move { finish(&registry, &upload_id, &path, &parts).await }));
     task.await.map_err(Error::internal)??;
     Ok(empty())
 }

@@ -1,0 +1,201 @@
+//! `slipway models sign`, `verify` and `keys`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+use slipway_model_signing::{
+    File, IGNORED_BY_DEFAULT, MAX_PEM_BYTES, Material, SigningKey, State, Trusted, Verdict, sign, verify,
+};
+
+use super::{Context, Paging};
+use crate::client::Client;
+use crate::output;
+
+/// See `slipway models sign --help`.
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// Registered model.
+    model: String,
+    /// Version number.
+    version: String,
+    /// The private key, PEM: ECDSA on P-256, P-384 or P-521, as `openssl genpkey` or `openssl ecparam -genkey` writes it.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Writes the signature to this file, too, where tools that know the format find it beside the model.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Does not attach the signature to the version; needs --output.
+    #[arg(long, requires = "output")]
+    detached: bool,
+}
+
+/// See `slipway models verify --help`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Registered model.
+    model: String,
+    /// Version number.
+    version: String,
+    /// Verifies here, with this public key or these certificates (PEM) instead of those that the registry trusts. May be
+    /// repeated.
+    #[arg(long, value_name = "FILE")]
+    key: Vec<PathBuf>,
+}
+
+/// See `slipway models keys --help`.
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// All of them.
+    List {
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Trusts signatures by this key, or by certificates that lead to this one.
+    Trust {
+        /// A name for it, which verdicts and policies tell.
+        name: String,
+        /// PEM: one public key, or one certificate or more.
+        file: PathBuf,
+        /// What it is, for people.
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Trusts it no more; versions that it signed are not validly signed from then on.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// The files of a version as the registry knows them.
+struct Manifest {
+    files: Vec<(String, String, u64)>,
+}
+
+impl Manifest {
+    async fn get(registry: &Client, model: &str, version: &str) -> anyhow::Result<Self> {
+        let answer = registry.get(&["api", "v1", "models", model, "versions", version], &[]).await?;
+        let file = |file: &Value| {
+            let text = |name: &str| file[name].as_str().map(str::to_owned);
+            Some((text("path")?, text("sha256")?, file["size_bytes"].as_u64()?))
+        };
+        let files: Option<Vec<_>> = answer["files"].as_array().into_iter().flatten().map(file).collect();
+        Ok(Self { files: files.context("the registry's answer does not list the version's files")? })
+    }
+
+    fn list(&self) -> Vec<File<'_>> {
+        self.files.iter().map(|(path, sha256, size)| File { path, sha256, size_bytes: *size }).collect()
+    }
+}
+
+fn read_pem(path: &Path) -> anyhow::Result<String> {
+    let length = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+    if length > MAX_PEM_BYTES as u64 {
+        bail!("{} is longer than {MAX_PEM_BYTES} bytes, so it is no key", path.display());
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+pub(super) async fn sign_version(context: &Context, options: &Sign) -> anyhow::Result<()> {
+    let (model, version) = (&options.model, &options.version);
+    let key = SigningKey::from_pem(&read_pem(&options.key)?)
+        .with_context(|| format!("{} cannot be used", options.key.display()))?;
+    let registry = context.registry()?;
+    let manifest = Manifest::get(&registry, model, version).await?;
+    let bundle = sign(&key, model, &manifest.list(), &IGNORED_BY_DEFAULT)?;
+    if let Some(path) = &options.output {
+        std::fs::write(path, &bundle).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if options.detached {
+        println!("signed {} files of {model} {version}", manifest.files.len());
+        return Ok(());
+    }
+    let path = ["api", "v1", "models", model, "versions", version, "signature"];
+    let answer = registry.send(Method::PUT, &path, Some(&serde_json::from_str(&bundle)?)).await?;
+    if context.json {
+        output::json(&answer);
+    } else {
+        println!("signed {} files of {model} {version}", manifest.files.len());
+        show(&answer);
+    }
+    Ok(())
+}
+
+pub(super) async fn verify_version(context: &Context, options: &Verify) -> anyhow::Result<()> {
+    let (model, version) = (&options.model, &options.version);
+    let registry = context.registry()?;
+    let path = ["api", "v1", "models", model, "versions", version, "signature"];
+    let verdict = if options.key.is_empty() {
+        registry.get(&path, &[]).await?
+    } else {
+        json!(verify_here(&registry, options, &path).await?)
+    };
+    if context.json {
+        output::json(&verdict);
+    } else {
+        show(&verdict);
+    }
+    if verdict["state"] != State::Valid.name() {
+        bail!("{model} {version} is not validly signed");
+    }
+    Ok(())
+}
+
+/// Trusts the registry with the digests alone: who signed them is verified by this program.
+async fn verify_here(registry: &Client, options: &Verify, path: &[&str]) -> anyhow::Result<Verdict> {
+    let trusted = |path: &PathBuf| {
+        let material = Material::from_pem(&read_pem(path)?);
+        let material = material.with_context(|| format!("{} cannot be used", path.display()))?;
+        Ok(Trusted { name: path.display().to_string(), material })
+    };
+    let trusted: Vec<Trusted> = options.key.iter().map(trusted).collect::<anyhow::Result<_>>()?;
+    let bundle = registry.get(&[path, &["bundle"]].concat(), &[]).await?;
+    let manifest = Manifest::get(registry, &options.model, &options.version).await?;
+    Ok(verify(&bundle.to_string(), &manifest.list(), None, &trusted))
+}
+
+fn show(verdict: &Value) {
+    println!("{}: {}", output::cell(verdict, "state"), output::cell(verdict, "detail"));
+    if let Some(signer) = verdict["signer"].as_str() {
+        println!("signer: {signer}");
+    }
+    let differences = verdict["differences"].as_array().into_iter().flatten();
+    for one in differences {
+        println!("  {} {}", output::cell(one, "kind"), output::cell(one, "path"));
+    }
+}
+
+pub(super) async fn keys(context: &Context, command: Keys) -> anyhow::Result<()> {
+    let registry = context.registry()?;
+    match command {
+        Keys::List { paging } => {
+            let answer = registry.get(&["api", "v1", "signing-keys"], &paging.query()).await?;
+            let columns = [
+                ("NAME", "name"),
+                ("KIND", "kind"),
+                ("OF", "of"),
+                ("FINGERPRINT", "fingerprints"),
+                ("DESCRIPTION", "description"),
+            ];
+            output::list(context.json, &answer, "signing_keys", &columns);
+        }
+        Keys::Trust { name, file, description } => {
+            let body = json!({"pem": read_pem(&file)?, "description": description});
+            let answer =
+                registry.send(Method::PUT, &["api", "v1", "signing-keys", &name], Some(&body)).await?;
+            if context.json {
+                output::json(&answer);
+            } else {
+                println!("signatures by {name} count now: {}", output::cell(&answer, "of"));
+            }
+        }
+        Keys::Remove { name } => {
+            registry.send(Method::DELETE, &["api", "v1", "signing-keys", &name], None).await?;
+            println!("{name} is not trusted any more");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! Where a version came from, what is known of it, and where it went.
+
+use serde_json::{Value, json};
+use slipway_domain::registry::deployed::{Deployed, Placed};
+use slipway_domain::registry::promotion::{Evidence, Signing};
+use sqlx::PgConnection;
+
+use crate::error::{Code, Error};
+use crate::rest::approvals::ApprovalBody;
+use crate::rest::reports as report_bodies;
+use crate::store::logged_models::{self, LoggedModel};
+use crate::store::model_versions::ModelVersion;
+use crate::store::reports::{self, Approval, StoredReport};
+use crate::store::runs::{self, Run};
+use crate::store::{deployments, policies};
+use crate::versions::signing::{self, Judged};
+
+/// People who are read of those that approved a version; more cannot approve it.
+const MAX_APPROVALS: i64 = 1_000;
+
+/// Tags that say where the code of a run came from.
+const CODE_TAGS: [(&str, &str); 5] = [
+    ("mlflow.source.name", "program"),
+    ("mlflow.source.git.repoURL", "repository"),
+    ("mlflow.source.git.branch", "branch"),
+    ("mlflow.source.git.commit", "commit"),
+    ("slipway.job_id", "job"),
+];
+
+/// Tags that say by which training job a run was made.
+const JOB_TAGS: [(&str, &str); 4] = [
+    ("slipway.job_id", "id"),
+    ("slipway.job_name", "name"),
+    ("slipway.attempt", "attempt"),
+    ("slipway.restored_step", "restored_step"),
+];
+
+/// What others say of a version.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) signing: Judged,
+    /// The newest of each name.
+    pub(crate) reports: Vec<StoredReport>,
+    pub(crate) approvals: Vec<Approval>,
+    /// All of it, as policies weigh it.
+    pub(crate) evidence: Evidence,
+}
+
+impl Known {
+    /// Reads what is known of a version now.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub(crate) async fn read(db: &mut PgConnection, version: &ModelVersion) -> Result<Self, Error> {
+        let key = (version.model_key, version.version);
+        let signing = signing::judge(db, key.0, key.1).await?;
+        let reports = reports::reports_newest(db, key.0, key.1).await?;
+        let approvals = reports::approvals(db, key, None, MAX_APPROVALS).await?;
+        let evidence = Evidence {
+            signing: Signing {
+                keys: signing.valid_keys().map(str::to_owned).collect(),
+                detail: signing.verdict.detail.clone(),
+            },
+            reports: reports.iter().map(|one| (one.body.0.name.clone(), one.body.0.clone())).collect(),
+            approvers: approvals.iter().map(|one| one.approver.clone()).collect(),
+            ..policies::evidence(db, version).await?
+        };
+        Ok(Self { signing, reports, approvals, evidence })
+    }
+}
+
+/// A version with everything that it hangs together with.
+#[derive(Debug)]
+pub(crate) struct Lineage {
+    pub(crate) version: ModelVersion,
+    /// The run that it came from, where the registry has it.
+    pub(crate) run: Option<Run>,
+    pub(crate) logged_model: Option<LoggedModel>,
+    pub(crate) known: Known,
+    pub(crate) deployments: Vec<(String, Deployed)>,
+}
+
+impl Lineage {
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub(crate) async fn read(db: &mut PgConnection, version: ModelVersion) -> Result<Self, Error> {
+        let run = match &version.run_id {
+            None => None,
+            Some(run_id) => where_there(runs::run_get(db, run_id).await)?,
+        };
+        let logged_model = match &version.logged_model_id {
+            None => None,
+            Some(model_id) => where_there(logged_models::logged_model_get(db, model_id).await)?,
+        };
+        let known = Known::read(db, &version).await?;
+        let deployments = deployments::deployments_of(db, &version.name, version.version).await?;
+        Ok(Self { version, run, logged_model, known, deployments })
+    }
+
+    /// The places that it has in deployments.
+    pub(crate) fn places(&self) -> Vec<Value> {
+        let version = self.version.version.to_string();
+        let here = |placed: &Option<Placed>| {
+            placed.as_ref().filter(|placed| placed.version == version).map(|placed| placed.since_ms)
+        };
+        let mut places = Vec::new();
+        for (deployment, deployed) in &self.deployments {
+            if let Some(since) = here(&deployed.stable) {
+                places.push(json!({"deployment": deployment, "role": "stable", "since_unix_ms": since}));
+            }
+            if let Some(since) = here(&deployed.candidate) {
+                let weight = deployed.candidate_weight_percent;
+                places.push(json!({"deployment": deployment, "role": "candidate", "weight_percent": weight,
+                    "since_unix_ms": since}));
+            }
+        }
+        places
+    }
+
+    /// As REST v1 tells it.
+    pub(crate) fn body(&self) -> Value {
+        let version = &self.version;
+        let logged_model = self.logged_model.as_ref().map(|model| {
+            json!({"model_id": model.model_id, "name": model.name, "source_run_id": model.source_run_id,
+                "created_at_unix_ms": model.created_ms})
+        });
+        let run = self.run.as_ref().map(|run| {
+            let info = &run.info;
+            json!({"run_id": info.run_id, "name": info.name, "user": info.user_id, "status": info.status,
+                "experiment_id": info.experiment_id.to_string(), "start_time": info.start_ms, "end_time": info.end_ms})
+        });
+        json!({
+            "model": version.name,
+            "version": version.version.to_string(),
+            "digest": version.digest,
+            "source": version.source,
+            "created_at_unix_ms": version.created_ms,
+            "aliases": version.aliases,
+            "logged_model": logged_model,
+            "run": run,
+            "code": self.run.as_ref().map(code),
+            "job": self.run.as_ref().and_then(job),
+            "datasets": self.run.as_ref().map_or_else(Vec::new, datasets),
+            "signing": self.known.signing.verdict,
+            "reports": self.known.reports.iter().map(report_bodies::summary).collect::<Vec<_>>(),
+            "approvals": self.known.approvals.iter().map(ApprovalBody::from).collect::<Vec<_>>(),
+            "deployments": self.places(),
+        })
+    }
+}
+
+/// A run of another server, or one that was purged, is no error.
+fn where_there<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.code == Code::ResourceDoesNotExist => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the code of a run came from, as (name, value).
+pub(crate) fn code_tags(run: &Run) -> impl Iterator<Item = (&'static str, &str)> {
+    CODE_TAGS.iter().filter_map(|(tag, name)| Some((*name, tag_of(run, tag)?)))
+}
+
+fn code(run: &Run) -> Value {
+    code_tags(run)
+        .filter(|(name, _)| *name != "job")
+        .map(|(name, value)| (name.to_owned(), Value::from(value)))
+        .collect()
+}
+
+/// The training job that a run was made by; `None` for a run of somebody's own.
+fn job(run: &Run) -> Option<Value> {
+    tag_of(run, JOB_TAGS[0].0)?;
+    let told =
+        JOB_TAGS.iter().filter_map(|(tag, name)| Some(((*name).to_owned(), Value::from(tag_of(run, tag)?))));
+    Some(told.collect())
+}
+
+/// The data that a run took in.
+pub(crate) fn datasets(run: &Run) -> Vec<Value> {
+    let dataset = |input: &runs::DatasetInput| {
+        json!({"name": input.name, "digest": input.digest, "source_type": input.source_type,
+            "context": input.tags.get("mlflow.data.context")})
+    };
+    run.dataset_inputs.0.iter().map(dataset).collect()
+}
+
+fn tag_of<'run>(run: &'run Run, tag: &str) -> Option<&'run str> {
+    let mut tags = run.tag_keys.iter().flatten().zip(run.tag_values.iter().flatten());
+    tags.find(|(key, _)| *key == tag).map(|(_, value)| value.as_str())
+}
