@@ -39,6 +39,8 @@ pub(super) enum Place {
     Runs(&'static str),
     /// `run_id`, and the logged models that its points name.
     Points,
+    /// `model_id`; without one `run_id`.
+    RunOrLoggedModel,
     /// `{model_id}` of the path.
     LoggedModel,
     /// `name` of a registered model.

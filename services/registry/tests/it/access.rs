@@ -232,6 +232,21 @@ async fn roles_on_an_experiment_hold_for_its_runs_and_files_alone() {
     let batch =
         json!({"run_id": run, "metrics": [{"key": "a", "value": 1, "timestamp": 1, "modelId": [id]}]});
     editor.denied(Method::POST, "runs/log-batch", batch, ours_words("editor")).await;
+    // The ways past the proxy are guarded as it is.
+    let parts = json!({"path": "big.bin", "num_parts": 1});
+    for (directory, allowed) in [(&ours, true), (&theirs, false)] {
+        let path = format!("/api/2.0/mlflow-artifacts/mpu/create/{directory}/{run}/artifacts");
+        let (status, answer) = editor.send(Method::POST, &path, parts.clone()).await;
+        assert_eq!(status == StatusCode::OK, allowed, "{answer}");
+        assert_eq!(viewer.send(Method::POST, &path, parts.clone()).await.0, StatusCode::FORBIDDEN);
+    }
+    let file = json!({"run_id": run, "path": "a.txt"});
+    viewer.post("artifacts/presigned-download-url", file.clone()).await;
+    viewer.denied(Method::POST, "artifacts/presigned-upload-url", file, ours_words("editor")).await;
+    let file = json!({"run_id": foreign, "path": "a.txt"});
+    viewer.denied(Method::POST, "artifacts/presigned-download-url", file, ours_words("viewer")).await;
+    let (status, _) = editor.send(Method::GET, "/api/v1/webhooks", json!({})).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
     let purge = json!({"dry_run": true});
     assert_eq!(editor.send(Method::POST, "/api/v1/purge", purge).await.0, StatusCode::FORBIDDEN);
 }
