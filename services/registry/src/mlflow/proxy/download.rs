@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, header};
 
+use super::verified::verified;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::artifacts::Artifact;
@@ -11,7 +12,8 @@ use crate::store::artifacts::Artifact;
 pub(super) async fn respond(registry: &Registry, artifact: &Artifact) -> Result<Response, Error> {
     let download = registry.artifacts.get(&artifact.blob_key).await?;
     let name = artifact.path.rsplit('/').next().unwrap_or_default();
-    let mut response = Body::from_stream(download.into_stream()).into_response();
+    let bytes = verified(download.into_stream(), artifact.sha256.clone(), artifact.blob_key.clone());
+    let mut response = Body::from_stream(bytes).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(artifact.size_bytes.unsigned_abs()));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(name)));

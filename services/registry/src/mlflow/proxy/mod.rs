@@ -2,6 +2,7 @@
 
 mod download;
 mod upload;
+mod verified;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
