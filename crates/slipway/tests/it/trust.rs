@@ -32,7 +32,7 @@ async fn a_version_is_signed_reported_approved_and_then_promoted() {
     assert!(
         platform.slipway(&["models", "verify", "m", "1", "--key", &other]).text().contains("untrusted_key")
     );
-    for (key, words) in [(fixture("sealed.key"), "is encrypted"), (public.clone(), "no private key")] {
+    for (key, words) in [(fixture("sealed.key"), "is encrypted"), (public, "no private key")] {
         let refusal = platform.slipway(&["models", "sign", "m", "1", "--key", &key]).refusal();
         assert!(refusal.contains(words), "{refusal}");
     }
