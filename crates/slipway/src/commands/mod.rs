@@ -8,6 +8,7 @@ mod jobs;
 mod models;
 mod models_reports;
 mod models_signing;
+mod models_trust;
 mod monitors;
 mod predict;
 mod rollouts;

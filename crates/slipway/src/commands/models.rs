@@ -4,7 +4,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Context, Paging, models_reports, models_signing, read_json};
+use super::{Context, Paging, models_trust, read_json};
 use crate::output;
 
 /// See `slipway models --help`.
@@ -83,23 +83,9 @@ pub enum Command {
         /// The alias, e.g. champion.
         alias: String,
     },
-    /// Signs a version with a private key, which never leaves this machine (OpenSSF Model Signing v1.0).
-    Sign(models_signing::Sign),
-    /// Says whether a version is signed by somebody who is trusted. Exit code 0: it is.
-    Verify(models_signing::Verify),
-    /// Keys and certificates whose signatures the registry trusts.
-    #[command(subcommand)]
-    Keys(models_signing::Keys),
-    /// Adds a validation report to a version: metrics, latency, and metrics by segment. It does not change afterwards.
-    Report(models_reports::Report),
-    /// The reports of a version, the newest first.
-    Reports(models_reports::Reports),
-    /// Approves a version.
-    Approve(models_reports::Approve),
-    /// Withdraws an approval.
-    Withdraw(models_reports::Withdraw),
-    /// Who approved a version.
-    Approvals(models_reports::Approvals),
+    /// Signatures, reports and approvals.
+    #[command(flatten)]
+    Trust(models_trust::Command),
 }
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
@@ -171,14 +157,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let path = ["api", "v1", "models", &model, "versions", &version, "promotion"];
             show_check(context.json, &registry.get(&path, &[("alias", alias)]).await?);
         }
-        Command::Sign(options) => models_signing::sign_version(context, &options).await?,
-        Command::Verify(options) => models_signing::verify_version(context, &options).await?,
-        Command::Keys(command) => models_signing::keys(context, command).await?,
-        Command::Report(options) => models_reports::report(context, &options).await?,
-        Command::Reports(options) => models_reports::reports(context, &options).await?,
-        Command::Approve(options) => models_reports::approve(context, &options).await?,
-        Command::Withdraw(options) => models_reports::withdraw(context, &options).await?,
-        Command::Approvals(options) => models_reports::approvals(context, &options).await?,
+        Command::Trust(command) => models_trust::run(context, command).await?,
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! `slipway models sign`, `verify` and `keys`.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use slipway_model_signing::{
     File, IGNORED_BY_DEFAULT, MAX_PEM_BYTES, Material, SigningKey, State, Trusted, Verdict, sign, verify,
 };
@@ -24,6 +25,10 @@ pub struct Sign {
     /// The private key, PEM: ECDSA on P-256, P-384 or P-521, as `openssl genpkey` or `openssl ecparam -genkey` writes it.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    /// Signs only where each file of the version is in this folder, too, with the same bytes: you sign what you have, not what the
+    /// registry says.
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
     /// Writes the signature to this file, too, where tools that know the format find it beside the model.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -86,8 +91,42 @@ impl Manifest {
         Ok(Self { files: files.context("the registry's answer does not list the version's files")? })
     }
 
+    /// Refuses unless every file lies in `folder` with the same bytes.
+    fn compare(&self, folder: &Path) -> anyhow::Result<()> {
+        for (path, sha256, _) in &self.files {
+            // A path of the registry's is relative and leads nowhere else, and this trusts nobody.
+            if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
+                bail!("the registry lists '{path}', which is no path within a model");
+            }
+            let file = folder.join(path);
+            let mut bytes =
+                std::fs::File::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let mut hash = HashWriter(Sha256::new());
+            std::io::copy(&mut bytes, &mut hash)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            if hex::encode(hash.0.finalize()) != *sha256 {
+                bail!("'{path}' of the version has other bytes than {}; nothing was signed", file.display());
+            }
+        }
+        Ok(())
+    }
+
     fn list(&self) -> Vec<File<'_>> {
         self.files.iter().map(|(path, sha256, size)| File { path, sha256, size_bytes: *size }).collect()
+    }
+}
+
+/// Hashes what is written to it.
+struct HashWriter(Sha256);
+
+impl std::io::Write for HashWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -105,6 +144,9 @@ pub(super) async fn sign_version(context: &Context, options: &Sign) -> anyhow::R
         .with_context(|| format!("{} cannot be used", options.key.display()))?;
     let registry = context.registry()?;
     let manifest = Manifest::get(&registry, model, version).await?;
+    if let Some(folder) = &options.files {
+        manifest.compare(folder)?;
+    }
     let bundle = sign(&key, model, &manifest.list(), &IGNORED_BY_DEFAULT)?;
     if let Some(path) = &options.output {
         std::fs::write(path, &bundle).with_context(|| format!("cannot write {}", path.display()))?;

@@ -22,7 +22,18 @@ async fn a_version_is_signed_reported_approved_and_then_promoted() {
     let (key, public) = (fixture("p384.sec1.key"), fixture("p384.pub"));
     let refusal = platform.slipway(&["models", "verify", "m", "1"]).refusal();
     assert!(refusal.contains("not validly signed"), "{refusal}");
-    let signed = shown(&platform, &["models", "sign", "m", "1", "--key", &key]);
+    let folder = platform.data_dir().join("copy");
+    std::fs::create_dir(&folder).unwrap();
+    let description = "flavors:\n  onnx:\n    data: model.onnx\n    onnx_version: 1.19.0\n";
+    std::fs::write(folder.join("MLmodel"), description).unwrap();
+    std::fs::write(folder.join("model.onnx"), b"another").unwrap();
+    let sign = ["models", "sign", "m", "1", "--key", &key, "--files", folder.to_str().unwrap()];
+    let refusal = platform.slipway(&sign).refusal();
+    assert!(refusal.contains("'model.onnx' of the version has other bytes"), "{refusal}");
+    assert!(platform.slipway(&["models", "verify", "m", "1"]).text().contains("unsigned"));
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/right-1.onnx");
+    std::fs::copy(model, folder.join("model.onnx")).unwrap();
+    let signed = shown(&platform, &sign);
     assert!(signed.contains("untrusted_key"), "nobody trusts that key yet: {signed}");
     shown(&platform, &["models", "keys", "trust", "release", &public, "--description", "the pipeline's"]);
     assert!(shown(&platform, &["models", "keys", "list"]).contains("ecdsa-p384"));
@@ -32,7 +43,7 @@ async fn a_version_is_signed_reported_approved_and_then_promoted() {
     assert!(
         platform.slipway(&["models", "verify", "m", "1", "--key", &other]).text().contains("untrusted_key")
     );
-    for (key, words) in [(fixture("sealed.key"), "is encrypted"), (public.clone(), "no private key")] {
+    for (key, words) in [(fixture("sealed.key"), "is encrypted"), (public, "no private key")] {
         let refusal = platform.slipway(&["models", "sign", "m", "1", "--key", &key]).refusal();
         assert!(refusal.contains(words), "{refusal}");
     }

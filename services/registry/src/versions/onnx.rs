@@ -163,6 +163,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_shape_that_is_filled_is_no_larger_than_a_machine() {
+        let numbers = |one: u64, two: u64| [one.to_le_bytes(), two.to_le_bytes()].concat();
+        // An initializer of two 64-bit numbers, and a constant of the same, each the shape of what an operator makes.
+        let tensor = |name: &str, raw: &[u8]| {
+            [&[0x10, 7][..], &field(8, &[name.as_bytes()]), &field(9, &[raw])].concat()
+        };
+        let fill = field(1, &[&field(1, &[b"s"]), &field(4, &[b"ConstantOfShape"])]);
+        let expand = field(1, &[&field(1, &[b"x"]), &field(1, &[b"c"]), &field(4, &[b"Expand"])]);
+        let constant = |raw: &[u8]| {
+            let value = field(5, &[&field(5, &[&tensor("", raw)])]);
+            field(1, &[&field(2, &[b"c"]), &field(4, &[b"Constant"]), &value])
+        };
+        for (shape, allowed) in [(numbers(1 << 20, 1 << 8), true), (numbers(1 << 20, 1 << 20), false)] {
+            let initializer = field(5, &[&tensor("s", &shape)]);
+            let filled =
+                header(&model(&[&fill, &initializer], &[])).await.unwrap().unservable.unwrap_or_default();
+            assert_eq!(!filled.contains("ConstantOfShape makes"), allowed, "{filled}");
+            let grown = header(&model(&[&constant(&shape), &expand], &[]))
+                .await
+                .unwrap()
+                .unservable
+                .unwrap_or_default();
+            assert_eq!(!grown.contains("Expand makes"), allowed, "{grown}");
+        }
+    }
+
+    #[tokio::test]
     async fn garbage_and_every_cut_off_model_are_refused() {
         for bytes in [&b""[..], b"this is no model at all", &[0xff; 64], &[0; 64]] {
             assert!(header(bytes).await.is_err(), "{bytes:?}");

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use super::verified::verified;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::artifacts::Artifact;
@@ -31,7 +32,15 @@ pub(super) async fn respond(
         }
     };
     let name = artifact.path.rsplit('/').next().unwrap_or_default();
-    let mut response = Body::from_stream(download.into_stream()).into_response();
+    // A part cannot be held against the digest of the whole.
+    let body = match part {
+        Some(_) => Body::from_stream(download.into_stream()),
+        None => {
+            let (sha256, key) = (artifact.sha256.clone(), artifact.blob_key.clone());
+            Body::from_stream(verified(download.into_stream(), sha256, key))
+        }
+    };
+    let mut response = body.into_response();
     if part.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }

@@ -3,6 +3,7 @@
 pub(crate) mod direct;
 mod download;
 mod upload;
+mod verified;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};

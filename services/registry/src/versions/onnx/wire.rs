@@ -66,6 +66,11 @@ impl<R: AsyncBufRead + Unpin> Wire<R> {
                 "a description in it has {length} bytes, more than {MAX_FIELD_BYTES}"
             )));
         }
+        self.take(inner).await
+    }
+
+    /// Everything up to `inner`, of which the caller knows that it is little.
+    pub(super) async fn take(&mut self, inner: u64) -> Result<Vec<u8>, Fault> {
         let mut bytes = Vec::new();
         while self.at < inner {
             bytes.push(self.byte().await?);
@@ -86,6 +91,11 @@ impl<R: AsyncBufRead + Unpin> Wire<R> {
             }
             _ => return Err(malformed("it is not a protobuf message, so it is no ONNX model")),
         };
+        self.pass(inner).await
+    }
+
+    /// Passes over everything up to `inner`.
+    pub(super) async fn pass(&mut self, inner: u64) -> Result<(), Fault> {
         while self.at < inner {
             let available = self.source.fill_buf().await?.len();
             if available == 0 {
