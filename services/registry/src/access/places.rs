@@ -33,8 +33,6 @@ pub(super) enum Place {
     ExperimentName,
     /// `run_id`.
     Run,
-    /// `model_id`, or else `run_id`.
-    RunOrLoggedModel,
     /// Several runs in that field.
     Runs(&'static str),
     /// `run_id`, and the logged models that its points name.
