@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use slipway_access::ApiToken;
 use slipway_domain::access::{Role, Scope};
+use slipway_domain::registry::validate_model_name;
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Query};
 use slipway_service_kit::page::{PageQuery, cut};
@@ -262,6 +263,9 @@ async fn put_grant(
 ) -> Result<Json<GrantBody>, Problem> {
     validate_subject(&request.subject).map_err(|why| Problem::invalid("subject", why))?;
     let scope: Scope = request.scope.parse().map_err(|_| unknown_scope(&request.scope))?;
+    if let Scope::Model(name) = &scope {
+        validate_model_name(name).map_err(|invalid| Problem::invalid("scope", invalid.message))?;
+    }
     let role: Role = request.role.parse().map_err(|_| {
         Problem::invalid(
             "role",

@@ -386,6 +386,7 @@ async fn grants_are_set_listed_and_removed() {
         ("ann", "*", "owner", "role"),
         ("group:", "*", "viewer", "subject"),
         ("anonymous", "*", "viewer", "subject"),
+        ("ann", "model:a/b", "viewer", "scope"),
     ] {
         let body = json!({"subject": subject, "scope": scope, "role": role});
         let (status, answer) = admin.send(Method::PUT, "/api/v1/grants", body).await;

@@ -139,3 +139,25 @@ async fn with_access_off_writes_are_those_of_anonymous() {
     assert_eq!((&row["principal"], &row["origin"]), (&json!("anonymous"), &json!("127.0.0.1")));
     assert_eq!(world.get("/api/v1/me").await["grants"], json!([{"scope": "*", "role": "admin"}]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_about_the_longest_names_are_found_and_stop_nothing() {
+    let world = World::guarded(&[]).await;
+    let run = world.admin().send(Method::POST, "/api/2.0/mlflow/runs/create", json!({})).await.1;
+    let run = run["run"]["info"]["run_id"].as_str().unwrap().to_owned();
+    let directory = format!("0/{run}/artifacts");
+    // As long as a path may be, and nothing in it that a database could shorten.
+    let mut name = String::new();
+    while directory.len() + 1 + name.len() + 32 <= 900 {
+        name += &uuid::Uuid::new_v4().simple().to_string();
+    }
+    for last in ["a", "b"] {
+        let path = format!("{}/api/2.0/mlflow-artifacts/artifacts/{directory}/{name}{last}", world.url);
+        let sent = world.http.put(path).bearer_auth(world.admin().token()).body("x").send().await.unwrap();
+        assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+    }
+    rows(&world, "", 3).await;
+    let found = rows(&world, &format!("entity=artifact&id={directory}/{name}b"), 1).await;
+    assert_eq!(found.len(), 1, "not the one with the same beginning");
+    assert_eq!(verify(&world).await, Ok(3));
+}
