@@ -3,12 +3,13 @@
 use serde_json::json;
 
 use crate::processes;
-use crate::world::{REGISTRY_URL, World};
+use crate::world::{JOB_TOKEN, REGISTRY_URL, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_runs_with_its_files_and_environment_and_without_our_secrets() {
     let world = World::begin().await;
-    let script = "cat data/in.txt; echo to-stderr >&2; echo $GREETING $SLIPWAY_ATTEMPT $MLFLOW_TRACKING_URI; \
+    let script = "cat data/in.txt; echo to-stderr >&2; echo $GREETING $SLIPWAY_ATTEMPT $MLFLOW_TRACKING_URI \
+                  $MLFLOW_TRACKING_TOKEN; \
                   env | grep -c -e SLIPWAY_.*TOKEN -e SLIPWAY_S3 -e SLIPWAY_POSTGRES";
     let job = world
         .submit_script(script, json!({
@@ -17,7 +18,10 @@ async fn a_job_runs_with_its_files_and_environment_and_without_our_secrets() {
         .await;
     // grep -c prints 0 and exits with 1 where it finds nothing.
     let ended = world.ended(&job, "failed").await;
-    assert_eq!(world.log(&job, "").await, format!("a file\nto-stderr\nhello 1 {REGISTRY_URL}\n0\n"));
+    assert_eq!(
+        world.log(&job, "").await,
+        format!("a file\nto-stderr\nhello 1 {REGISTRY_URL} {JOB_TOKEN}\n0\n")
+    );
     assert_eq!(ended["labels"]["team"], "vision");
     assert_eq!(ended["attempts"][0]["exit_code"], 1);
 

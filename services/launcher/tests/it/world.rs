@@ -20,6 +20,7 @@ use crate::processes;
 /// Nothing here takes longer unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const REGISTRY_URL: &str = "http://127.0.0.1:5999";
+pub(crate) const JOB_TOKEN: &str = "a-token-for-jobs";
 /// Shortest time that an agent waits for its launcher: a lease.
 const LAUNCHER_PATIENCE_MS: u64 = 15_000;
 
@@ -106,6 +107,7 @@ impl World {
             .env("SLIPWAY_DATA_DIR", &self.data_dir)
             .env("SLIPWAY_MAX_JOB_CPUS", "8")
             .env("SLIPWAY_AGENT", agent())
+            .env("SLIPWAY_JOB_TOKEN", JOB_TOKEN)
             .env("SLIPWAY_AGENT_ARGUMENTS", format!("--launcher-patience-ms={LAUNCHER_PATIENCE_MS}"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

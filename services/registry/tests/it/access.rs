@@ -4,6 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ResolveAliasRequest};
+use slipway_service_kit::grpc::{RegistryToken, registry_channel};
 
 use crate::world::{ADMIN_TOKEN, MODEL, World};
 
@@ -344,16 +345,13 @@ async fn models_are_written_by_editors_and_decided_on_by_deployers() {
     viewer.get(&format!("/api/2.0/mlflow-artifacts/artifacts?path={experiment}/{run}/artifacts/model")).await;
     assert_eq!(viewer.file(&format!("{experiment}/{run}/artifacts/other")).await, StatusCode::FORBIDDEN);
 
+    // As the other services ask.
     let ask = async |token: &str, model: &str| {
-        let mut client = RegistryClient::connect(world.url.clone()).await.unwrap();
+        let token = RegistryToken { registry_token: Some(token.to_owned().into()) };
+        let mut client = RegistryClient::new(registry_channel(&world.url, &token).unwrap());
         let question = ResolveAliasRequest { model: model.into(), alias: "champion".into() };
-        let mut request = tonic::Request::new(question);
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        client
-            .resolve_alias(request)
-            .await
-            .map(|answer| answer.into_inner().version)
-            .map_err(|status| status.code())
+        let answer = client.resolve_alias(question).await;
+        answer.map(|answer| answer.into_inner().version).map_err(|status| status.code())
     };
     assert_eq!(ask(&viewer.token, "churn").await.as_deref(), Ok("1"));
     assert_eq!(ask(&viewer.token, "other").await, Err(tonic::Code::PermissionDenied));
