@@ -2,6 +2,7 @@
 
 mod config;
 mod direct;
+mod list;
 mod read;
 mod write;
 
@@ -12,6 +13,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
 pub use config::S3Config;
 pub use direct::{MAX_PARTS, UploadedPart};
+pub use list::Listed;
 pub use read::{Download, ObjectInfo};
 use tokio::sync::Semaphore;
 pub use write::Stored;

@@ -7,6 +7,7 @@ mod order;
 mod page;
 pub mod promotion;
 pub mod report;
+pub mod retention;
 mod search;
 mod signature;
 pub mod webhook;

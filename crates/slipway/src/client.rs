@@ -83,6 +83,16 @@ impl Client {
         json(self.checked(request.send().await)?).await
     }
 
+    /// POST with a query and without a body; answers with the JSON body.
+    pub(crate) async fn post_query(
+        &self,
+        segments: &[&str],
+        query: &[(&str, String)],
+    ) -> anyhow::Result<Value> {
+        let request = self.request(Method::POST, self.url(segments, query)?).timeout(Duration::from_millis(TIMEOUT_MS));
+        json(self.checked(request.send().await)?).await
+    }
+
     /// GET whose body goes to standard output as it comes.
     pub(crate) async fn stream(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<()> {
         use std::io::Write as _;

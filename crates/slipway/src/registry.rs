@@ -29,6 +29,25 @@ pub enum Command {
     /// Runs go with their histories and files, then logged models, then experiments that are empty by then. A run from which a
     /// model version was made stays, and so does every file that a version pins. It may be interrupted and run again.
     Purge(Purge),
+    /// Says which bytes of the bucket nothing refers to; frees them with --yes.
+    ///
+    /// That is what was replaced, deleted or purged, what is left of uploads that broke off, and objects that no row knows, for instance
+    /// after the database was restored from a backup. It may run beside uploads, be interrupted, and run again.
+    Gc(Gc),
+}
+
+/// Options of the garbage collection.
+#[derive(Debug, Clone, Args)]
+pub struct Gc {
+    /// Only what has been garbage for so many hours. With less than a day, uploads under way may have to be repeated.
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    grace_hours: u64,
+    /// Only says what would be freed; the default.
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Frees it.
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Options of the purge.
@@ -48,6 +67,11 @@ pub(crate) fn run(connection: &Connection, command: Command) -> anyhow::Result<E
         Command::Purge(options) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(purge(connection, &options))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Gc(options) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(collect(connection, &options))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -73,6 +97,43 @@ async fn purge(connection: &Connection, options: &Purge) -> anyhow::Result<()> {
             return Ok(());
         }
     }
+}
+
+async fn collect(connection: &Connection, options: &Gc) -> anyhow::Result<()> {
+    let client = Client::new(&Endpoints::read(&connection.data_dir)?.registry)?;
+    let mut body = json!({"dry_run": !options.yes, "grace_s": options.grace_hours.saturating_mul(3_600)});
+    let (mut examined, mut loose, mut size_bytes, mut orphans) = (0, 0, 0, 0_u64);
+    loop {
+        let part = client.send(Method::POST, &["api", "v1", "gc"], Some(&body)).await?;
+        let number = |name: &str| part[name].as_u64().unwrap_or_default();
+        examined += number("examined");
+        loose += number("loose");
+        size_bytes += number("size_bytes");
+        for orphan in part["orphans"].as_array().into_iter().flatten() {
+            orphans += 1;
+            if !connection.json {
+                println!("{}  {} bytes, known to nobody", output::cell(orphan, "key"), orphan["size_bytes"]);
+            }
+        }
+        match part.get("next_page_token") {
+            Some(next) => body["page_token"] = next.clone(),
+            None => break,
+        }
+    }
+    if connection.json {
+        let answer = json!({"dry_run": !options.yes, "examined": examined, "loose": loose, "orphans": orphans, "size_bytes": size_bytes});
+        output::json(&answer);
+        return Ok(());
+    }
+    let verb = if options.yes { "freed" } else { "would be freed" };
+    println!(
+        "{} {verb}: {loose} objects let go of, {orphans} known to nobody, of {examined} in the bucket",
+        output::size(size_bytes)
+    );
+    if !options.yes && size_bytes > 0 {
+        println!("--yes frees it");
+    }
+    Ok(())
 }
 
 fn show(as_json: bool, done: bool, sums: [u64; KINDS.len()], runs_kept: Option<u64>) {

@@ -7,6 +7,7 @@ mod card;
 mod creating;
 mod deployments;
 mod error;
+mod gc;
 mod grpc;
 mod lanes;
 mod lineage;
@@ -15,6 +16,7 @@ mod mlflow;
 mod promotion;
 mod purge;
 mod rest;
+mod retention;
 mod state;
 mod store;
 mod sweep;
@@ -36,6 +38,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
 pub use crate::access::{AccessConfig, Switch};
+pub use crate::retention::RetentionConfig;
 use crate::state::Registry;
 pub use crate::webhooks::WebhookConfig;
 
@@ -76,6 +79,9 @@ pub struct Config {
     /// Who may do what.
     #[command(flatten)]
     pub access: AccessConfig,
+    /// How often retention rules are applied.
+    #[command(flatten)]
+    pub retention: RetentionConfig,
 }
 
 /// Runs the service until `shutdown`.
@@ -113,6 +119,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tasks.spawn("webhook-intake", webhooks::intake::run(registry.clone(), shutdown.clone()));
     tasks.spawn("webhooks", webhooks::worker::run(registry.clone(), shutdown.clone()));
     tasks.spawn("deployments", deployments::run(registry.pool.clone(), bus.clone(), shutdown.clone()));
+    tasks.spawn("retention", retention::run(registry.clone(), config.retention, shutdown.clone()));
     let resources = wait_for_resources(bus, registry.artifacts.clone(), readiness.clone(), shutdown.clone());
     tasks.spawn("resources", resources);
 

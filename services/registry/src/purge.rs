@@ -40,7 +40,13 @@ pub(crate) async fn purge(registry: &Registry, before_ms: i64, limit: i64) -> Re
     Ok(gone)
 }
 
-async fn purge_run(registry: &Registry, run: &Entry, before_ms: i64, gone: &mut Due) -> Result<bool, Error> {
+/// Removes one run; `false` where it is not due any more.
+pub(crate) async fn purge_run(
+    registry: &Registry,
+    run: &Entry,
+    before_ms: i64,
+    gone: &mut Due,
+) -> Result<bool, Error> {
     let mut change = registry.change().await?;
     let Some(run_key) = table::run_hide(change.db(), &run.id, before_ms).await? else { return Ok(false) };
     change.commit().await?;

@@ -31,8 +31,12 @@ pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(Duration::from_millis(INTERVAL_MS)) => {}
         }
-        if let Err(error) = pass(&registry, MAX_UPLOAD_MS).await {
-            tracing::debug!(%error, "left-over objects are removed later");
+        match pass(&registry, MAX_UPLOAD_MS).await {
+            Ok(freed) if freed.objects > 0 => {
+                tracing::info!(freed.objects, freed.size_bytes, "removed objects that nothing refers to");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "left-over objects are removed later"),
         }
         if number % PASSES_PER_LOOK_FOR_PARTS == 0
             && let Err(error) = parts(&registry, MAX_UPLOAD_MS).await
@@ -55,18 +59,38 @@ pub(crate) async fn parts(registry: &Registry, age_ms: i64) -> Result<(), Error>
     Ok(())
 }
 
+/// What left the bucket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub(crate) objects: u64,
+    pub(crate) size_bytes: u64,
+}
+
+impl Freed {
+    /// Counts an object of that size; none where there was no object.
+    pub(crate) fn count(&mut self, size_bytes: Option<u64>) {
+        if let Some(size_bytes) = size_bytes {
+            self.objects += 1;
+            self.size_bytes += size_bytes;
+        }
+    }
+}
+
 /// Removes what has been loose for `age_ms`; the list and the bytes go together, or the list stays.
-pub(crate) async fn pass(registry: &Registry, age_ms: i64) -> Result<(), Error> {
+pub(crate) async fn pass(registry: &Registry, age_ms: i64) -> Result<Freed, Error> {
+    let mut freed = Freed::default();
     loop {
         let mut change = registry.change().await?;
         let loose = blobs::blobs_take_loose(change.db(), now_ms() - age_ms, BATCH).await?;
         if loose.is_empty() {
-            return change.commit().await;
+            change.commit().await?;
+            return Ok(freed);
         }
         for key in &loose {
+            // An upload that broke off may have left no object at all.
+            freed.count(registry.artifacts.size_bytes(key).await?);
             registry.artifacts.delete(key).await?;
         }
-        tracing::info!(objects = loose.len(), "removed objects that nothing refers to");
         change.commit().await?;
     }
 }

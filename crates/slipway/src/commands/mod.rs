@@ -11,9 +11,11 @@ mod models_signing;
 mod models_trust;
 mod monitors;
 mod predict;
+mod retention;
 mod rollouts;
 mod runs;
 mod tokens;
+mod webhooks;
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -64,6 +66,12 @@ pub enum ClientCommand {
     /// The events of all services.
     #[command(subcommand)]
     Events(events::Command),
+    /// Who is called over HTTP when something happens.
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
+    /// Rules for what goes when it is old or surpassed.
+    #[command(subcommand)]
+    Retention(retention::Command),
 }
 
 /// Paging of a list.
@@ -129,6 +137,8 @@ pub(crate) fn run(connection: &Connection, command: ClientCommand) -> anyhow::Re
             ClientCommand::Whoami => grants::whoami(&context).await,
             ClientCommand::Audit(command) => audit::run(&context, command).await,
             ClientCommand::Predict(options) => predict::run(&context, &options).await,
+            ClientCommand::Webhooks(command) => webhooks::run(&context, command).await,
+            ClientCommand::Retention(command) => retention::run(&context, command).await,
             ClientCommand::Events(command) => events::run(&connection.data_dir, &context, command).await,
         }
     })?;

@@ -8,11 +8,13 @@ mod audit;
 mod bodies;
 mod card;
 mod docs;
+mod gc;
 mod lineage;
 mod openapi;
 mod policies;
 mod purge;
 pub(crate) mod reports;
+mod retention;
 mod signatures;
 mod webhooks;
 
@@ -64,6 +66,8 @@ fn described() -> OpenApiRouter<Registry> {
         .merge(purge::router())
         .merge(reports::router())
         .merge(signatures::router())
+        .merge(gc::router())
+        .merge(retention::router())
         .merge(webhooks::router())
         .merge(openapi::router())
 }

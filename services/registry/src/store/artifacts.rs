@@ -35,12 +35,12 @@ pub(crate) async fn artifact_put(
     artifact: &Artifact,
     now_ms: i64,
 ) -> Result<(), Error> {
+    // By the statement itself: a look before it would miss what another upload puts there meanwhile.
     let replaced: Option<String> = sqlx::query_scalar(
-        "WITH old AS (SELECT blob_key FROM artifacts WHERE path = $1 FOR UPDATE) \
-         INSERT INTO artifacts (path, blob_key, size_bytes, sha256, updated_ms) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (path) DO UPDATE SET blob_key = excluded.blob_key, size_bytes = excluded.size_bytes, \
-           sha256 = excluded.sha256, updated_ms = excluded.updated_ms \
-         RETURNING (SELECT blob_key FROM old)",
+        "INSERT INTO artifacts AS a (path, blob_key, size_bytes, sha256, updated_ms) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (path) DO UPDATE SET replaced_key = a.blob_key, blob_key = excluded.blob_key, \
+           size_bytes = excluded.size_bytes, sha256 = excluded.sha256, updated_ms = excluded.updated_ms \
+         RETURNING replaced_key",
     )
     .bind(&artifact.path)
     .bind(&artifact.blob_key)

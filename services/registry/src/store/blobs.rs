@@ -37,6 +37,39 @@ pub(crate) async fn blobs_release(
     Ok(())
 }
 
+/// Which of these keys no row knows: neither an artifact, nor a file of a version, nor an upload, nor what waits to be swept.
+///
+/// A key is noted before the first byte is written under it and never used twice. So an object that was seen in the bucket and that no
+/// row knows afterwards stays unknown.
+pub(crate) async fn blobs_unknown(db: &mut PgConnection, blob_keys: &[String]) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar(
+        "SELECT k FROM UNNEST($1::TEXT[]) AS given (k) \
+         WHERE NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.blob_key = k) \
+           AND NOT EXISTS (SELECT 1 FROM model_version_files f WHERE f.blob_key = k) \
+           AND NOT EXISTS (SELECT 1 FROM loose_blobs l WHERE l.blob_key = k)",
+    )
+    .bind(blob_keys)
+    .fetch_all(db)
+    .await?)
+}
+
+/// How many objects wait to be swept that became loose before `before_ms` and that nothing refers to.
+pub(crate) async fn blobs_loose(
+    db: &mut PgConnection,
+    before_ms: i64,
+    limit: i64,
+) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar(
+        "SELECT blob_key FROM loose_blobs l WHERE since_ms < $1 \
+           AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.blob_key = l.blob_key) \
+           AND NOT EXISTS (SELECT 1 FROM model_version_files f WHERE f.blob_key = l.blob_key) ORDER BY since_ms LIMIT $2",
+    )
+    .bind(before_ms)
+    .bind(limit)
+    .fetch_all(db)
+    .await?)
+}
+
 /// Takes loose objects out of the list that are older than `before_ms`: those to remove. What is referred to after all is
 /// taken out too and kept.
 pub(crate) async fn blobs_take_loose(

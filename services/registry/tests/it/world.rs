@@ -8,6 +8,7 @@ use clap::Parser as _;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use slipway_api::events::EVENTS_STREAM;
+use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_event_bus::{EventBus, NatsConfig, Received, records};
 use slipway_testkit::{TestBucket, TestNats};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ pub(crate) struct World {
     bucket: TestBucket,
     pub(crate) http: reqwest::Client,
     shutdown: CancellationToken,
+    running: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Drop for World {
@@ -84,19 +86,12 @@ impl World {
         let port = slipway_testkit::free_port().unwrap();
         let config = settings(port, database, &nats, &bucket, arguments);
         let shutdown = CancellationToken::new();
-        tokio::spawn(slipway_registry::run(config, shutdown.clone()));
+        let running = tokio::spawn(slipway_registry::run(config, shutdown.clone()));
         slipway_service_kit::lifecycle::install_tls_provider();
         let http = reqwest::Client::new();
         let url = format!("http://127.0.0.1:{port}");
-        let started = Instant::now();
-        loop {
-            let ready = http.get(format!("{url}/readyz")).send().await;
-            if ready.is_ok_and(|response| response.status() == StatusCode::OK) {
-                return Self { url, database: database.to_owned(), nats, bucket, http, shutdown };
-            }
-            assert!(started.elapsed() < Duration::from_secs(30), "the registry is not ready");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
+        wait_until_ready(&http, &url).await;
+        Self { url, database: database.to_owned(), nats, bucket, http, shutdown, running }
     }
 
     pub(crate) async fn raw(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Response {
@@ -252,6 +247,101 @@ impl World {
     }
 }
 
+/// A registry in a process of its own, to kill.
+pub(crate) struct Process {
+    url: String,
+    child: std::process::Child,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Process {
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// A client of it, with what `world` stands on.
+    pub(crate) fn world(&self, world: &World) -> World {
+        World {
+            url: self.url.clone(),
+            database: world.database.clone(),
+            nats: Arc::clone(&world.nats),
+            bucket: world.bucket.clone(),
+            http: world.http.clone(),
+            shutdown: CancellationToken::new(),
+            running: tokio::spawn(async { Ok(()) }),
+        }
+    }
+}
+
+impl World {
+    /// Stops this registry, and waits until it has ended; what it stands on stays.
+    pub(crate) async fn stop(&self) {
+        self.shutdown.cancel();
+        let started = Instant::now();
+        while !self.running.is_finished() {
+            assert!(started.elapsed() < Duration::from_secs(30), "the registry does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// One more registry on the same Postgres, NATS and bucket, in a process of its own.
+    pub(crate) async fn process(&self) -> Process {
+        let port = slipway_testkit::free_port().unwrap();
+        let child = std::process::Command::new(env!("CARGO_BIN_EXE_slipway-registry"))
+            .args(&arguments(port, &self.database, &self.nats, &self.bucket)[1..])
+            .spawn()
+            .unwrap();
+        let process = Process { url: format!("http://127.0.0.1:{port}"), child };
+        wait_until_ready(&self.http, &process.url).await;
+        process
+    }
+
+    /// A column of text, from the registry's own database.
+    pub(crate) async fn column(&self, query: &'static str) -> BTreeSet<String> {
+        use sqlx::Connection as _;
+        let mut db = sqlx::PgConnection::connect(&self.database).await.unwrap();
+        sqlx::query_scalar(query).fetch_all(&mut db).await.unwrap().into_iter().collect()
+    }
+
+    /// The bucket that the registry keeps its bytes in.
+    pub(crate) fn store(&self) -> ArtifactStore {
+        ArtifactStore::new(&S3Config {
+            s3_endpoint: self.bucket.endpoint.clone(),
+            s3_region: "us-east-1".to_owned(),
+            s3_bucket: self.bucket.bucket.clone(),
+            s3_access_key: self.bucket.access_key.clone(),
+            s3_secret_key: self.bucket.secret_key.clone().into(),
+        })
+    }
+
+    /// A call of REST v1.
+    pub(crate) async fn v1(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+        let response = self.raw(method, &format!("/api/v1/{path}"), body.to_string()).await;
+        let status = response.status();
+        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+    }
+}
+
+async fn wait_until_ready(http: &reqwest::Client, url: &str) {
+    let started = Instant::now();
+    while !http
+        .get(format!("{url}/readyz"))
+        .send()
+        .await
+        .is_ok_and(|answer| answer.status() == StatusCode::OK)
+    {
+        assert!(started.elapsed() < Duration::from_secs(30), "the registry is not ready");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
 fn settings(
     port: u16,
     database: &str,
@@ -259,6 +349,18 @@ fn settings(
     bucket: &TestBucket,
     more: &[&str],
 ) -> slipway_registry::Config {
+    let more = more.iter().map(|argument| (*argument).to_owned());
+    Settings::parse_from(arguments(port, database, nats, bucket).into_iter().chain(more)).config
+}
+
+fn arguments(port: u16, database: &str, nats: &TestNats, bucket: &TestBucket) -> Vec<String> {
+    let retries = [
+        "--webhook-allow-private",
+        "--webhook-timeout-ms=1000",
+        "--webhook-retry-initial-ms=40",
+        "--webhook-max-attempts=4",
+        "--retention-interval-s=1",
+    ];
     let arguments = [
         "registry".to_owned(),
         format!("--listen=127.0.0.1:{port}"),
@@ -269,6 +371,5 @@ fn settings(
         format!("--s3-access-key={}", bucket.access_key),
         format!("--s3-secret-key={}", bucket.secret_key),
     ];
-    let more = more.iter().map(|argument| (*argument).to_owned());
-    Settings::parse_from(arguments.into_iter().chain(more)).config
+    arguments.into_iter().chain(retries.map(str::to_owned)).collect()
 }

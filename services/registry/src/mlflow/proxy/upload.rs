@@ -63,6 +63,9 @@ pub(super) async fn adopt(mut change: Change, artifact: Artifact) -> Result<(), 
     artifacts::artifact_lock(change.db(), &artifact.path, true).await?;
     refuse_pinned(change.db(), &artifact.path).await?;
     if !blobs::blob_adopt(change.db(), &artifact.blob_key).await? {
+        // The sweeper was here before the bytes were.
+        blobs::blobs_release(change.db(), &[artifact.blob_key], now_ms()).await?;
+        change.commit().await?;
         return Err(Error::unavailable(
             "the upload took longer than unfinished uploads are kept; the artifact store",
         ));
