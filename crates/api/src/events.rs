@@ -3,6 +3,9 @@
 //! An event is a CloudEvent 1.0 in binary mode: attributes in NATS headers, the body as JSON. Its `type` is its subject,
 //! `slipway.<service>.<entity>.<what-happened>`.
 
+pub mod asyncapi;
+pub mod catalog;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// JetStream stream that holds every event but predictions and labels.
@@ -22,13 +25,13 @@ pub trait EventBody: Serialize + DeserializeOwned + Send + Sync + 'static {
 /// A change of something in the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RegistryChange {
-    /// `experiment`, `run`, `logged-model`, `model`, `model-version`, `alias` or `artifact`.
+    /// `experiment`, `run`, `model-version` and so on; [`catalog`] lists them.
     pub entity: String,
-    /// `created`, `updated`, `deleted`, `restored`, `logged`, `tagged`, `finalized`, `set` or `uploaded`.
+    /// `created`, `updated`, `deleted` and so on.
     pub what: String,
     /// Id or name of the changed thing, e.g. a run id, `cancer`, `cancer/3`, `cancer@champion`.
     pub id: String,
-    /// Facts about the change, by entity; see docs/events.md.
+    /// Facts about the change, by entity; [`catalog`] describes them.
     #[serde(default)]
     pub details: serde_json::Value,
 }
@@ -48,7 +51,7 @@ pub const ALIAS_SET: &str = "slipway.registry.alias.set";
 pub const DRIFT_DETECTED: &str = "slipway.drift-monitor.drift.detected";
 
 /// An alias points at another version than before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AliasSet {
     /// Registered model.
     pub model: String,
@@ -68,7 +71,7 @@ impl EventBody for AliasSet {
 }
 
 /// A training job changed its status, or a checkpoint of it was committed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JobChange {
     /// Job id.
     pub job_id: String,
@@ -93,7 +96,7 @@ impl EventBody for JobChange {
 }
 
 /// A checkpoint is complete and will be restored by the next attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CheckpointCommitted {
     /// Job id.
     pub job_id: String,
@@ -115,7 +118,7 @@ impl EventBody for CheckpointCommitted {
 }
 
 /// A deployment was made or removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeploymentChange {
     /// Deployment name.
     pub deployment: String,
@@ -135,7 +138,7 @@ impl EventBody for DeploymentChange {
 }
 
 /// A rollout moved on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RolloutChange {
     /// Rollout id.
     pub rollout_id: String,
@@ -165,7 +168,7 @@ impl EventBody for RolloutChange {
 }
 
 /// A monitor was made, changed or removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MonitorChange {
     /// Monitor name.
     pub monitor: String,
@@ -185,7 +188,7 @@ impl EventBody for MonitorChange {
 }
 
 /// A window of predictions was scored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WindowClosed {
     /// Monitor name.
     pub monitor: String,
@@ -211,7 +214,7 @@ impl EventBody for WindowClosed {
 }
 
 /// Drift began ([`DRIFT_DETECTED`]) or ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DriftDetected {
     /// Monitor name.
     pub monitor: String,
@@ -226,6 +229,7 @@ pub struct DriftDetected {
     /// Windows that led to the verdict, oldest first.
     pub windows: Vec<u64>,
     /// Scores of the last of these windows: the evidence.
+    #[schema(value_type = Object)]
     pub evidence: serde_json::Value,
 }
 

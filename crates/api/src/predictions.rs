@@ -12,7 +12,7 @@ pub const LABELS_STREAM: &str = "SLIPWAY_LABELS";
 pub const LABELS_SUBJECT: &str = "slipway.serving.label.recorded";
 
 /// One message of [`PREDICTIONS_SUBJECT`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PredictionBatch {
     /// Serving replica that answered.
     pub replica_id: String,
@@ -21,7 +21,7 @@ pub struct PredictionBatch {
 }
 
 /// Why a version saw a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
     /// The stable version answered.
@@ -35,7 +35,7 @@ pub enum Variant {
 }
 
 /// One request as one version saw it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PredictionRecord {
     /// The client's id, or one made for it. A shadow has the id of its primary.
     pub request_id: String,
@@ -69,7 +69,7 @@ pub struct PredictionRecord {
 }
 
 /// A tensor with its values flat, row-major. NaN and infinities are `null`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RecordedTensor {
     /// Name of the model's input or output.
     pub name: String,
@@ -82,7 +82,7 @@ pub struct RecordedTensor {
 }
 
 /// Two versions' answers to the same rows.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Divergence {
     /// Rows compared.
     pub compared_rows: u64,
@@ -93,7 +93,7 @@ pub struct Divergence {
 }
 
 /// True values for a past prediction.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LabelRecord {
     /// Id of the prediction's request.
     pub request_id: String,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use slipway_api::events::{EventBody, RegistryChange};
+use slipway_api::events::{EventBody, RegistryChange, catalog};
 use slipway_artifact_store::ArtifactStore;
 use slipway_event_bus::{Outbox, Prepared};
 use slipway_model_scan::Policy;
@@ -72,6 +72,11 @@ impl Change {
     /// # Errors
     /// Postgres is away.
     pub(crate) async fn publish<E: EventBody>(&mut self, event: &E) -> Result<(), Error> {
+        debug_assert!(
+            catalog::find(&event.subject()).is_some(),
+            "{}: slipway_api::events::catalog does not know it",
+            event.subject()
+        );
         let event = Prepared::new(event, slipway_telemetry::current_traceparent())?.by(current_actor());
         self.outbox.enqueue_all(&mut self.transaction, &[event]).await?;
         self.published = true;

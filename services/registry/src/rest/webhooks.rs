@@ -9,8 +9,9 @@ use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use slipway_api::events::catalog::catalog;
 use slipway_domain::Invalid;
-use slipway_domain::registry::webhook::{MAX_PATTERNS, validate_pattern, validate_slug};
+use slipway_domain::registry::webhook::{MAX_PATTERNS, matches, validate_pattern, validate_slug};
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Query};
 use slipway_service_kit::page::{PageQuery, cut};
@@ -128,6 +129,10 @@ fn check_events(events: &[String]) -> Result<(), Problem> {
     }
     for pattern in events {
         validate_pattern(pattern).map_err(refused)?;
+        if !catalog().entries.keys().any(|subject| matches(pattern, subject)) {
+            let message = format!("`{pattern}`: there is no such event; docs/events.md lists them");
+            return Err(Problem::invalid("events", message));
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 mod access;
 mod artifacts;
 mod audit;
+mod events;
 mod faults;
 mod gc;
 mod histories;
@@ -16,6 +17,7 @@ mod receiver;
 mod replicas;
 mod signatures;
 mod retention;
+mod schema;
 mod tracking;
 mod trust;
 mod versions;

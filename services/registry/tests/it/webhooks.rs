@@ -228,6 +228,7 @@ async fn a_wrong_webhook_is_refused_by_the_name_of_its_field() {
         ("url", json!("http://me:secret@example.org")),
         ("events", json!([])),
         ("events", json!(["other.>"])),
+        ("events", json!(["slipway.registry.model.craeted"])),
         ("secret", json!("short")),
         ("enabled", json!("yes")),
     ] {

@@ -14,6 +14,7 @@ use slipway_testkit::{TestBucket, TestNats};
 use tokio_util::sync::CancellationToken;
 
 use crate::line::Line;
+use crate::schema;
 
 pub(crate) const MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/right-1.onnx");
 pub(crate) const OTHER_MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/wrong.onnx");
@@ -243,6 +244,7 @@ impl World {
         end.cancel();
         reader.await.unwrap();
         let events = seen.lock().unwrap();
+        events.iter().for_each(schema::check);
         events.clone()
     }
 }

@@ -1,0 +1,334 @@
+//! Every event that there is, with the schema of its body: what docs/events/asyncapi.json is made of, and what tests hold publishers to.
+//!
+//! Whoever publishes a new event adds a line here.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+
+use super::{
+    ALIAS_SET, AliasSet, CheckpointCommitted, DeploymentChange, DriftDetected, JobChange, MonitorChange,
+    RolloutChange, WindowClosed,
+};
+use crate::predictions::{LABELS_SUBJECT, LabelRecord, PREDICTIONS_SUBJECT, PredictionBatch};
+
+/// One kind of event.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// NATS subject and CloudEvents `type`.
+    pub subject: String,
+    /// What it tells, in one sentence.
+    pub summary: &'static str,
+    /// JSON Schema (2020-12) of the body; references lead into [`Catalog::schemas`].
+    pub data: Value,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// By subject.
+    pub entries: BTreeMap<String, Entry>,
+    /// Schemas that bodies refer to as `#/components/schemas/<name>`.
+    pub schemas: Map<String, Value>,
+}
+
+/// What a field of a registry event's `details` holds. Every one may be absent.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Text,
+    MaybeText,
+    Number,
+    MaybeNumber,
+    Flag,
+    Texts,
+    Things,
+    Thing,
+}
+
+impl Kind {
+    fn schema(self) -> Value {
+        match self {
+            Self::Text => json!({"type": "string"}),
+            Self::MaybeText => json!({"type": ["string", "null"]}),
+            Self::Number => json!({"type": "integer"}),
+            Self::MaybeNumber => json!({"type": ["integer", "null"]}),
+            Self::Flag => json!({"type": "boolean"}),
+            Self::Texts => json!({"type": "array", "items": {"type": "string"}}),
+            Self::Things => json!({"type": ["array", "null"]}),
+            Self::Thing => json!({"type": ["object", "null"]}),
+        }
+    }
+}
+
+use Kind::{Flag, MaybeNumber, MaybeText, Number, Text, Texts, Thing, Things};
+
+type Details = &'static [(&'static str, Kind)];
+
+/// Entity, what happened, what that means, and its details.
+const REGISTRY: &[(&str, &str, &str, Details)] = &[
+    ("experiment", "created", "An experiment was made.", &[("name", Text)]),
+    (
+        "experiment",
+        "updated",
+        "An experiment was renamed, or a tag of it changed.",
+        &[("name", Text), ("tag", Text)],
+    ),
+    ("experiment", "deleted", "An experiment was deleted; it may be restored.", &[("name", Text)]),
+    ("experiment", "restored", "A deleted experiment is back.", &[("name", Text)]),
+    ("experiment", "purged", "A deleted experiment went for good.", &[]),
+    ("run", "created", "A run began.", &[("experiment_id", Text), ("run_name", Text)]),
+    ("run", "updated", "The status or the name of a run changed.", &[("status", Text), ("run_name", Text)]),
+    (
+        "run",
+        "logged",
+        "A run logged; the keys, not the values. Requests at the same time may share one event.",
+        &[
+            ("metrics", Texts),
+            ("params", Texts),
+            ("tags", Texts),
+            ("datasets", Texts),
+            ("model_inputs", Texts),
+            ("model_outputs", Texts),
+        ],
+    ),
+    ("run", "tagged", "Tags of a run changed.", &[("tags", Texts), ("metrics", Texts), ("params", Texts)]),
+    (
+        "run",
+        "deleted",
+        "A run was deleted; it may be restored.",
+        &[("retention_rule", Text), ("reason", Text)],
+    ),
+    ("run", "restored", "A deleted run is back.", &[]),
+    ("run", "purged", "A deleted run went for good.", &[("files", Number), ("size_bytes", Number)]),
+    ("logged-model", "created", "A run made a model.", &[("name", Text), ("source_run_id", MaybeText)]),
+    (
+        "logged-model",
+        "finalized",
+        "The files of a logged model are there, or it failed.",
+        &[("status", Text)],
+    ),
+    (
+        "logged-model",
+        "updated",
+        "Tags or params of a logged model changed.",
+        &[("tags", Texts), ("params", Texts)],
+    ),
+    ("logged-model", "deleted", "A logged model was deleted.", &[]),
+    (
+        "logged-model",
+        "purged",
+        "A deleted logged model went for good.",
+        &[("files", Number), ("size_bytes", Number)],
+    ),
+    ("model", "created", "A registered model was made.", &[]),
+    (
+        "model",
+        "updated",
+        "A registered model was renamed or described, or its tags or policies changed.",
+        &[("renamed_from", Text), ("tags", Texts), ("policy", Text), ("rules", Things)],
+    ),
+    ("model", "deleted", "A registered model was deleted with its versions.", &[]),
+    (
+        "model-version",
+        "created",
+        "A version was registered: its files are pinned.",
+        &[
+            ("model", Text),
+            ("version", Text),
+            ("digest", Text),
+            ("run_id", MaybeText),
+            ("servable", Flag),
+            ("unservable_reason", MaybeText),
+            ("scan", MaybeText),
+        ],
+    ),
+    (
+        "model-version",
+        "updated",
+        "The stage, the description or tags of a version changed.",
+        &[
+            ("stage", Text),
+            ("description", MaybeText),
+            ("tags", Texts),
+            ("retention_rule", Text),
+            ("reason", Text),
+        ],
+    ),
+    ("model-version", "deleted", "A version was deleted.", &[("retention_rule", Text), ("reason", Text)]),
+    ("model-version", "signed", "A signature of a version was stored.", &[]),
+    ("model-version", "signature-removed", "A signature of a version was removed.", &[]),
+    ("signing-key", "set", "A key that signatures are checked with was stored.", &[]),
+    ("signing-key", "deleted", "A key that signatures were checked with was removed.", &[]),
+    (
+        "report",
+        "added",
+        "A validation report was attached to a version.",
+        &[
+            ("model", Text),
+            ("version", Text),
+            ("report", Text),
+            ("name", Text),
+            ("dataset", Thing),
+            ("rows", MaybeNumber),
+            ("metrics", Thing),
+        ],
+    ),
+    (
+        "approval",
+        "added",
+        "Somebody approved a version.",
+        &[("model", Text), ("version", Text), ("digest", Text), ("by", Text)],
+    ),
+    (
+        "approval",
+        "withdrawn",
+        "Somebody took an approval back.",
+        &[("model", Text), ("version", Text), ("by", Text)],
+    ),
+    ("alias", "deleted", "An alias was removed.", &[("model", Text), ("alias", Text)]),
+    (
+        "alias",
+        "refused",
+        "The policy of an alias refused a version; the rules that failed.",
+        &[("model", Text), ("alias", Text), ("version", Text), ("failed", Things)],
+    ),
+    ("artifact", "uploaded", "A file was stored.", &[("size_bytes", Number), ("sha256", Text)]),
+    ("artifact", "deleted", "A file or a directory was deleted.", &[("files", Number)]),
+    ("webhook", "created", "A webhook was made.", &[("events", Texts)]),
+    (
+        "webhook",
+        "updated",
+        "A webhook was changed.",
+        &[("events", Texts), ("enabled", Flag), ("secret", Text)],
+    ),
+    ("webhook", "disabled", "A webhook was switched off because its receiver is gone.", &[("reason", Text)]),
+    ("webhook", "deleted", "A webhook was removed.", &[]),
+    ("retention-rule", "created", "A retention rule was made.", &[("rule", Thing), ("enabled", Flag)]),
+    ("retention-rule", "updated", "A retention rule was replaced.", &[("rule", Thing), ("enabled", Flag)]),
+    ("retention-rule", "deleted", "A retention rule was removed.", &[]),
+    (
+        "token",
+        "created",
+        "An API token was made.",
+        &[("name", Text), ("principal", Text), ("expires_at_unix_ms", MaybeNumber)],
+    ),
+    ("token", "revoked", "An API token was revoked.", &[("name", Text), ("principal", Text)]),
+    (
+        "grant",
+        "set",
+        "A role was granted.",
+        &[("subject", Text), ("scope", Text), ("role", Text), ("role_before", MaybeText)],
+    ),
+    (
+        "grant",
+        "removed",
+        "A role was taken away.",
+        &[("subject", Text), ("scope", Text), ("role", MaybeText)],
+    ),
+];
+
+const LAUNCHER: [(&str, &str); 6] = [
+    ("submitted", "A job was submitted."),
+    ("started", "An attempt of a job started."),
+    ("retrying", "An attempt failed; another one follows."),
+    ("succeeded", "A job succeeded."),
+    ("failed", "A job failed for good."),
+    ("cancelled", "A job was cancelled."),
+];
+
+const ROLLOUTS: [(&str, &str); 9] = [
+    ("started", "A rollout began."),
+    ("preparing", "The new version is being loaded."),
+    ("advanced", "The new version got its next share of the traffic."),
+    ("paused", "A rollout waits for a person."),
+    ("resumed", "A paused rollout goes on."),
+    ("promoted", "The new version has all of the traffic."),
+    ("rolled-back", "The version before has all of the traffic again."),
+    ("failed", "A rollout ended because it could not go on."),
+    ("aborted", "Somebody ended a rollout."),
+];
+
+static CATALOG: LazyLock<Catalog> = LazyLock::new(Catalog::build);
+
+/// All events that there are.
+pub fn catalog() -> &'static Catalog {
+    &CATALOG
+}
+
+/// What is known of the events of a subject.
+pub fn find(subject: &str) -> Option<&'static Entry> {
+    CATALOG.entries.get(subject)
+}
+
+impl Catalog {
+    fn build() -> Self {
+        let mut all = Self::default();
+        for (entity, what, summary, details) in REGISTRY {
+            let subject = format!("slipway.registry.{entity}.{what}");
+            all.add(subject, summary, registry_change(entity, what, details));
+        }
+        all.typed::<AliasSet>(ALIAS_SET, "An alias points at another version than before.");
+        for (what, summary) in LAUNCHER {
+            all.typed::<JobChange>(&format!("slipway.launcher.job.{what}"), summary);
+        }
+        let committed = "A checkpoint is complete and will be restored by the next attempt.";
+        all.typed::<CheckpointCommitted>("slipway.launcher.checkpoint.committed", committed);
+        for (what, summary) in
+            [("created", "A deployment was made."), ("deleted", "A deployment was removed.")]
+        {
+            all.typed::<DeploymentChange>(&format!("slipway.rollout-controller.deployment.{what}"), summary);
+        }
+        for (what, summary) in ROLLOUTS {
+            all.typed::<RolloutChange>(&format!("slipway.rollout-controller.rollout.{what}"), summary);
+        }
+        for (what, summary) in [
+            ("created", "A monitor was made."),
+            ("updated", "A monitor was changed."),
+            ("deleted", "A monitor was removed."),
+        ] {
+            all.typed::<MonitorChange>(&format!("slipway.drift-monitor.monitor.{what}"), summary);
+        }
+        all.typed::<WindowClosed>(
+            "slipway.drift-monitor.window.closed",
+            "A window of predictions was scored.",
+        );
+        for (what, summary) in [("detected", "Drift began."), ("cleared", "Drift ended.")] {
+            all.typed::<DriftDetected>(&format!("slipway.drift-monitor.drift.{what}"), summary);
+        }
+        all.typed::<PredictionBatch>(PREDICTIONS_SUBJECT, "Predictions as they were answered, in batches.");
+        all.typed::<LabelRecord>(LABELS_SUBJECT, "The true values of a past prediction.");
+        all
+    }
+
+    fn add(&mut self, subject: String, summary: &'static str, data: Value) {
+        self.entries.insert(subject.clone(), Entry { subject, summary, data });
+    }
+
+    fn typed<T: ToSchema>(&mut self, subject: &str, summary: &'static str) {
+        let mut named: Vec<(String, RefOr<Schema>)> = vec![(T::name().into_owned(), T::schema())];
+        T::schemas(&mut named);
+        for (name, schema) in named {
+            self.schemas.insert(name, serde_json::to_value(schema).unwrap_or_default());
+        }
+        let reference = json!({"$ref": format!("#/components/schemas/{}", T::name())});
+        self.add(subject.to_owned(), summary, reference);
+    }
+}
+
+fn registry_change(entity: &str, what: &str, details: Details) -> Value {
+    let fields: Map<String, Value> =
+        details.iter().map(|(name, kind)| ((*name).to_owned(), kind.schema())).collect();
+    json!({
+        "type": "object",
+        "required": ["entity", "what", "id", "details"],
+        "properties": {
+            "entity": {"const": entity},
+            "what": {"const": what},
+            "id": {"type": "string", "description": "Id or name of the changed thing."},
+            "details": {"type": "object", "properties": fields},
+        },
+    })
+}
