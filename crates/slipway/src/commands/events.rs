@@ -15,11 +15,11 @@ use crate::up::credentials::Credentials;
 /// See `slipway events --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Prints events as they happen.
+    /// Prints events as they happen; with --json one JSON object a line.
     Tail {
-        /// Begins with the events of the last so many seconds.
-        #[arg(long, default_value_t = 0, value_name = "SECONDS")]
-        since: u64,
+        /// Begins with the events of the last so many seconds, or since a time such as 2026-01-31T12:00:00Z. Events are kept for 14 days.
+        #[arg(long, default_value = "0", value_name = "SECONDS|TIME", value_parser = moment)]
+        since: SystemTime,
         /// Only subjects that begin so, e.g. slipway.registry.alias.
         #[arg(long, default_value = "slipway.", value_name = "PREFIX")]
         subject: String,
@@ -45,9 +45,8 @@ pub(crate) async fn run(data_dir: &Path, context: &Context, command: Command) ->
             end.cancel();
         });
     }
-    let from = SystemTime::now().checked_sub(Duration::from_secs(since)).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut left = count;
-    records::read_from(&bus, slipway_api::events::EVENTS_STREAM, from, &end, |message| {
+    records::read_from(&bus, slipway_api::events::EVENTS_STREAM, since, &end, |message| {
         if left == Some(0) || !message.subject.starts_with(&subject) {
             return;
         }
@@ -61,6 +60,17 @@ pub(crate) async fn run(data_dir: &Path, context: &Context, command: Command) ->
     Ok(())
 }
 
+/// A moment, from so many seconds ago or a time.
+fn moment(text: &str) -> Result<SystemTime, String> {
+    if let Ok(seconds) = text.parse() {
+        let ago = SystemTime::now().checked_sub(Duration::from_secs(seconds));
+        return Ok(ago.unwrap_or(SystemTime::UNIX_EPOCH));
+    }
+    chrono::DateTime::parse_from_rfc3339(text)
+        .map(SystemTime::from)
+        .map_err(|_| "expected seconds, or a time as in 2026-01-31T12:00:00Z".to_owned())
+}
+
 fn print_event(as_json: bool, event: &Received) {
     let data: Value = serde_json::from_slice(&event.data).unwrap_or(Value::Null);
     if as_json {
@@ -72,5 +82,18 @@ fn print_event(as_json: bool, event: &Received) {
     } else {
         let reason = output::cell(&data, "reason");
         println!("{}  {:<48}  {}  {}", event.time, event.subject, event.entity, reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_seconds_ago_or_a_time() {
+        assert_eq!(moment("1970-01-01T00:01:00Z"), Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(60)));
+        assert!(moment("60").unwrap() <= SystemTime::now() - Duration::from_secs(60));
+        assert_eq!(moment(&u64::MAX.to_string()), Ok(SystemTime::UNIX_EPOCH));
+        assert!(moment("yesterday").is_err());
     }
 }
