@@ -2,6 +2,7 @@
 
 mod cpu;
 mod registry;
+mod serving;
 mod swap;
 
 use std::path::Path;
@@ -42,6 +43,9 @@ pub(crate) enum Bench {
     /// Requests per second, latency and processor time of the tracking server's operations, beside an `mlflow server` on the same
     /// Postgres on request.
     Registry(registry::Options),
+    /// Requests per second, latency and processor time of predictions over REST and gRPC, as a Markdown table; beside Triton, where
+    /// `tritonserver` is on PATH. Needs wrk and h2load.
+    Serving(serving::Options),
 }
 
 pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
@@ -49,6 +53,7 @@ pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
         Bench::Up { rounds } => up(*rounds),
         Bench::Swap { rounds, clients, release } => swap::measure(*rounds, *clients, *release),
         Bench::Registry(options) => registry::measure(options),
+        Bench::Serving(options) => serving::measure(options),
     }
 }
 
