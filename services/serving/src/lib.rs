@@ -6,6 +6,7 @@
 mod codec;
 mod describe;
 mod divergence;
+mod engine_config;
 mod failure;
 mod grpc;
 mod metrics;
@@ -34,7 +35,7 @@ use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceS
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_event_bus::{EventBus, NatsConfig};
-use slipway_inference::{Environment, LoadOptions};
+use slipway_inference::Environment;
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::server::{add_grpc, bind, serve, serve_plain};
@@ -46,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use uuid::Uuid;
 
+pub use crate::engine_config::EngineConfig;
 use crate::metrics::ServingMetrics;
 use crate::models::{Cache, Loader, Manager};
 use crate::predict::Predictor;
@@ -84,15 +86,9 @@ pub struct Config {
     /// Largest body of a prediction, packed or unpacked, in bytes.
     #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES")]
     pub max_body_bytes: usize,
-    /// Sessions of each version, each with a thread of its own.
-    #[arg(long, env = "SLIPWAY_SERVING_INSTANCES", default_value_t = 1)]
-    pub instances: usize,
-    /// Threads that one run of a model may use.
-    #[arg(long, env = "SLIPWAY_SERVING_INTRA_THREADS", default_value_t = 1)]
-    pub intra_threads: usize,
-    /// Requests of one version that may wait; more are answered with 503.
-    #[arg(long, env = "SLIPWAY_SERVING_QUEUE_LIMIT", default_value_t = 1024)]
-    pub queue_limit: usize,
+    /// How versions are run, where their own settings say nothing.
+    #[command(flatten)]
+    pub engine: EngineConfig,
     /// What the process logs and traces, which clients may ask for. Without it: what the environment says.
     #[arg(skip)]
     pub telemetry: Option<TelemetryConfig>,
@@ -143,18 +139,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .with_context(|| format!("the cache directory {} (--cache-dir)", config.cache_dir.display()))?;
     let bus = EventBus::connect(&config.nats, "slipway-serving").await?;
     let registry = RegistryClient::new(slipway_service_kit::grpc::channel(&config.registry_url)?);
-    let options = LoadOptions {
-        instances: config.instances,
-        intra_threads: config.intra_threads,
-        queue_limit: config.queue_limit,
-    };
+    let options = config.engine.options();
     let loader = Loader::new(cache.clone(), registry, ArtifactStore::new(&config.s3), environment, options);
 
     let readiness = Readiness::default();
     let routing = Arc::new(Routing::default());
-    let manager = Manager::new(loader, Arc::clone(&routing), readiness.clone());
     let metrics = Metrics::new();
     let serving_metrics = ServingMetrics::register(&metrics);
+    let manager = Manager::new(loader, Arc::clone(&routing), readiness.clone(), serving_metrics.clone());
     let (recorder, publisher) = records::channel(bus.clone(), replica_id.clone(), serving_metrics.clone());
     let predictor = Predictor::new(Arc::clone(&routing), recorder, serving_metrics);
 

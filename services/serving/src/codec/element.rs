@@ -201,6 +201,40 @@ pub(crate) fn json_values(tensor: &Tensor) -> Vec<Value> {
     }
 }
 
+/// Appends the elements as JSON, separated by commas. NaN and infinities are `null`.
+pub(crate) fn put_values(tensor: &Tensor, into: &mut Vec<u8>) {
+    fn put<T: Serialize>(values: impl Iterator<Item = T>, into: &mut Vec<u8>) {
+        for (at, value) in values.enumerate() {
+            if at > 0 {
+                into.push(b',');
+            }
+            // Writing into memory cannot fail, and numbers have no other form.
+            let _ = serde_json::to_writer(&mut *into, &value);
+        }
+    }
+    let bytes = match &tensor.data {
+        Data::Strings(strings) => return put(strings.iter(), into),
+        Data::Raw(bytes) => bytes,
+    };
+    match tensor.datatype {
+        Datatype::Bool => put(bytes.iter().map(|byte| *byte != 0), into),
+        Datatype::Int8 => put(elements(bytes, i8::from_le_bytes), into),
+        Datatype::Int16 => put(elements(bytes, i16::from_le_bytes), into),
+        Datatype::Int32 => put(elements(bytes, i32::from_le_bytes), into),
+        Datatype::Int64 => put(elements(bytes, i64::from_le_bytes), into),
+        Datatype::Uint8 => put(bytes.iter(), into),
+        Datatype::Uint16 => put(elements(bytes, u16::from_le_bytes), into),
+        Datatype::Uint32 => put(elements(bytes, u32::from_le_bytes), into),
+        Datatype::Uint64 => put(elements(bytes, u64::from_le_bytes), into),
+        Datatype::Fp16 => put(elements(bytes, half), into),
+        Datatype::Bf16 => put(elements(bytes, brain), into),
+        // The shortest decimal, as `shortest` below says why.
+        Datatype::Fp32 => put(elements(bytes, f32::from_le_bytes), into),
+        Datatype::Fp64 => put(elements(bytes, f64::from_le_bytes), into),
+        Datatype::Bytes => {}
+    }
+}
+
 /// Little-endian elements of a fixed width.
 pub(super) fn elements<const WIDTH: usize, T>(
     bytes: &[u8],

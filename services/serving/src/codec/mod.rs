@@ -9,7 +9,7 @@ mod response;
 mod rows;
 
 pub(crate) use classification::{class_count, classified};
-pub(crate) use element::json_values;
+pub(crate) use element::{json_values, put_values};
 pub(crate) use request::{InferRequest, Inputs};
 pub(crate) use request::{read_raw, text_of};
 pub(crate) use response::{Encoded, InferResponse};

@@ -127,7 +127,6 @@ pub(super) fn whole_number(parameter: &proto::InferParameter) -> Option<u64> {
 
 /// An answer, always raw: Triton's clients read nothing else.
 pub(super) fn response(
-    deployment: &str,
     id: String,
     answer: &Answer,
     wanted: &[Wanted],
@@ -146,8 +145,8 @@ pub(super) fn response(
         ..InferOutputTensor::default()
     };
     Ok(proto::ModelInferResponse {
-        model_name: deployment.to_owned(),
-        model_version: answer.version.clone(),
+        model_name: answer.source.deployment.clone(),
+        model_version: answer.source.version.clone(),
         id,
         outputs: chosen.iter().map(output).collect(),
         raw_output_contents: chosen.iter().map(|tensor| raw_of(tensor)).collect(),

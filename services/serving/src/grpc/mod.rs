@@ -23,7 +23,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::describe::{self, EXTENSIONS, SERVER_NAME};
 use crate::failure::Failure;
-use crate::predict::{Call, Predictor, request_id, timeout_us};
+use crate::predict::{Call, Predictor, priority, request_id, timeout_us};
 use crate::settings::Settings;
 use crate::{repository, statistics};
 
@@ -61,22 +61,26 @@ impl Service {
         request: proto::ModelInferRequest,
     ) -> Result<(proto::ModelInferResponse, String), Failure> {
         let id = request_id(&[text(metadata, REQUEST_ID), Some(&request.id)]);
+        let route = self.predictor.routing.get(&request.model_name)?;
+        let version = version(&request.model_version)?;
+        let number = |name: &str| request.parameters.get(name).map(convert::whole_number);
         let call = Call {
-            deployment: request.model_name.clone(),
-            version: version(&request.model_version)?,
-            request_id: id.clone(),
-            timeout_us: timeout_us(request.parameters.get("timeout").map(convert::whole_number))?,
+            version: version.as_deref(),
+            request_id: &id,
+            timeout_us: timeout_us(number("timeout"))?,
+            priority: priority(number("priority").flatten()),
         };
         let wanted = convert::wanted_outputs(&request)?;
-        let parameters = request.parameters.clone();
-        let protocol_id = request.id.clone();
+        let mut request = request;
+        let parameters = std::mem::take(&mut request.parameters);
+        let protocol_id = std::mem::take(&mut request.id);
         let inputs = convert::inputs(request)?;
         let key = |name: &str| {
             let given = text(metadata, name).map(str::to_owned);
             given.or_else(|| convert::text_parameter(parameters.get(name)?))
         };
-        let answer = self.predictor.predict(&call, key, |_| Ok(inputs)).await?;
-        let response = convert::response(&call.deployment, protocol_id, &answer, &wanted)?;
+        let answer = self.predictor.predict(&route, &call, key, |_| Ok(inputs)).await?;
+        let response = convert::response(protocol_id, &answer, &wanted)?;
         Ok((response, id))
     }
 }

@@ -1,6 +1,6 @@
 //! From a target to a warm model: manifest, blobs, verification, session.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use slipway_api::proto::registry::registry_client::RegistryClient;
@@ -13,6 +13,7 @@ use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
 
 use super::cache::{Cache, Manifest, ManifestFile};
+use super::served::{Served, VersionSettings};
 
 /// Versions loaded at the same time; more would only make each later.
 const MAX_PARALLEL_LOADS: usize = 2;
@@ -91,7 +92,7 @@ impl Loader {
     ///
     /// # Errors
     /// The reason, and whether trying again may help.
-    pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Model, LoadFailure> {
+    pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Served, LoadFailure> {
         let _permit =
             self.permits.acquire().await.map_err(|_closed| LoadFailure::passing("shutting down"))?;
         let manifest = match self.cached_manifest(&target.digest).await {
@@ -102,11 +103,11 @@ impl Loader {
             self.ensure_blob(file).await?;
         }
         let (cache, digest) = (self.cache.clone(), target.digest.clone());
-        let (environment, options) = (self.environment.clone(), self.options);
-        let opened = tokio::task::spawn_blocking(move || -> Result<Model, LoadFailure> {
+        let (environment, options) = (self.environment.clone(), self.options.clone());
+        let opened = tokio::task::spawn_blocking(move || -> Result<Served, LoadFailure> {
             cache.keep_manifest(&digest, &manifest)?;
             let path: PathBuf = cache.lay_out(&digest, &manifest)?;
-            Model::load(&environment, &path, options).map_err(|error| LoadFailure::lasting(error.to_string()))
+            open(&environment, &path, &options)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -151,6 +152,14 @@ impl Loader {
         self.artifacts.download_verified(&file.blob_key, &file.sha256, &part).await?;
         Ok(tokio::fs::rename(&part, self.cache.blob(&file.sha256)).await?)
     }
+}
+
+/// Loads the model of a folder as its settings say, and warms it up.
+fn open(environment: &Environment, path: &Path, defaults: &LoadOptions) -> Result<Served, LoadFailure> {
+    let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
+    let model = Model::load(environment, path, settings.options(defaults))
+        .map_err(|error| LoadFailure::lasting(error.to_string()))?;
+    Ok(Served { model, policy: settings.records })
 }
 
 fn refused(status: &tonic::Status) -> LoadFailure {

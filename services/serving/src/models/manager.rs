@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use slipway_api::traffic::{Target, TrafficTable, VersionState};
-use slipway_inference::Model;
 use slipway_service_kit::health::Readiness;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -17,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache::KnownTables;
 use super::loader::{LoadFailure, Loader};
-use crate::routing::{Route, Routes, Routing, Version};
+use super::served::Served;
+use crate::metrics::{ServingMetrics, VersionMeters};
+use crate::routing::{Route, Routes, Routing, Source, Version};
 use crate::stats::VersionStats;
 
 const RETRY_INITIAL_MS: u64 = 200;
@@ -46,7 +47,8 @@ pub(crate) struct Manager {
     readiness: Readiness,
     deployments: BTreeMap<String, Deployment>,
     slots: HashMap<String, Slot>,
-    stats: HashMap<(String, String), Arc<VersionStats>>,
+    stats: HashMap<(String, String), (Arc<VersionStats>, Arc<VersionMeters>)>,
+    metrics: ServingMetrics,
     outcomes: mpsc::Sender<Outcome>,
     arrivals: mpsc::Receiver<Outcome>,
     loads_begun: u64,
@@ -66,7 +68,7 @@ struct Deployment {
 struct Slot {
     state: VersionState,
     reason: Option<String>,
-    model: Option<Arc<Model>>,
+    served: Option<Arc<Served>>,
     /// Tells outcomes of an earlier load of the same digest apart.
     load: u64,
     task: AbortHandle,
@@ -81,12 +83,17 @@ impl Drop for Slot {
 struct Outcome {
     digest: String,
     load: u64,
-    result: Result<Model, LoadFailure>,
+    result: Result<Served, LoadFailure>,
 }
 
 impl Manager {
     /// A manager that begins with the tables of the disk cache.
-    pub(crate) fn new(loader: Loader, routing: Arc<Routing>, readiness: Readiness) -> Self {
+    pub(crate) fn new(
+        loader: Loader,
+        routing: Arc<Routing>,
+        readiness: Readiness,
+        metrics: ServingMetrics,
+    ) -> Self {
         let (outcomes, arrivals) = mpsc::channel(OUTCOMES_LIMIT);
         let known = loader.cache().tables();
         let tables_known = !known.is_empty();
@@ -102,6 +109,7 @@ impl Manager {
             deployments,
             slots: HashMap::new(),
             stats: HashMap::new(),
+            metrics,
             outcomes,
             arrivals,
             loads_begun: 0,
@@ -169,9 +177,14 @@ impl Manager {
             return;
         };
         match outcome.result {
-            Ok(model) => {
-                tracing::info!(digest = outcome.digest, "a version is ready");
-                (slot.state, slot.reason, slot.model) = (VersionState::Ready, None, Some(Arc::new(model)));
+            Ok(served) => {
+                tracing::info!(
+                    digest = outcome.digest,
+                    device = served.model.device().name(),
+                    batchable = served.model.is_batchable(),
+                    "a version is ready"
+                );
+                (slot.state, slot.reason, slot.served) = (VersionState::Ready, None, Some(Arc::new(served)));
             }
             Err(failure) if failure.transient => {
                 tracing::warn!(
@@ -223,8 +236,13 @@ impl Manager {
         let digest = target.digest.clone();
         let task =
             tokio::spawn(load_until_settled(self.loader.clone(), target, model, load, self.outcomes.clone()));
-        let slot =
-            Slot { state: VersionState::Loading, reason: None, model: None, load, task: task.abort_handle() };
+        let slot = Slot {
+            state: VersionState::Loading,
+            reason: None,
+            served: None,
+            load,
+            task: task.abort_handle(),
+        };
         self.slots.insert(digest, slot);
     }
 
@@ -233,14 +251,28 @@ impl Manager {
         for (name, deployment) in &self.deployments {
             let mut versions = BTreeMap::new();
             for target in deployment.active.targets().chain(deployment.wanted.targets()) {
-                let stats = self.stats.entry((name.clone(), target.version.clone())).or_default();
+                let counted = self.stats.entry((name.clone(), target.version.clone()));
+                let (stats, meters) = counted.or_insert_with(|| {
+                    let meters = VersionMeters::new(name, &target.version, self.metrics.clone());
+                    (Arc::default(), Arc::new(meters))
+                });
                 if let Some(slot) = self.slots.get(&target.digest) {
+                    let policy = slot.served.as_ref().map(|served| served.policy.clone());
+                    let source = || Source {
+                        deployment: name.clone(),
+                        model: deployment.active.model.clone(),
+                        version: target.version.clone(),
+                        prediction_output: deployment.active.prediction_output.clone(),
+                        policy: policy.unwrap_or_default(),
+                    };
                     versions.entry(target.version.clone()).or_insert_with(|| Version {
                         target: target.clone(),
                         state: slot.state,
                         reason: slot.reason.clone(),
-                        model: slot.model.clone(),
+                        served: slot.served.clone(),
                         stats: Arc::clone(stats),
+                        meters: Arc::clone(meters),
+                        source: Arc::new(source()),
                     });
                 }
             }
@@ -316,7 +348,7 @@ fn unseen(table: &TrafficTable) -> Arc<HashMap<String, AtomicBool>> {
 
 /// Whether a table can answer all its traffic: by its stable version, or by all candidates where it has none.
 fn serves(table: &TrafficTable, slots: &HashMap<String, Slot>) -> bool {
-    let ready = |target: &Target| slots.get(&target.digest).is_some_and(|slot| slot.model.is_some());
+    let ready = |target: &Target| slots.get(&target.digest).is_some_and(|slot| slot.served.is_some());
     match &table.stable {
         Some(stable) => ready(stable),
         None => table.candidates.iter().all(|entry| entry.weight_percent == 0 || ready(&entry.target)),

@@ -3,7 +3,9 @@
 mod cache;
 mod loader;
 mod manager;
+mod served;
 
 pub(crate) use cache::Cache;
 pub(crate) use loader::Loader;
 pub(crate) use manager::{Manager, Update};
+pub(crate) use served::Served;

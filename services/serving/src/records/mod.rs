@@ -1,22 +1,25 @@
 //! Prediction records: handed over without waiting, published in batches by a task of their own.
 
+mod encode;
+mod policy;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use bytes::Bytes;
-use slipway_api::predictions::{Divergence, PREDICTIONS_SUBJECT, PredictionRecord, RecordedTensor, Variant};
+use slipway_api::predictions::{PREDICTIONS_SUBJECT, Variant};
 use slipway_event_bus::EventBus;
 use slipway_inference::Tensor;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::codec::json_values;
-use crate::divergence;
+use self::encode::{Batch, next_batch};
+pub(crate) use self::policy::RecordPolicy;
 use crate::metrics::ServingMetrics;
+use crate::routing::Source;
 
 /// Records that may wait for the publisher.
 const QUEUE_LIMIT: usize = 16 * 1024;
@@ -24,27 +27,21 @@ const QUEUE_LIMIT: usize = 16 * 1024;
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// A record of longer tensors goes without them: as JSON they would not fit a message.
 const MAX_RECORD_BYTES: usize = 128 * 1024;
-/// A batch is sent when it has this many records…
-const BATCH_RECORDS: usize = 256;
-/// …or is this old…
+/// Records are sent when there are this many…
+const BATCH_RECORDS: usize = 1024;
+/// …or when the first of them is this old.
 const BATCH_AGE_MS: u64 = 100;
-/// …or is this long; NATS takes a MiB at most.
-const BATCH_BYTES: usize = 768 * 1024;
 const RETRY_DELAY_MS: u64 = 250;
 /// What is left is sent within this time after the shutdown began.
 const FLUSH_TIMEOUT_MS: u64 = 3_000;
 
 /// What a version saw and answered, not yet as JSON.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Observation {
     /// The client's id, or one made for it.
     pub request_id: String,
-    /// Deployment that was called.
-    pub deployment: String,
-    /// Its model.
-    pub model: String,
-    /// Version that ran.
-    pub version: String,
+    /// Which version ran.
+    pub source: Arc<Source>,
     /// Why it ran.
     pub variant: Variant,
     /// When, Unix time in milliseconds.
@@ -59,15 +56,13 @@ pub(crate) struct Observation {
     pub outcome: Result<Arc<Vec<Tensor>>, String>,
     /// For a shadow: who answered the client, and what.
     pub primary: Option<Primary>,
-    /// Output that holds the prediction, where the table says so.
-    pub prediction_output: Option<String>,
 }
 
 /// The answer that a shadow's is compared with.
 #[derive(Debug, Clone)]
 pub(crate) struct Primary {
     /// Version that answered.
-    pub version: String,
+    pub source: Arc<Source>,
     /// Its answer.
     pub outputs: Arc<Vec<Tensor>>,
 }
@@ -75,16 +70,25 @@ pub(crate) struct Primary {
 /// Where requests leave their records. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorder {
-    queue: mpsc::Sender<Observation>,
-    queued_bytes: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
     metrics: ServingMetrics,
+}
+
+/// Records on their way. Requests only push; the publisher takes all at once, so that it is not woken for each.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Vec<Observation>>,
+    bytes: AtomicUsize,
+    /// There is a first one.
+    arrived: Notify,
+    /// There is a batch of them.
+    full: Notify,
 }
 
 /// Publishes what requests left.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    queue: mpsc::Receiver<Observation>,
-    queued_bytes: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
     metrics: ServingMetrics,
     bus: EventBus,
     replica_id: String,
@@ -93,22 +97,11 @@ pub(crate) struct Publisher {
     batches: u64,
 }
 
-/// A message for the stream.
-struct Batch {
-    body: Bytes,
-    records: usize,
-    /// Memory that its tensors take in the queue.
-    queued_bytes: usize,
-    without_tensors: usize,
-}
-
 /// Both ends.
 pub(crate) fn channel(bus: EventBus, replica_id: String, metrics: ServingMetrics) -> (Recorder, Publisher) {
-    let (sender, queue) = mpsc::channel(QUEUE_LIMIT);
-    let queued_bytes = Arc::new(AtomicUsize::new(0));
-    let recorder =
-        Recorder { queue: sender, queued_bytes: Arc::clone(&queued_bytes), metrics: metrics.clone() };
-    (recorder, Publisher { queue, queued_bytes, metrics, bus, replica_id, run: Uuid::new_v4(), batches: 0 })
+    let queue = Arc::new(Queue::default());
+    let recorder = Recorder { queue: Arc::clone(&queue), metrics: metrics.clone() };
+    (recorder, Publisher { queue, metrics, bus, replica_id, run: Uuid::new_v4(), batches: 0 })
 }
 
 impl Observation {
@@ -126,39 +119,20 @@ impl Observation {
         }
         self
     }
+}
 
-    fn into_record(self) -> PredictionRecord {
-        let record = |tensor: &Tensor| RecordedTensor {
-            name: tensor.name.clone(),
-            datatype: tensor.datatype.name().to_owned(),
-            shape: tensor.shape.clone(),
-            data: json_values(tensor),
-        };
-        let (outputs, error): (Vec<RecordedTensor>, _) = match &self.outcome {
-            Ok(outputs) => (outputs.iter().map(record).collect(), None),
-            Err(error) => (Vec::new(), Some(error.clone())),
-        };
-        let comparable =
-            self.primary.as_ref().filter(|primary| error.is_none() && !primary.outputs.is_empty());
-        let divergence: Option<Divergence> = comparable.map(|primary| {
-            let answered: Vec<RecordedTensor> = primary.outputs.iter().map(record).collect();
-            divergence::between(&answered, &outputs, self.rows, self.prediction_output.as_deref())
-        });
-        PredictionRecord {
-            inputs: self.inputs.iter().map(record).collect(),
-            rows: self.rows,
-            outputs,
-            error,
-            divergence,
-            shadow_of: self.primary.map(|primary| primary.version),
-            request_id: self.request_id,
-            deployment: self.deployment,
-            model: self.model,
-            version: self.version,
-            variant: self.variant,
-            at_unix_ms: self.at_unix_ms,
-            latency_us: u64::try_from(self.latency.as_micros()).unwrap_or(u64::MAX),
-        }
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Vec<Observation>> {
+        // Each change is one push or one take, so the records are whole after any panic.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn take(&self) -> VecDeque<Observation> {
+        std::mem::take(&mut *self.lock()).into()
     }
 }
 
@@ -171,13 +145,24 @@ impl Recorder {
             observation = observation.without_tensors();
             size = 0;
         }
-        if self.queued_bytes.fetch_add(size, Ordering::Relaxed) + size > QUEUE_BYTES {
-            self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
+        let queue = &self.queue;
+        if queue.bytes.fetch_add(size, Ordering::Relaxed) + size > QUEUE_BYTES {
+            queue.bytes.fetch_sub(size, Ordering::Relaxed);
             return self.metrics.records_dropped("queue-full", 1);
         }
-        if self.queue.try_send(observation).is_err() {
-            self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
-            self.metrics.records_dropped("queue-full", 1);
+        let mut waiting = queue.lock();
+        if waiting.len() >= QUEUE_LIMIT {
+            drop(waiting);
+            queue.bytes.fetch_sub(size, Ordering::Relaxed);
+            return self.metrics.records_dropped("queue-full", 1);
+        }
+        waiting.push(observation);
+        let count = waiting.len();
+        drop(waiting);
+        if count == 1 {
+            queue.arrived.notify_one();
+        } else if count == BATCH_RECORDS {
+            queue.full.notify_one();
         }
     }
 }
@@ -185,7 +170,7 @@ impl Recorder {
 impl Publisher {
     /// Publishes until the shutdown, then what is left, for a while.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let metrics = self.metrics.clone();
+        let (metrics, queue) = (self.metrics.clone(), Arc::clone(&self.queue));
         let too_late = async {
             shutdown.cancelled().await;
             tokio::time::sleep(Duration::from_millis(FLUSH_TIMEOUT_MS)).await;
@@ -193,41 +178,26 @@ impl Publisher {
         tokio::select! {
             () = self.publish_all(&shutdown) => {}
             () = too_late => {
-                metrics.records_dropped("shutdown", 1);
+                metrics.records_dropped("shutdown", queue.lock().len().max(1));
                 tracing::warn!(limit_ms = FLUSH_TIMEOUT_MS, "some prediction records were not published before the end");
             }
         }
     }
 
     async fn publish_all(&mut self, shutdown: &CancellationToken) {
-        let mut observations = Vec::with_capacity(BATCH_RECORDS);
         loop {
-            if shutdown.is_cancelled() {
-                self.queue.close();
+            if self.queue.is_empty() {
+                tokio::select! {
+                    () = self.queue.arrived.notified() => {}
+                    () = shutdown.cancelled() => if self.queue.is_empty() { return },
+                }
             }
-            let received = tokio::select! {
-                received = self.queue.recv_many(&mut observations, BATCH_RECORDS) => received,
-                () = shutdown.cancelled(), if !shutdown.is_cancelled() => continue,
-            };
-            if received == 0 {
-                return;
-            }
-            self.gather(&mut observations, shutdown).await;
-            self.publish(std::mem::take(&mut observations).into()).await;
-        }
-    }
-
-    /// Waits until the batch is full or old enough.
-    async fn gather(&mut self, observations: &mut Vec<Observation>, shutdown: &CancellationToken) {
-        let deadline = tokio::time::sleep(Duration::from_millis(BATCH_AGE_MS));
-        tokio::pin!(deadline);
-        while observations.len() < BATCH_RECORDS {
-            let room = BATCH_RECORDS - observations.len();
             tokio::select! {
-                () = &mut deadline => return,
-                () = shutdown.cancelled() => return,
-                received = self.queue.recv_many(observations, room) => if received == 0 { return },
+                () = self.queue.full.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(BATCH_AGE_MS)) => {}
+                () = shutdown.cancelled() => {}
             }
+            self.publish(self.queue.take()).await;
         }
     }
 
@@ -247,7 +217,7 @@ impl Publisher {
                 self.metrics.record_without_tensors();
             }
             self.send(&batch).await;
-            self.queued_bytes.fetch_sub(batch.queued_bytes, Ordering::Relaxed);
+            self.queue.bytes.fetch_sub(batch.queued_bytes, Ordering::Relaxed);
         }
     }
 
@@ -274,36 +244,4 @@ impl Publisher {
             tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
         }
     }
-}
-
-/// The next message: a [`slipway_api::predictions::PredictionBatch`] of as many records as fit. Each record is written once and
-/// its length is known then, so the message is put together from their texts.
-fn next_batch(replica_id: &str, observations: &mut VecDeque<Observation>) -> Batch {
-    let mut body =
-        format!("{{\"replica_id\":{},\"records\":[", serde_json::Value::from(replica_id)).into_bytes();
-    let mut batch = Batch { body: Bytes::new(), records: 0, queued_bytes: 0, without_tensors: 0 };
-    while let Some(observation) = observations.pop_front() {
-        let queued_bytes = observation.size_bytes();
-        let mut record = observation.clone().into_record();
-        let mut json = serde_json::to_vec(&record).unwrap_or_default();
-        if json.len() > BATCH_BYTES {
-            record.inputs.clear();
-            record.outputs.clear();
-            json = serde_json::to_vec(&record).unwrap_or_default();
-            batch.without_tensors += 1;
-        }
-        if batch.records > 0 && body.len() + json.len() > BATCH_BYTES {
-            observations.push_front(observation);
-            break;
-        }
-        if batch.records > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(&json);
-        batch.records += 1;
-        batch.queued_bytes += queued_bytes;
-    }
-    body.extend_from_slice(b"]}");
-    batch.body = body.into();
-    batch
 }
