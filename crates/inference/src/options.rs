@@ -1,5 +1,6 @@
 //! How a model is run.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How a model is run.
@@ -94,5 +95,7 @@ impl Device {
 
 /// Cores that this process may use: the control group's quota and the affinity count.
 pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    // The standard library reads the files of the control group at each call.
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }

@@ -4,6 +4,7 @@ mod classification;
 pub(crate) mod compression;
 mod element;
 mod lenient;
+mod parse;
 mod request;
 mod response;
 mod rows;
@@ -19,5 +20,7 @@ pub(crate) use rows::{parse_instances, predictions};
 /// Length of the JSON part of a body whose rest is raw tensors.
 pub(crate) const HEADER_LENGTH: &str = "inference-header-content-length";
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::predict::Answer;
 
 /// The inputs of a request: all raw, or all typed.
-pub(super) fn inputs(request: proto::ModelInferRequest) -> Result<Vec<Tensor>, Failure> {
+pub(crate) fn inputs(request: proto::ModelInferRequest) -> Result<Vec<Tensor>, Failure> {
     let mut raw = request.raw_input_contents.into_iter();
     let is_raw = raw.len() > 0;
     if is_raw && raw.len() != request.inputs.len() {

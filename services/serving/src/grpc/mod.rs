@@ -2,6 +2,7 @@
 
 mod control;
 mod convert;
+mod front;
 mod stream;
 
 use std::pin::Pin;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use http::HeaderMap;
 use slipway_api::inference as proto;
 use slipway_api::inference::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
@@ -26,6 +28,10 @@ use crate::failure::Failure;
 use crate::predict::{Call, Predictor, priority, request_id, timeout_us};
 use crate::settings::Settings;
 use crate::{repository, statistics};
+
+#[cfg(test)]
+pub(crate) use convert::inputs;
+pub(crate) use front::GrpcFront;
 
 const REQUEST_ID: &str = "x-request-id";
 const ENCODING: &str = "grpc-encoding";
@@ -87,10 +93,14 @@ impl Service {
 
 /// Every gRPC library says that it accepts gzip; only who sends it wants it for tensors, too.
 pub(crate) async fn answer_as_asked<B>(mut request: http::Request<B>) -> http::Request<B> {
-    if !request.headers().contains_key(ENCODING) {
-        request.headers_mut().remove(ACCEPT_ENCODING);
-    }
+    only_asked_compression(request.headers_mut());
     request
+}
+
+fn only_asked_compression(headers: &mut HeaderMap) {
+    if !headers.contains_key(ENCODING) {
+        headers.remove(ACCEPT_ENCODING);
+    }
 }
 
 /// Keeps `grpc.health.v1.Health` as ready as the replica is; not serving from the shutdown on.

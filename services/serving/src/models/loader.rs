@@ -13,6 +13,8 @@ use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
 
 use super::cache::{Cache, Manifest, ManifestFile};
+use super::folder::{LOCAL_PREFIX, MODEL_FILE};
+use super::pbtxt;
 use super::served::{Served, VersionSettings};
 
 /// Versions loaded at the same time; more would only make each later.
@@ -29,6 +31,9 @@ pub(crate) struct Loader {
     environment: Environment,
     options: LoadOptions,
     permits: Arc<Semaphore>,
+    /// Where models lie that come from no registry.
+    folder: Option<PathBuf>,
+    cache_limit_bytes: Option<u64>,
 }
 
 /// Why a version did not load.
@@ -72,6 +77,8 @@ impl Loader {
         artifacts: ArtifactStore,
         environment: Environment,
         options: LoadOptions,
+        folder: Option<PathBuf>,
+        cache_limit_bytes: Option<u64>,
     ) -> Self {
         Self {
             cache,
@@ -80,12 +87,19 @@ impl Loader {
             environment,
             options,
             permits: Arc::new(Semaphore::new(MAX_PARALLEL_LOADS)),
+            folder,
+            cache_limit_bytes,
         }
     }
 
-    /// The disk cache.
-    pub(crate) const fn cache(&self) -> &Cache {
-        &self.cache
+    /// The disk cache, where models come from the registry.
+    pub(crate) const fn cache(&self) -> Option<&Cache> {
+        if self.folder.is_some() { None } else { Some(&self.cache) }
+    }
+
+    /// What the disk cache may take.
+    pub(crate) const fn cache_limit_bytes(&self) -> Option<u64> {
+        self.cache_limit_bytes
     }
 
     /// Fetches what is missing, verifies all of it, loads it and warms it up.
@@ -95,6 +109,9 @@ impl Loader {
     pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Served, LoadFailure> {
         let _permit =
             self.permits.acquire().await.map_err(|_closed| LoadFailure::passing("shutting down"))?;
+        if target.digest.starts_with(LOCAL_PREFIX) {
+            return self.open_local(model, target).await;
+        }
         let manifest = match self.cached_manifest(&target.digest).await {
             Some(manifest) => manifest,
             None => self.ask_registry(model, target).await?,
@@ -107,6 +124,22 @@ impl Loader {
         let opened = tokio::task::spawn_blocking(move || -> Result<Served, LoadFailure> {
             cache.keep_manifest(&digest, &manifest)?;
             let path: PathBuf = cache.lay_out(&digest, &manifest)?;
+            open(&environment, &path, &options)
+        });
+        opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
+    }
+
+    async fn open_local(&self, model: &str, target: &Target) -> Result<Served, LoadFailure> {
+        let folder =
+            self.folder.clone().ok_or_else(|| LoadFailure::lasting("there is no folder of models"))?;
+        let model = folder.join(model);
+        let path = model.join(&target.version).join(MODEL_FILE);
+        let (environment, defaults) = (self.environment.clone(), self.options.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let options = match pbtxt::settings(&model).map_err(LoadFailure::lasting)? {
+                Some(settings) => settings.options(&defaults),
+                None => defaults,
+            };
             open(&environment, &path, &options)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::cache::KnownTables;
+use super::cache::{Cache, KnownTables};
 use super::loader::{LoadFailure, Loader};
 use super::served::Served;
 use crate::metrics::{ServingMetrics, VersionMeters};
@@ -95,10 +95,10 @@ impl Manager {
         metrics: ServingMetrics,
     ) -> Self {
         let (outcomes, arrivals) = mpsc::channel(OUTCOMES_LIMIT);
-        let known = loader.cache().tables();
+        let known = loader.cache().map(Cache::tables).unwrap_or_default();
         let tables_known = !known.is_empty();
         if !tables_known {
-            readiness.waiting(TABLES_PART, "NATS has not told which deployments there are");
+            readiness.waiting(TABLES_PART, "it is not known yet which deployments there are");
         }
         let deployments =
             known.into_iter().map(|(name, tables)| (name, Deployment::restored(tables))).collect();
@@ -135,6 +135,7 @@ impl Manager {
                     self.finish(outcome);
                     self.settle();
                     self.keep_tables().await;
+                    self.make_room().await;
                 },
             }
         }
@@ -294,17 +295,41 @@ impl Manager {
         let loading = |target: &&Target| {
             self.slots.get(&target.digest).is_some_and(|slot| slot.state == VersionState::Loading)
         };
-        let waiting: Vec<String> = self
-            .deployments
-            .iter()
-            .filter_map(|(name, deployment)| Some((name, deployment.active.stable.as_ref().filter(loading)?)))
-            .map(|(name, stable)| format!("{name}/{}", stable.version))
-            .collect();
+        // All that requests may be drawn for: whoever sends traffic here counts on its split.
+        let drawn = |table: &TrafficTable| -> Vec<Target> {
+            let candidates = table.candidates.iter().filter(|entry| entry.weight_percent > 0);
+            table.stable.iter().chain(candidates.map(|entry| &entry.target)).cloned().collect()
+        };
+        let mut waiting = Vec::new();
+        for (name, deployment) in &self.deployments {
+            let targets = drawn(&deployment.active);
+            waiting.extend(targets.iter().filter(loading).map(|target| format!("{name}/{}", target.version)));
+        }
         if waiting.is_empty() {
             self.readiness.ready(MODELS_PART);
             self.started = self.tables_known;
         } else {
             self.readiness.waiting(MODELS_PART, format!("loading {}", waiting.join(", ")));
+        }
+    }
+
+    /// Keeps the disk cache within its limit. What is loaded, or about to be, stays.
+    async fn make_room(&self) {
+        let Some((cache, limit_bytes)) = self.loader.cache().cloned().zip(self.loader.cache_limit_bytes())
+        else {
+            return;
+        };
+        let wanted: BTreeSet<String> = self.slots.keys().cloned().collect();
+        match tokio::task::spawn_blocking(move || cache.evict(limit_bytes, &wanted)).await {
+            Ok(Ok(held)) if held > limit_bytes => {
+                tracing::warn!(
+                    held,
+                    limit_bytes,
+                    "the versions in use take more of the disk than the cache may"
+                );
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "no room is made in the disk cache"),
+            _ => {}
         }
     }
 
@@ -317,7 +342,7 @@ impl Manager {
                 (name.clone(), KnownTables { wanted, active: (*deployment.active).clone() })
             })
             .collect();
-        let cache = self.loader.cache().clone();
+        let Some(cache) = self.loader.cache().cloned() else { return };
         let kept = tokio::task::spawn_blocking(move || cache.keep_tables(&tables)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, "the traffic tables are not kept for the next start");

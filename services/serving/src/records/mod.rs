@@ -72,6 +72,8 @@ pub(crate) struct Primary {
 pub(crate) struct Recorder {
     queue: Arc<Queue>,
     metrics: ServingMetrics,
+    /// Without it, records are left while NATS is away, too.
+    only_with: Option<EventBus>,
 }
 
 /// Records on their way. Requests only push; the publisher takes all at once, so that it is not woken for each.
@@ -97,10 +99,16 @@ pub(crate) struct Publisher {
     batches: u64,
 }
 
-/// Both ends.
-pub(crate) fn channel(bus: EventBus, replica_id: String, metrics: ServingMetrics) -> (Recorder, Publisher) {
+/// Both ends. Where NATS is `optional`, nothing is kept for it while it is away.
+pub(crate) fn channel(
+    bus: EventBus,
+    replica_id: String,
+    metrics: ServingMetrics,
+    optional: bool,
+) -> (Recorder, Publisher) {
     let queue = Arc::new(Queue::default());
-    let recorder = Recorder { queue: Arc::clone(&queue), metrics: metrics.clone() };
+    let only_with = optional.then(|| bus.clone());
+    let recorder = Recorder { queue: Arc::clone(&queue), metrics: metrics.clone(), only_with };
     (recorder, Publisher { queue, metrics, bus, replica_id, run: Uuid::new_v4(), batches: 0 })
 }
 
@@ -139,6 +147,9 @@ impl Queue {
 impl Recorder {
     /// Leaves a record, or drops and counts it. Never waits.
     pub(crate) fn record(&self, mut observation: Observation) {
+        if self.only_with.as_ref().is_some_and(|bus| !bus.is_connected()) {
+            return;
+        }
         let mut size = observation.size_bytes();
         if size > MAX_RECORD_BYTES {
             self.metrics.record_without_tensors();

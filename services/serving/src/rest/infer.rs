@@ -23,10 +23,15 @@ pub(super) async fn infer(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    respond(&state, model, &headers, body).await
+}
+
+/// Answers a prediction.
+pub(super) async fn respond(state: &RestState, model: Model, headers: &HeaderMap, body: Body) -> Response {
     let mut id = String::new();
-    let answer = answer(&state, model, &headers, body, &mut id).await;
+    let answer = answer(state, model, headers, body, &mut id).await;
     if id.is_empty() {
-        id = request_id(&[header(&headers, REQUEST_ID)]);
+        id = request_id(&[header(headers, REQUEST_ID)]);
     }
     with_request_id(answer, &id)
 }
