@@ -104,6 +104,19 @@ impl Model {
         self.engine.waiting()
     }
 
+    /// What the next request that has to wait will be told, where that is known before it is read. It counts as refused.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub fn admit(&self) -> Result<(), Error> {
+        let limit = self.engine.options.queue_limit;
+        if self.engine.waiting() < limit || limit == 0 {
+            return Ok(());
+        }
+        self.engine.counters.rejected.fetch_add(1, Relaxed);
+        Err(Error::Overloaded { limit })
+    }
+
     /// Runs now.
     pub fn running(&self) -> usize {
         self.engine.running()

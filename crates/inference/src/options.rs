@@ -47,7 +47,7 @@ pub enum Device {
 
 impl Default for Batching {
     fn default() -> Self {
-        Self { max_rows: 32, delay: Duration::ZERO, preferred_rows: Vec::new() }
+        Self { max_rows: 8, delay: Duration::ZERO, preferred_rows: Vec::new() }
     }
 }
 

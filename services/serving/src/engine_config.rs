@@ -18,8 +18,9 @@ pub struct EngineConfig {
     /// Requests of one version that may wait; more are answered with 503.
     #[arg(long, env = "SLIPWAY_SERVING_QUEUE_LIMIT", default_value_t = 1024, value_name = "REQUESTS")]
     pub queue_limit: usize,
-    /// Most rows of a run that is joined from several requests; 1: nothing is joined.
-    #[arg(long, env = "SLIPWAY_SERVING_MAX_BATCH_ROWS", default_value_t = 32, value_name = "ROWS")]
+    /// Most rows of a run that is joined from several requests; 1: nothing is joined. On a processor more than 8 cost memory and time to
+    /// answer and gain nothing; a GPU wants more.
+    #[arg(long, env = "SLIPWAY_SERVING_MAX_BATCH_ROWS", default_value_t = 8, value_name = "ROWS")]
     pub max_batch_rows: usize,
     /// How long the oldest request waits for others to join it, in microseconds. Anything but 0 lowers throughput for nearly every model.
     #[arg(long, env = "SLIPWAY_SERVING_BATCH_DELAY_US", default_value_t = 0, value_name = "MICROSECONDS")]

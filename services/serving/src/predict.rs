@@ -75,6 +75,24 @@ impl Predictor {
         Self { routing, recorder, metrics, shadow_permits, shadow_tasks: TaskTracker::new() }
     }
 
+    /// Refuses a request before it is read, where it could only be refused: under overload, reading would take the time of answers.
+    ///
+    /// # Errors
+    /// The version that would answer has no room for it.
+    pub(crate) fn admit(&self, route: &Route, version: Option<&str>) -> Result<(), Failure> {
+        let pick = match version {
+            Some(version) => route.pinned(version)?,
+            // With candidates it is not known yet who answers.
+            None if route.table.candidates.is_empty() => route.representative()?,
+            None => return Ok(()),
+        };
+        pick.served.model.admit().map_err(|error| {
+            pick.stats.failed(Duration::ZERO);
+            pick.meters.failed(pick.variant, Outcome::Overloaded);
+            error.into()
+        })
+    }
+
     /// Answers one request. `key` looks up a sticky key by its header's name; `inputs` are read once the version is known.
     ///
     /// # Errors

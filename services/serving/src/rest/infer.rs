@@ -55,6 +55,7 @@ async fn answer(
     // An unknown model is told without keeping its body.
     let model = model.checked()?;
     let route = state.routing.get(&model.name)?;
+    state.predictor.admit(&route, model.version.as_deref())?;
     let body = read(headers, body, state.max_body_bytes).await?;
     let header_length = header(headers, HEADER_LENGTH).map(str::to_owned);
     let mut request =
