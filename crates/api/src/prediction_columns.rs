@@ -60,11 +60,14 @@ impl TryFrom<Batch> for PredictionBatch {
 
     fn try_from(batch: Batch) -> Result<Self, String> {
         let mut records = batch.records;
+        let in_columns = !batch.groups.is_empty();
         for group in batch.groups {
             group.put_records(&mut records)?;
         }
-        // In the order in which the answers were given, across groups.
-        records.sort_by_key(|record| record.at_unix_ms);
+        if in_columns {
+            // In the order in which the answers were given, across groups.
+            records.sort_by_key(|record| record.at_unix_ms);
+        }
         Ok(Self { replica_id: batch.replica_id, records })
     }
 }
