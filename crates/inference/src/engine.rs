@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::profile::Profile;
 use crate::queue::{Dropped, Job, Waiting};
-use crate::raw::{Ran, Runner};
+use crate::raw::{self, Ran, Runner};
 use crate::{Batching, Device, Error, Inference, LoadOptions, Request, Signature, Tensor, batch, budget};
 
 /// A run that is expected to take no longer goes on the caller's own thread: a hop to another thread and back takes as long, and
@@ -306,8 +306,14 @@ impl Engine {
             .unwrap_or_else(|_panic| Err(Error::Runtime("it panicked".to_owned())))
     }
 
-    /// Gives the arena's memory back; the library does that at the end of a run only.
+    /// Gives back what a burst took. ONNX Runtime shrinks its arena at the end of a run only.
     fn shrink(&self) {
+        self.shrink_arena();
+        // What requests and answers took beside it.
+        raw::trim();
+    }
+
+    fn shrink_arena(&self) {
         if let Some(inputs) = self.taken.as_ref().filter(|_| self.options.arena) {
             let inputs: Vec<&Tensor> = inputs.iter().collect();
             if let Err(error) = self.runner.run(&inputs, true) {

@@ -61,6 +61,19 @@ impl Drop for Value {
     }
 }
 
+/// Gives memory that the allocator keeps for later back to the system, where the allocator can.
+pub(crate) fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            // malloc_trim(3).
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: it may be called at any time and from any thread, and frees nothing that is in use.
+        let _ = unsafe { malloc_trim(0) };
+    }
+}
+
 fn api() -> &'static OrtApi {
     ort::api()
 }
