@@ -79,6 +79,14 @@ pub(crate) fn programs(release: bool) -> anyhow::Result<Programs> {
     Ok(Programs { slipway: folder.join("slipway") })
 }
 
+/// Builds one program with optimisations.
+pub(crate) fn release(package: &str) -> anyhow::Result<PathBuf> {
+    step(&format!("build {package} with optimisations"), || {
+        run(cargo().args(["build", "--release", "--package", package]))
+    })?;
+    Ok(target_dir().join("release").join(package))
+}
+
 /// Builds, then becomes `slipway up`.
 pub(crate) fn up(arguments: &[String]) -> anyhow::Result<()> {
     let programs = programs(false)?;

@@ -1,6 +1,7 @@
 //! What the services say to each other: generated gRPC, event types, and the JSON bodies shared by client and server.
 
 pub mod events;
+pub mod prediction_columns;
 pub mod predictions;
 pub mod traffic;
 

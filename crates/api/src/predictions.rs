@@ -11,12 +11,13 @@ pub const LABELS_STREAM: &str = "SLIPWAY_LABELS";
 /// Subject of [`LabelRecord`] messages.
 pub const LABELS_SUBJECT: &str = "slipway.serving.label.recorded";
 
-/// One message of [`PREDICTIONS_SUBJECT`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+/// One message of [`PREDICTIONS_SUBJECT`]. It is read from rows and from columns ([`crate::prediction_columns`]) alike.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "crate::prediction_columns::Batch")]
 pub struct PredictionBatch {
     /// Serving replica that answered.
     pub replica_id: String,
-    /// The records, in the order in which the answers were given.
+    /// The records, in the order in which the answers were given (to a millisecond).
     pub records: Vec<PredictionRecord>,
 }
 

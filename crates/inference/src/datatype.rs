@@ -111,6 +111,27 @@ impl Datatype {
         })
     }
 
+    /// The type of ONNX's number (`TensorProto.DataType`); `None` for one that the protocol has no name for.
+    pub(crate) const fn from_number(number: i32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Fp32,
+            2 => Self::Uint8,
+            3 => Self::Int8,
+            4 => Self::Uint16,
+            5 => Self::Int16,
+            6 => Self::Int32,
+            7 => Self::Int64,
+            8 => Self::Bytes,
+            9 => Self::Bool,
+            10 => Self::Fp16,
+            11 => Self::Fp64,
+            12 => Self::Uint32,
+            13 => Self::Uint64,
+            16 => Self::Bf16,
+            _ => return None,
+        })
+    }
+
     pub(crate) const fn to_onnx(self) -> TensorElementType {
         match self {
             Self::Bool => TensorElementType::Bool,

@@ -1,12 +1,18 @@
 //! ONNX Runtime as Slipway uses it: one environment a process, models with their signature, and threads that run them.
 //!
-//! A [`Model`] owns one session an instance, each on a thread of its own, fed by one bounded queue; callers await the answer
-//! and never run the model on the async runtime. Dropping the last handle of a model lets what is queued end and frees it.
+//! A [`Model`] owns one session, which many threads may run. A quick model is run by its callers; a slow one by threads of its own, fed
+//! by one bounded queue, each of which takes all that waits as one batch. Dropping the last handle of a model lets what is queued end
+//! and frees it.
 
+mod batch;
+mod budget;
 mod datatype;
+mod engine;
 mod environment;
 mod error;
 mod model;
+mod options;
+mod profile;
 mod queue;
 mod raw;
 mod session;
@@ -16,6 +22,8 @@ mod tensor;
 pub use datatype::Datatype;
 pub use environment::Environment;
 pub use error::Error;
-pub use model::{Inference, LoadOptions, Model};
+pub use model::{DropCounts, Inference, Model, Request};
+pub use options::{Batching, Device, LoadOptions, cores};
+pub use queue::Priority;
 pub use signature::{Signature, TensorSpec};
 pub use tensor::{Data, Tensor};

@@ -1,31 +1,22 @@
-//! A loaded model: instances on threads of their own behind one queue.
+//! A loaded model, as its callers see it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use crate::engine::Engine;
+use crate::{Device, Environment, Error, LoadOptions, Priority, Signature, Tensor, profile, session};
 
-use crate::queue::Queue;
-use crate::session::Session;
-use crate::{Environment, Error, Signature, Tensor};
-
-/// How a model is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoadOptions {
-    /// Sessions, each with its own thread; requests run in parallel on them.
-    pub instances: usize,
-    /// Threads that one run of the model may use.
-    pub intra_threads: usize,
-    /// Requests that may wait; one more is [`Error::Overloaded`].
-    pub queue_limit: usize,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        Self { instances: 1, intra_threads: 1, queue_limit: 1024 }
-    }
+/// What a model is asked.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Every input of the model, in any order.
+    pub inputs: Arc<Vec<Tensor>>,
+    /// Not run after this moment.
+    pub deadline: Option<Instant>,
+    /// Whether it goes before others that wait.
+    pub priority: Priority,
 }
 
 /// An answer, and where its time went.
@@ -33,27 +24,41 @@ impl Default for LoadOptions {
 pub struct Inference {
     /// Every output of the model, in its order.
     pub outputs: Vec<Tensor>,
-    /// Waiting for an instance.
+    /// Waiting for a run.
     pub queued: Duration,
-    /// Copying the inputs into ONNX Runtime.
+    /// Handing the inputs to ONNX Runtime.
     pub prepared: Duration,
     /// In the model.
     pub computed: Duration,
-    /// Copying the outputs out of ONNX Runtime.
+    /// Taking the outputs from ONNX Runtime.
     pub collected: Duration,
+    /// Rows of the whole run, of which this request's may be a part.
+    pub batch_rows: u64,
+    /// Whether this is the first answer of its run: what counts runs, counts those.
+    pub leads: bool,
 }
 
-/// A model that is warm. Dropping it lets what is queued end and frees the sessions.
+/// Requests that were not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DropCounts {
+    /// Their callers went away.
+    pub cancelled: u64,
+    /// Their deadline passed.
+    pub expired: u64,
+    /// The queue was full.
+    pub rejected: u64,
+}
+
+/// A model that is warm. Dropping it lets what is queued end and frees the session.
 pub struct Model {
-    signature: Signature,
-    options: LoadOptions,
-    queue: Arc<Queue<Job>>,
+    engine: Arc<Engine>,
 }
 
-struct Job {
-    inputs: Arc<Vec<Tensor>>,
-    queued_at: Instant,
-    answer: oneshot::Sender<Result<Inference, Error>>,
+impl Request {
+    /// A request of normal priority that may wait as long as it takes.
+    pub const fn new(inputs: Arc<Vec<Tensor>>) -> Self {
+        Self { inputs, deadline: None, priority: Priority::Normal }
+    }
 }
 
 impl Model {
@@ -62,99 +67,111 @@ impl Model {
     /// # Errors
     /// [`Error::Load`] with the reason.
     pub fn load(environment: &Environment, path: &Path, options: LoadOptions) -> Result<Self, Error> {
-        let queue = Arc::new(Queue::new(options.queue_limit));
-        let mut signature = None;
-        // Until it is whole, leaving early must end the threads that are there already.
-        let guard = CloseOnDrop(Some(Arc::clone(&queue)));
-        for instance in 0..options.instances.max(1) {
-            let session = Session::open(environment, path, options.intra_threads.max(1))?;
-            signature.get_or_insert_with(|| session.signature.clone());
-            let jobs = Arc::clone(&queue);
-            std::thread::Builder::new()
-                .name(format!("model-{instance}"))
-                .spawn(move || work(session, &jobs))
-                .map_err(|error| Error::Load(format!("no thread for the model: {error}")))?;
-        }
-        guard.disarm();
-        let signature = signature.ok_or_else(|| Error::Load("the model has no instance".to_owned()))?;
-        Ok(Self { signature, options, queue })
+        let (runner, device) = session::open(environment, path, &options)?;
+        let signature = Signature::of(runner.session())?;
+        let profile = profile::measure(&runner, &signature, options.batching.max_rows);
+        tracing::debug!(
+            run_us = profile.run.map(|run| run.as_micros()),
+            batchable = profile.batchable,
+            "a model is warm"
+        );
+        Ok(Self { engine: Arc::new(Engine::new(runner, signature, options, device, profile)) })
     }
 
     /// What it takes and gives.
-    pub const fn signature(&self) -> &Signature {
-        &self.signature
+    pub fn signature(&self) -> &Signature {
+        &self.engine.signature
     }
 
     /// How it is run.
-    pub const fn options(&self) -> LoadOptions {
-        self.options
+    pub fn options(&self) -> &LoadOptions {
+        &self.engine.options
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> Device {
+        self.engine.device
+    }
+
+    /// Whether requests that wait are joined: the first dimension of all inputs and outputs varies, and rows that ran together at the
+    /// warm-up were answered as each alone.
+    pub fn is_batchable(&self) -> bool {
+        self.engine.is_batchable()
     }
 
     /// Requests that wait now.
     pub fn waiting(&self) -> usize {
-        self.queue.len()
+        self.engine.waiting()
     }
 
-    /// Checks the inputs and runs the model on them.
+    /// What the next request that has to wait will be told, where that is known before it is read. It counts as refused.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub fn admit(&self) -> Result<(), Error> {
+        let limit = self.engine.options.queue_limit;
+        if self.engine.waiting() < limit || limit == 0 {
+            return Ok(());
+        }
+        self.engine.counters.rejected.fetch_add(1, Relaxed);
+        Err(Error::Overloaded { limit })
+    }
+
+    /// Runs now.
+    pub fn running(&self) -> usize {
+        self.engine.running()
+    }
+
+    /// Requests that were not run, since it was loaded.
+    pub fn dropped(&self) -> DropCounts {
+        let counters = &self.engine.counters;
+        DropCounts {
+            cancelled: counters.cancelled.load(Relaxed),
+            expired: counters.expired.load(Relaxed),
+            rejected: counters.rejected.load(Relaxed),
+        }
+    }
+
+    /// Checks the inputs and runs the model on them: at once and on this thread where that is quick, else on a thread of its own, with
+    /// what waits at the time.
     ///
     /// A caller that goes away before its turn costs no run.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`], [`Error::Overloaded`] or [`Error::Runtime`].
-    pub async fn infer(&self, inputs: Arc<Vec<Tensor>>) -> Result<Inference, Error> {
-        self.signature.check(&inputs)?;
-        let (answer, answered) = oneshot::channel();
-        let job = Job { inputs, queued_at: Instant::now(), answer };
-        self.queue.push(job).map_err(|_job| Error::Overloaded { limit: self.queue.limit() })?;
+    /// [`Error::InvalidInput`], [`Error::Overloaded`], [`Error::Expired`] or [`Error::Runtime`].
+    pub async fn infer(&self, request: Request) -> Result<Inference, Error> {
+        if let Some(answer) = self.infer_at_once(&request) {
+            return answer;
+        }
+        self.infer_queued(request).await
+    }
+
+    /// The rest of [`Model::infer`]: for inputs that [`Model::infer_at_once`] has checked.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::Expired`] or [`Error::Runtime`].
+    pub async fn infer_queued(&self, request: Request) -> Result<Inference, Error> {
+        let answered = self.engine.submit(request)?;
         answered.await.unwrap_or_else(|_gone| Err(Error::Runtime("its thread has died".to_owned())))
+    }
+
+    /// The part of [`Model::infer`] that waits for nobody; `None` where the request has to be queued.
+    pub fn infer_at_once(&self, request: &Request) -> Option<Result<Inference, Error>> {
+        match self.engine.signature.check(&request.inputs) {
+            Ok(()) => self.engine.run_here(request),
+            Err(error) => Some(Err(error)),
+        }
     }
 }
 
 impl Drop for Model {
     fn drop(&mut self) {
-        self.queue.close();
+        self.engine.close();
     }
 }
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Model").field("signature", &self.signature).finish_non_exhaustive()
-    }
-}
-
-struct CloseOnDrop(Option<Arc<Queue<Job>>>);
-
-impl CloseOnDrop {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        if let Some(queue) = &self.0 {
-            queue.close();
-        }
-    }
-}
-
-fn work(mut session: Session, jobs: &Queue<Job>) {
-    while let Some(job) = jobs.pop() {
-        if job.answer.is_closed() {
-            continue;
-        }
-        let started = Instant::now();
-        // A panic must cost one answer, not the thread that everyone waits for.
-        let ran = catch_unwind(AssertUnwindSafe(|| session.run(&job.inputs)))
-            .unwrap_or_else(|_panic| Err(Error::Runtime("it panicked".to_owned())));
-        let inference = ran.map(|ran| Inference {
-            outputs: ran.outputs,
-            queued: started - job.queued_at,
-            prepared: ran.prepared,
-            computed: ran.computed,
-            collected: ran.collected,
-        });
-        // The caller may have gone meanwhile.
-        let _ = job.answer.send(inference);
+        formatter.debug_struct("Model").field("signature", self.signature()).finish_non_exhaustive()
     }
 }

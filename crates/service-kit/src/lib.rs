@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod db;
 pub mod extract;
+pub mod front;
 pub mod grpc;
 pub mod health;
 pub mod lifecycle;

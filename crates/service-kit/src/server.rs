@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
-use axum::response::IntoResponse as _;
+use axum::response::{IntoResponse as _, Response};
 use axum::serve::ListenerExt as _;
+use axum::{Router, ServiceExt as _};
 use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use tower::Service;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::Problem;
+use crate::front::{Front, Fronted};
 use crate::health::{self, Readiness};
 use crate::metrics::{self, Metrics};
 
@@ -78,7 +79,27 @@ pub async fn serve(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let app = routes
+    serve_plain(listener, with_layers(routes, readiness, metrics), shutdown).await
+}
+
+/// As [`serve`], with a front that answers some requests before they reach the routes.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve_behind<F: Front>(
+    front: F,
+    listener: TcpListener,
+    routes: Router,
+    readiness: Readiness,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let router = with_layers(routes, readiness, metrics.clone());
+    run(listener, Fronted::new(front, &metrics, router), shutdown).await
+}
+
+fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics) -> Router {
+    routes
         .fallback(no_such_route)
         .layer(middleware::from_fn_with_state(metrics.clone(), metrics::count_requests))
         .layer(middleware::from_fn(crate::trace::trace_request))
@@ -87,8 +108,7 @@ pub async fn serve(
         .layer(CatchPanicLayer::custom(|_panic: Box<dyn std::any::Any + Send>| {
             Problem::internal("a handler panicked").into_response()
         }))
-        .layer(middleware::map_request(crate::linger::linger));
-    serve_plain(listener, app, shutdown).await
+        .layer(middleware::map_request(crate::linger::linger))
 }
 
 /// Serves a router as it is until `shutdown`, then lets requests in flight end.
@@ -100,14 +120,23 @@ pub async fn serve_plain(
     app: Router,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    run(listener, app, shutdown).await
+}
+
+async fn run<S>(listener: TcpListener, service: S, shutdown: CancellationToken) -> anyhow::Result<()>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
     // Without TCP_NODELAY small answers on kept connections wait for the client's delayed acknowledgement.
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
     let begun = shutdown.clone();
     // Handlers may ask from where a request comes.
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move { shutdown.cancelled().await });
+    let service = service.into_make_service_with_connect_info::<SocketAddr>();
+    let server =
+        axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.cancelled().await });
     tokio::select! {
         served = server => served.context("the listener failed"),
         () = async {

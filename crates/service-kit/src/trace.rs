@@ -3,32 +3,44 @@
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
+use http::StatusCode;
 use slipway_telemetry::context::TRACEPARENT;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 /// Middleware: opens the request's span and logs failures of the server.
 pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
-    let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map_or(path.as_str(), MatchedPath::as_str);
     if matches!(route, "/healthz" | "/readyz" | "/metrics") {
         return next.run(request).await;
     }
+    let span = span(&request, route);
+    let response = next.run(request).instrument(span.clone()).await;
+    end(&span, response.status());
+    response
+}
+
+/// The span of a request: a child of its caller's.
+pub(crate) fn span(request: &Request, route: &str) -> Span {
+    let method = request.method();
     let span = tracing::info_span!(
         "request",
         otel.name = format!("{method} {route}"),
         otel.kind = "server",
         http.request.method = %method,
-        url.path = path,
+        url.path = request.uri().path(),
         http.response.status_code = tracing::field::Empty,
     );
     let traceparent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
     slipway_telemetry::set_parent(&span, traceparent);
-    let response = next.run(request).instrument(span.clone()).await;
-    span.record("http.response.status_code", response.status().as_u16());
-    if response.status().is_server_error() {
+    span
+}
+
+/// Notes how the request ended.
+pub(crate) fn end(span: &Span, status: StatusCode) {
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
         let _entered = span.enter();
-        tracing::warn!(status = response.status().as_u16(), "the request failed");
+        tracing::warn!(status = status.as_u16(), "the request failed");
     }
-    response
 }

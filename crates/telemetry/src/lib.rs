@@ -3,6 +3,7 @@
 pub mod context;
 pub mod grpc;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -59,6 +60,14 @@ impl Guard {
     }
 }
 
+/// Whether spans leave the process.
+static EXPORTING: AtomicBool = AtomicBool::new(false);
+
+/// Whether spans leave the process: where they do not, one for each of thousands of requests is not worth its price.
+pub fn is_exporting() -> bool {
+    EXPORTING.load(Ordering::Relaxed)
+}
+
 /// Installs the global subscriber. `service` names this process in traces, e.g. `slipway-registry`.
 ///
 /// Trace ids are made and passed on even where nothing is exported, so that logs and events can be joined.
@@ -71,6 +80,7 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<G
     let mut provider =
         SdkTracerProvider::builder().with_resource(Resource::builder().with_service_name(service).build());
     if let Some(endpoint) = &config.otlp_endpoint {
+        EXPORTING.store(true, Ordering::Relaxed);
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
             .with_endpoint(endpoint)

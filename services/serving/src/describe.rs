@@ -7,7 +7,7 @@ use slipway_api::inference::{
     DataType, ModelConfig, ModelInput, ModelInstanceGroup, ModelMetadataResponse, ModelOutput,
     ModelParameter, ModelTransactionPolicy, ModelVersionPolicy,
 };
-use slipway_inference::{Datatype, TensorSpec};
+use slipway_inference::{Datatype, Device, TensorSpec};
 
 use crate::failure::Failure;
 use crate::routing::{Pick, Route, Routing};
@@ -59,7 +59,7 @@ pub(crate) fn metadata(
         Some(version) => vec![version.to_owned()],
         None => route.ready_versions().into_iter().map(str::to_owned).collect(),
     };
-    let signature = pick.model.signature();
+    let signature = pick.served.model.signature();
     Ok(ModelMetadataResponse {
         name: name.to_owned(),
         versions,
@@ -84,12 +84,20 @@ pub(crate) fn ready(routing: &Routing, name: &str, version: Option<&str>) -> Res
 pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Result<ModelConfig, Failure> {
     let route = routing.get(name)?;
     let pick = pick(&route, version)?;
-    let (signature, options) = (pick.model.signature(), pick.model.options());
+    let (signature, options) = (pick.served.model.signature(), pick.served.model.options());
+    let batching = &options.batching;
+    let joined = pick.served.model.is_batchable();
     let parameters = [
         ("intra_op_thread_count", options.intra_threads),
         ("inter_op_thread_count", INTER_THREADS),
         ("max_queue_size", options.queue_limit),
+        ("max_joined_rows", if joined { batching.max_rows } else { 1 }),
+        ("max_queue_delay_microseconds", usize::try_from(batching.delay.as_micros()).unwrap_or(usize::MAX)),
     ];
+    let kind = match pick.served.model.device() {
+        Device::Cpu => InstanceKind::Cpu,
+        Device::Cuda | Device::TensorRt => InstanceKind::Gpu,
+    };
     let input = |spec: &TensorSpec| ModelInput {
         name: spec.name.clone(),
         data_type: data_type(spec.datatype).into(),
@@ -117,9 +125,9 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         }),
         instance_group: vec![ModelInstanceGroup {
             name: format!("{name}_0"),
-            count: i32::try_from(options.instances).unwrap_or(i32::MAX),
+            count: i32::try_from(options.parallel_runs()).unwrap_or(i32::MAX),
             gpus: Vec::new(),
-            kind: InstanceKind::Cpu.into(),
+            kind: kind.into(),
         }],
         parameters: parameters
             .map(|(name, value)| (name.to_owned(), ModelParameter { string_value: value.to_string() }))

@@ -6,6 +6,7 @@
 mod codec;
 mod describe;
 mod divergence;
+mod engine_config;
 mod failure;
 mod grpc;
 mod metrics;
@@ -34,11 +35,11 @@ use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceS
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_event_bus::{EventBus, NatsConfig};
-use slipway_inference::{Environment, LoadOptions};
+use slipway_inference::Environment;
 use slipway_service_kit::grpc::{RegistryToken, registry_channel};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::server::{add_grpc, bind, serve, serve_plain};
+use slipway_service_kit::server::{add_grpc, bind, serve_behind, serve_plain};
 use slipway_service_kit::{ListenConfig, Tasks};
 use slipway_telemetry::TelemetryConfig;
 use tokio::net::TcpListener;
@@ -47,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use uuid::Uuid;
 
+pub use crate::engine_config::EngineConfig;
 use crate::metrics::ServingMetrics;
 use crate::models::{Cache, Loader, Manager};
 use crate::predict::Predictor;
@@ -82,21 +84,23 @@ pub struct Config {
     /// Directory for models and the last known traffic tables; replicas of one machine may share the models by sharing it.
     #[arg(long, env = "SLIPWAY_CACHE_DIR", default_value = ".slipway/serving-cache", value_name = "DIR")]
     pub cache_dir: PathBuf,
+    /// What the models in the cache directory may take. Versions that no deployment names go first, those used longest ago before others;
+    /// what is in use stays. Without it: everything is kept.
+    #[arg(long, env = "SLIPWAY_CACHE_LIMIT_BYTES", value_name = "BYTES")]
+    pub cache_limit_bytes: Option<u64>,
+    /// Folder of models, `<model>/<version>/model.onnx` as Triton has them, in place of the registry's. It is looked at every second;
+    /// the highest version answers. Neither registry nor NATS is needed then.
+    #[arg(long, env = "SLIPWAY_SERVING_MODEL_DIR", value_name = "DIR")]
+    pub model_dir: Option<PathBuf>,
     /// Name of this replica in its status and records; letters, digits, `-` and `_`. Without it: a new one at each start.
     #[arg(long, env = "SLIPWAY_REPLICA_ID")]
     pub replica_id: Option<String>,
     /// Largest body of a prediction, packed or unpacked, in bytes.
     #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES")]
     pub max_body_bytes: usize,
-    /// Sessions of each version, each with a thread of its own.
-    #[arg(long, env = "SLIPWAY_SERVING_INSTANCES", default_value_t = 1)]
-    pub instances: usize,
-    /// Threads that one run of a model may use.
-    #[arg(long, env = "SLIPWAY_SERVING_INTRA_THREADS", default_value_t = 1)]
-    pub intra_threads: usize,
-    /// Requests of one version that may wait; more are answered with 503.
-    #[arg(long, env = "SLIPWAY_SERVING_QUEUE_LIMIT", default_value_t = 1024)]
-    pub queue_limit: usize,
+    /// How versions are run, where their own settings say nothing.
+    #[command(flatten)]
+    pub engine: EngineConfig,
     /// What the process logs and traces, which clients may ask for. Without it: what the environment says.
     #[arg(skip)]
     pub telemetry: Option<TelemetryConfig>,
@@ -147,30 +151,45 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .with_context(|| format!("the cache directory {} (--cache-dir)", config.cache_dir.display()))?;
     let bus = EventBus::connect(&config.nats, "slipway-serving").await?;
     let registry = RegistryClient::new(registry_channel(&config.registry_url, &config.registry_token)?);
-    let options = LoadOptions {
-        instances: config.instances,
-        intra_threads: config.intra_threads,
-        queue_limit: config.queue_limit,
-    };
-    let loader = Loader::new(cache.clone(), registry, ArtifactStore::new(&config.s3), environment, options);
+    let options = config.engine.options();
+    let loader = Loader::new(
+        cache.clone(),
+        registry,
+        ArtifactStore::new(&config.s3),
+        environment,
+        options,
+        config.model_dir.clone(),
+        config.cache_limit_bytes,
+    );
 
     let readiness = Readiness::default();
     let routing = Arc::new(Routing::default());
-    let manager = Manager::new(loader, Arc::clone(&routing), readiness.clone());
     let metrics = Metrics::new();
     let serving_metrics = ServingMetrics::register(&metrics);
-    let (recorder, publisher) = records::channel(bus.clone(), replica_id.clone(), serving_metrics.clone());
+    let manager = Manager::new(loader, Arc::clone(&routing), readiness.clone(), serving_metrics.clone());
+    let (recorder, publisher) = records::channel(
+        bus.clone(),
+        replica_id.clone(),
+        serving_metrics.clone(),
+        config.model_dir.is_some(),
+    );
     let predictor = Predictor::new(Arc::clone(&routing), recorder, serving_metrics);
 
     let mut tasks = Tasks::new(shutdown.clone());
     let (updates, news) = mpsc::channel(UPDATES_LIMIT);
     tasks.spawn("models", manager.run(news, shutdown.clone()));
-    tasks.spawn("traffic-tables", tables::watch(bus.clone(), updates, shutdown.clone()));
     tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));
-    tasks.spawn(
-        "replica-status",
-        status::publish(bus.clone(), replica_id.clone(), Arc::clone(&routing), shutdown.clone()),
-    );
+    match config.model_dir.clone() {
+        Some(folder) => {
+            tasks.spawn("models-folder", models::folder::watch(folder, updates, shutdown.clone()));
+        }
+        None => {
+            tasks.spawn("traffic-tables", tables::watch(bus.clone(), updates, shutdown.clone()));
+            let told =
+                status::publish(bus.clone(), replica_id.clone(), Arc::clone(&routing), shutdown.clone());
+            tasks.spawn("replica-status", told);
+        }
+    }
     // Records of requests in flight still come while the listeners drain; the publisher ends after them.
     let drained = CancellationToken::new();
     let publishing = tokio::spawn(publisher.run(drained.clone()));
@@ -226,6 +245,7 @@ impl Listeners {
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Deflate);
         let (health_reporter, health_service) = tonic_health::server::health_reporter();
+        let grpc_front = grpc::GrpcFront(service.clone());
         let grpc_routes = add_grpc(add_grpc(Router::new(), service), health_service);
         let grpc_routes = add_grpc(grpc_routes, reflection().build_v1()?);
         let grpc_routes =
@@ -238,9 +258,23 @@ impl Listeners {
         };
         let metrics_routes = Router::new().route("/metrics", get(render));
 
-        let rest =
-            serve(self.rest, rest::router(state), readiness.clone(), metrics.clone(), shutdown.clone());
-        let grpc = serve(self.grpc, grpc_routes, readiness.clone(), metrics.clone(), shutdown.clone());
+        let rest_front = rest::RestFront(Arc::new(state.clone()));
+        let rest = serve_behind(
+            rest_front,
+            self.rest,
+            rest::router(state),
+            readiness.clone(),
+            metrics.clone(),
+            shutdown.clone(),
+        );
+        let grpc = serve_behind(
+            grpc_front,
+            self.grpc,
+            grpc_routes,
+            readiness.clone(),
+            metrics.clone(),
+            shutdown.clone(),
+        );
         let metrics = serve_plain(self.metrics, metrics_routes, shutdown.clone());
         let health = grpc::report_health(health_reporter, readiness.clone(), shutdown.clone());
         let health = async {

@@ -1,7 +1,7 @@
 //! What serving counts, beside what every service counts; and the same under Triton's names.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::sync::OnceLock;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,11 +10,14 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use slipway_api::predictions::Variant;
 use slipway_service_kit::metrics::Metrics;
 
-use crate::routing::Routing;
+use crate::routing::{Routes, Routing};
+use crate::stats::Run;
 
 /// Buckets of the latency histogram: from 50 µs, doubling, to 26 s.
 const SECONDS_FIRST_BUCKET: f64 = 0.000_05;
 const SECONDS_BUCKETS: u16 = 20;
+/// Buckets of the rows of a run: from 1, doubling, to 1024.
+const ROWS_BUCKETS: u16 = 11;
 /// Ends an OpenMetrics text.
 const END_OF_METRICS: &str = "# EOF\n";
 
@@ -74,6 +77,9 @@ pub(crate) enum Fallback {
 pub(crate) struct ServingMetrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Family<VersionLabels, Histogram>,
+    queue_seconds: Family<VersionLabels, Histogram>,
+    compute_seconds: Family<VersionLabels, Histogram>,
+    run_rows: Family<VersionLabels, Histogram>,
     fallbacks: Family<FallbackLabels, Counter>,
     records_dropped: Family<ReasonLabels, Counter>,
     records_published: Counter,
@@ -86,8 +92,11 @@ impl ServingMetrics {
     pub(crate) fn register(metrics: &Metrics) -> Self {
         let serving = Self {
             requests: Family::default(),
-            seconds: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(SECONDS_FIRST_BUCKET, 2.0, SECONDS_BUCKETS))
+            seconds: Family::new_with_constructor(times),
+            queue_seconds: Family::new_with_constructor(times),
+            compute_seconds: Family::new_with_constructor(times),
+            run_rows: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(1.0, 2.0, ROWS_BUCKETS))
             }),
             fallbacks: Family::default(),
             records_dropped: Family::default(),
@@ -105,6 +114,13 @@ impl ServingMetrics {
             "Time in queue and model of a prediction",
             serving.seconds.clone(),
         );
+        for (name, help, family) in [
+            ("serving_queue_seconds", "Time that predictions waited for a run", &serving.queue_seconds),
+            ("serving_compute_seconds", "Time in the model of predictions", &serving.compute_seconds),
+            ("serving_run_rows", "Rows of one run, joined from all requests that waited", &serving.run_rows),
+        ] {
+            metrics.register(name, help, family.clone());
+        }
         metrics.register(
             "serving_fallbacks",
             "Requests answered by the stable version in place of the one drawn",
@@ -131,37 +147,6 @@ impl ServingMetrics {
             serving.shadows_dropped.clone(),
         );
         serving
-    }
-
-    /// Counts one run of one version.
-    pub(crate) fn request(
-        &self,
-        deployment: &str,
-        version: &str,
-        variant: Variant,
-        outcome: Outcome,
-        took: Duration,
-    ) {
-        let variant = variant_name(variant);
-        let outcome_name = match outcome {
-            Outcome::Success => "success",
-            Outcome::Failure => "failure",
-            Outcome::Rejected => "rejected",
-            Outcome::Overloaded => "overloaded",
-            Outcome::Expired => "expired",
-        };
-        let (deployment, version) = (deployment.to_owned(), version.to_owned());
-        let labels = RequestLabels {
-            deployment: deployment.clone(),
-            version: version.clone(),
-            variant,
-            outcome: outcome_name,
-        };
-        self.requests.get_or_create(&labels).inc();
-        if outcome == Outcome::Success {
-            let labels = VersionLabels { deployment, version, variant };
-            self.seconds.get_or_create(&labels).observe(took.as_secs_f64());
-        }
     }
 
     /// Counts a request that the stable version answered in place of another.
@@ -194,6 +179,80 @@ impl ServingMetrics {
     }
 }
 
+/// What one version of one deployment counts, without looking labels up at each request.
+#[derive(Debug)]
+pub(crate) struct VersionMeters {
+    deployment: String,
+    version: String,
+    metrics: ServingMetrics,
+    /// By variant; made when the first request of it is answered.
+    variants: [OnceLock<VariantMeters>; 4],
+}
+
+#[derive(Debug)]
+struct VariantMeters {
+    success: Counter,
+    seconds: Histogram,
+    queue_seconds: Histogram,
+    compute_seconds: Histogram,
+    run_rows: Histogram,
+}
+
+impl VersionMeters {
+    /// Meters of a version.
+    pub(crate) fn new(deployment: &str, version: &str, metrics: ServingMetrics) -> Self {
+        let (deployment, version) = (deployment.to_owned(), version.to_owned());
+        Self { deployment, version, metrics, variants: Default::default() }
+    }
+
+    /// Counts an answer.
+    pub(crate) fn succeeded(&self, variant: Variant, run: &Run) {
+        let meters = self.variants[variant as usize].get_or_init(|| self.variant(variant));
+        meters.success.inc();
+        meters.seconds.observe(run.total.as_secs_f64());
+        meters.queue_seconds.observe(run.queued.as_secs_f64());
+        meters.compute_seconds.observe(run.computed.as_secs_f64());
+        if let Some(rows) = run.run_rows {
+            #[expect(clippy::cast_precision_loss, reason = "buckets are coarser")]
+            meters.run_rows.observe(rows as f64);
+        }
+    }
+
+    /// Counts a request that was not answered.
+    pub(crate) fn failed(&self, variant: Variant, outcome: Outcome) {
+        self.metrics.requests.get_or_create(&self.requests(variant, outcome)).inc();
+    }
+
+    fn requests(&self, variant: Variant, outcome: Outcome) -> RequestLabels {
+        let outcome = match outcome {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+            Outcome::Rejected => "rejected",
+            Outcome::Overloaded => "overloaded",
+            Outcome::Expired => "expired",
+        };
+        let (deployment, version) = (self.deployment.clone(), self.version.clone());
+        RequestLabels { deployment, version, variant: variant_name(variant), outcome }
+    }
+
+    fn variant(&self, variant: Variant) -> VariantMeters {
+        let (deployment, version) = (self.deployment.clone(), self.version.clone());
+        let labels = VersionLabels { deployment, version, variant: variant_name(variant) };
+        let metrics = &self.metrics;
+        VariantMeters {
+            success: metrics.requests.get_or_create_owned(&self.requests(variant, Outcome::Success)),
+            seconds: metrics.seconds.get_or_create_owned(&labels),
+            queue_seconds: metrics.queue_seconds.get_or_create_owned(&labels),
+            compute_seconds: metrics.compute_seconds.get_or_create_owned(&labels),
+            run_rows: metrics.run_rows.get_or_create_owned(&labels),
+        }
+    }
+}
+
+fn times() -> Histogram {
+    Histogram::new(exponential_buckets(SECONDS_FIRST_BUCKET, 2.0, SECONDS_BUCKETS))
+}
+
 /// Name of a variant in labels.
 const fn variant_name(variant: Variant) -> &'static str {
     match variant {
@@ -221,7 +280,7 @@ pub(crate) fn render(metrics: &Metrics, routing: &Routing) -> String {
         ("nv_inference_request_success", "Successful requests", |stats| stats.success),
         ("nv_inference_request_failure", "Failed requests", |stats| stats.fail),
         ("nv_inference_count", "Rows inferred", |stats| stats.rows),
-        ("nv_inference_exec_count", "Runs of the model", |stats| stats.success),
+        ("nv_inference_exec_count", "Runs of the model", |stats| stats.runs),
         ("nv_inference_request_duration_us", "Time of successful requests", |stats| stats.success_ns / 1000),
         ("nv_inference_queue_duration_us", "Time in queues", |stats| stats.queue_ns / 1000),
         ("nv_inference_compute_input_duration_us", "Time copying inputs", |stats| stats.input_ns / 1000),
@@ -236,6 +295,47 @@ pub(crate) fn render(metrics: &Metrics, routing: &Routing) -> String {
             let _ = writeln!(text, "{family}{{model=\"{model}\",version=\"{version}\"}} {}", read(stats));
         }
     }
+    put_queues(&mut text, &routes);
     text.push_str(END_OF_METRICS);
     text
+}
+
+/// What waits and what was dropped, which the models count themselves.
+fn put_queues(text: &mut String, routes: &Routes) {
+    let models = || {
+        let versions = routes
+            .iter()
+            .flat_map(|(name, route)| route.versions.values().map(move |version| (name, version)));
+        versions.filter_map(|(name, version)| Some((name, &version.target.version, version.served.as_ref()?)))
+    };
+    // Writing into a string cannot fail.
+    let _ = writeln!(
+        text,
+        "# HELP slipway_serving_requests_dropped Requests that were not run\n# TYPE slipway_serving_requests_dropped counter"
+    );
+    for (deployment, version, served) in models() {
+        let dropped = served.model.dropped();
+        let reasons = [
+            ("cancelled", dropped.cancelled),
+            ("expired", dropped.expired),
+            ("queue-full", dropped.rejected),
+        ];
+        for (reason, count) in reasons {
+            let _ = writeln!(
+                text,
+                "slipway_serving_requests_dropped_total{{deployment=\"{deployment}\",version=\"{version}\",reason=\"{reason}\"}} {count}"
+            );
+        }
+    }
+    let gauges: [(&str, &str, &str, &str); 2] = [
+        ("slipway_serving_requests_waiting", "Requests that wait for a run", "deployment", "version"),
+        ("nv_inference_pending_request_count", "Requests that wait for a run", "model", "version"),
+    ];
+    for (family, help, model, number) in gauges {
+        let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} gauge");
+        for (deployment, version, served) in models() {
+            let waiting = served.model.waiting();
+            let _ = writeln!(text, "{family}{{{model}=\"{deployment}\",{number}=\"{version}\"}} {waiting}");
+        }
+    }
 }

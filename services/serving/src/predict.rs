@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use slipway_api::predictions::Variant;
 use slipway_domain::traffic::{Draw, shadows_for, stable_hash};
-use slipway_inference::{Error, Inference, Signature, Tensor};
+use slipway_inference::{Error, Inference, Model, Priority, Request, Signature, Tensor};
 use slipway_service_kit::clock::now_unix_ms;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::failure::Failure;
 use crate::metrics::{Fallback, Outcome, ServingMetrics};
 use crate::records::{Observation, Primary, Recorder};
-use crate::routing::{Pick, Route, Routing};
+use crate::routing::{Pick, Route, Routing, Source};
 use crate::stats::Run;
 
 /// Copies that run at the same time; more are dropped, so that shadows never take the machine from clients.
@@ -38,23 +38,23 @@ pub(crate) struct Predictor {
 }
 
 /// What a client asked for, but for the inputs.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Call {
-    /// Deployment.
-    pub deployment: String,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'call> {
     /// A version by number, where the client named one.
-    pub version: Option<String>,
+    pub version: Option<&'call str>,
     /// The client's id of the request.
-    pub request_id: String,
+    pub request_id: &'call str,
     /// How long the client waits for the answer; a request that has not run by then does not run.
     pub timeout_us: Option<u64>,
+    /// Whether it goes before others that wait.
+    pub priority: Priority,
 }
 
 /// An answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     /// Version that gave it.
-    pub version: String,
+    pub source: Arc<Source>,
     /// Every output of the model.
     pub outputs: Arc<Vec<Tensor>>,
     /// Rows of the request.
@@ -75,39 +75,57 @@ impl Predictor {
         Self { routing, recorder, metrics, shadow_permits, shadow_tasks: TaskTracker::new() }
     }
 
+    /// Refuses a request before it is read, where it could only be refused: under overload, reading would take the time of answers.
+    ///
+    /// # Errors
+    /// The version that would answer has no room for it.
+    pub(crate) fn admit(&self, route: &Route, version: Option<&str>) -> Result<(), Failure> {
+        let pick = match version {
+            Some(version) => route.pinned(version)?,
+            // With candidates it is not known yet who answers.
+            None if route.table.candidates.is_empty() => route.representative()?,
+            None => return Ok(()),
+        };
+        pick.served.model.admit().map_err(|error| {
+            pick.stats.failed(Duration::ZERO);
+            pick.meters.failed(pick.variant, Outcome::Overloaded);
+            error.into()
+        })
+    }
+
     /// Answers one request. `key` looks up a sticky key by its header's name; `inputs` are read once the version is known.
     ///
     /// # Errors
-    /// Unknown or unready model, inputs that do not fit, a full queue, a model that fails.
+    /// Unknown or unready version, inputs that do not fit, a full queue, a model that fails.
     pub(crate) async fn predict(
         &self,
-        call: &Call,
+        route: &Arc<Route>,
+        call: &Call<'_>,
         key: impl Fn(&str) -> Option<String>,
         inputs: impl FnOnce(&Signature) -> Result<Vec<Tensor>, Failure>,
     ) -> Result<Answer, Failure> {
-        let route = self.routing.get(&call.deployment)?;
-        let pick = match &call.version {
+        let pick = match call.version {
             Some(version) => route.pinned(version)?,
             None => {
                 let sticky = route.table.sticky_key.as_ref().and_then(|sticky| key(&sticky.header));
-                let uniform = rand::random::<f64>();
+                let uniform = if route.table.candidates.is_empty() { 0.0 } else { rand::random::<f64>() };
                 route.pick(sticky.as_deref().map_or(Draw::Uniform(uniform), Draw::Sticky))?
             }
         };
         if pick.fell_back {
-            self.metrics.fallback(&call.deployment, Fallback::NotReady);
+            self.metrics.fallback(&route.table.deployment, Fallback::NotReady);
         }
-        let inputs = Arc::new(inputs(pick.model.signature())?);
-        let (pick, outputs) = match self.run(&route, call, &pick, &inputs, None).await {
+        let inputs = Arc::new(inputs(pick.served.model.signature())?);
+        let (pick, outputs) = match self.run(call, &pick, &inputs, None).await {
             Ok(outputs) => (pick, outputs),
-            Err(error) => self.stand_in(&route, call, pick, &inputs, error).await?,
+            Err(error) => self.stand_in(route, call, pick, &inputs, error).await?,
         };
-        if route.is_first(&pick.version) {
-            announce_first(&route, &pick);
+        if route.is_first(&pick.source.version) {
+            announce_first(route, &pick);
         }
-        self.copy_to_shadows(&route, call, &pick, &inputs, &outputs);
+        self.copy_to_shadows(route, call, &pick, &inputs, &outputs);
         let rows = inputs.first().map_or(0, Tensor::rows);
-        Ok(Answer { version: pick.version, outputs, rows })
+        Ok(Answer { source: pick.source, outputs, rows })
     }
 
     /// Waits for the shadows that still run, for a while.
@@ -123,21 +141,22 @@ impl Predictor {
     async fn stand_in(
         &self,
         route: &Arc<Route>,
-        call: &Call,
+        call: &Call<'_>,
         failed: Pick,
         inputs: &Arc<Vec<Tensor>>,
         error: Error,
     ) -> Result<(Pick, Arc<Vec<Tensor>>), Failure> {
         // Nobody waits for the answer any more.
         let wanted = !matches!(error, Error::Expired { .. });
-        let stable =
-            (wanted && failed.variant == Variant::Candidate).then(|| route.stable(&failed.version)).flatten();
+        let stable = (wanted && failed.variant == Variant::Candidate)
+            .then(|| route.stable(&failed.source.version))
+            .flatten();
         let Some(stable) = stable else { return Err(error.into()) };
-        let outputs = self.run(route, call, &stable, inputs, None).await?;
-        self.metrics.fallback(&call.deployment, Fallback::Failed);
+        let outputs = self.run(call, &stable, inputs, None).await?;
+        self.metrics.fallback(&route.table.deployment, Fallback::Failed);
         if matches!(error, Error::InvalidInput { .. }) {
             // What the stable version takes is a fair request; that the candidate refuses it speaks against the candidate.
-            self.observe(route, call, &failed, inputs, Duration::ZERO, Err(error.to_string()), None);
+            self.observe(call.request_id, &failed, inputs, Duration::ZERO, Err(error.to_string()), None);
         }
         Ok((stable, outputs))
     }
@@ -145,63 +164,58 @@ impl Predictor {
     /// Runs one version, counts it and leaves its record.
     async fn run(
         &self,
-        route: &Route,
-        call: &Call,
+        call: &Call<'_>,
         pick: &Pick,
         inputs: &Arc<Vec<Tensor>>,
         primary: Option<Primary>,
     ) -> Result<Arc<Vec<Tensor>>, Error> {
         let started = Instant::now();
-        let (limit, late) = patience(call.timeout_us);
-        let in_time = tokio::time::timeout(limit, pick.model.infer(Arc::clone(inputs))).await;
-        let result = in_time.unwrap_or(Err(late));
+        let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority };
+        let result = match pick.served.model.infer_at_once(&request) {
+            Some(result) => result,
+            None => queued(&pick.served.model, request, call.timeout_us, started).await,
+        };
         let took = started.elapsed();
-        let count =
-            |outcome| self.metrics.request(&call.deployment, &pick.version, pick.variant, outcome, took);
         match result {
-            Ok(Inference { outputs, queued, prepared, computed, collected }) => {
+            Ok(Inference { outputs, queued, prepared, computed, collected, batch_rows, leads }) => {
                 let outputs = Arc::new(outputs);
                 let rows = inputs.first().map_or(0, Tensor::rows);
-                let run = Run { total: took, queued, prepared, computed, collected, rows };
+                let run_rows = leads.then_some(batch_rows);
+                let run = Run { total: took, queued, prepared, computed, collected, rows, run_rows };
                 pick.stats.succeeded(&run, now_unix_ms());
-                count(Outcome::Success);
-                self.observe(route, call, pick, inputs, took, Ok(Arc::clone(&outputs)), primary);
+                pick.meters.succeeded(pick.variant, &run);
+                self.observe(call.request_id, pick, inputs, took, Ok(Arc::clone(&outputs)), primary);
                 Ok(outputs)
             }
             Err(error) => {
                 pick.stats.failed(took);
-                count(match error {
-                    Error::InvalidInput { .. } => Outcome::Rejected,
-                    Error::Overloaded { .. } => Outcome::Overloaded,
-                    Error::Expired { .. } => Outcome::Expired,
-                    _ => Outcome::Failure,
-                });
+                pick.meters.failed(pick.variant, outcome(&error));
                 // The client's mistakes and our load say nothing about the version.
                 if matches!(error, Error::Runtime(_) | Error::TimedOut { .. }) {
-                    tracing::warn!(deployment = call.deployment, version = pick.version, %error, "a model failed");
-                    self.observe(route, call, pick, inputs, took, Err(error.to_string()), primary);
+                    let Source { deployment, version, .. } = &*pick.source;
+                    tracing::warn!(deployment, version, %error, "a model failed");
+                    self.observe(call.request_id, pick, inputs, took, Err(error.to_string()), primary);
                 }
                 Err(error)
             }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
     fn observe(
         &self,
-        route: &Route,
-        call: &Call,
+        request_id: &str,
         pick: &Pick,
         inputs: &Arc<Vec<Tensor>>,
         latency: Duration,
         outcome: Result<Arc<Vec<Tensor>>, String>,
         primary: Option<Primary>,
     ) {
+        if !pick.source.policy.takes(request_id) {
+            return;
+        }
         self.recorder.record(Observation {
-            request_id: call.request_id.clone(),
-            deployment: call.deployment.clone(),
-            model: route.table.model.clone(),
-            version: pick.version.clone(),
+            request_id: request_id.to_owned(),
+            source: Arc::clone(&pick.source),
             variant: pick.variant,
             at_unix_ms: now_unix_ms(),
             latency,
@@ -209,14 +223,13 @@ impl Predictor {
             inputs: Arc::clone(inputs),
             outcome,
             primary,
-            prediction_output: route.table.prediction_output.clone(),
         });
     }
 
     fn copy_to_shadows(
         &self,
         route: &Arc<Route>,
-        call: &Call,
+        call: &Call<'_>,
         answered: &Pick,
         inputs: &Arc<Vec<Tensor>>,
         outputs: &Arc<Vec<Tensor>>,
@@ -224,28 +237,67 @@ impl Predictor {
         if route.table.shadows.is_empty() || answered.variant == Variant::Pinned {
             return;
         }
-        let Some(version) = route.versions.get(&answered.version) else { return };
-        for target in shadows_for(&route.table, &version.target, stable_hash(&[&call.request_id])) {
+        let Some(version) = route.versions.get(&answered.source.version) else { return };
+        for target in shadows_for(&route.table, &version.target, stable_hash(&[call.request_id])) {
             let Some(pick) = route.shadow(target) else { continue };
-            let Ok(permit) = Arc::clone(&self.shadow_permits).try_acquire_owned() else {
+            // Copies go first when there is too much to do: none joins a queue that clients wait in.
+            let permit = Arc::clone(&self.shadow_permits).try_acquire_owned();
+            let (Ok(permit), true) = (permit, pick.served.model.waiting() < MAX_SHADOWS) else {
                 self.metrics.shadow_dropped();
                 continue;
             };
-            let (this, route, call, inputs) =
-                (self.clone(), Arc::clone(route), call.clone(), Arc::clone(inputs));
-            // A copy is compared, and nobody waits for it.
-            let call = Call { timeout_us: None, ..call };
-            let primary = Primary { version: answered.version.clone(), outputs: Arc::clone(outputs) };
+            let (this, inputs, request_id) = (self.clone(), Arc::clone(inputs), call.request_id.to_owned());
+            let primary = Primary { source: Arc::clone(&answered.source), outputs: Arc::clone(outputs) };
             self.shadow_tasks.spawn(async move {
+                // A copy is compared, and nobody waits for it.
+                let call = Call {
+                    version: None,
+                    request_id: &request_id,
+                    timeout_us: None,
+                    priority: Priority::Low,
+                };
                 // Its failures are in its record.
-                let outcome = this.run(&route, &call, &pick, &inputs, Some(primary.clone())).await;
+                let outcome = this.run(&call, &pick, &inputs, Some(primary.clone())).await;
                 if let Err(error @ Error::InvalidInput { .. }) = outcome {
                     let error = Err(error.to_string());
-                    this.observe(&route, &call, &pick, &inputs, Duration::ZERO, error, Some(primary));
+                    this.observe(&request_id, &pick, &inputs, Duration::ZERO, error, Some(primary));
                 }
                 drop(permit);
             });
         }
+    }
+}
+
+/// Waits for the model, as long as the client does.
+async fn queued(
+    model: &Model,
+    request: Request,
+    timeout_us: Option<u64>,
+    started: Instant,
+) -> Result<Inference, Error> {
+    let (limit, late) = patience(timeout_us);
+    let request = Request { deadline: started.checked_add(limit), ..request };
+    match tokio::time::timeout(limit, model.infer_queued(request)).await {
+        Ok(Err(Error::Expired { .. })) | Err(_) => Err(late),
+        Ok(result) => result,
+    }
+}
+
+const fn outcome(error: &Error) -> Outcome {
+    match error {
+        Error::InvalidInput { .. } => Outcome::Rejected,
+        Error::Overloaded { .. } => Outcome::Overloaded,
+        Error::Expired { .. } => Outcome::Expired,
+        _ => Outcome::Failure,
+    }
+}
+
+/// The `priority` parameter of a request: 1 goes first, then 2, which is the default (0), then all others.
+pub(crate) const fn priority(given: Option<u64>) -> Priority {
+    match given {
+        Some(1) => Priority::High,
+        None | Some(0 | 2) => Priority::Normal,
+        Some(_) => Priority::Low,
     }
 }
 
@@ -281,7 +333,7 @@ fn announce_first(route: &Route, pick: &Pick) {
         parent: None,
         "serving.first_prediction",
         deployment = table.deployment,
-        version = pick.version,
+        version = pick.source.version,
         revision = table.revision,
         since_decision_ms = now_unix_ms().saturating_sub(table.decided_at_unix_ms),
     );

@@ -7,10 +7,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use slipway_api::predictions::Variant;
 use slipway_api::traffic::{Target, TrafficTable, VersionState};
 use slipway_domain::traffic::{self, Draw};
-use slipway_inference::Model;
 use tokio::sync::watch;
 
 use crate::failure::{Failure, Kind};
+use crate::metrics::VersionMeters;
+use crate::models::Served;
+use crate::records::RecordPolicy;
 use crate::stats::VersionStats;
 
 /// One version of a deployment on this replica.
@@ -23,9 +25,28 @@ pub(crate) struct Version {
     /// Why it failed, or what its loading waits for.
     pub reason: Option<String>,
     /// There where it is ready.
-    pub model: Option<Arc<Model>>,
+    pub served: Option<Arc<Served>>,
     /// What it has done.
     pub stats: Arc<VersionStats>,
+    /// The same for Prometheus.
+    pub meters: Arc<VersionMeters>,
+    /// What its records say of it.
+    pub source: Arc<Source>,
+}
+
+/// What the records of a version have in common.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Source {
+    /// Deployment that was called.
+    pub deployment: String,
+    /// Its model.
+    pub model: String,
+    /// Version that ran.
+    pub version: String,
+    /// Output that holds the prediction, where the table says so.
+    pub prediction_output: Option<String>,
+    /// What of it is recorded.
+    pub policy: RecordPolicy,
 }
 
 /// One deployment at one moment.
@@ -42,12 +63,14 @@ pub(crate) struct Route {
 /// Who answers a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Pick {
-    /// Version number.
-    pub version: String,
     /// Its model.
-    pub model: Arc<Model>,
+    pub served: Arc<Served>,
     /// Its counters.
     pub stats: Arc<VersionStats>,
+    /// The same for Prometheus.
+    pub meters: Arc<VersionMeters>,
+    /// Which it is.
+    pub source: Arc<Source>,
     /// Why it.
     pub variant: Variant,
     /// Whether another one was drawn that is not ready.
@@ -69,7 +92,7 @@ impl Route {
         let picked = standing_in.find_map(|(target, variant)| self.ready(target, variant));
         match picked {
             Some(pick) => {
-                let fell_back = choice.is_some_and(|choice| choice.target.version != pick.version);
+                let fell_back = choice.is_some_and(|choice| choice.target.version != pick.source.version);
                 Ok(Pick { fell_back, ..pick })
             }
             None => Err(self.nothing_ready()),
@@ -109,7 +132,7 @@ impl Route {
 
     /// Versions that are ready, ascending.
     pub(crate) fn ready_versions(&self) -> Vec<&str> {
-        let ready = self.versions.values().filter(|version| version.model.is_some());
+        let ready = self.versions.values().filter(|version| version.served.is_some());
         let mut names: Vec<&str> = ready.map(|version| version.target.version.as_str()).collect();
         names.sort_by_key(|name| (name.len(), *name));
         names
@@ -124,11 +147,12 @@ impl Route {
 
     fn ready(&self, target: &Target, variant: Variant) -> Option<Pick> {
         let version = self.versions.get(&target.version)?;
-        let model = version.model.as_ref().filter(|_| version.target.digest == target.digest)?;
+        let served = version.served.as_ref().filter(|_| version.target.digest == target.digest)?;
         Some(Pick {
-            version: target.version.clone(),
-            model: Arc::clone(model),
+            served: Arc::clone(served),
             stats: Arc::clone(&version.stats),
+            meters: Arc::clone(&version.meters),
+            source: Arc::clone(&version.source),
             variant,
             fell_back: false,
         })

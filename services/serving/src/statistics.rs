@@ -38,7 +38,7 @@ fn of_version(name: &str, version: &str, stats: &VersionStats) -> ModelStatistic
         version: version.to_owned(),
         last_inference: total.last_unix_ms,
         inference_count: total.rows,
-        execution_count: total.success,
+        execution_count: total.runs,
         inference_stats: Some(InferStatistics {
             success: duration(total.success, total.success_ns),
             fail: duration(total.fail, total.fail_ns),

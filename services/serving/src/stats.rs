@@ -20,6 +20,7 @@ pub(crate) struct VersionStats {
     compute_ns: AtomicU64,
     output_ns: AtomicU64,
     rows: AtomicU64,
+    runs: AtomicU64,
     last_unix_ms: AtomicU64,
     batches: Box<[BatchCounters]>,
 }
@@ -36,6 +37,7 @@ impl Default for VersionStats {
             compute_ns: AtomicU64::new(0),
             output_ns: AtomicU64::new(0),
             rows: AtomicU64::new(0),
+            runs: AtomicU64::new(0),
             last_unix_ms: AtomicU64::new(0),
             batches: (0..BATCH_SIZES).map(|_| BatchCounters::default()).collect(),
         }
@@ -67,6 +69,8 @@ pub(crate) struct Run {
     pub collected: Duration,
     /// Rows of the request.
     pub rows: u64,
+    /// Rows of the run that it was part of, where this is the answer by which that run is counted.
+    pub run_rows: Option<u64>,
 }
 
 /// The counters at one moment.
@@ -81,6 +85,7 @@ pub(crate) struct Snapshot {
     pub compute_ns: u64,
     pub output_ns: u64,
     pub rows: u64,
+    pub runs: u64,
     pub last_unix_ms: u64,
 }
 
@@ -107,7 +112,9 @@ impl VersionStats {
         self.output_ns.fetch_add(output_ns, Relaxed);
         self.rows.fetch_add(run.rows, Relaxed);
         self.last_unix_ms.store(now_unix_ms, Relaxed);
-        if let Some(batch) = self.batch(run.rows) {
+        let Some(run_rows) = run.run_rows else { return };
+        self.runs.fetch_add(1, Relaxed);
+        if let Some(batch) = self.batch(run_rows) {
             batch.count.fetch_add(1, Relaxed);
             batch.input_ns.fetch_add(input_ns, Relaxed);
             batch.compute_ns.fetch_add(compute_ns, Relaxed);
@@ -133,6 +140,7 @@ impl VersionStats {
             compute_ns: self.compute_ns.load(Relaxed),
             output_ns: self.output_ns.load(Relaxed),
             rows: self.rows.load(Relaxed),
+            runs: self.runs.load(Relaxed),
             last_unix_ms: self.last_unix_ms.load(Relaxed),
         }
     }
@@ -179,7 +187,7 @@ mod tests {
     use super::*;
 
     fn run(rows: u64) -> Run {
-        Run { rows, computed: Duration::from_nanos(7), ..Run::default() }
+        Run { rows, run_rows: Some(rows), computed: Duration::from_nanos(7), ..Run::default() }
     }
 
     #[test]

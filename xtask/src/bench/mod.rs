@@ -3,6 +3,7 @@
 mod artifacts;
 mod cpu;
 mod registry;
+mod serving;
 mod swap;
 
 use std::path::Path;
@@ -47,6 +48,9 @@ pub(crate) enum Bench {
     Points(registry::points::Options),
     /// Artifacts through the registry beside the S3 server itself, and the registry's memory during a very large one.
     Artifacts(artifacts::Options),
+    /// Requests per second, latency and processor time of predictions over REST and gRPC, as a Markdown table; beside Triton, where
+    /// `tritonserver` is on PATH. Needs wrk and h2load.
+    Serving(serving::Options),
 }
 
 pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
@@ -56,6 +60,7 @@ pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
         Bench::Registry(options) => registry::measure(options),
         Bench::Points(options) => registry::points::measure(options),
         Bench::Artifacts(options) => artifacts::measure(options),
+        Bench::Serving(options) => serving::measure(options),
     }
 }
 

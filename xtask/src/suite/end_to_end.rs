@@ -26,7 +26,8 @@ pub(crate) fn run(programs: &Programs, python: &Path) -> anyhow::Result<()> {
         demo::run(&options("breast_cancer", None, &report, true, &data_dir))?;
         check_report(&report)
     });
-    let clients = told.and_then(|()| step("end to end: the real clients", || run_clients(programs, python, &data_dir)));
+    let clients =
+        told.and_then(|()| step("end to end: the real clients", || run_clients(programs, python, &data_dir)));
     let clients = clients.and_then(|()| {
         step("end to end: an import from an MLflow server", || import(programs, python, &folder, &data_dir))
     });

@@ -13,7 +13,8 @@ use super::{
     ALIAS_SET, AliasSet, CheckpointCommitted, DeploymentChange, DriftDetected, JobChange, MonitorChange,
     RolloutChange, WindowClosed,
 };
-use crate::predictions::{LABELS_SUBJECT, LabelRecord, PREDICTIONS_SUBJECT, PredictionBatch};
+use crate::prediction_columns::Batch;
+use crate::predictions::{LABELS_SUBJECT, LabelRecord, PREDICTIONS_SUBJECT};
 
 /// One kind of event.
 #[derive(Debug, Clone)]
@@ -320,7 +321,7 @@ impl Catalog {
         for (what, summary) in [("detected", "Drift began."), ("cleared", "Drift ended.")] {
             all.typed::<DriftDetected>(&format!("slipway.drift-monitor.drift.{what}"), summary);
         }
-        all.typed::<PredictionBatch>(PREDICTIONS_SUBJECT, "Predictions as they were answered, in batches.");
+        all.typed::<Batch>(PREDICTIONS_SUBJECT, "Predictions as they were answered, in batches.");
         all.typed::<LabelRecord>(LABELS_SUBJECT, "The true values of a past prediction.");
         all
     }

@@ -1,9 +1,11 @@
 //! Models loaded and run by the real ONNX Runtime.
 
+mod batching;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use slipway_inference::{Data, Datatype, Environment, Error, LoadOptions, Model, Tensor};
+use slipway_inference::{Data, Datatype, Device, Environment, Error, LoadOptions, Model, Request, Tensor};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -11,6 +13,10 @@ fn fixture(name: &str) -> PathBuf {
 
 fn environment() -> Environment {
     Environment::load(&slipway_testkit::onnxruntime_library()).expect("the library loads")
+}
+
+fn request(inputs: Vec<Tensor>) -> Request {
+    Request::new(Arc::new(inputs))
 }
 
 fn load(name: &str) -> Result<Model, Error> {
@@ -28,7 +34,7 @@ async fn a_model_answers_with_every_output() {
     assert_eq!(model.signature().inputs[0].shape, [-1, 2]);
     assert_eq!(model.signature().outputs[1].datatype, Datatype::Int64);
     let inputs = vec![Tensor::fp32("x", [2, 2], &[1.0, 1.0, 0.0, 0.25])];
-    let inference = model.infer(Arc::new(inputs)).await.unwrap();
+    let inference = model.infer(request(inputs)).await.unwrap();
     let scores: Vec<u8> = [2.0_f32, -0.5].iter().flat_map(|value| value.to_le_bytes()).collect();
     let labels: Vec<u8> = [1_i64, 0].iter().flat_map(|value| value.to_le_bytes()).collect();
     assert_eq!(
@@ -55,7 +61,7 @@ async fn every_datatype_goes_through_unchanged() {
             None => Tensor::strings(&spec.name, [3], vec!["a".into(), String::new(), "Grüße".into()]),
         })
         .collect();
-    let inference = model.infer(Arc::new(inputs.clone())).await.unwrap();
+    let inference = model.infer(request(inputs.clone())).await.unwrap();
     for (input, output) in inputs.iter().zip(&inference.outputs) {
         assert_eq!(
             (input.datatype, &input.shape, &input.data),
@@ -69,14 +75,14 @@ async fn brain_floats_go_through_unchanged() {
     let model = load("brain_identity.onnx").unwrap();
     assert_eq!(model.signature().inputs[0].datatype, Datatype::Bf16);
     let input = Tensor::raw("bf16_in", Datatype::Bf16, [2], vec![0x80, 0x3f, 0xc0, 0x7f]);
-    let inference = model.infer(Arc::new(vec![input])).await.unwrap();
+    let inference = model.infer(request(vec![input])).await.unwrap();
     assert_eq!(bytes(&inference.outputs[0]), [0x80, 0x3f, 0xc0, 0x7f]);
 }
 
 #[tokio::test]
 async fn rows_of_none_are_answered_with_none() {
     let model = load("linear_minus_one.onnx").unwrap();
-    let inference = model.infer(Arc::new(vec![Tensor::fp32("x", [0, 2], &[])])).await.unwrap();
+    let inference = model.infer(request(vec![Tensor::fp32("x", [0, 2], &[])])).await.unwrap();
     assert_eq!(inference.outputs[0].shape, [0, 1]);
 }
 
@@ -93,16 +99,19 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
 async fn a_failure_in_the_runtime_leaves_the_model_usable() {
     let model = load("gather.onnx").unwrap();
     let index =
-        |value: i64| Arc::new(vec![Tensor::raw("index", Datatype::Int64, [1], value.to_le_bytes().to_vec())]);
+        |value: i64| request(vec![Tensor::raw("index", Datatype::Int64, [1], value.to_le_bytes().to_vec())]);
     let error = model.infer(index(7)).await.unwrap_err();
     assert!(matches!(&error, Error::Runtime(reason) if reason.contains("out of data bounds")), "{error}");
     assert_eq!(bytes(&model.infer(index(2)).await.unwrap().outputs[0]), 3.0_f32.to_le_bytes());
 }
 
-#[tokio::test]
-async fn one_request_too_many_is_told_so() {
-    let options = LoadOptions { queue_limit: 0, ..LoadOptions::default() };
-    let model = Model::load(&environment(), &fixture("linear_minus_one.onnx"), options).unwrap();
-    let inputs = Arc::new(vec![Tensor::fp32("x", [1, 2], &[0.0; 2])]);
-    assert_eq!(model.infer(inputs).await.unwrap_err(), Error::Overloaded { limit: 0 });
+#[test]
+fn a_device_that_is_not_there_is_refused_or_replaced_by_the_processor() {
+    let load = |fallback| {
+        let options = LoadOptions { device: Device::Cuda, fallback, ..LoadOptions::default() };
+        Model::load(&environment(), &fixture("linear_minus_one.onnx"), options)
+    };
+    let refused = load(false).unwrap_err().to_string();
+    assert!(refused.contains("the device 'cuda' is not there"), "{refused}");
+    assert_eq!(load(true).unwrap().device(), Device::Cpu);
 }

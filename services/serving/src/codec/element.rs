@@ -5,115 +5,9 @@ use serde_json::Value;
 use slipway_inference::{Data, Datatype, Tensor};
 
 /// How JSON, which has no such numbers, names them; the same words as in Protocol Buffers' JSON form.
-const NAN: &str = "NaN";
-const INFINITY: &str = "Infinity";
-const NEGATIVE_INFINITY: &str = "-Infinity";
-
-/// Reads JSON values, flat or nested, as elements of `datatype`. The error is about the values only; the caller adds the input's name.
-pub(super) fn parse_elements(datatype: Datatype, value: &Value) -> Result<Data, String> {
-    if matches!(datatype, Datatype::Fp16 | Datatype::Bf16) {
-        return Err(format!("{datatype} data cannot be sent as JSON; send it as binary data"));
-    }
-    if datatype == Datatype::Bytes {
-        let mut strings = Vec::new();
-        flatten(value, &mut |element| {
-            strings.push(element.as_str().ok_or("a string")?.to_owned());
-            Ok(())
-        })
-        .map_err(|error| error.text(datatype))?;
-        return Ok(Data::Strings(strings));
-    }
-    let mut bytes = Vec::new();
-    flatten(value, &mut |element| push(datatype, element, &mut bytes))
-        .map_err(|error| error.text(datatype))?;
-    Ok(Data::Raw(bytes.into()))
-}
-
-struct Misfit {
-    position: usize,
-    value: String,
-    expected: &'static str,
-}
-
-impl Misfit {
-    fn text(&self, datatype: Datatype) -> String {
-        format!("element {} is {}; {datatype} expects {}", self.position, self.value, self.expected)
-    }
-}
-
-/// Longest value that a message repeats.
-const MAX_QUOTED_CHARS: usize = 40;
-
-fn flatten(value: &Value, visit: &mut impl FnMut(&Value) -> Result<(), &'static str>) -> Result<(), Misfit> {
-    fn walk(
-        value: &Value,
-        position: &mut usize,
-        visit: &mut impl FnMut(&Value) -> Result<(), &'static str>,
-    ) -> Result<(), Misfit> {
-        if let Value::Array(values) = value {
-            return values.iter().try_for_each(|value| walk(value, position, visit));
-        }
-        visit(value).map_err(|expected| Misfit {
-            position: *position,
-            value: value.to_string().chars().take(MAX_QUOTED_CHARS).collect(),
-            expected,
-        })?;
-        *position += 1;
-        Ok(())
-    }
-    walk(value, &mut 0, visit)
-}
-
-fn push(datatype: Datatype, value: &Value, bytes: &mut Vec<u8>) -> Result<(), &'static str> {
-    match datatype {
-        Datatype::Bool => bytes.push(u8::from(value.as_bool().ok_or("true or false")?)),
-        Datatype::Int8 => bytes.extend(signed::<i8>(value, "a whole number from -128 to 127")?.to_le_bytes()),
-        Datatype::Int16 => {
-            bytes.extend(signed::<i16>(value, "a whole number from -32768 to 32767")?.to_le_bytes());
-        }
-        Datatype::Int32 => bytes.extend(signed::<i32>(value, "a whole number of 32 bits")?.to_le_bytes()),
-        Datatype::Int64 => bytes.extend(signed::<i64>(value, "a whole number of 64 bits")?.to_le_bytes()),
-        Datatype::Uint8 => bytes.extend(signed::<u8>(value, "a whole number from 0 to 255")?.to_le_bytes()),
-        Datatype::Uint16 => {
-            bytes.extend(signed::<u16>(value, "a whole number from 0 to 65535")?.to_le_bytes());
-        }
-        Datatype::Uint32 => {
-            bytes.extend(signed::<u32>(value, "a whole number from 0 to 4294967295")?.to_le_bytes());
-        }
-        Datatype::Uint64 => {
-            let number = value.as_u64().ok_or("a whole number from 0 to 18446744073709551615")?;
-            bytes.extend(number.to_le_bytes());
-        }
-        Datatype::Fp32 => bytes.extend(single(number(value)?)?.to_le_bytes()),
-        Datatype::Fp64 => bytes.extend(number(value)?.to_le_bytes()),
-        Datatype::Fp16 | Datatype::Bf16 | Datatype::Bytes => return Err("another way of sending it"),
-    }
-    Ok(())
-}
-
-fn signed<T: TryFrom<i64>>(value: &Value, expected: &'static str) -> Result<T, &'static str> {
-    value.as_i64().and_then(|number| T::try_from(number).ok()).ok_or(expected)
-}
-
-/// A missing value, `null`, is NaN, as data frames have it.
-fn number(value: &Value) -> Result<f64, &'static str> {
-    match value {
-        Value::Null => Ok(f64::NAN),
-        Value::String(text) if text == NAN => Ok(f64::NAN),
-        Value::String(text) if text == INFINITY => Ok(f64::INFINITY),
-        Value::String(text) if text == NEGATIVE_INFINITY => Ok(f64::NEG_INFINITY),
-        value => value.as_f64().ok_or("a number, null, or one of \"NaN\", \"Infinity\", \"-Infinity\""),
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "rounding is what single precision means; overflow is refused"
-)]
-fn single(number: f64) -> Result<f32, &'static str> {
-    let single = number as f32;
-    if single.is_infinite() && number.is_finite() { Err("a number below 3.5e38") } else { Ok(single) }
-}
+pub(super) const NAN: &str = "NaN";
+pub(super) const INFINITY: &str = "Infinity";
+pub(super) const NEGATIVE_INFINITY: &str = "-Infinity";
 
 /// The elements of a tensor, as one flat JSON array.
 pub(super) struct Elements<'tensor>(pub(super) &'tensor Tensor);
@@ -198,6 +92,40 @@ pub(crate) fn json_values(tensor: &Tensor) -> Vec<Value> {
         Datatype::Fp32 => elements(bytes, f32::from_le_bytes).map(shortest).collect(),
         Datatype::Fp64 => elements(bytes, f64::from_le_bytes).map(Value::from).collect(),
         Datatype::Bytes => Vec::new(),
+    }
+}
+
+/// Appends the elements as JSON, separated by commas. NaN and infinities are `null`.
+pub(crate) fn put_values(tensor: &Tensor, into: &mut Vec<u8>) {
+    fn put<T: Serialize>(values: impl Iterator<Item = T>, into: &mut Vec<u8>) {
+        for (at, value) in values.enumerate() {
+            if at > 0 {
+                into.push(b',');
+            }
+            // Writing into memory cannot fail, and numbers have no other form.
+            let _ = serde_json::to_writer(&mut *into, &value);
+        }
+    }
+    let bytes = match &tensor.data {
+        Data::Strings(strings) => return put(strings.iter(), into),
+        Data::Raw(bytes) => bytes,
+    };
+    match tensor.datatype {
+        Datatype::Bool => put(bytes.iter().map(|byte| *byte != 0), into),
+        Datatype::Int8 => put(elements(bytes, i8::from_le_bytes), into),
+        Datatype::Int16 => put(elements(bytes, i16::from_le_bytes), into),
+        Datatype::Int32 => put(elements(bytes, i32::from_le_bytes), into),
+        Datatype::Int64 => put(elements(bytes, i64::from_le_bytes), into),
+        Datatype::Uint8 => put(bytes.iter(), into),
+        Datatype::Uint16 => put(elements(bytes, u16::from_le_bytes), into),
+        Datatype::Uint32 => put(elements(bytes, u32::from_le_bytes), into),
+        Datatype::Uint64 => put(elements(bytes, u64::from_le_bytes), into),
+        Datatype::Fp16 => put(elements(bytes, half), into),
+        Datatype::Bf16 => put(elements(bytes, brain), into),
+        // The shortest decimal, as `shortest` below says why.
+        Datatype::Fp32 => put(elements(bytes, f32::from_le_bytes), into),
+        Datatype::Fp64 => put(elements(bytes, f64::from_le_bytes), into),
+        Datatype::Bytes => {}
     }
 }
 

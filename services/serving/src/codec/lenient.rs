@@ -3,21 +3,16 @@
 //! `json.dumps(float("nan"))` gives the bare word `NaN`, which is no JSON. Clients send it for missing values, and Triton takes it, so
 //! a body that does not parse gets a second chance with these words put in quotes.
 
-use serde::de::DeserializeOwned;
-
 /// Parses JSON; bare `NaN`, `Infinity` and `-Infinity` count as the strings of the same text.
-pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+pub(super) fn parse<T>(json: &[u8], read: impl Fn(&[u8]) -> serde_json::Result<T>) -> Result<T, String> {
+    let complain = |error: serde_json::Error| format!("the request's JSON does not parse: {error}");
     let strict = read(json);
     if strict.is_err()
         && let Some(quoted) = quote_bare_words(json)
     {
-        return read(&quoted);
+        return read(&quoted).map_err(complain);
     }
-    strict
-}
-
-fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(json).map_err(|error| format!("the request's JSON does not parse: {error}"))
+    strict.map_err(complain)
 }
 
 /// The text with bare words quoted; `None` where there are none.
@@ -54,13 +49,19 @@ fn quote_bare_words(json: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+
+    fn read(json: &[u8]) -> Result<Value, String> {
+        parse(json, |json| serde_json::from_slice(json))
+    }
 
     #[test]
     fn bare_words_are_quoted_outside_of_strings_only() {
         let text = br#"{"a":[NaN,-Infinity,Infinity],"b":"NaN \" NaN"}"#;
-        let value: serde_json::Value = parse(text).unwrap();
+        let value = read(text).unwrap();
         assert_eq!(value, serde_json::json!({"a": ["NaN", "-Infinity", "Infinity"], "b": "NaN \" NaN"}));
-        assert!(parse::<serde_json::Value>(b"{\"a\":[1,]}").unwrap_err().contains("does not parse"));
+        assert!(read(b"{\"a\":[1,]}").unwrap_err().contains("does not parse"));
     }
 }

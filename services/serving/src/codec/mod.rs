@@ -4,12 +4,13 @@ mod classification;
 pub(crate) mod compression;
 mod element;
 mod lenient;
+mod parse;
 mod request;
 mod response;
 mod rows;
 
 pub(crate) use classification::{class_count, classified};
-pub(crate) use element::json_values;
+pub(crate) use element::{json_values, put_values};
 pub(crate) use request::{InferRequest, Inputs};
 pub(crate) use request::{read_raw, text_of};
 pub(crate) use response::{Encoded, InferResponse};
@@ -19,5 +20,7 @@ pub(crate) use rows::{parse_instances, predictions};
 /// Length of the JSON part of a body whose rest is raw tensors.
 pub(crate) const HEADER_LENGTH: &str = "inference-header-content-length";
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,16 @@
 //! Inference requests: JSON alone, JSON with raw tensors behind it, or one raw tensor.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use slipway_inference::{Data, Datatype, Signature, Tensor};
 
 use super::classification::class_count;
-use super::element::parse_elements;
 use super::lenient;
+use super::parse::parse_elements;
 use crate::failure::{Failure, Kind};
 
 /// A request as it was understood.
@@ -46,20 +49,23 @@ pub(crate) struct RequestedOutput {
 }
 
 #[derive(Deserialize)]
-struct RequestJson {
+struct RequestJson<'body> {
     id: Option<String>,
     parameters: Option<Map<String, Value>>,
-    inputs: Vec<InputJson>,
+    #[serde(borrow)]
+    inputs: Vec<InputJson<'body>>,
     outputs: Option<Vec<OutputJson>>,
 }
 
 #[derive(Deserialize)]
-struct InputJson {
+struct InputJson<'body> {
     name: String,
     shape: Vec<i64>,
-    datatype: String,
+    #[serde(borrow)]
+    datatype: Cow<'body, str>,
     parameters: Option<Map<String, Value>>,
-    data: Option<Value>,
+    #[serde(borrow)]
+    data: Option<&'body RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -94,8 +100,12 @@ impl InferRequest {
                 binary_outputs: true,
             });
         }
-        let json: RequestJson = lenient::parse(&body[..json_bytes]).map_err(Failure::invalid)?;
-        let mut raw = body.slice(json_bytes..);
+        let raw = body.slice(json_bytes..);
+        let read = |json: &[u8]| serde_json::from_slice(json).map(|json| Self::understand(json, raw.clone()));
+        lenient::parse(&body[..json_bytes], read).map_err(Failure::invalid)?
+    }
+
+    fn understand(json: RequestJson<'_>, mut raw: Bytes) -> Result<Self, Failure> {
         let mut inputs = Vec::with_capacity(json.inputs.len());
         for input in json.inputs {
             let name = input.name.clone();
@@ -159,7 +169,7 @@ impl Inputs {
 }
 
 fn read_input(
-    input: InputJson,
+    input: InputJson<'_>,
     raw: &mut Bytes,
     complain: impl Fn(String) -> Failure,
 ) -> Result<Tensor, Failure> {
@@ -177,7 +187,7 @@ fn read_input(
     }
     let binary_size = parameters.get("binary_data_size").filter(|value| !value.is_null());
     let data = match (input.data, binary_size) {
-        (Some(values), None) => parse_elements(datatype, &values).map_err(&complain)?,
+        (Some(values), None) => parse_elements(datatype, values.get()).map_err(&complain)?,
         (None, Some(size)) => {
             let size = size
                 .as_u64()

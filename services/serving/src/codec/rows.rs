@@ -5,8 +5,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use slipway_inference::{Signature, Tensor, TensorSpec};
 
-use super::element::{Elements, parse_elements};
+use super::element::Elements;
 use super::lenient;
+use super::parse::parse_elements;
 use crate::failure::Failure;
 
 #[derive(Deserialize)]
@@ -19,7 +20,8 @@ struct PredictJson {
 /// # Errors
 /// What is wrong, naming the row or the input.
 pub(crate) fn parse_instances(body: &Bytes, signature: &Signature) -> Result<Vec<Tensor>, Failure> {
-    let PredictJson { instances } = lenient::parse(body).map_err(Failure::invalid)?;
+    let PredictJson { instances } =
+        lenient::parse(body, |json| serde_json::from_slice(json)).map_err(Failure::invalid)?;
     let count = i64::try_from(instances.len()).unwrap_or(i64::MAX);
     signature
         .inputs
@@ -42,7 +44,7 @@ pub(crate) fn parse_instances(body: &Bytes, signature: &Signature) -> Result<Vec
                 return Err(complain(format!("instances[{row}] has another shape than instances[0]")));
             }
             let shape = batch_shape(count, &row_shape, spec);
-            let data = parse_elements(spec.datatype, &Value::Array(values)).map_err(complain)?;
+            let data = parse_elements(spec.datatype, &Value::Array(values).to_string()).map_err(complain)?;
             Ok(Tensor { name: spec.name.clone(), datatype: spec.datatype, shape, data })
         })
         .collect()

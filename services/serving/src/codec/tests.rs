@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use slipway_inference::{Data, Datatype, Signature, Tensor, TensorSpec};
 
-use super::element::parse_elements;
+use super::parse::parse_elements;
 use super::*;
 use crate::failure::{Failure, Kind};
 
@@ -234,7 +234,7 @@ proptest! {
         let body: Value = serde_json::from_slice(&encoded.body).unwrap();
         let recorded = Value::from(json_values(&tensor));
         for json in [&body["outputs"][0]["data"], &recorded] {
-            let read = parse_elements(Datatype::Fp32, json);
+            let read = parse_elements(Datatype::Fp32, &json.to_string());
             prop_assert_eq!(read.as_ref(), Ok(&tensor.data));
         }
     }

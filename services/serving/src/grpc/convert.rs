@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::predict::Answer;
 
 /// The inputs of a request: all raw, or all typed.
-pub(super) fn inputs(request: proto::ModelInferRequest) -> Result<Vec<Tensor>, Failure> {
+pub(crate) fn inputs(request: proto::ModelInferRequest) -> Result<Vec<Tensor>, Failure> {
     let mut raw = request.raw_input_contents.into_iter();
     let is_raw = raw.len() > 0;
     if is_raw && raw.len() != request.inputs.len() {
@@ -127,7 +127,6 @@ pub(super) fn whole_number(parameter: &proto::InferParameter) -> Option<u64> {
 
 /// An answer, always raw: Triton's clients read nothing else.
 pub(super) fn response(
-    deployment: &str,
     id: String,
     answer: &Answer,
     wanted: &[Wanted],
@@ -146,8 +145,8 @@ pub(super) fn response(
         ..InferOutputTensor::default()
     };
     Ok(proto::ModelInferResponse {
-        model_name: deployment.to_owned(),
-        model_version: answer.version.clone(),
+        model_name: answer.source.deployment.clone(),
+        model_version: answer.source.version.clone(),
         id,
         outputs: chosen.iter().map(output).collect(),
         raw_output_contents: chosen.iter().map(|tensor| raw_of(tensor)).collect(),

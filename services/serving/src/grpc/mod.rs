@@ -2,6 +2,7 @@
 
 mod control;
 mod convert;
+mod front;
 mod stream;
 
 use std::pin::Pin;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use http::HeaderMap;
 use slipway_api::inference as proto;
 use slipway_api::inference::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
@@ -23,9 +25,13 @@ use tonic_health::server::HealthReporter;
 
 use crate::describe::{self, EXTENSIONS, SERVER_NAME};
 use crate::failure::Failure;
-use crate::predict::{Call, Predictor, request_id, timeout_us};
+use crate::predict::{Call, Predictor, priority, request_id, timeout_us};
 use crate::settings::Settings;
 use crate::{repository, statistics};
+
+#[cfg(test)]
+pub(crate) use convert::inputs;
+pub(crate) use front::GrpcFront;
 
 const REQUEST_ID: &str = "x-request-id";
 const ENCODING: &str = "grpc-encoding";
@@ -61,32 +67,40 @@ impl Service {
         request: proto::ModelInferRequest,
     ) -> Result<(proto::ModelInferResponse, String), Failure> {
         let id = request_id(&[text(metadata, REQUEST_ID), Some(&request.id)]);
+        let route = self.predictor.routing.get(&request.model_name)?;
+        let version = version(&request.model_version)?;
+        let number = |name: &str| request.parameters.get(name).map(convert::whole_number);
         let call = Call {
-            deployment: request.model_name.clone(),
-            version: version(&request.model_version)?,
-            request_id: id.clone(),
-            timeout_us: timeout_us(request.parameters.get("timeout").map(convert::whole_number))?,
+            version: version.as_deref(),
+            request_id: &id,
+            timeout_us: timeout_us(number("timeout"))?,
+            priority: priority(number("priority").flatten()),
         };
         let wanted = convert::wanted_outputs(&request)?;
-        let parameters = request.parameters.clone();
-        let protocol_id = request.id.clone();
+        let mut request = request;
+        let parameters = std::mem::take(&mut request.parameters);
+        let protocol_id = std::mem::take(&mut request.id);
         let inputs = convert::inputs(request)?;
         let key = |name: &str| {
             let given = text(metadata, name).map(str::to_owned);
             given.or_else(|| convert::text_parameter(parameters.get(name)?))
         };
-        let answer = self.predictor.predict(&call, key, |_| Ok(inputs)).await?;
-        let response = convert::response(&call.deployment, protocol_id, &answer, &wanted)?;
+        let answer = self.predictor.predict(&route, &call, key, |_| Ok(inputs)).await?;
+        let response = convert::response(protocol_id, &answer, &wanted)?;
         Ok((response, id))
     }
 }
 
 /// Every gRPC library says that it accepts gzip; only who sends it wants it for tensors, too.
 pub(crate) async fn answer_as_asked<B>(mut request: http::Request<B>) -> http::Request<B> {
-    if !request.headers().contains_key(ENCODING) {
-        request.headers_mut().remove(ACCEPT_ENCODING);
-    }
+    only_asked_compression(request.headers_mut());
     request
+}
+
+fn only_asked_compression(headers: &mut HeaderMap) {
+    if !headers.contains_key(ENCODING) {
+        headers.remove(ACCEPT_ENCODING);
+    }
 }
 
 /// Keeps `grpc.health.v1.Health` as ready as the replica is; not serving from the shutdown on.

@@ -181,7 +181,18 @@ impl Cache {
         self.write_json(&self.root.join("tables.json"), tables)
     }
 
-    fn version(&self, digest: &str) -> PathBuf {
+    /// Folder of the blobs.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// Folder of the versions.
+    pub(super) fn versions(&self) -> PathBuf {
+        self.root.join("versions")
+    }
+
+    /// Folder of one version.
+    pub(super) fn version(&self, digest: &str) -> PathBuf {
         // A digest comes from a table; what is no digest must not become a path.
         let name: String =
             digest.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
@@ -195,7 +206,7 @@ impl Cache {
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let bytes = std::fs::read(path).ok()?;
     serde_json::from_slice(&bytes)
         .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a cached file does not parse"))

@@ -1,6 +1,6 @@
 //! From a target to a warm model: manifest, blobs, verification, session.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use slipway_api::proto::registry::registry_client::RegistryClient;
@@ -13,6 +13,9 @@ use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
 
 use super::cache::{Cache, Manifest, ManifestFile};
+use super::folder::{LOCAL_PREFIX, MODEL_FILE};
+use super::pbtxt;
+use super::served::{Served, VersionSettings};
 
 /// Versions loaded at the same time; more would only make each later.
 const MAX_PARALLEL_LOADS: usize = 2;
@@ -28,6 +31,9 @@ pub(crate) struct Loader {
     environment: Environment,
     options: LoadOptions,
     permits: Arc<Semaphore>,
+    /// Where models lie that come from no registry.
+    folder: Option<PathBuf>,
+    cache_limit_bytes: Option<u64>,
 }
 
 /// Why a version did not load.
@@ -71,6 +77,8 @@ impl Loader {
         artifacts: ArtifactStore,
         environment: Environment,
         options: LoadOptions,
+        folder: Option<PathBuf>,
+        cache_limit_bytes: Option<u64>,
     ) -> Self {
         Self {
             cache,
@@ -79,21 +87,31 @@ impl Loader {
             environment,
             options,
             permits: Arc::new(Semaphore::new(MAX_PARALLEL_LOADS)),
+            folder,
+            cache_limit_bytes,
         }
     }
 
-    /// The disk cache.
-    pub(crate) const fn cache(&self) -> &Cache {
-        &self.cache
+    /// The disk cache, where models come from the registry.
+    pub(crate) const fn cache(&self) -> Option<&Cache> {
+        if self.folder.is_some() { None } else { Some(&self.cache) }
+    }
+
+    /// What the disk cache may take.
+    pub(crate) const fn cache_limit_bytes(&self) -> Option<u64> {
+        self.cache_limit_bytes
     }
 
     /// Fetches what is missing, verifies all of it, loads it and warms it up.
     ///
     /// # Errors
     /// The reason, and whether trying again may help.
-    pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Model, LoadFailure> {
+    pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Served, LoadFailure> {
         let _permit =
             self.permits.acquire().await.map_err(|_closed| LoadFailure::passing("shutting down"))?;
+        if target.digest.starts_with(LOCAL_PREFIX) {
+            return self.open_local(model, target).await;
+        }
         let manifest = match self.cached_manifest(&target.digest).await {
             Some(manifest) => manifest,
             None => self.ask_registry(model, target).await?,
@@ -102,11 +120,27 @@ impl Loader {
             self.ensure_blob(file).await?;
         }
         let (cache, digest) = (self.cache.clone(), target.digest.clone());
-        let (environment, options) = (self.environment.clone(), self.options);
-        let opened = tokio::task::spawn_blocking(move || -> Result<Model, LoadFailure> {
+        let (environment, options) = (self.environment.clone(), self.options.clone());
+        let opened = tokio::task::spawn_blocking(move || -> Result<Served, LoadFailure> {
             cache.keep_manifest(&digest, &manifest)?;
             let path: PathBuf = cache.lay_out(&digest, &manifest)?;
-            Model::load(&environment, &path, options).map_err(|error| LoadFailure::lasting(error.to_string()))
+            open(&environment, &path, &options)
+        });
+        opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
+    }
+
+    async fn open_local(&self, model: &str, target: &Target) -> Result<Served, LoadFailure> {
+        let folder =
+            self.folder.clone().ok_or_else(|| LoadFailure::lasting("there is no folder of models"))?;
+        let model = folder.join(model);
+        let path = model.join(&target.version).join(MODEL_FILE);
+        let (environment, defaults) = (self.environment.clone(), self.options.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let options = match pbtxt::settings(&model).map_err(LoadFailure::lasting)? {
+                Some(settings) => settings.options(&defaults),
+                None => defaults,
+            };
+            open(&environment, &path, &options)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -151,6 +185,14 @@ impl Loader {
         self.artifacts.download_verified(&file.blob_key, &file.sha256, &part).await?;
         Ok(tokio::fs::rename(&part, self.cache.blob(&file.sha256)).await?)
     }
+}
+
+/// Loads the model of a folder as its settings say, and warms it up.
+fn open(environment: &Environment, path: &Path, defaults: &LoadOptions) -> Result<Served, LoadFailure> {
+    let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
+    let model = Model::load(environment, path, settings.options(defaults))
+        .map_err(|error| LoadFailure::lasting(error.to_string()))?;
+    Ok(Served { model, policy: settings.records })
 }
 
 fn refused(status: &tonic::Status) -> LoadFailure {

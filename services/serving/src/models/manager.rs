@@ -9,15 +9,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use slipway_api::traffic::{Target, TrafficTable, VersionState};
-use slipway_inference::Model;
 use slipway_service_kit::health::Readiness;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::cache::KnownTables;
+use super::cache::{Cache, KnownTables};
 use super::loader::{LoadFailure, Loader};
-use crate::routing::{Route, Routes, Routing, Version};
+use super::served::Served;
+use crate::metrics::{ServingMetrics, VersionMeters};
+use crate::routing::{Route, Routes, Routing, Source, Version};
 use crate::stats::VersionStats;
 
 const RETRY_INITIAL_MS: u64 = 200;
@@ -46,7 +47,8 @@ pub(crate) struct Manager {
     readiness: Readiness,
     deployments: BTreeMap<String, Deployment>,
     slots: HashMap<String, Slot>,
-    stats: HashMap<(String, String), Arc<VersionStats>>,
+    stats: HashMap<(String, String), (Arc<VersionStats>, Arc<VersionMeters>)>,
+    metrics: ServingMetrics,
     outcomes: mpsc::Sender<Outcome>,
     arrivals: mpsc::Receiver<Outcome>,
     loads_begun: u64,
@@ -66,7 +68,7 @@ struct Deployment {
 struct Slot {
     state: VersionState,
     reason: Option<String>,
-    model: Option<Arc<Model>>,
+    served: Option<Arc<Served>>,
     /// Tells outcomes of an earlier load of the same digest apart.
     load: u64,
     task: AbortHandle,
@@ -81,17 +83,22 @@ impl Drop for Slot {
 struct Outcome {
     digest: String,
     load: u64,
-    result: Result<Model, LoadFailure>,
+    result: Result<Served, LoadFailure>,
 }
 
 impl Manager {
     /// A manager that begins with the tables of the disk cache.
-    pub(crate) fn new(loader: Loader, routing: Arc<Routing>, readiness: Readiness) -> Self {
+    pub(crate) fn new(
+        loader: Loader,
+        routing: Arc<Routing>,
+        readiness: Readiness,
+        metrics: ServingMetrics,
+    ) -> Self {
         let (outcomes, arrivals) = mpsc::channel(OUTCOMES_LIMIT);
-        let known = loader.cache().tables();
+        let known = loader.cache().map(Cache::tables).unwrap_or_default();
         let tables_known = !known.is_empty();
         if !tables_known {
-            readiness.waiting(TABLES_PART, "NATS has not told which deployments there are");
+            readiness.waiting(TABLES_PART, "it is not known yet which deployments there are");
         }
         let deployments =
             known.into_iter().map(|(name, tables)| (name, Deployment::restored(tables))).collect();
@@ -102,6 +109,7 @@ impl Manager {
             deployments,
             slots: HashMap::new(),
             stats: HashMap::new(),
+            metrics,
             outcomes,
             arrivals,
             loads_begun: 0,
@@ -127,6 +135,7 @@ impl Manager {
                     self.finish(outcome);
                     self.settle();
                     self.keep_tables().await;
+                    self.make_room().await;
                 },
             }
         }
@@ -169,9 +178,14 @@ impl Manager {
             return;
         };
         match outcome.result {
-            Ok(model) => {
-                tracing::info!(digest = outcome.digest, "a version is ready");
-                (slot.state, slot.reason, slot.model) = (VersionState::Ready, None, Some(Arc::new(model)));
+            Ok(served) => {
+                tracing::info!(
+                    digest = outcome.digest,
+                    device = served.model.device().name(),
+                    batchable = served.model.is_batchable(),
+                    "a version is ready"
+                );
+                (slot.state, slot.reason, slot.served) = (VersionState::Ready, None, Some(Arc::new(served)));
             }
             Err(failure) if failure.transient => {
                 tracing::warn!(
@@ -223,8 +237,13 @@ impl Manager {
         let digest = target.digest.clone();
         let task =
             tokio::spawn(load_until_settled(self.loader.clone(), target, model, load, self.outcomes.clone()));
-        let slot =
-            Slot { state: VersionState::Loading, reason: None, model: None, load, task: task.abort_handle() };
+        let slot = Slot {
+            state: VersionState::Loading,
+            reason: None,
+            served: None,
+            load,
+            task: task.abort_handle(),
+        };
         self.slots.insert(digest, slot);
     }
 
@@ -233,14 +252,28 @@ impl Manager {
         for (name, deployment) in &self.deployments {
             let mut versions = BTreeMap::new();
             for target in deployment.active.targets().chain(deployment.wanted.targets()) {
-                let stats = self.stats.entry((name.clone(), target.version.clone())).or_default();
+                let counted = self.stats.entry((name.clone(), target.version.clone()));
+                let (stats, meters) = counted.or_insert_with(|| {
+                    let meters = VersionMeters::new(name, &target.version, self.metrics.clone());
+                    (Arc::default(), Arc::new(meters))
+                });
                 if let Some(slot) = self.slots.get(&target.digest) {
+                    let policy = slot.served.as_ref().map(|served| served.policy.clone());
+                    let source = || Source {
+                        deployment: name.clone(),
+                        model: deployment.active.model.clone(),
+                        version: target.version.clone(),
+                        prediction_output: deployment.active.prediction_output.clone(),
+                        policy: policy.unwrap_or_default(),
+                    };
                     versions.entry(target.version.clone()).or_insert_with(|| Version {
                         target: target.clone(),
                         state: slot.state,
                         reason: slot.reason.clone(),
-                        model: slot.model.clone(),
+                        served: slot.served.clone(),
                         stats: Arc::clone(stats),
+                        meters: Arc::clone(meters),
+                        source: Arc::new(source()),
                     });
                 }
             }
@@ -262,17 +295,41 @@ impl Manager {
         let loading = |target: &&Target| {
             self.slots.get(&target.digest).is_some_and(|slot| slot.state == VersionState::Loading)
         };
-        let waiting: Vec<String> = self
-            .deployments
-            .iter()
-            .filter_map(|(name, deployment)| Some((name, deployment.active.stable.as_ref().filter(loading)?)))
-            .map(|(name, stable)| format!("{name}/{}", stable.version))
-            .collect();
+        // All that requests may be drawn for: whoever sends traffic here counts on its split.
+        let drawn = |table: &TrafficTable| -> Vec<Target> {
+            let candidates = table.candidates.iter().filter(|entry| entry.weight_percent > 0);
+            table.stable.iter().chain(candidates.map(|entry| &entry.target)).cloned().collect()
+        };
+        let mut waiting = Vec::new();
+        for (name, deployment) in &self.deployments {
+            let targets = drawn(&deployment.active);
+            waiting.extend(targets.iter().filter(loading).map(|target| format!("{name}/{}", target.version)));
+        }
         if waiting.is_empty() {
             self.readiness.ready(MODELS_PART);
             self.started = self.tables_known;
         } else {
             self.readiness.waiting(MODELS_PART, format!("loading {}", waiting.join(", ")));
+        }
+    }
+
+    /// Keeps the disk cache within its limit. What is loaded, or about to be, stays.
+    async fn make_room(&self) {
+        let Some((cache, limit_bytes)) = self.loader.cache().cloned().zip(self.loader.cache_limit_bytes())
+        else {
+            return;
+        };
+        let wanted: BTreeSet<String> = self.slots.keys().cloned().collect();
+        match tokio::task::spawn_blocking(move || cache.evict(limit_bytes, &wanted)).await {
+            Ok(Ok(held)) if held > limit_bytes => {
+                tracing::warn!(
+                    held,
+                    limit_bytes,
+                    "the versions in use take more of the disk than the cache may"
+                );
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "no room is made in the disk cache"),
+            _ => {}
         }
     }
 
@@ -285,7 +342,7 @@ impl Manager {
                 (name.clone(), KnownTables { wanted, active: (*deployment.active).clone() })
             })
             .collect();
-        let cache = self.loader.cache().clone();
+        let Some(cache) = self.loader.cache().cloned() else { return };
         let kept = tokio::task::spawn_blocking(move || cache.keep_tables(&tables)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, "the traffic tables are not kept for the next start");
@@ -316,7 +373,7 @@ fn unseen(table: &TrafficTable) -> Arc<HashMap<String, AtomicBool>> {
 
 /// Whether a table can answer all its traffic: by its stable version, or by all candidates where it has none.
 fn serves(table: &TrafficTable, slots: &HashMap<String, Slot>) -> bool {
-    let ready = |target: &Target| slots.get(&target.digest).is_some_and(|slot| slot.model.is_some());
+    let ready = |target: &Target| slots.get(&target.digest).is_some_and(|slot| slot.served.is_some());
     match &table.stable {
         Some(stable) => ready(stable),
         None => table.candidates.iter().all(|entry| entry.weight_percent == 0 || ready(&entry.target)),

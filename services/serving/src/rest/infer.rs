@@ -12,7 +12,7 @@ use super::{Model, RestState};
 use crate::codec::compression::Coding;
 use crate::codec::{Encoded, HEADER_LENGTH, InferRequest, InferResponse, Inputs};
 use crate::failure::Failure;
-use crate::predict::{Answer, Call, request_id, timeout_us};
+use crate::predict::{Answer, Call, priority, request_id, timeout_us};
 
 /// The header that carries a request's id both ways.
 pub(super) const REQUEST_ID: &str = "x-request-id";
@@ -23,8 +23,16 @@ pub(super) async fn infer(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let mut id = request_id(&[header(&headers, REQUEST_ID)]);
-    let answer = answer(&state, model, &headers, body, &mut id).await;
+    respond(&state, model, &headers, body).await
+}
+
+/// Answers a prediction.
+pub(super) async fn respond(state: &RestState, model: Model, headers: &HeaderMap, body: Body) -> Response {
+    let mut id = String::new();
+    let answer = answer(state, model, headers, body, &mut id).await;
+    if id.is_empty() {
+        id = request_id(&[header(headers, REQUEST_ID)]);
+    }
     with_request_id(answer, &id)
 }
 
@@ -46,37 +54,41 @@ async fn answer(
 ) -> Result<Response, Failure> {
     // An unknown model is told without keeping its body.
     let model = model.checked()?;
-    state.routing.get(&model.name)?;
+    let route = state.routing.get(&model.name)?;
+    state.predictor.admit(&route, model.version.as_deref())?;
     let body = read(headers, body, state.max_body_bytes).await?;
     let header_length = header(headers, HEADER_LENGTH).map(str::to_owned);
     let mut request =
         offload(body.len(), move || InferRequest::parse(&body, header_length.as_deref())).await?;
-    *id = request_id(&[header(headers, REQUEST_ID), request.id.as_deref(), Some(id)]);
-    let timeout = request.parameters.get("timeout").filter(|value| !value.is_null());
+    *id = request_id(&[header(headers, REQUEST_ID), request.id.as_deref()]);
+    let parameter =
+        |name: &str| request.parameters.get(name).filter(|value| !value.is_null()).map(Value::as_u64);
     let call = Call {
-        deployment: model.name,
-        version: model.version,
-        request_id: id.clone(),
-        timeout_us: timeout_us(timeout.map(Value::as_u64))?,
+        version: model.version.as_deref(),
+        request_id: id,
+        timeout_us: timeout_us(parameter("timeout"))?,
+        priority: priority(parameter("priority").flatten()),
     };
     let inputs = std::mem::replace(&mut request.inputs, Inputs::Named(Vec::new()));
     let key = |name: &str| sticky_key(headers, &request.parameters, name);
-    let answer = state.predictor.predict(&call, key, |signature| inputs.resolve(signature)).await?;
+    let answer = state.predictor.predict(&route, &call, key, |signature| inputs.resolve(signature)).await?;
     let accepted = header(headers, header::ACCEPT_ENCODING.as_str()).map(str::to_owned);
     let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
-    let packed = move || pack(&call.deployment, &answer, &request, accepted.as_deref());
+    let packed = move || pack(&answer, &request, accepted.as_deref());
     let (encoded, coding) = offload(bytes, packed).await?;
     Ok(response(encoded, coding))
 }
 
 fn pack(
-    deployment: &str,
     answer: &Answer,
     request: &InferRequest,
     accepted: Option<&str>,
 ) -> Result<(Encoded, Option<Coding>), Failure> {
-    let response =
-        InferResponse { model_name: deployment, model_version: &answer.version, outputs: &answer.outputs };
+    let response = InferResponse {
+        model_name: &answer.source.deployment,
+        model_version: &answer.source.version,
+        outputs: &answer.outputs,
+    };
     let plain = response.encode(request)?;
     match Coding::of_response(accepted, plain.body.len()) {
         None => Ok((plain, None)),

@@ -2,6 +2,7 @@
 
 mod body;
 mod control;
+mod front;
 mod infer;
 mod labels;
 mod models;
@@ -23,6 +24,8 @@ use crate::failure::{Failure, Kind};
 use crate::predict::Predictor;
 use crate::routing::Routing;
 use crate::settings::Settings;
+
+pub(crate) use front::RestFront;
 
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]

@@ -1,12 +1,14 @@
 //! KServe's v1 protocol.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
-use slipway_inference::{Signature, Tensor};
+use slipway_inference::{Priority, Signature, Tensor};
 
 use super::body::{header, offload, read};
 use super::infer::{REQUEST_ID, sticky_key, with_request_id};
@@ -15,6 +17,7 @@ use crate::codec::{parse_instances, predictions};
 use crate::describe;
 use crate::failure::{Failure, Kind};
 use crate::predict::{Call, request_id};
+use crate::routing::Route;
 
 /// The check of liveness that KServe's v1 client makes.
 pub(super) async fn alive() -> Json<Value> {
@@ -43,24 +46,26 @@ async fn answer(
     body: Body,
     id: &str,
 ) -> Result<Response, Failure> {
-    let (name, signature) = called(state, name)?;
+    let (route, signature) = called(state, name)?;
     let body = read(headers, body, state.max_body_bytes).await?;
     let inputs = offload(body.len(), move || parse_instances(&body, &signature)).await?;
-    let call = Call { deployment: name.to_owned(), request_id: id.to_owned(), ..Call::default() };
+    let call = Call { version: None, request_id: id, timeout_us: None, priority: Priority::Normal };
     let key = |name: &str| sticky_key(headers, &Map::new(), name);
-    let answer = state.predictor.predict(&call, key, |_| Ok(inputs)).await?;
+    let answer = state.predictor.predict(&route, &call, key, |_| Ok(inputs)).await?;
     let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
     let rows = offload(bytes, move || Ok(predictions(&answer.outputs, answer.rows))).await?;
     Ok(Json(rows).into_response())
 }
 
 /// The deployment of `<name>:predict`, and what it takes.
-fn called<'name>(state: &RestState, name: &'name str) -> Result<(&'name str, Signature), Failure> {
+fn called(state: &RestState, name: &str) -> Result<(Arc<Route>, Signature), Failure> {
     if name.ends_with(":explain") {
         return Err(Failure::new(Kind::Unsupported, "explanations are not supported"));
     }
     let Some(name) = name.strip_suffix(":predict") else {
         return Err(Failure::new(Kind::MethodNotAllowed, "Method Not Allowed; predictions are at …:predict"));
     };
-    Ok((name, state.routing.get(name)?.representative()?.model.signature().clone()))
+    let route = state.routing.get(name)?;
+    let signature = route.representative()?.served.model.signature().clone();
+    Ok((route, signature))
 }

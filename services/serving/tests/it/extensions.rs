@@ -33,7 +33,8 @@ async fn statistics_tell_where_the_time_went_by_batch_size() {
     let nanoseconds = |part: &str| times[part]["ns"].as_u64().unwrap();
     for part in ["queue", "compute_input", "compute_infer", "compute_output"] {
         assert_eq!(times[part]["count"], 3);
-        assert!(nanoseconds(part) > 0, "{part} took no time: {times}");
+        // A request that finds the model free waits for nothing.
+        assert!(nanoseconds(part) > 0 || part == "queue", "{part} took no time: {times}");
     }
     let parts = nanoseconds("compute_input") + nanoseconds("compute_infer") + nanoseconds("compute_output");
     assert!(parts < nanoseconds("success"), "{times}");

@@ -4,6 +4,7 @@
 mod clients;
 mod extensions;
 mod failures;
+mod folder;
 mod grpc;
 mod grpc_extensions;
 mod protocol;
@@ -11,5 +12,6 @@ mod records;
 mod registry;
 mod restart;
 mod serving;
+mod stress;
 mod traffic;
 mod world;

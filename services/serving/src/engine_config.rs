@@ -1,0 +1,74 @@
+//! How versions are run, where their own settings say nothing.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use slipway_inference::{Batching, Device, LoadOptions};
+
+/// Settings of the engine. A version's `slipway-serving.json` goes before them.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Models")]
+pub struct EngineConfig {
+    /// Runs of one version at the same time, on one session. 0: one a core that the process may use, by its control group and affinity.
+    #[arg(long, env = "SLIPWAY_SERVING_INSTANCES", default_value_t = 0, value_name = "N")]
+    pub instances: usize,
+    /// Threads that one run of a model may use.
+    #[arg(long, env = "SLIPWAY_SERVING_INTRA_THREADS", default_value_t = 1, value_name = "N")]
+    pub intra_threads: usize,
+    /// Requests of one version that may wait; more are answered with 503.
+    #[arg(long, env = "SLIPWAY_SERVING_QUEUE_LIMIT", default_value_t = 1024, value_name = "REQUESTS")]
+    pub queue_limit: usize,
+    /// Most rows of a run that is joined from several requests; 1: nothing is joined. On a processor more than 8 cost memory and time to
+    /// answer and gain nothing; a GPU wants more.
+    #[arg(long, env = "SLIPWAY_SERVING_MAX_BATCH_ROWS", default_value_t = 8, value_name = "ROWS")]
+    pub max_batch_rows: usize,
+    /// How long the oldest request waits for others to join it, in microseconds. Anything but 0 lowers throughput for nearly every model.
+    #[arg(long, env = "SLIPWAY_SERVING_BATCH_DELAY_US", default_value_t = 0, value_name = "MICROSECONDS")]
+    pub batch_delay_us: u64,
+    /// Row counts that batches are cut to where more rows wait, e.g. 8,16.
+    #[arg(long, env = "SLIPWAY_SERVING_PREFERRED_BATCH_ROWS", value_delimiter = ',', value_name = "ROWS")]
+    pub preferred_batch_rows: Vec<usize>,
+    /// Frees the memory of each run at once, instead of keeping it for the next and freeing it when the model is idle. Slower.
+    #[arg(long, env = "SLIPWAY_SERVING_NO_ARENA")]
+    pub no_arena: bool,
+    /// Where models run. The GPU needs an ONNX Runtime that was built for it.
+    #[arg(long, env = "SLIPWAY_SERVING_DEVICE", value_enum, default_value_t = DeviceName::Cpu)]
+    pub device: DeviceName,
+    /// Runs a model on the processor where its device cannot be used, instead of failing to load it.
+    #[arg(long, env = "SLIPWAY_SERVING_DEVICE_FALLBACK")]
+    pub device_fallback: bool,
+}
+
+/// Where models run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeviceName {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+    /// An NVIDIA GPU, by engines of TensorRT.
+    Tensorrt,
+}
+
+impl EngineConfig {
+    /// As the engine takes them.
+    pub(crate) fn options(&self) -> LoadOptions {
+        LoadOptions {
+            instances: self.instances,
+            intra_threads: self.intra_threads,
+            queue_limit: self.queue_limit,
+            batching: Batching {
+                max_rows: self.max_batch_rows,
+                delay: Duration::from_micros(self.batch_delay_us),
+                preferred_rows: self.preferred_batch_rows.clone(),
+            },
+            arena: !self.no_arena,
+            device: match self.device {
+                DeviceName::Cpu => Device::Cpu,
+                DeviceName::Cuda => Device::Cuda,
+                DeviceName::Tensorrt => Device::TensorRt,
+            },
+            fallback: self.device_fallback,
+        }
+    }
+}

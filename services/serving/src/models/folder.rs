@@ -1,0 +1,162 @@
+//! Models of a local folder, without registry and NATS: `<model>/<version>/model.onnx`, as Triton has it.
+//!
+//! The folder is looked at again and again; what changed is loaded and swapped in as a new traffic table would be. The highest version
+//! answers, the others answer who names them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest as _, Sha256};
+use slipway_api::traffic::{Target, TrafficTable};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Update;
+use crate::describe::is_version;
+
+/// Begins the digest of a version that is read where it lies.
+pub(crate) const LOCAL_PREFIX: &str = "local:";
+/// Name of the model in a version's folder.
+pub(crate) const MODEL_FILE: &str = "model.onnx";
+/// How often the folder is looked at.
+const POLL_INTERVAL_MS: u64 = 1_000;
+/// Versions of one model that are kept ready: the highest ones.
+const MAX_VERSIONS: usize = 16;
+
+/// Sends a table for each model of the folder, and again when it changed, until the shutdown.
+pub(crate) async fn watch(folder: PathBuf, updates: mpsc::Sender<Update>, shutdown: CancellationToken) {
+    let mut shown: BTreeMap<String, TrafficTable> = BTreeMap::new();
+    let mut pending: Option<BTreeMap<String, TrafficTable>> = None;
+    let mut first = true;
+    loop {
+        let scanned = {
+            let folder = folder.clone();
+            tokio::task::spawn_blocking(move || scan(&folder)).await
+        };
+        match scanned {
+            Ok(Ok(tables)) => {
+                // Files that are being copied change from one look to the next; only what kept still is taken.
+                let still = first || pending.as_ref() == Some(&tables);
+                if still && tables != shown && tell(&tables, &mut shown, &updates).await.is_err() {
+                    return;
+                }
+                pending = Some(tables);
+                if std::mem::take(&mut first) && updates.send(Update::Current).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, folder = %folder.display(), "the models' folder cannot be read");
+            }
+            Err(error) => tracing::error!(%error, "looking at the models' folder failed"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)) => {}
+        }
+    }
+}
+
+async fn tell(
+    tables: &BTreeMap<String, TrafficTable>,
+    shown: &mut BTreeMap<String, TrafficTable>,
+    updates: &mpsc::Sender<Update>,
+) -> Result<(), mpsc::error::SendError<Update>> {
+    let gone: Vec<String> = shown.keys().filter(|name| !tables.contains_key(*name)).cloned().collect();
+    for name in gone {
+        updates.send(Update::Deleted(name)).await?;
+    }
+    for (name, table) in tables {
+        if shown.get(name) != Some(table) {
+            let revision = table.revision.max(1);
+            updates.send(Update::Table(Box::new(TrafficTable { revision, ..table.clone() }))).await?;
+        }
+    }
+    *shown = tables.clone();
+    Ok(())
+}
+
+fn scan(folder: &Path) -> io::Result<BTreeMap<String, TrafficTable>> {
+    let mut tables = BTreeMap::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if !entry.path().is_dir() || name.starts_with('.') {
+            continue;
+        }
+        if let Some(table) = table_of(&name, &entry.path())? {
+            tables.insert(name, table);
+        }
+    }
+    Ok(tables)
+}
+
+/// The table of one model; `None` where it has no version.
+fn table_of(name: &str, folder: &Path) -> io::Result<Option<TrafficTable>> {
+    let mut versions: Vec<(u64, Target)> = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(version) = entry.file_name().into_string() else { continue };
+        if !is_version(&version) || !entry.path().join(MODEL_FILE).is_file() {
+            continue;
+        }
+        let Ok(number) = version.parse() else { continue };
+        let digest = digest_of(folder, &entry.path())?;
+        versions.push((number, Target { version, digest }));
+    }
+    versions.sort_by(|left, right| right.cmp(left));
+    versions.truncate(MAX_VERSIONS);
+    let mut targets = versions.into_iter().map(|(_, target)| target);
+    let Some(stable) = targets.next() else { return Ok(None) };
+    Ok(Some(TrafficTable {
+        stable: Some(stable),
+        warm: targets.collect(),
+        ..TrafficTable::empty(name, name)
+    }))
+}
+
+/// Changes when a file of the version, or the model's configuration, does.
+fn digest_of(model: &Path, version: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut files = vec![model.join(super::pbtxt::CONFIG_FILE)];
+    files.extend(
+        std::fs::read_dir(version)?.collect::<io::Result<Vec<_>>>()?.into_iter().map(|entry| entry.path()),
+    );
+    files.sort();
+    for file in files {
+        let Ok(described) = std::fs::metadata(&file) else { continue };
+        let changed = described.modified().ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let changed = changed.unwrap_or_default().as_nanos();
+        hasher.update(format!("{}\0{}\0{changed}\n", file.display(), described.len()));
+    }
+    Ok(format!("{LOCAL_PREFIX}{}", hex::encode(hasher.finalize())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_version_answers_and_a_changed_file_is_another_version() {
+        let folder = tempfile::tempdir().unwrap();
+        for version in ["2", "10", "not-a-version"] {
+            std::fs::create_dir_all(folder.path().join("m").join(version)).unwrap();
+            std::fs::write(folder.path().join("m").join(version).join(MODEL_FILE), version).unwrap();
+        }
+        std::fs::create_dir_all(folder.path().join("empty/1")).unwrap();
+        let tables = scan(folder.path()).unwrap();
+        assert_eq!(tables.keys().collect::<Vec<_>>(), ["m"]);
+        let table = &tables["m"];
+        assert_eq!(
+            (table.stable.as_ref().unwrap().version.as_str(), table.warm[0].version.as_str()),
+            ("10", "2")
+        );
+        assert!(table.validate().is_ok());
+        std::fs::write(folder.path().join("m/10").join(MODEL_FILE), "other bytes").unwrap();
+        let again = scan(folder.path()).unwrap();
+        assert_ne!(again["m"].stable, table.stable);
+        assert_eq!(again["m"].warm, table.warm);
+    }
+}

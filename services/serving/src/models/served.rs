@@ -1,0 +1,148 @@
+//! A version that is loaded, and the settings that it came with.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use slipway_inference::{Batching, Device, LoadOptions, Model};
+
+use crate::records::RecordPolicy;
+
+/// A file of this name beside the model says how the version is served; what it leaves out is as the process was started.
+pub(crate) const SETTINGS_FILE: &str = "slipway-serving.json";
+/// Longest settings file.
+const MAX_SETTINGS_BYTES: u64 = 64 * 1024;
+/// Most runs at a time, threads of one, and waiting requests that a version may ask for.
+const MAX_THREADS: usize = 1024;
+const MAX_QUEUE: usize = 1_000_000;
+/// Longest wait for further requests; beyond it every client would have given up.
+const MAX_DELAY_US: u64 = 1_000_000;
+
+/// A version that answers.
+#[derive(Debug)]
+pub(crate) struct Served {
+    /// The model.
+    pub model: Model,
+    /// What of it is recorded.
+    pub policy: RecordPolicy,
+}
+
+/// How a version is served, as its settings file says.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct VersionSettings {
+    /// See [`LoadOptions::instances`].
+    pub instances: Option<usize>,
+    /// See [`LoadOptions::intra_threads`].
+    pub intra_threads: Option<usize>,
+    /// See [`LoadOptions::queue_limit`].
+    pub queue_limit: Option<usize>,
+    /// See [`Batching::max_rows`].
+    pub max_batch_rows: Option<usize>,
+    /// See [`Batching::delay`], microseconds.
+    pub batch_delay_us: Option<u64>,
+    /// See [`Batching::preferred_rows`].
+    pub preferred_batch_rows: Option<Vec<usize>>,
+    /// See [`LoadOptions::arena`].
+    pub arena: Option<bool>,
+    /// `cpu`, `cuda` or `tensorrt`.
+    pub device: Option<String>,
+    /// See [`LoadOptions::fallback`].
+    pub device_fallback: Option<bool>,
+    /// What is recorded.
+    pub records: RecordPolicy,
+}
+
+impl VersionSettings {
+    /// The settings in a model's folder; none where there is no such file.
+    ///
+    /// # Errors
+    /// The file does not parse, or a field has a value that means nothing.
+    pub(crate) fn beside(model: &Path) -> Result<Self, String> {
+        let path = model.with_file_name(SETTINGS_FILE);
+        let complain = |reason: String| format!("its `{SETTINGS_FILE}`: {reason}");
+        let Ok(described) = std::fs::metadata(&path) else { return Ok(Self::default()) };
+        if described.len() > MAX_SETTINGS_BYTES {
+            return Err(complain(format!("longer than {MAX_SETTINGS_BYTES} bytes")));
+        }
+        let bytes = std::fs::read(&path).map_err(|error| complain(error.to_string()))?;
+        let settings: Self = serde_json::from_slice(&bytes).map_err(|error| complain(error.to_string()))?;
+        settings.checked().map_err(complain)
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        let limits = [
+            ("instances", self.instances, MAX_THREADS),
+            ("intra_threads", self.intra_threads, MAX_THREADS),
+            ("queue_limit", self.queue_limit, MAX_QUEUE),
+        ];
+        for (field, value, limit) in limits {
+            if let Some(value) = value.filter(|value| *value > limit) {
+                return Err(format!("{field} is {value}; expected at most {limit}"));
+            }
+        }
+        if let Some(delay) = self.batch_delay_us.filter(|delay| *delay > MAX_DELAY_US) {
+            return Err(format!("batch_delay_us is {delay}; expected at most {MAX_DELAY_US}"));
+        }
+        if let Some(device) = self.device.as_deref().filter(|device| Device::from_name(device).is_none()) {
+            return Err(format!("device is '{device}'; expected cpu, cuda or tensorrt"));
+        }
+        Ok(Self { records: self.records.checked()?, ..self })
+    }
+
+    /// The options that these settings make of the process's own.
+    pub(crate) fn options(&self, defaults: &LoadOptions) -> LoadOptions {
+        let batching = &defaults.batching;
+        LoadOptions {
+            instances: self.instances.unwrap_or(defaults.instances),
+            intra_threads: self.intra_threads.unwrap_or(defaults.intra_threads),
+            queue_limit: self.queue_limit.unwrap_or(defaults.queue_limit),
+            batching: Batching {
+                max_rows: self.max_batch_rows.unwrap_or(batching.max_rows),
+                delay: self.batch_delay_us.map_or(batching.delay, Duration::from_micros),
+                preferred_rows: self
+                    .preferred_batch_rows
+                    .clone()
+                    .unwrap_or_else(|| batching.preferred_rows.clone()),
+            },
+            arena: self.arena.unwrap_or(defaults.arena),
+            device: self.device.as_deref().and_then(Device::from_name).unwrap_or(defaults.device),
+            fallback: self.device_fallback.unwrap_or(defaults.fallback),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<VersionSettings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(SETTINGS_FILE), text).unwrap();
+        VersionSettings::beside(&folder.path().join("model.onnx"))
+    }
+
+    #[test]
+    fn a_version_changes_what_it_names_and_nothing_else() {
+        let settings =
+            read(r#"{"max_batch_rows": 8, "batch_delay_us": 500, "records": {"sample_percent": 10}}"#)
+                .unwrap();
+        let options = settings.options(&LoadOptions { queue_limit: 7, ..LoadOptions::default() });
+        assert_eq!((options.batching.max_rows, options.batching.delay), (8, Duration::from_micros(500)));
+        assert_eq!((options.queue_limit, options.device), (7, Device::Cpu));
+        assert_eq!(VersionSettings::beside(Path::new("/nowhere/model.onnx")), Ok(VersionSettings::default()));
+    }
+
+    #[test]
+    fn a_setting_that_means_nothing_is_refused_by_name() {
+        for (text, expected) in [
+            (r#"{"max_batch": 8}"#, "unknown field `max_batch`"),
+            (r#"{"device": "tpu"}"#, "expected cpu, cuda or tensorrt"),
+            (r#"{"batch_delay_us": 9000000}"#, "batch_delay_us is 9000000"),
+            (r#"{"records": {"sample_percent": -1}}"#, "expected 0 to 100"),
+        ] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.contains(expected), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Prediction records: handed over without waiting, published in batches by a task of their own.
+
+mod encode;
+mod policy;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use slipway_api::predictions::{PREDICTIONS_SUBJECT, Variant};
+use slipway_event_bus::EventBus;
+use slipway_inference::Tensor;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::encode::{Batch, next_batch};
+pub(crate) use self::policy::RecordPolicy;
+use crate::metrics::ServingMetrics;
+use crate::routing::Source;
+
+/// Records that may wait for the publisher.
+const QUEUE_LIMIT: usize = 16 * 1024;
+/// Memory that their tensors may take.
+const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// A record of longer tensors goes without them: as JSON they would not fit a message.
+const MAX_RECORD_BYTES: usize = 128 * 1024;
+/// Records are sent when there are this many…
+const BATCH_RECORDS: usize = 1024;
+/// …or when the first of them is this old.
+const BATCH_AGE_MS: u64 = 100;
+const RETRY_DELAY_MS: u64 = 250;
+/// What is left is sent within this time after the shutdown began.
+const FLUSH_TIMEOUT_MS: u64 = 3_000;
+
+/// What a version saw and answered, not yet as JSON.
+#[derive(Debug)]
+pub(crate) struct Observation {
+    /// The client's id, or one made for it.
+    pub request_id: String,
+    /// Which version ran.
+    pub source: Arc<Source>,
+    /// Why it ran.
+    pub variant: Variant,
+    /// When, Unix time in milliseconds.
+    pub at_unix_ms: u64,
+    /// Time in queue and model.
+    pub latency: Duration,
+    /// Rows of the request.
+    pub rows: u64,
+    /// Inputs.
+    pub inputs: Arc<Vec<Tensor>>,
+    /// Outputs, or why there are none.
+    pub outcome: Result<Arc<Vec<Tensor>>, String>,
+    /// For a shadow: who answered the client, and what.
+    pub primary: Option<Primary>,
+}
+
+/// The answer that a shadow's is compared with.
+#[derive(Debug, Clone)]
+pub(crate) struct Primary {
+    /// Version that answered.
+    pub source: Arc<Source>,
+    /// Its answer.
+    pub outputs: Arc<Vec<Tensor>>,
+}
+
+/// Where requests leave their records. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    queue: Arc<Queue>,
+    metrics: ServingMetrics,
+    /// Without it, records are left while NATS is away, too.
+    only_with: Option<EventBus>,
+}
+
+/// Records on their way. Requests only push; the publisher takes all at once, so that it is not woken for each.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Vec<Observation>>,
+    bytes: AtomicUsize,
+    /// There is a first one.
+    arrived: Notify,
+    /// There is a batch of them.
+    full: Notify,
+}
+
+/// Publishes what requests left.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    queue: Arc<Queue>,
+    metrics: ServingMetrics,
+    bus: EventBus,
+    replica_id: String,
+    /// Names this run of the process, so that batch 1 after a restart is not taken for batch 1 before it.
+    run: Uuid,
+    batches: u64,
+}
+
+/// Both ends. Where NATS is `optional`, nothing is kept for it while it is away.
+pub(crate) fn channel(
+    bus: EventBus,
+    replica_id: String,
+    metrics: ServingMetrics,
+    optional: bool,
+) -> (Recorder, Publisher) {
+    let queue = Arc::new(Queue::default());
+    let only_with = optional.then(|| bus.clone());
+    let recorder = Recorder { queue: Arc::clone(&queue), metrics: metrics.clone(), only_with };
+    (recorder, Publisher { queue, metrics, bus, replica_id, run: Uuid::new_v4(), batches: 0 })
+}
+
+impl Observation {
+    fn size_bytes(&self) -> usize {
+        let sum = |tensors: &[Tensor]| tensors.iter().map(Tensor::size_bytes).sum::<usize>();
+        let primary = self.primary.as_ref().map_or(0, |primary| sum(&primary.outputs));
+        sum(&self.inputs) + self.outcome.as_ref().map_or(0, |outputs| sum(outputs)) + primary
+    }
+
+    fn without_tensors(mut self) -> Self {
+        self.inputs = Arc::default();
+        self.outcome = self.outcome.map(|_| Arc::default());
+        if let Some(primary) = &mut self.primary {
+            primary.outputs = Arc::default();
+        }
+        self
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Vec<Observation>> {
+        // Each change is one push or one take, so the records are whole after any panic.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn take(&self) -> VecDeque<Observation> {
+        std::mem::take(&mut *self.lock()).into()
+    }
+}
+
+impl Recorder {
+    /// Leaves a record, or drops and counts it. Never waits.
+    pub(crate) fn record(&self, mut observation: Observation) {
+        if self.only_with.as_ref().is_some_and(|bus| !bus.is_connected()) {
+            return;
+        }
+        let mut size = observation.size_bytes();
+        if size > MAX_RECORD_BYTES {
+            self.metrics.record_without_tensors();
+            observation = observation.without_tensors();
+            size = 0;
+        }
+        let queue = &self.queue;
+        if queue.bytes.fetch_add(size, Ordering::Relaxed) + size > QUEUE_BYTES {
+            queue.bytes.fetch_sub(size, Ordering::Relaxed);
+            return self.metrics.records_dropped("queue-full", 1);
+        }
+        let mut waiting = queue.lock();
+        if waiting.len() >= QUEUE_LIMIT {
+            drop(waiting);
+            queue.bytes.fetch_sub(size, Ordering::Relaxed);
+            return self.metrics.records_dropped("queue-full", 1);
+        }
+        waiting.push(observation);
+        let count = waiting.len();
+        drop(waiting);
+        if count == 1 {
+            queue.arrived.notify_one();
+        } else if count == BATCH_RECORDS {
+            queue.full.notify_one();
+        }
+    }
+}
+
+impl Publisher {
+    /// Publishes until the shutdown, then what is left, for a while.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let (metrics, queue) = (self.metrics.clone(), Arc::clone(&self.queue));
+        let too_late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(FLUSH_TIMEOUT_MS)).await;
+        };
+        tokio::select! {
+            () = self.publish_all(&shutdown) => {}
+            () = too_late => {
+                metrics.records_dropped("shutdown", queue.lock().len().max(1));
+                tracing::warn!(limit_ms = FLUSH_TIMEOUT_MS, "some prediction records were not published before the end");
+            }
+        }
+    }
+
+    async fn publish_all(&mut self, shutdown: &CancellationToken) {
+        loop {
+            if self.queue.is_empty() {
+                tokio::select! {
+                    () = self.queue.arrived.notified() => {}
+                    () = shutdown.cancelled() => if self.queue.is_empty() { return },
+                }
+            }
+            tokio::select! {
+                () = self.queue.full.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(BATCH_AGE_MS)) => {}
+                () = shutdown.cancelled() => {}
+            }
+            self.publish(self.queue.take()).await;
+        }
+    }
+
+    async fn publish(&mut self, mut observations: VecDeque<Observation>) {
+        while !observations.is_empty() {
+            let replica_id = self.replica_id.clone();
+            // Thousands of numbers become text here, which must not hold up the threads that answer requests.
+            let encoded = tokio::task::spawn_blocking(move || {
+                let batch = next_batch(&replica_id, &mut observations);
+                (batch, observations)
+            });
+            let Ok((batch, rest)) = encoded.await else {
+                return self.metrics.records_dropped("not-json", 1);
+            };
+            observations = rest;
+            for _ in 0..batch.without_tensors {
+                self.metrics.record_without_tensors();
+            }
+            self.send(&batch).await;
+            self.queue.bytes.fetch_sub(batch.queued_bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends one batch until NATS has it. While NATS is away the queue fills up, and then drops.
+    async fn send(&mut self, batch: &Batch) {
+        self.batches += 1;
+        // A second try of a batch that did arrive is stored once.
+        let message_id = format!("{}/{}/{}", self.replica_id, self.run.simple(), self.batches);
+        loop {
+            // What is published without a connection piles up in the client's memory.
+            if self.bus.is_connected() {
+                let mut headers = HeaderMap::new();
+                headers.insert("Nats-Msg-Id", message_id.as_str());
+                headers.insert("content-type", "application/json");
+                let sent = async {
+                    let stream = self.bus.jetstream();
+                    stream.publish_with_headers(PREDICTIONS_SUBJECT, headers, batch.body.clone()).await?.await
+                };
+                match sent.await {
+                    Ok(_) => return self.metrics.records_published(batch.records),
+                    Err(error) => tracing::debug!(%error, "prediction records wait for NATS"),
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A local folder of models: no registry, no NATS.
+
+use std::path::Path;
+
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::serving::{Serving, cache, point};
+use crate::world::{World, eventually, fixture};
+
+fn put(folder: &Path, version: &str, file: &str) {
+    let version = folder.join("points").join(version);
+    std::fs::create_dir_all(&version).expect("the folder is made");
+    std::fs::write(version.join("model.onnx"), fixture(file)).expect("the model is written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_of_a_folder_are_served_and_followed_without_registry_and_nats() {
+    let (world, cache, models) = (World::start().await, cache(), cache());
+    world.nats.kill().await;
+    world.registry.stop();
+    put(models.path(), "1", "linear_minus_one.onnx");
+    std::fs::write(
+        models.path().join("points/config.pbtxt"),
+        "max_batch_size: 4\ninstance_group [ { count: 3 } ]\ndynamic_batching { preferred_batch_size: [ 2, 4 ] }\n",
+    )
+    .unwrap();
+    let folder = models.path().display().to_string();
+    let serving = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_MODEL_DIR", &folder)]).await;
+    serving.wait_until_ready().await;
+    assert_eq!(serving.predict([0.0, 0.0]).await.version, "1");
+    let (_, config) = serving.get("/v2/models/points/config").await;
+    assert_eq!(config["instance_group"][0]["count"], 3);
+    assert_eq!(config["parameters"]["max_joined_rows"]["string_value"], "4");
+
+    put(models.path(), "2", "linear_plus_one.onnx");
+    eventually("version 2 answers", || async {
+        (serving.predict([0.0, 0.0]).await.version == "2").then_some(())
+    })
+    .await;
+    // The one before is still there for who names it.
+    let (status, answer) = serving.post("/v2/models/points/versions/1/infer", &point([0.0, 0.0])).await;
+    assert_eq!((status, &answer["outputs"][0]["data"]), (StatusCode::OK, &json!([-1.0])));
+
+    // A version that does not load takes nothing away.
+    put(models.path(), "3", "make_models.py");
+    eventually("version 3 failed", || async {
+        let (_, index) = serving.post("/v2/repository/index", &json!({})).await;
+        index
+            .as_array()?
+            .iter()
+            .find(|model| model["version"] == "3" && model["state"] == "UNAVAILABLE")
+            .map(|_| ())
+    })
+    .await;
+    assert_eq!(serving.predict([0.0, 0.0]).await.version, "2");
+    std::fs::remove_dir_all(models.path().join("points")).unwrap();
+    eventually("the model is gone", || async {
+        (serving.infer(&point([0.0, 0.0])).await.0 == StatusCode::NOT_FOUND).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,192 @@
+//! Serving under load from wrk (REST) and h2load (gRPC), beside Triton where it is installed and ONNX Runtime alone.
+
+mod load;
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+
+use self::load::{Figure, Protocol};
+use self::server::{Peer, Server};
+use super::BYTES_PER_MIB;
+use crate::build::{self, root};
+use crate::progress::step;
+use crate::venv;
+
+/// Clients of a machine that is busy.
+const MANY: u32 = 64;
+/// After the load, until memory is looked at again.
+const IDLE: Duration = Duration::from_secs(12);
+
+/// How serving is measured.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// Seconds of each load, after one that warms up.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    seconds: u32,
+    /// Measures only the loads whose name has this in it.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Load with ten times the clients that saturate the server, beside those.
+    #[arg(long)]
+    overload: bool,
+    /// A `slipway-serving` to measure in place of the one of this checkout, built with optimisations.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+}
+
+/// One load.
+struct Scenario {
+    model: &'static str,
+    protocol: Protocol,
+    clients: u32,
+}
+
+const fn scenario(model: &'static str, protocol: Protocol, clients: u32) -> Scenario {
+    Scenario { model, protocol, clients }
+}
+
+const SCENARIOS: [Scenario; 7] = [
+    scenario("perceptron", Protocol::Rest, 1),
+    scenario("perceptron", Protocol::Rest, MANY),
+    scenario("perceptron", Protocol::Grpc, MANY),
+    scenario("trees", Protocol::Rest, MANY),
+    scenario("trees", Protocol::Grpc, MANY),
+    scenario("encoder", Protocol::Rest, MANY),
+    scenario("encoder", Protocol::Grpc, MANY),
+];
+
+impl Scenario {
+    fn name(&self) -> String {
+        format!("{}, {}, {}", self.model, self.protocol.name(), self.clients)
+    }
+}
+
+pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    for tool in ["wrk", "h2load"] {
+        ensure!(
+            Command::new(tool).arg("--version").output().is_ok(),
+            "`{tool}` is not installed; on Debian: apt-get install wrk nghttp2-client"
+        );
+    }
+    build::toolbox()?;
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => build::release("slipway-serving")?,
+    };
+    let folder = root().join(".slipway/bench-serving");
+    super::clear(&folder)?;
+    let python = venv::ensure_bench()?;
+    step("make the models and the bodies of requests", || {
+        build::run(Command::new(&python).arg(root().join("xtask/src/bench/serving/prepare.py")).arg(&folder))
+    })?;
+    let alone = reference(&python, &folder, options.seconds)?;
+    let server = Server::start(&program, &folder)?;
+    let ours = figures(&server, &folder, options)?;
+    let loaded = server.memory_bytes()? / BYTES_PER_MIB;
+    // An idle model gives back what a burst took.
+    std::thread::sleep(IDLE);
+    let idle = server.memory_bytes()? / BYTES_PER_MIB;
+    if options.overload {
+        overload(&server, &folder, options.seconds)?;
+    }
+    drop(server);
+    let theirs = match Peer::start(&folder)? {
+        Some(peer) => Some(figures(&peer.server, &folder, options)?),
+        None => None,
+    };
+    show(&ours, theirs.as_deref());
+    println!("\n| | |\n|---|---|");
+    println!(
+        "| encoder by ONNX Runtime alone (two callers, one session, batches of 32) | {alone:.0} rows/s |"
+    );
+    // The kernel's caches are warm from the first start on.
+    let starts = (0..5).map(|_| {
+        let server = Server::start(&program, &folder)?;
+        let memory = server.memory_bytes()?;
+        Ok((server.cold_start_ms, memory))
+    });
+    let mut starts = starts.collect::<anyhow::Result<Vec<_>>>()?;
+    starts.sort_by(|left, right| left.0.total_cmp(&right.0));
+    println!("| process start to first answer, median of 5 | {:.0} ms |", starts[starts.len() / 2].0);
+    println!(
+        "| memory (PSS) with four small models: first answer, after the load, {} s later | {:.0} MiB, {loaded:.0} MiB, {idle:.0} MiB |",
+        IDLE.as_secs(),
+        starts[0].1 / BYTES_PER_MIB
+    );
+    Ok(())
+}
+
+fn reference(python: &Path, folder: &Path, seconds: u32) -> anyhow::Result<f64> {
+    let output = Command::new(python)
+        .arg(root().join("xtask/src/bench/serving/reference.py"))
+        .arg(folder.join("models/encoder.onnx"))
+        .arg(seconds.to_string())
+        .output()
+        .context("cannot start Python")?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    text.parse().with_context(|| format!("reference.py: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn figures(server: &Server, folder: &Path, options: &Options) -> anyhow::Result<Vec<(String, Figure)>> {
+    let wanted =
+        |scenario: &&Scenario| options.only.as_ref().is_none_or(|only| scenario.name().contains(only));
+    let mut figures = Vec::new();
+    for scenario in SCENARIOS.iter().filter(wanted) {
+        let name = scenario.name();
+        eprintln!("==> {}: {name}", server.name);
+        let run =
+            |seconds| load::run(server, folder, scenario.model, scenario.protocol, scenario.clients, seconds);
+        run(1)?;
+        figures.push((name, run(options.seconds)?));
+    }
+    Ok(figures)
+}
+
+/// What is answered when far more is asked than can be: the answers that were useful, each second.
+fn overload(server: &Server, folder: &Path, seconds: u32) -> anyhow::Result<()> {
+    const TIMES: u32 = 10;
+    println!("\n| encoder, REST | answered/s | refused/s | p99 ms |\n|---|---|---|---|");
+    for clients in [MANY, MANY * TIMES, MANY * TIMES * 4] {
+        let figure = load::run(server, folder, "encoder", Protocol::Rest, clients, seconds)?;
+        println!(
+            "| {clients} clients | {:.0} | {:.0} | {:.1} |",
+            figure.per_second, figure.refused_per_second, figure.p99_ms
+        );
+    }
+    Ok(())
+}
+
+fn show(ours: &[(String, Figure)], theirs: Option<&[(String, Figure)]>) {
+    println!(
+        "\n| load (model, protocol, clients) | requests/s | p50 ms | p99 ms | server CPU µs/request |\n|---|---|---|---|---|"
+    );
+    for (place, (name, figure)) in ours.iter().enumerate() {
+        line(name, figure);
+        if let Some((_, peer)) = theirs.and_then(|theirs| theirs.get(place)) {
+            line("— Triton", peer);
+            println!(
+                "| — ratio | {:.2}× | {:.2}× | {:.2}× | {:.2}× |",
+                figure.per_second / peer.per_second,
+                figure.p50_ms / peer.p50_ms,
+                figure.p99_ms / peer.p99_ms,
+                figure.cpu_us / peer.cpu_us
+            );
+        }
+    }
+}
+
+fn line(name: &str, figure: &Figure) {
+    println!(
+        "| {name} | {:.0} | {:.2} | {:.2} | {:.1} |",
+        figure.per_second, figure.p50_ms, figure.p99_ms, figure.cpu_us
+    );
+    if figure.refused_per_second > 0.0 {
+        println!("| — not answered | {:.0} | | | |", figure.refused_per_second);
+    }
+}
