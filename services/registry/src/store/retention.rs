@@ -253,6 +253,8 @@ pub(crate) struct VersionCandidate {
     created_ms: i64,
     stage: String,
     aliases: Vec<String>,
+    /// That serve it, or roll it out.
+    deployments: Vec<String>,
     /// Bytes that nothing else refers to.
     pub(crate) size_bytes: i64,
 }
@@ -263,7 +265,9 @@ impl VersionCandidate {
         if !self.aliases.is_empty() {
             holds.push(Hold::Aliased(self.aliases.clone()));
         }
-        // What is rolled out is known by its aliases and its stage. A table of deployments adds `Hold::Deployed` here.
+        if !self.deployments.is_empty() {
+            holds.push(Hold::Deployed(self.deployments.clone()));
+        }
         if matches!(self.stage.as_str(), "Staging" | "Production") {
             holds.push(Hold::Staged(self.stage.clone()));
         }
@@ -287,11 +291,13 @@ pub(crate) async fn version_candidates(
     Ok(sqlx::query_as(
         "SELECT v.version, v.created_ms, v.stage, \
            ARRAY(SELECT a.alias FROM model_aliases a WHERE a.model_key = v.model_key AND a.version = v.version ORDER BY 1) AS aliases, \
+           ARRAY(SELECT d.deployment FROM deployments d WHERE d.model = m.name \
+             AND v.version::TEXT IN (d.stable_version, d.candidate_version) ORDER BY 1) AS deployments, \
            coalesce((SELECT sum(f.size_bytes) FROM model_version_files f WHERE f.model_key = v.model_key AND f.version = v.version \
              AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.blob_key = f.blob_key) \
              AND NOT EXISTS (SELECT 1 FROM model_version_files o WHERE o.blob_key = f.blob_key \
                AND (o.model_key, o.version) <> (f.model_key, f.version))), 0)::BIGINT AS size_bytes \
-         FROM model_versions v WHERE v.model_key = $1 AND v.version > $2 ORDER BY v.version LIMIT $3",
+         FROM model_versions v JOIN registered_models m USING (model_key) WHERE v.model_key = $1 AND v.version > $2 ORDER BY v.version LIMIT $3",
     )
     .bind(model_key)
     .bind(after)

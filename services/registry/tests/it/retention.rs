@@ -116,7 +116,7 @@ async fn archived_runs_come_back_and_tags_choose() {
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_that_are_in_use_stay() {
     let world = World::begin().await;
-    for _ in 0..5 {
+    for _ in 0..6 {
         let model = world.onnx_model(MODEL).await;
         assert!(world.version("churn", &model).await.0.is_success());
     }
@@ -124,6 +124,9 @@ async fn versions_that_are_in_use_stay() {
     world.post("registered-models/alias", alias).await;
     let staged = json!({"name": "churn", "version": "2", "stage": "Production"});
     world.post("model-versions/transition-stage", staged).await;
+    let deployed = "INSERT INTO registry.deployments (deployment, model, stable_version, candidate_weight_percent, told_ms) \
+        VALUES ('shop', 'churn', '5', 0, 1) RETURNING deployment";
+    assert_eq!(world.column(deployed).await.len(), 1);
     let scope = json!({"scope": "model", "model": "churn"});
     put(&world, "old", json!({"for": scope, "keep_last": 1, "action": "archive"})).await;
     assert_eq!(apply(&world, "old", false).await.0, ["churn/3", "churn/4"]);
@@ -141,7 +144,7 @@ async fn versions_that_are_in_use_stay() {
         .iter()
         .map(|version| version["version"].as_str().unwrap())
         .collect();
-    assert_eq!(left, ["5", "4", "2", "1"]);
+    assert_eq!(left, ["6", "5", "4", "2", "1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
