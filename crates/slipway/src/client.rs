@@ -89,7 +89,8 @@ impl Client {
         segments: &[&str],
         query: &[(&str, String)],
     ) -> anyhow::Result<Value> {
-        let request = self.request(Method::POST, self.url(segments, query)?).timeout(Duration::from_millis(TIMEOUT_MS));
+        let request =
+            self.request(Method::POST, self.url(segments, query)?).timeout(Duration::from_millis(TIMEOUT_MS));
         json(self.checked(request.send().await)?).await
     }
 
