@@ -2,7 +2,7 @@
 
     python check_mlflow_client.py --tracking-uri http://127.0.0.1:5000
 
-Prints `ok NAME` or `FAIL NAME: why` for each check, in an order where later ones build on earlier ones; exits with 1 if
+Prints `ok NAME`, `FAIL NAME: why` or `skip NAME: why` for each check, in an order where later ones build on earlier ones; exits with 1 if
 any failed. Every name it makes is new, so it can run again and again, and beside others, on the same server. It holds
 for the server of MLflow 3.17 itself.
 """
@@ -30,6 +30,7 @@ import mlflow
 from mlflow_checks import tracking  # noqa: F401 isort: skip
 from mlflow_checks import artifacts  # noqa: F401 isort: skip
 from mlflow_checks import models  # noqa: F401 isort: skip
+from mlflow_checks import webhooks  # noqa: F401 isort: skip
 from mlflow_checks.context import Context, checks
 
 

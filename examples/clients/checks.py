@@ -7,8 +7,12 @@ import traceback
 from collections.abc import Callable, Iterator
 
 
+class Skip(Exception):
+    """Raised by a check that the server in question cannot be held to; the message says why."""
+
+
 class Checks:
-    """Collects checks with `@checks.check("name")` and runs them; a check fails by raising."""
+    """Collects checks with `@checks.check("name")` and runs them; a check fails by raising anything but `Skip`."""
 
     def __init__(self) -> None:
         self._checks: list[tuple[str, Callable]] = []
@@ -22,11 +26,14 @@ class Checks:
 
     def run(self, context: object, only: str | None = None, verbose: bool = False) -> int:
         """Runs every check with `context`; answers with the exit code of the program."""
-        failed = 0
+        failed = skipped = 0
         chosen = [(name, function) for name, function in self._checks if only is None or only in name]
         for name, function in chosen:
             try:
                 function(context)
+            except Skip as reason:
+                skipped += 1
+                print(f"skip {name}: {reason}", flush=True)
             except Exception as error:  # a check may fail in any way; the others still run
                 failed += 1
                 where = traceback.extract_tb(error.__traceback__)
@@ -36,7 +43,8 @@ class Checks:
                     traceback.print_exception(error)
             else:
                 print(f"ok {name}", flush=True)
-        print(f"{len(chosen) - failed} of {len(chosen)} checks passed", flush=True)
+        left = f", {skipped} skipped" if skipped else ""
+        print(f"{len(chosen) - failed - skipped} of {len(chosen)} checks passed{left}", flush=True)
         return 1 if failed or not chosen else 0
 
 

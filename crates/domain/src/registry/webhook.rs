@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::Invalid;
 
+pub mod mlflow;
+
 /// Patterns of one webhook at most.
 pub const MAX_PATTERNS: usize = 50;
 /// Length of a name.
@@ -12,6 +14,34 @@ const MAX_NAME_BYTES: usize = 100;
 const MAX_PATTERN_BYTES: usize = 200;
 /// A pause is at most so many times longer than the first one, before jitter.
 const MAX_DOUBLINGS: u32 = 20;
+
+/// How a webhook is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// CloudEvents, signed after Standard Webhooks.
+    CloudEvents,
+    /// As MLflow's own server tells it.
+    Mlflow,
+}
+
+impl Format {
+    /// Its name in the API and in the store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CloudEvents => "cloudevents",
+            Self::Mlflow => "mlflow",
+        }
+    }
+}
+
+impl TryFrom<String> for Format {
+    type Error = Invalid;
+
+    fn try_from(name: String) -> Result<Self, Invalid> {
+        let known = [Self::CloudEvents, Self::Mlflow].into_iter().find(|format| format.name() == name);
+        known.ok_or_else(|| Invalid::new("format", format!("`{name}`: expected `cloudevents` or `mlflow`")))
+    }
+}
 
 /// Checks the name of a webhook or of a rule: what can stand in a path as it is.
 ///

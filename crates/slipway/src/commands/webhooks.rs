@@ -106,6 +106,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         Command::List { paging } => {
             let columns = [
                 ("NAME", "name"),
+                ("FORMAT", "format"),
                 ("URL", "url"),
                 ("EVENTS", "events"),
                 ("ENABLED", "enabled"),

@@ -126,6 +126,9 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/api/v1/openapi.json", Known),
     ("GET", "/api/v1/docs", Known),
     // Webhooks are told of everything, and send it to addresses of their maker's choice.
+    ("GET POST", "/2.0/mlflow/webhooks", Needs(Admin, Everything)),
+    ("GET PATCH DELETE", "/2.0/mlflow/webhooks/{webhook_id}", Needs(Admin, Everything)),
+    ("POST", "/2.0/mlflow/webhooks/{webhook_id}/test", Needs(Admin, Everything)),
     ("GET POST", "/api/v1/webhooks", Needs(Admin, Everything)),
     ("GET PATCH DELETE", "/api/v1/webhooks/{name}", Needs(Admin, Everything)),
     ("POST", "/api/v1/webhooks/{name}/rotate-secret", Needs(Admin, Everything)),

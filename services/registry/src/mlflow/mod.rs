@@ -17,6 +17,7 @@ mod run_body;
 mod runs;
 mod search;
 mod server;
+mod webhooks;
 
 use axum::{Json, Router};
 pub(crate) use proxy::BLOBS;
@@ -53,6 +54,7 @@ pub(crate) fn router() -> Router<Registry> {
             .merge(logged_models::router(prefix))
             .merge(registered_models::router(prefix))
             .merge(model_versions::router(prefix))
+            .merge(webhooks::router(prefix))
             .merge(proxy::router(&format!("{prefix}/2.0")))
             .route(
                 &format!("{prefix}/{{version}}/mlflow/{{*rest}}"),

@@ -199,7 +199,8 @@ async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
     validate_registry_tag(&key, &value)?;
     let mut change = registry.change().await?;
     let target = Target::hold(&mut change, &fields).await?;
-    change.tell("model-version", "updated", target.id(), json!({ "tags": [key] })).await?;
+    let details = json!({"tags": [key], "tag_set": {"key": key, "value": value}});
+    change.tell("model-version", "updated", target.id(), details).await?;
     table::version_tags_set(change.db(), target.model_key, target.version, &[(key, value)]).await?;
     change.commit().await?;
     Ok(empty())
@@ -210,7 +211,8 @@ async fn delete_tag(State(registry): State<Registry>, fields: Fields) -> Answer 
     let mut change = registry.change().await?;
     let target = Target::hold(&mut change, &fields).await?;
     table::version_tag_delete(change.db(), target.model_key, target.version, &key).await?;
-    change.tell("model-version", "updated", target.id(), json!({ "tags": [key] })).await?;
+    let details = json!({"tags": [key], "tag_deleted": key});
+    change.tell("model-version", "updated", target.id(), details).await?;
     change.commit().await?;
     Ok(empty())
 }

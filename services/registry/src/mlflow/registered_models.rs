@@ -8,6 +8,7 @@ use axum::routing::{delete as on_delete, get, patch, post};
 use serde_json::{Value, json};
 use slipway_api::events::AliasSet;
 use slipway_domain::registry::filter::Entity;
+use slipway_domain::registry::webhook::mlflow::with_texts;
 use slipway_domain::registry::{validate_alias, validate_model_name, validate_registry_tag};
 use sqlx::PgConnection;
 
@@ -81,7 +82,8 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     let description = fields.non_empty("description")?;
     let mut change = registry.change().await?;
     table::model_create(change.db(), &name, description.as_deref(), &tags, now_ms()).await?;
-    change.tell("model", "created", name.as_str(), json!({})).await?;
+    let details = with_texts(json!({}), &[("description", description.as_deref())], &tags);
+    change.tell("model", "created", name.as_str(), details).await?;
     let made = whole(change.db(), &name).await?;
     change.commit().await?;
     Ok(answer(made))

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use slipway_api::events::catalog::catalog;
 use slipway_domain::Invalid;
-use slipway_domain::registry::webhook::{MAX_PATTERNS, matches, validate_pattern, validate_slug};
+use slipway_domain::registry::webhook::{Format, MAX_PATTERNS, matches, validate_pattern, validate_slug};
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Query};
 use slipway_service_kit::page::{PageQuery, cut};
@@ -19,19 +19,15 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::error::Error;
-use crate::state::{Change, Registry, now_ms};
+use crate::state::{Registry, now_ms};
 use crate::store::deliveries;
 use crate::store::webhooks::{self as table, Update};
-use crate::webhooks::{intake, replay, sign};
+use crate::webhooks::{changing, replay, sign, testing};
 
-const MAX_WEBHOOKS: i64 = 200;
 const MAX_DESCRIPTION_CHARS: usize = 1_000;
 /// The secret before signs too for so long, where nobody says otherwise.
 const DEFAULT_OVERLAP_S: u32 = 24 * 3_600;
 const MAX_OVERLAP_S: u32 = 30 * 24 * 3_600;
-/// Type of the event that a test sends; nobody else does.
-const TEST_EVENT: &str = "slipway.registry.webhook.tested";
 
 pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
@@ -80,10 +76,18 @@ struct WebhookUpdate {
 /// A webhook.
 #[derive(Debug, Serialize, ToSchema)]
 struct Webhook {
+    /// By which MLflow's API knows it.
+    id: String,
     name: String,
+    /// `cloudevents`, or `mlflow` where it was made by MLflow's API.
+    format: &'static str,
     url: String,
     description: String,
+    /// Patterns of event types.
     events: Vec<String>,
+    /// In MLflow's format: MLflow's events, as `entity.action`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mlflow_events: Vec<String>,
     enabled: bool,
     /// Why the registry switched it off.
     disabled_reason: Option<String>,
@@ -97,10 +101,13 @@ struct Webhook {
 impl Webhook {
     fn new(webhook: table::Webhook, secret: Option<String>) -> Self {
         Self {
+            id: webhook.webhook_id,
             name: webhook.name,
+            format: webhook.format.name(),
             url: webhook.url,
             description: webhook.description,
             events: webhook.events,
+            mlflow_events: webhook.mlflow_events,
             enabled: webhook.enabled,
             disabled_reason: webhook.disabled_reason,
             created_at_unix_ms: webhook.created_ms,
@@ -144,18 +151,6 @@ fn check_description(description: &str) -> Result<(), Problem> {
     Err(Problem::invalid("description", format!("expected at most {MAX_DESCRIPTION_CHARS} characters")))
 }
 
-/// Begins a change of webhooks; others wait. `more` patterns are listened to from here on.
-async fn begin(registry: &Registry, more: &[String]) -> Result<Change, Error> {
-    let mut change = registry.change().await?;
-    table::webhooks_lock(change.db()).await?;
-    if !more.is_empty() {
-        let enabled = table::webhooks_enabled(change.db()).await?;
-        let patterns = enabled.iter().flat_map(|webhook| &webhook.events).chain(more);
-        intake::align(registry, patterns.map(String::as_str)).await?;
-    }
-    Ok(change)
-}
-
 /// Lists webhooks by name.
 #[utoipa::path(get, path = "/api/v1/webhooks", tag = "webhooks", params(PageQuery), responses((status = 200, body = WebhookPage)))]
 async fn list(
@@ -184,30 +179,23 @@ async fn create(
     let shown = new.secret.is_none();
     let secret = new.secret.unwrap_or_else(sign::new_secret);
     sign::check_secret(&secret).map_err(refused)?;
-    let enabled = new.enabled.unwrap_or(true);
-    let mut change = begin(&registry, if enabled { &new.events } else { &[] }).await?;
-    if table::webhook_count(change.db()).await? >= MAX_WEBHOOKS {
-        return Err(Problem::conflict(format!(
-            "there are {MAX_WEBHOOKS} webhooks already; remove one first"
-        )));
-    }
     let now = now_ms();
     let webhook = table::Webhook {
         webhook_key: 0,
+        webhook_id: uuid::Uuid::now_v7().to_string(),
         name: new.name,
+        format: Format::CloudEvents,
         url: new.url,
         description: new.description,
         events: new.events,
-        enabled,
+        mlflow_events: Vec::new(),
+        enabled: new.enabled.unwrap_or(true),
         disabled_reason: None,
         active_from_ms: now,
         created_ms: now,
         updated_ms: now,
     };
-    table::webhook_create(change.db(), &webhook, secret.expose_secret()).await?;
-    // Without the URL: it may hold a token.
-    change.tell("webhook", "created", webhook.name.as_str(), json!({"events": webhook.events})).await?;
-    change.commit().await?;
+    changing::create(&registry, &webhook, Some(&secret)).await?;
     let secret = shown.then(|| secret.expose_secret().to_owned());
     Ok((StatusCode::CREATED, Json(Webhook::new(webhook, secret))))
 }
@@ -236,32 +224,25 @@ async fn change(
     }
     check_description(update.description.as_deref().unwrap_or_default())?;
     let there = table::webhook_get(&mut *registry.pool.acquire().await?, &name).await?;
-    let listens = update.enabled.unwrap_or(there.enabled) && (update.events.is_some() || !there.enabled);
-    let wanted = update.events.as_ref().unwrap_or(&there.events);
-    let mut change = begin(&registry, if listens { wanted } else { &[] }).await?;
+    if update.events.is_some() && there.format == Format::Mlflow {
+        let message = "this webhook has MLflow's events; change them by MLflow's API";
+        return Err(Problem::invalid("events", message));
+    }
     let changes = Update {
         url: update.url.as_deref(),
         description: update.description.as_deref(),
         events: update.events.as_deref(),
         enabled: update.enabled,
+        ..Update::default()
     };
-    table::webhook_update(change.db(), &name, &changes, now_ms()).await?;
-    let webhook = table::webhook_get(change.db(), &name).await?;
-    let details = json!({"events": webhook.events, "enabled": webhook.enabled});
-    change.tell("webhook", "updated", name, details).await?;
-    change.commit().await?;
-    registry.webhooks.wake.notify_one();
-    Ok(Json(Webhook::new(webhook, None)))
+    Ok(Json(Webhook::new(changing::update(&registry, &name, &changes).await?, None)))
 }
 
 /// Removes a webhook with its deliveries.
 #[utoipa::path(delete, path = "/api/v1/webhooks/{name}", tag = "webhooks", params(("name" = String, Path)),
     responses((status = 204)))]
 async fn remove(State(registry): State<Registry>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    let mut change = begin(&registry, &[]).await?;
-    table::webhook_delete(change.db(), &name).await?;
-    change.tell("webhook", "deleted", name, json!({})).await?;
-    change.commit().await?;
+    changing::remove(&registry, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -286,7 +267,7 @@ struct Rotated {
     old_secret_until_unix_ms: i64,
 }
 
-/// Signs with a new secret; for a while with the one before, too.
+/// Signs with a new secret; for a while with the one before, too, except in MLflow's format, which has one signature.
 #[utoipa::path(post, path = "/api/v1/webhooks/{name}/rotate-secret", tag = "webhooks", params(("name" = String, Path)),
     request_body = Rotation, responses((status = 200, body = Rotated)))]
 async fn rotate(
@@ -301,8 +282,9 @@ async fn rotate(
     let shown = rotation.secret.is_none();
     let secret = rotation.secret.unwrap_or_else(sign::new_secret);
     sign::check_secret(&secret).map_err(refused)?;
-    let until_ms = now_ms() + i64::from(overlap_s) * 1_000;
-    let mut change = begin(&registry, &[]).await?;
+    let mut change = changing::begin(&registry).await?;
+    let both = table::webhook_get(change.db(), &name).await?.format == Format::CloudEvents;
+    let until_ms = now_ms() + if both { i64::from(overlap_s) * 1_000 } else { 0 };
     table::webhook_rotate(change.db(), &name, secret.expose_secret(), until_ms, now_ms()).await?;
     change.tell("webhook", "updated", name, json!({"secret": "rotated"})).await?;
     change.commit().await?;
@@ -323,20 +305,8 @@ struct Tested {
 #[utoipa::path(post, path = "/api/v1/webhooks/{name}/test", tag = "webhooks", params(("name" = String, Path)),
     responses((status = 200, body = Tested)))]
 async fn test(State(registry): State<Registry>, Path(name): Path<String>) -> Result<Json<Tested>, Problem> {
-    let mut db = registry.pool.acquire().await?;
-    let webhook = table::webhook_get(&mut db, &name).await?;
-    let secrets = table::webhook_secrets(&mut db, webhook.webhook_key).await?;
-    drop(db);
-    let secrets = secrets.ok_or_else(|| table::absent(&name))?;
-    let id = uuid::Uuid::now_v7().to_string();
-    let time = DateTime::from_timestamp_millis(now_ms()).unwrap_or_default();
-    let body = json!({
-        "specversion": "1.0", "id": id, "source": "slipway/registry", "type": TEST_EVENT, "subject": name,
-        "time": time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true), "datacontenttype": "application/json",
-        "data": {"entity": "webhook", "what": "tested", "id": name, "details": {}},
-    });
-    let called =
-        registry.webhooks.sender.call(&webhook.url, &secrets, &id, &body.to_string(), now_ms()).await;
+    let webhook = table::webhook_get(&mut *registry.pool.acquire().await?, &name).await?;
+    let called = testing::test(&registry, &webhook, None).await?;
     Ok(Json(Tested { delivered: called.error.is_none(), status: called.status(), error: called.error }))
 }
 

@@ -1,5 +1,6 @@
 //! Deliveries of events to webhooks.
 
+use slipway_domain::registry::webhook::Format;
 use sqlx::PgConnection;
 
 use crate::error::Error;
@@ -25,6 +26,8 @@ pub(crate) struct Claimed {
     pub(crate) delivery_id: i64,
     pub(crate) webhook_key: i64,
     pub(crate) webhook: String,
+    #[sqlx(try_from = "String")]
+    pub(crate) format: Format,
     pub(crate) url: String,
     pub(crate) event_id: String,
     pub(crate) body: String,
@@ -156,7 +159,7 @@ pub(crate) async fn deliveries_claim(
            WHERE w.enabled LIMIT $2) \
          UPDATE webhook_deliveries d SET claim = $1, claimed_until_ms = $5 FROM due, webhooks w \
          WHERE d.delivery_id = due.delivery_id AND w.webhook_key = d.webhook_key \
-         RETURNING d.delivery_id, d.webhook_key, w.name AS webhook, w.url, d.event_id, d.body, d.attempts",
+         RETURNING d.delivery_id, d.webhook_key, w.name AS webhook, w.format, w.url, d.event_id, d.body, d.attempts",
     )
     .bind(claim)
     .bind(room)

@@ -1,5 +1,7 @@
 //! Webhooks.
 
+use secrecy::{ExposeSecret, SecretString};
+use slipway_domain::registry::webhook::Format;
 use slipway_service_kit::db::is_duplicate;
 use sqlx::PgConnection;
 
@@ -12,10 +14,16 @@ const CHANGE_LOCK_KEY: i64 = 0x57EB_4004;
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Webhook {
     pub(crate) webhook_key: i64,
+    pub(crate) webhook_id: String,
     pub(crate) name: String,
+    #[sqlx(try_from = "String")]
+    pub(crate) format: Format,
     pub(crate) url: String,
     pub(crate) description: String,
+    /// Patterns of subjects that it is about.
     pub(crate) events: Vec<String>,
+    /// Where it is told in MLflow's format: which of MLflow's events, as `entity.action`.
+    pub(crate) mlflow_events: Vec<String>,
     pub(crate) enabled: bool,
     pub(crate) disabled_reason: Option<String>,
     pub(crate) active_from_ms: i64,
@@ -26,7 +34,8 @@ pub(crate) struct Webhook {
 /// What signs. Not `Debug`: nobody prints it.
 #[derive(sqlx::FromRow)]
 pub(crate) struct Secrets {
-    pub(crate) secret: String,
+    /// Absent where nothing is signed.
+    pub(crate) secret: Option<String>,
     pub(crate) old_secret: Option<String>,
     pub(crate) old_secret_until_ms: i64,
 }
@@ -34,15 +43,23 @@ pub(crate) struct Secrets {
 /// What a change asks for; what is absent stays.
 #[derive(Debug, Default)]
 pub(crate) struct Update<'update> {
+    pub(crate) name: Option<&'update str>,
     pub(crate) url: Option<&'update str>,
     pub(crate) description: Option<&'update str>,
     pub(crate) events: Option<&'update [String]>,
+    pub(crate) mlflow_events: Option<&'update [String]>,
+    /// Signs from now on, without the one before; an empty one ends that.
+    pub(crate) secret: Option<&'update SecretString>,
     pub(crate) enabled: Option<bool>,
 }
 
 /// The refusal for a webhook that is not there.
 pub(crate) fn absent(name: &str) -> Error {
     Error::not_found(format!("There is no webhook '{name}'"))
+}
+
+fn taken(name: &str) -> Error {
+    Error::exists(format!("There is a webhook '{name}' already"))
 }
 
 /// Holds all other changes of webhooks until the transaction ends.
@@ -55,37 +72,51 @@ pub(crate) async fn webhooks_lock(db: &mut PgConnection) -> Result<(), Error> {
 pub(crate) async fn webhook_create(
     db: &mut PgConnection,
     webhook: &Webhook,
-    secret: &str,
+    secret: Option<&SecretString>,
 ) -> Result<(), Error> {
     let made = sqlx::query(
-        "INSERT INTO webhooks (name, url, description, events, secret, enabled, active_from_ms, created_ms, updated_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, floor(extract(epoch FROM clock_timestamp()) * 1000), $7, $7)",
+        "INSERT INTO webhooks (name, url, description, events, secret, enabled, active_from_ms, created_ms, updated_ms, \
+           webhook_id, format, mlflow_events) \
+         VALUES ($1, $2, $3, $4, $5, $6, floor(extract(epoch FROM clock_timestamp()) * 1000), $7, $7, $8, $9, $10)",
     )
     .bind(&webhook.name)
     .bind(&webhook.url)
     .bind(&webhook.description)
     .bind(&webhook.events)
-    .bind(secret)
+    .bind(secret.map(ExposeSecret::expose_secret))
     .bind(webhook.enabled)
     .bind(webhook.created_ms)
+    .bind(&webhook.webhook_id)
+    .bind(webhook.format.name())
+    .bind(&webhook.mlflow_events)
     .execute(db)
     .await;
     match made {
-        Err(error) if is_duplicate(&error) => {
-            Err(Error::exists(format!("There is a webhook '{}' already", webhook.name)))
-        }
+        Err(error) if is_duplicate(&error) => Err(taken(&webhook.name)),
         other => Ok(other.map(drop)?),
     }
 }
 
-const SELECT: &str = "SELECT webhook_key, name, url, description, events, enabled, disabled_reason, active_from_ms, created_ms, \
-    updated_ms FROM webhooks";
+const SELECT: &str = "SELECT webhook_key, webhook_id, name, format, url, description, events, mlflow_events, enabled, \
+    disabled_reason, active_from_ms, created_ms, updated_ms FROM webhooks";
 
 /// The webhook of that name.
 pub(crate) async fn webhook_get(db: &mut PgConnection, name: &str) -> Result<Webhook, Error> {
     let query = format!("{SELECT} WHERE name = $1");
     let found = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(name).fetch_optional(db).await?;
     found.ok_or_else(|| absent(name))
+}
+
+/// The webhook of that id, where there is one.
+pub(crate) async fn webhook_find(db: &mut PgConnection, id: &str) -> Result<Option<Webhook>, Error> {
+    let query = format!("{SELECT} WHERE webhook_id = $1");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(db).await?)
+}
+
+/// The newest webhooks.
+pub(crate) async fn webhooks_newest(db: &mut PgConnection, limit: i64) -> Result<Vec<Webhook>, Error> {
+    let query = format!("{SELECT} ORDER BY webhook_key DESC LIMIT $1");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(limit).fetch_all(db).await?)
 }
 
 /// Webhooks by name, behind `after`.
@@ -124,7 +155,10 @@ pub(crate) async fn webhook_update(
         "UPDATE webhooks SET url = coalesce($2, url), description = coalesce($3, description), events = coalesce($4, events), \
            active_from_ms = CASE WHEN $5 AND NOT enabled THEN floor(extract(epoch FROM clock_timestamp()) * 1000) \
              ELSE active_from_ms END, \
-           disabled_reason = CASE WHEN $5 THEN NULL ELSE disabled_reason END, enabled = coalesce($5, enabled), updated_ms = $6 \
+           disabled_reason = CASE WHEN $5 THEN NULL ELSE disabled_reason END, enabled = coalesce($5, enabled), updated_ms = $6, \
+           name = coalesce($7, name), mlflow_events = coalesce($8, mlflow_events), \
+           secret = CASE WHEN $9::TEXT IS NULL THEN secret ELSE nullif($9, '') END, \
+           old_secret = CASE WHEN $9 IS NULL THEN old_secret END \
          WHERE name = $1",
     )
     .bind(name)
@@ -133,9 +167,17 @@ pub(crate) async fn webhook_update(
     .bind(update.events)
     .bind(update.enabled)
     .bind(now_ms)
+    .bind(update.name)
+    .bind(update.mlflow_events)
+    .bind(update.secret.map(ExposeSecret::expose_secret))
     .execute(db)
-    .await?;
-    if changed.rows_affected() == 1 { Ok(()) } else { Err(absent(name)) }
+    .await;
+    match changed {
+        Ok(changed) if changed.rows_affected() == 1 => Ok(()),
+        Ok(_) => Err(absent(name)),
+        Err(error) if is_duplicate(&error) => Err(taken(update.name.unwrap_or(name))),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Switches a webhook off because of what its receiver said.

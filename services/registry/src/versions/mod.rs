@@ -7,6 +7,7 @@ pub(crate) mod scan;
 pub(crate) mod signing;
 pub(crate) mod source;
 
+use slipway_domain::registry::webhook::mlflow::with_texts;
 use slipway_domain::registry::{FileDigest, manifest_digest};
 
 use crate::error::Error;
@@ -130,6 +131,8 @@ async fn store(
         "servable": new.servable, "unservable_reason": facts.unservable_reason,
         "scan": facts.scan.as_ref().map(|scan| scan.verdict),
     });
+    let texts = [("source", Some(request.source.as_str())), ("description", request.description.as_deref())];
+    let details = with_texts(details, &texts, &request.tags);
     change.tell("model-version", "created", format!("{}/{version}", request.name), details).await?;
     change.commit().await?;
     Ok(Some(made))

@@ -3,16 +3,15 @@
 //! A durable consumer, shared by all replicas, keeps the place in the stream. Its filter lets through what some webhook wants, so that
 //! events that nobody wants cost nothing here; it is widened before a webhook is committed, so that none is missed.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::DateTime;
 use slipway_api::events::{EVENTS_STREAM, EVENTS_SUBJECTS};
-use slipway_domain::registry::webhook::{filters, matches};
+use slipway_domain::registry::webhook::{Format, filters};
 use slipway_event_bus::{Consumer, Received};
 use tokio_util::sync::CancellationToken;
 
-use super::told;
+use super::Telling;
 use crate::error::Error;
 use crate::state::{Registry, now_ms};
 use crate::store::{deliveries, webhooks};
@@ -82,19 +81,19 @@ async fn take(registry: &Registry, event: &Received) -> Result<(), Error> {
     let mut db = registry.pool.acquire().await?;
     let happened_ms =
         DateTime::parse_from_rfc3339(&event.time).map_or_else(|_| now_ms(), |time| time.timestamp_millis());
-    let keys: BTreeSet<i64> = webhooks::webhooks_enabled(&mut db)
-        .await?
-        .iter()
-        .filter(|webhook| happened_ms >= webhook.active_from_ms)
-        .filter(|webhook| webhook.events.iter().any(|pattern| matches(pattern, &event.subject)))
-        .map(|webhook| webhook.webhook_key)
-        .collect();
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<i64> = keys.into_iter().collect();
-    if deliveries::deliveries_add(&mut db, &keys, &told(event), now_ms()).await? > 0 {
-        registry.webhooks.wake.notify_one();
+    let enabled = webhooks::webhooks_enabled(&mut db).await?;
+    let telling = Telling::new(event);
+    for format in [Format::CloudEvents, Format::Mlflow] {
+        let wants: Vec<_> = enabled
+            .iter()
+            .filter(|webhook| webhook.format == format && happened_ms >= webhook.active_from_ms)
+            .filter_map(|webhook| Some((webhook.webhook_key, telling.to(webhook)?)))
+            .collect();
+        let Some((_, told)) = wants.first() else { continue };
+        let keys: Vec<i64> = wants.iter().map(|(key, _)| *key).collect();
+        if deliveries::deliveries_add(&mut db, &keys, told, now_ms()).await? > 0 {
+            registry.webhooks.wake.notify_one();
+        }
     }
     Ok(())
 }

@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use slipway_api::events::{EVENTS_STREAM, EVENTS_SUBJECTS};
-use slipway_domain::registry::webhook::{filters, matches};
+use slipway_domain::registry::webhook::filters;
 
-use super::told;
+use super::Telling;
 use crate::error::Error;
 use crate::state::{Registry, now_ms};
 use crate::store::deliveries;
@@ -32,17 +32,17 @@ pub(crate) async fn replay(
     since: SystemTime,
 ) -> Result<Replayed, Error> {
     let wanted = filters(webhook.events.iter().map(String::as_str), &EVENTS_SUBJECTS);
+    // No filter would be all events.
+    if wanted.is_empty() {
+        return Ok(Replayed { queued: 0, go_on_from: None });
+    }
     let bus = &registry.webhooks.bus;
     let (events, more) = bus.history(EVENTS_STREAM, wanted, since, MAX_EVENTS).await.map_err(|error| {
         tracing::warn!(%error, "events cannot be replayed while NATS is away");
         Error::unavailable("NATS")
     })?;
     let go_on_from = events.last().filter(|_| more).map(|event| event.time.clone());
-    let events: Vec<_> = events
-        .iter()
-        .filter(|event| webhook.events.iter().any(|pattern| matches(pattern, &event.subject)))
-        .map(told)
-        .collect();
+    let events: Vec<_> = events.iter().filter_map(|event| Telling::new(event).to(webhook).cloned()).collect();
     let mut db = registry.pool.acquire().await?;
     let queued = deliveries::deliveries_replay(&mut db, webhook.webhook_key, &events, now_ms()).await?;
     registry.webhooks.wake.notify_one();

@@ -8,7 +8,7 @@ use http::header;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use slipway_domain::Invalid;
-use slipway_domain::registry::webhook::{Outcome, is_public};
+use slipway_domain::registry::webhook::{Format, Outcome, is_public};
 
 use super::{WebhookConfig, sign};
 use crate::store::webhooks::Secrets;
@@ -20,6 +20,18 @@ const MAX_IDLE_PER_HOST: usize = 4;
 /// Bytes of an error that are kept.
 const MAX_ERROR_CHARS: usize = 300;
 const REFUSED: &str = "the address is private; SLIPWAY_WEBHOOK_ALLOW_PRIVATE would allow it";
+
+/// One call.
+pub(crate) struct Call<'call> {
+    pub(crate) format: Format,
+    pub(crate) url: &'call str,
+    pub(crate) secrets: &'call Secrets,
+    /// The same at every attempt.
+    pub(crate) id: &'call str,
+    pub(crate) body: &'call str,
+    /// Bytes of the answer's body that are wanted. None for deliveries: nobody needs it, and it may be long.
+    pub(crate) answer_bytes: usize,
+}
 
 /// Calls receivers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,6 +48,8 @@ pub(crate) struct Called {
     pub(crate) outcome: Outcome,
     /// For people; absent where the receiver took it.
     pub(crate) error: Option<String>,
+    /// The beginning of what the receiver answered, where that was wanted.
+    pub(crate) answer: String,
 }
 
 impl Called {
@@ -94,36 +108,21 @@ impl Sender {
     }
 
     /// Calls a receiver once.
-    pub(crate) async fn call(
-        &self,
-        url: &str,
-        secrets: &Secrets,
-        id: &str,
-        body: &str,
-        now_ms: i64,
-    ) -> Called {
+    pub(crate) async fn call(&self, call: &Call<'_>, now_ms: i64) -> Called {
         let failed = |reason: &str| Called {
             outcome: Outcome::Silent,
             error: Some(reason.chars().take(MAX_ERROR_CHARS).collect()),
+            answer: String::new(),
         };
         // Again, because the setting may have changed since the webhook was made.
-        match Url::parse(url) {
+        match Url::parse(call.url) {
             Ok(url) if self.may_call(&url) => {}
             _ => return failed(REFUSED),
         }
-        let timestamp_s = now_ms / 1_000;
-        let old = secrets.old_secret.as_deref().filter(|_| now_ms < secrets.old_secret_until_ms);
-        let signature =
-            sign::signatures(std::iter::once(secrets.secret.as_str()).chain(old), id, timestamp_s, body);
-        let request = self
-            .http
-            .post(url)
-            .header(header::CONTENT_TYPE, "application/cloudevents+json")
-            .header("webhook-id", id)
-            .header("webhook-timestamp", timestamp_s)
-            .header("webhook-signature", signature)
-            .body(body.to_owned());
-        // The body of the answer is not read: nobody needs it, and it may be long, or not meant for whoever made the webhook.
+        let mut request = self.http.post(call.url).body(call.body.to_owned());
+        for (name, value) in sign::headers(call.format, call.secrets, call.id, now_ms, call.body) {
+            request = request.header(name, value);
+        }
         match request.send().await {
             Ok(response) => {
                 let status = response.status();
@@ -133,11 +132,22 @@ impl Sender {
                     .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
                     .map(|seconds| seconds.saturating_mul(1_000));
                 let error = (!status.is_success()).then(|| format!("answered {status}"));
-                Called { outcome: Outcome::Answered { status: status.as_u16(), retry_after_ms }, error }
+                let outcome = Outcome::Answered { status: status.as_u16(), retry_after_ms };
+                Called { outcome, error, answer: beginning(response, call.answer_bytes).await }
             }
             Err(error) => failed(&reason(&error)),
         }
     }
+}
+
+/// So many bytes of a body, or what came of it until the call took too long.
+async fn beginning(mut response: reqwest::Response, bytes: usize) -> String {
+    let mut read = Vec::new();
+    while read.len() < bytes {
+        let Ok(Some(chunk)) = response.chunk().await else { break };
+        read.extend_from_slice(&chunk[..chunk.len().min(bytes - read.len())]);
+    }
+    String::from_utf8_lossy(&read).into_owned()
 }
 
 /// The innermost cause says what happened; the outer ones repeat that a request failed.
@@ -219,9 +229,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_leads_to_a_private_address_is_not_called() {
-        let secrets = Secrets { secret: String::new(), old_secret: None, old_secret_until_ms: 0 };
+        let secrets = Secrets { secret: None, old_secret: None, old_secret_until_ms: 0 };
+        let call = Call {
+            format: Format::Mlflow,
+            url: "http://localhost:1/",
+            secrets: &secrets,
+            id: "1",
+            body: "{}",
+            answer_bytes: 0,
+        };
         // Made before the setting was taken away; `ip6-localhost` and the like are names as others.
-        let called = sender(false).call("http://localhost:1/", &secrets, "1", "{}", 0).await;
+        let called = sender(false).call(&call, 0).await;
         assert_eq!(called.error.as_deref(), Some(REFUSED));
         let resolved = Resolver { allow_private: false }.resolve("localhost".parse().unwrap()).await;
         assert!(resolved.is_err());

@@ -1,7 +1,9 @@
-//! Secrets and signatures after the Standard Webhooks specification.
+//! Secrets and signatures after the Standard Webhooks specification, and after MLflow, which signs the same text with the bytes of
+//! the secret as they are.
 //!
-//! Source: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>: HMAC-SHA256 over
-//! `id.timestamp.body` with the decoded secret, written `v1,<base64>`; several signatures stand apart by spaces.
+//! Sources: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>: HMAC-SHA256 over
+//! `id.timestamp.body` with the decoded secret, written `v1,<base64>`; several signatures stand apart by spaces. For MLflow: what the
+//! server of MLflow 3.17 sends.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +11,9 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 use slipway_domain::Invalid;
+use slipway_domain::registry::webhook::Format;
+
+use crate::store::webhooks::Secrets;
 
 const PREFIX: &str = "whsec_";
 const NEW_SECRET_BYTES: usize = 32;
@@ -41,22 +46,59 @@ fn key(secret: &str) -> Option<Vec<u8>> {
     STANDARD.decode(secret.strip_prefix(PREFIX)?).ok()
 }
 
+/// The headers of a call: what it holds, which one it is, when it was made, and what proves that.
+pub(crate) fn headers(
+    format: Format,
+    secrets: &Secrets,
+    id: &str,
+    now_ms: i64,
+    body: &str,
+) -> Vec<(&'static str, String)> {
+    let timestamp_s = now_ms / 1_000;
+    let (content_type, names) = match format {
+        Format::CloudEvents => {
+            ("application/cloudevents+json", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+        }
+        Format::Mlflow => {
+            ("application/json", ["x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature"])
+        }
+    };
+    let signature = match format {
+        Format::CloudEvents => {
+            let old = secrets.old_secret.as_deref().filter(|_| now_ms < secrets.old_secret_until_ms);
+            Some(signatures(secrets.secret.as_deref().into_iter().chain(old), id, timestamp_s, body))
+        }
+        // Receivers compare the whole header, so there is one signature at a time.
+        Format::Mlflow => {
+            secrets.secret.as_deref().and_then(|secret| signature(secret.as_bytes(), id, timestamp_s, body))
+        }
+    };
+    let [id_name, timestamp_name, signature_name] = names;
+    let mut headers = vec![
+        ("content-type", content_type.to_owned()),
+        (id_name, id.to_owned()),
+        (timestamp_name, timestamp_s.to_string()),
+    ];
+    headers.extend(signature.map(|signature| (signature_name, signature)));
+    headers
+}
+
+fn signature(key: &[u8], id: &str, timestamp_s: i64, body: &str) -> Option<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
+    mac.update(format!("{id}.{timestamp_s}.").as_bytes());
+    mac.update(body.as_bytes());
+    Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+}
+
 /// The value of `webhook-signature`: one signature for each secret.
-pub(crate) fn signatures<'secret>(
+fn signatures<'secret>(
     secrets: impl IntoIterator<Item = &'secret str>,
     id: &str,
     timestamp_s: i64,
     body: &str,
 ) -> String {
-    let signed: Vec<String> = secrets
-        .into_iter()
-        .filter_map(|secret| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(&key(secret)?).ok()?;
-            mac.update(format!("{id}.{timestamp_s}.").as_bytes());
-            mac.update(body.as_bytes());
-            Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
-        })
-        .collect();
+    let signed: Vec<String> =
+        secrets.into_iter().filter_map(|secret| signature(&key(secret)?, id, timestamp_s, body)).collect();
     signed.join(" ")
 }
 
@@ -73,6 +115,29 @@ mod tests {
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         let both = signatures([secret, secret], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
         assert_eq!(both, format!("{signed} {signed}"));
+    }
+
+    #[test]
+    fn a_signature_for_mlflow_is_that_of_its_server() {
+        let secrets = |secret: Option<&str>| Secrets {
+            secret: secret.map(str::to_owned),
+            old_secret: Some("before".to_owned()),
+            old_secret_until_ms: i64::MAX,
+        };
+        let signed =
+            |secret| headers(Format::Mlflow, &secrets(secret), "msg_1", 1_700_000_000_999, r#"{"a": 1}"#);
+        let own = |name, value: &str| (name, value.to_owned());
+        let unsigned = vec![
+            own("content-type", "application/json"),
+            own("x-mlflow-delivery-id", "msg_1"),
+            own("x-mlflow-timestamp", "1700000000"),
+        ];
+        assert_eq!(signed(None), unsigned);
+        let signature = "v1,xExMFtUq7mvsPLX2UKoZmvNGMuh6Y4jjisMT1LID9Iw=";
+        assert_eq!(
+            signed(Some("my secret")),
+            [unsigned, vec![own("x-mlflow-signature", signature)]].concat()
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use slipway_domain::registry::webhook::Next;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::send::Call;
 use crate::error::Error;
 use crate::state::{Registry, now_ms};
 use crate::store::deliveries::{self, Attempt, Claimed};
@@ -94,7 +95,15 @@ async fn attempt(registry: &Registry, claim: i64, delivery: &Claimed) -> Result<
         webhooks::webhook_secrets(&mut *registry.pool.acquire().await?, delivery.webhook_key).await?;
     let Some(secrets) = secrets else { return Ok(()) };
     let sender = &registry.webhooks.sender;
-    let called = sender.call(&delivery.url, &secrets, &delivery.event_id, &delivery.body, now_ms()).await;
+    let call = Call {
+        format: delivery.format,
+        url: &delivery.url,
+        secrets: &secrets,
+        id: &delivery.event_id,
+        body: &delivery.body,
+        answer_bytes: 0,
+    };
+    let called = sender.call(&call, now_ms()).await;
     let number = u32::try_from(delivery.attempts).unwrap_or_default().saturating_add(1);
     let next = registry.webhooks.retries.after(number, called.outcome, rand::random());
     let (state, pause_ms) = match next {

@@ -31,11 +31,20 @@ impl Call {
     /// Whether one of the signatures was made with this secret, as a receiver would check it.
     pub(crate) fn is_signed_with(&self, secret: &str) -> bool {
         let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-        let (id, time) = (self.header("webhook-id"), self.header("webhook-timestamp"));
-        mac.update(format!("{id}.{time}.{}", self.body).as_bytes());
-        let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+        let expected = self.signature(&key, "webhook-id", "webhook-timestamp");
         self.header("webhook-signature").split(' ').any(|given| given == expected)
+    }
+
+    /// Whether it is signed with this secret as MLflow's documentation has receivers check it.
+    pub(crate) fn is_signed_for_mlflow(&self, secret: &str) -> bool {
+        let expected = self.signature(secret.as_bytes(), "x-mlflow-delivery-id", "x-mlflow-timestamp");
+        self.header("x-mlflow-signature") == expected
+    }
+
+    fn signature(&self, key: &[u8], id: &str, time: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+        mac.update(format!("{}.{}.{}", self.header(id), self.header(time), self.body).as_bytes());
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
     }
 }
 
@@ -111,6 +120,9 @@ async fn take(State(told): State<Arc<Told>>, request: Request) -> Response {
     let status = StatusCode::from_u16(status).unwrap();
     if status.is_redirection() {
         return (status, [("location", "/elsewhere")]).into_response();
+    }
+    if status.is_server_error() {
+        return (status, "not today").into_response();
     }
     status.into_response()
 }

@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::receiver::Receiver;
-use crate::world::World;
+use crate::world::{MODEL, World};
 
 async fn add(world: &World, name: &str, url: &str, events: &[&str]) -> Value {
     let (status, answer) =
@@ -243,4 +243,185 @@ async fn a_wrong_webhook_is_refused_by_the_name_of_its_field() {
     assert_eq!((status, &answer["code"]), (StatusCode::CONFLICT, &json!("conflict")), "{answer}");
     let since = world.v1(Method::POST, "webhooks/w/replay", json!({"since": "yesterday"})).await;
     assert_eq!(since.1["field"], "since");
+}
+
+/// MLflow's enums, from `entity.action`.
+fn mlflow_events(names: &[&str]) -> Vec<Value> {
+    let event = |name: &&str| {
+        let (entity, action) = name.split_once('.').unwrap();
+        json!({"entity": entity.to_uppercase(), "action": action.to_uppercase()})
+    };
+    names.iter().map(event).collect()
+}
+
+/// A webhook made as MLflow's client makes it.
+async fn add_mlflow(world: &World, name: &str, url: &str, events: &[&str], more: Value) -> Value {
+    let mut body = json!({"name": name, "url": url, "events": mlflow_events(events)});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    world.post("webhooks", body).await["webhook"].take()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_of_mlflows_api_is_told_as_by_mlflow() {
+    let (world, signed, plain) = (World::begin().await, Receiver::begin().await, Receiver::begin().await);
+    let wanted = [
+        "registered_model.created",
+        "model_version.created",
+        "model_version_tag.set",
+        "model_version_tag.deleted",
+        "model_version_alias.created",
+        "model_version_alias.deleted",
+        "prompt.created",
+    ];
+    let made =
+        add_mlflow(&world, "All", &signed.url(), &wanted, json!({"secret": "hush", "description": "d"}))
+            .await;
+    assert_eq!((&made["status"], &made["description"]), (&json!("ACTIVE"), &json!("d")), "{made}");
+    assert_eq!(made["events"], json!(mlflow_events(&wanted)));
+    assert!(made["secret"].is_null() && made["creation_timestamp"].is_number(), "{made}");
+    add_mlflow(&world, "tags", &plain.url(), &["model_version_tag.set"], json!({})).await;
+
+    let body = json!({"name": "churn", "description": "leaves?", "tags": [{"key": "team", "value": "risk"}]});
+    world.post("registered-models/create", body).await;
+    let model_id = world.onnx_model(MODEL).await;
+    world.version("churn", &model_id).await;
+    let at = |more: Value| {
+        let mut body = json!({"name": "churn", "version": "1"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    world.post("model-versions/set-tag", at(json!({"key": "k", "value": "v"}))).await;
+    world.call(Method::PATCH, "model-versions/update", at(json!({"description": "nobody asked"}))).await;
+    world.call(Method::DELETE, "model-versions/delete-tag", at(json!({"key": "k"}))).await;
+    world.post("registered-models/alias", at(json!({"alias": "champion"}))).await;
+    world
+        .call(Method::DELETE, "registered-models/alias", json!({"name": "churn", "alias": "champion"}))
+        .await;
+
+    let calls = signed.wait_for(6).await;
+    let data = |name: &str| {
+        let (entity, action) = name.split_once('.').unwrap();
+        let event = calls.iter().map(crate::receiver::Call::event);
+        let found = event.filter(|event| event["entity"] == entity && event["action"] == action);
+        let found: Vec<Value> = found.collect();
+        assert_eq!(found.len(), 1, "{name}: {calls:?}");
+        assert!(found[0]["timestamp"].as_str().unwrap().ends_with("+00:00"), "{found:?}");
+        found[0]["data"].clone()
+    };
+    assert_eq!(
+        data("registered_model.created"),
+        json!({"name": "churn", "description": "leaves?", "tags": {"team": "risk"}})
+    );
+    let version = data("model_version.created");
+    assert_eq!(version["source"], format!("models:/{model_id}"));
+    assert!(version["run_id"].is_string() && version["description"].is_null(), "{version}");
+    assert_eq!((&version["version"], &version["tags"]), (&json!("1"), &json!({})));
+    assert_eq!(data("model_version_tag.set"), at(json!({"key": "k", "value": "v"})));
+    assert_eq!(data("model_version_tag.deleted"), at(json!({"key": "k"})));
+    assert_eq!(data("model_version_alias.created"), at(json!({"alias": "champion"})));
+    assert_eq!(data("model_version_alias.deleted"), json!({"name": "churn", "alias": "champion"}));
+    for call in &calls {
+        assert!(call.is_signed_for_mlflow("hush"), "{call:?}");
+        assert_eq!(call.header("content-type"), "application/json");
+    }
+    let call = plain.wait_for(1).await.remove(0);
+    assert_eq!(call.event()["data"]["value"], "v");
+    assert!(!call.headers.contains_key("x-mlflow-signature"), "there is no secret: {call:?}");
+    assert_eq!(deliveries(&world, "All", "delivered", 6).await.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_of_both_apis_are_changed_and_tested_by_mlflows_api() {
+    let (world, receiver) = (World::begin().await, Receiver::begin().await);
+    let made =
+        add_mlflow(&world, "mine", &receiver.url(), &["prompt.created"], json!({"secret": "old"})).await;
+    add(&world, "aliases", &receiver.url(), &["slipway.registry.alias.set"]).await;
+    add(&world, "drift", &receiver.url(), &["slipway.drift-monitor.>"]).await;
+    let listed = world.get("/api/2.0/mlflow/webhooks?max_results=1").await;
+    assert_eq!(listed["webhooks"][0]["name"], "aliases", "what MLflow has no name for is not shown");
+    assert_eq!(listed["webhooks"][0]["events"], json!(mlflow_events(&["model_version_alias.created"])));
+    let token = listed["next_page_token"].as_str().unwrap();
+    let rest = world.get(&format!("/ajax-api/2.0/mlflow/webhooks?page_token={token}")).await;
+    assert_eq!((&rest["webhooks"], &rest["next_page_token"]), (&json!([made]), &Value::Null));
+    let shown = world.get("/api/v1/webhooks/mine").await;
+    assert_eq!((&shown["format"], &shown["id"]), (&json!("mlflow"), &made["webhook_id"]), "{shown}");
+    assert_eq!((&shown["events"], &shown["mlflow_events"]), (&json!([]), &json!(["prompt.created"])));
+    assert_eq!(world.get("/api/v1/webhooks/drift").await["format"], "cloudevents");
+
+    // A test sends a sample of the first event, or of the one that is asked for.
+    let path = format!("webhooks/{}", made["webhook_id"].as_str().unwrap());
+    let tested = world.post(&format!("{path}/test"), json!({})).await;
+    assert_eq!(tested["result"], json!({"success": true, "response_status": 204, "response_body": ""}));
+    receiver.answer(&[500]);
+    let asked = json!({"event": {"entity": "MODEL_VERSION_TAG", "action": "SET"}});
+    let tested = world.post(&format!("{path}/test"), asked).await["result"].take();
+    assert_eq!((&tested["success"], &tested["response_status"]), (&json!(false), &json!(500)), "{tested}");
+    assert_eq!(tested["response_body"], "not today");
+    let calls = receiver.wait_for(2).await;
+    assert_eq!((&calls[0].event()["entity"], &calls[1].event()["action"]), (&json!("prompt"), &json!("set")));
+    assert!(calls[0].is_signed_for_mlflow("old") && calls[1].event()["data"]["value"].is_string());
+
+    // Renamed, with another event and secret; the old secret is over at once.
+    let body =
+        json!({"name": "yours", "events": mlflow_events(&["registered_model.created"]), "secret": "new"});
+    let changed = world.call(Method::PATCH, &path, body).await["webhook"].take();
+    assert_eq!((&changed["name"], &changed["url"]), (&json!("yours"), &made["url"]), "{changed}");
+    assert_eq!(world.get(&format!("/api/2.0/mlflow/{path}")).await["webhook"], changed);
+    tell(&world, "churn").await;
+    let call = receiver.wait_for(3).await.pop().unwrap();
+    assert_eq!(call.event()["data"]["name"], "churn");
+    assert!(call.is_signed_for_mlflow("new"));
+    world.call(Method::PATCH, &path, json!({"status": "DISABLED"})).await;
+    assert_eq!(world.get("/api/v1/webhooks/yours").await["enabled"], false);
+    let (status, refused) = world.v1(Method::PATCH, "webhooks/yours", json!({"events": ["slipway.>"]})).await;
+    assert_eq!((status, &refused["field"]), (StatusCode::BAD_REQUEST, &json!("events")));
+
+    let alias = format!("webhooks/{}", listed["webhooks"][0]["webhook_id"].as_str().unwrap());
+    let changed = world.call(Method::PATCH, &alias, json!({"description": "by MLflow"})).await;
+    assert_eq!(changed["webhook"]["description"], "by MLflow");
+    let events = json!({"events": mlflow_events(&["registered_model.created"])});
+    world.refused(Method::PATCH, &alias, events, "INVALID_PARAMETER_VALUE", "patterns").await;
+    let weak = json!({"secret": "weak"});
+    world.refused(Method::PATCH, &alias, weak, "INVALID_PARAMETER_VALUE", "whsec_").await;
+    world.call(Method::DELETE, &path, json!({})).await;
+    world.refused(Method::GET, &path, json!({}), "RESOURCE_DOES_NOT_EXIST", "not found").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_webhook_is_refused_in_mlflows_shape() {
+    let world = World::begin().await;
+    let right = json!({"name": "w", "url": "http://127.0.0.1:9/", "events": mlflow_events(&["registered_model.created"])});
+    for (field, value, text) in [
+        ("name", json!(""), "Missing value for required parameter 'name'"),
+        ("name", json!("a b"), "Webhook name 'a b' is invalid"),
+        ("url", Value::Null, "Missing value for required parameter 'url'"),
+        ("url", json!("ftp://example.org"), "Invalid webhook URL"),
+        ("events", json!([]), "Missing value for required parameter 'events'"),
+        ("events", json!([{"entity": "RUN", "action": "CREATED"}]), "Invalid entity 'RUN'"),
+        ("events", json!([{"entity": "PROMPT", "action": "SET"}]), "Valid actions are: ['created']"),
+        ("status", json!("PAUSED"), "Invalid webhook status 'PAUSED'"),
+        ("description", json!("x".repeat(1_001)), "at most 1000 characters"),
+        ("secret", json!("x".repeat(1_001)), "at most 1000 characters"),
+    ] {
+        let mut body = right.clone();
+        body[field] = value;
+        world.refused(Method::POST, "webhooks", body, "INVALID_PARAMETER_VALUE", text).await;
+    }
+    world.post("webhooks", right.clone()).await;
+    world.refused(Method::POST, "webhooks", right, "RESOURCE_ALREADY_EXISTS", "'w'").await;
+    world
+        .refused(
+            Method::GET,
+            "webhooks?max_results=1001",
+            json!({}),
+            "INVALID_PARAMETER_VALUE",
+            "max_results",
+        )
+        .await;
+    world
+        .refused(Method::GET, "webhooks?page_token=zz", json!({}), "INVALID_PARAMETER_VALUE", "page token")
+        .await;
+    world
+        .refused(Method::POST, "webhooks/none/test", json!({}), "RESOURCE_DOES_NOT_EXIST", "not found")
+        .await;
 }

@@ -1,0 +1,86 @@
+//! Making, changing and removing webhooks, for both APIs.
+
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::intake;
+use crate::error::Error;
+use crate::state::{Change, Registry, now_ms};
+use crate::store::webhooks::{self as table, Update, Webhook};
+
+/// Webhooks at most.
+pub(crate) const MAX_WEBHOOKS: i64 = 200;
+
+/// Begins a change of webhooks; others wait.
+pub(crate) async fn begin(registry: &Registry) -> Result<Change, Error> {
+    let mut change = registry.change().await?;
+    table::webhooks_lock(change.db()).await?;
+    Ok(change)
+}
+
+/// Has the intake listen to these patterns as well, before the change commits.
+async fn listen(registry: &Registry, change: &mut Change, more: &[String]) -> Result<(), Error> {
+    if more.is_empty() {
+        return Ok(());
+    }
+    let enabled = table::webhooks_enabled(change.db()).await?;
+    let patterns = enabled.iter().flat_map(|webhook| &webhook.events).chain(more);
+    intake::align(registry, patterns.map(String::as_str)).await
+}
+
+/// Stores a webhook; what happens from now on is delivered to it.
+///
+/// # Errors
+/// The name is taken, there are too many, or NATS or Postgres is away.
+pub(crate) async fn create(
+    registry: &Registry,
+    webhook: &Webhook,
+    secret: Option<&SecretString>,
+) -> Result<(), Error> {
+    let mut change = begin(registry).await?;
+    listen(registry, &mut change, if webhook.enabled { &webhook.events } else { &[] }).await?;
+    if table::webhook_count(change.db()).await? >= MAX_WEBHOOKS {
+        return Err(Error::conflict(format!("there are {MAX_WEBHOOKS} webhooks already; remove one first")));
+    }
+    table::webhook_create(change.db(), webhook, secret).await?;
+    // Without the URL: it may hold a token.
+    change.tell("webhook", "created", webhook.name.as_str(), json!({"events": webhook.events})).await?;
+    change.commit().await
+}
+
+/// Changes the webhook of that name.
+///
+/// # Errors
+/// There is none of that name, the new name is taken, or NATS or Postgres is away.
+pub(crate) async fn update(registry: &Registry, name: &str, update: &Update<'_>) -> Result<Webhook, Error> {
+    let mut change = begin(registry).await?;
+    let there = table::webhook_get(change.db(), name).await?;
+    let wanted = update.events.unwrap_or(&there.events);
+    let listens = update.enabled.unwrap_or(there.enabled) && (update.events.is_some() || !there.enabled);
+    listen(registry, &mut change, if listens { wanted } else { &[] }).await?;
+    table::webhook_update(change.db(), name, update, now_ms()).await?;
+    let name_now = update.name.unwrap_or(name);
+    let webhook = table::webhook_get(change.db(), name_now).await?;
+    let mut details = json!({"events": webhook.events, "enabled": webhook.enabled});
+    if name_now != name {
+        details["renamed_from"] = name.into();
+    }
+    if update.secret.is_some() {
+        details["secret"] = "replaced".into();
+    }
+    change.tell("webhook", "updated", name_now, details).await?;
+    change.commit().await?;
+    registry.webhooks.wake.notify_one();
+    Ok(webhook)
+}
+
+/// Removes a webhook with its deliveries.
+///
+/// # Errors
+/// There is none of that name, or Postgres is away.
+pub(crate) async fn remove(registry: &Registry, name: &str) -> Result<(), Error> {
+    let mut change = begin(registry).await?;
+    table::webhook_delete(change.db(), name).await?;
+    change.tell("webhook", "deleted", name, json!({})).await?;
+    change.commit().await
+}
