@@ -44,6 +44,8 @@ def tags_of(tags: dict) -> dict:
 
 def tree(uri: str, tracking_uri: str) -> dict:
     """The files at a URI by their paths, with their digests."""
+    # Some of the client asks the server that is set for all, and makes a database in the current folder where none is.
+    mlflow.set_tracking_uri(tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri))
         return {
@@ -178,8 +180,6 @@ def both(differences: Differences, what: str, old: dict, new: dict, others: bool
 
 def main() -> int:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    # Without one, whatever asks for the default store makes a database in the current folder.
-    mlflow.set_tracking_uri(sys.argv[2])
     old, new = Side(sys.argv[1]), Side(sys.argv[2])
     differences = Differences()
     for name in both(differences, "experiments", old.experiments, new.experiments, others=True):
