@@ -185,12 +185,14 @@ def main() -> int:
     for name in both(differences, "experiments", old.experiments, new.experiments, others=True):
         what = f"experiment {name}"
         differences.compare(what, old.experiment(name), new.experiment(name))
+        # Every server has this one from the start, and others log to it as well.
+        shared = name == "Default"
         left, right = old.runs(name), new.runs(name)
-        for run_id in both(differences, f"runs of {name}", left, right):
+        for run_id in both(differences, f"runs of {name}", left, right, others=shared):
             differences.compare(f"run {run_id}", old.run(left[run_id]), new.run(right[run_id]))
             differences.files(f"run {run_id}", f"runs:/{run_id}/", old, new)
         left, right = old.logged_models(name), new.logged_models(name)
-        for model_id in both(differences, f"logged models of {name}", left, right):
+        for model_id in both(differences, f"logged models of {name}", left, right, others=shared):
             what = f"logged model {model_id}"
             differences.compare(what, old.logged_model(left[model_id]), new.logged_model(right[model_id]))
             differences.files(what, f"models:/{model_id}", old, new)
