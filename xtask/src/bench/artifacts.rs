@@ -10,7 +10,6 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
 use super::BYTES_PER_MIB;
-use crate::build::{self, root};
 
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// What clients send as one part, and how many at once, when they speak to S3 themselves.
@@ -32,16 +31,9 @@ pub(crate) struct Options {
 }
 
 pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    build::toolbox()?;
-    let programs = build::programs(true)?;
-    let data_dir = root().join(".slipway/bench");
-    super::clear(&data_dir)?;
-    super::start(&programs, &data_dir)?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(both(options, &data_dir));
-    super::stop(&programs, &data_dir)?;
-    super::clear(&data_dir)?;
+    let outcome = super::on_a_platform(true, async |data_dir| both(options, data_dir).await);
+    // Gigabytes that nobody looks at again.
+    super::clear(&super::data_dir())?;
     outcome
 }
 

@@ -6,7 +6,7 @@ mod registry;
 mod serving;
 mod swap;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -67,11 +67,8 @@ pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
 fn up(rounds: u32) -> anyhow::Result<()> {
     build::toolbox()?;
     let programs = build::programs(true)?;
-    let data_dir = build::root().join(".slipway/bench");
-    if data_dir.exists() {
-        std::fs::remove_dir_all(&data_dir)
-            .with_context(|| format!("cannot remove {}", data_dir.display()))?;
-    }
+    let data_dir = data_dir();
+    clear(&data_dir)?;
     let first = start(&programs, &data_dir)?;
     stop(&programs, &data_dir)?;
     let mut warm = Vec::new();
@@ -91,6 +88,11 @@ fn up(rounds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where the platform that is measured keeps its data.
+fn data_dir() -> PathBuf {
+    build::root().join(".slipway/bench")
+}
+
 fn clear(data_dir: &Path) -> anyhow::Result<()> {
     match std::fs::remove_dir_all(data_dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -98,6 +100,23 @@ fn clear(data_dir: &Path) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Runs `measurement` against a platform on an empty data directory, which is stopped whatever comes of it.
+fn on_a_platform(
+    release: bool,
+    measurement: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    build::toolbox()?;
+    let programs = build::programs(release)?;
+    let data_dir = data_dir();
+    clear(&data_dir)?;
+    start(&programs, &data_dir)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let outcome = runtime.block_on(measurement(&data_dir));
+    stop(&programs, &data_dir)?;
+    outcome
 }
 
 /// Seconds until `slipway up --detach` says that all is ready.

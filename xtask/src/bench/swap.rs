@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use crate::build::{self, root};
+use crate::build::root;
 
 const MODEL: &str = "swap";
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -32,16 +32,7 @@ struct Seen {
 }
 
 pub(super) fn measure(rounds: u32, clients: u32, release: bool) -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    build::toolbox()?;
-    let programs = build::programs(release)?;
-    let data_dir = root().join(".slipway/bench");
-    super::clear(&data_dir)?;
-    super::start(&programs, &data_dir)?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(rounds_of(&data_dir, rounds, clients));
-    super::stop(&programs, &data_dir)?;
-    outcome
+    super::on_a_platform(release, async |data_dir| rounds_of(data_dir, rounds, clients).await)
 }
 
 async fn rounds_of(data_dir: &Path, rounds: u32, clients: u32) -> anyhow::Result<()> {

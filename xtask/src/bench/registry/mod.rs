@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use self::load::{Call, Figure, Server};
 use super::cpu;
-use crate::build::{self, root};
 use crate::progress::step;
 
 /// Keys of the run that is read whole.
@@ -46,16 +45,7 @@ pub(crate) struct Options {
 type Figures = Vec<(String, Figure)>;
 
 pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    build::toolbox()?;
-    let programs = build::programs(true)?;
-    let data_dir = root().join(".slipway/bench");
-    super::clear(&data_dir)?;
-    super::start(&programs, &data_dir)?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(both(options, &data_dir));
-    super::stop(&programs, &data_dir)?;
-    outcome
+    super::on_a_platform(true, async |data_dir| both(options, data_dir).await)
 }
 
 /// Our registry as it runs on that data directory, and the address of its Postgres.

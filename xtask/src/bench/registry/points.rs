@@ -9,7 +9,6 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::load::{Call, Server};
-use crate::build::{self, root};
 
 /// MLflow's limit of one batch.
 const POINTS_OF_BATCH: u64 = 1_000;
@@ -31,16 +30,7 @@ pub(crate) struct Options {
 }
 
 pub(in crate::bench) fn measure(options: &Options) -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    build::toolbox()?;
-    let programs = build::programs(true)?;
-    let data_dir = root().join(".slipway/bench");
-    crate::bench::clear(&data_dir)?;
-    crate::bench::start(&programs, &data_dir)?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(run(options, &data_dir));
-    crate::bench::stop(&programs, &data_dir)?;
-    outcome
+    crate::bench::on_a_platform(true, async |data_dir| run(options, data_dir).await)
 }
 
 async fn run(options: &Options, data_dir: &Path) -> anyhow::Result<()> {
