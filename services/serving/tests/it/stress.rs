@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use reqwest::StatusCode;
@@ -27,6 +28,12 @@ async fn serve_slow(world: &World, cache: &tempfile::TempDir, more: &[(&str, &st
     serving.wait_until_ready().await;
     world.routed(1).await;
     serving
+}
+
+/// As many rows as keep an instance busy for about two seconds, which is less than a server that stops waits for answers.
+fn blocking_rows(row: Duration) -> usize {
+    let rows = Duration::from_secs(2).as_nanos() / row.as_nanos().max(1);
+    usize::try_from(rows).unwrap_or(usize::MAX).clamp(20, 5_000)
 }
 
 /// The value of a metric, summed over its labels.
@@ -130,23 +137,29 @@ async fn what_was_asked_before_the_end_is_answered_and_recorded() {
     let (world, cache) = (World::start().await, cache());
     let mut serving = serve_slow(&world, &cache, &[("SLIPWAY_SERVING_INSTANCES", "1")]).await;
     let url = serving.url(&format!("/v2/models/{DEPLOYMENT}/infer"));
-    let asked: Vec<_> = (0..24)
-        .map(|at| {
-            let request =
-                serving.http.post(&url).header("x-request-id", format!("last-{at}")).json(&slow(20));
-            tokio::spawn(async move { answer(request).await })
-        })
-        .collect();
-    eventually("some wait", || async {
-        (metric(&serving, "slipway_serving_requests_waiting", "").await >= 20.0).then_some(())
+    let ask = |id: String, body: Value| {
+        let request = serving.http.post(&url).header("x-request-id", id).json(&body);
+        tokio::spawn(async move { answer(request).await })
+    };
+    // The only instance is kept busy, for however long this machine takes for a row, until all the others wait behind.
+    let timed = Instant::now();
+    ask("timed".into(), slow(20)).await.unwrap();
+    let long = slow(blocking_rows(timed.elapsed() / 20));
+    let mut asked = vec![ask("long".into(), long)];
+    asked.extend((0..24).map(|at| ask(format!("last-{at}"), slow(2))));
+    eventually("all have arrived, and some wait", || async {
+        let waiting = metric(&serving, "slipway_serving_requests_waiting", "").await;
+        let answered = metric(&serving, "nv_inference_request_success", "").await;
+        // The one that was timed is answered too, and the long one neither waits nor is answered.
+        (waiting > 0.0 && waiting + answered >= 25.0).then_some(())
     })
     .await;
     assert_eq!(serving.terminate(), Some(0));
     for call in asked {
         assert_eq!(call.await.unwrap().0, StatusCode::OK);
     }
-    let records = world.records("records of all of them", |records| records.len() >= 24).await;
-    assert_eq!(records.len(), 24);
+    let records = world.records("records of all of them", |records| records.len() >= 26).await;
+    assert_eq!(records.len(), 26);
 }
 
 #[tokio::test(flavor = "multi_thread")]
