@@ -3,11 +3,11 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::serving::{Serving, answer, cache};
 use crate::world::{DEPLOYMENT, World, eventually, table};
@@ -30,10 +30,16 @@ async fn serve_slow(world: &World, cache: &tempfile::TempDir, more: &[(&str, &st
     serving
 }
 
-/// As many rows as keep an instance busy for about two seconds, which is less than a server that stops waits for answers.
-fn blocking_rows(row: Duration) -> usize {
-    let rows = Duration::from_secs(2).as_nanos() / row.as_nanos().max(1);
-    usize::try_from(rows).unwrap_or(usize::MAX).clamp(20, 5_000)
+/// Whether, while `long` is not answered, all of so many other requests were seen to have arrived and some of them to wait.
+async fn some_wait<T>(serving: &Serving, others: usize, long: &JoinHandle<T>) -> bool {
+    while !long.is_finished() {
+        let waiting = metric(serving, "slipway_serving_requests_waiting", "").await;
+        let answered = metric(serving, "nv_inference_request_success", "").await;
+        if waiting > 0.0 && waiting + answered >= others as f64 {
+            return true;
+        }
+    }
+    false
 }
 
 /// The value of a metric, summed over its labels.
@@ -141,25 +147,25 @@ async fn what_was_asked_before_the_end_is_answered_and_recorded() {
         let request = serving.http.post(&url).header("x-request-id", id).json(&body);
         tokio::spawn(async move { answer(request).await })
     };
-    // The only instance is kept busy, for however long this machine takes for a row, until all the others wait behind.
-    let timed = Instant::now();
-    ask("timed".into(), slow(20)).await.unwrap();
-    let long = slow(blocking_rows(timed.elapsed() / 20));
-    let mut asked = vec![ask("long".into(), long)];
-    asked.extend((0..24).map(|at| ask(format!("last-{at}"), slow(2))));
-    eventually("all have arrived, and some wait", || async {
-        let waiting = metric(&serving, "slipway_serving_requests_waiting", "").await;
-        let answered = metric(&serving, "nv_inference_request_success", "").await;
-        // The one that was timed is answered too, and the long one neither waits nor is answered.
-        (waiting > 0.0 && waiting + answered >= 25.0).then_some(())
-    })
-    .await;
+    // The only instance is kept busy by a long request, which is as long as it takes on this machine to see the others wait behind it.
+    let (mut asked, mut rows) = (Vec::new(), 500);
+    loop {
+        let long = ask(format!("long-{rows}"), slow(rows));
+        let others: Vec<_> = (0..24).map(|at| ask(format!("{rows}-{at}"), slow(2))).collect();
+        let seen = some_wait(&serving, asked.len() + others.len(), &long).await;
+        asked.push(long);
+        asked.extend(others);
+        if seen {
+            break;
+        }
+        rows *= 2;
+    }
     assert_eq!(serving.terminate(), Some(0));
-    for call in asked {
+    for call in &mut asked {
         assert_eq!(call.await.unwrap().0, StatusCode::OK);
     }
-    let records = world.records("records of all of them", |records| records.len() >= 26).await;
-    assert_eq!(records.len(), 26);
+    let records = world.records("records of all of them", |records| records.len() >= asked.len()).await;
+    assert_eq!(records.len(), asked.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
