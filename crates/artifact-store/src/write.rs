@@ -15,7 +15,7 @@ use crate::{ArtifactStore, Error, MAX_PARTS};
 /// Size of one part of a long object; an upload holds one that gathers, one on its way, and those sent ahead.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Parts of one upload on their way at once.
-const MAX_PARTS_AHEAD_EACH: usize = 3;
+const MAX_PARTS_AHEAD_EACH: usize = 2;
 /// Parts on their way beside the first of each upload, over all uploads.
 pub(crate) const MAX_PARTS_AHEAD: usize = 16;
 

@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod health;
 pub mod lifecycle;
 pub mod linger;
+mod memory;
 pub mod metrics;
 pub mod page;
 pub mod problem;
