@@ -3,6 +3,10 @@
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256};
+use tokio::task::JoinHandle;
+
+/// Bytes that are hashed at a time, on a thread beside the one that passes them on.
+const HASHED_AT_ONCE_BYTES: usize = 1024 * 1024;
 
 /// Passes a stream on one chunk behind. The last chunk follows only when all bytes have that SHA-256 (lower-case hex); otherwise the
 /// stream ends with an error, so that no client takes the copy for whole.
@@ -11,14 +15,17 @@ pub(super) fn verified(
     sha256: String,
     blob_key: String,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
-    let begin = State { source: Box::pin(source), hash: Sha256::new(), held: None, done: false };
+    let begin = State { source: Box::pin(source), hash: Hashing::default(), held: None, done: false };
     futures::stream::unfold(begin, move |mut state| {
         let (sha256, blob_key) = (sha256.clone(), blob_key.clone());
         async move {
             while !state.done {
                 match state.source.next().await {
                     Some(Ok(chunk)) => {
-                        state.hash.update(&chunk);
+                        if let Err(error) = state.hash.update(chunk.clone()).await {
+                            state.done = true;
+                            return Some((Err(error), state));
+                        }
                         if let Some(before) = state.held.replace(chunk) {
                             return Some((Ok(before), state));
                         }
@@ -29,7 +36,10 @@ pub(super) fn verified(
                     }
                     None => {
                         state.done = true;
-                        let found = hex::encode(state.hash.finalize_reset());
+                        let found = match state.hash.finish().await {
+                            Ok(found) => found,
+                            Err(error) => return Some((Err(error), state)),
+                        };
                         if found != sha256 {
                             tracing::error!(
                                 blob_key,
@@ -50,10 +60,60 @@ pub(super) fn verified(
 
 struct State<S> {
     source: std::pin::Pin<Box<S>>,
-    hash: Sha256,
+    hash: Hashing,
     /// The chunk that waits for the next one, or for the verdict.
     held: Option<Bytes>,
     done: bool,
+}
+
+/// A hash that is taken beside the stream: while one stretch is hashed, the next one is read and sent. A thread is taken for a stretch
+/// and not for the download, so that slow clients hold none.
+#[derive(Default)]
+struct Hashing {
+    /// The hash of all before `gathered`; not here while `running` has it.
+    hash: Sha256,
+    running: Option<JoinHandle<Sha256>>,
+    gathered: Vec<Bytes>,
+    gathered_bytes: usize,
+}
+
+impl Hashing {
+    async fn update(&mut self, chunk: Bytes) -> Result<(), std::io::Error> {
+        self.gathered_bytes += chunk.len();
+        self.gathered.push(chunk);
+        if self.gathered_bytes >= HASHED_AT_ONCE_BYTES {
+            self.settle().await?;
+            let (hash, chunks) = (std::mem::take(&mut self.hash), self.take());
+            self.running = Some(tokio::task::spawn_blocking(move || updated(hash, &chunks)));
+        }
+        Ok(())
+    }
+
+    /// The hash of everything, in lower-case hex.
+    async fn finish(&mut self) -> Result<String, std::io::Error> {
+        self.settle().await?;
+        let chunks = self.take();
+        Ok(hex::encode(updated(std::mem::take(&mut self.hash), &chunks).finalize()))
+    }
+
+    async fn settle(&mut self) -> Result<(), std::io::Error> {
+        if let Some(running) = self.running.take() {
+            self.hash = running.await.map_err(std::io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        self.gathered_bytes = 0;
+        std::mem::take(&mut self.gathered)
+    }
+}
+
+fn updated(mut hash: Sha256, chunks: &[Bytes]) -> Sha256 {
+    for chunk in chunks {
+        hash.update(chunk);
+    }
+    hash
 }
 
 #[cfg(test)]
@@ -79,5 +139,18 @@ mod tests {
         let (text, whole) = read(&["one ", "twO ", "three"], &digest("one two three")).await;
         assert_eq!((text.as_str(), whole), ("one twO ", false));
         assert!(!read(&["one "], &digest("one two")).await.1, "cut off is damaged, too");
+    }
+
+    #[tokio::test]
+    async fn what_is_hashed_in_stretches_is_judged_as_a_whole() {
+        let chunk = "x".repeat(HASHED_AT_ONCE_BYTES / 3).leak();
+        let chunks = [&*chunk; 10];
+        let digest = hex::encode(Sha256::digest(chunks.concat()));
+        let (text, whole) = read(&chunks, &digest).await;
+        assert!(whole && text == chunks.concat());
+        let mut damaged = chunks;
+        damaged[4] = "y".repeat(HASHED_AT_ONCE_BYTES / 3).leak();
+        let (text, whole) = read(&damaged, &digest).await;
+        assert!(!whole && text.len() == 9 * chunk.len());
     }
 }
