@@ -64,14 +64,8 @@ fn run(run: &Run) -> Value {
     })
 }
 
-fn pairs<'run>(
-    keys: &'run Option<Vec<String>>,
-    values: &'run Option<Vec<String>>,
-) -> impl Iterator<Item = (String, Value)> + 'run {
-    keys.iter()
-        .flatten()
-        .zip(values.iter().flatten())
-        .map(|(key, value)| (key.clone(), value.as_str().into()))
+fn pairs<'run>(keys: &'run [String], values: &'run [String]) -> impl Iterator<Item = (String, Value)> + 'run {
+    keys.iter().zip(values).map(|(key, value)| (key.clone(), value.as_str().into()))
 }
 
 /// The card as Markdown.
@@ -134,10 +128,10 @@ fn training(card: &mut String, run: Option<&Run>) {
     table(card, &["code", ""], code_tags(run));
     let data = run.dataset_inputs.0.iter().map(|input| {
         let used = input.tags.get("mlflow.data.context").map_or("", String::as_str);
-        (input.name.as_str(), format!("`{}` {used}", input.digest))
+        (input.dataset.name.as_str(), format!("`{}` {used}", input.dataset.digest))
     });
     table(card, &["data set", "digest, use"], data);
-    let params = run.param_keys.iter().flatten().zip(run.param_values.iter().flatten());
+    let params = run.param_keys.iter().zip(&run.param_values);
     table(card, &["parameter", "value"], params);
 }
 

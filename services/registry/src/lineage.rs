@@ -183,13 +183,14 @@ fn job(run: &Run) -> Option<Value> {
 /// The data that a run took in.
 pub(crate) fn datasets(run: &Run) -> Vec<Value> {
     let dataset = |input: &runs::DatasetInput| {
-        json!({"name": input.name, "digest": input.digest, "source_type": input.source_type,
+        let dataset = &input.dataset;
+        json!({"name": dataset.name, "digest": dataset.digest, "source_type": dataset.source_type,
             "context": input.tags.get("mlflow.data.context")})
     };
     run.dataset_inputs.0.iter().map(dataset).collect()
 }
 
 fn tag_of<'run>(run: &'run Run, tag: &str) -> Option<&'run str> {
-    let mut tags = run.tag_keys.iter().flatten().zip(run.tag_values.iter().flatten());
+    let mut tags = run.tag_keys.iter().zip(&run.tag_values);
     tags.find(|(key, _)| *key == tag).map(|(_, value)| value.as_str())
 }

@@ -1,14 +1,15 @@
 //! Metrics as they are read: whole histories page by page, those of many runs at once, and samples of them for charts.
 
-use axum::Router;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde_json::{Value, json};
+use axum::{Json, Router};
+use serde::Serialize;
+use serde_json::json;
 use slipway_domain::registry::{decode_page_token, encode_page_token, validate_max_results};
 
-use super::message::Message;
-use super::run_body::metric;
-use super::{Answer, Fields, answer};
+use super::Fields;
+use super::run_body::Metric;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::metrics::{self as table, RunPoint};
@@ -27,7 +28,7 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
         .route(&path("get-history-bulk-interval"), get(interval))
 }
 
-async fn history(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn history(State(registry): State<Registry>, fields: Fields) -> Result<Response, Error> {
     let (run_id, key) = (fields.run_id()?, fields.required("metric_key")?);
     let limit = validate_max_results(fields.integer("max_results")?, MAX_HISTORY, MAX_HISTORY)?;
     let after = decode_page_token(&fields.string("page_token")?.unwrap_or_default())?
@@ -48,23 +49,28 @@ async fn history(State(registry): State<Registry>, fields: Fields) -> Answer {
         let value = Some(point.value).filter(|value| !value.is_nan());
         encode_page_token(&json!([point.at_ms, point.step, value]).to_string())
     });
-    let points =
-        points.iter().map(|point| metric(&point.key, point.value, point.at_ms, point.step)).collect();
-    Ok(answer(Message::new().list("metrics", points).maybe("next_page_token", token)))
+    let metrics = points.iter().map(|point| Metric {
+        key: &point.key,
+        value: point.value,
+        at_ms: point.at_ms,
+        step: point.step,
+        run_id: None,
+    });
+    Ok(Metrics { metrics: metrics.collect(), next_page_token: token }.into_response())
 }
 
 /// The histories of several runs, one after another.
-async fn bulk(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn bulk(State(registry): State<Registry>, fields: Fields) -> Result<Response, Error> {
     let run_ids = run_ids(&fields, "run_id", "GetMetricHistoryBulk")?;
     let key = fields.required("metric_key")?;
     let limit = validate_max_results(fields.integer("max_results")?, MAX_HISTORY, MAX_HISTORY)?;
     let mut db = registry.pool.acquire().await?;
     let points = table::metric_histories(&mut db, &run_ids, &key, limit).await?;
-    Ok(answer(Message::new().list("metrics", points.iter().map(run_point).collect())))
+    Ok(of_runs(&points))
 }
 
 /// At most `max_results` points of each run between two steps, the first and the last among them.
-async fn interval(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn interval(State(registry): State<Registry>, fields: Fields) -> Result<Response, Error> {
     let run_ids = run_ids(&fields, "run_ids", "GetMetricHistoryBulkInterval")?;
     let key = fields.required("metric_key")?;
     let limit = validate_max_results(fields.integer("max_results")?, MAX_SAMPLE, MAX_SAMPLE)?;
@@ -82,13 +88,33 @@ async fn interval(State(registry): State<Registry>, fields: Fields) -> Answer {
     }
     let mut db = registry.pool.acquire().await?;
     let points = table::metric_samples(&mut db, &run_ids, &key, (start, end), limit).await?;
-    Ok(answer(Message::new().list("metrics", points.iter().map(run_point).collect())))
+    Ok(of_runs(&points))
 }
 
-fn run_point(point: &RunPoint) -> Value {
-    let mut body = metric(&point.key, point.value, point.at_ms, point.step);
-    body["run_id"] = json!(point.run_id);
-    body
+/// Points as they are answered, written without a tree in between: a page has up to 25 000.
+#[derive(Serialize)]
+struct Metrics<'points> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    metrics: Vec<Metric<'points>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
+impl IntoResponse for Metrics<'_> {
+    fn into_response(self) -> Response {
+        Json(self).into_response()
+    }
+}
+
+fn of_runs(points: &[RunPoint]) -> Response {
+    let metrics = points.iter().map(|point| Metric {
+        key: &point.key,
+        value: point.value,
+        at_ms: point.at_ms,
+        step: point.step,
+        run_id: Some(&point.run_id),
+    });
+    Metrics { metrics: metrics.collect(), next_page_token: None }.into_response()
 }
 
 fn run_ids(fields: &Fields, name: &str, request: &str) -> Result<Vec<String>, Error> {

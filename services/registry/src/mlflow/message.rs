@@ -58,6 +58,15 @@ pub(crate) fn double(value: f64) -> Value {
     if value.is_nan() { Value::from("NaN") } else { Value::from(stored_double(value)) }
 }
 
+/// [`double`], written at once.
+pub(crate) fn as_double<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.is_nan() {
+        serializer.serialize_str("NaN")
+    } else {
+        serializer.serialize_f64(stored_double(*value))
+    }
+}
+
 /// A double as it is stored.
 pub(crate) fn stored_double(value: f64) -> f64 {
     if value.is_infinite() { GREATEST.copysign(value) } else { value }

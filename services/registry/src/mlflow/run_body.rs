@@ -1,82 +1,208 @@
-//! Runs as MLflow's messages.
+//! Runs as MLflow's messages, written straight from what the store gave: a page of runs with a thousand metrics each is not built as a
+//! tree first.
 
-use serde_json::{Value, json};
+use serde::ser::{SerializeMap as _, SerializeSeq as _, SerializeStruct as _};
+use serde::{Serialize, Serializer};
 
 use super::experiments::stage;
-use super::message::{Message, double};
+use super::message::as_double;
 use crate::store::runs::{DatasetInput, Run, RunInfo};
 
-/// `RunInfo`.
-pub(super) fn info(run: &RunInfo) -> Message {
-    Message::new()
-        .put("run_id", run.run_id.clone())
-        .put("run_uuid", run.run_id.clone())
-        .put("run_name", run.name.clone())
-        .put("experiment_id", run.experiment_id.to_string())
-        .put("user_id", run.user_id.clone())
-        .put("status", run.status.clone())
-        .put("start_time", run.start_ms)
-        .maybe("end_time", run.end_ms)
-        .put("artifact_uri", run.artifact_uri.clone())
-        .put("lifecycle_stage", stage(run.deleted_ms))
+/// `{"run": …}`.
+#[derive(Debug, Serialize)]
+pub(super) struct OneRun {
+    #[serde(serialize_with = "full")]
+    pub(super) run: Run,
+}
+
+/// A page of a search.
+#[derive(Debug, Serialize)]
+pub(super) struct Runs {
+    #[serde(serialize_with = "all", skip_serializing_if = "Vec::is_empty")]
+    pub(super) runs: Vec<Run>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next_page_token: Option<String>,
+}
+
+/// `{"run_info": …}`.
+#[derive(Debug, Serialize)]
+pub(super) struct OneInfo {
+    #[serde(serialize_with = "info")]
+    pub(super) run_info: RunInfo,
+}
+
+fn all<S: Serializer>(runs: &[Run], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(runs.iter().map(Full))
+}
+
+fn full<S: Serializer>(run: &Run, serializer: S) -> Result<S::Ok, S::Error> {
+    Full(run).serialize(serializer)
+}
+
+fn info<S: Serializer>(run: &RunInfo, serializer: S) -> Result<S::Ok, S::Error> {
+    Info(run).serialize(serializer)
 }
 
 /// `Run`: info, data, inputs, outputs.
-pub(super) fn full(run: &Run) -> Message {
-    let outputs: Vec<Value> = run
-        .model_outputs
-        .0
-        .iter()
-        .map(|(model_id, step)| json!({"model_id": model_id, "step": step}))
-        .collect();
-    let message =
-        Message::new().put("info", info(&run.info)).put("data", data(run)).put("inputs", inputs(run));
-    if outputs.is_empty() { message } else { message.put("outputs", json!({ "model_outputs": outputs })) }
+struct Full<'run>(&'run Run);
+
+impl Serialize for Full<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("info", &Info(&self.0.info))?;
+        fields.serialize_entry("data", &Data(self.0))?;
+        fields.serialize_entry("inputs", &Inputs(self.0))?;
+        if !self.0.model_outputs.0.is_empty() {
+            fields.serialize_entry("outputs", &Outputs { model_outputs: &self.0.model_outputs.0 })?;
+        }
+        fields.end()
+    }
 }
 
-fn data(run: &Run) -> Message {
-    let metrics = columns4(run).map(|(key, value, at_ms, step)| metric(key, value, at_ms, step)).collect();
-    Message::new()
-        .list("metrics", metrics)
-        .pairs("params", &pairs(&run.param_keys, &run.param_values))
-        .pairs("tags", &pairs(&run.tag_keys, &run.tag_values))
+/// `RunInfo`.
+struct Info<'run>(&'run RunInfo);
+
+impl Serialize for Info<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let run = self.0;
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("run_id", &run.run_id)?;
+        fields.serialize_entry("run_uuid", &run.run_id)?;
+        fields.serialize_entry("run_name", &run.name)?;
+        fields.serialize_entry("experiment_id", &format_args!("{}", run.experiment_id))?;
+        fields.serialize_entry("user_id", &run.user_id)?;
+        fields.serialize_entry("status", &run.status)?;
+        fields.serialize_entry("start_time", &run.start_ms)?;
+        if let Some(end_ms) = run.end_ms {
+            fields.serialize_entry("end_time", &end_ms)?;
+        }
+        fields.serialize_entry("artifact_uri", &run.artifact_uri)?;
+        fields.serialize_entry("lifecycle_stage", stage(run.deleted_ms))?;
+        fields.end()
+    }
+}
+
+struct Data<'run>(&'run Run);
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let run = self.0;
+        let mut fields = serializer.serialize_map(None)?;
+        if !run.metric_keys.is_empty() {
+            fields.serialize_entry("metrics", &Metrics(run))?;
+        }
+        if !run.param_keys.is_empty() {
+            fields.serialize_entry("params", &Pairs(&run.param_keys, &run.param_values))?;
+        }
+        if !run.tag_keys.is_empty() {
+            fields.serialize_entry("tags", &Pairs(&run.tag_keys, &run.tag_values))?;
+        }
+        fields.end()
+    }
 }
 
 /// `Metric`, without what it belongs to.
-pub(super) fn metric(key: &str, value: f64, at_ms: i64, step: i64) -> Value {
-    json!({"key": key, "value": double(value), "timestamp": at_ms, "step": step})
+#[derive(Debug, Serialize)]
+pub(super) struct Metric<'key> {
+    pub(super) key: &'key str,
+    #[serde(serialize_with = "as_double")]
+    pub(super) value: f64,
+    #[serde(rename = "timestamp")]
+    pub(super) at_ms: i64,
+    pub(super) step: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) run_id: Option<&'key str>,
 }
 
-fn columns4(run: &Run) -> impl Iterator<Item = (&str, f64, i64, i64)> {
-    let keys = run.metric_keys.iter().flatten();
-    let values = run.metric_values.iter().flatten();
-    let times = run.metric_times.iter().flatten();
-    let steps = run.metric_steps.iter().flatten();
-    keys.zip(values)
-        .zip(times)
-        .zip(steps)
-        .map(|(((key, value), time), step)| (key.as_str(), *value, *time, *step))
+struct Metrics<'run>(&'run Run);
+
+impl Serialize for Metrics<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let run = self.0;
+        let columns =
+            run.metric_keys.iter().zip(&run.metric_values).zip(&run.metric_times).zip(&run.metric_steps);
+        let mut list = serializer.serialize_seq(Some(run.metric_keys.len()))?;
+        for (((key, &value), &at_ms), &step) in columns {
+            list.serialize_element(&Metric { key, value, at_ms, step, run_id: None })?;
+        }
+        list.end()
+    }
 }
 
-fn pairs(keys: &Option<Vec<String>>, values: &Option<Vec<String>>) -> Vec<(String, String)> {
-    keys.iter().flatten().cloned().zip(values.iter().flatten().cloned()).collect()
+/// A list of `{key, value}` from two columns.
+struct Pairs<'run>(&'run [String], &'run [String]);
+
+#[derive(Serialize)]
+struct Pair<'run> {
+    key: &'run str,
+    value: &'run str,
 }
 
-fn inputs(run: &Run) -> Message {
-    let datasets = run.dataset_inputs.0.iter().map(dataset).collect();
-    let models = run.model_inputs.iter().map(|model_id| json!({ "model_id": model_id })).collect();
-    Message::new().list("dataset_inputs", datasets).list("model_inputs", models)
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().zip(self.1).map(|(key, value)| Pair { key, value }))
+    }
 }
 
-fn dataset(input: &DatasetInput) -> Value {
-    let tags: Vec<(String, String)> =
-        input.tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    let dataset = Message::new()
-        .put("name", input.name.clone())
-        .put("digest", input.digest.clone())
-        .put("source_type", input.source_type.clone())
-        .put("source", input.source.clone())
-        .maybe("schema", input.schema.clone())
-        .maybe("profile", input.profile.clone());
-    Message::new().pairs("tags", &tags).put("dataset", dataset).into_value()
+struct Inputs<'run>(&'run Run);
+
+impl Serialize for Inputs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (datasets, models) = (&self.0.dataset_inputs.0, &self.0.model_inputs);
+        let mut fields = serializer.serialize_map(None)?;
+        if !datasets.is_empty() {
+            fields.serialize_entry("dataset_inputs", &List(datasets.iter().map(Dataset)))?;
+        }
+        if !models.is_empty() {
+            fields
+                .serialize_entry("model_inputs", &List(models.iter().map(|model_id| Model { model_id })))?;
+        }
+        fields.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Model<'run> {
+    model_id: &'run str,
+}
+
+struct Dataset<'run>(&'run DatasetInput);
+
+impl Serialize for Dataset<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        if !self.0.tags.is_empty() {
+            fields
+                .serialize_entry("tags", &List(self.0.tags.iter().map(|(key, value)| Pair { key, value })))?;
+        }
+        fields.serialize_entry("dataset", &self.0.dataset)?;
+        fields.end()
+    }
+}
+
+struct Outputs<'run> {
+    model_outputs: &'run [(String, i64)],
+}
+
+impl Serialize for Outputs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Output<'run> {
+            model_id: &'run str,
+            step: i64,
+        }
+        let outputs = self.model_outputs.iter().map(|(model_id, step)| Output { model_id, step: *step });
+        let mut fields = serializer.serialize_struct("Outputs", 1)?;
+        fields.serialize_field("model_outputs", &List(outputs))?;
+        fields.end()
+    }
+}
+
+/// What an iterator gives, as a list.
+struct List<I>(I);
+
+impl<I: Iterator<Item: Serialize> + Clone> Serialize for List<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.clone())
+    }
 }

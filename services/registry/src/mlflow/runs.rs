@@ -1,8 +1,8 @@
 //! `/mlflow/runs`: life of a run, its params and tags.
 
-use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use rand::seq::IndexedRandom as _;
 use serde_json::{Value, json};
 use slipway_domain::registry::filter::Entity;
@@ -10,16 +10,16 @@ use slipway_domain::registry::{
     truncate_param_value, truncate_run_tag_value, validate_param_key, validate_run_id, validate_run_tag_key,
 };
 
-use super::message::Message;
-use super::run_body::{full, info};
+use super::run_body::{OneInfo, OneRun, Runs};
 use super::search::{Search, experiment_ids, view};
-use super::{Answer, Fields, answer, empty, now_ms};
+use super::{Answer, Fields, empty, now_ms};
 use crate::access::Caller;
 use crate::creating::Creation;
 use crate::error::Error;
 use crate::logging::Entry;
 use crate::state::Registry;
 use crate::store::Pair;
+use crate::store::run_page::runs_get;
 use crate::store::run_search::RunSearch;
 use crate::store::runs::{self as table, MODEL_HISTORY_TAG, RUN_NAME_TAG};
 
@@ -44,7 +44,7 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
         .route(&path("log-model"), post(log_model))
 }
 
-async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+async fn create(State(registry): State<Registry>, mut fields: Fields) -> Result<Json<OneRun>, Error> {
     let experiment_id = fields.non_empty("experiment_id")?.unwrap_or_else(|| "0".to_owned());
     let mut tags = tags(fields.pairs("tags")?)?;
     let name = run_name(fields.non_empty("run_name")?, &mut tags)?;
@@ -58,7 +58,7 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     };
     let creation = Creation { run_id, experiment_id, name, user_id, start_ms, tags };
     let run = registry.creations.write(creation).await?;
-    Ok(answer(Message::new().put("run", full(&run))))
+    Ok(Json(OneRun { run }))
 }
 
 /// Name and tag of that name are one.
@@ -112,13 +112,17 @@ pub(super) fn params(pairs: Vec<Pair>) -> Result<Vec<Pair>, Error> {
     pairs.into_iter().enumerate().map(one).collect()
 }
 
-async fn by_id(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn by_id(State(registry): State<Registry>, fields: Fields) -> Result<Json<OneRun>, Error> {
     let mut db = registry.pool.acquire().await?;
     let run = table::run_get(&mut db, &fields.run_id()?).await?;
-    Ok(answer(Message::new().put("run", full(&run))))
+    Ok(Json(OneRun { run }))
 }
 
-async fn search(State(registry): State<Registry>, caller: Caller, fields: Fields) -> Answer {
+async fn search(
+    State(registry): State<Registry>,
+    caller: Caller,
+    fields: Fields,
+) -> Result<Json<Runs>, Error> {
     let search = Search::read(Entity::Runs, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
     let view = view(&fields, "run_view_type")?;
     let ids = experiment_ids(&fields, &caller)?;
@@ -127,12 +131,11 @@ async fn search(State(registry): State<Registry>, caller: Caller, fields: Fields
     let runs = RunSearch { experiment_ids: &ids, view, clauses, orders };
     let (keys, after) = runs.page(&mut db, search.after()?.as_ref(), search.limit).await?;
     let token = after.map(|after| search.token(&after)).transpose()?;
-    let found = table::runs_get(&mut db, &keys).await?;
-    let found = found.iter().map(|run| full(run).into_value()).collect();
-    Ok(answer(Message::new().list("runs", found).maybe("next_page_token", token)))
+    let runs = runs_get(&mut db, &keys).await?;
+    Ok(Json(Runs { runs, next_page_token: token }))
 }
 
-async fn update(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn update(State(registry): State<Registry>, fields: Fields) -> Result<Json<OneInfo>, Error> {
     let run_id = fields.run_id()?;
     let status = fields.non_empty("status")?.map(|status| run_status(&status)).transpose()?;
     let (end_ms, name) = (fields.integer("end_time")?, fields.non_empty("run_name")?);
@@ -142,7 +145,7 @@ async fn update(State(registry): State<Registry>, fields: Fields) -> Answer {
     let details = json!({"status": run.status, "run_name": run.name});
     change.tell("run", "updated", run_id, details).await?;
     change.commit().await?;
-    Ok(answer(Message::new().put("run_info", info(&run))))
+    Ok(Json(OneInfo { run_info: run }))
 }
 
 fn run_status(text: &str) -> Result<&'static str, Error> {

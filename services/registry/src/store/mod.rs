@@ -17,6 +17,7 @@ pub(crate) mod purge;
 pub(crate) mod registered_models;
 pub(crate) mod reports;
 pub(crate) mod retention;
+pub(crate) mod run_page;
 pub(crate) mod run_search;
 pub(crate) mod runs;
 pub(crate) mod search;

@@ -37,14 +37,14 @@ pub(crate) struct RunInfo {
 pub(crate) struct Run {
     #[sqlx(flatten)]
     pub(crate) info: RunInfo,
-    pub(crate) metric_keys: Option<Vec<String>>,
-    pub(crate) metric_values: Option<Vec<f64>>,
-    pub(crate) metric_times: Option<Vec<i64>>,
-    pub(crate) metric_steps: Option<Vec<i64>>,
-    pub(crate) param_keys: Option<Vec<String>>,
-    pub(crate) param_values: Option<Vec<String>>,
-    pub(crate) tag_keys: Option<Vec<String>>,
-    pub(crate) tag_values: Option<Vec<String>>,
+    pub(crate) metric_keys: Vec<String>,
+    pub(crate) metric_values: Vec<f64>,
+    pub(crate) metric_times: Vec<i64>,
+    pub(crate) metric_steps: Vec<i64>,
+    pub(crate) param_keys: Vec<String>,
+    pub(crate) param_values: Vec<String>,
+    pub(crate) tag_keys: Vec<String>,
+    pub(crate) tag_values: Vec<String>,
     pub(crate) dataset_inputs: Json<Vec<DatasetInput>>,
     pub(crate) model_inputs: Vec<String>,
     pub(crate) model_outputs: Json<Vec<(String, i64)>>,
@@ -53,13 +53,22 @@ pub(crate) struct Run {
 /// A data set that a run took in.
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct DatasetInput {
+    #[serde(flatten)]
+    pub(crate) dataset: Dataset,
+    pub(crate) tags: std::collections::BTreeMap<String, String>,
+}
+
+/// A data set, as it is stored and as MLflow's `Dataset`.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+pub(crate) struct Dataset {
     pub(crate) name: String,
     pub(crate) digest: String,
     pub(crate) source_type: String,
     pub(crate) source: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) schema: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) profile: Option<String>,
-    pub(crate) tags: std::collections::BTreeMap<String, String>,
 }
 
 /// A run to be made.
@@ -87,12 +96,12 @@ const FULL: &str = "SELECT r.run_key, r.run_id, r.experiment_id, r.name, r.user_
     coalesce((SELECT json_agg(json_build_array(o.model_id, o.step) ORDER BY o.step, o.model_id) \
       FROM run_outputs o WHERE o.run_key = r.run_key), '[]') AS model_outputs \
   FROM runs r \
-  LEFT JOIN LATERAL (SELECT array_agg(x.key) AS metric_keys, array_agg(x.value) AS metric_values, \
-    array_agg(x.at_ms) AS metric_times, array_agg(x.step) AS metric_steps \
+  LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS metric_keys, coalesce(array_agg(x.value), '{}') AS metric_values, \
+    coalesce(array_agg(x.at_ms), '{}') AS metric_times, coalesce(array_agg(x.step), '{}') AS metric_steps \
     FROM latest_metrics x WHERE x.run_key = r.run_key) m ON TRUE \
-  LEFT JOIN LATERAL (SELECT array_agg(x.key) AS param_keys, array_agg(x.value) AS param_values \
+  LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS param_keys, coalesce(array_agg(x.value), '{}') AS param_values \
     FROM run_params x WHERE x.run_key = r.run_key) p ON TRUE \
-  LEFT JOIN LATERAL (SELECT array_agg(x.key) AS tag_keys, array_agg(x.value) AS tag_values \
+  LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS tag_keys, coalesce(array_agg(x.value), '{}') AS tag_values \
     FROM run_tags x WHERE x.run_key = r.run_key) t ON TRUE";
 
 /// Makes runs with their tags; the key of each by its id.
@@ -141,7 +150,7 @@ impl Run {
     /// A run that was made just now.
     pub(crate) fn fresh(run_key: i64, run: &NewRun<'_>) -> Self {
         let (keys, values) = columns(run.tags);
-        let texts = |texts: Vec<&str>| Some(texts.into_iter().map(str::to_owned).collect());
+        let texts = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect();
         let info = RunInfo {
             run_key,
             run_id: run.run_id.to_owned(),
@@ -154,20 +163,7 @@ impl Run {
             artifact_uri: run.artifact_uri.clone(),
             deleted_ms: None,
         };
-        Self {
-            info,
-            metric_keys: None,
-            metric_values: None,
-            metric_times: None,
-            metric_steps: None,
-            param_keys: None,
-            param_values: None,
-            tag_keys: texts(keys),
-            tag_values: texts(values),
-            dataset_inputs: Json(Vec::new()),
-            model_inputs: Vec::new(),
-            model_outputs: Json(Vec::new()),
-        }
+        Self { tag_keys: texts(keys), tag_values: texts(values), ..info.into() }
     }
 }
 
@@ -219,14 +215,6 @@ impl RunInfo {
 /// There is no run of that id.
 pub(crate) fn absent(run_id: &str) -> Error {
     Error::not_found(format!("Run with id={run_id} not found"))
-}
-
-/// Those runs with everything, in that order.
-pub(crate) async fn runs_get(db: &mut PgConnection, run_keys: &[i64]) -> Result<Vec<Run>, Error> {
-    let mut query = QueryBuilder::<Postgres>::new(FULL);
-    query.push(" JOIN UNNEST(").push_bind(run_keys);
-    query.push("::BIGINT[]) WITH ORDINALITY AS page (run_key, place) ON page.run_key = r.run_key ORDER BY page.place");
-    Ok(query.build_query_as().fetch_all(db).await?)
 }
 
 /// A page of runs for REST v1, the newest first, behind the run with that start and id.
