@@ -61,7 +61,12 @@ impl Server {
         Ok((cpu::usage(&[self.pid])?.cpu_seconds, cpu::usage(&[self.database_pid])?.cpu_seconds))
     }
 
+    /// Sends a call and reads the answer.
     pub(super) async fn send(&self, call: &Call) -> anyhow::Result<Value> {
+        Ok(serde_json::from_slice(&self.exchange(call).await?).unwrap_or_default())
+    }
+
+    async fn exchange(&self, call: &Call) -> anyhow::Result<bytes::Bytes> {
         let url = format!("{}/api/2.0/mlflow/{}", self.url, call.path);
         let mut request = self.http.request(call.method.clone(), url).timeout(TIMEOUT);
         if let Some(body) = &call.body {
@@ -70,7 +75,7 @@ impl Server {
         let response = request.send().await.with_context(|| call.path.clone())?;
         let (status, bytes) = (response.status(), response.bytes().await?);
         ensure!(status.is_success(), "{}: {status}: {}", call.path, String::from_utf8_lossy(&bytes));
-        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+        Ok(bytes)
     }
 
     /// `clients` send calls, each as soon as the last one was answered, for `seconds`. `calls` makes the calls of one operation
@@ -92,7 +97,7 @@ impl Server {
                         let began = Instant::now();
                         let mut outcome = Ok(());
                         for call in &operation {
-                            outcome = outcome.and(server.send(call).await.map(drop));
+                            outcome = outcome.and(server.exchange(call).await.map(drop));
                         }
                         match outcome {
                             Ok(()) => micros.push(began.elapsed().as_micros() as u64),
