@@ -12,12 +12,36 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{ArtifactStore, Error, MAX_PARTS};
 
-/// Size of one part of a long object; an upload holds one that gathers, one on its way, and those sent ahead.
-const PART_BYTES: usize = 8 * 1024 * 1024;
-/// Parts of one upload on their way at once.
-const MAX_PARTS_AHEAD_EACH: usize = 2;
+const MIB: u64 = 1024 * 1024;
+/// Parts of one upload that gather or are on their way hold no more, unless a single part is larger.
+const UPLOAD_BYTES: u64 = 24 * MIB;
+/// S3 takes no smaller parts, but for the last one.
+const MIN_PART_BYTES: u64 = 5 * MIB;
+/// Size of a part where nobody knows how long the object will be.
+const PART_BYTES: u64 = 8 * MIB;
 /// Parts on their way beside the first of each upload, over all uploads.
 pub(crate) const MAX_PARTS_AHEAD: usize = 16;
+
+/// How an object is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cut {
+    part_bytes: usize,
+    /// Parts on their way at once.
+    at_once: usize,
+}
+
+impl Cut {
+    /// All parts have one size, because some stores ask for that: the smallest with which the object has few enough parts, so that many
+    /// are on their way in little memory.
+    fn of(length_bytes: Option<u64>) -> Self {
+        let part_bytes = length_bytes.map_or(PART_BYTES, |length_bytes| {
+            length_bytes.div_ceil(MAX_PARTS.unsigned_abs().into()).next_multiple_of(MIB).max(MIN_PART_BYTES)
+        });
+        let at_once = (UPLOAD_BYTES / part_bytes).saturating_sub(1).max(1);
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        Self { part_bytes: size(part_bytes), at_once: size(at_once) }
+    }
+}
 
 /// What was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,16 +53,23 @@ pub struct Stored {
 }
 
 impl ArtifactStore {
-    /// Stores a stream of unknown length and hashes it on the way. Up to one part is one request; what is longer is a
-    /// multipart upload, aborted where the stream or the store fails: there is never half an object.
+    /// Stores a stream and hashes it on the way. Up to one part is one request; what is longer is a multipart upload, aborted where
+    /// the stream or the store fails: there is never half an object. `length_bytes`, where it is known, decides the size of parts;
+    /// that the stream is as long is not asked.
     ///
     /// # Errors
     /// The source breaks off, or the store refuses.
-    pub async fn put_stream<S, E>(&self, key: &str, mut source: S) -> Result<Stored, Error>
+    pub async fn put_stream<S, E>(
+        &self,
+        key: &str,
+        mut source: S,
+        length_bytes: Option<u64>,
+    ) -> Result<Stored, Error>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: std::fmt::Display,
     {
+        let cut = Cut::of(length_bytes);
         let mut hasher = Sha256::new();
         let mut size_bytes = 0u64;
         let mut buffer = BytesMut::new();
@@ -55,16 +86,17 @@ impl ArtifactStore {
                 size_bytes += chunk.len() as u64;
                 let mut rest = chunk;
                 while !rest.is_empty() {
-                    if buffer.len() == PART_BYTES {
+                    if buffer.len() == cut.part_bytes {
                         if upload.is_none() {
-                            upload = Some(Multipart::begin(self, key).await?);
+                            upload = Some(Multipart::begin(self, key, cut).await?);
                         }
                         if let Some(upload) = upload.as_mut() {
-                            let full = std::mem::replace(&mut buffer, BytesMut::with_capacity(PART_BYTES));
+                            let full =
+                                std::mem::replace(&mut buffer, BytesMut::with_capacity(cut.part_bytes));
                             upload.part(full.freeze()).await?;
                         }
                     }
-                    buffer.extend_from_slice(&rest.split_to(rest.len().min(PART_BYTES - buffer.len())));
+                    buffer.extend_from_slice(&rest.split_to(rest.len().min(cut.part_bytes - buffer.len())));
                 }
             }
             match upload.as_mut() {
@@ -147,6 +179,7 @@ struct Multipart<'store> {
     store: &'store ArtifactStore,
     key: String,
     upload_id: String,
+    cut: Cut,
     begun: i32,
     sending: FuturesUnordered<Sending<'store>>,
     stored: Vec<CompletedPart>,
@@ -155,10 +188,10 @@ struct Multipart<'store> {
 type Sending<'store> = Pin<Box<dyn Future<Output = Result<CompletedPart, Error>> + Send + 'store>>;
 
 impl<'store> Multipart<'store> {
-    async fn begin(store: &'store ArtifactStore, key: &str) -> Result<Self, Error> {
+    async fn begin(store: &'store ArtifactStore, key: &str, cut: Cut) -> Result<Self, Error> {
         let upload_id = store.begin_parts(key).await?;
         let (sending, stored) = (FuturesUnordered::new(), Vec::new());
-        Ok(Self { store, key: key.to_owned(), upload_id, begun: 0, sending, stored })
+        Ok(Self { store, key: key.to_owned(), upload_id, cut, begun: 0, sending, stored })
     }
 
     /// Sends a part. Returns at once while there is room to send ahead; the parts before it go on only while this, or
@@ -167,14 +200,14 @@ impl<'store> Multipart<'store> {
         self.begun += 1;
         let number = self.begun;
         if number > MAX_PARTS {
-            let limit_bytes = PART_BYTES as u64 * MAX_PARTS.unsigned_abs() as u64;
+            let limit_bytes = self.cut.part_bytes as u64 * u64::from(MAX_PARTS.unsigned_abs());
             return Err(Error::TooLarge { key: self.key.clone(), limit_bytes });
         }
         let permit = loop {
             if self.sending.is_empty() {
                 break None;
             }
-            if self.sending.len() < MAX_PARTS_AHEAD_EACH
+            if self.sending.len() < self.cut.at_once
                 && let Ok(permit) = Arc::clone(&self.store.ahead).try_acquire_owned()
             {
                 break Some(permit);
@@ -235,6 +268,29 @@ impl<'store> Multipart<'store> {
         drop(self.sending);
         if let Err(error) = self.store.abort_parts(&self.key, &self.upload_id).await {
             tracing::warn!(key = %self.key, %error, "an upload that broke off could not be aborted");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_as_small_as_the_length_allows_and_hold_little_memory() {
+        let cut = |length| {
+            let cut = Cut::of(length);
+            (cut.part_bytes as u64 / MIB, cut.at_once)
+        };
+        assert_eq!(cut(None), (8, 2));
+        assert_eq!(cut(Some(0)), (5, 3));
+        assert_eq!(cut(Some(50_000 * MIB)), (5, 3));
+        assert_eq!(cut(Some(50_000 * MIB + 1)), (6, 3));
+        // S3's largest object.
+        assert_eq!(cut(Some(5 * MIB * MIB)), (525, 1));
+        for length in [1, 7 * MIB, 60_000 * MIB, 900_000 * MIB] {
+            let parts = length.div_ceil(Cut::of(Some(length)).part_bytes as u64);
+            assert!(parts <= u64::from(MAX_PARTS.unsigned_abs()), "{length}: {parts} parts");
         }
     }
 }

@@ -165,8 +165,9 @@ impl Uploader {
     async fn put_file(&self, prefix: &str, folder: &Path, path: String) -> Result<ManifestFile, Failure> {
         let gone = |error: std::io::Error| Failure::Never(format!("`{path}`: {error}"));
         let file = tokio::fs::File::open(folder.join(&path)).await.map_err(gone)?;
+        let length_bytes = file.metadata().await.map_err(gone)?.len();
         let source = ReaderStream::with_capacity(file, READ_BYTES);
-        let stored = self.store.put_stream(&format!("{prefix}/{path}"), source).await;
+        let stored = self.store.put_stream(&format!("{prefix}/{path}"), source, Some(length_bytes)).await;
         let stored = stored.map_err(|error| Failure::Later(format!("`{path}`: {error}")))?;
         Ok(ManifestFile { path, size_bytes: stored.size_bytes, sha256: stored.sha256 })
     }

@@ -34,11 +34,14 @@ fn chunks(bytes: &Bytes) -> impl futures::Stream<Item = Result<Bytes, String>> +
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_come_back_byte_for_byte_whatever_their_length() {
     let store = store().await;
-    // Empty, small, exactly one part, and several parts with a rest.
-    for length in [0, 1_000, 8 * 1024 * 1024, 21 * 1024 * 1024 + 7] {
+    // Empty, small, exactly one part, and several parts with a rest; with their length known and not.
+    let lengths = [0, 1_000, 5 * 1024 * 1024, 8 * 1024 * 1024, 21 * 1024 * 1024 + 7];
+    for (length, known) in
+        lengths.into_iter().flat_map(|length| [(length, None), (length, Some(length as u64))])
+    {
         let content = bytes(length);
         let key = format!("artifacts/{length} +%ü.bin");
-        let stored = store.put_stream(&key, chunks(&content)).await.unwrap();
+        let stored = store.put_stream(&key, chunks(&content), known).await.unwrap();
         assert_eq!(stored.size_bytes, length as u64);
         assert_eq!(stored.sha256, hex::encode(Sha256::digest(&content)));
         let download = store.get(&key).await.unwrap();
@@ -54,7 +57,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     let content = bytes(20 * 1024 * 1024);
     let broken =
         chunks(&content).take(200).chain(futures::stream::iter([Err("the client is gone".to_owned())]));
-    let error = store.put_stream("half", broken).await.unwrap_err();
+    let error = store.put_stream("half", broken, None).await.unwrap_err();
     assert!(matches!(error, Error::Source(_)), "{error}");
     assert_eq!(store.size_bytes("half").await.unwrap(), None);
     assert!(store.list("", 10).await.unwrap().is_empty());

@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -47,7 +47,8 @@ async fn upload(registry: &Registry, path: String, body: Body) -> Result<(), Err
         }
         blobs::blob_begin(&mut db, &blob_key, now_ms()).await?;
     }
-    let stored = registry.artifacts.put_stream(&blob_key, body.into_data_stream()).await?;
+    let length_bytes = body.size_hint().exact();
+    let stored = registry.artifacts.put_stream(&blob_key, body.into_data_stream(), length_bytes).await?;
     let size_bytes = i64::try_from(stored.size_bytes).map_err(Error::internal)?;
     let artifact = Artifact { path, blob_key, size_bytes, sha256: stored.sha256 };
     adopt(registry.change().await?, artifact).await
