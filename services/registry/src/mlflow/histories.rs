@@ -41,22 +41,17 @@ async fn history(State(registry): State<Registry>, fields: Fields) -> Result<Res
     let mut db = registry.pool.acquire().await?;
     let run = runs::run_info(&mut db, &run_id).await?;
     let rows = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
-    let mut points = table::metric_history(&mut db, run.run_key, &key, after, rows).await?;
-    let more = points.len() > limit;
-    points.truncate(limit);
+    let page = table::metric_history(&mut db, run.run_key, &key, after, rows).await?;
+    let more = page.values.len() > limit;
+    let metrics: Vec<Metric<'_>> = (page.values.iter().zip(&page.times).zip(&page.steps).take(limit))
+        .map(|((&value, &at_ms), &step)| Metric { key: &key, value, at_ms, step, run_id: None })
+        .collect();
     // JSON has no NaN, so a page that ends on one says null.
-    let token = points.last().filter(|_| more).map(|point| {
+    let token = metrics.last().filter(|_| more).map(|point| {
         let value = Some(point.value).filter(|value| !value.is_nan());
         encode_page_token(&json!([point.at_ms, point.step, value]).to_string())
     });
-    let metrics = points.iter().map(|point| Metric {
-        key: &point.key,
-        value: point.value,
-        at_ms: point.at_ms,
-        step: point.step,
-        run_id: None,
-    });
-    Ok(Metrics { metrics: metrics.collect(), next_page_token: token }.into_response())
+    Ok(Metrics { metrics, next_page_token: token }.into_response())
 }
 
 /// The histories of several runs, one after another.

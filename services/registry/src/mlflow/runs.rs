@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::logging::Entry;
 use crate::state::Registry;
 use crate::store::Pair;
-use crate::store::run_page::runs_get;
+use crate::store::run_page::runs_with_everything;
 use crate::store::run_search::RunSearch;
 use crate::store::runs::{self as table, MODEL_HISTORY_TAG, RUN_NAME_TAG};
 
@@ -129,9 +129,9 @@ async fn search(
     let mut db = registry.pool.acquire().await?;
     let (clauses, orders) = search.conditions();
     let runs = RunSearch { experiment_ids: &ids, view, clauses, orders };
-    let (keys, after) = runs.page(&mut db, search.after()?.as_ref(), search.limit).await?;
+    let (found, after) = runs.page(&mut db, search.after()?.as_ref(), search.limit).await?;
     let token = after.map(|after| search.token(&after)).transpose()?;
-    let runs = runs_get(&mut db, &keys).await?;
+    let runs = runs_with_everything(&mut db, found).await?;
     Ok(Json(Runs { runs, next_page_token: token }))
 }
 

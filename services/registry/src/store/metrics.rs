@@ -115,18 +115,29 @@ async fn model_metrics_log(db: &mut PgConnection, points: &[(&RunInfo, &Point)])
     Ok(())
 }
 
-/// A page of one key's history, oldest first, behind the point with that time, step and value.
+/// Points of one key, as columns of one length.
+#[derive(Debug, Default, sqlx::FromRow)]
+pub(crate) struct History {
+    pub(crate) values: Vec<f64>,
+    pub(crate) times: Vec<i64>,
+    pub(crate) steps: Vec<i64>,
+}
+
+/// A page of one key's history, oldest first, behind the point with that time, step and value. A row for each of 25 000 points would cost
+/// more than the points.
 pub(crate) async fn metric_history(
     db: &mut PgConnection,
     run_key: i64,
     key: &str,
     after: Option<(i64, i64, f64)>,
     limit: i64,
-) -> Result<Vec<Point>, Error> {
+) -> Result<History, Error> {
     let (at_ms, step, value) = after.unwrap_or((i64::MIN, i64::MIN, f64::MIN));
     Ok(sqlx::query_as(
-        "SELECT key, value, at_ms, step FROM metrics WHERE run_key = $1 AND key = $2 \
-         AND (at_ms, step, value) > ($3, $4, $5) ORDER BY at_ms, step, value LIMIT $6",
+        "SELECT coalesce(array_agg(value), '{}') AS values, coalesce(array_agg(at_ms), '{}') AS times, \
+           coalesce(array_agg(step), '{}') AS steps \
+         FROM (SELECT value, at_ms, step FROM metrics WHERE run_key = $1 AND key = $2 \
+           AND (at_ms, step, value) > ($3, $4, $5) ORDER BY at_ms, step, value LIMIT $6) AS page",
     )
     .bind(run_key)
     .bind(key)
@@ -134,7 +145,7 @@ pub(crate) async fn metric_history(
     .bind(step)
     .bind(value)
     .bind(limit)
-    .fetch_all(db)
+    .fetch_one(db)
     .await?)
 }
 

@@ -8,6 +8,7 @@ use slipway_domain::registry::filter::{Clause, Key, Order};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::experiments::View;
+use super::runs::{INFO_COLUMNS, RunInfo};
 use super::search;
 use crate::error::Error;
 
@@ -41,12 +42,11 @@ pub(crate) enum Kind {
     Missing,
 }
 
-/// Key of a found run, and where it stands.
+/// A found run, and the metric that it is found by.
 #[derive(Debug, sqlx::FromRow)]
 struct Row {
-    run_key: i64,
-    start_ms: i64,
-    run_id: String,
+    #[sqlx(flatten)]
+    info: RunInfo,
     value: Option<f64>,
 }
 
@@ -71,7 +71,7 @@ impl<'search> RunSearch<'search> {
         }
     }
 
-    /// Keys of the next `limit` runs, and where they end where more follow.
+    /// The next `limit` runs, and where they end where more follow.
     ///
     /// # Errors
     /// `after` belongs to another order, or Postgres is away.
@@ -80,7 +80,7 @@ impl<'search> RunSearch<'search> {
         db: &mut PgConnection,
         after: Option<&After>,
         limit: usize,
-    ) -> Result<(Vec<i64>, Option<After>), Error> {
+    ) -> Result<(Vec<RunInfo>, Option<After>), Error> {
         let foreign = || Error::invalid("Invalid page token: it belongs to a search with another order");
         match (self.walk(), after) {
             (Walk::ByStart, None) => self.by_start(db, None, limit).await,
@@ -101,7 +101,7 @@ impl<'search> RunSearch<'search> {
         db: &mut PgConnection,
         after: Option<(i64, &str)>,
         limit: usize,
-    ) -> Result<(Vec<i64>, Option<After>), Error> {
+    ) -> Result<(Vec<RunInfo>, Option<After>), Error> {
         let mut query = self.runs("NULL::FLOAT8", "");
         if let Some(after) = after {
             push_behind_start(&mut query, after);
@@ -109,7 +109,12 @@ impl<'search> RunSearch<'search> {
         search::RUNS.push_filter(&mut query, self.clauses);
         query.push(" ORDER BY r.start_ms DESC, r.run_id");
         let rows = fetch(db, query, limit).await?;
-        Ok(cut(rows, limit, |row| row.run_key, |last| After::Start(last.start_ms, last.run_id.clone())))
+        Ok(cut(
+            rows,
+            limit,
+            |row| row.info,
+            |last| After::Start(last.info.start_ms, last.info.run_id.clone()),
+        ))
     }
 
     async fn by_metric(
@@ -118,7 +123,7 @@ impl<'search> RunSearch<'search> {
         (experiment_id, key, ascending): (i64, &str, bool),
         after: Option<&After>,
         limit: usize,
-    ) -> Result<(Vec<i64>, Option<After>), Error> {
+    ) -> Result<(Vec<RunInfo>, Option<After>), Error> {
         // A condition on the metric itself holds for numbers alone.
         let (of_metric, others): (Vec<Clause>, Vec<Clause>) =
             self.clauses.iter().cloned().partition(|clause| clause.key == Key::Metric(key.to_owned()));
@@ -155,13 +160,13 @@ impl<'search> RunSearch<'search> {
         Ok(cut(
             found,
             limit,
-            |(_, row)| row.run_key,
+            |(_, row)| row.info,
             |(kind, last)| {
                 After::Metric(
                     *kind,
                     last.value.filter(|value| !value.is_nan()),
-                    last.start_ms,
-                    last.run_id.clone(),
+                    last.info.start_ms,
+                    last.info.run_id.clone(),
                 )
             },
         ))
@@ -191,10 +196,10 @@ impl<'search> RunSearch<'search> {
         db: &mut PgConnection,
         skipped: i64,
         limit: usize,
-    ) -> Result<(Vec<i64>, Option<After>), Error> {
-        let mut query = QueryBuilder::<Postgres>::new(
-            "SELECT r.run_key, r.start_ms, r.run_id, NULL::FLOAT8 AS value FROM runs r",
-        );
+    ) -> Result<(Vec<RunInfo>, Option<After>), Error> {
+        let mut query = QueryBuilder::<Postgres>::new(format!(
+            "SELECT {INFO_COLUMNS}, NULL::FLOAT8 AS value FROM runs r"
+        ));
         search::RUNS.push_order_joins(&mut query, self.orders);
         self.push_scope(&mut query);
         search::RUNS.push_filter(&mut query, self.clauses);
@@ -202,12 +207,12 @@ impl<'search> RunSearch<'search> {
         query.push(" OFFSET ").push_bind(skipped);
         let rows = fetch(db, query, limit).await?;
         let shown = i64::try_from(limit).unwrap_or(i64::MAX);
-        Ok(cut(rows, limit, |row| row.run_key, |_| After::Rows(skipped.saturating_add(shown))))
+        Ok(cut(rows, limit, |row| row.info, |_| After::Rows(skipped.saturating_add(shown))))
     }
 
     fn runs(&self, value: &str, join: &str) -> QueryBuilder<Postgres> {
         let mut query = QueryBuilder::<Postgres>::new(format!(
-            "SELECT r.run_key, r.start_ms, r.run_id, {value} AS value FROM runs r {join}"
+            "SELECT {INFO_COLUMNS}, {value} AS value FROM runs r {join}"
         ));
         self.push_scope(&mut query);
         query
@@ -229,13 +234,13 @@ impl<'search> RunSearch<'search> {
 fn cut<T>(
     mut rows: Vec<T>,
     limit: usize,
-    run_key: impl Fn(&T) -> i64,
+    info: impl Fn(T) -> RunInfo,
     place: impl Fn(&T) -> After,
-) -> (Vec<i64>, Option<After>) {
+) -> (Vec<RunInfo>, Option<After>) {
     let more = rows.len() > limit;
     rows.truncate(limit);
     let after = rows.last().filter(|_| more).map(place);
-    (rows.iter().map(run_key).collect(), after)
+    (rows.into_iter().map(info).collect(), after)
 }
 
 fn push_behind_start(query: &mut QueryBuilder<Postgres>, (start_ms, run_id): (i64, &str)) {

@@ -83,6 +83,10 @@ pub(crate) struct NewRun<'run> {
     pub(crate) tags: &'run [Pair],
 }
 
+/// Columns of [`RunInfo`].
+pub(crate) const INFO_COLUMNS: &str = "r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, \
+    r.artifact_uri, r.deleted_ms";
+
 const INFO: &str = "SELECT r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, \
     r.artifact_uri, r.deleted_ms FROM runs r";
 
