@@ -59,7 +59,7 @@ pub(crate) fn metadata(
         Some(version) => vec![version.to_owned()],
         None => route.ready_versions().into_iter().map(str::to_owned).collect(),
     };
-    let signature = pick.served.model.signature();
+    let signature = &pick.described.signature;
     Ok(ModelMetadataResponse {
         name: name.to_owned(),
         versions,
@@ -84,17 +84,18 @@ pub(crate) fn ready(routing: &Routing, name: &str, version: Option<&str>) -> Res
 pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Result<ModelConfig, Failure> {
     let route = routing.get(name)?;
     let pick = pick(&route, version)?;
-    let (signature, options) = (pick.served.model.signature(), pick.served.model.options());
+    let (signature, options) = (&pick.described.signature, &pick.described.options);
     let batching = &options.batching;
-    let joined = pick.served.model.is_batchable();
+    let joined = pick.described.joins;
     let parameters = [
         ("intra_op_thread_count", options.intra_threads),
         ("inter_op_thread_count", INTER_THREADS),
         ("max_queue_size", options.queue_limit),
         ("max_joined_rows", if joined { batching.max_rows } else { 1 }),
         ("max_queue_delay_microseconds", usize::try_from(batching.delay.as_micros()).unwrap_or(usize::MAX)),
+        ("memory_bytes", usize::try_from(pick.described.memory_bytes).unwrap_or(usize::MAX)),
     ];
-    let kind = match pick.served.model.device() {
+    let kind = match pick.described.device {
         Device::Cpu => InstanceKind::Cpu,
         Device::Cuda | Device::TensorRt => InstanceKind::Gpu,
     };

@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use crate::failure::Failure;
 use crate::metrics::{Fallback, Outcome, ServingMetrics};
+use crate::missed::Missed;
+use crate::models::{Absent, Served};
 use crate::records::{Observation, Primary, Recorder};
 use crate::routing::{Pick, Route, Routing, Source};
 use crate::stats::Run;
@@ -86,10 +88,16 @@ impl Predictor {
             None if route.table.candidates.is_empty() => route.representative()?,
             None => return Ok(()),
         };
-        pick.served.model.admit().map_err(|error| {
+        let admitted = match pick.resident.served() {
+            Some(served) => served.admit().map_err(Failure::from),
+            None if pick.resident.is_crowded() => {
+                Err(Absent::Crowded.failure(&pick.source.deployment, &pick.source.version))
+            }
+            None => Ok(()),
+        };
+        admitted.inspect_err(|_overloaded| {
             pick.stats.failed(Duration::ZERO);
             pick.meters.failed(pick.variant, Outcome::Overloaded);
-            error.into()
         })
     }
 
@@ -115,10 +123,13 @@ impl Predictor {
         if pick.fell_back {
             self.metrics.fallback(&route.table.deployment, Fallback::NotReady);
         }
-        let inputs = Arc::new(inputs(pick.served.model.signature())?);
+        let inputs = Arc::new(inputs(&pick.described.signature)?);
         let (pick, outputs) = match self.run(call, &pick, &inputs, None).await {
             Ok(outputs) => (pick, outputs),
-            Err(error) => self.stand_in(route, call, pick, &inputs, error).await?,
+            Err(missed) => {
+                let stood_in = self.stand_in(route, call, pick, &inputs, missed).await;
+                stood_in.map_err(|missed| missed.failure)?
+            }
         };
         if route.is_first(&pick.source.version) {
             announce_first(route, &pick);
@@ -144,19 +155,19 @@ impl Predictor {
         call: &Call<'_>,
         failed: Pick,
         inputs: &Arc<Vec<Tensor>>,
-        error: Error,
-    ) -> Result<(Pick, Arc<Vec<Tensor>>), Failure> {
+        missed: Missed,
+    ) -> Result<(Pick, Arc<Vec<Tensor>>), Missed> {
         // Nobody waits for the answer any more.
-        let wanted = !matches!(error, Error::Expired { .. });
+        let wanted = missed.outcome != Outcome::Expired;
         let stable = (wanted && failed.variant == Variant::Candidate)
             .then(|| route.stable(&failed.source.version))
             .flatten();
-        let Some(stable) = stable else { return Err(error.into()) };
+        let Some(stable) = stable else { return Err(missed) };
         let outputs = self.run(call, &stable, inputs, None).await?;
         self.metrics.fallback(&route.table.deployment, Fallback::Failed);
-        if matches!(error, Error::InvalidInput { .. }) {
+        if missed.outcome == Outcome::Rejected {
             // What the stable version takes is a fair request; that the candidate refuses it speaks against the candidate.
-            self.observe(call.request_id, &failed, inputs, Duration::ZERO, Err(error.to_string()), None);
+            self.observe(call.request_id, &failed, inputs, Duration::ZERO, Err(missed.to_string()), None);
         }
         Ok((stable, outputs))
     }
@@ -168,13 +179,9 @@ impl Predictor {
         pick: &Pick,
         inputs: &Arc<Vec<Tensor>>,
         primary: Option<Primary>,
-    ) -> Result<Arc<Vec<Tensor>>, Error> {
+    ) -> Result<Arc<Vec<Tensor>>, Missed> {
         let started = Instant::now();
-        let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority };
-        let result = match pick.served.model.infer_at_once(&request) {
-            Some(result) => result,
-            None => queued(&pick.served.model, request, call.timeout_us, started).await,
-        };
+        let result = infer(call, pick, inputs, started).await;
         let took = started.elapsed();
         match result {
             Ok(Inference { outputs, queued, prepared, computed, collected, batch_rows, leads }) => {
@@ -187,16 +194,16 @@ impl Predictor {
                 self.observe(call.request_id, pick, inputs, took, Ok(Arc::clone(&outputs)), primary);
                 Ok(outputs)
             }
-            Err(error) => {
+            Err(missed) => {
                 pick.stats.failed(took);
-                pick.meters.failed(pick.variant, outcome(&error));
+                pick.meters.failed(pick.variant, missed.outcome);
                 // The client's mistakes and our load say nothing about the version.
-                if matches!(error, Error::Runtime(_) | Error::TimedOut { .. }) {
+                if missed.outcome == Outcome::Failure {
                     let Source { deployment, version, .. } = &*pick.source;
-                    tracing::warn!(deployment, version, %error, "a model failed");
-                    self.observe(call.request_id, pick, inputs, took, Err(error.to_string()), primary);
+                    tracing::warn!(deployment, version, error = %missed, "a model failed");
+                    self.observe(call.request_id, pick, inputs, took, Err(missed.to_string()), primary);
                 }
-                Err(error)
+                Err(missed)
             }
         }
     }
@@ -242,7 +249,13 @@ impl Predictor {
             let Some(pick) = route.shadow(target) else { continue };
             // Copies go first when there is too much to do: none joins a queue that clients wait in.
             let permit = Arc::clone(&self.shadow_permits).try_acquire_owned();
-            let (Ok(permit), true) = (permit, pick.served.model.waiting() < MAX_SHADOWS) else {
+            let served = pick.resident.served();
+            if served.is_none() {
+                // This copy is lost, but not those after it.
+                pick.resident.ask();
+            }
+            let has_room = served.is_some_and(|served| served.waiting() < MAX_SHADOWS);
+            let (Ok(permit), true) = (permit, has_room) else {
                 self.metrics.shadow_dropped();
                 continue;
             };
@@ -258,14 +271,46 @@ impl Predictor {
                 };
                 // Its failures are in its record.
                 let outcome = this.run(&call, &pick, &inputs, Some(primary.clone())).await;
-                if let Err(error @ Error::InvalidInput { .. }) = outcome {
-                    let error = Err(error.to_string());
+                if let Err(missed @ Missed { outcome: Outcome::Rejected, .. }) = outcome {
+                    let error = Err(missed.to_string());
                     this.observe(&request_id, &pick, &inputs, Duration::ZERO, error, Some(primary));
                 }
                 drop(permit);
             });
         }
     }
+}
+
+/// Runs a version, which is loaded first where it was unloaded.
+async fn infer(
+    call: &Call<'_>,
+    pick: &Pick,
+    inputs: &Arc<Vec<Tensor>>,
+    started: Instant,
+) -> Result<Inference, Missed> {
+    let served = match pick.resident.used() {
+        Some(served) => served,
+        None => loaded(call, pick).await?,
+    };
+    let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority };
+    let answered = match served.model.infer_at_once(&request) {
+        Some(answered) => answered,
+        None => queued(&served.model, request, call.timeout_us, started).await,
+    };
+    Ok(answered?)
+}
+
+/// Waits for a version to be loaded, as long as the client does.
+async fn loaded(call: &Call<'_>, pick: &Pick) -> Result<Arc<Served>, Missed> {
+    let (limit, late) = patience(call.timeout_us);
+    let Source { deployment, version, .. } = &*pick.source;
+    pick.resident.wait(limit).await.map_err(|absent| match absent {
+        Absent::Late(waited) if waited == limit => late.into(),
+        Absent::Refused(_) => {
+            Missed { outcome: Outcome::Failure, failure: absent.failure(deployment, version) }
+        }
+        absent => absent.failure(deployment, version).into(),
+    })
 }
 
 /// Waits for the model, as long as the client does.
@@ -280,15 +325,6 @@ async fn queued(
     match tokio::time::timeout(limit, model.infer_queued(request)).await {
         Ok(Err(Error::Expired { .. })) | Err(_) => Err(late),
         Ok(result) => result,
-    }
-}
-
-const fn outcome(error: &Error) -> Outcome {
-    match error {
-        Error::InvalidInput { .. } => Outcome::Rejected,
-        Error::Overloaded { .. } => Outcome::Overloaded,
-        Error::Expired { .. } => Outcome::Expired,
-        _ => Outcome::Failure,
     }
 }
 

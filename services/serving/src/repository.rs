@@ -6,6 +6,9 @@ use slipway_api::traffic::VersionState;
 use crate::failure::{Failure, Kind};
 use crate::routing::Routing;
 
+/// Said of a version that answers and is not in memory.
+const UNLOADED: &str = "unloaded to make room; the next request loads it again";
+
 /// Every version of every deployment and its state.
 ///
 /// # Errors
@@ -30,7 +33,11 @@ pub(crate) fn index(
                 VersionState::Failed => "UNAVAILABLE",
             }
             .to_owned(),
-            reason: version.reason.clone().unwrap_or_default(),
+            reason: match &version.reason {
+                Some(reason) => reason.clone(),
+                None if version.is_unloaded() => UNLOADED.to_owned(),
+                None => String::new(),
+            },
         })
         .collect())
 }

@@ -1,14 +1,14 @@
 //! From a target to a warm model: manifest, blobs, verification, session.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion};
 use slipway_api::traffic::Target;
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::registry::normalise_artifact_path;
-use slipway_inference::{Environment, LoadOptions, Model};
+use slipway_inference::{Environment, LoadOptions, Model, give_back, resident_bytes};
 use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
 
@@ -28,13 +28,35 @@ pub(crate) struct Loader {
     cache: Cache,
     registry: RegistryClient<TracedChannel>,
     artifacts: ArtifactStore,
-    environment: Environment,
+    opener: Opener,
     options: LoadOptions,
     permits: Arc<Semaphore>,
     /// Where models lie that come from no registry.
     folder: Option<PathBuf>,
-    cache_limit_bytes: Option<u64>,
+    limits: Limits,
 }
+
+/// What versions may take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Limits {
+    /// On disk, in bytes; `None`: everything is kept.
+    pub cache_bytes: Option<u64>,
+    /// In memory, in bytes; `None`: everything that a table names is loaded.
+    pub memory_bytes: Option<u64>,
+    /// Versions of a deployment that stay loaded after they left its traffic.
+    pub keep_versions: usize,
+}
+
+/// Makes sessions of files.
+#[derive(Clone)]
+struct Opener {
+    environment: Environment,
+    /// Whether it makes one at a time.
+    alone: bool,
+}
+
+/// Held while a session is made whose memory is measured.
+static OPENING: Mutex<()> = Mutex::new(());
 
 /// Why a version did not load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,17 +100,17 @@ impl Loader {
         environment: Environment,
         options: LoadOptions,
         folder: Option<PathBuf>,
-        cache_limit_bytes: Option<u64>,
+        limits: Limits,
     ) -> Self {
         Self {
             cache,
             registry,
             artifacts,
-            environment,
+            opener: Opener { environment, alone: limits.memory_bytes.is_some() },
             options,
             permits: Arc::new(Semaphore::new(MAX_PARALLEL_LOADS)),
             folder,
-            cache_limit_bytes,
+            limits,
         }
     }
 
@@ -97,9 +119,9 @@ impl Loader {
         if self.folder.is_some() { None } else { Some(&self.cache) }
     }
 
-    /// What the disk cache may take.
-    pub(crate) const fn cache_limit_bytes(&self) -> Option<u64> {
-        self.cache_limit_bytes
+    /// What versions may take.
+    pub(crate) const fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Fetches what is missing, verifies all of it, loads it and warms it up.
@@ -120,11 +142,11 @@ impl Loader {
             self.ensure_blob(file).await?;
         }
         let (cache, digest) = (self.cache.clone(), target.digest.clone());
-        let (environment, options) = (self.environment.clone(), self.options.clone());
+        let (opener, options) = (self.opener.clone(), self.options.clone());
         let opened = tokio::task::spawn_blocking(move || -> Result<Served, LoadFailure> {
             cache.keep_manifest(&digest, &manifest)?;
             let path: PathBuf = cache.lay_out(&digest, &manifest)?;
-            open(&environment, &path, &options)
+            opener.open(&path, &options)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -134,13 +156,13 @@ impl Loader {
             self.folder.clone().ok_or_else(|| LoadFailure::lasting("there is no folder of models"))?;
         let model = folder.join(model);
         let path = model.join(&target.version).join(MODEL_FILE);
-        let (environment, defaults) = (self.environment.clone(), self.options.clone());
+        let (opener, defaults) = (self.opener.clone(), self.options.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let options = match pbtxt::settings(&model).map_err(LoadFailure::lasting)? {
                 Some(settings) => settings.options(&defaults),
                 None => defaults,
             };
-            open(&environment, &path, &options)
+            opener.open(&path, &options)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -187,12 +209,22 @@ impl Loader {
     }
 }
 
-/// Loads the model of a folder as its settings say, and warms it up.
-fn open(environment: &Environment, path: &Path, defaults: &LoadOptions) -> Result<Served, LoadFailure> {
-    let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
-    let model = Model::load(environment, path, settings.options(defaults))
-        .map_err(|error| LoadFailure::lasting(error.to_string()))?;
-    Ok(Served { model, policy: settings.records })
+impl Opener {
+    /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
+    fn open(&self, path: &Path, defaults: &LoadOptions) -> Result<Served, LoadFailure> {
+        let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
+        // Where the figure decides what is unloaded, it is of one version alone.
+        let _alone = self.alone.then(|| OPENING.lock().unwrap_or_else(PoisonError::into_inner));
+        // What was freed before would be taken again, and the growth looked smaller than it is.
+        give_back();
+        let before = resident_bytes();
+        let model = Model::load(&self.environment, path, settings.options(defaults))
+            .map_err(|error| LoadFailure::lasting(error.to_string()))?;
+        give_back();
+        let grown = before.zip(resident_bytes()).map_or(0, |(before, after)| after.saturating_sub(before));
+        let file = std::fs::metadata(path).map_or(0, |described| described.len());
+        Ok(Served::new(model, settings.records, grown.max(file)))
+    }
 }
 
 fn refused(status: &tonic::Status) -> LoadFailure {

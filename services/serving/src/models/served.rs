@@ -1,10 +1,11 @@
 //! A version that is loaded, and the settings that it came with.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use slipway_inference::{Batching, Device, LoadOptions, Model};
+use slipway_inference::{Batching, Device, DropCounts, LoadOptions, Model, Signature};
 
 use crate::records::RecordPolicy;
 
@@ -23,8 +24,63 @@ const MAX_DELAY_US: u64 = 1_000_000;
 pub(crate) struct Served {
     /// The model.
     pub model: Model,
+    /// What is known of it.
+    pub described: Arc<Described>,
+}
+
+/// What is known of a version that was loaded once, whether it is in memory or not.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    /// What it takes and gives.
+    pub signature: Signature,
+    /// How it is run.
+    pub options: LoadOptions,
+    /// Where it runs.
+    pub device: Device,
+    /// Whether requests were joined after its warm-up.
+    pub joins: bool,
     /// What of it is recorded.
     pub policy: RecordPolicy,
+    /// What it took when it was loaded: the growth of the process's resident memory, and at least the model file.
+    pub memory_bytes: u64,
+}
+
+impl Served {
+    /// A model that was loaded and took `memory_bytes`.
+    pub(crate) fn new(model: Model, policy: RecordPolicy, memory_bytes: u64) -> Self {
+        let described = Described {
+            signature: model.signature().clone(),
+            options: model.options().clone(),
+            device: model.device(),
+            joins: model.is_batchable(),
+            policy,
+            memory_bytes,
+        };
+        Self { model, described: Arc::new(described) }
+    }
+
+    /// Refuses a request that would find the queue full.
+    ///
+    /// # Errors
+    /// See [`Model::admit`].
+    pub(crate) fn admit(&self) -> Result<(), slipway_inference::Error> {
+        self.model.admit()
+    }
+
+    /// Requests that wait for a run.
+    pub(crate) fn waiting(&self) -> usize {
+        self.model.waiting()
+    }
+
+    /// Whether a request runs or waits.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.model.running() > 0 || self.model.waiting() > 0
+    }
+
+    /// Requests that were not run.
+    pub(crate) fn dropped(&self) -> DropCounts {
+        self.model.dropped()
+    }
 }
 
 /// How a version is served, as its settings file says.

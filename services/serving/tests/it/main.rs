@@ -10,6 +10,7 @@ mod grpc_extensions;
 mod protocol;
 mod records;
 mod registry;
+mod residency;
 mod restart;
 mod serving;
 mod stress;
