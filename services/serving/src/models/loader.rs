@@ -86,8 +86,11 @@ impl From<std::io::Error> for LoadFailure {
 
 impl From<slipway_artifact_store::Error> for LoadFailure {
     fn from(error: slipway_artifact_store::Error) -> Self {
-        let transient = error.is_transient() || matches!(error, slipway_artifact_store::Error::File(_));
-        Self { reason: error.to_string(), transient }
+        match error {
+            // Downloads go to the cache directory and nowhere else.
+            slipway_artifact_store::Error::File(error) => error.into(),
+            error => Self { transient: error.is_transient(), reason: error.to_string() },
+        }
     }
 }
 
@@ -204,8 +207,8 @@ impl Loader {
             )));
         }
         let part = self.cache.part();
-        self.artifacts.download_verified(&file.blob_key, &file.sha256, &part).await?;
-        Ok(tokio::fs::rename(&part, self.cache.blob(&file.sha256)).await?)
+        self.artifacts.download_verified(&file.blob_key, &file.sha256, &part.path).await?;
+        Ok(tokio::fs::rename(&part.path, self.cache.blob(&file.sha256)).await?)
     }
 }
 

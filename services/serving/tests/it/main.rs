@@ -2,6 +2,7 @@
 //! the registry's own protocol, so that its answers can be wrong.
 
 mod clients;
+mod disk;
 mod extensions;
 mod failures;
 mod folder;
