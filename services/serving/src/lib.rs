@@ -7,6 +7,7 @@ mod codec;
 mod describe;
 mod divergence;
 mod engine_config;
+mod ensemble;
 mod failure;
 mod grpc;
 mod metrics;

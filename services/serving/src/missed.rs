@@ -14,6 +14,13 @@ pub(crate) struct Missed {
     pub(crate) failure: Failure,
 }
 
+impl Missed {
+    /// The model of an ensemble's step is not there: that is not the client's fault, and may pass.
+    pub(crate) fn of_a_step(failure: Failure) -> Self {
+        Self { outcome: Outcome::Failure, failure: Failure { kind: Kind::Unavailable, ..failure } }
+    }
+}
+
 impl From<Error> for Missed {
     fn from(error: Error) -> Self {
         let outcome = match &error {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use slipway_api::predictions::Variant;
 use slipway_domain::traffic::{Draw, shadows_for, stable_hash};
 use slipway_inference::{Error, Inference, Model, Priority, Request, Signature, Tensor};
@@ -11,10 +13,11 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::failure::Failure;
+use crate::ensemble::{self, Definition, MAX_DEPTH};
+use crate::failure::{Failure, Kind};
 use crate::metrics::{Fallback, Outcome, ServingMetrics};
 use crate::missed::Missed;
-use crate::models::{Absent, Served};
+use crate::models::{Absent, Served, Work};
 use crate::records::{Observation, Primary, Recorder};
 use crate::routing::{Pick, Route, Routing, Source};
 use crate::stats::Run;
@@ -50,6 +53,30 @@ pub(crate) struct Call<'call> {
     pub timeout_us: Option<u64>,
     /// Whether it goes before others that wait.
     pub priority: Priority,
+}
+
+/// How a request came: from a client, or as a step of an ensemble.
+#[derive(Clone, Copy)]
+struct Way<'call> {
+    /// Looks up a sticky key by its header's name.
+    key: &'call (dyn Fn(&str) -> Option<String> + Sync),
+    /// Ensembles above it.
+    depth: usize,
+}
+
+impl Way<'_> {
+    /// The way of a request without a client.
+    const fn keyless() -> Self {
+        Self { key: &|_header| None, depth: 0 }
+    }
+
+    /// The way of the steps of an ensemble.
+    fn deeper(self) -> Result<Self, Missed> {
+        if self.depth >= MAX_DEPTH {
+            return Err(Failure::new(Kind::Internal, format!("over {MAX_DEPTH} ensembles deep")).into());
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
 }
 
 /// An answer.
@@ -109,13 +136,24 @@ impl Predictor {
         &self,
         route: &Arc<Route>,
         call: &Call<'_>,
-        key: impl Fn(&str) -> Option<String>,
+        key: impl Fn(&str) -> Option<String> + Sync,
         inputs: impl FnOnce(&Signature) -> Result<Vec<Tensor>, Failure>,
     ) -> Result<Answer, Failure> {
+        let way = Way { key: &key, depth: 0 };
+        self.answer(route, call, way, inputs).await.map_err(|missed| missed.failure)
+    }
+
+    async fn answer(
+        &self,
+        route: &Arc<Route>,
+        call: &Call<'_>,
+        way: Way<'_>,
+        inputs: impl FnOnce(&Signature) -> Result<Vec<Tensor>, Failure>,
+    ) -> Result<Answer, Missed> {
         let pick = match call.version {
             Some(version) => route.pinned(version)?,
             None => {
-                let sticky = route.table.sticky_key.as_ref().and_then(|sticky| key(&sticky.header));
+                let sticky = route.table.sticky_key.as_ref().and_then(|sticky| (way.key)(&sticky.header));
                 let uniform = if route.table.candidates.is_empty() { 0.0 } else { rand::random::<f64>() };
                 route.pick(sticky.as_deref().map_or(Draw::Uniform(uniform), Draw::Sticky))?
             }
@@ -124,12 +162,9 @@ impl Predictor {
             self.metrics.fallback(&route.table.deployment, Fallback::NotReady);
         }
         let inputs = Arc::new(inputs(&pick.described.signature)?);
-        let (pick, outputs) = match self.run(call, &pick, &inputs, None).await {
+        let (pick, outputs) = match self.run(call, way, &pick, &inputs, None).await {
             Ok(outputs) => (pick, outputs),
-            Err(missed) => {
-                let stood_in = self.stand_in(route, call, pick, &inputs, missed).await;
-                stood_in.map_err(|missed| missed.failure)?
-            }
+            Err(missed) => self.stand_in(route, call, way, pick, &inputs, missed).await?,
         };
         if route.is_first(&pick.source.version) {
             announce_first(route, &pick);
@@ -153,6 +188,7 @@ impl Predictor {
         &self,
         route: &Arc<Route>,
         call: &Call<'_>,
+        way: Way<'_>,
         failed: Pick,
         inputs: &Arc<Vec<Tensor>>,
         missed: Missed,
@@ -163,7 +199,7 @@ impl Predictor {
             .then(|| route.stable(&failed.source.version))
             .flatten();
         let Some(stable) = stable else { return Err(missed) };
-        let outputs = self.run(call, &stable, inputs, None).await?;
+        let outputs = self.run(call, way, &stable, inputs, None).await?;
         self.metrics.fallback(&route.table.deployment, Fallback::Failed);
         if missed.outcome == Outcome::Rejected {
             // What the stable version takes is a fair request; that the candidate refuses it speaks against the candidate.
@@ -176,12 +212,13 @@ impl Predictor {
     async fn run(
         &self,
         call: &Call<'_>,
+        way: Way<'_>,
         pick: &Pick,
         inputs: &Arc<Vec<Tensor>>,
         primary: Option<Primary>,
     ) -> Result<Arc<Vec<Tensor>>, Missed> {
         let started = Instant::now();
-        let result = infer(call, pick, inputs, started).await;
+        let result = self.infer(call, way, pick, inputs, started).await;
         let took = started.elapsed();
         match result {
             Ok(Inference { outputs, queued, prepared, computed, collected, batch_rows, leads }) => {
@@ -206,6 +243,86 @@ impl Predictor {
                 Err(missed)
             }
         }
+    }
+
+    /// Runs a version, which is loaded first where it was unloaded.
+    async fn infer(
+        &self,
+        call: &Call<'_>,
+        way: Way<'_>,
+        pick: &Pick,
+        inputs: &Arc<Vec<Tensor>>,
+        started: Instant,
+    ) -> Result<Inference, Missed> {
+        let served = match pick.resident.used() {
+            Some(served) => served,
+            None => loaded(call, pick).await?,
+        };
+        let model = match &served.work {
+            Work::Model(model) => model,
+            Work::Ensemble(definition) => {
+                served.described.signature.check(inputs)?;
+                return self.ensemble(call, way, definition, inputs, started).await;
+            }
+        };
+        let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority };
+        let answered = match model.infer_at_once(&request) {
+            Some(answered) => answered,
+            None => queued(model, request, call.timeout_us, started).await,
+        };
+        Ok(answered?)
+    }
+
+    /// Runs the models of an ensemble, each as a request to its deployment, within the time of the whole.
+    async fn ensemble(
+        &self,
+        call: &Call<'_>,
+        way: Way<'_>,
+        definition: &Definition,
+        inputs: &[Tensor],
+        started: Instant,
+    ) -> Result<Inference, Missed> {
+        let (limit, late) = patience(call.timeout_us);
+        let way = way.deeper()?;
+        let ran = ensemble::run(definition, inputs, |at, inputs| {
+            let step = &definition.steps[at];
+            let left = limit.saturating_sub(started.elapsed()).as_micros();
+            // 0 would be no limit.
+            let timeout_us = Some(u64::try_from(left).unwrap_or(u64::MAX).max(1));
+            let call = Call { version: step.version.as_deref(), timeout_us, ..*call };
+            self.step(call, way, &step.model, inputs)
+        });
+        let outputs = match tokio::time::timeout(limit.saturating_sub(started.elapsed()), ran).await {
+            Ok(Err(Missed { outcome: Outcome::Expired, .. })) | Err(_) => return Err(late.into()),
+            Ok(ran) => ran?,
+        };
+        Ok(Inference {
+            outputs,
+            queued: Duration::ZERO,
+            prepared: Duration::ZERO,
+            computed: started.elapsed(),
+            collected: Duration::ZERO,
+            batch_rows: inputs.first().map_or(1, Tensor::rows),
+            leads: true,
+        })
+    }
+
+    /// Answers one step of an ensemble. It is boxed, because the model of a step may be an ensemble in its turn.
+    fn step<'call>(
+        &'call self,
+        call: Call<'call>,
+        way: Way<'call>,
+        model: &'call str,
+        inputs: Vec<Tensor>,
+    ) -> BoxFuture<'call, Result<Arc<Vec<Tensor>>, Missed>> {
+        let answered = async move {
+            let route = self.routing.get(model).map_err(Missed::of_a_step)?;
+            let answer = self.answer(&route, &call, way, |_| Ok(inputs)).await.map_err(|missed| {
+                if missed.failure.kind == Kind::NotFound { Missed::of_a_step(missed.failure) } else { missed }
+            })?;
+            Ok(answer.outputs)
+        };
+        answered.boxed()
     }
 
     fn observe(
@@ -270,7 +387,7 @@ impl Predictor {
                     priority: Priority::Low,
                 };
                 // Its failures are in its record.
-                let outcome = this.run(&call, &pick, &inputs, Some(primary.clone())).await;
+                let outcome = this.run(&call, Way::keyless(), &pick, &inputs, Some(primary.clone())).await;
                 if let Err(missed @ Missed { outcome: Outcome::Rejected, .. }) = outcome {
                     let error = Err(missed.to_string());
                     this.observe(&request_id, &pick, &inputs, Duration::ZERO, error, Some(primary));
@@ -279,25 +396,6 @@ impl Predictor {
             });
         }
     }
-}
-
-/// Runs a version, which is loaded first where it was unloaded.
-async fn infer(
-    call: &Call<'_>,
-    pick: &Pick,
-    inputs: &Arc<Vec<Tensor>>,
-    started: Instant,
-) -> Result<Inference, Missed> {
-    let served = match pick.resident.used() {
-        Some(served) => served,
-        None => loaded(call, pick).await?,
-    };
-    let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority };
-    let answered = match served.model.infer_at_once(&request) {
-        Some(answered) => answered,
-        None => queued(&served.model, request, call.timeout_us, started).await,
-    };
-    Ok(answered?)
 }
 
 /// Waits for a version to be loaded, as long as the client does.

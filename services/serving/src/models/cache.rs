@@ -47,7 +47,7 @@ impl Drop for Part {
 /// What a version consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
-    /// Path of the model within the version.
+    /// Path of the model, or of the ensemble's definition, within the version.
     pub onnx_path: String,
     /// Every file of the version.
     pub files: Vec<ManifestFile>,

@@ -7,7 +7,7 @@ use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion};
 use slipway_api::traffic::Target;
 use slipway_artifact_store::ArtifactStore;
-use slipway_domain::registry::normalise_artifact_path;
+use slipway_domain::registry::{ENSEMBLE_FILE, normalise_artifact_path};
 use slipway_inference::{Environment, LoadOptions, Model, give_back, resident_bytes};
 use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
@@ -16,6 +16,8 @@ use super::cache::{Cache, Manifest, ManifestFile};
 use super::folder::{LOCAL_PREFIX, MODEL_FILE};
 use super::pbtxt;
 use super::served::{Served, VersionSettings};
+use crate::ensemble::Definition;
+use crate::records::RecordPolicy;
 
 /// Versions loaded at the same time; more would only make each later.
 const MAX_PARALLEL_LOADS: usize = 2;
@@ -57,6 +59,15 @@ struct Opener {
 
 /// Held while a session is made whose memory is measured.
 static OPENING: Mutex<()> = Mutex::new(());
+
+/// What loading a version gives.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    /// A model, warm.
+    Model(Served),
+    /// Other models, which have to be there and to fit.
+    Ensemble(Arc<Definition>, RecordPolicy),
+}
 
 /// Why a version did not load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +142,7 @@ impl Loader {
     ///
     /// # Errors
     /// The reason, and whether trying again may help.
-    pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Served, LoadFailure> {
+    pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Loaded, LoadFailure> {
         let _permit =
             self.permits.acquire().await.map_err(|_closed| LoadFailure::passing("shutting down"))?;
         if target.digest.starts_with(LOCAL_PREFIX) {
@@ -146,26 +157,31 @@ impl Loader {
         }
         let (cache, digest) = (self.cache.clone(), target.digest.clone());
         let (opener, options) = (self.opener.clone(), self.options.clone());
-        let opened = tokio::task::spawn_blocking(move || -> Result<Served, LoadFailure> {
+        let opened = tokio::task::spawn_blocking(move || -> Result<Loaded, LoadFailure> {
             cache.keep_manifest(&digest, &manifest)?;
             let path: PathBuf = cache.lay_out(&digest, &manifest)?;
-            opener.open(&path, &options)
+            if path.ends_with(ENSEMBLE_FILE) { read_ensemble(&path) } else { opener.open(&path, &options) }
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
 
-    async fn open_local(&self, model: &str, target: &Target) -> Result<Served, LoadFailure> {
+    async fn open_local(&self, model: &str, target: &Target) -> Result<Loaded, LoadFailure> {
         let folder =
             self.folder.clone().ok_or_else(|| LoadFailure::lasting("there is no folder of models"))?;
         let model = folder.join(model);
-        let path = model.join(&target.version).join(MODEL_FILE);
+        let version = model.join(&target.version);
         let (opener, defaults) = (self.opener.clone(), self.options.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let options = match pbtxt::settings(&model).map_err(LoadFailure::lasting)? {
-                Some(settings) => settings.options(&defaults),
-                None => defaults,
-            };
-            opener.open(&path, &options)
+            let config = pbtxt::config(&model).map_err(LoadFailure::lasting)?.unwrap_or_default();
+            let path = version.join(ENSEMBLE_FILE);
+            if path.is_file() {
+                return read_ensemble(&path);
+            }
+            if let Some(definition) = config.ensemble {
+                let settings = VersionSettings::beside(&path).map_err(LoadFailure::lasting)?;
+                return Ok(Loaded::Ensemble(Arc::new(definition), settings.records));
+            }
+            opener.open(&version.join(MODEL_FILE), &config.settings.options(&defaults))
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -214,7 +230,7 @@ impl Loader {
 
 impl Opener {
     /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
-    fn open(&self, path: &Path, defaults: &LoadOptions) -> Result<Served, LoadFailure> {
+    fn open(&self, path: &Path, defaults: &LoadOptions) -> Result<Loaded, LoadFailure> {
         let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
         // Where the figure decides what is unloaded, it is of one version alone.
         let _alone = self.alone.then(|| OPENING.lock().unwrap_or_else(PoisonError::into_inner));
@@ -226,8 +242,19 @@ impl Opener {
         give_back();
         let grown = before.zip(resident_bytes()).map_or(0, |(before, after)| after.saturating_sub(before));
         let file = std::fs::metadata(path).map_or(0, |described| described.len());
-        Ok(Served::new(model, settings.records, grown.max(file)))
+        Ok(Loaded::Model(Served::new(model, settings.records, grown.max(file))))
     }
+}
+
+fn read_ensemble(path: &Path) -> Result<Loaded, LoadFailure> {
+    let definition = Definition::read(path).map_err(LoadFailure::lasting)?;
+    let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
+    Ok(Loaded::Ensemble(Arc::new(definition), settings.records))
+}
+
+/// An ensemble need not hold a model of its own.
+fn is_ensemble(version: &ModelVersion) -> bool {
+    version.files.iter().any(|file| file.path == ENSEMBLE_FILE)
 }
 
 fn refused(status: &tonic::Status) -> LoadFailure {
@@ -241,6 +268,7 @@ fn refused(status: &tonic::Status) -> LoadFailure {
 }
 
 fn manifest_of(version: ModelVersion) -> Result<Manifest, LoadFailure> {
+    let main_path = if is_ensemble(&version) { ENSEMBLE_FILE.to_owned() } else { version.onnx_path.clone() };
     let digest = version.digest;
     let files: Vec<ManifestFile> = version
         .files
@@ -252,7 +280,7 @@ fn manifest_of(version: ModelVersion) -> Result<Manifest, LoadFailure> {
             blob_key: file.blob_key,
         })
         .collect();
-    let manifest = Manifest { onnx_path: version.onnx_path, files };
+    let manifest = Manifest { onnx_path: main_path, files };
     if manifest.digest() != digest {
         return Err(LoadFailure::lasting(format!(
             "its files make the digest {}, not {digest}",

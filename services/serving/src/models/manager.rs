@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::binding::bind_all;
 use super::cache::{Cache, KnownTables};
 use super::deployment::Deployment;
 use super::loader::Loader;
@@ -184,6 +185,7 @@ impl Manager {
         self.load_meters.loaded(result);
         let reason = slot.reason.as_deref().unwrap_or_default();
         match (slot.state, slot.resident.described()) {
+            _ if slot.ensemble.is_some() => tracing::info!(digest, "an ensemble is here"),
             (VersionState::Failed, _) => tracing::error!(digest, reason, "a version does not load"),
             (VersionState::Ready, Some(described)) if !slot.is_loading() => {
                 tracing::info!(
@@ -214,7 +216,8 @@ impl Manager {
     /// last: a version that is larger than the limit must not be loaded for each request anew.
     fn relieve(&mut self, coming_bytes: u64, keep: Option<&str>) {
         let Some(limit_bytes) = self.loader.limits().memory_bytes else { return };
-        let in_memory = self.slots.iter().filter(|(_, slot)| slot.resident.served().is_some());
+        let bytes = |slot: &Slot| slot.resident.served().map_or(0, |served| served.described.memory_bytes);
+        let in_memory = self.slots.iter().filter(|(_, slot)| bytes(slot) > 0);
         let newest = in_memory.max_by_key(|(_, slot)| slot.resident.last_used_ms());
         let newest = newest.map(|(digest, _)| digest.clone());
         let keep = keep.or(newest.as_deref());
@@ -254,6 +257,7 @@ impl Manager {
     /// Activates what can be, loads what is missing, lets go of what nobody names, and shows the result to requests.
     fn settle(&mut self) {
         let keep = self.loader.limits().keep_versions;
+        bind_all(&self.deployments, &mut self.slots);
         for deployment in self.deployments.values_mut() {
             let able = serves(&deployment.wanted, &self.slots) || hopeless(&deployment.active, &self.slots);
             if deployment.active != deployment.wanted && able {
@@ -293,6 +297,8 @@ impl Manager {
                 self.begin(&digest);
             }
         }
+        // Other versions may answer now.
+        bind_all(&self.deployments, &mut self.slots);
         self.publish();
         if !unwanted.is_empty() {
             // After the routes, which held them, too.

@@ -1,5 +1,6 @@
 //! Model versions on this replica: fetched by digest, verified, loaded, and kept while a traffic table names them.
 
+mod binding;
 mod cache;
 mod deployment;
 mod evict;
@@ -19,4 +20,4 @@ pub(crate) use loader::{Limits, Loader};
 pub(crate) use manager::{Manager, Update};
 pub(crate) use meters::LoadMeters;
 pub(crate) use resident::{Absent, Resident};
-pub(crate) use served::{Described, Served};
+pub(crate) use served::{Described, Served, Work};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use slipway_inference::{Batching, Device, DropCounts, LoadOptions, Model, Signature};
 
+use crate::ensemble::Definition;
 use crate::records::RecordPolicy;
 
 /// A file of this name beside the model says how the version is served; what it leaves out is as the process was started.
@@ -22,10 +23,19 @@ const MAX_DELAY_US: u64 = 1_000_000;
 /// A version that answers.
 #[derive(Debug)]
 pub(crate) struct Served {
-    /// The model.
-    pub model: Model,
+    /// What answers.
+    pub work: Work,
     /// What is known of it.
     pub described: Arc<Described>,
+}
+
+/// What a version consists of.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// A model of its own.
+    Model(Model),
+    /// Other models.
+    Ensemble(Arc<Definition>),
 }
 
 /// What is known of a version that was loaded once, whether it is in memory or not.
@@ -43,6 +53,8 @@ pub(crate) struct Described {
     pub policy: RecordPolicy,
     /// What it took when it was loaded: the growth of the process's resident memory, and at least the model file.
     pub memory_bytes: u64,
+    /// The models of an ensemble, where it is one.
+    pub ensemble: Option<Arc<Definition>>,
 }
 
 impl Served {
@@ -55,8 +67,31 @@ impl Served {
             joins: model.is_batchable(),
             policy,
             memory_bytes,
+            ensemble: None,
         };
-        Self { model, described: Arc::new(described) }
+        Self { work: Work::Model(model), described: Arc::new(described) }
+    }
+
+    /// An ensemble whose models fit together as `signature` says.
+    pub(crate) fn ensemble(definition: Arc<Definition>, policy: RecordPolicy, signature: Signature) -> Self {
+        let described = Described {
+            signature,
+            options: LoadOptions::default(),
+            device: Device::Cpu,
+            joins: false,
+            policy,
+            // Its models take it.
+            memory_bytes: 0,
+            ensemble: Some(Arc::clone(&definition)),
+        };
+        Self { work: Work::Ensemble(definition), described: Arc::new(described) }
+    }
+
+    fn model(&self) -> Option<&Model> {
+        match &self.work {
+            Work::Model(model) => Some(model),
+            Work::Ensemble(_) => None,
+        }
     }
 
     /// Refuses a request that would find the queue full.
@@ -64,22 +99,22 @@ impl Served {
     /// # Errors
     /// See [`Model::admit`].
     pub(crate) fn admit(&self) -> Result<(), slipway_inference::Error> {
-        self.model.admit()
+        self.model().map_or(Ok(()), Model::admit)
     }
 
     /// Requests that wait for a run.
     pub(crate) fn waiting(&self) -> usize {
-        self.model.waiting()
+        self.model().map_or(0, Model::waiting)
     }
 
     /// Whether a request runs or waits.
     pub(crate) fn is_busy(&self) -> bool {
-        self.model.running() > 0 || self.model.waiting() > 0
+        self.model().is_some_and(|model| model.running() > 0 || model.waiting() > 0)
     }
 
     /// Requests that were not run.
     pub(crate) fn dropped(&self) -> DropCounts {
-        self.model.dropped()
+        self.model().map(Model::dropped).unwrap_or_default()
     }
 }
 

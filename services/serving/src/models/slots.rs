@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_api::traffic::{Target, TrafficTable, VersionState};
+use slipway_inference::Signature;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::loader::{LoadFailure, Loader};
+use super::loader::{LoadFailure, Loaded, Loader};
 use super::resident::{Absent, Resident};
 use super::served::Served;
+use crate::ensemble::{Definition, Unbound};
+use crate::records::RecordPolicy;
 
 const RETRY_INITIAL_MS: u64 = 200;
 const RETRY_MAX_MS: u64 = 10_000;
@@ -29,6 +32,8 @@ pub(super) struct Slot {
     pub(super) resident: Arc<Resident>,
     /// Whether no table names it.
     pub(super) spare: bool,
+    /// What an ensemble consists of, and what of it is recorded.
+    pub(super) ensemble: Option<(Arc<Definition>, RecordPolicy)>,
     load: Option<Load>,
 }
 
@@ -46,14 +51,23 @@ pub(super) struct Outcome {
     /// The number that it was begun with.
     pub(super) load: u64,
     /// What came of it.
-    pub(super) result: Result<Served, LoadFailure>,
+    pub(super) result: Result<Loaded, LoadFailure>,
 }
 
 impl Slot {
     /// A slot of nothing yet.
     pub(super) fn new(target: Target, model: String, demands: mpsc::Sender<String>) -> Self {
         let resident = Arc::new(Resident::new(&target.digest, demands));
-        Self { target, model, state: VersionState::Loading, reason: None, resident, spare: false, load: None }
+        Self {
+            target,
+            model,
+            state: VersionState::Loading,
+            reason: None,
+            resident,
+            spare: false,
+            ensemble: None,
+            load: None,
+        }
     }
 
     /// Whether it is being loaded.
@@ -74,9 +88,13 @@ impl Slot {
             return false;
         }
         match outcome.result {
-            Ok(served) => {
+            Ok(Loaded::Model(served)) => {
                 (self.state, self.reason, self.load) = (VersionState::Ready, None, None);
                 self.resident.fill(Arc::new(served));
+            }
+            // Whether it can be served, its models say.
+            Ok(Loaded::Ensemble(definition, policy)) => {
+                (self.ensemble, self.load) = (Some((definition, policy)), None);
             }
             Err(failure) if failure.transient => self.reason = Some(failure.reason),
             Err(failure) => {
@@ -85,6 +103,29 @@ impl Slot {
             }
         }
         true
+    }
+
+    /// Takes what the models of an ensemble say: what it takes and gives as a whole, or why it cannot be served.
+    pub(super) fn bound(&mut self, bound: Result<Signature, Unbound>) {
+        let Some((definition, policy)) = &self.ensemble else { return };
+        match bound {
+            Ok(signature) => {
+                let served = self.resident.served();
+                if served.is_none_or(|served| served.described.signature != signature) {
+                    let served = Served::ensemble(Arc::clone(definition), policy.clone(), signature);
+                    self.resident.fill(Arc::new(served));
+                }
+                (self.state, self.reason) = (VersionState::Ready, None);
+            }
+            Err(unbound) => {
+                let state = if unbound.waiting { VersionState::Loading } else { VersionState::Failed };
+                if (self.state, self.reason.as_ref()) != (state, Some(&unbound.reason)) {
+                    let (digest, reason) = (&self.target.digest, &unbound.reason);
+                    tracing::warn!(digest, reason, "an ensemble is not served for now");
+                }
+                (self.state, self.reason) = (state, Some(unbound.reason));
+            }
+        }
     }
 }
 

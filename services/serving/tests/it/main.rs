@@ -3,6 +3,7 @@
 
 mod clients;
 mod disk;
+mod ensembles;
 mod extensions;
 mod failures;
 mod folder;
