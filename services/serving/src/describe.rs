@@ -115,7 +115,7 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         name: spec.name.clone(),
         data_type: data_type(spec.datatype).into(),
         dims: spec.shape.clone(),
-        ..ModelOutput::default()
+        label_filename: pick.described.beside.labels.file(&spec.name).to_owned(),
     };
     Ok(ModelConfig {
         name: name.to_owned(),

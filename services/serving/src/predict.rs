@@ -17,7 +17,7 @@ use crate::ensemble::{self, Definition, MAX_DEPTH};
 use crate::failure::{Failure, Kind};
 use crate::metrics::{Fallback, Outcome, ServingMetrics};
 use crate::missed::Missed;
-use crate::models::{Absent, Served, Work};
+use crate::models::{Absent, Described, Served, Work};
 use crate::records::{Observation, Primary, Recorder};
 use crate::routing::{Pick, Route, Routing, Source};
 use crate::stats::Run;
@@ -88,6 +88,8 @@ pub(crate) struct Answer {
     pub outputs: Arc<Vec<Tensor>>,
     /// Rows of the request.
     pub rows: u64,
+    /// What is known of the version.
+    pub described: Arc<Described>,
 }
 
 /// The id of a request: the first of the client's that can be used, or a new one.
@@ -171,7 +173,7 @@ impl Predictor {
         }
         self.copy_to_shadows(route, call, &pick, &inputs, &outputs);
         let rows = inputs.first().map_or(0, Tensor::rows);
-        Ok(Answer { source: pick.source, outputs, rows })
+        Ok(Answer { source: pick.source, outputs, rows, described: pick.described })
     }
 
     /// Waits for the shadows that still run, for a while.

@@ -128,13 +128,19 @@ fn holds_version(model: &Path, version: &Path) -> bool {
                 .map_or(true, |config| config.is_some_and(|config| config.ensemble.is_some()))
 }
 
-/// Changes when a file of the version, or the model's configuration, does.
+/// Changes when a file of the version, or one beside the versions, does: configuration and labels.
 fn digest_of(model: &Path, version: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    let mut files = vec![model.join(pbtxt::CONFIG_FILE)];
-    files.extend(
-        std::fs::read_dir(version)?.collect::<io::Result<Vec<_>>>()?.into_iter().map(|entry| entry.path()),
-    );
+    let mut files = Vec::new();
+    for folder in [model, version] {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            // The other versions are beside this one.
+            if folder == version || path.is_file() {
+                files.push(path);
+            }
+        }
+    }
     files.sort();
     for file in files {
         let Ok(described) = std::fs::metadata(&file) else { continue };

@@ -14,10 +14,10 @@ use tokio::sync::Semaphore;
 
 use super::cache::{Cache, Manifest, ManifestFile};
 use super::folder::{LOCAL_PREFIX, MODEL_FILE};
+use super::labels::Labels;
 use super::pbtxt;
-use super::served::{Served, VersionSettings};
+use super::served::{Beside, Served, VersionSettings};
 use crate::ensemble::Definition;
-use crate::records::RecordPolicy;
 
 /// Versions loaded at the same time; more would only make each later.
 const MAX_PARALLEL_LOADS: usize = 2;
@@ -66,7 +66,7 @@ pub(crate) enum Loaded {
     /// A model, warm.
     Model(Served),
     /// Other models, which have to be there and to fit.
-    Ensemble(Arc<Definition>, RecordPolicy),
+    Ensemble(Arc<Definition>, Beside),
 }
 
 /// Why a version did not load.
@@ -160,7 +160,11 @@ impl Loader {
         let opened = tokio::task::spawn_blocking(move || -> Result<Loaded, LoadFailure> {
             cache.keep_manifest(&digest, &manifest)?;
             let path: PathBuf = cache.lay_out(&digest, &manifest)?;
-            if path.ends_with(ENSEMBLE_FILE) { read_ensemble(&path) } else { opener.open(&path, &options) }
+            if path.ends_with(ENSEMBLE_FILE) {
+                read_ensemble(&path)
+            } else {
+                opener.open(&path, &options, Labels::default())
+            }
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -173,15 +177,15 @@ impl Loader {
         let (opener, defaults) = (self.opener.clone(), self.options.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let config = pbtxt::config(&model).map_err(LoadFailure::lasting)?.unwrap_or_default();
+            let labels = Labels::read(&model, &config.settings.labels).map_err(LoadFailure::lasting)?;
             let path = version.join(ENSEMBLE_FILE);
             if path.is_file() {
                 return read_ensemble(&path);
             }
             if let Some(definition) = config.ensemble {
-                let settings = VersionSettings::beside(&path).map_err(LoadFailure::lasting)?;
-                return Ok(Loaded::Ensemble(Arc::new(definition), settings.records));
+                return Ok(Loaded::Ensemble(Arc::new(definition), beside(&path, labels)?.1));
             }
-            opener.open(&version.join(MODEL_FILE), &config.settings.options(&defaults))
+            opener.open(&version.join(MODEL_FILE), &config.settings.options(&defaults), labels)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -230,8 +234,8 @@ impl Loader {
 
 impl Opener {
     /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
-    fn open(&self, path: &Path, defaults: &LoadOptions) -> Result<Loaded, LoadFailure> {
-        let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
+    fn open(&self, path: &Path, defaults: &LoadOptions, labels: Labels) -> Result<Loaded, LoadFailure> {
+        let (settings, beside) = beside(path, labels)?;
         // Where the figure decides what is unloaded, it is of one version alone.
         let _alone = self.alone.then(|| OPENING.lock().unwrap_or_else(PoisonError::into_inner));
         // What was freed before would be taken again, and the growth looked smaller than it is.
@@ -242,14 +246,23 @@ impl Opener {
         give_back();
         let grown = before.zip(resident_bytes()).map_or(0, |(before, after)| after.saturating_sub(before));
         let file = std::fs::metadata(path).map_or(0, |described| described.len());
-        Ok(Loaded::Model(Served::new(model, settings.records, grown.max(file))))
+        beside.labels.check(model.signature()).map_err(LoadFailure::lasting)?;
+        Ok(Loaded::Model(Served::new(model, beside, grown.max(file))))
     }
 }
 
 fn read_ensemble(path: &Path) -> Result<Loaded, LoadFailure> {
     let definition = Definition::read(path).map_err(LoadFailure::lasting)?;
+    Ok(Loaded::Ensemble(Arc::new(definition), beside(path, Labels::default())?.1))
+}
+
+/// The settings beside a model, and what comes with it; `labels` are those of the folder above.
+fn beside(path: &Path, labels: Labels) -> Result<(VersionSettings, Beside), LoadFailure> {
     let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
-    Ok(Loaded::Ensemble(Arc::new(definition), settings.records))
+    let folder = path.parent().unwrap_or(path);
+    let own = Labels::read(folder, &settings.labels).map_err(LoadFailure::lasting)?;
+    let beside = Beside { policy: settings.records.clone(), labels: own.or(labels) };
+    Ok((settings, beside))
 }
 
 /// An ensemble need not hold a model of its own.

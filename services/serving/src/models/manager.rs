@@ -325,7 +325,7 @@ impl Manager {
                 });
                 if let Some(slot) = self.slots.get(&target.digest) {
                     let described = slot.resident.described();
-                    let policy = described.as_ref().map(|described| described.policy.clone());
+                    let policy = described.as_ref().map(|described| described.beside.policy.clone());
                     let source = || Source {
                         deployment: name.clone(),
                         model: deployment.active.model.clone(),
@@ -333,7 +333,14 @@ impl Manager {
                         prediction_output: deployment.active.prediction_output.clone(),
                         policy: policy.unwrap_or_default(),
                     };
-                    versions.entry(target.version.clone()).or_insert_with(|| Version {
+                    let known = versions.entry(target.version.clone());
+                    let known = known.and_modify(|known: &mut Version| {
+                        // Files that were changed in their place, and do not load: those before go on.
+                        if let Some(reason) = slot.reason.as_ref().filter(|_| known.target != *target) {
+                            known.reason = Some(format!("it answers as before; what is there now: {reason}"));
+                        }
+                    });
+                    known.or_insert_with(|| Version {
                         target: target.clone(),
                         state: slot.state,
                         reason: slot.reason.clone(),

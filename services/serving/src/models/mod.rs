@@ -5,6 +5,7 @@ mod cache;
 mod deployment;
 mod evict;
 pub(crate) mod folder;
+mod labels;
 mod loader;
 mod manager;
 mod memory;
@@ -16,6 +17,7 @@ mod slots;
 mod spares;
 
 pub(crate) use cache::Cache;
+pub(crate) use labels::Labels;
 pub(crate) use loader::{Limits, Loader};
 pub(crate) use manager::{Manager, Update};
 pub(crate) use meters::LoadMeters;

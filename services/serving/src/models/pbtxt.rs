@@ -70,6 +70,15 @@ fn settings(fields: &[(String, Value)]) -> Result<VersionSettings, String> {
                 }
             }
             ("dynamic_batching", Value::Message(batching)) => batching_settings(batching, &mut settings)?,
+            ("output", Value::Message(output)) => {
+                let text = |wanted: &str| {
+                    output.iter().find_map(|(name, value)| match value {
+                        Value::Scalar(text) if name == wanted => Some(text.clone()),
+                        _ => None,
+                    })
+                };
+                settings.labels.extend(text("name").zip(text("label_filename")));
+            }
             _ => {}
         }
     }
@@ -197,6 +206,8 @@ mod tests {
             name: "text" # a comment with { and [
             backend: "onnxruntime"
             max_batch_size: 16
+            output { name: "scores" data_type: TYPE_FP32 dims: 3 label_filename: "labels.txt" }
+            output { name: "others" }
             input [ { name: "x" data_type: TYPE_FP32 dims: [ -1, 30 ] }, { name: "y", dims: 1 } ]
             instance_group [ { count: 3 kind: KIND_CPU } ]
             dynamic_batching {
@@ -213,6 +224,7 @@ mod tests {
             (Some(16), Some(3), Some(64))
         );
         assert_eq!((settings.batch_delay_us, settings.preferred_batch_rows), (Some(200), Some(vec![4, 8])));
+        assert_eq!(settings.labels, [("scores".to_owned(), "labels.txt".to_owned())].into());
         assert_eq!(
             read("max_batch_size: 16").unwrap().settings.max_batch_rows,
             Some(1),

@@ -1,5 +1,6 @@
 //! A version that is loaded, and the settings that it came with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use slipway_inference::{Batching, Device, DropCounts, LoadOptions, Model, Signature};
 
+use super::labels::Labels;
 use crate::ensemble::Definition;
 use crate::records::RecordPolicy;
 
@@ -38,6 +40,15 @@ pub(crate) enum Work {
     Ensemble(Arc<Definition>),
 }
 
+/// What comes with a version, beside what answers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beside {
+    /// What of it is recorded.
+    pub policy: RecordPolicy,
+    /// Names of its classes.
+    pub labels: Labels,
+}
+
 /// What is known of a version that was loaded once, whether it is in memory or not.
 #[derive(Debug, Clone)]
 pub(crate) struct Described {
@@ -49,8 +60,8 @@ pub(crate) struct Described {
     pub device: Device,
     /// Whether requests were joined after its warm-up.
     pub joins: bool,
-    /// What of it is recorded.
-    pub policy: RecordPolicy,
+    /// What of it is recorded, and what its classes are called.
+    pub beside: Beside,
     /// What it took when it was loaded: the growth of the process's resident memory, and at least the model file.
     pub memory_bytes: u64,
     /// The models of an ensemble, where it is one.
@@ -59,13 +70,13 @@ pub(crate) struct Described {
 
 impl Served {
     /// A model that was loaded and took `memory_bytes`.
-    pub(crate) fn new(model: Model, policy: RecordPolicy, memory_bytes: u64) -> Self {
+    pub(crate) fn new(model: Model, beside: Beside, memory_bytes: u64) -> Self {
         let described = Described {
             signature: model.signature().clone(),
             options: model.options().clone(),
             device: model.device(),
             joins: model.is_batchable(),
-            policy,
+            beside,
             memory_bytes,
             ensemble: None,
         };
@@ -73,13 +84,13 @@ impl Served {
     }
 
     /// An ensemble whose models fit together as `signature` says.
-    pub(crate) fn ensemble(definition: Arc<Definition>, policy: RecordPolicy, signature: Signature) -> Self {
+    pub(crate) fn ensemble(definition: Arc<Definition>, beside: Beside, signature: Signature) -> Self {
         let described = Described {
             signature,
             options: LoadOptions::default(),
             device: Device::Cpu,
             joins: false,
-            policy,
+            beside,
             // Its models take it.
             memory_bytes: 0,
             ensemble: Some(Arc::clone(&definition)),
@@ -142,6 +153,8 @@ pub(crate) struct VersionSettings {
     pub device_fallback: Option<bool>,
     /// What is recorded.
     pub records: RecordPolicy,
+    /// By output: a file of the names of its classes, one a line.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl VersionSettings {

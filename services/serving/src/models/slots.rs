@@ -11,9 +11,8 @@ use tokio::task::AbortHandle;
 
 use super::loader::{LoadFailure, Loaded, Loader};
 use super::resident::{Absent, Resident};
-use super::served::Served;
+use super::served::{Beside, Served};
 use crate::ensemble::{Definition, Unbound};
-use crate::records::RecordPolicy;
 
 const RETRY_INITIAL_MS: u64 = 200;
 const RETRY_MAX_MS: u64 = 10_000;
@@ -32,8 +31,8 @@ pub(super) struct Slot {
     pub(super) resident: Arc<Resident>,
     /// Whether no table names it.
     pub(super) spare: bool,
-    /// What an ensemble consists of, and what of it is recorded.
-    pub(super) ensemble: Option<(Arc<Definition>, RecordPolicy)>,
+    /// What an ensemble consists of, and what comes with it.
+    pub(super) ensemble: Option<(Arc<Definition>, Beside)>,
     load: Option<Load>,
 }
 
@@ -93,8 +92,8 @@ impl Slot {
                 self.resident.fill(Arc::new(served));
             }
             // Whether it can be served, its models say.
-            Ok(Loaded::Ensemble(definition, policy)) => {
-                (self.ensemble, self.load) = (Some((definition, policy)), None);
+            Ok(Loaded::Ensemble(definition, beside)) => {
+                (self.ensemble, self.load) = (Some((definition, beside)), None);
             }
             Err(failure) if failure.transient => self.reason = Some(failure.reason),
             Err(failure) => {
@@ -107,12 +106,16 @@ impl Slot {
 
     /// Takes what the models of an ensemble say: what it takes and gives as a whole, or why it cannot be served.
     pub(super) fn bound(&mut self, bound: Result<Signature, Unbound>) {
-        let Some((definition, policy)) = &self.ensemble else { return };
+        let Some((definition, beside)) = &self.ensemble else { return };
+        let bound = bound.and_then(|signature| match beside.labels.check(&signature) {
+            Ok(()) => Ok(signature),
+            Err(reason) => Err(Unbound { reason, waiting: false }),
+        });
         match bound {
             Ok(signature) => {
                 let served = self.resident.served();
                 if served.is_none_or(|served| served.described.signature != signature) {
-                    let served = Served::ensemble(Arc::clone(definition), policy.clone(), signature);
+                    let served = Served::ensemble(Arc::clone(definition), beside.clone(), signature);
                     self.resident.fill(Arc::new(served));
                 }
                 (self.state, self.reason) = (VersionState::Ready, None);
