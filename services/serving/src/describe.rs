@@ -92,7 +92,8 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
     let (signature, options) = (&pick.described.signature, &pick.described.options);
     let (platform, backend, file) = platform(&pick);
     let batching = &options.batching;
-    let joined = pick.described.joins;
+    // A model that turned out not to answer row by row is joined no more.
+    let joined = pick.resident.served().map_or(pick.described.joins, |served| served.joins());
     let parameters = [
         ("intra_op_thread_count", options.intra_threads),
         ("inter_op_thread_count", INTER_THREADS),

@@ -42,7 +42,7 @@ pub(crate) fn index(
         .collect())
 }
 
-/// Confirms a model that is loaded; `overrides` are the names of files and settings sent along.
+/// Confirms a model that is loaded, and has one loaded that was unloaded to make room; `overrides` are the names of files and settings sent along.
 ///
 /// # Errors
 /// It is not ready: the rollout controller decides what is loaded. Files and settings come from the registry and the server only.
@@ -68,7 +68,12 @@ pub(crate) fn load<'name>(
         ))
     })?;
     match route.representative() {
-        Ok(_) => Ok(()),
+        Ok(pick) => {
+            if pick.resident.served().is_none() {
+                pick.resident.ask();
+            }
+            Ok(())
+        }
         Err(loading) if loading.kind == Kind::Unavailable => Err(loading),
         Err(failed) => Err(Failure::new(
             Kind::Refused,

@@ -113,6 +113,11 @@ impl Served {
         self.model().map_or(Ok(()), Model::admit)
     }
 
+    /// Whether requests that wait are joined.
+    pub(crate) fn joins(&self) -> bool {
+        self.model().is_some_and(Model::is_batchable)
+    }
+
     /// Requests that wait for a run.
     pub(crate) fn waiting(&self) -> usize {
         self.model().map_or(0, Model::waiting)

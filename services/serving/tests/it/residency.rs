@@ -71,6 +71,11 @@ async fn models_that_do_not_fit_together_are_loaded_when_they_are_asked_for_and_
     assert!(answers.iter().all(|answer| *answer == (StatusCode::OK, json!(-1.0))), "{answers:?}");
     assert_eq!(loads(&serving).await - before, 1.0, "one load for all of them");
 
+    // `load` brings one back before it is asked for.
+    let (status, _) = serving.post("/v2/repository/models/plus/load", &json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+    eventually("it is loaded", || async { (loads(&serving).await - before == 2.0).then_some(()) }).await;
+
     // Requests that run when the other is wanted are answered, too.
     let mixed = join_all((0..CROWD).map(|at| {
         let model = if at % 2 == 0 { "minus" } else { "plus" };

@@ -49,7 +49,7 @@ pub(super) fn run(
     seconds: u32,
 ) -> anyhow::Result<Figure> {
     measured(server, &[model], seconds, || match protocol {
-        Protocol::Rest => wrk(server, folder, model, &[model], clients, seconds),
+        Protocol::Rest => wrk(server, folder, model, "", clients, seconds),
         Protocol::Grpc => h2load(server, folder, model, clients, seconds),
     })
 }
@@ -63,7 +63,13 @@ pub(super) fn spread(
     clients: u32,
     seconds: u32,
 ) -> anyhow::Result<Figure> {
-    measured(server, models, seconds, || wrk(server, folder, model, models, clients, seconds))
+    // One model takes this way, too: the figures have to cost the client the same.
+    let turns = format!(
+        "local models, at = {{\"{}\"}}, 0\nrequest = function()\n  at = at % #models + 1\n  \
+         return wrk.format(nil, \"/v2/models/\" .. models[at] .. \"/infer\")\nend\n",
+        models.join("\", \"")
+    );
+    measured(server, models, seconds, || wrk(server, folder, model, &turns, clients, seconds))
 }
 
 fn measured(
@@ -104,20 +110,12 @@ fn wrk(
     server: &Server,
     folder: &Path,
     model: &str,
-    models: &[&str],
+    turns: &str,
     clients: u32,
     seconds: u32,
 ) -> anyhow::Result<(f64, f64, f64)> {
     let script = folder.join(format!("{model}.lua"));
     let body = std::fs::read_to_string(folder.join(format!("bodies/{model}.json")))?;
-    let turns = match models {
-        [_] => String::new(),
-        models => format!(
-            "local models, at = {{\"{}\"}}, 0\nrequest = function()\n  at = at % #models + 1\n  \
-             return wrk.format(nil, \"/v2/models/\" .. models[at] .. \"/infer\")\nend\n",
-            models.join("\", \"")
-        ),
-    };
     std::fs::write(
         &script,
         format!(
@@ -130,7 +128,7 @@ fn wrk(
         .args(["-t", if clients == 1 { "1" } else { "2" }, "-c", &clients.to_string()])
         .args(["-d", &format!("{seconds}s"), "--timeout", "30s", "-s"])
         .arg(&script)
-        .arg(format!("http://127.0.0.1:{}/v2/models/{}/infer", server.rest, models[0]))
+        .arg(format!("http://127.0.0.1:{}/v2/models/{model}/infer", server.rest))
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let measured = text.lines().find_map(|line| line.strip_prefix("measured "));
