@@ -1,7 +1,7 @@
 //! From a target to a warm model: manifest, blobs, verification, session.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion};
@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::cache::{Cache, Manifest, ManifestFile};
 use super::folder::{LOCAL_PREFIX, MODEL_FILE};
+use super::gate::GATE;
 use super::labels::Labels;
 use super::pbtxt;
 use super::served::{Beside, Served, VersionSettings};
@@ -56,9 +57,6 @@ struct Opener {
     /// Whether it makes one at a time.
     alone: bool,
 }
-
-/// Held while a session is made whose memory is measured.
-static OPENING: Mutex<()> = Mutex::new(());
 
 /// What loading a version gives.
 #[derive(Debug)]
@@ -237,7 +235,7 @@ impl Opener {
     fn open(&self, path: &Path, defaults: &LoadOptions, labels: Labels) -> Result<Loaded, LoadFailure> {
         let (settings, beside) = beside(path, labels)?;
         // Where the figure decides what is unloaded, it is of one version alone.
-        let _alone = self.alone.then(|| OPENING.lock().unwrap_or_else(PoisonError::into_inner));
+        let _turn = self.alone.then(|| GATE.load());
         // What was freed before would be taken again, and the growth looked smaller than it is.
         give_back();
         let before = resident_bytes();

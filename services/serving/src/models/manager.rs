@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::binding::bind_all;
 use super::cache::{Cache, KnownTables};
 use super::deployment::Deployment;
+use super::gate::GATE;
 use super::loader::Loader;
 use super::memory::{Held, to_unload};
 use super::meters::{LoadMeters, Unload, VersionLabels};
@@ -249,8 +250,9 @@ impl Manager {
                 gone.extend(slot.resident.empty());
             }
         }
-        // Freeing a session takes a while.
-        tokio::task::spawn_blocking(move || drop(gone));
+        let leaving = GATE.announce();
+        // It takes a while, and waits for the load that runs.
+        tokio::task::spawn_blocking(move || leaving.free(gone));
         self.show_memory();
     }
 

@@ -5,6 +5,7 @@ mod cache;
 mod deployment;
 mod evict;
 pub(crate) mod folder;
+mod gate;
 mod labels;
 mod loader;
 mod manager;
