@@ -91,6 +91,8 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
     let pick = pick(&route, version)?;
     let (signature, options) = (&pick.described.signature, &pick.described.options);
     let (platform, backend, file) = platform(&pick);
+    // It is measured anew when the version is loaded again.
+    let memory_bytes = pick.resident.described().map_or(0, |described| described.memory_bytes);
     let batching = &options.batching;
     // A model that turned out not to answer row by row is joined no more.
     let joined = pick.resident.served().map_or(pick.described.joins, |served| served.joins());
@@ -100,7 +102,7 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         ("max_queue_size", options.queue_limit),
         ("max_joined_rows", if joined { batching.max_rows } else { 1 }),
         ("max_queue_delay_microseconds", usize::try_from(batching.delay.as_micros()).unwrap_or(usize::MAX)),
-        ("memory_bytes", usize::try_from(pick.described.memory_bytes).unwrap_or(usize::MAX)),
+        ("memory_bytes", usize::try_from(memory_bytes).unwrap_or(usize::MAX)),
     ];
     let kind = match pick.described.device {
         Device::Cpu => InstanceKind::Cpu,

@@ -125,10 +125,12 @@ impl Manager {
                     None => return shutdown.cancelled().await,
                 },
                 outcome = self.arrivals.recv() => if let Some(outcome) = outcome {
-                    self.finish(outcome);
-                    self.settle();
-                    self.keep_tables().await;
-                    self.make_room().await;
+                    // A version that was loaded again is what it was before.
+                    if self.finish(outcome) {
+                        self.settle();
+                        self.keep_tables().await;
+                        self.make_room().await;
+                    }
                 },
                 digest = self.demanded.recv() => if let Some(digest) = digest {
                     self.demand(&digest);
@@ -172,17 +174,20 @@ impl Manager {
         self.keep_tables().await;
     }
 
-    fn finish(&mut self, outcome: Outcome) {
+    /// Takes the outcome of a load; says whether anybody has to be told.
+    fn finish(&mut self, outcome: Outcome) -> bool {
         let digest = outcome.digest.clone();
         let result = match &outcome.result {
             Ok(_) => "loaded",
             Err(failure) if failure.transient => "failed-for-now",
             Err(_) => "failed",
         };
-        let Some(slot) = self.slots.get_mut(&digest) else { return };
+        let Some(slot) = self.slots.get_mut(&digest) else { return false };
+        let before = (slot.state, slot.reason.clone());
         if !slot.finish(outcome) {
-            return;
+            return false;
         }
+        let is_news = before != (slot.state, slot.reason.clone());
         self.load_meters.loaded(result);
         let reason = slot.reason.as_deref().unwrap_or_default();
         match (slot.state, slot.resident.described()) {
@@ -197,9 +202,11 @@ impl Manager {
                     "a version is ready"
                 );
                 self.relieve(0, Some(&digest));
+                self.show_memory();
             }
             _ => tracing::warn!(digest, reason, "a version does not load yet; trying again"),
         }
+        is_news || self.slots.get(&digest).is_some_and(|slot| slot.ensemble.is_some())
     }
 
     /// Loads a version that was unloaded: a request waits for it.
