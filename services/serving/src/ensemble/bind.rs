@@ -1,6 +1,6 @@
 //! Whether the models of an ensemble fit together, and what it takes and gives as a whole. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use slipway_inference::{Signature, TensorSpec};
 
@@ -8,6 +8,9 @@ use super::definition::{Declared, Definition, Step};
 
 /// Ensembles within ensembles.
 pub(crate) const MAX_DEPTH: usize = 8;
+
+/// Models that one request may call, those of ensembles within included.
+const MAX_CALLS: usize = 256;
 
 /// What is known of the model of a step.
 pub(crate) enum Bound<'model> {
@@ -39,53 +42,98 @@ pub(crate) trait Models {
 /// What the ensemble `name` takes and gives.
 ///
 /// # Errors
-/// A model is missing or loading, or does not fit.
+/// A model is missing or loading, or does not fit; or one request would call too many.
 pub(crate) fn bind(name: &str, definition: &Definition, models: &impl Models) -> Result<Signature, Unbound> {
-    bind_within(&mut vec![name.to_owned()], definition, models)
+    let mut binder = Binder { models, path: vec![name.to_owned()], known: HashMap::new() };
+    binder.bind(definition).map(|inner| inner.signature)
 }
 
-fn bind_within(
-    path: &mut Vec<String>,
-    definition: &Definition,
-    models: &impl Models,
-) -> Result<Signature, Unbound> {
-    let mut tensors: BTreeMap<&str, TensorSpec> = BTreeMap::new();
-    let mut signatures = Vec::with_capacity(definition.steps.len());
-    for (at, step) in definition.steps.iter().enumerate() {
-        let named = definition.step(at);
-        let unfit = |reason: String| Unbound { reason: format!("{named} {reason}"), waiting: false };
-        let signature = match models.find(&step.model, step.version.as_deref()) {
-            Bound::Model(signature) => signature.clone(),
-            Bound::Ensemble(_) if path.contains(&step.model) => {
-                return Err(unfit(format!("calls itself: {} → {}", path.join(" → "), step.model)));
+/// One walk through an ensemble and those within it.
+struct Binder<'models, M> {
+    models: &'models M,
+    /// The ensembles above, outermost first.
+    path: Vec<String>,
+    /// Ensembles that fit, by deployment and version: each is looked at once, however often it is called.
+    known: HashMap<(String, Option<String>), Inner>,
+}
+
+/// An ensemble that fits.
+#[derive(Clone)]
+struct Inner {
+    signature: Signature,
+    /// Models that one request calls.
+    calls: usize,
+}
+
+impl<M: Models> Binder<'_, M> {
+    fn bind(&mut self, definition: &Definition) -> Result<Inner, Unbound> {
+        let mut steps = Vec::with_capacity(definition.steps.len());
+        let mut calls = 0;
+        for (at, step) in definition.steps.iter().enumerate() {
+            let inner = self.step(&definition.step(at), step)?;
+            calls += inner.calls;
+            if calls > MAX_CALLS {
+                let reason = format!(
+                    "{} is one too many: a request would call over {MAX_CALLS} models",
+                    definition.step(at)
+                );
+                return Err(Unbound { reason, waiting: false });
             }
-            Bound::Ensemble(_) if path.len() >= MAX_DEPTH => {
+            steps.push(inner.signature);
+        }
+        Ok(Inner { signature: joined(definition, &steps)?, calls })
+    }
+
+    fn step(&mut self, named: &str, step: &Step) -> Result<Inner, Unbound> {
+        let unfit = |reason: String| Unbound { reason: format!("{named} {reason}"), waiting: false };
+        let models = self.models;
+        let inner = match models.find(&step.model, step.version.as_deref()) {
+            Bound::Model(signature) => Inner { signature: signature.clone(), calls: 1 },
+            Bound::Ensemble(_) if self.path.contains(&step.model) => {
+                return Err(unfit(format!("calls itself: {} → {}", self.path.join(" → "), step.model)));
+            }
+            Bound::Ensemble(_) if self.path.len() >= MAX_DEPTH => {
                 return Err(unfit(format!("is over {MAX_DEPTH} ensembles deep")));
             }
-            Bound::Ensemble(inner) => {
-                path.push(step.model.clone());
-                let bound = bind_within(path, inner, models);
-                path.pop();
-                bound.map_err(|unbound| Unbound {
-                    reason: format!("{named}: {}", unbound.reason),
-                    ..unbound
-                })?
+            Bound::Ensemble(definition) => {
+                let key = (step.model.clone(), step.version.clone());
+                match self.known.get(&key) {
+                    Some(inner) => inner.clone(),
+                    None => {
+                        self.path.push(step.model.clone());
+                        let bound = self.bind(definition);
+                        self.path.pop();
+                        let inner = bound.map_err(|unbound| Unbound {
+                            reason: format!("{named}: {}", unbound.reason),
+                            ..unbound
+                        })?;
+                        self.known.insert(key, inner.clone());
+                        inner
+                    }
+                }
             }
             Bound::Loading => return Err(Unbound { reason: format!("{named} is loading"), waiting: true }),
             Bound::Missing(why) => return Err(unfit(format!("cannot be called: {why}"))),
         };
-        check_names(step, &signature).map_err(&unfit)?;
+        check_names(step, &inner.signature).map_err(unfit)?;
+        Ok(inner)
+    }
+}
+
+/// What an ensemble takes and gives whose steps have these signatures.
+fn joined(definition: &Definition, signatures: &[Signature]) -> Result<Signature, Unbound> {
+    let mut tensors: BTreeMap<&str, TensorSpec> = BTreeMap::new();
+    for (step, signature) in definition.steps.iter().zip(signatures) {
         for (output, tensor) in &step.outputs {
             if let Some(spec) = signature.outputs.iter().find(|spec| spec.name == *output) {
                 tensors.insert(tensor, TensorSpec { name: tensor.clone(), ..spec.clone() });
             }
         }
-        signatures.push(signature);
     }
-    let inputs = definition.inputs.iter().map(|input| input_spec(input, definition, &signatures));
+    let inputs = definition.inputs.iter().map(|input| input_spec(input, definition, signatures));
     let inputs: Vec<TensorSpec> = inputs.collect::<Result<_, _>>()?;
     tensors.extend(definition.inputs.iter().map(|input| input.name.as_str()).zip(inputs.iter().cloned()));
-    for (at, (step, signature)) in definition.steps.iter().zip(&signatures).enumerate() {
+    for (at, (step, signature)) in definition.steps.iter().zip(signatures).enumerate() {
         for (input, tensor) in &step.inputs {
             let taken = signature.inputs.iter().find(|spec| spec.name == *input);
             let (Some(taken), Some(given)) = (taken, tensors.get(tensor.as_str())) else { continue };
@@ -304,6 +352,28 @@ mod tests {
         );
         let waiting = refused(&[("slow", "x=x", "o=y")], &["y"]);
         assert_eq!(waiting, Unbound { reason: "step 1 ('slow') is loading".into(), waiting: true });
+    }
+
+    #[test]
+    fn what_one_request_calls_is_bounded_and_so_is_the_time_to_know_it() {
+        let mut models = known();
+        let one = definition(&["in"], &[("score", "x=in", "score=out")], &["out"]);
+        models.ensembles.insert("0", one);
+        // Each calls the one before as often as it may: looked at one by one, the last would take years.
+        for (name, before) in [("1", "0"), ("2", "1"), ("3", "2"), ("4", "3"), ("5", "4"), ("6", "5")] {
+            let outputs: Vec<String> = (0..64).map(|at| format!("out=y{at}")).collect();
+            let steps: Vec<_> = outputs.iter().map(|output| (before, "in=in", output.as_str())).collect();
+            let mut wide = definition(&["in"], &steps, &["out"]);
+            wide.steps[0].outputs = [("out".to_owned(), "out".to_owned())].into();
+            models.ensembles.insert(name, wide);
+        }
+        let call = |name| definition(&["in"], &[(name, "in=in", "out=out")], &["out"]);
+        assert!(bind("all", &call("1"), &models).is_ok());
+        let refused = bind("all", &call("6"), &models).unwrap_err().reason;
+        assert!(
+            refused.ends_with("step 5 ('1') is one too many: a request would call over 256 models"),
+            "{refused}"
+        );
     }
 
     #[test]
