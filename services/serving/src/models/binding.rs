@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use slipway_api::traffic::{Target, VersionState};
-use slipway_inference::Signature;
 
 use super::deployment::Deployment;
+use super::labels::Labels;
 use super::served::Described;
-use super::slots::Slot;
-use crate::ensemble::{Bound, Definition, Models, Unbound, bind};
+use super::slots::{Binding, Slot};
+use crate::ensemble::{Bound, Definition, Models, bind};
 
 /// A deployment's version, as an ensemble finds it.
 enum Known {
@@ -33,12 +33,14 @@ pub(super) fn bind_all(deployments: &BTreeMap<String, Deployment>, slots: &mut H
         return;
     }
     let here = Here::of(deployments, slots);
-    let mut bound: Vec<(String, Result<Signature, Unbound>)> = Vec::new();
+    let mut bound: Vec<(String, Binding)> = Vec::new();
     for (name, deployment) in deployments {
         for (target, _) in deployment.targets() {
             let ensemble = slots.get(&target.digest).and_then(|slot| slot.ensemble.as_ref());
-            if let Some((definition, _)) = ensemble {
-                bound.push((target.digest.clone(), bind(name, definition, &here)));
+            if let Some((definition, beside)) = ensemble {
+                let labels = || here.labels(definition, &beside.labels);
+                let signature = bind(name, definition, &here).map(|signature| (signature, labels()));
+                bound.push((target.digest.clone(), signature));
             }
         }
     }
@@ -86,23 +88,41 @@ fn known(target: &Target, slots: &HashMap<String, Slot>) -> Known {
     }
 }
 
+impl Here {
+    /// The deployment, or its version.
+    fn known(&self, model: &str, version: Option<&str>) -> Result<&Known, String> {
+        let representative = self.representatives.get(model);
+        let representative = representative.ok_or_else(|| format!("there is no model '{model}'"))?;
+        let Some(version) = version else { return Ok(representative) };
+        let known = self.versions.get(&(model.to_owned(), version.to_owned()));
+        known.ok_or_else(|| format!("there is no version {version} of it here"))
+    }
+
+    /// The labels of an ensemble: its own, and for other outputs those of the models that give them.
+    fn labels(&self, definition: &Definition, own: &Labels) -> Labels {
+        let mut labels = own.clone();
+        for step in &definition.steps {
+            let Ok(Known::Model(described)) = self.known(&step.model, step.version.as_deref()) else {
+                continue;
+            };
+            for (theirs, tensor) in &step.outputs {
+                if definition.outputs.iter().any(|output| output.name == *tensor) {
+                    labels.inherit(tensor, &described.beside.labels, theirs);
+                }
+            }
+        }
+        labels
+    }
+}
+
 impl Models for Here {
     fn find(&self, model: &str, version: Option<&str>) -> Bound<'_> {
-        let Some(representative) = self.representatives.get(model) else {
-            return Bound::Missing(format!("there is no model '{model}'"));
-        };
-        let known = match version {
-            None => representative,
-            Some(version) => match self.versions.get(&(model.to_owned(), version.to_owned())) {
-                Some(known) => known,
-                None => return Bound::Missing(format!("there is no version {version} of it here")),
-            },
-        };
-        match known {
-            Known::Model(described) => Bound::Model(&described.signature),
-            Known::Ensemble(definition) => Bound::Ensemble(definition),
-            Known::Loading => Bound::Loading,
-            Known::Missing(reason) => Bound::Missing(reason.clone()),
+        match self.known(model, version) {
+            Ok(Known::Model(described)) => Bound::Model(&described.signature),
+            Ok(Known::Ensemble(definition)) => Bound::Ensemble(definition),
+            Ok(Known::Loading) => Bound::Loading,
+            Ok(Known::Missing(reason)) => Bound::Missing(reason.clone()),
+            Err(reason) => Bound::Missing(reason),
         }
     }
 }

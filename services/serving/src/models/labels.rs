@@ -50,6 +50,13 @@ impl Labels {
         self
     }
 
+    /// Takes the labels that another version has for `theirs` as those of `output`, unless there are some.
+    pub(super) fn inherit(&mut self, output: &str, other: &Self, theirs: &str) {
+        if let (false, Some(labelled)) = (self.0.contains_key(output), other.0.get(theirs)) {
+            self.0.insert(output.to_owned(), labelled.clone());
+        }
+    }
+
     /// Refuses labels of an output that there is not.
     ///
     /// # Errors

@@ -181,10 +181,14 @@ impl Resident {
         self.last_used_ms.load(Ordering::Relaxed)
     }
 
-    /// Whether a request runs on it, or waits for it.
+    /// Whether a request has it, or waits for it.
     pub(super) fn is_busy(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) > 0
-            || self.read().served.as_ref().is_some_and(|served| served.is_busy())
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            return true;
+        }
+        let held = self.read();
+        // Whoever else has it got it for a request; what runs for one that went away has not ended yet.
+        held.served.as_ref().is_some_and(|served| Arc::strong_count(served) > 1 || served.is_busy())
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Held> {

@@ -9,9 +9,10 @@ use slipway_inference::Signature;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::labels::Labels;
 use super::loader::{LoadFailure, Loaded, Loader};
 use super::resident::{Absent, Resident};
-use super::served::{Beside, Served};
+use super::served::{Beside, Described, Served};
 use crate::ensemble::{Definition, Unbound};
 
 const RETRY_INITIAL_MS: u64 = 200;
@@ -42,6 +43,9 @@ struct Load {
     number: u64,
     task: AbortHandle,
 }
+
+/// What an ensemble takes and gives, and the names of its classes; or why it cannot be served.
+pub(super) type Binding = Result<(Signature, Labels), Unbound>;
 
 /// How a load went.
 pub(super) struct Outcome {
@@ -105,17 +109,19 @@ impl Slot {
     }
 
     /// Takes what the models of an ensemble say: what it takes and gives as a whole, or why it cannot be served.
-    pub(super) fn bound(&mut self, bound: Result<Signature, Unbound>) {
+    pub(super) fn bound(&mut self, bound: Binding) {
         let Some((definition, beside)) = &self.ensemble else { return };
-        let bound = bound.and_then(|signature| match beside.labels.check(&signature) {
-            Ok(()) => Ok(signature),
+        let bound = bound.and_then(|(signature, labels)| match labels.check(&signature) {
+            Ok(()) => Ok((signature, labels)),
             Err(reason) => Err(Unbound { reason, waiting: false }),
         });
         match bound {
-            Ok(signature) => {
-                let served = self.resident.served();
-                if served.is_none_or(|served| served.described.signature != signature) {
-                    let served = Served::ensemble(Arc::clone(definition), beside.clone(), signature);
+            Ok((signature, labels)) => {
+                let is_same =
+                    |known: &Described| known.signature == signature && known.beside.labels == labels;
+                if self.resident.served().is_none_or(|served| !is_same(&served.described)) {
+                    let beside = Beside { labels, ..beside.clone() };
+                    let served = Served::ensemble(Arc::clone(definition), beside, signature);
                     self.resident.fill(Arc::new(served));
                 }
                 (self.state, self.reason) = (VersionState::Ready, None);

@@ -143,6 +143,17 @@ async fn an_ensemble_follows_its_models_and_says_which_step_is_to_blame() {
         &[("minus", "x=x", "score=y"), ("plus", "x=x", "score=y")],
         "name: \"y\"",
     );
+    put(folder, "animals", "classes.onnx");
+    std::fs::write(folder.join("animals/labels.txt"), "cat\ndog\nhorse\n").unwrap();
+    let labelled = "output [ { name: \"scores\" label_filename: \"labels.txt\" } ]";
+    std::fs::write(folder.join("animals/config.pbtxt"), labelled).unwrap();
+    put_ensemble(
+        folder,
+        "ranked",
+        "name: \"s\"",
+        &[("animals", "scores_in=s", "scores=ranks")],
+        "name: \"ranks\"",
+    );
     let sleepy = [("slow", "x=x numbers=n text=t flags=f", "burnt=y")];
     let inputs = "name: \"x\" }, { name: \"n\" }, { name: \"t\" }, { name: \"f\"";
     put_ensemble(folder, "sleepy", inputs, &sleepy, "name: \"y\"");
@@ -176,6 +187,14 @@ async fn an_ensemble_follows_its_models_and_says_which_step_is_to_blame() {
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     let told = failed["error"].as_str().unwrap();
     assert!(told.starts_with("step 1 ('gather'): the model failed: "), "{told}");
+
+    // Classes are called what the model that gives them calls them.
+    let classes = json!({
+        "inputs": [{"name": "s", "shape": [1, 3], "datatype": "FP32", "data": [0.1, 0.7, 0.2]}],
+        "outputs": [{"name": "ranks", "parameters": {"classification": 1}}]
+    });
+    let (_, answer) = serving.post("/v2/models/ranked/infer", &classes).await;
+    assert_eq!(answer["outputs"][0]["data"], json!(["0.700000:1:dog"]), "{answer}");
 
     // The time of a request is the time of all its steps.
     let hurried = json!({"parameters": {"timeout": 1}, "inputs": [

@@ -89,6 +89,62 @@ async fn models_that_do_not_fit_together_are_loaded_when_they_are_asked_for_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_runs_is_not_unloaded() {
+    /// Some seconds of work, as rows of one request.
+    const ROWS: usize = 200;
+    let (world, cache, models) = (World::start().await, cache(), cache());
+    world.nats.kill().await;
+    for (model, file) in
+        [("minus", "linear_minus_one.onnx"), ("plus", "linear_plus_one.onnx"), ("slow", "slow.onnx")]
+    {
+        put(models.path(), model, file);
+    }
+    let folder = models.path().display().to_string();
+    let more = [("SLIPWAY_SERVING_MODEL_DIR", folder.as_str()), ("SLIPWAY_SERVING_MEMORY_LIMIT_BYTES", "1")];
+    let serving = Serving::start(&world, &cache, &more).await;
+    serving.wait_until_ready().await;
+    // Which unloads the slow one.
+    assert_eq!(score(&serving, "plus").await.0, StatusCode::OK);
+    assert_eq!(score(&serving, "minus").await.0, StatusCode::OK);
+    let column = |name: &str, datatype: &str, value: Value| json!({"name": name, "shape": [ROWS, 1], "datatype": datatype, "data": vec![value; ROWS]});
+    let mut flags = column("flags", "BOOL", json!(true));
+    flags["shape"] = json!([ROWS]);
+    let body = json!({"inputs": [
+        column("x", "FP32", json!(1.0)),
+        column("numbers", "INT64", json!(1)),
+        column("text", "BYTES", json!("a")),
+        flags,
+    ]});
+    let (serving_ref, done) = (&serving, std::sync::atomic::AtomicBool::new(false));
+    let slow = async {
+        let answered = serving_ref.post("/v2/models/slow/infer", &body).await;
+        done.store(true, std::sync::atomic::Ordering::Release);
+        answered
+    };
+    // Once it is loaded it runs, and stays while the others come and go.
+    let others = async {
+        let slow_bytes = || metric(serving_ref, "slipway_serving_model_memory_bytes{deployment=\"slow\"");
+        eventually("the slow one is loaded", || async { (slow_bytes().await > 0.0).then_some(()) }).await;
+        let mut rounds = 0;
+        while !done.load(std::sync::atomic::Ordering::Acquire) {
+            for model in ["minus", "plus"] {
+                assert_eq!(score(serving_ref, model).await.0, StatusCode::OK);
+            }
+            let bytes = slow_bytes().await;
+            assert!(
+                bytes > 0.0 || done.load(std::sync::atomic::Ordering::Acquire),
+                "it was unloaded while it ran"
+            );
+            rounds += 1;
+        }
+        rounds
+    };
+    let ((status, answer), rounds) = tokio::join!(slow, others);
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert!(rounds > 0, "the others had no time to come");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn versions_of_the_registry_come_back_from_the_disk_while_everything_is_away() {
     let (world, cache) = (World::start().await, cache());
     let (first, second) =
