@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::memory::GiveBack;
 use crate::profile::Profile;
 use crate::queue::{Dropped, Job, Waiting};
 use crate::raw::{self, Ran, Runner};
@@ -36,6 +37,8 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     state: Mutex<State>,
     arrived: Condvar,
+    /// After the session.
+    _give_back: GiveBack,
 }
 
 #[derive(Default)]
@@ -83,6 +86,7 @@ impl Engine {
             counters: Counters::default(),
             state: Mutex::default(),
             arrived: Condvar::new(),
+            _give_back: GiveBack,
         }
     }
 

@@ -1,15 +1,19 @@
 //! What is served, as metadata and configuration; one truth for REST and gRPC.
 
+use slipway_api::inference::model_config::SchedulingChoice;
+use slipway_api::inference::model_ensembling::Step as EnsembleStep;
 use slipway_api::inference::model_instance_group::Kind as InstanceKind;
 use slipway_api::inference::model_metadata_response::TensorMetadata;
 use slipway_api::inference::model_version_policy::{PolicyChoice, Specific};
 use slipway_api::inference::{
-    DataType, ModelConfig, ModelInput, ModelInstanceGroup, ModelMetadataResponse, ModelOutput,
-    ModelParameter, ModelTransactionPolicy, ModelVersionPolicy,
+    DataType, ModelConfig, ModelEnsembling, ModelInput, ModelInstanceGroup, ModelMetadataResponse,
+    ModelOutput, ModelParameter, ModelTransactionPolicy, ModelVersionPolicy,
 };
 use slipway_inference::{Datatype, Device, TensorSpec};
 
+use crate::ensemble::{Definition, Step};
 use crate::failure::Failure;
+use crate::models::folder::MODEL_FILE;
 use crate::routing::{Pick, Route, Routing};
 
 /// Name of the server in its metadata.
@@ -28,6 +32,7 @@ pub(crate) const EXTENSIONS: [&str; 8] = [
 
 const PLATFORM: &str = "onnxruntime_onnx";
 const BACKEND: &str = "onnxruntime";
+const ENSEMBLE_PLATFORM: &str = "ensemble";
 /// Parts of one model that run at the same time; a session runs them one after another.
 const INTER_THREADS: usize = 1;
 
@@ -59,11 +64,11 @@ pub(crate) fn metadata(
         Some(version) => vec![version.to_owned()],
         None => route.ready_versions().into_iter().map(str::to_owned).collect(),
     };
-    let signature = pick.served.model.signature();
+    let signature = &pick.described.signature;
     Ok(ModelMetadataResponse {
         name: name.to_owned(),
         versions,
-        platform: PLATFORM.to_owned(),
+        platform: platform(&pick).0.to_owned(),
         inputs: specs(&signature.inputs),
         outputs: specs(&signature.outputs),
     })
@@ -84,17 +89,22 @@ pub(crate) fn ready(routing: &Routing, name: &str, version: Option<&str>) -> Res
 pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Result<ModelConfig, Failure> {
     let route = routing.get(name)?;
     let pick = pick(&route, version)?;
-    let (signature, options) = (pick.served.model.signature(), pick.served.model.options());
+    let (signature, options) = (&pick.described.signature, &pick.described.options);
+    let (platform, backend, file) = platform(&pick);
+    // It is measured anew when the version is loaded again.
+    let memory_bytes = pick.resident.described().map_or(0, |described| described.memory_bytes);
     let batching = &options.batching;
-    let joined = pick.served.model.is_batchable();
+    // A model that turned out not to answer row by row is joined no more.
+    let joined = pick.resident.served().map_or(pick.described.joins, |served| served.joins());
     let parameters = [
         ("intra_op_thread_count", options.intra_threads),
         ("inter_op_thread_count", INTER_THREADS),
         ("max_queue_size", options.queue_limit),
         ("max_joined_rows", if joined { batching.max_rows } else { 1 }),
         ("max_queue_delay_microseconds", usize::try_from(batching.delay.as_micros()).unwrap_or(usize::MAX)),
+        ("memory_bytes", usize::try_from(memory_bytes).unwrap_or(usize::MAX)),
     ];
-    let kind = match pick.served.model.device() {
+    let kind = match pick.described.device {
         Device::Cpu => InstanceKind::Cpu,
         Device::Cuda | Device::TensorRt => InstanceKind::Gpu,
     };
@@ -108,13 +118,13 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         name: spec.name.clone(),
         data_type: data_type(spec.datatype).into(),
         dims: spec.shape.clone(),
-        ..ModelOutput::default()
+        label_filename: pick.described.beside.labels.file(&spec.name).to_owned(),
     };
     Ok(ModelConfig {
         name: name.to_owned(),
-        platform: PLATFORM.to_owned(),
-        backend: BACKEND.to_owned(),
-        default_model_filename: "model.onnx".to_owned(),
+        platform: platform.to_owned(),
+        backend: backend.to_owned(),
+        default_model_filename: file.to_owned(),
         input: signature.inputs.iter().map(input).collect(),
         output: signature.outputs.iter().map(output).collect(),
         model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
@@ -132,7 +142,28 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         parameters: parameters
             .map(|(name, value)| (name.to_owned(), ModelParameter { string_value: value.to_string() }))
             .into(),
+        scheduling_choice: pick.described.ensemble.as_deref().map(scheduling),
         ..ModelConfig::default()
+    })
+}
+
+/// Platform, backend and file, as Triton has them.
+fn platform(pick: &Pick) -> (&'static str, &'static str, &'static str) {
+    match pick.described.ensemble {
+        Some(_) => (ENSEMBLE_PLATFORM, "", ""),
+        None => (PLATFORM, BACKEND, MODEL_FILE),
+    }
+}
+
+fn scheduling(definition: &Definition) -> SchedulingChoice {
+    let step = |step: &Step| EnsembleStep {
+        model_name: step.model.clone(),
+        model_version: step.version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(-1),
+        input_map: step.inputs.clone().into_iter().collect(),
+        output_map: step.outputs.clone().into_iter().collect(),
+    };
+    SchedulingChoice::EnsembleScheduling(ModelEnsembling {
+        step: definition.steps.iter().map(step).collect(),
     })
 }
 

@@ -7,9 +7,11 @@ mod codec;
 mod describe;
 mod divergence;
 mod engine_config;
+mod ensemble;
 mod failure;
 mod grpc;
 mod metrics;
+mod missed;
 mod models;
 mod predict;
 mod records;
@@ -50,7 +52,7 @@ use uuid::Uuid;
 
 pub use crate::engine_config::EngineConfig;
 use crate::metrics::ServingMetrics;
-use crate::models::{Cache, Loader, Manager};
+use crate::models::{Cache, Limits, LoadMeters, Loader, Manager};
 use crate::predict::Predictor;
 use crate::routing::Routing;
 use crate::settings::Settings;
@@ -58,6 +60,8 @@ use crate::settings::Settings;
 /// `inference.GRPCInferenceService` and its messages, encoded.
 const INFERENCE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
 const REST_PORT: u16 = 8000;
+/// The version before the current one.
+const DEFAULT_KEEP_VERSIONS: usize = 1;
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// News about tables that may wait for the manager.
 const UPDATES_LIMIT: usize = 256;
@@ -88,6 +92,14 @@ pub struct Config {
     /// what is in use stays. Without it: everything is kept.
     #[arg(long, env = "SLIPWAY_CACHE_LIMIT_BYTES", value_name = "BYTES")]
     pub cache_limit_bytes: Option<u64>,
+    /// What loaded versions may take of the memory, in bytes; 0: no limit. Those used longest ago are unloaded, and loaded again when a
+    /// request asks for them.
+    #[arg(long, env = "SLIPWAY_SERVING_MEMORY_LIMIT_BYTES", default_value_t = 0, value_name = "BYTES")]
+    pub memory_limit_bytes: u64,
+    /// Versions of a deployment that stay loaded after they left its traffic, so that a rollback loads nothing. They are the first to go
+    /// where memory is short.
+    #[arg(long, env = "SLIPWAY_SERVING_KEEP_VERSIONS", default_value_t = DEFAULT_KEEP_VERSIONS, value_name = "N")]
+    pub keep_versions: usize,
     /// Folder of models, `<model>/<version>/model.onnx` as Triton has them, in place of the registry's. It is looked at every second;
     /// the highest version answers. Neither registry nor NATS is needed then.
     #[arg(long, env = "SLIPWAY_SERVING_MODEL_DIR", value_name = "DIR")]
@@ -127,6 +139,14 @@ impl Config {
         Ok(id.clone())
     }
 
+    fn limits(&self) -> Limits {
+        Limits {
+            cache_bytes: self.cache_limit_bytes,
+            memory_bytes: Some(self.memory_limit_bytes).filter(|bytes| *bytes > 0),
+            keep_versions: self.keep_versions,
+        }
+    }
+
     fn settings(&self) -> anyhow::Result<Settings> {
         if let Some(telemetry) = &self.telemetry {
             return Ok(Settings::new(telemetry));
@@ -159,14 +179,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         environment,
         options,
         config.model_dir.clone(),
-        config.cache_limit_bytes,
+        config.limits(),
     );
 
     let readiness = Readiness::default();
     let routing = Arc::new(Routing::default());
     let metrics = Metrics::new();
     let serving_metrics = ServingMetrics::register(&metrics);
-    let manager = Manager::new(loader, Arc::clone(&routing), readiness.clone(), serving_metrics.clone());
+    let load_meters = LoadMeters::register(&metrics);
+    let manager =
+        Manager::new(loader, Arc::clone(&routing), readiness.clone(), serving_metrics.clone(), load_meters);
     let (recorder, publisher) = records::channel(
         bus.clone(),
         replica_id.clone(),

@@ -306,15 +306,17 @@ fn put_queues(text: &mut String, routes: &Routes) {
         let versions = routes
             .iter()
             .flat_map(|(name, route)| route.versions.values().map(move |version| (name, version)));
-        versions.filter_map(|(name, version)| Some((name, &version.target.version, version.served.as_ref()?)))
+        versions
+            .filter(|(_, version)| version.described.is_some())
+            .map(|(name, version)| (name, &version.target.version, &version.resident))
     };
     // Writing into a string cannot fail.
     let _ = writeln!(
         text,
         "# HELP slipway_serving_requests_dropped Requests that were not run\n# TYPE slipway_serving_requests_dropped counter"
     );
-    for (deployment, version, served) in models() {
-        let dropped = served.model.dropped();
+    for (deployment, version, resident) in models() {
+        let dropped = resident.dropped();
         let reasons = [
             ("cancelled", dropped.cancelled),
             ("expired", dropped.expired),
@@ -333,8 +335,8 @@ fn put_queues(text: &mut String, routes: &Routes) {
     ];
     for (family, help, model, number) in gauges {
         let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} gauge");
-        for (deployment, version, served) in models() {
-            let waiting = served.model.waiting();
+        for (deployment, version, resident) in models() {
+            let waiting = resident.served().map_or(0, |served| served.waiting());
             let _ = writeln!(text, "{family}{{{model}=\"{deployment}\",{number}=\"{version}\"}} {waiting}");
         }
     }

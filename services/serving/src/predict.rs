@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use slipway_api::predictions::Variant;
 use slipway_domain::traffic::{Draw, shadows_for, stable_hash};
 use slipway_inference::{Error, Inference, Model, Priority, Request, Signature, Tensor};
@@ -11,8 +13,11 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::failure::Failure;
+use crate::ensemble::{self, Definition, MAX_DEPTH};
+use crate::failure::{Failure, Kind};
 use crate::metrics::{Fallback, Outcome, ServingMetrics};
+use crate::missed::Missed;
+use crate::models::{Absent, Described, Served, Work};
 use crate::records::{Observation, Primary, Recorder};
 use crate::routing::{Pick, Route, Routing, Source};
 use crate::stats::Run;
@@ -50,6 +55,30 @@ pub(crate) struct Call<'call> {
     pub priority: Priority,
 }
 
+/// How a request came: from a client, or as a step of an ensemble.
+#[derive(Clone, Copy)]
+struct Way<'call> {
+    /// Looks up a sticky key by its header's name.
+    key: &'call (dyn Fn(&str) -> Option<String> + Sync),
+    /// Ensembles above it.
+    depth: usize,
+}
+
+impl Way<'_> {
+    /// The way of a request without a client.
+    const fn keyless() -> Self {
+        Self { key: &|_header| None, depth: 0 }
+    }
+
+    /// The way of the steps of an ensemble.
+    fn deeper(self) -> Result<Self, Missed> {
+        if self.depth >= MAX_DEPTH {
+            return Err(Failure::new(Kind::Internal, format!("over {MAX_DEPTH} ensembles deep")).into());
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+}
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
@@ -59,6 +88,8 @@ pub(crate) struct Answer {
     pub outputs: Arc<Vec<Tensor>>,
     /// Rows of the request.
     pub rows: u64,
+    /// What is known of the version.
+    pub described: Arc<Described>,
 }
 
 /// The id of a request: the first of the client's that can be used, or a new one.
@@ -86,10 +117,16 @@ impl Predictor {
             None if route.table.candidates.is_empty() => route.representative()?,
             None => return Ok(()),
         };
-        pick.served.model.admit().map_err(|error| {
+        let admitted = match pick.resident.served() {
+            Some(served) => served.admit().map_err(Failure::from),
+            None if pick.resident.is_crowded() => {
+                Err(Absent::Crowded.failure(&pick.source.deployment, &pick.source.version))
+            }
+            None => Ok(()),
+        };
+        admitted.inspect_err(|_overloaded| {
             pick.stats.failed(Duration::ZERO);
             pick.meters.failed(pick.variant, Outcome::Overloaded);
-            error.into()
         })
     }
 
@@ -101,13 +138,24 @@ impl Predictor {
         &self,
         route: &Arc<Route>,
         call: &Call<'_>,
-        key: impl Fn(&str) -> Option<String>,
+        key: impl Fn(&str) -> Option<String> + Sync,
         inputs: impl FnOnce(&Signature) -> Result<Vec<Tensor>, Failure>,
     ) -> Result<Answer, Failure> {
+        let way = Way { key: &key, depth: 0 };
+        self.answer(route, call, way, inputs).await.map_err(|missed| missed.failure)
+    }
+
+    async fn answer(
+        &self,
+        route: &Arc<Route>,
+        call: &Call<'_>,
+        way: Way<'_>,
+        inputs: impl FnOnce(&Signature) -> Result<Vec<Tensor>, Failure>,
+    ) -> Result<Answer, Missed> {
         let pick = match call.version {
             Some(version) => route.pinned(version)?,
             None => {
-                let sticky = route.table.sticky_key.as_ref().and_then(|sticky| key(&sticky.header));
+                let sticky = route.table.sticky_key.as_ref().and_then(|sticky| (way.key)(&sticky.header));
                 let uniform = if route.table.candidates.is_empty() { 0.0 } else { rand::random::<f64>() };
                 route.pick(sticky.as_deref().map_or(Draw::Uniform(uniform), Draw::Sticky))?
             }
@@ -115,17 +163,17 @@ impl Predictor {
         if pick.fell_back {
             self.metrics.fallback(&route.table.deployment, Fallback::NotReady);
         }
-        let inputs = Arc::new(inputs(pick.served.model.signature())?);
-        let (pick, outputs) = match self.run(call, &pick, &inputs, None).await {
+        let inputs = Arc::new(inputs(&pick.described.signature)?);
+        let (pick, outputs) = match self.run(call, way, &pick, &inputs, None).await {
             Ok(outputs) => (pick, outputs),
-            Err(error) => self.stand_in(route, call, pick, &inputs, error).await?,
+            Err(missed) => self.stand_in(route, call, way, pick, &inputs, missed).await?,
         };
         if route.is_first(&pick.source.version) {
             announce_first(route, &pick);
         }
         self.copy_to_shadows(route, call, &pick, &inputs, &outputs);
         let rows = inputs.first().map_or(0, Tensor::rows);
-        Ok(Answer { source: pick.source, outputs, rows })
+        Ok(Answer { source: pick.source, outputs, rows, described: pick.described })
     }
 
     /// Waits for the shadows that still run, for a while.
@@ -142,21 +190,22 @@ impl Predictor {
         &self,
         route: &Arc<Route>,
         call: &Call<'_>,
+        way: Way<'_>,
         failed: Pick,
         inputs: &Arc<Vec<Tensor>>,
-        error: Error,
-    ) -> Result<(Pick, Arc<Vec<Tensor>>), Failure> {
+        missed: Missed,
+    ) -> Result<(Pick, Arc<Vec<Tensor>>), Missed> {
         // Nobody waits for the answer any more.
-        let wanted = !matches!(error, Error::Expired { .. });
+        let wanted = missed.outcome != Outcome::Expired;
         let stable = (wanted && failed.variant == Variant::Candidate)
             .then(|| route.stable(&failed.source.version))
             .flatten();
-        let Some(stable) = stable else { return Err(error.into()) };
-        let outputs = self.run(call, &stable, inputs, None).await?;
+        let Some(stable) = stable else { return Err(missed) };
+        let outputs = self.run(call, way, &stable, inputs, None).await?;
         self.metrics.fallback(&route.table.deployment, Fallback::Failed);
-        if matches!(error, Error::InvalidInput { .. }) {
+        if missed.outcome == Outcome::Rejected {
             // What the stable version takes is a fair request; that the candidate refuses it speaks against the candidate.
-            self.observe(call.request_id, &failed, inputs, Duration::ZERO, Err(error.to_string()), None);
+            self.observe(call.request_id, &failed, inputs, Duration::ZERO, Err(missed.to_string()), None);
         }
         Ok((stable, outputs))
     }
@@ -165,16 +214,13 @@ impl Predictor {
     async fn run(
         &self,
         call: &Call<'_>,
+        way: Way<'_>,
         pick: &Pick,
         inputs: &Arc<Vec<Tensor>>,
         primary: Option<Primary>,
-    ) -> Result<Arc<Vec<Tensor>>, Error> {
+    ) -> Result<Arc<Vec<Tensor>>, Missed> {
         let started = Instant::now();
-        let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority };
-        let result = match pick.served.model.infer_at_once(&request) {
-            Some(result) => result,
-            None => queued(&pick.served.model, request, call.timeout_us, started).await,
-        };
+        let result = self.infer(call, way, pick, inputs, started).await;
         let took = started.elapsed();
         match result {
             Ok(Inference { outputs, queued, prepared, computed, collected, batch_rows, leads }) => {
@@ -187,18 +233,98 @@ impl Predictor {
                 self.observe(call.request_id, pick, inputs, took, Ok(Arc::clone(&outputs)), primary);
                 Ok(outputs)
             }
-            Err(error) => {
+            Err(missed) => {
                 pick.stats.failed(took);
-                pick.meters.failed(pick.variant, outcome(&error));
+                pick.meters.failed(pick.variant, missed.outcome);
                 // The client's mistakes and our load say nothing about the version.
-                if matches!(error, Error::Runtime(_) | Error::TimedOut { .. }) {
+                if missed.outcome == Outcome::Failure {
                     let Source { deployment, version, .. } = &*pick.source;
-                    tracing::warn!(deployment, version, %error, "a model failed");
-                    self.observe(call.request_id, pick, inputs, took, Err(error.to_string()), primary);
+                    tracing::warn!(deployment, version, error = %missed, "a model failed");
+                    self.observe(call.request_id, pick, inputs, took, Err(missed.to_string()), primary);
                 }
-                Err(error)
+                Err(missed)
             }
         }
+    }
+
+    /// Runs a version, which is loaded first where it was unloaded.
+    async fn infer(
+        &self,
+        call: &Call<'_>,
+        way: Way<'_>,
+        pick: &Pick,
+        inputs: &Arc<Vec<Tensor>>,
+        started: Instant,
+    ) -> Result<Inference, Missed> {
+        let served = match pick.resident.used() {
+            Some(served) => served,
+            None => loaded(call, pick).await?,
+        };
+        let model = match &served.work {
+            Work::Model(model) => model,
+            Work::Ensemble(definition) => {
+                served.described.signature.check(inputs)?;
+                return self.ensemble(call, way, definition, inputs, started).await;
+            }
+        };
+        let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority };
+        let answered = match model.infer_at_once(&request) {
+            Some(answered) => answered,
+            None => queued(model, request, call.timeout_us, started).await,
+        };
+        Ok(answered?)
+    }
+
+    /// Runs the models of an ensemble, each as a request to its deployment, within the time of the whole.
+    async fn ensemble(
+        &self,
+        call: &Call<'_>,
+        way: Way<'_>,
+        definition: &Definition,
+        inputs: &[Tensor],
+        started: Instant,
+    ) -> Result<Inference, Missed> {
+        let (limit, late) = patience(call.timeout_us);
+        let way = way.deeper()?;
+        let ran = ensemble::run(definition, inputs, |at, inputs| {
+            let step = &definition.steps[at];
+            let left = limit.saturating_sub(started.elapsed()).as_micros();
+            // 0 would be no limit.
+            let timeout_us = Some(u64::try_from(left).unwrap_or(u64::MAX).max(1));
+            let call = Call { version: step.version.as_deref(), timeout_us, ..*call };
+            self.step(call, way, &step.model, inputs)
+        });
+        let outputs = match tokio::time::timeout(limit.saturating_sub(started.elapsed()), ran).await {
+            Ok(Err(Missed { outcome: Outcome::Expired, .. })) | Err(_) => return Err(late.into()),
+            Ok(ran) => ran?,
+        };
+        Ok(Inference {
+            outputs,
+            queued: Duration::ZERO,
+            prepared: Duration::ZERO,
+            computed: started.elapsed(),
+            collected: Duration::ZERO,
+            batch_rows: inputs.first().map_or(1, Tensor::rows),
+            leads: true,
+        })
+    }
+
+    /// Answers one step of an ensemble. It is boxed, because the model of a step may be an ensemble in its turn.
+    fn step<'call>(
+        &'call self,
+        call: Call<'call>,
+        way: Way<'call>,
+        model: &'call str,
+        inputs: Vec<Tensor>,
+    ) -> BoxFuture<'call, Result<Arc<Vec<Tensor>>, Missed>> {
+        let answered = async move {
+            let route = self.routing.get(model).map_err(Missed::of_a_step)?;
+            let answer = self.answer(&route, &call, way, |_| Ok(inputs)).await.map_err(|missed| {
+                if missed.failure.kind == Kind::NotFound { Missed::of_a_step(missed.failure) } else { missed }
+            })?;
+            Ok(answer.outputs)
+        };
+        answered.boxed()
     }
 
     fn observe(
@@ -242,7 +368,13 @@ impl Predictor {
             let Some(pick) = route.shadow(target) else { continue };
             // Copies go first when there is too much to do: none joins a queue that clients wait in.
             let permit = Arc::clone(&self.shadow_permits).try_acquire_owned();
-            let (Ok(permit), true) = (permit, pick.served.model.waiting() < MAX_SHADOWS) else {
+            let served = pick.resident.served();
+            if served.is_none() {
+                // This copy is lost, but not those after it.
+                pick.resident.ask();
+            }
+            let has_room = served.is_some_and(|served| served.waiting() < MAX_SHADOWS);
+            let (Ok(permit), true) = (permit, has_room) else {
                 self.metrics.shadow_dropped();
                 continue;
             };
@@ -257,15 +389,28 @@ impl Predictor {
                     priority: Priority::Low,
                 };
                 // Its failures are in its record.
-                let outcome = this.run(&call, &pick, &inputs, Some(primary.clone())).await;
-                if let Err(error @ Error::InvalidInput { .. }) = outcome {
-                    let error = Err(error.to_string());
+                let outcome = this.run(&call, Way::keyless(), &pick, &inputs, Some(primary.clone())).await;
+                if let Err(missed @ Missed { outcome: Outcome::Rejected, .. }) = outcome {
+                    let error = Err(missed.to_string());
                     this.observe(&request_id, &pick, &inputs, Duration::ZERO, error, Some(primary));
                 }
                 drop(permit);
             });
         }
     }
+}
+
+/// Waits for a version to be loaded, as long as the client does.
+async fn loaded(call: &Call<'_>, pick: &Pick) -> Result<Arc<Served>, Missed> {
+    let (limit, late) = patience(call.timeout_us);
+    let Source { deployment, version, .. } = &*pick.source;
+    pick.resident.wait(limit).await.map_err(|absent| match absent {
+        Absent::Late(waited) if waited == limit => late.into(),
+        Absent::Refused(_) => {
+            Missed { outcome: Outcome::Failure, failure: absent.failure(deployment, version) }
+        }
+        absent => absent.failure(deployment, version).into(),
+    })
 }
 
 /// Waits for the model, as long as the client does.
@@ -280,15 +425,6 @@ async fn queued(
     match tokio::time::timeout(limit, model.infer_queued(request)).await {
         Ok(Err(Error::Expired { .. })) | Err(_) => Err(late),
         Ok(result) => result,
-    }
-}
-
-const fn outcome(error: &Error) -> Outcome {
-    match error {
-        Error::InvalidInput { .. } => Outcome::Rejected,
-        Error::Overloaded { .. } => Outcome::Overloaded,
-        Error::Expired { .. } => Outcome::Expired,
-        _ => Outcome::Failure,
     }
 }
 

@@ -6,6 +6,9 @@ use slipway_api::traffic::VersionState;
 use crate::failure::{Failure, Kind};
 use crate::routing::Routing;
 
+/// Said of a version that answers and is not in memory.
+const UNLOADED: &str = "unloaded to make room; the next request loads it again";
+
 /// Every version of every deployment and its state.
 ///
 /// # Errors
@@ -30,12 +33,16 @@ pub(crate) fn index(
                 VersionState::Failed => "UNAVAILABLE",
             }
             .to_owned(),
-            reason: version.reason.clone().unwrap_or_default(),
+            reason: match &version.reason {
+                Some(reason) => reason.clone(),
+                None if version.is_unloaded() => UNLOADED.to_owned(),
+                None => String::new(),
+            },
         })
         .collect())
 }
 
-/// Confirms a model that is loaded; `overrides` are the names of files and settings sent along.
+/// Confirms a model that is loaded, and has one loaded that was unloaded to make room; `overrides` are the names of files and settings sent along.
 ///
 /// # Errors
 /// It is not ready: the rollout controller decides what is loaded. Files and settings come from the registry and the server only.
@@ -61,7 +68,12 @@ pub(crate) fn load<'name>(
         ))
     })?;
     match route.representative() {
-        Ok(_) => Ok(()),
+        Ok(pick) => {
+            if pick.resident.served().is_none() {
+                pick.resident.ask();
+            }
+            Ok(())
+        }
         Err(loading) if loading.kind == Kind::Unavailable => Err(loading),
         Err(failed) => Err(Failure::new(
             Kind::Refused,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::failure::{Failure, Kind};
 use crate::metrics::VersionMeters;
-use crate::models::Served;
+use crate::models::{Described, Resident};
 use crate::records::RecordPolicy;
 use crate::stats::VersionStats;
 
@@ -24,8 +24,10 @@ pub(crate) struct Version {
     pub state: VersionState,
     /// Why it failed, or what its loading waits for.
     pub reason: Option<String>,
-    /// There where it is ready.
-    pub served: Option<Arc<Served>>,
+    /// Its place in memory.
+    pub resident: Arc<Resident>,
+    /// There since it was loaded for the first time.
+    pub described: Option<Arc<Described>>,
     /// What it has done.
     pub stats: Arc<VersionStats>,
     /// The same for Prometheus.
@@ -63,8 +65,10 @@ pub(crate) struct Route {
 /// Who answers a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Pick {
-    /// Its model.
-    pub served: Arc<Served>,
+    /// Its place in memory, which may be empty.
+    pub resident: Arc<Resident>,
+    /// What it takes and gives.
+    pub described: Arc<Described>,
     /// Its counters.
     pub stats: Arc<VersionStats>,
     /// The same for Prometheus.
@@ -75,6 +79,13 @@ pub(crate) struct Pick {
     pub variant: Variant,
     /// Whether another one was drawn that is not ready.
     pub fell_back: bool,
+}
+
+impl Version {
+    /// Whether it answers, and has to be loaded first.
+    pub(crate) fn is_unloaded(&self) -> bool {
+        self.state == VersionState::Ready && self.resident.served().is_none()
+    }
 }
 
 impl Route {
@@ -132,7 +143,7 @@ impl Route {
 
     /// Versions that are ready, ascending.
     pub(crate) fn ready_versions(&self) -> Vec<&str> {
-        let ready = self.versions.values().filter(|version| version.served.is_some());
+        let ready = self.versions.values().filter(|version| version.state == VersionState::Ready);
         let mut names: Vec<&str> = ready.map(|version| version.target.version.as_str()).collect();
         names.sort_by_key(|name| (name.len(), *name));
         names
@@ -147,9 +158,12 @@ impl Route {
 
     fn ready(&self, target: &Target, variant: Variant) -> Option<Pick> {
         let version = self.versions.get(&target.version)?;
-        let served = version.served.as_ref().filter(|_| version.target.digest == target.digest)?;
+        if version.target.digest != target.digest || version.state != VersionState::Ready {
+            return None;
+        }
         Some(Pick {
-            served: Arc::clone(served),
+            resident: Arc::clone(&version.resident),
+            described: Arc::clone(version.described.as_ref()?),
             stats: Arc::clone(&version.stats),
             meters: Arc::clone(&version.meters),
             source: Arc::clone(&version.source),

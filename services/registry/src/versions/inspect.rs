@@ -1,7 +1,9 @@
 //! A look into a version's files before it is made: is there an ONNX model, is it whole, and does it fit its signature?
 
 use slipway_artifact_store::ArtifactStore;
-use slipway_domain::registry::{Signature, TensorSpec, check_signature, normalise_artifact_path};
+use slipway_domain::registry::{
+    ENSEMBLE_FILE, Signature, TensorSpec, check_signature, normalise_artifact_path,
+};
 use slipway_model_scan::Policy;
 use tokio_util::io::StreamReader;
 
@@ -50,6 +52,10 @@ async fn read_model(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Re
         }
     };
     let Some(onnx_path) = onnx_file(root, files, &mlmodel)? else {
+        if find(ENSEMBLE_FILE).is_some() {
+            // What it calls is known where it is served.
+            return Ok(Facts { signature: mlmodel.signature, ..Facts::default() });
+        }
         let flavors = if mlmodel.flavors.is_empty() { "none".to_owned() } else { mlmodel.flavors.join(", ") };
         return Ok(Facts {
             signature: mlmodel.signature,

@@ -60,6 +60,10 @@ async fn what_is_no_model_is_refused_and_leaves_nothing() {
     let version = world.get("/api/v1/models/m/versions/1").await;
     assert_eq!(version["servable"], false);
     assert!(version["unservable_reason"].as_str().unwrap().contains("sklearn"), "{version}");
+    // An ensemble needs no model of its own.
+    let id = world.logged_model(&[("slipway-ensemble.json", b"{}")]).await;
+    assert_eq!(world.version("m", &id).await.0, StatusCode::OK);
+    assert_eq!(world.get("/api/v1/models/m/versions/2").await["servable"], true);
     world
         .refused(
             Method::POST,

@@ -1,4 +1,4 @@
-//! The classification extension: the highest scores of each row as `value:index` strings.
+//! The classification extension: the highest scores of each row as `value:index` strings, or `value:index:label` where classes have names.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -8,7 +8,8 @@ use slipway_inference::{Data, Datatype, Tensor};
 use super::element::{brain, elements, half};
 use crate::failure::Failure;
 
-/// The tensor itself, or its `classes` highest values of each row, highest first, as BYTES of `value:index`.
+/// The tensor itself, or its `classes` highest values of each row, highest first, as BYTES of `value:index`, with the class's name behind
+/// it where `labels` has one.
 ///
 /// The first dimension is the batch; a tensor of one dimension is one row. NaN comes last.
 ///
@@ -17,6 +18,7 @@ use crate::failure::Failure;
 pub(crate) fn classified<'tensor>(
     tensor: &'tensor Tensor,
     classes: Option<usize>,
+    labels: &[String],
 ) -> Result<Cow<'tensor, Tensor>, Failure> {
     let Some(classes) = classes else { return Ok(Cow::Borrowed(tensor)) };
     let refused = || {
@@ -30,6 +32,7 @@ pub(crate) fn classified<'tensor>(
         [] | [_] => 1,
         [rows, ..] => usize::try_from(*rows).unwrap_or(0),
     };
+    let classes = Classes { count: classes, labels };
     let strings = match tensor.datatype {
         Datatype::Bool | Datatype::Bytes => return Err(refused()),
         Datatype::Int8 => highest(elements(bytes, i8::from_le_bytes), rows, classes, whole),
@@ -66,10 +69,17 @@ pub(crate) fn class_count(output: &str, given: Option<u64>) -> Result<usize, Fai
     })
 }
 
+/// How many classes are wanted, and what they are called.
+#[derive(Clone, Copy)]
+struct Classes<'labels> {
+    count: usize,
+    labels: &'labels [String],
+}
+
 fn highest<T: Copy + PartialOrd>(
     values: impl Iterator<Item = T>,
     rows: usize,
-    classes: usize,
+    Classes { count, labels }: Classes<'_>,
     text: fn(T) -> String,
 ) -> Vec<String> {
     let values: Vec<(usize, T)> = values.enumerate().collect();
@@ -77,15 +87,19 @@ fn highest<T: Copy + PartialOrd>(
     if width == 0 {
         return Vec::new();
     }
-    let mut strings = Vec::with_capacity(rows * classes.min(width));
+    let mut strings = Vec::with_capacity(rows * count.min(width));
     for row in values.chunks(width) {
         let mut row: Vec<(usize, T)> = row.iter().map(|(index, value)| (index % width, *value)).collect();
-        if classes < row.len() {
-            row.select_nth_unstable_by(classes, descending);
-            row.truncate(classes);
+        if count < row.len() {
+            row.select_nth_unstable_by(count, descending);
+            row.truncate(count);
         }
         row.sort_unstable_by(descending);
-        strings.extend(row.into_iter().map(|(index, value)| format!("{}:{index}", text(value))));
+        strings.extend(row.into_iter().map(|(index, value)| {
+            let named = labels.get(index).filter(|label| !label.is_empty());
+            let label = named.map(|label| format!(":{label}")).unwrap_or_default();
+            format!("{}:{index}{label}", text(value))
+        }));
     }
     strings
 }
@@ -112,7 +126,7 @@ mod tests {
     use super::*;
 
     fn classes(tensor: &Tensor, count: usize) -> (Vec<i64>, Vec<String>) {
-        let classified = classified(tensor, Some(count)).unwrap().into_owned();
+        let classified = classified(tensor, Some(count), &[]).unwrap().into_owned();
         let Data::Strings(strings) = classified.data else { unreachable!("classes are text") };
         (classified.shape, strings)
     }
@@ -136,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn a_class_that_has_a_name_is_told_with_it() {
+        let scores = Tensor::fp32("scores", [1, 3], &[0.1, 0.7, 0.2]);
+        let labels = ["cat".to_owned(), "dog".to_owned()];
+        let classified = classified(&scores, Some(3), &labels).unwrap().into_owned();
+        let expected = ["0.700000:1:dog", "0.200000:2", "0.100000:0:cat"].map(str::to_owned).to_vec();
+        assert_eq!(classified.data, Data::Strings(expected));
+    }
+
+    #[test]
     fn no_rows_have_no_classes() {
         assert_eq!(classes(&Tensor::fp32("scores", [0, 3], &[]), 2), (vec![0, 0], Vec::new()));
     }
@@ -143,7 +166,7 @@ mod tests {
     #[test]
     fn text_has_no_highest_value() {
         let text = Tensor::strings("text", [1], vec!["a".to_owned()]);
-        assert!(classified(&text, Some(1)).unwrap_err().message.contains("output 'text'"));
+        assert!(classified(&text, Some(1), &[]).unwrap_err().message.contains("output 'text'"));
         assert!(class_count("text", Some(0)).is_err());
     }
 }

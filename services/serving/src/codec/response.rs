@@ -10,6 +10,7 @@ use super::classification::classified;
 use super::element::Elements;
 use super::request::InferRequest;
 use crate::failure::{Failure, Kind};
+use crate::models::Labels;
 
 /// An answer to encode.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub(crate) struct InferResponse<'answer> {
     pub model_version: &'answer str,
     /// Every output of the model.
     pub outputs: &'answer [Tensor],
+    /// Names of its classes.
+    pub labels: &'answer Labels,
 }
 
 /// A body and what its headers say.
@@ -113,7 +116,11 @@ impl InferResponse<'_> {
             .iter()
             .map(|output| {
                 let tensor = find_output(self.outputs, &output.name)?;
-                Ok((classified(tensor, output.classes)?, output.binary.unwrap_or(request.binary_outputs)))
+                let labels = self.labels.of(&output.name);
+                Ok((
+                    classified(tensor, output.classes, labels)?,
+                    output.binary.unwrap_or(request.binary_outputs),
+                ))
             })
             .collect()
     }

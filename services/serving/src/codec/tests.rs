@@ -8,6 +8,7 @@ use slipway_inference::{Data, Datatype, Signature, Tensor, TensorSpec};
 use super::parse::parse_elements;
 use super::*;
 use crate::failure::{Failure, Kind};
+use crate::models::Labels;
 
 fn parse_json(body: &Value) -> Result<InferRequest, Failure> {
     InferRequest::parse(&body.to_string().into(), None)
@@ -146,7 +147,7 @@ fn encode(request: &Value) -> Result<Encoded, Failure> {
     let mut request = request.clone();
     request["inputs"] = json!([]);
     let outputs = answer();
-    InferResponse { model_name: "cancer", model_version: "3", outputs: &outputs }
+    InferResponse { model_name: "cancer", model_version: "3", outputs: &outputs, labels: &Labels::default() }
         .encode(&parse_json(&request)?)
 }
 
@@ -230,7 +231,7 @@ proptest! {
     fn single_precision_survives_json(values in proptest::collection::vec(any::<f32>().prop_filter("finite", |value| value.is_finite()), 0..20)) {
         let tensor = Tensor::fp32("x", [i64::try_from(values.len()).unwrap()], &values);
         let request = InferRequest { id: None, parameters: Map::new(), inputs: Inputs::Named(Vec::new()), outputs: None, binary_outputs: false };
-        let encoded = InferResponse { model_name: "m", model_version: "1", outputs: std::slice::from_ref(&tensor) }.encode(&request).unwrap();
+        let encoded = InferResponse { model_name: "m", model_version: "1", outputs: std::slice::from_ref(&tensor), labels: &Labels::default() }.encode(&request).unwrap();
         let body: Value = serde_json::from_slice(&encoded.body).unwrap();
         let recorded = Value::from(json_values(&tensor));
         for json in [&body["outputs"][0]["data"], &recorded] {

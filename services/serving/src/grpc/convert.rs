@@ -134,8 +134,10 @@ pub(super) fn response(
     let chosen: Vec<Cow<'_, Tensor>> = if wanted.is_empty() {
         answer.outputs.iter().map(Cow::Borrowed).collect()
     } else {
-        let choose =
-            |output: &Wanted| classified(find_output(&answer.outputs, &output.name)?, output.classes);
+        let choose = |output: &Wanted| {
+            let labels = answer.described.beside.labels.of(&output.name);
+            classified(find_output(&answer.outputs, &output.name)?, output.classes, labels)
+        };
         wanted.iter().map(choose).collect::<Result<_, _>>()?
     };
     let output = |tensor: &Cow<'_, Tensor>| InferOutputTensor {

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
@@ -18,6 +19,8 @@ use slipway_api::traffic::TrafficTable;
 use slipway_domain::registry::{FileDigest, manifest_digest};
 use uuid::Uuid;
 
+/// A file that was being written this long ago is nobody's any more: its writer has died.
+const STALE_PART_S: u64 = 3600;
 /// Bytes read at once while hashing.
 const HASH_CHUNK_BYTES: usize = 256 * 1024;
 
@@ -27,10 +30,24 @@ pub(crate) struct Cache {
     root: PathBuf,
 }
 
+/// The name of a file that is still being written. Dropping it removes the file, if it is there: nothing half-written stays.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Where it is written.
+    pub path: PathBuf,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Most have been moved to their place.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 /// What a version consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
-    /// Path of the model within the version.
+    /// Path of the model, or of the ensemble's definition, within the version.
     pub onnx_path: String,
     /// Every file of the version.
     pub files: Vec<ManifestFile>,
@@ -83,7 +100,7 @@ impl Manifest {
 }
 
 impl Cache {
-    /// Opens the directory, making it where it does not exist.
+    /// Opens the directory, making it where it does not exist, and removes what a replica left half-written that was killed.
     ///
     /// # Errors
     /// It cannot be written.
@@ -91,7 +108,27 @@ impl Cache {
         for folder in ["blobs", "versions", "part"] {
             std::fs::create_dir_all(root.join(folder))?;
         }
-        Ok(Self { root: root.to_owned() })
+        let cache = Self { root: root.to_owned() };
+        cache.remove_stale_parts()?;
+        // A folder that is there may still be on a file system that is read only.
+        let part = cache.part();
+        std::fs::write(&part.path, b"")?;
+        Ok(cache)
+    }
+
+    fn remove_stale_parts(&self) -> io::Result<()> {
+        let limit = Duration::from_secs(STALE_PART_S);
+        for entry in std::fs::read_dir(self.root.join("part"))? {
+            let entry = entry?;
+            // Another replica may have ended it meanwhile.
+            let Ok(described) = entry.metadata() else { continue };
+            let age = described.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+            if age > limit {
+                tracing::info!(part = %entry.path().display(), "removing what was left half-written");
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
     }
 
     /// Where the blob lies, if it is there.
@@ -100,8 +137,8 @@ impl Cache {
     }
 
     /// A name for a file that is still being written.
-    pub(crate) fn part(&self) -> PathBuf {
-        self.root.join("part").join(Uuid::new_v4().to_string())
+    pub(crate) fn part(&self) -> Part {
+        Part { path: self.root.join("part").join(Uuid::new_v4().to_string()) }
     }
 
     /// Whether the blob is there and whole; a damaged one is removed. It reads the file: call it from a blocking thread.
@@ -160,10 +197,9 @@ impl Cache {
             }
             // Under another name first: a link over a file that is there fails, and the old one may point at a damaged blob.
             let part = self.part();
-            std::fs::hard_link(self.blob(&file.sha256), &part)?;
-            std::fs::rename(&part, &target)?;
-            // Two links to one file: rename leaves both names, so the first goes by hand.
-            let _ = std::fs::remove_file(&part);
+            std::fs::hard_link(self.blob(&file.sha256), &part.path)?;
+            // Where both are links to one file, rename leaves both names; dropping the part removes the first.
+            std::fs::rename(&part.path, &target)?;
         }
         Ok(folder.join(&manifest.onnx_path))
     }
@@ -201,8 +237,8 @@ impl Cache {
 
     fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> io::Result<()> {
         let part = self.part();
-        std::fs::write(&part, serde_json::to_vec_pretty(value)?)?;
-        std::fs::rename(&part, path)
+        std::fs::write(&part.path, serde_json::to_vec_pretty(value)?)?;
+        std::fs::rename(&part.path, path)
     }
 }
 
@@ -242,5 +278,26 @@ mod tests {
         assert!(!cache.verified(&sha256).unwrap());
         assert!(!cache.blob(&sha256).exists());
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn nothing_half_written_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let parts = || std::fs::read_dir(folder.path().join("part")).unwrap().count();
+        // The place of a manifest is taken, so that it is written, and cannot be moved there.
+        let manifest = Manifest { onnx_path: "model.onnx".into(), files: vec![file("model.onnx")] };
+        std::fs::create_dir_all(cache.version("digest").join("manifest.json/taken")).unwrap();
+        assert!(cache.keep_manifest("digest", &manifest).is_err());
+        assert_eq!(parts(), 0);
+        // A replica that was killed leaves its part behind; one that writes at this moment must not lose it.
+        let (old, new) = (folder.path().join("part/old"), folder.path().join("part/new"));
+        for part in [&old, &new] {
+            std::fs::write(part, b"half").unwrap();
+        }
+        let at = std::time::SystemTime::now() - Duration::from_secs(2 * STALE_PART_S);
+        std::fs::File::options().write(true).open(&old).unwrap().set_modified(at).unwrap();
+        Cache::open(folder.path()).unwrap();
+        assert!(!old.exists() && new.exists());
     }
 }

@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use slipway_api::traffic::{Target, TrafficTable};
+use slipway_domain::registry::ENSEMBLE_FILE;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Update;
+use super::{Update, pbtxt};
 use crate::describe::is_version;
 
 /// Begins the digest of a version that is read where it lies.
@@ -99,7 +100,7 @@ fn table_of(name: &str, folder: &Path) -> io::Result<Option<TrafficTable>> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(version) = entry.file_name().into_string() else { continue };
-        if !is_version(&version) || !entry.path().join(MODEL_FILE).is_file() {
+        if !is_version(&version) || !holds_version(folder, &entry.path()) {
             continue;
         }
         let Ok(number) = version.parse() else { continue };
@@ -117,13 +118,29 @@ fn table_of(name: &str, folder: &Path) -> io::Result<Option<TrafficTable>> {
     }))
 }
 
-/// Changes when a file of the version, or the model's configuration, does.
+/// Whether there is something to serve: a model, or an ensemble. A configuration that cannot be read may be one, and loading it says
+/// what is wrong.
+fn holds_version(model: &Path, version: &Path) -> bool {
+    version.join(MODEL_FILE).is_file()
+        || version.join(ENSEMBLE_FILE).is_file()
+        || version.is_dir()
+            && pbtxt::config(model)
+                .map_or(true, |config| config.is_some_and(|config| config.ensemble.is_some()))
+}
+
+/// Changes when a file of the version, or one beside the versions, does: configuration and labels.
 fn digest_of(model: &Path, version: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    let mut files = vec![model.join(super::pbtxt::CONFIG_FILE)];
-    files.extend(
-        std::fs::read_dir(version)?.collect::<io::Result<Vec<_>>>()?.into_iter().map(|entry| entry.path()),
-    );
+    let mut files = Vec::new();
+    for folder in [model, version] {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            // The other versions are beside this one.
+            if folder == version || path.is_file() {
+                files.push(path);
+            }
+        }
+    }
     files.sort();
     for file in files {
         let Ok(described) = std::fs::metadata(&file) else { continue };

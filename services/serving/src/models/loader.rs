@@ -7,15 +7,18 @@ use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion};
 use slipway_api::traffic::Target;
 use slipway_artifact_store::ArtifactStore;
-use slipway_domain::registry::normalise_artifact_path;
-use slipway_inference::{Environment, LoadOptions, Model};
+use slipway_domain::registry::{ENSEMBLE_FILE, normalise_artifact_path};
+use slipway_inference::{Environment, LoadOptions, Model, give_back, resident_bytes};
 use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
 
 use super::cache::{Cache, Manifest, ManifestFile};
 use super::folder::{LOCAL_PREFIX, MODEL_FILE};
+use super::gate::GATE;
+use super::labels::Labels;
 use super::pbtxt;
-use super::served::{Served, VersionSettings};
+use super::served::{Beside, Served, VersionSettings};
+use crate::ensemble::Definition;
 
 /// Versions loaded at the same time; more would only make each later.
 const MAX_PARALLEL_LOADS: usize = 2;
@@ -28,12 +31,40 @@ pub(crate) struct Loader {
     cache: Cache,
     registry: RegistryClient<TracedChannel>,
     artifacts: ArtifactStore,
-    environment: Environment,
+    opener: Opener,
     options: LoadOptions,
     permits: Arc<Semaphore>,
     /// Where models lie that come from no registry.
     folder: Option<PathBuf>,
-    cache_limit_bytes: Option<u64>,
+    limits: Limits,
+}
+
+/// What versions may take.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Limits {
+    /// On disk, in bytes; `None`: everything is kept.
+    pub cache_bytes: Option<u64>,
+    /// In memory, in bytes; `None`: everything that a table names is loaded.
+    pub memory_bytes: Option<u64>,
+    /// Versions of a deployment that stay loaded after they left its traffic.
+    pub keep_versions: usize,
+}
+
+/// Makes sessions of files.
+#[derive(Clone)]
+struct Opener {
+    environment: Environment,
+    /// Whether it makes one at a time.
+    alone: bool,
+}
+
+/// What loading a version gives.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    /// A model, warm.
+    Model(Served),
+    /// Other models, which have to be there and to fit.
+    Ensemble(Arc<Definition>, Beside),
 }
 
 /// Why a version did not load.
@@ -64,8 +95,11 @@ impl From<std::io::Error> for LoadFailure {
 
 impl From<slipway_artifact_store::Error> for LoadFailure {
     fn from(error: slipway_artifact_store::Error) -> Self {
-        let transient = error.is_transient() || matches!(error, slipway_artifact_store::Error::File(_));
-        Self { reason: error.to_string(), transient }
+        match error {
+            // Downloads go to the cache directory and nowhere else.
+            slipway_artifact_store::Error::File(error) => error.into(),
+            error => Self { transient: error.is_transient(), reason: error.to_string() },
+        }
     }
 }
 
@@ -78,17 +112,17 @@ impl Loader {
         environment: Environment,
         options: LoadOptions,
         folder: Option<PathBuf>,
-        cache_limit_bytes: Option<u64>,
+        limits: Limits,
     ) -> Self {
         Self {
             cache,
             registry,
             artifacts,
-            environment,
+            opener: Opener { environment, alone: limits.memory_bytes.is_some() },
             options,
             permits: Arc::new(Semaphore::new(MAX_PARALLEL_LOADS)),
             folder,
-            cache_limit_bytes,
+            limits,
         }
     }
 
@@ -97,16 +131,16 @@ impl Loader {
         if self.folder.is_some() { None } else { Some(&self.cache) }
     }
 
-    /// What the disk cache may take.
-    pub(crate) const fn cache_limit_bytes(&self) -> Option<u64> {
-        self.cache_limit_bytes
+    /// What versions may take.
+    pub(crate) const fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Fetches what is missing, verifies all of it, loads it and warms it up.
     ///
     /// # Errors
     /// The reason, and whether trying again may help.
-    pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Served, LoadFailure> {
+    pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Loaded, LoadFailure> {
         let _permit =
             self.permits.acquire().await.map_err(|_closed| LoadFailure::passing("shutting down"))?;
         if target.digest.starts_with(LOCAL_PREFIX) {
@@ -120,27 +154,36 @@ impl Loader {
             self.ensure_blob(file).await?;
         }
         let (cache, digest) = (self.cache.clone(), target.digest.clone());
-        let (environment, options) = (self.environment.clone(), self.options.clone());
-        let opened = tokio::task::spawn_blocking(move || -> Result<Served, LoadFailure> {
+        let (opener, options) = (self.opener.clone(), self.options.clone());
+        let opened = tokio::task::spawn_blocking(move || -> Result<Loaded, LoadFailure> {
             cache.keep_manifest(&digest, &manifest)?;
             let path: PathBuf = cache.lay_out(&digest, &manifest)?;
-            open(&environment, &path, &options)
+            if path.ends_with(ENSEMBLE_FILE) {
+                read_ensemble(&path)
+            } else {
+                opener.open(&path, &options, Labels::default())
+            }
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
 
-    async fn open_local(&self, model: &str, target: &Target) -> Result<Served, LoadFailure> {
+    async fn open_local(&self, model: &str, target: &Target) -> Result<Loaded, LoadFailure> {
         let folder =
             self.folder.clone().ok_or_else(|| LoadFailure::lasting("there is no folder of models"))?;
         let model = folder.join(model);
-        let path = model.join(&target.version).join(MODEL_FILE);
-        let (environment, defaults) = (self.environment.clone(), self.options.clone());
+        let version = model.join(&target.version);
+        let (opener, defaults) = (self.opener.clone(), self.options.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let options = match pbtxt::settings(&model).map_err(LoadFailure::lasting)? {
-                Some(settings) => settings.options(&defaults),
-                None => defaults,
-            };
-            open(&environment, &path, &options)
+            let config = pbtxt::config(&model).map_err(LoadFailure::lasting)?.unwrap_or_default();
+            let labels = Labels::read(&model, &config.settings.labels).map_err(LoadFailure::lasting)?;
+            let path = version.join(ENSEMBLE_FILE);
+            if path.is_file() {
+                return read_ensemble(&path);
+            }
+            if let Some(definition) = config.ensemble {
+                return Ok(Loaded::Ensemble(Arc::new(definition), beside(&path, labels)?.1));
+            }
+            opener.open(&version.join(MODEL_FILE), &config.settings.options(&defaults), labels)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -182,17 +225,47 @@ impl Loader {
             )));
         }
         let part = self.cache.part();
-        self.artifacts.download_verified(&file.blob_key, &file.sha256, &part).await?;
-        Ok(tokio::fs::rename(&part, self.cache.blob(&file.sha256)).await?)
+        self.artifacts.download_verified(&file.blob_key, &file.sha256, &part.path).await?;
+        Ok(tokio::fs::rename(&part.path, self.cache.blob(&file.sha256)).await?)
     }
 }
 
-/// Loads the model of a folder as its settings say, and warms it up.
-fn open(environment: &Environment, path: &Path, defaults: &LoadOptions) -> Result<Served, LoadFailure> {
+impl Opener {
+    /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
+    fn open(&self, path: &Path, defaults: &LoadOptions, labels: Labels) -> Result<Loaded, LoadFailure> {
+        let (settings, beside) = beside(path, labels)?;
+        // Where the figure decides what is unloaded, it is of one version alone.
+        let _turn = self.alone.then(|| GATE.load());
+        // What was freed before would be taken again, and the growth looked smaller than it is.
+        give_back();
+        let before = resident_bytes();
+        let model = Model::load(&self.environment, path, settings.options(defaults))
+            .map_err(|error| LoadFailure::lasting(error.to_string()))?;
+        give_back();
+        let grown = before.zip(resident_bytes()).map_or(0, |(before, after)| after.saturating_sub(before));
+        let file = std::fs::metadata(path).map_or(0, |described| described.len());
+        beside.labels.check(model.signature()).map_err(LoadFailure::lasting)?;
+        Ok(Loaded::Model(Served::new(model, beside, grown.max(file))))
+    }
+}
+
+fn read_ensemble(path: &Path) -> Result<Loaded, LoadFailure> {
+    let definition = Definition::read(path).map_err(LoadFailure::lasting)?;
+    Ok(Loaded::Ensemble(Arc::new(definition), beside(path, Labels::default())?.1))
+}
+
+/// The settings beside a model, and what comes with it; `labels` are those of the folder above.
+fn beside(path: &Path, labels: Labels) -> Result<(VersionSettings, Beside), LoadFailure> {
     let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
-    let model = Model::load(environment, path, settings.options(defaults))
-        .map_err(|error| LoadFailure::lasting(error.to_string()))?;
-    Ok(Served { model, policy: settings.records })
+    let folder = path.parent().unwrap_or(path);
+    let own = Labels::read(folder, &settings.labels).map_err(LoadFailure::lasting)?;
+    let beside = Beside { policy: settings.records.clone(), labels: own.or(labels) };
+    Ok((settings, beside))
+}
+
+/// An ensemble need not hold a model of its own.
+fn is_ensemble(version: &ModelVersion) -> bool {
+    version.files.iter().any(|file| file.path == ENSEMBLE_FILE)
 }
 
 fn refused(status: &tonic::Status) -> LoadFailure {
@@ -206,6 +279,7 @@ fn refused(status: &tonic::Status) -> LoadFailure {
 }
 
 fn manifest_of(version: ModelVersion) -> Result<Manifest, LoadFailure> {
+    let main_path = if is_ensemble(&version) { ENSEMBLE_FILE.to_owned() } else { version.onnx_path.clone() };
     let digest = version.digest;
     let files: Vec<ManifestFile> = version
         .files
@@ -217,7 +291,7 @@ fn manifest_of(version: ModelVersion) -> Result<Manifest, LoadFailure> {
             blob_key: file.blob_key,
         })
         .collect();
-    let manifest = Manifest { onnx_path: version.onnx_path, files };
+    let manifest = Manifest { onnx_path: main_path, files };
     if manifest.digest() != digest {
         return Err(LoadFailure::lasting(format!(
             "its files make the digest {}, not {digest}",

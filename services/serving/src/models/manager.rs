@@ -1,28 +1,35 @@
 //! The one task that decides what is loaded and what is routed.
 //!
 //! A new table is routed by as soon as its stable version is ready; until then the table before stays, so that no request
-//! fails because of a change. A version goes when no table names it any more; requests that run on it keep it until they end.
+//! fails because of a change. A version goes when no table names it any more, and it is not among the last ones that are kept for a
+//! rollback; requests that run on it keep it until they end. Where versions take more memory than they may, those that were used longest
+//! ago are unloaded, and loaded again when a request asks for them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use slipway_api::traffic::{Target, TrafficTable, VersionState};
 use slipway_service_kit::health::Readiness;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::binding::bind_all;
 use super::cache::{Cache, KnownTables};
-use super::loader::{LoadFailure, Loader};
-use super::served::Served;
+use super::deployment::Deployment;
+use super::gate::GATE;
+use super::loader::Loader;
+use super::memory::{Held, to_unload};
+use super::meters::{LoadMeters, Unload, VersionLabels};
+use super::resident::DEMANDS_LIMIT;
+use super::slots::{Outcome, Slot, hopeless, is_ready, serves};
 use crate::metrics::{ServingMetrics, VersionMeters};
 use crate::routing::{Route, Routes, Routing, Source, Version};
 use crate::stats::VersionStats;
 
-const RETRY_INITIAL_MS: u64 = 200;
-const RETRY_MAX_MS: u64 = 10_000;
+/// How often it is looked whether versions that were busy can make room now.
+const MEMORY_CHECK_MS: u64 = 1_000;
 /// Outcomes that may wait for the manager.
 const OUTCOMES_LIMIT: usize = 64;
 /// Parts of the readiness that this task answers for.
@@ -49,41 +56,18 @@ pub(crate) struct Manager {
     slots: HashMap<String, Slot>,
     stats: HashMap<(String, String), (Arc<VersionStats>, Arc<VersionMeters>)>,
     metrics: ServingMetrics,
+    load_meters: LoadMeters,
+    shown_memory: BTreeSet<VersionLabels>,
     outcomes: mpsc::Sender<Outcome>,
     arrivals: mpsc::Receiver<Outcome>,
+    /// Digests of versions that a request asked for and that are not in memory.
+    demanded: mpsc::Receiver<String>,
+    demands: mpsc::Sender<String>,
     loads_begun: u64,
     /// Whether it is known which deployments there are: from the cache, or from NATS.
     tables_known: bool,
     /// Whether the replica has been ready. A deployment that comes later does not take it away from the others.
     started: bool,
-}
-
-struct Deployment {
-    wanted: Arc<TrafficTable>,
-    active: Arc<TrafficTable>,
-    first: Arc<HashMap<String, AtomicBool>>,
-}
-
-/// A digest that some table names.
-struct Slot {
-    state: VersionState,
-    reason: Option<String>,
-    served: Option<Arc<Served>>,
-    /// Tells outcomes of an earlier load of the same digest apart.
-    load: u64,
-    task: AbortHandle,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-struct Outcome {
-    digest: String,
-    load: u64,
-    result: Result<Served, LoadFailure>,
 }
 
 impl Manager {
@@ -93,13 +77,16 @@ impl Manager {
         routing: Arc<Routing>,
         readiness: Readiness,
         metrics: ServingMetrics,
+        load_meters: LoadMeters,
     ) -> Self {
         let (outcomes, arrivals) = mpsc::channel(OUTCOMES_LIMIT);
+        let (demands, demanded) = mpsc::channel(DEMANDS_LIMIT);
         let known = loader.cache().map(Cache::tables).unwrap_or_default();
         let tables_known = !known.is_empty();
         if !tables_known {
             readiness.waiting(TABLES_PART, "it is not known yet which deployments there are");
         }
+        load_meters.limit(loader.limits().memory_bytes.unwrap_or(0));
         let deployments =
             known.into_iter().map(|(name, tables)| (name, Deployment::restored(tables))).collect();
         let mut manager = Self {
@@ -110,8 +97,12 @@ impl Manager {
             slots: HashMap::new(),
             stats: HashMap::new(),
             metrics,
+            load_meters,
+            shown_memory: BTreeSet::new(),
             outcomes,
             arrivals,
+            demanded,
+            demands,
             loads_begun: 0,
             tables_known,
             started: false,
@@ -123,6 +114,8 @@ impl Manager {
 
     /// Follows updates until the shutdown.
     pub(crate) async fn run(mut self, mut updates: mpsc::Receiver<Update>, shutdown: CancellationToken) {
+        let mut check = tokio::time::interval(Duration::from_millis(MEMORY_CHECK_MS));
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -132,11 +125,19 @@ impl Manager {
                     None => return shutdown.cancelled().await,
                 },
                 outcome = self.arrivals.recv() => if let Some(outcome) = outcome {
-                    self.finish(outcome);
-                    self.settle();
-                    self.keep_tables().await;
-                    self.make_room().await;
+                    // A version that was loaded again is what it was before.
+                    if self.finish(outcome) {
+                        self.settle();
+                        self.keep_tables().await;
+                        self.make_room().await;
+                    }
                 },
+                digest = self.demanded.recv() => if let Some(digest) = digest {
+                    self.demand(&digest);
+                },
+                _ = check.tick(), if self.loader.limits().memory_bytes.is_some() => {
+                    self.relieve(0, None);
+                }
             }
         }
     }
@@ -173,37 +174,99 @@ impl Manager {
         self.keep_tables().await;
     }
 
-    fn finish(&mut self, outcome: Outcome) {
-        let Some(slot) = self.slots.get_mut(&outcome.digest).filter(|slot| slot.load == outcome.load) else {
-            return;
+    /// Takes the outcome of a load; says whether anybody has to be told.
+    fn finish(&mut self, outcome: Outcome) -> bool {
+        let digest = outcome.digest.clone();
+        let result = match &outcome.result {
+            Ok(_) => "loaded",
+            Err(failure) if failure.transient => "failed-for-now",
+            Err(_) => "failed",
         };
-        match outcome.result {
-            Ok(served) => {
+        let Some(slot) = self.slots.get_mut(&digest) else { return false };
+        let before = (slot.state, slot.reason.clone());
+        if !slot.finish(outcome) {
+            return false;
+        }
+        let is_news = before != (slot.state, slot.reason.clone());
+        self.load_meters.loaded(result);
+        let reason = slot.reason.as_deref().unwrap_or_default();
+        match (slot.state, slot.resident.described()) {
+            _ if slot.ensemble.is_some() => tracing::info!(digest, "an ensemble is here"),
+            (VersionState::Failed, _) => tracing::error!(digest, reason, "a version does not load"),
+            (VersionState::Ready, Some(described)) if !slot.is_loading() => {
                 tracing::info!(
-                    digest = outcome.digest,
-                    device = served.model.device().name(),
-                    batchable = served.model.is_batchable(),
+                    digest,
+                    device = described.device.name(),
+                    batchable = described.joins,
+                    memory_bytes = described.memory_bytes,
                     "a version is ready"
                 );
-                (slot.state, slot.reason, slot.served) = (VersionState::Ready, None, Some(Arc::new(served)));
+                self.relieve(0, Some(&digest));
+                self.show_memory();
             }
-            Err(failure) if failure.transient => {
-                tracing::warn!(
-                    digest = outcome.digest,
-                    reason = failure.reason,
-                    "a version does not load yet; trying again"
-                );
-                slot.reason = Some(failure.reason);
-            }
-            Err(failure) => {
-                tracing::error!(digest = outcome.digest, reason = failure.reason, "a version does not load");
-                (slot.state, slot.reason) = (VersionState::Failed, Some(failure.reason));
+            _ => tracing::warn!(digest, reason, "a version does not load yet; trying again"),
+        }
+        is_news || self.slots.get(&digest).is_some_and(|slot| slot.ensemble.is_some())
+    }
+
+    /// Loads a version that was unloaded: a request waits for it.
+    fn demand(&mut self, digest: &str) {
+        let Some(slot) = self.slots.get(digest).filter(|slot| !slot.is_loading()) else { return };
+        if slot.state != VersionState::Ready || slot.resident.served().is_some() {
+            return;
+        }
+        let coming = slot.resident.described().map_or(0, |described| described.memory_bytes);
+        self.relieve(coming, Some(digest));
+        self.begin(digest);
+    }
+
+    /// Unloads versions until those in memory, and what is about to come, take no more than they may. `keep` stays, or else what was used
+    /// last: a version that is larger than the limit must not be loaded for each request anew.
+    fn relieve(&mut self, coming_bytes: u64, keep: Option<&str>) {
+        let Some(limit_bytes) = self.loader.limits().memory_bytes else { return };
+        let bytes = |slot: &Slot| slot.resident.served().map_or(0, |served| served.described.memory_bytes);
+        let in_memory = self.slots.iter().filter(|(_, slot)| bytes(slot) > 0);
+        let newest = in_memory.max_by_key(|(_, slot)| slot.resident.last_used_ms());
+        let newest = newest.map(|(digest, _)| digest.clone());
+        let keep = keep.or(newest.as_deref());
+        let held: Vec<Held> = self
+            .slots
+            .iter()
+            .filter_map(|(digest, slot)| {
+                let bytes = slot.resident.served()?.described.memory_bytes;
+                let pinned = keep == Some(digest) || slot.resident.is_busy();
+                let last_used_ms = slot.resident.last_used_ms();
+                Some(Held { digest: digest.clone(), bytes, last_used_ms, spare: slot.spare, pinned })
+            })
+            .collect();
+        let unloaded = to_unload(&held, coming_bytes, limit_bytes);
+        if unloaded.is_empty() {
+            return;
+        }
+        let mut gone = Vec::new();
+        for digest in unloaded {
+            let Some(slot) = self.slots.get(&digest) else { continue };
+            tracing::info!(digest, spare = slot.spare, limit_bytes, "a version is unloaded to make room");
+            self.load_meters.unloaded(Unload::MemoryLimit);
+            if slot.spare {
+                for deployment in self.deployments.values_mut() {
+                    deployment.spares.retain(|spare| spare.digest != digest);
+                }
+                self.slots.remove(&digest);
+            } else {
+                gone.extend(slot.resident.empty());
             }
         }
+        let leaving = GATE.announce();
+        // It takes a while, and waits for the load that runs.
+        tokio::task::spawn_blocking(move || leaving.free(gone));
+        self.show_memory();
     }
 
     /// Activates what can be, loads what is missing, lets go of what nobody names, and shows the result to requests.
     fn settle(&mut self) {
+        let keep = self.loader.limits().keep_versions;
+        bind_all(&self.deployments, &mut self.slots);
         for deployment in self.deployments.values_mut() {
             let able = serves(&deployment.wanted, &self.slots) || hopeless(&deployment.active, &self.slots);
             if deployment.active != deployment.wanted && able {
@@ -212,39 +275,51 @@ impl Manager {
                     revision = deployment.wanted.revision,
                     "routing follows a new traffic table"
                 );
-                deployment.activate();
+                deployment.activate(|target| is_ready(target, &self.slots), keep);
             }
+            // What a table names again is no spare any more.
+            deployment.keep(Vec::new(), keep);
         }
         let mut needed: BTreeMap<Target, String> = BTreeMap::new();
         for deployment in self.deployments.values() {
-            for table in [&deployment.active, &deployment.wanted] {
-                needed.extend(table.targets().map(|target| (target.clone(), table.model.clone())));
-            }
+            needed.extend(deployment.targets().map(|(target, model)| (target.clone(), model.to_owned())));
         }
-        let digests: BTreeSet<&str> = needed.keys().map(|target| target.digest.as_str()).collect();
-        self.slots.retain(|digest, _| digests.contains(digest.as_str()));
+        let named: BTreeSet<&str> = needed.keys().map(|target| target.digest.as_str()).collect();
+        let spares = self.deployments.values().flat_map(|deployment| &deployment.spares);
+        let spares: BTreeSet<&str> = spares.map(|spare| spare.digest.as_str()).collect();
+        for (digest, slot) in &mut self.slots {
+            slot.spare = !named.contains(digest.as_str());
+        }
+        let unwanted: Vec<Slot> = self
+            .slots
+            .extract_if(|digest, slot| slot.spare && !spares.contains(digest.as_str()))
+            .map(|(_, slot)| slot)
+            .collect();
+        for slot in unwanted.iter().filter(|slot| slot.resident.served().is_some()) {
+            tracing::debug!(digest = slot.target.digest, "a version that nobody names is unloaded");
+            self.load_meters.unloaded(Unload::Unwanted);
+        }
         for (target, model) in needed {
             if !self.slots.contains_key(&target.digest) {
-                self.begin(target, model);
+                let digest = target.digest.clone();
+                self.slots.insert(digest.clone(), Slot::new(target, model, self.demands.clone()));
+                self.begin(&digest);
             }
         }
+        // Other versions may answer now.
+        bind_all(&self.deployments, &mut self.slots);
         self.publish();
+        if !unwanted.is_empty() {
+            // After the routes, which held them, too.
+            tokio::task::spawn_blocking(move || drop(unwanted));
+        }
     }
 
-    fn begin(&mut self, target: Target, model: String) {
+    fn begin(&mut self, digest: &str) {
         self.loads_begun += 1;
-        let load = self.loads_begun;
-        let digest = target.digest.clone();
-        let task =
-            tokio::spawn(load_until_settled(self.loader.clone(), target, model, load, self.outcomes.clone()));
-        let slot = Slot {
-            state: VersionState::Loading,
-            reason: None,
-            served: None,
-            load,
-            task: task.abort_handle(),
-        };
-        self.slots.insert(digest, slot);
+        if let Some(slot) = self.slots.get_mut(digest) {
+            slot.begin(self.loader.clone(), self.loads_begun, self.outcomes.clone());
+        }
     }
 
     fn publish(&mut self) {
@@ -258,7 +333,8 @@ impl Manager {
                     (Arc::default(), Arc::new(meters))
                 });
                 if let Some(slot) = self.slots.get(&target.digest) {
-                    let policy = slot.served.as_ref().map(|served| served.policy.clone());
+                    let described = slot.resident.described();
+                    let policy = described.as_ref().map(|described| described.beside.policy.clone());
                     let source = || Source {
                         deployment: name.clone(),
                         model: deployment.active.model.clone(),
@@ -266,11 +342,19 @@ impl Manager {
                         prediction_output: deployment.active.prediction_output.clone(),
                         policy: policy.unwrap_or_default(),
                     };
-                    versions.entry(target.version.clone()).or_insert_with(|| Version {
+                    let known = versions.entry(target.version.clone());
+                    let known = known.and_modify(|known: &mut Version| {
+                        // Files that were changed in their place, and do not load: those before go on.
+                        if let Some(reason) = slot.reason.as_ref().filter(|_| known.target != *target) {
+                            known.reason = Some(format!("it answers as before; what is there now: {reason}"));
+                        }
+                    });
+                    known.or_insert_with(|| Version {
                         target: target.clone(),
                         state: slot.state,
                         reason: slot.reason.clone(),
-                        served: slot.served.clone(),
+                        resident: Arc::clone(&slot.resident),
+                        described: described.clone(),
                         stats: Arc::clone(stats),
                         meters: Arc::clone(meters),
                         source: Arc::new(source()),
@@ -285,7 +369,22 @@ impl Manager {
             routes.insert(name.clone(), Arc::new(route));
         }
         self.routing.replace(routes);
+        self.show_memory();
         self.show_readiness();
+    }
+
+    fn show_memory(&mut self) {
+        let mut taken: BTreeMap<VersionLabels, u64> = BTreeMap::new();
+        for (name, deployment) in &self.deployments {
+            let spares = deployment.spares.iter();
+            for target in deployment.targets().map(|(target, _)| target).chain(spares) {
+                let Some(slot) = self.slots.get(&target.digest) else { continue };
+                let bytes = slot.resident.served().map_or(0, |served| served.described.memory_bytes);
+                let labels = VersionLabels { deployment: name.clone(), version: target.version.clone() };
+                taken.insert(labels, bytes);
+            }
+        }
+        self.load_meters.show(taken.into_iter(), &mut self.shown_memory);
     }
 
     fn show_readiness(&mut self) {
@@ -315,7 +414,7 @@ impl Manager {
 
     /// Keeps the disk cache within its limit. What is loaded, or about to be, stays.
     async fn make_room(&self) {
-        let Some((cache, limit_bytes)) = self.loader.cache().cloned().zip(self.loader.cache_limit_bytes())
+        let Some((cache, limit_bytes)) = self.loader.cache().cloned().zip(self.loader.limits().cache_bytes)
         else {
             return;
         };
@@ -347,63 +446,5 @@ impl Manager {
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, "the traffic tables are not kept for the next start");
         }
-    }
-}
-
-impl Deployment {
-    fn new(table: Arc<TrafficTable>) -> Self {
-        Self { first: unseen(&table), active: Arc::clone(&table), wanted: table }
-    }
-
-    fn restored(tables: KnownTables) -> Self {
-        let active = Arc::new(tables.active);
-        // It answered before the restart: its decision's trace has ended.
-        Self { first: Arc::default(), active, wanted: Arc::new(tables.wanted) }
-    }
-
-    fn activate(&mut self) {
-        self.active = Arc::clone(&self.wanted);
-        self.first = unseen(&self.active);
-    }
-}
-
-fn unseen(table: &TrafficTable) -> Arc<HashMap<String, AtomicBool>> {
-    Arc::new(table.targets().map(|target| (target.version.clone(), AtomicBool::new(false))).collect())
-}
-
-/// Whether a table can answer all its traffic: by its stable version, or by all candidates where it has none.
-fn serves(table: &TrafficTable, slots: &HashMap<String, Slot>) -> bool {
-    let ready = |target: &Target| slots.get(&target.digest).is_some_and(|slot| slot.served.is_some());
-    match &table.stable {
-        Some(stable) => ready(stable),
-        None => table.candidates.iter().all(|entry| entry.weight_percent == 0 || ready(&entry.target)),
-    }
-}
-
-/// Whether a table will never answer: there is nothing to keep it for.
-fn hopeless(table: &TrafficTable, slots: &HashMap<String, Slot>) -> bool {
-    let failed =
-        |target: &Target| slots.get(&target.digest).is_some_and(|slot| slot.state == VersionState::Failed);
-    table.stable.as_ref().is_some_and(failed)
-}
-
-async fn load_until_settled(
-    loader: Loader,
-    target: Target,
-    model: String,
-    load: u64,
-    outcomes: mpsc::Sender<Outcome>,
-) {
-    let mut delay_ms = RETRY_INITIAL_MS;
-    loop {
-        let result = loader.load(&model, &target).await;
-        let again = result.as_ref().is_err_and(|failure| failure.transient);
-        let outcome = Outcome { digest: target.digest.clone(), load, result };
-        // The manager is gone only at the shutdown.
-        if outcomes.send(outcome).await.is_err() || !again {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-        delay_ms = (delay_ms * 2).min(RETRY_MAX_MS);
     }
 }

@@ -1,14 +1,26 @@
 //! Model versions on this replica: fetched by digest, verified, loaded, and kept while a traffic table names them.
 
+mod binding;
 mod cache;
+mod deployment;
 mod evict;
 pub(crate) mod folder;
+mod gate;
+mod labels;
 mod loader;
 mod manager;
+mod memory;
+mod meters;
 mod pbtxt;
+mod resident;
 mod served;
+mod slots;
+mod spares;
 
 pub(crate) use cache::Cache;
-pub(crate) use loader::Loader;
+pub(crate) use labels::Labels;
+pub(crate) use loader::{Limits, Loader};
 pub(crate) use manager::{Manager, Update};
-pub(crate) use served::Served;
+pub(crate) use meters::LoadMeters;
+pub(crate) use resident::{Absent, Resident};
+pub(crate) use served::{Described, Served, Work};

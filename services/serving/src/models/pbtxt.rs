@@ -1,8 +1,12 @@
-//! Triton's `config.pbtxt`, as far as it says how a model is run: instances, batching, queue. The rest is read over.
+//! Triton's `config.pbtxt`, as far as it says how a model is run: instances, batching, queue, the steps of an ensemble. The rest is read
+//! over.
+
+mod ensemble;
 
 use std::path::Path;
 
 use super::served::VersionSettings;
+use crate::ensemble::Definition;
 
 /// Name of the file, beside the versions' folders.
 pub(crate) const CONFIG_FILE: &str = "config.pbtxt";
@@ -18,11 +22,20 @@ enum Value {
     Message(Vec<(String, Self)>),
 }
 
-/// The settings of a model's folder; `None` where there is no such file.
+/// What the file says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct ModelConfig {
+    /// How the model is run.
+    pub settings: VersionSettings,
+    /// The models of an ensemble, where it is one.
+    pub ensemble: Option<Definition>,
+}
+
+/// The configuration in a model's folder; `None` where there is no such file.
 ///
 /// # Errors
-/// The file does not parse, or a number is none.
-pub(crate) fn settings(model: &Path) -> Result<Option<VersionSettings>, String> {
+/// The file does not parse, a number is none, or an ensemble cannot be.
+pub(crate) fn config(model: &Path) -> Result<Option<ModelConfig>, String> {
     let path = model.join(CONFIG_FILE);
     let Ok(described) = std::fs::metadata(&path) else { return Ok(None) };
     let complain = |reason: String| format!("its `{CONFIG_FILE}`: {reason}");
@@ -33,11 +46,15 @@ pub(crate) fn settings(model: &Path) -> Result<Option<VersionSettings>, String> 
     read(&text).map(Some).map_err(complain)
 }
 
-fn read(text: &str) -> Result<VersionSettings, String> {
+fn read(text: &str) -> Result<ModelConfig, String> {
     let mut tokens = tokens(text).into_iter().peekable();
     let fields = message(&mut tokens, 0)?;
+    Ok(ModelConfig { settings: settings(&fields)?, ensemble: ensemble::definition(&fields)? })
+}
+
+fn settings(fields: &[(String, Value)]) -> Result<VersionSettings, String> {
     let mut settings = VersionSettings::default();
-    for (name, value) in &fields {
+    for (name, value) in fields {
         match (name.as_str(), value) {
             // 0 says that the model has no batch dimension of its own accord; nothing is joined then.
             ("max_batch_size", value) => settings.max_batch_rows = Some(number::<usize>(name, value)?.max(1)),
@@ -53,6 +70,15 @@ fn read(text: &str) -> Result<VersionSettings, String> {
                 }
             }
             ("dynamic_batching", Value::Message(batching)) => batching_settings(batching, &mut settings)?,
+            ("output", Value::Message(output)) => {
+                let text = |wanted: &str| {
+                    output.iter().find_map(|(name, value)| match value {
+                        Value::Scalar(text) if name == wanted => Some(text.clone()),
+                        _ => None,
+                    })
+                };
+                settings.labels.extend(text("name").zip(text("label_filename")));
+            }
             _ => {}
         }
     }
@@ -180,6 +206,8 @@ mod tests {
             name: "text" # a comment with { and [
             backend: "onnxruntime"
             max_batch_size: 16
+            output { name: "scores" data_type: TYPE_FP32 dims: 3 label_filename: "labels.txt" }
+            output { name: "others" }
             input [ { name: "x" data_type: TYPE_FP32 dims: [ -1, 30 ] }, { name: "y", dims: 1 } ]
             instance_group [ { count: 3 kind: KIND_CPU } ]
             dynamic_batching {
@@ -189,14 +217,16 @@ mod tests {
             }
             parameters { key: "a" value: { string_value: "b" } }
         "#;
-        let settings = read(text).unwrap();
+        let ModelConfig { settings, ensemble } = read(text).unwrap();
+        assert_eq!(ensemble, None);
         assert_eq!(
             (settings.max_batch_rows, settings.instances, settings.queue_limit),
             (Some(16), Some(3), Some(64))
         );
         assert_eq!((settings.batch_delay_us, settings.preferred_batch_rows), (Some(200), Some(vec![4, 8])));
+        assert_eq!(settings.labels, [("scores".to_owned(), "labels.txt".to_owned())].into());
         assert_eq!(
-            read("max_batch_size: 16").unwrap().max_batch_rows,
+            read("max_batch_size: 16").unwrap().settings.max_batch_rows,
             Some(1),
             "joined only where it is asked for"
         );

@@ -1,11 +1,15 @@
 //! A version that is loaded, and the settings that it came with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use slipway_inference::{Batching, Device, LoadOptions, Model};
+use slipway_inference::{Batching, Device, DropCounts, LoadOptions, Model, Signature};
 
+use super::labels::Labels;
+use crate::ensemble::Definition;
 use crate::records::RecordPolicy;
 
 /// A file of this name beside the model says how the version is served; what it leaves out is as the process was started.
@@ -21,10 +25,113 @@ const MAX_DELAY_US: u64 = 1_000_000;
 /// A version that answers.
 #[derive(Debug)]
 pub(crate) struct Served {
-    /// The model.
-    pub model: Model,
+    /// What answers.
+    pub work: Work,
+    /// What is known of it.
+    pub described: Arc<Described>,
+}
+
+/// What a version consists of.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// A model of its own.
+    Model(Model),
+    /// Other models.
+    Ensemble(Arc<Definition>),
+}
+
+/// What comes with a version, beside what answers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beside {
     /// What of it is recorded.
     pub policy: RecordPolicy,
+    /// Names of its classes.
+    pub labels: Labels,
+}
+
+/// What is known of a version that was loaded once, whether it is in memory or not.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    /// What it takes and gives.
+    pub signature: Signature,
+    /// How it is run.
+    pub options: LoadOptions,
+    /// Where it runs.
+    pub device: Device,
+    /// Whether requests were joined after its warm-up.
+    pub joins: bool,
+    /// What of it is recorded, and what its classes are called.
+    pub beside: Beside,
+    /// What it took when it was loaded: the growth of the process's resident memory, and at least the model file.
+    pub memory_bytes: u64,
+    /// The models of an ensemble, where it is one.
+    pub ensemble: Option<Arc<Definition>>,
+}
+
+impl Served {
+    /// A model that was loaded and took `memory_bytes`.
+    pub(crate) fn new(model: Model, beside: Beside, memory_bytes: u64) -> Self {
+        let described = Described {
+            signature: model.signature().clone(),
+            options: model.options().clone(),
+            device: model.device(),
+            joins: model.is_batchable(),
+            beside,
+            memory_bytes,
+            ensemble: None,
+        };
+        Self { work: Work::Model(model), described: Arc::new(described) }
+    }
+
+    /// An ensemble whose models fit together as `signature` says.
+    pub(crate) fn ensemble(definition: Arc<Definition>, beside: Beside, signature: Signature) -> Self {
+        let described = Described {
+            signature,
+            options: LoadOptions::default(),
+            device: Device::Cpu,
+            joins: false,
+            beside,
+            // Its models take it.
+            memory_bytes: 0,
+            ensemble: Some(Arc::clone(&definition)),
+        };
+        Self { work: Work::Ensemble(definition), described: Arc::new(described) }
+    }
+
+    fn model(&self) -> Option<&Model> {
+        match &self.work {
+            Work::Model(model) => Some(model),
+            Work::Ensemble(_) => None,
+        }
+    }
+
+    /// Refuses a request that would find the queue full.
+    ///
+    /// # Errors
+    /// See [`Model::admit`].
+    pub(crate) fn admit(&self) -> Result<(), slipway_inference::Error> {
+        self.model().map_or(Ok(()), Model::admit)
+    }
+
+    /// Whether requests that wait are joined.
+    pub(crate) fn joins(&self) -> bool {
+        self.model().is_some_and(Model::is_batchable)
+    }
+
+    /// Requests that wait for a run.
+    pub(crate) fn waiting(&self) -> usize {
+        self.model().map_or(0, Model::waiting)
+    }
+
+    /// Whether a request runs or waits.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.model().is_some_and(|model| model.running() > 0 || model.waiting() > 0)
+    }
+
+    /// Requests that were not run.
+    pub(crate) fn dropped(&self) -> DropCounts {
+        self.model().map(Model::dropped).unwrap_or_default()
+    }
 }
 
 /// How a version is served, as its settings file says.
@@ -51,6 +158,8 @@ pub(crate) struct VersionSettings {
     pub device_fallback: Option<bool>,
     /// What is recorded.
     pub records: RecordPolicy,
+    /// By output: a file of the names of its classes, one a line.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl VersionSettings {

@@ -88,6 +88,7 @@ fn pack(
         model_name: &answer.source.deployment,
         model_version: &answer.source.version,
         outputs: &answer.outputs,
+        labels: &answer.described.beside.labels,
     };
     let plain = response.encode(request)?;
     match Coding::of_response(accepted, plain.body.len()) {

@@ -5,6 +5,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+use slipway_api::inference::model_config::SchedulingChoice;
+use slipway_api::inference::model_ensembling::Step as EnsembleStep;
 use slipway_api::inference::model_instance_group::Kind as InstanceKind;
 use slipway_api::inference::model_metadata_response::TensorMetadata;
 use slipway_api::inference::model_version_policy::PolicyChoice;
@@ -106,7 +108,7 @@ fn config_json(config: &ModelConfig) -> Value {
         Some(PolicyChoice::Specific(specific)) => specific.versions.clone(),
         None => Vec::new(),
     };
-    json!({
+    let mut shown = json!({
         "name": config.name,
         "platform": config.platform,
         "backend": config.backend,
@@ -124,7 +126,15 @@ fn config_json(config: &ModelConfig) -> Value {
         "parameters": parameters,
         "model_warmup": [],
         "model_transaction_policy": {"decoupled": false},
-    })
+    });
+    if let Some(SchedulingChoice::EnsembleScheduling(ensemble)) = &config.scheduling_choice {
+        let step = |step: &EnsembleStep| {
+            json!({"model_name": step.model_name, "model_version": step.model_version, "model_namespace": "",
+                   "input_map": step.input_map, "output_map": step.output_map})
+        };
+        shown["ensemble_scheduling"] = json!({"step": ensemble.step.iter().map(step).collect::<Vec<_>>()});
+    }
+    shown
 }
 
 pub(super) async fn model_statistics(

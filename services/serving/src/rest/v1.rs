@@ -66,6 +66,6 @@ fn called(state: &RestState, name: &str) -> Result<(Arc<Route>, Signature), Fail
         return Err(Failure::new(Kind::MethodNotAllowed, "Method Not Allowed; predictions are at …:predict"));
     };
     let route = state.routing.get(name)?;
-    let signature = route.representative()?.served.model.signature().clone();
+    let signature = route.representative()?.described.signature.clone();
     Ok((route, signature))
 }

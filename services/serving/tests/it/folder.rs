@@ -60,3 +60,42 @@ async fn models_of_a_folder_are_served_and_followed_without_registry_and_nats() 
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classes_have_the_names_that_come_with_the_model() {
+    let (world, cache, models) = (World::start().await, cache(), cache());
+    world.nats.kill().await;
+    let model = models.path().join("animals");
+    std::fs::create_dir_all(model.join("1")).unwrap();
+    std::fs::write(model.join("1/model.onnx"), fixture("classes.onnx")).unwrap();
+    std::fs::write(model.join("labels.txt"), "cat\ndog\n").unwrap();
+    let config = "output [ { name: \"scores\" label_filename: \"labels.txt\" } ]\n";
+    std::fs::write(model.join("config.pbtxt"), config).unwrap();
+    let folder = models.path().display().to_string();
+    let serving = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_MODEL_DIR", &folder)]).await;
+    serving.wait_until_ready().await;
+    let body = json!({
+        "inputs": [{"name": "scores_in", "shape": [1, 3], "datatype": "FP32", "data": [0.1, 0.7, 0.2]}],
+        "outputs": [{"name": "scores", "parameters": {"classification": 3}}]
+    });
+    let (status, answer) = serving.post("/v2/models/animals/infer", &body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(answer["outputs"][0]["data"], json!(["0.700000:1:dog", "0.200000:2", "0.100000:0:cat"]));
+    let (_, config) = serving.get("/v2/models/animals/config").await;
+    assert_eq!(config["output"][0]["label_filename"], "labels.txt");
+
+    // Other names are other answers, without a restart.
+    std::fs::write(model.join("labels.txt"), "cat\ndog\nhorse\n").unwrap();
+    eventually("the third class has a name", || async {
+        let (_, answer) = serving.post("/v2/models/animals/infer", &body).await;
+        (answer["outputs"][0]["data"][1] == "0.200000:2:horse").then_some(())
+    })
+    .await;
+    // A version says it in its settings; what is not there keeps it from being served.
+    std::fs::write(model.join("1/slipway-serving.json"), r#"{"labels": {"scores": "lost.txt"}}"#).unwrap();
+    eventually("the labels are missed", || async {
+        let (_, index) = serving.post("/v2/repository/index", &json!({})).await;
+        index.to_string().contains("the labels `lost.txt` of output 'scores'").then_some(())
+    })
+    .await;
+}

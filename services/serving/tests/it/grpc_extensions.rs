@@ -18,7 +18,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
 use crate::serving::{Serving, cache};
-use crate::world::{DEPLOYMENT, World, table};
+use crate::world::{DEPLOYMENT, World, fixture, table};
 
 type Client = GrpcInferenceServiceClient<Channel>;
 
@@ -234,6 +234,30 @@ async fn classes_statistics_and_configuration_are_told() {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     assert_eq!(usize::try_from(config.instance_group[0].count), Ok(cores));
     assert_eq!(config.input[0].dims, [-1, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classes_have_the_names_that_a_version_of_the_registry_gives_them() {
+    let (world, cache) = (World::start().await, cache());
+    let (model, names) = (fixture("classes.onnx"), Bytes::from_static(b"cat\ndog\nhorse\n"));
+    let settings = Bytes::from_static(br#"{"labels": {"scores": "animals.txt"}}"#);
+    let files = [("model.onnx", &model), ("animals.txt", &names), ("slipway-serving.json", &settings)];
+    let files = files.map(|(path, bytes)| (path, bytes, bytes));
+    world.put(&table(1, &world.register(DEPLOYMENT, "1", &files).await)).await;
+    let serving = Serving::ready(&world, &cache).await;
+    let scores = [0.1_f32, 0.7, 0.2].map(f32::to_le_bytes).concat();
+    let mut asked = request("", vec![(input("scores_in", "FP32", &[1, 3]), scores.into())]);
+    let parameter = InferParameter { parameter_choice: Some(ParameterChoice::Int64Param(1)) };
+    asked.outputs.push(InferRequestedOutputTensor {
+        name: "scores".into(),
+        parameters: [("classification".to_owned(), parameter)].into(),
+    });
+    let mut client = client(&serving).await;
+    let answered = client.model_infer(asked).await.unwrap().into_inner();
+    assert_eq!(answered.raw_output_contents[0], [&14_u32.to_le_bytes()[..], b"0.700000:1:dog"].concat());
+    let asked = ModelConfigRequest { name: DEPLOYMENT.into(), ..Default::default() };
+    let config = client.model_config(asked).await.unwrap().into_inner().config.unwrap();
+    assert_eq!(config.output[0].label_filename, "animals.txt");
 }
 
 #[tokio::test(flavor = "multi_thread")]

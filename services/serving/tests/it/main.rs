@@ -2,6 +2,8 @@
 //! the registry's own protocol, so that its answers can be wrong.
 
 mod clients;
+mod disk;
+mod ensembles;
 mod extensions;
 mod failures;
 mod folder;
@@ -10,6 +12,7 @@ mod grpc_extensions;
 mod protocol;
 mod records;
 mod registry;
+mod residency;
 mod restart;
 mod serving;
 mod stress;

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::world::{DEPLOYMENT, World, eventually};
 
+/// The binary.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_slipway-serving");
+
 /// A replica; killed when dropped.
 pub(crate) struct Serving {
     child: Child,
@@ -44,10 +47,19 @@ pub(crate) fn point(values: [f64; 2]) -> Value {
 impl Serving {
     /// Starts a replica; `more` is added to its environment. It answers, and may not be ready.
     pub(crate) async fn start(world: &World, cache: &tempfile::TempDir, more: &[(&str, &str)]) -> Self {
+        Self::start_by(Command::new(PROGRAM), world, cache, more).await
+    }
+
+    /// The same, by a command that ends up as the program.
+    pub(crate) async fn start_by(
+        mut command: Command,
+        world: &World,
+        cache: &tempfile::TempDir,
+        more: &[(&str, &str)],
+    ) -> Self {
         let (rest, grpc, metrics) = (free_address(), free_address(), free_address());
         let log = cache.path().join(format!("log-{}", rest.rsplit(':').next().expect("a port")));
         let library = slipway_testkit::onnxruntime_library();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_slipway-serving"));
         command
             .env("SLIPWAY_LISTEN", &rest)
             .env("SLIPWAY_LISTEN_GRPC", &grpc)

@@ -101,20 +101,30 @@ impl World {
 
     /// Registers a version that is said to be `logged`, while the artifact store holds `stored`.
     pub(crate) async fn damaged_version(&self, version: &str, logged: &Bytes, stored: &Bytes) -> Target {
+        self.register(DEPLOYMENT, version, &[("model.onnx", logged, stored)]).await
+    }
+
+    /// Registers a version of any model: its files by path, each as it was logged and as the artifact store holds it.
+    pub(crate) async fn register(
+        &self,
+        model: &str,
+        version: &str,
+        files: &[(&str, &Bytes, &Bytes)],
+    ) -> Target {
         let description = Bytes::from_static(b"flavors: {}\n");
-        let model_key = format!("{}/{version}/model.onnx", self.folder);
-        let description_key = format!("{}/{version}/MLmodel", self.folder);
-        self.store.put_bytes(&model_key, stored.clone()).await.expect("S3 takes it");
-        self.store.put_bytes(&description_key, description.clone()).await.expect("S3 takes it");
-        let file = |path: &str, bytes: &Bytes, blob_key: String| File {
-            path: path.into(),
-            size_bytes: bytes.len() as u64,
-            sha256: hex::encode(Sha256::digest(bytes)),
-            blob_key,
-        };
-        let files =
-            vec![file("MLmodel", &description, description_key), file("model.onnx", logged, model_key)];
-        let digests: Vec<FileDigest> = files
+        let has_model = files.iter().any(|(path, _, _)| *path == "model.onnx");
+        let mut logged_files = Vec::new();
+        for (path, logged, stored) in files.iter().chain(&[("MLmodel", &description, &description)]) {
+            let blob_key = format!("{}/{model}/{version}/{path}", self.folder);
+            self.store.put_bytes(&blob_key, (*stored).clone()).await.expect("S3 takes it");
+            logged_files.push(File {
+                path: (*path).into(),
+                size_bytes: logged.len() as u64,
+                sha256: hex::encode(Sha256::digest(logged)),
+                blob_key,
+            });
+        }
+        let digests: Vec<FileDigest> = logged_files
             .iter()
             .map(|file| FileDigest {
                 path: file.path.clone(),
@@ -124,13 +134,13 @@ impl World {
             .collect();
         let digest = manifest_digest(&digests);
         self.registry.add(ModelVersion {
-            model: DEPLOYMENT.into(),
+            model: model.into(),
             version: version.into(),
             digest: digest.clone(),
             status: "READY".into(),
             servable: true,
-            onnx_path: "model.onnx".into(),
-            files,
+            onnx_path: if has_model { "model.onnx".into() } else { String::new() },
+            files: logged_files,
             ..ModelVersion::default()
         });
         Target { version: version.into(), digest }

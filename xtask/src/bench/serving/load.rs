@@ -48,16 +48,43 @@ pub(super) fn run(
     clients: u32,
     seconds: u32,
 ) -> anyhow::Result<Figure> {
-    let before = (server.cpu_seconds()?, predictions(server, model)?);
+    measured(server, &[model], seconds, || match protocol {
+        Protocol::Rest => wrk(server, folder, model, "", clients, seconds),
+        Protocol::Grpc => h2load(server, folder, model, clients, seconds),
+    })
+}
+
+/// The same over REST, with the body of `model` sent to each of `models` in turn.
+pub(super) fn spread(
+    server: &Server,
+    folder: &Path,
+    model: &str,
+    models: &[&str],
+    clients: u32,
+    seconds: u32,
+) -> anyhow::Result<Figure> {
+    // One model takes this way, too: the figures have to cost the client the same.
+    let turns = format!(
+        "local models, at = {{\"{}\"}}, 0\nrequest = function()\n  at = at % #models + 1\n  \
+         return wrk.format(nil, \"/v2/models/\" .. models[at] .. \"/infer\")\nend\n",
+        models.join("\", \"")
+    );
+    measured(server, models, seconds, || wrk(server, folder, model, &turns, clients, seconds))
+}
+
+fn measured(
+    server: &Server,
+    models: &[&str],
+    seconds: u32,
+    load: impl FnOnce() -> anyhow::Result<(f64, f64, f64)>,
+) -> anyhow::Result<Figure> {
+    let before = (server.cpu_seconds()?, predictions(server, models)?);
     let started = Instant::now();
-    let (p50_ms, p99_ms, answers) = match protocol {
-        Protocol::Rest => wrk(server, folder, model, clients, seconds)?,
-        Protocol::Grpc => h2load(server, folder, model, clients, seconds)?,
-    };
+    let (p50_ms, p99_ms, answers) = load()?;
     let elapsed = started.elapsed().as_secs_f64();
-    let after = (server.cpu_seconds()?, predictions(server, model)?);
+    let after = (server.cpu_seconds()?, predictions(server, models)?);
     let predicted = (after.1 - before.1) as f64;
-    ensure!(predicted > 0.0, "{model} answered nothing");
+    ensure!(predicted > 0.0, "{} answered nothing", models.join(", "));
     Ok(Figure {
         // The tools take some time to start and to end; the seconds of the load are theirs.
         per_second: predicted / f64::from(seconds).max(elapsed - 1.0),
@@ -68,19 +95,22 @@ pub(super) fn run(
     })
 }
 
-/// Answers so far, by the server's own statistics: an HTTP status says little about gRPC.
-fn predictions(server: &Server, model: &str) -> anyhow::Result<u64> {
-    let url = format!("http://127.0.0.1:{}/v2/models/{model}/stats", server.rest);
+/// Answers of some models so far, by the server's own statistics: an HTTP status says little about gRPC.
+fn predictions(server: &Server, models: &[&str]) -> anyhow::Result<u64> {
+    let url = format!("http://127.0.0.1:{}/v2/models/stats", server.rest);
     let fetched = tokio::runtime::Runtime::new()?
         .block_on(async { reqwest::get(url).await?.error_for_status()?.json::<serde_json::Value>().await })?;
-    let count = fetched.pointer("/model_stats/0/inference_stats/success/count");
-    count.and_then(serde_json::Value::as_u64).context("the statistics have no count")
+    let all = fetched["model_stats"].as_array().context("the statistics have no models")?;
+    let named = all.iter().filter(|model| model["name"].as_str().is_some_and(|name| models.contains(&name)));
+    let counts = named.map(|model| model["inference_stats"]["success"]["count"].as_u64());
+    counts.sum::<Option<u64>>().context("the statistics have no count")
 }
 
 fn wrk(
     server: &Server,
     folder: &Path,
     model: &str,
+    turns: &str,
     clients: u32,
     seconds: u32,
 ) -> anyhow::Result<(f64, f64, f64)> {
@@ -89,7 +119,7 @@ fn wrk(
     std::fs::write(
         &script,
         format!(
-            "wrk.method = \"POST\"\nwrk.headers[\"content-type\"] = \"application/json\"\nwrk.body = '{body}'\n\
+            "{turns}wrk.method = \"POST\"\nwrk.headers[\"content-type\"] = \"application/json\"\nwrk.body = '{body}'\n\
              done = function(summary, latency)\n  io.write(string.format(\"measured %f %f %d\\n\", \
              latency:percentile(50), latency:percentile(99), summary.requests))\nend\n"
         ),

@@ -1,6 +1,7 @@
 //! Serving under load from wrk (REST) and h2load (gRPC), beside Triton where it is installed and ONNX Runtime alone.
 
 mod load;
+mod many;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,9 @@ pub(crate) struct Options {
     /// Load with ten times the clients that saturate the server, beside those.
     #[arg(long)]
     overload: bool,
+    /// Measures, in place of all else, a quick model alone and among so many copies of it that are loaded, too.
+    #[arg(long, value_name = "N")]
+    models: Option<usize>,
     /// A `slipway-serving` to measure in place of the one of this checkout, built with optimisations.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -85,8 +89,11 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     step("make the models and the bodies of requests", || {
         build::run(Command::new(&python).arg(root().join("xtask/src/bench/serving/prepare.py")).arg(&folder))
     })?;
+    if let Some(count) = options.models {
+        return many::measure(&program, &folder, count, MANY, options.seconds);
+    }
     let alone = reference(&python, &folder, options.seconds)?;
-    let server = Server::start(&program, &folder)?;
+    let server = Server::start(&program, &folder, None)?;
     let ours = figures(&server, &folder, options)?;
     let loaded = server.memory_bytes()? / BYTES_PER_MIB;
     // An idle model gives back what a burst took.
@@ -107,7 +114,7 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     );
     // The kernel's caches are warm from the first start on.
     let starts = (0..5).map(|_| {
-        let server = Server::start(&program, &folder)?;
+        let server = Server::start(&program, &folder, None)?;
         let memory = server.memory_bytes()?;
         Ok((server.cold_start_ms, memory))
     });

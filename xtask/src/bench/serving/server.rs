@@ -35,7 +35,8 @@ pub(super) struct Peer {
 
 impl Server {
     /// Starts `slipway-serving` on the cache of `folder`, with records of every request going to NATS.
-    pub(super) fn start(program: &Path, folder: &Path) -> anyhow::Result<Self> {
+    /// With `models`, that folder takes the place of the cache's tables.
+    pub(super) fn start(program: &Path, folder: &Path, models: Option<&Path>) -> anyhow::Result<Self> {
         let toolbox = Toolbox::from_env()?;
         let nats = servers::start_nats(&NatsOptions {
             program: toolbox.nats_server(&mut |_: &str| {})?,
@@ -57,6 +58,9 @@ impl Server {
             .env("SLIPWAY_S3_BUCKET", "none")
             .env("SLIPWAY_S3_ACCESS_KEY", "none")
             .env("SLIPWAY_S3_SECRET_KEY", "none");
+        if let Some(models) = models {
+            command.env("SLIPWAY_SERVING_MODEL_DIR", models);
+        }
         Self::spawn("Slipway", &mut command, folder, (rest, grpc), Some(nats))
     }
 

@@ -1,0 +1,392 @@
+//! Whether the models of an ensemble fit together, and what it takes and gives as a whole. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use slipway_inference::{Signature, TensorSpec};
+
+use super::definition::{Declared, Definition, Step};
+
+/// Ensembles within ensembles.
+pub(crate) const MAX_DEPTH: usize = 8;
+
+/// Models that one request may call, those of ensembles within included.
+const MAX_CALLS: usize = 256;
+
+/// What is known of the model of a step.
+pub(crate) enum Bound<'model> {
+    /// A model that is loaded, or can be.
+    Model(&'model Signature),
+    /// An ensemble, whose models have to fit in their turn.
+    Ensemble(&'model Definition),
+    /// It is loading.
+    Loading,
+    /// It does not load, or is not there: why.
+    Missing(String),
+}
+
+/// Why an ensemble cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unbound {
+    /// Names the step.
+    pub reason: String,
+    /// Whether it is only that a model is still loading.
+    pub waiting: bool,
+}
+
+/// The models that steps name.
+pub(crate) trait Models {
+    /// What is known of a deployment, or of a version of it.
+    fn find(&self, model: &str, version: Option<&str>) -> Bound<'_>;
+}
+
+/// What the ensemble `name` takes and gives.
+///
+/// # Errors
+/// A model is missing or loading, or does not fit; or one request would call too many.
+pub(crate) fn bind(name: &str, definition: &Definition, models: &impl Models) -> Result<Signature, Unbound> {
+    let mut binder = Binder { models, path: vec![name.to_owned()], known: HashMap::new() };
+    binder.bind(definition).map(|inner| inner.signature)
+}
+
+/// One walk through an ensemble and those within it.
+struct Binder<'models, M> {
+    models: &'models M,
+    /// The ensembles above, outermost first.
+    path: Vec<String>,
+    /// Ensembles that fit, by deployment and version: each is looked at once, however often it is called.
+    known: HashMap<(String, Option<String>), Inner>,
+}
+
+/// An ensemble that fits.
+#[derive(Clone)]
+struct Inner {
+    signature: Signature,
+    /// Models that one request calls.
+    calls: usize,
+}
+
+impl<M: Models> Binder<'_, M> {
+    fn bind(&mut self, definition: &Definition) -> Result<Inner, Unbound> {
+        let mut steps = Vec::with_capacity(definition.steps.len());
+        let mut calls = 0;
+        for (at, step) in definition.steps.iter().enumerate() {
+            let inner = self.step(&definition.step(at), step)?;
+            calls += inner.calls;
+            if calls > MAX_CALLS {
+                let reason = format!(
+                    "{} is one too many: a request would call over {MAX_CALLS} models",
+                    definition.step(at)
+                );
+                return Err(Unbound { reason, waiting: false });
+            }
+            steps.push(inner.signature);
+        }
+        Ok(Inner { signature: joined(definition, &steps)?, calls })
+    }
+
+    fn step(&mut self, named: &str, step: &Step) -> Result<Inner, Unbound> {
+        let unfit = |reason: String| Unbound { reason: format!("{named} {reason}"), waiting: false };
+        let models = self.models;
+        let inner = match models.find(&step.model, step.version.as_deref()) {
+            Bound::Model(signature) => Inner { signature: signature.clone(), calls: 1 },
+            Bound::Ensemble(_) if self.path.contains(&step.model) => {
+                return Err(unfit(format!("calls itself: {} → {}", self.path.join(" → "), step.model)));
+            }
+            Bound::Ensemble(_) if self.path.len() >= MAX_DEPTH => {
+                return Err(unfit(format!("is over {MAX_DEPTH} ensembles deep")));
+            }
+            Bound::Ensemble(definition) => {
+                let key = (step.model.clone(), step.version.clone());
+                match self.known.get(&key) {
+                    Some(inner) => inner.clone(),
+                    None => {
+                        self.path.push(step.model.clone());
+                        let bound = self.bind(definition);
+                        self.path.pop();
+                        let inner = bound.map_err(|unbound| Unbound {
+                            reason: format!("{named}: {}", unbound.reason),
+                            ..unbound
+                        })?;
+                        self.known.insert(key, inner.clone());
+                        inner
+                    }
+                }
+            }
+            Bound::Loading => return Err(Unbound { reason: format!("{named} is loading"), waiting: true }),
+            Bound::Missing(why) => return Err(unfit(format!("cannot be called: {why}"))),
+        };
+        check_names(step, &inner.signature).map_err(unfit)?;
+        Ok(inner)
+    }
+}
+
+/// What an ensemble takes and gives whose steps have these signatures.
+fn joined(definition: &Definition, signatures: &[Signature]) -> Result<Signature, Unbound> {
+    let mut tensors: BTreeMap<&str, TensorSpec> = BTreeMap::new();
+    for (step, signature) in definition.steps.iter().zip(signatures) {
+        for (output, tensor) in &step.outputs {
+            if let Some(spec) = signature.outputs.iter().find(|spec| spec.name == *output) {
+                tensors.insert(tensor, TensorSpec { name: tensor.clone(), ..spec.clone() });
+            }
+        }
+    }
+    let inputs = definition.inputs.iter().map(|input| input_spec(input, definition, signatures));
+    let inputs: Vec<TensorSpec> = inputs.collect::<Result<_, _>>()?;
+    tensors.extend(definition.inputs.iter().map(|input| input.name.as_str()).zip(inputs.iter().cloned()));
+    for (at, (step, signature)) in definition.steps.iter().zip(signatures).enumerate() {
+        for (input, tensor) in &step.inputs {
+            let taken = signature.inputs.iter().find(|spec| spec.name == *input);
+            let (Some(taken), Some(given)) = (taken, tensors.get(tensor.as_str())) else { continue };
+            unified(given, taken).ok_or_else(|| Unbound {
+                reason: format!(
+                    "{} takes '{tensor}' as its input '{input}' of {} {:?}, but it is {} {:?}",
+                    definition.step(at),
+                    taken.datatype,
+                    taken.shape,
+                    given.datatype,
+                    given.shape
+                ),
+                waiting: false,
+            })?;
+        }
+    }
+    let outputs = definition.outputs.iter().filter_map(|output| {
+        let given = tensors.get(output.name.as_str())?;
+        Some(declared(output, given, "output", "the step that gives it"))
+    });
+    Ok(Signature { inputs, outputs: outputs.collect::<Result<_, _>>()? })
+}
+
+/// Every input of the model is given, and nothing is named that it does not have.
+fn check_names(step: &Step, signature: &Signature) -> Result<(), String> {
+    let names = |specs: &[TensorSpec]| {
+        let quoted: Vec<String> = specs.iter().map(|spec| format!("'{}'", spec.name)).collect();
+        quoted.join(", ")
+    };
+    for (given, specs, side) in
+        [(&step.inputs, &signature.inputs, "input"), (&step.outputs, &signature.outputs, "output")]
+    {
+        if let Some(unknown) = given.keys().find(|name| !specs.iter().any(|spec| spec.name == **name)) {
+            return Err(format!("has no {side} '{unknown}'; its {side}s are {}", names(specs)));
+        }
+    }
+    match signature.inputs.iter().find(|spec| !step.inputs.contains_key(&spec.name)) {
+        Some(missing) => Err(format!("is not given its input '{}'", missing.name)),
+        None => Ok(()),
+    }
+}
+
+/// An input of the ensemble: what every step that takes it can take.
+fn input_spec(
+    input: &Declared,
+    definition: &Definition,
+    signatures: &[Signature],
+) -> Result<TensorSpec, Unbound> {
+    let mut known: Option<TensorSpec> = None;
+    for (at, (step, signature)) in definition.steps.iter().zip(signatures).enumerate() {
+        let taken = step.inputs.iter().filter(|(_, tensor)| **tensor == input.name);
+        for spec in taken.filter_map(|(name, _)| signature.inputs.iter().find(|spec| spec.name == *name)) {
+            let spec = TensorSpec { name: input.name.clone(), ..spec.clone() };
+            let Some(before) = &known else {
+                known = Some(spec);
+                continue;
+            };
+            known = Some(unified(before, &spec).ok_or_else(|| Unbound {
+                reason: format!(
+                    "{} takes the input '{}' as {} {:?}, a step before it as {} {:?}",
+                    definition.step(at),
+                    input.name,
+                    spec.datatype,
+                    spec.shape,
+                    before.datatype,
+                    before.shape
+                ),
+                waiting: false,
+            })?);
+        }
+    }
+    let nobody = || Unbound { reason: format!("no step takes the input '{}'", input.name), waiting: false };
+    declared(input, &known.ok_or_else(nobody)?, "input", "the steps that take it")
+}
+
+/// What a declaration and the models say together.
+fn declared(given: &Declared, known: &TensorSpec, side: &str, who: &str) -> Result<TensorSpec, Unbound> {
+    let said = TensorSpec {
+        name: given.name.clone(),
+        datatype: given.datatype.unwrap_or(known.datatype),
+        shape: given.shape.clone().unwrap_or_else(|| known.shape.clone()),
+    };
+    unified(&said, known).ok_or_else(|| Unbound {
+        reason: format!(
+            "the {side} '{}' is declared as {} {:?}; {who} have {} {:?}",
+            given.name, said.datatype, said.shape, known.datatype, known.shape
+        ),
+        waiting: false,
+    })
+}
+
+/// The tensors that are both; `None` where there are none. An empty shape says nothing, as with a scalar.
+fn unified(left: &TensorSpec, right: &TensorSpec) -> Option<TensorSpec> {
+    if left.datatype != right.datatype {
+        return None;
+    }
+    let shape = if left.shape.is_empty() {
+        right.shape.clone()
+    } else if right.shape.is_empty() {
+        left.shape.clone()
+    } else if left.shape.len() == right.shape.len() {
+        let both = left.shape.iter().zip(&right.shape).map(|pair| match pair {
+            (left, right) if left == right => Some(*left),
+            (-1, fixed) | (fixed, -1) => Some(*fixed),
+            _ => None,
+        });
+        both.collect::<Option<_>>()?
+    } else {
+        return None;
+    };
+    Some(TensorSpec { name: left.name.clone(), datatype: left.datatype, shape })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use slipway_inference::Datatype;
+
+    use super::super::definition::tests::definition;
+    use super::*;
+
+    #[derive(Default)]
+    struct Known {
+        models: HashMap<&'static str, Signature>,
+        ensembles: HashMap<&'static str, Definition>,
+    }
+
+    impl Models for Known {
+        fn find(&self, model: &str, _version: Option<&str>) -> Bound<'_> {
+            match (self.models.get(model), self.ensembles.get(model)) {
+                (Some(signature), _) => Bound::Model(signature),
+                (None, Some(ensemble)) => Bound::Ensemble(ensemble),
+                _ if model == "slow" => Bound::Loading,
+                _ => Bound::Missing(format!("there is no model '{model}'")),
+            }
+        }
+    }
+
+    fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
+        TensorSpec { name: name.into(), datatype, shape: shape.to_vec() }
+    }
+
+    fn known() -> Known {
+        use Datatype::{Fp32, Int64};
+        let model = |inputs: &[TensorSpec], outputs: &[TensorSpec]| Signature {
+            inputs: inputs.to_vec(),
+            outputs: outputs.to_vec(),
+        };
+        let models = HashMap::from([
+            ("score", model(&[spec("x", Fp32, &[-1, 2])], &[spec("score", Fp32, &[-1, 1])])),
+            (
+                "join",
+                model(
+                    &[spec("left", Fp32, &[-1, 1]), spec("right", Fp32, &[-1, 1])],
+                    &[spec("sum", Fp32, &[-1, 1])],
+                ),
+            ),
+            ("label", model(&[spec("in", Int64, &[-1])], &[spec("out", Int64, &[-1])])),
+            ("wide", model(&[spec("in", Fp32, &[-1, 4])], &[spec("out", Fp32, &[-1, 4])])),
+        ]);
+        Known { models, ensembles: HashMap::new() }
+    }
+
+    fn refused(steps: &[(&str, &str, &str)], outputs: &[&str]) -> Unbound {
+        bind("all", &definition(&["x"], steps, outputs), &known()).unwrap_err()
+    }
+
+    #[test]
+    fn an_ensemble_takes_and_gives_what_its_models_do() {
+        let steps = [
+            ("score", "x=x", "score=a"),
+            ("score", "x=x", "score=b"),
+            ("join", "left=a right=b", "sum=total"),
+        ];
+        let signature = bind("all", &definition(&["x"], &steps, &["total", "a"]), &known()).unwrap();
+        assert_eq!(signature.inputs, [spec("x", Datatype::Fp32, &[-1, 2])]);
+        assert_eq!(signature.outputs.len(), 2);
+        assert_eq!(signature.outputs[0], spec("total", Datatype::Fp32, &[-1, 1]));
+
+        let mut narrow = definition(&["x"], &steps, &["total"]);
+        narrow.inputs[0].shape = Some(vec![1, -1]);
+        let signature = bind("all", &narrow, &known()).unwrap();
+        assert_eq!(signature.inputs[0].shape, [1, 2]);
+        narrow.inputs[0].datatype = Some(Datatype::Fp64);
+        let refused = bind("all", &narrow, &known()).unwrap_err().reason;
+        assert_eq!(
+            refused,
+            "the input 'x' is declared as FP64 [1, -1]; the steps that take it have FP32 [-1, 2]"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_names_the_step() {
+        let reason = |steps: &[(&str, &str, &str)]| refused(steps, &["y"]).reason;
+        assert_eq!(
+            reason(&[("score", "x=x", "score=a"), ("label", "in=a", "out=y")]),
+            "step 2 ('label') takes 'a' as its input 'in' of INT64 [-1], but it is FP32 [-1, 1]"
+        );
+        assert_eq!(
+            reason(&[("score", "x=x", "score=a"), ("wide", "in=a", "out=y")]),
+            "step 2 ('wide') takes 'a' as its input 'in' of FP32 [-1, 4], but it is FP32 [-1, 1]"
+        );
+        assert_eq!(
+            reason(&[("score", "x=x", "score=a"), ("wide", "in=x", "out=y")]),
+            "step 2 ('wide') takes the input 'x' as FP32 [-1, 4], a step before it as FP32 [-1, 2]"
+        );
+        assert_eq!(reason(&[("join", "left=x", "sum=y")]), "step 1 ('join') is not given its input 'right'");
+        assert_eq!(
+            reason(&[("score", "x=x", "scores=y")]),
+            "step 1 ('score') has no output 'scores'; its outputs are 'score'"
+        );
+        assert_eq!(
+            reason(&[("nobody", "x=x", "o=y")]),
+            "step 1 ('nobody') cannot be called: there is no model 'nobody'"
+        );
+        let waiting = refused(&[("slow", "x=x", "o=y")], &["y"]);
+        assert_eq!(waiting, Unbound { reason: "step 1 ('slow') is loading".into(), waiting: true });
+    }
+
+    #[test]
+    fn what_one_request_calls_is_bounded_and_so_is_the_time_to_know_it() {
+        let mut models = known();
+        let one = definition(&["in"], &[("score", "x=in", "score=out")], &["out"]);
+        models.ensembles.insert("0", one);
+        // Each calls the one before as often as it may: looked at one by one, the last would take years.
+        for (name, before) in [("1", "0"), ("2", "1"), ("3", "2"), ("4", "3"), ("5", "4"), ("6", "5")] {
+            let outputs: Vec<String> = (0..64).map(|at| format!("out=y{at}")).collect();
+            let steps: Vec<_> = outputs.iter().map(|output| (before, "in=in", output.as_str())).collect();
+            let mut wide = definition(&["in"], &steps, &["out"]);
+            wide.steps[0].outputs = [("out".to_owned(), "out".to_owned())].into();
+            models.ensembles.insert(name, wide);
+        }
+        let call = |name| definition(&["in"], &[(name, "in=in", "out=out")], &["out"]);
+        assert!(bind("all", &call("1"), &models).is_ok());
+        let refused = bind("all", &call("6"), &models).unwrap_err().reason;
+        assert!(
+            refused.ends_with("step 5 ('1') is one too many: a request would call over 256 models"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn ensembles_call_others_and_never_themselves() {
+        let mut models = known();
+        models.ensembles.insert("inner", definition(&["in"], &[("score", "x=in", "score=out")], &["out"]));
+        let outer = definition(&["x"], &[("inner", "in=x", "out=y")], &["y"]);
+        let signature = bind("outer", &outer, &models).unwrap();
+        assert_eq!(signature.inputs, [spec("x", Datatype::Fp32, &[-1, 2])]);
+
+        models.ensembles.insert("inner", definition(&["in"], &[("outer", "x=in", "y=out")], &["out"]));
+        models.ensembles.insert("outer", outer.clone());
+        let refused = bind("outer", &outer, &models).unwrap_err().reason;
+        assert_eq!(refused, "step 1 ('inner'): step 1 ('outer') calls itself: outer → inner → outer");
+    }
+}

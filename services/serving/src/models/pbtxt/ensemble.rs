@@ -1,0 +1,135 @@
+//! The ensemble of a `config.pbtxt`.
+
+use std::collections::BTreeMap;
+
+use slipway_inference::Datatype;
+
+use super::{Value, number};
+use crate::ensemble::{Declared, Definition, Step};
+
+/// The ensemble that a file describes, where it describes one.
+///
+/// # Errors
+/// A step lacks a name, or the steps do not make an ensemble.
+pub(super) fn definition(fields: &[(String, Value)]) -> Result<Option<Definition>, String> {
+    let is_ensemble = |(name, value): &(String, Value)| match value {
+        Value::Scalar(platform) => name == "platform" && platform == "ensemble",
+        Value::Message(_) => name == "ensemble_scheduling",
+    };
+    if !fields.iter().any(is_ensemble) {
+        return Ok(None);
+    }
+    let mut definition = Definition { inputs: Vec::new(), outputs: Vec::new(), steps: Vec::new() };
+    let batched = match fields.iter().find(|(name, _)| name == "max_batch_size") {
+        Some((name, value)) => number::<u32>(name, value)? > 0,
+        None => false,
+    };
+    for (name, value) in fields {
+        match (name.as_str(), value) {
+            ("input", Value::Message(tensor)) => definition.inputs.push(declared(tensor, batched)?),
+            ("output", Value::Message(tensor)) => definition.outputs.push(declared(tensor, batched)?),
+            ("ensemble_scheduling", Value::Message(scheduling)) => {
+                for (_, value) in scheduling.iter().filter(|(name, _)| name == "step") {
+                    let Value::Message(fields) = value else {
+                        return Err("step expects a message".to_owned());
+                    };
+                    definition.steps.push(step(fields)?);
+                }
+            }
+            _ => {}
+        }
+    }
+    definition.checked().map(Some)
+}
+
+fn text<'value>(fields: &'value [(String, Value)], wanted: &str) -> Option<&'value str> {
+    fields.iter().find_map(|(name, value)| match value {
+        Value::Scalar(text) if name == wanted => Some(text.as_str()),
+        _ => None,
+    })
+}
+
+/// A tensor; where there is a batch, its dimension comes before those that are written.
+fn declared(fields: &[(String, Value)], batched: bool) -> Result<Declared, String> {
+    let name = text(fields, "name").ok_or("an input or output has no name")?.to_owned();
+    let datatype = match text(fields, "data_type") {
+        None => None,
+        Some("TYPE_STRING") => Some(Datatype::Bytes),
+        Some(kind) => {
+            let known = kind.strip_prefix("TYPE_").and_then(Datatype::from_name);
+            Some(known.ok_or_else(|| format!("data_type of '{name}' is {kind}; expected e.g. TYPE_FP32"))?)
+        }
+    };
+    let mut dims = Vec::new();
+    for (field, value) in fields.iter().filter(|(field, _)| field == "dims") {
+        dims.push(number::<i64>(field, value)?);
+    }
+    let shape = (!dims.is_empty()).then(|| batched.then_some(-1).into_iter().chain(dims).collect());
+    Ok(Declared { name, datatype, shape })
+}
+
+fn step(fields: &[(String, Value)]) -> Result<Step, String> {
+    let model = text(fields, "model_name").ok_or("a step has no model_name")?.to_owned();
+    // -1 is whichever is current.
+    let version = text(fields, "model_version").filter(|version| *version != "-1").map(str::to_owned);
+    let map = |wanted: &str| -> Result<BTreeMap<String, String>, String> {
+        let mut map = BTreeMap::new();
+        for (_, value) in fields.iter().filter(|(name, _)| name == wanted) {
+            let Value::Message(entry) = value else { return Err(format!("{wanted} expects key and value")) };
+            let pair = text(entry, "key").zip(text(entry, "value"));
+            let (key, tensor) =
+                pair.ok_or_else(|| format!("{wanted} of '{model}' lacks a key or a value"))?;
+            map.insert(key.to_owned(), tensor.to_owned());
+        }
+        Ok(map)
+    };
+    Ok(Step { inputs: map("input_map")?, outputs: map("output_map")?, model, version })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+
+    const TEXT: &str = r#"
+        name: "pipeline"
+        platform: "ensemble"
+        max_batch_size: 8
+        input [ { name: "raw" data_type: TYPE_STRING dims: [ 1 ] } ]
+        output [ { name: "probability" data_type: TYPE_FP32 dims: [ -1, 3 ] } ]
+        ensemble_scheduling {
+          step [
+            { model_name: "encode" model_version: -1
+              input_map { key: "text" value: "raw" } output_map { key: "tokens" value: "encoded" } },
+            { model_name: "classify" model_version: 2
+              input_map { key: "tokens" value: "encoded" }
+              output_map: { key: "scores", value: "probability" } }
+          ]
+        }
+    "#;
+
+    #[test]
+    fn tritons_steps_are_ours() {
+        let ensemble = read(TEXT).unwrap().ensemble.unwrap();
+        assert_eq!(ensemble.inputs[0].datatype, Some(slipway_inference::Datatype::Bytes));
+        assert_eq!(ensemble.inputs[0].shape, Some(vec![-1, 1]));
+        assert_eq!(ensemble.outputs[0].shape, Some(vec![-1, -1, 3]));
+        let steps: Vec<_> =
+            ensemble.steps.iter().map(|step| (step.model.as_str(), step.version.as_deref())).collect();
+        assert_eq!(steps, [("encode", None), ("classify", Some("2"))]);
+        assert_eq!(ensemble.steps[1].outputs["scores"], "probability");
+    }
+
+    #[test]
+    fn an_ensemble_that_cannot_be_is_refused() {
+        for (from, to, expected) in [
+            (r#"value: "encoded""#, r#"value: "probability""#, "which step 1 ('encode') gives, too"),
+            ("TYPE_FP32", "FLOAT", "data_type of 'probability' is FLOAT; expected e.g. TYPE_FP32"),
+            (r#"model_name: "encode""#, "", "a step has no model_name"),
+            (r#"key: "text""#, "", "input_map of 'encode' lacks a key or a value"),
+        ] {
+            let refused = read(&TEXT.replace(from, to)).unwrap_err();
+            assert!(refused.contains(expected), "{refused}");
+        }
+        assert!(read(r#"platform: "ensemble""#).is_err());
+    }
+}

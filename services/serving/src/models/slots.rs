@@ -1,0 +1,190 @@
+//! Versions by their digest: how far each is, and the task that loads it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slipway_api::traffic::{Target, TrafficTable, VersionState};
+use slipway_inference::Signature;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::labels::Labels;
+use super::loader::{LoadFailure, Loaded, Loader};
+use super::resident::{Absent, Resident};
+use super::served::{Beside, Described, Served};
+use crate::ensemble::{Definition, Unbound};
+
+const RETRY_INITIAL_MS: u64 = 200;
+const RETRY_MAX_MS: u64 = 10_000;
+
+/// A digest that some table names, or that is kept for a rollback.
+pub(super) struct Slot {
+    /// Which version of its model it is.
+    pub(super) target: Target,
+    /// Its model.
+    pub(super) model: String,
+    /// How far it is. One that was unloaded to make room stays ready: it answers.
+    pub(super) state: VersionState,
+    /// Why it failed, or what its loading waits for.
+    pub(super) reason: Option<String>,
+    /// Its place in memory.
+    pub(super) resident: Arc<Resident>,
+    /// Whether no table names it.
+    pub(super) spare: bool,
+    /// What an ensemble consists of, and what comes with it.
+    pub(super) ensemble: Option<(Arc<Definition>, Beside)>,
+    load: Option<Load>,
+}
+
+/// A load in progress.
+struct Load {
+    /// Tells outcomes of an earlier load of the same digest apart.
+    number: u64,
+    task: AbortHandle,
+}
+
+/// What an ensemble takes and gives, and the names of its classes; or why it cannot be served.
+pub(super) type Binding = Result<(Signature, Labels), Unbound>;
+
+/// How a load went.
+pub(super) struct Outcome {
+    /// What was loaded.
+    pub(super) digest: String,
+    /// The number that it was begun with.
+    pub(super) load: u64,
+    /// What came of it.
+    pub(super) result: Result<Loaded, LoadFailure>,
+}
+
+impl Slot {
+    /// A slot of nothing yet.
+    pub(super) fn new(target: Target, model: String, demands: mpsc::Sender<String>) -> Self {
+        let resident = Arc::new(Resident::new(&target.digest, demands));
+        Self {
+            target,
+            model,
+            state: VersionState::Loading,
+            reason: None,
+            resident,
+            spare: false,
+            ensemble: None,
+            load: None,
+        }
+    }
+
+    /// Whether it is being loaded.
+    pub(super) const fn is_loading(&self) -> bool {
+        self.load.is_some()
+    }
+
+    /// Has it loaded; the outcome carries `number`.
+    pub(super) fn begin(&mut self, loader: Loader, number: u64, outcomes: mpsc::Sender<Outcome>) {
+        let (target, model) = (self.target.clone(), self.model.clone());
+        let task = tokio::spawn(load_until_settled(loader, target, model, number, outcomes)).abort_handle();
+        self.load = Some(Load { number, task });
+    }
+
+    /// Takes the outcome of its load; `false` for one of an earlier load.
+    pub(super) fn finish(&mut self, outcome: Outcome) -> bool {
+        if self.load.as_ref().is_none_or(|load| load.number != outcome.load) {
+            return false;
+        }
+        match outcome.result {
+            Ok(Loaded::Model(served)) => {
+                (self.state, self.reason, self.load) = (VersionState::Ready, None, None);
+                self.resident.fill(Arc::new(served));
+            }
+            // Whether it can be served, its models say.
+            Ok(Loaded::Ensemble(definition, beside)) => {
+                (self.ensemble, self.load) = (Some((definition, beside)), None);
+            }
+            Err(failure) if failure.transient => self.reason = Some(failure.reason),
+            Err(failure) => {
+                self.resident.refuse(Absent::Refused(failure.reason.clone()));
+                (self.state, self.reason, self.load) = (VersionState::Failed, Some(failure.reason), None);
+            }
+        }
+        true
+    }
+
+    /// Takes what the models of an ensemble say: what it takes and gives as a whole, or why it cannot be served.
+    pub(super) fn bound(&mut self, bound: Binding) {
+        let Some((definition, beside)) = &self.ensemble else { return };
+        let bound = bound.and_then(|(signature, labels)| match labels.check(&signature) {
+            Ok(()) => Ok((signature, labels)),
+            Err(reason) => Err(Unbound { reason, waiting: false }),
+        });
+        match bound {
+            Ok((signature, labels)) => {
+                let is_same =
+                    |known: &Described| known.signature == signature && known.beside.labels == labels;
+                if self.resident.served().is_none_or(|served| !is_same(&served.described)) {
+                    let beside = Beside { labels, ..beside.clone() };
+                    let served = Served::ensemble(Arc::clone(definition), beside, signature);
+                    self.resident.fill(Arc::new(served));
+                }
+                (self.state, self.reason) = (VersionState::Ready, None);
+            }
+            Err(unbound) => {
+                let state = if unbound.waiting { VersionState::Loading } else { VersionState::Failed };
+                if (self.state, self.reason.as_ref()) != (state, Some(&unbound.reason)) {
+                    let (digest, reason) = (&self.target.digest, &unbound.reason);
+                    tracing::warn!(digest, reason, "an ensemble is not served for now");
+                }
+                (self.state, self.reason) = (state, Some(unbound.reason));
+            }
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(load) = &self.load {
+            load.task.abort();
+        }
+        self.resident.refuse(Absent::Gone);
+    }
+}
+
+/// Whether a table can answer all its traffic: by its stable version, or by all candidates where it has none.
+pub(super) fn serves(table: &TrafficTable, slots: &HashMap<String, Slot>) -> bool {
+    let ready = |target: &Target| is_ready(target, slots);
+    match &table.stable {
+        Some(stable) => ready(stable),
+        None => table.candidates.iter().all(|entry| entry.weight_percent == 0 || ready(&entry.target)),
+    }
+}
+
+/// Whether a version answers.
+pub(super) fn is_ready(target: &Target, slots: &HashMap<String, Slot>) -> bool {
+    slots.get(&target.digest).is_some_and(|slot| slot.state == VersionState::Ready)
+}
+
+/// Whether a table will never answer: there is nothing to keep it for.
+pub(super) fn hopeless(table: &TrafficTable, slots: &HashMap<String, Slot>) -> bool {
+    let failed =
+        |target: &Target| slots.get(&target.digest).is_some_and(|slot| slot.state == VersionState::Failed);
+    table.stable.as_ref().is_some_and(failed)
+}
+
+async fn load_until_settled(
+    loader: Loader,
+    target: Target,
+    model: String,
+    load: u64,
+    outcomes: mpsc::Sender<Outcome>,
+) {
+    let mut delay_ms = RETRY_INITIAL_MS;
+    loop {
+        let result = loader.load(&model, &target).await;
+        let again = result.as_ref().is_err_and(|failure| failure.transient);
+        let outcome = Outcome { digest: target.digest.clone(), load, result };
+        // The manager is gone only at the shutdown.
+        if outcomes.send(outcome).await.is_err() || !again {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        delay_ms = (delay_ms * 2).min(RETRY_MAX_MS);
+    }
+}
