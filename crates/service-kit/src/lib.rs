@@ -16,6 +16,7 @@ pub mod page;
 pub mod problem;
 pub mod server;
 pub mod trace;
+pub mod watch;
 
 pub use lifecycle::{Tasks, main};
 pub use problem::Problem;

@@ -3,6 +3,7 @@
 //! It owns nothing durable. The traffic table (NATS KV) says which versions a deployment answers with; their bytes come from the
 //! registry by digest into a disk cache. Requests never wait for NATS, the registry or S3, and go on when all of them are away.
 
+mod access;
 mod codec;
 mod describe;
 mod divergence;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::middleware::map_request;
+use axum::middleware::{from_fn_with_state, map_request};
 use axum::routing::get;
 use clap::{Args as _, FromArgMatches as _};
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
@@ -48,6 +49,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use uuid::Uuid;
 
+pub use crate::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile, digest};
+use crate::access::{Access, guard_grpc};
 pub use crate::engine_config::EngineConfig;
 use crate::metrics::ServingMetrics;
 use crate::models::{Cache, Loader, Manager};
@@ -101,6 +104,9 @@ pub struct Config {
     /// How versions are run, where their own settings say nothing.
     #[command(flatten)]
     pub engine: EngineConfig,
+    /// Who may call what.
+    #[command(flatten)]
+    pub access: AccessConfig,
     /// What the process logs and traces, which clients may ask for. Without it: what the environment says.
     #[arg(skip)]
     pub telemetry: Option<TelemetryConfig>,
@@ -166,6 +172,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let routing = Arc::new(Routing::default());
     let metrics = Metrics::new();
     let serving_metrics = ServingMetrics::register(&metrics);
+    let access = Access::load(&config.access, &metrics)?;
     let manager = Manager::new(loader, Arc::clone(&routing), readiness.clone(), serving_metrics.clone());
     let (recorder, publisher) = records::channel(
         bus.clone(),
@@ -177,6 +184,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let mut tasks = Tasks::new(shutdown.clone());
     let (updates, news) = mpsc::channel(UPDATES_LIMIT);
+    tasks.spawn("token-file", access.clone().watch(shutdown.clone()));
     tasks.spawn("models", manager.run(news, shutdown.clone()));
     tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));
     match config.model_dir.clone() {
@@ -200,6 +208,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         predictor: predictor.clone(),
         bus,
         settings,
+        access,
         readiness: readiness.clone(),
         max_body_bytes: config.max_body_bytes,
     };
@@ -235,8 +244,9 @@ impl Listeners {
         config: &Config,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
+        let (settings, access) = (Arc::clone(&state.settings), state.access.clone());
         let service =
-            grpc::Service::new(state.predictor.clone(), Arc::clone(&state.settings), readiness.clone());
+            grpc::Service::new(state.predictor.clone(), settings, access.clone(), readiness.clone());
         let service = GrpcInferenceServiceServer::new(service)
             .max_decoding_message_size(config.max_body_bytes)
             .max_encoding_message_size(usize::MAX)
@@ -245,11 +255,14 @@ impl Listeners {
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Deflate);
         let (health_reporter, health_service) = tonic_health::server::health_reporter();
-        let grpc_front = grpc::GrpcFront(service.clone());
+        let grpc_front = grpc::GrpcFront(service.clone(), access.clone());
         let grpc_routes = add_grpc(add_grpc(Router::new(), service), health_service);
         let grpc_routes = add_grpc(grpc_routes, reflection().build_v1()?);
-        let grpc_routes =
+        let mut grpc_routes =
             add_grpc(grpc_routes, reflection().build_v1alpha()?).layer(map_request(grpc::answer_as_asked));
+        if access.is_on() {
+            grpc_routes = grpc_routes.layer(from_fn_with_state(access, guard_grpc));
+        }
 
         let (shown, routing) = (metrics.clone(), Arc::clone(&state.routing));
         let render = move || {
