@@ -39,12 +39,15 @@ impl Readiness {
     }
 }
 
-/// The three routes.
-pub fn router(readiness: Readiness, metrics: Metrics) -> Router {
-    Router::new()
+/// The three routes; two, where the metrics are somewhere else.
+pub fn router(readiness: Readiness, metrics: Option<Metrics>) -> Router {
+    let router = Router::new()
         .route("/healthz", get(|| async { Json(json!({"status": "ok"})) }))
-        .route("/readyz", get(readyz).with_state(readiness))
-        .route("/metrics", get(render).with_state(metrics))
+        .route("/readyz", get(readyz).with_state(readiness));
+    match metrics {
+        Some(metrics) => router.route("/metrics", get(render).with_state(metrics)),
+        None => router,
+    }
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<serde_json::Value>) {

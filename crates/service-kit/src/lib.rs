@@ -15,9 +15,11 @@ pub mod metrics;
 pub mod page;
 pub mod problem;
 pub mod server;
+pub mod tls;
 pub mod trace;
 pub mod watch;
 
 pub use lifecycle::{Tasks, main};
 pub use problem::Problem;
 pub use server::ListenConfig;
+pub use tls::TlsConfig;

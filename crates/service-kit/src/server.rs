@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::extract::connect_info::Connected;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
-use axum::serve::ListenerExt as _;
+use axum::serve::{IncomingStream, Listener, ListenerExt as _};
 use axum::{Router, ServiceExt as _};
 use http::StatusCode;
 use tokio::net::TcpListener;
@@ -21,6 +22,7 @@ use crate::Problem;
 use crate::front::{Front, Fronted};
 use crate::health::{self, Readiness};
 use crate::metrics::{self, Metrics};
+use crate::tls::Tls;
 
 /// Bodies over this are refused, except on routes that set a limit of their own.
 pub const DEFAULT_BODY_LIMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -40,6 +42,42 @@ impl ListenConfig {
     /// The configured address, or 127.0.0.1 with the service's own port.
     pub fn or_port(&self, port: u16) -> SocketAddr {
         self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+}
+
+/// An open port, and how connections to it are secured.
+#[derive(Debug)]
+pub struct Port {
+    listener: TcpListener,
+    tls: Option<Tls>,
+    shows_metrics: bool,
+}
+
+impl From<TcpListener> for Port {
+    fn from(listener: TcpListener) -> Self {
+        Self { listener, tls: None, shows_metrics: true }
+    }
+}
+
+impl Port {
+    /// The port with TLS, where there is one.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The port without `/metrics`, which are somewhere else.
+    #[must_use]
+    pub fn without_metrics(self) -> Self {
+        Self { shows_metrics: false, ..self }
+    }
+
+    /// Its address.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 }
 
@@ -73,13 +111,15 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// # Errors
 /// The listener fails.
 pub async fn serve(
-    listener: TcpListener,
+    port: impl Into<Port>,
     routes: Router,
     readiness: Readiness,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    serve_plain(listener, with_layers(routes, readiness, metrics), shutdown).await
+    let port = port.into();
+    let routes = with_layers(routes, readiness, metrics, port.shows_metrics);
+    run(port, routes, shutdown).await
 }
 
 /// As [`serve`], with a front that answers some requests before they reach the routes.
@@ -88,22 +128,24 @@ pub async fn serve(
 /// The listener fails.
 pub async fn serve_behind<F: Front>(
     front: F,
-    listener: TcpListener,
+    port: impl Into<Port>,
     routes: Router,
     readiness: Readiness,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let router = with_layers(routes, readiness, metrics.clone());
-    run(listener, Fronted::new(front, &metrics, router), shutdown).await
+    let port = port.into();
+    let router = with_layers(routes, readiness, metrics.clone(), port.shows_metrics);
+    run(port, Fronted::new(front, &metrics, router), shutdown).await
 }
 
-fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics) -> Router {
+fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics, shows_metrics: bool) -> Router {
+    let shown = shows_metrics.then(|| metrics.clone());
     routes
         .fallback(no_such_route)
         .layer(middleware::from_fn_with_state(metrics.clone(), metrics::count_requests))
         .layer(middleware::from_fn(crate::trace::trace_request))
-        .merge(health::router(readiness, metrics))
+        .merge(health::router(readiness, shown))
         .layer(DefaultBodyLimit::max(DEFAULT_BODY_LIMIT_BYTES))
         .layer(CatchPanicLayer::custom(|_panic: Box<dyn std::any::Any + Send>| {
             Problem::internal("a handler panicked").into_response()
@@ -116,24 +158,39 @@ fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics) -> Router
 /// # Errors
 /// The listener fails.
 pub async fn serve_plain(
-    listener: TcpListener,
+    port: impl Into<Port>,
     app: Router,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    run(listener, app, shutdown).await
+    run(port.into(), app, shutdown).await
 }
 
-async fn run<S>(listener: TcpListener, service: S, shutdown: CancellationToken) -> anyhow::Result<()>
+async fn run<S>(port: Port, service: S, shutdown: CancellationToken) -> anyhow::Result<()>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    // Without TCP_NODELAY small answers on kept connections wait for the client's delayed acknowledgement.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
+    // The taps are what lets handlers ask from where a request comes, whatever the listener.
+    match port.tls {
+        // Without TCP_NODELAY small answers on kept connections wait for the client's delayed acknowledgement.
+        None => {
+            accept(port.listener.tap_io(|stream| drop(stream.set_nodelay(true))), service, shutdown).await
+        }
+        Some(tls) => {
+            let listener = tls.accept_from(port.listener).context("the listener's address")?;
+            accept(listener.tap_io(|_stream| {}), service, shutdown).await
+        }
+    }
+}
+
+async fn accept<L, S>(listener: L, service: S, shutdown: CancellationToken) -> anyhow::Result<()>
+where
+    L: Listener<Addr = SocketAddr>,
+    SocketAddr: for<'stream> Connected<IncomingStream<'stream, L>>,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
     let begun = shutdown.clone();
-    // Handlers may ask from where a request comes.
     let service = service.into_make_service_with_connect_info::<SocketAddr>();
     let server =
         axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.cancelled().await });

@@ -40,8 +40,9 @@ use slipway_inference::Environment;
 use slipway_service_kit::grpc::{RegistryToken, registry_channel};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::server::{add_grpc, bind, serve_behind, serve_plain};
-use slipway_service_kit::{ListenConfig, Tasks};
+use slipway_service_kit::server::{Port, add_grpc, bind, serve_behind, serve_plain};
+use slipway_service_kit::tls::Tls;
+use slipway_service_kit::{ListenConfig, Tasks, TlsConfig};
 use slipway_telemetry::TelemetryConfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -107,6 +108,9 @@ pub struct Config {
     /// Who may call what.
     #[command(flatten)]
     pub access: AccessConfig,
+    /// How the REST and gRPC ports are secured.
+    #[command(flatten)]
+    pub tls: TlsConfig,
     /// What the process logs and traces, which clients may ask for. Without it: what the environment says.
     #[arg(skip)]
     pub telemetry: Option<TelemetryConfig>,
@@ -150,6 +154,7 @@ impl Config {
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let replica_id = config.replica_id()?;
     let settings = Arc::new(config.settings()?);
+    let tls = config.tls.load()?;
     let listeners = Listeners::bind(&config).await?;
     let environment = Environment::load(&config.onnxruntime_lib)
         .context("set --onnxruntime-lib or SLIPWAY_ONNXRUNTIME_LIB")?;
@@ -184,6 +189,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let mut tasks = Tasks::new(shutdown.clone());
     let (updates, news) = mpsc::channel(UPDATES_LIMIT);
+    if let Some(tls) = tls.clone() {
+        tasks.spawn("tls-files", tls.watch(shutdown.clone()));
+    }
     tasks.spawn("token-file", access.clone().watch(shutdown.clone()));
     tasks.spawn("models", manager.run(news, shutdown.clone()));
     tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));
@@ -208,11 +216,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         predictor: predictor.clone(),
         bus,
         settings,
-        access,
+        access: access.clone(),
         readiness: readiness.clone(),
         max_body_bytes: config.max_body_bytes,
     };
-    let served = listeners.serve(state, &metrics, &readiness, &config, &shutdown).await;
+    let served = listeners.secured(tls, &access).serve(state, &metrics, &readiness, &config, &shutdown).await;
     shutdown.cancel();
     predictor.drain().await;
     drained.cancel();
@@ -222,18 +230,27 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 }
 
 struct Listeners {
-    rest: TcpListener,
-    grpc: TcpListener,
+    rest: Port,
+    grpc: Port,
     metrics: TcpListener,
 }
 
 impl Listeners {
     async fn bind(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
-            rest: bind(config.listen.or_port(REST_PORT)).await?,
-            grpc: bind(config.listen_grpc).await.context("the gRPC address (--listen-grpc)")?,
+            rest: bind(config.listen.or_port(REST_PORT)).await?.into(),
+            grpc: bind(config.listen_grpc).await.context("the gRPC address (--listen-grpc)")?.into(),
             metrics: bind(config.listen_metrics).await.context("the metrics address (--listen-metrics)")?,
         })
+    }
+
+    /// Metrics name every model; where callers need tokens, they are on their own port only.
+    fn secured(self, tls: Option<Tls>, access: &Access) -> Self {
+        let secured = |port: Port| {
+            let port = port.with_tls(tls.clone());
+            if access.is_on() { port.without_metrics() } else { port }
+        };
+        Self { rest: secured(self.rest), grpc: secured(self.grpc), ..self }
     }
 
     async fn serve(

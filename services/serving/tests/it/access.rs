@@ -125,6 +125,7 @@ async fn a_token_calls_its_own_models_over_rest_and_nobody_calls_without() {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     assert!(!metrics.contains("t-one"));
+    assert_eq!(show(&serving, "/metrics", "t-all").await.0, 404, "they are on their own port");
 }
 
 #[tokio::test(flavor = "multi_thread")]

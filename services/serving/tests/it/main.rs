@@ -14,5 +14,6 @@ mod registry;
 mod restart;
 mod serving;
 mod stress;
+mod tls;
 mod traffic;
 mod world;

@@ -44,6 +44,16 @@ pub(crate) fn point(values: [f64; 2]) -> Value {
 impl Serving {
     /// Starts a replica; `more` is added to its environment. It answers, and may not be ready.
     pub(crate) async fn start(world: &World, cache: &tempfile::TempDir, more: &[(&str, &str)]) -> Self {
+        let serving = Self::start_unasked(world, cache, more);
+        eventually("serving answers", || async {
+            serving.http.get(serving.url("/v2/health/live")).send().await.ok()
+        })
+        .await;
+        serving
+    }
+
+    /// The same, without a look at whether it answers.
+    pub(crate) fn start_unasked(world: &World, cache: &tempfile::TempDir, more: &[(&str, &str)]) -> Self {
         let (rest, grpc, metrics) = (free_address(), free_address(), free_address());
         let log = cache.path().join(format!("log-{}", rest.rsplit(':').next().expect("a port")));
         let library = slipway_testkit::onnxruntime_library();
@@ -64,19 +74,19 @@ impl Serving {
             .stderr(File::create(&log).expect("the log is made"));
         let child = command.spawn().expect("the binary starts");
         let http = reqwest::Client::new();
-        let serving = Self {
+        Self {
             child,
             log,
             rest: format!("http://{rest}"),
             grpc: format!("http://{grpc}"),
             metrics: format!("http://{metrics}"),
             http,
-        };
-        eventually("serving answers", || async {
-            serving.http.get(serving.url("/v2/health/live")).send().await.ok()
-        })
-        .await;
-        serving
+        }
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Starts a replica and waits until it is ready.
