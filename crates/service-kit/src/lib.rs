@@ -9,6 +9,7 @@ pub mod extract;
 pub mod front;
 pub mod grpc;
 pub mod health;
+mod leave;
 pub mod lifecycle;
 pub mod linger;
 pub mod metrics;

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,6 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::Problem;
 use crate::front::{Front, Fronted};
 use crate::health::{self, Readiness};
+use crate::leave::Leaving;
 use crate::metrics::{self, Metrics};
 use crate::tls::Tls;
 
@@ -51,11 +54,12 @@ pub struct Port {
     listener: TcpListener,
     tls: Option<Tls>,
     shows_metrics: bool,
+    drain_delay: Duration,
 }
 
 impl From<TcpListener> for Port {
     fn from(listener: TcpListener) -> Self {
-        Self { listener, tls: None, shows_metrics: true }
+        Self { listener, tls: None, shows_metrics: true, drain_delay: Duration::ZERO }
     }
 }
 
@@ -70,6 +74,13 @@ impl Port {
     #[must_use]
     pub fn without_metrics(self) -> Self {
         Self { shows_metrics: false, ..self }
+    }
+
+    /// The port, which goes on for a while after the shutdown began and asks clients to leave with each answer; a connection that is
+    /// closed while it is idle may lose the request that its client is just sending.
+    #[must_use]
+    pub fn with_drain_delay(self, drain_delay: Duration) -> Self {
+        Self { drain_delay, ..self }
     }
 
     /// Its address.
@@ -170,30 +181,41 @@ where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
+    let closing = Arc::new(AtomicBool::new(false));
+    let service = Leaving { service, closing: Arc::clone(&closing) };
+    let drain = Drain { shutdown, closing, delay: port.drain_delay };
     // The taps are what lets handlers ask from where a request comes, whatever the listener.
     match port.tls {
         // Without TCP_NODELAY small answers on kept connections wait for the client's delayed acknowledgement.
-        None => {
-            accept(port.listener.tap_io(|stream| drop(stream.set_nodelay(true))), service, shutdown).await
-        }
+        None => accept(port.listener.tap_io(|stream| drop(stream.set_nodelay(true))), service, drain).await,
         Some(tls) => {
             let listener = tls.accept_from(port.listener).context("the listener's address")?;
-            accept(listener.tap_io(|_stream| {}), service, shutdown).await
+            accept(listener.tap_io(|_stream| {}), service, drain).await
         }
     }
 }
 
-async fn accept<L, S>(listener: L, service: S, shutdown: CancellationToken) -> anyhow::Result<()>
+/// How a listener ends.
+struct Drain {
+    shutdown: CancellationToken,
+    closing: Arc<AtomicBool>,
+    delay: Duration,
+}
+
+async fn accept<L, S>(listener: L, service: S, drain: Drain) -> anyhow::Result<()>
 where
     L: Listener<Addr = SocketAddr>,
     SocketAddr: for<'stream> Connected<IncomingStream<'stream, L>>,
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    let begun = shutdown.clone();
+    let begun = drain.shutdown.clone();
     let service = service.into_make_service_with_connect_info::<SocketAddr>();
-    let server =
-        axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.cancelled().await });
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        drain.shutdown.cancelled().await;
+        drain.closing.store(true, Ordering::Relaxed);
+        tokio::time::sleep(drain.delay).await;
+    });
     tokio::select! {
         served = server => served.context("the listener failed"),
         () = async {

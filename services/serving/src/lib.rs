@@ -26,6 +26,7 @@ mod tables;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -63,6 +64,8 @@ use crate::settings::Settings;
 const INFERENCE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
 const REST_PORT: u16 = 8000;
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// The rest of the time that a process has for its end is for requests in flight and for records.
+const MAX_DRAIN_DELAY_MS: u64 = 5_000;
 /// News about tables that may wait for the manager.
 const UPDATES_LIMIT: usize = 256;
 
@@ -102,6 +105,11 @@ pub struct Config {
     /// Largest body of a prediction, packed or unpacked, in bytes.
     #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES")]
     pub max_body_bytes: usize,
+    /// How long the ports go on after SIGTERM, so that balancers and clients notice: the replica is not ready, and each answer over
+    /// HTTP/1 ends its connection. At most 5000.
+    #[arg(long, env = "SLIPWAY_SERVING_DRAIN_DELAY_MS", default_value_t = 500, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_DELAY_MS))]
+    pub drain_delay_ms: u64,
     /// How versions are run, where their own settings say nothing.
     #[command(flatten)]
     pub engine: EngineConfig,
@@ -192,6 +200,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     if let Some(tls) = tls.clone() {
         tasks.spawn("tls-files", tls.watch(shutdown.clone()));
     }
+    tasks.spawn("farewell", say_farewell(readiness.clone(), shutdown.clone()));
     tasks.spawn("token-file", access.clone().watch(shutdown.clone()));
     tasks.spawn("models", manager.run(news, shutdown.clone()));
     tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));
@@ -220,7 +229,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         readiness: readiness.clone(),
         max_body_bytes: config.max_body_bytes,
     };
-    let served = listeners.secured(tls, &access).serve(state, &metrics, &readiness, &config, &shutdown).await;
+    let served = listeners
+        .secured(tls, &access, config.drain_delay_ms)
+        .serve(state, &metrics, &readiness, &config, &shutdown)
+        .await;
     shutdown.cancel();
     predictor.drain().await;
     drained.cancel();
@@ -245,9 +257,9 @@ impl Listeners {
     }
 
     /// Metrics name every model; where callers need tokens, they are on their own port only.
-    fn secured(self, tls: Option<Tls>, access: &Access) -> Self {
+    fn secured(self, tls: Option<Tls>, access: &Access, drain_delay_ms: u64) -> Self {
         let secured = |port: Port| {
-            let port = port.with_tls(tls.clone());
+            let port = port.with_tls(tls.clone()).with_drain_delay(Duration::from_millis(drain_delay_ms));
             if access.is_on() { port.without_metrics() } else { port }
         };
         Self { rest: secured(self.rest), grpc: secured(self.grpc), ..self }
@@ -322,6 +334,12 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(INFERENCE_DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+}
+
+/// Not ready from the shutdown on, so that nobody sends more here.
+async fn say_farewell(readiness: Readiness, shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    readiness.waiting("process", "it is stopping");
 }
 
 async fn ensure_streams(bus: EventBus, shutdown: CancellationToken) {
