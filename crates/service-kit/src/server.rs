@@ -154,7 +154,7 @@ fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics, shows_met
     let shown = shows_metrics.then(|| metrics.clone());
     routes
         .fallback(no_such_route)
-        .layer(middleware::from_fn_with_state(metrics.clone(), metrics::count_requests))
+        .layer(middleware::from_fn_with_state(metrics, metrics::count_requests))
         .layer(middleware::from_fn(crate::trace::trace_request))
         .merge(health::router(readiness, shown))
         .layer(DefaultBodyLimit::max(DEFAULT_BODY_LIMIT_BYTES))

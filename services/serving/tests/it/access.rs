@@ -31,12 +31,12 @@ async fn guarded(cache: &tempfile::TempDir, tokens: &Path) -> (World, Serving) {
     let models = cache.path().join("models");
     for model in ["points", "others"] {
         let version = models.join(model).join("1");
-        std::fs::create_dir_all(&version).unwrap();
-        std::fs::write(version.join("model.onnx"), fixture("linear_minus_one.onnx")).unwrap();
+        std::fs::create_dir_all(&version).expect("it works");
+        std::fs::write(version.join("model.onnx"), fixture("linear_minus_one.onnx")).expect("it works");
     }
     let more = [
-        ("SLIPWAY_SERVING_MODEL_DIR", models.to_str().unwrap()),
-        ("SLIPWAY_SERVING_TOKENS_FILE", tokens.to_str().unwrap()),
+        ("SLIPWAY_SERVING_MODEL_DIR", models.to_str().expect("it works")),
+        ("SLIPWAY_SERVING_TOKENS_FILE", tokens.to_str().expect("it works")),
     ];
     let serving = Serving::start(&world, cache, &more).await;
     serving.wait_until_ready().await;
@@ -175,13 +175,13 @@ async fn grpc_calls_show_their_token_as_metadata() {
 
 /// As Kubernetes changes a mounted Secret: a link to a folder is replaced at once.
 fn swap(folder: &Path, version: &str, text: &str) -> PathBuf {
-    std::fs::create_dir_all(folder.join(version)).unwrap();
-    std::fs::write(folder.join(version).join("tokens.json"), text).unwrap();
-    std::os::unix::fs::symlink(version, folder.join("..next")).unwrap();
-    std::fs::rename(folder.join("..next"), folder.join("..data")).unwrap();
+    std::fs::create_dir_all(folder.join(version)).expect("it works");
+    std::fs::write(folder.join(version).join("tokens.json"), text).expect("it works");
+    std::os::unix::fs::symlink(version, folder.join("..next")).expect("it works");
+    std::fs::rename(folder.join("..next"), folder.join("..data")).expect("it works");
     let link = folder.join("tokens.json");
     if !link.exists() {
-        std::os::unix::fs::symlink("..data/tokens.json", &link).unwrap();
+        std::os::unix::fs::symlink("..data/tokens.json", &link).expect("it works");
     }
     link
 }

@@ -21,14 +21,15 @@ use crate::world::{DEPLOYMENT, World, eventually, fixture, table};
 
 fn put(models: &Path, name: &str, file: &str) {
     let version = models.join(name).join("1");
-    std::fs::create_dir_all(&version).unwrap();
-    std::fs::write(version.join("model.onnx"), fixture(file)).unwrap();
+    std::fs::create_dir_all(&version).expect("it works");
+    std::fs::write(version.join("model.onnx"), fixture(file)).expect("it works");
 }
 
 async fn serve_folder(models: &Path, cache: &tempfile::TempDir) -> (World, Serving) {
     let world = World::start().await;
     let serving =
-        Serving::start(&world, cache, &[("SLIPWAY_SERVING_MODEL_DIR", models.to_str().unwrap())]).await;
+        Serving::start(&world, cache, &[("SLIPWAY_SERVING_MODEL_DIR", models.to_str().expect("it works"))])
+            .await;
     serving.wait_until_ready().await;
     (world, serving)
 }
@@ -143,8 +144,8 @@ struct Proxy {
 
 impl Proxy {
     async fn to(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("it works");
+        let address = listener.local_addr().expect("it works").to_string();
         let server = server.trim_start_matches("http://").to_owned();
         let away = Arc::new(AtomicBool::new(false));
         let gone = Arc::clone(&away);
@@ -220,7 +221,9 @@ async fn keep_asking(address: &str, answered: &AtomicUsize) -> std::io::Result<u
                 break;
             }
             leaves |= header == "connection: close";
-            length = header.strip_prefix("content-length: ").map_or(length, |text| text.parse().unwrap());
+            length = header
+                .strip_prefix("content-length: ")
+                .map_or(length, |text| text.parse().expect("it works"));
         }
         let mut answer = vec![0; length];
         stream.read_exact(&mut answer).await?;

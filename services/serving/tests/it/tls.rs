@@ -19,19 +19,19 @@ use crate::serving::{Serving, cache, point};
 use crate::world::{DEPLOYMENT, World, eventually, table};
 
 fn put(folder: &Path, issued: &TestCertificate) {
-    std::fs::write(folder.join("cert.pem"), &issued.certificate).unwrap();
-    std::fs::write(folder.join("key.pem"), &issued.key).unwrap();
+    std::fs::write(folder.join("cert.pem"), &issued.certificate).expect("it works");
+    std::fs::write(folder.join("key.pem"), &issued.key).expect("it works");
 }
 
 /// A client that trusts one authority, and may show a certificate.
 fn client(authority: &TestAuthority, shown: Option<&TestCertificate>) -> Client {
-    let trusted = Certificate::from_pem(authority.certificate().as_bytes()).unwrap();
+    let trusted = Certificate::from_pem(authority.certificate().as_bytes()).expect("it works");
     let mut client = Client::builder().tls_certs_only([trusted]);
     if let Some(shown) = shown {
         let pem = format!("{}{}", shown.certificate, shown.key);
-        client = client.identity(Identity::from_pem(pem.as_bytes()).unwrap());
+        client = client.identity(Identity::from_pem(pem.as_bytes()).expect("it works"));
     }
-    client.build().unwrap()
+    client.build().expect("it works")
 }
 
 async fn predicts(serving: &Serving, client: &Client) -> Option<reqwest::Version> {
@@ -44,7 +44,9 @@ async fn predicts(serving: &Serving, client: &Client) -> Option<reqwest::Version
 /// A channel over HTTP/2, as ALPN has agreed it.
 async fn channel(serving: &Serving, authority: &TestAuthority) -> Channel {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.certificate().as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.certificate().as_bytes()).expect("it works"))
+        .expect("it works");
     let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = TlsConnector::from(Arc::new(config));
@@ -59,15 +61,17 @@ async fn channel(serving: &Serving, authority: &TestAuthority) -> Channel {
             std::io::Result::Ok(TokioIo::new(stream))
         }
     });
-    Endpoint::from_static("http://serving").connect_with_connector(connect).await.unwrap()
+    Endpoint::from_static("http://serving").connect_with_connector(connect).await.expect("it works")
 }
 
 async fn secured(folder: &Path, cache: &tempfile::TempDir, more: &[(&str, &str)]) -> (World, Serving) {
     let world = World::start().await;
     world.put(&table(1, &world.version("1", "linear_minus_one.onnx").await)).await;
     let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-    let mut environment =
-        vec![("SLIPWAY_TLS_CERT", certificate.to_str().unwrap()), ("SLIPWAY_TLS_KEY", key.to_str().unwrap())];
+    let mut environment = vec![
+        ("SLIPWAY_TLS_CERT", certificate.to_str().expect("it works")),
+        ("SLIPWAY_TLS_KEY", key.to_str().expect("it works")),
+    ];
     environment.extend(more);
     let serving = Serving::start_unasked(&world, cache, &environment);
     world.routed(1).await;
