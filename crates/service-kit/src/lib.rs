@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod db;
+pub mod exposition;
 pub mod extract;
 pub mod front;
 pub mod grpc;

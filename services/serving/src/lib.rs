@@ -33,11 +33,13 @@ use axum::Router;
 use axum::middleware::{from_fn_with_state, map_request};
 use axum::routing::get;
 use clap::{Args as _, FromArgMatches as _};
+use http::HeaderMap;
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_event_bus::{EventBus, NatsConfig};
 use slipway_inference::Environment;
+use slipway_service_kit::exposition::{PROTOBUF_CONTENT_TYPE, wants_protobuf};
 use slipway_service_kit::grpc::{RegistryToken, registry_channel};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
@@ -294,9 +296,16 @@ impl Listeners {
         }
 
         let (shown, routing) = (metrics.clone(), Arc::clone(&state.routing));
-        let render = move || {
-            let text = metrics::render(&shown, &routing);
-            async move { ([(http::header::CONTENT_TYPE, slipway_service_kit::metrics::CONTENT_TYPE)], text) }
+        let render = move |headers: HeaderMap| {
+            let rendered = if wants_protobuf(&headers) {
+                let messages = metrics::render_protobuf(&shown, &routing);
+                ([(http::header::CONTENT_TYPE, PROTOBUF_CONTENT_TYPE)], messages)
+            } else {
+                let text = metrics::render(&shown, &routing);
+                let typed = slipway_service_kit::metrics::CONTENT_TYPE;
+                ([(http::header::CONTENT_TYPE, typed)], text.into_bytes())
+            };
+            async move { rendered }
         };
         let metrics_routes = Router::new().route("/metrics", get(render));
 

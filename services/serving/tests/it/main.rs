@@ -9,6 +9,7 @@ mod faults;
 mod folder;
 mod grpc;
 mod grpc_extensions;
+mod metrics;
 mod protocol;
 mod records;
 mod registry;
