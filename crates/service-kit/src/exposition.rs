@@ -137,10 +137,14 @@ mod tests {
         let names: Vec<&str> = families.iter().map(|family| family.name.as_str()).collect();
         assert_eq!(names, ["a_total", "b", "c"]);
         let counter = &families[0].metric[0];
-        let labels: Vec<_> = counter.label.iter().map(|pair| (pair.name.as_str(), pair.value.as_str())).collect();
+        let labels: Vec<_> =
+            counter.label.iter().map(|pair| (pair.name.as_str(), pair.value.as_str())).collect();
         assert_eq!(labels, [("x", "1,\"2\""), ("y", "z\\")]);
         assert_eq!(counter.counter.as_ref().unwrap().value, 3.0);
         assert_eq!(families[1].metric[0].untyped.as_ref().unwrap().value, 1.5);
-        assert_eq!((families[2].metric[0].gauge.as_ref().unwrap().value, families[2].help.as_str()), (2.0, "C"));
+        assert_eq!(
+            (families[2].metric[0].gauge.as_ref().unwrap().value, families[2].help.as_str()),
+            (2.0, "C")
+        );
     }
 }

@@ -22,6 +22,7 @@ mod statistics;
 mod stats;
 mod status;
 mod tables;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -254,7 +254,7 @@ fn times() -> Histogram {
 }
 
 /// Name of a variant in labels.
-const fn variant_name(variant: Variant) -> &'static str {
+pub(crate) const fn variant_name(variant: Variant) -> &'static str {
     match variant {
         Variant::Stable => "stable",
         Variant::Candidate => "candidate",

@@ -7,6 +7,7 @@ use slipway_api::predictions::Variant;
 use slipway_domain::traffic::{Draw, shadows_for, stable_hash};
 use slipway_inference::{Error, Inference, Model, Priority, Request, Signature, Tensor};
 use slipway_service_kit::clock::now_unix_ms;
+use slipway_telemetry::spans::Collected;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -16,6 +17,7 @@ use crate::metrics::{Fallback, Outcome, ServingMetrics};
 use crate::records::{Observation, Primary, Recorder};
 use crate::routing::{Pick, Route, Routing, Source};
 use crate::stats::Run;
+use crate::traces;
 
 /// Copies that run at the same time; more are dropped, so that shadows never take the machine from clients.
 const MAX_SHADOWS: usize = 64;
@@ -170,18 +172,33 @@ impl Predictor {
         primary: Option<Primary>,
     ) -> Result<Arc<Vec<Tensor>>, Error> {
         let started = Instant::now();
-        let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority };
+        let collected = Collected::current();
+        let origin = collected.as_ref().map(traces::origin);
+        let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority, origin };
         let result = match pick.served.model.infer_at_once(&request) {
             Some(result) => result,
             None => queued(&pick.served.model, request, call.timeout_us, started).await,
         };
         let took = started.elapsed();
         match result {
-            Ok(Inference { outputs, queued, prepared, computed, collected, batch_rows, leads }) => {
+            Ok(Inference {
+                outputs,
+                queued,
+                prepared,
+                computed,
+                collected: taken_out,
+                batch_rows,
+                leads,
+                origins,
+            }) => {
                 let outputs = Arc::new(outputs);
                 let rows = inputs.first().map_or(0, Tensor::rows);
                 let run_rows = leads.then_some(batch_rows);
-                let run = Run { total: took, queued, prepared, computed, collected, rows, run_rows };
+                let run =
+                    Run { total: took, queued, prepared, computed, collected: taken_out, rows, run_rows };
+                if let Some(request) = &collected {
+                    traces::record(request, pick, &run, batch_rows, &origins);
+                }
                 pick.stats.succeeded(&run, now_unix_ms());
                 pick.meters.succeeded(pick.variant, &run);
                 self.observe(call.request_id, pick, inputs, took, Ok(Arc::clone(&outputs)), primary);

@@ -6,6 +6,7 @@ use futures::{Stream, StreamExt as _};
 use slipway_api::inference as proto;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status, Streaming};
+use tracing::{Instrument as _, Span};
 
 use super::{Service, convert};
 
@@ -22,9 +23,11 @@ pub(super) fn answers(
     requests: Streaming<proto::ModelInferRequest>,
 ) -> impl Stream<Item = Result<proto::ModelStreamInferResponse, Status>> + Send {
     let about = Arc::new((metadata, extensions));
+    // The call's span is that of all its requests.
+    let span = Span::current();
     let answer = move |request: Result<proto::ModelInferRequest, Status>| {
         let (service, about) = (service.clone(), Arc::clone(&about));
-        async move { Ok(answer(&service, &about, request?).await) }
+        async move { Ok(answer(&service, &about, request?).await) }.instrument(span.clone())
     };
     requests.map(answer).buffered(PARALLEL_REQUESTS)
 }

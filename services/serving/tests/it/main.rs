@@ -3,6 +3,7 @@
 
 mod access;
 mod clients;
+mod collector;
 mod extensions;
 mod failures;
 mod faults;
@@ -18,5 +19,6 @@ mod serving;
 mod soak;
 mod stress;
 mod tls;
+mod traces;
 mod traffic;
 mod world;

@@ -30,7 +30,8 @@ async fn latencies_are_native_histograms_for_who_asks_for_them() {
         ["slipway_serving_seconds", "slipway_serving_queue_seconds", "slipway_serving_compute_seconds"]
     {
         let metric = &family(name).metric[0];
-        let labels: Vec<_> = metric.label.iter().map(|pair| (pair.name.as_str(), pair.value.as_str())).collect();
+        let labels: Vec<_> =
+            metric.label.iter().map(|pair| (pair.name.as_str(), pair.value.as_str())).collect();
         assert_eq!(labels, [("deployment", DEPLOYMENT), ("version", "1"), ("variant", "stable")]);
         let histogram = metric.histogram.as_ref().unwrap();
         // A factor of 2^(1/8), which is 1.09.
