@@ -60,6 +60,7 @@ pub use crate::engine_config::EngineConfig;
 use crate::metrics::ServingMetrics;
 use crate::models::{Cache, Loader, Manager};
 use crate::predict::Predictor;
+pub use crate::records::cloudevents::{CloudEventsConfig, EventsMode};
 use crate::routing::Routing;
 use crate::settings::Settings;
 
@@ -122,6 +123,9 @@ pub struct Config {
     /// How the REST and gRPC ports are secured.
     #[command(flatten)]
     pub tls: TlsConfig,
+    /// Who gets requests and answers as CloudEvents.
+    #[command(flatten)]
+    pub cloudevents: CloudEventsConfig,
     /// What the process logs and traces, which clients may ask for. Without it: what the environment says.
     #[arg(skip)]
     pub telemetry: Option<TelemetryConfig>,
@@ -196,6 +200,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         serving_metrics.clone(),
         config.model_dir.is_some(),
     );
+    let events = records::cloudevents::channel(&config.cloudevents, &bus, &replica_id, &metrics)?;
+    let (events, event_sender) = events.unzip();
+    let recorder = recorder.with_events(events);
     let predictor = Predictor::new(Arc::clone(&routing), recorder, serving_metrics);
 
     let mut tasks = Tasks::new(shutdown.clone());
@@ -221,6 +228,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     // Records of requests in flight still come while the listeners drain; the publisher ends after them.
     let drained = CancellationToken::new();
     let publishing = tokio::spawn(publisher.run(drained.clone()));
+    let sending = event_sender.map(|sender| tokio::spawn(sender.run(drained.clone())));
     tracing::info!(replica_id, rest = %listeners.rest.local_addr()?, grpc = %listeners.grpc.local_addr()?, "serving");
 
     let state = rest::RestState {
@@ -240,6 +248,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     predictor.drain().await;
     drained.cancel();
     publishing.await.context("the publisher of prediction records panicked")?;
+    if let Some(sending) = sending {
+        sending.await.context("the sender of CloudEvents panicked")?;
+    }
     tasks.wait().await?;
     served
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod clients;
+mod cloudevents;
 mod collector;
 mod extensions;
 mod failures;
