@@ -23,7 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::Problem;
 use crate::front::{Front, Fronted};
 use crate::health::{self, Readiness};
-use crate::leave::Leaving;
+use crate::leave::{Leaving, Lingering};
 use crate::metrics::{self, Metrics};
 use crate::tls::Tls;
 
@@ -183,14 +183,17 @@ where
 {
     let closing = Arc::new(AtomicBool::new(false));
     let service = Leaving { service, closing: Arc::clone(&closing) };
-    let drain = Drain { shutdown, closing, delay: port.drain_delay };
+    let drain = Drain { shutdown, closing: Arc::clone(&closing), delay: port.drain_delay };
     // The taps are what lets handlers ask from where a request comes, whatever the listener.
     match port.tls {
         // Without TCP_NODELAY small answers on kept connections wait for the client's delayed acknowledgement.
-        None => accept(port.listener.tap_io(|stream| drop(stream.set_nodelay(true))), service, drain).await,
+        None => {
+            let listener = port.listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+            accept(Lingering { listener, closing }.tap_io(|_stream| {}), service, drain).await
+        }
         Some(tls) => {
             let listener = tls.accept_from(port.listener).context("the listener's address")?;
-            accept(listener.tap_io(|_stream| {}), service, drain).await
+            accept(Lingering { listener, closing }.tap_io(|_stream| {}), service, drain).await
         }
     }
 }

@@ -194,41 +194,28 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let serving_metrics = ServingMetrics::register(&metrics);
     let access = Access::load(&config.access, &metrics)?;
     let manager = Manager::new(loader, Arc::clone(&routing), readiness.clone(), serving_metrics.clone());
-    let (recorder, publisher) = records::channel(
-        bus.clone(),
-        replica_id.clone(),
-        serving_metrics.clone(),
-        config.model_dir.is_some(),
-    );
-    let events = records::cloudevents::channel(&config.cloudevents, &bus, &replica_id, &metrics)?;
-    let (events, event_sender) = events.unzip();
-    let recorder = recorder.with_events(events);
-    let predictor = Predictor::new(Arc::clone(&routing), recorder, serving_metrics);
+    let optional = config.model_dir.is_some();
+    let (recorder, publisher) =
+        records::channel(bus.clone(), replica_id.clone(), serving_metrics.clone(), optional);
+    let (events, event_sender) =
+        records::cloudevents::channel(&config.cloudevents, &bus, &replica_id, &metrics)?.unzip();
+    let predictor = Predictor::new(Arc::clone(&routing), recorder.with_events(events), serving_metrics);
 
     let mut tasks = Tasks::new(shutdown.clone());
     let (updates, news) = mpsc::channel(UPDATES_LIMIT);
-    if let Some(tls) = tls.clone() {
-        tasks.spawn("tls-files", tls.watch(shutdown.clone()));
-    }
+    watch_files(&mut tasks, tls.as_ref(), &access, &shutdown);
     tasks.spawn("farewell", say_farewell(readiness.clone(), shutdown.clone()));
-    tasks.spawn("token-file", access.clone().watch(shutdown.clone()));
     tasks.spawn("models", manager.run(news, shutdown.clone()));
     tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));
     match config.model_dir.clone() {
         Some(folder) => {
             tasks.spawn("models-folder", models::folder::watch(folder, updates, shutdown.clone()));
         }
-        None => {
-            tasks.spawn("traffic-tables", tables::watch(bus.clone(), updates, shutdown.clone()));
-            let told =
-                status::publish(bus.clone(), replica_id.clone(), Arc::clone(&routing), shutdown.clone());
-            tasks.spawn("replica-status", told);
-        }
+        None => follow_tables(&mut tasks, &bus, &replica_id, &routing, updates, &shutdown),
     }
     // Records of requests in flight still come while the listeners drain; the publisher ends after them.
     let drained = CancellationToken::new();
-    let publishing = tokio::spawn(publisher.run(drained.clone()));
-    let sending = event_sender.map(|sender| tokio::spawn(sender.run(drained.clone())));
+    let leaving = tokio::spawn(records::send_off(publisher, event_sender, drained.clone()));
     tracing::info!(replica_id, rest = %listeners.rest.local_addr()?, grpc = %listeners.grpc.local_addr()?, "serving");
 
     let state = rest::RestState {
@@ -240,19 +227,36 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         readiness: readiness.clone(),
         max_body_bytes: config.max_body_bytes,
     };
-    let served = listeners
-        .secured(tls, &access, config.drain_delay_ms)
-        .serve(state, &metrics, &readiness, &config, &shutdown)
-        .await;
+    let listeners = listeners.secured(tls, &access, config.drain_delay_ms);
+    let served = listeners.serve(state, &metrics, &readiness, &config, &shutdown).await;
     shutdown.cancel();
     predictor.drain().await;
     drained.cancel();
-    publishing.await.context("the publisher of prediction records panicked")?;
-    if let Some(sending) = sending {
-        sending.await.context("the sender of CloudEvents panicked")?;
-    }
+    leaving.await.context("the publisher of prediction records panicked")?;
     tasks.wait().await?;
     served
+}
+
+/// Follows what may change on disk.
+fn watch_files(tasks: &mut Tasks, tls: Option<&Tls>, access: &Access, shutdown: &CancellationToken) {
+    if let Some(tls) = tls {
+        tasks.spawn("tls-files", tls.clone().watch(shutdown.clone()));
+    }
+    tasks.spawn("token-file", access.clone().watch(shutdown.clone()));
+}
+
+/// Takes the traffic tables from NATS, and says there what became of them.
+fn follow_tables(
+    tasks: &mut Tasks,
+    bus: &EventBus,
+    replica_id: &str,
+    routing: &Arc<Routing>,
+    updates: mpsc::Sender<models::Update>,
+    shutdown: &CancellationToken,
+) {
+    tasks.spawn("traffic-tables", tables::watch(bus.clone(), updates, shutdown.clone()));
+    let told = status::publish(bus.clone(), replica_id.to_owned(), Arc::clone(routing), shutdown.clone());
+    tasks.spawn("replica-status", told);
 }
 
 struct Listeners {

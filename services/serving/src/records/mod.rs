@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::cloudevents::EventQueue;
+use self::cloudevents::{EventQueue, EventSender};
 use self::encode::{Batch, next_batch};
 pub(crate) use self::policy::RecordPolicy;
 use crate::metrics::ServingMetrics;
@@ -114,6 +114,16 @@ pub(crate) fn channel(
     let only_with = optional.then(|| bus.clone());
     let recorder = Recorder { queue: Arc::clone(&queue), metrics: metrics.clone(), only_with, events: None };
     (recorder, Publisher { queue, metrics, bus, replica_id, run: Uuid::new_v4(), batches: 0 })
+}
+
+/// Publishes records, and events where somebody wants them, until the shutdown, and then what is left.
+pub(crate) async fn send_off(publisher: Publisher, events: Option<EventSender>, shutdown: CancellationToken) {
+    let events = async {
+        if let Some(events) = events {
+            events.run(shutdown.clone()).await;
+        }
+    };
+    tokio::join!(publisher.run(shutdown.clone()), events);
 }
 
 impl Observation {

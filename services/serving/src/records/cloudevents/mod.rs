@@ -111,23 +111,23 @@ pub(crate) struct EventQueue {
 pub(crate) struct EventSender {
     waiting: mpsc::Receiver<Observation>,
     bytes: Arc<AtomicUsize>,
-    sending: Sending,
+    sending: Arc<Sending>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Sending {
     sink: Sink,
     origin: Arc<Origin>,
     mode: EventsMode,
     metrics: EventMetrics,
     /// Whether the last one arrived: the log says when that changes.
-    arrives: Arc<AtomicBool>,
+    arrives: AtomicBool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Sink {
     Http { client: reqwest::Client, url: reqwest::Url },
-    Nats { bus: EventBus, subject: String },
+    Nats { bus: Box<EventBus>, subject: String },
 }
 
 /// Both ends; `None` where nobody wants events.
@@ -142,7 +142,7 @@ pub(crate) fn channel(
 ) -> anyhow::Result<Option<(EventQueue, EventSender)>> {
     let sink = match (&config.cloudevents_url, &config.cloudevents_subject) {
         (Some(url), _) => Sink::http(url).with_context(|| format!("`{url}` (--cloudevents-url)"))?,
-        (None, Some(subject)) => Sink::Nats { bus: bus.clone(), subject: subject.clone() },
+        (None, Some(subject)) => Sink::Nats { bus: Box::new(bus.clone()), subject: subject.clone() },
         (None, None) => return Ok(None),
     };
     let counted = EventMetrics::default();
@@ -160,10 +160,14 @@ pub(crate) fn channel(
     let (sender, receiver) = mpsc::channel(QUEUE_LIMIT);
     let bytes = Arc::new(AtomicUsize::new(0));
     let queue = EventQueue { waiting: sender, bytes: Arc::clone(&bytes), metrics: counted.clone() };
-    let arrives = Arc::new(AtomicBool::new(true));
-    let mode = config.cloudevents_mode;
-    let sending = Sending { sink, origin: Arc::new(origin), mode, metrics: counted, arrives };
-    Ok(Some((queue, EventSender { waiting: receiver, bytes, sending })))
+    let sending = Sending {
+        sink,
+        origin: Arc::new(origin),
+        mode: config.cloudevents_mode,
+        metrics: counted,
+        arrives: AtomicBool::new(true),
+    };
+    Ok(Some((queue, EventSender { waiting: receiver, bytes, sending: Arc::new(sending) })))
 }
 
 impl EventQueue {
@@ -201,7 +205,7 @@ impl EventSender {
             next.map(|observation| (observation, (waiting, ended)))
         });
         let all = waiting.for_each_concurrent(PARALLEL_SENDS, |observation| {
-            let (sending, bytes) = (sending.clone(), Arc::clone(&bytes));
+            let (sending, bytes) = (Arc::clone(&sending), Arc::clone(&bytes));
             async move {
                 let size = observation.size_bytes();
                 sending.send_all(observation).await;
