@@ -147,6 +147,7 @@ impl Engine {
             rows,
             queued_at: Instant::now(),
             deadline: request.deadline,
+            origin: request.origin,
             answer,
         };
         let limit = self.options.queue_limit;
@@ -347,10 +348,13 @@ fn delay(batching: &Batching, waiting: &Waiting) -> Option<Duration> {
 
 fn deliver(jobs: Vec<Job>, ran: &Ran, parts: Vec<Vec<Tensor>>, started: Instant) {
     let rows = jobs.iter().map(|job| job.rows.unwrap_or(0)).sum();
+    let mut members: Vec<_> = jobs.iter().filter_map(|job| job.origin).collect();
     for (at, (job, outputs)) in jobs.into_iter().zip(parts).enumerate() {
         let part = Ran { outputs, prepared: ran.prepared, computed: ran.computed, collected: ran.collected };
+        let answer = inference(part, started - job.queued_at, rows, at == 0);
+        let origins = if job.origin.is_some() { std::mem::take(&mut members) } else { Vec::new() };
         // The caller may have gone meanwhile.
-        let _ = job.answer.send(Ok(inference(part, started - job.queued_at, rows, at == 0)));
+        let _ = job.answer.send(Ok(Inference { origins, ..answer }));
     }
 }
 
@@ -363,6 +367,7 @@ fn inference(ran: Ran, queued: Duration, batch_rows: u64, leads: bool) -> Infere
         collected: ran.collected,
         batch_rows,
         leads,
+        origins: Vec::new(),
     }
 }
 

@@ -24,7 +24,7 @@ pub use datatype::Datatype;
 pub use environment::Environment;
 pub use error::Error;
 pub use memory::{give_back, resident_bytes};
-pub use model::{DropCounts, Inference, Model, Request};
+pub use model::{DropCounts, Inference, Model, Origin, Request};
 pub use options::{Batching, Device, LoadOptions, cores};
 pub use queue::Priority;
 pub use signature::{Signature, TensorSpec};

@@ -17,6 +17,17 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// Whether it goes before others that wait.
     pub priority: Priority,
+    /// Who asks, where the batch that it becomes part of is to be told by its requests.
+    pub origin: Option<Origin>,
+}
+
+/// Names a request beyond this process: trace and span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Its trace.
+    pub trace_id: [u8; 16],
+    /// Its span.
+    pub span_id: [u8; 8],
 }
 
 /// An answer, and where its time went.
@@ -36,6 +47,8 @@ pub struct Inference {
     pub batch_rows: u64,
     /// Whether this is the first answer of its run: what counts runs, counts those.
     pub leads: bool,
+    /// With the first answer of a joined run to a request with an origin: the origins of all its requests.
+    pub origins: Vec<Origin>,
 }
 
 /// Requests that were not run.
@@ -57,7 +70,7 @@ pub struct Model {
 impl Request {
     /// A request of normal priority that may wait as long as it takes.
     pub const fn new(inputs: Arc<Vec<Tensor>>) -> Self {
-        Self { inputs, deadline: None, priority: Priority::Normal }
+        Self { inputs, deadline: None, priority: Priority::Normal, origin: None }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::{Batching, Error, Inference, Tensor, batch};
+use crate::{Batching, Error, Inference, Origin, Tensor, batch};
 
 /// Requests that are looked at for one batch, so that many of other shapes do not hold the queue's lock.
 const SCAN_LIMIT: usize = 256;
@@ -30,6 +30,7 @@ pub(crate) struct Job {
     pub(crate) rows: Option<u64>,
     pub(crate) queued_at: Instant,
     pub(crate) deadline: Option<Instant>,
+    pub(crate) origin: Option<Origin>,
     pub(crate) answer: oneshot::Sender<Result<Inference, Error>>,
 }
 
@@ -180,7 +181,10 @@ mod tests {
         let inputs = vec![Tensor::fp32("x", [i64::try_from(rows).unwrap(), width], &vec![0.0; count])];
         let (answer, answered) = oneshot::channel();
         let rows = batch::rows(&inputs);
-        (Job { inputs: Arc::new(inputs), rows, queued_at: Instant::now(), deadline, answer }, answered)
+        (
+            Job { inputs: Arc::new(inputs), rows, queued_at: Instant::now(), deadline, origin: None, answer },
+            answered,
+        )
     }
 
     fn rows(batch: &[Job]) -> Vec<u64> {

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 
+use crate::exposition::{PROTOBUF_CONTENT_TYPE, wants_protobuf};
 use crate::metrics::Metrics;
 
 /// What a service still waits for. Cheap to clone.
@@ -39,12 +41,15 @@ impl Readiness {
     }
 }
 
-/// The three routes.
-pub fn router(readiness: Readiness, metrics: Metrics) -> Router {
-    Router::new()
+/// The three routes; two, where the metrics are somewhere else.
+pub fn router(readiness: Readiness, metrics: Option<Metrics>) -> Router {
+    let router = Router::new()
         .route("/healthz", get(|| async { Json(json!({"status": "ok"})) }))
-        .route("/readyz", get(readyz).with_state(readiness))
-        .route("/metrics", get(render).with_state(metrics))
+        .route("/readyz", get(readyz).with_state(readiness));
+    match metrics {
+        Some(metrics) => router.route("/metrics", get(render).with_state(metrics)),
+        None => router,
+    }
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<serde_json::Value>) {
@@ -56,6 +61,10 @@ async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<serde_j
     }
 }
 
-async fn render(State(metrics): State<Metrics>) -> ([(header::HeaderName, &'static str); 1], String) {
-    ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], metrics.render())
+async fn render(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
+    if wants_protobuf(&headers) {
+        let typed = [(header::CONTENT_TYPE, PROTOBUF_CONTENT_TYPE)];
+        return (typed, metrics.render_protobuf("")).into_response();
+    }
+    ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], metrics.render()).into_response()
 }

@@ -5,10 +5,12 @@
 
 pub mod clock;
 pub mod db;
+pub mod exposition;
 pub mod extract;
 pub mod front;
 pub mod grpc;
 pub mod health;
+mod leave;
 pub mod lifecycle;
 pub mod linger;
 mod memory;
@@ -16,8 +18,11 @@ pub mod metrics;
 pub mod page;
 pub mod problem;
 pub mod server;
+pub mod tls;
 pub mod trace;
+pub mod watch;
 
 pub use lifecycle::{Tasks, main};
 pub use problem::Problem;
 pub use server::ListenConfig;
+pub use tls::TlsConfig;

@@ -6,11 +6,18 @@ use std::time::{Duration, Instant};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, prometheus_protobuf};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
+
+use crate::exposition;
+
+/// Buckets of native histograms are this far apart, or a little closer…
+const NATIVE_FACTOR: f64 = 1.1;
+/// …until there are more of them, which only times from microseconds to minutes need; then they are joined.
+const NATIVE_BUCKETS: usize = 160;
 
 /// Content type of the text that [`Metrics::render`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -47,7 +54,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("slipway");
         let http = HttpMetrics {
             requests: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 16))),
+            seconds: Family::new_with_constructor(|| times(exponential_buckets(0.0005, 2.0, 16))),
         };
         registry.register("http_requests", "Requests by route and status", http.requests.clone());
         registry.register("http_request_seconds", "Time to answer, by route", http.seconds.clone());
@@ -72,6 +79,16 @@ impl Metrics {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
     }
 
+    /// All metrics as Prometheus' messages, histograms as native ones, too; and those of an OpenMetrics text, which are no histograms.
+    pub fn render_protobuf(&self, added: &str) -> Vec<u8> {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // A vector takes everything.
+        let mut encoded = prometheus_protobuf::encode_to_vec(&registry).unwrap_or_default();
+        drop(registry);
+        encoded.extend(exposition::encode_text(added));
+        encoded
+    }
+
     /// All metrics as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -80,6 +97,12 @@ impl Metrics {
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         text
     }
+}
+
+/// A histogram of times: these buckets in text, and a native one, for scrapers that ask for it.
+pub fn times(buckets: impl IntoIterator<Item = f64>) -> Histogram {
+    let native = NativeHistogramConfig::new(NATIVE_FACTOR).max_buckets(NATIVE_BUCKETS);
+    Histogram::new_classic_and_native(buckets, native)
 }
 
 /// See [`Metrics::route`].

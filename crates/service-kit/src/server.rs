@@ -2,13 +2,16 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::extract::connect_info::Connected;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
-use axum::serve::ListenerExt as _;
+use axum::serve::{IncomingStream, Listener, ListenerExt as _};
 use axum::{Router, ServiceExt as _};
 use http::StatusCode;
 use tokio::net::TcpListener;
@@ -20,7 +23,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::Problem;
 use crate::front::{Front, Fronted};
 use crate::health::{self, Readiness};
+use crate::leave::{Leaving, Lingering};
 use crate::metrics::{self, Metrics};
+use crate::tls::Tls;
 
 /// Bodies over this are refused, except on routes that set a limit of their own.
 pub const DEFAULT_BODY_LIMIT_BYTES: usize = 4 * 1024 * 1024;
@@ -40,6 +45,50 @@ impl ListenConfig {
     /// The configured address, or 127.0.0.1 with the service's own port.
     pub fn or_port(&self, port: u16) -> SocketAddr {
         self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+}
+
+/// An open port, and how connections to it are secured.
+#[derive(Debug)]
+pub struct Port {
+    listener: TcpListener,
+    tls: Option<Tls>,
+    shows_metrics: bool,
+    drain_delay: Duration,
+}
+
+impl From<TcpListener> for Port {
+    fn from(listener: TcpListener) -> Self {
+        Self { listener, tls: None, shows_metrics: true, drain_delay: Duration::ZERO }
+    }
+}
+
+impl Port {
+    /// The port with TLS, where there is one.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The port without `/metrics`, which are somewhere else.
+    #[must_use]
+    pub fn without_metrics(self) -> Self {
+        Self { shows_metrics: false, ..self }
+    }
+
+    /// The port, which goes on for a while after the shutdown began and asks clients to leave with each answer; a connection that is
+    /// closed while it is idle may lose the request that its client is just sending.
+    #[must_use]
+    pub fn with_drain_delay(self, drain_delay: Duration) -> Self {
+        Self { drain_delay, ..self }
+    }
+
+    /// Its address.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 }
 
@@ -73,13 +122,15 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// # Errors
 /// The listener fails.
 pub async fn serve(
-    listener: TcpListener,
+    port: impl Into<Port>,
     routes: Router,
     readiness: Readiness,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    serve_plain(listener, with_layers(routes, readiness, metrics), shutdown).await
+    let port = port.into();
+    let routes = with_layers(routes, readiness, metrics, port.shows_metrics);
+    run(port, routes, shutdown).await
 }
 
 /// As [`serve`], with a front that answers some requests before they reach the routes.
@@ -88,22 +139,24 @@ pub async fn serve(
 /// The listener fails.
 pub async fn serve_behind<F: Front>(
     front: F,
-    listener: TcpListener,
+    port: impl Into<Port>,
     routes: Router,
     readiness: Readiness,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let router = with_layers(routes, readiness, metrics.clone());
-    run(listener, Fronted::new(front, &metrics, router), shutdown).await
+    let port = port.into();
+    let router = with_layers(routes, readiness, metrics.clone(), port.shows_metrics);
+    run(port, Fronted::new(front, &metrics, router), shutdown).await
 }
 
-fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics) -> Router {
+fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics, shows_metrics: bool) -> Router {
+    let shown = shows_metrics.then(|| metrics.clone());
     routes
         .fallback(no_such_route)
-        .layer(middleware::from_fn_with_state(metrics.clone(), metrics::count_requests))
+        .layer(middleware::from_fn_with_state(metrics, metrics::count_requests))
         .layer(middleware::from_fn(crate::trace::trace_request))
-        .merge(health::router(readiness, metrics))
+        .merge(health::router(readiness, shown))
         .layer(DefaultBodyLimit::max(DEFAULT_BODY_LIMIT_BYTES))
         .layer(CatchPanicLayer::custom(|_panic: Box<dyn std::any::Any + Send>| {
             Problem::internal("a handler panicked").into_response()
@@ -116,27 +169,56 @@ fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics) -> Router
 /// # Errors
 /// The listener fails.
 pub async fn serve_plain(
-    listener: TcpListener,
+    port: impl Into<Port>,
     app: Router,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    run(listener, app, shutdown).await
+    run(port.into(), app, shutdown).await
 }
 
-async fn run<S>(listener: TcpListener, service: S, shutdown: CancellationToken) -> anyhow::Result<()>
+async fn run<S>(port: Port, service: S, shutdown: CancellationToken) -> anyhow::Result<()>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    // Without TCP_NODELAY small answers on kept connections wait for the client's delayed acknowledgement.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let begun = shutdown.clone();
-    // Handlers may ask from where a request comes.
+    let closing = Arc::new(AtomicBool::new(false));
+    let service = Leaving { service, closing: Arc::clone(&closing) };
+    let drain = Drain { shutdown, closing: Arc::clone(&closing), delay: port.drain_delay };
+    // The taps are what lets handlers ask from where a request comes, whatever the listener.
+    match port.tls {
+        // Without TCP_NODELAY small answers on kept connections wait for the client's delayed acknowledgement.
+        None => {
+            let listener = port.listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+            accept(Lingering { listener, closing }.tap_io(|_stream| {}), service, drain).await
+        }
+        Some(tls) => {
+            let listener = tls.accept_from(port.listener).context("the listener's address")?;
+            accept(Lingering { listener, closing }.tap_io(|_stream| {}), service, drain).await
+        }
+    }
+}
+
+/// How a listener ends.
+struct Drain {
+    shutdown: CancellationToken,
+    closing: Arc<AtomicBool>,
+    delay: Duration,
+}
+
+async fn accept<L, S>(listener: L, service: S, drain: Drain) -> anyhow::Result<()>
+where
+    L: Listener<Addr = SocketAddr>,
+    SocketAddr: for<'stream> Connected<IncomingStream<'stream, L>>,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    let begun = drain.shutdown.clone();
     let service = service.into_make_service_with_connect_info::<SocketAddr>();
-    let server =
-        axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.cancelled().await });
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        drain.shutdown.cancelled().await;
+        drain.closing.store(true, Ordering::Relaxed);
+        tokio::time::sleep(drain.delay).await;
+    });
     tokio::select! {
         served = server => served.context("the listener failed"),
         () = async {

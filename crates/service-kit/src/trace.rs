@@ -14,6 +14,10 @@ pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     if matches!(route, "/healthz" | "/readyz" | "/metrics") {
         return next.run(request).await;
     }
+    let begins = request.headers().contains_key(TRACEPARENT) || slipway_telemetry::spans::begins();
+    if slipway_telemetry::is_exporting() && !begins {
+        return next.run(request).await;
+    }
     let span = span(&request, route);
     let response = next.run(request).instrument(span.clone()).await;
     end(&span, response.status());

@@ -49,6 +49,9 @@ pub enum Command {
     /// The registry as a whole.
     #[command(subcommand)]
     Registry(crate::registry::Command),
+    /// Tokens that serving asks callers for.
+    #[command(subcommand)]
+    ServingTokens(crate::serving_tokens::Command),
     /// Commands over the public APIs.
     #[command(flatten)]
     Client(ClientCommand),

@@ -8,6 +8,7 @@ mod import;
 mod output;
 mod registry;
 mod services;
+mod serving_tokens;
 mod token;
 mod up;
 
@@ -24,6 +25,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Status => up::status::run(&arguments.connection),
         Command::Down => up::down::run(&arguments.connection.data_dir),
         Command::Registry(command) => registry::run(&arguments.connection, command),
+        Command::ServingTokens(command) => serving_tokens::run(arguments.connection.json, command),
         Command::Client(command) => commands::run(&arguments.connection, command),
     };
     match outcome {

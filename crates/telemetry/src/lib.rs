@@ -2,6 +2,8 @@
 
 pub mod context;
 pub mod grpc;
+pub mod logs;
+pub mod spans;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -34,6 +36,9 @@ pub struct TelemetryConfig {
     /// OTLP/gRPC endpoint for traces, e.g. `http://localhost:4317`. Without it traces are not exported.
     #[arg(long, env = "SLIPWAY_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// One of so many requests begins a trace; 0: none does. What a caller traces is traced in any case.
+    #[arg(long, env = "SLIPWAY_TRACE_RATE", default_value_t = 1, value_name = "N")]
+    pub trace_rate: u32,
 }
 
 /// See [`TelemetryConfig::log_format`].
@@ -90,6 +95,11 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<G
         provider = provider.with_batch_exporter(exporter);
     }
     let provider = provider.build();
+    if config.otlp_endpoint.is_some() {
+        spans::export(provider.tracer("slipway"), config.trace_rate);
+    }
+    let (filter, reload) = tracing_subscriber::reload::Layer::new(filter);
+    logs::replace_by(Box::new(move |filter| Ok(reload.reload(filter)?)));
     let spans = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("slipway"))
         .with_filter(EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,sqlx=off,aws=off"));

@@ -8,6 +8,7 @@
     reason = "a test whose servers do not start can only fail"
 )]
 
+mod authority;
 mod hosts;
 mod issuer;
 mod nats;
@@ -16,6 +17,7 @@ mod s3;
 
 use std::path::PathBuf;
 
+pub use authority::{TestAuthority, TestCertificate};
 pub use issuer::TestIssuer;
 pub use nats::TestNats;
 pub use postgres::{TestDatabase, TestPostgres};

@@ -6,6 +6,8 @@ use slipway_inference::Error;
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER_S: &str = "1";
+/// How a client says who it is (RFC 6750, section 3).
+const CHALLENGE: &str = "Bearer realm=\"slipway-serving\"";
 
 /// What kind of failure it is; decides the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +16,10 @@ pub enum Kind {
     Invalid,
     /// Understood, and somebody else's to decide.
     Refused,
+    /// It is not known who calls.
+    Unauthenticated,
+    /// Who calls may not do that.
+    Forbidden,
     /// There is no such model or version.
     NotFound,
     /// The route exists, with other methods.
@@ -58,6 +64,8 @@ impl Failure {
     pub const fn status(&self) -> StatusCode {
         match self.kind {
             Kind::Invalid | Kind::Refused => StatusCode::BAD_REQUEST,
+            Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -85,6 +93,9 @@ impl IntoResponse for Failure {
         let mut response = (self.status(), body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.kind == Kind::Unauthenticated {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        }
         if self.kind == Kind::Unavailable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
@@ -97,6 +108,8 @@ impl From<Failure> for tonic::Status {
         let code = match failure.kind {
             Kind::Invalid => tonic::Code::InvalidArgument,
             Kind::Refused => tonic::Code::FailedPrecondition,
+            Kind::Unauthenticated => tonic::Code::Unauthenticated,
+            Kind::Forbidden => tonic::Code::PermissionDenied,
             Kind::NotFound => tonic::Code::NotFound,
             Kind::TooLarge => tonic::Code::ResourceExhausted,
             Kind::MethodNotAllowed | Kind::Unsupported => tonic::Code::Unimplemented,

@@ -3,6 +3,7 @@
 //! It owns nothing durable. The traffic table (NATS KV) says which versions a deployment answers with; their bytes come from the
 //! registry by digest into a disk cache. Requests never wait for NATS, the registry or S3, and go on when all of them are away.
 
+mod access;
 mod codec;
 mod describe;
 mod divergence;
@@ -23,26 +24,31 @@ mod statistics;
 mod stats;
 mod status;
 mod tables;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::middleware::map_request;
+use axum::middleware::{from_fn_with_state, map_request};
 use axum::routing::get;
 use clap::{Args as _, FromArgMatches as _};
+use http::HeaderMap;
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_event_bus::{EventBus, NatsConfig};
 use slipway_inference::Environment;
+use slipway_service_kit::exposition::{PROTOBUF_CONTENT_TYPE, wants_protobuf};
 use slipway_service_kit::grpc::{RegistryToken, registry_channel};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::server::{add_grpc, bind, serve_behind, serve_plain};
-use slipway_service_kit::{ListenConfig, Tasks};
+use slipway_service_kit::server::{Port, add_grpc, bind, serve_behind, serve_plain};
+use slipway_service_kit::tls::Tls;
+use slipway_service_kit::{ListenConfig, Tasks, TlsConfig};
 use slipway_telemetry::TelemetryConfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -50,10 +56,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use uuid::Uuid;
 
+pub use crate::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile, digest};
+use crate::access::{Access, guard_grpc};
 pub use crate::engine_config::EngineConfig;
 use crate::metrics::ServingMetrics;
 use crate::models::{Cache, Limits, LoadMeters, Loader, Manager};
 use crate::predict::Predictor;
+pub use crate::records::cloudevents::{CloudEventsConfig, EventsMode};
 use crate::routing::Routing;
 use crate::settings::Settings;
 
@@ -63,6 +72,8 @@ const REST_PORT: u16 = 8000;
 /// The version before the current one.
 const DEFAULT_KEEP_VERSIONS: usize = 1;
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// The rest of the time that a process has for its end is for requests in flight and for records.
+const MAX_DRAIN_DELAY_MS: u64 = 5_000;
 /// News about tables that may wait for the manager.
 const UPDATES_LIMIT: usize = 256;
 
@@ -110,9 +121,23 @@ pub struct Config {
     /// Largest body of a prediction, packed or unpacked, in bytes.
     #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES")]
     pub max_body_bytes: usize,
+    /// How long the ports go on after SIGTERM, so that balancers and clients notice: the replica is not ready, and each answer over
+    /// HTTP/1 ends its connection. At most 5000.
+    #[arg(long, env = "SLIPWAY_SERVING_DRAIN_DELAY_MS", default_value_t = 500, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_DELAY_MS))]
+    pub drain_delay_ms: u64,
     /// How versions are run, where their own settings say nothing.
     #[command(flatten)]
     pub engine: EngineConfig,
+    /// Who may call what.
+    #[command(flatten)]
+    pub access: AccessConfig,
+    /// How the REST and gRPC ports are secured.
+    #[command(flatten)]
+    pub tls: TlsConfig,
+    /// Who gets requests and answers as CloudEvents.
+    #[command(flatten)]
+    pub cloudevents: CloudEventsConfig,
     /// What the process logs and traces, which clients may ask for. Without it: what the environment says.
     #[arg(skip)]
     pub telemetry: Option<TelemetryConfig>,
@@ -164,6 +189,7 @@ impl Config {
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let replica_id = config.replica_id()?;
     let settings = Arc::new(config.settings()?);
+    let tls = config.tls.load()?;
     let listeners = Listeners::bind(&config).await?;
     let environment = Environment::load(&config.onnxruntime_lib)
         .context("set --onnxruntime-lib or SLIPWAY_ONNXRUNTIME_LIB")?;
@@ -186,35 +212,32 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let routing = Arc::new(Routing::default());
     let metrics = Metrics::new();
     let serving_metrics = ServingMetrics::register(&metrics);
+    let access = Access::load(&config.access, &metrics)?;
     let load_meters = LoadMeters::register(&metrics);
     let manager =
         Manager::new(loader, Arc::clone(&routing), readiness.clone(), serving_metrics.clone(), load_meters);
-    let (recorder, publisher) = records::channel(
-        bus.clone(),
-        replica_id.clone(),
-        serving_metrics.clone(),
-        config.model_dir.is_some(),
-    );
-    let predictor = Predictor::new(Arc::clone(&routing), recorder, serving_metrics);
+    let optional = config.model_dir.is_some();
+    let (recorder, publisher) =
+        records::channel(bus.clone(), replica_id.clone(), serving_metrics.clone(), optional);
+    let (events, event_sender) =
+        records::cloudevents::channel(&config.cloudevents, &bus, &replica_id, &metrics)?.unzip();
+    let predictor = Predictor::new(Arc::clone(&routing), recorder.with_events(events), serving_metrics);
 
     let mut tasks = Tasks::new(shutdown.clone());
     let (updates, news) = mpsc::channel(UPDATES_LIMIT);
+    watch_files(&mut tasks, tls.as_ref(), &access, &shutdown);
+    tasks.spawn("farewell", say_farewell(readiness.clone(), shutdown.clone()));
     tasks.spawn("models", manager.run(news, shutdown.clone()));
     tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));
     match config.model_dir.clone() {
         Some(folder) => {
             tasks.spawn("models-folder", models::folder::watch(folder, updates, shutdown.clone()));
         }
-        None => {
-            tasks.spawn("traffic-tables", tables::watch(bus.clone(), updates, shutdown.clone()));
-            let told =
-                status::publish(bus.clone(), replica_id.clone(), Arc::clone(&routing), shutdown.clone());
-            tasks.spawn("replica-status", told);
-        }
+        None => follow_tables(&mut tasks, &bus, &replica_id, &routing, updates, &shutdown),
     }
     // Records of requests in flight still come while the listeners drain; the publisher ends after them.
     let drained = CancellationToken::new();
-    let publishing = tokio::spawn(publisher.run(drained.clone()));
+    let leaving = tokio::spawn(records::send_off(publisher, event_sender, drained.clone()));
     tracing::info!(replica_id, rest = %listeners.rest.local_addr()?, grpc = %listeners.grpc.local_addr()?, "serving");
 
     let state = rest::RestState {
@@ -222,31 +245,64 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         predictor: predictor.clone(),
         bus,
         settings,
+        access: access.clone(),
         readiness: readiness.clone(),
         max_body_bytes: config.max_body_bytes,
     };
+    let listeners = listeners.secured(tls, &access, config.drain_delay_ms);
     let served = listeners.serve(state, &metrics, &readiness, &config, &shutdown).await;
     shutdown.cancel();
     predictor.drain().await;
     drained.cancel();
-    publishing.await.context("the publisher of prediction records panicked")?;
+    leaving.await.context("the publisher of prediction records panicked")?;
     tasks.wait().await?;
     served
 }
 
+/// Follows what may change on disk.
+fn watch_files(tasks: &mut Tasks, tls: Option<&Tls>, access: &Access, shutdown: &CancellationToken) {
+    if let Some(tls) = tls {
+        tasks.spawn("tls-files", tls.clone().watch(shutdown.clone()));
+    }
+    tasks.spawn("token-file", access.clone().watch(shutdown.clone()));
+}
+
+/// Takes the traffic tables from NATS, and says there what became of them.
+fn follow_tables(
+    tasks: &mut Tasks,
+    bus: &EventBus,
+    replica_id: &str,
+    routing: &Arc<Routing>,
+    updates: mpsc::Sender<models::Update>,
+    shutdown: &CancellationToken,
+) {
+    tasks.spawn("traffic-tables", tables::watch(bus.clone(), updates, shutdown.clone()));
+    let told = status::publish(bus.clone(), replica_id.to_owned(), Arc::clone(routing), shutdown.clone());
+    tasks.spawn("replica-status", told);
+}
+
 struct Listeners {
-    rest: TcpListener,
-    grpc: TcpListener,
+    rest: Port,
+    grpc: Port,
     metrics: TcpListener,
 }
 
 impl Listeners {
     async fn bind(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
-            rest: bind(config.listen.or_port(REST_PORT)).await?,
-            grpc: bind(config.listen_grpc).await.context("the gRPC address (--listen-grpc)")?,
+            rest: bind(config.listen.or_port(REST_PORT)).await?.into(),
+            grpc: bind(config.listen_grpc).await.context("the gRPC address (--listen-grpc)")?.into(),
             metrics: bind(config.listen_metrics).await.context("the metrics address (--listen-metrics)")?,
         })
+    }
+
+    /// Metrics name every model; where callers need tokens, they are on their own port only.
+    fn secured(self, tls: Option<Tls>, access: &Access, drain_delay_ms: u64) -> Self {
+        let secured = |port: Port| {
+            let port = port.with_tls(tls.clone()).with_drain_delay(Duration::from_millis(drain_delay_ms));
+            if access.is_on() { port.without_metrics() } else { port }
+        };
+        Self { rest: secured(self.rest), grpc: secured(self.grpc), ..self }
     }
 
     async fn serve(
@@ -257,8 +313,9 @@ impl Listeners {
         config: &Config,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
+        let (settings, access) = (Arc::clone(&state.settings), state.access.clone());
         let service =
-            grpc::Service::new(state.predictor.clone(), Arc::clone(&state.settings), readiness.clone());
+            grpc::Service::new(state.predictor.clone(), settings, access.clone(), readiness.clone());
         let service = GrpcInferenceServiceServer::new(service)
             .max_decoding_message_size(config.max_body_bytes)
             .max_encoding_message_size(usize::MAX)
@@ -267,16 +324,26 @@ impl Listeners {
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Deflate);
         let (health_reporter, health_service) = tonic_health::server::health_reporter();
-        let grpc_front = grpc::GrpcFront(service.clone());
+        let grpc_front = grpc::GrpcFront(service.clone(), access.clone());
         let grpc_routes = add_grpc(add_grpc(Router::new(), service), health_service);
         let grpc_routes = add_grpc(grpc_routes, reflection().build_v1()?);
-        let grpc_routes =
+        let mut grpc_routes =
             add_grpc(grpc_routes, reflection().build_v1alpha()?).layer(map_request(grpc::answer_as_asked));
+        if access.is_on() {
+            grpc_routes = grpc_routes.layer(from_fn_with_state(access, guard_grpc));
+        }
 
         let (shown, routing) = (metrics.clone(), Arc::clone(&state.routing));
-        let render = move || {
-            let text = metrics::render(&shown, &routing);
-            async move { ([(http::header::CONTENT_TYPE, slipway_service_kit::metrics::CONTENT_TYPE)], text) }
+        let render = move |headers: HeaderMap| {
+            let rendered = if wants_protobuf(&headers) {
+                let messages = metrics::render_protobuf(&shown, &routing);
+                ([(http::header::CONTENT_TYPE, PROTOBUF_CONTENT_TYPE)], messages)
+            } else {
+                let text = metrics::render(&shown, &routing);
+                let typed = slipway_service_kit::metrics::CONTENT_TYPE;
+                ([(http::header::CONTENT_TYPE, typed)], text.into_bytes())
+            };
+            async move { rendered }
         };
         let metrics_routes = Router::new().route("/metrics", get(render));
 
@@ -314,6 +381,12 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(INFERENCE_DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+}
+
+/// Not ready from the shutdown on, so that nobody sends more here.
+async fn say_farewell(readiness: Readiness, shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    readiness.waiting("process", "it is stopping");
 }
 
 async fn ensure_streams(bus: EventBus, shutdown: CancellationToken) {

@@ -13,9 +13,9 @@ use slipway_service_kit::metrics::Metrics;
 use crate::routing::{Routes, Routing};
 use crate::stats::Run;
 
-/// Buckets of the latency histogram: from 50 µs, doubling, to 26 s.
-const SECONDS_FIRST_BUCKET: f64 = 0.000_05;
-const SECONDS_BUCKETS: u16 = 20;
+/// Buckets of the latency histograms in text: from 20 µs, doubling, to 84 s.
+const SECONDS_FIRST_BUCKET: f64 = 0.000_02;
+const SECONDS_BUCKETS: u16 = 23;
 /// Buckets of the rows of a run: from 1, doubling, to 1024.
 const ROWS_BUCKETS: u16 = 11;
 /// Ends an OpenMetrics text.
@@ -250,11 +250,11 @@ impl VersionMeters {
 }
 
 fn times() -> Histogram {
-    Histogram::new(exponential_buckets(SECONDS_FIRST_BUCKET, 2.0, SECONDS_BUCKETS))
+    slipway_service_kit::metrics::times(exponential_buckets(SECONDS_FIRST_BUCKET, 2.0, SECONDS_BUCKETS))
 }
 
 /// Name of a variant in labels.
-const fn variant_name(variant: Variant) -> &'static str {
+pub(crate) const fn variant_name(variant: Variant) -> &'static str {
     match variant {
         Variant::Stable => "stable",
         Variant::Candidate => "candidate",
@@ -269,6 +269,20 @@ pub(crate) fn render(metrics: &Metrics, routing: &Routing) -> String {
     if text.ends_with(END_OF_METRICS) {
         text.truncate(text.len() - END_OF_METRICS.len());
     }
+    put_added(&mut text, routing);
+    text.push_str(END_OF_METRICS);
+    text
+}
+
+/// The same as Prometheus' messages, with native histograms.
+pub(crate) fn render_protobuf(metrics: &Metrics, routing: &Routing) -> Vec<u8> {
+    let mut added = String::new();
+    put_added(&mut added, routing);
+    metrics.render_protobuf(&added)
+}
+
+/// What is counted elsewhere than in the registry of metrics.
+fn put_added(text: &mut String, routing: &Routing) {
     let routes = routing.all();
     let rows: Vec<_> = routes
         .iter()
@@ -295,9 +309,7 @@ pub(crate) fn render(metrics: &Metrics, routing: &Routing) -> String {
             let _ = writeln!(text, "{family}{{model=\"{model}\",version=\"{version}\"}} {}", read(stats));
         }
     }
-    put_queues(&mut text, &routes);
-    text.push_str(END_OF_METRICS);
-    text
+    put_queues(text, &routes);
 }
 
 /// What waits and what was dropped, which the models count themselves.

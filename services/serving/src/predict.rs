@@ -7,8 +7,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use slipway_api::predictions::Variant;
 use slipway_domain::traffic::{Draw, shadows_for, stable_hash};
-use slipway_inference::{Error, Inference, Model, Priority, Request, Signature, Tensor};
+use slipway_inference::{Error, Inference, Model, Origin, Priority, Request, Signature, Tensor};
 use slipway_service_kit::clock::now_unix_ms;
+use slipway_telemetry::spans::Collected;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -21,6 +22,7 @@ use crate::models::{Absent, Described, Served, Work};
 use crate::records::{Observation, Primary, Recorder};
 use crate::routing::{Pick, Route, Routing, Source};
 use crate::stats::Run;
+use crate::traces;
 
 /// Copies that run at the same time; more are dropped, so that shadows never take the machine from clients.
 const MAX_SHADOWS: usize = 64;
@@ -220,14 +222,29 @@ impl Predictor {
         primary: Option<Primary>,
     ) -> Result<Arc<Vec<Tensor>>, Missed> {
         let started = Instant::now();
-        let result = self.infer(call, way, pick, inputs, started).await;
+        let collected = Collected::current();
+        let origin = collected.as_ref().map(traces::origin);
+        let result = self.infer(call, way, pick, (inputs, origin), started).await;
         let took = started.elapsed();
         match result {
-            Ok(Inference { outputs, queued, prepared, computed, collected, batch_rows, leads }) => {
+            Ok(Inference {
+                outputs,
+                queued,
+                prepared,
+                computed,
+                collected: taken_out,
+                batch_rows,
+                leads,
+                origins,
+            }) => {
                 let outputs = Arc::new(outputs);
                 let rows = inputs.first().map_or(0, Tensor::rows);
                 let run_rows = leads.then_some(batch_rows);
-                let run = Run { total: took, queued, prepared, computed, collected, rows, run_rows };
+                let run =
+                    Run { total: took, queued, prepared, computed, collected: taken_out, rows, run_rows };
+                if let Some(request) = &collected {
+                    traces::record(request, pick, &run, batch_rows, &origins);
+                }
                 pick.stats.succeeded(&run, now_unix_ms());
                 pick.meters.succeeded(pick.variant, &run);
                 self.observe(call.request_id, pick, inputs, took, Ok(Arc::clone(&outputs)), primary);
@@ -253,7 +270,7 @@ impl Predictor {
         call: &Call<'_>,
         way: Way<'_>,
         pick: &Pick,
-        inputs: &Arc<Vec<Tensor>>,
+        (inputs, origin): (&Arc<Vec<Tensor>>, Option<Origin>),
         started: Instant,
     ) -> Result<Inference, Missed> {
         let served = match pick.resident.used() {
@@ -267,7 +284,7 @@ impl Predictor {
                 return self.ensemble(call, way, definition, inputs, started).await;
             }
         };
-        let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority };
+        let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority, origin };
         let answered = match model.infer_at_once(&request) {
             Some(answered) => answered,
             None => queued(model, request, call.timeout_us, started).await,
@@ -306,6 +323,7 @@ impl Predictor {
             collected: Duration::ZERO,
             batch_rows: inputs.first().map_or(1, Tensor::rows),
             leads: true,
+            origins: Vec::new(),
         })
     }
 

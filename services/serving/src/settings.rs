@@ -1,4 +1,6 @@
-//! The trace and log extensions: what is traced and logged is shown; it changes with the process's configuration only.
+//! The trace and log extensions: what is traced and logged is shown, and how much of it may change while the process runs.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use slipway_telemetry::TelemetryConfig;
 use tracing::level_filters::LevelFilter;
@@ -9,11 +11,17 @@ use crate::failure::{Failure, Kind};
 const TRACE_NAMES: [&str; 6] =
     ["trace_level", "trace_rate", "trace_count", "log_frequency", "trace_file", "trace_mode"];
 
+/// The settings that decide how much is logged, the least first, and what each one lets through.
+const LEVELS: [(&str, LevelFilter); 3] =
+    [("log_error", LevelFilter::ERROR), ("log_warning", LevelFilter::WARN), ("log_info", LevelFilter::INFO)];
+const VERBOSE: &str = "log_verbose_level";
+
 /// What this process logs and traces.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Settings {
-    log_filter: String,
-    level: LevelFilter,
+    /// The filter that it was started with, and the most verbose level of it.
+    started_with: (String, LevelFilter),
+    level: Mutex<LevelFilter>,
     traced: bool,
 }
 
@@ -28,21 +36,19 @@ pub(crate) enum LogValue {
 impl Settings {
     /// The settings of a process that was started with `telemetry`.
     pub(crate) fn new(telemetry: &TelemetryConfig) -> Self {
+        let level = most_verbose(&telemetry.log);
         Self {
-            log_filter: telemetry.log.clone(),
-            level: most_verbose(&telemetry.log),
+            started_with: (telemetry.log.clone(), level),
+            level: Mutex::new(level),
             traced: telemetry.otlp_endpoint.is_some(),
         }
     }
 
     /// The log settings.
     pub(crate) fn log(&self) -> [(&'static str, LogValue); 6] {
-        let shown = |level: LevelFilter| LogValue::Flag(self.level >= level);
-        let verbose = match self.level {
-            LevelFilter::TRACE => 2,
-            LevelFilter::DEBUG => 1,
-            _ => 0,
-        };
+        let level = *self.lock();
+        let shown = |shown: LevelFilter| LogValue::Flag(level >= shown);
+        let verbose = verbosity(level);
         [
             // Standard error.
             ("log_file", LogValue::Text(String::new())),
@@ -54,60 +60,144 @@ impl Settings {
         ]
     }
 
-    /// Takes an update that changes nothing.
+    /// Takes an update: from now on it is logged like that.
     ///
     /// # Errors
-    /// It would change something, or names a setting that there is not.
+    /// It names a setting that there is not, a value that it does not have, or a mix of levels that there is not.
     pub(crate) fn update_log(&self, wanted: &[(String, LogValue)]) -> Result<(), Failure> {
-        let known = self.log();
-        for (name, value) in wanted {
-            match known.iter().find(|(known, _)| known == name) {
-                None => return Err(Failure::invalid(format!("there is no log setting '{name}'"))),
-                Some((_, now)) if now == value => {}
-                Some(_) => {
-                    return Err(Failure::new(
-                        Kind::Refused,
-                        format!(
-                            "log setting '{name}' is fixed while the server runs; start it with another SLIPWAY_LOG (now '{}')",
-                            self.log_filter
-                        ),
-                    ));
-                }
-            }
+        let mut level = self.lock();
+        let next = level_of(wanted, *level)?;
+        if next == *level {
+            return Ok(());
         }
+        let (filter, most) = &self.started_with;
+        // What the process was started with may say more than a level.
+        let filter = if next == *most { filter.clone() } else { filter_of(next) };
+        tracing::warn!(filter, "a client changes what is logged");
+        slipway_telemetry::logs::set_filter(&filter).map_err(|error| {
+            Failure::new(Kind::Refused, format!("what is logged cannot change: {error:#}"))
+        })?;
+        *level = next;
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LevelFilter> {
+        // It is one value, whole after any panic.
+        self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The trace settings; each a list, as the gRPC protocol has them.
     pub(crate) fn trace(&self) -> [(&'static str, String); 6] {
-        let level = if self.traced { "TIMESTAMPS" } else { "OFF" };
-        let values = [level, "1", "-1", "0", "", "opentelemetry"];
+        let rate = slipway_telemetry::spans::rate();
+        let level = if self.traced && rate > 0 { "TIMESTAMPS" } else { "OFF" };
+        let values = [level, &rate.max(1).to_string(), "-1", "0", "", "opentelemetry"];
         std::array::from_fn(|at| (TRACE_NAMES[at], values[at].to_owned()))
     }
 
-    /// Takes an update that changes nothing. No values: the default, which is what there is.
+    /// Takes an update of level and rate: from now on requests begin traces like that. No values: what there is.
     ///
     /// # Errors
-    /// It would change something, or names a setting that there is not.
+    /// It names a setting that there is not, or one that is fixed; or traces go nowhere.
     pub(crate) fn update_trace(&self, wanted: &[(String, Vec<String>)]) -> Result<(), Failure> {
         let known = self.trace();
+        let (mut rate, mut on) = (slipway_telemetry::spans::rate(), None);
         for (name, values) in wanted {
-            match known.iter().find(|(known, _)| known == name) {
-                None => return Err(Failure::invalid(format!("there is no trace setting '{name}'"))),
-                Some((_, now)) if values.is_empty() || std::slice::from_ref(now) == values => {}
-                Some(_) => {
-                    return Err(Failure::new(
-                        Kind::Refused,
-                        format!(
-                            "trace setting '{name}' is fixed while the server runs; every request is traced where the \
-                             server is started with SLIPWAY_OTLP_ENDPOINT"
-                        ),
+            let Some((_, now)) = known.iter().find(|(known, _)| known == name) else {
+                return Err(Failure::invalid(format!("there is no trace setting '{name}'")));
+            };
+            if values.is_empty() || std::slice::from_ref(now) == values {
+                continue;
+            }
+            match (name.as_str(), values.as_slice()) {
+                _ if !self.traced => {
+                    return Err(fixed(
+                        name,
+                        "traces go nowhere; start the server with SLIPWAY_OTLP_ENDPOINT",
                     ));
                 }
+                ("trace_rate", [given]) => {
+                    rate = given.parse().ok().filter(|rate| *rate > 0).ok_or_else(|| {
+                        Failure::invalid(format!(
+                            "trace setting 'trace_rate' is '{given}'; expected a whole number from 1"
+                        ))
+                    })?;
+                }
+                ("trace_level", [given]) if given == "OFF" => on = Some(false),
+                ("trace_level", [given]) if given == "TIMESTAMPS" => on = Some(true),
+                ("trace_level", _) => {
+                    return Err(fixed(name, "expected OFF or TIMESTAMPS; tensors are in prediction records"));
+                }
+                _ => return Err(fixed(name, "traces go to SLIPWAY_OTLP_ENDPOINT, all that are begun")),
             }
         }
+        slipway_telemetry::spans::set_rate(match on {
+            Some(false) => 0,
+            Some(true) => rate.max(1),
+            None => rate,
+        });
         Ok(())
     }
+}
+
+fn fixed(name: &str, why: &str) -> Failure {
+    Failure::new(Kind::Refused, format!("trace setting '{name}' is fixed while the server runs: {why}"))
+}
+
+const fn verbosity(level: LevelFilter) -> u32 {
+    match level {
+        LevelFilter::TRACE => 2,
+        LevelFilter::DEBUG => 1,
+        _ => 0,
+    }
+}
+
+/// The level that an update asks for. Levels include each other, which the settings need not.
+fn level_of(wanted: &[(String, LogValue)], now: LevelFilter) -> Result<LevelFilter, Failure> {
+    let mut flags = LEVELS.map(|(_, level)| now >= level);
+    let mut verbose = verbosity(now);
+    for (name, value) in wanted {
+        let place = LEVELS.iter().position(|(known, _)| known == name);
+        match (name.as_str(), place, value) {
+            (_, Some(place), LogValue::Flag(flag)) => flags[place] = *flag,
+            (VERBOSE, _, LogValue::Number(number)) => verbose = *number,
+            ("log_file", _, LogValue::Text(file)) if file.is_empty() => {}
+            ("log_format", _, LogValue::Text(format)) if format == "default" => {}
+            ("log_file" | "log_format", ..) => {
+                return Err(Failure::new(
+                    Kind::Refused,
+                    format!(
+                        "log setting '{name}' is fixed while the server runs; it logs to standard error, as SLIPWAY_LOG_FORMAT says"
+                    ),
+                ));
+            }
+            (VERBOSE, ..) => return Err(Failure::invalid(format!("log setting '{name}' expects a number"))),
+            (_, Some(_), _) => {
+                return Err(Failure::invalid(format!("log setting '{name}' expects true or false")));
+            }
+            _ => return Err(Failure::invalid(format!("there is no log setting '{name}'"))),
+        }
+    }
+    let on = flags.iter().take_while(|flag| **flag).count();
+    if let Some(more) = (on..LEVELS.len()).find(|place| flags[*place]) {
+        return Err(Failure::new(
+            Kind::Refused,
+            format!("'{}' cannot be on while '{}' is off", LEVELS[more].0, LEVELS[on].0),
+        ));
+    }
+    match verbose {
+        0 => Ok(on.checked_sub(1).map_or(LevelFilter::OFF, |last| LEVELS[last].1)),
+        _ if on < LEVELS.len() => Err(Failure::new(
+            Kind::Refused,
+            format!("'{VERBOSE}' cannot be {verbose} while '{}' is off", LEVELS[on].0),
+        )),
+        1 => Ok(LevelFilter::DEBUG),
+        _ => Ok(LevelFilter::TRACE),
+    }
+}
+
+/// The filter of a level. Of libraries nobody wants to know more than what they inform of.
+fn filter_of(level: LevelFilter) -> String {
+    if level > LevelFilter::INFO { format!("info,slipway={level}") } else { level.to_string() }
 }
 
 /// The most verbose level that any directive of a log filter lets through.
@@ -136,12 +226,13 @@ mod tests {
             log: log.to_owned(),
             log_format: LogFormat::Text,
             otlp_endpoint: otlp_endpoint.map(str::to_owned),
+            trace_rate: 1,
         })
     }
 
     #[test]
     fn the_log_level_is_the_most_verbose_of_the_filter() {
-        let level = |filter: &str| settings(filter, None).level;
+        let level = |filter: &str| *settings(filter, None).lock();
         assert_eq!(level("info"), LevelFilter::INFO);
         assert_eq!(level("warn,slipway_serving=debug"), LevelFilter::DEBUG);
         assert_eq!(level("error,hyper"), LevelFilter::TRACE);
@@ -149,18 +240,61 @@ mod tests {
     }
 
     #[test]
-    fn an_update_that_changes_nothing_is_taken_and_any_other_refused() {
-        let settings = settings("warn", Some("http://localhost:4317"));
-        let log = |name: &str, value| settings.update_log(&[(name.to_owned(), value)]);
-        assert_eq!(log("log_info", LogValue::Flag(false)), Ok(()));
-        assert_eq!(log("log_info", LogValue::Flag(true)).unwrap_err().kind, Kind::Refused);
-        assert_eq!(log("log_nothing", LogValue::Flag(true)).unwrap_err().kind, Kind::Invalid);
-        let trace = |name: &str, values: &[&str]| {
+    fn settings_become_the_level_that_they_mean() {
+        let flag = |name: &str, flag| (name.to_owned(), LogValue::Flag(flag));
+        let verbose = |number| (VERBOSE.to_owned(), LogValue::Number(number));
+        let (info, debug) = (LevelFilter::INFO, LevelFilter::DEBUG);
+        for (wanted, now, level) in [
+            (vec![], info, info),
+            (vec![verbose(1)], info, debug),
+            (vec![verbose(7)], info, LevelFilter::TRACE),
+            (vec![verbose(0)], debug, info),
+            (vec![flag("log_info", false)], info, LevelFilter::WARN),
+            (
+                vec![verbose(0), flag("log_info", false), flag("log_warning", false)],
+                debug,
+                LevelFilter::ERROR,
+            ),
+            (vec![flag("log_info", true)], LevelFilter::WARN, info),
+            (vec![flag("log_error", false)], LevelFilter::ERROR, LevelFilter::OFF),
+        ] {
+            assert_eq!(level_of(&wanted, now), Ok(level), "{wanted:?}");
+        }
+        let refused = |wanted: (String, LogValue), now| level_of(&[wanted], now).unwrap_err();
+        assert_eq!(
+            refused(flag("log_error", false), info).message,
+            "'log_warning' cannot be on while 'log_error' is off"
+        );
+        assert_eq!(
+            refused(verbose(1), LevelFilter::WARN).message,
+            "'log_verbose_level' cannot be 1 while 'log_info' is off"
+        );
+        assert_eq!(refused(flag("log_nothing", true), info).kind, Kind::Invalid);
+        assert_eq!(refused(flag(VERBOSE, true), info).kind, Kind::Invalid);
+        let file = ("log_file".to_owned(), LogValue::Text("/tmp/log".to_owned()));
+        assert_eq!(refused(file, info).kind, Kind::Refused);
+        assert_eq!(
+            (filter_of(debug), filter_of(LevelFilter::WARN)),
+            ("info,slipway=debug".to_owned(), "warn".to_owned())
+        );
+    }
+
+    #[test]
+    fn only_level_and_rate_of_traces_change_and_only_where_traces_go_somewhere() {
+        let update = |settings: &Settings, name: &str, values: &[&str]| {
             settings
                 .update_trace(&[(name.to_owned(), values.iter().map(|value| (*value).to_owned()).collect())])
         };
-        assert_eq!((trace("trace_level", &["TIMESTAMPS"]), trace("trace_rate", &[])), (Ok(()), Ok(())));
-        assert_eq!(trace("trace_level", &["OFF"]).unwrap_err().kind, Kind::Refused);
-        assert_eq!(trace("nothing", &[]).unwrap_err().kind, Kind::Invalid);
+        let nowhere = settings("warn", None);
+        assert_eq!(update(&nowhere, "trace_rate", &["5"]).unwrap_err().kind, Kind::Refused);
+        assert_eq!(
+            (update(&nowhere, "trace_level", &["OFF"]), update(&nowhere, "trace_rate", &[])),
+            (Ok(()), Ok(()))
+        );
+        assert_eq!(update(&nowhere, "nothing", &[]).unwrap_err().kind, Kind::Invalid);
+        let somewhere = settings("warn", Some("http://localhost:4317"));
+        assert_eq!(update(&somewhere, "trace_rate", &["0"]).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(update(&somewhere, "trace_file", &["/tmp/x"]).unwrap_err().kind, Kind::Refused);
+        assert_eq!(update(&somewhere, "trace_level", &["TENSORS"]).unwrap_err().kind, Kind::Refused);
     }
 }

@@ -109,7 +109,8 @@ impl Context {
         Client::new(&self.endpoints.launcher)
     }
     pub(crate) fn serving(&self) -> anyhow::Result<Client> {
-        Client::new(&self.endpoints.serving_http)
+        let token = std::env::var("SLIPWAY_SERVING_TOKEN").ok().map(SecretString::from);
+        Ok(Client::new(&self.endpoints.serving_http)?.with_token(token))
     }
     pub(crate) fn rollout_controller(&self) -> anyhow::Result<Client> {
         Client::new(&self.endpoints.rollout_controller)

@@ -8,7 +8,7 @@ use slipway_inference::{Signature, Tensor, TensorSpec};
 use super::element::Elements;
 use super::lenient;
 use super::parse::parse_elements;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 
 #[derive(Deserialize)]
 struct PredictJson {
@@ -78,7 +78,19 @@ fn shape_of(value: &Value) -> Vec<i64> {
 }
 
 /// `predictions`, one a row: the output's value where there is one output, else an object of output names.
-pub(crate) fn predictions(outputs: &[Tensor], rows: u64) -> Value {
+///
+/// # Errors
+/// The model has not answered row by row; values would end up with rows that they do not belong to.
+pub(crate) fn predictions(outputs: &[Tensor], rows: u64) -> Result<Value, Failure> {
+    if let Some(other) = outputs.iter().find(|tensor| tensor.rows() != rows) {
+        return Err(Failure::new(
+            Kind::Internal,
+            format!(
+                "output '{}' has the shape {:?}, not one row for each of {rows} instances; ask with /v2/models/…/infer",
+                other.name, other.shape
+            ),
+        ));
+    }
     let rows = usize::try_from(rows).unwrap_or(0);
     let columns: Vec<(&str, Vec<Value>)> =
         outputs.iter().map(|tensor| (tensor.name.as_str(), split_rows(tensor, rows))).collect();
@@ -92,7 +104,7 @@ pub(crate) fn predictions(outputs: &[Tensor], rows: u64) -> Value {
             Value::Object(fields)
         }
     };
-    serde_json::json!({ "predictions": (0..rows).map(row).collect::<Vec<_>>() })
+    Ok(serde_json::json!({ "predictions": (0..rows).map(row).collect::<Vec<_>>() }))
 }
 
 fn split_rows(tensor: &Tensor, rows: usize) -> Vec<Value> {

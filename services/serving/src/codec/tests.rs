@@ -208,10 +208,10 @@ fn rows_go_in_and_come_out() {
     assert!(message(&json!({"instances": [[1, 2], [3]]})).contains("instances[1] has another shape"));
     assert!(message(&json!({"instances": [{"y": 1}]})).contains("input 'x': instances[0] does not have it"));
 
-    let one = predictions(&[Tensor::fp32("p", [2, 2], &[1.0, 2.0, 3.0, 4.0])], 2);
+    let one = predictions(&[Tensor::fp32("p", [2, 2], &[1.0, 2.0, 3.0, 4.0])], 2).unwrap();
     assert_eq!(one, json!({"predictions": [[1.0, 2.0], [3.0, 4.0]]}));
     let label = Tensor::raw("label", Datatype::Bool, [2], vec![1, 0]);
-    let several = predictions(&[Tensor::fp32("p", [2, 1], &[1.0, 2.0]), label], 2);
+    let several = predictions(&[Tensor::fp32("p", [2, 1], &[1.0, 2.0]), label], 2).unwrap();
     assert_eq!(several, json!({"predictions": [{"p": [1.0], "label": true}, {"p": [2.0], "label": false}]}));
 }
 

@@ -8,12 +8,13 @@ use slipway_service_kit::front::Front;
 use tower::Service as _;
 
 use super::{Service, only_asked_compression};
+use crate::access::Access;
 
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// Answers `ModelInfer`; every other method takes the ordinary way.
 #[derive(Clone)]
-pub(crate) struct GrpcFront(pub(crate) GrpcInferenceServiceServer<Service>);
+pub(crate) struct GrpcFront(pub(crate) GrpcInferenceServiceServer<Service>, pub(crate) Access);
 
 impl Front for GrpcFront {
     const ROUTES: &'static [&'static str] = &["/inference.GRPCInferenceService/{*method}"];
@@ -24,10 +25,16 @@ impl Front for GrpcFront {
 
     fn answer(&self, _route: usize, mut request: Request) -> impl Future<Output = Response> + Send + 'static {
         only_asked_compression(request.headers_mut());
-        let answered = self.0.clone().call(request);
+        let admitted = self.1.admit_grpc(&mut request);
+        let answered = admitted.map(|()| self.0.clone().call(request));
         async move {
-            let Ok(response) = answered.await;
-            response.map(Body::new)
+            match answered {
+                Ok(answered) => {
+                    let Ok(response) = answered.await;
+                    response.map(Body::new)
+                }
+                Err(refusal) => refusal,
+            }
         }
     }
 }

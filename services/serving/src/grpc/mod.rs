@@ -19,10 +19,11 @@ use slipway_service_kit::health::Readiness;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::server::NamedService as _;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::access::{Access, Need};
 use crate::describe::{self, EXTENSIONS, SERVER_NAME};
 use crate::failure::Failure;
 use crate::predict::{Call, Predictor, priority, request_id, timeout_us};
@@ -52,20 +53,28 @@ const HEALTH_NAMES: [&str; 4] = [
 pub(crate) struct Service {
     predictor: Predictor,
     settings: Arc<Settings>,
+    access: Access,
     readiness: Readiness,
 }
 
 impl Service {
     /// A service over `predictor`.
-    pub(crate) const fn new(predictor: Predictor, settings: Arc<Settings>, readiness: Readiness) -> Self {
-        Self { predictor, settings, readiness }
+    pub(crate) const fn new(
+        predictor: Predictor,
+        settings: Arc<Settings>,
+        access: Access,
+        readiness: Readiness,
+    ) -> Self {
+        Self { predictor, settings, access, readiness }
     }
 
     async fn infer(
         &self,
         metadata: &MetadataMap,
+        extensions: &Extensions,
         request: proto::ModelInferRequest,
     ) -> Result<(proto::ModelInferResponse, String), Failure> {
+        self.access.check_noted(extensions, Need::Model(&request.model_name))?;
         let id = request_id(&[text(metadata, REQUEST_ID), Some(&request.id)]);
         let route = self.predictor.routing.get(&request.model_name)?;
         let version = version(&request.model_version)?;
@@ -88,6 +97,16 @@ impl Service {
         let answer = self.predictor.predict(&route, &call, key, |_| Ok(inputs)).await?;
         let response = convert::response(protocol_id, &answer, &wanted)?;
         Ok((response, id))
+    }
+}
+
+impl Service {
+    /// A message whose caller may do with the model that it names; any caller, where it names none.
+    fn about_model<T>(&self, request: Request<T>, name: impl Fn(&T) -> &String) -> Result<T, Status> {
+        let model = name(request.get_ref());
+        let need = if model.is_empty() { Need::AnyToken } else { Need::Model(model) };
+        self.access.check_noted(request.extensions(), need)?;
+        Ok(request.into_inner())
     }
 }
 
@@ -163,7 +182,7 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::ModelReadyRequest>,
     ) -> Result<Response<proto::ModelReadyResponse>, Status> {
-        let request = request.into_inner();
+        let request = self.about_model(request, |request| &request.name)?;
         let version = version(&request.version).unwrap_or(Some(request.version));
         // An unknown model is not ready, rather than an error: so Triton answers, and clients wait for a model to appear.
         let ready = describe::ready(&self.predictor.routing, &request.name, version.as_deref()).is_ok();
@@ -185,7 +204,7 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::ModelMetadataRequest>,
     ) -> Result<Response<proto::ModelMetadataResponse>, Status> {
-        let request = request.into_inner();
+        let request = self.about_model(request, |request| &request.name)?;
         let version = version(&request.version)?;
         Ok(Response::new(describe::metadata(&self.predictor.routing, &request.name, version.as_deref())?))
     }
@@ -194,8 +213,8 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
-        let (metadata, _extensions, request) = request.into_parts();
-        let (answer, id) = self.infer(&metadata, request).await?;
+        let (metadata, extensions, request) = request.into_parts();
+        let (answer, id) = self.infer(&metadata, &extensions, request).await?;
         let mut response = Response::new(answer);
         if let Ok(value) = MetadataValue::try_from(id) {
             response.metadata_mut().insert(REQUEST_ID, value);
@@ -210,15 +229,15 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<Streaming<proto::ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        let (metadata, _extensions, requests) = request.into_parts();
-        Ok(Response::new(Box::pin(stream::answers(self.clone(), metadata, requests))))
+        let (metadata, extensions, requests) = request.into_parts();
+        Ok(Response::new(Box::pin(stream::answers(self.clone(), metadata, extensions, requests))))
     }
 
     async fn model_config(
         &self,
         request: Request<proto::ModelConfigRequest>,
     ) -> Result<Response<proto::ModelConfigResponse>, Status> {
-        let request = request.into_inner();
+        let request = self.about_model(request, |request| &request.name)?;
         let version = version(&request.version)?;
         let config = describe::config(&self.predictor.routing, &request.name, version.as_deref())?;
         Ok(Response::new(proto::ModelConfigResponse { config: Some(config) }))
@@ -228,10 +247,12 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::ModelStatisticsRequest>,
     ) -> Result<Response<proto::ModelStatisticsResponse>, Status> {
-        let request = request.into_inner();
+        let sees = self.access.sees(request.extensions().get());
+        let request = self.about_model(request, |request| &request.name)?;
         let name = Some(request.name.as_str()).filter(|name| !name.is_empty());
         let version = version(&request.version)?;
-        let model_stats = statistics::statistics(&self.predictor.routing, name, version.as_deref())?;
+        let mut model_stats = statistics::statistics(&self.predictor.routing, name, version.as_deref())?;
+        model_stats.retain(|model| sees(&model.name));
         Ok(Response::new(proto::ModelStatisticsResponse { model_stats }))
     }
 
@@ -239,8 +260,10 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::RepositoryIndexRequest>,
     ) -> Result<Response<proto::RepositoryIndexResponse>, Status> {
+        let sees = self.access.sees(request.extensions().get());
         let request = request.into_inner();
-        let models = repository::index(&self.predictor.routing, &request.repository_name, request.ready)?;
+        let mut models = repository::index(&self.predictor.routing, &request.repository_name, request.ready)?;
+        models.retain(|model| sees(&model.name));
         Ok(Response::new(proto::RepositoryIndexResponse { models }))
     }
 
@@ -248,6 +271,7 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::RepositoryModelLoadRequest>,
     ) -> Result<Response<proto::RepositoryModelLoadResponse>, Status> {
+        self.access.check_noted(request.extensions(), Need::AllModels)?;
         let request = request.into_inner();
         let overrides = request.parameters.keys().map(String::as_str);
         repository::load(&self.predictor.routing, &request.repository_name, &request.model_name, overrides)?;
@@ -258,6 +282,7 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::RepositoryModelUnloadRequest>,
     ) -> Result<Response<proto::RepositoryModelUnloadResponse>, Status> {
+        self.access.check_noted(request.extensions(), Need::AllModels)?;
         let request = request.into_inner();
         repository::unload(&self.predictor.routing, &request.repository_name, &request.model_name)?;
         Ok(Response::new(proto::RepositoryModelUnloadResponse {}))
@@ -267,7 +292,10 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::TraceSettingRequest>,
     ) -> Result<Response<proto::TraceSettingResponse>, Status> {
-        let request = request.into_inner();
+        if !request.get_ref().settings.is_empty() {
+            self.access.check_noted(request.extensions(), Need::AllModels)?;
+        }
+        let request = self.about_model(request, |request| &request.model_name)?;
         if !request.model_name.is_empty() {
             self.predictor.routing.get(&request.model_name)?;
         }
@@ -278,6 +306,9 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::LogSettingsRequest>,
     ) -> Result<Response<proto::LogSettingsResponse>, Status> {
+        if !request.get_ref().settings.is_empty() {
+            self.access.check_noted(request.extensions(), Need::AllModels)?;
+        }
         Ok(Response::new(control::log(&self.settings, request.into_inner().settings)?))
     }
 

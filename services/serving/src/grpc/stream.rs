@@ -1,9 +1,12 @@
 //! `ModelStreamInfer`: answers in the order of the requests; one that fails is told so, and the stream goes on.
 
+use std::sync::Arc;
+
 use futures::{Stream, StreamExt as _};
 use slipway_api::inference as proto;
 use tonic::metadata::MetadataMap;
-use tonic::{Status, Streaming};
+use tonic::{Extensions, Status, Streaming};
+use tracing::{Instrument as _, Span};
 
 use super::{Service, convert};
 
@@ -16,22 +19,26 @@ const FINAL_RESPONSE: &str = "triton_final_response";
 pub(super) fn answers(
     service: Service,
     metadata: MetadataMap,
+    extensions: Extensions,
     requests: Streaming<proto::ModelInferRequest>,
 ) -> impl Stream<Item = Result<proto::ModelStreamInferResponse, Status>> + Send {
+    let about = Arc::new((metadata, extensions));
+    // The call's span is that of all its requests.
+    let span = Span::current();
     let answer = move |request: Result<proto::ModelInferRequest, Status>| {
-        let (service, metadata) = (service.clone(), metadata.clone());
-        async move { Ok(answer(&service, &metadata, request?).await) }
+        let (service, about) = (service.clone(), Arc::clone(&about));
+        async move { Ok(answer(&service, &about, request?).await) }.instrument(span.clone())
     };
     requests.map(answer).buffered(PARALLEL_REQUESTS)
 }
 
 async fn answer(
     service: &Service,
-    metadata: &MetadataMap,
+    (metadata, extensions): &(MetadataMap, Extensions),
     request: proto::ModelInferRequest,
 ) -> proto::ModelStreamInferResponse {
     let id = request.id.clone();
-    let (mut response, error_message) = match service.infer(metadata, request).await {
+    let (mut response, error_message) = match service.infer(metadata, extensions, request).await {
         Ok((response, _id)) => (response, String::new()),
         Err(failure) => (proto::ModelInferResponse { id, ..Default::default() }, failure.message),
     };

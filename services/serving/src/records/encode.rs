@@ -234,7 +234,7 @@ fn put_redacted(tensor: &Tensor, redaction: &Redaction, body: &mut Vec<u8>) {
 }
 
 /// The values of a tensor, null in place of those that are not recorded.
-fn redacted(tensor: &Tensor, redaction: &Redaction) -> Vec<serde_json::Value> {
+pub(super) fn redacted(tensor: &Tensor, redaction: &Redaction) -> Vec<serde_json::Value> {
     let mut values = json_values(tensor);
     let rows = usize::try_from(tensor.rows()).unwrap_or(0).max(1);
     let width = (values.len() / rows).max(1);

@@ -1,5 +1,6 @@
 //! Prediction records: handed over without waiting, published in batches by a task of their own.
 
+pub(crate) mod cloudevents;
 mod encode;
 mod policy;
 
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::cloudevents::{EventQueue, EventSender};
 use self::encode::{Batch, next_batch};
 pub(crate) use self::policy::RecordPolicy;
 use crate::metrics::ServingMetrics;
@@ -35,8 +37,8 @@ const RETRY_DELAY_MS: u64 = 250;
 /// What is left is sent within this time after the shutdown began.
 const FLUSH_TIMEOUT_MS: u64 = 3_000;
 
-/// What a version saw and answered, not yet as JSON.
-#[derive(Debug)]
+/// What a version saw and answered, not yet as JSON. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Observation {
     /// The client's id, or one made for it.
     pub request_id: String,
@@ -74,6 +76,8 @@ pub(crate) struct Recorder {
     metrics: ServingMetrics,
     /// Without it, records are left while NATS is away, too.
     only_with: Option<EventBus>,
+    /// Who wants CloudEvents, too.
+    events: Option<EventQueue>,
 }
 
 /// Records on their way. Requests only push; the publisher takes all at once, so that it is not woken for each.
@@ -108,8 +112,18 @@ pub(crate) fn channel(
 ) -> (Recorder, Publisher) {
     let queue = Arc::new(Queue::default());
     let only_with = optional.then(|| bus.clone());
-    let recorder = Recorder { queue: Arc::clone(&queue), metrics: metrics.clone(), only_with };
+    let recorder = Recorder { queue: Arc::clone(&queue), metrics: metrics.clone(), only_with, events: None };
     (recorder, Publisher { queue, metrics, bus, replica_id, run: Uuid::new_v4(), batches: 0 })
+}
+
+/// Publishes records, and events where somebody wants them, until the shutdown, and then what is left.
+pub(crate) async fn send_off(publisher: Publisher, events: Option<EventSender>, shutdown: CancellationToken) {
+    let events = async {
+        if let Some(events) = events {
+            events.run(shutdown.clone()).await;
+        }
+    };
+    tokio::join!(publisher.run(shutdown.clone()), events);
 }
 
 impl Observation {
@@ -145,8 +159,16 @@ impl Queue {
 }
 
 impl Recorder {
+    /// The recorder, which leaves everything with `events`, too.
+    pub(crate) fn with_events(self, events: Option<EventQueue>) -> Self {
+        Self { events, ..self }
+    }
+
     /// Leaves a record, or drops and counts it. Never waits.
     pub(crate) fn record(&self, mut observation: Observation) {
+        if let Some(events) = &self.events {
+            events.offer(&observation);
+        }
         if self.only_with.as_ref().is_some_and(|bus| !bus.is_connected()) {
             return;
         }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::body::read;
-use super::{Model, RestState, named};
+use super::{CalledBy, Model, RestState, named};
 use crate::failure::{Failure, Kind};
 use crate::repository;
 use crate::settings::LogValue;
@@ -52,11 +52,14 @@ struct LoadRequest {
 
 pub(super) async fn index(
     State(state): State<RestState>,
+    caller: CalledBy,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Failure> {
     let request: IndexRequest = parsed(&headers, body).await?;
-    let models = repository::index(&state.routing, "", request.ready.unwrap_or(false))?;
+    let mut models = repository::index(&state.routing, "", request.ready.unwrap_or(false))?;
+    let sees = state.access.sees(caller.as_deref());
+    models.retain(|model| sees(&model.name));
     let one = |model: &slipway_api::inference::repository_index_response::ModelIndex| json!({"name": model.name, "version": model.version, "state": model.state, "reason": model.reason});
     Ok(Json(models.iter().map(one).collect()))
 }

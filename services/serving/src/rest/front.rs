@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::header;
 use slipway_service_kit::front::Front;
 
 use super::{Model, RestState, infer};
+use crate::access::Need;
 
 /// Longer bodies take the ordinary way, which lets the client hear a refusal before it has sent all of it.
 const MAX_BYTES: usize = 512 * 1024;
@@ -35,6 +36,10 @@ impl Front for RestFront {
             let (parts, body): (_, Body) = request.into_parts();
             // `route` has seen it.
             let (name, version) = named(parts.uri.path()).unwrap_or_default();
+            // Before its body is read.
+            if let Err(refusal) = state.access.admit(&parts.headers, Need::Model(name)) {
+                return refusal.into_response();
+            }
             let model = Model { name: name.to_owned(), version: version.map(str::to_owned) };
             infer::respond(&state, model, &parts.headers, body).await
         }

@@ -10,15 +10,17 @@ mod v1;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{FromRequestParts, Path};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 use http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use slipway_event_bus::EventBus;
 use slipway_service_kit::health::Readiness;
 
+use crate::access::{Access, Caller, guard_rest};
 use crate::describe::is_version;
 use crate::failure::{Failure, Kind};
 use crate::predict::Predictor;
@@ -38,6 +40,8 @@ pub(crate) struct RestState {
     pub bus: EventBus,
     /// What is logged and traced.
     pub settings: Arc<Settings>,
+    /// Who may call what.
+    pub access: Access,
     /// What the replica waits for.
     pub readiness: Readiness,
     /// Largest body of a prediction, packed or unpacked.
@@ -83,8 +87,14 @@ pub(crate) fn router(state: RestState) -> Router {
             .route(&format!("{model}/config"), get(models::config))
             .route(&format!("{model}/stats"), get(models::model_statistics));
     }
-    router.method_not_allowed_fallback(method_not_allowed).with_state(state)
+    let router = router.method_not_allowed_fallback(method_not_allowed);
+    let access = state.access.clone();
+    let router = router.with_state(state);
+    if access.is_on() { router.layer(from_fn_with_state(access, guard_rest)) } else { router }
 }
+
+/// Who calls, where tokens are asked for.
+type CalledBy = Option<Extension<Caller>>;
 
 #[derive(Deserialize)]
 struct ModelPath {

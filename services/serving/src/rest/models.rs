@@ -14,7 +14,7 @@ use slipway_api::inference::{
     DataType, InferBatchStatistics, ModelConfig, ModelStatistics, StatisticDuration,
 };
 
-use super::{Model, RestState};
+use super::{CalledBy, Model, RestState};
 use crate::describe::{self, EXTENSIONS, SERVER_NAME};
 use crate::failure::Failure;
 use crate::statistics;
@@ -37,9 +37,9 @@ pub(super) async fn server_ready(State(state): State<RestState>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
-pub(super) async fn list(State(state): State<RestState>) -> Json<Value> {
-    let routes = state.routing.all();
-    Json(json!({"models": routes.keys().collect::<Vec<_>>()}))
+pub(super) async fn list(State(state): State<RestState>, caller: CalledBy) -> Json<Value> {
+    let (routes, sees) = (state.routing.all(), state.access.sees(caller.as_deref()));
+    Json(json!({"models": routes.keys().filter(|name| sees(name)).collect::<Vec<_>>()}))
 }
 
 pub(super) async fn metadata(State(state): State<RestState>, model: Model) -> Result<Json<Value>, Failure> {
@@ -146,8 +146,14 @@ pub(super) async fn model_statistics(
     Ok(Json(statistics_json(&statistics)))
 }
 
-pub(super) async fn all_statistics(State(state): State<RestState>) -> Result<Json<Value>, Failure> {
-    Ok(Json(statistics_json(&statistics::statistics(&state.routing, None, None)?)))
+pub(super) async fn all_statistics(
+    State(state): State<RestState>,
+    caller: CalledBy,
+) -> Result<Json<Value>, Failure> {
+    let mut all = statistics::statistics(&state.routing, None, None)?;
+    let sees = state.access.sees(caller.as_deref());
+    all.retain(|model| sees(&model.name));
+    Ok(Json(statistics_json(&all)))
 }
 
 fn statistics_json(statistics: &[ModelStatistics]) -> Value {

@@ -53,7 +53,7 @@ async fn answer(
     let key = |name: &str| sticky_key(headers, &Map::new(), name);
     let answer = state.predictor.predict(&route, &call, key, |_| Ok(inputs)).await?;
     let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
-    let rows = offload(bytes, move || Ok(predictions(&answer.outputs, answer.rows))).await?;
+    let rows = offload(bytes, move || predictions(&answer.outputs, answer.rows)).await?;
     Ok(Json(rows).into_response())
 }
 

@@ -139,7 +139,7 @@ async fn who_places_versions_is_told_to_those_who_try() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_and_trace_settings_are_shown_and_stay() {
+async fn what_is_logged_changes_and_what_is_fixed_is_told() {
     let (world, cache) = (World::start().await, cache());
     world.put(&table(1, &world.version("1", "linear_minus_one.onnx").await)).await;
     let serving = Serving::start(&world, &cache, &[("SLIPWAY_LOG", "warn,slipway_serving=debug")]).await;
@@ -148,9 +148,25 @@ async fn log_and_trace_settings_are_shown_and_stay() {
                      "log_verbose_level": 1, "log_format": "default"});
     assert_eq!(serving.get("/v2/logging").await, (StatusCode::OK, log.clone()));
     assert_eq!(serving.post("/v2/logging", &log).await, (StatusCode::OK, log.clone()), "nothing changes");
-    let (status, body) = serving.post("/v2/logging", &json!({"log_verbose_level": 2})).await;
+    let (status, body) = serving.post("/v2/logging", &json!({"log_file": "/tmp/log"})).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(body["error"].as_str().unwrap().contains("start it with another SLIPWAY_LOG"), "{body}");
+    assert!(body["error"].as_str().unwrap().contains("'log_file' is fixed"), "{body}");
+    // From now on the log has more or less in it; a refusal for a broken body is logged at the level of debugging.
+    let set = async |settings: serde_json::Value| serving.post("/v2/logging", &settings).await.1;
+    let less = set(json!({"log_verbose_level": 0, "log_info": false, "log_warning": false})).await;
+    assert_eq!(
+        (&less["log_info"], &less["log_warning"], &less["log_error"]),
+        (&json!(false), &json!(false), &json!(true))
+    );
+    let more = set(json!({"log_info": true, "log_warning": true, "log_verbose_level": 2})).await;
+    assert_eq!((&more["log_verbose_level"], &more["log_info"]), (&json!(2), &json!(true)));
+    assert_eq!(set(json!({"log_verbose_level": 0})).await["log_verbose_level"], 0);
+    let said = |filter: &str| {
+        serving.log().contains(&format!("a client changes what is logged filter=\"{filter}\""))
+    };
+    assert!(said("error") && said("info"), "{}", serving.log());
+    // The change to more was made while only errors were logged.
+    assert!(!said("info,slipway=trace"), "{}", serving.log());
 
     let trace = json!({"trace_level": ["OFF"], "trace_rate": "1", "trace_count": "-1",
                        "log_frequency": "0", "trace_file": "", "trace_mode": "opentelemetry"});

@@ -26,6 +26,11 @@ fn floats(values: &[f32]) -> Bytes {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
+/// A request for one point.
+pub(crate) fn floats_request() -> ModelInferRequest {
+    raw("", &[0.0, 0.0])
+}
+
 fn raw(id: &str, values: &[f32]) -> ModelInferRequest {
     let rows = i64::try_from(values.len() / 2).expect("a few rows");
     let input = InferInputTensor {

@@ -1,20 +1,28 @@
 //! Serving as its clients see it: the real binary against real NATS, S3 and ONNX Runtime. Only the registry is a stand-in, with
 //! the registry's own protocol, so that its answers can be wrong.
 
+mod access;
 mod clients;
+mod cloudevents;
+mod collector;
 mod disk;
 mod ensembles;
 mod extensions;
 mod failures;
+mod faults;
 mod folder;
 mod grpc;
 mod grpc_extensions;
+mod metrics;
 mod protocol;
 mod records;
 mod registry;
 mod residency;
 mod restart;
 mod serving;
+mod soak;
 mod stress;
+mod tls;
+mod traces;
 mod traffic;
 mod world;

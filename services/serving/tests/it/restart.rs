@@ -1,17 +1,8 @@
 //! A replica starts from what it has on disk, and the decision's trace ends in its first prediction.
 
-use std::sync::{Arc, Mutex};
-
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
 use slipway_api::traffic::TrafficTable;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
 
+use crate::collector::Collector;
 use crate::serving::{Serving, cache};
 use crate::world::{World, canary, table};
 
@@ -55,50 +46,23 @@ async fn a_damaged_cache_is_mended() {
     assert_eq!(serving.predict([0.0, 0.0]).await.score, -1.0);
 }
 
-/// Trace id, parent and name of each span.
-type Spans = Arc<Mutex<Vec<(String, String, String)>>>;
-
-struct Collector(Spans);
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let scopes =
-            request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
-        let spans = scopes.flat_map(|scope| scope.spans);
-        let seen =
-            spans.map(|span| (hex::encode(span.trace_id), hex::encode(span.parent_span_id), span.name));
-        self.0.lock().expect("nobody panics with it").extend(seen);
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_prediction_ends_the_trace_of_the_decision() {
     let (world, cache) = (World::start().await, cache());
-    let spans = Spans::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let collector = TraceServiceServer::new(Collector(Arc::clone(&spans)));
-    let server = tonic::transport::Server::builder().add_service(collector);
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let collector = Collector::start().await;
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let stable = world.version("1", "linear_minus_one.onnx").await;
     world.put(&TrafficTable { traceparent: Some(traceparent.into()), ..table(1, &stable) }).await;
-    let mut serving = Serving::start(&world, &cache, &[("SLIPWAY_OTLP_ENDPOINT", &endpoint)]).await;
+    let mut serving = Serving::start(&world, &cache, &[("SLIPWAY_OTLP_ENDPOINT", &collector.endpoint)]).await;
     serving.wait_until_ready().await;
     for _ in 0..5 {
         serving.predict([0.0, 0.0]).await;
     }
     assert_eq!(serving.terminate(), Some(0));
-    let spans = spans.lock().unwrap();
-    let first: Vec<_> = spans.iter().filter(|(_, _, name)| name == "serving.first_prediction").collect();
+    let first = collector.named("serving.first_prediction");
     assert_eq!(first.len(), 1);
     assert_eq!(
-        (first[0].0.as_str(), first[0].1.as_str()),
-        ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+        (hex::encode(&first[0].trace_id), hex::encode(&first[0].parent_span_id)),
+        ("0af7651916cd43dd8448eb211c80319c".to_owned(), "b7ad6b7169203331".to_owned())
     );
 }

@@ -52,11 +52,25 @@ impl Serving {
 
     /// The same, by a command that ends up as the program.
     pub(crate) async fn start_by(
-        mut command: Command,
+        command: Command,
         world: &World,
         cache: &tempfile::TempDir,
         more: &[(&str, &str)],
     ) -> Self {
+        let serving = Self::spawn(command, world, cache, more);
+        eventually("serving answers", || async {
+            serving.http.get(serving.url("/v2/health/live")).send().await.ok()
+        })
+        .await;
+        serving
+    }
+
+    /// The same, without a look at whether it answers.
+    pub(crate) fn start_unasked(world: &World, cache: &tempfile::TempDir, more: &[(&str, &str)]) -> Self {
+        Self::spawn(Command::new(PROGRAM), world, cache, more)
+    }
+
+    fn spawn(mut command: Command, world: &World, cache: &tempfile::TempDir, more: &[(&str, &str)]) -> Self {
         let (rest, grpc, metrics) = (free_address(), free_address(), free_address());
         let log = cache.path().join(format!("log-{}", rest.rsplit(':').next().expect("a port")));
         let library = slipway_testkit::onnxruntime_library();
@@ -76,19 +90,31 @@ impl Serving {
             .stderr(File::create(&log).expect("the log is made"));
         let child = command.spawn().expect("the binary starts");
         let http = reqwest::Client::new();
-        let serving = Self {
+        Self {
             child,
             log,
             rest: format!("http://{rest}"),
             grpc: format!("http://{grpc}"),
             metrics: format!("http://{metrics}"),
             http,
-        };
-        eventually("serving answers", || async {
-            serving.http.get(serving.url("/v2/health/live")).send().await.ok()
-        })
-        .await;
-        serving
+        }
+    }
+
+    /// Memory that it holds, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// Files and connections that it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Starts a replica and waits until it is ready.

@@ -13,7 +13,7 @@ use crate::serving::{Serving, answer, cache};
 use crate::world::{DEPLOYMENT, World, eventually, table};
 
 /// A request that takes the slow model some milliseconds a row.
-fn slow(rows: usize) -> Value {
+pub(crate) fn slow(rows: usize) -> Value {
     json!({"inputs": [
         {"name": "x", "shape": [rows, 1], "datatype": "FP32", "data": vec![2.0; rows]},
         {"name": "numbers", "shape": [rows, 1], "datatype": "INT64", "data": (0..rows).collect::<Vec<_>>()},

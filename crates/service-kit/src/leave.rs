@@ -1,0 +1,183 @@
+//! Connections that end without losing a request or an answer: the client is asked to leave with an answer, and what it still sends is
+//! read. A connection that is closed with something unread is reset, and the reset takes answers that are on their way with it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use axum::serve::Listener;
+use futures::future::Either;
+use http::{HeaderValue, Version, header};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use tower::Service;
+
+/// Who does not hang up within this time after the last answer is hung up on.
+const LINGER_MS: u64 = 500;
+/// What is thrown away at a time.
+const DISCARD_BYTES: usize = 4 * 1024;
+
+/// A service whose answers over HTTP/1 say `Connection: close` from the shutdown on. HTTP/2 has GOAWAY for that.
+#[derive(Debug, Clone)]
+pub(crate) struct Leaving<S> {
+    pub(crate) service: S,
+    pub(crate) closing: Arc<AtomicBool>,
+}
+
+impl<S> Service<Request> for Leaving<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let leaves = self.closing.load(Ordering::Relaxed) && request.version() <= Version::HTTP_11;
+        let answer = self.service.call(request);
+        if !leaves {
+            return Either::Left(answer);
+        }
+        Either::Right(Box::pin(async move {
+            let mut response = answer.await?;
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            Ok(response)
+        }))
+    }
+}
+
+/// A listener whose connections, from the shutdown on, end when their clients have hung up.
+#[derive(Debug)]
+pub(crate) struct Lingering<L> {
+    pub(crate) listener: L,
+    pub(crate) closing: Arc<AtomicBool>,
+}
+
+impl<L: Listener> Listener for Lingering<L> {
+    type Io = LingeringStream<L::Io>;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, L::Addr) {
+        let (stream, address) = self.listener.accept().await;
+        let closing = Arc::clone(&self.closing);
+        (LingeringStream { stream, closing, shut: false, limit: None }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<L::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+/// See [`Lingering`].
+#[derive(Debug)]
+pub(crate) struct LingeringStream<S> {
+    stream: S,
+    closing: Arc<AtomicBool>,
+    /// Whether the client knows that nothing more comes.
+    shut: bool,
+    limit: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for LingeringStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.shut {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            this.shut = true;
+        }
+        if !this.closing.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let limit =
+            this.limit.get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(LINGER_MS))));
+        let mut discarded = [0; DISCARD_BYTES];
+        while limit.as_mut().poll(context).is_pending() {
+            let mut buffer = ReadBuf::new(&mut discarded);
+            match ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                // It has hung up.
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_reaches_a_client_that_still_sends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let closing = Arc::new(AtomicBool::new(true));
+        let mut listener = Lingering { listener, closing };
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = Listener::accept(&mut listener).await;
+            stream.read_u8().await.unwrap();
+            stream.write_all(b"answer").await.unwrap();
+            stream.shutdown().await.unwrap();
+        });
+        let mut client = TcpStream::connect(address).await.unwrap();
+        // More than is ever asked for, and some of it after the answer.
+        client.write_all(&[0; 64]).await.unwrap();
+        let mut first = [0; 1];
+        client.read_exact(&mut first).await.unwrap();
+        client.write_all(&[0; 64]).await.unwrap();
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).await.expect("no reset");
+        assert_eq!(rest, "nswer");
+        drop(client);
+        served.await.unwrap();
+    }
+}

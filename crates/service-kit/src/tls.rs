@@ -1,0 +1,216 @@
+//! TLS of a listener: HTTP/1.1 and HTTP/2 by ALPN, client certificates on demand, certificates that change without a restart.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::serve::Listener;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::watch;
+
+/// Who has not finished the handshake within this time is hung up on.
+const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// Handshakes at the same time; further connections wait in the kernel's queue.
+const MAX_HANDSHAKES: usize = 512;
+/// Connections that are secured and not yet served.
+const ACCEPTED_LIMIT: usize = 64;
+
+/// Certificate and key of a listener, and whose certificates it takes.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsConfig {
+    /// Certificate of the server and those that vouch for it, PEM. With it the ports speak TLS only; it is read again when it
+    /// changes. Without it: plain text.
+    #[arg(long, env = "SLIPWAY_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, env = "SLIPWAY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Certificates, PEM, of which one has to have signed the certificate that each client shows. Without it: clients show none.
+    #[arg(long, env = "SLIPWAY_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+}
+
+/// What connections are secured with; new ones with what the files held last. Cheap to clone.
+#[derive(Clone)]
+pub struct Tls(Arc<Inner>);
+
+struct Inner {
+    current: RwLock<Arc<ServerConfig>>,
+    paths: Vec<PathBuf>,
+    /// What the files held at the start.
+    known: Vec<Vec<u8>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What the files hold is secret.
+        formatter.debug_struct("Tls").field("paths", &self.0.paths).finish_non_exhaustive()
+    }
+}
+
+impl TlsConfig {
+    /// Reads certificate and key; `None` where the listener is to speak plain text.
+    ///
+    /// # Errors
+    /// A file cannot be read, or key and certificate do not belong together.
+    pub fn load(&self) -> anyhow::Result<Option<Tls>> {
+        let (certificate, key) = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => (certificate, key),
+            (None, None) => return Ok(None),
+            _ => anyhow::bail!(
+                "a certificate needs its key, and a key its certificate (--tls-cert, --tls-key)"
+            ),
+        };
+        let paths: Vec<PathBuf> =
+            [certificate, key].into_iter().chain(&self.tls_client_ca).cloned().collect();
+        let known = watch::read(&paths).map_err(anyhow::Error::msg)?;
+        let current = RwLock::new(configure(&known)?);
+        Ok(Some(Tls(Arc::new(Inner { current, paths, known }))))
+    }
+}
+
+impl Tls {
+    /// Follows the files until the shutdown. Connections that are open stay as they are; where the files do not fit together, new ones
+    /// get what was good before.
+    pub async fn watch(self, shutdown: CancellationToken) {
+        let inner = self.0;
+        let (paths, known) = (inner.paths.clone(), inner.known.clone());
+        let changed = move |contents: &watch::Contents| {
+            let configured = contents.as_ref().map_err(|error| anyhow::anyhow!(error.clone()));
+            match configured.and_then(|files| configure(files)) {
+                Ok(configured) => {
+                    tracing::info!("the TLS certificate changed");
+                    *inner.current.write().unwrap_or_else(PoisonError::into_inner) = configured;
+                }
+                Err(error) => tracing::error!(
+                    error = format!("{error:#}"),
+                    "the TLS files cannot be used; new connections get the certificate before them"
+                ),
+            }
+        };
+        watch::watch(paths, known, shutdown, changed).await;
+    }
+
+    fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Secures what `listener` accepts. Slow handshakes hold up nobody.
+    ///
+    /// # Errors
+    /// The listener has no address.
+    pub(crate) fn accept_from(self, listener: TcpListener) -> io::Result<TlsListener> {
+        let address = listener.local_addr()?;
+        let (secured, accepted) = mpsc::channel(ACCEPTED_LIMIT);
+        tokio::spawn(accept_all(self, listener, secured));
+        Ok(TlsListener { address, accepted })
+    }
+}
+
+/// Certificate, key and, perhaps, authorities of clients, as a configuration.
+fn configure(files: &[Vec<u8>]) -> anyhow::Result<Arc<ServerConfig>> {
+    let [certificate, key, authorities @ ..] = files else {
+        anyhow::bail!("certificate and key are missing")
+    };
+    let chain = certificates(certificate).context("the certificate (--tls-cert)")?;
+    let key = PrivateKeyDer::from_pem_slice(key).context("the private key (--tls-key)")?;
+    let provider = Arc::new(ring::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = match authorities.first() {
+        None => builder.with_no_client_auth(),
+        Some(authorities) => {
+            let mut roots = RootCertStore::empty();
+            for authority in
+                certificates(authorities).context("the clients' authorities (--tls-client-ca)")?
+            {
+                roots.add(authority).context("the clients' authorities (--tls-client-ca)")?;
+            }
+            builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?,
+            )
+        }
+    };
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .context("certificate and key do not fit (--tls-cert, --tls-key)")?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;
+    anyhow::ensure!(!all.is_empty(), "there is no certificate in it; expected PEM");
+    Ok(all)
+}
+
+/// Accepts until the receiver is gone, each handshake in a task of its own.
+async fn accept_all(
+    tls: Tls,
+    mut listener: TcpListener,
+    secured: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+) {
+    let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    loop {
+        let accepting = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, Listener::accept(&mut listener).await)
+        };
+        let (permit, (stream, address)) = tokio::select! {
+            () = secured.closed() => return,
+            accepted = accepting => accepted,
+        };
+        // Without it small answers on kept connections wait for the client's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let (acceptor, secured) = (TlsAcceptor::from(tls.current()), secured.clone());
+        tokio::spawn(async move {
+            let handshake = acceptor.accept(stream);
+            match tokio::time::timeout(Duration::from_millis(HANDSHAKE_TIMEOUT_MS), handshake).await {
+                // The listener may have ended meanwhile.
+                Ok(Ok(stream)) => drop(secured.send((stream, address)).await),
+                Ok(Err(error)) => tracing::debug!(%error, %address, "a TLS handshake failed"),
+                Err(_late) => tracing::debug!(%address, "a TLS handshake took too long"),
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Connections whose handshake is done.
+#[derive(Debug)]
+pub(crate) struct TlsListener {
+    address: SocketAddr,
+    accepted: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        match self.accepted.recv().await {
+            Some(accepted) => accepted,
+            // The accepting task ends with the runtime only.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}

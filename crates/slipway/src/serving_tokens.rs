@@ -1,0 +1,104 @@
+//! `slipway serving-tokens`: entries of the token file that serving reads.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use chrono::{SubsecRound as _, TimeDelta, Utc};
+use clap::Subcommand;
+use secrecy::ExposeSecret as _;
+use slipway_access::ApiToken;
+use slipway_serving::{TokenEntry, TokenFile, digest};
+
+use crate::output;
+
+/// See `slipway serving-tokens --help`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Makes a token, shows it this once, and its entry for the token file.
+    Create {
+        /// Names it in the file, in metrics and in refusals, e.g. "checkout-2026-11".
+        name: String,
+        /// A deployment that it may call, `*` for all of them and the server's settings; may be given again.
+        #[arg(long = "model", value_name = "DEPLOYMENT", required = true)]
+        models: Vec<String>,
+        /// It ends after so many days; without it, when its entry is removed.
+        #[arg(long, value_name = "DAYS")]
+        expires_in_days: Option<u32>,
+        /// Adds the entry to this file, which is made where there is none; a server that reads it takes the token within
+        /// seconds. Without it: the entry is shown.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+pub(crate) fn run(json: bool, command: Command) -> anyhow::Result<ExitCode> {
+    let Command::Create { name, models, expires_in_days, file } = command;
+    let token = ApiToken::generate()?.reveal();
+    let token = token.expose_secret();
+    let expires_at = expires_in_days.map(|days| Utc::now().trunc_subsecs(0) + TimeDelta::days(days.into()));
+    let sha256 = hex::encode(digest(token.as_bytes()));
+    let entry = TokenEntry { name, sha256, models, expires_at };
+    if let Some(file) = &file {
+        add(file, &entry).with_context(|| format!("the token file {}", file.display()))?;
+    }
+    if json {
+        output::json(&serde_json::json!({"token": token, "entry": entry}));
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{token}");
+    match file {
+        Some(file) => eprintln!("keep it: it is not shown again; its entry is in {}", file.display()),
+        None => eprintln!(
+            "keep it: it is not shown again; its entry, for `tokens` of the file:\n{}",
+            serde_json::to_string(&entry)?
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the file anew beside the old one and swaps it in, so that no server reads half of it.
+fn add(file: &Path, entry: &TokenEntry) -> anyhow::Result<()> {
+    let mut all = match std::fs::read(file) {
+        Ok(bytes) => TokenFile::parse(&bytes).map_err(anyhow::Error::msg)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => TokenFile::default(),
+        Err(error) => return Err(error.into()),
+    };
+    anyhow::ensure!(
+        all.tokens.iter().all(|known| known.name != entry.name),
+        "there is a token '{}' already; choose another name",
+        entry.name
+    );
+    all.tokens.push(entry.clone());
+    let next = file.with_added_extension("next");
+    let mut written = std::fs::File::create(&next)?;
+    written.write_all(&serde_json::to_vec_pretty(&all)?)?;
+    written.write_all(b"\n")?;
+    written.sync_all()?;
+    Ok(std::fs::rename(&next, file)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_added_to_the_file_and_names_are_taken_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokens.json");
+        let entry = |name: &str| TokenEntry {
+            name: name.to_owned(),
+            sha256: hex::encode(digest(name.as_bytes())),
+            models: vec!["points".to_owned()],
+            expires_at: None,
+        };
+        add(&file, &entry("one")).unwrap();
+        add(&file, &entry("two")).unwrap();
+        assert!(add(&file, &entry("one")).unwrap_err().to_string().contains("'one' already"));
+        let read = TokenFile::parse(&std::fs::read(&file).unwrap()).unwrap();
+        assert_eq!(read.tokens, [entry("one"), entry("two")]);
+        std::fs::write(&file, "{").unwrap();
+        assert!(add(&file, &entry("three")).is_err(), "what is there is not written over");
+    }
+}

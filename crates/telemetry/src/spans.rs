@@ -1,0 +1,111 @@
+//! Spans of what is over already: their times are known afterwards, so that nothing is measured for a trace that nobody collects.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+pub use opentelemetry::KeyValue;
+use opentelemetry::trace::{
+    Link, SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, Tracer as _,
+};
+use opentelemetry_sdk::trace::SdkTracer;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+/// Makes spans, where they leave the process.
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
+/// One of so many requests begins a trace; 0: none does.
+static RATE: AtomicU32 = AtomicU32::new(1);
+/// Requests that might have begun one.
+static SEEN: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) fn export(tracer: SdkTracer, rate: u32) {
+    set_rate(rate);
+    // Set twice only where telemetry is, which is an error of its own.
+    let _ = TRACER.set(tracer);
+}
+
+/// One of so many requests begins a trace; 0: none does. What a caller traces is traced in any case.
+pub fn rate() -> u32 {
+    RATE.load(Ordering::Relaxed)
+}
+
+/// Changes the [`rate`] at once.
+pub fn set_rate(rate: u32) {
+    RATE.store(rate, Ordering::Relaxed);
+}
+
+/// Whether a request that comes without a trace begins one now.
+pub fn begins() -> bool {
+    match rate() {
+        0 => false,
+        1 => true,
+        rate => SEEN.fetch_add(1, Ordering::Relaxed).is_multiple_of(rate),
+    }
+}
+
+/// A span that is collected.
+#[derive(Debug, Clone)]
+pub struct Collected(opentelemetry::Context);
+
+/// Names a span to other parts of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpanName {
+    /// Of its trace.
+    pub trace_id: [u8; 16],
+    /// Of the span.
+    pub span_id: [u8; 8],
+}
+
+/// A span that is over.
+#[derive(Debug)]
+pub struct Past<'links> {
+    /// What happened.
+    pub name: &'static str,
+    /// When it began.
+    pub from: SystemTime,
+    /// When it ended.
+    pub to: SystemTime,
+    /// More about it.
+    pub attributes: Vec<KeyValue>,
+    /// Spans that it also belongs to.
+    pub links: &'links [SpanName],
+}
+
+impl Collected {
+    /// The current span; `None` where it is not collected, which costs a load of a flag where nothing is.
+    pub fn current() -> Option<Self> {
+        if !crate::is_exporting() {
+            return None;
+        }
+        let context = Span::current().context();
+        let sampled = context.span().span_context().is_sampled();
+        sampled.then_some(Self(context))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> SpanName {
+        let span = self.0.span();
+        let context = span.span_context();
+        SpanName { trace_id: context.trace_id().to_bytes(), span_id: context.span_id().to_bytes() }
+    }
+
+    /// Collects a child, which may have children in turn.
+    pub fn record(&self, past: Past<'_>) -> Self {
+        let Some(tracer) = TRACER.get() else { return self.clone() };
+        let linked = |name: &SpanName| {
+            let (trace, span) = (TraceId::from_bytes(name.trace_id), SpanId::from_bytes(name.span_id));
+            let context = SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::default());
+            Link::with_context(context)
+        };
+        let span = tracer
+            .span_builder(past.name)
+            .with_start_time(past.from)
+            .with_attributes(past.attributes)
+            .with_links(past.links.iter().map(linked).collect())
+            .start_with_context(tracer, &self.0);
+        let context = self.0.with_span(span);
+        context.span().end_with_timestamp(past.to);
+        Self(context)
+    }
+}

@@ -1,0 +1,312 @@
+//! Requests and answers as CloudEvents, as KServe's logger sends them, for those who consume these.
+//!
+//! They come from the same observations as prediction records, sampled and redacted alike, go into a bounded queue of their own, and are
+//! dropped and counted where whoever takes them is slower. Copies for shadows are none of a client's requests and are left out.
+
+mod event;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::HeaderMap as NatsHeaders;
+use futures::{StreamExt as _, stream};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use reqwest::StatusCode;
+use slipway_event_bus::EventBus;
+use slipway_service_kit::metrics::Metrics;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::event::{Event, Origin, STRUCTURED};
+use super::Observation;
+
+/// Observations that may wait.
+const QUEUE_LIMIT: usize = 4 * 1024;
+/// Memory that their tensors may take.
+const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// Tensors of a longer request and answer are not sent.
+const MAX_EVENT_BYTES: usize = 512 * 1024;
+/// Observations that are sent at the same time.
+const PARALLEL_SENDS: usize = 8;
+/// One try.
+const SEND_TIMEOUT_MS: u64 = 5_000;
+const SEND_ATTEMPTS: u32 = 3;
+/// Before the second try; twice as long before the third.
+const RETRY_DELAY_MS: u64 = 200;
+/// What is left is sent within this time after the last request.
+const FLUSH_TIMEOUT_MS: u64 = 3_000;
+
+/// Where requests and answers go as CloudEvents.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "CloudEvents")]
+pub struct CloudEventsConfig {
+    /// HTTP address that gets each request and each answer as a CloudEvent, as KServe's logger sends them. Without this and the next:
+    /// none are made.
+    #[arg(
+        long,
+        env = "SLIPWAY_SERVING_CLOUDEVENTS_URL",
+        value_name = "URL",
+        conflicts_with = "cloudevents_subject"
+    )]
+    pub cloudevents_url: Option<String>,
+    /// NATS subject that gets them instead, each as one JSON object.
+    #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_SUBJECT", value_name = "SUBJECT")]
+    pub cloudevents_subject: Option<String>,
+    /// Which of them are sent.
+    #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_MODE", default_value = "all", value_enum)]
+    pub cloudevents_mode: EventsMode,
+    /// What they say as their namespace.
+    #[arg(
+        long,
+        env = "SLIPWAY_SERVING_CLOUDEVENTS_NAMESPACE",
+        default_value = "default",
+        value_name = "NAME"
+    )]
+    pub cloudevents_namespace: String,
+}
+
+/// See [`CloudEventsConfig::cloudevents_mode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum EventsMode {
+    /// Requests and answers.
+    #[default]
+    All,
+    /// Requests only.
+    Request,
+    /// Answers only.
+    Response,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, Default)]
+struct EventMetrics {
+    sent: Counter,
+    dropped: Family<ReasonLabels, Counter>,
+}
+
+impl EventMetrics {
+    fn dropped(&self, reason: &'static str) {
+        self.dropped.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}
+
+/// Where requests leave what becomes events. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct EventQueue {
+    waiting: mpsc::Sender<Observation>,
+    bytes: Arc<AtomicUsize>,
+    metrics: EventMetrics,
+}
+
+/// Sends what requests left.
+#[derive(Debug)]
+pub(crate) struct EventSender {
+    waiting: mpsc::Receiver<Observation>,
+    bytes: Arc<AtomicUsize>,
+    sending: Arc<Sending>,
+}
+
+#[derive(Debug)]
+struct Sending {
+    sink: Sink,
+    origin: Arc<Origin>,
+    mode: EventsMode,
+    metrics: EventMetrics,
+    /// Whether the last one arrived: the log says when that changes.
+    arrives: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Http { client: reqwest::Client, url: reqwest::Url },
+    Nats { bus: Box<EventBus>, subject: String },
+}
+
+/// Both ends; `None` where nobody wants events.
+///
+/// # Errors
+/// The address is no HTTP address.
+pub(crate) fn channel(
+    config: &CloudEventsConfig,
+    bus: &EventBus,
+    replica_id: &str,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<(EventQueue, EventSender)>> {
+    let sink = match (&config.cloudevents_url, &config.cloudevents_subject) {
+        (Some(url), _) => Sink::http(url).with_context(|| format!("`{url}` (--cloudevents-url)"))?,
+        (None, Some(subject)) => Sink::Nats { bus: Box::new(bus.clone()), subject: subject.clone() },
+        (None, None) => return Ok(None),
+    };
+    let counted = EventMetrics::default();
+    metrics.register(
+        "serving_cloudevents_sent",
+        "Requests and answers sent as CloudEvents",
+        counted.sent.clone(),
+    );
+    let dropped = "Requests and answers that were not sent as CloudEvents";
+    metrics.register("serving_cloudevents_dropped", dropped, counted.dropped.clone());
+    let origin = Origin {
+        source: format!("/slipway/serving/{replica_id}"),
+        namespace: config.cloudevents_namespace.clone(),
+    };
+    let (sender, receiver) = mpsc::channel(QUEUE_LIMIT);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    let queue = EventQueue { waiting: sender, bytes: Arc::clone(&bytes), metrics: counted.clone() };
+    let sending = Sending {
+        sink,
+        origin: Arc::new(origin),
+        mode: config.cloudevents_mode,
+        metrics: counted,
+        arrives: AtomicBool::new(true),
+    };
+    Ok(Some((queue, EventSender { waiting: receiver, bytes, sending: Arc::new(sending) })))
+}
+
+impl EventQueue {
+    /// Leaves an observation, or drops and counts it. Never waits.
+    pub(crate) fn offer(&self, observation: &Observation) {
+        if observation.primary.is_some() {
+            return;
+        }
+        let size = observation.size_bytes();
+        if size > MAX_EVENT_BYTES {
+            return self.metrics.dropped("too-large");
+        }
+        if self.bytes.fetch_add(size, Ordering::Relaxed) + size > QUEUE_BYTES
+            || self.waiting.try_send(observation.clone()).is_err()
+        {
+            self.bytes.fetch_sub(size, Ordering::Relaxed);
+            self.metrics.dropped("queue-full");
+        }
+    }
+}
+
+impl EventSender {
+    /// Sends until the shutdown, then what is left, for a while.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let (sending, bytes, ended) = (self.sending, self.bytes, shutdown.clone());
+        let waiting = stream::unfold((self.waiting, ended), |(mut waiting, ended)| async move {
+            let next = tokio::select! {
+                next = waiting.recv() => next,
+                () = ended.cancelled() => {
+                    // Nothing more comes in; what is there comes out.
+                    waiting.close();
+                    waiting.recv().await
+                }
+            };
+            next.map(|observation| (observation, (waiting, ended)))
+        });
+        let all = waiting.for_each_concurrent(PARALLEL_SENDS, |observation| {
+            let (sending, bytes) = (Arc::clone(&sending), Arc::clone(&bytes));
+            async move {
+                let size = observation.size_bytes();
+                sending.send_all(observation).await;
+                bytes.fetch_sub(size, Ordering::Relaxed);
+            }
+        });
+        let too_late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(FLUSH_TIMEOUT_MS)).await;
+        };
+        tokio::select! {
+            () = all => {}
+            () = too_late => {
+                tracing::warn!(limit_ms = FLUSH_TIMEOUT_MS, "some CloudEvents were not sent before the end");
+            }
+        }
+    }
+}
+
+impl Sending {
+    async fn send_all(&self, observation: Observation) {
+        let (origin, mode) = (Arc::clone(&self.origin), self.mode);
+        // Numbers become text here, which must not hold up the threads that answer requests.
+        let made = tokio::task::spawn_blocking(move || {
+            let request = (mode != EventsMode::Response).then(|| Event::request(&origin, &observation));
+            let response = (mode != EventsMode::Request).then(|| Event::response(&origin, &observation));
+            [request, response.flatten()]
+        });
+        let Ok(events) = made.await else { return self.metrics.dropped("not-json") };
+        for event in events.into_iter().flatten() {
+            let arrived = self.send(event).await;
+            if arrived.is_ok() {
+                self.metrics.sent.inc();
+            } else {
+                self.metrics.dropped("undelivered");
+            }
+            if self.arrives.swap(arrived.is_ok(), Ordering::Relaxed) != arrived.is_ok() {
+                match arrived {
+                    Ok(()) => tracing::info!("CloudEvents arrive again"),
+                    Err(reason) => tracing::warn!(reason, "CloudEvents do not arrive; they are dropped"),
+                }
+            }
+        }
+    }
+
+    async fn send(&self, event: Event) -> Result<(), String> {
+        match &self.sink {
+            Sink::Http { client, url } => post(client, url, event).await,
+            Sink::Nats { bus, subject } => {
+                // What is published without a connection piles up in the client's memory.
+                if !bus.is_connected() {
+                    return Err("NATS is away".to_owned());
+                }
+                let mut headers = NatsHeaders::new();
+                headers.insert("content-type", STRUCTURED);
+                let body = event.into_structured().into();
+                let published = bus.client().publish_with_headers(subject.clone(), headers, body).await;
+                published.map_err(|error| error.to_string())
+            }
+        }
+    }
+}
+
+impl Sink {
+    fn http(url: &str) -> anyhow::Result<Self> {
+        let url = reqwest::Url::parse(url)?;
+        anyhow::ensure!(matches!(url.scheme(), "http" | "https"), "expected http:// or https://");
+        slipway_service_kit::lifecycle::install_tls_provider();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_millis(SEND_TIMEOUT_MS))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self::Http { client, url })
+    }
+}
+
+/// Posts an event, a few times where that may help.
+async fn post(client: &reqwest::Client, url: &reqwest::Url, event: Event) -> Result<(), String> {
+    let (headers, body) = event.into_binary();
+    let body = bytes::Bytes::from(body);
+    let mut delay = Duration::from_millis(RETRY_DELAY_MS);
+    for attempt in 1.. {
+        let answer = client.post(url.clone()).headers(headers.clone()).body(body.clone()).send().await;
+        let reason = match answer {
+            Ok(answer) if answer.status().is_success() => return Ok(()),
+            Ok(answer) => {
+                let status = answer.status();
+                let later = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+                if !later {
+                    return Err(format!("it is answered with {status}"));
+                }
+                format!("it is answered with {status}")
+            }
+            // Without the address, which may hold a password.
+            Err(error) => error.without_url().to_string(),
+        };
+        if attempt == SEND_ATTEMPTS {
+            return Err(reason);
+        }
+        tokio::time::sleep(delay).await;
+        delay *= 2;
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Tokens: who shows none is told so, each one calls its own deployments, and they change while the server runs.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use slipway_api::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use slipway_api::inference::{
+    LogSettingsRequest, ModelInferRequest, RepositoryIndexRequest, ServerLiveRequest, ServerMetadataRequest,
+};
+use slipway_serving::digest;
+use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::grpc::floats_request;
+use crate::serving::{Serving, answer, cache, point};
+use crate::world::{World, eventually, fixture};
+
+fn entry(name: &str, token: &str, models: &[&str]) -> Value {
+    json!({"name": name, "sha256": hex::encode(digest(token.as_bytes())), "models": models})
+}
+
+fn file(entries: &[Value]) -> String {
+    json!({"tokens": entries}).to_string()
+}
+
+/// Two models in a folder, and a server that asks for tokens.
+async fn guarded(cache: &tempfile::TempDir, tokens: &Path) -> (World, Serving) {
+    let world = World::start().await;
+    let models = cache.path().join("models");
+    for model in ["points", "others"] {
+        let version = models.join(model).join("1");
+        std::fs::create_dir_all(&version).expect("it works");
+        std::fs::write(version.join("model.onnx"), fixture("linear_minus_one.onnx")).expect("it works");
+    }
+    let more = [
+        ("SLIPWAY_SERVING_MODEL_DIR", models.to_str().expect("it works")),
+        ("SLIPWAY_SERVING_TOKENS_FILE", tokens.to_str().expect("it works")),
+    ];
+    let serving = Serving::start(&world, cache, &more).await;
+    serving.wait_until_ready().await;
+    (world, serving)
+}
+
+async fn ask(serving: &Serving, path: &str, token: &str) -> (StatusCode, Value) {
+    let request = serving.http.post(serving.url(path)).bearer_auth(token);
+    answer(request.json(&point([0.0, 0.0]))).await
+}
+
+async fn show(serving: &Serving, path: &str, token: &str) -> (StatusCode, Value) {
+    answer(serving.http.get(serving.url(path)).bearer_auth(token)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_calls_its_own_models_over_rest_and_nobody_calls_without() {
+    let cache = cache();
+    let tokens = cache.path().join("tokens.json");
+    let expired = {
+        let mut entry = entry("old", "t-old", &["*"]);
+        entry["expires_at"] = json!("2020-01-01T00:00:00Z");
+        entry
+    };
+    std::fs::write(
+        &tokens,
+        file(&[entry("one", "t-one", &["points"]), entry("all", "t-all", &["*"]), expired]),
+    )
+    .unwrap();
+    let (_world, serving) = guarded(&cache, &tokens).await;
+    let infer = "/v2/models/points/infer";
+    // By the quick way in, by the router, by KServe's v1, and by a name in other letters.
+    let predict = json!({"instances": [[0.0, 0.0]]});
+    for path in [infer, "/v2/models/points/versions/1/infer", "/v2/models/%70oints/infer"] {
+        assert_eq!(ask(&serving, path, "t-one").await.0, 200, "{path}");
+        for (token, status) in [("wrong", 401), ("t-old", 401)] {
+            assert_eq!(ask(&serving, path, token).await.0, status, "{path} {token}");
+        }
+        let bare = serving.http.post(serving.url(path)).json(&point([0.0, 0.0])).send().await.unwrap();
+        assert_eq!(bare.status(), 401);
+        assert_eq!(bare.headers()["www-authenticate"], "Bearer realm=\"slipway-serving\"");
+        let body: Value = bare.json().await.unwrap();
+        assert_eq!(body["error"], "expected 'Authorization: Bearer <token>'");
+        let path = path.replace("points", "others").replace("%70oints", "%6fthers");
+        let (status, body) = ask(&serving, &path, "t-one").await;
+        assert_eq!(
+            (status.as_u16(), body["error"].as_str()),
+            (403, Some("the token 'one' is not for model 'others'"))
+        );
+        assert_eq!(ask(&serving, &path, "t-all").await.0, 200);
+    }
+    let v1 = |model: &str, token: &str| {
+        let request = serving.http.post(serving.url(&format!("/v1/models/{model}:predict")));
+        answer(request.bearer_auth(token).json(&predict))
+    };
+    assert_eq!((v1("points", "t-one").await.0.as_u16(), v1("others", "t-one").await.0.as_u16()), (200, 403));
+    // A model that is not there is not told to those whom it would not be for.
+    assert_eq!(ask(&serving, "/v2/models/nothing/infer", "t-one").await.0, 403);
+    assert_eq!(ask(&serving, "/v2/models/nothing/infer", "t-all").await.0, 404);
+
+    // What a caller sees is what it may call.
+    for path in ["/v2/health/live", "/v2/health/ready", "/healthz", "/readyz", "/"] {
+        assert_eq!(serving.get(path).await.0, 200, "{path}");
+    }
+    for path in ["/v2", "/v2/models", "/v2/models/points", "/v2/models/stats", "/v2/logging", "/v2/none"] {
+        assert_eq!(serving.get(path).await.0, 401, "{path}");
+    }
+    assert_eq!(show(&serving, "/v2/models", "t-one").await.1, json!({"models": ["points"]}));
+    assert_eq!(show(&serving, "/v2/models", "t-all").await.1, json!({"models": ["others", "points"]}));
+    let (_, index) = ask(&serving, "/v2/repository/index", "t-one").await;
+    assert_eq!(index.as_array().unwrap().len(), 1, "{index}");
+    let (_, stats) = show(&serving, "/v2/models/stats", "t-one").await;
+    assert_eq!(stats["model_stats"].as_array().unwrap().len(), 1, "{stats}");
+    assert_eq!(show(&serving, "/v2/models/others/config", "t-one").await.0, 403);
+    // What concerns everybody takes a token for everything.
+    for path in ["/v2/logging", "/v2/repository/models/points/load", "/v2/models/points/trace/setting"] {
+        assert_eq!(ask(&serving, path, "t-one").await.0, 403, "{path}");
+        assert_ne!(ask(&serving, path, "t-all").await.0, 403, "{path}");
+    }
+    let metrics = serving.http.get(format!("{}/metrics", serving.metrics)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for line in [
+        "serving_token_uses_total{token=\"one\"}",
+        "serving_requests_refused_total{reason=\"expired-token\"} 3",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert!(!metrics.contains("t-one"));
+    assert_eq!(show(&serving, "/metrics", "t-all").await.0, 404, "they are on their own port");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_calls_show_their_token_as_metadata() {
+    let cache = cache();
+    let tokens = cache.path().join("tokens.json");
+    std::fs::write(&tokens, file(&[entry("one", "t-one", &["points"])])).unwrap();
+    let (_world, serving) = guarded(&cache, &tokens).await;
+    let mut client = GrpcInferenceServiceClient::connect(serving.grpc.clone()).await.unwrap();
+    fn with<T>(token: &str, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        request
+    }
+    let infer = |model: &str| ModelInferRequest { model_name: model.into(), ..floats_request() };
+    assert!(client.model_infer(with("t-one", infer("points"))).await.is_ok());
+    let code = async |request| client.clone().model_infer(request).await.unwrap_err().code();
+    assert_eq!(code(Request::new(infer("points"))).await, Code::Unauthenticated);
+    assert_eq!(code(with("wrong", infer("points"))).await, Code::Unauthenticated);
+    assert_eq!(code(with("t-one", infer("others"))).await, Code::PermissionDenied);
+    assert!(client.server_live(ServerLiveRequest {}).await.is_ok());
+    let channel = tonic::transport::Endpoint::from_shared(serving.grpc.clone()).unwrap().connect().await;
+    let mut health = HealthClient::new(channel.unwrap());
+    assert!(health.check(HealthCheckRequest::default()).await.is_ok());
+    let bare = client.server_metadata(ServerMetadataRequest {}).await.unwrap_err();
+    assert_eq!(bare.code(), Code::Unauthenticated);
+    let index = client.repository_index(with("t-one", RepositoryIndexRequest::default())).await.unwrap();
+    assert_eq!(index.into_inner().models.len(), 1);
+    let mut change = LogSettingsRequest::default();
+    change.settings.insert("log_info".into(), Default::default());
+    assert_eq!(client.log_settings(with("t-one", change)).await.unwrap_err().code(), Code::PermissionDenied);
+
+    // A token that is taken away ends at the next message of a stream, too.
+    let (requests, sent) = tokio::sync::mpsc::channel(4);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(sent);
+    let mut answers = client.model_stream_infer(with("t-one", stream)).await.unwrap().into_inner();
+    requests.send(infer("points")).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().error_message, "");
+    std::fs::write(&tokens, file(&[entry("two", "t-two", &["points"])])).unwrap();
+    eventually("the new token is good", || async {
+        client.clone().model_infer(with("t-two", infer("points"))).await.ok()
+    })
+    .await;
+    requests.send(infer("points")).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().error_message, "the token is not known here");
+}
+
+/// As Kubernetes changes a mounted Secret: a link to a folder is replaced at once.
+fn swap(folder: &Path, version: &str, text: &str) -> PathBuf {
+    std::fs::create_dir_all(folder.join(version)).expect("it works");
+    std::fs::write(folder.join(version).join("tokens.json"), text).expect("it works");
+    std::os::unix::fs::symlink(version, folder.join("..next")).expect("it works");
+    std::fs::rename(folder.join("..next"), folder.join("..data")).expect("it works");
+    let link = folder.join("tokens.json");
+    if !link.exists() {
+        std::os::unix::fs::symlink("..data/tokens.json", &link).expect("it works");
+    }
+    link
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_rotated_while_the_server_runs_and_a_broken_file_changes_nothing() {
+    let (cache, secret) = (cache(), cache());
+    let (old, new) = (entry("old", "t-old", &["points"]), entry("new", "t-new", &["points"]));
+    let tokens = swap(secret.path(), "v1", &file(std::slice::from_ref(&old)));
+    let (_world, serving) = guarded(&cache, &tokens).await;
+    let works = async |token: &str| ask(&serving, "/v2/models/points/infer", token).await.0 == 200;
+    assert!(works("t-old").await && !works("t-new").await);
+    // Both, while callers change over.
+    swap(secret.path(), "v2", &file(&[old, new.clone()]));
+    eventually("the new token is good", || async { works("t-new").await.then_some(()) }).await;
+    assert!(works("t-old").await);
+    // A broken file is counted, and the rules stay.
+    swap(secret.path(), "v3", "{\"tokens\": [");
+    let errors = "slipway_serving_token_file_errors_total 1";
+    eventually("the broken file is counted", || async {
+        let text =
+            serving.http.get(format!("{}/metrics", serving.metrics)).send().await.ok()?.text().await.ok()?;
+        text.contains(errors).then_some(())
+    })
+    .await;
+    assert!(works("t-old").await && works("t-new").await);
+    swap(secret.path(), "v4", &file(&[new]));
+    eventually("the old token has ended", || async { (!works("t-old").await).then_some(()) }).await;
+    assert!(works("t-new").await);
+}
