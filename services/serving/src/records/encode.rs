@@ -1,6 +1,6 @@
 //! From observations to the messages of the stream: columns of what is alike, rows of the rest.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use super::policy::Redaction;
 use super::{Observation, RecordPolicy};
 use crate::codec::{json_values, put_values};
 use crate::divergence;
+use crate::routing::Source;
 
 /// A message is no longer than this; NATS takes a MiB at most.
 const BATCH_BYTES: usize = 768 * 1024;
@@ -121,6 +122,8 @@ fn is_regular(observation: &Observation) -> bool {
 
 fn write(replica_id: &str, observations: Vec<Observation>) -> Vec<u8> {
     let mut groups: Vec<Group> = Vec::new();
+    // By source: to look at every group for each record would cost more with each model under load.
+    let mut places: HashMap<*const Source, Vec<usize>> = HashMap::new();
     let mut rows = Vec::new();
     for observation in observations {
         if !is_regular(&observation) {
@@ -128,9 +131,16 @@ fn write(replica_id: &str, observations: Vec<Observation>) -> Vec<u8> {
             continue;
         }
         // The newest group is the likeliest.
-        match groups.iter_mut().rev().find(|group| group.takes(&observation)) {
-            Some(group) => group.members.push(observation),
-            None => groups.push(Group { members: vec![observation] }),
+        let known = places.entry(Arc::as_ptr(&observation.source)).or_insert_with(|| {
+            // The same version before a change of the table.
+            groups.iter().rposition(|group| group.takes(&observation)).into_iter().collect()
+        });
+        match known.iter().rev().find(|at| groups[**at].takes(&observation)) {
+            Some(at) => groups[*at].members.push(observation),
+            None => {
+                known.push(groups.len());
+                groups.push(Group { members: vec![observation] });
+            }
         }
     }
     let mut body = b"{\"replica_id\":".to_vec();
