@@ -280,3 +280,27 @@ async fn clients_that_send_until_the_end_lose_no_request() {
         assert!(unsent || format!("{refusal:?}").contains("NO_ERROR, Remote"), "{refusal:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_ends_is_not_ready_and_goes_on_for_a_while() {
+    let (world, cache) = (World::start().await, cache());
+    world.put(&table(1, &world.version("1", "linear_minus_one.onnx").await)).await;
+    let mut serving = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_DRAIN_DELAY_MS", "5000")]).await;
+    serving.wait_until_ready().await;
+    world.routed(1).await;
+    serving.ask_to_end();
+    // Whoever looks is told, over new connections, too.
+    eventually("it is not ready", || async {
+        let (status, body) = serving.get("/readyz").await;
+        (status == StatusCode::SERVICE_UNAVAILABLE && body["waiting_for"]["process"] == "it is stopping")
+            .then_some(())
+    })
+    .await;
+    let url = serving.url(&format!("/v2/models/{DEPLOYMENT}/infer"));
+    let answer = serving.http.post(url).json(&point([0.0, 0.0])).send().await.unwrap();
+    assert_eq!(
+        (answer.status(), &answer.headers()["connection"]),
+        (StatusCode::OK, &"close".parse().unwrap())
+    );
+    assert_eq!(serving.wait(), Some(0));
+}

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use slipway_api::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use slipway_api::inference::infer_parameter::ParameterChoice;
+use slipway_api::inference::log_settings_request::SettingValue as LogWanted;
+use slipway_api::inference::log_settings_request::setting_value::ParameterChoice as LogParameter;
 use slipway_api::inference::log_settings_response::setting_value::ParameterChoice as LogChoice;
 use slipway_api::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use slipway_api::inference::{
@@ -274,6 +276,14 @@ async fn the_repository_and_the_settings_answer_as_over_rest() {
     let log = client.log_settings(LogSettingsRequest::default()).await.unwrap().into_inner().settings;
     assert_eq!(log["log_verbose_level"].parameter_choice, Some(LogChoice::Uint32Param(0)));
     assert_eq!(log["log_info"].parameter_choice, Some(LogChoice::BoolParam(true)));
+    let verbose = |number| {
+        let value = LogWanted { parameter_choice: Some(LogParameter::Uint32Param(number)) };
+        LogSettingsRequest { settings: [("log_verbose_level".to_owned(), value)].into() }
+    };
+    for level in [1, 0] {
+        let now = client.log_settings(verbose(level)).await.unwrap().into_inner().settings;
+        assert_eq!(now["log_verbose_level"].parameter_choice, Some(LogChoice::Uint32Param(level)));
+    }
     let trace = client.trace_setting(TraceSettingRequest::default()).await.unwrap().into_inner().settings;
     assert_eq!(trace["trace_level"].value, ["OFF"]);
     let regions =

@@ -174,10 +174,20 @@ impl Serving {
         let _ = self.child.wait();
     }
 
-    /// Asks it to end, and waits for that.
-    pub(crate) fn terminate(&mut self) -> Option<i32> {
+    /// Asks it to end.
+    pub(crate) fn ask_to_end(&self) {
         let asked = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
         assert!(asked.success());
+    }
+
+    /// Asks it to end, and waits for that.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        self.ask_to_end();
+        self.wait()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         tokio::task::block_in_place(|| self.child.wait().expect("it ends").code())
     }
 }
