@@ -3,6 +3,9 @@
 /// Blocks of at least this size are mapped one by one, and unmapped when they are freed.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED_FROM_BYTES: libc::c_int = 1024 * 1024;
+/// Free memory at the end of a heap that is kept for the next request; with less, streams give back and take the same pages all the time.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const KEPT_BYTES: libc::c_int = 4 * 1024 * 1024;
 
 /// Gives large buffers back to the system as soon as they are freed.
 ///
@@ -15,5 +18,6 @@ pub(crate) fn give_back_large_blocks() {
     unsafe {
         // A refusal leaves the default, which is right, only larger.
         let _ = libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES);
+        let _ = libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
     }
 }
