@@ -17,6 +17,7 @@ use futures::future::Either;
 use http::{HeaderValue, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 /// Who does not hang up within this time after the last answer is hung up on.
@@ -59,24 +60,55 @@ where
 }
 
 /// A listener whose connections, from the shutdown on, end when their clients have hung up.
+///
+/// It ends before the server does: whoever connects then is refused, and knows that nothing was lost, while those who came before have
+/// time to send.
 #[derive(Debug)]
-pub(crate) struct Lingering<L> {
-    pub(crate) listener: L,
-    pub(crate) closing: Arc<AtomicBool>,
+pub(crate) struct Lingering<L: Listener> {
+    /// `None` once nobody is taken any more.
+    listener: Option<L>,
+    address: L::Addr,
+    closing: Arc<AtomicBool>,
+    end: CancellationToken,
 }
 
-impl<L: Listener> Listener for Lingering<L> {
+impl<L: Listener> Lingering<L> {
+    /// The listener, which is closed at the `end`.
+    ///
+    /// # Errors
+    /// The system does not say its address.
+    pub(crate) fn new(listener: L, closing: Arc<AtomicBool>, end: CancellationToken) -> io::Result<Self> {
+        Ok(Self { address: listener.local_addr()?, listener: Some(listener), closing, end })
+    }
+}
+
+impl<L: Listener> Listener for Lingering<L>
+where
+    L::Addr: Clone,
+{
     type Io = LingeringStream<L::Io>;
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, L::Addr) {
-        let (stream, address) = self.listener.accept().await;
+        let accepted = match &mut self.listener {
+            // Whoever is in the queue of the system already comes first.
+            Some(listener) => tokio::select! {
+                biased;
+                accepted = listener.accept() => Some(accepted),
+                () = self.end.cancelled() => None,
+            },
+            None => None,
+        };
+        let Some((stream, address)) = accepted else {
+            self.listener = None;
+            return std::future::pending().await;
+        };
         let closing = Arc::clone(&self.closing);
         (LingeringStream { stream, closing, shut: false, limit: None }, address)
     }
 
     fn local_addr(&self) -> io::Result<L::Addr> {
-        self.listener.local_addr()
+        Ok(self.address.clone())
     }
 }
 
@@ -161,7 +193,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let closing = Arc::new(AtomicBool::new(true));
-        let mut listener = Lingering { listener, closing };
+        let mut listener = Lingering::new(listener, closing, CancellationToken::new()).unwrap();
         let served = tokio::spawn(async move {
             let (mut stream, _) = Listener::accept(&mut listener).await;
             stream.read_u8().await.unwrap();

@@ -31,6 +31,8 @@ use crate::tls::Tls;
 pub const DEFAULT_BODY_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 /// Requests in flight may take this long after the shutdown began.
 const DRAIN_LIMIT_MS: u64 = 8_000;
+/// From when nobody may connect any more until connections without a request are closed: who has just come may send one.
+const LAST_REQUEST_MS: u64 = 200;
 
 /// Where a service listens.
 #[derive(Debug, Clone, clap::Args)]
@@ -183,17 +185,18 @@ where
 {
     let closing = Arc::new(AtomicBool::new(false));
     let service = Leaving { service, closing: Arc::clone(&closing) };
-    let drain = Drain { shutdown, closing: Arc::clone(&closing), delay: port.drain_delay };
+    let end = CancellationToken::new();
+    let drain = Drain { shutdown, closing: Arc::clone(&closing), delay: port.drain_delay, end: end.clone() };
     // The taps are what lets handlers ask from where a request comes, whatever the listener.
     match port.tls {
         // Without TCP_NODELAY small answers on kept connections wait for the client's delayed acknowledgement.
         None => {
             let listener = port.listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-            accept(Lingering { listener, closing }.tap_io(|_stream| {}), service, drain).await
+            accept(Lingering::new(listener, closing, end)?.tap_io(|_stream| {}), service, drain).await
         }
         Some(tls) => {
             let listener = tls.accept_from(port.listener).context("the listener's address")?;
-            accept(Lingering { listener, closing }.tap_io(|_stream| {}), service, drain).await
+            accept(Lingering::new(listener, closing, end)?.tap_io(|_stream| {}), service, drain).await
         }
     }
 }
@@ -203,6 +206,8 @@ struct Drain {
     shutdown: CancellationToken,
     closing: Arc<AtomicBool>,
     delay: Duration,
+    /// From here on nobody connects.
+    end: CancellationToken,
 }
 
 async fn accept<L, S>(listener: L, service: S, drain: Drain) -> anyhow::Result<()>
@@ -217,7 +222,11 @@ where
     let server = axum::serve(listener, service).with_graceful_shutdown(async move {
         drain.shutdown.cancelled().await;
         drain.closing.store(true, Ordering::Relaxed);
-        tokio::time::sleep(drain.delay).await;
+        if !drain.delay.is_zero() {
+            tokio::time::sleep(drain.delay).await;
+            drain.end.cancel();
+            tokio::time::sleep(Duration::from_millis(LAST_REQUEST_MS)).await;
+        }
     });
     tokio::select! {
         served = server => served.context("the listener failed"),
@@ -238,4 +247,32 @@ async fn no_such_route(request: Request) -> Problem {
         "There is no such route",
         format!("{} {} is not served here", request.method(), request.uri().path()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_connected_before_the_end_is_answered_and_who_comes_after_it_is_refused() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let port = Port::from(listener).with_drain_delay(Duration::from_millis(20));
+        let app = Router::new().route("/", get(|| async { "answer" }));
+        let served = tokio::spawn(serve_plain(port, app, shutdown.clone()));
+        let mut before = TcpStream::connect(address).await.unwrap();
+        shutdown.cancel();
+        // Nothing was sent on these yet, nor has the server looked at all of them.
+        while TcpStream::connect(address).await.is_ok() {}
+        before.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
+        let mut answered = String::new();
+        before.read_to_string(&mut answered).await.expect("no reset");
+        assert!(answered.starts_with("HTTP/1.1 200") && answered.ends_with("answer"), "{answered}");
+        served.await.unwrap().unwrap();
+    }
 }

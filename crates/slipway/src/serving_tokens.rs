@@ -13,6 +13,9 @@ use slipway_serving::{TokenEntry, TokenFile, digest};
 
 use crate::output;
 
+/// Longest life of a token that ends by itself: a hundred years.
+const MAX_DAYS: i64 = 36_500;
+
 /// See `slipway serving-tokens --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -24,7 +27,7 @@ pub enum Command {
         #[arg(long = "model", value_name = "DEPLOYMENT", required = true)]
         models: Vec<String>,
         /// It ends after so many days; without it, when its entry is removed.
-        #[arg(long, value_name = "DAYS")]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
         expires_in_days: Option<u32>,
         /// Adds the entry to this file, which is made where there is none; a server that reads it takes the token within
         /// seconds. Without it: the entry is shown.
@@ -40,6 +43,8 @@ pub(crate) fn run(json: bool, command: Command) -> anyhow::Result<ExitCode> {
     let expires_at = expires_in_days.map(|days| Utc::now().trunc_subsecs(0) + TimeDelta::days(days.into()));
     let sha256 = hex::encode(digest(token.as_bytes()));
     let entry = TokenEntry { name, sha256, models, expires_at };
+    // One entry that means nothing would keep serving from reading all others.
+    TokenFile { tokens: vec![entry.clone()] }.check().map_err(anyhow::Error::msg)?;
     if let Some(file) = &file {
         add(file, &entry).with_context(|| format!("the token file {}", file.display()))?;
     }
@@ -82,6 +87,22 @@ fn add(file: &Path, entry: &TokenEntry) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_serving_would_not_read_is_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokens.json");
+        let create = |name: &str, model: &str| {
+            let models = vec![model.to_owned()];
+            let (name, file) = (name.to_owned(), Some(file.clone()));
+            run(true, Command::Create { name, models, expires_in_days: None, file })
+        };
+        assert!(create("", "points").unwrap_err().to_string().contains("tokens[0].name"));
+        assert!(create("checkout", "").unwrap_err().to_string().contains("tokens[0].models"));
+        assert!(!file.exists());
+        create("checkout", "points").unwrap();
+        assert!(TokenFile::parse(&std::fs::read(&file).unwrap()).unwrap().check().is_ok());
+    }
 
     #[test]
     fn entries_are_added_to_the_file_and_names_are_taken_once() {

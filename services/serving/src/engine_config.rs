@@ -16,17 +16,20 @@ pub struct EngineConfig {
     #[arg(long, env = "SLIPWAY_SERVING_INTRA_THREADS", default_value_t = 1, value_name = "N")]
     pub intra_threads: usize,
     /// Requests of one version that may wait; more are answered with 503.
-    #[arg(long, env = "SLIPWAY_SERVING_QUEUE_LIMIT", default_value_t = 1024, value_name = "REQUESTS")]
+    #[arg(long, env = "SLIPWAY_SERVING_QUEUE_LIMIT", default_value_t = 1024, value_name = "REQUESTS",
+          value_parser = at_least_one)]
     pub queue_limit: usize,
     /// Most rows of a run that is joined from several requests; 1: nothing is joined. On a processor more than 8 cost memory and time to
     /// answer and gain nothing; a GPU wants more.
-    #[arg(long, env = "SLIPWAY_SERVING_MAX_BATCH_ROWS", default_value_t = 8, value_name = "ROWS")]
+    #[arg(long, env = "SLIPWAY_SERVING_MAX_BATCH_ROWS", default_value_t = 8, value_name = "ROWS",
+          value_parser = at_least_one)]
     pub max_batch_rows: usize,
     /// How long the oldest request waits for others to join it, in microseconds. Anything but 0 lowers throughput for nearly every model.
     #[arg(long, env = "SLIPWAY_SERVING_BATCH_DELAY_US", default_value_t = 0, value_name = "MICROSECONDS")]
     pub batch_delay_us: u64,
     /// Row counts that batches are cut to where more rows wait, e.g. 8,16.
-    #[arg(long, env = "SLIPWAY_SERVING_PREFERRED_BATCH_ROWS", value_delimiter = ',', value_name = "ROWS")]
+    #[arg(long, env = "SLIPWAY_SERVING_PREFERRED_BATCH_ROWS", value_delimiter = ',', value_name = "ROWS",
+          value_parser = at_least_one)]
     pub preferred_batch_rows: Vec<usize>,
     /// Frees the memory of each run at once, instead of keeping it for the next and freeing it when the model is idle. Slower.
     #[arg(long, env = "SLIPWAY_SERVING_NO_ARENA")]
@@ -37,6 +40,11 @@ pub struct EngineConfig {
     /// Runs a model on the processor where its device cannot be used, instead of failing to load it.
     #[arg(long, env = "SLIPWAY_SERVING_DEVICE_FALLBACK")]
     pub device_fallback: bool,
+}
+
+/// A number of what there has to be one of: without a place to wait, or a row, nothing would be answered.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected a whole number from 1".to_owned())
 }
 
 /// Where models run.

@@ -90,9 +90,6 @@ pub struct Config {
     /// The registry's gRPC address.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
-    /// How it shows the registry who it is.
-    #[command(flatten)]
-    pub registry_token: RegistryToken,
     /// ONNX Runtime: libonnxruntime.so, version 1.23 or later.
     #[arg(long, env = "SLIPWAY_ONNXRUNTIME_LIB", value_name = "FILE")]
     pub onnxruntime_lib: PathBuf,
@@ -126,6 +123,10 @@ pub struct Config {
     #[arg(long, env = "SLIPWAY_SERVING_DRAIN_DELAY_MS", default_value_t = 500, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_DELAY_MS))]
     pub drain_delay_ms: u64,
+    // Groups come last: flags that follow one would be listed under its heading.
+    /// How it shows the registry who it is.
+    #[command(flatten)]
+    pub registry_token: RegistryToken,
     /// How versions are run, where their own settings say nothing.
     #[command(flatten)]
     pub engine: EngineConfig,
@@ -195,6 +196,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .context("set --onnxruntime-lib or SLIPWAY_ONNXRUNTIME_LIB")?;
     let cache = Cache::open(&config.cache_dir)
         .with_context(|| format!("the cache directory {} (--cache-dir)", config.cache_dir.display()))?;
+    if let Some(folder) = &config.model_dir {
+        std::fs::read_dir(folder)
+            .with_context(|| format!("the models' folder {} (--model-dir)", folder.display()))?;
+    }
     let bus = EventBus::connect(&config.nats, "slipway-serving").await?;
     let registry = RegistryClient::new(registry_channel(&config.registry_url, &config.registry_token)?);
     let options = config.engine.options();

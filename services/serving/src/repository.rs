@@ -4,6 +4,7 @@ use slipway_api::inference::repository_index_response::ModelIndex;
 use slipway_api::traffic::VersionState;
 
 use crate::failure::{Failure, Kind};
+use crate::models::folder::LOCAL_PREFIX;
 use crate::routing::Routing;
 
 /// Said of a version that answers and is not in memory.
@@ -54,18 +55,16 @@ pub(crate) fn load<'name>(
 ) -> Result<(), Failure> {
     unnamed(repository)?;
     if let Some(given) = overrides.next() {
+        let how = Decider::of(routing).how_to_change();
         return Err(Failure::new(
             Kind::Refused,
-            format!(
-                "model '{name}' cannot be loaded with '{given}': its files come from the registry and its \
-                 settings from this server; register a new version and roll it out"
-            ),
+            format!("model '{name}' cannot be loaded with '{given}': {how}"),
         ));
     }
+    let decider = Decider::of(routing);
     let route = routing.get(name).map_err(|_unknown| {
-        Failure::not_found(format!(
-            "unknown model '{name}': clients load nothing here; create a deployment of that name at the rollout controller"
-        ))
+        let how = decider.how_to_add();
+        Failure::not_found(format!("unknown model '{name}': clients load nothing here; {how}"))
     })?;
     match route.representative() {
         Ok(pick) => {
@@ -77,7 +76,7 @@ pub(crate) fn load<'name>(
         Err(loading) if loading.kind == Kind::Unavailable => Err(loading),
         Err(failed) => Err(Failure::new(
             Kind::Refused,
-            format!("{}; the rollout controller decides which versions are loaded", failed.message),
+            format!("{}; {} decides which versions are loaded", failed.message, decider.name()),
         )),
     }
 }
@@ -92,11 +91,57 @@ pub(crate) fn unload(routing: &Routing, repository: &str, name: &str) -> Result<
         Err(_not_loaded) => Ok(()),
         Ok(_) => Err(Failure::new(
             Kind::Refused,
-            format!(
-                "model '{name}' stays loaded while its deployment is there; delete the deployment at the rollout \
-                 controller, or roll out another version"
-            ),
+            format!("model '{name}' stays loaded while {}", Decider::of(routing).how_to_remove()),
         )),
+    }
+}
+
+/// Who decides what is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decider {
+    RolloutController,
+    /// A folder of models; see [`LOCAL_PREFIX`].
+    Folder,
+}
+
+impl Decider {
+    fn of(routing: &Routing) -> Self {
+        let routes = routing.all();
+        let mut targets = routes.values().flat_map(|route| route.table.targets());
+        let is_local = targets.any(|target| target.digest.starts_with(LOCAL_PREFIX));
+        if is_local { Self::Folder } else { Self::RolloutController }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::RolloutController => "the rollout controller",
+            Self::Folder => "the folder of models",
+        }
+    }
+
+    const fn how_to_add(self) -> &'static str {
+        match self {
+            Self::RolloutController => "create a deployment of that name at the rollout controller",
+            Self::Folder => "put it into the folder of models",
+        }
+    }
+
+    const fn how_to_change(self) -> &'static str {
+        match self {
+            Self::RolloutController => {
+                "its files come from the registry and its settings from this server; register a new version and roll it out"
+            }
+            Self::Folder => "its files and settings come from the folder of models; add a version there",
+        }
+    }
+
+    const fn how_to_remove(self) -> &'static str {
+        match self {
+            Self::RolloutController => {
+                "its deployment is there; delete the deployment at the rollout controller, or roll out another version"
+            }
+            Self::Folder => "it is in the folder of models; remove it there",
+        }
     }
 }
 

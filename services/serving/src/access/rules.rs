@@ -82,6 +82,14 @@ impl TokenFile {
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(bytes).map_err(|error| error.to_string())
     }
+
+    /// Refuses a file that serving would not read.
+    ///
+    /// # Errors
+    /// Names the entry, and what was expected.
+    pub fn check(self) -> Result<(), String> {
+        Rules::of(self, |_| Counter::default()).map(|_rules| ())
+    }
 }
 
 impl Rules {
@@ -90,7 +98,10 @@ impl Rules {
     /// # Errors
     /// It does not parse, or an entry means nothing: names the entry and what was expected, and never says a digest.
     pub(crate) fn parse(bytes: &[u8], uses: impl Fn(&str) -> Counter) -> Result<Self, String> {
-        let file = TokenFile::parse(bytes)?;
+        Self::of(TokenFile::parse(bytes)?, uses)
+    }
+
+    fn of(file: TokenFile, uses: impl Fn(&str) -> Counter) -> Result<Self, String> {
         if file.tokens.len() > MAX_TOKENS {
             return Err(format!("{} tokens; expected at most {MAX_TOKENS}", file.tokens.len()));
         }

@@ -24,14 +24,19 @@ impl Coding {
     /// # Errors
     /// A coding that is not served here.
     pub(crate) fn of_request(header: Option<&str>) -> Result<Option<Self>, Failure> {
-        match header.map(str::trim) {
-            None | Some("" | "identity") => Ok(None),
-            Some("gzip" | "x-gzip") => Ok(Some(Self::Gzip)),
-            Some("deflate") => Ok(Some(Self::Deflate)),
-            Some(other) => Err(Failure::new(
+        let Some(name) = header.map(str::trim) else { return Ok(None) };
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if name.is_empty() || is("identity") {
+            Ok(None)
+        } else if is("gzip") || is("x-gzip") {
+            Ok(Some(Self::Gzip))
+        } else if is("deflate") {
+            Ok(Some(Self::Deflate))
+        } else {
+            Err(Failure::new(
                 Kind::Unsupported,
-                format!("Content-Encoding '{other}' is not supported; use gzip or deflate"),
-            )),
+                format!("Content-Encoding '{name}' is not supported; use gzip or deflate"),
+            ))
         }
     }
 
@@ -44,7 +49,8 @@ impl Coding {
             header.is_some_and(|header| {
                 header.split(',').any(|entry| {
                     let mut parts = entry.split(';').map(str::trim);
-                    parts.next() == Some(coding) && parts.all(|part| part != "q=0")
+                    parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding))
+                        && parts.all(|part| part != "q=0")
                 })
             })
         };
@@ -72,7 +78,8 @@ impl Coding {
     pub(crate) fn unpack(self, body: &[u8], limit_bytes: usize) -> Result<Vec<u8>, Failure> {
         let mut unpacked = Vec::new();
         let read = match self {
-            Self::Gzip => read_limited(flate2::read::GzDecoder::new(body), limit_bytes, &mut unpacked),
+            // A body may be packed in pieces, one member behind the other (RFC 1952).
+            Self::Gzip => read_limited(flate2::read::MultiGzDecoder::new(body), limit_bytes, &mut unpacked),
             Self::Deflate => read_limited(flate2::read::ZlibDecoder::new(body), limit_bytes, &mut unpacked),
         };
         read.map_err(|error| Failure::invalid(format!("the {} body does not unpack: {error}", self.name())))?;
@@ -128,7 +135,18 @@ mod tests {
     }
 
     #[test]
+    fn every_member_of_a_gzip_body_is_unpacked() {
+        let packed = [Coding::Gzip.pack(b"{\"inputs\":"), Coding::Gzip.pack(b"[]}")].concat();
+        assert_eq!(Coding::Gzip.unpack(&packed, 100).unwrap(), b"{\"inputs\":[]}");
+        let cut = [packed.as_slice(), b"more"].concat();
+        assert_eq!(Coding::Gzip.unpack(&cut, 100).unwrap_err().kind, Kind::Invalid);
+    }
+
+    #[test]
     fn codings_are_read_from_headers() {
+        assert_eq!(Coding::of_request(Some("GZIP")), Ok(Some(Coding::Gzip)));
+        assert_eq!(Coding::of_request(Some(" Identity ")), Ok(None));
+        assert_eq!(Coding::of_response(Some("GZip"), 10_000), Some(Coding::Gzip));
         assert_eq!(Coding::of_request(Some("br")).unwrap_err().kind, Kind::Unsupported);
         assert_eq!(Coding::of_response(Some("deflate, gzip;q=0"), 10_000), Some(Coding::Deflate));
         assert_eq!(Coding::of_response(Some("gzip"), 10), None);

@@ -1,6 +1,7 @@
 //! Inference requests: JSON alone, JSON with raw tensors behind it, or one raw tensor.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -49,6 +50,7 @@ pub(crate) struct RequestedOutput {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with `inputs`")]
 struct RequestJson<'body> {
     id: Option<String>,
     parameters: Option<Map<String, Value>>,
@@ -58,6 +60,7 @@ struct RequestJson<'body> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an input: an object with `name`, `shape` and `datatype`")]
 struct InputJson<'body> {
     name: String,
     shape: Vec<i64>,
@@ -69,6 +72,7 @@ struct InputJson<'body> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an output: an object with `name`")]
 struct OutputJson {
     name: String,
     parameters: Option<Map<String, Value>>,
@@ -119,9 +123,18 @@ impl InferRequest {
             )));
         }
         let parameters = json.parameters.unwrap_or_default();
-        let outputs =
+        let outputs: Option<Vec<RequestedOutput>> =
             json.outputs.map(|outputs| outputs.into_iter().map(read_output).collect()).transpose()?;
-        let binary_outputs = parameters.get("binary_data_output").and_then(Value::as_bool).unwrap_or(false);
+        each_once(outputs.iter().flatten().map(|output| output.name.as_str()))?;
+        let binary_outputs = match parameters.get("binary_data_output") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(binary)) => *binary,
+            Some(other) => {
+                return Err(Failure::invalid(format!(
+                    "the parameter 'binary_data_output' is {other}; expected true or false"
+                )));
+            }
+        };
         Ok(Self { id: json.id, parameters, inputs: Inputs::Named(inputs), outputs, binary_outputs })
     }
 }
@@ -211,9 +224,12 @@ fn read_input(
     let wanted = tensor.shape.iter().try_fold(1_i64, |product, dimension| product.checked_mul(*dimension));
     if wanted.and_then(|wanted| usize::try_from(wanted).ok()) != Some(tensor.elements()) {
         return Err(complain(format!(
-            "shape {:?} needs {} elements, the data has {}",
+            "shape {:?} needs {}, the data has {}",
             tensor.shape,
-            wanted.map_or_else(|| "more than fit in memory".to_owned(), |wanted| wanted.to_string()),
+            wanted.map_or_else(
+                || "more elements than fit in memory".to_owned(),
+                |wanted| format!("{wanted} elements")
+            ),
             tensor.elements()
         )));
     }
@@ -252,6 +268,20 @@ pub(crate) fn text_of(bytes: &[u8], position: usize) -> Result<String, String> {
         Ok(text) => Ok(text.to_owned()),
         Err(_) => Err(format!("string {position} is not UTF-8, which ONNX strings are")),
     }
+}
+
+/// Refuses an output that is asked for twice: an answer would be as long as the list of names, however small the request.
+///
+/// # Errors
+/// The name that comes again.
+pub(crate) fn each_once<'name>(outputs: impl Iterator<Item = &'name str>) -> Result<(), Failure> {
+    let mut names = HashSet::new();
+    for name in outputs {
+        if !names.insert(name) {
+            return Err(Failure::invalid(format!("output '{name}' is asked for twice")));
+        }
+    }
+    Ok(())
 }
 
 fn read_output(output: OutputJson) -> Result<RequestedOutput, Failure> {

@@ -54,6 +54,17 @@ fn flat_and_nested_data_mean_the_same_and_null_fields_are_absent_ones() {
 }
 
 #[test]
+fn an_output_is_asked_for_once_and_flags_are_flags() {
+    let asked = |outputs: Value| json!({"inputs": [], "outputs": outputs});
+    let twice = refusal(&asked(json!([{"name": "a"}, {"name": "b"}, {"name": "a"}])));
+    assert_eq!(twice, "output 'a' is asked for twice");
+    assert!(parse_json(&asked(json!([{"name": "a"}, {"name": "b"}]))).is_ok());
+    let flag = refusal(&json!({"inputs": [], "parameters": {"binary_data_output": "yes"}}));
+    assert_eq!(flag, "the parameter 'binary_data_output' is \"yes\"; expected true or false");
+    assert!(refusal(&json!(null)).contains("expected an object with `inputs`"));
+}
+
+#[test]
 fn a_complaint_names_the_input_and_the_element() {
     let input = |shape: Value, datatype: &str, data: Value| {
         refusal(&with_input(&json!({"name": "x", "shape": shape, "datatype": datatype, "data": data})))
@@ -71,7 +82,7 @@ fn a_complaint_names_the_input_and_the_element() {
     assert!(input(json!([1]), "BYTES", json!([1])).contains("BYTES expects a string"));
     assert!(input(json!([1]), "FP32", json!([1e39])).contains("FP32 expects a number below"));
     assert!(input(json!([1]), "FP16", json!([1.0])).contains("send it as binary data"));
-    assert!(input(json!([i64::MAX, 2]), "FP32", json!([])).contains("more than fit in memory"));
+    assert!(input(json!([i64::MAX, 2]), "FP32", json!([])).contains("more elements than fit in memory"));
     let both = json!({"name": "x", "shape": [1], "datatype": "FP32", "data": [1], "parameters": {"binary_data_size": 4}});
     assert!(refusal(&with_input(&both)).contains("exactly one of"));
     let neither = json!({"name": "x", "shape": [1], "datatype": "FP32"});

@@ -9,7 +9,7 @@ use slipway_api::inference::model_infer_request::InferRequestedOutputTensor;
 use slipway_api::inference::model_infer_response::InferOutputTensor;
 use slipway_inference::{Data, Datatype, Tensor};
 
-use crate::codec::{class_count, classified, find_output, raw_of, read_raw, text_of};
+use crate::codec::{class_count, classified, each_once, find_output, raw_of, read_raw, text_of};
 use crate::failure::{Failure, Kind};
 use crate::predict::Answer;
 
@@ -113,6 +113,7 @@ pub(super) fn wanted_outputs(request: &proto::ModelInferRequest) -> Result<Vec<W
         };
         Ok(Wanted { name: output.name.clone(), classes })
     };
+    each_once(request.outputs.iter().map(|output| output.name.as_str()))?;
     request.outputs.iter().map(wanted).collect()
 }
 

@@ -34,7 +34,8 @@ pub(crate) async fn watch(folder: PathBuf, updates: mpsc::Sender<Update>, shutdo
     loop {
         let scanned = {
             let folder = folder.clone();
-            tokio::task::spawn_blocking(move || scan(&folder)).await
+            let before = pending.clone().unwrap_or_default();
+            tokio::task::spawn_blocking(move || scan(&folder, &before)).await
         };
         match scanned {
             Ok(Ok(tables)) => {
@@ -79,7 +80,11 @@ async fn tell(
     Ok(())
 }
 
-fn scan(folder: &Path) -> io::Result<BTreeMap<String, TrafficTable>> {
+/// The tables of the folder as it is now; a model that cannot be read is what it was `before`, and keeps nobody from the others.
+fn scan(
+    folder: &Path,
+    before: &BTreeMap<String, TrafficTable>,
+) -> io::Result<BTreeMap<String, TrafficTable>> {
     let mut tables = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -87,11 +92,28 @@ fn scan(folder: &Path) -> io::Result<BTreeMap<String, TrafficTable>> {
         if !entry.path().is_dir() || name.starts_with('.') {
             continue;
         }
-        if let Some(table) = table_of(&name, &entry.path())? {
+        if let Some(table) = found(&name, table_of(&name, &entry.path()), before.get(&name)) {
             tables.insert(name, table);
         }
     }
     Ok(tables)
+}
+
+/// What a look at a model's folder gives: one that is gone is gone, and one that cannot be read, such as the `lost+found` of a volume, is
+/// what it was before.
+fn found(
+    name: &str,
+    looked: io::Result<Option<TrafficTable>>,
+    before: Option<&TrafficTable>,
+) -> Option<TrafficTable> {
+    match looked {
+        Ok(table) => table,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::debug!(%error, name, "the folder of a model cannot be read");
+            before.cloned()
+        }
+    }
 }
 
 /// The table of one model; `None` where it has no version.
@@ -163,7 +185,7 @@ mod tests {
             std::fs::write(folder.path().join("m").join(version).join(MODEL_FILE), version).unwrap();
         }
         std::fs::create_dir_all(folder.path().join("empty/1")).unwrap();
-        let tables = scan(folder.path()).unwrap();
+        let tables = scan(folder.path(), &BTreeMap::new()).unwrap();
         assert_eq!(tables.keys().collect::<Vec<_>>(), ["m"]);
         let table = &tables["m"];
         assert_eq!(
@@ -172,8 +194,18 @@ mod tests {
         );
         assert!(table.validate().is_ok());
         std::fs::write(folder.path().join("m/10").join(MODEL_FILE), "other bytes").unwrap();
-        let again = scan(folder.path()).unwrap();
+        let again = scan(folder.path(), &BTreeMap::new()).unwrap();
         assert_ne!(again["m"].stable, table.stable);
         assert_eq!(again["m"].warm, table.warm);
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_read_is_what_it_was() {
+        let known = TrafficTable::empty("m", "m");
+        let refused = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert_eq!(found("m", refused(), Some(&known)), Some(known.clone()));
+        assert_eq!(found("lost+found", refused(), None), None);
+        assert_eq!(found("m", Err(io::ErrorKind::NotFound.into()), Some(&known)), None);
+        assert_eq!(found("m", Ok(None), Some(&known)), None);
     }
 }

@@ -190,6 +190,12 @@ impl VersionSettings {
                 return Err(format!("{field} is {value}; expected at most {limit}"));
             }
         }
+        let rows = self.max_batch_rows.iter().map(|rows| ("max_batch_rows", rows));
+        let preferred = self.preferred_batch_rows.iter().flatten().map(|rows| ("preferred_batch_rows", rows));
+        let queue = self.queue_limit.iter().map(|limit| ("queue_limit", limit));
+        if let Some((field, _)) = queue.chain(rows).chain(preferred).find(|(_, number)| **number == 0) {
+            return Err(format!("{field} is 0; expected at least 1"));
+        }
         if let Some(delay) = self.batch_delay_us.filter(|delay| *delay > MAX_DELAY_US) {
             return Err(format!("batch_delay_us is {delay}; expected at most {MAX_DELAY_US}"));
         }
@@ -249,6 +255,9 @@ mod tests {
             (r#"{"device": "tpu"}"#, "expected cpu, cuda or tensorrt"),
             (r#"{"batch_delay_us": 9000000}"#, "batch_delay_us is 9000000"),
             (r#"{"records": {"sample_percent": -1}}"#, "expected 0 to 100"),
+            (r#"{"queue_limit": 0}"#, "queue_limit is 0; expected at least 1"),
+            (r#"{"max_batch_rows": 0}"#, "max_batch_rows is 0"),
+            (r#"{"preferred_batch_rows": [4, 0]}"#, "preferred_batch_rows is 0"),
         ] {
             let refused = read(text).unwrap_err();
             assert!(refused.contains(expected), "{refused}");

@@ -32,6 +32,14 @@ async fn models_of_a_folder_are_served_and_followed_without_registry_and_nats() 
     let (_, config) = serving.get("/v2/models/points/config").await;
     assert_eq!(config["instance_group"][0]["count"], 3);
     assert_eq!(config["parameters"]["max_joined_rows"]["string_value"], "4");
+    // What is there, the folder decides.
+    for (call, told) in [
+        ("points/unload", "stays loaded while it is in the folder of models; remove it there"),
+        ("other/load", "clients load nothing here; put it into the folder of models"),
+    ] {
+        let (_, refused) = serving.post(&format!("/v2/repository/models/{call}"), &json!({})).await;
+        assert!(refused["error"].as_str().unwrap().ends_with(told), "{refused}");
+    }
 
     put(models.path(), "2", "linear_plus_one.onnx");
     eventually("version 2 answers", || async {

@@ -133,7 +133,7 @@ enum Sink {
 /// Both ends; `None` where nobody wants events.
 ///
 /// # Errors
-/// The address is no HTTP address.
+/// The address is no HTTP address, or the subject none that can be published to.
 pub(crate) fn channel(
     config: &CloudEventsConfig,
     bus: &EventBus,
@@ -142,7 +142,7 @@ pub(crate) fn channel(
 ) -> anyhow::Result<Option<(EventQueue, EventSender)>> {
     let sink = match (&config.cloudevents_url, &config.cloudevents_subject) {
         (Some(url), _) => Sink::http(url).with_context(|| format!("`{url}` (--cloudevents-url)"))?,
-        (None, Some(subject)) => Sink::Nats { bus: Box::new(bus.clone()), subject: subject.clone() },
+        (None, Some(subject)) => Sink::nats(bus, subject)?,
         (None, None) => return Ok(None),
     };
     let counted = EventMetrics::default();
@@ -280,6 +280,21 @@ impl Sink {
             .build()?;
         Ok(Self::Http { client, url })
     }
+
+    fn nats(bus: &EventBus, subject: &str) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            is_subject(subject),
+            "`{subject}` (--cloudevents-subject): expected words with dots between them, without spaces, `*` and `>`"
+        );
+        Ok(Self::Nats { bus: Box::new(bus.clone()), subject: subject.to_owned() })
+    }
+}
+
+/// Whether a message can be published there.
+fn is_subject(text: &str) -> bool {
+    let lawful =
+        |letter: char| !letter.is_whitespace() && !letter.is_control() && !matches!(letter, '*' | '>');
+    text.split('.').all(|word| !word.is_empty() && word.chars().all(lawful))
 }
 
 /// Posts an event, a few times where that may help.
@@ -309,4 +324,17 @@ async fn post(client: &reqwest::Client, url: &reqwest::Url, event: Event) -> Res
         delay *= 2;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_published_to_is_a_subject() {
+        assert!(is_subject("events") && is_subject("slipway.events-1.all"));
+        for no in ["", "a b", "a..b", ".a", "a.", "a.*", "a.>", "a\r\nPUB b"] {
+            assert!(!is_subject(no), "{no:?}");
+        }
+    }
 }
