@@ -81,7 +81,9 @@ impl Slot {
     /// Has it loaded; the outcome carries `number`.
     pub(super) fn begin(&mut self, loader: Loader, number: u64, outcomes: mpsc::Sender<Outcome>) {
         let (target, model) = (self.target.clone(), self.model.clone());
-        let task = tokio::spawn(load_until_settled(loader, target, model, number, outcomes)).abort_handle();
+        let was_there = self.resident.described().is_some();
+        let load = load_until_settled(loader, (target, model), number, was_there, outcomes);
+        let task = tokio::spawn(load).abort_handle();
         self.load = Some(Load { number, task });
     }
 
@@ -170,14 +172,15 @@ pub(super) fn hopeless(table: &TrafficTable, slots: &HashMap<String, Slot>) -> b
 
 async fn load_until_settled(
     loader: Loader,
-    target: Target,
-    model: String,
+    (target, model): (Target, String),
     load: u64,
+    was_there: bool,
     outcomes: mpsc::Sender<Outcome>,
 ) {
     let mut delay_ms = RETRY_INITIAL_MS;
     loop {
-        let result = loader.load(&model, &target).await;
+        let loaded = loader.load(&model, &target).await;
+        let result = loaded.map_err(|failure| judged(failure, was_there));
         let again = result.as_ref().is_err_and(|failure| failure.transient);
         let outcome = Outcome { digest: target.digest.clone(), load, result };
         // The manager is gone only at the shutdown.
@@ -186,5 +189,38 @@ async fn load_until_settled(
         }
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
         delay_ms = (delay_ms * 2).min(RETRY_MAX_MS);
+    }
+}
+
+/// What has been loaded before is not broken: where it does not load again, something else is short, and trying again may help.
+fn judged(failure: LoadFailure, was_there: bool) -> LoadFailure {
+    LoadFailure { transient: failure.transient || was_there, ..failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_was_there_is_never_given_up() {
+        let failure = |transient| LoadFailure { reason: "no memory".into(), transient };
+        assert_eq!(judged(failure(false), true), failure(true));
+        assert_eq!(judged(failure(false), false), failure(false));
+        assert_eq!(judged(failure(true), false), failure(true));
+    }
+
+    #[test]
+    fn a_reload_that_fails_leaves_the_version_in_the_traffic() {
+        let (demands, _asked) = mpsc::channel(1);
+        let target = Target { version: "1".into(), digest: "sha256:a".into() };
+        let mut slot = Slot::new(target, "points".into(), demands);
+        slot.state = VersionState::Ready;
+        for (transient, state) in [(true, VersionState::Ready), (false, VersionState::Failed)] {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            slot.load = Some(Load { number: 1, task: runtime.spawn(async {}).abort_handle() });
+            let result = Err(LoadFailure { reason: "no memory".into(), transient });
+            assert!(slot.finish(Outcome { digest: "sha256:a".into(), load: 1, result }));
+            assert_eq!((slot.state, slot.reason.as_deref()), (state, Some("no memory")));
+        }
     }
 }
