@@ -85,8 +85,16 @@ impl LocalProcesses {
     }
 
     pub(crate) async fn agent_is_alive(&self, job_id: &str, attempt: u32) -> Result<bool, Error> {
-        let found = processes(job_id).await?;
-        Ok(found.iter().any(|process| process.is_agent && process.attempt == attempt))
+        for scan in 1..=EMPTY_SCANS {
+            let found = processes(job_id).await?;
+            if found.iter().any(|process| process.is_agent && process.attempt == attempt) {
+                return Ok(true);
+            }
+            if scan < EMPTY_SCANS {
+                tokio::time::sleep(Duration::from_millis(LEFTOVERS_POLL_MS)).await;
+            }
+        }
+        Ok(false)
     }
 
     pub(crate) async fn end_leftovers(&self, job_id: &str) -> Result<usize, Error> {
