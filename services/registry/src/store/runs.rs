@@ -83,15 +83,21 @@ pub(crate) struct NewRun<'run> {
     pub(crate) tags: &'run [Pair],
 }
 
+macro_rules! info_columns {
+    () => {
+        "r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, r.artifact_uri, r.deleted_ms"
+    };
+}
+
 /// Columns of [`RunInfo`].
-pub(crate) const INFO_COLUMNS: &str = "r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, \
-    r.artifact_uri, r.deleted_ms";
+pub(crate) const INFO_COLUMNS: &str = info_columns!();
 
-const INFO: &str = "SELECT r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, \
-    r.artifact_uri, r.deleted_ms FROM runs r";
+const INFO: &str = concat!("SELECT ", info_columns!(), " FROM runs r");
 
-const FULL: &str = "SELECT r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, \
-    r.artifact_uri, r.deleted_ms, m.metric_keys, m.metric_values, m.metric_times, m.metric_steps, \
+const FULL: &str = concat!(
+    "SELECT ",
+    info_columns!(),
+    ", m.metric_keys, m.metric_values, m.metric_times, m.metric_steps, \
     p.param_keys, p.param_values, t.tag_keys, t.tag_values, \
     coalesce((SELECT json_agg(json_build_object('name', d.name, 'digest', d.digest, 'source_type', d.source_type, \
       'source', d.source, 'schema', d.schema, 'profile', d.profile, 'tags', i.tags) ORDER BY d.dataset_key) \
@@ -106,7 +112,8 @@ const FULL: &str = "SELECT r.run_key, r.run_id, r.experiment_id, r.name, r.user_
   LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS param_keys, coalesce(array_agg(x.value), '{}') AS param_values \
     FROM run_params x WHERE x.run_key = r.run_key) p ON TRUE \
   LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS tag_keys, coalesce(array_agg(x.value), '{}') AS tag_values \
-    FROM run_tags x WHERE x.run_key = r.run_key) t ON TRUE";
+    FROM run_tags x WHERE x.run_key = r.run_key) t ON TRUE"
+);
 
 /// Makes runs with their tags; the key of each by its id.
 pub(crate) async fn runs_create(
