@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::future::RouteFuture;
@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 
 use crate::Problem;
 use crate::metrics::{Metrics, RouteMeter};
+use crate::server::PeersRouter;
 
 /// Answers some requests itself.
 pub trait Front: Clone + Send + Sync + 'static {
@@ -35,20 +36,26 @@ pub trait Front: Clone + Send + Sync + 'static {
 
 /// A router behind a front. It counts and traces what the front answers as the router's layers do for the rest.
 #[derive(Clone)]
-pub(crate) struct Fronted<F> {
+pub(crate) struct Fronted<F, R = ()> {
     front: F,
-    meters: std::sync::Arc<[RouteMeter]>,
-    router: Router,
+    meters: Arc<[RouteMeter]>,
+    router: R,
 }
 
 impl<F: Front> Fronted<F> {
-    pub(crate) fn new(front: F, metrics: &Metrics, router: Router) -> Self {
+    /// A front before nothing.
+    pub(crate) fn new(front: F, metrics: &Metrics) -> Self {
         let meters = F::ROUTES.iter().map(|route| metrics.route(Method::POST.as_str(), route)).collect();
-        Self { front, meters, router }
+        Self { front, meters, router: () }
+    }
+
+    /// The same front before a router.
+    pub(crate) fn before(&self, router: PeersRouter) -> Fronted<F, PeersRouter> {
+        Fronted { front: self.front.clone(), meters: Arc::clone(&self.meters), router }
     }
 }
 
-impl<F: Front> Service<Request> for Fronted<F> {
+impl<F: Front> Service<Request> for Fronted<F, PeersRouter> {
     type Response = Response;
     type Error = Infallible;
     type Future =

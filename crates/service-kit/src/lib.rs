@@ -4,6 +4,7 @@
 //! router → background tasks → readiness → serve → drain → flush.
 
 pub mod clock;
+mod connection;
 pub mod db;
 pub mod exposition;
 pub mod extract;

@@ -2,25 +2,28 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::connect_info::Connected;
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::middleware;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
+use axum::middleware::{self, AddExtension};
 use axum::response::{IntoResponse as _, Response};
-use axum::serve::{IncomingStream, Listener, ListenerExt as _};
-use axum::{Router, ServiceExt as _};
+use axum::serve::{Listener, ListenerExt as _};
+use axum::{Extension, Router};
 use http::StatusCode;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::server::NamedService;
-use tower::Service;
+use tower::{Layer as _, Service};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::Problem;
+use crate::connection;
 use crate::front::{Front, Fronted};
 use crate::health::{self, Readiness};
 use crate::leave::{Leaving, Lingering};
@@ -132,7 +135,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let port = port.into();
     let routes = with_layers(routes, readiness, metrics, port.shows_metrics);
-    run(port, routes, shutdown).await
+    run(port, |peer| with_peer(&routes, peer), shutdown).await
 }
 
 /// As [`serve`], with a front that answers some requests before they reach the routes.
@@ -149,7 +152,15 @@ pub async fn serve_behind<F: Front>(
 ) -> anyhow::Result<()> {
     let port = port.into();
     let router = with_layers(routes, readiness, metrics.clone(), port.shows_metrics);
-    run(port, Fronted::new(front, &metrics, router), shutdown).await
+    let fronted = Fronted::new(front, &metrics);
+    run(port, |peer| fronted.before(with_peer(&router, peer)), shutdown).await
+}
+
+/// A router whose handlers can ask from where a request comes.
+pub(crate) type PeersRouter = AddExtension<Router, ConnectInfo<SocketAddr>>;
+
+fn with_peer(router: &Router, peer: SocketAddr) -> PeersRouter {
+    Extension(ConnectInfo(peer)).layer(router.clone())
 }
 
 fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics, shows_metrics: bool) -> Router {
@@ -175,30 +186,31 @@ pub async fn serve_plain(
     app: Router,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    run(port.into(), app, shutdown).await
+    run(port.into(), |peer| with_peer(&app, peer), shutdown).await
 }
 
-async fn run<S>(port: Port, service: S, shutdown: CancellationToken) -> anyhow::Result<()>
+/// Serves every client with a service of its own, which `host` makes.
+async fn run<S>(port: Port, host: impl Fn(SocketAddr) -> S, shutdown: CancellationToken) -> anyhow::Result<()>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     let closing = Arc::new(AtomicBool::new(false));
-    let service = Leaving { service, closing: Arc::clone(&closing) };
+    let host = |peer| Leaving { service: host(peer), closing: Arc::clone(&closing) };
     let end = CancellationToken::new();
     let drain = Drain { shutdown, closing: Arc::clone(&closing), delay: port.drain_delay, end: end.clone() };
-    // The taps are what lets handlers ask from where a request comes, whatever the listener.
     match port.tls {
         // Without TCP_NODELAY small answers on kept connections wait for the client's delayed acknowledgement.
         None => {
             let listener = port.listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-            accept(Lingering::new(listener, closing, end)?.tap_io(|_stream| {}), service, drain).await
+            accept(Lingering::new(listener, Arc::clone(&closing), end)?, host, drain).await;
         }
         Some(tls) => {
             let listener = tls.accept_from(port.listener).context("the listener's address")?;
-            accept(Lingering::new(listener, closing, end)?.tap_io(|_stream| {}), service, drain).await
+            accept(Lingering::new(listener, Arc::clone(&closing), end)?, host, drain).await;
         }
     }
+    Ok(())
 }
 
 /// How a listener ends.
@@ -210,33 +222,43 @@ struct Drain {
     end: CancellationToken,
 }
 
-async fn accept<L, S>(listener: L, service: S, drain: Drain) -> anyhow::Result<()>
+impl Drain {
+    /// Lets clients leave; over once connections without a request are to be closed. Until when the others may go on.
+    async fn begin(self) -> Instant {
+        self.shutdown.cancelled().await;
+        let limit = Instant::now() + Duration::from_millis(DRAIN_LIMIT_MS);
+        self.closing.store(true, Ordering::Relaxed);
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+            self.end.cancel();
+            tokio::time::sleep(Duration::from_millis(LAST_REQUEST_MS)).await;
+        }
+        limit
+    }
+}
+
+async fn accept<L, S>(mut listener: L, host: impl Fn(SocketAddr) -> S, drain: Drain)
 where
     L: Listener<Addr = SocketAddr>,
-    SocketAddr: for<'stream> Connected<IncomingStream<'stream, L>>,
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    let begun = drain.shutdown.clone();
-    let service = service.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-        drain.shutdown.cancelled().await;
-        drain.closing.store(true, Ordering::Relaxed);
-        if !drain.delay.is_zero() {
-            tokio::time::sleep(drain.delay).await;
-            drain.end.cancel();
-            tokio::time::sleep(Duration::from_millis(LAST_REQUEST_MS)).await;
+    let connections = TaskTracker::new();
+    let hang_up = CancellationToken::new();
+    let mut drained = pin!(drain.begin());
+    let limit = loop {
+        tokio::select! {
+            limit = &mut drained => break limit,
+            (stream, peer) = listener.accept() => {
+                connections.spawn(connection::serve(stream, host(peer), hang_up.clone()));
+            }
         }
-    });
-    tokio::select! {
-        served = server => served.context("the listener failed"),
-        () = async {
-            begun.cancelled().await;
-            tokio::time::sleep(Duration::from_millis(DRAIN_LIMIT_MS)).await;
-        } => {
-            tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "some requests were still in flight at the end");
-            Ok(())
-        }
+    };
+    drop(listener);
+    hang_up.cancel();
+    connections.close();
+    if tokio::time::timeout_at(limit, connections.wait()).await.is_err() {
+        tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "some requests were still in flight at the end");
     }
 }
 

@@ -321,7 +321,7 @@ impl Listeners {
         let (settings, access) = (Arc::clone(&state.settings), state.access.clone());
         let service =
             grpc::Service::new(state.predictor.clone(), settings, access.clone(), readiness.clone());
-        let service = GrpcInferenceServiceServer::new(service)
+        let server = GrpcInferenceServiceServer::new(service.clone())
             .max_decoding_message_size(config.max_body_bytes)
             .max_encoding_message_size(usize::MAX)
             .accept_compressed(CompressionEncoding::Gzip)
@@ -329,8 +329,13 @@ impl Listeners {
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Deflate);
         let (health_reporter, health_service) = tonic_health::server::health_reporter();
-        let grpc_front = grpc::GrpcFront(service.clone(), access.clone());
-        let grpc_routes = add_grpc(add_grpc(Router::new(), service), health_service);
+        let grpc_front = grpc::GrpcFront {
+            service,
+            server: server.clone(),
+            access: access.clone(),
+            max_message_bytes: config.max_body_bytes,
+        };
+        let grpc_routes = add_grpc(add_grpc(Router::new(), server), health_service);
         let grpc_routes = add_grpc(grpc_routes, reflection().build_v1()?);
         let mut grpc_routes =
             add_grpc(grpc_routes, reflection().build_v1alpha()?).layer(map_request(grpc::answer_as_asked));

@@ -4,6 +4,7 @@ mod control;
 mod convert;
 mod front;
 mod stream;
+mod unary;
 
 use std::pin::Pin;
 use std::sync::Arc;
