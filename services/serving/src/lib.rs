@@ -329,12 +329,12 @@ impl Listeners {
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Deflate);
         let (health_reporter, health_service) = tonic_health::server::health_reporter();
-        let grpc_front = grpc::GrpcFront {
+        let grpc_front = grpc::GrpcFront(Arc::new(grpc::Infer {
             service,
             server: server.clone(),
             access: access.clone(),
             max_message_bytes: config.max_body_bytes,
-        };
+        }));
         let grpc_routes = add_grpc(add_grpc(Router::new(), server), health_service);
         let grpc_routes = add_grpc(grpc_routes, reflection().build_v1()?);
         let mut grpc_routes =

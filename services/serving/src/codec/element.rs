@@ -95,8 +95,8 @@ pub(crate) fn json_values(tensor: &Tensor) -> Vec<Value> {
     }
 }
 
-/// Appends the elements as JSON, separated by commas. NaN and infinities are `null`.
-pub(crate) fn put_values(tensor: &Tensor, into: &mut Vec<u8>) {
+/// Appends little-endian elements as JSON, separated by commas. NaN and infinities are `null`.
+pub(crate) fn put_raw_values(datatype: Datatype, bytes: &[u8], into: &mut Vec<u8>) {
     fn put<T: Serialize>(values: impl Iterator<Item = T>, into: &mut Vec<u8>) {
         for (at, value) in values.enumerate() {
             if at > 0 {
@@ -106,11 +106,7 @@ pub(crate) fn put_values(tensor: &Tensor, into: &mut Vec<u8>) {
             let _ = serde_json::to_writer(&mut *into, &value);
         }
     }
-    let bytes = match &tensor.data {
-        Data::Strings(strings) => return put(strings.iter(), into),
-        Data::Raw(bytes) => bytes,
-    };
-    match tensor.datatype {
+    match datatype {
         Datatype::Bool => put(bytes.iter().map(|byte| *byte != 0), into),
         Datatype::Int8 => put(elements(bytes, i8::from_le_bytes), into),
         Datatype::Int16 => put(elements(bytes, i16::from_le_bytes), into),

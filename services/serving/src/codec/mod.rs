@@ -10,7 +10,7 @@ mod response;
 mod rows;
 
 pub(crate) use classification::{class_count, classified};
-pub(crate) use element::{json_values, put_values};
+pub(crate) use element::{json_values, put_raw_values};
 pub(crate) use request::{InferRequest, Inputs};
 pub(crate) use request::{each_once, read_raw, text_of};
 pub(crate) use response::{Encoded, InferResponse};

@@ -1,5 +1,7 @@
 //! `ModelInfer`, on the quick way in.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -18,7 +20,10 @@ const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// Answers `ModelInfer`; every other method takes the ordinary way.
 #[derive(Clone)]
-pub(crate) struct GrpcFront {
+pub(crate) struct GrpcFront(pub(crate) Arc<Infer>);
+
+/// What answers it. Behind one pointer, because it is cloned for every request.
+pub(crate) struct Infer {
     pub(crate) service: Service,
     /// The same, for what is compressed.
     pub(crate) server: GrpcInferenceServiceServer<Service>,
@@ -34,23 +39,23 @@ impl Front for GrpcFront {
     }
 
     fn answer(&self, _route: usize, mut request: Request) -> impl Future<Output = Response> + Send + 'static {
-        let admitted = self.access.admit_grpc(&mut request);
-        let this = self.clone();
+        let infer = Arc::clone(&self.0);
+        let admitted = infer.access.admit_grpc(&mut request);
         async move {
             if let Err(refusal) = admitted {
                 return refusal;
             }
             if is_plain(request.headers()) {
-                return this.answer_plain(request).await.unwrap_or_else(Status::into_http);
+                return infer.answer_plain(request).await.unwrap_or_else(Status::into_http);
             }
             only_asked_compression(request.headers_mut());
-            let Ok(response) = this.server.clone().call(request).await;
+            let Ok(response) = infer.server.clone().call(request).await;
             response.map(Body::new)
         }
     }
 }
 
-impl GrpcFront {
+impl Infer {
     async fn answer_plain(&self, request: Request) -> Result<Response, Status> {
         let (parts, body) = request.into_parts();
         let message: ModelInferRequest = unary::read(body, self.max_message_bytes).await?;

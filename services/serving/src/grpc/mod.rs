@@ -33,7 +33,7 @@ use crate::{repository, statistics};
 
 #[cfg(test)]
 pub(crate) use convert::inputs;
-pub(crate) use front::GrpcFront;
+pub(crate) use front::{GrpcFront, Infer};
 
 const REQUEST_ID: &str = "x-request-id";
 const ENCODING: &str = "grpc-encoding";

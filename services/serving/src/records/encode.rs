@@ -1,25 +1,24 @@
-//! From observations to the messages of the stream: columns of what is alike, rows of the rest.
-
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+//! From records that wait to the messages of the stream: columns of what is alike, rows of the rest.
 
 use bytes::Bytes;
 use serde::Serialize;
 use slipway_api::predictions::{PredictionRecord, RecordedTensor};
 use slipway_inference::{Data, Datatype, Tensor};
 
+use super::Observation;
+use super::pending::Pending;
 use super::policy::Redaction;
-use super::{Observation, RecordPolicy};
-use crate::codec::{json_values, put_values};
+use crate::codec::json_values;
 use crate::divergence;
-use crate::routing::Source;
 
 /// A message is no longer than this; NATS takes a MiB at most.
 const BATCH_BYTES: usize = 768 * 1024;
+/// Tensors of less surely fit.
+const SURE_BYTES: usize = 16 * 1024;
 /// What a record takes beside its tensors and its id.
-const RECORD_BYTES: usize = 256;
+pub(super) const RECORD_BYTES: usize = 256;
 /// What a group takes beside its records.
-const GROUP_BYTES: usize = 512;
+pub(super) const GROUP_BYTES: usize = 512;
 
 /// A message for the stream.
 pub(super) struct Batch {
@@ -27,31 +26,40 @@ pub(super) struct Batch {
     pub(super) records: usize,
     /// Memory that its tensors took in the queue.
     pub(super) queued_bytes: usize,
-    pub(super) without_tensors: usize,
 }
 
-/// Takes as many observations as surely fit a message.
-pub(super) fn next_batch(replica_id: &str, observations: &mut VecDeque<Observation>) -> Batch {
-    let mut taken: Vec<Observation> = Vec::new();
-    let (mut bytes, mut queued_bytes, mut without_tensors) = (replica_id.len() * 6 + GROUP_BYTES, 0, 0);
-    while let Some(observation) = observations.front() {
-        let mut most = longest(observation);
-        let alone = most > BATCH_BYTES - bytes.min(BATCH_BYTES);
-        if alone && !taken.is_empty() {
-            break;
-        }
-        let Some(mut observation) = observations.pop_front() else { break };
-        queued_bytes += observation.size_bytes();
-        if alone {
-            observation = observation.without_tensors();
-            without_tensors += 1;
-            most = longest(&observation);
-        }
-        bytes += most;
-        taken.push(observation);
+/// Takes as many records as surely fit a message.
+pub(super) fn next_batch(replica_id: &str, pending: &mut Pending) -> Batch {
+    let mut room = BATCH_BYTES.saturating_sub(replica_id.len() * 6 + GROUP_BYTES);
+    let parts = pending.take_columns(&mut room, true);
+    let mut queued_bytes: usize =
+        parts.iter().map(|(place, part)| pending.columns(*place).size_bytes(part)).sum();
+    let mut records: usize = parts.iter().map(|(_, part)| part.len()).sum();
+    let mut body = b"{\"replica_id\":".to_vec();
+    put(&mut body, replica_id);
+    body.extend_from_slice(b",\"groups\":[");
+    for (at, (place, part)) in parts.iter().enumerate() {
+        separate(&mut body, at);
+        pending.columns(*place).put(part, &mut body);
     }
-    let records = taken.len();
-    Batch { body: write(replica_id, taken).into(), records, queued_bytes, without_tensors }
+    body.extend_from_slice(b"],\"records\":[");
+    let mut at = 0;
+    while let Some(row) = pending.pop_row(|row| longest(row) <= room || records == 0) {
+        room = room.saturating_sub(longest(&row));
+        queued_bytes += row.size_bytes();
+        records += 1;
+        separate(&mut body, at);
+        at += 1;
+        put(&mut body, &into_record(row));
+    }
+    body.extend_from_slice(b"]}");
+    Batch { body: body.into(), records, queued_bytes }
+}
+
+/// Whether a message has room for the record with its tensors.
+pub(super) fn fits(observation: &Observation) -> bool {
+    // No element takes more than 13 times as much as JSON as it does in memory.
+    observation.size_bytes() < SURE_BYTES || longest(observation) <= BATCH_BYTES / 2
 }
 
 /// No JSON of the record is longer.
@@ -68,175 +76,32 @@ fn longest(observation: &Observation) -> usize {
 }
 
 fn longest_tensor(tensor: &Tensor) -> usize {
-    let each = match tensor.datatype {
+    let values: usize = match &tensor.data {
+        Data::Raw(_) => tensor.elements() * longest_element(tensor.datatype),
+        Data::Strings(strings) => strings.iter().map(|text| longest_string(text)).sum(),
+    };
+    values + tensor.name.len() * 6 + tensor.shape.len() * 21 + 64
+}
+
+/// No element of a fixed width has a longer JSON, with a comma.
+pub(super) const fn longest_element(datatype: Datatype) -> usize {
+    match datatype {
         Datatype::Bool => 6,
         Datatype::Int8 | Datatype::Uint8 => 5,
         Datatype::Int16 | Datatype::Uint16 => 7,
         Datatype::Int32 | Datatype::Uint32 => 12,
         Datatype::Int64 | Datatype::Uint64 => 21,
-        Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 => 26,
-        Datatype::Fp64 => 26,
-        // A control character is six.
-        Datatype::Bytes => 6,
-    };
-    let values = match &tensor.data {
-        Data::Raw(_) => tensor.elements() * each,
-        Data::Strings(strings) => strings.iter().map(|text| text.len() * each + 5).sum(),
-    };
-    values + tensor.name.len() * 6 + tensor.shape.len() * 21 + 64
-}
-
-/// Records of one version whose tensors are alike.
-struct Group {
-    members: Vec<Observation>,
-}
-
-impl Group {
-    fn takes(&self, observation: &Observation) -> bool {
-        let Some(first) = self.members.first() else { return false };
-        let alike = |left: &[Tensor], right: &[Tensor]| {
-            left.len() == right.len()
-                && left.iter().zip(right).all(|(left, right)| {
-                    left.name == right.name
-                        && left.datatype == right.datatype
-                        && left.shape.get(1..) == right.shape.get(1..)
-                })
-        };
-        let (Ok(outputs), Ok(others)) = (&first.outcome, &observation.outcome) else { return false };
-        (Arc::ptr_eq(&first.source, &observation.source) || first.source == observation.source)
-            && first.variant == observation.variant
-            && alike(&first.inputs, &observation.inputs)
-            && alike(outputs, others)
+        Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64 => 26,
+        Datatype::Bytes => 0,
     }
 }
 
-/// Whether a record can be a part of columns: an answer, each tensor of which has the record's rows.
-fn is_regular(observation: &Observation) -> bool {
-    let by_rows = |tensors: &[Tensor]| {
-        tensors.iter().all(|tensor| !tensor.shape.is_empty() && tensor.rows() == observation.rows)
-    };
-    observation.primary.is_none()
-        && by_rows(&observation.inputs)
-        && observation.outcome.as_ref().is_ok_and(|outputs| by_rows(outputs))
+/// No JSON of the text is longer, with quotes and a comma: a control character is six.
+pub(super) fn longest_string(text: &str) -> usize {
+    text.len() * 6 + 5
 }
 
-fn write(replica_id: &str, observations: Vec<Observation>) -> Vec<u8> {
-    let mut groups: Vec<Group> = Vec::new();
-    // By source: to look at every group for each record would cost more with each model under load.
-    let mut places: HashMap<*const Source, Vec<usize>> = HashMap::new();
-    let mut rows = Vec::new();
-    for observation in observations {
-        if !is_regular(&observation) {
-            rows.push(observation);
-            continue;
-        }
-        // The newest group is the likeliest.
-        let known = places.entry(Arc::as_ptr(&observation.source)).or_insert_with(|| {
-            // The same version before a change of the table.
-            groups.iter().rposition(|group| group.takes(&observation)).into_iter().collect()
-        });
-        match known.iter().rev().find(|at| groups[**at].takes(&observation)) {
-            Some(at) => groups[*at].members.push(observation),
-            None => {
-                known.push(groups.len());
-                groups.push(Group { members: vec![observation] });
-            }
-        }
-    }
-    let mut body = b"{\"replica_id\":".to_vec();
-    put(&mut body, &replica_id);
-    body.extend_from_slice(b",\"groups\":[");
-    for (at, group) in groups.iter().enumerate() {
-        separate(&mut body, at);
-        put_group(&mut body, group);
-    }
-    body.extend_from_slice(b"],\"records\":[");
-    for (at, observation) in rows.into_iter().enumerate() {
-        separate(&mut body, at);
-        put(&mut body, &into_record(observation));
-    }
-    body.extend_from_slice(b"]}");
-    body
-}
-
-fn put_group(body: &mut Vec<u8>, group: &Group) {
-    let Some(first) = group.members.first() else { return };
-    let source = &first.source;
-    for (key, value) in [
-        (&b"{\"deployment\":"[..], &source.deployment),
-        (b",\"model\":", &source.model),
-        (b",\"version\":", &source.version),
-    ] {
-        body.extend_from_slice(key);
-        put(body, value);
-    }
-    body.extend_from_slice(b",\"variant\":");
-    put(body, &first.variant);
-    let members = &group.members;
-    put_column(body, "request_ids", members, |member| &*member.request_id);
-    put_column(body, "at_unix_ms", members, |member| member.at_unix_ms);
-    put_column(body, "latency_us", members, latency_us);
-    put_column(body, "rows", members, |member| member.rows);
-    body.extend_from_slice(b",\"inputs\":[");
-    put_tensors(body, &source.policy, members, |member| &member.inputs);
-    body.extend_from_slice(b"],\"outputs\":[");
-    put_tensors(body, &source.policy, members, |member| {
-        member.outcome.as_ref().map_or(&[][..], |outputs| outputs)
-    });
-    body.extend_from_slice(b"]}");
-}
-
-fn put_column<'member, T: Serialize>(
-    body: &mut Vec<u8>,
-    name: &str,
-    members: &'member [Observation],
-    value: impl Fn(&'member Observation) -> T,
-) {
-    body.extend_from_slice(b",\"");
-    body.extend_from_slice(name.as_bytes());
-    body.extend_from_slice(b"\":[");
-    for (at, member) in members.iter().enumerate() {
-        separate(body, at);
-        put(body, &value(member));
-    }
-    body.push(b']');
-}
-
-fn put_tensors(
-    body: &mut Vec<u8>,
-    policy: &RecordPolicy,
-    members: &[Observation],
-    tensors: impl Fn(&Observation) -> &[Tensor],
-) {
-    let Some(first) = members.first() else { return };
-    for (place, tensor) in tensors(first).iter().enumerate() {
-        separate(body, place);
-        body.extend_from_slice(b"{\"name\":");
-        put(body, &tensor.name);
-        body.extend_from_slice(b",\"datatype\":");
-        put(body, &tensor.datatype.name());
-        body.extend_from_slice(b",\"row_shape\":");
-        put(body, &tensor.shape.get(1..).unwrap_or_default());
-        body.extend_from_slice(b",\"data\":[");
-        let redaction = policy.redaction(&tensor.name);
-        let mut any = false;
-        for tensor in members.iter().filter_map(|member| tensors(member).get(place)) {
-            if tensor.elements() == 0 {
-                continue;
-            }
-            if std::mem::replace(&mut any, true) {
-                body.push(b',');
-            }
-            match redaction {
-                Redaction::Nothing => put_values(tensor, body),
-                _ => put_redacted(tensor, &redaction, body),
-            }
-        }
-        body.extend_from_slice(b"]}");
-    }
-}
-
-fn put_redacted(tensor: &Tensor, redaction: &Redaction, body: &mut Vec<u8>) {
+pub(super) fn put_redacted(tensor: &Tensor, redaction: &Redaction, body: &mut Vec<u8>) {
     for (at, value) in redacted(tensor, redaction).iter().enumerate() {
         separate(body, at);
         put(body, value);
@@ -264,21 +129,17 @@ pub(super) fn redacted(tensor: &Tensor, redaction: &Redaction) -> Vec<serde_json
     values
 }
 
-fn separate(body: &mut Vec<u8>, at: usize) {
+pub(super) fn separate(body: &mut Vec<u8>, at: usize) {
     if at > 0 {
         body.push(b',');
     }
 }
 
 /// Appends a value; writing into memory cannot fail, and none of these has a form that JSON lacks.
-fn put<T: Serialize + ?Sized>(body: &mut Vec<u8>, value: &T) {
+pub(super) fn put<T: Serialize + ?Sized>(body: &mut Vec<u8>, value: &T) {
     if serde_json::to_writer(&mut *body, value).is_err() {
         body.extend_from_slice(b"null");
     }
-}
-
-fn latency_us(observation: &Observation) -> u64 {
-    u64::try_from(observation.latency.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn into_record(observation: Observation) -> PredictionRecord {
@@ -317,18 +178,20 @@ fn into_record(observation: Observation) -> PredictionRecord {
         version: source.version.clone(),
         variant: observation.variant,
         at_unix_ms: observation.at_unix_ms,
-        latency_us: latency_us(&observation),
+        latency_us: observation.latency_us(),
         request_id: observation.request_id,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use slipway_api::predictions::{PredictionBatch, Variant};
 
     use super::*;
+    use crate::records::RecordPolicy;
     use crate::routing::Source;
 
     fn observation(source: &Arc<Source>, id: &str, rows: usize) -> Observation {
@@ -358,41 +221,74 @@ mod tests {
         })
     }
 
+    fn pending(observations: impl IntoIterator<Item = Observation>) -> Pending {
+        let mut pending = Pending::default();
+        for observation in observations {
+            pending.push(observation);
+        }
+        pending
+    }
+
     #[test]
     fn what_is_written_in_columns_is_read_as_it_was() {
         let policy = RecordPolicy { redact: vec!["x[1]".into()], ..RecordPolicy::default() };
         let source = source(policy);
-        let mut all: VecDeque<Observation> = [("a", 1), ("b", 3), ("empty", 0), ("c", 1)]
-            .map(|(id, rows)| observation(&source, id, rows))
-            .into();
         let failed = Observation { outcome: Err("it \"failed\"".into()), ..observation(&source, "bad", 1) };
-        all.push_back(failed);
+        let canary = Observation { variant: Variant::Candidate, ..observation(&source, "canary", 2) };
+        let odd = Observation {
+            inputs: Arc::new(vec![Tensor::fp32("x", [1, 3], &[0.5, 1.5, f32::NAN])]),
+            ..observation(&source, "odd", 1)
+        };
+        let alike =
+            [("a", 1), ("b", 3), ("empty", 0), ("c", 1)].map(|(id, rows)| observation(&source, id, rows));
+        let mut all = pending(alike.into_iter().chain([canary, odd, failed, observation(&source, "d", 2)]));
         let batch = next_batch("replica", &mut all);
-        assert_eq!((batch.records, all.len()), (5, 0));
+        assert_eq!((batch.records, all.len()), (8, 0));
         let read: PredictionBatch = serde_json::from_slice(&batch.body).unwrap();
         let find = |id: &str| read.records.iter().find(|record| record.request_id == id).unwrap();
         assert_eq!(
             (find("b").rows, find("b").latency_us, find("empty").inputs[0].shape.clone()),
             (3, 9, vec![0, 2])
         );
-        let x = serde_json::json!([0.0, null, 0.2, null, 0.4, null]);
-        assert_eq!(serde_json::Value::from(find("b").inputs[0].data.clone()), x);
+        let x = |id: &str| serde_json::Value::from(find(id).inputs[0].data.clone());
+        assert_eq!(x("b"), serde_json::json!([0.0, null, 0.2, null, 0.4, null]));
+        assert_eq!(x("d"), serde_json::json!([0.0, null, 0.2, null]));
+        assert_eq!(
+            (x("odd"), find("odd").inputs[0].shape.clone()),
+            (serde_json::json!([0.5, null, null]), vec![1, 3])
+        );
         assert_eq!(find("c").outputs[0].data, ["\u{1}"]);
+        assert_eq!((find("canary").variant, find("a").variant), (Variant::Candidate, Variant::Stable));
         assert_eq!((find("bad").error.as_deref(), find("bad").inputs.len()), (Some("it \"failed\""), 1));
     }
 
     #[test]
-    fn no_message_is_longer_than_the_limit() {
+    fn no_message_is_longer_than_the_limit_and_all_are_sent() {
         let source = source(RecordPolicy::default());
-        let mut all: VecDeque<Observation> = (0..400).map(|_| observation(&source, "r", 500)).collect();
-        all.push_back(observation(&source, "large", 60_000));
-        let (mut records, mut without) = (0, 0);
+        let ids: Vec<String> = (0..400).map(|at| format!("r-{at}")).collect();
+        let alike = ids.iter().map(|id| observation(&source, id, 500));
+        let rows = (0..40).map(|at| Observation {
+            outcome: Err("\u{1}".repeat(10_000)),
+            ..observation(&source, &format!("failed-{at}"), 2_000)
+        });
+        let all: Vec<Observation> = alike.chain(rows).collect();
+        let size: usize = all.iter().map(Observation::size_bytes).sum();
+        let mut all = pending(all);
+        let (mut read, mut queued_bytes) = (Vec::new(), 0);
         while !all.is_empty() {
             let batch = next_batch("replica", &mut all);
             assert!(batch.body.len() <= BATCH_BYTES && batch.records > 0);
-            records += batch.records;
-            without += batch.without_tensors;
+            queued_bytes += batch.queued_bytes;
+            let message: PredictionBatch = serde_json::from_slice(&batch.body).unwrap();
+            assert_eq!(message.records.len(), batch.records);
+            read.extend(message.records);
         }
-        assert_eq!((records, without), (401, 1));
+        assert_eq!((read.len(), queued_bytes), (440, size));
+        let sent: Vec<&String> =
+            read.iter().map(|record| &record.request_id).filter(|id| id.starts_with("r-")).collect();
+        assert_eq!(sent, ids.iter().collect::<Vec<_>>());
+        assert!(read.iter().all(|record| record.inputs[0].data.len() as u64 == record.rows * 2));
+        let large = observation(&source, "large", 60_000);
+        assert!(!fits(&large) && fits(&large.without_tensors()));
     }
 }

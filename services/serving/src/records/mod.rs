@@ -1,10 +1,11 @@
 //! Prediction records: handed over without waiting, published in batches by a task of their own.
 
 pub(crate) mod cloudevents;
+mod columns;
 mod encode;
+mod pending;
 mod policy;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::cloudevents::{EventQueue, EventSender};
-use self::encode::{Batch, next_batch};
+use self::encode::{Batch, fits, next_batch};
+use self::pending::Pending;
 pub(crate) use self::policy::RecordPolicy;
 use crate::metrics::ServingMetrics;
 use crate::routing::Source;
@@ -83,7 +85,7 @@ pub(crate) struct Recorder {
 /// Records on their way. Requests only push; the publisher takes all at once, so that it is not woken for each.
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Mutex<Vec<Observation>>,
+    waiting: Mutex<Pending>,
     bytes: AtomicUsize,
     /// There is a first one.
     arrived: Notify,
@@ -133,6 +135,10 @@ impl Observation {
         sum(&self.inputs) + self.outcome.as_ref().map_or(0, |outputs| sum(outputs)) + primary
     }
 
+    fn latency_us(&self) -> u64 {
+        u64::try_from(self.latency.as_micros()).unwrap_or(u64::MAX)
+    }
+
     fn without_tensors(mut self) -> Self {
         self.inputs = Arc::default();
         self.outcome = self.outcome.map(|_| Arc::default());
@@ -144,7 +150,7 @@ impl Observation {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Vec<Observation>> {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
         // Each change is one push or one take, so the records are whole after any panic.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,8 +159,8 @@ impl Queue {
         self.lock().is_empty()
     }
 
-    fn take(&self) -> VecDeque<Observation> {
-        std::mem::take(&mut *self.lock()).into()
+    fn take(&self) -> Pending {
+        std::mem::take(&mut *self.lock())
     }
 }
 
@@ -173,7 +179,7 @@ impl Recorder {
             return;
         }
         let mut size = observation.size_bytes();
-        if size > MAX_RECORD_BYTES {
+        if size > MAX_RECORD_BYTES || !fits(&observation) {
             self.metrics.record_without_tensors();
             observation = observation.without_tensors();
             size = 0;
@@ -189,9 +195,10 @@ impl Recorder {
             queue.bytes.fetch_sub(size, Ordering::Relaxed);
             return self.metrics.records_dropped("queue-full", 1);
         }
-        waiting.push(observation);
+        let spent = waiting.push(observation);
         let count = waiting.len();
         drop(waiting);
+        drop(spent);
         if count == 1 {
             queue.arrived.notify_one();
         } else if count == BATCH_RECORDS {
@@ -234,21 +241,18 @@ impl Publisher {
         }
     }
 
-    async fn publish(&mut self, mut observations: VecDeque<Observation>) {
-        while !observations.is_empty() {
+    async fn publish(&mut self, mut pending: Pending) {
+        while !pending.is_empty() {
             let replica_id = self.replica_id.clone();
             // Thousands of numbers become text here, which must not hold up the threads that answer requests.
             let encoded = tokio::task::spawn_blocking(move || {
-                let batch = next_batch(&replica_id, &mut observations);
-                (batch, observations)
+                let batch = next_batch(&replica_id, &mut pending);
+                (batch, pending)
             });
             let Ok((batch, rest)) = encoded.await else {
                 return self.metrics.records_dropped("not-json", 1);
             };
-            observations = rest;
-            for _ in 0..batch.without_tensors {
-                self.metrics.record_without_tensors();
-            }
+            pending = rest;
             self.send(&batch).await;
             self.queue.bytes.fetch_sub(batch.queued_bytes, Ordering::Relaxed);
         }
