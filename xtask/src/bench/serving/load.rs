@@ -30,7 +30,9 @@ impl Protocol {
 /// What one load showed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Figure {
-    /// Answers with a prediction.
+    /// Answers with a prediction, in all.
+    pub(super) answers: f64,
+    /// The same each second.
     pub(super) per_second: f64,
     /// Other answers.
     pub(super) refused_per_second: f64,
@@ -86,6 +88,7 @@ fn measured(
     let predicted = (after.1 - before.1) as f64;
     ensure!(predicted > 0.0, "{} answered nothing", models.join(", "));
     Ok(Figure {
+        answers: predicted,
         // The tools take some time to start and to end; the seconds of the load are theirs.
         per_second: predicted / f64::from(seconds).max(elapsed - 1.0),
         refused_per_second: (answers - predicted).max(0.0) / f64::from(seconds),
@@ -98,8 +101,9 @@ fn measured(
 /// Answers of some models so far, by the server's own statistics: an HTTP status says little about gRPC.
 fn predictions(server: &Server, models: &[&str]) -> anyhow::Result<u64> {
     let url = format!("http://127.0.0.1:{}/v2/models/stats", server.rest);
+    let request = reqwest::Client::new().get(url).bearer_auth(server.token.unwrap_or("none"));
     let fetched = tokio::runtime::Runtime::new()?
-        .block_on(async { reqwest::get(url).await?.error_for_status()?.json::<serde_json::Value>().await })?;
+        .block_on(async { request.send().await?.error_for_status()?.json::<serde_json::Value>().await })?;
     let all = fetched["model_stats"].as_array().context("the statistics have no models")?;
     let named = all.iter().filter(|model| model["name"].as_str().is_some_and(|name| models.contains(&name)));
     let counts = named.map(|model| model["inference_stats"]["success"]["count"].as_u64());
@@ -116,10 +120,13 @@ fn wrk(
 ) -> anyhow::Result<(f64, f64, f64)> {
     let script = folder.join(format!("{model}.lua"));
     let body = std::fs::read_to_string(folder.join(format!("bodies/{model}.json")))?;
+    let token = server
+        .token
+        .map_or_else(String::new, |token| format!("wrk.headers[\"authorization\"] = \"Bearer {token}\"\n"));
     std::fs::write(
         &script,
         format!(
-            "{turns}wrk.method = \"POST\"\nwrk.headers[\"content-type\"] = \"application/json\"\nwrk.body = '{body}'\n\
+            "{turns}wrk.method = \"POST\"\nwrk.headers[\"content-type\"] = \"application/json\"\n{token}wrk.body = '{body}'\n\
              done = function(summary, latency)\n  io.write(string.format(\"measured %f %f %d\\n\", \
              latency:percentile(50), latency:percentile(99), summary.requests))\nend\n"
         ),
@@ -154,6 +161,9 @@ fn h2load(
         .args(["-t", "1", "-c", &connections.to_string()])
         .args(["-m", &(clients / connections).to_string(), "-D", &seconds.to_string()])
         .args(["-H", "content-type: application/grpc", "-H", "te: trailers"])
+        .args(
+            server.token.iter().flat_map(|token| ["-H".to_owned(), format!("authorization: Bearer {token}")]),
+        )
         .arg("--log-file")
         .arg(&log)
         .arg("-d")

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use super::super::BYTES_PER_MIB;
-use super::load::{self, Figure};
-use super::server::Server;
+use super::load;
+use super::server::{Server, Setup};
+use super::turns::{by_turns, median};
 
 /// The model that is copied.
 const MODEL: &str = "perceptron";
-/// Loads of each kind, one after another; the median counts.
+/// Loads of each kind; the median counts.
 const ROUNDS: usize = 3;
 const READY_TIMEOUT: Duration = Duration::from_secs(600);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -36,26 +37,14 @@ pub(super) fn measure(
         (format!("{count} models, load on one"), &many, &single),
         (format!("{count} models, load on all"), &many, &all),
     ];
-    let mut figures: Vec<Vec<Figure>> = vec![Vec::new(); kinds.len()];
-    for round in 0..=ROUNDS {
-        for (figures, (name, server, models)) in figures.iter_mut().zip(&kinds) {
-            eprintln!("==> {name}");
-            // The first round warms up.
-            let seconds = if round == 0 { 1 } else { seconds };
-            let figure = load::spread(server, folder, MODEL, models, clients, seconds)?;
-            if round > 0 {
-                figures.push(figure);
-            }
-        }
-    }
+    let names: Vec<&str> = kinds.iter().map(|(name, ..)| name.as_str()).collect();
+    let figures = by_turns(&names, ROUNDS, |at| {
+        let (_, server, models) = &kinds[at];
+        load::spread(server, folder, MODEL, models, clients, seconds)
+    })?;
     println!(
         "\n| {MODEL}, REST, {clients} clients | requests/s | of one model's | p99 ms | server CPU µs/request | memory (PSS) MiB |\n|---|---|---|---|---|---|"
     );
-    let median = |figures: &[Figure], of: fn(&Figure) -> f64| {
-        let mut values: Vec<f64> = figures.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
     let alone = median(&figures[0], |figure| figure.per_second);
     for (figures, (name, server, _)) in figures.iter().zip(&kinds) {
         let per_second = median(figures, |figure| figure.per_second);
@@ -80,8 +69,8 @@ fn start(program: &Path, folder: &Path, kind: &str, names: &[String]) -> anyhow:
         std::fs::create_dir_all(&version)?;
         std::fs::write(version.join("model.onnx"), named(&bytes, name)?)?;
     }
-    copy_bodies(folder, &work)?;
-    let server = Server::start(program, &work, Some(&models))?;
+    copy_bodies(folder, &work, MODEL)?;
+    let server = Server::start(program, &work, &Setup { models: Some(models), ..Setup::default() })?;
     let started = Instant::now();
     let url = format!("http://127.0.0.1:{}/v2/health/ready", server.rest);
     let runtime = tokio::runtime::Runtime::new()?;
@@ -97,11 +86,15 @@ fn start(program: &Path, folder: &Path, kind: &str, names: &[String]) -> anyhow:
     Ok(server)
 }
 
-fn copy_bodies(from: &Path, to: &Path) -> anyhow::Result<()> {
+/// The bodies of a model's requests, for a server with a folder of its own.
+pub(super) fn copy_bodies(from: &Path, to: &Path, model: &str) -> anyhow::Result<()> {
     let bodies: PathBuf = to.join("bodies");
     std::fs::create_dir_all(&bodies)?;
-    let file = format!("{MODEL}.json");
-    std::fs::copy(from.join("bodies").join(&file), bodies.join(&file)).context("the body of a request")?;
+    for ending in ["json", "grpc"] {
+        let file = format!("{model}.{ending}");
+        std::fs::copy(from.join("bodies").join(&file), bodies.join(&file))
+            .context("the body of a request")?;
+    }
     Ok(())
 }
 

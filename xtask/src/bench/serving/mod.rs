@@ -1,8 +1,11 @@
 //! Serving under load from wrk (REST) and h2load (gRPC), beside Triton where it is installed and ONNX Runtime alone.
 
+mod features;
 mod load;
 mod many;
 mod server;
+mod soak;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,9 +13,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use slipway_toolbox::Toolbox;
 
 use self::load::{Figure, Protocol};
-use self::server::{Peer, Server};
+use self::server::{Peer, Server, Setup};
 use super::BYTES_PER_MIB;
 use crate::build::{self, root};
 use crate::progress::step;
@@ -38,6 +42,12 @@ pub(crate) struct Options {
     /// Measures, in place of all else, a quick model alone and among so many copies of it that are loaded, too.
     #[arg(long, value_name = "N")]
     models: Option<usize>,
+    /// Measures, in place of all else, what records, tokens, traces and a memory limit cost a quick model.
+    #[arg(long)]
+    features: bool,
+    /// Measures, in place of all else, the memory while a quick model answers so many millions of requests.
+    #[arg(long, value_name = "MILLIONS")]
+    soak: Option<f64>,
     /// A `slipway-serving` to measure in place of the one of this checkout, built with optimisations.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -92,8 +102,14 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     if let Some(count) = options.models {
         return many::measure(&program, &folder, count, MANY, options.seconds);
     }
-    let alone = reference(&python, &folder, options.seconds)?;
-    let server = Server::start(&program, &folder, None)?;
+    if options.features {
+        return features::measure(&program, &folder, MANY, options.seconds);
+    }
+    if let Some(millions) = options.soak {
+        return soak::measure(&program, &folder, millions, MANY, options.seconds);
+    }
+    let alone = references(&python, &folder, options.seconds)?;
+    let server = Server::start(&program, &folder, &Setup::default())?;
     let ours = figures(&server, &folder, options)?;
     let loaded = server.memory_bytes()? / BYTES_PER_MIB;
     // An idle model gives back what a burst took.
@@ -109,12 +125,14 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     };
     show(&ours, theirs.as_deref());
     println!("\n| | |\n|---|---|");
-    println!(
-        "| encoder by ONNX Runtime alone (two callers, one session, batches of 32) | {alone:.0} rows/s |"
-    );
+    for (version, rows) in alone {
+        println!(
+            "| encoder by ONNX Runtime {version} alone (two callers, one session, batches of 32) | {rows:.0} rows/s |"
+        );
+    }
     // The kernel's caches are warm from the first start on.
     let starts = (0..5).map(|_| {
-        let server = Server::start(&program, &folder, None)?;
+        let server = Server::start(&program, &folder, &Setup::default())?;
         let memory = server.memory_bytes()?;
         Ok((server.cold_start_ms, memory))
     });
@@ -129,15 +147,36 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn reference(python: &Path, folder: &Path, seconds: u32) -> anyhow::Result<f64> {
+/// Rows a second of ONNX Runtime without a server: of the version that serving has, where this Python can load it, and of the environment's.
+fn references(python: &Path, folder: &Path, seconds: u32) -> anyhow::Result<Vec<(String, f64)>> {
+    let library = Toolbox::from_env()?.onnxruntime_library(&mut |_: &str| {})?;
+    // The library lies in `onnxruntime/capi` of the folder that its wheel was unpacked to.
+    let wheel = library.ancestors().nth(3).context("the folder of ONNX Runtime")?.to_owned();
+    let served = reference(python, folder, seconds, Some(&wheel)).inspect_err(|error| {
+        eprintln!("==> the ONNX Runtime of serving is not measured alone: {error:#}");
+    });
+    Ok(served.into_iter().chain([reference(python, folder, seconds, None)?]).collect())
+}
+
+fn reference(
+    python: &Path,
+    folder: &Path,
+    seconds: u32,
+    packages: Option<&Path>,
+) -> anyhow::Result<(String, f64)> {
     let output = Command::new(python)
         .arg(root().join("xtask/src/bench/serving/reference.py"))
         .arg(folder.join("models/encoder.onnx"))
         .arg(seconds.to_string())
+        .envs(packages.map(|folder| ("PYTHONPATH", folder)))
         .output()
         .context("cannot start Python")?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    text.parse().with_context(|| format!("reference.py: {text}{}", String::from_utf8_lossy(&output.stderr)))
+    let text = String::from_utf8_lossy(&output.stdout);
+    let measured =
+        text.trim().split_once(' ').and_then(|(version, rows)| Some((version, rows.parse().ok()?)));
+    let (version, rows) = measured
+        .with_context(|| format!("reference.py: {text}{}", String::from_utf8_lossy(&output.stderr)))?;
+    Ok((version.to_owned(), rows))
 }
 
 fn figures(server: &Server, folder: &Path, options: &Options) -> anyhow::Result<Vec<(String, Figure)>> {

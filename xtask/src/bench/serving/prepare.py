@@ -2,7 +2,8 @@
 
     python prepare.py FOLDER
 
-writes `models/<name>.onnx`, `cache/` as serving keeps it (so that neither registry nor S3 is needed), and `bodies/<name>.{json,grpc}`.
+writes `models/<name>.onnx`, `cache/` as serving keeps it (so that neither registry nor S3 is needed), `bodies/<name>.{json,grpc}`,
+and `tokens.json` with the token `bench-token`.
 """
 
 import hashlib
@@ -179,6 +180,8 @@ def main():
         bodies(folder / "bodies", name, row, "FP32", "x")
     bodies(folder / "bodies", "encoder", random.integers(0, WORDS, TOKENS), "INT64", "tokens")
     cache(folder / "cache", paths.values())
+    digest = hashlib.sha256(b"bench-token").hexdigest()
+    (folder / "tokens.json").write_text(json.dumps({"tokens": [{"name": "bench", "sha256": digest, "models": ["*"]}]}))
 
 
 main()

@@ -1,4 +1,4 @@
-"""Rows per second of ONNX Runtime without a server: two callers on one shared session, batches of 32.
+"""Version, and rows per second, of ONNX Runtime without a server: two callers on one shared session, batches of 32.
 
     python reference.py MODEL SECONDS
 """
@@ -31,4 +31,4 @@ started = time.perf_counter()
 threads = [threading.Thread(target=call, args=(caller,)) for caller in range(CALLERS)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
-print(sum(runs) * BATCH / (time.perf_counter() - started))
+print(ort.__version__, sum(runs) * BATCH / (time.perf_counter() - started))

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ pub(super) struct Server {
     pub(super) grpc: u16,
     /// From the start of the process to the first prediction.
     pub(super) cold_start_ms: f64,
+    /// What callers show it.
+    pub(super) token: Option<&'static str>,
     child: Child,
     /// Takes the records.
     _nats: Option<Running>,
@@ -33,10 +35,20 @@ pub(super) struct Peer {
     pub(super) server: Server,
 }
 
+/// How a server differs from one on the cache alone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Setup {
+    /// A folder of models, in place of the cache's tables.
+    pub(super) models: Option<PathBuf>,
+    /// Further settings.
+    pub(super) environment: Vec<(&'static str, String)>,
+    /// What callers have to show.
+    pub(super) token: Option<&'static str>,
+}
+
 impl Server {
     /// Starts `slipway-serving` on the cache of `folder`, with records of every request going to NATS.
-    /// With `models`, that folder takes the place of the cache's tables.
-    pub(super) fn start(program: &Path, folder: &Path, models: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn start(program: &Path, folder: &Path, setup: &Setup) -> anyhow::Result<Self> {
         let toolbox = Toolbox::from_env()?;
         let nats = servers::start_nats(&NatsOptions {
             program: toolbox.nats_server(&mut |_: &str| {})?,
@@ -58,10 +70,11 @@ impl Server {
             .env("SLIPWAY_S3_BUCKET", "none")
             .env("SLIPWAY_S3_ACCESS_KEY", "none")
             .env("SLIPWAY_S3_SECRET_KEY", "none");
-        if let Some(models) = models {
+        if let Some(models) = &setup.models {
             command.env("SLIPWAY_SERVING_MODEL_DIR", models);
         }
-        Self::spawn("Slipway", &mut command, folder, (rest, grpc), Some(nats))
+        command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
+        Self::spawn("Slipway", &mut command, folder, (rest, grpc), setup.token, Some(nats))
     }
 
     fn spawn(
@@ -69,6 +82,7 @@ impl Server {
         command: &mut Command,
         folder: &Path,
         (rest, grpc): (u16, u16),
+        token: Option<&'static str>,
         nats: Option<Running>,
     ) -> anyhow::Result<Self> {
         let body = std::fs::read(folder.join("bodies/perceptron.json"))?;
@@ -76,8 +90,8 @@ impl Server {
         let started = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
         let child = child.with_context(|| format!("cannot start {name}"))?;
-        let mut server = Self { name, rest, grpc, cold_start_ms: 0.0, child, _nats: nats };
-        while !answers(rest, &body) {
+        let mut server = Self { name, rest, grpc, cold_start_ms: 0.0, token, child, _nats: nats };
+        while !answers(rest, token, &body) {
             if let Some(status) = server.child.try_wait()? {
                 bail!("{name} ended with {status}; see {}", folder.join("server.log").display());
             }
@@ -129,19 +143,20 @@ impl Peer {
             format!("--grpc-port={grpc}"),
             "--allow-metrics=false".to_owned(),
         ]);
-        let server = Server::spawn("Triton", &mut command, folder, (rest, grpc), None)?;
+        let server = Server::spawn("Triton", &mut command, folder, (rest, grpc), None, None)?;
         Ok(Some(Self { server }))
     }
 }
 
 /// Whether the server answers a prediction with 200.
-fn answers(port: u16, body: &[u8]) -> bool {
+fn answers(port: u16, token: Option<&str>, body: &[u8]) -> bool {
     let asked = || -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         write!(
             stream,
-            "POST /v2/models/perceptron/infer HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            "POST /v2/models/perceptron/infer HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            token.unwrap_or("none"),
             body.len()
         )?;
         stream.write_all(body)?;
