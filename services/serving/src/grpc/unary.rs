@@ -146,8 +146,9 @@ impl HttpBody for Answer {
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
-    use slipway_api::inference::{ServerLiveResponse, ServerMetadataResponse};
+    use futures::{FutureExt as _, stream};
+    use proptest::prelude::*;
+    use slipway_api::inference::{ModelInferRequest, ServerLiveResponse, ServerMetadataResponse};
     use tonic::Code;
 
     use super::*;
@@ -209,5 +210,27 @@ mod tests {
         let [message, status] = <[_; 2]>::try_from(frames).unwrap();
         assert_eq!(message.into_data().unwrap(), framed(&sent));
         assert_eq!(status.into_trailers().unwrap()[STATUS], "0");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_body_is_refused_or_read_without_a_wait(
+            flag in 0_u8..3,
+            said in proptest::option::of(any::<u32>()),
+            message in proptest::collection::vec(any::<u8>(), 0..48),
+            size in 1_usize..60,
+        ) {
+            let mut bytes = vec![flag];
+            bytes.put_u32(said.unwrap_or_else(|| u32::try_from(message.len()).unwrap()));
+            bytes.extend(&message);
+            let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
+            let read = read::<ModelInferRequest>(body(&pieces), 40).now_or_never().expect("all of it is there");
+            if let Ok(read) = read {
+                prop_assert!(flag == 0 && said.is_none() && message.len() <= 40);
+                prop_assert!(read.encoded_len() <= message.len() * 4);
+            }
+        }
     }
 }
