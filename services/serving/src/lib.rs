@@ -14,6 +14,7 @@ mod grpc;
 mod metrics;
 mod missed;
 mod models;
+mod parameters;
 mod predict;
 mod records;
 mod repository;

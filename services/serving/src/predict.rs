@@ -446,15 +446,6 @@ async fn queued(
     }
 }
 
-/// The `priority` parameter of a request: 1 goes first, then 2, which is the default (0), then all others.
-pub(crate) const fn priority(given: Option<u64>) -> Priority {
-    match given {
-        Some(1) => Priority::High,
-        None | Some(0 | 2) => Priority::Normal,
-        Some(_) => Priority::Low,
-    }
-}
-
 /// How long to wait, and what to say afterwards: the client's own limit, or ours.
 fn patience(timeout_us: Option<u64>) -> (Duration, Error) {
     let ours = Duration::from_millis(ANSWER_TIMEOUT_MS);
@@ -463,20 +454,6 @@ fn patience(timeout_us: Option<u64>) -> (Duration, Error) {
             (Duration::from_micros(timeout_us), Error::Expired { timeout_us })
         }
         _ => (ours, Error::TimedOut { limit_ms: ANSWER_TIMEOUT_MS }),
-    }
-}
-
-/// The `timeout` parameter of a request: microseconds; 0 is the default.
-///
-/// # Errors
-/// It is not a whole number.
-pub(crate) fn timeout_us(given: Option<Option<u64>>) -> Result<Option<u64>, Failure> {
-    match given {
-        None => Ok(None),
-        Some(Some(timeout_us)) => Ok(Some(timeout_us).filter(|timeout_us| *timeout_us > 0)),
-        Some(None) => {
-            Err(Failure::invalid("the parameter 'timeout' expects a whole number of microseconds".to_owned()))
-        }
     }
 }
 

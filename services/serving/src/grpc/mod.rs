@@ -26,7 +26,8 @@ use tonic_health::server::HealthReporter;
 use crate::access::{Access, Need};
 use crate::describe::{self, EXTENSIONS, SERVER_NAME};
 use crate::failure::Failure;
-use crate::predict::{Call, Predictor, priority, request_id, timeout_us};
+use crate::parameters::{priority, timeout_us};
+use crate::predict::{Call, Predictor, request_id};
 use crate::settings::Settings;
 use crate::{repository, statistics};
 
@@ -83,7 +84,7 @@ impl Service {
             version: version.as_deref(),
             request_id: &id,
             timeout_us: timeout_us(number("timeout"))?,
-            priority: priority(number("priority").flatten()),
+            priority: priority(number("priority"))?,
         };
         let wanted = convert::wanted_outputs(&request)?;
         let mut request = request;

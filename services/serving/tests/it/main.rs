@@ -16,6 +16,7 @@ mod grpc_extensions;
 mod metrics;
 mod protocol;
 mod records;
+mod refusals;
 mod registry;
 mod residency;
 mod restart;
