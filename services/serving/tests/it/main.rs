@@ -22,6 +22,7 @@ mod residency;
 mod restart;
 mod serving;
 mod soak;
+mod startup;
 mod stress;
 mod tls;
 mod traces;
