@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use slipway_api::predictions::Variant;
+use slipway_domain::ensemble::Definition;
 use slipway_domain::traffic::{Draw, shadows_for, stable_hash};
 use slipway_inference::{Error, Inference, Model, Origin, Priority, Request, Signature, Tensor};
 use slipway_service_kit::clock::now_unix_ms;
@@ -14,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::ensemble::{self, Definition, MAX_DEPTH};
+use crate::ensemble::{self, MAX_DEPTH};
 use crate::failure::{Failure, Kind};
 use crate::metrics::{Fallback, Outcome, ServingMetrics};
 use crate::missed::Missed;

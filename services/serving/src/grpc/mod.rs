@@ -15,6 +15,7 @@ use slipway_api::inference as proto;
 use slipway_api::inference::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
 };
+use slipway_domain::ensemble::is_version;
 use slipway_service_kit::health::Readiness;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -158,7 +159,7 @@ fn text<'metadata>(metadata: &'metadata MetadataMap, name: &str) -> Option<&'met
 fn version(given: &str) -> Result<Option<String>, Failure> {
     match given {
         "" => Ok(None),
-        given if describe::is_version(given) => Ok(Some(given.to_owned())),
+        given if is_version(given) => Ok(Some(given.to_owned())),
         given => Err(Failure::not_found(format!("'{given}' is no version; expected digits"))),
     }
 }
