@@ -187,7 +187,9 @@ pub(super) async fn shared_memory_refused() -> Failure {
 }
 
 fn not_a_setting(name: &str, value: &Value) -> Failure {
-    Failure::invalid(format!("setting '{name}' cannot be {value}"))
+    Failure::invalid(format!(
+        "setting '{name}' cannot be {value}; settings are true or false, text, or whole numbers from 0"
+    ))
 }
 
 /// The body as JSON; none at all is the default.
