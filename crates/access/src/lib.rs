@@ -10,4 +10,4 @@ mod token;
 
 pub use credential::{Malformed, Presented};
 pub use origin::{Network, client_address};
-pub use token::{ApiToken, digest, same};
+pub use token::{ApiToken, same};

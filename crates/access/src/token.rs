@@ -2,7 +2,7 @@
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::{ExposeSecret as _, SecretString};
-use sha2::{Digest as _, Sha256};
+use slipway_domain::access::token_digest;
 use subtle::ConstantTimeEq as _;
 
 const PREFIX: &str = "slp_";
@@ -57,13 +57,8 @@ impl ApiToken {
 
     /// What is stored: SHA-256 of the secret part's text.
     pub fn digest(&self) -> [u8; 32] {
-        digest(self.secret.expose_secret())
+        token_digest(self.secret.expose_secret().as_bytes())
     }
-}
-
-/// SHA-256 of a text.
-pub fn digest(text: &str) -> [u8; 32] {
-    Sha256::digest(text).into()
 }
 
 /// Compares in a time that says nothing about where two digests differ.

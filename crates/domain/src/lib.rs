@@ -4,7 +4,9 @@
 
 pub mod access;
 pub mod audit;
+pub mod datatype;
 pub mod drift;
+pub mod ensemble;
 mod invalid;
 mod path;
 pub mod registry;

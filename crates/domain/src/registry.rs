@@ -29,8 +29,5 @@ pub use names::{
 pub use page::{decode_page_token, encode_page_token};
 pub use signature::{Signature, SignatureInput, TensorSpec, ValueKind, check_signature};
 
-/// A version with a file of this name at the top is an ensemble: it calls other models, and needs none of its own.
-pub const ENSEMBLE_FILE: &str = "slipway-ensemble.json";
-
 #[cfg(test)]
 mod tests;

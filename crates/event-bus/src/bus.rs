@@ -7,6 +7,7 @@ use slipway_api::{events, predictions, traffic};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::connection::Connection;
 
 const MIB: i64 = 1024 * 1024;
 /// Events are kept this long: a consumer that was away for less misses nothing.
@@ -46,6 +47,7 @@ impl EventBus {
     /// # Errors
     /// An address that is no address.
     pub async fn connect(config: &NatsConfig, name: &str) -> Result<Self, Error> {
+        let connection = Connection::to(without_credentials(&config.nats_url));
         let client = async_nats::ConnectOptions::new()
             .name(name)
             .retry_on_initial_connect()
@@ -55,7 +57,10 @@ impl EventBus {
             .reconnect_delay_callback(|attempt| {
                 Duration::from_millis((50 * attempt as u64).min(RECONNECT_DELAY_MAX_MS))
             })
-            .event_callback(|event| async move { tracing::info!(%event, "NATS connection") })
+            .event_callback(move |event| {
+                connection.hear(&event);
+                std::future::ready(())
+            })
             .connect(&config.nats_url)
             .await
             .map_err(|error| Error::Address {

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod bus;
+mod connection;
 pub mod consumer;
 mod history;
 pub mod inbox;

@@ -20,7 +20,6 @@ mod session;
 mod signature;
 mod tensor;
 
-pub use datatype::Datatype;
 pub use environment::Environment;
 pub use error::Error;
 pub use memory::{give_back, resident_bytes};
@@ -28,4 +27,5 @@ pub use model::{DropCounts, Inference, Model, Origin, Request};
 pub use options::{Batching, Device, LoadOptions, cores};
 pub use queue::Priority;
 pub use signature::{Signature, TensorSpec};
+pub use slipway_domain::datatype::Datatype;
 pub use tensor::{Data, Tensor};

@@ -16,9 +16,8 @@ use ort::sys::{
 };
 use ort::{AsPointer as _, session::Session};
 
-use crate::datatype::Datatype;
 use crate::tensor::shape_elements;
-use crate::{Data, Error, Tensor};
+use crate::{Data, Datatype, Error, Tensor, datatype};
 
 #[cfg(target_endian = "big")]
 compile_error!("tensors travel little-endian and are used as they are");
@@ -195,7 +194,7 @@ impl Runner {
                 bytes.len(),
                 tensor.shape.as_ptr(),
                 tensor.shape.len(),
-                tensor.datatype.to_onnx().into(),
+                datatype::to_onnx(tensor.datatype).into(),
                 &raw mut value.0,
             ))?;
         }
@@ -237,7 +236,7 @@ fn strings_value(tensor: &Tensor, strings: &[String]) -> Result<Value, Error> {
             allocator,
             tensor.shape.as_ptr(),
             tensor.shape.len(),
-            Datatype::Bytes.to_onnx().into(),
+            datatype::to_onnx(Datatype::Bytes).into(),
             &raw mut value.0,
         ))?;
         if !pointers.is_empty() {
@@ -269,7 +268,7 @@ fn described(name: &str, value: &Value) -> Result<(Datatype, Vec<i64>), Error> {
         read
     };
     read?;
-    let datatype = Datatype::from_number(kind)
+    let datatype = datatype::from_number(kind)
         .ok_or_else(|| Error::Runtime(format!("output '{name}' has the unknown element type {kind}")))?;
     Ok((datatype, shape))
 }

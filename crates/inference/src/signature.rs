@@ -4,7 +4,7 @@ use ort::session::Session;
 use ort::value::{Outlet, ValueType};
 
 use crate::tensor::shape_elements;
-use crate::{Data, Datatype, Error, Tensor};
+use crate::{Data, Datatype, Error, Tensor, datatype};
 
 /// One input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +132,7 @@ fn spec(side: &str, outlet: &Outlet) -> Result<TensorSpec, Error> {
     let name = outlet.name();
     match outlet.dtype() {
         ValueType::Tensor { ty, shape, .. } => {
-            let datatype = Datatype::from_onnx(*ty).ok_or_else(|| {
+            let datatype = datatype::from_onnx(*ty).ok_or_else(|| {
                 Error::Load(format!(
                     "{side} '{name}' has the element type {ty}, which the protocol has no name for"
                 ))

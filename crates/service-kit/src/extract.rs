@@ -8,6 +8,7 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::Problem;
+use crate::json::{self, JsonError};
 
 /// A JSON body. What does not parse is answered with the path of the field at fault.
 #[derive(Debug, Clone)]
@@ -51,19 +52,9 @@ where
 /// A problem that names the field's path and what was expected there.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = Some(error.path().to_string()).filter(|path| path != ".");
-        let message = error.inner().to_string();
-        // Of a field that is missing the path names only the parent.
-        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-        let field = match (path, missing) {
-            (Some(parent), Some(field)) => format!("{parent}.{field}"),
-            (None, Some(field)) => field.to_owned(),
-            (Some(path), None) => path,
-            (None, None) => "body".to_owned(),
-        };
-        Problem::invalid(field, message)
+    json::read(bytes).map_err(|error| {
+        let JsonError { field, message, .. } = error;
+        Problem::invalid(field.unwrap_or_else(|| "body".to_owned()), message)
     })
 }
 
@@ -108,5 +99,8 @@ mod tests {
         assert_eq!(field(r#"{"steps": [{"weight": 1}, {}]}"#), json!("steps[1].weight"));
         assert_eq!(field(r#"{"steps": [{"weight": "x"}]}"#), json!("steps[0].weight"));
         assert_eq!(field("nonsense"), json!("body"));
+        assert_eq!(field(r#"[[]]"#), json!("body"), "fields have names");
+        assert_eq!(field(r#"{"steps": [[1]]}"#), json!("steps[0]"));
+        assert_eq!(field(r#"{"steps": []} and more"#), json!("body"));
     }
 }

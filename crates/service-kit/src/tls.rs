@@ -29,6 +29,11 @@ const MAX_HANDSHAKES: usize = 512;
 /// Connections that are secured and not yet served.
 const ACCEPTED_LIMIT: usize = 64;
 
+/// What the files are called in messages: as people write them on the command line or in the environment.
+const CERTIFICATE: &str = "the certificate (--tls-cert, SLIPWAY_TLS_CERT)";
+const KEY: &str = "the private key (--tls-key, SLIPWAY_TLS_KEY)";
+const CLIENT_CA: &str = "the clients' authorities (--tls-client-ca, SLIPWAY_TLS_CLIENT_CA)";
+
 /// Certificate and key of a listener, and whose certificates it takes.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "TLS")]
@@ -78,7 +83,11 @@ impl TlsConfig {
         };
         let paths: Vec<PathBuf> =
             [certificate, key].into_iter().chain(&self.tls_client_ca).cloned().collect();
-        let known = watch::read(&paths).map_err(anyhow::Error::msg)?;
+        let mut known = Vec::with_capacity(paths.len());
+        for (path, what) in paths.iter().zip([CERTIFICATE, KEY, CLIENT_CA]) {
+            let read = watch::read(std::slice::from_ref(path)).map_err(anyhow::Error::msg);
+            known.extend(read.with_context(|| format!("{what} cannot be read"))?);
+        }
         let current = RwLock::new(configure(&known)?);
         Ok(Some(Tls(Arc::new(Inner { current, paths, known }))))
     }
@@ -127,8 +136,8 @@ fn configure(files: &[Vec<u8>]) -> anyhow::Result<Arc<ServerConfig>> {
     let [certificate, key, authorities @ ..] = files else {
         anyhow::bail!("certificate and key are missing")
     };
-    let chain = certificates(certificate).context("the certificate (--tls-cert)")?;
-    let key = PrivateKeyDer::from_pem_slice(key).context("the private key (--tls-key)")?;
+    let chain = certificates(certificate).context(CERTIFICATE)?;
+    let key = PrivateKeyDer::from_pem_slice(key).context(KEY)?;
     let provider = Arc::new(ring::default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
@@ -136,10 +145,8 @@ fn configure(files: &[Vec<u8>]) -> anyhow::Result<Arc<ServerConfig>> {
         None => builder.with_no_client_auth(),
         Some(authorities) => {
             let mut roots = RootCertStore::empty();
-            for authority in
-                certificates(authorities).context("the clients' authorities (--tls-client-ca)")?
-            {
-                roots.add(authority).context("the clients' authorities (--tls-client-ca)")?;
+            for authority in certificates(authorities).context(CLIENT_CA)? {
+                roots.add(authority).context(CLIENT_CA)?;
             }
             builder.with_client_cert_verifier(
                 WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?,

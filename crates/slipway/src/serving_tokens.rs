@@ -9,7 +9,8 @@ use chrono::{SubsecRound as _, TimeDelta, Utc};
 use clap::Subcommand;
 use secrecy::ExposeSecret as _;
 use slipway_access::ApiToken;
-use slipway_serving::{TokenEntry, TokenFile, digest};
+use slipway_domain::access::token_digest;
+use slipway_serving::{TokenEntry, TokenFile};
 
 use crate::output;
 
@@ -41,7 +42,7 @@ pub(crate) fn run(json: bool, command: Command) -> anyhow::Result<ExitCode> {
     let token = ApiToken::generate()?.reveal();
     let token = token.expose_secret();
     let expires_at = expires_in_days.map(|days| Utc::now().trunc_subsecs(0) + TimeDelta::days(days.into()));
-    let sha256 = hex::encode(digest(token.as_bytes()));
+    let sha256 = hex::encode(token_digest(token.as_bytes()));
     let entry = TokenEntry { name, sha256, models, expires_at };
     // One entry that means nothing would keep serving from reading all others.
     TokenFile { tokens: vec![entry.clone()] }.check().map_err(anyhow::Error::msg)?;
@@ -110,7 +111,7 @@ mod tests {
         let file = folder.path().join("tokens.json");
         let entry = |name: &str| TokenEntry {
             name: name.to_owned(),
-            sha256: hex::encode(digest(name.as_bytes())),
+            sha256: hex::encode(token_digest(name.as_bytes())),
             models: vec!["points".to_owned()],
             expires_at: None,
         };

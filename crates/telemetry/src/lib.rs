@@ -14,6 +14,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -116,7 +117,7 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<G
             .boxed(),
     };
     tracing_subscriber::registry()
-        .with(logs.with_filter(filter))
+        .with(logs.with_filter(filter.and(filter_fn(|event| !logs::is_said_elsewhere(event)))))
         .with(spans)
         .try_init()
         .context("logging was set up twice in one process")?;

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 
 /// Replaces the filter of the log.
@@ -13,6 +14,11 @@ static FILTER: OnceLock<Replace> = OnceLock::new();
 pub(crate) fn replace_by(replace: Replace) {
     // Set twice only where telemetry is, which is an error of its own.
     let _ = FILTER.set(replace);
+}
+
+/// Whether a line is logged in our own words, too: the NATS client reports each event to its owner and to the log.
+pub(crate) fn is_said_elsewhere(event: &Metadata<'_>) -> bool {
+    matches!(event.target(), "async_nats" | "async_nats::connector") && *event.level() == Level::INFO
 }
 
 /// Logs what a filter lets through, e.g. `info,slipway=debug`, from now on.

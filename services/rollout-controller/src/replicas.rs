@@ -45,8 +45,9 @@ impl Replicas {
                 Some((VersionState::Failed, reason)) => {
                     Readiness::Failed { reason: reason.unwrap_or_else(|| "no reason was given".to_owned()) }
                 }
+                Some((VersionState::Loading, Some(reason))) => Readiness::Waiting { reason },
                 // A replica that has not seen the table yet will load it.
-                Some((VersionState::Loading, _)) | None => Readiness::Loading,
+                Some((VersionState::Loading, None)) | None => Readiness::Loading,
             }
         };
         Readiness::of_all(ids.into_iter().map(of_one))
@@ -152,6 +153,11 @@ mod tests {
         replicas.hear("b.d".into(), Some(status("b", 2, VersionState::Loading)));
         assert_eq!(replicas.readiness("d", &target), Readiness::Loading);
         assert!(!replicas.follow("d", 3));
+        let mut waits = status("b", 2, VersionState::Loading);
+        waits.versions[0].reason = Some("there is no model 'points'".into());
+        replicas.hear("b.d".into(), Some(waits));
+        let reason = "there is no model 'points'".to_owned();
+        assert_eq!(replicas.readiness("d", &target), Readiness::Waiting { reason });
         replicas.hear("b.d".into(), None);
         assert!(replicas.follow("d", 3));
         replicas.hear(

@@ -9,9 +9,9 @@ use slipway_api::inference::{
     DataType, ModelConfig, ModelEnsembling, ModelInput, ModelInstanceGroup, ModelMetadataResponse,
     ModelOutput, ModelParameter, ModelTransactionPolicy, ModelVersionPolicy,
 };
+use slipway_domain::ensemble::{Definition, Step};
 use slipway_inference::{Datatype, Device, TensorSpec};
 
-use crate::ensemble::{Definition, Step};
 use crate::failure::Failure;
 use crate::models::folder::MODEL_FILE;
 use crate::routing::{Pick, Route, Routing};
@@ -35,11 +35,6 @@ const BACKEND: &str = "onnxruntime";
 const ENSEMBLE_PLATFORM: &str = "ensemble";
 /// Parts of one model that run at the same time; a session runs them one after another.
 const INTER_THREADS: usize = 1;
-
-/// Whether a text can be a version: digits only, as the protocol says.
-pub(crate) fn is_version(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
 
 /// Metadata of a deployment, or of one of its versions.
 ///

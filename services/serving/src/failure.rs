@@ -3,9 +3,15 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use slipway_inference::Error;
+use slipway_service_kit::json::JsonError;
+use slipway_service_kit::text::shortened;
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER_S: &str = "1";
+/// Longest message: names and values of a request are repeated in part, and gRPC's messages are headers, which clients take up to 16 KiB of.
+const MAX_MESSAGE_CHARS: usize = 1_000;
+/// How much of the end of a longer message stays.
+const MESSAGE_END_CHARS: usize = 400;
 /// How a client says who it is (RFC 6750, section 3).
 const CHALLENGE: &str = "Bearer realm=\"slipway-serving\"";
 
@@ -47,7 +53,8 @@ pub struct Failure {
 impl Failure {
     /// A failure of any kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        let message = shortened(message.into(), MAX_MESSAGE_CHARS, MESSAGE_END_CHARS);
+        Self { kind, message }
     }
 
     /// The request is wrong.
@@ -73,6 +80,16 @@ impl Failure {
             Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+}
+
+impl From<JsonError> for Failure {
+    fn from(error: JsonError) -> Self {
+        Self::invalid(match (&error.field, error.is_json) {
+            (Some(_), _) => error.to_string(),
+            (None, true) => format!("the request does not fit: {error}"),
+            (None, false) => format!("the request's JSON does not parse: {error}"),
+        })
     }
 }
 

@@ -14,6 +14,7 @@ mod grpc;
 mod metrics;
 mod missed;
 mod models;
+mod parameters;
 mod predict;
 mod records;
 mod repository;
@@ -56,7 +57,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use uuid::Uuid;
 
-pub use crate::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile, digest};
+pub use crate::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
 use crate::access::{Access, guard_grpc};
 pub use crate::engine_config::EngineConfig;
 use crate::metrics::ServingMetrics;

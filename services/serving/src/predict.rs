@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use slipway_api::predictions::Variant;
+use slipway_domain::ensemble::Definition;
 use slipway_domain::traffic::{Draw, shadows_for, stable_hash};
 use slipway_inference::{Error, Inference, Model, Origin, Priority, Request, Signature, Tensor};
 use slipway_service_kit::clock::now_unix_ms;
@@ -13,7 +14,7 @@ use slipway_telemetry::spans::Collected;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::ensemble::{self, Definition, MAX_DEPTH};
+use crate::ensemble::{self, MAX_DEPTH};
 use crate::failure::{Failure, Kind};
 use crate::metrics::{Fallback, Outcome, ServingMetrics};
 use crate::missed::Missed;
@@ -451,15 +452,6 @@ async fn queued(
     }
 }
 
-/// The `priority` parameter of a request: 1 goes first, then 2, which is the default (0), then all others.
-pub(crate) const fn priority(given: Option<u64>) -> Priority {
-    match given {
-        Some(1) => Priority::High,
-        None | Some(0 | 2) => Priority::Normal,
-        Some(_) => Priority::Low,
-    }
-}
-
 /// How long to wait, and what to say afterwards: the client's own limit, or ours.
 fn patience(timeout_us: Option<u64>) -> (Duration, Error) {
     let ours = Duration::from_millis(ANSWER_TIMEOUT_MS);
@@ -468,20 +460,6 @@ fn patience(timeout_us: Option<u64>) -> (Duration, Error) {
             (Duration::from_micros(timeout_us), Error::Expired { timeout_us })
         }
         _ => (ours, Error::TimedOut { limit_ms: ANSWER_TIMEOUT_MS }),
-    }
-}
-
-/// The `timeout` parameter of a request: microseconds; 0 is the default.
-///
-/// # Errors
-/// It is not a whole number.
-pub(crate) fn timeout_us(given: Option<Option<u64>>) -> Result<Option<u64>, Failure> {
-    match given {
-        None => Ok(None),
-        Some(Some(timeout_us)) => Ok(Some(timeout_us).filter(|timeout_us| *timeout_us > 0)),
-        Some(None) => {
-            Err(Failure::invalid("the parameter 'timeout' expects a whole number of microseconds".to_owned()))
-        }
     }
 }
 

@@ -191,10 +191,13 @@ fn not_ready(deployment: &str, version: &Version) -> Failure {
             "model '{deployment}' has no available versions: version {number} does not load: {}",
             version.reason.as_deref().unwrap_or("its log has the cause")
         )),
-        VersionState::Loading | VersionState::Ready => Failure::new(
-            Kind::Unavailable,
-            format!("version {number} of model '{deployment}' is loading; try again"),
-        ),
+        VersionState::Loading | VersionState::Ready => {
+            let why = version.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            Failure::new(
+                Kind::Unavailable,
+                format!("version {number} of model '{deployment}' is loading{why}; try again"),
+            )
+        }
     }
 }
 

@@ -256,6 +256,11 @@ pub enum Readiness {
     Unknown,
     /// Some replica is still loading it.
     Loading,
+    /// Some replica is still loading it, and says what that waits for.
+    Waiting {
+        /// What for.
+        reason: String,
+    },
     /// Every replica answers with it at once.
     Ready,
     /// Some replica cannot load it.
@@ -272,6 +277,7 @@ impl Readiness {
         for (index, replica) in replicas.into_iter().enumerate() {
             all = match (all, replica) {
                 (failed @ Self::Failed { .. }, _) | (_, failed @ Self::Failed { .. }) => failed,
+                (waiting @ Self::Waiting { .. }, _) | (_, waiting @ Self::Waiting { .. }) => waiting,
                 (Self::Ready, Self::Ready) => Self::Ready,
                 (_, first) if index == 0 => first,
                 _ => Self::Loading,

@@ -104,13 +104,20 @@ impl Machine<'_> {
         }
         let timeout_ms = milliseconds(self.next.strategy.prepare_timeout_s);
         if self.elapsed(self.next.phase_since_unix_ms, timeout_ms) {
+            let why = match &self.seen.target {
+                Readiness::Waiting { reason } => format!(": {reason}"),
+                _ => String::new(),
+            };
             let reason = format!(
-                "version {} was not ready within the {} s of prepare_timeout_s",
+                "version {} was not ready within the {} s of prepare_timeout_s{why}",
                 self.next.to.version, self.next.strategy.prepare_timeout_s
             );
             self.record(Verdict::Fail, &reason, readiness_evidence(&reason));
             self.roll_back(Phase::Failed, &reason);
             return;
+        }
+        if let Readiness::Waiting { reason } = &self.seen.target {
+            self.next.reason = format!("version {} is loading: {reason}", self.next.to.version);
         }
         self.heal_table();
     }
@@ -237,7 +244,7 @@ impl Machine<'_> {
                 let version = self.next.from.as_ref().map_or("", |from| from.version.as_str());
                 self.next.reason = format!("stays promoted: version {version} cannot be loaded: {reason}");
             }
-            Readiness::Unknown | Readiness::Loading => self.heal_table(),
+            Readiness::Unknown | Readiness::Loading | Readiness::Waiting { .. } => self.heal_table(),
         }
     }
 

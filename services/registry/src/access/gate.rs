@@ -8,8 +8,8 @@ use http::{HeaderMap, header};
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 use slipway_access::oidc::{Oidc, Refused};
-use slipway_access::{ApiToken, Network, Presented, client_address, digest, same};
-use slipway_domain::access::Grants;
+use slipway_access::{ApiToken, Network, Presented, client_address, same};
+use slipway_domain::access::{Grants, token_digest};
 use slipway_event_bus::Actor;
 use sqlx::PgPool;
 
@@ -64,7 +64,10 @@ impl Access {
             Switch::Off => None,
             Switch::On => Some(Arc::new(Gate {
                 pool,
-                admin: config.admin_token.as_ref().map(|token| digest(token.expose_secret().trim())),
+                admin: config
+                    .admin_token
+                    .as_ref()
+                    .map(|token| token_digest(token.expose_secret().trim().as_bytes())),
                 oidc: Oidc::new(&config.oidc)?,
                 known: Recent::default(),
                 runs: Recent::default(),
@@ -132,7 +135,8 @@ impl Gate {
     /// What the credential proves, and how long that holds at most.
     async fn check(&self, presented: &Presented) -> Result<(Known, Duration), Error> {
         let secret = presented.secret.expose_secret();
-        let (known, lasts) = if self.admin.is_some_and(|admin| same(&admin, &digest(secret))) {
+        let (known, lasts) = if self.admin.is_some_and(|admin| same(&admin, &token_digest(secret.as_bytes())))
+        {
             let known = Known {
                 principal: ADMIN.to_owned(),
                 credential: "admin-token".to_owned(),

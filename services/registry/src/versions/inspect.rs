@@ -1,10 +1,10 @@
 //! A look into a version's files before it is made: is there an ONNX model, is it whole, and does it fit its signature?
 
 use slipway_artifact_store::ArtifactStore;
-use slipway_domain::registry::{
-    ENSEMBLE_FILE, Signature, TensorSpec, check_signature, normalise_artifact_path,
-};
+use slipway_domain::ensemble::{Definition, ENSEMBLE_FILE, MAX_FILE_BYTES};
+use slipway_domain::registry::{Signature, TensorSpec, check_signature, normalise_artifact_path};
 use slipway_model_scan::Policy;
+use slipway_service_kit::json;
 use tokio_util::io::StreamReader;
 
 use super::{mlmodel, onnx, scan, within};
@@ -51,8 +51,12 @@ async fn read_model(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Re
             mlmodel::parse(text)?
         }
     };
+    let ensemble = find(ENSEMBLE_FILE);
+    if let Some(file) = ensemble {
+        check_ensemble(store, file).await?;
+    }
     let Some(onnx_path) = onnx_file(root, files, &mlmodel)? else {
-        if find(ENSEMBLE_FILE).is_some() {
+        if ensemble.is_some() {
             // What it calls is known where it is served.
             return Ok(Facts { signature: mlmodel.signature, ..Facts::default() });
         }
@@ -79,6 +83,18 @@ async fn read_model(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Re
         signature: mlmodel.signature,
         scan: None,
     })
+}
+
+/// Serving would find out when the version is rolled out, which is late.
+async fn check_ensemble(store: &ArtifactStore, file: &Artifact) -> Result<(), Error> {
+    let refused =
+        |why: String| Error::invalid(format!("the file '{ENSEMBLE_FILE}' describes no ensemble: {why}"));
+    if u64::try_from(file.size_bytes).is_ok_and(|bytes| bytes > MAX_FILE_BYTES) {
+        return Err(refused(format!("it is longer than {MAX_FILE_BYTES} bytes")));
+    }
+    let bytes = store.get_bytes(&file.blob_key, MAX_FILE_BYTES).await?;
+    let definition: Definition = json::read(&bytes).map_err(|error| refused(error.to_string()))?;
+    definition.checked().map(|_checked| ()).map_err(refused)
 }
 
 /// The ONNX flavour's file; without an MLmodel file, the only `.onnx` file at the top.

@@ -61,9 +61,31 @@ async fn what_is_no_model_is_refused_and_leaves_nothing() {
     assert_eq!(version["servable"], false);
     assert!(version["unservable_reason"].as_str().unwrap().contains("sklearn"), "{version}");
     // An ensemble needs no model of its own.
-    let id = world.logged_model(&[("slipway-ensemble.json", b"{}")]).await;
+    let ensemble = r#"{"inputs": [{"name": "x"}], "outputs": [{"name": "y"}],
+        "steps": [{"model": "points", "inputs": {"x": "x"}, "outputs": {"score": "y"}}]}"#;
+    let id = world.logged_model(&[("slipway-ensemble.json", ensemble.as_bytes())]).await;
     assert_eq!(world.version("m", &id).await.0, StatusCode::OK);
     assert_eq!(world.get("/api/v1/models/m/versions/2").await["servable"], true);
+    // One that could never be served is refused here, not when it is rolled out.
+    let long = " ".repeat(300_000);
+    for (broken, why) in [
+        ("{}".to_owned(), "missing field `inputs`"),
+        ("[]".to_owned(), "expected an object"),
+        ("no JSON".to_owned(), "line 1 column"),
+        (ensemble.replace("\"score\": \"y\"", "\"score\": \"z\""), "no step gives the output 'y'"),
+        (ensemble.replace("\"x\": \"x\"", "\"x\": 1"), "`steps[0].inputs.x`: invalid type"),
+        (
+            ensemble.replace("{\"name\": \"y\"}", "{\"name\": \"y\", \"datatype\": \"FLOAT\"}"),
+            "'FLOAT' is no datatype",
+        ),
+        (long, "longer than 262144 bytes"),
+    ] {
+        let id = world.logged_model(&[("slipway-ensemble.json", broken.as_bytes())]).await;
+        let (status, answer) = world.version("m", &id).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+        let told = answer["message"].as_str().unwrap();
+        assert!(told.contains("slipway-ensemble.json") && told.contains(why), "{told}");
+    }
     world
         .refused(
             Method::POST,

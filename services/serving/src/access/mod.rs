@@ -16,6 +16,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use slipway_domain::access::token_digest;
 use slipway_service_kit::clock::now_unix_ms;
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::watch;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::grpc::guard as guard_grpc;
 pub(crate) use self::rest::guard as guard_rest;
-pub use self::rules::{ALL_MODELS, TokenEntry, TokenFile, digest};
+pub use self::rules::{ALL_MODELS, TokenEntry, TokenFile};
 use self::rules::{Grant, Rules, TokenDigest};
 use crate::failure::{Failure, Kind};
 
@@ -145,7 +146,7 @@ impl Access {
                 "expected 'Authorization: Bearer <token>'",
             ));
         };
-        let caller = Caller(digest(token));
+        let caller = Caller(token_digest(token));
         inner.with_grant(&caller, |grant| {
             grant.uses.inc();
             Ok(())

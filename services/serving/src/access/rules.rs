@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use slipway_service_kit::json;
 
 /// Most tokens of a file.
 const MAX_TOKENS: usize = 10_000;
@@ -16,11 +16,6 @@ pub const ALL_MODELS: &str = "*";
 
 /// What a token is known by: SHA-256 of its text.
 pub(crate) type TokenDigest = [u8; 32];
-
-/// The digest of a token.
-pub fn digest(token: &[u8]) -> [u8; 32] {
-    Sha256::digest(token).into()
-}
 
 /// The token file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +75,7 @@ impl TokenFile {
     /// # Errors
     /// It is not the JSON of one.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+        json::read(bytes).map_err(|error| error.to_string())
     }
 
     /// Refuses a file that serving would not read.
@@ -152,6 +147,8 @@ fn read(entry: TokenEntry, uses: impl Fn(&str) -> Counter) -> Result<(TokenDiges
 
 #[cfg(test)]
 mod tests {
+    use slipway_domain::access::token_digest;
+
     use super::*;
 
     fn rules(text: &str) -> Result<Rules, String> {
@@ -160,13 +157,14 @@ mod tests {
 
     #[test]
     fn a_token_may_what_its_entry_says() {
-        let (one, all) = (hex::encode(digest(b"one")), hex::encode(digest(b"all")).to_uppercase());
+        let (one, all) =
+            (hex::encode(token_digest(b"one")), hex::encode(token_digest(b"all")).to_uppercase());
         let rules = rules(&format!(
             r#"{{"tokens": [{{"name": "one", "sha256": "{one}", "models": ["a", "b"], "expires_at": "1970-01-01T00:00:01+00:00"}},
                             {{"name": "all", "sha256": "{all}", "models": ["*"]}}]}}"#
         ))
         .unwrap();
-        let grant = |token: &[u8]| rules.grant(&digest(token));
+        let grant = |token: &[u8]| rules.grant(&token_digest(token));
         let one = grant(b"one").unwrap();
         assert!(one.takes("a") && one.takes("b") && !one.takes("c") && !one.takes("*"));
         assert!(!one.is_over(999) && one.is_over(1_000));

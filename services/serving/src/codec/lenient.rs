@@ -3,16 +3,15 @@
 //! `json.dumps(float("nan"))` gives the bare word `NaN`, which is no JSON. Clients send it for missing values, and Triton takes it, so
 //! a body that does not parse gets a second chance with these words put in quotes.
 
+use slipway_service_kit::json::JsonError;
+
 /// Parses JSON; bare `NaN`, `Infinity` and `-Infinity` count as the strings of the same text.
-pub(super) fn parse<T>(json: &[u8], read: impl Fn(&[u8]) -> serde_json::Result<T>) -> Result<T, String> {
-    let complain = |error: serde_json::Error| format!("the request's JSON does not parse: {error}");
-    let strict = read(json);
-    if strict.is_err()
-        && let Some(quoted) = quote_bare_words(json)
-    {
-        return read(&quoted).map_err(complain);
+pub(super) fn parse<T>(json: &[u8], read: impl Fn(&[u8]) -> Result<T, JsonError>) -> Result<T, JsonError> {
+    match read(json) {
+        // What is JSON has no bare words before the fault.
+        Err(error) if !error.is_json => quote_bare_words(json).map_or(Err(error), |quoted| read(&quoted)),
+        read => read,
     }
-    strict.map_err(complain)
 }
 
 /// The text with bare words quoted; `None` where there are none.
@@ -50,11 +49,12 @@ fn quote_bare_words(json: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
+    use slipway_service_kit::json;
 
     use super::*;
 
-    fn read(json: &[u8]) -> Result<Value, String> {
-        parse(json, |json| serde_json::from_slice(json))
+    fn read(json: &[u8]) -> Result<Value, JsonError> {
+        parse(json, |json| json::read(json))
     }
 
     #[test]
@@ -62,6 +62,6 @@ mod tests {
         let text = br#"{"a":[NaN,-Infinity,Infinity],"b":"NaN \" NaN"}"#;
         let value = read(text).unwrap();
         assert_eq!(value, serde_json::json!({"a": ["NaN", "-Infinity", "Infinity"], "b": "NaN \" NaN"}));
-        assert!(read(b"{\"a\":[1,]}").unwrap_err().contains("does not parse"));
+        assert!(!read(b"{\"a\":[1,]}").unwrap_err().is_json);
     }
 }

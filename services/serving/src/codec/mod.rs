@@ -4,6 +4,7 @@ mod classification;
 pub(crate) mod compression;
 mod element;
 mod lenient;
+mod nesting;
 mod parse;
 mod request;
 mod response;

@@ -3,6 +3,7 @@
 use slipway_inference::{Data, Datatype};
 
 use super::element::{INFINITY, NAN, NEGATIVE_INFINITY};
+use super::nesting;
 
 /// Longest value that a message repeats.
 const MAX_QUOTED_CHARS: usize = 40;
@@ -10,6 +11,7 @@ const MAX_QUOTED_CHARS: usize = 40;
 /// Reads JSON values, flat or nested, as elements of `datatype`. The text is valid JSON. The error is about the values only; the caller
 /// adds the input's name.
 pub(super) fn parse_elements(datatype: Datatype, text: &str) -> Result<Data, String> {
+    nesting::check(text)?;
     let values = Values { text };
     let misfit = |position: usize, value: &str, expected: &str| {
         let value: String = value.chars().take(MAX_QUOTED_CHARS).collect();
@@ -118,15 +120,14 @@ impl<'text> Iterator for Values<'text> {
     type Item = &'text str;
 
     fn next(&mut self) -> Option<&'text str> {
-        let between = |byte: &u8| matches!(byte, b'[' | b']' | b',' | b' ' | b'\n' | b'\r' | b'\t');
         let bytes = self.text.as_bytes();
-        let start = bytes.iter().position(|byte| !between(byte))?;
+        let start = bytes.iter().position(|byte| !is_between(byte))?;
         let value = bytes.get(start..).unwrap_or_default();
         let length = match value.first() {
             Some(b'"') => string_length(value),
             // An object is no element of anything; where it ends does not matter.
             Some(b'{') => value.len(),
-            _ => value.iter().position(between).unwrap_or(value.len()),
+            _ => value.iter().position(is_between).unwrap_or(value.len()),
         };
         let (value, rest) = self.text.get(start..)?.split_at_checked(length)?;
         self.text = rest;
@@ -134,8 +135,13 @@ impl<'text> Iterator for Values<'text> {
     }
 }
 
+/// Whether a byte stands between values of nested arrays.
+pub(super) const fn is_between(byte: &u8) -> bool {
+    matches!(byte, b'[' | b']' | b',' | b' ' | b'\n' | b'\r' | b'\t')
+}
+
 /// Length of the string that begins here, with its quotes.
-fn string_length(bytes: &[u8]) -> usize {
+pub(super) fn string_length(bytes: &[u8]) -> usize {
     let mut at = 1;
     while let Some(byte) = bytes.get(at) {
         match byte {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use slipway_inference::{Data, Datatype, Signature, Tensor};
+use slipway_service_kit::json;
 
 use super::classification::class_count;
 use super::lenient;
@@ -105,8 +106,8 @@ impl InferRequest {
             });
         }
         let raw = body.slice(json_bytes..);
-        let read = |json: &[u8]| serde_json::from_slice(json).map(|json| Self::understand(json, raw.clone()));
-        lenient::parse(&body[..json_bytes], read).map_err(Failure::invalid)?
+        let read = |json: &[u8]| json::read(json).map(|json| Self::understand(json, raw.clone()));
+        lenient::parse(&body[..json_bytes], read)?
     }
 
     fn understand(json: RequestJson<'_>, mut raw: Bytes) -> Result<Self, Failure> {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use slipway_inference::{Signature, Tensor, TensorSpec};
+use slipway_service_kit::json;
 
 use super::element::Elements;
 use super::lenient;
@@ -11,6 +12,7 @@ use super::parse::parse_elements;
 use crate::failure::{Failure, Kind};
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with `instances`")]
 struct PredictJson {
     instances: Vec<Value>,
 }
@@ -20,8 +22,7 @@ struct PredictJson {
 /// # Errors
 /// What is wrong, naming the row or the input.
 pub(crate) fn parse_instances(body: &Bytes, signature: &Signature) -> Result<Vec<Tensor>, Failure> {
-    let PredictJson { instances } =
-        lenient::parse(body, |json| serde_json::from_slice(json)).map_err(Failure::invalid)?;
+    let PredictJson { instances } = lenient::parse(body, |json| json::read(json))?;
     let count = i64::try_from(instances.len()).unwrap_or(i64::MAX);
     signature
         .inputs

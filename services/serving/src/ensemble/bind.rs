@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use slipway_domain::ensemble::{Declared, Definition, Step};
 use slipway_inference::{Signature, TensorSpec};
-
-use super::definition::{Declared, Definition, Step};
 
 /// Ensembles within ensembles.
 pub(crate) const MAX_DEPTH: usize = 8;
@@ -20,8 +19,10 @@ pub(crate) enum Bound<'model> {
     Ensemble(&'model Definition),
     /// It is loading.
     Loading,
-    /// It does not load, or is not there: why.
+    /// It is not here, and may come: what is not.
     Missing(String),
+    /// It does not load: why.
+    Broken(String),
 }
 
 /// Why an ensemble cannot be served.
@@ -29,8 +30,19 @@ pub(crate) enum Bound<'model> {
 pub(crate) struct Unbound {
     /// Names the step.
     pub reason: String,
-    /// Whether it is only that a model is still loading.
-    pub waiting: bool,
+    /// What it is for.
+    pub cause: Cause,
+}
+
+/// What keeps an ensemble from being served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A model is still loading.
+    Loading,
+    /// A model is not here; the ensemble waits until it comes.
+    Missing,
+    /// It does not fit, or a model of it does not load.
+    Unfit,
 }
 
 /// The models that steps name.
@@ -69,23 +81,34 @@ impl<M: Models> Binder<'_, M> {
     fn bind(&mut self, definition: &Definition) -> Result<Inner, Unbound> {
         let mut steps = Vec::with_capacity(definition.steps.len());
         let mut calls = 0;
+        let mut waits = None;
         for (at, step) in definition.steps.iter().enumerate() {
-            let inner = self.step(&definition.step(at), step)?;
+            let inner = match self.step(&definition.step(at), step) {
+                Ok(inner) => inner,
+                // The steps that are known may not fit, whatever comes.
+                Err(unbound) if unbound.cause != Cause::Unfit => {
+                    waits.get_or_insert(unbound);
+                    steps.push(None);
+                    continue;
+                }
+                Err(unfit) => return Err(unfit),
+            };
             calls += inner.calls;
             if calls > MAX_CALLS {
                 let reason = format!(
                     "{} is one too many: a request would call over {MAX_CALLS} models",
                     definition.step(at)
                 );
-                return Err(Unbound { reason, waiting: false });
+                return Err(Unbound { reason, cause: Cause::Unfit });
             }
-            steps.push(inner.signature);
+            steps.push(Some(inner.signature));
         }
-        Ok(Inner { signature: joined(definition, &steps)?, calls })
+        let signature = joined(definition, &steps)?;
+        waits.map_or(Ok(Inner { signature, calls }), Err)
     }
 
     fn step(&mut self, named: &str, step: &Step) -> Result<Inner, Unbound> {
-        let unfit = |reason: String| Unbound { reason: format!("{named} {reason}"), waiting: false };
+        let unfit = |reason: String| Unbound { reason: format!("{named} {reason}"), cause: Cause::Unfit };
         let models = self.models;
         let inner = match models.find(&step.model, step.version.as_deref()) {
             Bound::Model(signature) => Inner { signature: signature.clone(), calls: 1 },
@@ -112,28 +135,49 @@ impl<M: Models> Binder<'_, M> {
                     }
                 }
             }
-            Bound::Loading => return Err(Unbound { reason: format!("{named} is loading"), waiting: true }),
-            Bound::Missing(why) => return Err(unfit(format!("cannot be called: {why}"))),
+            Bound::Loading => {
+                return Err(Unbound { reason: format!("{named} is loading"), cause: Cause::Loading });
+            }
+            Bound::Missing(why) => {
+                return Err(Unbound {
+                    reason: format!("{named} cannot be called: {why}"),
+                    cause: Cause::Missing,
+                });
+            }
+            Bound::Broken(why) => return Err(unfit(format!("cannot be called: {why}"))),
         };
         check_names(step, &inner.signature).map_err(unfit)?;
         Ok(inner)
     }
 }
 
-/// What an ensemble takes and gives whose steps have these signatures.
-fn joined(definition: &Definition, signatures: &[Signature]) -> Result<Signature, Unbound> {
+/// The steps whose signatures are known, with their places.
+fn known_steps<'steps>(
+    definition: &'steps Definition,
+    signatures: &'steps [Option<Signature>],
+) -> impl Iterator<Item = (usize, &'steps Step, &'steps Signature)> {
+    let steps = definition.steps.iter().zip(signatures).enumerate();
+    steps.filter_map(|(at, (step, signature))| Some((at, step, signature.as_ref()?)))
+}
+
+/// What an ensemble takes and gives whose steps have these signatures; without what only unknown ones would say.
+fn joined(definition: &Definition, signatures: &[Option<Signature>]) -> Result<Signature, Unbound> {
     let mut tensors: BTreeMap<&str, TensorSpec> = BTreeMap::new();
-    for (step, signature) in definition.steps.iter().zip(signatures) {
+    for (_, step, signature) in known_steps(definition, signatures) {
         for (output, tensor) in &step.outputs {
             if let Some(spec) = signature.outputs.iter().find(|spec| spec.name == *output) {
                 tensors.insert(tensor, TensorSpec { name: tensor.clone(), ..spec.clone() });
             }
         }
     }
-    let inputs = definition.inputs.iter().map(|input| input_spec(input, definition, signatures));
-    let inputs: Vec<TensorSpec> = inputs.collect::<Result<_, _>>()?;
-    tensors.extend(definition.inputs.iter().map(|input| input.name.as_str()).zip(inputs.iter().cloned()));
-    for (at, (step, signature)) in definition.steps.iter().zip(signatures).enumerate() {
+    let mut inputs = Vec::with_capacity(definition.inputs.len());
+    for input in &definition.inputs {
+        if let Some(spec) = input_spec(input, definition, signatures)? {
+            tensors.insert(&input.name, spec.clone());
+            inputs.push(spec);
+        }
+    }
+    for (at, step, signature) in known_steps(definition, signatures) {
         for (input, tensor) in &step.inputs {
             let taken = signature.inputs.iter().find(|spec| spec.name == *input);
             let (Some(taken), Some(given)) = (taken, tensors.get(tensor.as_str())) else { continue };
@@ -146,7 +190,7 @@ fn joined(definition: &Definition, signatures: &[Signature]) -> Result<Signature
                     given.datatype,
                     given.shape
                 ),
-                waiting: false,
+                cause: Cause::Unfit,
             })?;
         }
     }
@@ -176,14 +220,14 @@ fn check_names(step: &Step, signature: &Signature) -> Result<(), String> {
     }
 }
 
-/// An input of the ensemble: what every step that takes it can take.
+/// An input of the ensemble: what every step that takes it can take. `None` where no such step is known.
 fn input_spec(
     input: &Declared,
     definition: &Definition,
-    signatures: &[Signature],
-) -> Result<TensorSpec, Unbound> {
+    signatures: &[Option<Signature>],
+) -> Result<Option<TensorSpec>, Unbound> {
     let mut known: Option<TensorSpec> = None;
-    for (at, (step, signature)) in definition.steps.iter().zip(signatures).enumerate() {
+    for (at, step, signature) in known_steps(definition, signatures) {
         let taken = step.inputs.iter().filter(|(_, tensor)| **tensor == input.name);
         for spec in taken.filter_map(|(name, _)| signature.inputs.iter().find(|spec| spec.name == *name)) {
             let spec = TensorSpec { name: input.name.clone(), ..spec.clone() };
@@ -201,12 +245,11 @@ fn input_spec(
                     before.datatype,
                     before.shape
                 ),
-                waiting: false,
+                cause: Cause::Unfit,
             })?);
         }
     }
-    let nobody = || Unbound { reason: format!("no step takes the input '{}'", input.name), waiting: false };
-    declared(input, &known.ok_or_else(nobody)?, "input", "the steps that take it")
+    known.map(|known| declared(input, &known, "input", "the steps that take it")).transpose()
 }
 
 /// What a declaration and the models say together.
@@ -221,7 +264,7 @@ fn declared(given: &Declared, known: &TensorSpec, side: &str, who: &str) -> Resu
             "the {side} '{}' is declared as {} {:?}; {who} have {} {:?}",
             given.name, said.datatype, said.shape, known.datatype, known.shape
         ),
-        waiting: false,
+        cause: Cause::Unfit,
     })
 }
 
@@ -253,7 +296,7 @@ mod tests {
 
     use slipway_inference::Datatype;
 
-    use super::super::definition::tests::definition;
+    use super::super::definitions::definition;
     use super::*;
 
     #[derive(Default)]
@@ -350,8 +393,15 @@ mod tests {
             reason(&[("nobody", "x=x", "o=y")]),
             "step 1 ('nobody') cannot be called: there is no model 'nobody'"
         );
+        // What does not fit does not wait for what is not here.
+        assert_eq!(
+            reason(&[("nobody", "x=x", "o=y"), ("score", "x=x", "score=a"), ("label", "in=a", "out=b")]),
+            "step 3 ('label') takes 'a' as its input 'in' of INT64 [-1], but it is FP32 [-1, 1]"
+        );
+        let missing = refused(&[("nobody", "x=x", "o=a"), ("label", "in=a", "out=y")], &["y"]);
+        assert_eq!(missing.cause, Cause::Missing);
         let waiting = refused(&[("slow", "x=x", "o=y")], &["y"]);
-        assert_eq!(waiting, Unbound { reason: "step 1 ('slow') is loading".into(), waiting: true });
+        assert_eq!(waiting, Unbound { reason: "step 1 ('slow') is loading".into(), cause: Cause::Loading });
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! alone when it is read, and against the models of its steps whenever one of those changes.
 
 mod bind;
-mod definition;
+#[cfg(test)]
+mod definitions;
+mod file;
 mod run;
 
-pub(crate) use bind::{Bound, MAX_DEPTH, Models, Unbound, bind};
-pub(crate) use definition::{Declared, Definition, Step};
+pub(crate) use bind::{Bound, Cause, MAX_DEPTH, Models, Unbound, bind};
+pub(crate) use file::read;
 pub(crate) use run::run;

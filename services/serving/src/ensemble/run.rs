@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use slipway_domain::ensemble::Definition;
 use slipway_inference::Tensor;
 
-use super::definition::Definition;
 use crate::failure::{Failure, Kind};
 use crate::missed::Missed;
 
@@ -73,7 +73,7 @@ mod tests {
     use slipway_inference::Data;
     use tokio::sync::Barrier;
 
-    use super::super::definition::tests::definition;
+    use super::super::definitions::definition;
     use super::*;
 
     fn diamond() -> Definition {

@@ -16,6 +16,7 @@ use slipway_api::inference as proto;
 use slipway_api::inference::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
 };
+use slipway_domain::ensemble::is_version;
 use slipway_service_kit::health::Readiness;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -27,7 +28,8 @@ use tonic_health::server::HealthReporter;
 use crate::access::{Access, Need};
 use crate::describe::{self, EXTENSIONS, SERVER_NAME};
 use crate::failure::Failure;
-use crate::predict::{Call, Predictor, priority, request_id, timeout_us};
+use crate::parameters::{priority, timeout_us};
+use crate::predict::{Call, Predictor, request_id};
 use crate::settings::Settings;
 use crate::{repository, statistics};
 
@@ -84,7 +86,7 @@ impl Service {
             version: version.as_deref(),
             request_id: &id,
             timeout_us: timeout_us(number("timeout"))?,
-            priority: priority(number("priority").flatten()),
+            priority: priority(number("priority"))?,
         };
         let wanted = convert::wanted_outputs(&request)?;
         let mut request = request;
@@ -158,7 +160,7 @@ fn text<'metadata>(metadata: &'metadata MetadataMap, name: &str) -> Option<&'met
 fn version(given: &str) -> Result<Option<String>, Failure> {
     match given {
         "" => Ok(None),
-        given if describe::is_version(given) => Ok(Some(given.to_owned())),
+        given if is_version(given) => Ok(Some(given.to_owned())),
         given => Err(Failure::not_found(format!("'{given}' is no version; expected digits"))),
     }
 }

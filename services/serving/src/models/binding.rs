@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use slipway_api::traffic::{Target, VersionState};
+use slipway_domain::ensemble::Definition;
 
 use super::deployment::Deployment;
 use super::labels::Labels;
 use super::served::Described;
 use super::slots::{Binding, Slot};
-use crate::ensemble::{Bound, Definition, Models, bind};
+use crate::ensemble::{Bound, Models, bind};
 
 /// A deployment's version, as an ensemble finds it.
 enum Known {
@@ -17,6 +18,7 @@ enum Known {
     Ensemble(Arc<Definition>),
     Loading,
     Missing(String),
+    Broken(String),
 }
 
 /// What every deployment and version is at one moment.
@@ -27,8 +29,12 @@ struct Here {
     versions: HashMap<(String, String), Known>,
 }
 
-/// Binds every ensemble of `slots` to what the deployments hold now.
-pub(super) fn bind_all(deployments: &BTreeMap<String, Deployment>, slots: &mut HashMap<String, Slot>) {
+/// Binds every ensemble of `slots` to what the deployments hold now. Only where `all_known` does a deployment that is not among them miss.
+pub(super) fn bind_all(
+    deployments: &BTreeMap<String, Deployment>,
+    all_known: bool,
+    slots: &mut HashMap<String, Slot>,
+) {
     if slots.values().all(|slot| slot.ensemble.is_none()) {
         return;
     }
@@ -46,7 +52,7 @@ pub(super) fn bind_all(deployments: &BTreeMap<String, Deployment>, slots: &mut H
     }
     for (digest, bound) in bound {
         if let Some(slot) = slots.get_mut(&digest) {
-            slot.bound(bound);
+            slot.bound(bound, all_known);
         }
     }
 }
@@ -82,7 +88,7 @@ fn known(target: &Target, slots: &HashMap<String, Slot>) -> Known {
         (VersionState::Ready, Some(described)) => Known::Model(described),
         (VersionState::Failed, _) => {
             let reason = slot.reason.as_deref().unwrap_or("its log has the cause");
-            Known::Missing(format!("version {} does not load: {reason}", target.version))
+            Known::Broken(format!("version {} does not load: {reason}", target.version))
         }
         _ => Known::Loading,
     }
@@ -122,6 +128,7 @@ impl Models for Here {
             Ok(Known::Ensemble(definition)) => Bound::Ensemble(definition),
             Ok(Known::Loading) => Bound::Loading,
             Ok(Known::Missing(reason)) => Bound::Missing(reason.clone()),
+            Ok(Known::Broken(reason)) => Bound::Broken(reason.clone()),
             Err(reason) => Bound::Missing(reason),
         }
     }

@@ -10,12 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use slipway_api::traffic::{Target, TrafficTable};
-use slipway_domain::registry::ENSEMBLE_FILE;
+use slipway_domain::ensemble::{ENSEMBLE_FILE, is_version};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Update, pbtxt};
-use crate::describe::is_version;
 
 /// Begins the digest of a version that is read where it lies.
 pub(crate) const LOCAL_PREFIX: &str = "local:";

@@ -7,7 +7,8 @@ use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion};
 use slipway_api::traffic::Target;
 use slipway_artifact_store::ArtifactStore;
-use slipway_domain::registry::{ENSEMBLE_FILE, normalise_artifact_path};
+use slipway_domain::ensemble::{Definition, ENSEMBLE_FILE};
+use slipway_domain::registry::normalise_artifact_path;
 use slipway_inference::{Environment, LoadOptions, Model, give_back, resident_bytes};
 use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
@@ -18,7 +19,7 @@ use super::gate::GATE;
 use super::labels::Labels;
 use super::pbtxt;
 use super::served::{Beside, Served, VersionSettings};
-use crate::ensemble::Definition;
+use crate::ensemble;
 
 /// Versions loaded at the same time; more would only make each later.
 const MAX_PARALLEL_LOADS: usize = 2;
@@ -250,7 +251,7 @@ impl Opener {
 }
 
 fn read_ensemble(path: &Path) -> Result<Loaded, LoadFailure> {
-    let definition = Definition::read(path).map_err(LoadFailure::lasting)?;
+    let definition = ensemble::read(path).map_err(LoadFailure::lasting)?;
     Ok(Loaded::Ensemble(Arc::new(definition), beside(path, Labels::default())?.1))
 }
 

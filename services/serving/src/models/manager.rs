@@ -166,7 +166,8 @@ impl Manager {
             }
             Update::Current => {
                 self.tables_known = true;
-                self.show_readiness();
+                // What an ensemble misses now, no table names.
+                self.settle();
                 return self.readiness.ready(TABLES_PART);
             }
         }
@@ -266,7 +267,7 @@ impl Manager {
     /// Activates what can be, loads what is missing, lets go of what nobody names, and shows the result to requests.
     fn settle(&mut self) {
         let keep = self.loader.limits().keep_versions;
-        bind_all(&self.deployments, &mut self.slots);
+        bind_all(&self.deployments, self.tables_known, &mut self.slots);
         for deployment in self.deployments.values_mut() {
             let able = serves(&deployment.wanted, &self.slots) || hopeless(&deployment.active, &self.slots);
             if deployment.active != deployment.wanted && able {
@@ -307,7 +308,7 @@ impl Manager {
             }
         }
         // Other versions may answer now.
-        bind_all(&self.deployments, &mut self.slots);
+        bind_all(&self.deployments, self.tables_known, &mut self.slots);
         self.publish();
         if !unwanted.is_empty() {
             // After the routes, which held them, too.
@@ -392,7 +393,9 @@ impl Manager {
             return;
         }
         let loading = |target: &&Target| {
-            self.slots.get(&target.digest).is_some_and(|slot| slot.state == VersionState::Loading)
+            let slot = self.slots.get(&target.digest);
+            // An ensemble that misses a model may do so for long, and must not keep the replica from the others.
+            slot.is_some_and(|slot| slot.state == VersionState::Loading && !slot.misses_model)
         };
         // All that requests may be drawn for: whoever sends traffic here counts on its split.
         let drawn = |table: &TrafficTable| -> Vec<Target> {

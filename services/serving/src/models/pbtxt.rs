@@ -5,8 +5,9 @@ mod ensemble;
 
 use std::path::Path;
 
+use slipway_domain::ensemble::Definition;
+
 use super::served::VersionSettings;
-use crate::ensemble::Definition;
 
 /// Name of the file, beside the versions' folders.
 pub(crate) const CONFIG_FILE: &str = "config.pbtxt";

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use slipway_domain::ensemble::Definition;
 use slipway_inference::{Batching, Device, DropCounts, LoadOptions, Model, Signature};
 
 use super::labels::Labels;
-use crate::ensemble::Definition;
 use crate::records::RecordPolicy;
 
 /// A file of this name beside the model says how the version is served; what it leaves out is as the process was started.

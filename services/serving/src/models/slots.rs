@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_api::traffic::{Target, TrafficTable, VersionState};
+use slipway_domain::ensemble::Definition;
 use slipway_inference::Signature;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -13,7 +14,7 @@ use super::labels::Labels;
 use super::loader::{LoadFailure, Loaded, Loader};
 use super::resident::{Absent, Resident};
 use super::served::{Beside, Described, Served};
-use crate::ensemble::{Definition, Unbound};
+use crate::ensemble::{Cause, Unbound};
 
 const RETRY_INITIAL_MS: u64 = 200;
 const RETRY_MAX_MS: u64 = 10_000;
@@ -34,6 +35,8 @@ pub(super) struct Slot {
     pub(super) spare: bool,
     /// What an ensemble consists of, and what comes with it.
     pub(super) ensemble: Option<(Arc<Definition>, Beside)>,
+    /// Whether it is an ensemble that waits for a model which no table names.
+    pub(super) misses_model: bool,
     load: Option<Load>,
 }
 
@@ -69,6 +72,7 @@ impl Slot {
             resident,
             spare: false,
             ensemble: None,
+            misses_model: false,
             load: None,
         }
     }
@@ -110,12 +114,13 @@ impl Slot {
         true
     }
 
-    /// Takes what the models of an ensemble say: what it takes and gives as a whole, or why it cannot be served.
-    pub(super) fn bound(&mut self, bound: Binding) {
+    /// Takes what the models of an ensemble say: what it takes and gives as a whole, or why it cannot be served. Until `all_known`, a
+    /// model that is not here is about to come.
+    pub(super) fn bound(&mut self, bound: Binding, all_known: bool) {
         let Some((definition, beside)) = &self.ensemble else { return };
         let bound = bound.and_then(|(signature, labels)| match labels.check(&signature) {
             Ok(()) => Ok((signature, labels)),
-            Err(reason) => Err(Unbound { reason, waiting: false }),
+            Err(reason) => Err(Unbound { reason, cause: Cause::Unfit }),
         });
         match bound {
             Ok((signature, labels)) => {
@@ -126,15 +131,22 @@ impl Slot {
                     let served = Served::ensemble(Arc::clone(definition), beside, signature);
                     self.resident.fill(Arc::new(served));
                 }
-                (self.state, self.reason) = (VersionState::Ready, None);
+                (self.state, self.reason, self.misses_model) = (VersionState::Ready, None, false);
             }
-            Err(unbound) => {
-                let state = if unbound.waiting { VersionState::Loading } else { VersionState::Failed };
-                if (self.state, self.reason.as_ref()) != (state, Some(&unbound.reason)) {
-                    let (digest, reason) = (&self.target.digest, &unbound.reason);
-                    tracing::warn!(digest, reason, "an ensemble is not served for now");
+            Err(Unbound { reason, cause }) => {
+                let state = if cause == Cause::Unfit { VersionState::Failed } else { VersionState::Loading };
+                let misses_model = cause == Cause::Missing && all_known;
+                let before = (self.state, self.reason.as_deref(), self.misses_model);
+                let digest = &self.target.digest;
+                match cause {
+                    _ if before == (state, Some(&reason), misses_model) => {}
+                    Cause::Unfit => tracing::warn!(digest, reason, "an ensemble is not served for now"),
+                    Cause::Missing if misses_model => {
+                        tracing::warn!(digest, reason, "an ensemble waits for a model that is not here");
+                    }
+                    _ => tracing::debug!(digest, reason, "an ensemble waits for its models"),
                 }
-                (self.state, self.reason) = (state, Some(unbound.reason));
+                (self.state, self.reason, self.misses_model) = (state, Some(reason), misses_model);
             }
         }
     }

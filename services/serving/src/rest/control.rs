@@ -8,6 +8,7 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use slipway_service_kit::json;
 
 use super::body::read;
 use super::{CalledBy, Model, RestState, named};
@@ -186,7 +187,9 @@ pub(super) async fn shared_memory_refused() -> Failure {
 }
 
 fn not_a_setting(name: &str, value: &Value) -> Failure {
-    Failure::invalid(format!("setting '{name}' cannot be {value}"))
+    Failure::invalid(format!(
+        "setting '{name}' cannot be {value}; settings are true or false, text, or whole numbers from 0"
+    ))
 }
 
 /// The body as JSON; none at all is the default.
@@ -195,6 +198,5 @@ async fn parsed<T: DeserializeOwned + Default>(headers: &HeaderMap, body: Body) 
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
-    serde_json::from_slice(&body)
-        .map_err(|error| Failure::invalid(format!("the request's JSON does not parse: {error}")))
+    Ok(json::read(&body)?)
 }

@@ -12,7 +12,8 @@ use super::{Model, RestState};
 use crate::codec::compression::Coding;
 use crate::codec::{Encoded, HEADER_LENGTH, InferRequest, InferResponse, Inputs};
 use crate::failure::Failure;
-use crate::predict::{Answer, Call, priority, request_id, timeout_us};
+use crate::parameters::{priority, timeout_us};
+use crate::predict::{Answer, Call, request_id};
 
 /// The header that carries a request's id both ways.
 pub(super) const REQUEST_ID: &str = "x-request-id";
@@ -67,7 +68,7 @@ async fn answer(
         version: model.version.as_deref(),
         request_id: id,
         timeout_us: timeout_us(parameter("timeout"))?,
-        priority: priority(parameter("priority").flatten()),
+        priority: priority(parameter("priority"))?,
     };
     let inputs = std::mem::replace(&mut request.inputs, Inputs::Named(Vec::new()));
     let key = |name: &str| sticky_key(headers, &request.parameters, name);

@@ -17,11 +17,11 @@ use axum::{Extension, Router};
 use http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use slipway_domain::ensemble::is_version;
 use slipway_event_bus::EventBus;
 use slipway_service_kit::health::Readiness;
 
 use crate::access::{Access, Caller, guard_rest};
-use crate::describe::is_version;
 use crate::failure::{Failure, Kind};
 use crate::predict::Predictor;
 use crate::routing::Routing;

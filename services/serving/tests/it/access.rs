@@ -8,7 +8,7 @@ use slipway_api::inference::grpc_inference_service_client::GrpcInferenceServiceC
 use slipway_api::inference::{
     LogSettingsRequest, ModelInferRequest, RepositoryIndexRequest, ServerLiveRequest, ServerMetadataRequest,
 };
-use slipway_serving::digest;
+use slipway_domain::access::token_digest;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -18,7 +18,7 @@ use crate::serving::{Serving, answer, cache, point};
 use crate::world::{World, eventually, fixture};
 
 fn entry(name: &str, token: &str, models: &[&str]) -> Value {
-    json!({"name": name, "sha256": hex::encode(digest(token.as_bytes())), "models": models})
+    json!({"name": name, "sha256": hex::encode(token_digest(token.as_bytes())), "models": models})
 }
 
 fn file(entries: &[Value]) -> String {

@@ -132,13 +132,8 @@ async fn a_cache_that_cannot_be_written_is_told_and_used_again_when_it_can() {
 async fn damaged_files_are_noticed_before_they_are_loaded_and_fetched_again() {
     let (world, cache) = (World::start().await, cache());
     let model = fixture("linear_minus_one.onnx");
-    let (first, second) =
-        (world.version("1", "linear_minus_one.onnx").await, world.version("2", "linear_plus_one.onnx").await);
-    world.put(&canary(1, &first, &second, 50)).await;
-    // One is in memory at a time, so that each request loads its version from the disk.
-    let serving = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_MEMORY_LIMIT_BYTES", "1")]).await;
-    serving.wait_until_ready().await;
-    world.routed(1).await;
+    // Each request loads its version from the disk.
+    let serving = Serving::ready_with_room_for_one(&world, &cache).await;
     let flip = |path: &Path| {
         let mut bytes = std::fs::read(path).unwrap();
         let middle = bytes.len() / 2;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use slipway_api::traffic::TrafficTable;
+use slipway_api::traffic::{TrafficTable, VersionState, VersionStatus};
 
 use crate::serving::{Serving, answer, cache, point};
 use crate::world::{World, eventually, fixture, table};
@@ -166,7 +166,6 @@ async fn an_ensemble_follows_its_models_and_says_which_step_is_to_blame() {
             "mismatch",
             "step 2 ('gather') takes 's' as its input 'index' of INT64 [-1], but it is FP32 [-1, 1]",
         ),
-        ("orphan", "step 1 ('late') cannot be called: there is no model 'late'"),
         (
             "cycle",
             "step 2 ('difference'), step 3 ('difference') can never run: what they take comes from a cycle",
@@ -179,6 +178,18 @@ async fn an_ensemble_follows_its_models_and_says_which_step_is_to_blame() {
         assert_eq!(status, StatusCode::NOT_FOUND, "{answer}");
         assert!(answer["error"].as_str().unwrap().contains(expected), "{answer}");
     }
+
+    // One whose model is not here waits for it.
+    let missing = "step 1 ('late') cannot be called: there is no model 'late'";
+    assert_eq!(state(&serving, "orphan", "LOADING").await, missing);
+    let (status, answer) = serving.post("/v2/models/orphan/infer", &point([0.0, 0.0])).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains(missing), "{answer}");
+    // What is wrong is worth a warning, what is still to come is not.
+    let warned: Vec<String> =
+        serving.log().lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect();
+    let about = |text: &str| warned.iter().filter(|line| line.contains(text)).count();
+    assert_eq!((about(missing), about("an ensemble"), about("is loading")), (1, 2, 0), "{warned:#?}");
 
     let pick =
         |index: i64| json!({"inputs": [{"name": "i", "shape": [1], "datatype": "INT64", "data": [index]}]});
@@ -212,7 +223,7 @@ async fn an_ensemble_follows_its_models_and_says_which_step_is_to_blame() {
     let (_, answer) = serving.post("/v2/models/orphan/infer", &point([0.0, 0.0])).await;
     assert_eq!(answer["outputs"][0]["data"], json!([1.0]));
     std::fs::remove_dir_all(folder.join("minus")).unwrap();
-    let reason = state(&serving, "spread", "UNAVAILABLE").await;
+    let reason = state(&serving, "spread", "LOADING").await;
     assert_eq!(reason, "step 2 ('minus') cannot be called: there is no model 'minus'");
 }
 
@@ -230,8 +241,13 @@ async fn an_ensemble_of_the_registry_leaves_records_of_itself_and_of_its_steps()
     let judge = TrafficTable { revision: 1, stable: Some(ensemble), ..TrafficTable::empty("judge", "judge") };
     world.put(&judge).await;
     let serving = Serving::start(&world, &cache, &[]).await;
-    let reason = state(&serving, "judge", "UNAVAILABLE").await;
-    assert!(reason.contains("there is no model 'points'"), "{reason}");
+    // The rollout controller is told what it waits for, and the replica is not kept from the others.
+    let waits = "step 1 ('points') cannot be called: there is no model 'points'";
+    let is_told = |version: &VersionStatus| version.reason.as_deref() == Some(waits);
+    let told = world.status_of("judge", waits, |status| status.versions.iter().any(is_told)).await;
+    assert_eq!(told.versions[0].state, VersionState::Loading);
+    assert_eq!(state(&serving, "judge", "LOADING").await, waits);
+    serving.wait_until_ready().await;
     world.put(&table(1, &stable)).await;
     state(&serving, "judge", "READY").await;
     let body =

@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::serving::{Serving, cache, point};
-use crate::world::{World, canary, eventually, fixture, table};
+use crate::world::{World, eventually, fixture, table};
 
 /// Requests that find a version unloaded at the same time.
 const CROWD: usize = 100;
@@ -147,13 +147,7 @@ async fn a_version_that_runs_is_not_unloaded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_of_the_registry_come_back_from_the_disk_while_everything_is_away() {
     let (world, cache) = (World::start().await, cache());
-    let (first, second) =
-        (world.version("1", "linear_minus_one.onnx").await, world.version("2", "linear_plus_one.onnx").await);
-    world.put(&canary(1, &first, &second, 50)).await;
-    let serving = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_MEMORY_LIMIT_BYTES", "1")]).await;
-    serving.wait_until_ready().await;
-    // What is unloaded counts as ready for the rollout controller.
-    world.routed(1).await;
+    let serving = Serving::ready_with_room_for_one(&world, &cache).await;
     world.registry.stop();
     world.nats.kill().await;
     let before = loads(&serving).await;

@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::world::{DEPLOYMENT, World, eventually};
+use crate::world::{DEPLOYMENT, World, canary, eventually};
 
 /// The binary.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_slipway-serving");
@@ -121,6 +121,20 @@ impl Serving {
     pub(crate) async fn ready(world: &World, cache: &tempfile::TempDir) -> Self {
         let serving = Self::start(world, cache, &[]).await;
         serving.wait_until_ready().await;
+        serving
+    }
+
+    /// A replica with two versions, half of the traffic each, of which one fits into its memory: each request for the other loads it.
+    pub(crate) async fn ready_with_room_for_one(world: &World, cache: &tempfile::TempDir) -> Self {
+        let (first, second) = (
+            world.version("1", "linear_minus_one.onnx").await,
+            world.version("2", "linear_plus_one.onnx").await,
+        );
+        world.put(&canary(1, &first, &second, 50)).await;
+        let serving = Self::start(world, cache, &[("SLIPWAY_SERVING_MEMORY_LIMIT_BYTES", "1")]).await;
+        serving.wait_until_ready().await;
+        // What is unloaded counts as ready for the rollout controller.
+        world.routed(1).await;
         serving
     }
 

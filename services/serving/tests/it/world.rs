@@ -156,6 +156,16 @@ impl World {
 
     /// Waits for a status of a replica about the deployment.
     pub(crate) async fn status(&self, what: &str, wanted: impl Fn(&ReplicaStatus) -> bool) -> ReplicaStatus {
+        self.status_of(DEPLOYMENT, what, wanted).await
+    }
+
+    /// The same, about any deployment.
+    pub(crate) async fn status_of(
+        &self,
+        deployment: &str,
+        what: &str,
+        wanted: impl Fn(&ReplicaStatus) -> bool,
+    ) -> ReplicaStatus {
         let store = self.bus.bucket(REPLICAS_BUCKET).await.expect("the bucket is there");
         let (store, wanted) = (&store, &wanted);
         eventually(what, || async move {
@@ -163,7 +173,7 @@ impl World {
             while let Some(Ok(key)) = keys.next().await {
                 let entry = store.get(key).await.ok().flatten()?;
                 let status: ReplicaStatus = serde_json::from_slice(&entry).expect("a status");
-                if status.deployment == DEPLOYMENT && wanted(&status) {
+                if status.deployment == deployment && wanted(&status) {
                     return Some(status);
                 }
             }

@@ -72,6 +72,18 @@ fn a_version_that_does_not_load_fails_with_the_reason() {
     let (next, _) = step(&rollout, &slow);
     assert_eq!(next.ends_as, Some(Phase::Failed));
     assert!(next.reason.contains("prepare_timeout_s"));
+
+    let waits = Readiness::Waiting { reason: "there is no model 'points'".into() };
+    let (next, _) = step(&rollout, &Observation { target: waits.clone(), ..ready(1_000) });
+    assert_eq!(
+        (next.phase, next.reason.as_str()),
+        (Phase::Preparing, "version 2 is loading: there is no model 'points'")
+    );
+    let (loaded, _) = step(&next, &ready(2_000));
+    assert_eq!(loaded.phase, Phase::Progressing);
+    let (next, _) = step(&next, &Observation { target: waits, ..ready(600_000) });
+    assert_eq!(next.ends_as, Some(Phase::Failed));
+    assert!(next.reason.ends_with("of prepare_timeout_s: there is no model 'points'"), "{}", next.reason);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use slipway_domain::ensemble::{Declared, Definition, Step};
 use slipway_inference::Datatype;
 
 use super::{Value, number};
-use crate::ensemble::{Declared, Definition, Step};
 
 /// The ensemble that a file describes, where it describes one.
 ///

@@ -1,23 +1,23 @@
-//! What an ensemble consists of, as its file says, and whether that can be.
+//! What an ensemble consists of, as its file says, and whether that can be. The registry asks when a version is made, serving when it is
+//! loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
-use slipway_domain::registry::ENSEMBLE_FILE;
-use slipway_inference::Datatype;
 
-use crate::describe::is_version;
+use crate::datatype::Datatype;
 
+/// A version with a file of this name at the top is an ensemble: it calls other models, and needs none of its own.
+pub const ENSEMBLE_FILE: &str = "slipway-ensemble.json";
 /// Longest file.
-const MAX_FILE_BYTES: u64 = 256 * 1024;
+pub const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// Most steps of one ensemble.
 const MAX_STEPS: usize = 64;
 
 /// An ensemble whose tensors all come from somewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Definition {
+pub struct Definition {
     /// What requests bring.
     pub inputs: Vec<Declared>,
     /// What answers hold.
@@ -29,7 +29,7 @@ pub(crate) struct Definition {
 /// An input or output of an ensemble.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Declared {
+pub struct Declared {
     /// Name of the tensor.
     pub name: String,
     /// Type of its elements; without it, as the models say.
@@ -43,7 +43,7 @@ pub(crate) struct Declared {
 /// One model of an ensemble.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Step {
+pub struct Step {
     /// Name of its deployment.
     pub model: String,
     /// One of its versions; without it, the deployment's traffic decides.
@@ -55,6 +55,11 @@ pub(crate) struct Step {
     pub outputs: BTreeMap<String, String>,
 }
 
+/// Whether a text can be a version where it is served: digits only, as the Open Inference Protocol says.
+pub fn is_version(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn datatype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Datatype>, D::Error> {
     let Some(name) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let datatype = Datatype::from_name(&name);
@@ -62,26 +67,11 @@ fn datatype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Datatyp
 }
 
 impl Definition {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// It does not parse, or cannot be: the reason names the step.
-    pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let complain = |reason: String| format!("its `{ENSEMBLE_FILE}`: {reason}");
-        let described = std::fs::metadata(path).map_err(|error| complain(error.to_string()))?;
-        if described.len() > MAX_FILE_BYTES {
-            return Err(complain(format!("longer than {MAX_FILE_BYTES} bytes")));
-        }
-        let bytes = std::fs::read(path).map_err(|error| complain(error.to_string()))?;
-        let definition: Self = serde_json::from_slice(&bytes).map_err(|error| complain(error.to_string()))?;
-        definition.checked().map_err(complain)
-    }
-
     /// Checks what needs no model: that every tensor comes from one place, before it is taken.
     ///
     /// # Errors
     /// Names the step and the tensor.
-    pub(crate) fn checked(self) -> Result<Self, String> {
+    pub fn checked(self) -> Result<Self, String> {
         if self.steps.is_empty() || self.steps.len() > MAX_STEPS {
             return Err(format!("it has {} steps; expected 1 to {MAX_STEPS}", self.steps.len()));
         }
@@ -171,17 +161,17 @@ impl Definition {
     }
 
     /// What a step is called in messages, e.g. `step 2 ('classes')`.
-    pub(crate) fn step(&self, at: usize) -> String {
+    pub fn step(&self, at: usize) -> String {
         format!("step {} ('{}')", at + 1, self.steps[at].model)
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
     /// A definition of steps `(model, inputs, outputs)`, whose maps are `model name=tensor` each.
-    pub(crate) fn definition(inputs: &[&str], steps: &[(&str, &str, &str)], outputs: &[&str]) -> Definition {
+    fn definition(inputs: &[&str], steps: &[(&str, &str, &str)], outputs: &[&str]) -> Definition {
         let declared = |names: &[&str]| {
             let one = |name: &&str| Declared { name: (*name).into(), datatype: None, shape: None };
             names.iter().map(one).collect()
@@ -200,37 +190,6 @@ pub(super) mod tests {
             inputs: declared(inputs),
             outputs: declared(outputs),
             steps: steps.iter().map(step).collect(),
-        }
-    }
-
-    #[test]
-    fn a_file_says_what_an_ensemble_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(ENSEMBLE_FILE);
-        let text = r#"{
-            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
-            "steps": [
-                {"model": "b", "inputs": {"in": "middle"}, "outputs": {"out": "y"}},
-                {"model": "a", "version": "3", "inputs": {"x": "x"}, "outputs": {"out": "middle"}}
-            ],
-            "outputs": [{"name": "y"}]
-        }"#;
-        std::fs::write(&path, text).unwrap();
-        let read = Definition::read(&path).unwrap();
-        assert_eq!((read.inputs[0].datatype, read.outputs[0].datatype), (Some(Datatype::Fp32), None));
-        assert_eq!(read.steps[1].version.as_deref(), Some("3"));
-        for (from, to, expected) in [
-            ("FP32", "FLOAT", "'FLOAT' is no datatype"),
-            (
-                r#""version": "3""#,
-                r#""version": "latest""#,
-                "step 2 ('a') wants version 'latest'; expected digits",
-            ),
-            (r#""model": "b""#, r#""modell": "b""#, "unknown field `modell`"),
-        ] {
-            std::fs::write(&path, text.replace(from, to)).unwrap();
-            let refused = Definition::read(&path).unwrap_err();
-            assert!(refused.contains(expected), "{refused}");
         }
     }
 
