@@ -6,10 +6,10 @@ use slipway_api::inference::model_instance_group::Kind as InstanceKind;
 use slipway_api::inference::model_metadata_response::TensorMetadata;
 use slipway_api::inference::model_version_policy::{PolicyChoice, Specific};
 use slipway_api::inference::{
-    DataType, ModelConfig, ModelEnsembling, ModelInput, ModelInstanceGroup, ModelMetadataResponse,
-    ModelOutput, ModelParameter, ModelTransactionPolicy, ModelVersionPolicy,
+    DataType, ModelConfig, ModelDynamicBatching, ModelEnsembling, ModelInput, ModelInstanceGroup,
+    ModelMetadataResponse, ModelOutput, ModelParameter, ModelTransactionPolicy, ModelVersionPolicy,
 };
-use slipway_inference::{Datatype, Device, TensorSpec};
+use slipway_inference::{Batching, Datatype, Device, TensorSpec};
 
 use crate::ensemble::{Definition, Step};
 use crate::failure::Failure;
@@ -82,7 +82,7 @@ pub(crate) fn ready(routing: &Routing, name: &str, version: Option<&str>) -> Res
     pick(&*routing.get(name)?, version).map(|_| ())
 }
 
-/// Configuration as Triton's clients read it. The batch dimension is part of the shapes, so `max_batch_size` is 0.
+/// Configuration as Triton's clients read it: where `max_batch_size` is above 0, the dimensions are without the batch.
 ///
 /// # Errors
 /// Unknown, or not ready.
@@ -104,6 +104,8 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         ("max_queue_delay_microseconds", usize::try_from(batching.delay.as_micros()).unwrap_or(usize::MAX)),
         ("memory_bytes", usize::try_from(memory_bytes).unwrap_or(usize::MAX)),
     ];
+    let max_batch_size = pick.described.max_batch_size(joined);
+    let dims = |spec: &TensorSpec| spec.shape.iter().skip(usize::from(max_batch_size > 0)).copied().collect();
     let kind = match pick.described.device {
         Device::Cpu => InstanceKind::Cpu,
         Device::Cuda | Device::TensorRt => InstanceKind::Gpu,
@@ -111,19 +113,20 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
     let input = |spec: &TensorSpec| ModelInput {
         name: spec.name.clone(),
         data_type: data_type(spec.datatype).into(),
-        dims: spec.shape.clone(),
+        dims: dims(spec),
         ..ModelInput::default()
     };
     let output = |spec: &TensorSpec| ModelOutput {
         name: spec.name.clone(),
         data_type: data_type(spec.datatype).into(),
-        dims: spec.shape.clone(),
+        dims: dims(spec),
         label_filename: pick.described.beside.labels.file(&spec.name).to_owned(),
     };
     Ok(ModelConfig {
         name: name.to_owned(),
         platform: platform.to_owned(),
         backend: backend.to_owned(),
+        max_batch_size: number(max_batch_size),
         default_model_filename: file.to_owned(),
         input: signature.inputs.iter().map(input).collect(),
         output: signature.outputs.iter().map(output).collect(),
@@ -135,14 +138,17 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         }),
         instance_group: vec![ModelInstanceGroup {
             name: format!("{name}_0"),
-            count: i32::try_from(options.parallel_runs()).unwrap_or(i32::MAX),
+            count: number(options.parallel_runs()),
             gpus: Vec::new(),
             kind: kind.into(),
         }],
         parameters: parameters
             .map(|(name, value)| (name.to_owned(), ModelParameter { string_value: value.to_string() }))
             .into(),
-        scheduling_choice: pick.described.ensemble.as_deref().map(scheduling),
+        scheduling_choice: match pick.described.ensemble.as_deref() {
+            Some(definition) => Some(scheduling(definition)),
+            None => joined.then(|| dynamic_batching(batching)),
+        },
         ..ModelConfig::default()
     })
 }
@@ -165,6 +171,17 @@ fn scheduling(definition: &Definition) -> SchedulingChoice {
     SchedulingChoice::EnsembleScheduling(ModelEnsembling {
         step: definition.steps.iter().map(step).collect(),
     })
+}
+
+fn dynamic_batching(batching: &Batching) -> SchedulingChoice {
+    SchedulingChoice::DynamicBatching(ModelDynamicBatching {
+        preferred_batch_size: batching.preferred_rows.iter().copied().map(number).collect(),
+        max_queue_delay_microseconds: u64::try_from(batching.delay.as_micros()).unwrap_or(u64::MAX),
+    })
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 fn numbers(versions: &[&str]) -> Vec<i64> {

@@ -161,7 +161,7 @@ impl Loader {
             if path.ends_with(ENSEMBLE_FILE) {
                 read_ensemble(&path)
             } else {
-                opener.open(&path, &options, Labels::default())
+                opener.open(&path, &options, Beside::default())
             }
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
@@ -176,14 +176,15 @@ impl Loader {
         let opened = tokio::task::spawn_blocking(move || {
             let config = pbtxt::config(&model).map_err(LoadFailure::lasting)?.unwrap_or_default();
             let labels = Labels::read(&model, &config.settings.labels).map_err(LoadFailure::lasting)?;
+            let above = Beside { labels, batch_size: config.max_batch_size, ..Beside::default() };
             let path = version.join(ENSEMBLE_FILE);
             if path.is_file() {
                 return read_ensemble(&path);
             }
             if let Some(definition) = config.ensemble {
-                return Ok(Loaded::Ensemble(Arc::new(definition), beside(&path, labels)?.1));
+                return Ok(Loaded::Ensemble(Arc::new(definition), beside(&path, above)?.1));
             }
-            opener.open(&version.join(MODEL_FILE), &config.settings.options(&defaults), labels)
+            opener.open(&version.join(MODEL_FILE), &config.settings.options(&defaults), above)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -232,8 +233,8 @@ impl Loader {
 
 impl Opener {
     /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
-    fn open(&self, path: &Path, defaults: &LoadOptions, labels: Labels) -> Result<Loaded, LoadFailure> {
-        let (settings, beside) = beside(path, labels)?;
+    fn open(&self, path: &Path, defaults: &LoadOptions, above: Beside) -> Result<Loaded, LoadFailure> {
+        let (settings, beside) = beside(path, above)?;
         // Where the figure decides what is unloaded, it is of one version alone.
         let _turn = self.alone.then(|| GATE.load());
         // What was freed before would be taken again, and the growth looked smaller than it is.
@@ -251,15 +252,15 @@ impl Opener {
 
 fn read_ensemble(path: &Path) -> Result<Loaded, LoadFailure> {
     let definition = Definition::read(path).map_err(LoadFailure::lasting)?;
-    Ok(Loaded::Ensemble(Arc::new(definition), beside(path, Labels::default())?.1))
+    Ok(Loaded::Ensemble(Arc::new(definition), beside(path, Beside::default())?.1))
 }
 
-/// The settings beside a model, and what comes with it; `labels` are those of the folder above.
-fn beside(path: &Path, labels: Labels) -> Result<(VersionSettings, Beside), LoadFailure> {
+/// The settings beside a model, and what comes with it; `above` is what the folder above says.
+fn beside(path: &Path, above: Beside) -> Result<(VersionSettings, Beside), LoadFailure> {
     let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
     let folder = path.parent().unwrap_or(path);
     let own = Labels::read(folder, &settings.labels).map_err(LoadFailure::lasting)?;
-    let beside = Beside { policy: settings.records.clone(), labels: own.or(labels) };
+    let beside = Beside { policy: settings.records.clone(), labels: own.or(above.labels), ..above };
     Ok((settings, beside))
 }
 

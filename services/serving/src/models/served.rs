@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use slipway_inference::{Batching, Device, DropCounts, LoadOptions, Model, Signature};
+use slipway_inference::{Batching, Device, DropCounts, LoadOptions, Model, Signature, TensorSpec};
 
 use super::labels::Labels;
 use crate::ensemble::Definition;
@@ -47,6 +47,8 @@ pub(crate) struct Beside {
     pub policy: RecordPolicy,
     /// Names of its classes.
     pub labels: Labels,
+    /// The most rows of a request, as the folder that it comes from says; see [`Described::max_batch_size`].
+    pub batch_size: Option<usize>,
 }
 
 /// What is known of a version that was loaded once, whether it is in memory or not.
@@ -66,6 +68,20 @@ pub(crate) struct Described {
     pub memory_bytes: u64,
     /// The models of an ensemble, where it is one.
     pub ensemble: Option<Arc<Definition>>,
+}
+
+impl Described {
+    /// What clients are told as `max_batch_size`: the most rows of a request for which the model is meant, or 0 where rows are not told
+    /// apart from the shape. More rows are answered as well. `joins`: whether requests are joined now.
+    pub(crate) fn max_batch_size(&self, joins: bool) -> usize {
+        let free = |specs: &[TensorSpec]| specs.iter().all(|spec| spec.shape.first() == Some(&-1));
+        let Signature { inputs, outputs } = &self.signature;
+        // An input without a dimension beside the batch has no form in Triton's configuration, and its clients fail on it.
+        if !free(inputs) || !free(outputs) || inputs.iter().any(|spec| spec.shape.len() == 1) {
+            return 0;
+        }
+        self.beside.batch_size.unwrap_or(if joins { self.options.batching.max_rows } else { 0 })
+    }
 }
 
 impl Served {

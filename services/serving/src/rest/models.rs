@@ -127,6 +127,14 @@ fn config_json(config: &ModelConfig) -> Value {
         "model_warmup": [],
         "model_transaction_policy": {"decoupled": false},
     });
+    if let Some(SchedulingChoice::DynamicBatching(batching)) = &config.scheduling_choice {
+        shown["dynamic_batching"] = json!({
+            "preferred_batch_size": batching.preferred_batch_size,
+            "max_queue_delay_microseconds": batching.max_queue_delay_microseconds,
+            "preserve_ordering": false, "priority_levels": 0, "default_priority_level": 0,
+            "priority_queue_policy": {},
+        });
+    }
     if let Some(SchedulingChoice::EnsembleScheduling(ensemble)) = &config.scheduling_choice {
         let step = |step: &EnsembleStep| {
             json!({"model_name": step.model_name, "model_version": step.model_version, "model_namespace": "",
