@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::serve::Listener;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,7 +21,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
+use crate::metrics::Metrics;
 use crate::watch;
 
 /// Who has not finished the handshake within this time is hung up on.
@@ -54,6 +59,20 @@ struct Inner {
     paths: Vec<PathBuf>,
     /// What the files held at the start.
     known: Vec<Vec<u8>>,
+    meters: Meters,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Meters {
+    file_errors: Counter,
+    expires_s: Gauge,
+}
+
+/// What files make.
+struct Configured {
+    config: Arc<ServerConfig>,
+    /// When the server's own certificate ends, in seconds since 1970.
+    expires_s: i64,
 }
 
 impl fmt::Debug for Tls {
@@ -79,12 +98,23 @@ impl TlsConfig {
         let paths: Vec<PathBuf> =
             [certificate, key].into_iter().chain(&self.tls_client_ca).cloned().collect();
         let known = watch::read(&paths).map_err(anyhow::Error::msg)?;
-        let current = RwLock::new(configure(&known)?);
-        Ok(Some(Tls(Arc::new(Inner { current, paths, known }))))
+        let Configured { config, expires_s } = configure(&known)?;
+        let meters = Meters::default();
+        meters.expires_s.set(expires_s);
+        Ok(Some(Tls(Arc::new(Inner { current: RwLock::new(config), paths, known, meters }))))
     }
 }
 
 impl Tls {
+    /// Shows when the certificate ends, and how often its files could not be used, as metrics of `service`.
+    pub fn register(&self, metrics: &Metrics, service: &str) {
+        let Meters { file_errors, expires_s } = self.0.meters.clone();
+        let errors = "Changes of the TLS files that could not be used";
+        metrics.register(&format!("{service}_tls_file_errors"), errors, file_errors);
+        let expires = "When the certificate that new connections get ends, in seconds since 1970";
+        metrics.register(&format!("{service}_tls_certificate_expires_timestamp_seconds"), expires, expires_s);
+    }
+
     /// Follows the files until the shutdown. Connections that are open stay as they are; where the files do not fit together, new ones
     /// get what was good before.
     pub async fn watch(self, shutdown: CancellationToken) {
@@ -93,14 +123,18 @@ impl Tls {
         let changed = move |contents: &watch::Contents| {
             let configured = contents.as_ref().map_err(|error| anyhow::anyhow!(error.clone()));
             match configured.and_then(|files| configure(files)) {
-                Ok(configured) => {
-                    tracing::info!("the TLS certificate changed");
-                    *inner.current.write().unwrap_or_else(PoisonError::into_inner) = configured;
+                Ok(Configured { config, expires_s }) => {
+                    tracing::info!(expires_s, "the TLS certificate changed");
+                    inner.meters.expires_s.set(expires_s);
+                    *inner.current.write().unwrap_or_else(PoisonError::into_inner) = config;
                 }
-                Err(error) => tracing::error!(
-                    error = format!("{error:#}"),
-                    "the TLS files cannot be used; new connections get the certificate before them"
-                ),
+                Err(error) => {
+                    inner.meters.file_errors.inc();
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the TLS files cannot be used; new connections get the certificate before them"
+                    );
+                }
             }
         };
         watch::watch(paths, known, shutdown, changed).await;
@@ -123,11 +157,12 @@ impl Tls {
 }
 
 /// Certificate, key and, perhaps, authorities of clients, as a configuration.
-fn configure(files: &[Vec<u8>]) -> anyhow::Result<Arc<ServerConfig>> {
+fn configure(files: &[Vec<u8>]) -> anyhow::Result<Configured> {
     let [certificate, key, authorities @ ..] = files else {
         anyhow::bail!("certificate and key are missing")
     };
     let chain = certificates(certificate).context("the certificate (--tls-cert)")?;
+    let expires_s = expiry(&chain[0]).context("the certificate (--tls-cert)")?;
     let key = PrivateKeyDer::from_pem_slice(key).context("the private key (--tls-key)")?;
     let provider = Arc::new(ring::default_provider());
     let builder =
@@ -150,7 +185,14 @@ fn configure(files: &[Vec<u8>]) -> anyhow::Result<Arc<ServerConfig>> {
         .with_single_cert(chain, key)
         .context("certificate and key do not fit (--tls-cert, --tls-key)")?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Configured { config: Arc::new(config), expires_s })
+}
+
+/// When a certificate ends, in seconds since 1970.
+fn expiry(certificate: &CertificateDer<'_>) -> anyhow::Result<i64> {
+    let certificate = Certificate::from_der(certificate)?;
+    let ends = certificate.tbs_certificate().validity().not_after.to_unix_duration();
+    Ok(i64::try_from(ends.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {

@@ -136,6 +136,12 @@ impl Serving {
         format!("{}{path}", self.rest)
     }
 
+    /// The text of its metrics.
+    pub(crate) async fn shown(&self) -> String {
+        let answer = self.http.get(format!("{}/metrics", self.metrics)).send().await.expect("an answer");
+        answer.text().await.expect("text")
+    }
+
     pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {
         answer(self.http.get(self.url(path))).await
     }
