@@ -149,7 +149,6 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
             Some(definition) => Some(scheduling(definition)),
             None => joined.then(|| dynamic_batching(batching)),
         },
-        ..ModelConfig::default()
     })
 }
 

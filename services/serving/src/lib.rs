@@ -24,6 +24,7 @@ mod statistics;
 mod stats;
 mod status;
 mod tables;
+mod trace_settings;
 mod traces;
 
 use std::net::SocketAddr;
