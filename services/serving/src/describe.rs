@@ -92,7 +92,7 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
     let (signature, options) = (&pick.described.signature, &pick.described.options);
     let (platform, backend, file) = platform(&pick);
     // It is measured anew when the version is loaded again.
-    let memory_bytes = pick.resident.described().map_or(0, |described| described.memory_bytes);
+    let memory = pick.resident.described().map(|described| described.memory).unwrap_or_default();
     let batching = &options.batching;
     // A model that turned out not to answer row by row is joined no more.
     let joined = pick.resident.served().map_or(pick.described.joins, |served| served.joins());
@@ -102,8 +102,11 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         ("max_queue_size", options.queue_limit),
         ("max_joined_rows", if joined { batching.max_rows } else { 1 }),
         ("max_queue_delay_microseconds", usize::try_from(batching.delay.as_micros()).unwrap_or(usize::MAX)),
-        ("memory_bytes", usize::try_from(memory_bytes).unwrap_or(usize::MAX)),
+        ("memory_bytes", usize::try_from(memory.bytes).unwrap_or(usize::MAX)),
     ];
+    let of_device = memory
+        .device
+        .map(|device| ("device_memory_bytes", usize::try_from(device.bytes).unwrap_or(usize::MAX)));
     let max_batch_size = pick.described.max_batch_size(joined);
     let dims = |spec: &TensorSpec| spec.shape.iter().skip(usize::from(max_batch_size > 0)).copied().collect();
     let kind = match pick.described.device {
@@ -139,12 +142,14 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         instance_group: vec![ModelInstanceGroup {
             name: format!("{name}_0"),
             count: number(options.parallel_runs()),
-            gpus: Vec::new(),
+            gpus: memory.device.and_then(|device| i32::try_from(device.index).ok()).into_iter().collect(),
             kind: kind.into(),
         }],
         parameters: parameters
+            .into_iter()
+            .chain(of_device)
             .map(|(name, value)| (name.to_owned(), ModelParameter { string_value: value.to_string() }))
-            .into(),
+            .collect(),
         scheduling_choice: match pick.described.ensemble.as_deref() {
             Some(definition) => Some(scheduling(definition)),
             None => joined.then(|| dynamic_batching(batching)),

@@ -8,7 +8,9 @@ use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion};
 use slipway_api::traffic::Target;
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::registry::{ENSEMBLE_FILE, normalise_artifact_path};
-use slipway_inference::{Environment, LoadOptions, Model, give_back, resident_bytes};
+use slipway_inference::{
+    Device, Environment, LoadOptions, Model, device_growth, device_readings, give_back, resident_bytes,
+};
 use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
 
@@ -17,7 +19,7 @@ use super::folder::{LOCAL_PREFIX, MODEL_FILE};
 use super::gate::GATE;
 use super::labels::Labels;
 use super::pbtxt;
-use super::served::{Beside, Served, VersionSettings};
+use super::served::{Beside, Memory, Served, VersionSettings};
 use crate::ensemble::Definition;
 
 /// Versions loaded at the same time; more would only make each later.
@@ -235,18 +237,25 @@ impl Opener {
     /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
     fn open(&self, path: &Path, defaults: &LoadOptions, above: Beside) -> Result<Loaded, LoadFailure> {
         let (settings, beside) = beside(path, above)?;
-        // Where the figure decides what is unloaded, it is of one version alone.
-        let _turn = self.alone.then(|| GATE.load());
+        let options = settings.options(defaults);
+        let on_gpu = options.device != Device::Cpu;
+        // Where the figure decides what is unloaded, it is of one version alone; on a GPU, too, where few are loaded.
+        let _turn = (self.alone || on_gpu).then(|| GATE.load());
+        let devices = on_gpu.then(device_readings).flatten();
         // What was freed before would be taken again, and the growth looked smaller than it is.
         give_back();
         let before = resident_bytes();
-        let model = Model::load(&self.environment, path, settings.options(defaults))
+        let model = Model::load(&self.environment, path, options)
             .map_err(|error| LoadFailure::lasting(error.to_string()))?;
         give_back();
         let grown = before.zip(resident_bytes()).map_or(0, |(before, after)| after.saturating_sub(before));
+        // It may have fallen back to the processor.
+        let devices = devices.filter(|_| model.device() != Device::Cpu);
+        let device_memory = devices.and_then(|before| device_growth(&before, &device_readings()?));
         let file = std::fs::metadata(path).map_or(0, |described| described.len());
         beside.labels.check(model.signature()).map_err(LoadFailure::lasting)?;
-        Ok(Loaded::Model(Served::new(model, beside, grown.max(file))))
+        let memory = Memory { bytes: grown.max(file), device: device_memory };
+        Ok(Loaded::Model(Served::new(model, beside, memory)))
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use slipway_inference::{Batching, Device, DropCounts, LoadOptions, Model, Signature, TensorSpec};
+use slipway_inference::{
+    Batching, Device, DeviceMemory, DropCounts, LoadOptions, Model, Signature, TensorSpec,
+};
 
 use super::labels::Labels;
 use crate::ensemble::Definition;
@@ -51,6 +53,22 @@ pub(crate) struct Beside {
     pub batch_size: Option<usize>,
 }
 
+/// What a version took when it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Memory {
+    /// The growth of the process's resident memory, and at least the model file.
+    pub bytes: u64,
+    /// Of a GPU, where it runs on one whose driver tells.
+    pub device: Option<DeviceMemory>,
+}
+
+impl Memory {
+    /// What an unloaded version takes, where it took this.
+    pub(crate) fn freed(self) -> Self {
+        Self { bytes: 0, device: self.device.map(|device| DeviceMemory { bytes: 0, ..device }) }
+    }
+}
+
 /// What is known of a version that was loaded once, whether it is in memory or not.
 #[derive(Debug, Clone)]
 pub(crate) struct Described {
@@ -64,8 +82,8 @@ pub(crate) struct Described {
     pub joins: bool,
     /// What of it is recorded, and what its classes are called.
     pub beside: Beside,
-    /// What it took when it was loaded: the growth of the process's resident memory, and at least the model file.
-    pub memory_bytes: u64,
+    /// What it took when it was loaded.
+    pub memory: Memory,
     /// The models of an ensemble, where it is one.
     pub ensemble: Option<Arc<Definition>>,
 }
@@ -85,15 +103,15 @@ impl Described {
 }
 
 impl Served {
-    /// A model that was loaded and took `memory_bytes`.
-    pub(crate) fn new(model: Model, beside: Beside, memory_bytes: u64) -> Self {
+    /// A model that was loaded and took `memory`.
+    pub(crate) fn new(model: Model, beside: Beside, memory: Memory) -> Self {
         let described = Described {
             signature: model.signature().clone(),
             options: model.options().clone(),
             device: model.device(),
             joins: model.is_batchable(),
             beside,
-            memory_bytes,
+            memory,
             ensemble: None,
         };
         Self { work: Work::Model(model), described: Arc::new(described) }
@@ -108,7 +126,7 @@ impl Served {
             joins: false,
             beside,
             // Its models take it.
-            memory_bytes: 0,
+            memory: Memory::default(),
             ensemble: Some(Arc::clone(&definition)),
         };
         Self { work: Work::Ensemble(definition), described: Arc::new(described) }
