@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -29,6 +30,9 @@ use crate::watch;
 
 /// Who has not finished the handshake within this time is hung up on.
 const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// Who failed in the handshake has this time to hang up, and may send so much until then.
+const PARTING_TIMEOUT_MS: u64 = 500;
+const PARTING_LIMIT_BYTES: u64 = 64 * 1024;
 /// Handshakes at the same time; further connections wait in the kernel's queue.
 const MAX_HANDSHAKES: usize = 512;
 /// Connections that are secured and not yet served.
@@ -221,16 +225,30 @@ async fn accept_all(
         let _ = stream.set_nodelay(true);
         let (acceptor, secured) = (TlsAcceptor::from(tls.current()), secured.clone());
         tokio::spawn(async move {
-            let handshake = acceptor.accept(stream);
+            let handshake = acceptor.accept(stream).into_fallible();
             match tokio::time::timeout(Duration::from_millis(HANDSHAKE_TIMEOUT_MS), handshake).await {
                 // The listener may have ended meanwhile.
                 Ok(Ok(stream)) => drop(secured.send((stream, address)).await),
-                Ok(Err(error)) => tracing::debug!(%error, %address, "a TLS handshake failed"),
+                Ok(Err((error, stream))) => {
+                    tracing::debug!(%error, %address, "a TLS handshake failed");
+                    part(stream).await;
+                }
                 Err(_late) => tracing::debug!(%address, "a TLS handshake took too long"),
             }
             drop(permit);
         });
     }
+}
+
+/// Hangs up so that the client gets the alert that says why: a connection that is closed while something unread has come is reset, and
+/// what was sent to the client is lost. With TLS 1.3 a client without a certificate has sent its request by now.
+async fn part(mut stream: TcpStream) {
+    let parting = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(PARTING_LIMIT_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whoever does not hang up is hung up on.
+    let _ = tokio::time::timeout(Duration::from_millis(PARTING_TIMEOUT_MS), parting).await;
 }
 
 /// Connections whose handshake is done.

@@ -133,5 +133,8 @@ async fn clients_show_certificates_where_they_have_to() {
     let known = client(&authority, Some(&authority.issue("checkout")));
     eventually("it answers", || predicts(&serving, &known)).await;
     assert_eq!(predicts(&serving, &client(&authority, None)).await, None);
+    let refused = client(&authority, None).get(serving.url("/v2").replace("http:", "https:")).send().await;
+    let told = format!("{:?}", refused.expect_err("no certificate, no answer"));
+    assert!(told.contains("CertificateRequired"), "{told}");
     assert_eq!(predicts(&serving, &client(&authority, Some(&stranger.issue("checkout")))).await, None);
 }
