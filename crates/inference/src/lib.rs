@@ -7,6 +7,7 @@
 mod batch;
 mod budget;
 mod datatype;
+mod device_memory;
 mod engine;
 mod environment;
 mod error;
@@ -20,6 +21,7 @@ mod session;
 mod signature;
 mod tensor;
 
+pub use device_memory::{DeviceMemory, DeviceReading, device_growth, device_readings};
 pub use environment::Environment;
 pub use error::Error;
 pub use memory::{give_back, resident_bytes};

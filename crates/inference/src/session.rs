@@ -16,6 +16,9 @@ use crate::{Device, Environment, Error, LoadOptions};
 /// `LayerNormalization` that it stands for; before that there was no difference.
 const SLOWER_ON_CPU: &str = "SkipLayerNormFusion";
 
+/// What ONNX Runtime says where a library of the device is missing, or there is no GPU.
+const DEVICE_FAILURES: [&str; 4] = ["Failed to load library", "CUDA failure", "CUDA error", "CUDNN failure"];
+
 /// Reads and optimises a model; says where it runs, too, which is the processor where its device is not there and it may fall back.
 pub(crate) fn open(
     environment: &Environment,
@@ -66,9 +69,7 @@ fn open_on(
     let opened = catch_unwind(AssertUnwindSafe(|| commit(environment, path, options, device)));
     let session = opened
         .map_err(|_panic| Error::Load("ONNX Runtime does not know a type that the model uses".to_owned()))?
-        .map_err(|error| {
-            Error::Load(format!("ONNX Runtime refuses the model: {}", without_path(&error, path)))
-        })?;
+        .map_err(|error| refused(&without_path(&error, path), device))?;
     let shrinks = if device == Device::Cpu { c"cpu:0" } else { c"cpu:0;gpu:0" };
     Runner::new(session, shrinks)
 }
@@ -101,7 +102,47 @@ fn commit(
         .commit_from_file(path)
 }
 
+/// Why there is no session: for its device, or for the model.
+fn refused(message: &str, device: Device) -> Error {
+    let of_device = DEVICE_FAILURES.iter().any(|sign| message.contains(sign));
+    if device == Device::Cpu || !of_device {
+        return Error::Load(format!("ONNX Runtime refuses the model: {message}"));
+    }
+    // Before it is where in its source ONNX Runtime gave up.
+    let cause = message.rsplit_once(": FAIL : ").map_or(message, |(_, cause)| cause).trim();
+    Error::Load(format!(
+        "the device '{}' cannot be used: {cause}; mend that, or allow the fallback to the processor",
+        device.name()
+    ))
+}
+
 /// The message without the file's place on this machine, which is nobody's business but ours.
 fn without_path(error: &ort::Error, path: &Path) -> String {
     error.message().replace(&path.display().to_string(), "the model file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_device_lacks_is_not_blamed_on_the_model() {
+        let message = "/src/provider_bridge_ort.cc:1844 onnxruntime::Provider& Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load \
+                       library libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: cannot open shared object file\n";
+        assert_eq!(
+            refused(message, Device::Cuda).to_string(),
+            "the device 'cuda' cannot be used: Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: \
+             cannot open shared object file; mend that, or allow the fallback to the processor"
+        );
+        let message = "CUDA failure 100: no CUDA-capable device is detected ; GPU=-1";
+        assert!(
+            refused(message, Device::TensorRt)
+                .to_string()
+                .starts_with("the device 'tensorrt' cannot be used: CUDA")
+        );
+        for device in [Device::Cpu, Device::Cuda] {
+            let other = refused("Load model failed: Protobuf parsing failed.", device).to_string();
+            assert_eq!(other, "ONNX Runtime refuses the model: Load model failed: Protobuf parsing failed.");
+        }
+    }
 }

@@ -74,7 +74,8 @@ impl<F: Front> Service<Request> for Fronted<F, PeersRouter> {
         let started = Instant::now();
         // A span that nobody collects is not worth its price; a caller's trace is in the logs either way.
         let traced = request.headers().contains_key(TRACEPARENT)
-            || (slipway_telemetry::is_exporting() && slipway_telemetry::spans::begins());
+            || (slipway_telemetry::is_exporting()
+                && slipway_telemetry::spans::begins_at(request.uri().path()));
         let span =
             traced.then(|| crate::trace::span(&request, F::ROUTES.get(route).copied().unwrap_or_default()));
         let answer = AssertUnwindSafe(self.front.answer(route, request)).catch_unwind();

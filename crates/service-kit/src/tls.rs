@@ -9,21 +9,30 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::serve::Listener;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
+use crate::metrics::Metrics;
 use crate::watch;
 
 /// Who has not finished the handshake within this time is hung up on.
 const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// Who failed in the handshake has this time to hang up, and may send so much until then.
+const PARTING_TIMEOUT_MS: u64 = 500;
+const PARTING_LIMIT_BYTES: u64 = 64 * 1024;
 /// Handshakes at the same time; further connections wait in the kernel's queue.
 const MAX_HANDSHAKES: usize = 512;
 /// Connections that are secured and not yet served.
@@ -59,6 +68,20 @@ struct Inner {
     paths: Vec<PathBuf>,
     /// What the files held at the start.
     known: Vec<Vec<u8>>,
+    meters: Meters,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Meters {
+    file_errors: Counter,
+    expires_s: Gauge,
+}
+
+/// What files make.
+struct Configured {
+    config: Arc<ServerConfig>,
+    /// When the server's own certificate ends, in seconds since 1970.
+    expires_s: i64,
 }
 
 impl fmt::Debug for Tls {
@@ -88,12 +111,23 @@ impl TlsConfig {
             let read = watch::read(std::slice::from_ref(path)).map_err(anyhow::Error::msg);
             known.extend(read.with_context(|| format!("{what} cannot be read"))?);
         }
-        let current = RwLock::new(configure(&known)?);
-        Ok(Some(Tls(Arc::new(Inner { current, paths, known }))))
+        let Configured { config, expires_s } = configure(&known)?;
+        let meters = Meters::default();
+        meters.expires_s.set(expires_s);
+        Ok(Some(Tls(Arc::new(Inner { current: RwLock::new(config), paths, known, meters }))))
     }
 }
 
 impl Tls {
+    /// Shows when the certificate ends, and how often its files could not be used, as metrics of `service`.
+    pub fn register(&self, metrics: &Metrics, service: &str) {
+        let Meters { file_errors, expires_s } = self.0.meters.clone();
+        let errors = "Changes of the TLS files that could not be used";
+        metrics.register(&format!("{service}_tls_file_errors"), errors, file_errors);
+        let expires = "When the certificate that new connections get ends, in seconds since 1970";
+        metrics.register(&format!("{service}_tls_certificate_expires_timestamp_seconds"), expires, expires_s);
+    }
+
     /// Follows the files until the shutdown. Connections that are open stay as they are; where the files do not fit together, new ones
     /// get what was good before.
     pub async fn watch(self, shutdown: CancellationToken) {
@@ -102,14 +136,18 @@ impl Tls {
         let changed = move |contents: &watch::Contents| {
             let configured = contents.as_ref().map_err(|error| anyhow::anyhow!(error.clone()));
             match configured.and_then(|files| configure(files)) {
-                Ok(configured) => {
-                    tracing::info!("the TLS certificate changed");
-                    *inner.current.write().unwrap_or_else(PoisonError::into_inner) = configured;
+                Ok(Configured { config, expires_s }) => {
+                    tracing::info!(expires_s, "the TLS certificate changed");
+                    inner.meters.expires_s.set(expires_s);
+                    *inner.current.write().unwrap_or_else(PoisonError::into_inner) = config;
                 }
-                Err(error) => tracing::error!(
-                    error = format!("{error:#}"),
-                    "the TLS files cannot be used; new connections get the certificate before them"
-                ),
+                Err(error) => {
+                    inner.meters.file_errors.inc();
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the TLS files cannot be used; new connections get the certificate before them"
+                    );
+                }
             }
         };
         watch::watch(paths, known, shutdown, changed).await;
@@ -132,11 +170,12 @@ impl Tls {
 }
 
 /// Certificate, key and, perhaps, authorities of clients, as a configuration.
-fn configure(files: &[Vec<u8>]) -> anyhow::Result<Arc<ServerConfig>> {
+fn configure(files: &[Vec<u8>]) -> anyhow::Result<Configured> {
     let [certificate, key, authorities @ ..] = files else {
         anyhow::bail!("certificate and key are missing")
     };
     let chain = certificates(certificate).context(CERTIFICATE)?;
+    let expires_s = expiry(&chain[0]).context(CERTIFICATE)?;
     let key = PrivateKeyDer::from_pem_slice(key).context(KEY)?;
     let provider = Arc::new(ring::default_provider());
     let builder =
@@ -157,7 +196,14 @@ fn configure(files: &[Vec<u8>]) -> anyhow::Result<Arc<ServerConfig>> {
         .with_single_cert(chain, key)
         .context("certificate and key do not fit (--tls-cert, --tls-key)")?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Configured { config: Arc::new(config), expires_s })
+}
+
+/// When a certificate ends, in seconds since 1970.
+fn expiry(certificate: &CertificateDer<'_>) -> anyhow::Result<i64> {
+    let certificate = Certificate::from_der(certificate)?;
+    let ends = certificate.tbs_certificate().validity().not_after.to_unix_duration();
+    Ok(i64::try_from(ends.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
@@ -186,16 +232,30 @@ async fn accept_all(
         let _ = stream.set_nodelay(true);
         let (acceptor, secured) = (TlsAcceptor::from(tls.current()), secured.clone());
         tokio::spawn(async move {
-            let handshake = acceptor.accept(stream);
+            let handshake = acceptor.accept(stream).into_fallible();
             match tokio::time::timeout(Duration::from_millis(HANDSHAKE_TIMEOUT_MS), handshake).await {
                 // The listener may have ended meanwhile.
                 Ok(Ok(stream)) => drop(secured.send((stream, address)).await),
-                Ok(Err(error)) => tracing::debug!(%error, %address, "a TLS handshake failed"),
+                Ok(Err((error, stream))) => {
+                    tracing::debug!(%error, %address, "a TLS handshake failed");
+                    part(stream).await;
+                }
                 Err(_late) => tracing::debug!(%address, "a TLS handshake took too long"),
             }
             drop(permit);
         });
     }
+}
+
+/// Hangs up so that the client gets the alert that says why: a connection that is closed while something unread has come is reset, and
+/// what was sent to the client is lost. With TLS 1.3 a client without a certificate has sent its request by now.
+async fn part(mut stream: TcpStream) {
+    let parting = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(PARTING_LIMIT_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whoever does not hang up is hung up on.
+    let _ = tokio::time::timeout(Duration::from_millis(PARTING_TIMEOUT_MS), parting).await;
 }
 
 /// Connections whose handshake is done.

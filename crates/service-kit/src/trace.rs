@@ -14,7 +14,7 @@ pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     if matches!(route, "/healthz" | "/readyz" | "/metrics") {
         return next.run(request).await;
     }
-    let begins = request.headers().contains_key(TRACEPARENT) || slipway_telemetry::spans::begins();
+    let begins = request.headers().contains_key(TRACEPARENT) || slipway_telemetry::spans::begins_at(&path);
     if slipway_telemetry::is_exporting() && !begins {
         return next.run(request).await;
     }

@@ -1,7 +1,8 @@
 //! Spans of what is over already: their times are known afterwards, so that nothing is measured for a trace that nobody collects.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
 pub use opentelemetry::KeyValue;
@@ -19,6 +20,29 @@ static RATE: AtomicU32 = AtomicU32::new(1);
 /// Requests that might have begun one.
 static SEEN: AtomicU32 = AtomicU32::new(0);
 
+/// Whether [`BY_PATH`] is asked.
+static CHOOSES_BY_PATH: AtomicBool = AtomicBool::new(false);
+static BY_PATH: RwLock<Option<ByPath>> = RwLock::new(None);
+
+type Choice = dyn Fn(&str) -> Option<bool> + Send + Sync;
+
+/// Says whether a request of this path begins a trace; `None`: it does as all others do, by the [`rate`].
+#[derive(Clone)]
+pub struct ByPath(Arc<Choice>);
+
+impl ByPath {
+    /// What `choice` says.
+    pub fn new(choice: impl Fn(&str) -> Option<bool> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(choice))
+    }
+}
+
+impl fmt::Debug for ByPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ByPath").finish_non_exhaustive()
+    }
+}
+
 pub(crate) fn export(tracer: SdkTracer, rate: u32) {
     set_rate(rate);
     // Set twice only where telemetry is, which is an error of its own.
@@ -35,13 +59,35 @@ pub fn set_rate(rate: u32) {
     RATE.store(rate, Ordering::Relaxed);
 }
 
-/// Whether a request that comes without a trace begins one now.
-pub fn begins() -> bool {
+fn begins() -> bool {
     match rate() {
         0 => false,
         1 => true,
         rate => SEEN.fetch_add(1, Ordering::Relaxed).is_multiple_of(rate),
     }
+}
+
+/// Lets `choice` decide for some paths, at once; `None`: the [`rate`] is for all.
+pub fn choose_by_path(choice: Option<ByPath>) {
+    let mut by_path = BY_PATH.write().unwrap_or_else(PoisonError::into_inner);
+    CHOOSES_BY_PATH.store(choice.is_some(), Ordering::Relaxed);
+    *by_path = choice;
+}
+
+/// Whether some paths have a choice of their own.
+pub fn chooses_by_path() -> bool {
+    CHOOSES_BY_PATH.load(Ordering::Relaxed)
+}
+
+/// Whether a request of this path, which comes without a trace, begins one now.
+pub fn begins_at(path: &str) -> bool {
+    if chooses_by_path() {
+        let choice = BY_PATH.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(begins) = choice.and_then(|choice| (choice.0)(path)) {
+            return begins;
+        }
+    }
+    begins()
 }
 
 /// A span that is collected.

@@ -1,6 +1,6 @@
 //! Certificates for tests: an authority of one's own, and what it signs.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 
 /// Signs certificates.
 pub struct TestAuthority(CertifiedIssuer<'static, KeyPair>);
@@ -36,8 +36,18 @@ impl TestAuthority {
 
     /// A certificate for a name or an address.
     pub fn issue(&self, name: &str) -> TestCertificate {
+        self.sign(CertificateParams::new(vec![name.to_owned()]).expect("a name"))
+    }
+
+    /// The same, which ends with the beginning of a day: year, month, day.
+    pub fn issue_until(&self, name: &str, (year, month, day): (i32, u8, u8)) -> TestCertificate {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.not_after = date_time_ymd(year, month, day);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> TestCertificate {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         TestCertificate { certificate: certificate.pem(), key: key.serialize_pem() }
     }

@@ -6,11 +6,11 @@ use slipway_api::inference::model_instance_group::Kind as InstanceKind;
 use slipway_api::inference::model_metadata_response::TensorMetadata;
 use slipway_api::inference::model_version_policy::{PolicyChoice, Specific};
 use slipway_api::inference::{
-    DataType, ModelConfig, ModelEnsembling, ModelInput, ModelInstanceGroup, ModelMetadataResponse,
-    ModelOutput, ModelParameter, ModelTransactionPolicy, ModelVersionPolicy,
+    DataType, ModelConfig, ModelDynamicBatching, ModelEnsembling, ModelInput, ModelInstanceGroup,
+    ModelMetadataResponse, ModelOutput, ModelParameter, ModelTransactionPolicy, ModelVersionPolicy,
 };
 use slipway_domain::ensemble::{Definition, Step};
-use slipway_inference::{Datatype, Device, TensorSpec};
+use slipway_inference::{Batching, Datatype, Device, TensorSpec};
 
 use crate::failure::Failure;
 use crate::models::folder::MODEL_FILE;
@@ -77,7 +77,7 @@ pub(crate) fn ready(routing: &Routing, name: &str, version: Option<&str>) -> Res
     pick(&*routing.get(name)?, version).map(|_| ())
 }
 
-/// Configuration as Triton's clients read it. The batch dimension is part of the shapes, so `max_batch_size` is 0.
+/// Configuration as Triton's clients read it: where `max_batch_size` is above 0, the dimensions are without the batch.
 ///
 /// # Errors
 /// Unknown, or not ready.
@@ -87,7 +87,7 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
     let (signature, options) = (&pick.described.signature, &pick.described.options);
     let (platform, backend, file) = platform(&pick);
     // It is measured anew when the version is loaded again.
-    let memory_bytes = pick.resident.described().map_or(0, |described| described.memory_bytes);
+    let memory = pick.resident.described().map(|described| described.memory).unwrap_or_default();
     let batching = &options.batching;
     // A model that turned out not to answer row by row is joined no more.
     let joined = pick.resident.served().map_or(pick.described.joins, |served| served.joins());
@@ -97,8 +97,13 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         ("max_queue_size", options.queue_limit),
         ("max_joined_rows", if joined { batching.max_rows } else { 1 }),
         ("max_queue_delay_microseconds", usize::try_from(batching.delay.as_micros()).unwrap_or(usize::MAX)),
-        ("memory_bytes", usize::try_from(memory_bytes).unwrap_or(usize::MAX)),
+        ("memory_bytes", usize::try_from(memory.bytes).unwrap_or(usize::MAX)),
     ];
+    let of_device = memory
+        .device
+        .map(|device| ("device_memory_bytes", usize::try_from(device.bytes).unwrap_or(usize::MAX)));
+    let max_batch_size = pick.described.max_batch_size(joined);
+    let dims = |spec: &TensorSpec| spec.shape.iter().skip(usize::from(max_batch_size > 0)).copied().collect();
     let kind = match pick.described.device {
         Device::Cpu => InstanceKind::Cpu,
         Device::Cuda | Device::TensorRt => InstanceKind::Gpu,
@@ -106,19 +111,20 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
     let input = |spec: &TensorSpec| ModelInput {
         name: spec.name.clone(),
         data_type: data_type(spec.datatype).into(),
-        dims: spec.shape.clone(),
+        dims: dims(spec),
         ..ModelInput::default()
     };
     let output = |spec: &TensorSpec| ModelOutput {
         name: spec.name.clone(),
         data_type: data_type(spec.datatype).into(),
-        dims: spec.shape.clone(),
+        dims: dims(spec),
         label_filename: pick.described.beside.labels.file(&spec.name).to_owned(),
     };
     Ok(ModelConfig {
         name: name.to_owned(),
         platform: platform.to_owned(),
         backend: backend.to_owned(),
+        max_batch_size: number(max_batch_size),
         default_model_filename: file.to_owned(),
         input: signature.inputs.iter().map(input).collect(),
         output: signature.outputs.iter().map(output).collect(),
@@ -130,15 +136,19 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         }),
         instance_group: vec![ModelInstanceGroup {
             name: format!("{name}_0"),
-            count: i32::try_from(options.parallel_runs()).unwrap_or(i32::MAX),
-            gpus: Vec::new(),
+            count: number(options.parallel_runs()),
+            gpus: memory.device.and_then(|device| i32::try_from(device.index).ok()).into_iter().collect(),
             kind: kind.into(),
         }],
         parameters: parameters
+            .into_iter()
+            .chain(of_device)
             .map(|(name, value)| (name.to_owned(), ModelParameter { string_value: value.to_string() }))
-            .into(),
-        scheduling_choice: pick.described.ensemble.as_deref().map(scheduling),
-        ..ModelConfig::default()
+            .collect(),
+        scheduling_choice: match pick.described.ensemble.as_deref() {
+            Some(definition) => Some(scheduling(definition)),
+            None => joined.then(|| dynamic_batching(batching)),
+        },
     })
 }
 
@@ -160,6 +170,17 @@ fn scheduling(definition: &Definition) -> SchedulingChoice {
     SchedulingChoice::EnsembleScheduling(ModelEnsembling {
         step: definition.steps.iter().map(step).collect(),
     })
+}
+
+fn dynamic_batching(batching: &Batching) -> SchedulingChoice {
+    SchedulingChoice::DynamicBatching(ModelDynamicBatching {
+        preferred_batch_size: batching.preferred_rows.iter().copied().map(number).collect(),
+        max_queue_delay_microseconds: u64::try_from(batching.delay.as_micros()).unwrap_or(u64::MAX),
+    })
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 fn numbers(versions: &[&str]) -> Vec<i64> {

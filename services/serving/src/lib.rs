@@ -25,6 +25,7 @@ mod statistics;
 mod stats;
 mod status;
 mod tables;
+mod trace_settings;
 mod traces;
 
 use std::net::SocketAddr;
@@ -63,6 +64,7 @@ pub use crate::engine_config::EngineConfig;
 use crate::metrics::ServingMetrics;
 use crate::models::{Cache, Limits, LoadMeters, Loader, Manager};
 use crate::predict::Predictor;
+use crate::records::cloudevents::EventSender;
 pub use crate::records::cloudevents::{CloudEventsConfig, EventsMode};
 use crate::routing::Routing;
 use crate::settings::Settings;
@@ -220,6 +222,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let serving_metrics = ServingMetrics::register(&metrics);
     let access = Access::load(&config.access, &metrics)?;
     let load_meters = LoadMeters::register(&metrics);
+    if let Some(tls) = &tls {
+        tls.register(&metrics, "serving");
+    }
     let manager =
         Manager::new(loader, Arc::clone(&routing), readiness.clone(), serving_metrics.clone(), load_meters);
     let optional = config.model_dir.is_some();
@@ -232,6 +237,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let mut tasks = Tasks::new(shutdown.clone());
     let (updates, news) = mpsc::channel(UPDATES_LIMIT);
     watch_files(&mut tasks, tls.as_ref(), &access, &shutdown);
+    if let Some(sink) = event_sender.as_ref().and_then(EventSender::http) {
+        tasks.spawn("cloudevents-files", sink.watch(shutdown.clone()));
+    }
     tasks.spawn("farewell", say_farewell(readiness.clone(), shutdown.clone()));
     tasks.spawn("models", manager.run(news, shutdown.clone()));
     tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));

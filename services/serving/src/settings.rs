@@ -1,4 +1,4 @@
-//! The trace and log extensions: what is traced and logged is shown, and how much of it may change while the process runs.
+//! The log extension: what is logged is shown, and how much of it may change while the process runs.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,10 +6,7 @@ use slipway_telemetry::TelemetryConfig;
 use tracing::level_filters::LevelFilter;
 
 use crate::failure::{Failure, Kind};
-
-/// Lists of the trace settings that clients know, in Triton's order.
-const TRACE_NAMES: [&str; 6] =
-    ["trace_level", "trace_rate", "trace_count", "log_frequency", "trace_file", "trace_mode"];
+use crate::trace_settings::TraceSettings;
 
 /// The settings that decide how much is logged, the least first, and what each one lets through.
 const LEVELS: [(&str, LevelFilter); 3] =
@@ -19,10 +16,11 @@ const VERBOSE: &str = "log_verbose_level";
 /// What this process logs and traces.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    /// What it traces.
+    pub(crate) trace: TraceSettings,
     /// The filter that it was started with, and the most verbose level of it.
     started_with: (String, LevelFilter),
     level: Mutex<LevelFilter>,
-    traced: bool,
 }
 
 /// A log setting's value.
@@ -38,9 +36,9 @@ impl Settings {
     pub(crate) fn new(telemetry: &TelemetryConfig) -> Self {
         let level = most_verbose(&telemetry.log);
         Self {
+            trace: TraceSettings::new(telemetry),
             started_with: (telemetry.log.clone(), level),
             level: Mutex::new(level),
-            traced: telemetry.otlp_endpoint.is_some(),
         }
     }
 
@@ -85,62 +83,6 @@ impl Settings {
         // It is one value, whole after any panic.
         self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The trace settings; each a list, as the gRPC protocol has them.
-    pub(crate) fn trace(&self) -> [(&'static str, String); 6] {
-        let rate = slipway_telemetry::spans::rate();
-        let level = if self.traced && rate > 0 { "TIMESTAMPS" } else { "OFF" };
-        let values = [level, &rate.max(1).to_string(), "-1", "0", "", "opentelemetry"];
-        std::array::from_fn(|at| (TRACE_NAMES[at], values[at].to_owned()))
-    }
-
-    /// Takes an update of level and rate: from now on requests begin traces like that. No values: what there is.
-    ///
-    /// # Errors
-    /// It names a setting that there is not, or one that is fixed; or traces go nowhere.
-    pub(crate) fn update_trace(&self, wanted: &[(String, Vec<String>)]) -> Result<(), Failure> {
-        let known = self.trace();
-        let (mut rate, mut on) = (slipway_telemetry::spans::rate(), None);
-        for (name, values) in wanted {
-            let Some((_, now)) = known.iter().find(|(known, _)| known == name) else {
-                return Err(Failure::invalid(format!("there is no trace setting '{name}'")));
-            };
-            if values.is_empty() || std::slice::from_ref(now) == values {
-                continue;
-            }
-            match (name.as_str(), values.as_slice()) {
-                _ if !self.traced => {
-                    return Err(fixed(
-                        name,
-                        "traces go nowhere; start the server with SLIPWAY_OTLP_ENDPOINT",
-                    ));
-                }
-                ("trace_rate", [given]) => {
-                    rate = given.parse().ok().filter(|rate| *rate > 0).ok_or_else(|| {
-                        Failure::invalid(format!(
-                            "trace setting 'trace_rate' is '{given}'; expected a whole number from 1"
-                        ))
-                    })?;
-                }
-                ("trace_level", [given]) if given == "OFF" => on = Some(false),
-                ("trace_level", [given]) if given == "TIMESTAMPS" => on = Some(true),
-                ("trace_level", _) => {
-                    return Err(fixed(name, "expected OFF or TIMESTAMPS; tensors are in prediction records"));
-                }
-                _ => return Err(fixed(name, "traces go to SLIPWAY_OTLP_ENDPOINT, all that are begun")),
-            }
-        }
-        slipway_telemetry::spans::set_rate(match on {
-            Some(false) => 0,
-            Some(true) => rate.max(1),
-            None => rate,
-        });
-        Ok(())
-    }
-}
-
-fn fixed(name: &str, why: &str) -> Failure {
-    Failure::new(Kind::Refused, format!("trace setting '{name}' is fixed while the server runs: {why}"))
 }
 
 const fn verbosity(level: LevelFilter) -> u32 {
@@ -221,18 +163,18 @@ mod tests {
 
     use super::*;
 
-    fn settings(log: &str, otlp_endpoint: Option<&str>) -> Settings {
+    fn settings(log: &str) -> Settings {
         Settings::new(&TelemetryConfig {
             log: log.to_owned(),
             log_format: LogFormat::Text,
-            otlp_endpoint: otlp_endpoint.map(str::to_owned),
+            otlp_endpoint: None,
             trace_rate: 1,
         })
     }
 
     #[test]
     fn the_log_level_is_the_most_verbose_of_the_filter() {
-        let level = |filter: &str| *settings(filter, None).lock();
+        let level = |filter: &str| *settings(filter).lock();
         assert_eq!(level("info"), LevelFilter::INFO);
         assert_eq!(level("warn,slipway_serving=debug"), LevelFilter::DEBUG);
         assert_eq!(level("error,hyper"), LevelFilter::TRACE);
@@ -277,24 +219,5 @@ mod tests {
             (filter_of(debug), filter_of(LevelFilter::WARN)),
             ("info,slipway=debug".to_owned(), "warn".to_owned())
         );
-    }
-
-    #[test]
-    fn only_level_and_rate_of_traces_change_and_only_where_traces_go_somewhere() {
-        let update = |settings: &Settings, name: &str, values: &[&str]| {
-            settings
-                .update_trace(&[(name.to_owned(), values.iter().map(|value| (*value).to_owned()).collect())])
-        };
-        let nowhere = settings("warn", None);
-        assert_eq!(update(&nowhere, "trace_rate", &["5"]).unwrap_err().kind, Kind::Refused);
-        assert_eq!(
-            (update(&nowhere, "trace_level", &["OFF"]), update(&nowhere, "trace_rate", &[])),
-            (Ok(()), Ok(()))
-        );
-        assert_eq!(update(&nowhere, "nothing", &[]).unwrap_err().kind, Kind::Invalid);
-        let somewhere = settings("warn", Some("http://localhost:4317"));
-        assert_eq!(update(&somewhere, "trace_rate", &["0"]).unwrap_err().kind, Kind::Invalid);
-        assert_eq!(update(&somewhere, "trace_file", &["/tmp/x"]).unwrap_err().kind, Kind::Refused);
-        assert_eq!(update(&somewhere, "trace_level", &["TENSORS"]).unwrap_err().kind, Kind::Refused);
     }
 }

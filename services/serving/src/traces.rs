@@ -6,11 +6,30 @@
 use std::time::{Duration, SystemTime};
 
 use slipway_inference::Origin;
-use slipway_telemetry::spans::{Collected, KeyValue, Past, SpanName};
+use slipway_telemetry::spans::{self, Collected, KeyValue, Past, SpanName};
+use tracing::Span;
 
 use crate::metrics::variant_name;
 use crate::routing::Pick;
 use crate::stats::Run;
+use crate::trace_settings::path_of;
+
+/// The span of a request over gRPC whose model is known now; `None` where it begins no trace, or is part of one.
+pub(crate) fn late(model: &str) -> Option<Span> {
+    let begins = slipway_telemetry::is_exporting()
+        && Collected::current().is_none()
+        && spans::begins_at(&path_of(model));
+    begins.then(|| {
+        tracing::info_span!(
+            parent: None,
+            "request",
+            otel.name = "POST /inference.GRPCInferenceService/{*method}",
+            otel.kind = "server",
+            http.request.method = "POST",
+            url.path = "/inference.GRPCInferenceService/ModelInfer",
+        )
+    })
+}
 
 /// How a batch finds its requests.
 pub(crate) fn origin(request: &Collected) -> Origin {

@@ -255,7 +255,8 @@ fn known(caller: Option<&Caller>) -> Result<&Caller, Failure> {
 
 /// The token of an `Authorization` header.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
+    // HTTP/1 drops the space after the colon of a header; over HTTP/2 some clients send it as part of the value.
+    let (scheme, token) = value.trim_ascii_start().split_at_checked(b"Bearer ".len())?;
     let token = token.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
 }
@@ -266,4 +267,19 @@ fn read(files: &[Vec<u8>], metrics: &AccessMetrics) -> Result<Rules, String> {
     let rules = Rules::parse(bytes, |name| metrics.uses(name))?;
     metrics.tokens.set(i64::try_from(rules.len()).unwrap_or(i64::MAX));
     Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bearer;
+
+    #[test]
+    fn a_token_is_found_whatever_spaces_are_around_it() {
+        for value in ["Bearer t-1", "bearer t-1", " Bearer t-1", "Bearer   t-1 "] {
+            assert_eq!(bearer(value.as_bytes()), Some(&b"t-1"[..]), "{value:?}");
+        }
+        for value in ["", "Bearer", "Bearer ", "Basic t-1", "Bearert-1"] {
+            assert_eq!(bearer(value.as_bytes()), None, "{value:?}");
+        }
+    }
 }

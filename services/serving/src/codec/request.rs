@@ -178,7 +178,8 @@ impl Inputs {
             .iter()
             .map(|dimension| if *dimension < 0 { std::mem::replace(&mut left, 1) } else { *dimension })
             .collect();
-        Ok(vec![Tensor::raw(&spec.name, spec.datatype, shape, body)])
+        let data = read_raw(spec.datatype, body).map_err(complain)?;
+        Ok(vec![Tensor { name: spec.name.clone(), datatype: spec.datatype, shape, data }])
     }
 }
 
@@ -240,11 +241,14 @@ fn read_input(
 /// Reads the raw form of a tensor: little-endian elements, or strings each behind its length in four bytes.
 pub(crate) fn read_raw(datatype: Datatype, bytes: Bytes) -> Result<Data, String> {
     let Some(each) = datatype.element_bytes() else { return read_strings(&bytes) };
-    if bytes.len().is_multiple_of(each) {
-        Ok(Data::Raw(bytes))
-    } else {
-        Err(format!("{} bytes are no whole number of {datatype} elements", bytes.len()))
+    if !bytes.len().is_multiple_of(each) {
+        return Err(format!("{} bytes are no whole number of {datatype} elements", bytes.len()));
     }
+    if datatype == Datatype::Bool && bytes.iter().any(|byte| *byte > 1) {
+        // As C and NumPy have it, which Triton's clients copy from: what is not 0 is true. The model may count on 1.
+        return Ok(Data::Raw(bytes.iter().map(|byte| u8::from(*byte != 0)).collect()));
+    }
+    Ok(Data::Raw(bytes))
 }
 
 fn read_strings(mut bytes: &[u8]) -> Result<Data, String> {

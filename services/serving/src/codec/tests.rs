@@ -257,3 +257,14 @@ proptest! {
         prop_assert_eq!(read_raw(Datatype::Bytes, raw_of(&tensor)).unwrap(), tensor.data);
     }
 }
+
+#[test]
+fn a_raw_bool_is_true_wherever_it_is_not_zero() {
+    let input = json!({"name": "x", "shape": [4], "datatype": "BOOL", "parameters": {"binary_data_size": 4}});
+    let (body, length) = with_header(&with_input(&input), &[0, 1, 2, 255]);
+    let named = tensors(InferRequest::parse(&body, Some(&length)).unwrap());
+    assert_eq!(named, [Tensor::raw("x", Datatype::Bool, [4], vec![0, 1, 1, 1])]);
+    let whole = InferRequest::parse(&Bytes::from_static(&[7, 0]), Some("0")).unwrap();
+    let whole = whole.inputs.resolve(&signature(&[("x", Datatype::Bool, &[-1])])).unwrap();
+    assert_eq!(whole, [Tensor::raw("x", Datatype::Bool, [2], vec![1, 0])]);
+}

@@ -37,14 +37,15 @@ pub(super) fn log(
     Ok(proto::LogSettingsResponse { settings: settings.into() })
 }
 
-/// Takes an update and answers with the settings.
+/// Takes an update and answers with the settings: of a model, or of all.
 pub(super) fn trace(
     settings: &Settings,
+    model: Option<&str>,
     wanted: HashMap<String, proto::trace_setting_request::SettingValue>,
 ) -> Result<proto::TraceSettingResponse, Failure> {
     let values: Vec<_> = wanted.into_iter().map(|(name, value)| (name, value.value)).collect();
-    settings.update_trace(&values)?;
-    let settings = settings.trace().map(|(name, value)| {
+    settings.trace.update(model, &values)?;
+    let settings = settings.trace.shown(model).map(|(name, value)| {
         (name.to_owned(), proto::trace_setting_response::SettingValue { value: vec![value] })
     });
     Ok(proto::TraceSettingResponse { settings: settings.into() })

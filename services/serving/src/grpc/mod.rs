@@ -18,12 +18,15 @@ use slipway_api::inference::grpc_inference_service_server::{
 };
 use slipway_domain::ensemble::is_version;
 use slipway_service_kit::health::Readiness;
+use slipway_telemetry::context::TRACEPARENT;
+use slipway_telemetry::spans;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::server::NamedService as _;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tracing::Instrument as _;
 
 use crate::access::{Access, Need};
 use crate::describe::{self, EXTENSIONS, SERVER_NAME};
@@ -31,7 +34,7 @@ use crate::failure::Failure;
 use crate::parameters::{priority, timeout_us};
 use crate::predict::{Call, Predictor, request_id};
 use crate::settings::Settings;
-use crate::{repository, statistics};
+use crate::{repository, statistics, traces};
 
 #[cfg(test)]
 pub(crate) use convert::inputs;
@@ -72,6 +75,23 @@ impl Service {
     }
 
     async fn infer(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+        request: proto::ModelInferRequest,
+    ) -> Result<(proto::ModelInferResponse, String), Failure> {
+        // The model is known only now, where it has trace settings of its own.
+        if spans::chooses_by_path()
+            && !metadata.contains_key(TRACEPARENT)
+            && let Some(span) = traces::late(&request.model_name)
+        {
+            // On the heap: every other request would carry the place for it.
+            return Box::pin(self.infer_now(metadata, extensions, request).instrument(span)).await;
+        }
+        self.infer_now(metadata, extensions, request).await
+    }
+
+    async fn infer_now(
         &self,
         metadata: &MetadataMap,
         extensions: &Extensions,
@@ -299,10 +319,11 @@ impl GrpcInferenceService for Service {
             self.access.check_noted(request.extensions(), Need::AllModels)?;
         }
         let request = self.about_model(request, |request| &request.model_name)?;
-        if !request.model_name.is_empty() {
-            self.predictor.routing.get(&request.model_name)?;
+        let model = Some(request.model_name.as_str()).filter(|model| !model.is_empty());
+        if let Some(model) = model {
+            self.predictor.routing.get(model)?;
         }
-        Ok(Response::new(control::trace(&self.settings, request.settings)?))
+        Ok(Response::new(control::trace(&self.settings, model, request.settings)?))
     }
 
     async fn log_settings(

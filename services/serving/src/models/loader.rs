@@ -9,7 +9,9 @@ use slipway_api::traffic::Target;
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::ensemble::{Definition, ENSEMBLE_FILE};
 use slipway_domain::registry::normalise_artifact_path;
-use slipway_inference::{Environment, LoadOptions, Model, give_back, resident_bytes};
+use slipway_inference::{
+    Device, Environment, LoadOptions, Model, device_growth, device_readings, give_back, resident_bytes,
+};
 use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
 
@@ -18,7 +20,7 @@ use super::folder::{LOCAL_PREFIX, MODEL_FILE};
 use super::gate::GATE;
 use super::labels::Labels;
 use super::pbtxt;
-use super::served::{Beside, Served, VersionSettings};
+use super::served::{Beside, Memory, Served, VersionSettings};
 use crate::ensemble;
 
 /// Versions loaded at the same time; more would only make each later.
@@ -162,7 +164,7 @@ impl Loader {
             if path.ends_with(ENSEMBLE_FILE) {
                 read_ensemble(&path)
             } else {
-                opener.open(&path, &options, Labels::default())
+                opener.open(&path, &options, Beside::default())
             }
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
@@ -177,14 +179,15 @@ impl Loader {
         let opened = tokio::task::spawn_blocking(move || {
             let config = pbtxt::config(&model).map_err(LoadFailure::lasting)?.unwrap_or_default();
             let labels = Labels::read(&model, &config.settings.labels).map_err(LoadFailure::lasting)?;
+            let above = Beside { labels, batch_size: config.max_batch_size, ..Beside::default() };
             let path = version.join(ENSEMBLE_FILE);
             if path.is_file() {
                 return read_ensemble(&path);
             }
             if let Some(definition) = config.ensemble {
-                return Ok(Loaded::Ensemble(Arc::new(definition), beside(&path, labels)?.1));
+                return Ok(Loaded::Ensemble(Arc::new(definition), beside(&path, above)?.1));
             }
-            opener.open(&version.join(MODEL_FILE), &config.settings.options(&defaults), labels)
+            opener.open(&version.join(MODEL_FILE), &config.settings.options(&defaults), above)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -233,34 +236,41 @@ impl Loader {
 
 impl Opener {
     /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
-    fn open(&self, path: &Path, defaults: &LoadOptions, labels: Labels) -> Result<Loaded, LoadFailure> {
-        let (settings, beside) = beside(path, labels)?;
-        // Where the figure decides what is unloaded, it is of one version alone.
-        let _turn = self.alone.then(|| GATE.load());
+    fn open(&self, path: &Path, defaults: &LoadOptions, above: Beside) -> Result<Loaded, LoadFailure> {
+        let (settings, beside) = beside(path, above)?;
+        let options = settings.options(defaults);
+        let on_gpu = options.device != Device::Cpu;
+        // Where the figure decides what is unloaded, it is of one version alone; on a GPU, too, where few are loaded.
+        let _turn = (self.alone || on_gpu).then(|| GATE.load());
+        let devices = on_gpu.then(device_readings).flatten();
         // What was freed before would be taken again, and the growth looked smaller than it is.
         give_back();
         let before = resident_bytes();
-        let model = Model::load(&self.environment, path, settings.options(defaults))
+        let model = Model::load(&self.environment, path, options)
             .map_err(|error| LoadFailure::lasting(error.to_string()))?;
         give_back();
         let grown = before.zip(resident_bytes()).map_or(0, |(before, after)| after.saturating_sub(before));
+        // It may have fallen back to the processor.
+        let devices = devices.filter(|_| model.device() != Device::Cpu);
+        let device_memory = devices.and_then(|before| device_growth(&before, &device_readings()?));
         let file = std::fs::metadata(path).map_or(0, |described| described.len());
         beside.labels.check(model.signature()).map_err(LoadFailure::lasting)?;
-        Ok(Loaded::Model(Served::new(model, beside, grown.max(file))))
+        let memory = Memory { bytes: grown.max(file), device: device_memory };
+        Ok(Loaded::Model(Served::new(model, beside, memory)))
     }
 }
 
 fn read_ensemble(path: &Path) -> Result<Loaded, LoadFailure> {
     let definition = ensemble::read(path).map_err(LoadFailure::lasting)?;
-    Ok(Loaded::Ensemble(Arc::new(definition), beside(path, Labels::default())?.1))
+    Ok(Loaded::Ensemble(Arc::new(definition), beside(path, Beside::default())?.1))
 }
 
-/// The settings beside a model, and what comes with it; `labels` are those of the folder above.
-fn beside(path: &Path, labels: Labels) -> Result<(VersionSettings, Beside), LoadFailure> {
+/// The settings beside a model, and what comes with it; `above` is what the folder above says.
+fn beside(path: &Path, above: Beside) -> Result<(VersionSettings, Beside), LoadFailure> {
     let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
     let folder = path.parent().unwrap_or(path);
     let own = Labels::read(folder, &settings.labels).map_err(LoadFailure::lasting)?;
-    let beside = Beside { policy: settings.records.clone(), labels: own.or(labels) };
+    let beside = Beside { policy: settings.records.clone(), labels: own.or(above.labels), ..above };
     Ok((settings, beside))
 }
 

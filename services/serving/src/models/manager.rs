@@ -21,8 +21,9 @@ use super::deployment::Deployment;
 use super::gate::GATE;
 use super::loader::Loader;
 use super::memory::{Held, to_unload};
-use super::meters::{LoadMeters, Unload, VersionLabels};
+use super::meters::{LoadMeters, ShownMemory, Unload, VersionLabels};
 use super::resident::DEMANDS_LIMIT;
+use super::served::Memory;
 use super::slots::{Outcome, Slot, hopeless, is_ready, serves};
 use crate::metrics::{ServingMetrics, VersionMeters};
 use crate::routing::{Route, Routes, Routing, Source, Version};
@@ -57,7 +58,7 @@ pub(crate) struct Manager {
     stats: HashMap<(String, String), (Arc<VersionStats>, Arc<VersionMeters>)>,
     metrics: ServingMetrics,
     load_meters: LoadMeters,
-    shown_memory: BTreeSet<VersionLabels>,
+    shown_memory: ShownMemory,
     outcomes: mpsc::Sender<Outcome>,
     arrivals: mpsc::Receiver<Outcome>,
     /// Digests of versions that a request asked for and that are not in memory.
@@ -98,7 +99,7 @@ impl Manager {
             stats: HashMap::new(),
             metrics,
             load_meters,
-            shown_memory: BTreeSet::new(),
+            shown_memory: ShownMemory::default(),
             outcomes,
             arrivals,
             demanded,
@@ -199,7 +200,7 @@ impl Manager {
                     digest,
                     device = described.device.name(),
                     batchable = described.joins,
-                    memory_bytes = described.memory_bytes,
+                    memory_bytes = described.memory.bytes,
                     "a version is ready"
                 );
                 self.relieve(0, Some(&digest));
@@ -216,7 +217,7 @@ impl Manager {
         if slot.state != VersionState::Ready || slot.resident.served().is_some() {
             return;
         }
-        let coming = slot.resident.described().map_or(0, |described| described.memory_bytes);
+        let coming = slot.resident.described().map_or(0, |described| described.memory.bytes);
         self.relieve(coming, Some(digest));
         self.begin(digest);
     }
@@ -225,7 +226,7 @@ impl Manager {
     /// last: a version that is larger than the limit must not be loaded for each request anew.
     fn relieve(&mut self, coming_bytes: u64, keep: Option<&str>) {
         let Some(limit_bytes) = self.loader.limits().memory_bytes else { return };
-        let bytes = |slot: &Slot| slot.resident.served().map_or(0, |served| served.described.memory_bytes);
+        let bytes = |slot: &Slot| slot.resident.served().map_or(0, |served| served.described.memory.bytes);
         let in_memory = self.slots.iter().filter(|(_, slot)| bytes(slot) > 0);
         let newest = in_memory.max_by_key(|(_, slot)| slot.resident.last_used_ms());
         let newest = newest.map(|(digest, _)| digest.clone());
@@ -234,7 +235,7 @@ impl Manager {
             .slots
             .iter()
             .filter_map(|(digest, slot)| {
-                let bytes = slot.resident.served()?.described.memory_bytes;
+                let bytes = slot.resident.served()?.described.memory.bytes;
                 let pinned = keep == Some(digest) || slot.resident.is_busy();
                 let last_used_ms = slot.resident.last_used_ms();
                 Some(Held { digest: digest.clone(), bytes, last_used_ms, spare: slot.spare, pinned })
@@ -375,14 +376,18 @@ impl Manager {
     }
 
     fn show_memory(&mut self) {
-        let mut taken: BTreeMap<VersionLabels, u64> = BTreeMap::new();
+        let mut taken: BTreeMap<VersionLabels, Memory> = BTreeMap::new();
         for (name, deployment) in &self.deployments {
             let spares = deployment.spares.iter();
             for target in deployment.targets().map(|(target, _)| target).chain(spares) {
                 let Some(slot) = self.slots.get(&target.digest) else { continue };
-                let bytes = slot.resident.served().map_or(0, |served| served.described.memory_bytes);
+                let memory = match (slot.resident.served(), slot.resident.described()) {
+                    (Some(served), _) => served.described.memory,
+                    (None, Some(described)) => described.memory.freed(),
+                    (None, None) => Memory::default(),
+                };
                 let labels = VersionLabels { deployment: name.clone(), version: target.version.clone() };
-                taken.insert(labels, bytes);
+                taken.insert(labels, memory);
             }
         }
         self.load_meters.show(taken.into_iter(), &mut self.shown_memory);

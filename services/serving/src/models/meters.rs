@@ -1,12 +1,16 @@
 //! What is counted of loading: memory by version, loads and unloads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use slipway_inference::DeviceMemory;
 use slipway_service_kit::metrics::Metrics;
+
+use super::served::Memory;
 
 /// Labels of a version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
@@ -15,6 +19,21 @@ pub(super) struct VersionLabels {
     pub(super) deployment: String,
     /// Its version.
     pub(super) version: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct DeviceLabels {
+    deployment: String,
+    version: String,
+    /// The GPU's number, as its driver counts.
+    device: u32,
+}
+
+/// Whose memory is shown.
+#[derive(Debug, Default)]
+pub(super) struct ShownMemory {
+    versions: BTreeSet<VersionLabels>,
+    devices: BTreeSet<DeviceLabels>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,6 +59,7 @@ pub(super) enum Unload {
 #[derive(Debug, Clone)]
 pub(crate) struct LoadMeters {
     memory: Family<VersionLabels, Gauge>,
+    device_memory: Family<DeviceLabels, Gauge>,
     limit: Gauge,
     loads: Family<LoadLabels, Counter>,
     unloads: Family<UnloadLabels, Counter>,
@@ -50,6 +70,7 @@ impl LoadMeters {
     pub(crate) fn register(metrics: &Metrics) -> Self {
         let meters = Self {
             memory: Family::default(),
+            device_memory: Family::default(),
             limit: Gauge::default(),
             loads: Family::default(),
             unloads: Family::default(),
@@ -58,6 +79,11 @@ impl LoadMeters {
             "serving_model_memory_bytes",
             "Memory that a version took when it was loaded; 0 while it is unloaded",
             meters.memory.clone(),
+        );
+        metrics.register(
+            "serving_model_device_memory_bytes",
+            "Memory of a GPU that a version took when it was loaded; 0 while it is unloaded",
+            meters.device_memory.clone(),
         );
         metrics.register(
             "serving_memory_limit_bytes",
@@ -89,19 +115,65 @@ impl LoadMeters {
     }
 
     /// Shows what each version takes; `shown` are those of the last time.
-    pub(super) fn show(
-        &self,
-        taken: impl Iterator<Item = (VersionLabels, u64)>,
-        shown: &mut BTreeSet<VersionLabels>,
-    ) {
-        let mut gone = std::mem::take(shown);
-        for (labels, bytes) in taken {
-            gone.remove(&labels);
-            self.memory.get_or_create(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
-            shown.insert(labels);
+    pub(super) fn show(&self, taken: impl Iterator<Item = (VersionLabels, Memory)>, shown: &mut ShownMemory) {
+        let (mut versions, mut devices) = (BTreeMap::new(), BTreeMap::new());
+        for (labels, memory) in taken {
+            if let Some(DeviceMemory { index, bytes }) = memory.device {
+                let VersionLabels { deployment, version } = labels.clone();
+                devices.insert(DeviceLabels { deployment, version, device: index }, bytes);
+            }
+            versions.insert(labels, memory.bytes);
         }
-        for labels in gone {
-            self.memory.remove(&labels);
-        }
+        replace(&self.memory, versions, &mut shown.versions);
+        replace(&self.device_memory, devices, &mut shown.devices);
+    }
+}
+
+/// Shows these and no others; `shown` are those of the last time.
+fn replace<L>(family: &Family<L, Gauge>, taken: BTreeMap<L, u64>, shown: &mut BTreeSet<L>)
+where
+    L: Clone + Ord + Hash,
+{
+    for (labels, bytes) in &taken {
+        family.get_or_create(labels).set(i64::try_from(*bytes).unwrap_or(i64::MAX));
+    }
+    for gone in shown.iter().filter(|labels| !taken.contains_key(labels)) {
+        family.remove(gone);
+    }
+    *shown = taken.into_keys().collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_shown_by_version_and_gpu_and_goes_with_them() {
+        let metrics = Metrics::new();
+        let meters = LoadMeters::register(&metrics);
+        let labels = |version: &str| VersionLabels { deployment: "d".into(), version: version.into() };
+        let on_gpu = Memory { bytes: 7, device: Some(DeviceMemory { index: 1, bytes: 500 }) };
+        let mut shown = ShownMemory::default();
+        let lines = |all: &[(VersionLabels, Memory)], shown: &mut ShownMemory| {
+            meters.show(all.iter().cloned(), shown);
+            let text = metrics.render();
+            let of_models = text.lines().filter(|line| line.starts_with("slipway_serving_model_"));
+            let mut lines: Vec<String> =
+                of_models.map(|line| line.replace("slipway_serving_model_", "")).collect();
+            lines.sort();
+            lines
+        };
+        let device = "device_memory_bytes{deployment=\"d\",version=\"2\",device=\"1\"}";
+        let memory = |version: &str| format!("memory_bytes{{deployment=\"d\",version=\"{version}\"}}");
+        let on_cpu = (labels("1"), Memory { bytes: 9, device: None });
+        assert_eq!(
+            lines(&[on_cpu.clone(), (labels("2"), on_gpu)], &mut shown),
+            [format!("{device} 500"), format!("{} 9", memory("1")), format!("{} 7", memory("2"))]
+        );
+        assert_eq!(
+            lines(&[(labels("2"), on_gpu.freed())], &mut shown),
+            [format!("{device} 0"), format!("{} 0", memory("2"))]
+        );
+        assert_eq!(lines(&[on_cpu], &mut shown), [format!("{} 9", memory("1"))]);
     }
 }

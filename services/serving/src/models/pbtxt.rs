@@ -28,6 +28,8 @@ enum Value {
 pub(crate) struct ModelConfig {
     /// How the model is run.
     pub settings: VersionSettings,
+    /// The most rows that a request is said to have; 0: what comes first in the shapes is no batch.
+    pub max_batch_size: Option<usize>,
     /// The models of an ensemble, where it is one.
     pub ensemble: Option<Definition>,
 }
@@ -50,7 +52,12 @@ pub(crate) fn config(model: &Path) -> Result<Option<ModelConfig>, String> {
 fn read(text: &str) -> Result<ModelConfig, String> {
     let mut tokens = tokens(text).into_iter().peekable();
     let fields = message(&mut tokens, 0)?;
-    Ok(ModelConfig { settings: settings(&fields)?, ensemble: ensemble::definition(&fields)? })
+    let max_batch_size = fields.iter().find(|(name, _)| name == "max_batch_size");
+    Ok(ModelConfig {
+        settings: settings(&fields)?,
+        max_batch_size: max_batch_size.map(|(name, value)| number(name, value)).transpose()?,
+        ensemble: ensemble::definition(&fields)?,
+    })
 }
 
 fn settings(fields: &[(String, Value)]) -> Result<VersionSettings, String> {
@@ -218,8 +225,8 @@ mod tests {
             }
             parameters { key: "a" value: { string_value: "b" } }
         "#;
-        let ModelConfig { settings, ensemble } = read(text).unwrap();
-        assert_eq!(ensemble, None);
+        let ModelConfig { settings, max_batch_size, ensemble } = read(text).unwrap();
+        assert_eq!((max_batch_size, ensemble), (Some(16), None));
         assert_eq!(
             (settings.max_batch_rows, settings.instances, settings.queue_limit),
             (Some(16), Some(3), Some(64))

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use slipway_domain::ensemble::Definition;
-use slipway_inference::{Batching, Device, DropCounts, LoadOptions, Model, Signature};
+use slipway_inference::{
+    Batching, Device, DeviceMemory, DropCounts, LoadOptions, Model, Signature, TensorSpec,
+};
 
 use super::labels::Labels;
 use crate::records::RecordPolicy;
@@ -47,6 +49,24 @@ pub(crate) struct Beside {
     pub policy: RecordPolicy,
     /// Names of its classes.
     pub labels: Labels,
+    /// The most rows of a request, as the folder that it comes from says; see [`Described::max_batch_size`].
+    pub batch_size: Option<usize>,
+}
+
+/// What a version took when it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Memory {
+    /// The growth of the process's resident memory, and at least the model file.
+    pub bytes: u64,
+    /// Of a GPU, where it runs on one whose driver tells.
+    pub device: Option<DeviceMemory>,
+}
+
+impl Memory {
+    /// What an unloaded version takes, where it took this.
+    pub(crate) fn freed(self) -> Self {
+        Self { bytes: 0, device: self.device.map(|device| DeviceMemory { bytes: 0, ..device }) }
+    }
 }
 
 /// What is known of a version that was loaded once, whether it is in memory or not.
@@ -62,22 +82,36 @@ pub(crate) struct Described {
     pub joins: bool,
     /// What of it is recorded, and what its classes are called.
     pub beside: Beside,
-    /// What it took when it was loaded: the growth of the process's resident memory, and at least the model file.
-    pub memory_bytes: u64,
+    /// What it took when it was loaded.
+    pub memory: Memory,
     /// The models of an ensemble, where it is one.
     pub ensemble: Option<Arc<Definition>>,
 }
 
+impl Described {
+    /// What clients are told as `max_batch_size`: the most rows of a request for which the model is meant, or 0 where rows are not told
+    /// apart from the shape. More rows are answered as well. `joins`: whether requests are joined now.
+    pub(crate) fn max_batch_size(&self, joins: bool) -> usize {
+        let free = |specs: &[TensorSpec]| specs.iter().all(|spec| spec.shape.first() == Some(&-1));
+        let Signature { inputs, outputs } = &self.signature;
+        // An input without a dimension beside the batch has no form in Triton's configuration, and its clients fail on it.
+        if !free(inputs) || !free(outputs) || inputs.iter().any(|spec| spec.shape.len() == 1) {
+            return 0;
+        }
+        self.beside.batch_size.unwrap_or(if joins { self.options.batching.max_rows } else { 0 })
+    }
+}
+
 impl Served {
-    /// A model that was loaded and took `memory_bytes`.
-    pub(crate) fn new(model: Model, beside: Beside, memory_bytes: u64) -> Self {
+    /// A model that was loaded and took `memory`.
+    pub(crate) fn new(model: Model, beside: Beside, memory: Memory) -> Self {
         let described = Described {
             signature: model.signature().clone(),
             options: model.options().clone(),
             device: model.device(),
             joins: model.is_batchable(),
             beside,
-            memory_bytes,
+            memory,
             ensemble: None,
         };
         Self { work: Work::Model(model), described: Arc::new(described) }
@@ -92,7 +126,7 @@ impl Served {
             joins: false,
             beside,
             // Its models take it.
-            memory_bytes: 0,
+            memory: Memory::default(),
             ensemble: Some(Arc::clone(&definition)),
         };
         Self { work: Work::Ensemble(definition), described: Arc::new(described) }

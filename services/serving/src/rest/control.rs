@@ -119,7 +119,11 @@ pub(super) async fn update_log(
 }
 
 pub(super) async fn trace(State(state): State<RestState>) -> Json<Value> {
-    let settings = state.settings.trace().map(|(name, now)| {
+    traced(&state, None)
+}
+
+fn traced(state: &RestState, model: Option<&str>) -> Json<Value> {
+    let settings = state.settings.trace.shown(model).map(|(name, now)| {
         let value = if name == "trace_level" { json!([now]) } else { Value::from(now) };
         (name.to_owned(), value)
     });
@@ -131,7 +135,16 @@ pub(super) async fn update_trace(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Failure> {
-    let wanted: Map<String, Value> = parsed(&headers, body).await?;
+    change_trace(&state, None, &headers, body).await
+}
+
+async fn change_trace(
+    state: &RestState,
+    model: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Failure> {
+    let wanted: Map<String, Value> = parsed(headers, body).await?;
     let mut values = Vec::with_capacity(wanted.len());
     for (name, value) in wanted {
         let one = |one: &Value| match one {
@@ -146,8 +159,8 @@ pub(super) async fn update_trace(
         };
         values.push((name, given));
     }
-    state.settings.update_trace(&values)?;
-    Ok(trace(State(state)).await)
+    state.settings.trace.update(model, &values)?;
+    Ok(traced(state, model))
 }
 
 pub(super) async fn model_trace(
@@ -155,7 +168,7 @@ pub(super) async fn model_trace(
     model: Model,
 ) -> Result<Json<Value>, Failure> {
     state.routing.get(&model.name)?;
-    Ok(trace(State(state)).await)
+    Ok(traced(&state, Some(&model.name)))
 }
 
 pub(super) async fn update_model_trace(
@@ -165,7 +178,7 @@ pub(super) async fn update_model_trace(
     body: Body,
 ) -> Result<Json<Value>, Failure> {
     state.routing.get(&model.name)?;
-    update_trace(State(state), headers, body).await
+    change_trace(&state, Some(&model.name), &headers, body).await
 }
 
 /// No region is registered, ever.

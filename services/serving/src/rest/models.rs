@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use slipway_api::inference::model_config::SchedulingChoice;
 use slipway_api::inference::model_ensembling::Step as EnsembleStep;
@@ -11,7 +12,7 @@ use slipway_api::inference::model_instance_group::Kind as InstanceKind;
 use slipway_api::inference::model_metadata_response::TensorMetadata;
 use slipway_api::inference::model_version_policy::PolicyChoice;
 use slipway_api::inference::{
-    DataType, InferBatchStatistics, ModelConfig, ModelStatistics, StatisticDuration,
+    DataType, InferBatchStatistics, ModelConfig, ModelMetadataResponse, ModelStatistics, StatisticDuration,
 };
 
 use super::{CalledBy, Model, RestState};
@@ -42,20 +43,38 @@ pub(super) async fn list(State(state): State<RestState>, caller: CalledBy) -> Js
     Json(json!({"models": routes.keys().filter(|name| sees(name)).collect::<Vec<_>>()}))
 }
 
-pub(super) async fn metadata(State(state): State<RestState>, model: Model) -> Result<Json<Value>, Failure> {
+/// Metadata as JSON has them, in Triton's order. Clients ask for them before each prediction, some of them.
+#[derive(Serialize)]
+pub(super) struct Metadata {
+    name: String,
+    versions: Vec<String>,
+    platform: String,
+    inputs: Vec<Spec>,
+    outputs: Vec<Spec>,
+}
+
+#[derive(Serialize)]
+struct Spec {
+    name: String,
+    datatype: String,
+    shape: Vec<i64>,
+}
+
+impl From<TensorMetadata> for Spec {
+    fn from(TensorMetadata { name, datatype, shape }: TensorMetadata) -> Self {
+        Self { name, datatype, shape }
+    }
+}
+
+pub(super) async fn metadata(
+    State(state): State<RestState>,
+    model: Model,
+) -> Result<Json<Metadata>, Failure> {
     let model = model.checked()?;
-    let metadata = describe::metadata(&state.routing, &model.name, model.version.as_deref())?;
-    let specs = |specs: &[TensorMetadata]| -> Vec<Value> {
-        let one = |spec: &TensorMetadata| json!({"name": spec.name, "datatype": spec.datatype, "shape": spec.shape});
-        specs.iter().map(one).collect()
-    };
-    Ok(Json(json!({
-        "name": metadata.name,
-        "versions": metadata.versions,
-        "platform": metadata.platform,
-        "inputs": specs(&metadata.inputs),
-        "outputs": specs(&metadata.outputs),
-    })))
+    let ModelMetadataResponse { name, versions, platform, inputs, outputs } =
+        describe::metadata(&state.routing, &model.name, model.version.as_deref())?;
+    let specs = |specs: Vec<TensorMetadata>| specs.into_iter().map(Spec::from).collect();
+    Ok(Json(Metadata { name, versions, platform, inputs: specs(inputs), outputs: specs(outputs) }))
 }
 
 pub(super) async fn ready(State(state): State<RestState>, model: Model) -> Result<Json<Value>, Failure> {
@@ -127,6 +146,14 @@ fn config_json(config: &ModelConfig) -> Value {
         "model_warmup": [],
         "model_transaction_policy": {"decoupled": false},
     });
+    if let Some(SchedulingChoice::DynamicBatching(batching)) = &config.scheduling_choice {
+        shown["dynamic_batching"] = json!({
+            "preferred_batch_size": batching.preferred_batch_size,
+            "max_queue_delay_microseconds": batching.max_queue_delay_microseconds,
+            "preserve_ordering": false, "priority_levels": 0, "default_priority_level": 0,
+            "priority_queue_policy": {},
+        });
+    }
     if let Some(SchedulingChoice::EnsembleScheduling(ensemble)) = &config.scheduling_choice {
         let step = |step: &EnsembleStep| {
             json!({"model_name": step.model_name, "model_version": step.model_version, "model_namespace": "",

@@ -1,4 +1,4 @@
-//! The unmodified Triton client, by its check script.
+//! Triton's own programs, unmodified: its client, by its check script, and its load generator.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +10,8 @@ use crate::world::{DEPLOYMENT, World, eventually, table};
 
 /// A Python with what examples/clients/requirements.txt names.
 const PYTHON: &str = "SLIPWAY_CLIENT_PYTHON";
+/// NVIDIA's `perf_analyzer`, which is in the wheel of that name.
+const PERF_ANALYZER: &str = "SLIPWAY_PERF_ANALYZER";
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/clients/check_triton_client.py")
@@ -49,4 +51,52 @@ async fn the_triton_client_finds_nothing_to_complain_of() {
     command.args(["--verbose", "--rows"]).arg(rows);
     let status = tokio::task::spawn_blocking(move || command.status()).await.expect("it is waited for");
     assert!(status.expect("the script starts").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIPWAY_PERF_ANALYZER, NVIDIA's load generator"]
+async fn perf_analyzer_measures_both_protocols_and_reads_our_statistics() {
+    let program = std::env::var_os(PERF_ANALYZER).expect("SLIPWAY_PERF_ANALYZER names the program");
+    let (world, cache) = (World::start().await, cache());
+    world.put(&table(1, &world.version("1", "linear_minus_one.onnx").await)).await;
+    let stable = Some(world.version("2", "identities.onnx").await);
+    world.put(&TrafficTable { stable, ..TrafficTable::empty("identities", DEPLOYMENT) }).await;
+    let serving = Serving::ready(&world, &cache).await;
+    let identities = async || {
+        let (status, metadata) = serving.get("/v2/models/identities").await;
+        status.is_success().then_some(metadata)
+    };
+    let metadata = eventually("every deployment is ready", identities).await;
+    // Their one dimension is the batch, so the analyzer has to be told how long it is.
+    let shapes: Vec<String> = metadata["inputs"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .flat_map(|input| ["--shape".to_owned(), format!("{}:3", input["name"].as_str().expect("a name"))])
+        .collect();
+    let (rest, grpc) = (serving.rest.replace("http://", ""), serving.grpc.replace("http://", ""));
+    let http = ["-i", "http", "-u", &rest];
+    let grpc = ["-i", "grpc", "-u", &grpc];
+    let none: Vec<String> = Vec::new();
+    for (model, at, more, shapes) in [
+        (DEPLOYMENT, http, "--concurrency-range 1:2", &none),
+        (DEPLOYMENT, http, "-b 4 --input-tensor-format json --output-tensor-format json", &none),
+        (DEPLOYMENT, http, "--request-rate-range 50 -x 1", &none),
+        (DEPLOYMENT, grpc, "-b 8 -a --concurrency-range 2", &none),
+        (DEPLOYMENT, grpc, "--streaming", &none),
+        (DEPLOYMENT, grpc, "--grpc-compression-algorithm gzip --shared-memory none", &none),
+        ("identities", http, "", &shapes),
+        ("identities", grpc, "", &shapes),
+    ] {
+        let mut command = Command::new(&program);
+        command.args(["-m", model, "--measurement-interval", "500", "-s", "999", "--max-trials", "4"]);
+        command.args(at).args(more.split_whitespace()).args(shapes);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it is waited for");
+        let output = output.expect("it starts");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(output.status.success(), "{model} {at:?} {more}: {said}");
+        assert!(said.contains("Avg request latency:") && said.contains("compute infer"), "{said}");
+        assert!(!said.contains("Failed") && said.contains("throughput: "), "{said}");
+    }
 }

@@ -67,7 +67,10 @@ async fn the_configuration_has_the_signature_and_the_settings() {
         (&json!(2), &json!("KIND_CPU"))
     );
     assert_eq!(config["parameters"]["max_queue_size"], json!({"string_value": "77"}));
-    assert_eq!(config["input"][0]["dims"], json!([-1, 2]));
+    // Rows are joined, so the batch is told apart from the shape, as Triton does.
+    assert_eq!((&config["max_batch_size"], &config["input"][0]["dims"]), (&json!(8), &json!([2])));
+    assert_eq!((&config["output"][0]["dims"], &config["output"][1]["dims"]), (&json!([1]), &json!([])));
+    assert_eq!(config["dynamic_batching"]["max_queue_delay_microseconds"], 0);
     assert_eq!(config["output"][1]["data_type"], "TYPE_INT64");
     assert_eq!(config["model_transaction_policy"]["decoupled"], false);
 }

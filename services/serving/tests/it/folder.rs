@@ -32,6 +32,8 @@ async fn models_of_a_folder_are_served_and_followed_without_registry_and_nats() 
     let (_, config) = serving.get("/v2/models/points/config").await;
     assert_eq!(config["instance_group"][0]["count"], 3);
     assert_eq!(config["parameters"]["max_joined_rows"]["string_value"], "4");
+    assert_eq!((&config["max_batch_size"], &config["input"][0]["dims"]), (&json!(4), &json!([2])));
+    assert_eq!(config["dynamic_batching"]["preferred_batch_size"], json!([2, 4]));
     // What is there, the folder decides.
     for (call, told) in [
         ("points/unload", "stays loaded while it is in the folder of models; remove it there"),
@@ -67,6 +69,26 @@ async fn models_of_a_folder_are_served_and_followed_without_registry_and_nats() 
         (serving.infer(&point([0.0, 0.0])).await.0 == StatusCode::NOT_FOUND).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_told_as_the_folder_says_even_where_nothing_is_joined() {
+    let (world, cache, models) = (World::start().await, cache(), cache());
+    world.nats.kill().await;
+    put(models.path(), "1", "linear_minus_one.onnx");
+    let folder = models.path().display().to_string();
+    let config = async |text: &str| {
+        std::fs::write(models.path().join("points/config.pbtxt"), text).expect("it is written");
+        let serving = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_MODEL_DIR", &folder)]).await;
+        serving.wait_until_ready().await;
+        serving.get("/v2/models/points/config").await.1
+    };
+    let told = config("max_batch_size: 16\n").await;
+    assert_eq!((&told["max_batch_size"], &told["input"][0]["dims"]), (&json!(16), &json!([2])));
+    assert_eq!(told["parameters"]["max_joined_rows"]["string_value"], "1");
+    assert_eq!(told.get("dynamic_batching"), None);
+    let told = config("max_batch_size: 0\n").await;
+    assert_eq!((&told["max_batch_size"], &told["input"][0]["dims"]), (&json!(0), &json!([-1, 2])));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -235,7 +235,7 @@ async fn classes_statistics_and_configuration_are_told() {
     let config = client.model_config(asked).await.unwrap().into_inner().config.unwrap();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     assert_eq!(usize::try_from(config.instance_group[0].count), Ok(cores));
-    assert_eq!(config.input[0].dims, [-1, 3]);
+    assert_eq!((config.max_batch_size, config.input[0].dims.as_slice()), (8, [3].as_slice()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ mod access;
 mod clients;
 mod cloudevents;
 mod collector;
+mod devices;
 mod disk;
 mod ensembles;
 mod extensions;

@@ -224,7 +224,7 @@ async fn a_client_learns_what_is_served() {
     let (_, config) = serving.get(&format!("{model}/config")).await;
     assert_eq!(
         (&config["max_batch_size"], &config["input"][0]["data_type"]),
-        (&json!(0), &json!("TYPE_FP32"))
+        (&json!(8), &json!("TYPE_FP32"))
     );
     let (_, statistics) = serving.get(&format!("{model}/versions/1/stats")).await;
     assert_eq!(statistics["model_stats"][0]["inference_count"], 1);

@@ -112,6 +112,11 @@ impl Serving {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
     }
 
+    /// Files that lie in its memory.
+    pub(crate) fn maps(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/maps", self.child.id())).expect("it runs")
+    }
+
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -148,6 +153,12 @@ impl Serving {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.rest)
+    }
+
+    /// The text of its metrics.
+    pub(crate) async fn shown(&self) -> String {
+        let answer = self.http.get(format!("{}/metrics", self.metrics)).send().await.expect("an answer");
+        answer.text().await.expect("text")
     }
 
     pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {

@@ -18,6 +18,10 @@ use crate::grpc::floats_request;
 use crate::serving::{Serving, cache, point};
 use crate::world::{DEPLOYMENT, World, eventually, table};
 
+/// Midnights, UTC, of the 3rd.
+const FEBRUARY_2031: u64 = 1_927_843_200;
+const FEBRUARY_2032: u64 = 1_959_379_200;
+
 fn put(folder: &Path, issued: &TestCertificate) {
     std::fs::write(folder.join("cert.pem"), &issued.certificate).expect("it works");
     std::fs::write(folder.join("key.pem"), &issued.key).expect("it works");
@@ -82,7 +86,7 @@ async fn secured(folder: &Path, cache: &tempfile::TempDir, more: &[(&str, &str)]
 async fn both_ports_speak_tls_and_a_new_certificate_is_taken_without_a_restart() {
     let (cache, files) = (cache(), cache());
     let (before, after) = (TestAuthority::new(), TestAuthority::new());
-    put(files.path(), &before.issue("127.0.0.1"));
+    put(files.path(), &before.issue_until("127.0.0.1", (2031, 2, 3)));
     let (_world, serving) = secured(files.path(), &cache, &[]).await;
     let trusting = client(&before, None);
     let version = eventually("it answers", || predicts(&serving, &trusting)).await;
@@ -96,15 +100,21 @@ async fn both_ports_speak_tls_and_a_new_certificate_is_taken_without_a_restart()
     );
 
     // A key that is not the certificate's changes nothing.
+    let ends = |unix_s: u64| format!("slipway_serving_tls_certificate_expires_timestamp_seconds {unix_s}\n");
+    assert!(serving.shown().await.contains(&ends(FEBRUARY_2031)));
+    assert!(serving.shown().await.contains("slipway_serving_tls_file_errors_total 0\n"));
     std::fs::write(files.path().join("key.pem"), after.issue("127.0.0.1").key).unwrap();
-    eventually("the mistake is in the log", || async {
-        serving.log().contains("the TLS files cannot be used").then_some(())
+    eventually("the mistake is counted", || async {
+        serving.shown().await.contains("slipway_serving_tls_file_errors_total 1\n").then_some(())
     })
     .await;
+    assert!(serving.log().contains("the TLS files cannot be used"), "{}", serving.log());
+    assert!(serving.shown().await.contains(&ends(FEBRUARY_2031)));
     assert!(predicts(&serving, &client(&before, None)).await.is_some());
-    put(files.path(), &after.issue("127.0.0.1"));
+    put(files.path(), &after.issue_until("127.0.0.1", (2032, 2, 3)));
     let renewed = client(&after, None);
     eventually("the new certificate is shown", || predicts(&serving, &renewed)).await;
+    assert!(serving.shown().await.contains(&ends(FEBRUARY_2032)));
     // Who was connected stays connected.
     assert!(predicts(&serving, &trusting).await.is_some());
     assert!(grpc.model_infer(floats_request()).await.is_ok());
@@ -123,5 +133,8 @@ async fn clients_show_certificates_where_they_have_to() {
     let known = client(&authority, Some(&authority.issue("checkout")));
     eventually("it answers", || predicts(&serving, &known)).await;
     assert_eq!(predicts(&serving, &client(&authority, None)).await, None);
+    let refused = client(&authority, None).get(serving.url("/v2").replace("http:", "https:")).send().await;
+    let told = format!("{:?}", refused.expect_err("no certificate, no answer"));
+    assert!(told.contains("CertificateRequired"), "{told}");
     assert_eq!(predicts(&serving, &client(&authority, Some(&stranger.issue("checkout")))).await, None);
 }

@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use slipway_api::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use slipway_api::inference::trace_setting_request::SettingValue;
+use slipway_api::inference::{ModelInferRequest, TraceSettingRequest};
+use slipway_api::traffic::TrafficTable;
 
 use crate::collector::{Collector, attribute};
 use crate::grpc::floats_request;
 use crate::serving::{Serving, answer, cache, point};
 use crate::stress::slow;
-use crate::world::{DEPLOYMENT, World, table};
+use crate::world::{DEPLOYMENT, World, eventually, table};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -124,4 +127,88 @@ async fn the_rate_of_traces_changes_while_the_server_runs() {
     // A fifth of fifty, give or take what else was asked meanwhile, none, and one.
     let traced = collector.named("serving.batch").len();
     assert!((9..=13).contains(&traced), "{traced}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_has_trace_settings_of_its_own_over_rest_and_grpc() {
+    let (world, _cache, collector, mut serving) = traced("linear_minus_one.onnx", &[]).await;
+    let stable = Some(world.version("2", "linear_plus_one.onnx").await);
+    world.put(&TrafficTable { stable, ..TrafficTable::empty("other", DEPLOYMENT) }).await;
+    let other = "/v2/models/other/infer";
+    eventually("the other deployment answers", || async {
+        (serving.post(other, &point([0.0, 0.0])).await.0 == StatusCode::OK).then_some(())
+    })
+    .await;
+    let all = "/v2/trace/setting";
+    let own = format!("/v2/models/{DEPLOYMENT}/trace/setting");
+    let set = async |path: &str, settings: Value| {
+        let (status, body) = serving.post(path, &settings).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        assert_eq!(serving.get(path).await.1, body);
+        (body["trace_level"][0].as_str().unwrap().to_owned(), body["trace_rate"].as_str().unwrap().to_owned())
+    };
+    let shown = |level: &str, rate: &str| (level.to_owned(), rate.to_owned());
+    let mut client = GrpcInferenceServiceClient::connect(serving.grpc.clone()).await.unwrap();
+    // Asks each model twice over each protocol, and one over KServe's.
+    let mut ask = async || {
+        for _ in 0..2 {
+            serving.predict([0.0, 0.0]).await;
+            assert_eq!(serving.post(other, &point([0.0, 0.0])).await.0, StatusCode::OK);
+            for model in [DEPLOYMENT, "other"] {
+                let request = ModelInferRequest { model_name: model.into(), ..floats_request() };
+                client.model_infer(request).await.unwrap();
+            }
+        }
+        let v1 = json!({"instances": [[0.0, 0.0]]});
+        assert_eq!(serving.post(&format!("/v1/models/{DEPLOYMENT}:predict"), &v1).await.0, StatusCode::OK);
+    };
+
+    // Off for all: one model alone is traced, by both protocols and by KServe's.
+    assert_eq!(set(all, json!({"trace_level": "OFF"})).await, shown("OFF", "1"));
+    assert_eq!(set(&own, json!({"trace_level": ["TIMESTAMPS"]})).await, shown("TIMESTAMPS", "1"));
+    assert_eq!(set(all, json!({})).await, shown("OFF", "1"));
+    ask().await;
+    // A caller's trace is collected whatever the settings say.
+    let request = serving.http.post(serving.url(other)).header("traceparent", parent(CALLER));
+    assert_eq!(answer(request.json(&point([0.0, 0.0]))).await.0, StatusCode::OK);
+    // Its own rate; its level is that of all again, which is off.
+    assert_eq!(set(&own, json!({"trace_rate": 3, "trace_level": null})).await, shown("OFF", "3"));
+    ask().await;
+    // On for all, and off for the one.
+    set(all, json!({"trace_level": ["TIMESTAMPS"]})).await;
+    let mut settings = TraceSettingRequest { model_name: DEPLOYMENT.into(), ..Default::default() };
+    let value =
+        |values: &[&str]| SettingValue { value: values.iter().map(|one| (*one).to_owned()).collect() };
+    settings.settings.insert("trace_level".into(), value(&["OFF"]));
+    settings.settings.insert("trace_rate".into(), value(&[]));
+    let mut control = GrpcInferenceServiceClient::connect(serving.grpc.clone()).await.unwrap();
+    let told = control.trace_setting(settings).await.unwrap().into_inner().settings;
+    assert_eq!(
+        (&told["trace_level"].value, &told["trace_rate"].value),
+        (&vec!["OFF".into()], &vec!["1".into()])
+    );
+    assert_eq!(serving.get("/v2/models/other/trace/setting").await.1["trace_level"], json!(["TIMESTAMPS"]));
+    ask().await;
+    assert_eq!(serving.terminate(), Some(0));
+
+    let of = |deployment: &str| {
+        let batches = collector.named("serving.batch");
+        batches.iter().filter(|batch| attribute(batch, "slipway.deployment") == deployment).count()
+    };
+    assert_eq!(of(DEPLOYMENT), 5, "twice over REST, twice over gRPC, once over v1");
+    let before = 1;
+    assert_eq!(of("other"), before + 1 + 4, "the caller's, and those of the end");
+    // Each batch lies in its request, also where the model was known late.
+    let requests: BTreeSet<_> =
+        ["POST /v2/models/{name}/infer", "POST /inference.GRPCInferenceService/{*method}"]
+            .iter()
+            .flat_map(|name| collector.named(name))
+            .map(|request| request.span_id)
+            .collect();
+    let inside = collector
+        .named("serving.batch")
+        .iter()
+        .filter(|batch| requests.contains(&batch.parent_span_id))
+        .count();
+    assert_eq!(inside, 10, "all but the one over v1");
 }

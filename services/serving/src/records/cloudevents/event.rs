@@ -21,7 +21,8 @@ const RESPONSE: &str = "org.kubeflow.serving.inference.response";
 const SPEC_VERSION: &str = "1.0";
 /// Content type of an event in NATS, where all of it is the message.
 pub(super) const STRUCTURED: &str = "application/cloudevents+json";
-const PREFIX: &str = "ce-";
+/// Begins the headers of attributes.
+pub(super) const PREFIX: &str = "ce-";
 
 /// What the events of a process have in common.
 #[derive(Debug, Clone)]

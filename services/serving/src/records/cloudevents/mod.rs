@@ -4,24 +4,25 @@
 //! dropped and counted where whoever takes them is slower. Copies for shadows are none of a client's requests and are left out.
 
 mod event;
+mod http;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use async_nats::HeaderMap as NatsHeaders;
 use futures::{StreamExt as _, stream};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use reqwest::StatusCode;
 use slipway_event_bus::EventBus;
 use slipway_service_kit::metrics::Metrics;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::event::{Event, Origin, STRUCTURED};
+use self::http::HttpSink;
 use super::Observation;
 
 /// Observations that may wait.
@@ -32,11 +33,6 @@ const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 const MAX_EVENT_BYTES: usize = 512 * 1024;
 /// Observations that are sent at the same time.
 const PARALLEL_SENDS: usize = 8;
-/// One try.
-const SEND_TIMEOUT_MS: u64 = 5_000;
-const SEND_ATTEMPTS: u32 = 3;
-/// Before the second try; twice as long before the third.
-const RETRY_DELAY_MS: u64 = 200;
 /// What is left is sent within this time after the last request.
 const FLUSH_TIMEOUT_MS: u64 = 3_000;
 
@@ -56,6 +52,19 @@ pub struct CloudEventsConfig {
     /// NATS subject that gets them instead, each as one JSON object.
     #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_SUBJECT", value_name = "SUBJECT")]
     pub cloudevents_subject: Option<String>,
+    /// File of headers that the HTTP address gets with each of them, such as `Authorization: Bearer …`, one a line; it is read again when
+    /// it changes.
+    #[arg(
+        long,
+        env = "SLIPWAY_SERVING_CLOUDEVENTS_HEADER_FILE",
+        value_name = "FILE",
+        requires = "cloudevents_url"
+    )]
+    pub cloudevents_header_file: Option<PathBuf>,
+    /// Certificates, PEM, of which one has to have signed that of an https:// address; read again when it changes. Without it: those that
+    /// the system trusts.
+    #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_CA", value_name = "FILE", requires = "cloudevents_url")]
+    pub cloudevents_ca: Option<PathBuf>,
     /// Which of them are sent.
     #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_MODE", default_value = "all", value_enum)]
     pub cloudevents_mode: EventsMode,
@@ -90,6 +99,7 @@ struct ReasonLabels {
 struct EventMetrics {
     sent: Counter,
     dropped: Family<ReasonLabels, Counter>,
+    file_errors: Counter,
 }
 
 impl EventMetrics {
@@ -126,26 +136,26 @@ struct Sending {
 
 #[derive(Debug)]
 enum Sink {
-    Http { client: reqwest::Client, url: reqwest::Url },
+    Http(HttpSink),
     Nats { bus: Box<EventBus>, subject: String },
 }
 
 /// Both ends; `None` where nobody wants events.
 ///
 /// # Errors
-/// The address is no HTTP address, or the subject none that can be published to.
+/// The address is no HTTP address, a file of it cannot be used, or the subject is none that can be published to.
 pub(crate) fn channel(
     config: &CloudEventsConfig,
     bus: &EventBus,
     replica_id: &str,
     metrics: &Metrics,
 ) -> anyhow::Result<Option<(EventQueue, EventSender)>> {
+    let counted = EventMetrics::default();
     let sink = match (&config.cloudevents_url, &config.cloudevents_subject) {
-        (Some(url), _) => Sink::http(url).with_context(|| format!("`{url}` (--cloudevents-url)"))?,
+        (Some(url), _) => Sink::Http(HttpSink::new(url, config, counted.file_errors.clone())?),
         (None, Some(subject)) => Sink::nats(bus, subject)?,
         (None, None) => return Ok(None),
     };
-    let counted = EventMetrics::default();
     metrics.register(
         "serving_cloudevents_sent",
         "Requests and answers sent as CloudEvents",
@@ -153,6 +163,8 @@ pub(crate) fn channel(
     );
     let dropped = "Requests and answers that were not sent as CloudEvents";
     metrics.register("serving_cloudevents_dropped", dropped, counted.dropped.clone());
+    let errors = "Changes of the files of the CloudEvents sink that could not be used";
+    metrics.register("serving_cloudevents_file_errors", errors, counted.file_errors.clone());
     let origin = Origin {
         source: format!("/slipway/serving/{replica_id}"),
         namespace: config.cloudevents_namespace.clone(),
@@ -190,6 +202,14 @@ impl EventQueue {
 }
 
 impl EventSender {
+    /// The HTTP address, whose files want to be followed.
+    pub(crate) fn http(&self) -> Option<HttpSink> {
+        match &self.sending.sink {
+            Sink::Http(sink) => Some(sink.clone()),
+            Sink::Nats { .. } => None,
+        }
+    }
+
     /// Sends until the shutdown, then what is left, for a while.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let (sending, bytes, ended) = (self.sending, self.bytes, shutdown.clone());
@@ -253,7 +273,7 @@ impl Sending {
 
     async fn send(&self, event: Event) -> Result<(), String> {
         match &self.sink {
-            Sink::Http { client, url } => post(client, url, event).await,
+            Sink::Http(sink) => sink.post(event).await,
             Sink::Nats { bus, subject } => {
                 // What is published without a connection piles up in the client's memory.
                 if !bus.is_connected() {
@@ -270,17 +290,6 @@ impl Sending {
 }
 
 impl Sink {
-    fn http(url: &str) -> anyhow::Result<Self> {
-        let url = reqwest::Url::parse(url)?;
-        anyhow::ensure!(matches!(url.scheme(), "http" | "https"), "expected http:// or https://");
-        slipway_service_kit::lifecycle::install_tls_provider();
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_millis(SEND_TIMEOUT_MS))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self::Http { client, url })
-    }
-
     fn nats(bus: &EventBus, subject: &str) -> anyhow::Result<Self> {
         anyhow::ensure!(
             is_subject(subject),
@@ -295,35 +304,6 @@ fn is_subject(text: &str) -> bool {
     let lawful =
         |letter: char| !letter.is_whitespace() && !letter.is_control() && !matches!(letter, '*' | '>');
     text.split('.').all(|word| !word.is_empty() && word.chars().all(lawful))
-}
-
-/// Posts an event, a few times where that may help.
-async fn post(client: &reqwest::Client, url: &reqwest::Url, event: Event) -> Result<(), String> {
-    let (headers, body) = event.into_binary();
-    let body = bytes::Bytes::from(body);
-    let mut delay = Duration::from_millis(RETRY_DELAY_MS);
-    for attempt in 1.. {
-        let answer = client.post(url.clone()).headers(headers.clone()).body(body.clone()).send().await;
-        let reason = match answer {
-            Ok(answer) if answer.status().is_success() => return Ok(()),
-            Ok(answer) => {
-                let status = answer.status();
-                let later = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-                if !later {
-                    return Err(format!("it is answered with {status}"));
-                }
-                format!("it is answered with {status}")
-            }
-            // Without the address, which may hold a password.
-            Err(error) => error.without_url().to_string(),
-        };
-        if attempt == SEND_ATTEMPTS {
-            return Err(reason);
-        }
-        tokio::time::sleep(delay).await;
-        delay *= 2;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
