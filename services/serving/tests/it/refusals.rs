@@ -61,6 +61,7 @@ async fn a_field_that_does_not_fit_is_named() {
             r#"[[{"request_id": "r", "label": 1}]]"#,
             "`body`: invalid type: array, expected an object at line 1",
         ),
+        (&"/v1/deployments/%FF/labels".to_owned(), "{}", "`path`: Invalid URL: Invalid UTF-8"),
         (&labels, r#"{"labels": [["r", 1]]}"#, "`labels[0]`: invalid type: array, expected an object"),
         // What stands in an object's place is named with its path and its place.
         (
@@ -83,6 +84,17 @@ async fn a_field_that_does_not_fit_is_named() {
         ),
         (&predict, r#"{"instances": 1}"#, "`instances`: invalid type: integer `1`, expected an array"),
         (&index, r#"{"ready": "yes"}"#, "`ready`: invalid type: string \"yes\", expected a boolean"),
+        // Which element would be whose?
+        (
+            &infer,
+            r#"{"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, 2, 3], [4]]}]}"#,
+            "input 'x': data is nested unevenly: at depth 2 one array has 3 elements, another 1",
+        ),
+        (
+            &predict,
+            r#"{"instances": [[1, [2]]]}"#,
+            "input 'x': data is nested unevenly: at depth 2 stand arrays and values side by side",
+        ),
         // No JSON at all.
         (&infer, "", "does not parse: EOF"),
         (&infer, "{\"inputs\": []} and more", "does not parse: trailing characters at line 1 column 16"),
