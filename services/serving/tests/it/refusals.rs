@@ -145,6 +145,32 @@ async fn a_refusal_is_short_however_long_the_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn contents_of_another_type_are_not_passed_over() {
+    let (_world, _cache, serving) = one_model().await;
+    let mut client = GrpcInferenceServiceClient::connect(serving.grpc.clone()).await.unwrap();
+    let request = |contents: proto::InferTensorContents| proto::ModelInferRequest {
+        model_name: DEPLOYMENT.into(),
+        inputs: vec![proto::model_infer_request::InferInputTensor {
+            name: "x".into(),
+            datatype: "FP32".into(),
+            shape: vec![1, 2],
+            contents: Some(contents),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let right = proto::InferTensorContents { fp32_contents: vec![1.0, 2.0], ..Default::default() };
+    client.model_infer(request(right.clone())).await.unwrap();
+    let wrong = proto::InferTensorContents { fp64_contents: vec![1.0, 2.0], ..Default::default() };
+    let both = proto::InferTensorContents { int_contents: vec![1, 2], ..right };
+    for (contents, field) in [(wrong, "fp64_contents"), (both, "int_contents")] {
+        let refused = client.model_infer(request(contents)).await.unwrap_err();
+        let expected = format!("input 'x': FP32 goes into fp32_contents, and {field} has 2 elements");
+        assert_eq!((refused.code(), refused.message()), (tonic::Code::InvalidArgument, expected.as_str()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_timeout_and_a_priority_are_whole_numbers_in_both_protocols() {
     let (_world, _cache, serving) = one_model().await;
     let mut client = GrpcInferenceServiceClient::connect(serving.grpc.clone()).await.unwrap();
