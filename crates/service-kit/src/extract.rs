@@ -46,6 +46,25 @@ where
     }
 }
 
+/// What the path names. What is no UTF-8, or no number where one is expected, is answered as other bad input is.
+#[derive(Debug, Clone)]
+pub struct Path<T>(pub T);
+
+impl<T, S> FromRequestParts<S> for Path<T>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        axum::extract::Path::<T>::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Path(path)| Self(path))
+            .map_err(|rejection| Problem::invalid("path", rejection.body_text()))
+    }
+}
+
 /// Parses JSON; an empty body counts as `{}`.
 ///
 /// # Errors

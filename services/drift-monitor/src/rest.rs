@@ -1,6 +1,6 @@
 //! REST: monitors, their windows, verdicts and actions.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_api::events::MonitorChange;
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 use sqlx::PgConnection;
 use uuid::Uuid;

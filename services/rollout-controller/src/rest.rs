@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use axum::extract::{Path, State as Shared};
+use axum::extract::State as Shared;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_domain::rollout::Command;
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 use uuid::Uuid;
 

@@ -1,13 +1,13 @@
 //! Submitting, showing, listing and cancelling jobs.
 
 use axum::Json;
-use axum::extract::{Path, State as Shared};
+use axum::extract::State as Shared;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_domain::training::{JobEvent, JobSpec, Status};
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 
 use super::{find, job_id};

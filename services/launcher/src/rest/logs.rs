@@ -4,12 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State as Shared};
+use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Response};
 use http::header;
 use serde::Deserialize;
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::Query;
+use slipway_service_kit::extract::{Path, Query};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;

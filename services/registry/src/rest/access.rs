@@ -1,7 +1,7 @@
 //! REST v1: API tokens, grants, and who the caller is.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -9,7 +9,7 @@ use slipway_access::ApiToken;
 use slipway_domain::access::{Role, Scope};
 use slipway_domain::registry::validate_model_name;
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;

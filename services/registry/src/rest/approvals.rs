@@ -1,13 +1,13 @@
 //! REST v1: who approved a version.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use slipway_domain::access::{Role, Scope};
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

@@ -1,11 +1,11 @@
 //! REST v1: model cards.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header;
 use serde::Deserialize;
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::Query;
+use slipway_service_kit::extract::{Path, Query};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

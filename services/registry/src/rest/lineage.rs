@@ -1,7 +1,8 @@
 //! REST v1: where a version came from and where it went.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
+use slipway_service_kit::extract::Path;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

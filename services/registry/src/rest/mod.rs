@@ -18,13 +18,13 @@ mod retention;
 mod signatures;
 mod webhooks;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use slipway_domain::registry::validate_version;
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::Query;
+use slipway_service_kit::extract::{Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -1,13 +1,13 @@
 //! REST v1: policies that guard aliases.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_domain::registry::promotion::Policy;
 use slipway_domain::registry::{validate_alias, validate_version};
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

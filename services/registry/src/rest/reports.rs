@@ -1,13 +1,13 @@
 //! REST v1: validation reports of a version.
 
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_domain::registry::report::{MIN_SEGMENT_ROWS, Report};
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;

@@ -1,14 +1,14 @@
 //! REST v1: retention rules.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use slipway_domain::registry::retention::Rule;
 use slipway_domain::registry::webhook::validate_slug;
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut, encode};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;

@@ -1,14 +1,14 @@
 //! REST v1: keys whose signatures count, and the signature of a version.
 
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse as _, Response};
 use http::header;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_model_signing::{MAX_BUNDLE_BYTES, Material, check_shape};
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use chrono::DateTime;
 use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,7 +13,7 @@ use slipway_api::events::catalog::catalog;
 use slipway_domain::Invalid;
 use slipway_domain::registry::webhook::{Format, MAX_PATTERNS, matches, validate_pattern, validate_slug};
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;

@@ -44,6 +44,21 @@ async fn refusals_name_the_field_and_leave_nothing() {
     let steps = json!({"steps": [{"weight_percent": 130, "hold_s": 1}]});
     let field = Some("default_strategy.steps[0].weight_percent");
     refused(&world, &at, path, with(json!({ "default_strategy": steps })), 400, field, "0 to 100").await;
+    // An array of its fields is no object.
+    refused(&world, &at, path, json!(["x", "m", "1"]), 400, Some("body"), "expected an object").await;
+    let positional = json!({"steps": [[10, 1]]});
+    let field = Some("default_strategy.steps[0]");
+    refused(
+        &world,
+        &at,
+        path,
+        with(json!({ "default_strategy": positional })),
+        400,
+        field,
+        "expected an object",
+    )
+    .await;
+    refused(&world, &at, "rollouts/%FF/promote", json!({}), 400, Some("path"), "UTF-8").await;
     let path = "deployments/d/rollouts";
     refused(&world, &at, path, json!({"version": "99"}), 404, None, "99").await;
     refused(&world, &at, path, json!({"version": "1"}), 400, Some("version"), "already stable").await;

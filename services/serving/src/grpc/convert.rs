@@ -48,7 +48,40 @@ pub(crate) fn inputs(request: proto::ModelInferRequest) -> Result<Vec<Tensor>, F
     Ok(tensors)
 }
 
+/// Refuses contents of another type: nobody would notice that they are not read.
+fn check_fields(datatype: Datatype, contents: &proto::InferTensorContents) -> Result<(), String> {
+    let right = match datatype {
+        Datatype::Bool => "bool_contents",
+        Datatype::Int8 | Datatype::Int16 | Datatype::Int32 => "int_contents",
+        Datatype::Int64 => "int64_contents",
+        Datatype::Uint8 | Datatype::Uint16 | Datatype::Uint32 => "uint_contents",
+        Datatype::Uint64 => "uint64_contents",
+        Datatype::Fp32 => "fp32_contents",
+        Datatype::Fp64 => "fp64_contents",
+        Datatype::Bytes => "bytes_contents",
+        // They have none, which is said of them in any case.
+        Datatype::Fp16 | Datatype::Bf16 => return Ok(()),
+    };
+    let given = [
+        ("bool_contents", contents.bool_contents.len()),
+        ("int_contents", contents.int_contents.len()),
+        ("int64_contents", contents.int64_contents.len()),
+        ("uint_contents", contents.uint_contents.len()),
+        ("uint64_contents", contents.uint64_contents.len()),
+        ("fp32_contents", contents.fp32_contents.len()),
+        ("fp64_contents", contents.fp64_contents.len()),
+        ("bytes_contents", contents.bytes_contents.len()),
+    ];
+    match given.into_iter().find(|(field, elements)| *field != right && *elements > 0) {
+        Some((wrong, elements)) => {
+            Err(format!("{datatype} goes into {right}, and {wrong} has {elements} elements"))
+        }
+        None => Ok(()),
+    }
+}
+
 fn typed(datatype: Datatype, contents: proto::InferTensorContents) -> Result<Data, String> {
+    check_fields(datatype, &contents)?;
     let narrow = |value: i64| format!("{value} does not fit {datatype}");
     let mut bytes = Vec::new();
     match datatype {

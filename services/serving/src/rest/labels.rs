@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::StatusCode;
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use slipway_api::predictions::{LABELS_SUBJECT, LabelRecord};
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
-use slipway_service_kit::extract::JsonBody;
+use slipway_service_kit::extract::{JsonBody, Path};
 
 use super::RestState;
 

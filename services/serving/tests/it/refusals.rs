@@ -61,6 +61,7 @@ async fn a_field_that_does_not_fit_is_named() {
             r#"[[{"request_id": "r", "label": 1}]]"#,
             "`body`: invalid type: array, expected an object at line 1",
         ),
+        (&"/v1/deployments/%FF/labels".to_owned(), "{}", "`path`: Invalid URL: Invalid UTF-8"),
         (&labels, r#"{"labels": [["r", 1]]}"#, "`labels[0]`: invalid type: array, expected an object"),
         // What stands in an object's place is named with its path and its place.
         (
@@ -83,6 +84,17 @@ async fn a_field_that_does_not_fit_is_named() {
         ),
         (&predict, r#"{"instances": 1}"#, "`instances`: invalid type: integer `1`, expected an array"),
         (&index, r#"{"ready": "yes"}"#, "`ready`: invalid type: string \"yes\", expected a boolean"),
+        // Which element would be whose?
+        (
+            &infer,
+            r#"{"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, 2, 3], [4]]}]}"#,
+            "input 'x': data is nested unevenly: at depth 2 one array has 3 elements, another 1",
+        ),
+        (
+            &predict,
+            r#"{"instances": [[1, [2]]]}"#,
+            "input 'x': data is nested unevenly: at depth 2 stand arrays and values side by side",
+        ),
         // No JSON at all.
         (&infer, "", "does not parse: EOF"),
         (&infer, "{\"inputs\": []} and more", "does not parse: trailing characters at line 1 column 16"),
@@ -130,6 +142,32 @@ async fn a_refusal_is_short_however_long_the_request() {
     let refused = client.model_infer(request).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
     assert!(refused.message().starts_with("input 'x': unknown datatype 'ää"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_of_another_type_are_not_passed_over() {
+    let (_world, _cache, serving) = one_model().await;
+    let mut client = GrpcInferenceServiceClient::connect(serving.grpc.clone()).await.unwrap();
+    let request = |contents: proto::InferTensorContents| proto::ModelInferRequest {
+        model_name: DEPLOYMENT.into(),
+        inputs: vec![proto::model_infer_request::InferInputTensor {
+            name: "x".into(),
+            datatype: "FP32".into(),
+            shape: vec![1, 2],
+            contents: Some(contents),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let right = proto::InferTensorContents { fp32_contents: vec![1.0, 2.0], ..Default::default() };
+    client.model_infer(request(right.clone())).await.unwrap();
+    let wrong = proto::InferTensorContents { fp64_contents: vec![1.0, 2.0], ..Default::default() };
+    let both = proto::InferTensorContents { int_contents: vec![1, 2], ..right };
+    for (contents, field) in [(wrong, "fp64_contents"), (both, "int_contents")] {
+        let refused = client.model_infer(request(contents)).await.unwrap_err();
+        let expected = format!("input 'x': FP32 goes into fp32_contents, and {field} has 2 elements");
+        assert_eq!((refused.code(), refused.message()), (tonic::Code::InvalidArgument, expected.as_str()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
