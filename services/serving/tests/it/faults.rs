@@ -72,7 +72,7 @@ async fn models_that_misbehave_are_told_and_harm_no_other() {
     let mut grpc = GrpcInferenceServiceClient::connect(serving.grpc.clone()).await.unwrap();
 
     // Without a registry nothing is kept for NATS before it is there.
-    eventually("NATS is there", || async { serving.log().contains("event=connected").then_some(()) }).await;
+    eventually("NATS is there", || async { serving.log().contains("connected to NATS").then_some(()) }).await;
     // NaN and infinity are strings in JSON, which has no other form for them, and themselves in raw tensors.
     let (status, body) = serving.post("/v2/models/nan/infer", &floats(1, &[-1.0, 0.0])).await;
     assert_eq!((status, &body["outputs"][0]["data"]), (StatusCode::OK, &json!(["NaN", "-Infinity"])));
