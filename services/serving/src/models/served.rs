@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use slipway_domain::ensemble::Definition;
 use slipway_inference::{Batching, Device, DropCounts, LoadOptions, Model, Signature};
+use slipway_service_kit::json;
 
 use super::labels::Labels;
 use crate::records::RecordPolicy;
@@ -175,7 +176,7 @@ impl VersionSettings {
             return Err(complain(format!("longer than {MAX_SETTINGS_BYTES} bytes")));
         }
         let bytes = std::fs::read(&path).map_err(|error| complain(error.to_string()))?;
-        let settings: Self = serde_json::from_slice(&bytes).map_err(|error| complain(error.to_string()))?;
+        let settings: Self = json::read(&bytes).map_err(|error| complain(error.to_string()))?;
         settings.checked().map_err(complain)
     }
 
