@@ -4,6 +4,10 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::text::shortened;
+
+/// Longest message over gRPC, where it is a header: clients take headers of 16 KiB or less.
+const MAX_MESSAGE_CHARS: usize = 1_000;
 /// Seconds after which a client may try again when something behind us is away.
 const RETRY_AFTER_S: &str = "1";
 
@@ -153,7 +157,7 @@ impl From<Problem> for tonic::Status {
             503 => tonic::Code::Unavailable,
             _ => tonic::Code::Internal,
         };
-        Self::new(code, problem.detail)
+        Self::new(code, shortened(problem.detail, MAX_MESSAGE_CHARS, MAX_MESSAGE_CHARS / 2))
     }
 }
 

@@ -10,6 +10,7 @@ use slipway_domain::ensemble::Definition;
 use slipway_inference::{
     Batching, Device, DeviceMemory, DropCounts, LoadOptions, Model, Signature, TensorSpec,
 };
+use slipway_service_kit::json;
 
 use super::labels::Labels;
 use crate::records::RecordPolicy;
@@ -209,7 +210,7 @@ impl VersionSettings {
             return Err(complain(format!("longer than {MAX_SETTINGS_BYTES} bytes")));
         }
         let bytes = std::fs::read(&path).map_err(|error| complain(error.to_string()))?;
-        let settings: Self = serde_json::from_slice(&bytes).map_err(|error| complain(error.to_string()))?;
+        let settings: Self = json::read(&bytes).map_err(|error| complain(error.to_string()))?;
         settings.checked().map_err(complain)
     }
 
