@@ -14,7 +14,6 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -81,8 +80,7 @@ pub fn is_exporting() -> bool {
 /// # Errors
 /// A filter that does not parse, an endpoint that is no URL, or a second call in one process.
 pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<Guard> {
-    let filter = EnvFilter::try_new(&config.log)
-        .with_context(|| format!("the log filter `{}` does not parse (--log, SLIPWAY_LOG)", config.log))?;
+    let filter = logs::parse(&config.log).context("--log or SLIPWAY_LOG cannot be used")?;
     let mut provider =
         SdkTracerProvider::builder().with_resource(Resource::builder().with_service_name(service).build());
     if let Some(endpoint) = &config.otlp_endpoint {
@@ -117,7 +115,7 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<G
             .boxed(),
     };
     tracing_subscriber::registry()
-        .with(logs.with_filter(filter.and(filter_fn(|event| !logs::is_said_elsewhere(event)))))
+        .with(logs.with_filter(filter))
         .with(spans)
         .try_init()
         .context("logging was set up twice in one process")?;

@@ -3,8 +3,11 @@
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
-use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// How the NATS client names itself in the log.
+const NATS_CLIENT: &str = "async_nats";
 
 /// Replaces the filter of the log.
 type Replace = Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>;
@@ -16,9 +19,21 @@ pub(crate) fn replace_by(replace: Replace) {
     let _ = FILTER.set(replace);
 }
 
-/// Whether a line is logged in our own words, too: the NATS client reports each event to its owner and to the log.
-pub(crate) fn is_said_elsewhere(event: &Metadata<'_>) -> bool {
-    matches!(event.target(), "async_nats" | "async_nats::connector") && *event.level() == Level::INFO
+/// Reads a filter, e.g. `info,slipway=debug`.
+///
+/// What the NATS client says of its connection is logged in our own words; its lines at INFO come only where the filter names it. This is a
+/// part of the filter, because a second filter beside one that can be reloaded keeps spans from the layers beside it.
+///
+/// # Errors
+/// It does not parse.
+pub(crate) fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
+    let parsed =
+        EnvFilter::try_new(filter).with_context(|| format!("the log filter `{filter}` does not parse"))?;
+    if filter.contains(NATS_CLIENT) || parsed.max_level_hint().is_some_and(|level| level < LevelFilter::INFO)
+    {
+        return Ok(parsed);
+    }
+    Ok(parsed.add_directive(format!("{NATS_CLIENT}=warn").parse()?))
 }
 
 /// Logs what a filter lets through, e.g. `info,slipway=debug`, from now on.
@@ -26,8 +41,23 @@ pub(crate) fn is_said_elsewhere(event: &Metadata<'_>) -> bool {
 /// # Errors
 /// It does not parse, or this process has no log of its own.
 pub fn set_filter(filter: &str) -> anyhow::Result<()> {
-    let parsed =
-        EnvFilter::try_new(filter).with_context(|| format!("the log filter `{filter}` does not parse"))?;
+    let parsed = parse(filter)?;
     let replace = FILTER.get().context("this process does not decide what is logged")?;
     replace(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nats_client_is_heard_where_it_is_asked_for() {
+        let shown = |filter: &str| parse(filter).unwrap().to_string();
+        assert!(shown("info").contains("async_nats=warn"));
+        assert!(shown("debug,slipway_serving=trace").contains("async_nats=warn"));
+        assert!(shown("info,async_nats=debug").contains("async_nats=debug"));
+        // Less than that is less of everything.
+        assert!(!shown("error").contains("async_nats") && !shown("off").contains("async_nats"));
+        assert!(parse("info,=").unwrap_err().to_string().contains("`info,=`"));
+    }
 }
