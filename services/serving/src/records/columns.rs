@@ -132,6 +132,40 @@ impl Columns {
         self.sent == self.rows.len()
     }
 
+    /// The same columns without records; `None` where there were none.
+    pub(super) fn emptied(mut self) -> Option<Self> {
+        if self.rows.is_empty() {
+            return None;
+        }
+        self.request_ids.clear();
+        for numbers in [&mut self.at_unix_ms, &mut self.latency_us, &mut self.rows] {
+            numbers.clear();
+        }
+        self.id_ends.clear();
+        for column in self.inputs.iter_mut().chain(&mut self.outputs) {
+            match &mut column.values {
+                Values::Raw(bytes, _) => bytes.clear(),
+                Values::Strings(strings) => strings.clear(),
+            }
+        }
+        (self.sent, self.sent_rows) = (0, 0);
+        Some(self)
+    }
+
+    /// Memory for values, used or not.
+    pub(super) fn capacity_bytes(&self) -> usize {
+        let values = self.columns().map(|column| match &column.values {
+            Values::Raw(bytes, _) => bytes.capacity(),
+            Values::Strings(strings) => strings.capacity() * size_of::<String>(),
+        });
+        self.request_ids.capacity() + values.sum::<usize>()
+    }
+
+    /// The address of their source, which no other has while these live.
+    pub(super) fn source_address(&self) -> usize {
+        Arc::as_ptr(&self.source).addr()
+    }
+
     /// The next records whose JSON surely takes no more than `room`; one at least, where `first`.
     pub(super) fn take(&mut self, room: &mut usize, mut first: bool) -> Option<Part> {
         let begun = Part { records: self.sent..self.sent, rows: self.sent_rows..self.sent_rows };

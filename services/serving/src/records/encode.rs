@@ -263,6 +263,27 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_what_was_sent_takes_the_next_records() {
+        let (source, other) = (source(RecordPolicy::default()), source(RecordPolicy::default()));
+        let ids = |pending: &mut Pending| -> Vec<String> {
+            let batch = next_batch("replica", pending);
+            let read: PredictionBatch = serde_json::from_slice(&batch.body).unwrap();
+            read.records.into_iter().map(|record| record.request_id).collect()
+        };
+        let mut all = pending([observation(&source, "a", 1), observation(&other, "b", 2)]);
+        assert_eq!(ids(&mut all), ["a", "b"]);
+        let mut all = all.recycled();
+        assert!(all.is_empty());
+        all.push(observation(&other, "c", 3));
+        assert_eq!(ids(&mut all), ["c"]);
+        // The columns of the first had no records and are gone; those of the second have their place.
+        let mut all = all.recycled();
+        all.push(observation(&other, "d", 1));
+        all.push(observation(&source, "e", 1));
+        assert_eq!(ids(&mut all), ["d", "e"]);
+    }
+
+    #[test]
     fn no_message_is_longer_than_the_limit_and_all_are_sent() {
         let source = source(RecordPolicy::default());
         let ids: Vec<String> = (0..400).map(|at| format!("r-{at}")).collect();

@@ -103,6 +103,8 @@ pub(crate) struct Publisher {
     /// Names this run of the process, so that batch 1 after a restart is not taken for batch 1 before it.
     run: Uuid,
     batches: u64,
+    /// For the next records.
+    spare: Pending,
 }
 
 /// Both ends. Where NATS is `optional`, nothing is kept for it while it is away.
@@ -115,7 +117,18 @@ pub(crate) fn channel(
     let queue = Arc::new(Queue::default());
     let only_with = optional.then(|| bus.clone());
     let recorder = Recorder { queue: Arc::clone(&queue), metrics: metrics.clone(), only_with, events: None };
-    (recorder, Publisher { queue, metrics, bus, replica_id, run: Uuid::new_v4(), batches: 0 })
+    (
+        recorder,
+        Publisher {
+            queue,
+            metrics,
+            bus,
+            replica_id,
+            run: Uuid::new_v4(),
+            batches: 0,
+            spare: Pending::default(),
+        },
+    )
 }
 
 /// Publishes records, and events where somebody wants them, until the shutdown, and then what is left.
@@ -159,8 +172,9 @@ impl Queue {
         self.lock().is_empty()
     }
 
-    fn take(&self) -> Pending {
-        std::mem::take(&mut *self.lock())
+    /// Takes what waits, and leaves something empty in its place.
+    fn take(&self, empty: Pending) -> Pending {
+        std::mem::replace(&mut *self.lock(), empty)
     }
 }
 
@@ -237,7 +251,8 @@ impl Publisher {
                 () = tokio::time::sleep(Duration::from_millis(BATCH_AGE_MS)) => {}
                 () = shutdown.cancelled() => {}
             }
-            self.publish(self.queue.take()).await;
+            let spare = std::mem::take(&mut self.spare);
+            self.publish(self.queue.take(spare)).await;
         }
     }
 
@@ -256,6 +271,7 @@ impl Publisher {
             self.send(&batch).await;
             self.queue.bytes.fetch_sub(batch.queued_bytes, Ordering::Relaxed);
         }
+        self.spare = pending.recycled();
     }
 
     /// Sends one batch until NATS has it. While NATS is away the queue fills up, and then drops.

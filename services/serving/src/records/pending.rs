@@ -9,6 +9,9 @@ use super::columns::{Columns, Part, is_regular};
 /// Of the columns of one version, so many of the newest are looked at: who sends another shape each time must not hold up the others.
 const LOOKED_AT: usize = 8;
 
+/// No more memory is kept for the next records.
+const KEPT_BYTES: usize = 4 * 1024 * 1024;
+
 /// Records that wait for a message.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -27,6 +30,24 @@ impl Pending {
 
     pub(super) const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Nothing that waits, in the memory of what was sent: columns of those that had records, ready for more of them. To make columns anew for
+    /// each message would cost most where many models have few records each.
+    pub(super) fn recycled(self) -> Self {
+        if self.columns.iter().map(Columns::capacity_bytes).sum::<usize>() > KEPT_BYTES {
+            return Self::default();
+        }
+        let mut of_source = self.of_source;
+        for places in of_source.values_mut() {
+            places.clear();
+        }
+        let columns: Vec<Columns> = self.columns.into_iter().filter_map(Columns::emptied).collect();
+        for (place, columns) in columns.iter().enumerate() {
+            of_source.entry(columns.source_address()).or_default().push(place);
+        }
+        of_source.retain(|_, places| !places.is_empty());
+        Self { columns, of_source, rows: VecDeque::new(), len: 0 }
     }
 
     /// Adds a record; gives back what is to be freed once nobody waits for these.
