@@ -34,28 +34,20 @@ pub trait Front: Clone + Send + Sync + 'static {
     fn answer(&self, route: usize, request: Request) -> impl Future<Output = Response> + Send + 'static;
 }
 
+/// Counters of the routes that a front answers, looked up once.
+pub(crate) fn meters<F: Front>(metrics: &Metrics) -> Arc<[RouteMeter]> {
+    F::ROUTES.iter().map(|route| metrics.route(Method::POST.as_str(), route)).collect()
+}
+
 /// A router behind a front. It counts and traces what the front answers as the router's layers do for the rest.
 #[derive(Clone)]
-pub(crate) struct Fronted<F, R = ()> {
-    front: F,
-    meters: Arc<[RouteMeter]>,
-    router: R,
+pub(crate) struct Fronted<F> {
+    pub(crate) front: F,
+    pub(crate) meters: Arc<[RouteMeter]>,
+    pub(crate) router: PeersRouter,
 }
 
-impl<F: Front> Fronted<F> {
-    /// A front before nothing.
-    pub(crate) fn new(front: F, metrics: &Metrics) -> Self {
-        let meters = F::ROUTES.iter().map(|route| metrics.route(Method::POST.as_str(), route)).collect();
-        Self { front, meters, router: () }
-    }
-
-    /// The same front before a router.
-    pub(crate) fn before(&self, router: PeersRouter) -> Fronted<F, PeersRouter> {
-        Fronted { front: self.front.clone(), meters: Arc::clone(&self.meters), router }
-    }
-}
-
-impl<F: Front> Service<Request> for Fronted<F, PeersRouter> {
+impl<F: Front> Service<Request> for Fronted<F> {
     type Response = Response;
     type Error = Infallible;
     type Future =

@@ -24,7 +24,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::Problem;
 use crate::connection;
-use crate::front::{Front, Fronted};
+use crate::front::{self, Front, Fronted};
 use crate::health::{self, Readiness};
 use crate::leave::{Leaving, Lingering};
 use crate::metrics::{self, Metrics};
@@ -152,8 +152,13 @@ pub async fn serve_behind<F: Front>(
 ) -> anyhow::Result<()> {
     let port = port.into();
     let router = with_layers(routes, readiness, metrics.clone(), port.shows_metrics);
-    let fronted = Fronted::new(front, &metrics);
-    run(port, |peer| fronted.before(with_peer(&router, peer)), shutdown).await
+    let meters = front::meters::<F>(&metrics);
+    let host = |peer| Fronted {
+        front: front.clone(),
+        meters: Arc::clone(&meters),
+        router: with_peer(&router, peer),
+    };
+    run(port, host, shutdown).await
 }
 
 /// A router whose handlers can ask from where a request comes.

@@ -193,7 +193,7 @@ impl Recorder {
             return;
         }
         let mut size = observation.size_bytes();
-        if size > MAX_RECORD_BYTES || !fits(&observation) {
+        if size > MAX_RECORD_BYTES || !fits(&observation, size) {
             self.metrics.record_without_tensors();
             observation = observation.without_tensors();
             size = 0;
