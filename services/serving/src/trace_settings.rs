@@ -10,6 +10,7 @@ use slipway_telemetry::TelemetryConfig;
 use slipway_telemetry::spans::{self, ByPath};
 
 use crate::failure::{Failure, Kind};
+use crate::grpc::MODEL_INFER;
 
 /// Trace settings that clients know, in Triton's order.
 const NAMES: [&str; 6] =
@@ -18,8 +19,6 @@ const OFF: &str = "OFF";
 const ON: &str = "TIMESTAMPS";
 /// Models that may have settings of their own.
 const MAX_MODELS: usize = 1_024;
-/// The model of this call is in its message; whether it begins a trace is decided when that is read.
-const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// What is traced.
 #[derive(Debug)]
@@ -97,6 +96,7 @@ impl State {
         let one = |name: &String| (name.clone(), (self.of(Some(name)).effective(), AtomicU32::new(0)));
         let models: BTreeMap<String, (u32, AtomicU32)> = self.models.keys().map(one).collect();
         Some(ByPath::new(move |path| {
+            // The model of this call is in its message; whether it begins a trace is decided when that is read.
             if path == MODEL_INFER {
                 return Some(false);
             }

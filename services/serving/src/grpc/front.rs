@@ -16,7 +16,8 @@ use tower::Service as _;
 use super::{ENCODING, REQUEST_ID, Service, only_asked_compression, unary};
 use crate::access::Access;
 
-const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+/// The path of the call that is answered by thousands.
+pub(crate) const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// Answers `ModelInfer`; every other method takes the ordinary way.
 #[derive(Clone)]

@@ -38,7 +38,7 @@ use crate::{repository, statistics, traces};
 
 #[cfg(test)]
 pub(crate) use convert::inputs;
-pub(crate) use front::{GrpcFront, Infer};
+pub(crate) use front::{GrpcFront, Infer, MODEL_INFER};
 
 const REQUEST_ID: &str = "x-request-id";
 const ENCODING: &str = "grpc-encoding";
