@@ -1,4 +1,4 @@
-//! Triton's own programs, unmodified: its client, by its check script, and its load generator.
+//! Triton's and KServe's own programs, unmodified: their clients, by the check scripts, and Triton's load generator.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,26 +10,26 @@ use crate::world::{DEPLOYMENT, World, eventually, table};
 
 /// A Python with what examples/clients/requirements.txt names.
 const PYTHON: &str = "SLIPWAY_CLIENT_PYTHON";
+/// A Python with what examples/clients/kserve-requirements.txt names.
+const KSERVE_PYTHON: &str = "SLIPWAY_KSERVE_PYTHON";
 /// NVIDIA's `perf_analyzer`, which is in the wheel of that name.
 const PERF_ANALYZER: &str = "SLIPWAY_PERF_ANALYZER";
 
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/clients/check_triton_client.py")
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/clients").join(name)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs SLIPWAY_CLIENT_PYTHON, a Python with examples/clients/requirements.txt"]
-async fn the_triton_client_finds_nothing_to_complain_of() {
-    let python = std::env::var_os(PYTHON).expect("SLIPWAY_CLIENT_PYTHON names a Python");
+/// Runs a check script against a server with a linear model and those of `further`; `arguments` go to the script beside the addresses
+/// and the rows.
+async fn run_checks(command: &mut Command, further: &[&str], arguments: &[&str]) {
     let (world, cache) = (World::start().await, cache());
     world.put(&table(1, &world.version("1", "linear_minus_one.onnx").await)).await;
-    let further = [("identities", "2"), ("brain_identity", "3"), ("classes", "4")];
-    for (name, version) in further {
-        let stable = Some(world.version(version, &format!("{name}.onnx")).await);
-        world.put(&TrafficTable { stable, ..TrafficTable::empty(name, DEPLOYMENT) }).await;
+    for (number, name) in (2..).zip(further) {
+        let stable = Some(world.version(&number.to_string(), &format!("{name}.onnx")).await);
+        world.put(&TrafficTable { stable, ..TrafficTable::empty(*name, DEPLOYMENT) }).await;
     }
     let serving = Serving::ready(&world, &cache).await;
-    for name in further.map(|(name, _)| name).into_iter().chain([DEPLOYMENT]) {
+    for name in further.iter().chain([&DEPLOYMENT]) {
         let ready = async || {
             let (status, _) = serving.get(&format!("/v2/models/{name}/ready")).await;
             status.is_success().then_some(())
@@ -38,19 +38,27 @@ async fn the_triton_client_finds_nothing_to_complain_of() {
     }
     let rows = cache.path().join("rows.json");
     std::fs::write(&rows, "[[1.0, 1.0], [0.0, 0.25], [-1.0, 2.0]]").expect("the rows are written");
-    let mut command = Command::new(python);
-    command.arg(script()).args([
-        "--http",
-        &serving.rest,
-        "--grpc",
-        &serving.grpc,
-        "--deployment",
-        DEPLOYMENT,
-    ]);
-    command.args(["--identities", "identities", "--brain", "brain_identity", "--classes", "classes"]);
-    command.args(["--verbose", "--rows"]).arg(rows);
-    let status = tokio::task::spawn_blocking(move || command.status()).await.expect("it is waited for");
-    assert!(status.expect("the script starts").success());
+    command.args(["--http", &serving.rest, "--grpc", &serving.grpc, "--deployment", DEPLOYMENT, "--verbose"]);
+    command.args(arguments).arg("--rows").arg(rows);
+    let status = tokio::task::block_in_place(|| command.status()).expect("the script starts");
+    assert!(status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIPWAY_CLIENT_PYTHON, a Python with examples/clients/requirements.txt"]
+async fn the_triton_client_finds_nothing_to_complain_of() {
+    let python = std::env::var_os(PYTHON).expect("SLIPWAY_CLIENT_PYTHON names a Python");
+    let models = ["identities", "brain_identity", "classes"];
+    let arguments = ["--identities", "identities", "--brain", "brain_identity", "--classes", "classes"];
+    run_checks(Command::new(python).arg(script("check_triton_client.py")), &models, &arguments).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs SLIPWAY_KSERVE_PYTHON, a Python with examples/clients/kserve-requirements.txt"]
+async fn the_kserve_clients_find_nothing_to_complain_of() {
+    let python = std::env::var_os(KSERVE_PYTHON).expect("SLIPWAY_KSERVE_PYTHON names a Python");
+    let arguments = ["--identities", "identities"];
+    run_checks(Command::new(python).arg(script("check_kserve_client.py")), &["identities"], &arguments).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
