@@ -12,12 +12,10 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
-use axum::serve::Listener;
 use futures::future::Either;
 use http::{HeaderValue, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
-use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 /// Who does not hang up within this time after the last answer is hung up on.
@@ -59,60 +57,7 @@ where
     }
 }
 
-/// A listener whose connections, from the shutdown on, end when their clients have hung up.
-///
-/// It ends before the server does: whoever connects then is refused, and knows that nothing was lost, while those who came before have
-/// time to send.
-#[derive(Debug)]
-pub(crate) struct Lingering<L: Listener> {
-    /// `None` once nobody is taken any more.
-    listener: Option<L>,
-    address: L::Addr,
-    closing: Arc<AtomicBool>,
-    end: CancellationToken,
-}
-
-impl<L: Listener> Lingering<L> {
-    /// The listener, which is closed at the `end`.
-    ///
-    /// # Errors
-    /// The system does not say its address.
-    pub(crate) fn new(listener: L, closing: Arc<AtomicBool>, end: CancellationToken) -> io::Result<Self> {
-        Ok(Self { address: listener.local_addr()?, listener: Some(listener), closing, end })
-    }
-}
-
-impl<L: Listener> Listener for Lingering<L>
-where
-    L::Addr: Clone,
-{
-    type Io = LingeringStream<L::Io>;
-    type Addr = L::Addr;
-
-    async fn accept(&mut self) -> (Self::Io, L::Addr) {
-        let accepted = match &mut self.listener {
-            // Whoever is in the queue of the system already comes first.
-            Some(listener) => tokio::select! {
-                biased;
-                accepted = listener.accept() => Some(accepted),
-                () = self.end.cancelled() => None,
-            },
-            None => None,
-        };
-        let Some((stream, address)) = accepted else {
-            self.listener = None;
-            return std::future::pending().await;
-        };
-        let closing = Arc::clone(&self.closing);
-        (LingeringStream { stream, closing, shut: false, limit: None }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<L::Addr> {
-        Ok(self.address.clone())
-    }
-}
-
-/// See [`Lingering`].
+/// A connection that, from the shutdown on, ends when its client has hung up.
 #[derive(Debug)]
 pub(crate) struct LingeringStream<S> {
     stream: S,
@@ -120,6 +65,12 @@ pub(crate) struct LingeringStream<S> {
     /// Whether the client knows that nothing more comes.
     shut: bool,
     limit: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> LingeringStream<S> {
+    pub(crate) fn new(stream: S, closing: Arc<AtomicBool>) -> Self {
+        Self { stream, closing, shut: false, limit: None }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for LingeringStream<S> {
@@ -193,9 +144,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let closing = Arc::new(AtomicBool::new(true));
-        let mut listener = Lingering::new(listener, closing, CancellationToken::new()).unwrap();
         let served = tokio::spawn(async move {
-            let (mut stream, _) = Listener::accept(&mut listener).await;
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = LingeringStream::new(stream, closing);
             stream.read_u8().await.unwrap();
             stream.write_all(b"answer").await.unwrap();
             stream.shutdown().await.unwrap();

@@ -3,6 +3,7 @@
 //! A service composes it in one order, so that one `lib.rs` teaches all: configuration → telemetry → clients → state →
 //! router → background tasks → readiness → serve → drain → flush.
 
+mod accept;
 pub mod clock;
 mod connection;
 pub mod db;

@@ -1,14 +1,12 @@
 //! TLS of a listener: HTTP/1.1 and HTTP/2 by ALPN, client certificates on demand, certificates that change without a restart.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::serve::Listener;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use rustls::crypto::ring;
@@ -17,8 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -35,8 +33,6 @@ const PARTING_TIMEOUT_MS: u64 = 500;
 const PARTING_LIMIT_BYTES: u64 = 64 * 1024;
 /// Handshakes at the same time; further connections wait in the kernel's queue.
 const MAX_HANDSHAKES: usize = 512;
-/// Connections that are secured and not yet served.
-const ACCEPTED_LIMIT: usize = 64;
 
 /// What the files are called in messages: as people write them on the command line or in the environment.
 const CERTIFICATE: &str = "the certificate (--tls-cert, SLIPWAY_TLS_CERT)";
@@ -68,6 +64,7 @@ struct Inner {
     paths: Vec<PathBuf>,
     /// What the files held at the start.
     known: Vec<Vec<u8>>,
+    handshakes: Arc<Semaphore>,
     meters: Meters,
 }
 
@@ -114,7 +111,8 @@ impl TlsConfig {
         let Configured { config, expires_s } = configure(&known)?;
         let meters = Meters::default();
         meters.expires_s.set(expires_s);
-        Ok(Some(Tls(Arc::new(Inner { current: RwLock::new(config), paths, known, meters }))))
+        let (current, handshakes) = (RwLock::new(config), Arc::new(Semaphore::new(MAX_HANDSHAKES)));
+        Ok(Some(Tls(Arc::new(Inner { current, paths, known, handshakes, meters }))))
     }
 }
 
@@ -157,15 +155,24 @@ impl Tls {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Secures what `listener` accepts. Slow handshakes hold up nobody.
-    ///
-    /// # Errors
-    /// The listener has no address.
-    pub(crate) fn accept_from(self, listener: TcpListener) -> io::Result<TlsListener> {
-        let address = listener.local_addr()?;
-        let (secured, accepted) = mpsc::channel(ACCEPTED_LIMIT);
-        tokio::spawn(accept_all(self, listener, secured));
-        Ok(TlsListener { address, accepted })
+    /// Waits until one more client may shake hands; whoever is not accepted until then waits in the system's queue.
+    pub(crate) async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.0.handshakes).acquire_owned().await.ok()
+    }
+
+    /// Shakes hands; `None` where that failed or took too long.
+    pub(crate) async fn secure(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
+        let handshake = TlsAcceptor::from(self.current()).accept(stream).into_fallible();
+        match tokio::time::timeout(Duration::from_millis(HANDSHAKE_TIMEOUT_MS), handshake).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err((error, stream))) => {
+                tracing::debug!(%error, %peer, "a TLS handshake failed");
+                part(stream).await;
+            }
+            Err(_late) => tracing::debug!(%peer, "a TLS handshake took too long"),
+        }
+        None
     }
 }
 
@@ -212,41 +219,6 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(all)
 }
 
-/// Accepts until the receiver is gone, each handshake in a task of its own.
-async fn accept_all(
-    tls: Tls,
-    mut listener: TcpListener,
-    secured: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
-) {
-    let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    loop {
-        let accepting = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, Listener::accept(&mut listener).await)
-        };
-        let (permit, (stream, address)) = tokio::select! {
-            () = secured.closed() => return,
-            accepted = accepting => accepted,
-        };
-        // Without it small answers on kept connections wait for the client's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let (acceptor, secured) = (TlsAcceptor::from(tls.current()), secured.clone());
-        tokio::spawn(async move {
-            let handshake = acceptor.accept(stream).into_fallible();
-            match tokio::time::timeout(Duration::from_millis(HANDSHAKE_TIMEOUT_MS), handshake).await {
-                // The listener may have ended meanwhile.
-                Ok(Ok(stream)) => drop(secured.send((stream, address)).await),
-                Ok(Err((error, stream))) => {
-                    tracing::debug!(%error, %address, "a TLS handshake failed");
-                    part(stream).await;
-                }
-                Err(_late) => tracing::debug!(%address, "a TLS handshake took too long"),
-            }
-            drop(permit);
-        });
-    }
-}
-
 /// Hangs up so that the client gets the alert that says why: a connection that is closed while something unread has come is reset, and
 /// what was sent to the client is lost. With TLS 1.3 a client without a certificate has sent its request by now.
 async fn part(mut stream: TcpStream) {
@@ -256,28 +228,4 @@ async fn part(mut stream: TcpStream) {
     };
     // Whoever does not hang up is hung up on.
     let _ = tokio::time::timeout(Duration::from_millis(PARTING_TIMEOUT_MS), parting).await;
-}
-
-/// Connections whose handshake is done.
-#[derive(Debug)]
-pub(crate) struct TlsListener {
-    address: SocketAddr,
-    accepted: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
-}
-
-impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        match self.accepted.recv().await {
-            Some(accepted) => accepted,
-            // The accepting task ends with the runtime only.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
 }

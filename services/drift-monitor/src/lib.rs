@@ -116,10 +116,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let tasks = spawn_tasks(&app, &readiness, &shutdown);
     let routes =
         server::add_grpc(rest::router(app.clone()), DriftMonitorServer::new(grpc::Service::new(app)));
-    let served = server::serve(listener, routes, readiness, metrics, shutdown.clone()).await;
-    shutdown.cancel();
-    tasks.wait().await?;
-    served
+    server::serve(listener, routes, readiness, metrics, shutdown).await;
+    tasks.wait().await
 }
 
 fn spawn_tasks(app: &App, readiness: &Readiness, shutdown: &CancellationToken) -> Tasks {

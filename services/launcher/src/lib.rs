@@ -81,10 +81,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let routes = server::add_grpc(server::add_grpc(rest::router(state), launcher), agents);
-    let served = server::serve(listener, routes, readiness, metrics, shutdown.clone()).await;
-    shutdown.cancel();
-    tasks.wait().await?;
-    served
+    server::serve(listener, routes, readiness, metrics, shutdown).await;
+    tasks.wait().await
 }
 
 /// Makes streams, buckets and the S3 bucket, then stays until the shutdown.

@@ -133,14 +133,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let guarded = axum::middleware::from_fn_with_state(registry.access.clone(), access::guard);
     let routes = server::add_grpc(routes(registry.clone()), questions).layer(guarded);
-    let served = server::serve(listener, routes, readiness, Metrics::new(), shutdown.clone()).await;
-    shutdown.cancel();
+    server::serve(listener, routes, readiness, Metrics::new(), shutdown).await;
     drained.cancel();
     writing.await?;
     registry.uploads.close();
     registry.uploads.wait().await;
-    tasks.wait().await?;
-    served
+    tasks.wait().await
 }
 
 fn artifacts(config: &Config) -> ArtifactStore {

@@ -95,10 +95,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let asked = RolloutControllerServer::new(grpc::Service::new(state.clone()));
     let routes = server::add_grpc(rest::router(state), asked);
-    let served = server::serve(listener, routes, readiness, metrics, shutdown.clone()).await;
-    shutdown.cancel();
-    tasks.wait().await?;
-    served
+    server::serve(listener, routes, readiness, metrics, shutdown).await;
+    tasks.wait().await
 }
 
 /// Makes streams and buckets, then follows aliases until the shutdown.

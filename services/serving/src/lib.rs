@@ -385,11 +385,7 @@ impl Listeners {
         );
         let metrics = serve_plain(self.metrics, metrics_routes, shutdown.clone());
         let health = grpc::report_health(health_reporter, readiness.clone(), shutdown.clone());
-        let health = async {
-            health.await;
-            anyhow::Ok(())
-        };
-        tokio::try_join!(rest, grpc, metrics, health)?;
+        tokio::join!(rest, grpc, metrics, health);
         Ok(())
     }
 }
