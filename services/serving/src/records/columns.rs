@@ -10,7 +10,7 @@ use slipway_inference::{Data, Datatype, Tensor};
 
 use super::Observation;
 use super::encode::{
-    GROUP_BYTES, RECORD_BYTES, longest_element, longest_string, put, put_redacted, separate,
+    GROUP_BYTES, RECORD_BYTES, longest_element, longest_string, put, put_redacted, put_strings, separate,
 };
 use super::policy::Redaction;
 use crate::codec::put_raw_values;
@@ -318,10 +318,7 @@ impl Column {
                 put_raw_values(self.datatype, self.raw(rows, bytes, *each), body);
             }
             (Values::Strings(strings), Redaction::Nothing) => {
-                for (at, text) in strings[self.elements(rows)].iter().enumerate() {
-                    separate(body, at);
-                    put(body, text);
-                }
+                put_strings(&strings[self.elements(rows)], body);
             }
             _ => put_redacted(&self.tensor(rows), redaction, body),
         }

@@ -8,7 +8,7 @@ use slipway_inference::{Data, Datatype, Tensor};
 use super::Observation;
 use super::pending::Pending;
 use super::policy::Redaction;
-use crate::codec::json_values;
+use crate::codec::{json_values, put_raw_values};
 use crate::divergence;
 
 /// A message is no longer than this; NATS takes a MiB at most.
@@ -101,6 +101,23 @@ pub(super) fn longest_string(text: &str) -> usize {
     text.len() * 6 + 5
 }
 
+/// Appends the values of a tensor, separated by commas, null in place of those that are not recorded.
+pub(super) fn put_values(tensor: &Tensor, redaction: &Redaction, body: &mut Vec<u8>) {
+    match (&tensor.data, redaction) {
+        (Data::Raw(bytes), Redaction::Nothing) => put_raw_values(tensor.datatype, bytes, body),
+        (Data::Strings(strings), Redaction::Nothing) => put_strings(strings, body),
+        _ => put_redacted(tensor, redaction, body),
+    }
+}
+
+/// Appends strings, separated by commas.
+pub(super) fn put_strings(strings: &[String], body: &mut Vec<u8>) {
+    for (at, text) in strings.iter().enumerate() {
+        separate(body, at);
+        put(body, text);
+    }
+}
+
 pub(super) fn put_redacted(tensor: &Tensor, redaction: &Redaction, body: &mut Vec<u8>) {
     for (at, value) in redacted(tensor, redaction).iter().enumerate() {
         separate(body, at);
@@ -109,7 +126,7 @@ pub(super) fn put_redacted(tensor: &Tensor, redaction: &Redaction, body: &mut Ve
 }
 
 /// The values of a tensor, null in place of those that are not recorded.
-pub(super) fn redacted(tensor: &Tensor, redaction: &Redaction) -> Vec<serde_json::Value> {
+fn redacted(tensor: &Tensor, redaction: &Redaction) -> Vec<serde_json::Value> {
     let mut values = json_values(tensor);
     let rows = usize::try_from(tensor.rows()).unwrap_or(0).max(1);
     let width = (values.len() / rows).max(1);

@@ -24,10 +24,11 @@ struct Features {
     environment: Vec<(&'static str, String)>,
 }
 
-fn features() -> [Features; 6] {
+fn features() -> [Features; 7] {
     let none = || Features { name: "everything off", records: false, tokens: false, environment: Vec::new() };
     let traces =
         [("SLIPWAY_OTLP_ENDPOINT", NO_COLLECTOR.to_owned()), ("SLIPWAY_TRACE_RATE", "100".to_owned())];
+    let events = [("SLIPWAY_SERVING_CLOUDEVENTS_SUBJECT", "bench.events".to_owned())];
     let limit = [("SLIPWAY_SERVING_MEMORY_LIMIT_BYTES", (1_u64 << 30).to_string())];
     [
         none(),
@@ -40,6 +41,12 @@ fn features() -> [Features; 6] {
             records: true,
             tokens: true,
             environment: traces.into_iter().chain(limit).collect(),
+        },
+        Features {
+            name: "records and CloudEvents of every request",
+            records: true,
+            environment: events.to_vec(),
+            ..none()
         },
     ]
 }

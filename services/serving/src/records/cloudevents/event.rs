@@ -4,16 +4,17 @@
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md> (headers),
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use serde_json::{Map, Value, json};
 use slipway_api::predictions::Variant;
 use slipway_inference::Tensor;
 
 use super::super::Observation;
-use super::super::encode::redacted;
+use super::super::encode::{put, put_values, separate};
 use crate::metrics::variant_name;
 
 const REQUEST: &str = "org.kubeflow.serving.inference.request";
@@ -21,8 +22,11 @@ const RESPONSE: &str = "org.kubeflow.serving.inference.response";
 const SPEC_VERSION: &str = "1.0";
 /// Content type of an event in NATS, where all of it is the message.
 pub(super) const STRUCTURED: &str = "application/cloudevents+json";
+const DATA_TYPE: &str = "application/json";
 /// Begins the headers of attributes.
 pub(super) const PREFIX: &str = "ce-";
+/// What an event takes beside its values, most of the time.
+const EXPECTED_BYTES: usize = 1024;
 
 /// What the events of a process have in common.
 #[derive(Debug, Clone)]
@@ -33,95 +37,155 @@ pub(super) struct Origin {
     pub(super) namespace: String,
 }
 
-/// An event.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Event {
-    /// Attributes in their order, `specversion` first.
-    attributes: Vec<(&'static str, String)>,
-    /// A request or an answer of the inference protocol.
-    data: Value,
+/// An event: a request or an answer, in the inference protocol's JSON.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Event<'observation> {
+    origin: &'observation Origin,
+    observation: &'observation Observation,
+    /// `None` for the request.
+    outputs: Option<&'observation [Tensor]>,
 }
 
-impl Event {
+/// An event as it is sent.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// Content type and attributes, where they are not in the body.
+    pub(super) headers: HeaderMap,
+    /// The data, or all of the event.
+    pub(super) body: Bytes,
+}
+
+impl<'observation> Event<'observation> {
     /// The request of an observation.
-    pub(super) fn request(origin: &Origin, observation: &Observation) -> Self {
-        let took_ms = u64::try_from(observation.latency.as_millis()).unwrap_or(u64::MAX);
-        let began = observation.at_unix_ms.saturating_sub(took_ms);
-        let data = json!({
-            "id": observation.request_id,
-            "inputs": tensors(observation, &observation.inputs),
-        });
-        Self::new(origin, observation, REQUEST, began, data)
+    pub(super) fn request(origin: &'observation Origin, observation: &'observation Observation) -> Self {
+        Self { origin, observation, outputs: None }
     }
 
     /// Its answer; `None` where there was none.
-    pub(super) fn response(origin: &Origin, observation: &Observation) -> Option<Self> {
+    pub(super) fn response(
+        origin: &'observation Origin,
+        observation: &'observation Observation,
+    ) -> Option<Self> {
         let outputs = observation.outcome.as_ref().ok()?;
-        let data = json!({
-            "id": observation.request_id,
-            "model_name": observation.source.deployment,
-            "model_version": observation.source.version,
-            "outputs": tensors(observation, outputs),
-        });
-        Some(Self::new(origin, observation, RESPONSE, observation.at_unix_ms, data))
-    }
-
-    fn new(origin: &Origin, observation: &Observation, kind: &str, at_unix_ms: u64, data: Value) -> Self {
-        let source = &observation.source;
-        let endpoint = if observation.variant == Variant::Candidate { "canary" } else { "default" };
-        // KServe has headers of the request here, each with its values.
-        let metadata = json!({
-            "slipway-model": [source.model],
-            "slipway-version": [source.version],
-            "slipway-variant": [variant_name(observation.variant)],
-        });
-        let at = i64::try_from(at_unix_ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
-        let attributes = vec![
-            ("specversion", SPEC_VERSION.to_owned()),
-            ("id", observation.request_id.clone()),
-            ("type", kind.to_owned()),
-            ("source", origin.source.clone()),
-            ("time", at.to_rfc3339_opts(SecondsFormat::Millis, true)),
-            ("inferenceservicename", source.deployment.clone()),
-            ("namespace", origin.namespace.clone()),
-            ("component", "predictor".to_owned()),
-            ("endpoint", endpoint.to_owned()),
-            ("metadata", metadata.to_string()),
-        ];
-        Self { attributes, data }
+        Some(Self { origin, observation, outputs: Some(outputs) })
     }
 
     /// As KServe sends it: attributes as headers, the data as the body.
-    pub(super) fn into_binary(self) -> (HeaderMap, Vec<u8>) {
-        let mut headers = HeaderMap::with_capacity(self.attributes.len() + 1);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        for (name, value) in self.attributes {
+    pub(super) fn binary(&self) -> Message {
+        let attributes = self.attributes();
+        let mut headers = HeaderMap::with_capacity(attributes.len() + 1);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(DATA_TYPE));
+        for (name, value) in attributes {
             let name = HeaderName::try_from(format!("{PREFIX}{name}"));
             if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(escaped(&value))) {
                 headers.insert(name, value);
             }
         }
-        (headers, self.data.to_string().into_bytes())
+        let mut body = Vec::with_capacity(EXPECTED_BYTES);
+        self.put_data(&mut body);
+        Message { headers, body: body.into() }
     }
 
     /// As one JSON object.
-    pub(super) fn into_structured(self) -> Vec<u8> {
-        let attributes =
-            self.attributes.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value)));
-        let mut whole: Map<String, Value> = attributes.collect();
-        whole.insert("datacontenttype".to_owned(), Value::from("application/json"));
-        whole.insert("data".to_owned(), self.data);
-        Value::Object(whole).to_string().into_bytes()
+    pub(super) fn structured(&self) -> Message {
+        let mut body = Vec::with_capacity(EXPECTED_BYTES);
+        body.push(b'{');
+        for (name, value) in self.attributes() {
+            put(&mut body, name);
+            body.push(b':');
+            put(&mut body, &*value);
+            body.push(b',');
+        }
+        body.extend_from_slice(b"\"datacontenttype\":");
+        put(&mut body, DATA_TYPE);
+        body.extend_from_slice(b",\"data\":");
+        self.put_data(&mut body);
+        body.push(b'}');
+        Message { headers: HeaderMap::new(), body: body.into() }
     }
-}
 
-/// Tensors as the protocol's JSON has them; NaN and infinities, which JSON has not, are null, as is what is not recorded.
-fn tensors(observation: &Observation, tensors: &[Tensor]) -> Value {
-    let one = |tensor: &Tensor| {
-        let data = redacted(tensor, &observation.source.policy.redaction(&tensor.name));
-        json!({"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype.name(), "data": data})
-    };
-    tensors.iter().map(one).collect()
+    fn attributes(&self) -> [(&'static str, Cow<'observation, str>); 10] {
+        let Observation { source, variant, request_id, .. } = self.observation;
+        let endpoint = if *variant == Variant::Candidate { "canary" } else { "default" };
+        let kind = if self.outputs.is_some() { RESPONSE } else { REQUEST };
+        [
+            ("specversion", SPEC_VERSION.into()),
+            ("id", request_id.into()),
+            ("type", kind.into()),
+            ("source", (&self.origin.source).into()),
+            ("time", self.time().into()),
+            ("inferenceservicename", (&source.deployment).into()),
+            ("namespace", (&self.origin.namespace).into()),
+            ("component", "predictor".into()),
+            ("endpoint", endpoint.into()),
+            ("metadata", self.metadata().into()),
+        ]
+    }
+
+    /// When the request came, or was answered.
+    fn time(&self) -> String {
+        let Observation { at_unix_ms, latency, .. } = self.observation;
+        let ago_ms = if self.outputs.is_some() { 0 } else { latency.as_millis() };
+        let at_ms = i64::try_from(u128::from(*at_unix_ms).saturating_sub(ago_ms));
+        let at = at_ms.ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
+        at.to_rfc3339_opts(SecondsFormat::Millis, true)
+    }
+
+    /// KServe has headers of the request here, each with its values.
+    fn metadata(&self) -> String {
+        let Observation { source, variant, .. } = self.observation;
+        let of_version = [
+            ("slipway-model", &*source.model),
+            ("slipway-version", &source.version),
+            ("slipway-variant", variant_name(*variant)),
+        ];
+        let mut text = Vec::new();
+        for (at, (name, value)) in of_version.into_iter().enumerate() {
+            text.push(if at == 0 { b'{' } else { b',' });
+            put(&mut text, name);
+            text.push(b':');
+            put(&mut text, &[value]);
+        }
+        text.push(b'}');
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    fn put_data(&self, body: &mut Vec<u8>) {
+        let Observation { source, request_id, inputs, .. } = self.observation;
+        body.extend_from_slice(b"{\"id\":");
+        put(body, request_id);
+        let (named, tensors) = match self.outputs {
+            None => ("inputs", inputs.as_slice()),
+            Some(outputs) => {
+                body.extend_from_slice(b",\"model_name\":");
+                put(body, &source.deployment);
+                body.extend_from_slice(b",\"model_version\":");
+                put(body, &source.version);
+                ("outputs", outputs)
+            }
+        };
+        body.push(b',');
+        put(body, named);
+        body.extend_from_slice(b":[");
+        for (at, tensor) in tensors.iter().enumerate() {
+            separate(body, at);
+            self.put_tensor(tensor, body);
+        }
+        body.extend_from_slice(b"]}");
+    }
+
+    /// A tensor as the protocol's JSON has it; NaN and infinities, which JSON has not, are null, as is what is not recorded.
+    fn put_tensor(&self, tensor: &Tensor, body: &mut Vec<u8>) {
+        body.extend_from_slice(b"{\"name\":");
+        put(body, &tensor.name);
+        body.extend_from_slice(b",\"shape\":");
+        put(body, &tensor.shape);
+        body.extend_from_slice(b",\"datatype\":");
+        put(body, tensor.datatype.name());
+        body.extend_from_slice(b",\"data\":[");
+        put_values(tensor, &self.observation.source.policy.redaction(&tensor.name), body);
+        body.extend_from_slice(b"]}");
+    }
 }
 
 /// A value as a header may have it (section 3.1.3.2 of the HTTP binding).
@@ -141,6 +205,8 @@ fn escaped(value: &str) -> String {
 mod tests {
     use std::sync::Arc;
     use std::time::Duration;
+
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::records::RecordPolicy;
@@ -173,7 +239,7 @@ mod tests {
 
     #[test]
     fn attributes_are_kserves_and_the_data_is_json_without_what_is_redacted() {
-        let (headers, body) = Event::request(&origin(), &observation()).into_binary();
+        let Message { headers, body } = Event::request(&origin(), &observation()).binary();
         let header = |name: &str| headers[name].to_str().unwrap();
         for (name, value) in [
             ("content-type", "application/json"),
@@ -193,8 +259,8 @@ mod tests {
         let x = json!([{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [null, null]}]);
         assert_eq!((&body["id"], &body["inputs"]), (&json!("r 1\"é"), &x));
 
-        let structured = Event::response(&origin(), &observation()).unwrap().into_structured();
-        let event: Value = serde_json::from_slice(&structured).unwrap();
+        let structured = Event::response(&origin(), &observation()).unwrap().structured();
+        let event: Value = serde_json::from_slice(&structured.body).unwrap();
         assert_eq!(event["type"], RESPONSE);
         assert_eq!((&event["time"], &event["id"]), (&json!("1970-01-01T00:00:01.500Z"), &json!("r 1\"é")));
         assert_eq!(event["data"]["outputs"][0]["data"], json!([null]));
@@ -202,6 +268,6 @@ mod tests {
         assert_eq!(metadata["slipway-version"], json!(["3"]));
 
         let failed = Observation { outcome: Err("no".to_owned()), ..observation() };
-        assert_eq!(Event::response(&origin(), &failed), None);
+        assert!(Event::response(&origin(), &failed).is_none());
     }
 }

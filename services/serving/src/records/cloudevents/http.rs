@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use prometheus_client::metrics::counter::Counter;
 use reqwest::{Certificate, Client, StatusCode, Url};
@@ -13,7 +14,7 @@ use slipway_service_kit::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::CloudEventsConfig;
-use super::event::{Event, PREFIX};
+use super::event::PREFIX;
 
 /// One try.
 const SEND_TIMEOUT_MS: u64 = 5_000;
@@ -122,28 +123,23 @@ impl HttpSink {
     }
 
     /// Posts an event, a few times where that may help.
-    pub(super) async fn post(&self, event: Event) -> Result<(), String> {
-        let (mut headers, body) = event.into_binary();
-        let body = bytes::Bytes::from(body);
+    pub(super) async fn post(&self, mut headers: HeaderMap, body: Bytes) -> Result<(), String> {
         let current = Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner));
         headers.extend(current.headers.clone());
         let mut delay = Duration::from_millis(RETRY_DELAY_MS);
         for attempt in 1.. {
             let request = current.client.post(self.0.url.clone()).headers(headers.clone()).body(body.clone());
-            let reason = match request.send().await {
+            let (reason, may_help) = match request.send().await {
                 Ok(answer) if answer.status().is_success() => return Ok(()),
                 Ok(answer) => {
                     let status = answer.status();
                     let later = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-                    if !later {
-                        return Err(format!("it is answered with {status}"));
-                    }
-                    format!("it is answered with {status}")
+                    (format!("it is answered with {status}"), later)
                 }
                 // Without the address, which may hold a password.
-                Err(error) => format!("{:#}", anyhow::Error::from(error.without_url())),
+                Err(error) => (format!("{:#}", anyhow::Error::from(error.without_url())), true),
             };
-            if attempt == SEND_ATTEMPTS {
+            if !may_help || attempt == SEND_ATTEMPTS {
                 return Err(reason);
             }
             tokio::time::sleep(delay).await;

@@ -21,18 +21,24 @@ use slipway_service_kit::metrics::Metrics;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::event::{Event, Origin, STRUCTURED};
+use self::event::{Event, Message, Origin, STRUCTURED};
 use self::http::HttpSink;
 use super::Observation;
 
 /// Observations that may wait.
-const QUEUE_LIMIT: usize = 4 * 1024;
+const QUEUE_LIMIT: usize = 16 * 1024;
 /// Memory that their tensors may take.
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Tensors of a longer request and answer are not sent.
 const MAX_EVENT_BYTES: usize = 512 * 1024;
-/// Observations that are sent at the same time.
-const PARALLEL_SENDS: usize = 8;
+/// Once there is a first one, more are waited for so long, so that requests do not wake the sender one by one…
+const COLLECT_MS: u64 = 10;
+/// …unless there are so many. The events of no more are made at a time.
+const BATCH_OBSERVATIONS: usize = 1024;
+/// Nor are more made once their tensors take so much.
+const BATCH_BYTES: usize = 256 * 1024;
+/// Events that are on their way to an HTTP address at the same time.
+const PARALLEL_POSTS: usize = 8;
 /// What is left is sent within this time after the last request.
 const FLUSH_TIMEOUT_MS: u64 = 3_000;
 
@@ -103,8 +109,8 @@ struct EventMetrics {
 }
 
 impl EventMetrics {
-    fn dropped(&self, reason: &'static str) {
-        self.dropped.get_or_create(&ReasonLabels { reason }).inc();
+    fn dropped(&self, reason: &'static str, observations: usize) {
+        self.dropped.get_or_create(&ReasonLabels { reason }).inc_by(observations as u64);
     }
 }
 
@@ -190,13 +196,13 @@ impl EventQueue {
         }
         let size = observation.size_bytes();
         if size > MAX_EVENT_BYTES {
-            return self.metrics.dropped("too-large");
+            return self.metrics.dropped("too-large", 1);
         }
         if self.bytes.fetch_add(size, Ordering::Relaxed) + size > QUEUE_BYTES
             || self.waiting.try_send(observation.clone()).is_err()
         {
             self.bytes.fetch_sub(size, Ordering::Relaxed);
-            self.metrics.dropped("queue-full");
+            self.metrics.dropped("queue-full", 1);
         }
     }
 }
@@ -212,78 +218,88 @@ impl EventSender {
 
     /// Sends until the shutdown, then what is left, for a while.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let (sending, bytes, ended) = (self.sending, self.bytes, shutdown.clone());
-        let waiting = stream::unfold((self.waiting, ended), |(mut waiting, ended)| async move {
-            let next = tokio::select! {
-                next = waiting.recv() => next,
-                () = ended.cancelled() => {
-                    // Nothing more comes in; what is there comes out.
-                    waiting.close();
-                    waiting.recv().await
-                }
-            };
-            next.map(|observation| (observation, (waiting, ended)))
-        });
-        let all = waiting.for_each_concurrent(PARALLEL_SENDS, |observation| {
-            let (sending, bytes) = (Arc::clone(&sending), Arc::clone(&bytes));
-            async move {
-                let size = observation.size_bytes();
-                sending.send_all(observation).await;
-                bytes.fetch_sub(size, Ordering::Relaxed);
-            }
-        });
         let too_late = async {
             shutdown.cancelled().await;
             tokio::time::sleep(Duration::from_millis(FLUSH_TIMEOUT_MS)).await;
         };
         tokio::select! {
-            () = all => {}
+            () = self.send_all(&shutdown) => {}
             () = too_late => {
                 tracing::warn!(limit_ms = FLUSH_TIMEOUT_MS, "some CloudEvents were not sent before the end");
             }
         }
     }
+
+    async fn send_all(self, shutdown: &CancellationToken) {
+        let (sending, parallel) = (Arc::clone(&self.sending), self.sending.sink.parallel());
+        let batches = stream::unfold(self, |mut sender| async move {
+            let batch = sender.next_batch(shutdown).await?;
+            Some((sender.sending.events(batch).await, sender))
+        });
+        let events = batches.flat_map(stream::iter);
+        events.for_each_concurrent(parallel, |event| sending.send(event)).await;
+    }
+
+    /// What waits, as far as it is taken at once; `None` once there is nothing and nothing more comes.
+    async fn next_batch(&mut self, shutdown: &CancellationToken) -> Option<Vec<Observation>> {
+        let first = tokio::select! {
+            biased;
+            first = self.waiting.recv() => first,
+            () = shutdown.cancelled() => {
+                // Nothing more comes in; what is there comes out.
+                self.waiting.close();
+                self.waiting.recv().await
+            }
+        };
+        let mut batch = vec![first?];
+        if self.waiting.len() < BATCH_OBSERVATIONS {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(COLLECT_MS)) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        let mut bytes = batch[0].size_bytes();
+        while batch.len() < BATCH_OBSERVATIONS && bytes < BATCH_BYTES {
+            let Ok(next) = self.waiting.try_recv() else { break };
+            bytes += next.size_bytes();
+            batch.push(next);
+        }
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some(batch)
+    }
 }
 
 impl Sending {
-    async fn send_all(&self, observation: Observation) {
+    async fn events(&self, batch: Vec<Observation>) -> Vec<Message> {
         let (origin, mode) = (Arc::clone(&self.origin), self.mode);
-        // Numbers become text here, which must not hold up the threads that answer requests.
+        let (in_headers, observations) = (matches!(self.sink, Sink::Http(_)), batch.len());
+        // Thousands of numbers become text here, which must not hold up the threads that answer requests.
         let made = tokio::task::spawn_blocking(move || {
-            let request = (mode != EventsMode::Response).then(|| Event::request(&origin, &observation));
-            let response = (mode != EventsMode::Request).then(|| Event::response(&origin, &observation));
-            [request, response.flatten()]
+            let of_one = |observation| {
+                let request = (mode != EventsMode::Response).then(|| Event::request(&origin, observation));
+                let response = (mode != EventsMode::Request).then(|| Event::response(&origin, observation));
+                [request, response.flatten()]
+            };
+            let events = batch.iter().flat_map(of_one).flatten();
+            events.map(|event| if in_headers { event.binary() } else { event.structured() }).collect()
         });
-        let Ok(events) = made.await else { return self.metrics.dropped("not-json") };
-        for event in events.into_iter().flatten() {
-            let arrived = self.send(event).await;
-            if arrived.is_ok() {
-                self.metrics.sent.inc();
-            } else {
-                self.metrics.dropped("undelivered");
-            }
-            if self.arrives.swap(arrived.is_ok(), Ordering::Relaxed) != arrived.is_ok() {
-                match arrived {
-                    Ok(()) => tracing::info!("CloudEvents arrive again"),
-                    Err(reason) => tracing::warn!(reason, "CloudEvents do not arrive; they are dropped"),
-                }
-            }
-        }
+        made.await.unwrap_or_else(|_panicked| {
+            self.metrics.dropped("not-json", observations);
+            Vec::new()
+        })
     }
 
-    async fn send(&self, event: Event) -> Result<(), String> {
-        match &self.sink {
-            Sink::Http(sink) => sink.post(event).await,
-            Sink::Nats { bus, subject } => {
-                // What is published without a connection piles up in the client's memory.
-                if !bus.is_connected() {
-                    return Err("NATS is away".to_owned());
-                }
-                let mut headers = NatsHeaders::new();
-                headers.insert("content-type", STRUCTURED);
-                let body = event.into_structured().into();
-                let published = bus.client().publish_with_headers(subject.clone(), headers, body).await;
-                published.map_err(|error| error.to_string())
+    async fn send(&self, message: Message) {
+        let arrived = self.sink.take(message).await;
+        if arrived.is_ok() {
+            self.metrics.sent.inc();
+        } else {
+            self.metrics.dropped("undelivered", 1);
+        }
+        if self.arrives.swap(arrived.is_ok(), Ordering::Relaxed) != arrived.is_ok() {
+            match arrived {
+                Ok(()) => tracing::info!("CloudEvents arrive again"),
+                Err(reason) => tracing::warn!(reason, "CloudEvents do not arrive; they are dropped"),
             }
         }
     }
@@ -296,6 +312,30 @@ impl Sink {
             "`{subject}` (--cloudevents-subject): expected words with dots between them, without spaces, `*` and `>`"
         );
         Ok(Self::Nats { bus: Box::new(bus.clone()), subject: subject.to_owned() })
+    }
+
+    /// Messages that it takes at the same time. NATS only queues them, in their order.
+    fn parallel(&self) -> usize {
+        match self {
+            Self::Http(_) => PARALLEL_POSTS,
+            Self::Nats { .. } => 1,
+        }
+    }
+
+    async fn take(&self, Message { headers, body }: Message) -> Result<(), String> {
+        match self {
+            Self::Http(sink) => sink.post(headers, body).await,
+            Self::Nats { bus, subject } => {
+                // What is published without a connection piles up in the client's memory.
+                if !bus.is_connected() {
+                    return Err("NATS is away".to_owned());
+                }
+                let mut headers = NatsHeaders::new();
+                headers.insert("content-type", STRUCTURED);
+                let published = bus.client().publish_with_headers(subject.clone(), headers, body).await;
+                published.map_err(|error| error.to_string())
+            }
+        }
     }
 }
 
