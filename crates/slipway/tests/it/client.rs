@@ -67,12 +67,18 @@ impl Client {
 
     /// A logged model with one ONNX file, as the MLflow client makes it; answers with its id.
     pub(crate) async fn log_model(&self, onnx: &[u8]) -> String {
+        let description = "flavors:\n  onnx:\n    data: model.onnx\n    onnx_version: 1.19.0\n";
+        self.log_files(&[("MLmodel", description.into()), ("model.onnx", onnx.to_vec())]).await
+    }
+
+    /// A logged model with these files, each under its name; answers with its id.
+    async fn log_files(&self, files: &[(&str, Vec<u8>)]) -> String {
         let model = self.mlflow("logged-models", json!({"experiment_id": "0", "name": "model"})).await;
         let id = model["model"]["info"]["model_id"].as_str().unwrap().to_owned();
         let folder = format!("0/models/{id}/artifacts");
-        let description = "flavors:\n  onnx:\n    data: model.onnx\n    onnx_version: 1.19.0\n";
-        assert!(self.put_artifact(&format!("{folder}/MLmodel"), description.into()).await.is_success());
-        assert!(self.put_artifact(&format!("{folder}/model.onnx"), onnx.to_vec()).await.is_success());
+        for (name, bytes) in files {
+            assert!(self.put_artifact(&format!("{folder}/{name}"), bytes.clone()).await.is_success());
+        }
         let url = format!("{}/api/2.0/mlflow/logged-models/{id}", self.registry);
         let ready = json!({"model_id": id, "status": "LOGGED_MODEL_READY"});
         assert!(self.send(Method::PATCH, &url, Some(&ready)).await.0.is_success());
@@ -81,7 +87,19 @@ impl Client {
 
     /// Registers a version; refused or not.
     pub(crate) async fn try_register(&self, model: &str, onnx: &[u8]) -> (StatusCode, Value) {
-        let id = self.log_model(onnx).await;
+        self.register_logged(model, &self.log_model(onnx).await).await
+    }
+
+    /// [`Self::try_register`] of a version with other files than an ONNX model.
+    pub(crate) async fn try_register_files(
+        &self,
+        model: &str,
+        files: &[(&str, Vec<u8>)],
+    ) -> (StatusCode, Value) {
+        self.register_logged(model, &self.log_files(files).await).await
+    }
+
+    async fn register_logged(&self, model: &str, id: &str) -> (StatusCode, Value) {
         let url = format!("{}/api/2.0/mlflow/registered-models/create", self.registry);
         let (status, answer) = self.send(Method::POST, &url, Some(&json!({"name": model}))).await;
         assert!(status.is_success() || answer["error_code"] == "RESOURCE_ALREADY_EXISTS", "{answer}");

@@ -3,6 +3,7 @@
 
 mod client;
 mod commands;
+mod ensembles;
 mod faults;
 mod import;
 mod lifecycle;
