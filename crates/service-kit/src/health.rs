@@ -47,9 +47,14 @@ pub fn router(readiness: Readiness, metrics: Option<Metrics>) -> Router {
         .route("/healthz", get(|| async { Json(json!({"status": "ok"})) }))
         .route("/readyz", get(readyz).with_state(readiness));
     match metrics {
-        Some(metrics) => router.route("/metrics", get(render).with_state(metrics)),
+        Some(metrics) => router.merge(metrics_router(metrics)),
         None => router,
     }
+}
+
+/// `/metrics`, as OpenMetrics text or as Prometheus' messages.
+pub fn metrics_router(metrics: Metrics) -> Router {
+    Router::new().route("/metrics", get(render).with_state(metrics))
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<serde_json::Value>) {
@@ -64,7 +69,7 @@ async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<serde_j
 async fn render(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
     if wants_protobuf(&headers) {
         let typed = [(header::CONTENT_TYPE, PROTOBUF_CONTENT_TYPE)];
-        return (typed, metrics.render_protobuf("")).into_response();
+        return (typed, metrics.render_protobuf()).into_response();
     }
     ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], metrics.render()).into_response()
 }

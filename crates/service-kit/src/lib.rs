@@ -7,7 +7,7 @@ mod accept;
 pub mod clock;
 mod connection;
 pub mod db;
-pub mod exposition;
+mod exposition;
 pub mod extract;
 pub mod front;
 pub mod grpc;

@@ -1,12 +1,14 @@
 //! Prometheus metrics: a registry that services add to, and what every HTTP server counts.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use prometheus_client::encoding::{EncodeLabelSet, prometheus_protobuf};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig, exponential_buckets};
@@ -26,6 +28,8 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
+    /// Of what has its own names.
+    collected: Arc<Mutex<Registry>>,
     http: HttpMetrics,
 }
 
@@ -58,7 +62,7 @@ impl Metrics {
         };
         registry.register("http_requests", "Requests by route and status", http.requests.clone());
         registry.register("http_request_seconds", "Time to answer, by route", http.seconds.clone());
-        Self { registry: Arc::new(Mutex::new(registry)), http }
+        Self { registry: Arc::new(Mutex::new(registry)), collected: Arc::default(), http }
     }
 
     /// Counts requests of one route without looking it up at each.
@@ -76,27 +80,38 @@ impl Metrics {
 
     /// Adds a metric; keep a clone of it to count with. A counter's `_total` is added to its name when it is shown.
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
+        lock(&self.registry).register(name, help, metric);
     }
 
-    /// All metrics as Prometheus' messages, histograms as native ones, too; and those of an OpenMetrics text, which are no histograms.
-    pub fn render_protobuf(&self, added: &str) -> Vec<u8> {
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        // A vector takes everything.
-        let mut encoded = prometheus_protobuf::encode_to_vec(&registry).unwrap_or_default();
-        drop(registry);
-        encoded.extend(exposition::encode_text(added));
-        encoded
+    /// Adds what is counted elsewhere; its names are shown as they are.
+    pub fn collect(&self, collector: impl Collector) {
+        lock(&self.collected).register_collector(Box::new(collector));
     }
 
     /// All metrics as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        // Writing into a string cannot fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        for registry in [&self.registry, &self.collected] {
+            // Writing into a string cannot fail.
+            let _ = encode_registry(&mut text, &lock(registry));
+        }
+        let _ = encode_eof(&mut text);
         text
     }
+
+    /// All metrics as Prometheus' messages, histograms as native ones, too.
+    pub fn render_protobuf(&self) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        for registry in [&self.registry, &self.collected] {
+            // A vector takes everything.
+            exposition::put_messages(&lock(registry), &mut encoded);
+        }
+        encoded
+    }
+}
+
+fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
+    registry.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A histogram of times: these buckets in text, and a native one, for scrapers that ask for it.

@@ -36,17 +36,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_request};
-use axum::routing::get;
 use clap::{Args as _, FromArgMatches as _};
-use http::HeaderMap;
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_event_bus::{EventBus, NatsConfig};
 use slipway_inference::Environment;
-use slipway_service_kit::exposition::{PROTOBUF_CONTENT_TYPE, wants_protobuf};
 use slipway_service_kit::grpc::{RegistryToken, registry_channel};
-use slipway_service_kit::health::Readiness;
+use slipway_service_kit::health::{Readiness, metrics_router};
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::server::{Port, add_grpc, bind, serve_behind, serve_plain};
 use slipway_service_kit::tls::Tls;
@@ -61,7 +58,7 @@ use uuid::Uuid;
 pub use crate::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
 use crate::access::{Access, guard_grpc};
 pub use crate::engine_config::EngineConfig;
-use crate::metrics::ServingMetrics;
+use crate::metrics::{ServingMetrics, Versions};
 use crate::models::{Cache, Limits, LoadMeters, Loader, Manager};
 use crate::predict::Predictor;
 use crate::records::cloudevents::EventSender;
@@ -87,7 +84,7 @@ pub struct Config {
     /// Address for gRPC.
     #[arg(long, env = "SLIPWAY_LISTEN_GRPC", default_value = "127.0.0.1:8001", value_name = "HOST:PORT")]
     pub listen_grpc: SocketAddr,
-    /// Address for metrics alone, also under Triton's names; without these they are at /metrics of the REST address, too.
+    /// Address for metrics alone. Where callers need no tokens, they are at /metrics of the REST address, too.
     #[arg(long, env = "SLIPWAY_LISTEN_METRICS", default_value = "127.0.0.1:8002", value_name = "HOST:PORT")]
     pub listen_metrics: SocketAddr,
     /// The registry's gRPC address.
@@ -222,6 +219,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let serving_metrics = ServingMetrics::register(&metrics);
     let access = Access::load(&config.access, &metrics)?;
     let load_meters = LoadMeters::register(&metrics);
+    metrics.collect(Versions(Arc::clone(&routing)));
     if let Some(tls) = &tls {
         tls.register(&metrics, "serving");
     }
@@ -352,20 +350,6 @@ impl Listeners {
             grpc_routes = grpc_routes.layer(from_fn_with_state(access, guard_grpc));
         }
 
-        let (shown, routing) = (metrics.clone(), Arc::clone(&state.routing));
-        let render = move |headers: HeaderMap| {
-            let rendered = if wants_protobuf(&headers) {
-                let messages = metrics::render_protobuf(&shown, &routing);
-                ([(http::header::CONTENT_TYPE, PROTOBUF_CONTENT_TYPE)], messages)
-            } else {
-                let text = metrics::render(&shown, &routing);
-                let typed = slipway_service_kit::metrics::CONTENT_TYPE;
-                ([(http::header::CONTENT_TYPE, typed)], text.into_bytes())
-            };
-            async move { rendered }
-        };
-        let metrics_routes = Router::new().route("/metrics", get(render));
-
         let rest_front = rest::RestFront(Arc::new(state.clone()));
         let rest = serve_behind(
             rest_front,
@@ -383,7 +367,7 @@ impl Listeners {
             metrics.clone(),
             shutdown.clone(),
         );
-        let metrics = serve_plain(self.metrics, metrics_routes, shutdown.clone());
+        let metrics = serve_plain(self.metrics, metrics_router(metrics.clone()), shutdown.clone());
         let health = grpc::report_health(health_reporter, readiness.clone(), shutdown.clone());
         tokio::join!(rest, grpc, metrics, health);
         Ok(())

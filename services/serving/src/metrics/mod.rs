@@ -1,6 +1,7 @@
-//! What serving counts, beside what every service counts; and the same under Triton's names.
+//! What serving counts, beside what every service counts.
 
-use std::fmt::Write as _;
+mod versions;
+
 use std::sync::OnceLock;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,7 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use slipway_api::predictions::Variant;
 use slipway_service_kit::metrics::Metrics;
 
-use crate::routing::{Routes, Routing};
+pub(crate) use self::versions::Versions;
 use crate::stats::Run;
 
 /// Buckets of the latency histograms in text: from 20 µs, doubling, to 84 s.
@@ -18,8 +19,6 @@ const SECONDS_FIRST_BUCKET: f64 = 0.000_02;
 const SECONDS_BUCKETS: u16 = 23;
 /// Buckets of the rows of a run: from 1, doubling, to 1024.
 const ROWS_BUCKETS: u16 = 11;
-/// Ends an OpenMetrics text.
-const END_OF_METRICS: &str = "# EOF\n";
 
 /// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -260,96 +259,5 @@ pub(crate) const fn variant_name(variant: Variant) -> &'static str {
         Variant::Candidate => "candidate",
         Variant::Shadow => "shadow",
         Variant::Pinned => "pinned",
-    }
-}
-
-/// The OpenMetrics text of all metrics, with Triton's names for what both count.
-pub(crate) fn render(metrics: &Metrics, routing: &Routing) -> String {
-    let mut text = metrics.render();
-    if text.ends_with(END_OF_METRICS) {
-        text.truncate(text.len() - END_OF_METRICS.len());
-    }
-    put_added(&mut text, routing);
-    text.push_str(END_OF_METRICS);
-    text
-}
-
-/// The same as Prometheus' messages, with native histograms.
-pub(crate) fn render_protobuf(metrics: &Metrics, routing: &Routing) -> Vec<u8> {
-    let mut added = String::new();
-    put_added(&mut added, routing);
-    metrics.render_protobuf(&added)
-}
-
-/// What is counted elsewhere than in the registry of metrics.
-fn put_added(text: &mut String, routing: &Routing) {
-    let routes = routing.all();
-    let rows: Vec<_> = routes
-        .iter()
-        .flat_map(|(name, route)| route.versions.values().map(move |version| (name, version)))
-        .map(|(name, version)| (name, &version.target.version, version.stats.snapshot()))
-        .collect();
-    type Reader = fn(&crate::stats::Snapshot) -> u64;
-    let families: [(&str, &str, Reader); 9] = [
-        ("nv_inference_request_success", "Successful requests", |stats| stats.success),
-        ("nv_inference_request_failure", "Failed requests", |stats| stats.fail),
-        ("nv_inference_count", "Rows inferred", |stats| stats.rows),
-        ("nv_inference_exec_count", "Runs of the model", |stats| stats.runs),
-        ("nv_inference_request_duration_us", "Time of successful requests", |stats| stats.success_ns / 1000),
-        ("nv_inference_queue_duration_us", "Time in queues", |stats| stats.queue_ns / 1000),
-        ("nv_inference_compute_input_duration_us", "Time copying inputs", |stats| stats.input_ns / 1000),
-        ("nv_inference_compute_infer_duration_us", "Time in models", |stats| stats.compute_ns / 1000),
-        ("nv_inference_compute_output_duration_us", "Time copying outputs", |stats| stats.output_ns / 1000),
-    ];
-    for (family, help, read) in families {
-        // Triton's counters have no `_total`, which OpenMetrics asks of counters; so their type stays open.
-        // Writing into a string cannot fail.
-        let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} unknown");
-        for (model, version, stats) in &rows {
-            let _ = writeln!(text, "{family}{{model=\"{model}\",version=\"{version}\"}} {}", read(stats));
-        }
-    }
-    put_queues(text, &routes);
-}
-
-/// What waits and what was dropped, which the models count themselves.
-fn put_queues(text: &mut String, routes: &Routes) {
-    let models = || {
-        let versions = routes
-            .iter()
-            .flat_map(|(name, route)| route.versions.values().map(move |version| (name, version)));
-        versions
-            .filter(|(_, version)| version.described.is_some())
-            .map(|(name, version)| (name, &version.target.version, &version.resident))
-    };
-    // Writing into a string cannot fail.
-    let _ = writeln!(
-        text,
-        "# HELP slipway_serving_requests_dropped Requests that were not run\n# TYPE slipway_serving_requests_dropped counter"
-    );
-    for (deployment, version, resident) in models() {
-        let dropped = resident.dropped();
-        let reasons = [
-            ("cancelled", dropped.cancelled),
-            ("expired", dropped.expired),
-            ("queue-full", dropped.rejected),
-        ];
-        for (reason, count) in reasons {
-            let _ = writeln!(
-                text,
-                "slipway_serving_requests_dropped_total{{deployment=\"{deployment}\",version=\"{version}\",reason=\"{reason}\"}} {count}"
-            );
-        }
-    }
-    let gauges: [(&str, &str, &str, &str); 2] = [
-        ("slipway_serving_requests_waiting", "Requests that wait for a run", "deployment", "version"),
-        ("nv_inference_pending_request_count", "Requests that wait for a run", "model", "version"),
-    ];
-    for (family, help, model, number) in gauges {
-        let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} gauge");
-        for (deployment, version, resident) in models() {
-            let waiting = resident.served().map_or(0, |served| served.waiting());
-            let _ = writeln!(text, "{family}{{{model}=\"{deployment}\",{number}=\"{version}\"}} {waiting}");
-        }
     }
 }
