@@ -44,8 +44,7 @@ pub(super) fn next_batch(replica_id: &str, pending: &mut Pending) -> Batch {
     }
     body.extend_from_slice(b"],\"records\":[");
     let mut at = 0;
-    while let Some(row) = pending.pop_row(|row| longest(row) <= room || records == 0) {
-        room = room.saturating_sub(longest(&row));
+    while let Some(row) = pending.take_row(&mut room, records == 0) {
         queued_bytes += row.size_bytes();
         records += 1;
         separate(&mut body, at);
@@ -63,7 +62,7 @@ pub(super) fn fits(observation: &Observation, size_bytes: usize) -> bool {
 }
 
 /// No JSON of the record is longer.
-fn longest(observation: &Observation) -> usize {
+pub(super) fn longest(observation: &Observation) -> usize {
     let tensors = |tensors: &[Tensor]| tensors.iter().map(longest_tensor).sum::<usize>();
     let source = &observation.source;
     let names =

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Observation;
 use super::columns::{Columns, Part, is_regular};
+use super::encode::longest;
 
 /// Of the columns of one version, so many of the newest are looked at: who sends another shape each time must not hold up the others.
 const LOOKED_AT: usize = 8;
@@ -86,11 +87,13 @@ impl Pending {
         &self.columns[place]
     }
 
-    /// The next record without columns, if it is `wanted`.
-    pub(super) fn pop_row(&mut self, wanted: impl FnOnce(&Observation) -> bool) -> Option<Observation> {
-        if !self.rows.front().is_some_and(wanted) {
+    /// The next record without columns, if it surely takes no more than `room` as JSON, or is the `first`.
+    pub(super) fn take_row(&mut self, room: &mut usize, first: bool) -> Option<Observation> {
+        let longest = longest(self.rows.front()?);
+        if longest > *room && !first {
             return None;
         }
+        *room = room.saturating_sub(longest);
         self.len -= 1;
         self.rows.pop_front()
     }
