@@ -179,7 +179,8 @@ impl Replica {
         let records: Vec<_> = (0..requests).map(record).collect();
         self.publish(PREDICTIONS_SUBJECT, &json!({"replica_id": "r", "records": records})).await;
         for number in 0..requests {
-            let label = i64::from((number as f64) < requests as f64 * right);
+            // Spread evenly: the share is the same however many of them a decision has seen.
+            let label = i64::from(((number + 1) as f64 * right).floor() > (number as f64 * right).floor());
             let body =
                 json!({"request_id": id(number), "deployment": "d", "labels": [label], "at_unix_ms": start});
             self.publish(LABELS_SUBJECT, &body).await;
