@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod layers;
 mod mlflow;
 mod progress;
@@ -42,6 +43,8 @@ enum Task {
     /// Measures what the README and the release notes claim.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Lets libFuzzer look for requests that serving does not survive. Needs nightly Rust and cargo-fuzz.
+    Fuzz(fuzz::Options),
     /// Makes the Python environment of the examples, and fetches the real servers.
     Setup,
 }
@@ -54,6 +57,7 @@ fn main() -> std::process::ExitCode {
         Task::Layers { write } => layers::run(write),
         Task::Codegen => build::documents(),
         Task::Bench(bench) => bench::measure(&bench),
+        Task::Fuzz(options) => fuzz::start(&options),
         Task::Setup => venv::ensure().and_then(|_| build::toolbox()),
     };
     match outcome {

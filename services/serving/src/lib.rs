@@ -10,6 +10,8 @@ mod divergence;
 mod engine_config;
 mod ensemble;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod grpc;
 mod metrics;
 mod missed;

@@ -36,9 +36,11 @@ use crate::predict::{Call, Predictor, request_id};
 use crate::settings::Settings;
 use crate::{repository, statistics, traces};
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use convert::inputs;
 pub(crate) use front::{GrpcFront, Infer, MODEL_INFER};
+#[cfg(any(test, fuzzing))]
+pub(crate) use unary::read as read_message;
 
 const REQUEST_ID: &str = "x-request-id";
 const ENCODING: &str = "grpc-encoding";

@@ -24,7 +24,7 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 ///
 /// # Errors
 /// None, more than one, a compressed one, one that is cut off, of over `limit` bytes, or not of this type.
-pub(super) async fn read<M: Message + Default>(mut body: Body, limit: usize) -> Result<M, Status> {
+pub(crate) async fn read<M: Message + Default>(mut body: Body, limit: usize) -> Result<M, Status> {
     let mut bytes = next(&mut body).await?.unwrap_or_default();
     // Most messages come in one piece, which then is not copied.
     if message_bytes(&bytes, limit)?.is_none_or(|needed| bytes.len() < needed) {

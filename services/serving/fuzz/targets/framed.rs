@@ -1,0 +1,4 @@
+//! Bodies of calls of ModelInfer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| slipway_serving::fuzzing::framed(bytes));
