@@ -1,7 +1,9 @@
 //! The traffic table and replica status: what travels through NATS KV.
 
 use serde::{Deserialize, Serialize};
-pub use slipway_domain::traffic::{Shadow, StickyKey, Target, TrafficTable, Weighted};
+pub use slipway_domain::traffic::{
+    Condition, KillMode, KillSwitch, Rule, Shadow, StickyKey, Target, TrafficTable, Weighted,
+};
 
 /// KV bucket of traffic tables; key: deployment name. Only the rollout controller writes it.
 pub const TRAFFIC_BUCKET: &str = "slipway-traffic";

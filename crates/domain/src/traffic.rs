@@ -3,10 +3,13 @@
 //! Everything here is a function of the table and of a number or key that the caller brings, so every replica and every restart
 //! splits the same way.
 
+mod rules;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::rules::{Condition, KillMode, KillSwitch, Rule};
 use crate::{Invalid, invalid::ensure};
 
 /// Percent of a whole; weights of a table never sum to more.
@@ -75,6 +78,12 @@ pub struct TrafficTable {
     /// Absent: each request is drawn afresh.
     #[serde(default)]
     pub sticky_key: Option<StickyKey>,
+    /// Requests that go by their headers, whatever the weights; the first rule that holds decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+    /// Stops what is on trial, or everything, until it is taken out again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_switch: Option<KillSwitch>,
     /// Output that holds the prediction; absent: the first output of whole numbers, strings or booleans, else the first.
     #[serde(default)]
     pub prediction_output: Option<String>,
@@ -111,6 +120,8 @@ pub enum Draw<'key> {
     Uniform(f64),
     /// The value of the table's sticky key in this request.
     Sticky(&'key str),
+    /// A rule says who.
+    Ruled(Variant),
 }
 
 impl TrafficTable {
@@ -138,7 +149,8 @@ impl TrafficTable {
             ensure(!sticky.header.is_empty(), "sticky_key.header", || "must not be empty".into())?;
         }
         self.validate_weights()?;
-        self.validate_roles()
+        self.validate_roles()?;
+        self.validate_rules()
     }
 
     fn validate_weights(&self) -> Result<(), Invalid> {
@@ -198,11 +210,12 @@ impl TrafficTable {
     }
 
     fn shares(&self) -> impl Iterator<Item = (Choice<'_>, u8)> {
-        let taken = self.candidate_sum().min(u32::from(WHOLE_PERCENT));
-        let left = WHOLE_PERCENT - u8::try_from(taken).unwrap_or(WHOLE_PERCENT);
+        let candidates = if self.is_stable_only() { &[] } else { self.candidates.as_slice() };
+        let taken = candidates.iter().map(|entry| u32::from(entry.weight_percent)).sum::<u32>();
+        let left = WHOLE_PERCENT - u8::try_from(taken).unwrap_or(WHOLE_PERCENT).min(WHOLE_PERCENT);
         let stable =
             self.stable.iter().map(move |target| (Choice { target, variant: Variant::Stable }, left));
-        let candidates = self.candidates.iter().map(|entry| {
+        let candidates = candidates.iter().map(|entry| {
             (Choice { target: &entry.target, variant: Variant::Candidate }, entry.weight_percent)
         });
         stable.chain(candidates).filter(|(_, weight)| *weight > 0)
@@ -225,6 +238,11 @@ pub fn choose<'table>(table: &'table TrafficTable, draw: Draw<'_>) -> Option<Cho
     match draw {
         Draw::Uniform(uniform) => choose_by_share(table, uniform),
         Draw::Sticky(key) => choose_by_key(table, key),
+        Draw::Ruled(Variant::Candidate) if !table.is_stable_only() => {
+            let largest = table.candidates.iter().max_by_key(|entry| entry.weight_percent)?;
+            Some(Choice { target: &largest.target, variant: Variant::Candidate })
+        }
+        Draw::Ruled(_) => table.stable.as_ref().map(|target| Choice { target, variant: Variant::Stable }),
     }
 }
 
@@ -262,7 +280,8 @@ pub fn shadows_for<'table>(
             unit_interval(mix(request_hash ^ hash_bytes(FNV_OFFSET, shadow.target.version.as_bytes())));
         draw * f64::from(WHOLE_PERCENT) < f64::from(shadow.sample_percent)
     };
-    let others = table.shadows.iter().filter(|shadow| shadow.target != *answering);
+    let shadows = if table.is_stable_only() { &[] } else { table.shadows.as_slice() };
+    let others = shadows.iter().filter(|shadow| shadow.target != *answering);
     others.filter(sampled).map(|shadow| &shadow.target).collect()
 }
 

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use slipway_api::predictions::Variant;
 use slipway_domain::ensemble::Definition;
-use slipway_domain::traffic::{Draw, shadows_for, stable_hash};
+use slipway_domain::traffic::{shadows_for, stable_hash};
 use slipway_inference::{Error, Inference, Model, Origin, Priority, Request, Signature, Tensor};
 use slipway_service_kit::clock::now_unix_ms;
 use slipway_telemetry::spans::Collected;
@@ -119,6 +119,7 @@ impl Predictor {
     /// # Errors
     /// The version that would answer has no room for it.
     pub(crate) fn admit(&self, route: &Route, version: Option<&str>) -> Result<(), Failure> {
+        route.answers()?;
         let pick = match version {
             Some(version) => route.pinned(version)?,
             // With candidates it is not known yet who answers.
@@ -160,13 +161,10 @@ impl Predictor {
         way: Way<'_>,
         inputs: impl FnOnce(&Signature) -> Result<Vec<Tensor>, Failure>,
     ) -> Result<Answer, Missed> {
+        route.answers()?;
         let pick = match call.version {
             Some(version) => route.pinned(version)?,
-            None => {
-                let sticky = route.table.sticky_key.as_ref().and_then(|sticky| (way.key)(&sticky.header));
-                let uniform = if route.table.candidates.is_empty() { 0.0 } else { rand::random::<f64>() };
-                route.pick(sticky.as_deref().map_or(Draw::Uniform(uniform), Draw::Sticky))?
-            }
+            None => route.draw(way.key)?,
         };
         if pick.fell_back {
             self.metrics.fallback(&route.table.deployment, Fallback::NotReady);
@@ -213,7 +211,8 @@ impl Predictor {
         self.metrics.fallback(&route.table.deployment, Fallback::Failed);
         if missed.outcome == Outcome::Rejected {
             // What the stable version takes is a fair request; that the candidate refuses it speaks against the candidate.
-            self.observe(call.request_id, &failed, inputs, Duration::ZERO, Err(missed.to_string()), None);
+            let error = Err(told(&failed.source, &missed));
+            self.observe(call.request_id, &failed, inputs, Duration::ZERO, error, None);
         }
         Ok((stable, outputs))
     }
@@ -262,8 +261,9 @@ impl Predictor {
                 // The client's mistakes and our load say nothing about the version.
                 if missed.outcome == Outcome::Failure {
                     let Source { deployment, version, .. } = &*pick.source;
-                    tracing::warn!(deployment, version, error = %missed, "a model failed");
-                    self.observe(call.request_id, pick, inputs, took, Err(missed.to_string()), primary);
+                    let error = told(&pick.source, &missed);
+                    tracing::warn!(deployment, version, error, "a model failed");
+                    self.observe(call.request_id, pick, inputs, took, Err(error), primary);
                 }
                 Err(missed)
             }
@@ -415,13 +415,21 @@ impl Predictor {
                 // Its failures are in its record.
                 let outcome = this.run(&call, Way::keyless(), &pick, &inputs, Some(primary.clone())).await;
                 if let Err(missed @ Missed { outcome: Outcome::Rejected, .. }) = outcome {
-                    let error = Err(missed.to_string());
+                    let error = Err(told(&pick.source, &missed));
                     this.observe(&request_id, &pick, &inputs, Duration::ZERO, error, Some(primary));
                 }
                 drop(permit);
             });
         }
     }
+}
+
+/// What a record and the log say of a failure. A runtime's message may repeat values, also those that are redacted.
+fn told(source: &Source, missed: &Missed) -> String {
+    if source.policy.redact.is_empty() {
+        return missed.to_string();
+    }
+    "it failed; the message may hold what is redacted and is left out".to_owned()
 }
 
 /// Waits for a version to be loaded, as long as the client does.

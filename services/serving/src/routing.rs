@@ -89,7 +89,35 @@ impl Version {
 }
 
 impl Route {
-    /// Draws who answers. Where that version is not ready, the stable one stands in.
+    /// Whether requests are to be answered at all.
+    ///
+    /// # Errors
+    /// The kill switch says no.
+    pub(crate) fn answers(&self) -> Result<(), Failure> {
+        let Some(reason) = self.table.refusal() else { return Ok(()) };
+        let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let message = format!("model '{}' is switched off{why}", self.table.deployment);
+        Err(Failure::new(Kind::Unavailable, message))
+    }
+
+    /// Draws who answers a request: by a rule, by its client's key, or afresh. `key` looks up a header by its name.
+    ///
+    /// # Errors
+    /// Nothing is ready; the message says why.
+    pub(crate) fn draw(&self, key: &dyn Fn(&str) -> Option<String>) -> Result<Pick, Failure> {
+        if let Some(variant) = self.table.ruled(key) {
+            return self.pick(Draw::Ruled(variant));
+        }
+        // Whoever sends an empty key has none: such clients are not one client.
+        let sticky = self.table.sticky_key.as_ref().and_then(|sticky| key(&sticky.header));
+        if let Some(sticky) = sticky.filter(|sticky| !sticky.is_empty()) {
+            return self.pick(Draw::Sticky(&sticky));
+        }
+        let uniform = if self.table.candidates.is_empty() { 0.0 } else { rand::random() };
+        self.pick(Draw::Uniform(uniform))
+    }
+
+    /// Takes who was drawn. Where that version is not ready, the stable one stands in.
     ///
     /// # Errors
     /// Nothing is ready; the message says why.
@@ -97,7 +125,8 @@ impl Route {
         let choice = traffic::choose(&self.table, draw);
         let chosen = choice.map(|choice| (choice.target, variant(choice.variant)));
         let stable = self.table.stable.iter().map(|target| (target, Variant::Stable));
-        let candidates = self.table.candidates.iter();
+        let may_stand_in = !self.table.is_stable_only();
+        let candidates = self.table.candidates.iter().filter(|_| may_stand_in);
         let candidates = candidates.map(|entry| (&entry.target, Variant::Candidate));
         let mut standing_in = chosen.into_iter().chain(stable).chain(candidates);
         let picked = standing_in.find_map(|(target, variant)| self.ready(target, variant));
@@ -174,8 +203,13 @@ impl Route {
 
     fn nothing_ready(&self) -> Failure {
         let deployment = &self.table.deployment;
-        let loading = self.versions.values().find(|version| version.state == VersionState::Loading);
-        match loading.or_else(|| self.versions.values().next()) {
+        let candidates = self.table.candidates.iter().map(|entry| &entry.target);
+        // A version that only stands by may be ready, and says nothing of those that are to answer.
+        let answering = self.table.stable.iter().chain(candidates);
+        let known: Vec<&Version> =
+            answering.filter_map(|target| self.versions.get(&target.version)).collect();
+        let loading = known.iter().find(|version| version.state == VersionState::Loading);
+        match loading.or(known.first()) {
             Some(version) => not_ready(deployment, version),
             None => Failure::not_found(format!(
                 "model '{deployment}' has no available versions: nothing is deployed yet"

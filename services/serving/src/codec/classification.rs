@@ -21,12 +21,7 @@ pub(crate) fn classified<'tensor>(
     labels: &[String],
 ) -> Result<Cow<'tensor, Tensor>, Failure> {
     let Some(classes) = classes else { return Ok(Cow::Borrowed(tensor)) };
-    let refused = || {
-        Failure::invalid(format!(
-            "output '{}': classification is not available for {}",
-            tensor.name, tensor.datatype
-        ))
-    };
+    let refused = || no_classes(&tensor.name, tensor.datatype);
     let Data::Raw(bytes) = &tensor.data else { return Err(refused()) };
     let rows = match tensor.shape.as_slice() {
         [] | [_] => 1,
@@ -54,6 +49,11 @@ pub(crate) fn classified<'tensor>(
         [rows, ..] => vec![*rows, each],
     };
     Ok(Cow::Owned(Tensor::strings(&tensor.name, shape, strings)))
+}
+
+/// Text and truth values have no highest.
+pub(super) fn no_classes(output: &str, datatype: Datatype) -> Failure {
+    Failure::invalid(format!("output '{output}': classification is not available for {datatype}"))
 }
 
 /// The number of classes that a client asked for.

@@ -15,7 +15,7 @@ pub(crate) use element::{json_values, put_raw_values};
 pub(crate) use request::{InferRequest, Inputs};
 pub(crate) use request::{each_once, read_raw, text_of};
 pub(crate) use response::{Encoded, InferResponse};
-pub(crate) use response::{find_output, raw_of};
+pub(crate) use response::{check_output, find_output, raw_of};
 pub(crate) use rows::{parse_instances, predictions};
 
 /// Length of the JSON part of a body whose rest is raw tensors.

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
-use slipway_inference::{Data, Datatype, Tensor};
+use slipway_inference::{Data, Datatype, Signature, Tensor, TensorSpec};
 
-use super::classification::classified;
+use super::classification::{classified, no_classes};
 use super::element::Elements;
 use super::request::InferRequest;
 use crate::failure::{Failure, Kind};
@@ -72,11 +72,8 @@ impl InferResponse<'_> {
             let before = raw.len();
             if *binary {
                 put_raw(tensor, &mut raw);
-            } else if matches!(tensor.datatype, Datatype::Fp16 | Datatype::Bf16) {
-                return Err(Failure::invalid(format!(
-                    "output '{}' is {}, which JSON cannot carry; ask for it as binary data",
-                    tensor.name, tensor.datatype
-                )));
+            } else {
+                check_json(&tensor.name, tensor.datatype)?;
             }
             outputs.push(OutputJson {
                 name: &tensor.name,
@@ -134,13 +131,62 @@ pub(crate) fn find_output<'answer>(
     outputs: &'answer [Tensor],
     name: &str,
 ) -> Result<&'answer Tensor, Failure> {
-    outputs.iter().find(|tensor| tensor.name == name).ok_or_else(|| {
-        let names: Vec<String> = outputs.iter().map(|tensor| format!("'{}'", tensor.name)).collect();
-        Failure::invalid(format!(
-            "unexpected inference output '{name}'; the model gives {}",
-            names.join(", ")
-        ))
-    })
+    let known = || outputs.iter().map(|tensor| tensor.name.as_str());
+    outputs.iter().find(|tensor| tensor.name == name).ok_or_else(|| unexpected(name, known()))
+}
+
+fn unexpected<'name>(name: &str, known: impl Iterator<Item = &'name str>) -> Failure {
+    let known: Vec<String> = known.map(|known| format!("'{known}'")).collect();
+    Failure::invalid(format!("unexpected inference output '{name}'; the model gives {}", known.join(", ")))
+}
+
+/// What a model says of an output that is asked for, as classes or as it is. Whoever cannot get it is told before the model runs.
+///
+/// # Errors
+/// The model has none of that name, or none that has classes.
+pub(crate) fn check_output<'model>(
+    signature: &'model Signature,
+    name: &str,
+    classes: Option<usize>,
+) -> Result<&'model TensorSpec, Failure> {
+    let known = || signature.outputs.iter().map(|spec| spec.name.as_str());
+    let spec = signature.outputs.iter().find(|spec| spec.name == name);
+    let spec = spec.ok_or_else(|| unexpected(name, known()))?;
+    match classes {
+        Some(_) if matches!(spec.datatype, Datatype::Bool | Datatype::Bytes) => {
+            Err(no_classes(name, spec.datatype))
+        }
+        _ => Ok(spec),
+    }
+}
+
+fn check_json(name: &str, datatype: Datatype) -> Result<(), Failure> {
+    if matches!(datatype, Datatype::Fp16 | Datatype::Bf16) {
+        return Err(Failure::invalid(format!(
+            "output '{name}' is {datatype}, which JSON cannot carry; ask for it as binary data"
+        )));
+    }
+    Ok(())
+}
+
+impl InferRequest {
+    /// Refuses outputs that a model does not give in the form asked for.
+    ///
+    /// # Errors
+    /// Names the output.
+    pub(crate) fn check_outputs(&self, signature: &Signature) -> Result<(), Failure> {
+        let Some(wanted) = self.outputs.as_ref().filter(|wanted| !wanted.is_empty()) else {
+            let mut as_json = signature.outputs.iter().filter(|_| !self.binary_outputs);
+            return as_json.try_for_each(|spec| check_json(&spec.name, spec.datatype));
+        };
+        for output in wanted {
+            let spec = check_output(signature, &output.name, output.classes)?;
+            if output.classes.is_none() && !output.binary.unwrap_or(self.binary_outputs) {
+                check_json(&spec.name, spec.datatype)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Appends the raw form of a tensor.

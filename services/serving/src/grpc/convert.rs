@@ -7,9 +7,11 @@ use slipway_api::inference as proto;
 use slipway_api::inference::infer_parameter::ParameterChoice;
 use slipway_api::inference::model_infer_request::InferRequestedOutputTensor;
 use slipway_api::inference::model_infer_response::InferOutputTensor;
-use slipway_inference::{Data, Datatype, Tensor};
+use slipway_inference::{Data, Datatype, Signature, Tensor};
 
-use crate::codec::{class_count, classified, each_once, find_output, raw_of, read_raw, text_of};
+use crate::codec::{
+    check_output, class_count, classified, each_once, find_output, raw_of, read_raw, text_of,
+};
 use crate::failure::{Failure, Kind};
 use crate::predict::Answer;
 
@@ -129,6 +131,13 @@ fn typed(datatype: Datatype, contents: proto::InferTensorContents) -> Result<Dat
 pub(super) struct Wanted {
     name: String,
     classes: Option<usize>,
+}
+
+impl Wanted {
+    /// Refuses what the model does not give.
+    pub(super) fn check(&self, signature: &Signature) -> Result<(), Failure> {
+        check_output(signature, &self.name, self.classes).map(drop)
+    }
 }
 
 /// The outputs asked for; none means all.

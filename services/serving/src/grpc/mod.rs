@@ -17,6 +17,7 @@ use slipway_api::inference::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
 };
 use slipway_domain::ensemble::is_version;
+use slipway_inference::Signature;
 use slipway_service_kit::health::Readiness;
 use slipway_telemetry::context::TRACEPARENT;
 use slipway_telemetry::spans;
@@ -119,7 +120,11 @@ impl Service {
             let given = text(metadata, name).map(str::to_owned);
             given.or_else(|| convert::text_parameter(parameters.get(name)?))
         };
-        let answer = self.predictor.predict(&route, &call, key, |_| Ok(inputs)).await?;
+        let read = |signature: &Signature| {
+            wanted.iter().try_for_each(|wanted| wanted.check(signature))?;
+            Ok(inputs)
+        };
+        let answer = self.predictor.predict(&route, &call, key, read).await?;
         let response = convert::response(protocol_id, &answer, &wanted)?;
         Ok((response, id))
     }

@@ -279,6 +279,11 @@ impl Manager {
                 );
                 deployment.activate(|target| is_ready(target, &self.slots), keep);
             }
+            // The switch waits for no version.
+            if deployment.active.kill_switch != deployment.wanted.kill_switch {
+                let switch = deployment.wanted.kill_switch.clone();
+                Arc::make_mut(&mut deployment.active).kill_switch = switch;
+            }
             // What a table names again is no spare any more.
             deployment.keep(Vec::new(), keep);
         }

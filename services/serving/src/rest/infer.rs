@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value};
-use slipway_inference::Tensor;
+use slipway_inference::{Signature, Tensor};
 
 use super::body::{header, offload, read};
 use super::{Model, RestState};
@@ -72,7 +72,11 @@ async fn answer(
     };
     let inputs = std::mem::replace(&mut request.inputs, Inputs::Named(Vec::new()));
     let key = |name: &str| sticky_key(headers, &request.parameters, name);
-    let answer = state.predictor.predict(&route, &call, key, |signature| inputs.resolve(signature)).await?;
+    let read = |signature: &Signature| {
+        request.check_outputs(signature)?;
+        inputs.resolve(signature)
+    };
+    let answer = state.predictor.predict(&route, &call, key, read).await?;
     let accepted = header(headers, header::ACCEPT_ENCODING.as_str()).map(str::to_owned);
     let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
     let packed = move || pack(&answer, &request, accepted.as_deref());

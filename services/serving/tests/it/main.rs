@@ -21,6 +21,7 @@ mod refusals;
 mod registry;
 mod residency;
 mod restart;
+mod rules;
 mod serving;
 mod soak;
 mod startup;
