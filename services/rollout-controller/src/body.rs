@@ -1,7 +1,7 @@
 //! Deployments and rollouts as clients see them.
 
 use serde::Serialize;
-use slipway_api::traffic::{StickyKey, TrafficTable};
+use slipway_api::traffic::{KillSwitch, Rule, StickyKey, TrafficTable};
 use slipway_domain::rollout::{Evidence, Phase, Rollout, Strategy};
 use uuid::Uuid;
 
@@ -18,6 +18,8 @@ pub(crate) struct DeploymentBody {
     watch_alias: Option<String>,
     sticky_key: Option<StickyKey>,
     prediction_output: Option<String>,
+    rules: Vec<Rule>,
+    kill_switch: Option<KillSwitch>,
     default_strategy: Strategy,
     traffic: TrafficTable,
     created_at_unix_ms: i64,
@@ -34,6 +36,8 @@ impl DeploymentBody {
             watch_alias: deployment.watch_alias,
             sticky_key: traffic.sticky_key.clone(),
             prediction_output: traffic.prediction_output.clone(),
+            rules: traffic.rules.clone(),
+            kill_switch: traffic.kill_switch.clone(),
             default_strategy: deployment.default_strategy.0,
             traffic,
             created_at_unix_ms: deployment.created_at_ms,

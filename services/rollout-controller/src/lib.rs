@@ -12,6 +12,7 @@ mod facts;
 mod grpc;
 mod manage;
 mod measure;
+mod overrides;
 mod project;
 mod replicas;
 mod rest;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use slipway_api::events::DeploymentChange;
-use slipway_api::traffic::{StickyKey, TrafficTable};
+use slipway_api::traffic::{Rule, StickyKey, TrafficTable};
 use slipway_domain::rollout::{Command, Phase, Strategy};
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
@@ -27,6 +27,8 @@ pub(crate) struct NewDeploymentBody {
     alias: Option<String>,
     sticky_key: Option<StickyKey>,
     prediction_output: Option<String>,
+    #[serde(default)]
+    rules: Vec<Rule>,
     watch_alias: Option<String>,
     #[serde(default)]
     default_strategy: Strategy,
@@ -41,7 +43,7 @@ pub(crate) async fn find(connection: &mut PgConnection, name: &str) -> Result<De
     deployments::find(connection, name).await?.ok_or_else(|| absent(name))
 }
 
-fn absent(name: &str) -> Problem {
+pub(crate) fn absent(name: &str) -> Problem {
     Problem::not_found(format!("deployment `{name}`"))
 }
 
@@ -58,6 +60,7 @@ pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Depl
         revision: deployments::last_revision(&mut transaction, &new.name).await?,
         sticky_key: new.sticky_key,
         prediction_output: new.prediction_output,
+        rules: new.rules,
         decided_at_unix_ms: now_unix_ms(),
         ..TrafficTable::empty(new.name, new.model)
     };
@@ -102,7 +105,7 @@ fn check(new: &NewDeploymentBody) -> Result<(), Problem> {
         .map_err(|invalid| Problem::invalid(format!("default_strategy.{}", invalid.field), invalid.message))
 }
 
-async fn tell(
+pub(crate) async fn tell(
     state: &State,
     connection: &mut PgConnection,
     deployment: &Deployment,

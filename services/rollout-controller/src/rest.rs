@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::extract::State as Shared;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::body::{DeploymentBody, RolloutBody};
 use crate::change;
 use crate::manage::{self, NewDeploymentBody, NewRolloutBody};
+use crate::overrides::{self, KillSwitchBody, RulesBody};
 use crate::state::State;
 use crate::store::{deployments, rollouts};
 
@@ -29,6 +30,8 @@ pub(crate) fn router(state: State) -> Router {
         .route("/api/v1/deployments/{name}", get(deployment).delete(delete))
         .route("/api/v1/deployments/{name}/rollback", post(roll_back))
         .route("/api/v1/deployments/{name}/rollouts", post(start))
+        .route("/api/v1/deployments/{name}/rules", put(set_rules))
+        .route("/api/v1/deployments/{name}/kill-switch", put(kill).delete(revive))
         .route("/api/v1/rollouts", get(list_rollouts))
         .route("/api/v1/rollouts/{id}", get(rollout))
         .route("/api/v1/rollouts/{id}/{verb}", post(command))
@@ -105,6 +108,32 @@ async fn roll_back(
     JsonBody(body): JsonBody<Rollback>,
 ) -> Result<Json<DeploymentBody>, Problem> {
     manage::roll_back(&state, &name, body.to_version, &body.reason).await?;
+    Ok(Json(show(&state, &name).await?))
+}
+
+async fn set_rules(
+    Shared(state): Shared<State>,
+    Path(name): Path<String>,
+    JsonBody(body): JsonBody<RulesBody>,
+) -> Result<Json<DeploymentBody>, Problem> {
+    overrides::set_rules(&state, &name, body).await?;
+    Ok(Json(show(&state, &name).await?))
+}
+
+async fn kill(
+    Shared(state): Shared<State>,
+    Path(name): Path<String>,
+    JsonBody(body): JsonBody<KillSwitchBody>,
+) -> Result<Json<DeploymentBody>, Problem> {
+    overrides::kill(&state, &name, body).await?;
+    Ok(Json(show(&state, &name).await?))
+}
+
+async fn revive(
+    Shared(state): Shared<State>,
+    Path(name): Path<String>,
+) -> Result<Json<DeploymentBody>, Problem> {
+    overrides::revive(&state, &name).await?;
     Ok(Json(show(&state, &name).await?))
 }
 

@@ -74,7 +74,9 @@ pub(crate) fn metadata(
 /// # Errors
 /// Unknown, or not ready and why.
 pub(crate) fn ready(routing: &Routing, name: &str, version: Option<&str>) -> Result<(), Failure> {
-    pick(&*routing.get(name)?, version).map(|_| ())
+    let route = routing.get(name)?;
+    route.answers()?;
+    pick(&route, version).map(|_| ())
 }
 
 /// Configuration as Triton's clients read it: where `max_batch_size` is above 0, the dimensions are without the batch.

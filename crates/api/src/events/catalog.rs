@@ -309,9 +309,13 @@ impl Catalog {
         }
         let committed = "A checkpoint is complete and will be restored by the next attempt.";
         all.typed::<CheckpointCommitted>("slipway.launcher.checkpoint.committed", committed);
-        for (what, summary) in
-            [("created", "A deployment was made."), ("deleted", "A deployment was removed.")]
-        {
+        for (what, summary) in [
+            ("created", "A deployment was made."),
+            ("deleted", "A deployment was removed."),
+            ("rules-set", "Rules that send requests by their headers were set or taken away."),
+            ("killed", "The kill switch of a deployment was turned on."),
+            ("revived", "The kill switch of a deployment was turned off."),
+        ] {
             all.typed::<DeploymentChange>(&format!("slipway.rollout-controller.deployment.{what}"), summary);
         }
         for (what, summary) in ROLLOUTS {

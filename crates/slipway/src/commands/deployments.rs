@@ -51,6 +51,31 @@ pub enum Command {
         #[arg(long)]
         to_version: Option<String>,
     },
+    /// Sends requests by their headers, whatever the weights: `[{"name", "when": [{"header", "one_of", "prefix"}], "to": "stable" or
+    /// "candidate"}]`. The first rule that holds decides; an empty list takes all of them away.
+    Rules {
+        /// Deployment name.
+        name: String,
+        /// The rules: a JSON file, or `-`.
+        #[arg(value_name = "FILE")]
+        rules: String,
+    },
+    /// Stops what is on trial, or every answer, at once; a rollout is paused.
+    Kill {
+        /// Deployment name.
+        name: String,
+        /// Refuses every request in place of answering with the stable version.
+        #[arg(long)]
+        refuse: bool,
+        /// Why; clients that are refused are told.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Takes a `kill` back. A rollout that it paused goes on when it is resumed.
+    Revive {
+        /// Deployment name.
+        name: String,
+    },
     /// Removes a deployment: clients get 404 from then on.
     Delete {
         /// Deployment name.
@@ -98,6 +123,20 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let body = to_version.map_or_else(|| json!({}), |version| json!({"to_version": version}));
             let path = ["api", "v1", "deployments", &name, "rollback"];
             output::object(context.json, &controller.send(Method::POST, &path, Some(&body)).await?);
+        }
+        Command::Rules { name, rules } => {
+            let body = json!({"rules": read_json(&rules)?});
+            let path = ["api", "v1", "deployments", &name, "rules"];
+            output::object(context.json, &controller.send(Method::PUT, &path, Some(&body)).await?);
+        }
+        Command::Kill { name, refuse, reason } => {
+            let body = json!({"mode": if refuse { "refuse" } else { "stable-only" }, "reason": reason});
+            let path = ["api", "v1", "deployments", &name, "kill-switch"];
+            output::object(context.json, &controller.send(Method::PUT, &path, Some(&body)).await?);
+        }
+        Command::Revive { name } => {
+            let path = ["api", "v1", "deployments", &name, "kill-switch"];
+            output::object(context.json, &controller.send(Method::DELETE, &path, None).await?);
         }
         Command::Delete { name } => {
             controller.send(Method::DELETE, &["api", "v1", "deployments", &name], None).await?;
