@@ -254,7 +254,7 @@ impl Opener {
         let devices = devices.filter(|_| model.device() != Device::Cpu);
         let device_memory = devices.and_then(|before| device_growth(&before, &device_readings()?));
         let file = std::fs::metadata(path).map_or(0, |described| described.len());
-        beside.labels.check(model.signature()).map_err(LoadFailure::lasting)?;
+        beside.check(model.signature()).map_err(LoadFailure::lasting)?;
         let memory = Memory { bytes: grown.max(file), device: device_memory };
         Ok(Loaded::Model(Served::new(model, beside, memory)))
     }

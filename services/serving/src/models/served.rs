@@ -54,6 +54,17 @@ pub(crate) struct Beside {
     pub batch_size: Option<usize>,
 }
 
+impl Beside {
+    /// Refuses what is said of tensors that there are not.
+    ///
+    /// # Errors
+    /// Names the setting and the tensor.
+    pub(super) fn check(&self, signature: &Signature) -> Result<(), String> {
+        self.labels.check(signature)?;
+        self.policy.check(signature)
+    }
+}
+
 /// What a version took when it was loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Memory {

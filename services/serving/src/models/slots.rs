@@ -118,16 +118,18 @@ impl Slot {
     /// model that is not here is about to come.
     pub(super) fn bound(&mut self, bound: Binding, all_known: bool) {
         let Some((definition, beside)) = &self.ensemble else { return };
-        let bound = bound.and_then(|(signature, labels)| match labels.check(&signature) {
-            Ok(()) => Ok((signature, labels)),
-            Err(reason) => Err(Unbound { reason, cause: Cause::Unfit }),
+        let bound = bound.and_then(|(signature, labels)| {
+            let beside = Beside { labels, ..beside.clone() };
+            match beside.check(&signature) {
+                Ok(()) => Ok((signature, beside)),
+                Err(reason) => Err(Unbound { reason, cause: Cause::Unfit }),
+            }
         });
         match bound {
-            Ok((signature, labels)) => {
+            Ok((signature, beside)) => {
                 let is_same =
-                    |known: &Described| known.signature == signature && known.beside.labels == labels;
+                    |known: &Described| known.signature == signature && known.beside.labels == beside.labels;
                 if self.resident.served().is_none_or(|served| !is_same(&served.described)) {
-                    let beside = Beside { labels, ..beside.clone() };
                     let served = Served::ensemble(Arc::clone(definition), beside, signature);
                     self.resident.fill(Arc::new(served));
                 }

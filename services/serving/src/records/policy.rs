@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use slipway_domain::traffic::stable_hash;
+use slipway_inference::{Signature, TensorSpec};
 
 /// Share and fields that are recorded.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -40,6 +41,17 @@ impl RecordPolicy {
         Ok(self)
     }
 
+    /// Refuses to redact what there is not: whoever asks for it means something else, which would be recorded.
+    ///
+    /// # Errors
+    /// Names the field, and what could be redacted.
+    pub(crate) fn check(&self, signature: &Signature) -> Result<(), String> {
+        for field in &self.redact {
+            check_redaction(field, signature)?;
+        }
+        Ok(())
+    }
+
     /// Whether the request is one of the sample: the same for every version that sees it, and when it is sent again.
     pub(crate) fn takes(&self, request_id: &str) -> bool {
         if self.sample_percent >= 100.0 {
@@ -57,18 +69,79 @@ impl RecordPolicy {
             if field == tensor {
                 return Redaction::Everything;
             }
-            let place = field
-                .strip_prefix(tensor)
-                .and_then(|rest| rest.strip_prefix('[')?.strip_suffix(']')?.parse::<usize>().ok());
-            columns.extend(place);
+            columns.extend(column(field, tensor));
         }
         if columns.is_empty() { Redaction::Nothing } else { Redaction::Columns(columns) }
     }
 }
 
+/// The column of a tensor that a field names.
+fn column(field: &str, tensor: &str) -> Option<usize> {
+    field.strip_prefix(tensor)?.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
+/// Elements of each row, where the shape says so.
+fn row_width(spec: &TensorSpec) -> Option<usize> {
+    let (_, row) = spec.shape.split_first()?;
+    row.iter().try_fold(1_usize, |width, size| width.checked_mul(usize::try_from(*size).ok()?))
+}
+
+fn check_redaction(field: &str, signature: &Signature) -> Result<(), String> {
+    let mut too_narrow = None;
+    for spec in signature.inputs.iter().chain(&signature.outputs) {
+        let width = row_width(spec);
+        match column(field, &spec.name) {
+            _ if field == spec.name => return Ok(()),
+            Some(place) if width.is_none_or(|width| place < width) => return Ok(()),
+            Some(_) => too_narrow = Some((&spec.name, width.unwrap_or(0))),
+            None => {}
+        }
+    }
+    let expected = match too_narrow {
+        Some((name, width)) => format!("rows of '{name}' have {width} elements, counted from 0"),
+        None => {
+            let specs = signature.inputs.iter().chain(&signature.outputs);
+            let names: Vec<String> = specs.map(|spec| format!("'{}'", spec.name)).collect();
+            format!(
+                "expected an input or output ({}), or one place of its rows, such as name[3]",
+                names.join(", ")
+            )
+        }
+    };
+    Err(format!("records.redact has '{field}', which matches nothing: {expected}"))
+}
+
 #[cfg(test)]
 mod tests {
+    use slipway_inference::Datatype;
+
     use super::*;
+
+    #[test]
+    fn a_redaction_that_matches_nothing_is_refused() {
+        let spec = |name: &str, shape: &[i64]| TensorSpec {
+            name: name.into(),
+            datatype: Datatype::Fp32,
+            shape: shape.to_vec(),
+        };
+        let signature = Signature {
+            inputs: vec![spec("x", &[-1, 2, 3]), spec("free", &[-1, -1])],
+            outputs: vec![spec("label", &[-1]), spec("unsaid", &[])],
+        };
+        let check = |field: &str| {
+            RecordPolicy { redact: vec![field.into()], ..RecordPolicy::default() }.check(&signature)
+        };
+        for field in ["x", "x[0]", "x[5]", "free[700]", "label", "label[0]", "unsaid[9]"] {
+            assert_eq!(check(field), Ok(()));
+        }
+        let narrow = "records.redact has 'x[6]', which matches nothing: rows of 'x' have 6 elements";
+        assert!(check("x[6]").unwrap_err().starts_with(narrow));
+        for field in ["typo", "X", "x[-1]", "x[one]", "x[1", "", "label[1]"] {
+            let refused = check(field).unwrap_err();
+            assert!(refused.starts_with(&format!("records.redact has '{field}', which")), "{refused}");
+        }
+        assert!(check("typo").unwrap_err().contains("('x', 'free', 'label', 'unsaid')"));
+    }
 
     #[test]
     fn a_sample_has_its_share_and_is_the_same_again() {

@@ -129,3 +129,25 @@ async fn classes_have_the_names_that_come_with_the_model() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_would_record_what_it_means_to_redact_is_not_served() {
+    let (world, cache, models) = (World::start().await, cache(), cache());
+    world.nats.kill().await;
+    put(models.path(), "1", "linear_minus_one.onnx");
+    let settings = models.path().join("points/1/slipway-serving.json");
+    std::fs::write(&settings, r#"{"records": {"redact": ["x[2]"]}}"#).unwrap();
+    let folder = models.path().display().to_string();
+    let serving = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_MODEL_DIR", &folder)]).await;
+    eventually("the redaction is refused", || async {
+        let (_, index) = serving.post("/v2/repository/index", &json!({})).await;
+        let index = index.to_string();
+        (index.contains("records.redact has 'x[2]'") && index.contains("UNAVAILABLE")).then_some(())
+    })
+    .await;
+    std::fs::write(&settings, r#"{"records": {"redact": ["x[1]", "score"]}}"#).unwrap();
+    eventually("it is served", || async {
+        (serving.infer(&point([0.0, 0.0])).await.0 == StatusCode::OK).then_some(())
+    })
+    .await;
+}
