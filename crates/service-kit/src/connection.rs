@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
@@ -23,6 +22,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
+
+use crate::linger::body_of;
 
 /// Requests of one read begin on the connection's thread for so long; those that are left then become tasks, which other threads may take.
 const HERE_LIMIT: Duration = Duration::from_micros(200);
@@ -36,9 +37,10 @@ where
 {
     let streams = Streams::default();
     let builder = Builder::new(streams.clone());
-    let service = TowerToHyperService::new(
-        service.map_request(|request: http::Request<Incoming>| request.map(Body::new)),
-    );
+    let service = TowerToHyperService::new(service.map_request(|request: http::Request<Incoming>| {
+        let version = request.version();
+        request.map(|body| body_of(version, body))
+    }));
     let http = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
     let mut connection = Connection { http, streams };
     let mut ended = pin!(end.cancelled());
@@ -120,8 +122,9 @@ fn has_ended(stream: &mut Stream) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::Router;
+    use axum::body::Body;
     use axum::extract::State;
-    use axum::routing::get;
+    use axum::routing::{get, post};
     use bytes::Bytes;
     use futures::future::join_all;
     use futures::stream;
@@ -197,6 +200,27 @@ mod tests {
         let sender = connect(app, CancellationToken::new()).await;
         assert!(ask(sender.clone(), "/broken").await.1.is_err(), "its body ends early");
         assert_eq!(ask(sender, "/whole").await.1.unwrap(), "whole");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_does_not_stop_a_body_that_is_still_being_sent_unless_it_is_long() {
+        let app = Router::new().route("/", post(|| async { StatusCode::NOT_FOUND }));
+        let mut sender = connect(app, CancellationToken::new()).await;
+        for (pieces, goes_on) in [(8, true), (2_000, false)] {
+            let (give, taken) = mpsc::channel::<Result<Bytes, Infallible>>(1);
+            let taken = stream::unfold(taken, |mut taken| async { taken.recv().await.map(|it| (it, taken)) });
+            let request = Request::post("http://here/").body(Body::from_stream(taken)).unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::NOT_FOUND);
+            axum::body::to_bytes(Body::new(response.into_body()), usize::MAX).await.expect("no reset");
+            // The client lets go of the body once the stream was reset.
+            let mut all_sent = true;
+            for _ in 0..pieces {
+                all_sent &= give.send(Ok(Bytes::from_static(&[b'x'; 1024]))).await.is_ok();
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(all_sent, goes_on);
+        }
     }
 
     #[tokio::test]
