@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
-use crate::{ArtifactStore, Error};
+use crate::{ArtifactStore, Error, failure};
 
 /// S3 allows this many parts of one object.
 pub const MAX_PARTS: i32 = 10_000;
@@ -86,7 +86,7 @@ impl ArtifactStore {
         match request.send().await {
             Ok(_) => Ok(()),
             Err(error) if error.raw_response().is_some_and(|raw| raw.status().is_client_error()) => {
-                Err(Error::Parts { reason: aws_sdk_s3::error::DisplayErrorContext(error).to_string() })
+                Err(Error::Parts { reason: failure::details(&error) })
             }
             Err(error) => Err(Error::store("complete an upload", error)),
         }

@@ -2,6 +2,7 @@
 
 mod config;
 mod direct;
+mod failure;
 mod list;
 mod read;
 mod write;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 pub use config::S3Config;
 pub use direct::{MAX_PARTS, UploadedPart};
 pub use list::Listed;
@@ -79,11 +80,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// What clients and reasons are told is short; where the store is, and what it said, is in the log.
     fn store<E>(action: &'static str, error: SdkError<E, HttpResponse>) -> Self
     where
-        E: std::error::Error + 'static,
+        E: std::error::Error + ProvideErrorMetadata + 'static,
     {
-        Self::Store { action, reason: aws_sdk_s3::error::DisplayErrorContext(error).to_string() }
+        let (reason, details) = (failure::reason(&error), failure::details(&error));
+        tracing::warn!(action, reason, details, "the artifact store did not do what was asked");
+        Self::Store { action, reason }
     }
 
     /// Whether it may go well a little later: the store is away or overloaded.

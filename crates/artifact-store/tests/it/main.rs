@@ -144,3 +144,28 @@ async fn uploads_that_were_left_are_aborted_by_their_age() {
     store.abort_parts("checkpoints/left", &elsewhere).await.unwrap();
     store.abort_parts("checkpoints/left", &elsewhere).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_told_shortly_and_without_addresses() {
+    let bucket = slipway_testkit::s3().await;
+    let reached = |endpoint: &str, secret_key: &str| {
+        ArtifactStore::new(&S3Config {
+            s3_endpoint: endpoint.to_owned(),
+            s3_region: "us-east-1".into(),
+            s3_bucket: bucket.bucket.clone(),
+            s3_access_key: bucket.access_key.clone(),
+            s3_secret_key: secret_key.to_owned().into(),
+        })
+    };
+    let told = async |store: ArtifactStore| store.get("some/key").await.unwrap_err().to_string();
+    assert_eq!(
+        told(reached("http://127.0.0.1:9", &bucket.secret_key)).await,
+        "the artifact store could not read an object: it cannot be reached; check the endpoint (--s3-endpoint or SLIPWAY_S3_ENDPOINT)"
+    );
+    let denied = told(reached(&bucket.endpoint, "wrong")).await;
+    assert!(
+        denied.starts_with("the artifact store could not read an object: access is denied (403"),
+        "{denied}"
+    );
+    assert!(!denied.contains("127.0.0.1"), "{denied}");
+}
