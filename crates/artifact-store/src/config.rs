@@ -25,13 +25,14 @@ const MAX_ATTEMPTS: u32 = 3;
 #[command(next_help_heading = "Artifact store")]
 pub struct S3Config {
     /// S3 endpoint, e.g. `http://127.0.0.1:8333`.
-    #[arg(long, env = "SLIPWAY_S3_ENDPOINT", default_value = "http://127.0.0.1:8333", value_name = "URL")]
+    #[arg(long, env = "SLIPWAY_S3_ENDPOINT", default_value = "http://127.0.0.1:8333", value_name = "URL",
+          value_parser = endpoint)]
     pub s3_endpoint: String,
     /// Region that requests are signed for.
     #[arg(long, env = "SLIPWAY_S3_REGION", default_value = "us-east-1")]
     pub s3_region: String,
     /// Bucket of all artifacts; made at the start where it does not exist.
-    #[arg(long, env = "SLIPWAY_S3_BUCKET", default_value = "slipway")]
+    #[arg(long, env = "SLIPWAY_S3_BUCKET", default_value = "slipway", value_parser = bucket)]
     pub s3_bucket: String,
     /// Access key id.
     #[arg(long, env = "SLIPWAY_S3_ACCESS_KEY", default_value = "", hide_env_values = true)]
@@ -39,6 +40,23 @@ pub struct S3Config {
     /// Secret access key; better given in the environment than as a flag.
     #[arg(long, env = "SLIPWAY_S3_SECRET_KEY", default_value = "", hide_env_values = true)]
     pub s3_secret_key: SecretString,
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let host = rest.and_then(|rest| rest.split(['/', ':']).next()).unwrap_or_default();
+    if host.is_empty() || text.contains(char::is_whitespace) {
+        let expected = "expected http://HOST:PORT or https://HOST, e.g. http://127.0.0.1:8333";
+        return Err(format!("{expected} (--s3-endpoint or SLIPWAY_S3_ENDPOINT)"));
+    }
+    Ok(text.to_owned())
+}
+
+fn bucket(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|letter: char| letter == '/' || letter.is_whitespace()) {
+        return Err("expected a bucket's name, e.g. slipway (--s3-bucket or SLIPWAY_S3_BUCKET)".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 impl ArtifactStore {
@@ -88,4 +106,21 @@ fn client(config: &S3Config, endpoint: &str) -> Client {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();
     Client::from_conf(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_or_no_bucket_is_refused_by_the_names_of_its_setting() {
+        for text in ["http://127.0.0.1:8333", "https://s3.example/", "http://[::1]:8333"] {
+            assert_eq!(endpoint(text), Ok(text.to_owned()));
+        }
+        for text in ["", "foo", "ftp://host", "http://", "http:///bucket", "http://:8333", "http://a b"] {
+            assert!(endpoint(text).unwrap_err().contains("--s3-endpoint or SLIPWAY_S3_ENDPOINT"), "{text}");
+        }
+        assert_eq!(bucket("models"), Ok("models".to_owned()));
+        assert!(bucket("").unwrap_err().contains("--s3-bucket or SLIPWAY_S3_BUCKET"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::ServerAddr;
 use async_nats::jetstream::{self, kv, stream};
 use slipway_api::{events, predictions, traffic};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,25 @@ pub struct NatsConfig {
     pub nats_url: String,
 }
 
+impl NatsConfig {
+    fn address(&self) -> Result<ServerAddr, Error> {
+        let address: ServerAddr =
+            self.nats_url.trim().parse().map_err(|error: std::io::Error| self.refused(&error.to_string()))?;
+        if address.host().is_empty() {
+            return Err(self.refused("it names no host"));
+        }
+        Ok(address)
+    }
+
+    fn refused(&self, reason: &str) -> Error {
+        let url = without_credentials(&self.nats_url);
+        Error::Address {
+            url,
+            reason: format!("{reason}; expected nats://HOST:PORT, e.g. nats://127.0.0.1:4222"),
+        }
+    }
+}
+
 /// A connection that mends itself. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EventBus {
@@ -47,6 +67,7 @@ impl EventBus {
     /// # Errors
     /// An address that is no address.
     pub async fn connect(config: &NatsConfig, name: &str) -> Result<Self, Error> {
+        let address = config.address()?;
         let connection = Connection::to(without_credentials(&config.nats_url));
         let client = async_nats::ConnectOptions::new()
             .name(name)
@@ -61,12 +82,9 @@ impl EventBus {
                 connection.hear(&event);
                 std::future::ready(())
             })
-            .connect(&config.nats_url)
+            .connect(address)
             .await
-            .map_err(|error| Error::Address {
-                url: without_credentials(&config.nats_url),
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| config.refused(&error.to_string()))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(Duration::from_millis(REQUEST_TIMEOUT_MS));
         Ok(Self { client, jetstream })
@@ -186,7 +204,23 @@ fn without_credentials(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::without_credentials;
+    use super::{NatsConfig, without_credentials};
+
+    #[test]
+    fn an_address_without_a_host_is_refused_by_the_settings_name() {
+        let address = |url: &str| NatsConfig { nats_url: url.to_owned() }.address();
+        for url in ["nats://127.0.0.1:4222", "nats.example", "nats://me:secret@host:4222"] {
+            assert!(address(url).is_ok(), "{url}");
+        }
+        for url in ["", "nats://", "ftp://host", "nats://me:secret@"] {
+            let refused = address(url).unwrap_err().to_string();
+            assert!(refused.contains("(--nats-url, SLIPWAY_NATS_URL)"), "{refused}");
+            assert!(
+                refused.contains("expected nats://HOST:PORT") && !refused.contains("secret"),
+                "{refused}"
+            );
+        }
+    }
 
     #[test]
     fn credentials_never_reach_the_log() {

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use http::Uri;
+use http::uri::Scheme;
 use secrecy::{ExposeSecret as _, SecretString};
 use slipway_telemetry::grpc::PropagateTrace;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -55,7 +57,7 @@ pub fn channel(url: &str) -> anyhow::Result<TracedChannel> {
 /// [`channel`] to the registry, with the token that it asks for where its access is on.
 ///
 /// # Errors
-/// The URL does not parse, or the token holds what no header can carry.
+/// The URL is none of a service, or the token holds what no header can carry.
 pub fn registry_channel(url: &str, token: &RegistryToken) -> anyhow::Result<TracedChannel> {
     let mut introduce = Introduce::default();
     if let Some(token) = &token.registry_token {
@@ -66,16 +68,44 @@ pub fn registry_channel(url: &str, token: &RegistryToken) -> anyhow::Result<Trac
         value.set_sensitive(true);
         introduce.authorization = Some(value);
     }
-    introduced(url, introduce)
+    introduced(url, introduce).context("the registry's address (--registry-url or SLIPWAY_REGISTRY_URL)")
+}
+
+/// Whether there is a host to connect to. Nothing here speaks TLS to other services.
+fn is_address(url: &str) -> bool {
+    let uri = url.parse::<Uri>().ok().filter(|uri| uri.scheme() == Some(&Scheme::HTTP));
+    uri.is_some_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
 }
 
 fn introduced(url: &str, introduce: Introduce) -> anyhow::Result<TracedChannel> {
+    let refused = || {
+        format!("`{url}` is not a service's address; expected http://HOST:PORT, e.g. http://127.0.0.1:5000")
+    };
+    anyhow::ensure!(is_address(url), refused());
     let endpoint = Endpoint::from_shared(url.to_owned())
-        .with_context(|| format!("`{url}` is not a service's address; expected e.g. http://127.0.0.1:5000"))?
+        .with_context(refused)?
         .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
         .timeout(Duration::from_millis(CALL_TIMEOUT_MS))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_while_idle(true);
     Ok(InterceptedService::new(endpoint.connect_lazy(), introduce))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_address_is_refused_by_the_names_of_the_setting() {
+        let token = RegistryToken::default();
+        for url in ["http://127.0.0.1:5000", "http://registry", "http://[::1]:5000/"] {
+            assert!(registry_channel(url, &token).is_ok(), "{url}");
+        }
+        for url in ["", "foo", "localhost:30418", "ftp://host", "https://host", "http://"] {
+            let refused = format!("{:#}", registry_channel(url, &token).unwrap_err());
+            assert!(refused.contains("--registry-url or SLIPWAY_REGISTRY_URL"), "{refused}");
+            assert!(refused.contains(&format!("`{url}` is not")) && refused.contains("http://HOST:PORT"));
+        }
+    }
 }

@@ -34,11 +34,20 @@ pub struct TelemetryConfig {
     #[arg(long, env = "SLIPWAY_LOG_FORMAT", default_value = "text", value_enum)]
     pub log_format: LogFormat,
     /// OTLP/gRPC endpoint for traces, e.g. `http://localhost:4317`. Without it traces are not exported.
-    #[arg(long, env = "SLIPWAY_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(long, env = "SLIPWAY_OTLP_ENDPOINT", value_name = "URL", value_parser = otlp_endpoint)]
     pub otlp_endpoint: Option<String>,
     /// One of so many requests begins a trace; 0: none does. What a caller traces is traced in any case.
     #[arg(long, env = "SLIPWAY_TRACE_RATE", default_value_t = 1, value_name = "N")]
     pub trace_rate: u32,
+}
+
+/// Traces leave over plain gRPC only.
+fn otlp_endpoint(text: &str) -> Result<String, String> {
+    let uri = text.parse::<http::Uri>().ok().filter(|uri| uri.scheme() == Some(&http::uri::Scheme::HTTP));
+    let has_host = uri.is_some_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+    let expected =
+        "expected http://HOST:PORT, e.g. http://localhost:4317 (--otlp-endpoint or SLIPWAY_OTLP_ENDPOINT)";
+    if has_host { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
 /// See [`TelemetryConfig::log_format`].
@@ -120,4 +129,17 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<G
         .try_init()
         .context("logging was set up twice in one process")?;
     Ok(Guard { provider })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::otlp_endpoint;
+
+    #[test]
+    fn an_endpoint_that_traces_cannot_go_to_is_refused() {
+        assert_eq!(otlp_endpoint("http://localhost:4317").as_deref(), Ok("http://localhost:4317"));
+        for text in ["", "localhost:4317", "https://collector:4317", "ftp://x", "http://"] {
+            assert!(otlp_endpoint(text).unwrap_err().contains("SLIPWAY_OTLP_ENDPOINT"), "{text}");
+        }
+    }
 }

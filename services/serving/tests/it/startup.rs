@@ -43,6 +43,32 @@ fn a_tls_file_that_cannot_be_read_is_named_with_its_setting() {
     }
 }
 
+#[test]
+fn a_setting_that_cannot_be_meant_ends_the_start_and_is_named() {
+    let folder = cache();
+    for (variable, value, flag, told) in [
+        ("SLIPWAY_REGISTRY_URL", "", "--registry-url", "expected http://HOST:PORT"),
+        ("SLIPWAY_REGISTRY_URL", "localhost:30418", "--registry-url", "expected http://HOST:PORT"),
+        ("SLIPWAY_S3_ENDPOINT", "foo", "--s3-endpoint", "expected http://HOST:PORT"),
+        ("SLIPWAY_S3_BUCKET", "", "--s3-bucket", "expected a bucket's name"),
+        ("SLIPWAY_NATS_URL", "nats://", "--nats-url", "expected nats://HOST:PORT"),
+        ("SLIPWAY_OTLP_ENDPOINT", "https://x", "--otlp-endpoint", "expected http://HOST:PORT"),
+    ] {
+        let started = Command::new(PROGRAM)
+            .env("SLIPWAY_ONNXRUNTIME_LIB", slipway_testkit::onnxruntime_library())
+            .env("SLIPWAY_CACHE_DIR", folder.path())
+            .env("SLIPWAY_LISTEN", "127.0.0.1:0")
+            .env("SLIPWAY_LISTEN_GRPC", "127.0.0.1:0")
+            .env("SLIPWAY_LISTEN_METRICS", "127.0.0.1:0")
+            .env(variable, value)
+            .output()
+            .unwrap();
+        assert!(!started.status.success());
+        let log = String::from_utf8_lossy(&started.stderr);
+        assert!([variable, flag, told].iter().all(|part| log.contains(part)), "{variable}: {log}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_becomes_of_the_connection_to_nats_is_said_once() {
     let (world, cache) = (World::start().await, cache());
