@@ -7,6 +7,8 @@ use http::StatusCode;
 use slipway_telemetry::context::TRACEPARENT;
 use tracing::{Instrument as _, Span};
 
+use crate::metrics::known_method;
+
 /// Middleware: opens the request's span and logs failures of the server.
 pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
@@ -26,12 +28,13 @@ pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
 
 /// The span of a request: a child of its caller's.
 pub(crate) fn span(request: &Request, route: &str) -> Span {
-    let method = request.method();
+    // The names that OpenTelemetry's conventions have for methods that nobody knows.
+    let known = known_method(request.method());
     let span = tracing::info_span!(
         "request",
-        otel.name = format!("{method} {route}"),
+        otel.name = format!("{} {route}", known.unwrap_or("HTTP")),
         otel.kind = "server",
-        http.request.method = %method,
+        http.request.method = known.unwrap_or("_OTHER"),
         url.path = request.uri().path(),
         http.response.status_code = tracing::field::Empty,
     );
