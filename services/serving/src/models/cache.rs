@@ -30,7 +30,7 @@ pub(crate) struct Cache {
     root: PathBuf,
 }
 
-/// The name of a file that is still being written. Dropping it removes the file, if it is there: nothing half-written stays.
+/// The name of a file, or of a folder, that is still being written. Dropping it removes it, if it is there: nothing half-written stays.
 #[derive(Debug)]
 pub(crate) struct Part {
     /// Where it is written.
@@ -40,7 +40,7 @@ pub(crate) struct Part {
 impl Drop for Part {
     fn drop(&mut self) {
         // Most have been moved to their place.
-        let _ = std::fs::remove_file(&self.path);
+        remove(&self.path);
     }
 }
 
@@ -125,7 +125,7 @@ impl Cache {
             let age = described.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
             if age > limit {
                 tracing::info!(part = %entry.path().display(), "removing what was left half-written");
-                let _ = std::fs::remove_file(entry.path());
+                remove(&entry.path());
             }
         }
         Ok(())
@@ -239,6 +239,13 @@ impl Cache {
         let part = self.part();
         std::fs::write(&part.path, serde_json::to_vec_pretty(value)?)?;
         std::fs::rename(&part.path, path)
+    }
+}
+
+/// Removes a file, or a folder with all in it, if it is there.
+fn remove(path: &Path) {
+    if std::fs::remove_file(path).is_err() {
+        let _ = std::fs::remove_dir_all(path);
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) const MODEL_FILE: &str = "model.onnx";
 const POLL_INTERVAL_MS: u64 = 1_000;
 /// Versions of one model that are kept ready: the highest ones.
 const MAX_VERSIONS: usize = 16;
+/// Deepest folder of a version whose files are looked at; a link may lead back to where it lies.
+const MAX_DEPTH: usize = 8;
 
 /// Sends a table for each model of the folder, and again when it changed, until the shutdown.
 pub(crate) async fn watch(folder: PathBuf, updates: mpsc::Sender<Update>, shutdown: CancellationToken) {
@@ -118,6 +120,7 @@ fn found(
 /// The table of one model; `None` where it has no version.
 fn table_of(name: &str, folder: &Path) -> io::Result<Option<TrafficTable>> {
     let mut versions: Vec<(u64, Target)> = Vec::new();
+    let labels = labels_of(folder);
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(version) = entry.file_name().into_string() else { continue };
@@ -125,7 +128,7 @@ fn table_of(name: &str, folder: &Path) -> io::Result<Option<TrafficTable>> {
             continue;
         }
         let Ok(number) = version.parse() else { continue };
-        let digest = digest_of(folder, &entry.path())?;
+        let digest = digest_of(folder, &entry.path(), &labels)?;
         versions.push((number, Target { version, digest }));
     }
     versions.sort_by(|left, right| right.cmp(left));
@@ -149,20 +152,34 @@ fn holds_version(model: &Path, version: &Path) -> bool {
                 .map_or(true, |config| config.is_some_and(|config| config.ensemble.is_some()))
 }
 
+/// The digest of a version as it lies there now.
+///
+/// # Errors
+/// Its folder cannot be read.
+pub(super) fn digest_now(model: &Path, version: &Path) -> io::Result<String> {
+    digest_of(model, version, &labels_of(model))
+}
+
+/// The files of labels that the configuration of a model names; they may lie in a folder beside the versions.
+fn labels_of(model: &Path) -> Vec<PathBuf> {
+    let config = pbtxt::config(model).ok().flatten().unwrap_or_default();
+    config.settings.labels.values().map(|file| model.join(file)).collect()
+}
+
 /// Changes when a file of the version, or one beside the versions, does: configuration and labels.
-fn digest_of(model: &Path, version: &Path) -> io::Result<String> {
+fn digest_of(model: &Path, version: &Path, labels: &[PathBuf]) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    let mut files = Vec::new();
-    for folder in [model, version] {
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            // The other versions are beside this one.
-            if folder == version || path.is_file() {
-                files.push(path);
-            }
+    let mut files = labels.to_vec();
+    for entry in std::fs::read_dir(model)? {
+        let path = entry?.path();
+        // The other versions are beside this one.
+        if path.is_file() {
+            files.push(path);
         }
     }
+    files.extend(files_below(version)?);
     files.sort();
+    files.dedup();
     for file in files {
         let Ok(described) = std::fs::metadata(&file) else { continue };
         let changed = described.modified().ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -170,6 +187,26 @@ fn digest_of(model: &Path, version: &Path) -> io::Result<String> {
         hasher.update(format!("{}\0{}\0{changed}\n", file.display(), described.len()));
     }
     Ok(format!("{LOCAL_PREFIX}{}", hex::encode(hasher.finalize())))
+}
+
+/// The files of a version, those of its folders, too.
+///
+/// # Errors
+/// The version's own folder cannot be read.
+pub(super) fn files_below(version: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![(std::fs::read_dir(version)?, 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in folder {
+            let path = entry?.path();
+            if !path.is_dir() {
+                files.push(path);
+            } else if let (true, Ok(below)) = (depth < MAX_DEPTH, std::fs::read_dir(path)) {
+                folders.push((below, depth + 1));
+            }
+        }
+    }
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -196,6 +233,29 @@ mod tests {
         let again = scan(folder.path(), &BTreeMap::new()).unwrap();
         assert_ne!(again["m"].stable, table.stable);
         assert_eq!(again["m"].warm, table.warm);
+    }
+
+    #[test]
+    fn files_in_folders_of_a_version_and_of_labels_count_as_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("m");
+        for (file, text) in [
+            ("1/model.onnx", ""),
+            ("1/data/weights", "1"),
+            ("names/l.txt", "cat"),
+            ("names/other.txt", "cat"),
+            ("config.pbtxt", "output { name: \"p\" label_filename: \"names/l.txt\" }"),
+        ] {
+            std::fs::create_dir_all(model.join(file).parent().unwrap()).unwrap();
+            std::fs::write(model.join(file), text).unwrap();
+        }
+        let look = || digest_now(&model, &model.join("1")).unwrap();
+        let mut before = look();
+        for (file, counts) in [("names/other.txt", false), ("names/l.txt", true), ("1/data/weights", true)] {
+            std::fs::write(model.join(file), "longer than it was").unwrap();
+            assert_eq!(look() != before, counts, "{file}");
+            before = look();
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
 
 use super::cache::{Cache, Manifest, ManifestFile};
+use super::copy;
 use super::folder::{LOCAL_PREFIX, MODEL_FILE};
 use super::gate::GATE;
 use super::labels::Labels;
@@ -176,6 +177,7 @@ impl Loader {
         let model = folder.join(model);
         let version = model.join(&target.version);
         let (opener, defaults) = (self.opener.clone(), self.options.clone());
+        let (cache, digest) = (self.cache.clone(), target.digest.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let config = pbtxt::config(&model).map_err(LoadFailure::lasting)?.unwrap_or_default();
             let labels = Labels::read(&model, &config.settings.labels).map_err(LoadFailure::lasting)?;
@@ -187,7 +189,8 @@ impl Loader {
             if let Some(definition) = config.ensemble {
                 return Ok(Loaded::Ensemble(Arc::new(definition), beside(&path, above)?.1));
             }
-            opener.open(&version.join(MODEL_FILE), &config.settings.options(&defaults), above)
+            let place = copy::steady(&cache, &model, &version, &digest).map_err(LoadFailure::passing)?;
+            opener.open(&place.folder.join(MODEL_FILE), &config.settings.options(&defaults), above)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }

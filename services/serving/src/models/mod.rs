@@ -2,6 +2,7 @@
 
 mod binding;
 mod cache;
+mod copy;
 mod deployment;
 mod evict;
 pub(crate) mod folder;

@@ -1,5 +1,6 @@
 //! A local folder of models: no registry, no NATS.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use reqwest::StatusCode;
@@ -150,4 +151,45 @@ async fn a_version_that_would_record_what_it_means_to_redact_is_not_served() {
         (serving.infer(&point([0.0, 0.0])).await.0 == StatusCode::OK).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_that_are_written_over_in_place_change_no_answer_before_they_are_loaded() {
+    const ENTRIES: usize = 16_384;
+    let (world, cache, models) = (World::start().await, cache(), cache());
+    world.nats.kill().await;
+    let version = models.path().join("table/1");
+    std::fs::create_dir_all(&version).unwrap();
+    std::fs::write(version.join("model.onnx"), fixture("external.onnx")).unwrap();
+    let data = version.join("external.data");
+    let weights =
+        |entry: f32| vec![entry; ENTRIES].into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
+    std::fs::write(&data, weights(1.0)).unwrap();
+    let folder = models.path().display().to_string();
+    let serving = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_MODEL_DIR", &folder)]).await;
+    serving.wait_until_ready().await;
+    let last = ENTRIES - 1;
+    let body = json!({"inputs": [{"name": "index", "shape": [2], "datatype": "INT64", "data": [0, last]}]});
+    let ask = || async {
+        let (status, answer) = serving.post("/v2/models/table/infer", &body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer["outputs"][0]["data"].clone()
+    };
+    assert_eq!(ask().await, json!([1.0, 1.0]));
+    // As `cp` does it: the file becomes empty, and then grows.
+    let mut file = std::fs::File::create(&data).unwrap();
+    assert_eq!(ask().await, json!([1.0, 1.0]));
+    let (first, rest) = (weights(2.0), weights(2.0).split_off(4096));
+    file.write_all(&first[..4096]).unwrap();
+    assert_eq!(ask().await, json!([1.0, 1.0]));
+    file.write_all(&rest).unwrap();
+    drop(file);
+    eventually("the new weights answer", || async {
+        let answer = ask().await;
+        assert!(answer == json!([1.0, 1.0]) || answer == json!([2.0, 2.0]), "{answer}");
+        (answer == json!([2.0, 2.0])).then_some(())
+    })
+    .await;
+    let copies = std::fs::read_dir(cache.path().join("serving/part")).unwrap().count();
+    assert_eq!(copies, 0, "nothing is left of the copies");
 }
