@@ -61,6 +61,46 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Shape of nested arrays, by the first ones of each depth; unequal ones are for [`check`] to refuse. The text is valid JSON.
+pub(super) fn shape(text: &str) -> Vec<i64> {
+    // Of each depth: how many elements the first array has, and whether it has ended.
+    let mut firsts: Vec<(i64, bool)> = Vec::new();
+    let mut depth = 0_usize;
+    let mut rest = text.as_bytes();
+    while let Some(byte) = rest.first() {
+        if !is_between(byte) || *byte == b'[' {
+            let open = depth.checked_sub(1).and_then(|at| firsts.get_mut(at));
+            if let Some((count, false)) = open {
+                *count += 1;
+            }
+        }
+        match byte {
+            b'[' if depth == MAX_DEPTH => break,
+            b'[' => {
+                depth += 1;
+                if firsts.len() < depth {
+                    firsts.push((0, false));
+                }
+            }
+            b']' => {
+                depth = depth.saturating_sub(1);
+                if let Some((_, ended)) = firsts.get_mut(depth) {
+                    *ended = true;
+                }
+            }
+            b'{' => break,
+            _ => {}
+        }
+        let length = match byte {
+            b'"' => string_length(rest),
+            byte if is_between(byte) => 1,
+            _ => rest.iter().position(is_between).unwrap_or(rest.len()),
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    firsts.into_iter().map(|(count, _)| count).collect()
+}
+
 /// Counts an element of the array that is open at a depth.
 fn add(levels: &mut [Level], depth: usize, is_array: bool) -> Result<(), String> {
     let Some(level) = depth.checked_sub(1).and_then(|at| levels.get_mut(at)) else { return Ok(()) };
@@ -88,6 +128,22 @@ fn close(levels: &mut [Level], depth: usize) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_shape_is_that_of_the_first_arrays() {
+        for (text, expected) in [
+            ("5", &[][..]),
+            ("\"[1,2]\"", &[]),
+            ("[]", &[0]),
+            ("[1, 2, 3]", &[3]),
+            ("[[1,2],[3,4],[5,6]]", &[3, 2]),
+            ("[ [ [ ] , [ ] ] ]", &[1, 2, 0]),
+            ("[[\"a],[\\\"\", \"b\"]]", &[1, 2]),
+        ] {
+            assert_eq!(shape(text), expected, "{text}");
+        }
+        assert_eq!(shape(&"[".repeat(100_000)).len(), MAX_DEPTH);
+    }
 
     #[test]
     fn uneven_arrays_are_refused() {

@@ -112,8 +112,8 @@ fn strings(values: Values<'_>, misfit: impl Fn(usize, &str, &str) -> String) -> 
 }
 
 /// The values of nested arrays, each as its text.
-struct Values<'text> {
-    text: &'text str,
+pub(super) struct Values<'text> {
+    pub(super) text: &'text str,
 }
 
 impl<'text> Iterator for Values<'text> {

@@ -219,10 +219,24 @@ fn rows_go_in_and_come_out() {
     assert!(message(&json!({"instances": [[1, 2], [3]]})).contains("instances[1] has another shape"));
     assert!(message(&json!({"instances": [{"y": 1}]})).contains("input 'x': instances[0] does not have it"));
 
-    let one = predictions(&[Tensor::fp32("p", [2, 2], &[1.0, 2.0, 3.0, 4.0])], 2).unwrap();
-    assert_eq!(one, json!({"predictions": [[1.0, 2.0], [3.0, 4.0]]}));
+    assert_eq!(
+        message(&json!({"instances": {"x": 1}})),
+        "`instances`: invalid type: object, expected an array"
+    );
+    assert!(message(&json!({"instances": [[{}, 1]]})).contains("input 'x': element 0 is {"));
+    let deep = format!(r#"{{"instances":[{}{}]}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let deep = parse_instances(&deep.into(), &spec).unwrap_err().message;
+    assert_eq!(deep, "input 'x': data is nested over 32 arrays deep");
+
+    let predictions =
+        |outputs: &[Tensor]| -> Value { serde_json::from_str(&predictions(outputs, 2).unwrap()).unwrap() };
+    let one = predictions(&[Tensor::fp32("p", [2, 2], &[1.0, 2.0, 0.1, f32::NAN])]);
+    assert_eq!(one, json!({"predictions": [[1.0, 2.0], [0.1, "NaN"]]}));
+    let words = vec!["a\"],[".to_owned(), "b\n".to_owned()];
+    assert_eq!(predictions(&[Tensor::strings("s", [2], words.clone())]), json!({"predictions": words}));
+    assert_eq!(predictions(&[Tensor::fp32("p", [2, 1, 0], &[])]), json!({"predictions": [[[]], [[]]]}));
     let label = Tensor::raw("label", Datatype::Bool, [2], vec![1, 0]);
-    let several = predictions(&[Tensor::fp32("p", [2, 1], &[1.0, 2.0]), label], 2).unwrap();
+    let several = predictions(&[Tensor::fp32("p", [2, 1], &[1.0, 2.0]), label]);
     assert_eq!(several, json!({"predictions": [{"p": [1.0], "label": true}, {"p": [2.0], "label": false}]}));
 }
 

@@ -6,11 +6,11 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use serde_json::{Map, Value, json};
 use slipway_inference::{Priority, Signature, Tensor};
 
-use super::body::{header, offload, read};
+use super::body::{header as text_of, offload, read};
 use super::infer::{REQUEST_ID, sticky_key, with_request_id};
 use super::{Model, RestState};
 use crate::codec::{parse_instances, predictions};
@@ -35,7 +35,7 @@ pub(super) async fn predict(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let id = request_id(&[header(&headers, REQUEST_ID)]);
+    let id = request_id(&[text_of(&headers, REQUEST_ID)]);
     with_request_id(answer(&state, &model.name, &headers, body, &id).await, &id)
 }
 
@@ -54,7 +54,7 @@ async fn answer(
     let answer = state.predictor.predict(&route, &call, key, |_| Ok(inputs)).await?;
     let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
     let rows = offload(bytes, move || predictions(&answer.outputs, answer.rows)).await?;
-    Ok(Json(rows).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/json")], rows).into_response())
 }
 
 /// The deployment of `<name>:predict`, and what it takes.
