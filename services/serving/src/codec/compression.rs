@@ -45,21 +45,19 @@ impl Coding {
         if body_bytes < MIN_COMPRESSED_BYTES {
             return None;
         }
-        let accepted = |coding: &str| {
-            header.is_some_and(|header| {
-                header.split(',').any(|entry| {
-                    let mut parts = entry.split(';').map(str::trim);
-                    parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding))
-                        && parts.all(|part| part != "q=0")
-                })
-            })
+        // A name counts for more than `*`, and where both are as welcome, gzip does.
+        let quality = |coding: Self| {
+            let entries = header.into_iter().flat_map(|header| header.split(',')).map(weighed);
+            let named = entries.clone().find(|(name, _)| name.eq_ignore_ascii_case(coding.name()));
+            named
+                .or_else(|| entries.clone().find(|(name, _)| *name == "*"))
+                .map_or(0.0, |(_, quality)| quality)
         };
-        if accepted("gzip") {
-            Some(Self::Gzip)
-        } else if accepted("deflate") {
-            Some(Self::Deflate)
-        } else {
-            None
+        let (gzip, deflate) = (quality(Self::Gzip), quality(Self::Deflate));
+        match (gzip, deflate) {
+            (gzip, deflate) if deflate > gzip => Some(Self::Deflate),
+            (gzip, _) if gzip > 0.0 => Some(Self::Gzip),
+            _ => None,
         }
     }
 
@@ -80,7 +78,15 @@ impl Coding {
         let read = match self {
             // A body may be packed in pieces, one member behind the other (RFC 1952).
             Self::Gzip => read_limited(flate2::read::MultiGzDecoder::new(body), limit_bytes, &mut unpacked),
-            Self::Deflate => read_limited(flate2::read::ZlibDecoder::new(body), limit_bytes, &mut unpacked),
+            Self::Deflate => {
+                let mut decoder = flate2::bufread::ZlibDecoder::new(body);
+                let read = read_limited(&mut decoder, limit_bytes, &mut unpacked);
+                // Nothing may follow, as nothing but a further member may follow in gzip.
+                let ended = unpacked.len() > limit_bytes || decoder.into_inner().is_empty();
+                read.and_then(
+                    |_| if ended { Ok(0) } else { Err(std::io::Error::other("bytes follow its end")) },
+                )
+            }
         };
         read.map_err(|error| Failure::invalid(format!("the {} body does not unpack: {error}", self.name())))?;
         if unpacked.len() > limit_bytes {
@@ -104,6 +110,14 @@ impl Coding {
         // Writing into memory does not fail.
         packed.unwrap_or_default()
     }
+}
+
+/// A coding of `Accept-Encoding`, and its quality: 1 where there is none, and 0 where it is none.
+fn weighed(entry: &str) -> (&str, f32) {
+    let mut parts = entry.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let quality = parts.find_map(|part| part.strip_prefix(['q', 'Q'])?.trim_start().strip_prefix('='));
+    (name, quality.map_or(1.0, |quality| quality.trim().parse().unwrap_or(0.0)))
 }
 
 /// The failure of a body over the limit.
@@ -143,12 +157,32 @@ mod tests {
     }
 
     #[test]
+    fn nothing_follows_a_deflate_body() {
+        let packed = [Coding::Deflate.pack(b"[]"), b"more".to_vec()].concat();
+        assert_eq!(Coding::Deflate.unpack(&packed, 100).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(Coding::Deflate.unpack(&packed, 1).unwrap_err().kind, Kind::TooLarge);
+    }
+
+    #[test]
     fn codings_are_read_from_headers() {
         assert_eq!(Coding::of_request(Some("GZIP")), Ok(Some(Coding::Gzip)));
         assert_eq!(Coding::of_request(Some(" Identity ")), Ok(None));
         assert_eq!(Coding::of_response(Some("GZip"), 10_000), Some(Coding::Gzip));
         assert_eq!(Coding::of_request(Some("br")).unwrap_err().kind, Kind::Unsupported);
         assert_eq!(Coding::of_response(Some("deflate, gzip;q=0"), 10_000), Some(Coding::Deflate));
+        for (header, expected) in [
+            ("gzip;q=0.0", None),
+            ("gzip;q=0.000, *", Some(Coding::Deflate)),
+            ("gzip; Q=0 , deflate;q=0.001", Some(Coding::Deflate)),
+            ("gzip;q=0.1, deflate;q=0.9", Some(Coding::Deflate)),
+            ("deflate, gzip", Some(Coding::Gzip)),
+            ("br, *;q=0.5", Some(Coding::Gzip)),
+            ("*;q=0", None),
+            ("gzip;q=much", None),
+            ("identity", None),
+        ] {
+            assert_eq!(Coding::of_response(Some(header), 10_000), expected, "{header}");
+        }
         assert_eq!(Coding::of_response(Some("gzip"), 10), None);
         assert_eq!(Coding::of_response(None, 10_000), None);
     }
