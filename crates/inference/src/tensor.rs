@@ -78,8 +78,30 @@ impl Tensor {
 /// No tensor has more elements: a length in bytes always fits.
 const MAX_ELEMENTS: usize = 1 << 40;
 
-/// Elements that a shape holds; `None` where a dimension is negative or the product is absurd.
+/// Elements that a shape holds; `None` where a dimension is negative or the product is absurd, whether or not one of them is 0.
 pub(crate) fn shape_elements(shape: &[i64]) -> Option<usize> {
-    let product = |product: usize, dimension: &i64| product.checked_mul(usize::try_from(*dimension).ok()?);
-    shape.iter().try_fold(1_usize, product).filter(|elements| *elements <= MAX_ELEMENTS)
+    let product =
+        |product: usize, dimension: &i64| product.checked_mul(usize::try_from(*dimension).ok()?.max(1));
+    let elements = shape.iter().try_fold(1, product).filter(|elements| *elements <= MAX_ELEMENTS)?;
+    Some(if shape.contains(&0) { 0 } else { elements })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absurd_shape_is_one_in_whatever_order() {
+        let huge = 1 << 62;
+        for (shape, elements) in [
+            (&[][..], Some(1)),
+            (&[2, 3], Some(6)),
+            (&[2, 0], Some(0)),
+            (&[0, -1], None),
+            (&[huge, huge, 0], None),
+            (&[0, huge, huge], None),
+        ] {
+            assert_eq!(shape_elements(shape), elements, "{shape:?}");
+        }
+    }
 }

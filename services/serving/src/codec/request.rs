@@ -223,7 +223,10 @@ fn read_input(
         }
     };
     let tensor = Tensor { name: input.name, datatype, shape: input.shape, data };
-    let wanted = tensor.shape.iter().try_fold(1_i64, |product, dimension| product.checked_mul(*dimension));
+    // In whatever order the dimensions come: a 0 does not make others lawful.
+    let product = |product: i64, dimension: &i64| product.checked_mul((*dimension).max(1));
+    let wanted = tensor.shape.iter().try_fold(1, product);
+    let wanted = wanted.map(|wanted| if tensor.shape.contains(&0) { 0 } else { wanted });
     if wanted.and_then(|wanted| usize::try_from(wanted).ok()) != Some(tensor.elements()) {
         return Err(complain(format!(
             "shape {:?} needs {}, the data has {}",

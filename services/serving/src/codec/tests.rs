@@ -83,6 +83,9 @@ fn a_complaint_names_the_input_and_the_element() {
     assert!(input(json!([1]), "FP32", json!([1e39])).contains("FP32 expects a number below"));
     assert!(input(json!([1]), "FP16", json!([1.0])).contains("send it as binary data"));
     assert!(input(json!([i64::MAX, 2]), "FP32", json!([])).contains("more elements than fit in memory"));
+    for shape in [json!([1_i64 << 62, 1_i64 << 62, 0]), json!([0, 1_i64 << 62, 1_i64 << 62])] {
+        assert!(input(shape, "FP32", json!([])).contains("more elements than fit in memory"));
+    }
     let both = json!({"name": "x", "shape": [1], "datatype": "FP32", "data": [1], "parameters": {"binary_data_size": 4}});
     assert!(refusal(&with_input(&both)).contains("exactly one of"));
     let neither = json!({"name": "x", "shape": [1], "datatype": "FP32"});
