@@ -29,7 +29,7 @@ use crate::watch;
 /// Who has not finished the handshake within this time is hung up on.
 const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 /// Who failed in the handshake has this time to hang up, and may send so much until then.
-const PARTING_TIMEOUT_MS: u64 = 500;
+const PARTING_TIMEOUT_MS: u64 = 2_000;
 const PARTING_LIMIT_BYTES: u64 = 64 * 1024;
 /// Handshakes at the same time; further connections wait in the kernel's queue.
 const MAX_HANDSHAKES: usize = 512;

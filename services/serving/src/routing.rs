@@ -204,10 +204,14 @@ impl Route {
     fn nothing_ready(&self) -> Failure {
         let deployment = &self.table.deployment;
         let candidates = self.table.candidates.iter().map(|entry| &entry.target);
-        // A version that only stands by may be ready, and says nothing of those that are to answer.
-        let answering = self.table.stable.iter().chain(candidates);
-        let known: Vec<&Version> =
-            answering.filter_map(|target| self.versions.get(&target.version)).collect();
+        let answering: Vec<&Target> = self.table.stable.iter().chain(candidates).collect();
+        let is_meant = |version: &&Version| match answering.as_slice() {
+            // The first version is still to come, by the next table.
+            [] => version.state != VersionState::Ready,
+            // One that only stands by may be ready, and says nothing of those that are to answer.
+            answering => answering.contains(&&version.target),
+        };
+        let known: Vec<&Version> = self.versions.values().filter(is_meant).collect();
         let loading = known.iter().find(|version| version.state == VersionState::Loading);
         match loading.or(known.first()) {
             Some(version) => not_ready(deployment, version),
