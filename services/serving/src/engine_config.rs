@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use slipway_inference::{Batching, Device, LoadOptions};
 
+use crate::models::limits;
+
 /// Settings of the engine. A version's `slipway-serving.json` goes before them.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Models")]
@@ -17,19 +19,19 @@ pub struct EngineConfig {
     pub intra_threads: usize,
     /// Requests of one version that may wait; more are answered with 503.
     #[arg(long, env = "SLIPWAY_SERVING_QUEUE_LIMIT", default_value_t = 1024, value_name = "REQUESTS",
-          value_parser = at_least_one)]
+          value_parser = at_least_one("SLIPWAY_SERVING_QUEUE_LIMIT"))]
     pub queue_limit: usize,
     /// Most rows of a run that is joined from several requests; 1: nothing is joined. On a processor more than 8 cost memory and time to
     /// answer and gain nothing; a GPU wants more.
     #[arg(long, env = "SLIPWAY_SERVING_MAX_BATCH_ROWS", default_value_t = 8, value_name = "ROWS",
-          value_parser = at_least_one)]
+          value_parser = at_least_one("SLIPWAY_SERVING_MAX_BATCH_ROWS"))]
     pub max_batch_rows: usize,
     /// How long the oldest request waits for others to join it, in microseconds. Anything but 0 lowers throughput for nearly every model.
     #[arg(long, env = "SLIPWAY_SERVING_BATCH_DELAY_US", default_value_t = 0, value_name = "MICROSECONDS")]
     pub batch_delay_us: u64,
     /// Row counts that batches are cut to where more rows wait, e.g. 8,16.
     #[arg(long, env = "SLIPWAY_SERVING_PREFERRED_BATCH_ROWS", value_delimiter = ',', value_name = "ROWS",
-          value_parser = at_least_one)]
+          value_parser = at_least_one("SLIPWAY_SERVING_PREFERRED_BATCH_ROWS"))]
     pub preferred_batch_rows: Vec<usize>,
     /// Frees the memory of each run at once, instead of keeping it for the next and freeing it when the model is idle. Slower.
     #[arg(long, env = "SLIPWAY_SERVING_NO_ARENA")]
@@ -43,8 +45,13 @@ pub struct EngineConfig {
 }
 
 /// A number of what there has to be one of: without a place to wait, or a row, nothing would be answered.
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected a whole number from 1".to_owned())
+pub(crate) fn at_least_one(
+    variable: &'static str,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
+    move |text| {
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| format!("expected a whole number from 1 (this flag or {variable})"))
+    }
 }
 
 /// Where models run.
@@ -60,8 +67,11 @@ pub enum DeviceName {
 
 impl EngineConfig {
     /// As the engine takes them.
-    pub(crate) fn options(&self) -> LoadOptions {
-        LoadOptions {
+    ///
+    /// # Errors
+    /// Names the flag that is out of its range.
+    pub(crate) fn options(&self) -> anyhow::Result<LoadOptions> {
+        let options = LoadOptions {
             instances: self.instances,
             intra_threads: self.intra_threads,
             queue_limit: self.queue_limit,
@@ -77,6 +87,11 @@ impl EngineConfig {
                 DeviceName::Tensorrt => Device::TensorRt,
             },
             fallback: self.device_fallback,
-        }
+        };
+        limits::check(&options).map_err(|refused| {
+            let (flag, variable) = (refused.field.replace('_', "-"), refused.field.to_uppercase());
+            anyhow::anyhow!("--{flag} or SLIPWAY_SERVING_{variable} {}", refused.complaint)
+        })?;
+        Ok(options)
     }
 }

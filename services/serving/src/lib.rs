@@ -118,7 +118,8 @@ pub struct Config {
     #[arg(long, env = "SLIPWAY_REPLICA_ID")]
     pub replica_id: Option<String>,
     /// Largest body of a prediction, packed or unpacked, in bytes.
-    #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES")]
+    #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES",
+          value_parser = engine_config::at_least_one("SLIPWAY_SERVING_MAX_BODY_BYTES"))]
     pub max_body_bytes: usize,
     /// How long the ports go on after SIGTERM, so that balancers and clients notice: the replica is not ready, and each answer over
     /// HTTP/1 ends its connection. At most 5000.
@@ -191,6 +192,7 @@ impl Config {
 /// A port is taken, a setting cannot be used, ONNX Runtime does not load, or a background task ended.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let replica_id = config.replica_id()?;
+    let options = config.engine.options()?;
     let settings = Arc::new(config.settings()?);
     let tls = config.tls.load()?;
     let listeners = Listeners::bind(&config).await?;
@@ -204,7 +206,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     }
     let bus = EventBus::connect(&config.nats, "slipway-serving").await?;
     let registry = RegistryClient::new(registry_channel(&config.registry_url, &config.registry_token)?);
-    let options = config.engine.options();
     let loader = Loader::new(
         cache.clone(),
         registry,

@@ -21,7 +21,7 @@ use super::folder::{LOCAL_PREFIX, MODEL_FILE};
 use super::gate::GATE;
 use super::labels::Labels;
 use super::pbtxt;
-use super::served::{Beside, Memory, Served, VersionSettings};
+use super::served::{Beside, Memory, SETTINGS_FILE, Served, VersionSettings};
 use crate::ensemble;
 
 /// Versions loaded at the same time; more would only make each later.
@@ -189,8 +189,9 @@ impl Loader {
             if let Some(definition) = config.ensemble {
                 return Ok(Loaded::Ensemble(Arc::new(definition), beside(&path, above)?.1));
             }
+            let options = pbtxt::options(&config, &defaults).map_err(LoadFailure::lasting)?;
             let place = copy::steady(&cache, &model, &version, &digest).map_err(LoadFailure::passing)?;
-            opener.open(&place.folder.join(MODEL_FILE), &config.settings.options(&defaults), above)
+            opener.open(&place.folder.join(MODEL_FILE), &options, above)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -241,7 +242,9 @@ impl Opener {
     /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
     fn open(&self, path: &Path, defaults: &LoadOptions, above: Beside) -> Result<Loaded, LoadFailure> {
         let (settings, beside) = beside(path, above)?;
-        let options = settings.options(defaults);
+        let options = settings
+            .options(defaults)
+            .map_err(|refused| LoadFailure::lasting(format!("its `{SETTINGS_FILE}`: {refused}")))?;
         let on_gpu = options.device != Device::Cpu;
         // Where the figure decides what is unloaded, it is of one version alone; on a GPU, too, where few are loaded.
         let _turn = (self.alone || on_gpu).then(|| GATE.load());

@@ -8,6 +8,7 @@ mod evict;
 pub(crate) mod folder;
 mod gate;
 mod labels;
+pub(crate) mod limits;
 mod loader;
 mod manager;
 mod memory;

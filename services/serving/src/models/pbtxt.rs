@@ -6,6 +6,7 @@ mod ensemble;
 use std::path::Path;
 
 use slipway_domain::ensemble::Definition;
+use slipway_inference::LoadOptions;
 
 use super::served::VersionSettings;
 
@@ -47,6 +48,26 @@ pub(crate) fn config(model: &Path) -> Result<Option<ModelConfig>, String> {
     }
     let text = std::fs::read_to_string(&path).map_err(|error| complain(error.to_string()))?;
     read(&text).map(Some).map_err(complain)
+}
+
+/// How a model with this configuration is run, where the process runs others as `defaults` say.
+///
+/// # Errors
+/// Names the field of the file that is out of its range.
+pub(crate) fn options(config: &ModelConfig, defaults: &LoadOptions) -> Result<LoadOptions, String> {
+    config.settings.options(defaults).map_err(|refused| {
+        let field = match refused.field {
+            "instances" => "instance_group.count",
+            "queue_limit" => "dynamic_batching.default_queue_policy.max_queue_size",
+            "batch_delay_us" => "dynamic_batching.max_queue_delay_microseconds",
+            "preferred_batch_rows" => "dynamic_batching.preferred_batch_size",
+            other => other,
+        };
+        format!(
+            "its `{CONFIG_FILE}`: {field} {}",
+            refused.complaint.replace("max_batch_rows", "max_batch_size")
+        )
+    })
 }
 
 fn read(text: &str) -> Result<ModelConfig, String> {
@@ -240,6 +261,24 @@ mod tests {
         );
         assert_eq!(read("max_batch_size: many").unwrap_err(), "max_batch_size is 'many'; expected a number");
         assert!(read("dynamic_batching {").is_err());
+    }
+
+    #[test]
+    fn what_is_out_of_its_range_is_refused_by_the_files_own_names() {
+        for (text, expected) in [
+            ("instance_group [ { count: 5000 } ]", "instance_group.count is 5000; expected at most 1024"),
+            (
+                "dynamic_batching { max_queue_delay_microseconds: 2000000 }",
+                "max_queue_delay_microseconds is 2000000; expected at most 1000000",
+            ),
+            (
+                "max_batch_size: 4 dynamic_batching { preferred_batch_size: [ 2, 8 ] }",
+                "preferred_batch_size is 8; expected at most max_batch_size, which is 4",
+            ),
+        ] {
+            let refused = options(&read(text).unwrap(), &LoadOptions::default()).unwrap_err();
+            assert!(refused.starts_with("its `config.pbtxt`: ") && refused.contains(expected), "{refused}");
+        }
     }
 
     proptest! {

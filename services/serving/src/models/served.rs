@@ -13,17 +13,13 @@ use slipway_inference::{
 use slipway_service_kit::json;
 
 use super::labels::Labels;
+use super::limits::{self, OutOfRange};
 use crate::records::RecordPolicy;
 
 /// A file of this name beside the model says how the version is served; what it leaves out is as the process was started.
 pub(crate) const SETTINGS_FILE: &str = "slipway-serving.json";
 /// Longest settings file.
 const MAX_SETTINGS_BYTES: u64 = 64 * 1024;
-/// Most runs at a time, threads of one, and waiting requests that a version may ask for.
-const MAX_THREADS: usize = 1024;
-const MAX_QUEUE: usize = 1_000_000;
-/// Longest wait for further requests; beyond it every client would have given up.
-const MAX_DELAY_US: u64 = 1_000_000;
 
 /// A version that answers.
 #[derive(Debug)]
@@ -226,25 +222,10 @@ impl VersionSettings {
     }
 
     fn checked(self) -> Result<Self, String> {
-        let limits = [
-            ("instances", self.instances, MAX_THREADS),
-            ("intra_threads", self.intra_threads, MAX_THREADS),
-            ("queue_limit", self.queue_limit, MAX_QUEUE),
-        ];
-        for (field, value, limit) in limits {
-            if let Some(value) = value.filter(|value| *value > limit) {
-                return Err(format!("{field} is {value}; expected at most {limit}"));
-            }
-        }
-        let rows = self.max_batch_rows.iter().map(|rows| ("max_batch_rows", rows));
-        let preferred = self.preferred_batch_rows.iter().flatten().map(|rows| ("preferred_batch_rows", rows));
-        let queue = self.queue_limit.iter().map(|limit| ("queue_limit", limit));
-        if let Some((field, _)) = queue.chain(rows).chain(preferred).find(|(_, number)| **number == 0) {
-            return Err(format!("{field} is 0; expected at least 1"));
-        }
-        if let Some(delay) = self.batch_delay_us.filter(|delay| *delay > MAX_DELAY_US) {
-            return Err(format!("batch_delay_us is {delay}; expected at most {MAX_DELAY_US}"));
-        }
+        // The process may join any number of rows; that is looked at once it is known.
+        let any_rows = Batching { max_rows: usize::MAX, ..Batching::default() };
+        self.options(&LoadOptions { batching: any_rows, ..LoadOptions::default() })
+            .map_err(|refused| refused.to_string())?;
         if let Some(device) = self.device.as_deref().filter(|device| Device::from_name(device).is_none()) {
             return Err(format!("device is '{device}'; expected cpu, cuda or tensorrt"));
         }
@@ -252,24 +233,28 @@ impl VersionSettings {
     }
 
     /// The options that these settings make of the process's own.
-    pub(crate) fn options(&self, defaults: &LoadOptions) -> LoadOptions {
+    ///
+    /// # Errors
+    /// Names the setting that is out of its range.
+    pub(crate) fn options(&self, defaults: &LoadOptions) -> Result<LoadOptions, OutOfRange> {
         let batching = &defaults.batching;
-        LoadOptions {
+        let max_rows = self.max_batch_rows.unwrap_or(batching.max_rows);
+        // Those of the process that this version cannot reach are not its own fault.
+        let reached = || batching.preferred_rows.iter().copied().filter(|rows| *rows <= max_rows).collect();
+        let options = LoadOptions {
             instances: self.instances.unwrap_or(defaults.instances),
             intra_threads: self.intra_threads.unwrap_or(defaults.intra_threads),
             queue_limit: self.queue_limit.unwrap_or(defaults.queue_limit),
             batching: Batching {
-                max_rows: self.max_batch_rows.unwrap_or(batching.max_rows),
+                max_rows,
                 delay: self.batch_delay_us.map_or(batching.delay, Duration::from_micros),
-                preferred_rows: self
-                    .preferred_batch_rows
-                    .clone()
-                    .unwrap_or_else(|| batching.preferred_rows.clone()),
+                preferred_rows: self.preferred_batch_rows.clone().unwrap_or_else(reached),
             },
             arena: self.arena.unwrap_or(defaults.arena),
             device: self.device.as_deref().and_then(Device::from_name).unwrap_or(defaults.device),
             fallback: self.device_fallback.unwrap_or(defaults.fallback),
-        }
+        };
+        limits::check(&options).map(|()| options)
     }
 }
 
@@ -288,10 +273,24 @@ mod tests {
         let settings =
             read(r#"{"max_batch_rows": 8, "batch_delay_us": 500, "records": {"sample_percent": 10}}"#)
                 .unwrap();
-        let options = settings.options(&LoadOptions { queue_limit: 7, ..LoadOptions::default() });
+        let options = settings.options(&LoadOptions { queue_limit: 7, ..LoadOptions::default() }).unwrap();
         assert_eq!((options.batching.max_rows, options.batching.delay), (8, Duration::from_micros(500)));
         assert_eq!((options.queue_limit, options.device), (7, Device::Cpu));
         assert_eq!(VersionSettings::beside(Path::new("/nowhere/model.onnx")), Ok(VersionSettings::default()));
+    }
+
+    #[test]
+    fn preferred_rows_are_below_those_of_the_process_where_the_version_says_nothing() {
+        let settings = read(r#"{"preferred_batch_rows": [16]}"#).unwrap();
+        let joins = |max_rows| {
+            let batching = Batching { max_rows, preferred_rows: vec![4], ..Batching::default() };
+            LoadOptions { batching, ..LoadOptions::default() }
+        };
+        assert_eq!(settings.options(&joins(16)).unwrap().batching.preferred_rows, [16]);
+        assert_eq!(settings.options(&joins(8)).unwrap_err().field, "preferred_batch_rows");
+        // What the process prefers is nothing that a version can be blamed for.
+        let fewer = read(r#"{"max_batch_rows": 2}"#).unwrap();
+        assert!(fewer.options(&joins(8)).unwrap().batching.preferred_rows.is_empty());
     }
 
     #[test]
@@ -304,6 +303,11 @@ mod tests {
             (r#"{"queue_limit": 0}"#, "queue_limit is 0; expected at least 1"),
             (r#"{"max_batch_rows": 0}"#, "max_batch_rows is 0"),
             (r#"{"preferred_batch_rows": [4, 0]}"#, "preferred_batch_rows is 0"),
+            (
+                r#"{"preferred_batch_rows": [4, 8], "max_batch_rows": 6}"#,
+                "preferred_batch_rows is 8; expected at most max_batch_rows, which is 6",
+            ),
+            (r#"{"intra_threads": 1025}"#, "intra_threads is 1025; expected at most 1024"),
         ] {
             let refused = read(text).unwrap_err();
             assert!(refused.contains(expected), "{refused}");

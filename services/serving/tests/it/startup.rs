@@ -52,6 +52,10 @@ fn a_setting_that_cannot_be_meant_ends_the_start_and_is_named() {
         ("SLIPWAY_S3_ENDPOINT", "foo", "--s3-endpoint", "expected http://HOST:PORT"),
         ("SLIPWAY_S3_BUCKET", "", "--s3-bucket", "expected a bucket's name"),
         ("SLIPWAY_NATS_URL", "nats://", "--nats-url", "expected nats://HOST:PORT"),
+        ("SLIPWAY_SERVING_BATCH_DELAY_US", "9000000", "--batch-delay-us", "expected at most 1000000"),
+        ("SLIPWAY_SERVING_PREFERRED_BATCH_ROWS", "8,16", "--preferred-batch-rows", "which is 8"),
+        ("SLIPWAY_SERVING_QUEUE_LIMIT", "0", "--queue-limit", "expected a whole number from 1"),
+        ("SLIPWAY_SERVING_MAX_BODY_BYTES", "0", "--max-body-bytes", "expected a whole number from 1"),
         ("SLIPWAY_OTLP_ENDPOINT", "https://x", "--otlp-endpoint", "expected http://HOST:PORT"),
     ] {
         let started = Command::new(PROGRAM)
