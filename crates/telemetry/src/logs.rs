@@ -25,8 +25,14 @@ pub(crate) fn replace_by(replace: Replace) {
 /// part of the filter, because a second filter beside one that can be reloaded keeps spans from the layers beside it.
 ///
 /// # Errors
-/// It does not parse.
+/// It does not parse, or has a bare word that is no level: read as the name of a library, a mistyped level would end the log.
 pub(crate) fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
+    if let Some(word) = bare_words(filter).find(|word| word.parse::<LevelFilter>().is_err()) {
+        anyhow::bail!(
+            "the log filter `{filter}` has `{word}`, which is no level; expected off, error, warn, info, debug or trace, \
+             and for a part of the program PART=LEVEL, such as hyper=debug"
+        );
+    }
     let parsed =
         EnvFilter::try_new(filter).with_context(|| format!("the log filter `{filter}` does not parse"))?;
     if filter.contains(NATS_CLIENT) || parsed.max_level_hint().is_some_and(|level| level < LevelFilter::INFO)
@@ -34,6 +40,13 @@ pub(crate) fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
         return Ok(parsed);
     }
     Ok(parsed.add_directive(format!("{NATS_CLIENT}=warn").parse()?))
+}
+
+/// What a filter says of all that it does not name.
+fn bare_words(filter: &str) -> impl Iterator<Item = &str> {
+    // Within brackets stand spans and their fields.
+    let directives = filter.split(',').filter(|_| !filter.contains('['));
+    directives.map(str::trim).filter(|directive| !directive.is_empty() && !directive.contains('='))
 }
 
 /// Logs what a filter lets through, e.g. `info,slipway=debug`, from now on.
@@ -59,5 +72,18 @@ mod tests {
         // Less than that is less of everything.
         assert!(!shown("error").contains("async_nats") && !shown("off").contains("async_nats"));
         assert!(parse("info,=").unwrap_err().to_string().contains("`info,=`"));
+    }
+
+    #[test]
+    fn a_mistyped_level_is_refused() {
+        for filter in ["bogus", "warning", "info,slipway_serving", "inf,slipway=debug", "slipway=loud"] {
+            assert!(parse(filter).is_err(), "{filter}");
+        }
+        assert!(
+            parse("bogus").unwrap_err().to_string().contains("`bogus`, which is no level; expected off,")
+        );
+        for filter in ["", "off", "INFO", "info,hyper=debug", "info,[request]=debug"] {
+            assert!(parse(filter).is_ok(), "{filter}");
+        }
     }
 }

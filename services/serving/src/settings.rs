@@ -12,13 +12,15 @@ use crate::trace_settings::TraceSettings;
 const LEVELS: [(&str, LevelFilter); 3] =
     [("log_error", LevelFilter::ERROR), ("log_warning", LevelFilter::WARN), ("log_info", LevelFilter::INFO)];
 const VERBOSE: &str = "log_verbose_level";
+/// Begins the names of all parts of Slipway in the log.
+const OWN: &str = "slipway";
 
 /// What this process logs and traces.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// What it traces.
     pub(crate) trace: TraceSettings,
-    /// The filter that it was started with, and the most verbose level of it.
+    /// The filter that it was started with, and the most verbose level that it has for Slipway's own code.
     started_with: (String, LevelFilter),
     level: Mutex<LevelFilter>,
 }
@@ -34,7 +36,7 @@ pub(crate) enum LogValue {
 impl Settings {
     /// The settings of a process that was started with `telemetry`.
     pub(crate) fn new(telemetry: &TelemetryConfig) -> Self {
-        let level = most_verbose(&telemetry.log);
+        let level = own_level(&telemetry.log);
         Self {
             trace: TraceSettings::new(telemetry),
             started_with: (telemetry.log.clone(), level),
@@ -142,19 +144,25 @@ fn filter_of(level: LevelFilter) -> String {
     if level > LevelFilter::INFO { format!("info,slipway={level}") } else { level.to_string() }
 }
 
-/// The most verbose level that any directive of a log filter lets through.
-fn most_verbose(filter: &str) -> LevelFilter {
-    let level = |directive: &str| {
-        let directive = directive.trim();
-        // A directive without a level, such as a module's name, lets everything through.
-        directive.rsplit('=').next().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::TRACE)
-    };
-    filter
-        .split(',')
-        .filter(|directive| !directive.trim().is_empty())
-        .map(level)
-        .max()
-        .unwrap_or(LevelFilter::OFF)
+/// The most verbose level that a log filter lets through of Slipway's own code. What it says of a library is no level of ours.
+fn own_level(filter: &str) -> LevelFilter {
+    let directives = filter.split(',').map(str::trim).filter(|directive| !directive.is_empty());
+    let (mut rest, mut own, mut all_named) = (None, None, false);
+    for directive in directives {
+        let (target, level) = directive.rsplit_once('=').unwrap_or(("", directive));
+        let level: LevelFilter = level.parse().unwrap_or(LevelFilter::TRACE);
+        if target.is_empty() {
+            rest = rest.max(Some(level));
+        } else if target.starts_with(OWN) {
+            own = own.max(Some(level));
+            all_named |= target == OWN;
+        }
+    }
+    if filter.trim().is_empty() {
+        // As the filter takes it.
+        return LevelFilter::ERROR;
+    }
+    own.max(rest.filter(|_| !all_named)).unwrap_or(LevelFilter::OFF)
 }
 
 #[cfg(test)]
@@ -173,12 +181,16 @@ mod tests {
     }
 
     #[test]
-    fn the_log_level_is_the_most_verbose_of_the_filter() {
+    fn the_log_level_is_the_most_verbose_that_the_filter_has_for_our_own_code() {
         let level = |filter: &str| *settings(filter).lock();
         assert_eq!(level("info"), LevelFilter::INFO);
         assert_eq!(level("warn,slipway_serving=debug"), LevelFilter::DEBUG);
-        assert_eq!(level("error,hyper"), LevelFilter::TRACE);
-        assert_eq!((level("off"), level("")), (LevelFilter::OFF, LevelFilter::OFF));
+        assert_eq!(level("info,hyper=debug,async_nats=trace"), LevelFilter::INFO);
+        assert_eq!(
+            (level("debug,slipway=warn"), level("hyper=debug")),
+            (LevelFilter::WARN, LevelFilter::OFF)
+        );
+        assert_eq!((level("off"), level("")), (LevelFilter::OFF, LevelFilter::ERROR));
     }
 
     #[test]

@@ -56,6 +56,7 @@ fn a_setting_that_cannot_be_meant_ends_the_start_and_is_named() {
         ("SLIPWAY_SERVING_PREFERRED_BATCH_ROWS", "8,16", "--preferred-batch-rows", "which is 8"),
         ("SLIPWAY_SERVING_QUEUE_LIMIT", "0", "--queue-limit", "expected a whole number from 1"),
         ("SLIPWAY_SERVING_MAX_BODY_BYTES", "0", "--max-body-bytes", "expected a whole number from 1"),
+        ("SLIPWAY_LOG", "bogus", "--log", "expected off, error, warn, info, debug or trace"),
         ("SLIPWAY_OTLP_ENDPOINT", "https://x", "--otlp-endpoint", "expected http://HOST:PORT"),
     ] {
         let started = Command::new(PROGRAM)
