@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -16,10 +17,11 @@ use axum::extract::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
@@ -27,24 +29,62 @@ use crate::linger::body_of;
 
 /// Requests of one read begin on the connection's thread for so long; those that are left then become tasks, which other threads may take.
 const HERE_LIMIT: Duration = Duration::from_micros(200);
+/// How long a client may take.
+const PATIENCE: Patience = Patience {
+    first_request: Duration::from_secs(30),
+    last_chance: Duration::from_secs(1),
+    // Balancers keep connections for up to ten minutes, and would lose a request on one that is closed before.
+    next_request: Duration::from_secs(630),
+    ping: Duration::from_secs(60),
+    pong: Duration::from_secs(20),
+};
 
-/// Answers the requests of a connection until its client hangs up, or it has nothing in flight after the `end`.
+/// How long a client may take before it is hung up on.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Until its first request has begun: else it has connected to nobody's use, or sends byte by byte.
+    first_request: Duration,
+    /// What it sends this long after it was asked to leave for that is still answered.
+    last_chance: Duration,
+    /// Over HTTP/1, until the head of a further request is there.
+    next_request: Duration,
+    /// Over HTTP/2, until it is asked whether it is there.
+    ping: Duration,
+    /// Until it has answered that.
+    pong: Duration,
+}
+
+/// Answers the requests of a connection until its client hangs up, or it has nothing in flight after the `end`. A client that does not
+/// ask, or is not there any more, is hung up on.
 pub(crate) async fn serve<I, S>(stream: I, service: S, end: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
+    serve_with(PATIENCE, stream, service, end).await;
+}
+
+async fn serve_with<I, S>(patience: Patience, stream: I, service: S, end: CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
     let streams = Streams::default();
-    let builder = Builder::new(streams.clone());
-    let service = TowerToHyperService::new(service.map_request(|request: http::Request<Incoming>| {
+    let builder = builder(patience, &streams);
+    let asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&asked);
+    let service = TowerToHyperService::new(service.map_request(move |request: http::Request<Incoming>| {
+        asks.store(true, Ordering::Relaxed);
         let version = request.version();
         request.map(|body| body_of(version, body))
     }));
     let http = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
     let mut connection = Connection { http, streams };
     let mut ended = pin!(end.cancelled());
-    let mut told = false;
+    let mut late = pin!(sleep(patience.first_request));
+    let (mut told, mut warned, mut trusted) = (false, false, false);
     loop {
         tokio::select! {
             biased;
@@ -58,8 +98,32 @@ where
                 connection.http.as_mut().graceful_shutdown();
                 told = true;
             }
+            () = &mut late, if !trusted => {
+                trusted = asked.load(Ordering::Relaxed);
+                if warned && !trusted {
+                    return;
+                }
+                if !trusted {
+                    connection.http.as_mut().graceful_shutdown();
+                    (told, warned) = (true, true);
+                    late.as_mut().reset(tokio::time::Instant::now() + patience.last_chance);
+                }
+            }
         }
     }
+}
+
+fn builder(patience: Patience, streams: &Streams) -> Builder<Streams> {
+    let mut builder = Builder::new(streams.clone());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience.next_request)
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(patience.ping)
+        .keep_alive_timeout(patience.pong);
+    builder
 }
 
 /// A connection that begins its requests itself.
@@ -131,6 +195,7 @@ mod tests {
     use http::StatusCode;
     use hyper::client::conn::http2::{SendRequest, handshake};
     use hyper_util::rt::TokioExecutor;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::{Barrier, mpsc};
 
     use super::*;
@@ -187,6 +252,58 @@ mod tests {
         for _ in 0..REQUESTS {
             ends.recv().await.expect("each of them ends");
         }
+    }
+
+    /// Times of which each is far from the others.
+    const HASTE: Patience = Patience {
+        first_request: Duration::from_millis(200),
+        last_chance: Duration::from_millis(50),
+        next_request: Duration::from_secs(2),
+        ping: Duration::from_millis(400),
+        pong: Duration::from_millis(600),
+    };
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    /// GET / over http, as HPACK's static table has it.
+    const ASKS: &[u8] = b"\0\0\x09\x01\x05\0\0\0\x01\x82\x84\x86\x41\x04here";
+
+    fn answering() -> Router {
+        Router::new().route("/", get(|| async { "answer" }))
+    }
+
+    /// What a client hears that has sent this much and then nothing, and when it is hung up on.
+    async fn hung_up_on(sent: &[u8]) -> (Vec<u8>, Duration) {
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(serve_with(HASTE, server, answering(), CancellationToken::new()));
+        let begun = Instant::now();
+        client.write_all(sent).await.unwrap();
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        (heard, begun.elapsed())
+    }
+
+    #[tokio::test]
+    async fn who_does_not_ask_is_hung_up_on() {
+        for sent in [&b""[..], b"GET / HTTP/1.1\r\nhost: he", &PREFACE[..12], PREFACE] {
+            let (_, after) = hung_up_on(sent).await;
+            assert!(after >= HASTE.first_request && after < HASTE.next_request, "{after:?} for {sent:?}");
+        }
+        let (heard, after) = hung_up_on(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await;
+        assert!(heard.ends_with(b"answer"));
+        assert!(after >= HASTE.next_request, "a connection that is kept is closed after {after:?}");
+    }
+
+    #[tokio::test]
+    async fn who_has_left_without_a_word_is_noticed_and_who_is_there_may_be_silent() {
+        let (_, after) = hung_up_on(&[PREFACE, ASKS].concat()).await;
+        assert!(after >= HASTE.ping + HASTE.pong && after < HASTE.next_request, "{after:?}");
+
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(serve_with(HASTE, server, answering(), CancellationToken::new()));
+        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+        tokio::spawn(connection);
+        assert_eq!(ask(sender.clone(), "/").await.0, StatusCode::OK);
+        sleep(HASTE.next_request + HASTE.ping).await;
+        assert_eq!(ask(sender, "/").await.0, StatusCode::OK);
     }
 
     #[tokio::test]
