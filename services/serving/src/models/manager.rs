@@ -192,11 +192,16 @@ impl Manager {
         let is_news = before != (slot.state, slot.reason.clone());
         self.load_meters.loaded(result);
         let reason = slot.reason.as_deref().unwrap_or_default();
+        let (model, version) = (&slot.model, &slot.target.version);
         match (slot.state, slot.resident.described()) {
-            _ if slot.ensemble.is_some() => tracing::info!(digest, "an ensemble is here"),
-            (VersionState::Failed, _) => tracing::error!(digest, reason, "a version does not load"),
+            _ if slot.ensemble.is_some() => tracing::info!(model, version, digest, "an ensemble is here"),
+            (VersionState::Failed, _) => {
+                tracing::error!(model, version, digest, reason, "a version does not load");
+            }
             (VersionState::Ready, Some(described)) if !slot.is_loading() => {
                 tracing::info!(
+                    model,
+                    version,
                     digest,
                     device = described.device.name(),
                     batchable = described.joins,
@@ -206,7 +211,7 @@ impl Manager {
                 self.relieve(0, Some(&digest));
                 self.show_memory();
             }
-            _ => tracing::warn!(digest, reason, "a version does not load yet; trying again"),
+            _ => tracing::warn!(model, version, digest, reason, "a version does not load yet; trying again"),
         }
         is_news || self.slots.get(&digest).is_some_and(|slot| slot.ensemble.is_some())
     }
@@ -248,7 +253,8 @@ impl Manager {
         let mut gone = Vec::new();
         for digest in unloaded {
             let Some(slot) = self.slots.get(&digest) else { continue };
-            tracing::info!(digest, spare = slot.spare, limit_bytes, "a version is unloaded to make room");
+            let (model, version, spare) = (&slot.model, &slot.target.version, slot.spare);
+            tracing::info!(model, version, digest, spare, limit_bytes, "a version is unloaded to make room");
             self.load_meters.unloaded(Unload::MemoryLimit);
             if slot.spare {
                 for deployment in self.deployments.values_mut() {
@@ -303,7 +309,8 @@ impl Manager {
             .map(|(_, slot)| slot)
             .collect();
         for slot in unwanted.iter().filter(|slot| slot.resident.served().is_some()) {
-            tracing::debug!(digest = slot.target.digest, "a version that nobody names is unloaded");
+            let Target { version, digest } = &slot.target;
+            tracing::debug!(model = slot.model, version, digest, "a version that nobody names is unloaded");
             self.load_meters.unloaded(Unload::Unwanted);
         }
         for (target, model) in needed {

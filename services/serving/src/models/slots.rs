@@ -139,14 +139,22 @@ impl Slot {
                 let state = if cause == Cause::Unfit { VersionState::Failed } else { VersionState::Loading };
                 let misses_model = cause == Cause::Missing && all_known;
                 let before = (self.state, self.reason.as_deref(), self.misses_model);
-                let digest = &self.target.digest;
+                let (model, Target { version, digest }) = (&self.model, &self.target);
                 match cause {
                     _ if before == (state, Some(&reason), misses_model) => {}
-                    Cause::Unfit => tracing::warn!(digest, reason, "an ensemble is not served for now"),
-                    Cause::Missing if misses_model => {
-                        tracing::warn!(digest, reason, "an ensemble waits for a model that is not here");
+                    Cause::Unfit => {
+                        tracing::warn!(model, version, digest, reason, "an ensemble is not served for now");
                     }
-                    _ => tracing::debug!(digest, reason, "an ensemble waits for its models"),
+                    Cause::Missing if misses_model => {
+                        tracing::warn!(
+                            model,
+                            version,
+                            digest,
+                            reason,
+                            "an ensemble waits for a model that is not here"
+                        );
+                    }
+                    _ => tracing::debug!(model, version, digest, reason, "an ensemble waits for its models"),
                 }
                 (self.state, self.reason, self.misses_model) = (state, Some(reason), misses_model);
             }
