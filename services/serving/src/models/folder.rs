@@ -3,14 +3,16 @@
 //! The folder is looked at again and again; what changed is loaded and swapped in as a new traffic table would be. The highest version
 //! answers, the others answer who names them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use slipway_api::traffic::{Target, TrafficTable};
 use slipway_domain::ensemble::{ENSEMBLE_FILE, is_version};
+use slipway_service_kit::clock::now_unix_ms;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +33,7 @@ const MAX_DEPTH: usize = 8;
 pub(crate) async fn watch(folder: PathBuf, updates: mpsc::Sender<Update>, shutdown: CancellationToken) {
     let mut shown: BTreeMap<String, TrafficTable> = BTreeMap::new();
     let mut pending: Option<BTreeMap<String, TrafficTable>> = None;
+    let mut unreadable = BTreeSet::new();
     let mut first = true;
     loop {
         let scanned = {
@@ -39,7 +42,13 @@ pub(crate) async fn watch(folder: PathBuf, updates: mpsc::Sender<Update>, shutdo
             tokio::task::spawn_blocking(move || scan(&folder, &before)).await
         };
         match scanned {
-            Ok(Ok(tables)) => {
+            Ok(Ok(Scan { tables, unreadable: now })) => {
+                // Each once, until it can be read.
+                for path in now.difference(&unreadable) {
+                    let path = path.display();
+                    tracing::warn!(%path, "a folder among the models cannot be read, and nothing new of it is served");
+                }
+                unreadable = now;
                 // Files that are being copied change from one look to the next; only what kept still is taken.
                 let still = first || pending.as_ref() == Some(&tables);
                 if still && tables != shown && tell(&tables, &mut shown, &updates).await.is_err() {
@@ -74,34 +83,50 @@ async fn tell(
     for (name, table) in tables {
         if shown.get(name) != Some(table) {
             let revision = table.revision.max(1);
-            updates.send(Update::Table(Box::new(TrafficTable { revision, ..table.clone() }))).await?;
+            let decided_at_unix_ms = now_unix_ms();
+            let table = TrafficTable { revision, decided_at_unix_ms, ..table.clone() };
+            updates.send(Update::Table(Box::new(table))).await?;
         }
     }
     *shown = tables.clone();
     Ok(())
 }
 
-/// The tables of the folder as it is now; a model that cannot be read is what it was `before`, and keeps nobody from the others.
-fn scan(
-    folder: &Path,
-    before: &BTreeMap<String, TrafficTable>,
-) -> io::Result<BTreeMap<String, TrafficTable>> {
-    let mut tables = BTreeMap::new();
+/// The folder as it is now.
+#[derive(Debug, Default)]
+struct Scan {
+    /// By model.
+    tables: BTreeMap<String, TrafficTable>,
+    /// Folders of models and versions that may not be looked into.
+    unreadable: BTreeSet<PathBuf>,
+}
+
+/// Looks at the folder; a model that cannot be read is what it was `before`, and keeps nobody from the others.
+fn scan(folder: &Path, before: &BTreeMap<String, TrafficTable>) -> io::Result<Scan> {
+    let mut scan = Scan::default();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if !entry.path().is_dir() || name.starts_with('.') {
+        // Volumes have the latter, for root alone.
+        if !entry.path().is_dir() || name.starts_with('.') || name == "lost+found" {
             continue;
         }
-        if let Some(table) = found(&name, table_of(&name, &entry.path()), before.get(&name)) {
-            tables.insert(name, table);
+        let looked = table_of(&name, &entry.path(), &mut scan.unreadable);
+        if is_refused(&looked) {
+            scan.unreadable.insert(entry.path());
+        }
+        if let Some(table) = found(&name, looked, before.get(&name)) {
+            scan.tables.insert(name, table);
         }
     }
-    Ok(tables)
+    Ok(scan)
 }
 
-/// What a look at a model's folder gives: one that is gone is gone, and one that cannot be read, such as the `lost+found` of a volume, is
-/// what it was before.
+fn is_refused<T>(looked: &io::Result<T>) -> bool {
+    looked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// What a look at a model's folder gives: one that is gone is gone, and one that cannot be read is what it was before.
 fn found(
     name: &str,
     looked: io::Result<Option<TrafficTable>>,
@@ -118,13 +143,24 @@ fn found(
 }
 
 /// The table of one model; `None` where it has no version.
-fn table_of(name: &str, folder: &Path) -> io::Result<Option<TrafficTable>> {
+fn table_of(
+    name: &str,
+    folder: &Path,
+    unreadable: &mut BTreeSet<PathBuf>,
+) -> io::Result<Option<TrafficTable>> {
     let mut versions: Vec<(u64, Target)> = Vec::new();
     let labels = labels_of(folder);
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(version) = entry.file_name().into_string() else { continue };
-        if !is_version(&version) || !holds_version(folder, &entry.path()) {
+        if !is_version(&version) {
+            continue;
+        }
+        if is_refused(&std::fs::read_dir(entry.path())) {
+            unreadable.insert(entry.path());
+            continue;
+        }
+        if !holds_version(folder, &entry.path()) {
             continue;
         }
         let Ok(number) = version.parse() else { continue };
@@ -184,7 +220,10 @@ fn digest_of(model: &Path, version: &Path, labels: &[PathBuf]) -> io::Result<Str
         let Ok(described) = std::fs::metadata(&file) else { continue };
         let changed = described.modified().ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         let changed = changed.unwrap_or_default().as_nanos();
-        hasher.update(format!("{}\0{}\0{changed}\n", file.display(), described.len()));
+        // Whether it can be read is part of what it is.
+        let (mode, owner) = (described.mode(), (described.uid(), described.gid()));
+        let (path, bytes) = (file.display(), described.len());
+        hasher.update(format!("{path}\0{bytes}\0{changed}\0{mode}\0{owner:?}\n"));
     }
     Ok(format!("{LOCAL_PREFIX}{}", hex::encode(hasher.finalize())))
 }
@@ -211,6 +250,8 @@ pub(super) fn files_below(version: &Path) -> io::Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -221,7 +262,7 @@ mod tests {
             std::fs::write(folder.path().join("m").join(version).join(MODEL_FILE), version).unwrap();
         }
         std::fs::create_dir_all(folder.path().join("empty/1")).unwrap();
-        let tables = scan(folder.path(), &BTreeMap::new()).unwrap();
+        let tables = scan(folder.path(), &BTreeMap::new()).unwrap().tables;
         assert_eq!(tables.keys().collect::<Vec<_>>(), ["m"]);
         let table = &tables["m"];
         assert_eq!(
@@ -230,9 +271,27 @@ mod tests {
         );
         assert!(table.validate().is_ok());
         std::fs::write(folder.path().join("m/10").join(MODEL_FILE), "other bytes").unwrap();
-        let again = scan(folder.path(), &BTreeMap::new()).unwrap();
+        let again = scan(folder.path(), &BTreeMap::new()).unwrap().tables;
         assert_ne!(again["m"].stable, table.stable);
         assert_eq!(again["m"].warm, table.warm);
+        // What could not be read may be readable now.
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(folder.path().join("m/2").join(MODEL_FILE), mode).unwrap();
+        let allowed = scan(folder.path(), &BTreeMap::new()).unwrap().tables;
+        assert_ne!(allowed["m"].warm, table.warm);
+    }
+
+    #[tokio::test]
+    async fn a_table_says_when_it_was_made() {
+        let (updates, mut told) = mpsc::channel(2);
+        let tables = BTreeMap::from([("m".to_owned(), TrafficTable::empty("m", "m"))]);
+        let (before, mut shown) = (now_unix_ms(), BTreeMap::new());
+        tell(&tables, &mut shown, &updates).await.unwrap();
+        let Some(Update::Table(table)) = told.recv().await else { panic!("a table") };
+        assert!(table.decided_at_unix_ms >= before);
+        // The time alone is no change.
+        tell(&tables, &mut shown, &updates).await.unwrap();
+        assert!(told.try_recv().is_err());
     }
 
     #[test]
