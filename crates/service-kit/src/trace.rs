@@ -9,11 +9,23 @@ use tracing::{Instrument as _, Span};
 
 use crate::metrics::known_method;
 
+/// What asks all the time, and expects to be told that something is not ready: neither a trace nor a line of the log is worth it.
+const PROBES: [&str; 8] = [
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/grpc.health.v1.Health/Check",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+];
+
 /// Middleware: opens the request's span and logs failures of the server.
 pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map_or(path.as_str(), MatchedPath::as_str);
-    if matches!(route, "/healthz" | "/readyz" | "/metrics") {
+    if PROBES.contains(&path.as_str()) {
         return next.run(request).await;
     }
     let begins = request.headers().contains_key(TRACEPARENT) || slipway_telemetry::spans::begins_at(&path);

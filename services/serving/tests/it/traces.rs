@@ -48,8 +48,10 @@ async fn a_prediction_is_traced_under_its_caller_over_rest_and_grpc() {
     let unsampled = format!("00-{TRACE}-b7ad6b7169203333-00");
     let request = serving.http.post(&url).header("traceparent", unsampled).json(&point([0.0, 0.0]));
     assert_eq!(answer(request).await.0, StatusCode::OK);
+    assert_eq!(serving.get("/v2/health/ready").await.0, StatusCode::OK);
     assert_eq!(serving.terminate(), Some(0));
 
+    assert!(collector.named("GET /v2/health/ready").is_empty(), "probes ask all the time");
     let (batches, runs) = (collector.named("serving.batch"), collector.named("serving.run"));
     assert_eq!((batches.len(), runs.len()), (2, 2));
     let requests: Vec<_> = ["POST /v2/models/{name}/infer", "POST /inference.GRPCInferenceService/{*method}"]
