@@ -100,14 +100,22 @@ where
     router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
 }
 
-/// Opens the port.
+/// Opens the port that [`ListenConfig`] says.
 ///
 /// # Errors
-/// The port is taken or may not be used.
+/// As [`bind_as`].
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}: is another program using the port? Choose one with --listen or SLIPWAY_LISTEN")
-    })
+    bind_as(address, "--listen or SLIPWAY_LISTEN").await
+}
+
+/// Opens a port that another setting says: its flag and variable.
+///
+/// # Errors
+/// The port is taken or may not be used, or the address is none of this machine; names the setting.
+pub async fn bind_as(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another address with {setting}"))
 }
 
 /// Serves `routes` with what every service has (health, metrics, spans, body limit, a 404 as a problem) until `shutdown`,
@@ -186,4 +194,26 @@ async fn no_such_route(request: Request) -> Problem {
         "There is no such route",
         format!("{} {} is not served here", request.method(), request.uri().path()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_cannot_be_had_is_told_with_its_setting_and_why() {
+        let taken = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
+        for (address, why) in [
+            (taken.local_addr().unwrap(), "Address already in use"),
+            (foreign, "Cannot assign requested address"),
+        ] {
+            let refused =
+                format!("{:#}", bind_as(address, "--listen-grpc or SLIPWAY_LISTEN_GRPC").await.unwrap_err());
+            let told = format!(
+                "cannot listen on {address}; choose another address with --listen-grpc or SLIPWAY_LISTEN_GRPC: {why}"
+            );
+            assert!(refused.starts_with(&told), "{refused}");
+        }
+    }
 }

@@ -47,7 +47,7 @@ use slipway_inference::Environment;
 use slipway_service_kit::grpc::{RegistryToken, registry_channel};
 use slipway_service_kit::health::{Readiness, metrics_router};
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::server::{Port, add_grpc, bind, serve_behind, serve_plain};
+use slipway_service_kit::server::{Port, add_grpc, bind, bind_as, serve_behind, serve_plain};
 use slipway_service_kit::tls::Tls;
 use slipway_service_kit::{ListenConfig, Tasks, TlsConfig};
 use slipway_telemetry::TelemetryConfig;
@@ -306,8 +306,8 @@ impl Listeners {
     async fn bind(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
             rest: bind(config.listen.or_port(REST_PORT)).await?.into(),
-            grpc: bind(config.listen_grpc).await.context("the gRPC address (--listen-grpc)")?.into(),
-            metrics: bind(config.listen_metrics).await.context("the metrics address (--listen-metrics)")?,
+            grpc: bind_as(config.listen_grpc, "--listen-grpc or SLIPWAY_LISTEN_GRPC").await?.into(),
+            metrics: bind_as(config.listen_metrics, "--listen-metrics or SLIPWAY_LISTEN_METRICS").await?,
         })
     }
 
