@@ -32,6 +32,9 @@ impl Labels {
             }
             let path = folder.join(file);
             let described = std::fs::metadata(&path).map_err(|error| complain(error.to_string()))?;
+            if !described.is_file() {
+                return Err(complain("it is no file".to_owned()));
+            }
             if described.len() > MAX_FILE_BYTES {
                 return Err(complain(format!("longer than {MAX_FILE_BYTES} bytes")));
             }

@@ -242,6 +242,9 @@ impl Opener {
     /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
     fn open(&self, path: &Path, defaults: &LoadOptions, above: Beside) -> Result<Loaded, LoadFailure> {
         let (settings, beside) = beside(path, above)?;
+        if std::fs::metadata(path).is_ok_and(|described| !described.is_file()) {
+            return Err(LoadFailure::lasting("its model is no file"));
+        }
         let options = settings
             .options(defaults)
             .map_err(|refused| LoadFailure::lasting(format!("its `{SETTINGS_FILE}`: {refused}")))?;

@@ -2,6 +2,7 @@
 //! over.
 
 mod ensemble;
+mod strings;
 
 use std::path::Path;
 
@@ -43,6 +44,10 @@ pub(crate) fn config(model: &Path) -> Result<Option<ModelConfig>, String> {
     let path = model.join(CONFIG_FILE);
     let Ok(described) = std::fs::metadata(&path) else { return Ok(None) };
     let complain = |reason: String| format!("its `{CONFIG_FILE}`: {reason}");
+    if !described.is_file() {
+        // Reading a pipe would wait for somebody to write into it.
+        return Err(complain("it is no file".to_owned()));
+    }
     if described.len() > MAX_BYTES {
         return Err(complain(format!("longer than {MAX_BYTES} bytes")));
     }
@@ -83,19 +88,26 @@ fn read(text: &str) -> Result<ModelConfig, String> {
 
 fn settings(fields: &[(String, Value)]) -> Result<VersionSettings, String> {
     let mut settings = VersionSettings::default();
+    let mut groups = 0;
     for (name, value) in fields {
         match (name.as_str(), value) {
             // 0 says that the model has no batch dimension of its own accord; nothing is joined then.
             ("max_batch_size", value) => settings.max_batch_rows = Some(number::<usize>(name, value)?.max(1)),
             ("instance_group", Value::Message(group)) => {
-                for (name, value) in group {
-                    match (name.as_str(), value) {
-                        ("count", value) => settings.instances = Some(number(name, value)?),
-                        ("kind", Value::Scalar(kind)) if kind == "KIND_GPU" => {
-                            settings.device = Some("cuda".to_owned());
-                        }
-                        _ => {}
-                    }
+                let count = group.iter().find(|(name, _)| name == "count");
+                let count = count.map(|(name, value)| number::<usize>(name, value)).transpose()?;
+                // Groups are in addition to each other; one that does not say is of one instance.
+                let before = settings.instances;
+                settings.instances = match (before, count.filter(|count| *count > 0)) {
+                    (None, count) if groups == 0 => count,
+                    (before, count) => Some(before.unwrap_or(groups).saturating_add(count.unwrap_or(1))),
+                };
+                groups += 1;
+                let on_gpu = |(name, value): &(String, Value)| {
+                    name == "kind" && matches!(value, Value::Scalar(kind) if kind == "KIND_GPU")
+                };
+                if group.iter().any(on_gpu) {
+                    settings.device = Some("cuda".to_owned());
                 }
             }
             ("dynamic_batching", Value::Message(batching)) => batching_settings(batching, &mut settings)?,
@@ -106,14 +118,15 @@ fn settings(fields: &[(String, Value)]) -> Result<VersionSettings, String> {
                         _ => None,
                     })
                 };
-                settings.labels.extend(text("name").zip(text("label_filename")));
+                let file = text("label_filename").filter(|file| !file.is_empty());
+                settings.labels.extend(text("name").zip(file));
             }
             _ => {}
         }
     }
     let dynamic = fields.iter().any(|(name, _)| name == "dynamic_batching");
     if !dynamic {
-        settings.max_batch_rows = settings.max_batch_rows.map(|_| 1);
+        settings.max_batch_rows = Some(1);
     }
     Ok(settings)
 }
@@ -137,9 +150,28 @@ fn batching_settings(fields: &[(String, Value)], settings: &mut VersionSettings)
     Ok(())
 }
 
-fn number<T: std::str::FromStr>(name: &str, value: &Value) -> Result<T, String> {
+fn number<T: TryFrom<i128>>(name: &str, value: &Value) -> Result<T, String> {
     let Value::Scalar(text) = value else { return Err(format!("{name} expects a number")) };
-    text.parse().map_err(|_| format!("{name} is '{text}'; expected a number"))
+    let number = whole_number(text).and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| format!("{name} is '{text}'; expected a number"))
+}
+
+/// A whole number as it may be written: decimal, hexadecimal behind `0x`, or octal behind `0`.
+fn whole_number(text: &str) -> Option<i128> {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
+    let (radix, digits) = match (hexadecimal, digits.strip_prefix('0')) {
+        (Some(digits), _) => (16, digits),
+        (None, Some(digits)) if !digits.is_empty() => (8, digits),
+        _ => (10, digits),
+    };
+    // It would take a sign of its own.
+    let is_digit = |letter: char| letter.is_digit(radix);
+    digits
+        .chars()
+        .all(is_digit)
+        .then(|| i128::from_str_radix(digits, radix).ok())?
+        .map(|number| sign * number)
 }
 
 /// Names, numbers, strings (without their quotes) and punctuation.
@@ -150,15 +182,7 @@ fn tokens(text: &str) -> Vec<String> {
         match letter {
             '#' => while letters.next_if(|letter| *letter != '\n').is_some() {},
             '"' | '\'' => {
-                let mut string = String::from("\"");
-                while let Some(next) = letters.next() {
-                    match next {
-                        '\\' => string.extend(letters.next()),
-                        next if next == letter => break,
-                        next => string.push(next),
-                    }
-                }
-                tokens.push(string);
+                tokens.push(format!("\"{}", strings::literal(&mut letters, letter)));
             }
             '{' | '}' | '[' | ']' | ':' | ',' | ';' | '<' | '>' => tokens.push(letter.to_string()),
             letter if letter.is_whitespace() => {}
@@ -218,7 +242,17 @@ fn message(tokens: &mut Tokens, depth: usize) -> Result<Vec<(String, Value)>, St
 fn value(tokens: &mut Tokens, depth: usize) -> Result<Value, String> {
     match tokens.next().as_deref() {
         Some("{" | "<") => Ok(Value::Message(message(tokens, depth + 1)?)),
-        Some(word) => Ok(Value::Scalar(word.trim_start_matches('"').to_owned())),
+        Some(word) => Ok(Value::Scalar(match word.strip_prefix('"') {
+            None => word.to_owned(),
+            // Strings that stand side by side are one.
+            Some(text) => {
+                let mut text = text.to_owned();
+                while let Some(more) = tokens.next_if(|token| token.starts_with('"')) {
+                    text.push_str(more.get(1..).unwrap_or_default());
+                }
+                text
+            }
+        })),
         None => Err("a value is missing".to_owned()),
     }
 }
@@ -259,6 +293,7 @@ mod tests {
             Some(1),
             "joined only where it is asked for"
         );
+        assert_eq!(read("name: \"m\"").unwrap().settings.max_batch_rows, Some(1), "the same without a size");
         assert_eq!(read("max_batch_size: many").unwrap_err(), "max_batch_size is 'many'; expected a number");
         assert!(read("dynamic_batching {").is_err());
     }
@@ -279,6 +314,42 @@ mod tests {
             let refused = options(&read(text).unwrap(), &LoadOptions::default()).unwrap_err();
             assert!(refused.starts_with("its `config.pbtxt`: ") && refused.contains(expected), "{refused}");
         }
+    }
+
+    #[test]
+    fn values_are_read_in_every_form_that_they_may_have() {
+        let text = r#"
+            max_batch_size: 0x10
+            dynamic_batching { max_queue_delay_microseconds: 010 preferred_batch_size: [ 0X4, 0 ] }
+            instance_group [ { count: 2 }, { kind: KIND_CPU }, { count: 3 } ]
+            output { name: "sco" 'res' label_filename: "l\141bels" # in two parts
+                     "\x2etxt" }
+            output { name: "\"others\"" label_filename: "" }
+        "#;
+        let settings = read(text).unwrap().settings;
+        assert_eq!((settings.max_batch_rows, settings.batch_delay_us), (Some(16), Some(8)));
+        assert_eq!((settings.instances, settings.preferred_batch_rows), (Some(6), Some(vec![4, 0])));
+        assert_eq!(settings.labels, [("scores".to_owned(), "labels.txt".to_owned())].into());
+        for (groups, expected) in [
+            ("instance_group { kind: KIND_CPU }", None),
+            ("instance_group { count: 4 }", Some(4)),
+            ("instance_group { } instance_group { count: 4 }", Some(5)),
+            ("instance_group [ { count: 4 }, { } ]", Some(5)),
+        ] {
+            assert_eq!(read(groups).unwrap().settings.instances, expected, "{groups}");
+        }
+        for none in ["09", "0x", "0xg", "--1", "0x-1", "1.5"] {
+            assert!(read(&format!("max_batch_size: {none}")).is_err(), "{none}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join(CONFIG_FILE)).status();
+        assert!(made.unwrap().success());
+        assert_eq!(config(folder.path()).unwrap_err(), "its `config.pbtxt`: it is no file");
     }
 
     proptest! {

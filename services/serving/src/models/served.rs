@@ -213,6 +213,9 @@ impl VersionSettings {
         let path = model.with_file_name(SETTINGS_FILE);
         let complain = |reason: String| format!("its `{SETTINGS_FILE}`: {reason}");
         let Ok(described) = std::fs::metadata(&path) else { return Ok(Self::default()) };
+        if !described.is_file() {
+            return Err(complain("it is no file".to_owned()));
+        }
         if described.len() > MAX_SETTINGS_BYTES {
             return Err(complain(format!("longer than {MAX_SETTINGS_BYTES} bytes")));
         }
