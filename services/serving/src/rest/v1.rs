@@ -19,14 +19,24 @@ use crate::failure::{Failure, Kind};
 use crate::predict::{Call, request_id};
 use crate::routing::Route;
 
+/// What a model is asked for stands behind its name.
+const PREDICT: &str = ":predict";
+const EXPLAIN: &str = ":explain";
+
 /// The check of liveness that KServe's v1 client makes.
 pub(super) async fn alive() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-pub(super) async fn ready(State(state): State<RestState>, model: Model) -> Result<Json<Value>, Failure> {
-    describe::ready(&state.routing, &model.name, None)?;
-    Ok(Json(json!({"name": model.name, "ready": true})))
+pub(super) async fn ready(State(state): State<RestState>, model: Model) -> Response {
+    match describe::ready(&state.routing, &model.name, None) {
+        Ok(()) => Json(json!({"name": model.name, "ready": true})).into_response(),
+        // It is another path, unless a model is called so.
+        Err(_unknown) if model.name.ends_with(PREDICT) || model.name.ends_with(EXPLAIN) => {
+            only("POST", "Method Not Allowed")
+        }
+        Err(failure) => failure.into_response(),
+    }
 }
 
 pub(super) async fn predict(
@@ -35,6 +45,9 @@ pub(super) async fn predict(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    if !model.name.ends_with(PREDICT) && !model.name.ends_with(EXPLAIN) {
+        return only("GET, HEAD", "Method Not Allowed; predictions are at …:predict");
+    }
     let id = request_id(&[text_of(&headers, REQUEST_ID)]);
     with_request_id(answer(&state, &model.name, &headers, body, &id).await, &id)
 }
@@ -57,13 +70,16 @@ async fn answer(
     Ok(([(header::CONTENT_TYPE, "application/json")], rows).into_response())
 }
 
+/// The refusal of a method, where a path takes others; one route is for models and what they are asked for.
+fn only(methods: &'static str, told: &str) -> Response {
+    let refusal = Failure::new(Kind::MethodNotAllowed, told);
+    ([(header::ALLOW, methods)], refusal).into_response()
+}
+
 /// The deployment of `<name>:predict`, and what it takes.
 fn called(state: &RestState, name: &str) -> Result<(Arc<Route>, Signature), Failure> {
-    if name.ends_with(":explain") {
+    let Some(name) = name.strip_suffix(PREDICT) else {
         return Err(Failure::new(Kind::Unsupported, "explanations are not supported"));
-    }
-    let Some(name) = name.strip_suffix(":predict") else {
-        return Err(Failure::new(Kind::MethodNotAllowed, "Method Not Allowed; predictions are at …:predict"));
     };
     let route = state.routing.get(name)?;
     let signature = route.representative()?.described.signature.clone();

@@ -220,6 +220,15 @@ async fn every_refusal_has_a_body_that_says_why() {
         assert_eq!(found.as_u16(), status, "{} {}: {body}", sent.method(), sent.url());
         assert!(body["error"].as_str().is_some_and(|text| !text.is_empty()), "{}: {body}", sent.url());
     }
+    for (request, allowed) in [
+        (get(&format!("/v1/models/{DEPLOYMENT}:predict")), "POST"),
+        (get("/v1/models/other:explain"), "POST"),
+        (post(&format!("/v1/models/{DEPLOYMENT}")), "GET, HEAD"),
+    ] {
+        let refused = request.send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(refused.headers()["allow"], allowed);
+    }
     for kind in ["systemsharedmemory", "cudasharedmemory"] {
         assert_eq!(serving.get(&format!("/v2/{kind}/status")).await, (StatusCode::OK, json!([])));
         assert_eq!(answer(post(&format!("/v2/{kind}/unregister"))).await.0, StatusCode::OK);
