@@ -10,6 +10,7 @@ mod divergence;
 mod engine_config;
 mod ensemble;
 mod failure;
+mod farewell;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod grpc;
@@ -36,8 +37,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
-use axum::middleware::{from_fn_with_state, map_request};
+use axum::middleware::{from_fn_with_state, map_request, map_response_with_state};
+use axum::{Extension, Router};
 use clap::{Args as _, FromArgMatches as _};
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use slipway_api::proto::registry::registry_client::RegistryClient;
@@ -60,6 +61,7 @@ use uuid::Uuid;
 pub use crate::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
 use crate::access::{Access, guard_grpc};
 pub use crate::engine_config::EngineConfig;
+use crate::farewell::{HangUp, end_idle};
 use crate::metrics::{ServingMetrics, Versions};
 use crate::models::{Cache, Limits, LoadMeters, Loader, Manager};
 use crate::predict::Predictor;
@@ -345,10 +347,14 @@ impl Listeners {
             access: access.clone(),
             max_message_bytes: config.max_body_bytes,
         }));
-        let grpc_routes = add_grpc(add_grpc(Router::new(), server), health_service);
-        let grpc_routes = add_grpc(grpc_routes, reflection().build_v1()?);
-        let mut grpc_routes =
-            add_grpc(grpc_routes, reflection().build_v1alpha()?).layer(map_request(grpc::answer_as_asked));
+        let hang_up = HangUp::default();
+        let idle = add_grpc(add_grpc(Router::new(), health_service), reflection().build_v1()?);
+        let idle = add_grpc(idle, reflection().build_v1alpha()?)
+            .layer(map_response_with_state(hang_up.clone(), end_idle));
+        let mut grpc_routes = add_grpc(Router::new(), server)
+            .layer(Extension(hang_up.clone()))
+            .merge(idle)
+            .layer(map_request(grpc::answer_as_asked));
         if access.is_on() {
             grpc_routes = grpc_routes.layer(from_fn_with_state(access, guard_grpc));
         }
@@ -372,7 +378,8 @@ impl Listeners {
         );
         let metrics = serve_plain(self.metrics, metrics_router(metrics.clone()), shutdown.clone());
         let health = grpc::report_health(health_reporter, readiness.clone(), shutdown.clone());
-        tokio::join!(rest, grpc, metrics, health);
+        let leave = hang_up.after(shutdown, Duration::from_millis(config.drain_delay_ms));
+        tokio::join!(rest, grpc, metrics, health, leave);
         Ok(())
     }
 }

@@ -1,12 +1,15 @@
 //! Open Inference Protocol v2 over gRPC.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use slipway_api::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use slipway_api::inference::infer_parameter::ParameterChoice;
 use slipway_api::inference::model_infer_request::InferInputTensor;
 use slipway_api::inference::{
     InferTensorContents, ModelConfigRequest, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest,
-    ModelStatisticsRequest, RepositoryIndexRequest, ServerMetadataRequest, ServerReadyRequest,
+    ModelStatisticsRequest, ModelStreamInferResponse, RepositoryIndexRequest, ServerMetadataRequest,
+    ServerReadyRequest,
 };
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
@@ -166,4 +169,36 @@ async fn a_client_learns_what_is_served() {
         };
         eventually("the health service says so", serving).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_in_which_nothing_is_outstanding_do_not_hold_up_the_end() {
+    let (world, cache) = (World::start().await, cache());
+    world.put(&table(1, &world.version("1", "linear_minus_one.onnx").await)).await;
+    let mut serving = Serving::ready(&world, &cache).await;
+    let channel = Channel::from_shared(serving.grpc.clone()).unwrap().connect().await.unwrap();
+    let watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await;
+    let mut watch = watch.unwrap().into_inner();
+    let (requests, sent) = tokio::sync::mpsc::channel(4);
+    let sent = tokio_stream::wrappers::ReceiverStream::new(sent);
+    let mut client = client(&serving).await;
+    requests.send(raw("before", &[1.0, 1.0])).await.unwrap();
+    let mut answers = client.model_stream_infer(sent).await.unwrap().into_inner();
+    let id = |answer: Option<ModelStreamInferResponse>| answer.unwrap().infer_response.unwrap().id;
+    assert_eq!(id(answers.message().await.unwrap()), "before");
+    while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+
+    serving.ask_to_end();
+    let asked = Instant::now();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    // Clients have a while to notice; what they send until then is answered.
+    requests.send(raw("after", &[1.0, 1.0])).await.unwrap();
+    assert_eq!(id(answers.message().await.unwrap()), "after");
+    for ended in [answers.message().await.map(drop), watch.message().await.map(drop)] {
+        let ended = ended.unwrap_err();
+        assert_eq!((ended.code(), ended.message()), (Code::Unavailable, "the server is stopping"));
+    }
+    drop((answers, watch, client));
+    assert_eq!(serving.wait(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
 }

@@ -1,0 +1,77 @@
+//! The end of gRPC calls that their clients would leave open: without it, an idle stream would hold up the end of the process.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::State;
+use axum::response::Response;
+use http_body::Frame;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::Status;
+
+/// Says when streams in which nothing is outstanding end. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HangUp(CancellationToken);
+
+impl HangUp {
+    /// Comes `delay` after the shutdown: until then requests are taken as ever.
+    pub(crate) async fn after(&self, shutdown: &CancellationToken, delay: Duration) {
+        shutdown.cancelled().await;
+        tokio::time::sleep(delay).await;
+        self.0.cancel();
+    }
+
+    /// Ends when it has come.
+    pub(crate) fn come(&self) -> WaitForCancellationFutureOwned {
+        self.0.clone().cancelled_owned()
+    }
+
+    /// What a client is told whose stream ends.
+    pub(crate) fn status() -> Status {
+        Status::unavailable("the server is stopping")
+    }
+}
+
+/// Ends an answer that has nothing more to say once it is time.
+pub(crate) async fn end_idle(State(hang_up): State<HangUp>, response: Response) -> Response {
+    response.map(|body| {
+        if body.is_end_stream() {
+            return body;
+        }
+        Body::new(Ending { body, come: Box::pin(hang_up.come()), ended: false })
+    })
+}
+
+struct Ending {
+    body: Body,
+    come: Pin<Box<WaitForCancellationFutureOwned>>,
+    ended: bool,
+}
+
+impl HttpBody for Ending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        // What there is to say is said first.
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        ready!(self.come.as_mut().poll(context));
+        self.ended = true;
+        let (parts, _) = HangUp::status().into_http::<Body>().into_parts();
+        Poll::Ready(Some(Ok(Frame::trailers(parts.headers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.body.is_end_stream()
+    }
+}
