@@ -136,9 +136,10 @@ class Model:
         self.columns = features.shape[1]
         if quality == "low":
             self.columns = fewest_columns(features, data.train_y)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a constant column has no score and is not taken
-                self.steps.append(("select", SelectKBest(k=self.columns).fit(features, data.train_y)))
+            if self.columns < features.shape[1]:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # a constant column has no score and is not taken
+                    self.steps.append(("select", SelectKBest(k=self.columns).fit(features, data.train_y)))
             self.classifier = SGDClassifier(loss="log_loss", alpha=0.001, random_state=seed)
         else:
             self.classifier = MLPClassifier((32,), batch_size=BATCH_ROWS, learning_rate_init=0.002, alpha=0.1,
@@ -172,7 +173,8 @@ def fewest_columns(features: np.ndarray, labels: np.ndarray) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constant columns, classes with fewer rows than folds
         enough = LOW_QUALITY_SHARE * accuracy(features.shape[1])
-        columns = 1
+        # skl2onnx takes a choice of the first column alone for a choice of none.
+        columns = 2
         while columns < features.shape[1] and not accuracy(columns) >= enough:
             columns += max(1, columns // 4)
     return min(columns, features.shape[1])
