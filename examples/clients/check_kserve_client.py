@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import sys
 from collections.abc import Awaitable, Callable
@@ -29,8 +28,8 @@ from kserve.inference_client import RESTConfig
 from kserve.protocol.infer_type import RequestedOutput
 
 from checks import Checks, equal, raises
-
-MAX_ROWS = 50
+from inference_data import IDENTITIES as INFERENCE_IDENTITIES
+from inference_data import read_rows
 
 checks = Checks()
 
@@ -228,17 +227,8 @@ async def grpc_refusals(context: Context) -> None:
         context.same(await client.infer(context.request(rows)), slice(2))
 
 
-IDENTITIES = {
-    "BOOL": np.array([True, False]),
-    "INT8": np.array([-128, 127], np.int8),
-    "INT16": np.array([-(2**15), 2**15 - 1], np.int16),
-    "INT32": np.array([-(2**31), 2**31 - 1], np.int32),
-    "INT64": np.array([-(2**63), 2**63 - 1], np.int64),
-    "UINT8": np.array([0, 255], np.uint8),
-    "UINT16": np.array([0, 2**16 - 1], np.uint16),
-    "UINT32": np.array([0, 2**32 - 1], np.uint32),
-    "UINT64": np.array([0, 2**64 - 1], np.uint64),
-    "FP16": np.array([0.1, np.nan], np.float16),
+# Its JSON has no NaN and no infinities, and it sends and gives text as bytes.
+IDENTITIES = INFERENCE_IDENTITIES | {
     "FP32": np.array([0.5, -1.25], np.float32),
     "FP64": np.array([0.1, -2.5], np.float64),
     "BYTES": np.array([b"x", "Grüße".encode()], object),
@@ -286,13 +276,6 @@ async def grpc_datatypes(context: Context) -> None:
         same_identities(await client.infer(identity_request(context.identities, ())))
 
 
-def read_rows(path: str) -> np.ndarray:
-    with open(path, encoding="utf-8") as handle:
-        document = json.load(handle)
-    rows = document["rows"] if isinstance(document, dict) else document
-    return np.nan_to_num(np.array(rows[:MAX_ROWS], dtype=np.float32))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--http", default="http://127.0.0.1:8000", metavar="URL")
@@ -309,7 +292,7 @@ def main() -> int:
         arguments.http.rstrip("/"),
         arguments.grpc.split("://")[-1].rstrip("/"),
         arguments.deployment,
-        read_rows(arguments.rows),
+        np.nan_to_num(read_rows(arguments.rows)),
         arguments.identities,
     )
     if arguments.identities:

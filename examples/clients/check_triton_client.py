@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import queue
 import sys
 from collections.abc import Callable
@@ -26,8 +25,8 @@ import tritonclient.http.aio as triton_http_aio
 from tritonclient.utils import InferenceServerException
 
 from checks import Checks, equal, raises
+from inference_data import IDENTITIES, read_rows
 
-MAX_ROWS = 50
 PATIENCE_S = 10.0
 
 checks = Checks()
@@ -391,23 +390,6 @@ def grpc_input(context: Context, name: str = "") -> triton_grpc.InferInput:
     return tensor
 
 
-IDENTITIES = {
-    "BOOL": np.array([True, False]),
-    "INT8": np.array([-128, 127], np.int8),
-    "INT16": np.array([-(2**15), 2**15 - 1], np.int16),
-    "INT32": np.array([-(2**31), 2**31 - 1], np.int32),
-    "INT64": np.array([-(2**63), 2**63 - 1], np.int64),
-    "UINT8": np.array([0, 255], np.uint8),
-    "UINT16": np.array([0, 2**16 - 1], np.uint16),
-    "UINT32": np.array([0, 2**32 - 1], np.uint32),
-    "UINT64": np.array([0, 2**64 - 1], np.uint64),
-    "FP16": np.array([0.1, np.nan], np.float16),
-    "FP32": np.array([np.nan, np.inf], np.float32),
-    "FP64": np.array([0.1, -np.inf], np.float64),
-    "BYTES": np.array(["", "Grüße"], object),
-}
-
-
 def identity(triton: object, client: object, deployment: str, tensors: dict, text: tuple[str, ...] = ()) -> None:
     """Fails unless every tensor comes back as it went; those of the types in `text` go as JSON."""
     inputs, outputs = [], []
@@ -458,13 +440,6 @@ def classification(context: Context) -> None:
         tensor.set_data_from_numpy(scores)
         wanted = [triton.InferRequestedOutput("scores", class_count=2)]
         equal(client.infer(context.classes, [tensor], outputs=wanted).as_numpy("scores").tolist(), expected)
-
-
-def read_rows(path: str) -> np.ndarray:
-    with open(path, encoding="utf-8") as handle:
-        document = json.load(handle)
-    rows = document["rows"] if isinstance(document, dict) else document
-    return np.array(rows[:MAX_ROWS], dtype=np.float32)
 
 
 def main() -> int:
