@@ -154,7 +154,7 @@ impl TrafficTable {
     }
 
     fn validate_weights(&self) -> Result<(), Invalid> {
-        let sum = self.candidate_sum();
+        let sum = percent_of(&self.candidates);
         ensure(sum <= u32::from(WHOLE_PERCENT), "candidates", || {
             format!("weights sum to {sum} percent, more than 100")
         })?;
@@ -179,10 +179,6 @@ impl TrafficTable {
             })?;
         }
         Ok(())
-    }
-
-    fn candidate_sum(&self) -> u32 {
-        self.candidates.iter().map(|weighted| u32::from(weighted.weight_percent)).sum()
     }
 
     fn named_targets(&self) -> impl Iterator<Item = (String, &Target)> {
@@ -210,9 +206,9 @@ impl TrafficTable {
     }
 
     fn shares(&self) -> impl Iterator<Item = (Choice<'_>, u8)> {
-        let candidates = if self.is_stable_only() { &[] } else { self.candidates.as_slice() };
-        let taken = candidates.iter().map(|entry| u32::from(entry.weight_percent)).sum::<u32>();
-        let left = WHOLE_PERCENT - u8::try_from(taken).unwrap_or(WHOLE_PERCENT).min(WHOLE_PERCENT);
+        let candidates = self.on_trial();
+        let left =
+            WHOLE_PERCENT - u8::try_from(percent_of(candidates)).unwrap_or(WHOLE_PERCENT).min(WHOLE_PERCENT);
         let stable =
             self.stable.iter().map(move |target| (Choice { target, variant: Variant::Stable }, left));
         let candidates = candidates.iter().map(|entry| {
@@ -238,12 +234,20 @@ pub fn choose<'table>(table: &'table TrafficTable, draw: Draw<'_>) -> Option<Cho
     match draw {
         Draw::Uniform(uniform) => choose_by_share(table, uniform),
         Draw::Sticky(key) => choose_by_key(table, key),
-        Draw::Ruled(Variant::Candidate) if !table.is_stable_only() => {
-            let largest = table.candidates.iter().max_by_key(|entry| entry.weight_percent)?;
-            Some(Choice { target: &largest.target, variant: Variant::Candidate })
-        }
-        Draw::Ruled(_) => table.stable.as_ref().map(|target| Choice { target, variant: Variant::Stable }),
+        Draw::Ruled(variant) => choose_by_role(table, variant),
     }
+}
+
+fn choose_by_role(table: &TrafficTable, variant: Variant) -> Option<Choice<'_>> {
+    let largest = table.on_trial().iter().max_by_key(|entry| entry.weight_percent);
+    match largest.filter(|_| variant == Variant::Candidate) {
+        Some(entry) => Some(Choice { target: &entry.target, variant }),
+        None => table.stable.as_ref().map(|target| Choice { target, variant: Variant::Stable }),
+    }
+}
+
+fn percent_of(candidates: &[Weighted]) -> u32 {
+    candidates.iter().map(|weighted| u32::from(weighted.weight_percent)).sum()
 }
 
 fn choose_by_share(table: &TrafficTable, uniform: f64) -> Option<Choice<'_>> {

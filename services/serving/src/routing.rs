@@ -125,8 +125,7 @@ impl Route {
         let choice = traffic::choose(&self.table, draw);
         let chosen = choice.map(|choice| (choice.target, variant(choice.variant)));
         let stable = self.table.stable.iter().map(|target| (target, Variant::Stable));
-        let may_stand_in = !self.table.is_stable_only();
-        let candidates = self.table.candidates.iter().filter(|_| may_stand_in);
+        let candidates = self.table.on_trial().iter();
         let candidates = candidates.map(|entry| (&entry.target, Variant::Candidate));
         let mut standing_in = chosen.into_iter().chain(stable).chain(candidates);
         let picked = standing_in.find_map(|(target, variant)| self.ready(target, variant));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{TrafficTable, Variant};
+use super::{TrafficTable, Variant, Weighted};
 use crate::{Invalid, invalid::ensure};
 
 /// Rules of a table.
@@ -95,11 +95,16 @@ impl TrafficTable {
     pub fn ruled(&self, value_of: &dyn Fn(&str) -> Option<String>) -> Option<Variant> {
         let is_there = |variant| match variant {
             Variant::Stable => self.stable.is_some(),
-            Variant::Candidate => !self.candidates.is_empty(),
+            Variant::Candidate => !self.on_trial().is_empty(),
         };
         let holds =
             |rule: &&Rule| is_there(rule.to) && rule.when.iter().all(|condition| condition.holds(value_of));
         self.rules.iter().find(holds).map(|rule| rule.to)
+    }
+
+    /// The candidates that may answer: none once the kill switch leaves the stable version alone.
+    pub fn on_trial(&self) -> &[Weighted] {
+        if self.is_stable_only() { &[] } else { &self.candidates }
     }
 
     /// Whether only the stable version may answer.
@@ -138,7 +143,7 @@ impl TrafficTable {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Draw, Target, Weighted, choose, shadows_for};
+    use super::super::{Draw, Target, choose, shadows_for};
     use super::*;
     use crate::traffic::Shadow;
 
