@@ -89,6 +89,16 @@ pub enum Error {
     /// There is no place for the cache.
     #[error("neither XDG_CACHE_HOME nor HOME is set: name a folder for downloads in SLIPWAY_TOOLBOX_DIR")]
     NoCache,
+    /// Another program listens on a server's port.
+    #[error(
+        "port {port} of 127.0.0.1, which {name} needs, is in use by another program: stop that program or choose another port"
+    )]
+    Port {
+        /// The server.
+        name: &'static str,
+        /// Its port.
+        port: u16,
+    },
     /// A server does not start or does not get ready.
     #[error("{name} {problem}; the end of its log {}:\n{tail}", log.display())]
     Server {

@@ -1,6 +1,5 @@
 //! Ports of a platform: by convention, or free ones, and the same again at the next start.
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -85,11 +84,12 @@ impl Ports {
         Ok(ports)
     }
 
+    /// Ports of a platform that was killed a moment ago are waited for.
     fn require_free(&self) -> anyhow::Result<()> {
         for (name, port) in self.named() {
-            if TcpListener::bind(("127.0.0.1", port)).is_err() {
+            if !servers::wait_for_port(port, servers::PORT_LIMIT) {
                 bail!(
-                    "port {port} for {name} is taken by another program: stop it, or let free ports be chosen with --ports auto"
+                    "port {port} for {name} is in use by another program: stop that program, or have free ports chosen with --ports auto"
                 );
             }
         }
@@ -116,6 +116,8 @@ impl Ports {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]

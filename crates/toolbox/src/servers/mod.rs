@@ -3,6 +3,7 @@
 mod nats;
 mod ports;
 mod postgres;
+mod predecessor;
 mod s3;
 
 use std::fs::{File, OpenOptions};
@@ -15,12 +16,17 @@ pub use nats::{NatsOptions, start as start_nats};
 use nix::sys::signal::Signal;
 pub use ports::free_port;
 pub use postgres::{PostgresOptions, start as start_postgres};
+use predecessor::PidFile;
+pub use predecessor::{PORT_LIMIT, wait_for_port};
 pub use s3::{S3Keys, S3Options, start as start_s3};
 
 use crate::{Error, process};
 
 const READY_POLL_MS: u64 = 20;
 const LOG_TAIL_LINES: usize = 12;
+/// Starts that fail because a predecessor still holds something are tried again for this long.
+const RETRY_LIMIT: Duration = Duration::from_secs(20);
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// A running server. Dropped, it is ended by force; [`Running::stop`] asks first.
 #[derive(Debug)]
@@ -58,15 +64,17 @@ impl Running {
         let _ = self.child.wait();
     }
 
-    /// Waits until `ready` says so, or the server has ended, or the time is up.
+    /// Waits until `ready` holds, the server has ended, or the time is up.
     fn wait_until(mut self, limit: Duration, ready: impl Fn(&Self) -> bool) -> Result<Self, Error> {
         let started = Instant::now();
         loop {
-            if ready(&self) {
-                return Ok(self);
-            }
+            let is_ready = ready(&self);
+            // In this order: what answers on the port may be another program, on whose account ours has just ended.
             if let Some(how) = self.ended() {
-                return Err(self.problem(format!("ended while it started ({how})")));
+                return Err(self.problem(format!("ended during startup ({how})")));
+            }
+            if is_ready {
+                return Ok(self);
             }
             if started.elapsed() > limit {
                 return Err(self.problem(format!("was not ready after {} s", limit.as_secs())));
@@ -86,22 +94,75 @@ impl Drop for Running {
     }
 }
 
-/// Starts a server with its output in `log`.
-fn spawn(
+/// How a server is started; the same for every attempt.
+struct Launch<'server> {
     name: &'static str,
-    command: &mut Command,
+    /// Folder of its data, where its process is recorded.
+    dir: &'server Path,
     log: PathBuf,
     url: String,
-    (stop_signal, stop_limit): (Signal, Duration),
-) -> Result<Running, Error> {
-    let output = open_log(&log)?;
-    let errors = output.try_clone().map_err(Error::file("cannot open", &log))?;
-    command.stdin(Stdio::null()).stdout(output).stderr(errors);
-    process::own_session(command);
-    process::die_with_parent(command);
-    let program = PathBuf::from(command.get_program());
-    let child = command.spawn().map_err(Error::file("cannot start", &program))?;
-    Ok(Running { name, child, stop_signal, stop_limit, url, log })
+    port: u16,
+    stop_signal: Signal,
+    stop_limit: Duration,
+    /// Longest time from a start to readiness.
+    ready_limit: Duration,
+    /// Lines of the log that tell that a predecessor has not released something yet: such a start is tried again.
+    transient: &'static [&'static str],
+}
+
+impl Launch<'_> {
+    /// Waits for what a predecessor left, starts the server, and waits until it is ready. A start that fails because something
+    /// has not been released yet is tried again, for [`RETRY_LIMIT`] in all. `command` is called for each attempt.
+    fn start(
+        &self,
+        mut command: impl FnMut() -> Result<Command, Error>,
+        ready: impl Fn(&Running) -> bool,
+    ) -> Result<Running, Error> {
+        let pid_file = PidFile::in_folder(self.dir);
+        pid_file.stop_recorded(self.stop_signal);
+        if !wait_for_port(self.port, PORT_LIMIT) {
+            return Err(Error::Port { name: self.name, port: self.port });
+        }
+        let started = Instant::now();
+        loop {
+            let log_start = std::fs::metadata(&self.log).map_or(0, |found| found.len());
+            let running = self.spawn(&mut command()?)?;
+            pid_file.record(running.pid())?;
+            match running.wait_until(self.ready_limit, &ready) {
+                Err(_) if started.elapsed() < RETRY_LIMIT && self.is_transient(log_start) => {
+                    std::thread::sleep(RETRY_DELAY);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether what was logged from `log_start` on is about something that a predecessor still holds.
+    fn is_transient(&self, log_start: u64) -> bool {
+        let logged = std::fs::read(&self.log).unwrap_or_default();
+        let logged = logged.get(usize::try_from(log_start).unwrap_or(0)..).unwrap_or_default();
+        let logged = String::from_utf8_lossy(logged);
+        self.transient.iter().any(|sign| logged.contains(sign))
+    }
+
+    /// Starts the process with its output in the log.
+    fn spawn(&self, command: &mut Command) -> Result<Running, Error> {
+        let output = open_log(&self.log)?;
+        let errors = output.try_clone().map_err(Error::file("cannot open", &self.log))?;
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        process::own_session(command);
+        process::die_with_parent(command);
+        let program = PathBuf::from(command.get_program());
+        let child = command.spawn().map_err(Error::file("cannot start", &program))?;
+        Ok(Running {
+            name: self.name,
+            child,
+            stop_signal: self.stop_signal,
+            stop_limit: self.stop_limit,
+            url: self.url.clone(),
+            log: self.log.clone(),
+        })
+    }
 }
 
 fn open_log(path: &Path) -> Result<File, Error> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Running, accepts, spawn};
+use super::{Launch, Running, accepts};
 use crate::Error;
 
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -34,17 +34,24 @@ pub fn start(options: &NatsOptions) -> Result<Running, Error> {
     let configuration = options.dir.join("nats.conf");
     std::fs::write(&configuration, configure(options))
         .map_err(Error::file("cannot write", &configuration))?;
-    let mut command = Command::new(&options.program);
-    command.arg("--config").arg(&configuration);
     let port = options.port;
-    spawn(
-        "NATS",
-        &mut command,
-        options.log_dir.join("nats.log"),
-        format!("nats://127.0.0.1:{port}"),
-        (Signal::SIGTERM, STOP_LIMIT),
-    )?
-    .wait_until(READY_LIMIT, |_| accepts(port))
+    let launch = Launch {
+        name: "NATS",
+        dir: &options.dir,
+        log: options.log_dir.join("nats.log"),
+        url: format!("nats://127.0.0.1:{port}"),
+        port,
+        stop_signal: Signal::SIGTERM,
+        stop_limit: STOP_LIMIT,
+        ready_limit: READY_LIMIT,
+        transient: &["address already in use", "resource temporarily unavailable"],
+    };
+    let command = || {
+        let mut command = Command::new(&options.program);
+        command.arg("--config").arg(&configuration);
+        Ok(command)
+    };
+    launch.start(command, |_| accepts(port))
 }
 
 /// What was acknowledged outlives the process at once, and a power cut after the sync interval.

@@ -14,12 +14,16 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid};
 
-use super::{Running, kept_secret, spawn, tail, write_secret};
+use super::{Launch, Running, kept_secret, predecessor, tail, write_secret};
 use crate::{Error, PostgresBinaries, process};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
+/// How long backends without a postmaster may take to end on their own.
+const BACKEND_GRACE: Duration = Duration::from_secs(2);
+/// Index of the state's line in `postmaster.pid`: `LOCK_FILE_LINE_PM_STATUS` of Postgres, which counts from 1, is 8.
+const PM_STATUS_LINE: usize = 7;
 const USER: &str = "slipway";
 const DATABASE: &str = "slipway";
 /// `nobody` and `nogroup`, by the numbers that Linux distributions share.
@@ -54,14 +58,30 @@ pub fn start(options: &PostgresOptions) -> Result<Running, Error> {
         initialise(options, account, &home, &password, &log)?;
     }
     remove_orphan(&data);
-    let mut command = account.command(&options.binaries, "postgres");
-    command.arg("-D").arg(&data).args(["-p", &options.port.to_string()]);
-    for setting in SETTINGS {
-        command.args(["-c", setting]);
-    }
-    let running =
-        spawn("Postgres", &mut command, log, url(&password, options.port), (Signal::SIGINT, STOP_LIMIT))?
-            .wait_until(READY_LIMIT, |_| is_ready(options))?;
+    let launch = Launch {
+        name: "Postgres",
+        dir: &options.dir,
+        log,
+        url: url(&password, options.port),
+        port: options.port,
+        stop_signal: Signal::SIGINT,
+        stop_limit: STOP_LIMIT,
+        ready_limit: READY_LIMIT,
+        transient: &[
+            "pre-existing shared memory block",
+            "lock file \"postmaster.pid\" already exists",
+            "Address already in use",
+        ],
+    };
+    let command = || {
+        let mut command = account.command(&options.binaries, "postgres");
+        command.arg("-D").arg(&data).args(["-p", &options.port.to_string()]);
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        Ok(command)
+    };
+    let running = launch.start(command, |running| is_ready(&data, running.pid()))?;
     make_database(options, &password, &running.log)?;
     Ok(running)
 }
@@ -194,28 +214,39 @@ fn initialise(
     std::fs::rename(&part, &data).map_err(Error::file("cannot make", &data))
 }
 
-/// A postmaster that outlived its platform is stopped; what a crashed one left behind is removed, because its process id may
-/// be somebody else's by now.
+/// Stops what is left of a Postgres that outlived its platform, and removes its lock file, because the process id in it may be
+/// another program's by now.
+///
+/// Backends end when they notice that their postmaster is gone, which one that computes does late. Until then they hold the
+/// shared memory of the data directory, and no other Postgres starts on it. With the postmaster gone, ending them by a signal is a
+/// crash of Postgres like any other: it loses nothing that was committed.
 fn remove_orphan(data: &Path) {
     let pid_file = data.join("postmaster.pid");
-    let Ok(text) = std::fs::read_to_string(&pid_file) else { return };
-    let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else { return };
-    let folder = data.to_string_lossy();
-    let runs = || process::runs_with(pid, &["postgres", &folder]);
-    if runs() {
-        process::stop_foreign(pid, Signal::SIGINT, ORPHAN_LIMIT, runs);
+    if let Some(pid) = postmaster_lines(data).first().and_then(|line| line.trim().parse::<i32>().ok()) {
+        let folder = data.to_string_lossy();
+        let runs = || process::runs_with(pid, &["postgres", &folder]);
+        if runs() {
+            process::stop_foreign(pid, Signal::SIGINT, ORPHAN_LIMIT, runs);
+        }
     }
-    // Best effort: Postgres itself says what is wrong where this did not help.
+    predecessor::wait_until_unused(data, BACKEND_GRACE, &[Signal::SIGQUIT, Signal::SIGKILL]);
+    // Best effort: Postgres itself reports what is wrong where this did not help.
     let _ = std::fs::remove_file(&pid_file);
 }
 
-fn is_ready(options: &PostgresOptions) -> bool {
-    Command::new(options.binaries.bin_dir.join("pg_isready"))
-        .args(["-q", "-h", "127.0.0.1", "-t", "1", "-p", &options.port.to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+/// Lines of the lock file of a running postmaster: process id first, its state as the eighth, see `pidfile.h` of Postgres.
+fn postmaster_lines(data: &Path) -> Vec<String> {
+    std::fs::read_to_string(data.join("postmaster.pid"))
+        .map(|text| text.lines().map(str::to_owned).collect())
+        .unwrap_or_default()
+}
+
+/// Whether the postmaster with this process id takes connections. Asked of its lock file as `pg_ctl` does: an answer on the port
+/// could be another server's.
+fn is_ready(data: &Path, pid: u32) -> bool {
+    let lines = postmaster_lines(data);
+    let line = |at: usize| lines.get(at).map(|line| line.trim());
+    line(0) == Some(pid.to_string().as_str()) && line(PM_STATUS_LINE) == Some("ready")
 }
 
 fn make_database(options: &PostgresOptions, password: &str, log: &Path) -> Result<(), Error> {

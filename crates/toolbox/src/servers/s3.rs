@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::ports::{first_local_port, free_port_below};
-use super::{Running, free_port, kept_secret, spawn, write_secret};
+use super::{Launch, Running, free_port, kept_secret, write_secret};
 use crate::Error;
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -60,21 +60,27 @@ pub fn start(options: &S3Options) -> Result<(Running, S3Keys), Error> {
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }]});
     write_secret(&configuration, &identities.to_string())?;
-    let mut command = Command::new(&options.program);
-    command.arg("-logtostderr=true").arg("mini");
-    command.arg(flag("dir", data.display())).arg(flag("s3.config", configuration.display()));
-    for argument in arguments(options)? {
-        command.arg(argument);
-    }
     let port = options.port;
-    let running = spawn(
-        "SeaweedFS",
-        &mut command,
-        options.log_dir.join("s3.log"),
-        format!("http://127.0.0.1:{port}"),
-        (Signal::SIGTERM, STOP_LIMIT),
-    )?
-    .wait_until(READY_LIMIT, |_| answers(port))?;
+    let launch = Launch {
+        name: "SeaweedFS",
+        dir: &options.dir,
+        log: options.log_dir.join("s3.log"),
+        url: format!("http://127.0.0.1:{port}"),
+        port,
+        stop_signal: Signal::SIGTERM,
+        stop_limit: STOP_LIMIT,
+        ready_limit: READY_LIMIT,
+        transient: &["address already in use", "resource temporarily unavailable"],
+    };
+    let command = || {
+        let mut command = Command::new(&options.program);
+        command.arg("-logtostderr=true").arg("mini");
+        command.arg(flag("dir", data.display())).arg(flag("s3.config", configuration.display()));
+        // The free ports are chosen for each attempt: one of them may have been the one in use.
+        command.args(arguments(options)?);
+        Ok(command)
+    };
+    let running = launch.start(command, |_| answers(port))?;
     Ok((running, keys))
 }
 
