@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod findings;
 mod fuzz;
 mod layers;
 mod mlflow;

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::build::{self, cargo, run as run_command};
+use crate::build::{self, cargo};
+use crate::findings::run as run_command;
 use crate::progress::step;
 use crate::{layers, venv};
 
@@ -38,7 +39,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let programs = build::programs(false)?;
     step("unit and integration tests", || {
         let mut command: Command = cargo();
-        command.args(["test", "--workspace", "--quiet"]);
+        // Without `--no-fail-fast` a failure would hide those of all crates after it.
+        command.args(["test", "--workspace", "--quiet", "--no-fail-fast"]);
         run_command(&mut command)
     })?;
     if options.fast {

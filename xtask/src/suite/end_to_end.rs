@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use rand::RngExt as _;
 use serde_json::Value;
 
-use crate::build::{Programs, root, run as run_command};
+use crate::build::{Programs, root};
 use crate::demo;
+use crate::findings::run as run_command;
 use crate::mlflow::MlflowServer;
 use crate::progress::step;
 
