@@ -8,29 +8,32 @@ use crate::commands::ClientCommand;
 use crate::services::ServiceArguments;
 use crate::up::UpOptions;
 
-/// One self-hosted MLOps platform: train, register, validate, roll out, serve, watch, roll back, retrain.
+/// A self-hosted MLOps platform: trains, registers, validates, rolls out, serves and monitors models.
 #[derive(Debug, Parser)]
 #[command(
     name = "slipway",
     version,
-    after_help = "SLIPWAY_TOKEN holds the token for a registry whose access is on; a platform's owner needs none on its machine."
+    after_help = "Environment: SLIPWAY_TOKEN is the token for the registry and SLIPWAY_SERVING_TOKEN that for serving, where access \
+        control is on; the owner of the data directory needs no registry token. TZ sets the time zone of tables.\n\n\
+        Exit codes: 0 success, 1 error, 2 invalid arguments, 64 invalid configuration, 141 the reader of the output is gone. \
+        Some commands have more: see their --help."
 )]
 pub struct Arguments {
-    /// Where the platform is, for commands that ask it something.
+    /// Location of the platform.
     #[command(flatten)]
     pub connection: Connection,
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Where a running platform is.
+/// Location of a running platform, and the form of the output.
 #[derive(Debug, Clone, Args)]
 pub struct Connection {
-    /// Data directory of the platform on this machine; its `endpoints.json` says where everything is.
+    /// Data directory of the platform; its `endpoints.json` holds the addresses of all services.
     #[arg(long, global = true, env = "SLIPWAY_HOME", default_value = ".slipway", value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// JSON for scripts instead of tables for people.
+    /// Prints JSON instead of tables; times stay as the services return them.
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -38,18 +41,18 @@ pub struct Connection {
 /// What `slipway` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Starts the servers and all services on this machine, and keeps them running.
+    /// Starts Postgres, NATS, S3 and all services on this machine, and restarts each one that ends.
     Up(UpOptions),
-    /// Says which parts of the platform are ready. Exit code 0: all of them.
+    /// Shows which parts of the platform are ready. Exit code 0 if all are, 1 otherwise.
     Status,
-    /// Stops the platform; its data stays.
+    /// Stops the platform and keeps its data.
     Down,
-    /// Runs one service in this process.
+    /// Runs one service in the foreground.
     Service(ServiceArguments),
-    /// The registry as a whole.
+    /// Imports from MLflow, purges deleted runs, frees storage.
     #[command(subcommand)]
     Registry(crate::registry::Command),
-    /// Tokens that serving asks callers for.
+    /// Creates tokens for callers of serving.
     #[command(subcommand)]
     ServingTokens(crate::serving_tokens::Command),
     /// Commands over the public APIs.

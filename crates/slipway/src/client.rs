@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use futures::StreamExt as _;
-use reqwest::{Method, RequestBuilder, Response, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
+
+use crate::output;
 
 /// One request that is not a stream.
 const TIMEOUT_MS: u64 = 30_000;
@@ -42,10 +44,10 @@ impl Client {
     }
 
     fn url(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<Url> {
-        let mut url = Url::parse(&self.base).with_context(|| format!("`{}` is no address", self.base))?;
+        let mut url = Url::parse(&self.base).with_context(|| format!("`{}` is not a URL", self.base))?;
         // Segments are escaped one by one: a model's name may hold a slash or a space.
         url.path_segments_mut()
-            .map_err(|()| anyhow::anyhow!("`{}` is no address", self.base))?
+            .map_err(|()| anyhow::anyhow!("`{}` is not a URL", self.base))?
             .extend(segments);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -58,6 +60,14 @@ impl Client {
         let request =
             self.request(Method::GET, self.url(segments, query)?).timeout(Duration::from_millis(TIMEOUT_MS));
         json(self.checked(request.send().await)?).await
+    }
+
+    /// GET with a query; answers with the body as text.
+    pub(crate) async fn text(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<String> {
+        let request =
+            self.request(Method::GET, self.url(segments, query)?).timeout(Duration::from_millis(TIMEOUT_MS));
+        let response = require_success(self.checked(request.send().await)?).await?;
+        response.text().await.context("the answer was interrupted")
     }
 
     /// A request with a JSON body; answers with the JSON body, `null` where there is none.
@@ -96,44 +106,93 @@ impl Client {
 
     /// GET whose body goes to standard output as it comes.
     pub(crate) async fn stream(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<()> {
-        use std::io::Write as _;
         let response = self.checked(self.request(Method::GET, self.url(segments, query)?).send().await)?;
         let mut body = require_success(response).await?.bytes_stream();
-        let mut output = std::io::stdout();
         while let Some(chunk) = body.next().await {
-            output.write_all(&chunk.context("the stream broke off")?)?;
-            output.flush()?;
+            output::raw(&chunk.context("the stream was interrupted")?);
         }
         Ok(())
     }
 
-    fn checked(&self, sent: reqwest::Result<Response>) -> anyhow::Result<Response> {
+    fn checked(&self, sent: reqwest::Result<Response>) -> Result<Response, Failure> {
         sent.map_err(|error| {
+            let base = &self.base;
             if error.is_connect() {
-                anyhow::anyhow!("nothing answers at {}: `slipway status` says what runs", self.base)
+                let hint = "is it running? `slipway status` shows which parts are ready";
+                Failure::Unreachable(format!("cannot connect to {base}: {hint}"))
+            } else if error.is_timeout() {
+                Failure::Unreachable(format!("{base} did not answer within {} s", TIMEOUT_MS / 1_000))
             } else {
-                anyhow::anyhow!("the request to {} failed: {error}", self.base)
+                Failure::Unreachable(format!("the request to {base} failed: {}", root_cause(&error)))
             }
         })
     }
 }
 
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The service cannot be reached, or its answer was interrupted.
+    Unreachable(String),
+    /// The service refused the request.
+    Refused {
+        /// HTTP status.
+        status: StatusCode,
+        /// The service's explanation.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// Whether the same request may succeed later: the service is down, overloaded, or not ready.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { status, .. } => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(message) => formatter.write_str(message),
+            Self::Refused { status, message } => write!(formatter, "{message} ({status})"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The innermost cause, which names what happened; the outer ones repeat the URL.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
 async fn json(response: Response) -> anyhow::Result<Value> {
     let response = require_success(response).await?;
-    let bytes = response.bytes().await.context("the answer broke off")?;
+    let bytes = response.bytes().await.context("the answer was interrupted")?;
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(&bytes).context("the answer is no JSON")
+    serde_json::from_slice(&bytes)
+        .context("the answer is not JSON: is another program listening at this address?")
 }
 
 /// Turns a refusal into an error with the service's own words: a problem, MLflow's shape, or the inference protocol's.
-async fn require_success(response: Response) -> anyhow::Result<Response> {
+async fn require_success(response: Response) -> Result<Response, Failure> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
     let body: Value = response.json().await.unwrap_or(Value::Null);
     let words = ["detail", "message", "error"].iter().find_map(|name| body.get(name).and_then(Value::as_str));
-    bail!("{} ({status})", words.unwrap_or("the service refused"));
+    let message = words.unwrap_or("the service refused the request without a reason").to_owned();
+    Err(Failure::Refused { status, message })
 }

@@ -1,8 +1,12 @@
 //! The composition: every service, the servers they stand on, and the command line over the public APIs.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 mod client;
 mod commands;
+#[cfg(test)]
+mod docs;
 mod endpoints;
 mod import;
 mod output;
@@ -31,7 +35,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("slipway: {error:#}");
+            output::failure(&error);
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! `slipway registry`: what concerns the registry as a whole.
+//! `slipway registry`: import, purge and garbage collection.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Connection;
 use crate::client::Client;
+use crate::output::{errln, outln};
 use crate::{Endpoints, import, output, token};
 
 const SECONDS_PER_DAY: u64 = 24 * 3_600;
@@ -18,34 +19,35 @@ const KINDS: [&str; 5] = ["runs", "logged_models", "experiments", "files", "size
 /// See `slipway registry --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Copies everything of a running MLflow server into the registry; may be interrupted and run again.
+    /// Copies experiments, runs, artifacts and models of a running MLflow server into the registry.
     ///
-    /// Ids of runs and logged models and the numbers of versions stay as they are. What is complete is not copied again, so
-    /// running it twice copies nothing. Credentials for the MLflow server are taken from the environment, as its own client
-    /// does: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.
+    /// Run IDs, logged-model IDs and version numbers stay the same. The command can be interrupted and run again: what is
+    /// complete is not copied again. Credentials for the MLflow server come from the environment, as for MLflow's own client:
+    /// MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.
     Import(import::Options),
-    /// Says what was deleted long enough ago to go for good; removes it with --yes.
+    /// Shows which deleted runs and experiments are old enough to purge; with --yes, purges them permanently.
     ///
-    /// Runs go with their histories and files, then logged models, then experiments that are empty by then. A run from which a
-    /// model version was made stays, and so does every file that a version pins. It may be interrupted and run again.
+    /// Purges runs with their metrics and files, then logged models, then empty experiments. Runs that have a registered model
+    /// version are kept, and so are files that a version pins. The command can be interrupted and run again.
     Purge(Purge),
-    /// Says which bytes of the bucket nothing refers to; frees them with --yes.
+    /// Shows which objects in the bucket are unreferenced; with --yes, deletes them.
     ///
-    /// That is what was replaced, deleted or purged, what is left of uploads that broke off, and objects that no row knows, for instance
-    /// after the database was restored from a backup. It may run beside uploads, be interrupted, and run again.
+    /// Unreferenced objects are those that were replaced, deleted or purged, remainders of interrupted uploads, and orphaned
+    /// objects without a database row, for instance after a restore from a backup. The command can run during uploads, be
+    /// interrupted, and run again.
     Gc(Gc),
 }
 
 /// Options of the garbage collection.
 #[derive(Debug, Clone, Args)]
 pub struct Gc {
-    /// Only what has been garbage for so many hours. With less than a day, uploads under way may have to be repeated.
+    /// Only objects that have been unreferenced for N hours. Below 24, uploads in progress may have to be repeated.
     #[arg(long, value_name = "N", default_value_t = 24)]
     grace_hours: u64,
-    /// Only says what would be freed; the default.
+    /// Only shows what would be deleted (the default).
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
-    /// Frees it.
+    /// Deletes the unreferenced objects.
     #[arg(long)]
     yes: bool,
 }
@@ -53,10 +55,10 @@ pub struct Gc {
 /// Options of the purge.
 #[derive(Debug, Clone, Args)]
 pub struct Purge {
-    /// Only what was deleted at least so many days ago.
+    /// Only what was deleted at least N days ago.
     #[arg(long, value_name = "N", default_value_t = 30)]
     older_than_days: u32,
-    /// Removes it. Nothing brings it back.
+    /// Purges permanently.
     #[arg(long)]
     yes: bool,
 }
@@ -91,7 +93,7 @@ async fn purge(connection: &Connection, options: &Purge) -> anyhow::Result<()> {
             *sum += part[kind].as_u64().unwrap_or_default();
         }
         if part["more"] == true {
-            eprintln!("{} runs and {} files so far", sums[0], sums[3]);
+            errln!("{} runs and {} files so far", sums[0], sums[3]);
         } else {
             show(connection.json, options.yes, sums, part["runs_kept"].as_u64());
             return Ok(());
@@ -112,7 +114,7 @@ async fn collect(connection: &Connection, options: &Gc) -> anyhow::Result<()> {
         for orphan in part["orphans"].as_array().into_iter().flatten() {
             orphans += 1;
             if !connection.json {
-                println!("{}  {} bytes, known to nobody", output::cell(orphan, "key"), orphan["size_bytes"]);
+                outln!("{}  {} bytes, orphaned", output::cell(orphan, "key"), orphan["size_bytes"]);
             }
         }
         match part.get("next_page_token") {
@@ -126,12 +128,12 @@ async fn collect(connection: &Connection, options: &Gc) -> anyhow::Result<()> {
         return Ok(());
     }
     let verb = if options.yes { "freed" } else { "would be freed" };
-    println!(
-        "{} {verb}: {loose} objects let go of, {orphans} known to nobody, of {examined} in the bucket",
+    outln!(
+        "{} {verb}: {loose} unreferenced and {orphans} orphaned objects, of {examined} in the bucket",
         output::size(size_bytes)
     );
     if !options.yes && size_bytes > 0 {
-        println!("--yes frees it");
+        outln!("run again with --yes to free them");
     }
     Ok(())
 }
@@ -152,9 +154,9 @@ fn show(as_json: bool, done: bool, sums: [u64; KINDS.len()], runs_kept: Option<u
     rows.push(vec!["size".to_owned(), output::size(sums[4])]);
     output::table(&["KIND", header], &rows);
     if let Some(kept) = runs_kept.filter(|kept| *kept > 0) {
-        println!("{kept} deleted runs stay: model versions were made from them");
+        outln!("{kept} deleted runs are kept: they have registered model versions");
     }
     if !done {
-        println!("--yes removes it");
+        outln!("run again with --yes to remove them");
     }
 }

@@ -12,7 +12,7 @@ use slipway_access::ApiToken;
 use slipway_domain::access::token_digest;
 use slipway_serving::{TokenEntry, TokenFile};
 
-use crate::output;
+use crate::output::{self, errln, outln};
 
 /// Longest life of a token that ends by itself: a hundred years.
 const MAX_DAYS: i64 = 36_500;
@@ -20,24 +20,45 @@ const MAX_DAYS: i64 = 36_500;
 /// See `slipway serving-tokens --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Makes a token, shows it this once, and its entry for the token file.
+    /// Creates a token and prints it with its entry for the token file. The token is not shown again.
     Create {
-        /// Names it in the file, in metrics and in refusals, e.g. "checkout-2026-11".
+        /// Name in the file, in metrics and in errors, e.g. "checkout-2026-11".
         name: String,
-        /// A deployment that it may call, `*` for all of them and the server's settings; may be given again.
+        /// Deployment that the token may call; `*` for all of them and the server's settings. Can be repeated.
         #[arg(long = "model", value_name = "DEPLOYMENT", required = true)]
         models: Vec<String>,
-        /// It ends after so many days; without it, when its entry is removed.
+        /// Days until the token expires [default: never].
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
         expires_in_days: Option<u32>,
-        /// Adds the entry to this file, which is made where there is none; a server that reads it takes the token within
-        /// seconds. Without it: the entry is shown.
+        /// Token file to add the entry to, created if it does not exist; servers that use the file accept the token within
+        /// seconds [default: prints the entry].
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
 }
 
 pub(crate) fn run(json: bool, command: Command) -> anyhow::Result<ExitCode> {
+    let file = match &command {
+        Command::Create { file, .. } => file.clone(),
+    };
+    let (token, entry) = create(command)?;
+    if json {
+        output::json(&serde_json::json!({"token": token, "entry": entry}));
+        return Ok(ExitCode::SUCCESS);
+    }
+    outln!("{token}");
+    match file {
+        Some(file) => errln!("the token is not shown again; its entry is in {}", file.display()),
+        None => errln!(
+            "the token is not shown again; its entry, for `tokens` of the file: {}",
+            serde_json::to_string(&entry)?
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A new token, and its entry, which is in the file if one was given.
+fn create(command: Command) -> anyhow::Result<(String, TokenEntry)> {
     let Command::Create { name, models, expires_in_days, file } = command;
     let token = ApiToken::generate()?.reveal();
     let token = token.expose_secret();
@@ -49,19 +70,7 @@ pub(crate) fn run(json: bool, command: Command) -> anyhow::Result<ExitCode> {
     if let Some(file) = &file {
         add(file, &entry).with_context(|| format!("the token file {}", file.display()))?;
     }
-    if json {
-        output::json(&serde_json::json!({"token": token, "entry": entry}));
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("{token}");
-    match file {
-        Some(file) => eprintln!("keep it: it is not shown again; its entry is in {}", file.display()),
-        None => eprintln!(
-            "keep it: it is not shown again; its entry, for `tokens` of the file:\n{}",
-            serde_json::to_string(&entry)?
-        ),
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok((token.to_owned(), entry))
 }
 
 /// Writes the file anew beside the old one and swaps it in, so that no server reads half of it.
@@ -96,7 +105,7 @@ mod tests {
         let create = |name: &str, model: &str| {
             let models = vec![model.to_owned()];
             let (name, file) = (name.to_owned(), Some(file.clone()));
-            run(true, Command::Create { name, models, expires_in_days: None, file })
+            super::create(Command::Create { name, models, expires_in_days: None, file })
         };
         assert!(create("", "points").unwrap_err().to_string().contains("tokens[0].name"));
         assert!(create("checkout", "").unwrap_err().to_string().contains("tokens[0].models"));

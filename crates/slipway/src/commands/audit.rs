@@ -7,7 +7,7 @@ use slipway_domain::audit::Walk;
 
 use super::{Context, Paging};
 use crate::client::Client;
-use crate::output;
+use crate::output::{self, outln};
 
 const ROWS_AT_ONCE: u32 = 1_000;
 const AUDIT: [&str; 3] = ["api", "v1", "audit"];
@@ -15,29 +15,30 @@ const AUDIT: [&str; 3] = ["api", "v1", "audit"];
 /// See `slipway audit --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Who changed what, the newest first.
+    /// Lists changes with their authors, newest first.
     List {
-        /// Only what this principal did.
+        /// Only changes by this principal.
         #[arg(long, value_name = "PRINCIPAL")]
         principal: Option<String>,
-        /// Only things of this kind: run, experiment, logged-model, model, model-version, alias, artifact, token, grant.
+        /// Only changes of this kind of entity: run, experiment, logged-model, model, model-version, alias, artifact, token or
+        /// grant.
         #[arg(long, value_name = "KIND")]
         entity: Option<String>,
-        /// Only this one, e.g. churn/3 or churn@champion.
+        /// Only changes of this entity, e.g. churn/3 or churn@champion.
         #[arg(long, value_name = "ID")]
         id: Option<String>,
-        /// Only what happened so long ago or later, e.g. 30m, 24h, 7d.
+        /// Only changes within this age, e.g. 30m, 24h, 7d.
         #[arg(long, value_name = "AGE", value_parser = age_ms)]
         since: Option<u64>,
-        /// Only what happened longer ago than this.
+        /// Only changes older than this age.
         #[arg(long, value_name = "AGE", value_parser = age_ms)]
         until: Option<u64>,
         #[command(flatten)]
         paging: Paging,
     },
-    /// Walks the whole chain of hashes, and names the first row that does not fit.
+    /// Verifies the whole chain of hashes. Exit code 0 if it is intact; otherwise the error names the first wrong row.
     Verify {
-        /// A place that an earlier run printed: it still has to be part of the chain.
+        /// Anchor that an earlier run printed; verifies that the chain still contains it.
         #[arg(long, value_name = "ROW:HASH", value_parser = anchor)]
         anchor: Option<(i64, String)>,
     },
@@ -112,7 +113,7 @@ async fn verify(context: &Context, registry: &Client, anchor: Option<(i64, Strin
                 && *seq == walk.seq()
                 && *hash != hex::encode(walk.hash())
             {
-                bail!("the audit trail was written anew: row {seq} has another hash than the one given");
+                bail!("the audit trail was rewritten: row {seq} has another hash than the anchor");
             }
         }
         match answer["next_page_token"].as_str() {
@@ -131,7 +132,9 @@ async fn verify(context: &Context, registry: &Client, anchor: Option<(i64, Strin
     if context.json {
         output::json(&json!({"rows": rows, "hash": hash}));
     } else {
-        println!("{rows} rows, each fits; keep this for the next time: --anchor {rows}:{hash}");
+        outln!(
+            "{rows} rows, chain intact; to verify later that it still contains them: --anchor {rows}:{hash}"
+        );
     }
     Ok(())
 }

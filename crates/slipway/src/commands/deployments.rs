@@ -1,89 +1,107 @@
 //! `slipway deployments`.
 
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::follow::{self, Ending, Progress};
 use super::{Context, Paging, read_json};
-use crate::output;
+use crate::client::Client;
+use crate::output::{self, errln, outln};
 
 /// See `slipway deployments --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// All deployments.
+    /// Lists deployments.
     List {
         #[command(flatten)]
         paging: Paging,
     },
-    /// One deployment.
+    /// Shows a deployment.
     Show {
         /// Deployment name.
         name: String,
     },
-    /// Makes a deployment and serves its first version.
+    /// Creates a deployment and waits until its first version answers.
+    #[command(
+        after_help = "Exit codes: 0 the first version answers (with --no-wait: the deployment was created), \
+        4 the version failed to load, 5 paused, 6 aborted, 7 timed out, 1 any other error."
+    )]
     Create {
         /// Name that clients call.
         name: String,
         /// Registered model.
-        #[arg(long)]
+        #[arg(long, value_name = "NAME")]
         model: String,
         /// Version to serve first.
         #[arg(long, conflicts_with = "alias", required_unless_present = "alias")]
         version: Option<String>,
-        /// Serve first what this alias points at.
+        /// Alias that points at the version to serve first.
         #[arg(long)]
         alias: Option<String>,
-        /// Roll out whatever this alias is pointed at later.
+        /// Alias to watch: each version that it is set to later is rolled out.
         #[arg(long, value_name = "ALIAS")]
         watch_alias: Option<String>,
-        /// Header whose value keeps a client on one version, e.g. x-user-id.
+        /// Header whose value keeps a client on one version during a rollout, e.g. x-user-id.
         #[arg(long, value_name = "HEADER")]
         sticky_header: Option<String>,
-        /// Strategy of its rollouts: a JSON file, or `-`.
+        /// JSON file with the strategy of its rollouts, or `-` for standard input [default: 10 %, 50 %, 100 %].
         #[arg(long, value_name = "FILE")]
         strategy: Option<String>,
+        /// Returns immediately instead of waiting until the first version answers.
+        #[arg(long, conflicts_with = "timeout")]
+        no_wait: bool,
+        /// Stops waiting after this many seconds; the deployment remains and continues to load [default: unlimited].
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
     },
-    /// Sends all traffic back to the version before, or to a named one.
+    /// Returns all traffic to the previous version, or to a given one.
     Rollback {
         /// Deployment name.
         name: String,
-        /// Version to go back to.
-        #[arg(long)]
+        /// Version to return to [default: the version before the newest rollout].
+        #[arg(long, value_name = "VERSION")]
         to_version: Option<String>,
     },
-    /// Sends requests by their headers, whatever the weights: `[{"name", "when": [{"header", "one_of", "prefix"}], "to": "stable" or
-    /// "candidate"}]`. The first rule that holds decides; an empty list takes all of them away.
+    /// Replaces the routing rules, which route requests by their headers, regardless of the weights.
+    ///
+    /// The rules are a JSON array, e.g. `[{"name": "beta", "when": [{"header": "x-tenant", "one_of": ["a"]}], "to":
+    /// "candidate"}]`. `when` matches a header by `one_of` or `prefix`; `to` is `stable` or `candidate`. The first matching rule
+    /// applies. An empty array removes all rules.
     Rules {
         /// Deployment name.
         name: String,
-        /// The rules: a JSON file, or `-`.
+        /// JSON file with the rules, or `-` for standard input.
         #[arg(value_name = "FILE")]
         rules: String,
     },
-    /// Stops what is on trial, or every answer, at once; a rollout is paused.
+    /// Activates the kill switch: routes all traffic to the stable version immediately and pauses any rollout in progress.
     Kill {
         /// Deployment name.
         name: String,
-        /// Refuses every request in place of answering with the stable version.
+        /// Rejects every request instead of routing it to the stable version.
         #[arg(long)]
         refuse: bool,
-        /// Why; clients that are refused are told.
-        #[arg(long, default_value = "")]
+        /// Reason, returned to clients whose requests are rejected.
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         reason: String,
     },
-    /// Takes a `kill` back. A rollout that it paused goes on when it is resumed.
+    /// Deactivates the kill switch. A rollout that it paused stays paused until it is resumed.
     Revive {
         /// Deployment name.
         name: String,
     },
-    /// Removes a deployment: clients get 404 from then on.
+    /// Deletes a deployment. Clients receive 404 afterwards.
     Delete {
         /// Deployment name.
         name: String,
     },
 }
 
-pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     let controller = context.rollout_controller()?;
     let deployments = ["api", "v1", "deployments"];
     match command {
@@ -105,7 +123,17 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         Command::Show { name } => {
             output::object(context.json, &controller.get(&["api", "v1", "deployments", &name], &[]).await?);
         }
-        Command::Create { name, model, version, alias, watch_alias, sticky_header, strategy } => {
+        Command::Create {
+            name,
+            model,
+            version,
+            alias,
+            watch_alias,
+            sticky_header,
+            strategy,
+            no_wait,
+            timeout,
+        } => {
             let mut body = json!({"name": name, "model": model});
             let mut set = |field: &str, value: Option<Value>| {
                 if let Some(value) = value {
@@ -117,7 +145,14 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             set("watch_alias", watch_alias.map(Value::from));
             set("sticky_key", sticky_header.map(|header| json!({"header": header})));
             set("default_strategy", strategy.map(|file| read_json(&file)).transpose()?);
-            output::object(context.json, &controller.send(Method::POST, &deployments, Some(&body)).await?);
+            let deadline =
+                timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
+            let created = controller.send(Method::POST, &deployments, Some(&body)).await?;
+            if no_wait {
+                output::object(context.json, &created);
+                return Ok(ExitCode::SUCCESS);
+            }
+            return first_version(context, &controller, &name, deadline).await;
         }
         Command::Rollback { name, to_version } => {
             let body = to_version.map_or_else(|| json!({}), |version| json!({"to_version": version}));
@@ -140,8 +175,33 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
         Command::Delete { name } => {
             controller.send(Method::DELETE, &["api", "v1", "deployments", &name], None).await?;
-            println!("deployment {name} is gone");
+            outln!("deployment {name} is deleted");
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until the first version of a new deployment answers, and prints the deployment.
+async fn first_version(
+    context: &Context,
+    controller: &Client,
+    name: &str,
+    deadline: Option<Instant>,
+) -> anyhow::Result<ExitCode> {
+    let query = [("deployment", name.to_owned()), ("limit", "1".to_owned())];
+    let newest = controller.get(&["api", "v1", "rollouts"], &query).await?;
+    let id = output::cell(newest["rollouts"].get(0).unwrap_or(&Value::Null), "id");
+    let (ending, rollout) = follow::rollout(controller, &id, deadline, Progress::Standard).await?;
+    if ending != Ending::Promoted {
+        let (phase, reason) = (output::cell(&rollout, "phase"), output::cell(&rollout, "reason"));
+        let version = output::cell(&rollout, "to_version");
+        errln!(
+            "slipway: deployment {name} was created, but version {version} does not answer: {phase}: {reason}"
+        );
+        return Ok(ending.code());
+    }
+    follow::first_answer(&context.serving()?, name, deadline).await?;
+    let deployment = controller.get(&["api", "v1", "deployments", name], &[]).await?;
+    output::object(context.json, &deployment);
+    Ok(ExitCode::SUCCESS)
 }

@@ -9,24 +9,25 @@ use slipway_event_bus::{EventBus, NatsConfig, Received, records};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use crate::output;
+use crate::output::{self, outln};
 use crate::up::credentials::Credentials;
 
 /// See `slipway events --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Prints events as they happen; with --json one JSON object a line.
+    /// Prints events as they occur; with --json, one JSON object per line.
     Tail {
-        /// Begins with the events of the last so many seconds, or since a time such as 2026-01-31T12:00:00Z. Events are kept for 14 days.
+        /// Starts with past events: those of the last SECONDS, or since a time such as 2026-01-31T12:00:00Z. Events are kept for
+        /// 14 days.
         #[arg(long, default_value = "0", value_name = "SECONDS|TIME", value_parser = moment)]
         since: SystemTime,
-        /// Only subjects that begin so, e.g. slipway.registry.alias.
+        /// Only events whose subject has this prefix, e.g. slipway.registry.alias.
         #[arg(long, default_value = "slipway.", value_name = "PREFIX")]
         subject: String,
-        /// Ends after so many events.
+        /// Exits after N events [default: unlimited].
         #[arg(long, value_name = "N")]
         count: Option<usize>,
-        /// Ends after so many seconds.
+        /// Exits after this many seconds [default: unlimited].
         #[arg(long = "for", value_name = "SECONDS")]
         duration_s: Option<u64>,
     },
@@ -34,6 +35,7 @@ pub enum Command {
 
 pub(crate) async fn run(data_dir: &Path, context: &Context, command: Command) -> anyhow::Result<()> {
     let Command::Tail { since, subject, count, duration_s } = command;
+    output::end_with_reader();
     let nats_url =
         Credentials::read(data_dir).map_or_else(|_| context.endpoints.nats.clone(), |known| known.nats_url);
     let bus = EventBus::connect(&NatsConfig { nats_url }, "slipway-events-tail").await?;
@@ -78,10 +80,11 @@ fn print_event(as_json: bool, event: &Received) {
             "id": event.id, "time": event.time, "type": event.subject, "subject": event.entity,
             "traceparent": event.traceparent, "data": data,
         });
-        println!("{line}");
+        output::json_line(&line);
     } else {
         let reason = output::cell(&data, "reason");
-        println!("{}  {:<48}  {}  {}", event.time, event.subject, event.entity, reason);
+        let time = output::local(&event.time);
+        outln!("{time}  {:<48}  {}  {reason}", event.subject, event.entity);
     }
 }
 

@@ -5,34 +5,34 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{Context, Paging};
-use crate::output;
+use crate::output::{self, outln};
 
 /// See `slipway grants --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Who may do what.
+    /// Lists grants.
     List {
-        /// Only the grants of this principal, or of a group as group:NAME.
+        /// Only grants of this principal, or of a group as group:NAME.
         #[arg(long, value_name = "WHO")]
         subject: Option<String>,
         #[command(flatten)]
         paging: Paging,
     },
-    /// Grants a role, in place of the one held there before.
+    /// Grants a role in a scope, replacing the previous one.
     Set {
-        /// A principal, or a group as group:NAME.
+        /// Principal, or a group as group:NAME.
         subject: String,
-        /// viewer reads; editor writes; deployer also sets aliases and stages; admin does everything.
+        /// Role: viewer reads; editor also writes; deployer also sets aliases and stages; admin does everything.
         role: String,
-        /// Where it holds: * for everything, experiment:ID, or model:NAME.
+        /// Scope: * for everything, experiment:ID, or model:NAME.
         #[arg(long, value_name = "SCOPE", default_value = "*")]
         on: String,
     },
-    /// Takes a grant away.
+    /// Removes a grant.
     Remove {
-        /// A principal, or a group as group:NAME.
+        /// Principal, or a group as group:NAME.
         subject: String,
-        /// Where it held: *, experiment:ID, or model:NAME.
+        /// Scope of the grant: *, experiment:ID, or model:NAME.
         #[arg(long, value_name = "SCOPE", default_value = "*")]
         on: String,
     },
@@ -54,12 +54,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         Command::Set { subject, role, on } => {
             let body = json!({"subject": subject, "role": role, "scope": on});
             registry.send(Method::PUT, &GRANTS, Some(&body)).await?;
-            println!("{subject} is {role} on {on}");
+            outln!("{subject} has the role {role} on {on}");
         }
         Command::Remove { subject, on } => {
             let query = [("subject", subject.clone()), ("scope", on.clone())];
             registry.delete(&GRANTS, &query).await?;
-            println!("{subject} has no role on {on} any more");
+            outln!("{subject} has no role of its own on {on}");
         }
     }
     Ok(())

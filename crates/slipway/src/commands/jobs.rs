@@ -15,46 +15,46 @@ const WAIT_POLL_MS: u64 = 300;
 /// See `slipway jobs --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Jobs, the newest first.
+    /// Lists jobs, newest first.
     List {
-        /// Only those with this status, e.g. running.
+        /// Only jobs with this status: queued, starting, running, succeeded, failed or cancelled.
         #[arg(long)]
         status: Option<String>,
         #[command(flatten)]
         paging: Paging,
     },
-    /// One job.
+    /// Shows a job and its attempts.
     Show {
-        /// Job id.
+        /// Job ID.
         job: String,
     },
     /// Submits a job.
     Submit {
-        /// The job's JSON body, or `-` for standard input.
+        /// JSON file with the job, or `-` for standard input.
         file: String,
-        /// Waits for its end; the exit code is 0 only where it succeeded.
+        /// Waits until the job ends. Exit code 0 if it succeeded, 1 otherwise.
         #[arg(long)]
         wait: bool,
     },
-    /// Asks a job to end: SIGTERM, the grace period, SIGKILL.
+    /// Cancels a job: sends SIGTERM, then SIGKILL after the grace period.
     Cancel {
-        /// Job id.
+        /// Job ID.
         job: String,
     },
-    /// What a job printed.
+    /// Prints the output of a job, unchanged.
     Logs {
-        /// Job id.
+        /// Job ID.
         job: String,
-        /// Attempt; all of them without it.
-        #[arg(long)]
+        /// Only this attempt [default: all].
+        #[arg(long, value_name = "N")]
         attempt: Option<u32>,
-        /// Goes on until the attempt ends.
+        /// Continues until the attempt ends.
         #[arg(long, short)]
         follow: bool,
     },
-    /// Committed checkpoints of a job.
+    /// Lists the committed checkpoints of a job.
     Checkpoints {
-        /// Job id.
+        /// Job ID.
         job: String,
     },
 }
@@ -105,6 +105,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         Command::Logs { job, attempt, follow } => {
             let mut query = vec![("follow", follow.to_string())];
             query.extend(attempt.map(|attempt| ("attempt", attempt.to_string())));
+            output::end_with_reader();
             launcher.stream(&["api", "v1", "jobs", &job, "logs"], &query).await?;
         }
         Command::Checkpoints { job } => {

@@ -3,6 +3,7 @@
 mod audit;
 mod deployments;
 mod events;
+mod follow;
 mod grants;
 mod jobs;
 mod models;
@@ -32,44 +33,44 @@ use crate::{Endpoints, token};
 /// Commands that ask a running platform.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Registered models and their versions.
+    /// Manages registered models, their versions, aliases, signatures and reports.
     #[command(subcommand)]
     Models(models::Command),
-    /// Training runs.
+    /// Shows training runs.
     #[command(subcommand)]
     Runs(runs::Command),
-    /// Training jobs.
+    /// Submits, cancels and shows training jobs.
     #[command(subcommand)]
     Jobs(jobs::Command),
-    /// Names that clients call, each bound to a model.
+    /// Manages deployments: named inference endpoints, each serving a model.
     #[command(subcommand)]
     Deployments(deployments::Command),
-    /// Steps from one version to the next.
+    /// Manages rollouts from one version of a deployment to another.
     #[command(subcommand)]
     Rollouts(rollouts::Command),
-    /// Drift monitors.
+    /// Manages drift monitors.
     #[command(subcommand)]
     Monitors(monitors::Command),
-    /// Tokens with which callers show the registry who they are.
+    /// Manages tokens that authenticate callers of the registry.
     #[command(subcommand)]
     Tokens(tokens::Command),
-    /// Roles: who may do what in the registry.
+    /// Manages roles of principals and groups in the registry.
     #[command(subcommand)]
     Grants(grants::Command),
-    /// Who the registry takes us for, and what we may do there.
+    /// Shows the principal of the current token and its roles in the registry.
     Whoami,
-    /// The audit trail of the registry: every write, chained by hashes.
+    /// Shows and verifies the audit trail of the registry: every write, chained by hashes.
     #[command(subcommand)]
     Audit(audit::Command),
-    /// Asks a deployment for predictions.
+    /// Sends rows to a deployment and prints the predictions, one line per row.
     Predict(predict::Options),
-    /// The events of all services.
+    /// Shows the events of all services.
     #[command(subcommand)]
     Events(events::Command),
-    /// Who is called over HTTP when something happens.
+    /// Manages webhooks: HTTP calls to a receiver when events occur.
     #[command(subcommand)]
     Webhooks(webhooks::Command),
-    /// Rules for what goes when it is old or surpassed.
+    /// Manages retention rules, which archive or delete old runs and versions.
     #[command(subcommand)]
     Retention(retention::Command),
 }
@@ -77,10 +78,10 @@ pub enum ClientCommand {
 /// Paging of a list.
 #[derive(Debug, Clone, Args)]
 pub struct Paging {
-    /// Items at most.
-    #[arg(long, default_value_t = 50)]
+    /// Maximum number of items.
+    #[arg(long, value_name = "N", default_value_t = 50)]
     limit: u32,
-    /// Goes on after a page before; its end printed this token.
+    /// Continues after the page that printed this token.
     #[arg(long, value_name = "TOKEN")]
     page_token: Option<String>,
 }
@@ -130,8 +131,8 @@ pub(crate) fn run(connection: &Connection, command: ClientCommand) -> anyhow::Re
             ClientCommand::Models(command) => models::run(&context, command).await,
             ClientCommand::Runs(command) => runs::run(&context, command).await,
             ClientCommand::Jobs(command) => jobs::run(&context, command).await,
-            ClientCommand::Deployments(command) => deployments::run(&context, command).await,
-            ClientCommand::Rollouts(command) => rollouts::run(&context, command).await,
+            ClientCommand::Deployments(command) => return deployments::run(&context, command).await,
+            ClientCommand::Rollouts(command) => return rollouts::run(&context, command).await,
             ClientCommand::Monitors(command) => monitors::run(&context, command).await,
             ClientCommand::Tokens(command) => tokens::run(&context, command).await,
             ClientCommand::Grants(command) => grants::run(&context, command).await,
@@ -141,9 +142,9 @@ pub(crate) fn run(connection: &Connection, command: ClientCommand) -> anyhow::Re
             ClientCommand::Webhooks(command) => webhooks::run(&context, command).await,
             ClientCommand::Retention(command) => retention::run(&context, command).await,
             ClientCommand::Events(command) => events::run(&connection.data_dir, &context, command).await,
-        }
-    })?;
-    Ok(ExitCode::SUCCESS)
+        }?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// JSON from a file, or from standard input for `-`.
@@ -154,5 +155,5 @@ pub(crate) fn read_json(path: &str) -> anyhow::Result<Value> {
     } else {
         text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
     }
-    serde_json::from_str(&text).with_context(|| format!("{path} is no JSON"))
+    serde_json::from_str(&text).with_context(|| format!("{path} is not valid JSON"))
 }

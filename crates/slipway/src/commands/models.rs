@@ -5,85 +5,85 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Context, Paging, models_trust, read_json};
-use crate::output;
+use crate::output::{self, outln};
 
 /// See `slipway models --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// All registered models.
+    /// Lists registered models.
     List {
         #[command(flatten)]
         paging: Paging,
     },
-    /// One model.
+    /// Shows a model.
     Show {
         /// Registered model.
         model: String,
     },
-    /// The versions of a model.
+    /// Lists the versions of a model.
     Versions {
         /// Registered model.
         model: String,
         #[command(flatten)]
         paging: Paging,
     },
-    /// One version: digest, signature, files, lineage.
+    /// Shows a version: its digest, signature, files and run.
     Version {
         /// Registered model.
         model: String,
         /// Version number.
         version: String,
     },
-    /// The model card of a version, as Markdown: what it is, where it came from, how it scored, what is known against it.
+    /// Prints the model card of a version as Markdown: signature, metrics, run, data sets and known problems.
     Card {
         /// Registered model.
         model: String,
         /// Version number.
         version: String,
     },
-    /// Where a version came from, what is known of it, and where it is deployed.
+    /// Shows the lineage of a version: its run, job and data sets, its reports, and its deployments.
     Lineage {
         /// Registered model.
         model: String,
         /// Version number.
         version: String,
     },
-    /// Points an alias at a version; a deployment that watches the alias rolls it out.
+    /// Points an alias at a version. Deployments that watch the alias roll the version out.
     SetAlias {
         /// Registered model.
         model: String,
-        /// The alias, e.g. champion.
+        /// Alias, e.g. champion.
         alias: String,
         /// Version number.
         version: String,
     },
-    /// Guards an alias: it only ever points at versions that pass the rules.
+    /// Guards an alias with a policy: the registry refuses versions that do not pass its rules.
     Guard {
         /// Registered model.
         model: String,
-        /// The alias, e.g. champion.
+        /// Alias, e.g. champion.
         alias: String,
-        /// The policy as JSON, {"rules": [{"rule": "metric-at-least", "metric": "accuracy", "value": 0.9}]}; - for standard
-        /// input.
+        /// JSON file with the policy, e.g. {"rules": [{"rule": "metric-at-least", "metric": "accuracy", "value": 0.9}]}, or `-`
+        /// for standard input.
         file: String,
     },
-    /// Takes the guard of an alias away.
+    /// Removes the policy of an alias.
     Unguard {
         /// Registered model.
         model: String,
-        /// The alias.
+        /// Alias.
         alias: String,
     },
-    /// Says which rules of an alias's guard a version passes, without setting the alias.
+    /// Shows which rules of an alias's policy a version passes, without setting the alias.
     Check {
         /// Registered model.
         model: String,
         /// Version number.
         version: String,
-        /// The alias, e.g. champion.
+        /// Alias, e.g. champion.
         alias: String,
     },
-    /// Signatures, reports and approvals.
+    /// Manages signatures, reports and approvals.
     #[command(flatten)]
     Trust(models_trust::Command),
 }
@@ -125,7 +125,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             if context.json {
                 output::json(&registry.get(&path, &[]).await?);
             } else {
-                registry.stream(&path, &[("format", "markdown".to_owned())]).await?;
+                let card = registry.text(&path, &[("format", "markdown".to_owned())]).await?;
+                output::block(&card);
             }
         }
         Command::Lineage { model, version } => {
@@ -136,7 +137,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let body = json!({"name": model, "alias": alias, "version": version});
             let path = ["api", "2.0", "mlflow", "registered-models", "alias"];
             registry.send(Method::POST, &path, Some(&body)).await?;
-            println!("{model}@{alias} → version {version}");
+            outln!("{model}@{alias} → version {version}");
         }
         Command::Guard { model, alias, file } => {
             let path = ["api", "v1", "models", &model, "policies", &alias];
@@ -145,13 +146,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 output::json(&answer);
             } else {
                 let rules = answer["rules"].as_array().map_or(0, Vec::len);
-                println!("{model}@{alias} is guarded by {rules} rules");
+                outln!("{model}@{alias} is guarded by {rules} rules");
             }
         }
         Command::Unguard { model, alias } => {
             let path = ["api", "v1", "models", &model, "policies", &alias];
             registry.send(Method::DELETE, &path, None).await?;
-            println!("{model}@{alias} is not guarded any more");
+            outln!("{model}@{alias} has no policy any more");
         }
         Command::Check { model, version, alias } => {
             let path = ["api", "v1", "models", &model, "versions", &version, "promotion"];
@@ -167,12 +168,16 @@ fn show_check(as_json: bool, answer: &Value) {
         return output::json(answer);
     }
     if answer["guarded"] != true {
-        println!("nothing guards this alias: any version may have it");
+        outln!("this alias has no policy: it accepts every version");
         return;
     }
     output::list(false, answer, "rules", &[("RULE", "rule.rule"), ("PASSED", "passed"), ("FOUND", "detail")]);
-    println!(
+    outln!(
         "{}",
-        if answer["allowed"] == true { "it may have the alias" } else { "it may not have the alias" }
+        if answer["allowed"] == true {
+            "allowed: the alias can be set to this version"
+        } else {
+            "refused: the alias cannot be set to this version"
+        }
     );
 }

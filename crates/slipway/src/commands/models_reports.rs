@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{Context, Paging, read_json};
-use crate::output;
+use crate::output::{self, outln};
 
 /// A version of a model.
 #[derive(Debug, Args)]
@@ -28,8 +28,8 @@ impl Version {
 pub struct Report {
     #[command(flatten)]
     of: Version,
-    /// The report as JSON, {"name": "holdout", "dataset": {"name": "cancer", "digest": "d1"}, "rows": 400, "metrics":
-    /// {"accuracy": 0.93}}; - for standard input.
+    /// JSON file with the report, e.g. {"name": "holdout", "dataset": {"name": "cancer", "digest": "d1"}, "rows": 400,
+    /// "metrics": {"accuracy": 0.93}}, or `-` for standard input.
     file: String,
 }
 
@@ -50,10 +50,10 @@ pub struct Reports {
 pub struct Approve {
     #[command(flatten)]
     of: Version,
-    /// Who approves.
+    /// Name of the approver.
     #[arg(long, value_name = "NAME")]
     by: String,
-    /// Why, for those who ask later.
+    /// Reason, kept with the approval.
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
 }
@@ -63,7 +63,7 @@ pub struct Approve {
 pub struct Withdraw {
     #[command(flatten)]
     of: Version,
-    /// Who approved.
+    /// Name of the approver.
     #[arg(long, value_name = "NAME")]
     by: String,
 }
@@ -84,7 +84,7 @@ pub(super) async fn report(context: &Context, options: &Report) -> anyhow::Resul
         output::json(&answer);
         return Ok(());
     }
-    println!("report {} of {} {}", output::cell(&answer, "id"), options.of.model, options.of.version);
+    outln!("report {} of {} {}", output::cell(&answer, "id"), options.of.model, options.of.version);
     if answer["gaps"].as_array().is_some_and(|gaps| !gaps.is_empty()) {
         let columns = [
             ("ATTRIBUTE", "attribute"),
@@ -114,7 +114,7 @@ pub(super) async fn approve(context: &Context, options: &Approve) -> anyhow::Res
     if context.json {
         output::json(&answer);
     } else {
-        println!("{} approved {} {}", options.by, options.of.model, options.of.version);
+        outln!("{} approved {} {}", options.by, options.of.model, options.of.version);
     }
     Ok(())
 }
@@ -122,7 +122,7 @@ pub(super) async fn approve(context: &Context, options: &Approve) -> anyhow::Res
 pub(super) async fn withdraw(context: &Context, options: &Withdraw) -> anyhow::Result<()> {
     let path = [&options.of.path("approvals")[..], &[options.by.as_str()]].concat();
     context.registry()?.send(Method::DELETE, &path, None).await?;
-    println!("{} approves {} {} no more", options.by, options.of.model, options.of.version);
+    outln!("{} withdrew the approval of {} {}", options.by, options.of.model, options.of.version);
     Ok(())
 }
 

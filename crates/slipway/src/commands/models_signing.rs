@@ -13,7 +13,7 @@ use slipway_model_signing::{
 
 use super::{Context, Paging};
 use crate::client::Client;
-use crate::output;
+use crate::output::{self, outln};
 
 /// See `slipway models sign --help`.
 #[derive(Debug, Args)]
@@ -22,17 +22,17 @@ pub struct Sign {
     model: String,
     /// Version number.
     version: String,
-    /// The private key, PEM: ECDSA on P-256, P-384 or P-521, as `openssl genpkey` or `openssl ecparam -genkey` writes it.
+    /// Private key (PEM): ECDSA on P-256, P-384 or P-521, as written by `openssl genpkey` or `openssl ecparam -genkey`.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// Signs only where each file of the version is in this folder, too, with the same bytes: you sign what you have, not what the
-    /// registry says.
+    /// Directory with the model's files. Refuses to sign unless each file of the version is there with the same bytes, so that
+    /// you sign what you have rather than what the registry lists.
     #[arg(long, value_name = "DIR")]
     files: Option<PathBuf>,
-    /// Writes the signature to this file, too, where tools that know the format find it beside the model.
+    /// Also writes the signature to this file, for tools that verify the format.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Does not attach the signature to the version; needs --output.
+    /// Does not attach the signature to the version; requires --output.
     #[arg(long, requires = "output")]
     detached: bool,
 }
@@ -44,7 +44,7 @@ pub struct Verify {
     model: String,
     /// Version number.
     version: String,
-    /// Verifies here, with this public key or these certificates (PEM) instead of those that the registry trusts. May be
+    /// Verifies locally, with this public key or these certificates (PEM) instead of those that the registry trusts. Can be
     /// repeated.
     #[arg(long, value_name = "FILE")]
     key: Vec<PathBuf>,
@@ -53,24 +53,24 @@ pub struct Verify {
 /// See `slipway models keys --help`.
 #[derive(Debug, Subcommand)]
 pub enum Keys {
-    /// All of them.
+    /// Lists trusted keys and certificates.
     List {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Trusts signatures by this key, or by certificates that lead to this one.
+    /// Trusts signatures by a key, or by certificates that chain to a certificate.
     Trust {
-        /// A name for it, which verdicts and policies tell.
+        /// Name, as verdicts and policies show it.
         name: String,
-        /// PEM: one public key, or one certificate or more.
+        /// PEM file: one public key, or one or more certificates.
         file: PathBuf,
-        /// What it is, for people.
+        /// Description.
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
     },
-    /// Trusts it no more; versions that it signed are not validly signed from then on.
+    /// Removes a key; versions that it signed are no longer validly signed.
     Remove {
-        /// Its name.
+        /// Name of the key.
         name: String,
     },
 }
@@ -96,7 +96,7 @@ impl Manifest {
         for (path, sha256, _) in &self.files {
             // A path of the registry's is relative and leads nowhere else, and this trusts nobody.
             if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
-                bail!("the registry lists '{path}', which is no path within a model");
+                bail!("the registry lists '{path}', which is not a path within a model");
             }
             let file = folder.join(path);
             let mut bytes =
@@ -133,7 +133,7 @@ impl std::io::Write for HashWriter {
 fn read_pem(path: &Path) -> anyhow::Result<String> {
     let length = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
     if length > MAX_PEM_BYTES as u64 {
-        bail!("{} is longer than {MAX_PEM_BYTES} bytes, so it is no key", path.display());
+        bail!("{} is longer than {MAX_PEM_BYTES} bytes, so it is not a key", path.display());
     }
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
@@ -152,7 +152,7 @@ pub(super) async fn sign_version(context: &Context, options: &Sign) -> anyhow::R
         std::fs::write(path, &bundle).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if options.detached {
-        println!("signed {} files of {model} {version}", manifest.files.len());
+        outln!("signed {} files of {model} {version}", manifest.files.len());
         return Ok(());
     }
     let path = ["api", "v1", "models", model, "versions", version, "signature"];
@@ -160,7 +160,7 @@ pub(super) async fn sign_version(context: &Context, options: &Sign) -> anyhow::R
     if context.json {
         output::json(&answer);
     } else {
-        println!("signed {} files of {model} {version}", manifest.files.len());
+        outln!("signed {} files of {model} {version}", manifest.files.len());
         show(&answer);
     }
     Ok(())
@@ -200,13 +200,13 @@ async fn verify_here(registry: &Client, options: &Verify, path: &[&str]) -> anyh
 }
 
 fn show(verdict: &Value) {
-    println!("{}: {}", output::cell(verdict, "state"), output::cell(verdict, "detail"));
+    outln!("{}: {}", output::cell(verdict, "state"), output::cell(verdict, "detail"));
     if let Some(signer) = verdict["signer"].as_str() {
-        println!("signer: {signer}");
+        outln!("signer: {signer}");
     }
     let differences = verdict["differences"].as_array().into_iter().flatten();
     for one in differences {
-        println!("  {} {}", output::cell(one, "kind"), output::cell(one, "path"));
+        outln!("  {} {}", output::cell(one, "kind"), output::cell(one, "path"));
     }
 }
 
@@ -231,12 +231,12 @@ pub(super) async fn keys(context: &Context, command: Keys) -> anyhow::Result<()>
             if context.json {
                 output::json(&answer);
             } else {
-                println!("signatures by {name} count now: {}", output::cell(&answer, "of"));
+                outln!("signatures by {name} are trusted: {}", output::cell(&answer, "of"));
             }
         }
         Keys::Remove { name } => {
             registry.send(Method::DELETE, &["api", "v1", "signing-keys", &name], None).await?;
-            println!("{name} is not trusted any more");
+            outln!("{name} is no longer trusted");
         }
     }
     Ok(())

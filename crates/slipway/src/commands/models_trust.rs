@@ -9,20 +9,20 @@ use super::{Context, models_reports, models_signing};
 pub enum Command {
     /// Signs a version with a private key, which never leaves this machine (OpenSSF Model Signing v1.0).
     Sign(models_signing::Sign),
-    /// Says whether a version is signed by somebody who is trusted. Exit code 0: it is.
+    /// Verifies the signature of a version. Exit code 0 if a trusted key signed it, 1 otherwise.
     Verify(models_signing::Verify),
-    /// Keys and certificates whose signatures the registry trusts.
+    /// Manages the keys and certificates whose signatures the registry trusts.
     #[command(subcommand)]
     Keys(models_signing::Keys),
-    /// Adds a validation report to a version: metrics, latency, and metrics by segment. It does not change afterwards.
+    /// Adds a validation report to a version: metrics, latency, and metrics per segment. Reports are immutable.
     Report(models_reports::Report),
-    /// The reports of a version, the newest first.
+    /// Lists the reports of a version, newest first.
     Reports(models_reports::Reports),
     /// Approves a version.
     Approve(models_reports::Approve),
     /// Withdraws an approval.
     Withdraw(models_reports::Withdraw),
-    /// Who approved a version.
+    /// Lists the approvals of a version.
     Approvals(models_reports::Approvals),
 }
 

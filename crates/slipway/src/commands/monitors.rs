@@ -4,7 +4,7 @@ use clap::Subcommand;
 use reqwest::Method;
 
 use super::{Context, Paging, read_json};
-use crate::output;
+use crate::output::{self, outln};
 
 /// See `slipway monitors --help`.
 #[derive(Debug, Subcommand)]
@@ -91,7 +91,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
         Command::Delete { name } => {
             monitor.send(Method::DELETE, &["api", "v1", "monitors", &name], None).await?;
-            println!("monitor {name} is gone");
+            outln!("monitor {name} is gone");
         }
     }
     Ok(())

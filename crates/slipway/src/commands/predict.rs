@@ -1,21 +1,26 @@
 //! `slipway predict`.
 
-use anyhow::{Context as _, bail};
+mod request;
+mod rows;
+
 use clap::Args;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Context, read_json};
-use crate::output;
+use crate::output::{self, outln};
 
 /// Arguments of `slipway predict`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Deployment name.
     deployment: String,
-    /// Rows as JSON: `[[5.1, 3.5], …]`, a whole Open Inference Protocol request, a file with either, or `-`.
+    /// Rows as JSON, a complete Open Inference Protocol request, a file with either, or `-` for standard input.
+    ///
+    /// For a model with one input, a row is an array: `[[5.1, 3.5, 1.4, 0.2], …]`. For a model with several, it is an object
+    /// with one value per input: `[{"age": 41, "plan": "pro"}, …]`. One row needs no outer brackets.
     input: String,
-    /// Version of the model; what the traffic table says without it.
+    /// Version of the model [default: as the deployment routes].
     #[arg(long)]
     version: Option<String>,
 }
@@ -24,17 +29,21 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
     let serving = context.serving()?;
     let given: Value = match serde_json::from_str(&options.input) {
         Ok(value) => value,
+        // What begins as JSON is no file name: its own error helps more than that of a missing file.
+        Err(error) if options.input.trim_start().starts_with(['[', '{']) => {
+            anyhow::bail!("the input is not valid JSON: {error}")
+        }
         Err(_) => read_json(&options.input)?,
     };
     let mut model = vec!["v2", "models", options.deployment.as_str()];
     if let Some(version) = &options.version {
         model.extend(["versions", version]);
     }
-    let request = if given.get("inputs").is_some() {
+    let request = if given.get("inputs").is_some_and(Value::is_array) {
         given
     } else {
         let metadata = serving.get(&model, &[]).await?;
-        from_rows(&metadata, given)?
+        request::from_rows(&metadata, given)?
     };
     model.push("infer");
     let answer = serving.send(Method::POST, &model, Some(&request)).await?;
@@ -42,27 +51,12 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
         output::json(&answer);
         return Ok(());
     }
-    println!("version {}", output::cell(&answer, "model_version"));
-    for tensor in answer.get("outputs").and_then(Value::as_array).into_iter().flatten() {
-        println!("{}  {}", output::cell(tensor, "name"), output::cell(tensor, "data"));
+    outln!("version {}", output::cell(&answer, "model_version"));
+    let shown = rows::of(&answer);
+    let header: Vec<&str> = shown.header.iter().map(String::as_str).collect();
+    output::table(&header, &shown.rows);
+    for (name, values) in &shown.others {
+        outln!("{name}  {values}");
     }
     Ok(())
-}
-
-/// Rows of numbers as the request that a model with one input takes.
-fn from_rows(metadata: &Value, rows: Value) -> anyhow::Result<Value> {
-    let inputs =
-        metadata.get("inputs").and_then(Value::as_array).context("the model's metadata has no inputs")?;
-    let [input] = inputs.as_slice() else {
-        bail!("the model has {} inputs: give a whole request with `inputs`", inputs.len());
-    };
-    let rows = match rows {
-        Value::Array(rows) if rows.first().is_some_and(Value::is_array) => rows,
-        Value::Array(row) => vec![Value::Array(row)],
-        _ => bail!("expected rows as `[[…], …]`, or a request with `inputs`"),
-    };
-    let width = rows.first().and_then(Value::as_array).map_or(0, Vec::len);
-    Ok(json!({"inputs": [{
-        "name": input["name"], "datatype": input["datatype"], "shape": [rows.len(), width], "data": rows,
-    }]}))
 }

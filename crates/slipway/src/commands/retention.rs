@@ -5,37 +5,37 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Context, Paging, read_json};
-use crate::output;
+use crate::output::{self, outln};
 
-/// Things that one request looks at, so that progress shows and no request takes long.
+/// Items per request, so that no request takes long.
 const AT_ONCE: &str = "200";
-/// Lines of what would go that are shown.
+/// Maximum number of items shown.
 const MAX_SHOWN: usize = 1_000;
 
 /// See `slipway retention --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Makes a rule, or replaces it. Every condition that is given has to hold before something goes.
+    /// Creates or replaces a rule. It applies to what meets all of its conditions.
     Set(Box<Set>),
     /// Lists rules.
     List {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Says what a rule would let go of, with the reasons; with --yes it goes.
+    /// Shows what a rule would archive or delete, with the reasons; with --yes, applies the rule.
     ///
-    /// It may be interrupted and run again.
+    /// The command can be interrupted and run again.
     Run {
         /// Name of the rule.
         name: String,
-        /// Only says what would go; the default.
+        /// Only shows what would be archived or deleted (the default).
         #[arg(long, conflicts_with = "yes")]
         dry_run: bool,
-        /// Lets go of it.
+        /// Archives or deletes it.
         #[arg(long)]
         yes: bool,
     },
-    /// Removes a rule; what it let go of stays as it is.
+    /// Deletes a rule. What it archived stays archived.
     Remove {
         /// Name of the rule.
         name: String,
@@ -47,59 +47,59 @@ pub enum Command {
 pub struct Set {
     /// Name of the rule.
     name: String,
-    /// The rule as JSON, or `-` for standard input, instead of the flags.
+    /// JSON file with the rule, or `-` for standard input, instead of the options below.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["experiment", "model", "tag", "after_days", "keep_best", "keep_last", "action"])]
     file: Option<String>,
-    /// Runs of this experiment; without this, --model and --tag: runs of every experiment.
+    /// Applies to runs of this experiment [default: runs of every experiment].
     #[arg(long, value_name = "NAME", group = "scope")]
     experiment: Option<String>,
-    /// Versions of this model.
+    /// Applies to versions of this model.
     #[arg(long, value_name = "NAME", group = "scope")]
     model: Option<String>,
-    /// Runs with this tag.
+    /// Applies to runs with this tag.
     #[arg(long, value_name = "KEY[=VALUE]", group = "scope")]
     tag: Option<String>,
-    /// Goes only when it ended so many days ago.
+    /// Applies to runs that ended, or versions that were created, at least N days ago.
     #[arg(long, value_name = "N")]
     after_days: Option<u32>,
-    /// Goes only when it is not among the best K by a metric.
+    /// Keeps the best K by a metric.
     #[arg(long, value_name = "K", requires = "metric")]
     keep_best: Option<u32>,
-    /// The metric of --keep-best.
+    /// Metric of --keep-best.
     #[arg(long, value_name = "NAME", requires = "keep_best")]
     metric: Option<String>,
-    /// Which end of the metric is good.
+    /// Whether higher or lower values of the metric are better.
     #[arg(long, value_enum, default_value = "maximize")]
     goal: Goal,
-    /// Goes only when it is not among the newest K.
+    /// Keeps the newest K.
     #[arg(long, value_name = "K")]
     keep_last: Option<u32>,
-    /// What becomes of what goes.
+    /// What the rule does.
     #[arg(long, value_enum, default_value = "archive")]
     action: Action,
-    /// Also runs from which a model version was made; only with --action archive.
+    /// Also applies to runs that have a registered model version; only with --action archive.
     #[arg(long)]
     include_registered: bool,
-    /// Keeps the rule without applying it from time to time.
+    /// Stores the rule without applying it periodically.
     #[arg(long)]
     disabled: bool,
 }
 
-/// Which end of a metric is good.
+/// Whether higher or lower values of a metric are better.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Goal {
-    /// More is better.
+    /// Higher values are better.
     Maximize,
-    /// Less is better.
+    /// Lower values are better.
     Minimize,
 }
 
-/// What becomes of what goes.
+/// What a rule does.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Action {
-    /// Runs may be restored; versions move to the stage Archived.
+    /// Archives: runs can be restored, versions move to the stage Archived.
     Archive,
-    /// Gone for good.
+    /// Deletes permanently.
     Delete,
 }
 
@@ -165,7 +165,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         Command::Run { name, yes, .. } => apply(context, &name, !yes).await?,
         Command::Remove { name } => {
             client.send(Method::DELETE, &[&ROOT[..], &[&name]].concat(), None).await?;
-            println!("retention rule {name} is gone");
+            outln!("retention rule {name} is deleted");
         }
     }
     Ok(())
@@ -196,12 +196,12 @@ async fn apply(context: &Context, name: &str, dry_run: bool) -> anyhow::Result<(
     let columns = [("KIND", "kind"), ("ID", "id"), ("REASON", "reason"), ("BYTES", "size_bytes")];
     output::list(false, &json!({ "goes": goes }), "goes", &columns);
     if count > goes.len() {
-        println!("… and {} more", count - goes.len());
+        outln!("… and {} more", count - goes.len());
     }
-    let verb = if dry_run { "would go" } else { "went" };
-    println!("{count} {verb}, {} freed", output::size(size_bytes));
+    let verb = if dry_run { "would be archived or deleted" } else { "archived or deleted" };
+    outln!("{count} {verb}, freeing {}", output::size(size_bytes));
     if dry_run && count > 0 {
-        println!("--yes lets go of it");
+        outln!("run again with --yes to apply the rule");
     }
     Ok(())
 }

@@ -5,32 +5,32 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{Context, Paging};
-use crate::output;
+use crate::output::{self, errln, outln};
 
 const SECONDS_PER_DAY: u64 = 24 * 3_600;
 
 /// See `slipway tokens --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Makes a token and shows it, this once.
+    /// Creates a token and prints it. It is not shown again.
     Create {
-        /// What it is for, e.g. "training jobs".
+        /// Name, e.g. "training jobs".
         name: String,
-        /// Whose it is: what was granted to this principal holds for it.
+        /// Principal that the token authenticates.
         #[arg(long, value_name = "PRINCIPAL")]
         principal: String,
-        /// It ends after so many days; without it, when it is revoked.
+        /// Days until the token expires [default: never].
         #[arg(long, value_name = "DAYS")]
         expires_in_days: Option<u32>,
     },
-    /// All tokens, the newest first, without their secrets.
+    /// Lists tokens without their secrets, newest first.
     List {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Ends a token at once.
+    /// Revokes a token immediately.
     Revoke {
-        /// Its id, which is also the middle part of the token.
+        /// Token ID, which is also the middle part of the token.
         id: String,
     },
 }
@@ -45,9 +45,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             if context.json {
                 output::json(&made);
             } else {
-                println!("{}", output::cell(&made, "token"));
-                eprintln!(
-                    "keep it: it is not shown again; `slipway tokens revoke {}` ends it",
+                outln!("{}", output::cell(&made, "token"));
+                errln!(
+                    "the token is not shown again; `slipway tokens revoke {}` revokes it",
                     output::cell(&made, "id")
                 );
             }
@@ -66,7 +66,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
         Command::Revoke { id } => {
             registry.send(Method::DELETE, &["api", "v1", "tokens", &id], None).await?;
-            println!("token {id} is revoked");
+            outln!("token {id} is revoked");
         }
     }
     Ok(())

@@ -8,22 +8,22 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Context, Paging};
-use crate::output;
+use crate::output::{self, outln};
 
 /// See `slipway webhooks --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Makes a webhook; prints the secret that signs its calls, which is never shown again.
+    /// Creates a webhook and prints the secret that signs its calls. The secret is not shown again.
     Add {
         /// Name of the webhook.
         name: String,
-        /// Who is called, http or https.
+        /// URL of the receiver, http or https.
         url: String,
-        /// Pattern of event types, e.g. `slipway.registry.alias.*`; may be given several times.
+        /// Pattern of event types, e.g. `slipway.registry.alias.*`. Can be repeated.
         #[arg(long = "event", required = true, value_name = "PATTERN")]
         events: Vec<String>,
-        /// What it is for.
-        #[arg(long, default_value = "")]
+        /// Description.
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         description: String,
     },
     /// Lists webhooks.
@@ -31,30 +31,30 @@ pub enum Command {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Switches a webhook on again, from now on.
+    /// Enables a webhook for events from now on.
     Enable {
         /// Name of the webhook.
         name: String,
     },
-    /// Switches a webhook off.
+    /// Disables a webhook.
     Disable {
         /// Name of the webhook.
         name: String,
     },
-    /// Signs with a new secret, and for a while with the one before, too; prints the new one.
+    /// Replaces the secret and prints the new one. Calls carry both signatures during the overlap.
     RotateSecret {
         /// Name of the webhook.
         name: String,
-        /// The secret before signs too for so many seconds.
+        /// How long calls are also signed with the previous secret, in seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
         overlap: u32,
     },
-    /// Removes a webhook with its deliveries.
+    /// Deletes a webhook and its deliveries.
     Remove {
         /// Name of the webhook.
         name: String,
     },
-    /// Lists deliveries, the newest first.
+    /// Lists deliveries, newest first.
     Deliveries {
         /// Name of the webhook.
         name: String,
@@ -64,32 +64,32 @@ pub enum Command {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Delivers again: one delivery, or everything since a while ago.
+    /// Repeats one delivery, or delivers all events of the last SECONDS again.
     Replay {
         /// Name of the webhook.
         name: String,
-        /// Id of one delivery.
+        /// ID of one delivery.
         #[arg(required_unless_present = "since")]
         delivery: Option<String>,
-        /// Everything of the last so many seconds; events are kept for 14 days.
+        /// All events of the last SECONDS. Events are kept for 14 days.
         #[arg(long, value_name = "SECONDS", conflicts_with = "delivery")]
         since: Option<u64>,
     },
-    /// Calls the receiver once, and says what it answered. Exit code 0: it took the call.
+    /// Calls the receiver once and shows its answer. Exit code 0 if it accepted the call, 1 otherwise.
     Test {
         /// Name of the webhook.
         name: String,
     },
 }
 
-/// How far a delivery is.
+/// State of a delivery.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum State {
-    /// It waits for its first or next attempt.
+    /// Waiting for the first or next attempt.
     Pending,
-    /// The receiver took it.
+    /// Accepted by the receiver.
     Delivered,
-    /// It was given up.
+    /// Given up after all attempts.
     Dead,
 }
 
@@ -123,7 +123,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
         Command::Remove { name } => {
             client.send(Method::DELETE, &[&ROOT[..], &[&name]].concat(), None).await?;
-            println!("webhook {name} is gone");
+            outln!("webhook {name} is deleted");
         }
         Command::Deliveries { name, state, paging } => {
             let mut query = paging.query();
@@ -142,13 +142,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         Command::Replay { name, delivery: Some(id), .. } => {
             let path = [&ROOT[..], &[&name, "deliveries", &id, "replay"]].concat();
             client.send(Method::POST, &path, None).await?;
-            println!("queued 1");
+            outln!("queued 1");
         }
         Command::Replay { name, since, .. } => replay(context, &name, since.unwrap_or_default()).await?,
         Command::Test { name } => {
             let tested = client.send(Method::POST, &[&ROOT[..], &[&name, "test"]].concat(), None).await?;
             output::object(context.json, &tested);
-            anyhow::ensure!(tested["delivered"] == true, "the receiver did not take it");
+            anyhow::ensure!(tested["delivered"] == true, "the receiver did not accept the call");
         }
     }
     Ok(())
@@ -177,6 +177,6 @@ async fn replay(context: &Context, name: &str, seconds: u64) -> anyhow::Result<(
             _ => break,
         }
     }
-    println!("queued {queued}");
+    outln!("queued {queued}");
     Ok(())
 }

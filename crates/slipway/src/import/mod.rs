@@ -42,22 +42,23 @@ pub struct Options {
     /// Address of the MLflow server, e.g. http://old:5000.
     #[arg(long, value_name = "URL")]
     from: String,
-    /// Address of the registry [default: that of the platform on this machine].
+    /// Address of the registry [default: the platform in --data-dir].
     #[arg(long, value_name = "URL")]
     to: Option<String>,
-    /// Only this experiment with its runs and logged models; may be repeated. No registered models without --model.
+    /// Only this experiment with its runs and logged models; copies no registered models unless --model is given. Can be
+    /// repeated.
     #[arg(long, value_name = "NAME")]
     experiment: Vec<String>,
-    /// Only this registered model with its versions; may be repeated. No experiments without --experiment.
+    /// Only this registered model with its versions; copies no experiments unless --experiment is given. Can be repeated.
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,
-    /// Leaves out files, and with them the versions that would have to pin them.
+    /// Skips artifacts, and the model versions that require them.
     #[arg(long)]
     no_artifacts: bool,
-    /// Says what would be copied, and writes nothing.
+    /// Shows what would be copied and writes nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Requests to each of the two servers at a time.
+    /// Maximum concurrent requests to each of the two servers.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CONCURRENCY)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=MAX_CONCURRENCY))]
     concurrency: u16,

@@ -2,16 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::output;
+use crate::output::{self, errln, outln};
 
 /// Time between two lines of progress; a terminal's line is rewritten more often.
 const PROGRESS_INTERVAL_MS: u64 = 5_000;
 const TERMINAL_INTERVAL_MS: u64 = 500;
+const CLEAR_LINE: &[u8] = b"\r\x1b[K";
 /// Failures shown one by one; JSON has all of them.
 const MAX_SHOWN_FAILURES: usize = 50;
 
@@ -129,7 +130,7 @@ impl Report {
             tokio::select! {
                 outcome = &mut work => {
                     if terminal {
-                        eprint!("\r\x1b[K");
+                        output::raw_error(CLEAR_LINE);
                     }
                     return outcome;
                 }
@@ -144,10 +145,9 @@ impl Report {
             return;
         }
         if terminal {
-            eprint!("\r\x1b[K{line}");
-            let _ = std::io::stderr().flush();
+            output::raw_error(&[CLEAR_LINE, line.as_bytes()].concat());
         } else {
-            eprintln!("{line}");
+            errln!("{line}");
         }
         self.shown.replace(line);
     }
@@ -180,26 +180,26 @@ impl Report {
             .collect();
         output::table(&["KIND", "FOUND", copied, "SKIPPED", "FAILED"], &rows);
         for note in self.notes.borrow().iter() {
-            println!("note: {note}");
+            outln!("note: {note}");
         }
         let failures = self.failures.borrow();
         for failure in failures.iter().take(MAX_SHOWN_FAILURES) {
-            println!("failed: {} {}: {}", failure.kind.name(), failure.what, failure.why);
+            outln!("failed: {} {}: {}", failure.kind.name(), failure.what, failure.why);
         }
         if failures.len() > MAX_SHOWN_FAILURES {
             let more = failures.len() - MAX_SHOWN_FAILURES;
-            println!("failed: … and {more} more; --json lists all of them");
+            outln!("failed: … and {more} more; --json lists all of them");
         }
         let files = output::size(self.bytes_copied.get());
         let end = match (stopped, self.total_copied()) {
             (Some(why), _) => {
-                format!("stopped early: {why}\nrun the same command again: it goes on from here")
+                format!("stopped early: {why}; run the same command again to continue from here")
             }
             (None, 0) if failures.is_empty() => "nothing to copy: the registry has it all".to_owned(),
             (None, _) if dry_run => format!("nothing was written; to copy: {files} of files"),
             (None, _) => format!("copied {files} of files"),
         };
-        println!("{end}");
+        outln!("{end}");
     }
 
     fn total_copied(&self) -> u64 {

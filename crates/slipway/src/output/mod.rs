@@ -1,27 +1,59 @@
-//! Tables for people, JSON for scripts.
+//! Everything that the command line prints: tables and lines for people, JSON for scripts.
+//!
+//! Text of users and services is escaped wherever it is printed for people (see [`escape`]); JSON stays the same document.
+
+mod escape;
+mod moment;
+mod table;
+mod writer;
+
+use std::io::IsTerminal as _;
 
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr as _;
 
-/// Prints a table with a header, columns as wide as their widest cell.
+pub(crate) use moment::local;
+pub(crate) use writer::{end_with_reader, outlive_reader, raw, raw_error};
+
+/// Prints one line; line breaks and control characters in what it holds are escaped.
+macro_rules! outln {
+    ($($argument:tt)*) => { $crate::output::line(&format!($($argument)*)) };
+}
+/// Prints one line to standard error, for progress and hints; escaped as by [`outln`].
+macro_rules! errln {
+    ($($argument:tt)*) => { $crate::output::error_line(&format!($($argument)*)) };
+}
+pub(crate) use {errln, outln};
+
+/// See [`outln`].
+pub(crate) fn line(text: &str) {
+    writer::raw(format!("{}\n", escape::one_line(text)).as_bytes());
+}
+
+/// See [`errln`].
+pub(crate) fn error_line(text: &str) {
+    writer::raw_error(format!("{}\n", escape::one_line(text)).as_bytes());
+}
+
+/// Prints text of several lines; other control characters are escaped.
+pub(crate) fn block(text: &str) {
+    writer::raw(escape::block(text).as_bytes());
+}
+
+/// Prints why a command failed; an error may have several lines.
+pub(crate) fn failure(error: &anyhow::Error) {
+    writer::raw_error(format!("slipway: {}\n", escape::block(&format!("{error:#}"))).as_bytes());
+}
+
+/// Prints a table with a header, fitted to the terminal where there is one.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
-    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: Vec<&str>| {
-        let padded: Vec<String> = cells
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}", width = *width))
-            .collect();
-        println!("{}", padded.join("  ").trim_end());
-    };
-    line(header.to_vec());
-    for row in rows {
-        line(row.iter().map(String::as_str).collect());
-    }
+    let terminal = std::io::stdout().is_terminal();
+    let limit = terminal.then(terminal_size::terminal_size).flatten().map(|(width, _)| usize::from(width.0));
+    writer::raw(lines_of(&table::lines(header, rows, limit)).as_bytes());
+}
+
+fn lines_of(lines: &[String]) -> String {
+    lines.iter().fold(String::new(), |text, line| text + &escape::one_line(line) + "\n")
 }
 
 /// Bytes as people say them: powers of 1000, one digit behind the point.
@@ -41,16 +73,26 @@ pub(crate) fn size(bytes: u64) -> String {
 
 /// Prints JSON, indented.
 pub(crate) fn json(value: &Value) {
-    println!("{value:#}");
+    writer::raw(format!("{}\n", escape::json(&format!("{value:#}"))).as_bytes());
 }
 
-/// A field of an object as text for a table: nothing for null, plain text for strings.
+/// Prints JSON on one line, for a stream of documents.
+pub(crate) fn json_line(value: &Value) {
+    writer::raw(format!("{}\n", escape::json(&value.to_string())).as_bytes());
+}
+
+/// A field of an object as text for a table: nothing for null, plain text for strings, local time for moments.
 pub(crate) fn cell(object: &Value, path: &str) -> String {
     let mut value = object;
     for part in path.split('.') {
         value = value.get(part).unwrap_or(&Value::Null);
     }
-    text(value)
+    named(path.rsplit('.').next().unwrap_or(path), value)
+}
+
+/// A value on one line, as the name of its field says.
+fn named(name: &str, value: &Value) -> String {
+    moment::of_field(name, value).unwrap_or_else(|| text(value))
 }
 
 /// A value on one line.
@@ -63,7 +105,9 @@ fn text(value: &Value) -> String {
             items.iter().map(text).collect::<Vec<_>>().join(", ")
         }
         Value::Object(fields) if fields.values().all(is_scalar) => {
-            fields.iter().map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>().join(" ")
+            let field =
+                |(name, value): (&String, &Value)| format!("{}={}", moment::title(name), named(name, value));
+            fields.iter().map(field).collect::<Vec<_>>().join(" ")
         }
         other => other.to_string(),
     }
@@ -79,15 +123,18 @@ fn lines(value: &Value, indent: usize, out: &mut Vec<String>) {
         out.push(format!("{:indent$}{}", "", text(value)));
         return;
     };
-    let width = fields.keys().map(String::len).max().unwrap_or(0);
+    let width = fields.keys().map(|name| moment::title(name).width()).max().unwrap_or(0);
     for (name, value) in fields {
+        let title = moment::title(name);
+        let pad = width - title.width();
         let deep = match value {
             Value::Object(inner) => !inner.values().all(is_scalar),
             Value::Array(items) => !items.iter().all(is_scalar),
             _ => false,
         };
         if !deep {
-            out.push(format!("{:indent$}{name:<width$}  {}", "", text(value)).trim_end().to_owned());
+            let line = format!("{:indent$}{title}{:pad$}  {}", "", "", named(name, value));
+            out.push(line.trim_end().to_owned());
             continue;
         }
         out.push(format!("{:indent$}{name}", ""));
@@ -122,7 +169,7 @@ pub(crate) fn list(as_json: bool, answer: &Value, items: &str, columns: &[(&str,
     if let Some(token) =
         answer.get("next_page_token").and_then(Value::as_str).filter(|token| !token.is_empty())
     {
-        println!("… more: --page-token {token}");
+        outln!("… more: --page-token {token}");
     }
 }
 
@@ -132,9 +179,14 @@ pub(crate) fn object(as_json: bool, answer: &Value) {
         json(answer);
         return;
     }
+    fields(answer);
+}
+
+/// Prints the fields of an object, one per line.
+pub(crate) fn fields(object: &Value) {
     let mut shown = Vec::new();
-    lines(answer, 0, &mut shown);
-    println!("{}", shown.join("\n"));
+    lines(object, 0, &mut shown);
+    writer::raw(lines_of(&shown).as_bytes());
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::lock;
+use crate::output::outln;
 
 /// The platform stops its parts in order within this time; then it is ended by force.
 const STOP_TIMEOUT_MS: u64 = 40_000;
@@ -16,7 +17,7 @@ const POLL_MS: u64 = 50;
 
 pub(crate) fn run(data_dir: &Path) -> anyhow::Result<ExitCode> {
     let Some(pid) = lock::holder(data_dir)? else {
-        println!("no platform is running on {}", data_dir.display());
+        outln!("no platform is running on {}", data_dir.display());
         return Ok(ExitCode::SUCCESS);
     };
     let process = Pid::from_raw(pid);
@@ -34,7 +35,7 @@ pub(crate) fn run(data_dir: &Path) -> anyhow::Result<ExitCode> {
         }
         std::thread::sleep(Duration::from_millis(POLL_MS));
     }
-    println!(
+    outln!(
         "stopped after {:.1} s; the data stays in {}",
         started.elapsed().as_secs_f64(),
         data_dir.display()

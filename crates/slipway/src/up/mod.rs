@@ -21,6 +21,7 @@ use slipway_telemetry::LogFormat;
 use slipway_toolbox::{Toolbox, process};
 use supervise::{Note, Supervised, supervise};
 
+use crate::output::{errln, outln};
 use crate::{Endpoints, output, token};
 use credentials::Credentials;
 use parts::{Part, Shared};
@@ -35,34 +36,35 @@ const STOP_LIMIT: Duration = Duration::from_secs(18);
 /// Arguments of `slipway up`.
 #[derive(Debug, Clone, Args)]
 pub struct UpOptions {
-    /// Ports: the ones that clients expect, or free ones.
+    /// Standard ports (5000, 8000, …), or free ones.
     #[arg(long, value_enum, default_value = "default")]
     ports: ports::Choice,
-    /// Returns when everything is ready and leaves it running in the background.
+    /// Runs in the background; returns when every part is ready.
     #[arg(long)]
     detach: bool,
-    /// A Postgres of one's own instead of a private one.
+    /// URL of an existing Postgres [default: a private one].
     #[arg(long, env = "SLIPWAY_POSTGRES_URL", hide_env_values = true, value_name = "URL")]
     postgres_url: Option<String>,
-    /// A NATS server of one's own, with JetStream, instead of a private one.
+    /// URL of an existing NATS server with JetStream [default: a private one].
     #[arg(long, env = "SLIPWAY_NATS_URL", hide_env_values = true, value_name = "URL")]
     nats_url: Option<String>,
-    /// An S3 endpoint of one's own instead of a private one; keys in SLIPWAY_S3_ACCESS_KEY and SLIPWAY_S3_SECRET_KEY.
+    /// URL of an existing S3 endpoint [default: a private one]. Its keys are read from SLIPWAY_S3_ACCESS_KEY and
+    /// SLIPWAY_S3_SECRET_KEY.
     #[arg(long, env = "SLIPWAY_S3_ENDPOINT", value_name = "URL")]
     s3_endpoint: Option<String>,
-    /// Bucket of all artifacts.
-    #[arg(long, env = "SLIPWAY_S3_BUCKET", default_value = "slipway")]
+    /// S3 bucket of all artifacts.
+    #[arg(long, env = "SLIPWAY_S3_BUCKET", value_name = "NAME", default_value = "slipway")]
     s3_bucket: String,
-    /// OTLP/gRPC endpoint for traces of all services.
+    /// OTLP/gRPC endpoint for the traces of all services [default: no traces].
     #[arg(long, env = "SLIPWAY_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
-    /// Whether callers of the registry need a token, and roles for what they do.
+    /// Access control of the registry: whether callers require a token and roles.
     #[arg(long, env = "SLIPWAY_AUTH", value_enum, default_value = "off")]
     auth: Switch,
-    /// Which messages the services log.
+    /// Log filter of the services, e.g. info or slipway_registry=debug,info.
     #[arg(long, env = "SLIPWAY_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
-    /// Form of the services' logs.
+    /// Log format of the services.
     #[arg(long, env = "SLIPWAY_LOG_FORMAT", default_value = "text", value_enum)]
     log_format: LogFormat,
 }
@@ -71,6 +73,8 @@ pub(crate) fn run(data_dir: &Path, options: &UpOptions) -> anyhow::Result<ExitCo
     std::fs::create_dir_all(data_dir.join("logs"))
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
     let data_dir = std::fs::canonicalize(data_dir)?;
+    // The platform does not depend on a reader of its status lines.
+    output::outlive_reader();
     if options.detach {
         return detach(&data_dir);
     }
@@ -95,7 +99,7 @@ pub(crate) fn run(data_dir: &Path, options: &UpOptions) -> anyhow::Result<ExitCo
 /// Runs ourselves without `--detach` in a session of its own, and waits until it is ready.
 fn detach(data_dir: &Path) -> anyhow::Result<ExitCode> {
     if let Some(pid) = lock::holder(data_dir)? {
-        bail!("a platform runs on {} already (process {pid})", data_dir.display());
+        bail!("a platform is already running on {} (process {pid})", data_dir.display());
     }
     let log_path = data_dir.join("logs/up.log");
     let log =
@@ -109,10 +113,10 @@ fn detach(data_dir: &Path) -> anyhow::Result<ExitCode> {
     let mut shown = 0;
     loop {
         let text = std::fs::read_to_string(&log_path).unwrap_or_default();
-        print!("{}", text.get(shown..).unwrap_or_default());
+        output::block(text.get(shown..).unwrap_or_default());
         shown = text.len();
         if Endpoints::path(data_dir).exists() && lock::holder(data_dir)?.is_some() {
-            println!("running in the background; `slipway --data-dir {} down` stops it", data_dir.display());
+            outln!("running in the background; `slipway --data-dir {} down` stops it", data_dir.display());
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(status) = child.try_wait()? {
@@ -159,7 +163,7 @@ struct Platform {
 impl Platform {
     fn start(data_dir: &Path, options: &UpOptions, stop: &Receiver<()>) -> anyhow::Result<Self> {
         let toolbox = Toolbox::from_env()?;
-        let mut progress = |message: &str| println!("{message}");
+        let mut progress = |message: &str| outln!("{message}");
         let onnxruntime = toolbox.onnxruntime_library(&mut progress)?;
         let ports = Ports::choose(options.ports, data_dir)?;
         let (sender, notes) = channel();
@@ -239,20 +243,24 @@ impl Platform {
             .iter()
             .map(|(part, url)| vec![(*part).to_owned(), without_password(url)])
             .collect();
-        println!();
+        output::line("");
         output::table(&["PART", "ADDRESS"], &rows);
-        println!("\nready after {:.1} s; data in {}", took.as_secs_f64(), self.data_dir.display());
-        println!("addresses for programs: {}", Endpoints::path(&self.data_dir).display());
+        output::line("");
+        outln!("ready after {:.1} s; data in {}", took.as_secs_f64(), self.data_dir.display());
+        outln!("addresses for scripts: {}", Endpoints::path(&self.data_dir).display());
         if self.guarded {
             let path = token::path(&self.data_dir);
-            println!("\naccess is on: clients of the registry need a token (docs/access.md)");
-            println!("  this command line takes the administrator's, from {}", path.display());
-            println!(
+            output::line("");
+            outln!("access control is on: clients of the registry require a token (docs/access.md)");
+            outln!("  this command line uses the administrator's token from {}", path.display());
+            outln!(
                 "  MLflow: export MLFLOW_TRACKING_URI={} MLFLOW_TRACKING_TOKEN=$(cat {})",
                 self.endpoints.registry,
                 path.display()
             );
-            println!("  others: slipway tokens create NAME --principal WHO; slipway grants set WHO editor");
+            outln!(
+                "  other clients: slipway tokens create NAME --principal WHO; slipway grants set WHO editor"
+            );
         }
     }
 
@@ -262,10 +270,10 @@ impl Platform {
             if self.take_notes()
                 && let Err(error) = self.endpoints.write(&self.data_dir)
             {
-                eprintln!("slipway: {error:#}");
+                errln!("slipway: {error:#}");
             }
         }
-        println!("stopping");
+        outln!("stopping");
     }
 
     /// Whether anything happened.
@@ -277,8 +285,8 @@ impl Platform {
                 Note::Started { name, pid } => {
                     self.endpoints.pids.insert(name.replace('-', "_"), pid);
                 }
-                Note::Ended { name, how } => println!("{name} ended ({how}); starting it again"),
-                Note::StartFailed { name, why } => println!("{name} does not start: {why}; trying again"),
+                Note::Ended { name, how } => outln!("{name} ended ({how}); starting it again"),
+                Note::StartFailed { name, why } => outln!("{name} does not start: {why}; trying again"),
             }
         }
         any

@@ -11,6 +11,7 @@ use super::UpOptions;
 use super::credentials::Credentials;
 use super::ports::Ports;
 use super::supervise::{Child, Note, Supervised, supervise};
+use crate::output::outln;
 
 impl Child for Running {
     fn pid(&self) -> u32 {
@@ -129,7 +130,7 @@ impl Starting<'_> {
 }
 
 fn tell(message: &str) {
-    println!("{message}");
+    outln!("{message}");
 }
 
 /// Where a server is: as configured, or as the private one says when it is ready.

@@ -107,7 +107,7 @@ async fn what_was_deleted_is_purged_on_request() {
     let purge = ["registry", "purge", "--older-than-days"];
     assert!(shown(&platform, &[&purge[..], &["1", "--yes"]].concat()).contains("runs           0"));
     let dry = shown(&platform, &[&purge[..], &["0"]].concat());
-    assert!(dry.contains("runs           60") && dry.contains("--yes removes it"), "{dry}");
+    assert!(dry.contains("runs           60") && dry.contains("run again with --yes"), "{dry}");
     let done = platform.json(&[&purge[..], &["0", "--yes"]].concat());
     let expected = json!({"runs": 60, "logged_models": 0, "experiments": 1, "files": 0, "size_bytes": 0, "dry_run": false});
     assert_eq!(done, expected);
@@ -125,7 +125,10 @@ async fn a_guarded_alias_is_refused_with_the_numbers() {
     let guarded = shown(&platform, &["models", "guard", "m", "champion", file.to_str().unwrap()]);
     assert!(guarded.contains("m@champion is guarded by 2 rules"), "{guarded}");
     let check = shown(&platform, &["models", "check", "m", "1", "champion"]);
-    assert!(check.contains("metric-at-least") && check.contains("it may not have the alias"), "{check}");
+    assert!(
+        check.contains("metric-at-least") && check.contains("refused: the alias cannot be set"),
+        "{check}"
+    );
     let refusal = platform.slipway(&["models", "set-alias", "m", "champion", "1"]).refusal();
     assert!(refusal.contains("no metric accuracy; at least 0.9 is required"), "{refusal}");
     shown(&platform, &["models", "unguard", "m", "champion"]);

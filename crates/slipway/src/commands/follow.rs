@@ -1,0 +1,164 @@
+//! Waits for rollouts, for people who watch and for scripts that need an exit code.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::client::{Client, Failure};
+use crate::output::{self, errln, outln};
+
+const POLL_MS: u64 = 300;
+/// A service that restarts is back well within this time.
+const MAX_UNREACHABLE: Duration = Duration::from_secs(60);
+/// Between the promotion of a first version and its first answer lies one message to the replicas.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How waiting for a rollout ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The new version is stable.
+    Promoted,
+    /// The new version broke a limit, or was taken back.
+    RolledBack,
+    /// The new version never served.
+    Failed,
+    /// The rollout waits for a decision by a person.
+    Paused,
+    /// A person or another rollout ended it.
+    Aborted,
+    /// The time ran out first.
+    TimedOut,
+}
+
+/// The exit codes of [`Ending`], for `--help`.
+pub(crate) const EXIT_CODES: &str = "Exit codes with --wait or --watch: 0 promoted, 3 rolled back, 4 failed to load, \
+    5 paused, 6 aborted or superseded, 7 timed out, 1 any other error.";
+
+impl Ending {
+    /// The ending that a phase is, if it is one. A pause is one: only a person ends it.
+    fn of(phase: &str) -> Option<Self> {
+        match phase {
+            "promoted" => Some(Self::Promoted),
+            "rolled_back" => Some(Self::RolledBack),
+            "failed" => Some(Self::Failed),
+            "paused" => Some(Self::Paused),
+            "aborted" => Some(Self::Aborted),
+            _ => None,
+        }
+    }
+
+    /// The exit code, as in [`EXIT_CODES`].
+    pub(crate) fn code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Promoted => 0,
+            Self::RolledBack => 3,
+            Self::Failed => 4,
+            Self::Paused => 5,
+            Self::Aborted => 6,
+            Self::TimedOut => 7,
+        })
+    }
+}
+
+/// Where changes of a rollout are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Lines on standard error.
+    Standard,
+    /// Lines on standard output; JSON where asked for.
+    Watch {
+        /// One JSON object per line.
+        json: bool,
+    },
+}
+
+impl Progress {
+    fn show(self, rollout: &Value) {
+        let text = summary(rollout);
+        match self {
+            Self::Standard => errln!("{text}"),
+            Self::Watch { json: false } => outln!("{text}"),
+            Self::Watch { json: true } => output::json_line(rollout),
+        }
+    }
+}
+
+/// Phase, weight and reason on one line.
+fn summary(rollout: &Value) -> String {
+    let field = |name: &str| output::cell(rollout, name);
+    format!("{}  {} %  {}", field("phase"), field("weight_percent"), field("reason"))
+}
+
+/// The rollout after it ended, or as it was when the time ran out.
+pub(crate) async fn rollout(
+    controller: &Client,
+    id: &str,
+    deadline: Option<Instant>,
+    progress: Progress,
+) -> anyhow::Result<(Ending, Value)> {
+    let mut shown = String::new();
+    let mut seen_at = Instant::now();
+    let mut last = Value::Null;
+    loop {
+        match controller.get(&["api", "v1", "rollouts", id], &[]).await {
+            Ok(rollout) => {
+                seen_at = Instant::now();
+                let summary = summary(&rollout);
+                if summary != shown {
+                    progress.show(&rollout);
+                    shown = summary;
+                }
+                if let Some(ending) = Ending::of(&output::cell(&rollout, "phase")) {
+                    return Ok((ending, rollout));
+                }
+                last = rollout;
+            }
+            // The rollout continues while the controller restarts.
+            Err(error) if is_transient(&error) && seen_at.elapsed() < MAX_UNREACHABLE => {}
+            Err(error) => return Err(error),
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok((Ending::TimedOut, last));
+        }
+        tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
+    }
+}
+
+/// Waits until serving answers for a deployment; an error says why it does not.
+pub(crate) async fn first_answer(
+    serving: &Client,
+    deployment: &str,
+    deadline: Option<Instant>,
+) -> anyhow::Result<()> {
+    let latest = Instant::now() + READY_TIMEOUT;
+    let latest = deadline.map_or(latest, |deadline| deadline.min(latest));
+    loop {
+        match serving.get(&["v2", "models", deployment, "ready"], &[]).await {
+            Ok(_) => return Ok(()),
+            // A refusal may be that of a replica that has not received the traffic table.
+            Err(error) if Instant::now() >= latest => {
+                return Err(error.context(format!("serving does not answer for deployment {deployment}")));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(POLL_MS)).await,
+        }
+    }
+}
+
+fn is_transient(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Failure>().is_some_and(Failure::is_transient)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_without_a_next_step_is_an_ending() {
+        for phase in ["preparing", "progressing", "promoting", "rolling_back"] {
+            assert_eq!(Ending::of(phase), None, "{phase}");
+        }
+        assert_eq!(Ending::of("paused"), Some(Ending::Paused));
+        assert_eq!(Ending::of("rolled_back"), Some(Ending::RolledBack));
+    }
+}
