@@ -50,7 +50,7 @@ pub const ALIAS_SET: &str = "slipway.registry.alias.set";
 /// Subject on which [`DriftDetected`] arrives.
 pub const DRIFT_DETECTED: &str = "slipway.drift-monitor.drift.detected";
 
-/// An alias points at another version than before.
+/// An alias was set. Also published where it points at the same version as before; see [`AliasSet::unchanged`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AliasSet {
     /// Registered model.
@@ -59,6 +59,9 @@ pub struct AliasSet {
     pub alias: String,
     /// The version that it points at now.
     pub version: String,
+    /// Whether it pointed at this version before: it was set again without being moved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
 }
 
 impl EventBody for AliasSet {
@@ -117,15 +120,98 @@ impl EventBody for CheckpointCommitted {
     }
 }
 
-/// A deployment was made or removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+/// A deployment was created, changed or deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeploymentChange {
     /// Deployment name.
     pub deployment: String,
     /// Registered model bound to it.
     pub model: String,
-    /// `created` or `deleted`.
+    /// `created`, `updated`, `rules-set`, `killed`, `revived`, `alias-moved` or `deleted`.
     pub what: String,
+    /// Id of the deployment; unlike its name, never reused.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub deployment_id: String,
+    /// For `killed` and `revived`: mode of the kill switch, `stable-only` or `refuse`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Why, where a reason was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who made the change; see [`Actor`]. Absent where the controller acted automatically.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Actor>,
+    /// For `updated`: names of the fields that changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// For `alias-moved`: what came of the move of the watched alias.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias_move: Option<AliasMove>,
+}
+
+/// Who made a change through the rollout controller's API.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Actor {
+    /// Value of the request's `X-Slipway-Actor` header, which clients set themselves and the controller does not
+    /// authenticate; `anonymous` if unset.
+    pub name: String,
+    /// IP address of the client; empty if unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
+}
+
+/// What came of the last move of an alias that a deployment watches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AliasMove {
+    /// The alias.
+    pub alias: String,
+    /// The version that it was pointed at.
+    pub version: String,
+    /// What followed.
+    pub outcome: AliasOutcome,
+    /// Why, in one sentence; with the way to try again where nothing was rolled out.
+    pub reason: String,
+    /// The rollout that was started, is in progress, or was aborted by the move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout_id: Option<String>,
+    /// When the controller handled the move, Unix time in milliseconds.
+    pub at_unix_ms: u64,
+}
+
+/// See [`AliasMove`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AliasOutcome {
+    /// A rollout of the version was started.
+    RolloutStarted,
+    /// The alias returned to the version that served before: the rollout in progress was aborted.
+    RolloutAborted,
+    /// The version is stable already.
+    AlreadyStable,
+    /// A rollout of the version is in progress already.
+    InProgress,
+    /// The kill switch is on: the rollout starts when it is turned off.
+    Pending,
+    /// The newest rollout of the version ended without promotion and the alias was set again without being moved: not
+    /// retried automatically.
+    NotRetried,
+    /// The version cannot be served.
+    NotServable,
+}
+
+impl AliasOutcome {
+    /// The name that JSON carries.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RolloutStarted => "rollout-started",
+            Self::RolloutAborted => "rollout-aborted",
+            Self::AlreadyStable => "already-stable",
+            Self::InProgress => "in-progress",
+            Self::Pending => "pending",
+            Self::NotRetried => "not-retried",
+            Self::NotServable => "not-servable",
+        }
+    }
 }
 
 impl EventBody for DeploymentChange {
@@ -156,6 +242,9 @@ pub struct RolloutChange {
     pub weight_percent: u8,
     /// Why it was decided.
     pub reason: String,
+    /// Who asked for it; absent where the controller decided automatically.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Actor>,
 }
 
 impl EventBody for RolloutChange {

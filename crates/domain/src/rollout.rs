@@ -4,6 +4,7 @@
 //! timestamp, so a restart re-times nothing. Acting on the returned actions twice is harmless; forgetting to act on them is
 //! healed by the next step, because an [`Observation`] says whether the traffic table is what the state asks for.
 
+mod alias;
 mod analysis;
 mod facts;
 mod state;
@@ -11,6 +12,7 @@ mod step;
 mod strategy;
 mod table;
 
+pub use alias::{AliasDecision, AliasMoved, follow_alias};
 pub use analysis::{Analysed, Clause, ClauseName, Evidence, Verdict, analyse};
 pub use facts::{FactsCollector, Side, VariantFacts, WindowFacts};
 pub use state::{

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::rules::{Condition, KillMode, KillSwitch, Rule};
+pub use self::rules::{Condition, Frozen, KillMode, KillSwitch, Rule};
 use crate::{Invalid, invalid::ensure};
 
 /// Percent of a whole; weights of a table never sum to more.

@@ -35,7 +35,12 @@ async fn hear(pool: &PgPool, received: &Received) -> anyhow::Result<()> {
     };
     if received.subject.starts_with(OF_DEPLOYMENTS) {
         let Ok(change) = received.parse::<DeploymentChange>().map_err(skip) else { return Ok(()) };
-        let news = if change.what == "deleted" { News::Deleted } else { News::Created };
+        let news = match change.what.as_str() {
+            "created" => News::Created,
+            "deleted" => News::Deleted,
+            // Rules, switches and settings change nothing about which version is deployed.
+            _ => return Ok(()),
+        };
         return store(pool, received, (&change.deployment, &change.model), news, at_ms).await;
     }
     let Ok(change) = received.parse::<RolloutChange>().map_err(skip) else { return Ok(()) };

@@ -1,16 +1,21 @@
-//! An alias was moved: deployments that watch it roll the version out.
+//! A watched alias was set: what follows is decided by the domain and shown on the deployment.
 
-use slipway_api::events::{ALIAS_SET, AliasSet, EVENTS_STREAM};
+use slipway_api::events::{ALIAS_SET, AliasMove, AliasOutcome, AliasSet, DeploymentChange, EVENTS_STREAM};
 use slipway_api::traffic::Target;
+use slipway_domain::rollout::{AliasDecision, AliasMoved, follow_alias};
 use slipway_event_bus::{Consumer, EventBus, Received, inbox};
 use slipway_service_kit::Problem;
+use slipway_service_kit::clock::now_unix_ms;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use crate::change::{self, Changed, Wanted};
+use crate::manage::tell;
 use crate::state::{State, outbox_problem};
 use crate::store::deployments::{self, Deployment};
+use crate::store::rollouts;
 
 /// Name of the durable subscription and of the inbox.
 const CONSUMER: &str = "rollout-controller-alias";
@@ -52,10 +57,10 @@ async fn roll_out(state: &State, received: &Received, alias: &AliasSet, name: &s
         // A delivery that failed comes again after later ones. The alias itself says which of them is the last word.
         Ok(None) => {
             tracing::info!(deployment = name, model = %alias.model, version = %alias.version,
-                "the alias has moved on since and this move is left out");
+                "the alias has moved on since; this move is left out");
             return Ok(());
         }
-        // The registry is away: the event is tried again.
+        // The registry is unavailable: the event is tried again.
         Err(problem) if problem.status().is_server_error() => return Err(problem),
         Ok(Some(to)) => Ok(to),
         Err(refused) => Err(refused),
@@ -66,40 +71,158 @@ async fn roll_out(state: &State, received: &Received, alias: &AliasSet, name: &s
     if !inbox::first_time(&mut transaction, &consumer, &received.id).await.map_err(outbox_problem)? {
         return Ok(());
     }
-    let changed = match resolved {
-        Err(problem) => {
-            tracing::warn!(deployment = name, model = %alias.model, version = %alias.version, %problem,
-                "the alias was moved to a version that cannot be rolled out");
-            Some(
-                change::refuse(state, &mut transaction, &deployment, &alias.version, problem.detail())
-                    .await?,
-            )
-        }
-        Ok(to) => follow_to(state, &mut transaction, &deployment, alias, to).await?,
-    };
+    let changed = apply(state, &mut transaction, &deployment, alias, resolved).await?;
     transaction.commit().await?;
-    if let Some(changed) = changed {
-        changed.committed(state, name).await;
+    changed.committed(state, name).await;
+    Ok(())
+}
+
+/// Follows the moves that were recorded as pending while the kill switch was on. What fails is tried again later.
+pub(crate) async fn follow_pending(state: &State) -> Result<(), Problem> {
+    let mut connection = state.pool.acquire().await?;
+    let pending = deployments::pending_moves(&mut connection).await?;
+    drop(connection);
+    for deployment in pending {
+        if let Err(problem) = follow_one(state, &deployment).await {
+            tracing::warn!(deployment = %deployment.name, %problem, "a pending alias move is followed later");
+        }
     }
     Ok(())
 }
 
-/// Brings a locked deployment to where the alias points; `None` where it is there.
+async fn follow_one(state: &State, deployment: &Deployment) -> Result<(), Problem> {
+    let Some(pending) = deployment.last_alias_move.as_ref() else { return Ok(()) };
+    let alias = AliasSet {
+        model: deployment.model.clone(),
+        alias: pending.alias.clone(),
+        version: pending.version.clone(),
+        unchanged: false,
+    };
+    let resolved = match state.resolve_move(&alias).await {
+        Err(problem) if problem.status().is_server_error() => return Err(problem),
+        resolved => resolved,
+    };
+    let mut transaction = state.pool.begin().await?;
+    let Some(locked) = deployments::lock_key(&mut transaction, deployment.deployment_key).await? else {
+        return Ok(());
+    };
+    let is_same = locked.last_alias_move == deployment.last_alias_move;
+    if !is_same || locked.traffic.thawed().is_err() {
+        return Ok(());
+    }
+    let resolved = match resolved {
+        Ok(Some(to)) => Ok(to),
+        Err(refused) => Err(refused),
+        Ok(None) => {
+            let reason = format!("the alias {} no longer points at version {}", alias.alias, alias.version);
+            note(state, &mut transaction, &locked, &alias, (AliasOutcome::NotRetried, reason, None)).await?;
+            transaction.commit().await?;
+            state.committed();
+            return Ok(());
+        }
+    };
+    let changed = apply(state, &mut transaction, &locked, &alias, resolved).await?;
+    transaction.commit().await?;
+    changed.committed(state, &locked.name).await;
+    Ok(())
+}
+
+/// Does what follows from the move of a locked deployment's alias, and notes it on the deployment.
+async fn apply(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    alias: &AliasSet,
+    resolved: Result<Target, Problem>,
+) -> Result<Changed, Problem> {
+    let (noted, changed) = match resolved {
+        Err(problem) => {
+            tracing::warn!(deployment = %deployment.name, model = %alias.model, version = %alias.version, %problem,
+                "the alias was moved to a version that cannot be rolled out");
+            let reason = problem.detail().to_owned();
+            let changed = change::refuse(state, connection, deployment, &alias.version, &reason).await?;
+            ((AliasOutcome::NotServable, reason, changed.last_id()), changed)
+        }
+        Ok(to) => follow_to(state, connection, deployment, alias, to).await?,
+    };
+    note(state, connection, deployment, alias, noted).await?;
+    Ok(changed)
+}
+
+/// Outcome, reason and rollout of a move.
+type Noted = (AliasOutcome, String, Option<Uuid>);
+
 async fn follow_to(
     state: &State,
     connection: &mut PgConnection,
     deployment: &Deployment,
     alias: &AliasSet,
     to: Target,
-) -> Result<Option<Changed>, Problem> {
-    let reason = format!("the alias {} points at version {} again", alias.alias, to.version);
-    if let Some(changed) = change::turn_back(state, connection, deployment, &to, &reason).await? {
-        return Ok(Some(changed));
-    }
-    if deployment.traffic.stable.as_ref() == Some(&to) {
-        return Ok(None);
-    }
-    let strategy = deployment.default_strategy.0.clone();
-    let wanted = Wanted { to, strategy, idempotency_key: None };
-    change::start(state, connection, deployment, wanted).await.map(|(_, changed)| Some(changed))
+) -> Result<(Noted, Changed), Problem> {
+    let newest = rollouts::newest(connection, deployment.deployment_key).await?;
+    let moved = AliasMoved { to: &to, unchanged: alias.unchanged };
+    let stable = deployment.traffic.stable.as_ref();
+    let switch = deployment.traffic.thawed();
+    let version = to.version.clone();
+    let newest_id = newest.as_ref().map(|newest| newest.id);
+    let newest = newest.as_ref().map(|newest| &newest.state.0);
+    Ok(match follow_alias(moved, stable, newest, switch.is_err()) {
+        AliasDecision::TurnBack => {
+            let reason = format!("the alias {} points at version {version} again", alias.alias);
+            let changed = change::turn_back(state, connection, deployment, &to, &reason).await?;
+            let changed = changed.unwrap_or_else(|| Changed::ended(None));
+            ((AliasOutcome::RolloutAborted, reason, newest_id), changed)
+        }
+        AliasDecision::AlreadyStable => {
+            let reason = format!("version {version} is stable already");
+            ((AliasOutcome::AlreadyStable, reason, None), Changed::ended(None))
+        }
+        AliasDecision::InProgress => {
+            let reason = format!("a rollout of version {version} is in progress already");
+            ((AliasOutcome::InProgress, reason, newest_id), Changed::ended(None))
+        }
+        AliasDecision::Pending => {
+            let why = switch.err().map(|frozen| frozen.to_string()).unwrap_or_default();
+            let reason = format!("{why}; the rollout of version {version} starts then");
+            ((AliasOutcome::Pending, reason, None), Changed::ended(None))
+        }
+        AliasDecision::EndedBefore { phase, reason } => {
+            let reason = format!(
+                "the rollout of version {version} ended as {} ({reason}), and setting the alias again without moving it \
+                 does not retry it; retry with `slipway rollouts start {} {version}`",
+                phase.as_str(),
+                deployment.name
+            );
+            ((AliasOutcome::NotRetried, reason, newest_id), Changed::ended(None))
+        }
+        AliasDecision::Start => {
+            let wanted = Wanted { to, strategy: None, idempotency_key: None };
+            let (stored, changed) = change::start(state, connection, deployment, wanted).await?;
+            let reason = format!("a rollout of version {version} was started");
+            ((AliasOutcome::RolloutStarted, reason, Some(stored.id)), changed)
+        }
+    })
+}
+
+/// Stores what came of a move, and publishes it.
+async fn note(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    alias: &AliasSet,
+    (outcome, reason, rollout): Noted,
+) -> Result<(), Problem> {
+    tracing::info!(deployment = %deployment.name, alias = %alias.alias, version = %alias.version,
+        outcome = outcome.as_str(), %reason, "a watched alias was set");
+    let moved = AliasMove {
+        alias: alias.alias.clone(),
+        version: alias.version.clone(),
+        outcome,
+        reason,
+        rollout_id: rollout.map(|id| id.to_string()),
+        at_unix_ms: now_unix_ms(),
+    };
+    deployments::set_alias_move(connection, deployment.deployment_key, Some(&moved)).await?;
+    let event = DeploymentChange { alias_move: Some(moved), ..DeploymentChange::default() };
+    tell(state, connection, deployment, "alias-moved", event).await
 }

@@ -1,16 +1,21 @@
 //! Deployments and rollouts as clients see them.
 
 use serde::Serialize;
+use slipway_api::events::AliasMove;
 use slipway_api::traffic::{KillSwitch, Rule, StickyKey, TrafficTable};
 use slipway_domain::rollout::{Evidence, Phase, Rollout, Strategy};
 use uuid::Uuid;
 
+use crate::acknowledge::Acknowledgement;
+use crate::replicas::Awaited;
 use crate::store::deployments::Deployment;
 use crate::store::rollouts::{Decision, StoredRollout};
 
 /// A deployment.
 #[derive(Debug, Serialize)]
 pub(crate) struct DeploymentBody {
+    /// Unlike the name, never reused.
+    id: Uuid,
     name: String,
     model: String,
     stable_version: Option<String>,
@@ -20,15 +25,21 @@ pub(crate) struct DeploymentBody {
     prediction_output: Option<String>,
     rules: Vec<Rule>,
     kill_switch: Option<KillSwitch>,
+    /// What came of the last move of the watched alias.
+    last_alias_move: Option<AliasMove>,
     default_strategy: Strategy,
     traffic: TrafficTable,
     created_at_unix_ms: i64,
+    /// After a change of the traffic table: which replicas follow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acknowledgement: Option<Acknowledgement>,
 }
 
 impl DeploymentBody {
     pub(crate) fn new(deployment: Deployment, active_rollout_id: Option<Uuid>) -> Self {
         let traffic = deployment.traffic.0;
         Self {
+            id: deployment.id,
             name: deployment.name,
             model: deployment.model,
             stable_version: traffic.stable.as_ref().map(|stable| stable.version.clone()),
@@ -38,10 +49,17 @@ impl DeploymentBody {
             prediction_output: traffic.prediction_output.clone(),
             rules: traffic.rules.clone(),
             kill_switch: traffic.kill_switch.clone(),
+            last_alias_move: deployment.last_alias_move.map(|moved| moved.0),
             default_strategy: deployment.default_strategy.0,
             traffic,
             created_at_unix_ms: deployment.created_at_ms,
+            acknowledgement: None,
         }
+    }
+
+    /// The same with which replicas follow the change.
+    pub(crate) fn acknowledged(self, acknowledgement: Acknowledgement) -> Self {
+        Self { acknowledgement: Some(acknowledgement), ..self }
     }
 }
 
@@ -50,6 +68,10 @@ impl DeploymentBody {
 pub(crate) struct RolloutBody {
     id: Uuid,
     deployment: String,
+    deployment_id: Uuid,
+    /// When the deployment was deleted, Unix time in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment_deleted_at_unix_ms: Option<i64>,
     model: String,
     from_version: Option<String>,
     to_version: String,
@@ -66,6 +88,12 @@ pub(crate) struct RolloutBody {
     rollback_decided_at_unix_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decisions: Option<Vec<DecisionBody>>,
+    /// Replicas that a rollout in progress waits for, and what for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waiting_for: Vec<Awaited>,
+    /// After a command: which replicas follow the traffic table that it led to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acknowledgement: Option<Acknowledgement>,
 }
 
 /// Why it was decided.
@@ -98,6 +126,8 @@ impl RolloutBody {
             weight_percent: stored.state.weight_percent(),
             reason: stored.state.0.reason,
             deployment: stored.deployment,
+            deployment_id: stored.deployment_id,
+            deployment_deleted_at_unix_ms: stored.deployment_deleted_at_ms,
             model: stored.model,
             from_version: from.map(|from| from.version),
             to_version: to.version,
@@ -110,7 +140,19 @@ impl RolloutBody {
             promotion_decided_at_unix_ms,
             rollback_decided_at_unix_ms,
             decisions: None,
+            waiting_for: Vec::new(),
+            acknowledgement: None,
         }
+    }
+
+    /// The same with the replicas that it waits for.
+    pub(crate) fn waiting_for(self, waiting_for: Vec<Awaited>) -> Self {
+        Self { waiting_for, ..self }
+    }
+
+    /// The same with which replicas follow the change.
+    pub(crate) fn acknowledged(self, acknowledgement: Acknowledgement) -> Self {
+        Self { acknowledgement: Some(acknowledgement), ..self }
     }
 
     /// The whole of it.

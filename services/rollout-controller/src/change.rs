@@ -4,7 +4,8 @@
 use slipway_api::events::RolloutChange;
 use slipway_api::traffic::{Target, TrafficTable};
 use slipway_domain::rollout::{
-    Action, Command, EventKind, NewRollout, Observation, Phase, Rollout, TableState, plan_table, step,
+    Action, Command, EventKind, NewRollout, Observation, Phase, Rollout, Strategy, TableState, plan_table,
+    step,
 };
 use slipway_event_bus::inbox;
 use slipway_service_kit::Problem;
@@ -45,9 +46,18 @@ pub(crate) async fn drive(
 ) -> Result<StoredRollout, Problem> {
     let absent = || Problem::not_found(format!("rollout `{id}`"));
     let mut transaction = state.pool.begin().await?;
-    let name = rollouts::find(&mut transaction, id).await?.ok_or_else(absent)?.deployment;
+    let before = rollouts::find(&mut transaction, id).await?.ok_or_else(absent)?;
     // The deployment's row is the lock of its rollouts; the state is read behind it.
-    let deployment = deployments::lock(&mut transaction, &name).await?.ok_or_else(absent)?;
+    let Some(deployment) = deployments::lock_key(&mut transaction, before.deployment_key).await? else {
+        return match asked {
+            Some(_) => Err(Problem::conflict(format!(
+                "rollout `{id}` belongs to a deployment `{}` that was deleted",
+                before.deployment
+            ))),
+            None => Ok(before),
+        };
+    };
+    let name = deployment.name.clone();
     let mut stored = rollouts::find(&mut transaction, id).await?.ok_or_else(absent)?;
     if let Some(Asked { key: Some(key), .. }) = &asked
         && !inbox::first_time(&mut transaction, COMMANDS, key).await.map_err(outbox_problem)?
@@ -55,7 +65,9 @@ pub(crate) async fn drive(
         return Ok(stored);
     }
     if let Some(asked) = &asked {
-        stored.state.accepts(&asked.command).map_err(|refused| Problem::conflict(refused.to_string()))?;
+        let is_on = deployment.traffic.kill_switch.is_some();
+        let accepted = stored.state.accepts(&asked.command, is_on);
+        accepted.map_err(|refused| Problem::conflict(refused.to_string()))?;
     } else if !stored.state.is_active() {
         return Ok(stored);
     }
@@ -100,6 +112,11 @@ impl Changed {
         Self(rollout.into_iter().map(|rollout| (rollout, Vec::new())).collect())
     }
 
+    /// Id of the rollout that was changed last.
+    pub(crate) fn last_id(&self) -> Option<Uuid> {
+        self.0.last().map(|(stored, _)| stored.id)
+    }
+
     /// Tells everybody concerned that the change was committed.
     pub(crate) async fn committed(self, state: &State, deployment: &str) {
         state.committed();
@@ -124,19 +141,47 @@ pub(crate) async fn turn_back(
     let newest = rollouts::newest(connection, deployment.deployment_key).await?;
     let leads_away =
         |newest: &StoredRollout| newest.state.is_active() && newest.state.from.as_ref() == Some(to);
-    let Some(mut newest) = newest.filter(leads_away) else { return Ok(None) };
+    let Some(newest) = newest.filter(leads_away) else { return Ok(None) };
     let command = Command::Abort { reason: reason.to_owned() };
-    if newest.state.accepts(&command).is_err() {
-        // It is on its way back already.
-        return Ok(Some(Changed::ended(None)));
-    }
-    let Some((next, actions)) = decide(state, &newest, deployment, Some(command)) else {
-        return Ok(Some(Changed::ended(None)));
+    // Where it is not accepted, the rollout is on its way back already.
+    obey(state, connection, deployment, newest, command).await.map(Some)
+}
+
+/// Pauses the rollout of a locked deployment that is in progress, where it can be paused.
+///
+/// # Errors
+/// Postgres is unavailable.
+pub(crate) async fn hold(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    reason: &str,
+) -> Result<Changed, Problem> {
+    let newest = rollouts::newest(connection, deployment.deployment_key).await?;
+    let Some(newest) = newest.filter(|newest| newest.state.is_active()) else {
+        return Ok(Changed::ended(None));
     };
-    newest.state.0 = next;
-    apply(state, connection, deployment, &newest, &actions).await?;
-    rollouts::save(connection, newest.id, &newest.state).await?;
-    Ok(Some(Changed(vec![(newest, actions)])))
+    obey(state, connection, deployment, newest, Command::Pause { reason: reason.to_owned() }).await
+}
+
+/// Gives a command to a rollout of a locked deployment; one that its phase does not accept changes nothing.
+async fn obey(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    mut rollout: StoredRollout,
+    command: Command,
+) -> Result<Changed, Problem> {
+    if rollout.state.accepts(&command, deployment.traffic.kill_switch.is_some()).is_err() {
+        return Ok(Changed::ended(None));
+    }
+    let Some((next, actions)) = decide(state, &rollout, deployment, Some(command)) else {
+        return Ok(Changed::ended(None));
+    };
+    rollout.state.0 = next;
+    apply(state, connection, deployment, &rollout, &actions).await?;
+    rollouts::save(connection, rollout.id, &rollout.state).await?;
+    Ok(Changed(vec![(rollout, actions)]))
 }
 
 /// A span of what started the rollout, so that one trace shows all of it. A request's own span wins.
@@ -174,6 +219,7 @@ fn observe(
         target: readiness(&rollout.to),
         previous: rollout.from.as_ref().map(readiness).unwrap_or_default(),
         table,
+        kill_switch_on: deployment.traffic.kill_switch.is_some(),
         facts,
         command,
     })
@@ -241,6 +287,7 @@ async fn publish(
         to_version: rollout.to.version.clone(),
         weight_percent: rollout.weight_percent(),
         reason: reason.to_owned(),
+        actor: crate::actor::current(),
     };
     state.outbox.enqueue(connection, &event).await.map(drop).map_err(outbox_problem)
 }
@@ -249,13 +296,15 @@ async fn publish(
 /// version is the answer. The caller commits, and calls [`Changed::committed`] then.
 ///
 /// # Errors
-/// The version is stable already, the strategy is unlawful, or the rollout in progress cannot be ended now.
+/// The kill switch is on, the version is stable already, the strategy is not valid, a rollout of the version is in progress
+/// with another strategy, or the rollout in progress cannot be ended now.
 pub(crate) async fn start(
     state: &State,
     connection: &mut PgConnection,
     deployment: &Deployment,
     wanted: Wanted<'_>,
 ) -> Result<(StoredRollout, Changed), Problem> {
+    deployment.traffic.thawed().map_err(|frozen| Problem::conflict(frozen.to_string()))?;
     let mut deployment = deployment.clone();
     let mut changed = Vec::new();
     if let Some(newest) = rollouts::newest(connection, deployment.deployment_key).await?
@@ -265,6 +314,7 @@ pub(crate) async fn start(
             && newest.state.undo_requested.is_none()
             && newest.state.ends_as.is_none()
         {
+            same_strategy(&newest, wanted.strategy.as_ref())?;
             return Ok((newest, Changed(changed)));
         }
         let old = supersede(state, connection, &mut deployment, newest, &wanted.to.version).await?;
@@ -276,7 +326,7 @@ pub(crate) async fn start(
         deployment: deployment.name.clone(),
         from: deployment.traffic.stable.clone(),
         to: wanted.to,
-        strategy: wanted.strategy,
+        strategy: wanted.strategy.unwrap_or_else(|| deployment.default_strategy.0.clone()),
     };
     let (rollout, actions) = Rollout::start(new, now_unix_ms())
         .map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
@@ -284,6 +334,18 @@ pub(crate) async fn start(
     apply(state, connection, &deployment, &stored, &actions).await?;
     changed.push((stored.clone(), actions));
     Ok((stored, Changed(changed)))
+}
+
+/// A rollout in progress keeps its strategy. Whoever asks for another one has to end it first.
+fn same_strategy(in_progress: &StoredRollout, wanted: Option<&Strategy>) -> Result<(), Problem> {
+    if wanted.is_none_or(|wanted| *wanted == in_progress.state.strategy) {
+        return Ok(());
+    }
+    let (id, version) = (in_progress.id, &in_progress.state.to.version);
+    Err(Problem::conflict(format!(
+        "`strategy`: rollout {id} of version {version} is in progress with another strategy, and a rollout keeps the one \
+         that it was started with; abort it first (`slipway rollouts abort {id}`), or leave `strategy` out"
+    )))
 }
 
 /// Stores a rollout that begins, with the trace of whoever asked for it.
@@ -339,7 +401,8 @@ pub(crate) async fn refuse(
 #[derive(Debug)]
 pub(crate) struct Wanted<'key> {
     pub(crate) to: Target,
-    pub(crate) strategy: slipway_domain::rollout::Strategy,
+    /// `None`: the deployment's own.
+    pub(crate) strategy: Option<Strategy>,
     pub(crate) idempotency_key: Option<&'key str>,
 }
 
@@ -376,7 +439,7 @@ pub(crate) async fn end_now(
     };
     let undoing = old.state.undo_requested.take().is_some();
     if !undoing && old.state.ends_as.is_none() {
-        old.state.accepts(&command).map_err(|refused| {
+        old.state.accepts(&command, deployment.traffic.kill_switch.is_some()).map_err(|refused| {
             Problem::conflict(format!(
                 "rollout `{}` is in progress and cannot be ended yet: {refused}",
                 old.id

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::state::State;
 use crate::store::{deployments, rollouts};
-use crate::{change, project};
+use crate::{alias, change, project};
 
 /// Key of the advisory lock that the leader holds, beside the schema's name.
 const LEADER_LOCK_KEY: i32 = 0x51_1B_01;
@@ -63,6 +63,9 @@ async fn lead(state: &State) -> anyhow::Result<()> {
                 Err(error) => {
                     tracing::debug!(error = format!("{error:#}"), "traffic tables are compared later");
                 }
+            }
+            if let Err(problem) = alias::follow_pending(state).await {
+                tracing::warn!(%problem, "pending alias moves are followed later");
             }
         }
         let pause = round(state).await?;

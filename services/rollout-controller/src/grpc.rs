@@ -2,8 +2,8 @@
 
 use slipway_api::proto::rollout::rollout_controller_server::RolloutController;
 use slipway_api::proto::rollout::{
-    Deployment, GetDeploymentRequest, GetRolloutRequest, PauseDeploymentRequest, PauseDeploymentResponse,
-    RollbackRequest, Rollout, StartRolloutRequest,
+    AliasMove, Deployment, GetDeploymentRequest, GetRolloutRequest, PauseDeploymentRequest,
+    PauseDeploymentResponse, RollbackRequest, Rollout, StartRolloutRequest,
 };
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::parse_json;
@@ -40,7 +40,24 @@ impl Service {
             active_rollout_id: active.map(|active| active.id.to_string()).unwrap_or_default(),
             prediction_output: traffic.prediction_output.unwrap_or_default(),
             table_revision: traffic.revision,
+            id: found.id.to_string(),
+            last_alias_move: found.last_alias_move.map(|moved| alias_move(moved.0)),
+            kill_switch: traffic
+                .kill_switch
+                .map(|switch| switch.mode.as_str().to_owned())
+                .unwrap_or_default(),
         })
+    }
+}
+
+fn alias_move(moved: slipway_api::events::AliasMove) -> AliasMove {
+    AliasMove {
+        alias: moved.alias,
+        version: moved.version,
+        outcome: moved.outcome.as_str().to_owned(),
+        reason: moved.reason,
+        rollout_id: moved.rollout_id.unwrap_or_default(),
+        at_unix_ms: moved.at_unix_ms,
     }
 }
 
@@ -48,6 +65,7 @@ fn message(stored: StoredRollout) -> Rollout {
     Rollout {
         id: stored.id.to_string(),
         deployment: stored.deployment,
+        deployment_id: stored.deployment_id.to_string(),
         from_version: stored.state.from.as_ref().map(|from| from.version.clone()).unwrap_or_default(),
         to_version: stored.state.to.version.clone(),
         phase: stored.state.phase.as_str().to_owned(),

@@ -4,6 +4,8 @@
 //! [`control`] keeps every rollout in progress moving. Whatever is killed when: Postgres has the whole state, and the next
 //! round goes on from it.
 
+mod acknowledge;
+mod actor;
 mod alias;
 mod body;
 mod change;
@@ -18,8 +20,10 @@ mod replicas;
 mod rest;
 mod state;
 mod store;
+mod update;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_server::RolloutControllerServer;
@@ -54,6 +58,10 @@ pub struct Config {
     /// The registry, which knows versions and aliases.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
+    /// Longest time that a command which changes traffic (kill switch, rules, rollback, promote, abort) waits for the serving
+    /// replicas to follow, in milliseconds. The response lists those that have not.
+    #[arg(long, env = "SLIPWAY_ACKNOWLEDGE_TIMEOUT_MS", default_value_t = 3_000, value_name = "MS")]
+    pub acknowledge_timeout_ms: u64,
     /// How it shows the registry who it is.
     #[command(flatten)]
     pub registry_token: kit_grpc::RegistryToken,
@@ -83,19 +91,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         facts: facts::Facts::default(),
         wake: Arc::new(Notify::new()),
         measures: measure::Measures::register(&metrics),
+        acknowledge_timeout: Duration::from_millis(config.acknowledge_timeout_ms),
     };
 
     let mut tasks = Tasks::new(shutdown.clone());
     let relay = Relay::new(pool, bus.clone(), state.outbox.clone(), "slipway/rollout-controller");
     tasks.spawn("relay", relay.run(shutdown.clone()));
-    let watch =
-        replicas::watch(bus.clone(), state.replicas.clone(), Arc::clone(&state.wake), shutdown.clone());
+    let watch = replicas::listen_for_reports(
+        bus.clone(),
+        state.replicas.clone(),
+        Arc::clone(&state.wake),
+        shutdown.clone(),
+    );
     tasks.spawn("replicas", watch);
     tasks.spawn("control", control::run(state.clone(), shutdown.clone()));
     tasks.spawn("events", listen(bus, state.clone(), readiness.clone(), shutdown.clone()));
 
     let asked = RolloutControllerServer::new(grpc::Service::new(state.clone()));
     let routes = server::add_grpc(rest::router(state), asked);
+    let routes = routes.layer(axum::middleware::from_fn(actor::acting));
     server::serve(listener, routes, readiness, metrics, shutdown).await;
     tasks.wait().await
 }

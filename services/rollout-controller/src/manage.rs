@@ -74,8 +74,8 @@ pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Depl
     let deployment = deployments::insert(&mut transaction, &row).await?.ok_or_else(|| {
         Problem::conflict(format!("`name`: deployment `{}` exists already", table.deployment))
     })?;
-    tell(state, &mut transaction, &deployment, "created").await?;
-    let wanted = Wanted { to, strategy: new.default_strategy.clone(), idempotency_key: None };
+    tell(state, &mut transaction, &deployment, "created", DeploymentChange::default()).await?;
+    let wanted = Wanted { to, strategy: None, idempotency_key: None };
     let (_, changed) = change::start(state, &mut transaction, &deployment, wanted).await?;
     let made = find(&mut transaction, &deployment.name).await?;
     transaction.commit().await?;
@@ -97,24 +97,34 @@ fn check(new: &NewDeploymentBody) -> Result<(), Problem> {
     if new.model.is_empty() || new.model.chars().count() > MAX_MODEL_CHARS || new.model.contains('\0') {
         return Err(Problem::invalid("model", "expected the name of a registered model"));
     }
-    if new.watch_alias.as_ref().is_some_and(|alias| alias.is_empty() || alias.contains('\0')) {
+    check_settings(new.watch_alias.as_deref(), &new.default_strategy)
+}
+
+/// Checks what a deployment is created with and may be changed later.
+pub(crate) fn check_settings(watch_alias: Option<&str>, strategy: &Strategy) -> Result<(), Problem> {
+    if watch_alias.is_some_and(|alias| alias.is_empty() || alias.contains('\0')) {
         return Err(Problem::invalid("watch_alias", "expected the name of an alias"));
     }
-    new.default_strategy
+    strategy
         .validate()
         .map_err(|invalid| Problem::invalid(format!("default_strategy.{}", invalid.field), invalid.message))
 }
 
+/// Publishes `what` happened to a deployment, with the `details` of it.
 pub(crate) async fn tell(
     state: &State,
     connection: &mut PgConnection,
     deployment: &Deployment,
     what: &str,
+    details: DeploymentChange,
 ) -> Result<(), Problem> {
     let event = DeploymentChange {
         deployment: deployment.name.clone(),
         model: deployment.model.clone(),
         what: what.to_owned(),
+        deployment_id: deployment.id.to_string(),
+        actor: crate::actor::current(),
+        ..details
     };
     state.outbox.enqueue(connection, &event).await.map(drop).map_err(outbox_problem)
 }
@@ -135,7 +145,7 @@ pub(crate) async fn delete(state: &State, name: &str) -> Result<(), Problem> {
         }
     }
     let current = deployments::find(&mut transaction, name).await?.unwrap_or(deployment);
-    tell(state, &mut transaction, &current, "deleted").await?;
+    tell(state, &mut transaction, &current, "deleted", DeploymentChange::default()).await?;
     deployments::delete(&mut transaction, current.deployment_key, now_ms()).await?;
     transaction.commit().await?;
     Changed::ended(ended).committed(state, name).await;
@@ -158,7 +168,8 @@ pub(crate) async fn start(
     new: NewRolloutBody,
 ) -> Result<(StoredRollout, bool), Problem> {
     let mut connection = state.pool.acquire().await?;
-    if let Some(found) = started_before(&mut connection, name, &new).await? {
+    let known = find(&mut connection, name).await?;
+    if let Some(found) = started_before(&mut connection, &known, &new).await? {
         return Ok((found, false));
     }
     if let Some(strategy) = &new.strategy {
@@ -166,17 +177,17 @@ pub(crate) async fn start(
             .validate()
             .map_err(|invalid| Problem::invalid(format!("strategy.{}", invalid.field), invalid.message))?;
     }
-    let model = find(&mut connection, name).await?.model;
     drop(connection);
-    let to = state.resolve_version(&model, &new.version).await?;
+    known.traffic.thawed().map_err(|frozen| Problem::conflict(frozen.to_string()))?;
+    let to = state.resolve_version(&known.model, &new.version).await?;
     let mut transaction = state.pool.begin().await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     // Behind the lock once more: the same request may have come twice at the same time.
-    if let Some(found) = started_before(&mut transaction, name, &new).await? {
+    if let Some(found) = started_before(&mut transaction, &deployment, &new).await? {
         return Ok((found, false));
     }
     let before = rollouts::newest(&mut transaction, deployment.deployment_key).await?;
-    let strategy = new.strategy.unwrap_or_else(|| deployment.default_strategy.0.clone());
+    let strategy = new.strategy;
     let wanted = Wanted { to, strategy, idempotency_key: new.idempotency_key.as_deref() };
     let (stored, changed) = change::start(state, &mut transaction, &deployment, wanted).await?;
     transaction.commit().await?;
@@ -188,12 +199,16 @@ pub(crate) async fn start(
 /// The rollout that the request's key was used for.
 async fn started_before(
     connection: &mut PgConnection,
-    name: &str,
+    deployment: &Deployment,
     new: &NewRolloutBody,
 ) -> Result<Option<StoredRollout>, Problem> {
     let Some(key) = &new.idempotency_key else { return Ok(None) };
     let Some(found) = rollouts::find_by_key(connection, key).await? else { return Ok(None) };
-    if found.deployment == name && found.state.to.version == new.version {
+    let same_strategy = new.strategy.as_ref().is_none_or(|strategy| *strategy == found.state.strategy);
+    if found.deployment_key == deployment.deployment_key
+        && found.state.to.version == new.version
+        && same_strategy
+    {
         return Ok(Some(found));
     }
     let detail = format!("`idempotency_key`: it belongs to rollout {}, which is another one", found.id);
@@ -215,7 +230,7 @@ pub(crate) async fn roll_back(
     let takes_back = newest.filter(|newest| {
         let from = newest.state.from.as_ref().map(|from| from.version.as_str());
         let meant = to_version.is_none() || to_version.as_deref() == from;
-        meant && newest.state.accepts(&command).is_ok()
+        meant && newest.state.accepts(&command, false).is_ok()
     });
     match (takes_back, to_version) {
         (Some(rollout), _) => change::drive(state, rollout.id, Some(command.into())).await.map(drop),
@@ -246,7 +261,7 @@ pub(crate) async fn pause(
     drop(connection);
     let Some(newest) = newest.filter(|newest| newest.state.is_active()) else { return Ok(None) };
     let command = Command::Pause { reason: reason.to_owned() };
-    if newest.state.accepts(&command).is_err() {
+    if newest.state.accepts(&command, false).is_err() {
         // Paused already, or about to end: there is nothing to hold.
         return Ok(Some(newest));
     }

@@ -1,14 +1,17 @@
-//! What people say of a deployment's traffic beside its rollouts: rules by header, and the kill switch.
+//! What operators set on a deployment's traffic besides its rollouts: rules by header, and the kill switch.
 
 use serde::Deserialize;
+use slipway_api::events::DeploymentChange;
 use slipway_api::traffic::{KillMode, KillSwitch, Rule, TrafficTable};
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
+use sqlx::PgConnection;
 
-use crate::change::Changed;
-use crate::manage::{absent, pause, tell};
+use crate::change::{self, Changed};
+use crate::manage::{absent, tell};
 use crate::state::State;
-use crate::store::deployments;
+use crate::store::deployments::{self, Deployment};
+use crate::{alias, project};
 
 /// Rules as a client sets them, all at once.
 #[derive(Debug, Deserialize)]
@@ -31,49 +34,94 @@ const fn stable_only() -> KillMode {
     KillMode::StableOnly
 }
 
-/// Replaces the rules of a deployment; none of them, and weights alone decide.
+/// Replaces the rules of a deployment; with none of them, weights alone decide.
 pub(crate) async fn set_rules(state: &State, name: &str, body: RulesBody) -> Result<(), Problem> {
-    change(state, name, "rules-set", |table| table.rules = body.rules).await
-}
-
-/// Turns the kill switch. What is being rolled out is paused: nothing can be learned about it, and whoever turns the switch off again is
-/// to say how it goes on.
-pub(crate) async fn kill(state: &State, name: &str, body: KillSwitchBody) -> Result<(), Problem> {
-    let KillSwitchBody { mode, reason } = body;
-    let paused = if reason.is_empty() { "the kill switch is on".to_owned() } else { reason.clone() };
-    let switch = KillSwitch { mode, reason };
-    change(state, name, "killed", |table| table.kill_switch = Some(switch)).await?;
-    // First what must not wait.
-    pause(state, name, &paused, None).await.map(drop)
-}
-
-/// Turns the kill switch off.
-pub(crate) async fn revive(state: &State, name: &str) -> Result<(), Problem> {
-    change(state, name, "revived", |table| table.kill_switch = None).await
-}
-
-/// Changes a deployment's table, and tells of it where that makes a difference.
-async fn change(
-    state: &State,
-    name: &str,
-    what: &str,
-    change: impl FnOnce(&mut TrafficTable),
-) -> Result<(), Problem> {
     let mut transaction = state.pool.begin().await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
+    let change = |table: &mut TrafficTable| table.rules = body.rules;
+    if set_table(&mut transaction, &deployment, change).await? {
+        tell(state, &mut transaction, &deployment, "rules-set", DeploymentChange::default()).await?;
+    }
+    commit(state, transaction, name, Changed::ended(None)).await
+}
+
+/// Turns the kill switch on. In the same transaction a rollout in progress is paused: nothing can be learned about a version
+/// without traffic, and an operator decides how it continues. Until the switch is off, no version gains traffic
+/// ([`TrafficTable::thawed`]).
+pub(crate) async fn kill(state: &State, name: &str, body: KillSwitchBody) -> Result<(), Problem> {
+    let KillSwitchBody { mode, reason } = body;
+    let paused = if reason.is_empty() {
+        "the kill switch is on".to_owned()
+    } else {
+        format!("the kill switch is on: {reason}")
+    };
+    let mut transaction = state.pool.begin().await?;
+    let mut deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
+    let switch = KillSwitch { mode, reason: reason.clone() };
+    if set_table(&mut transaction, &deployment, |table| table.kill_switch = Some(switch)).await? {
+        let details = DeploymentChange {
+            mode: Some(mode.as_str().to_owned()),
+            reason: (!reason.is_empty()).then_some(reason),
+            ..DeploymentChange::default()
+        };
+        tell(state, &mut transaction, &deployment, "killed", details).await?;
+        // What follows plans from the table that was just set.
+        deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
+    }
+    let changed = change::hold(state, &mut transaction, &deployment, &paused).await?;
+    commit(state, transaction, name, changed).await
+}
+
+/// Turns the kill switch off. A move of the watched alias that was recorded meanwhile is followed now.
+pub(crate) async fn revive(state: &State, name: &str) -> Result<(), Problem> {
+    let mut transaction = state.pool.begin().await?;
+    let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
+    let before = deployment.traffic.kill_switch.clone();
+    if set_table(&mut transaction, &deployment, |table| table.kill_switch = None).await? {
+        let details = DeploymentChange {
+            mode: before.as_ref().map(|switch| switch.mode.as_str().to_owned()),
+            reason: before.map(|switch| switch.reason).filter(|reason| !reason.is_empty()),
+            ..DeploymentChange::default()
+        };
+        tell(state, &mut transaction, &deployment, "revived", details).await?;
+    }
+    commit(state, transaction, name, Changed::ended(None)).await?;
+    // Where the registry is unavailable, the control loop tries again.
+    if let Err(problem) = alias::follow_pending(state).await {
+        tracing::warn!(deployment = name, %problem, "pending alias moves are followed later");
+    }
+    Ok(())
+}
+
+/// Changes the table of a locked deployment; `false` where that makes no difference.
+pub(crate) async fn set_table(
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    change: impl FnOnce(&mut TrafficTable),
+) -> Result<bool, Problem> {
     let before = &deployment.traffic.0;
     let mut table = before.clone();
     change(&mut table);
     table.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
     if table.routes_like(before) {
-        return Ok(());
+        return Ok(false);
     }
     table.revision += 1;
     table.decided_at_unix_ms = now_unix_ms();
     table.traceparent = slipway_telemetry::current_traceparent();
-    deployments::set_traffic(&mut transaction, deployment.deployment_key, &table).await?;
-    tell(state, &mut transaction, &deployment, what).await?;
+    deployments::set_traffic(connection, deployment.deployment_key, &table).await?;
+    Ok(true)
+}
+
+async fn commit(
+    state: &State,
+    transaction: sqlx::Transaction<'_, sqlx::Postgres>,
+    name: &str,
+    changed: Changed,
+) -> Result<(), Problem> {
     transaction.commit().await?;
-    Changed::ended(None).committed(state, name).await;
+    changed.committed(state, name).await;
+    // Also where nothing changed: the copy may still be missing.
+    project::soon(state, name).await;
     Ok(())
 }

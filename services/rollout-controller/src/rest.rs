@@ -7,19 +7,22 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use slipway_domain::rollout::Command;
+use serde_json::{Map, Value, json};
+use slipway_domain::rollout::{Command, Phase};
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 use uuid::Uuid;
 
 use crate::body::{DeploymentBody, RolloutBody};
-use crate::change;
 use crate::manage::{self, NewDeploymentBody, NewRolloutBody};
 use crate::overrides::{self, KillSwitchBody, RulesBody};
+use crate::replicas::Awaited;
 use crate::state::State;
+use crate::store::deployments::Deployment;
+use crate::store::rollouts::StoredRollout;
 use crate::store::{deployments, rollouts};
+use crate::{acknowledge, change, update};
 
 /// Decisions shown with a rollout.
 const MAX_DECISIONS: i64 = 500;
@@ -27,7 +30,7 @@ const MAX_DECISIONS: i64 = 500;
 pub(crate) fn router(state: State) -> Router {
     Router::new()
         .route("/api/v1/deployments", post(create).get(list_deployments))
-        .route("/api/v1/deployments/{name}", get(deployment).delete(delete))
+        .route("/api/v1/deployments/{name}", get(deployment).patch(update).delete(delete))
         .route("/api/v1/deployments/{name}/rollback", post(roll_back))
         .route("/api/v1/deployments/{name}/rollouts", post(start))
         .route("/api/v1/deployments/{name}/rules", put(set_rules))
@@ -108,7 +111,22 @@ async fn roll_back(
     JsonBody(body): JsonBody<Rollback>,
 ) -> Result<Json<DeploymentBody>, Problem> {
     manage::roll_back(&state, &name, body.to_version, &body.reason).await?;
-    Ok(Json(show(&state, &name).await?))
+    acknowledged(&state, &name).await
+}
+
+/// A deployment after a change of its traffic, with the replicas that follow it.
+async fn acknowledged(state: &State, name: &str) -> Result<Json<DeploymentBody>, Problem> {
+    let acknowledgement = acknowledge::wait(state, name).await?;
+    Ok(Json(show(state, name).await?.acknowledged(acknowledgement)))
+}
+
+async fn update(
+    Shared(state): Shared<State>,
+    Path(name): Path<String>,
+    JsonBody(patch): JsonBody<Map<String, Value>>,
+) -> Result<Json<DeploymentBody>, Problem> {
+    update::apply(&state, &name, patch).await?;
+    acknowledged(&state, &name).await
 }
 
 async fn set_rules(
@@ -117,7 +135,7 @@ async fn set_rules(
     JsonBody(body): JsonBody<RulesBody>,
 ) -> Result<Json<DeploymentBody>, Problem> {
     overrides::set_rules(&state, &name, body).await?;
-    Ok(Json(show(&state, &name).await?))
+    acknowledged(&state, &name).await
 }
 
 async fn kill(
@@ -126,7 +144,7 @@ async fn kill(
     JsonBody(body): JsonBody<KillSwitchBody>,
 ) -> Result<Json<DeploymentBody>, Problem> {
     overrides::kill(&state, &name, body).await?;
-    Ok(Json(show(&state, &name).await?))
+    acknowledged(&state, &name).await
 }
 
 async fn revive(
@@ -134,7 +152,7 @@ async fn revive(
     Path(name): Path<String>,
 ) -> Result<Json<DeploymentBody>, Problem> {
     overrides::revive(&state, &name).await?;
-    Ok(Json(show(&state, &name).await?))
+    acknowledged(&state, &name).await
 }
 
 async fn start(
@@ -150,6 +168,7 @@ async fn start(
 #[derive(Debug, Deserialize)]
 struct RolloutsQuery {
     deployment: Option<String>,
+    deployment_id: Option<String>,
     // No `flatten`: with it a query string's numbers arrive as text.
     limit: Option<u32>,
     page_token: Option<String>,
@@ -161,9 +180,12 @@ async fn list_rollouts(
 ) -> Result<Json<Value>, Problem> {
     let page = PageQuery { limit: query.limit, page_token: query.page_token };
     let (limit, before) = (page.limit()?, page.after::<i64>()?);
+    let parsed = query.deployment_id.as_deref().map(Uuid::parse_str).transpose();
+    let deployment_id =
+        parsed.map_err(|_| Problem::invalid("deployment_id", "expected the id of a deployment, a UUID"))?;
+    let filter = rollouts::Filter { deployment: query.deployment.as_deref(), deployment_id };
     let mut connection = state.pool.acquire().await?;
-    let found =
-        rollouts::list(&mut connection, query.deployment.as_deref(), before, i64::from(limit) + 1).await?;
+    let found = rollouts::list(&mut connection, &filter, before, i64::from(limit) + 1).await?;
     let (found, token) = cut(found, limit, |stored| stored.seq);
     let bodies: Vec<RolloutBody> = found.into_iter().map(RolloutBody::line).collect();
     Ok(Json(page_of("rollouts", json!(bodies), token)))
@@ -179,7 +201,21 @@ async fn whole(state: &State, id: Uuid) -> Result<RolloutBody, Problem> {
         .await?
         .ok_or_else(|| Problem::not_found(format!("rollout `{id}`")))?;
     let decisions = rollouts::decisions(&mut connection, id, MAX_DECISIONS).await?;
-    Ok(RolloutBody::whole(stored, decisions))
+    let deployment = deployments::find(&mut connection, &stored.deployment).await?;
+    let waiting_for = deployment.map(|deployment| awaited(state, &stored, &deployment)).unwrap_or_default();
+    Ok(RolloutBody::whole(stored, decisions).waiting_for(waiting_for))
+}
+
+/// The replicas that a rollout in progress waits for at this moment.
+fn awaited(state: &State, stored: &StoredRollout, deployment: &Deployment) -> Vec<Awaited> {
+    let rollout = &stored.state.0;
+    match rollout.paused_in.unwrap_or(rollout.phase) {
+        Phase::Preparing => state.replicas.not_ready(&stored.deployment, &rollout.to),
+        Phase::Promoting | Phase::RollingBack => {
+            state.replicas.not_following(&stored.deployment, deployment.traffic.revision)
+        }
+        _ => Vec::new(),
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -207,6 +243,7 @@ async fn command(
             )));
         }
     };
-    change::drive(&state, id, Some(command.into())).await?;
-    Ok(Json(whole(&state, id).await?))
+    let stored = change::drive(&state, id, Some(command.into())).await?;
+    let acknowledgement = acknowledge::wait(&state, &stored.deployment).await?;
+    Ok(Json(whole(&state, id).await?.acknowledged(acknowledgement)))
 }

@@ -1,6 +1,7 @@
 //! What handlers and tasks share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use slipway_api::events::AliasSet;
 use slipway_api::proto::registry::registry_client::RegistryClient;
@@ -30,6 +31,8 @@ pub(crate) struct State {
     /// Wakes the control loop.
     pub(crate) wake: Arc<Notify>,
     pub(crate) measures: Measures,
+    /// Longest wait of a command for the replicas to follow.
+    pub(crate) acknowledge_timeout: Duration,
 }
 
 impl State {

@@ -113,7 +113,7 @@ mod tests {
             let held = EVENTS_SUBJECTS.iter().any(|filter| subject.starts_with(filter.trim_end_matches('>')));
             assert!(held || [PREDICTIONS_SUBJECT, LABELS_SUBJECT].contains(&subject.as_str()), "{subject}");
         }
-        let alias = AliasSet { model: "m".into(), alias: "a".into(), version: "1".into() };
+        let alias = AliasSet { model: "m".into(), alias: "a".into(), version: "1".into(), unchanged: false };
         assert!(catalog::find(&alias.subject()).is_some());
     }
 }

@@ -303,7 +303,7 @@ impl Catalog {
             let subject = format!("slipway.registry.{entity}.{what}");
             all.add(subject, summary, registry_change(entity, what, details));
         }
-        all.typed::<AliasSet>(ALIAS_SET, "An alias points at another version than before.");
+        all.typed::<AliasSet>(ALIAS_SET, "An alias was set, to another version or again to the same one.");
         for (what, summary) in LAUNCHER {
             all.typed::<JobChange>(&format!("slipway.launcher.job.{what}"), summary);
         }
@@ -311,6 +311,8 @@ impl Catalog {
         all.typed::<CheckpointCommitted>("slipway.launcher.checkpoint.committed", committed);
         for (what, summary) in [
             ("created", "A deployment was made."),
+            ("updated", "Strategy, sticky key or watched alias of a deployment changed."),
+            ("alias-moved", "The alias that a deployment watches was set; the body says what came of it."),
             ("deleted", "A deployment was removed."),
             ("rules-set", "Rules that send requests by their headers were set or taken away."),
             ("killed", "The kill switch of a deployment was turned on."),

@@ -176,8 +176,20 @@ impl Rollout {
         }
     }
 
-    /// Whether `command` means anything in this phase. [`step`](super::step) ignores one that does not.
-    pub fn accepts(&self, command: &Command) -> Result<(), Refused> {
+    /// Whether `command` is accepted in this phase while the kill switch of the deployment is on or off.
+    /// [`step`](super::step) ignores a command that is not.
+    ///
+    /// While the switch is on, commands that could give a version more traffic are refused. Pause, abort and rollback
+    /// stay available, because they only ever return traffic to the version that served before.
+    pub fn accepts(&self, command: &Command, kill_switch_on: bool) -> Result<(), Refused> {
+        self.accepts_in_phase(command)?;
+        if kill_switch_on && matches!(command, Command::Promote | Command::Resume) {
+            return Err(Refused { verb: command.verb(), phase: self.phase, why: KILL_SWITCH_IS_ON });
+        }
+        Ok(())
+    }
+
+    fn accepts_in_phase(&self, command: &Command) -> Result<(), Refused> {
         let refuse = |verb: &'static str| Refused { verb, phase: self.phase, why: "" };
         let undoable = self.from.is_some();
         match (command, self.phase) {
@@ -198,7 +210,10 @@ impl Rollout {
     }
 }
 
-/// A command that means nothing in the rollout's phase.
+const KILL_SWITCH_IS_ON: &str = ": the kill switch of its deployment is on, and no version gains traffic until it is \
+    turned off with `slipway deployments revive` (DELETE /api/v1/deployments/{name}/kill-switch)";
+
+/// A command that the rollout's phase, or the kill switch, does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {verb} a rollout that is {}{why}", .phase.as_str())]
 pub struct Refused {
@@ -310,6 +325,8 @@ pub struct Observation {
     pub previous: Readiness,
     /// The traffic table.
     pub table: TableState,
+    /// Whether the kill switch of the deployment is on: no version gains traffic then.
+    pub kill_switch_on: bool,
     /// Records and labels since [`Rollout::window_since_unix_ms`].
     pub facts: WindowFacts,
     /// What was asked for and not yet acted on.

@@ -10,11 +10,17 @@ use super::{
 /// hold up the others, and one that is dead is forgotten long before.
 pub const PROPAGATION_TIMEOUT_MS: u64 = 60_000;
 
+/// Why a rollout stays where it is while the kill switch is on.
+const HELD: &str = "the kill switch of the deployment is on, and no version gains traffic";
+
 /// Advances a rollout by at most one phase or canary step.
 ///
 /// Pure: the same state and observation give the same result. Step the active rollout of a deployment, or its newest one: a
 /// final rollout still restores its table where it was lost, and an older one would fight with its successor. A command that the phase does not accept is ignored; ask
 /// [`Rollout::accepts`] first to tell the person.
+///
+/// While [`Observation::kill_switch_on`], no step raises [`Rollout::weight_percent`]: a limit that is broken still rolls
+/// back, everything else waits until the switch is off.
 pub fn step(rollout: &Rollout, seen: &Observation) -> (Rollout, Vec<Action>) {
     let mut machine = Machine { next: rollout.clone(), seen, actions: Vec::new() };
     let commanded = seen.command.as_ref().is_some_and(|command| machine.obey(command));
@@ -36,7 +42,7 @@ struct Machine<'seen> {
 impl Machine<'_> {
     /// Whether the command changed the phase, so that nothing else may happen in this step.
     fn obey(&mut self, command: &Command) -> bool {
-        if self.next.accepts(command).is_err() {
+        if self.next.accepts(command, self.seen.kill_switch_on).is_err() {
             return false;
         }
         match command {
@@ -87,6 +93,11 @@ impl Machine<'_> {
             return;
         }
         if self.seen.target == Readiness::Ready {
+            if self.seen.kill_switch_on {
+                self.next.reason = format!("version {} is loaded; {HELD}", self.next.to.version);
+                self.heal_table();
+                return;
+            }
             let straight = self.next.promote_requested
                 || self.next.from.is_none()
                 || self.next.strategy.steps.is_empty();
@@ -128,13 +139,18 @@ impl Machine<'_> {
         }
         let ready = self.seen.target == Readiness::Ready;
         // A person's word wins over the analysis.
-        if self.next.promote_requested && ready {
+        if self.next.promote_requested && ready && !self.seen.kill_switch_on {
             self.promote("promoted by hand");
             return;
         }
         let analysed = analyse(&self.next.strategy, &self.seen.facts);
         if analysed.verdict == Verdict::Fail {
             self.fail(analysed);
+            return;
+        }
+        if self.seen.kill_switch_on {
+            self.next.reason = format!("step {} does not end: {HELD}", self.next.step + 1);
+            self.heal_table();
             return;
         }
         let hold_ms =

@@ -58,6 +58,7 @@ fn ready(now_unix_ms: u64) -> Observation {
         target: Readiness::Ready,
         previous: Readiness::Ready,
         table: TableState::Applied,
+        kill_switch_on: false,
         facts: good_facts(),
         command: None,
     }

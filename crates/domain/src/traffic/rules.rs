@@ -62,6 +62,33 @@ pub enum KillMode {
     Refuse,
 }
 
+/// No version of the deployment may gain traffic, because its kill switch is on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the kill switch of deployment `{deployment}` is on{}, and no version gains traffic until it is turned off with \
+    `slipway deployments revive {deployment}` (DELETE /api/v1/deployments/{deployment}/kill-switch)", .switch.because())]
+pub struct Frozen {
+    deployment: String,
+    switch: KillSwitch,
+}
+
+impl KillSwitch {
+    /// Its mode and reason, for an error message.
+    fn because(&self) -> String {
+        let mode = self.mode.as_str();
+        if self.reason.is_empty() { format!(" ({mode})") } else { format!(" ({mode}: {})", self.reason) }
+    }
+}
+
+impl KillMode {
+    /// The name that JSON carries.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StableOnly => "stable-only",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 impl Condition {
     fn holds(&self, value_of: &dyn Fn(&str) -> Option<String>) -> bool {
         let Some(value) = value_of(&self.header).filter(|value| !value.is_empty()) else { return false };
@@ -110,6 +137,17 @@ impl TrafficTable {
     /// Whether only the stable version may answer.
     pub fn is_stable_only(&self) -> bool {
         self.kill_switch.as_ref().is_some_and(|switch| switch.mode == KillMode::StableOnly)
+    }
+
+    /// Whether versions may gain traffic.
+    ///
+    /// # Errors
+    /// The kill switch is on, in either mode.
+    pub fn thawed(&self) -> Result<(), Frozen> {
+        match &self.kill_switch {
+            Some(switch) => Err(Frozen { deployment: self.deployment.clone(), switch: switch.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Why no request is answered, where that is so; may be empty.

@@ -68,7 +68,7 @@ impl World {
 }
 
 fn alias(version: u32) -> AliasSet {
-    AliasSet { model: "m".into(), alias: "champion".into(), version: version.to_string() }
+    AliasSet { model: "m".into(), alias: "champion".into(), version: version.to_string(), unchanged: false }
 }
 
 async fn wait_for(mut done: impl FnMut() -> bool) {

@@ -26,6 +26,7 @@ fn promoted(from: &str, to: &str) -> RolloutChange {
         to_version: to.into(),
         weight_percent: 100,
         reason: "all steps passed".into(),
+        actor: None,
     }
 }
 

@@ -204,9 +204,9 @@ async fn set_alias(State(registry): State<Registry>, fields: Fields) -> Answer {
         drop(change);
         return Err(promotion::refuse(&registry, &name, &alias, version, &outcomes).await?);
     }
-    if table::alias_set(change.db(), target.model_key, &alias, version).await? {
-        change.publish(&AliasSet { model: name, alias, version: version.to_string() }).await?;
-    }
+    let unchanged = !table::alias_set(change.db(), target.model_key, &alias, version).await?;
+    // Also where nothing moved: deployments that watch the alias show why no rollout follows.
+    change.publish(&AliasSet { model: name, alias, version: version.to_string(), unchanged }).await?;
     change.commit().await?;
     Ok(empty())
 }

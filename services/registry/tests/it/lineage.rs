@@ -16,6 +16,7 @@ fn rollout(what: &str, from: Option<&str>, to: &str, weight: u8) -> RolloutChang
         to_version: to.to_owned(),
         weight_percent: weight,
         reason: "test".to_owned(),
+        actor: None,
     }
 }
 
@@ -112,7 +113,12 @@ async fn a_version_knows_where_it_is_deployed() {
     let (one, two) = (world.onnx_model(MODEL).await, world.onnx_model(MODEL).await);
     world.version("m", &one).await;
     world.version("m", &two).await;
-    let created = DeploymentChange { deployment: "churn".into(), model: "m".into(), what: "created".into() };
+    let created = DeploymentChange {
+        deployment: "churn".into(),
+        model: "m".into(),
+        what: "created".into(),
+        ..DeploymentChange::default()
+    };
     world.publish(&created, "2026-01-01T00:00:01.000Z").await;
     world.publish(&rollout("started", None, "1", 0), "2026-01-01T00:00:01.000Z").await;
     world.placed("1", &["candidate@0"]).await;

@@ -1,19 +1,30 @@
 //! Deployments and their intended traffic tables.
 
+use slipway_api::events::AliasMove;
 use slipway_api::traffic::TrafficTable;
 use slipway_domain::rollout::Strategy;
 use sqlx::PgConnection;
 use sqlx::types::Json;
+use uuid::Uuid;
+
+/// Columns of [`Deployment`].
+macro_rules! columns {
+    () => {
+        "deployment_key, id, name, model, watch_alias, default_strategy, traffic, last_alias_move, created_at_ms"
+    };
+}
 
 /// A deployment that is not deleted.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Deployment {
     pub(crate) deployment_key: i64,
+    pub(crate) id: Uuid,
     pub(crate) name: String,
     pub(crate) model: String,
     pub(crate) watch_alias: Option<String>,
     pub(crate) default_strategy: Json<Strategy>,
     pub(crate) traffic: Json<TrafficTable>,
+    pub(crate) last_alias_move: Option<Json<AliasMove>>,
     pub(crate) created_at_ms: i64,
 }
 
@@ -32,9 +43,11 @@ pub(crate) async fn insert(
     new: &NewDeployment<'_>,
 ) -> Result<Option<Deployment>, sqlx::Error> {
     sqlx::query_as(
-        "INSERT INTO deployments (name, model, watch_alias, default_strategy, traffic, created_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) WHERE deleted_at_ms IS NULL DO NOTHING \
-         RETURNING deployment_key, name, model, watch_alias, default_strategy, traffic, created_at_ms",
+        concat!(
+            "INSERT INTO deployments (name, model, watch_alias, default_strategy, traffic, created_at_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) WHERE deleted_at_ms IS NULL DO NOTHING RETURNING ",
+            columns!()
+        ),
     )
     .bind(&new.traffic.deployment)
     .bind(&new.traffic.model)
@@ -61,10 +74,11 @@ pub(crate) async fn find(
     connection: &mut PgConnection,
     name: &str,
 ) -> Result<Option<Deployment>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT deployment_key, name, model, watch_alias, default_strategy, traffic, created_at_ms FROM deployments \
-         WHERE name = $1 AND deleted_at_ms IS NULL",
-    )
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM deployments WHERE name = $1 AND deleted_at_ms IS NULL"
+    ))
     .bind(name)
     .fetch_optional(connection)
     .await
@@ -75,13 +89,71 @@ pub(crate) async fn lock(
     connection: &mut PgConnection,
     name: &str,
 ) -> Result<Option<Deployment>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT deployment_key, name, model, watch_alias, default_strategy, traffic, created_at_ms FROM deployments \
-         WHERE name = $1 AND deleted_at_ms IS NULL FOR UPDATE",
-    )
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM deployments WHERE name = $1 AND deleted_at_ms IS NULL FOR UPDATE"
+    ))
     .bind(name)
     .fetch_optional(connection)
     .await
+}
+
+/// [`lock`] by the deployment's own key, so that a namesake is never taken for it.
+pub(crate) async fn lock_key(
+    connection: &mut PgConnection,
+    deployment_key: i64,
+) -> Result<Option<Deployment>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM deployments WHERE deployment_key = $1 AND deleted_at_ms IS NULL FOR UPDATE"
+    ))
+    .bind(deployment_key)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Deployments whose watched alias was moved while the kill switch was on, and whose switch is off now.
+pub(crate) async fn pending_moves(connection: &mut PgConnection) -> Result<Vec<Deployment>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM deployments WHERE deleted_at_ms IS NULL AND last_alias_move->>'outcome' = 'pending' \
+         AND traffic->'kill_switch' IS NULL ORDER BY name"
+    ))
+    .fetch_all(connection)
+    .await
+}
+
+/// Stores what came of the last move of the watched alias; `None` removes it.
+pub(crate) async fn set_alias_move(
+    connection: &mut PgConnection,
+    deployment_key: i64,
+    moved: Option<&AliasMove>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE deployments SET last_alias_move = $2 WHERE deployment_key = $1")
+        .bind(deployment_key)
+        .bind(moved.map(Json))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Stores the settings that [`crate::update`] changes.
+pub(crate) async fn set_settings(
+    connection: &mut PgConnection,
+    deployment_key: i64,
+    watch_alias: Option<&str>,
+    default_strategy: &Strategy,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE deployments SET watch_alias = $2, default_strategy = $3 WHERE deployment_key = $1")
+        .bind(deployment_key)
+        .bind(watch_alias)
+        .bind(Json(default_strategy))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Deployments by name, behind the given one.
@@ -91,8 +163,11 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<Deployment>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT deployment_key, name, model, watch_alias, default_strategy, traffic, created_at_ms FROM deployments \
-         WHERE deleted_at_ms IS NULL AND ($1::TEXT IS NULL OR name > $1) ORDER BY name LIMIT $2",
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM deployments WHERE deleted_at_ms IS NULL AND ($1::TEXT IS NULL OR name > $1) ORDER BY name LIMIT $2"
+        ),
     )
     .bind(after)
     .bind(limit)

@@ -5,11 +5,30 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+/// Columns of [`StoredRollout`] from rollouts `r` and deployments `d`.
+macro_rules! columns {
+    () => {
+        "r.seq, r.id, r.deployment_key, d.id AS deployment_id, d.deleted_at_ms AS deployment_deleted_at_ms, \
+         r.deployment, r.model, r.state, r.traceparent"
+    };
+}
+
+/// Start of a statement that reads [`StoredRollout`].
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT ", columns!(), " FROM rollouts r JOIN deployments d USING (deployment_key) ", $rest)
+    };
+}
+
 /// A rollout as it is stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct StoredRollout {
     pub(crate) seq: i64,
     pub(crate) id: Uuid,
+    pub(crate) deployment_key: i64,
+    pub(crate) deployment_id: Uuid,
+    /// When the deployment was deleted; `None` while it exists.
+    pub(crate) deployment_deleted_at_ms: Option<i64>,
     pub(crate) deployment: String,
     pub(crate) model: String,
     pub(crate) state: Json<Rollout>,
@@ -43,8 +62,12 @@ pub(crate) async fn insert(
     new: &NewRow<'_>,
 ) -> Result<StoredRollout, sqlx::Error> {
     sqlx::query_as(
-        "INSERT INTO rollouts (id, deployment_key, deployment, model, state, phase, active, traceparent, idempotency_key) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING seq, id, deployment, model, state, traceparent",
+        concat!(
+            "WITH r AS (INSERT INTO rollouts (id, deployment_key, deployment, model, state, phase, active, traceparent, \
+             idempotency_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *) SELECT ",
+            columns!(),
+            " FROM r JOIN deployments d USING (deployment_key)"
+        ),
     )
     .bind(new.id)
     .bind(new.deployment_key)
@@ -80,10 +103,7 @@ pub(crate) async fn find(
     connection: &mut PgConnection,
     id: Uuid,
 ) -> Result<Option<StoredRollout>, sqlx::Error> {
-    sqlx::query_as("SELECT seq, id, deployment, model, state, traceparent FROM rollouts WHERE id = $1")
-        .bind(id)
-        .fetch_optional(connection)
-        .await
+    sqlx::query_as(select!("WHERE r.id = $1")).bind(id).fetch_optional(connection).await
 }
 
 /// The rollout that a key was used for.
@@ -91,12 +111,7 @@ pub(crate) async fn find_by_key(
     connection: &mut PgConnection,
     key: &str,
 ) -> Result<Option<StoredRollout>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT seq, id, deployment, model, state, traceparent FROM rollouts WHERE idempotency_key = $1",
-    )
-    .bind(key)
-    .fetch_optional(connection)
-    .await
+    sqlx::query_as(select!("WHERE r.idempotency_key = $1")).bind(key).fetch_optional(connection).await
 }
 
 /// The newest rollout of a deployment.
@@ -104,22 +119,15 @@ pub(crate) async fn newest(
     connection: &mut PgConnection,
     deployment_key: i64,
 ) -> Result<Option<StoredRollout>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT seq, id, deployment, model, state, traceparent FROM rollouts WHERE deployment_key = $1 \
-         ORDER BY seq DESC LIMIT 1",
-    )
-    .bind(deployment_key)
-    .fetch_optional(connection)
-    .await
+    sqlx::query_as(select!("WHERE r.deployment_key = $1 ORDER BY r.seq DESC LIMIT 1"))
+        .bind(deployment_key)
+        .fetch_optional(connection)
+        .await
 }
 
 /// The rollouts in progress.
 pub(crate) async fn active(connection: &mut PgConnection) -> Result<Vec<StoredRollout>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT seq, id, deployment, model, state, traceparent FROM rollouts WHERE active ORDER BY seq",
-    )
-    .fetch_all(connection)
-    .await
+    sqlx::query_as(select!("WHERE r.active ORDER BY r.seq")).fetch_all(connection).await
 }
 
 /// Ids of the rollouts in progress, by deployment.
@@ -127,20 +135,30 @@ pub(crate) async fn active_ids(connection: &mut PgConnection) -> Result<Vec<(i64
     sqlx::query_as("SELECT deployment_key, id FROM rollouts WHERE active").fetch_all(connection).await
 }
 
+/// Which rollouts to list.
+#[derive(Debug, Default)]
+pub(crate) struct Filter<'filter> {
+    /// Of the deployment that has this name now. Rollouts of deleted deployments of the name do not count.
+    pub(crate) deployment: Option<&'filter str>,
+    /// Of the deployment with this id, deleted or not.
+    pub(crate) deployment_id: Option<Uuid>,
+}
+
 /// Rollouts, the newest first, before the given one.
 pub(crate) async fn list(
     connection: &mut PgConnection,
-    deployment: Option<&str>,
+    filter: &Filter<'_>,
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<StoredRollout>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT seq, id, deployment, model, state, traceparent FROM rollouts \
-         WHERE ($1::TEXT IS NULL OR deployment = $1) AND ($2::BIGINT IS NULL OR seq < $2) ORDER BY seq DESC LIMIT $3",
-    )
-    .bind(deployment)
+    sqlx::query_as(select!(
+        "WHERE ($1::TEXT IS NULL OR (d.name = $1 AND d.deleted_at_ms IS NULL)) AND ($4::UUID IS NULL OR d.id = $4) \
+         AND ($2::BIGINT IS NULL OR r.seq < $2) ORDER BY r.seq DESC LIMIT $3"
+    ))
+    .bind(filter.deployment)
     .bind(before)
     .bind(limit)
+    .bind(filter.deployment_id)
     .fetch_all(connection)
     .await
 }

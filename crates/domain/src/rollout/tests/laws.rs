@@ -15,6 +15,7 @@ struct World {
     target: Readiness,
     previous: Readiness,
     facts: WindowFacts,
+    killed: bool,
     now_unix_ms: u64,
     traffic_writes: usize,
 }
@@ -26,6 +27,8 @@ enum Happening {
     Previous(Readiness),
     Facts(WindowFacts),
     Confirm,
+    /// The kill switch is turned on or off.
+    Kill(bool),
     Tell(Command),
     /// The controller dies after storing its state and before writing the table.
     CrashBeforeWrite,
@@ -48,6 +51,7 @@ fn happening() -> impl proptest::strategy::Strategy<Value = Happening> {
         1 => Just(Happening::Facts(bad_facts())),
         1 => Just(Happening::Facts(WindowFacts::default())),
         4 => Just(Happening::Confirm),
+        1 => any::<bool>().prop_map(Happening::Kill),
         1 => Just(Happening::Tell(Command::Promote)),
         1 => Just(Happening::Tell(Command::Pause { reason: reason() })),
         1 => Just(Happening::Tell(Command::Resume)),
@@ -77,6 +81,7 @@ fn world(first: bool, strategy: Strategy) -> World {
         target: Readiness::Unknown,
         previous: Readiness::Ready,
         facts: good_facts(),
+        killed: false,
         now_unix_ms: 0,
         traffic_writes: 0,
     }
@@ -100,6 +105,7 @@ impl World {
             target: self.target.clone(),
             previous: self.previous.clone(),
             table: self.table_state(),
+            kill_switch_on: self.killed,
             facts: self.facts,
             command,
         }
@@ -112,6 +118,10 @@ impl World {
             (&next, &actions),
             (&step(&self.rollout, &seen).0, &step(&self.rollout, &seen).1),
             "not pure"
+        );
+        assert!(
+            !self.killed || next.weight_percent() <= self.rollout.weight_percent(),
+            "a version gained traffic while the kill switch was on"
         );
         if writes {
             for _ in super::writes(&actions) {
@@ -153,6 +163,7 @@ impl World {
             Happening::Previous(readiness) => self.previous = readiness,
             Happening::Facts(facts) => self.facts = facts,
             Happening::Confirm => self.confirmed = true,
+            Happening::Kill(on) => self.killed = on,
             Happening::Tell(command) => self.tick(Some(command), true, true),
             Happening::CrashBeforeWrite => self.tick(None, true, false),
             Happening::CrashBeforeStore => self.tick(None, false, true),
@@ -169,6 +180,7 @@ impl World {
     fn settle(&mut self) {
         self.target = Readiness::Ready;
         self.previous = Readiness::Ready;
+        self.killed = false;
         for _ in 0..12 {
             self.now_unix_ms += 100;
             self.tick(None, true, true);
@@ -212,7 +224,7 @@ proptest! {
             world.happen(happening);
         }
         let command = Command::Rollback { reason: "stop".into() };
-        if world.rollout.accepts(&command).is_err() {
+        if world.rollout.accepts(&command, world.killed).is_err() {
             return Ok(());
         }
         world.target = Readiness::Ready;
@@ -223,6 +235,35 @@ proptest! {
         prop_assert_eq!(world.stored.weights(), vec![(target(1), 100)], "the one write is the rollback");
         world.settle();
         prop_assert_eq!(world.traffic_writes, before + 1);
+    }
+
+    #[test]
+    fn while_the_kill_switch_is_on_no_version_gains_traffic(
+        first in any::<bool>(),
+        strategy in any_strategy(),
+        min_requests in 0_u64..30,
+        happenings in proptest::collection::vec(happening(), 0..60),
+    ) {
+        let mut strategy = strategy;
+        // Also steps that pass without a request.
+        strategy.analysis.min_requests = min_requests;
+        let mut world = world(first, strategy);
+        let share = |world: &World| {
+            let weights = world.stored.weights();
+            weights.iter().find(|(served, _)| *served == target(2)).map_or(0, |(_, weight)| *weight)
+        };
+        for happening in happenings {
+            // State and table are one transaction; what a lost table does is another law.
+            if matches!(
+                happening,
+                Happening::CrashBeforeWrite | Happening::CrashBeforeStore | Happening::TableLost
+            ) {
+                continue;
+            }
+            let before = share(&world);
+            world.happen(happening);
+            prop_assert!(!world.killed || share(&world) <= before);
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn the_first_version_needs_no_canary() {
     assert_eq!((next.phase, writes(&actions)), (Phase::Promoting, vec![Intent::AllToNew]));
     assert_eq!(plan_table(&next, &loading, 1_000).weights(), [(target(2), 100)]);
     let refused =
-        next.accepts(&Command::Rollback { reason: String::new() }).expect_err("nothing to go back to");
+        next.accepts(&Command::Rollback { reason: String::new() }, false).expect_err("nothing to go back to");
     assert_eq!(
         refused.to_string(),
         "cannot roll back a rollout that is promoting: no version served before this one"
@@ -190,4 +190,55 @@ fn readiness_is_that_of_the_slowest_replica() {
     assert_eq!(all(&[Readiness::Ready, Readiness::Unknown]), Readiness::Loading);
     assert_eq!(all(&[Readiness::Unknown, Readiness::Ready]), Readiness::Loading);
     assert_eq!(all(&[Readiness::Loading, failed.clone(), Readiness::Ready]), failed);
+}
+
+#[test]
+fn the_kill_switch_holds_a_rollout_where_it_is_and_still_lets_it_go_back() {
+    let killed = |now| Observation { kill_switch_on: true, ..ready(now) };
+    let prepared = new_rollout(Some(1), strategy(&[(10, 1.0), (50, 1.0)]));
+    let (held, actions) = step(&prepared, &killed(1_000));
+    assert_eq!((held.phase, writes(&actions)), (Phase::Preparing, vec![]));
+    assert!(held.reason.contains("kill switch"), "{}", held.reason);
+
+    let canary = step(&prepared, &ready(1_000)).0;
+    let (held, actions) = step(&canary, &killed(60_000));
+    assert_eq!((held.weight_percent(), writes(&actions)), (10, vec![]));
+    for command in [Command::Promote, Command::Resume] {
+        let paused = step(
+            &canary,
+            &Observation { command: Some(Command::Pause { reason: "killed".into() }), ..killed(2_000) },
+        )
+        .0;
+        let refused = paused.accepts(&command, true).expect_err("no version gains traffic");
+        assert!(refused.to_string().contains("kill switch"), "{refused}");
+        assert!(paused.accepts(&command, false).is_ok());
+    }
+    let (back, actions) = step(&canary, &Observation { facts: bad_facts(), ..killed(2_000) });
+    assert_eq!((back.phase, writes(&actions)), (Phase::RollingBack, vec![Intent::AllToStable]));
+    let (resumed, _) = step(&held, &ready(60_100));
+    assert_eq!(resumed.weight_percent(), 50);
+}
+
+#[test]
+fn an_alias_that_is_set_again_does_not_retry_what_was_ended() {
+    let (one, two) = (target(1), target(2));
+    let to = |unchanged| AliasMoved { to: &two, unchanged };
+    let running = new_rollout(Some(1), Strategy::default());
+    let decide = |moved, newest: Option<&Rollout>, killed| follow_alias(moved, Some(&one), newest, killed);
+    assert_eq!(decide(to(false), None, false), AliasDecision::Start);
+    assert_eq!(decide(to(false), None, true), AliasDecision::Pending);
+    assert_eq!(decide(to(true), Some(&running), true), AliasDecision::InProgress);
+    let back = AliasMoved { to: &one, unchanged: false };
+    assert_eq!(decide(back, Some(&running), true), AliasDecision::TurnBack, "going back is never held up");
+    assert_eq!(decide(back, None, true), AliasDecision::AlreadyStable);
+
+    let abort = Command::Abort { reason: "wrong prices".into() };
+    let ending = step(&running, &Observation { command: Some(abort), ..ready(1_000) }).0;
+    assert_eq!(decide(to(true), Some(&ending), false), AliasDecision::Start, "as for any rollout that ends");
+    let aborted = step(&ending, &ready(2_000)).0;
+    let AliasDecision::EndedBefore { phase, reason } = decide(to(true), Some(&aborted), false) else {
+        panic!("it was not moved")
+    };
+    assert_eq!((phase, reason.as_str()), (Phase::Aborted, "aborted: wrong prices"));
+    assert_eq!(decide(to(false), Some(&aborted), false), AliasDecision::Start, "moved away and back");
 }
