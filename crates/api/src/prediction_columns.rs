@@ -39,6 +39,12 @@ pub struct RecordGroup {
     pub latency_us: Vec<u64>,
     /// Rows of each record.
     pub rows: Vec<u64>,
+    /// See [`PredictionRecord::non_finite_outputs`]; absent where all are 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub non_finite_outputs: Vec<u64>,
+    /// See [`PredictionRecord::sample_percent`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_percent: Option<f64>,
     /// The features.
     pub inputs: Vec<TensorColumn>,
     /// The outputs.
@@ -87,6 +93,10 @@ impl RecordGroup {
                 return Err(format!("the column {column} has {length} entries for {count} records"));
             }
         }
+        if !matches!(self.non_finite_outputs.len(), length if length == 0 || length == count) {
+            let length = self.non_finite_outputs.len();
+            return Err(format!("the column non_finite_outputs has {length} entries for {count} records"));
+        }
         let mut inputs = self.inputs.into_iter().map(Reader::new).collect::<Result<Vec<_>, _>>()?;
         let mut outputs = self.outputs.into_iter().map(Reader::new).collect::<Result<Vec<_>, _>>()?;
         for (at, request_id) in self.request_ids.into_iter().enumerate() {
@@ -106,6 +116,8 @@ impl RecordGroup {
                 error: None,
                 inputs: tensors(&mut inputs)?,
                 outputs: tensors(&mut outputs)?,
+                non_finite_outputs: self.non_finite_outputs.get(at).copied().unwrap_or_default(),
+                sample_percent: self.sample_percent,
                 shadow_of: None,
                 divergence: None,
             });

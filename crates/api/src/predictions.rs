@@ -61,12 +61,23 @@ pub struct PredictionRecord {
     pub inputs: Vec<RecordedTensor>,
     /// The outputs.
     pub outputs: Vec<RecordedTensor>,
+    /// Output values that are NaN or infinite; they are `null` in `outputs`, as redacted ones are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub non_finite_outputs: u64,
+    /// Share of the version's requests that leave a record, in percent; absent where all do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_percent: Option<f64>,
     /// For a shadow: version whose answer the client got.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow_of: Option<String>,
     /// For a shadow: how its answer differs from the one that the client got.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub divergence: Option<Divergence>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A tensor with its values flat, row-major. NaN and infinities are `null`.
@@ -172,6 +183,8 @@ mod tests {
             error: None,
             inputs: Vec::new(),
             outputs,
+            non_finite_outputs: 0,
+            sample_percent: None,
             shadow_of: None,
             divergence: None,
         }

@@ -7,6 +7,8 @@
 mod alias;
 mod analysis;
 mod facts;
+mod judged;
+mod shift;
 mod state;
 mod step;
 mod strategy;
@@ -14,7 +16,9 @@ mod table;
 
 pub use alias::{AliasDecision, AliasMoved, follow_alias};
 pub use analysis::{Analysed, Clause, ClauseName, Evidence, Verdict, analyse};
-pub use facts::{FactsCollector, Side, VariantFacts, WindowFacts};
+pub use facts::{FactsCollector, RecordFacts, Side, VariantFacts, WindowFacts};
+pub use judged::NotJudged;
+pub use shift::{Prediction, ShiftFacts};
 pub use state::{
     Action, Command, EventKind, Intent, NewRollout, Observation, Phase, Readiness, Refused, Rollout,
     TableState,

@@ -4,8 +4,8 @@
 use slipway_api::events::RolloutChange;
 use slipway_api::traffic::{Target, TrafficTable};
 use slipway_domain::rollout::{
-    Action, Command, EventKind, NewRollout, Observation, Phase, Rollout, Strategy, TableState, plan_table,
-    step,
+    Action, Command, EventKind, NewRollout, Observation, Phase, Rollout, Strategy, TableState, WindowFacts,
+    plan_table, step,
 };
 use slipway_event_bus::inbox;
 use slipway_service_kit::Problem;
@@ -205,6 +205,7 @@ fn observe(
         None if command.is_some() => state.facts.so_far(stored.id, &rollout.strategy.analysis),
         None => return None,
     };
+    let facts = WindowFacts { ruled: !deployment.traffic.rules.is_empty(), ..facts };
     let (now, table) = (now_unix_ms(), &deployment.traffic.0);
     let table = if !plan_table(rollout, table, now).routes_like(table) {
         TableState::Differs

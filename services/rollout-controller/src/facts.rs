@@ -2,20 +2,24 @@
 //! on. Nothing of it is stored, because a restart reads it again.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use slipway_api::predictions::{
-    LABELS_STREAM, LabelRecord, PREDICTIONS_STREAM, PredictionBatch, PredictionRecord, Variant, label_matches,
+    LABELS_STREAM, LabelRecord, PREDICTIONS_STREAM, PredictionBatch, PredictionRecord, Variant,
+    label_matches, prediction_tensor,
 };
-use slipway_domain::rollout::{Analysis, FactsCollector, Phase, Rollout, Side, WindowFacts};
+use slipway_domain::rollout::{Analysis, FactsCollector, Phase, Prediction, Rollout, Side, WindowFacts};
 use slipway_event_bus::{EventBus, records};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// Requests that wait for their label, and labels that wait for their request; older ones make room.
 const MAX_WAITING: usize = 50_000;
+/// Rows of one request that are looked up among the inputs that the other version answered.
+const MAX_HASHED_ROWS: usize = 32;
 /// Without a message for so long after the start there is nothing old to catch up with.
 const CATCH_UP: Duration = Duration::from_millis(1_500);
 
@@ -163,8 +167,16 @@ impl Gathered {
         {
             self.collector.compared(divergence.compared_rows, divergence.differing_rows);
         }
+        self.note_what_is_left_out(record);
         let predictions = record.predictions(self.output.as_deref());
-        if record.error.is_some() || predictions.is_empty() {
+        if record.error.is_some() {
+            return;
+        }
+        if record.non_finite_outputs > 0 {
+            self.collector.non_finite(side);
+        }
+        self.take_predictions(side, record, &predictions);
+        if predictions.is_empty() {
             return;
         }
         if let Some(labels) = self.labels.get(&record.request_id) {
@@ -172,6 +184,38 @@ impl Gathered {
             self.collector.labelled(side, rows, correct);
         }
         self.predictions.entry(&record.request_id).push((side, predictions));
+    }
+
+    fn note_what_is_left_out(&mut self, record: &PredictionRecord) {
+        if let Some(percent) = record.sample_percent {
+            let least = &mut self.collector.records().sample_percent;
+            *least = Some(least.map_or(percent, |least| least.min(percent)));
+        }
+    }
+
+    /// Hands predictions on for the comparison of the two versions. `null` is NaN, or redacted.
+    fn take_predictions(&mut self, side: Side, record: &PredictionRecord, predictions: &[Value]) {
+        let tensor = prediction_tensor(&record.outputs, self.output.as_deref());
+        let is_real =
+            tensor.is_some_and(|tensor| tensor.datatype.contains("FP") || tensor.datatype == "BF16");
+        let known: Vec<(usize, Prediction)> = predictions
+            .iter()
+            .enumerate()
+            .filter_map(|(row, value)| Some((row, prediction(value, is_real)?)))
+            .collect();
+        if known.is_empty() {
+            if record.non_finite_outputs == 0 && record.rows > 0 {
+                self.collector.records().without_predictions += 1;
+            }
+            return;
+        }
+        for (row, prediction) in known.iter().take(MAX_HASHED_ROWS) {
+            if let Some(hash) = input_hash(record, *row) {
+                self.collector.predicted_for(side, hash, prediction);
+            }
+        }
+        let known: Vec<Prediction> = known.into_iter().map(|(_, prediction)| prediction).collect();
+        self.collector.predicted(side, &known);
     }
 
     fn take_label(&mut self, payload: &[u8]) {
@@ -191,6 +235,37 @@ impl Gathered {
         }
         *self.labels.entry(&label.request_id) = label.labels;
     }
+}
+
+/// A recorded prediction; `None` where it is not recorded.
+fn prediction(value: &Value, is_real: bool) -> Option<Prediction> {
+    match value {
+        Value::Null => None,
+        Value::Number(number) if is_real => number.as_f64().map(Prediction::Real),
+        Value::Number(number) => number.as_f64().map(Prediction::Whole),
+        Value::String(text) => Some(Prediction::Class(text.clone())),
+        other => Some(Prediction::Class(other.to_string())),
+    }
+}
+
+/// Hash of a row of the inputs; `None` where they are not recorded in full.
+fn input_hash(record: &PredictionRecord, row: usize) -> Option<u64> {
+    let rows = usize::try_from(record.rows).ok().filter(|rows| *rows > 0)?;
+    let mut hasher = DefaultHasher::new();
+    let mut any = false;
+    for tensor in &record.inputs {
+        let width = tensor.data.len() / rows;
+        for value in tensor.data.get(row * width..(row + 1) * width)? {
+            any = true;
+            match value {
+                // NaN, or redacted: other rows may look the same.
+                Value::Null => return None,
+                Value::Number(number) => number.as_f64()?.to_bits().hash(&mut hasher),
+                other => other.to_string().hash(&mut hasher),
+            }
+        }
+    }
+    any.then(|| hasher.finish())
 }
 
 fn compare(predictions: &[Value], labels: &[Value]) -> (u64, u64) {
@@ -276,6 +351,30 @@ mod tests {
         assert_eq!((facts.stable.labelled, facts.stable.correct), (1, 1));
         assert_eq!((facts.candidate.labelled, facts.candidate.correct), (2, 1));
         assert_eq!((facts.compared_rows, facts.differing_rows), (1, 1));
+    }
+
+    #[test]
+    fn predictions_are_compared_by_distribution_and_by_repeated_inputs() {
+        let answer = |id: &str, version: &str, variant: &str, input: f64, outputs: Value| {
+            let outputs = json!([{"name": "label", "datatype": "INT64", "shape": [1], "data": [outputs]}]);
+            json!({"request_id": id, "deployment": "d", "model": "m", "version": version, "variant": variant,
+                "at_unix_ms": 11, "latency_us": 100, "rows": 1, "outputs": outputs, "sample_percent": 25.0,
+                "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [input, 1]}]})
+        };
+        let mut gathered = gathered();
+        for request in 0..30 {
+            let (id, input) = (format!("r-{request}"), f64::from(request % 10));
+            let records = [
+                answer(&id, "1", "stable", input, json!(request % 2)),
+                answer(&id, "2", "candidate", input, json!(1 - request % 2)),
+                answer(&id, "2", "candidate", input, Value::Null),
+            ];
+            gathered.take_batch(json!({"replica_id": "r", "records": records}).to_string().as_bytes());
+        }
+        let facts = gathered.collector.facts(&Analysis::default());
+        assert_eq!((facts.same_inputs, facts.same_inputs_differing), (10, 10));
+        assert_eq!((facts.shift.stable_requests, facts.shift.candidate_requests), (30, 30));
+        assert_eq!((facts.records.sample_percent, facts.records.without_predictions), (Some(25.0), 30));
     }
 
     #[test]

@@ -7,11 +7,11 @@ use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
 use sqlx::PgConnection;
 
+use crate::alias;
 use crate::change::{self, Changed};
 use crate::manage::{absent, tell};
 use crate::state::State;
 use crate::store::deployments::{self, Deployment};
-use crate::{alias, project};
 
 /// Rules as a client sets them, all at once.
 #[derive(Debug, Deserialize)]
@@ -121,7 +121,5 @@ async fn commit(
 ) -> Result<(), Problem> {
     transaction.commit().await?;
     changed.committed(state, name).await;
-    // Also where nothing changed: the copy may still be missing.
-    project::soon(state, name).await;
     Ok(())
 }

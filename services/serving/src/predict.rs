@@ -364,6 +364,7 @@ impl Predictor {
             return;
         }
         self.recorder.record(Observation {
+            non_finite_outputs: 0,
             request_id: request_id.to_owned(),
             source: Arc::clone(&pick.source),
             variant: pick.variant,

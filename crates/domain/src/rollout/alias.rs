@@ -60,14 +60,15 @@ pub fn follow_alias(
     if stable == Some(moved.to) {
         return AliasDecision::AlreadyStable;
     }
-    if kill_switch_on {
-        return AliasDecision::Pending;
-    }
-    match newest.filter(|newest| moved.unchanged && newest.to == *moved.to && newest.phase != Phase::Promoted)
-    {
-        Some(ended) if ended.phase.is_final() => {
-            AliasDecision::EndedBefore { phase: ended.phase, reason: ended.reason.clone() }
-        }
-        _ => AliasDecision::Start,
+    let ended = newest.filter(|newest| {
+        moved.unchanged
+            && newest.to == *moved.to
+            && newest.phase.is_final()
+            && newest.phase != Phase::Promoted
+    });
+    match ended {
+        Some(ended) => AliasDecision::EndedBefore { phase: ended.phase, reason: ended.reason.clone() },
+        None if kill_switch_on => AliasDecision::Pending,
+        None => AliasDecision::Start,
     }
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     facts::{WindowFacts, slow_limit_us},
+    judged::{NotJudged, in_words, not_judged},
+    shift,
     strategy::Strategy,
 };
 use crate::statistics::Share;
@@ -16,6 +18,8 @@ use crate::statistics::Share;
 const MIN_STABLE_TIMED: u64 = 20;
 /// Labels of either version below which accuracy never fails.
 const MIN_LABELS_TO_FAIL: u64 = 10;
+/// Repeated inputs below which they hold up no step.
+const MIN_SAME_INPUTS: u64 = 10;
 /// The share of requests that exceeds a 95th percentile.
 const ABOVE_P95: f64 = 0.05;
 
@@ -32,7 +36,7 @@ pub enum Verdict {
 }
 
 /// Which limit a [`Clause`] checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClauseName {
     /// `min_requests`.
@@ -41,10 +45,16 @@ pub enum ClauseName {
     ErrorRate,
     /// `max_error_rate_delta`.
     ErrorRateDelta,
+    /// Answers with NaN or infinities, by `max_error_rate`.
+    NonFinite,
     /// `max_p95_latency_ratio`.
     Latency,
     /// `max_divergence`.
     Divergence,
+    /// `max_prediction_shift`.
+    PredictionShift,
+    /// `max_same_input_divergence`.
+    SameInputs,
     /// `min_labels` and `max_accuracy_drop`.
     Accuracy,
     /// The version itself: it does not load.
@@ -79,6 +89,9 @@ pub struct Clause {
 pub struct Evidence {
     /// Every clause that could be checked.
     pub clauses: Vec<Clause>,
+    /// What could not be checked, and why.
+    #[serde(default)]
+    pub not_judged: Vec<NotJudged>,
     /// The facts that they were checked on.
     #[serde(default)]
     pub facts: WindowFacts,
@@ -97,19 +110,28 @@ pub struct Analysed {
 
 /// Judges the new version by the facts of its step.
 pub fn analyse(strategy: &Strategy, facts: &WindowFacts) -> Analysed {
-    let clauses: Vec<Clause> = [requests, error_rate, error_rate_delta, latency, divergence, accuracy]
-        .into_iter()
-        .filter_map(|clause| clause(strategy, facts))
-        .collect();
+    let all = [
+        requests,
+        error_rate,
+        error_rate_delta,
+        non_finite,
+        latency,
+        divergence,
+        prediction_shift,
+        same_inputs,
+        accuracy,
+    ];
+    let clauses: Vec<Clause> = all.into_iter().filter_map(|clause| clause(strategy, facts)).collect();
+    let not_judged = not_judged(strategy, facts, &clauses);
     let verdict = worst(&clauses);
     let deciding = clauses.iter().filter(|clause| clause.verdict == verdict);
     let reason = match verdict {
-        Verdict::Pass => "every limit is kept".to_owned(),
+        Verdict::Pass => format!("every limit is kept{}", in_words(&not_judged)),
         Verdict::Fail | Verdict::Inconclusive => {
             deciding.map(|clause| clause.message.as_str()).collect::<Vec<_>>().join("; ")
         }
     };
-    Analysed { verdict, reason, evidence: Evidence { clauses, facts: *facts } }
+    Analysed { verdict, reason, evidence: Evidence { clauses, not_judged, facts: facts.clone() } }
 }
 
 fn worst(clauses: &[Clause]) -> Verdict {
@@ -175,7 +197,10 @@ fn error_rate(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
 
 fn error_rate_delta(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
     let (new, old) = (&facts.candidate, &facts.stable);
-    let (new_share, old_share) = (Share::new(new.errors, new.requests), Share::new(old.errors, old.requests));
+    let (new_share, old_share) = (
+        Share::new(new.errors + new.non_finite, new.requests),
+        Share::new(old.errors + old.non_finite, old.requests),
+    );
     let bound = new_share.difference_lower_bound(old_share);
     let limit = strategy.analysis.max_error_rate_delta;
     (new.requests > 0 && old.requests > 0).then(|| Clause {
@@ -193,6 +218,101 @@ fn error_rate_delta(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> 
             percent(old_share.rate()),
             percent(limit)
         ),
+    })
+}
+
+/// A version that answers NaN where stable does not is broken, though nothing failed. Where stable answers NaN as well, e.g.
+/// for missing features, only what exceeds its share counts.
+fn non_finite(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
+    let (new, old) = (&facts.candidate, &facts.stable);
+    if new.requests == 0 || new.non_finite + old.non_finite == 0 {
+        return None;
+    }
+    let (new_share, old_share) =
+        (Share::new(new.non_finite, new.requests), Share::new(old.non_finite, old.requests));
+    let comparable = old.requests > 0;
+    let bound =
+        if comparable { new_share.difference_lower_bound(old_share) } else { new_share.lower_bound() };
+    let limit = strategy.analysis.max_error_rate;
+    let against =
+        if comparable { format!(" against stable's {}", percent(old_share.rate())) } else { String::new() };
+    Some(Clause {
+        clause: ClauseName::NonFinite,
+        verdict: judge(new_share.rate() - old_share.rate(), bound, limit),
+        candidate: new_share.rate(),
+        stable: comparable.then(|| old_share.rate()),
+        limit,
+        bound: Some(bound),
+        samples: new.requests,
+        message: format!(
+            "non_finite: {} of {} requests were answered with NaN or an infinity{against}, max_error_rate is {}",
+            percent(new_share.rate()),
+            new.requests,
+            percent(limit)
+        ),
+    })
+}
+
+/// Comparisons of predictions stand in for labels. A version that was retrained after a drift is meant to differ, and labels
+/// show whether it is right.
+pub(super) fn labels_decide(strategy: &Strategy, facts: &WindowFacts) -> bool {
+    let labels = facts.candidate.labelled.min(facts.stable.labelled);
+    strategy.analysis.min_labels > 0 || labels >= MIN_LABELS_TO_FAIL
+}
+
+fn prediction_shift(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
+    let seen = &facts.shift;
+    let limit = strategy.analysis.max_prediction_shift;
+    let fewest = seen.stable_requests.min(seen.candidate_requests);
+    if limit >= 1.0 || facts.ruled || fewest < shift::MIN_REQUESTS || labels_decide(strategy, facts) {
+        return None;
+    }
+    let verdict =
+        if seen.collapsed { Verdict::Fail } else { judge(seen.distance - seen.noise, seen.bound, limit) };
+    let measure = if seen.numeric { "Kolmogorov-Smirnov distance" } else { "total variation distance" };
+    let collapsed = if seen.collapsed { "it always predicts the same, stable does not; " } else { "" };
+    Some(Clause {
+        clause: ClauseName::PredictionShift,
+        verdict,
+        candidate: seen.distance,
+        stable: None,
+        limit,
+        bound: Some(seen.bound),
+        samples: seen.candidate_requests,
+        message: format!(
+            "prediction_shift: {collapsed}the predictions of {} requests are distributed differently from stable's {}: {measure} \
+             {:.2}, at least {:.2}, max_prediction_shift is {limit:.2}; {}",
+            seen.candidate_requests, seen.stable_requests, seen.distance, seen.bound, seen.example
+        ),
+    })
+}
+
+/// Distinct inputs that both versions answered, each in requests of its own.
+fn same_inputs(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
+    let limit = strategy.analysis.max_same_input_divergence;
+    let share = Share::new(facts.same_inputs_differing, facts.same_inputs);
+    (limit < 1.0 && facts.same_inputs > 0 && !labels_decide(strategy, facts)).then(|| {
+        let verdict = match judge(share.rate(), share.lower_bound(), limit) {
+            // A handful of repeated inputs holds nobody up.
+            Verdict::Inconclusive if facts.same_inputs < MIN_SAME_INPUTS => Verdict::Pass,
+            verdict => verdict,
+        };
+        Clause {
+            clause: ClauseName::SameInputs,
+            verdict,
+            candidate: share.rate(),
+            stable: None,
+            limit,
+            bound: Some(share.lower_bound()),
+            samples: facts.same_inputs,
+            message: format!(
+                "same_inputs: {} of {} distinct inputs that both versions answered are predicted as another class, \
+                 max_same_input_divergence is {}",
+                percent(share.rate()),
+                facts.same_inputs,
+                percent(limit)
+            ),
+        }
     })
 }
 

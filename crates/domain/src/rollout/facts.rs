@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::shift::{Prediction, SameInputs, Shift, ShiftFacts};
 use super::strategy::Analysis;
 
 /// Latencies kept of each version; older ones make room.
@@ -19,6 +20,8 @@ pub struct VariantFacts {
     pub requests: u64,
     /// How many of them failed.
     pub errors: u64,
+    /// How many of them were answered with NaN or an infinity.
+    pub non_finite: u64,
     /// Median latency of the successful ones, microseconds.
     pub p50_latency_us: u64,
     /// 95th percentile of it, microseconds.
@@ -32,7 +35,7 @@ pub struct VariantFacts {
 }
 
 /// What happened since the step began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WindowFacts {
     /// The version that served before.
@@ -45,6 +48,28 @@ pub struct WindowFacts {
     pub compared_rows: u64,
     /// How many of them they predict differently.
     pub differing_rows: u64,
+    /// Distinct inputs that both versions answered, each its own requests; classes only.
+    pub same_inputs: u64,
+    /// How many of them they predict differently.
+    pub same_inputs_differing: u64,
+    /// How the distributions of the predictions compare.
+    pub shift: ShiftFacts,
+    /// What the records leave out.
+    pub records: RecordFacts,
+    /// Rules send some requests to a version by their headers, so that the two versions see different requests.
+    pub ruled: bool,
+}
+
+/// What the records that facts are made of leave out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecordFacts {
+    /// Share of requests that is recorded, the smallest seen, in percent; `None` where all are.
+    pub sample_percent: Option<f64>,
+    /// Requests whose recorded predictions are empty: redacted, or too large to be recorded.
+    pub without_predictions: u64,
+    /// Records that serving replicas dropped because their queue was full.
+    pub dropped: u64,
 }
 
 /// Which version a fact is about.
@@ -64,6 +89,9 @@ pub struct FactsCollector {
     candidate: Tally,
     compared_rows: u64,
     differing_rows: u64,
+    shift: Shift,
+    same_inputs: SameInputs,
+    records: RecordFacts,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -85,6 +113,26 @@ impl FactsCollector {
             tally.latencies_us.pop_front();
         }
         tally.latencies_us.push_back(latency_us);
+    }
+
+    /// Counts a request that a version answered with NaN or an infinity.
+    pub fn non_finite(&mut self, side: Side) {
+        self.tally(side).facts.non_finite += 1;
+    }
+
+    /// Takes the predictions of one request, one for each row, for the comparison of distributions.
+    pub fn predicted(&mut self, side: Side, predictions: &[Prediction]) {
+        self.shift.request(side, predictions);
+    }
+
+    /// Takes the prediction of a row whose input has this hash.
+    pub fn predicted_for(&mut self, side: Side, input_hash: u64, prediction: &Prediction) {
+        self.same_inputs.row(side, input_hash, prediction);
+    }
+
+    /// What the records leave out, to be kept up to date by the reader.
+    pub fn records(&mut self) -> &mut RecordFacts {
+        &mut self.records
     }
 
     /// Counts rows that both versions ran.
@@ -112,6 +160,11 @@ impl FactsCollector {
             slow: slow as u64,
             compared_rows: self.compared_rows,
             differing_rows: self.differing_rows,
+            same_inputs: self.same_inputs.counts().0,
+            same_inputs_differing: self.same_inputs.counts().1,
+            shift: self.shift.facts(),
+            records: self.records.clone(),
+            ruled: false,
         }
     }
 

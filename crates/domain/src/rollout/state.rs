@@ -1,9 +1,11 @@
 //! The state of a rollout, what is observed of the world, and what is to be done.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
-    analysis::{Evidence, Verdict},
+    analysis::{ClauseName, Evidence, Verdict},
     facts::WindowFacts,
     strategy::Strategy,
 };
@@ -95,6 +97,9 @@ pub struct Rollout {
     pub window_since_unix_ms: u64,
     /// Last verdict recorded in this window.
     pub last_verdict: Option<Verdict>,
+    /// Clauses that judged something in any step so far.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub judged: BTreeSet<ClauseName>,
     /// While paused: the phase to go back to.
     pub paused_in: Option<Phase>,
     /// While rolling back: the phase in which it ends.
@@ -132,6 +137,7 @@ impl Rollout {
             phase_since_unix_ms: now_unix_ms,
             window_since_unix_ms: now_unix_ms,
             last_verdict: None,
+            judged: BTreeSet::new(),
             paused_in: None,
             ends_as: None,
             promote_requested: false,

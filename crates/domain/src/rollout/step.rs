@@ -2,6 +2,7 @@
 
 use super::{
     analysis::{Analysed, Clause, ClauseName, Evidence, Verdict, analyse},
+    judged::{NotJudged, in_words, judged, left_out},
     state::{Action, Command, EventKind, Intent, Observation, Phase, Readiness, Rollout, TableState},
     strategy::milliseconds,
 };
@@ -105,7 +106,7 @@ impl Machine<'_> {
                 let why = if self.next.from.is_none() {
                     "the first version is loaded"
                 } else {
-                    "the version is loaded"
+                    "the version is loaded; nothing was judged: the strategy has no steps"
                 };
                 self.promote(why);
             } else {
@@ -167,12 +168,24 @@ impl Machine<'_> {
 
     fn pass(&mut self, analysed: Analysed) {
         let reason = analysed.reason.clone();
+        self.next.judged.extend(judged(&analysed.evidence.clauses));
+        let promoted = self.promotion_reason(&analysed.evidence);
         self.record(Verdict::Pass, &reason, analysed.evidence);
         if self.next.step + 1 < self.next.strategy.steps.len() {
             self.begin_step(self.next.step + 1, &reason);
         } else {
-            self.promote("every step passed");
+            self.promote(&promoted);
         }
+    }
+
+    /// Names what no step judged, so that a promotion that nothing spoke for does not look like one that was examined.
+    fn promotion_reason(&self, last: &Evidence) -> String {
+        let judged = &self.next.judged;
+        let missing: Vec<NotJudged> =
+            last.not_judged.iter().filter(|one| !judged.contains(&one.clause)).cloned().collect();
+        let passed =
+            if judged.is_empty() { "every step ended, but nothing was judged" } else { "every step passed" };
+        format!("{passed}{}{}", in_words(&missing), left_out(&self.seen.facts))
     }
 
     fn wait_for_data(&mut self, analysed: Analysed, hold_ms: u64) {
@@ -283,9 +296,19 @@ impl Machine<'_> {
         self.next.promotion_decided_at_unix_ms = Some(self.seen.now_unix_ms);
         why.clone_into(&mut self.next.reason);
         if self.next.promote_requested {
-            self.next.reason = "promoted by hand".to_owned();
             self.next.promote_requested = false;
-            self.record(Verdict::Pass, "promoted by hand", self.present_evidence());
+            let evidence = self.present_evidence();
+            let mut judged_so_far = self.next.judged.clone();
+            judged_so_far.extend(judged(&evidence.clauses));
+            let missing: Vec<NotJudged> = evidence
+                .not_judged
+                .iter()
+                .filter(|one| !judged_so_far.contains(&one.clause))
+                .cloned()
+                .collect();
+            let reason = format!("promoted by hand{}", in_words(&missing));
+            self.next.reason.clone_from(&reason);
+            self.record(Verdict::Pass, &reason, evidence);
         }
         self.write_traffic();
     }

@@ -37,13 +37,20 @@ fn good_facts() -> WindowFacts {
     let side = VariantFacts {
         requests: 200,
         errors: 0,
+        non_finite: 0,
         p50_latency_us: 900,
         p95_latency_us: 2_000,
         timed: 200,
         labelled: 100,
         correct: 95,
     };
-    WindowFacts { stable: side, candidate: side, slow: 0, compared_rows: 100, differing_rows: 3 }
+    WindowFacts {
+        stable: side,
+        candidate: side,
+        compared_rows: 100,
+        differing_rows: 3,
+        ..WindowFacts::default()
+    }
 }
 
 /// Facts of a candidate whose answers are wrong.

@@ -104,6 +104,8 @@ pub(crate) fn record(rows: &[[f64; FEATURES]]) -> PredictionRecord {
             shape: vec![count],
             data: labels,
         }],
+        non_finite_outputs: 0,
+        sample_percent: None,
         shadow_of: None,
         divergence: None,
     }

@@ -4,8 +4,12 @@
 
 mod aliases;
 mod canary;
+mod kill_switch;
+mod namesakes;
 mod overrides;
 mod peers;
 mod recovery;
 mod requests;
+mod settings;
+mod unjudged;
 mod world;

@@ -1,6 +1,7 @@
 //! A registry that knows what the test says, and a serving replica that obeys its traffic table.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -98,16 +99,20 @@ pub(crate) struct Replica {
     broken: Arc<Mutex<BTreeMap<String, String>>>,
     /// Every table that it has seen.
     seen: Arc<Mutex<Vec<TrafficTable>>>,
+    /// It hangs: it neither follows tables nor reports.
+    hangs: Arc<AtomicBool>,
 }
 
 impl Replica {
     pub(crate) fn start(bus: EventBus, shutdown: CancellationToken) -> Self {
-        let replica = Self { bus, broken: Arc::default(), seen: Arc::default() };
+        let replica = Self { bus, broken: Arc::default(), seen: Arc::default(), hangs: Arc::default() };
         let working = replica.clone();
         tokio::spawn(async move {
             while !shutdown.is_cancelled() {
                 // NATS may be away, and the buckets may not be there yet.
-                let _ = working.report().await;
+                if !working.hangs.load(Ordering::Relaxed) {
+                    let _ = working.report().await;
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
@@ -152,6 +157,42 @@ impl Replica {
 
     pub(crate) fn breaks(&self, version: &str, reason: &str) {
         self.broken.lock().unwrap().insert(version.to_owned(), reason.to_owned());
+    }
+
+    /// Stops following and reporting, or starts again.
+    pub(crate) fn hang(&self, hangs: bool) {
+        self.hangs.store(hangs, Ordering::Relaxed);
+    }
+
+    /// Another replica reports that it is loading this version, and nothing more after that.
+    pub(crate) async fn another_loads(&self, replica: &str, version: &str, revision: u64) {
+        let status = ReplicaStatus {
+            replica_id: replica.into(),
+            deployment: "d".into(),
+            table_revision: revision,
+            versions: vec![VersionStatus {
+                version: version.into(),
+                digest: format!("sha256:{version}"),
+                state: VersionState::Loading,
+                reason: None,
+            }],
+            at_unix_ms: now_unix_ms(),
+        };
+        let replicas = self.bus.bucket(REPLICAS_BUCKET).await.unwrap();
+        replicas.put(format!("{replica}.d"), serde_json::to_vec(&status).unwrap().into()).await.unwrap();
+    }
+
+    /// Publishes one record for each of these predictions of a version, without labels. `null` is NaN.
+    pub(crate) async fn predicts(&self, version: &str, variant: &str, predictions: &[serde_json::Value]) {
+        let start = now_unix_ms();
+        let record = |(number, prediction): (usize, &serde_json::Value)| {
+            json!({"request_id": format!("{version}-{variant}-{start}-{number}"), "deployment": "d", "model": "m",
+                "version": version, "variant": variant, "at_unix_ms": now_unix_ms(), "latency_us": 300, "rows": 1,
+                "inputs": [], "non_finite_outputs": u64::from(prediction.is_null()),
+                "outputs": [{"name": "y", "datatype": "FP32", "shape": [1], "data": [prediction]}]})
+        };
+        let records: Vec<_> = predictions.iter().enumerate().map(record).collect();
+        self.publish(PREDICTIONS_SUBJECT, &json!({"replica_id": "r", "records": records})).await;
     }
 
     /// The tables seen so far, oldest first.

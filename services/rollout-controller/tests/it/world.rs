@@ -105,6 +105,7 @@ impl World {
             format!("--postgres-url={}", self.database),
             format!("--nats-url={}", self.nats.url),
             format!("--registry-url={}", self.registry),
+            "--acknowledge-timeout-ms=1000".to_owned(),
         ];
         let shutdown = self.shutdown.child_token();
         let config = Settings::parse_from(arguments).config;
@@ -129,7 +130,7 @@ impl World {
         body: Value,
     ) -> (StatusCode, Value) {
         let request = self.http.request(method, format!("{}/api/v1/{path}", controller.url));
-        let response = request.json(&body).send().await.unwrap();
+        let response = request.header("x-slipway-actor", "ann").json(&body).send().await.unwrap();
         let status = response.status();
         (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
     }
@@ -194,6 +195,12 @@ impl World {
         self.alias_told(version, event, delivery, None).await;
     }
 
+    /// The same where it pointed there before.
+    pub(crate) async fn alias_set_again(&self, version: &str, event: &str, delivery: &str) {
+        let body = json!({"model": "m", "alias": "champion", "version": version, "unchanged": true});
+        self.publish_alias(&body, event, delivery, None).await;
+    }
+
     /// Tells that the alias was set, whether or not it still points there.
     pub(crate) async fn alias_told(
         &self,
@@ -202,6 +209,11 @@ impl World {
         delivery: &str,
         traceparent: Option<&str>,
     ) {
+        let body = json!({"model": "m", "alias": "champion", "version": version});
+        self.publish_alias(&body, event, delivery, traceparent).await;
+    }
+
+    async fn publish_alias(&self, body: &Value, event: &str, delivery: &str, traceparent: Option<&str>) {
         let mut headers = HeaderMap::new();
         if let Some(traceparent) = traceparent {
             headers.insert("traceparent", traceparent);
@@ -209,9 +221,39 @@ impl World {
         headers.insert("Nats-Msg-Id", delivery);
         headers.insert("ce-id", event);
         headers.insert("ce-type", ALIAS_SET);
-        let body = json!({"model": "m", "alias": "champion", "version": version}).to_string();
-        let sent = self.bus.jetstream().publish_with_headers(ALIAS_SET, headers, body.into()).await.unwrap();
+        let body = body.to_string().into();
+        let sent = self.bus.jetstream().publish_with_headers(ALIAS_SET, headers, body).await.unwrap();
         sent.await.unwrap();
+    }
+
+    /// Bodies of the events of a kind about the deployment, oldest first.
+    pub(crate) async fn deployment_events(&self, what: &str) -> Vec<Value> {
+        let subject = format!("slipway.rollout-controller.deployment.{what}");
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (sink, end) = (Arc::clone(&seen), CancellationToken::new());
+        let reading = records::read_from(&self.bus, EVENTS_STREAM, SystemTime::UNIX_EPOCH, &end, |message| {
+            let received = Received::from_message(message);
+            if received.subject == subject {
+                sink.lock().unwrap().push(received.parse::<Value>().unwrap());
+            }
+        });
+        let _ = tokio::time::timeout(Duration::from_millis(600), reading).await;
+        let events = seen.lock().unwrap();
+        events.clone()
+    }
+
+    /// Waits until the deployment shows this outcome of the last move of its alias.
+    pub(crate) async fn alias_move(&self, controller: &Controller, outcome: &str) -> Value {
+        let started = Instant::now();
+        loop {
+            let shown = self.get(controller, "deployments/d").await;
+            if shown["last_alias_move"]["outcome"] == outcome {
+                return shown["last_alias_move"].clone();
+            }
+            assert!(started.elapsed() < PATIENCE, "waited for the outcome {outcome}: {shown}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// What the controller has told of rollouts to a version so far, and within a moment after.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use slipway_api::predictions::Variant;
 use slipway_inference::{Data, Datatype, Tensor};
 
-use super::Observation;
 use super::encode::{
     GROUP_BYTES, RECORD_BYTES, longest_element, longest_string, put, put_redacted, put_strings, separate,
 };
 use super::policy::Redaction;
+use super::{Observation, non_finite};
 use crate::codec::put_raw_values;
 use crate::routing::Source;
 
@@ -27,6 +27,8 @@ pub(super) struct Columns {
     at_unix_ms: Vec<u64>,
     latency_us: Vec<u64>,
     rows: Vec<u64>,
+    /// NaN and infinities among outputs that the records go without.
+    non_finite: Vec<u64>,
     inputs: Vec<Column>,
     outputs: Vec<Column>,
     /// Records that were taken, and their rows.
@@ -96,6 +98,7 @@ impl Columns {
             at_unix_ms: Vec::new(),
             latency_us: Vec::new(),
             rows: Vec::new(),
+            non_finite: Vec::new(),
             inputs: columns(&observation.inputs),
             outputs: columns(outputs(observation)),
             sent: 0,
@@ -120,6 +123,7 @@ impl Columns {
         self.at_unix_ms.push(observation.at_unix_ms);
         self.latency_us.push(observation.latency_us());
         self.rows.push(observation.rows);
+        self.non_finite.push(observation.non_finite_outputs);
         for (column, tensor) in self.inputs.iter_mut().zip(&*observation.inputs) {
             column.push(tensor);
         }
@@ -138,7 +142,7 @@ impl Columns {
             return None;
         }
         self.request_ids.clear();
-        for numbers in [&mut self.at_unix_ms, &mut self.latency_us, &mut self.rows] {
+        for numbers in [&mut self.at_unix_ms, &mut self.latency_us, &mut self.rows, &mut self.non_finite] {
             numbers.clear();
         }
         self.id_ends.clear();
@@ -219,6 +223,11 @@ impl Columns {
             body.extend_from_slice(key);
             put(body, &numbers[part.records.clone()]);
         }
+        self.put_non_finite(part, body);
+        if let Some(percent) = source.policy.sampled() {
+            body.extend_from_slice(b",\"sample_percent\":");
+            put(body, &percent);
+        }
         for (key, columns) in [(&b",\"inputs\":["[..], &self.inputs), (b"],\"outputs\":[", &self.outputs)] {
             body.extend_from_slice(key);
             for (at, column) in columns.iter().enumerate() {
@@ -227,6 +236,21 @@ impl Columns {
             }
         }
         body.extend_from_slice(b"]}");
+    }
+
+    /// Appends how many outputs of each record are NaN or infinite, where any are.
+    fn put_non_finite(&self, part: &Part, body: &mut Vec<u8>) {
+        let mut counts = self.non_finite[part.records.clone()].to_vec();
+        let mut begun = part.rows.start;
+        for (count, rows) in counts.iter_mut().zip(&self.rows[part.records.clone()]) {
+            let rows = begun..begun + usize::try_from(*rows).unwrap_or(0);
+            *count += self.outputs.iter().map(|column| column.non_finite(&rows)).sum::<u64>();
+            begun = rows.end;
+        }
+        if counts.iter().any(|count| *count > 0) {
+            body.extend_from_slice(b",\"non_finite_outputs\":");
+            put(body, &counts);
+        }
     }
 
     fn columns(&self) -> impl Iterator<Item = &Column> {
@@ -280,6 +304,13 @@ impl Column {
     fn raw<'bytes>(&self, rows: &Range<usize>, bytes: &'bytes [u8], each: usize) -> &'bytes [u8] {
         let elements = self.elements(rows);
         &bytes[elements.start * each..elements.end * each]
+    }
+
+    fn non_finite(&self, rows: &Range<usize>) -> u64 {
+        match &self.values {
+            Values::Raw(bytes, each) => non_finite::among(self.datatype, self.raw(rows, bytes, *each)),
+            Values::Strings(_) => 0,
+        }
     }
 
     fn longest_opening(&self) -> usize {

@@ -183,6 +183,8 @@ fn into_record(observation: Observation) -> PredictionRecord {
         divergence::between(&answered, &shadow, observation.rows, source.prediction_output.as_deref())
     });
     PredictionRecord {
+        non_finite_outputs: observation.count_non_finite(),
+        sample_percent: source.policy.sampled(),
         inputs: recorded(&observation.inputs),
         outputs: outputs.map(|outputs| recorded(outputs)).unwrap_or_default(),
         rows: observation.rows,
@@ -221,6 +223,7 @@ mod tests {
             latency: Duration::from_micros(9),
             rows: rows as u64,
             inputs: Arc::new(vec![Tensor::fp32("x", shape, &x)]),
+            non_finite_outputs: 0,
             outcome: Ok(Arc::new(vec![Tensor::strings("y", [shape[0]], vec!["\u{1}".to_owned(); rows])])),
             primary: None,
         }
@@ -276,6 +279,31 @@ mod tests {
         assert_eq!(find("c").outputs[0].data, ["\u{1}"]);
         assert_eq!((find("canary").variant, find("a").variant), (Variant::Candidate, Variant::Stable));
         assert_eq!((find("bad").error.as_deref(), find("bad").inputs.len()), (Some("it \"failed\""), 1));
+    }
+
+    #[test]
+    fn answers_with_nan_are_counted_in_columns_rows_and_without_tensors() {
+        let source = source(RecordPolicy { sample_percent: 50.0, ..RecordPolicy::default() });
+        let answer = |id: &str, values: &[f32]| Observation {
+            outcome: Ok(Arc::new(vec![Tensor::fp32("y", [1, 2], values)])),
+            ..observation(&source, id, 1)
+        };
+        let shadow = Observation {
+            variant: Variant::Shadow,
+            primary: Some(crate::records::Primary { source: Arc::clone(&source), outputs: Arc::default() }),
+            ..answer("shadow", &[f32::INFINITY, f32::NAN])
+        };
+        let stripped = answer("stripped", &[f32::NAN, 1.0]).without_tensors();
+        let answers =
+            [answer("fine", &[0.5, 1.0]), answer("nan", &[f32::NAN, 1.0]), answer("later", &[1.0, 1.0])];
+        let mut all = pending(answers.into_iter().chain([shadow, stripped]));
+        let read: PredictionBatch = serde_json::from_slice(&next_batch("replica", &mut all).body).unwrap();
+        let count = |id: &str| {
+            let record = read.records.iter().find(|record| record.request_id == id).unwrap();
+            assert_eq!(record.sample_percent, Some(50.0));
+            record.non_finite_outputs
+        };
+        assert_eq!(["fine", "nan", "later", "shadow", "stripped"].map(count), [0, 1, 0, 2, 1]);
     }
 
     #[test]

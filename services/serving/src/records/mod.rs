@@ -3,6 +3,7 @@
 pub(crate) mod cloudevents;
 mod columns;
 mod encode;
+mod non_finite;
 mod pending;
 mod policy;
 
@@ -58,6 +59,8 @@ pub(crate) struct Observation {
     pub inputs: Arc<Vec<Tensor>>,
     /// Outputs, or why there are none.
     pub outcome: Result<Arc<Vec<Tensor>>, String>,
+    /// NaN and infinities among outputs that the record goes without.
+    pub non_finite_outputs: u64,
     /// For a shadow: who answered the client, and what.
     pub primary: Option<Primary>,
 }
@@ -152,7 +155,13 @@ impl Observation {
         u64::try_from(self.latency.as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// NaN and infinities among the outputs, recorded or not.
+    fn count_non_finite(&self) -> u64 {
+        self.non_finite_outputs + self.outcome.as_ref().map_or(0, |outputs| non_finite::of(outputs))
+    }
+
     fn without_tensors(mut self) -> Self {
+        self.non_finite_outputs = self.count_non_finite();
         self.inputs = Arc::default();
         self.outcome = self.outcome.map(|_| Arc::default());
         if let Some(primary) = &mut self.primary {

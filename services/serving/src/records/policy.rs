@@ -62,6 +62,11 @@ impl RecordPolicy {
         draw * 100.0 < self.sample_percent
     }
 
+    /// Share of requests that leave a record, in percent; `None` where all do.
+    pub(crate) fn sampled(&self) -> Option<f64> {
+        (self.sample_percent < 100.0).then_some(self.sample_percent)
+    }
+
     /// What is left out of a tensor.
     pub(crate) fn redaction(&self, tensor: &str) -> Redaction {
         let mut columns = Vec::new();

@@ -126,7 +126,7 @@ fn labels_are_waited_for_where_asked() {
     let waiting = analyse(&strategy, &facts);
     assert_eq!(waiting.verdict, Verdict::Inconclusive);
     assert!(waiting.reason.contains("min_labels 30"), "{}", waiting.reason);
-    let enough = WindowFacts { candidate: labelled(30, 30), ..facts };
+    let enough = WindowFacts { candidate: labelled(30, 30), ..facts.clone() };
     assert_eq!(analyse(&strategy, &enough).verdict, Verdict::Pass);
 }
 
@@ -145,4 +145,88 @@ fn the_reason_names_every_clause_that_failed_with_its_numbers() {
     }
     let json = serde_json::to_value(&analysed.evidence).expect("serialises");
     assert_eq!(json["facts"]["candidate"]["correct"], 50);
+}
+
+#[test]
+fn answers_with_nan_count_as_failures_unless_stable_answers_them_too() {
+    let side = |requests, non_finite| VariantFacts { requests, non_finite, ..VariantFacts::default() };
+    let judge = |candidate, stable| {
+        analyse(&Strategy::default(), &WindowFacts { candidate, stable, ..WindowFacts::default() })
+    };
+    let broken = judge(side(30, 30), side(30, 0));
+    assert_eq!(broken.verdict, Verdict::Fail);
+    assert!(broken.reason.contains("non_finite: 100.0 % of 30 requests"), "{}", broken.reason);
+    assert_eq!(judge(side(30, 30), side(0, 0)).verdict, Verdict::Fail, "stable answers nothing at this step");
+    assert_eq!(
+        judge(side(200, 60), side(200, 60)).verdict,
+        Verdict::Pass,
+        "missing features give NaN in both"
+    );
+    assert_eq!(judge(side(200, 150), side(200, 60)).verdict, Verdict::Fail);
+    assert_eq!(judge(side(200, 0), side(200, 60)).verdict, Verdict::Pass, "better than stable");
+}
+
+/// Facts of `requests` of each version whose predictions are made by these.
+fn predicted(requests: u32, old: impl Fn(u32) -> f64, new: impl Fn(u32) -> f64) -> WindowFacts {
+    let mut collector = FactsCollector::default();
+    for request in 0..requests {
+        for (side, class) in [(Side::Stable, old(request)), (Side::Candidate, new(request))] {
+            collector.request(side, 300, false);
+            collector.predicted(side, &[Prediction::Whole(class)]);
+            collector.predicted_for(side, u64::from(request % 50), &Prediction::Whole(class));
+        }
+    }
+    collector.facts(&Analysis::default())
+}
+
+#[test]
+fn predictions_are_compared_without_labels_and_shadows() {
+    let ten = |request: u32| f64::from(request % 10);
+    let judge = |facts: &WindowFacts| analyse(&Strategy::default(), facts);
+    let constant = judge(&predicted(200, ten, |_| 3.0));
+    assert_eq!(clause(&constant, ClauseName::PredictionShift), Verdict::Fail);
+    assert!(constant.reason.contains("100.0 % of its predictions are `3`"), "{}", constant.reason);
+    // Before it is proven, the estimate alone holds up the step.
+    let soon = judge(&predicted(20, ten, |_| 3.0));
+    assert_eq!(clause(&soon, ClauseName::PredictionShift), Verdict::Inconclusive);
+
+    // The right mix with the wrong answers: seen where inputs repeat.
+    let shuffled = judge(&predicted(200, ten, |request| f64::from((request + 1) % 10)));
+    assert_eq!(clause(&shuffled, ClauseName::PredictionShift), Verdict::Pass);
+    assert_eq!(clause(&shuffled, ClauseName::SameInputs), Verdict::Fail);
+
+    let alike = judge(&predicted(200, ten, ten));
+    assert_eq!((alike.verdict, clause(&alike, ClauseName::SameInputs)), (Verdict::Pass, Verdict::Pass));
+
+    // A version that was retrained after a drift: labels show that it is right where stable is not.
+    let labelled = |facts: WindowFacts| WindowFacts {
+        candidate: VariantFacts { labelled: 40, correct: 38, ..facts.candidate },
+        stable: VariantFacts { labelled: 40, correct: 20, ..facts.stable },
+        ..facts
+    };
+    assert_eq!(judge(&labelled(predicted(200, |_| 3.0, ten))).verdict, Verdict::Pass);
+
+    let mut off = Strategy::default();
+    (off.analysis.max_prediction_shift, off.analysis.max_same_input_divergence) = (1.0, 1.0);
+    assert_eq!(analyse(&off, &predicted(200, ten, |_| 3.0)).verdict, Verdict::Pass);
+}
+
+#[test]
+fn a_reason_lists_what_was_not_judged() {
+    let facts = predicted(100, |request| f64::from(request % 2), |request| f64::from(request % 2));
+    let passed = analyse(&Strategy::default(), &facts);
+    assert_eq!(
+        passed.reason,
+        "every limit is kept; not judged: divergence of shadow copies (no shadow copies: shadow_percent is 0), \
+         accuracy (no labels arrived)"
+    );
+    let mut silent = Strategy::default();
+    silent.analysis.min_requests = 0;
+    let nothing = analyse(&silent, &WindowFacts::default());
+    assert_eq!(nothing.verdict, Verdict::Pass);
+    for part in ["errors (no requests arrived)", "distribution of predictions (no requests arrived)"] {
+        assert!(nothing.reason.contains(part), "{}", nothing.reason);
+    }
+    let ruled = WindowFacts { ruled: true, ..facts };
+    assert!(analyse(&Strategy::default(), &ruled).reason.contains("rules send some requests"));
 }

@@ -106,7 +106,7 @@ impl World {
             previous: self.previous.clone(),
             table: self.table_state(),
             kill_switch_on: self.killed,
-            facts: self.facts,
+            facts: self.facts.clone(),
             command,
         }
     }

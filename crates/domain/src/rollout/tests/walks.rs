@@ -240,5 +240,38 @@ fn an_alias_that_is_set_again_does_not_retry_what_was_ended() {
         panic!("it was not moved")
     };
     assert_eq!((phase, reason.as_str()), (Phase::Aborted, "aborted: wrong prices"));
+    let killed = decide(to(true), Some(&aborted), true);
+    assert!(
+        matches!(killed, AliasDecision::EndedBefore { .. }),
+        "not retried when the switch is turned off either"
+    );
     assert_eq!(decide(to(false), Some(&aborted), false), AliasDecision::Start, "moved away and back");
+}
+
+#[test]
+fn a_promotion_says_what_no_step_judged() {
+    let mut quick = strategy(&[(10, 1.0), (50, 1.0)]);
+    quick.analysis.min_requests = 0;
+    let walk = |facts: [WindowFacts; 2]| {
+        let mut rollout = step(&new_rollout(Some(1), quick.clone()), &ready(0)).0;
+        for (now, facts) in [2_000, 4_000].into_iter().zip(facts) {
+            rollout = step(&rollout, &Observation { facts, ..ready(now) }).0;
+        }
+        assert_eq!(rollout.phase, Phase::Promoting);
+        rollout.reason
+    };
+    let nothing = walk([WindowFacts::default(), WindowFacts::default()]);
+    assert!(nothing.starts_with("every step ended, but nothing was judged; not judged: errors"), "{nothing}");
+    let labelled_once = walk([good_facts(), WindowFacts::default()]);
+    assert!(labelled_once.starts_with("every step passed; not judged: distribution"), "{labelled_once}");
+    assert!(!labelled_once.contains("accuracy"), "the first step judged it: {labelled_once}");
+    let sampled = WindowFacts {
+        records: RecordFacts { sample_percent: Some(10.0), dropped: 3, ..RecordFacts::default() },
+        ..good_facts()
+    };
+    let sampled = walk([sampled.clone(), sampled]);
+    assert!(
+        sampled.contains("only a sample of 10 % of the requests is recorded and 3 records were dropped"),
+        "{sampled}"
+    );
 }

@@ -225,6 +225,7 @@ mod tests {
             policy: RecordPolicy { redact: vec!["x[1]".to_owned()], ..RecordPolicy::default() },
         };
         Observation {
+            non_finite_outputs: 0,
             request_id: "r 1\"é".to_owned(),
             source: Arc::new(source),
             variant: Variant::Candidate,
