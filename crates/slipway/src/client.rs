@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
@@ -12,6 +13,8 @@ use crate::output;
 
 /// One request that is not a stream.
 const TIMEOUT_MS: u64 = 30_000;
+/// What is escaped in a segment of a path: all but the unreserved characters (RFC 3986, 2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Speaks JSON with one service.
 #[derive(Debug, Clone)]
@@ -44,11 +47,9 @@ impl Client {
     }
 
     fn url(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<Url> {
-        let mut url = Url::parse(&self.base).with_context(|| format!("`{}` is not a URL", self.base))?;
-        // Segments are escaped one by one: a model's name may hold a slash or a space.
-        url.path_segments_mut()
-            .map_err(|()| anyhow::anyhow!("`{}` is not a URL", self.base))?
-            .extend(segments);
+        let path = path(segments)?;
+        let mut url = Url::parse(&format!("{}{path}", self.base))
+            .with_context(|| format!("`{}` is not a URL", self.base))?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -129,6 +130,20 @@ impl Client {
     }
 }
 
+/// The path of segments that are escaped one by one: a model's name may hold a slash, a space or a line break.
+///
+/// # Errors
+/// A segment is empty, `.` or `..`: a URL with it would name something else.
+fn path(segments: &[&str]) -> anyhow::Result<String> {
+    let mut path = String::new();
+    for segment in segments {
+        anyhow::ensure!(!matches!(*segment, "" | "." | ".."), "expected a name or an ID, got `{segment}`");
+        path.push('/');
+        path.extend(utf8_percent_encode(segment, ESCAPED));
+    }
+    Ok(path)
+}
+
 /// Why a request has no answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -195,4 +210,23 @@ async fn require_success(response: Response) -> Result<Response, Failure> {
     let words = ["detail", "message", "error"].iter().find_map(|name| body.get(name).and_then(Value::as_str));
     let message = words.unwrap_or("the service refused the request without a reason").to_owned();
     Err(Failure::Refused { status, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_stays_one_segment_of_the_path() {
+        let url = |name: &str| {
+            let client = Client::new("http://127.0.0.1:5000/base/").unwrap();
+            client.url(&["models", name], &[("limit", "1".to_owned())]).map(|url| url.to_string())
+        };
+        let base = "http://127.0.0.1:5000/base/models";
+        assert_eq!(url("a/b c\n?#%").unwrap(), format!("{base}/a%2Fb%20c%0A%3F%23%25?limit=1"));
+        assert_eq!(url("..a").unwrap(), format!("{base}/..a?limit=1"));
+        for nothing in ["", ".", ".."] {
+            assert!(url(nothing).unwrap_err().to_string().contains("expected a name or an ID"), "{nothing}");
+        }
+    }
 }

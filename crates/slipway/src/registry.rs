@@ -79,9 +79,14 @@ pub(crate) fn run(connection: &Connection, command: Command) -> anyhow::Result<E
     }
 }
 
+/// The registry of the platform, with the caller's token.
+fn registry(connection: &Connection) -> anyhow::Result<Client> {
+    let client = Client::new(&Endpoints::read(&connection.data_dir)?.registry)?;
+    Ok(client.with_token(token::for_platform(&connection.data_dir)))
+}
+
 async fn purge(connection: &Connection, options: &Purge) -> anyhow::Result<()> {
-    let client = Client::new(&Endpoints::read(&connection.data_dir)?.registry)?
-        .with_token(token::for_platform(&connection.data_dir));
+    let client = registry(connection)?;
     let mut body = json!({"older_than_s": u64::from(options.older_than_days) * SECONDS_PER_DAY, "dry_run": !options.yes});
     if options.yes {
         body["limit"] = RUNS_AT_ONCE.into();
@@ -102,7 +107,7 @@ async fn purge(connection: &Connection, options: &Purge) -> anyhow::Result<()> {
 }
 
 async fn collect(connection: &Connection, options: &Gc) -> anyhow::Result<()> {
-    let client = Client::new(&Endpoints::read(&connection.data_dir)?.registry)?;
+    let client = registry(connection)?;
     let mut body = json!({"dry_run": !options.yes, "grace_s": options.grace_hours.saturating_mul(3_600)});
     let (mut examined, mut loose, mut size_bytes, mut orphans) = (0, 0, 0, 0_u64);
     loop {

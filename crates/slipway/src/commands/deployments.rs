@@ -121,7 +121,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
             );
         }
         Command::Show { name } => {
-            output::object(context.json, &controller.get(&["api", "v1", "deployments", &name], &[]).await?);
+            show(context.json, &controller.get(&["api", "v1", "deployments", &name], &[]).await?);
         }
         Command::Create {
             name,
@@ -149,7 +149,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
                 timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
             let created = controller.send(Method::POST, &deployments, Some(&body)).await?;
             if no_wait {
-                output::object(context.json, &created);
+                show(context.json, &created);
                 return Ok(ExitCode::SUCCESS);
             }
             return first_version(context, &controller, &name, deadline).await;
@@ -157,21 +157,21 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
         Command::Rollback { name, to_version } => {
             let body = to_version.map_or_else(|| json!({}), |version| json!({"to_version": version}));
             let path = ["api", "v1", "deployments", &name, "rollback"];
-            output::object(context.json, &controller.send(Method::POST, &path, Some(&body)).await?);
+            show(context.json, &controller.send(Method::POST, &path, Some(&body)).await?);
         }
         Command::Rules { name, rules } => {
             let body = json!({"rules": read_json(&rules)?});
             let path = ["api", "v1", "deployments", &name, "rules"];
-            output::object(context.json, &controller.send(Method::PUT, &path, Some(&body)).await?);
+            show(context.json, &controller.send(Method::PUT, &path, Some(&body)).await?);
         }
         Command::Kill { name, refuse, reason } => {
             let body = json!({"mode": if refuse { "refuse" } else { "stable-only" }, "reason": reason});
             let path = ["api", "v1", "deployments", &name, "kill-switch"];
-            output::object(context.json, &controller.send(Method::PUT, &path, Some(&body)).await?);
+            show(context.json, &controller.send(Method::PUT, &path, Some(&body)).await?);
         }
         Command::Revive { name } => {
             let path = ["api", "v1", "deployments", &name, "kill-switch"];
-            output::object(context.json, &controller.send(Method::DELETE, &path, None).await?);
+            show(context.json, &controller.send(Method::DELETE, &path, None).await?);
         }
         Command::Delete { name } => {
             controller.send(Method::DELETE, &["api", "v1", "deployments", &name], None).await?;
@@ -179,6 +179,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a deployment: what serves, what is in progress and what overrides both stand first.
+fn show(as_json: bool, deployment: &Value) {
+    const FIRST: [&str; 6] =
+        ["name", "model", "stable_version", "active_rollout_id", "kill_switch", "watch_alias"];
+    output::object_in_order(as_json, deployment, &FIRST);
 }
 
 /// Waits until the first version of a new deployment answers, and prints the deployment.
@@ -202,6 +209,6 @@ async fn first_version(
     }
     follow::first_answer(&context.serving()?, name, deadline).await?;
     let deployment = controller.get(&["api", "v1", "deployments", name], &[]).await?;
-    output::object(context.json, &deployment);
+    show(context.json, &deployment);
     Ok(ExitCode::SUCCESS)
 }

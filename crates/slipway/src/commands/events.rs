@@ -9,7 +9,7 @@ use slipway_event_bus::{EventBus, NatsConfig, Received, records};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use crate::output::{self, outln};
+use crate::output;
 use crate::up::credentials::Credentials;
 
 /// See `slipway events --help`.
@@ -84,7 +84,8 @@ fn print_event(as_json: bool, event: &Received) {
     } else {
         let reason = output::cell(&data, "reason");
         let time = output::local(&event.time);
-        outln!("{time}  {:<48}  {}  {reason}", event.subject, event.entity);
+        let line = format!("{time}  {:<48}  {}  {reason}", event.subject, event.entity);
+        output::line(line.trim_end());
     }
 }
 

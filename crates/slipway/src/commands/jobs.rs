@@ -17,7 +17,8 @@ const WAIT_POLL_MS: u64 = 300;
 pub enum Command {
     /// Lists jobs, newest first.
     List {
-        /// Only jobs with this status: queued, starting, running, succeeded, failed or cancelled.
+        /// Only jobs with this status: queued, running, retrying, cancelling, succeeded, failed or
+        /// cancelled.
         #[arg(long)]
         status: Option<String>,
         #[command(flatten)]
@@ -77,12 +78,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             output::list(context.json, &launcher.get(&jobs, &query).await?, "jobs", &columns);
         }
         Command::Show { job } => {
-            output::object(context.json, &launcher.get(&["api", "v1", "jobs", &job], &[]).await?);
+            show(context.json, &launcher.get(&["api", "v1", "jobs", &job], &[]).await?);
         }
         Command::Submit { file, wait } => {
             let submitted = launcher.send(Method::POST, &jobs, Some(&read_json(&file)?)).await?;
             if !wait {
-                output::object(context.json, &submitted);
+                show(context.json, &submitted);
                 return Ok(());
             }
             let id = output::cell(&submitted, "id");
@@ -93,14 +94,14 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 }
                 tokio::time::sleep(Duration::from_millis(WAIT_POLL_MS)).await;
             };
-            output::object(context.json, &ended);
+            show(context.json, &ended);
             if ended.get("status").and_then(Value::as_str) != Some("succeeded") {
                 bail!("job {id} {}: {}", output::cell(&ended, "status"), output::cell(&ended, "reason"));
             }
         }
         Command::Cancel { job } => {
             let answer = launcher.send(Method::POST, &["api", "v1", "jobs", &job, "cancel"], None).await?;
-            output::object(context.json, &answer);
+            show(context.json, &answer);
         }
         Command::Logs { job, attempt, follow } => {
             let mut query = vec![("follow", follow.to_string())];
@@ -120,4 +121,10 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
     }
     Ok(())
+}
+
+/// Prints a job, its state first.
+fn show(as_json: bool, job: &Value) {
+    let first = ["id", "name", "status", "reason", "attempt", "checkpoint_step", "created_at", "updated_at"];
+    output::object_in_order(as_json, job, &first);
 }

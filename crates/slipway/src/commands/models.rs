@@ -102,7 +102,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             output::list(context.json, &answer, "models", &columns);
         }
         Command::Show { model } => {
-            output::object(context.json, &registry.get(&["api", "v1", "models", &model], &[]).await?);
+            let answer = registry.get(&["api", "v1", "models", &model], &[]).await?;
+            output::object_in_order(
+                context.json,
+                &answer,
+                &["name", "latest_version", "aliases", "description"],
+            );
         }
         Command::Versions { model, paging } => {
             let answer = registry.get(&["api", "v1", "models", &model, "versions"], &paging.query()).await?;
@@ -118,7 +123,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
         Command::Version { model, version } => {
             let answer = registry.get(&["api", "v1", "models", &model, "versions", &version], &[]).await?;
-            output::object(context.json, &answer);
+            let first = ["model", "version", "status", "servable", "aliases", "run_id", "digest"];
+            output::object_in_order(context.json, &answer, &first);
         }
         Command::Card { model, version } => {
             let path = ["api", "v1", "models", &model, "versions", &version, "card"];

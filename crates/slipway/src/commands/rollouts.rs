@@ -202,6 +202,9 @@ fn show(as_json: bool, rollout: &Value) {
 
 /// The current step for people, who count from 1; nothing for a rollout without steps.
 fn step(rollout: &Value) -> String {
+    if !matches!(rollout["phase"].as_str(), Some("progressing" | "paused")) {
+        return String::new();
+    }
     match (rollout["step"].as_u64(), rollout["steps"].as_u64()) {
         (Some(step), Some(steps)) if steps > 0 => format!("{} of {steps}", (step + 1).min(steps)),
         _ => String::new(),

@@ -148,7 +148,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         Command::Test { name } => {
             let tested = client.send(Method::POST, &[&ROOT[..], &[&name, "test"]].concat(), None).await?;
             output::object(context.json, &tested);
-            anyhow::ensure!(tested["delivered"] == true, "the receiver did not accept the call");
+            let why = ["error", "status"].map(|name| output::cell(&tested, name)).join(" ");
+            anyhow::ensure!(
+                tested["delivered"] == true,
+                "the receiver did not accept the call: {}",
+                why.trim()
+            );
         }
     }
     Ok(())

@@ -280,7 +280,7 @@ impl Server {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_connect() && !self.met.get() => {
-                let why = format!("nothing answers at {}: {}", self.address, root_cause(&error));
+                let why = format!("cannot connect to {}: {}", self.address, root_cause(&error));
                 return Err(Attempt::Final(Failure::Away(why)));
             }
             Err(error) => return Err(Attempt::again(self.broken(&error))),

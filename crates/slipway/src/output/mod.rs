@@ -182,6 +182,27 @@ pub(crate) fn object(as_json: bool, answer: &Value) {
     fields(answer);
 }
 
+/// Prints one object as [`object`] does, but some fields first, in the given order.
+pub(crate) fn object_in_order(as_json: bool, answer: &Value, first: &[&str]) {
+    if as_json {
+        json(answer);
+        return;
+    }
+    let mut shown = Vec::new();
+    in_order(answer, first, &mut shown);
+    writer::raw(lines_of(&shown).as_bytes());
+}
+
+fn in_order(answer: &Value, first: &[&str], shown: &mut Vec<String>) {
+    let width = first.iter().map(|name| moment::title(name).width()).max().unwrap_or(0);
+    for name in first.iter().filter(|name| answer.get(name).is_some()) {
+        shown.push(format!("{:<width$}  {}", moment::title(name), cell(answer, name)).trim_end().to_owned());
+    }
+    let rest = answer.as_object().into_iter().flatten().filter(|(name, _)| !first.contains(&name.as_str()));
+    let rest: serde_json::Map<_, _> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
+    lines(&Value::Object(rest), 0, shown);
+}
+
 /// Prints the fields of an object, one per line.
 pub(crate) fn fields(object: &Value) {
     let mut shown = Vec::new();
@@ -215,6 +236,9 @@ mod tests {
             "shape    -1, 2",
         ];
         assert_eq!(shown, expected);
+        let mut shown = Vec::new();
+        in_order(&version, &["model", "shape"], &mut shown);
+        assert_eq!(shown[..4], ["model  m", "shape  -1, 2", "aliases  champion=2", "digest"]);
         assert_eq!(cell(&version, "aliases"), "champion=2");
         assert_eq!(cell(&version, "aliases.champion"), "2");
     }

@@ -8,7 +8,7 @@ use super::escape;
 const MIN_TEXT_WIDTH: usize = 20;
 const GAP: &str = "  ";
 
-/// The lines of a table. With a limit, in columns of the terminal, cells of several words are shortened with `…`; names, ids
+/// The lines of a table. With a limit, in columns of the terminal, sentences are shortened with `…`; names, ids
 /// and digests stay whole, since a part of them is of no use.
 pub(super) fn lines(header: &[&str], rows: &[Vec<String>], limit: Option<usize>) -> Vec<String> {
     let header = header.iter().map(|cell| (*cell).to_owned()).collect();
@@ -16,9 +16,14 @@ pub(super) fn lines(header: &[&str], rows: &[Vec<String>], limit: Option<usize>)
     let rows: Vec<Vec<String>> = std::iter::once(header).chain(rows).collect();
     let mut widths = widest(&rows, |_| true);
     if let Some(limit) = limit {
-        shrink(&mut widths, &widest(&rows, |cell| !cell.contains(' ')), limit);
+        shrink(&mut widths, &widest(&rows, |cell| !is_text(cell)), limit);
     }
     rows.iter().map(|row| line(row, &widths)).collect()
+}
+
+/// Whether a cell holds a sentence rather than a name or a time, which has two words at most.
+fn is_text(cell: &str) -> bool {
+    cell.matches(' ').count() > 1
 }
 
 /// The widest of the chosen cells of each column.

@@ -39,13 +39,22 @@ impl Platform {
 
     /// Runs the program on this data directory.
     pub(crate) fn slipway(&self, arguments: &[&str]) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_slipway"))
-            .args(arguments)
-            .arg("--data-dir")
-            .arg(self.data_dir())
-            .output()
-            .unwrap();
+        let output = self.command(arguments).output().unwrap();
         Ended { output, logs: self.data_dir().join("logs") }
+    }
+
+    /// The program on this data directory, not started yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+        command.args(arguments).arg("--data-dir").arg(self.data_dir());
+        command
+    }
+
+    /// A file in the data directory with this document; answers with its path.
+    pub(crate) fn file(&self, name: &str, document: &Value) -> String {
+        let path = self.data_dir().join(name);
+        std::fs::write(&path, document.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
     }
 
     /// Its standard output as JSON.
@@ -119,6 +128,10 @@ impl Ended {
     pub(crate) fn refusal(self) -> String {
         assert!(!self.output.status.success(), "it was to refuse: {}", self.text());
         String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.output.status.code()
     }
 
     pub(crate) fn text(&self) -> String {
