@@ -59,7 +59,11 @@ fn main() -> std::process::ExitCode {
         Task::Codegen => build::documents(),
         Task::Bench(bench) => bench::measure(&bench),
         Task::Fuzz(options) => fuzz::start(&options),
-        Task::Setup => venv::ensure().and_then(|_| build::toolbox()),
+        Task::Setup => venv::ensure().and_then(|python| {
+            build::toolbox()?;
+            println!("Python of the examples: {}", python.display());
+            Ok(())
+        }),
     };
     match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,

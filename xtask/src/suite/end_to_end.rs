@@ -36,13 +36,15 @@ pub(crate) fn run(programs: &Programs, python: &Path) -> anyhow::Result<()> {
     let stopped = run_command(Command::new(&programs.slipway).arg("down").arg("--data-dir").arg(&data_dir));
     clients.and(stopped)?;
 
+    step("end to end: the commands and code of the docs", || docs(programs, python, &folder.join("docs")))?;
+
     step("end to end: the demo on a table that nobody has seen", || {
         let csv = write_unseen_table(&folder)?;
         let report = folder.join("unseen.json");
         demo::run(&options(&csv.to_string_lossy(), Some("outcome"), &report, false, &data_dir))?;
         check_report(&report)
     })?;
-    println!("4 passed, 0 failed");
+    println!("5 passed, 0 failed");
     Ok(())
 }
 
@@ -119,6 +121,24 @@ fn run_clients(programs: &Programs, python: &Path, data_dir: &Path) -> anyhow::R
             .arg("--rows")
             .arg(data_dir.join("demo-inputs/traffic.json")),
     )
+}
+
+/// What a reader copies from the docs runs, on a platform that has nothing else.
+fn docs(programs: &Programs, python: &Path, data_dir: &Path) -> anyhow::Result<()> {
+    let slipway = |arguments: &[&str]| {
+        let mut command = Command::new(&programs.slipway);
+        command.args(arguments).arg("--data-dir").arg(data_dir);
+        command
+    };
+    let _ = slipway(&["down"]).output();
+    if data_dir.exists() {
+        std::fs::remove_dir_all(data_dir).with_context(|| format!("cannot remove {}", data_dir.display()))?;
+    }
+    run_command(&mut slipway(&["up", "--ports", "auto", "--detach"]))?;
+    let mut check = script(python, "check_docs.py");
+    check.args(["README.md", "docs/onnx.md", "docs/serving.md"]).current_dir(root());
+    let checked = run_command(check.arg("--slipway").arg(&programs.slipway).arg("--data-dir").arg(data_dir));
+    checked.and(run_command(&mut slipway(&["down"])))
 }
 
 /// A script of the client examples.
