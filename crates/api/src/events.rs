@@ -152,8 +152,7 @@ pub struct DeploymentChange {
 /// Who made a change through the rollout controller's API.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Actor {
-    /// Value of the request's `X-Slipway-Actor` header, which clients set themselves and the controller does not
-    /// authenticate; `anonymous` if unset.
+    /// Value of the request's `X-Slipway-Actor` header, which is not authenticated; `anonymous` if unset.
     pub name: String,
     /// IP address of the client; empty if unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
