@@ -1,6 +1,10 @@
 //! Which globals give away the machine, and which names mean the same thing.
 
-use crate::{policy::Policy, report::Code};
+use crate::{
+    listed::{self, Permission},
+    policy::Policy,
+    report::Code,
+};
 
 /// Modules of which every global is dangerous: they run programs or code, open files or connections, or reach into the
 /// interpreter. A submodule is in its module.
@@ -192,6 +196,7 @@ pub(crate) fn canonical(module: &str, name: &str) -> String {
         "thread" => "_thread",
         other => other,
     };
+    let name = if module == "builtins" && name == "xrange" { "range" } else { name };
     match module.strip_prefix("numpy._core") {
         Some(rest) if rest.is_empty() || rest.starts_with('.') => format!("numpy.core{rest}.{name}"),
         _ => format!("{module}.{name}"),
@@ -210,14 +215,47 @@ pub(crate) fn judge(policy: &Policy, module: &str, name: &str) -> Option<(Code, 
         let detail = format!("it imports `{shown}` by walking attributes; a name without dots was expected");
         return Some((Code::DottedGlobal, detail));
     }
-    if policy.allowed_globals.contains(&full) || policy.allowed_globals.contains(&format!("{module}.{name}"))
-    {
+    if use_of(policy, module, name).is_some() {
         return None;
     }
-    Some((
-        Code::GlobalNotAllowed,
-        format!("it imports `{shown}`, which is not on the list of allowed globals"),
-    ))
+    let setting = policy
+        .setting
+        .map(|setting| format!("; an administrator who trusts it can add it to the setting {setting}"));
+    let detail = format!(
+        "it imports `{shown}`, which is not on the list of allowed globals{}",
+        setting.unwrap_or_default()
+    );
+    Some((Code::GlobalNotAllowed, detail))
+}
+
+/// What a pickle may do with a global.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Anything: the policy names it.
+    Any,
+    /// What its entry in the list of model classes permits.
+    Listed(Permission),
+    /// Make an instance of a listed class as the pickles of protocols 0 and 1 do: `copyreg._reconstructor`.
+    Reconstruct,
+    /// Make a dict with a listed class as its default: `collections.defaultdict`.
+    DefaultDict,
+}
+
+/// What the policy lets a pickle do with a global; none where it is not allowed.
+pub(crate) fn use_of(policy: &Policy, module: &str, name: &str) -> Option<Use> {
+    let full = canonical(module, name);
+    if policy.allowed_globals.contains(&full) || policy.allowed_globals.contains(&format!("{module}.{name}"))
+    {
+        return Some(Use::Any);
+    }
+    if !policy.model_classes {
+        return None;
+    }
+    match full.as_str() {
+        "copyreg._reconstructor" => Some(Use::Reconstruct),
+        "collections.defaultdict" => Some(Use::DefaultDict),
+        listed => listed::permission(listed).map(Use::Listed),
+    }
 }
 
 /// Whether a global gives away the machine, by its module, its name or the first of its dotted names.

@@ -21,6 +21,9 @@
 //!   pickle at its first byte, a tar header in its first block, a zip directory at its end.
 //! - Pickles are followed opcode by opcode on a symbolic stack and memo, and only imports that the [`Policy`] lists may be
 //!   made and called. What is not a constant, such as a computed name, counts as unsafe.
+//! - The classes that ordinary models of scikit-learn, XGBoost and LightGBM consist of are listed with what a pickle may do
+//!   with each ([`listed_globals`]): most may be made without their constructor and get their state once, functions may be
+//!   referred to but not called.
 //! - What cannot be followed to its last byte counts as unsafe, and so does whatever two readers could read differently: a
 //!   zip archive whose directory and local headers disagree, a member that is there twice, bytes after the end.
 //! - Nothing is allocated by a length that a file states, and every kind of work has a limit ([`Limits`]), so a scan ends.
@@ -29,7 +32,9 @@
 //! # What is not covered
 //!
 //! - Allowed globals are trusted with any arguments but a few: `torch._utils._rebuild_tensor_v2` or `numpy.ndarray` may be
-//!   asked for much memory, and flaws in native code of numpy or torch are not looked for.
+//!   asked for much memory, and flaws in native code of numpy, torch, scikit-learn, XGBoost or LightGBM, which parse states
+//!   and models from memory, are not looked for.
+//! - What a model does with data after it was loaded: a stored model may answer anything.
 //! - ONNX graphs (custom operators, external data) are only recognised here, and so is the text of scripts without `#!`.
 //! - HDF5, TorchScript, and compressed streams other than gzip, zlib, bzip2, xz and LZMA are refused, not looked into.
 //! - Where a joblib dump holds an array of objects and is loaded with Python's own loader instead, which takes that array
@@ -40,6 +45,7 @@ mod compressed;
 mod config;
 mod globals;
 mod input;
+mod listed;
 mod npy;
 mod path;
 mod pickle;
@@ -57,6 +63,7 @@ use std::{
     path::Path,
 };
 
+pub use listed::{listed_globals, listed_versions};
 pub use policy::{
     FREE_INFLATED_BYTES, Limits, MAX_INFLATE_RATIO, MAX_INFLATED_BYTES, MAX_MEMBERS, MAX_NESTING_DEPTH,
     MAX_OPCODES, Policy,

@@ -50,6 +50,10 @@ pub struct Policy {
     ///
     /// A name that gives away the machine, such as `os.system`, is refused even when it stands here.
     pub allowed_globals: BTreeSet<String>,
+    /// Whether pickles may also use what [`crate::listed_globals`] lists, each entry within its permission.
+    pub model_classes: bool,
+    /// The setting by which an administrator adds to `allowed_globals`, named in findings about globals that are not allowed.
+    pub setting: Option<&'static str>,
     /// How much work one file may cause.
     pub limits: Limits,
     /// Where compressed content is unpacked while it is looked at; the system's temporary folder by default.
@@ -57,10 +61,13 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// Only globals that construct plain data: arrays, tensors and Python's own containers. No estimator of any library.
+    /// Globals that construct plain data (arrays, tensors and Python's own containers), and the classes that ordinary models
+    /// of scikit-learn, XGBoost and LightGBM consist of.
     fn default() -> Self {
         Self {
             allowed_globals: DATA_GLOBALS.iter().map(|name| (*name).to_owned()).collect(),
+            model_classes: true,
+            setting: None,
             limits: Limits::default(),
             spool_dir: None,
         }
@@ -68,6 +75,11 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The policy that allows globals which construct plain data, and no estimator of any library.
+    pub fn data_only() -> Self {
+        Self { model_classes: false, ..Self::default() }
+    }
+
     /// The same policy with more allowed globals, each as `module.name`.
     #[must_use]
     pub fn allow<S: Into<String>>(mut self, globals: impl IntoIterator<Item = S>) -> Self {

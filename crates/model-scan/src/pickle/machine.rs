@@ -11,7 +11,12 @@ use super::{
     torch,
     value::{ArrayLayout, Value, Values},
 };
-use crate::{globals, policy::Policy, report::Code};
+use crate::{
+    globals::{self, Use},
+    listed::Permission,
+    policy::Policy,
+    report::Code,
+};
 
 /// Values on the stack at once.
 const MAX_STACK: usize = 8 * 1024 * 1024;
@@ -23,6 +28,8 @@ const MAX_NAMED_IMPORTS: usize = 1_000;
 const MAX_FORKED_BYTES: usize = 4 * 1024 * 1024 * 1024;
 /// Codecs that turn text into bytes and do nothing else.
 const PLAIN_CODECS: &[&str] = &["latin1", "latin-1", "iso-8859-1", "ascii", "utf-8", "utf8"];
+/// Classes of Python itself that an instance can be based on.
+const PLAIN_BASES: &[&str] = &["builtins.object", "builtins.dict", "builtins.list", "builtins.tuple"];
 /// A call such as `bytearray(n)` may ask for this many bytes.
 const MAX_REQUESTED_BYTES: i64 = 16 * 1024 * 1024;
 
@@ -217,6 +224,28 @@ impl<'p> Machine<'p> {
         Ok(())
     }
 
+    /// Values become parts of another one.
+    fn keep(&mut self, items: &[Value]) {
+        for item in items {
+            if self.use_of(*item) == Some(Use::Listed(Permission::Instance)) {
+                let shown = self.shown(*item);
+                let detail = format!("it refers to `{shown}`, of which a pickle may only make instances");
+                self.note(Code::CallNotFollowed, detail);
+            }
+        }
+    }
+
+    /// What the policy lets a pickle do with an imported global.
+    fn use_of(&self, value: Value) -> Option<Use> {
+        let (module, name) = self.values.global(value)?;
+        globals::use_of(self.policy, module, name)
+    }
+
+    fn shown(&self, value: Value) -> String {
+        let (module, name) = self.values.global(value).unwrap_or_default();
+        crate::path::shown(&globals::canonical(module, name)).to_string()
+    }
+
     fn collect(&mut self, op: Op) -> Result<(), Fault> {
         let made = match op {
             Op::TupleOf(count) => {
@@ -225,20 +254,24 @@ impl<'p> Machine<'p> {
                     items.push(self.pop()?);
                 }
                 items.reverse();
+                self.keep(&items);
                 self.values.new_tuple(&items)?
             }
             Op::Tuple => {
                 let items = self.pop_to_mark()?;
+                self.keep(&items);
                 self.values.new_tuple(&items)?
             }
             Op::Dict => {
                 let items = self.pop_to_mark()?;
+                self.keep(&items);
                 let dict = self.values.new_dict()?;
                 self.set_items(dict, &items)?;
                 dict
             }
             _ => {
-                self.pop_to_mark()?;
+                let items = self.pop_to_mark()?;
+                self.keep(&items);
                 Value::Opaque
             }
         };
@@ -259,6 +292,11 @@ impl<'p> Machine<'p> {
             _ => self.pop_to_mark()?,
         };
         let target = self.top()?;
+        self.keep(&items);
+        if self.values.has_state(target) && !matches!(op, Op::SetItem | Op::SetItems) {
+            // A state can put a function where the method is expected.
+            self.note(Code::CallNotFollowed, "it adds items to an object after it set the object's state");
+        }
         // Appending calls a method of the target; that of an imported object itself is none that data needs.
         if matches!(target, Value::Global(_) | Value::ArrayWrapper(_) | Value::Dtype(_)) && !items.is_empty()
         {
@@ -326,8 +364,14 @@ impl<'p> Machine<'p> {
             self.note(Code::CallNotFollowed, detail);
             return Ok(Value::Opaque);
         };
+        let full = globals::canonical(module, name);
         let first = self.values.tuple(arguments).and_then(|items| items.first().copied());
-        match globals::canonical(module, name).as_str() {
+        let used = globals::use_of(self.policy, module, name);
+        self.keep(&[arguments]);
+        if let Some(used) = used {
+            self.check_call(used, &full, arguments, is_new);
+        }
+        match full.as_str() {
             "numpy.dtype" if !is_new => return self.values.new_dtype(arguments),
             "joblib.numpy_pickle.NumpyArrayWrapper" => {
                 if !is_new || self.values.tuple(arguments) != Some(&[]) {
@@ -364,13 +408,63 @@ impl<'p> Machine<'p> {
             }
             _ => {}
         }
-        Ok(Value::Opaque)
+        self.values.new_instance()
+    }
+
+    /// Holds a call against what the global may be used for.
+    fn check_call(&mut self, used: Use, full: &str, arguments: Value, is_new: bool) {
+        let shown = crate::path::shown(full);
+        let detail = match used {
+            Use::Any | Use::Listed(Permission::Call) => return,
+            Use::Listed(Permission::Class | Permission::Instance) if is_new => return,
+            Use::Reconstruct if !is_new && self.is_reconstruction(arguments) => return,
+            Use::DefaultDict if self.is_default(arguments) => return,
+            Use::Listed(Permission::Class | Permission::Instance) => {
+                format!(
+                    "it calls `{shown}`, of which a pickle may only make instances without its constructor"
+                )
+            }
+            Use::Listed(Permission::Reference) => {
+                format!("it calls `{shown}`, which a pickle may only refer to")
+            }
+            Use::Reconstruct => {
+                format!("it calls `{shown}` with something else than a listed class and its base")
+            }
+            Use::DefaultDict => format!("it calls `{shown}` with something else than a listed class"),
+        };
+        self.note(Code::CallNotFollowed, detail);
+    }
+
+    /// Whether arguments are `(class, base, state)`, with a listed class and a base of Python's own.
+    fn is_reconstruction(&self, arguments: Value) -> bool {
+        let Some(&[class, base, _]) = self.values.tuple(arguments) else { return false };
+        let base = self.values.global(base).map(|(module, name)| globals::canonical(module, name));
+        self.is_class(class) && base.is_some_and(|base| PLAIN_BASES.contains(&base.as_str()))
+    }
+
+    /// Whether arguments are nothing, or a listed class, which is made where a key is missing.
+    fn is_default(&self, arguments: Value) -> bool {
+        match self.values.tuple(arguments) {
+            Some([]) => true,
+            Some([class]) => *class == Value::None || self.is_class(*class),
+            _ => false,
+        }
+    }
+
+    fn is_class(&self, value: Value) -> bool {
+        matches!(self.use_of(value), Some(Use::Any | Use::Listed(Permission::Class)))
     }
 
     fn build(&mut self) -> Result<Flow, Fault> {
         let state = self.pop()?;
         let target = self.top()?;
         self.acts.calls = true;
+        self.keep(&[state]);
+        if self.values.has_state(target) {
+            // The first state can put a function where the second one looks for `__setstate__`.
+            self.note(Code::CallNotFollowed, "it sets the state of an object twice");
+        }
+        self.values.set_state(target);
         match target {
             Value::Global(_) => {
                 let detail = "it changes the attributes of an imported object; an instance was expected";

@@ -27,6 +27,8 @@ pub(super) enum Value {
     Dict(usize),
     Dtype(usize),
     ArrayWrapper(usize),
+    /// What a call gave back.
+    Instance(usize),
 }
 
 /// A numpy dtype, as far as it decides how many bytes an element takes.
@@ -60,6 +62,8 @@ pub(super) struct Values {
     dtypes: Vec<Dtype>,
     /// Whether the wrapper got its state.
     wrappers: Vec<bool>,
+    /// Whether the instance got its state.
+    instances: Vec<bool>,
     used_bytes: usize,
 }
 
@@ -110,6 +114,26 @@ impl Values {
         self.charge(0)?;
         self.wrappers.push(false);
         Ok(Value::ArrayWrapper(self.wrappers.len() - 1))
+    }
+
+    pub(super) fn new_instance(&mut self) -> Result<Value, Fault> {
+        self.charge(0)?;
+        self.instances.push(false);
+        Ok(Value::Instance(self.instances.len() - 1))
+    }
+
+    /// Whether a value is an instance that got its state.
+    pub(super) fn has_state(&self, value: Value) -> bool {
+        matches!(value, Value::Instance(index) if self.instances.get(index) == Some(&true))
+    }
+
+    /// Notes that an instance gets its state.
+    pub(super) fn set_state(&mut self, value: Value) {
+        if let Value::Instance(index) = value
+            && let Some(has_state) = self.instances.get_mut(index)
+        {
+            *has_state = true;
+        }
     }
 
     pub(super) fn text(&self, value: Value) -> Option<&str> {

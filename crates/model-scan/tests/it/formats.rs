@@ -36,10 +36,11 @@ fn skops_types_are_held_against_the_list() {
     let report = scan_fixture("arrays.skops");
     assert_safe(&report);
     assert_eq!(report.format, Format::Skops);
-    let report = scan_fixture("sklearn.skops");
+    assert_safe(&scan_fixture("sklearn.skops"));
+    let report = scan_path(folder().join("sklearn.skops"), &Policy::data_only()).unwrap();
     assert_eq!(codes(&report), [Code::GlobalNotAllowed].into());
     assert!(report.findings[0].path.ends_with("sklearn.skops!/schema.json"));
-    let policy = Policy::default().allow(["sklearn.linear_model._logistic.LogisticRegression"]);
+    let policy = Policy::data_only().allow(["sklearn.linear_model._logistic.LogisticRegression"]);
     assert_safe(&scan_path(folder().join("sklearn.skops"), &policy).unwrap());
 }
 

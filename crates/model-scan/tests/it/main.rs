@@ -3,6 +3,7 @@
 mod archives;
 mod formats;
 mod laws;
+mod models;
 mod pickles;
 
 use std::{collections::BTreeSet, io::Cursor, path::PathBuf};

@@ -20,10 +20,11 @@ fn plain_data_of_every_protocol_is_safe() {
 }
 
 #[test]
-fn an_estimator_is_refused_until_its_globals_are_allowed() {
-    let policy = Policy::default().allow(SKLEARN);
+fn without_the_list_of_models_an_estimator_is_refused_until_its_globals_are_allowed() {
+    let policy = Policy::data_only().allow(SKLEARN);
     for name in ["sklearn.pkl", "sklearn_plain.joblib"] {
-        let report = scan_fixture(name);
+        assert_safe(&scan_fixture(name));
+        let report = scan(name, Cursor::new(fixture(name)), &Policy::data_only()).unwrap();
         assert_eq!(codes(&report), [Code::GlobalNotAllowed].into(), "{report:#?}");
         assert!(report.globals.contains(&SKLEARN[0].to_owned()));
         assert_safe(&scan(name, Cursor::new(fixture(name)), &policy).unwrap());
@@ -32,7 +33,7 @@ fn an_estimator_is_refused_until_its_globals_are_allowed() {
 
 #[test]
 fn compressed_joblib_is_followed_to_the_bytes_of_its_arrays() {
-    let policy = Policy::default().allow(SKLEARN);
+    let policy = Policy::data_only().allow(SKLEARN);
     let kinds = [
         ("zlib", Format::Zlib),
         ("gzip", Format::Gzip),
@@ -42,7 +43,8 @@ fn compressed_joblib_is_followed_to_the_bytes_of_its_arrays() {
     ];
     for (kind, format) in kinds {
         let name = format!("sklearn_{kind}.joblib");
-        let report = scan_fixture(&name);
+        assert_safe(&scan_fixture(&name));
+        let report = scan(&name, Cursor::new(fixture(&name)), &Policy::data_only()).unwrap();
         assert_eq!(codes(&report), [Code::GlobalNotAllowed].into(), "{report:#?}");
         assert_eq!(report.findings[0].path, format!("{name}!/{name}"));
         assert_eq!(report.format, format);

@@ -86,9 +86,13 @@ pub(super) async fn scan(
     Ok(Scan { verdict, scanned: looked_at.len(), files: found })
 }
 
-/// The policy of this registry: data constructors, and what its operator allows beside them.
+/// The setting that adds to the globals which pickles may use.
+const GLOBALS_SETTING: &str = "SLIPWAY_ALLOWED_PICKLE_GLOBALS";
+
+/// The policy of this registry: data constructors, the classes of ordinary models, and what its operator allows besides.
 pub(crate) fn policy(allowed_globals: &[String]) -> Policy {
     let mut policy = Policy::default().allow(allowed_globals.iter().cloned());
+    policy.setting = Some(GLOBALS_SETTING);
     policy.limits.inflated_bytes = MAX_INFLATED_BYTES;
     policy
 }
