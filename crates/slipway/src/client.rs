@@ -159,6 +159,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether the token is missing, unknown, or not sufficient.
+    pub(crate) fn is_about_access(&self) -> bool {
+        use StatusCode as Code;
+        matches!(self, Self::Refused { status: Code::UNAUTHORIZED | Code::FORBIDDEN, .. })
+    }
+
     /// Whether the same request may succeed later: the service is down, overloaded, or not ready.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

@@ -16,15 +16,15 @@ pub struct ServiceArguments {
 
 #[derive(Debug, Subcommand)]
 enum Service {
-    /// Experiments, runs, models, versions, aliases, artifacts.
+    /// Runs the registry: experiments, runs, models, versions, aliases, artifacts.
     Registry(Box<slipway_registry::Config>),
-    /// Training jobs, attempts, checkpoints.
+    /// Runs the launcher: training jobs, attempts, checkpoints.
     Launcher(Box<slipway_launcher::Config>),
-    /// Inference.
+    /// Runs serving: inference over REST and gRPC.
     Serving(Box<slipway_serving::Config>),
-    /// Deployments and rollouts.
+    /// Runs the rollout controller: deployments and rollouts.
     RolloutController(Box<slipway_rollout_controller::Config>),
-    /// Monitors, windows, drift.
+    /// Runs the drift monitor: monitors, windows, drift.
     DriftMonitor(Box<slipway_drift_monitor::Config>),
 }
 

@@ -152,7 +152,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
                 show(context.json, &created);
                 return Ok(ExitCode::SUCCESS);
             }
-            return first_version(context, &controller, &name, deadline).await;
+            return first_version(context, &controller, &created, deadline).await;
         }
         Command::Rollback { name, to_version } => {
             let body = to_version.map_or_else(|| json!({}), |version| json!({"to_version": version}));
@@ -192,10 +192,12 @@ fn show(as_json: bool, deployment: &Value) {
 async fn first_version(
     context: &Context,
     controller: &Client,
-    name: &str,
+    created: &Value,
     deadline: Option<Instant>,
 ) -> anyhow::Result<ExitCode> {
-    let query = [("deployment", name.to_owned()), ("limit", "1".to_owned())];
+    let name = &output::cell(created, "name");
+    // By the ID: a deleted deployment of the same name has rollouts, too.
+    let query = [("deployment_id", output::cell(created, "id")), ("limit", "1".to_owned())];
     let newest = controller.get(&["api", "v1", "rollouts"], &query).await?;
     let id = output::cell(newest["rollouts"].get(0).unwrap_or(&Value::Null), "id");
     let (ending, rollout) = follow::rollout(controller, &id, deadline, Progress::Standard).await?;

@@ -1,4 +1,4 @@
-//! Waits for rollouts, for people who watch and for scripts that need an exit code.
+//! Waits for rollouts and jobs, for people who watch and for scripts that need an exit code.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -90,6 +90,37 @@ fn summary(rollout: &Value) -> String {
     format!("{}  {} %  {}", field("phase"), field("weight_percent"), field("reason"))
 }
 
+/// Reads a resource again and again, through a restart of its service.
+pub(crate) struct Watch<'of> {
+    client: &'of Client,
+    path: [&'of str; 4],
+    answered_at: Instant,
+}
+
+impl<'of> Watch<'of> {
+    /// Of the resource at `path`.
+    pub(crate) fn new(client: &'of Client, path: [&'of str; 4]) -> Self {
+        Self { client, path, answered_at: Instant::now() }
+    }
+
+    /// The resource as it is now; nothing while its service is unreachable, for a minute at most.
+    pub(crate) async fn read(&mut self) -> anyhow::Result<Option<Value>> {
+        match self.client.get(&self.path, &[]).await {
+            Ok(resource) => {
+                self.answered_at = Instant::now();
+                Ok(Some(resource))
+            }
+            Err(error) if is_transient(&error) && self.answered_at.elapsed() < MAX_UNREACHABLE => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The pause between two reads.
+    pub(crate) async fn pause() {
+        tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
+    }
+}
+
 /// The rollout after it ended, or as it was when the time ran out.
 pub(crate) async fn rollout(
     controller: &Client,
@@ -97,31 +128,24 @@ pub(crate) async fn rollout(
     deadline: Option<Instant>,
     progress: Progress,
 ) -> anyhow::Result<(Ending, Value)> {
-    let mut shown = String::new();
-    let mut seen_at = Instant::now();
-    let mut last = Value::Null;
+    let mut watch = Watch::new(controller, ["api", "v1", "rollouts", id]);
+    let (mut shown, mut last) = (String::new(), Value::Null);
     loop {
-        match controller.get(&["api", "v1", "rollouts", id], &[]).await {
-            Ok(rollout) => {
-                seen_at = Instant::now();
-                let summary = summary(&rollout);
-                if summary != shown {
-                    progress.show(&rollout);
-                    shown = summary;
-                }
-                if let Some(ending) = Ending::of(&output::cell(&rollout, "phase")) {
-                    return Ok((ending, rollout));
-                }
-                last = rollout;
+        if let Some(rollout) = watch.read().await? {
+            let summary = summary(&rollout);
+            if summary != shown {
+                progress.show(&rollout);
+                shown = summary;
             }
-            // The rollout continues while the controller restarts.
-            Err(error) if is_transient(&error) && seen_at.elapsed() < MAX_UNREACHABLE => {}
-            Err(error) => return Err(error),
+            if let Some(ending) = Ending::of(&output::cell(&rollout, "phase")) {
+                return Ok((ending, rollout));
+            }
+            last = rollout;
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Ok((Ending::TimedOut, last));
         }
-        tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
+        Watch::pause().await;
     }
 }
 
@@ -136,11 +160,18 @@ pub(crate) async fn first_answer(
     loop {
         match serving.get(&["v2", "models", deployment, "ready"], &[]).await {
             Ok(_) => return Ok(()),
+            Err(error) if error.downcast_ref().is_some_and(Failure::is_about_access) => {
+                // The version is promoted, so that every replica has it loaded; only the question is refused.
+                errln!(
+                    "not asked whether it answers: {error:#}; SLIPWAY_SERVING_TOKEN is the token for serving"
+                );
+                return Ok(());
+            }
             // A refusal may be that of a replica that has not received the traffic table.
             Err(error) if Instant::now() >= latest => {
                 return Err(error.context(format!("serving does not answer for deployment {deployment}")));
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(POLL_MS)).await,
+            Err(_) => Watch::pause().await,
         }
     }
 }

@@ -1,16 +1,14 @@
 //! `slipway jobs`.
 
-use std::time::Duration;
-
 use anyhow::bail;
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::follow::Watch;
 use super::{Context, Paging, read_json};
+use crate::client::Client;
 use crate::output;
-
-const WAIT_POLL_MS: u64 = 300;
 
 /// See `slipway jobs --help`.
 #[derive(Debug, Subcommand)]
@@ -87,13 +85,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 return Ok(());
             }
             let id = output::cell(&submitted, "id");
-            let ended = loop {
-                let job = launcher.get(&["api", "v1", "jobs", &id], &[]).await?;
-                if matches!(output::cell(&job, "status").as_str(), "succeeded" | "failed" | "cancelled") {
-                    break job;
-                }
-                tokio::time::sleep(Duration::from_millis(WAIT_POLL_MS)).await;
-            };
+            let ended = ended(&launcher, &id).await?;
             show(context.json, &ended);
             if ended.get("status").and_then(Value::as_str) != Some("succeeded") {
                 bail!("job {id} {}: {}", output::cell(&ended, "status"), output::cell(&ended, "reason"));
@@ -121,6 +113,21 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
     }
     Ok(())
+}
+
+/// The job after it ended.
+async fn ended(launcher: &Client, id: &str) -> anyhow::Result<Value> {
+    let mut watch = Watch::new(launcher, ["api", "v1", "jobs", id]);
+    loop {
+        let job = watch.read().await?;
+        let is_over = |job: &Value| {
+            matches!(output::cell(job, "status").as_str(), "succeeded" | "failed" | "cancelled")
+        };
+        if let Some(job) = job.filter(is_over) {
+            return Ok(job);
+        }
+        Watch::pause().await;
+    }
 }
 
 /// Prints a job, its state first.

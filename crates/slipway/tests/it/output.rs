@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::platform::Platform;
+use crate::platform::{Platform, wait_for};
 
 /// The exit code and standard error of a command whose output nothing reads.
 fn without_reader(mut command: Command) -> (Option<i32>, String) {
@@ -176,4 +176,17 @@ fn every_command_of_the_registry_shows_its_token() {
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains("401"), "{arguments:?}: {error}");
     }
+}
+
+#[test]
+fn a_platform_outlives_the_reader_of_its_status_lines() {
+    let platform = Platform::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut up = platform.command(&["up", "--ports", "auto"]);
+    let mut running = up.stdout(writer).stderr(std::process::Stdio::null()).spawn().unwrap();
+    wait_for("the platform", || platform.slipway(&["status"]).code() == Some(0));
+    assert_eq!(running.try_wait().unwrap(), None);
+    platform.slipway(&["down"]).success();
+    assert_eq!(running.wait().unwrap().code(), Some(0));
 }
