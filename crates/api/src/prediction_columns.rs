@@ -3,15 +3,23 @@
 //! A batch has `groups` of records of one version whose tensors are alike, each field a column, and `records` one by one for what fits no
 //! group. Readers see records only.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::predictions::{PredictionBatch, PredictionRecord, RecordedTensor, Variant};
+use crate::predictions::{PredictionBatch, PredictionRecord, RecordedTensor, Sender, Variant};
 
 /// A batch as it travels.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 pub(crate) struct Batch {
     /// Serving replica that answered.
     replica_id: String,
+    /// Which process sent it, for which deployment.
+    #[serde(default)]
+    sender: Sender,
+    /// Tensors (`name`) and places of their rows (`name[3]`) that are recorded as null, whatever their values.
+    #[serde(default)]
+    redacted: BTreeSet<String>,
     /// Records that share nothing with others: refusals, shadows, odd shapes.
     #[serde(default)]
     records: Vec<PredictionRecord>,
@@ -77,7 +85,7 @@ impl TryFrom<Batch> for PredictionBatch {
             // In the order in which the answers were given, across groups.
             records.sort_by_key(|record| record.at_unix_ms);
         }
-        Ok(Self { replica_id: batch.replica_id, records })
+        Ok(Self { replica_id: batch.replica_id, sender: batch.sender, redacted: batch.redacted, records })
     }
 }
 
@@ -113,6 +121,7 @@ impl RecordGroup {
                 at_unix_ms: self.at_unix_ms.get(at).copied().unwrap_or_default(),
                 latency_us: self.latency_us.get(at).copied().unwrap_or_default(),
                 rows,
+                row_indices: None,
                 error: None,
                 inputs: tensors(&mut inputs)?,
                 outputs: tensors(&mut outputs)?,

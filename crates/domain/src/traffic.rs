@@ -59,6 +59,10 @@ pub struct StickyKey {
 pub struct TrafficTable {
     /// Deployment: the name that clients call.
     pub deployment: String,
+    /// Identity of the deployment: another deployment of the same name, earlier or on another platform, has another one. Absent in
+    /// tables that no rollout controller wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_id: Option<String>,
     /// Registered model behind it.
     pub model: String,
     /// Grows by one with each write.

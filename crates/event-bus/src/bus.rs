@@ -181,7 +181,7 @@ fn stream_configs() -> [stream::Config; 3] {
         ),
         stream(
             predictions::PREDICTIONS_STREAM,
-            vec![predictions::PREDICTIONS_SUBJECT.to_owned()],
+            predictions::PREDICTIONS_SUBJECTS.map(str::to_owned).to_vec(),
             PREDICTIONS_MAX_AGE_S,
             PREDICTIONS_MAX_BYTES,
         ),

@@ -11,13 +11,28 @@ use crate::{Error, EventBus};
 /// Pause before a lost subscription is made again.
 const RESUBSCRIBE_DELAY_MS: u64 = 500;
 
-/// Hands each message of `stream` that was stored at or after `from` to `handler`, in order, until `shutdown`.
-///
-/// Nothing is acknowledged and no place is kept: who restarts reads again from the moment that it names. A lost connection is
-/// mended and reading goes on behind the last message seen.
+/// [`read_subjects`] of every subject of the stream.
 pub async fn read_from<F>(
     bus: &EventBus,
     stream: &'static str,
+    from: SystemTime,
+    shutdown: &CancellationToken,
+    handler: F,
+) where
+    F: FnMut(&async_nats::Message) + Send,
+{
+    read_subjects(bus, stream, &[], from, shutdown, handler).await;
+}
+
+/// Hands each message of `stream` on one of `subjects` (none: on any) that was stored at or after `from` to `handler`, in order,
+/// until `shutdown`. NATS delivers no others.
+///
+/// Nothing is acknowledged and no place is kept: who restarts reads again from the moment that it names. A lost connection is
+/// mended and reading goes on behind the last message seen.
+pub async fn read_subjects<F>(
+    bus: &EventBus,
+    stream: &'static str,
+    subjects: &[String],
     from: SystemTime,
     shutdown: &CancellationToken,
     mut handler: F,
@@ -28,7 +43,7 @@ pub async fn read_from<F>(
     while !shutdown.is_cancelled() {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            outcome = deliver(bus, stream, from, &mut after_sequence, &mut handler) => {
+            outcome = deliver(bus, stream, subjects, from, &mut after_sequence, &mut handler) => {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, stream, "reading is taken up again");
                 }
@@ -44,6 +59,7 @@ pub async fn read_from<F>(
 async fn deliver<F>(
     bus: &EventBus,
     stream: &'static str,
+    subjects: &[String],
     from: SystemTime,
     after_sequence: &mut Option<u64>,
     handler: &mut F,
@@ -56,7 +72,11 @@ where
         None => DeliverPolicy::ByStartTime { start_time: from.into() },
     };
     let stream = bus.jetstream().get_stream(stream).await.map_err(Error::nats)?;
-    let config = consumer::pull::OrderedConfig { deliver_policy, ..consumer::pull::OrderedConfig::default() };
+    let config = consumer::pull::OrderedConfig {
+        deliver_policy,
+        filter_subjects: subjects.to_vec(),
+        ..consumer::pull::OrderedConfig::default()
+    };
     let consumer = stream.create_consumer(config).await.map_err(Error::nats)?;
     let mut messages = consumer.messages().await.map_err(Error::nats)?;
     while let Some(message) = messages.next().await {

@@ -168,8 +168,11 @@ mod tests {
         let failed = PredictionRecord { error: Some("no".into()), ..good.clone() };
         let shadow = PredictionRecord { variant: Variant::Shadow, ..good.clone() };
         let candidate = PredictionRecord { variant: Variant::Candidate, ..good.clone() };
-        let batch =
-            PredictionBatch { replica_id: "r".into(), records: vec![good, other, failed, shadow, candidate] };
+        let batch = PredictionBatch {
+            replica_id: "r".into(),
+            records: vec![good, other, failed, shadow, candidate],
+            ..PredictionBatch::default()
+        };
         assert_eq!(eligible(&batch, "d").count(), 2);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use slipway_api::traffic::TrafficTable;
 use slipway_domain::rollout::Rollout;
 use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -106,11 +107,11 @@ async fn take_lock(pool: &PgPool) -> Result<Option<PgConnection>, sqlx::Error> {
 async fn round(state: &State) -> anyhow::Result<Duration> {
     let mut connection = state.pool.acquire().await?;
     let active = rollouts::active(&mut connection).await?;
-    let mut windows: Vec<(Uuid, &Rollout, Option<String>)> = Vec::new();
+    let mut windows: Vec<(Uuid, &Rollout, TrafficTable)> = Vec::new();
     for stored in &active {
         let deployment = deployments::find(&mut connection, &stored.deployment).await?;
-        let output = deployment.and_then(|deployment| deployment.traffic.0.prediction_output);
-        windows.push((stored.id, &stored.state.0, output));
+        let table = deployment.map(|deployment| deployment.traffic.0).unwrap_or_default();
+        windows.push((stored.id, &stored.state.0, table));
     }
     drop(connection);
     state.facts.keep(&state.bus, &windows);

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use slipway_api::predictions::{
-    LABELS_STREAM, LabelRecord, PREDICTIONS_STREAM, PredictionBatch, PredictionRecord, Variant,
-    label_matches, prediction_tensor,
+    LABELS_STREAM, LABELS_SUBJECT, LabelRecord, PREDICTIONS_STREAM, PredictionBatch, PredictionRecord,
+    Variant, label_matches, prediction_tensor, records_filter,
 };
+use slipway_api::traffic::TrafficTable;
 use slipway_domain::rollout::{Analysis, FactsCollector, Phase, Prediction, Rollout, Side, WindowFacts};
 use slipway_event_bus::{EventBus, records};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -40,16 +41,16 @@ struct Window {
 
 impl Facts {
     /// Keeps a window open for each rollout that is judged by facts now, and closes the others.
-    pub(crate) fn keep(&self, bus: &EventBus, rollouts: &[(Uuid, &Rollout, Option<String>)]) {
+    pub(crate) fn keep(&self, bus: &EventBus, rollouts: &[(Uuid, &Rollout, TrafficTable)]) {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.retain(|id, window| {
             rollouts.iter().any(|(other, rollout, _)| {
                 other == id && is_judged(rollout) && rollout.window_since_unix_ms == window.since_unix_ms
             })
         });
-        for (id, rollout, output) in rollouts {
+        for (id, rollout, table) in rollouts {
             if is_judged(rollout) && !windows.contains_key(id) {
-                windows.insert(*id, open(bus, rollout, output.clone()));
+                windows.insert(*id, open(bus, rollout, table));
             }
         }
     }
@@ -86,22 +87,26 @@ fn is_judged(rollout: &Rollout) -> bool {
     rollout.paused_in.unwrap_or(rollout.phase) == Phase::Progressing
 }
 
-fn open(bus: &EventBus, rollout: &Rollout, output: Option<String>) -> Window {
+fn open(bus: &EventBus, rollout: &Rollout, table: &TrafficTable) -> Window {
     let since_unix_ms = rollout.window_since_unix_ms;
     let shared = Arc::new(Mutex::new(Gathered {
         deployment: rollout.deployment.clone(),
+        deployment_id: table.deployment_id.clone(),
         from: rollout.from.as_ref().map(|from| from.version.clone()),
         to: rollout.to.version.clone(),
         since_unix_ms,
-        output,
+        output: table.prediction_output.clone(),
         ..Gathered::default()
     }));
     let end = CancellationToken::new();
     let from = SystemTime::UNIX_EPOCH + Duration::from_millis(since_unix_ms);
-    for stream in [PREDICTIONS_STREAM, LABELS_STREAM] {
+    let records = records_filter(&rollout.deployment).to_vec();
+    for (stream, subjects) in
+        [(PREDICTIONS_STREAM, records), (LABELS_STREAM, vec![LABELS_SUBJECT.to_owned()])]
+    {
         let (bus, shared, end) = (bus.clone(), Arc::clone(&shared), end.clone());
         tokio::spawn(async move {
-            records::read_from(&bus, stream, from, &end, |message| {
+            records::read_subjects(&bus, stream, &subjects, from, &end, |message| {
                 let mut gathered = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 if stream == PREDICTIONS_STREAM {
                     gathered.take_batch(&message.payload);
@@ -132,13 +137,14 @@ fn is_last(message: &async_nats::Message) -> bool {
 #[derive(Debug, Default)]
 struct Gathered {
     deployment: String,
+    deployment_id: Option<String>,
     from: Option<String>,
     to: String,
     since_unix_ms: u64,
     output: Option<String>,
     collector: FactsCollector,
     caught_up: bool,
-    predictions: Waiting<Vec<(Side, Vec<Value>)>>,
+    predictions: Waiting<Vec<(Side, Predicted)>>,
     labels: Waiting<Vec<Value>>,
 }
 
@@ -148,6 +154,9 @@ impl Gathered {
             tracing::warn!("a batch of prediction records does not parse and is left out");
             return;
         };
+        if !batch.is_of(self.deployment_id.as_deref()) {
+            return;
+        }
         for record in &batch.records {
             if record.deployment == self.deployment && record.at_unix_ms >= self.since_unix_ms {
                 self.take_record(record);
@@ -168,17 +177,18 @@ impl Gathered {
             self.collector.compared(divergence.compared_rows, divergence.differing_rows);
         }
         self.note_what_is_left_out(record);
-        let predictions = record.predictions(self.output.as_deref());
+        let values = record.predictions(self.output.as_deref());
         if record.error.is_some() {
             return;
         }
         if record.non_finite_outputs > 0 {
             self.collector.non_finite(side);
         }
-        self.take_predictions(side, record, &predictions);
-        if predictions.is_empty() {
+        self.take_predictions(side, record, &values);
+        if values.is_empty() {
             return;
         }
+        let predictions = Predicted { row_indices: record.row_indices.clone(), values };
         if let Some(labels) = self.labels.get(&record.request_id) {
             let (rows, correct) = compare(&predictions, labels);
             self.collector.labelled(side, rows, correct);
@@ -250,7 +260,7 @@ fn prediction(value: &Value, is_real: bool) -> Option<Prediction> {
 
 /// Hash of a row of the inputs; `None` where they are not recorded in full.
 fn input_hash(record: &PredictionRecord, row: usize) -> Option<u64> {
-    let rows = usize::try_from(record.rows).ok().filter(|rows| *rows > 0)?;
+    let rows = usize::try_from(record.recorded_rows()).ok().filter(|rows| *rows > 0)?;
     let mut hasher = DefaultHasher::new();
     let mut any = false;
     for tensor in &record.inputs {
@@ -268,11 +278,32 @@ fn input_hash(record: &PredictionRecord, row: usize) -> Option<u64> {
     any.then(|| hasher.finish())
 }
 
-fn compare(predictions: &[Value], labels: &[Value]) -> (u64, u64) {
-    let pairs = predictions.iter().zip(labels).filter(|(_, label)| !label.is_null());
-    pairs.fold((0, 0), |(rows, correct), (prediction, label)| {
-        (rows + 1, correct + u64::from(label_matches(prediction, label)))
-    })
+/// Predictions of one request, or of a sample of its rows.
+#[derive(Debug, Clone)]
+struct Predicted {
+    /// See [`PredictionRecord::row_indices`].
+    row_indices: Option<Vec<u64>>,
+    values: Vec<Value>,
+}
+
+impl Predicted {
+    fn row(&self, at: usize) -> Option<usize> {
+        match &self.row_indices {
+            Some(indices) => indices.get(at).and_then(|row| usize::try_from(*row).ok()),
+            None => Some(at),
+        }
+    }
+}
+
+/// Rows with a label, and how many of them were predicted right.
+fn compare(predicted: &Predicted, labels: &[Value]) -> (u64, u64) {
+    let label = |at| predicted.row(at).and_then(|row| labels.get(row)).filter(|label| !label.is_null());
+    let values = predicted.values.iter().enumerate();
+    values
+        .filter_map(|(at, value)| Some((value, label(at)?)))
+        .fold((0, 0), |(rows, correct), (value, label)| {
+            (rows + 1, correct + u64::from(label_matches(value, label)))
+        })
 }
 
 /// A map by request id that forgets the oldest.
@@ -385,6 +416,34 @@ mod tests {
         gathered.take_batch(&batch("other", "3", "candidate", 11, 1));
         gathered.take_batch(b"rubbish");
         assert_eq!(gathered.collector.facts(&Analysis::default()).candidate.requests, 0);
+    }
+
+    #[test]
+    fn labels_of_a_sampled_request_meet_the_rows_that_were_kept() {
+        let mut gathered = gathered();
+        let record = json!({"request_id": "a", "deployment": "d", "model": "m", "version": "2", "variant": "candidate",
+            "at_unix_ms": 11, "latency_us": 1, "rows": 4, "row_indices": [1, 3], "inputs": [],
+            "outputs": [{"name": "label", "datatype": "INT64", "shape": [2], "data": [7, 8]}]});
+        gathered.take_batch(json!({"replica_id": "r", "records": [record]}).to_string().as_bytes());
+        let label = json!({"request_id": "a", "deployment": "d", "labels": [0, 7, 8, 9], "at_unix_ms": 20});
+        gathered.take_label(label.to_string().as_bytes());
+        let facts = gathered.collector.facts(&Analysis::default());
+        assert_eq!((facts.candidate.labelled, facts.candidate.correct), (2, 1));
+    }
+
+    #[test]
+    fn records_of_another_deployment_of_the_name_do_not_count() {
+        let mut gathered = Gathered { deployment_id: Some("mine".into()), ..gathered() };
+        let mut batch: Value = serde_json::from_slice(&batch("a", "2", "candidate", 11, 1)).unwrap();
+        for (sender, requests) in [
+            (json!({"origin": "controller", "deployment_id": "other"}), 0),
+            (json!({"origin": "folder"}), 0),
+            (json!({"origin": "controller", "deployment_id": "mine"}), 1),
+        ] {
+            batch["sender"] = sender;
+            gathered.take_batch(batch.to_string().as_bytes());
+            assert_eq!(gathered.collector.facts(&Analysis::default()).candidate.requests, requests);
+        }
     }
 
     #[test]

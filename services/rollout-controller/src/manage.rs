@@ -56,16 +56,19 @@ pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Depl
         _ => return Err(Problem::invalid("version", "expected either `version` or `alias`")),
     };
     let mut transaction = state.pool.begin().await?;
+    let id = Uuid::new_v4();
     let table = TrafficTable {
         revision: deployments::last_revision(&mut transaction, &new.name).await?,
         sticky_key: new.sticky_key,
         prediction_output: new.prediction_output,
         rules: new.rules,
+        deployment_id: Some(id.to_string()),
         decided_at_unix_ms: now_unix_ms(),
         ..TrafficTable::empty(new.name, new.model)
     };
     table.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
     let row = NewDeployment {
+        id,
         watch_alias: new.watch_alias.as_deref(),
         default_strategy: &new.default_strategy,
         traffic: &table,

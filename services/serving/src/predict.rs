@@ -371,6 +371,7 @@ impl Predictor {
             at_unix_ms: now_unix_ms(),
             latency,
             rows: inputs.first().map_or(0, Tensor::rows),
+            row_indices: None,
             inputs: Arc::clone(inputs),
             outcome,
             primary,

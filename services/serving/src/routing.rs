@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::failure::{Failure, Kind};
 use crate::metrics::VersionMeters;
 use crate::models::{Described, Resident};
-use crate::records::RecordPolicy;
+use crate::records::{Feed, RecordPolicy};
 use crate::stats::VersionStats;
 
 /// One version of a deployment on this replica.
@@ -49,6 +49,8 @@ pub(crate) struct Source {
     pub prediction_output: Option<String>,
     /// What of it is recorded.
     pub policy: RecordPolicy,
+    /// The deployment's records.
+    pub feed: Arc<Feed>,
 }
 
 /// One deployment at one moment.

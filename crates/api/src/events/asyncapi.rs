@@ -20,11 +20,18 @@ pub fn document() -> Value {
             LABELS_SUBJECT => LABELS_STREAM,
             _ => EVENTS_STREAM,
         };
-        let channel = json!({
+        let mut channel = json!({
             "address": subject,
             "description": format!("JetStream stream {stream}"),
             "messages": {"event": {"$ref": format!("#/components/messages/{subject}")}},
         });
+        if subject == PREDICTIONS_SUBJECT {
+            channel["address"] = format!("{subject}.{{deployment}}.{{sender}}").into();
+            channel["parameters"] = json!({
+                "deployment": {"description": "Name of the deployment; bytes that a subject cannot hold as %XX"},
+                "sender": {"description": "Identity of the deployment; `folder` for servers of a folder of models"},
+            });
+        }
         channels.insert(subject.to_owned(), channel);
         let operation = json!({
             "action": "send",

@@ -91,6 +91,7 @@ pub(crate) fn record(rows: &[[f64; FEATURES]]) -> PredictionRecord {
         at_unix_ms: slipway_service_kit::clock::now_unix_ms(),
         latency_us: 100,
         rows: rows.len() as u64,
+        row_indices: None,
         error: None,
         inputs: vec![RecordedTensor {
             name: "X".into(),

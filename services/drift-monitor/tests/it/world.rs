@@ -206,7 +206,7 @@ impl World {
     }
 
     pub(crate) async fn publish(&self, records: Vec<PredictionRecord>) {
-        let batch = PredictionBatch { replica_id: "replica".into(), records };
+        let batch = PredictionBatch { replica_id: "replica".into(), records, ..PredictionBatch::default() };
         self.publish_bytes(serde_json::to_vec(&batch).unwrap()).await;
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Deployment {
 /// A deployment to be made.
 #[derive(Debug)]
 pub(crate) struct NewDeployment<'new> {
+    /// Also in its traffic table, from which prediction records have it.
+    pub(crate) id: Uuid,
     pub(crate) watch_alias: Option<&'new str>,
     pub(crate) default_strategy: &'new Strategy,
     pub(crate) traffic: &'new TrafficTable,
@@ -44,8 +46,8 @@ pub(crate) async fn insert(
 ) -> Result<Option<Deployment>, sqlx::Error> {
     sqlx::query_as(
         concat!(
-            "INSERT INTO deployments (name, model, watch_alias, default_strategy, traffic, created_at_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) WHERE deleted_at_ms IS NULL DO NOTHING RETURNING ",
+            "INSERT INTO deployments (name, model, watch_alias, default_strategy, traffic, created_at_ms, id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name) WHERE deleted_at_ms IS NULL DO NOTHING RETURNING ",
             columns!()
         ),
     )
@@ -55,6 +57,7 @@ pub(crate) async fn insert(
     .bind(Json(new.default_strategy))
     .bind(Json(new.traffic))
     .bind(new.now_ms)
+    .bind(new.id)
     .fetch_optional(connection)
     .await
 }

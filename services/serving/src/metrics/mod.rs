@@ -83,6 +83,7 @@ pub(crate) struct ServingMetrics {
     records_dropped: Family<ReasonLabels, Counter>,
     records_published: Counter,
     records_without_tensors: Counter,
+    records_sampled: Counter,
     shadows_dropped: Counter,
 }
 
@@ -101,6 +102,7 @@ impl ServingMetrics {
             records_dropped: Family::default(),
             records_published: Counter::default(),
             records_without_tensors: Counter::default(),
+            records_sampled: Counter::default(),
             shadows_dropped: Counter::default(),
         };
         metrics.register(
@@ -137,8 +139,13 @@ impl ServingMetrics {
         );
         metrics.register(
             "serving_records_without_tensors",
-            "Prediction records of requests too large to record whole",
+            "Prediction records without tensors: one row alone is too large to record",
             serving.records_without_tensors.clone(),
+        );
+        metrics.register(
+            "serving_records_sampled",
+            "Prediction records of requests too large to record whole, which hold a sample of the rows",
+            serving.records_sampled.clone(),
         );
         metrics.register(
             "serving_shadows_dropped",
@@ -167,9 +174,13 @@ impl ServingMetrics {
         self.records_published.inc_by(count as u64);
     }
 
-    /// Counts a record that says everything but the tensors.
-    pub(crate) fn record_without_tensors(&self) {
-        self.records_without_tensors.inc();
+    /// Counts a record of some of the request's rows, or of none of them.
+    pub(crate) fn record_sampled(&self, empty: bool) {
+        if empty {
+            self.records_without_tensors.inc();
+        } else {
+            self.records_sampled.inc();
+        }
     }
 
     /// Counts a copy that no shadow got.

@@ -26,6 +26,7 @@ use super::resident::DEMANDS_LIMIT;
 use super::served::Memory;
 use super::slots::{Outcome, Slot, hopeless, is_ready, serves};
 use crate::metrics::{ServingMetrics, VersionMeters};
+use crate::records::Feed;
 use crate::routing::{Route, Routes, Routing, Source, Version};
 use crate::stats::VersionStats;
 
@@ -56,6 +57,8 @@ pub(crate) struct Manager {
     deployments: BTreeMap<String, Deployment>,
     slots: HashMap<String, Slot>,
     stats: HashMap<(String, String), (Arc<VersionStats>, Arc<VersionMeters>)>,
+    /// By deployment.
+    feeds: HashMap<String, Arc<Feed>>,
     metrics: ServingMetrics,
     load_meters: LoadMeters,
     shown_memory: ShownMemory,
@@ -97,6 +100,7 @@ impl Manager {
             deployments,
             slots: HashMap::new(),
             stats: HashMap::new(),
+            feeds: HashMap::new(),
             metrics,
             load_meters,
             shown_memory: ShownMemory::default(),
@@ -338,7 +342,9 @@ impl Manager {
 
     fn publish(&mut self) {
         let mut routes = Routes::new();
+        self.feeds.retain(|name, _| self.deployments.contains_key(name));
         for (name, deployment) in &self.deployments {
+            let feed = feed_of(&mut self.feeds, &deployment.active);
             let mut versions = BTreeMap::new();
             for target in deployment.active.targets().chain(deployment.wanted.targets()) {
                 let counted = self.stats.entry((name.clone(), target.version.clone()));
@@ -355,6 +361,7 @@ impl Manager {
                         version: target.version.clone(),
                         prediction_output: deployment.active.prediction_output.clone(),
                         policy: policy.unwrap_or_default(),
+                        feed: Arc::clone(&feed),
                     };
                     let known = versions.entry(target.version.clone());
                     let known = known.and_modify(|known: &mut Version| {
@@ -467,4 +474,14 @@ impl Manager {
             tracing::warn!(%error, "the traffic tables are not kept for the next start");
         }
     }
+}
+
+/// The feed of a table's deployment: the one there is, unless another deployment has its name now.
+fn feed_of(feeds: &mut HashMap<String, Arc<Feed>>, table: &TrafficTable) -> Arc<Feed> {
+    let new = || Arc::new(Feed::new(&table.deployment, table.deployment_id.as_deref()));
+    let feed = feeds.entry(table.deployment.clone()).or_insert_with(new);
+    if feed.deployment_id != table.deployment_id {
+        *feed = new();
+    }
+    Arc::clone(feed)
 }

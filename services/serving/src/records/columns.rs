@@ -12,7 +12,7 @@ use super::encode::{
     GROUP_BYTES, RECORD_BYTES, longest_element, longest_string, put, put_redacted, put_strings, separate,
 };
 use super::policy::Redaction;
-use super::{Observation, non_finite};
+use super::{Feed, Observation, non_finite};
 use crate::codec::put_raw_values;
 use crate::routing::Source;
 
@@ -72,6 +72,7 @@ pub(super) fn is_regular(observation: &Observation) -> bool {
         })
     };
     observation.primary.is_none()
+        && observation.row_indices.is_none()
         && by_rows(&observation.inputs)
         && observation.outcome.as_ref().is_ok_and(|outputs| by_rows(outputs))
 }
@@ -130,6 +131,19 @@ impl Columns {
         for (column, tensor) in self.outputs.iter_mut().zip(outputs(observation)) {
             column.push(tensor);
         }
+    }
+
+    pub(super) fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+
+    pub(super) fn feed(&self) -> &Arc<Feed> {
+        &self.source.feed
+    }
+
+    /// Rows of a part that clients were answered.
+    pub(super) fn counted_rows(&self, part: &Part) -> u64 {
+        if matches!(self.variant, Variant::Stable | Variant::Candidate) { part.rows.len() as u64 } else { 0 }
     }
 
     pub(super) fn is_sent(&self) -> bool {

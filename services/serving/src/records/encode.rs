@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use slipway_api::predictions::{PredictionRecord, RecordedTensor};
+use slipway_api::predictions::{PredictionRecord, RecordedTensor, Sender};
 use slipway_inference::{Data, Datatype, Tensor};
 
-use super::Observation;
 use super::pending::Pending;
 use super::policy::Redaction;
+use super::{Feed, Observation};
 use crate::codec::{json_values, put_raw_values};
 use crate::divergence;
 
@@ -17,26 +17,48 @@ const BATCH_BYTES: usize = 768 * 1024;
 const SURE_BYTES: usize = 16 * 1024;
 /// What a record takes beside its tensors and its id.
 pub(super) const RECORD_BYTES: usize = 256;
+/// What the sender takes, its identity and run included.
+const SENDER_BYTES: usize = 1024;
 /// What a group takes beside its records.
 pub(super) const GROUP_BYTES: usize = 512;
 
 /// A message for the stream.
 pub(super) struct Batch {
+    pub(super) subject: String,
     pub(super) body: Bytes,
     pub(super) records: usize,
     /// Memory that its tensors took in the queue.
     pub(super) queued_bytes: usize,
+    /// Rows that clients were answered.
+    pub(super) counted_rows: u64,
 }
 
-/// Takes as many records as surely fit a message.
-pub(super) fn next_batch(replica_id: &str, pending: &mut Pending) -> Batch {
-    let mut room = BATCH_BYTES.saturating_sub(replica_id.len() * 6 + GROUP_BYTES);
-    let parts = pending.take_columns(&mut room, true);
+/// Takes as many records of a feed as surely fit a message.
+pub(super) fn next_batch(
+    replica_id: &str,
+    subject: String,
+    sender: &Sender,
+    feed: &Feed,
+    pending: &mut Pending,
+) -> Batch {
+    let mut redacted = Vec::new();
+    put(&mut redacted, &pending.redacted(feed));
+    let opening = replica_id.len() * 6 + SENDER_BYTES + redacted.len() + GROUP_BYTES;
+    let mut room = BATCH_BYTES.saturating_sub(opening);
+    let parts = pending.take_columns(feed, &mut room, true);
+    let mut counted_rows: u64 =
+        parts.iter().map(|(place, part)| pending.columns(*place).counted_rows(part)).sum();
     let mut queued_bytes: usize =
         parts.iter().map(|(place, part)| pending.columns(*place).size_bytes(part)).sum();
     let mut records: usize = parts.iter().map(|(_, part)| part.len()).sum();
     let mut body = b"{\"replica_id\":".to_vec();
     put(&mut body, replica_id);
+    body.extend_from_slice(b",\"sender\":");
+    put(&mut body, sender);
+    if redacted.len() > b"[]".len() {
+        body.extend_from_slice(b",\"redacted\":");
+        body.extend_from_slice(&redacted);
+    }
     body.extend_from_slice(b",\"groups\":[");
     for (at, (place, part)) in parts.iter().enumerate() {
         separate(&mut body, at);
@@ -44,7 +66,8 @@ pub(super) fn next_batch(replica_id: &str, pending: &mut Pending) -> Batch {
     }
     body.extend_from_slice(b"],\"records\":[");
     let mut at = 0;
-    while let Some(row) = pending.take_row(&mut room, records == 0) {
+    while let Some(row) = pending.take_row(feed, &mut room, records == 0) {
+        counted_rows += row.counted_rows();
         queued_bytes += row.size_bytes();
         records += 1;
         separate(&mut body, at);
@@ -52,7 +75,7 @@ pub(super) fn next_batch(replica_id: &str, pending: &mut Pending) -> Batch {
         put(&mut body, &into_record(row));
     }
     body.extend_from_slice(b"]}");
-    Batch { body: body.into(), records, queued_bytes }
+    Batch { subject, body: body.into(), records, queued_bytes, counted_rows }
 }
 
 /// Whether a message has room for the record with its tensors, which take `size_bytes`.
@@ -64,14 +87,18 @@ pub(super) fn fits(observation: &Observation, size_bytes: usize) -> bool {
 /// No JSON of the record is longer.
 pub(super) fn longest(observation: &Observation) -> usize {
     let tensors = |tensors: &[Tensor]| tensors.iter().map(longest_tensor).sum::<usize>();
+    let outputs = observation.outcome.as_ref().map_or(0, |outputs| tensors(outputs));
+    let indices = observation.row_indices.as_ref().map_or(0, |indices| indices.len() * 21);
+    fixed_bytes(observation) + indices + tensors(&observation.inputs) + outputs
+}
+
+/// No JSON of the record without its tensors is longer.
+pub(super) fn fixed_bytes(observation: &Observation) -> usize {
     let source = &observation.source;
     let names =
         source.deployment.len() + source.model.len() + source.version.len() + observation.request_id.len();
-    let outcome = match &observation.outcome {
-        Ok(outputs) => tensors(outputs),
-        Err(error) => error.len() * 6,
-    };
-    RECORD_BYTES + GROUP_BYTES + names * 6 + tensors(&observation.inputs) + outcome
+    let error = observation.outcome.as_ref().err().map_or(0, String::len);
+    RECORD_BYTES + GROUP_BYTES + (names + error) * 6
 }
 
 fn longest_tensor(tensor: &Tensor) -> usize {
@@ -79,7 +106,12 @@ fn longest_tensor(tensor: &Tensor) -> usize {
         Data::Raw(_) => tensor.elements() * longest_element(tensor.datatype),
         Data::Strings(strings) => strings.iter().map(|text| longest_string(text)).sum(),
     };
-    values + tensor.name.len() * 6 + tensor.shape.len() * 21 + 64
+    values + longest_tensor_opening(tensor)
+}
+
+/// No JSON of the tensor without its values is longer.
+pub(super) fn longest_tensor_opening(tensor: &Tensor) -> usize {
+    tensor.name.len() * 6 + tensor.shape.len() * 21 + 64
 }
 
 /// No element of a fixed width has a longer JSON, with a comma.
@@ -176,11 +208,12 @@ fn into_record(observation: Observation) -> PredictionRecord {
         Ok(outputs) => (Some(outputs), None),
         Err(error) => (None, Some(error.clone())),
     };
+    let rows = observation.row_indices.as_ref().map_or(observation.rows, |indices| indices.len() as u64);
     let compared =
         observation.primary.as_ref().zip(outputs).filter(|(primary, _)| !primary.outputs.is_empty());
     let divergence = compared.map(|(primary, outputs)| {
         let (answered, shadow) = (whole(&primary.outputs), whole(outputs));
-        divergence::between(&answered, &shadow, observation.rows, source.prediction_output.as_deref())
+        divergence::between(&answered, &shadow, rows, source.prediction_output.as_deref())
     });
     PredictionRecord {
         non_finite_outputs: observation.count_non_finite(),
@@ -188,6 +221,7 @@ fn into_record(observation: Observation) -> PredictionRecord {
         inputs: recorded(&observation.inputs),
         outputs: outputs.map(|outputs| recorded(outputs)).unwrap_or_default(),
         rows: observation.rows,
+        row_indices: observation.row_indices.as_ref().map(|indices| indices.to_vec()),
         error,
         divergence,
         shadow_of: observation.primary.as_ref().map(|primary| primary.source.version.clone()),
@@ -203,13 +237,14 @@ fn into_record(observation: Observation) -> PredictionRecord {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::sync::Arc;
     use std::time::Duration;
 
     use slipway_api::predictions::{PredictionBatch, Variant};
 
     use super::*;
-    use crate::records::RecordPolicy;
+    use crate::records::{Head, RecordPolicy};
     use crate::routing::Source;
 
     fn observation(source: &Arc<Source>, id: &str, rows: usize) -> Observation {
@@ -222,6 +257,7 @@ mod tests {
             at_unix_ms: 7,
             latency: Duration::from_micros(9),
             rows: rows as u64,
+            row_indices: None,
             inputs: Arc::new(vec![Tensor::fp32("x", shape, &x)]),
             non_finite_outputs: 0,
             outcome: Ok(Arc::new(vec![Tensor::strings("y", [shape[0]], vec!["\u{1}".to_owned(); rows])])),
@@ -230,14 +266,26 @@ mod tests {
     }
 
     fn source(policy: RecordPolicy) -> Arc<Source> {
+        source_of("d", policy)
+    }
+
+    fn source_of(deployment: &str, policy: RecordPolicy) -> Arc<Source> {
         let text = |text: &str| text.to_owned();
         Arc::new(Source {
-            deployment: text("d"),
+            deployment: text(deployment),
             model: text("m"),
             version: text("1"),
             prediction_output: None,
             policy,
+            feed: Arc::new(Feed::new(deployment, Some("id"))),
         })
+    }
+
+    fn next(pending: &mut Pending) -> Batch {
+        let feed = pending.next_feed().expect("something waits");
+        let (subject, sender) =
+            Head { sender: Sender::default(), published_rows: HashMap::new() }.sender(&feed);
+        next_batch("replica", subject, &sender, &feed, pending)
     }
 
     fn pending(observations: impl IntoIterator<Item = Observation>) -> Pending {
@@ -261,9 +309,10 @@ mod tests {
         let alike =
             [("a", 1), ("b", 3), ("empty", 0), ("c", 1)].map(|(id, rows)| observation(&source, id, rows));
         let mut all = pending(alike.into_iter().chain([canary, odd, failed, observation(&source, "d", 2)]));
-        let batch = next_batch("replica", &mut all);
+        let batch = next(&mut all);
         assert_eq!((batch.records, all.len()), (8, 0));
         let read: PredictionBatch = serde_json::from_slice(&batch.body).unwrap();
+        assert!(read.redacted.contains("x[1]") && read.redacted.len() == 1, "{:?}", read.redacted);
         let find = |id: &str| read.records.iter().find(|record| record.request_id == id).unwrap();
         assert_eq!(
             (find("b").rows, find("b").latency_us, find("empty").inputs[0].shape.clone()),
@@ -293,11 +342,12 @@ mod tests {
             primary: Some(crate::records::Primary { source: Arc::clone(&source), outputs: Arc::default() }),
             ..answer("shadow", &[f32::INFINITY, f32::NAN])
         };
-        let stripped = answer("stripped", &[f32::NAN, 1.0]).without_tensors();
+        let image = Arc::new(vec![Tensor::fp32("x", [1, 400_000], &vec![0.5; 400_000])]);
+        let stripped = Observation { inputs: image, ..answer("stripped", &[f32::NAN, 1.0]) }.sampled();
         let answers =
             [answer("fine", &[0.5, 1.0]), answer("nan", &[f32::NAN, 1.0]), answer("later", &[1.0, 1.0])];
         let mut all = pending(answers.into_iter().chain([shadow, stripped]));
-        let read: PredictionBatch = serde_json::from_slice(&next_batch("replica", &mut all).body).unwrap();
+        let read: PredictionBatch = serde_json::from_slice(&next(&mut all).body).unwrap();
         let count = |id: &str| {
             let record = read.records.iter().find(|record| record.request_id == id).unwrap();
             assert_eq!(record.sample_percent, Some(50.0));
@@ -310,7 +360,7 @@ mod tests {
     fn the_memory_of_what_was_sent_takes_the_next_records() {
         let (source, other) = (source(RecordPolicy::default()), source(RecordPolicy::default()));
         let ids = |pending: &mut Pending| -> Vec<String> {
-            let batch = next_batch("replica", pending);
+            let batch = next(pending);
             let read: PredictionBatch = serde_json::from_slice(&batch.body).unwrap();
             read.records.into_iter().map(|record| record.request_id).collect()
         };
@@ -341,7 +391,7 @@ mod tests {
         let mut all = pending(all);
         let (mut read, mut queued_bytes) = (Vec::new(), 0);
         while !all.is_empty() {
-            let batch = next_batch("replica", &mut all);
+            let batch = next(&mut all);
             assert!(batch.body.len() <= BATCH_BYTES && batch.records > 0);
             queued_bytes += batch.queued_bytes;
             let message: PredictionBatch = serde_json::from_slice(&batch.body).unwrap();
@@ -355,7 +405,78 @@ mod tests {
         assert!(read.iter().all(|record| record.inputs[0].data.len() as u64 == record.rows * 2));
         let large = observation(&source, "large", 60_000);
         assert!(!fits(&large, large.size_bytes()));
-        let large = large.without_tensors();
+        let large = large.sampled();
         assert!(fits(&large, large.size_bytes()));
+    }
+
+    #[test]
+    fn a_message_holds_the_records_of_one_deployment_in_their_order() {
+        let (one, other) = (source_of("b", RecordPolicy::default()), source_of("a", RecordPolicy::default()));
+        let failed =
+            |id: &str, source| Observation { outcome: Err("no".into()), ..observation(source, id, 1) };
+        let mut all = pending([
+            observation(&one, "b-1", 3),
+            failed("a-1", &other),
+            failed("b-2", &one),
+            observation(&other, "a-2", 2),
+            failed("a-3", &other),
+        ]);
+        let mut sent = Vec::new();
+        while !all.is_empty() {
+            let batch = next(&mut all);
+            let read: PredictionBatch = serde_json::from_slice(&batch.body).unwrap();
+            assert!(
+                read.records
+                    .iter()
+                    .all(|record| batch.subject.ends_with(&format!(".{}.id", record.deployment)))
+            );
+            assert_eq!(
+                read.records.iter().map(PredictionRecord::counted_rows).sum::<u64>(),
+                batch.counted_rows
+            );
+            sent.extend(read.records.into_iter().map(|record| record.request_id));
+        }
+        assert_eq!(sent, ["a-1", "a-3", "a-2", "b-2", "b-1"]);
+    }
+
+    #[test]
+    fn of_a_large_request_a_sample_of_rows_is_recorded() {
+        let source = source(RecordPolicy::default());
+        let rows = 50_000;
+        let strings: Vec<String> = (0..rows).map(|row| row.to_string()).collect();
+        let whole = Observation {
+            outcome: Ok(Arc::new(vec![
+                Tensor::strings("y", [50_000], strings),
+                Tensor::fp32("constant", [1], &[1.0]),
+            ])),
+            ..observation(&source, "large", rows)
+        };
+        let sampled = whole.clone().sampled();
+        assert_eq!(sampled.row_indices, whole.clone().sampled().row_indices, "the same rows each time");
+        let other = Observation { request_id: "another".into(), ..whole }.sampled();
+        assert_ne!(sampled.row_indices, other.row_indices);
+        let mut all = pending([sampled]);
+        let batch = next(&mut all);
+        assert!(batch.body.len() <= BATCH_BYTES && batch.counted_rows == 50_000, "{}", batch.body.len());
+        let read: PredictionBatch = serde_json::from_slice(&batch.body).unwrap();
+        let record = &read.records[0];
+        let kept = record.row_indices.clone().unwrap();
+        assert!(record.rows == 50_000 && kept.len() > 3_000 && kept.is_sorted(), "{}", kept.len());
+        assert_eq!(record.outputs.len(), 1, "what is not by row has no rows to sample");
+        for (at, row) in kept.iter().enumerate() {
+            assert_eq!(record.outputs[0].data[at], row.to_string());
+            assert_eq!(record.inputs[0].data[at * 2].as_f64().unwrap() as f32, (row * 2) as f32 / 10.0);
+        }
+        // Over the whole of the request.
+        let mean = kept.iter().sum::<u64>() / kept.len() as u64;
+        assert!((24_000..26_000).contains(&mean), "{mean}");
+
+        let image = vec![0.5; 400_000];
+        let one = Observation {
+            inputs: Arc::new(vec![Tensor::fp32("x", [1, 400_000], &image)]),
+            ..observation(&source, "image", 1)
+        };
+        let one = one.sampled();
+        assert!(one.inputs.is_empty() && one.row_indices.as_ref().is_some_and(|indices| indices.is_empty()));
     }
 }

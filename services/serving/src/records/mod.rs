@@ -3,24 +3,30 @@
 pub(crate) mod cloudevents;
 mod columns;
 mod encode;
+mod feed;
 mod non_finite;
 mod pending;
 mod policy;
+mod sample;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use slipway_api::predictions::{PREDICTIONS_SUBJECT, Variant};
+use futures::future::join_all;
+use slipway_api::predictions::{Origin, Sender, Variant, records_subject};
 use slipway_event_bus::EventBus;
 use slipway_inference::Tensor;
+use slipway_service_kit::clock::now_unix_ms;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::cloudevents::{EventQueue, EventSender};
 use self::encode::{Batch, fits, next_batch};
+pub(crate) use self::feed::Feed;
 use self::pending::Pending;
 pub(crate) use self::policy::RecordPolicy;
 use crate::metrics::ServingMetrics;
@@ -30,12 +36,14 @@ use crate::routing::Source;
 const QUEUE_LIMIT: usize = 16 * 1024;
 /// Memory that their tensors may take.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
-/// A record of longer tensors goes without them: as JSON they would not fit a message.
+/// Of a request with longer tensors a sample of the rows is recorded: as JSON they would not fit a message.
 const MAX_RECORD_BYTES: usize = 128 * 1024;
 /// Records are sent when there are this many…
 const BATCH_RECORDS: usize = 1024;
 /// …or when the first of them is this old.
 const BATCH_AGE_MS: u64 = 100;
+/// Messages of different deployments that are on their way at the same time.
+const MAX_MESSAGES_IN_FLIGHT: usize = 16;
 const RETRY_DELAY_MS: u64 = 250;
 /// What is left is sent within this time after the shutdown began.
 const FLUSH_TIMEOUT_MS: u64 = 3_000;
@@ -55,6 +63,8 @@ pub(crate) struct Observation {
     pub latency: Duration,
     /// Rows of the request.
     pub rows: u64,
+    /// Rows that the tensors hold, where the request is too large to record whole; `None`: all.
+    pub row_indices: Option<Arc<[u64]>>,
     /// Inputs.
     pub inputs: Arc<Vec<Tensor>>,
     /// Outputs, or why there are none.
@@ -103,9 +113,13 @@ pub(crate) struct Publisher {
     metrics: ServingMetrics,
     bus: EventBus,
     replica_id: String,
+    origin: Origin,
     /// Names this run of the process, so that batch 1 after a restart is not taken for batch 1 before it.
     run: Uuid,
+    run_started_at_unix_ms: u64,
     batches: u64,
+    /// Counted rows that were published so far, by subject.
+    published_rows: HashMap<String, u64>,
     /// For the next records.
     spare: Pending,
 }
@@ -127,8 +141,11 @@ pub(crate) fn channel(
             metrics,
             bus,
             replica_id,
+            origin: if optional { Origin::Folder } else { Origin::Controller },
             run: Uuid::new_v4(),
+            run_started_at_unix_ms: now_unix_ms(),
             batches: 0,
+            published_rows: HashMap::new(),
             spare: Pending::default(),
         },
     )
@@ -160,14 +177,10 @@ impl Observation {
         self.non_finite_outputs + self.outcome.as_ref().map_or(0, |outputs| non_finite::of(outputs))
     }
 
-    fn without_tensors(mut self) -> Self {
-        self.non_finite_outputs = self.count_non_finite();
-        self.inputs = Arc::default();
-        self.outcome = self.outcome.map(|_| Arc::default());
-        if let Some(primary) = &mut self.primary {
-            primary.outputs = Arc::default();
-        }
-        self
+    /// Rows that a client of the deployment got an answer for, as [`slipway_api::predictions::PredictionRecord::counted_rows`] has it.
+    fn counted_rows(&self) -> u64 {
+        let counted = matches!(self.variant, Variant::Stable | Variant::Candidate) && self.outcome.is_ok();
+        if counted { self.rows } else { 0 }
     }
 }
 
@@ -203,20 +216,21 @@ impl Recorder {
         }
         let mut size = observation.size_bytes();
         if size > MAX_RECORD_BYTES || !fits(&observation, size) {
-            self.metrics.record_without_tensors();
-            observation = observation.without_tensors();
-            size = 0;
+            observation = observation.sampled();
+            let empty = observation.row_indices.as_ref().is_some_and(|indices| indices.is_empty());
+            self.metrics.record_sampled(empty);
+            size = observation.size_bytes();
         }
         let queue = &self.queue;
         if queue.bytes.fetch_add(size, Ordering::Relaxed) + size > QUEUE_BYTES {
             queue.bytes.fetch_sub(size, Ordering::Relaxed);
-            return self.metrics.records_dropped("queue-full", 1);
+            return self.drop_record(&observation);
         }
         let mut waiting = queue.lock();
         if waiting.len() >= QUEUE_LIMIT {
             drop(waiting);
             queue.bytes.fetch_sub(size, Ordering::Relaxed);
-            return self.metrics.records_dropped("queue-full", 1);
+            return self.drop_record(&observation);
         }
         let spent = waiting.push(observation);
         let count = waiting.len();
@@ -227,6 +241,13 @@ impl Recorder {
         } else if count == BATCH_RECORDS {
             queue.full.notify_one();
         }
+    }
+}
+
+impl Recorder {
+    fn drop_record(&self, observation: &Observation) {
+        observation.source.feed.count_dropped(observation.counted_rows());
+        self.metrics.records_dropped("queue-full", 1);
     }
 }
 
@@ -267,36 +288,59 @@ impl Publisher {
 
     async fn publish(&mut self, mut pending: Pending) {
         while !pending.is_empty() {
-            let replica_id = self.replica_id.clone();
             // Thousands of numbers become text here, which must not hold up the threads that answer requests.
+            let (replica_id, head) = (self.replica_id.clone(), self.head());
             let encoded = tokio::task::spawn_blocking(move || {
-                let batch = next_batch(&replica_id, &mut pending);
-                (batch, pending)
+                let batches = next_messages(&replica_id, &head, &mut pending);
+                (batches, pending)
             });
-            let Ok((batch, rest)) = encoded.await else {
+            let Ok((batches, rest)) = encoded.await else {
                 return self.metrics.records_dropped("not-json", 1);
             };
             pending = rest;
-            self.send(&batch).await;
-            self.queue.bytes.fetch_sub(batch.queued_bytes, Ordering::Relaxed);
+            let messages: Vec<(String, String, Batch)> =
+                batches.into_iter().map(|batch| self.addressed(batch)).collect();
+            let sent = messages.iter().map(|(subject, id, batch)| self.send(subject, id, batch));
+            join_all(sent).await;
+            let sent_bytes: usize = messages.iter().map(|(_, _, batch)| batch.queued_bytes).sum();
+            self.queue.bytes.fetch_sub(sent_bytes, Ordering::Relaxed);
         }
         self.spare = pending.recycled();
     }
 
-    /// Sends one batch until NATS has it. While NATS is away the queue fills up, and then drops.
-    async fn send(&mut self, batch: &Batch) {
+    fn head(&self) -> Head {
+        Head {
+            sender: Sender {
+                origin: self.origin,
+                run: self.run.simple().to_string(),
+                run_started_at_unix_ms: self.run_started_at_unix_ms,
+                ..Sender::default()
+            },
+            published_rows: self.published_rows.clone(),
+        }
+    }
+
+    /// The batch with its subject and the id of its message.
+    fn addressed(&mut self, batch: Batch) -> (String, String, Batch) {
         self.batches += 1;
+        let published = self.published_rows.entry(batch.subject.clone()).or_default();
+        *published += batch.counted_rows;
         // A second try of a batch that did arrive is stored once.
         let message_id = format!("{}/{}/{}", self.replica_id, self.run.simple(), self.batches);
+        (batch.subject.clone(), message_id, batch)
+    }
+
+    /// Sends one batch until NATS has it. While NATS is away the queue fills up, and then drops.
+    async fn send(&self, subject: &str, message_id: &str, batch: &Batch) {
         loop {
             // What is published without a connection piles up in the client's memory.
             if self.bus.is_connected() {
                 let mut headers = HeaderMap::new();
-                headers.insert("Nats-Msg-Id", message_id.as_str());
+                headers.insert("Nats-Msg-Id", message_id);
                 headers.insert("content-type", "application/json");
                 let sent = async {
                     let stream = self.bus.jetstream();
-                    stream.publish_with_headers(PREDICTIONS_SUBJECT, headers, batch.body.clone()).await?.await
+                    stream.publish_with_headers(subject.to_owned(), headers, batch.body.clone()).await?.await
                 };
                 match sent.await {
                     Ok(_) => return self.metrics.records_published(batch.records),
@@ -306,4 +350,36 @@ impl Publisher {
             tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
         }
     }
+}
+
+/// What the messages of a run have in common, and how many rows went before.
+#[derive(Debug)]
+struct Head {
+    sender: Sender,
+    published_rows: HashMap<String, u64>,
+}
+
+impl Head {
+    /// The sender of the next message of a feed, and its subject.
+    fn sender(&self, feed: &Feed) -> (String, Sender) {
+        let sender = Sender { deployment_id: feed.deployment_id.clone(), ..self.sender.clone() };
+        let subject = records_subject(&feed.deployment, &sender);
+        let rows_before = self.published_rows.get(&subject).copied().unwrap_or(0);
+        (subject, Sender { rows_before, dropped_rows: feed.dropped_rows(), ..sender })
+    }
+}
+
+/// The next messages, no two of one deployment: those have to arrive in their order.
+fn next_messages(replica_id: &str, head: &Head, pending: &mut Pending) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    while batches.len() < MAX_MESSAGES_IN_FLIGHT
+        && let Some(feed) = pending.next_feed()
+    {
+        let (subject, sender) = head.sender(&feed);
+        if batches.iter().any(|batch| batch.subject == subject) {
+            break;
+        }
+        batches.push(next_batch(replica_id, subject, &sender, &feed, pending));
+    }
+    batches
 }

@@ -1,11 +1,11 @@
 //! Records on their way: gathered in columns where they are alike.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::Observation;
 use super::columns::{Columns, Part, is_regular};
 use super::encode::longest;
+use super::{Feed, Observation};
 
 /// Of the columns of one version, so many of the newest are looked at: who sends another shape each time must not hold up the others.
 const LOOKED_AT: usize = 8;
@@ -21,6 +21,8 @@ pub(super) struct Pending {
     of_source: HashMap<usize, Vec<usize>>,
     /// What has no columns.
     rows: VecDeque<Observation>,
+    /// Whether `rows` are in the order of their feeds.
+    sorted: bool,
     len: usize,
 }
 
@@ -48,7 +50,7 @@ impl Pending {
             of_source.entry(columns.source_address()).or_default().push(place);
         }
         of_source.retain(|_, places| !places.is_empty());
-        Self { columns, of_source, rows: VecDeque::new(), len: 0 }
+        Self { columns, of_source, rows: VecDeque::new(), sorted: false, len: 0 }
     }
 
     /// Adds a record; gives back what is to be freed once nobody waits for these.
@@ -56,6 +58,7 @@ impl Pending {
         self.len += 1;
         if !is_regular(&observation) {
             self.rows.push_back(observation);
+            self.sorted = false;
             return None;
         }
         let places = self.of_source.entry(Arc::as_ptr(&observation.source).addr()).or_default();
@@ -70,11 +73,37 @@ impl Pending {
         Some(observation)
     }
 
-    /// The next columns that surely take no more than `room` as JSON; a record at least, where `first`.
-    pub(super) fn take_columns(&mut self, room: &mut usize, mut first: bool) -> Vec<(usize, Part)> {
+    /// The feed that the next message is about; `None` where nothing waits.
+    pub(super) fn next_feed(&mut self) -> Option<Arc<Feed>> {
+        if !self.sorted {
+            // Stable: the records of a feed stay in their order.
+            let rows = self.rows.make_contiguous();
+            rows.sort_by(|left, right| left.source.feed.key().cmp(&right.source.feed.key()));
+            self.sorted = true;
+        }
+        let columns = self.columns.iter().filter(|columns| !columns.is_sent()).map(Columns::feed);
+        let rows = self.rows.front().map(|row| &row.source.feed);
+        columns.chain(rows).min_by(|left, right| left.key().cmp(&right.key())).map(Arc::clone)
+    }
+
+    /// What the records of a feed do not tell of their tensors.
+    pub(super) fn redacted(&self, feed: &Feed) -> BTreeSet<&str> {
+        let columns = self.columns.iter().filter(|columns| !columns.is_sent()).map(Columns::source);
+        let rows = self.rows.iter().take_while(|row| *row.source.feed == *feed).map(|row| &row.source);
+        let sources = columns.chain(rows).filter(|source| *source.feed == *feed);
+        sources.flat_map(|source| source.policy.redact.iter().map(String::as_str)).collect()
+    }
+
+    /// The next columns of a feed that surely take no more than `room` as JSON; a record at least, where `first`.
+    pub(super) fn take_columns(
+        &mut self,
+        feed: &Feed,
+        room: &mut usize,
+        mut first: bool,
+    ) -> Vec<(usize, Part)> {
         let mut parts = Vec::new();
-        for (place, columns) in self.columns.iter_mut().enumerate().filter(|(_, columns)| !columns.is_sent())
-        {
+        let of_feed = |columns: &Columns| !columns.is_sent() && **columns.feed() == *feed;
+        for (place, columns) in self.columns.iter_mut().enumerate().filter(|(_, columns)| of_feed(columns)) {
             let Some(part) = columns.take(room, first) else { break };
             self.len -= part.len();
             first = false;
@@ -87,9 +116,9 @@ impl Pending {
         &self.columns[place]
     }
 
-    /// The next record without columns, if it surely takes no more than `room` as JSON, or is the `first`.
-    pub(super) fn take_row(&mut self, room: &mut usize, first: bool) -> Option<Observation> {
-        let longest = longest(self.rows.front()?);
+    /// The next record of a feed without columns, if it surely takes no more than `room` as JSON, or is the `first`.
+    pub(super) fn take_row(&mut self, feed: &Feed, room: &mut usize, first: bool) -> Option<Observation> {
+        let longest = longest(self.rows.front().filter(|row| *row.source.feed == *feed)?);
         if longest > *room && !first {
             return None;
         }

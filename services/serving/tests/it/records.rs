@@ -32,10 +32,15 @@ async fn records_tell_the_request_and_how_the_shadow_differs() {
     );
     assert_eq!(answered[0].inputs[0].data, vec![json!(0.1), json!(null), json!(5.0), json!(5.0)]);
     assert_eq!(answered[0].outputs[1].data, vec![json!(0), json!(1)]);
+    // Of what is too large for a message, a sample of rows.
+    let large = answered[1];
     assert_eq!(
-        (answered[1].request_id.as_str(), answered[1].rows, answered[1].inputs.len()),
-        ("large", 50_000, 0)
+        (large.request_id.as_str(), large.rows, large.recorded_rows() < 50_000),
+        ("large", 50_000, true)
     );
+    assert!(large.recorded_rows() > 1_000, "{}", large.recorded_rows());
+    assert_eq!(large.inputs[0].data.len() as u64, large.recorded_rows() * 2);
+    assert_eq!(large.predictions(None).len() as u64, large.recorded_rows());
     let copied = variant(&records, Variant::Shadow);
     let copied = copied.iter().find(|record| record.request_id == "r-1").unwrap();
     let divergence = copied.divergence.unwrap();

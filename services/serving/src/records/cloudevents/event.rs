@@ -223,6 +223,7 @@ mod tests {
             version: "3".to_owned(),
             prediction_output: None,
             policy: RecordPolicy { redact: vec!["x[1]".to_owned()], ..RecordPolicy::default() },
+            feed: Arc::default(),
         };
         Observation {
             non_finite_outputs: 0,
@@ -232,6 +233,7 @@ mod tests {
             at_unix_ms: 1_500,
             latency: Duration::from_millis(500),
             rows: 1,
+            row_indices: None,
             inputs: Arc::new(vec![Tensor::fp32("x", [1, 2], &[f32::NAN, 7.0])]),
             outcome: Ok(Arc::new(vec![Tensor::fp32("y", [1], &[f32::INFINITY])])),
             primary: None,
