@@ -1,4 +1,6 @@
-//! Distances between two samples.
+//! Distances between two samples, and how likely chance makes them.
+
+use statrs::function::gamma::{gamma_ur, ln_gamma};
 
 /// Share below which a bin's share is raised to it, so that an empty bin gives no infinite index.
 pub const PSI_SHARE_FLOOR: f64 = 1e-4;
@@ -11,18 +13,19 @@ const MAX_SERIES_TERMS: u32 = 200;
 ///
 /// Never negative, 0 for equal shares, the same with the histograms swapped. 0 where either is empty: nothing is known then.
 pub fn psi(expected_counts: &[u64], actual_counts: &[u64]) -> f64 {
-    psi_with_floor(expected_counts, actual_counts, PSI_SHARE_FLOOR)
+    let numbers = |counts: &[u64]| -> Vec<f64> { counts.iter().map(|count| *count as f64).collect() };
+    psi_with_floor(&numbers(expected_counts), &numbers(actual_counts), PSI_SHARE_FLOOR)
 }
 
-pub(super) fn psi_with_floor(expected_counts: &[u64], actual_counts: &[u64], floor: f64) -> f64 {
-    let expected_total: u64 = expected_counts.iter().sum();
-    let actual_total: u64 = actual_counts.iter().sum();
-    if expected_total == 0 || actual_total == 0 {
+pub(super) fn psi_with_floor(expected_counts: &[f64], actual_counts: &[f64], floor: f64) -> f64 {
+    let expected_total: f64 = expected_counts.iter().sum();
+    let actual_total: f64 = actual_counts.iter().sum();
+    if expected_total <= 0.0 || actual_total <= 0.0 {
         return 0.0;
     }
-    let share = |counts: &[u64], bin: usize, total: u64| {
-        let count = counts.get(bin).copied().unwrap_or(0);
-        (count as f64 / total as f64).max(floor)
+    let share = |counts: &[f64], bin: usize, total: f64| {
+        let count = counts.get(bin).copied().unwrap_or(0.0);
+        (count / total).max(floor)
     };
     (0..expected_counts.len().max(actual_counts.len()))
         .map(|bin| {
@@ -77,4 +80,84 @@ pub fn ks_p_value(statistic: f64, left_len: usize, right_len: usize) -> f64 {
         }
     }
     (2.0 * sum).clamp(0.0, 1.0)
+}
+
+/// Probability of a Pearson X² at least this large by chance; `degrees` of freedom, 1 where there are none.
+pub(super) fn chi_square_p_value(statistic: f64, degrees: f64) -> f64 {
+    if degrees <= 0.0 || statistic.is_nan() || statistic <= 0.0 {
+        return 1.0;
+    }
+    gamma_ur(degrees / 2.0, statistic / 2.0).clamp(0.0, 1.0)
+}
+
+/// Pearson's X² between two histograms on the same cells, for samples of different sizes:
+/// Σ (√(A/E)·eᵢ − √(E/A)·aᵢ)² / (eᵢ + aᵢ), A and E the totals (Numerical Recipes §14.3.3).
+pub(super) fn chi_square_statistic(expected: &[f64], actual: &[f64]) -> f64 {
+    let (expected_total, actual_total): (f64, f64) = (expected.iter().sum(), actual.iter().sum());
+    if expected_total <= 0.0 || actual_total <= 0.0 {
+        return 0.0;
+    }
+    let (to_expected, to_actual) =
+        ((actual_total / expected_total).sqrt(), (expected_total / actual_total).sqrt());
+    let cells = expected.iter().zip(actual).filter(|(left, right)| **left + **right > 0.0);
+    cells.map(|(left, right)| (to_expected * left - to_actual * right).powi(2) / (left + right)).sum()
+}
+
+/// Fisher's exact test of two shares, two-sided: twice the smaller tail of the hypergeometric distribution, which is never too
+/// small a probability.
+pub(super) fn fisher_p_value(left: (u64, u64), right: (u64, u64)) -> f64 {
+    let ((left_hits, left_rows), (right_hits, right_rows)) = (left, right);
+    let (left_hits, right_hits) = (left_hits.min(left_rows), right_hits.min(right_rows));
+    let (hits, rows) = (left_hits + right_hits, left_rows + right_rows);
+    if left_rows == 0 || right_rows == 0 || hits == 0 || hits == rows {
+        return 1.0;
+    }
+    let start =
+        ln_binomial(left_rows, left_hits) + ln_binomial(right_rows, right_hits) - ln_binomial(rows, hits);
+    let fewest = hits.saturating_sub(right_rows);
+    let most = hits.min(left_rows);
+    // From one more hit on the left to the next: the ratio of neighbouring probabilities.
+    let up = |at: u64| {
+        ((left_rows - at) as f64 * (hits - at) as f64)
+            / ((at + 1) as f64 * (right_rows + at + 1 - hits) as f64)
+    };
+    let upper = tail(start, (left_hits..most).map(up));
+    let lower = tail(start, (fewest..left_hits).rev().map(|at| 1.0 / up(at)));
+    (2.0 * upper.min(lower)).min(1.0)
+}
+
+/// Probability that `outside` or more of `rows` new values lie beyond the range of `trained` values of the same distribution.
+///
+/// All orders of trained + rows exchangeable values are equally likely; with i values above and j below, the two extremes of
+/// training are fixed, so P(i + j = t) = (t + 1) · C(trained + rows − 2 − t, trained − 2) / C(trained + rows, trained). Ties make
+/// it smaller.
+pub(super) fn range_p_value(outside: u64, rows: u64, trained: u64) -> f64 {
+    if outside == 0 || rows == 0 || trained < 2 {
+        return 1.0;
+    }
+    let outside = outside.min(rows);
+    let all = rows + trained;
+    let start =
+        ((outside + 1) as f64).ln() + ln_binomial(all - 2 - outside, trained - 2) - ln_binomial(all, trained);
+    let ratio = |at: u64| ((at + 2) as f64 / (at + 1) as f64) * ((rows - at) as f64 / (all - 2 - at) as f64);
+    tail(start, (outside..rows).map(ratio)).min(1.0)
+}
+
+/// Sum of probabilities: the first by its logarithm, each other by its ratio to the one before. Ends where terms no longer count.
+fn tail(ln_first: f64, ratios: impl Iterator<Item = f64>) -> f64 {
+    let mut term = 1.0;
+    let mut sum = 1.0;
+    for ratio in ratios {
+        term *= ratio;
+        sum += term;
+        if term < sum * SERIES_PRECISION {
+            break;
+        }
+    }
+    (ln_first + f64::ln(sum)).exp()
+}
+
+fn ln_binomial(all: u64, chosen: u64) -> f64 {
+    let ln_factorial = |number: u64| ln_gamma(number as f64 + 1.0);
+    ln_factorial(all) - ln_factorial(chosen) - ln_factorial(all - chosen)
 }

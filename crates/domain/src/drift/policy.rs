@@ -1,5 +1,7 @@
 //! When a series of windows becomes an alarm, and when the alarm ends.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::score::WindowScores;
@@ -14,7 +16,8 @@ const MAX_COOL_DOWN_S: f64 = 30.0 * 24.0 * 3_600.0;
 pub struct Policy {
     /// Windows in a row that have to agree, both to detect drift and to clear it.
     pub consecutive_windows: u32,
-    /// After a detection no other is raised for so long, seconds.
+    /// After a detection, the time for which no alarm is raised again and no action is repeated, in seconds. What drifts in addition
+    /// is reported all the same.
     pub cool_down_s: f64,
 }
 
@@ -49,6 +52,10 @@ pub struct MonitorState {
     pub detected_at_unix_ms: Option<u64>,
     /// Last window that was taken in; older ones, and this one again, change nothing.
     pub last_window: Option<u64>,
+    /// While drifted: the parts ([`WindowScores::drifted_parts`]) that were reported.
+    pub reported: BTreeSet<String>,
+    /// While drifted: parts that were not, with the last windows in a row in which they drifted.
+    pub rising: BTreeMap<String, Vec<u64>>,
 }
 
 /// What is to be told.
@@ -58,6 +65,15 @@ pub enum MonitorAction {
     Detected {
         /// The windows that led to it, oldest first.
         windows: Vec<u64>,
+    },
+    /// More drifts than was reported.
+    Widened {
+        /// The windows that led to it, oldest first.
+        windows: Vec<u64>,
+        /// The further parts.
+        parts: Vec<String>,
+        /// Whether actions are due: the cool-down is over.
+        acts: bool,
     },
     /// Drift ended.
     Cleared {
@@ -82,11 +98,18 @@ pub fn step(
     if !scores.conclusive {
         return (next, Vec::new());
     }
+    let wanted = usize::try_from(policy.consecutive_windows.max(1)).unwrap_or(usize::MAX);
     if scores.drifted == state.drifted {
         next.dissenting_windows.clear();
-        return (next, Vec::new());
+        let cooling = is_cooling(policy, state, now_unix_ms);
+        let widened = if scores.drifted { widen(&mut next, window, scores, wanted) } else { None };
+        if widened.is_some() && !cooling {
+            next.detected_at_unix_ms = Some(now_unix_ms);
+        }
+        let action =
+            widened.map(|(windows, parts)| MonitorAction::Widened { windows, parts, acts: !cooling });
+        return (next, action.into_iter().collect());
     }
-    let wanted = usize::try_from(policy.consecutive_windows.max(1)).unwrap_or(usize::MAX);
     next.dissenting_windows.push(window);
     let surplus = next.dissenting_windows.len().saturating_sub(wanted);
     next.dissenting_windows.drain(..surplus);
@@ -96,6 +119,9 @@ pub fn step(
     }
     let windows = std::mem::take(&mut next.dissenting_windows);
     next.drifted = scores.drifted;
+    next.rising.clear();
+    next.reported =
+        if scores.drifted { scores.drifted_parts().into_iter().collect() } else { BTreeSet::new() };
     let action = if scores.drifted {
         next.detected_at_unix_ms = Some(now_unix_ms);
         MonitorAction::Detected { windows }
@@ -103,6 +129,32 @@ pub fn step(
         MonitorAction::Cleared { windows }
     };
     (next, vec![action])
+}
+
+/// Parts that have drifted in as many windows in a row as are wanted and were not reported; and the windows.
+fn widen(
+    state: &mut MonitorState,
+    window: u64,
+    scores: &WindowScores,
+    wanted: usize,
+) -> Option<(Vec<u64>, Vec<String>)> {
+    let drifted: BTreeSet<String> = scores.drifted_parts().into_iter().collect();
+    state.rising.retain(|part, _| drifted.contains(part));
+    for part in drifted.difference(&state.reported) {
+        state.rising.entry(part.clone()).or_default().push(window);
+    }
+    let due: Vec<String> = state
+        .rising
+        .iter()
+        .filter(|(_, windows)| windows.len() >= wanted)
+        .map(|(part, _)| part.clone())
+        .collect();
+    let windows = due.first().and_then(|part| state.rising.get(part).cloned())?;
+    for part in &due {
+        state.rising.remove(part);
+    }
+    state.reported.extend(due.iter().cloned());
+    Some((windows, due))
 }
 
 fn is_cooling(policy: &Policy, state: &MonitorState, now_unix_ms: u64) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::window::Precision;
 use crate::{Invalid, invalid::ensure};
 
 /// `schema` of a [`Profile`].
@@ -19,7 +20,10 @@ pub struct Profile {
     pub schema: String,
     /// Rows that it was made of.
     pub rows: u64,
-    /// The model's inputs, column by column, in the order of the input tensor.
+    /// Different rows of features among them, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distinct_rows: Option<u64>,
+    /// The model's inputs, column by column, in the order of the input tensors.
     pub features: Vec<ColumnProfile>,
     /// The model's predictions on those rows.
     #[serde(default)]
@@ -43,6 +47,12 @@ pub enum ColumnKind {
 pub struct ColumnProfile {
     /// The column's name.
     pub name: String,
+    /// Input or output tensor that holds it. Absent: the one of the column's name, or else by position.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensor: Option<String>,
+    /// Place within a row of `tensor`, counted from 0. Absent: the columns of a tensor are in its order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
     /// How it is binned.
     pub kind: ColumnKind,
     /// Share of missing values, 0 to 1.
@@ -54,7 +64,7 @@ pub struct ColumnProfile {
     /// Numeric: inner bin edges, strictly ascending. Bin `i` holds `edges[i-1] <= x < edges[i]`, as in numpy's
     /// `searchsorted(edges, x, side="right")`; the outer bins are open.
     pub edges: Vec<f64>,
-    /// Rows in each bin: one more than edges, or one a value.
+    /// Rows in each bin: one more than edges, or one a value. Rows of other values of a categorical column are in none.
     pub counts: Vec<u64>,
     /// Numeric: evenly spaced order statistics, ascending.
     pub sample: Vec<f64>,
@@ -88,13 +98,71 @@ impl Profile {
 }
 
 impl ColumnProfile {
-    /// Different values known of the column.
-    pub(super) fn distinct_values(&self) -> usize {
-        let numbers = if self.sample.is_empty() { self.counts.len() } else { 1 };
-        match self.kind {
-            ColumnKind::Numeric => numbers + self.sample.windows(2).filter(|pair| pair[0] < pair[1]).count(),
-            ColumnKind::Categorical => self.values.len(),
+    /// Training rows that have a value.
+    pub(super) fn present_rows(&self, rows: u64) -> u64 {
+        let present = ((1.0 - self.missing_rate) * rows as f64).round() as u64;
+        present.max(self.counts.iter().sum())
+    }
+
+    /// Training rows whose category is like one that was not seen: it is not listed, or occurred once.
+    pub(super) fn unseen_rows(&self, rows: u64) -> u64 {
+        let listed: u64 = self.counts.iter().sum();
+        let once = self.counts.iter().filter(|count| **count == 1).count() as u64;
+        self.present_rows(rows) - listed + once
+    }
+
+    /// The bin of a number that came in this precision.
+    pub(super) fn bin_of(&self, number: f64, precision: Option<Precision>) -> usize {
+        // With a sample the counts are moved to where rounding moves the values, see `expected`. Without one, a value on an edge
+        // has to stay on its side of it.
+        let round = |edge: f64| match precision {
+            Some(precision) if self.sample.is_empty() => precision.round(edge),
+            _ => edge,
+        };
+        self.edges.partition_point(|edge| round(*edge) <= number)
+    }
+
+    /// Training rows in each bin of a window, as they would be if the values had come in this precision: rounding moves values
+    /// across edges, and may put many of them into one place.
+    pub(super) fn expected(&self, rows: u64, precision: Option<Precision>) -> Vec<f64> {
+        let mut expected: Vec<f64> = self.counts.iter().map(|count| *count as f64).collect();
+        let total: f64 = expected.iter().sum();
+        if self.kind == ColumnKind::Categorical {
+            expected.push((self.present_rows(rows) as f64 - total).max(0.0));
+            return expected;
         }
+        if let Some(precision) = precision {
+            let rows_each = total / self.sample.len() as f64;
+            for value in &self.sample {
+                let (from, to) = (self.bin_of(*value, None), self.bin_of(precision.round(*value), None));
+                let moved = if from == to { 0.0 } else { rows_each.min(expected[from]) };
+                expected[from] -= moved;
+                expected[to] += moved;
+            }
+        }
+        expected
+    }
+
+    /// The sample as it would be if the values had come in this precision, ascending.
+    pub(super) fn rounded_sample(&self, precision: Option<Precision>) -> Vec<f64> {
+        let round = |value: &f64| precision.map_or(*value, |precision| precision.round(*value));
+        self.sample.iter().map(round).collect()
+    }
+
+    /// How often each different value occurs among the known ones, missing values as one of them.
+    pub(super) fn atoms(&self, rows: u64, precision: Option<Precision>) -> Vec<f64> {
+        let mut atoms = match self.kind {
+            ColumnKind::Categorical => self.expected(rows, None),
+            ColumnKind::Numeric => {
+                let sample = self.rounded_sample(precision);
+                sample.chunk_by(|left, right| left == right).map(|equal| equal.len() as f64).collect()
+            }
+        };
+        let known: f64 = atoms.iter().sum();
+        if self.missing_rate > 0.0 && self.missing_rate < 1.0 {
+            atoms.push(known * self.missing_rate / (1.0 - self.missing_rate));
+        }
+        atoms
     }
 
     fn validate(&self, rows: u64) -> Result<(), Invalid> {

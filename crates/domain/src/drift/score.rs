@@ -1,98 +1,68 @@
 //! One window against the training data: distances per column, and whether they are more than chance.
 //!
-//! Small windows differ from training by chance alone. Without drift, PSI over B bins behaves like (1/n + 1/m) · χ² with B − 1
-//! degrees of freedom for n live and m training rows (Yurdakul and Naranjo, "Statistical properties of the population
-//! stability index", 2020), so its mean is (B − 1)(1/n + 1/m): 0.17 at n = 60, m = 400, B = 10, near the classic alarm at 0.2. A
-//! column's PSI therefore has to exceed both the threshold and the upper quantile of that distribution; with large windows the
-//! threshold alone decides. P-values are adjusted over all columns by Benjamini and Hochberg (1995), and a difference that is
-//! certain but small is no drift.
+//! A column has drifted where a distance is both large (a threshold) and certain (a test). The tests of all columns are adjusted
+//! together by Holm (1979), so that the probability that chance alone makes any column of an undrifted window drift is at most
+//! [`Thresholds::p_value`]:
 //!
-//! A row that is sent again tells nothing new. Where rows are too rich to repeat by chance, n is what rows drawn again and again
-//! from a pool of the estimated size are worth.
+//! - the histogram by Pearson's X² on cells of at least five expected rows; its distance is the population stability index;
+//! - the distribution of numbers by Kolmogorov and Smirnov;
+//! - the share of missing values, in both directions, by Fisher's exact test;
+//! - values beyond the range of training by the exact distribution of exceedances; unknown categories by Fisher's test against
+//!   the mass that training has not seen, which categories that occurred once stand for (Good, 1953).
+//!
+//! A row that is sent again tells nothing new. Where rows repeat more often than training explains, `n` rows that occur `cᵢ`
+//! times each are worth `n² / Σ cᵢ²` (Kish, 1965). A feed that repeats a few rows is a fault of its own, whatever the rows are.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    measures::{PSI_SHARE_FLOOR, ks_p_value, ks_statistic, psi_with_floor},
+    cells::{Cells, cells},
+    measures::{
+        PSI_SHARE_FLOOR, chi_square_p_value, chi_square_statistic, fisher_p_value, ks_p_value, ks_statistic,
+        psi_with_floor, range_p_value,
+    },
     profile::{ColumnKind, ColumnProfile, Profile},
-    window::{ColumnWindow, Window, single},
+    repetition::Repetition,
+    thresholds::Thresholds,
+    window::{ColumnWindow, Window},
 };
-use crate::{Invalid, invalid::ensure, statistics::chi_square_quantile};
 
 /// Windows of fewer rows are not judged.
 pub const MIN_WINDOW_ROWS: u64 = 20;
 /// A Kolmogorov-Smirnov distance below this is no drift however certain it is: large windows make any difference certain.
 const MIN_KS_DISTANCE: f64 = 0.15;
-/// Columns that together take 2^40 values do not repeat a row by chance.
-const RICH_ROW_BITS: f64 = 40.0;
 
-/// When a column, and when a window, counts as drifted.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Thresholds {
-    /// Population stability index.
-    pub psi: f64,
-    /// Kolmogorov-Smirnov p-value after adjustment over the columns; also how unlikely a chance PSI has to be.
-    pub ks_p_value: f64,
-    /// How much larger than in training the share of missing values may be.
-    pub missing_rate_delta: f64,
-    /// Share of values outside the training data's range, or never seen in training.
-    pub out_of_range_rate: f64,
-    /// Share of features that have to drift for the window to count as drifted, 0 to 1; one feature at least.
-    pub min_features_drifted: f64,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            psi: 0.2,
-            ks_p_value: 0.01,
-            missing_rate_delta: 0.1,
-            out_of_range_rate: 0.2,
-            min_features_drifted: 0.15,
-        }
-    }
-}
-
-impl Thresholds {
-    /// Checks every field; the complaint names the field.
-    pub fn validate(&self) -> Result<(), Invalid> {
-        ensure(self.psi.is_finite() && self.psi > 0.0, "psi", || {
-            format!("must be above 0, is {}", self.psi)
-        })?;
-        let shares = [
-            ("missing_rate_delta", self.missing_rate_delta),
-            ("out_of_range_rate", self.out_of_range_rate),
-            ("min_features_drifted", self.min_features_drifted),
-        ];
-        for (field, share) in shares {
-            ensure((0.0..=1.0).contains(&share), field, || format!("must be a share of 0 to 1, is {share}"))?;
-        }
-        ensure(self.ks_p_value > 0.0 && self.ks_p_value < 1.0, "ks_p_value", || {
-            format!("must be between 0 and 1, is {}", self.ks_p_value)
-        })
-    }
-}
-
-/// How far one column has moved.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How far one column has moved. P-values are adjusted over all tests of the window.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FeatureScore {
     /// The column.
     pub name: String,
+    /// False where no record of the window has the column: it is not judged.
+    pub compared: bool,
     /// Population stability index; bin shares are floored at half a row.
     pub psi: f64,
-    /// The index that chance alone would not reach in a window of this size.
-    pub psi_threshold: f64,
+    /// Probability of the histogram by chance.
+    pub psi_p_value: Option<f64>,
     /// Kolmogorov-Smirnov distance; numeric columns with a training sample only.
     pub ks: Option<f64>,
     /// Its probability by chance.
     pub ks_p_value: Option<f64>,
-    /// The same after adjustment over the columns.
-    pub ks_p_adjusted: Option<f64>,
     /// Share of missing values.
     pub missing_rate: f64,
+    /// The same in training.
+    pub trained_missing_rate: f64,
+    /// Probability of the difference by chance; absent where no value is missing.
+    pub missing_p_value: Option<f64>,
     /// Share of present values outside the training data's range, or never seen in training.
     pub out_of_range_rate: f64,
+    /// Share that is expected: of values that are not listed in the profile, or occurred once. 0 for numbers.
+    pub trained_out_of_range_rate: f64,
+    /// Probability of so many by chance.
+    pub out_of_range_p_value: Option<f64>,
+    /// Share of rows that differ from training by what drifted, 0 to 1: the largest of the Kolmogorov-Smirnov distance, the total
+    /// variation of the histogram, and the differences of the two rates.
+    pub shift: f64,
     /// Whether any measure says so.
     pub drifted: bool,
     /// Which ones, with their numbers.
@@ -101,179 +71,254 @@ pub struct FeatureScore {
 
 /// How far one window has moved.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WindowScores {
     /// Rows in the window.
     pub rows: u64,
-    /// False where the window is too small to be judged.
+    /// False where the window cannot be judged: it is too small, or has no column of the profile.
     pub conclusive: bool,
     /// Inputs.
     pub features: Vec<FeatureScore>,
     /// Outputs.
     pub predictions: Vec<FeatureScore>,
-    /// Share of inputs that drifted, 0 to 1.
+    /// Share of compared inputs that drifted, 0 to 1.
     pub share_drifted: f64,
     /// Whether any output drifted.
     pub predictions_drifted: bool,
-    /// Whether the window counts as drifted: by its inputs, or by its outputs where the profile has no inputs.
+    /// Different rows among those that were looked at for repetition, 2 048 of them at most.
+    pub distinct_rows: u64,
+    /// Different rows that so many rows of the training data would have at least.
+    pub expected_distinct_rows: f64,
+    /// Independent rows that the window is worth.
+    pub effective_rows: f64,
+    /// Whether the feed repeats a few rows.
+    pub rows_repeated: bool,
+    /// Whether the window counts as drifted.
     pub drifted: bool,
+    /// Why it does, one sentence for each rule that applies.
+    pub reasons: Vec<String>,
+}
+
+/// Name of the repetition of rows among the parts of a window that drift.
+const REPEATED_ROWS: &str = "repeated rows";
+
+impl WindowScores {
+    /// What of the window drifted, each under a name of its own: `feature age`, `prediction label`, `repeated rows`.
+    pub fn drifted_parts(&self) -> Vec<String> {
+        let named = |kind: &str, columns: &[FeatureScore]| -> Vec<String> {
+            let drifted = columns.iter().filter(|column| column.drifted);
+            drifted.map(|column| format!("{kind} {}", column.name)).collect()
+        };
+        let mut parts = named("feature", &self.features);
+        parts.extend(named("prediction", &self.predictions));
+        parts.extend(self.rows_repeated.then(|| REPEATED_ROWS.to_owned()));
+        parts
+    }
 }
 
 /// Compares a window with the training data that its bins came from.
 pub fn score(profile: &Profile, window: &Window, thresholds: &Thresholds) -> WindowScores {
-    let columns = profile.features.len() + profile.predictions.len();
-    let scale = Scale {
-        psi: thresholds.psi,
-        chance: thresholds.ks_p_value / columns.max(1) as f64,
-        worth: row_worth(profile, window),
+    let repetition = Repetition::of(profile, window);
+    let measure_all = |columns: &[ColumnProfile], windows: &[ColumnWindow]| -> Vec<FeatureScore> {
+        let pairs = columns.iter().zip(windows);
+        pairs.map(|(column, window)| measure(profile.rows, column, window, repetition.worth)).collect()
     };
-    let measure = |columns: &[ColumnProfile], windows: &[ColumnWindow]| -> Vec<FeatureScore> {
-        columns.iter().zip(windows).map(|(column, window)| measure(column, window, scale)).collect()
-    };
-    let mut features = measure(&profile.features, &window.features);
-    let mut predictions = measure(&profile.predictions, &window.predictions);
-    adjust(features.iter_mut().chain(&mut predictions).collect());
-    let conclusive = window.rows() >= MIN_WINDOW_ROWS;
-    let all =
-        features.iter_mut().zip(&profile.features).chain(predictions.iter_mut().zip(&profile.predictions));
-    for (score, column) in all {
-        score.reasons = if conclusive { reasons(score, column, thresholds) } else { Vec::new() };
-        score.drifted = !score.reasons.is_empty();
+    let mut features = measure_all(&profile.features, &window.features);
+    let mut predictions = measure_all(&profile.predictions, &window.predictions);
+    adjust(features.iter_mut().chain(&mut predictions).flat_map(p_values).collect());
+    let compared = features.iter().chain(&predictions).any(|column| column.compared);
+    let conclusive = window.rows() >= MIN_WINDOW_ROWS && compared;
+    for column in features.iter_mut().chain(&mut predictions) {
+        judge(column, thresholds, conclusive);
     }
-    let drifted = features.iter().filter(|score| score.drifted).count();
-    let share_drifted = drifted as f64 / features.len().max(1) as f64;
-    let predictions_drifted = predictions.iter().any(|score| score.drifted);
-    let by_features = drifted > 0 && share_drifted >= thresholds.min_features_drifted;
-    WindowScores {
+    let mut scores = WindowScores {
         rows: window.rows(),
         conclusive,
-        drifted: by_features || (features.is_empty() && predictions_drifted),
+        share_drifted: share_drifted(&features),
+        predictions_drifted: predictions.iter().any(|column| column.drifted),
         features,
         predictions,
-        share_drifted,
-        predictions_drifted,
-    }
+        distinct_rows: repetition.distinct,
+        expected_distinct_rows: repetition.expected_distinct,
+        effective_rows: window.rows() as f64 * repetition.worth,
+        rows_repeated: conclusive && repetition.is_below(thresholds.distinct_rows_ratio),
+        ..WindowScores::default()
+    };
+    scores.reasons = window_reasons(&scores, thresholds);
+    scores.drifted = !scores.reasons.is_empty();
+    scores
 }
 
-/// What a column's distances are held against.
-#[derive(Clone, Copy)]
-struct Scale {
-    /// The threshold asked for.
-    psi: f64,
-    /// Probability of a chance alarm in one column.
-    chance: f64,
-    /// Independent rows a row is worth, above 0 and at most 1.
-    worth: f64,
+fn share_drifted(features: &[FeatureScore]) -> f64 {
+    let compared = features.iter().filter(|column| column.compared).count();
+    let drifted = features.iter().filter(|column| column.drifted).count();
+    drifted as f64 / compared.max(1) as f64
 }
 
-/// Independent rows that a row of the window is worth. `rows` drawn with replacement from a pool of P rows show
-/// P (1 − (1 − 1/P)^rows) different ones, which gives P; the mean of such a sample has the variance of 1 / (1/rows + 1/P)
-/// independent rows.
-fn row_worth(profile: &Profile, window: &Window) -> f64 {
-    let (rows, distinct) = window.repetition();
-    let bits: f64 =
-        profile.features.iter().map(|column| (column.distinct_values().max(1) as f64).log2()).sum();
-    if bits < RICH_ROW_BITS || distinct == rows {
-        return 1.0;
-    }
-    let (rows, distinct) = (rows as f64, distinct as f64);
-    let shown = |pool: f64| pool * -(rows * (-1.0 / pool).ln_1p()).exp_m1();
-    let (mut low, mut high) = (distinct.max(1.5), rows * rows * 1e3);
-    for _ in 0..64 {
-        let middle = f64::midpoint(low, high);
-        if shown(middle) < distinct {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    1.0 / (1.0 + rows / high)
-}
-
-fn worth_rows(rows: usize, worth: f64) -> usize {
-    ((rows as f64 * worth) as usize).max(1)
-}
-
-fn measure(column: &ColumnProfile, window: &ColumnWindow, scale: Scale) -> FeatureScore {
-    let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
-    let trained: u64 = column.counts.iter().sum();
-    let smaller = trained.min(window.present).max(1) as f64;
-    let psi = psi_with_floor(&column.counts, &window.bins, PSI_SHARE_FLOOR.max(0.5 / smaller));
-    let ks = compare_samples(column, window, scale.worth);
-    FeatureScore {
-        name: column.name.clone(),
-        psi,
-        psi_threshold: scale.psi.max(chance_psi(column, window, scale)),
-        ks: ks.map(|(distance, _)| distance),
-        ks_p_value: ks.map(|(_, p_value)| p_value),
-        ks_p_adjusted: None,
-        missing_rate: share(window.missing, window.missing + window.present),
-        out_of_range_rate: share(window.out_of_range, window.present),
-        drifted: false,
-        reasons: Vec::new(),
-    }
-}
-
-/// The index that chance exceeds with probability `chance` only.
-fn chance_psi(column: &ColumnProfile, window: &ColumnWindow, scale: Scale) -> f64 {
-    let trained: u64 = column.counts.iter().sum();
-    if trained == 0 || window.present == 0 {
-        return 0.0;
-    }
-    let used = window.bins.iter().enumerate();
-    let used =
-        used.filter(|(bin, count)| **count > 0 || column.counts.get(*bin).is_some_and(|count| *count > 0));
-    let degrees = used.count().saturating_sub(1) as f64;
-    let spread = 1.0 / (window.present as f64 * scale.worth) + 1.0 / trained as f64;
-    spread * chi_square_quantile(degrees, 1.0 - scale.chance)
-}
-
-fn compare_samples(column: &ColumnProfile, window: &ColumnWindow, worth: f64) -> Option<(f64, f64)> {
-    if column.kind != ColumnKind::Numeric || column.sample.is_empty() || window.sample.is_empty() {
-        return None;
-    }
-    let trained: Vec<f64> = column.sample.iter().map(|value| f64::from(single(*value))).collect();
-    let live = window.sorted_sample();
-    let distance = ks_statistic(&trained, &live);
-    Some((distance, ks_p_value(distance, trained.len(), worth_rows(live.len(), worth))))
-}
-
-/// Benjamini and Hochberg's adjustment: the k-th smallest of m p-values becomes the least of p·m/j over all j ≥ k.
-fn adjust(scores: Vec<&mut FeatureScore>) {
-    let mut tested: Vec<(f64, &mut FeatureScore)> =
-        scores.into_iter().filter_map(|score| score.ks_p_value.map(|p_value| (p_value, score))).collect();
-    tested.sort_by(|left, right| right.0.total_cmp(&left.0));
-    let total = tested.len();
-    let mut least = 1.0_f64;
-    for (index, (p_value, score)) in tested.into_iter().enumerate() {
-        let rank = total - index;
-        least = least.min(p_value * total as f64 / rank as f64);
-        score.ks_p_adjusted = Some(least);
-    }
-}
-
-fn reasons(score: &FeatureScore, column: &ColumnProfile, thresholds: &Thresholds) -> Vec<String> {
+/// The rules by which a window drifts.
+fn window_reasons(scores: &WindowScores, thresholds: &Thresholds) -> Vec<String> {
     let mut reasons = Vec::new();
-    if score.psi >= score.psi_threshold && score.psi > 0.0 {
-        reasons.push(format!("psi {:.3} is not below {:.3}", score.psi, score.psi_threshold));
+    let drifted: Vec<&FeatureScore> = scores.features.iter().filter(|column| column.drifted).collect();
+    if !drifted.is_empty() && scores.share_drifted >= thresholds.min_features_drifted {
+        let compared = scores.features.iter().filter(|column| column.compared).count();
+        reasons.push(format!("{} of {compared} features drifted", drifted.len()));
     }
-    if let (Some(distance), Some(p_value)) = (score.ks, score.ks_p_adjusted)
-        && p_value <= thresholds.ks_p_value
-        && distance >= MIN_KS_DISTANCE
-    {
-        reasons.push(format!("ks {distance:.3} has p {p_value:.2e}, not above {}", thresholds.ks_p_value));
+    let worst = drifted.iter().max_by(|left, right| left.shift.total_cmp(&right.shift));
+    if let Some(worst) = worst.filter(|worst| worst.shift >= thresholds.single_feature_shift) {
+        reasons.push(format!("feature `{}` differs in {:.0} % of the rows", worst.name, worst.shift * 100.0));
     }
-    let missing_delta = score.missing_rate - column.missing_rate;
-    if missing_delta > thresholds.missing_rate_delta {
+    let mut predictions = scores.predictions.iter().filter(|column| column.drifted);
+    if let Some(first) = predictions.next() {
+        let more = predictions.count();
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        reasons.push(format!("prediction `{}`{rest} drifted", first.name));
+    }
+    if scores.rows_repeated {
         reasons.push(format!(
-            "missing_rate {:.3} against {:.3} in training exceeds missing_rate_delta {}",
-            score.missing_rate, column.missing_rate, thresholds.missing_rate_delta
-        ));
-    }
-    if score.out_of_range_rate > thresholds.out_of_range_rate {
-        reasons.push(format!(
-            "out_of_range_rate {:.3} exceeds {}",
-            score.out_of_range_rate, thresholds.out_of_range_rate
+            "only {} different rows, where as many rows of the training data have about {:.0}",
+            scores.distinct_rows, scores.expected_distinct_rows
         ));
     }
     reasons
+}
+
+/// The distances of one column, with p-values not yet adjusted.
+fn measure(trained_rows: u64, column: &ColumnProfile, window: &ColumnWindow, worth: f64) -> FeatureScore {
+    let rate = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+    let worth_of = |rows: u64| (rows as f64 * worth).round() as u64;
+    let trained_missing = (column.missing_rate * trained_rows as f64).round() as u64;
+    let mut score = FeatureScore {
+        name: column.name.clone(),
+        compared: window.compared() > 0,
+        missing_rate: rate(window.missing, window.compared()),
+        trained_missing_rate: column.missing_rate,
+        out_of_range_rate: rate(window.out_of_range, window.present),
+        ..FeatureScore::default()
+    };
+    if window.missing + trained_missing > 0 && score.compared {
+        let live = (worth_of(window.missing), worth_of(window.compared()).max(1));
+        score.missing_p_value = Some(fisher_p_value(live, (trained_missing, trained_rows)));
+    }
+    let expected = column.expected(trained_rows, window.precision);
+    if window.present == 0 || expected.iter().sum::<f64>() <= 0.0 {
+        return score;
+    }
+    measure_histogram(&mut score, column, &expected, window, worth);
+    if column.kind == ColumnKind::Numeric {
+        measure_sample(&mut score, column, window, worth);
+    }
+    let trained = column.present_rows(trained_rows);
+    let live = (worth_of(window.out_of_range), worth_of(window.present).max(1));
+    let unseen = if column.kind == ColumnKind::Numeric { 0 } else { column.unseen_rows(trained_rows) };
+    score.trained_out_of_range_rate = rate(unseen, trained);
+    score.out_of_range_p_value = Some(match column.kind {
+        ColumnKind::Numeric => range_p_value(live.0, live.1, trained),
+        // Fewer unknown values than expected are no fault.
+        ColumnKind::Categorical if score.out_of_range_rate <= score.trained_out_of_range_rate => 1.0,
+        ColumnKind::Categorical => fisher_p_value(live, (unseen, trained)),
+    });
+    score
+}
+
+fn measure_histogram(
+    score: &mut FeatureScore,
+    column: &ColumnProfile,
+    expected: &[f64],
+    window: &ColumnWindow,
+    worth: f64,
+) {
+    let actual: Vec<f64> = window.bins.iter().map(|count| *count as f64).collect();
+    let Cells { expected: expected_cells, actual: actual_cells } =
+        cells(column.kind, expected, &actual, worth);
+    let effective: Vec<f64> = actual_cells.iter().map(|rows| rows * worth).collect();
+    let statistic = chi_square_statistic(&expected_cells, &effective);
+    score.psi_p_value = Some(chi_square_p_value(statistic, expected_cells.len() as f64 - 1.0));
+    // Rare categories are no bins of their own: those of a window are others than those of training.
+    let (left, right) = match column.kind {
+        ColumnKind::Numeric => (expected, &actual[..]),
+        ColumnKind::Categorical => (&expected_cells[..], &actual_cells[..]),
+    };
+    let smaller = left.iter().sum::<f64>().min(right.iter().sum()).max(1.0);
+    score.psi = psi_with_floor(left, right, PSI_SHARE_FLOOR.max(0.5 / smaller));
+    score.shift = total_variation(&expected_cells, &actual_cells);
+}
+
+/// Half of the sum of the differences of shares.
+fn total_variation(expected: &[f64], actual: &[f64]) -> f64 {
+    let (expected_total, actual_total): (f64, f64) = (expected.iter().sum(), actual.iter().sum());
+    let pairs = expected.iter().zip(actual);
+    0.5 * pairs.map(|(left, right)| (left / expected_total - right / actual_total).abs()).sum::<f64>()
+}
+
+fn measure_sample(score: &mut FeatureScore, column: &ColumnProfile, window: &ColumnWindow, worth: f64) {
+    if column.sample.is_empty() || window.sample.is_empty() {
+        return;
+    }
+    let (trained, live) = (column.rounded_sample(window.precision), window.sorted_sample());
+    let distance = ks_statistic(&trained, &live);
+    let effective = ((live.len() as f64 * worth) as usize).max(1);
+    score.ks = Some(distance);
+    score.ks_p_value = Some(ks_p_value(distance, trained.len(), effective));
+}
+
+fn p_values(score: &mut FeatureScore) -> impl Iterator<Item = &mut f64> {
+    let tests = [
+        &mut score.psi_p_value,
+        &mut score.ks_p_value,
+        &mut score.missing_p_value,
+        &mut score.out_of_range_p_value,
+    ];
+    tests.into_iter().flatten()
+}
+
+/// Holm's adjustment: the k-th smallest of m p-values becomes the largest of (m + 1 − j) · p over all j ≤ k.
+fn adjust(mut tested: Vec<&mut f64>) {
+    tested.sort_by(|left, right| left.total_cmp(right));
+    let total = tested.len();
+    let mut largest = 0.0_f64;
+    for (at, p_value) in tested.into_iter().enumerate() {
+        largest = largest.max(*p_value * (total - at) as f64).min(1.0);
+        *p_value = largest;
+    }
+}
+
+/// Whether the column drifted, by which measures, and in how many rows.
+fn judge(score: &mut FeatureScore, thresholds: &Thresholds, conclusive: bool) {
+    let binned_shift = std::mem::take(&mut score.shift);
+    if !conclusive {
+        return;
+    }
+    let certain = |p_value: Option<f64>| p_value.filter(|p_value| *p_value <= thresholds.p_value);
+    let mut found: Vec<(f64, String)> = Vec::new();
+    if let Some(p_value) = certain(score.psi_p_value).filter(|_| score.psi >= thresholds.psi) {
+        let text = format!("psi {:.3} is not below {} (p {p_value:.1e})", score.psi, thresholds.psi);
+        found.push((binned_shift, text));
+    }
+    if let Some((distance, p_value)) = score.ks.zip(certain(score.ks_p_value))
+        && distance >= MIN_KS_DISTANCE
+    {
+        found.push((distance, format!("ks {distance:.3} is not below {MIN_KS_DISTANCE} (p {p_value:.1e})")));
+    }
+    let difference = score.missing_rate - score.trained_missing_rate;
+    if let Some(p_value) = certain(score.missing_p_value)
+        && difference.abs() > thresholds.missing_rate_delta
+    {
+        let text = format!(
+            "missing_rate {:.3} differs from {:.3} in training by more than missing_rate_delta {} (p {p_value:.1e})",
+            score.missing_rate, score.trained_missing_rate, thresholds.missing_rate_delta
+        );
+        found.push((difference.abs(), text));
+    }
+    if let Some(p_value) = certain(score.out_of_range_p_value)
+        && score.out_of_range_rate - score.trained_out_of_range_rate > thresholds.out_of_range_rate
+    {
+        let text = format!(
+            "out_of_range_rate {:.3} exceeds {:.3} in training by more than {} (p {p_value:.1e})",
+            score.out_of_range_rate, score.trained_out_of_range_rate, thresholds.out_of_range_rate
+        );
+        found.push((score.out_of_range_rate - score.trained_out_of_range_rate, text));
+    }
+    score.drifted = !found.is_empty();
+    score.shift = found.iter().map(|(shift, _)| *shift).fold(0.0, f64::max);
+    score.reasons = found.into_iter().map(|(_, text)| text).collect();
 }
