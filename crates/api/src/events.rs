@@ -255,15 +255,18 @@ impl EventBody for RolloutChange {
     }
 }
 
-/// A monitor was made, changed or removed.
+/// A monitor was made, changed or removed, or begins or ceases to have something to compare with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MonitorChange {
     /// Monitor name.
     pub monitor: String,
     /// Deployment that it watches.
     pub deployment: String,
-    /// `created`, `updated` or `deleted`.
+    /// `created`, `updated`, `deleted`, `suspended` or `resumed`.
     pub what: String,
+    /// For `suspended` and `resumed`: why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 impl EventBody for MonitorChange {
@@ -290,6 +293,18 @@ pub struct WindowClosed {
     pub drifted: bool,
     /// Share of features that drifted, 0 to 1.
     pub share_drifted: f64,
+    /// Why it counts as drifted.
+    #[serde(default)]
+    pub reasons: Vec<String>,
+    /// Answered rows whose records were gone from the stream before they were read.
+    #[serde(default)]
+    pub rows_lost: u64,
+    /// Answered rows whose records a serving process dropped.
+    #[serde(default)]
+    pub rows_dropped: u64,
+    /// Answered rows of requests too large to record whole.
+    #[serde(default)]
+    pub rows_not_recorded: u64,
 }
 
 impl EventBody for WindowClosed {
@@ -301,7 +316,7 @@ impl EventBody for WindowClosed {
     }
 }
 
-/// Drift began ([`DRIFT_DETECTED`]) or ended.
+/// Drift began or widened ([`DRIFT_DETECTED`]), or ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DriftDetected {
     /// Monitor name.
@@ -316,6 +331,12 @@ pub struct DriftDetected {
     pub what: String,
     /// Windows that led to the verdict, oldest first.
     pub windows: Vec<u64>,
+    /// Whether drift had been detected before, and `parts` drift in addition.
+    #[serde(default)]
+    pub further: bool,
+    /// What drifts: `feature age`, `prediction label` or `repeated rows`; of a verdict about more than 100, the first.
+    #[serde(default)]
+    pub parts: Vec<String>,
     /// Scores of the last of these windows: the evidence.
     #[schema(value_type = Object)]
     pub evidence: serde_json::Value,

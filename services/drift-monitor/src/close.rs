@@ -12,15 +12,14 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::evidence;
+use crate::layout::listed;
+use crate::received::{Missed, Received};
 use crate::spec::ActionKind;
 use crate::store::monitors::{DRIFTED, WATCHING};
 use crate::store::positions::{Position, Watched};
 use crate::store::windows::{self, NewWindow};
 use crate::store::{self, actions};
 use crate::template::Variables;
-
-/// Features named in a reason; all of them are in the scores.
-const MAX_NAMED: usize = 5;
 
 /// A window that is full.
 #[derive(Debug)]
@@ -29,6 +28,8 @@ pub(crate) struct Closed {
     pub(crate) opened_at: DateTime<Utc>,
     pub(crate) closed_at: DateTime<Utc>,
     pub(crate) position: Position,
+    pub(crate) missed: Missed,
+    pub(crate) received: Received,
 }
 
 /// Scores the window and commits all that follows. `false` where the monitor's row is another than `watched` says: then
@@ -70,6 +71,7 @@ async fn commit_in_span(
         closed_at: closed.closed_at,
         baseline_version: &baseline_version,
         scores: &scores,
+        missed: closed.missed,
     };
     windows::insert(&mut transaction, watched.id, &row).await?;
     let event = WindowClosed {
@@ -79,14 +81,18 @@ async fn commit_in_span(
         rows: scores.rows,
         drifted: scores.drifted,
         share_drifted: scores.share_drifted,
+        reasons: scores.reasons.clone(),
+        rows_lost: closed.missed.lost,
+        rows_dropped: closed.missed.dropped,
+        rows_not_recorded: closed.missed.not_recorded,
     };
     app.outbox.enqueue(&mut transaction, &event).await?;
     for verdict in &verdicts {
         tell(app, &mut transaction, watched, verdict, &scores).await?;
     }
     let (status, reason) = standing(watched, state.drifted, &verdicts, &scores);
-    windows::advance(&mut transaction, watched.id, sequence, closed.position, (status, &reason), &state)
-        .await?;
+    let place = (closed.position, &closed.received);
+    windows::advance(&mut transaction, watched.id, sequence, place, (status, &reason), &state).await?;
     transaction.commit().await?;
 
     // What `advance` wrote.
@@ -98,18 +104,21 @@ async fn commit_in_span(
     app.outbox.wake();
     app.actions_due.notify_one();
     app.metrics.window_closed(&watched.name, &scores, watched.policy_state.drifted);
+    app.metrics.missed(&watched.name, closed.missed);
     tracing::info!(
         monitor = watched.name,
         window = sequence,
         rows = scores.rows,
         drifted = scores.drifted,
         share_drifted = scores.share_drifted,
+        rows_lost = closed.missed.lost,
+        rows_dropped = closed.missed.dropped,
         "window closed"
     );
     Ok(true)
 }
 
-/// A drift event, and where drift begins the actions.
+/// A drift event, and where drift begins or widens the actions.
 async fn tell(
     app: &App,
     connection: &mut PgConnection,
@@ -117,9 +126,10 @@ async fn tell(
     verdict: &MonitorAction,
     scores: &WindowScores,
 ) -> anyhow::Result<()> {
-    let (what, windows) = match verdict {
-        MonitorAction::Detected { windows } => ("detected", windows),
-        MonitorAction::Cleared { windows } => ("cleared", windows),
+    let (what, windows, parts, acts) = match verdict {
+        MonitorAction::Detected { windows } => ("detected", windows, scores.drifted_parts(), true),
+        MonitorAction::Widened { windows, parts, acts } => ("detected", windows, parts.clone(), *acts),
+        MonitorAction::Cleared { windows } => ("cleared", windows, Vec::new(), false),
     };
     let event = DriftDetected {
         monitor: watched.name.clone(),
@@ -128,13 +138,15 @@ async fn tell(
         baseline_version: watched.baseline_version.clone().unwrap_or_default(),
         what: what.to_owned(),
         windows: windows.clone(),
+        further: matches!(verdict, MonitorAction::Widened { .. }),
+        parts: evidence::named(&parts),
         evidence: evidence::of(scores),
     };
     let event_id = app.outbox.enqueue(connection, &event).await?;
     store::windows::insert_verdict(connection, watched.id, event_id, &event).await?;
     app.metrics.event(&watched.name, what);
     tracing::info!(monitor = watched.name, what, %event_id, ?windows, "drift verdict");
-    if what == "detected" {
+    if acts {
         add_actions(connection, watched, event_id, &event).await?;
     }
     Ok(())
@@ -179,17 +191,9 @@ fn standing(
         return (status, watched.reason.clone());
     }
     if !drifted {
-        return (status, String::new());
+        return (status, watched.misfit.clone());
     }
-    let moved: Vec<&str> = scores
-        .features
-        .iter()
-        .chain(&scores.predictions)
-        .filter(|column| column.drifted)
-        .map(|column| column.name.as_str())
-        .collect();
-    let more = moved.len().saturating_sub(MAX_NAMED);
-    let names = moved.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    (status, format!("{:.0} % of the features drifted: {names}{rest}", scores.share_drifted * 100.0))
+    let parts = scores.drifted_parts();
+    let names: Vec<&str> = parts.iter().map(String::as_str).collect();
+    (status, format!("{}: {}", scores.reasons.join("; "), listed(&names)))
 }

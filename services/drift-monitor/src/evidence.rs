@@ -18,10 +18,21 @@ pub(crate) fn of(scores: &WindowScores) -> Value {
         "drifted": scores.drifted,
         "share_drifted": scores.share_drifted,
         "predictions_drifted": scores.predictions_drifted,
+        "rows_repeated": scores.rows_repeated,
+        "distinct_rows": scores.distinct_rows,
+        "reasons": scores.reasons,
         "features_left_out": scores.features.len() - features.len(),
         "features": features,
         "predictions": predictions,
     })
+}
+
+/// Parts that an event names; all of them are in the scores of the window.
+const MAX_PARTS: usize = 100;
+
+/// What drifted, the first of it.
+pub(crate) fn named(parts: &[String]) -> Vec<String> {
+    parts.iter().take(MAX_PARTS).cloned().collect()
 }
 
 /// The worst first, as many as there is room for.
@@ -47,14 +58,10 @@ mod tests {
         FeatureScore {
             name: format!("column {index}"),
             psi: index as f64,
-            psi_threshold: 0.2,
             ks: Some(0.1),
             ks_p_value: Some(0.5),
-            ks_p_adjusted: Some(0.5),
-            missing_rate: 0.0,
-            out_of_range_rate: 0.0,
             drifted,
-            reasons: Vec::new(),
+            ..FeatureScore::default()
         }
     }
 

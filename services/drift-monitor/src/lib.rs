@@ -1,7 +1,7 @@
 //! slipway-drift-monitor: compares live predictions with the training data, says when they part, and acts on it.
 //!
-//! A monitor watches one deployment. Its baseline is the training profile of a model version; prediction records are gathered
-//! in windows; each closed window is scored, and the policy turns scores into "detected" and "cleared". A window, its verdict,
+//! A monitor watches one deployment. Its baseline is the training profile of a model version; the deployment's prediction records
+//! are read once for all of its monitors and gathered in windows; each closed window is scored, and the policy turns scores into "detected" and "cleared". A window, its verdict,
 //! the events, the actions and the place in the record stream commit together, so a restart counts nothing twice and skips
 //! nothing.
 
@@ -11,15 +11,18 @@ mod baseline;
 mod close;
 mod evidence;
 mod grpc;
+mod layout;
 mod metrics;
 mod promotions;
 mod reader;
+mod received;
 mod rest;
 mod rows;
 mod spec;
 mod store;
 mod supervisor;
 mod template;
+mod watcher;
 
 use std::sync::Arc;
 
@@ -130,7 +133,11 @@ fn spawn_tasks(app: &App, readiness: &Readiness, shutdown: &CancellationToken) -
         async move {
             if app.bus.wait_for_resources(&shutdown).await {
                 readiness.ready("nats");
-                tokio::join!(supervisor::run(app.clone(), shutdown.clone()), promotions::run(app, shutdown));
+                tokio::join!(
+                    supervisor::run(app.clone(), shutdown.clone()),
+                    baseline::run(app.clone(), shutdown.clone()),
+                    promotions::run(app, shutdown)
+                );
             }
         }
     });

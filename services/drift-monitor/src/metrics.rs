@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use slipway_domain::drift::{FeatureScore, WindowScores};
 use slipway_service_kit::metrics::Metrics;
 
+use crate::received::Missed;
+
 /// Columns of a monitor that get gauges of their own; a table of thousands of columns would drown Prometheus.
 const MAX_FEATURE_SERIES: usize = 100;
 
@@ -25,6 +27,10 @@ pub(crate) struct DriftMetrics {
     drifted: Family<MonitorLabels, Gauge>,
     windows: Family<WindowLabels, Counter>,
     rows: Family<MonitorLabels, Counter>,
+    rows_missed: Family<MissedLabels, Counter>,
+    lag_messages: Family<MonitorLabels, Gauge>,
+    lag_seconds: Family<MonitorLabels, Gauge<f64, AtomicU64>>,
+    rows_repeated: Family<MonitorLabels, Gauge>,
     events: Family<EventLabels, Counter>,
     monitors: Family<StateLabels, Gauge>,
     /// Messages of prediction records that do not parse.
@@ -52,6 +58,13 @@ struct WindowLabels {
     monitor: String,
     /// `drifted`, `steady` or `inconclusive`.
     verdict: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MissedLabels {
+    monitor: String,
+    /// `lost`, `dropped` or `not-recorded`.
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,6 +108,26 @@ impl DriftMetrics {
         metrics.register("drift_drifted", "1 from a detection until it is cleared", own.drifted.clone());
         metrics.register("drift_windows", "Closed windows by verdict", own.windows.clone());
         metrics.register("drift_rows", "Rows in closed windows", own.rows.clone());
+        metrics.register(
+            "drift_rows_missed",
+            "Answered rows that no window counts: lost from the stream, dropped by serving, or not recorded",
+            own.rows_missed.clone(),
+        );
+        metrics.register(
+            "drift_lag_messages",
+            "Messages of prediction records that a monitor has not read",
+            own.lag_messages.clone(),
+        );
+        metrics.register(
+            "drift_lag_seconds",
+            "Age of the last message that a monitor has read, while there are more",
+            own.lag_seconds.clone(),
+        );
+        metrics.register(
+            "drift_rows_repeated",
+            "1 where the last window repeats a few rows",
+            own.rows_repeated.clone(),
+        );
         metrics.register("drift_events", "Drift detected and cleared", own.events.clone());
         metrics.register("drift_monitors", "Monitors by state", own.monitors.clone());
         metrics.register(
@@ -123,6 +156,7 @@ impl DriftMetrics {
         self.rows.get_or_create(&labels).inc_by(scores.rows);
         self.share_drifted.get_or_create(&labels).set(scores.share_drifted);
         self.drifted.get_or_create(&labels).set(i64::from(drifted));
+        self.rows_repeated.get_or_create(&labels).set(i64::from(scores.rows_repeated));
         self.show_columns(monitor, columns(monitor, scores).map(|(labels, _)| labels).collect());
         for (labels, score) in columns(monitor, scores) {
             self.psi.get_or_create(&labels).set(score.psi);
@@ -130,6 +164,22 @@ impl DriftMetrics {
                 self.ks.get_or_create(&labels).set(distance);
             }
         }
+    }
+
+    /// Rows that a window does not count.
+    pub(crate) fn missed(&self, monitor: &str, missed: Missed) {
+        let Missed { lost, dropped, not_recorded } = missed;
+        for (reason, rows) in [("lost", lost), ("dropped", dropped), ("not-recorded", not_recorded)] {
+            let labels = MissedLabels { monitor: monitor.to_owned(), reason };
+            self.rows_missed.get_or_create(&labels).inc_by(rows);
+        }
+    }
+
+    /// How far a monitor is behind the stream.
+    pub(crate) fn lag(&self, monitor: &str, messages: u64, seconds: f64) {
+        let labels = MonitorLabels { monitor: monitor.to_owned() };
+        self.lag_messages.get_or_create(&labels).set(i64::try_from(messages).unwrap_or(i64::MAX));
+        self.lag_seconds.get_or_create(&labels).set(seconds);
     }
 
     /// How a monitor stands, known without a window: after a start or another baseline.
@@ -161,6 +211,12 @@ impl DriftMetrics {
         self.drifted.remove(&labels);
         self.share_drifted.remove(&labels);
         self.rows.remove(&labels);
+        self.lag_messages.remove(&labels);
+        self.lag_seconds.remove(&labels);
+        self.rows_repeated.remove(&labels);
+        for reason in ["lost", "dropped", "not-recorded"] {
+            self.rows_missed.remove(&MissedLabels { monitor: monitor.to_owned(), reason });
+        }
         for verdict in ["drifted", "steady", "inconclusive"] {
             self.windows.remove(&WindowLabels { monitor: monitor.to_owned(), verdict });
         }

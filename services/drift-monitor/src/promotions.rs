@@ -1,7 +1,8 @@
-//! News of rollouts: the stable version, and with it the baseline, may be another.
+//! News of rollouts and deployments: the stable version, and with it the baseline, may be another, and so may the deployment.
 
 use chrono::{DateTime, Utc};
-use slipway_api::events::{EVENTS_STREAM, RolloutChange};
+use serde::Deserialize;
+use slipway_api::events::EVENTS_STREAM;
 use slipway_event_bus::{Consumer, Received, inbox};
 use tokio_util::sync::CancellationToken;
 
@@ -9,13 +10,22 @@ use crate::app::App;
 use crate::store;
 
 /// The place in the events stream, and the name in the inbox.
-const CONSUMER: &str = "drift-monitor-rollouts";
-const SUBJECTS: [&str; 2] =
+const CONSUMER: &str = "drift-monitor-deployments";
+/// Another one of the same name: its rollouts are announced by these, too.
+const IDENTITY: [&str; 2] =
+    ["slipway.rollout-controller.deployment.created", "slipway.rollout-controller.deployment.deleted"];
+const STABLE: [&str; 2] =
     ["slipway.rollout-controller.rollout.promoted", "slipway.rollout-controller.rollout.rolled-back"];
 
-/// Hears of promotions and rollbacks until `shutdown`.
+/// What all of these events tell.
+#[derive(Debug, Deserialize)]
+struct Change {
+    deployment: String,
+}
+
+/// Follows deployments, promotions and rollbacks until `shutdown`.
 pub(crate) async fn run(app: App, shutdown: CancellationToken) {
-    let subjects = SUBJECTS.map(str::to_owned).to_vec();
+    let subjects = IDENTITY.iter().chain(&STABLE).map(ToString::to_string).collect();
     let consumer = Consumer::new(app.bus.clone(), EVENTS_STREAM, CONSUMER, subjects);
     consumer
         .run(shutdown, |received| {
@@ -26,7 +36,7 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
 }
 
 async fn handle(app: &App, received: &Received) -> anyhow::Result<()> {
-    let change: RolloutChange = match received.parse() {
+    let change: Change = match received.parse() {
         Ok(change) => change,
         Err(error) => {
             // It will not parse the next time either.
@@ -38,7 +48,11 @@ async fn handle(app: &App, received: &Received) -> anyhow::Result<()> {
         DateTime::parse_from_rfc3339(&received.time).map_or_else(|_| Utc::now(), |time| time.to_utc());
     let mut transaction = app.pool.begin().await?;
     if inbox::first_time(&mut transaction, CONSUMER, &received.id).await? {
-        store::baselines::doubt(&mut transaction, &change.deployment, since).await?;
+        if IDENTITY.contains(&received.subject.as_str()) {
+            store::baselines::doubt_identity(&mut transaction, &change.deployment, since).await?;
+        } else {
+            store::baselines::doubt(&mut transaction, &change.deployment, since).await?;
+        }
     }
     transaction.commit().await?;
     app.monitors_changed();

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_api::events::MonitorChange;
 use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Path, Query};
+use slipway_service_kit::extract::{JsonBody, Path, Query, parse_json};
 use slipway_service_kit::page::{PageQuery, cut};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -23,8 +23,9 @@ type Answer = Result<Json<Value>, Problem>;
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/api/v1/monitors", get(list).post(create))
-        .route("/api/v1/monitors/{name}", get(show).put(update).delete(delete))
+        .route("/api/v1/monitors/{name}", get(show).put(update).patch(patch).delete(delete))
         .route("/api/v1/monitors/{name}/windows", get(list_windows))
+        .route("/api/v1/monitors/{name}/windows/{number}", get(show_window))
         .route("/api/v1/monitors/{name}/verdicts", get(list_verdicts))
         .route("/api/v1/monitors/{name}/actions", get(list_actions))
         .with_state(app)
@@ -54,6 +55,7 @@ async fn tell(
         monitor: monitor.to_owned(),
         deployment: deployment.to_owned(),
         what: what.to_owned(),
+        reason: String::new(),
     };
     app.outbox.enqueue(connection, &event).await.map(drop).map_err(outbox_problem)
 }
@@ -81,11 +83,48 @@ async fn update(
     Path(name): Path<String>,
     JsonBody(spec): JsonBody<MonitorSpec>,
 ) -> Answer {
+    replace(&app, &name, spec).await
+}
+
+/// Changes the fields that the body names, as JSON merge patch (RFC 7396): `null` puts a field back to its default.
+async fn patch(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    JsonBody(change): JsonBody<Value>,
+) -> Answer {
+    if !change.is_object() {
+        return Err(Problem::invalid("body", "expected an object with the fields of the monitor to change"));
+    }
+    let mut spec = serde_json::to_value(&*find(&app, &name).await?.spec).map_err(Problem::internal)?;
+    merge(&mut spec, change);
+    replace(&app, &name, parse_json(spec.to_string().as_bytes())?).await
+}
+
+fn merge(target: &mut Value, change: Value) {
+    let Value::Object(fields) = change else {
+        *target = change;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (field, value) in fields {
+        if value.is_null() {
+            if let Some(object) = target.as_object_mut() {
+                object.remove(&field);
+            }
+        } else {
+            merge(&mut target[field], value);
+        }
+    }
+}
+
+async fn replace(app: &App, name: &str, spec: MonitorSpec) -> Answer {
     check(&spec)?;
     if spec.name != name {
         return Err(Problem::invalid("name", format!("expected `{name}`: a monitor keeps its name")));
     }
-    let current = find(&app, &name).await?;
+    let current = find(app, name).await?;
     for (field, kept, wanted) in
         [("deployment", &current.deployment, &spec.deployment), ("model", &current.model, &spec.model)]
     {
@@ -94,8 +133,8 @@ async fn update(
         }
     }
     let mut transaction = app.pool.begin().await?;
-    let updated = monitors::update(&mut transaction, &spec).await?.ok_or_else(|| absent(&name))?;
-    tell(&app, &mut transaction, &name, &spec.deployment, "updated").await?;
+    let updated = monitors::update(&mut transaction, &spec).await?.ok_or_else(|| absent(name))?;
+    tell(app, &mut transaction, name, &spec.deployment, "updated").await?;
     transaction.commit().await?;
     app.monitors_changed();
     Ok(Json(updated.to_json()))
@@ -150,6 +189,14 @@ async fn list_windows(
     let found = windows::list(&app.pool, monitor.id, before, i64::from(limit) + 1).await?;
     let (found, token) = cut(found, limit, |window| window.sequence);
     Ok(page_of("windows", found.iter().map(windows::WindowRow::to_json).collect(), token))
+}
+
+async fn show_window(State(app): State<App>, Path((name, number)): Path<(String, i64)>) -> Answer {
+    let monitor = find(&app, &name).await?;
+    let found = windows::list(&app.pool, monitor.id, number.checked_add(1), 1).await?;
+    let window = found.first().filter(|window| window.sequence == number);
+    let absent = || Problem::not_found(format!("window {number} of monitor `{name}`"));
+    Ok(Json(window.ok_or_else(absent)?.to_json()))
 }
 
 async fn list_verdicts(

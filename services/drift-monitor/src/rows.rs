@@ -1,11 +1,15 @@
 //! Prediction records as rows of the profile's columns.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value as Json;
-use slipway_api::predictions::{PredictionBatch, PredictionRecord, RecordedTensor, Variant};
-use slipway_domain::drift::{Profile, Value, Window};
+use slipway_api::predictions::{PredictionBatch, PredictionRecord, RecordedTensor, prediction_tensor};
+use slipway_domain::drift::{ColumnProfile, Precision, Profile, Value, Window};
+
+use crate::layout::{self, Input, Place};
 
 /// Rows of one record at most; a record that claims more is no record of ours.
-const MAX_ROWS_PER_RECORD: u64 = 1_000_000;
+const MAX_ROWS_PER_RECORD: u64 = 1_000_000_000;
 
 /// Records of one batch that a monitor counts: answers that clients of its deployment saw.
 pub(crate) fn eligible<'batch>(
@@ -13,17 +17,25 @@ pub(crate) fn eligible<'batch>(
     deployment: &'batch str,
 ) -> impl Iterator<Item = &'batch PredictionRecord> {
     batch.records.iter().filter(move |record| {
-        record.deployment == deployment
-            && matches!(record.variant, Variant::Stable | Variant::Candidate)
-            && record.error.is_none()
-            && record.rows <= MAX_ROWS_PER_RECORD
-            && !record.inputs.is_empty()
+        record.deployment == deployment && (1..=MAX_ROWS_PER_RECORD).contains(&record.counted_rows())
     })
+}
+
+/// What a monitor knows of the records' tensors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schema<'monitor> {
+    pub(crate) profile: &'monitor Profile,
+    /// The model's inputs in the order of its signature, where it is known.
+    pub(crate) inputs: Option<&'monitor [Input]>,
+    /// The deployment's prediction output, where it names one.
+    pub(crate) prediction_output: Option<&'monitor str>,
 }
 
 /// The rows of one record, ready to be counted.
 #[derive(Debug)]
 pub(crate) struct Rows<'record> {
+    /// Rows that the record holds.
+    pub(crate) count: u64,
     features: Vec<Column<'record>>,
     predictions: Vec<Column<'record>>,
 }
@@ -31,43 +43,34 @@ pub(crate) struct Rows<'record> {
 /// Where one column's values are: element `offset + row * width` of a tensor.
 #[derive(Debug, Clone, Copy)]
 struct Column<'record> {
-    data: &'record [Json],
+    /// `None` where the record has no such column, or does not tell its values.
+    data: Option<&'record [Json]>,
+    precision: Option<Precision>,
     offset: usize,
     width: usize,
 }
 
 impl<'record> Rows<'record> {
-    /// Finds the profile's columns in the record: by position in the columns of a single two-dimensional input, else by
-    /// the input's name. Predictions are found by the output's name; the first of them is otherwise the prediction itself.
+    /// Finds the profile's columns in the record: features as [`layout::places`] has them, predictions by the output's name; the
+    /// first of them is otherwise the prediction itself.
     pub(crate) fn new(
-        profile: &Profile,
+        schema: Schema<'_>,
         record: &'record PredictionRecord,
-        prediction_output: Option<&str>,
+        redacted: &BTreeSet<String>,
     ) -> Self {
-        let features = match record.inputs.as_slice() {
-            [only] if only.shape.len() == 2 => {
-                let width = width(only, record.rows);
-                (0..profile.features.len())
-                    .map(
-                        |offset| {
-                            if offset < width { Column { data: &only.data, offset, width } } else { ABSENT }
-                        },
-                    )
-                    .collect()
-            }
-            inputs => {
-                profile.features.iter().map(|column| by_name(inputs, &column.name, record.rows)).collect()
-            }
-        };
-        let predictions = profile.predictions.iter().enumerate().map(|(index, column)| {
-            let named = by_name(&record.outputs, &column.name, record.rows);
-            if index > 0 || !named.data.is_empty() {
-                return named;
-            }
-            slipway_api::predictions::prediction_tensor(&record.outputs, prediction_output)
-                .map_or(ABSENT, |tensor| first_elements(tensor, record.rows))
-        });
-        Self { features, predictions: predictions.collect() }
+        let rows = record.recorded_rows();
+        if record.inputs.is_empty() {
+            return Self { count: 0, features: Vec::new(), predictions: Vec::new() };
+        }
+        let inputs = in_order(&record.inputs, schema.inputs);
+        let known: Vec<Input> = inputs.iter().map(|tensor| Input::of_record(tensor, rows)).collect();
+        let places = layout::places(&schema.profile.features, &known);
+        let at = |place: Place| Column::at(inputs[place.tensor], place.offset, rows, redacted);
+        let features = places.into_iter().map(|place| place.map_or(ABSENT, at)).collect();
+        let predictions = schema.profile.predictions.iter().enumerate();
+        let predictions =
+            predictions.map(|(index, column)| prediction(schema, index, column, record, redacted)).collect();
+        Self { count: rows, features, predictions }
     }
 
     /// Counts row `row` in `window`.
@@ -80,36 +83,73 @@ impl<'record> Rows<'record> {
     }
 }
 
-const ABSENT: Column<'static> = Column { data: &[], offset: 0, width: 1 };
+/// The record's inputs in the order of the signature; clients send them in any.
+fn in_order<'record>(
+    tensors: &'record [RecordedTensor],
+    inputs: Option<&[Input]>,
+) -> Vec<&'record RecordedTensor> {
+    let mut ordered: Vec<&RecordedTensor> = tensors.iter().collect();
+    if let Some(inputs) = inputs.filter(|_| tensors.len() > 1) {
+        let place = |tensor: &RecordedTensor| inputs.iter().position(|input| input.name == tensor.name);
+        ordered.sort_by_key(|tensor| place(tensor).unwrap_or(usize::MAX));
+    }
+    ordered
+}
+
+fn prediction<'record>(
+    schema: Schema<'_>,
+    index: usize,
+    column: &ColumnProfile,
+    record: &'record PredictionRecord,
+    redacted: &BTreeSet<String>,
+) -> Column<'record> {
+    let name = column.tensor.as_ref().unwrap_or(&column.name);
+    let named = record.outputs.iter().find(|tensor| tensor.name == *name);
+    let first = || prediction_tensor(&record.outputs, schema.prediction_output).filter(|_| index == 0);
+    let offset = column.index.map_or(0, |index| usize::try_from(index).unwrap_or(usize::MAX));
+    let at = |tensor| Column::at(tensor, offset, record.recorded_rows(), redacted);
+    named.or_else(first).map_or(ABSENT, at)
+}
+
+const ABSENT: Column<'static> = Column { data: None, precision: None, offset: 0, width: 1 };
 
 impl<'record> Column<'record> {
+    fn at(tensor: &'record RecordedTensor, offset: usize, rows: u64, redacted: &BTreeSet<String>) -> Self {
+        let width = layout::width(tensor, rows);
+        let is_told = redacted.is_empty()
+            || !(redacted.contains(&tensor.name) || redacted.contains(&format!("{}[{offset}]", tensor.name)));
+        if offset >= width || tensor.data.is_empty() || !is_told {
+            return ABSENT;
+        }
+        let precision = match tensor.datatype.as_str() {
+            "FP32" => Some(Precision::Single),
+            "FP16" => Some(Precision::Half),
+            "BF16" => Some(Precision::BrainFloat),
+            _ => None,
+        };
+        Self { data: Some(&tensor.data), precision, offset, width }
+    }
+
     fn value(&self, row: usize) -> Value<'record> {
+        let Some(data) = self.data else { return Value::Absent };
         let place = row.checked_mul(self.width).and_then(|start| start.checked_add(self.offset));
-        match place.and_then(|place| self.data.get(place)) {
-            Some(Json::Bool(flag)) => Value::Number(f64::from(u8::from(*flag))),
-            Some(Json::Number(number)) => number.as_f64().map_or(Value::Missing, Value::Number),
+        match place.and_then(|place| data.get(place)) {
+            Some(Json::Bool(flag)) => Value::Flag(*flag),
+            Some(Json::Number(number)) => match (number.as_f64(), self.precision) {
+                (Some(number), Some(precision)) => Value::Rounded(number, precision),
+                (Some(number), None) => Value::Number(number),
+                (None, _) => Value::Missing,
+            },
             Some(Json::String(text)) => Value::Text(text),
             Some(Json::Null | Json::Array(_) | Json::Object(_)) | None => Value::Missing,
         }
     }
 }
 
-fn by_name<'record>(tensors: &'record [RecordedTensor], name: &str, rows: u64) -> Column<'record> {
-    tensors.iter().find(|tensor| tensor.name == name).map_or(ABSENT, |tensor| first_elements(tensor, rows))
-}
-
-fn first_elements(tensor: &RecordedTensor, rows: u64) -> Column<'_> {
-    Column { data: &tensor.data, offset: 0, width: width(tensor, rows) }
-}
-
-fn width(tensor: &RecordedTensor, rows: u64) -> usize {
-    let rows = usize::try_from(rows).unwrap_or(usize::MAX).max(1);
-    (tensor.data.len() / rows).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use slipway_api::predictions::Variant;
     use slipway_domain::drift::{Thresholds, score};
 
     use super::*;
@@ -135,12 +175,15 @@ mod tests {
         .unwrap()
     }
 
-    fn missing_rates(profile: &Profile, record: &PredictionRecord) -> Vec<f64> {
+    /// Of each column; `None` where it is not compared.
+    fn missing_rates(profile: &Profile, record: &PredictionRecord, redacted: &[&str]) -> Vec<Option<f64>> {
         let mut window = Window::new(profile);
-        let rows = Rows::new(profile, record, None);
-        (0..record.rows).for_each(|row| rows.add_to(&mut window, profile, row));
+        let redacted = redacted.iter().map(ToString::to_string).collect();
+        let rows = Rows::new(Schema { profile, inputs: None, prediction_output: None }, record, &redacted);
+        (0..rows.count).for_each(|row| rows.add_to(&mut window, profile, row));
         let scores = score(profile, &window, &Thresholds::default());
-        scores.features.iter().chain(&scores.predictions).map(|score| score.missing_rate).collect()
+        let columns = scores.features.iter().chain(&scores.predictions);
+        columns.map(|score| score.compared.then_some(score.missing_rate)).collect()
     }
 
     #[test]
@@ -150,15 +193,54 @@ mod tests {
             vec![tensor("X", &[2, 2], json!([1.0, null, 2.0, 7.0]))],
             vec![tensor("output_label", &[2], json!([0, 1]))],
         );
-        assert_eq!(missing_rates(&profile(&["a", "b"]), &record), [0.0, 0.5, 0.0]);
-        assert_eq!(missing_rates(&profile(&["a", "b", "c"]), &record), [0.0, 0.5, 1.0, 0.0]);
+        let rates = |names: &[&str], redacted: &[&str]| missing_rates(&profile(names), &record, redacted);
+        assert_eq!(rates(&["a", "b"], &[]), [Some(0.0), Some(0.5), Some(0.0)]);
+        assert_eq!(rates(&["a", "b", "c"], &[]), [Some(0.0), Some(0.5), None, Some(0.0)]);
+        assert_eq!(
+            rates(&["a", "b"], &["X[1]"]),
+            [Some(0.0), None, Some(0.0)],
+            "what is redacted is not missing"
+        );
+        assert_eq!(rates(&["a", "b"], &["X", "output_label"]), [None, None, None]);
+    }
+
+    #[test]
+    fn clients_may_send_inputs_in_any_order() {
+        let profile = profile(&["a", "b"]);
+        let inputs = vec![tensor("p", &[1, 1], json!([null])), tensor("q", &[1, 1], json!([2.0]))];
+        let record = record(1, inputs, Vec::new());
+        let signature = ["q", "p"].map(|name| Input { name: name.into(), width: Some(1) });
+        let schema = Schema { profile: &profile, inputs: Some(&signature), prediction_output: None };
+        let rows = Rows::new(schema, &record, &BTreeSet::new());
+        assert_eq!(
+            (rows.features[0].value(0), rows.features[1].value(0)),
+            (Value::Rounded(2.0, Precision::Single), Value::Missing)
+        );
+    }
+
+    #[test]
+    fn a_sample_counts_the_rows_that_it_has() {
+        let sampled = PredictionRecord {
+            row_indices: Some(vec![4, 9]),
+            ..record(
+                20,
+                vec![tensor("X", &[2, 1], json!([1.0, null]))],
+                vec![tensor("label", &[2], json!([0, 1]))],
+            )
+        };
+        assert_eq!(missing_rates(&profile(&["a"]), &sampled, &[]), [Some(0.5), Some(0.0)]);
+        let empty = PredictionRecord { row_indices: Some(Vec::new()), ..record(20, Vec::new(), Vec::new()) };
+        let profile = profile(&["a"]);
+        let schema = Schema { profile: &profile, inputs: None, prediction_output: None };
+        assert_eq!(Rows::new(schema, &empty, &BTreeSet::new()).count, 0);
     }
 
     #[test]
     fn several_inputs_are_taken_by_name() {
         let inputs = vec![tensor("b", &[2, 1], json!([1.0, 2.0])), tensor("a", &[2], json!([null, null]))];
         let record = record(2, inputs, vec![tensor("label", &[2], json!(["0", "1"]))]);
-        assert_eq!(missing_rates(&profile(&["a", "b", "c"]), &record), [1.0, 0.0, 1.0, 0.0]);
+        let rates = missing_rates(&profile(&["a", "b", "c"]), &record, &[]);
+        assert_eq!(rates, [Some(1.0), Some(0.0), None, Some(0.0)]);
     }
 
     #[test]

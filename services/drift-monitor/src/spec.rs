@@ -38,7 +38,7 @@ pub struct MonitorSpec {
     /// Windows in a row that have to agree.
     #[serde(default = "default_consecutive_windows")]
     pub consecutive_windows: u32,
-    /// After a detection no other is raised for so long, seconds.
+    /// After a detection, the time for which no alarm is raised again and no action is repeated, in seconds.
     #[serde(default = "default_cool_down_s")]
     pub cool_down_s: f64,
     /// Done once at each detection, in this order.

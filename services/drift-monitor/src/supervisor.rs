@@ -1,30 +1,35 @@
-//! One reader of prediction records for each monitor, as long as the monitor is there.
+//! One reader of prediction records for each deployment that has monitors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::app::App;
 use crate::{reader, store};
 
-/// How often the list of monitors is read where nobody says that it changed: another replica may have changed it.
+/// How often the list of monitors is read where no change was announced: another replica may have changed it.
 const POLL_MS: u64 = 2_000;
 
 struct Reader {
     end: CancellationToken,
     task: JoinHandle<()>,
-    name: String,
+}
+
+/// Readers by deployment, and the monitors that have metrics.
+#[derive(Default)]
+struct Known {
+    readers: HashMap<String, Reader>,
+    monitors: HashSet<String>,
 }
 
 /// Runs until `shutdown`.
 pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     let mut changes = app.changes.subscribe();
-    let mut readers: HashMap<Uuid, Reader> = HashMap::new();
+    let mut known = Known::default();
     while !shutdown.is_cancelled() {
-        if let Err(error) = match_monitors(&app, &mut readers, &shutdown).await {
+        if let Err(error) = match_monitors(&app, &mut known, &shutdown).await {
             tracing::debug!(%error, "the list of monitors is read later");
         }
         tokio::select! {
@@ -34,34 +39,35 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
             () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
         }
     }
-    for reader in readers.into_values() {
+    for reader in known.readers.into_values() {
         reader.end.cancel();
         let _ = reader.task.await;
     }
 }
 
-async fn match_monitors(
-    app: &App,
-    readers: &mut HashMap<Uuid, Reader>,
-    shutdown: &CancellationToken,
-) -> sqlx::Result<()> {
-    let monitors = store::monitors::ids(&app.pool).await?;
-    readers.retain(|id, reader| {
-        let there = monitors.iter().any(|(monitor, _)| monitor == id);
+async fn match_monitors(app: &App, known: &mut Known, shutdown: &CancellationToken) -> sqlx::Result<()> {
+    let monitors = store::monitors::names(&app.pool).await?;
+    let names: HashSet<String> = monitors.iter().map(|(name, _)| name.clone()).collect();
+    for gone in known.monitors.difference(&names) {
+        app.metrics.forget(gone);
+    }
+    known.monitors = names;
+    let deployments: HashSet<String> = monitors.into_iter().map(|(_, deployment)| deployment).collect();
+    known.readers.retain(|deployment, reader| {
+        let there = deployments.contains(deployment);
         if !there {
             reader.end.cancel();
-            app.metrics.forget(&reader.name);
         }
         if there && reader.task.is_finished() {
-            tracing::error!(monitor = reader.name, "reading for the monitor ended early and begins again");
+            tracing::error!(deployment, "reading of prediction records ended early and restarts");
         }
         there && !reader.task.is_finished()
     });
-    for (id, name) in monitors {
-        readers.entry(id).or_insert_with(|| {
+    for deployment in deployments {
+        known.readers.entry(deployment.clone()).or_insert_with(|| {
             let end = shutdown.child_token();
-            let task = tokio::spawn(reader::run(app.clone(), id, end.clone()));
-            Reader { end, task, name }
+            let task = tokio::spawn(reader::run(app.clone(), deployment, end.clone()));
+            Reader { end, task }
         });
     }
     app.metrics.states(store::monitors::count_by_status(&app.pool).await?);

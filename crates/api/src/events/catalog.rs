@@ -327,6 +327,8 @@ impl Catalog {
             ("created", "A monitor was made."),
             ("updated", "A monitor was changed."),
             ("deleted", "A monitor was removed."),
+            ("suspended", "A monitor has nothing to compare with any more."),
+            ("resumed", "A monitor has a baseline again, or for the first time."),
         ] {
             all.typed::<MonitorChange>(&format!("slipway.drift-monitor.monitor.{what}"), summary);
         }

@@ -30,6 +30,8 @@ pub(crate) struct Monitor {
     pub(crate) reason: String,
     pub(crate) policy_state: Json<MonitorState>,
     pub(crate) baseline_version: Option<String>,
+    pub(crate) deployment_id: Option<String>,
+    pub(crate) open_window: Option<serde_json::Value>,
     pub(crate) window_sequence: i64,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
@@ -47,6 +49,9 @@ impl Monitor {
             "baseline_version": self.baseline_version,
             "follows_stable": self.follows_stable,
             "windows_closed": self.window_sequence,
+            "open_window": self.open_window,
+            "deployment_id": self.deployment_id.as_deref().filter(|id| !id.is_empty()),
+            "drifted_parts": self.policy_state.reported,
             "detected_at_unix_ms": self.policy_state.detected_at_unix_ms,
             "created_at": self.created_at,
             "updated_at": self.updated_at,
@@ -61,7 +66,7 @@ pub(crate) async fn insert(connection: &mut PgConnection, spec: &MonitorSpec) ->
         "INSERT INTO monitors (id, name, deployment, model, follows_stable, spec, status, reason, read_from)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now())
          RETURNING id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
-           window_sequence, created_at, updated_at",
+           deployment_id, open_window, window_sequence, created_at, updated_at",
     )
     .bind(Uuid::now_v7())
     .bind(&spec.name)
@@ -79,7 +84,7 @@ pub(crate) async fn insert(connection: &mut PgConnection, spec: &MonitorSpec) ->
 pub(crate) async fn get(pool: &PgPool, name: &str) -> sqlx::Result<Option<Monitor>> {
     sqlx::query_as(
         "SELECT id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
-           window_sequence, created_at, updated_at
+           deployment_id, open_window, window_sequence, created_at, updated_at
          FROM monitors WHERE name = $1",
     )
     .bind(name)
@@ -96,7 +101,7 @@ pub(crate) async fn list(
 ) -> sqlx::Result<Vec<Monitor>> {
     sqlx::query_as(
         "SELECT id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
-           window_sequence, created_at, updated_at
+           deployment_id, open_window, window_sequence, created_at, updated_at
          FROM monitors
          WHERE ($1::text IS NULL OR deployment = $1) AND ($2::text IS NULL OR name COLLATE \"C\" > $2)
          ORDER BY name COLLATE \"C\" LIMIT $3",
@@ -119,7 +124,7 @@ pub(crate) async fn update(
            updated_at = now()
          WHERE name = $1 AND deployment = $4 AND model = $5
          RETURNING id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
-           window_sequence, created_at, updated_at",
+           deployment_id, open_window, window_sequence, created_at, updated_at",
     )
     .bind(&spec.name)
     .bind(Json(spec))
@@ -139,9 +144,9 @@ pub(crate) async fn delete(connection: &mut PgConnection, name: &str) -> sqlx::R
     Ok(row.map(|(deployment,)| deployment))
 }
 
-/// All monitors by id and name.
-pub(crate) async fn ids(pool: &PgPool) -> sqlx::Result<Vec<(Uuid, String)>> {
-    sqlx::query_as("SELECT id, name FROM monitors").fetch_all(pool).await
+/// All monitors by name, and their deployments.
+pub(crate) async fn names(pool: &PgPool) -> sqlx::Result<Vec<(String, String)>> {
+    sqlx::query_as("SELECT name, deployment FROM monitors").fetch_all(pool).await
 }
 
 /// Monitors by status.

@@ -3,10 +3,12 @@
 use chrono::{DateTime, Utc};
 use slipway_domain::drift::Profile;
 use slipway_domain::drift::policy::MonitorState;
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
+use crate::layout::Input;
+use crate::received::Received;
 use crate::spec::MonitorSpec;
 
 /// Rows counted up to here: all before message `sequence`, and the first `rows` of the monitor's rows in it.
@@ -30,6 +32,11 @@ pub(crate) struct Watched {
     pub(crate) baseline_version: Option<String>,
     pub(crate) profile: Option<Json<Profile>>,
     pub(crate) prediction_output: Option<String>,
+    /// Identity of the deployment; empty where the controller gives none, `None` while it is not known.
+    pub(crate) deployment_id: Option<String>,
+    pub(crate) inputs: Option<Json<Vec<Input>>>,
+    pub(crate) misfit: String,
+    pub(crate) received: Json<Received>,
     pub(crate) baseline_stale_since: Option<DateTime<Utc>>,
     pub(crate) window_sequence: i64,
     position_sequence: Option<i64>,
@@ -38,7 +45,24 @@ pub(crate) struct Watched {
     pub(crate) epoch: i64,
 }
 
+impl Position {
+    /// All of a message was read.
+    pub(crate) const fn behind(sequence: u64) -> Self {
+        Self { sequence: sequence + 1, rows: 0 }
+    }
+}
+
 impl Watched {
+    /// Whether there is something to compare with, and it is known whose records count.
+    pub(crate) fn is_fed(&self) -> bool {
+        self.profile.is_some() && self.baseline_stale_since.is_none() && self.deployment_id.is_some()
+    }
+
+    /// Identity that records have to carry; `None` where the deployment has none.
+    pub(crate) fn known_deployment_id(&self) -> Option<&str> {
+        self.deployment_id.as_deref().filter(|id| !id.is_empty())
+    }
+
     /// `None` where nothing has been read yet: reading begins at `read_from`.
     pub(crate) fn position(&self) -> Option<Position> {
         self.position_sequence.map(|sequence| Position {
@@ -48,39 +72,63 @@ impl Watched {
     }
 }
 
-/// One monitor with all that its reader needs.
-pub(crate) async fn watched(pool: &PgPool, monitor: Uuid) -> sqlx::Result<Option<Watched>> {
-    sqlx::query_as(
-        "SELECT id, name, deployment, model, spec, status, reason, policy_state, baseline_version, profile,
-           prediction_output, baseline_stale_since, window_sequence, position_sequence, position_rows, read_from, epoch
-         FROM monitors WHERE id = $1",
-    )
-    .bind(monitor)
-    .fetch_optional(pool)
-    .await
+const COLUMNS: &str = "id, name, deployment, model, spec, status, reason, policy_state, baseline_version, profile, prediction_output, \
+     deployment_id, inputs, misfit, received, baseline_stale_since, window_sequence, position_sequence, position_rows, read_from, \
+     epoch";
+
+/// Condition of monitors that a reader feeds: see [`Watched::is_fed`].
+const FED: &str = "profile IS NOT NULL AND baseline_stale_since IS NULL AND deployment_id IS NOT NULL";
+
+/// The monitors of a deployment that a reader feeds, with all that it needs.
+pub(crate) async fn of_deployment(pool: &PgPool, deployment: &str) -> sqlx::Result<Vec<Watched>> {
+    let sql = format!("SELECT {COLUMNS} FROM monitors WHERE deployment = $1 AND {FED}");
+    sqlx::query_as(AssertSqlSafe(sql)).bind(deployment).fetch_all(pool).await
 }
 
-/// Whether the reader's picture of its monitor still holds: the same epoch and no doubt about the baseline. `None`: the monitor
-/// is gone.
-pub(crate) async fn is_current(pool: &PgPool, monitor: Uuid, epoch: i64) -> sqlx::Result<Option<bool>> {
-    let row: Option<(bool,)> =
-        sqlx::query_as("SELECT epoch = $2 AND baseline_stale_since IS NULL FROM monitors WHERE id = $1")
-            .bind(monitor)
-            .bind(epoch)
-            .fetch_optional(pool)
-            .await?;
-    Ok(row.map(|(current,)| current))
+/// Monitors whose baseline, or the identity of whose deployment, has to be asked for.
+pub(crate) async fn in_doubt(pool: &PgPool) -> sqlx::Result<Vec<Watched>> {
+    let sql = format!("SELECT {COLUMNS} FROM monitors WHERE NOT ({FED}) ORDER BY name");
+    sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await
+}
+
+/// The monitors of a deployment that a reader feeds, and their epochs: whether its picture of them still holds.
+pub(crate) async fn epochs(pool: &PgPool, deployment: &str) -> sqlx::Result<Vec<(Uuid, i64)>> {
+    let sql = format!("SELECT id, epoch FROM monitors WHERE deployment = $1 AND {FED}");
+    sqlx::query_as(AssertSqlSafe(sql)).bind(deployment).fetch_all(pool).await
+}
+
+/// Shows users the open window.
+pub(crate) async fn show(
+    pool: &PgPool,
+    monitor: Uuid,
+    epoch: i64,
+    open_window: &serde_json::Value,
+) -> sqlx::Result<()> {
+    sqlx::query("UPDATE monitors SET open_window = $3 WHERE id = $1 AND epoch = $2")
+        .bind(monitor)
+        .bind(epoch)
+        .bind(open_window)
+        .execute(pool)
+        .await?;
+    Ok(())
 }
 
 /// Remembers how far was read while no window is open, so that a restart does not read the stream of a day again.
-pub(crate) async fn save(pool: &PgPool, monitor: Uuid, epoch: i64, position: Position) -> sqlx::Result<()> {
+pub(crate) async fn save(
+    pool: &PgPool,
+    monitor: Uuid,
+    epoch: i64,
+    position: Position,
+    received: &Received,
+) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE monitors SET position_sequence = $3, position_rows = $4 WHERE id = $1 AND epoch = $2",
+        "UPDATE monitors SET position_sequence = $3, position_rows = $4, received = $5 WHERE id = $1 AND epoch = $2",
     )
     .bind(monitor)
     .bind(epoch)
     .bind(position.sequence.cast_signed())
     .bind(position.rows.cast_signed())
+    .bind(Json(received))
     .execute(pool)
     .await?;
     Ok(())

@@ -9,6 +9,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::positions::Position;
+use crate::received::{Missed, Received};
 
 /// Closed windows that are kept of each monitor.
 const KEEP_WINDOWS: i64 = 10_000;
@@ -23,6 +24,9 @@ pub(crate) struct WindowRow {
     pub(crate) drifted: bool,
     pub(crate) baseline_version: String,
     pub(crate) scores: serde_json::Value,
+    pub(crate) rows_lost: i64,
+    pub(crate) rows_dropped: i64,
+    pub(crate) rows_not_recorded: i64,
 }
 
 impl WindowRow {
@@ -35,6 +39,9 @@ impl WindowRow {
             "rows": self.rows,
             "drifted": self.drifted,
             "baseline_version": self.baseline_version,
+            "rows_lost": self.rows_lost,
+            "rows_dropped": self.rows_dropped,
+            "rows_not_recorded": self.rows_not_recorded,
             "scores": self.scores,
         })
     }
@@ -48,6 +55,7 @@ pub(crate) struct NewWindow<'window> {
     pub(crate) closed_at: DateTime<Utc>,
     pub(crate) baseline_version: &'window str,
     pub(crate) scores: &'window WindowScores,
+    pub(crate) missed: Missed,
 }
 
 /// Adds a closed window and forgets the oldest beyond what is kept.
@@ -57,8 +65,9 @@ pub(crate) async fn insert(
     window: &NewWindow<'_>,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO windows (monitor_id, sequence, opened_at, closed_at, rows, drifted, baseline_version, scores)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO windows (monitor_id, sequence, opened_at, closed_at, rows, drifted, baseline_version, scores,
+           rows_lost, rows_dropped, rows_not_recorded)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(monitor)
     .bind(window.sequence)
@@ -68,6 +77,9 @@ pub(crate) async fn insert(
     .bind(window.scores.drifted)
     .bind(window.baseline_version)
     .bind(Json(window.scores))
+    .bind(window.missed.lost.cast_signed())
+    .bind(window.missed.dropped.cast_signed())
+    .bind(window.missed.not_recorded.cast_signed())
     .execute(&mut *connection)
     .await?;
     sqlx::query("DELETE FROM windows WHERE monitor_id = $1 AND sequence <= $2")
@@ -83,22 +95,23 @@ pub(crate) async fn advance(
     connection: &mut PgConnection,
     monitor: Uuid,
     sequence: i64,
-    position: Position,
+    place: (Position, &Received),
     status: (&str, &str),
     state: &MonitorState,
 ) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE monitors SET window_sequence = $2, position_sequence = $3, position_rows = $4, status = $5, reason = $6,
-           policy_state = $7, epoch = epoch + 1, updated_at = now()
+           policy_state = $7, received = $8, open_window = NULL, epoch = epoch + 1, updated_at = now()
          WHERE id = $1",
     )
     .bind(monitor)
     .bind(sequence)
-    .bind(position.sequence.cast_signed())
-    .bind(position.rows.cast_signed())
+    .bind(place.0.sequence.cast_signed())
+    .bind(place.0.rows.cast_signed())
     .bind(status.0)
     .bind(status.1)
     .bind(Json(state))
+    .bind(Json(place.1))
     .execute(connection)
     .await?;
     Ok(())
@@ -112,7 +125,9 @@ pub(crate) async fn list(
     limit: i64,
 ) -> sqlx::Result<Vec<WindowRow>> {
     sqlx::query_as(
-        "SELECT sequence, opened_at, closed_at, rows, drifted, baseline_version, scores FROM windows
+        "SELECT sequence, opened_at, closed_at, rows, drifted, baseline_version, scores, rows_lost, rows_dropped,
+           rows_not_recorded
+         FROM windows
          WHERE monitor_id = $1 AND ($2::bigint IS NULL OR sequence < $2) ORDER BY sequence DESC LIMIT $3",
     )
     .bind(monitor)

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use slipway_api::predictions::{PredictionRecord, RecordedTensor, Variant};
 
 pub(crate) const DEPLOYMENT: &str = "cancer";
+/// Its identity, which records carry.
+pub(crate) const DEPLOYMENT_ID: &str = "id-of-cancer";
 pub(crate) const MODEL: &str = "cancer-model";
 pub(crate) const FEATURES: usize = 3;
 /// Far enough from training that a window of any size tells.

@@ -7,5 +7,8 @@ mod data;
 mod faults;
 mod peers;
 mod requests;
+mod senders;
+mod throughput;
+mod verdicts;
 mod windows;
 mod world;

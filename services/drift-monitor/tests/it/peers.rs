@@ -11,7 +11,8 @@ use slipway_api::proto::launcher::{
 };
 use slipway_api::proto::registry::registry_server::{Registry, RegistryServer};
 use slipway_api::proto::registry::{
-    GetModelVersionRequest, GetTrainingProfileRequest, ModelVersion, ResolveAliasRequest, TrainingProfile,
+    GetModelVersionRequest, GetTrainingProfileRequest, ModelVersion, ResolveAliasRequest, TensorSpec,
+    TrainingProfile,
 };
 use slipway_api::proto::rollout::rollout_controller_server::{RolloutController, RolloutControllerServer};
 use slipway_api::proto::rollout::{
@@ -23,7 +24,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::data::{DEPLOYMENT, MODEL};
+use crate::data::{DEPLOYMENT, DEPLOYMENT_ID, MODEL};
 
 /// What the services know, and what was asked of them.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ pub(crate) struct Known {
     /// Profiles by version.
     pub(crate) profiles: HashMap<String, Value>,
     pub(crate) deployments: HashMap<String, Deployment>,
+    /// Inputs of every version; unknown where there are none.
+    pub(crate) inputs: Vec<TensorSpec>,
     /// Jobs by idempotency key, as the launcher keeps them.
     pub(crate) jobs: HashMap<String, Job>,
     /// Every submission, repeated ones too.
@@ -80,13 +83,19 @@ impl Peers {
 
     /// The deployment's stable version is now this one.
     pub(crate) fn deploy(&self, version: &str) {
+        self.deploy_as(DEPLOYMENT, version);
+    }
+
+    /// The same, of a deployment of another name.
+    pub(crate) fn deploy_as(&self, name: &str, version: &str) {
         let deployment = Deployment {
-            name: DEPLOYMENT.into(),
+            name: name.into(),
             model: MODEL.into(),
             stable_version: version.into(),
+            id: DEPLOYMENT_ID.into(),
             ..Deployment::default()
         };
-        self.known().deployments.insert(DEPLOYMENT.into(), deployment);
+        self.known().deployments.insert(name.into(), deployment);
     }
 }
 
@@ -112,9 +121,11 @@ impl Registry for Peers {
 
     async fn get_model_version(
         &self,
-        _: Request<GetModelVersionRequest>,
+        request: Request<GetModelVersionRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
-        not_asked()
+        let GetModelVersionRequest { model, version } = request.into_inner();
+        let inputs = self.known().inputs.clone();
+        Ok(Response::new(ModelVersion { model, version, inputs, ..ModelVersion::default() }))
     }
 
     async fn resolve_alias(&self, _: Request<ResolveAliasRequest>) -> Result<Response<ModelVersion>, Status> {

@@ -19,7 +19,9 @@ async fn what_is_wrong_with_a_monitor_is_said_by_field() {
         ("window", json!({"rows": "many"}), "window.rows"),
         ("window", json!({"max_s": 0}), "window.max_s"),
         ("thresholds", json!({"psi": -1}), "thresholds.psi"),
-        ("thresholds", json!({"ks_p_value": 2}), "thresholds.ks_p_value"),
+        ("thresholds", json!({"p_value": 2}), "thresholds.p_value"),
+        ("thresholds", json!({"ks_p_value": 2}), "thresholds.p_value"),
+        ("thresholds", json!({"single_feature_shift": -1}), "thresholds.single_feature_shift"),
         ("consecutive_windows", json!(0), "consecutive_windows"),
         ("cool_down_s", json!(-1), "cool_down_s"),
         ("on_drift", json!([{"action": "dance"}]), "on_drift[0].action"),
@@ -67,6 +69,26 @@ async fn monitors_are_listed_changed_and_removed() {
     assert_eq!((status.as_u16(), &answer["spec"]["window"]["rows"]), (200, &json!(50)), "{answer}");
     world.predict(&Rows::new(1).take(50)).await;
     world.windows(1).await;
+    // Only what is named changes; null puts a field back to its default.
+    let change = json!({"window": {"max_s": 60}, "thresholds": {"psi": 0.5}, "cool_down_s": null});
+    let (status, answer) = world.send(Method::PATCH, "monitors/m", change).await;
+    assert_eq!(status, 200, "{answer}");
+    let patched = &answer["spec"];
+    assert_eq!(
+        (&patched["window"], &patched["cool_down_s"]),
+        (&json!({"rows": 50, "max_s": 60.0}), &json!(3600.0))
+    );
+    assert_eq!((&patched["thresholds"]["psi"], &patched["consecutive_windows"]), (&json!(0.5), &json!(2)));
+    for (change, field) in [
+        (json!({"window": {"rows": 3}}), "window.rows"),
+        (json!({"window": {"row": 30}}), "window.row"),
+        (json!({"name": "other"}), "name"),
+        (json!({"deployment": "other"}), "deployment"),
+        (json!([1]), "body"),
+    ] {
+        let (status, answer) = world.send(Method::PATCH, "monitors/m", change).await;
+        assert_eq!((status.as_u16(), &answer["field"]), (400, &json!(field)), "{answer}");
+    }
     spec["model"] = json!("another");
     let (status, answer) = world.send(Method::PUT, "monitors/m", spec).await;
     assert_eq!((status.as_u16(), &answer["field"]), (400, &json!("model")), "{answer}");
@@ -82,11 +104,12 @@ async fn monitors_are_listed_changed_and_removed() {
         .until("its metrics to go", async || (!world.metrics().await.contains("monitor=\"m\"")).then_some(()))
         .await;
     let what: Vec<String> = world
-        .events("slipway.drift-monitor.monitor", 5)
+        .events("slipway.drift-monitor.monitor", 6)
         .await
         .into_iter()
         .map(|event| event.subject)
+        .filter(|subject| !subject.ends_with("resumed"))
         .collect();
     let tail = |what: &str| format!("slipway.drift-monitor.monitor.{what}");
-    assert_eq!(what[3..], [tail("updated"), tail("deleted")]);
+    assert_eq!(what[3..], [tail("updated"), tail("updated"), tail("deleted")]);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use slipway_api::events::DriftDetected;
-use slipway_api::predictions::{PredictionRecord, Variant};
+use slipway_api::predictions::{PREDICTIONS_SUBJECT, PredictionRecord, Variant};
 use slipway_api::proto::drift::drift_monitor_client::DriftMonitorClient;
 use slipway_api::proto::drift::{GetMonitorRequest, ListWindowsRequest};
 
@@ -33,7 +33,7 @@ async fn rows_like_the_training_data_leave_the_monitor_watching() {
     // Requests need not fit windows, and other records lie between.
     for _ in 0..9 {
         world.publish([other_records(), vec![data::record(&rows.take(70))]].concat()).await;
-        world.publish_bytes(b"no batch".to_vec()).await;
+        world.publish_bytes(PREDICTIONS_SUBJECT, b"no batch".to_vec()).await;
     }
     let windows = world.windows(3).await;
     for (window, sequence) in windows.iter().zip(1..) {

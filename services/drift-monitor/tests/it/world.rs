@@ -1,5 +1,6 @@
 //! A drift monitor of one's own, what it stands on, and clients of it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -7,13 +8,13 @@ use clap::Parser as _;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use slipway_api::events::{EVENTS_STREAM, EventBody};
-use slipway_api::predictions::{PREDICTIONS_SUBJECT, PredictionBatch, PredictionRecord};
+use slipway_api::predictions::{Origin, PredictionBatch, PredictionRecord, Sender, records_subject};
 use slipway_event_bus::{EventBus, NatsConfig, Received, records};
 use slipway_testkit::TestNats;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::data::{self, DEPLOYMENT, FEATURES, MODEL};
+use crate::data::{self, DEPLOYMENT, DEPLOYMENT_ID, FEATURES, MODEL};
 use crate::peers::Peers;
 
 const DEADLINE: Duration = Duration::from_secs(40);
@@ -206,12 +207,48 @@ impl World {
     }
 
     pub(crate) async fn publish(&self, records: Vec<PredictionRecord>) {
-        let batch = PredictionBatch { replica_id: "replica".into(), records, ..PredictionBatch::default() };
-        self.publish_bytes(serde_json::to_vec(&batch).unwrap()).await;
+        let sender = Sender {
+            origin: Origin::Controller,
+            deployment_id: Some(DEPLOYMENT_ID.into()),
+            ..Sender::default()
+        };
+        self.publish_from(sender, records).await;
     }
 
-    pub(crate) async fn publish_bytes(&self, bytes: Vec<u8>) {
-        let stored = self.bus.jetstream().publish(PREDICTIONS_SUBJECT, bytes.into()).await.unwrap();
+    /// Records of a given sender, on the subjects that it publishes on.
+    pub(crate) async fn publish_from(&self, sender: Sender, records: Vec<PredictionRecord>) {
+        let mut by_deployment = BTreeMap::<String, Vec<PredictionRecord>>::new();
+        for record in records {
+            by_deployment.entry(record.deployment.clone()).or_default().push(record);
+        }
+        for (deployment, records) in by_deployment {
+            let sender = sender.clone();
+            let subject = records_subject(&deployment, &sender);
+            let batch = PredictionBatch {
+                replica_id: "replica".into(),
+                sender,
+                records,
+                ..PredictionBatch::default()
+            };
+            self.publish_bytes(&subject, serde_json::to_vec(&batch).unwrap()).await;
+        }
+    }
+
+    /// Records of a version that does not record a tensor, or a place of its rows.
+    pub(crate) async fn publish_redacted(&self, field: &str, records: Vec<PredictionRecord>) {
+        let sender = Sender {
+            origin: Origin::Controller,
+            deployment_id: Some(DEPLOYMENT_ID.into()),
+            ..Sender::default()
+        };
+        let subject = records_subject(DEPLOYMENT, &sender);
+        let redacted = [field.to_owned()].into();
+        let batch = PredictionBatch { replica_id: "replica".into(), sender, redacted, records };
+        self.publish_bytes(&subject, serde_json::to_vec(&batch).unwrap()).await;
+    }
+
+    pub(crate) async fn publish_bytes(&self, subject: &str, bytes: Vec<u8>) {
+        let stored = self.bus.jetstream().publish(subject.to_owned(), bytes.into()).await.unwrap();
         stored.await.unwrap();
     }
 
