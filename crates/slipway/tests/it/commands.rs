@@ -88,6 +88,26 @@ async fn jobs_and_monitors_are_made_from_files_and_looked_at() {
     assert_eq!(platform.json(&["monitors", "show", "w"])["state"], "waiting_for_baseline");
     assert_eq!(platform.json(&["monitors", "windows", "w"])["windows"], json!([]));
     assert_eq!(platform.json(&["monitors", "actions", "w"])["actions"], json!([]));
+    assert_eq!(platform.json(&["monitors", "verdicts", "w"])["verdicts"], json!([]));
+    assert!(shown(&platform, &["monitors", "windows", "w"]).contains("VERDICT"));
+    assert!(
+        platform
+            .slipway(&["monitors", "windows", "w", "--window", "3"])
+            .refusal()
+            .contains("window 3 of monitor `w`")
+    );
+    let change = write("change.json", json!({"window": {"max_s": 60}}));
+    let update = ["monitors", "update", "w", &change, "--window-rows", "50", "--threshold", "psi=0.3"];
+    let spec = &platform.json(&update)["spec"];
+    assert_eq!(
+        (&spec["window"], &spec["thresholds"]["psi"]),
+        (&json!({"rows": 50, "max_s": 60.0}), &json!(0.3))
+    );
+    assert_eq!(spec["thresholds"]["p_value"], 0.01, "defaults are shown");
+    let refused = |arguments: &[&str]| platform.slipway(arguments).refusal();
+    assert!(refused(&["monitors", "update", "w"]).contains("nothing to change"));
+    assert!(refused(&["monitors", "update", "w", "--threshold", "psi"]).contains("NAME=VALUE"));
+    assert!(refused(&["monitors", "update", "w", "--threshold", "typo=1"]).contains("typo"));
     shown(&platform, &["monitors", "delete", "w"]);
     assert!(platform.slipway(&["monitors", "show", "w"]).refusal().contains("monitor `w`"));
     assert!(shown(&platform, &["runs", "list"]).contains("RUN"));
