@@ -62,10 +62,11 @@ impl<'record> Rows<'record> {
         if record.inputs.is_empty() {
             return Self { count: 0, features: Vec::new(), predictions: Vec::new() };
         }
-        let inputs = in_order(&record.inputs, schema.inputs);
-        let known: Vec<Input> = inputs.iter().map(|tensor| Input::of_record(tensor, rows)).collect();
-        let places = layout::places(&schema.profile.features, &known);
-        let at = |place: Place| Column::at(inputs[place.tensor], place.offset, rows, redacted);
+        let (tensors, inputs) = in_order(&record.inputs, rows, schema.inputs);
+        let places = layout::places(&schema.profile.features, &inputs);
+        let at = |place: Place| {
+            tensors[place.tensor].map_or(ABSENT, |tensor| Column::at(tensor, place.offset, rows, redacted))
+        };
         let features = places.into_iter().map(|place| place.map_or(ABSENT, at)).collect();
         let predictions = schema.profile.predictions.iter().enumerate();
         let predictions =
@@ -83,17 +84,22 @@ impl<'record> Rows<'record> {
     }
 }
 
-/// The record's inputs in the order of the signature; clients send them in any.
+/// The model's inputs in the order of its signature, and the record's tensors for them: clients send them in any order, and may
+/// leave out optional ones. As the record has them where the signature is not known.
 fn in_order<'record>(
     tensors: &'record [RecordedTensor],
-    inputs: Option<&[Input]>,
-) -> Vec<&'record RecordedTensor> {
-    let mut ordered: Vec<&RecordedTensor> = tensors.iter().collect();
-    if let Some(inputs) = inputs.filter(|_| tensors.len() > 1) {
-        let place = |tensor: &RecordedTensor| inputs.iter().position(|input| input.name == tensor.name);
-        ordered.sort_by_key(|tensor| place(tensor).unwrap_or(usize::MAX));
-    }
-    ordered
+    rows: u64,
+    signature: Option<&[Input]>,
+) -> (Vec<Option<&'record RecordedTensor>>, Vec<Input>) {
+    let names = |input: &Input| tensors.iter().any(|tensor| tensor.name == input.name);
+    let Some(signature) = signature.filter(|signature| signature.iter().any(names)) else {
+        return tensors.iter().map(|tensor| (Some(tensor), Input::of_record(tensor, rows))).unzip();
+    };
+    let with_tensor = |input: &Input| {
+        let tensor = tensors.iter().find(|tensor| tensor.name == input.name);
+        (tensor, tensor.map_or_else(|| input.clone(), |tensor| Input::of_record(tensor, rows)))
+    };
+    signature.iter().map(with_tensor).unzip()
 }
 
 fn prediction<'record>(

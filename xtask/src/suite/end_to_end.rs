@@ -99,6 +99,7 @@ fn check_report(path: &Path) -> anyhow::Result<()> {
 fn run_clients(programs: &Programs, python: &Path, data_dir: &Path) -> anyhow::Result<()> {
     let endpoints: Value = serde_json::from_str(&std::fs::read_to_string(data_dir.join("endpoints.json"))?)?;
     let address = |name: &str| endpoints[name].as_str().unwrap_or_default().to_owned();
+    run_command(&mut script(python, "check_slipway_profile.py"))?;
     run_command(script(python, "check_mlflow_client.py").args(["--tracking-uri", &address("registry")]))?;
     run_command(
         script(python, "check_model_signing.py")
