@@ -103,7 +103,7 @@ fn indices(request_id: &str, rows: u64, wanted: u64) -> Vec<u64> {
         .map(|block| {
             let (from, to) = (start_of(block), start_of(block + 1));
             let draw = u128::from(stable_hash(&[request_id, "row", &block.to_string()]) >> 32);
-            u64::try_from(from + ((to - from) * draw >> 32)).unwrap_or(0)
+            u64::try_from(from + (((to - from) * draw) >> 32)).unwrap_or(0)
         })
         .collect()
 }

@@ -107,7 +107,7 @@ fn column(name: String, cells: Vec<&Cell>) -> ColumnProfile {
         return ColumnProfile { missing_rate, ..numeric(name, numbers) };
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by(|left, right| right.1.cmp(&left.1));
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     counts.truncate(100);
     let (values, counts) = counts.into_iter().unzip();
     ColumnProfile {
@@ -242,7 +242,8 @@ fn one_feature_of_thirty_that_is_grossly_wrong_raises_an_alarm() {
     let sources = [Source::Normal; 30];
     let mut random = Random(13);
     let trained = table(&mut random, &sources, 400);
-    let wrong: [(&str, fn(f64) -> Cell); 6] = [
+    type Change = fn(f64) -> Cell;
+    let wrong: [(&str, Change); 6] = [
         ("100 deviations", |value| Cell::Number(value + 100.0)),
         ("all missing", |_| Cell::Gap),
         ("stuck", |_| Cell::Number(0.01)),
