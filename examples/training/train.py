@@ -3,9 +3,10 @@
     MLFLOW_TRACKING_URI=http://127.0.0.1:5000 python train.py --data-set breast_cancer --model-name cancer
     MLFLOW_TRACKING_URI=http://127.0.0.1:5000 python train.py --data-set people.csv --label income --model-name income
 
-As a job of Slipway's launcher it survives the loss of its process: after every epoch it writes a complete directory
-`<SLIPWAY_CHECKPOINT_DIR>/<epoch>/`, and the next attempt goes on from the newest one, in the same MLflow run. On
-SIGTERM it finishes the epoch's checkpoint and exits with 143.
+As a job of Slipway's launcher it survives the loss of its process: after every epoch it writes `<epoch>.tmp/` in
+SLIPWAY_CHECKPOINT_DIR and renames it to `<epoch>/`, which tells the agent that the checkpoint is whole. The next attempt
+resumes from the newest one, in the same MLflow run. On SIGTERM it finishes the epoch's checkpoint and exits with 143.
+docs/training.md explains other ways to write checkpoints.
 
 The last line of its output, and `result.json`, name the registered version:
 

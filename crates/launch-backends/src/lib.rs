@@ -10,7 +10,7 @@ mod process;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use local::{LocalProcesses, end_strays};
+pub use local::{LocalProcesses, end_strays, has_writers, memory_of};
 use secrecy::SecretString;
 
 /// Environment variable that names the job, in the agent and in everything that its command starts.
@@ -22,6 +22,11 @@ pub const TOKEN_VARIABLE: &str = "SLIPWAY_ATTEMPT_TOKEN";
 /// Environment variable with the folder that the attempt runs in.
 pub const WORK_DIR_VARIABLE: &str = "SLIPWAY_WORK_DIR";
 
+/// Environment variable with the CPU cores that the command is bound to, e.g. `0,3`; unset for all.
+pub const CORES_VARIABLE: &str = "SLIPWAY_CORES";
+/// Environment variable with the GPUs that the command sees, e.g. `0,1`; unset for none.
+pub const GPUS_VARIABLE: &str = "SLIPWAY_GPUS";
+
 /// One attempt to be started.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -29,6 +34,10 @@ pub struct Launch {
     pub job_id: String,
     /// Attempt number, from 1.
     pub attempt: u32,
+    /// CPU cores that its command is bound to, by number; none for all of the machine.
+    pub cores: Vec<u32>,
+    /// GPUs that its command sees, by number.
+    pub gpus: Vec<u32>,
     /// What the agent shows with each call.
     pub token: SecretString,
     /// Folder for the attempt's files; made by the agent.

@@ -13,7 +13,10 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::process::{self, Marked};
-use crate::{ATTEMPT_VARIABLE, Error, JOB_ID_VARIABLE, Launch, TOKEN_VARIABLE, WORK_DIR_VARIABLE};
+use crate::{
+    ATTEMPT_VARIABLE, CORES_VARIABLE, Error, GPUS_VARIABLE, JOB_ID_VARIABLE, Launch, TOKEN_VARIABLE,
+    WORK_DIR_VARIABLE,
+};
 
 /// Left-over processes must be gone by then.
 const LEFTOVERS_TIMEOUT_MS: u64 = 5_000;
@@ -70,6 +73,14 @@ impl LocalProcesses {
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(refuse)?)
             .stderr(log);
+        for (variable, numbers) in [(CORES_VARIABLE, &launch.cores), (GPUS_VARIABLE, &launch.gpus)] {
+            if numbers.is_empty() {
+                command.env_remove(variable);
+            } else {
+                let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+                command.env(variable, numbers.join(","));
+            }
+        }
         let mut child = command.spawn().map_err(refuse)?;
         let ended = Arc::clone(&self.ended);
         let (job_id, attempt) = (launch.job_id.clone(), launch.attempt);
@@ -113,6 +124,44 @@ impl LocalProcesses {
 /// Something does not end, or the process table cannot be read.
 pub async fn end_strays(job_id: &str, attempt: u32) -> Result<usize, Error> {
     end_all(job_id, |process| process.attempt == attempt && !process.is_agent).await
+}
+
+/// Whether a process of an attempt, its agent aside, has a file below `folder` open for writing.
+///
+/// # Errors
+/// The process table cannot be read.
+pub async fn has_writers(job_id: &str, attempt: u32, folder: &Path) -> Result<bool, Error> {
+    let folder = folder.to_owned();
+    let mut found = processes(job_id).await?;
+    found.retain(|process| process.attempt == attempt && !process.is_agent);
+    let looked =
+        tokio::task::spawn_blocking(move || found.iter().any(|process| process.writes_below(&folder)));
+    looked.await.map_err(|error| Error::Io {
+        action: "cannot read the process table",
+        source: std::io::Error::other(error),
+    })
+}
+
+/// Memory that the processes of an attempt use together, without its agent, bytes. Pages that processes share count once where
+/// the kernel tells, which is asked only where the sum without that exceeds `limit_bytes`.
+///
+/// # Errors
+/// The process table cannot be read.
+pub async fn memory_of(job_id: &str, attempt: u32, limit_bytes: u64) -> Result<u64, Error> {
+    let job_id = job_id.to_owned();
+    let summed = tokio::task::spawn_blocking(move || {
+        let mut found = process::of_job(&job_id)?;
+        found.retain(|process| process.attempt == attempt && !process.is_agent);
+        let quick: u64 = found.iter().map(Marked::resident_bytes).sum();
+        if quick <= limit_bytes {
+            return Ok(quick);
+        }
+        Ok(found.iter().map(Marked::own_bytes).sum())
+    });
+    summed
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|source| Error::Io { action: "cannot read the process table", source })
 }
 
 async fn end_all(job_id: &str, wanted: impl Fn(&Marked) -> bool) -> Result<usize, Error> {
@@ -160,6 +209,8 @@ mod tests {
         Launch {
             job_id: job_id.to_owned(),
             attempt: 1,
+            cores: Vec::new(),
+            gpus: Vec::new(),
             token: "t".into(),
             work_dir: folder.join("work"),
             agent_log: folder.join("agent.log"),
@@ -185,6 +236,58 @@ mod tests {
         assert!(!backend.agent_is_alive(&job_id, 1).await.unwrap());
         tokio::time::timeout(Duration::from_secs(5), backend.agent_ended()).await.unwrap();
         assert_eq!(backend.end_leftovers(&job_id).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_command_is_summed_over_its_processes_without_the_agent() {
+        let folder = tempfile::tempdir().unwrap();
+        let job_id = format!("memory-{}", std::process::id());
+        let hungry = "import time; block = bytearray(64 << 20); block[::4096] = b'x' * len(block[::4096]); time.sleep(300)";
+        let script = format!(
+            "for n in 1 2; do env -u SLIPWAY_ATTEMPT_TOKEN python3 -c \"{hungry}\" & done; sleep 300"
+        );
+        let backend = backend(&script);
+        backend.start(&launch(folder.path(), &job_id)).await.unwrap();
+        let wanted = 128 << 20;
+        let mut used = 0;
+        for _ in 0..600 {
+            used = memory_of(&job_id, 1, 0).await.unwrap();
+            if used >= wanted {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!((wanted..wanted * 2).contains(&used), "{used}");
+        assert_eq!(memory_of(&job_id, 2, 0).await.unwrap(), 0);
+        backend.end_leftovers(&job_id).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_writes_into_a_folder_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let job_id = format!("writers-{}", std::process::id());
+        let (written, other) = (folder.path().join("written"), folder.path().join("other"));
+        std::fs::create_dir_all(&written).unwrap();
+        std::fs::create_dir_all(&other).unwrap();
+        std::fs::write(other.join("read"), "").unwrap();
+        let script = format!(
+            "env -u SLIPWAY_ATTEMPT_TOKEN sh -c 'exec 3>{}/a 4<{}/read; sleep 300' & sleep 300",
+            written.display(),
+            other.display()
+        );
+        let backend = backend(&script);
+        backend.start(&launch(folder.path(), &job_id)).await.unwrap();
+        let mut seen = false;
+        for _ in 0..600 {
+            seen = has_writers(&job_id, 1, &written).await.unwrap();
+            if seen {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(seen);
+        assert!(!has_writers(&job_id, 1, &other).await.unwrap(), "reading is no writing");
+        backend.end_leftovers(&job_id).await.unwrap();
     }
 
     #[tokio::test]

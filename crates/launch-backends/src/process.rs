@@ -4,11 +4,16 @@
 //! launcher that was started again finds them without having remembered any process id.
 
 use std::io;
+use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, TOKEN_VARIABLE};
+
+/// Bits of `open`'s flags that tell reading from writing, and their value for reading alone.
+const ACCESS_MODE: u32 = 0o3;
+const READ_ONLY: u32 = 0o0;
 
 /// A process that carries the marks of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +26,47 @@ pub(crate) struct Marked {
 }
 
 impl Marked {
+    /// Whether it has a file below `folder` open for writing.
+    pub(crate) fn writes_below(&self, folder: &Path) -> bool {
+        let Ok(open) = std::fs::read_dir(format!("/proc/{}/fd", self.pid)) else { return false };
+        open.flatten().any(|entry| {
+            let is_below = std::fs::read_link(entry.path()).is_ok_and(|path| path.starts_with(folder));
+            let number = entry.file_name();
+            is_below && self.is_writable(&number.to_string_lossy())
+        })
+    }
+
+    fn is_writable(&self, descriptor: &str) -> bool {
+        let info =
+            std::fs::read_to_string(format!("/proc/{}/fdinfo/{descriptor}", self.pid)).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).unwrap_or(0);
+        flags & ACCESS_MODE != READ_ONLY
+    }
+
+    /// Resident memory, bytes; 0 where the process has ended.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.kilobytes("status", &["VmRSS:"])
+    }
+
+    /// Memory that is this process's own, bytes: anonymous and shared memory, each page divided by the processes that map it. Files
+    /// that are only mapped do not count.
+    pub(crate) fn own_bytes(&self) -> u64 {
+        match self.kilobytes("smaps_rollup", &["Pss_Anon:", "Pss_Shmem:"]) {
+            // A kernel without it; then shared pages count several times.
+            0 => self.kilobytes("status", &["RssAnon:", "RssShmem:"]),
+            bytes => bytes,
+        }
+    }
+
+    /// The sum of fields of a file of `/proc/<pid>`, which gives them in kB.
+    fn kilobytes(&self, file: &str, fields: &[&str]) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.pid)).unwrap_or_default();
+        let lines = text.lines().filter(|line| fields.iter().any(|field| line.starts_with(field)));
+        let values = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        values.sum::<u64>().saturating_mul(1024)
+    }
+
     /// Sends SIGKILL. A process that has ended in the meantime is no error.
     pub(crate) fn kill(self) {
         if let Err(error) = kill(self.pid, Signal::SIGKILL)

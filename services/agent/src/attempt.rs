@@ -1,22 +1,24 @@
 //! One attempt from its lease to its report.
 
-use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use slipway_api::proto::launcher::{FinishAttemptRequest, Lease};
 use slipway_artifact_store::ArtifactStore;
-use slipway_domain::training::JobSpec;
+use slipway_domain::training::{JobSpec, Moment};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 
-use crate::checkpoint::Uploader;
+use crate::checkpoint::{End, Uploader};
+use crate::command::Ended;
 use crate::launcher::{CallError, Launcher};
+use crate::restore::Restored;
 use crate::spool::Spool;
 use crate::stop::{Stop, Stops};
+use crate::warnings::Warnings;
 use crate::workspace::Workspace;
 use crate::{Config, command, heartbeat, restore};
 
@@ -32,6 +34,7 @@ struct Attempt {
     spec: JobSpec,
     stops: Stops,
     spool: Spool,
+    warnings: Warnings,
     workspace: Workspace,
     store: ArtifactStore,
 }
@@ -67,7 +70,8 @@ async fn with_lease(
     // A lease that ran out unheard is the launcher's to judge; less than a lease would end attempts that it still counts on.
     let patience = Duration::from_millis(config.launcher_patience_ms.max(lease.lease_ms));
     let interval = Duration::from_millis(lease.heartbeat_interval_ms);
-    let heartbeats = heartbeat::run(launcher.clone(), stops.clone(), interval, patience);
+    let warnings = Warnings::default();
+    let heartbeats = heartbeat::run(launcher.clone(), stops.clone(), warnings.clone(), interval, patience);
     // The handles end their tasks with this function: a heartbeat must not outlive the attempt.
     let _heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeats.in_current_span()));
     let _preemption = AbortOnDropHandle::new(tokio::spawn({
@@ -81,7 +85,7 @@ async fn with_lease(
     let spool = Spool::create(workspace.spool(), lease.max_log_bytes).await.context("cannot make the log")?;
     let shipping = AbortOnDropHandle::new(tokio::spawn(spool.clone().ship(launcher.clone())));
     let store = ArtifactStore::new(&config.s3);
-    let attempt = Attempt { config, launcher, lease, spec, stops, spool, workspace, store };
+    let attempt = Attempt { config, launcher, lease, spec, stops, spool, warnings, workspace, store };
     let outcome = attempt.execute().await;
     if let Err(error) = &outcome {
         attempt.spool.note(&format!("the attempt is given up: {error:#}")).await;
@@ -98,28 +102,38 @@ impl Attempt {
             stop = self.stops.any() => return Ok(self.never_started(stop)),
         };
         let (running, output) =
-            command::start(&self.config, &self.lease, &self.spec, &self.workspace, restored)?;
+            command::start(&self.config, &self.lease, &self.spec, &self.workspace, restored.as_ref())?;
         let tasks = TaskTracker::new();
         let pump = tasks.spawn({
             let spool = self.spool.clone();
             async move { spool.pump(output).await }
         });
-        let ended = CancellationToken::new();
+        let (end, when_ended) = watch::channel(None);
+        let restored = restored.map(|restored| restored.step);
         let uploading =
-            AbortOnDropHandle::new(tokio::spawn(self.upload(restored, ended.clone()).in_current_span()));
-        let status = running.supervise(&self.config, &self.spec, &self.stops, &self.spool).await?;
-        ended.cancel();
+            AbortOnDropHandle::new(tokio::spawn(self.upload(restored, when_ended).in_current_span()));
+        let ended = running
+            .supervise(&self.config, &self.spec, &self.stops, &self.spool, &self.workspace.checkpoints)
+            .await?;
+        end.send_replace(Some(End { moment: self.moment(&ended), at: ended.at }));
         if tokio::time::timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), pump).await.is_err() {
             tracing::warn!("a process of the command still holds its output open");
         }
-        let uploaded = tokio::select! {
+        tokio::select! {
             uploaded = uploading => uploaded.context("the upload of checkpoints panicked")?,
-            _ = self.stops.lost() => Ok(()),
-        };
-        Ok(self.judge(status, uploaded.err()).await)
+            _ = self.stops.lost() => {}
+        }
+        Ok(self.judge(&ended).await)
     }
 
-    async fn restore(&self) -> anyhow::Result<Option<u64>> {
+    /// What the end of the command says about what it left. A command that was asked to end and did so has saved what it wanted.
+    fn moment(&self, ended: &Ended) -> Moment {
+        let is_orderly = ended.by_itself
+            && (ended.status.success() || self.stops.current().is_some_and(|stop| !stop.is_lost()));
+        if is_orderly { Moment::EndedOrderly } else { Moment::EndedAbruptly }
+    }
+
+    async fn restore(&self) -> anyhow::Result<Option<Restored>> {
         if self.spec.checkpoint.is_none() {
             return Ok(None);
         }
@@ -136,39 +150,41 @@ impl Attempt {
     fn upload(
         &self,
         restored: Option<u64>,
-        ended: CancellationToken,
-    ) -> impl Future<Output = Result<(), String>> + Send + 'static {
-        let uploader = self.spec.checkpoint.is_some().then(|| Uploader {
+        end: watch::Receiver<Option<End>>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let uploader = self.spec.checkpoint.as_ref().map(|checkpoint| Uploader {
             store: self.store.clone(),
             launcher: self.launcher.clone(),
             spool: self.spool.clone(),
+            warnings: self.warnings.clone(),
+            marker: checkpoint.marker.clone(),
             folder: self.workspace.checkpoints.clone(),
             job_id: self.config.job_id.clone(),
             attempt: self.config.attempt,
             prefix: self.lease.checkpoint_prefix.clone(),
-            done: BTreeSet::from_iter(restored),
+            restored,
         });
         async move {
-            match uploader {
-                Some(uploader) => uploader.run(ended).await,
-                None => Ok(()),
+            if let Some(uploader) = uploader {
+                uploader.run(end).await;
             }
         }
     }
 
-    async fn judge(&self, status: ExitStatus, upload_error: Option<String>) -> FinishAttemptRequest {
+    async fn judge(&self, ended: &Ended) -> FinishAttemptRequest {
         let start_error = tokio::fs::read_to_string(self.workspace.start_error()).await.unwrap_or_default();
         if !start_error.is_empty() {
             self.spool.note(&start_error).await;
         }
         let stop = self.stops.current();
         FinishAttemptRequest {
-            exit_code: status.code(),
-            signal: status.signal(),
+            exit_code: ended.status.code(),
+            signal: ended.status.signal(),
             start_error,
             timed_out: stop == Some(Stop::TimedOut),
-            upload_error: upload_error.unwrap_or_default(),
             preempted: stop == Some(Stop::Preempted),
+            memory_exceeded_bytes: ended.memory_exceeded_bytes,
+            warnings: self.warnings.all(),
             ..FinishAttemptRequest::default()
         }
     }
@@ -192,9 +208,9 @@ impl Attempt {
             Ok(report) => (Some(report), None),
             Err(error) => (None, Some(error)),
         };
-        let succeeded = report
-            .as_ref()
-            .is_some_and(|report| report.exit_code == Some(0) && report.upload_error.is_empty());
+        // With a warning the folder stays for a while: it may hold a checkpoint that could not be stored.
+        let succeeded =
+            report.as_ref().is_some_and(|report| report.exit_code == Some(0) && report.warnings.is_empty());
         let sent = async {
             match tokio::time::timeout(Duration::from_millis(LOG_TIMEOUT_MS), shipping).await {
                 Ok(Ok(Ok(()))) => {}

@@ -2,27 +2,53 @@
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use slipway_api::proto::launcher::Lease;
 use slipway_domain::training::JobSpec;
-use slipway_launch_backends::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, end_strays};
+use slipway_launch_backends::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, end_strays, has_writers};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::restore::Restored;
 use crate::spool::Spool;
 use crate::stop::{Stop, Stops};
 use crate::workspace::Workspace;
-use crate::{Config, exec};
+use crate::{Config, exec, memory};
 
 /// This very program, also where its file has been replaced since.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 /// The agent's and the launcher's settings, secrets among them, are not the command's business.
 const OWN_VARIABLES: &str = "SLIPWAY_";
+
+/// Variables that tell numerical libraries how many threads to use.
+const THREAD_VARIABLES: [&str; 9] = [
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+    "POLARS_MAX_THREADS",
+    "RAYON_NUM_THREADS",
+    "PYTHON_CPU_COUNT",
+];
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) at: SystemTime,
+    /// Memory that its processes used when they were ended for using too much, bytes; 0 where they were not.
+    pub(crate) memory_exceeded_bytes: u64,
+    /// Whether it ended of its own accord, and nothing that it left running was writing a checkpoint.
+    pub(crate) by_itself: bool,
+}
 
 /// A command that has been started.
 #[derive(Debug)]
@@ -40,13 +66,13 @@ pub(crate) fn start(
     lease: &Lease,
     spec: &JobSpec,
     workspace: &Workspace,
-    restored: Option<u64>,
+    restored: Option<&Restored>,
 ) -> anyhow::Result<(Running, pipe::Receiver)> {
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     let mut command = Command::new(OWN_PROGRAM);
     command
         .args(&config.own_arguments)
-        .args(exec::arguments(&workspace.start_error(), &spec.command))
+        .args(exec::arguments(&workspace.start_error(), &config.cores, &spec.command))
         .current_dir(&workspace.folder)
         .process_group(0)
         .stdin(Stdio::null())
@@ -67,7 +93,7 @@ fn set_environment(
     lease: &Lease,
     spec: &JobSpec,
     checkpoints: &Path,
-    restored: Option<u64>,
+    restored: Option<&Restored>,
 ) {
     let inherited =
         std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with(OWN_VARIABLES));
@@ -79,18 +105,31 @@ fn set_environment(
     if let Some(traceparent) = slipway_telemetry::current_traceparent() {
         command.env("TRACEPARENT", traceparent);
     }
+    set_threads(command, spec);
+    let gpus: Vec<String> = config.gpus.iter().map(u32::to_string).collect();
     command
-        .env("MLFLOW_RUN_CONTEXT", run_context(config, spec, restored))
+        .env("MLFLOW_RUN_CONTEXT", run_context(config, spec, restored.map(|restored| restored.step)))
         .envs(&spec.env)
+        // After the job's own environment: it sees the GPUs that it asked for and no others.
+        .env("CUDA_VISIBLE_DEVICES", gpus.join(","))
         .env(JOB_ID_VARIABLE, &config.job_id)
         .env("SLIPWAY_JOB_NAME", &spec.name)
         .env(ATTEMPT_VARIABLE, config.attempt.to_string());
     if spec.checkpoint.is_some() {
         command.env("SLIPWAY_CHECKPOINT_DIR", checkpoints);
     }
-    if let Some(step) = restored {
-        command.env("SLIPWAY_RESTORED_STEP", step.to_string());
+    if let Some(restored) = restored {
+        command.env("SLIPWAY_RESTORED_STEP", restored.step.to_string());
+        if let Some(path) = &restored.path {
+            command.env("SLIPWAY_RESTORED_PATH", path);
+        }
     }
+}
+
+/// Tells libraries how many threads fit the job's share of the machine; the job's own environment may say otherwise.
+fn set_threads(command: &mut Command, spec: &JobSpec) {
+    let threads = spec.resources.threads().to_string();
+    command.envs(THREAD_VARIABLES.iter().map(|name| (name, &threads)));
 }
 
 /// Tags that MLflow's client gives to every run that the command starts, so that a model leads back to the job.
@@ -118,12 +157,17 @@ impl Running {
         spec: &JobSpec,
         stops: &Stops,
         spool: &Spool,
-    ) -> anyhow::Result<ExitStatus> {
+        checkpoints: &Path,
+    ) -> anyhow::Result<Ended> {
         let mut requests = stops.subscribe();
         let deadline = spec.timeout_s.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
         let default_grace = Duration::from_secs_f64(spec.grace_period_s);
         let (mut stopping, mut kill_at) = (false, None);
         requests.mark_changed();
+        let limit_bytes = spec.resources.memory_bytes;
+        let mut exceeded =
+            std::pin::pin!(memory::exceeded(&config.job_id, config.attempt, limit_bytes).fuse());
+        let (mut memory_exceeded_bytes, mut killed) = (0, false);
         let status = loop {
             tokio::select! {
                 status = self.child.wait() => break status.context("cannot wait for the command")?,
@@ -131,7 +175,17 @@ impl Running {
                 () = at(kill_at) => {
                     spool.note("the grace period is over: SIGKILL").await;
                     self.signal(Signal::SIGKILL);
-                    kill_at = None;
+                    (kill_at, killed) = (None, true);
+                }
+                used_bytes = &mut exceeded => {
+                    spool.note(&format!(
+                        "out of memory: the command uses {used_bytes} bytes, more than the {limit_bytes} of \
+                         resources.memory_bytes: SIGKILL"
+                    )).await;
+                    self.signal(Signal::SIGKILL);
+                    (memory_exceeded_bytes, killed) = (used_bytes, true);
+                    // What has left the group is ended with it.
+                    self.end_strays(config).await;
                 }
                 _ = requests.changed() => {
                     let requested = *requests.borrow_and_update();
@@ -149,13 +203,21 @@ impl Running {
                 }
             }
         };
+        let at = SystemTime::now();
+        let interrupted = has_writers(&config.job_id, config.attempt, checkpoints).await.unwrap_or(false);
+        self.end_strays(config).await;
         self.signal(Signal::SIGKILL);
+        let by_itself = !killed && !interrupted && status.code().is_some();
+        Ok(Ended { status, at, memory_exceeded_bytes, by_itself })
+    }
+
+    /// Ends what the command has left running.
+    async fn end_strays(&self, config: &Config) {
         match end_strays(&config.job_id, config.attempt).await {
             Ok(0) => {}
             Ok(processes) => tracing::info!(processes, "ended what the command had left running"),
             Err(error) => tracing::warn!(%error, "what the command left running does not end"),
         }
-        Ok(status)
     }
 
     /// To every process of the group; one that has ended is no error.

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -18,17 +19,29 @@ pub(crate) const ARGUMENT: &str = "exec";
 /// What a shell answers where a command does not exist.
 const NOT_STARTED_EXIT_CODE: u8 = 127;
 
-/// Arguments that make this program run `command`. Why it could not is left in `error_file`.
-pub(crate) fn arguments(error_file: &Path, command: &[String]) -> Vec<OsString> {
-    let own = [OsString::from(ARGUMENT), Pid::this().to_string().into(), error_file.into()];
+/// Stands where the command may run on every CPU core.
+const ALL_CORES: &str = "all";
+/// The kernel ends the command rather than the services next to it where memory runs out. From 0 to 1000.
+const OOM_SCORE: &str = "600";
+
+/// Arguments that make this program run `command` on these CPU cores, or on all where there are none. Why it could not is left in
+/// `error_file`.
+pub(crate) fn arguments(error_file: &Path, cores: &[usize], command: &[String]) -> Vec<OsString> {
+    let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
+    let cores = if cores.is_empty() { ALL_CORES.to_owned() } else { cores.join(",") };
+    let own = [OsString::from(ARGUMENT), Pid::this().to_string().into(), error_file.into(), cores.into()];
     own.into_iter().chain(command.iter().map(OsString::from)).collect()
 }
 
 /// Becomes the command. Returns only where that fails.
 pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let agent = arguments.next().and_then(|text| text.to_str()?.parse().ok()).map(Pid::from_raw);
-    let (Some(agent), Some(error_file), Some(program)) = (agent, arguments.next(), arguments.next()) else {
-        eprintln!("slipway-agent {ARGUMENT}: expected an agent's process id, an error file and a command");
+    let (Some(agent), Some(error_file), Some(cores), Some(program)) =
+        (agent, arguments.next(), arguments.next(), arguments.next())
+    else {
+        eprintln!(
+            "slipway-agent {ARGUMENT}: expected an agent's process id, an error file, CPU cores and a command"
+        );
         return ExitCode::from(crate::USAGE_EXIT_CODE);
     };
     if let Err(error) = prctl::set_pdeathsig(Signal::SIGKILL) {
@@ -38,12 +51,29 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         // The agent ended before the kernel could be asked.
         return ExitCode::FAILURE;
     }
+    if let Err(error) = confine(&cores.to_string_lossy()) {
+        eprintln!("slipway-agent {ARGUMENT}: the command is not bound to its CPU cores: {error}");
+    }
+    // Only a wish: without it the kernel chooses by size.
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let error = Command::new(&program).args(arguments).exec();
     let reason = describe(&PathBuf::from(&program), &error);
     if let Err(error) = std::fs::write(&error_file, &reason) {
         eprintln!("slipway-agent {ARGUMENT}: {reason}; and that cannot be reported: {error}");
     }
     ExitCode::from(NOT_STARTED_EXIT_CODE)
+}
+
+/// Binds this process, and with it everything that it starts, to CPU cores.
+fn confine(cores: &str) -> nix::Result<()> {
+    if cores == ALL_CORES {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    for core in cores.split(',') {
+        set.set(core.parse().map_err(|_| nix::errno::Errno::EINVAL)?)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)
 }
 
 fn describe(program: &Path, error: &std::io::Error) -> String {

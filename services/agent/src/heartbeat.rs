@@ -6,18 +6,27 @@ use tokio::time::MissedTickBehavior;
 
 use crate::launcher::{CallError, Launcher};
 use crate::stop::{Stop, Stops};
+use crate::warnings::Warnings;
 
 /// One heartbeat may take this long; a slow one must not delay the next decision.
 const CALL_TIMEOUT_MS: u64 = 5_000;
 
 /// Sends heartbeats for as long as it is polled. After `patience` without an answer the attempt is out of contact.
-pub(crate) async fn run(launcher: Launcher, stops: Stops, interval: Duration, patience: Duration) {
+pub(crate) async fn run(
+    launcher: Launcher,
+    stops: Stops,
+    warnings: Warnings,
+    interval: Duration,
+    patience: Duration,
+) {
     let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut complained = false;
     loop {
         ticks.tick().await;
-        match tokio::time::timeout(Duration::from_millis(CALL_TIMEOUT_MS), launcher.heartbeat()).await {
+        match tokio::time::timeout(Duration::from_millis(CALL_TIMEOUT_MS), launcher.heartbeat(warnings.all()))
+            .await
+        {
             Ok(Ok(answer)) => {
                 complained = false;
                 if answer.cancel {

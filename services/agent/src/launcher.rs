@@ -111,10 +111,14 @@ impl Launcher {
             .unwrap_or_else(|_| Err(CallError::Away("no lease came in time".to_owned())))
     }
 
-    /// One heartbeat, tried once.
-    pub(crate) async fn heartbeat(&self) -> Result<HeartbeatResponse, CallError> {
-        let request =
-            HeartbeatRequest { job_id: self.job_id.clone(), attempt: self.attempt, token: self.token() };
+    /// One heartbeat with the attempt's warnings so far, tried once.
+    pub(crate) async fn heartbeat(&self, warnings: Vec<String>) -> Result<HeartbeatResponse, CallError> {
+        let request = HeartbeatRequest {
+            job_id: self.job_id.clone(),
+            attempt: self.attempt,
+            token: self.token(),
+            warnings,
+        };
         let answer = self.client.clone().heartbeat(request).await?.into_inner();
         self.hear();
         Ok(answer)

@@ -10,9 +10,11 @@ mod command;
 mod exec;
 mod heartbeat;
 mod launcher;
+mod memory;
 mod restore;
 mod spool;
 mod stop;
+mod warnings;
 mod workspace;
 
 use std::ffi::OsString;
@@ -57,6 +59,12 @@ pub struct Config {
     /// would hear of its end.
     #[arg(long, env = "SLIPWAY_LAUNCHER_PATIENCE_MS", default_value_t = DEFAULT_LAUNCHER_PATIENCE_MS, value_name = "MS")]
     pub launcher_patience_ms: u64,
+    /// CPU cores that the command is bound to, by their numbers. [default: all]
+    #[arg(long, env = slipway_launch_backends::CORES_VARIABLE, value_delimiter = ',', value_name = "CORES")]
+    pub cores: Vec<usize>,
+    /// GPUs that the command sees, by their numbers. [default: none]
+    #[arg(long, env = slipway_launch_backends::GPUS_VARIABLE, value_delimiter = ',', value_name = "GPUS")]
+    pub gpus: Vec<u32>,
     /// Where checkpoints go.
     #[command(flatten)]
     pub s3: S3Config,

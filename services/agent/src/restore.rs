@@ -1,5 +1,7 @@
 //! Puts the newest whole checkpoint where the command looks for it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,13 +12,24 @@ use tokio::fs;
 use tokio::time::Instant;
 
 use crate::spool::Spool;
+use crate::workspace::remove_tree;
 
 /// The store may be away for this long before the attempt is given up.
 const STORE_TIMEOUT_MS: u64 = 120_000;
 const RETRY_DELAY_MS: u64 = 1_000;
+/// Name of the folder in the checkpoint folder that takes what is not restored as a whole yet.
+const UNFINISHED: &str = ".slipway-restore.tmp";
 
-/// Restores into `<folder>/<step>` from the first of `manifests` (newest first) whose every file is there and right. The folder
-/// of a step appears whole or not at all. Answers with the step; `None` where there is no checkpoint.
+/// A checkpoint that was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Restored {
+    pub(crate) step: u64,
+    /// What a command resumes from, where that is one file or folder.
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// Restores into `folder` from the first of `manifests` (newest first) whose every file is there and right. Its entries appear
+/// under their names once all of it is there. Answers with what was restored; `None` where there is no checkpoint.
 ///
 /// # Errors
 /// The store stays away, or the disk refuses.
@@ -25,7 +38,7 @@ pub(crate) async fn newest(
     manifests: &[String],
     folder: &Path,
     spool: &Spool,
-) -> anyhow::Result<Option<u64>> {
+) -> anyhow::Result<Option<Restored>> {
     for json in manifests {
         let Some(manifest) = parse(json) else {
             spool.note("a checkpoint's manifest cannot be read; trying the one before").await;
@@ -34,7 +47,8 @@ pub(crate) async fn newest(
         match one(store, &manifest, folder).await {
             Ok(()) => {
                 spool.note(&format!("restored the checkpoint of step {}", manifest.step)).await;
-                return Ok(Some(manifest.step));
+                let name = manifest.step_folder().or_else(|| manifest.resume_from.clone());
+                return Ok(Some(Restored { step: manifest.step, path: name.map(|name| folder.join(name)) }));
             }
             Err(error @ (Error::Digest { .. } | Error::NotFound { .. })) => {
                 let step = manifest.step;
@@ -60,27 +74,64 @@ fn parse(json: &str) -> Option<Manifest> {
 }
 
 async fn one(store: &ArtifactStore, manifest: &Manifest, folder: &Path) -> Result<(), Error> {
-    let part = folder.join(format!("{}.tmp", manifest.step));
+    let part = folder.join(UNFINISHED);
     let deadline = Instant::now() + Duration::from_millis(STORE_TIMEOUT_MS);
-    let _ = fs::remove_dir_all(&part).await;
+    remove_tree(&part).await?;
+    let top = match manifest.step_folder() {
+        Some(name) => part.join(name),
+        None => part.clone(),
+    };
+    if let Err(error) = fill(store, manifest, &top, deadline).await {
+        // Best effort: the name says that it is not whole.
+        let _ = remove_tree(&part).await;
+        return Err(error);
+    }
+    for entry in manifest.entries() {
+        let target = folder.join(&entry);
+        // One of the job's own files may lie there; the checkpoint goes before it.
+        remove_tree(&target).await?;
+        fs::rename(part.join(&entry), target).await?;
+    }
+    // After the renaming: a folder that may not be written to cannot be moved. Inner ones first.
+    for entry in manifest.folders.iter().rev() {
+        fs::set_permissions(folder.join(&entry.path), Permissions::from_mode(entry.mode)).await?;
+    }
+    Ok(remove_tree(&part).await?)
+}
+
+/// Downloads the files, then makes the links: nothing is ever written through one.
+async fn fill(
+    store: &ArtifactStore,
+    manifest: &Manifest,
+    top: &Path,
+    deadline: Instant,
+) -> Result<(), Error> {
+    for entry in &manifest.folders {
+        fs::create_dir_all(top.join(&entry.path)).await?;
+    }
     for file in &manifest.files {
-        let target: PathBuf = part.join(&file.path);
+        let target = top.join(&file.path);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent).await?;
         }
         while let Err(error) = store.download_verified(&manifest.file_key(file), &file.sha256, &target).await
         {
             if !error.is_transient() || Instant::now() >= deadline {
-                // Best effort: the name says that it is not whole.
-                let _ = fs::remove_dir_all(&part).await;
                 return Err(error);
             }
             tracing::warn!(%error, "a checkpoint's file is tried again");
             tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
         }
+        if let Some(mode) = file.mode {
+            fs::set_permissions(&target, Permissions::from_mode(mode)).await?;
+        }
     }
-    let whole = folder.join(manifest.step.to_string());
-    // One of the job's own files may lie there; the checkpoint goes before it.
-    let _ = fs::remove_dir_all(&whole).await;
-    Ok(fs::rename(&part, whole).await?)
+    for link in &manifest.links {
+        let path = top.join(&link.path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).await?;
+        }
+        fs::symlink(&link.target, path).await?;
+    }
+    Ok(())
 }

@@ -1,11 +1,14 @@
 //! The folders of an attempt: what the command sees, and beside it what the agent needs.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use slipway_domain::training::JobSpec;
 use tokio::fs;
+
+const OWNER_ALL: u32 = 0o700;
 
 /// Folders of one attempt.
 #[derive(Debug, Clone)]
@@ -63,7 +66,7 @@ impl Workspace {
     pub(crate) async fn remove(&self, everything: bool) {
         let folders = if everything { vec![&self.own, &self.folder] } else { vec![&self.own] };
         for folder in folders {
-            if let Err(error) = fs::remove_dir_all(folder).await {
+            if let Err(error) = remove_tree(folder).await {
                 tracing::warn!(%error, folder = %folder.display(), "a folder of the attempt stays behind");
             }
         }
@@ -75,8 +78,42 @@ impl Workspace {
 }
 
 async fn empty(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder).await {
+    remove_tree(folder).await?;
+    fs::create_dir_all(folder).await
+}
+
+/// Removes a file, a link or a folder with all that is in it, folders without write permission included. What is not there is
+/// no error.
+pub(crate) async fn remove_tree(path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    let removed = tokio::task::spawn_blocking(move || match remove(&path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            make_writable(&path)?;
+            remove(&path)
+        }
+        outcome => outcome,
+    });
+    match removed.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => fs::create_dir_all(folder).await,
+        _ => Ok(()),
     }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if std::fs::symlink_metadata(path)?.is_dir() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    }
+}
+
+/// Gives the owner all rights on the folders of a tree. Links are not followed.
+fn make_writable(path: &Path) -> io::Result<()> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok(());
+    }
+    let mode = metadata.permissions().mode() | OWNER_ALL;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    std::fs::read_dir(path)?.try_for_each(|entry| make_writable(&entry?.path()))
 }

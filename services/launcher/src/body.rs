@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::store::attempts::StoredAttempt;
 use crate::store::checkpoints::StoredCheckpoint;
 use crate::store::jobs::StoredJob;
+use crate::waiting::Waiting;
 
 /// A job.
 #[derive(Debug, Serialize)]
@@ -29,8 +30,14 @@ pub(crate) struct JobBody {
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
+    /// What it waits for before it starts; absent where it does not wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<Waiting>,
     /// When the next attempt may start, where one waits for its backoff.
     retry_at: Option<DateTime<Utc>>,
+    /// Warnings of the last attempt; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<Vec<String>>,
     /// What was submitted; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     spec: Option<JobSpec>,
@@ -49,6 +56,12 @@ pub(crate) struct AttemptBody {
     signal: Option<i32>,
     started_at: DateTime<Utc>,
     ended_at: Option<DateTime<Utc>>,
+    /// CPU cores that it is bound to; none for all of the machine.
+    cores: Vec<i32>,
+    /// GPUs that it has.
+    gpus: Vec<i32>,
+    /// What is not as it should be without being a failure, e.g. a checkpoint that could not be stored.
+    warnings: Vec<String>,
 }
 
 /// A committed checkpoint.
@@ -57,6 +70,8 @@ pub(crate) struct CheckpointBody {
     step: u64,
     attempt: u32,
     manifest_key: String,
+    /// What it consists of, as named in the checkpoint folder.
+    entries: Vec<String>,
     files: usize,
     size_bytes: u64,
     created_at: DateTime<Utc>,
@@ -64,16 +79,16 @@ pub(crate) struct CheckpointBody {
 
 impl JobBody {
     /// A line of a list.
-    pub(crate) fn line(job: StoredJob) -> Self {
-        Self::new(job, None)
+    pub(crate) fn line(waiting: Option<Waiting>, job: StoredJob) -> Self {
+        Self::new(waiting, job, None)
     }
 
     /// The job with all that is known about it.
-    pub(crate) fn whole(job: StoredJob, attempts: Vec<StoredAttempt>) -> Self {
-        Self::new(job, Some(attempts.into_iter().map(AttemptBody::from).collect()))
+    pub(crate) fn whole(waiting: Option<Waiting>, job: StoredJob, attempts: Vec<StoredAttempt>) -> Self {
+        Self::new(waiting, job, Some(attempts.into_iter().map(AttemptBody::from).collect()))
     }
 
-    fn new(job: StoredJob, attempts: Option<Vec<AttemptBody>>) -> Self {
+    fn new(waiting: Option<Waiting>, job: StoredJob, attempts: Option<Vec<AttemptBody>>) -> Self {
         let retry_at = job.state.retry_at_unix_ms.and_then(|at| i64::try_from(at).ok());
         Self {
             id: job.id.to_string(),
@@ -88,7 +103,11 @@ impl JobBody {
             created_at: job.created_at,
             updated_at: job.updated_at,
             finished_at: job.finished_at,
+            waiting,
             retry_at: retry_at.and_then(DateTime::from_timestamp_millis),
+            warnings: attempts
+                .as_ref()
+                .map(|attempts| attempts.last().map(|last| last.warnings.clone()).unwrap_or_default()),
             spec: attempts.is_some().then_some(job.spec),
             attempts,
         }
@@ -104,6 +123,9 @@ impl From<StoredAttempt> for AttemptBody {
             signal: attempt.signal,
             started_at: attempt.started_at,
             ended_at: attempt.ended_at,
+            cores: attempt.cores,
+            gpus: attempt.gpus,
+            warnings: attempt.warnings,
         }
     }
 }
@@ -115,6 +137,7 @@ impl From<StoredCheckpoint> for CheckpointBody {
             step: manifest.step,
             attempt: manifest.attempt,
             manifest_key: manifest.key(),
+            entries: manifest.entries(),
             files: manifest.files.len(),
             size_bytes: manifest.files.iter().map(|file| file.size_bytes).sum(),
             created_at: checkpoint.committed_at,

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::state::State;
-use crate::store::attempts::{self, Ending};
+use crate::store::attempts::{self, Assigned, Ending};
 use crate::store::jobs::{self, NewJob, StoredJob};
 
 /// What came of an event.
@@ -22,6 +22,15 @@ pub(crate) struct Changed {
     pub(crate) actions: Vec<Action>,
     /// Token of the attempt that is to start.
     pub(crate) token: Option<SecretString>,
+}
+
+/// What comes with an event besides itself.
+#[derive(Debug, Default)]
+pub(crate) struct Details {
+    /// How the attempt ended, where it did.
+    pub(crate) ending: Ending,
+    /// What an attempt gets that starts.
+    pub(crate) assigned: Assigned,
 }
 
 /// Digest under which a token is kept.
@@ -34,11 +43,11 @@ pub(crate) async fn job(
     state: &State,
     id: Uuid,
     event: JobEvent,
-    ending: Option<Ending>,
+    details: Details,
 ) -> Result<Option<Changed>, Problem> {
     let mut transaction = state.pool.begin().await?;
     let Some(stored) = jobs::lock(&mut transaction, id).await? else { return Ok(None) };
-    let changed = within(state, &mut transaction, stored, event, ending).await?;
+    let changed = within(state, &mut transaction, stored, event, details).await?;
     transaction.commit().await?;
     if !changed.actions.is_empty() {
         state.committed();
@@ -52,14 +61,14 @@ pub(crate) async fn within(
     connection: &mut PgConnection,
     stored: StoredJob,
     event: JobEvent,
-    ending: Option<Ending>,
+    details: Details,
 ) -> Result<Changed, Problem> {
     let span = tracing::info_span!("job_change", job_id = %stored.id);
     if slipway_telemetry::current_traceparent().is_none() {
         // Decided in the background: it belongs to the submission's trace.
         slipway_telemetry::set_parent(&span, stored.traceparent.as_deref());
     }
-    apply(state, connection, stored, event, ending).instrument(span).await
+    apply(state, connection, stored, event, details).instrument(span).await
 }
 
 async fn apply(
@@ -67,7 +76,7 @@ async fn apply(
     connection: &mut PgConnection,
     mut stored: StoredJob,
     event: JobEvent,
-    ending: Option<Ending>,
+    details: Details,
 ) -> Result<Changed, Problem> {
     let seen = Observation { now_unix_ms: now_unix_ms(), jitter: rand::rng().random(), event };
     let before = stored.state.clone();
@@ -79,14 +88,15 @@ async fn apply(
     jobs::save(connection, stored.id, &after).await?;
     if before.has_attempt() && !after.has_attempt() {
         let reason = after.reason.clone();
-        let ending = Ending { reason, ..ending.unwrap_or_default() };
+        let ending = Ending { reason, ..details.ending };
         attempts::end(connection, stored.id, before.attempt, &ending).await?;
     }
     for action in &actions {
         match action {
             Action::StartAttempt { attempt } => {
                 let fresh = new_token();
-                attempts::insert(connection, stored.id, *attempt, &token_sha256(&fresh)).await?;
+                let digest = token_sha256(&fresh);
+                attempts::insert(connection, stored.id, *attempt, &digest, &details.assigned).await?;
                 token = Some(SecretString::from(fresh));
                 state.measures.attempts.inc();
             }
@@ -104,7 +114,8 @@ async fn apply(
     Ok(Changed { job: stored, actions, token })
 }
 
-/// A submitted job: the new one, or the one that its idempotency key names.
+/// A submitted job: the new one, or the one that its idempotency key names. One that asks for more than the machine has is kept
+/// as failed, with the reason.
 ///
 /// # Errors
 /// The spec is not valid, or the key was used for another job.
@@ -115,7 +126,17 @@ pub(crate) async fn submit(state: &State, spec: JobSpec) -> Result<(StoredJob, b
             return Err(Problem::invalid(field, "must not hold a NUL character"));
         }
     }
-    let (job, actions) = Job::submitted();
+    let (job, mut actions) = Job::submitted();
+    let job = match state.machine.capacity.refusal(&spec.resources) {
+        Some(reason) => {
+            let event = JobEvent::CannotBePlaced { reason };
+            let seen = Observation { now_unix_ms: now_unix_ms(), jitter: 0.0, event };
+            let (job, further) = training::step(&spec, &job, &seen);
+            actions.extend(further);
+            job
+        }
+        None => job,
+    };
     let new = NewJob {
         id: Uuid::now_v7(),
         spec: &spec,

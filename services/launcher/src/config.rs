@@ -9,8 +9,6 @@ use slipway_service_kit::ListenConfig;
 use slipway_service_kit::db::PostgresConfig;
 
 const DEFAULT_MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
-/// A machine with one core still runs two jobs: one of them mostly waits.
-const MIN_DEFAULT_CPUS: f64 = 2.0;
 
 /// Settings of the launcher.
 #[derive(Debug, Clone, clap::Args)]
@@ -63,19 +61,19 @@ pub struct JobsConfig {
         value_name = "ARGUMENTS"
     )]
     pub agent_arguments: Vec<String>,
-    /// CPU cores that running jobs may ask for together; a job that asks for more runs alone. Without it: the machine's cores.
+    /// CPU cores that running jobs may ask for together; a job that asks for more is refused. [default: the machine's cores, at
+    /// least 2]
     #[arg(long, env = "SLIPWAY_MAX_JOB_CPUS", value_name = "CORES")]
     pub max_job_cpus: Option<f64>,
+    /// Memory that running jobs may ask for together, in bytes; a job that asks for more is refused. [default: the machine's
+    /// memory, or that of its container]
+    #[arg(long, env = "SLIPWAY_MAX_JOB_MEMORY_BYTES", value_name = "BYTES")]
+    pub max_job_memory_bytes: Option<u64>,
+    /// Numbers of the GPUs for jobs, separated by commas, as CUDA_VISIBLE_DEVICES takes them. [default: the NVIDIA GPUs of the
+    /// machine]
+    #[arg(long, env = "SLIPWAY_JOB_GPUS", value_delimiter = ',', value_name = "GPUS")]
+    pub job_gpus: Option<Vec<u32>>,
     /// Keep the work folders of successful attempts, too.
     #[arg(long, env = "SLIPWAY_KEEP_WORK_DIRS", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub keep_work_dirs: bool,
-}
-
-impl JobsConfig {
-    /// CPU cores for jobs.
-    pub(crate) fn cpus(&self) -> f64 {
-        let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        #[expect(clippy::cast_precision_loss, reason = "a machine's cores are few")]
-        self.max_job_cpus.unwrap_or_else(|| (machine() as f64).max(MIN_DEFAULT_CPUS))
-    }
 }

@@ -10,6 +10,7 @@ use slipway_launch_backends::{Backend, Launch, LocalProcesses};
 use uuid::Uuid;
 
 use crate::Config;
+use crate::store::attempts::Assigned;
 
 /// Where MLflow's client looks for its token.
 const JOB_TOKEN_VARIABLE: &str = "MLFLOW_TRACKING_TOKEN";
@@ -22,7 +23,6 @@ const COMMAND_LINE_AGENT_ARGUMENT: &str = "agent";
 #[derive(Debug, Clone)]
 pub(crate) struct Launcher {
     pub(crate) backend: Backend,
-    pub(crate) cpus: f64,
     /// Holds a folder for each job, with one for each of its attempts.
     pub(crate) work_dir: PathBuf,
     logs_dir: PathBuf,
@@ -51,7 +51,6 @@ impl Launcher {
         let backend = Backend::Local(LocalProcesses::new(agent_command(config)?)?);
         Ok(Self {
             backend,
-            cpus: config.jobs.cpus(),
             work_dir: data_dir.join("work"),
             logs_dir: data_dir.join("logs"),
             environment,
@@ -68,6 +67,7 @@ impl Launcher {
         job_id: Uuid,
         attempt: u32,
         token: SecretString,
+        assigned: Assigned,
     ) -> Result<(), slipway_launch_backends::Error> {
         let id = job_id.to_string();
         let left = self.backend.end_leftovers(&id).await?;
@@ -79,6 +79,8 @@ impl Launcher {
             agent_log: self.logs_dir.join(&id).join(format!("{attempt}.agent.log")),
             job_id: id,
             attempt,
+            cores: assigned.cores,
+            gpus: assigned.gpus,
             token,
             environment: self.environment.clone(),
             secrets: self.secrets.clone(),

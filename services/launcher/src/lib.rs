@@ -4,6 +4,7 @@
 //! [`reconcile`] performs it. An attempt runs under an agent that a launch backend starts; the agent speaks to [`grpc`].
 
 mod body;
+mod capacity;
 mod change;
 mod collect;
 mod config;
@@ -15,6 +16,7 @@ mod reconcile;
 mod rest;
 mod state;
 mod store;
+mod waiting;
 
 pub use config::Config;
 
@@ -64,7 +66,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         logs,
         shutdown.clone(),
         &metrics,
-        &config.jobs.registry_url,
+        &config.jobs,
     );
 
     let mut tasks = Tasks::new(shutdown.clone());

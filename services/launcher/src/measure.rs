@@ -1,17 +1,19 @@
 //! What the launcher counts.
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use slipway_domain::training::{Capacity, Resources};
 use slipway_service_kit::metrics::Metrics;
 
 /// Metrics of jobs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Measures {
     jobs: Family<StatusLabels, Gauge<i64, AtomicI64>>,
+    used: ByResource,
     /// Attempts that were started.
     pub(crate) attempts: Counter,
     /// Attempts that were lost with their agent.
@@ -22,20 +24,33 @@ pub(crate) struct Measures {
     pub(crate) fenced_calls: Counter,
 }
 
+type ByResource = Family<ResourceLabels, Gauge<f64, AtomicU64>>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResourceLabels {
+    resource: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabels {
     status: String,
 }
 
 impl Measures {
-    pub(crate) fn new(metrics: &Metrics) -> Self {
+    pub(crate) fn new(metrics: &Metrics, capacity: &Capacity) -> Self {
         let measures = Self {
             jobs: Family::default(),
+            used: Family::default(),
             attempts: Counter::default(),
             lost_attempts: Counter::default(),
             checkpoints: Counter::default(),
             fenced_calls: Counter::default(),
         };
+        let has = ByResource::default();
+        let Capacity { cpus, memory_bytes, gpus } = *capacity;
+        set_resources(&has, &Resources { cpus, memory_bytes, gpus });
+        metrics.register("launcher_capacity", "What jobs may use together: cpus, memory_bytes, gpus", has);
+        metrics.register("launcher_capacity_used", "What running jobs ask for", measures.used.clone());
         metrics.register("launcher_jobs", "Jobs by status", measures.jobs.clone());
         metrics.register("launcher_attempts_started", "Attempts started", measures.attempts.clone());
         metrics.register(
@@ -56,11 +71,28 @@ impl Measures {
         measures
     }
 
+    /// Sets what running jobs ask for together.
+    pub(crate) fn set_used(&self, used: &Resources) {
+        set_resources(&self.used, used);
+    }
+
     /// Sets the number of jobs in each status; a status that is not named has none.
     pub(crate) fn set_jobs(&self, counts: &[(String, i64)]) {
         self.jobs.clear();
         for (status, count) in counts {
             self.jobs.get_or_create(&StatusLabels { status: status.clone() }).set(*count);
         }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bytes of memory stay below 2^53")]
+fn set_resources(family: &ByResource, values: &Resources) {
+    let values = [
+        ("cpus", values.cpus),
+        ("memory_bytes", values.memory_bytes as f64),
+        ("gpus", f64::from(values.gpus)),
+    ];
+    for (resource, value) in values {
+        family.get_or_create(&ResourceLabels { resource: resource.to_owned() }).set(value);
     }
 }

@@ -5,21 +5,24 @@
 
 use std::time::Duration;
 
-use slipway_domain::training::{Action, HEARTBEAT_INTERVAL_MS, JobEvent, LEASE_MS};
+use slipway_domain::training::{
+    Action, HEARTBEAT_INTERVAL_MS, JobEvent, LEASE_MS, Placement, Resources, place, total,
+};
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::change::{self, Changed};
+use crate::change::{self, Changed, Details};
 use crate::launch::Launcher;
 use crate::state::State;
+use crate::store::attempts::Assigned;
 use crate::store::jobs::{self, Active};
 
 /// The state is looked at this often where nobody woke the loop.
 const INTERVAL_MS: u64 = 500;
-/// Jobs started in one pass at most.
-const MAX_STARTS: i64 = 64;
+/// Waiting jobs that one pass decides about.
+const MAX_STARTS: i64 = 256;
 /// An agent that missed this many heartbeats is looked for.
 const MISSED_HEARTBEATS: u64 = 2;
 
@@ -70,20 +73,21 @@ impl Reconciler {
         let mut connection = self.state.pool.acquire().await?;
         let active = jobs::active(&mut connection).await?;
         drop(connection);
-        let mut used = 0.0;
-        for job in &active {
-            if self.look_after(job).await? {
-                used += self.cores(job.cpus);
+        let mut running = Vec::new();
+        for job in active {
+            if self.look_after(&job).await? {
+                running.push((job.asked, job.assigned));
             }
         }
         self.look_for_all = false;
-        self.start_waiting(used).await?;
+        self.start_waiting(&mut running).await?;
+        self.state.measures.set_used(&total(running.iter().map(|(asked, _)| asked)));
         let mut connection = self.state.pool.acquire().await?;
         self.state.measures.set_jobs(&jobs::count_by_status(&mut connection).await?);
         Ok(())
     }
 
-    /// One job that has an attempt. `true` where it still occupies its cores.
+    /// One job that has an attempt. `true` where it still occupies its part of the machine.
     async fn look_after(&self, job: &Active) -> Result<bool, Problem> {
         let now = now_unix_ms();
         let heard_at = job.state.heartbeat_at_unix_ms.or(job.state.attempt_started_at_unix_ms).unwrap_or(0);
@@ -91,13 +95,13 @@ impl Reconciler {
         if (silent || self.look_for_all) && !self.agent_is_alive(job).await {
             let reason = "its agent ended without a report (killed, or see the end of its log)".to_owned();
             let event = JobEvent::AgentGone { attempt: job.state.attempt, reason };
-            return self.change(job.id, event).await;
+            return self.change(job.id, event, Details::default()).await;
         }
         let could_hear = self.hears_since_unix_ms.is_some_and(|since| now.saturating_sub(since) >= LEASE_MS);
         if !could_hear {
             return Ok(true);
         }
-        self.change(job.id, JobEvent::Tick { capacity: false }).await
+        self.change(job.id, JobEvent::Tick { capacity: false }, Details::default()).await
     }
 
     async fn agent_is_alive(&self, job: &Active) -> bool {
@@ -111,50 +115,48 @@ impl Reconciler {
         }
     }
 
-    async fn start_waiting(&self, mut used: f64) -> Result<(), Problem> {
-        if used >= self.launcher.cpus {
-            return Ok(());
-        }
+    /// Starts what fits next to what runs.
+    async fn start_waiting(&self, running: &mut Vec<(Resources, Assigned)>) -> Result<(), Problem> {
         let mut connection = self.state.pool.acquire().await?;
         let waiting = jobs::startable(&mut connection, now_unix_ms(), MAX_STARTS).await?;
         drop(connection);
-        for (id, cpus) in waiting {
-            let cores = self.cores(cpus);
-            if used + cores > self.launcher.cpus {
-                // In order: a large job is not overtaken for ever by small ones.
-                break;
+        let machine = &self.state.machine;
+        let asked: Vec<Resources> = waiting.iter().map(|job| job.asked).collect();
+        let used = total(running.iter().map(|(asked, _)| asked));
+        for (job, placement) in waiting.iter().zip(place(&machine.capacity, &used, &asked)) {
+            if placement != Placement::Start {
+                continue;
             }
-            if self.change(id, JobEvent::Tick { capacity: true }).await? {
-                used += cores;
+            let others: Vec<Assigned> = running.iter().map(|(_, assigned)| assigned.clone()).collect();
+            let assigned = machine.assign(&job.asked, &others);
+            let details = Details { assigned: assigned.clone(), ..Details::default() };
+            if self.change(job.id, JobEvent::Tick { capacity: true }, details).await? {
+                running.push((job.asked, assigned));
             }
         }
         Ok(())
     }
 
-    /// What a job counts for: one that wants more than there is takes everything.
-    const fn cores(&self, cpus: f64) -> f64 {
-        cpus.min(self.launcher.cpus)
-    }
-
     /// Applies an event and performs what it asks for. `true` where the job has an attempt afterwards.
-    async fn change(&self, id: Uuid, event: JobEvent) -> Result<bool, Problem> {
-        let Some(changed) = change::job(&self.state, id, event, None).await? else { return Ok(false) };
+    async fn change(&self, id: Uuid, event: JobEvent, details: Details) -> Result<bool, Problem> {
+        let assigned = details.assigned.clone();
+        let Some(changed) = change::job(&self.state, id, event, details).await? else { return Ok(false) };
         let has_attempt = changed.job.state.has_attempt();
-        self.perform(id, changed).await?;
+        self.perform(id, changed, assigned).await?;
         Ok(has_attempt)
     }
 
-    async fn perform(&self, id: Uuid, changed: Changed) -> Result<(), Problem> {
+    async fn perform(&self, id: Uuid, changed: Changed, assigned: Assigned) -> Result<(), Problem> {
         let mut token = changed.token;
         for action in changed.actions {
             match action {
                 Action::StartAttempt { attempt } => {
                     let Some(token) = token.take() else { continue };
                     tracing::info!(job_id = %id, attempt, "an attempt starts");
-                    if let Err(error) = self.launcher.start(id, attempt, token).await {
+                    if let Err(error) = self.launcher.start(id, attempt, token, assigned.clone()).await {
                         tracing::error!(%error, job_id = %id, attempt, "the attempt does not start");
                         let event = JobEvent::AgentGone { attempt, reason: error.to_string() };
-                        change::job(&self.state, id, event, None).await?;
+                        change::job(&self.state, id, event, Details::default()).await?;
                     }
                 }
                 Action::FenceAttempt { attempt } => {

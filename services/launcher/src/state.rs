@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use slipway_artifact_store::ArtifactStore;
+use slipway_domain::training::Capacity;
 use slipway_event_bus::Outbox;
 use slipway_service_kit::metrics::Metrics;
 use sqlx::PgPool;
@@ -10,6 +11,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::capacity::Machine;
+use crate::config::JobsConfig;
 use crate::logs::Logs;
 use crate::measure::Measures;
 
@@ -21,6 +24,8 @@ pub(crate) struct State {
     pub(crate) store: ArtifactStore,
     pub(crate) logs: Logs,
     pub(crate) measures: Measures,
+    /// What there is for jobs.
+    pub(crate) machine: Arc<Machine>,
     /// Wakes the reconciler.
     pub(crate) wake: Arc<Notify>,
     pub(crate) shutdown: CancellationToken,
@@ -38,18 +43,22 @@ impl State {
         logs: Logs,
         shutdown: CancellationToken,
         metrics: &Metrics,
-        registry_url: &str,
+        jobs: &JobsConfig,
     ) -> Self {
+        let machine = Machine::detect(jobs);
+        let Capacity { cpus, memory_bytes, gpus } = machine.capacity;
+        tracing::info!(cpus, memory_bytes, gpus, "capacity for jobs");
         Self {
             pool,
             outbox,
             store,
             logs,
-            measures: Measures::new(metrics),
+            measures: Measures::new(metrics, &machine.capacity),
+            machine: Arc::new(machine),
             wake: Arc::new(Notify::new()),
             shutdown,
             followers: TaskTracker::new(),
-            registry_url: registry_url.into(),
+            registry_url: jobs.registry_url.as_str().into(),
         }
     }
 

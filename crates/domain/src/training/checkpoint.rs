@@ -11,26 +11,51 @@ use serde::{Deserialize, Serialize};
 use crate::{Invalid, invalid::ensure, path::check_relative};
 
 /// `schema` of a [`Manifest`].
-pub const MANIFEST_SCHEMA: &str = "slipway.checkpoint/1";
+pub const MANIFEST_SCHEMA: &str = "slipway.checkpoint/2";
+/// `schema` of manifests whose paths are those within a folder that has the step as its name.
+const STEP_FOLDER_SCHEMA: &str = "slipway.checkpoint/1";
 const MANIFEST_NAME: &str = "MANIFEST.json";
 const SHA256_HEX_CHARS: usize = 64;
 const MAX_FILES: usize = 100_000;
+/// Permission bits that are kept; set-user-id and the like are not.
+pub const MODE_BITS: u32 = 0o777;
 
 /// One file of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestFile {
-    /// Path within the checkpoint's directory.
+    /// Path within the checkpoint folder.
     pub path: String,
     /// Length in bytes.
     pub size_bytes: u64,
     /// SHA-256, lower-case hex.
     pub sha256: String,
+    /// Permission bits. Absent: those of a new file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+}
+
+/// A folder of a checkpoint; it may be empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFolder {
+    /// Path within the checkpoint folder.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// A symbolic link of a checkpoint that stays inside the checkpoint folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestLink {
+    /// Path within the checkpoint folder.
+    pub path: String,
+    /// Where it points, relative to the folder that it lies in.
+    pub target: String,
 }
 
 /// What a checkpoint consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`MANIFEST_SCHEMA`].
+    /// [`MANIFEST_SCHEMA`], or that of an older release.
     pub schema: String,
     /// Job that wrote it.
     pub job_id: String,
@@ -42,6 +67,15 @@ pub struct Manifest {
     pub prefix: String,
     /// Its files.
     pub files: Vec<ManifestFile>,
+    /// Its folders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<ManifestFolder>,
+    /// Its symbolic links.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<ManifestLink>,
+    /// The entry of the checkpoint folder that a command resumes from, where there is one such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_from: Option<String>,
     /// When it was written, Unix time in milliseconds.
     pub created_at_unix_ms: u64,
 }
@@ -49,27 +83,79 @@ pub struct Manifest {
 impl Manifest {
     /// Checks the manifest itself; the complaint names the field.
     pub fn validate(&self) -> Result<(), Invalid> {
-        ensure(self.schema == MANIFEST_SCHEMA, "schema", || format!("must be {MANIFEST_SCHEMA}"))?;
+        ensure([MANIFEST_SCHEMA, STEP_FOLDER_SCHEMA].contains(&self.schema.as_str()), "schema", || {
+            format!("must be {MANIFEST_SCHEMA} or {STEP_FOLDER_SCHEMA}, is {}", self.schema)
+        })?;
         ensure(!self.job_id.is_empty(), "job_id", || "must not be empty".into())?;
         ensure(self.attempt > 0, "attempt", || "must be 1 or more".into())?;
         check_relative(&self.prefix).map_err(|why| Invalid::new("prefix", why))?;
         ensure(!self.files.is_empty(), "files", || "a checkpoint holds at least one file".into())?;
-        ensure(self.files.len() <= MAX_FILES, "files", || format!("must be at most {MAX_FILES}"))?;
+        let count = self.files.len() + self.folders.len() + self.links.len();
+        ensure(count <= MAX_FILES, "files", || {
+            format!("must be at most {MAX_FILES} with folders and links")
+        })?;
         let mut seen = BTreeSet::new();
         for (index, file) in self.files.iter().enumerate() {
             let field = format!("files[{index}]");
-            check_relative(&file.path).map_err(|why| Invalid::new(format!("{field}.path"), why))?;
-            ensure(file.path != MANIFEST_NAME && seen.insert(&file.path), &format!("{field}.path"), || {
-                format!("'{}' is there twice or reserved", file.path)
-            })?;
+            check_entry(&mut seen, &format!("{field}.path"), &file.path)?;
             let lower_hex = |character: char| character.is_ascii_digit() || ('a'..='f').contains(&character);
             ensure(
                 file.sha256.len() == SHA256_HEX_CHARS && file.sha256.chars().all(lower_hex),
                 &format!("{field}.sha256"),
                 || "must be 64 lower-case hex digits".into(),
             )?;
+            check_mode(&format!("{field}.mode"), file.mode.unwrap_or(0))?;
+        }
+        for (index, folder) in self.folders.iter().enumerate() {
+            check_entry(&mut seen, &format!("folders[{index}].path"), &folder.path)?;
+            check_mode(&format!("folders[{index}].mode"), folder.mode)?;
+        }
+        for (index, link) in self.links.iter().enumerate() {
+            check_entry(&mut seen, &format!("links[{index}].path"), &link.path)?;
+            let field = format!("links[{index}].target");
+            ensure(link_destination(&link.path, &link.target).is_some(), &field, || {
+                format!("must stay inside the checkpoint folder, is '{}'", link.target)
+            })?;
+        }
+        self.check_nesting()?;
+        if let Some(name) = &self.resume_from {
+            check_relative(name).map_err(|why| Invalid::new("resume_from", why))?;
         }
         Ok(())
+    }
+
+    /// Nothing may lie under a file or a link: restoring it would write through the link.
+    fn check_nesting(&self) -> Result<(), Invalid> {
+        let files = self.files.iter().map(|file| file.path.as_str());
+        let leaves: BTreeSet<&str> =
+            files.clone().chain(self.links.iter().map(|link| link.path.as_str())).collect();
+        let folders = self.folders.iter().map(|folder| folder.path.as_str());
+        for path in leaves.iter().copied().chain(folders) {
+            let mut parents = path.match_indices('/').map(|(at, _)| &path[..at]);
+            let above = parents.find(|parent| leaves.contains(parent));
+            ensure(above.is_none(), "files", || {
+                format!("'{path}' lies under '{}', which is no folder", above.unwrap_or_default())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Where its files belong within the checkpoint folder: at the top, or in a folder of this name.
+    pub fn step_folder(&self) -> Option<String> {
+        (self.schema == STEP_FOLDER_SCHEMA).then(|| self.step.to_string())
+    }
+
+    /// The entries of the checkpoint folder that it consists of, sorted.
+    pub fn entries(&self) -> Vec<String> {
+        if let Some(folder) = self.step_folder() {
+            return vec![folder];
+        }
+        let paths = self.files.iter().map(|file| &file.path);
+        let paths = paths
+            .chain(self.folders.iter().map(|folder| &folder.path))
+            .chain(self.links.iter().map(|link| &link.path));
+        let names: BTreeSet<&str> = paths.map(|path| path.split('/').next().unwrap_or(path)).collect();
+        names.into_iter().map(str::to_owned).collect()
     }
 
     /// Object key of the manifest.
@@ -91,6 +177,42 @@ impl Manifest {
     fn age_order(&self) -> (u64, u32, u64, &str) {
         (self.step, self.attempt, self.created_at_unix_ms, &self.prefix)
     }
+}
+
+fn check_entry<'paths>(
+    seen: &mut BTreeSet<&'paths str>,
+    field: &str,
+    path: &'paths str,
+) -> Result<(), Invalid> {
+    check_relative(path).map_err(|why| Invalid::new(field, why))?;
+    ensure(path != MANIFEST_NAME && seen.insert(path), field, || {
+        format!("'{path}' is there twice or reserved")
+    })
+}
+
+fn check_mode(field: &str, mode: u32) -> Result<(), Invalid> {
+    ensure(mode & !MODE_BITS == 0, field, || format!("must be at most 0o{MODE_BITS:o}, is 0o{mode:o}"))
+}
+
+/// The path that a link at `path` with a relative `target` leads to, both within one folder; none where it leaves the folder
+/// or leads to the folder itself.
+pub fn link_destination(path: &str, target: &str) -> Option<String> {
+    if target.is_empty() || target.starts_with('/') || target.contains('\0') {
+        return None;
+    }
+    let mut segments: Vec<&str> = path.split('/').collect();
+    segments.pop();
+    for segment in target.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop()?;
+            }
+            name => segments.push(name),
+        }
+    }
+    let destination = segments.join("/");
+    check_relative(&destination).ok().map(|()| destination)
 }
 
 /// One operation of an upload.
@@ -132,14 +254,19 @@ pub fn choose_restore<'manifest>(
         .max_by(|left, right| left.age_order().cmp(&right.age_order()))
 }
 
-/// The checkpoints beyond the newest `keep`, oldest first. The newest is never among them. Delete the manifest of each before
-/// its files.
+/// The checkpoints beyond the newest `keep` steps, and those that a later one of the same step supersedes, oldest first. The
+/// newest is never among them. Delete the manifest of each before its files.
 pub fn released(manifests: &[Manifest], keep: u32) -> Vec<&Manifest> {
-    let mut by_age: Vec<&Manifest> = manifests.iter().collect();
-    by_age.sort_by(|left, right| left.age_order().cmp(&right.age_order()));
+    let mut newest_first: Vec<&Manifest> = manifests.iter().collect();
+    newest_first.sort_by(|left, right| right.age_order().cmp(&left.age_order()));
     let keep = usize::try_from(keep.max(1)).unwrap_or(usize::MAX);
-    by_age.truncate(by_age.len().saturating_sub(keep));
-    by_age
+    let mut kept = BTreeSet::new();
+    newest_first.retain(|manifest| {
+        let stays = kept.len() < keep && kept.insert(manifest.step);
+        !stays
+    });
+    newest_first.reverse();
+    newest_first
 }
 
 /// A message of an attempt that is no longer the current one.

@@ -104,10 +104,10 @@ pub enum Outcome {
     },
     /// The command ran longer than `timeout_s`; trying again would end the same way.
     TimedOut,
-    /// The command ended with 0, but its last checkpoint could not be stored.
-    UploadFailed {
-        /// Why.
-        reason: String,
+    /// The command was ended since it used more memory than it asked for.
+    OutOfMemory {
+        /// How much its processes used together, bytes.
+        used_bytes: u64,
     },
 }
 
@@ -118,10 +118,12 @@ impl Outcome {
         signal: Option<i32>,
         start_error: &str,
         timed_out: bool,
+        memory_exceeded_bytes: u64,
     ) -> Self {
         match (exit_code, signal) {
             _ if !start_error.is_empty() => Self::NotStarted { reason: start_error.to_owned() },
             _ if timed_out => Self::TimedOut,
+            _ if memory_exceeded_bytes > 0 => Self::OutOfMemory { used_bytes: memory_exceeded_bytes },
             (_, Some(signal)) => Self::Signalled { signal },
             (Some(code), None) => Self::Exited { code },
             (None, None) => {
@@ -157,6 +159,11 @@ pub enum JobEvent {
         attempt: u32,
         /// How.
         outcome: Outcome,
+    },
+    /// The job asks for more than its launcher has.
+    CannotBePlaced {
+        /// Of what, and how much there is.
+        reason: String,
     },
     /// Someone asked for the end of the job.
     CancelRequested,
@@ -272,6 +279,10 @@ pub fn step(spec: &JobSpec, job: &Job, seen: &Observation) -> (Job, Vec<Action>)
         JobEvent::Finished { attempt, outcome } if machine.is_current(*attempt) => machine.finish(outcome),
         JobEvent::AgentGone { attempt, reason } if machine.is_current(*attempt) => machine.lose_agent(reason),
         JobEvent::Heartbeat { .. } | JobEvent::Finished { .. } | JobEvent::AgentGone { .. } => {}
+        JobEvent::CannotBePlaced { reason } if job.status == Status::Queued => {
+            machine.end(Status::Failed, EventKind::Failed, reason);
+        }
+        JobEvent::CannotBePlaced { .. } => {}
         JobEvent::CancelRequested => machine.cancel(),
     }
     (machine.next, machine.actions)
@@ -336,7 +347,13 @@ impl Machine<'_> {
             Outcome::Signalled { signal } => {
                 self.fail(&format!("attempt {attempt}: ended by signal {signal}"));
             }
-            Outcome::UploadFailed { reason } => self.fail(&format!("attempt {attempt}: {reason}")),
+            Outcome::OutOfMemory { used_bytes } => {
+                let limit_bytes = self.spec.resources.memory_bytes;
+                self.fail(&format!(
+                    "attempt {attempt}: out of memory: its processes used {used_bytes} bytes, \
+                     more than the {limit_bytes} of resources.memory_bytes"
+                ));
+            }
             Outcome::NotStarted { reason } => {
                 let reason = format!("the command did not start: {reason}");
                 self.end(Status::Failed, EventKind::Failed, &reason);

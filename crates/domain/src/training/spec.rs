@@ -79,6 +79,13 @@ impl Default for Resources {
     }
 }
 
+impl Resources {
+    /// Threads that keep the CPU cores busy.
+    pub fn threads(&self) -> u32 {
+        self.cpus.ceil().max(1.0) as u32
+    }
+}
+
 /// What happens when the command fails. An attempt lost with its machine or agent does not count here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -118,6 +125,10 @@ pub struct CheckpointSpec {
     /// Newest complete checkpoints to keep.
     #[serde(default = "default_keep")]
     pub keep: u32,
+    /// Name of a file that a command puts into a checkpoint's folder as the last one. A folder without it is not complete.
+    /// Absent: a folder is complete once it was renamed into place, or once it no longer changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marker: Option<String>,
 }
 
 fn default_checkpoint_dir() -> String {
@@ -130,7 +141,7 @@ fn default_keep() -> u32 {
 
 impl Default for CheckpointSpec {
     fn default() -> Self {
-        Self { dir: default_checkpoint_dir(), keep: default_keep() }
+        Self { dir: default_checkpoint_dir(), keep: default_keep(), marker: None }
     }
 }
 
@@ -149,6 +160,11 @@ impl JobSpec {
             check_relative(&checkpoint.dir).map_err(|why| Invalid::new("checkpoint.dir", why))?;
             ensure((1..=MAX_KEEP).contains(&checkpoint.keep), "checkpoint.keep", || {
                 format!("must be 1 to {MAX_KEEP}, is {}", checkpoint.keep)
+            })?;
+            let marker = checkpoint.marker.as_deref().unwrap_or("marker");
+            check_relative(marker).map_err(|why| Invalid::new("checkpoint.marker", why))?;
+            ensure(!marker.contains('/'), "checkpoint.marker", || {
+                format!("must be the name of a file, is '{marker}'")
             })?;
         }
         let key_length = self.idempotency_key.as_ref().map_or(1, String::len);

@@ -56,6 +56,8 @@ pub enum Command {
         /// Job ID.
         job: String,
     },
+    /// Shows the CPU cores, memory and GPUs of the launcher, and what running jobs use of them.
+    Capacity,
 }
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
@@ -82,7 +84,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let submitted = launcher.send(Method::POST, &jobs, Some(&read_json(&file)?)).await?;
             if !wait {
                 show(context.json, &submitted);
-                return Ok(());
+                return refused(&submitted);
             }
             let id = output::cell(&submitted, "id");
             let ended = ended(&launcher, &id).await?;
@@ -101,11 +103,15 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             output::end_with_reader();
             launcher.stream(&["api", "v1", "jobs", &job, "logs"], &query).await?;
         }
+        Command::Capacity => {
+            output::object(context.json, &launcher.get(&["api", "v1", "capacity"], &[]).await?);
+        }
         Command::Checkpoints { job } => {
             let answer = launcher.get(&["api", "v1", "jobs", &job, "checkpoints"], &[]).await?;
             let columns = [
                 ("STEP", "step"),
                 ("ATTEMPT", "attempt"),
+                ("ENTRIES", "entries"),
                 ("COMMITTED", "created_at"),
                 ("MANIFEST", "manifest_key"),
             ];
@@ -134,4 +140,12 @@ async fn ended(launcher: &Client, id: &str) -> anyhow::Result<Value> {
 fn show(as_json: bool, job: &Value) {
     let first = ["id", "name", "status", "reason", "attempt", "checkpoint_step", "created_at", "updated_at"];
     output::object_in_order(as_json, job, &first);
+}
+
+/// A job that its launcher cannot run is an error of the submission.
+fn refused(submitted: &Value) -> anyhow::Result<()> {
+    if submitted.get("status").and_then(Value::as_str) == Some("failed") {
+        bail!("job {} is refused: {}", output::cell(submitted, "id"), output::cell(submitted, "reason"));
+    }
+    Ok(())
 }

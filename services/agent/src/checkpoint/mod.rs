@@ -1,32 +1,54 @@
-//! Checkpoints on their way to the store: the newest complete folder is uploaded while the command goes on, its manifest last,
-//! then the launcher commits it.
+//! Checkpoints on their way to the store: the newest whole one is uploaded while the command goes on, its manifest last, then
+//! the launcher commits it.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod folder;
+mod renames;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use slipway_artifact_store::ArtifactStore;
-use slipway_domain::training::{MANIFEST_SCHEMA, Manifest, ManifestFile};
+use slipway_domain::training::{MANIFEST_SCHEMA, Manifest, ManifestFile, Moment, Sighting, Watch};
 use slipway_service_kit::clock::now_unix_ms;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::folder::{Found, FoundFile, Group, Look};
+use self::renames::Renames;
 use crate::launcher::{CallError, Launcher};
 use crate::spool::Spool;
+use crate::warnings::Warnings;
 
-/// The checkpoint folder is looked at this often.
+/// The checkpoint folder is looked at this often; less often where a look takes long.
 const POLL_INTERVAL_MS: u64 = 200;
+/// Share of its time that the agent spends looking, at most one of so many parts.
+const LOOK_SHARE: u32 = 10;
 const RETRY_DELAY_MS: u64 = 1_000;
 /// The last checkpoint must be stored within this time after the command's end.
 const FINAL_UPLOAD_TIMEOUT_MS: u64 = 120_000;
-const MAX_FILES: usize = 10_000;
 const PARALLEL_FILES: usize = 4;
 const READ_BYTES: usize = 256 * 1024;
-/// Objects of a released checkpoint that one listing deletes.
-const MAX_RELEASED_OBJECTS: usize = MAX_FILES + 1;
+/// Objects of a checkpoint that one listing deletes.
+const MAX_LISTED_OBJECTS: usize = 100_001;
+/// Looks after which an unknown name is not one that is about to be renamed.
+const LOOKS_BEFORE_REPORT: u32 = 25;
+/// Unknown names that are reported.
+const MAX_REPORTED_NAMES: usize = 10;
+const EXPECTED_NAMES: &str =
+    "`500/`, `checkpoint-500/`, `epoch=1-step=500.ckpt`, `ckpt_500.pt` or `last.ckpt`";
+
+/// The command's end, for what depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    /// How it ended.
+    pub(crate) moment: Moment,
+    /// When it ended.
+    pub(crate) at: SystemTime,
+}
 
 /// Uploads what appears in one attempt's checkpoint folder.
 #[derive(Debug)]
@@ -34,13 +56,16 @@ pub(crate) struct Uploader {
     pub(crate) store: ArtifactStore,
     pub(crate) launcher: Launcher,
     pub(crate) spool: Spool,
+    pub(crate) warnings: Warnings,
     pub(crate) folder: PathBuf,
+    /// Name of the file that makes a checkpoint's folder complete.
+    pub(crate) marker: Option<String>,
     pub(crate) job_id: String,
     pub(crate) attempt: u32,
     /// Object key prefix of the job's checkpoints.
     pub(crate) prefix: String,
-    /// Steps that need no upload: restored, stored, or overtaken.
-    pub(crate) done: BTreeSet<u64>,
+    /// Step that was restored: what lies there at the start needs no upload.
+    pub(crate) restored: Option<u64>,
 }
 
 /// Why a checkpoint is not stored.
@@ -48,136 +73,280 @@ pub(crate) struct Uploader {
 enum Failure {
     /// It may go well later.
     Later(String),
-    /// The checkpoint itself is at fault, or gone.
+    /// The checkpoint itself is at fault.
     Never(String),
+    /// It changed while it was uploaded, or is gone.
+    Changed,
     /// The attempt has been replaced.
     Fenced,
 }
 
+/// What a running upload knows.
+#[derive(Debug)]
+struct State {
+    renames: Option<Renames>,
+    watch: Watch,
+    /// Fingerprint of the last checkpoint without a step that was done.
+    rolling_done: Option<u64>,
+    begun: Instant,
+    /// Unknown names, and how often each was seen.
+    unknown: BTreeMap<String, u32>,
+}
+
 impl Uploader {
-    /// Watches until `ended`, then stores what is left.
-    ///
-    /// # Errors
-    /// The newest checkpoint could not be stored: why.
-    pub(crate) async fn run(mut self, ended: CancellationToken) -> Result<(), String> {
-        let mut failed: Option<String> = None;
+    /// Watches until `end` is there, then stores what is left. What goes wrong becomes a warning: it is no reason to run the
+    /// command again.
+    pub(crate) async fn run(self, mut end: watch::Receiver<Option<End>>) {
+        let mut state = State {
+            renames: Some(Renames::watch(&self.folder)),
+            watch: Watch::default(),
+            rolling_done: None,
+            begun: Instant::now(),
+            unknown: BTreeMap::new(),
+        };
+        self.skip_what_is_there(&mut state).await;
         let mut deadline = None;
         loop {
-            let ending = ended.is_cancelled();
-            if ending && deadline.is_none() {
+            let ended = *end.borrow_and_update();
+            if ended.is_some() && deadline.is_none() {
                 deadline = Some(Instant::now() + Duration::from_millis(FINAL_UPLOAD_TIMEOUT_MS));
             }
-            let Some((step, folder)) = self.newest().await else {
-                if ending {
-                    return failed.map_or(Ok(()), Err);
+            let looked_at = Instant::now();
+            let found = self.look(&mut state, ended.map(|end| end.at)).await;
+            self.report_unknown(&mut state, &found, ended.is_some()).await;
+            let sightings = sightings(&state, &found);
+            let moment = ended.map_or(Moment::Running, |end| end.moment);
+            let decision = state.watch.look(elapsed_ms(state.begun), &sightings, moment);
+            let Some(group) = decision.store.and_then(|step| found.group(step)) else {
+                if ended.is_some() {
+                    self.report_abandoned(&decision.abandoned, &found).await;
+                    return;
                 }
-                pause(POLL_INTERVAL_MS, &ended).await;
+                let pause = Duration::from_millis(POLL_INTERVAL_MS).max(looked_at.elapsed() * LOOK_SHARE);
+                wait(pause, &mut end).await;
                 continue;
             };
-            match self.store_one(step, &folder).await {
-                Ok(()) => {
-                    self.done.insert(step);
-                    failed = None;
-                    continue;
-                }
-                Err(Failure::Fenced) => return Ok(()),
-                Err(_) if !is_folder(&folder).await => {
-                    // The command has cleaned up behind itself: what it does not keep need not be stored.
-                    self.done.insert(step);
-                    continue;
+            match self.store_one(&mut state, group, ended).await {
+                Ok(()) => self.done(&mut state, group),
+                Err(Failure::Fenced) => return,
+                Err(Failure::Changed) => {
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        return;
+                    }
                 }
                 Err(Failure::Never(reason)) => {
-                    self.done.insert(step);
-                    self.complain(&mut failed, step, reason).await;
+                    self.complain(group, &reason).await;
+                    self.done(&mut state, group);
                 }
-                Err(Failure::Later(reason)) => self.complain(&mut failed, step, reason).await,
+                Err(Failure::Later(reason)) => {
+                    tracing::warn!(%reason, step = group.sighting.step, "a checkpoint is not stored yet");
+                    self.complain(group, &reason).await;
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        return;
+                    }
+                    wait(Duration::from_millis(RETRY_DELAY_MS), &mut end).await;
+                }
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return failed.map_or(Ok(()), Err);
-            }
-            tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
         }
     }
 
-    async fn complain(&self, failed: &mut Option<String>, step: u64, reason: String) {
-        let text = format!("the checkpoint of step {step} could not be stored: {reason}");
-        if failed.as_ref() != Some(&text) {
-            self.spool.note(&text).await;
+    /// What was restored is stored already; files of the job's own are not.
+    async fn skip_what_is_there(&self, state: &mut State) {
+        let Some(restored) = self.restored else { return };
+        state.watch.set_done(restored, 0);
+        let found = self.look(state, None).await;
+        for group in &found.groups {
+            if group.is_rolling {
+                state.rolling_done = Some(group.sighting.fingerprint);
+            } else if group.sighting.step <= restored {
+                self.done(state, group);
+            }
         }
-        *failed = Some(text);
     }
 
-    /// The complete folder with the highest step, unless that one is done. A complete one has a bare number as its name.
-    async fn newest(&self) -> Option<(u64, PathBuf)> {
-        let mut entries = tokio::fs::read_dir(&self.folder).await.ok()?;
-        let mut newest: Option<(u64, PathBuf)> = None;
-        while let Ok(Some(entry)) = entries.next_entry().await {
-            let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-            else {
-                continue;
+    fn done(&self, state: &mut State, group: &Group) {
+        state.watch.set_done(group.sighting.step, group.sighting.fingerprint);
+        if group.is_rolling {
+            state.rolling_done = Some(group.sighting.fingerprint);
+        }
+    }
+
+    async fn look(&self, state: &mut State, until: Option<SystemTime>) -> Found {
+        let look = Look {
+            folder: self.folder.clone(),
+            marker: self.marker.clone(),
+            until: until.unwrap_or_else(SystemTime::now),
+            rolling_step: state.watch.last_done().map_or(1, |step| step.saturating_add(1)),
+        };
+        let mut renames = state.renames.take().unwrap_or_else(|| Renames::watch(&self.folder));
+        let looked = tokio::task::spawn_blocking(move || (look.take(&mut renames), renames)).await;
+        match looked {
+            Ok((Ok(found), renames)) => {
+                state.renames = Some(renames);
+                found
+            }
+            Ok((Err(error), renames)) => {
+                state.renames = Some(renames);
+                let text = format!("the checkpoint folder cannot be read: {error}");
+                self.warn("folder", &text).await;
+                Found::default()
+            }
+            Err(error) => {
+                tracing::error!(%error, "a look at the checkpoint folder panicked");
+                Found::default()
+            }
+        }
+    }
+
+    async fn report_unknown(&self, state: &mut State, found: &Found, ended: bool) {
+        state.unknown.retain(|name, _| found.not_recognised.contains(name));
+        for name in &found.not_recognised {
+            *state.unknown.entry(name.clone()).or_default() += 1;
+        }
+        let seen = state.unknown.iter().filter(|(_, looks)| ended || **looks >= LOOKS_BEFORE_REPORT);
+        let mut names: Vec<String> =
+            seen.map(|(name, _)| format!("`{}`", name.escape_debug())).take(MAX_REPORTED_NAMES + 1).collect();
+        if names.is_empty() {
+            return;
+        }
+        if names.len() > MAX_REPORTED_NAMES {
+            names.truncate(MAX_REPORTED_NAMES);
+            names.push("others".to_owned());
+        }
+        let text = format!(
+            "not stored from the checkpoint folder: {}; the names of checkpoints are recognised in forms such as {EXPECTED_NAMES}",
+            names.join(", ")
+        );
+        self.warn("unknown-names", &text).await;
+    }
+
+    async fn report_abandoned(&self, steps: &[u64], found: &Found) {
+        for group in steps.iter().filter_map(|step| found.group(*step)) {
+            let what = match &self.marker {
+                Some(marker) => format!("it lacks the marker `{marker}`"),
+                None => {
+                    "it was still being written when the command ended. Write it under another name such as \
+                         `500.tmp` and rename it, or set `checkpoint.marker`"
+                        .to_owned()
+                }
             };
-            let Ok(step) = name.parse() else { continue };
-            let is_folder = entry.file_type().await.is_ok_and(|kind| kind.is_dir());
-            if is_folder && newest.as_ref().is_none_or(|(highest, _)| step > *highest) {
-                newest = Some((step, entry.path()));
-            }
+            let text = format!("{} is not stored: {what}", title(group));
+            self.warn(&format!("step-{}", group.sighting.step), &text).await;
         }
-        newest.filter(|(step, _)| !self.done.contains(step))
     }
 
-    async fn store_one(&self, step: u64, folder: &Path) -> Result<(), Failure> {
-        let paths = files_of(folder).await?;
+    async fn complain(&self, group: &Group, reason: &str) {
+        let text = format!("{} could not be stored: {reason}", title(group));
+        self.warn(&format!("step-{}", group.sighting.step), &text).await;
+    }
+
+    /// A line of the log and a warning of the attempt, where it is news.
+    async fn warn(&self, key: &str, text: &str) {
+        if self.warnings.set(key, text) {
+            self.spool.note(&format!("warning: {text}")).await;
+        }
+    }
+
+    async fn store_one(&self, state: &mut State, group: &Group, ended: Option<End>) -> Result<(), Failure> {
+        if let Some(reason) = &group.refused {
+            return Err(Failure::Never(reason.clone()));
+        }
+        let step = group.sighting.step;
         let prefix = format!("{}/{step:012}/{}-{}", self.prefix, self.attempt, Uuid::new_v4());
-        let uploads: Vec<_> =
-            paths.into_iter().map(|path| self.put_file(&prefix, folder, path).boxed()).collect();
-        let files: Vec<ManifestFile> =
-            futures::stream::iter(uploads).buffered(PARALLEL_FILES).try_collect().await?;
-        let manifest = Manifest {
+        let files = match self.put_files(&prefix, &group.files).await {
+            Ok(files) => files,
+            Err(failure) => {
+                self.delete(&prefix).await;
+                return Err(failure);
+            }
+        };
+        let manifest = self.manifest(group, prefix, files);
+        if let Err(invalid) = manifest.validate() {
+            self.delete(&manifest.prefix).await;
+            return Err(Failure::Never(invalid.to_string()));
+        }
+        // What was read is one state of the checkpoint only if it is still the same.
+        let again = self.look(state, ended.map(|end| end.at)).await;
+        if again.group(step).map(|now| now.sighting.fingerprint) != Some(group.sighting.fingerprint) {
+            self.delete(&manifest.prefix).await;
+            return Err(Failure::Changed);
+        }
+        self.commit(&manifest).await?;
+        self.warnings.clear(&format!("step-{step}"));
+        for left_out in &group.left_out {
+            self.warn(left_out, &format!("{} is stored without a part: {left_out}", title(group))).await;
+        }
+        Ok(())
+    }
+
+    async fn put_files(&self, prefix: &str, files: &[FoundFile]) -> Result<Vec<ManifestFile>, Failure> {
+        let uploads: Vec<_> = files.iter().map(|file| self.put_file(prefix, file).boxed()).collect();
+        futures::stream::iter(uploads).buffered(PARALLEL_FILES).try_collect().await
+    }
+
+    fn manifest(&self, group: &Group, prefix: String, files: Vec<ManifestFile>) -> Manifest {
+        Manifest {
             schema: MANIFEST_SCHEMA.to_owned(),
             job_id: self.job_id.clone(),
             attempt: self.attempt,
-            step,
+            step: group.sighting.step,
             prefix,
             files,
+            folders: group.folders.clone(),
+            links: group.links.clone(),
+            resume_from: group.resume_from.clone(),
             created_at_unix_ms: now_unix_ms(),
-        };
-        manifest.validate().map_err(|invalid| Failure::Never(invalid.to_string()))?;
+        }
+    }
+
+    async fn commit(&self, manifest: &Manifest) -> Result<(), Failure> {
         let json = serde_json::to_string(&manifest).map_err(|error| Failure::Never(error.to_string()))?;
         // Last, and only where there is none: from here on the checkpoint is whole.
         self.store
             .put_if_absent(&manifest.key(), json.clone().into_bytes().into())
             .await
             .map_err(|error| Failure::Later(error.to_string()))?;
-        let released = match self.launcher.commit_checkpoint(&manifest, json).await {
+        let released = match self.launcher.commit_checkpoint(manifest, json).await {
             Ok(released) => released,
             Err(CallError::Fenced(_)) => return Err(Failure::Fenced),
             Err(error @ CallError::Away(_)) => return Err(Failure::Later(error.to_string())),
             Err(error) => return Err(Failure::Never(error.to_string())),
         };
-        tracing::info!(step, files = manifest.files.len(), "a checkpoint is committed");
+        tracing::info!(step = manifest.step, files = manifest.files.len(), "a checkpoint is committed");
         for prefix in released {
             self.delete(&prefix).await;
         }
         Ok(())
     }
 
-    async fn put_file(&self, prefix: &str, folder: &Path, path: String) -> Result<ManifestFile, Failure> {
-        let gone = |error: std::io::Error| Failure::Never(format!("`{path}`: {error}"));
-        let file = tokio::fs::File::open(folder.join(&path)).await.map_err(gone)?;
-        let length_bytes = file.metadata().await.map_err(gone)?.len();
-        let source = ReaderStream::with_capacity(file, READ_BYTES);
+    async fn put_file(&self, prefix: &str, file: &FoundFile) -> Result<ManifestFile, Failure> {
+        let path = &file.path;
+        let unreadable = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => Failure::Changed,
+            _ => Failure::Never(format!("`{path}`: {error}")),
+        };
+        let opened = tokio::fs::File::open(&file.source).await.map_err(unreadable)?;
+        let length_bytes = opened.metadata().await.map_err(unreadable)?.len();
+        if length_bytes != file.size_bytes {
+            return Err(Failure::Changed);
+        }
+        let source = ReaderStream::with_capacity(opened, READ_BYTES);
         let stored = self.store.put_stream(&format!("{prefix}/{path}"), source, Some(length_bytes)).await;
         let stored = stored.map_err(|error| Failure::Later(format!("`{path}`: {error}")))?;
-        Ok(ManifestFile { path, size_bytes: stored.size_bytes, sha256: stored.sha256 })
+        Ok(ManifestFile {
+            path: path.clone(),
+            size_bytes: stored.size_bytes,
+            sha256: stored.sha256,
+            mode: Some(file.mode),
+        })
     }
 
-    /// Deletes a released checkpoint, manifest first. What stays behind is only bytes: the launcher has forgotten it, and
-    /// collects them later.
+    /// Deletes a released or unfinished checkpoint, manifest first. What stays behind is only bytes: the launcher has forgotten
+    /// it, and collects them later.
     async fn delete(&self, prefix: &str) {
         let outcome = async {
             self.store.delete(&format!("{prefix}/MANIFEST.json")).await?;
-            for object in self.store.list(&format!("{prefix}/"), MAX_RELEASED_OBJECTS).await? {
+            for object in self.store.list(&format!("{prefix}/"), MAX_LISTED_OBJECTS).await? {
                 self.store.delete(&object.key).await?;
             }
             Ok::<_, slipway_artifact_store::Error>(())
@@ -188,46 +357,31 @@ impl Uploader {
     }
 }
 
-/// Relative paths of a folder's files, sorted.
-async fn files_of(folder: &Path) -> Result<Vec<String>, Failure> {
-    let mut paths = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(current) = folders.pop() {
-        let unreadable = |error: std::io::Error| Failure::Never(format!("{}: {error}", current.display()));
-        let mut entries = tokio::fs::read_dir(&current).await.map_err(unreadable)?;
-        while let Some(entry) = entries.next_entry().await.map_err(unreadable)? {
-            let kind = entry.file_type().await.map_err(unreadable)?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-                continue;
-            }
-            let path = entry.path();
-            let relative = path.strip_prefix(folder).ok().and_then(Path::to_str).map(str::to_owned);
-            let relative =
-                relative.ok_or_else(|| Failure::Never(format!("{} is no UTF-8 path", path.display())))?;
-            if !kind.is_file() {
-                return Err(Failure::Never(format!("`{relative}` is neither a file nor a folder")));
-            }
-            paths.push(relative);
-        }
-        if paths.len() > MAX_FILES {
-            return Err(Failure::Never(format!("it has more than {MAX_FILES} files")));
-        }
-    }
-    if paths.is_empty() {
-        return Err(Failure::Never("it has no files".to_owned()));
-    }
-    paths.sort();
-    Ok(paths)
+/// What the decision is about: everything but a checkpoint without a step that is as it was when it was done.
+fn sightings(state: &State, found: &Found) -> Vec<Sighting> {
+    let is_done = |group: &&Group| group.is_rolling && state.rolling_done == Some(group.sighting.fingerprint);
+    found.groups.iter().filter(|group| !is_done(group)).map(|group| group.sighting).collect()
 }
 
-async fn is_folder(path: &Path) -> bool {
-    tokio::fs::metadata(path).await.is_ok_and(|metadata| metadata.is_dir())
+/// A checkpoint as messages name it.
+fn title(group: &Group) -> String {
+    let name = group.resume_from.as_ref().map(|name| format!(" (`{name}`)")).unwrap_or_default();
+    format!("the checkpoint of step {}{name}", group.sighting.step)
 }
 
-async fn pause(duration_ms: u64, ended: &CancellationToken) {
+fn elapsed_ms(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Waits, but not beyond the command's end.
+async fn wait(duration: Duration, end: &mut watch::Receiver<Option<End>>) {
+    if end.borrow().is_some() {
+        tokio::time::sleep(duration).await;
+        return;
+    }
     tokio::select! {
-        () = tokio::time::sleep(Duration::from_millis(duration_ms)) => {}
-        () = ended.cancelled() => {}
+        () = tokio::time::sleep(duration) => {}
+        // Whoever reports the end lives longer than this.
+        _ = end.changed() => {}
     }
 }

@@ -17,7 +17,7 @@ use slipway_service_kit::extract::parse_json;
 use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
 
-use crate::change::{self, outbox_problem, token_sha256};
+use crate::change::{self, Details, outbox_problem, token_sha256};
 use crate::collect;
 use crate::rest::job_id;
 use crate::state::State;
@@ -29,6 +29,9 @@ use crate::store::jobs::{self, StoredJob};
 const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// Checkpoints that an attempt may fall back on.
 const MAX_RESTORE_CANDIDATES: i64 = 16;
+/// Warnings of an attempt that are kept.
+const MAX_WARNINGS: usize = 50;
+const MAX_WARNING_CHARS: usize = 1_000;
 /// Objects of a job that a restore looks at.
 const MAX_OBJECTS: usize = 200_000;
 
@@ -101,7 +104,7 @@ impl Agents for Service {
         let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
         let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
         let event = JobEvent::Heartbeat { attempt: request.attempt };
-        let changed = change::within(&self.state, &mut transaction, job, event, None).await?;
+        let changed = change::within(&self.state, &mut transaction, job, event, Details::default()).await?;
         transaction.commit().await.map_err(Problem::from)?;
         let job = changed.job;
         Ok(Response::new(Lease {
@@ -123,8 +126,14 @@ impl Agents for Service {
         let request = request.into_inner();
         let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
         let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
+        let warnings = bounded(&request.warnings);
+        if !warnings.is_empty() {
+            attempts::set_warnings(&mut transaction, job.id, request.attempt, &warnings)
+                .await
+                .map_err(Problem::from)?;
+        }
         let event = JobEvent::Heartbeat { attempt: request.attempt };
-        let changed = change::within(&self.state, &mut transaction, job, event, None).await?;
+        let changed = change::within(&self.state, &mut transaction, job, event, Details::default()).await?;
         transaction.commit().await.map_err(Problem::from)?;
         let cancel = changed.job.state.status == JobStatus::Cancelling;
         Ok(Response::new(HeartbeatResponse { cancel, grace_period_ms: grace_ms(&changed.job) }))
@@ -192,8 +201,13 @@ impl Agents for Service {
         let request = request.into_inner();
         let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
         let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
+        let warnings = bounded(&request.warnings);
+        attempts::set_warnings(&mut transaction, job.id, request.attempt, &warnings)
+            .await
+            .map_err(Problem::from)?;
         let ending = Ending { exit_code: request.exit_code, signal: request.signal, ..Ending::default() };
-        change::within(&self.state, &mut transaction, job, event_of(&request), Some(ending)).await?;
+        let details = Details { ending, ..Details::default() };
+        change::within(&self.state, &mut transaction, job, event_of(&request), details).await?;
         transaction.commit().await.map_err(Problem::from)?;
         self.state.committed();
         Ok(Response::new(FinishAttemptResponse {}))
@@ -205,14 +219,22 @@ fn event_of(report: &FinishAttemptRequest) -> JobEvent {
     if report.preempted && report.exit_code != Some(0) {
         return JobEvent::AgentGone { attempt, reason: "its agent was told to go".to_owned() };
     }
-    let outcome =
-        match Outcome::from_report(report.exit_code, report.signal, &report.start_error, report.timed_out) {
-            Outcome::Exited { code: 0 } if !report.upload_error.is_empty() => {
-                Outcome::UploadFailed { reason: report.upload_error.clone() }
-            }
-            outcome => outcome,
-        };
+    let outcome = Outcome::from_report(
+        report.exit_code,
+        report.signal,
+        &report.start_error,
+        report.timed_out,
+        report.memory_exceeded_bytes,
+    );
     JobEvent::Finished { attempt, outcome }
+}
+
+/// An agent's warnings as they are kept.
+fn bounded(warnings: &[String]) -> Vec<String> {
+    let cut = |warning: &String| {
+        warning.chars().filter(|character| *character != '\0').take(MAX_WARNING_CHARS).collect()
+    };
+    warnings.iter().take(MAX_WARNINGS).map(cut).collect()
 }
 
 fn checked_manifest(request: &CommitCheckpointRequest) -> Result<Manifest, Problem> {

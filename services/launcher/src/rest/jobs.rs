@@ -1,5 +1,7 @@
 //! Submitting, showing, listing and cancelling jobs.
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::State as Shared;
 use http::{HeaderMap, StatusCode};
@@ -9,13 +11,15 @@ use slipway_domain::training::{JobEvent, JobSpec, Status};
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
+use uuid::Uuid;
 
 use super::{find, job_id};
 use crate::body::{CheckpointBody, JobBody};
-use crate::change;
+use crate::change::{self, Details};
 use crate::state::State;
 use crate::store::jobs::StoredJob;
 use crate::store::{attempts, checkpoints as checkpoint_table, jobs};
+use crate::waiting::{self, Waiting};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Retention keeps no more than a job may ask for.
@@ -64,7 +68,9 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let page = PageQuery { limit: query.limit, page_token: query.page_token };
     let (jobs, next_page_token) = list_page(&state, query.status.as_deref(), &page).await?;
-    let jobs: Vec<JobBody> = jobs.into_iter().map(JobBody::line).collect();
+    let waiting = waiting_of(&state, &jobs).await?;
+    let jobs: Vec<JobBody> =
+        jobs.into_iter().map(|job| JobBody::line(waiting.get(&job.id).cloned(), job)).collect();
     let mut body = json!({ "jobs": jobs });
     if let Some(token) = next_page_token {
         body["next_page_token"] = token.into();
@@ -102,7 +108,7 @@ pub(super) async fn cancel(
 /// Asks for the end of a job; one that has ended stays as it is.
 pub(crate) async fn cancel_job(state: &State, id: &str) -> Result<StoredJob, Problem> {
     let id = job_id(id)?;
-    let changed = change::job(state, id, JobEvent::CancelRequested, None).await?;
+    let changed = change::job(state, id, JobEvent::CancelRequested, Details::default()).await?;
     changed.map(|changed| changed.job).ok_or_else(|| Problem::not_found(format!("job `{id}`")))
 }
 
@@ -117,8 +123,20 @@ pub(super) async fn checkpoints(
     Ok(Json(json!({ "checkpoints": checkpoints })))
 }
 
+pub(super) async fn capacity(Shared(state): Shared<State>) -> Result<Json<Value>, Problem> {
+    waiting::capacity(&state).await.map(Json)
+}
+
 async fn whole(state: &State, job: StoredJob) -> Result<JobBody, Problem> {
     let mut connection = state.pool.acquire().await?;
     let attempts = attempts::list(&mut connection, job.id).await?;
-    Ok(JobBody::whole(job, attempts))
+    drop(connection);
+    let waiting = waiting_of(state, std::slice::from_ref(&job)).await?.remove(&job.id);
+    Ok(JobBody::whole(waiting, job, attempts))
+}
+
+/// What the jobs among these that wait are waiting for.
+async fn waiting_of(state: &State, jobs: &[StoredJob]) -> Result<HashMap<Uuid, Waiting>, Problem> {
+    let waits = |job: &StoredJob| matches!(job.state.status, Status::Queued | Status::Retrying);
+    if jobs.iter().any(waits) { waiting::explain(state).await } else { Ok(HashMap::new()) }
 }

@@ -21,6 +21,7 @@ pub(crate) fn router(state: State) -> Router {
             "/api/v1/jobs",
             post(jobs::submit).layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES)).get(jobs::list),
         )
+        .route("/api/v1/capacity", get(jobs::capacity))
         .route("/api/v1/jobs/{id}", get(jobs::get))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/api/v1/jobs/{id}/logs", get(logs::read))

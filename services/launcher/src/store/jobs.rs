@@ -1,10 +1,11 @@
 //! Jobs and their state.
 
 use chrono::{DateTime, Utc};
-use slipway_domain::training::{Job, JobSpec, Status};
+use slipway_domain::training::{Job, JobSpec, Resources, Status};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::attempts::Assigned;
 use super::{milliseconds, unreadable};
 
 /// A job as stored.
@@ -66,8 +67,10 @@ pub(crate) struct NewJob<'spec> {
 pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> Result<bool, sqlx::Error> {
     let spec = serde_json::to_string(job.spec).map_err(|error| unreadable("a job's spec", error))?;
     let inserted = sqlx::query(
-        "INSERT INTO jobs (id, name, spec, idempotency_key, state, status, cpus, traceparent)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (idempotency_key) DO NOTHING",
+        "INSERT INTO jobs
+           (id, name, spec, idempotency_key, state, status, cpus, traceparent, memory_bytes, gpus, finished_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN now() END)
+         ON CONFLICT (idempotency_key) DO NOTHING",
     )
     .bind(job.id)
     .bind(&job.spec.name)
@@ -77,6 +80,9 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
     .bind(job.state.status.as_str())
     .bind(job.spec.resources.cpus)
     .bind(&job.traceparent)
+    .bind(i64::try_from(job.spec.resources.memory_bytes).unwrap_or(i64::MAX))
+    .bind(i32::try_from(job.spec.resources.gpus).unwrap_or(i32::MAX))
+    .bind(job.state.status.is_final())
     .execute(connection)
     .await?;
     Ok(inserted.rows_affected() == 1)
@@ -159,34 +165,87 @@ pub(crate) async fn save(connection: &mut PgConnection, id: Uuid, state: &Job) -
 pub(crate) struct Active {
     pub(crate) id: Uuid,
     pub(crate) state: Job,
-    pub(crate) cpus: f64,
+    pub(crate) asked: Resources,
+    pub(crate) assigned: Assigned,
+}
+
+/// A job that could start.
+#[derive(Debug, Clone)]
+pub(crate) struct Startable {
+    pub(crate) id: Uuid,
+    pub(crate) asked: Resources,
+}
+
+#[derive(FromRow)]
+struct AskedRow {
+    id: Uuid,
+    cpus: f64,
+    memory_bytes: i64,
+    gpus: i32,
+}
+
+#[derive(FromRow)]
+struct ActiveRow {
+    #[sqlx(flatten)]
+    asked: AskedRow,
+    state: sqlx::types::Json<Job>,
+    assigned_cores: Vec<i32>,
+    assigned_gpus: Vec<i32>,
+}
+
+impl AskedRow {
+    fn resources(&self) -> Resources {
+        Resources {
+            cpus: self.cpus,
+            memory_bytes: u64::try_from(self.memory_bytes).unwrap_or(0),
+            gpus: u32::try_from(self.gpus).unwrap_or(0),
+        }
+    }
+}
+
+impl From<ActiveRow> for Active {
+    fn from(row: ActiveRow) -> Self {
+        let numbers =
+            |values: Vec<i32>| values.into_iter().filter_map(|value| u32::try_from(value).ok()).collect();
+        Self {
+            id: row.asked.id,
+            state: row.state.0,
+            asked: row.asked.resources(),
+            assigned: Assigned { cores: numbers(row.assigned_cores), gpus: numbers(row.assigned_gpus) },
+        }
+    }
 }
 
 /// Jobs that have an attempt.
 pub(crate) async fn active(connection: &mut PgConnection) -> Result<Vec<Active>, sqlx::Error> {
-    let rows: Vec<(Uuid, sqlx::types::Json<Job>, f64)> = sqlx::query_as(
-        "SELECT id, state, cpus FROM jobs WHERE status IN ('running', 'cancelling') ORDER BY seq",
+    let rows: Vec<ActiveRow> = sqlx::query_as(
+        "SELECT jobs.id, jobs.state, jobs.cpus, jobs.memory_bytes, jobs.gpus,
+           coalesce(attempts.cores, '{}') AS assigned_cores, coalesce(attempts.gpus, '{}') AS assigned_gpus
+         FROM jobs LEFT JOIN attempts
+           ON attempts.job_id = jobs.id AND attempts.number = (jobs.state->>'attempt')::integer
+         WHERE jobs.status IN ('running', 'cancelling') ORDER BY jobs.seq",
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|(id, state, cpus)| Active { id, state: state.0, cpus }).collect())
+    Ok(rows.into_iter().map(Active::from).collect())
 }
 
-/// Jobs that could start, oldest first: id and CPU cores wanted.
+/// Jobs that could start, oldest first.
 pub(crate) async fn startable(
     connection: &mut PgConnection,
     now_unix_ms: u64,
     limit: i64,
-) -> Result<Vec<(Uuid, f64)>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT id, cpus FROM jobs
+) -> Result<Vec<Startable>, sqlx::Error> {
+    let rows: Vec<AskedRow> = sqlx::query_as(
+        "SELECT id, cpus, memory_bytes, gpus FROM jobs
          WHERE status = 'queued' OR (status = 'retrying' AND coalesce(retry_at_unix_ms, 0) <= $1)
          ORDER BY seq LIMIT $2",
     )
     .bind(milliseconds(now_unix_ms))
     .bind(limit)
     .fetch_all(connection)
-    .await
+    .await?;
+    Ok(rows.iter().map(|row| Startable { id: row.id, asked: row.resources() }).collect())
 }
 
 /// How many jobs there are, by status.

@@ -85,7 +85,7 @@ async fn a_damaged_or_uncommitted_checkpoint_is_passed_over() {
     let manifest_key = committed["checkpoints"][0]["manifest_key"].as_str().unwrap();
     assert!(manifest_key.contains("/000000000003/1-"), "{manifest_key}");
     // One bit of the newest is wrong; and a newer one is whole, but was never committed.
-    let key = manifest_key.replace("MANIFEST.json", "deep/er/state.txt");
+    let key = manifest_key.replace("MANIFEST.json", "3/deep/er/state.txt");
     store.put_bytes(&key, "step 4".into()).await.unwrap();
     let torn = format!("checkpoints/{job}/000000000009/1-torn");
     store.put_bytes(&format!("{torn}/weights.bin"), "half".into()).await.unwrap();
@@ -129,4 +129,187 @@ async fn sigterm_to_the_agent_saves_and_another_attempt_goes_on() {
         "no failure of the command's"
     );
     assert!(world.log(&job, "attempt=2").await.ends_with("saved\n"));
+}
+
+const FAST: &str = r#"{"limit": 1, "backoff_initial_ms": 50, "backoff_max_ms": 50}"#;
+
+fn fast() -> serde_json::Value {
+    serde_json::from_str(FAST).unwrap()
+}
+
+/// What lies in a folder: mode, path and target of each entry.
+const LIST: &str = "find . -mindepth 1 -printf '%M %p %l\\n' | sort -k2";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_modes_and_empty_folders_are_restored() {
+    let world = World::begin().await;
+    let script = format!(
+        "cd $SLIPWAY_CHECKPOINT_DIR; [ -n \"$SLIPWAY_RESTORED_STEP\" ] && {{ {LIST}; cat last.ckpt 7/old; exit 0; }}
+         umask 022; mkdir 6.tmp; echo six > 6.tmp/old; mv 6.tmp 6
+         mkdir -p 7.tmp/inner 7.tmp/empty 7.tmp/closed; cd 7.tmp
+         echo state > 'epoch=1.ckpt'; ln -s 'epoch=1.ckpt' last.ckpt; ln -s ../last.ckpt inner/up
+         ln -s ../6/old old; ln -s /etc/hostname outside; ln -s nowhere dangling; mkfifo pipe
+         echo secret > secret; chmod 600 secret; echo run > run.sh; chmod 755 run.sh; chmod 700 empty
+         echo kept > closed/file; chmod 555 closed; cd ..; mv 7.tmp 7; ln -s 7/last.ckpt last.ckpt
+         while :; do sleep 0.1; done"
+    );
+    let body = json!({"checkpoint": {}, "retries": fast()});
+    let job = world.submit_script(&script, body).await;
+    world
+        .wait(&job, "the link at the top", |job| {
+            let warnings = job["attempts"][0]["warnings"].as_array().map_or(0, Vec::len);
+            job["checkpoint_step"] == 7 && warnings == 3
+        })
+        .await;
+    let stored = world.eventually("a checkpoint with the link at the top", async || {
+        let kept = world.get(&format!("/api/v1/jobs/{job}/checkpoints")).await;
+        (kept["checkpoints"][0]["entries"] == json!(["7", "last.ckpt"])).then_some(kept)
+    });
+    stored.await;
+    processes::kill_all(&job);
+    let ended = world.ended(&job, "succeeded").await;
+    let log = world.log(&job, "attempt=2").await;
+    for line in [
+        "drwxr-xr-x ./7 ",
+        "dr-xr-xr-x ./7/closed ",
+        "-rw-r--r-- ./7/closed/file ",
+        "drwx------ ./7/empty ",
+        "lrwxrwxrwx ./7/inner/up ../last.ckpt",
+        "lrwxrwxrwx ./7/last.ckpt epoch=1.ckpt",
+        "-rw-r--r-- ./7/old ",
+        "-rwxr-xr-x ./7/run.sh ",
+        "-rw------- ./7/secret ",
+        "lrwxrwxrwx ./last.ckpt 7/last.ckpt",
+    ] {
+        assert!(log.lines().any(|found| found == line), "{line} is not in {log}");
+    }
+    assert!(log.ends_with("state\nsix\n"), "{log}");
+    for left_out in ["outside", "dangling", "pipe"] {
+        assert!(!log.contains(&format!("./7/{left_out}")), "{log}");
+        let warnings = ended["attempts"][0]["warnings"].to_string();
+        assert!(warnings.contains(&format!("`7/{left_out}` is ")), "{warnings}");
+        assert!(world.log(&job, "attempt=1").await.contains(&format!("`7/{left_out}` is ")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_that_ended_with_0_is_not_run_again_for_what_is_wrong_with_its_checkpoint() {
+    let world = World::begin().await;
+    let script = r"cd $SLIPWAY_CHECKPOINT_DIR; mkdir 1; echo x > 1/'back\slash'; echo TRAINED";
+    let job = world.submit_script(script, json!({"checkpoint": {}, "retries": fast()})).await;
+    let ended = world.ended(&job, "succeeded").await;
+    assert_eq!((&ended["attempt"], &ended["checkpoint_step"]), (&json!(1), &json!(null)));
+    let warning = ended["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("the checkpoint of step 1 (`1`) could not be stored: "), "{warning}");
+    assert!(warning.contains("backslash"), "{warning}");
+    let log = world.log(&job, "").await;
+    assert_eq!(log.matches("TRAINED").count(), 1, "{log}");
+    assert!(log.contains("[slipway] warning: the checkpoint of step 1"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_was_whole_when_its_command_was_killed_is_restored_whole() {
+    let world = World::begin().await;
+    let script = "cd $SLIPWAY_CHECKPOINT_DIR; [ -n \"$SLIPWAY_RESTORED_STEP\" ] && { ls $SLIPWAY_RESTORED_STEP; exit 0; }
+                  mkdir 5; echo {} > 5/state.json; sleep 1.5; echo w > 5/weights.bin; sleep 2.1; kill -9 $$";
+    let job = world.submit_script(script, json!({"checkpoint": {}, "retries": fast()})).await;
+    world.ended(&job, "succeeded").await;
+    let log = world.log(&job, "attempt=2").await;
+    assert!(log.ends_with("state.json\nweights.bin\n"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_without_its_marker_is_never_restored() {
+    let world = World::begin().await;
+    let script =
+        "cd $SLIPWAY_CHECKPOINT_DIR; [ -n \"$SLIPWAY_RESTORED_STEP\" ] && { echo found $(ls); exit 0; }
+                  mkdir 1; echo a > 1/a; touch 1/DONE; mkdir 2; echo b > 2/a; kill -9 $$";
+    let body = json!({"checkpoint": {"marker": "DONE"}, "retries": fast()});
+    let job = world.submit_script(script, body).await;
+    let ended = world.ended(&job, "succeeded").await;
+    assert!(world.log(&job, "attempt=2").await.ends_with("found 1\n"));
+    let warning = ended["attempts"][0]["warnings"][0].as_str().unwrap();
+    assert_eq!(warning, "the checkpoint of step 2 (`2`) is not stored: it lacks the marker `DONE`");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committed_checkpoint_that_changes_is_committed_again() {
+    let world = World::begin().await;
+    let script = "cd $SLIPWAY_CHECKPOINT_DIR; [ -n \"$SLIPWAY_RESTORED_STEP\" ] && { cat 3/a 3/b; exit 0; }
+                  mkdir 3.tmp; echo first > 3.tmp/a; mv 3.tmp 3; while [ ! -e $GATE ]; do sleep 0.05; done
+                  echo second > 3/a; echo more > 3/b; trap 'exit 143' TERM; echo changed; while :; do sleep 0.1; done";
+    let gate = world.data_dir.join("gate");
+    let body = json!({"checkpoint": {"keep": 1}, "retries": fast(), "env": {"GATE": gate}});
+    let job = world.submit_script(script, body).await;
+    world.wait(&job, "a checkpoint", |job| job["checkpoint_step"] == 3).await;
+    std::fs::write(&gate, "").unwrap();
+    world.wait_for_log(&job, "changed").await;
+    processes::signal_agent(&job, nix::sys::signal::Signal::SIGTERM);
+    world.ended(&job, "succeeded").await;
+    let log = world.log(&job, "attempt=2").await;
+    assert!(log.ends_with("second\nmore\n"), "{log}");
+    let kept = world.get(&format!("/api/v1/jobs/{job}/checkpoints")).await;
+    assert_eq!(
+        kept["checkpoints"].as_array().unwrap().len(),
+        1,
+        "the later one supersedes the first: {kept}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_of_training_libraries_are_stored_and_resumed_from() {
+    let world = World::begin().await;
+    let cases = [
+        (
+            "mkdir checkpoint-500; echo w > checkpoint-500/model.safetensors",
+            "500 checkpoint-500 : checkpoint-500",
+        ),
+        (
+            "echo s > 'epoch=1-step=500.ckpt'; ln -s 'epoch=1-step=500.ckpt' last.ckpt",
+            "500 epoch=1-step=500.ckpt : epoch=1-step=500.ckpt last.ckpt",
+        ),
+        ("echo s > 'epoch=1.ckpt'", "1 epoch=1.ckpt : epoch=1.ckpt"),
+        ("echo s > ckpt_100.pt; echo s > ckpt_200.pt", "200 ckpt_200.pt : ckpt_200.pt"),
+        ("echo s > last.pt", "1 last.pt : last.pt"),
+        (
+            "mkdir global_step9; echo s > global_step9/a; echo global_step9 > latest",
+            "9 global_step9 : global_step9 latest",
+        ),
+    ];
+    let mut jobs = Vec::new();
+    for (written, expected) in cases {
+        let script = format!(
+            "cd $SLIPWAY_CHECKPOINT_DIR; [ -n \"$SLIPWAY_RESTORED_STEP\" ] && {{
+               echo $SLIPWAY_RESTORED_STEP $(basename $SLIPWAY_RESTORED_PATH) : $(ls); exit 0; }}
+             trap '{written}; exit 143' TERM; echo ready; while :; do sleep 0.05; done",
+            written = written.replace('\'', "")
+        );
+        let job = world.submit_script(&script, json!({"checkpoint": {}, "retries": fast()})).await;
+        jobs.push((job, expected));
+    }
+    for (job, _) in &jobs {
+        world.wait_for_log(job, "ready").await;
+        processes::signal_agent(job, nix::sys::signal::Signal::SIGTERM);
+    }
+    for (job, expected) in &jobs {
+        world.ended(job, "succeeded").await;
+        let log = world.log(job, "attempt=2").await;
+        assert!(log.ends_with(&format!("{expected}\n")), "expected {expected}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_recognised_as_a_checkpoint_is_named() {
+    let world = World::begin().await;
+    let script =
+        "cd $SLIPWAY_CHECKPOINT_DIR; mkdir weights; echo w > weights/a; echo n > notes.txt; mkdir 2.tmp";
+    let job = world.submit_script(script, json!({"checkpoint": {}})).await;
+    let ended = world.ended(&job, "succeeded").await;
+    let warning = ended["attempts"][0]["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.starts_with("not stored from the checkpoint folder: `notes.txt`, `weights`;"),
+        "{warning}"
+    );
+    assert!(warning.contains("checkpoint-500/"), "{warning}");
+    assert!(world.log(&job, "").await.contains(warning), "the log says it, too");
 }

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod processes;
 mod requests;
+mod resources;
 mod restarts;
 mod running;
 mod world;

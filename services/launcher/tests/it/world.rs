@@ -106,6 +106,8 @@ impl World {
             .env("SLIPWAY_REGISTRY_URL", REGISTRY_URL)
             .env("SLIPWAY_DATA_DIR", &self.data_dir)
             .env("SLIPWAY_MAX_JOB_CPUS", "8")
+            .env("SLIPWAY_MAX_JOB_MEMORY_BYTES", "8000000000")
+            .env("SLIPWAY_JOB_GPUS", "4,7")
             .env("SLIPWAY_AGENT", agent())
             .env("SLIPWAY_JOB_TOKEN", JOB_TOKEN)
             .env("SLIPWAY_AGENT_ARGUMENTS", format!("--launcher-patience-ms={LAUNCHER_PATIENCE_MS}"))

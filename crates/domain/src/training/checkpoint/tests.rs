@@ -10,6 +10,7 @@ fn manifest(step: u64, attempt: u32, sizes: &[u64]) -> Manifest {
         path: format!("shard-{index}.bin"),
         size_bytes: *size,
         sha256: format!("{index:064x}"),
+        mode: Some(0o644),
     });
     Manifest {
         schema: MANIFEST_SCHEMA.into(),
@@ -18,6 +19,9 @@ fn manifest(step: u64, attempt: u32, sizes: &[u64]) -> Manifest {
         step,
         prefix: format!("checkpoints/j1/{step:012}/{attempt}-u"),
         files: files.collect(),
+        folders: vec![],
+        links: vec![],
+        resume_from: None,
         created_at_unix_ms: step * 1_000,
     }
 }
@@ -54,8 +58,13 @@ impl Store {
 fn manifests_say_which_field_is_wrong() {
     let good = manifest(1, 1, &[1, 2]);
     good.validate().expect("valid");
-    let file =
-        |path: &str, sha256: &str| ManifestFile { path: path.into(), size_bytes: 1, sha256: sha256.into() };
+    let file = |path: &str, sha256: &str| ManifestFile {
+        path: path.into(),
+        size_bytes: 1,
+        sha256: sha256.into(),
+        mode: None,
+    };
+    let link = |path: &str, target: &str| ManifestLink { path: path.into(), target: target.into() };
     let hash = "a".repeat(64);
     let bad = [
         (Manifest { schema: "x".into(), ..good.clone() }, "schema"),
@@ -65,10 +74,44 @@ fn manifests_say_which_field_is_wrong() {
         (Manifest { files: vec![file("../a", &hash)], ..good.clone() }, "files[0].path"),
         (Manifest { files: vec![file("a", &hash), file("a", &hash)], ..good.clone() }, "files[1].path"),
         (Manifest { files: vec![file("MANIFEST.json", &hash)], ..good.clone() }, "files[0].path"),
-        (Manifest { files: vec![file("a", "zz")], ..good }, "files[0].sha256"),
+        (Manifest { files: vec![file("a", "zz")], ..good.clone() }, "files[0].sha256"),
+        (Manifest { files: vec![file("a", &hash), file("a/b", &hash)], ..good.clone() }, "files"),
+        (Manifest { links: vec![link("a", "../../etc/passwd")], ..good.clone() }, "links[0].target"),
+        (Manifest { links: vec![link("a", "/etc/passwd")], ..good.clone() }, "links[0].target"),
+        (Manifest { files: vec![file("a/b", &hash)], links: vec![link("a", "c")], ..good.clone() }, "files"),
+        (
+            Manifest { folders: vec![ManifestFolder { path: "a".into(), mode: 0o4755 }], ..good },
+            "folders[0].mode",
+        ),
     ];
     for (manifest, field) in bad {
         assert_eq!(manifest.validate().expect_err(field).field, field);
+    }
+}
+
+#[test]
+fn a_manifest_of_an_older_release_is_read() {
+    let json = r#"{"schema": "slipway.checkpoint/1", "job_id": "j1", "attempt": 1, "step": 7,
+        "prefix": "checkpoints/j1/000000000007/1-u", "created_at_unix_ms": 1,
+        "files": [{"path": "a/b", "size_bytes": 1, "sha256": "0000000000000000000000000000000000000000000000000000000000000000"}]}"#;
+    let manifest: Manifest = serde_json::from_str(json).expect("it reads");
+    manifest.validate().expect("valid");
+    assert_eq!((manifest.step_folder(), manifest.entries()), (Some("7".to_owned()), vec!["7".to_owned()]));
+}
+
+#[test]
+fn links_are_followed_within_their_folder_alone() {
+    let cases = [
+        ("last.ckpt", "epoch=1.ckpt", Some("epoch=1.ckpt")),
+        ("5/last", "./a//b", Some("5/a/b")),
+        ("5/deep/last", "../../6/a", Some("6/a")),
+        ("5/last", "../../x", None),
+        ("5/last", "..", None),
+        ("last", "/5", None),
+        ("last", "", None),
+    ];
+    for (path, target, expected) in cases {
+        assert_eq!(link_destination(path, target).as_deref(), expected, "{path} -> {target}");
     }
 }
 
@@ -90,6 +133,15 @@ fn retention_keeps_the_newest() {
     assert_eq!(steps(3), [1]);
     assert_eq!(steps(0), [1, 2, 3], "the newest is never let go");
     assert_eq!(steps(9), Vec::<u64>::new());
+    let again = Manifest {
+        prefix: "checkpoints/j1/000000000004/1-again".into(),
+        created_at_unix_ms: 9_000,
+        ..manifest(4, 1, &[2])
+    };
+    let all = [all, vec![again.clone()]].concat();
+    let left = released(&all, 2);
+    assert_eq!(left.iter().map(|manifest| manifest.step).collect::<Vec<_>>(), [1, 2, 4]);
+    assert!(!left.contains(&&again), "the later one of a step supersedes the earlier one");
 }
 
 #[test]

@@ -50,6 +50,28 @@ fn a_job_waits_runs_and_succeeds() {
 }
 
 #[test]
+fn a_job_that_can_never_start_fails_with_the_reason_unless_it_has_started() {
+    let spec = spec(0);
+    let refused = at(5, JobEvent::CannotBePlaced { reason: "resources.gpus: asks for 1".into() });
+    let (job, actions) = step(&spec, &Job::submitted().0, &refused);
+    assert_eq!((job.status, job.reason.as_str()), (Status::Failed, "resources.gpus: asks for 1"));
+    assert_eq!(actions, [Action::PublishEvent { kind: EventKind::Failed }]);
+    assert_eq!(step(&spec, &running(&spec), &refused), (running(&spec), vec![]));
+}
+
+#[test]
+fn a_command_that_used_too_much_memory_is_retried_like_another_failure() {
+    let mut spec = spec(1);
+    spec.resources.memory_bytes = 100;
+    let outcome = Outcome::from_report(None, Some(9), "", false, 120);
+    let (job, _) = step(&spec, &running(&spec), &finished(1_000, 1, outcome));
+    assert_eq!(job.status, Status::Retrying);
+    let reason =
+        "attempt 1: out of memory: its processes used 120 bytes, more than the 100 of resources.memory_bytes";
+    assert!(job.reason.starts_with(reason), "{}", job.reason);
+}
+
+#[test]
 fn a_killed_command_is_retried_after_its_backoff_until_the_limit() {
     let spec = spec(1);
     let (job, _) = step(&spec, &running(&spec), &finished(1_000, 1, Outcome::Signalled { signal: 9 }));
@@ -83,13 +105,13 @@ fn a_lost_agent_costs_no_retry_and_its_attempt_is_fenced() {
 #[test]
 fn what_cannot_get_better_is_not_retried() {
     let spec = spec(5);
-    let missing = Outcome::from_report(None, None, "command not found: pyhton", false);
+    let missing = Outcome::from_report(None, None, "command not found: pyhton", false, 0);
     let (job, _) = step(&spec, &running(&spec), &finished(1, 1, missing));
     assert_eq!(
         (job.status, job.reason.as_str()),
         (Status::Failed, "the command did not start: command not found: pyhton")
     );
-    let late = Outcome::from_report(None, Some(9), "", true);
+    let late = Outcome::from_report(None, Some(9), "", true, 0);
     let (job, _) = step(&spec, &running(&spec), &finished(1, 1, late));
     assert_eq!(
         (job.status, job.reason.as_str()),
@@ -161,7 +183,10 @@ fn specs_say_which_field_is_wrong() {
         (JobSpec { timeout_s: Some(0.0), ..good.clone() }, "timeout_s"),
         (JobSpec { grace_period_s: -1.0, ..good.clone() }, "grace_period_s"),
         (
-            JobSpec { checkpoint: Some(CheckpointSpec { dir: "..".into(), keep: 3 }), ..good.clone() },
+            JobSpec {
+                checkpoint: Some(CheckpointSpec { dir: "..".into(), keep: 3, marker: None }),
+                ..good.clone()
+            },
             "checkpoint.dir",
         ),
         (
@@ -174,7 +199,7 @@ fn specs_say_which_field_is_wrong() {
     }
     let parsed: JobSpec =
         serde_json::from_str(r#"{"name":"t","command":["true"],"checkpoint":{}}"#).expect("defaults fill in");
-    assert_eq!(parsed.checkpoint, Some(CheckpointSpec { dir: "checkpoints".into(), keep: 3 }));
+    assert_eq!(parsed.checkpoint, Some(CheckpointSpec { dir: "checkpoints".into(), keep: 3, marker: None }));
     assert!(serde_json::from_str::<JobSpec>(r#"{"name":"t","command":["true"],"comand":1}"#).is_err());
 }
 
@@ -183,13 +208,14 @@ fn any_event() -> impl Strategy<Value = JobEvent> {
         (-1..4_i32).prop_map(|code| Outcome::Exited { code }),
         Just(Outcome::Signalled { signal: 9 }),
         Just(Outcome::TimedOut),
-        Just(Outcome::UploadFailed { reason: "full".into() }),
+        Just(Outcome::OutOfMemory { used_bytes: 9 }),
     ];
     prop_oneof![
         6 => any::<bool>().prop_map(|capacity| JobEvent::Tick { capacity }),
         2 => (0..12_u32).prop_map(|attempt| JobEvent::Heartbeat { attempt }),
         3 => (0..12_u32, outcome).prop_map(|(attempt, outcome)| JobEvent::Finished { attempt, outcome }),
         1 => Just(JobEvent::CancelRequested),
+        1 => Just(JobEvent::CannotBePlaced { reason: "too large".into() }),
         1 => (0..12_u32).prop_map(|attempt| JobEvent::AgentGone { attempt, reason: "gone".into() }),
     ]
 }

@@ -1,0 +1,61 @@
+//! Why jobs wait, and in which order.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use slipway_domain::training::{Placement, Resources, place, total};
+use slipway_service_kit::Problem;
+use slipway_service_kit::clock::now_unix_ms;
+use uuid::Uuid;
+
+use crate::state::State;
+use crate::store::jobs;
+
+/// Jobs of which the place in the order is known.
+const MAX_EXPLAINED: i64 = 1_000;
+
+/// What a job waits for.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Waiting {
+    /// Place among the jobs that wait, from 1; absent where it cannot start on this machine at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u32>,
+    /// For people.
+    reason: String,
+}
+
+/// What each waiting job waits for as of now.
+pub(crate) async fn explain(state: &State) -> Result<HashMap<Uuid, Waiting>, Problem> {
+    let mut connection = state.pool.acquire().await?;
+    let active = jobs::active(&mut connection).await?;
+    let startable = jobs::startable(&mut connection, now_unix_ms(), MAX_EXPLAINED).await?;
+    let asked: Vec<Resources> = startable.iter().map(|job| job.asked).collect();
+    let running = total(active.iter().map(|job| &job.asked));
+    let placed = place(&state.machine.capacity, &running, &asked);
+    let waiting = startable.iter().zip(placed).map(|(job, placement)| {
+        let waiting = match placement {
+            Placement::Start => Waiting { position: None, reason: "starts next".to_owned() },
+            Placement::Wait { position, reason } => Waiting { position: Some(position), reason },
+            Placement::Never { reason } => Waiting { position: None, reason },
+        };
+        (job.id, waiting)
+    });
+    Ok(waiting.collect())
+}
+
+/// What the machine has for jobs, and how much of it they use.
+pub(crate) async fn capacity(state: &State) -> Result<Value, Problem> {
+    let mut connection = state.pool.acquire().await?;
+    let active = jobs::active(&mut connection).await?;
+    let waiting = jobs::startable(&mut connection, now_unix_ms(), MAX_EXPLAINED).await?;
+    let machine = &state.machine;
+    Ok(json!({
+        "capacity": machine.capacity,
+        "used": total(active.iter().map(|job| &job.asked)),
+        "running": active.len(),
+        "waiting": waiting.len(),
+        "cores": machine.cores,
+        "gpus": machine.gpus,
+    }))
+}
