@@ -243,7 +243,7 @@ impl<'p> Machine<'p> {
 
     fn shown(&self, value: Value) -> String {
         let (module, name) = self.values.global(value).unwrap_or_default();
-        crate::path::shown(&globals::canonical(module, name)).to_string()
+        crate::path::shown(&globals::canonical(module, name))
     }
 
     fn collect(&mut self, op: Op) -> Result<(), Fault> {
