@@ -12,6 +12,7 @@ mod authority;
 mod hosts;
 mod issuer;
 mod nats;
+pub mod onnx;
 mod postgres;
 mod s3;
 

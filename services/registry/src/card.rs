@@ -34,6 +34,7 @@ pub(crate) fn json(facts: &Lineage) -> Value {
         "unservable_reason": known.unservable_reason,
         "inputs": known.inputs,
         "outputs": known.outputs,
+        "joining": known.joining,
         "signature": signature,
         "metrics": metrics(facts),
         "run": facts.run.as_ref().map(run),
@@ -83,6 +84,10 @@ pub(crate) fn markdown(facts: &Lineage) -> String {
     }
     let known = &version.facts.0;
     row(&mut card, "served", known.unservable_reason.as_deref().unwrap_or("yes"));
+    if let Some(joining) = &known.joining {
+        let joined = joining.reason.as_ref().map_or_else(|| "yes".to_owned(), |why| format!("no: {why}"));
+        row(&mut card, "requests are joined", &joined);
+    }
     let safety = match &known.scan {
         None => "its files were not looked into".to_owned(),
         Some(scan) if scan.verdict == Verdict::Safe => format!("{} files found safe to load", scan.scanned),

@@ -115,6 +115,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 ("VERSION", "version"),
                 ("STATUS", "status"),
                 ("SERVABLE", "servable"),
+                ("JOINED", "joining.row_wise"),
                 ("ALIASES", "aliases"),
                 ("RUN", "run_id"),
                 ("DIGEST", "digest"),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::store::model_versions::{ModelVersion, Tensor, VersionFile};
+use crate::store::model_versions::{Joining, ModelVersion, Tensor, VersionFile};
 use crate::store::registered_models::RegisteredModel;
 use crate::store::runs::RunInfo;
 
@@ -75,6 +75,11 @@ pub(super) struct Version {
     inputs: Vec<Tensor>,
     /// Outputs of the ONNX graph.
     outputs: Vec<Tensor>,
+    /// Whether serving joins requests of this version (`row_wise`), and why not (`reason`); absent for ensembles, and for versions that
+    /// are older than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    joining: Option<Joining>,
     created_at_unix_ms: i64,
     updated_at_unix_ms: i64,
 }
@@ -97,6 +102,7 @@ impl Version {
             tags: version.tags.0.iter().cloned().collect(),
             inputs: facts.inputs.clone(),
             outputs: facts.outputs.clone(),
+            joining: facts.joining.clone(),
             created_at_unix_ms: version.created_ms,
             updated_at_unix_ms: version.updated_ms,
         }

@@ -29,6 +29,19 @@ pub(crate) struct Facts {
     /// What was found in the other files; absent for versions of a source that lies elsewhere.
     #[serde(default)]
     pub(crate) scan: Option<Scan>,
+    /// Whether serving joins its requests; absent for ensembles, and for versions from before it was looked at.
+    #[serde(default)]
+    pub(crate) joining: Option<Joining>,
+}
+
+/// Whether a model answers row by row, so that rows of several requests may share a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Joining {
+    /// Whether the analysis of the graph proves it.
+    pub(crate) row_wise: bool,
+    /// What stands in the way, with the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
 }
 
 impl Facts {
@@ -46,11 +59,14 @@ pub(crate) struct Tensor {
     pub(crate) datatype: String,
     /// -1 for a dimension that varies.
     pub(crate) shape: Vec<i64>,
+    /// Names of the classes along the last dimension, where the model says them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) classes: Vec<String>,
 }
 
 impl From<TensorSpec> for Tensor {
     fn from(spec: TensorSpec) -> Self {
-        Self { name: spec.name, datatype: spec.datatype, shape: spec.shape }
+        Self { name: spec.name, datatype: spec.datatype, shape: spec.shape, classes: Vec::new() }
     }
 }
 

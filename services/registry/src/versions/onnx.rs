@@ -1,206 +1,67 @@
-//! The header of an ONNX file: what the graph takes and gives, and which files its weights lie in.
-//!
-//! The file is read as a stream and weights are skipped, so a model of any size costs a few kilobytes of memory. What does
-//! not read to its end as an ONNX model is refused. Field numbers are those of
-//! <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3>.
-
-mod graph;
-mod values;
-mod wire;
+//! What the registry keeps of an ONNX file: what the graph takes and returns, which files its weights lie in, and whether serving may
+//! join its requests.
 
 use std::collections::BTreeSet;
+use std::io::BufReader;
 
 use slipway_domain::registry::TensorSpec;
+pub(crate) use slipway_onnx_graph::Fault;
+use slipway_onnx_graph::{Interface, row_wise};
 use tokio::io::AsyncBufRead;
+use tokio_util::io::SyncIoBridge;
 
-use graph::{Graph, read_function, read_graph};
-use wire::{LENGTH, VARINT, Wire};
+use crate::store::model_versions::{Joining, Tensor};
+
+/// Bytes that are fetched from the stream at once.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// What the header says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Header {
     /// In the graph's order, without those that weights stand for.
     pub(crate) inputs: Vec<TensorSpec>,
-    pub(crate) outputs: Vec<TensorSpec>,
+    pub(crate) outputs: Vec<Tensor>,
     /// Files of weights, relative to the model's folder.
     pub(crate) external_data: BTreeSet<String>,
     /// Why the graph cannot be called with tensors alone.
     pub(crate) unservable: Option<String>,
+    /// Whether its requests may be joined.
+    pub(crate) joining: Joining,
 }
 
-/// Why a file is no ONNX model.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
-    #[error("{0}")]
-    Malformed(String),
-    #[error("{0}")]
-    Read(#[from] std::io::Error),
+/// Reads a header from a file of `size_bytes`, whose weights are skipped.
+pub(crate) async fn read(
+    source: impl AsyncBufRead + Unpin + Send + 'static,
+    size_bytes: u64,
+) -> Result<Header, Fault> {
+    let source = SyncIoBridge::new(source);
+    let reading = tokio::task::spawn_blocking(move || {
+        header(BufReader::with_capacity(BUFFER_BYTES, source), size_bytes)
+    });
+    reading.await.unwrap_or_else(|error| Err(Fault::Read(std::io::Error::other(error))))
 }
 
-fn malformed(why: impl Into<String>) -> Fault {
-    Fault::Malformed(why.into())
-}
-
-/// Reads a header from a file of `size_bytes`.
-pub(crate) async fn read(source: impl AsyncBufRead + Unpin + Send, size_bytes: u64) -> Result<Header, Fault> {
-    let mut wire = Wire { source, at: 0 };
-    let mut graph = Graph::default();
-    let (mut has_graph, mut ir_version, mut opsets) = (false, 0, 0);
-    while wire.at < size_bytes {
-        match wire.tag(size_bytes).await? {
-            (1, VARINT) => ir_version = wire.varint(size_bytes).await?,
-            (7, LENGTH) => {
-                has_graph = true;
-                let end = wire.enter(size_bytes).await?;
-                read_graph(&mut wire, end, 0, &mut graph).await?;
-            }
-            (25, LENGTH) => {
-                let end = wire.enter(size_bytes).await?;
-                read_function(&mut wire, end, &mut graph).await?;
-            }
-            (field, kind) => {
-                opsets += usize::from(field == 8);
-                wire.skip(kind, size_bytes).await?;
-            }
-        }
-    }
-    if !has_graph || ir_version == 0 || opsets == 0 {
-        return Err(malformed("it has no graph, no IR version or no operator set, so it is no ONNX model"));
-    }
-    if graph.outputs.is_empty() {
-        return Err(malformed("its graph has no outputs"));
-    }
-    graph.into_header()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/right-1.onnx");
-
-    async fn header(bytes: &[u8]) -> Result<Header, Fault> {
-        read(bytes, bytes.len() as u64).await
-    }
-
-    #[tokio::test]
-    async fn inputs_and_outputs_are_read_without_the_weights() {
-        let header = header(MODEL).await.unwrap();
-        let shown: Vec<_> =
-            header.inputs.iter().map(|spec| (&*spec.name, &*spec.datatype, &*spec.shape)).collect();
-        assert_eq!(shown, [("input", "FP32", &[-1, 2][..])]);
-        let shown: Vec<_> = header.outputs.iter().map(|spec| (&*spec.name, &*spec.datatype)).collect();
-        assert_eq!(shown, [("label", "INT64"), ("score", "FP32")]);
-        assert_eq!(header.unservable, None);
-    }
-
-    /// A field that holds `parts`, one after another.
-    fn field(number: u64, parts: &[&[u8]]) -> Vec<u8> {
-        let body = parts.concat();
-        let mut bytes = Vec::new();
-        for mut value in [number << 3 | 2, body.len() as u64] {
-            while value > 0x7f {
-                bytes.push((value & 0x7f) as u8 | 0x80);
-                value >>= 7;
-            }
-            bytes.push(value as u8);
-        }
-        [bytes, body].concat()
-    }
-
-    /// A model of these parts of a graph and these of its own.
-    fn model(graph: &[&[u8]], more: &[&[u8]]) -> Vec<u8> {
-        let output = field(12, &[&field(1, &[b"y"])]);
-        let graph = field(7, &[&graph.concat(), &output]);
-        [&[8, 10][..], &graph, &field(8, &[]), &more.concat()].concat()
-    }
-
-    /// A tensor whose numbers lie in a file.
-    fn outside(location: &str) -> Vec<u8> {
-        field(13, &[&field(1, &[b"location"]), &field(2, &[location.as_bytes()])])
-    }
-
-    #[tokio::test]
-    async fn files_are_found_wherever_a_graph_names_them() {
-        let in_constant = field(1, &[&field(5, &[&field(5, &[&outside("../constant")])])]);
-        let body = field(6, &[&field(5, &[&outside("../in/loop")]), &in_constant]);
-        let in_loop = field(1, &[&field(4, &[b"Loop"]), &field(5, &[&body])]);
-        let sparse = field(15, &[&field(1, &[&outside("../sparse")])]);
-        let function = field(
-            25,
-            &[&field(1, &[b"f"]), &field(7, &[&field(5, &[&field(5, &[&outside("../function")])])])],
-        );
-        let bytes = model(&[&in_loop, &sparse, &field(5, &[&outside("weights")])], &[&function]);
-        let found = header(&bytes).await.unwrap().external_data;
-        let expected = ["../constant", "../function", "../in/loop", "../sparse", "weights"];
-        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
-    }
-
-    #[tokio::test]
-    async fn operators_that_nobody_has_and_tensors_that_burst_are_not_served() {
-        let node = |set: &str, operator: &str| {
-            field(1, &[&field(4, &[operator.as_bytes()]), &field(7, &[set.as_bytes()])])
-        };
-        let foreign =
-            header(&model(&[&node("", "Add"), &node("com.microsoft", "Gelu"), &node("evil", "Run")], &[]))
-                .await;
-        let reason = foreign.unwrap().unservable.unwrap();
-        assert!(reason.contains("'evil::Run'"), "{reason}");
-        let function =
-            field(25, &[&field(1, &[b"Run"]), &field(10, &[b"evil"]), &field(7, &[&field(4, &[b"Add"])])]);
-        let defined = header(&model(&[&node("evil", "Run")], &[&function])).await.unwrap();
-        assert!(!defined.unservable.unwrap_or_default().contains("evil"), "the model brings it along");
-        // 2^40 elements of which one is there.
-        let dimensions = [0x18, 0x80, 0x80, 0x40, 0x18, 0x80, 0x80, 0x40];
-        let bomb = header(&model(&[&field(15, &[&dimensions])], &[])).await.unwrap();
-        assert!(bomb.unservable.unwrap().contains("1099511627776 elements"));
-        let mut deep = Vec::new();
-        for _ in 0..40 {
-            deep = field(1, &[&field(5, &[&field(6, &[&deep])])]);
-        }
-        let Err(Fault::Malformed(why)) = header(&model(&[&deep], &[])).await else { unreachable!() };
-        assert!(why.contains("deep"), "{why}");
-    }
-
-    #[tokio::test]
-    async fn a_shape_that_is_filled_is_no_larger_than_a_machine() {
-        let numbers = |one: u64, two: u64| [one.to_le_bytes(), two.to_le_bytes()].concat();
-        // An initializer of two 64-bit numbers, and a constant of the same, each the shape of what an operator makes.
-        let tensor = |name: &str, raw: &[u8]| {
-            [&[0x10, 7][..], &field(8, &[name.as_bytes()]), &field(9, &[raw])].concat()
-        };
-        let fill = field(1, &[&field(1, &[b"s"]), &field(4, &[b"ConstantOfShape"])]);
-        let expand = field(1, &[&field(1, &[b"x"]), &field(1, &[b"c"]), &field(4, &[b"Expand"])]);
-        let constant = |raw: &[u8]| {
-            let value = field(5, &[&field(5, &[&tensor("", raw)])]);
-            field(1, &[&field(2, &[b"c"]), &field(4, &[b"Constant"]), &value])
-        };
-        for (shape, allowed) in [(numbers(1 << 20, 1 << 8), true), (numbers(1 << 20, 1 << 20), false)] {
-            let initializer = field(5, &[&tensor("s", &shape)]);
-            let filled =
-                header(&model(&[&fill, &initializer], &[])).await.unwrap().unservable.unwrap_or_default();
-            assert_eq!(!filled.contains("ConstantOfShape makes"), allowed, "{filled}");
-            let grown = header(&model(&[&constant(&shape), &expand], &[]))
-                .await
-                .unwrap()
-                .unservable
-                .unwrap_or_default();
-            assert_eq!(!grown.contains("Expand makes"), allowed, "{grown}");
-        }
-    }
-
-    #[tokio::test]
-    async fn garbage_and_every_cut_off_model_are_refused() {
-        for bytes in [&b""[..], b"this is no model at all", &[0xff; 64], &[0; 64]] {
-            assert!(header(bytes).await.is_err(), "{bytes:?}");
-        }
-        let mut accepted = Vec::new();
-        for end in 1..MODEL.len() {
-            if header(&MODEL[..end]).await.is_ok() {
-                accepted.push(end);
-            }
-        }
-        // Only where every part that the header needs is whole can a cut pass, and then trailing parts are missing.
-        assert!(accepted.len() <= 1, "cut at {accepted:?} of {}", MODEL.len());
-    }
+fn header(source: impl std::io::BufRead, size_bytes: u64) -> Result<Header, Fault> {
+    let model = slipway_onnx_graph::read(source, size_bytes)?;
+    let Interface { inputs, outputs, unservable } = model.interface()?;
+    let input = |spec: slipway_onnx_graph::TensorSpec| TensorSpec {
+        name: spec.name,
+        datatype: spec.datatype.name().to_owned(),
+        shape: spec.shape,
+    };
+    let output = |spec: slipway_onnx_graph::TensorSpec| {
+        let classes = spec.classes.clone();
+        Tensor { classes, ..input(spec).into() }
+    };
+    let obstacle = row_wise::check(&model).err();
+    Ok(Header {
+        inputs: inputs.into_iter().map(input).collect(),
+        outputs: outputs.into_iter().map(output).collect(),
+        external_data: model.external_data,
+        unservable,
+        joining: Joining {
+            row_wise: obstacle.is_none(),
+            reason: obstacle.map(|obstacle| obstacle.to_string()),
+        },
+    })
 }

@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use slipway_testkit::onnx::{self, Attribute, Graph};
 
 use crate::world::{MODEL, OTHER_MODEL, World};
 
@@ -170,4 +171,49 @@ async fn a_file_that_runs_code_where_it_is_loaded_is_found_and_not_served() {
     assert!(reason.contains("'vocabulary.txt'") && reason.contains("posix.system"), "{reason}");
     assert_eq!(evil["scan"]["files"][0]["findings"][0]["code"], "dangerous-global");
     assert_eq!(evil["scan"]["files"][0]["globals"], json!(["posix.system"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_classifier_with_zip_map_has_a_tensor_and_classes_and_rows_that_interact_are_named() {
+    let world = World::begin().await;
+    world.post("registered-models/create", json!({"name": "m"})).await;
+    let version = async |graph: &Graph| {
+        let id = world.onnx_model(&graph.model(17)).await;
+        let (status, made) = world.version("m", &id).await;
+        assert_eq!(status, StatusCode::OK, "{made}");
+        let number = made["model_version"]["version"].as_str().unwrap();
+        world.get(&format!("/api/v1/models/m/versions/{number}")).await
+    };
+    let begin = || {
+        let mut graph = Graph::default();
+        graph.input("x", onnx::FLOAT, &[None, Some(2)]);
+        graph
+    };
+    let mut graph = begin();
+    graph.node("Softmax", &["x"], &["probabilities"], &[]);
+    let classes = [("classlabels_strings", Attribute::Texts(vec!["ja".into(), "nein".into()]))];
+    graph.node("ai.onnx.ml:ZipMap", &["probabilities"], &["output_probability"], &classes);
+    graph.map_output("output_probability", onnx::STRING);
+    let one = version(&graph).await;
+    assert_eq!(one["servable"], true, "{one}");
+    assert_eq!(
+        one["outputs"][0],
+        json!({"name": "output_probability", "datatype": "FP32", "shape": [-1, 2], "classes": ["ja", "nein"]})
+    );
+    assert_eq!(one["joining"], json!({"row_wise": true}));
+    let mut graph = begin();
+    graph.node("DynamicQuantizeLinear", &["x"], &["q", "scale", "zero"], &[]);
+    graph.node("DequantizeLinear", &["q", "scale", "zero"], &["y"], &[]);
+    graph.output("y", onnx::FLOAT);
+    let two = version(&graph).await;
+    assert_eq!((&two["servable"], &two["joining"]["row_wise"]), (&json!(true), &json!(false)));
+    let reason = two["joining"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("node 'DynamicQuantizeLinear_0' (DynamicQuantizeLinear)"), "{reason}");
+    // Another sequence has another cause.
+    let mut graph = begin();
+    graph.node("SequenceConstruct", &["x"], &["list"], &[]);
+    graph.typed_output("list", 4, &[10, 4, 10, 2, 8, 1]);
+    let three = version(&graph).await;
+    let reason = three["unservable_reason"].as_str().unwrap();
+    assert!(reason.contains("seq(tensor(float))") && !reason.contains("zipmap"), "{reason}");
 }

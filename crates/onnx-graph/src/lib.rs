@@ -1,0 +1,36 @@
+//! The graph of an ONNX model without its weights: its interface, and whether it answers row by row.
+//!
+//! [`read`] parses a file as a stream and skips weights, so a model of any size costs little memory. The result is a [`Model`]: nodes
+//! with their attributes, small constants, inputs and outputs. Files come from clients, so everything is bounded: nesting, sizes of
+//! fields, and the memory of the result. Field numbers are those of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3>.
+//!
+//! [`row_wise`] decides whether rows of different requests may share one run. [`zip_map`] replaces ZipMap nodes, which make maps of
+//! class probabilities, so that the model answers with tensors.
+
+mod interface;
+mod model;
+mod read;
+pub mod row_wise;
+mod values;
+mod wire;
+pub mod zip_map;
+
+pub use interface::{Interface, TensorSpec};
+pub use model::{Attribute, Function, Graph, Model, Node, OpsetVersions, Tensor};
+pub use read::{read, read_file};
+pub use values::{ValueInfo, ValueKind};
+
+/// Why a file is not an ONNX model.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// Its bytes are not those of a model.
+    #[error("{0}")]
+    Malformed(String),
+    /// The source failed.
+    #[error("{0}")]
+    Read(#[from] std::io::Error),
+}
+
+pub(crate) fn malformed(why: impl Into<String>) -> Fault {
+    Fault::Malformed(why.into())
+}
