@@ -11,8 +11,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// JetStream stream that holds every event but predictions and labels.
 pub const EVENTS_STREAM: &str = "SLIPWAY_EVENTS";
 /// Subjects of [`EVENTS_STREAM`].
-pub const EVENTS_SUBJECTS: [&str; 4] =
-    ["slipway.registry.>", "slipway.launcher.>", "slipway.rollout-controller.>", "slipway.drift-monitor.>"];
+pub const EVENTS_SUBJECTS: [&str; 5] = [
+    "slipway.registry.>",
+    "slipway.launcher.>",
+    "slipway.rollout-controller.>",
+    "slipway.drift-monitor.>",
+    "slipway.serving.version.>",
+];
 
 /// A fact worth telling: the body knows the subject it is published on.
 pub trait EventBody: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -252,6 +257,43 @@ impl EventBody for RolloutChange {
     }
     fn entity(&self) -> String {
         self.rollout_id.clone()
+    }
+}
+
+/// Subject on which [`JoiningStopped`] arrives.
+pub const JOINING_STOPPED: &str = "slipway.serving.version.joining-stopped";
+
+/// A replica of serving no longer joins requests of a version: an answer of a joined run differed from that of the request alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct JoiningStopped {
+    /// Replica of serving.
+    pub replica_id: String,
+    /// Deployment name.
+    pub deployment: String,
+    /// Registered model.
+    pub model: String,
+    /// Version number.
+    pub version: String,
+    /// Output that differs; empty where its number of rows does.
+    pub output: String,
+    /// Element of the request's part of the output, in row-major order from 0.
+    pub element: u64,
+    /// What the joined run answered there.
+    pub joined: String,
+    /// What the request is answered alone.
+    pub alone: String,
+    /// Rows of the joined run.
+    pub run_rows: u64,
+    /// Rows of the request.
+    pub request_rows: u64,
+}
+
+impl EventBody for JoiningStopped {
+    fn subject(&self) -> String {
+        JOINING_STOPPED.to_owned()
+    }
+    fn entity(&self) -> String {
+        format!("{}/{}", self.model, self.version)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod bus;
 mod connection;
 pub mod consumer;
+mod direct;
 mod history;
 pub mod inbox;
 pub mod outbox;

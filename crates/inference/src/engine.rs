@@ -1,17 +1,21 @@
 //! Who runs a model: the caller itself where that is quickest, else threads of the version, which take what waits as one batch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::audit::Difference;
+use crate::joining::{Joining, State as JoinState};
 use crate::memory::GiveBack;
 use crate::profile::Profile;
 use crate::queue::{Dropped, Job, Waiting};
 use crate::raw::{self, Ran, Runner};
-use crate::{Batching, Device, Error, Inference, LoadOptions, Request, Signature, Tensor, batch, budget};
+use crate::{
+    Batching, Device, Error, Inference, LoadOptions, Request, Signature, Tensor, audit, batch, budget,
+};
 
 /// A run that is expected to take no longer goes on the caller's own thread: a hop to another thread and back takes as long, and
 /// whatever else waits for the caller's thread does not notice.
@@ -29,7 +33,8 @@ pub(crate) struct Engine {
     /// Where it really runs.
     pub(crate) device: Device,
     taken: Option<Vec<Tensor>>,
-    batchable: AtomicBool,
+    /// Whether requests are joined.
+    pub(crate) joins: JoinState,
     /// Expected time of a row, in nanoseconds; `u64::MAX` while nothing is known.
     row_ns: AtomicU64,
     running: AtomicUsize,
@@ -71,15 +76,17 @@ impl Engine {
         options: LoadOptions,
         device: Device,
         profile: Profile,
+        joining: Joining,
     ) -> Self {
         let run_ns = profile.run.map_or(u64::MAX, nanoseconds);
+        let joins = JoinState::new(joining, options.batching.audit_every);
         Self {
             runner,
             signature,
             options,
             device,
             taken: profile.taken,
-            batchable: AtomicBool::new(profile.batchable),
+            joins,
             row_ns: AtomicU64::new(run_ns),
             running: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -91,7 +98,7 @@ impl Engine {
     }
 
     pub(crate) fn is_batchable(&self) -> bool {
-        self.batchable.load(Relaxed)
+        self.joins.is_on()
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -249,7 +256,7 @@ impl Engine {
         let _permit = (self.device == Device::Cpu).then(budget::acquire);
         let started = Instant::now();
         if jobs.len() > 1 {
-            match self.run_joined(&jobs) {
+            match self.run_joined(&jobs).and_then(|(ran, parts)| self.audited(&jobs, ran, parts)) {
                 Ok((ran, parts)) => return deliver(jobs, &ran, parts, started),
                 // One of them may be to blame: each alone, so that the others are answered.
                 Err(error) => {
@@ -285,13 +292,47 @@ impl Engine {
         self.learn(ran.computed, rows.iter().sum());
         let splitting = Instant::now();
         let Some(parts) = batch::split(std::mem::take(&mut ran.outputs), &rows) else {
-            // What the warm-up proved does not hold for these inputs.
-            self.batchable.store(false, Relaxed);
-            tracing::warn!("a model does not answer row by row; its requests are no longer joined");
+            self.stop_joining(Difference {
+                output: String::new(),
+                element: 0,
+                joined: "other rows than the inputs".to_owned(),
+                alone: "one row for each".to_owned(),
+                run_rows: rows.iter().sum(),
+                request_rows: rows.first().copied().unwrap_or_default(),
+            });
             return Err(Error::Runtime("its outputs have other rows than its inputs".to_owned()));
         };
         ran.collected += splitting.elapsed();
         Ok((ran, parts))
+    }
+
+    /// Runs one request of a joined run again, alone, where the run is audited. Where the answers differ, requests are no longer joined,
+    /// and those of this run are answered by runs of their own.
+    fn audited(
+        &self,
+        jobs: &[Job],
+        ran: Ran,
+        parts: Vec<Vec<Tensor>>,
+    ) -> Result<(Ran, Vec<Vec<Tensor>>), Error> {
+        let chosen = self.joins.audits(jobs.len()).and_then(|at| Some((jobs.get(at)?, parts.get(at)?)));
+        let Some((job, joined)) = chosen else { return Ok((ran, parts)) };
+        let alone = self.run(&job.inputs)?;
+        match audit::compare(joined, &alone.outputs) {
+            None => {
+                self.joins.agreed();
+                Ok((ran, parts))
+            }
+            Some(difference) => {
+                let run_rows = jobs.iter().map(|job| job.rows.unwrap_or(0)).sum();
+                self.stop_joining(Difference { run_rows, request_rows: job.rows.unwrap_or(0), ..difference });
+                Err(Error::Runtime("a request of a joined run is answered otherwise alone".to_owned()))
+            }
+        }
+    }
+
+    fn stop_joining(&self, difference: Difference) {
+        tracing::warn!(%difference, "requests of a model are no longer joined");
+        self.joins.stop(difference);
     }
 
     fn run(&self, inputs: &[Tensor]) -> Result<Ran, Error> {

@@ -4,6 +4,7 @@
 //! by one bounded queue, each of which takes all that waits as one batch. Dropping the last handle of a model lets what is queued end
 //! and frees it.
 
+mod audit;
 mod batch;
 mod budget;
 mod datatype;
@@ -11,6 +12,8 @@ mod device_memory;
 mod engine;
 mod environment;
 mod error;
+mod graph;
+mod joining;
 mod memory;
 mod model;
 mod options;
@@ -21,11 +24,13 @@ mod session;
 mod signature;
 mod tensor;
 
+pub use audit::Difference;
 pub use device_memory::{DeviceMemory, DeviceReading, device_growth, device_readings};
 pub use environment::Environment;
 pub use error::Error;
+pub use joining::{AuditCounts, Joining};
 pub use memory::{give_back, resident_bytes};
-pub use model::{DropCounts, Inference, Model, Origin, Request};
+pub use model::{Classes, DropCounts, Inference, Model, Origin, Request};
 pub use options::{Batching, Device, LoadOptions, cores};
 pub use queue::Priority;
 pub use signature::{Signature, TensorSpec};

@@ -1,12 +1,17 @@
 //! A loaded model, as its callers see it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
-use crate::{Device, Environment, Error, LoadOptions, Priority, Signature, Tensor, profile, session};
+use crate::graph::Graph;
+use crate::{
+    AuditCounts, Device, Environment, Error, Joining, LoadOptions, Priority, Signature, Tensor, profile,
+    session,
+};
 
 /// What a model is asked.
 #[derive(Debug, Clone)]
@@ -51,6 +56,9 @@ pub struct Inference {
     pub origins: Vec<Origin>,
 }
 
+/// Names of classes, by output.
+pub type Classes = BTreeMap<String, Vec<String>>;
+
 /// Requests that were not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DropCounts {
@@ -65,6 +73,7 @@ pub struct DropCounts {
 /// A model that is warm. Dropping it lets what is queued end and frees the session.
 pub struct Model {
     engine: Arc<Engine>,
+    classes: Classes,
 }
 
 impl Request {
@@ -80,20 +89,24 @@ impl Model {
     /// # Errors
     /// [`Error::Load`] with the reason.
     pub fn load(environment: &Environment, path: &Path, options: LoadOptions) -> Result<Self, Error> {
-        let (runner, device) = session::open(environment, path, &options)?;
+        let graph = Graph::read(path);
+        let (runner, device) = session::open(environment, path, graph.changed(path)?.as_deref(), &options)?;
         let signature = Signature::of(runner.session())?;
-        let profile = profile::measure(&runner, &signature, options.batching.max_rows);
-        tracing::debug!(
-            run_us = profile.run.map(|run| run.as_micros()),
-            batchable = profile.batchable,
-            "a model is warm"
-        );
-        Ok(Self { engine: Arc::new(Engine::new(runner, signature, options, device, profile)) })
+        let joining = Joining::decide(graph.model(), &signature, &options.batching);
+        let profile = profile::measure(&runner, &signature);
+        tracing::debug!(run_us = profile.run.map(|run| run.as_micros()), ?joining, "a model is warm");
+        let engine = Engine::new(runner, signature, options, device, profile, joining);
+        Ok(Self { engine: Arc::new(engine), classes: graph.classes() })
     }
 
     /// What it takes and gives.
     pub fn signature(&self) -> &Signature {
         &self.engine.signature
+    }
+
+    /// Names of the classes along the last dimension of outputs, where the model says them.
+    pub const fn classes(&self) -> &Classes {
+        &self.classes
     }
 
     /// How it is run.
@@ -106,10 +119,19 @@ impl Model {
         self.engine.device
     }
 
-    /// Whether requests that wait are joined: the first dimension of all inputs and outputs varies, and rows that ran together at the
-    /// warm-up were answered as each alone.
+    /// Whether requests that wait are joined.
     pub fn is_batchable(&self) -> bool {
         self.engine.is_batchable()
+    }
+
+    /// Whether requests that wait are joined, and why, or why not.
+    pub fn joining(&self) -> Joining {
+        self.engine.joins.joining()
+    }
+
+    /// Audits of joined runs since it was loaded.
+    pub fn audits(&self) -> AuditCounts {
+        self.engine.joins.audit_counts()
     }
 
     /// Requests that wait now.

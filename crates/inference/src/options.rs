@@ -31,6 +31,10 @@ pub struct Batching {
     pub delay: Duration,
     /// Row counts that the model is best at. Where more rows wait, a batch is cut to the largest of these that they fill.
     pub preferred_rows: Vec<usize>,
+    /// Whether rows are independent of each other, where the version's settings say so; else the graph is analysed.
+    pub join: Option<bool>,
+    /// Of this many joined runs, one is audited: a request of it runs again alone, and the answers are compared. 0: none.
+    pub audit_every: u64,
 }
 
 /// Where a model runs.
@@ -47,7 +51,7 @@ pub enum Device {
 
 impl Default for Batching {
     fn default() -> Self {
-        Self { max_rows: 8, delay: Duration::ZERO, preferred_rows: Vec::new() }
+        Self { max_rows: 8, delay: Duration::ZERO, preferred_rows: Vec::new(), join: None, audit_every: 200 }
     }
 }
 

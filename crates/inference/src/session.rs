@@ -16,20 +16,24 @@ use crate::{Device, Environment, Error, LoadOptions};
 /// `LayerNormalization` that it stands for; before that there was no difference.
 const SLOWER_ON_CPU: &str = "SkipLayerNormFusion";
 
+/// Folder of the files of weights, where a model does not come from a file (onnxruntime_session_options_config_keys.h).
+const EXTERNAL_DATA_KEY: &str = "session.model_external_initializers_file_folder_path";
+
 /// What ONNX Runtime says where a library of the device is missing, or there is no GPU.
 const DEVICE_FAILURES: [&str; 4] = ["Failed to load library", "CUDA failure", "CUDA error", "CUDNN failure"];
 
-/// Reads and optimises a model; says where it runs, too, which is the processor where its device is not there and it may fall back.
+/// Reads and optimises a model, or `changed` in its place; says where it runs, too, which is the processor where its device is not there and it may fall back.
 pub(crate) fn open(
     environment: &Environment,
     path: &Path,
+    changed: Option<&[u8]>,
     options: &LoadOptions,
 ) -> Result<(Runner, Device), Error> {
     let device = available(options)?;
-    match open_on(environment, path, options, device) {
+    match open_on(environment, path, changed, options, device) {
         Err(error) if device != Device::Cpu && options.fallback => {
             tracing::warn!(%error, device = device.name(), "a model runs on the processor, because its device cannot be used");
-            Ok((open_on(environment, path, options, Device::Cpu)?, Device::Cpu))
+            Ok((open_on(environment, path, changed, options, Device::Cpu)?, Device::Cpu))
         }
         opened => Ok((opened?, device)),
     }
@@ -62,11 +66,12 @@ fn available(options: &LoadOptions) -> Result<Device, Error> {
 fn open_on(
     environment: &Environment,
     path: &Path,
+    changed: Option<&[u8]>,
     options: &LoadOptions,
     device: Device,
 ) -> Result<Runner, Error> {
     // ort panics on types that it does not know, and a model comes from outside.
-    let opened = catch_unwind(AssertUnwindSafe(|| commit(environment, path, options, device)));
+    let opened = catch_unwind(AssertUnwindSafe(|| commit(environment, path, changed, options, device)));
     let session = opened
         .map_err(|_panic| Error::Load("ONNX Runtime does not know a type that the model uses".to_owned()))?
         .map_err(|error| refused(&without_path(&error, path), device))?;
@@ -77,6 +82,7 @@ fn open_on(
 fn commit(
     environment: &Environment,
     path: &Path,
+    changed: Option<&[u8]>,
     options: &LoadOptions,
     device: Device,
 ) -> ort::Result<Session> {
@@ -88,7 +94,7 @@ fn commit(
         Device::TensorRt => vec![ep::TensorRT::default().build().error_on_failure(), cuda(), cpu],
     };
     let left_out = if device == Device::Cpu { SLOWER_ON_CPU } else { "" };
-    Session::builder(&environment.inner)?
+    let mut builder = Session::builder(&environment.inner)?
         .with_execution_providers(providers)?
         .with_config_entry("optimization.disable_specified_optimizers", left_out)?
         .with_intra_threads(options.intra_threads.max(1))?
@@ -98,8 +104,14 @@ fn commit(
         .with_memory_pattern(false)?
         // Weights never change size; in the arena they would be rounded up to a power of two.
         .with_device_allocated_initializers()?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .commit_from_file(path)
+        .with_optimization_level(GraphOptimizationLevel::All)?;
+    match changed {
+        None => builder.commit_from_file(path),
+        Some(bytes) => {
+            let folder = path.parent().unwrap_or(path).display().to_string();
+            builder.with_config_entry(EXTERNAL_DATA_KEY, folder)?.commit_from_memory(bytes)
+        }
+    }
 }
 
 /// Why there is no session: for its device, or for the model.

@@ -140,8 +140,7 @@ fn spec(side: &str, outlet: &Outlet) -> Result<TensorSpec, Error> {
             Ok(TensorSpec { name: name.to_owned(), datatype, shape: shape.to_vec() })
         }
         other => Err(Error::Load(format!(
-            "{side} '{name}' is {other}, not a tensor; convert the model so that it gives tensors \
-             (with skl2onnx: options={{'zipmap': False}})"
+            "{side} '{name}' is {other}, and the inference protocol carries tensors only; export the model with tensors in its place"
         ))),
     }
 }

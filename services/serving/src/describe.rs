@@ -91,8 +91,10 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
     // It is measured anew when the version is loaded again.
     let memory = pick.resident.described().map(|described| described.memory).unwrap_or_default();
     let batching = &options.batching;
-    // A model that turned out not to answer row by row is joined no more.
-    let joined = pick.resident.served().map_or(pick.described.joins, |served| served.joins());
+    // An audit may have stopped it.
+    let joining =
+        pick.resident.served().map_or_else(|| pick.described.joining.clone(), |served| served.joining());
+    let joined = joining.is_on();
     let parameters = [
         ("intra_op_thread_count", options.intra_threads),
         ("inter_op_thread_count", INTER_THREADS),
@@ -104,6 +106,11 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
     let of_device = memory
         .device
         .map(|device| ("device_memory_bytes", usize::try_from(device.bytes).unwrap_or(usize::MAX)));
+    let labels = &pick.described.beside.labels;
+    let classes = signature.outputs.iter().filter(|spec| !labels.of(&spec.name).is_empty()).map(|spec| {
+        let names = serde_json::Value::from(labels.of(&spec.name));
+        (format!("classes.{}", spec.name), names.to_string())
+    });
     let max_batch_size = pick.described.max_batch_size(joined);
     let dims = |spec: &TensorSpec| spec.shape.iter().skip(usize::from(max_batch_size > 0)).copied().collect();
     let kind = match pick.described.device {
@@ -145,7 +152,11 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         parameters: parameters
             .into_iter()
             .chain(of_device)
-            .map(|(name, value)| (name.to_owned(), ModelParameter { string_value: value.to_string() }))
+            .map(|(name, value)| (name.to_owned(), value.to_string()))
+            .chain([("requests_joined".to_owned(), joined.to_string())])
+            .chain([("requests_joined_reason".to_owned(), joining.to_string())])
+            .chain(classes)
+            .map(|(name, value)| (name, ModelParameter { string_value: value }))
             .collect(),
         scheduling_choice: match pick.described.ensemble.as_deref() {
             Some(definition) => Some(scheduling(definition)),

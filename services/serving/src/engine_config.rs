@@ -33,6 +33,10 @@ pub struct EngineConfig {
     #[arg(long, env = "SLIPWAY_SERVING_PREFERRED_BATCH_ROWS", value_delimiter = ',', value_name = "ROWS",
           value_parser = at_least_one("SLIPWAY_SERVING_PREFERRED_BATCH_ROWS"))]
     pub preferred_batch_rows: Vec<usize>,
+    /// Of this many joined runs, one is audited: a request of it runs again alone, and where the answers differ, requests of the version
+    /// are no longer joined. 0: none.
+    #[arg(long, env = "SLIPWAY_SERVING_JOIN_AUDIT_EVERY", default_value_t = 200, value_name = "RUNS")]
+    pub join_audit_every: u64,
     /// Frees the memory of each run at once, instead of keeping it for the next and freeing it when the model is idle. Slower.
     #[arg(long, env = "SLIPWAY_SERVING_NO_ARENA")]
     pub no_arena: bool,
@@ -79,6 +83,8 @@ impl EngineConfig {
                 max_rows: self.max_batch_rows,
                 delay: Duration::from_micros(self.batch_delay_us),
                 preferred_rows: self.preferred_batch_rows.clone(),
+                join: None,
+                audit_every: self.join_audit_every,
             },
             arena: !self.no_arena,
             device: match self.device {

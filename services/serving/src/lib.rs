@@ -14,6 +14,7 @@ mod farewell;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod grpc;
+mod joining;
 mod metrics;
 mod missed;
 mod models;
@@ -296,6 +297,8 @@ fn follow_tables(
     tasks.spawn("traffic-tables", tables::watch(bus.clone(), updates, shutdown.clone()));
     let told = status::publish(bus.clone(), replica_id.to_owned(), Arc::clone(routing), shutdown.clone());
     tasks.spawn("replica-status", told);
+    let stopped = joining::publish(bus.clone(), replica_id.to_owned(), Arc::clone(routing), shutdown.clone());
+    tasks.spawn("joining", stopped);
 }
 
 struct Listeners {

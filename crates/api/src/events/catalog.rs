@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
 use super::{
-    ALIAS_SET, AliasSet, CheckpointCommitted, DeploymentChange, DriftDetected, JobChange, MonitorChange,
-    RolloutChange, WindowClosed,
+    ALIAS_SET, AliasSet, CheckpointCommitted, DeploymentChange, DriftDetected, JOINING_STOPPED, JobChange,
+    JoiningStopped, MonitorChange, RolloutChange, WindowClosed,
 };
 use crate::prediction_columns::Batch;
 use crate::predictions::{LABELS_SUBJECT, LabelRecord, PREDICTIONS_SUBJECT};
@@ -339,6 +339,10 @@ impl Catalog {
         for (what, summary) in [("detected", "Drift began."), ("cleared", "Drift ended.")] {
             all.typed::<DriftDetected>(&format!("slipway.drift-monitor.drift.{what}"), summary);
         }
+        all.typed::<JoiningStopped>(
+            JOINING_STOPPED,
+            "A replica no longer joins requests of a version: an audit found another answer than the request gets alone.",
+        );
         all.typed::<Batch>(PREDICTIONS_SUBJECT, "Predictions as they were answered, in batches.");
         all.typed::<LabelRecord>(LABELS_SUBJECT, "The true values of a past prediction.");
         all

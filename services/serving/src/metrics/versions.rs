@@ -37,6 +37,8 @@ impl Collector for Versions {
         let routes = self.0.all();
         put_counts(&mut encoder, &routes)?;
         put_dropped(&mut encoder, &routes)?;
+        put_joining(&mut encoder, &routes)?;
+        put_audits(&mut encoder, &routes)?;
         put_waiting(&mut encoder, &routes, "slipway_serving_requests_waiting", "deployment")?;
         put_waiting(&mut encoder, &routes, "nv_inference_pending_request_count", "model")
     }
@@ -68,6 +70,33 @@ fn put_dropped(encoder: &mut DescriptorEncoder<'_>, routes: &Routes) -> fmt::Res
             [("cancelled", dropped.cancelled), ("expired", dropped.expired), ("queue-full", dropped.rejected)]
         {
             let labels = [("deployment", deployment), ("version", version), ("reason", reason)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn put_joining(encoder: &mut DescriptorEncoder<'_>, routes: &Routes) -> fmt::Result {
+    let name = "slipway_serving_requests_joined";
+    let help = "Whether requests that wait share runs: 1, or 0";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (deployment, version, resident) in known(routes) {
+        let Some(served) = resident.served() else { continue };
+        let labels = [("deployment", deployment), ("version", version)];
+        ConstGauge::new(u64::from(served.joining().is_on())).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn put_audits(encoder: &mut DescriptorEncoder<'_>, routes: &Routes) -> fmt::Result {
+    let name = "slipway_serving_join_audits";
+    let help = "Requests of joined runs that ran again alone, by whether the answers agreed";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (deployment, version, resident) in known(routes) {
+        let Some(served) = resident.served() else { continue };
+        let audits = served.audits();
+        for (outcome, count) in [("agreed", audits.agreed), ("differed", audits.differed)] {
+            let labels = [("deployment", deployment), ("version", version), ("outcome", outcome)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use slipway_domain::registry::normalise_artifact_path;
-use slipway_inference::Signature;
+use slipway_inference::{Classes, Signature};
 
 /// Longest file of labels.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -43,6 +43,14 @@ impl Labels {
             Ok((output.clone(), Labelled { file: file.clone(), names }))
         });
         labelled.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The classes that the model itself names, by output; they have no file.
+    pub(super) fn of_model(classes: &Classes) -> Self {
+        let labelled = classes
+            .iter()
+            .map(|(output, names)| (output.clone(), Labelled { file: String::new(), names: names.clone() }));
+        Self(labelled.collect())
     }
 
     /// These, and those of `other` for outputs that these say nothing of.

@@ -264,6 +264,9 @@ impl Opener {
         let device_memory = devices.and_then(|before| device_growth(&before, &device_readings()?));
         let file = std::fs::metadata(path).map_or(0, |described| described.len());
         beside.check(model.signature()).map_err(LoadFailure::lasting)?;
+        // A file of labels goes before the classes that the model names.
+        let labels = beside.labels.or(Labels::of_model(model.classes()));
+        let beside = Beside { labels, ..beside };
         let memory = Memory { bytes: grown.max(file), device: device_memory };
         Ok(Loaded::Model(Served::new(model, beside, memory)))
     }

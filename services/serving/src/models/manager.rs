@@ -208,7 +208,7 @@ impl Manager {
                     version,
                     digest,
                     device = described.device.name(),
-                    batchable = described.joins,
+                    joined = described.joining.is_on(),
                     memory_bytes = described.memory.bytes,
                     "a version is ready"
                 );

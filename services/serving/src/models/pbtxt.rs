@@ -125,8 +125,11 @@ fn settings(fields: &[(String, Value)]) -> Result<VersionSettings, String> {
         }
     }
     let dynamic = fields.iter().any(|(name, _)| name == "dynamic_batching");
-    if !dynamic {
-        settings.max_batch_rows = Some(1);
+    match settings.max_batch_rows {
+        _ if !dynamic => settings.max_batch_rows = Some(1),
+        // As in Triton, the setting says that the rows of the model are independent.
+        Some(rows) if rows > 1 => settings.join_requests = Some(true),
+        _ => {}
     }
     Ok(settings)
 }
@@ -286,6 +289,8 @@ mod tests {
             (settings.max_batch_rows, settings.instances, settings.queue_limit),
             (Some(16), Some(3), Some(64))
         );
+        assert_eq!(settings.join_requests, Some(true));
+        assert_eq!(read("dynamic_batching { }").unwrap().settings.join_requests, None);
         assert_eq!((settings.batch_delay_us, settings.preferred_batch_rows), (Some(200), Some(vec![4, 8])));
         assert_eq!(settings.labels, [("scores".to_owned(), "labels.txt".to_owned())].into());
         assert_eq!(

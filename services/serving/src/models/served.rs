@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use slipway_domain::ensemble::Definition;
 use slipway_inference::{
-    Batching, Device, DeviceMemory, DropCounts, LoadOptions, Model, Signature, TensorSpec,
+    AuditCounts, Batching, Device, DeviceMemory, DropCounts, Joining, LoadOptions, Model, Signature,
+    TensorSpec,
 };
 use slipway_service_kit::json;
 
@@ -86,8 +87,8 @@ pub(crate) struct Described {
     pub options: LoadOptions,
     /// Where it runs.
     pub device: Device,
-    /// Whether requests were joined after its warm-up.
-    pub joins: bool,
+    /// Whether requests were joined when it was loaded, and why, or why not.
+    pub joining: Joining,
     /// What of it is recorded, and what its classes are called.
     pub beside: Beside,
     /// What it took when it was loaded.
@@ -117,7 +118,7 @@ impl Served {
             signature: model.signature().clone(),
             options: model.options().clone(),
             device: model.device(),
-            joins: model.is_batchable(),
+            joining: model.joining(),
             beside,
             memory,
             ensemble: None,
@@ -131,7 +132,7 @@ impl Served {
             signature,
             options: LoadOptions::default(),
             device: Device::Cpu,
-            joins: false,
+            joining: Joining::Off("its models join requests of their own".to_owned()),
             beside,
             // Its models take it.
             memory: Memory::default(),
@@ -155,9 +156,14 @@ impl Served {
         self.model().map_or(Ok(()), Model::admit)
     }
 
-    /// Whether requests that wait are joined.
-    pub(crate) fn joins(&self) -> bool {
-        self.model().is_some_and(Model::is_batchable)
+    /// Whether requests that wait are joined now, and why, or why not.
+    pub(crate) fn joining(&self) -> Joining {
+        self.model().map_or_else(|| self.described.joining.clone(), Model::joining)
+    }
+
+    /// Audits of joined runs.
+    pub(crate) fn audits(&self) -> AuditCounts {
+        self.model().map(Model::audits).unwrap_or_default()
     }
 
     /// Requests that wait for a run.
@@ -192,6 +198,10 @@ pub(crate) struct VersionSettings {
     pub batch_delay_us: Option<u64>,
     /// See [`Batching::preferred_rows`].
     pub preferred_batch_rows: Option<Vec<usize>>,
+    /// See [`Batching::join`].
+    pub join_requests: Option<bool>,
+    /// See [`Batching::audit_every`].
+    pub join_audit_every: Option<u64>,
     /// See [`LoadOptions::arena`].
     pub arena: Option<bool>,
     /// `cpu`, `cuda` or `tensorrt`.
@@ -252,6 +262,8 @@ impl VersionSettings {
                 max_rows,
                 delay: self.batch_delay_us.map_or(batching.delay, Duration::from_micros),
                 preferred_rows: self.preferred_batch_rows.clone().unwrap_or_else(reached),
+                join: self.join_requests.or(batching.join),
+                audit_every: self.join_audit_every.unwrap_or(batching.audit_every),
             },
             arena: self.arena.unwrap_or(defaults.arena),
             device: self.device.as_deref().and_then(Device::from_name).unwrap_or(defaults.device),

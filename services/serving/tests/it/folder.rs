@@ -5,6 +5,7 @@ use std::path::Path;
 
 use reqwest::StatusCode;
 use serde_json::json;
+use slipway_testkit::onnx::{self, Attribute, Graph};
 
 use crate::serving::{Serving, cache, point};
 use crate::world::{World, eventually, fixture};
@@ -192,4 +193,37 @@ async fn weights_that_are_written_over_in_place_change_no_answer_before_they_are
     .await;
     let copies = std::fs::read_dir(cache.path().join("serving/part")).unwrap().count();
     assert_eq!(copies, 0, "nothing is left of the copies");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_classifier_with_zip_map_is_served_and_its_classes_are_named() {
+    let (world, cache, models) = (World::start().await, cache(), cache());
+    world.nats.kill().await;
+    let mut graph = Graph::default();
+    graph.input("x", onnx::FLOAT, &[None, Some(2)]);
+    graph.node("Softmax", &["x"], &["probabilities"], &[]);
+    let classes = [("classlabels_strings", Attribute::Texts(vec!["ja".into(), "nein".into()]))];
+    graph.node("ai.onnx.ml:ZipMap", &["probabilities"], &["output_probability"], &classes);
+    graph.map_output("output_probability", onnx::STRING);
+    let version = models.path().join("answers/1");
+    std::fs::create_dir_all(&version).unwrap();
+    std::fs::write(version.join("model.onnx"), graph.model(17)).unwrap();
+    let folder = models.path().display().to_string();
+    let serving = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_MODEL_DIR", &folder)]).await;
+    serving.wait_until_ready().await;
+    let inputs = json!([{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 1.0]}]);
+    let (status, answer) = serving.post("/v2/models/answers/infer", &json!({"inputs": inputs})).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let expected =
+        json!({"name": "output_probability", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 0.5]});
+    assert_eq!(answer["outputs"][0], expected);
+    let wanted = json!([{"name": "output_probability", "parameters": {"classification": 2}}]);
+    let (_, answer) =
+        serving.post("/v2/models/answers/infer", &json!({"inputs": inputs, "outputs": wanted})).await;
+    assert_eq!(answer["outputs"][0]["data"], json!(["0.500000:0:ja", "0.500000:1:nein"]));
+    let (_, config) = serving.get("/v2/models/answers/config").await;
+    let parameter = |name: &str| config["parameters"][name]["string_value"].clone();
+    assert_eq!(parameter("classes.output_probability"), r#"["ja","nein"]"#);
+    assert_eq!(parameter("requests_joined"), "true");
+    assert_eq!(parameter("requests_joined_reason"), "every operator of the graph works row by row");
 }

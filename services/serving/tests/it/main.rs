@@ -14,6 +14,7 @@ mod faults;
 mod folder;
 mod grpc;
 mod grpc_extensions;
+mod joining;
 mod metrics;
 mod protocol;
 mod records;
