@@ -134,6 +134,7 @@ async fn a_deployment_that_is_created_again_is_another_one() {
         deployment: DEPLOYMENT.into(),
         model: MODEL.into(),
         what: what.into(),
+        ..DeploymentChange::default()
     };
     world.peers.known().deployments.remove(DEPLOYMENT);
     world.tell(&change("deleted")).await;

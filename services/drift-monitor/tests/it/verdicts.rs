@@ -144,6 +144,7 @@ async fn a_version_without_profile_ends_monitoring_with_an_event() {
             to_version: "2".into(),
             weight_percent: 100,
             reason: String::new(),
+            actor: None,
         })
         .await;
     world.state("waiting_for_baseline").await;
