@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import mlflow
+import requests
 from mlflow.exceptions import MlflowException
 
 from checks import equal, raises
@@ -100,6 +101,34 @@ def texts(context: Context) -> None:
     equal(mlflow.artifacts.load_text(f"{uri}/hello.txt"), "grüße\n")
     equal(mlflow.artifacts.load_dict(f"{uri}/document.json"), {"b": [1, 2.5, None], "ä": "ö"})
     assert "nested: true" in mlflow.artifacts.load_text(f"{uri}/document.yaml")
+
+
+@check("artifacts: a point is the whole directory")
+def everything(context: Context) -> None:
+    client = context.client
+    run = client.create_run(context.experiment_id, run_name="dots").info.run_id
+    client.log_text(run, "top", "my.file")
+    client.log_text(run, "inside", "dir/my.file")
+    equal([one.path for one in client.list_artifacts(run, ".")], ["./dir", "./my.file"])
+    fetched = Path(mlflow.artifacts.download_artifacts(run_id=run, artifact_path="."))
+    equal((fetched / "my.file").read_text(), "top")
+    equal((fetched / "dir" / "my.file").read_text(), "inside")
+    with raises(requests.HTTPError, "Invalid path"):
+        client.list_artifacts(run, "../elsewhere")
+
+
+@check("artifacts: downloads and uploads of a browser")
+def browser(context: Context) -> None:
+    address = context.client.tracking_uri
+    for name, mime_type in (("page.html", "text/html"), ("MLmodel", "text/plain"), ("c.png", "image/png"),
+                            ("data.json", "text/plain"), ("b.pkl", "application/octet-stream")):
+        place = {"run_uuid": context.run_id, "path": f"browser/{name}"}
+        sent = requests.post(f"{address}/ajax-api/2.0/mlflow/upload-artifact", params=place, data=b"hello", timeout=60)
+        equal(sent.status_code, 200, sent.text)
+        found = requests.get(f"{address}/get-artifact", params=place, timeout=60)
+        equal((found.status_code, found.text), (200, "hello"))
+        equal(found.headers["Content-Disposition"], f"attachment; filename={name}")
+        equal((found.headers["Content-Type"], found.headers["X-Content-Type-Options"]), (mime_type, "nosniff"))
 
 
 @check("artifacts: what is not there is said to be missing")

@@ -184,6 +184,29 @@ def search_registry(context: Context) -> None:
         client.search_model_versions("nonsense = 'a'")
 
 
+@check("logged models: a generated name, names that are refused")
+def logged_model_names(context: Context) -> None:
+    made = context.client.create_logged_model(context.experiment_id)
+    assert len(made.name.split("-")) == 3, made.name
+    with raises(MlflowException, "cannot contain the following characters", code="INVALID_PARAMETER_VALUE"):
+        context.client.create_logged_model(context.experiment_id, name="my.model")
+
+
+@check("a version of a run that this server does not know")
+def version_of_unknown_run(context: Context) -> None:
+    client, name = context.client, context.model + "-elsewhere"
+    client.create_registered_model(name)
+    made = client.create_model_version(name, "runs:/run_id/model", "run_id", tags={"numeric": 12345})
+    equal((made.version, made.run_id, made.tags), ("1", "run_id", {"numeric": "12345"}))
+    equal(client.get_model_version_download_uri(name, "1"), "runs:/run_id/model")
+    client.set_registered_model_alias(name, "test", "1")
+    copied = client.copy_model_version(f"models:/{name}@test", name)
+    equal((copied.version, copied.run_id), ("2", "run_id"))
+    with raises(MlflowException, "must identify the resource that contains the source"):
+        client.create_model_version(name, "runs:/run_id/model", "another_run")
+    client.delete_registered_model(name)
+
+
 @check("registry refusals: taken name, unknown model, unknown version")
 def registry_errors(context: Context) -> None:
     client, name = context.client, context.model

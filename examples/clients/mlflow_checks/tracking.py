@@ -106,6 +106,16 @@ def run_nested(context: Context) -> None:
     equal(context.client.get_run(failing.info.run_id).info.status, "FAILED")
 
 
+@check("run: deleted and restored twice")
+def run_deleted_twice(context: Context) -> None:
+    run = context.client.create_run(context.experiment_id, run_name="twice").info.run_id
+    for change, stage in ((context.client.delete_run, "deleted"), (context.client.restore_run, "active")):
+        for _ in range(2):
+            change(run)
+        equal(context.client.get_run(run).info.lifecycle_stage, stage)
+    equal(context.client.get_run(run).outputs.model_outputs, [], "a run that made no model")
+
+
 @check("run: unknown ids are named")
 def run_unknown(context: Context) -> None:
     missing = "0" * 32

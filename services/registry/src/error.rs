@@ -11,6 +11,9 @@ use slipway_service_kit::db::is_unavailable;
 /// Seconds after which a client may try again when Postgres or S3 is away.
 const RETRY_AFTER_S: &str = "1";
 
+/// How MLflow ends its messages about parameters that it judges before it looks further.
+pub(crate) const SEE_DOCS: &str = "See the API docs for more information about request parameters.";
+
 /// MLflow's error codes, as far as this service answers with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -85,7 +88,7 @@ impl Error {
 
     /// A parameter that is not there.
     pub(crate) fn missing(parameter: &str) -> Self {
-        Self::invalid(format!("Missing value for required parameter '{parameter}'."))
+        Self::invalid(format!("Missing value for required parameter '{parameter}'. {SEE_DOCS}"))
     }
 
     /// A name that is taken.

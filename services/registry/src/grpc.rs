@@ -101,8 +101,7 @@ fn may_see(caller: &Option<Caller>, model: &str) -> Result<(), Status> {
 }
 
 fn number(version: &str) -> Result<i32, Status> {
-    let number = validate_version(version).map_err(Error::from)?;
-    Ok(i32::try_from(number).unwrap_or(i32::MAX))
+    Ok(validate_version(version).map_err(Error::from)?)
 }
 
 async fn whole(db: &mut PgConnection, model: &str, version: i32) -> Result<ModelVersion, Status> {

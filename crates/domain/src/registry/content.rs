@@ -30,13 +30,72 @@ pub fn manifest_digest(files: &[FileDigest]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(lines)))
 }
 
-/// An artifact path as it is stored: relative, without a trailing slash; empty for the root. Paths that would leave the root, and
-/// such that name the same place in two ways, are refused.
+/// An artifact path as it is stored: relative, with neither `.` nor empty segments; empty for the root. `./d`, `d/` and `d//.` are
+/// ways to write `d`. Paths that would leave the root are refused, also where only another decoding of `%` makes them do so, with
+/// the text that MLflow's clients know.
 pub fn normalise_artifact_path(path: &str) -> Result<String, Invalid> {
-    let trimmed = path.strip_suffix('/').unwrap_or(path);
-    if path.is_empty() {
+    if leaves_root(path) || leaves_root(&fully_decoded(path)) {
+        return Err(Invalid::new("path", "Invalid path"));
+    }
+    let segments: Vec<&str> = path.split('/').filter(|segment| !matches!(*segment, "" | ".")).collect();
+    if segments.is_empty() {
         return Ok(String::new());
     }
-    check_relative(trimmed).map_err(|why| Invalid::new("path", format!("Invalid path: {why}")))?;
-    Ok(trimmed.to_owned())
+    let stored = segments.join("/");
+    check_relative(&stored).map_err(|why| Invalid::new("path", format!("Invalid path: {why}")))?;
+    Ok(stored)
+}
+
+/// The path of a file that is to be written, which has one spelling only.
+pub fn new_artifact_path(path: &str) -> Result<String, Invalid> {
+    let stored = normalise_artifact_path(path)?;
+    if stored == path && !stored.is_empty() {
+        return Ok(stored);
+    }
+    let message = format!(
+        "Invalid artifact path: '{path}'. Names may be treated as files in certain cases, and must not resolve to other \
+         names when treated as such. This name would resolve to '{stored}'"
+    );
+    Err(Invalid::new("path", message))
+}
+
+fn leaves_root(path: &str) -> bool {
+    let drive = path.split_once(":/").is_some_and(|(before, _)| before.len() == 1 || before == "file");
+    path.starts_with('/')
+        || drive
+        || path.contains('\\')
+        || path.chars().any(char::is_control)
+        || path.split('/').any(|segment| segment == "..")
+}
+
+/// The text once no `%XX` is left in it.
+fn fully_decoded(text: &str) -> String {
+    let mut current = text.to_owned();
+    loop {
+        let next = decoded(&current);
+        // Each round that changes something makes it shorter.
+        if next == current {
+            return current;
+        }
+        current = next;
+    }
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let hex = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match hex.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

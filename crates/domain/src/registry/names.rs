@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 
 use crate::Invalid;
 
-/// Largest body of a log-batch request, bytes.
-pub const MAX_BATCH_BODY_BYTES: usize = 1_000_000;
+/// Largest body of a log-batch request, bytes: more than a batch within the other limits takes, whose longest values alone are
+/// 1.4 million characters.
+pub const MAX_BATCH_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// Longer values are cut off there, characters.
 pub const MAX_PARAM_VALUE_CHARS: usize = 6_000;
 /// Longer values are cut off there, characters.
 pub const MAX_RUN_TAG_VALUE_CHARS: usize = 8_000;
-/// Largest dataset schema, bytes.
-pub const MAX_DATASET_SCHEMA_BYTES: usize = (1 << 20) - 1;
-/// Largest dataset profile, bytes.
-pub const MAX_DATASET_PROFILE_BYTES: usize = (1 << 24) - 1;
+/// Longest dataset schema, characters.
+pub const MAX_DATASET_SCHEMA_CHARS: usize = (1 << 20) - 1;
+/// Longest dataset profile, characters.
+pub const MAX_DATASET_PROFILE_CHARS: usize = (1 << 24) - 1;
 
 const MAX_BATCH_METRICS: usize = 1_000;
 const MAX_BATCH_PARAMS: usize = 100;
@@ -28,6 +29,7 @@ const MAX_ALIAS_CHARS: usize = 255;
 const MAX_RUN_ID_CHARS: usize = 256;
 const MAX_DATASET_NAME_CHARS: usize = 500;
 const MAX_DATASET_DIGEST_CHARS: usize = 36;
+const MAX_DATASET_SOURCE_CHARS: usize = 65_535;
 const MAX_INPUT_TAG_KEY_CHARS: usize = 255;
 const MAX_INPUT_TAG_VALUE_CHARS: usize = 500;
 const KEY_CHARACTERS: &str = "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), \
@@ -53,24 +55,65 @@ fn is_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// Keys may be treated as file names, so each has to be written the one way in which it resolves to itself.
-fn resolves_elsewhere(key: &str) -> bool {
-    key.starts_with('/') || key.split('/').any(|segment| matches!(segment, "" | "." | ".."))
+/// A path as Python's `posixpath.normpath` writes it, which is how MLflow judges names.
+/// Source: <https://docs.python.org/3/library/os.path.html#os.path.normpath>.
+fn normalised(path: &str) -> String {
+    let root = match path.bytes().take_while(|byte| *byte == b'/').count() {
+        0 => "",
+        2 => "//",
+        _ => "/",
+    };
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/').filter(|segment| !matches!(*segment, "" | ".")) {
+        let leaves_start = segments.last().map_or(root.is_empty(), |last| *last == "..");
+        match segment {
+            ".." if leaves_start => segments.push(".."),
+            ".." => _ = segments.pop(),
+            other => segments.push(other),
+        }
+    }
+    let joined = format!("{root}{}", segments.join("/"));
+    if joined.is_empty() { ".".to_owned() } else { joined }
 }
 
-fn validate_key(field: &str, key: &str, limit: usize) -> Result<(), Invalid> {
-    if key.is_empty() {
-        return Err(missing(field));
+/// Names may be treated as file names, so each has to be written the one way in which it resolves to itself.
+fn validate_resolves_to_itself(field: &str, name: &str) -> Result<(), Invalid> {
+    let resolved = normalised(name);
+    if resolved == name && name != "." && !name.starts_with("..") && !name.starts_with('/') {
+        return Ok(());
     }
+    let why = format!(
+        "Names may be treated as files in certain cases, and must not resolve to other names when treated as such. \
+         This name would resolve to {}",
+        quoted(&resolved)
+    );
+    Err(invalid_value(field, name, &why))
+}
+
+/// A text in quotes, as Python's `repr` chooses them and MLflow's messages show them.
+fn quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut shown = String::from(quote);
+    for character in text.chars() {
+        match character {
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
+            '\\' => shown.push_str("\\\\"),
+            '\'' if quote == '\'' => shown.push_str("\\'"),
+            other => shown.push(other),
+        }
+    }
+    shown.push(quote);
+    shown
+}
+
+fn validate_key(field: &str, length_name: &str, key: &str) -> Result<(), Invalid> {
     if !key.chars().all(|character| is_word(character) || "/.-: ".contains(character)) {
         return Err(invalid_value(field, key, KEY_CHARACTERS));
     }
-    if resolves_elsewhere(key) {
-        let why = "Names may be treated as files in certain cases, and must not resolve to other names when treated \
-                   as such.";
-        return Err(invalid_value(field, key, why));
-    }
-    at_most(field, key, limit)
+    validate_resolves_to_itself(field, key)?;
+    at_most(length_name, key, MAX_KEY_CHARS)
 }
 
 /// An experiment's name: 1 to 500 characters.
@@ -83,7 +126,7 @@ pub fn validate_experiment_name(name: &str) -> Result<(), Invalid> {
 
 /// A tag of an experiment.
 pub fn validate_experiment_tag(key: &str, value: &str) -> Result<(), Invalid> {
-    validate_key("key", key, MAX_KEY_CHARS)?;
+    validate_key("key", "key", key)?;
     at_most("value", value, MAX_EXPERIMENT_TAG_VALUE_CHARS)
 }
 
@@ -95,30 +138,37 @@ pub fn validate_run_id(run_id: &str) -> Result<(), Invalid> {
     let lawful = run_id.starts_with(|first: char| first.is_ascii_alphanumeric())
         && run_id.chars().all(|character| is_word(character) || character == '-')
         && run_id.chars().count() <= MAX_RUN_ID_CHARS;
-    if lawful { Ok(()) } else { Err(Invalid::new("run_id", format!("Invalid run ID: '{run_id}'"))) }
+    if lawful {
+        return Ok(());
+    }
+    let shown = serde_json::Value::from(run_id);
+    Err(Invalid::new("run_id", format!("Invalid value {shown} for parameter 'run_id' supplied.")))
 }
 
-/// A metric's key and time; its value and step are numbers by their type. `field` is the path of the key in the request, e.g.
-/// `metrics[3].key`.
-pub fn validate_metric(field: &str, key: &str, timestamp_unix_ms: i64) -> Result<(), Invalid> {
-    validate_key(field, key, MAX_KEY_CHARS)?;
+/// A metric's key, value and timestamp. `path` is where the metric stands in the request, e.g. `metrics[3].`; empty for the
+/// request itself.
+pub fn validate_metric(path: &str, key: &str, value: f64, timestamp_unix_ms: i64) -> Result<(), Invalid> {
+    // MLflow names the key `name` here, and so do its messages.
+    validate_key(&format!("{path}name"), "Metric name", key)?;
     if timestamp_unix_ms >= 0 {
         return Ok(());
     }
+    let field = format!("{path}timestamp");
     let message = format!(
-        "Got invalid timestamp {timestamp_unix_ms} for metric '{key}'. Timestamp must be a nonnegative long (64-bit integer)"
+        "Invalid value {timestamp_unix_ms} for parameter '{field}' supplied: metric '{key}' (value={value:?}). Timestamp \
+         must be a nonnegative long (64-bit integer) "
     );
-    Err(Invalid::new("timestamp", message))
+    Err(Invalid::new(field, message))
 }
 
 /// A parameter's key. Its value may be empty and is cut off by [`truncate_param_value`].
 pub fn validate_param_key(field: &str, key: &str) -> Result<(), Invalid> {
-    validate_key(field, key, MAX_KEY_CHARS)
+    validate_key(field, "Param key", key)
 }
 
 /// A run tag's key. Its value may be empty and is cut off by [`truncate_run_tag_value`].
 pub fn validate_run_tag_key(field: &str, key: &str) -> Result<(), Invalid> {
-    validate_key(field, key, MAX_KEY_CHARS)
+    validate_key(field, field, key)
 }
 
 /// A parameter's value as it is stored.
@@ -171,39 +221,80 @@ pub fn validate_batch<'keys>(
     if twice.is_empty() {
         return Ok(());
     }
+    let twice: Vec<String> = twice.into_iter().map(quoted).collect();
     let message = format!(
-        "Duplicate parameter keys have been submitted: {twice:?}. Please ensure the request contains only one param \
-         value per param key."
+        "Duplicate parameter keys have been submitted: [{}]. Please ensure the request contains only one param \
+         value per param key.",
+        twice.join(", ")
     );
     Err(Invalid::new("params", message))
 }
 
-/// A registered model's name: it is a path segment of URLs and model URIs.
-pub fn validate_model_name(name: &str) -> Result<(), Invalid> {
-    if name.is_empty() {
-        return Err(Invalid::new("name", "Registered model name cannot be empty."));
+/// A registered model's name: it is a path segment of URLs and model URIs. `field` is where it stands in the request.
+pub fn validate_model_name(field: &str, name: &str) -> Result<(), Invalid> {
+    if name.trim().is_empty() {
+        return Err(missing(field));
     }
     if name.contains(['/', ':']) {
-        let message = format!("Invalid name: '{name}'. Registered model names cannot contain '/' or ':'.");
-        return Err(Invalid::new("name", message));
+        let message = format!("Invalid model name '{name}'. Names cannot contain '/' or ':'.");
+        return Err(Invalid::new(field, message));
     }
+    validate_resolves_to_itself("name", name)?;
     at_most("name", name, MAX_MODEL_NAME_CHARS)
+}
+
+/// A logged model's name: not empty, and without characters that separate the parts of a model URI or of a file name.
+pub fn validate_logged_model_name(name: &str) -> Result<(), Invalid> {
+    if !name.is_empty() && !name.contains(['/', ':', '.', '%', '"', '\'']) {
+        return Ok(());
+    }
+    let message = format!(
+        "Invalid model name ({}) provided. Model name must be a non-empty string and cannot contain the following \
+         characters: ('/', ':', '.', '%', '\"', \"'\")",
+        quoted(name)
+    );
+    Err(Invalid::new("name", message))
 }
 
 /// A tag of a registered model or of a model version.
 pub fn validate_registry_tag(key: &str, value: &str) -> Result<(), Invalid> {
-    validate_key("key", key, MAX_KEY_CHARS)?;
+    validate_key("key", "key", key)?;
     at_most("value", value, MAX_REGISTRY_TAG_VALUE_CHARS)
 }
 
-/// A model version's number as it stands in a request.
-pub fn validate_version(version: &str) -> Result<u32, Invalid> {
-    let message = || format!("Model version must be an integer, got '{version}'");
-    version.parse().map_err(|_| Invalid::new("version", message()))
+/// A model version's number as it stands in a request. Any integer is a number; those below 1 name no version.
+pub fn validate_version(version: &str) -> Result<i32, Invalid> {
+    let message = || format!("Parameter 'version' must be an integer, got '{version}'.");
+    let number: i64 = version.trim().parse().map_err(|_| Invalid::new("version", message()))?;
+    // Beyond the range of the column there are no versions.
+    Ok(i32::try_from(number).unwrap_or(if number < 0 { i32::MIN } else { i32::MAX }))
 }
 
-/// An alias: `[\w-]+`, not `latest` and not `v` with a number, which mean versions already.
-pub fn validate_alias(alias: &str) -> Result<(), Invalid> {
+/// The id of an experiment as it stands in a request.
+pub fn validate_experiment_id(experiment_id: &str) -> Result<i64, Invalid> {
+    experiment_id.trim().parse().map_err(|_| {
+        let message =
+            format!("Invalid experiment ID '{experiment_id}'. Experiment ID must be a valid integer.");
+        Invalid::new("experiment_id", message)
+    })
+}
+
+/// Where an experiment keeps its artifacts: a directory of its own, and so no `runs:/` URI, query or fragment.
+pub fn validate_artifact_location(location: &str) -> Result<(), Invalid> {
+    let field = "artifact_location";
+    if location.contains(['#', '?']) {
+        let message = "'artifact_location' URL can't include fragments or params.";
+        return Err(Invalid::new(field, message));
+    }
+    if location.starts_with("runs:") {
+        let message = format!("Artifact location cannot be a runs:/ URI. Given: '{location}'");
+        return Err(Invalid::new(field, message));
+    }
+    Ok(())
+}
+
+/// An alias: `[\w-]{1,255}`.
+pub fn validate_alias_name(alias: &str) -> Result<(), Invalid> {
     if alias.is_empty() {
         return Err(Invalid::new("alias", "Registered model alias name cannot be empty."));
     }
@@ -213,7 +304,12 @@ pub fn validate_alias(alias: &str) -> Result<(), Invalid> {
         );
         return Err(Invalid::new("alias", message));
     }
-    at_most("alias", alias, MAX_ALIAS_CHARS)?;
+    at_most("Registered model alias name", alias, MAX_ALIAS_CHARS)
+}
+
+/// An alias that may be set: neither `latest` nor `v` with a number, which mean versions.
+pub fn validate_alias(alias: &str) -> Result<(), Invalid> {
+    validate_alias_name(alias)?;
     if alias.eq_ignore_ascii_case("latest") {
         return Err(Invalid::new("alias", "'latest' alias name (case insensitive) is reserved."));
     }
@@ -228,28 +324,23 @@ pub fn validate_alias(alias: &str) -> Result<(), Invalid> {
 pub fn validate_dataset(
     name: &str,
     digest: &str,
+    source: &str,
     schema: Option<&str>,
     profile: Option<&str>,
 ) -> Result<(), Invalid> {
-    for (field, value, limit) in
-        [("name", name, MAX_DATASET_NAME_CHARS), ("digest", digest, MAX_DATASET_DIGEST_CHARS)]
-    {
+    for (field, value) in [("name", name), ("digest", digest)] {
         if value.is_empty() {
             return Err(missing(field));
         }
-        at_most(field, value, limit)?;
     }
-    let schema = ("schema", schema.unwrap_or_default(), MAX_DATASET_SCHEMA_BYTES);
-    let profile = ("profile", profile.unwrap_or_default(), MAX_DATASET_PROFILE_BYTES);
-    for (field, value, limit) in [schema, profile] {
-        if value.len() > limit {
-            return Err(Invalid::new(
-                field,
-                format!("'{field}' exceeds the maximum length of {limit} bytes"),
-            ));
-        }
-    }
-    Ok(())
+    let limits = [
+        ("name", name, MAX_DATASET_NAME_CHARS),
+        ("digest", digest, MAX_DATASET_DIGEST_CHARS),
+        ("source", source, MAX_DATASET_SOURCE_CHARS),
+        ("schema", schema.unwrap_or_default(), MAX_DATASET_SCHEMA_CHARS),
+        ("profile", profile.unwrap_or_default(), MAX_DATASET_PROFILE_CHARS),
+    ];
+    limits.into_iter().try_for_each(|(field, value, limit)| at_most(field, value, limit))
 }
 
 /// A tag of a dataset input.
@@ -261,12 +352,13 @@ pub fn validate_input_tag(key: &str, value: &str) -> Result<(), Invalid> {
 /// `max_results` of a search: from 1 to `limit`, `default` where absent.
 pub fn validate_max_results(asked: Option<i64>, default: usize, limit: usize) -> Result<usize, Invalid> {
     let Some(asked) = asked else { return Ok(default.min(limit)) };
-    let lawful = usize::try_from(asked).ok().filter(|asked| (1..=limit).contains(asked));
-    lawful.ok_or_else(|| {
-        let why = format!("It must be a value between 1 and {limit}, but got value {asked}");
-        Invalid::new(
-            "max_results",
-            format!("Invalid value {asked} for parameter 'max_results' supplied: {why}"),
-        )
-    })
+    let invalid = |why: String| {
+        let message = format!("Invalid value {asked} for parameter 'max_results' supplied. {why}");
+        Invalid::new("max_results", message)
+    };
+    match usize::try_from(asked) {
+        Ok(asked) if (1..=limit).contains(&asked) => Ok(asked),
+        Ok(asked) if asked > limit => Err(invalid(format!("It must be at most {limit}"))),
+        _ => Err(invalid("It must be a positive integer".to_owned())),
+    }
 }

@@ -68,23 +68,104 @@ impl Field {
     pub(super) fn resolve(entity: Entity, prefix: Option<&str>, name: &str) -> Result<Self, String> {
         let Some(prefix) = prefix else { return attribute(entity, name) };
         let owned = name.to_owned();
-        match (prefix.to_ascii_lowercase().as_str(), entity) {
-            ("metric" | "metrics", Entity::Runs | Entity::LoggedModels) => {
+        let of_runs = entity == Entity::Runs;
+        match prefix {
+            "metrics" if of_runs || entity == Entity::LoggedModels => {
                 Ok(Self { key: Key::Metric(owned), kind: Kind::Number })
             }
-            ("param" | "params" | "parameter" | "parameters", Entity::Runs | Entity::LoggedModels) => {
+            "metric" if of_runs => Ok(Self { key: Key::Metric(owned), kind: Kind::Number }),
+            "params" if entity == Entity::LoggedModels => {
+                Ok(Self { key: Key::Param(owned), kind: Kind::Listed })
+            }
+            "param" | "params" | "parameter" | "parameters" if of_runs => {
                 Ok(Self { key: Key::Param(owned), kind: Kind::Optional })
             }
-            ("tag" | "tags", _) => Ok(Self { key: Key::Tag(owned), kind: Kind::Optional }),
-            ("dataset" | "datasets", Entity::Runs) if matches!(name, "name" | "digest" | "context") => {
+            "tags" if entity == Entity::LoggedModels => Ok(Self { key: Key::Tag(owned), kind: Kind::Listed }),
+            "tag" | "tags" if entity != Entity::LoggedModels => {
+                Ok(Self { key: Key::Tag(owned), kind: Kind::Optional })
+            }
+            "dataset" | "datasets" if of_runs && matches!(name, "name" | "digest" | "context") => {
                 Ok(Self { key: Key::Dataset(owned), kind: Kind::Listed })
             }
-            ("dataset" | "datasets", Entity::Runs) => {
+            "dataset" | "datasets" if of_runs => {
                 Err(format!("Invalid dataset key '{name}' specified. Valid keys are name, digest, context"))
             }
-            ("attribute" | "attributes" | "attr" | "run", _) => attribute(entity, name),
-            _ => Err(format!("Invalid entity type '{prefix}' in filter or order_by")),
+            "attribute" if entity != Entity::LoggedModels => attribute(entity, name),
+            "attributes" if of_runs || entity == Entity::LoggedModels => attribute(entity, name),
+            "attr" | "run" if of_runs => attribute(entity, name),
+            _ => Err(unknown_type(entity, prefix)),
         }
+    }
+
+    /// What MLflow's messages call it.
+    pub(super) fn noun(&self) -> &'static str {
+        match self.key {
+            Key::Metric(_) => "metric",
+            Key::Param(_) => "parameter",
+            Key::Tag(_) => "tag",
+            Key::Attribute(_) => "attributes",
+            Key::Dataset(_) => "dataset",
+        }
+    }
+
+    /// The same for a number.
+    pub(super) fn what(&self, name: &str) -> String {
+        match self.key {
+            Key::Attribute(_) => format!("numeric attribute: {name}"),
+            _ => self.noun().to_owned(),
+        }
+    }
+
+    /// Why a comparison is refused.
+    pub(super) fn not_compared(&self, entity: Entity, name: &str, comparison: Comparison) -> String {
+        let noun = self.noun().trim_end_matches('s');
+        let symbol = comparison.symbol();
+        match comparison {
+            Comparison::IsNull | Comparison::IsNotNull if entity == Entity::Runs => {
+                format!(
+                    "IS NULL / IS NOT NULL is only supported for tags and params, not for '{noun}' '{name}'"
+                )
+            }
+            Comparison::IsNull | Comparison::IsNotNull => {
+                format!("IS NULL / IS NOT NULL is only supported for tags, not for {noun} '{name}'")
+            }
+            Comparison::In | Comparison::NotIn if self.noun() == "attributes" => {
+                let listed = attributes(entity).iter().filter(|(_, kind)| *kind == Kind::Listed);
+                let listed: Vec<String> = listed.map(|(name, _)| format!("'{name}'")).collect();
+                format!(
+                    "Only [{}] attributes support comparison with a list of quoted string values.",
+                    listed.join(", ")
+                )
+            }
+            Comparison::In | Comparison::NotIn if self.kind.is_number() => {
+                format!("Expected numeric value type for {noun}. Found a list")
+            }
+            Comparison::In | Comparison::NotIn => {
+                format!("Expected a quoted string value for {noun} (e.g. 'my-value'). Got value: a list")
+            }
+            _ if entity == Entity::LoggedModels => {
+                format!(
+                    "Invalid comparison operator for {name}: '{symbol}'. Expected one of {}",
+                    self.kind.comparators()
+                )
+            }
+            _ if entity == Entity::Runs => {
+                format!("Invalid comparator '{symbol}' not one of '{{{}}}'", self.kind.comparators())
+            }
+            _ => format!("Invalid comparator for {noun}: {symbol}"),
+        }
+    }
+}
+
+fn unknown_type(entity: Entity, prefix: &str) -> String {
+    match entity {
+        Entity::Runs => format!(
+            "Invalid entity type '{prefix}'. Valid values are ['metric', 'parameter', 'tag', 'attribute', 'dataset']"
+        ),
+        Entity::LoggedModels => format!(
+            "Invalid entity type: '{prefix}'. Expected one of ['attributes', 'metrics', 'params', 'tags']."
+        ),
+        _ => format!("Invalid entity type '{prefix}'. Valid entity types are ('attribute', 'tag', 'tags')"),
     }
 }
 
@@ -122,6 +203,7 @@ fn attributes(entity: Entity) -> &'static [(&'static str, Kind)] {
             ("model_type", Kind::Listed),
             ("status", Kind::Listed),
             ("source_run_id", Kind::Listed),
+            ("experiment_id", Kind::Listed),
             ("creation_timestamp", Kind::Number),
             ("last_updated_timestamp", Kind::Number),
         ],
@@ -132,7 +214,8 @@ fn attribute(entity: Entity, name: &str) -> Result<Field, String> {
     let canonical = match (entity, name) {
         (Entity::Runs, "created" | "Created") => "start_time",
         (Entity::Runs, "run name" | "Run name" | "Run Name") => "run_name",
-        (Entity::LoggedModels, "creation_time") => "creation_timestamp",
+        (Entity::LoggedModels, "creation_time" | "creation_timestamp_ms") => "creation_timestamp",
+        (Entity::LoggedModels, "last_updated_timestamp_ms") => "last_updated_timestamp",
         (Entity::RegisteredModels, "timestamp") => "last_updated_timestamp",
         (_, name) => name,
     };
@@ -142,8 +225,13 @@ fn attribute(entity: Entity, name: &str) -> Result<Field, String> {
         .find(|(known, _)| *known == canonical)
         .map(|(known, kind)| Field { key: Key::Attribute((*known).to_owned()), kind: *kind })
         .ok_or_else(|| {
-            let known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            format!("Invalid attribute key '{name}' specified. Valid keys are {}", known.join(", "))
+            // Of models and versions MLflow names those of filters, and not of orders.
+            let named = |key: &str| {
+                entity == Entity::Runs || entity == Entity::Experiments || !key.contains("timestamp")
+            };
+            let known = known.iter().filter(|(name, _)| named(name));
+            let known: Vec<String> = known.map(|(name, _)| format!("'{name}'")).collect();
+            format!("Invalid attribute key '{name}' specified. Valid keys are '{{{}}}'", known.join(", "))
         })
 }
 
@@ -169,18 +257,27 @@ pub fn parse_order_by(entity: Entity, keys: &[String]) -> Result<Vec<Order>, Par
 
 fn parse_order(entity: Entity, text: &str) -> Result<Order, ParseError> {
     let mut cursor = Cursor { text, at: 0 };
-    let (prefix, name) = cursor
-        .key()
-        .map_err(|error| ParseError { message: format!("Invalid order_by clause '{text}'"), ..error })?;
-    let field =
-        Field::resolve(entity, prefix.as_deref(), &name).map_err(|message| ParseError { at: 0, message })?;
+    let (prefix, name) = cursor.key().map_err(|error| ParseError {
+        message: format!("Invalid order_by clause '{text}'. Could not be parsed."),
+        ..error
+    })?;
+    let field = Field::resolve(entity, prefix.as_deref(), &name).map_err(|message| match entity {
+        Entity::RegisteredModels => {
+            format!("Invalid order by key '{name}' specified. Valid keys are '{{'name', 'timestamp'}}'")
+        }
+        Entity::LoggedModels => format!("Invalid order by field name: {name}"),
+        _ => message,
+    });
+    let field = field.map_err(|message| ParseError { at: 0, message })?;
     let descending = cursor.take_keyword("DESC");
-    if !descending {
-        cursor.take_keyword("ASC");
-    }
+    let directed = descending || cursor.take_keyword("ASC");
     cursor.skip_spaces();
     if !cursor.is_done() {
-        return Err(cursor.error(format!("Invalid order_by clause '{text}'")));
+        return Err(cursor.error(if directed {
+            format!("Invalid order_by clause '{text}'. Could not be parsed.")
+        } else {
+            format!("Invalid ordering key in order_by clause '{text}'.")
+        }));
     }
     let unordered = matches!(field.key, Key::Dataset(_))
         || (entity == Entity::ModelVersions

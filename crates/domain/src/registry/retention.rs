@@ -115,7 +115,7 @@ impl Rule {
         }
         match &self.scope {
             Scope::Model { model } => {
-                registry::validate_model_name(model).map_err(|invalid| invalid.under("for"))?;
+                registry::validate_model_name("model", model).map_err(|invalid| invalid.under("for"))?;
             }
             Scope::Experiment { experiment } => {
                 ensure(!experiment.is_empty(), "for.experiment", || {

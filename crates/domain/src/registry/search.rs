@@ -131,17 +131,39 @@ fn parse_clause(entity: Entity, cursor: &mut Cursor<'_>) -> Result<Clause, Parse
     let compared = cursor.at;
     let comparison = cursor.comparison()?;
     if !field.kind.allows(comparison) {
-        let message =
-            format!("Invalid comparator for '{name}': it takes one of {}", field.kind.comparators());
-        return Err(ParseError { at: compared, message });
+        return Err(ParseError { at: compared, message: field.not_compared(entity, &name, comparison) });
     }
     let operand = match comparison {
         Comparison::IsNull | Comparison::IsNotNull => Operand::Nothing,
-        Comparison::In | Comparison::NotIn => Operand::List(cursor.list()?),
-        _ if field.kind.is_number() => Operand::Number(cursor.number(&name)?),
-        _ => Operand::Text(cursor.string(&name)?),
+        // Only for logged models does MLflow take the empty list, which nothing is in.
+        Comparison::In | Comparison::NotIn => Operand::List(cursor.list(entity == Entity::LoggedModels)?),
+        _ if field.kind.is_number() => {
+            let quoted = entity == Entity::ModelVersions;
+            Operand::Number(cursor.number(&field.what(&name), quoted)?)
+        }
+        _ => Operand::Text(cursor.string(field.noun())?),
     };
     Ok(Clause { key: field.key, comparison, operand })
+}
+
+impl Comparison {
+    /// As it is written.
+    pub(super) const fn symbol(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+            Self::Like => "LIKE",
+            Self::ILike => "ILIKE",
+            Self::In => "IN",
+            Self::NotIn => "NOT IN",
+            Self::IsNull => "IS NULL",
+            Self::IsNotNull => "IS NOT NULL",
+        }
+    }
 }
 
 /// A place in a text.
@@ -173,7 +195,9 @@ impl<'text> Cursor<'text> {
     }
 
     fn unexpected(&self) -> ParseError {
-        self.error(format!("Invalid clause(s) in filter string: '{}'", self.next_word()))
+        // At the end it is the clause as a whole that lacks something.
+        let shown = if self.is_done() { self.text.trim() } else { self.next_word() };
+        self.error(format!("Invalid clause(s) in filter string: '{shown}'"))
     }
 
     /// Takes `keyword`, any case, where it stands alone.
@@ -296,41 +320,75 @@ impl<'text> Cursor<'text> {
         }
     }
 
-    fn number(&mut self, name: &str) -> Result<f64, ParseError> {
+    /// A number; `quoted` ones are taken where MLflow's clients write them so.
+    fn number(&mut self, what: &str, quoted: bool) -> Result<f64, ParseError> {
         self.skip_spaces();
         let rest = self.rest();
         let length = rest.find(|c: char| c.is_whitespace() || c == ',' || c == ')').unwrap_or(rest.len());
-        let number = rest[..length].parse::<f64>().ok();
-        match number {
-            Some(number) => {
+        let text = &rest[..length];
+        let text = if quoted { text.trim_matches(['\'', '"']) } else { text };
+        match text.parse::<f64>() {
+            Ok(number) => {
                 self.at += length;
                 Ok(number)
             }
-            None => {
-                Err(self
-                    .error(format!("Expected numeric value type for '{name}'. Found {}", self.next_word())))
+            Err(_) if text.is_empty() => Err(self.unexpected()),
+            Err(_) => {
+                Err(self.error(format!("Expected numeric value type for {what}. Found {}", self.next_word())))
             }
         }
     }
 
-    fn string(&mut self, name: &str) -> Result<String, ParseError> {
+    fn string(&mut self, what: &str) -> Result<String, ParseError> {
         self.skip_spaces();
         match self.rest().chars().next() {
             Some(quote @ ('\'' | '"')) => self.quoted(quote),
-            _ => Err(self.error(format!(
-                "Expected a quoted string value for '{name}' (e.g. 'my-value'). Got value {}",
+            None => Err(self.unexpected()),
+            Some(digit) if digit.is_ascii_digit() || digit == '(' => Err(self.error(format!(
+                "Expected a quoted string value for {what} (e.g. 'my-value'). Got value {}",
+                self.next_word()
+            ))),
+            Some(_) => Err(self.error(format!(
+                "Parameter value is either not quoted or unidentified quote types used for string value {}. Use either \
+                 single or double quotes.",
                 self.next_word()
             ))),
         }
     }
 
-    fn list(&mut self) -> Result<Vec<String>, ParseError> {
+    fn list(&mut self, may_be_empty: bool) -> Result<Vec<String>, ParseError> {
+        const ILL_FORMED: &str = "expected a non-empty list of string values, but got ill-formed list";
+        let started = self.at;
+        let refuse =
+            |cursor: &Self, why: &str| cursor.error(format!("While parsing a list in the query, {why}"));
         if !self.take_symbol("(") {
-            return Err(self.error("While parsing a list in the query, expected '('"));
+            return Err(self.unexpected());
+        }
+        if self.take_symbol(")") {
+            let why = "expected a non-empty list of string values, but got empty list";
+            return if may_be_empty { Ok(Vec::new()) } else { Err(refuse(self, why)) };
         }
         let mut values = Vec::new();
         loop {
-            values.push(self.string("a list")?);
+            self.skip_spaces();
+            match self.rest().chars().next() {
+                Some(quote @ ('\'' | '"')) => values.push(self.quoted(quote)?),
+                None => return Err(self.unexpected()),
+                // A comma may follow the last value.
+                Some(')') if !values.is_empty() => {
+                    self.take_symbol(")");
+                    return Ok(values);
+                }
+                Some(',' | ')') => return Err(refuse(self, ILL_FORMED)),
+                Some(_) => {
+                    let list = self.text[started..].trim_start();
+                    let list = list.split_inclusive(')').next().unwrap_or(list);
+                    let why = format!(
+                        "expected string value, punctuation, or whitespace, but got different type in list: {list}"
+                    );
+                    return Err(refuse(self, &why));
+                }
+            }
             if values.len() > MAX_LIST {
                 return Err(self.error(format!("a list has at most {MAX_LIST} values")));
             }
@@ -338,7 +396,7 @@ impl<'text> Cursor<'text> {
                 return Ok(values);
             }
             if !self.take_symbol(",") {
-                return Err(self.error("While parsing a list in the query, expected ',' or ')'"));
+                return Err(if self.is_done() { self.unexpected() } else { refuse(self, ILL_FORMED) });
             }
         }
     }

@@ -6,34 +6,67 @@ use super::*;
 
 #[test]
 fn names_and_keys() {
-    validate_metric("key", "val/loss-1.0 a:b_ä", 0).expect("every lawful character");
+    validate_metric("", "val/loss-1.0 a:b_ä", 1.0, 0).expect("every valid character");
     let refused = [
         (
-            validate_metric("metrics[0].key", "a;b", 0),
-            "Invalid value \"a;b\" for parameter 'metrics[0].key' supplied: Names may only contain",
+            validate_metric("metrics[0].", "a;b", 1.0, 0),
+            "Invalid value \"a;b\" for parameter 'metrics[0].name' supplied: Names may only contain",
         ),
-        (validate_metric("key", "../a", 0), "must not resolve to other names"),
-        (validate_metric("key", "/a", 0), "must not resolve to other names"),
-        (validate_metric("key", "a//b", 0), "must not resolve to other names"),
-        (validate_metric("key", "", 0), "Missing value for required parameter 'key'."),
-        (validate_metric("key", "a", -1), "Timestamp must be a nonnegative long"),
-        (validate_param_key("key", &"k".repeat(251)), "'key' exceeds the maximum length of 250 characters"),
+        (validate_metric("", "../a", 1.0, 0), "This name would resolve to '../a'"),
+        (validate_metric("", "/a", 1.0, 0), "This name would resolve to '/a'"),
+        (validate_metric("", "a//b/../c", 1.0, 0), "This name would resolve to 'a/c'"),
+        (validate_metric("", "", 1.0, 0), "This name would resolve to '.'"),
+        (
+            validate_metric("metrics[2].", "a", 1.0, -1),
+            "Invalid value -1 for parameter 'metrics[2].timestamp' supplied: metric 'a' (value=1.0). Timestamp must be",
+        ),
+        (validate_metric("", &"k".repeat(251), 1.0, 0), "'Metric name' exceeds the maximum length of 250"),
+        (
+            validate_param_key("key", &"k".repeat(251)),
+            "'Param key' exceeds the maximum length of 250 characters",
+        ),
+        (
+            validate_run_tag_key("tags[1].key", &"k".repeat(251)),
+            "'tags[1].key' exceeds the maximum length of 250",
+        ),
         (validate_experiment_name(""), "Invalid experiment name: ''"),
         (validate_experiment_name(&"e".repeat(501)), "exceeds the maximum length of 500"),
         (validate_experiment_tag("k", &"v".repeat(20_001)), "exceeds the maximum length of 20000"),
-        (validate_run_id("-a"), "Invalid run ID: '-a'"),
-        (validate_run_id(&"a".repeat(257)), "Invalid run ID"),
-        (validate_model_name(""), "Registered model name cannot be empty."),
-        (validate_model_name("a/b"), "cannot contain '/' or ':'"),
+        (validate_run_id("-a"), "Invalid value \"-a\" for parameter 'run_id' supplied."),
+        (validate_run_id(&"a".repeat(257)), "for parameter 'run_id' supplied"),
+        (validate_model_name("name", " "), "Missing value for required parameter 'name'."),
+        (validate_model_name("new_name", ""), "Missing value for required parameter 'new_name'."),
+        (validate_model_name("name", "a/b"), "Invalid model name 'a/b'. Names cannot contain '/' or ':'."),
+        (validate_model_name("name", ".."), "This name would resolve to '..'"),
+        (
+            validate_logged_model_name("it's"),
+            "Invalid model name (\"it's\") provided. Model name must be a non-empty string and cannot contain the following \
+             characters: ('/', ':', '.', '%', '\"', \"'\")",
+        ),
+        (validate_logged_model_name("my.model"), "Invalid model name ('my.model') provided."),
+        (
+            validate_experiment_id("a").map(drop),
+            "Invalid experiment ID 'a'. Experiment ID must be a valid integer.",
+        ),
+        (validate_artifact_location("runs:/a"), "Artifact location cannot be a runs:/ URI. Given: 'runs:/a'"),
+        (
+            validate_artifact_location("s3://b/#f"),
+            "'artifact_location' URL can't include fragments or params.",
+        ),
         (validate_registry_tag("k", &"v".repeat(100_001)), "exceeds the maximum length of 100000"),
         (validate_alias(""), "Registered model alias name cannot be empty."),
         (validate_alias("a.b"), "Invalid alias name: 'a.b'."),
         (validate_alias("Latest"), "'latest' alias name (case insensitive) is reserved."),
         (validate_alias("V12"), "Version alias name 'V12' is reserved."),
-        (validate_dataset("d", &"x".repeat(37), None, None), "exceeds the maximum length of 36"),
+        (validate_dataset("d", &"x".repeat(37), "", None, None), "exceeds the maximum length of 36"),
+        (
+            validate_dataset("d", "x", &"x".repeat(65_536), None, None),
+            "'source' exceeds the maximum length of 65535",
+        ),
         (validate_input_tag("k", &"v".repeat(501)), "exceeds the maximum length of 500"),
-        (validate_version("1.5").map(drop), "Model version must be an integer, got '1.5'"),
-        (validate_max_results(Some(0), 100, 1_000).map(drop), "It must be a value between 1 and 1000"),
+        (validate_version("1.5").map(drop), "Parameter 'version' must be an integer, got '1.5'."),
+        (validate_max_results(Some(0), 100, 1_000).map(drop), "supplied. It must be a positive integer"),
+        (validate_max_results(Some(1_001), 100, 1_000).map(drop), "supplied. It must be at most 1000"),
     ];
     for (result, part) in refused {
         let invalid = result.expect_err(part);
@@ -41,6 +74,12 @@ fn names_and_keys() {
     }
     for alias in ["champion", "v1a", "v", "a-b_c"] {
         validate_alias(alias).expect(alias);
+    }
+    for name in ["my.model", ".hidden", "ends..", "a b%"] {
+        validate_model_name("name", name).expect(name);
+    }
+    for (text, number) in [(" 3", 3), ("-1", -1), ("99999999999", i32::MAX)] {
+        assert_eq!(validate_version(text), Ok(number));
     }
     assert_eq!(validate_max_results(None, 100, 1_000), Ok(100));
 }
@@ -58,7 +97,7 @@ fn batches_and_long_values() {
         let invalid = validate_batch(size, []).expect_err(part);
         assert!(invalid.message.contains(part), "{}", invalid.message);
     }
-    assert!(validate_batch(size(0, 2, 0), ["a", "a"]).expect_err("twice").message.contains("[\"a\"]"));
+    assert!(validate_batch(size(0, 2, 0), ["a", "a"]).expect_err("twice").message.contains("['a']"));
     assert_eq!(truncate_param_value(&"ä".repeat(6_001)).chars().count(), 6_000);
     assert_eq!(truncate_run_tag_value("short"), "short");
 }
@@ -76,16 +115,42 @@ fn the_digest_of_a_version_never_changes() {
 fn artifact_paths_stay_inside() {
     for (path, stored) in [
         ("", ""),
+        (".", ""),
+        ("./", ""),
         ("a", "a"),
+        ("./a", "a"),
+        ("a//./b/", "a/b"),
         ("model/model.onnx", "model/model.onnx"),
         ("dir/", "dir"),
         ("a b+%.txt", "a b+%.txt"),
+        ("a%20b", "a%20b"),
+        ("..a/b..", "..a/b.."),
     ] {
-        assert_eq!(normalise_artifact_path(path), Ok(stored.to_owned()));
+        assert_eq!(normalise_artifact_path(path), Ok(stored.to_owned()), "{path}");
+        assert_eq!(new_artifact_path(path).is_ok(), !path.is_empty() && path == stored, "{path}");
     }
-    for path in ["/", "/etc/passwd", "..", "a/../b", "a//b", "./a", "a\\b", "a\0b", "a/..", "//"] {
-        assert_eq!(normalise_artifact_path(path).expect_err(path).field, "path");
+    for path in [
+        "/",
+        "/etc/passwd",
+        "..",
+        "a/../b",
+        "a\\b",
+        "a\0b",
+        "a/..",
+        "//",
+        "%2e%2e/x",
+        "a/%252e%252e/b",
+        "..%2fx",
+        "%2Fetc",
+        "C:/x",
+        "file:///etc",
+        "a%5Cb",
+        "a\nb",
+    ] {
+        let invalid = normalise_artifact_path(path).expect_err(path);
+        assert_eq!((invalid.field.as_str(), invalid.message.as_str()), ("path", "Invalid path"), "{path}");
     }
+    assert!(normalise_artifact_path(&"x".repeat(901)).expect_err("long").message.contains("900 bytes"));
 }
 
 fn tensor(name: &str, datatype: &str, shape: &[i64]) -> TensorSpec {
@@ -142,7 +207,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_normalised_stays_as_it_is(path in "[a-z./\\\\]{0,20}") {
+    fn what_is_normalised_stays_as_it_is(path in "[a-z.%25eEfF/\\\\]{0,20}") {
         if let Ok(stored) = normalise_artifact_path(&path) {
             prop_assert!(!stored.starts_with('/') && !stored.split('/').any(|segment| segment == ".."));
             prop_assert_eq!(normalise_artifact_path(&stored).expect("again"), stored);

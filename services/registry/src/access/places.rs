@@ -33,6 +33,8 @@ pub(super) enum Place {
     ExperimentName,
     /// `run_id`.
     Run,
+    /// `run_uuid` of the query, whatever the body holds.
+    RunOfQuery,
     /// Several runs in that field.
     Runs(&'static str),
     /// `run_id`, and the logged models that its points name.
@@ -77,6 +79,10 @@ pub(super) async fn admit(
         Place::LoggedModel => {
             let id = parameter(&mut request, "model_id").await?;
             everywhere(table::logged_model_experiments(&mut *gate.pool.acquire().await?, &[id]).await?)
+        }
+        Place::RunOfQuery => {
+            let run_id = Fields::of_query(request.uri()).required("run_uuid")?;
+            everywhere(runs(gate, vec![run_id]).await?)
         }
         Place::Artifact => {
             let path = parameter(&mut request, "path").await?;

@@ -90,6 +90,10 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/2.0/mlflow/model-versions/get-download-uri", Needs(Viewer, Model)),
     ("POST", "/2.0/mlflow/model-versions/set-tag", Needs(Editor, Model)),
     ("DELETE", "/2.0/mlflow/model-versions/delete-tag", Needs(Editor, Model)),
+    ("GET", "/get-artifact", Needs(Viewer, Run)),
+    ("GET", "/model-versions/get-artifact", Needs(Viewer, Model)),
+    ("POST", "/2.0/mlflow/upload-artifact", Needs(Editor, RunOfQuery)),
+    ("GET", "/2.0/mlflow/logged-models/{model_id}/artifacts/files", Needs(Viewer, LoggedModel)),
     ("GET", "/2.0/mlflow-artifacts/artifacts", Needs(Viewer, Directory)),
     ("GET", "/2.0/mlflow-artifacts/artifacts/{*path}", Needs(Viewer, Artifact)),
     ("PUT DELETE", "/2.0/mlflow-artifacts/artifacts/{*path}", Needs(Editor, Artifact)),
@@ -210,7 +214,8 @@ mod tests {
         assert!(unlisted.is_empty(), "say in RULES what these need: {unlisted:?}");
         let served = |method: &str, path: &str| {
             routes.iter().any(|(known, route)| {
-                known.as_str() == method && (route == path || route.strip_prefix("/api") == Some(path))
+                let short = route.strip_prefix("/ajax-api").or_else(|| route.strip_prefix("/api"));
+                known.as_str() == method && (route == path || short == Some(path))
             })
         };
         for (methods, path, _) in RULES {

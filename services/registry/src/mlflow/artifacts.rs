@@ -1,19 +1,44 @@
-//! Listings by run and by logged model; bytes go through the proxy.
+//! Artifacts by the run, logged model or version that they belong to: listings, single files, and the upload of a browser. All else
+//! goes through the proxy.
 
-use axum::Router;
-use axum::extract::{Path, State};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::response::Response;
 use axum::routing::{get, post};
-use http::HeaderMap;
-use serde_json::json;
-use slipway_domain::registry::normalise_artifact_path;
+use axum::{Json, Router};
+use http::{HeaderMap, Uri};
+use serde_json::{Value, json};
+use slipway_domain::registry::{normalise_artifact_path, validate_version};
 
 use super::message::Message;
-use super::proxy::{direct, files};
+use super::proxy::{direct, download, files, upload};
 use super::{Answer, Fields, answer};
 use crate::error::Error;
 use crate::state::Registry;
-use crate::store::{artifacts as table, logged_models, runs};
+use crate::store::{artifacts as table, logged_models, model_versions, runs};
 use crate::versions::source::proxy_path;
+
+/// Most bytes that a browser uploads at once, as in MLflow; clients go through the proxy, which has no such limit.
+const MAX_UPLOAD_BYTES: usize = 10 * 1024 * 1024;
+
+/// What MLflow serves outside of its API: single files as downloads.
+pub(super) fn downloads() -> Router<Registry> {
+    Router::new()
+        .route("/get-artifact", get(file_of_run))
+        .route("/model-versions/get-artifact", get(file_of_version))
+}
+
+/// What only browsers ask for.
+pub(super) fn browser_router() -> Router<Registry> {
+    let root = "/ajax-api/2.0/mlflow";
+    Router::new()
+        .route(
+            &format!("{root}/upload-artifact"),
+            // The handler has a limit of its own, with MLflow's answer.
+            post(upload_file).layer(DefaultBodyLimit::disable()),
+        )
+        .route(&format!("{root}/logged-models/{{model_id}}/artifacts/files"), get(file_of_model))
+}
 
 pub(super) fn router(prefix: &str) -> Router<Registry> {
     let root = format!("{prefix}/2.0/mlflow");
@@ -66,9 +91,78 @@ fn outside(uri: &str) -> Error {
 }
 
 async fn list(db: &mut sqlx::PgConnection, uri: &str, path: &str) -> Answer {
-    let path = normalise_artifact_path(path)?;
+    let stored = normalise_artifact_path(path)?;
     let root = proxy_path(uri)?.ok_or_else(|| outside(uri))?;
-    let directory = if path.is_empty() { root } else { format!("{root}/{path}") };
+    let directory = if stored.is_empty() { root } else { format!("{root}/{stored}") };
     let entries = table::artifact_list(db, &directory).await?;
-    Ok(answer(Message::new().put("root_uri", uri).list("files", files(&entries, &path))))
+    // A client that lists `./d` goes on with what it finds there.
+    let listed = files(&entries, path.trim_end_matches('/'));
+    Ok(answer(Message::new().put("root_uri", uri).list("files", listed)))
+}
+
+async fn file_of_run(
+    State(registry): State<Registry>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Error> {
+    let path = asked_path(&fields, "path")?;
+    let run = runs::run_info(&mut *registry.pool.acquire().await?, &fields.run_id()?).await?;
+    send(&registry, &run.artifact_uri, &path, &headers).await
+}
+
+async fn file_of_version(
+    State(registry): State<Registry>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Error> {
+    let path = asked_path(&fields, "path")?;
+    let (name, version) = (fields.required("name")?, validate_version(&fields.required("version")?)?);
+    let version = model_versions::version_get(&mut *registry.pool.acquire().await?, &name, version).await?;
+    send(&registry, &version.download_uri, &path, &headers).await
+}
+
+async fn file_of_model(
+    State(registry): State<Registry>,
+    Path(model_id): Path<String>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Error> {
+    let path = asked_path(&fields, "artifact_file_path")?;
+    let model = logged_models::logged_model_get(&mut *registry.pool.acquire().await?, &model_id).await?;
+    send(&registry, &model.artifact_uri, &path, &headers).await
+}
+
+/// The path of a file within a run, version or logged model.
+fn asked_path(fields: &Fields, name: &str) -> Result<String, Error> {
+    let asked = fields
+        .string(name)?
+        .ok_or_else(|| Error::invalid(format!("Request must include the \"{name}\" query parameter.")))?;
+    Ok(normalise_artifact_path(&asked)?)
+}
+
+/// Always as an attachment, which no browser shows as a page of this server.
+async fn send(registry: &Registry, uri: &str, path: &str, headers: &HeaderMap) -> Result<Response, Error> {
+    let root = proxy_path(uri)?.ok_or_else(|| outside(uri))?;
+    let place = if path.is_empty() { root } else { format!("{root}/{path}") };
+    let artifact = super::proxy::find(registry, &place).await?;
+    download::respond(registry, &artifact, headers).await
+}
+
+/// A file for a run from a browser. Its bytes are the body, of whatever type.
+async fn upload_file(State(registry): State<Registry>, uri: Uri, body: Body) -> Result<Json<Value>, Error> {
+    let fields = Fields::of_query(&uri);
+    let specified = |name: &str| {
+        fields.non_empty(name)?.ok_or_else(|| Error::invalid(format!("Request must specify {name}.")))
+    };
+    let (run_id, path) = (specified("run_uuid")?, specified("path")?);
+    normalise_artifact_path(&path)?;
+    let bytes = axum::body::to_bytes(body, MAX_UPLOAD_BYTES)
+        .await
+        .map_err(|_too_long| Error::invalid("Artifact size is too large. Max size is 10MB."))?;
+    if bytes.is_empty() {
+        return Err(Error::invalid("Request must specify data."));
+    }
+    let run = runs::run_info(&mut *registry.pool.acquire().await?, &run_id).await?;
+    let root = proxy_path(&run.artifact_uri)?.ok_or_else(|| outside(&run.artifact_uri))?;
+    upload::store(&registry, format!("{root}/{path}"), Body::from(bytes)).await
 }

@@ -5,7 +5,9 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use serde_json::json;
 use slipway_domain::registry::filter::Entity;
-use slipway_domain::registry::{validate_experiment_name, validate_experiment_tag};
+use slipway_domain::registry::{
+    validate_artifact_location, validate_experiment_name, validate_experiment_tag,
+};
 
 use super::message::Message;
 use super::search::{Search, view};
@@ -42,6 +44,8 @@ fn body(experiment: &Experiment) -> Message {
         .put("lifecycle_stage", stage(experiment.deleted_ms))
         .put("last_update_time", experiment.updated_ms)
         .put("creation_time", experiment.created_ms)
+        // MLflow's name for the only one there is where workspaces are off.
+        .put("workspace", "default")
         .pairs("tags", &experiment.tags.0)
 }
 
@@ -58,6 +62,7 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
         validate_experiment_tag(key, value)?;
     }
     let location = fields.non_empty("artifact_location")?;
+    location.as_deref().map(validate_artifact_location).transpose()?;
     let mut change = registry.change().await?;
     let id = table::experiment_create(change.db(), &name, location.as_deref(), &tags, now_ms()).await?;
     change.tell("experiment", "created", id.to_string(), json!({ "name": name })).await?;
@@ -121,10 +126,8 @@ async fn set_deleted(registry: &Registry, fields: &Fields, deleted: bool) -> Ans
         return Err(Error::invalid("The default experiment cannot be deleted"));
     }
     if experiment.deleted_ms.is_some() == deleted {
-        return Err(Error::invalid(format!(
-            "The experiment {id} is {} already",
-            if deleted { "deleted" } else { "active" }
-        )));
+        // MLflow looks for it among those of the other life stage.
+        return Err(table::absent(&id));
     }
     table::experiment_set_deleted(change.db(), experiment.experiment_id, deleted, now_ms()).await?;
     let what = if deleted { "deleted" } else { "restored" };
@@ -150,7 +153,7 @@ async fn delete_tag(State(registry): State<Registry>, fields: Fields) -> Answer 
     let mut change = registry.change().await?;
     let (experiment, _) = table::experiment_active(change.db(), &id).await?;
     if !table::experiment_tag_delete(change.db(), experiment, &key).await? {
-        return Err(Error::not_found(format!("No tag with name: {key}")));
+        return Err(Error::not_found(format!("No tag with name: {key} in experiment with id {id}")));
     }
     change.tell("experiment", "updated", id, json!({ "tag": key })).await?;
     change.commit().await?;

@@ -6,11 +6,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::json;
-use slipway_domain::registry::{decode_page_token, encode_page_token, validate_max_results};
+use slipway_domain::registry::{decode_page_token, encode_page_token};
 
 use super::Fields;
 use super::run_body::Metric;
-use crate::error::Error;
+use crate::error::{Error, SEE_DOCS};
 use crate::state::Registry;
 use crate::store::metrics::{self as table, RunPoint};
 use crate::store::runs;
@@ -30,7 +30,16 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
 
 async fn history(State(registry): State<Registry>, fields: Fields) -> Result<Response, Error> {
     let (run_id, key) = (fields.run_id()?, fields.required("metric_key")?);
-    let limit = validate_max_results(fields.integer("max_results")?, MAX_HISTORY, MAX_HISTORY)?;
+    let limit = match fields.integer("max_results")? {
+        None => MAX_HISTORY,
+        Some(asked) => usize::try_from(asked).ok().filter(|asked| *asked > 0).map(|asked| asked.min(MAX_HISTORY)).ok_or_else(
+            || {
+                Error::invalid(format!(
+                    "Invalid value {asked} for parameter 'max_results' supplied. It must be a positive integer."
+                ))
+            },
+        )?,
+    };
     let after = decode_page_token(&fields.string("page_token")?.unwrap_or_default())?
         .map(|position| {
             serde_json::from_str::<(i64, i64, Option<f64>)>(&position)
@@ -56,19 +65,49 @@ async fn history(State(registry): State<Registry>, fields: Fields) -> Result<Res
 
 /// The histories of several runs, one after another.
 async fn bulk(State(registry): State<Registry>, fields: Fields) -> Result<Response, Error> {
-    let run_ids = run_ids(&fields, "run_id", "GetMetricHistoryBulk")?;
-    let key = fields.required("metric_key")?;
-    let limit = validate_max_results(fields.integer("max_results")?, MAX_HISTORY, MAX_HISTORY)?;
+    let run_ids = fields.strings("run_id")?;
+    let refused = match run_ids.len() {
+        0 => Some("GetMetricHistoryBulk request must specify at least one run_id.".to_owned()),
+        1..=MAX_RUNS => None,
+        count => Some(format!(
+            "GetMetricHistoryBulk request cannot specify more than {MAX_RUNS} run_ids. Received {count} run_ids."
+        )),
+    };
+    if let Some(message) = refused {
+        return Err(Error::invalid(message));
+    }
+    let key = fields
+        .string("metric_key")?
+        .ok_or_else(|| Error::invalid("GetMetricHistoryBulk request must specify a metric_key."))?;
+    let asked = fields.integer("max_results")?.map(|asked| usize::try_from(asked).unwrap_or(0));
+    let limit = asked.unwrap_or(MAX_HISTORY).min(MAX_HISTORY);
     let mut db = registry.pool.acquire().await?;
     let points = table::metric_histories(&mut db, &run_ids, &key, limit).await?;
-    Ok(of_runs(&points))
+    // Here MLflow answers with a list even where it is empty.
+    Ok(if points.is_empty() { Json(json!({"metrics": []})).into_response() } else { of_runs(&points) })
 }
 
 /// At most `max_results` points of each run between two steps, the first and the last among them.
 async fn interval(State(registry): State<Registry>, fields: Fields) -> Result<Response, Error> {
-    let run_ids = run_ids(&fields, "run_ids", "GetMetricHistoryBulkInterval")?;
+    let run_ids = fields.strings("run_ids")?;
+    if run_ids.is_empty() {
+        return Err(fields.missing("run_ids"));
+    }
+    if run_ids.len() > MAX_RUNS {
+        return Err(Error::invalid(format!(
+            "GetMetricHistoryBulkInterval request must specify at most {MAX_RUNS} run_ids. Received {} run_ids. {SEE_DOCS}",
+            run_ids.len()
+        )));
+    }
     let key = fields.required("metric_key")?;
-    let limit = validate_max_results(fields.integer("max_results")?, MAX_SAMPLE, MAX_SAMPLE)?;
+    let limit = match fields.integer("max_results")? {
+        None => MAX_SAMPLE,
+        Some(asked) => {
+            usize::try_from(asked).ok().filter(|asked| (1..=MAX_SAMPLE).contains(asked)).ok_or_else(|| {
+                Error::invalid(format!("max_results must be between 1 and {MAX_SAMPLE}. {SEE_DOCS}"))
+            })?
+        }
+    };
     let (start, end) = (fields.integer("start_step")?, fields.integer("end_step")?);
     if start.is_some() != end.is_some() {
         return Err(Error::invalid(
@@ -110,15 +149,4 @@ fn of_runs(points: &[RunPoint]) -> Response {
         run_id: Some(&point.run_id),
     });
     Metrics { metrics: metrics.collect(), next_page_token: None }.into_response()
-}
-
-fn run_ids(fields: &Fields, name: &str, request: &str) -> Result<Vec<String>, Error> {
-    let run_ids = fields.strings(name)?;
-    match run_ids.len() {
-        0 => Err(Error::invalid(format!("{request} request must specify at least one run_id."))),
-        1..=MAX_RUNS => Ok(run_ids),
-        count => Err(Error::invalid(format!(
-            "{request} request cannot specify more than {MAX_RUNS} run_ids. Received {count} run_ids."
-        ))),
-    }
 }

@@ -36,12 +36,18 @@ fn input(fields: &mut Fields) -> Result<NewInput, Error> {
         name: dataset.required("name")?,
         digest: dataset.required("digest")?,
         source_type: dataset.required("source_type")?,
-        source: dataset.required("source")?,
+        source: dataset.string("source")?.ok_or_else(|| dataset.missing("source"))?,
         schema: dataset.string("schema")?,
         profile: dataset.string("profile")?,
         tags,
     };
-    validate_dataset(&input.name, &input.digest, input.schema.as_deref(), input.profile.as_deref())?;
+    validate_dataset(
+        &input.name,
+        &input.digest,
+        &input.source,
+        input.schema.as_deref(),
+        input.profile.as_deref(),
+    )?;
     Ok(input)
 }
 
@@ -66,6 +72,7 @@ async fn log_inputs(State(registry): State<Registry>, mut fields: Fields) -> Ans
 
 async fn log_outputs(State(registry): State<Registry>, mut fields: Fields) -> Answer {
     let run_id = fields.run_id()?;
+    fields.is_given("models")?;
     let outputs = fields
         .messages("models")?
         .iter()
@@ -83,12 +90,15 @@ async fn log_outputs(State(registry): State<Registry>, mut fields: Fields) -> An
 }
 
 async fn search_datasets(State(registry): State<Registry>, caller: Caller, fields: Fields) -> Answer {
-    let ids: Vec<i64> = fields.strings("experiment_ids")?.iter().filter_map(|id| id.parse().ok()).collect();
-    if ids.is_empty() || ids.len() > MAX_EXPERIMENTS {
-        return Err(Error::invalid(format!(
-            "SearchDatasets request must specify 1 to {MAX_EXPERIMENTS} experiment_ids. Received {} experiment_ids.",
-            ids.len()
-        )));
+    match fields.strings("experiment_ids")?.len() {
+        0 => return Err(Error::invalid("SearchDatasets request must specify at least one experiment_id.")),
+        1..=MAX_EXPERIMENTS => {}
+        count => {
+            return Err(Error::invalid(format!(
+                "SearchDatasets request cannot specify more than {MAX_EXPERIMENTS} experiment_ids. Received {count} \
+                 experiment_ids."
+            )));
+        }
     }
     let ids = experiment_ids(&fields, &caller)?;
     let mut db = registry.pool.acquire().await?;

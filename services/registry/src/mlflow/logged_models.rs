@@ -5,15 +5,18 @@ use axum::extract::{Path, State};
 use axum::routing::{delete as on_delete, get, patch, post};
 use serde_json::{Value, json};
 use slipway_domain::registry::filter::Entity;
+use slipway_domain::registry::validate_logged_model_name;
 
 use super::message::{Message, double};
+use super::runs::random_name;
 use super::search::{Search, experiment_ids};
 use super::{Answer, Fields, answer, empty, now_ms};
 use crate::access::Caller;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::experiments::experiment_active;
-use crate::store::logged_models::{self as table, LoggedModel, ModelMetric, NewLoggedModel};
+use crate::store::logged_models::{self as table, LoggedModel, ModelMetric, ModelSearch, NewLoggedModel};
+use crate::store::search::DatasetKey;
 
 const DEFAULT_RESULTS: usize = 100;
 const MAX_RESULTS: usize = 1_000;
@@ -46,7 +49,7 @@ fn body(model: &LoggedModel) -> Message {
         .put("artifact_uri", model.artifact_uri.clone())
         .put("status", model.status.clone())
         .put("model_type", model.model_type.clone())
-        .maybe("source_run_id", model.source_run_id.clone())
+        .put("source_run_id", model.source_run_id.clone().unwrap_or_default())
         .pairs("tags", &model.tags.0)
         .list("registrations", registrations);
     let metrics = model.metrics.0.iter().map(|metric| metric_body(metric, &model.model_id)).collect();
@@ -69,13 +72,8 @@ fn metric_body(metric: &ModelMetric, model_id: &str) -> Value {
 
 async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer {
     let experiment = fields.required("experiment_id")?;
-    let name = fields.non_empty("name")?.unwrap_or_else(|| "model".to_owned());
-    if name.contains(['/', ':', '%', '"', '\'']) {
-        return Err(Error::invalid(format!(
-            "Invalid model name ({name}) provided. Model name must be a non-empty string and cannot contain the \
-             following characters: '/', ':', '%', '\"', '''"
-        )));
-    }
+    let name = fields.non_empty("name")?.unwrap_or_else(random_name);
+    validate_logged_model_name(&name)?;
     let (params, tags) = (fields.pairs("params")?, fields.pairs("tags")?);
     let model_type = fields.string("model_type")?.unwrap_or_default();
     let source_run_id = fields.non_empty("source_run_id")?;
@@ -113,21 +111,15 @@ fn is_model_id(text: &str) -> bool {
         .is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-async fn by_id(State(registry): State<Registry>, Path(model_id): Path<String>) -> Answer {
+async fn by_id(State(registry): State<Registry>, Path(model_id): Path<String>, fields: Fields) -> Answer {
+    let deleted = fields.boolean("allow_deleted")?.unwrap_or(false);
     let mut db = registry.pool.acquire().await?;
-    let model = table::logged_model_get(&mut db, &model_id).await?;
+    let model = table::logged_model_find(&mut db, &model_id, deleted).await?;
     Ok(answer(Message::new().put("model", body(&model))))
 }
 
 async fn finalize(State(registry): State<Registry>, Path(model_id): Path<String>, fields: Fields) -> Answer {
-    let asked = fields.required("status")?;
-    let by_number = asked.parse::<usize>().ok().and_then(|number| STATUSES.get(number.checked_sub(1)?));
-    let status = STATUSES.iter().find(|known| **known == asked).or(by_number).copied().ok_or_else(|| {
-        Error::invalid(format!(
-            "Invalid value \"{asked}\" for parameter 'status' supplied: expected one of {}",
-            STATUSES.join(", ")
-        ))
-    })?;
+    let status = fields.one_of("status", 1, &STATUSES)?.ok_or_else(|| fields.missing("status"))?;
     let mut change = registry.change().await?;
     table::logged_model_touch(change.db(), &model_id, Some(status), now_ms()).await?;
     change.tell("logged-model", "finalized", model_id.as_str(), json!({ "status": status })).await?;
@@ -138,9 +130,10 @@ async fn finalize(State(registry): State<Registry>, Path(model_id): Path<String>
 
 async fn delete(State(registry): State<Registry>, Path(model_id): Path<String>) -> Answer {
     let mut change = registry.change().await?;
-    table::logged_model_delete(change.db(), &model_id, now_ms()).await?;
-    change.tell("logged-model", "deleted", model_id, json!({})).await?;
-    change.commit().await?;
+    if table::logged_model_delete(change.db(), &model_id, now_ms()).await? {
+        change.tell("logged-model", "deleted", model_id, json!({})).await?;
+        change.commit().await?;
+    }
     Ok(empty())
 }
 
@@ -167,7 +160,9 @@ async fn delete_tag(
     let mut change = registry.change().await?;
     table::logged_model_touch(change.db(), &model_id, None, now_ms()).await?;
     if !table::logged_model_tag_delete(change.db(), &model_id, &key).await? {
-        return Err(Error::not_found(format!("No tag with name: {key}")));
+        return Err(Error::not_found(format!(
+            "No tag with key '{key}' found for model with ID '{model_id}'."
+        )));
     }
     change.tell("logged-model", "updated", model_id, json!({ "tags": [key] })).await?;
     change.commit().await?;
@@ -189,25 +184,41 @@ async fn add_params(
     Ok(empty())
 }
 
+/// One key of the order, and the dataset that its metric is about.
+fn order(fields: &Fields) -> Result<(String, Option<DatasetKey>), Error> {
+    let field = fields.non_empty("field_name")?;
+    let field = field.ok_or_else(|| Error::invalid("Invalid order by field name: "))?;
+    let direction = if fields.boolean("ascending")?.unwrap_or(true) { "ASC" } else { "DESC" };
+    Ok((format!("{field} {direction}"), dataset(fields)?))
+}
+
+/// `dataset_name` with `dataset_digest`, where there is a name.
+fn dataset(fields: &Fields) -> Result<Option<DatasetKey>, Error> {
+    let digest = fields.non_empty("dataset_digest")?;
+    Ok(fields.non_empty("dataset_name")?.map(|name| DatasetKey { name, digest }))
+}
+
 async fn search(State(registry): State<Registry>, caller: Caller, mut fields: Fields) -> Answer {
-    let order_by = fields
-        .messages("order_by")?
-        .iter()
-        .map(|order| {
-            let direction = if order.boolean("ascending")?.unwrap_or(true) { "ASC" } else { "DESC" };
-            Ok(format!("{} {direction}", order.required("field_name")?))
-        })
-        .collect::<Result<Vec<String>, Error>>()?;
-    let datasets = fields
-        .messages("datasets")?
-        .iter()
-        .map(|dataset| Ok((dataset.required("dataset_name")?, dataset.non_empty("dataset_digest")?)))
-        .collect::<Result<Vec<_>, Error>>()?;
+    fields.is_given("experiment_ids")?;
+    let orders = fields.messages("order_by")?.iter().map(order).collect::<Result<Vec<_>, Error>>()?;
+    let (order_by, order_datasets): (Vec<String>, Vec<_>) = orders.into_iter().unzip();
+    let named = |fields: &Fields| {
+        let missing = || Error::invalid("`dataset_name` in the `datasets` clause must be specified.");
+        dataset(fields)?.ok_or_else(missing)
+    };
+    let datasets = fields.messages("datasets")?.iter().map(named).collect::<Result<Vec<_>, Error>>()?;
     let search = Search::ordered(Entity::LoggedModels, &fields, &order_by, (DEFAULT_RESULTS, MAX_RESULTS))?;
     let ids = experiment_ids(&fields, &caller)?;
     let mut db = registry.pool.acquire().await?;
-    let found =
-        table::logged_model_search(&mut db, &ids, &datasets, search.conditions(), search.page()?).await?;
+    let (clauses, orders) = search.conditions();
+    let asked = ModelSearch {
+        experiment_ids: &ids,
+        datasets: &datasets,
+        clauses,
+        orders,
+        order_datasets: &order_datasets,
+    };
+    let found = table::logged_model_search(&mut db, &asked, search.page()?).await?;
     let (found, token) = search.cut(found);
     let found = found.iter().map(|model| body(model).into_value()).collect();
     Ok(answer(Message::new().list("models", found).maybe("next_page_token", token)))

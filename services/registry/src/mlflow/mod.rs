@@ -42,7 +42,7 @@ fn empty() -> Json<Value> {
 
 /// All routes.
 pub(crate) fn router() -> Router<Registry> {
-    let mut router = server::router();
+    let mut router = server::router().merge(artifacts::downloads()).merge(artifacts::browser_router());
     for prefix in ["/api", "/ajax-api"] {
         router = router
             .merge(experiments::router(prefix))

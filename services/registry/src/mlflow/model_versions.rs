@@ -5,13 +5,13 @@ use axum::extract::State;
 use axum::routing::{delete as on_delete, get, patch, post};
 use serde_json::json;
 use slipway_domain::registry::filter::Entity;
-use slipway_domain::registry::{validate_registry_tag, validate_version};
+use slipway_domain::registry::{validate_model_name, validate_registry_tag, validate_version};
 
 use super::message::Message;
 use super::search::Search;
 use super::{Answer, Fields, answer, empty, now_ms};
 use crate::access::Caller;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::state::{Change, Registry};
 use crate::store::model_versions::{self as table, ModelVersion};
 use crate::store::registered_models::model_touch;
@@ -56,17 +56,15 @@ pub(super) fn body(version: &ModelVersion) -> Message {
 
 /// The field `version`.
 pub(super) fn number(fields: &Fields) -> Result<i32, Error> {
-    let version = validate_version(&fields.required("version")?)?;
-    // Beyond the column's range no version can be.
-    Ok(i32::try_from(version).unwrap_or(i32::MAX))
+    Ok(validate_version(&fields.required("version")?)?)
 }
 
 fn first_or_later(fields: &Fields) -> Result<i32, Error> {
     match number(fields)? {
-        0 => Err(Error::invalid(
-            "Invalid value \"0\" for parameter 'version' supplied: the first version is 1",
-        )),
-        number => Ok(number),
+        number if number > 0 => Ok(number),
+        number => Err(Error::invalid(format!(
+            "Invalid value \"{number}\" for parameter 'version' supplied: the first version is 1"
+        ))),
     }
 }
 
@@ -85,8 +83,10 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     for (key, value) in &tags {
         validate_registry_tag(key, value)?;
     }
+    let name = fields.required("name")?;
+    validate_model_name("name", &name)?;
     let request = Request {
-        name: fields.required("name")?,
+        name,
         source: fields.required("source")?,
         run_id: fields.non_empty("run_id")?,
         model_id: fields.non_empty("model_id")?,
@@ -139,7 +139,12 @@ impl Target {
         let name = fields.required("name")?;
         let version = number(fields)?;
         let now = now_ms();
-        let model_key = model_touch(change.db(), &name, now).await?;
+        let model_key = match model_touch(change.db(), &name, now).await {
+            Err(missing) if missing.code == Code::ResourceDoesNotExist => {
+                return Err(table::absent(&name, version));
+            }
+            found => found?,
+        };
         table::version_require(change.db(), model_key, &name, version).await?;
         Ok(Self { model_key, name, version, now })
     }

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use slipway_api::events::AliasSet;
 use slipway_domain::registry::filter::Entity;
 use slipway_domain::registry::webhook::mlflow::with_texts;
-use slipway_domain::registry::{validate_alias, validate_model_name, validate_registry_tag};
+use slipway_domain::registry::{
+    validate_alias, validate_alias_name, validate_model_name, validate_registry_tag,
+};
 use sqlx::PgConnection;
 
 use super::message::Message;
@@ -73,8 +75,8 @@ async fn whole(db: &mut PgConnection, name: &str) -> Result<Message, Error> {
 }
 
 async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer {
-    let name = fields.string("name")?.unwrap_or_default();
-    validate_model_name(&name)?;
+    let name = fields.required("name")?;
+    validate_model_name("name", &name)?;
     let tags = fields.pairs("tags")?;
     for (key, value) in &tags {
         validate_registry_tag(key, value)?;
@@ -108,7 +110,7 @@ async fn search(State(registry): State<Registry>, caller: Caller, fields: Fields
 async fn rename(State(registry): State<Registry>, fields: Fields) -> Answer {
     let name = fields.required("name")?;
     let new_name = fields.required("new_name")?;
-    validate_model_name(&new_name)?;
+    validate_model_name("new_name", &new_name)?;
     let mut change = registry.change().await?;
     let now = now_ms();
     let key = table::model_touch(change.db(), &name, now).await?;
@@ -213,14 +215,25 @@ async fn set_alias(State(registry): State<Registry>, fields: Fields) -> Answer {
 
 async fn get_alias(State(registry): State<Registry>, fields: Fields) -> Answer {
     let (name, alias) = (fields.required("name")?, fields.required("alias")?);
+    validate_alias_name(&alias)?;
     let mut db = registry.pool.acquire().await?;
-    let version = table::alias_get(&mut db, &name, &alias).await?;
-    let version = versions::version_get(&mut db, &name, version).await?;
+    let version = if alias.eq_ignore_ascii_case("latest") {
+        let model = table::model_get(&mut db, &name).await?;
+        let newest = versions::versions_latest(&mut db, &[model.model_key]).await?;
+        newest
+            .into_iter()
+            .max_by_key(|version| version.version)
+            .ok_or_else(|| Error::not_found(format!("Latest version not found for model {name}.")))?
+    } else {
+        let version = table::alias_get(&mut db, &name, &alias).await?;
+        versions::version_get(&mut db, &name, version).await?
+    };
     Ok(answer(Message::new().put("model_version", version_body(&version))))
 }
 
 async fn delete_alias(State(registry): State<Registry>, fields: Fields) -> Answer {
     let (name, alias) = (fields.required("name")?, fields.required("alias")?);
+    validate_alias_name(&alias)?;
     let mut change = registry.change().await?;
     let model = table::model_touch(change.db(), &name, now_ms()).await?;
     if table::alias_delete(change.db(), model, &alias).await? {

@@ -1,4 +1,5 @@
-//! Requests by the rules of proto3 JSON: either spelling of a field, numbers as strings, nulls and unknown fields ignored.
+//! Requests by the rules of proto3 JSON: either spelling of a field, integers also as text, nulls and unknown fields ignored. A value
+//! of another type than its field's is refused with MLflow's message.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,7 @@ use axum::extract::{FromRequest, Request};
 use http::{Method, header};
 use serde_json::{Map, Value};
 
-use crate::error::Error;
+use crate::error::{Error, SEE_DOCS};
 
 /// A JSON body may be this long: a dataset's profile alone may have 16 MiB.
 const MAX_JSON_BODY_BYTES: usize = 32 * 1024 * 1024;
@@ -17,6 +18,8 @@ pub(crate) struct Fields {
     fields: Map<String, Value>,
     /// Length of the body; 0 for a query string.
     pub(crate) body_bytes: usize,
+    /// Where this message stands in the request, e.g. `metrics[3].`; empty for the request itself.
+    path: String,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Fields {
@@ -28,7 +31,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
             return Ok(read);
         }
         if request.method() == Method::GET || request.method() == Method::HEAD {
-            return Ok(Self { fields: query_fields(request.uri().query().unwrap_or("")), body_bytes: 0 });
+            return Ok(Self::of_query(request.uri()));
         }
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_json = content_type.is_none_or(|value| value.trim_start().starts_with("application/json"));
@@ -46,6 +49,11 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 }
 
 impl Fields {
+    /// The fields of a query string, for a request whose body is something else than a message.
+    pub(crate) fn of_query(uri: &http::Uri) -> Self {
+        Self { fields: query_fields(uri.query().unwrap_or("")), ..Self::default() }
+    }
+
     fn from_json(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.is_empty() {
             return Ok(Self::default());
@@ -55,48 +63,90 @@ impl Fields {
         match parsed {
             // Old clients send the message as a JSON string within JSON.
             Value::String(text) => Self::from_json(text.as_bytes()),
-            Value::Object(fields) => Ok(Self { fields, body_bytes: bytes.len() }),
+            Value::Object(fields) => Ok(Self { fields, body_bytes: bytes.len(), path: String::new() }),
             Value::Null => Ok(Self::default()),
             _ => Err(Error::invalid("The body has to be a JSON object")),
         }
     }
 
-    fn get(&self, name: &str) -> Option<&Value> {
-        let found = self
-            .fields
-            .get(name)
-            .or_else(|| name.contains('_').then(|| self.fields.get(&camel_case(name))).flatten());
-        found.filter(|value| !value.is_null())
+    /// A field that is there and not null.
+    ///
+    /// # Errors
+    /// It is there in both spellings: a reader that checks one value must not act on the other.
+    fn get(&self, name: &str) -> Result<Option<&Value>, Error> {
+        let camel = camel_case(name);
+        let other = if camel == name { None } else { self.fields.get(&camel) };
+        let found = match (self.fields.get(name), other) {
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid(format!(
+                    "Request specifies both '{name}' and '{camel}'; provide only one of them."
+                )));
+            }
+            (one, other) => one.or(other),
+        };
+        Ok(found.filter(|value| !value.is_null()))
     }
 
-    /// The texts of one field of the objects in a list, which stays as it is; read as [`Self::non_empty`] reads it.
+    /// The texts of one field of the objects in a list, which stays as it is; empty ones count as absent.
     ///
     /// # Errors
     /// One of them is no string.
     pub(crate) fn peek(&self, list: &str, name: &str) -> Result<BTreeSet<String>, Error> {
-        let objects = self.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let objects = self.get(list)?.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let mut texts = BTreeSet::new();
         for object in objects.iter().filter_map(Value::as_object) {
-            texts.extend(Self { fields: object.clone(), body_bytes: 0 }.non_empty(name)?);
+            texts.extend(self.within(list, object.clone()).text(name)?.filter(|text| !text.is_empty()));
         }
         Ok(texts)
     }
 
-    /// A string; numbers and booleans count as their text.
+    /// A string. Of a repeated parameter in a query string the first one counts.
     ///
     /// # Errors
-    /// It is a list or an object.
+    /// It is something else.
     pub(crate) fn string(&self, name: &str) -> Result<Option<String>, Error> {
-        match self.get(name) {
+        match self.get(name)? {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(Value::Number(number)) => Ok(Some(number.to_string())),
-            Some(Value::Bool(flag)) => Ok(Some(flag.to_string())),
-            Some(Value::Array(values)) if values.len() == 1 && values[0].is_string() => {
-                Ok(values[0].as_str().map(str::to_owned))
-            }
-            Some(other) => Err(wrong_type(name, other, "a string")),
+            Some(Value::Array(values)) if self.is_query() => Ok(values.first().and_then(text_of)),
+            Some(other) => Err(self.wrong_type(name, other)),
         }
+    }
+
+    /// A string; numbers and booleans count as their text. MLflow's own server drops such values of `{key, value}` silently.
+    fn text(&self, name: &str) -> Result<Option<String>, Error> {
+        match self.get(name)? {
+            None => Ok(None),
+            Some(value) => text_of(value).map(Some).ok_or_else(|| self.wrong_type(name, value)),
+        }
+    }
+
+    /// The name of a value of an enumeration: given by name, or by number from `first` on.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub(crate) fn one_of(
+        &self,
+        name: &str,
+        first: usize,
+        names: &[&'static str],
+    ) -> Result<Option<&'static str>, Error> {
+        let Some(asked) = self.text(name)?.filter(|asked| !asked.is_empty()) else { return Ok(None) };
+        let by_number = || names.get(asked.parse::<usize>().ok()?.checked_sub(first)?);
+        let found = names.iter().find(|known| **known == asked).or_else(by_number).copied();
+        found.map(Some).ok_or_else(|| {
+            Error::invalid(format!(
+                "Invalid value {} for parameter '{}{name}' supplied: expected one of {}",
+                compact(&Value::from(asked)),
+                self.path,
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// Only a query string has every value as text, or as a list of texts.
+    fn is_query(&self) -> bool {
+        self.body_bytes == 0
     }
 
     /// A string that must be there and not empty.
@@ -104,7 +154,7 @@ impl Fields {
     /// # Errors
     /// It is missing or no string.
     pub(crate) fn required(&self, name: &str) -> Result<String, Error> {
-        self.string(name)?.filter(|text| !text.is_empty()).ok_or_else(|| Error::missing(name))
+        self.string(name)?.filter(|text| !text.is_empty()).ok_or_else(|| self.missing(name))
     }
 
     /// A string that counts as absent where it is empty.
@@ -122,7 +172,7 @@ impl Fields {
     pub(crate) fn run_id(&self) -> Result<String, Error> {
         match self.non_empty("run_id")? {
             Some(run_id) => Ok(run_id),
-            None => self.non_empty("run_uuid")?.ok_or_else(|| Error::missing("run_id")),
+            None => self.non_empty("run_uuid")?.ok_or_else(|| self.missing("run_id")),
         }
     }
 
@@ -131,16 +181,16 @@ impl Fields {
     /// # Errors
     /// It is something else.
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
-        let Some(value) = self.get(name) else { return Ok(None) };
+        let Some(value) = self.get(name)? else { return Ok(None) };
         let number = match value {
             Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole)),
             Value::String(text) => text.trim().parse().ok(),
-            Value::Array(values) if values.len() == 1 => {
-                values[0].as_str().and_then(|text| text.parse().ok())
+            Value::Array(values) if self.is_query() => {
+                values.first().and_then(Value::as_str).and_then(|text| text.trim().parse().ok())
             }
             _ => None,
         };
-        number.map(Some).ok_or_else(|| wrong_type(name, value, "an integer"))
+        number.map(Some).ok_or_else(|| self.wrong_type(name, value))
     }
 
     /// A whole number that must be there.
@@ -148,7 +198,10 @@ impl Fields {
     /// # Errors
     /// It is missing or something else.
     pub(crate) fn required_integer(&self, name: &str) -> Result<i64, Error> {
-        self.integer(name)?.ok_or_else(|| Error::missing(name))
+        match self.get(name)?.filter(|value| *value != "") {
+            Some(_) => self.integer(name)?.ok_or_else(|| self.missing(name)),
+            None => Err(self.missing(name)),
+        }
     }
 
     /// A number that must be there; NaN and the infinities come as text.
@@ -156,7 +209,7 @@ impl Fields {
     /// # Errors
     /// It is missing or something else.
     pub(crate) fn required_double(&self, name: &str) -> Result<f64, Error> {
-        let value = self.get(name).ok_or_else(|| Error::missing(name))?;
+        let value = self.get(name)?.filter(|value| *value != "").ok_or_else(|| self.missing(name))?;
         let number = match value {
             Value::Number(number) => number.as_f64(),
             Value::String(text) => match text.as_str() {
@@ -167,7 +220,7 @@ impl Fields {
             },
             _ => None,
         };
-        number.ok_or_else(|| wrong_type(name, value, "a number"))
+        number.ok_or_else(|| self.wrong_type(name, value))
     }
 
     /// A truth value, also as text.
@@ -175,32 +228,36 @@ impl Fields {
     /// # Errors
     /// It is something else.
     pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
-        match self.get(name) {
+        match self.get(name)? {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
             Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
-            Some(other) => Err(wrong_type(name, other, "a boolean")),
+            Some(other) => Err(self.wrong_type(name, other)),
         }
     }
 
-    /// A list of strings; a single one counts as a list, as it does in a query string.
+    /// A field that must be there, whatever it holds.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub(crate) fn is_given(&self, name: &str) -> Result<(), Error> {
+        self.get(name)?.map(drop).ok_or_else(|| self.missing(name))
+    }
+
+    /// A list of strings; in a query string a single one is a list, too.
     ///
     /// # Errors
     /// It is something else.
     pub(crate) fn strings(&self, name: &str) -> Result<Vec<String>, Error> {
-        match self.get(name) {
+        match self.get(name)? {
             None => Ok(Vec::new()),
-            Some(Value::String(text)) => Ok(vec![text.clone()]),
-            Some(Value::Array(values)) => values
-                .iter()
-                .map(|value| match value {
-                    Value::String(text) => Ok(text.clone()),
-                    Value::Number(number) => Ok(number.to_string()),
-                    other => Err(wrong_type(name, other, "a list of strings")),
-                })
-                .collect(),
-            Some(other) => Err(wrong_type(name, other, "a list of strings")),
+            Some(Value::String(text)) if self.is_query() => Ok(vec![text.clone()]),
+            Some(list @ Value::Array(values)) => {
+                let texts = values.iter().map(|value| value.as_str().map(str::to_owned));
+                texts.collect::<Option<_>>().ok_or_else(|| self.wrong_type(name, list))
+            }
+            Some(other) => Err(self.wrong_type(name, other)),
         }
     }
 
@@ -209,10 +266,10 @@ impl Fields {
     /// # Errors
     /// It is no object.
     pub(crate) fn message(&self, name: &str) -> Result<Self, Error> {
-        match self.get(name) {
+        match self.get(name)? {
             None => Ok(Self::default()),
-            Some(Value::Object(fields)) => Ok(Self { fields: fields.clone(), body_bytes: 0 }),
-            Some(other) => Err(wrong_type(name, other, "an object")),
+            Some(Value::Object(fields)) => Ok(self.within(name, fields.clone())),
+            Some(other) => Err(self.wrong_type(name, other)),
         }
     }
 
@@ -221,36 +278,108 @@ impl Fields {
     /// # Errors
     /// It is something else.
     pub(crate) fn messages(&mut self, name: &str) -> Result<Vec<Self>, Error> {
+        self.get(name)?;
         let taken = self.fields.remove(name).or_else(|| self.fields.remove(&camel_case(name)));
         match taken {
             None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(values)) => values
+            Some(list @ Value::Array(_))
+                if list.as_array().is_some_and(|all| all.iter().any(|one| !one.is_object())) =>
+            {
+                Err(self.wrong_type(name, &list))
+            }
+            Some(Value::Array(values)) => Ok(values
                 .into_iter()
-                .map(|value| match value {
-                    Value::Object(fields) => Ok(Self { fields, body_bytes: 0 }),
-                    other => Err(wrong_type(name, &other, "a list of objects")),
+                .enumerate()
+                .filter_map(|(index, value)| match value {
+                    Value::Object(fields) => Some(self.within(&format!("{name}[{index}]"), fields)),
+                    _ => None,
                 })
-                .collect(),
-            Some(other) => Err(wrong_type(name, &other, "a list of objects")),
+                .collect()),
+            Some(other) => Err(self.wrong_type(name, &other)),
         }
     }
 
-    /// A list of `{key, value}`; a missing value counts as empty.
+    fn within(&self, name: &str, fields: Map<String, Value>) -> Self {
+        Self { fields, body_bytes: self.body_bytes, path: format!("{}{name}.", self.path) }
+    }
+
+    /// The error of a field that must be there.
+    pub(crate) fn missing(&self, name: &str) -> Error {
+        Error::missing(&format!("{}{name}", self.path))
+    }
+
+    fn wrong_type(&self, name: &str, value: &Value) -> Error {
+        wrong_type(&format!("{}{name}", self.path), value)
+    }
+
+    /// A list of `{key, value}`; a missing key or value counts as empty.
     ///
     /// # Errors
-    /// It is something else, or a key is missing.
+    /// It is something else.
     pub(crate) fn pairs(&mut self, name: &str) -> Result<Vec<(String, String)>, Error> {
         self.messages(name)?
             .iter()
-            .map(|pair| Ok((pair.required("key")?, pair.string("value")?.unwrap_or_default())))
+            .map(|pair| Ok((pair.text("key")?.unwrap_or_default(), pair.text("value")?.unwrap_or_default())))
             .collect()
     }
 }
 
-fn wrong_type(name: &str, value: &Value, expected: &str) -> Error {
+/// Every key is there; `list` is where they stand in the request.
+///
+/// # Errors
+/// One is empty.
+pub(crate) fn require_keys(list: &str, pairs: &[(String, String)]) -> Result<(), Error> {
+    match pairs.iter().position(|(key, _)| key.is_empty()) {
+        None => Ok(()),
+        Some(index) => Err(Error::missing(&format!("{list}[{index}].key"))),
+    }
+}
+
+/// The text of a value that is no list and no object.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+fn wrong_type(name: &str, value: &Value) -> Error {
+    // What MLflow's server, being Python, calls it.
+    let kind = match value {
+        Value::Null => "NoneType",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float",
+        Value::Number(_) => "int",
+        Value::String(_) => "str",
+        Value::Array(_) => "list",
+        Value::Object(_) => "dict",
+    };
     Error::invalid(format!(
-        "Invalid value {value} for parameter '{name}' supplied: Value must be {expected}."
+        "Invalid value {} for parameter '{name}' supplied:  Hint: Value was of type '{kind}'. {SEE_DOCS}",
+        compact(value)
     ))
+}
+
+/// Longest value that an error repeats, characters.
+const MAX_SHOWN_CHARS: usize = 500;
+
+/// JSON as Python writes it without spaces: ASCII only. A long value is cut off.
+fn compact(value: &Value) -> String {
+    use std::fmt::Write as _;
+    let mut shown = String::new();
+    for character in value.to_string().chars().take(MAX_SHOWN_CHARS) {
+        if character.is_ascii() {
+            shown.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        }
+    }
+    shown
 }
 
 fn whole(number: f64) -> Option<i64> {
@@ -307,7 +436,7 @@ mod tests {
     #[test]
     fn both_spellings_and_numbers_as_text_are_read() {
         let request =
-            fields(&json!({"experimentId": 7, "max_results": "12", "value": "-Infinity", "tags": null}));
+            fields(&json!({"experimentId": "7", "max_results": "12", "value": "-Infinity", "tags": null}));
         assert_eq!(request.required("experiment_id").unwrap(), "7");
         assert_eq!(request.integer("max_results").unwrap(), Some(12));
         assert_eq!(request.required_double("value").unwrap(), f64::NEG_INFINITY);
@@ -316,25 +445,50 @@ mod tests {
 
     #[test]
     fn refusals_have_the_texts_that_clients_know() {
-        let request = fields(&json!({"name": "", "step": [1], "max_results": 1.5}));
+        let mut request = fields(&json!({
+            "name": "", "step": [1], "max_results": 1.5, "run_id": 31, "tags": "5", "runName": "a", "run_name": "b",
+            "stages": ["a", 5], "user_id": {"b": 1, "a": "ä"}
+        }));
+        let refusals = [
+            (request.required("name").map(drop), "Missing value for required parameter 'name'."),
+            (
+                request.integer("step").map(drop),
+                "Invalid value [1] for parameter 'step' supplied:  Hint: Value was of type 'list'.",
+            ),
+            (
+                request.integer("max_results").map(drop),
+                "Invalid value 1.5 for parameter 'max_results' supplied:  Hint: Value was of type 'float'.",
+            ),
+            (
+                request.string("run_id").map(drop),
+                "Invalid value 31 for parameter 'run_id' supplied:  Hint: Value was of type 'int'.",
+            ),
+            (
+                request.string("user_id").map(drop),
+                "Invalid value {\"a\":\"\\u00e4\",\"b\":1} for parameter 'user_id' supplied:  Hint: Value was of type 'dict'.",
+            ),
+            (
+                request.strings("stages").map(drop),
+                "Invalid value [\"a\",5] for parameter 'stages' supplied:  Hint: Value was of type 'list'.",
+            ),
+            (
+                request.messages("tags").map(drop),
+                "Invalid value \"5\" for parameter 'tags' supplied:  Hint: Value was of type 'str'.",
+            ),
+        ];
+        for (refused, text) in refusals {
+            assert_eq!(refused.unwrap_err().message, format!("{text} {SEE_DOCS}"));
+        }
         assert_eq!(
-            request.required("name").unwrap_err().message,
-            "Missing value for required parameter 'name'."
+            request.string("run_name").unwrap_err().message,
+            "Request specifies both 'run_name' and 'runName'; provide only one of them."
         );
-        assert!(
-            request
-                .integer("step")
-                .unwrap_err()
-                .message
-                .starts_with("Invalid value [1] for parameter 'step' supplied")
-        );
-        assert!(request.integer("max_results").is_err());
     }
 
     #[test]
     fn a_query_string_is_a_message_too() {
         let fields =
-            Fields { fields: query_fields("order_by=a&order_by=b%20DESC&name=x+y%2Bz"), body_bytes: 0 };
+            Fields { fields: query_fields("order_by=a&order_by=b%20DESC&name=x+y%2Bz"), ..Fields::default() };
         assert_eq!(fields.strings("order_by").unwrap(), ["a", "b DESC"]);
         assert_eq!(fields.required("name").unwrap(), "x y+z");
     }

@@ -1,7 +1,7 @@
 //! Runs as MLflow's messages, written straight from what the store gave: a page of runs with a thousand metrics each is not built as a
 //! tree first.
 
-use serde::ser::{SerializeMap as _, SerializeSeq as _, SerializeStruct as _};
+use serde::ser::{SerializeMap as _, SerializeSeq as _};
 use serde::{Serialize, Serializer};
 
 use super::experiments::stage;
@@ -52,9 +52,8 @@ impl Serialize for Full<'_> {
         fields.serialize_entry("info", &Info(&self.0.info))?;
         fields.serialize_entry("data", &Data(self.0))?;
         fields.serialize_entry("inputs", &Inputs(self.0))?;
-        if !self.0.model_outputs.0.is_empty() {
-            fields.serialize_entry("outputs", &Outputs { model_outputs: &self.0.model_outputs.0 })?;
-        }
+        // Always there, since clients read the list in it unasked.
+        fields.serialize_entry("outputs", &Outputs { model_outputs: &self.0.model_outputs.0 })?;
         fields.end()
     }
 }
@@ -192,8 +191,10 @@ impl Serialize for Outputs<'_> {
             step: i64,
         }
         let outputs = self.model_outputs.iter().map(|(model_id, step)| Output { model_id, step: *step });
-        let mut fields = serializer.serialize_struct("Outputs", 1)?;
-        fields.serialize_field("model_outputs", &List(outputs))?;
+        let mut fields = serializer.serialize_map(None)?;
+        if !self.model_outputs.is_empty() {
+            fields.serialize_entry("model_outputs", &List(outputs))?;
+        }
         fields.end()
     }
 }

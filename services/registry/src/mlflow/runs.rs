@@ -49,7 +49,7 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Result<
     let mut tags = tags(fields.pairs("tags")?)?;
     let name = run_name(fields.non_empty("run_name")?, &mut tags)?;
     let tagged_user = tags.iter().find(|(key, _)| key == USER_TAG).map(|(_, user)| user.clone());
-    let user_id = tagged_user.or(fields.string("user_id")?).unwrap_or_default();
+    let user_id = fields.non_empty("user_id")?.or(tagged_user).unwrap_or_default();
     let start_ms = fields.integer("start_time")?.unwrap_or_else(now_ms);
     // Not in MLflow: an import keeps the ids that notebooks and links know.
     let run_id = match fields.non_empty("run_id")? {
@@ -79,7 +79,8 @@ fn run_name(asked: Option<String>, tags: &mut Vec<Pair>) -> Result<String, Error
     Ok(name)
 }
 
-fn random_name() -> String {
+/// A name for what a client left unnamed.
+pub(super) fn random_name() -> String {
     const QUALITIES: [&str; 12] = [
         "amber", "brisk", "calm", "deep", "eager", "fair", "gentle", "hardy", "keen", "lively", "steady",
         "tall",
@@ -137,7 +138,7 @@ async fn search(
 
 async fn update(State(registry): State<Registry>, fields: Fields) -> Result<Json<OneInfo>, Error> {
     let run_id = fields.run_id()?;
-    let status = fields.non_empty("status")?.map(|status| run_status(&status)).transpose()?;
+    let status = fields.one_of("status", 1, &STATUSES)?;
     let (end_ms, name) = (fields.integer("end_time")?, fields.non_empty("run_name")?);
     let mut change = registry.change().await?;
     let run = table::run_active(change.db(), &run_id).await?;
@@ -148,44 +149,31 @@ async fn update(State(registry): State<Registry>, fields: Fields) -> Result<Json
     Ok(Json(OneInfo { run_info: run }))
 }
 
-fn run_status(text: &str) -> Result<&'static str, Error> {
-    let by_number = text.parse::<usize>().ok().and_then(|number| STATUSES.get(number.checked_sub(1)?));
-    STATUSES.iter().find(|known| **known == text).or(by_number).copied().ok_or_else(|| {
-        Error::invalid(format!(
-            "Invalid value \"{text}\" for parameter 'status' supplied: expected one of {}",
-            STATUSES.join(", ")
-        ))
-    })
-}
-
+/// Deleting a run twice is deleting it, as is restoring one.
 async fn delete(State(registry): State<Registry>, fields: Fields) -> Answer {
-    let run_id = fields.run_id()?;
-    let mut change = registry.change().await?;
-    let run = table::run_active(change.db(), &run_id).await?;
-    table::run_set_deleted(change.db(), run.run_key, Some(now_ms())).await?;
-    change.tell("run", "deleted", run_id, json!({})).await?;
-    change.commit().await?;
-    Ok(empty())
+    set_deleted(&registry, &fields, true).await
 }
 
 async fn restore(State(registry): State<Registry>, fields: Fields) -> Answer {
+    set_deleted(&registry, &fields, false).await
+}
+
+async fn set_deleted(registry: &Registry, fields: &Fields, deleted: bool) -> Answer {
     let run_id = fields.run_id()?;
     let mut change = registry.change().await?;
     let run = table::run_info(change.db(), &run_id).await?;
-    if run.deleted_ms.is_none() {
-        return Err(Error::invalid(format!(
-            "The run {run_id} must be in the 'deleted' state. Current state is active."
-        )));
+    if run.deleted_ms.is_some() != deleted {
+        table::run_set_deleted(change.db(), run.run_key, deleted.then(now_ms)).await?;
+        let what = if deleted { "deleted" } else { "restored" };
+        change.tell("run", what, run_id, json!({})).await?;
+        change.commit().await?;
     }
-    table::run_set_deleted(change.db(), run.run_key, None).await?;
-    change.tell("run", "restored", run_id, json!({})).await?;
-    change.commit().await?;
     Ok(empty())
 }
 
 async fn log_parameter(State(registry): State<Registry>, fields: Fields) -> Answer {
     let (run_id, key) = (fields.run_id()?, fields.required("key")?);
-    let value = fields.string("value")?.ok_or_else(|| Error::missing("value"))?;
+    let value = fields.string("value")?.unwrap_or_default();
     validate_param_key("key", &key)?;
     let params = vec![(key, truncate_param_value(&value).to_owned())];
     registry.log.write(Entry { run_id, params, ..Entry::default() }).await?;
@@ -194,8 +182,9 @@ async fn log_parameter(State(registry): State<Registry>, fields: Fields) -> Answ
 
 async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
     let (run_id, key) = (fields.run_id()?, fields.required("key")?);
-    let value = fields.string("value")?.ok_or_else(|| Error::missing("value"))?;
-    let tags = tags(vec![(key, value)])?;
+    let value = fields.string("value")?.unwrap_or_default();
+    validate_run_tag_key("key", &key)?;
+    let tags = vec![(key, truncate_run_tag_value(&value).to_owned())];
     registry.log.write(Entry { run_id, tags, ..Entry::default() }).await?;
     Ok(empty())
 }
@@ -216,7 +205,8 @@ async fn delete_tag(State(registry): State<Registry>, fields: Fields) -> Answer 
 async fn log_model(State(registry): State<Registry>, fields: Fields) -> Answer {
     let (run_id, text) = (fields.run_id()?, fields.required("model_json")?);
     let model: Value = serde_json::from_str(&text).map_err(|error| {
-        Error::invalid(format!("Malformed model info. \n {text} \n is not a valid JSON: {error}"))
+        tracing::debug!(%error, "a model's description is not JSON");
+        Error::invalid(format!("Malformed model info. \n {text} \n is not a valid JSON."))
     })?;
     let missing: Vec<&str> = MODEL_FIELDS.into_iter().filter(|field| model.get(field).is_none()).collect();
     if !missing.is_empty() {

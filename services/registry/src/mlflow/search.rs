@@ -5,7 +5,9 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use slipway_domain::access::Visible;
 use slipway_domain::registry::filter::{Clause, Entity, Order, parse, parse_order_by};
-use slipway_domain::registry::{decode_page_token, encode_page_token, validate_max_results};
+use slipway_domain::registry::{
+    decode_page_token, encode_page_token, validate_experiment_id, validate_max_results,
+};
 
 use super::Fields;
 use crate::access::Caller;
@@ -111,8 +113,8 @@ fn position(token: &str, fingerprint: &str) -> Result<String, Error> {
 
 /// The experiments that are asked for and that the caller may see. Fewer ids keep a search on its index.
 pub(super) fn experiment_ids(fields: &Fields, caller: &Caller) -> Result<Vec<i64>, Error> {
-    let mut ids: Vec<i64> =
-        fields.strings("experiment_ids")?.iter().filter_map(|id| id.parse().ok()).collect();
+    let asked = fields.strings("experiment_ids")?;
+    let mut ids = asked.iter().map(|id| validate_experiment_id(id)).collect::<Result<Vec<i64>, _>>()?;
     if let Visible::These(visible) = caller.grants.visible_experiments() {
         ids.retain(|id| visible.binary_search(id).is_ok());
     }

@@ -264,7 +264,7 @@ async fn put_grant(
     validate_subject(&request.subject).map_err(|why| Problem::invalid("subject", why))?;
     let scope: Scope = request.scope.parse().map_err(|_| unknown_scope(&request.scope))?;
     if let Scope::Model(name) = &scope {
-        validate_model_name(name).map_err(|invalid| Problem::invalid("scope", invalid.message))?;
+        validate_model_name("scope", name).map_err(|invalid| Problem::invalid("scope", invalid.message))?;
     }
     let role: Role = request.role.parse().map_err(|_| {
         Problem::invalid(

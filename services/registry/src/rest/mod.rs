@@ -40,7 +40,7 @@ use crate::versions::signing;
 /// The version that a path names, with its model's row for a change.
 async fn version_of(db: &mut sqlx::PgConnection, name: &str, version: &str) -> Result<ModelVersion, Error> {
     let number = validate_version(version)?;
-    model_versions::version_get(db, name, i32::try_from(number).unwrap_or(i32::MAX)).await
+    model_versions::version_get(db, name, number).await
 }
 
 type Answer = Result<Json<Value>, Problem>;
@@ -148,8 +148,7 @@ async fn version(
 ) -> Result<Json<VersionDetails>, Problem> {
     let number = validate_version(&version).map_err(Error::from)?;
     let mut db = registry.pool.acquire().await?;
-    let found =
-        model_versions::version_get(&mut db, &name, i32::try_from(number).unwrap_or(i32::MAX)).await?;
+    let found = model_versions::version_get(&mut db, &name, number).await?;
     let files = model_versions::version_files(&mut db, found.model_key, found.version).await?;
     let signing = signing::judge(&mut db, found.model_key, found.version).await?.verdict;
     Ok(Json(VersionDetails::new(&found, files, serde_json::json!(signing))))

@@ -99,7 +99,6 @@ async fn check(
     Query(query): Query<CheckQuery>,
 ) -> Answer {
     let number = validate_version(&version).map_err(Error::from)?;
-    let number = i32::try_from(number).unwrap_or(i32::MAX);
     let mut db = registry.pool.acquire().await.map_err(Error::from)?;
     crate::store::model_versions::version_get(&mut db, &name, number).await?;
     let outcomes = promotion::judge(&mut db, &name, &query.alias, number).await?;

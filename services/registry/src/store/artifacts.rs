@@ -70,6 +70,16 @@ pub(crate) async fn artifact_list(db: &mut PgConnection, directory: &str) -> Res
     .await?)
 }
 
+/// Whether files lie under a path.
+pub(crate) async fn artifact_is_directory(db: &mut PgConnection, path: &str) -> Result<bool, Error> {
+    let (from, to) = range_under(path);
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM artifacts WHERE path >= $1 AND path < $2)")
+        .bind(from)
+        .bind(to)
+        .fetch_one(db)
+        .await?)
+}
+
 /// Every file under a directory, in the order of their paths.
 pub(crate) async fn artifact_tree(
     db: &mut PgConnection,

@@ -19,7 +19,7 @@ pub(crate) struct NewInput {
     pub(crate) tags: Vec<Pair>,
 }
 
-/// Adds data sets to a run. A data set of an experiment is one by name and digest.
+/// Adds data sets to a run. A data set of an experiment is one by name and digest; one that the run has already keeps its tags.
 pub(crate) async fn inputs_log(
     db: &mut PgConnection,
     run: &RunInfo,
@@ -32,8 +32,8 @@ pub(crate) async fn inputs_log(
             "WITH one AS (INSERT INTO datasets AS d (experiment_id, name, digest, source_type, source, schema, profile) \
                VALUES ($2, $3, $4, $5, $6, $7, $8) \
                ON CONFLICT (experiment_id, name, digest) DO UPDATE SET name = d.name RETURNING dataset_key) \
-             INSERT INTO run_datasets AS r (run_key, dataset_key, tags) SELECT $1, dataset_key, $9 FROM one \
-             ON CONFLICT (run_key, dataset_key) DO UPDATE SET tags = r.tags || excluded.tags",
+             INSERT INTO run_datasets (run_key, dataset_key, tags) SELECT $1, dataset_key, $9 FROM one \
+             ON CONFLICT (run_key, dataset_key) DO NOTHING",
         )
         .bind(run.run_key)
         .bind(run.experiment_id)

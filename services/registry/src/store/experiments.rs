@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use slipway_domain::access::Visible;
 use slipway_domain::registry::filter::{Clause, Order};
+use slipway_domain::registry::validate_experiment_id;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{Pair, Pairs, columns, search};
@@ -75,11 +76,15 @@ pub(crate) async fn experiment_create(
 
 /// The experiment of that id, deleted or not.
 pub(crate) async fn experiment_get(db: &mut PgConnection, experiment_id: &str) -> Result<Experiment, Error> {
-    let absent = || Error::not_found(format!("No Experiment with id={experiment_id} exists"));
-    let id: i64 = experiment_id.parse().map_err(|_| absent())?;
+    let id = validate_experiment_id(experiment_id)?;
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     query.push(" WHERE e.experiment_id = ").push_bind(id);
-    query.build_query_as().fetch_optional(db).await?.ok_or_else(absent)
+    query.build_query_as().fetch_optional(db).await?.ok_or_else(|| absent(experiment_id))
+}
+
+/// There is no experiment of that id.
+pub(crate) fn absent(experiment_id: &str) -> Error {
+    Error::not_found(format!("No Experiment with id={experiment_id} exists"))
 }
 
 /// Experiments that something is to be put into: where each keeps its artifacts, and whether it is deleted.
@@ -91,7 +96,7 @@ pub(crate) async fn experiment_homes(
     db: &mut PgConnection,
     experiment_ids: &BTreeSet<&str>,
 ) -> Result<Homes, Error> {
-    let ids: Vec<i64> = experiment_ids.iter().filter_map(|id| id.parse().ok()).collect();
+    let ids: Vec<i64> = experiment_ids.iter().filter_map(|id| validate_experiment_id(id).ok()).collect();
     let rows: Vec<(i64, String, Option<i64>)> = sqlx::query_as(
         "SELECT experiment_id, artifact_location, deleted_ms FROM experiments WHERE experiment_id = ANY($1)",
     )
@@ -104,13 +109,13 @@ pub(crate) async fn experiment_homes(
 impl Homes {
     /// Number and artifact location of an experiment that takes something in.
     pub(crate) fn active(&self, experiment_id: &str) -> Result<(i64, &str), Error> {
-        let found = experiment_id.parse().ok().and_then(|id| Some((id, self.0.get(&id)?)));
-        match found {
-            None => Err(Error::not_found(format!("No Experiment with id={experiment_id} exists"))),
-            Some((_, (_, Some(_)))) => Err(Error::invalid(format!(
+        let id = validate_experiment_id(experiment_id)?;
+        match self.0.get(&id) {
+            None => Err(absent(experiment_id)),
+            Some((_, Some(_))) => Err(Error::invalid(format!(
                 "The experiment {experiment_id} must be in the 'active' state. Current state is deleted."
             ))),
-            Some((id, (location, None))) => Ok((id, location)),
+            Some((location, None)) => Ok((id, location)),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Logged models: what a run brought forth, before it is registered.
 
-use slipway_domain::registry::filter::{Clause, Order};
+use slipway_domain::registry::filter::{Clause, Key, Order};
 use slipway_service_kit::db::is_duplicate;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
+use super::search::DatasetKey;
 use super::{Pair, Pairs, columns, search};
 use crate::error::Error;
 
@@ -95,8 +96,18 @@ pub(crate) async fn logged_model_create(
 
 /// The logged model of that id.
 pub(crate) async fn logged_model_get(db: &mut PgConnection, model_id: &str) -> Result<LoggedModel, Error> {
+    logged_model_find(db, model_id, false).await
+}
+
+/// The logged model of that id; with `deleted` also a deleted one.
+pub(crate) async fn logged_model_find(
+    db: &mut PgConnection,
+    model_id: &str,
+    deleted: bool,
+) -> Result<LoggedModel, Error> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
-    query.push(" WHERE l.deleted_ms IS NULL AND l.model_id = ").push_bind(model_id);
+    query.push(" WHERE (l.deleted_ms IS NULL OR ").push_bind(deleted).push(") AND l.model_id = ");
+    query.push_bind(model_id);
     query.build_query_as().fetch_optional(db).await?.ok_or_else(|| absent(model_id))
 }
 
@@ -123,19 +134,22 @@ pub(crate) async fn logged_model_touch(
     if touched.rows_affected() == 1 { Ok(()) } else { Err(absent(model_id)) }
 }
 
-/// Deletes a logged model; its files and the versions made from it stay.
+/// Deletes a logged model; its files and the versions made from it stay. `false` where it was deleted before.
 pub(crate) async fn logged_model_delete(
     db: &mut PgConnection,
     model_id: &str,
     now_ms: i64,
-) -> Result<(), Error> {
-    let deleted =
-        sqlx::query("UPDATE logged_models SET deleted_ms = $2 WHERE model_id = $1 AND deleted_ms IS NULL")
-            .bind(model_id)
-            .bind(now_ms)
-            .execute(db)
-            .await?;
-    if deleted.rows_affected() == 1 { Ok(()) } else { Err(absent(model_id)) }
+) -> Result<bool, Error> {
+    let deleted: Option<bool> = sqlx::query_scalar(
+        "WITH before AS (SELECT deleted_ms FROM logged_models WHERE model_id = $1 FOR UPDATE) \
+         UPDATE logged_models l SET deleted_ms = coalesce(l.deleted_ms, $2) FROM before WHERE model_id = $1 \
+         RETURNING before.deleted_ms IS NULL",
+    )
+    .bind(model_id)
+    .bind(now_ms)
+    .fetch_optional(db)
+    .await?;
+    deleted.ok_or_else(|| absent(model_id))
 }
 
 /// Adds params; one that is there stays as it is.
@@ -210,36 +224,63 @@ pub(crate) async fn logged_model_add_version(
     logged_model_tags_set(db, model_id, &tag).await
 }
 
-/// A page of logged models; `datasets` are names with an optional digest, one of which a metric has to be about.
+/// What a search of logged models asks for.
+#[derive(Debug)]
+pub(crate) struct ModelSearch<'search> {
+    pub(crate) experiment_ids: &'search [i64],
+    /// Metrics are looked for on these; on any where there are none.
+    pub(crate) datasets: &'search [DatasetKey],
+    pub(crate) clauses: &'search [Clause],
+    pub(crate) orders: &'search [Order],
+    /// For each order the dataset that its metric is about.
+    pub(crate) order_datasets: &'search [Option<DatasetKey>],
+}
+
+/// A page of logged models.
 pub(crate) async fn logged_model_search(
     db: &mut PgConnection,
-    experiment_ids: &[i64],
-    datasets: &[(String, Option<String>)],
-    (clauses, orders): (&[Clause], &[Order]),
+    asked: &ModelSearch<'_>,
     (limit, offset): (i64, i64),
 ) -> Result<Vec<LoggedModel>, Error> {
     let shape = &search::LOGGED_MODELS;
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
-    shape.push_order_joins(&mut query, orders);
+    shape.push_order_joins_on(&mut query, asked.orders, asked.order_datasets);
     query
         .push(" WHERE l.deleted_ms IS NULL AND l.experiment_id = ANY(")
-        .push_bind(experiment_ids.to_vec())
+        .push_bind(asked.experiment_ids.to_vec())
         .push(")");
-    if !datasets.is_empty() {
-        query.push(
-            " AND EXISTS (SELECT 1 FROM logged_model_metrics x WHERE x.model_id = l.model_id AND (FALSE",
-        );
-        for (name, digest) in datasets {
-            query.push(" OR (x.dataset_name = ").push_bind(name.clone());
-            if let Some(digest) = digest {
-                query.push(" AND x.dataset_digest = ").push_bind(digest.clone());
-            }
-            query.push(")");
+    if asked.datasets.is_empty() {
+        shape.push_filter(&mut query, asked.clauses);
+    } else {
+        let is_metric = |clause: &&Clause| matches!(clause.key, Key::Metric(_));
+        let (metrics, others): (Vec<&Clause>, Vec<&Clause>) = asked.clauses.iter().partition(is_metric);
+        let others: Vec<Clause> = others.into_iter().cloned().collect();
+        shape.push_filter(&mut query, &others);
+        if metrics.is_empty() {
+            push_metric_on(&mut query, asked.datasets, None);
         }
-        query.push("))");
+        for clause in metrics {
+            push_metric_on(&mut query, asked.datasets, Some(clause));
+        }
     }
-    shape.push_filter(&mut query, clauses);
-    shape.push_order(&mut query, orders);
+    shape.push_order(&mut query, asked.orders);
     query.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
     Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// Adds ` AND …`: there is a metric on one of the datasets, and the clause holds for it.
+fn push_metric_on(query: &mut QueryBuilder<Postgres>, datasets: &[DatasetKey], clause: Option<&Clause>) {
+    query.push(" AND EXISTS (SELECT 1 FROM logged_model_metrics x WHERE x.model_id = l.model_id");
+    if let Some(clause) = clause
+        && let Key::Metric(key) = &clause.key
+    {
+        query.push(" AND x.key = ").push_bind(key.clone()).push(" AND x.value <> 'NaN'");
+        search::push_values(query, "x.value", std::slice::from_ref(clause));
+    }
+    query.push(" AND (FALSE");
+    for dataset in datasets {
+        query.push(" OR ");
+        dataset.push(query);
+    }
+    query.push("))");
 }

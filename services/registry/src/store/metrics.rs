@@ -187,20 +187,22 @@ pub(crate) async fn metric_samples(
     limit: usize,
 ) -> Result<Vec<RunPoint>, Error> {
     Ok(sqlx::query_as(
-        "WITH points AS (SELECT r.run_id, m.key, m.value, m.at_ms, m.step, \
-           row_number() OVER of_run - 1 AS place, count(*) OVER (PARTITION BY r.run_key) - 1 AS last \
+        // Buckets of one size, of each its first point; of the last bucket the last point of all.
+        "WITH points AS (SELECT r.run_id, m.key, m.value, m.at_ms, m.step, ntile($5) OVER of_run AS bucket, \
+           row_number() OVER of_run AS place, count(*) OVER (PARTITION BY r.run_key) AS points \
            FROM runs r JOIN metrics m USING (run_key) \
            WHERE r.run_id = ANY($1) AND m.key = $2 AND m.step BETWEEN $3 AND $4 \
-           WINDOW of_run AS (PARTITION BY r.run_key ORDER BY m.step, m.at_ms, m.value)) \
-         SELECT run_id, key, value, at_ms, step FROM points \
-         WHERE last < $5 OR place = 0 OR place * ($5 - 1) / NULLIF(last, 0) > (place - 1) * ($5 - 1) / NULLIF(last, 0) \
-         ORDER BY run_id, step, at_ms, value",
+           WINDOW of_run AS (PARTITION BY r.run_key ORDER BY m.step, m.at_ms, m.value)), \
+         ranked AS (SELECT *, row_number() OVER (PARTITION BY run_id, bucket ORDER BY place) AS of_bucket FROM points) \
+         SELECT run_id, key, value, at_ms, step FROM ranked \
+         WHERE (of_bucket = 1 AND (bucket < $5 OR points <= $5)) OR place = points \
+         ORDER BY array_position($1, run_id), step, at_ms, value",
     )
     .bind(run_ids)
     .bind(key)
     .bind(start)
     .bind(end)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i32::try_from(limit).unwrap_or(i32::MAX))
     .fetch_all(db)
     .await?)
 }

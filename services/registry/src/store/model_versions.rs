@@ -250,14 +250,7 @@ pub(crate) async fn version_get(
 ) -> Result<ModelVersion, Error> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     query.push(" WHERE m.name = ").push_bind(name).push(" AND v.version = ").push_bind(version);
-    if let Some(found) = query.build_query_as().fetch_optional(&mut *db).await? {
-        return Ok(found);
-    }
-    let model: Option<i64> = sqlx::query_scalar("SELECT model_key FROM registered_models WHERE name = $1")
-        .bind(name)
-        .fetch_optional(db)
-        .await?;
-    Err(if model.is_some() { absent(name, version) } else { model_absent(name) })
+    query.build_query_as().fetch_optional(db).await?.ok_or_else(|| absent(name, version))
 }
 
 /// Whether that version exists, for a change of a model whose row the caller holds.

@@ -101,7 +101,7 @@ pub(crate) async fn alias_target(
     .bind(now_ms)
     .fetch_optional(db)
     .await?
-    .ok_or_else(|| absent(name))
+    .ok_or_else(|| super::model_versions::absent(name, version))
 }
 
 /// Whether there is a model of that name.

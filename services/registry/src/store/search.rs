@@ -25,6 +25,25 @@ pub(crate) struct Shape {
     default: &'static str,
 }
 
+/// A dataset that a metric of a logged model is about.
+#[derive(Debug, Clone)]
+pub(crate) struct DatasetKey {
+    pub(crate) name: String,
+    /// Any where absent.
+    pub(crate) digest: Option<String>,
+}
+
+impl DatasetKey {
+    /// Adds the condition on a row `x` of metrics.
+    pub(crate) fn push(&self, query: &mut QueryBuilder<Postgres>) {
+        query.push("(x.dataset_name = ").push_bind(self.name.clone());
+        if let Some(digest) = &self.digest {
+            query.push(" AND x.dataset_digest = ").push_bind(digest.clone());
+        }
+        query.push(")");
+    }
+}
+
 /// Runs, as `r`.
 pub(crate) const RUNS: Shape = Shape {
     child: "x.run_key = r.run_key",
@@ -86,7 +105,7 @@ pub(crate) const MODEL_VERSIONS: Shape = Shape {
         ("last_updated_timestamp", "v.updated_ms", true),
     ],
     ties: "m.name, v.version DESC",
-    default: "m.name, v.version DESC",
+    default: "v.updated_ms DESC, m.name, v.version DESC",
 };
 
 /// Logged models, as `l`.
@@ -101,6 +120,7 @@ pub(crate) const LOGGED_MODELS: Shape = Shape {
         ("model_type", "l.model_type", false),
         ("status", "l.status", false),
         ("source_run_id", "l.source_run_id", false),
+        ("experiment_id", "l.experiment_id::TEXT", false),
         ("creation_timestamp", "l.created_ms", true),
         ("last_updated_timestamp", "l.updated_ms", true),
     ],
@@ -127,7 +147,28 @@ impl Shape {
 
     /// Adds the joins that an order needs; they go before the WHERE.
     pub(crate) fn push_order_joins(&self, query: &mut QueryBuilder<Postgres>, orders: &[Order]) {
+        self.push_order_joins_on(query, orders, &[]);
+    }
+
+    /// The same for logged models, where the key of that place in `datasets` is a metric on that dataset.
+    pub(crate) fn push_order_joins_on(
+        &self,
+        query: &mut QueryBuilder<Postgres>,
+        orders: &[Order],
+        datasets: &[Option<DatasetKey>],
+    ) {
         for (index, order) in orders.iter().enumerate() {
+            if let (Key::Metric(name), Some(Some(dataset))) = (&order.key, datasets.get(index)) {
+                query.push(
+                    " LEFT JOIN LATERAL (SELECT x.value FROM logged_model_metrics x WHERE x.model_id = l.model_id AND x.key = ",
+                );
+                query.push_bind(name.clone()).push(" AND ");
+                dataset.push(query);
+                query.push(format!(
+                    " ORDER BY x.step DESC, x.at_ms DESC, x.value DESC LIMIT 1) o{index} ON TRUE"
+                ));
+                continue;
+            }
             if let Key::Metric(name) | Key::Param(name) | Key::Tag(name) = &order.key {
                 let (table, child) = (self.children(&order.key), self.child);
                 query.push(format!(

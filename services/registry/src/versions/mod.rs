@@ -59,7 +59,12 @@ pub(crate) async fn create(registry: &Registry, request: &Request) -> Result<Mod
                 signing::find(&registry.artifacts, root, &files).await?,
             ),
             None => {
-                (Facts::unservable("its source lies outside of this registry's artifact store"), Vec::new())
+                let why = if source.download_uri.starts_with("runs:/") {
+                    "its source names a run that this registry does not have"
+                } else {
+                    "its source lies outside of this registry's artifact store"
+                };
+                (Facts::unservable(why), Vec::new())
             }
         };
         if let Some(version) = store(registry, request, &source, &files, (&facts, &signatures)).await? {
@@ -105,7 +110,7 @@ async fn store(
     let digest = manifest_digest(&files.iter().map(digest_of).collect::<Vec<_>>());
     let new = NewVersion {
         description: request.description.as_deref(),
-        source: &request.source,
+        source: &source.source,
         download_uri: &source.download_uri,
         run_id: source.run_id.as_deref(),
         run_link: request.run_link.as_deref(),
@@ -131,7 +136,7 @@ async fn store(
         "servable": new.servable, "unservable_reason": facts.unservable_reason,
         "scan": facts.scan.as_ref().map(|scan| scan.verdict),
     });
-    let texts = [("source", Some(request.source.as_str())), ("description", request.description.as_deref())];
+    let texts = [("source", Some(source.source.as_str())), ("description", request.description.as_deref())];
     let details = with_texts(details, &texts, &request.tags);
     change.tell("model-version", "created", format!("{}/{version}", request.name), details).await?;
     change.commit().await?;

@@ -3,8 +3,9 @@
 use slipway_domain::registry::{normalise_artifact_path, validate_version};
 use sqlx::PgConnection;
 
-use crate::error::Error;
-use crate::store::{logged_models, model_versions, registered_models, runs};
+use crate::error::{Code, Error};
+use crate::store::model_versions::{self, ModelVersion};
+use crate::store::{logged_models, registered_models, runs};
 
 const PROXY_SCHEME: &str = "mlflow-artifacts:";
 const PROXY_ROUTE: &str = "/mlflow-artifacts/artifacts/";
@@ -12,6 +13,8 @@ const PROXY_ROUTE: &str = "/mlflow-artifacts/artifacts/";
 /// A source, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
+    /// What the version names as its source: an alias is replaced by the version that it points at.
+    pub(crate) source: String,
     /// Where clients download from.
     pub(crate) download_uri: String,
     /// Directory of the artifact proxy; absent where the files lie elsewhere.
@@ -30,11 +33,12 @@ pub(crate) async fn resolve(
     run_id: Option<&str>,
     model_id: Option<&str>,
 ) -> Result<Source, Error> {
+    refuse_relative(source)?;
     if let Some(rest) = source.strip_prefix("models:/") {
-        return of_model(db, rest.trim_start_matches('/'), run_id, model_id).await;
+        return of_model(db, source, rest.trim_start_matches('/'), run_id, model_id).await;
     }
     if let Some(rest) = source.strip_prefix("runs:/") {
-        return of_run(db, rest.trim_start_matches('/'), run_id).await;
+        return of_run(db, source, rest.trim_start_matches('/'), (run_id, model_id)).await;
     }
     let Some(root) = proxy_path(source)? else {
         return elsewhere(source, run_id, model_id);
@@ -42,18 +46,24 @@ pub(crate) async fn resolve(
     let mut owners = Vec::new();
     let (mut run, mut logged_model_id) = (run_id.map(str::to_owned), None);
     if let Some(model_id) = model_id {
-        let model = logged_models::logged_model_get(db, model_id).await?;
+        let model = logged_models::logged_model_get(db, model_id)
+            .await
+            .map_err(|error| unless_absent(error, || not_within(source, "model_id")))?;
         owners.extend(proxy_path(&model.artifact_uri)?);
         run = run.or(model.source_run_id);
         logged_model_id = Some(model.model_id);
     }
     if let Some(run_id) = run_id {
-        owners.extend(proxy_path(&runs::run_info(db, run_id).await?.artifact_uri)?);
+        let info = runs::run_info(db, run_id)
+            .await
+            .map_err(|error| unless_absent(error, || not_within(source, "run_id")))?;
+        owners.extend(proxy_path(&info.artifact_uri)?);
     }
     if !owners.is_empty() && !owners.iter().any(|owner| is_within(owner, &root)) {
-        return Err(invalid(source, "it has to lie within the artifacts of the given run_id or model_id"));
+        return Err(not_within(source, if model_id.is_some() { "model_id" } else { "run_id" }));
     }
     Ok(Source {
+        source: source.to_owned(),
         download_uri: format!("{PROXY_SCHEME}/{root}"),
         root: Some(root),
         run_id: run,
@@ -63,16 +73,20 @@ pub(crate) async fn resolve(
 
 async fn of_model(
     db: &mut PgConnection,
+    source: &str,
     rest: &str,
     run_id: Option<&str>,
     model_id: Option<&str>,
 ) -> Result<Source, Error> {
     if rest.starts_with("m-") && !rest.contains(['/', '@']) {
         if model_id.is_some_and(|given| given != rest) {
-            return Err(invalid(&format!("models:/{rest}"), "it is another model than the given model_id"));
+            return Err(not_within(source, "model_id"));
         }
-        let model = logged_models::logged_model_get(db, rest).await?;
+        let model = logged_models::logged_model_get(db, rest)
+            .await
+            .map_err(|error| unless_absent(error, || not_within(source, "model_id")))?;
         return Ok(Source {
+            source: source.to_owned(),
             root: proxy_path(&model.artifact_uri)?,
             download_uri: model.artifact_uri,
             run_id: model.source_run_id.or_else(|| run_id.map(str::to_owned)),
@@ -83,34 +97,65 @@ async fn of_model(
         let version = registered_models::alias_get(db, name, alias).await?;
         model_versions::version_get(db, name, version).await?
     } else if let Some((name, version)) = rest.rsplit_once('/') {
-        let number = i32::try_from(validate_version(version)?).unwrap_or(i32::MAX);
-        model_versions::version_get(db, name, number).await?
+        numbered(db, name, version).await?
     } else {
-        return Err(invalid(
-            &format!("models:/{rest}"),
-            "expected models:/<model id>, models:/<name>/<version> or models:/<name>@<alias>",
-        ));
+        return Err(not_within(source, "model_id"));
     };
+    // A copy has the lineage of its original.
+    let other = |given: Option<&str>, own: Option<&str>| given.is_some_and(|given| Some(given) != own);
+    if other(run_id, version.run_id.as_deref()) || other(model_id, version.logged_model_id.as_deref()) {
+        return Err(Error::invalid(format!(
+            "Invalid model version source: '{source}'. The run_id and model_id request parameters must match the \
+             referenced model version."
+        )));
+    }
     Ok(Source {
+        source: format!("models:/{}/{}", version.name, version.version),
         root: proxy_path(&version.download_uri)?,
         download_uri: version.download_uri,
-        run_id: version.run_id.or_else(|| run_id.map(str::to_owned)),
+        run_id: version.run_id,
         logged_model_id: version.logged_model_id,
     })
 }
 
-async fn of_run(db: &mut PgConnection, rest: &str, run_id: Option<&str>) -> Result<Source, Error> {
-    let (run, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if run_id.is_some_and(|given| given != run) {
-        return Err(invalid(&format!("runs:/{rest}"), "it is another run than the given run_id"));
+/// The version of a model by its number, or the newest one for `latest`.
+async fn numbered(db: &mut PgConnection, name: &str, version: &str) -> Result<ModelVersion, Error> {
+    if !version.eq_ignore_ascii_case("latest") {
+        return model_versions::version_get(db, name, validate_version(version)?).await;
     }
-    let info = runs::run_info(db, run).await?;
-    let path = normalise_artifact_path(path)?;
-    let uri = if path.is_empty() { info.artifact_uri } else { format!("{}/{path}", info.artifact_uri) };
+    let model = registered_models::model_get(db, name).await?;
+    let newest = model_versions::versions_latest(db, &[model.model_key]).await?;
+    let newest = newest.into_iter().max_by_key(|version| version.version);
+    newest.ok_or_else(|| model_versions::absent(name, version))
+}
+
+/// The run need not be known here, as in MLflow: a version may come from another tracking server. Then nothing can be read, and
+/// so it is not served.
+async fn of_run(
+    db: &mut PgConnection,
+    source: &str,
+    rest: &str,
+    (run_id, model_id): (Option<&str>, Option<&str>),
+) -> Result<Source, Error> {
+    let (run, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if run.is_empty() || run_id.is_some_and(|given| given != run) {
+        return Err(not_within(source, "run_id"));
+    }
+    if model_id.is_some() {
+        return Err(not_within(source, "model_id"));
+    }
+    let uri = match runs::run_infos(db, &[run]).await?.remove(run) {
+        None => source.to_owned(),
+        Some(info) => match normalise_artifact_path(path)? {
+            path if path.is_empty() => info.artifact_uri,
+            path => format!("{}/{path}", info.artifact_uri),
+        },
+    };
     Ok(Source {
+        source: source.to_owned(),
         root: proxy_path(&uri)?,
         download_uri: uri,
-        run_id: Some(info.run_id),
+        run_id: Some(run.to_owned()),
         logged_model_id: None,
     })
 }
@@ -118,17 +163,33 @@ async fn of_run(db: &mut PgConnection, rest: &str, run_id: Option<&str>) -> Resu
 fn elsewhere(source: &str, run_id: Option<&str>, model_id: Option<&str>) -> Result<Source, Error> {
     let local = source.starts_with("file:") || !source.contains(":/");
     if local {
-        return Err(invalid(source, "a path of the client's machine cannot be read by the server"));
-    }
-    if source.split('/').any(|segment| segment == "..") {
-        return Err(invalid(source, "it must not hold '..'"));
+        let (what, owner) = if model_id.is_some() { ("model_id", "model") } else { ("run_id", "run") };
+        return Err(Error::invalid(format!(
+            "Invalid model version source: '{source}'. To use a local path as a model version source, the {what} request \
+             parameter has to be specified and the local path has to be contained within the artifact directory of the \
+             {owner} specified by the {what}."
+        )));
     }
     Ok(Source {
+        source: source.to_owned(),
         download_uri: source.to_owned(),
         root: None,
         run_id: run_id.map(str::to_owned),
         logged_model_id: model_id.map(str::to_owned),
     })
+}
+
+/// Whoever reads the address later must not end up elsewhere, however often it decodes it.
+fn refuse_relative(source: &str) -> Result<(), Error> {
+    let path = source.split_once(":/").map_or(source, |(_, rest)| rest).trim_start_matches('/');
+    if normalise_artifact_path(path).is_ok() || source.starts_with("file:") || !source.contains(":/") {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "Invalid model version source: '{source}'. If supplying a source as an http, https, local file path, ftp, \
+         objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative path references present. \
+         Please provide an absolute path."
+    )))
 }
 
 /// The path within the proxy that a URI names; `None` for a URI of something else.
@@ -162,6 +223,18 @@ fn invalid(source: &str, why: &str) -> Error {
     Error::invalid(format!("Invalid model version source: '{source}': {why}"))
 }
 
+/// The source is not in the run or logged model that the parameter names.
+fn not_within(source: &str, parameter: &str) -> Error {
+    Error::invalid(format!(
+        "Invalid model version source: '{source}'. The {parameter} request parameter must identify the resource that \
+         contains the source."
+    ))
+}
+
+fn unless_absent(error: Error, otherwise: impl FnOnce() -> Error) -> Error {
+    if error.code == Code::ResourceDoesNotExist { otherwise() } else { error }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,9 +261,26 @@ mod tests {
 
     #[test]
     fn paths_of_a_machine_are_refused() {
-        for source in ["/etc/passwd", "file:///etc/passwd", "relative/path", "s3://bucket/../x"] {
-            assert!(elsewhere(source, None, None).is_err(), "{source}");
+        for source in ["/etc/passwd", "file:///etc/passwd", "relative/path"] {
+            let refused = elsewhere(source, None, None).unwrap_err();
+            assert!(refused.message.contains("To use a local path as a model version source, the run_id"));
         }
         assert!(elsewhere("s3://bucket/key", None, None).is_ok());
+        for source in [
+            "s3://bucket/../x",
+            "mlflow-artifacts://host:9000/models/../../../",
+            "http://host/api/2.0/mlflow-artifacts/artifacts/..%2f..%2fx",
+            "mlflow-artifacts://host:9000/models/artifact%00",
+            "dbfs:/r/artifacts/a%3f/../../",
+            "runs:/r/%252e%252e/x",
+        ] {
+            let refused = refuse_relative(source).unwrap_err();
+            assert!(refused.message.contains("If supplying a source as an http, https,"), "{source}");
+        }
+        for source in
+            ["mlflow-artifacts:/models/foo///bar", "s3://bucket/a....b/", "models:/m@champion", "runs:/r"]
+        {
+            refuse_relative(source).unwrap();
+        }
     }
 }

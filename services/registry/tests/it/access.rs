@@ -230,9 +230,34 @@ async fn roles_on_an_experiment_hold_for_its_runs_and_files_alone() {
     let logged = admin.post("logged-models", json!({"experiment_id": theirs, "name": "m"})).await;
     let id = logged["model"]["info"]["model_id"].as_str().unwrap().to_owned();
     viewer.denied(Method::GET, &format!("logged-models/{id}"), json!({}), ours_words("viewer")).await;
-    let batch =
-        json!({"run_id": run, "metrics": [{"key": "a", "value": 1, "timestamp": 1, "modelId": [id]}]});
+    let batch = json!({"run_id": run, "metrics": [{"key": "a", "value": 1, "timestamp": 1, "modelId": id}]});
     editor.denied(Method::POST, "runs/log-batch", batch, ours_words("editor")).await;
+    // What one reader would take for one value and another for another is refused.
+    for odd in [json!({"modelId": [id]}), json!({"modelId": id, "model_id": "m-1"})] {
+        let mut metric = json!({"key": "a", "value": 1, "timestamp": 1});
+        metric.as_object_mut().unwrap().extend(odd.as_object().unwrap().clone());
+        let batch = json!({"run_id": run, "metrics": [metric]});
+        let (status, answer) = editor.send(Method::POST, &mlflow("runs/log-batch"), batch).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    }
+    // MLflow's other ways to files are guarded by what the files belong to.
+    let download = |run: &str| format!("/get-artifact?run_id={run}&path=a.txt");
+    let upload = |run: &str| format!("/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run}&path=up.txt");
+    let model_file = format!("/ajax-api/2.0/mlflow/logged-models/{id}/artifacts/files?artifact_file_path=a");
+    let version_file = "/model-versions/get-artifact?name=theirs&version=1&path=a".to_owned();
+    for (person, method, path, status) in [
+        (&viewer, Method::GET, download(&run), StatusCode::OK),
+        (&viewer, Method::GET, download(&foreign), StatusCode::FORBIDDEN),
+        (&viewer, Method::GET, model_file, StatusCode::FORBIDDEN),
+        (&viewer, Method::GET, version_file, StatusCode::FORBIDDEN),
+        (&viewer, Method::POST, upload(&run), StatusCode::FORBIDDEN),
+        (&editor, Method::POST, upload(&run), StatusCode::OK),
+        (&editor, Method::POST, upload(&foreign), StatusCode::FORBIDDEN),
+        // The body is the file, and says nothing about where it goes.
+        (&editor, Method::POST, format!("{}&run_id={run}", upload(&foreign)), StatusCode::FORBIDDEN),
+    ] {
+        assert_eq!(person.send(method, &path, json!({ "run_uuid": run })).await.0, status, "{path}");
+    }
     // The ways past the proxy are guarded as it is.
     let parts = json!({"path": "big.bin", "num_parts": 1});
     for (directory, allowed) in [(&ours, true), (&theirs, false)] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use slipway_domain::registry::normalise_artifact_path;
+use slipway_domain::registry::new_artifact_path;
 use slipway_inference::{Classes, Signature};
 
 /// Longest file of labels.
@@ -27,7 +27,7 @@ impl Labels {
     pub(super) fn read(folder: &Path, files: &BTreeMap<String, String>) -> Result<Self, String> {
         let labelled = files.iter().map(|(output, file)| {
             let complain = |reason: String| format!("the labels `{file}` of output '{output}': {reason}");
-            if file.is_empty() || normalise_artifact_path(file).is_err() {
+            if new_artifact_path(file).is_err() {
                 return Err(complain("expected a file beside it".to_owned()));
             }
             let path = folder.join(file);

@@ -8,7 +8,7 @@ use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion};
 use slipway_api::traffic::Target;
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::ensemble::{Definition, ENSEMBLE_FILE};
-use slipway_domain::registry::normalise_artifact_path;
+use slipway_domain::registry::new_artifact_path;
 use slipway_inference::{
     Device, Environment, LoadOptions, Model, device_growth, device_readings, give_back, resident_bytes,
 };
@@ -323,7 +323,7 @@ fn manifest_of(version: ModelVersion) -> Result<Manifest, LoadFailure> {
     }
     for file in &manifest.files {
         let hex = file.sha256.len() == 64 && file.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !hex || normalise_artifact_path(&file.path).is_err() || file.path.is_empty() {
+        if !hex || new_artifact_path(&file.path).is_err() {
             return Err(LoadFailure::lasting(format!(
                 "its file `{}` has no usable name or digest",
                 file.path

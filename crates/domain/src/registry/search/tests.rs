@@ -23,6 +23,11 @@ fn filters_that_clients_send() {
         (Entity::Runs, "   ", vec![]),
         (Entity::LoggedModels, "name = 'dir'", vec![text(attribute("name"), Equal, "dir")]),
         (
+            Entity::LoggedModels,
+            "params.p IN ()",
+            vec![Clause { key: Key::Param("p".into()), comparison: In, operand: list(&[]) }],
+        ),
+        (
             Entity::Runs,
             "metrics.val/loss <= 0.5 and params.solver='lbfgs' AND tags.`mlflow.runName` != \"r 1\"",
             vec![
@@ -43,6 +48,14 @@ fn filters_that_clients_send() {
             vec![
                 Clause { key: attribute("run_id"), comparison: In, operand: list(&["a", "b"]) },
                 Clause { key: attribute("run_name"), comparison: NotIn, operand: list(&["x"]) },
+            ],
+        ),
+        (
+            Entity::ModelVersions,
+            "run_id IN ('a',) AND version_number >= '2'",
+            vec![
+                Clause { key: attribute("run_id"), comparison: In, operand: list(&["a"]) },
+                number(attribute("version_number"), Comparison::GreaterOrEqual, 2.0),
             ],
         ),
         (Entity::Runs, "created > 5", vec![number(attribute("start_time"), Greater, 5.0)]),
@@ -83,31 +96,83 @@ fn filters_that_clients_send() {
 fn filters_that_are_refused_say_where_and_why() {
     let cases = [
         (Entity::Runs, "metrics.a > 1 OR metrics.b > 1", 14, "Invalid clause(s) in filter string: 'OR'"),
-        (Entity::Runs, "metrics.a > 'x'", 12, "Expected numeric value type for 'a'. Found 'x'"),
+        (Entity::Runs, "metrics.a > 'x'", 12, "Expected numeric value type for metric. Found 'x'"),
         (
             Entity::Runs,
             "params.a = 1",
             11,
-            "Expected a quoted string value for 'a' (e.g. 'my-value'). Got value 1",
+            "Expected a quoted string value for parameter (e.g. 'my-value'). Got value 1",
         ),
         (
             Entity::Runs,
             "params.a > 'x'",
             8,
-            "Invalid comparator for 'a': it takes one of =, !=, LIKE, ILIKE, IS NULL, IS NOT NULL",
+            "Invalid comparator '>' not one of '{=, !=, LIKE, ILIKE, IS NULL, IS NOT NULL}'",
         ),
         (
             Entity::Runs,
             "color = 'x'",
             0,
-            "Invalid attribute key 'color' specified. Valid keys are run_id, run_name, status, user_id, artifact_uri, start_time, end_time",
+            "Invalid attribute key 'color' specified. Valid keys are '{'run_id', 'run_name', 'status', 'user_id', 'artifact_uri', \
+             'start_time', 'end_time'}'",
         ),
-        (Entity::Experiments, "metrics.a > 1", 0, "Invalid entity type 'metrics' in filter or order_by"),
-        (Entity::Runs, "run_id IN ('a'", 14, "While parsing a list in the query, expected ',' or ')'"),
-        (Entity::Runs, "run_id IN 'a'", 10, "While parsing a list in the query, expected '('"),
+        (
+            Entity::Experiments,
+            "metrics.a > 1",
+            0,
+            "Invalid entity type 'metrics'. Valid entity types are ('attribute', 'tag', 'tags')",
+        ),
+        (Entity::Runs, "run_id IN ('a'", 14, "Invalid clause(s) in filter string: 'run_id IN ('a''"),
+        (
+            Entity::ModelVersions,
+            "run_id IN ('a',,'b')",
+            15,
+            "While parsing a list in the query, expected a non-empty list of string values, but got ill-formed list",
+        ),
+        (Entity::RegisteredModels, "name LIKE", 9, "Invalid clause(s) in filter string: 'name LIKE'"),
+        (
+            Entity::RegisteredModels,
+            "name!=something",
+            6,
+            "Parameter value is either not quoted or unidentified quote types used for string value something. Use either \
+             single or double quotes.",
+        ),
+        (
+            Entity::RegisteredModels,
+            "run_id = 'x'",
+            0,
+            "Invalid attribute key 'run_id' specified. Valid keys are '{'name'}'",
+        ),
+        (
+            Entity::Runs,
+            "run_id IN ()",
+            12,
+            "While parsing a list in the query, expected a non-empty list of string values, but got empty list",
+        ),
+        (
+            Entity::ModelVersions,
+            "run_id IN ('a', 1)",
+            16,
+            "While parsing a list in the query, expected string value, punctuation, or whitespace, but got different type in \
+             list: ('a', 1)",
+        ),
+        (
+            Entity::Runs,
+            "end_time IS NULL",
+            8,
+            "IS NULL / IS NOT NULL is only supported for tags and params, not for 'attribute' 'end_time'",
+        ),
+        (Entity::RegisteredModels, "name > 'a'", 4, "Invalid comparator for attribute: >"),
+        (
+            Entity::LoggedModels,
+            "tag.t = 'a'",
+            0,
+            "Invalid entity type: 'tag'. Expected one of ['attributes', 'metrics', 'params', 'tags'].",
+        ),
+        (Entity::Runs, "run_id IN 'a'", 10, "Invalid clause(s) in filter string: ''a''"),
         (Entity::Runs, "tags.a = 'x", 9, "Invalid filter string: the ' is not closed"),
         (Entity::Runs, "tags.a = 'x' AND ", 17, "Invalid filter string: a clause has to follow AND"),
-        (Entity::Runs, "tags.a", 6, "Invalid clause(s) in filter string: ''"),
+        (Entity::Runs, "tags.a", 6, "Invalid clause(s) in filter string: 'tags.a'"),
         (Entity::Runs, "(tags.a = 'x')", 0, "Invalid clause(s) in filter string: '(tags.a'"),
         (Entity::Runs, "tags.a = 'x' tags.b = 'y'", 13, "Invalid clause(s) in filter string: 'tags.b'"),
         (

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use slipway_artifact_store::{Error as StoreError, MAX_PARTS, UploadedPart};
-use slipway_domain::registry::normalise_artifact_path;
+use slipway_domain::registry::{new_artifact_path, normalise_artifact_path};
 
 use super::{find, refuse_pinned, upload};
 use crate::access::carry;
@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::mlflow::{Answer, Fields, answer, empty};
 use crate::state::{Registry, now_ms};
 use crate::store::artifacts::Artifact;
+use crate::store::blobs;
 use crate::store::direct_uploads::{self as table, DirectUpload};
-use crate::store::{artifacts, blobs};
 
 /// Addresses of parts are good for so long: a slow line takes hours for a large model.
 const PART_VALID_S: u64 = 6 * 3_600;
@@ -188,7 +188,7 @@ pub(crate) async fn upload_address(
     headers: &http::HeaderMap,
     path: &str,
 ) -> Result<String, Error> {
-    let path = normalise_artifact_path(path)?;
+    let path = new_artifact_path(path)?;
     let mut db = registry.pool.acquire().await?;
     refuse_pinned(&mut db, &path).await?;
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -203,11 +203,5 @@ pub(crate) async fn upload_address(
 /// The file of a run, by its path within the run.
 pub(crate) async fn file_of(registry: &Registry, root: &str, path: &str) -> Result<Artifact, Error> {
     let path = normalise_artifact_path(path)?;
-    if path.is_empty() {
-        return Err(Error::missing("path"));
-    }
-    let path = format!("{root}/{path}");
-    let mut db = registry.pool.acquire().await?;
-    let found = artifacts::artifact_get(&mut db, &path).await?;
-    found.ok_or_else(|| Error::not_found(format!("No such artifact: '{path}'")))
+    find(registry, &format!("{root}/{path}")).await
 }

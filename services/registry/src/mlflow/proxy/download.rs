@@ -4,12 +4,15 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use unicode_normalization::UnicodeNormalization as _;
+
 use super::verified::verified;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::artifacts::Artifact;
 
-pub(super) async fn respond(
+/// A file as the answer to a request, whole or the range that is asked for.
+pub(crate) async fn respond(
     registry: &Registry,
     artifact: &Artifact,
     asked: &HeaderMap,
@@ -52,7 +55,7 @@ pub(super) async fn respond(
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(name)));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let disposition = format!("attachment; filename*=UTF-8''{}", percent_encoded(name));
+    let disposition = attachment(name);
     insert(headers, header::CONTENT_DISPOSITION, &disposition);
     insert(headers, header::ETAG, &etag);
     Ok(response)
@@ -90,18 +93,66 @@ fn range_of(text: &str, size_bytes: u64) -> Range {
     if first < size_bytes { Range::Part(first, last) } else { Range::Outside }
 }
 
+/// Text by its extension, or by the whole name of a file without one, is plain text, as MLflow has it: a browser must not take it
+/// for a page or a script.
 fn content_type(name: &str) -> &'static str {
-    match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
-        "json" => "application/json",
-        "txt" | "log" | "md" | "py" | "yaml" | "yml" => "text/plain; charset=utf-8",
-        "csv" => "text/csv; charset=utf-8",
-        "html" => "text/html; charset=utf-8",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "svg" => "image/svg+xml",
-        "pdf" => "application/pdf",
-        _ if name == "MLmodel" => "text/plain; charset=utf-8",
-        _ => "application/octet-stream",
+    const TEXT: [&str; 26] = [
+        "txt",
+        "log",
+        "err",
+        "cfg",
+        "conf",
+        "cnf",
+        "cf",
+        "ini",
+        "properties",
+        "prop",
+        "hocon",
+        "toml",
+        "yaml",
+        "yml",
+        "xml",
+        "json",
+        "js",
+        "py",
+        "py3",
+        "csv",
+        "tsv",
+        "md",
+        "rst",
+        "ipynb",
+        "MLmodel",
+        "mlproject",
+    ];
+    // A leading point begins a name and no extension.
+    let extension = match name.rsplit_once('.') {
+        Some((stem, extension)) if !stem.trim_start_matches('.').is_empty() => extension,
+        _ => name,
+    };
+    if TEXT.contains(&extension) {
+        return "text/plain";
+    }
+    mime_guess::from_path(name).first_raw().unwrap_or("application/octet-stream")
+}
+
+/// `Content-Disposition` of a download: `filename` for every client, and `filename*` where that one is only an approximation.
+/// Source: <https://www.rfc-editor.org/rfc/rfc6266>.
+fn attachment(name: &str) -> String {
+    // Letters lose their accents, and the rest goes.
+    let plain: String =
+        name.nfkd().filter(|letter| letter.is_ascii() && !letter.is_ascii_control()).collect();
+    let plain = if plain.is_empty() { "download".to_owned() } else { plain };
+    let is_token =
+        plain.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    let quoted = if is_token {
+        plain.clone()
+    } else {
+        format!("\"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""))
+    };
+    if plain == name {
+        format!("attachment; filename={quoted}")
+    } else {
+        format!("attachment; filename={quoted}; filename*=UTF-8''{}", percent_encoded(name))
     }
 }
 
@@ -140,9 +191,38 @@ mod tests {
     }
 
     #[test]
-    fn odd_names_make_lawful_headers() {
-        assert_eq!(percent_encoded("a b\"\n.txt"), "a%20b%22%0A.txt");
-        assert_eq!(percent_encoded("ü"), "%C3%BC");
-        assert_eq!(content_type("model.onnx"), "application/octet-stream");
+    fn odd_names_make_valid_headers() {
+        for (name, disposition) in [
+            ("a.txt", "attachment; filename=a.txt"),
+            ("a b.txt", "attachment; filename=\"a b.txt\""),
+            ("a\"b\\.txt", "attachment; filename=\"a\\\"b\\\\.txt\""),
+            ("dog+step+20.png", "attachment; filename=dog+step+20.png"),
+            ("ü;.txt", "attachment; filename=\"u;.txt\"; filename*=UTF-8''%C3%BC%3B.txt"),
+            ("日本", "attachment; filename=download; filename*=UTF-8''%E6%97%A5%E6%9C%AC"),
+            ("a\r\nb", "attachment; filename=ab; filename*=UTF-8''a%0D%0Ab"),
+        ] {
+            assert_eq!(attachment(name), disposition);
+            assert!(HeaderValue::from_str(disposition).is_ok());
+        }
+    }
+
+    #[test]
+    fn types_are_those_of_mlflow() {
+        for (name, mime_type) in [
+            ("MLmodel", "text/plain"),
+            ("mlproject", "text/plain"),
+            ("MLproject", "application/octet-stream"),
+            ("a.json", "text/plain"),
+            ("a.js", "text/plain"),
+            ("a.tar.yaml", "text/plain"),
+            (".yaml", "application/octet-stream"),
+            ("page.html", "text/html"),
+            ("c.png", "image/png"),
+            ("d.pdf", "application/pdf"),
+            ("model.onnx", "application/octet-stream"),
+            ("model.pkl", "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(name), mime_type, "{name}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The artifact proxy: `/api/2.0/mlflow-artifacts`. Bytes go to S3 and come back as they were, streamed both ways.
 
 pub(crate) mod direct;
-mod download;
-mod upload;
+pub(crate) mod download;
+pub(crate) mod upload;
 mod verified;
 
 use axum::Router;
@@ -62,15 +62,24 @@ async fn fetch(
 }
 
 /// The file at a path of the proxy.
-async fn find(registry: &Registry, path: &str) -> Result<Artifact, Error> {
+pub(crate) async fn find(registry: &Registry, path: &str) -> Result<Artifact, Error> {
     let path = normalise_artifact_path(path)?;
     let mut db = registry.pool.acquire().await?;
-    let artifact = artifacts::artifact_get(&mut db, &path).await?;
-    artifact.ok_or_else(|| Error::not_found(format!("No such artifact: '{path}'")))
+    if let Some(artifact) = artifacts::artifact_get(&mut db, &path).await? {
+        return Ok(artifact);
+    }
+    Err(if path.is_empty() || artifacts::artifact_is_directory(&mut db, &path).await? {
+        Error::invalid(format!("Artifact path refers to a directory, not a file: '{path}'"))
+    } else {
+        Error::not_found(format!("No such artifact: '{path}'"))
+    })
 }
 
 async fn delete(State(registry): State<Registry>, Path(path): Path<String>) -> Answer {
     let path = normalise_artifact_path(&path)?;
+    if path.is_empty() {
+        return Err(Error::invalid("The root of all artifacts cannot be deleted"));
+    }
     let mut change = registry.change().await?;
     artifacts::artifact_lock(change.db(), &path, true).await?;
     refuse_pinned(change.db(), &path).await?;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use slipway_artifact_store::Stored;
-use slipway_domain::registry::normalise_artifact_path;
+use slipway_domain::registry::new_artifact_path;
 
 use super::refuse_pinned;
 use crate::access::carry;
@@ -26,10 +26,16 @@ pub(super) async fn put(
     Path(path): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, Error> {
-    let path = normalise_artifact_path(&path)?;
-    if path.is_empty() {
-        return Err(Error::missing("path"));
-    }
+    store(&registry, path, body).await
+}
+
+/// Stores a file at a path of the proxy.
+///
+/// # Errors
+/// The path has another spelling or belongs to a version, the upload breaks off, or the store is away.
+pub(crate) async fn store(registry: &Registry, path: String, body: Body) -> Result<Json<Value>, Error> {
+    let path = new_artifact_path(&path)?;
+    let registry = registry.clone();
     // In a task of its own, so that a client that goes away lets the upload end in order.
     let uploads = registry.uploads.clone();
     let task = uploads.spawn(carry(async move { upload(&registry, path, body).await }));
