@@ -413,7 +413,7 @@ pub enum Action {
         /// Why, for people.
         reason: String,
         /// The numbers.
-        evidence: Evidence,
+        evidence: Box<Evidence>,
     },
     /// Tell the others.
     PublishEvent {

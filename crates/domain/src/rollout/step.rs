@@ -362,7 +362,7 @@ impl Machine<'_> {
             step: self.next.step,
             verdict,
             reason: reason.to_owned(),
-            evidence,
+            evidence: Box::new(evidence),
         });
     }
 
