@@ -8,7 +8,7 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::Problem;
-use crate::json::{self, JsonError};
+use crate::json::{self, JsonError, NUL_REFUSED, nul_in_json};
 
 /// A JSON body. What does not parse is answered with the path of the field at fault.
 #[derive(Debug, Clone)]
@@ -39,6 +39,9 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if let Some(field) = parts.uri.query().and_then(nul_in_query) {
+            return Err(Problem::invalid(field, NUL_REFUSED));
+        }
         axum::extract::Query::<T>::from_request_parts(parts, state)
             .await
             .map(|axum::extract::Query(query)| Self(query))
@@ -58,11 +61,23 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if parts.uri.path().contains(ENCODED_NUL) {
+            return Err(Problem::invalid("path", NUL_REFUSED));
+        }
         axum::extract::Path::<T>::from_request_parts(parts, state)
             .await
             .map(|axum::extract::Path(path)| Self(path))
             .map_err(|rejection| Problem::invalid("path", rejection.body_text()))
     }
+}
+
+/// The NUL character, percent-encoded.
+const ENCODED_NUL: &str = "%00";
+
+/// Name of the first parameter of a query string whose value contains NUL.
+fn nul_in_query(query: &str) -> Option<String> {
+    let pair = query.split('&').find(|pair| pair.contains(ENCODED_NUL))?;
+    Some(pair.split_once('=').map_or("query", |(name, _)| name).replace(ENCODED_NUL, ""))
 }
 
 /// Parses JSON; an empty body counts as `{}`.
@@ -71,6 +86,9 @@ where
 /// A problem that names the field's path and what was expected there.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    if let Some(field) = nul_in_json(bytes) {
+        return Err(Problem::invalid(field, NUL_REFUSED));
+    }
     json::read(bytes).map_err(|error| {
         let JsonError { field, message, .. } = error;
         Problem::invalid(field.unwrap_or_else(|| "body".to_owned()), message)
@@ -110,6 +128,12 @@ mod tests {
     }
 
     #[test]
+    fn nul_in_a_query_is_found_by_its_parameter() {
+        assert_eq!(nul_in_query("limit=3&deployment=a%00b").as_deref(), Some("deployment"));
+        assert_eq!(nul_in_query("limit=3&deployment=a%20b"), None);
+    }
+
+    #[test]
     fn refusals_name_the_field_also_where_it_is_missing() {
         let field = |body: &str| {
             to_value(parse_json::<Outer>(body.as_bytes()).unwrap_err()).unwrap()["field"].clone()
@@ -121,5 +145,6 @@ mod tests {
         assert_eq!(field(r#"[[]]"#), json!("body"), "fields have names");
         assert_eq!(field(r#"{"steps": [[1]]}"#), json!("steps[0]"));
         assert_eq!(field(r#"{"steps": []} and more"#), json!("body"));
+        assert_eq!(field(r#"{"steps": [], "note": "\u0000"}"#), json!("note"), "Postgres cannot store NUL");
     }
 }

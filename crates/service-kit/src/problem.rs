@@ -125,9 +125,14 @@ impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         if crate::db::is_unavailable(&error) {
             tracing::warn!(%error, "Postgres is away");
-            Self::unavailable("the database")
-        } else {
-            Self::internal(format!("database: {error}"))
+            return Self::unavailable("the database");
+        }
+        // What Postgres rejects because of a value, where no handler looked at the value first.
+        match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+            Some("22021" | "22P05") => Self::invalid("request", crate::json::NUL_REFUSED),
+            Some("22003" | "22008") => Self::invalid("request", "a number is out of range"),
+            Some("54000") => Self::invalid("request", "a name, key or id is too long to be indexed"),
+            _ => Self::internal(format!("database: {error}")),
         }
     }
 }

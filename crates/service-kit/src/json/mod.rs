@@ -1,7 +1,9 @@
 //! JSON as clients send it: structs come as objects, and what does not fit is told with the field's path.
 
+mod nul;
 mod objects;
 
+pub use self::nul::{NUL_REFUSED, nul_in, nul_in_json};
 use serde::Deserialize;
 use serde_json::Deserializer;
 use serde_json::error::Category;
