@@ -52,6 +52,8 @@ impl EventBody for RegistryChange {
 
 /// Subject on which [`AliasSet`] arrives.
 pub const ALIAS_SET: &str = "slipway.registry.alias.set";
+/// Subject on which [`ModelRenamed`] arrives.
+pub const MODEL_RENAMED: &str = "slipway.registry.model.renamed";
 /// Subject on which [`DriftDetected`] arrives.
 pub const DRIFT_DETECTED: &str = "slipway.drift-monitor.drift.detected";
 
@@ -67,6 +69,9 @@ pub struct AliasSet {
     /// Whether it pointed at this version before: it was set again without being moved.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchanged: bool,
+    /// Identity of the registered model, which a rename does not change; empty in events of older releases.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model_id: String,
 }
 
 impl EventBody for AliasSet {
@@ -75,6 +80,28 @@ impl EventBody for AliasSet {
     }
     fn entity(&self) -> String {
         format!("{}@{}", self.model, self.alias)
+    }
+}
+
+/// A registered model has another name. Its versions, aliases and files are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ModelRenamed {
+    /// Identity of the registered model, which does not change.
+    pub model_id: String,
+    /// Name before.
+    pub from: String,
+    /// Name now.
+    pub to: String,
+    /// Grows by one with each rename of the model, so that consumers can drop an older rename that arrives late.
+    pub name_revision: u32,
+}
+
+impl EventBody for ModelRenamed {
+    fn subject(&self) -> String {
+        MODEL_RENAMED.to_owned()
+    }
+    fn entity(&self) -> String {
+        self.to.clone()
     }
 }
 
@@ -132,7 +159,7 @@ pub struct DeploymentChange {
     pub deployment: String,
     /// Registered model bound to it.
     pub model: String,
-    /// `created`, `updated`, `rules-set`, `killed`, `revived`, `alias-moved` or `deleted`.
+    /// `created`, `updated`, `killed`, `deleted` and so on; [`catalog`] lists them.
     pub what: String,
     /// Id of the deployment; unlike its name, never reused.
     #[serde(default, skip_serializing_if = "String::is_empty")]

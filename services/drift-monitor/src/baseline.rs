@@ -14,10 +14,10 @@ use tonic::Code;
 
 use crate::app::App;
 use crate::layout::{self, Fit, Input};
-use crate::store;
 use crate::store::baselines::Baseline;
 use crate::store::monitors::DRIFTED;
 use crate::store::positions::{self, Watched};
+use crate::{rename, store};
 
 /// Pause before a baseline that cannot be had is asked for again.
 const RETRY_MS: u64 = 1_000;
@@ -153,6 +153,14 @@ async fn find(
         }
         None => {
             let deployment = deployment?;
+            let (was, is) = (watched.model.as_str(), deployment.model.as_str());
+            if was != is
+                && matches!(rename::caught_up(app, was, is, &deployment.stable_version).await, Ok(true))
+            {
+                return Err(Lack::Away(format!(
+                    "the model was renamed to `{is}`; the baseline is asked for again"
+                )));
+            }
             (stable_version(watched, &deployment)?, Some(deployment.prediction_output))
         }
     };
@@ -192,7 +200,11 @@ async fn deployment(app: &App, watched: &Watched) -> Result<Deployment, Lack> {
 
 /// The model's inputs in the order of its signature; `None` where the version has none that are known.
 async fn inputs(app: &App, watched: &Watched, version: &str) -> Result<Option<Vec<Input>>, Lack> {
-    let request = GetModelVersionRequest { model: watched.model.clone(), version: version.to_owned() };
+    let request = GetModelVersionRequest {
+        model: watched.model.clone(),
+        version: version.to_owned(),
+        ..GetModelVersionRequest::default()
+    };
     match app.registry.clone().get_model_version(request).await {
         Ok(answer) => {
             let inputs: Vec<Input> = answer.into_inner().inputs.iter().map(Input::of_spec).collect();

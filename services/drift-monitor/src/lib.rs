@@ -16,6 +16,7 @@ mod metrics;
 mod promotions;
 mod reader;
 mod received;
+mod rename;
 mod rest;
 mod rows;
 mod spec;
@@ -136,6 +137,7 @@ fn spawn_tasks(app: &App, readiness: &Readiness, shutdown: &CancellationToken) -
                 tokio::join!(
                     supervisor::run(app.clone(), shutdown.clone()),
                     baseline::run(app.clone(), shutdown.clone()),
+                    rename::run(app.clone(), shutdown.clone()),
                     promotions::run(app, shutdown)
                 );
             }

@@ -7,6 +7,7 @@ use serde_json::json;
 use slipway_api::events::RegistryChange;
 use slipway_event_bus::Prepared;
 
+use crate::access::proven;
 use crate::error::Error;
 use crate::lanes::{Queued, Shared};
 use crate::state::Registry;
@@ -41,7 +42,8 @@ impl Shared for Creation {
         let mut change = registry.change().await?;
         let asked: BTreeSet<&str> = shared.iter().map(|one| one.entry.experiment_id.as_str()).collect();
         let homes = experiment_homes(change.db(), &asked).await?;
-        let new: Vec<Result<NewRun<'_>, Error>> = shared.iter().map(|one| one.entry.at(&homes)).collect();
+        let new: Vec<Result<NewRun<'_>, Error>> =
+            shared.iter().map(|one| one.entry.at(&homes, proven(&one.actor))).collect();
         let lawful: Vec<&NewRun<'_>> = new.iter().flatten().collect();
         if lawful.is_empty() {
             return Ok(new.into_iter().map(|refused| Err(refused.err().unwrap_or_else(nothing))).collect());
@@ -78,13 +80,14 @@ fn event(one: &Queued<Creation>) -> Result<Prepared, Error> {
 
 impl Creation {
     /// The run's row within its experiment.
-    fn at(&self, homes: &Homes) -> Result<NewRun<'_>, Error> {
+    fn at<'run>(&'run self, homes: &Homes, created_by: Option<&'run str>) -> Result<NewRun<'run>, Error> {
         let (experiment_id, location) = homes.active(&self.experiment_id)?;
         Ok(NewRun {
             run_id: &self.run_id,
             experiment_id,
             name: &self.name,
             user_id: &self.user_id,
+            created_by,
             start_ms: self.start_ms,
             artifact_uri: format!("{}/{}/artifacts", location.trim_end_matches('/'), self.run_id),
             tags: &self.tags,

@@ -7,7 +7,7 @@ use slipway_service_kit::clock::now_unix_ms;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::deployments;
+use crate::store::{deployed, deployments};
 
 /// The place in the events stream, and the name in the inbox.
 const CONSUMER: &str = "registry-deployments";
@@ -38,6 +38,7 @@ async fn hear(pool: &PgPool, received: &Received) -> anyhow::Result<()> {
         let news = match change.what.as_str() {
             "created" => News::Created,
             "deleted" => News::Deleted,
+            "model-renamed" => News::Renamed,
             // Rules, switches and settings change nothing about which version is deployed.
             _ => return Ok(()),
         };
@@ -63,6 +64,9 @@ async fn store(
     let mut transaction = pool.begin().await?;
     if inbox::first_time(&mut transaction, CONSUMER, &received.id).await? {
         let known = deployments::deployment_hold(&mut transaction, deployment).await?;
+        // The controller may not have followed a rename yet.
+        let present = deployed::renamed_to(&mut transaction, model).await?;
+        let model = present.as_deref().unwrap_or(model);
         deployments::deployment_put(&mut transaction, deployment, &known.hear(model, news, at_ms)).await?;
     }
     transaction.commit().await?;

@@ -7,6 +7,7 @@ use slipway_domain::Invalid;
 use slipway_domain::registry::filter::ParseError;
 use slipway_service_kit::Problem;
 use slipway_service_kit::db::is_unavailable;
+use sqlx::error::DatabaseError;
 
 /// Seconds after which a client may try again when Postgres or S3 is away.
 const RETRY_AFTER_S: &str = "1";
@@ -113,7 +114,22 @@ impl Error {
 
     /// A route that is not served.
     pub(crate) fn no_endpoint(method: &http::Method, path: &str) -> Self {
-        Self::new(Code::EndpointNotFound, format!("{method} {path} is not served here"))
+        let family = path.split_once("/mlflow/").map_or(path, |(_, rest)| rest);
+        let family = family.split('/').next().unwrap_or_default().replace('-', " ");
+        Self::new(
+            Code::EndpointNotFound,
+            format!(
+                "Slipway does not serve MLflow's API for {family} ({method} {path}); docs/api.md lists what it serves"
+            ),
+        )
+    }
+
+    /// Prompts are registered models with a tag, so no route of their own says that they are not served.
+    pub(crate) fn no_prompts() -> Self {
+        Self::new(
+            Code::EndpointNotFound,
+            "Slipway does not serve MLflow's prompt registry, so no prompt was registered; docs/api.md lists what it serves",
+        )
     }
 
     /// A change that something else forbids.
@@ -124,6 +140,15 @@ impl Error {
     /// Something behind this service is away.
     pub(crate) fn unavailable(what: &str) -> Self {
         Self::new(Code::TemporarilyUnavailable, format!("{what} does not answer; try again"))
+    }
+
+    /// Nothing may be deleted: which versions are in use is not known yet.
+    pub(crate) fn deployments_unknown() -> Self {
+        Self::new(
+            Code::TemporarilyUnavailable,
+            "which versions deployments serve is not known yet, since NATS was not reached since the start of the \
+             registry; try again later, or force the deletion as an administrator (force=true)",
+        )
     }
 
     /// A defect of ours; the cause goes to the log alone.
@@ -151,13 +176,56 @@ impl From<sqlx::Error> for Error {
             tracing::warn!(%error, "Postgres is away");
             return Self::unavailable("the database");
         }
-        // 22021: text that Postgres cannot hold, which is a zero byte; 22003: a number beyond its column.
-        match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
-            Some("22021") => Self::invalid("Invalid value: text must not contain zero bytes"),
-            Some("22003") => Self::invalid("Invalid value: a number is out of range"),
-            _ => Self::internal(format!("database: {error}")),
-        }
+        let Some(database) = error.as_database_error() else {
+            return Self::internal(format!("database: {error}"));
+        };
+        refused_by_postgres(database).unwrap_or_else(|| Self::internal(format!("database: {error}")))
     }
+}
+
+/// What Postgres rejects because of a value of the request. Handlers check values first and name the field; this is the net below
+/// them, so that a value or a race that no handler foresaw is answered with 4xx. Codes:
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn refused_by_postgres(error: &dyn DatabaseError) -> Option<Error> {
+    let code = error.code()?;
+    Some(match &*code {
+        // character_not_in_repertoire, untranslatable_character: a NUL character, which Postgres cannot store.
+        "22021" | "22P05" => {
+            Error::invalid("Invalid value: text must not contain the NUL character (U+0000)")
+        }
+        // numeric_value_out_of_range, datetime_field_overflow.
+        "22003" | "22008" => Error::invalid("Invalid value: a number is out of range"),
+        "23503" => {
+            let (field, thing) = referenced(error.constraint().unwrap_or_default());
+            Error::not_found(format!("Invalid value for parameter '{field}': there is no such {thing}"))
+        }
+        "23505" => Error::conflict(format!(
+            "another request created the same {} at the same time; read it again",
+            error.table().unwrap_or("row").trim_end_matches('s').replace('_', " ")
+        )),
+        "23514" => Error::invalid(format!(
+            "Invalid value: it does not satisfy the constraint {}",
+            error.constraint().unwrap_or_default()
+        )),
+        "22001" => Error::invalid("Invalid value: a text is too long"),
+        // program_limit_exceeded: a row that does not fit its index, which is a key or a name of thousands of characters.
+        "54000" => Error::invalid("Invalid value: a name, key or id is too long to be indexed"),
+        _ => return None,
+    })
+}
+
+/// The request's field behind a foreign key, and what it refers to. Postgres names a foreign key `<table>_<columns>_fkey`.
+fn referenced(constraint: &str) -> (&'static str, &'static str) {
+    const BY_COLUMN: [(&str, &str, &str); 6] = [
+        ("model_key_version", "version", "model version"),
+        ("model_key", "name", "registered model"),
+        ("model_id", "model_id", "logged model"),
+        ("experiment_id", "experiment_id", "experiment"),
+        ("run_key", "run_id", "run"),
+        ("dataset_key", "datasets", "dataset"),
+    ];
+    let found = BY_COLUMN.iter().find(|(column, _, _)| constraint.contains(column));
+    found.map_or(("request", "referenced entity"), |(_, field, thing)| (field, thing))
 }
 
 impl From<slipway_event_bus::Error> for Error {

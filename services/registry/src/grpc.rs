@@ -12,9 +12,9 @@ use tonic::{Request, Response, Status};
 
 use crate::access::Caller;
 use crate::error::{Code, Error};
-use crate::state::Registry;
+use crate::state::{Registry, now_ms};
 use crate::store::model_versions::Tensor;
-use crate::store::{artifacts, model_versions, registered_models, runs};
+use crate::store::{artifacts, deployed, model_versions, registered_models, runs};
 use crate::versions::source::proxy_path;
 
 /// Where a run logs the profile of its training data.
@@ -40,10 +40,14 @@ impl Api for Service {
         request: Request<GetModelVersionRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
         let caller = caller(&request);
-        let GetModelVersionRequest { model, version } = request.into_inner();
+        let GetModelVersionRequest { model, version, for_deployment } = request.into_inner();
+        let number = number(&version)?;
+        let mut db = self.registry.pool.begin().await.map_err(Error::from)?;
+        let model = present_name(&mut db, model).await?;
         may_see(&caller, &model)?;
-        let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
-        Ok(Response::new(whole(&mut db, &model, number(&version)?).await?))
+        let found = whole(&mut db, &model, number, &for_deployment).await?;
+        db.commit().await.map_err(Error::from)?;
+        Ok(Response::new(found))
     }
 
     async fn resolve_alias(
@@ -51,16 +55,18 @@ impl Api for Service {
         request: Request<ResolveAliasRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
         let caller = caller(&request);
-        let ResolveAliasRequest { model, alias } = request.into_inner();
+        let ResolveAliasRequest { model, alias, for_deployment } = request.into_inner();
         may_see(&caller, &model)?;
-        let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
+        let mut db = self.registry.pool.begin().await.map_err(Error::from)?;
         let resolved = registered_models::alias_get(&mut db, &model, &alias).await;
         let version = resolved.map_err(|error| match error.code {
             // MLflow's REST API calls a missing alias a wrong parameter; here it is what it is.
             Code::InvalidParameterValue => Status::not_found(format!("model {model} has no alias {alias}")),
             _ => error.into(),
         })?;
-        Ok(Response::new(whole(&mut db, &model, version).await?))
+        let found = whole(&mut db, &model, version, &for_deployment).await?;
+        db.commit().await.map_err(Error::from)?;
+        Ok(Response::new(found))
     }
 
     async fn get_training_profile(
@@ -69,9 +75,10 @@ impl Api for Service {
     ) -> Result<Response<TrainingProfile>, Status> {
         let caller = caller(&request);
         let GetTrainingProfileRequest { model, version } = request.into_inner();
-        may_see(&caller, &model)?;
         let number = number(&version)?;
         let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
+        let model = present_name(&mut db, model).await?;
+        may_see(&caller, &model)?;
         let found = model_versions::version_get(&mut db, &model, number).await?;
         let run_id = found.run_id.ok_or_else(|| {
             Status::not_found(format!("version {version} of {model} has no run that made it"))
@@ -104,8 +111,25 @@ fn number(version: &str) -> Result<i32, Status> {
     Ok(validate_version(version).map_err(Error::from)?)
 }
 
-async fn whole(db: &mut PgConnection, model: &str, version: i32) -> Result<ModelVersion, Status> {
+/// The name that a renamed model has now; any other name stays as it is.
+async fn present_name(db: &mut PgConnection, name: String) -> Result<String, Status> {
+    Ok(deployed::renamed_to(db, &name).await?.unwrap_or(name))
+}
+
+/// A version with its files; held for a deployment where one is named.
+async fn whole(
+    db: &mut PgConnection,
+    model: &str,
+    version: i32,
+    for_deployment: &str,
+) -> Result<ModelVersion, Status> {
     let found = model_versions::version_get(db, model, version).await?;
+    if !for_deployment.is_empty()
+        && !deployed::version_hold(db, found.model_key, version, for_deployment, now_ms()).await?
+    {
+        return Err(model_versions::absent(model, version).into());
+    }
+    let name_revision = registered_models::name_revision(db, found.model_key).await?;
     let files = model_versions::version_files(db, found.model_key, version).await?;
     let facts = found.facts.0;
     Ok(ModelVersion {
@@ -132,6 +156,8 @@ async fn whole(db: &mut PgConnection, model: &str, version: i32) -> Result<Model
         tags: found.tags.0.into_iter().collect(),
         aliases: found.aliases,
         created_at_unix_ms: found.created_ms,
+        model_id: found.model_key.to_string(),
+        model_name_revision: name_revision.unsigned_abs(),
     })
 }
 

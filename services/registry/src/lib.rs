@@ -5,16 +5,19 @@
 mod access;
 mod card;
 mod creating;
+mod deployed;
 mod deployments;
 mod error;
 mod gc;
 mod grpc;
+mod home;
 mod lanes;
 mod lineage;
 mod logging;
 mod mlflow;
 mod promotion;
 mod purge;
+mod removal;
 mod rest;
 mod retention;
 mod state;
@@ -111,6 +114,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         uploads: TaskTracker::new(),
         webhooks: webhooks::Webhooks::new(&config.webhooks, bus.clone())?,
         access: Access::new(&config.access, pool.clone())?,
+        following: deployed::Following::default(),
     };
 
     let mut tasks = Tasks::new(shutdown.clone());
@@ -119,6 +123,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tasks.spawn("webhook-intake", webhooks::intake::run(registry.clone(), shutdown.clone()));
     tasks.spawn("webhooks", webhooks::worker::run(registry.clone(), shutdown.clone()));
     tasks.spawn("deployments", deployments::run(registry.pool.clone(), bus.clone(), shutdown.clone()));
+    let following = registry.following.clone();
+    readiness.waiting(deployed::READINESS_PART, "not read yet");
+    let following = (following, readiness.clone());
+    let followed = deployed::run(registry.pool.clone(), bus.clone(), following, shutdown.clone());
+    tasks.spawn("deployed-versions", followed);
     tasks.spawn("retention", retention::run(registry.clone(), config.retention, shutdown.clone()));
     let resources = wait_for_resources(bus, registry.artifacts.clone(), readiness.clone(), shutdown.clone());
     tasks.spawn("resources", resources);
@@ -150,7 +159,7 @@ fn artifacts(config: &Config) -> ArtifactStore {
 }
 
 fn routes(registry: Registry) -> axum::Router {
-    mlflow::router().merge(rest::router()).with_state(registry)
+    home::router().merge(mlflow::router()).merge(rest::router()).with_state(registry)
 }
 
 /// Makes the streams and the bucket, however long their servers stay away, then stays until the shutdown.

@@ -47,11 +47,16 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Reads what is known of a version now.
+    /// Reads what is known of a version now. While access control is on (`authenticated`), approvals by names that no caller proved
+    /// do not count.
     ///
     /// # Errors
     /// Postgres is away.
-    pub(crate) async fn read(db: &mut PgConnection, version: &ModelVersion) -> Result<Self, Error> {
+    pub(crate) async fn read(
+        db: &mut PgConnection,
+        version: &ModelVersion,
+        authenticated: bool,
+    ) -> Result<Self, Error> {
         let key = (version.model_key, version.version);
         let signing = signing::judge(db, key.0, key.1).await?;
         let reports = reports::reports_newest(db, key.0, key.1).await?;
@@ -62,8 +67,12 @@ impl Known {
                 detail: signing.verdict.detail.clone(),
             },
             reports: reports.iter().map(|one| (one.body.0.name.clone(), one.body.0.clone())).collect(),
-            approvers: approvals.iter().map(|one| one.approver.clone()).collect(),
-            ..policies::evidence(db, version).await?
+            approvers: approvals
+                .iter()
+                .filter(|one| one.authenticated || !authenticated)
+                .map(|one| one.approver.clone())
+                .collect(),
+            ..policies::evidence(db, version, authenticated).await?
         };
         Ok(Self { signing, reports, approvals, evidence })
     }
@@ -85,7 +94,11 @@ impl Lineage {
     ///
     /// # Errors
     /// Postgres is away.
-    pub(crate) async fn read(db: &mut PgConnection, version: ModelVersion) -> Result<Self, Error> {
+    pub(crate) async fn read(
+        db: &mut PgConnection,
+        version: ModelVersion,
+        authenticated: bool,
+    ) -> Result<Self, Error> {
         let run = match &version.run_id {
             None => None,
             Some(run_id) => where_there(runs::run_get(db, run_id).await)?,
@@ -94,7 +107,7 @@ impl Lineage {
             None => None,
             Some(model_id) => where_there(logged_models::logged_model_get(db, model_id).await)?,
         };
-        let known = Known::read(db, &version).await?;
+        let known = Known::read(db, &version, authenticated).await?;
         let deployments = deployments::deployments_of(db, &version.name, version.version).await?;
         Ok(Self { version, run, logged_model, known, deployments })
     }
@@ -137,6 +150,7 @@ impl Lineage {
             "digest": version.digest,
             "source": version.source,
             "created_at_unix_ms": version.created_ms,
+            "authors": self.known.evidence.authors,
             "aliases": version.aliases,
             "logged_model": logged_model,
             "run": run,

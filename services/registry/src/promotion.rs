@@ -9,7 +9,7 @@ use crate::lineage::Known;
 use crate::state::Registry;
 use crate::store::{model_versions, policies, registered_models};
 
-/// Judges a version against the policy of an alias; `None` where nothing guards it.
+/// Judges a version against the policy of an alias; `None` where nothing guards it. `authenticated` is whether access control is on.
 ///
 /// # Errors
 /// The version is not there, or Postgres is away.
@@ -18,15 +18,16 @@ pub(crate) async fn judge(
     model: &str,
     alias: &str,
     version: i32,
+    authenticated: bool,
 ) -> Result<Option<Vec<Outcome>>, Error> {
     let Some(guard) = policies::policy_get(db, model, alias).await? else { return Ok(None) };
     let candidate = model_versions::version_get(db, model, version).await?;
-    let candidate = Known::read(db, &candidate).await?.evidence;
+    let candidate = Known::read(db, &candidate, authenticated).await?.evidence;
     let current = match registered_models::alias_find(db, model, alias).await? {
         // A version is not held against itself.
         Some(current) if current != version => {
             let current = model_versions::version_get(db, model, current).await?;
-            Some(Known::read(db, &current).await?.evidence)
+            Some(Known::read(db, &current, authenticated).await?.evidence)
         }
         _ => None,
     };

@@ -183,6 +183,9 @@ async fn versions(
     limit: i64,
     dry_run: bool,
 ) -> Result<Page, Error> {
+    if rule.action == Action::Delete && !dry_run {
+        registry.following.require_complete()?;
+    }
     let now = now_ms();
     let mut db = registry.pool.acquire().await?;
     let model_key = match model_get(&mut db, model).await {

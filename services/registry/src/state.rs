@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Access, current_actor};
 use crate::creating::Creation;
+use crate::deployed::Following;
 use crate::error::Error;
 use crate::lanes::Lanes;
 use crate::logging::Entry;
@@ -41,6 +42,8 @@ pub(crate) struct Registry {
     pub(crate) webhooks: Webhooks,
     /// Who may do what.
     pub(crate) access: Access,
+    /// How much is known of the versions that deployments use.
+    pub(crate) following: Following,
 }
 
 impl Registry {

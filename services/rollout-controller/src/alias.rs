@@ -15,7 +15,7 @@ use crate::change::{self, Changed, Wanted};
 use crate::manage::tell;
 use crate::state::{State, outbox_problem};
 use crate::store::deployments::{self, Deployment};
-use crate::store::rollouts;
+use crate::store::{identity, notices, rollouts};
 
 /// Name of the durable subscription and of the inbox.
 const CONSUMER: &str = "rollout-controller-alias";
@@ -42,7 +42,7 @@ async fn follow(state: &State, received: &Received) -> Result<(), String> {
         }
     };
     let mut connection = state.pool.acquire().await.map_err(|error| error.to_string())?;
-    let watching = deployments::watching(&mut connection, &alias.model, &alias.alias).await;
+    let watching = identity::watching(&mut connection, &alias).await;
     let watching = watching.map_err(|error| error.to_string())?;
     drop(connection);
     for deployment in watching {
@@ -53,7 +53,7 @@ async fn follow(state: &State, received: &Received) -> Result<(), String> {
 }
 
 async fn roll_out(state: &State, received: &Received, alias: &AliasSet, name: &str) -> Result<(), Problem> {
-    let resolved = match state.resolve_move(alias).await {
+    let resolved = match state.resolve_move(name, alias).await {
         // A delivery that failed comes again after later ones. The alias itself says which of them is the last word.
         Ok(None) => {
             tracing::info!(deployment = name, model = %alias.model, version = %alias.version,
@@ -71,6 +71,7 @@ async fn roll_out(state: &State, received: &Received, alias: &AliasSet, name: &s
     if !inbox::first_time(&mut transaction, &consumer, &received.id).await.map_err(outbox_problem)? {
         return Ok(());
     }
+    notices::clear(&mut transaction, deployment.deployment_key, notices::ALIAS).await?;
     let changed = apply(state, &mut transaction, &deployment, alias, resolved).await?;
     transaction.commit().await?;
     changed.committed(state, name).await;
@@ -97,8 +98,9 @@ async fn follow_one(state: &State, deployment: &Deployment) -> Result<(), Proble
         alias: pending.alias.clone(),
         version: pending.version.clone(),
         unchanged: false,
+        model_id: String::new(),
     };
-    let resolved = match state.resolve_move(&alias).await {
+    let resolved = match state.resolve_move(&deployment.name, &alias).await {
         Err(problem) if problem.status().is_server_error() => return Err(problem),
         resolved => resolved,
     };

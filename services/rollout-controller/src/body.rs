@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::acknowledge::Acknowledgement;
 use crate::replicas::Awaited;
 use crate::store::deployments::Deployment;
+use crate::store::notices::Notice;
 use crate::store::rollouts::{Decision, StoredRollout};
 
 /// A deployment.
@@ -33,10 +34,12 @@ pub(crate) struct DeploymentBody {
     /// After a change of the traffic table: which replicas follow it.
     #[serde(skip_serializing_if = "Option::is_none")]
     acknowledgement: Option<Acknowledgement>,
+    /// What the owner should know and no rollout shows; empty where there is nothing.
+    notices: Vec<Notice>,
 }
 
 impl DeploymentBody {
-    pub(crate) fn new(deployment: Deployment, active_rollout_id: Option<Uuid>) -> Self {
+    pub(crate) fn new(deployment: Deployment, active_rollout_id: Option<Uuid>, notices: Vec<Notice>) -> Self {
         let traffic = deployment.traffic.0;
         Self {
             id: deployment.id,
@@ -54,6 +57,7 @@ impl DeploymentBody {
             traffic,
             created_at_unix_ms: deployment.created_at_ms,
             acknowledgement: None,
+            notices,
         }
     }
 

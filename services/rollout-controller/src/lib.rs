@@ -16,6 +16,7 @@ mod manage;
 mod measure;
 mod overrides;
 mod project;
+mod rename;
 mod replicas;
 mod rest;
 mod state;
@@ -118,6 +119,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 async fn listen(bus: EventBus, state: State, readiness: Readiness, shutdown: CancellationToken) {
     if bus.wait_for_resources(&shutdown).await {
         readiness.ready("nats");
-        Box::pin(alias::run(bus, state, shutdown)).await;
+        let models = rename::run(bus.clone(), state.clone(), shutdown.clone());
+        let identities = rename::identify(state.clone(), shutdown.clone());
+        tokio::join!(Box::pin(alias::run(bus, state, shutdown)), Box::pin(models), Box::pin(identities));
     }
 }

@@ -51,8 +51,8 @@ pub(crate) fn absent(name: &str) -> Problem {
 pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Deployment, Problem> {
     check(&new)?;
     let to = match (&new.version, &new.alias) {
-        (Some(version), None) => state.resolve_version(&new.model, version).await?,
-        (None, Some(alias)) => state.resolve_alias(&new.model, alias).await?,
+        (Some(version), None) => state.resolve_version(&new.name, &new.model, version).await?,
+        (None, Some(alias)) => state.resolve_alias(&new.name, &new.model, alias).await?,
         _ => return Err(Problem::invalid("version", "expected either `version` or `alias`")),
     };
     let mut transaction = state.pool.begin().await?;
@@ -182,7 +182,7 @@ pub(crate) async fn start(
     }
     drop(connection);
     known.traffic.thawed().map_err(|frozen| Problem::conflict(frozen.to_string()))?;
-    let to = state.resolve_version(&known.model, &new.version).await?;
+    let to = state.resolve_version(name, &known.model, &new.version).await?;
     let mut transaction = state.pool.begin().await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     // Behind the lock once more: the same request may have come twice at the same time.

@@ -21,7 +21,7 @@ use crate::replicas::Awaited;
 use crate::state::State;
 use crate::store::deployments::Deployment;
 use crate::store::rollouts::StoredRollout;
-use crate::store::{deployments, rollouts};
+use crate::store::{deployments, notices, rollouts};
 use crate::{acknowledge, change, update};
 
 /// Decisions shown with a rollout.
@@ -56,7 +56,8 @@ async fn show(state: &State, name: &str) -> Result<DeploymentBody, Problem> {
     let deployment = manage::find(&mut connection, name).await?;
     let newest = rollouts::newest(&mut connection, deployment.deployment_key).await?;
     let active = newest.filter(|newest| newest.state.is_active()).map(|newest| newest.id);
-    Ok(DeploymentBody::new(deployment, active))
+    let notices = notices::of(&mut connection, deployment.deployment_key, &deployment.traffic).await?;
+    Ok(DeploymentBody::new(deployment, active, notices))
 }
 
 async fn list_deployments(
@@ -68,13 +69,12 @@ async fn list_deployments(
     let found = deployments::list(&mut connection, after.as_deref(), i64::from(limit) + 1).await?;
     let active: HashMap<i64, Uuid> = rollouts::active_ids(&mut connection).await?.into_iter().collect();
     let (found, token) = cut(found, limit, |deployment| deployment.name.clone());
-    let bodies: Vec<DeploymentBody> = found
-        .into_iter()
-        .map(|deployment| {
-            let rollout = active.get(&deployment.deployment_key).copied();
-            DeploymentBody::new(deployment, rollout)
-        })
-        .collect();
+    let mut bodies = Vec::with_capacity(found.len());
+    for deployment in found {
+        let rollout = active.get(&deployment.deployment_key).copied();
+        let notices = notices::of(&mut connection, deployment.deployment_key, &deployment.traffic).await?;
+        bodies.push(DeploymentBody::new(deployment, rollout, notices));
+    }
     Ok(Json(page_of("deployments", json!(bodies), token)))
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use slipway_api::events::AliasSet;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion, ResolveAliasRequest};
@@ -42,22 +43,43 @@ impl State {
         self.wake.notify_one();
     }
 
-    /// A version, pinned to its bytes.
+    /// A version, pinned to its bytes. The registry keeps it from being deleted until the deployment's traffic table names it.
     ///
     /// # Errors
     /// It is not there, cannot be served, or the registry is away.
-    pub(crate) async fn resolve_version(&self, model: &str, version: &str) -> Result<Target, Problem> {
-        let request = GetModelVersionRequest { model: model.to_owned(), version: version.to_owned() };
-        let found = self.registry.clone().get_model_version(request).await.map_err(Problem::from)?;
-        servable(found.into_inner(), "version")
+    pub(crate) async fn resolve_version(
+        &self,
+        deployment: &str,
+        model: &str,
+        version: &str,
+    ) -> Result<Target, Problem> {
+        let request = GetModelVersionRequest {
+            model: model.to_owned(),
+            version: version.to_owned(),
+            for_deployment: deployment.to_owned(),
+        };
+        let found =
+            self.registry.clone().get_model_version(request).await.map_err(Problem::from)?.into_inner();
+        if found.model != model && !found.model.is_empty() {
+            return Err(renamed(model, &found.model));
+        }
+        servable(found, "version")
     }
 
     /// The version that an alias was pointed at; `None` where the alias has moved on since, which is news of its own.
     ///
     /// # Errors
     /// As for [`Self::resolve_version`].
-    pub(crate) async fn resolve_move(&self, moved: &AliasSet) -> Result<Option<Target>, Problem> {
-        let request = GetModelVersionRequest { model: moved.model.clone(), version: moved.version.clone() };
+    pub(crate) async fn resolve_move(
+        &self,
+        deployment: &str,
+        moved: &AliasSet,
+    ) -> Result<Option<Target>, Problem> {
+        let request = GetModelVersionRequest {
+            model: moved.model.clone(),
+            version: moved.version.clone(),
+            for_deployment: deployment.to_owned(),
+        };
         let found = self.registry.clone().get_model_version(request).await.map_err(Problem::from)?;
         let found = found.into_inner();
         if !found.aliases.contains(&moved.alias) {
@@ -70,11 +92,29 @@ impl State {
     ///
     /// # Errors
     /// As for [`Self::resolve_version`].
-    pub(crate) async fn resolve_alias(&self, model: &str, alias: &str) -> Result<Target, Problem> {
-        let request = ResolveAliasRequest { model: model.to_owned(), alias: alias.to_owned() };
+    pub(crate) async fn resolve_alias(
+        &self,
+        deployment: &str,
+        model: &str,
+        alias: &str,
+    ) -> Result<Target, Problem> {
+        let request = ResolveAliasRequest {
+            model: model.to_owned(),
+            alias: alias.to_owned(),
+            for_deployment: deployment.to_owned(),
+        };
         let found = self.registry.clone().resolve_alias(request).await.map_err(Problem::from)?;
         servable(found.into_inner(), "alias")
     }
+}
+
+fn renamed(from: &str, to: &str) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        "There is no such thing",
+        format!("the registered model `{from}` was renamed to `{to}`; use that name"),
+    )
 }
 
 /// `field` is the one that named the version.

@@ -120,7 +120,13 @@ mod tests {
             let held = EVENTS_SUBJECTS.iter().any(|filter| subject.starts_with(filter.trim_end_matches('>')));
             assert!(held || [PREDICTIONS_SUBJECT, LABELS_SUBJECT].contains(&subject.as_str()), "{subject}");
         }
-        let alias = AliasSet { model: "m".into(), alias: "a".into(), version: "1".into(), unchanged: false };
+        let alias = AliasSet {
+            model: "m".into(),
+            alias: "a".into(),
+            version: "1".into(),
+            unchanged: false,
+            model_id: String::new(),
+        };
         assert!(catalog::find(&alias.subject()).is_some());
     }
 }

@@ -11,7 +11,7 @@ use utoipa::openapi::{RefOr, Schema};
 
 use super::{
     ALIAS_SET, AliasSet, CheckpointCommitted, DeploymentChange, DriftDetected, JOINING_STOPPED, JobChange,
-    JoiningStopped, MonitorChange, RolloutChange, WindowClosed,
+    JoiningStopped, MODEL_RENAMED, ModelRenamed, MonitorChange, RolloutChange, WindowClosed,
 };
 use crate::prediction_columns::Batch;
 use crate::predictions::{LABELS_SUBJECT, LabelRecord, PREDICTIONS_SUBJECT};
@@ -136,7 +136,12 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
         "A registered model was renamed or described, or its tags or policies changed.",
         &[("renamed_from", Text), ("tags", Texts), ("policy", Text), ("rules", Things)],
     ),
-    ("model", "deleted", "A registered model was deleted with its versions.", &[]),
+    (
+        "model",
+        "deleted",
+        "A registered model was deleted with its versions; with `forced`, although these deployments serve it.",
+        &[("forced", Flag), ("deployments", Texts)],
+    ),
     (
         "model-version",
         "created",
@@ -168,7 +173,25 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
             ("reason", Text),
         ],
     ),
-    ("model-version", "deleted", "A version was deleted.", &[("retention_rule", Text), ("reason", Text)]),
+    (
+        "model-version",
+        "deleted",
+        "A version was deleted; with `forced`, although these deployments serve it.",
+        &[
+            ("model", Text),
+            ("version", Text),
+            ("retention_rule", Text),
+            ("reason", Text),
+            ("forced", Flag),
+            ("deployments", Texts),
+        ],
+    ),
+    (
+        "model-version",
+        "unservable",
+        "A version was registered that serving cannot load.",
+        &[("model", Text), ("version", Text), ("reason", Text)],
+    ),
     (
         "model-version",
         "signed",
@@ -304,6 +327,7 @@ impl Catalog {
             all.add(subject, summary, registry_change(entity, what, details));
         }
         all.typed::<AliasSet>(ALIAS_SET, "An alias was set, to another version or again to the same one.");
+        all.typed::<ModelRenamed>(MODEL_RENAMED, "A registered model has another name.");
         for (what, summary) in LAUNCHER {
             all.typed::<JobChange>(&format!("slipway.launcher.job.{what}"), summary);
         }
@@ -317,6 +341,15 @@ impl Catalog {
             ("rules-set", "Rules that send requests by their headers were set or taken away."),
             ("killed", "The kill switch of a deployment was turned on."),
             ("revived", "The kill switch of a deployment was turned off."),
+            (
+                "model-renamed",
+                "The registered model of a deployment has another name; the deployment follows it.",
+            ),
+            (
+                "alias-deleted",
+                "The alias that a deployment watches was deleted; nothing is rolled out by it.",
+            ),
+            ("version-deleted", "A version that a deployment serves was deleted from the registry by force."),
         ] {
             all.typed::<DeploymentChange>(&format!("slipway.rollout-controller.deployment.{what}"), summary);
         }

@@ -31,6 +31,8 @@ pub enum News<'news> {
     Created,
     /// It is gone.
     Deleted,
+    /// Its model has another name.
+    Renamed,
     /// A rollout moved on; what it did is that of the event's name, e.g. `advanced`.
     Rollout {
         /// E.g. `promoted` or `rolled-back`.
@@ -57,6 +59,7 @@ impl Deployed {
             News::Created | News::Deleted => {
                 next = Self { model: next.model, told_ms: at_ms, ..Self::default() };
             }
+            News::Renamed => {}
             News::Rollout { what: "promoted", to, .. } => {
                 next.stable = Some(place(next.stable, to, at_ms));
                 next.end_trial();
@@ -118,6 +121,13 @@ mod tests {
         assert_eq!(undone.stable, placed("1", 12), "also after the promotion");
         let gone = undone.hear("m", News::Deleted, 13);
         assert_eq!((gone.stable, gone.candidate), (None, None));
+    }
+
+    #[test]
+    fn a_rename_of_the_model_moves_no_version() {
+        let stable = Deployed::default().hear("m", rollout("promoted", None, "1", 100), 5);
+        let renamed = stable.clone().hear("n", News::Renamed, 6);
+        assert_eq!((renamed.model.as_str(), renamed.stable), ("n", stable.stable));
     }
 
     #[test]

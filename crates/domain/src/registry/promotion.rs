@@ -229,8 +229,22 @@ pub struct Evidence {
     pub reports: BTreeMap<String, Report>,
     /// Who approved it.
     pub approvers: BTreeSet<String>,
-    /// Who made it, where that is known.
-    pub made_by: Option<String>,
+    /// Who made it: whoever created the version, its run or its logged model, and the user that the run's client named.
+    pub authors: BTreeSet<String>,
+    /// What is behind these names and those of the approvers.
+    pub identities: Identities,
+}
+
+/// What is behind the names of authors and approvers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Identities {
+    /// Nothing: access control is off, and clients choose the names that they give.
+    #[default]
+    Claimed,
+    /// Every author is an authenticated principal, and so is every approver that counts.
+    Authenticated,
+    /// Access control is on, but one of the authors is not on record. This is what they created.
+    Missing(String),
 }
 
 impl Evidence {
@@ -249,9 +263,9 @@ impl Evidence {
         fields.iter().filter(|field| !has(field)).copied().collect()
     }
 
-    /// Those who approved it, but for the one who made it.
+    /// Those who approved it, but for those who made it.
     pub fn counted_approvers(&self) -> impl Iterator<Item = &str> {
-        let others = self.approvers.iter().filter(|one| self.made_by.as_ref() != Some(one));
+        let others = self.approvers.iter().filter(|one| !self.authors.contains(*one));
         others.map(String::as_str)
     }
 }

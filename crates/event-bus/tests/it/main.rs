@@ -68,7 +68,13 @@ impl World {
 }
 
 fn alias(version: u32) -> AliasSet {
-    AliasSet { model: "m".into(), alias: "champion".into(), version: version.to_string(), unchanged: false }
+    AliasSet {
+        model: "m".into(),
+        alias: "champion".into(),
+        version: version.to_string(),
+        unchanged: false,
+        model_id: String::new(),
+    }
 }
 
 async fn wait_for(mut done: impl FnMut() -> bool) {

@@ -57,6 +57,24 @@ pub enum Command {
         /// Version number.
         version: String,
     },
+    /// Gives a model another name. Its versions and aliases stay, and deployments, alias watches and monitors follow.
+    Rename {
+        /// Registered model.
+        model: String,
+        /// The name from now on.
+        new_name: String,
+    },
+    /// Deletes a version, or a model with all its versions. Refused while a deployment serves it.
+    Delete {
+        /// Registered model.
+        model: String,
+        /// Version number; if unset, the model and all its versions are deleted.
+        version: Option<String>,
+        /// Deletes it although deployments serve it; needs the role admin on the model. Replicas that have it go on; replicas
+        /// that start later cannot load it.
+        #[arg(long)]
+        force: bool,
+    },
     /// Guards an alias with a policy: the registry refuses versions that do not pass its rules.
     Guard {
         /// Registered model.
@@ -96,6 +114,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let columns = [
                 ("MODEL", "name"),
                 ("LATEST", "latest_version"),
+                ("SERVABLE", "latest_servable"),
                 ("ALIASES", "aliases"),
                 ("DESCRIPTION", "description"),
             ];
@@ -119,6 +138,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 ("ALIASES", "aliases"),
                 ("RUN", "run_id"),
                 ("DIGEST", "digest"),
+                ("WHY NOT SERVABLE", "unservable_reason"),
             ];
             output::list(context.json, &answer, "versions", &columns);
         }
@@ -145,6 +165,25 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let path = ["api", "2.0", "mlflow", "registered-models", "alias"];
             registry.send(Method::POST, &path, Some(&body)).await?;
             outln!("{model}@{alias} → version {version}");
+        }
+        Command::Rename { model, new_name } => {
+            let body = json!({"name": model, "new_name": new_name});
+            let path = ["api", "2.0", "mlflow", "registered-models", "rename"];
+            registry.send(Method::POST, &path, Some(&body)).await?;
+            outln!("{model} is called {new_name} now");
+        }
+        Command::Delete { model, version, force } => {
+            let mut body = json!({"name": model, "force": force});
+            let (group, what) = match &version {
+                Some(version) => {
+                    body["version"] = version.as_str().into();
+                    ("model-versions", format!("version {version} of {model}"))
+                }
+                None => ("registered-models", format!("model {model} with its versions")),
+            };
+            let path = ["api", "2.0", "mlflow", group, "delete"];
+            registry.send(Method::DELETE, &path, Some(&body)).await?;
+            outln!("{what} was deleted");
         }
         Command::Guard { model, alias, file } => {
             let path = ["api", "v1", "models", &model, "policies", &alias];

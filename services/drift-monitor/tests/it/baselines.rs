@@ -1,7 +1,7 @@
 //! Where the baseline comes from, and what happens while there is none.
 
 use serde_json::{Value, json};
-use slipway_api::events::{DriftDetected, RolloutChange};
+use slipway_api::events::{DriftDetected, ModelRenamed, RolloutChange};
 
 use crate::data::{self, DEPLOYMENT, MODEL, Rows};
 use crate::world::World;
@@ -104,4 +104,47 @@ async fn a_fixed_baseline_needs_no_deployment_and_follows_nothing() {
     world.predict(&Rows::new(5).take(100)).await;
     let windows = world.windows(1).await;
     assert_eq!((&windows[0]["baseline_version"], &windows[0]["drifted"]), (&json!("1"), &json!(false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_model_keeps_its_monitor_baseline_and_open_window() {
+    let world = World::with_baseline().await;
+    world.monitor(json!({})).await;
+    world.state("watching").await;
+    let mut rows = Rows::new(7);
+    world.predict(&rows.take(60)).await;
+    let renamed = ModelRenamed {
+        model_id: "1".into(),
+        from: MODEL.into(),
+        to: "renamed-model".into(),
+        name_revision: 1,
+    };
+    world.tell(&renamed).await;
+    let monitor = world
+        .until("the new name", async || {
+            Some(world.get("monitors/m").await).filter(|monitor| monitor["model"] == "renamed-model")
+        })
+        .await;
+    assert_eq!((&monitor["state"], &monitor["baseline_version"]), (&json!("watching"), &json!("1")));
+    assert_eq!(monitor["spec"]["model"], "renamed-model");
+    world.predict(&rows.take(40)).await;
+    let windows = world.windows(1).await;
+    assert_eq!(windows[0]["rows"], 100, "the window that was open goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_that_the_deployment_follows_first_does_not_end_the_watch() {
+    let world = World::with_baseline().await;
+    world.monitor(json!({})).await;
+    world.state("watching").await;
+    world.peers.known().model_name = Some("renamed-model".into());
+    world.peers.deploy("1");
+    // The baseline is looked up again, while the event of the rename is late.
+    world.tell(&promoted("1", "1")).await;
+    world
+        .until("the new name", async || {
+            Some(world.get("monitors/m").await).filter(|monitor| monitor["model"] == "renamed-model")
+        })
+        .await;
+    assert_eq!(world.state("watching").await["baseline_version"], "1");
 }

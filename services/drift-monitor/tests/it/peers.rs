@@ -34,6 +34,8 @@ pub(crate) struct Known {
     pub(crate) deployments: HashMap<String, Deployment>,
     /// Inputs of every version; unknown where there are none.
     pub(crate) inputs: Vec<TensorSpec>,
+    /// The model's name, where it was renamed.
+    pub(crate) model_name: Option<String>,
     /// Jobs by idempotency key, as the launcher keeps them.
     pub(crate) jobs: HashMap<String, Job>,
     /// Every submission, repeated ones too.
@@ -88,9 +90,10 @@ impl Peers {
 
     /// The same, of a deployment of another name.
     pub(crate) fn deploy_as(&self, name: &str, version: &str) {
+        let renamed = self.known().model_name.clone();
         let deployment = Deployment {
             name: name.into(),
-            model: MODEL.into(),
+            model: renamed.unwrap_or_else(|| MODEL.into()),
             stable_version: version.into(),
             id: DEPLOYMENT_ID.into(),
             ..Deployment::default()
@@ -123,8 +126,9 @@ impl Registry for Peers {
         &self,
         request: Request<GetModelVersionRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
-        let GetModelVersionRequest { model, version } = request.into_inner();
+        let GetModelVersionRequest { model, version, .. } = request.into_inner();
         let inputs = self.known().inputs.clone();
+        let model = self.known().model_name.clone().unwrap_or(model);
         Ok(Response::new(ModelVersion { model, version, inputs, ..ModelVersion::default() }))
     }
 

@@ -63,6 +63,11 @@ pub(crate) fn current_actor() -> Arc<Actor> {
     ACTOR.try_with(Arc::clone).unwrap_or_else(|_outside| Arc::new(Actor::system()))
 }
 
+/// The principal behind an actor, where a credential proved it; `None` with access control off.
+pub(crate) fn proven(actor: &Actor) -> Option<&str> {
+    (!actor.credential.is_empty()).then_some(actor.principal.as_str())
+}
+
 /// Acts on somebody's behalf.
 pub(super) fn acting<F: Future>(actor: Arc<Actor>, task: F) -> impl Future<Output = F::Output> {
     ACTOR.scope(actor, task)

@@ -83,6 +83,11 @@ impl Access {
         }
     }
 
+    /// Whether callers have to prove who they are.
+    pub(crate) const fn is_on(&self) -> bool {
+        self.gate.is_some()
+    }
+
     /// The caller where access is off.
     pub(super) fn anyone(&self, origin: String) -> Caller {
         Caller { grants: Arc::clone(&FULL), ..Caller::nobody(origin) }

@@ -12,7 +12,7 @@ mod places;
 mod recent;
 mod rules;
 
-pub(crate) use caller::{Caller, carry, current_actor};
+pub(crate) use caller::{Caller, carry, current_actor, proven};
 pub use config::{AccessConfig, Switch};
 pub(crate) use gate::Access;
 pub(crate) use guard::guard;

@@ -29,6 +29,8 @@ const GRPC_PREFIX: &str = "/slipway.registry.v1.Registry/";
 const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/health", Open),
     ("GET", "/version", Open),
+    // A static page without data; its script asks the API as the browser's user.
+    ("GET", "/", Open),
     ("GET", "/3.0/mlflow/server-info", Known),
     // Answers only that there is nothing.
     ("GET POST PUT PATCH DELETE", "/{version}/mlflow/{*rest}", Known),
@@ -104,8 +106,11 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("POST", "/2.0/mlflow-artifacts/mpu/abort/{*path}", Needs(Editor, Artifact)),
     ("GET", "/api/v1/models", Known),
     ("GET", "/api/v1/models/{name}", Needs(Viewer, ModelInPath)),
+    // Forced, they need an administrator; the handlers look.
+    ("DELETE", "/api/v1/models/{name}", Needs(Deployer, ModelInPath)),
     ("GET", "/api/v1/models/{name}/versions", Needs(Viewer, ModelInPath)),
     ("GET", "/api/v1/models/{name}/versions/{version}", Needs(Viewer, ModelInPath)),
+    ("DELETE", "/api/v1/models/{name}/versions/{version}", Needs(Deployer, ModelInPath)),
     ("GET", "/api/v1/models/{name}/versions/{version}/card", Needs(Viewer, ModelInPath)),
     ("GET", "/api/v1/models/{name}/versions/{version}/promotion", Needs(Viewer, ModelInPath)),
     ("GET", "/api/v1/models/{name}/policies", Needs(Viewer, ModelInPath)),
@@ -183,7 +188,10 @@ mod tests {
 
     /// Every method of every route, as the router shows itself.
     fn routes() -> Vec<(Method, String)> {
-        let shown = format!("{:?}", crate::mlflow::router().merge(crate::rest::router()));
+        let shown = format!(
+            "{:?}",
+            crate::home::router().merge(crate::mlflow::router()).merge(crate::rest::router())
+        );
         let (shown, _fallbacks) = shown.split_once("fallback_router: ").unwrap();
         let (endpoints, rest) = shown.split_once("Node { paths: {").unwrap();
         let paths: HashMap<&str, &str> = rest
@@ -225,10 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn only_health_and_version_are_open() {
+    fn only_health_version_and_the_static_page_are_open() {
         let open: Vec<&str> =
             RULES.iter().filter(|(_, _, rule)| *rule == Open).map(|(_, path, _)| *path).collect();
-        assert_eq!(open, ["/health", "/version"]);
+        assert_eq!(open, ["/health", "/version", "/"]);
         // Whatever changes something needs more than being known.
         for (methods, path, rule) in RULES {
             let reads = path.contains("search")

@@ -1,17 +1,20 @@
 //! `/mlflow/model-versions`.
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::routing::{delete as on_delete, get, patch, post};
-use serde_json::json;
+use axum::{Json, Router};
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::{Value, json};
 use slipway_domain::registry::filter::Entity;
 use slipway_domain::registry::{validate_model_name, validate_registry_tag, validate_version};
 
 use super::message::Message;
+use super::registered_models::{is_forced, refuse_prompt};
 use super::search::Search;
 use super::{Answer, Fields, answer, empty, now_ms};
 use crate::access::Caller;
 use crate::error::{Code, Error};
+use crate::removal;
 use crate::state::{Change, Registry};
 use crate::store::model_versions::{self as table, ModelVersion};
 use crate::store::registered_models::model_touch;
@@ -19,6 +22,8 @@ use crate::versions::{self, Request};
 
 const DEFAULT_RESULTS: usize = 10_000;
 const MAX_RESULTS: usize = 200_000;
+/// Longer warnings are cut there.
+const MAX_WARNING_CHARS: usize = 1_000;
 const STAGES: [&str; 4] = ["None", "Staging", "Production", "Archived"];
 
 pub(super) fn router(prefix: &str) -> Router<Registry> {
@@ -48,6 +53,7 @@ pub(super) fn body(version: &ModelVersion) -> Message {
         .put("source", version.source.clone())
         .put("run_id", version.run_id.clone().unwrap_or_default())
         .put("status", version.status.clone())
+        .maybe("status_message", status_message(version))
         .put("run_link", version.run_link.clone().unwrap_or_default())
         .maybe("model_id", version.logged_model_id.clone())
         .pairs("tags", &version.tags.0)
@@ -78,10 +84,14 @@ pub(super) fn stage(asked: &str) -> Result<&'static str, Error> {
     })
 }
 
-async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+async fn create(
+    State(registry): State<Registry>,
+    mut fields: Fields,
+) -> Result<(HeaderMap, Json<Value>), Error> {
     let tags = fields.pairs("tags")?;
     for (key, value) in &tags {
         validate_registry_tag(key, value)?;
+        refuse_prompt(key, value)?;
     }
     let name = fields.required("name")?;
     validate_model_name("name", &name)?;
@@ -97,7 +107,24 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
         version: fields.non_empty("version")?.map(|_| first_or_later(&fields)).transpose()?,
     };
     let made = versions::create(&registry, &request).await?;
-    Ok(answer(Message::new().put("model_version", body(&made))))
+    let mut headers = HeaderMap::new();
+    if let Some(warning) = status_message(&made).as_deref().and_then(warning) {
+        headers.insert(header::WARNING, warning);
+    }
+    Ok((headers, answer(Message::new().put("model_version", body(&made)))))
+}
+
+/// What is to be said of a version beyond its status: why serving cannot load it.
+fn status_message(version: &ModelVersion) -> Option<String> {
+    let reason = version.facts.0.unservable_reason.as_ref()?;
+    Some(format!("registered, but Slipway cannot serve it: {reason}"))
+}
+
+/// The header `Warning` (RFC 7234, section 5.5): code 299, miscellaneous and persistent. Printable ASCII only.
+fn warning(text: &str) -> Option<HeaderValue> {
+    let plain = |letter: char| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' };
+    let text: String = text.chars().take(MAX_WARNING_CHARS).map(plain).collect();
+    HeaderValue::from_str(&format!("299 slipway \"{}\"", text.replace('\\', "/").replace('"', "'"))).ok()
 }
 
 async fn by_number(State(registry): State<Registry>, fields: Fields) -> Answer {
@@ -189,12 +216,15 @@ async fn finish(mut change: Change, target: &Target, details: serde_json::Value)
     Ok(answer(Message::new().put("model_version", body(&version))))
 }
 
-async fn delete(State(registry): State<Registry>, fields: Fields) -> Answer {
-    let mut change = registry.change().await?;
-    let target = Target::hold(&mut change, &fields).await?;
-    table::version_delete(change.db(), target.model_key, target.version, target.now).await?;
-    change.tell("model-version", "deleted", target.id(), json!({})).await?;
-    change.commit().await?;
+async fn delete(
+    State(registry): State<Registry>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    fields: Fields,
+) -> Answer {
+    let (name, version) = (fields.required("name")?, number(&fields)?);
+    let force = is_forced(query.as_deref(), &fields)?;
+    removal::version(&registry, &caller, &name, version, force).await?;
     Ok(empty())
 }
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::routing::{delete as on_delete, get, patch, post};
 use serde_json::{Value, json};
-use slipway_api::events::AliasSet;
+use slipway_api::events::{AliasSet, ModelRenamed};
 use slipway_domain::registry::filter::Entity;
 use slipway_domain::registry::webhook::mlflow::with_texts;
 use slipway_domain::registry::{
@@ -20,11 +20,12 @@ use super::search::Search;
 use super::{Answer, Fields, answer, empty, now_ms};
 use crate::access::Caller;
 use crate::error::Error;
-use crate::promotion;
 use crate::state::Registry;
-use crate::store::access;
 use crate::store::model_versions::{self as versions, ModelVersion};
 use crate::store::registered_models::{self as table, RegisteredModel};
+use crate::store::search::PROMPT_TAG;
+use crate::store::{access, deployed};
+use crate::{promotion, removal};
 
 const DEFAULT_RESULTS: usize = 100;
 const MAX_RESULTS: usize = 1_000;
@@ -80,6 +81,7 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     let tags = fields.pairs("tags")?;
     for (key, value) in &tags {
         validate_registry_tag(key, value)?;
+        refuse_prompt(key, value)?;
     }
     let description = fields.non_empty("description")?;
     let mut change = registry.change().await?;
@@ -89,6 +91,13 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     let made = whole(change.db(), &name).await?;
     change.commit().await?;
     Ok(answer(made))
+}
+
+/// MLflow's client registers a prompt as a model with a tag, and then a version without files. Refused at the first step, nothing is
+/// left behind.
+pub(super) fn refuse_prompt(key: &str, value: &str) -> Result<(), Error> {
+    let is_prompt = key == PROMPT_TAG && value.eq_ignore_ascii_case("true");
+    if is_prompt { Err(Error::no_prompts()) } else { Ok(()) }
 }
 
 async fn by_name(State(registry): State<Registry>, fields: Fields) -> Answer {
@@ -116,7 +125,15 @@ async fn rename(State(registry): State<Registry>, fields: Fields) -> Answer {
     let key = table::model_touch(change.db(), &name, now).await?;
     table::model_rename(change.db(), key, &new_name, now).await?;
     access::model_grants_move(change.db(), &name, &new_name).await?;
+    let revision = deployed::rename_note(change.db(), key, (&name, &new_name)).await?;
     change.tell("model", "updated", new_name.as_str(), json!({ "renamed_from": name })).await?;
+    let renamed = ModelRenamed {
+        model_id: key.to_string(),
+        from: name,
+        to: new_name.clone(),
+        name_revision: revision.unsigned_abs(),
+    };
+    change.publish(&renamed).await?;
     let renamed = whole(change.db(), &new_name).await?;
     change.commit().await?;
     registry.access.forget();
@@ -137,19 +154,22 @@ async fn update(State(registry): State<Registry>, fields: Fields) -> Answer {
     Ok(answer(updated))
 }
 
-async fn delete(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn delete(
+    State(registry): State<Registry>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    fields: Fields,
+) -> Answer {
     let name = fields.required("name")?;
-    let mut change = registry.change().await?;
-    let now = now_ms();
-    let key = table::model_touch(change.db(), &name, now).await?;
-    for version in table::model_delete(change.db(), key, now).await? {
-        change.tell("model-version", "deleted", format!("{name}/{version}"), json!({})).await?;
-    }
-    access::model_grants_remove(change.db(), &name).await?;
-    change.tell("model", "deleted", name, json!({})).await?;
-    change.commit().await?;
-    registry.access.forget();
+    let force = is_forced(query.as_deref(), &fields)?;
+    removal::model(&registry, &caller, &name, force).await?;
     Ok(empty())
+}
+
+/// Whether a deletion is forced: `force=true` in its query string, or `"force": true` in its body. MLflow has no such field.
+pub(super) fn is_forced(query: Option<&str>, fields: &Fields) -> Result<bool, Error> {
+    let in_query = query.is_some_and(|query| query.split('&').any(|pair| pair == "force=true"));
+    Ok(in_query || fields.boolean("force")?.unwrap_or(false))
 }
 
 async fn latest_versions(State(registry): State<Registry>, fields: Fields) -> Answer {
@@ -169,6 +189,7 @@ async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
     let (name, key) = (fields.required("name")?, fields.required("key")?);
     let value = fields.string("value")?.unwrap_or_default();
     validate_registry_tag(&key, &value)?;
+    refuse_prompt(&key, &value)?;
     let mut change = registry.change().await?;
     let model = table::model_touch(change.db(), &name, now_ms()).await?;
     change.tell("model", "updated", name, json!({ "tags": [key] })).await?;
@@ -198,7 +219,9 @@ async fn set_alias(State(registry): State<Registry>, fields: Fields) -> Answer {
         return Err(versions::absent(&name, version));
     }
     let outcomes = if target.guarded {
-        promotion::judge(change.db(), &name, &alias, version).await?.unwrap_or_default()
+        promotion::judge(change.db(), &name, &alias, version, registry.access.is_on())
+            .await?
+            .unwrap_or_default()
     } else {
         Vec::new()
     };
@@ -208,7 +231,9 @@ async fn set_alias(State(registry): State<Registry>, fields: Fields) -> Answer {
     }
     let unchanged = !table::alias_set(change.db(), target.model_key, &alias, version).await?;
     // Also where nothing moved: deployments that watch the alias show why no rollout follows.
-    change.publish(&AliasSet { model: name, alias, version: version.to_string(), unchanged }).await?;
+    let model_id = target.model_key.to_string();
+    let set = AliasSet { model: name, alias, version: version.to_string(), unchanged, model_id };
+    change.publish(&set).await?;
     change.commit().await?;
     Ok(empty())
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use axum::extract::{FromRequest, Request};
 use http::{Method, header};
 use serde_json::{Map, Value};
+use slipway_service_kit::json::{NUL_REFUSED, nul_in, nul_in_json};
 
 use crate::error::{Error, SEE_DOCS};
 
@@ -31,7 +32,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
             return Ok(read);
         }
         if request.method() == Method::GET || request.method() == Method::HEAD {
-            return Ok(Self::of_query(request.uri()));
+            return Self::from_query(request.uri());
         }
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_json = content_type.is_none_or(|value| value.trim_start().starts_with("application/json"));
@@ -58,6 +59,9 @@ impl Fields {
         if bytes.is_empty() {
             return Ok(Self::default());
         }
+        if let Some(field) = nul_in_json(bytes) {
+            return Err(has_nul(&field));
+        }
         let parsed: Value = serde_json::from_slice(bytes)
             .map_err(|error| Error::invalid(format!("The body is not valid JSON: {error}")))?;
         match parsed {
@@ -66,6 +70,14 @@ impl Fields {
             Value::Object(fields) => Ok(Self { fields, body_bytes: bytes.len(), path: String::new() }),
             Value::Null => Ok(Self::default()),
             _ => Err(Error::invalid("The body has to be a JSON object")),
+        }
+    }
+
+    fn from_query(uri: &http::Uri) -> Result<Self, Error> {
+        let read = Self::of_query(uri);
+        match read.fields.iter().find_map(|(name, value)| nul_in(value, name)) {
+            Some(field) => Err(has_nul(&field)),
+            None => Ok(read),
         }
     }
 
@@ -322,6 +334,10 @@ impl Fields {
             .map(|pair| Ok((pair.text("key")?.unwrap_or_default(), pair.text("value")?.unwrap_or_default())))
             .collect()
     }
+}
+
+fn has_nul(field: &str) -> Error {
+    Error::invalid(format!("Invalid value for parameter '{field}' supplied: {NUL_REFUSED}"))
 }
 
 /// Every key is there; `list` is where they stand in the request.

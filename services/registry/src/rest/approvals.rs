@@ -49,6 +49,8 @@ pub(crate) struct ApprovalBody {
     by: String,
     comment: Option<String>,
     at_unix_ms: i64,
+    /// The approver proved who it is; with access control off, the client chose the name.
+    authenticated: bool,
 }
 
 impl From<&Approval> for ApprovalBody {
@@ -57,6 +59,7 @@ impl From<&Approval> for ApprovalBody {
             by: approval.approver.clone(),
             comment: approval.comment.clone(),
             at_unix_ms: approval.created_ms,
+            authenticated: approval.authenticated,
         }
     }
 }
@@ -107,14 +110,16 @@ async fn add(
     let found = version_of(change.db(), &name, &version).await?;
     let key = (found.model_key, found.version);
     let there = table::approvals(change.db(), key, None, MAX_APPROVALS as i64).await?;
-    if let Some(before) = there.iter().find(|one| one.approver == by) {
+    let authenticated = !caller.is_anonymous();
+    let proven = |one: &&Approval| one.approver == by && (one.authenticated || !authenticated);
+    if let Some(before) = there.iter().find(proven) {
         // Approved is approved: asking again changes nothing.
         return Ok((StatusCode::OK, Json(before.into())));
     }
     if there.len() >= MAX_APPROVALS {
         return Err(Problem::conflict(format!("{MAX_APPROVALS} people approved it already")));
     }
-    let approval = Approval { approver: by, comment: new.comment, created_ms: now_ms() };
+    let approval = Approval { approver: by, comment: new.comment, created_ms: now_ms(), authenticated };
     table::approval_add(change.db(), key, &approval).await?;
     let details = json!({"model": name, "version": version, "digest": found.digest, "by": approval.approver});
     change.tell("approval", "added", format!("{name}/{version}"), details).await?;

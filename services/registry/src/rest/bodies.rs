@@ -17,6 +17,10 @@ pub(super) struct Model {
     description: Option<String>,
     /// The highest number given; absent while there is no version.
     latest_version: Option<String>,
+    /// Whether serving can load that version; absent while there is none.
+    latest_servable: Option<bool>,
+    /// Why it cannot.
+    latest_unservable_reason: Option<String>,
     /// Alias → version.
     aliases: BTreeMap<String, String>,
     tags: BTreeMap<String, String>,
@@ -25,11 +29,13 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(model: RegisteredModel, latest: Option<i32>) -> Self {
+    pub(super) fn new(model: RegisteredModel, latest: Option<&ModelVersion>) -> Self {
         Self {
             name: model.name,
             description: model.description,
-            latest_version: latest.map(|version| version.to_string()),
+            latest_version: latest.map(|version| version.version.to_string()),
+            latest_servable: latest.map(|version| version.servable),
+            latest_unservable_reason: latest.and_then(|version| version.facts.0.unservable_reason.clone()),
             aliases: model.aliases.0.into_iter().collect(),
             tags: model.tags.0.into_iter().collect(),
             created_at_unix_ms: model.created_ms,

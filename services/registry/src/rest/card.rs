@@ -47,7 +47,7 @@ async fn show(
 ) -> Result<Response, Problem> {
     let mut db = registry.pool.acquire().await.map_err(Error::from)?;
     let found = version_of(&mut db, &name, &version).await?;
-    let lineage = Lineage::read(&mut db, found).await?;
+    let lineage = Lineage::read(&mut db, found, registry.access.is_on()).await?;
     Ok(match query.format {
         Format::Json => axum::Json(card::json(&lineage)).into_response(),
         Format::Markdown => {

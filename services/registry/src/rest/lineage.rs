@@ -21,5 +21,5 @@ pub(super) fn router() -> OpenApiRouter<Registry> {
 async fn show(State(registry): State<Registry>, Path((name, version)): Path<(String, String)>) -> Answer {
     let mut db = registry.pool.acquire().await?;
     let found = version_of(&mut db, &name, &version).await?;
-    Ok(Json(Lineage::read(&mut db, found).await?.body()))
+    Ok(Json(Lineage::read(&mut db, found, registry.access.is_on()).await?.body()))
 }

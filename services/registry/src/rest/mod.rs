@@ -20,6 +20,7 @@ mod webhooks;
 
 use axum::extract::State;
 use axum::{Json, Router};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use slipway_domain::registry::validate_version;
@@ -32,6 +33,7 @@ use utoipa_axum::routes;
 use self::bodies::{Model, Models, Run, Runs, Version, VersionDetails, Versions};
 use crate::access::Caller;
 use crate::error::Error;
+use crate::removal;
 use crate::state::Registry;
 use crate::store::model_versions::{self, ModelVersion};
 use crate::store::{registered_models, runs};
@@ -53,9 +55,9 @@ pub(crate) fn router() -> Router<Registry> {
 fn described() -> OpenApiRouter<Registry> {
     OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(models))
-        .routes(routes!(model))
+        .routes(routes!(model, delete_model))
         .routes(routes!(versions))
-        .routes(routes!(version))
+        .routes(routes!(version, delete_version))
         .routes(routes!(list_runs))
         .merge(access::router())
         .merge(approvals::router())
@@ -81,13 +83,12 @@ fn page(name: &str, items: Vec<Value>, token: Option<String>) -> Json<Value> {
     Json(Value::Object(body))
 }
 
-async fn latest(db: &mut sqlx::PgConnection, model_keys: &[i64]) -> Result<Vec<(i64, i32)>, Error> {
-    let newest = model_versions::versions_latest(db, model_keys).await?;
-    Ok(newest.iter().map(|version| (version.model_key, version.version)).collect())
+async fn latest(db: &mut sqlx::PgConnection, model_keys: &[i64]) -> Result<Vec<ModelVersion>, Error> {
+    model_versions::versions_latest(db, model_keys).await
 }
 
-fn latest_of(latest: &[(i64, i32)], model_key: i64) -> Option<i32> {
-    latest.iter().filter(|(key, _)| *key == model_key).map(|(_, version)| *version).max()
+fn latest_of(latest: &[ModelVersion], model_key: i64) -> Option<&ModelVersion> {
+    latest.iter().filter(|version| version.model_key == model_key).max_by_key(|version| version.version)
 }
 
 /// Lists registered models by name.
@@ -152,6 +153,42 @@ async fn version(
     let files = model_versions::version_files(&mut db, found.model_key, found.version).await?;
     let signing = signing::judge(&mut db, found.model_key, found.version).await?.verdict;
     Ok(Json(VersionDetails::new(&found, files, serde_json::json!(signing))))
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Force {
+    /// Deletes it although deployments serve it; needs the role admin on the model [default: false].
+    #[serde(default)]
+    force: bool,
+}
+
+/// Deletes a registered model with its versions. Refused with 409 while a deployment serves one of them.
+#[utoipa::path(delete, path = "/api/v1/models/{name}", tag = "models", params(("name" = String, Path), Force),
+    responses((status = 204, description = "It is deleted"), (status = 409, description = "Deployments serve it; the detail names them")))]
+async fn delete_model(
+    State(registry): State<Registry>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Query(Force { force }): Query<Force>,
+) -> Result<StatusCode, Problem> {
+    removal::model(&registry, &caller, &name, force).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Deletes a version. Refused with 409 while a deployment serves it.
+#[utoipa::path(delete, path = "/api/v1/models/{name}/versions/{version}", tag = "models",
+    params(("name" = String, Path), ("version" = String, Path), Force),
+    responses((status = 204, description = "It is deleted"), (status = 409, description = "Deployments serve it; the detail names them")))]
+async fn delete_version(
+    State(registry): State<Registry>,
+    caller: Caller,
+    Path((name, version)): Path<(String, String)>,
+    Query(Force { force }): Query<Force>,
+) -> Result<StatusCode, Problem> {
+    let number = validate_version(&version).map_err(Error::from)?;
+    removal::version(&registry, &caller, &name, number, force).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

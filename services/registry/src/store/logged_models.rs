@@ -7,6 +7,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::search::DatasetKey;
 use super::{Pair, Pairs, columns, search};
+use crate::access::{current_actor, proven};
 use crate::error::Error;
 
 /// The tag in which clients and server note the versions made from a logged model.
@@ -75,7 +76,7 @@ pub(crate) async fn logged_model_create(
 ) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO logged_models (model_id, experiment_id, name, artifact_uri, status, model_type, source_run_id, \
-         created_ms, updated_ms) VALUES ($1, $2, $3, $4, 'LOGGED_MODEL_PENDING', $5, $6, $7, $7)",
+         created_ms, updated_ms, created_by) VALUES ($1, $2, $3, $4, 'LOGGED_MODEL_PENDING', $5, $6, $7, $7, $8)",
     )
     .bind(model.model_id)
     .bind(model.experiment_id)
@@ -84,6 +85,7 @@ pub(crate) async fn logged_model_create(
     .bind(model.model_type)
     .bind(model.source_run_id)
     .bind(now_ms)
+    .bind(proven(&current_actor()))
     .execute(&mut *db)
     .await
     .map_err(|error| match is_duplicate(&error) {

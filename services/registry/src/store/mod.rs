@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod blobs;
 pub(crate) mod datasets;
 pub(crate) mod deliveries;
+pub(crate) mod deployed;
 pub(crate) mod deployments;
 pub(crate) mod direct_uploads;
 pub(crate) mod experiments;

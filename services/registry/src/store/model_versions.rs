@@ -10,6 +10,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::registered_models::absent as model_absent;
 use super::{Pair, Pairs, blobs, columns, search};
+use crate::access::{current_actor, proven};
 use crate::error::Error;
 use crate::versions::scan::Scan;
 
@@ -156,8 +157,8 @@ pub(crate) async fn version_create(
              last_version = greatest(last_version, coalesce($13, last_version + 1)) \
            WHERE name = $1 RETURNING model_key, coalesce($13, last_version) AS version) \
          INSERT INTO model_versions (model_key, version, created_ms, updated_ms, description, source, download_uri, run_id, \
-           run_link, logged_model_id, status, artifact_root, digest, servable, facts) \
-         SELECT model_key, version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12 FROM next \
+           run_link, logged_model_id, status, artifact_root, digest, servable, facts, created_by) \
+         SELECT model_key, version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12, $14 FROM next \
          RETURNING model_key, version",
     )
     .bind(name)
@@ -173,6 +174,7 @@ pub(crate) async fn version_create(
     .bind(new.servable)
     .bind(Json(new.facts))
     .bind(new.version)
+    .bind(proven(&current_actor()))
     .fetch_optional(&mut *db)
     .await
     .map_err(|error| match (is_duplicate(&error), new.version) {

@@ -1,8 +1,8 @@
 //! Policies that guard aliases, and what is known of a version that wants to pass one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use slipway_domain::registry::promotion::{Evidence, Policy};
+use slipway_domain::registry::promotion::{Evidence, Identities, Policy};
 use slipway_model_scan::Verdict;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -80,7 +80,12 @@ pub(crate) async fn policy_delete(db: &mut PgConnection, model_key: i64, alias: 
 }
 
 /// What the version's own rows and those of its run say of it. Metrics are those of its run; where its logged model has one of the same name, that one.
-pub(crate) async fn evidence(db: &mut PgConnection, version: &ModelVersion) -> Result<Evidence, Error> {
+/// `authenticated` is whether access control is on.
+pub(crate) async fn evidence(
+    db: &mut PgConnection,
+    version: &ModelVersion,
+    authenticated: bool,
+) -> Result<Evidence, Error> {
     let metrics: Vec<(String, f64)> = sqlx::query_as(
         "SELECT x.key, x.value FROM latest_metrics x JOIN runs r USING (run_key) WHERE r.run_id = $1 \
            AND NOT EXISTS (SELECT 1 FROM logged_model_metrics l WHERE l.model_id = $2 AND l.key = x.key) \
@@ -96,15 +101,14 @@ pub(crate) async fn evidence(db: &mut PgConnection, version: &ModelVersion) -> R
     .bind(&version.run_id)
     .fetch_one(&mut *db)
     .await?;
-    let of_run: Option<(String, Option<String>)> = sqlx::query_as(
-        "SELECT r.user_id, (SELECT t.value FROM run_tags t WHERE t.run_key = r.run_key AND t.key = $2) \
-         FROM runs r WHERE r.run_id = $1",
+    let code_revision: Option<String> = sqlx::query_scalar(
+        "SELECT t.value FROM run_tags t JOIN runs r USING (run_key) WHERE r.run_id = $1 AND t.key = $2",
     )
     .bind(&version.run_id)
     .bind(REVISION_TAG)
-    .fetch_optional(db)
+    .fetch_optional(&mut *db)
     .await?;
-    let (made_by, code_revision) = of_run.unwrap_or_default();
+    let (authors, identities) = authors(db, version, authenticated).await?;
     let facts = &version.facts.0;
     Ok(Evidence {
         unservable_reason: facts.unservable_reason.clone(),
@@ -117,7 +121,35 @@ pub(crate) async fn evidence(db: &mut PgConnection, version: &ModelVersion) -> R
         tags: version.tags.0.iter().cloned().collect::<BTreeMap<_, _>>(),
         metrics: metrics.into_iter().collect(),
         code_revision,
-        made_by: Some(made_by).filter(|name| !name.is_empty()),
+        authors,
+        identities,
         ..Evidence::default()
     })
+}
+
+/// Who made a version: the principals that created it, its run and its logged model, and the user that the run's client named.
+async fn authors(
+    db: &mut PgConnection,
+    version: &ModelVersion,
+    authenticated: bool,
+) -> Result<(BTreeSet<String>, Identities), Error> {
+    let created: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
+        "SELECT 'version', v.created_by, NULL FROM model_versions v WHERE v.model_key = $1 AND v.version = $2 \
+         UNION ALL SELECT 'run', r.created_by, r.user_id FROM runs r WHERE r.run_id = $3 \
+         UNION ALL SELECT 'logged model', l.created_by, NULL FROM logged_models l WHERE l.model_id = $4",
+    )
+    .bind(version.model_key)
+    .bind(version.version)
+    .bind(&version.run_id)
+    .bind(&version.logged_model_id)
+    .fetch_all(db)
+    .await?;
+    let missing = created.iter().find(|(_, principal, _)| principal.is_none());
+    let identities = match missing {
+        _ if !authenticated => Identities::Claimed,
+        Some((what, _, _)) => Identities::Missing(what.clone()),
+        None => Identities::Authenticated,
+    };
+    let names = created.into_iter().flat_map(|(_, principal, claimed)| [principal, claimed]);
+    Ok((names.flatten().filter(|name| !name.is_empty()).collect(), identities))
 }

@@ -104,6 +104,16 @@ pub(crate) async fn alias_target(
     .ok_or_else(|| super::model_versions::absent(name, version))
 }
 
+/// How often a model was renamed; 0 where it is gone.
+pub(crate) async fn name_revision(db: &mut PgConnection, model_key: i64) -> Result<i32, Error> {
+    let found: Option<i32> =
+        sqlx::query_scalar("SELECT name_revision FROM registered_models WHERE model_key = $1")
+            .bind(model_key)
+            .fetch_optional(db)
+            .await?;
+    Ok(found.unwrap_or_default())
+}
+
 /// Whether there is a model of that name.
 pub(crate) async fn model_require(db: &mut PgConnection, name: &str) -> Result<(), Error> {
     let found: Option<i64> = sqlx::query_scalar("SELECT model_key FROM registered_models WHERE name = $1")

@@ -21,6 +21,8 @@ pub(crate) struct Approval {
     pub(crate) approver: String,
     pub(crate) comment: Option<String>,
     pub(crate) created_ms: i64,
+    /// The approver proved who it is; with access control off the client chose the name.
+    pub(crate) authenticated: bool,
 }
 
 const SELECT: &str = "SELECT report_id, seq, body, created_ms FROM model_version_reports WHERE model_key = $1 AND version = $2";
@@ -116,21 +118,24 @@ pub(crate) async fn reports_newest(
     .await?)
 }
 
-/// Approves a version; `false` where that person did already, and then nothing changes.
+/// Approves a version; `false` where that person did already. An approval under an unproven name becomes one of the principal.
 pub(crate) async fn approval_add(
     db: &mut PgConnection,
     (model_key, version): (i64, i32),
     approval: &Approval,
 ) -> Result<bool, Error> {
     let added = sqlx::query(
-        "INSERT INTO model_version_approvals (model_key, version, approver, comment, created_ms) \
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        "INSERT INTO model_version_approvals AS known (model_key, version, approver, comment, created_ms, authenticated) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (model_key, version, approver) DO UPDATE \
+           SET comment = excluded.comment, created_ms = excluded.created_ms, authenticated = TRUE \
+           WHERE excluded.authenticated AND NOT known.authenticated",
     )
     .bind(model_key)
     .bind(version)
     .bind(&approval.approver)
     .bind(&approval.comment)
     .bind(approval.created_ms)
+    .bind(approval.authenticated)
     .execute(db)
     .await?;
     Ok(added.rows_affected() == 1)
@@ -161,7 +166,7 @@ pub(crate) async fn approvals(
     limit: i64,
 ) -> Result<Vec<Approval>, Error> {
     Ok(sqlx::query_as(
-        "SELECT approver, comment, created_ms FROM model_version_approvals \
+        "SELECT approver, comment, created_ms, authenticated FROM model_version_approvals \
          WHERE model_key = $1 AND version = $2 AND ($3::TEXT IS NULL OR approver > $3) ORDER BY approver LIMIT $4",
     )
     .bind(model_key)

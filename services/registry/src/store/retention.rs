@@ -292,7 +292,12 @@ pub(crate) async fn version_candidates(
         "SELECT v.version, v.created_ms, v.stage, \
            ARRAY(SELECT a.alias FROM model_aliases a WHERE a.model_key = v.model_key AND a.version = v.version ORDER BY 1) AS aliases, \
            ARRAY(SELECT d.deployment FROM deployments d WHERE d.model = m.name \
-             AND v.version::TEXT IN (d.stable_version, d.candidate_version) ORDER BY 1) AS deployments, \
+               AND v.version::TEXT IN (d.stable_version, d.candidate_version) \
+             UNION SELECT d.deployment FROM deployed_versions d JOIN deployed_tables t USING (deployment) \
+               WHERE d.version = v.version::TEXT AND d.digest = v.digest AND (t.model = m.name OR t.model IN \
+                 (SELECT f.name FROM former_model_names f WHERE f.model_key = m.model_key)) \
+             UNION SELECT h.deployment FROM version_holds h WHERE h.model_key = v.model_key AND h.version = v.version \
+               AND h.held_ms > (extract(epoch FROM now()) * 1000)::BIGINT - 60000 ORDER BY 1) AS deployments, \
            coalesce((SELECT sum(f.size_bytes) FROM model_version_files f WHERE f.model_key = v.model_key AND f.version = v.version \
              AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.blob_key = f.blob_key) \
              AND NOT EXISTS (SELECT 1 FROM model_version_files o WHERE o.blob_key = f.blob_key \

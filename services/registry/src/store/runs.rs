@@ -77,7 +77,10 @@ pub(crate) struct NewRun<'run> {
     pub(crate) run_id: &'run str,
     pub(crate) experiment_id: i64,
     pub(crate) name: &'run str,
+    /// As the client says.
     pub(crate) user_id: &'run str,
+    /// The authenticated principal; `None` with access control off.
+    pub(crate) created_by: Option<&'run str>,
     pub(crate) start_ms: i64,
     pub(crate) artifact_uri: String,
     pub(crate) tags: &'run [Pair],
@@ -131,10 +134,10 @@ pub(crate) async fn runs_create(
         values.extend(set_to);
     }
     let made: Result<Vec<(String, i64)>, sqlx::Error> = sqlx::query_as(
-        "WITH made AS (INSERT INTO runs (run_id, experiment_id, name, user_id, status, start_ms, artifact_uri) \
-           SELECT run_id, experiment_id, name, user_id, 'RUNNING', start_ms, artifact_uri \
-           FROM UNNEST($1::TEXT[], $2::BIGINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[]) \
-             AS g (run_id, experiment_id, name, user_id, start_ms, artifact_uri) RETURNING run_id, run_key), \
+        "WITH made AS (INSERT INTO runs (run_id, experiment_id, name, user_id, status, start_ms, artifact_uri, created_by) \
+           SELECT run_id, experiment_id, name, user_id, 'RUNNING', start_ms, artifact_uri, created_by \
+           FROM UNNEST($1::TEXT[], $2::BIGINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[], $10::TEXT[]) \
+             AS g (run_id, experiment_id, name, user_id, start_ms, artifact_uri, created_by) RETURNING run_id, run_key), \
          tagged AS (INSERT INTO run_tags (run_key, key, value) SELECT made.run_key, t.key, t.value \
            FROM UNNEST($7::TEXT[], $8::TEXT[], $9::TEXT[]) AS t (run_id, key, value) JOIN made USING (run_id)) \
          SELECT run_id, run_key FROM made",
@@ -148,6 +151,7 @@ pub(crate) async fn runs_create(
     .bind(owners)
     .bind(keys)
     .bind(values)
+    .bind(runs.iter().map(|run| run.created_by).collect::<Vec<Option<&str>>>())
     .fetch_all(db)
     .await;
     let made = made.map_err(|error| match (is_duplicate(&error), runs) {

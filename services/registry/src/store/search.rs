@@ -5,7 +5,7 @@ use slipway_domain::registry::filter::{Clause, Comparison, Key, Operand, Order};
 use sqlx::{Postgres, QueryBuilder};
 
 /// The tag by which clients tell prompts from models. Every search of theirs asks for models *without* it as `!= 'true'`.
-const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
+pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
 /// Up to here each whole float names one integer.
 const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
@@ -306,6 +306,10 @@ fn push_comparison(query: &mut QueryBuilder<Postgres>, column: &str, numeric: bo
         }
         Operand::Text(text) => {
             query.push_bind(text.clone());
+            if matches!(clause.comparison, Comparison::Like | Comparison::ILike) {
+                // As in MLflow on SQLite, its default: no escape character, a backslash is a character like any other.
+                query.push(" ESCAPE ''");
+            }
         }
         Operand::List(values) => {
             query.push_bind(values.clone()).push(")");

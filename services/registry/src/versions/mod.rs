@@ -23,6 +23,11 @@ const MAX_FILES: i64 = 100_000;
 /// A source that changes while it is inspected is looked at again this often.
 const MAX_INSPECTIONS: usize = 3;
 
+/// The tag that says why serving cannot load a version, where MLflow's users look.
+const UNSERVABLE_TAG: &str = "slipway.unservable";
+/// Characters of that tag.
+const MAX_REASON_CHARS: usize = 5_000;
+
 /// A version as a client asks for it.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -108,6 +113,12 @@ async fn store(
     }
     let files = manifest(source.root.as_deref().unwrap_or_default(), inspected);
     let digest = manifest_digest(&files.iter().map(digest_of).collect::<Vec<_>>());
+    let reason = facts.unservable_reason.as_deref();
+    // A version without files of its own is a reference, which nobody expects to be served.
+    let tag = reason
+        .filter(|_| !files.is_empty())
+        .map(|reason| (UNSERVABLE_TAG.to_owned(), reason.chars().take(MAX_REASON_CHARS).collect::<String>()));
+    let tags: Vec<Pair> = request.tags.iter().cloned().chain(tag).collect();
     let new = NewVersion {
         description: request.description.as_deref(),
         source: &source.source,
@@ -120,7 +131,7 @@ async fn store(
         servable: facts.unservable_reason.is_none(),
         facts,
         files: &files,
-        tags: &request.tags,
+        tags: &tags,
         version: request.version,
     };
     let made = model_versions::version_create(change.db(), &request.name, &new, now).await?;
@@ -137,8 +148,19 @@ async fn store(
         "scan": facts.scan.as_ref().map(|scan| scan.verdict),
     });
     let texts = [("source", Some(source.source.as_str())), ("description", request.description.as_deref())];
-    let details = with_texts(details, &texts, &request.tags);
+    let details = with_texts(details, &texts, &tags);
     change.tell("model-version", "created", format!("{}/{version}", request.name), details).await?;
+    if let Some(reason) = reason {
+        let details =
+            serde_json::json!({"model": request.name, "version": version.to_string(), "reason": reason});
+        change.tell("model-version", "unservable", format!("{}/{version}", request.name), details).await?;
+        tracing::warn!(
+            model = request.name,
+            version,
+            reason,
+            "a version was registered that cannot be served"
+        );
+    }
     change.commit().await?;
     Ok(Some(made))
 }

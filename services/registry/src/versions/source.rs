@@ -41,6 +41,9 @@ pub(crate) async fn resolve(
         return of_run(db, source, rest.trim_start_matches('/'), (run_id, model_id)).await;
     }
     let Some(root) = proxy_path(source)? else {
+        if let Some(model_id) = model_id {
+            logged_models::logged_model_get(db, model_id).await?;
+        }
         return elsewhere(source, run_id, model_id);
     };
     let mut owners = Vec::new();

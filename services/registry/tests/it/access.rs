@@ -115,7 +115,11 @@ async fn without_a_good_token_nothing_but_health_answers() {
     assert_eq!(response.json::<Value>().await.unwrap()["code"], "unauthenticated");
 
     let mut client = RegistryClient::connect(world.url.clone()).await.unwrap();
-    let question = GetModelVersionRequest { model: "m".into(), version: "1".into() };
+    let question = GetModelVersionRequest {
+        model: "m".into(),
+        version: "1".into(),
+        ..GetModelVersionRequest::default()
+    };
     assert_eq!(client.get_model_version(question).await.unwrap_err().code(), tonic::Code::Unauthenticated);
 
     for wrong in
@@ -374,7 +378,11 @@ async fn models_are_written_by_editors_and_decided_on_by_deployers() {
     let ask = async |token: &str, model: &str| {
         let token = RegistryToken { registry_token: Some(token.to_owned().into()) };
         let mut client = RegistryClient::new(registry_channel(&world.url, &token).unwrap());
-        let question = ResolveAliasRequest { model: model.into(), alias: "champion".into() };
+        let question = ResolveAliasRequest {
+            model: model.into(),
+            alias: "champion".into(),
+            ..ResolveAliasRequest::default()
+        };
         let answer = client.resolve_alias(question).await;
         answer.map(|answer| answer.into_inner().version).map_err(|status| status.code())
     };
@@ -470,4 +478,99 @@ async fn people_of_an_oidc_issuer_have_what_their_groups_were_granted() {
     // No name makes anybody the administrator.
     let admin = person(&issuer.claims("admin", "registry", &[]));
     assert_eq!(admin.send(Method::GET, "/api/v1/tokens", json!({})).await.0, StatusCode::FORBIDDEN);
+}
+
+/// A version of `m` from a run that its client ascribes to another user.
+async fn version_of(person: &Person<'_>, claimed: &str) -> String {
+    let tags = json!([{"key": "mlflow.user", "value": claimed}]);
+    let run = json!({"experiment_id": "0", "user_id": claimed, "tags": tags});
+    let run = person.post("runs/create", run).await["run"]["info"]["run_id"].as_str().unwrap().to_owned();
+    register(person, &run).await
+}
+
+async fn register(person: &Person<'_>, run: &str) -> String {
+    let path = format!("0/{run}/artifacts/model/model.onnx");
+    assert_eq!(person.put_file(&path, MODEL).await, StatusCode::OK);
+    let body = json!({"name": "m", "source": format!("runs:/{run}/model"), "run_id": run});
+    let made = person.post("model-versions/create", body).await;
+    made["model_version"]["version"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_approves_a_version_of_their_own_under_another_name() {
+    let world = World::guarded(&[]).await;
+    let editor = [("*", "editor")];
+    let (eve, bob, ci) = (
+        world.person("eve", &editor).await,
+        world.person("bob", &editor).await,
+        world.person("ci", &editor).await,
+    );
+    eve.post("registered-models/create", json!({"name": "m"})).await;
+    let policy = json!({"rules": [{"rule": "approved", "by_at_least": 1}]});
+    let (status, _) = world.admin().send(Method::PUT, "/api/v1/models/m/policies/champion", policy).await;
+    assert_eq!(status, StatusCode::OK);
+    let approve = async |person: &Person<'_>, version: &str| {
+        let path = format!("/api/v1/models/m/versions/{version}/approvals");
+        assert!(person.send(Method::POST, &path, json!({})).await.0.is_success());
+    };
+    let judged = async |version: &str| {
+        let path = format!("/api/v1/models/m/versions/{version}/promotion?alias=champion");
+        let answer = eve.get(&path).await;
+        (answer["allowed"].as_bool().unwrap(), answer["rules"][0]["detail"].as_str().unwrap().to_owned())
+    };
+
+    let version = version_of(&eve, "mallory").await;
+    approve(&eve, &version).await;
+    let (allowed, detail) = judged(&version).await;
+    assert!(!allowed && detail.contains("eve made it"), "{detail}");
+    approve(&bob, &version).await;
+    let (allowed, detail) = judged(&version).await;
+    assert!(allowed && detail.starts_with("approved by bob: 1 of 1"), "{detail}");
+
+    // Whoever the client names is taken for an author, too; that only ever makes the rule stricter.
+    let version = version_of(&eve, "bob").await;
+    approve(&bob, &version).await;
+    assert!(!judged(&version).await.0);
+
+    // Of a version that one person registers from the run of another, both are authors.
+    let run = json!({"experiment_id": "0", "user_id": "mallory"});
+    let run = eve.post("runs/create", run).await["run"]["info"]["run_id"].as_str().unwrap().to_owned();
+    let version = register(&ci, &run).await;
+    approve(&eve, &version).await;
+    approve(&ci, &version).await;
+    assert!(!judged(&version).await.0);
+    let lineage = eve.get(&format!("/api/v1/models/m/versions/{version}/lineage")).await;
+    assert_eq!(lineage["authors"], json!(["ci", "eve", "mallory"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_claimed_with_access_off_proves_nothing_once_it_is_on() {
+    let open = World::begin().await;
+    open.post("registered-models/create", json!({"name": "m"})).await;
+    let id = open.onnx_model(MODEL).await;
+    open.version("m", &id).await;
+    let policy = json!({"rules": [{"rule": "approved", "by_at_least": 1}]});
+    assert!(open.v1(Method::PUT, "models/m/policies/champion", policy).await.0.is_success());
+    let approvals = "models/m/versions/1/approvals";
+    assert!(open.v1(Method::POST, approvals, json!({"by": "bob"})).await.0.is_success());
+    let check = "models/m/versions/1/promotion?alias=champion";
+    let (_, judged) = open.v1(Method::GET, check, Value::Null).await;
+    assert_eq!(judged["allowed"], true);
+    assert!(judged["rules"][0]["detail"].as_str().unwrap().contains("not verified"), "{judged}");
+
+    let guarded = open.guarded_replica().await;
+    let bob = guarded.person("bob", &[("*", "editor")]).await;
+    let judged = bob.get(&format!("/api/v1/{check}")).await;
+    let detail = judged["rules"][0]["detail"].as_str().unwrap();
+    assert!(judged["allowed"] == false && detail.contains("not on record"), "{judged}");
+    // A version whose authors are known takes a proven approval.
+    let eve = guarded.person("eve", &[("*", "editor")]).await;
+    let version = version_of(&eve, "eve").await;
+    let path = format!("/api/v1/models/m/versions/{version}/approvals");
+    assert_eq!(bob.send(Method::POST, &path, json!({})).await.0, StatusCode::CREATED);
+    let judged = bob.get(&format!("/api/v1/models/m/versions/{version}/promotion?alias=champion")).await;
+    assert_eq!(judged["allowed"], true, "{judged}");
+    // Given again by the principal, an approval of before is one that counts.
+    let (status, approval) = bob.send(Method::POST, &format!("/api/v1/{approvals}"), json!({})).await;
+    assert_eq!((status, &approval["authenticated"]), (StatusCode::CREATED, &json!(true)), "{approval}");
 }

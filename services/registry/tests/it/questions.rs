@@ -13,7 +13,11 @@ async fn other_services_get_their_answers() {
     let id = world.onnx_model(MODEL).await;
     world.version("m", &id).await;
     let mut client = RegistryClient::connect(world.url.clone()).await.unwrap();
-    let ask = |version: &str| GetModelVersionRequest { model: "m".into(), version: version.into() };
+    let ask = |version: &str| GetModelVersionRequest {
+        model: "m".into(),
+        version: version.into(),
+        ..GetModelVersionRequest::default()
+    };
     let version = client.get_model_version(ask("1")).await.unwrap().into_inner();
     assert!(version.servable, "{}", version.unservable_reason);
     assert_eq!(version.onnx_path, "model.onnx");
@@ -22,7 +26,8 @@ async fn other_services_get_their_answers() {
     assert_eq!(client.get_model_version(ask("9")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(client.get_model_version(ask("x")).await.unwrap_err().code(), Code::InvalidArgument);
 
-    let alias = ResolveAliasRequest { model: "m".into(), alias: "champion".into() };
+    let alias =
+        ResolveAliasRequest { model: "m".into(), alias: "champion".into(), ..ResolveAliasRequest::default() };
     assert_eq!(client.resolve_alias(alias.clone()).await.unwrap_err().code(), Code::NotFound);
     world.post("registered-models/alias", json!({"name": "m", "alias": "champion", "version": "1"})).await;
     assert_eq!(client.resolve_alias(alias).await.unwrap().into_inner().digest, version.digest);

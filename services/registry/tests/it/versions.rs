@@ -110,8 +110,10 @@ async fn each_change_is_told_once() {
     }
     let events = world.events("slipway.registry.alias.set", 3).await;
     let versions: Vec<serde_json::Value> = events.iter().map(|event| event.parse().unwrap()).collect();
-    let told = |version: &str| json!({"model": "m", "alias": "champion", "version": version});
-    let again = json!({"model": "m", "alias": "champion", "version": "1", "unchanged": true});
+    let told =
+        |version: &str| json!({"model": "m", "alias": "champion", "version": version, "model_id": "1"});
+    let again =
+        json!({"model": "m", "alias": "champion", "version": "1", "unchanged": true, "model_id": "1"});
     assert_eq!(versions, [told("1"), again, told("2")]);
     let made = world.events("slipway.registry.model-version.created", 2).await;
     assert_eq!(made.iter().map(|event| event.entity.as_str()).collect::<Vec<_>>(), ["m/1", "m/2"]);

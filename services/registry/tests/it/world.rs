@@ -78,6 +78,13 @@ impl World {
         Self::standing_on(&self.database, Arc::clone(&self.nats), self.bucket.clone(), &[]).await
     }
 
+    /// The same with access on.
+    pub(crate) async fn guarded_replica(&self) -> Self {
+        let token = format!("--admin-token={ADMIN_TOKEN}");
+        let nats = Arc::clone(&self.nats);
+        Self::standing_on(&self.database, nats, self.bucket.clone(), &["--auth=on", &token]).await
+    }
+
     async fn standing_on(
         database: &str,
         nats: Arc<TestNats>,
@@ -213,6 +220,13 @@ impl World {
         headers.insert("ce-id", uuid::Uuid::new_v4().to_string().as_str());
         let sent = bus.jetstream().publish_with_headers(subject.to_owned(), headers, body.into()).await;
         sent.unwrap().await.unwrap();
+    }
+
+    /// A client of this world's NATS.
+    pub(crate) async fn bus(&self) -> EventBus {
+        let bus = EventBus::connect(&NatsConfig { nats_url: self.nats.url.clone() }, "test").await.unwrap();
+        assert!(bus.wait_for_resources(&CancellationToken::new()).await);
+        bus
     }
 
     /// Every event so far of the subjects that begin so, once there are `count`; and what comes within a moment after.

@@ -178,21 +178,6 @@ pub(crate) async fn list(
     .await
 }
 
-/// Names of the deployments that an alias starts rollouts of.
-pub(crate) async fn watching(
-    connection: &mut PgConnection,
-    model: &str,
-    alias: &str,
-) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT name FROM deployments WHERE model = $1 AND watch_alias = $2 AND deleted_at_ms IS NULL ORDER BY name",
-    )
-    .bind(model)
-    .bind(alias)
-    .fetch_all(connection)
-    .await
-}
-
 /// Every intended table.
 pub(crate) async fn tables(connection: &mut PgConnection) -> Result<Vec<TrafficTable>, sqlx::Error> {
     let tables: Vec<Json<TrafficTable>> =

@@ -1,4 +1,6 @@
 //! All SQL of the rollout controller.
 
 pub(crate) mod deployments;
+pub(crate) mod identity;
+pub(crate) mod notices;
 pub(crate) mod rollouts;

@@ -9,6 +9,7 @@ mod namesakes;
 mod overrides;
 mod peers;
 mod recovery;
+mod renames;
 mod requests;
 mod settings;
 mod unjudged;

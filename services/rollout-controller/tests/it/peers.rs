@@ -25,7 +25,14 @@ use tonic::{Request, Response, Status};
 #[derive(Clone)]
 pub(crate) struct Versions {
     champion: Arc<Mutex<String>>,
+    /// Names that the model has had, the present one last.
+    names: Arc<Mutex<Vec<String>>>,
+    /// Versions that were asked for on behalf of a deployment.
+    held: Arc<Mutex<Vec<(String, String)>>>,
 }
+
+/// Identity of the model, whatever its name.
+pub(crate) const MODEL_ID: &str = "7";
 
 impl Versions {
     /// Points the alias `champion` elsewhere; it points at version 1 first.
@@ -33,18 +40,36 @@ impl Versions {
         version.clone_into(&mut self.champion.lock().unwrap());
     }
 
+    /// Gives the model another name; the old one is understood, as the registry does.
+    pub(crate) fn rename(&self, to: &str) {
+        self.names.lock().unwrap().push(to.to_owned());
+    }
+
+    /// The model's name now.
+    pub(crate) fn name(&self) -> String {
+        self.names.lock().unwrap().last().cloned().unwrap()
+    }
+
+    /// Deployment and version of each request that holds a version.
+    pub(crate) fn held(&self) -> Vec<(String, String)> {
+        self.held.lock().unwrap().clone()
+    }
+
     fn champion(&self) -> String {
         self.champion.lock().unwrap().clone()
     }
 
     fn version(&self, model: &str, version: &str) -> Result<ModelVersion, Status> {
-        if model != "m" || !matches!(version, "1" | "2" | "3" | "4" | "5") {
+        let names = self.names.lock().unwrap().clone();
+        if !names.iter().any(|name| name == model) || !matches!(version, "1" | "2" | "3" | "4" | "5") {
             return Err(Status::not_found(format!("there is no version {version} of {model}")));
         }
         let servable = version != "5";
         let reason = if servable { "" } else { "it holds no ONNX model" };
         Ok(ModelVersion {
-            model: model.to_owned(),
+            model: self.name(),
+            model_id: MODEL_ID.to_owned(),
+            model_name_revision: u32::try_from(names.len() - 1).unwrap(),
             version: version.to_owned(),
             digest: format!("sha256:{version}"),
             servable,
@@ -62,6 +87,9 @@ impl Registry for Versions {
         request: Request<GetModelVersionRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
         let request = request.into_inner();
+        if !request.for_deployment.is_empty() {
+            self.held.lock().unwrap().push((request.for_deployment, request.version.clone()));
+        }
         self.version(&request.model, &request.version).map(Response::new)
     }
 
@@ -82,7 +110,11 @@ impl Registry for Versions {
 
 /// Starts the registry; what it knows, and its address.
 pub(crate) async fn registry() -> (Versions, String) {
-    let versions = Versions { champion: Arc::new(Mutex::new("1".to_owned())) };
+    let versions = Versions {
+        champion: Arc::new(Mutex::new("1".to_owned())),
+        names: Arc::new(Mutex::new(vec!["m".to_owned()])),
+        held: Arc::default(),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = tonic::transport::Server::builder().add_service(RegistryServer::new(versions.clone()));

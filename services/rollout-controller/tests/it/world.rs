@@ -14,7 +14,7 @@ use slipway_testkit::{TestNats, TestPostgres};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::peers::{self, Replica, Versions};
+use crate::peers::{self, MODEL_ID, Replica, Versions};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -197,7 +197,7 @@ impl World {
 
     /// The same where it pointed there before.
     pub(crate) async fn alias_set_again(&self, version: &str, event: &str, delivery: &str) {
-        let body = json!({"model": "m", "alias": "champion", "version": version, "unchanged": true});
+        let body = json!({"model": self.versions.name(), "alias": "champion", "version": version, "unchanged": true, "model_id": MODEL_ID});
         self.publish_alias(&body, event, delivery, None).await;
     }
 
@@ -209,7 +209,7 @@ impl World {
         delivery: &str,
         traceparent: Option<&str>,
     ) {
-        let body = json!({"model": "m", "alias": "champion", "version": version});
+        let body = json!({"model": self.versions.name(), "alias": "champion", "version": version, "model_id": MODEL_ID});
         self.publish_alias(&body, event, delivery, traceparent).await;
     }
 
@@ -252,6 +252,35 @@ impl World {
                 return shown["last_alias_move"].clone();
             }
             assert!(started.elapsed() < PATIENCE, "waited for the outcome {outcome}: {shown}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// An event of the registry.
+    pub(crate) async fn publish(&self, subject: &'static str, body: Value) {
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("Nats-Msg-Id", id.as_str()), ("ce-id", id.as_str()), ("ce-type", subject)] {
+            headers.insert(name, value);
+        }
+        let sent = self.bus.jetstream().publish_with_headers(subject, headers, body.to_string().into()).await;
+        sent.unwrap().await.unwrap();
+    }
+
+    /// Waits until the deployment is as wanted.
+    pub(crate) async fn deployment(
+        &self,
+        controller: &Controller,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let started = Instant::now();
+        loop {
+            let found = self.get(controller, "deployments/d").await;
+            if wanted(&found) {
+                return found;
+            }
+            assert!(started.elapsed() < PATIENCE, "waited for {what}: {found}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

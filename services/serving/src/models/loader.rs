@@ -202,7 +202,11 @@ impl Loader {
     }
 
     async fn ask_registry(&self, model: &str, target: &Target) -> Result<Manifest, LoadFailure> {
-        let request = GetModelVersionRequest { model: model.to_owned(), version: target.version.clone() };
+        let request = GetModelVersionRequest {
+            model: model.to_owned(),
+            version: target.version.clone(),
+            for_deployment: String::new(),
+        };
         let version =
             self.registry.clone().get_model_version(request).await.map_err(|status| refused(&status))?;
         let version = version.into_inner();

@@ -318,7 +318,11 @@ impl Manager {
             self.load_meters.unloaded(Unload::Unwanted);
         }
         for (target, model) in needed {
-            if !self.slots.contains_key(&target.digest) {
+            if let Some(slot) = self.slots.get_mut(&target.digest) {
+                if slot.target == target && slot.renamed(&model) {
+                    self.begin(&target.digest);
+                }
+            } else {
                 let digest = target.digest.clone();
                 self.slots.insert(digest.clone(), Slot::new(target, model, self.demands.clone()));
                 self.begin(&digest);

@@ -82,6 +82,20 @@ impl Slot {
         self.load.is_some()
     }
 
+    /// Takes another name of its model, under which the registry is asked from now on; says whether it has to be loaded again, since it
+    /// failed under the name before.
+    pub(super) fn renamed(&mut self, model: &str) -> bool {
+        if self.model == model {
+            return false;
+        }
+        model.clone_into(&mut self.model);
+        let again = self.state == VersionState::Failed && self.load.is_none();
+        if again {
+            (self.state, self.reason) = (VersionState::Loading, None);
+        }
+        again
+    }
+
     /// Has it loaded; the outcome carries `number`.
     pub(super) fn begin(&mut self, loader: Loader, number: u64, outcomes: mpsc::Sender<Outcome>) {
         let (target, model) = (self.target.clone(), self.model.clone());

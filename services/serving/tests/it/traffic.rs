@@ -156,3 +156,42 @@ async fn a_candidate_that_fails_on_requests_costs_no_answer() {
         .await;
     assert!(failures.iter().filter(|record| record.version == "2").all(|record| record.error.is_some()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_of_the_model_loads_nothing_and_fails_nothing() {
+    let (world, cache) = (World::start().await, cache());
+    let first = world.version("1", "linear_minus_one.onnx").await;
+    world.put(&table(1, &first)).await;
+    let serving = Arc::new(Serving::ready(&world, &cache).await);
+    world.routed(1).await;
+    let loads = async || {
+        let shown = serving.shown().await;
+        shown
+            .lines()
+            .filter(|line| line.contains("serving_loads_total"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let before = loads().await;
+    assert!(!before.is_empty(), "there is a counter of loads");
+    let stop = Arc::new(AtomicBool::new(false));
+    let traffic = tokio::spawn({
+        let (serving, stop) = (Arc::clone(&serving), Arc::clone(&stop));
+        async move {
+            let mut answers = 0;
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(serving.predict([0.0, 0.0]).await.version, "1");
+                answers += 1;
+            }
+            answers
+        }
+    });
+    world.put(&TrafficTable { model: "renamed".into(), ..table(2, &first) }).await;
+    world.routed(2).await;
+    stop.store(true, Ordering::Relaxed);
+    assert!(traffic.await.expect("no request failed") > 0);
+    assert_eq!(loads().await, before, "nothing was loaded again");
+    let renamed = |record: &slipway_api::predictions::PredictionRecord| record.model == "renamed";
+    serving.predict([0.0, 0.0]).await;
+    world.records("a record with the new name", |records| records.iter().any(renamed)).await;
+}

@@ -1,6 +1,6 @@
 //! How a rule comes out for a version, with the numbers.
 
-use super::{Evidence, Outcome, Rule};
+use super::{Evidence, Identities, Outcome, Rule};
 use crate::registry::report::decimal;
 
 /// Whether it holds, and what was found.
@@ -230,9 +230,21 @@ fn approved(version: &Evidence, wanted: u32) -> Found {
     let enough = counted.len() >= wanted as usize;
     let by = if counted.is_empty() { "nobody".to_owned() } else { counted.join(", ") };
     let mut detail = format!("approved by {by}: {} of {wanted}", counted.len());
-    if counted.len() < version.approvers.len() {
-        let maker = version.made_by.as_deref().unwrap_or_default();
-        detail.push_str(&format!(" ({maker} made it, which does not count)"));
+    let own: Vec<&str> =
+        version.approvers.iter().filter(|one| version.authors.contains(*one)).map(String::as_str).collect();
+    if !own.is_empty() {
+        detail.push_str(&format!(" ({} made it, which does not count)", own.join(", ")));
+    }
+    match &version.identities {
+        Identities::Authenticated => {}
+        Identities::Claimed => detail.push_str("; access control is off, so the names are not verified"),
+        Identities::Missing(what) => {
+            detail.push_str(&format!(
+                "; it is not on record who created its {what}, since access control was off then: register the \
+                 version again from a new run"
+            ));
+            return (false, detail);
+        }
     }
     (enough, detail)
 }

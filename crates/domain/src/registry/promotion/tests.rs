@@ -138,14 +138,28 @@ fn signatures_approvals_and_the_card_say_what_is_missing() {
 
     let people = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let two = json!({"rule": "approved", "by_at_least": 2});
-    let version =
-        Evidence { approvers: people(&["ada", "bob"]), made_by: Some("ada".to_owned()), ..evidence(&[]) };
+    let version = Evidence {
+        approvers: people(&["ada", "bob"]),
+        authors: people(&["ada", "eve"]),
+        identities: Identities::Authenticated,
+        ..evidence(&[])
+    };
     assert_eq!(
         judge(two.clone(), &version, None),
         (false, "approved by bob: 1 of 2 (ada made it, which does not count)".to_owned())
     );
-    assert!(judge(two.clone(), &Evidence { made_by: None, ..version }, None).0);
-    assert_eq!(judge(two, &evidence(&[]), None).1, "approved by nobody: 0 of 2");
+    let by_others = Evidence { authors: people(&["eve"]), ..version };
+    assert!(judge(two.clone(), &by_others, None).0);
+    let unknown = Evidence { identities: Identities::Missing("run".to_owned()), ..by_others.clone() };
+    let (passed, detail) = judge(two.clone(), &unknown, None);
+    assert!(
+        !passed && detail.contains("who created its run"),
+        "an author who is not on record may be one of them: {detail}"
+    );
+    let claimed = Evidence { identities: Identities::Claimed, ..by_others };
+    let (passed, detail) = judge(two.clone(), &claimed, None);
+    assert!(passed && detail.contains("not verified"), "{detail}");
+    assert!(judge(two, &evidence(&[]), None).1.starts_with("approved by nobody: 0 of 2"));
 
     let (passed, detail) = judge(json!({"rule": "card-complete"}), &evidence(&[("accuracy", 0.9)]), None);
     assert_eq!(

@@ -1,0 +1,74 @@
+//! A rename of the registered model that a monitor is about: the monitor, its baseline, its windows and its open window stay.
+
+use slipway_api::events::{EVENTS_STREAM, MODEL_RENAMED, ModelRenamed};
+use slipway_api::proto::registry::GetModelVersionRequest;
+use slipway_event_bus::{Consumer, Received, inbox};
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+
+/// The place in the events stream, and the name in the inbox.
+const CONSUMER: &str = "drift-monitor-models";
+
+/// Follows renames until `shutdown`.
+pub(crate) async fn run(app: App, shutdown: CancellationToken) {
+    let consumer = Consumer::new(app.bus.clone(), EVENTS_STREAM, CONSUMER, vec![MODEL_RENAMED.to_owned()]);
+    consumer
+        .run(shutdown, |received| {
+            let app = app.clone();
+            async move { handle(&app, &received).await.map_err(|error| error.to_string()) }
+        })
+        .await;
+}
+
+async fn handle(app: &App, received: &Received) -> anyhow::Result<()> {
+    let renamed: ModelRenamed = match received.parse() {
+        Ok(renamed) => renamed,
+        Err(error) => {
+            // It will not parse the next time either.
+            tracing::warn!(%error, event = %received.id, "event does not parse; skipped");
+            return Ok(());
+        }
+    };
+    let mut transaction = app.pool.begin().await?;
+    if inbox::first_time(&mut transaction, CONSUMER, &received.id).await? {
+        rename(&mut transaction, &renamed.from, &renamed.to).await?;
+    }
+    transaction.commit().await?;
+    app.monitors_changed();
+    Ok(())
+}
+
+/// Gives all monitors of a model its present name. Their epoch stays, so that no open window is restarted.
+async fn rename(connection: &mut PgConnection, from: &str, to: &str) -> sqlx::Result<u64> {
+    let renamed = sqlx::query(
+        "UPDATE monitors SET model = $2, spec = jsonb_set(spec, '{model}', to_jsonb($2::TEXT)), updated_at = now()
+         WHERE model = $1",
+    )
+    .bind(from)
+    .bind(to)
+    .execute(connection)
+    .await?;
+    Ok(renamed.rows_affected())
+}
+
+/// Whether the model of a monitor, `from`, is called `to` now, which its deployment serves as `version`. The rollout controller may
+/// follow a rename first, and events can be lost. The monitors have the present name then.
+pub(crate) async fn caught_up(app: &App, from: &str, to: &str, version: &str) -> anyhow::Result<bool> {
+    let request = GetModelVersionRequest {
+        model: from.to_owned(),
+        version: version.to_owned(),
+        for_deployment: String::new(),
+    };
+    // The registry answers with the present name.
+    let is_renamed = match app.registry.clone().get_model_version(request).await {
+        Ok(found) => found.into_inner().model == to,
+        Err(_) => false,
+    };
+    if is_renamed {
+        rename(&mut *app.pool.acquire().await?, from, to).await?;
+        app.monitors_changed();
+    }
+    Ok(is_renamed)
+}

@@ -1,0 +1,84 @@
+//! What the owner of a deployment should know and no rollout shows.
+
+use serde::Serialize;
+use slipway_domain::traffic::TrafficTable;
+use sqlx::PgConnection;
+
+/// The notice about the watched alias.
+pub(crate) const ALIAS: &str = "alias";
+const VERSION: &str = "version/";
+const MAX_NOTICES: i64 = 50;
+/// Longer messages are cut there.
+const MAX_MESSAGE_CHARS: usize = 2_000;
+
+/// A notice, as clients see it.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub(crate) struct Notice {
+    /// `alias` or `version/<number>`.
+    pub(crate) about: String,
+    /// Unix milliseconds.
+    #[serde(rename = "at_unix_ms")]
+    pub(crate) at_ms: i64,
+    pub(crate) message: String,
+}
+
+/// The subject of a notice about a version.
+pub(crate) fn about_version(version: &str) -> String {
+    format!("{VERSION}{version}")
+}
+
+/// Stores a notice in place of the previous one about the same subject.
+pub(crate) async fn set(
+    connection: &mut PgConnection,
+    deployment_key: i64,
+    about: &str,
+    message: &str,
+    at_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let message: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
+    sqlx::query(
+        "INSERT INTO deployment_notices (deployment_key, about, at_ms, message) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (deployment_key, about) DO UPDATE SET at_ms = excluded.at_ms, message = excluded.message",
+    )
+    .bind(deployment_key)
+    .bind(about)
+    .bind(at_ms)
+    .bind(message)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Removes the notice about a subject.
+pub(crate) async fn clear(
+    connection: &mut PgConnection,
+    deployment_key: i64,
+    about: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM deployment_notices WHERE deployment_key = $1 AND about = $2")
+        .bind(deployment_key)
+        .bind(about)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The notices of a deployment that count now, by subject.
+pub(crate) async fn of(
+    connection: &mut PgConnection,
+    deployment_key: i64,
+    table: &TrafficTable,
+) -> Result<Vec<Notice>, sqlx::Error> {
+    let found: Vec<Notice> = sqlx::query_as(
+        "SELECT about, at_ms, message FROM deployment_notices WHERE deployment_key = $1 ORDER BY about LIMIT $2",
+    )
+    .bind(deployment_key)
+    .bind(MAX_NOTICES)
+    .fetch_all(connection)
+    .await?;
+    let counts = |notice: &Notice| match notice.about.strip_prefix(VERSION) {
+        Some(version) => table.targets().any(|target| target.version == version),
+        None => true,
+    };
+    Ok(found.into_iter().filter(counts).collect())
+}
