@@ -20,8 +20,11 @@ pub struct UploadedPart {
 }
 
 fn signing(valid: Duration) -> Result<PresigningConfig, Error> {
-    PresigningConfig::expires_in(valid)
-        .map_err(|error| Error::Store { action: "sign an address", reason: error.to_string() })
+    PresigningConfig::expires_in(valid).map_err(|error| Error::Store {
+        action: "sign an address",
+        reason: error.to_string(),
+        refused: false,
+    })
 }
 
 impl ArtifactStore {
@@ -43,6 +46,7 @@ impl ArtifactStore {
         let begun = self.client.create_multipart_upload().bucket(&self.bucket).key(key).send().await;
         let begun = begun.map_err(|error| Error::store("begin an upload", error))?;
         begun.upload_id.ok_or_else(|| Error::Store {
+            refused: false,
             action: "begin an upload",
             reason: "the answer has no upload id".to_owned(),
         })

@@ -24,6 +24,12 @@ pub(crate) fn reason<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>)
     kind.to_owned()
 }
 
+/// Whether the store answered that the caller may not, or that there is no such bucket.
+pub(crate) fn is_refusal<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let SdkError::ServiceError(answer) = error else { return false };
+    matches!(answer.raw().status().as_u16(), 401 | 403) || answer.err().code() == Some("NoSuchBucket")
+}
+
 fn refusal(code: Option<&str>, status: u16) -> String {
     let named = code.map_or_else(|| status.to_string(), |code| format!("{status}, {code}"));
     match (code, status) {

@@ -73,6 +73,8 @@ pub enum Error {
         action: &'static str,
         /// What came back.
         reason: String,
+        /// Whether the store answered, and denies access or has no such bucket: its configuration has to change first.
+        refused: bool,
     },
     /// A local file could not be written or read.
     #[error("local file: {0}")]
@@ -86,13 +88,19 @@ impl Error {
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
         let (reason, details) = (failure::reason(&error), failure::details(&error));
+        let refused = failure::is_refusal(&error);
         tracing::warn!(action, reason, details, "the artifact store did not do what was asked");
-        Self::Store { action, reason }
+        Self::Store { action, reason, refused }
     }
 
     /// Whether it may go well a little later: the store is away or overloaded.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Store { .. })
+    }
+
+    /// Whether the store denies access or has no such bucket.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Store { refused: true, .. })
     }
 }
 

@@ -75,8 +75,11 @@ impl ArtifactStore {
         let mut download = self.get(key).await?;
         let mut bytes = BytesMut::new();
         while let Some(chunk) = download.body.next().await {
-            let chunk = chunk
-                .map_err(|error| Error::Store { action: "read an object", reason: error.to_string() })?;
+            let chunk = chunk.map_err(|error| Error::Store {
+                action: "read an object",
+                reason: error.to_string(),
+                refused: false,
+            })?;
             if (bytes.len() + chunk.len()) as u64 > limit_bytes {
                 return Err(Error::TooLarge { key: key.to_owned(), limit_bytes });
             }
@@ -108,8 +111,11 @@ impl ArtifactStore {
         let mut file = tokio::fs::File::create(part).await?;
         let mut hasher = Sha256::new();
         while let Some(chunk) = download.body.next().await {
-            let chunk = chunk
-                .map_err(|error| Error::Store { action: "read an object", reason: error.to_string() })?;
+            let chunk = chunk.map_err(|error| Error::Store {
+                action: "read an object",
+                reason: error.to_string(),
+                refused: false,
+            })?;
             hasher.update(&chunk);
             file.write_all(&chunk).await?;
         }

@@ -83,9 +83,11 @@ fn difference(tensor: &Tensor, element: usize, joined: String, alone: String) ->
 /// The first element that differs of strings, integers or flags.
 fn element(joined: &Tensor, alone: &Tensor) -> Option<Difference> {
     match (&joined.data, &alone.data) {
-        (Data::Strings(left), Data::Strings(right)) => {
-            let at = left.iter().zip(right).position(|(left, right)| left != right)?;
-            Some(difference(joined, at, format!("{:?}", left[at]), format!("{:?}", right[at])))
+        (left @ (Data::Strings(_) | Data::Octets(_)), right @ (Data::Strings(_) | Data::Octets(_))) => {
+            let (at, (left, right)) =
+                left.octets().zip(right.octets()).enumerate().find(|(_, (left, right))| left != right)?;
+            let shown = |octets: &[u8]| format!("{:?}", String::from_utf8_lossy(octets));
+            Some(difference(joined, at, shown(left), shown(right)))
         }
         (Data::Raw(left), Data::Raw(right)) => {
             let each = joined.datatype.element_bytes()?;

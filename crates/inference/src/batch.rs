@@ -4,9 +4,13 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{Data, Tensor};
 
-/// Rows that every input of a request has; `None` where they differ, or there are none: such a request runs alone.
+/// Rows that every input of a request has; `None` where they differ, or there are none, or a string is not UTF-8: such a request runs
+/// alone.
 pub(crate) fn rows(inputs: &[Tensor]) -> Option<u64> {
     let (first, rest) = inputs.split_first()?;
+    if inputs.iter().any(|tensor| matches!(tensor.data, Data::Octets(_))) {
+        return None;
+    }
     let rows = *first.shape.first()?;
     let same = rest.iter().all(|tensor| tensor.shape.first() == Some(&rows));
     u64::try_from(rows).ok().filter(|rows| same && *rows > 0)
@@ -50,6 +54,8 @@ pub(crate) fn joined(parts: &[&Tensor]) -> Option<Tensor> {
             }
             Data::Strings(strings)
         }
+        // Such requests run alone.
+        Data::Octets(_) => return None,
     };
     Some(Tensor { name: first.name.clone(), datatype: first.datatype, shape, data })
 }
@@ -83,6 +89,15 @@ pub(crate) fn split(outputs: Vec<Tensor>, rows: &[u64]) -> Option<Vec<Vec<Tensor
                 for (answer, rows) in answers.iter_mut().zip(rows) {
                     let count = usize::try_from(*rows).ok()? * elements_of_row;
                     let part = Data::Strings(strings.by_ref().take(count).collect());
+                    answer.push(part_of(&output.name, output.datatype, &output.shape, *rows, part));
+                }
+            }
+            Data::Octets(elements) => {
+                let mut elements = elements.into_iter();
+                for (answer, rows) in answers.iter_mut().zip(rows) {
+                    let count = usize::try_from(*rows).ok()? * elements_of_row;
+                    // Those of one request may be text, all of them.
+                    let part = Data::of_octets(elements.by_ref().take(count).collect());
                     answer.push(part_of(&output.name, output.datatype, &output.shape, *rows, part));
                 }
             }

@@ -148,7 +148,9 @@ impl Engine {
         request: Request,
     ) -> Result<oneshot::Receiver<Result<Inference, Error>>, Error> {
         let (answer, answered) = oneshot::channel();
-        let rows = if self.is_batchable() { batch::rows(&request.inputs) } else { None };
+        // One that overrides a default is not joined: the others of the batch may have left it out, or have another value.
+        let is_plain = request.inputs.len() == self.signature.inputs.len();
+        let rows = if is_plain && self.is_batchable() { batch::rows(&request.inputs) } else { None };
         let job = Job {
             inputs: request.inputs,
             rows,
@@ -346,7 +348,12 @@ impl Engine {
                 in_place.or_else(|| inputs.iter().find(|tensor| tensor.name == spec.name))
             })
             .collect();
-        let ordered = ordered.ok_or_else(|| Error::Runtime("an input is missing".to_owned()))?;
+        let mut ordered = ordered.ok_or_else(|| Error::Runtime("an input is missing".to_owned()))?;
+        if inputs.len() > ordered.len() {
+            let is_optional =
+                |tensor: &&Tensor| self.signature.optional.iter().any(|spec| spec.name == tensor.name);
+            ordered.extend(inputs.iter().filter(is_optional));
+        }
         // A panic must cost one answer, not the thread that everyone waits for.
         catch_unwind(AssertUnwindSafe(|| self.runner.run(&ordered, false)))
             .unwrap_or_else(|_panic| Err(Error::Runtime("it panicked".to_owned())))

@@ -16,7 +16,7 @@ use crate::{
 /// What a model is asked.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Every input of the model, in any order.
+    /// Every input of the model, and those of its optional ones that are given, in any order.
     pub inputs: Arc<Vec<Tensor>>,
     /// Not run after this moment.
     pub deadline: Option<Instant>,

@@ -118,17 +118,24 @@ impl Runner {
         &self.session
     }
 
-    /// Runs the model on this thread. The inputs have been checked against the signature and are in its order.
+    /// Runs the model on this thread. The inputs have been checked against the signature and are in its order; behind them stand the
+    /// optional ones that are given, in any order.
     pub(crate) fn run(&self, inputs: &[&Tensor], shrink: bool) -> Result<Ran, Error> {
         let begun = Instant::now();
-        if inputs.len() != self.inputs.len() {
+        let Some(optional) = inputs.get(self.inputs.len()..) else {
             return Err(Error::Runtime(format!("{} inputs for {}", inputs.len(), self.inputs.len())));
-        }
+        };
+        let optional: Vec<CString> = optional
+            .iter()
+            .map(|tensor| CString::new(tensor.name.as_str()))
+            .collect::<Result<_, _>>()
+            .map_err(|_nul| Error::Runtime("a name with a NUL".to_owned()))?;
         let mut kept = Vec::new();
         let values: Vec<Value> =
             inputs.iter().map(|tensor| self.value_of(tensor, &mut kept)).collect::<Result<_, _>>()?;
         let given: Vec<*const OrtValue> = values.iter().map(|value| value.0.cast_const()).collect();
-        let input_names: Vec<*const c_char> = self.inputs.iter().map(|name| name.as_ptr()).collect();
+        let input_names: Vec<*const c_char> =
+            self.inputs.iter().chain(&optional).map(|name| name.as_ptr()).collect();
         let output_names: Vec<*const c_char> = self.outputs.iter().map(|name| name.as_ptr()).collect();
         let mut answered: Vec<*mut OrtValue> = vec![ptr::null_mut(); self.outputs.len()];
         let options = if shrink { self.shrinking.cast_const() } else { ptr::null() };
@@ -165,7 +172,7 @@ impl Runner {
         let mut value = Value(ptr::null_mut());
         let bytes = match &tensor.data {
             Data::Raw(bytes) => bytes,
-            Data::Strings(strings) => return strings_value(tensor, strings),
+            data @ (Data::Strings(_) | Data::Octets(_)) => return strings_value(tensor, data),
         };
         let each = tensor.datatype.element_bytes().unwrap_or(1);
         let needed = shape_elements(&tensor.shape).and_then(|elements| elements.checked_mul(each));
@@ -216,15 +223,17 @@ impl Drop for Runner {
     }
 }
 
-fn strings_value(tensor: &Tensor, strings: &[String]) -> Result<Value, Error> {
-    if shape_elements(&tensor.shape) != Some(strings.len()) {
-        return Err(Error::Runtime(format!("{} strings for the shape {:?}", strings.len(), tensor.shape)));
+fn strings_value(tensor: &Tensor, data: &Data) -> Result<Value, Error> {
+    if shape_elements(&tensor.shape) != Some(tensor.elements()) {
+        return Err(Error::Runtime(format!(
+            "{} strings for the shape {:?}",
+            tensor.elements(),
+            tensor.shape
+        )));
     }
-    let texts: Vec<CString> = strings
-        .iter()
-        .map(|text| {
-            CString::new(text.as_str()).map_err(|_nul| Error::Runtime("a string with NUL".to_owned()))
-        })
+    let texts: Vec<CString> = data
+        .octets()
+        .map(|element| CString::new(element).map_err(|_nul| Error::Runtime("a string with NUL".to_owned())))
         .collect::<Result<_, _>>()?;
     let pointers: Vec<*const c_char> = texts.iter().map(|text| text.as_ptr()).collect();
     let mut value = Value(ptr::null_mut());
@@ -278,7 +287,8 @@ fn tensor_of(name: &str, value: &Value) -> Result<Tensor, Error> {
     let elements = shape_elements(&shape)
         .ok_or_else(|| Error::Runtime(format!("output '{name}' has the impossible shape {shape:?}")))?;
     let Some(each) = datatype.element_bytes() else {
-        return Ok(Tensor::strings(name, shape, strings_of(value, elements)?));
+        let data = Data::of_octets(strings_of(value, elements)?);
+        return Ok(Tensor { name: name.to_owned(), datatype, shape, data });
     };
     let mut data: *mut c_void = ptr::null_mut();
     let length = each
@@ -297,7 +307,7 @@ fn tensor_of(name: &str, value: &Value) -> Result<Tensor, Error> {
     Ok(Tensor::raw(name, datatype, shape, bytes))
 }
 
-fn strings_of(value: &Value, elements: usize) -> Result<Vec<String>, Error> {
+fn strings_of(value: &Value, elements: usize) -> Result<Vec<Bytes>, Error> {
     if elements == 0 {
         return Ok(Vec::new());
     }
@@ -317,14 +327,10 @@ fn strings_of(value: &Value, elements: usize) -> Result<Vec<String>, Error> {
         ))?;
     }
     let ends = offsets.iter().skip(1).copied().chain([length]);
-    offsets
-        .iter()
-        .zip(ends)
-        .map(|(start, end)| {
-            let bytes = text.get(*start..end).unwrap_or_default();
-            let text = std::str::from_utf8(bytes)
-                .map_err(|_| Error::Runtime("an output is not UTF-8".to_owned()))?;
-            Ok(text.to_owned())
-        })
-        .collect()
+    let text = Bytes::from(text);
+    let element = |(start, end): (&usize, usize)| {
+        let is_within = *start <= end && end <= text.len();
+        if is_within { text.slice(*start..end) } else { Bytes::new() }
+    };
+    Ok(offsets.iter().zip(ends).map(element).collect())
 }

@@ -18,12 +18,14 @@ pub struct TensorSpec {
 }
 
 /// Inputs and outputs of a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signature {
-    /// In the model's order.
+    /// Those that every request has, in the model's order.
     pub inputs: Vec<TensorSpec>,
     /// In the model's order.
     pub outputs: Vec<TensorSpec>,
+    /// Inputs that have a default in the model (graph inputs that are initialisers, too), which requests may override.
+    pub optional: Vec<TensorSpec>,
 }
 
 impl Signature {
@@ -31,7 +33,17 @@ impl Signature {
         let specs = |side: &str, outlets: &[Outlet]| -> Result<Vec<TensorSpec>, Error> {
             outlets.iter().map(|outlet| spec(side, outlet)).collect()
         };
-        Ok(Self { inputs: specs("input", session.inputs())?, outputs: specs("output", session.outputs())? })
+        // Initialisers of types that requests cannot carry keep their values.
+        let optional = session.overridable_initializers();
+        let optional =
+            optional.iter().filter_map(|input| spec_of("input", input.name(), input.dtype()).ok()).collect();
+        let (inputs, outputs) = (specs("input", session.inputs())?, specs("output", session.outputs())?);
+        Ok(Self { inputs, outputs, optional })
+    }
+
+    /// The input of a name, whether requests have to have it or not.
+    pub fn input(&self, name: &str) -> Option<&TensorSpec> {
+        self.inputs.iter().chain(&self.optional).find(|spec| spec.name == name)
     }
 
     /// Checks names, types, shapes and lengths of a request's inputs.
@@ -40,10 +52,11 @@ impl Signature {
     /// [`Error::InvalidInput`] names the first input at fault and what was expected.
     pub fn check(&self, inputs: &[Tensor]) -> Result<(), Error> {
         for (index, tensor) in inputs.iter().enumerate() {
-            let Some(spec) = self.inputs.iter().find(|spec| spec.name == tensor.name) else {
+            let Some(spec) = self.input(&tensor.name) else {
+                let known = names(self.inputs.iter().chain(&self.optional));
                 return Err(Error::invalid(
                     &tensor.name,
-                    format!("unknown input '{}'; the model takes {}", tensor.name, names(&self.inputs)),
+                    format!("unknown input '{}'; the model takes {known}", tensor.name),
                 ));
             };
             if inputs[..index].iter().any(|earlier| earlier.name == tensor.name) {
@@ -84,15 +97,15 @@ impl TensorSpec {
             return refuse(format!("has the impossible shape {:?}", tensor.shape));
         };
         match &tensor.data {
-            Data::Strings(strings) if self.datatype == Datatype::Bytes => {
-                if strings.len() != elements {
+            Data::Strings(_) | Data::Octets(_) if self.datatype == Datatype::Bytes => {
+                if tensor.elements() != elements {
                     return refuse(format!(
                         "has shape {:?}, which holds {elements} elements; {} came",
                         tensor.shape,
-                        strings.len()
+                        tensor.elements()
                     ));
                 }
-                match strings.iter().position(|text| text.contains('\0')) {
+                match tensor.data.octets().position(|element| element.contains(&0)) {
                     Some(at) => refuse(format!("has a NUL in element {at}; ONNX strings cannot hold it")),
                     None => Ok(()),
                 }
@@ -113,7 +126,9 @@ impl TensorSpec {
                 }
                 Ok(())
             }
-            Data::Strings(_) => refuse(format!("holds strings; the model expects {}", self.datatype)),
+            Data::Strings(_) | Data::Octets(_) => {
+                refuse(format!("holds strings; the model expects {}", self.datatype))
+            }
         }
     }
 
@@ -129,8 +144,11 @@ impl TensorSpec {
 }
 
 fn spec(side: &str, outlet: &Outlet) -> Result<TensorSpec, Error> {
-    let name = outlet.name();
-    match outlet.dtype() {
+    spec_of(side, outlet.name(), outlet.dtype())
+}
+
+fn spec_of(side: &str, name: &str, dtype: &ValueType) -> Result<TensorSpec, Error> {
+    match dtype {
         ValueType::Tensor { ty, shape, .. } => {
             let datatype = datatype::from_onnx(*ty).ok_or_else(|| {
                 Error::Load(format!(
@@ -145,8 +163,8 @@ fn spec(side: &str, outlet: &Outlet) -> Result<TensorSpec, Error> {
     }
 }
 
-fn names(specs: &[TensorSpec]) -> String {
-    let quoted: Vec<String> = specs.iter().map(|spec| format!("'{}'", spec.name)).collect();
+fn names<'specs>(specs: impl Iterator<Item = &'specs TensorSpec>) -> String {
+    let quoted: Vec<String> = specs.map(|spec| format!("'{}'", spec.name)).collect();
     quoted.join(", ")
 }
 
@@ -158,6 +176,7 @@ mod tests {
         Signature {
             inputs: vec![TensorSpec { name: "x".into(), datatype: Datatype::Fp32, shape: vec![-1, 2] }],
             outputs: Vec::new(),
+            optional: vec![TensorSpec { name: "t".into(), datatype: Datatype::Fp32, shape: vec![1] }],
         }
     }
 
@@ -170,7 +189,11 @@ mod tests {
         assert!(signature().check(&[Tensor::fp32("x", [3, 2], &[0.0; 6])]).is_ok());
         assert_eq!(message(&[]), "missing input 'x' (FP32 [-1, 2])");
         let unknown = [Tensor::fp32("x", [1, 2], &[0.0; 2]), Tensor::fp32("y", [1], &[0.0])];
-        assert_eq!(message(&unknown), "unknown input 'y'; the model takes 'x'");
+        assert_eq!(message(&unknown), "unknown input 'y'; the model takes 'x', 't'");
+        let x = Tensor::fp32("x", [1, 2], &[0.0; 2]);
+        assert!(signature().check(&[Tensor::fp32("t", [1], &[0.0]), x.clone()]).is_ok());
+        let long = message(&[x, Tensor::fp32("t", [2], &[0.0; 2])]);
+        assert_eq!(long, "input 't' has shape [2]; the model expects [1]");
         let wide = message(&[Tensor::fp32("x", [1, 3], &[0.0; 3])]);
         assert_eq!(wide, "input 'x' has shape [1, 3]; the model expects [-1, 2]");
         let short = message(&[Tensor::fp32("x", [2, 2], &[0.0; 3])]);

@@ -9,8 +9,28 @@ use crate::Datatype;
 pub enum Data {
     /// Little-endian elements of a fixed width.
     Raw(Bytes),
-    /// Elements of [`Datatype::Bytes`]. ONNX strings are UTF-8.
+    /// Elements of [`Datatype::Bytes`], all of them UTF-8.
     Strings(Vec<String>),
+    /// Elements of [`Datatype::Bytes`] of which at least one is not UTF-8.
+    Octets(Vec<Bytes>),
+}
+
+impl Data {
+    /// The elements of [`Datatype::Bytes`], as text where all of them are.
+    pub fn of_octets(elements: Vec<Bytes>) -> Self {
+        let texts: Option<Vec<String>> =
+            elements.iter().map(|element| std::str::from_utf8(element).ok().map(str::to_owned)).collect();
+        texts.map_or(Self::Octets(elements), Self::Strings)
+    }
+
+    /// Each element of [`Datatype::Bytes`]; none for other types.
+    pub fn octets(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        match self {
+            Self::Raw(_) => Box::new(std::iter::empty()),
+            Self::Strings(strings) => Box::new(strings.iter().map(String::as_bytes)),
+            Self::Octets(elements) => Box::new(elements.iter().map(|element| &element[..])),
+        }
+    }
 }
 
 /// A named tensor. Cheap to clone, unless it holds strings.
@@ -58,6 +78,7 @@ impl Tensor {
         match &self.data {
             Data::Raw(bytes) => bytes.len() / self.datatype.element_bytes().unwrap_or(1),
             Data::Strings(strings) => strings.len(),
+            Data::Octets(elements) => elements.len(),
         }
     }
 
@@ -71,6 +92,7 @@ impl Tensor {
         match &self.data {
             Data::Raw(bytes) => bytes.len(),
             Data::Strings(strings) => strings.iter().map(|text| text.len() + size_of::<String>()).sum(),
+            Data::Octets(elements) => elements.iter().map(|element| element.len() + size_of::<Bytes>()).sum(),
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn metadata(
 ) -> Result<ModelMetadataResponse, Failure> {
     let route = routing.get(name)?;
     let pick = pick(&route, version)?;
-    let specs = |specs: &[TensorSpec]| {
+    let specs = |specs: &[TensorSpec]| -> Vec<TensorMetadata> {
         let one = |spec: &TensorSpec| TensorMetadata {
             name: spec.name.clone(),
             datatype: spec.datatype.name().to_owned(),
@@ -64,7 +64,8 @@ pub(crate) fn metadata(
         name: name.to_owned(),
         versions,
         platform: platform(&pick).0.to_owned(),
-        inputs: specs(&signature.inputs),
+        // Which of them may be left out, only the configuration has a place for.
+        inputs: [specs(&signature.inputs), specs(&signature.optional)].concat(),
         outputs: specs(&signature.outputs),
     })
 }
@@ -76,7 +77,8 @@ pub(crate) fn metadata(
 pub(crate) fn ready(routing: &Routing, name: &str, version: Option<&str>) -> Result<(), Failure> {
     let route = routing.get(name)?;
     route.answers()?;
-    pick(&route, version).map(|_| ())
+    let pick = pick(&route, version)?;
+    route.loads_again(&pick.source.version)
 }
 
 /// Configuration as Triton's clients read it: where `max_batch_size` is above 0, the dimensions are without the batch.
@@ -117,12 +119,16 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         Device::Cpu => InstanceKind::Cpu,
         Device::Cuda | Device::TensorRt => InstanceKind::Gpu,
     };
-    let input = |spec: &TensorSpec| ModelInput {
+    let formats = &pick.described.beside.formats;
+    let input = |spec: &TensorSpec, optional: bool| ModelInput {
         name: spec.name.clone(),
         data_type: data_type(spec.datatype).into(),
-        dims: dims(spec),
-        ..ModelInput::default()
+        format: formats.get(&spec.name).copied().unwrap_or_default(),
+        dims: if optional { spec.shape.clone() } else { dims(spec) },
+        optional,
     };
+    let needed = signature.inputs.iter().map(|spec| input(spec, false));
+    let optional = signature.optional.iter().map(|spec| input(spec, true));
     let output = |spec: &TensorSpec| ModelOutput {
         name: spec.name.clone(),
         data_type: data_type(spec.datatype).into(),
@@ -135,7 +141,7 @@ pub(crate) fn config(routing: &Routing, name: &str, version: Option<&str>) -> Re
         backend: backend.to_owned(),
         max_batch_size: number(max_batch_size),
         default_model_filename: file.to_owned(),
-        input: signature.inputs.iter().map(input).collect(),
+        input: needed.chain(optional).collect(),
         output: signature.outputs.iter().map(output).collect(),
         model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
         version_policy: Some(ModelVersionPolicy {

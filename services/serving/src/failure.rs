@@ -8,6 +8,8 @@ use slipway_service_kit::text::shortened;
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER_S: &str = "1";
+/// The same where a version does not load: loading it is tried again, but less often.
+const RETRY_AFTER_LOAD_FAILURE_S: &str = "10";
 /// Longest message: names and values of a request are repeated in part, and gRPC's messages are headers, which clients take up to 16 KiB of.
 const MAX_MESSAGE_CHARS: usize = 1_000;
 /// How much of the end of a longer message stays.
@@ -36,6 +38,8 @@ pub enum Kind {
     Unsupported,
     /// Not now: still loading, or too much to do.
     Unavailable,
+    /// The version that should answer does not load on this replica.
+    LoadFailed,
     /// The model failed.
     Internal,
 }
@@ -77,7 +81,7 @@ impl Failure {
             Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
-            Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Unavailable | Kind::LoadFailed => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -113,8 +117,13 @@ impl IntoResponse for Failure {
         if self.kind == Kind::Unauthenticated {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
         }
-        if self.kind == Kind::Unavailable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        let retry_after_s = match self.kind {
+            Kind::Unavailable => Some(RETRY_AFTER_S),
+            Kind::LoadFailed => Some(RETRY_AFTER_LOAD_FAILURE_S),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         response
     }
@@ -130,7 +139,7 @@ impl From<Failure> for tonic::Status {
             Kind::NotFound => tonic::Code::NotFound,
             Kind::TooLarge => tonic::Code::ResourceExhausted,
             Kind::MethodNotAllowed | Kind::Unsupported => tonic::Code::Unimplemented,
-            Kind::Unavailable => tonic::Code::Unavailable,
+            Kind::Unavailable | Kind::LoadFailed => tonic::Code::Unavailable,
             Kind::Internal => tonic::Code::Internal,
         };
         Self::new(code, failure.message)

@@ -37,7 +37,7 @@ fn signature() -> Signature {
         spec("t", Datatype::Bytes, &[-1]),
         spec("y", Datatype::Int64, &[1]),
     ];
-    Signature { outputs: inputs.clone(), inputs }
+    Signature { outputs: inputs.clone(), inputs, ..Signature::default() }
 }
 
 fn size_bytes(tensors: &[Tensor]) -> usize {
@@ -78,7 +78,7 @@ pub fn rows(body: &[u8]) {
     let Signature { inputs, .. } = signature();
     let body = Bytes::copy_from_slice(body);
     for inputs in [inputs[..1].to_vec(), inputs[1..].to_vec()] {
-        let signature = Signature { inputs, outputs: Vec::new() };
+        let signature = Signature { inputs, ..Signature::default() };
         if let Ok(tensors) = parse_instances(&body, &signature) {
             assert!(size_bytes(&tensors) <= body.len() * GROWTH);
         }

@@ -57,6 +57,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
+use tonic_health::pb::health_server::HealthServer;
 use uuid::Uuid;
 
 pub use crate::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
@@ -74,11 +75,14 @@ use crate::settings::Settings;
 /// `inference.GRPCInferenceService` and its messages, encoded.
 const INFERENCE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
 const REST_PORT: u16 = 8000;
+const DEFAULT_NATS_URL: &str = "nats://127.0.0.1:4222";
 /// The version before the current one.
 const DEFAULT_KEEP_VERSIONS: usize = 1;
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// The rest of the time that a process has for its end is for requests in flight and for records.
 const MAX_DRAIN_DELAY_MS: u64 = 5_000;
+/// Part of the readiness that is missing from the shutdown on.
+pub(crate) const PROCESS_PART: &str = "process";
 /// News about tables that may wait for the manager.
 const UPDATES_LIMIT: usize = 256;
 
@@ -114,9 +118,14 @@ pub struct Config {
     #[arg(long, env = "SLIPWAY_SERVING_KEEP_VERSIONS", default_value_t = DEFAULT_KEEP_VERSIONS, value_name = "N")]
     pub keep_versions: usize,
     /// Folder of models, `<model>/<version>/model.onnx` as Triton has them, in place of the registry's. It is looked at every second;
-    /// the highest version answers. Neither registry nor NATS is needed then.
-    #[arg(long, env = "SLIPWAY_SERVING_MODEL_DIR", value_name = "DIR")]
+    /// the highest version that loads answers. Neither registry nor NATS is needed then.
+    #[arg(long, visible_alias = "model-repository", env = "SLIPWAY_SERVING_MODEL_DIR", value_name = "DIR")]
     pub model_dir: Option<PathBuf>,
+    /// Whether a new replica is ready only when every deployment answers. If false, a deployment whose version does not load answers 503
+    /// and does not keep the replica from being ready for the others.
+    #[arg(long, env = "SLIPWAY_SERVING_STRICT_READINESS", default_value_t = true, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub strict_readiness: bool,
     /// Name of this replica in its status and records; letters, digits, `-` and `_`. Without it: a new one at each start.
     #[arg(long, env = "SLIPWAY_REPLICA_ID")]
     pub replica_id: Option<String>,
@@ -153,13 +162,29 @@ pub struct Config {
     pub listen: ListenConfig,
     /// NATS.
     #[command(flatten)]
-    pub nats: NatsConfig,
+    pub nats: OptionalNats,
     /// Artifact store.
     #[command(flatten)]
     pub s3: S3Config,
 }
 
+/// Where NATS is, if there is one.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "NATS")]
+pub struct OptionalNats {
+    /// NATS server with JetStream, e.g. `nats://127.0.0.1:4222`; may contain credentials. With --model-dir and without an address, no
+    /// connection is made, and no prediction records are published [default: nats://127.0.0.1:4222, none with --model-dir].
+    #[arg(long, env = "SLIPWAY_NATS_URL", hide_env_values = true, value_name = "URL")]
+    pub nats_url: Option<String>,
+}
+
 impl Config {
+    /// Where NATS is; `None` where it is not needed and not named.
+    fn nats(&self) -> Option<NatsConfig> {
+        let default = || self.model_dir.is_none().then(|| DEFAULT_NATS_URL.to_owned());
+        self.nats.nats_url.clone().or_else(default).map(|nats_url| NatsConfig { nats_url })
+    }
+
     fn replica_id(&self) -> anyhow::Result<String> {
         let Some(id) = &self.replica_id else { return Ok(format!("serving-{}", Uuid::new_v4().simple())) };
         // It is part of a NATS subject, of which the dot separates the parts.
@@ -207,7 +232,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         std::fs::read_dir(folder)
             .with_context(|| format!("the models' folder {} (--model-dir)", folder.display()))?;
     }
-    let bus = EventBus::connect(&config.nats, "slipway-serving").await?;
+    let bus = match config.nats() {
+        Some(nats) => Some(EventBus::connect(&nats, "slipway-serving").await?),
+        None => None,
+    };
     let registry = RegistryClient::new(registry_channel(&config.registry_url, &config.registry_token)?);
     let loader = Loader::new(
         cache.clone(),
@@ -229,13 +257,19 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     if let Some(tls) = &tls {
         tls.register(&metrics, "serving");
     }
-    let manager =
-        Manager::new(loader, Arc::clone(&routing), readiness.clone(), serving_metrics.clone(), load_meters);
+    let manager = Manager::new(
+        loader,
+        Arc::clone(&routing),
+        readiness.clone(),
+        serving_metrics.clone(),
+        load_meters,
+        config.strict_readiness,
+    );
     let optional = config.model_dir.is_some();
     let (recorder, publisher) =
         records::channel(bus.clone(), replica_id.clone(), serving_metrics.clone(), optional);
     let (events, event_sender) =
-        records::cloudevents::channel(&config.cloudevents, &bus, &replica_id, &metrics)?.unzip();
+        records::cloudevents::channel(&config.cloudevents, bus.as_ref(), &replica_id, &metrics)?.unzip();
     let predictor = Predictor::new(Arc::clone(&routing), recorder.with_events(events), serving_metrics);
 
     let mut tasks = Tasks::new(shutdown.clone());
@@ -246,12 +280,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     }
     tasks.spawn("farewell", say_farewell(readiness.clone(), shutdown.clone()));
     tasks.spawn("models", manager.run(news, shutdown.clone()));
-    tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));
-    match config.model_dir.clone() {
-        Some(folder) => {
+    if let Some(bus) = &bus {
+        tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));
+    }
+    match (config.model_dir.clone(), &bus) {
+        (Some(folder), _) => {
             tasks.spawn("models-folder", models::folder::watch(folder, updates, shutdown.clone()));
         }
-        None => follow_tables(&mut tasks, &bus, &replica_id, &routing, updates, &shutdown),
+        (None, Some(bus)) => follow_tables(&mut tasks, bus, &replica_id, &routing, updates, &shutdown),
+        (None, None) => anyhow::bail!("without --model-dir, a NATS address is needed (--nats-url)"),
     }
     // Records of requests in flight still come while the listeners drain; the publisher ends after them.
     let drained = CancellationToken::new();
@@ -343,7 +380,11 @@ impl Listeners {
             .accept_compressed(CompressionEncoding::Deflate)
             .send_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Deflate);
-        let (health_reporter, health_service) = tonic_health::server::health_reporter();
+        let health_service = HealthServer::new(grpc::HealthService::new(
+            Arc::clone(&state.routing),
+            readiness.clone(),
+            access.clone(),
+        ));
         let grpc_front = grpc::GrpcFront(Arc::new(grpc::Infer {
             service,
             server: server.clone(),
@@ -380,9 +421,8 @@ impl Listeners {
             shutdown.clone(),
         );
         let metrics = serve_plain(self.metrics, metrics_router(metrics.clone()), shutdown.clone());
-        let health = grpc::report_health(health_reporter, readiness.clone(), shutdown.clone());
         let leave = hang_up.after(shutdown, Duration::from_millis(config.drain_delay_ms));
-        tokio::join!(rest, grpc, metrics, health, leave);
+        tokio::join!(rest, grpc, metrics, leave);
         Ok(())
     }
 }
@@ -398,7 +438,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 /// Not ready from the shutdown on, so that nobody sends more here.
 async fn say_farewell(readiness: Readiness, shutdown: CancellationToken) {
     shutdown.cancelled().await;
-    readiness.waiting("process", "it is stopping");
+    readiness.waiting(PROCESS_PART, "it is stopping");
 }
 
 async fn ensure_streams(bus: EventBus, shutdown: CancellationToken) {

@@ -37,7 +37,7 @@ impl From<Failure> for Missed {
     fn from(failure: Failure) -> Self {
         let outcome = match failure.kind {
             Kind::Unavailable => Outcome::Overloaded,
-            Kind::Internal => Outcome::Failure,
+            Kind::Internal | Kind::LoadFailed => Outcome::Failure,
             _ => Outcome::Rejected,
         };
         Self { outcome, failure }

@@ -283,6 +283,7 @@ impl Predictor {
             Some(served) => served,
             None => loaded(call, pick).await?,
         };
+        served.described.check_rows(inputs)?;
         let model = match &served.work {
             Work::Model(model) => model,
             Work::Ensemble(definition) => {
@@ -290,12 +291,26 @@ impl Predictor {
                 return self.ensemble(call, way, definition, inputs, started).await;
             }
         };
-        let request = Request { inputs: Arc::clone(inputs), deadline: None, priority: call.priority, origin };
+        let contract = served.described.contract.as_ref();
+        let inputs = match contract {
+            None => Arc::clone(inputs),
+            Some(contract) => {
+                served.described.signature.check(inputs)?;
+                Arc::new(contract.inputs(inputs))
+            }
+        };
+        let request = Request { inputs, deadline: None, priority: call.priority, origin };
         let answered = match model.infer_at_once(&request) {
             Some(answered) => answered,
             None => queued(model, request, call.timeout_us, started).await,
-        };
-        Ok(answered?)
+        }?;
+        Ok(match contract {
+            None => answered,
+            Some(contract) => {
+                let outputs = contract.outputs(answered.outputs, &served.described.signature);
+                Inference { outputs, ..answered }
+            }
+        })
     }
 
     /// Runs the models of an ensemble, each as a request to its deployment, within the time of the whole.

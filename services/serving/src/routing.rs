@@ -158,6 +158,22 @@ impl Route {
         self.ready(&known.target, Variant::Pinned).ok_or_else(|| not_ready(deployment, known))
     }
 
+    /// Whether a version that is ready is in memory, or can be loaded when a request asks for it.
+    ///
+    /// # Errors
+    /// It was unloaded, and the last attempt to load it again failed.
+    pub(crate) fn loads_again(&self, version: &str) -> Result<(), Failure> {
+        let unloaded = self.versions.get(version).filter(|version| version.is_unloaded());
+        let Some(reason) = unloaded.and_then(|version| version.reason.as_ref()) else { return Ok(()) };
+        let deployment = &self.table.deployment;
+        Err(Failure::new(
+            Kind::LoadFailed,
+            format!(
+                "version {version} of model '{deployment}' was unloaded and does not load again: {reason}"
+            ),
+        ))
+    }
+
     /// A shadow's model, where it is ready.
     pub(crate) fn shadow(&self, target: &Target) -> Option<Pick> {
         self.ready(target, Variant::Shadow)
@@ -214,8 +230,17 @@ impl Route {
         };
         let known: Vec<&Version> = self.versions.values().filter(is_meant).collect();
         let loading = known.iter().find(|version| version.state == VersionState::Loading);
-        match loading.or(known.first()) {
-            Some(version) => not_ready(deployment, version),
+        if let Some(version) = loading.or(known.first()) {
+            return not_ready(deployment, version);
+        }
+        match self.versions.values().next() {
+            // Between its replica's report and the table that gives it the traffic.
+            Some(Version { target: Target { version, .. }, .. }) => Failure::new(
+                Kind::Unavailable,
+                format!(
+                    "version {version} of model '{deployment}' is loaded and gets its traffic soon; try again"
+                ),
+            ),
             None => Failure::not_found(format!(
                 "model '{deployment}' has no available versions: nothing is deployed yet"
             )),
@@ -226,10 +251,13 @@ impl Route {
 fn not_ready(deployment: &str, version: &Version) -> Failure {
     let number = &version.target.version;
     match version.state {
-        VersionState::Failed => Failure::not_found(format!(
-            "model '{deployment}' has no available versions: version {number} does not load: {}",
-            version.reason.as_deref().unwrap_or("its log has the cause")
-        )),
+        VersionState::Failed => Failure::new(
+            Kind::LoadFailed,
+            format!(
+                "version {number} of model '{deployment}' does not load: {}",
+                version.reason.as_deref().unwrap_or("the server's log has the cause")
+            ),
+        ),
         VersionState::Loading | VersionState::Ready => {
             let why = version.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             Failure::new(
@@ -254,12 +282,14 @@ pub(crate) type Routes = BTreeMap<String, Arc<Route>>;
 #[derive(Debug)]
 pub(crate) struct Routing {
     routes: RwLock<Arc<Routes>>,
+    /// Whether every deployment is known; until then a name that is not among the routes may be one.
+    complete: AtomicBool,
     changes: watch::Sender<u64>,
 }
 
 impl Default for Routing {
     fn default() -> Self {
-        Self { routes: RwLock::default(), changes: watch::Sender::new(0) }
+        Self { routes: RwLock::default(), complete: AtomicBool::new(false), changes: watch::Sender::new(0) }
     }
 }
 
@@ -273,11 +303,26 @@ impl Routing {
     /// The route of a deployment.
     ///
     /// # Errors
-    /// There is no such deployment.
+    /// There is no such deployment, or the deployments are not known yet.
     pub(crate) fn get(&self, deployment: &str) -> Result<Arc<Route>, Failure> {
         self.all().get(deployment).cloned().ok_or_else(|| {
-            Failure::not_found(format!("unknown model '{deployment}'; clients call a deployment by its name"))
+            if self.complete.load(Ordering::Acquire) {
+                return Failure::not_found(format!(
+                    "unknown model '{deployment}'; clients call a deployment by its name"
+                ));
+            }
+            Failure::new(
+                Kind::Unavailable,
+                format!(
+                    "model '{deployment}' is not known yet: this replica has not received all traffic tables; try again"
+                ),
+            )
         })
+    }
+
+    /// Marks the routes as complete: a name that is not among them is no deployment.
+    pub(crate) fn complete(&self) {
+        self.complete.store(true, Ordering::Release);
     }
 
     /// Replaces all routes at once.

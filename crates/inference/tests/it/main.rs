@@ -7,6 +7,7 @@ mod row_wise;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use slipway_inference::{Data, Datatype, Device, Environment, Error, LoadOptions, Model, Request, Tensor};
 
 fn fixture(name: &str) -> PathBuf {
@@ -116,4 +117,44 @@ fn a_device_that_is_not_there_is_refused_or_replaced_by_the_processor() {
     let refused = load(false).unwrap_err().to_string();
     assert!(refused.contains("the device 'cuda' is not there"), "{refused}");
     assert_eq!(load(true).unwrap().device(), Device::Cpu);
+}
+
+#[tokio::test]
+async fn strings_that_are_not_utf8_go_through_octet_by_octet() {
+    let model = load("words.onnx").unwrap();
+    let elements = vec![Bytes::from_static(b"\xff\xfe"), Bytes::from_static("ä".as_bytes()), Bytes::new()];
+    let tensor = |data| Tensor { name: "words_in".into(), datatype: Datatype::Bytes, shape: vec![3], data };
+    let answer = model.infer(request(vec![tensor(Data::of_octets(elements.clone()))])).await.unwrap();
+    assert_eq!(answer.outputs[0].data, Data::Octets(elements));
+    let nul = Data::of_octets(vec![Bytes::from_static(b"\xff\0"), Bytes::new(), Bytes::new()]);
+    let refused = model.infer(request(vec![tensor(nul)])).await.unwrap_err().to_string();
+    assert_eq!(refused, "input 'words_in' has a NUL in element 0; ONNX strings cannot hold it");
+}
+
+#[tokio::test]
+async fn an_input_with_a_default_may_be_left_out_and_is_never_mixed_with_others() {
+    let options = LoadOptions { instances: 1, ..LoadOptions::default() };
+    let model =
+        Arc::new(Model::load(&environment(), &fixture("optional.onnx"), options).expect("the model loads"));
+    let signature = model.signature();
+    assert_eq!((signature.inputs.len(), signature.optional[0].name.as_str()), (1, "t"));
+    let asked = (0..200_i16).map(|at| {
+        let model = Arc::clone(&model);
+        tokio::spawn(async move {
+            let start = f32::from(at);
+            let mut inputs = vec![Tensor::fp32("x", [1, 2], &[start, 0.0])];
+            let shift = if at % 3 == 0 { 0.5 } else { start };
+            if at % 3 > 0 {
+                inputs.insert(usize::from(at % 2 == 0), Tensor::fp32("t", [1], &[shift]));
+            }
+            // Past the quick way, so that requests gather.
+            let answer = model.infer_queued(request(inputs)).await.expect("it answers");
+            let expected: Vec<u8> =
+                [start + shift, shift].iter().flat_map(|value| value.to_le_bytes()).collect();
+            assert_eq!(bytes(&answer.outputs[0]), expected, "request {at}");
+        })
+    });
+    for answered in asked.collect::<Vec<_>>() {
+        answered.await.expect("it is right");
+    }
 }

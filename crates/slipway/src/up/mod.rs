@@ -205,7 +205,7 @@ impl Platform {
         Ok(platform)
     }
 
-    /// Asks every part until all are ready.
+    /// Asks every part until all are ready. A deployment whose version does not load is to be mended while the platform runs.
     fn wait_until_ready(&mut self, stop: &Receiver<()>) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let started = Instant::now();
@@ -214,12 +214,15 @@ impl Platform {
             let parts = runtime.block_on(status::probe_all(&self.endpoints));
             let missing: Vec<String> = parts
                 .iter()
-                .filter(|part| part.state != "ready")
+                .filter(|part| part.state != "ready" && !part.is_degraded())
                 .map(|part| {
                     format!("  {}: {} (log: {})", part.part, part.state, self.log_of(part.part).display())
                 })
                 .collect();
             if missing.is_empty() {
+                for part in parts.iter().filter(|part| part.is_degraded()) {
+                    errln!("warning: {} is {}", part.part, part.state);
+                }
                 return self.endpoints.write(&self.data_dir);
             }
             if stop.try_recv().is_ok() {

@@ -11,11 +11,21 @@ use crate::output;
 
 const PROBE_TIMEOUT_MS: u64 = 2_000;
 
+/// Begins the state of a part that runs and is not ready for all that it serves.
+const DEGRADED: &str = "degraded: ";
+
 /// One part as it answers now.
 pub(crate) struct PartStatus {
     pub(crate) part: &'static str,
     pub(crate) address: String,
     pub(crate) state: String,
+}
+
+impl PartStatus {
+    /// Whether it runs, and some of what it serves does not answer.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.state.starts_with(DEGRADED)
+    }
 }
 
 pub(crate) fn run(connection: &Connection) -> anyhow::Result<ExitCode> {
@@ -79,7 +89,15 @@ async fn probe_ready(http: &reqwest::Client, url: &str) -> String {
         Ok(response) if response.status().is_success() => "ready".to_owned(),
         Ok(response) => {
             let body: Value = response.json().await.unwrap_or(Value::Null);
-            format!("waiting: {}", output::cell(&body, "waiting_for"))
+            let missing = body["waiting_for"].as_object();
+            // The process runs, and only some of what it serves does not answer.
+            match missing
+                .filter(|missing| missing.len() == 1)
+                .and_then(|missing| missing.get("failed-models"))
+            {
+                Some(failed) => format!("{DEGRADED}{}", failed.as_str().unwrap_or_default()),
+                None => format!("waiting: {}", output::cell(&body, "waiting_for")),
+            }
         }
         Err(_) => "does not answer".to_owned(),
     }

@@ -3,6 +3,7 @@
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use http::header::AUTHORIZATION;
 
 use super::{Access, Caller, Need};
 use crate::failure::Failure;
@@ -27,7 +28,16 @@ impl Access {
     /// No token, or none that is good; as a gRPC answer.
     pub(crate) fn admit_grpc(&self, request: &mut Request) -> Result<(), Response> {
         let path = request.uri().path();
-        if !self.is_on() || OPEN.contains(&path) || path.starts_with(OPEN_SERVICE) {
+        if !self.is_on() || OPEN.contains(&path) {
+            return Ok(());
+        }
+        if path.starts_with(OPEN_SERVICE) {
+            // The health of the server needs no token, that of a model does: it is known once the message is read.
+            if request.headers().contains_key(AUTHORIZATION)
+                && let Ok(Some(caller)) = self.identify(request.headers())
+            {
+                request.extensions_mut().insert(caller);
+            }
             return Ok(());
         }
         match self.identify(request.headers()) {

@@ -1,6 +1,6 @@
 //! Elements of a tensor as JSON, strictly: a value that its type cannot hold is refused, never wrapped or cut.
 
-use serde::ser::{Serialize, SerializeSeq as _, Serializer};
+use serde::ser::{Error as _, Serialize, SerializeSeq as _, Serializer};
 use serde_json::Value;
 use slipway_inference::{Data, Datatype, Tensor};
 
@@ -16,6 +16,10 @@ impl Serialize for Elements<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes = match &self.0.data {
             Data::Strings(strings) => return serializer.collect_seq(strings),
+            Data::Octets(_) => {
+                let name = &self.0.name;
+                return Err(S::Error::custom(format!("'{name}' is not UTF-8, which JSON cannot carry")));
+            }
             Data::Raw(bytes) => bytes,
         };
         match self.0.datatype {
@@ -71,10 +75,13 @@ fn number_text(number: f64) -> Option<&'static str> {
     }
 }
 
-/// The elements as JSON values, flat. NaN and infinities are `null`.
+/// The elements as JSON values, flat. NaN and infinities are `null`; octets that are not UTF-8 become U+FFFD.
 pub(crate) fn json_values(tensor: &Tensor) -> Vec<Value> {
     let bytes = match &tensor.data {
         Data::Strings(strings) => return strings.iter().map(|text| Value::from(text.as_str())).collect(),
+        Data::Octets(_) => {
+            return tensor.data.octets().map(|octets| Value::from(String::from_utf8_lossy(octets))).collect();
+        }
         Data::Raw(bytes) => bytes,
     };
     match tensor.datatype {

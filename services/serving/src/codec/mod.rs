@@ -13,7 +13,7 @@ mod rows;
 pub(crate) use classification::{class_count, classified};
 pub(crate) use element::{json_values, put_raw_values};
 pub(crate) use request::{InferRequest, Inputs};
-pub(crate) use request::{each_once, read_raw, text_of};
+pub(crate) use request::{each_once, read_raw};
 pub(crate) use response::{Encoded, InferResponse};
 pub(crate) use response::{check_output, find_output, raw_of};
 pub(crate) use rows::{parse_instances, predictions};

@@ -254,28 +254,21 @@ pub(crate) fn read_raw(datatype: Datatype, bytes: Bytes) -> Result<Data, String>
     Ok(Data::Raw(bytes))
 }
 
-fn read_strings(mut bytes: &[u8]) -> Result<Data, String> {
+fn read_strings(bytes: &Bytes) -> Result<Data, String> {
     let mut strings = Vec::new();
-    while !bytes.is_empty() {
+    let mut left: &[u8] = bytes;
+    while !left.is_empty() {
         let (length, rest) =
-            bytes.split_first_chunk::<4>().ok_or("the length of the last string is cut off")?;
+            left.split_first_chunk::<4>().ok_or("the length of the last string is cut off")?;
         let length = u32::from_le_bytes(*length) as usize;
         if length > rest.len() {
             return Err(format!("string {} has {length} bytes, {} are left", strings.len(), rest.len()));
         }
         let (text, rest) = rest.split_at(length);
-        strings.push(text_of(text, strings.len())?);
-        bytes = rest;
+        strings.push(bytes.slice_ref(text));
+        left = rest;
     }
-    Ok(Data::Strings(strings))
-}
-
-/// Text of a BYTES element; ONNX strings are UTF-8.
-pub(crate) fn text_of(bytes: &[u8], position: usize) -> Result<String, String> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(format!("string {position} is not UTF-8, which ONNX strings are")),
-    }
+    Ok(Data::of_octets(strings))
 }
 
 /// Refuses an output that is asked for twice: an answer would be as long as the list of names, however small the request.

@@ -74,6 +74,7 @@ impl InferResponse<'_> {
                 put_raw(tensor, &mut raw);
             } else {
                 check_json(&tensor.name, tensor.datatype)?;
+                check_text(tensor)?;
             }
             outputs.push(OutputJson {
                 name: &tensor.name,
@@ -160,6 +161,18 @@ pub(crate) fn check_output<'model>(
     }
 }
 
+/// JSON is text. Which elements a tensor has is known only once the model has run.
+pub(super) fn check_text(tensor: &Tensor) -> Result<(), Failure> {
+    if !matches!(tensor.data, Data::Octets(_)) {
+        return Ok(());
+    }
+    let at = tensor.data.octets().position(|octets| std::str::from_utf8(octets).is_err()).unwrap_or(0);
+    Err(Failure::invalid(format!(
+        "output '{}': element {at} is not UTF-8, which JSON cannot carry; ask for it as binary data",
+        tensor.name
+    )))
+}
+
 fn check_json(name: &str, datatype: Datatype) -> Result<(), Failure> {
     if matches!(datatype, Datatype::Fp16 | Datatype::Bf16) {
         return Err(Failure::invalid(format!(
@@ -193,15 +206,15 @@ impl InferRequest {
 fn put_raw(tensor: &Tensor, into: &mut BytesMut) {
     match &tensor.data {
         Data::Raw(bytes) => into.extend_from_slice(bytes),
-        Data::Strings(strings) => put_strings(strings, into),
+        data @ (Data::Strings(_) | Data::Octets(_)) => put_strings(data, into),
     }
 }
 
-fn put_strings(strings: &[String], into: &mut BytesMut) {
-    for text in strings {
+fn put_strings(data: &Data, into: &mut BytesMut) {
+    for octets in data.octets() {
         // A string of 4 GiB does not get this far: bodies are limited to less.
-        into.put_u32_le(u32::try_from(text.len()).unwrap_or(u32::MAX));
-        into.extend_from_slice(text.as_bytes());
+        into.put_u32_le(u32::try_from(octets.len()).unwrap_or(u32::MAX));
+        into.extend_from_slice(octets);
     }
 }
 
@@ -209,9 +222,9 @@ fn put_strings(strings: &[String], into: &mut BytesMut) {
 pub(crate) fn raw_of(tensor: &Tensor) -> Bytes {
     match &tensor.data {
         Data::Raw(bytes) => bytes.clone(),
-        Data::Strings(strings) => {
+        data @ (Data::Strings(_) | Data::Octets(_)) => {
             let mut raw = BytesMut::new();
-            put_strings(strings, &mut raw);
+            put_strings(data, &mut raw);
             raw.freeze()
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _};
 use serde_json::value::RawValue;
-use slipway_inference::{Signature, Tensor, TensorSpec};
+use slipway_inference::{Data, Signature, Tensor, TensorSpec};
 use slipway_service_kit::json;
 
 use super::element::Elements;
@@ -37,11 +37,11 @@ pub(crate) fn parse_instances(body: &Bytes, signature: &Signature) -> Result<Vec
 
 fn read_rows(instances: &RawValue, signature: &Signature) -> Result<Vec<Tensor>, Failure> {
     let columns = signature.inputs.iter().map(Column::new).collect();
-    let mut rows = Rows { columns, count: 0, fault: None };
+    let mut rows = Rows { columns, optional: &signature.optional, count: 0, fault: None };
     serde_json::Deserializer::from_str(instances.get())
         .deserialize_seq(&mut rows)
         .map_err(|_other| no_array(instances))?;
-    let Rows { columns, count, fault } = rows;
+    let Rows { columns, count, fault, .. } = rows;
     match fault {
         Some(fault) => Err(fault),
         None => columns.into_iter().map(|column| column.tensor(count)).collect(),
@@ -59,6 +59,8 @@ fn no_array(instances: &RawValue) -> Failure {
 /// What the rows have for each input.
 struct Rows<'model> {
     columns: Vec<Column<'model>>,
+    /// Inputs that have a default.
+    optional: &'model [TensorSpec],
     count: i64,
     /// What is wrong with the first row that cannot be.
     fault: Option<Failure>,
@@ -96,6 +98,12 @@ impl Rows<'_> {
         if row.starts_with('{') {
             let fields: BTreeMap<String, &RawValue> =
                 serde_json::from_str(row).map_err(|error| Failure::invalid(error.to_string()))?;
+            if let Some(spec) = self.optional.iter().find(|spec| fields.contains_key(&spec.name)) {
+                return Err(Failure::invalid(format!(
+                    "input '{}': it has one value for all instances; give it with /v2/models/…/infer, or leave it out",
+                    spec.name
+                )));
+            }
             for column in &mut self.columns {
                 column.add(self.count, fields.get(&column.spec.name).map(|value| value.get()))?;
             }
@@ -165,6 +173,15 @@ pub(crate) fn predictions(outputs: &[Tensor], rows: u64) -> Result<String, Failu
             format!(
                 "output '{}' has the shape {:?}, not one row for each of {rows} instances; ask with /v2/models/…/infer",
                 other.name, other.shape
+            ),
+        ));
+    }
+    if let Some(other) = outputs.iter().find(|tensor| matches!(tensor.data, Data::Octets(_))) {
+        return Err(Failure::new(
+            Kind::Internal,
+            format!(
+                "output '{}' is not UTF-8, which JSON cannot carry; ask for it as binary data with /v2/models/…/infer",
+                other.name
             ),
         ));
     }

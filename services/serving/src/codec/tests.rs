@@ -34,7 +34,7 @@ fn signature(inputs: &[(&str, Datatype, &[i64])]) -> Signature {
         datatype: *datatype,
         shape: shape.to_vec(),
     };
-    Signature { inputs: inputs.iter().map(spec).collect(), outputs: Vec::new() }
+    Signature { inputs: inputs.iter().map(spec).collect(), outputs: Vec::new(), ..Signature::default() }
 }
 
 fn with_header(json: &Value, raw: &[u8]) -> (Bytes, String) {

@@ -179,7 +179,7 @@ fn joined(definition: &Definition, signatures: &[Option<Signature>]) -> Result<S
     }
     for (at, step, signature) in known_steps(definition, signatures) {
         for (input, tensor) in &step.inputs {
-            let taken = signature.inputs.iter().find(|spec| spec.name == *input);
+            let taken = signature.input(input);
             let (Some(taken), Some(given)) = (taken, tensors.get(tensor.as_str())) else { continue };
             unified(given, taken).ok_or_else(|| Unbound {
                 reason: format!(
@@ -198,7 +198,7 @@ fn joined(definition: &Definition, signatures: &[Option<Signature>]) -> Result<S
         let given = tensors.get(output.name.as_str())?;
         Some(declared(output, given, "output", "the step that gives it"))
     });
-    Ok(Signature { inputs, outputs: outputs.collect::<Result<_, _>>()? })
+    Ok(Signature { inputs, outputs: outputs.collect::<Result<_, _>>()?, ..Signature::default() })
 }
 
 /// Every input of the model is given, and nothing is named that it does not have.
@@ -207,8 +207,9 @@ fn check_names(step: &Step, signature: &Signature) -> Result<(), String> {
         let quoted: Vec<String> = specs.iter().map(|spec| format!("'{}'", spec.name)).collect();
         quoted.join(", ")
     };
+    let inputs = [&signature.inputs[..], &signature.optional].concat();
     for (given, specs, side) in
-        [(&step.inputs, &signature.inputs, "input"), (&step.outputs, &signature.outputs, "output")]
+        [(&step.inputs, &inputs, "input"), (&step.outputs, &signature.outputs, "output")]
     {
         if let Some(unknown) = given.keys().find(|name| !specs.iter().any(|spec| spec.name == **name)) {
             return Err(format!("has no {side} '{unknown}'; its {side}s are {}", names(specs)));
@@ -229,7 +230,7 @@ fn input_spec(
     let mut known: Option<TensorSpec> = None;
     for (at, step, signature) in known_steps(definition, signatures) {
         let taken = step.inputs.iter().filter(|(_, tensor)| **tensor == input.name);
-        for spec in taken.filter_map(|(name, _)| signature.inputs.iter().find(|spec| spec.name == *name)) {
+        for spec in taken.filter_map(|(name, _)| signature.input(name)) {
             let spec = TensorSpec { name: input.name.clone(), ..spec.clone() };
             let Some(before) = &known else {
                 known = Some(spec);
@@ -325,6 +326,7 @@ mod tests {
         let model = |inputs: &[TensorSpec], outputs: &[TensorSpec]| Signature {
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
+            ..Signature::default()
         };
         let models = HashMap::from([
             ("score", model(&[spec("x", Fp32, &[-1, 2])], &[spec("score", Fp32, &[-1, 1])])),

@@ -9,9 +9,7 @@ use slipway_api::inference::model_infer_request::InferRequestedOutputTensor;
 use slipway_api::inference::model_infer_response::InferOutputTensor;
 use slipway_inference::{Data, Datatype, Signature, Tensor};
 
-use crate::codec::{
-    check_output, class_count, classified, each_once, find_output, raw_of, read_raw, text_of,
-};
+use crate::codec::{check_output, class_count, classified, each_once, find_output, raw_of, read_raw};
 use crate::failure::{Failure, Kind};
 use crate::predict::Answer;
 
@@ -120,8 +118,7 @@ fn typed(datatype: Datatype, contents: proto::InferTensorContents) -> Result<Dat
             return Err(format!("{datatype} has no typed contents; send it in raw_input_contents"));
         }
         Datatype::Bytes => {
-            let strings = contents.bytes_contents.iter().enumerate().map(|(at, bytes)| text_of(bytes, at));
-            return Ok(Data::Strings(strings.collect::<Result<_, _>>()?));
+            return Ok(Data::of_octets(contents.bytes_contents));
         }
     }
     Ok(Data::Raw(Bytes::from(bytes)))

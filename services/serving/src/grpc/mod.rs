@@ -3,30 +3,24 @@
 mod control;
 mod convert;
 mod front;
+mod health;
 mod stream;
 mod unary;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::Stream;
 use http::HeaderMap;
 use slipway_api::inference as proto;
-use slipway_api::inference::grpc_inference_service_server::{
-    GrpcInferenceService, GrpcInferenceServiceServer,
-};
+use slipway_api::inference::grpc_inference_service_server::GrpcInferenceService;
 use slipway_domain::ensemble::is_version;
 use slipway_inference::Signature;
 use slipway_service_kit::health::Readiness;
 use slipway_telemetry::context::TRACEPARENT;
 use slipway_telemetry::spans;
-use tokio_util::sync::CancellationToken;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::server::NamedService as _;
 use tonic::{Extensions, Request, Response, Status, Streaming};
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 use tracing::Instrument as _;
 
 use crate::access::{Access, Need};
@@ -40,23 +34,13 @@ use crate::{repository, statistics, traces};
 #[cfg(any(test, fuzzing))]
 pub(crate) use convert::inputs;
 pub(crate) use front::{GrpcFront, Infer, MODEL_INFER};
+pub(crate) use health::HealthService;
 #[cfg(any(test, fuzzing))]
 pub(crate) use unary::read as read_message;
 
 const REQUEST_ID: &str = "x-request-id";
 const ENCODING: &str = "grpc-encoding";
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
-/// How often the health service is brought up to date.
-const HEALTH_INTERVAL_MS: u64 = 250;
-
-/// What the health service knows. The empty name stands for the server as a whole.
-const HEALTH_NAMES: [&str; 4] = [
-    "",
-    GrpcInferenceServiceServer::<Service>::NAME,
-    "grpc.reflection.v1.ServerReflection",
-    "grpc.reflection.v1alpha.ServerReflection",
-];
-
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Service {
@@ -149,34 +133,6 @@ pub(crate) async fn answer_as_asked<B>(mut request: http::Request<B>) -> http::R
 fn only_asked_compression(headers: &mut HeaderMap) {
     if !headers.contains_key(ENCODING) {
         headers.remove(ACCEPT_ENCODING);
-    }
-}
-
-/// Keeps `grpc.health.v1.Health` as ready as the replica is; not serving from the shutdown on.
-pub(crate) async fn report_health(
-    reporter: HealthReporter,
-    readiness: Readiness,
-    shutdown: CancellationToken,
-) {
-    let mut interval = tokio::time::interval(Duration::from_millis(HEALTH_INTERVAL_MS));
-    let mut shown = None;
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            _ = interval.tick() => {}
-        }
-        let ready = readiness.missing().is_empty();
-        if shown != Some(ready) {
-            shown = Some(ready);
-            report(&reporter, if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
-        }
-    }
-    report(&reporter, ServingStatus::NotServing).await;
-}
-
-async fn report(reporter: &HealthReporter, status: ServingStatus) {
-    for name in HEALTH_NAMES {
-        reporter.set_service_status(name, status).await;
     }
 }
 

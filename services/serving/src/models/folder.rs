@@ -16,7 +16,8 @@ use slipway_service_kit::clock::now_unix_ms;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Update, pbtxt};
+use super::Update;
+use super::pbtxt::{self, VersionPolicy};
 
 /// Begins the digest of a version that is read where it lies.
 pub(crate) const LOCAL_PREFIX: &str = "local:";
@@ -24,7 +25,7 @@ pub(crate) const LOCAL_PREFIX: &str = "local:";
 pub(crate) const MODEL_FILE: &str = "model.onnx";
 /// How often the folder is looked at.
 const POLL_INTERVAL_MS: u64 = 1_000;
-/// Versions of one model that are kept ready: the highest ones.
+/// Versions of one model that are kept ready, where its configuration does not say which: the highest ones.
 const MAX_VERSIONS: usize = 16;
 /// Deepest folder of a version whose files are looked at; a link may lead back to where it lies.
 const MAX_DEPTH: usize = 8;
@@ -150,6 +151,8 @@ fn table_of(
 ) -> io::Result<Option<TrafficTable>> {
     let mut versions: Vec<(u64, Target)> = Vec::new();
     let labels = labels_of(folder);
+    // One that cannot be read says so where a version is loaded.
+    let policy = pbtxt::config(folder).ok().flatten().and_then(|config| config.version_policy);
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(version) = entry.file_name().into_string() else { continue };
@@ -164,11 +167,23 @@ fn table_of(
             continue;
         }
         let Ok(number) = version.parse() else { continue };
+        if matches!(&policy, Some(VersionPolicy::Specific(chosen)) if !chosen.contains(&number)) {
+            continue;
+        }
         let digest = digest_of(folder, &entry.path(), &labels)?;
         versions.push((number, Target { version, digest }));
     }
+    if let Some(VersionPolicy::Specific(chosen)) = &policy {
+        let missing = chosen.iter().filter(|number| !versions.iter().any(|(there, _)| there == *number));
+        let missing: Vec<u64> = missing.copied().collect();
+        versions.extend(missing.into_iter().map(|number| (number, missing_version(folder, number))));
+    }
     versions.sort_by(|left, right| right.cmp(left));
-    versions.truncate(MAX_VERSIONS);
+    versions.truncate(match policy {
+        None => MAX_VERSIONS,
+        Some(VersionPolicy::Latest(count)) => count,
+        Some(VersionPolicy::All | VersionPolicy::Specific(_)) => usize::MAX,
+    });
     let mut targets = versions.into_iter().map(|(_, target)| target);
     let Some(stable) = targets.next() else { return Ok(None) };
     Ok(Some(TrafficTable {
@@ -176,6 +191,39 @@ fn table_of(
         warm: targets.collect(),
         ..TrafficTable::empty(name, name)
     }))
+}
+
+/// The table in place of `wanted`, whose highest version does not load: the highest of the others that has not failed answers.
+///
+/// `None` where the highest version has not failed, no other can answer, the table is none of a folder, or the files of the version that
+/// answers were changed in their place: then those that are loaded go on.
+pub(super) fn without_failed(
+    wanted: &TrafficTable,
+    active: &TrafficTable,
+    failed: impl Fn(&Target) -> bool,
+    ready: impl Fn(&Target) -> bool,
+) -> Option<TrafficTable> {
+    let stable = wanted.stable.as_ref().filter(|stable| stable.digest.starts_with(LOCAL_PREFIX))?;
+    let goes_on = |active: &Target| active.version == stable.version && ready(active);
+    if !failed(stable) || active.stable.as_ref().is_some_and(goes_on) {
+        return None;
+    }
+    let number = |target: &&Target| target.version.parse::<u64>().unwrap_or(0);
+    let all = || wanted.stable.iter().chain(&wanted.warm);
+    // Where none loads, the reason of the highest one is told.
+    let answering = all().filter(|target| !failed(target)).max_by_key(number).or(all().max_by_key(number))?;
+    if answering == stable {
+        return None;
+    }
+    let warm = all().filter(|target| *target != answering).cloned().collect();
+    Some(TrafficTable { stable: Some(answering.clone()), warm, ..wanted.clone() })
+}
+
+/// A version that the policy names and that is not there: it is shown as one that does not load.
+fn missing_version(model: &Path, number: u64) -> Target {
+    let named = format!("missing\0{}\0{number}", model.display());
+    let digest = format!("{LOCAL_PREFIX}{}", hex::encode(Sha256::digest(named)));
+    Target { version: number.to_string(), digest }
 }
 
 /// Whether there is something to serve: a model, or an ensemble. A configuration that cannot be read may be one, and loading it says
@@ -279,6 +327,52 @@ mod tests {
         std::fs::set_permissions(folder.path().join("m/2").join(MODEL_FILE), mode).unwrap();
         let allowed = scan(folder.path(), &BTreeMap::new()).unwrap().tables;
         assert_ne!(allowed["m"].warm, table.warm);
+    }
+
+    #[test]
+    fn the_highest_version_that_loads_answers() {
+        let target = |version: &str| Target { version: version.into(), digest: format!("local:{version}") };
+        let table = |stable: &str, warm: &[&str]| TrafficTable {
+            stable: Some(target(stable)),
+            warm: warm.iter().map(|version| target(version)).collect(),
+            ..TrafficTable::empty("m", "m")
+        };
+        let wanted = table("10", &["9", "8"]);
+        let instead = |active: &TrafficTable, failed: &[&str]| {
+            let failed = |target: &Target| failed.contains(&target.version.as_str());
+            without_failed(&wanted, active, failed, |_| true)
+        };
+        assert_eq!(instead(&table("9", &[]), &[]), None, "it is still loading");
+        assert_eq!(instead(&table("9", &[]), &["10"]), Some(table("9", &["10", "8"])));
+        assert_eq!(instead(&table("9", &[]), &["10", "9"]), Some(table("8", &["10", "9"])));
+        assert_eq!(instead(&table("9", &[]), &["10", "9", "8"]), None);
+        let before = Target { version: "10".into(), digest: "local:before".into() };
+        let lower = table("8", &["10", "9"]);
+        let none = |target: &Target| target.version != "11";
+        assert_eq!(without_failed(&lower, &lower, none, |_| false), Some(table("10", &["8", "9"])));
+        let replaced = TrafficTable { stable: Some(before), ..table("10", &[]) };
+        assert_eq!(instead(&replaced, &["10"]), None, "the files were changed in their place");
+    }
+
+    #[test]
+    fn the_version_policy_decides_which_versions_are_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("m");
+        for version in 1..=20 {
+            std::fs::create_dir_all(model.join(version.to_string())).unwrap();
+            std::fs::write(model.join(version.to_string()).join(MODEL_FILE), "").unwrap();
+        }
+        let served = |config: &str| {
+            std::fs::write(model.join("config.pbtxt"), config).unwrap();
+            let tables = scan(folder.path(), &BTreeMap::new()).unwrap().tables;
+            tables["m"].targets().map(|target| target.version.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(served("").len(), MAX_VERSIONS);
+        assert_eq!(served("version_policy { latest { } }"), ["20"]);
+        assert_eq!(served("version_policy: { latest { num_versions: 2 } }"), ["20", "19"]);
+        assert_eq!(served("version_policy { all { } }").len(), 20);
+        // One that is not there is shown as one that does not load.
+        assert_eq!(served("version_policy { specific { versions: [ 3, 21, 1 ] } }"), ["21", "3", "1"]);
     }
 
     #[tokio::test]

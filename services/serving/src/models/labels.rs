@@ -108,7 +108,7 @@ mod tests {
             let refused = Labels::read(folder.path(), &files(lost)).unwrap_err();
             assert!(refused.contains("of output 'scores'"), "{refused}");
         }
-        let nothing = Signature { inputs: Vec::new(), outputs: Vec::new() };
+        let nothing = Signature::default();
         assert!(labels.check(&nothing).unwrap_err().contains("'scores'"));
     }
 }

@@ -16,11 +16,12 @@ use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::Semaphore;
 
 use super::cache::{Cache, Manifest, ManifestFile};
+use super::contract::Declarations;
 use super::copy;
 use super::folder::{LOCAL_PREFIX, MODEL_FILE};
 use super::gate::GATE;
 use super::labels::Labels;
-use super::pbtxt;
+use super::pbtxt::{self, CONFIG_FILE};
 use super::served::{Beside, Memory, SETTINGS_FILE, Served, VersionSettings};
 use crate::ensemble;
 
@@ -76,17 +77,32 @@ pub(crate) enum Loaded {
 pub(crate) struct LoadFailure {
     /// For people.
     pub reason: String,
-    /// Whether trying again may help: something was away.
-    pub transient: bool,
+    /// Whether loading it again may help.
+    pub retry: Retry,
+}
+
+/// Whether, and how, a load that failed is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// Something was unreachable or short: the version is still loading.
+    Soon,
+    /// Registry or artifact store answered, and do not give the version: it has failed, until they do.
+    Later,
+    /// The version's own bytes cannot be served; they never change.
+    Never,
 }
 
 impl LoadFailure {
     fn lasting(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), transient: false }
+        Self { reason: reason.into(), retry: Retry::Never }
+    }
+
+    fn withheld(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), retry: Retry::Later }
     }
 
     fn passing(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), transient: true }
+        Self { reason: reason.into(), retry: Retry::Soon }
     }
 }
 
@@ -102,7 +118,8 @@ impl From<slipway_artifact_store::Error> for LoadFailure {
         match error {
             // Downloads go to the cache directory and nowhere else.
             slipway_artifact_store::Error::File(error) => error.into(),
-            error => Self { transient: error.is_transient(), reason: error.to_string() },
+            error if error.is_transient() && !error.is_refusal() => Self::passing(error.to_string()),
+            error => Self::withheld(error.to_string()),
         }
     }
 }
@@ -165,7 +182,7 @@ impl Loader {
             if path.ends_with(ENSEMBLE_FILE) {
                 read_ensemble(&path)
             } else {
-                opener.open(&path, &options, Beside::default())
+                opener.open(&path, &options, Beside::default(), &Declarations::default())
             }
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
@@ -181,7 +198,13 @@ impl Loader {
         let opened = tokio::task::spawn_blocking(move || {
             let config = pbtxt::config(&model).map_err(LoadFailure::lasting)?.unwrap_or_default();
             let labels = Labels::read(&model, &config.settings.labels).map_err(LoadFailure::lasting)?;
-            let above = Beside { labels, batch_size: config.max_batch_size, ..Beside::default() };
+            let formats = config.tensors.inputs.iter().filter(|input| input.format != 0);
+            let formats = formats.map(|input| (input.declared.name.clone(), input.format)).collect();
+            let batch_size = config.max_batch_size;
+            let above = Beside { labels, batch_size, formats, ..Beside::default() };
+            if !version.is_dir() {
+                return Err(LoadFailure::lasting("its folder is not there, though version_policy names it"));
+            }
             let path = version.join(ENSEMBLE_FILE);
             if path.is_file() {
                 return read_ensemble(&path);
@@ -191,7 +214,7 @@ impl Loader {
             }
             let options = pbtxt::options(&config, &defaults).map_err(LoadFailure::lasting)?;
             let place = copy::steady(&cache, &model, &version, &digest).map_err(LoadFailure::passing)?;
-            opener.open(&place.folder.join(MODEL_FILE), &options, above)
+            opener.open(&place.folder.join(MODEL_FILE), &options, above, &config.tensors)
         });
         opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
@@ -211,13 +234,13 @@ impl Loader {
             self.registry.clone().get_model_version(request).await.map_err(|status| refused(&status))?;
         let version = version.into_inner();
         if version.digest != target.digest {
-            return Err(LoadFailure::lasting(format!(
+            return Err(LoadFailure::withheld(format!(
                 "version {} of {model} is {} in the registry; the traffic table wants {}",
                 target.version, version.digest, target.digest
             )));
         }
         if !version.servable {
-            return Err(LoadFailure::lasting(format!("it cannot be served: {}", version.unservable_reason)));
+            return Err(LoadFailure::withheld(format!("it cannot be served: {}", version.unservable_reason)));
         }
         manifest_of(version)
     }
@@ -231,7 +254,7 @@ impl Loader {
         let stored = self.artifacts.size_bytes(&file.blob_key).await?;
         if stored != Some(file.size_bytes) {
             let found = stored.map_or_else(|| "is not there".to_owned(), |size| format!("has {size} bytes"));
-            return Err(LoadFailure::lasting(format!(
+            return Err(LoadFailure::withheld(format!(
                 "its file `{}` {found} in the artifact store; expected {} bytes",
                 file.path, file.size_bytes
             )));
@@ -244,7 +267,13 @@ impl Loader {
 
 impl Opener {
     /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
-    fn open(&self, path: &Path, defaults: &LoadOptions, above: Beside) -> Result<Loaded, LoadFailure> {
+    fn open(
+        &self,
+        path: &Path,
+        defaults: &LoadOptions,
+        above: Beside,
+        tensors: &Declarations,
+    ) -> Result<Loaded, LoadFailure> {
         let (settings, beside) = beside(path, above)?;
         if std::fs::metadata(path).is_ok_and(|described| !described.is_file()) {
             return Err(LoadFailure::lasting("its model is no file"));
@@ -267,12 +296,15 @@ impl Opener {
         let devices = devices.filter(|_| model.device() != Device::Cpu);
         let device_memory = devices.and_then(|before| device_growth(&before, &device_readings()?));
         let file = std::fs::metadata(path).map_or(0, |described| described.len());
-        beside.check(model.signature()).map_err(LoadFailure::lasting)?;
+        let told = tensors
+            .fit(model.signature())
+            .map_err(|refused| LoadFailure::lasting(format!("its `{CONFIG_FILE}`: {refused}")))?;
+        beside.check(&told.0).map_err(LoadFailure::lasting)?;
         // A file of labels goes before the classes that the model names.
         let labels = beside.labels.or(Labels::of_model(model.classes()));
         let beside = Beside { labels, ..beside };
         let memory = Memory { bytes: grown.max(file), device: device_memory };
-        Ok(Loaded::Model(Served::new(model, beside, memory)))
+        Ok(Loaded::Model(Served::new(model, told, beside, memory)))
     }
 }
 
@@ -298,9 +330,11 @@ fn is_ensemble(version: &ModelVersion) -> bool {
 fn refused(status: &tonic::Status) -> LoadFailure {
     let reason = format!("the registry: {}", status.message());
     match status.code() {
-        tonic::Code::NotFound | tonic::Code::InvalidArgument | tonic::Code::FailedPrecondition => {
-            LoadFailure::lasting(reason)
-        }
+        tonic::Code::NotFound
+        | tonic::Code::InvalidArgument
+        | tonic::Code::FailedPrecondition
+        | tonic::Code::Unauthenticated
+        | tonic::Code::PermissionDenied => LoadFailure::withheld(reason),
         _ => LoadFailure::passing(reason),
     }
 }

@@ -18,13 +18,16 @@ use tokio_util::sync::CancellationToken;
 use super::binding::bind_all;
 use super::cache::{Cache, KnownTables};
 use super::deployment::Deployment;
+use super::folder;
 use super::gate::GATE;
 use super::loader::Loader;
+use super::loader::Retry;
 use super::memory::{Held, to_unload};
 use super::meters::{LoadMeters, ShownMemory, Unload, VersionLabels};
+use super::readiness::{Progress, Unready};
 use super::resident::DEMANDS_LIMIT;
 use super::served::Memory;
-use super::slots::{Outcome, Slot, hopeless, is_ready, serves};
+use super::slots::{Outcome, Slot, has_failed, hopeless, is_ready, serves};
 use crate::metrics::{ServingMetrics, VersionMeters};
 use crate::records::Feed;
 use crate::routing::{Route, Routes, Routing, Source, Version};
@@ -34,9 +37,12 @@ use crate::stats::VersionStats;
 const MEMORY_CHECK_MS: u64 = 1_000;
 /// Outcomes that may wait for the manager.
 const OUTCOMES_LIMIT: usize = 64;
+/// How long a replica that kept tables of its last start waits for the current ones before it is ready by those that it has.
+const TABLES_WAIT_MS: u64 = 5_000;
 /// Parts of the readiness that this task answers for.
 const TABLES_PART: &str = "traffic-tables";
 const MODELS_PART: &str = "models";
+const FAILED_PART: &str = "failed-models";
 
 /// News about tables.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,8 +74,10 @@ pub(crate) struct Manager {
     demanded: mpsc::Receiver<String>,
     demands: mpsc::Sender<String>,
     loads_begun: u64,
-    /// Whether it is known which deployments there are: from the cache, or from NATS.
+    /// Whether it is known which deployments there are: from NATS or a folder, or from the cache where NATS did not answer in time.
     tables_known: bool,
+    /// Whether a version that does not load keeps the replica from being ready.
+    strict: bool,
     /// Whether the replica has been ready. A deployment that comes later does not take it away from the others.
     started: bool,
 }
@@ -82,14 +90,19 @@ impl Manager {
         readiness: Readiness,
         metrics: ServingMetrics,
         load_meters: LoadMeters,
+        strict: bool,
     ) -> Self {
         let (outcomes, arrivals) = mpsc::channel(OUTCOMES_LIMIT);
         let (demands, demanded) = mpsc::channel(DEMANDS_LIMIT);
         let known = loader.cache().map(Cache::tables).unwrap_or_default();
-        let tables_known = !known.is_empty();
-        if !tables_known {
-            readiness.waiting(TABLES_PART, "it is not known yet which deployments there are");
-        }
+        readiness.waiting(
+            TABLES_PART,
+            if known.is_empty() {
+                "it is not known yet which deployments there are".to_owned()
+            } else {
+                format!("the current ones; those of the last start are used after {TABLES_WAIT_MS} ms")
+            },
+        );
         load_meters.limit(loader.limits().memory_bytes.unwrap_or(0));
         let deployments =
             known.into_iter().map(|(name, tables)| (name, Deployment::restored(tables))).collect();
@@ -109,7 +122,8 @@ impl Manager {
             demanded,
             demands,
             loads_begun: 0,
-            tables_known,
+            tables_known: false,
+            strict,
             started: false,
         };
         // Before the first request: a deployment of the cache is loading then, not unknown.
@@ -121,6 +135,8 @@ impl Manager {
     pub(crate) async fn run(mut self, mut updates: mpsc::Receiver<Update>, shutdown: CancellationToken) {
         let mut check = tokio::time::interval(Duration::from_millis(MEMORY_CHECK_MS));
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let tables_wait = tokio::time::sleep(Duration::from_millis(TABLES_WAIT_MS));
+        tokio::pin!(tables_wait);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -140,6 +156,13 @@ impl Manager {
                 digest = self.demanded.recv() => if let Some(digest) = digest {
                     self.demand(&digest);
                 },
+                () = &mut tables_wait, if !self.tables_known && !self.deployments.is_empty() => {
+                    tracing::warn!(
+                        waited_ms = TABLES_WAIT_MS,
+                        "no traffic tables received; following those of the last start"
+                    );
+                    self.know_tables();
+                }
                 _ = check.tick(), if self.loader.limits().memory_bytes.is_some() => {
                     self.relieve(0, None);
                 }
@@ -169,15 +192,19 @@ impl Manager {
                 }
                 self.stats.retain(|(deployment, _), _| *deployment != name);
             }
-            Update::Current => {
-                self.tables_known = true;
-                // What an ensemble misses now, no table names.
-                self.settle();
-                return self.readiness.ready(TABLES_PART);
-            }
+            Update::Current => return self.know_tables(),
         }
         self.settle();
         self.keep_tables().await;
+    }
+
+    /// From now on a deployment that has no table does not exist.
+    fn know_tables(&mut self) {
+        self.tables_known = true;
+        // What an ensemble misses now, no table names.
+        self.settle();
+        self.routing.complete();
+        self.readiness.ready(TABLES_PART);
     }
 
     /// Takes the outcome of a load; says whether anybody has to be told.
@@ -185,7 +212,7 @@ impl Manager {
         let digest = outcome.digest.clone();
         let result = match &outcome.result {
             Ok(_) => "loaded",
-            Err(failure) if failure.transient => "failed-for-now",
+            Err(failure) if failure.retry == Retry::Soon => "failed-for-now",
             Err(_) => "failed",
         };
         let Some(slot) = self.slots.get_mut(&digest) else { return false };
@@ -200,7 +227,10 @@ impl Manager {
         match (slot.state, slot.resident.described()) {
             _ if slot.ensemble.is_some() => tracing::info!(model, version, digest, "an ensemble is here"),
             (VersionState::Failed, _) => {
-                tracing::error!(model, version, digest, reason, "a version does not load");
+                if is_news {
+                    let retried = slot.is_loading();
+                    tracing::error!(model, version, digest, reason, retried, "a version does not load");
+                }
             }
             (VersionState::Ready, Some(described)) if !slot.is_loading() => {
                 tracing::info!(
@@ -280,6 +310,17 @@ impl Manager {
         let keep = self.loader.limits().keep_versions;
         bind_all(&self.deployments, self.tables_known, &mut self.slots);
         for deployment in self.deployments.values_mut() {
+            let failed = |target: &Target| has_failed(target, &self.slots);
+            let ready = |target: &Target| is_ready(target, &self.slots);
+            if let Some(table) = folder::without_failed(&deployment.wanted, &deployment.active, failed, ready)
+            {
+                tracing::warn!(
+                    deployment = table.deployment,
+                    version = table.stable.as_ref().map(|stable| &stable.version),
+                    "the highest version of a folder does not load; a lower one answers"
+                );
+                deployment.wanted = Arc::new(table);
+            }
             let able = serves(&deployment.wanted, &self.slots) || hopeless(&deployment.active, &self.slots);
             if deployment.active != deployment.wanted && able {
                 tracing::info!(
@@ -420,26 +461,29 @@ impl Manager {
         if self.started {
             return;
         }
-        let loading = |target: &&Target| {
-            let slot = self.slots.get(&target.digest);
-            // An ensemble that misses a model may do so for long, and must not keep the replica from the others.
-            slot.is_some_and(|slot| slot.state == VersionState::Loading && !slot.misses_model)
+        let progress = |target: &Target| {
+            let slot = self.slots.get(&target.digest)?;
+            Some(Progress {
+                state: slot.state,
+                reason: slot.reason.as_deref(),
+                misses_model: slot.misses_model,
+            })
         };
-        // All that requests may be drawn for: whoever sends traffic here counts on its split.
-        let drawn = |table: &TrafficTable| -> Vec<Target> {
-            let candidates = table.candidates.iter().filter(|entry| entry.weight_percent > 0);
-            table.stable.iter().chain(candidates.map(|entry| &entry.target)).cloned().collect()
-        };
-        let mut waiting = Vec::new();
-        for (name, deployment) in &self.deployments {
-            let targets = drawn(&deployment.active);
-            waiting.extend(targets.iter().filter(loading).map(|target| format!("{name}/{}", target.version)));
+        let tables = self.deployments.values().map(|deployment| &*deployment.wanted);
+        let Unready { loading, mut failed } = Unready::of(tables, progress);
+        if !self.strict {
+            failed.clear();
         }
-        if waiting.is_empty() {
-            self.readiness.ready(MODELS_PART);
-            self.started = self.tables_known;
+        self.show_part(MODELS_PART, "loading ", &loading, ", ");
+        self.show_part(FAILED_PART, "", &failed, "; ");
+        self.started = self.tables_known && loading.is_empty() && failed.is_empty();
+    }
+
+    fn show_part(&self, part: &str, what: &str, missing: &[String], between: &str) {
+        if missing.is_empty() {
+            self.readiness.ready(part);
         } else {
-            self.readiness.waiting(MODELS_PART, format!("loading {}", waiting.join(", ")));
+            self.readiness.waiting(part, format!("{what}{}", missing.join(between)));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod binding;
 mod cache;
+mod contract;
 mod copy;
 mod deployment;
 mod evict;
@@ -14,6 +15,7 @@ mod manager;
 mod memory;
 mod meters;
 mod pbtxt;
+mod readiness;
 mod resident;
 mod served;
 mod slots;

@@ -1,7 +1,10 @@
-//! Triton's `config.pbtxt`, as far as it says how a model is run: instances, batching, queue, the steps of an ensemble. The rest is read
-//! over.
+//! Triton's `config.pbtxt`: instances, batching, queue, tensors, versions, the steps of an ensemble. Every field is obeyed, refused, or
+//! documented to have no effect: see [`fields`].
 
 mod ensemble;
+mod fields;
+mod parameters;
+mod policy;
 mod strings;
 
 use std::path::Path;
@@ -9,6 +12,9 @@ use std::path::Path;
 use slipway_domain::ensemble::Definition;
 use slipway_inference::LoadOptions;
 
+pub(crate) use self::policy::VersionPolicy;
+use super::contract::Declarations;
+use super::folder::MODEL_FILE;
 use super::served::VersionSettings;
 
 /// Name of the file, beside the versions' folders.
@@ -34,6 +40,11 @@ pub(crate) struct ModelConfig {
     pub max_batch_size: Option<usize>,
     /// The models of an ensemble, where it is one.
     pub ensemble: Option<Definition>,
+    /// Which versions are served, where it says so.
+    pub version_policy: Option<VersionPolicy>,
+    /// What it says of the tensors of a model. Those of an ensemble are part of its definition.
+    pub tensors: Declarations,
+    name: String,
 }
 
 /// The configuration in a model's folder; `None` where there is no such file.
@@ -52,7 +63,15 @@ pub(crate) fn config(model: &Path) -> Result<Option<ModelConfig>, String> {
         return Err(complain(format!("longer than {MAX_BYTES} bytes")));
     }
     let text = std::fs::read_to_string(&path).map_err(|error| complain(error.to_string()))?;
-    read(&text).map(Some).map_err(complain)
+    let config = read(&text).map_err(complain)?;
+    let folder = model.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if !config.name.is_empty() && config.name != folder {
+        return Err(complain(format!(
+            "name is '{}'; expected '{folder}', as its folder is called",
+            config.name
+        )));
+    }
+    Ok(Some(config))
 }
 
 /// How a model with this configuration is run, where the process runs others as `defaults` say.
@@ -78,11 +97,47 @@ pub(crate) fn options(config: &ModelConfig, defaults: &LoadOptions) -> Result<Lo
 fn read(text: &str) -> Result<ModelConfig, String> {
     let mut tokens = tokens(text).into_iter().peekable();
     let fields = message(&mut tokens, 0)?;
+    fields::check(&fields)?;
     let max_batch_size = fields.iter().find(|(name, _)| name == "max_batch_size");
+    let max_batch_size = max_batch_size.map(|(name, value)| number(name, value)).transpose()?;
+    let ensemble = ensemble::definition(&fields)?;
+    check_backend(&fields, ensemble.is_some())?;
+    let tensors = match ensemble {
+        Some(_) => Declarations::default(),
+        None => ensemble::declarations(&fields, max_batch_size.unwrap_or(0))?,
+    };
     Ok(ModelConfig {
         settings: settings(&fields)?,
-        max_batch_size: max_batch_size.map(|(name, value)| number(name, value)).transpose()?,
-        ensemble: ensemble::definition(&fields)?,
+        max_batch_size,
+        ensemble,
+        version_policy: policy::version_policy(&fields)?,
+        tensors,
+        name: scalar(&fields, "name").unwrap_or_default().to_owned(),
+    })
+}
+
+/// Refuses a model of another runtime.
+fn check_backend(fields: &[(String, Value)], is_ensemble: bool) -> Result<(), String> {
+    let (platform, backend) =
+        if is_ensemble { ("ensemble", "") } else { ("onnxruntime_onnx", "onnxruntime") };
+    for (name, expected) in
+        [("platform", platform), ("backend", backend), ("default_model_filename", MODEL_FILE)]
+    {
+        match scalar(fields, name) {
+            Some(given) if !given.is_empty() && given != expected => {
+                return Err(format!("{name} is '{given}'; expected '{expected}'"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The first scalar of a name.
+fn scalar<'value>(fields: &'value [(String, Value)], wanted: &str) -> Option<&'value str> {
+    fields.iter().find_map(|(name, value)| match value {
+        Value::Scalar(text) if name == wanted => Some(text.as_str()),
+        _ => None,
     })
 }
 
@@ -103,23 +158,33 @@ fn settings(fields: &[(String, Value)]) -> Result<VersionSettings, String> {
                     (before, count) => Some(before.unwrap_or(groups).saturating_add(count.unwrap_or(1))),
                 };
                 groups += 1;
-                let on_gpu = |(name, value): &(String, Value)| {
-                    name == "kind" && matches!(value, Value::Scalar(kind) if kind == "KIND_GPU")
-                };
-                if group.iter().any(on_gpu) {
-                    settings.device = Some("cuda".to_owned());
+                match scalar(group, "kind") {
+                    Some("KIND_GPU" | "1") => settings.device = settings.device.or(Some("cuda".to_owned())),
+                    Some(kind @ ("KIND_MODEL" | "3")) => {
+                        return Err(format!(
+                            "instance_group.kind is {kind}; expected KIND_AUTO, KIND_CPU or KIND_GPU"
+                        ));
+                    }
+                    _ => {}
+                }
+                for (name, value) in group.iter().filter(|(name, _)| name == "gpus") {
+                    let gpu: i64 = number(name, value)?;
+                    if gpu != 0 {
+                        return Err(format!("instance_group.gpus is {gpu}; expected 0, the first one"));
+                    }
                 }
             }
+            ("optimization", Value::Message(optimization)) => {
+                if let Some(device) = accelerator(optimization)? {
+                    settings.device = Some(device);
+                }
+            }
+            ("parameters", Value::Message(entry)) => parameters::set(entry, &mut settings)?,
             ("dynamic_batching", Value::Message(batching)) => batching_settings(batching, &mut settings)?,
             ("output", Value::Message(output)) => {
-                let text = |wanted: &str| {
-                    output.iter().find_map(|(name, value)| match value {
-                        Value::Scalar(text) if name == wanted => Some(text.clone()),
-                        _ => None,
-                    })
-                };
-                let file = text("label_filename").filter(|file| !file.is_empty());
-                settings.labels.extend(text("name").zip(file));
+                let file = scalar(output, "label_filename").filter(|file| !file.is_empty());
+                let labelled = scalar(output, "name").zip(file);
+                settings.labels.extend(labelled.map(|(name, file)| (name.to_owned(), file.to_owned())));
             }
             _ => {}
         }
@@ -134,6 +199,35 @@ fn settings(fields: &[(String, Value)]) -> Result<VersionSettings, String> {
     Ok(settings)
 }
 
+/// The device that the accelerators of a configuration ask for.
+fn accelerator(optimization: &[(String, Value)]) -> Result<Option<String>, String> {
+    let messages = |fields: &[(String, Value)], wanted: &str| -> Vec<Vec<(String, Value)>> {
+        let wanted = fields.iter().filter(|(name, _)| name == wanted);
+        wanted
+            .filter_map(|(_, value)| match value {
+                Value::Message(fields) => Some(fields.clone()),
+                Value::Scalar(_) => None,
+            })
+            .collect()
+    };
+    let mut device = None;
+    for accelerators in messages(optimization, "execution_accelerators") {
+        for gpu in messages(&accelerators, "gpu_execution_accelerator") {
+            match scalar(&gpu, "name").unwrap_or_default() {
+                // The other one is what TensorRT falls back to, node by node.
+                "tensorrt" => device = Some("tensorrt".to_owned()),
+                "cuda" => device = device.or(Some("cuda".to_owned())),
+                other => {
+                    return Err(format!(
+                        "optimization.execution_accelerators.gpu_execution_accelerator.name is '{other}'; expected tensorrt or cuda"
+                    ));
+                }
+            }
+        }
+    }
+    Ok(device)
+}
+
 fn batching_settings(fields: &[(String, Value)], settings: &mut VersionSettings) -> Result<(), String> {
     for (name, value) in fields {
         match (name.as_str(), value) {
@@ -146,6 +240,13 @@ fn batching_settings(fields: &[(String, Value)], settings: &mut VersionSettings)
                     // 0 is no limit there; here a queue always has one.
                     settings.queue_limit = Some(number(name, value)?).filter(|limit| *limit > 0);
                 }
+            }
+            // A request's `priority` is 1, 2 or more: three levels, of which the second is the default.
+            ("priority_levels", value) if number::<u64>(name, value)? > 3 => {
+                return Err("dynamic_batching.priority_levels: expected at most 3".to_owned());
+            }
+            ("default_priority_level", value) if !matches!(number::<u64>(name, value)?, 0 | 2) => {
+                return Err("dynamic_batching.default_priority_level: expected 2".to_owned());
             }
             _ => {}
         }
@@ -267,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_says_how_a_model_is_run_is_taken_and_the_rest_read_over() {
+    fn what_says_how_a_model_is_run_is_taken() {
         let text = r#"
             name: "text" # a comment with { and [
             backend: "onnxruntime"
@@ -281,9 +382,13 @@ mod tests {
               max_queue_delay_microseconds: 200
               default_queue_policy { max_queue_size: 64 timeout_action: REJECT }
             }
-            parameters { key: "a" value: { string_value: "b" } }
+            parameters { key: "intra_op_thread_count" value: { string_value: "2" } }
         "#;
-        let ModelConfig { settings, max_batch_size, ensemble } = read(text).unwrap();
+        let ModelConfig { settings, max_batch_size, ensemble, tensors, name, .. } = read(text).unwrap();
+        assert_eq!((name.as_str(), settings.intra_threads), ("text", Some(2)));
+        let shapes: Vec<_> = tensors.inputs.iter().map(|tensor| tensor.declared.shape.clone()).collect();
+        assert_eq!(shapes, [Some(vec![-1, -1, 30]), Some(vec![-1, 1])]);
+        assert_eq!((tensors.max_batch_size, tensors.outputs.len()), (16, 2));
         assert_eq!((max_batch_size, ensemble), (Some(16), None));
         assert_eq!(
             (settings.max_batch_rows, settings.instances, settings.queue_limit),
@@ -299,7 +404,8 @@ mod tests {
             "joined only where it is asked for"
         );
         assert_eq!(read("name: \"m\"").unwrap().settings.max_batch_rows, Some(1), "the same without a size");
-        assert_eq!(read("max_batch_size: many").unwrap_err(), "max_batch_size is 'many'; expected a number");
+        let refused = read("max_batch_size: many").unwrap_err();
+        assert_eq!(refused, "max_batch_size is 'many'; expected a whole number");
         assert!(read("dynamic_batching {").is_err());
     }
 

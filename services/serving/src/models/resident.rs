@@ -219,9 +219,10 @@ impl Absent {
                     limit.as_millis()
                 ),
             ),
-            Self::Refused(reason) => Failure::not_found(format!(
-                "model '{deployment}' has no available versions: version {version} does not load: {reason}"
-            )),
+            Self::Refused(reason) => Failure::new(
+                Kind::LoadFailed,
+                format!("version {version} of model '{deployment}' does not load: {reason}"),
+            ),
             Self::Gone => Failure::new(
                 Kind::Unavailable,
                 format!("version {version} of model '{deployment}' has just left the traffic; try again"),

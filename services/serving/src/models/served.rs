@@ -8,11 +8,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use slipway_domain::ensemble::Definition;
 use slipway_inference::{
-    AuditCounts, Batching, Device, DeviceMemory, DropCounts, Joining, LoadOptions, Model, Signature,
-    TensorSpec,
+    AuditCounts, Batching, Device, DeviceMemory, DropCounts, Error, Joining, LoadOptions, Model, Signature,
+    Tensor, TensorSpec,
 };
 use slipway_service_kit::json;
 
+use super::contract::Contract;
 use super::labels::Labels;
 use super::limits::{self, OutOfRange};
 use crate::records::RecordPolicy;
@@ -49,6 +50,8 @@ pub(crate) struct Beside {
     pub labels: Labels,
     /// The most rows of a request, as the folder that it comes from says; see [`Described::max_batch_size`].
     pub batch_size: Option<usize>,
+    /// How images lie in an input, by its name, for clients; [`slipway_api::inference::model_input::Format`].
+    pub formats: BTreeMap<String, i32>,
 }
 
 impl Beside {
@@ -95,14 +98,32 @@ pub(crate) struct Described {
     pub memory: Memory,
     /// The models of an ensemble, where it is one.
     pub ensemble: Option<Arc<Definition>>,
+    /// How requests and answers differ from what the model takes and gives, where they do.
+    pub contract: Option<Contract>,
 }
 
 impl Described {
+    /// Refuses a request with more rows than the model's folder allows.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] names the rows and the limit.
+    pub(crate) fn check_rows(&self, inputs: &[Tensor]) -> Result<(), Error> {
+        let limit = self.beside.batch_size.filter(|limit| *limit > 0);
+        let (Some(limit), Some(first)) = (limit, inputs.first()) else { return Ok(()) };
+        if first.rows() <= limit as u64 {
+            return Ok(());
+        }
+        Err(Error::InvalidInput {
+            input: first.name.clone(),
+            message: format!("the request has {} rows; its max_batch_size is {limit}", first.rows()),
+        })
+    }
+
     /// What clients are told as `max_batch_size`: the most rows of a request for which the model is meant, or 0 where rows are not told
-    /// apart from the shape. More rows are answered as well. `joins`: whether requests are joined now.
+    /// apart from the shape. Unless a folder says so, more rows are answered as well. `joins`: whether requests are joined now.
     pub(crate) fn max_batch_size(&self, joins: bool) -> usize {
         let free = |specs: &[TensorSpec]| specs.iter().all(|spec| spec.shape.first() == Some(&-1));
-        let Signature { inputs, outputs } = &self.signature;
+        let Signature { inputs, outputs, .. } = &self.signature;
         // An input without a dimension beside the batch has no form in Triton's configuration, and its clients fail on it.
         if !free(inputs) || !free(outputs) || inputs.iter().any(|spec| spec.shape.len() == 1) {
             return 0;
@@ -112,16 +133,22 @@ impl Described {
 }
 
 impl Served {
-    /// A model that was loaded and took `memory`.
-    pub(crate) fn new(model: Model, beside: Beside, memory: Memory) -> Self {
+    /// A model that was loaded and took `memory`; clients are told of it as `signature` says.
+    pub(crate) fn new(
+        model: Model,
+        (signature, contract): (Signature, Option<Contract>),
+        beside: Beside,
+        memory: Memory,
+    ) -> Self {
         let described = Described {
-            signature: model.signature().clone(),
+            signature,
             options: model.options().clone(),
             device: model.device(),
             joining: model.joining(),
             beside,
             memory,
             ensemble: None,
+            contract,
         };
         Self { work: Work::Model(model), described: Arc::new(described) }
     }
@@ -137,6 +164,7 @@ impl Served {
             // Its models take it.
             memory: Memory::default(),
             ensemble: Some(Arc::clone(&definition)),
+            contract: None,
         };
         Self { work: Work::Ensemble(definition), described: Arc::new(described) }
     }

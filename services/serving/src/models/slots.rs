@@ -11,13 +11,15 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::labels::Labels;
-use super::loader::{LoadFailure, Loaded, Loader};
+use super::loader::{LoadFailure, Loaded, Loader, Retry};
 use super::resident::{Absent, Resident};
 use super::served::{Beside, Described, Served};
 use crate::ensemble::{Cause, Unbound};
 
 const RETRY_INITIAL_MS: u64 = 200;
 const RETRY_MAX_MS: u64 = 10_000;
+/// Longest pause where registry or artifact store answered, and do not give the version.
+const RETRY_WITHHELD_MAX_MS: u64 = 60_000;
 
 /// A digest that some table names, or that is kept for a rollback.
 pub(super) struct Slot {
@@ -119,10 +121,16 @@ impl Slot {
             Ok(Loaded::Ensemble(definition, beside)) => {
                 (self.ensemble, self.load) = (Some((definition, beside)), None);
             }
-            Err(failure) if failure.transient => self.reason = Some(failure.reason),
-            Err(failure) => {
-                self.resident.refuse(Absent::Refused(failure.reason.clone()));
-                (self.state, self.reason, self.load) = (VersionState::Failed, Some(failure.reason), None);
+            Err(LoadFailure { reason, retry: Retry::Soon }) => {
+                // Whatever its state was: a version that was ready goes on, one that had failed still has.
+                self.reason = Some(reason);
+            }
+            Err(LoadFailure { reason, retry }) => {
+                self.resident.refuse(Absent::Refused(reason.clone()));
+                (self.state, self.reason) = (VersionState::Failed, Some(reason));
+                if retry == Retry::Never {
+                    self.load = None;
+                }
             }
         }
         true
@@ -199,11 +207,14 @@ pub(super) fn is_ready(target: &Target, slots: &HashMap<String, Slot>) -> bool {
     slots.get(&target.digest).is_some_and(|slot| slot.state == VersionState::Ready)
 }
 
-/// Whether a table will never answer: there is nothing to keep it for.
+/// Whether a version does not load.
+pub(super) fn has_failed(target: &Target, slots: &HashMap<String, Slot>) -> bool {
+    slots.get(&target.digest).is_some_and(|slot| slot.state == VersionState::Failed)
+}
+
+/// Whether a table does not answer, and is not about to: there is nothing to keep it for.
 pub(super) fn hopeless(table: &TrafficTable, slots: &HashMap<String, Slot>) -> bool {
-    let failed =
-        |target: &Target| slots.get(&target.digest).is_some_and(|slot| slot.state == VersionState::Failed);
-    table.stable.as_ref().is_some_and(failed)
+    table.stable.as_ref().is_some_and(|stable| has_failed(stable, slots))
 }
 
 async fn load_until_settled(
@@ -217,20 +228,21 @@ async fn load_until_settled(
     loop {
         let loaded = loader.load(&model, &target).await;
         let result = loaded.map_err(|failure| judged(failure, was_there));
-        let again = result.as_ref().is_err_and(|failure| failure.transient);
+        let retry = result.as_ref().map_or_else(|failure| failure.retry, |_loaded| Retry::Never);
         let outcome = Outcome { digest: target.digest.clone(), load, result };
         // The manager is gone only at the shutdown.
-        if outcomes.send(outcome).await.is_err() || !again {
+        if outcomes.send(outcome).await.is_err() || retry == Retry::Never {
             return;
         }
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-        delay_ms = (delay_ms * 2).min(RETRY_MAX_MS);
+        let longest_ms = if retry == Retry::Later { RETRY_WITHHELD_MAX_MS } else { RETRY_MAX_MS };
+        delay_ms = (delay_ms * 2).min(longest_ms);
     }
 }
 
 /// What has been loaded before is not broken: where it does not load again, something else is short, and trying again may help.
 fn judged(failure: LoadFailure, was_there: bool) -> LoadFailure {
-    LoadFailure { transient: failure.transient || was_there, ..failure }
+    if was_there { LoadFailure { retry: Retry::Soon, ..failure } } else { failure }
 }
 
 #[cfg(test)]
@@ -239,24 +251,31 @@ mod tests {
 
     #[test]
     fn a_version_that_was_there_is_never_given_up() {
-        let failure = |transient| LoadFailure { reason: "no memory".into(), transient };
-        assert_eq!(judged(failure(false), true), failure(true));
-        assert_eq!(judged(failure(false), false), failure(false));
-        assert_eq!(judged(failure(true), false), failure(true));
+        let failure = |retry| LoadFailure { reason: "no memory".into(), retry };
+        for retry in [Retry::Soon, Retry::Later, Retry::Never] {
+            assert_eq!(judged(failure(retry), true), failure(Retry::Soon));
+            assert_eq!(judged(failure(retry), false), failure(retry));
+        }
     }
 
     #[test]
-    fn a_reload_that_fails_leaves_the_version_in_the_traffic() {
+    fn a_load_that_fails_decides_the_state_by_whether_it_is_tried_again() {
         let (demands, _asked) = mpsc::channel(1);
         let target = Target { version: "1".into(), digest: "sha256:a".into() };
         let mut slot = Slot::new(target, "points".into(), demands);
         slot.state = VersionState::Ready;
-        for (transient, state) in [(true, VersionState::Ready), (false, VersionState::Failed)] {
+        for (retry, state, loads) in [
+            (Retry::Soon, VersionState::Ready, true),
+            (Retry::Later, VersionState::Failed, true),
+            (Retry::Soon, VersionState::Failed, true),
+            (Retry::Never, VersionState::Failed, false),
+        ] {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             slot.load = Some(Load { number: 1, task: runtime.spawn(async {}).abort_handle() });
-            let result = Err(LoadFailure { reason: "no memory".into(), transient });
+            let result = Err(LoadFailure { reason: "no memory".into(), retry });
             assert!(slot.finish(Outcome { digest: "sha256:a".into(), load: 1, result }));
             assert_eq!((slot.state, slot.reason.as_deref()), (state, Some("no memory")));
+            assert_eq!(slot.is_loading(), loads);
         }
     }
 }

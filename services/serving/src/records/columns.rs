@@ -287,7 +287,7 @@ impl Column {
     fn like(tensor: &Tensor) -> Self {
         let values = match &tensor.data {
             Data::Raw(_) => Values::Raw(Vec::new(), tensor.datatype.element_bytes().unwrap_or(1)),
-            Data::Strings(_) => Values::Strings(Vec::new()),
+            Data::Strings(_) | Data::Octets(_) => Values::Strings(Vec::new()),
         };
         Self {
             name: tensor.name.clone(),
@@ -306,6 +306,9 @@ impl Column {
         match (&mut self.values, &tensor.data) {
             (Values::Raw(values, _), Data::Raw(bytes)) => values.extend_from_slice(bytes),
             (Values::Strings(values), Data::Strings(strings)) => values.extend_from_slice(strings),
+            (Values::Strings(values), data @ Data::Octets(_)) => {
+                values.extend(data.octets().map(|octets| String::from_utf8_lossy(octets).into_owned()));
+            }
             // Strings have a datatype of their own, which `takes` has compared.
             _ => {}
         }

@@ -105,6 +105,7 @@ fn longest_tensor(tensor: &Tensor) -> usize {
     let values: usize = match &tensor.data {
         Data::Raw(_) => tensor.elements() * longest_element(tensor.datatype),
         Data::Strings(strings) => strings.iter().map(|text| longest_string(text)).sum(),
+        Data::Octets(elements) => elements.iter().map(|octets| longest_octets(octets)).sum(),
     };
     values + longest_tensor_opening(tensor)
 }
@@ -130,6 +131,11 @@ pub(super) const fn longest_element(datatype: Datatype) -> usize {
 /// No JSON of the text is longer, with quotes and a comma: a control character is six.
 pub(super) fn longest_string(text: &str) -> usize {
     text.len() * 6 + 5
+}
+
+/// The same of octets that need not be text: each of them may become U+FFFD, three bytes.
+pub(super) const fn longest_octets(octets: &[u8]) -> usize {
+    octets.len() * 6 + 5
 }
 
 /// Appends the values of a tensor, separated by commas, null in place of those that are not recorded.

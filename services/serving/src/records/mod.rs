@@ -89,6 +89,8 @@ pub(crate) struct Primary {
 pub(crate) struct Recorder {
     queue: Arc<Queue>,
     metrics: ServingMetrics,
+    /// Whether records are published at all: not where there is no NATS address.
+    published: bool,
     /// Without it, records are left while NATS is away, too.
     only_with: Option<EventBus>,
     /// Who wants CloudEvents, too.
@@ -124,41 +126,53 @@ pub(crate) struct Publisher {
     spare: Pending,
 }
 
-/// Both ends. Where NATS is `optional`, nothing is kept for it while it is away.
+/// Both ends; without a `bus` nothing is published. Where NATS is `optional`, nothing is kept for it while it is away.
 pub(crate) fn channel(
-    bus: EventBus,
+    bus: Option<EventBus>,
     replica_id: String,
     metrics: ServingMetrics,
     optional: bool,
-) -> (Recorder, Publisher) {
+) -> (Recorder, Option<Publisher>) {
     let queue = Arc::new(Queue::default());
-    let only_with = optional.then(|| bus.clone());
-    let recorder = Recorder { queue: Arc::clone(&queue), metrics: metrics.clone(), only_with, events: None };
-    (
-        recorder,
-        Publisher {
-            queue,
-            metrics,
-            bus,
-            replica_id,
-            origin: if optional { Origin::Folder } else { Origin::Controller },
-            run: Uuid::new_v4(),
-            run_started_at_unix_ms: now_unix_ms(),
-            batches: 0,
-            published_rows: HashMap::new(),
-            spare: Pending::default(),
-        },
-    )
+    let recorder = Recorder {
+        queue: Arc::clone(&queue),
+        metrics: metrics.clone(),
+        published: bus.is_some(),
+        only_with: bus.clone().filter(|_| optional),
+        events: None,
+    };
+    let publisher = bus.map(|bus| Publisher {
+        queue,
+        metrics,
+        bus,
+        replica_id,
+        origin: if optional { Origin::Folder } else { Origin::Controller },
+        run: Uuid::new_v4(),
+        run_started_at_unix_ms: now_unix_ms(),
+        batches: 0,
+        published_rows: HashMap::new(),
+        spare: Pending::default(),
+    });
+    (recorder, publisher)
 }
 
 /// Publishes records, and events where somebody wants them, until the shutdown, and then what is left.
-pub(crate) async fn send_off(publisher: Publisher, events: Option<EventSender>, shutdown: CancellationToken) {
+pub(crate) async fn send_off(
+    publisher: Option<Publisher>,
+    events: Option<EventSender>,
+    shutdown: CancellationToken,
+) {
+    let records = async {
+        if let Some(publisher) = publisher {
+            publisher.run(shutdown.clone()).await;
+        }
+    };
     let events = async {
         if let Some(events) = events {
             events.run(shutdown.clone()).await;
         }
     };
-    tokio::join!(publisher.run(shutdown.clone()), events);
+    tokio::join!(records, events);
 }
 
 impl Observation {
@@ -211,7 +225,7 @@ impl Recorder {
         if let Some(events) = &self.events {
             events.offer(&observation);
         }
-        if self.only_with.as_ref().is_some_and(|bus| !bus.is_connected()) {
+        if !self.published || self.only_with.as_ref().is_some_and(|bus| !bus.is_connected()) {
             return;
         }
         let mut size = observation.size_bytes();

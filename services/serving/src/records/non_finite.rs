@@ -6,7 +6,7 @@ use slipway_inference::{Data, Datatype, Tensor};
 pub(super) fn of(tensors: &[Tensor]) -> u64 {
     let each = tensors.iter().map(|tensor| match &tensor.data {
         Data::Raw(bytes) => among(tensor.datatype, bytes),
-        Data::Strings(_) => 0,
+        Data::Strings(_) | Data::Octets(_) => 0,
     });
     each.sum()
 }

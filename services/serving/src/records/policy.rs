@@ -93,7 +93,7 @@ fn row_width(spec: &TensorSpec) -> Option<usize> {
 
 fn check_redaction(field: &str, signature: &Signature) -> Result<(), String> {
     let mut too_narrow = None;
-    for spec in signature.inputs.iter().chain(&signature.outputs) {
+    for spec in signature.inputs.iter().chain(&signature.optional).chain(&signature.outputs) {
         let width = row_width(spec);
         match column(field, &spec.name) {
             _ if field == spec.name => return Ok(()),
@@ -132,6 +132,7 @@ mod tests {
         let signature = Signature {
             inputs: vec![spec("x", &[-1, 2, 3]), spec("free", &[-1, -1])],
             outputs: vec![spec("label", &[-1]), spec("unsaid", &[])],
+            ..Signature::default()
         };
         let check = |field: &str| {
             RecordPolicy { redact: vec![field.into()], ..RecordPolicy::default() }.check(&signature)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use slipway_domain::traffic::stable_hash;
 use slipway_inference::{Data, Tensor};
 
-use super::encode::{fixed_bytes, longest_element, longest_string, longest_tensor_opening};
+use super::encode::{fixed_bytes, longest_element, longest_octets, longest_string, longest_tensor_opening};
 use super::{MAX_RECORD_BYTES, Observation, non_finite};
 
 /// JSON of a sample takes no more: half of a message.
@@ -43,6 +43,7 @@ impl Observation {
             json += match &tensor.data {
                 Data::Raw(_) => (tensor.elements() * longest_element(tensor.datatype)) as u64,
                 Data::Strings(strings) => strings.iter().map(|text| longest_string(text) as u64).sum(),
+                Data::Octets(elements) => elements.iter().map(|octets| longest_octets(octets) as u64).sum(),
             };
         }
         let room = MAX_SAMPLE_JSON_BYTES.saturating_sub(self.opening_bytes()) as u64;
@@ -62,6 +63,11 @@ impl Observation {
                     .filter_map(|(from, to)| strings.get(from..to))
                     .flatten()
                     .map(|text| longest_string(text))
+                    .sum(),
+                Data::Octets(elements) => places(indices, width)
+                    .filter_map(|(from, to)| elements.get(from..to))
+                    .flatten()
+                    .map(|octets| longest_octets(octets))
                     .sum(),
             }
         });
@@ -145,6 +151,14 @@ fn rows_of(tensor: &Tensor, rows: u64, indices: &[u64]) -> Option<Tensor> {
                 kept.extend_from_slice(strings.get(from..to)?);
             }
             Tensor::strings(tensor.name.clone(), shape, kept)
+        }
+        Data::Octets(elements) => {
+            let mut kept = Vec::with_capacity(indices.len() * width);
+            for (from, to) in places(indices, width) {
+                kept.extend_from_slice(elements.get(from..to)?);
+            }
+            let data = Data::of_octets(kept);
+            Tensor { name: tensor.name.clone(), datatype: tensor.datatype, shape, data }
         }
     })
 }

@@ -11,6 +11,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_api::predictions::{LABELS_SUBJECT, LabelRecord};
+use slipway_event_bus::EventBus;
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
 use slipway_service_kit::extract::{JsonBody, Path};
@@ -60,11 +61,12 @@ pub(super) async fn accept(
     for (at, label) in body.labels.into_iter().enumerate() {
         records.push(record(at, label, &deployment)?);
     }
-    if !state.bus.is_connected() {
+    let bus = state.bus.as_ref().ok_or_else(no_nats)?;
+    if !bus.is_connected() {
         return Err(away(&"not connected"));
     }
     let accepted = records.len();
-    let publish = |record| send(&state, record);
+    let publish = |record| send(bus, record);
     let published =
         stream::iter(records).map(publish).buffer_unordered(PARALLEL_PUBLISHES).try_collect::<()>();
     let in_time = tokio::time::timeout(Duration::from_millis(ACKNOWLEDGE_TIMEOUT_MS), published).await;
@@ -100,15 +102,21 @@ fn record(at: usize, label: LabelBody, deployment: &str) -> Result<LabelRecord, 
 }
 
 /// Publishes one label and waits until it is stored.
-async fn send(state: &RestState, record: LabelRecord) -> Result<(), Problem> {
+async fn send(bus: &EventBus, record: LabelRecord) -> Result<(), Problem> {
     let body = serde_json::to_vec(&record).map_err(Problem::internal)?;
     let mut headers = HeaderMap::new();
     // A label that is sent again after a lost answer is stored once.
     headers.insert("Nats-Msg-Id", format!("{}/{}", record.deployment, record.request_id));
     headers.insert("content-type", "application/json");
-    let published = state.bus.jetstream().publish_with_headers(LABELS_SUBJECT, headers, body.into()).await;
+    let published = bus.jetstream().publish_with_headers(LABELS_SUBJECT, headers, body.into()).await;
     let acknowledgement = published.map_err(|error| away(&error))?;
     acknowledgement.into_future().await.map(|_stored| ()).map_err(|error| away(&error))
+}
+
+fn no_nats() -> Problem {
+    Problem::conflict(
+        "labels are published to NATS, and this replica has no NATS address (--nats-url or SLIPWAY_NATS_URL)",
+    )
 }
 
 fn away(error: &impl std::fmt::Display) -> Problem {

@@ -36,8 +36,8 @@ pub(crate) struct RestState {
     pub routing: Arc<Routing>,
     /// Answers predictions.
     pub predictor: Predictor,
-    /// Takes labels.
-    pub bus: EventBus,
+    /// Takes labels; without a NATS address there is none.
+    pub bus: Option<EventBus>,
     /// What is logged and traced.
     pub settings: Arc<Settings>,
     /// Who may call what.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use slipway_api::inference::model_config::SchedulingChoice;
 use slipway_api::inference::model_ensembling::Step as EnsembleStep;
+use slipway_api::inference::model_input::Format;
 use slipway_api::inference::model_instance_group::Kind as InstanceKind;
 use slipway_api::inference::model_metadata_response::TensorMetadata;
 use slipway_api::inference::model_version_policy::PolicyChoice;
@@ -96,7 +97,8 @@ fn config_json(config: &ModelConfig) -> Value {
         .input
         .iter()
         .map(|input| {
-            json!({"name": input.name, "data_type": data_type(input.data_type), "format": "FORMAT_NONE",
+            let format = Format::try_from(input.format).unwrap_or_default().as_str_name();
+            json!({"name": input.name, "data_type": data_type(input.data_type), "format": format,
                    "dims": input.dims, "is_shape_tensor": false, "allow_ragged_batch": false,
                    "optional": input.optional})
         })

@@ -150,6 +150,12 @@ async fn grpc_calls_show_their_token_as_metadata() {
     let channel = tonic::transport::Endpoint::from_shared(serving.grpc.clone()).unwrap().connect().await;
     let mut health = HealthClient::new(channel.unwrap());
     assert!(health.check(HealthCheckRequest::default()).await.is_ok());
+    // The health of a model is the model's to tell, like everything else of it.
+    let points = || HealthCheckRequest { service: "points".into() };
+    assert_eq!(health.check(points()).await.unwrap_err().code(), Code::Unauthenticated);
+    assert!(health.check(with("t-one", points())).await.is_ok());
+    let others = with("t-one", HealthCheckRequest { service: "others".into() });
+    assert_eq!(health.watch(others).await.unwrap_err().code(), Code::PermissionDenied);
     let bare = client.server_metadata(ServerMetadataRequest {}).await.unwrap_err();
     assert_eq!(bare.code(), Code::Unauthenticated);
     let index = client.repository_index(with("t-one", RepositoryIndexRequest::default())).await.unwrap();

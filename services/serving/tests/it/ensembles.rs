@@ -158,8 +158,9 @@ async fn an_ensemble_follows_its_models_and_says_which_step_is_to_blame() {
     let inputs = "name: \"x\" }, { name: \"n\" }, { name: \"t\" }, { name: \"f\"";
     put_ensemble(folder, "sleepy", inputs, &sleepy, "name: \"y\"");
     let shown = folder.display().to_string();
-    let serving = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_MODEL_DIR", &shown)]).await;
-    // Those that cannot be served do not keep the replica from the others.
+    let more = [("SLIPWAY_SERVING_MODEL_DIR", shown.as_str()), ("SLIPWAY_SERVING_STRICT_READINESS", "false")];
+    let serving = Serving::start(&world, &cache, &more).await;
+    // Those that cannot be served do not keep the replica from the others, where that is wanted.
     serving.wait_until_ready().await;
     for (model, expected) in [
         (
@@ -175,7 +176,7 @@ async fn an_ensemble_follows_its_models_and_says_which_step_is_to_blame() {
         let reason = state(&serving, model, "UNAVAILABLE").await;
         assert!(reason.contains(expected), "{model}: {reason}");
         let (status, answer) = serving.post(&format!("/v2/models/{model}/infer"), &point([0.0, 0.0])).await;
-        assert_eq!(status, StatusCode::NOT_FOUND, "{answer}");
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
         assert!(answer["error"].as_str().unwrap().contains(expected), "{answer}");
     }
 
@@ -241,15 +242,18 @@ async fn an_ensemble_of_the_registry_leaves_records_of_itself_and_of_its_steps()
     let judge = TrafficTable { revision: 1, stable: Some(ensemble), ..TrafficTable::empty("judge", "judge") };
     world.put(&judge).await;
     let serving = Serving::start(&world, &cache, &[]).await;
-    // The rollout controller is told what it waits for, and the replica is not kept from the others.
+    // The rollout controller gets what it waits for, and a new replica that cannot answer for it is not ready.
     let waits = "step 1 ('points') cannot be called: there is no model 'points'";
     let is_told = |version: &VersionStatus| version.reason.as_deref() == Some(waits);
     let told = world.status_of("judge", waits, |status| status.versions.iter().any(is_told)).await;
     assert_eq!(told.versions[0].state, VersionState::Loading);
     assert_eq!(state(&serving, "judge", "LOADING").await, waits);
-    serving.wait_until_ready().await;
+    let (status, readiness) = serving.get("/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(readiness["waiting_for"]["failed-models"], format!("judge/7: {waits}"), "{readiness}");
     world.put(&table(1, &stable)).await;
     state(&serving, "judge", "READY").await;
+    serving.wait_until_ready().await;
     let body =
         json!({"inputs": [{"name": "rows", "shape": [2, 2], "datatype": "FP32", "data": [0, 0, 3, 3]}]});
     let request = serving.http.post(serving.url("/v2/models/judge/infer")).header("x-request-id", "r-1");

@@ -68,8 +68,9 @@ async fn a_first_version_that_does_not_load_makes_way_for_one_that_does() {
     world.put(&table(1, &world.version("1", "sequence.onnx").await)).await;
     world.failed("1").await;
     let (status, body) = serving.infer(&crate::serving::point([0.0, 0.0])).await;
-    assert_eq!(status, 404);
-    assert!(body["error"].as_str().unwrap().contains("version 1 does not load: output 'list'"), "{body}");
+    assert_eq!(status, 503);
+    let expected = "version 1 of model 'points' does not load: output 'list'";
+    assert!(body["error"].as_str().unwrap().contains(expected), "{body}");
     assert_eq!(
         serving.get("/readyz").await.0,
         200,

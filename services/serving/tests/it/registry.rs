@@ -40,6 +40,12 @@ impl Registry {
         self.versions.lock().expect("nobody panics with it").insert(key, version);
     }
 
+    /// Deletes a version.
+    pub(crate) fn remove(&self, model: &str, version: &str) -> ModelVersion {
+        let key = (model.to_owned(), version.to_owned());
+        self.versions.lock().expect("nobody panics with it").remove(&key).expect("it was there")
+    }
+
     /// Ends it. Connections that are open go on, so it is away for processes that start later.
     pub(crate) fn stop(&self) {
         if let Some(server) = self.server.lock().expect("nobody panics with it").take() {

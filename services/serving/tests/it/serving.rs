@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::world::{DEPLOYMENT, World, canary, eventually};
 
+/// As the value of a variable: it is not set.
+pub(crate) const UNSET: &str = "unset";
+
 /// The binary.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_slipway-serving");
 
@@ -88,6 +91,9 @@ impl Serving {
             .env("SLIPWAY_S3_SECRET_KEY", &world.bucket.secret_key)
             .envs(more.iter().copied())
             .stderr(File::create(&log).expect("the log is made"));
+        for (name, _) in more.iter().filter(|(_, value)| *value == UNSET) {
+            command.env_remove(name);
+        }
         let child = command.spawn().expect("the binary starts");
         let http = reqwest::Client::new();
         Self {

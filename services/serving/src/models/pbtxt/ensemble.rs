@@ -1,11 +1,14 @@
-//! The ensemble of a `config.pbtxt`.
+//! The ensemble of a `config.pbtxt`, and the tensors that a model declares in the same form.
 
 use std::collections::BTreeMap;
 
+use slipway_api::inference::model_input::Format;
 use slipway_domain::ensemble::{Declared, Definition, Step};
 use slipway_inference::Datatype;
 
-use super::{Value, number};
+use super::fields::flag;
+use super::{Value, number, scalar};
+use crate::models::contract::{Declarations, DeclaredTensor};
 
 /// The ensemble that a file describes, where it describes one.
 ///
@@ -26,8 +29,15 @@ pub(super) fn definition(fields: &[(String, Value)]) -> Result<Option<Definition
     };
     for (name, value) in fields {
         match (name.as_str(), value) {
-            ("input", Value::Message(tensor)) => definition.inputs.push(declared(tensor, batched)?),
-            ("output", Value::Message(tensor)) => definition.outputs.push(declared(tensor, batched)?),
+            ("input" | "output", Value::Message(tensor)) => {
+                if tensor.iter().any(|(field, _)| field == "reshape") {
+                    return Err(format!(
+                        "{name}.reshape is not supported for an ensemble; reshape in its models"
+                    ));
+                }
+                let side = if name == "input" { &mut definition.inputs } else { &mut definition.outputs };
+                side.push(declared(tensor, batched)?);
+            }
             ("ensemble_scheduling", Value::Message(scheduling)) => {
                 for (_, value) in scheduling.iter().filter(|(name, _)| name == "step") {
                     let Value::Message(fields) = value else {
@@ -42,17 +52,58 @@ pub(super) fn definition(fields: &[(String, Value)]) -> Result<Option<Definition
     definition.checked().map(Some)
 }
 
-fn text<'value>(fields: &'value [(String, Value)], wanted: &str) -> Option<&'value str> {
-    fields.iter().find_map(|(name, value)| match value {
-        Value::Scalar(text) if name == wanted => Some(text.as_str()),
+/// The tensors that a model declares.
+///
+/// # Errors
+/// One has no name, an unknown type, or a size that is none.
+pub(super) fn declarations(
+    fields: &[(String, Value)],
+    max_batch_size: usize,
+) -> Result<Declarations, String> {
+    let mut declarations = Declarations { max_batch_size, ..Declarations::default() };
+    for (name, value) in fields {
+        match (name.as_str(), value) {
+            ("input", Value::Message(tensor)) => declarations.inputs.push(tensor_of(tensor, max_batch_size)?),
+            ("output", Value::Message(tensor)) => {
+                declarations.outputs.push(tensor_of(tensor, max_batch_size)?);
+            }
+            _ => {}
+        }
+    }
+    Ok(declarations)
+}
+
+fn tensor_of(fields: &[(String, Value)], max_batch_size: usize) -> Result<DeclaredTensor, String> {
+    let reshape = fields.iter().find_map(|(name, value)| match value {
+        Value::Message(reshape) if name == "reshape" => Some(sizes(reshape, "shape")),
         _ => None,
+    });
+    let format = match scalar(fields, "format") {
+        Some("FORMAT_NHWC" | "1") => Format::Nhwc,
+        Some("FORMAT_NCHW" | "2") => Format::Nchw,
+        _ => Format::None,
+    };
+    Ok(DeclaredTensor {
+        declared: declared(fields, max_batch_size > 0)?,
+        reshape: reshape.transpose()?,
+        format: format.into(),
+        optional: scalar(fields, "optional").and_then(flag).unwrap_or(false),
     })
+}
+
+fn sizes(fields: &[(String, Value)], wanted: &str) -> Result<Vec<i64>, String> {
+    let sizes = fields.iter().filter(|(name, _)| name == wanted);
+    let sizes: Vec<i64> = sizes.map(|(name, value)| number(name, value)).collect::<Result<_, _>>()?;
+    match sizes.iter().find(|size| **size < -1) {
+        Some(size) => Err(format!("{wanted} has {size}; expected a size, or -1 for one that varies")),
+        None => Ok(sizes),
+    }
 }
 
 /// A tensor; where there is a batch, its dimension comes before those that are written.
 fn declared(fields: &[(String, Value)], batched: bool) -> Result<Declared, String> {
-    let name = text(fields, "name").ok_or("an input or output has no name")?.to_owned();
-    let datatype = match text(fields, "data_type") {
+    let name = scalar(fields, "name").ok_or("an input or output has no name")?.to_owned();
+    let datatype = match scalar(fields, "data_type") {
         None => None,
         Some("TYPE_STRING") => Some(Datatype::Bytes),
         Some(kind) => {
@@ -60,23 +111,20 @@ fn declared(fields: &[(String, Value)], batched: bool) -> Result<Declared, Strin
             Some(known.ok_or_else(|| format!("data_type of '{name}' is {kind}; expected e.g. TYPE_FP32"))?)
         }
     };
-    let mut dims = Vec::new();
-    for (field, value) in fields.iter().filter(|(field, _)| field == "dims") {
-        dims.push(number::<i64>(field, value)?);
-    }
+    let dims = sizes(fields, "dims")?;
     let shape = (!dims.is_empty()).then(|| batched.then_some(-1).into_iter().chain(dims).collect());
     Ok(Declared { name, datatype, shape })
 }
 
 fn step(fields: &[(String, Value)]) -> Result<Step, String> {
-    let model = text(fields, "model_name").ok_or("a step has no model_name")?.to_owned();
+    let model = scalar(fields, "model_name").ok_or("a step has no model_name")?.to_owned();
     // -1 is whichever is current.
-    let version = text(fields, "model_version").filter(|version| *version != "-1").map(str::to_owned);
+    let version = scalar(fields, "model_version").filter(|version| *version != "-1").map(str::to_owned);
     let map = |wanted: &str| -> Result<BTreeMap<String, String>, String> {
         let mut map = BTreeMap::new();
         for (_, value) in fields.iter().filter(|(name, _)| name == wanted) {
             let Value::Message(entry) = value else { return Err(format!("{wanted} expects key and value")) };
-            let pair = text(entry, "key").zip(text(entry, "value"));
+            let pair = scalar(entry, "key").zip(scalar(entry, "value"));
             let (key, tensor) =
                 pair.ok_or_else(|| format!("{wanted} of '{model}' lacks a key or a value"))?;
             map.insert(key.to_owned(), tensor.to_owned());
@@ -123,7 +171,7 @@ mod tests {
     fn an_ensemble_that_cannot_be_is_refused() {
         for (from, to, expected) in [
             (r#"value: "encoded""#, r#"value: "probability""#, "which step 1 ('encode') gives, too"),
-            ("TYPE_FP32", "FLOAT", "data_type of 'probability' is FLOAT; expected e.g. TYPE_FP32"),
+            ("TYPE_FP32", "FLOAT", "output.data_type is 'FLOAT'; expected one of TYPE_INVALID, TYPE_BOOL"),
             (r#"model_name: "encode""#, "", "a step has no model_name"),
             (r#"key: "text""#, "", "input_map of 'encode' lacks a key or a value"),
         ] {

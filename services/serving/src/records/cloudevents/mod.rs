@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_nats::HeaderMap as NatsHeaders;
 use futures::{StreamExt as _, stream};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -152,14 +153,18 @@ enum Sink {
 /// The address is no HTTP address, a file of it cannot be used, or the subject is none that can be published to.
 pub(crate) fn channel(
     config: &CloudEventsConfig,
-    bus: &EventBus,
+    bus: Option<&EventBus>,
     replica_id: &str,
     metrics: &Metrics,
 ) -> anyhow::Result<Option<(EventQueue, EventSender)>> {
     let counted = EventMetrics::default();
     let sink = match (&config.cloudevents_url, &config.cloudevents_subject) {
         (Some(url), _) => Sink::Http(HttpSink::new(url, config, counted.file_errors.clone())?),
-        (None, Some(subject)) => Sink::nats(bus, subject)?,
+        (None, Some(subject)) => {
+            let bus =
+                bus.context("--cloudevents-subject needs a NATS address (--nats-url or SLIPWAY_NATS_URL)")?;
+            Sink::nats(bus, subject)?
+        }
         (None, None) => return Ok(None),
     };
     metrics.register(
