@@ -22,6 +22,7 @@ pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<SecretString>,
+    actor: Option<String>,
 }
 
 impl Client {
@@ -29,7 +30,7 @@ impl Client {
     pub(crate) fn new(base: &str) -> anyhow::Result<Self> {
         slipway_service_kit::lifecycle::install_tls_provider();
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).build()?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: None })
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: None, actor: None })
     }
 
     /// Shows this token with every request.
@@ -38,8 +39,18 @@ impl Client {
         self
     }
 
+    /// Names who acts, for the events of what changes. Names that no header can carry are left out.
+    pub(crate) fn acting_as(self, actor: Option<String>) -> Self {
+        let is_plain = |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+        Self { actor: actor.filter(is_plain), ..self }
+    }
+
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
         let request = self.http.request(method, url);
+        let request = match &self.actor {
+            Some(actor) => request.header("x-slipway-actor", actor),
+            None => request,
+        };
         match &self.token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,

@@ -7,10 +7,14 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::deployments_update::{self, Update};
 use super::follow::{self, Ending, Progress};
 use super::{Context, Paging, read_json};
 use crate::client::Client;
 use crate::output::{self, errln, outln};
+
+/// Path of the deployments.
+pub(super) const ROUTE: [&str; 3] = ["api", "v1", "deployments"];
 
 /// See `slipway deployments --help`.
 #[derive(Debug, Subcommand)]
@@ -58,6 +62,11 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS")]
         timeout: Option<u64>,
     },
+    /// Changes the strategy, the sticky key or the watched alias of a deployment.
+    ///
+    /// A rollout in progress keeps the strategy that it was started with. A sticky key applies to all traffic immediately. A
+    /// watched alias is followed from its next move on.
+    Update(Update),
     /// Returns all traffic to the previous version, or to a given one.
     Rollback {
         /// Deployment name.
@@ -79,6 +88,9 @@ pub enum Command {
         rules: String,
     },
     /// Activates the kill switch: routes all traffic to the stable version immediately and pauses any rollout in progress.
+    ///
+    /// No version gains traffic until `slipway deployments revive`: starting, promoting and resuming rollouts is refused, and
+    /// moves of the watched alias wait. Lists replicas that have not followed within 3 s.
     Kill {
         /// Deployment name.
         name: String,
@@ -89,7 +101,8 @@ pub enum Command {
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         reason: String,
     },
-    /// Deactivates the kill switch. A rollout that it paused stays paused until it is resumed.
+    /// Deactivates the kill switch. A rollout that it paused stays paused until it is resumed; a move of the watched alias that
+    /// waited is followed.
     Revive {
         /// Deployment name.
         name: String,
@@ -103,7 +116,7 @@ pub enum Command {
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     let controller = context.rollout_controller()?;
-    let deployments = ["api", "v1", "deployments"];
+    let deployments = ROUTE;
     match command {
         Command::List { paging } => {
             let columns = [
@@ -157,21 +170,24 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
         Command::Rollback { name, to_version } => {
             let body = to_version.map_or_else(|| json!({}), |version| json!({"to_version": version}));
             let path = ["api", "v1", "deployments", &name, "rollback"];
-            show(context.json, &controller.send(Method::POST, &path, Some(&body)).await?);
+            show_changed(context, &controller.send(Method::POST, &path, Some(&body)).await?);
+        }
+        Command::Update(update) => {
+            show_changed(context, &deployments_update::run(&controller, update).await?);
         }
         Command::Rules { name, rules } => {
             let body = json!({"rules": read_json(&rules)?});
             let path = ["api", "v1", "deployments", &name, "rules"];
-            show(context.json, &controller.send(Method::PUT, &path, Some(&body)).await?);
+            show_changed(context, &controller.send(Method::PUT, &path, Some(&body)).await?);
         }
         Command::Kill { name, refuse, reason } => {
             let body = json!({"mode": if refuse { "refuse" } else { "stable-only" }, "reason": reason});
             let path = ["api", "v1", "deployments", &name, "kill-switch"];
-            show(context.json, &controller.send(Method::PUT, &path, Some(&body)).await?);
+            show_changed(context, &controller.send(Method::PUT, &path, Some(&body)).await?);
         }
         Command::Revive { name } => {
             let path = ["api", "v1", "deployments", &name, "kill-switch"];
-            show(context.json, &controller.send(Method::DELETE, &path, None).await?);
+            show_changed(context, &controller.send(Method::DELETE, &path, None).await?);
         }
         Command::Delete { name } => {
             controller.send(Method::DELETE, &["api", "v1", "deployments", &name], None).await?;
@@ -186,6 +202,20 @@ fn show(as_json: bool, deployment: &Value) {
     const FIRST: [&str; 6] =
         ["name", "model", "stable_version", "active_rollout_id", "kill_switch", "watch_alias"];
     output::object_in_order(as_json, deployment, &FIRST);
+}
+
+/// Prints a deployment after a change of its traffic, and warns of replicas that have not followed.
+fn show_changed(context: &Context, deployment: &Value) {
+    show(context.json, deployment);
+    warn_of_replicas(deployment);
+}
+
+/// Warns where some replica may still answer by an older traffic table.
+pub(super) fn warn_of_replicas(changed: &Value) {
+    let told = &changed["acknowledgement"];
+    if told["complete"] == false {
+        errln!("slipway: warning: {}", output::cell(told, "message"));
+    }
 }
 
 /// Waits until the first version of a new deployment answers, and prints the deployment.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod deployments;
+mod deployments_update;
 mod events;
 mod follow;
 mod grants;
@@ -114,7 +115,8 @@ impl Context {
         Ok(Client::new(&self.endpoints.serving_http)?.with_token(token))
     }
     pub(crate) fn rollout_controller(&self) -> anyhow::Result<Client> {
-        Client::new(&self.endpoints.rollout_controller)
+        let actor = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
+        Ok(Client::new(&self.endpoints.rollout_controller)?.acting_as(actor))
     }
     pub(crate) fn drift_monitor(&self) -> anyhow::Result<Client> {
         Client::new(&self.endpoints.drift_monitor)

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::deployments::warn_of_replicas;
 use super::follow::{self, Ending, Progress};
 use super::{Context, Paging, read_json};
 use crate::client::Client;
@@ -20,6 +21,9 @@ pub enum Command {
         /// Only rollouts of this deployment.
         #[arg(long, value_name = "NAME")]
         deployment: Option<String>,
+        /// Only rollouts of the deployment with this ID, which may have been deleted.
+        #[arg(long, value_name = "ID")]
+        deployment_id: Option<String>,
         #[command(flatten)]
         paging: Paging,
     },
@@ -77,8 +81,9 @@ pub struct Start {
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     let controller = context.rollout_controller()?;
     let (rollout, verb) = match command {
-        Command::List { deployment, paging } => {
+        Command::List { deployment, deployment_id, paging } => {
             let mut query = paging.query();
+            query.extend(deployment_id.map(|id| ("deployment_id", id)));
             query.extend(deployment.map(|name| ("deployment", name)));
             let columns = [
                 ("ROLLOUT", "id"),
@@ -105,7 +110,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
         Command::Abort { rollout } => (rollout, "abort"),
     };
     let path = ["api", "v1", "rollouts", &rollout, verb];
-    show(context.json, &controller.send(Method::POST, &path, Some(&json!({}))).await?);
+    let changed = controller.send(Method::POST, &path, Some(&json!({}))).await?;
+    show(context.json, &changed);
+    warn_of_replicas(&changed);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -141,7 +148,7 @@ async fn start(context: &Context, controller: &Client, options: Start) -> anyhow
 }
 
 /// Fields that [`show`] has lines of its own for, or that say the same in another form.
-const SHOWN: [&str; 15] = [
+const SHOWN: [&str; 17] = [
     "id",
     "deployment",
     "model",
@@ -157,6 +164,8 @@ const SHOWN: [&str; 15] = [
     "updated_at_unix_ms",
     "decisions",
     "idempotency_key",
+    "waiting_for",
+    "acknowledgement",
 ];
 
 /// Prints a rollout: what an operator asks first stands first.
@@ -213,6 +222,10 @@ fn step(rollout: &Value) -> String {
 
 /// What has to happen before the rollout continues; nothing when it has ended.
 fn waits_for(rollout: &Value) -> String {
+    let awaited: Vec<String> = rollout["waiting_for"].as_array().into_iter().flatten().map(awaited).collect();
+    if !awaited.is_empty() {
+        return awaited.join("; ");
+    }
     let id = output::cell(rollout, "id");
     let step = usize::try_from(rollout["step"].as_u64().unwrap_or_default()).unwrap_or_default();
     match rollout["phase"].as_str().unwrap_or_default() {
@@ -231,6 +244,13 @@ fn waits_for(rollout: &Value) -> String {
         "promoting" | "rolling_back" => "every replica to follow the traffic table".to_owned(),
         _ => String::new(),
     }
+}
+
+/// A replica that the rollout waits for.
+fn awaited(replica: &Value) -> String {
+    let silent_s = replica["heard_ms_ago"].as_f64().unwrap_or_default() / 1_000.0;
+    let (id, what) = (output::cell(replica, "replica_id"), output::cell(replica, "waits_for"));
+    format!("replica {id}, which {what}; heard {silent_s:.1} s ago")
 }
 
 #[cfg(test)]
@@ -253,6 +273,10 @@ mod tests {
         assert!(waits_for(&rollout).contains("analysis"), "a decision of an earlier step says nothing");
         rollout["phase"] = "paused".into();
         assert!(waits_for(&rollout).contains("slipway rollouts resume r1"));
+        rollout["waiting_for"] =
+            json!([{"replica_id": "r-2", "heard_ms_ago": 9_400, "waits_for": "is loading it (version 2)"}]);
+        assert_eq!(waits_for(&rollout), "replica r-2, which is loading it (version 2); heard 9.4 s ago");
+        rollout["waiting_for"] = json!([]);
         rollout["phase"] = "promoted".into();
         assert_eq!(waits_for(&rollout), "");
     }
