@@ -12,4 +12,5 @@ mod platform;
 mod refusals;
 mod traces;
 mod trust;
+mod unjudged;
 mod waiting;
