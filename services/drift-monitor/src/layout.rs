@@ -199,7 +199,7 @@ mod tests {
             [Some((0, 0)), Some((0, 1)), Some((1, 0))]
         );
         assert_eq!(found(&abc, &inputs(&[("num", 2), ("cat", 2)])), [None, None, None]);
-        let mut named = abc.clone();
+        let mut named = abc;
         for (column, (tensor, index)) in
             named.iter_mut().zip([("cat", None), ("num", Some(1)), ("num", Some(5))])
         {

@@ -40,7 +40,7 @@ pub(crate) async fn run(bus: EventBus, state: State, shutdown: CancellationToken
         slipway_telemetry::set_parent(&span, received.traceparent.as_deref());
         async move { handle(&state, &received).await.map_err(|problem| problem.to_string()) }.instrument(span)
     };
-    consumer.run(shutdown, handler).await;
+    Box::pin(consumer.run(shutdown, handler)).await;
 }
 
 async fn handle(state: &State, received: &Received) -> Result<(), Problem> {

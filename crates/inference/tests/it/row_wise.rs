@@ -992,6 +992,10 @@ fn row(tensor: &Tensor, at: usize) -> Tensor {
             let each = texts.len() / rows;
             Data::Strings(texts[at * each..(at + 1) * each].to_vec())
         }
+        Data::Octets(elements) => {
+            let each = elements.len() / rows;
+            Data::of_octets(elements[at * each..(at + 1) * each].to_vec())
+        }
     };
     Tensor { name: tensor.name.clone(), datatype: tensor.datatype, shape, data }
 }

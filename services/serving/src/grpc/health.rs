@@ -123,9 +123,10 @@ impl Watched {
                 return Some(status);
             }
             let changed = self.changes.changed();
-            match tokio::time::timeout(Duration::from_millis(WATCH_INTERVAL_MS), changed).await {
-                Ok(Err(_ended)) => return None,
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_ended)) =
+                tokio::time::timeout(Duration::from_millis(WATCH_INTERVAL_MS), changed).await
+            {
+                return None;
             }
         }
     }

@@ -167,9 +167,9 @@ impl Declarations {
             }
         };
         let fits = |(given, model): (&i64, &i64)| *model < 0 || given == model;
-        let same_rank = given.len() == model.shape.len();
+        let other_rank = given.len() != model.shape.len();
         // A model that does not say a shape takes any.
-        if !model.shape.is_empty() && !(same_rank && given.iter().zip(&model.shape).all(fits)) {
+        if !model.shape.is_empty() && (other_rank || !given.iter().zip(&model.shape).all(fits)) {
             let what = if reshape.is_some() { "reshape" } else { "dims" };
             let expected = model.shape.get(batch..).unwrap_or_default();
             let with = if batch > 0 { " behind the batch" } else { "" };

@@ -126,7 +126,7 @@ fn labels_are_waited_for_where_asked() {
     let waiting = analyse(&strategy, &facts);
     assert_eq!(waiting.verdict, Verdict::Inconclusive);
     assert!(waiting.reason.contains("min_labels 30"), "{}", waiting.reason);
-    let enough = WindowFacts { candidate: labelled(30, 30), ..facts.clone() };
+    let enough = WindowFacts { candidate: labelled(30, 30), ..facts };
     assert_eq!(analyse(&strategy, &enough).verdict, Verdict::Pass);
 }
 
