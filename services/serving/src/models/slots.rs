@@ -85,17 +85,17 @@ impl Slot {
     }
 
     /// Takes another name of its model, under which the registry is asked from now on; says whether it has to be loaded again, since it
-    /// failed under the name before.
+    /// failed under the name before, or is still being requested under it.
     pub(super) fn renamed(&mut self, model: &str) -> bool {
         if self.model == model {
             return false;
         }
         model.clone_into(&mut self.model);
-        let again = self.state == VersionState::Failed && self.load.is_none();
-        if again {
+        let failed = self.state == VersionState::Failed && self.ensemble.is_none();
+        if failed {
             (self.state, self.reason) = (VersionState::Loading, None);
         }
-        again
+        failed || self.load.is_some()
     }
 
     /// Has it loaded; the outcome carries `number`.
@@ -104,7 +104,10 @@ impl Slot {
         let was_there = self.resident.described().is_some();
         let load = load_until_settled(loader, (target, model), number, was_there, outcomes);
         let task = tokio::spawn(load).abort_handle();
-        self.load = Some(Load { number, task });
+        // One that is still retried asks under another name of the model.
+        if let Some(before) = self.load.replace(Load { number, task }) {
+            before.task.abort();
+        }
     }
 
     /// Takes the outcome of its load; `false` for one of an earlier load.

@@ -138,7 +138,7 @@ async fn who_places_versions_is_told_to_those_who_try() {
         (status == StatusCode::BAD_REQUEST).then_some(body)
     };
     let body = crate::world::eventually("the load is refused", refused).await;
-    assert!(body["error"].as_str().unwrap().contains("zipmap"), "{body}");
+    assert!(body["error"].as_str().unwrap().contains("protocol carries tensors only"), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ async fn a_version_that_does_not_load_is_told_and_gets_no_traffic() {
             "has 40 bytes in the artifact store",
         ),
         (world.damaged_version("4", &no_model, &no_model).await, "ONNX Runtime refuses the model"),
-        (world.version("5", "sequence.onnx").await, "zipmap"),
+        (world.version("5", "sequence.onnx").await, "protocol carries tensors only"),
         (
             slipway_api::traffic::Target { version: "6".into(), digest: "sha256:00".into() },
             "there is no version 6",

@@ -4,6 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use slipway_api::inference::ModelReadyRequest;
 use slipway_api::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use slipway_api::proto::registry::ModelVersion;
 use slipway_api::traffic::{TrafficTable, VersionState, VersionStatus};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
@@ -100,6 +101,20 @@ async fn a_replica_that_cannot_load_a_stable_version_says_so_everywhere_until_it
     assert_eq!(serving.predict([0.0, 0.0]).await.score, -1.0);
     assert_eq!(health(&serving, DEPLOYMENT).await, Ok(ServingStatus::Serving));
     assert_eq!(health(&serving, "").await, Ok(ServingStatus::Serving));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_missing_is_requested_under_the_new_name_of_its_model() {
+    let (world, cache) = (World::start().await, cache());
+    let first = world.version("1", "linear_minus_one.onnx").await;
+    world.put(&table(1, &first)).await;
+    let renamed = world.registry.remove(DEPLOYMENT, "1");
+    let serving = Serving::start(&world, &cache, &[]).await;
+    failed_models(&serving).await;
+    world.registry.add(ModelVersion { model: "renamed".into(), ..renamed });
+    world.put(&TrafficTable { model: "renamed".into(), ..table(2, &first) }).await;
+    serving.wait_until_ready().await;
+    assert_eq!(serving.predict([0.0, 0.0]).await.score, -1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

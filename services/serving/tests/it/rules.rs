@@ -147,12 +147,15 @@ async fn a_stable_version_that_does_not_load_is_told_though_another_stands_by() 
     let (bad, spare) =
         (world.version("2", "sequence.onnx").await, world.version("1", "linear_minus_one.onnx").await);
     world.put(&TrafficTable { warm: vec![spare], ..table(1, &bad) }).await;
-    let serving = Serving::ready(&world, &cache).await;
+    let serving = Serving::start(&world, &cache, &[]).await;
     world.failed("2").await;
-    let told = eventually("the failure is told", async || {
-        let (status, body) = serving.infer(&point([0.0, 0.0])).await;
-        (status == StatusCode::NOT_FOUND).then_some(body)
+    let told = eventually("the failure is reported", async || {
+        let (_, body) = serving.infer(&point([0.0, 0.0])).await;
+        let told = body["error"].as_str()?.contains("version 2 of model 'points' does not load");
+        told.then_some(())
     });
-    let told = told.await;
-    assert!(told["error"].as_str().expect("an error").contains("version 2 does not load"), "{told}");
+    told.await;
+    let (status, _) = serving.infer(&point([0.0, 0.0])).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(serving.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }

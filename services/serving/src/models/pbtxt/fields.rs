@@ -90,6 +90,7 @@ pub(super) const TREATMENTS: &[(&str, Treatment, &str)] = &[
         "limits decoupled models, of which there are none",
     ),
     ("ensemble_scheduling.step.model_namespace", Refused, "models have no namespaces"),
+    ("instance_group", Obeyed, "how many runs go on at the same time, and where"),
     ("instance_group.name", Ignored, "names nothing that is shown"),
     ("instance_group.kind", Obeyed, "`KIND_AUTO`, `KIND_CPU` or `KIND_GPU`; `KIND_MODEL` is refused"),
     ("instance_group.count", Obeyed, "counts of several groups add up"),
