@@ -60,7 +60,8 @@ impl PidFile {
 
     /// Stops the recorded process where it still runs: with `signal` first, by force after [`SIGNAL_LIMIT`].
     pub(super) fn stop_recorded(&self, signal: Signal) {
-        if let Some(identity) = self.read() {
+        // Without the check another program would get the signal, whose process has the id by now.
+        if let Some(identity) = self.read().filter(|identity| identity.is_running()) {
             process::stop_foreign(identity.pid, signal, SIGNAL_LIMIT, || identity.is_running());
         }
         let _ = std::fs::remove_file(&self.0);
@@ -150,6 +151,7 @@ mod tests {
         let mut other = sleeper(folder.path(), "exec sleep 600");
         std::fs::write(folder.path().join("server.pid"), format!("{} 1\n", other.id())).unwrap();
         file.stop_recorded(Signal::SIGTERM);
+        std::thread::sleep(Duration::from_millis(100));
         assert_eq!(other.try_wait().unwrap(), None);
         other.kill().unwrap();
         other.wait().unwrap();
