@@ -1,6 +1,7 @@
 //! Whether waiting requests of a model are joined: decided when it is loaded, and revoked where an audit finds a difference.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -119,16 +120,22 @@ impl State {
         }
     }
 
-    /// Counts a joined run; the place of the request in it that has to run again alone, where it is audited. The first run is, so that
-    /// a model that was declared wrongly is found early.
-    pub(crate) fn audits(&self, requests: usize) -> Option<usize> {
+    /// Counts a joined run; the places of the requests in it that have to run again alone, where it is audited. All of the first
+    /// run's do, so that a model that was declared wrongly is found early: one request alone may be the one whose answer the others
+    /// do not change. Later audits check one request each, at another place each time.
+    pub(crate) fn audits(&self, requests: usize) -> Range<usize> {
         if self.audit_every == 0 {
-            return None;
+            return 0..0;
         }
         let run = self.runs.fetch_add(1, Relaxed);
-        let audit = run.is_multiple_of(self.audit_every).then_some(run / self.audit_every)?;
-        // Another place each time.
-        usize::try_from(audit % requests.max(1) as u64).ok()
+        if run == 0 {
+            return 0..requests;
+        }
+        if !run.is_multiple_of(self.audit_every) {
+            return 0..0;
+        }
+        let at = usize::try_from((run / self.audit_every) % requests.max(1) as u64).unwrap_or(0);
+        at..at + 1
     }
 
     pub(crate) fn agreed(&self) {
