@@ -17,10 +17,30 @@ pub(crate) struct Options {
     /// Leaves out the end-to-end tests, which start the whole platform and train models.
     #[arg(long)]
     fast: bool,
+    /// Runs the end-to-end tests only.
+    #[arg(long, conflicts_with = "fast")]
+    end_to_end: bool,
 }
 
 /// Formatting, lints, layers, unit and integration tests, then the platform as a whole.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    if !options.end_to_end {
+        lints()?;
+    }
+    build::toolbox()?;
+    // The programs first: integration tests run the real agent.
+    let programs = build::programs(false)?;
+    if !options.end_to_end {
+        unit_and_integration()?;
+    }
+    if options.fast {
+        return Ok(());
+    }
+    let python = venv::ensure()?;
+    end_to_end::run(&programs, &python)
+}
+
+fn lints() -> anyhow::Result<()> {
     step("formatting", || run_command(cargo().args(["fmt", "--all", "--check"])))?;
     step("layers", || layers::run(false))?;
     step("lints", || {
@@ -33,19 +53,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             "-D",
             "warnings",
         ]))
-    })?;
-    build::toolbox()?;
-    // The programs first: integration tests run the real agent.
-    let programs = build::programs(false)?;
+    })
+}
+
+fn unit_and_integration() -> anyhow::Result<()> {
     step("unit and integration tests", || {
         let mut command: Command = cargo();
         // Without `--no-fail-fast` a failure would hide those of all crates after it.
         command.args(["test", "--workspace", "--quiet", "--no-fail-fast"]);
         run_command(&mut command)
-    })?;
-    if options.fast {
-        return Ok(());
-    }
-    let python = venv::ensure()?;
-    end_to_end::run(&programs, &python)
+    })
 }
