@@ -70,7 +70,7 @@ pub fn start(options: &S3Options) -> Result<(Running, S3Keys), Error> {
         stop_signal: Signal::SIGTERM,
         stop_limit: STOP_LIMIT,
         ready_limit: READY_LIMIT,
-        transient: &["address already in use", "resource temporarily unavailable"],
+        transient: &["address already in use", "Port allocation failed", "resource temporarily unavailable"],
     };
     let command = || {
         let mut command = Command::new(&options.program);
