@@ -152,10 +152,13 @@ async fn a_replica_that_holds_a_rollout_up_is_named() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
+    // The other replica may still be on its way and be named too.
     let reason = shown["reason"].as_str().unwrap();
-    assert!(reason.starts_with("version 2 is loading: replica `slow-replica`"), "{shown}");
-    assert_eq!(shown["waiting_for"][0]["replica_id"], "slow-replica", "{shown}");
-    assert!(shown["waiting_for"][0]["heard_ms_ago"].is_u64(), "{shown}");
+    assert!(reason.starts_with("version 2 is loading: "), "{shown}");
+    assert!(reason.contains("replica `slow-replica` is loading it"), "{shown}");
+    let waiting = shown["waiting_for"].as_array().unwrap();
+    let slow = waiting.iter().find(|replica| replica["replica_id"] == "slow-replica");
+    assert!(slow.is_some_and(|replica| replica["heard_ms_ago"].is_u64()), "{shown}");
     // It stays silent, and is left out in the end.
     world.wait_for(&at, "2", "progressing").await;
 }
