@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 use slipway_api::predictions::{
     LABELS_STREAM, LABELS_SUBJECT, LabelRecord, PREDICTIONS_STREAM, PredictionBatch, PredictionRecord,
-    Variant, label_matches, prediction_tensor, records_filter,
+    Sender, Variant, label_matches, prediction_tensor, records_filter,
 };
 use slipway_api::traffic::TrafficTable;
 use slipway_domain::rollout::{Analysis, FactsCollector, Phase, Prediction, Rollout, Side, WindowFacts};
@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 /// Requests that wait for their label, and labels that wait for their request; older ones make room.
 const MAX_WAITING: usize = 50_000;
+/// Runs of serving processes whose dropped records are counted.
+const MAX_RUNS: usize = 1_024;
 /// Rows of one request that are looked up among the inputs that the other version answered.
 const MAX_HASHED_ROWS: usize = 32;
 /// Without a message for so long after the start there is nothing old to catch up with.
@@ -143,6 +145,8 @@ struct Gathered {
     since_unix_ms: u64,
     output: Option<String>,
     collector: FactsCollector,
+    /// By run of a serving process: rows it had dropped when the window began, and by now.
+    dropped: HashMap<String, (u64, u64)>,
     caught_up: bool,
     predictions: Waiting<Vec<(Side, Predicted)>>,
     labels: Waiting<Vec<Value>>,
@@ -157,11 +161,27 @@ impl Gathered {
         if !batch.is_of(self.deployment_id.as_deref()) {
             return;
         }
+        self.take_dropped(&batch.sender);
         for record in &batch.records {
             if record.deployment == self.deployment && record.at_unix_ms >= self.since_unix_ms {
                 self.take_record(record);
             }
         }
+    }
+
+    /// Senders count what they dropped since they began; the window's part is the difference.
+    fn take_dropped(&mut self, sender: &Sender) {
+        if sender.run.is_empty()
+            || (self.dropped.len() >= MAX_RUNS && !self.dropped.contains_key(&sender.run))
+        {
+            return;
+        }
+        let began_before = sender.run_started_at_unix_ms < self.since_unix_ms;
+        let first = if began_before { sender.dropped_rows } else { 0 };
+        let (_, now) = self.dropped.entry(sender.run.clone()).or_insert((first, first));
+        *now = sender.dropped_rows.max(*now);
+        let dropped = self.dropped.values().map(|(before, now)| now - before);
+        self.collector.records().dropped_rows = dropped.sum();
     }
 
     fn take_record(&mut self, record: &PredictionRecord) {
@@ -382,6 +402,21 @@ mod tests {
         assert_eq!((facts.stable.labelled, facts.stable.correct), (1, 1));
         assert_eq!((facts.candidate.labelled, facts.candidate.correct), (2, 1));
         assert_eq!((facts.compared_rows, facts.differing_rows), (1, 1));
+    }
+
+    #[test]
+    fn rows_that_serving_dropped_are_counted_from_the_begin_of_the_window() {
+        let mut gathered = gathered();
+        let mut take = |run: &str, started: u64, dropped: u64| {
+            let sender = json!({"run": run, "run_started_at_unix_ms": started, "dropped_rows": dropped});
+            let batch = json!({"replica_id": "r", "sender": sender, "records": []});
+            gathered.take_batch(batch.to_string().as_bytes());
+            gathered.collector.facts(&Analysis::default()).records.dropped_rows
+        };
+        assert_eq!(take("old", 5, 40), 0, "before the window");
+        assert_eq!(take("old", 5, 47), 7);
+        assert_eq!(take("new", 12, 3), 10, "a run of the window");
+        assert_eq!(take("old", 5, 46), 10, "an earlier message that comes late");
     }
 
     #[test]

@@ -68,8 +68,8 @@ pub struct RecordFacts {
     pub sample_percent: Option<f64>,
     /// Requests whose recorded predictions are empty: redacted, or too large to be recorded.
     pub without_predictions: u64,
-    /// Records that serving replicas dropped because their queue was full.
-    pub dropped: u64,
+    /// Rows whose records serving replicas dropped because their queue to NATS was full.
+    pub dropped_rows: u64,
 }
 
 /// Which version a fact is about.

@@ -83,8 +83,9 @@ pub(super) fn left_out(facts: &WindowFacts) -> String {
     if let Some(percent) = records.sample_percent {
         parts.push(format!("only a sample of {percent} % of the requests is recorded"));
     }
-    if records.dropped > 0 {
-        parts.push(format!("{} records were dropped by serving", records.dropped));
+    if records.dropped_rows > 0 {
+        let rows = records.dropped_rows;
+        parts.push(format!("the records of {rows} rows were dropped by serving, whose queue was full"));
     }
     if parts.is_empty() { String::new() } else { format!("; {}", parts.join(" and ")) }
 }

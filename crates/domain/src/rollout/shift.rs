@@ -10,7 +10,7 @@
 //! Kolmogorov-Smirnov distance at the quantiles for numbers. Its bound holds at all times together: a two-sided normal
 //! mixture boundary for each set of cells and each version, joined by a union bound. Source: Howard, Ramdas, McAuliffe and
 //! Sekhon (2021), "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49(2),
-//! proposition 5 and equation 14 (after Robbins, 1970), for shares, which are 1/2-sub-Gaussian.
+//! section 3.2 (after Robbins, 1970), for shares, which are 1/2-sub-Gaussian.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -266,12 +266,14 @@ fn a_promotion_says_what_no_step_judged() {
     assert!(labelled_once.starts_with("every step passed; not judged: distribution"), "{labelled_once}");
     assert!(!labelled_once.contains("accuracy"), "the first step judged it: {labelled_once}");
     let sampled = WindowFacts {
-        records: RecordFacts { sample_percent: Some(10.0), dropped: 3, ..RecordFacts::default() },
+        records: RecordFacts { sample_percent: Some(10.0), dropped_rows: 3, ..RecordFacts::default() },
         ..good_facts()
     };
     let sampled = walk([sampled.clone(), sampled]);
     assert!(
-        sampled.contains("only a sample of 10 % of the requests is recorded and 3 records were dropped"),
+        sampled.contains(
+            "only a sample of 10 % of the requests is recorded and the records of 3 rows were dropped"
+        ),
         "{sampled}"
     );
 }
