@@ -6,6 +6,8 @@ use sqlx::{Postgres, QueryBuilder};
 
 /// The tag by which clients tell prompts from models. Every search of theirs asks for models *without* it as `!= 'true'`.
 pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
+/// The tag in which clients list the tables they logged: JSON in ASCII, as Python writes it.
+const LOGGED_ARTIFACTS_TAG: &str = "mlflow.loggedArtifacts";
 /// Up to here each whole float names one integer.
 const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
@@ -209,6 +211,12 @@ impl Shape {
             if without_prompts {
                 let equal = Clause { comparison: Comparison::Equal, ..clause.clone() };
                 push_comparison(query, "x.value", numeric, &equal);
+            } else if let Some(escaped) = escaped_by_json(name, clause) {
+                query.push("(");
+                push_comparison(query, "x.value", numeric, clause);
+                query.push(" OR ");
+                push_comparison(query, "x.value", numeric, &escaped);
+                query.push(")");
             } else {
                 push_comparison(query, "x.value", numeric, clause);
             }
@@ -280,6 +288,27 @@ fn push_dataset(query: &mut QueryBuilder<Postgres>, field: &str, clause: &Clause
     );
     push_comparison(query, column, false, clause);
     query.push(")");
+}
+
+/// A clause on the tag of logged tables as its JSON writes the text: `é` is `\u00e9`. `mlflow.load_table` asks for the plain name, and
+/// would find no table whose name is not ASCII.
+fn escaped_by_json(name: &str, clause: &Clause) -> Option<Clause> {
+    let patterned = matches!(clause.comparison, Comparison::Like | Comparison::ILike);
+    let Operand::Text(text) = &clause.operand else { return None };
+    if name != LOGGED_ARTIFACTS_TAG || !patterned || text.is_ascii() {
+        return None;
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_ascii() {
+            escaped.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    Some(Clause { operand: Operand::Text(escaped), ..clause.clone() })
 }
 
 fn push_comparison(query: &mut QueryBuilder<Postgres>, column: &str, numeric: bool, clause: &Clause) {

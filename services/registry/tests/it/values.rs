@@ -317,3 +317,27 @@ async fn a_backslash_in_a_pattern_is_a_character_like_any_other() {
     assert_eq!(found("model-versions/search", "model_versions", "name LIKE '%\\'").await, 0);
     assert_eq!(found("logged-models/search", "models", "name LIKE '%\\'").await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logged_table_is_found_by_its_name_in_any_script() {
+    let world = World::begin().await;
+    let run = world.run().await;
+    // As `mlflow.log_table` writes it.
+    let value = r#"[{"path": "r\u00e9sum\u00e9 \ud83d\ude00.json", "type": "table"}]"#;
+    for key in ["mlflow.loggedArtifacts", "other"] {
+        world.post("runs/set-tag", json!({"run_id": run, "key": key, "value": value})).await;
+    }
+    for (key, name, count) in [
+        ("mlflow.loggedArtifacts", "résumé 😀.json", 1),
+        ("mlflow.loggedArtifacts", "r\\u00e9sum\\u00e9 \\ud83d\\ude00.json", 1),
+        ("mlflow.loggedArtifacts", "resumé 😀.json", 0),
+        ("other", "résumé 😀.json", 0),
+    ] {
+        // As `mlflow.load_table` asks.
+        let filter = format!("tags.{key} LIKE '%\"path\"%:%\"{name}\",%\"type\"%:%\"table\"%'");
+        let found = world
+            .post("runs/search", json!({"filter": filter, "experiment_ids": ["0"], "max_results": 10}))
+            .await;
+        assert_eq!(found["runs"].as_array().map_or(0, Vec::len), count, "{filter}");
+    }
+}
