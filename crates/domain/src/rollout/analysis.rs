@@ -269,7 +269,11 @@ fn prediction_shift(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> 
     }
     let verdict =
         if seen.collapsed { Verdict::Fail } else { judge(seen.distance - seen.noise, seen.bound, limit) };
-    let measure = if seen.numeric { "Kolmogorov-Smirnov distance" } else { "total variation distance" };
+    let measure = match (seen.numeric, seen.beyond_deciles) {
+        (false, _) => "total variation distance",
+        (true, false) => "Kolmogorov-Smirnov distance",
+        (true, true) => "difference of the shares beyond stable's outer deciles",
+    };
     let collapsed = if seen.collapsed { "it always predicts the same, stable does not; " } else { "" };
     Some(Clause {
         clause: ClauseName::PredictionShift,
