@@ -11,6 +11,7 @@ mod exposition;
 pub mod extract;
 pub mod front;
 pub mod grpc;
+pub mod guard;
 pub mod health;
 pub mod json;
 mod leave;
@@ -26,6 +27,7 @@ pub mod tls;
 pub mod trace;
 pub mod watch;
 
+pub use guard::{Bodies, Guard, Refusal};
 pub use lifecycle::{Tasks, main};
 pub use problem::Problem;
 pub use server::ListenConfig;

@@ -26,6 +26,11 @@ const STREAM_LIMIT_BYTES: usize = 1024 * 1024;
 ///
 /// Bodies over HTTP/2 do so by themselves, see [`body_of`], and a client with `Expect: 100-continue` waits to be told before it sends.
 pub async fn linger(request: Request) -> Request {
+    lingering(request)
+}
+
+/// A request whose body outlives a reader that did not read all of it.
+pub(crate) fn lingering(request: Request) -> Request {
     let waits = request.headers().contains_key(header::EXPECT);
     if waits || request.version() > Version::HTTP_11 || request.body().is_end_stream() {
         return request;

@@ -153,7 +153,7 @@ impl IntoResponse for Problem {
 impl From<Problem> for tonic::Status {
     fn from(problem: Problem) -> Self {
         let code = match problem.status {
-            400 | 413 | 422 => tonic::Code::InvalidArgument,
+            400 | 413 | 415 | 422 => tonic::Code::InvalidArgument,
             401 => tonic::Code::Unauthenticated,
             403 => tonic::Code::PermissionDenied,
             404 => tonic::Code::NotFound,

@@ -20,6 +20,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::Problem;
 use crate::accept::accept;
 use crate::front::{self, Front, Fronted};
+use crate::guard::{Guard, GuardConfig, Guarded};
 use crate::health::{self, Readiness};
 use crate::metrics::{self, Metrics};
 use crate::tls::Tls;
@@ -33,12 +34,24 @@ pub struct ListenConfig {
     /// Address for REST and gRPC. Without it: 127.0.0.1 and the service's own port.
     #[arg(long, env = "SLIPWAY_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Names and origins of the service.
+    #[command(flatten)]
+    pub guard: GuardConfig,
 }
 
 impl ListenConfig {
     /// The configured address, or 127.0.0.1 with the service's own port.
     pub fn or_port(&self, port: u16) -> SocketAddr {
         self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// Opens the configured address, or 127.0.0.1 with the service's own port, behind the guard that is configured.
+    ///
+    /// # Errors
+    /// As [`bind_as`], or a name or origin is not one.
+    pub async fn open(&self, port: u16) -> anyhow::Result<Port> {
+        let guard = self.guard.guard()?;
+        Ok(Port::from(bind(self.or_port(port)).await?).with_guard(guard))
     }
 }
 
@@ -49,11 +62,18 @@ pub struct Port {
     tls: Option<Tls>,
     shows_metrics: bool,
     drain_delay: Duration,
+    guard: Guard,
 }
 
 impl From<TcpListener> for Port {
     fn from(listener: TcpListener) -> Self {
-        Self { listener, tls: None, shows_metrics: true, drain_delay: Duration::ZERO }
+        Self {
+            listener,
+            tls: None,
+            shows_metrics: true,
+            drain_delay: Duration::ZERO,
+            guard: Guard::default(),
+        }
     }
 }
 
@@ -75,6 +95,18 @@ impl Port {
     #[must_use]
     pub fn with_drain_delay(self, drain_delay: Duration) -> Self {
         Self { drain_delay, ..self }
+    }
+
+    /// The port behind another guard than the default one.
+    #[must_use]
+    pub fn with_guard(self, guard: Guard) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// The port with its guard changed for what the service's routes take and answer.
+    #[must_use]
+    pub fn guarded(self, change: impl FnOnce(Guard) -> Guard) -> Self {
+        Self { guard: change(self.guard), ..self }
     }
 
     /// Its address.
@@ -184,6 +216,8 @@ where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
+    let (guard, secure) = (Arc::new(port.guard), port.tls.is_some());
+    let host = |peer| Guarded { service: host(peer), guard: Arc::clone(&guard), secure };
     accept(port.listener, port.tls, host, shutdown, port.drain_delay).await;
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod authority;
+mod forgery;
 mod hosts;
 mod issuer;
 mod nats;
@@ -19,6 +20,7 @@ mod s3;
 use std::path::PathBuf;
 
 pub use authority::{TestAuthority, TestCertificate};
+pub use forgery::{forge, forge_file, rebind};
 pub use issuer::TestIssuer;
 pub use nats::TestNats;
 pub use postgres::{TestDatabase, TestPostgres};

@@ -100,7 +100,7 @@ pub struct Config {
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     readiness.waiting("nats", "connecting");
-    let listener = server::bind(config.listen.or_port(DEFAULT_PORT)).await?;
+    let listener = config.listen.open(DEFAULT_PORT).await?;
     let pool = db::connect(&config.postgres, "drift_monitor", &MIGRATOR, &shutdown).await?;
     let bus = EventBus::connect(&config.nats, "slipway-drift-monitor").await?;
     let metrics = Metrics::new();

@@ -47,7 +47,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.waiting("postgres", "not connected yet");
     readiness.waiting("nats", "not connected yet");
     readiness.waiting("s3", "not connected yet");
-    let listener = server::bind(config.listen.or_port(DEFAULT_PORT)).await?;
+    let listener = config.listen.open(DEFAULT_PORT).await?;
     let address = listener.local_addr().context("the listener has no address")?;
     let launch = launch::Launcher::new(&config, address)?;
     let logs = logs::Logs::create(&config.data_dir.join("logs"), config.max_log_bytes)

@@ -15,6 +15,7 @@ mod lanes;
 mod lineage;
 mod logging;
 mod mlflow;
+mod pages;
 mod promotion;
 mod purge;
 mod removal;
@@ -96,7 +97,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.waiting("postgres", "not connected yet");
     readiness.waiting("nats", "not connected yet");
     readiness.waiting("s3", "not connected yet");
-    let listener = server::bind(config.listen.or_port(DEFAULT_PORT)).await?;
+    let listener = config.listen.open(DEFAULT_PORT).await?.guarded(pages::guard);
     let pool = db::connect(&config.postgres, "registry", &MIGRATOR, &shutdown).await?;
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-registry").await?;

@@ -76,7 +76,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let readiness = Readiness::default();
     readiness.waiting("postgres", "not connected yet");
     readiness.waiting("nats", "not connected yet");
-    let listener = server::bind(config.listen.or_port(DEFAULT_PORT)).await?;
+    let listener = config.listen.open(DEFAULT_PORT).await?;
     let channel = kit_grpc::registry_channel(&config.registry_url, &config.registry_token)?;
     let registry = RegistryClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let pool = db::connect(&config.postgres, "rollout_controller", &MIGRATOR, &shutdown).await?;

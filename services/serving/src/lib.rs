@@ -18,6 +18,7 @@ mod joining;
 mod metrics;
 mod missed;
 mod models;
+mod pages;
 mod parameters;
 mod predict;
 mod records;
@@ -49,11 +50,10 @@ use slipway_inference::Environment;
 use slipway_service_kit::grpc::{RegistryToken, registry_channel};
 use slipway_service_kit::health::{Readiness, metrics_router};
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::server::{Port, add_grpc, bind, bind_as, serve_behind, serve_plain};
+use slipway_service_kit::server::{Port, add_grpc, bind_as, serve_behind, serve_plain};
 use slipway_service_kit::tls::Tls;
 use slipway_service_kit::{ListenConfig, Tasks, TlsConfig};
 use slipway_telemetry::TelemetryConfig;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
@@ -341,15 +341,18 @@ fn follow_tables(
 struct Listeners {
     rest: Port,
     grpc: Port,
-    metrics: TcpListener,
+    metrics: Port,
 }
 
 impl Listeners {
     async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let guard = config.listen.guard.guard()?;
+        let grpc = bind_as(config.listen_grpc, "--listen-grpc or SLIPWAY_LISTEN_GRPC").await?;
+        let metrics = bind_as(config.listen_metrics, "--listen-metrics or SLIPWAY_LISTEN_METRICS").await?;
         Ok(Self {
-            rest: bind(config.listen.or_port(REST_PORT)).await?.into(),
-            grpc: bind_as(config.listen_grpc, "--listen-grpc or SLIPWAY_LISTEN_GRPC").await?.into(),
-            metrics: bind_as(config.listen_metrics, "--listen-metrics or SLIPWAY_LISTEN_METRICS").await?,
+            rest: config.listen.open(REST_PORT).await?.guarded(pages::guard),
+            grpc: Port::from(grpc).with_guard(guard.clone()),
+            metrics: Port::from(metrics).with_guard(guard),
         })
     }
 

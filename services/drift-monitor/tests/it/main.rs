@@ -5,6 +5,7 @@ mod actions;
 mod baselines;
 mod data;
 mod faults;
+mod pages;
 mod peers;
 mod requests;
 mod senders;

@@ -154,7 +154,7 @@ impl World {
 
     /// Submits without any expectation.
     pub(crate) async fn try_submit(&self, key: Option<&str>, body: &Value) -> (StatusCode, Value) {
-        let mut request = self.http.post(format!("{}/api/v1/jobs", self.url)).body(body.to_string());
+        let mut request = self.http.post(format!("{}/api/v1/jobs", self.url)).json(body);
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }

@@ -138,8 +138,8 @@ async fn write(world: &World, writer: usize, stop: &AtomicBool, known: &Mutex<BT
             known.lock().unwrap().insert(path, outcome);
         }
         if number % 5 == writer {
-            let body = json!({"dry_run": false, "grace_s": 0}).to_string();
-            let _ = world.http.post(format!("{}/api/v1/gc", world.url)).body(body).send().await;
+            let body = json!({"dry_run": false, "grace_s": 0});
+            let _ = world.http.post(format!("{}/api/v1/gc", world.url)).json(&body).send().await;
         }
     }
 }

@@ -15,6 +15,7 @@ mod lineage;
 mod mlflow_artifacts;
 mod mlflow_models;
 mod mlflow_runs;
+mod pages;
 mod promotion;
 mod purge;
 mod questions;

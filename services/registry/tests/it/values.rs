@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use crate::world::{MODEL, World};
 
 /// Things that requests can be about.
-struct Known {
-    run: String,
-    model_id: String,
+pub(crate) struct Known {
+    pub(crate) run: String,
+    pub(crate) model_id: String,
 }
 
 /// Good requests of MLflow's API: method, path, body.
-fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
+pub(crate) fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
     let Known { run, model_id } = known;
     let dataset = json!({"name": "d", "digest": "1", "source_type": "local", "source": "{}", "schema": "s", "profile": "p"});
     let metric = json!({"key": "a", "value": 1.0, "timestamp": 1, "step": 1, "model_id": model_id, "dataset_name": "d", "dataset_digest": "1"});
@@ -101,7 +101,7 @@ fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
 }
 
 /// The same of REST v1.
-fn rest() -> Vec<(Method, &'static str, Value)> {
+pub(crate) fn rest() -> Vec<(Method, &'static str, Value)> {
     let report = json!({"name": "holdout", "dataset": {"name": "d", "digest": "1"}, "rows": 9, "metrics": {"accuracy": 0.5}, "source": "s",
         "latency": {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}, "segments": [{"attribute": "a", "value": "b", "rows": 9, "metrics": {"accuracy": 0.5}}]});
     vec![
@@ -184,7 +184,7 @@ fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-async fn known(world: &World) -> Known {
+pub(crate) async fn known(world: &World) -> Known {
     let model_id = world.onnx_model(MODEL).await;
     world.version("m", &model_id).await;
     world.post("registered-models/create", json!({"name": "r"})).await;

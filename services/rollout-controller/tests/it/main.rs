@@ -7,6 +7,7 @@ mod canary;
 mod kill_switch;
 mod namesakes;
 mod overrides;
+mod pages;
 mod peers;
 mod recovery;
 mod renames;

@@ -16,6 +16,7 @@ mod grpc;
 mod grpc_extensions;
 mod joining;
 mod metrics;
+mod pages;
 mod protocol;
 mod readiness;
 mod records;
