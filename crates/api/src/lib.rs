@@ -5,6 +5,9 @@ pub mod prediction_columns;
 pub mod predictions;
 pub mod traffic;
 
+/// Bytes of a training profile that are read: ten thousand columns are about 40 MiB.
+pub const MAX_PROFILE_BYTES: u32 = 64 * 1024 * 1024;
+
 /// gRPC generated from /proto. The .proto files carry the documentation.
 #[expect(missing_docs, clippy::allow_attributes, reason = "generated code")]
 pub mod proto {

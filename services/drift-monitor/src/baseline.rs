@@ -262,6 +262,7 @@ async fn profile(app: &App, watched: &Watched, version: &str) -> Result<Profile,
                 status.message()
             )));
         }
+        Err(status) if refuses(&status) => return Err(unusable(watched, version, status.message())),
         Err(status) => return Err(away("the registry", &status)),
     };
     let refused = |reason: String| unusable(watched, version, &reason);
@@ -271,9 +272,19 @@ async fn profile(app: &App, watched: &Watched, version: &str) -> Result<Profile,
     Ok(profile)
 }
 
+/// Whether the same question would be refused again.
+fn refuses(status: &tonic::Status) -> bool {
+    matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange)
+}
+
 fn away(service: &str, status: &tonic::Status) -> Lack {
     tracing::debug!(%status, service, "the baseline cannot be asked for");
-    Lack::Away(format!("{service} is unreachable ({:?}); retrying", status.code()))
+    let what = match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => "refuses the drift monitor's token",
+        Code::Unavailable | Code::DeadlineExceeded => "is unreachable",
+        _ => "cannot answer",
+    };
+    Lack::Away(format!("{service} {what} ({:?}: {}); retrying", status.code(), status.message()))
 }
 
 /// Takes the baseline into use. Windows begin anew with the moment from which it is due; drift from the old baseline is over.

@@ -27,6 +27,7 @@ mod watcher;
 
 use std::sync::Arc;
 
+use slipway_api::MAX_PROFILE_BYTES;
 use slipway_api::proto::drift::drift_monitor_server::DriftMonitorServer;
 use slipway_api::proto::launcher::launcher_client::LauncherClient;
 use slipway_api::proto::registry::registry_client::RegistryClient;
@@ -47,8 +48,8 @@ pub use crate::spec::{ActionKind, ActionSpec, MonitorSpec, WindowSpec};
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/drift_monitor");
 
 const DEFAULT_PORT: u16 = 5030;
-/// A profile of ten thousand columns is a few times the usual limit of a gRPC message.
-const MAX_PROFILE_BYTES: usize = 64 * 1024 * 1024;
+/// What an answer holds beside the profile.
+const MAX_ANSWER_OVERHEAD_BYTES: usize = 64 * 1024;
 /// The launcher answers with the job, its files included.
 const MAX_JOB_BYTES: usize = 32 * 1024 * 1024;
 
@@ -106,7 +107,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let metrics = Metrics::new();
     let app = App {
         registry: RegistryClient::new(registry_channel(&config.registry_url, &config.registry_token)?)
-            .max_decoding_message_size(MAX_PROFILE_BYTES),
+            .max_decoding_message_size(MAX_PROFILE_BYTES as usize + MAX_ANSWER_OVERHEAD_BYTES),
         rollouts: RolloutControllerClient::new(channel(&config.rollout_controller_url)?),
         launcher: LauncherClient::new(channel(&config.launcher_url)?)
             .max_decoding_message_size(MAX_JOB_BYTES),

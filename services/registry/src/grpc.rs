@@ -1,5 +1,6 @@
 //! gRPC: what other services ask.
 
+use slipway_api::MAX_PROFILE_BYTES;
 use slipway_api::proto::registry::registry_server::Registry as Api;
 use slipway_api::proto::registry::{
     File, GetModelVersionRequest, GetTrainingProfileRequest, ModelVersion, ResolveAliasRequest, TensorSpec,
@@ -19,7 +20,6 @@ use crate::versions::source::proxy_path;
 
 /// Where a run logs the profile of its training data.
 const PROFILE_PATH: &str = "slipway/profile.json";
-const MAX_PROFILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The service.
 #[derive(Debug)]
@@ -90,7 +90,13 @@ impl Api for Service {
         let path = format!("{root}/{PROFILE_PATH}");
         let artifact = artifacts::artifact_get(&mut db, &path).await?.ok_or_else(missing)?;
         drop(db);
-        let bytes = self.registry.artifacts.get_bytes(&artifact.blob_key, MAX_PROFILE_BYTES).await;
+        if artifact.size_bytes > i64::from(MAX_PROFILE_BYTES) {
+            return Err(Status::failed_precondition(format!(
+                "{PROFILE_PATH} of run {run_id} has {} bytes; up to {MAX_PROFILE_BYTES} are read",
+                artifact.size_bytes
+            )));
+        }
+        let bytes = self.registry.artifacts.get_bytes(&artifact.blob_key, MAX_PROFILE_BYTES.into()).await;
         let profile_json = bytes.map_err(Error::from)?.to_vec();
         Ok(Response::new(TrainingProfile { profile_json, run_id }))
     }

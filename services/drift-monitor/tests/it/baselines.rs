@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use slipway_api::events::{DriftDetected, ModelRenamed, RolloutChange};
+use tonic::Status;
 
 use crate::data::{self, DEPLOYMENT, MODEL, Rows};
 use crate::world::World;
@@ -53,6 +54,32 @@ async fn a_monitor_waits_for_its_baseline_and_says_what_is_missing() {
     world.state("watching").await;
     let windows = world.windows(1).await;
     assert_eq!((&windows[0]["rows"], &windows[0]["drifted"]), (&json!(100), &json!(false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_the_registry_is_shown_as_what_it_is() {
+    let world = World::begin().await;
+    world.monitor(json!({})).await;
+    world.peers.deploy("1");
+    for (refusal, shown) in [
+        (
+            Status::failed_precondition("slipway/profile.json has 90000000 bytes"),
+            "cannot be used: slipway/profile.json has",
+        ),
+        (
+            Status::permission_denied("no role"),
+            "refuses the drift monitor's token (PermissionDenied: no role)",
+        ),
+        (Status::unavailable("starting"), "the registry is unreachable"),
+    ] {
+        world.peers.known().profile_refusal = Some(refusal);
+        reason_with(&world, shown).await;
+    }
+    let mut known = world.peers.known();
+    known.profile_refusal = None;
+    known.profiles.insert("1".into(), data::trained());
+    drop(known);
+    world.state("watching").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,8 @@ pub(crate) struct Known {
     /// Every submission, repeated ones too.
     pub(crate) submissions: Vec<SubmitJobRequest>,
     pub(crate) pauses: Vec<PauseDeploymentRequest>,
+    /// Answered to every request for a profile.
+    pub(crate) profile_refusal: Option<Status>,
     /// Answered to every submission.
     pub(crate) refusal: Option<Status>,
 }
@@ -116,6 +118,9 @@ impl Registry for Peers {
         &self,
         request: Request<GetTrainingProfileRequest>,
     ) -> Result<Response<TrainingProfile>, Status> {
+        if let Some(refusal) = self.known().profile_refusal.clone() {
+            return Err(refusal);
+        }
         let version = request.into_inner().version;
         let profile = self.known().profiles.get(&version).map(Value::to_string);
         let profile = profile.ok_or_else(|| Status::not_found("its run logged none"))?;
