@@ -11,6 +11,7 @@ mod error;
 mod gc;
 mod grpc;
 mod home;
+mod job_tokens;
 mod lanes;
 mod lineage;
 mod logging;
@@ -30,6 +31,7 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
+use slipway_api::proto::registry::job_tokens_server::JobTokensServer;
 use slipway_api::proto::registry::registry_server::RegistryServer;
 use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_event_bus::{EventBus, NatsConfig, Outbox, Relay};
@@ -142,7 +144,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let questions = RegistryServer::new(grpc::Service::new(registry.clone()))
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let guarded = axum::middleware::from_fn_with_state(registry.access.clone(), access::guard);
-    let routes = server::add_grpc(routes(registry.clone()), questions).layer(guarded);
+    let job_tokens = JobTokensServer::new(job_tokens::Service::new(registry.clone(), config.access.job_role));
+    let routes =
+        server::add_grpc(server::add_grpc(routes(registry.clone()), questions), job_tokens).layer(guarded);
     server::serve(listener, routes, readiness, Metrics::new(), shutdown).await;
     drained.cancel();
     writing.await?;

@@ -3,6 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use slipway_access::Network;
 use slipway_access::oidc::OidcConfig;
+use slipway_domain::access::Role;
 
 /// An administrator's token that is shorter can be guessed.
 const MIN_ADMIN_TOKEN_CHARS: usize = 32;
@@ -26,6 +27,18 @@ pub struct AccessConfig {
     /// A token that may do everything, as the principal `admin`: with it the first tokens and grants are made. At least 32 characters.
     #[arg(long, env = "SLIPWAY_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub admin_token: Option<SecretString>,
+    /// The launcher's token, with which it issues and revokes tokens of training jobs and may do nothing else. At least 32 characters.
+    /// [default: jobs get no tokens of their own]
+    #[arg(long, env = "SLIPWAY_LAUNCHER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub launcher_token: Option<SecretString>,
+    /// A token for the services that read the registry (serving, rollout controller, drift monitor): it has the role viewer on everything, as
+    /// the principal `services`. At least 32 characters. [default: none; any token of a viewer will do]
+    #[arg(long, env = "SLIPWAY_SERVICES_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub services_token: Option<SecretString>,
+    /// Role of training jobs on everything, for the tokens that the launcher gets for them: viewer, editor or deployer. A job that sets an
+    /// alias needs deployer.
+    #[arg(long, env = "SLIPWAY_JOB_ROLE", default_value = "editor", value_parser = job_role, value_name = "ROLE")]
+    pub job_role: Role,
     /// Proxies whose `X-Forwarded-For` is believed, as addresses or networks, e.g. `10.0.0.0/8`.
     #[arg(long, env = "SLIPWAY_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
     pub trusted_proxies: Vec<Network>,
@@ -34,14 +47,28 @@ pub struct AccessConfig {
     pub oidc: OidcConfig,
 }
 
+/// A job runs arbitrary code of whoever submits it, so it cannot be an administrator.
+fn job_role(text: &str) -> Result<Role, String> {
+    match text.parse() {
+        Ok(role) if role < Role::Admin => Ok(role),
+        _ => Err(format!("expected viewer, editor or deployer, got '{text}'")),
+    }
+}
+
 impl AccessConfig {
     pub(super) fn validate(&self) -> anyhow::Result<()> {
         let short =
             |token: &SecretString| token.expose_secret().trim().chars().count() < MIN_ADMIN_TOKEN_CHARS;
-        anyhow::ensure!(
-            !self.admin_token.as_ref().is_some_and(short),
-            "the administrator's token (SLIPWAY_ADMIN_TOKEN) needs at least {MIN_ADMIN_TOKEN_CHARS} characters"
-        );
+        for (whose, variable, token) in [
+            ("administrator", "SLIPWAY_ADMIN_TOKEN", &self.admin_token),
+            ("launcher", "SLIPWAY_LAUNCHER_TOKEN", &self.launcher_token),
+            ("services", "SLIPWAY_SERVICES_TOKEN", &self.services_token),
+        ] {
+            anyhow::ensure!(
+                !token.as_ref().is_some_and(short),
+                "the token of the {whose} ({variable}) needs at least {MIN_ADMIN_TOKEN_CHARS} characters"
+            );
+        }
         if self.auth == Switch::On && self.admin_token.is_none() && self.oidc.oidc_issuer.is_none() {
             tracing::warn!(
                 "access is on without SLIPWAY_ADMIN_TOKEN and without an OIDC issuer: only tokens that exist already are accepted"

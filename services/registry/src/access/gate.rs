@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 use slipway_access::oidc::{Oidc, Refused};
 use slipway_access::{ApiToken, Network, Presented, client_address, same};
-use slipway_domain::access::{Grants, token_digest};
+use slipway_domain::access::{Grants, Role, Scope, token_digest};
 use slipway_event_bus::Actor;
 use sqlx::PgPool;
 
@@ -22,6 +22,10 @@ use crate::store::access as table;
 
 /// The principal of the administrator's token.
 const ADMIN: &str = "admin";
+/// Principals of the tokens that the configuration gives to other services.
+const LAUNCHER: &str = "launcher";
+const SERVICES: &str = "services";
+const LAUNCHER_CREDENTIAL: &str = "launcher-token";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 static FULL: LazyLock<Arc<Grants>> = LazyLock::new(|| Arc::new(Grants::full()));
@@ -43,11 +47,40 @@ struct Known {
     grants: Arc<Grants>,
 }
 
+/// A token of the configuration, by its digest.
+#[derive(Debug)]
+struct Configured {
+    digest: [u8; 32],
+    principal: &'static str,
+    credential: &'static str,
+    grants: Arc<Grants>,
+}
+
+fn configured(config: &AccessConfig) -> Vec<Configured> {
+    let viewer = || Arc::new(Grants::from_iter([(Scope::Everything, Role::Viewer)]));
+    let tokens = [
+        (&config.admin_token, ADMIN, "admin-token", Arc::clone(&FULL)),
+        (&config.launcher_token, LAUNCHER, LAUNCHER_CREDENTIAL, Arc::default()),
+        (&config.services_token, SERVICES, "services-token", viewer()),
+    ];
+    let given = tokens.into_iter().filter_map(|(token, principal, credential, grants)| {
+        let digest = token_digest(token.as_ref()?.expose_secret().trim().as_bytes());
+        Some(Configured { digest, principal, credential, grants })
+    });
+    given.collect()
+}
+
+/// Whether the caller showed the launcher's token.
+pub(crate) fn is_launcher(caller: &Caller) -> bool {
+    caller.actor.credential == LAUNCHER_CREDENTIAL
+}
+
 /// Checks credentials, and remembers those that it checked just now.
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) pool: PgPool,
-    admin: Option<[u8; 32]>,
+    /// Tokens of the configuration.
+    configured: Vec<Configured>,
     oidc: Option<Oidc>,
     /// By the SHA-256 of the header.
     known: Recent<[u8; 32], Arc<Known>>,
@@ -64,10 +97,7 @@ impl Access {
             Switch::Off => None,
             Switch::On => Some(Arc::new(Gate {
                 pool,
-                admin: config
-                    .admin_token
-                    .as_ref()
-                    .map(|token| token_digest(token.expose_secret().trim().as_bytes())),
+                configured: configured(config),
                 oidc: Oidc::new(&config.oidc)?,
                 known: Recent::default(),
                 runs: Recent::default(),
@@ -140,13 +170,14 @@ impl Gate {
     /// What the credential proves, and how long that holds at most.
     async fn check(&self, presented: &Presented) -> Result<(Known, Duration), Error> {
         let secret = presented.secret.expose_secret();
-        let (known, lasts) = if self.admin.is_some_and(|admin| same(&admin, &token_digest(secret.as_bytes())))
-        {
+        let digest = token_digest(secret.as_bytes());
+        let configured = self.configured.iter().find(|configured| same(&configured.digest, &digest));
+        let (known, lasts) = if let Some(configured) = configured {
             let known = Known {
-                principal: ADMIN.to_owned(),
-                credential: "admin-token".to_owned(),
+                principal: configured.principal.to_owned(),
+                credential: configured.credential.to_owned(),
                 groups: Arc::default(),
-                grants: Arc::clone(&FULL),
+                grants: Arc::clone(&configured.grants),
             };
             (known, Duration::from_secs(KEPT_S))
         } else if let Some(token) = ApiToken::parse(secret) {
@@ -204,6 +235,9 @@ impl Gate {
         crate::rest::access::validate_principal(&identity.principal).map_err(|why| {
             Error::unauthenticated(format!("the token's holder cannot be used here: {why}"))
         })?;
+        if identity.principal.starts_with(crate::job_tokens::PRINCIPAL_PREFIX) {
+            return Err(Error::unauthenticated("the token's holder has the name of a training job"));
+        }
         let mut subjects = vec![identity.principal.clone()];
         subjects.extend(identity.groups.iter().map(|group| format!("group:{group}")));
         let grants = table::grants_of(&mut *self.pool.acquire().await?, &subjects).await?;

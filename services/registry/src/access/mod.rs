@@ -14,5 +14,5 @@ mod rules;
 
 pub(crate) use caller::{Caller, carry, current_actor, proven};
 pub use config::{AccessConfig, Switch};
-pub(crate) use gate::Access;
+pub(crate) use gate::{Access, is_launcher};
 pub(crate) use guard::guard;

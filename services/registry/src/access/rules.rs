@@ -24,6 +24,9 @@ use Rule::{Known, Needs, Open};
 /// gRPC methods that check the caller themselves, since what they are about stands in a message.
 const GRPC_METHODS: [&str; 3] = ["GetModelVersion", "ResolveAlias", "GetTrainingProfile"];
 const GRPC_PREFIX: &str = "/slipway.registry.v1.Registry/";
+/// The same: they serve the launcher alone.
+const JOB_TOKENS: [&str; 2] =
+    ["/slipway.registry.v1.JobTokens/Issue", "/slipway.registry.v1.JobTokens/Revoke"];
 
 /// Methods, path (of MLflow's API without `/api` or `/ajax-api`), and what it needs.
 const RULES: &[(&str, &str, Rule)] = &[
@@ -175,6 +178,9 @@ fn find(method: &Method, route: &str, path: &str) -> Option<Rule> {
     if let Some(called) = path.strip_prefix(GRPC_PREFIX) {
         return GRPC_METHODS.contains(&called).then_some(Known);
     }
+    if JOB_TOKENS.contains(&path) {
+        return Some(Known);
+    }
     let short = route.strip_prefix("/ajax-api").or_else(|| route.strip_prefix("/api"));
     // REST v1 stands with its whole path.
     let key = short.filter(|short| !short.starts_with("/v1/")).unwrap_or(route);
@@ -256,6 +262,11 @@ mod tests {
         let methods = proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
         let methods: Vec<&str> = methods.collect();
         assert_eq!(methods, GRPC_METHODS);
+        let proto = include_str!("../../../../proto/slipway/registry/v1/job_tokens.proto");
+        let methods = proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
+        let paths: Vec<String> =
+            methods.map(|name| format!("/slipway.registry.v1.JobTokens/{name}")).collect();
+        assert_eq!(paths, JOB_TOKENS);
         let rule = |path: &str| rule(&Method::POST, "/slipway.registry.v1.Registry/{*method}", path);
         assert_eq!(rule("/slipway.registry.v1.Registry/ResolveAlias"), Known);
         assert_eq!(rule("/slipway.registry.v1.Registry/Forgotten"), Needs(Admin, Everything));

@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 
 use super::Answer;
 use crate::access::Caller;
+use crate::job_tokens;
 use crate::state::{Registry, now_ms};
 use crate::store::access::{self as table, Grant, Token};
 
@@ -145,6 +146,7 @@ async fn create_token(
 ) -> Result<Json<TokenBody>, Problem> {
     require_text("name", &request.name)?;
     validate_principal(&request.principal).map_err(|why| Problem::invalid("principal", why))?;
+    refuse_job("principal", &request.principal)?;
     let life_s = request.expires_in_s;
     if life_s.is_some_and(|life_s| !(1..=MAX_LIFE_S).contains(&life_s)) {
         return Err(Problem::invalid("expires_in_s", format!("expected 1 to {MAX_LIFE_S} seconds")));
@@ -262,6 +264,7 @@ async fn put_grant(
     JsonBody(request): JsonBody<NewGrant>,
 ) -> Result<Json<GrantBody>, Problem> {
     validate_subject(&request.subject).map_err(|why| Problem::invalid("subject", why))?;
+    refuse_job("subject", &request.subject)?;
     let scope: Scope = request.scope.parse().map_err(|_| unknown_scope(&request.scope))?;
     if let Scope::Model(name) = &scope {
         validate_model_name("scope", name).map_err(|invalid| Problem::invalid("scope", invalid.message))?;
@@ -312,6 +315,15 @@ async fn delete_grant(State(registry): State<Registry>, Query(which): Query<Whic
     change.commit().await?;
     registry.access.forget();
     Ok(Json(json!({})))
+}
+
+/// The principal of a training job lives as long as its attempt, and what was granted to it with it.
+fn refuse_job(field: &str, principal: &str) -> Result<(), Problem> {
+    if principal.starts_with(job_tokens::PRINCIPAL_PREFIX) {
+        let why = format!("'{principal}' is a training job, whose token and role the launcher manages");
+        return Err(Problem::invalid(field, why));
+    }
+    Ok(())
 }
 
 fn unknown_scope(text: &str) -> Problem {

@@ -118,6 +118,17 @@ pub(crate) async fn token_delete(
         .await?)
 }
 
+/// Revokes all tokens of a principal; their ids.
+pub(crate) async fn tokens_of_principal_delete(
+    db: &mut PgConnection,
+    principal: &str,
+) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar("DELETE FROM api_tokens WHERE principal = $1 RETURNING token_id")
+        .bind(principal)
+        .fetch_all(db)
+        .await?)
+}
+
 /// What was granted to any of these subjects.
 pub(crate) async fn grants_of(db: &mut PgConnection, subjects: &[String]) -> Result<Grants, Error> {
     let rows: Vec<(String, String)> = sqlx::query_as(

@@ -10,6 +10,7 @@ mod faults;
 mod gc;
 mod histories;
 mod home;
+mod job_tokens;
 mod line;
 mod lineage;
 mod mlflow_artifacts;
