@@ -76,10 +76,11 @@ fn python_version(python: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// `$SLIPWAY_CACHE`, or the user's cache folder.
+/// `$SLIPWAY_CACHE`, or the user's cache folder. Root's own home is closed to the account that jobs of its platforms run as.
 fn cache_dir() -> anyhow::Result<PathBuf> {
     let base = std::env::var_os("SLIPWAY_CACHE")
         .map(PathBuf::from)
+        .or_else(|| nix::unistd::geteuid().is_root().then(|| PathBuf::from("/var/cache/slipway")))
         .or_else(|| std::env::var_os("XDG_CACHE_HOME").map(|cache| Path::new(&cache).join("slipway")))
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/slipway")))
         .context("neither XDG_CACHE_HOME nor HOME is set: name a folder in SLIPWAY_CACHE")?;

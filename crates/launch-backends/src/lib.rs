@@ -4,12 +4,14 @@
 //! behind. All else (heartbeats, logs, checkpoints, the exit status) goes between the agent and the launcher, the same way
 //! wherever the agent runs.
 
+mod environment;
 mod local;
 mod process;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use environment::is_inherited;
 pub use local::{LocalProcesses, end_strays, has_writers, memory_of};
 use secrecy::SecretString;
 
@@ -26,6 +28,12 @@ pub const WORK_DIR_VARIABLE: &str = "SLIPWAY_WORK_DIR";
 pub const CORES_VARIABLE: &str = "SLIPWAY_CORES";
 /// Environment variable with the GPUs that the command sees, e.g. `0,1`; unset for none.
 pub const GPUS_VARIABLE: &str = "SLIPWAY_GPUS";
+/// Environment variable with the account that the agent and its command run as, as `UID:GID`; unset for that of the launcher.
+pub const RUN_AS_VARIABLE: &str = "SLIPWAY_RUN_AS";
+/// Environment variable with further variables that the command inherits, separated by commas.
+pub const INHERITED_VARIABLE: &str = "SLIPWAY_JOB_ENVIRONMENT";
+/// Environment variable with the token that the command shows the registry. The agent gives it another name.
+pub const JOB_TOKEN_VARIABLE: &str = "SLIPWAY_JOB_TOKEN";
 
 /// One attempt to be started.
 #[derive(Debug, Clone)]
@@ -44,6 +52,8 @@ pub struct Launch {
     pub work_dir: PathBuf,
     /// File that takes what the agent itself logs.
     pub agent_log: PathBuf,
+    /// Further variables that the attempt inherits from the launcher, see [`is_inherited`].
+    pub inherited: Vec<String>,
     /// Settings of the agent, by variable.
     pub environment: BTreeMap<String, String>,
     /// Settings that are never shown, by variable.

@@ -1,7 +1,7 @@
 //! Attempts as processes on the launcher's own machine.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use tokio::process::Command;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use crate::environment::is_inherited_by_agents;
 use crate::process::{self, Marked};
 use crate::{
-    ATTEMPT_VARIABLE, CORES_VARIABLE, Error, GPUS_VARIABLE, JOB_ID_VARIABLE, Launch, TOKEN_VARIABLE,
-    WORK_DIR_VARIABLE,
+    ATTEMPT_VARIABLE, CORES_VARIABLE, Error, GPUS_VARIABLE, INHERITED_VARIABLE, JOB_ID_VARIABLE, Launch,
+    TOKEN_VARIABLE, WORK_DIR_VARIABLE,
 };
 
 /// Left-over processes must be gone by then.
@@ -27,7 +28,8 @@ const EMPTY_SCANS: u32 = 2;
 /// Starts agents as processes that outlive the launcher: each makes a session of its own, and a launcher that was killed and
 /// started again finds it by the marks in its environment. Cheap to clone.
 ///
-/// There is no wall between a job and the launcher here: both run as one user.
+/// Agents begin as the launcher's user, and with an allow-list of its environment. An agent that has [`crate::RUN_AS_VARIABLE`] becomes that
+/// user before it does anything else. Without it there is no wall between a job and the launcher: both run as one user.
 #[derive(Debug, Clone)]
 pub struct LocalProcesses {
     command: Arc<[String]>,
@@ -58,25 +60,25 @@ impl LocalProcesses {
             reason: error.to_string(),
         };
         let mut command = Command::new(&self.command[0]);
+        let inherited = std::env::vars_os().filter(|(name, _)| {
+            name.to_str().is_some_and(|name| is_inherited_by_agents(name, &launch.inherited))
+        });
         command
             .args(&self.command[1..])
+            .env_clear()
+            .envs(inherited)
             .envs(&launch.environment)
             .envs(launch.secrets.iter().map(|(name, value)| (name, value.expose_secret())))
             .env(JOB_ID_VARIABLE, &launch.job_id)
             .env(ATTEMPT_VARIABLE, launch.attempt.to_string())
             .env(TOKEN_VARIABLE, launch.token.expose_secret())
             .env(WORK_DIR_VARIABLE, &launch.work_dir)
-            // The launcher's own; an agent has no use for them.
-            .env_remove("SLIPWAY_POSTGRES_URL")
-            .env_remove("SLIPWAY_NATS_URL")
-            .env_remove("SLIPWAY_LISTEN")
+            .env(INHERITED_VARIABLE, launch.inherited.join(","))
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(refuse)?)
             .stderr(log);
         for (variable, numbers) in [(CORES_VARIABLE, &launch.cores), (GPUS_VARIABLE, &launch.gpus)] {
-            if numbers.is_empty() {
-                command.env_remove(variable);
-            } else {
+            if !numbers.is_empty() {
                 let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
                 command.env(variable, numbers.join(","));
             }
@@ -193,7 +195,7 @@ async fn processes(job_id: &str) -> Result<Vec<Marked>, Error> {
 
 fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
@@ -214,6 +216,7 @@ mod tests {
             token: "t".into(),
             work_dir: folder.join("work"),
             agent_log: folder.join("agent.log"),
+            inherited: Vec::new(),
             environment: BTreeMap::new(),
             secrets: BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), "s".into())]),
         }

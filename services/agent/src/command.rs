@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use futures::FutureExt as _;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use secrecy::ExposeSecret as _;
 use slipway_api::proto::launcher::Lease;
 use slipway_domain::training::JobSpec;
-use slipway_launch_backends::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, end_strays, has_writers};
+use slipway_launch_backends::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, end_strays, has_writers, is_inherited};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -23,8 +24,8 @@ use crate::{Config, exec, memory};
 
 /// This very program, also where its file has been replaced since.
 const OWN_PROGRAM: &str = "/proc/self/exe";
-/// The agent's and the launcher's settings, secrets among them, are not the command's business.
-const OWN_VARIABLES: &str = "SLIPWAY_";
+/// Where MLflow's client looks for its token.
+const REGISTRY_TOKEN_VARIABLE: &str = "MLFLOW_TRACKING_TOKEN";
 
 /// Variables that tell numerical libraries how many threads to use.
 const THREAD_VARIABLES: [&str; 9] = [
@@ -78,7 +79,7 @@ pub(crate) fn start(
         .stdin(Stdio::null())
         .stdout(writer.try_clone().context("cannot share a pipe")?)
         .stderr(writer);
-    set_environment(&mut command, config, lease, spec, &workspace.checkpoints, restored);
+    set_environment(&mut command, config, lease, spec, workspace, restored);
     let child = command.spawn().context("cannot start a process")?;
     // With the command goes this process's copy of the pipe's other end: the log ends when the command's processes do.
     drop(command);
@@ -92,12 +93,20 @@ fn set_environment(
     config: &Config,
     lease: &Lease,
     spec: &JobSpec,
-    checkpoints: &Path,
+    workspace: &Workspace,
     restored: Option<&Restored>,
 ) {
-    let inherited =
-        std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with(OWN_VARIABLES));
+    let home = &workspace.folder;
+    let inherited = std::env::vars_os()
+        .filter(|(name, _)| name.to_str().is_some_and(|name| is_inherited(name, &config.job_environment)));
     command.env_clear().envs(inherited);
+    if let Some(account) = &config.run_as {
+        // Those of root are none of its business.
+        command.env_remove("TMPDIR").env_remove("SHELL").envs(account.environment(home));
+    }
+    if let Some(token) = &config.job_token {
+        command.env(REGISTRY_TOKEN_VARIABLE, token.expose_secret());
+    }
     if !lease.registry_url.is_empty() {
         command.env("MLFLOW_TRACKING_URI", &lease.registry_url);
     }
@@ -116,7 +125,7 @@ fn set_environment(
         .env("SLIPWAY_JOB_NAME", &spec.name)
         .env(ATTEMPT_VARIABLE, config.attempt.to_string());
     if spec.checkpoint.is_some() {
-        command.env("SLIPWAY_CHECKPOINT_DIR", checkpoints);
+        command.env("SLIPWAY_CHECKPOINT_DIR", &workspace.checkpoints);
     }
     if let Some(restored) = restored {
         command.env("SLIPWAY_RESTORED_STEP", restored.step.to_string());

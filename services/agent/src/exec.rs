@@ -5,13 +5,16 @@
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 
 /// First argument of this mode, followed by the agent's process id, the error file, and the command.
@@ -23,6 +26,9 @@ const NOT_STARTED_EXIT_CODE: u8 = 127;
 const ALL_CORES: &str = "all";
 /// The kernel ends the command rather than the services next to it where memory runs out. From 0 to 1000.
 const OOM_SCORE: &str = "600";
+const LAST_STANDARD_DESCRIPTOR: RawFd = 2;
+/// Permissions that files of the command do not have: writing by others.
+const COMMAND_UMASK: u32 = 0o022;
 
 /// Arguments that make this program run `command` on these CPU cores, or on all where there are none. Why it could not is left in
 /// `error_file`.
@@ -54,6 +60,11 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     if let Err(error) = confine(&cores.to_string_lossy()) {
         eprintln!("slipway-agent {ARGUMENT}: the command is not bound to its CPU cores: {error}");
     }
+    if let Err(error) = keep_only_standard_descriptors() {
+        eprintln!("slipway-agent {ARGUMENT}: open files of the platform may reach the command: {error}");
+    }
+    // The agent's files are its own; what the command makes is as on any other machine. Its work folder is closed either way.
+    umask(Mode::from_bits_truncate(COMMAND_UMASK));
     // Only a wish: without it the kernel chooses by size.
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let error = Command::new(&program).args(arguments).exec();
@@ -62,6 +73,21 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("slipway-agent {ARGUMENT}: {reason}; and that cannot be reported: {error}");
     }
     ExitCode::from(NOT_STARTED_EXIT_CODE)
+}
+
+/// Closes all open files but input, output and error when this process becomes the command. They come from whoever started the platform,
+/// since its own ones close by themselves.
+fn keep_only_standard_descriptors() -> std::io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
+        let Some(number) = number.filter(|number| *number > LAST_STANDARD_DESCRIPTOR) else { continue };
+        #[expect(unsafe_code, reason = "no part of this program owns the descriptor")]
+        // SAFETY: this process has one thread, and the descriptor is not used for anything but its flag.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        // That of the listing itself is closed by then.
+        let _ = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    }
+    Ok(())
 }
 
 /// Binds this process, and with it everything that it starts, to CPU cores.
@@ -83,7 +109,10 @@ fn describe(program: &Path, error: &std::io::Error) -> String {
             format!("`{name}` names an interpreter that does not exist")
         }
         ErrorKind::NotFound => format!("command not found: {name}"),
-        ErrorKind::PermissionDenied => format!("`{name}` is not executable"),
+        ErrorKind::PermissionDenied => format!(
+            "`{name}` is not executable by uid {} (see the permissions of the file and of the folders above it)",
+            nix::unistd::geteuid()
+        ),
         _ => format!("`{name}` cannot be run: {error}"),
     }
 }

@@ -4,6 +4,7 @@
 //! Everything that the agent knows about the attempt comes with its lease. Where the launcher does not answer, the agent goes
 //! on by itself for as long as its patience lasts, then stops the command and ends.
 
+mod account;
 mod attempt;
 mod checkpoint;
 mod command;
@@ -16,6 +17,8 @@ mod spool;
 mod stop;
 mod warnings;
 mod workspace;
+
+pub use account::Account;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -65,6 +68,15 @@ pub struct Config {
     /// GPUs that the command sees, by their numbers. [default: none]
     #[arg(long, env = slipway_launch_backends::GPUS_VARIABLE, value_delimiter = ',', value_name = "GPUS")]
     pub gpus: Vec<u32>,
+    /// Account that the agent and its command run as, as UID:GID. [default: the account that starts it]
+    #[arg(long, env = slipway_launch_backends::RUN_AS_VARIABLE, value_name = "UID:GID")]
+    pub run_as: Option<Account>,
+    /// Further variables that the command inherits, separated by commas; `NAME_*` for all that begin so.
+    #[arg(long, env = slipway_launch_backends::INHERITED_VARIABLE, value_delimiter = ',', value_name = "NAMES")]
+    pub job_environment: Vec<String>,
+    /// The token that the command shows the registry, as MLFLOW_TRACKING_TOKEN; from the environment only.
+    #[arg(long, env = slipway_launch_backends::JOB_TOKEN_VARIABLE, hide = true, hide_env_values = true)]
+    pub job_token: Option<SecretString>,
     /// Where checkpoints go.
     #[command(flatten)]
     pub s3: S3Config,
@@ -95,6 +107,13 @@ pub fn main(own_arguments: &[&str]) -> ExitCode {
     }
     let mut arguments = Arguments::parse_from(std::iter::once(OsString::from("slipway-agent")).chain(rest));
     arguments.config.own_arguments = own_arguments.iter().map(|&argument| argument.to_owned()).collect();
+    // Before there are threads, and before anything is written.
+    if let Some(account) = arguments.config.run_as
+        && let Err(error) = account.become_it(&arguments.config.work_dir)
+    {
+        eprintln!("slipway-agent: {error:#}");
+        return ExitCode::from(USAGE_EXIT_CODE);
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
     let runtime = match runtime {

@@ -77,9 +77,10 @@ impl Workspace {
     }
 }
 
+/// An empty folder that is its owner's alone.
 async fn empty(folder: &Path) -> io::Result<()> {
     remove_tree(folder).await?;
-    fs::create_dir_all(folder).await
+    fs::DirBuilder::new().recursive(true).mode(OWNER_ALL).create(folder).await
 }
 
 /// Removes a file, a link or a folder with all that is in it, folders without write permission included. What is not there is

@@ -43,9 +43,13 @@ pub struct JobsConfig {
     /// The registry, for the jobs' MLFLOW_TRACKING_URI.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
-    /// A token of the registry for the jobs' MLFLOW_TRACKING_TOKEN; needed where the registry's access is on.
+    /// One token of the registry for the MLFLOW_TRACKING_TOKEN of all jobs. If unset and --launcher-token is set, each attempt
+    /// gets a token that is revoked when it ends.
     #[arg(long, env = "SLIPWAY_JOB_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub job_token: Option<SecretString>,
+    /// The token with which the launcher gets a token for each attempt of a job, as it is set at the registry. [default: none]
+    #[arg(long, env = "SLIPWAY_LAUNCHER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub launcher_token: Option<SecretString>,
     /// Where agents reach this launcher. Without it: the address that it listens on.
     #[arg(long, env = "SLIPWAY_LAUNCHER_URL", value_name = "URL")]
     pub launcher_url: Option<String>,
@@ -73,6 +77,18 @@ pub struct JobsConfig {
     /// machine]
     #[arg(long, env = "SLIPWAY_JOB_GPUS", value_delimiter = ',', value_name = "GPUS")]
     pub job_gpus: Option<Vec<u32>>,
+    /// Account that jobs run as, if the launcher runs as root; it may be neither root nor `nobody`. [default: the launcher's own account]
+    #[arg(long, env = "SLIPWAY_JOB_USER", value_name = "NAME")]
+    pub job_user: Option<String>,
+    /// Folder for the jobs' work folders. [default: `work` in the data folder; /var/lib/slipway/jobs/<id> if --job-user cannot reach
+    /// it]
+    #[arg(long, env = "SLIPWAY_JOBS_DIR", value_name = "FOLDER")]
+    pub jobs_dir: Option<PathBuf>,
+    /// Further variables that jobs inherit from the launcher's environment, separated by commas; `NAME_*` for all that begin so. Jobs
+    /// always inherit PATH, the locale, proxies, and paths of Python and CUDA; never variables that begin with SLIPWAY_.
+    /// [default: none]
+    #[arg(long, env = "SLIPWAY_JOB_ENVIRONMENT", value_delimiter = ',', value_name = "NAMES")]
+    pub job_environment: Vec<String>,
     /// Keep the work folders of successful attempts, too.
     #[arg(long, env = "SLIPWAY_KEEP_WORK_DIRS", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub keep_work_dirs: bool,

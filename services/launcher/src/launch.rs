@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
-use slipway_launch_backends::{Backend, Launch, LocalProcesses};
+use slipway_launch_backends::{Backend, JOB_TOKEN_VARIABLE, Launch, LocalProcesses, RUN_AS_VARIABLE};
 use uuid::Uuid;
 
 use crate::Config;
+use crate::folders::{Folders, JobAccount};
 use crate::store::attempts::Assigned;
 
-/// Where MLflow's client looks for its token.
-const JOB_TOKEN_VARIABLE: &str = "MLFLOW_TRACKING_TOKEN";
 const AGENT_PROGRAM: &str = "slipway-agent";
 /// The command line, which has the agent in it.
 const COMMAND_LINE_PROGRAM: &str = "slipway";
@@ -26,17 +25,22 @@ pub(crate) struct Launcher {
     /// Holds a folder for each job, with one for each of its attempts.
     pub(crate) work_dir: PathBuf,
     logs_dir: PathBuf,
+    inherited: Vec<String>,
     environment: BTreeMap<String, String>,
     secrets: BTreeMap<String, SecretString>,
 }
 
 impl Launcher {
     /// # Errors
-    /// The data folder or this program's own path cannot be resolved.
-    pub(crate) fn new(config: &Config, address: SocketAddr) -> anyhow::Result<Self> {
-        let data_dir = std::path::absolute(&config.data_dir).context("the data folder (SLIPWAY_DATA_DIR)")?;
+    /// This program's own path cannot be resolved.
+    pub(crate) fn new(
+        config: &Config,
+        address: SocketAddr,
+        folders: Folders,
+        account: Option<JobAccount>,
+    ) -> anyhow::Result<Self> {
         let launcher_url = config.jobs.launcher_url.clone().unwrap_or_else(|| reachable(address));
-        let environment = BTreeMap::from([
+        let mut environment = BTreeMap::from([
             ("SLIPWAY_LAUNCHER_URL".to_owned(), launcher_url),
             ("SLIPWAY_S3_ENDPOINT".to_owned(), config.s3.s3_endpoint.clone()),
             ("SLIPWAY_S3_REGION".to_owned(), config.s3.s3_region.clone()),
@@ -44,15 +48,18 @@ impl Launcher {
             ("SLIPWAY_S3_ACCESS_KEY".to_owned(), config.s3.s3_access_key.clone()),
             ("SLIPWAY_KEEP_WORK_DIR".to_owned(), config.jobs.keep_work_dirs.to_string()),
         ]);
+        environment.extend(
+            account.map(|account| (RUN_AS_VARIABLE.to_owned(), format!("{}:{}", account.uid, account.gid))),
+        );
         let mut secrets =
             BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), config.s3.s3_secret_key.clone())]);
-        // Agents pass on to their commands what is not theirs.
         secrets.extend(config.jobs.job_token.clone().map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)));
         let backend = Backend::Local(LocalProcesses::new(agent_command(config)?)?);
         Ok(Self {
             backend,
-            work_dir: data_dir.join("work"),
-            logs_dir: data_dir.join("logs"),
+            work_dir: folders.work,
+            logs_dir: folders.logs,
+            inherited: config.jobs.job_environment.iter().filter(|name| !name.is_empty()).cloned().collect(),
             environment,
             secrets,
         })
@@ -67,6 +74,7 @@ impl Launcher {
         job_id: Uuid,
         attempt: u32,
         token: SecretString,
+        job_token: Option<SecretString>,
         assigned: Assigned,
     ) -> Result<(), slipway_launch_backends::Error> {
         let id = job_id.to_string();
@@ -74,6 +82,8 @@ impl Launcher {
         if left > 0 {
             tracing::warn!(%job_id, attempt, processes = left, "ended what an earlier attempt had left");
         }
+        let mut secrets = self.secrets.clone();
+        secrets.extend(job_token.map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)));
         let launch = Launch {
             work_dir: self.work_dir.join(&id).join(attempt.to_string()),
             agent_log: self.logs_dir.join(&id).join(format!("{attempt}.agent.log")),
@@ -82,8 +92,9 @@ impl Launcher {
             cores: assigned.cores,
             gpus: assigned.gpus,
             token,
+            inherited: self.inherited.clone(),
             environment: self.environment.clone(),
-            secrets: self.secrets.clone(),
+            secrets,
         };
         self.backend.start(&launch).await
     }

@@ -8,6 +8,7 @@ mod capacity;
 mod change;
 mod collect;
 mod config;
+mod folders;
 mod grpc;
 mod launch;
 mod logs;
@@ -16,6 +17,7 @@ mod reconcile;
 mod rest;
 mod state;
 mod store;
+mod tokens;
 mod waiting;
 
 pub use config::Config;
@@ -30,7 +32,9 @@ use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::{Tasks, db, server};
 use tokio_util::sync::CancellationToken;
 
+use crate::folders::{Folders, JobAccount};
 use crate::state::State;
+use crate::tokens::JobTokens;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/launcher");
 
@@ -49,10 +53,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.waiting("s3", "not connected yet");
     let listener = config.listen.open(DEFAULT_PORT).await?;
     let address = listener.local_addr().context("the listener has no address")?;
-    let launch = launch::Launcher::new(&config, address)?;
-    let logs = logs::Logs::create(&config.data_dir.join("logs"), config.max_log_bytes)
-        .await
-        .with_context(|| format!("cannot use the data folder {}", config.data_dir.display()))?;
+    let account = JobAccount::find(config.jobs.job_user.as_deref())?;
+    let folders = Folders::make(&config.data_dir, config.jobs.jobs_dir.as_deref(), account)?;
+    let logs = logs::Logs::new(&folders.logs, config.max_log_bytes);
+    let launch = launch::Launcher::new(&config, address, folders, account)?;
+    let job_tokens = JobTokens::new(&config.jobs)?;
     let metrics = Metrics::new();
 
     let pool = db::connect(&config.postgres, "launcher", &MIGRATOR, &shutdown).await?;
@@ -73,7 +78,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tasks.spawn("relay", Relay::new(pool, bus.clone(), outbox, "slipway/launcher").run(shutdown.clone()));
     let work_dir = (!config.jobs.keep_work_dirs).then(|| launch.work_dir.clone());
     tasks.spawn("collect", collect::run(state.clone(), work_dir, shutdown.clone()));
-    tasks.spawn("reconcile", reconcile::Reconciler::new(state.clone(), launch).run(shutdown.clone()));
+    tasks.spawn("job-tokens", job_tokens.clone().revoke_ended(state.pool.clone(), shutdown.clone()));
+    let reconciler = reconcile::Reconciler::new(state.clone(), launch, job_tokens);
+    tasks.spawn("reconcile", reconciler.run(shutdown.clone()));
     tasks.spawn("resources", wait_for_resources(bus, state.clone(), readiness.clone(), shutdown.clone()));
 
     let launcher = LauncherServer::new(grpc::jobs::Service::new(state.clone()))

@@ -22,10 +22,10 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    pub(crate) async fn create(root: &Path, max_bytes: u64) -> std::io::Result<Self> {
-        fs::create_dir_all(root).await?;
+    /// Logs in the folder `root`, which exists.
+    pub(crate) fn new(root: &Path, max_bytes: u64) -> Self {
         let locks = Arc::new(std::array::from_fn(|_| Mutex::new(())));
-        Ok(Self { root: root.into(), max_bytes, locks })
+        Self { root: root.into(), max_bytes, locks }
     }
 
     /// What an attempt's log may hold.
@@ -49,9 +49,9 @@ impl Logs {
         let _held = self.locks[(job_id.as_u128() % LOCKS as u128) as usize].lock().await;
         let path = self.path(job_id, attempt);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).await?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).await?;
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(&path).await?;
+        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).await?;
         let length = file.metadata().await?.len();
         let end = offset.saturating_add(chunk.len() as u64);
         let room = (self.max_bytes + LIMIT_SLACK_BYTES).saturating_sub(length);
@@ -77,7 +77,7 @@ mod tests {
     #[tokio::test]
     async fn what_an_agent_sends_beyond_the_limit_is_dropped_and_not_asked_for_again() {
         let folder = tempfile::tempdir().unwrap();
-        let logs = Logs::create(folder.path(), 10).await.unwrap();
+        let logs = Logs::new(folder.path(), 10);
         let (job, limit) = (Uuid::new_v4(), 10 + LIMIT_SLACK_BYTES);
         let chunk = vec![b'x'; usize::try_from(limit).unwrap() + 5];
         assert_eq!(logs.append(job, 1, 0, &chunk).await.unwrap(), limit + 5);
@@ -88,7 +88,7 @@ mod tests {
     #[tokio::test]
     async fn a_chunk_that_comes_twice_is_stored_once() {
         let folder = tempfile::tempdir().unwrap();
-        let logs = Logs::create(folder.path(), 1_000_000).await.unwrap();
+        let logs = Logs::new(folder.path(), 1_000_000);
         let job = Uuid::new_v4();
         assert_eq!(logs.append(job, 1, 0, b"one\n").await.unwrap(), 4);
         assert_eq!(logs.append(job, 1, 0, b"one\n").await.unwrap(), 4);

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use secrecy::SecretString;
 use slipway_domain::training::{
-    Action, HEARTBEAT_INTERVAL_MS, JobEvent, LEASE_MS, Placement, Resources, place, total,
+    Action, HEARTBEAT_INTERVAL_MS, JobEvent, JobSpec, LEASE_MS, Placement, Resources, place, total,
 };
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
@@ -18,6 +19,7 @@ use crate::launch::Launcher;
 use crate::state::State;
 use crate::store::attempts::Assigned;
 use crate::store::jobs::{self, Active};
+use crate::tokens::JobTokens;
 
 /// The state is looked at this often where nobody woke the loop.
 const INTERVAL_MS: u64 = 500;
@@ -31,6 +33,7 @@ const MISSED_HEARTBEATS: u64 = 2;
 pub(crate) struct Reconciler {
     state: State,
     launcher: Launcher,
+    job_tokens: JobTokens,
     /// Since when heartbeats could be stored without a break. Silence from before that proves nothing.
     hears_since_unix_ms: Option<u64>,
     /// Whether all agents are to be looked for, not only silent ones.
@@ -38,8 +41,8 @@ pub(crate) struct Reconciler {
 }
 
 impl Reconciler {
-    pub(crate) const fn new(state: State, launcher: Launcher) -> Self {
-        Self { state, launcher, hears_since_unix_ms: None, look_for_all: true }
+    pub(crate) const fn new(state: State, launcher: Launcher, job_tokens: JobTokens) -> Self {
+        Self { state, launcher, job_tokens, hears_since_unix_ms: None, look_for_all: true }
     }
 
     /// Runs until `shutdown`. A pass that fails is logged and repeated.
@@ -153,9 +156,10 @@ impl Reconciler {
                 Action::StartAttempt { attempt } => {
                     let Some(token) = token.take() else { continue };
                     tracing::info!(job_id = %id, attempt, "an attempt starts");
-                    if let Err(error) = self.launcher.start(id, attempt, token, assigned.clone()).await {
-                        tracing::error!(%error, job_id = %id, attempt, "the attempt does not start");
-                        let event = JobEvent::AgentGone { attempt, reason: error.to_string() };
+                    let spec = &changed.job.spec;
+                    if let Err(reason) = self.start(id, attempt, spec, token, assigned.clone()).await {
+                        tracing::error!(reason, job_id = %id, attempt, "the attempt does not start");
+                        let event = JobEvent::AgentGone { attempt, reason };
                         change::job(&self.state, id, event, Details::default()).await?;
                     }
                 }
@@ -169,5 +173,19 @@ impl Reconciler {
             }
         }
         Ok(())
+    }
+
+    /// Starts an attempt with a token for the registry, where jobs need one.
+    async fn start(
+        &self,
+        id: Uuid,
+        attempt: u32,
+        spec: &JobSpec,
+        token: SecretString,
+        assigned: Assigned,
+    ) -> Result<(), String> {
+        let job_token = self.job_tokens.issue(&self.state.pool, id, spec).await?;
+        let started = self.launcher.start(id, attempt, token, job_token, assigned).await;
+        started.map_err(|error| error.to_string())
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod credentials;
 pub(crate) mod down;
+mod job_user;
 mod lock;
 mod parts;
 mod ports;
@@ -30,6 +31,8 @@ use ports::Ports;
 /// Everything has to be ready within this time.
 const READY_TIMEOUT_S: u64 = 120;
 const POLL_MS: u64 = 30;
+/// Account that the servers run as where we are root.
+const SERVERS_ACCOUNT: &str = "slipway";
 /// A service drains its requests and flushes within this time; then it is ended by force.
 const STOP_LIMIT: Duration = Duration::from_secs(18);
 
@@ -186,12 +189,13 @@ impl Platform {
             otlp_endpoint: options.otlp_endpoint.clone(),
             log: options.log.clone(),
             log_format: options.log_format,
-            admin_token: match options.auth {
-                Switch::On => Some(token::administrators(data_dir)?),
+            job_user: job_user::find(SERVERS_ACCOUNT)?,
+            tokens: match options.auth {
+                Switch::On => Some(parts::Tokens::new(token::administrators(data_dir)?)?),
                 Switch::Off => None,
             },
         };
-        platform.guarded = shared.admin_token.is_some();
+        platform.guarded = shared.tokens.is_some();
         begun.credentials.write(data_dir)?;
         for part in parts::all(&ports, &begun.credentials, &shared) {
             match start_service(part, data_dir, sender.clone()) {
@@ -350,6 +354,9 @@ fn start_service(part: Part, data_dir: &Path, notes: Sender<Note>) -> anyhow::Re
     let supervised = supervise(name, notes, move || {
         let output = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
         let mut command = Command::new(&program);
+        for variable in parts::NOT_INHERITED {
+            command.env_remove(variable);
+        }
         command.args(["service", part.name]).envs(part.environment.iter().map(|(key, value)| (key, value)));
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // A Ctrl-C at the terminal is for us; services are stopped in order.

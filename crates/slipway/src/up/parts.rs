@@ -3,12 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
+use slipway_access::ApiToken;
 use slipway_telemetry::LogFormat;
 
 use super::credentials::Credentials;
 use super::ports::Ports;
 
-const JOB_TOKEN: &str = "SLIPWAY_JOB_TOKEN";
+/// Tokens that this process may have in its environment; each part gets its own.
+pub(crate) const NOT_INHERITED: [&str; 5] = [
+    "SLIPWAY_ADMIN_TOKEN",
+    "SLIPWAY_TOKEN",
+    "SLIPWAY_REGISTRY_TOKEN",
+    "SLIPWAY_LAUNCHER_TOKEN",
+    "SLIPWAY_SERVICES_TOKEN",
+];
 
 /// One service as `slipway up` runs it.
 #[derive(Debug, Clone)]
@@ -27,8 +35,27 @@ pub(crate) struct Shared {
     pub(crate) otlp_endpoint: Option<String>,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    /// Account that jobs run as, where it is not our own.
+    pub(crate) job_user: Option<String>,
     /// Where access is on.
-    pub(crate) admin_token: Option<SecretString>,
+    pub(crate) tokens: Option<Tokens>,
+}
+
+/// What each part shows the registry. Only the registry itself gets the administrator's.
+#[derive(Debug, Clone)]
+pub(crate) struct Tokens {
+    pub(crate) admin: SecretString,
+    /// Issues tokens for training jobs, and nothing else.
+    pub(crate) launcher: SecretString,
+    /// Reads.
+    pub(crate) services: SecretString,
+}
+
+impl Tokens {
+    /// The administrator's, and new ones for the parts, which last as long as this process.
+    pub(crate) fn new(admin: SecretString) -> anyhow::Result<Self> {
+        Ok(Self { admin, launcher: ApiToken::generate()?.reveal(), services: ApiToken::generate()?.reveal() })
+    }
 }
 
 /// All services, in the order in which they are shown.
@@ -55,15 +82,19 @@ pub(crate) fn all(ports: &Ports, credentials: &Credentials, shared: &Shared) -> 
         part(
             "serving",
             ports.serving_http,
-            vec![
-                ("SLIPWAY_LISTEN_GRPC", address(ports.serving_grpc)),
-                ("SLIPWAY_LISTEN_METRICS", address(ports.serving_metrics)),
-                ("SLIPWAY_CACHE_DIR", folder("serving")),
-                ("SLIPWAY_ONNXRUNTIME_LIB", text(&shared.onnxruntime)),
-            ],
+            [
+                vec![
+                    ("SLIPWAY_LISTEN_GRPC", address(ports.serving_grpc)),
+                    ("SLIPWAY_LISTEN_METRICS", address(ports.serving_metrics)),
+                    ("SLIPWAY_CACHE_DIR", folder("serving")),
+                    ("SLIPWAY_ONNXRUNTIME_LIB", text(&shared.onnxruntime)),
+                ],
+                reader_access(shared),
+            ]
+            .concat(),
         ),
-        part("rollout-controller", ports.rollout_controller, Vec::new()),
-        part("drift-monitor", ports.drift_monitor, Vec::new()),
+        part("rollout-controller", ports.rollout_controller, reader_access(shared)),
+        part("drift-monitor", ports.drift_monitor, reader_access(shared)),
     ]
 }
 
@@ -83,27 +114,37 @@ fn common(ports: &Ports, credentials: &Credentials, shared: &Shared) -> Vec<(&'s
         ("SLIPWAY_LOG", shared.log.clone()),
         ("SLIPWAY_LOG_FORMAT", if shared.log_format == LogFormat::Json { "json" } else { "text" }.to_owned()),
     ];
-    environment.extend(token(shared).map(|token| ("SLIPWAY_REGISTRY_TOKEN", token)));
+    environment
+        .extend(shared.tokens.as_ref().map(|tokens| ("SLIPWAY_REGISTRY_TOKEN", text_of(&tokens.services))));
     environment.extend(shared.otlp_endpoint.clone().map(|endpoint| ("SLIPWAY_OTLP_ENDPOINT", endpoint)));
     environment
 }
 
-fn token(shared: &Shared) -> Option<String> {
-    shared.admin_token.as_ref().map(|token| token.expose_secret().to_owned())
+fn text_of(token: &SecretString) -> String {
+    token.expose_secret().to_owned()
 }
 
 /// Said either way: what this process was started with is not what the registry is to do.
 fn registry_access(shared: &Shared) -> Vec<(&'static str, String)> {
-    match token(shared) {
-        Some(token) => vec![("SLIPWAY_AUTH", "on".to_owned()), ("SLIPWAY_ADMIN_TOKEN", token)],
+    match &shared.tokens {
+        Some(tokens) => vec![
+            ("SLIPWAY_AUTH", "on".to_owned()),
+            ("SLIPWAY_ADMIN_TOKEN", text_of(&tokens.admin)),
+            ("SLIPWAY_LAUNCHER_TOKEN", text_of(&tokens.launcher)),
+            ("SLIPWAY_SERVICES_TOKEN", text_of(&tokens.services)),
+        ],
         None => vec![("SLIPWAY_AUTH", "off".to_owned())],
     }
 }
 
-/// Jobs log to the registry; on this machine they run as the owner of the administrator's token, unless they are given one of theirs.
+/// With its own token the launcher gets one for each attempt of a job, unless all jobs are given one.
 fn job_access(shared: &Shared) -> Vec<(&'static str, String)> {
-    let given = std::env::var(JOB_TOKEN).ok().filter(|value| !value.is_empty());
-    token(shared).map(|token| (JOB_TOKEN, given.unwrap_or(token))).into_iter().collect()
+    let tokens = shared.tokens.iter().map(|tokens| ("SLIPWAY_LAUNCHER_TOKEN", text_of(&tokens.launcher)));
+    tokens.chain(shared.job_user.clone().map(|name| ("SLIPWAY_JOB_USER", name))).collect()
+}
+
+fn reader_access(shared: &Shared) -> Vec<(&'static str, String)> {
+    shared.tokens.iter().map(|tokens| ("SLIPWAY_REGISTRY_TOKEN", text_of(&tokens.services))).collect()
 }
 
 pub(crate) fn address(port: u16) -> String {

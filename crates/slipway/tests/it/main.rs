@@ -6,6 +6,7 @@ mod commands;
 mod ensembles;
 mod faults;
 mod import;
+mod job_tokens;
 mod lifecycle;
 mod output;
 mod platform;

@@ -282,3 +282,30 @@ pub(crate) async fn set_collected(connection: &mut PgConnection, id: Uuid) -> Re
         .await
         .map(drop)
 }
+
+/// Notes whether the registry may hold a token for a job.
+pub(crate) async fn set_has_token(
+    database: impl sqlx::PgExecutor<'_>,
+    id: Uuid,
+    has_token: bool,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE jobs SET has_token = $2 WHERE id = $1")
+        .bind(id)
+        .bind(has_token)
+        .execute(database)
+        .await
+        .map(drop)
+}
+
+/// Jobs that have no attempt, and for which the registry may still hold a token.
+pub(crate) async fn with_stale_token(
+    database: impl sqlx::PgExecutor<'_>,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT id FROM jobs WHERE has_token AND status NOT IN ('running', 'cancelling') ORDER BY seq LIMIT $1",
+    )
+    .bind(limit)
+    .fetch_all(database)
+    .await
+}

@@ -93,10 +93,15 @@ async fn a_command_that_cannot_be_run_is_named_and_not_tried_again() {
     let world = World::begin().await;
     let retries = json!({"limit": 5, "backoff_initial_ms": 10, "backoff_max_ms": 10});
     let files = json!({"plain.txt": "no program"});
+    let uid = nix::unistd::geteuid();
+    let not_executable = format!(
+        "the command did not start: `./plain.txt` is not executable by uid {uid} (see the permissions of the file and of \
+         the folders above it)"
+    );
     for (command, reason) in [
         ("no-such-program", "the command did not start: command not found: no-such-program"),
         ("/no/such/program", "the command did not start: command not found: /no/such/program"),
-        ("./plain.txt", "the command did not start: `./plain.txt` is not executable"),
+        ("./plain.txt", not_executable.as_str()),
     ] {
         let body = json!({"name": "wrong", "command": [command, "-x"], "retries": retries, "files": files});
         let job = world.submit(body).await;

@@ -1,5 +1,6 @@
 //! A launcher of one's own, as a process that can be killed, and a client of it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -36,6 +37,8 @@ pub(crate) struct World {
     http: reqwest::Client,
     launcher: Mutex<Option<Child>>,
     submitted: Mutex<Vec<String>>,
+    /// Further settings of the launcher, by variable.
+    more: Vec<(&'static str, String)>,
 }
 
 impl Drop for World {
@@ -69,10 +72,26 @@ impl World {
         Self::on(&database).await
     }
 
+    /// With further settings of the launcher, which depend on a folder that lives as long as the world and that every account can pass.
+    pub(crate) async fn with(settings: impl FnOnce(&std::path::Path) -> Vec<(&'static str, String)>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let more = settings(folder.path());
+        let database = slipway_testkit::postgres().await.url;
+        Self::standing_on(&database, folder, more).await
+    }
+
     /// On a given Postgres.
     pub(crate) async fn on(database: &str) -> Self {
+        Self::standing_on(database, tempfile::tempdir().unwrap(), Vec::new()).await
+    }
+
+    async fn standing_on(
+        database: &str,
+        folder: tempfile::TempDir,
+        more: Vec<(&'static str, String)>,
+    ) -> Self {
         slipway_service_kit::lifecycle::install_tls_provider();
-        let folder = tempfile::tempdir().unwrap();
         let port = slipway_testkit::free_port().unwrap();
         let world = Self {
             url: format!("http://127.0.0.1:{port}"),
@@ -85,6 +104,7 @@ impl World {
             http: reqwest::Client::new(),
             launcher: Mutex::new(None),
             submitted: Mutex::new(Vec::new()),
+            more,
         };
         std::fs::create_dir_all(&world.data_dir).unwrap();
         world.start_launcher().await;
@@ -111,6 +131,7 @@ impl World {
             .env("SLIPWAY_AGENT", agent())
             .env("SLIPWAY_JOB_TOKEN", JOB_TOKEN)
             .env("SLIPWAY_AGENT_ARGUMENTS", format!("--launcher-patience-ms={LAUNCHER_PATIENCE_MS}"))
+            .envs(self.more.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
