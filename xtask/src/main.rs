@@ -1,5 +1,6 @@
 //! Developer tasks, the same for people and for CI: `cargo xtask --help`.
 
+mod attack;
 mod bench;
 mod build;
 mod demo;
@@ -41,6 +42,8 @@ enum Task {
     },
     /// Writes what is made from the code anew: the OpenAPI documents, the schemas of the events.
     Codegen,
+    /// Attacks a fresh platform as a web page, a tenant, another local user and an uploader would; fails where a door is open.
+    Attack(attack::Options),
     /// Measures what the README and the release notes claim.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -57,6 +60,7 @@ fn main() -> std::process::ExitCode {
         Task::Up { arguments } => build::up(&arguments),
         Task::Layers { write } => layers::run(write),
         Task::Codegen => build::documents(),
+        Task::Attack(options) => attack::run(&options),
         Task::Bench(bench) => bench::measure(&bench),
         Task::Fuzz(options) => fuzz::start(&options),
         Task::Setup => venv::ensure().and_then(|python| {

@@ -1,0 +1,182 @@
+//! A tenant: someone with a token for one experiment, who wants to see or be more.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::Door;
+use super::platform::Platform;
+
+const MLFLOW: &str = "/api/2.0/mlflow";
+
+pub(super) async fn doors(platform: &Platform) -> anyhow::Result<Vec<Door>> {
+    Ok(vec![
+        references(platform).await?,
+        names(platform).await?,
+        strangers(platform).await?,
+        settings(platform).await?,
+    ])
+}
+
+/// Makes a token of a principal with one role.
+async fn tenant(platform: &Platform, principal: &str, role: &str, scope: &str) -> anyhow::Result<String> {
+    let token = json!({"name": principal, "principal": principal});
+    let made = platform.done(Method::POST, "/api/v1/tokens", &token).await?;
+    let grant = json!({"subject": principal, "role": role, "scope": scope});
+    platform.done(Method::PUT, "/api/v1/grants", &grant).await?;
+    Ok(made["token"].as_str().unwrap_or_default().to_owned())
+}
+
+/// What a request names by id is authorised like a read of it.
+async fn references(platform: &Platform) -> anyhow::Result<Door> {
+    let mut door = Door::new("tenant: another tenant's run, model or files, named by id in a body");
+    let post =
+        async |path: &str, body: Value| platform.done(Method::POST, &format!("{MLFLOW}/{path}"), &body).await;
+    let experiment = async |name: &str| {
+        let made = post("experiments/create", json!({"name": name})).await?;
+        anyhow::Ok(made["experiment_id"].as_str().unwrap_or_default().to_owned())
+    };
+    let run = async |experiment: &str| {
+        let made = post("runs/create", json!({"experiment_id": experiment, "start_time": 1})).await?;
+        anyhow::Ok(made["run"]["info"]["run_id"].as_str().unwrap_or_default().to_owned())
+    };
+    let (ours, theirs) = (experiment("attack-ours").await?, experiment("attack-theirs").await?);
+    let (run, secret) = (run(&ours).await?, run(&theirs).await?);
+    let logged = json!({"experiment_id": theirs, "name": "secret", "source_run_id": secret});
+    let logged = post("logged-models", logged).await?["model"]["info"]["model_id"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let token = tenant(platform, "attack-tenant", "editor", &format!("experiment:{ours}")).await?;
+    let model = json!({"subject": "attack-tenant", "role": "deployer", "scope": "model:attack-ours"});
+    platform.done(Method::PUT, "/api/v1/grants", &model).await?;
+    post("registered-models/create", json!({"name": "attack-ours"})).await?;
+
+    let version = |body: Value| {
+        let mut body = body;
+        body["name"] = "attack-ours".into();
+        ("model-versions/create", body)
+    };
+    let files = format!("{theirs}/{secret}/artifacts");
+    let attempts = [
+        ("logged-models", json!({"experiment_id": ours, "name": "m", "source_run_id": secret})),
+        version(json!({"source": format!("runs:/{secret}/model")})),
+        version(json!({"source": format!("models:/{logged}")})),
+        version(json!({"source": format!("mlflow-artifacts:/{files}")})),
+        version(json!({"source": format!("runs:/{run}/model"), "run_id": secret})),
+        version(json!({"source": format!("runs:/{run}/model"), "model_id": logged})),
+        ("runs/outputs", json!({"run_id": run, "models": [{"model_id": logged, "step": 0}]})),
+        ("runs/log-inputs", json!({"run_id": run, "models": [{"model_id": logged}]})),
+        (
+            "runs/log-metric",
+            json!({"run_id": run, "key": "a", "value": 1.0, "timestamp": 1, "model_id": logged}),
+        ),
+        ("runs/log-metric", json!({"run_id": secret, "key": "a", "value": 1.0, "timestamp": 1})),
+        ("runs/search", json!({"experiment_ids": [theirs], "max_results": 5})),
+    ];
+    for (path, body) in attempts {
+        let route = format!("{MLFLOW}/{path}");
+        let answer = platform.as_bearer(&token, Method::POST, "registry", &route).json(&body).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        let refused = matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND);
+        // A search may answer with nothing.
+        let empty = path == "runs/search" && status.is_success() && !text.contains(&secret);
+        door.attempt((!refused && !empty).then(|| format!("{path} {body}: {status} {text}")));
+    }
+    for path in [
+        format!("{MLFLOW}/runs/get?run_id={secret}"),
+        format!("{MLFLOW}/logged-models/{logged}"),
+        format!("{MLFLOW}/artifacts/list?run_id={secret}"),
+        format!("/api/2.0/mlflow-artifacts/artifacts?path={files}"),
+        format!("/get-artifact?run_uuid={secret}&path=model"),
+        "/api/v1/audit".to_owned(),
+        "/api/v1/tokens".to_owned(),
+        "/api/v1/grants".to_owned(),
+        "/api/v1/webhooks".to_owned(),
+    ] {
+        let status = platform.as_bearer(&token, Method::GET, "registry", &path).send().await?.status();
+        door.attempt(status.is_success().then(|| format!("GET {path}: {status}")));
+    }
+    Ok(door)
+}
+
+/// Names that would be taken for the administrator, for nobody, or for the platform itself.
+async fn names(platform: &Platform) -> anyhow::Result<Door> {
+    let mut door = Door::new("tenant: principals and scopes that look like others");
+    let taken = [
+        "admin",
+        " admin",
+        "admin ",
+        "Admin",
+        "ADMIN",
+        "system",
+        "anonymous",
+        "\u{430}dmin",
+        "ad\u{200b}min",
+        "admin\n",
+        "admin\0",
+        "",
+        "group:",
+        "job:1",
+    ];
+    for principal in taken {
+        let token = json!({"name": "attack", "principal": principal});
+        let answer =
+            platform.as_admin(Method::POST, "registry", "/api/v1/tokens").json(&token).send().await?;
+        door.attempt(answer.status().is_success().then(|| format!("a token of the principal {principal:?}")));
+        let grant = json!({"subject": principal, "role": "admin", "scope": "*"});
+        let answer = platform.as_admin(Method::PUT, "registry", "/api/v1/grants").json(&grant).send().await?;
+        door.attempt(answer.status().is_success().then(|| format!("a grant to the principal {principal:?}")));
+    }
+    for scope in
+        ["experiment:-1", "experiment:x", "experiment:", "model:", "everything", "experiment:0 ", "*:*"]
+    {
+        let grant = json!({"subject": "attack-scopes", "role": "viewer", "scope": scope});
+        let answer = platform.as_admin(Method::PUT, "registry", "/api/v1/grants").json(&grant).send().await?;
+        door.attempt(answer.status().is_success().then(|| format!("a grant on the scope {scope:?}")));
+    }
+    Ok(door)
+}
+
+/// Without a token, or with one that only looks like one.
+async fn strangers(platform: &Platform) -> anyhow::Result<Door> {
+    let mut door = Door::new("network: the registry without a valid token");
+    let routes = [
+        (Method::GET, "/api/2.0/mlflow/experiments/get?experiment_id=0"),
+        (Method::GET, "/api/2.0/mlflow-artifacts/artifacts?path="),
+        (Method::GET, "/api/v1/models"),
+        (Method::GET, "/api/v1/grants"),
+        (Method::GET, "/api/v1/audit"),
+        (Method::POST, "/api/v1/tokens"),
+    ];
+    // {"alg":"none"} and {"sub":"admin"}.
+    let tokens = ["", "admin", "slp_0000000000000000_x", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiJ9."];
+    for (method, path) in routes {
+        for token in tokens {
+            let request = platform.as_bearer(token, method.clone(), "registry", path);
+            let request = if method == Method::POST {
+                request.json(&json!({"name": "x", "principal": "x"}))
+            } else {
+                request
+            };
+            let status = request.send().await?.status();
+            let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+            door.attempt((!refused).then(|| format!("{method} {path} with the token {token:?}: {status}")));
+        }
+    }
+    Ok(door)
+}
+
+/// Serving's warnings cannot be switched off.
+async fn settings(platform: &Platform) -> anyhow::Result<Door> {
+    let mut door = Door::new("network: serving's log");
+    for body in [json!({"log_warning": false}), json!({"log_error": false}), json!({"log_verbose_level": -1})]
+    {
+        let url = format!("{}/v2/logging", platform.address("serving_http"));
+        let answer = platform.http.post(&url).json(&body).send().await?;
+        let settings: Value = platform.http.get(&url).send().await?.json().await.unwrap_or_default();
+        let silenced = settings["log_warning"] == false || settings["log_error"] == false;
+        door.attempt(silenced.then(|| format!("{body}: {}, and now {settings}", answer.status())));
+    }
+    Ok(door)
+}
