@@ -39,6 +39,7 @@ impl Platform {
         };
         let endpoints = serde_json::from_str(&read("endpoints.json")?)?;
         let admin_token = read("admin-token")?.trim().to_owned();
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().timeout(std::time::Duration::from_secs(30)).build()?;
         Ok(Self { slipway, data_dir: data_dir.to_path_buf(), endpoints, admin_token, http })
     }

@@ -103,8 +103,8 @@ def layers():
 
 def npy_of_objects():
     buffer = io.BytesIO()
-    np.save(buffer, np.array([object], dtype=object), allow_pickle=True)
-    return buffer.getvalue()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+    return buffer.getvalue() + CALL
 
 
 def code():
