@@ -6,6 +6,7 @@
 mod credential;
 pub mod oidc;
 mod origin;
+pub mod principal;
 mod token;
 
 pub use credential::{Malformed, Presented};

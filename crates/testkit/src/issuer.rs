@@ -85,8 +85,16 @@ pub struct TestIssuer {
 impl TestIssuer {
     /// A token with these claims, signed by `ES256`, `EdDSA` or `RS256`; any other name leaves the signature empty.
     pub fn token(&self, algorithm: &str, claims: &Value) -> String {
+        self.token_with(algorithm, &json!({}), claims)
+    }
+
+    /// [`Self::token`] with further parameters in its header, which may replace the usual ones.
+    pub fn token_with(&self, algorithm: &str, parameters: &Value, claims: &Value) -> String {
         let keys = self.shared.keys.lock().expect("no test panics here");
-        let header = json!({"alg": algorithm, "kid": keys.kid(algorithm), "typ": "JWT"});
+        let mut header = json!({"alg": algorithm, "kid": keys.kid(algorithm), "typ": "JWT"});
+        for (name, value) in parameters.as_object().into_iter().flatten() {
+            header[name] = value.clone();
+        }
         let message =
             format!("{}.{}", text(header.to_string().as_bytes()), text(claims.to_string().as_bytes()));
         let signature = keys.sign(algorithm, message.as_bytes());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use reqwest::Url;
 use serde::Deserialize;
@@ -34,8 +34,15 @@ pub(super) struct Keys {
 
 #[derive(Debug, Clone, Default)]
 struct Held {
-    by_id: Arc<HashMap<String, DecodingKey>>,
+    by_id: Arc<HashMap<String, Key>>,
     fetched: Option<Instant>,
+}
+
+/// A key, and the algorithm that it is for where its document says so.
+#[derive(Debug, Clone)]
+struct Key {
+    decoding: DecodingKey,
+    algorithm: Option<KeyAlgorithm>,
 }
 
 #[derive(Deserialize)]
@@ -104,7 +111,7 @@ impl Keys {
         Ok(())
     }
 
-    async fn fetch(&self) -> Result<HashMap<String, DecodingKey>, String> {
+    async fn fetch(&self) -> Result<HashMap<String, Key>, String> {
         let address = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
         let discovery: Discovery = self.document(&address).await?;
         if discovery.issuer != self.issuer {
@@ -149,7 +156,7 @@ fn require_safe(address: &str) -> Result<(), String> {
 }
 
 /// Public keys for signatures of the kinds that are accepted; one without an id has the empty one.
-fn usable(key: Jwk) -> Option<(String, DecodingKey)> {
+fn usable(key: Jwk) -> Option<(String, Key)> {
     let accepted = match &key.algorithm {
         AlgorithmParameters::RSA(_) => true,
         AlgorithmParameters::EllipticCurve(parameters) => parameters.curve == EllipticCurve::P256,
@@ -157,20 +164,29 @@ fn usable(key: Jwk) -> Option<(String, DecodingKey)> {
         _ => false,
     };
     let signs = key.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
+    let verifies = key.common.key_operations.as_ref().is_none_or(|may| may.contains(&KeyOperations::Verify));
     let decoding = DecodingKey::from_jwk(&key).ok()?;
-    (accepted && signs).then(|| (key.common.key_id.unwrap_or_default(), decoding))
+    let algorithm = key.common.key_algorithm;
+    (accepted && signs && verifies)
+        .then(|| (key.common.key_id.unwrap_or_default(), Key { decoding, algorithm }))
 }
 
-fn pick(keys: &HashMap<String, DecodingKey>, kid: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
-    if let Some(kid) = kid {
-        return keys.get(kid).cloned();
-    }
-    let family = match algorithm {
-        Algorithm::RS256 => AlgorithmFamily::Rsa,
-        Algorithm::ES256 => AlgorithmFamily::Ec,
-        _ => AlgorithmFamily::Ed,
+fn pick(keys: &HashMap<String, Key>, kid: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
+    let (family, named) = match algorithm {
+        Algorithm::RS256 => (AlgorithmFamily::Rsa, KeyAlgorithm::RS256),
+        Algorithm::ES256 => (AlgorithmFamily::Ec, KeyAlgorithm::ES256),
+        _ => (AlgorithmFamily::Ed, KeyAlgorithm::EdDSA),
     };
-    let mut of_family = keys.values().filter(|key| key.family() == family);
+    // RFC 9864 gives Ed25519 a name of its own, which is the same signature.
+    let is_ed25519 = |one| one == KeyAlgorithm::UNKNOWN_ALGORITHM && family == AlgorithmFamily::Ed;
+    // A key that says which algorithm it is for verifies no other (RFC 7517, section 4.4).
+    let fits = |key: &Key| {
+        key.decoding.family() == family && key.algorithm.is_none_or(|one| one == named || is_ed25519(one))
+    };
+    if let Some(kid) = kid {
+        return keys.get(kid).filter(|key| fits(key)).map(|key| key.decoding.clone());
+    }
+    let mut of_family = keys.values().filter(|key| fits(key));
     let only = of_family.next()?;
-    of_family.next().is_none().then(|| only.clone())
+    of_family.next().is_none().then(|| only.decoding.clone())
 }

@@ -5,6 +5,7 @@
 //! ES256 or EdDSA; `none` and shared secrets are never accepted.
 
 mod claims;
+mod extensions;
 mod keys;
 mod signatures;
 
@@ -94,6 +95,7 @@ impl Oidc {
             return Err(Refused::Token(format!("the token has more than {MAX_TOKEN_BYTES} bytes")));
         }
         let header = decode_header(token).map_err(refused)?;
+        extensions::refuse(token).map_err(Refused::Token)?;
         if !ALGORITHMS.contains(&header.alg) {
             return Err(Refused::Token(format!(
                 "a signature by {:?} is not accepted; RS256, ES256 and EdDSA are",

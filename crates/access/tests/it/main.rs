@@ -75,6 +75,39 @@ async fn tokens_with_anything_wrong_are_refused_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn extensions_that_have_to_be_understood_are_refused() {
+    let issuer = slipway_testkit::issuer().await;
+    let oidc = verifier(&issuer.url);
+    let claims = issuer.claims("ann", AUDIENCE, &[]);
+    for header in [
+        json!({"crit": ["b64"], "b64": false}),
+        json!({"crit": ["b64"], "b64": true}),
+        json!({"crit": ["exp"], "exp": 1}),
+        json!({"crit": ["alg"]}),
+        json!({"crit": []}),
+        json!({"crit": null}),
+        json!({"crit": "exp"}),
+        json!({"crit": {"exp": true}}),
+        json!({"b64": false}),
+        json!({"zip": "DEF"}),
+    ] {
+        for algorithm in ["RS256", "ES256", "EdDSA"] {
+            refused(&oidc, &issuer.token_with(algorithm, &header, &claims)).await;
+        }
+    }
+    let why = refused(&oidc, &issuer.token_with("ES256", &json!({"crit": ["x"], "x": 1}), &claims)).await;
+    assert!(why.contains("'crit'"), "{why}");
+    // What need not be understood is ignored.
+    oidc.verify(&issuer.token_with("ES256", &json!({"x": 1, "jku": "https://evil.example"}), &claims))
+        .await
+        .unwrap();
+    // A key is for the algorithm that its document says, and for no other.
+    let rsa = issuer.token("RS256", &claims);
+    oidc.verify(&rsa).await.unwrap();
+    refused(&oidc, &issuer.token_with("RS256", &json!({"alg": "EdDSA"}), &claims)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unsigned_tokens_and_shared_secrets_are_never_accepted() {
     let issuer = slipway_testkit::issuer().await;
     let oidc = verifier(&issuer.url);
