@@ -88,7 +88,11 @@ impl FromStr for Scope {
         };
         match text.split_once(':') {
             None if text == "*" => Ok(Self::Everything),
-            Some(("experiment", id)) => id.parse().map(Self::Experiment).map_err(|_| refuse()),
+            // One spelling for each: a grant is found by its text.
+            Some(("experiment", id)) => match id.parse() {
+                Ok(number @ 0..) if id == format!("{number}") => Ok(Self::Experiment(number)),
+                _ => Err(refuse()),
+            },
             Some(("model", name)) if !name.is_empty() => Ok(Self::Model(name.to_owned())),
             _ => Err(refuse()),
         }
@@ -267,7 +271,18 @@ mod tests {
 
     #[test]
     fn odd_scopes_are_refused() {
-        for text in ["", "all", "experiment:", "experiment:x", "model:", "runs:1"] {
+        for text in [
+            "",
+            "all",
+            "experiment:",
+            "experiment:x",
+            "model:",
+            "runs:1",
+            "experiment:-1",
+            "experiment:+1",
+            "experiment:01",
+            "experiment: 1",
+        ] {
             assert!(text.parse::<Scope>().is_err(), "{text}");
         }
         assert_eq!("model:a:b".parse::<Scope>(), Ok(Scope::Model("a:b".into())));

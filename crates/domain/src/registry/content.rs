@@ -34,7 +34,7 @@ pub fn manifest_digest(files: &[FileDigest]) -> String {
 /// ways to write `d`. Paths that would leave the root are refused, also where only another decoding of `%` makes them do so, with
 /// the text that MLflow's clients know.
 pub fn normalise_artifact_path(path: &str) -> Result<String, Invalid> {
-    if leaves_root(path) || leaves_root(&fully_decoded(path)) {
+    if leaves_root(path) || fully_decoded(path).is_none_or(|decoded| leaves_root(&decoded)) {
         return Err(Invalid::new("path", "Invalid path"));
     }
     let segments: Vec<&str> = path.split('/').filter(|segment| !matches!(*segment, "" | ".")).collect();
@@ -46,10 +46,12 @@ pub fn normalise_artifact_path(path: &str) -> Result<String, Invalid> {
     Ok(stored)
 }
 
-/// The path of a file that is to be written, which has one spelling only.
+/// The path of a file that is to be written, which has one spelling only; as in MLflow, several slashes count as one.
 pub fn new_artifact_path(path: &str) -> Result<String, Invalid> {
     let stored = normalise_artifact_path(path)?;
-    if stored == path && !stored.is_empty() {
+    let given = path.split('/').enumerate().filter(|(at, part)| *at == 0 || !part.is_empty());
+    let given = given.map(|(_, part)| part).collect::<Vec<_>>().join("/");
+    if stored == given && !path.ends_with('/') && !stored.is_empty() {
         return Ok(stored);
     }
     let message = format!(
@@ -68,17 +70,20 @@ fn leaves_root(path: &str) -> bool {
         || path.split('/').any(|segment| segment == "..")
 }
 
-/// The text once no `%XX` is left in it.
-fn fully_decoded(text: &str) -> String {
+/// Encodings within one another that are decoded. Each takes a pass over the text, and `%252525…` would have as many as it has digits.
+const MAX_ENCODINGS: usize = 10;
+
+/// The text once no `%XX` is left in it; `None` where it is encoded more often than anyone does in earnest.
+fn fully_decoded(text: &str) -> Option<String> {
     let mut current = text.to_owned();
-    loop {
+    for _ in 0..MAX_ENCODINGS {
         let next = decoded(&current);
-        // Each round that changes something makes it shorter.
         if next == current {
-            return current;
+            return Some(current);
         }
         current = next;
     }
+    None
 }
 
 fn decoded(text: &str) -> String {
