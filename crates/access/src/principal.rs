@@ -17,9 +17,13 @@ pub const ADMIN: &str = "admin";
 pub const ANONYMOUS: &str = "anonymous";
 /// What the service does by itself.
 pub const SYSTEM: &str = "system";
+/// The principal of the launcher's token.
+pub const LAUNCHER: &str = "launcher";
+/// The principal of the token of the other services.
+pub const SERVICES: &str = "services";
 
-const RESERVED: [&str; 3] = [ADMIN, ANONYMOUS, SYSTEM];
-/// Prefixes of principals that the platform makes; the tokens of these are made by an administrator, never by an issuer.
+const RESERVED: [&str; 5] = [ADMIN, ANONYMOUS, SYSTEM, LAUNCHER, SERVICES];
+/// Prefixes of principals that the platform itself gives tokens to.
 const PLATFORM: [&str; 2] = ["job:", "slipway:"];
 
 /// Why a text is no name for a caller, for people.
@@ -27,7 +31,7 @@ const PLATFORM: [&str; 2] = ["job:", "slipway:"];
 #[error("{0}")]
 pub struct Unusable(String);
 
-/// The name of a principal, for tokens and grants that an administrator makes.
+/// The name of a principal: of an identity token's holder, and of tokens and grants that an administrator makes.
 ///
 /// # Errors
 /// It is empty, too long, has another spelling or invisible characters, or is or looks like a reserved name.
@@ -47,16 +51,6 @@ pub fn validate_principal(name: &str) -> Result<(), Unusable> {
             shown(name)
         )));
     }
-    Ok(())
-}
-
-/// The name that an identity token gives its holder: as for [`validate_principal`], and none that the platform makes.
-///
-/// # Errors
-/// It cannot be used.
-pub fn validate_identity(name: &str) -> Result<(), Unusable> {
-    validate_principal(name)?;
-    let folded = folded(name);
     match PLATFORM.iter().find(|prefix| folded.starts_with(&skeleton_of(prefix))) {
         None => Ok(()),
         Some(prefix) => {
@@ -172,10 +166,9 @@ mod tests {
             "мария",
             "job-runner",
         ] {
-            assert_eq!(validate_identity(name), Ok(()), "{name}");
+            assert_eq!(validate_principal(name), Ok(()), "{name}");
         }
         assert_eq!(validate_subject("group:/data science"), Ok(()));
-        assert_eq!(validate_principal("job:42"), Ok(()));
     }
 
     #[test]
@@ -193,14 +186,17 @@ mod tests {
             "ANONYMOUS",
             "System",
             "ѕуѕtеm",
+            "Launcher",
+            "services",
+            "job:42",
+            "Job:42",
+            "jоb:42",
+            "slipway:launcher",
             "group:science",
             "Group:science",
             "grоup:science",
         ] {
             assert!(validate_principal(name).is_err(), "{name}");
-        }
-        for name in ["job:42", "Job:42", "jоb:42", "slipway:launcher"] {
-            assert!(validate_identity(name).is_err(), "{name}");
         }
     }
 

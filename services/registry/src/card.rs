@@ -38,6 +38,7 @@ pub(crate) fn json(facts: &Lineage) -> Value {
         "signature": signature,
         "metrics": metrics(facts),
         "run": facts.run.as_ref().map(run),
+        "run_hidden": facts.run_hidden(),
         "scan": known.scan,
         "signing": facts.known.signing.verdict,
         "reports": facts.known.reports.iter().map(reports::body).collect::<Vec<_>>(),
@@ -112,15 +113,18 @@ pub(crate) fn markdown(facts: &Lineage) -> String {
             row(&mut card, metric, &value.to_string());
         }
     }
-    training(&mut card, facts.run.as_ref());
+    training(&mut card, facts);
     evidence::markdown(&mut card, facts);
     card
 }
 
-fn training(card: &mut String, run: Option<&Run>) {
+fn training(card: &mut String, facts: &Lineage) {
     card.push_str("\n## Training\n\n");
-    let Some(run) = run else {
-        card.push_str("It is not known which run it came from.\n");
+    let Some(run) = &facts.run else {
+        let _ = match facts.run_hidden() {
+            Some(why) => writeln!(card, "Its run is not shown: {why}."),
+            None => writeln!(card, "It is not known which run it came from."),
+        };
         return;
     };
     let _ = writeln!(

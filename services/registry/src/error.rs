@@ -8,6 +8,7 @@ use slipway_domain::registry::filter::ParseError;
 use slipway_service_kit::Problem;
 use slipway_service_kit::db::is_unavailable;
 use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
 
 /// Seconds after which a client may try again when Postgres or S3 is away.
 const RETRY_AFTER_S: &str = "1";
@@ -151,6 +152,17 @@ impl Error {
         )
     }
 
+    /// A file whose bytes are others than those that were stored.
+    pub(crate) fn damaged(path: &str) -> Self {
+        Self::new(
+            Code::InternalError,
+            format!(
+                "The bytes of the artifact '{path}' in the artifact store are damaged; restore its bucket from a backup, or log the \
+                 file again"
+            ),
+        )
+    }
+
     /// A defect of ours; the cause goes to the log alone.
     pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "internal error");
@@ -199,10 +211,16 @@ fn refused_by_postgres(error: &dyn DatabaseError) -> Option<Error> {
             let (field, thing) = referenced(error.constraint().unwrap_or_default());
             Error::not_found(format!("Invalid value for parameter '{field}': there is no such {thing}"))
         }
-        "23505" => Error::conflict(format!(
-            "another request created the same {} at the same time; read it again",
-            error.table().unwrap_or("row").trim_end_matches('s').replace('_', " ")
-        )),
+        "23505" => {
+            let thing = error.table().unwrap_or("row").trim_end_matches('s').replace('_', " ");
+            let detail = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::detail);
+            Error::conflict(match detail.and_then(duplicate_key) {
+                Some(key) => format!(
+                    "there is a {thing} with {key} already; another request created it at the same time"
+                ),
+                None => format!("another request created the same {thing} at the same time; read it again"),
+            })
+        }
         "23514" => Error::invalid(format!(
             "Invalid value: it does not satisfy the constraint {}",
             error.constraint().unwrap_or_default()
@@ -212,6 +230,28 @@ fn refused_by_postgres(error: &dyn DatabaseError) -> Option<Error> {
         "54000" => Error::invalid("Invalid value: a name, key or id is too long to be indexed"),
         _ => return None,
     })
+}
+
+/// Columns that clients know under another name, or not at all.
+const COLUMN_NAMES: [(&str, &str); 5] =
+    [("model_key", ""), ("run_key", ""), ("dataset_key", ""), ("webhook_key", ""), ("one", "")];
+
+/// Fields and values of a violated unique key, e.g. `name 'churn'`, from Postgres' detail `Key (name)=(churn) already exists.`; the text
+/// around the parentheses is in the language of the server.
+fn duplicate_key(detail: &str) -> Option<String> {
+    let (columns, rest) = detail.split_once('(')?.1.split_once(")=(")?;
+    let values = &rest[..rest.rfind(')')?];
+    let columns: Vec<&str> = columns.split(", ").collect();
+    // A value may hold the separator itself: then all of them are shown as they are.
+    let values: Vec<&str> = if columns.len() == 1 { vec![values] } else { values.split(", ").collect() };
+    if columns.len() != values.len() {
+        return Some(format!("{} '{}'", columns.join(", "), values.join(", ")));
+    }
+    let named = columns.iter().zip(values).filter_map(|(column, value)| {
+        let name = COLUMN_NAMES.iter().find(|(known, _)| known == column).map_or(*column, |(_, name)| name);
+        (!name.is_empty()).then(|| format!("{name} '{value}'"))
+    });
+    Some(named.collect::<Vec<_>>().join(" and ")).filter(|text| !text.is_empty())
 }
 
 /// The request's field behind a foreign key, and what it refers to. Postgres names a foreign key `<table>_<columns>_fkey`.
@@ -237,12 +277,36 @@ impl From<slipway_event_bus::Error> for Error {
     }
 }
 
+/// What reading the bytes of an artifact came to. A row whose bytes are gone is no defect of the request and no reason to try again: the
+/// answer names the file.
+pub(crate) fn of_file(path: &str, error: slipway_artifact_store::Error) -> Error {
+    use slipway_artifact_store::Error as Store;
+    match error {
+        Store::NotFound { key } => {
+            tracing::error!(path, key, "the bytes of an artifact are missing from the artifact store");
+            Error::not_found(format!(
+                "The bytes of the artifact '{path}' are missing from the artifact store; restore its bucket from a backup, or log \
+                 the file again"
+            ))
+        }
+        Store::Digest { key, expected, actual } => {
+            tracing::error!(path, key, expected, actual, "the bytes of an artifact are damaged");
+            Error::damaged(path)
+        }
+        other => other.into(),
+    }
+}
+
 impl From<slipway_artifact_store::Error> for Error {
     fn from(error: slipway_artifact_store::Error) -> Self {
         use slipway_artifact_store::Error as Store;
         match error {
             Store::Source(reason) => Self::invalid(format!("the upload broke off: {reason}")),
             Store::TooLarge { .. } => Self::invalid(error.to_string()),
+            Store::NotFound { key } => {
+                tracing::error!(key, "an object is missing from the artifact store");
+                Self::not_found(format!("The object '{key}' is missing from the artifact store"))
+            }
             error if error.is_transient() => {
                 tracing::warn!(%error, "the artifact store is away");
                 Self::unavailable("the artifact store")
@@ -293,6 +357,29 @@ impl From<Error> for Problem {
                 "An error of the server",
                 error.message,
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duplicate_names_field_and_value() {
+        for (detail, key) in [
+            ("Key (name)=(churn) already exists.", Some("name 'churn'")),
+            ("Key (name)=(a (b)) already exists.", Some("name 'a (b)'")),
+            ("Key (model_key, version)=(7, 3) already exists.", Some("version '3'")),
+            ("Schlüssel »(run_id)=(r1)« existiert bereits.", Some("run_id 'r1'")),
+            (
+                "Key (experiment_id, name, digest)=(0, a, b, c) already exists.",
+                Some("experiment_id, name, digest '0, a, b, c'"),
+            ),
+            ("Key (model_key)=(7) already exists.", None),
+            ("no detail", None),
+        ] {
+            assert_eq!(duplicate_key(detail).as_deref(), key, "{detail}");
         }
     }
 }

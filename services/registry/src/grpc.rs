@@ -12,7 +12,9 @@ use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
 
 use crate::access::Caller;
-use crate::error::{Code, Error};
+use crate::access::references::visible_run;
+use crate::error::{Code, Error, of_file};
+use crate::lineage::RUN_HIDDEN;
 use crate::state::{Registry, now_ms};
 use crate::store::model_versions::Tensor;
 use crate::store::{artifacts, deployed, model_versions, registered_models, runs};
@@ -80,8 +82,11 @@ impl Api for Service {
         let model = present_name(&mut db, model).await?;
         may_see(&caller, &model)?;
         let found = model_versions::version_get(&mut db, &model, number).await?;
-        let run_id = found.run_id.ok_or_else(|| {
-            Status::not_found(format!("version {version} of {model} has no run that made it"))
+        // What a service reads here it shows to its own callers, so the link itself has to be authorised.
+        let run_id = visible_run(&mut db, &found, self.registry.access.any_reader()).await?;
+        let run_id = run_id.map(str::to_owned).ok_or_else(|| {
+            let why = if found.run_id.is_some() { RUN_HIDDEN } else { "it has no run that made it" };
+            Status::not_found(format!("version {version} of {model} has no training profile: {why}"))
         })?;
         let run = runs::run_info(&mut db, &run_id).await?;
         let missing =
@@ -97,7 +102,7 @@ impl Api for Service {
             )));
         }
         let bytes = self.registry.artifacts.get_bytes(&artifact.blob_key, MAX_PROFILE_BYTES.into()).await;
-        let profile_json = bytes.map_err(Error::from)?.to_vec();
+        let profile_json = bytes.map_err(|error| of_file(&artifact.path, error))?.to_vec();
         Ok(Response::new(TrainingProfile { profile_json, run_id }))
     }
 }

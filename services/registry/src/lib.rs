@@ -123,6 +123,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.spawn("relay", Relay::new(pool, bus.clone(), outbox, "slipway/registry").run(shutdown.clone()));
     tasks.spawn("sweep", sweep::run(registry.clone(), shutdown.clone()));
+    tasks.spawn("inspections", versions::upgrade::run(registry.clone(), shutdown.clone()));
     tasks.spawn("webhook-intake", webhooks::intake::run(registry.clone(), shutdown.clone()));
     tasks.spawn("webhooks", webhooks::worker::run(registry.clone(), shutdown.clone()));
     tasks.spawn("deployments", deployments::run(registry.pool.clone(), bus.clone(), shutdown.clone()));

@@ -5,6 +5,8 @@ use slipway_domain::registry::deployed::{Deployed, Placed};
 use slipway_domain::registry::promotion::{Evidence, Signing};
 use sqlx::PgConnection;
 
+use crate::access::Reader;
+use crate::access::references::visible_run;
 use crate::error::{Code, Error};
 use crate::rest::approvals::ApprovalBody;
 use crate::rest::reports as report_bodies;
@@ -17,6 +19,10 @@ use crate::versions::signing::{self, Judged};
 
 /// People who are read of those that approved a version; more cannot approve it.
 const MAX_APPROVALS: i64 = 1_000;
+
+/// Why a version does not show its run.
+pub(crate) const RUN_HIDDEN: &str = "the version refers to a run of an experiment that this caller may not read, and the \
+    link to it was not authorised when the version was registered";
 
 /// Tags that say where the code of a run came from.
 const CODE_TAGS: [(&str, &str); 5] = [
@@ -47,16 +53,27 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Reads what is known of a version now. While access control is on (`authenticated`), approvals by names that no caller proved
-    /// do not count.
+    /// Reads what is known of a version now. While access control is on, approvals by names that no caller proved do not count, and
+    /// nothing is known of a run that the reader may not see.
     ///
     /// # Errors
     /// Postgres is away.
     pub(crate) async fn read(
         db: &mut PgConnection,
         version: &ModelVersion,
-        authenticated: bool,
+        reader: Reader<'_>,
     ) -> Result<Self, Error> {
+        let run_id = visible_run(db, version, reader).await?;
+        Self::with_run(db, version, run_id, reader).await
+    }
+
+    async fn with_run(
+        db: &mut PgConnection,
+        version: &ModelVersion,
+        run_id: Option<&str>,
+        reader: Reader<'_>,
+    ) -> Result<Self, Error> {
+        let authenticated = reader.is_authenticated();
         let key = (version.model_key, version.version);
         let signing = signing::judge(db, key.0, key.1).await?;
         let reports = reports::reports_newest(db, key.0, key.1).await?;
@@ -72,7 +89,7 @@ impl Known {
                 .filter(|one| one.authenticated || !authenticated)
                 .map(|one| one.approver.clone())
                 .collect(),
-            ..policies::evidence(db, version, authenticated).await?
+            ..policies::evidence(db, version, run_id, authenticated).await?
         };
         Ok(Self { signing, reports, approvals, evidence })
     }
@@ -82,8 +99,10 @@ impl Known {
 #[derive(Debug)]
 pub(crate) struct Lineage {
     pub(crate) version: ModelVersion,
-    /// The run that it came from, where the registry has it.
+    /// The run that it came from, where the registry has it and the reader may see it.
     pub(crate) run: Option<Run>,
+    /// The reader may not see the run.
+    pub(crate) run_is_hidden: bool,
     pub(crate) logged_model: Option<LoggedModel>,
     pub(crate) known: Known,
     pub(crate) deployments: Vec<(String, Deployed)>,
@@ -97,9 +116,11 @@ impl Lineage {
     pub(crate) async fn read(
         db: &mut PgConnection,
         version: ModelVersion,
-        authenticated: bool,
+        reader: Reader<'_>,
     ) -> Result<Self, Error> {
-        let run = match &version.run_id {
+        let run_id = visible_run(db, &version, reader).await?;
+        let run_is_hidden = run_id.is_none() && version.run_id.is_some();
+        let run = match run_id {
             None => None,
             Some(run_id) => where_there(runs::run_get(db, run_id).await)?,
         };
@@ -107,9 +128,9 @@ impl Lineage {
             None => None,
             Some(model_id) => where_there(logged_models::logged_model_get(db, model_id).await)?,
         };
-        let known = Known::read(db, &version, authenticated).await?;
+        let known = Known::with_run(db, &version, run_id, reader).await?;
         let deployments = deployments::deployments_of(db, &version.name, version.version).await?;
-        Ok(Self { version, run, logged_model, known, deployments })
+        Ok(Self { run, run_is_hidden, logged_model, known, deployments, version })
     }
 
     /// The places that it has in deployments.
@@ -132,11 +153,17 @@ impl Lineage {
         places
     }
 
+    /// Why the run is not shown, where there is one.
+    pub(crate) fn run_hidden(&self) -> Option<&'static str> {
+        self.run_is_hidden.then_some(RUN_HIDDEN)
+    }
+
     /// As REST v1 tells it.
     pub(crate) fn body(&self) -> Value {
         let version = &self.version;
         let logged_model = self.logged_model.as_ref().map(|model| {
-            json!({"model_id": model.model_id, "name": model.name, "source_run_id": model.source_run_id,
+            let source_run_id = model.source_run_id.as_ref().filter(|_| !self.run_is_hidden);
+            json!({"model_id": model.model_id, "name": model.name, "source_run_id": source_run_id,
                 "created_at_unix_ms": model.created_ms})
         });
         let run = self.run.as_ref().map(|run| {
@@ -154,6 +181,7 @@ impl Lineage {
             "aliases": version.aliases,
             "logged_model": logged_model,
             "run": run,
+            "run_hidden": self.run_hidden(),
             "code": self.run.as_ref().map(code),
             "job": self.run.as_ref().and_then(job),
             "datasets": self.run.as_ref().map_or_else(Vec::new, datasets),

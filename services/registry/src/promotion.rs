@@ -4,12 +4,14 @@ use serde_json::json;
 use slipway_domain::registry::promotion::Outcome;
 use sqlx::PgConnection;
 
+use crate::access::Access;
 use crate::error::Error;
 use crate::lineage::Known;
 use crate::state::Registry;
 use crate::store::{model_versions, policies, registered_models};
 
-/// Judges a version against the policy of an alias; `None` where nothing guards it. `authenticated` is whether access control is on.
+/// Judges a version against the policy of an alias; `None` where nothing guards it. The judgement is the same for every caller: a run
+/// counts where the version's link to it was authorised.
 ///
 /// # Errors
 /// The version is not there, or Postgres is away.
@@ -18,16 +20,16 @@ pub(crate) async fn judge(
     model: &str,
     alias: &str,
     version: i32,
-    authenticated: bool,
+    access: &Access,
 ) -> Result<Option<Vec<Outcome>>, Error> {
     let Some(guard) = policies::policy_get(db, model, alias).await? else { return Ok(None) };
     let candidate = model_versions::version_get(db, model, version).await?;
-    let candidate = Known::read(db, &candidate, authenticated).await?.evidence;
+    let candidate = Known::read(db, &candidate, access.any_reader()).await?.evidence;
     let current = match registered_models::alias_find(db, model, alias).await? {
         // A version is not held against itself.
         Some(current) if current != version => {
             let current = model_versions::version_get(db, model, current).await?;
-            Some(Known::read(db, &current, authenticated).await?.evidence)
+            Some(Known::read(db, &current, access.any_reader()).await?.evidence)
         }
         _ => None,
     };

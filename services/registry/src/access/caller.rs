@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use slipway_access::principal::ANONYMOUS;
 use slipway_domain::access::{Grants, Role, Scope};
 use slipway_event_bus::Actor;
 
@@ -14,9 +15,6 @@ use crate::error::Error;
 tokio::task_local! {
     static ACTOR: Arc<Actor>;
 }
-
-/// What callers are called of whom nothing is known.
-const ANONYMOUS: &str = "anonymous";
 
 /// Who calls, and what was granted to it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,6 +34,17 @@ impl Caller {
     /// Whether nothing says who it is, as with access off.
     pub(crate) fn is_anonymous(&self) -> bool {
         self.actor.principal == ANONYMOUS
+    }
+
+    /// Whether this caller may read the registered model of that name.
+    pub(crate) fn sees_model(&self, name: &str) -> bool {
+        self.grants.check(Role::Viewer, &Scope::Model(name.to_owned())).is_ok()
+    }
+
+    /// A caller without any right.
+    #[cfg(test)]
+    pub(crate) fn unknown() -> Self {
+        Self::nobody(String::new())
     }
 
     /// Refuses unless the role is held there.

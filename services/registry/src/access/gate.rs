@@ -8,6 +8,7 @@ use http::{HeaderMap, header};
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 use slipway_access::oidc::{Oidc, Refused};
+use slipway_access::principal::{ADMIN, LAUNCHER, SERVICES, validate_principal};
 use slipway_access::{ApiToken, Network, Presented, client_address, same};
 use slipway_domain::access::{Grants, Role, Scope, token_digest};
 use slipway_event_bus::Actor;
@@ -16,15 +17,12 @@ use sqlx::PgPool;
 use super::caller::Caller;
 use super::config::{AccessConfig, Switch};
 use super::recent::{KEPT_S, Recent};
+use super::references::Reader;
 use crate::error::Error;
+use crate::job_tokens::PRINCIPAL_PREFIX;
 use crate::state::now_ms;
 use crate::store::access as table;
 
-/// The principal of the administrator's token.
-const ADMIN: &str = "admin";
-/// Principals of the tokens that the configuration gives to other services.
-const LAUNCHER: &str = "launcher";
-const SERVICES: &str = "services";
 const LAUNCHER_CREDENTIAL: &str = "launcher-token";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -113,9 +111,14 @@ impl Access {
         }
     }
 
-    /// Whether callers have to prove who they are.
-    pub(crate) const fn is_on(&self) -> bool {
-        self.gate.is_some()
+    /// For whom a caller reads a version.
+    pub(crate) const fn reader<'caller>(&self, caller: &'caller Caller) -> Reader<'caller> {
+        if self.gate.is_some() { Reader::Caller(caller) } else { Reader::Everyone }
+    }
+
+    /// For whom decisions and other services read a version.
+    pub(crate) const fn any_reader(&self) -> Reader<'static> {
+        if self.gate.is_some() { Reader::Version } else { Reader::Everyone }
     }
 
     /// The caller where access is off.
@@ -210,6 +213,12 @@ impl Gate {
         if left_ms <= 0 {
             return Err(Error::unauthenticated("the token has expired"));
         }
+        // Tokens of names that were valid once.
+        if !stored.principal.starts_with(PRINCIPAL_PREFIX) {
+            validate_principal(&stored.principal).map_err(|why| {
+                Error::unauthenticated(format!("the token's principal cannot be used any more: {why}"))
+            })?;
+        }
         table::token_used(&mut db, token.id(), now).await?;
         let grants = table::grants_of(&mut db, std::slice::from_ref(&stored.principal)).await?;
         let known = Known {
@@ -232,12 +241,9 @@ impl Gate {
                 Error::unavailable("the OIDC issuer")
             }
         })?;
-        crate::rest::access::validate_principal(&identity.principal).map_err(|why| {
+        validate_principal(&identity.principal).map_err(|why| {
             Error::unauthenticated(format!("the token's holder cannot be used here: {why}"))
         })?;
-        if identity.principal.starts_with(crate::job_tokens::PRINCIPAL_PREFIX) {
-            return Err(Error::unauthenticated("the token's holder has the name of a training job"));
-        }
         let mut subjects = vec![identity.principal.clone()];
         subjects.extend(identity.groups.iter().map(|group| format!("group:{group}")));
         let grants = table::grants_of(&mut *self.pool.acquire().await?, &subjects).await?;

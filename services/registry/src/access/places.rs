@@ -9,18 +9,14 @@ use axum::body::Body;
 use axum::extract::{FromRequest as _, RawPathParams, Request};
 use slipway_domain::access::{Role, Scope};
 use slipway_domain::registry::normalise_artifact_path;
-use sqlx::PgConnection;
 
 use super::caller::Caller;
 use super::gate::Gate;
 use super::recent::KEPT_S;
+use super::references::owners;
 use crate::error::Error;
 use crate::mlflow::Fields;
 use crate::store::access as table;
-use crate::versions::source::proxy_path;
-
-/// Experiments have artifact locations no deeper than this.
-const MAX_LOCATION_SEGMENTS: usize = 16;
 
 /// Where a request says what it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,16 +45,14 @@ pub(super) enum Place {
     ModelInPath,
     /// `name` and `new_name`.
     Rename,
-    /// `name`; and a look at what the version is made from.
-    NewVersion,
     /// `{path}` of the artifact proxy.
     Artifact,
     /// `path` of its query.
     Directory,
 }
 
-/// Where a role is needed; in brackets one other than the route's.
-type Wanted = Vec<(Option<Role>, Scope)>;
+/// Where the route's role is needed.
+type Wanted = Vec<Scope>;
 
 /// Lets a request through whose caller holds the role on all that it is about.
 ///
@@ -74,15 +68,15 @@ pub(super) async fn admit(
         return Ok(request);
     }
     let wanted = match place {
-        Place::Everything => vec![(None, Scope::Everything)],
-        Place::ModelInPath => vec![(None, Scope::Model(parameter(&mut request, "name").await?))],
+        Place::Everything => vec![Scope::Everything],
+        Place::ModelInPath => vec![Scope::Model(parameter(&mut request, "name").await?)],
         Place::LoggedModel => {
             let id = parameter(&mut request, "model_id").await?;
-            everywhere(table::logged_model_experiments(&mut *gate.pool.acquire().await?, &[id]).await?)
+            table::logged_model_experiments(&mut *gate.pool.acquire().await?, &[id]).await?
         }
         Place::RunOfQuery => {
             let run_id = Fields::of_query(request.uri()).required("run_uuid")?;
-            everywhere(runs(gate, vec![run_id]).await?)
+            runs(gate, vec![run_id]).await?
         }
         Place::Artifact => {
             let path = parameter(&mut request, "path").await?;
@@ -93,15 +87,15 @@ pub(super) async fn admit(
             request = rest;
             if place == Place::Directory {
                 let path = fields.string("path")?.unwrap_or_default();
-                directory(gate, caller, role, &path).await?;
+                if let Some(pinned) = directory(gate, caller, role, &path).await? {
+                    request.extensions_mut().insert(pinned);
+                }
                 return Ok(request);
             }
             wanted(gate, place, &fields).await?
         }
     };
-    for (own, scope) in wanted {
-        caller.require(own.unwrap_or(role), &scope)?;
-    }
+    held(caller, role, wanted)?;
     Ok(request)
 }
 
@@ -125,7 +119,7 @@ async fn parameter(request: &mut Request, name: &str) -> Result<String, Error> {
 }
 
 async fn wanted(gate: &Gate, place: Place, fields: &Fields) -> Result<Wanted, Error> {
-    let one = |scope: Scope| Ok(vec![(None, scope)]);
+    let one = |scope: Scope| Ok(vec![scope]);
     let experiment = |id: String| id.parse().map_or(Scope::Everything, Scope::Experiment);
     match place {
         Place::Experiment => one(experiment(fields.required("experiment_id")?)),
@@ -137,38 +131,33 @@ async fn wanted(gate: &Gate, place: Place, fields: &Fields) -> Result<Wanted, Er
             let id = table::experiment_of_name(&mut *gate.pool.acquire().await?, &name).await?;
             one(id.map_or(Scope::Everything, Scope::Experiment))
         }
-        Place::Run => Ok(everywhere(runs(gate, vec![fields.run_id()?]).await?)),
+        Place::Run => runs(gate, vec![fields.run_id()?]).await,
         Place::RunOrLoggedModel => match fields.non_empty("model_id")? {
             Some(id) => {
                 let mut db = gate.pool.acquire().await?;
-                Ok(everywhere(table::logged_model_experiments(&mut db, &[id]).await?))
+                table::logged_model_experiments(&mut db, &[id]).await
             }
-            None => Ok(everywhere(runs(gate, vec![fields.run_id()?]).await?)),
+            None => runs(gate, vec![fields.run_id()?]).await,
         },
-        Place::Runs(name) => Ok(everywhere(runs(gate, fields.strings(name)?).await?)),
+        Place::Runs(name) => runs(gate, fields.strings(name)?).await,
         Place::Points => {
-            let mut wanted = everywhere(runs(gate, vec![fields.run_id()?]).await?);
+            let mut wanted = runs(gate, vec![fields.run_id()?]).await?;
             let mut models = fields.peek("metrics", "model_id")?;
             models.extend(fields.non_empty("model_id")?);
             if !models.is_empty() {
                 let models: Vec<String> = models.into_iter().collect();
                 let mut db = gate.pool.acquire().await?;
-                wanted.extend(everywhere(table::logged_model_experiments(&mut db, &models).await?));
+                wanted.extend(table::logged_model_experiments(&mut db, &models).await?);
             }
             Ok(wanted)
         }
         Place::Model => one(Scope::Model(fields.required("name")?)),
         Place::Rename => Ok(["name", "new_name"]
             .into_iter()
-            .map(|name| Ok((None, Scope::Model(fields.required(name)?))))
+            .map(|name| Ok(Scope::Model(fields.required(name)?)))
             .collect::<Result<_, Error>>()?),
-        Place::NewVersion => new_version(gate, fields).await,
         _ => one(Scope::Everything),
     }
-}
-
-fn everywhere(scopes: Vec<Scope>) -> Wanted {
-    scopes.into_iter().map(|scope| (None, scope)).collect()
 }
 
 /// The experiments of runs.
@@ -194,48 +183,6 @@ async fn runs(gate: &Gate, run_ids: Vec<String>) -> Result<Vec<Scope>, Error> {
     Ok(scopes.into_iter().collect())
 }
 
-/// A version is made by an editor of its model who may read what it is made from.
-async fn new_version(gate: &Gate, fields: &Fields) -> Result<Wanted, Error> {
-    let mut wanted = vec![(None, Scope::Model(fields.required("name")?))];
-    let source = fields.required("source")?;
-    let (mut run_ids, mut model_ids) =
-        (fields.non_empty("run_id")?.into_iter().collect::<Vec<_>>(), Vec::new());
-    model_ids.extend(fields.non_empty("model_id")?);
-    let mut read = Vec::new();
-    if let Some(rest) = source.strip_prefix("models:/") {
-        let rest = rest.trim_start_matches('/');
-        let of_model = rest.rsplit_once('@').or_else(|| rest.rsplit_once('/'));
-        match of_model {
-            None => model_ids.push(rest.to_owned()),
-            Some((name, _)) => read.push(Scope::Model(name.to_owned())),
-        }
-    } else if let Some(rest) = source.strip_prefix("runs:/") {
-        let rest = rest.trim_start_matches('/');
-        run_ids.push(rest.split_once('/').map_or(rest, |(run_id, _)| run_id).to_owned());
-    } else if let Some(path) = proxy_path(&source)? {
-        read.extend(owners(&mut *gate.pool.acquire().await?, &path).await?);
-    }
-    read.extend(runs(gate, run_ids).await?);
-    if !model_ids.is_empty() {
-        let mut db = gate.pool.acquire().await?;
-        read.extend(table::logged_model_experiments(&mut db, &model_ids).await?);
-    }
-    wanted.extend(read.into_iter().map(|scope| (Some(Role::Viewer), scope)));
-    Ok(wanted)
-}
-
-/// The experiments in whose artifact locations a path lies; everything where it lies in none.
-async fn owners(db: &mut PgConnection, path: &str) -> Result<Vec<Scope>, Error> {
-    let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
-    let locations: Vec<String> =
-        ends.take(MAX_LOCATION_SEGMENTS).map(|end| format!("mlflow-artifacts:/{}", &path[..end])).collect();
-    let found = table::experiments_at(db, &locations).await?;
-    if found.is_empty() || path.is_empty() {
-        return Ok(vec![Scope::Everything]);
-    }
-    Ok(found.into_iter().map(Scope::Experiment).collect())
-}
-
 async fn artifact(gate: &Gate, caller: &Caller, role: Role, path: &str) -> Result<(), Error> {
     let path = normalise_artifact_path(path)?;
     let mut db = gate.pool.acquire().await?;
@@ -245,27 +192,27 @@ async fn artifact(gate: &Gate, caller: &Caller, role: Role, path: &str) -> Resul
     };
     // Whoever may see a model may read the files of its versions, wherever they were logged.
     let models = if role == Role::Viewer { table::models_pinning(&mut db, &path).await? } else { Vec::new() };
-    of_any(caller, models, refused)
+    if models.iter().any(|name| caller.sees_model(name)) { Ok(()) } else { Err(refused) }
 }
 
-async fn directory(gate: &Gate, caller: &Caller, role: Role, path: &str) -> Result<(), Error> {
+/// A listing that shows only files of versions of these models: its caller may read them, and not the experiment that they lie in.
+#[derive(Debug, Clone)]
+pub(crate) struct PinnedBy(pub(crate) Vec<String>);
+
+async fn directory(gate: &Gate, caller: &Caller, role: Role, path: &str) -> Result<Option<PinnedBy>, Error> {
     let path = normalise_artifact_path(path)?;
     let mut db = gate.pool.acquire().await?;
     let refused = match held(caller, role, owners(&mut db, &path).await?) {
-        Ok(()) => return Ok(()),
+        Ok(()) => return Ok(None),
         Err(refused) => refused,
     };
     let ancestors: Vec<&str> =
         path.match_indices('/').map(|(end, _)| &path[..end]).chain([path.as_str()]).collect();
     let models = table::models_rooted(&mut db, &ancestors).await?;
-    of_any(caller, models, refused)
+    let seen: Vec<String> = models.into_iter().filter(|name| caller.sees_model(name)).collect();
+    if seen.is_empty() { Err(refused) } else { Ok(Some(PinnedBy(seen))) }
 }
 
 fn held(caller: &Caller, role: Role, scopes: Vec<Scope>) -> Result<(), Error> {
     scopes.into_iter().try_for_each(|scope| caller.require(role, &scope))
-}
-
-fn of_any(caller: &Caller, models: Vec<String>, refused: Error) -> Result<(), Error> {
-    let sees = |name: String| caller.grants.check(Role::Viewer, &Scope::Model(name)).is_ok();
-    if models.into_iter().any(sees) { Ok(()) } else { Err(refused) }
 }

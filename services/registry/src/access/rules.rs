@@ -86,7 +86,8 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("DELETE", "/2.0/mlflow/registered-models/delete-tag", Needs(Editor, Model)),
     ("GET", "/2.0/mlflow/registered-models/alias", Needs(Viewer, Model)),
     ("POST DELETE", "/2.0/mlflow/registered-models/alias", Needs(Deployer, Model)),
-    ("POST", "/2.0/mlflow/model-versions/create", Needs(Editor, NewVersion)),
+    // What it is made from is authorised where it is resolved.
+    ("POST", "/2.0/mlflow/model-versions/create", Needs(Editor, Model)),
     ("GET", "/2.0/mlflow/model-versions/get", Needs(Viewer, Model)),
     ("GET POST", "/2.0/mlflow/model-versions/search", Known),
     ("PATCH", "/2.0/mlflow/model-versions/update", Needs(Editor, Model)),

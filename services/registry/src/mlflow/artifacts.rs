@@ -13,6 +13,7 @@ use slipway_domain::registry::{normalise_artifact_path, validate_version};
 use super::message::Message;
 use super::proxy::{direct, download, files, upload};
 use super::{Answer, Fields, answer};
+use crate::access::Caller;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::{artifacts as table, logged_models, model_versions, runs};
@@ -79,10 +80,15 @@ async fn download_url(State(registry): State<Registry>, fields: Fields) -> Answe
     Ok(answer(json!({"presigned_url": url, "headers": {}, "file_size": file.size_bytes})))
 }
 
-async fn upload_url(State(registry): State<Registry>, headers: HeaderMap, fields: Fields) -> Answer {
+async fn upload_url(
+    State(registry): State<Registry>,
+    caller: Caller,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Answer {
     let root = root(&registry, &fields).await?;
     let path = format!("{root}/{}", fields.required("path")?);
-    let url = direct::upload_address(&registry, &headers, &path).await?;
+    let url = direct::upload_address(&registry, &caller, &headers, &path).await?;
     Ok(answer(json!({"presigned_url": url, "headers": {}})))
 }
 
@@ -117,8 +123,16 @@ async fn file_of_version(
 ) -> Result<Response, Error> {
     let path = asked_path(&fields, "path")?;
     let (name, version) = (fields.required("name")?, validate_version(&fields.required("version")?)?);
-    let version = model_versions::version_get(&mut *registry.pool.acquire().await?, &name, version).await?;
-    send(&registry, &version.download_uri, &path, &headers).await
+    let mut db = registry.pool.acquire().await?;
+    let version = model_versions::version_get(&mut db, &name, version).await?;
+    proxy_path(&version.download_uri)?.ok_or_else(|| outside(&version.download_uri))?;
+    // Its own files alone: what else lies in the directory of its run is not for readers of the model.
+    let found = model_versions::version_file(&mut db, version.model_key, version.version, &path).await?;
+    let file = found.ok_or_else(|| {
+        Error::not_found(format!("No such artifact: '{path}' in version {} of '{name}'", version.version))
+    })?;
+    drop(db);
+    download::respond(&registry, &file.into_artifact(), &headers).await
 }
 
 async fn file_of_model(
@@ -149,7 +163,12 @@ async fn send(registry: &Registry, uri: &str, path: &str, headers: &HeaderMap) -
 }
 
 /// A file for a run from a browser. Its bytes are the body, of whatever type.
-async fn upload_file(State(registry): State<Registry>, uri: Uri, body: Body) -> Result<Json<Value>, Error> {
+async fn upload_file(
+    State(registry): State<Registry>,
+    caller: Caller,
+    uri: Uri,
+    body: Body,
+) -> Result<Json<Value>, Error> {
     let fields = Fields::of_query(&uri);
     let specified = |name: &str| {
         fields.non_empty(name)?.ok_or_else(|| Error::invalid(format!("Request must specify {name}.")))
@@ -164,5 +183,5 @@ async fn upload_file(State(registry): State<Registry>, uri: Uri, body: Body) -> 
     }
     let run = runs::run_info(&mut *registry.pool.acquire().await?, &run_id).await?;
     let root = proxy_path(&run.artifact_uri)?.ok_or_else(|| outside(&run.artifact_uri))?;
-    upload::store(&registry, format!("{root}/{path}"), Body::from(bytes)).await
+    upload::store(&registry, caller, format!("{root}/{path}"), Body::from(bytes)).await
 }

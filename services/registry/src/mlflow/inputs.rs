@@ -10,6 +10,7 @@ use super::message::Message;
 use super::search::experiment_ids;
 use super::{Answer, Fields, answer, empty};
 use crate::access::Caller;
+use crate::access::references::{self, LoggedModelLink};
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::datasets::{self as table, NewInput};
@@ -51,7 +52,7 @@ fn input(fields: &mut Fields) -> Result<NewInput, Error> {
     Ok(input)
 }
 
-async fn log_inputs(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+async fn log_inputs(State(registry): State<Registry>, caller: Caller, mut fields: Fields) -> Answer {
     let run_id = fields.run_id()?;
     let inputs =
         fields.messages("datasets")?.iter_mut().map(input).collect::<Result<Vec<NewInput>, Error>>()?;
@@ -62,15 +63,16 @@ async fn log_inputs(State(registry): State<Registry>, mut fields: Fields) -> Ans
         .collect::<Result<Vec<String>, Error>>()?;
     let mut change = registry.change().await?;
     let run = runs::run_active(change.db(), &run_id).await?;
+    let linked = references::logged_models(change.db(), &caller, models.clone()).await?;
     table::inputs_log(change.db(), &run, &inputs).await?;
-    table::model_inputs_log(change.db(), &run, &models).await?;
+    table::model_inputs_log(change.db(), &run, &linked).await?;
     let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
     change.tell("run", "logged", run_id, json!({"datasets": names, "model_inputs": models})).await?;
     change.commit().await?;
     Ok(empty())
 }
 
-async fn log_outputs(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+async fn log_outputs(State(registry): State<Registry>, caller: Caller, mut fields: Fields) -> Answer {
     let run_id = fields.run_id()?;
     fields.is_given("models")?;
     let outputs = fields
@@ -80,10 +82,14 @@ async fn log_outputs(State(registry): State<Registry>, mut fields: Fields) -> An
         .collect::<Result<Vec<(String, i64)>, Error>>()?;
     let mut change = registry.change().await?;
     let run = runs::run_active(change.db(), &run_id).await?;
-    for (model_id, _) in &outputs {
-        logged_models::logged_model_get(change.db(), model_id).await?;
+    let model_ids = outputs.iter().map(|(model_id, _)| model_id.clone()).collect();
+    let linked = references::logged_models(change.db(), &caller, model_ids).await?;
+    for model in &linked {
+        logged_models::logged_model_get(change.db(), model.model_id()).await?;
     }
-    table::outputs_log(change.db(), &run, &outputs).await?;
+    let steps = outputs.iter().map(|(_, step)| *step);
+    let linked: Vec<(LoggedModelLink, i64)> = linked.into_iter().zip(steps).collect();
+    table::outputs_log(change.db(), &run, &linked).await?;
     change.tell("run", "logged", run_id, json!({ "model_outputs": outputs })).await?;
     change.commit().await?;
     Ok(empty())

@@ -8,10 +8,11 @@ use slipway_domain::registry::filter::Entity;
 use slipway_domain::registry::validate_logged_model_name;
 
 use super::message::{Message, double};
+use super::registrations::{merged_tags, refuse_search, visible_tags};
 use super::runs::random_name;
 use super::search::{Search, experiment_ids};
 use super::{Answer, Fields, answer, empty, now_ms};
-use crate::access::Caller;
+use crate::access::{Caller, references};
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::experiments::experiment_active;
@@ -33,11 +34,12 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
         .route(&path("/{model_id}/params"), post(add_params))
 }
 
-fn body(model: &LoggedModel) -> Message {
+fn body(model: &LoggedModel, caller: &Caller) -> Message {
     let registrations = model
         .registrations
         .0
         .iter()
+        .filter(|(name, _)| caller.sees_model(name))
         .map(|(name, version)| json!({"name": name, "version": version}))
         .collect();
     let info = Message::new()
@@ -50,7 +52,7 @@ fn body(model: &LoggedModel) -> Message {
         .put("status", model.status.clone())
         .put("model_type", model.model_type.clone())
         .put("source_run_id", model.source_run_id.clone().unwrap_or_default())
-        .pairs("tags", &model.tags.0)
+        .pairs("tags", &visible_tags(caller, &model.tags.0))
         .list("registrations", registrations);
     let metrics = model.metrics.0.iter().map(|metric| metric_body(metric, &model.model_id)).collect();
     let data = Message::new().pairs("params", &model.params.0).list("metrics", metrics);
@@ -70,7 +72,7 @@ fn metric_body(metric: &ModelMetric, model_id: &str) -> Value {
         .into_value()
 }
 
-async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer {
+async fn create(State(registry): State<Registry>, caller: Caller, mut fields: Fields) -> Answer {
     let experiment = fields.required("experiment_id")?;
     let name = fields.non_empty("name")?.unwrap_or_else(random_name);
     validate_logged_model_name(&name)?;
@@ -89,6 +91,10 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     };
     let mut change = registry.change().await?;
     let (experiment_id, location) = experiment_active(change.db(), &experiment).await?;
+    let source_run = match &source_run_id {
+        Some(run_id) => Some(references::run(change.db(), &caller, run_id).await?),
+        None => None,
+    };
     let artifact_uri = format!("{}/models/{model_id}/artifacts", location.trim_end_matches('/'));
     let new = NewLoggedModel {
         model_id: &model_id,
@@ -96,14 +102,14 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
         name: &name,
         artifact_uri: &artifact_uri,
         model_type: &model_type,
-        source_run_id: source_run_id.as_deref(),
+        source_run: source_run.as_ref(),
     };
     table::logged_model_create(change.db(), &new, &params, &tags, now_ms()).await?;
     let details = json!({"name": name, "source_run_id": source_run_id});
     change.tell("logged-model", "created", model_id.as_str(), details).await?;
     let model = table::logged_model_get(change.db(), &model_id).await?;
     change.commit().await?;
-    Ok(answer(Message::new().put("model", body(&model))))
+    Ok(answer(Message::new().put("model", body(&model, &caller))))
 }
 
 fn is_model_id(text: &str) -> bool {
@@ -111,21 +117,31 @@ fn is_model_id(text: &str) -> bool {
         .is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-async fn by_id(State(registry): State<Registry>, Path(model_id): Path<String>, fields: Fields) -> Answer {
+async fn by_id(
+    State(registry): State<Registry>,
+    caller: Caller,
+    Path(model_id): Path<String>,
+    fields: Fields,
+) -> Answer {
     let deleted = fields.boolean("allow_deleted")?.unwrap_or(false);
     let mut db = registry.pool.acquire().await?;
     let model = table::logged_model_find(&mut db, &model_id, deleted).await?;
-    Ok(answer(Message::new().put("model", body(&model))))
+    Ok(answer(Message::new().put("model", body(&model, &caller))))
 }
 
-async fn finalize(State(registry): State<Registry>, Path(model_id): Path<String>, fields: Fields) -> Answer {
+async fn finalize(
+    State(registry): State<Registry>,
+    caller: Caller,
+    Path(model_id): Path<String>,
+    fields: Fields,
+) -> Answer {
     let status = fields.one_of("status", 1, &STATUSES)?.ok_or_else(|| fields.missing("status"))?;
     let mut change = registry.change().await?;
     table::logged_model_touch(change.db(), &model_id, Some(status), now_ms()).await?;
     change.tell("logged-model", "finalized", model_id.as_str(), json!({ "status": status })).await?;
     let model = table::logged_model_get(change.db(), &model_id).await?;
     change.commit().await?;
-    Ok(answer(Message::new().put("model", body(&model))))
+    Ok(answer(Message::new().put("model", body(&model, &caller))))
 }
 
 async fn delete(State(registry): State<Registry>, Path(model_id): Path<String>) -> Answer {
@@ -139,18 +155,21 @@ async fn delete(State(registry): State<Registry>, Path(model_id): Path<String>) 
 
 async fn set_tags(
     State(registry): State<Registry>,
+    caller: Caller,
     Path(model_id): Path<String>,
     mut fields: Fields,
 ) -> Answer {
     let tags = fields.pairs("tags")?;
     let mut change = registry.change().await?;
     table::logged_model_touch(change.db(), &model_id, None, now_ms()).await?;
+    let before = table::logged_model_get(change.db(), &model_id).await?;
+    let tags = merged_tags(&caller, &before.tags.0, tags);
     table::logged_model_tags_set(change.db(), &model_id, &tags).await?;
     let keys: Vec<&str> = tags.iter().map(|(key, _)| key.as_str()).collect();
     change.tell("logged-model", "updated", model_id.as_str(), json!({ "tags": keys })).await?;
     let model = table::logged_model_get(change.db(), &model_id).await?;
     change.commit().await?;
-    Ok(answer(Message::new().put("model", body(&model))))
+    Ok(answer(Message::new().put("model", body(&model, &caller))))
 }
 
 async fn delete_tag(
@@ -211,6 +230,7 @@ async fn search(State(registry): State<Registry>, caller: Caller, mut fields: Fi
     let ids = experiment_ids(&fields, &caller)?;
     let mut db = registry.pool.acquire().await?;
     let (clauses, orders) = search.conditions();
+    refuse_search(&caller, clauses, orders)?;
     let asked = ModelSearch {
         experiment_ids: &ids,
         datasets: &datasets,
@@ -220,6 +240,6 @@ async fn search(State(registry): State<Registry>, caller: Caller, mut fields: Fi
     };
     let found = table::logged_model_search(&mut db, &asked, search.page()?).await?;
     let (found, token) = search.cut(found);
-    let found = found.iter().map(|model| body(model).into_value()).collect();
+    let found = found.iter().map(|model| body(model, &caller).into_value()).collect();
     Ok(answer(Message::new().list("models", found).maybe("next_page_token", token)))
 }

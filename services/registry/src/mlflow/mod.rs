@@ -12,6 +12,7 @@ mod metrics;
 mod model_versions;
 mod proxy;
 mod registered_models;
+mod registrations;
 mod request;
 mod run_body;
 mod runs;

@@ -86,6 +86,7 @@ pub(super) fn stage(asked: &str) -> Result<&'static str, Error> {
 
 async fn create(
     State(registry): State<Registry>,
+    caller: Caller,
     mut fields: Fields,
 ) -> Result<(HeaderMap, Json<Value>), Error> {
     let tags = fields.pairs("tags")?;
@@ -106,7 +107,7 @@ async fn create(
         // Not in MLflow: an import keeps the numbers that clients know, gaps and all.
         version: fields.non_empty("version")?.map(|_| first_or_later(&fields)).transpose()?,
     };
-    let made = versions::create(&registry, &request).await?;
+    let made = versions::create(&registry, &caller, &request).await?;
     let mut headers = HeaderMap::new();
     if let Some(warning) = status_message(&made).as_deref().and_then(warning) {
         headers.insert(header::WARNING, warning);

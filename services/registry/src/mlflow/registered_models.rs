@@ -219,9 +219,7 @@ async fn set_alias(State(registry): State<Registry>, fields: Fields) -> Answer {
         return Err(versions::absent(&name, version));
     }
     let outcomes = if target.guarded {
-        promotion::judge(change.db(), &name, &alias, version, registry.access.is_on())
-            .await?
-            .unwrap_or_default()
+        promotion::judge(change.db(), &name, &alias, version, &registry.access).await?.unwrap_or_default()
     } else {
         Vec::new()
     };

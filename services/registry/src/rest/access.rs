@@ -6,6 +6,7 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use slipway_access::ApiToken;
+use slipway_access::principal::{validate_principal, validate_subject};
 use slipway_domain::access::{Role, Scope};
 use slipway_domain::registry::validate_model_name;
 use slipway_service_kit::Problem;
@@ -24,9 +25,6 @@ use crate::store::access::{self as table, Grant, Token};
 const MAX_NAME_CHARS: usize = 256;
 /// Ten years.
 const MAX_LIFE_S: i64 = 10 * 365 * 24 * 3_600;
-const GROUP: &str = "group:";
-/// Principals that the audit trail uses for others than people.
-const RESERVED: [&str; 2] = ["anonymous", "system"];
 
 pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
@@ -145,8 +143,8 @@ async fn create_token(
     JsonBody(request): JsonBody<NewToken>,
 ) -> Result<Json<TokenBody>, Problem> {
     require_text("name", &request.name)?;
-    validate_principal(&request.principal).map_err(|why| Problem::invalid("principal", why))?;
     refuse_job("principal", &request.principal)?;
+    validate_principal(&request.principal).map_err(|why| Problem::invalid("principal", why.to_string()))?;
     let life_s = request.expires_in_s;
     if life_s.is_some_and(|life_s| !(1..=MAX_LIFE_S).contains(&life_s)) {
         return Err(Problem::invalid("expires_in_s", format!("expected 1 to {MAX_LIFE_S} seconds")));
@@ -263,8 +261,8 @@ async fn put_grant(
     caller: Caller,
     JsonBody(request): JsonBody<NewGrant>,
 ) -> Result<Json<GrantBody>, Problem> {
-    validate_subject(&request.subject).map_err(|why| Problem::invalid("subject", why))?;
     refuse_job("subject", &request.subject)?;
+    validate_subject(&request.subject).map_err(|why| Problem::invalid("subject", why.to_string()))?;
     let scope: Scope = request.scope.parse().map_err(|_| unknown_scope(&request.scope))?;
     if let Scope::Model(name) = &scope {
         validate_model_name("scope", name).map_err(|invalid| Problem::invalid("scope", invalid.message))?;
@@ -283,6 +281,13 @@ async fn put_grant(
         granted_by: caller.actor.principal.clone(),
     };
     let mut change = registry.change().await?;
+    if let Scope::Experiment(id) = scope {
+        table::experiment_hold(change.db(), id).await?.ok_or_else(|| {
+            let why =
+                format!("there is no experiment {id}; a role on an experiment is granted once it exists");
+            Problem::invalid("scope", why)
+        })?;
+    }
     let before = table::grant_put(change.db(), &grant).await?;
     let details =
         json!({"subject": grant.subject, "scope": grant.scope, "role": grant.role, "role_before": before});
@@ -304,8 +309,8 @@ struct WhichGrant {
 /// Takes a role away.
 #[utoipa::path(delete, path = "/api/v1/grants", tag = "access", params(WhichGrant), responses((status = 200, body = Object)))]
 async fn delete_grant(State(registry): State<Registry>, Query(which): Query<WhichGrant>) -> Answer {
-    let scope: Scope = which.scope.parse().map_err(|_| unknown_scope(&which.scope))?;
-    let scope = scope.to_string();
+    // As it is stored: what could be granted once may be removed.
+    let scope = which.scope;
     let mut change = registry.change().await?;
     let Some(role) = table::grant_delete(change.db(), &which.subject, &scope).await? else {
         return Err(Problem::not_found(format!("grant of `{}` on `{scope}`", which.subject)));
@@ -340,28 +345,4 @@ fn require_text(field: &str, text: &str) -> Result<(), Problem> {
 
 fn is_name(text: &str) -> bool {
     !text.trim().is_empty() && text.chars().count() <= MAX_NAME_CHARS && !text.chars().any(char::is_control)
-}
-
-/// What a caller may be called.
-///
-/// # Errors
-/// Why not, for people.
-pub(crate) fn validate_principal(principal: &str) -> Result<(), String> {
-    if !is_name(principal) {
-        return Err(format!("expected 1 to {MAX_NAME_CHARS} printable characters"));
-    }
-    if principal.starts_with(GROUP) || RESERVED.contains(&principal) {
-        return Err(format!(
-            "'{principal}' is no name for a caller: group:, anonymous and system mean others"
-        ));
-    }
-    Ok(())
-}
-
-fn validate_subject(subject: &str) -> Result<(), String> {
-    match subject.strip_prefix(GROUP) {
-        Some(group) if is_name(group) => Ok(()),
-        Some(_) => Err("expected the name of a group after group:".to_owned()),
-        None => validate_principal(subject),
-    }
 }

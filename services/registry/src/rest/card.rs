@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::version_of;
+use crate::access::Caller;
 use crate::card;
 use crate::error::Error;
 use crate::lineage::Lineage;
@@ -42,12 +43,13 @@ enum Format {
     responses((status = 200, content((Object = "application/json"), (String = "text/markdown")))))]
 async fn show(
     State(registry): State<Registry>,
+    caller: Caller,
     Path((name, version)): Path<(String, String)>,
     Query(query): Query<CardQuery>,
 ) -> Result<Response, Problem> {
     let mut db = registry.pool.acquire().await.map_err(Error::from)?;
     let found = version_of(&mut db, &name, &version).await?;
-    let lineage = Lineage::read(&mut db, found, registry.access.is_on()).await?;
+    let lineage = Lineage::read(&mut db, found, registry.access.reader(&caller)).await?;
     Ok(match query.format {
         Format::Json => axum::Json(card::json(&lineage)).into_response(),
         Format::Markdown => {

@@ -7,6 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Answer, version_of};
+use crate::access::Caller;
 use crate::lineage::Lineage;
 use crate::state::Registry;
 
@@ -18,8 +19,12 @@ pub(super) fn router() -> OpenApiRouter<Registry> {
 /// reports, approvals; deployments.
 #[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/lineage", tag = "trust",
     params(("name" = String, Path), ("version" = String, Path)), responses((status = 200, body = Object)))]
-async fn show(State(registry): State<Registry>, Path((name, version)): Path<(String, String)>) -> Answer {
+async fn show(
+    State(registry): State<Registry>,
+    caller: Caller,
+    Path((name, version)): Path<(String, String)>,
+) -> Answer {
     let mut db = registry.pool.acquire().await?;
     let found = version_of(&mut db, &name, &version).await?;
-    Ok(Json(Lineage::read(&mut db, found, registry.access.is_on()).await?.body()))
+    Ok(Json(Lineage::read(&mut db, found, registry.access.reader(&caller)).await?.body()))
 }

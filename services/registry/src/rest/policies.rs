@@ -101,7 +101,7 @@ async fn check(
     let number = validate_version(&version).map_err(Error::from)?;
     let mut db = registry.pool.acquire().await.map_err(Error::from)?;
     crate::store::model_versions::version_get(&mut db, &name, number).await?;
-    let outcomes = promotion::judge(&mut db, &name, &query.alias, number, registry.access.is_on()).await?;
+    let outcomes = promotion::judge(&mut db, &name, &query.alias, number, &registry.access).await?;
     let (guarded, outcomes) = (outcomes.is_some(), outcomes.unwrap_or_default());
     let allowed = outcomes.iter().all(|outcome| outcome.passed);
     Ok(Json(json!({"alias": query.alias, "guarded": guarded, "allowed": allowed, "rules": outcomes})))

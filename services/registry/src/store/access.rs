@@ -246,6 +246,14 @@ pub(crate) async fn logged_model_experiments(
     Ok(found.into_iter().map(|id| id.map_or(Scope::Everything, Scope::Experiment)).collect())
 }
 
+/// Whether there is an experiment of that number, which is then kept from being purged until the transaction ends.
+pub(crate) async fn experiment_hold(db: &mut PgConnection, id: i64) -> Result<Option<i64>, Error> {
+    Ok(sqlx::query_scalar("SELECT experiment_id FROM experiments WHERE experiment_id = $1 FOR KEY SHARE")
+        .bind(id)
+        .fetch_optional(db)
+        .await?)
+}
+
 /// The experiment of that name.
 pub(crate) async fn experiment_of_name(db: &mut PgConnection, name: &str) -> Result<Option<i64>, Error> {
     Ok(sqlx::query_scalar("SELECT experiment_id FROM experiments WHERE name = $1")

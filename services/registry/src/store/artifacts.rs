@@ -70,6 +70,27 @@ pub(crate) async fn artifact_list(db: &mut PgConnection, directory: &str) -> Res
     .await?)
 }
 
+/// [`artifact_list`] of the files alone that versions of these models pin.
+pub(crate) async fn artifact_list_pinned(
+    db: &mut PgConnection,
+    directory: &str,
+    models: &[String],
+) -> Result<Vec<Entry>, Error> {
+    let (from, to) = range_under(directory);
+    Ok(sqlx::query_as(
+        "SELECT split_part(substr(f.artifact_path, $3), '/', 1) AS name, \
+           max(f.size_bytes) FILTER (WHERE strpos(substr(f.artifact_path, $3), '/') = 0) AS size_bytes \
+         FROM model_version_files f JOIN registered_models m USING (model_key) \
+         WHERE f.artifact_path >= $1 AND f.artifact_path < $2 AND m.name = ANY($4) GROUP BY 1 ORDER BY 1",
+    )
+    .bind(&from)
+    .bind(&to)
+    .bind(i32::try_from(from.chars().count()).unwrap_or(i32::MAX).saturating_add(1))
+    .bind(models)
+    .fetch_all(db)
+    .await?)
+}
+
 /// Whether files lie under a path.
 pub(crate) async fn artifact_is_directory(db: &mut PgConnection, path: &str) -> Result<bool, Error> {
     let (from, to) = range_under(path);
@@ -125,13 +146,16 @@ pub(crate) async fn artifact_lock(db: &mut PgConnection, path: &str, shared: boo
     Ok(())
 }
 
-/// The version, as `name/number`, that pins this path: one of its files, or a place within its directory. A version made from
+/// The version, as model and number, that pins this path: one of its files, or a place within its directory. A version made from
 /// a run's whole artifact directory pins its files only, since the run goes on logging.
-pub(crate) async fn artifact_pinned_by(db: &mut PgConnection, path: &str) -> Result<Option<String>, Error> {
+pub(crate) async fn artifact_pinned_by(
+    db: &mut PgConnection,
+    path: &str,
+) -> Result<Option<(String, i32)>, Error> {
     let ancestors: Vec<&str> = path.match_indices('/').map(|(end, _)| &path[..end]).chain([path]).collect();
     let (from, to) = range_under(path);
-    Ok(sqlx::query_scalar(
-        "SELECT m.name || '/' || p.version FROM ( \
+    Ok(sqlx::query_as(
+        "SELECT m.name, p.version FROM ( \
            SELECT model_key, version FROM model_versions WHERE artifact_root = ANY($1) \
              AND (artifact_root !~ '^[^/]+/[^/]+/artifacts$') \
            UNION ALL SELECT model_key, version FROM model_version_files \

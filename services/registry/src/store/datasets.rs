@@ -5,6 +5,7 @@ use sqlx::types::Json;
 
 use super::Pair;
 use super::runs::RunInfo;
+use crate::access::references::LoggedModelLink;
 use crate::error::Error;
 
 /// A data set as a run names it.
@@ -54,8 +55,9 @@ pub(crate) async fn inputs_log(
 pub(crate) async fn model_inputs_log(
     db: &mut PgConnection,
     run: &RunInfo,
-    model_ids: &[String],
+    models: &[LoggedModelLink],
 ) -> Result<(), Error> {
+    let model_ids: Vec<&str> = models.iter().map(LoggedModelLink::model_id).collect();
     sqlx::query(
         "INSERT INTO run_model_inputs (run_key, model_id) SELECT $1, * FROM UNNEST($2::TEXT[]) ON CONFLICT DO NOTHING",
     )
@@ -70,10 +72,10 @@ pub(crate) async fn model_inputs_log(
 pub(crate) async fn outputs_log(
     db: &mut PgConnection,
     run: &RunInfo,
-    outputs: &[(String, i64)],
+    outputs: &[(LoggedModelLink, i64)],
 ) -> Result<(), Error> {
     let (models, steps): (Vec<&str>, Vec<i64>) =
-        outputs.iter().map(|(model_id, step)| (model_id.as_str(), *step)).unzip();
+        outputs.iter().map(|(model, step)| (model.model_id(), *step)).unzip();
     sqlx::query(
         "INSERT INTO run_outputs (run_key, model_id, step) SELECT DISTINCT ON (m) $1, m, s \
          FROM UNNEST($2::TEXT[], $3::BIGINT[]) AS g (m, s) ON CONFLICT (run_key, model_id) DO UPDATE SET step = excluded.step",

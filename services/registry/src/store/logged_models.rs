@@ -7,11 +7,12 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::search::DatasetKey;
 use super::{Pair, Pairs, columns, search};
+use crate::access::references::{LoggedModelLink, RunLink};
 use crate::access::{current_actor, proven};
 use crate::error::Error;
 
 /// The tag in which clients and server note the versions made from a logged model.
-const VERSIONS_TAG: &str = "mlflow.modelVersions";
+pub(crate) const VERSIONS_TAG: &str = "mlflow.modelVersions";
 
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct LoggedModel {
@@ -50,7 +51,7 @@ pub(crate) struct NewLoggedModel<'model> {
     pub(crate) name: &'model str,
     pub(crate) artifact_uri: &'model str,
     pub(crate) model_type: &'model str,
-    pub(crate) source_run_id: Option<&'model str>,
+    pub(crate) source_run: Option<&'model RunLink>,
 }
 
 const SELECT: &str = "SELECT l.model_id, l.experiment_id, l.name, l.artifact_uri, l.status, l.model_type, l.source_run_id, \
@@ -83,7 +84,7 @@ pub(crate) async fn logged_model_create(
     .bind(model.name)
     .bind(model.artifact_uri)
     .bind(model.model_type)
-    .bind(model.source_run_id)
+    .bind(model.source_run.map(RunLink::run_id))
     .bind(now_ms)
     .bind(proven(&current_actor()))
     .execute(&mut *db)
@@ -209,10 +210,11 @@ pub(crate) async fn logged_model_tag_delete(
 /// Notes a version in the tag where clients look for it.
 pub(crate) async fn logged_model_add_version(
     db: &mut PgConnection,
-    model_id: &str,
+    model: &LoggedModelLink,
     name: &str,
     version: i32,
 ) -> Result<(), Error> {
+    let model_id = model.model_id();
     let current: Option<String> =
         sqlx::query_scalar("SELECT value FROM logged_model_tags WHERE model_id = $1 AND key = $2 FOR UPDATE")
             .bind(model_id)

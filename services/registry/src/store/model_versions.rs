@@ -8,8 +8,10 @@ use slipway_service_kit::db::is_duplicate;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
+use super::artifacts::Artifact;
 use super::registered_models::absent as model_absent;
 use super::{Pair, Pairs, blobs, columns, search};
+use crate::access::references::{LoggedModelLink, RunLink};
 use crate::access::{current_actor, proven};
 use crate::error::Error;
 use crate::versions::scan::Scan;
@@ -33,6 +35,9 @@ pub(crate) struct Facts {
     /// Whether serving joins its requests; absent for ensembles, and for versions from before it was looked at.
     #[serde(default)]
     pub(crate) joining: Option<Joining>,
+    /// Revision of the inspection that found all this; 0 for versions from before revisions were counted.
+    #[serde(default)]
+    pub(crate) inspection: u32,
 }
 
 /// Whether a model answers row by row, so that rows of several requests may share a run.
@@ -83,6 +88,8 @@ pub(crate) struct ModelVersion {
     pub(crate) source: String,
     pub(crate) download_uri: String,
     pub(crate) run_id: Option<String>,
+    /// Experiment of that run when the version's link to it was authorised; `None` for one that was not.
+    pub(crate) run_experiment_id: Option<i64>,
     pub(crate) run_link: Option<String>,
     pub(crate) logged_model_id: Option<String>,
     pub(crate) status: String,
@@ -104,6 +111,16 @@ pub(crate) struct VersionFile {
 }
 
 impl VersionFile {
+    /// The file at the place where it was logged.
+    pub(crate) fn into_artifact(self) -> Artifact {
+        Artifact {
+            path: self.artifact_path,
+            blob_key: self.blob_key,
+            size_bytes: self.size_bytes,
+            sha256: self.sha256,
+        }
+    }
+
     /// As signatures see it.
     pub(crate) fn signed_as(&self) -> slipway_model_signing::File<'_> {
         slipway_model_signing::File {
@@ -120,9 +137,9 @@ pub(crate) struct NewVersion<'version> {
     pub(crate) description: Option<&'version str>,
     pub(crate) source: &'version str,
     pub(crate) download_uri: &'version str,
-    pub(crate) run_id: Option<&'version str>,
+    pub(crate) run: Option<&'version RunLink>,
     pub(crate) run_link: Option<&'version str>,
-    pub(crate) logged_model_id: Option<&'version str>,
+    pub(crate) logged_model: Option<&'version LoggedModelLink>,
     pub(crate) artifact_root: Option<&'version str>,
     pub(crate) digest: &'version str,
     pub(crate) servable: bool,
@@ -134,7 +151,7 @@ pub(crate) struct NewVersion<'version> {
 }
 
 const SELECT: &str = "SELECT v.model_key, m.name, v.version, v.created_ms, v.updated_ms, v.stage, v.description, v.source, \
-    v.download_uri, v.run_id, v.run_link, v.logged_model_id, v.status, v.digest, v.servable, v.facts, \
+    v.download_uri, v.run_id, v.run_experiment_id, v.run_link, v.logged_model_id, v.status, v.digest, v.servable, v.facts, \
     coalesce((SELECT json_agg(json_build_array(t.key, t.value) ORDER BY t.key) FROM model_version_tags t \
       WHERE t.model_key = v.model_key AND t.version = v.version), '[]') AS tags, \
     ARRAY(SELECT a.alias FROM model_aliases a WHERE a.model_key = v.model_key AND a.version = v.version ORDER BY 1) AS aliases \
@@ -157,8 +174,8 @@ pub(crate) async fn version_create(
              last_version = greatest(last_version, coalesce($13, last_version + 1)) \
            WHERE name = $1 RETURNING model_key, coalesce($13, last_version) AS version) \
          INSERT INTO model_versions (model_key, version, created_ms, updated_ms, description, source, download_uri, run_id, \
-           run_link, logged_model_id, status, artifact_root, digest, servable, facts, created_by) \
-         SELECT model_key, version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12, $14 FROM next \
+           run_link, logged_model_id, status, artifact_root, digest, servable, facts, created_by, run_experiment_id) \
+         SELECT model_key, version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12, $14, $15 FROM next \
          RETURNING model_key, version",
     )
     .bind(name)
@@ -166,15 +183,16 @@ pub(crate) async fn version_create(
     .bind(new.description)
     .bind(new.source)
     .bind(new.download_uri)
-    .bind(new.run_id)
+    .bind(new.run.map(RunLink::run_id))
     .bind(new.run_link)
-    .bind(new.logged_model_id)
+    .bind(new.logged_model.map(LoggedModelLink::model_id))
     .bind(new.artifact_root)
     .bind(new.digest)
     .bind(new.servable)
     .bind(Json(new.facts))
     .bind(new.version)
     .bind(proven(&current_actor()))
+    .bind(new.run.and_then(RunLink::experiment_id))
     .fetch_optional(&mut *db)
     .await
     .map_err(|error| match (is_duplicate(&error), new.version) {
@@ -231,9 +249,10 @@ impl ModelVersion {
             description: owned(new.description),
             source: new.source.to_owned(),
             download_uri: new.download_uri.to_owned(),
-            run_id: owned(new.run_id),
+            run_id: owned(new.run.map(RunLink::run_id)),
+            run_experiment_id: new.run.and_then(RunLink::experiment_id),
             run_link: owned(new.run_link),
-            logged_model_id: owned(new.logged_model_id),
+            logged_model_id: owned(new.logged_model.map(LoggedModelLink::model_id)),
             status: "READY".to_owned(),
             digest: new.digest.to_owned(),
             servable: new.servable,
@@ -271,6 +290,16 @@ pub(crate) async fn version_require(
     found.map(drop).ok_or_else(|| absent(name, version))
 }
 
+/// Keeps a version from being deleted until the transaction ends. One that is gone has no files any more.
+pub(crate) async fn version_lock(db: &mut PgConnection, model_key: i64, version: i32) -> Result<(), Error> {
+    sqlx::query("SELECT version FROM model_versions WHERE model_key = $1 AND version = $2 FOR SHARE")
+        .bind(model_key)
+        .bind(version)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// The files of a version, by path.
 pub(crate) async fn version_files(
     db: &mut PgConnection,
@@ -284,6 +313,24 @@ pub(crate) async fn version_files(
     .bind(model_key)
     .bind(version)
     .fetch_all(db)
+    .await?)
+}
+
+/// One file of a version, by its path within the version.
+pub(crate) async fn version_file(
+    db: &mut PgConnection,
+    model_key: i64,
+    version: i32,
+    path: &str,
+) -> Result<Option<VersionFile>, Error> {
+    Ok(sqlx::query_as(
+        "SELECT path, artifact_path, blob_key, size_bytes, sha256 FROM model_version_files \
+         WHERE model_key = $1 AND version = $2 AND path = $3",
+    )
+    .bind(model_key)
+    .bind(version)
+    .bind(path)
+    .fetch_optional(db)
     .await?)
 }
 
@@ -331,6 +378,55 @@ pub(crate) async fn versions_latest(
     query.push_bind(model_keys.to_vec());
     query.push(") GROUP BY model_key, stage) ORDER BY v.model_key, v.version");
     Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// Versions with files of their own that an older revision of the inspection looked at, those first that cannot be served.
+pub(crate) async fn versions_outdated(
+    db: &mut PgConnection,
+    revision: u32,
+    limit: i64,
+) -> Result<Vec<ModelVersion>, Error> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" WHERE v.artifact_root IS NOT NULL AND coalesce((v.facts->>'inspection')::BIGINT, 0) < ");
+    query.push_bind(i64::from(revision));
+    query.push(" ORDER BY v.servable, v.created_ms DESC LIMIT ").push_bind(limit);
+    Ok(query.build_query_as().fetch_all(db).await?)
+}
+
+/// What is known of a version, which is held until the transaction ends; `None` where it is gone.
+pub(crate) async fn version_hold(
+    db: &mut PgConnection,
+    (model_key, version): (i64, i32),
+) -> Result<Option<Facts>, Error> {
+    let found: Option<Json<Facts>> = sqlx::query_scalar(
+        "SELECT facts FROM model_versions WHERE model_key = $1 AND version = $2 FOR UPDATE",
+    )
+    .bind(model_key)
+    .bind(version)
+    .fetch_optional(db)
+    .await?;
+    Ok(found.map(|Json(facts)| facts))
+}
+
+/// Stores what was found when a version was inspected again.
+pub(crate) async fn version_reinspected(
+    db: &mut PgConnection,
+    (model_key, version): (i64, i32),
+    (facts, servable): (&Facts, bool),
+    now_ms: i64,
+) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE model_versions SET facts = $3, servable = $4, \
+           updated_ms = CASE WHEN servable = $4 THEN updated_ms ELSE $5 END WHERE model_key = $1 AND version = $2",
+    )
+    .bind(model_key)
+    .bind(version)
+    .bind(Json(facts))
+    .bind(servable)
+    .bind(now_ms)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Changes description and stage as far as given.

@@ -79,11 +79,12 @@ pub(crate) async fn policy_delete(db: &mut PgConnection, model_key: i64, alias: 
     Ok(removed.rows_affected() == 1)
 }
 
-/// What the version's own rows and those of its run say of it. Metrics are those of its run; where its logged model has one of the same name, that one.
-/// `authenticated` is whether access control is on.
+/// What the version's own rows and those of its run say of it. Metrics are those of its run; where its logged model has one of the same
+/// name, that one. `run_id` is the version's run where it may be read, and `authenticated` whether access control is on.
 pub(crate) async fn evidence(
     db: &mut PgConnection,
     version: &ModelVersion,
+    run_id: Option<&str>,
     authenticated: bool,
 ) -> Result<Evidence, Error> {
     let metrics: Vec<(String, f64)> = sqlx::query_as(
@@ -91,24 +92,24 @@ pub(crate) async fn evidence(
            AND NOT EXISTS (SELECT 1 FROM logged_model_metrics l WHERE l.model_id = $2 AND l.key = x.key) \
          UNION ALL SELECT key, value FROM logged_model_latest_metrics WHERE model_id = $2",
     )
-    .bind(&version.run_id)
+    .bind(run_id)
     .bind(&version.logged_model_id)
     .fetch_all(&mut *db)
     .await?;
     let datasets: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM run_datasets i JOIN runs r USING (run_key) WHERE r.run_id = $1",
     )
-    .bind(&version.run_id)
+    .bind(run_id)
     .fetch_one(&mut *db)
     .await?;
     let code_revision: Option<String> = sqlx::query_scalar(
         "SELECT t.value FROM run_tags t JOIN runs r USING (run_key) WHERE r.run_id = $1 AND t.key = $2",
     )
-    .bind(&version.run_id)
+    .bind(run_id)
     .bind(REVISION_TAG)
     .fetch_optional(&mut *db)
     .await?;
-    let (authors, identities) = authors(db, version, authenticated).await?;
+    let (authors, identities) = authors(db, version, run_id, authenticated).await?;
     let facts = &version.facts.0;
     Ok(Evidence {
         unservable_reason: facts.unservable_reason.clone(),
@@ -116,7 +117,7 @@ pub(crate) async fn evidence(
         has_signature: facts.signature.is_some(),
         knows_inputs: facts.signature.is_some() || !facts.inputs.is_empty(),
         has_description: version.description.as_deref().is_some_and(|text| !text.trim().is_empty()),
-        run_id: version.run_id.clone(),
+        run_id: run_id.map(str::to_owned),
         datasets: datasets.unsigned_abs(),
         tags: version.tags.0.iter().cloned().collect::<BTreeMap<_, _>>(),
         metrics: metrics.into_iter().collect(),
@@ -131,6 +132,7 @@ pub(crate) async fn evidence(
 async fn authors(
     db: &mut PgConnection,
     version: &ModelVersion,
+    run_id: Option<&str>,
     authenticated: bool,
 ) -> Result<(BTreeSet<String>, Identities), Error> {
     let created: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
@@ -140,13 +142,15 @@ async fn authors(
     )
     .bind(version.model_key)
     .bind(version.version)
-    .bind(&version.run_id)
+    .bind(run_id)
     .bind(&version.logged_model_id)
     .fetch_all(db)
     .await?;
     let missing = created.iter().find(|(_, principal, _)| principal.is_none());
     let identities = match missing {
         _ if !authenticated => Identities::Claimed,
+        // Who made a run that may not be read stays unknown.
+        _ if run_id != version.run_id.as_deref() => Identities::Missing("run".to_owned()),
         Some((what, _, _)) => Identities::Missing(what.clone()),
         None => Identities::Authenticated,
     };

@@ -168,6 +168,7 @@ pub(crate) async fn experiments_remove(
     .await?;
     for statement in [
         "DELETE FROM datasets WHERE experiment_id = ANY($1)",
+        "DELETE FROM grants WHERE scope IN (SELECT 'experiment:' || id FROM UNNEST($1::BIGINT[]) AS gone (id))",
         "DELETE FROM experiments WHERE experiment_id = ANY($1)",
     ] {
         sqlx::query(statement).bind(&empty).execute(&mut *db).await?;

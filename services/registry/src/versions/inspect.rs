@@ -7,8 +7,9 @@ use slipway_model_scan::Policy;
 use slipway_service_kit::json;
 use tokio_util::io::StreamReader;
 
+use super::upgrade::INSPECTION;
 use super::{mlmodel, onnx, scan, within};
-use crate::error::Error;
+use crate::error::{Error, of_file};
 use crate::store::artifacts::Artifact;
 use crate::store::model_versions::Facts;
 
@@ -25,9 +26,9 @@ pub(super) async fn inspect(
     policy: &Policy,
 ) -> Result<Facts, Error> {
     if files.is_empty() {
-        return Ok(Facts::unservable("its source has no files"));
+        return Ok(Facts { inspection: INSPECTION, ..Facts::unservable("its source has no files") });
     }
-    let mut facts = read_model(store, root, files).await?;
+    let mut facts = Facts { inspection: INSPECTION, ..read_model(store, root, files).await? };
     let of_model = |path: &str| {
         facts.onnx_path.as_deref() == Some(path) || facts.external_data.iter().any(|weights| weights == path)
     };
@@ -45,7 +46,10 @@ async fn read_model(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Re
     let mlmodel = match find("MLmodel") {
         None => mlmodel::MlModel::default(),
         Some(file) => {
-            let bytes = store.get_bytes(&file.blob_key, MAX_MLMODEL_BYTES).await?;
+            let bytes = store
+                .get_bytes(&file.blob_key, MAX_MLMODEL_BYTES)
+                .await
+                .map_err(|error| of_file(&file.path, error))?;
             let text = std::str::from_utf8(&bytes)
                 .map_err(|_| Error::invalid("the file MLmodel of the model's source is not UTF-8 text"))?;
             mlmodel::parse(text)?
@@ -82,7 +86,7 @@ async fn read_model(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Re
         joining: Some(header.joining),
         external_data,
         signature: mlmodel.signature,
-        scan: None,
+        ..Facts::default()
     })
 }
 
@@ -93,7 +97,8 @@ async fn check_ensemble(store: &ArtifactStore, file: &Artifact) -> Result<(), Er
     if u64::try_from(file.size_bytes).is_ok_and(|bytes| bytes > MAX_FILE_BYTES) {
         return Err(refused(format!("it is longer than {MAX_FILE_BYTES} bytes")));
     }
-    let bytes = store.get_bytes(&file.blob_key, MAX_FILE_BYTES).await?;
+    let bytes =
+        store.get_bytes(&file.blob_key, MAX_FILE_BYTES).await.map_err(|error| of_file(&file.path, error))?;
     let definition: Definition = json::read(&bytes).map_err(|error| refused(error.to_string()))?;
     definition.checked().map(|_checked| ()).map_err(refused)
 }
@@ -118,7 +123,7 @@ fn onnx_file(root: &str, files: &[Artifact], mlmodel: &mlmodel::MlModel) -> Resu
 }
 
 async fn read_header(store: &ArtifactStore, file: &Artifact, path: &str) -> Result<onnx::Header, Error> {
-    let download = store.get(&file.blob_key).await?;
+    let download = store.get(&file.blob_key).await.map_err(|error| of_file(&file.path, error))?;
     let source = StreamReader::new(Box::pin(download.into_stream()));
     let size_bytes = u64::try_from(file.size_bytes).unwrap_or_default();
     onnx::read(source, size_bytes).await.map_err(|fault| match fault {

@@ -6,17 +6,20 @@ mod onnx;
 pub(crate) mod scan;
 pub(crate) mod signing;
 pub(crate) mod source;
+pub(crate) mod upgrade;
 
 use slipway_domain::registry::webhook::mlflow::with_texts;
 use slipway_domain::registry::{FileDigest, manifest_digest};
 
+use crate::access::Caller;
+use crate::access::references::RunLink;
 use crate::error::Error;
 use crate::state::{Registry, now_ms};
 use crate::store::artifacts::{self, Artifact};
 use crate::store::model_versions::{self, Facts, ModelVersion, NewVersion, VersionFile};
 use crate::store::signatures::{Signature, signature_put};
 use crate::store::{Pair, logged_models, purge, registered_models};
-use source::Source;
+use source::{Named, Source};
 
 /// Files of one version.
 const MAX_FILES: i64 = 100_000;
@@ -45,13 +48,21 @@ pub(crate) struct Request {
 /// Makes the next version of a model: its files are inspected, pinned and named by their digest.
 ///
 /// # Errors
-/// The model is not there, the source is no lawful one, or a file of it is not what it should be. Then nothing was made.
-pub(crate) async fn create(registry: &Registry, request: &Request) -> Result<ModelVersion, Error> {
+/// The model does not exist, the source is not valid or refers to something that the caller may not read, or a file of it is not what
+/// it should be. Then nothing was made.
+pub(crate) async fn create(
+    registry: &Registry,
+    caller: &Caller,
+    request: &Request,
+) -> Result<ModelVersion, Error> {
+    let named = Named {
+        source: &request.source,
+        run_id: request.run_id.as_deref(),
+        model_id: request.model_id.as_deref(),
+    };
     for _ in 0..MAX_INSPECTIONS {
         let mut db = registry.pool.acquire().await?;
-        let source =
-            source::resolve(&mut db, &request.source, request.run_id.as_deref(), request.model_id.as_deref())
-                .await?;
+        let source = source::resolve(&mut db, caller, named).await?;
         if source.root.is_some() {
             // First what is cheap: a model that is not there needs no look at the files.
             registered_models::model_require(&mut db, &request.name).await?;
@@ -83,6 +94,10 @@ pub(crate) async fn create(registry: &Registry, request: &Request) -> Result<Mod
 
 async fn files_of(db: &mut sqlx::PgConnection, source: &Source) -> Result<Vec<Artifact>, Error> {
     let Some(root) = &source.root else { return Ok(Vec::new()) };
+    if let Some((model_key, version)) = source.pinned {
+        let files = model_versions::version_files(db, model_key, version).await?;
+        return Ok(files.into_iter().map(VersionFile::into_artifact).collect());
+    }
     let files = artifacts::artifact_tree(db, root, MAX_FILES + 1).await?;
     if i64::try_from(files.len()).is_ok_and(|count| count > MAX_FILES) {
         return Err(Error::invalid(format!(
@@ -102,11 +117,17 @@ async fn store(
 ) -> Result<Option<ModelVersion>, Error> {
     let now = now_ms();
     let mut change = registry.change().await?;
-    if let Some(run_id) = &source.run_id {
-        purge::run_hold(change.db(), run_id).await?;
+    if let Some(run) = &source.run {
+        purge::run_hold(change.db(), run.run_id()).await?;
     }
     if let Some(root) = &source.root {
-        artifacts::artifact_lock(change.db(), root, false).await?;
+        match source.pinned {
+            // The files of a version do not change; they are kept from being deleted.
+            Some((model_key, version)) => {
+                model_versions::version_lock(change.db(), model_key, version).await?;
+            }
+            None => artifacts::artifact_lock(change.db(), root, false).await?,
+        }
         if files_of(change.db(), source).await? != inspected {
             return Ok(None);
         }
@@ -123,9 +144,9 @@ async fn store(
         description: request.description.as_deref(),
         source: &source.source,
         download_uri: &source.download_uri,
-        run_id: source.run_id.as_deref(),
+        run: source.run.as_ref(),
         run_link: request.run_link.as_deref(),
-        logged_model_id: source.logged_model_id.as_deref(),
+        logged_model: source.logged_model.as_ref(),
         artifact_root: source.root.as_deref(),
         digest: &digest,
         servable: facts.unservable_reason.is_none(),
@@ -139,11 +160,11 @@ async fn store(
     for signature in signatures {
         signature_put(change.db(), made.model_key, version, signature).await?;
     }
-    if let Some(model_id) = &source.logged_model_id {
-        logged_models::logged_model_add_version(change.db(), model_id, &request.name, version).await?;
+    if let Some(model) = &source.logged_model {
+        logged_models::logged_model_add_version(change.db(), model, &request.name, version).await?;
     }
     let details = serde_json::json!({
-        "model": request.name, "version": version.to_string(), "digest": digest, "run_id": source.run_id,
+        "model": request.name, "version": version.to_string(), "digest": digest, "run_id": source.run.as_ref().map(RunLink::run_id),
         "servable": new.servable, "unservable_reason": facts.unservable_reason,
         "scan": facts.scan.as_ref().map(|scan| scan.verdict),
     });

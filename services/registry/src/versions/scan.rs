@@ -9,7 +9,7 @@ use slipway_model_scan::{Code, Finding, Format, Policy, Verdict};
 use tokio::sync::Semaphore;
 
 use super::within;
-use crate::error::Error;
+use crate::error::{Error, of_file};
 use crate::store::artifacts::Artifact;
 
 /// Scans at once, each of which holds a file on the local disk.
@@ -117,7 +117,10 @@ async fn scan_file(
     let permit = PERMITS.clone().acquire_owned().await.map_err(Error::internal)?;
     let folder = tempfile::tempdir().map_err(Error::internal)?;
     let local = folder.path().join("file");
-    store.download_verified(&file.blob_key, &file.sha256, &local).await?;
+    store
+        .download_verified(&file.blob_key, &file.sha256, &local)
+        .await
+        .map_err(|error| of_file(&file.path, error))?;
     let name = path.to_owned();
     let scanned = tokio::task::spawn_blocking(move || {
         let _held = (permit, folder);

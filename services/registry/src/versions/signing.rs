@@ -6,7 +6,7 @@ use slipway_model_signing::{File, MAX_BUNDLE_BYTES, Material, State, Trusted, Ve
 use sqlx::PgConnection;
 
 use super::within;
-use crate::error::Error;
+use crate::error::{Error, of_file};
 use crate::state::now_ms;
 use crate::store::artifacts::Artifact;
 use crate::store::model_versions::{self, VersionFile};
@@ -87,12 +87,12 @@ async fn read(store: &ArtifactStore, file: &Artifact) -> Result<Result<String, S
     if u64::try_from(file.size_bytes).is_ok_and(|size| size > MAX_BUNDLE_BYTES) {
         return Ok(Err(format!("the file is longer than {MAX_BUNDLE_BYTES} bytes")));
     }
-    let bytes = store.get_bytes(&file.blob_key, MAX_BUNDLE_BYTES).await?;
+    let bytes = store
+        .get_bytes(&file.blob_key, MAX_BUNDLE_BYTES)
+        .await
+        .map_err(|error| of_file(&file.path, error))?;
     if hex::encode(Sha256::digest(&bytes)) != file.sha256 {
-        return Err(Error::internal(format!(
-            "the object {} has other bytes than were stored",
-            file.blob_key
-        )));
+        return Err(Error::damaged(&file.path));
     }
     Ok(match String::from_utf8(bytes.to_vec()) {
         // Postgres holds no zero byte, and JSON has none.

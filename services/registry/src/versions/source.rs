@@ -3,6 +3,8 @@
 use slipway_domain::registry::{normalise_artifact_path, validate_version};
 use sqlx::PgConnection;
 
+use crate::access::Caller;
+use crate::access::references::{self, LoggedModelLink, RunLink};
 use crate::error::{Code, Error};
 use crate::store::model_versions::{self, ModelVersion};
 use crate::store::{logged_models, registered_models, runs};
@@ -19,42 +21,62 @@ pub(crate) struct Source {
     pub(crate) download_uri: String,
     /// Directory of the artifact proxy; absent where the files lie elsewhere.
     pub(crate) root: Option<String>,
-    pub(crate) run_id: Option<String>,
-    pub(crate) logged_model_id: Option<String>,
+    pub(crate) run: Option<RunLink>,
+    pub(crate) logged_model: Option<LoggedModelLink>,
+    /// The version whose files these are, as model key and number: exactly its files, and not what its directory holds by now.
+    pub(crate) pinned: Option<(i64, i32)>,
 }
 
-/// Resolves a source. The rules are MLflow's: what a run or a logged model claims has to lie within it.
+/// A source as a request names it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'request> {
+    pub(crate) source: &'request str,
+    pub(crate) run_id: Option<&'request str>,
+    pub(crate) model_id: Option<&'request str>,
+}
+
+/// Resolves a source. The rules are MLflow's: what a run or a logged model claims has to lie within it. Everything that the request
+/// names, and everything that is reached through it, has to be readable for the caller.
 ///
 /// # Errors
-/// It names something that is not there, leaves its root, or is a path of this machine.
+/// It names something that does not exist or that the caller may not read, leaves its root, or is a path of this machine.
 pub(crate) async fn resolve(
     db: &mut PgConnection,
-    source: &str,
-    run_id: Option<&str>,
-    model_id: Option<&str>,
+    caller: &Caller,
+    Named { source, run_id, model_id }: Named<'_>,
 ) -> Result<Source, Error> {
     refuse_relative(source)?;
+    let run = match run_id {
+        Some(run_id) => Some(references::run(db, caller, run_id).await?),
+        None => None,
+    };
+    let logged_model = match model_id {
+        Some(model_id) => Some(references::logged_model(db, caller, model_id).await?),
+        None => None,
+    };
     if let Some(rest) = source.strip_prefix("models:/") {
-        return of_model(db, source, rest.trim_start_matches('/'), run_id, model_id).await;
+        return of_model(db, caller, (source, rest.trim_start_matches('/')), (run, logged_model)).await;
     }
     if let Some(rest) = source.strip_prefix("runs:/") {
-        return of_run(db, source, rest.trim_start_matches('/'), (run_id, model_id)).await;
+        return of_run(db, caller, (source, rest.trim_start_matches('/')), (run_id, model_id)).await;
     }
     let Some(root) = proxy_path(source)? else {
         if let Some(model_id) = model_id {
             logged_models::logged_model_get(db, model_id).await?;
         }
-        return elsewhere(source, run_id, model_id);
+        return elsewhere(source, (run, logged_model));
     };
+    references::artifacts(db, caller, &root).await?;
     let mut owners = Vec::new();
-    let (mut run, mut logged_model_id) = (run_id.map(str::to_owned), None);
+    let mut made_by = run;
     if let Some(model_id) = model_id {
         let model = logged_models::logged_model_get(db, model_id)
             .await
             .map_err(|error| unless_absent(error, || not_within(source, "model_id")))?;
         owners.extend(proxy_path(&model.artifact_uri)?);
-        run = run.or(model.source_run_id);
-        logged_model_id = Some(model.model_id);
+        if made_by.is_none() {
+            made_by = references::run_of_model(db, caller, &model).await?;
+        }
     }
     if let Some(run_id) = run_id {
         let info = runs::run_info(db, run_id)
@@ -69,37 +91,44 @@ pub(crate) async fn resolve(
         source: source.to_owned(),
         download_uri: format!("{PROXY_SCHEME}/{root}"),
         root: Some(root),
-        run_id: run,
-        logged_model_id,
+        run: made_by,
+        logged_model,
+        pinned: None,
     })
 }
 
 async fn of_model(
     db: &mut PgConnection,
-    source: &str,
-    rest: &str,
-    run_id: Option<&str>,
-    model_id: Option<&str>,
+    caller: &Caller,
+    (source, rest): (&str, &str),
+    (run, logged_model): (Option<RunLink>, Option<LoggedModelLink>),
 ) -> Result<Source, Error> {
+    let (run_id, model_id) =
+        (run.as_ref().map(RunLink::run_id), logged_model.as_ref().map(LoggedModelLink::model_id));
     if rest.starts_with("m-") && !rest.contains(['/', '@']) {
+        let logged_model = references::logged_model(db, caller, rest).await?;
         if model_id.is_some_and(|given| given != rest) {
             return Err(not_within(source, "model_id"));
         }
         let model = logged_models::logged_model_get(db, rest)
             .await
             .map_err(|error| unless_absent(error, || not_within(source, "model_id")))?;
+        let made_by = references::run_of_model(db, caller, &model).await?.or(run);
         return Ok(Source {
             source: source.to_owned(),
             root: proxy_path(&model.artifact_uri)?,
             download_uri: model.artifact_uri,
-            run_id: model.source_run_id.or_else(|| run_id.map(str::to_owned)),
-            logged_model_id: Some(model.model_id),
+            run: made_by,
+            logged_model: Some(logged_model),
+            pinned: None,
         });
     }
     let version = if let Some((name, alias)) = rest.rsplit_once('@') {
+        references::registered_model(caller, name)?;
         let version = registered_models::alias_get(db, name, alias).await?;
         model_versions::version_get(db, name, version).await?
     } else if let Some((name, version)) = rest.rsplit_once('/') {
+        references::registered_model(caller, name)?;
         numbered(db, name, version).await?
     } else {
         return Err(not_within(source, "model_id"));
@@ -112,12 +141,15 @@ async fn of_model(
              referenced model version."
         )));
     }
+    let run = references::run_of_version(db, caller, &version).await?;
+    let logged_model = references::model_of_version(&version);
     Ok(Source {
         source: format!("models:/{}/{}", version.name, version.version),
         root: proxy_path(&version.download_uri)?,
         download_uri: version.download_uri,
-        run_id: version.run_id,
-        logged_model_id: version.logged_model_id,
+        run,
+        logged_model,
+        pinned: Some((version.model_key, version.version)),
     })
 }
 
@@ -136,11 +168,12 @@ async fn numbered(db: &mut PgConnection, name: &str, version: &str) -> Result<Mo
 /// so it is not served.
 async fn of_run(
     db: &mut PgConnection,
-    source: &str,
-    rest: &str,
+    caller: &Caller,
+    (source, rest): (&str, &str),
     (run_id, model_id): (Option<&str>, Option<&str>),
 ) -> Result<Source, Error> {
     let (run, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let link = references::run(db, caller, run).await?;
     if run.is_empty() || run_id.is_some_and(|given| given != run) {
         return Err(not_within(source, "run_id"));
     }
@@ -158,15 +191,19 @@ async fn of_run(
         source: source.to_owned(),
         root: proxy_path(&uri)?,
         download_uri: uri,
-        run_id: Some(run.to_owned()),
-        logged_model_id: None,
+        run: Some(link),
+        logged_model: None,
+        pinned: None,
     })
 }
 
-fn elsewhere(source: &str, run_id: Option<&str>, model_id: Option<&str>) -> Result<Source, Error> {
+fn elsewhere(
+    source: &str,
+    (run, logged_model): (Option<RunLink>, Option<LoggedModelLink>),
+) -> Result<Source, Error> {
     let local = source.starts_with("file:") || !source.contains(":/");
     if local {
-        let (what, owner) = if model_id.is_some() { ("model_id", "model") } else { ("run_id", "run") };
+        let (what, owner) = if logged_model.is_some() { ("model_id", "model") } else { ("run_id", "run") };
         return Err(Error::invalid(format!(
             "Invalid model version source: '{source}'. To use a local path as a model version source, the {what} request \
              parameter has to be specified and the local path has to be contained within the artifact directory of the \
@@ -177,8 +214,9 @@ fn elsewhere(source: &str, run_id: Option<&str>, model_id: Option<&str>) -> Resu
         source: source.to_owned(),
         download_uri: source.to_owned(),
         root: None,
-        run_id: run_id.map(str::to_owned),
-        logged_model_id: model_id.map(str::to_owned),
+        run,
+        logged_model,
+        pinned: None,
     })
 }
 
@@ -265,10 +303,10 @@ mod tests {
     #[test]
     fn paths_of_a_machine_are_refused() {
         for source in ["/etc/passwd", "file:///etc/passwd", "relative/path"] {
-            let refused = elsewhere(source, None, None).unwrap_err();
+            let refused = elsewhere(source, (None, None)).unwrap_err();
             assert!(refused.message.contains("To use a local path as a model version source, the run_id"));
         }
-        assert!(elsewhere("s3://bucket/key", None, None).is_ok());
+        assert!(elsewhere("s3://bucket/key", (None, None)).is_ok());
         for source in [
             "s3://bucket/../x",
             "mlflow-artifacts://host:9000/models/../../../",

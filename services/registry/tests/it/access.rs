@@ -49,20 +49,26 @@ impl Person<'_> {
         (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, answer) = self.send(Method::GET, path, json!({})).await;
         assert_eq!(status, StatusCode::OK, "{path}: {answer}");
         answer
     }
 
-    async fn post(&self, path: &str, body: Value) -> Value {
+    /// An answer as text.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let request = self.world.http.get(format!("{}{path}", self.world.url)).bearer_auth(&self.token);
+        request.send().await.unwrap().text().await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
         let (status, answer) = self.send(Method::POST, &mlflow(path), body).await;
         assert_eq!(status, StatusCode::OK, "{path}: {answer}");
         answer
     }
 
     /// A refusal in MLflow's shape that says which role is missing where.
-    async fn denied(&self, method: Method, path: &str, body: Value, words: [&str; 2]) {
+    pub(crate) async fn denied(&self, method: Method, path: &str, body: Value, words: [&str; 2]) {
         let (status, answer) = self.send(method, &mlflow(path), body).await;
         assert_eq!(
             (status, &answer["error_code"]),
@@ -73,28 +79,28 @@ impl Person<'_> {
         assert!(words.iter().all(|word| message.contains(word)), "{path}: {message}");
     }
 
-    async fn put_file(&self, path: &str, bytes: &[u8]) -> StatusCode {
+    pub(crate) async fn put_file(&self, path: &str, bytes: &[u8]) -> StatusCode {
         let url = format!("{}/api/2.0/mlflow-artifacts/artifacts/{path}", self.world.url);
         let request = self.world.http.put(url).bearer_auth(&self.token).body(bytes.to_vec());
         request.send().await.unwrap().status()
     }
 
-    async fn file(&self, path: &str) -> StatusCode {
+    pub(crate) async fn file(&self, path: &str) -> StatusCode {
         self.send(Method::GET, &format!("/api/2.0/mlflow-artifacts/artifacts/{path}"), json!({})).await.0
     }
 
-    async fn experiment(&self, name: &str) -> String {
+    pub(crate) async fn experiment(&self, name: &str) -> String {
         let made = self.post("experiments/create", json!({ "name": name })).await;
         made["experiment_id"].as_str().unwrap().to_owned()
     }
 
-    async fn run(&self, experiment: &str) -> String {
+    pub(crate) async fn run(&self, experiment: &str) -> String {
         let made = self.post("runs/create", json!({"experiment_id": experiment})).await;
         made["run"]["info"]["run_id"].as_str().unwrap().to_owned()
     }
 }
 
-fn mlflow(path: &str) -> String {
+pub(crate) fn mlflow(path: &str) -> String {
     format!("/api/2.0/mlflow/{path}")
 }
 
@@ -418,11 +424,69 @@ async fn grants_are_set_listed_and_removed() {
         ("group:", "*", "viewer", "subject"),
         ("anonymous", "*", "viewer", "subject"),
         ("ann", "model:a/b", "viewer", "scope"),
+        ("ann", "experiment:-1", "viewer", "scope"),
+        ("ann", "experiment:99999", "viewer", "scope"),
+        ("ann", "experiment:00", "viewer", "scope"),
+        ("ann", "experiment:+0", "viewer", "scope"),
+        ("ann", " *", "viewer", "scope"),
+        ("ann", "model: ", "viewer", "scope"),
+        ("group: science", "*", "viewer", "subject"),
     ] {
         let body = json!({"subject": subject, "scope": scope, "role": role});
         let (status, answer) = admin.send(Method::PUT, "/api/v1/grants", body).await;
         assert_eq!((status, &answer["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{answer}");
     }
+    // A name has one spelling, and none that is taken for another.
+    let long = "x".repeat(257);
+    for name in [
+        "",
+        " ",
+        " admin",
+        "admin ",
+        "admin",
+        "Admin",
+        "аdmin",
+        "ADMIN",
+        "ａｄｍｉｎ",
+        "adm\u{131}n",
+        "system",
+        "Anonymous",
+        "an\0n",
+        "ann\n",
+        "ann\u{200b}",
+        "\u{202e}nna",
+        "ann\u{a0}b",
+        &long,
+    ] {
+        let grant = json!({"subject": name, "scope": "*", "role": "viewer"});
+        let token = json!({"name": "t", "principal": name});
+        for (method, path, body, field) in
+            [(Method::PUT, "grants", grant, "subject"), (Method::POST, "tokens", token, "principal")]
+        {
+            let (status, answer) = admin.send(method, &format!("/api/v1/{path}"), body).await;
+            assert_eq!(
+                (status, &answer["field"]),
+                (StatusCode::BAD_REQUEST, &json!(field)),
+                "{name:?}: {answer}"
+            );
+        }
+    }
+    // A grant of before that could not be set now can be removed.
+    let database = sqlx::PgPool::connect(&world.database).await.unwrap();
+    let old = "INSERT INTO registry.grants VALUES (' admin', 'experiment:-1', 'admin', 1, 'x')";
+    sqlx::query(old).execute(&database).await.unwrap();
+    let path = "/api/v1/grants?subject=%20admin&scope=experiment:-1";
+    assert_eq!(admin.send(Method::DELETE, path, json!({})).await.0, StatusCode::OK);
+    // And the token of a name that was valid once proves nothing.
+    let ben = world.person("ben", &[("*", "admin")]).await;
+    sqlx::query("UPDATE registry.api_tokens SET principal = 'admin' WHERE principal = 'ben'")
+        .execute(&database)
+        .await
+        .unwrap();
+    let (status, answer) = ben.send(Method::GET, "/api/v1/me", json!({})).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "{answer}");
+    assert!(answer["detail"].as_str().unwrap().contains("reserved"), "{answer}");
+
     world.person("ann", &[("*", "viewer"), ("experiment:0", "editor")]).await;
     // The change is there at once, not when a cache ends.
     assert_eq!(ann.get("/api/v1/me").await["grants"].as_array().unwrap().len(), 2);
@@ -468,6 +532,14 @@ async fn people_of_an_oidc_issuer_have_what_their_groups_were_granted() {
         // Nobody calls itself by a name that means something else here.
         issuer.claims("group:science", "registry", &[]),
         issuer.claims("system", "registry", &[]),
+        issuer.claims("admin", "registry", &[]),
+        issuer.claims("Admin", "registry", &[]),
+        issuer.claims("аdmin", "registry", &[]),
+        issuer.claims(" admin", "registry", &[]),
+        issuer.claims("admin\u{200b}", "registry", &[]),
+        issuer.claims("anonymous", "registry", &[]),
+        issuer.claims("job:7", "registry", &[]),
+        issuer.claims("slipway:launcher", "registry", &[]),
     ] {
         assert_eq!(
             person(&claims).send(Method::GET, "/api/v1/me", json!({})).await.0,
@@ -475,9 +547,10 @@ async fn people_of_an_oidc_issuer_have_what_their_groups_were_granted() {
             "{claims}"
         );
     }
-    // No name makes anybody the administrator.
-    let admin = person(&issuer.claims("admin", "registry", &[]));
-    assert_eq!(admin.send(Method::GET, "/api/v1/tokens", json!({})).await.0, StatusCode::FORBIDDEN);
+    let crit = issuer.claims("ann", "registry", &["science"]);
+    let token = issuer.token_with("ES256", &json!({"crit": ["b64"], "b64": false}), &crit);
+    let (status, answer) = Person { world: &world, token }.send(Method::GET, "/api/v1/me", json!({})).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "{answer}");
 }
 
 /// A version of `m` from a run that its client ascribes to another user.

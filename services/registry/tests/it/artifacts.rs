@@ -5,6 +5,8 @@ use std::io::{Read as _, Write as _};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::Digest as _;
+use slipway_api::proto::registry::GetTrainingProfileRequest;
+use slipway_api::proto::registry::registry_client::RegistryClient;
 
 use crate::world::{MODEL, World};
 
@@ -31,7 +33,7 @@ async fn bytes_come_back_as_they_were() {
     assert_eq!(world.file("1/r/artifacts/missing").await.status(), StatusCode::NOT_FOUND);
     assert_eq!(world.get("/api/2.0/mlflow-artifacts/artifacts?path=1/none").await, json!({}));
     // A client's own library resolves dots, so the wire itself is needed for those.
-    for path in ["1/r//x", "1/r/a%5Cb", "1/r/a%00b"] {
+    for path in ["/1/r/x", "1/r/a%5Cb", "1/r/a%00b"] {
         let (status, text) = world.put_file(path, b"x").await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {text}");
     }
@@ -205,4 +207,61 @@ async fn wire(world: &World, head: &str, body: &[u8]) -> String {
     })
     .await
     .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_bytes_are_gone_is_named_on_every_way_to_it() {
+    let world = World::begin().await;
+    let run = world.run().await;
+    let root = format!("0/{run}/artifacts");
+    for path in ["model/model.onnx", "model/MLmodel", "slipway/profile.json"] {
+        let bytes =
+            if path.ends_with("MLmodel") { &b"flavors:\n  onnx:\n    data: model.onnx\n"[..] } else { MODEL };
+        assert_eq!(world.put_file(&format!("{root}/{path}"), bytes).await.0, StatusCode::OK);
+    }
+    world.post("registered-models/create", json!({"name": "m"})).await;
+    let version = json!({"name": "m", "source": format!("runs:/{run}/model"), "run_id": run});
+    world.post("model-versions/create", version.clone()).await;
+    for key in world.column("SELECT blob_key FROM registry.artifacts").await {
+        world.store().delete(&key).await.unwrap();
+    }
+
+    let file = format!("{root}/model/model.onnx");
+    let proxied = format!("/api/2.0/mlflow-artifacts/artifacts/{file}");
+    let of_run = format!("/get-artifact?run_id={run}&path=model/model.onnx");
+    let of_version = "/model-versions/get-artifact?name=m&version=1&path=model.onnx".to_owned();
+    let presigned = format!("/api/2.0/mlflow-artifacts/presigned/{file}");
+    for path in [&proxied, &of_run, &of_version, &presigned] {
+        for range in [None, Some("bytes=0-1")] {
+            let mut request = world.http.get(format!("{}{path}", world.url));
+            if let Some(range) = range {
+                request = request.header("range", range);
+            }
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path} {range:?}");
+            let answer: Value = response.json().await.unwrap();
+            assert_eq!(answer["error_code"], "RESOURCE_DOES_NOT_EXIST", "{path}: {answer}");
+            assert!(answer["message"].as_str().unwrap().contains("model/model.onnx"), "{path}: {answer}");
+        }
+    }
+    let head = world.http.head(format!("{}{proxied}", world.url)).send().await.unwrap();
+    assert_eq!(head.status(), StatusCode::NOT_FOUND);
+    let asked = json!({"run_id": run, "path": "model/model.onnx"});
+    let missing = "RESOURCE_DOES_NOT_EXIST";
+    world.refused(Method::POST, "artifacts/presigned-download-url", asked, missing, "model/model.onnx").await;
+    world.refused(Method::POST, "model-versions/create", version, missing, "model/MLmodel").await;
+    let mut client = RegistryClient::connect(world.url.clone()).await.unwrap();
+    let question = GetTrainingProfileRequest { model: "m".into(), version: "1".into() };
+    let status = client.get_training_profile(question).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::NotFound, "{status}");
+    assert!(status.message().contains("slipway/profile.json"), "{status}");
+
+    // Fewer bytes than were stored are not sent as the file.
+    let path = format!("{root}/short.txt");
+    assert_eq!(world.put_file(&path, b"0123456789").await.0, StatusCode::OK);
+    let keys = world.column("SELECT blob_key FROM registry.artifacts WHERE path LIKE '%short.txt'").await;
+    world.store().put_bytes(keys.first().unwrap(), "01234".into()).await.unwrap();
+    let response = world.file(&path).await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(response.text().await.unwrap().contains("short.txt"));
 }

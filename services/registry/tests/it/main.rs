@@ -21,6 +21,7 @@ mod promotion;
 mod purge;
 mod questions;
 mod receiver;
+mod references;
 mod replicas;
 mod retention;
 mod schema;

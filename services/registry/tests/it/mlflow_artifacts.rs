@@ -160,3 +160,25 @@ async fn a_browser_uploads_a_file_of_a_run() {
     let (status, _, message) = refusal(&world, Method::POST, &file, "something else").await;
     assert_eq!(status, StatusCode::CONFLICT, "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slashes_of_a_path_are_taken_as_mlflow_takes_them() {
+    let world = World::begin().await;
+    // Status of an upload and of a download after it, as MLflow 3.17 answers.
+    for (path, put, get) in [
+        ("0/a/b.txt", StatusCode::OK, StatusCode::OK),
+        ("0/a//c.txt", StatusCode::OK, StatusCode::OK),
+        ("0/a%2F%2Fd.txt", StatusCode::OK, StatusCode::OK),
+        ("/0/a/b.txt", StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST),
+        ("//0/a/b.txt", StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST),
+        ("%2F0/a/b.txt", StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST),
+        ("0/a/", StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(world.put_file(path, b"x").await.0, put, "PUT {path}");
+        assert_eq!(world.file(path).await.status(), get, "GET {path}");
+    }
+    let listed = world.get("/api/2.0/mlflow-artifacts/artifacts?path=0/a").await;
+    let names: Vec<&str> =
+        listed["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+    assert_eq!(names, ["b.txt", "c.txt", "d.txt"]);
+}

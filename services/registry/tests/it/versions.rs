@@ -219,3 +219,39 @@ async fn a_classifier_with_zip_map_has_a_tensor_and_classes_and_rows_that_intera
     let reason = three["unservable_reason"].as_str().unwrap();
     assert!(reason.contains("seq(tensor(float))") && !reason.contains("zipmap"), "{reason}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_an_older_inspection_judged_is_inspected_again() {
+    let world = World::begin().await;
+    let id = world.onnx_model(MODEL).await;
+    for _ in 0..2 {
+        assert!(world.version("m", &id).await.0.is_success());
+    }
+    let database = sqlx::PgPool::connect(&world.database).await.unwrap();
+    for old in [
+        "UPDATE registry.model_versions SET servable = FALSE, \
+           facts = facts - 'inspection' || '{\"unservable_reason\": \"its output is a sequence\"}' WHERE version = 1",
+        "INSERT INTO registry.model_version_tags SELECT model_key, 1, 'slipway.unservable', 'old' FROM registry.registered_models",
+        // Of this one every byte is gone: what is known of it stays.
+        "UPDATE registry.model_versions SET facts = facts - 'inspection' WHERE version = 2",
+        "UPDATE registry.model_version_files SET blob_key = 'blobs/gone' WHERE version = 2",
+    ] {
+        sqlx::query(old).execute(&database).await.unwrap();
+    }
+    assert_eq!(world.get("/api/v1/models/m/versions/1").await["servable"], false);
+    let replica = world.replica().await;
+    let started = std::time::Instant::now();
+    let outdated = "SELECT version::TEXT FROM registry.model_versions WHERE facts->'inspection' IS NULL";
+    while !replica.column(outdated).await.is_empty() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(30), "nothing is inspected again");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let version = replica.get("/api/v1/models/m/versions/1").await;
+    assert_eq!(
+        (&version["servable"], &version["unservable_reason"]),
+        (&json!(true), &json!(null)),
+        "{version}"
+    );
+    assert_eq!(version["tags"], json!({}));
+    assert_eq!(replica.get("/api/v1/models/m/versions/2").await["servable"], true);
+}

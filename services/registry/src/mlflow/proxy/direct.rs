@@ -11,8 +11,8 @@ use slipway_artifact_store::{Error as StoreError, MAX_PARTS, UploadedPart};
 use slipway_domain::registry::{new_artifact_path, normalise_artifact_path};
 
 use super::{find, refuse_pinned, upload};
-use crate::access::carry;
-use crate::error::Error;
+use crate::access::{Caller, carry};
+use crate::error::{Error, of_file};
 use crate::mlflow::{Answer, Fields, answer, empty};
 use crate::state::{Registry, now_ms};
 use crate::store::artifacts::Artifact;
@@ -49,6 +49,9 @@ pub(crate) async fn address(
             )));
         }
     };
+    // The store would answer the client in a shape of its own.
+    let found = registry.artifacts.size_bytes(&artifact.blob_key).await?;
+    found.ok_or_else(|| of_file(&artifact.path, StoreError::NotFound { key: artifact.blob_key.clone() }))?;
     Ok(registry.artifacts.presigned_get(&artifact.blob_key, Duration::from_secs(valid)).await?)
 }
 
@@ -70,7 +73,12 @@ fn target(directory: &str, fields: &Fields) -> Result<String, Error> {
     Ok(normalise_artifact_path(&format!("{directory}/{name}"))?)
 }
 
-async fn create(State(registry): State<Registry>, Path(directory): Path<String>, fields: Fields) -> Answer {
+async fn create(
+    State(registry): State<Registry>,
+    caller: Caller,
+    Path(directory): Path<String>,
+    fields: Fields,
+) -> Answer {
     let path = target(&directory, &fields)?;
     let parts = fields.integer("num_parts")?.unwrap_or(1);
     let parts =
@@ -80,7 +88,7 @@ async fn create(State(registry): State<Registry>, Path(directory): Path<String>,
             ))
         })?;
     let mut change = registry.change().await?;
-    refuse_pinned(change.db(), &path).await?;
+    refuse_pinned(change.db(), &caller, &path).await?;
     let blob_key = upload::new_key();
     blobs::blob_begin(change.db(), &blob_key, now_ms()).await?;
     let store_id = registry.artifacts.begin_parts(&blob_key).await?;
@@ -116,6 +124,7 @@ fn parts(fields: &mut Fields) -> Result<Vec<UploadedPart>, Error> {
 
 async fn complete(
     State(registry): State<Registry>,
+    caller: Caller,
     Path(directory): Path<String>,
     mut fields: Fields,
 ) -> Result<Json<Value>, Error> {
@@ -124,15 +133,16 @@ async fn complete(
     let parts = parts(&mut fields)?;
     // In a task of its own, so that a client that goes away does not stop it half-way.
     let uploads = registry.uploads.clone();
-    let task = uploads.spawn(carry(async move { finish(&registry, &upload_id, &path, &parts).await }));
+    let task =
+        uploads.spawn(carry(async move { finish(&registry, &caller, (&upload_id, &path), &parts).await }));
     task.await.map_err(Error::internal)??;
     Ok(empty())
 }
 
 async fn finish(
     registry: &Registry,
-    upload_id: &str,
-    path: &str,
+    caller: &Caller,
+    (upload_id, path): (&str, &str),
     parts: &[UploadedPart],
 ) -> Result<(), Error> {
     let begun = {
@@ -164,7 +174,7 @@ async fn finish(
     let artifact = Artifact { path: begun.path, blob_key: begun.blob_key, size_bytes, sha256: stored.sha256 };
     let mut change = registry.change().await?;
     table::upload_complete(change.db(), upload_id, now_ms()).await?;
-    upload::adopt(change, artifact).await
+    upload::adopt(change, caller, artifact).await
 }
 
 async fn abort(State(registry): State<Registry>, Path(directory): Path<String>, fields: Fields) -> Answer {
@@ -185,12 +195,13 @@ async fn abort(State(registry): State<Registry>, Path(directory): Path<String>, 
 /// Where a file may be put by one request: the proxy itself, since only what passes through it is an artifact at once.
 pub(crate) async fn upload_address(
     registry: &Registry,
+    caller: &Caller,
     headers: &http::HeaderMap,
     path: &str,
 ) -> Result<String, Error> {
     let path = new_artifact_path(path)?;
     let mut db = registry.pool.acquire().await?;
-    refuse_pinned(&mut db, &path).await?;
+    refuse_pinned(&mut db, caller, &path).await?;
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text("host").ok_or_else(|| Error::invalid("the request has no Host"))?;
     let scheme = text("x-forwarded-proto").filter(|scheme| *scheme == "https").unwrap_or("http");

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::verified::verified;
-use crate::error::Error;
+use crate::error::{Error, of_file};
 use crate::state::Registry;
 use crate::store::artifacts::Artifact;
 
@@ -23,10 +23,18 @@ pub(crate) async fn respond(
     let same = asked.get(header::IF_RANGE).is_none_or(|known| known.as_bytes() == etag.as_bytes());
     let range = asked.get(header::RANGE).and_then(|range| range.to_str().ok()).filter(|_| same);
     let blob_key = &artifact.blob_key;
+    let lost = |error| of_file(&artifact.path, error);
     let (download, length, part) = match range.map_or(Range::Whole, |text| range_of(text, size_bytes)) {
-        Range::Whole => (registry.artifacts.get(blob_key).await?, size_bytes, None),
+        Range::Whole => {
+            let download = registry.artifacts.get(blob_key).await.map_err(lost)?;
+            // A store that does not say how long it is says 0.
+            if ![0, size_bytes].contains(&download.size_bytes) {
+                return Err(Error::damaged(&artifact.path));
+            }
+            (download, size_bytes, None)
+        }
         Range::Part(first, last) => {
-            let download = registry.artifacts.get_range(blob_key, first, last).await?;
+            let download = registry.artifacts.get_range(blob_key, first, last).await.map_err(lost)?;
             (download, last - first + 1, Some(format!("bytes {first}-{last}/{size_bytes}")))
         }
         Range::Outside => {

@@ -5,15 +5,16 @@ pub(crate) mod download;
 pub(crate) mod upload;
 mod verified;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use slipway_domain::registry::normalise_artifact_path;
 pub(crate) use upload::BLOBS;
 
+use crate::access::{Caller, PinnedBy};
 use crate::error::Error;
 use crate::mlflow::{Answer, Fields, answer};
 use crate::state::{Registry, now_ms};
@@ -30,10 +31,19 @@ pub(crate) fn router(prefix: &str) -> Router<Registry> {
         .merge(direct::router(prefix))
 }
 
-async fn list(State(registry): State<Registry>, fields: Fields) -> Answer {
+async fn list(
+    State(registry): State<Registry>,
+    pinned: Option<Extension<PinnedBy>>,
+    fields: Fields,
+) -> Answer {
     let directory = normalise_artifact_path(&fields.string("path")?.unwrap_or_default())?;
     let mut db = registry.pool.acquire().await?;
-    let entries = artifacts::artifact_list(&mut db, &directory).await?;
+    let entries = match pinned {
+        None => artifacts::artifact_list(&mut db, &directory).await?,
+        Some(Extension(PinnedBy(models))) => {
+            artifacts::artifact_list_pinned(&mut db, &directory, &models).await?
+        }
+    };
     Ok(answer(if entries.is_empty() { json!({}) } else { json!({ "files": files(&entries, "") }) }))
 }
 
@@ -75,14 +85,14 @@ pub(crate) async fn find(registry: &Registry, path: &str) -> Result<Artifact, Er
     })
 }
 
-async fn delete(State(registry): State<Registry>, Path(path): Path<String>) -> Answer {
+async fn delete(State(registry): State<Registry>, caller: Caller, Path(path): Path<String>) -> Answer {
     let path = normalise_artifact_path(&path)?;
     if path.is_empty() {
         return Err(Error::invalid("The root of all artifacts cannot be deleted"));
     }
     let mut change = registry.change().await?;
     artifacts::artifact_lock(change.db(), &path, true).await?;
-    refuse_pinned(change.db(), &path).await?;
+    refuse_pinned(change.db(), &caller, &path).await?;
     let removed = artifacts::artifact_delete(change.db(), &path, now_ms()).await?;
     if removed > 0 {
         change.tell("artifact", "deleted", path, json!({ "files": removed })).await?;
@@ -91,12 +101,15 @@ async fn delete(State(registry): State<Registry>, Path(path): Path<String>) -> A
     Ok(answer(json!({})))
 }
 
-/// A version's bytes never change.
-async fn refuse_pinned(db: &mut sqlx::PgConnection, path: &str) -> Result<(), Error> {
-    match artifacts::artifact_pinned_by(db, path).await? {
-        None => Ok(()),
-        Some(version) => Err(Error::conflict(format!(
-            "'{path}' belongs to model version {version}, whose files cannot change; log a new model instead"
-        ))),
-    }
+/// A version's bytes never change. The refusal names the version to callers who may read its model.
+async fn refuse_pinned(db: &mut sqlx::PgConnection, caller: &Caller, path: &str) -> Result<(), Error> {
+    let Some((model, version)) = artifacts::artifact_pinned_by(db, path).await? else { return Ok(()) };
+    let which = if caller.sees_model(&model) {
+        format!("model version {model}/{version}")
+    } else {
+        "a model version that this caller may not read".to_owned()
+    };
+    Err(Error::conflict(format!(
+        "'{path}' belongs to {which}, whose files cannot change; log a new model instead"
+    )))
 }

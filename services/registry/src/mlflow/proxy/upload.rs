@@ -12,7 +12,7 @@ use slipway_artifact_store::Stored;
 use slipway_domain::registry::new_artifact_path;
 
 use super::refuse_pinned;
-use crate::access::carry;
+use crate::access::{Caller, carry};
 use crate::error::Error;
 use crate::state::{Change, Registry, now_ms};
 use crate::store::artifacts::{self, Artifact};
@@ -23,31 +23,37 @@ pub(crate) const BLOBS: &str = "blobs/";
 
 pub(super) async fn put(
     State(registry): State<Registry>,
+    caller: Caller,
     Path(path): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, Error> {
-    store(&registry, path, body).await
+    store(&registry, caller, path, body).await
 }
 
 /// Stores a file at a path of the proxy.
 ///
 /// # Errors
 /// The path has another spelling or belongs to a version, the upload breaks off, or the store is away.
-pub(crate) async fn store(registry: &Registry, path: String, body: Body) -> Result<Json<Value>, Error> {
+pub(crate) async fn store(
+    registry: &Registry,
+    caller: Caller,
+    path: String,
+    body: Body,
+) -> Result<Json<Value>, Error> {
     let path = new_artifact_path(&path)?;
     let registry = registry.clone();
     // In a task of its own, so that a client that goes away lets the upload end in order.
     let uploads = registry.uploads.clone();
-    let task = uploads.spawn(carry(async move { upload(&registry, path, body).await }));
+    let task = uploads.spawn(carry(async move { upload(&registry, &caller, path, body).await }));
     task.await.map_err(Error::internal)??;
     Ok(Json(json!({})))
 }
 
-async fn upload(registry: &Registry, path: String, body: Body) -> Result<(), Error> {
+async fn upload(registry: &Registry, caller: &Caller, path: String, body: Body) -> Result<(), Error> {
     let blob_key = new_key();
     {
         let mut db = registry.pool.acquire().await?;
-        if let Some(refused) = refuse_pinned(&mut db, &path).await.err() {
+        if let Some(refused) = refuse_pinned(&mut db, caller, &path).await.err() {
             drop(db);
             return same_bytes_again(registry, &path, body).await.map_or(Err(refused), |()| Ok(()));
         }
@@ -57,7 +63,7 @@ async fn upload(registry: &Registry, path: String, body: Body) -> Result<(), Err
     let stored = registry.artifacts.put_stream(&blob_key, body.into_data_stream(), length_bytes).await?;
     let size_bytes = i64::try_from(stored.size_bytes).map_err(Error::internal)?;
     let artifact = Artifact { path, blob_key, size_bytes, sha256: stored.sha256 };
-    adopt(registry.change().await?, artifact).await
+    adopt(registry.change().await?, caller, artifact).await
 }
 
 /// A key that no object had before.
@@ -66,9 +72,9 @@ pub(super) fn new_key() -> String {
 }
 
 /// Makes an uploaded object the artifact at its path.
-pub(super) async fn adopt(mut change: Change, artifact: Artifact) -> Result<(), Error> {
+pub(super) async fn adopt(mut change: Change, caller: &Caller, artifact: Artifact) -> Result<(), Error> {
     artifacts::artifact_lock(change.db(), &artifact.path, true).await?;
-    refuse_pinned(change.db(), &artifact.path).await?;
+    refuse_pinned(change.db(), caller, &artifact.path).await?;
     if !blobs::blob_adopt(change.db(), &artifact.blob_key).await? {
         // The sweeper was here before the bytes were.
         blobs::blobs_release(change.db(), &[artifact.blob_key], now_ms()).await?;
