@@ -192,7 +192,7 @@ async fn wire(world: &World, head: &str, body: &[u8]) -> String {
     // A length of its own means that less than that is sent.
     let truncated = head.contains("content-length");
     let length = if truncated { String::new() } else { format!("\r\ncontent-length: {}", body.len()) };
-    let head = format!("{head}{length}\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let head = format!("{head}{length}\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     let bytes = [head.as_bytes(), body].concat();
     tokio::task::spawn_blocking(move || {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
