@@ -17,7 +17,7 @@ use crate::error::{Code, Error};
 use crate::removal;
 use crate::state::{Change, Registry};
 use crate::store::model_versions::{self as table, ModelVersion};
-use crate::store::registered_models::model_touch;
+use crate::store::registered_models::{model_hold, model_touch};
 use crate::versions::{self, Request};
 
 const DEFAULT_RESULTS: usize = 10_000;
@@ -162,12 +162,23 @@ struct Target {
     now: i64,
 }
 
+/// Whether the model itself counts as changed: for MLflow it does with the stage of a version, and not with its description or tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Touches {
+    Model,
+    VersionAlone,
+}
+
 impl Target {
-    async fn hold(change: &mut Change, fields: &Fields) -> Result<Self, Error> {
+    async fn hold(change: &mut Change, fields: &Fields, touches: Touches) -> Result<Self, Error> {
         let name = fields.required("name")?;
         let version = number(fields)?;
         let now = now_ms();
-        let model_key = match model_touch(change.db(), &name, now).await {
+        let held = match touches {
+            Touches::Model => model_touch(change.db(), &name, now).await,
+            Touches::VersionAlone => model_hold(change.db(), &name).await,
+        };
+        let model_key = match held {
             Err(missing) if missing.code == Code::ResourceDoesNotExist => {
                 return Err(table::absent(&name, version));
             }
@@ -185,7 +196,7 @@ impl Target {
 async fn update(State(registry): State<Registry>, fields: Fields) -> Answer {
     let description = fields.string("description")?;
     let mut change = registry.change().await?;
-    let target = Target::hold(&mut change, &fields).await?;
+    let target = Target::hold(&mut change, &fields, Touches::VersionAlone).await?;
     let changed = (description.as_deref(), None);
     table::version_update(change.db(), target.model_key, target.version, changed, target.now).await?;
     finish(change, &target, json!({})).await
@@ -201,7 +212,7 @@ async fn transition(State(registry): State<Registry>, fields: Fields) -> Answer 
         )));
     }
     let mut change = registry.change().await?;
-    let target = Target::hold(&mut change, &fields).await?;
+    let target = Target::hold(&mut change, &fields, Touches::Model).await?;
     if archive {
         table::versions_archive(change.db(), target.model_key, stage, target.version, target.now).await?;
     }
@@ -234,7 +245,7 @@ async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
     let value = fields.string("value")?.unwrap_or_default();
     validate_registry_tag(&key, &value)?;
     let mut change = registry.change().await?;
-    let target = Target::hold(&mut change, &fields).await?;
+    let target = Target::hold(&mut change, &fields, Touches::VersionAlone).await?;
     let details = json!({"tags": [key], "tag_set": {"key": key, "value": value}});
     change.tell("model-version", "updated", target.id(), details).await?;
     table::version_tags_set(change.db(), target.model_key, target.version, &[(key, value)]).await?;
@@ -245,7 +256,7 @@ async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
 async fn delete_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
     let key = fields.required("key")?;
     let mut change = registry.change().await?;
-    let target = Target::hold(&mut change, &fields).await?;
+    let target = Target::hold(&mut change, &fields, Touches::VersionAlone).await?;
     table::version_tag_delete(change.db(), target.model_key, target.version, &key).await?;
     let details = json!({"tags": [key], "tag_deleted": key});
     change.tell("model-version", "updated", target.id(), details).await?;

@@ -72,6 +72,15 @@ pub(crate) async fn model_touch(db: &mut PgConnection, name: &str, now_ms: i64) 
         .ok_or_else(|| absent(name))
 }
 
+/// Key of the model of that name, held until the transaction ends as it is.
+pub(crate) async fn model_hold(db: &mut PgConnection, name: &str) -> Result<i64, Error> {
+    sqlx::query_scalar("SELECT model_key FROM registered_models WHERE name = $1 FOR NO KEY UPDATE")
+        .bind(name)
+        .fetch_optional(db)
+        .await?
+        .ok_or_else(|| absent(name))
+}
+
 /// A model that an alias is to be set of, its row held until the transaction ends.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct AliasTarget {

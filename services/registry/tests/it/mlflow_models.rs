@@ -253,3 +253,27 @@ async fn the_newest_version_answers_to_latest() {
         .refused(Method::DELETE, "registered-models/alias", odd, INVALID, "Invalid alias name: 'a b'.")
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn description_and_tags_of_a_version_leave_the_time_of_its_model() {
+    let world = World::begin().await;
+    let id = world.onnx_model(MODEL).await;
+    world.version("m", &id).await;
+    let changed = async || {
+        let model = world.get("/api/2.0/mlflow/registered-models/get?name=m").await;
+        model["registered_model"]["last_updated_timestamp"].as_i64().unwrap()
+    };
+    let before = changed().await;
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let of_version = |more: Value| {
+        let mut body = json!({"name": "m", "version": "1"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let update = of_version(json!({"description": "x"}));
+    world.call(Method::PATCH, "model-versions/update", update).await;
+    world.post("model-versions/set-tag", of_version(json!({"key": "k", "value": "v"}))).await;
+    assert_eq!(changed().await, before);
+    world.post("model-versions/transition-stage", of_version(json!({"stage": "Staging"}))).await;
+    assert!(changed().await > before);
+}
