@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -225,11 +225,7 @@ fn walk(folder: &Path, visit: &mut impl FnMut(&Path, u32)) -> anyhow::Result<()>
 /// Secrets that every user reads in the list of processes.
 fn secrets(platform: &Platform) -> anyhow::Result<Door> {
     let mut door = Door::new("local user: secrets in the arguments of processes");
-    let mut secrets = vec![platform.admin_token.clone()];
-    collect(&platform.endpoints, &mut secrets);
-    let credentials: PathBuf = platform.data_dir.join("credentials.json");
-    let credentials = std::fs::read_to_string(&credentials).context("cannot read credentials.json")?;
-    collect(&serde_json::from_str(&credentials)?, &mut secrets);
+    let secrets = secrets_of(platform)?;
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Ok(arguments) = std::fs::read(entry.path().join("cmdline")) else { continue };
         let arguments = String::from_utf8_lossy(&arguments);
@@ -240,6 +236,15 @@ fn secrets(platform: &Platform) -> anyhow::Result<Door> {
         }));
     }
     Ok(door)
+}
+
+/// Every secret that lies in the data directory.
+pub(super) fn secrets_of(platform: &Platform) -> anyhow::Result<Vec<String>> {
+    let mut secrets = vec![platform.admin_token.clone()];
+    collect(&platform.endpoints, &mut secrets);
+    let credentials = std::fs::read_to_string(platform.data_dir.join("credentials.json"));
+    collect(&serde_json::from_str(&credentials.context("cannot read credentials.json")?)?, &mut secrets);
+    Ok(secrets)
 }
 
 /// Texts that are long enough for a secret; of URLs, the password.

@@ -1,6 +1,7 @@
 //! `cargo xtask attack`: a platform with access control on, and attempts to get in where nobody should. SECURITY.md says who attacks
 //! and what each door is.
 
+mod job;
 mod local;
 mod platform;
 mod tenant;
@@ -68,6 +69,7 @@ pub(crate) fn against(programs: &Programs, data_dir: &std::path::Path, keep: boo
         let mut doors = runtime.block_on(async {
             let mut doors = web::doors(&platform).await?;
             doors.extend(tenant::doors(&platform).await?);
+            doors.extend(job::doors(&platform).await?);
             doors.extend(local::doors(&platform).await?);
             anyhow::Ok(doors)
         })?;

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use rand::RngExt as _;
 use serde_json::Value;
 
+use crate::attack;
 use crate::build::{Programs, root};
 use crate::demo;
 use crate::findings::run as run_command;
@@ -44,7 +45,8 @@ pub(crate) fn run(programs: &Programs, python: &Path) -> anyhow::Result<()> {
         demo::run(&options(&csv.to_string_lossy(), Some("outcome"), &report, false, &data_dir))?;
         check_report(&report)
     })?;
-    println!("5 passed, 0 failed");
+    step("end to end: attacks", || attack::against(programs, &folder.join("attacked"), false))?;
+    println!("6 passed, 0 failed");
     Ok(())
 }
 
