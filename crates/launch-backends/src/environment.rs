@@ -1,4 +1,4 @@
-//! What a job gets of the environment of the platform that runs it: an allow-list, since a variable that nobody thought of may be a
+//! What a job gets of the environment of the platform that runs it: an allow-list, since any other variable may be a
 //! secret.
 
 /// Variables that agents and commands inherit. Secrets of the platform, and of the person who started it, have other names.

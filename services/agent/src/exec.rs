@@ -75,8 +75,8 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     ExitCode::from(NOT_STARTED_EXIT_CODE)
 }
 
-/// Closes all open files but input, output and error when this process becomes the command. They come from whoever started the platform,
-/// since its own ones close by themselves.
+/// Closes all open files but input, output and error when this process becomes the command. They were inherited by the
+/// platform, whose own files are closed on exec.
 fn keep_only_standard_descriptors() -> std::io::Result<()> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());

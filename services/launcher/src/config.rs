@@ -77,7 +77,7 @@ pub struct JobsConfig {
     /// machine]
     #[arg(long, env = "SLIPWAY_JOB_GPUS", value_delimiter = ',', value_name = "GPUS")]
     pub job_gpus: Option<Vec<u32>>,
-    /// Account that jobs run as, if the launcher runs as root; it may be neither root nor `nobody`. [default: the launcher's own account]
+    /// Account that jobs run as, if the launcher runs as root; not `nobody`. [default: the launcher's own account]
     #[arg(long, env = "SLIPWAY_JOB_USER", value_name = "NAME")]
     pub job_user: Option<String>,
     /// Folder for the jobs' work folders. [default: `work` in the data folder; /var/lib/slipway/jobs/<id> if --job-user cannot reach

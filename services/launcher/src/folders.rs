@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Its owner's alone.
 const CLOSED: u32 = 0o700;
-/// Whoever knows a name in it may go there.
+/// Others can pass it, and cannot list it.
 const PASSABLE: u32 = 0o711;
 /// Permissions of group and others.
 const OTHERS: u32 = 0o077;
@@ -35,7 +35,7 @@ impl JobAccount {
     /// The configured account; `None` where jobs run as the launcher does.
     ///
     /// # Errors
-    /// There is no such account, it is root's or shared, or this process is not root.
+    /// There is no such account, it is shared, or only root could change to it.
     pub(crate) fn find(name: Option<&str>) -> anyhow::Result<Option<Self>> {
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             if geteuid().is_root() {
@@ -50,10 +50,14 @@ impl JobAccount {
         let user = user.with_context(|| {
             format!("{} does not exist; create it, e.g. with `useradd --system {name}`", setting())
         })?;
-        if user.uid == geteuid() && !user.uid.is_root() {
+        if user.uid == geteuid() {
+            if user.uid.is_root() {
+                tracing::warn!(
+                    "jobs run as root, as it is configured: a job can read and change everything on this machine"
+                );
+            }
             return Ok(None);
         }
-        ensure!(!user.uid.is_root(), "{} is root's; jobs run arbitrary commands", setting());
         ensure!(!SHARED.contains(&user.uid.as_raw()), "{} is shared by other programs", setting());
         ensure!(
             geteuid().is_root(),
@@ -138,7 +142,7 @@ fn work_folder(
 }
 
 /// # Errors
-/// A folder on the way stops the account, or belongs to somebody who could put another one in its place.
+/// A folder on the way stops the account, or another account could replace it.
 fn require_passage(folder: &Path, account: JobAccount) -> anyhow::Result<()> {
     let folder = std::fs::canonicalize(folder)?;
     for above in folder.ancestors() {
@@ -254,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn jobs_do_not_run_as_root_or_as_a_shared_account() {
-        for (name, word) in [("root", "root"), ("nobody", ""), ("there-is-no-such-account", "does not exist")]
-        {
+    fn jobs_do_not_run_as_a_shared_account_and_as_root_only_where_that_is_configured() {
+        for (name, word) in [("nobody", ""), ("there-is-no-such-account", "does not exist")] {
             match JobAccount::find(Some(name)) {
                 Err(error) => assert!(format!("{error:#}").contains(word), "{error:#}"),
                 Ok(found) => panic!("{name}: {found:?}"),
             }
         }
         assert_eq!(JobAccount::find(None).unwrap(), None);
+        assert_eq!(JobAccount::find(Some("root")).is_ok(), geteuid().is_root());
     }
 }

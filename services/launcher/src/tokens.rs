@@ -41,7 +41,7 @@ pub(crate) enum JobTokens {
     /// All jobs show the one that is configured; the agent gets it with its other secrets.
     Configured,
     /// The registry issues one for each attempt.
-    Issued(JobTokensClient<TracedChannel>),
+    Issued(Box<JobTokensClient<TracedChannel>>),
 }
 
 impl JobTokens {
@@ -58,7 +58,7 @@ impl JobTokens {
         let token = RegistryToken { registry_token: Some(token) };
         let channel = registry_channel(&config.registry_url, &token)
             .context("jobs need tokens (--launcher-token or SLIPWAY_LAUNCHER_TOKEN)")?;
-        Ok(Self::Issued(JobTokensClient::new(channel)))
+        Ok(Self::Issued(Box::new(JobTokensClient::new(channel))))
     }
 
     /// A token for the attempt that is about to start, where jobs get tokens of their own.
@@ -76,7 +76,7 @@ impl JobTokens {
             |why: &dyn std::fmt::Display| format!("the registry issues no token for the job: {why}");
         jobs::set_has_token(pool, job_id, true).await.map_err(|error| refused(&error))?;
         let request = IssueJobTokenRequest { job_id: job_id.to_string(), expires_in_s: life_s(spec) };
-        let mut client = client.clone();
+        let mut client = JobTokensClient::clone(client);
         let issued = tokio::time::timeout(Duration::from_millis(ISSUE_TIMEOUT_MS), client.issue(request));
         match issued.await {
             // A registry whose access is off issues none, and needs none.

@@ -67,7 +67,7 @@ async fn issue(
     request: &IssueJobTokenRequest,
 ) -> Result<JobToken, Error> {
     if proven(&caller.actor).is_none() {
-        // Access is off: nobody needs a token, and one that was made now would be valid once access is on.
+        // Access is off: jobs need no token, and a token that is issued now would be valid once access is on.
         return Ok(JobToken::default());
     }
     let principal = principal(caller, &request.job_id)?;

@@ -162,7 +162,7 @@ fn check_type(asked: &Asked<'_>, is_own_page: bool) -> Result<(), Refusal> {
     let simple = SIMPLE.into_iter().any(is);
     let accepted = match asked.bodies {
         Bodies::File => *asked.method == Method::PUT || is_own_page || !simple,
-        // What nothing is read from harms nobody, unless a form sent it.
+        // Without a body there is nothing to misread; a form is refused for what it is.
         _ if !asked.has_body => !simple,
         Bodies::Json => is(JSON),
         Bodies::OpenInference => is(JSON) || is(OCTETS),

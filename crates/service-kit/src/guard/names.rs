@@ -116,9 +116,10 @@ impl OriginRule {
         const EXPECTED: &str = "expected the origin of a web page, such as `https://mlops.example.org`: scheme, host and \
                                 optional port, without a path";
         let (_, authority) = scheme_and_authority(text).ok_or(EXPECTED)?;
-        let named = Named::parse(authority).filter(|named| !named.name.contains('*')).ok_or(EXPECTED)?;
-        drop(named);
-        Ok(Self(text.to_ascii_lowercase()))
+        match Named::parse(authority) {
+            Some(named) if !named.name.contains('*') => Ok(Self(text.to_ascii_lowercase())),
+            _ => Err(EXPECTED),
+        }
     }
 
     pub(super) fn matches(&self, origin: &str) -> bool {

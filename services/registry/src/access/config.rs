@@ -47,7 +47,7 @@ pub struct AccessConfig {
     pub oidc: OidcConfig,
 }
 
-/// A job runs arbitrary code of whoever submits it, so it cannot be an administrator.
+/// A job runs arbitrary code of its submitter, so it cannot be an administrator.
 fn job_role(text: &str) -> Result<Role, String> {
     match text.parse() {
         Ok(role) if role < Role::Admin => Ok(role),
