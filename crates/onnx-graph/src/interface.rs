@@ -1,26 +1,13 @@
 //! What a model takes and returns as the inference protocol sees it, and whether it can be served at all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use slipway_domain::datatype::Datatype;
 
+use super::element::datatype;
 use super::model::{Graph, walk_nodes};
-use super::read::{ELEMENT_BYTES, MAX_UNPACKED_BYTES, product, unpacked};
-use super::values::{ValueInfo, ValueKind, datatype};
+use super::values::{ValueInfo, ValueKind};
 use super::{Fault, Model, malformed, zip_map};
-
-/// Longest constant that is taken for a shape.
-const MAX_SHAPE_NUMBERS: usize = 32;
-
-/// Operator sets that ONNX Runtime has built in.
-const BUILT_IN: [&str; 6] = [
-    "",
-    "ai.onnx.ml",
-    "ai.onnx.preview.training",
-    "ai.onnx.training",
-    "com.microsoft",
-    "com.microsoft.nchwc",
-];
 
 /// An input or output as a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +39,7 @@ impl Model {
     /// # Errors
     /// An input or output has no name.
     pub fn interface(&self) -> Result<Interface, Fault> {
-        let mut interface =
-            Interface { unservable: self.bomb.clone().or_else(|| self.filled()), ..Interface::default() };
-        if interface.unservable.is_none() {
-            interface.unservable = self.foreign();
-        }
+        let mut interface = Interface { unservable: self.unsafe_to_load(), ..Interface::default() };
         // Models below IR version 4 list their initializers among the inputs.
         let initializers: BTreeSet<&str> =
             self.graph.initializers.iter().map(|tensor| tensor.name.as_str()).collect();
@@ -84,7 +67,7 @@ impl Model {
         Ok(interface)
     }
 
-    fn walk<'model>(&'model self, visit: &mut dyn FnMut(&'model Graph)) {
+    pub(crate) fn walk<'model>(&'model self, visit: &mut dyn FnMut(&'model Graph)) {
         self.graph.walk(visit);
         for function in &self.functions {
             walk_nodes(&function.nodes, visit);
@@ -92,64 +75,11 @@ impl Model {
     }
 
     /// All nodes, wherever they are.
-    fn nodes(&self) -> Vec<&super::Node> {
+    pub(crate) fn nodes(&self) -> Vec<&super::Node> {
         let mut nodes: Vec<&super::Node> =
             self.functions.iter().flat_map(|function| &function.nodes).collect();
         self.walk(&mut |graph| nodes.extend(&graph.nodes));
         nodes
-    }
-
-    /// Why an operator is not available, where one is not.
-    fn foreign(&self) -> Option<String> {
-        let defined: BTreeSet<(&str, &str)> = self
-            .functions
-            .iter()
-            .map(|function| (function.domain.as_str(), function.name.as_str()))
-            .collect();
-        let used: BTreeSet<(&str, &str)> =
-            self.nodes().into_iter().map(|node| (node.domain.as_str(), node.operator.as_str())).collect();
-        let missing: Vec<_> = used
-            .into_iter()
-            .filter(|operator| !BUILT_IN.contains(&operator.0) && !defined.contains(operator))
-            .collect();
-        let (domain, operator) = missing.first()?;
-        let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
-        Some(format!(
-            "it needs the operator '{domain}::{operator}'{more}, which would have to be loaded as code of its own"
-        ))
-    }
-
-    /// A constant that makes an operator fill more than memory holds.
-    fn filled(&self) -> Option<String> {
-        let mut shapes: BTreeMap<&str, u64> = BTreeMap::new();
-        let mut add = |name, numbers: &[i64]| {
-            if (1..=MAX_SHAPE_NUMBERS).contains(&numbers.len()) {
-                shapes.insert(name, product(numbers));
-            }
-        };
-        self.walk(&mut |graph| {
-            for tensor in graph.initializers.iter().filter(|tensor| tensor.element == 7) {
-                add(tensor.name.as_str(), tensor.ints.as_deref().unwrap_or_default());
-            }
-        });
-        let nodes = self.nodes();
-        for node in nodes.iter().filter(|node| node.operator == "Constant") {
-            let Some(output) = node.outputs.first() else { continue };
-            for attribute in node.attributes.values() {
-                let of_tensor = attribute.tensor.as_ref().and_then(|tensor| tensor.ints.as_deref());
-                add(output.as_str(), of_tensor.unwrap_or(&attribute.ints));
-            }
-        }
-        nodes.into_iter().find_map(|node| {
-            let shape = match node.operator.as_str() {
-                "ConstantOfShape" => node.inputs.first(),
-                "Expand" => node.inputs.get(1),
-                _ => None,
-            }?;
-            let elements = *shapes.get(shape.as_str())?;
-            let what = format!("its operator {} makes a tensor", node.operator);
-            (elements.saturating_mul(ELEMENT_BYTES) > MAX_UNPACKED_BYTES).then(|| unpacked(&what, elements))
-        })
     }
 }
 

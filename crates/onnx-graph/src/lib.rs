@@ -4,13 +4,22 @@
 //! with their attributes, small constants, inputs and outputs. Files come from clients, so everything is bounded: nesting, sizes of
 //! fields, and the memory of the result. Field numbers are those of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3>.
 //!
+//! [`Model::unsafe_to_load`] and [`Model::weights_in`] say why a runtime in C++ must not get the file: a reader that trusts sizes, offsets
+//! and references of a file writes where they say.
+//!
 //! [`row_wise`] decides whether rows of different requests may share one run. [`zip_map`] replaces ZipMap nodes, which make maps of
 //! class probabilities, so that the model answers with tensors.
 
+mod calls;
+pub mod element;
+mod external;
 mod interface;
 mod model;
+mod payload;
 mod read;
 pub mod row_wise;
+mod safety;
+mod tensor;
 mod values;
 mod wire;
 pub mod zip_map;

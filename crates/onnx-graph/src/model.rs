@@ -1,6 +1,6 @@
 //! What is kept of a model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::ValueInfo;
 
@@ -16,8 +16,13 @@ pub struct Model {
     pub graph: Graph,
     /// Operators that the model defines by others.
     pub functions: Vec<Function>,
-    /// Files that hold weights, relative to the model's folder, wherever in the model they are named.
-    pub external_data: BTreeSet<String>,
+    /// Version of the file format.
+    pub ir_version: u64,
+    /// Files that hold weights, wherever in the model they are named: path within the model's folder, and bytes that the file has to
+    /// have at least.
+    pub external_data: BTreeMap<String, u64>,
+    /// What makes the model unsafe to load.
+    pub(crate) hazard: Option<String>,
     /// A sparse tensor that unpacks to more than memory holds.
     pub(crate) bomb: Option<String>,
 }
@@ -44,6 +49,8 @@ pub struct Node {
     pub operator: String,
     /// Domain of the operator; empty for `ai.onnx`.
     pub domain: String,
+    /// Which of several functions of one name it calls; mostly empty.
+    pub overload: String,
     /// Names of values; an empty name is an optional input that is left out.
     pub inputs: Vec<String>,
     /// Names of values; an empty name is an optional output that is left out.
@@ -99,6 +106,8 @@ pub struct Function {
     pub name: String,
     /// Its domain.
     pub domain: String,
+    /// Tells functions of one name apart; mostly empty.
+    pub overload: String,
     /// Names of its inputs in the nodes.
     pub inputs: Vec<String>,
     /// Names of its outputs in the nodes.

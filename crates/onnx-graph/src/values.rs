@@ -1,9 +1,8 @@
 //! Inputs and outputs of a graph.
 
 use prost::Message;
-use slipway_domain::datatype::Datatype;
 
-use super::{Fault, malformed};
+use super::{Fault, element, malformed};
 
 /// Type of a graph's input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,32 +129,6 @@ impl TypeInfo {
     }
 }
 
-fn element_name(element: i32) -> String {
-    match element {
-        1 => "float".to_owned(),
-        7 => "int64".to_owned(),
-        8 => "string".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-/// Open Inference Protocol datatype of an ONNX element type.
-pub(crate) const fn datatype(element: i32) -> Option<Datatype> {
-    Some(match element {
-        1 => Datatype::Fp32,
-        2 => Datatype::Uint8,
-        3 => Datatype::Int8,
-        4 => Datatype::Uint16,
-        5 => Datatype::Int16,
-        6 => Datatype::Int32,
-        7 => Datatype::Int64,
-        8 => Datatype::Bytes,
-        9 => Datatype::Bool,
-        10 => Datatype::Fp16,
-        11 => Datatype::Fp64,
-        12 => Datatype::Uint32,
-        13 => Datatype::Uint64,
-        16 => Datatype::Bf16,
-        _ => return None,
-    })
+fn element_name(number: i32) -> String {
+    element::of(number).map_or_else(|| number.to_string(), |element| element.name.to_owned())
 }

@@ -90,7 +90,8 @@ pub(crate) struct Wire<R> {
 impl<R: Source> Wire<R> {
     pub(crate) fn tag(&mut self, end: u64) -> Result<(u64, u64), Fault> {
         let tag = self.varint(end)?;
-        if tag >> 3 == 0 {
+        // Other readers cut longer tags off, and would see another field.
+        if tag >> 3 == 0 || tag > u64::from(u32::MAX) {
             return Err(malformed("it is not a protobuf message, so it is no ONNX model"));
         }
         Ok((tag >> 3, tag & 7))
@@ -116,6 +117,12 @@ impl<R: Source> Wire<R> {
             }
         }
         Err(malformed("a number in it is too long, so it is no ONNX model"))
+    }
+
+    /// A number of 32 bits: as protobuf does, the upper ones are cut off.
+    pub(crate) fn int32(&mut self, end: u64) -> Result<i32, Fault> {
+        #[expect(clippy::cast_possible_truncation, reason = "protobuf defines it so")]
+        Ok((self.varint(end)? as u32).cast_signed())
     }
 
     /// Four bytes, as floats have them.

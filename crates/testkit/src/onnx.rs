@@ -43,6 +43,8 @@ pub enum Attribute {
 pub struct Graph {
     parts: Vec<u8>,
     named: usize,
+    /// Functions of the model, and the operator sets that they are in.
+    functions: Vec<u8>,
 }
 
 /// A tensor of FP32.
@@ -66,6 +68,32 @@ pub fn tensor(name: &str, element: i64, shape: &[i64], bytes: &[u8]) -> Vec<u8> 
     put_number(&mut tensor, 2, element);
     put(&mut tensor, 8, name.as_bytes());
     put(&mut tensor, 9, bytes);
+    tensor
+}
+
+/// A tensor whose `length` bytes lie in a file from `offset` on.
+pub fn external(
+    name: &str,
+    element: i64,
+    shape: &[i64],
+    location: &str,
+    offset: u64,
+    length: u64,
+) -> Vec<u8> {
+    let mut tensor = Vec::new();
+    for size in shape {
+        put_number(&mut tensor, 1, *size);
+    }
+    put_number(&mut tensor, 2, element);
+    put(&mut tensor, 8, name.as_bytes());
+    let (offset, length) = (offset.to_string(), length.to_string());
+    for (key, value) in [("location", location), ("offset", &offset), ("length", &length)] {
+        let mut entry = Vec::new();
+        put(&mut entry, 1, key.as_bytes());
+        put(&mut entry, 2, value.as_bytes());
+        put(&mut tensor, 13, &entry);
+    }
+    put_number(&mut tensor, 14, 1);
     tensor
 }
 
@@ -120,22 +148,25 @@ impl Graph {
         outputs: &[&str],
         attributes: &[(&str, Attribute)],
     ) {
-        let (domain, operator) = operator.split_once(':').unwrap_or(("", operator));
-        let mut node = Vec::new();
-        for input in inputs {
-            put(&mut node, 1, input.as_bytes());
-        }
-        for output in outputs {
-            put(&mut node, 2, output.as_bytes());
-        }
-        put(&mut node, 3, format!("{operator}_{}", self.named).as_bytes());
-        put(&mut node, 4, operator.as_bytes());
-        for (name, attribute) in attributes {
-            put(&mut node, 5, &attribute.bytes(name));
-        }
-        put(&mut node, 7, domain.as_bytes());
+        let (_, plain) = operator.split_once(':').unwrap_or(("", operator));
+        let node = node(&format!("{plain}_{}", self.named), operator, inputs, outputs, attributes);
         self.named += 1;
         put(&mut self.parts, 1, &node);
+    }
+
+    /// A function of the model, which is one node: `operator`, as [`Graph::node`] takes it, of its inputs.
+    pub fn function(&mut self, domain: &str, name: &str, operator: &str, inputs: &[&str], outputs: &[&str]) {
+        let mut function = Vec::new();
+        put(&mut function, 1, name.as_bytes());
+        inputs.iter().for_each(|input| put(&mut function, 4, input.as_bytes()));
+        outputs.iter().for_each(|output| put(&mut function, 5, output.as_bytes()));
+        put(&mut function, 7, &node("inner", operator, inputs, outputs, &[]));
+        for (domain, version) in [("", 17), (domain, 1)] {
+            put(&mut function, 9, &operator_set(domain, version));
+        }
+        put(&mut function, 10, domain.as_bytes());
+        put(&mut self.functions, 8, &operator_set(domain, 1));
+        put(&mut self.functions, 25, &function);
     }
 
     /// The graph alone: the body of a branch or loop.
@@ -151,11 +182,9 @@ impl Graph {
         put_number(&mut model, 1, 8);
         put(&mut model, 7, &self.body());
         for (domain, version) in [("", opset), ("ai.onnx.ml", 3), ("com.microsoft", 1)] {
-            let mut set = Vec::new();
-            put(&mut set, 1, domain.as_bytes());
-            put_number(&mut set, 2, version);
-            put(&mut model, 8, &set);
+            put(&mut model, 8, &operator_set(domain, version));
         }
+        model.extend(&self.functions);
         model
     }
 }
@@ -232,6 +261,35 @@ pub fn share_of_maximum() -> Vec<u8> {
     graph.node("Div", &["same", "top"], &["y"], &[]);
     graph.output("y", FLOAT);
     graph.model(17)
+}
+
+/// `NodeProto`.
+fn node(
+    name: &str,
+    operator: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+    attributes: &[(&str, Attribute)],
+) -> Vec<u8> {
+    let (domain, operator) = operator.split_once(':').unwrap_or(("", operator));
+    let mut node = Vec::new();
+    inputs.iter().for_each(|input| put(&mut node, 1, input.as_bytes()));
+    outputs.iter().for_each(|output| put(&mut node, 2, output.as_bytes()));
+    put(&mut node, 3, name.as_bytes());
+    put(&mut node, 4, operator.as_bytes());
+    for (name, attribute) in attributes {
+        put(&mut node, 5, &attribute.bytes(name));
+    }
+    put(&mut node, 7, domain.as_bytes());
+    node
+}
+
+/// `OperatorSetIdProto`.
+fn operator_set(domain: &str, version: i64) -> Vec<u8> {
+    let mut set = Vec::new();
+    put(&mut set, 1, domain.as_bytes());
+    put_number(&mut set, 2, version);
+    set
 }
 
 fn value(name: &str, element: i64, shape: &[Option<i64>]) -> Vec<u8> {

@@ -76,10 +76,11 @@ async fn read_model(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Re
         Error::invalid(format!("MLmodel names '{onnx_path}' as the ONNX model, but there is no such file"))
     })?;
     let header = read_header(store, file, &onnx_path).await?;
-    let external_data = external_files(&onnx_path, &header, |path| find(path).is_some())?;
+    let size = |path: &str| find(path).map(|file| u64::try_from(file.size_bytes).unwrap_or_default());
+    let (external_data, short) = external_files(&onnx_path, &header, size)?;
     let mismatch = mlmodel.signature.as_deref().and_then(|json| signature_mismatch(json, &header.inputs));
     Ok(Facts {
-        unservable_reason: header.unservable.or(mismatch),
+        unservable_reason: header.unservable.or(short).or(mismatch),
         onnx_path: Some(onnx_path),
         inputs: header.inputs.into_iter().map(Into::into).collect(),
         outputs: header.outputs,
@@ -135,27 +136,30 @@ async fn read_header(store: &ArtifactStore, file: &Artifact, path: &str) -> Resu
     })
 }
 
-/// Paths within the version of the files that hold weights. Each has to be one of the version's own.
+/// Paths within the version of the files that hold weights, each of which has to be one of the version's own, and why one of them is
+/// too short for the tensors in it.
 fn external_files(
     onnx_path: &str,
     header: &onnx::Header,
-    exists: impl Fn(&str) -> bool,
-) -> Result<Vec<String>, Error> {
+    size_bytes: impl Fn(&str) -> Option<u64>,
+) -> Result<(Vec<String>, Option<String>), Error> {
     let folder = onnx_path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut found = Vec::new();
-    for location in &header.external_data {
-        let relative = normalise_artifact_path(location).map_err(|invalid| {
-            Error::invalid(format!("'{onnx_path}' refers to weights at '{location}': {}", invalid.message))
-        })?;
-        let path = if folder.is_empty() { relative } else { format!("{folder}/{relative}") };
-        if !exists(&path) {
+    let (mut found, mut short) = (Vec::new(), None);
+    for (location, needed) in &header.external_data {
+        let path = if folder.is_empty() { location.clone() } else { format!("{folder}/{location}") };
+        let Some(size) = size_bytes(&path) else {
             return Err(Error::invalid(format!(
                 "'{onnx_path}' refers to weights in '{path}', but there is no such file"
             )));
+        };
+        if size < *needed {
+            short.get_or_insert(format!(
+                "its weights lie in '{path}' up to byte {needed}, and the file has {size} bytes"
+            ));
         }
         found.push(path);
     }
-    Ok(found)
+    Ok((found, short))
 }
 
 fn signature_mismatch(json: &str, inputs: &[TensorSpec]) -> Option<String> {
@@ -177,20 +181,21 @@ mod tests {
     }
 
     fn header_with(location: &str) -> onnx::Header {
-        onnx::Header { external_data: [location.to_owned()].into(), ..onnx::Header::default() }
+        onnx::Header { external_data: [(location.to_owned(), 100)].into(), ..onnx::Header::default() }
     }
 
     #[test]
-    fn weights_must_lie_within_the_version() {
-        let exists = |path: &str| path == "data/weights.bin";
-        assert_eq!(
-            external_files("data/model.onnx", &header_with("weights.bin"), exists).unwrap(),
-            ["data/weights.bin"]
-        );
-        for location in ["../../etc/passwd", "/etc/passwd", "missing.bin"] {
-            let refused = external_files("data/model.onnx", &header_with(location), exists).unwrap_err();
-            assert!(refused.message.contains(location.trim_start_matches("../../")), "{refused}");
-        }
+    fn weights_must_lie_within_the_version_and_be_whole() {
+        let files = |path: &str| match path {
+            "data/weights.bin" => Some(100),
+            "data/short.bin" => Some(99),
+            _ => None,
+        };
+        let look = |location| external_files("data/model.onnx", &header_with(location), files);
+        assert_eq!(look("weights.bin").unwrap(), (vec!["data/weights.bin".to_owned()], None));
+        assert!(look("short.bin").unwrap().1.unwrap().contains("up to byte 100, and the file has 99 bytes"));
+        let refused = look("missing.bin").unwrap_err();
+        assert!(refused.message.contains("'data/missing.bin', but there is no such file"), "{refused}");
     }
 
     #[test]

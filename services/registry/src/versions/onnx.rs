@@ -1,7 +1,7 @@
 //! What the registry keeps of an ONNX file: what the graph takes and returns, which files its weights lie in, and whether serving may
 //! join its requests.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::BufReader;
 
 use slipway_domain::registry::TensorSpec;
@@ -21,8 +21,8 @@ pub(crate) struct Header {
     /// In the graph's order, without those that weights stand for.
     pub(crate) inputs: Vec<TensorSpec>,
     pub(crate) outputs: Vec<Tensor>,
-    /// Files of weights, relative to the model's folder.
-    pub(crate) external_data: BTreeSet<String>,
+    /// Files of weights by their path in the model's folder, and the bytes that each has to have at least.
+    pub(crate) external_data: BTreeMap<String, u64>,
     /// Why the graph cannot be called with tensors alone.
     pub(crate) unservable: Option<String>,
     /// Whether its requests may be joined.
