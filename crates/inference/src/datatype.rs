@@ -24,27 +24,6 @@ pub(crate) const fn from_onnx(element: TensorElementType) -> Option<Datatype> {
     })
 }
 
-/// The type of ONNX's number (`TensorProto.DataType`); `None` for one that the protocol has no name for.
-pub(crate) const fn from_number(number: i32) -> Option<Datatype> {
-    Some(match number {
-        1 => Datatype::Fp32,
-        2 => Datatype::Uint8,
-        3 => Datatype::Int8,
-        4 => Datatype::Uint16,
-        5 => Datatype::Int16,
-        6 => Datatype::Int32,
-        7 => Datatype::Int64,
-        8 => Datatype::Bytes,
-        9 => Datatype::Bool,
-        10 => Datatype::Fp16,
-        11 => Datatype::Fp64,
-        12 => Datatype::Uint32,
-        13 => Datatype::Uint64,
-        16 => Datatype::Bf16,
-        _ => return None,
-    })
-}
-
 /// ONNX Runtime's type.
 pub(crate) const fn to_onnx(datatype: Datatype) -> TensorElementType {
     match datatype {

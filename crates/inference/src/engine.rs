@@ -333,7 +333,7 @@ impl Engine {
     }
 
     fn stop_joining(&self, difference: Difference) {
-        tracing::warn!(%difference, "requests of a model are no longer joined");
+        tracing::debug!(%difference, "requests of a model are no longer joined");
         self.joins.stop(difference);
     }
 

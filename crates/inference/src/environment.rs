@@ -6,6 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::logging::LogLevel;
 
 use crate::Error;
+use crate::raw::Library;
+
+/// Versions of ONNX Runtime that the tests of Slipway run with: major and minor number of the first and the last.
+pub const TESTED: [(u32, u32); 2] = [(1, 23), (1, 31)];
 
 /// ONNX Runtime allows one environment a process and no second one after it, so the first is kept.
 static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
@@ -15,19 +19,40 @@ static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
 pub struct Environment {
     pub(crate) inner: ort::environment::Environment,
     path: PathBuf,
+    version: String,
 }
 
 impl Environment {
     /// Loads the library from an absolute path; a second call gets the library that was loaded first.
     ///
     /// # Errors
-    /// There is no such library, or it is too old.
+    /// There is no such library, or its version is outside of [`TESTED`].
     pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::load_checked(path, false)
+    }
+
+    /// The same, whatever the version is. One that is outside of [`TESTED`] is logged.
+    ///
+    /// # Errors
+    /// There is no such library, or it lacks the interface that is needed.
+    pub fn load_untested(path: &Path) -> Result<Self, Error> {
+        Self::load_checked(path, true)
+    }
+
+    fn load_checked(path: &Path, untested: bool) -> Result<Self, Error> {
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(environment) = &*loaded {
             return Ok(environment.clone());
         }
         let refuse = |reason: String| Error::Library { path: path.display().to_string(), reason };
+        let library = Library::open(path).map_err(refuse)?;
+        if !is_tested(&library.version) {
+            let (path, version) = (path.display().to_string(), library.version.clone());
+            if !untested {
+                return Err(Error::Untested { path, version });
+            }
+            tracing::warn!(path, version, tested = tested(), "this version of ONNX Runtime is not tested");
+        }
         let builder = ort::init_from(path).map_err(|error| refuse(error.to_string()))?;
         let inner = builder
             .with_name("slipway")
@@ -36,7 +61,7 @@ impl Environment {
             .build()
             .map_err(|error| refuse(error.to_string()))?;
         inner.set_log_level(LogLevel::Warning);
-        let environment = Self { inner, path: path.to_owned() };
+        let environment = Self { inner, path: path.to_owned(), version: library.version.clone() };
         *loaded = Some(environment.clone());
         Ok(environment)
     }
@@ -45,6 +70,24 @@ impl Environment {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Its version, e.g. `1.23.2`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+/// The tested range, for people.
+pub(crate) fn tested() -> String {
+    let [(first, from), (last, to)] = TESTED;
+    format!("{first}.{from} to {last}.{to}")
+}
+
+fn is_tested(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|part| part.parse().ok());
+    let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next()) else { return false };
+    let [first, last] = TESTED;
+    (first..=last).contains(&(major, minor))
 }
 
 fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str) {
@@ -52,5 +95,21 @@ fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str
         LogLevel::Fatal | LogLevel::Error => tracing::warn!(category, location, "ONNX Runtime: {message}"),
         LogLevel::Warning => tracing::debug!(category, location, "ONNX Runtime: {message}"),
         LogLevel::Info | LogLevel::Verbose => tracing::trace!(category, location, "ONNX Runtime: {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_tested_from_the_first_to_the_last() {
+        for version in ["1.23.0", "1.23.2", "1.31.1", "1.30"] {
+            assert!(is_tested(version), "{version}");
+        }
+        for version in ["1.22.9", "1.32.0", "2.23.0", "0.25.1", "1", "", "1.x", "1.-24", "one"] {
+            assert!(!is_tested(version), "{version}");
+        }
+        assert_eq!(tested(), "1.23 to 1.31");
     }
 }

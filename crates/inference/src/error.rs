@@ -11,6 +11,17 @@ pub enum Error {
         /// What was wrong with it.
         reason: String,
     },
+    /// The ONNX Runtime library has a version that Slipway is not tested with.
+    #[error(
+        "ONNX Runtime {version} at `{path}` is not tested; expected a version from {}",
+        crate::environment::tested()
+    )]
+    Untested {
+        /// As configured.
+        path: String,
+        /// What the library says.
+        version: String,
+    },
     /// The model cannot be served, now or later.
     #[error("{0}")]
     Load(String),

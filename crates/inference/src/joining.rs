@@ -38,8 +38,8 @@ impl Joining {
         matches!(self, Self::Proven | Self::Declared)
     }
 
-    /// Decides for a model that was just loaded; without a graph, nothing can be proven.
-    pub(crate) fn decide(graph: Option<&Model>, signature: &Signature, batching: &Batching) -> Self {
+    /// Decides for a model that was just loaded.
+    pub(crate) fn decide(graph: &Model, signature: &Signature, batching: &Batching) -> Self {
         if batching.max_rows <= 1 {
             return Self::Off("max_batch_rows is 1".to_owned());
         }
@@ -49,10 +49,9 @@ impl Joining {
                 None => Self::Declared,
                 Some(reason) => Self::Off(reason),
             },
-            None => match graph.map(row_wise::check) {
-                Some(Ok(())) => fixed_output(signature).map_or(Self::Proven, Self::Off),
-                Some(Err(obstacle)) => Self::Off(obstacle.to_string()),
-                None => Self::Off("its graph could not be analysed".to_owned()),
+            None => match row_wise::check(graph) {
+                Ok(()) => fixed_output(signature).map_or(Self::Proven, Self::Off),
+                Err(obstacle) => Self::Off(obstacle.to_string()),
             },
         }
     }

@@ -7,12 +7,12 @@
 mod audit;
 mod batch;
 mod budget;
+mod checked;
 mod datatype;
 mod device_memory;
 mod engine;
 mod environment;
 mod error;
-mod graph;
 mod joining;
 mod memory;
 mod model;
@@ -25,8 +25,9 @@ mod signature;
 mod tensor;
 
 pub use audit::Difference;
+pub use checked::Checked;
 pub use device_memory::{DeviceMemory, DeviceReading, device_growth, device_readings};
-pub use environment::Environment;
+pub use environment::{Environment, TESTED};
 pub use error::Error;
 pub use joining::{AuditCounts, Joining};
 pub use memory::{give_back, resident_bytes};

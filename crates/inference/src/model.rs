@@ -7,10 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
-use crate::graph::Graph;
 use crate::{
-    AuditCounts, Device, Environment, Error, Joining, LoadOptions, Priority, Signature, Tensor, profile,
-    session,
+    AuditCounts, Checked, Device, Environment, Error, Joining, LoadOptions, Priority, Signature, Tensor,
+    profile, session,
 };
 
 /// What a model is asked.
@@ -74,6 +73,7 @@ pub struct DropCounts {
 pub struct Model {
     engine: Arc<Engine>,
     classes: Classes,
+    warm_up_failure: Option<String>,
 }
 
 impl Request {
@@ -89,14 +89,27 @@ impl Model {
     /// # Errors
     /// [`Error::Load`] with the reason.
     pub fn load(environment: &Environment, path: &Path, options: LoadOptions) -> Result<Self, Error> {
-        let graph = Graph::read(path);
-        let (runner, device) = session::open(environment, path, graph.changed(path)?.as_deref(), &options)?;
+        Self::load_checked(environment, &Checked::read(path)?, options)
+    }
+
+    /// The same, of a file that was looked at before.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with the reason.
+    pub fn load_checked(
+        environment: &Environment,
+        checked: &Checked,
+        options: LoadOptions,
+    ) -> Result<Self, Error> {
+        let (runner, device) =
+            session::open(environment, checked.path(), checked.changed()?.as_deref(), &options)?;
         let signature = Signature::of(runner.session())?;
-        let joining = Joining::decide(graph.model(), &signature, &options.batching);
-        let profile = profile::measure(&runner, &signature);
+        let joining = Joining::decide(checked.model(), &signature, &options.batching);
+        let mut profile = profile::measure(&runner, &signature);
+        let warm_up_failure = profile.refused.take();
         tracing::debug!(run_us = profile.run.map(|run| run.as_micros()), ?joining, "a model is warm");
         let engine = Engine::new(runner, signature, options, device, profile, joining);
-        Ok(Self { engine: Arc::new(engine), classes: graph.classes() })
+        Ok(Self { engine: Arc::new(engine), classes: checked.classes(), warm_up_failure })
     }
 
     /// What it takes and gives.
@@ -107,6 +120,11 @@ impl Model {
     /// Names of the classes along the last dimension of outputs, where the model says them.
     pub const fn classes(&self) -> &Classes {
         &self.classes
+    }
+
+    /// What the model said when it was warmed up, where it took none of the inputs tried.
+    pub fn warm_up_failure(&self) -> Option<&str> {
+        self.warm_up_failure.as_deref()
     }
 
     /// How it is run.

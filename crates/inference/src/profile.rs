@@ -8,6 +8,8 @@ use crate::{Datatype, Error, Signature, Tensor};
 /// The fastest of so many runs counts, within a time.
 const MEASURED_RUNS: usize = 5;
 const MEASURING_LIMIT: Duration = Duration::from_millis(20);
+/// Inputs of more bytes are not tried: their shape is the model's word alone, and memory for it need not be there.
+const MAX_INPUT_BYTES: usize = 256 * 1024 * 1024;
 
 /// What the warm-up showed.
 #[derive(Debug, Clone, Default)]
@@ -16,16 +18,25 @@ pub(crate) struct Profile {
     pub(crate) taken: Option<Vec<Tensor>>,
     /// Time of a run of one row; `None` where it took no inputs.
     pub(crate) run: Option<Duration>,
+    /// What it said of the inputs tried last, where it took none.
+    pub(crate) refused: Option<String>,
 }
 
 /// Runs the model until it is warm.
 pub(crate) fn measure(runner: &Runner, signature: &Signature) -> Profile {
     let mut profile = Profile::default();
+    if !is_affordable(signature) {
+        tracing::info!("a model takes inputs that are too large to try; its first request warms it up");
+        return profile;
+    }
     // Zeros need not be lawful inputs of every model, nor 1 a lawful size.
     for inputs in [signature.zeros(), samples(signature, 1), samples(signature, 2)] {
-        if run(runner, &inputs).is_ok() {
-            profile.taken = Some(inputs);
-            break;
+        match run(runner, &inputs) {
+            Ok(_) => {
+                (profile.taken, profile.refused) = (Some(inputs), None);
+                break;
+            }
+            Err(error) => profile.refused = Some(error.to_string()),
         }
     }
     let Some(inputs) = &profile.taken else {
@@ -44,6 +55,16 @@ pub(crate) fn measure(runner: &Runner, signature: &Signature) -> Profile {
         }
     }
     profile
+}
+
+/// Whether one row of every input is small enough to be made.
+fn is_affordable(signature: &Signature) -> bool {
+    let bytes = |spec: &crate::TensorSpec| {
+        let sizes = spec.shape.iter().map(|size| usize::try_from(*size).unwrap_or(2));
+        let each = spec.datatype.element_bytes().unwrap_or(size_of::<String>());
+        sizes.fold(each, usize::saturating_mul)
+    };
+    signature.inputs.iter().map(bytes).fold(0, usize::saturating_add) <= MAX_INPUT_BYTES
 }
 
 fn run(runner: &Runner, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
@@ -94,4 +115,20 @@ fn samples(signature: &Signature, free_size: i64) -> Vec<Tensor> {
         Tensor::raw(&spec.name, spec.datatype, shape, bytes)
     };
     signature.inputs.iter().map(&mut sample).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_that_no_machine_holds_are_not_made() {
+        let takes = |shape: &[i64]| {
+            let input =
+                crate::TensorSpec { name: "x".into(), datatype: Datatype::Fp32, shape: shape.to_vec() };
+            is_affordable(&Signature { inputs: vec![input], ..Signature::default() })
+        };
+        assert!(takes(&[-1, 1024]) && takes(&[]));
+        assert!(!takes(&[-1, 1 << 40]) && !takes(&[i64::MAX, i64::MAX]));
+    }
 }

@@ -6,15 +6,17 @@
 #![expect(unsafe_code, reason = "ONNX Runtime's interface is C; lengths and lifetimes are checked here")]
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::path::Path;
 use std::ptr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ort::sys::{
-    OrtAllocatorType, OrtApi, OrtMemType, OrtMemoryInfo, OrtRunOptions, OrtStatusPtr,
+    OrtAllocatorType, OrtApi, OrtApiBase, OrtMemType, OrtMemoryInfo, OrtRunOptions, OrtStatusPtr,
     OrtTensorTypeAndShapeInfo, OrtValue,
 };
 use ort::{AsPointer as _, session::Session};
+use slipway_onnx_graph::element;
 
 use crate::tensor::shape_elements;
 use crate::{Data, Datatype, Error, Tensor, datatype};
@@ -56,6 +58,37 @@ impl Drop for Value {
         if !self.0.is_null() {
             // SAFETY: it was made by the library and nobody else has it.
             unsafe { (api().ReleaseValue)(self.0) }
+        }
+    }
+}
+
+/// The library in memory, which is unloaded when this is dropped and nothing else has loaded it.
+pub(crate) struct Library {
+    _handle: libloading::Library,
+    /// Its version, e.g. `1.23.2`.
+    pub(crate) version: String,
+}
+
+impl Library {
+    /// Loads a library, and asks it for its version and nothing else.
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
+        // SAFETY: what the library runs when it is loaded is for whoever names the file. The function is exported by every version under
+        // this name, gives a structure that lives as long as the library, and the version is a text that does, too.
+        unsafe {
+            let handle = libloading::Library::new(path).map_err(|error| error.to_string())?;
+            let base = handle.get::<unsafe extern "C" fn() -> *const OrtApiBase>(b"OrtGetApiBase").map_err(
+                |_missing| "it does not export OrtGetApiBase, so it is not ONNX Runtime".to_owned(),
+            )?;
+            let base = base();
+            if base.is_null() {
+                return Err("OrtGetApiBase returns nothing".to_owned());
+            }
+            let version = ((*base).GetVersionString)();
+            if version.is_null() {
+                return Err("it has no version".to_owned());
+            }
+            let version = CStr::from_ptr(version).to_string_lossy().into_owned();
+            Ok(Self { _handle: handle, version })
         }
     }
 }
@@ -277,7 +310,7 @@ fn described(name: &str, value: &Value) -> Result<(Datatype, Vec<i64>), Error> {
         read
     };
     read?;
-    let datatype = datatype::from_number(kind)
+    let datatype = element::datatype(kind)
         .ok_or_else(|| Error::Runtime(format!("output '{name}' has the unknown element type {kind}")))?;
     Ok((datatype, shape))
 }

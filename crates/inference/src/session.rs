@@ -19,6 +19,10 @@ const SLOWER_ON_CPU: &str = "SkipLayerNormFusion";
 /// Folder of the files of weights, where a model does not come from a file (onnxruntime_session_options_config_keys.h).
 const EXTERNAL_DATA_KEY: &str = "session.model_external_initializers_file_folder_path";
 
+/// Which format a model has. ONNX Runtime would otherwise take a file for its own format by its name or a few of its bytes, and what was
+/// read of the graph before would not be what is loaded.
+const FORMAT_KEY: &str = "session.load_model_format";
+
 /// What ONNX Runtime says where a library of the device is missing, or there is no GPU.
 const DEVICE_FAILURES: [&str; 4] = ["Failed to load library", "CUDA failure", "CUDA error", "CUDNN failure"];
 
@@ -97,6 +101,7 @@ fn commit(
     let mut builder = Session::builder(&environment.inner)?
         .with_execution_providers(providers)?
         .with_config_entry("optimization.disable_specified_optimizers", left_out)?
+        .with_config_entry(FORMAT_KEY, "ONNX")?
         .with_intra_threads(options.intra_threads.max(1))?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?

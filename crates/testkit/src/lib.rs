@@ -59,6 +59,11 @@ pub fn onnxruntime_library() -> PathBuf {
     toolbox().onnxruntime_library(&mut |_| {}).expect("ONNX Runtime is there")
 }
 
+/// The oldest version of the ONNX Runtime library that serving accepts.
+pub fn oldest_onnxruntime_library() -> PathBuf {
+    toolbox().oldest_onnxruntime_library(&mut |_| {}).expect("ONNX Runtime is there")
+}
+
 fn toolbox() -> Toolbox {
     Toolbox::from_env().expect("a cache folder")
 }

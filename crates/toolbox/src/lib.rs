@@ -179,6 +179,14 @@ impl Toolbox {
         self.find(&wheels::ONNXRUNTIME, progress)
     }
 
+    /// The oldest version of the ONNX Runtime library that serving accepts, for tests; `SLIPWAY_OLDEST_ONNXRUNTIME_LIB` wins.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn oldest_onnxruntime_library(&self, progress: Progress<'_>) -> Result<PathBuf, Error> {
+        self.find(&wheels::OLDEST_ONNXRUNTIME, progress)
+    }
+
     /// Fetches everything that is not there yet.
     ///
     /// # Errors

@@ -102,3 +102,23 @@ pub(crate) const ONNXRUNTIME: Wheel = Wheel {
         },
     ],
 };
+
+/// The oldest version that serving accepts, for tests.
+pub(crate) const OLDEST_ONNXRUNTIME: Wheel = Wheel {
+    name: "onnxruntime",
+    version: "1.23.2",
+    variable: "SLIPWAY_OLDEST_ONNXRUNTIME_LIB",
+    wanted: "onnxruntime/capi/libonnxruntime.so.1.23.2",
+    files: &[
+        WheelFile {
+            arch: "x86_64",
+            file: "onnxruntime-1.23.2-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+            sha256: "da44b99206e77734c5819aa2142c69e64f3b46edc3bd314f6a45a932defc0b3e",
+        },
+        WheelFile {
+            arch: "aarch64",
+            file: "onnxruntime-1.23.2-cp311-cp311-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl",
+            sha256: "bbfd2fca76c855317568c1b36a885ddea2272c13cb0e395002c402f2360429a6",
+        },
+    ],
+};

@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 use slipway_inference::{Batching, Device, LoadOptions};
 
-use crate::models::limits;
+use crate::models::{ProbeOptions, limits};
+
+const DEFAULT_PROBE_TIMEOUT_S: u64 = 120;
+const MAX_PROBE_TIMEOUT_S: u64 = 24 * 60 * 60;
 
 /// Settings of the engine. A version's `slipway-serving.json` goes before them.
 #[derive(Debug, Clone, clap::Args)]
@@ -46,6 +49,36 @@ pub struct EngineConfig {
     /// Runs a model on the processor where its device cannot be used, instead of failing to load it.
     #[arg(long, env = "SLIPWAY_SERVING_DEVICE_FALLBACK")]
     pub device_fallback: bool,
+}
+
+/// How versions are loaded in a child process first.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Models")]
+pub struct LoadProbeConfig {
+    /// Whether a version is loaded in a child process before it is loaded by serving, so that a model that crashes ONNX Runtime costs that
+    /// version only. The result is kept in the cache directory.
+    #[arg(long, env = "SLIPWAY_SERVING_LOAD_PROBE", default_value_t = true, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub load_probe: bool,
+    /// Maximum time for loading a version in a child process, in seconds.
+    #[arg(long, env = "SLIPWAY_SERVING_LOAD_PROBE_TIMEOUT_S", default_value_t = DEFAULT_PROBE_TIMEOUT_S, value_name = "S",
+          value_parser = clap::value_parser!(u64).range(1..=MAX_PROBE_TIMEOUT_S))]
+    pub load_probe_timeout_s: u64,
+    /// Maximum memory of the child process, in bytes, in addition to the size of the version's files [default: what is available].
+    #[arg(long, env = "SLIPWAY_SERVING_LOAD_PROBE_MEMORY_LIMIT_BYTES", value_name = "BYTES")]
+    pub load_probe_memory_limit_bytes: Option<u64>,
+}
+
+impl LoadProbeConfig {
+    /// As the loader takes them; `untested` is whether any version of ONNX Runtime is used.
+    pub(crate) const fn options(&self, untested: bool) -> ProbeOptions {
+        ProbeOptions {
+            on: self.load_probe,
+            timeout: Duration::from_secs(self.load_probe_timeout_s),
+            memory_bytes: self.load_probe_memory_limit_bytes,
+            untested,
+        }
+    }
 }
 
 /// A number of what there has to be one of: without a place to wait, or a row, nothing would be answered.

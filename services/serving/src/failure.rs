@@ -102,7 +102,9 @@ impl From<Error> for Failure {
         let kind = match &error {
             Error::InvalidInput { .. } => Kind::Invalid,
             Error::Overloaded { .. } | Error::TimedOut { .. } | Error::Expired { .. } => Kind::Unavailable,
-            Error::Runtime(_) | Error::Load(_) | Error::Library { .. } => Kind::Internal,
+            Error::Runtime(_) | Error::Load(_) | Error::Library { .. } | Error::Untested { .. } => {
+                Kind::Internal
+            }
         };
         Self::new(kind, error.to_string())
     }

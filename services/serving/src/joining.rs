@@ -1,4 +1,4 @@
-//! Tells on NATS where an audit stopped the joining of a version's requests.
+//! Says where an audit stopped the joining of a version's requests: in the log, and as an event where there is NATS.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,41 +18,59 @@ const LOOK_INTERVAL_MS: u64 = 500;
 /// CloudEvents source.
 const SOURCE: &str = "slipway/serving";
 
-/// Publishes one event for each version whose requests are no longer joined, until the shutdown.
-pub(crate) async fn publish(
-    bus: EventBus,
+/// What was said of a version.
+struct Said {
+    /// Id of the event, so that it is stored once.
+    id: Uuid,
+    /// Whether it was.
+    stored: bool,
+}
+
+/// Logs each version whose requests are no longer joined, and publishes an event for it, until the shutdown.
+pub(crate) async fn watch(
+    bus: Option<EventBus>,
     replica_id: String,
     routing: Arc<Routing>,
     shutdown: CancellationToken,
 ) {
     let mut interval = tokio::time::interval(Duration::from_millis(LOOK_INTERVAL_MS));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // By deployment and digest: the event's id, so that it is stored once, and whether it was.
-    let mut events: HashMap<(String, String), (Uuid, bool)> = HashMap::new();
+    // By deployment and digest.
+    let mut said: HashMap<(String, String), Said> = HashMap::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = interval.tick() => {}
         }
-        // What is published without a connection waits in memory.
-        if !bus.is_connected() {
-            continue;
-        }
         for (deployment, route) in routing.all().iter() {
             for version in route.versions.values() {
                 let Some(difference) = stopped(version) else { continue };
                 let key = (deployment.clone(), version.target.digest.clone());
-                let (id, stored) = events.entry(key).or_insert_with(|| (Uuid::now_v7(), false));
-                if *stored {
+                let said = said.entry(key).or_insert_with(|| {
+                    log(version, &difference);
+                    Said { id: Uuid::now_v7(), stored: false }
+                });
+                // What is published without a connection waits in memory.
+                let Some(bus) = bus.as_ref().filter(|bus| bus.is_connected() && !said.stored) else {
                     continue;
-                }
-                match bus.publish_event(SOURCE, *id, &event(&replica_id, version, difference)).await {
-                    Ok(()) => *stored = true,
+                };
+                match bus.publish_event(SOURCE, said.id, &event(&replica_id, version, difference)).await {
+                    Ok(()) => said.stored = true,
                     Err(error) => tracing::debug!(%error, "an event waits for NATS"),
                 }
             }
         }
     }
+}
+
+fn log(version: &Version, difference: &Difference) {
+    let deployment = &version.source.deployment;
+    tracing::warn!(
+        deployment,
+        version = version.target.version,
+        %difference,
+        "requests of a version are no longer joined: an audit found another answer"
+    );
 }
 
 fn stopped(version: &Version) -> Option<Difference> {

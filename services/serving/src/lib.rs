@@ -62,9 +62,10 @@ use uuid::Uuid;
 
 pub use crate::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
 use crate::access::{Access, guard_grpc};
-pub use crate::engine_config::EngineConfig;
+pub use crate::engine_config::{EngineConfig, LoadProbeConfig};
 use crate::farewell::{HangUp, end_idle};
 use crate::metrics::{ServingMetrics, Versions};
+pub use crate::models::run_if_asked as load_model_if_asked;
 use crate::models::{Cache, Limits, LoadMeters, Loader, Manager};
 use crate::predict::Predictor;
 use crate::records::cloudevents::EventSender;
@@ -99,9 +100,13 @@ pub struct Config {
     /// The registry's gRPC address.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
-    /// ONNX Runtime: libonnxruntime.so, version 1.23 or later.
+    /// ONNX Runtime: libonnxruntime.so, version 1.23 to 1.31.
     #[arg(long, env = "SLIPWAY_ONNXRUNTIME_LIB", value_name = "FILE")]
     pub onnxruntime_lib: PathBuf,
+    /// Whether a version of ONNX Runtime is used that Slipway is not tested with. If false, serving does not start with it.
+    #[arg(long, env = "SLIPWAY_ONNXRUNTIME_UNTESTED", default_value_t = false, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub onnxruntime_untested: bool,
     /// Directory for models and the last known traffic tables; replicas of one machine may share the models by sharing it.
     #[arg(long, env = "SLIPWAY_CACHE_DIR", default_value = ".slipway/serving-cache", value_name = "DIR")]
     pub cache_dir: PathBuf,
@@ -145,6 +150,9 @@ pub struct Config {
     /// How versions are run, where their own settings say nothing.
     #[command(flatten)]
     pub engine: EngineConfig,
+    /// How versions are loaded in a child process first.
+    #[command(flatten)]
+    pub load_probe: LoadProbeConfig,
     /// Who may call what.
     #[command(flatten)]
     pub access: AccessConfig,
@@ -224,8 +232,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let settings = Arc::new(config.settings()?);
     let tls = config.tls.load()?;
     let listeners = Listeners::bind(&config).await?;
-    let environment = Environment::load(&config.onnxruntime_lib)
-        .context("set --onnxruntime-lib or SLIPWAY_ONNXRUNTIME_LIB")?;
+    let environment = load_environment(&config)?;
     let cache = Cache::open(&config.cache_dir)
         .with_context(|| format!("the cache directory {} (--cache-dir)", config.cache_dir.display()))?;
     if let Some(folder) = &config.model_dir {
@@ -237,22 +244,22 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         None => None,
     };
     let registry = RegistryClient::new(registry_channel(&config.registry_url, &config.registry_token)?);
+    let metrics = Metrics::new();
+    let load_meters = LoadMeters::register(&metrics);
     let loader = Loader::new(
         cache.clone(),
-        registry,
-        ArtifactStore::new(&config.s3),
+        (registry, ArtifactStore::new(&config.s3)),
         environment,
         options,
         config.model_dir.clone(),
         config.limits(),
+        (config.load_probe.options(config.onnxruntime_untested), load_meters.clone()),
     );
 
     let readiness = Readiness::default();
     let routing = Arc::new(Routing::default());
-    let metrics = Metrics::new();
     let serving_metrics = ServingMetrics::register(&metrics);
     let access = Access::load(&config.access, &metrics)?;
-    let load_meters = LoadMeters::register(&metrics);
     metrics.collect(Versions(Arc::clone(&routing)));
     if let Some(tls) = &tls {
         tls.register(&metrics, "serving");
@@ -280,6 +287,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     }
     tasks.spawn("farewell", say_farewell(readiness.clone(), shutdown.clone()));
     tasks.spawn("models", manager.run(news, shutdown.clone()));
+    let joining = joining::watch(bus.clone(), replica_id.clone(), Arc::clone(&routing), shutdown.clone());
+    tasks.spawn("joining", joining);
     if let Some(bus) = &bus {
         tasks.spawn("streams", ensure_streams(bus.clone(), shutdown.clone()));
     }
@@ -314,6 +323,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     served
 }
 
+fn load_environment(config: &Config) -> anyhow::Result<Environment> {
+    let library = &config.onnxruntime_lib;
+    if config.onnxruntime_untested {
+        Environment::load_untested(library)
+    } else {
+        Environment::load(library)
+    }
+    .map_err(|error| {
+        let advice = match error {
+            slipway_inference::Error::Untested { .. } => {
+                "name a tested version (--onnxruntime-lib, SLIPWAY_ONNXRUNTIME_LIB), or set --onnxruntime-untested \
+                 (SLIPWAY_ONNXRUNTIME_UNTESTED=true) to use this one"
+            }
+            _ => "set --onnxruntime-lib or SLIPWAY_ONNXRUNTIME_LIB",
+        };
+        anyhow::Error::from(error).context(advice)
+    })
+}
+
 /// Follows what may change on disk.
 fn watch_files(tasks: &mut Tasks, tls: Option<&Tls>, access: &Access, shutdown: &CancellationToken) {
     if let Some(tls) = tls {
@@ -334,8 +362,6 @@ fn follow_tables(
     tasks.spawn("traffic-tables", tables::watch(bus.clone(), updates, shutdown.clone()));
     let told = status::publish(bus.clone(), replica_id.to_owned(), Arc::clone(routing), shutdown.clone());
     tasks.spawn("replica-status", told);
-    let stopped = joining::publish(bus.clone(), replica_id.to_owned(), Arc::clone(routing), shutdown.clone());
-    tasks.spawn("joining", stopped);
 }
 
 struct Listeners {

@@ -16,6 +16,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = slipway_serving::load_model_if_asked() {
+        return code;
+    }
     let mut arguments = Arguments::parse();
     arguments.config.telemetry = Some(arguments.telemetry.clone());
     slipway_service_kit::main("slipway-serving", &arguments.telemetry, |shutdown| {

@@ -4,13 +4,15 @@
 //! blobs/<sha256>              bytes, written under another name and renamed
 //! versions/<digest>/manifest.json
 //! versions/<digest>/files/…   the version's files, hard links to blobs, so that external data lies beside its model
+//! probes/, loading/           what is known of loading versions, see `probe::store`
 //! tables.json                 what was routed last: a restart needs neither NATS nor the registry
 //! ```
 //! Replicas of one node may share it: every file is put in place by a rename, and its name says what is in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -28,6 +30,8 @@ const HASH_CHUNK_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
     root: PathBuf,
+    /// Notes of loads that this process has in progress.
+    pub(super) markers: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// The name of a file, or of a folder, that is still being written. Dropping it removes it, if it is there: nothing half-written stays.
@@ -105,11 +109,12 @@ impl Cache {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
-        for folder in ["blobs", "versions", "part"] {
+        for folder in ["blobs", "versions", "part", "probes", "loading"] {
             std::fs::create_dir_all(root.join(folder))?;
         }
-        let cache = Self { root: root.to_owned() };
+        let cache = Self { root: root.to_owned(), markers: Arc::default() };
         cache.remove_stale_parts()?;
+        cache.trim_probe_records()?;
         // A folder that is there may still be on a file system that is read only.
         let part = cache.part();
         std::fs::write(&part.path, b"")?;
@@ -222,6 +227,16 @@ impl Cache {
         self.root.join("blobs")
     }
 
+    /// Folder of what children found out about versions.
+    pub(super) fn probes(&self) -> PathBuf {
+        self.root.join("probes")
+    }
+
+    /// Folder of the notes about loads in progress.
+    pub(super) fn loading(&self) -> PathBuf {
+        self.root.join("loading")
+    }
+
     /// Folder of the versions.
     pub(super) fn versions(&self) -> PathBuf {
         self.root.join("versions")
@@ -235,7 +250,7 @@ impl Cache {
         self.root.join("versions").join(name)
     }
 
-    fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> io::Result<()> {
+    pub(super) fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> io::Result<()> {
         let part = self.part();
         std::fs::write(&part.path, serde_json::to_vec_pretty(value)?)?;
         std::fs::rename(&part.path, path)

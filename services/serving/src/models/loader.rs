@@ -1,6 +1,6 @@
 //! From a target to a warm model: manifest, blobs, verification, session.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use slipway_api::proto::registry::registry_client::RegistryClient;
@@ -9,21 +9,21 @@ use slipway_api::traffic::Target;
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::ensemble::{Definition, ENSEMBLE_FILE};
 use slipway_domain::registry::new_artifact_path;
-use slipway_inference::{
-    Device, Environment, LoadOptions, Model, device_growth, device_readings, give_back, resident_bytes,
-};
+use slipway_inference::{Environment, LoadOptions};
 use slipway_service_kit::grpc::TracedChannel;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::cache::{Cache, Manifest, ManifestFile};
 use super::contract::Declarations;
 use super::copy;
+use super::failure::LoadFailure;
 use super::folder::{LOCAL_PREFIX, MODEL_FILE};
-use super::gate::GATE;
 use super::labels::Labels;
-use super::pbtxt::{self, CONFIG_FILE};
-use super::served::{Beside, Memory, SETTINGS_FILE, Served, VersionSettings};
-use crate::ensemble;
+use super::meters::LoadMeters;
+use super::opener::{Files, Opener, Prepared, beside, prepare, read_ensemble};
+use super::pbtxt;
+use super::probe::{ProbeOptions, Prober};
+use super::served::{Beside, Served};
 
 /// Versions loaded at the same time; more would only make each later.
 const MAX_PARALLEL_LOADS: usize = 2;
@@ -37,6 +37,7 @@ pub(crate) struct Loader {
     registry: RegistryClient<TracedChannel>,
     artifacts: ArtifactStore,
     opener: Opener,
+    prober: Prober,
     options: LoadOptions,
     permits: Arc<Semaphore>,
     /// Where models lie that come from no registry.
@@ -55,14 +56,6 @@ pub(crate) struct Limits {
     pub keep_versions: usize,
 }
 
-/// Makes sessions of files.
-#[derive(Clone)]
-struct Opener {
-    environment: Environment,
-    /// Whether it makes one at a time.
-    alone: bool,
-}
-
 /// What loading a version gives.
 #[derive(Debug)]
 pub(crate) enum Loaded {
@@ -72,74 +65,23 @@ pub(crate) enum Loaded {
     Ensemble(Arc<Definition>, Beside),
 }
 
-/// Why a version did not load.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LoadFailure {
-    /// For people.
-    pub reason: String,
-    /// Whether loading it again may help.
-    pub retry: Retry,
-}
-
-/// Whether, and how, a load that failed is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Retry {
-    /// Something was unreachable or short: the version is still loading.
-    Soon,
-    /// Registry or artifact store answered, and do not give the version: it has failed, until they do.
-    Later,
-    /// The version's own bytes cannot be served; they never change.
-    Never,
-}
-
-impl LoadFailure {
-    fn lasting(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), retry: Retry::Never }
-    }
-
-    fn withheld(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), retry: Retry::Later }
-    }
-
-    fn passing(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), retry: Retry::Soon }
-    }
-}
-
-impl From<std::io::Error> for LoadFailure {
-    fn from(error: std::io::Error) -> Self {
-        // A full disk may have room later.
-        Self::passing(format!("the cache directory: {error}"))
-    }
-}
-
-impl From<slipway_artifact_store::Error> for LoadFailure {
-    fn from(error: slipway_artifact_store::Error) -> Self {
-        match error {
-            // Downloads go to the cache directory and nowhere else.
-            slipway_artifact_store::Error::File(error) => error.into(),
-            error if error.is_transient() && !error.is_refusal() => Self::passing(error.to_string()),
-            error => Self::withheld(error.to_string()),
-        }
-    }
-}
-
 impl Loader {
     /// A loader into `cache`.
     pub(crate) fn new(
         cache: Cache,
-        registry: RegistryClient<TracedChannel>,
-        artifacts: ArtifactStore,
+        (registry, artifacts): (RegistryClient<TracedChannel>, ArtifactStore),
         environment: Environment,
         options: LoadOptions,
         folder: Option<PathBuf>,
         limits: Limits,
+        (probe, meters): (ProbeOptions, LoadMeters),
     ) -> Self {
         Self {
+            prober: Prober::new(cache.clone(), &environment, probe, meters),
             cache,
             registry,
             artifacts,
-            opener: Opener { environment, alone: limits.memory_bytes.is_some() },
+            opener: Opener::new(environment, limits.memory_bytes.is_some()),
             options,
             permits: Arc::new(Semaphore::new(MAX_PARALLEL_LOADS)),
             folder,
@@ -157,16 +99,45 @@ impl Loader {
         self.limits
     }
 
-    /// Fetches what is missing, verifies all of it, loads it and warms it up.
+    /// The process is about to end, and not because of the loads in progress.
+    pub(crate) fn forgive(&self) {
+        self.cache.forget_loads();
+    }
+
+    /// Fetches what is missing, verifies all of it, loads it in a child process if that was not done before, loads it here and warms it up.
     ///
     /// # Errors
     /// The reason, and whether trying again may help.
     pub(crate) async fn load(&self, model: &str, target: &Target) -> Result<Loaded, LoadFailure> {
-        let _permit =
-            self.permits.acquire().await.map_err(|_closed| LoadFailure::passing("shutting down"))?;
-        if target.digest.starts_with(LOCAL_PREFIX) {
-            return self.open_local(model, target).await;
-        }
+        let permit = self.permit().await?;
+        let prepared = if target.digest.starts_with(LOCAL_PREFIX) {
+            self.prepare_local(model, target).await?
+        } else {
+            self.prepare(model, target).await?
+        };
+        let prepared = match prepared {
+            Prepared::Model(model) => model,
+            Prepared::Ensemble(definition, beside) => return Ok(Loaded::Ensemble(definition, beside)),
+        };
+        // A child that takes long keeps none of the others from being loaded.
+        drop(permit);
+        let key = self.prober.key(&prepared.files, &prepared.options);
+        self.prober.admit(&key, prepared.path(), &prepared.options, prepared.files_bytes).await?;
+        let _permit = self.permit().await?;
+        let (opener, prober) = (self.opener.clone(), self.prober.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            prepared.check_unchanged()?;
+            let _marker = prober.begin(&key);
+            opener.open(*prepared)
+        });
+        opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, LoadFailure> {
+        self.permits.acquire().await.map_err(|_closed| LoadFailure::passing("shutting down"))
+    }
+
+    async fn prepare(&self, model: &str, target: &Target) -> Result<Prepared, LoadFailure> {
         let manifest = match self.cached_manifest(&target.digest).await {
             Some(manifest) => manifest,
             None => self.ask_registry(model, target).await?,
@@ -175,27 +146,28 @@ impl Loader {
             self.ensure_blob(file).await?;
         }
         let (cache, digest) = (self.cache.clone(), target.digest.clone());
-        let (opener, options) = (self.opener.clone(), self.options.clone());
-        let opened = tokio::task::spawn_blocking(move || -> Result<Loaded, LoadFailure> {
+        let defaults = self.options.clone();
+        let prepared = tokio::task::spawn_blocking(move || {
             cache.keep_manifest(&digest, &manifest)?;
             let path: PathBuf = cache.lay_out(&digest, &manifest)?;
             if path.ends_with(ENSEMBLE_FILE) {
-                read_ensemble(&path)
-            } else {
-                opener.open(&path, &options, Beside::default(), &Declarations::default())
+                return read_ensemble(&path);
             }
+            let bytes = manifest.needed().map(|file| file.size_bytes).sum();
+            let files = Files { identity: digest, bytes, folder: None };
+            prepare(&path, None, &defaults, Beside::default(), Declarations::default(), files)
         });
-        opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
+        prepared.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
 
-    async fn open_local(&self, model: &str, target: &Target) -> Result<Loaded, LoadFailure> {
+    async fn prepare_local(&self, model: &str, target: &Target) -> Result<Prepared, LoadFailure> {
         let folder =
             self.folder.clone().ok_or_else(|| LoadFailure::lasting("there is no folder of models"))?;
         let model = folder.join(model);
         let version = model.join(&target.version);
-        let (opener, defaults) = (self.opener.clone(), self.options.clone());
+        let defaults = self.options.clone();
         let (cache, digest) = (self.cache.clone(), target.digest.clone());
-        let opened = tokio::task::spawn_blocking(move || {
+        let prepared = tokio::task::spawn_blocking(move || {
             let config = pbtxt::config(&model).map_err(LoadFailure::lasting)?.unwrap_or_default();
             let labels = Labels::read(&model, &config.settings.labels).map_err(LoadFailure::lasting)?;
             let formats = config.tensors.inputs.iter().filter(|input| input.format != 0);
@@ -210,13 +182,14 @@ impl Loader {
                 return read_ensemble(&path);
             }
             if let Some(definition) = config.ensemble {
-                return Ok(Loaded::Ensemble(Arc::new(definition), beside(&path, above)?.1));
+                return Ok(Prepared::Ensemble(Arc::new(definition), beside(&path, above)?.1));
             }
             let options = pbtxt::options(&config, &defaults).map_err(LoadFailure::lasting)?;
+            let files = Files::of(&version)?;
             let place = copy::steady(&cache, &model, &version, &digest).map_err(LoadFailure::passing)?;
-            opener.open(&place.folder.join(MODEL_FILE), &options, above, &config.tensors)
+            prepare(&version.join(MODEL_FILE), Some(place), &options, above, config.tensors, files)
         });
-        opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
+        prepared.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
     }
 
     async fn cached_manifest(&self, digest: &str) -> Option<Manifest> {
@@ -263,63 +236,6 @@ impl Loader {
         self.artifacts.download_verified(&file.blob_key, &file.sha256, &part.path).await?;
         Ok(tokio::fs::rename(&part.path, self.cache.blob(&file.sha256)).await?)
     }
-}
-
-impl Opener {
-    /// Loads the model of a folder as its settings say, warms it up, and looks at what it took.
-    fn open(
-        &self,
-        path: &Path,
-        defaults: &LoadOptions,
-        above: Beside,
-        tensors: &Declarations,
-    ) -> Result<Loaded, LoadFailure> {
-        let (settings, beside) = beside(path, above)?;
-        if std::fs::metadata(path).is_ok_and(|described| !described.is_file()) {
-            return Err(LoadFailure::lasting("its model is no file"));
-        }
-        let options = settings
-            .options(defaults)
-            .map_err(|refused| LoadFailure::lasting(format!("its `{SETTINGS_FILE}`: {refused}")))?;
-        let on_gpu = options.device != Device::Cpu;
-        // Where the figure decides what is unloaded, it is of one version alone; on a GPU, too, where few are loaded.
-        let _turn = (self.alone || on_gpu).then(|| GATE.load());
-        let devices = on_gpu.then(device_readings).flatten();
-        // What was freed before would be taken again, and the growth looked smaller than it is.
-        give_back();
-        let before = resident_bytes();
-        let model = Model::load(&self.environment, path, options)
-            .map_err(|error| LoadFailure::lasting(error.to_string()))?;
-        give_back();
-        let grown = before.zip(resident_bytes()).map_or(0, |(before, after)| after.saturating_sub(before));
-        // It may have fallen back to the processor.
-        let devices = devices.filter(|_| model.device() != Device::Cpu);
-        let device_memory = devices.and_then(|before| device_growth(&before, &device_readings()?));
-        let file = std::fs::metadata(path).map_or(0, |described| described.len());
-        let told = tensors
-            .fit(model.signature())
-            .map_err(|refused| LoadFailure::lasting(format!("its `{CONFIG_FILE}`: {refused}")))?;
-        beside.check(&told.0).map_err(LoadFailure::lasting)?;
-        // A file of labels goes before the classes that the model names.
-        let labels = beside.labels.or(Labels::of_model(model.classes()));
-        let beside = Beside { labels, ..beside };
-        let memory = Memory { bytes: grown.max(file), device: device_memory };
-        Ok(Loaded::Model(Served::new(model, told, beside, memory)))
-    }
-}
-
-fn read_ensemble(path: &Path) -> Result<Loaded, LoadFailure> {
-    let definition = ensemble::read(path).map_err(LoadFailure::lasting)?;
-    Ok(Loaded::Ensemble(Arc::new(definition), beside(path, Beside::default())?.1))
-}
-
-/// The settings beside a model, and what comes with it; `above` is what the folder above says.
-fn beside(path: &Path, above: Beside) -> Result<(VersionSettings, Beside), LoadFailure> {
-    let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
-    let folder = path.parent().unwrap_or(path);
-    let own = Labels::read(folder, &settings.labels).map_err(LoadFailure::lasting)?;
-    let beside = Beside { policy: settings.records.clone(), labels: own.or(above.labels), ..above };
-    Ok((settings, beside))
 }
 
 /// An ensemble need not hold a model of its own.

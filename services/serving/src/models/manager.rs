@@ -5,6 +5,9 @@
 //! rollback; requests that run on it keep it until they end. Where versions take more memory than they may, those that were used longest
 //! ago are unloaded, and loaded again when a request asks for them.
 
+mod room;
+mod show;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +21,15 @@ use tokio_util::sync::CancellationToken;
 use super::binding::bind_all;
 use super::cache::{Cache, KnownTables};
 use super::deployment::Deployment;
+use super::failure::Retry;
 use super::folder;
-use super::gate::GATE;
 use super::loader::Loader;
-use super::loader::Retry;
-use super::memory::{Held, to_unload};
-use super::meters::{LoadMeters, ShownMemory, Unload, VersionLabels};
-use super::readiness::{Progress, Unready};
+use super::meters::{LoadMeters, ShownMemory, Unload};
 use super::resident::DEMANDS_LIMIT;
-use super::served::Memory;
 use super::slots::{Outcome, Slot, has_failed, hopeless, is_ready, serves};
 use crate::metrics::{ServingMetrics, VersionMeters};
 use crate::records::Feed;
-use crate::routing::{Route, Routes, Routing, Source, Version};
+use crate::routing::Routing;
 use crate::stats::VersionStats;
 
 /// How often it is looked whether versions that were busy can make room now.
@@ -139,7 +138,10 @@ impl Manager {
         tokio::pin!(tables_wait);
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => {
+                    self.loader.forgive();
+                    return;
+                }
                 update = updates.recv() => match update {
                     Some(update) => self.apply(update).await,
                     // Only at the shutdown does the watcher end.
@@ -250,61 +252,6 @@ impl Manager {
         is_news || self.slots.get(&digest).is_some_and(|slot| slot.ensemble.is_some())
     }
 
-    /// Loads a version that was unloaded: a request waits for it.
-    fn demand(&mut self, digest: &str) {
-        let Some(slot) = self.slots.get(digest).filter(|slot| !slot.is_loading()) else { return };
-        if slot.state != VersionState::Ready || slot.resident.served().is_some() {
-            return;
-        }
-        let coming = slot.resident.described().map_or(0, |described| described.memory.bytes);
-        self.relieve(coming, Some(digest));
-        self.begin(digest);
-    }
-
-    /// Unloads versions until those in memory, and what is about to come, take no more than they may. `keep` stays, or else what was used
-    /// last: a version that is larger than the limit must not be loaded for each request anew.
-    fn relieve(&mut self, coming_bytes: u64, keep: Option<&str>) {
-        let Some(limit_bytes) = self.loader.limits().memory_bytes else { return };
-        let bytes = |slot: &Slot| slot.resident.served().map_or(0, |served| served.described.memory.bytes);
-        let in_memory = self.slots.iter().filter(|(_, slot)| bytes(slot) > 0);
-        let newest = in_memory.max_by_key(|(_, slot)| slot.resident.last_used_ms());
-        let newest = newest.map(|(digest, _)| digest.clone());
-        let keep = keep.or(newest.as_deref());
-        let held: Vec<Held> = self
-            .slots
-            .iter()
-            .filter_map(|(digest, slot)| {
-                let bytes = slot.resident.served()?.described.memory.bytes;
-                let pinned = keep == Some(digest) || slot.resident.is_busy();
-                let last_used_ms = slot.resident.last_used_ms();
-                Some(Held { digest: digest.clone(), bytes, last_used_ms, spare: slot.spare, pinned })
-            })
-            .collect();
-        let unloaded = to_unload(&held, coming_bytes, limit_bytes);
-        if unloaded.is_empty() {
-            return;
-        }
-        let mut gone = Vec::new();
-        for digest in unloaded {
-            let Some(slot) = self.slots.get(&digest) else { continue };
-            let (model, version, spare) = (&slot.model, &slot.target.version, slot.spare);
-            tracing::info!(model, version, digest, spare, limit_bytes, "a version is unloaded to make room");
-            self.load_meters.unloaded(Unload::MemoryLimit);
-            if slot.spare {
-                for deployment in self.deployments.values_mut() {
-                    deployment.spares.retain(|spare| spare.digest != digest);
-                }
-                self.slots.remove(&digest);
-            } else {
-                gone.extend(slot.resident.empty());
-            }
-        }
-        let leaving = GATE.announce();
-        // It takes a while, and waits for the load that runs.
-        tokio::task::spawn_blocking(move || leaving.free(gone));
-        self.show_memory();
-    }
-
     /// Activates what can be, loads what is missing, lets go of what nobody names, and shows the result to requests.
     fn settle(&mut self) {
         let keep = self.loader.limits().keep_versions;
@@ -385,128 +332,6 @@ impl Manager {
         }
     }
 
-    fn publish(&mut self) {
-        let mut routes = Routes::new();
-        self.feeds.retain(|name, _| self.deployments.contains_key(name));
-        for (name, deployment) in &self.deployments {
-            let feed = feed_of(&mut self.feeds, &deployment.active);
-            let mut versions = BTreeMap::new();
-            for target in deployment.active.targets().chain(deployment.wanted.targets()) {
-                let counted = self.stats.entry((name.clone(), target.version.clone()));
-                let (stats, meters) = counted.or_insert_with(|| {
-                    let meters = VersionMeters::new(name, &target.version, self.metrics.clone());
-                    (Arc::default(), Arc::new(meters))
-                });
-                if let Some(slot) = self.slots.get(&target.digest) {
-                    let described = slot.resident.described();
-                    let policy = described.as_ref().map(|described| described.beside.policy.clone());
-                    let source = || Source {
-                        deployment: name.clone(),
-                        model: deployment.active.model.clone(),
-                        version: target.version.clone(),
-                        prediction_output: deployment.active.prediction_output.clone(),
-                        policy: policy.unwrap_or_default(),
-                        feed: Arc::clone(&feed),
-                    };
-                    let known = versions.entry(target.version.clone());
-                    let known = known.and_modify(|known: &mut Version| {
-                        // Files that were changed in their place, and do not load: those before go on.
-                        if let Some(reason) = slot.reason.as_ref().filter(|_| known.target != *target) {
-                            known.reason = Some(format!("it answers as before; what is there now: {reason}"));
-                        }
-                    });
-                    known.or_insert_with(|| Version {
-                        target: target.clone(),
-                        state: slot.state,
-                        reason: slot.reason.clone(),
-                        resident: Arc::clone(&slot.resident),
-                        described: described.clone(),
-                        stats: Arc::clone(stats),
-                        meters: Arc::clone(meters),
-                        source: Arc::new(source()),
-                    });
-                }
-            }
-            let route = Route {
-                table: Arc::clone(&deployment.active),
-                versions,
-                first: Arc::clone(&deployment.first),
-            };
-            routes.insert(name.clone(), Arc::new(route));
-        }
-        self.routing.replace(routes);
-        self.show_memory();
-        self.show_readiness();
-    }
-
-    fn show_memory(&mut self) {
-        let mut taken: BTreeMap<VersionLabels, Memory> = BTreeMap::new();
-        for (name, deployment) in &self.deployments {
-            let spares = deployment.spares.iter();
-            for target in deployment.targets().map(|(target, _)| target).chain(spares) {
-                let Some(slot) = self.slots.get(&target.digest) else { continue };
-                let memory = match (slot.resident.served(), slot.resident.described()) {
-                    (Some(served), _) => served.described.memory,
-                    (None, Some(described)) => described.memory.freed(),
-                    (None, None) => Memory::default(),
-                };
-                let labels = VersionLabels { deployment: name.clone(), version: target.version.clone() };
-                taken.insert(labels, memory);
-            }
-        }
-        self.load_meters.show(taken.into_iter(), &mut self.shown_memory);
-    }
-
-    fn show_readiness(&mut self) {
-        if self.started {
-            return;
-        }
-        let progress = |target: &Target| {
-            let slot = self.slots.get(&target.digest)?;
-            Some(Progress {
-                state: slot.state,
-                reason: slot.reason.as_deref(),
-                misses_model: slot.misses_model,
-            })
-        };
-        let tables = self.deployments.values().map(|deployment| &*deployment.wanted);
-        let Unready { loading, mut failed } = Unready::of(tables, progress);
-        if !self.strict {
-            failed.clear();
-        }
-        self.show_part(MODELS_PART, "loading ", &loading, ", ");
-        self.show_part(FAILED_PART, "", &failed, "; ");
-        self.started = self.tables_known && loading.is_empty() && failed.is_empty();
-    }
-
-    fn show_part(&self, part: &str, what: &str, missing: &[String], between: &str) {
-        if missing.is_empty() {
-            self.readiness.ready(part);
-        } else {
-            self.readiness.waiting(part, format!("{what}{}", missing.join(between)));
-        }
-    }
-
-    /// Keeps the disk cache within its limit. What is loaded, or about to be, stays.
-    async fn make_room(&self) {
-        let Some((cache, limit_bytes)) = self.loader.cache().cloned().zip(self.loader.limits().cache_bytes)
-        else {
-            return;
-        };
-        let wanted: BTreeSet<String> = self.slots.keys().cloned().collect();
-        match tokio::task::spawn_blocking(move || cache.evict(limit_bytes, &wanted)).await {
-            Ok(Ok(held)) if held > limit_bytes => {
-                tracing::warn!(
-                    held,
-                    limit_bytes,
-                    "the versions in use take more of the disk than the cache may"
-                );
-            }
-            Ok(Err(error)) => tracing::warn!(%error, "no room is made in the disk cache"),
-            _ => {}
-        }
-    }
-
     async fn keep_tables(&self) {
         let tables: BTreeMap<String, KnownTables> = self
             .deployments
@@ -522,14 +347,4 @@ impl Manager {
             tracing::warn!(%error, "the traffic tables are not kept for the next start");
         }
     }
-}
-
-/// The feed of a table's deployment: the one there is, unless another deployment has its name now.
-fn feed_of(feeds: &mut HashMap<String, Arc<Feed>>, table: &TrafficTable) -> Arc<Feed> {
-    let new = || Arc::new(Feed::new(&table.deployment, table.deployment_id.as_deref()));
-    let feed = feeds.entry(table.deployment.clone()).or_insert_with(new);
-    if feed.deployment_id != table.deployment_id {
-        *feed = new();
-    }
-    Arc::clone(feed)
 }

@@ -63,6 +63,7 @@ pub(crate) struct LoadMeters {
     limit: Gauge,
     loads: Family<LoadLabels, Counter>,
     unloads: Family<UnloadLabels, Counter>,
+    probes: Family<LoadLabels, Counter>,
 }
 
 impl LoadMeters {
@@ -74,6 +75,7 @@ impl LoadMeters {
             limit: Gauge::default(),
             loads: Family::default(),
             unloads: Family::default(),
+            probes: Family::default(),
         };
         metrics.register(
             "serving_model_memory_bytes",
@@ -91,6 +93,11 @@ impl LoadMeters {
             meters.limit.clone(),
         );
         metrics.register("serving_loads", "Loads of versions that ended", meters.loads.clone());
+        metrics.register(
+            "serving_load_probes",
+            "Loads of versions in a child process; known: none was needed",
+            meters.probes.clone(),
+        );
         metrics.register("serving_unloads", "Versions that left memory", meters.unloads.clone());
         meters
     }
@@ -103,6 +110,11 @@ impl LoadMeters {
     /// Counts a load.
     pub(super) fn loaded(&self, outcome: &'static str) {
         self.loads.get_or_create(&LoadLabels { outcome }).inc();
+    }
+
+    /// Counts how a load in a child process ended.
+    pub(super) fn probed(&self, outcome: &'static str) {
+        self.probes.get_or_create(&LoadLabels { outcome }).inc();
     }
 
     /// Counts a version that left memory.

@@ -10,8 +10,9 @@ use slipway_inference::Signature;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::failure::{LoadFailure, Retry};
 use super::labels::Labels;
-use super::loader::{LoadFailure, Loaded, Loader, Retry};
+use super::loader::{Loaded, Loader};
 use super::resident::{Absent, Resident};
 use super::served::{Beside, Described, Served};
 use crate::ensemble::{Cause, Unbound};

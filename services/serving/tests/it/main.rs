@@ -17,6 +17,7 @@ mod grpc_extensions;
 mod joining;
 mod metrics;
 mod pages;
+mod probe;
 mod protocol;
 mod readiness;
 mod records;
