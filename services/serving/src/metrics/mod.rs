@@ -79,6 +79,7 @@ pub(crate) struct ServingMetrics {
     queue_seconds: Family<VersionLabels, Histogram>,
     compute_seconds: Family<VersionLabels, Histogram>,
     run_rows: Family<VersionLabels, Histogram>,
+    non_finite: Family<VersionLabels, Counter>,
     fallbacks: Family<FallbackLabels, Counter>,
     records_dropped: Family<ReasonLabels, Counter>,
     records_published: Counter,
@@ -98,6 +99,7 @@ impl ServingMetrics {
             run_rows: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(1.0, 2.0, ROWS_BUCKETS))
             }),
+            non_finite: Family::default(),
             fallbacks: Family::default(),
             records_dropped: Family::default(),
             records_published: Counter::default(),
@@ -122,6 +124,11 @@ impl ServingMetrics {
         ] {
             metrics.register(name, help, family.clone());
         }
+        metrics.register(
+            "serving_non_finite_outputs",
+            "Values of answers that are NaN or infinite",
+            serving.non_finite.clone(),
+        );
         metrics.register(
             "serving_fallbacks",
             "Requests answered by the stable version in place of the one drawn",
@@ -206,6 +213,7 @@ struct VariantMeters {
     queue_seconds: Histogram,
     compute_seconds: Histogram,
     run_rows: Histogram,
+    non_finite: Counter,
 }
 
 impl VersionMeters {
@@ -215,10 +223,13 @@ impl VersionMeters {
         Self { deployment, version, metrics, variants: Default::default() }
     }
 
-    /// Counts an answer.
-    pub(crate) fn succeeded(&self, variant: Variant, run: &Run) {
+    /// Counts an answer, and how many of its values are NaN or infinite.
+    pub(crate) fn succeeded(&self, variant: Variant, run: &Run, non_finite: u64) {
         let meters = self.variants[variant as usize].get_or_init(|| self.variant(variant));
         meters.success.inc();
+        if non_finite > 0 {
+            meters.non_finite.inc_by(non_finite);
+        }
         meters.seconds.observe(run.total.as_secs_f64());
         meters.queue_seconds.observe(run.queued.as_secs_f64());
         meters.compute_seconds.observe(run.computed.as_secs_f64());
@@ -255,6 +266,7 @@ impl VersionMeters {
             queue_seconds: metrics.queue_seconds.get_or_create_owned(&labels),
             compute_seconds: metrics.compute_seconds.get_or_create_owned(&labels),
             run_rows: metrics.run_rows.get_or_create_owned(&labels),
+            non_finite: metrics.non_finite.get_or_create_owned(&labels),
         }
     }
 }

@@ -4,7 +4,7 @@ pub(crate) mod cloudevents;
 mod columns;
 mod encode;
 mod feed;
-mod non_finite;
+pub(crate) mod non_finite;
 mod pending;
 mod policy;
 mod sample;

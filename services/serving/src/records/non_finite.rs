@@ -3,7 +3,7 @@
 use slipway_inference::{Data, Datatype, Tensor};
 
 /// Values of these tensors that are NaN or infinite.
-pub(super) fn of(tensors: &[Tensor]) -> u64 {
+pub(crate) fn of(tensors: &[Tensor]) -> u64 {
     let each = tensors.iter().map(|tensor| match &tensor.data {
         Data::Raw(bytes) => among(tensor.datatype, bytes),
         Data::Strings(_) | Data::Octets(_) => 0,
@@ -14,18 +14,20 @@ pub(super) fn of(tensors: &[Tensor]) -> u64 {
 /// Little-endian values of this type that are NaN or infinite: all bits of their exponent are set.
 pub(super) fn among(datatype: Datatype, bytes: &[u8]) -> u64 {
     let count = match datatype {
-        Datatype::Fp32 => all_set(bytes, 0x7f80_0000_u32.to_le_bytes()),
-        Datatype::Fp64 => all_set(bytes, 0x7ff0_0000_0000_0000_u64.to_le_bytes()),
-        Datatype::Fp16 => all_set(bytes, 0x7c00_u16.to_le_bytes()),
-        Datatype::Bf16 => all_set(bytes, 0x7f80_u16.to_le_bytes()),
+        Datatype::Fp32 => count(bytes, |value| u32::from_le_bytes(*value) & 0x7f80_0000 == 0x7f80_0000),
+        Datatype::Fp64 => {
+            const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
+            count(bytes, |value| u64::from_le_bytes(*value) & EXPONENT == EXPONENT)
+        }
+        Datatype::Fp16 => count(bytes, |value| u16::from_le_bytes(*value) & 0x7c00 == 0x7c00),
+        Datatype::Bf16 => count(bytes, |value| u16::from_le_bytes(*value) & 0x7f80 == 0x7f80),
         _ => 0,
     };
     count as u64
 }
 
-fn all_set<const N: usize>(bytes: &[u8], mask: [u8; N]) -> usize {
-    let is_set = |value: &&[u8]| value.iter().zip(mask).all(|(byte, mask)| byte & mask == mask);
-    bytes.chunks_exact(N).filter(is_set).count()
+fn count<const N: usize>(bytes: &[u8], is_set: impl Fn(&[u8; N]) -> bool) -> usize {
+    bytes.as_chunks::<N>().0.iter().filter(|value| is_set(value)).count()
 }
 
 #[cfg(test)]
