@@ -1,5 +1,7 @@
 //! The log extension: what is logged is shown, and how much of it may change while the process runs.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use slipway_telemetry::TelemetryConfig;
@@ -14,6 +16,31 @@ const LEVELS: [(&str, LevelFilter); 3] =
 const VERBOSE: &str = "log_verbose_level";
 /// Begins the names of all parts of Slipway in the log.
 const OWN: &str = "slipway";
+
+/// The least that is logged after a change by a client.
+const FLOOR: LevelFilter = LevelFilter::WARN;
+
+/// Who changes a setting, for the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ChangedBy {
+    /// Address that the call comes from.
+    pub(crate) peer: Option<SocketAddr>,
+    /// Name of the token that it showed; `None` where no tokens are asked for.
+    pub(crate) token: Option<String>,
+}
+
+impl fmt::Display for ChangedBy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.peer {
+            Some(peer) => write!(formatter, "{peer}")?,
+            None => formatter.write_str("an unknown address")?,
+        }
+        match &self.token {
+            Some(token) => write!(formatter, " with the token '{token}'"),
+            None => formatter.write_str(" without a token"),
+        }
+    }
+}
 
 /// What this process logs and traces.
 #[derive(Debug)]
@@ -63,17 +90,27 @@ impl Settings {
     /// Takes an update: from now on it is logged like that.
     ///
     /// # Errors
-    /// It names a setting that there is not, a value that it does not have, or a mix of levels that there is not.
-    pub(crate) fn update_log(&self, wanted: &[(String, LogValue)]) -> Result<(), Failure> {
+    /// It names a setting that there is not, a value that it does not have, or a mix of levels that there is not; or it would turn
+    /// warnings off.
+    pub(crate) fn update_log(&self, wanted: &[(String, LogValue)], by: &ChangedBy) -> Result<(), Failure> {
         let mut level = self.lock();
         let next = level_of(wanted, *level)?;
         if next == *level {
             return Ok(());
         }
+        if next < FLOOR && next < *level {
+            tracing::warn!(%by, wanted = %next, "a client may not turn warnings and errors off in the log");
+            return Err(Failure::new(
+                Kind::Refused,
+                "'log_warning' and 'log_error' cannot be off: clients may not silence warnings and errors; start the server \
+                 with another SLIPWAY_LOG for that",
+            ));
+        }
         let (filter, most) = &self.started_with;
         // What the process was started with may say more than a level.
         let filter = if next == *most { filter.clone() } else { filter_of(next) };
-        tracing::warn!(filter, "a client changes what is logged");
+        // Before the change, and at a level that no change hides.
+        tracing::warn!(%by, filter, "a client changes what is logged");
         slipway_telemetry::logs::set_filter(&filter).map_err(|error| {
             Failure::new(Kind::Refused, format!("what is logged cannot change: {error:#}"))
         })?;
@@ -191,6 +228,30 @@ mod tests {
             (LevelFilter::WARN, LevelFilter::OFF)
         );
         assert_eq!((level("off"), level("")), (LevelFilter::OFF, LevelFilter::ERROR));
+    }
+
+    #[test]
+    fn no_client_turns_warnings_off() {
+        let flag = |name: &str, flag| (name.to_owned(), LogValue::Flag(flag));
+        let quiet = [
+            vec![flag("log_info", false), flag("log_warning", false)],
+            vec![flag("log_info", false), flag("log_warning", false), flag("log_error", false)],
+        ];
+        for started_with in ["info", "warn", "debug"] {
+            let settings = settings(started_with);
+            let before = settings.log();
+            for wanted in &quiet {
+                let mut wanted = wanted.clone();
+                wanted.push((VERBOSE.to_owned(), LogValue::Number(0)));
+                let refused = settings.update_log(&wanted, &ChangedBy::default()).unwrap_err();
+                assert!(refused.message.contains("cannot be off"), "{}", refused.message);
+                assert_eq!(settings.log(), before);
+            }
+        }
+        // What the operator turned off stays off, and is turned no further down.
+        let silent = settings("error");
+        assert_eq!(silent.update_log(&[flag("log_error", true)], &ChangedBy::default()), Ok(()));
+        assert!(silent.update_log(&[flag("log_error", false)], &ChangedBy::default()).is_err());
     }
 
     #[test]

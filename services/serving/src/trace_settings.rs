@@ -11,6 +11,7 @@ use slipway_telemetry::spans::{self, ByPath};
 
 use crate::failure::{Failure, Kind};
 use crate::grpc::MODEL_INFER;
+use crate::settings::ChangedBy;
 
 /// Trace settings that clients know, in Triton's order.
 const NAMES: [&str; 6] =
@@ -44,7 +45,7 @@ struct Own {
     rate: Option<u32>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct State {
     all: Chosen,
     models: BTreeMap<String, Own>,
@@ -128,6 +129,7 @@ impl TraceSettings {
         &self,
         model: Option<&str>,
         wanted: &[(String, Vec<String>)],
+        by: &ChangedBy,
     ) -> Result<(), Failure> {
         let mut state = self.lock();
         let mut next = state.clone();
@@ -139,6 +141,9 @@ impl TraceSettings {
         if next.models.len() > MAX_MODELS {
             let message = format!("at most {MAX_MODELS} models have trace settings of their own");
             return Err(Failure::new(Kind::Refused, message));
+        }
+        if next != *state {
+            tracing::warn!(%by, model, of_all = ?next.of(None), of_model = ?next.of(model), "a client changes what is traced");
         }
         spans::set_rate(next.all.effective());
         spans::choose_by_path(next.by_path());

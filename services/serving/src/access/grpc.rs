@@ -1,12 +1,15 @@
 //! The guard of gRPC: who calls is known before a message is read, and what it may do once it is.
 
-use axum::extract::{Request, State};
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::AUTHORIZATION;
 
 use super::{Access, Caller, Need};
 use crate::failure::Failure;
+use crate::settings::ChangedBy;
 
 /// Methods that anybody may call.
 const OPEN: [&str; 2] =
@@ -56,5 +59,11 @@ impl Access {
     /// The caller may not.
     pub(crate) fn check_noted(&self, extensions: &tonic::Extensions, need: Need<'_>) -> Result<(), Failure> {
         self.check(extensions.get::<Caller>(), need)
+    }
+
+    /// Who sends a call, for the log.
+    pub(crate) fn changed_by(&self, extensions: &tonic::Extensions) -> ChangedBy {
+        let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+        ChangedBy { peer, token: self.name_of(extensions.get::<Caller>()) }
     }
 }

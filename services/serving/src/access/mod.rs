@@ -193,6 +193,12 @@ impl Access {
         Ok(caller)
     }
 
+    /// Name of the token that a caller showed; `None` where no tokens are asked for.
+    pub(crate) fn name_of(&self, caller: Option<&Caller>) -> Option<String> {
+        let (inner, caller) = (self.0.as_ref()?, caller?);
+        inner.rules().grant(&caller.0).map(|grant| grant.name.clone())
+    }
+
     /// Which deployments a caller sees in lists: those that it may call.
     pub(crate) fn sees(&self, caller: Option<&Caller>) -> impl Fn(&str) -> bool + use<> {
         let visible = self.0.as_ref().map(|inner| (inner.rules(), caller.map(|caller| caller.0)));

@@ -7,12 +7,13 @@ use slipway_api::inference::log_settings_request::setting_value::ParameterChoice
 use slipway_api::inference::log_settings_response::setting_value::ParameterChoice as Shown;
 
 use crate::failure::{Failure, Kind};
-use crate::settings::{LogValue, Settings};
+use crate::settings::{ChangedBy, LogValue, Settings};
 
 /// Takes an update and answers with the settings.
 pub(super) fn log(
     settings: &Settings,
     wanted: HashMap<String, proto::log_settings_request::SettingValue>,
+    by: &ChangedBy,
 ) -> Result<proto::LogSettingsResponse, Failure> {
     let mut values = Vec::with_capacity(wanted.len());
     for (name, value) in wanted {
@@ -24,7 +25,7 @@ pub(super) fn log(
             None => {}
         }
     }
-    settings.update_log(&values)?;
+    settings.update_log(&values, by)?;
     let shown = |value| match value {
         LogValue::Flag(flag) => Shown::BoolParam(flag),
         LogValue::Number(number) => Shown::Uint32Param(number),
@@ -42,9 +43,10 @@ pub(super) fn trace(
     settings: &Settings,
     model: Option<&str>,
     wanted: HashMap<String, proto::trace_setting_request::SettingValue>,
+    by: &ChangedBy,
 ) -> Result<proto::TraceSettingResponse, Failure> {
     let values: Vec<_> = wanted.into_iter().map(|(name, value)| (name, value.value)).collect();
-    settings.trace.update(model, &values)?;
+    settings.trace.update(model, &values, by)?;
     let settings = settings.trace.shown(model).map(|(name, value)| {
         (name.to_owned(), proto::trace_setting_response::SettingValue { value: vec![value] })
     });

@@ -281,12 +281,13 @@ impl GrpcInferenceService for Service {
         if !request.get_ref().settings.is_empty() {
             self.access.check_noted(request.extensions(), Need::AllModels)?;
         }
+        let by = self.access.changed_by(request.extensions());
         let request = self.about_model(request, |request| &request.model_name)?;
         let model = Some(request.model_name.as_str()).filter(|model| !model.is_empty());
         if let Some(model) = model {
             self.predictor.routing.get(model)?;
         }
-        Ok(Response::new(control::trace(&self.settings, model, request.settings)?))
+        Ok(Response::new(control::trace(&self.settings, model, request.settings, &by)?))
     }
 
     async fn log_settings(
@@ -296,7 +297,8 @@ impl GrpcInferenceService for Service {
         if !request.get_ref().settings.is_empty() {
             self.access.check_noted(request.extensions(), Need::AllModels)?;
         }
-        Ok(Response::new(control::log(&self.settings, request.into_inner().settings)?))
+        let by = self.access.changed_by(request.extensions());
+        Ok(Response::new(control::log(&self.settings, request.into_inner().settings, &by)?))
     }
 
     async fn system_shared_memory_status(

@@ -1,8 +1,11 @@
 //! Repository, logging, tracing and shared memory: mostly asked about, seldom changed.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::{ConnectInfo, FromRequestParts, State};
 use http::HeaderMap;
 use http::request::Parts;
 use serde::Deserialize;
@@ -12,9 +15,10 @@ use slipway_service_kit::json;
 
 use super::body::read;
 use super::{CalledBy, Model, RestState, named};
+use crate::access::Caller;
 use crate::failure::{Failure, Kind};
 use crate::repository;
-use crate::settings::LogValue;
+use crate::settings::{ChangedBy, LogValue};
 
 /// Largest body of these calls.
 const MAX_CONTROL_BODY_BYTES: usize = 1024 * 1024;
@@ -38,6 +42,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Stored {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let StoredPath { repository, name } = named(parts, state).await?;
         Ok(Self { repository, name })
+    }
+}
+
+/// Who sends a call, for the log.
+pub(super) struct By(ChangedBy);
+
+impl FromRequestParts<RestState> for By {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &RestState) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+        Ok(Self(ChangedBy { peer, token: state.access.name_of(parts.extensions.get::<Caller>()) }))
     }
 }
 
@@ -95,6 +111,7 @@ pub(super) async fn log(State(state): State<RestState>) -> Json<Value> {
 
 pub(super) async fn update_log(
     State(state): State<RestState>,
+    by: By,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Failure> {
@@ -114,7 +131,7 @@ pub(super) async fn update_log(
         };
         values.push((name, value));
     }
-    state.settings.update_log(&values)?;
+    state.settings.update_log(&values, &by.0)?;
     Ok(log(State(state)).await)
 }
 
@@ -132,15 +149,17 @@ fn traced(state: &RestState, model: Option<&str>) -> Json<Value> {
 
 pub(super) async fn update_trace(
     State(state): State<RestState>,
+    by: By,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Failure> {
-    change_trace(&state, None, &headers, body).await
+    change_trace(&state, None, &by, &headers, body).await
 }
 
 async fn change_trace(
     state: &RestState,
     model: Option<&str>,
+    By(by): &By,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Failure> {
@@ -159,7 +178,7 @@ async fn change_trace(
         };
         values.push((name, given));
     }
-    state.settings.trace.update(model, &values)?;
+    state.settings.trace.update(model, &values, by)?;
     Ok(traced(state, model))
 }
 
@@ -174,11 +193,12 @@ pub(super) async fn model_trace(
 pub(super) async fn update_model_trace(
     State(state): State<RestState>,
     model: Model,
+    by: By,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Failure> {
     state.routing.get(&model.name)?;
-    change_trace(&state, Some(&model.name), &headers, body).await
+    change_trace(&state, Some(&model.name), &by, &headers, body).await
 }
 
 /// No region is registered, ever.

@@ -218,3 +218,184 @@ async fn tokens_are_rotated_while_the_server_runs_and_a_broken_file_changes_noth
     eventually("the old token has ended", || async { (!works("t-old").await).then_some(()) }).await;
     assert!(works("t-new").await);
 }
+
+/// What a call needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// No token.
+    Nothing,
+    /// Any good token.
+    Any,
+    /// A token for the model `points`.
+    Model,
+    /// A token for all models.
+    All,
+}
+
+/// Every route of the REST port, as `services/serving/src/rest/mod.rs` writes it, and what a call of it needs.
+const ROUTES: [(&str, &str, Needs); 43] = [
+    ("GET", "/", Needs::Nothing),
+    ("GET", "/v2", Needs::Any),
+    ("GET", "/v2/", Needs::Any),
+    ("GET", "/v2/health/live", Needs::Nothing),
+    ("GET", "/v2/health/ready", Needs::Nothing),
+    // Lists show the models of the token.
+    ("GET", "/v2/models", Needs::Any),
+    ("GET", "/v2/models/stats", Needs::Any),
+    ("GET", "/v1/models", Needs::Any),
+    ("POST", "/v2/repository/index", Needs::Any),
+    ("POST", "/v2/repository/models/{name}/load", Needs::All),
+    ("POST", "/v2/repository/models/{name}/unload", Needs::All),
+    ("POST", "/v2/repository/{repository}/models/{name}/load", Needs::All),
+    ("POST", "/v2/repository/{repository}/models/{name}/unload", Needs::All),
+    ("GET", "/v2/logging", Needs::Any),
+    ("POST", "/v2/logging", Needs::All),
+    ("GET", "/v2/trace/setting", Needs::Any),
+    ("POST", "/v2/trace/setting", Needs::All),
+    ("GET", "/v2/models/{name}/trace/setting", Needs::Model),
+    ("POST", "/v2/models/{name}/trace/setting", Needs::All),
+    ("GET", "/v1/models/{name}", Needs::Model),
+    ("POST", "/v1/models/{name}", Needs::Model),
+    ("POST", "/v1/deployments/{name}/labels", Needs::Model),
+    ("GET", "/v2/{*rest}", Needs::Any),
+    ("POST", "/v1/{*rest}", Needs::Any),
+    ("GET", "/v2/models/{name}", Needs::Model),
+    ("GET", "/v2/models/{name}/ready", Needs::Model),
+    ("POST", "/v2/models/{name}/infer", Needs::Model),
+    ("GET", "/v2/models/{name}/config", Needs::Model),
+    ("GET", "/v2/models/{name}/stats", Needs::Model),
+    ("GET", "/v2/models/{name}/versions/{version}", Needs::Model),
+    ("GET", "/v2/models/{name}/versions/{version}/ready", Needs::Model),
+    ("POST", "/v2/models/{name}/versions/{version}/infer", Needs::Model),
+    ("GET", "/v2/models/{name}/versions/{version}/config", Needs::Model),
+    ("GET", "/v2/models/{name}/versions/{version}/stats", Needs::Model),
+    // There are no regions, so there is nothing to protect; clients ask and are answered.
+    ("GET", "/v2/systemsharedmemory/status", Needs::Any),
+    ("GET", "/v2/systemsharedmemory/region/{region}/status", Needs::Any),
+    ("POST", "/v2/systemsharedmemory/region/{region}/register", Needs::Any),
+    ("POST", "/v2/systemsharedmemory/region/{region}/unregister", Needs::Any),
+    ("POST", "/v2/systemsharedmemory/unregister", Needs::Any),
+    ("GET", "/v2/cudasharedmemory/status", Needs::Any),
+    ("POST", "/v2/cudasharedmemory/region/{region}/register", Needs::Any),
+    ("POST", "/v2/cudasharedmemory/region/{region}/unregister", Needs::Any),
+    ("POST", "/v2/cudasharedmemory/unregister", Needs::Any),
+];
+
+/// The first field of the messages that name a model.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Named {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+/// Every method of the inference service, and what a call of it needs: one about the model `others` where it is about a model, else one with
+/// an empty message.
+const METHODS: [(&str, Needs); 20] = [
+    ("ServerLive", Needs::Nothing),
+    ("ServerReady", Needs::Nothing),
+    ("ModelReady", Needs::Model),
+    ("ServerMetadata", Needs::Any),
+    ("ModelMetadata", Needs::Model),
+    ("ModelInfer", Needs::Model),
+    // Each message of a stream is answered for itself.
+    ("ModelStreamInfer", Needs::Any),
+    ("ModelConfig", Needs::Model),
+    // Without a model: those that the token is for.
+    ("ModelStatistics", Needs::Any),
+    ("RepositoryIndex", Needs::Any),
+    ("RepositoryModelLoad", Needs::All),
+    ("RepositoryModelUnload", Needs::All),
+    // Without settings, they are shown; changing them needs a token for all models.
+    ("TraceSetting", Needs::Any),
+    ("LogSettings", Needs::Any),
+    ("SystemSharedMemoryStatus", Needs::Any),
+    ("SystemSharedMemoryRegister", Needs::Any),
+    ("SystemSharedMemoryUnregister", Needs::Any),
+    ("CudaSharedMemoryStatus", Needs::Any),
+    ("CudaSharedMemoryRegister", Needs::Any),
+    ("CudaSharedMemoryUnregister", Needs::Any),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_and_method_needs_the_token_that_the_table_says() {
+    let source = include_str!("../../src/rest/mod.rs");
+    let patterns = source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    for pattern in patterns {
+        assert!(ROUTES.iter().any(|(_, known, _)| *known == pattern), "{pattern} is not in the table");
+    }
+    let proto = include_str!("../../../../proto/inference/grpc_service.proto");
+    for method in proto.split("rpc ").skip(1).filter_map(|rest| rest.split('(').next()) {
+        assert!(METHODS.iter().any(|(known, _)| *known == method), "{method} is not in the table");
+    }
+
+    let cache = cache();
+    let tokens = cache.path().join("tokens.json");
+    let entries = [
+        entry("all", "t-all", &["*"]),
+        entry("points", "t-points", &["points"]),
+        entry("other", "t-other", &["others"]),
+    ];
+    std::fs::write(&tokens, file(&entries)).unwrap();
+    let (_world, serving) = guarded(&cache, &tokens).await;
+    for (method, pattern, needs) in ROUTES {
+        let path = pattern
+            .replace("{repository}", "main")
+            .replace("{version}", "1")
+            .replace("{region}", "r")
+            .replace("{*rest}", "nothing/here");
+        // KServe's v1 has the verb in the name.
+        let verb = if (method, pattern) == ("POST", "/v1/models/{name}") { ":predict" } else { "" };
+        let path = path.replace("{name}", &format!("points{verb}"));
+        let status = async |token: Option<&str>| {
+            let call = serving.http.request(method.parse().unwrap(), serving.url(&path)).json(&json!({}));
+            let call = if let Some(token) = token { call.bearer_auth(token) } else { call };
+            call.send().await.unwrap().status().as_u16()
+        };
+        let open = |status: u16| !matches!(status, 401 | 403);
+        let [none, wrong, other, own, all] = [
+            status(None).await,
+            status(Some("wrong")).await,
+            status(Some("t-other")).await,
+            status(Some("t-points")).await,
+            status(Some("t-all")).await,
+        ];
+        let seen = (none, wrong, other, own, all);
+        let fits = match needs {
+            Needs::Nothing => [none, wrong, other, own, all].into_iter().all(open),
+            Needs::Any => none == 401 && wrong == 401 && open(other) && open(own),
+            Needs::Model => none == 401 && wrong == 401 && other == 403 && open(own),
+            Needs::All => none == 401 && wrong == 401 && other == 403 && own == 403,
+        };
+        assert!(fits && open(all), "{method} {path} needs {needs:?}: {seen:?}");
+    }
+
+    let channel =
+        tonic::transport::Endpoint::from_shared(serving.grpc.clone()).unwrap().connect().await.unwrap();
+    for (method, needs) in METHODS {
+        let code = async |token: Option<&str>| {
+            let mut client = tonic::client::Grpc::new(channel.clone());
+            client.ready().await.unwrap();
+            let name = if needs == Needs::Model { "others" } else { "" };
+            let mut request = Request::new(Named { name: name.to_owned() });
+            if let Some(token) = token {
+                request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+            }
+            let path = format!("/inference.GRPCInferenceService/{method}").parse().unwrap();
+            let codec = tonic_prost::ProstCodec::<Named, ()>::default();
+            client.unary(request, path, codec).await.err().map_or(Code::Ok, |status| status.code())
+        };
+        let open = |code: Code| !matches!(code, Code::Unauthenticated | Code::PermissionDenied);
+        let (none, wrong) = (code(None).await, code(Some("wrong")).await);
+        let (own, all) = (code(Some("t-points")).await, code(Some("t-all")).await);
+        let fits = match needs {
+            Needs::Nothing => open(none) && open(wrong) && open(own),
+            Needs::Any => none == Code::Unauthenticated && wrong == Code::Unauthenticated && open(own),
+            Needs::Model | Needs::All => {
+                none == Code::Unauthenticated
+                    && wrong == Code::Unauthenticated
+                    && own == Code::PermissionDenied
+            }
+        };
+        assert!(fits && open(all), "{method} needs {needs:?}: {none:?} {wrong:?} {own:?} {all:?}");
+    }
+}
