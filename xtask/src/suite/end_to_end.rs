@@ -111,6 +111,14 @@ fn run_clients(programs: &Programs, python: &Path, data_dir: &Path) -> anyhow::R
             .arg("--data-dir")
             .arg(data_dir),
     )?;
+    run_command(script(python, "check_zip_map.py").args([
+        "--tracking-uri",
+        &address("registry"),
+        "--rollouts",
+        &address("rollout_controller"),
+        "--serving",
+        &address("serving_http"),
+    ]))?;
     run_command(
         script(python, "check_triton_client.py")
             .args([
