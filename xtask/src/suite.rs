@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that CI runs.
 
+mod dependencies;
 mod end_to_end;
 
 use std::process::Command;
@@ -43,6 +44,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 fn lints() -> anyhow::Result<()> {
     step("formatting", || run_command(cargo().args(["fmt", "--all", "--check"])))?;
     step("layers", || layers::run(false))?;
+    step("dependencies", dependencies::check)?;
     step("lints", || {
         run_command(cargo().args([
             "clippy",
