@@ -125,7 +125,7 @@ async fn models_that_misbehave_are_told_and_harm_no_other() {
 
     // Those that do not load say why, and the replica is ready for the others.
     let (_, index) = serving.post("/v2/repository/index", &json!({})).await;
-    for (name, reason) in [("unloadable", "output 'list'"), ("rubbish", "ONNX Runtime refuses the model")] {
+    for (name, reason) in [("unloadable", "output 'list'"), ("rubbish", "its file is no ONNX model")] {
         let entry = index.as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap();
         assert_eq!(entry["state"], "UNAVAILABLE");
         assert!(entry["reason"].as_str().unwrap().contains(reason), "{entry}");
@@ -208,7 +208,8 @@ async fn loaded_models_go_on_while_registry_store_and_nats_are_gone() {
 async fn keep_asking(address: &str, answered: &AtomicUsize) -> std::io::Result<usize> {
     let body = point([0.0, 0.0]).to_string();
     let request = format!(
-        "POST /v2/models/{DEPLOYMENT}/infer HTTP/1.1\r\nhost: serving\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v2/models/{DEPLOYMENT}/infer HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
         body.len()
     );
     let mut stream = BufReader::new(TcpStream::connect(address).await?);

@@ -18,7 +18,8 @@ async fn one_model() -> (World, tempfile::TempDir, Serving) {
 
 /// Posts a body as it stands.
 async fn post(serving: &Serving, path: &str, body: &str) -> (StatusCode, Value) {
-    answer(serving.http.post(serving.url(path)).body(body.to_owned())).await
+    let request = serving.http.post(serving.url(path)).header("content-type", "application/json");
+    answer(request.body(body.to_owned())).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

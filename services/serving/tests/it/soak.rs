@@ -46,7 +46,8 @@ async fn leave(serving: Arc<Serving>, stop: Arc<AtomicBool>, left: Arc<AtomicU64
     let address = serving.rest.trim_start_matches("http://").to_owned();
     let body = point([0.0, 0.0]).to_string();
     let request = format!(
-        "POST /v2/models/{DEPLOYMENT}/infer HTTP/1.1\r\nhost: serving\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v2/models/{DEPLOYMENT}/infer HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
         body.len()
     );
     let cuts = [20, request.len() - body.len() / 2, request.len()];

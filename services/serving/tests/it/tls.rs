@@ -65,7 +65,7 @@ async fn channel(serving: &Serving, authority: &TestAuthority) -> Channel {
             std::io::Result::Ok(TokioIo::new(stream))
         }
     });
-    Endpoint::from_static("http://serving").connect_with_connector(connect).await.expect("it works")
+    Endpoint::from_static("http://127.0.0.1").connect_with_connector(connect).await.expect("it works")
 }
 
 async fn secured(folder: &Path, cache: &tempfile::TempDir, more: &[(&str, &str)]) -> (World, Serving) {
