@@ -99,6 +99,50 @@ async fn what_is_no_model_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_would_make_a_runtime_read_beyond_its_memory_is_not_servable() {
+    let world = World::begin().await;
+    // 64 numbers of a file, from byte 4096 on.
+    let outside = |location: &str| {
+        let mut graph = Graph::default();
+        graph.input("x", onnx::FLOAT, &[Some(64)]);
+        graph.constant(&onnx::external("w", onnx::FLOAT, &[64], location, 4096, 256));
+        graph.node("Add", &["x", "w"], &["y"], &[]);
+        graph.output("y", onnx::FLOAT);
+        graph.model(17)
+    };
+    let description = b"flavors:\n  onnx:\n    data: model.onnx\n";
+    for (location, reason) in [
+        ("weights.bin", None),
+        ("*/_ORT_MEM_ADDR_/*", Some("an address in memory")),
+        ("./*/_ort_mem_addr_/*", Some("an address in memory")),
+        ("../weights.bin", Some("'..' is not allowed")),
+        ("/etc/passwd", Some("a path relative to the model's folder")),
+        ("short.bin", Some("the file has 4351 bytes")),
+    ] {
+        let model = outside(location);
+        let mut files: Vec<(&str, &[u8])> = vec![("MLmodel", description), ("model.onnx", &model)];
+        // A file that the model does not name would be one that nobody knows.
+        match location {
+            "weights.bin" => files.push((location, &[0; 4352])),
+            "short.bin" => files.push((location, &[0; 4351])),
+            _ => {}
+        }
+        let id = world.logged_model(&files).await;
+        let (status, answer) = world.version("m", &id).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let number = answer["model_version"]["version"].as_str().unwrap();
+        let version = world.get(&format!("/api/v1/models/m/versions/{number}")).await;
+        assert_eq!(version["servable"], reason.is_none(), "{version}");
+        let told = version["unservable_reason"].as_str().unwrap_or_default();
+        assert!(told.contains(reason.unwrap_or_default()), "{told}");
+    }
+    let missing = world.logged_model(&[("MLmodel", description), ("model.onnx", &outside("none.bin"))]).await;
+    let (status, answer) = world.version("m", &missing).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("there is no such file"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_change_is_told_once() {
     let world = World::begin().await;
     let id = world.onnx_model(MODEL).await;
