@@ -4,6 +4,7 @@
 //! series of scores into "detected" and "cleared".
 
 mod cells;
+pub mod layout;
 mod measures;
 pub mod policy;
 mod profile;

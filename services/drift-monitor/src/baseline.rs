@@ -207,7 +207,7 @@ async fn inputs(app: &App, watched: &Watched, version: &str) -> Result<Option<Ve
     };
     match app.registry.clone().get_model_version(request).await {
         Ok(answer) => {
-            let inputs: Vec<Input> = answer.into_inner().inputs.iter().map(Input::of_spec).collect();
+            let inputs: Vec<Input> = answer.into_inner().inputs.iter().map(layout::of_spec).collect();
             Ok(Some(inputs).filter(|inputs| !inputs.is_empty()))
         }
         Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) => {

@@ -93,11 +93,11 @@ fn in_order<'record>(
 ) -> (Vec<Option<&'record RecordedTensor>>, Vec<Input>) {
     let names = |input: &Input| tensors.iter().any(|tensor| tensor.name == input.name);
     let Some(signature) = signature.filter(|signature| signature.iter().any(names)) else {
-        return tensors.iter().map(|tensor| (Some(tensor), Input::of_record(tensor, rows))).unzip();
+        return tensors.iter().map(|tensor| (Some(tensor), layout::of_record(tensor, rows))).unzip();
     };
     let with_tensor = |input: &Input| {
         let tensor = tensors.iter().find(|tensor| tensor.name == input.name);
-        (tensor, tensor.map_or_else(|| input.clone(), |tensor| Input::of_record(tensor, rows)))
+        (tensor, tensor.map_or_else(|| input.clone(), |tensor| layout::of_record(tensor, rows)))
     };
     signature.iter().map(with_tensor).unzip()
 }

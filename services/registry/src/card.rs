@@ -36,6 +36,7 @@ pub(crate) fn json(facts: &Lineage) -> Value {
         "outputs": known.outputs,
         "joining": known.joining,
         "signature": signature,
+        "profile_misfit": known.profile_misfit,
         "metrics": metrics(facts),
         "run": facts.run.as_ref().map(run),
         "run_hidden": facts.run_hidden(),
@@ -95,6 +96,9 @@ pub(crate) fn markdown(facts: &Lineage) -> String {
         Some(scan) => scan.reason().unwrap_or_default(),
     };
     row(&mut card, "safety", &safety);
+    if let Some(why) = &known.profile_misfit {
+        row(&mut card, "training profile does not fit", why);
+    }
     let signing = &facts.known.signing.verdict;
     row(&mut card, "signed", &format!("{}: {}", signing.state.name(), signing.detail));
     let missing = facts.known.evidence.missing_from_card(&[]);

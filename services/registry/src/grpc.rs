@@ -18,10 +18,8 @@ use crate::lineage::RUN_HIDDEN;
 use crate::state::{Registry, now_ms};
 use crate::store::model_versions::Tensor;
 use crate::store::{artifacts, deployed, model_versions, registered_models, runs};
+use crate::versions::profile::PROFILE_PATH;
 use crate::versions::source::proxy_path;
-
-/// Where a run logs the profile of its training data.
-const PROFILE_PATH: &str = "slipway/profile.json";
 
 /// The service.
 #[derive(Debug)]

@@ -281,4 +281,89 @@ mod tests {
         assert_eq!(rule(Method::GET, "/ajax-api/2.0/mlflow/runs/get"), Needs(Viewer, Run));
         assert_eq!(rule(Method::HEAD, "/api/v1/runs"), Known);
     }
+
+    /// What the body of each request names by id beyond what its rule looks at, on every route that writes and that others than
+    /// administrators of everything may use. A new route needs a line here, and what it names an attack in tests/it/references.rs.
+    const NAMED: &[(&str, &[&str])] = &[
+        ("/2.0/mlflow/experiments/update", &[]),
+        ("/2.0/mlflow/experiments/delete", &[]),
+        ("/2.0/mlflow/experiments/restore", &[]),
+        ("/2.0/mlflow/experiments/set-experiment-tag", &[]),
+        ("/2.0/mlflow/experiments/delete-experiment-tag", &[]),
+        // The tag `mlflow.parentRunId` is text to the registry, which never follows it.
+        ("/2.0/mlflow/runs/create", &[]),
+        ("/2.0/mlflow/runs/update", &[]),
+        ("/2.0/mlflow/runs/delete", &[]),
+        ("/2.0/mlflow/runs/restore", &[]),
+        ("/2.0/mlflow/runs/log-parameter", &[]),
+        ("/2.0/mlflow/runs/set-tag", &[]),
+        ("/2.0/mlflow/runs/delete-tag", &[]),
+        ("/2.0/mlflow/runs/log-model", &[]),
+        ("/2.0/mlflow/runs/log-metric", &["model_id"]),
+        ("/2.0/mlflow/runs/log-batch", &["metrics", "model_id", "modelId"]),
+        ("/2.0/mlflow/runs/log-inputs", &["models", "model_id", "modelId"]),
+        ("/2.0/mlflow/runs/outputs", &["models", "model_id"]),
+        ("/2.0/mlflow/artifacts/presigned-download-url", &["run_id", "model_id"]),
+        ("/2.0/mlflow/artifacts/presigned-upload-url", &["run_id", "model_id"]),
+        ("/2.0/mlflow/logged-models", &["source_run_id", "sourceRunId"]),
+        ("/2.0/mlflow/logged-models/{model_id}", &[]),
+        ("/2.0/mlflow/logged-models/{model_id}/tags", &[]),
+        ("/2.0/mlflow/logged-models/{model_id}/tags/{key}", &[]),
+        ("/2.0/mlflow/logged-models/{model_id}/params", &[]),
+        ("/2.0/mlflow/registered-models/create", &[]),
+        ("/2.0/mlflow/registered-models/rename", &["new_name"]),
+        ("/2.0/mlflow/registered-models/update", &[]),
+        ("/2.0/mlflow/registered-models/delete", &[]),
+        ("/2.0/mlflow/registered-models/set-tag", &[]),
+        ("/2.0/mlflow/registered-models/delete-tag", &[]),
+        ("/2.0/mlflow/registered-models/alias", &[]),
+        ("/2.0/mlflow/registered-models/get-latest-versions", &[]),
+        (
+            "/2.0/mlflow/model-versions/create",
+            &["source", "run_id", "runId", "model_id", "runs:/", "models:/", "mlflow-artifacts:/"],
+        ),
+        ("/2.0/mlflow/model-versions/update", &[]),
+        ("/2.0/mlflow/model-versions/transition-stage", &[]),
+        ("/2.0/mlflow/model-versions/delete", &[]),
+        ("/2.0/mlflow/model-versions/set-tag", &[]),
+        ("/2.0/mlflow/model-versions/delete-tag", &[]),
+        ("/2.0/mlflow/upload-artifact", &[]),
+        ("/2.0/mlflow-artifacts/artifacts/{*path}", &[]),
+        // An upload is found by its id and the path that was authorised.
+        ("/2.0/mlflow-artifacts/mpu/create/{*path}", &[]),
+        ("/2.0/mlflow-artifacts/mpu/complete/{*path}", &[]),
+        ("/2.0/mlflow-artifacts/mpu/abort/{*path}", &[]),
+        ("/api/v1/models/{name}", &[]),
+        ("/api/v1/models/{name}/versions/{version}", &[]),
+        ("/api/v1/models/{name}/policies/{alias}", &[]),
+        // Datasets of reports are names and digests, which nothing follows.
+        ("/api/v1/models/{name}/versions/{version}/reports", &[]),
+        ("/api/v1/models/{name}/versions/{version}/approvals", &[]),
+        ("/api/v1/models/{name}/versions/{version}/approvals/{by}", &[]),
+        ("/api/v1/models/{name}/versions/{version}/signature", &[]),
+    ];
+
+    #[test]
+    fn what_bodies_name_is_listed_and_attacked() {
+        let writes = |methods: &str| methods.split(' ').any(|method| method != "GET");
+        for (methods, path, rule) in RULES {
+            if writes(methods) && matches!(rule, Needs(_, place) if *place != Everything) {
+                assert!(
+                    NAMED.iter().any(|(named, _)| named == path),
+                    "say in NAMED what bodies of {path} name"
+                );
+            }
+        }
+        let attacks = include_str!("../../tests/it/references.rs");
+        for (path, fields) in NAMED.iter().filter(|(_, fields)| !fields.is_empty()) {
+            let short = path.strip_prefix("/2.0/mlflow/").unwrap_or(path);
+            assert!(
+                attacks.contains(&format!("\"{short}\"")),
+                "tests/it/references.rs does not attack {path}"
+            );
+            for field in *fields {
+                assert!(attacks.contains(field), "tests/it/references.rs does not attack {field} of {path}");
+            }
+        }
+    }
 }

@@ -18,6 +18,7 @@ use crate::removal;
 use crate::state::{Change, Registry};
 use crate::store::model_versions::{self as table, ModelVersion};
 use crate::store::registered_models::{model_hold, model_touch};
+use crate::versions::profile::PROFILE_PATH;
 use crate::versions::{self, Request};
 
 const DEFAULT_RESULTS: usize = 10_000;
@@ -115,10 +116,16 @@ async fn create(
     Ok((headers, answer(Message::new().put("model_version", body(&made)))))
 }
 
-/// What is to be said of a version beyond its status: why serving cannot load it.
+/// What is to be said of a version beyond its status: why serving cannot load it, and what drift monitoring cannot compare.
 fn status_message(version: &ModelVersion) -> Option<String> {
-    let reason = version.facts.0.unservable_reason.as_ref()?;
-    Some(format!("registered, but Slipway cannot serve it: {reason}"))
+    let facts = &version.facts.0;
+    let unservable =
+        facts.unservable_reason.as_ref().map(|reason| format!("Slipway cannot serve it: {reason}"));
+    let misfit = facts.profile_misfit.as_ref().map(|why| {
+        format!("the training profile {PROFILE_PATH} of its run does not fit it, so drift is not monitored as it should be: {why}")
+    });
+    let said: Vec<String> = unservable.into_iter().chain(misfit).collect();
+    (!said.is_empty()).then(|| format!("registered, but {}", said.join("; and ")))
 }
 
 /// The header `Warning` (RFC 7234, section 5.5): code 299, miscellaneous and persistent. Printable ASCII only.

@@ -35,6 +35,9 @@ pub(crate) struct Facts {
     /// Whether serving joins its requests; absent for ensembles, and for versions from before it was looked at.
     #[serde(default)]
     pub(crate) joining: Option<Joining>,
+    /// What of its run's training profile did not fit the version when it was registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) profile_misfit: Option<String>,
     /// Revision of the inspection that found all this; 0 for versions from before revisions were counted.
     #[serde(default)]
     pub(crate) inspection: u32,

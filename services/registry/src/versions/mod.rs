@@ -3,6 +3,7 @@
 mod inspect;
 mod mlmodel;
 mod onnx;
+pub(crate) mod profile;
 pub(crate) mod scan;
 pub(crate) mod signing;
 pub(crate) mod source;
@@ -69,7 +70,7 @@ pub(crate) async fn create(
         }
         let files = files_of(&mut db, &source).await?;
         drop(db);
-        let (facts, signatures) = match &source.root {
+        let (mut facts, signatures) = match &source.root {
             Some(root) => (
                 inspect::inspect(&registry.artifacts, root, &files, &registry.scan_policy).await?,
                 signing::find(&registry.artifacts, root, &files).await?,
@@ -83,6 +84,7 @@ pub(crate) async fn create(
                 (Facts::unservable(why), Vec::new())
             }
         };
+        facts.profile_misfit = profile::misfit(registry, &source, &facts).await?;
         if let Some(version) = store(registry, request, &source, &files, (&facts, &signatures)).await? {
             return Ok(version);
         }
@@ -183,6 +185,14 @@ async fn store(
         );
     }
     change.commit().await?;
+    if let Some(why) = &facts.profile_misfit {
+        tracing::warn!(
+            model = request.name,
+            version,
+            why,
+            "a version was registered whose training profile does not fit it"
+        );
+    }
     Ok(Some(made))
 }
 

@@ -83,7 +83,7 @@ async fn again(registry: &Registry, version: &ModelVersion) -> Result<(), Error>
             tracing::warn!(model = version.name, version = version.version, %error, "a version cannot be inspected again");
             Facts { inspection: INSPECTION, ..version.facts.0.clone() }
         }
-        Ok(facts) => facts,
+        Ok(facts) => Facts { profile_misfit: version.facts.0.profile_misfit.clone(), ..facts },
     };
     let mut change = registry.change().await?;
     let Some(before) = table::version_hold(change.db(), key).await? else { return Ok(()) };

@@ -299,3 +299,46 @@ async fn a_version_that_an_older_inspection_judged_is_inspected_again() {
     assert_eq!(version["tags"], json!({}));
     assert_eq!(replica.get("/api/v1/models/m/versions/2").await["servable"], true);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_profile_that_does_not_fit_is_told_at_registration() {
+    let world = World::begin().await;
+    world.post("registered-models/create", json!({"name": "m"})).await;
+    let column = |name: &str| json!({"name": name, "edges": [], "counts": [5], "min": 0.0, "max": 1.0, "sample": [0.0, 1.0]});
+    let profile = |names: &[&str]| {
+        let features: Vec<_> = names.iter().map(|name| column(name)).collect();
+        json!({"schema": "slipway.profile/1", "rows": 5, "features": features}).to_string()
+    };
+    for (number, profile, why) in [
+        (1, Some(profile(&["a", "b"])), None),
+        (2, None, None),
+        (3, Some(profile(&["a", "b", "c"])), Some("1 of its 3 features are not compared: c")),
+        (4, Some(profile(&["a"])), Some("1 columns of the model are not compared")),
+        (5, Some("{}".to_owned()), Some("it is no profile")),
+        (6, Some(profile(&[])), Some("`features`")),
+    ] {
+        let run = world.run().await;
+        if let Some(profile) = profile {
+            let path = format!("0/{run}/artifacts/slipway/profile.json");
+            assert_eq!(world.put_file(&path, profile.as_bytes()).await.0, StatusCode::OK);
+        }
+        assert_eq!(
+            world.put_file(&format!("0/{run}/artifacts/model/model.onnx"), MODEL).await.0,
+            StatusCode::OK
+        );
+        let body = json!({"name": "m", "source": format!("runs:/{run}/model"), "run_id": run}).to_string();
+        let made = world.raw(Method::POST, "/api/2.0/mlflow/model-versions/create", body).await;
+        assert_eq!(made.status(), StatusCode::OK);
+        let warning = made.headers().get("warning").map(|text| text.to_str().unwrap().to_owned());
+        let card = world.get(&format!("/api/v1/models/m/versions/{number}/card")).await;
+        let told = card["profile_misfit"].as_str();
+        match why {
+            None => assert_eq!((warning, told), (None, None), "{number}"),
+            Some(why) => {
+                assert!(told.unwrap().contains(why), "{number}: {card}");
+                assert!(warning.unwrap().contains("slipway/profile.json"), "{number}");
+                assert_eq!(card["servable"], true, "a profile keeps no version from being served");
+            }
+        }
+    }
+}

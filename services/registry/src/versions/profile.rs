@@ -1,0 +1,71 @@
+//! Whether the profile of a version's training data, as its run logged it, fits the version: drift monitoring would find out when the
+//! version is deployed, which is late.
+
+use slipway_domain::drift::Profile;
+use slipway_domain::drift::layout::{Fit, Input, fit};
+
+use super::source::{Source, proxy_path};
+use crate::access::references::RunLink;
+use crate::error::{Code, Error};
+use crate::state::Registry;
+use crate::store::model_versions::Facts;
+use crate::store::{artifacts, runs};
+
+/// Where a run logs the profile of its training data.
+pub(crate) const PROFILE_PATH: &str = "slipway/profile.json";
+/// A longer profile is not looked into here.
+const MAX_READ_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What of the profile does not fit, for people; `None` where all of it does, or where there is no profile or no known input.
+///
+/// # Errors
+/// Postgres or the artifact store is unreachable.
+pub(super) async fn misfit(
+    registry: &Registry,
+    source: &Source,
+    facts: &Facts,
+) -> Result<Option<String>, Error> {
+    let Some(run) = source.run.as_ref().filter(|_| !facts.inputs.is_empty()) else { return Ok(None) };
+    let Some(bytes) = read(registry, run).await? else { return Ok(None) };
+    let inputs: Vec<Input> =
+        facts.inputs.iter().map(|input| Input::of_shape(&input.name, &input.shape)).collect();
+    // A long profile takes a while, which other requests shall not wait for.
+    let judging = tokio::task::spawn_blocking(move || judge(&bytes, &inputs));
+    judging.await.map_err(Error::internal)
+}
+
+fn judge(bytes: &[u8], inputs: &[Input]) -> Option<String> {
+    let profile: Profile = match serde_json::from_slice(bytes) {
+        Ok(profile) => profile,
+        Err(error) => return Some(format!("it is no profile: {error}")),
+    };
+    if let Err(invalid) = profile.validate() {
+        return Some(format!("`{}`: {}", invalid.field, invalid.message));
+    }
+    match fit(&profile, inputs) {
+        Fit::Whole => None,
+        Fit::Partly(why) | Fit::None(why) => Some(why),
+    }
+}
+
+/// The profile's bytes; `None` where the run logged none, or is not here.
+async fn read(registry: &Registry, run: &RunLink) -> Result<Option<Vec<u8>>, Error> {
+    let mut db = registry.pool.acquire().await?;
+    let Some(info) = runs::run_infos(&mut db, &[run.run_id()]).await?.remove(run.run_id()) else {
+        return Ok(None);
+    };
+    let Some(root) = proxy_path(&info.artifact_uri)? else { return Ok(None) };
+    let Some(file) = artifacts::artifact_get(&mut db, &format!("{root}/{PROFILE_PATH}")).await? else {
+        return Ok(None);
+    };
+    drop(db);
+    if file.size_bytes.unsigned_abs() > MAX_READ_BYTES {
+        return Ok(None);
+    }
+    match registry.artifacts.get_bytes(&file.blob_key, MAX_READ_BYTES).await.map_err(Error::from) {
+        Ok(bytes) => Ok(Some(bytes.to_vec())),
+        // The version does not need it.
+        Err(error) if error.code == Code::ResourceDoesNotExist => Ok(None),
+        Err(error) => Err(error),
+    }
+}
