@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
-use crate::output;
+use crate::output::{self, escape::one_line};
 
 /// One request that is not a stream.
 const TIMEOUT_MS: u64 = 30_000;
@@ -117,11 +117,16 @@ impl Client {
     }
 
     /// GET whose body goes to standard output as it comes.
-    pub(crate) async fn stream(&self, segments: &[&str], query: &[(&str, String)]) -> anyhow::Result<()> {
+    pub(crate) async fn stream(
+        &self,
+        segments: &[&str],
+        query: &[(&str, String)],
+        log: &mut output::Log,
+    ) -> anyhow::Result<()> {
         let response = self.checked(self.request(Method::GET, self.url(segments, query)?).send().await)?;
         let mut body = require_success(response).await?.bytes_stream();
         while let Some(chunk) = body.next().await {
-            output::raw(&chunk.context("the stream was interrupted")?);
+            log.print(&chunk.context("the stream was interrupted")?);
         }
         Ok(())
     }
@@ -191,7 +196,8 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreachable(message) => formatter.write_str(message),
-            Self::Refused { status, message } => write!(formatter, "{message} ({status})"),
+            // It may repeat what a user wrote, and must not forge a line.
+            Self::Refused { status, message } => write!(formatter, "{} ({status})", one_line(message)),
         }
     }
 }

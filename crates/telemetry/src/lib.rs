@@ -1,6 +1,7 @@
 //! Logs and traces: set-up, and W3C trace context through HTTP, gRPC, the outbox and NATS.
 
 pub mod context;
+pub mod escape;
 pub mod grpc;
 pub mod logs;
 pub mod spans;
@@ -113,6 +114,7 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<G
         .with_filter(EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,sqlx=off,aws=off"));
     let logs = match config.log_format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
+            .fmt_fields(logs::fields())
             .with_writer(std::io::stderr)
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .boxed(),
@@ -120,7 +122,7 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<G
             .json()
             .flatten_event(true)
             .with_current_span(true)
-            .with_writer(std::io::stderr)
+            .with_writer(logs::EscapedJson::default)
             .boxed(),
     };
     tracing_subscriber::registry()

@@ -1,10 +1,16 @@
 //! What is logged, which may change while the process runs.
 
+use std::fmt::Debug;
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::debug_fn;
+
+use crate::escape;
 
 /// How the NATS client names itself in the log.
 const NATS_CLIENT: &str = "async_nats";
@@ -59,6 +65,36 @@ pub fn set_filter(filter: &str) -> anyhow::Result<()> {
     replace(parsed)
 }
 
+/// Fields of a line for people: one line, and nothing that a terminal obeys.
+pub(crate) fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+    debug_fn(|writer, field, value: &dyn Debug| {
+        let text = format!("{value:?}");
+        let text = escape::one_line(&text);
+        match field.name() {
+            "message" => write!(writer, "{text}"),
+            // Where a line of the `log` crate came from, which the line has already.
+            name if name.starts_with("log.") => Ok(()),
+            name => write!(writer, "{}={text}", name.trim_start_matches("r#")),
+        }
+    })
+    .delimited(" ")
+}
+
+/// Standard error for lines of JSON. The subscriber writes each line with one call.
+#[derive(Debug, Default)]
+pub(crate) struct EscapedJson;
+
+impl std::io::Write for EscapedJson {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        std::io::stderr().write_all(escape::json(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +121,54 @@ mod tests {
         for filter in ["", "off", "INFO", "info,hyper=debug", "info,[request]=debug"] {
             assert!(parse(filter).is_ok(), "{filter}");
         }
+    }
+
+    /// What a subscriber with our fields writes.
+    fn logged(log: impl FnOnce()) -> String {
+        use std::sync::{Arc, Mutex};
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&written);
+        let subscriber = tracing_subscriber::fmt()
+            .fmt_fields(fields())
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || Sink(Arc::clone(&sink)))
+            .finish();
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = written.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    struct Sink(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_users_wrote_cannot_forge_a_line_of_the_log() {
+        let name = "m\n2026-01-01 ERROR forged\u{1b}]52;c;eA==\u{7}\u{9b}2J\u{202e}\r";
+        let line = logged(|| {
+            let span = tracing::info_span!("request", model = %name);
+            let _entered = span.enter();
+            tracing::info!(display = %name, debug = ?name, plain = name, count = 3, "registered {name}");
+        });
+        assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+        let is_safe = |character: char| !character.is_control() && character != '\u{202e}';
+        assert!(line.trim_end().chars().all(is_safe), "{line:?}");
+        let escaped = "m\\n2026-01-01 ERROR forged\\x1b]52;c;eA==\\x07\\x9b2J\\u{202e}\\r";
+        for expected in
+            [format!("registered {escaped} "), format!("display={escaped}"), format!("model={escaped}")]
+        {
+            assert!(line.contains(&expected), "{line}");
+        }
+        assert!(line.contains("count=3"), "{line}");
     }
 }

@@ -40,7 +40,7 @@ pub enum Command {
         /// Job ID.
         job: String,
     },
-    /// Prints the output of a job, unchanged.
+    /// Prints the output of a job. In a terminal, escape sequences and other control characters are escaped.
     Logs {
         /// Job ID.
         job: String,
@@ -50,6 +50,9 @@ pub enum Command {
         /// Continues until the attempt ends.
         #[arg(long, short)]
         follow: bool,
+        /// Prints the output unchanged in a terminal as well.
+        #[arg(long)]
+        raw: bool,
     },
     /// Lists the committed checkpoints of a job.
     Checkpoints {
@@ -97,11 +100,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let answer = launcher.send(Method::POST, &["api", "v1", "jobs", &job, "cancel"], None).await?;
             show(context.json, &answer);
         }
-        Command::Logs { job, attempt, follow } => {
+        Command::Logs { job, attempt, follow, raw } => {
             let mut query = vec![("follow", follow.to_string())];
             query.extend(attempt.map(|attempt| ("attempt", attempt.to_string())));
             output::end_with_reader();
-            launcher.stream(&["api", "v1", "jobs", &job, "logs"], &query).await?;
+            let mut log = output::Log::new(raw);
+            launcher.stream(&["api", "v1", "jobs", &job, "logs"], &query, &mut log).await?;
         }
         Command::Capacity => {
             output::object(context.json, &launcher.get(&["api", "v1", "capacity"], &[]).await?);

@@ -1,8 +1,9 @@
 //! Everything that the command line prints: tables and lines for people, JSON for scripts.
 //!
-//! Text of users and services is escaped wherever it is printed for people (see [`escape`]); JSON stays the same document.
+//! Text of users and services is escaped wherever it is printed for people ([`slipway_telemetry::escape`], which the logs use as well);
+//! JSON stays the same document.
 
-mod escape;
+mod log;
 mod moment;
 mod table;
 mod writer;
@@ -10,10 +11,12 @@ mod writer;
 use std::io::IsTerminal as _;
 
 use serde_json::Value;
+pub(crate) use slipway_telemetry::escape;
 use unicode_width::UnicodeWidthStr as _;
 
+pub(crate) use log::Log;
 pub(crate) use moment::local;
-pub(crate) use writer::{end_with_reader, outlive_reader, raw, raw_error};
+pub(crate) use writer::{end_with_reader, outlive_reader, raw_error};
 
 /// Prints one line; line breaks and control characters in what it holds are escaped.
 macro_rules! outln {

@@ -1,4 +1,7 @@
 //! Text of users and services, made safe for a terminal.
+//!
+//! A terminal obeys escape sequences: they move the cursor, change what was printed, set the clipboard (OSC 52) or hide the address of a
+//! link (OSC 8). Line breaks forge lines, and bidirectional controls reorder what is read.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -11,13 +14,18 @@ fn is_unsafe(character: char) -> bool {
 }
 
 /// On one line: control characters, line breaks and bidirectional controls as `\n`, `\t`, `\x1b`, `\u{202e}`.
-pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+pub fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
 /// As [`one_line`], but line breaks and tabs stay.
-pub(crate) fn block(text: &str) -> Cow<'_, str> {
+pub fn block(text: &str) -> Cow<'_, str> {
     escaped(text, |character| matches!(character, '\n' | '\t'))
+}
+
+/// As [`block`], but a lone carriage return stays as well: the progress bars of a training script.
+pub fn output(text: &str) -> Cow<'_, str> {
+    escaped(text, |character| matches!(character, '\n' | '\t' | '\r'))
 }
 
 fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -43,10 +51,11 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// JSON that `serde_json` wrote, with the control characters escaped that JSON allows in strings and terminals obey
-/// (U+007F to U+009F). The document stays the same.
-pub(crate) fn json(text: &str) -> Cow<'_, str> {
-    let obeyed = |character: char| matches!(character, '\u{7f}'..='\u{9f}');
+/// JSON that `serde_json` wrote, with the characters escaped that JSON allows in strings and that terminals obey or reorder text by.
+/// The document stays the same.
+pub fn json(text: &str) -> Cow<'_, str> {
+    // Outside of strings JSON has line breaks and ASCII alone.
+    let obeyed = |character: char| is_unsafe(character) && !character.is_ascii() || character == '\u{7f}';
     if !text.contains(obeyed) {
         return Cow::Borrowed(text);
     }
@@ -71,15 +80,26 @@ mod tests {
         assert_eq!(one_line("a\nb\tc\rd"), "a\\nb\\tc\\rd");
         assert_eq!(one_line("\u{1b}]0;title\u{7}\u{9b}2J\u{7f}"), "\\x1b]0;title\\x07\\x9b2J\\x7f");
         assert_eq!(one_line("abc\u{202e}gpj.exe"), "abc\\u{202e}gpj.exe");
+        let link = "\u{1b}]8;;https://evil.example\u{1b}\\safe\u{1b}]8;;\u{1b}\\";
+        let clipboard = "\u{1b}]52;c;cm0gLXJm\u{7}";
+        for text in [link, clipboard] {
+            assert!(!one_line(text).chars().any(is_unsafe) && one_line(text).contains("\\x1b]"), "{text:?}");
+        }
+        for code in (0..0x20).chain(0x7f..0xa0).chain(0x202a..0x202f).chain(0x2066..0x206a) {
+            let text = format!("a{}b", char::from_u32(code).unwrap());
+            assert!(!one_line(&text).chars().any(is_unsafe), "U+{code:04X}");
+            let kept = block(&text).chars().filter(|character| is_unsafe(*character)).count();
+            assert_eq!(kept, usize::from(matches!(code, 0x9 | 0xa)), "U+{code:04X}");
+        }
+        assert_eq!(output("\r 10 %\u{1b}[2J"), "\r 10 %\\x1b[2J");
         assert_eq!(block("a\n\tb\u{1b}[1m\r\n"), "a\n\tb\\x1b[1m\\r\n");
     }
 
     #[test]
     fn escaped_json_is_the_same_document() {
-        let value = serde_json::json!({"name": "a\u{9b}31m\u{1b}[0m\n"});
-        let text = value.to_string();
-        let safe = json(&text);
-        assert!(!safe.chars().any(char::is_control), "{safe}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
+        // As `serde_json` writes it.
+        let safe = json("{\n  \"name\": \"a\u{9b}31m\\u001b[0m\\n\u{7f}\u{202e}\u{2067}\u{2028}表\"\n}");
+        let expected = "{\n  \"name\": \"a\\u009b31m\\u001b[0m\\n\\u007f\\u202e\\u2067\\u2028表\"\n}";
+        assert_eq!(safe, expected);
     }
 }
