@@ -29,7 +29,8 @@ const RECONNECT_DELAY_MAX_MS: u64 = 1_000;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "NATS")]
 pub struct NatsConfig {
-    /// NATS server with JetStream, e.g. `nats://127.0.0.1:4222`; credentials may stand in it.
+    /// NATS server with JetStream, e.g. `nats://127.0.0.1:4222`; may hold credentials: `nats://USER:PASSWORD@HOST:PORT`. With
+    /// `?inbox_prefix=PREFIX`, replies arrive below the subject PREFIX instead of `_INBOX`.
     #[arg(long, env = "SLIPWAY_NATS_URL", default_value = "nats://127.0.0.1:4222", hide_env_values = true)]
     pub nats_url: String,
 }
@@ -42,6 +43,13 @@ impl NatsConfig {
             return Err(self.refused("it names no host"));
         }
         Ok(address)
+    }
+
+    /// The subject below which replies arrive.
+    fn inbox_prefix(&self) -> String {
+        let query = self.nats_url.split_once('?').map_or("", |(_, query)| query);
+        let given = query.split('&').find_map(|pair| pair.strip_prefix("inbox_prefix="));
+        given.map(str::trim).filter(|prefix| !prefix.is_empty()).unwrap_or("_INBOX").to_owned()
     }
 
     fn refused(&self, reason: &str) -> Error {
@@ -69,8 +77,14 @@ impl EventBus {
     pub async fn connect(config: &NatsConfig, name: &str) -> Result<Self, Error> {
         let address = config.address()?;
         let connection = Connection::to(without_credentials(&config.nats_url));
-        let client = async_nats::ConnectOptions::new()
+        let mut options = async_nats::ConnectOptions::new();
+        // The client itself leaves those of the address aside.
+        if let Some((user, password)) = login(&address) {
+            options = options.user_and_password(user, password);
+        }
+        let client = options
             .name(name)
+            .custom_inbox_prefix(config.inbox_prefix())
             .retry_on_initial_connect()
             .max_reconnects(None)
             .request_timeout(Some(Duration::from_millis(REQUEST_TIMEOUT_MS)))
@@ -105,16 +119,29 @@ impl EventBus {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// Makes the streams and buckets, or brings their limits up to date.
+    /// Makes the streams and buckets, or brings their limits up to date. What is as it should be is only looked at: services that may
+    /// not configure streams ([`crate::permissions`]) find them made by the platform.
     ///
     /// # Errors
-    /// NATS is away or refuses.
+    /// NATS is unreachable or refuses.
     pub async fn ensure_resources(&self) -> Result<(), Error> {
-        for config in stream_configs() {
-            self.jetstream.create_or_update_stream(config).await.map_err(Error::nats)?;
+        for wanted in stream_configs() {
+            let found = self.jetstream.get_stream(&wanted.name).await;
+            if !found.is_ok_and(|found| is_current(&found.cached_info().config, &wanted)) {
+                self.jetstream.create_or_update_stream(wanted).await.map_err(Error::nats)?;
+            }
         }
-        self.bucket(traffic::TRAFFIC_BUCKET).await?;
-        self.bucket(traffic::REPLICAS_BUCKET).await?;
+        for name in [traffic::TRAFFIC_BUCKET, traffic::REPLICAS_BUCKET] {
+            let wanted = bucket_config(name);
+            let found = self.jetstream.get_stream(format!("KV_{name}")).await;
+            let is_current = found.is_ok_and(|found| {
+                let found = &found.cached_info().config;
+                (found.max_age, found.max_bytes) == (wanted.max_age, wanted.max_bytes)
+            });
+            if !is_current {
+                self.jetstream.create_or_update_key_value(wanted).await.map_err(Error::nats)?;
+            }
+        }
         Ok(())
     }
 
@@ -143,22 +170,36 @@ impl EventBus {
     /// A bucket by its name; made where it does not exist.
     ///
     /// # Errors
-    /// NATS is away or refuses.
+    /// NATS is unreachable or refuses.
     pub async fn bucket(&self, name: &str) -> Result<kv::Store, Error> {
-        let max_age = if name == traffic::REPLICAS_BUCKET {
-            Duration::from_secs(traffic::REPLICA_STATUS_MAX_AGE_S)
-        } else {
-            Duration::ZERO
-        };
-        let config = kv::Config {
-            bucket: name.to_owned(),
-            history: 1,
-            max_age,
-            max_bytes: 64 * MIB,
-            ..kv::Config::default()
-        };
-        self.jetstream.create_or_update_key_value(config).await.map_err(Error::nats)
+        if let Ok(store) = self.jetstream.get_key_value(name).await {
+            return Ok(store);
+        }
+        self.jetstream.create_or_update_key_value(bucket_config(name)).await.map_err(Error::nats)
     }
+}
+
+fn bucket_config(name: &str) -> kv::Config {
+    let max_age = if name == traffic::REPLICAS_BUCKET {
+        Duration::from_secs(traffic::REPLICA_STATUS_MAX_AGE_S)
+    } else {
+        Duration::ZERO
+    };
+    kv::Config { bucket: name.to_owned(), history: 1, max_age, max_bytes: 64 * MIB, ..kv::Config::default() }
+}
+
+/// User and password of an address, which may be percent-encoded there.
+fn login(address: &ServerAddr) -> Option<(String, String)> {
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Some((decoded(address.username()?), decoded(address.password().unwrap_or_default())))
+}
+
+/// Whether a stream has the subjects and limits that it should have.
+fn is_current(found: &stream::Config, wanted: &stream::Config) -> bool {
+    let limits = |config: &stream::Config| {
+        (config.max_age, config.max_bytes, config.discard, config.duplicate_window, config.allow_direct)
+    };
+    found.subjects == wanted.subjects && limits(found) == limits(wanted)
 }
 
 fn stream_configs() -> [stream::Config; 3] {
@@ -204,7 +245,7 @@ fn without_credentials(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{NatsConfig, without_credentials};
+    use super::{NatsConfig, login, without_credentials};
 
     #[test]
     fn an_address_without_a_host_is_refused_by_the_settings_name() {
@@ -220,6 +261,28 @@ mod tests {
                 "{refused}"
             );
         }
+    }
+
+    #[test]
+    fn credentials_of_the_address_are_shown_to_the_server() {
+        let login = |url: &str| {
+            let address = NatsConfig { nats_url: url.to_owned() }.address().unwrap();
+            login(&address).map(|(user, password)| format!("{user} {password}"))
+        };
+        assert_eq!(login("nats://127.0.0.1:4222"), None);
+        assert_eq!(login("nats://me:se%40cret@h:4222?inbox_prefix=x").as_deref(), Some("me se@cret"));
+        assert_eq!(login("nats://me@h:4222").as_deref(), Some("me "));
+    }
+
+    #[test]
+    fn the_prefix_of_replies_stands_in_the_address() {
+        let prefix = |url: &str| NatsConfig { nats_url: url.to_owned() }.inbox_prefix();
+        assert_eq!(
+            prefix("nats://serving:secret@127.0.0.1:4222?inbox_prefix=_INBOX_serving"),
+            "_INBOX_serving"
+        );
+        assert_eq!(prefix("nats://127.0.0.1:4222"), "_INBOX");
+        assert_eq!(prefix("nats://127.0.0.1:4222/?tls=x&inbox_prefix="), "_INBOX");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod direct;
 mod history;
 pub mod inbox;
 pub mod outbox;
+pub mod permissions;
 pub mod records;
 
 pub use audit::Actor;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use slipway_api::events::EVENTS_STREAM;
+use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, Received, inbox};
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +11,7 @@ use crate::app::App;
 use crate::store;
 
 /// The place in the events stream, and the name in the inbox.
-const CONSUMER: &str = "drift-monitor-deployments";
+const CONSUMER: &str = durable::MONITOR_DEPLOYMENTS;
 /// Another one of the same name: its rollouts are announced by these, too.
 const IDENTITY: [&str; 2] =
     ["slipway.rollout-controller.deployment.created", "slipway.rollout-controller.deployment.deleted"];

@@ -2,6 +2,7 @@
 
 use slipway_api::events::{EVENTS_STREAM, MODEL_RENAMED, ModelRenamed};
 use slipway_api::proto::registry::GetModelVersionRequest;
+use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, Received, inbox};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 
 /// The place in the events stream, and the name in the inbox.
-const CONSUMER: &str = "drift-monitor-models";
+const CONSUMER: &str = durable::MONITOR_MODELS;
 
 /// Follows renames until `shutdown`.
 pub(crate) async fn run(app: App, shutdown: CancellationToken) {

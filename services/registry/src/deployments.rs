@@ -2,6 +2,7 @@
 
 use slipway_api::events::{DeploymentChange, EVENTS_STREAM, RolloutChange};
 use slipway_domain::registry::deployed::News;
+use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, EventBus, Received, inbox};
 use slipway_service_kit::clock::now_unix_ms;
 use sqlx::PgPool;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::store::{deployed, deployments};
 
 /// The place in the events stream, and the name in the inbox.
-const CONSUMER: &str = "registry-deployments";
+const CONSUMER: &str = durable::REGISTRY_DEPLOYMENTS;
 const SUBJECTS: [&str; 2] =
     ["slipway.rollout-controller.deployment.>", "slipway.rollout-controller.rollout.>"];
 const OF_DEPLOYMENTS: &str = "slipway.rollout-controller.deployment.";

@@ -3,6 +3,7 @@
 use slipway_api::events::{ALIAS_SET, AliasMove, AliasOutcome, AliasSet, DeploymentChange, EVENTS_STREAM};
 use slipway_api::traffic::Target;
 use slipway_domain::rollout::{AliasDecision, AliasMoved, follow_alias};
+use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, EventBus, Received, inbox};
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
@@ -18,7 +19,7 @@ use crate::store::deployments::{self, Deployment};
 use crate::store::{identity, notices, rollouts};
 
 /// Name of the durable subscription and of the inbox.
-const CONSUMER: &str = "rollout-controller-alias";
+const CONSUMER: &str = durable::CONTROLLER_ALIAS;
 
 /// Listens until `shutdown`.
 pub(crate) async fn run(bus: EventBus, state: State, shutdown: CancellationToken) {

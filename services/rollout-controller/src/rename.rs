@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use slipway_api::events::{DeploymentChange, EVENTS_STREAM, MODEL_RENAMED, ModelRenamed, RegistryChange};
 use slipway_api::proto::registry::GetModelVersionRequest;
+use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, EventBus, Received, inbox};
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
@@ -21,7 +22,7 @@ use crate::state::{State, outbox_problem};
 use crate::store::{deployments, identity, notices};
 
 /// Name of the durable subscription and of the inbox.
-const CONSUMER: &str = "rollout-controller-models";
+const CONSUMER: &str = durable::CONTROLLER_MODELS;
 const ALIAS_DELETED: &str = "slipway.registry.alias.deleted";
 const VERSION_DELETED: &str = "slipway.registry.model-version.deleted";
 /// How often deployments without a known model identity are looked for.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use slipway_api::events::{EVENTS_STREAM, EVENTS_SUBJECTS};
 use slipway_domain::registry::webhook::{Format, filters};
+use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, Received};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use crate::error::Error;
 use crate::state::{Registry, now_ms};
 use crate::store::{deliveries, webhooks};
 
-const DURABLE: &str = "registry-webhooks";
+const DURABLE: &str = durable::REGISTRY_WEBHOOKS;
 /// What the consumer listens to while nobody wants anything: no such event is ever published.
 const NOTHING: &str = "slipway.registry.webhook.nothing";
 /// The filter is compared so often: another replica's change may have failed half-way, or NATS lost its files.
