@@ -69,10 +69,8 @@ pub async fn connect(
         .connect_lazy_with(options);
     let mut complained = false;
     loop {
-        // The name is one of our own constants, and identifiers cannot be bound.
-        let statement = AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}"));
-        match sqlx::query(statement).execute(&pool).await {
-            Ok(_) => break,
+        match make_schema(&pool, schema).await {
+            Ok(()) => break,
             // Two services or replicas making it at once: the other one did.
             Err(error) if is_duplicate(&error) => break,
             Err(error) => {
@@ -88,6 +86,20 @@ pub async fn connect(
     }
     migrator.run(&pool).await.with_context(|| format!("the migrations of schema {schema} failed"))?;
     Ok(pool)
+}
+
+/// Only where it is not there: a role that owns its schema need not be allowed to make others, and Postgres asks for that even
+/// with `IF NOT EXISTS`.
+async fn make_schema(pool: &PgPool, schema: &'static str) -> Result<(), sqlx::Error> {
+    let exists: (bool,) = sqlx::query_as("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
+        .bind(schema)
+        .fetch_one(pool)
+        .await?;
+    if !exists.0 {
+        // The name is one of our own constants, and identifiers cannot be bound.
+        sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}"))).execute(pool).await?;
+    }
+    Ok(())
 }
 
 /// Whether a row with the same key exists already.

@@ -20,6 +20,8 @@ where
     R: Future<Output = anyhow::Result<()>>,
 {
     crate::memory::give_back_large_blocks();
+    // What a service writes is for its own account alone: logs, caches, work folders.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
