@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-/// Addresses of a platform. The Postgres URL holds its password: the file is readable by its owner alone.
+/// Addresses of a platform. Those of Postgres and NATS hold passwords: the file is readable by its owner alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// MLflow REST, REST v1 and gRPC of the registry.
@@ -23,11 +23,11 @@ pub struct Endpoints {
     pub drift_monitor: String,
     /// REST and gRPC of the rollout controller.
     pub rollout_controller: String,
-    /// NATS.
+    /// NATS, with the user `reader` and its password.
     pub nats: String,
     /// S3 endpoint.
     pub s3: String,
-    /// Postgres, with user and password.
+    /// Postgres, with the superuser and its password.
     pub postgres: String,
     /// Process ids by part, of those that this platform started.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -72,14 +72,12 @@ fn obey(running: Running, inbox: &Receiver<Order>, start: impl Fn() -> Running) 
 
 const PREFIX: &str = "slipway-test-";
 
-/// A folder that also `nobody` can reach, under the system's temporary folder.
+/// A folder under the system's temporary folder.
 pub(crate) fn open_folder() -> (tempfile::TempDir, PathBuf) {
-    use std::os::unix::fs::PermissionsExt as _;
     static SWEPT: std::sync::Once = std::sync::Once::new();
     SWEPT.call_once(sweep);
     let prefix = format!("{PREFIX}{}-", std::process::id());
     let folder = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary folder");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("ours to open");
     let path: &Path = folder.path();
     let path = path.to_path_buf();
     (folder, path)

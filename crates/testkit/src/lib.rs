@@ -25,9 +25,9 @@ pub use issuer::TestIssuer;
 pub use nats::TestNats;
 pub use postgres::{TestDatabase, TestPostgres};
 pub use s3::TestBucket;
-use slipway_toolbox::Toolbox;
 /// A port that is free now and stays free while its server is down.
 pub use slipway_toolbox::servers::free_port;
+use slipway_toolbox::{Account, DEFAULT_ACCOUNT, Toolbox};
 
 /// A database of one's own in the shared Postgres. Its `url` has user and password.
 pub async fn postgres() -> TestDatabase {
@@ -66,4 +66,8 @@ pub fn oldest_onnxruntime_library() -> PathBuf {
 
 fn toolbox() -> Toolbox {
     Toolbox::from_env().expect("a cache folder")
+}
+
+fn account() -> Account {
+    Account::for_servers(DEFAULT_ACCOUNT).expect("an account for servers")
 }

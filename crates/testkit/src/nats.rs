@@ -1,15 +1,15 @@
 //! NATS servers.
 
-use slipway_toolbox::servers::{self, NatsOptions};
+use slipway_toolbox::servers::{self, NatsOptions, NatsUser};
 
 use crate::hosts::{Host, open_folder};
-use crate::toolbox;
+use crate::{account, toolbox};
 
 /// A NATS server with JetStream; gone when dropped.
 #[derive(Debug)]
 pub struct TestNats {
     host: Host,
-    /// `nats://127.0.0.1:<port>`.
+    /// `nats://user:password@127.0.0.1:<port>`; the user may do everything.
     pub url: String,
 }
 
@@ -33,9 +33,11 @@ pub(crate) async fn start() -> TestNats {
             dir: path.join("nats"),
             log_dir: path.join("logs"),
             port: servers::free_port().expect("a free port"),
+            account: account(),
+            users: vec![NatsUser::unlimited("tester")],
         };
         let (host, url, ()) =
-            Host::start(Some(folder), move || (servers::start_nats(&options).expect("NATS starts"), ()));
+            Host::start(Some(folder), move || (servers::start_nats(&options).expect("NATS starts").0, ()));
         TestNats { host, url }
     })
     .await

@@ -7,7 +7,7 @@ use slipway_toolbox::servers::{self, PostgresOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::hosts::{Host, lasting_folder, open_folder};
-use crate::toolbox;
+use crate::{account, toolbox};
 
 /// A database of one's own.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ fn options(path: &Path) -> PostgresOptions {
         dir: path.join("postgres"),
         log_dir: path.join("logs"),
         port: servers::free_port().expect("a free port"),
+        account: account(),
+        roles: Vec::new(),
     }
 }
 
@@ -50,8 +52,9 @@ pub(crate) async fn database() -> TestDatabase {
     let server = tokio::task::spawn_blocking(|| {
         SHARED.get_or_init(|| {
             let options = options(&lasting_folder());
-            let (host, url, ()) =
-                Host::start(None, move || (servers::start_postgres(&options).expect("Postgres starts"), ()));
+            let (host, url, ()) = Host::start(None, move || {
+                (servers::start_postgres(&options).expect("Postgres starts").0, ())
+            });
             (host, url)
         })
     })
@@ -72,7 +75,7 @@ pub(crate) async fn own() -> TestPostgres {
         let (folder, path) = open_folder();
         let options = options(&path);
         let (host, url, ()) = Host::start(Some(folder), move || {
-            (servers::start_postgres(&options).expect("Postgres starts"), ())
+            (servers::start_postgres(&options).expect("Postgres starts").0, ())
         });
         TestPostgres { host, url }
     })

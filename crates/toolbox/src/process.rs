@@ -1,7 +1,9 @@
 //! Child processes that never outlive us, and that end when asked.
 
+use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -76,5 +78,29 @@ pub fn stop_foreign(pid: i32, signal: Signal, limit: Duration, still_ours: impl 
         if started.elapsed() > limit * 2 {
             return;
         }
+    }
+}
+
+/// Has the child make files and folders that only its owner can use.
+pub fn private_files(command: &mut Command) {
+    #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]
+    // SAFETY: the closure calls umask and nothing else.
+    unsafe {
+        command.pre_exec(|| {
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+            Ok(())
+        });
+    }
+}
+
+/// Leaves a file open in the child, under the same number.
+pub(crate) fn inherit(command: &mut Command, file: Arc<File>) {
+    #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]
+    // SAFETY: the closure calls fcntl and nothing else.
+    unsafe {
+        command.pre_exec(move || {
+            nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
+            Ok(())
+        });
     }
 }

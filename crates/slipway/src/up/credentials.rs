@@ -1,5 +1,6 @@
 //! `credentials.json`: secrets of a platform on this machine, readable by its owner alone.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -7,11 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoints::write_atomically;
 
-/// What services need to reach the servers. Never logged.
+/// How the platform's owner and its services reach the servers. Never logged.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Credentials {
+    /// Of the superuser, or of the one user of a server of one's own.
     pub(crate) postgres_url: String,
+    /// Of the user that reads events and publishes nothing, or of the one user of a server of one's own.
     pub(crate) nats_url: String,
+    /// URLs with which a service reaches Postgres, by the service's name; absent for a server of one's own.
+    #[serde(default)]
+    pub(crate) postgres_urls: BTreeMap<String, String>,
+    /// The same for NATS.
+    #[serde(default)]
+    pub(crate) nats_urls: BTreeMap<String, String>,
     pub(crate) s3_endpoint: String,
     pub(crate) s3_bucket: String,
     pub(crate) s3_access_key: String,
@@ -28,6 +37,16 @@ impl Credentials {
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// The URL of Postgres for a service.
+    pub(crate) fn postgres_of(&self, service: &str) -> String {
+        self.postgres_urls.get(service).unwrap_or(&self.postgres_url).clone()
+    }
+
+    /// The URL of NATS for a service.
+    pub(crate) fn nats_of(&self, service: &str) -> String {
+        self.nats_urls.get(service).unwrap_or(&self.nats_url).clone()
     }
 
     pub(crate) fn write(&self, data_dir: &Path) -> anyhow::Result<()> {

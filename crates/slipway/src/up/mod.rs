@@ -4,6 +4,7 @@ pub(crate) mod credentials;
 pub(crate) mod down;
 mod job_user;
 mod lock;
+mod nats;
 mod parts;
 mod ports;
 mod servers;
@@ -19,7 +20,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use slipway_registry::Switch;
 use slipway_telemetry::LogFormat;
-use slipway_toolbox::{Toolbox, process};
+use slipway_toolbox::{DEFAULT_ACCOUNT, Toolbox, private, process};
 use supervise::{Note, Supervised, supervise};
 
 use crate::output::{errln, outln};
@@ -31,8 +32,6 @@ use ports::Ports;
 /// Everything has to be ready within this time.
 const READY_TIMEOUT_S: u64 = 120;
 const POLL_MS: u64 = 30;
-/// Account that the servers run as where we are root.
-const SERVERS_ACCOUNT: &str = "slipway";
 /// A service drains its requests and flushes within this time; then it is ended by force.
 const STOP_LIMIT: Duration = Duration::from_secs(18);
 
@@ -64,6 +63,10 @@ pub struct UpOptions {
     /// Access control of the registry: whether callers require a token and roles.
     #[arg(long, env = "SLIPWAY_AUTH", value_enum, default_value = "off")]
     auth: Switch,
+    /// System account that Postgres, NATS and S3 run as if root starts the platform. [default: slipway, created if it does not
+    /// exist]
+    #[arg(long, env = "SLIPWAY_SERVERS_RUN_AS", default_value = DEFAULT_ACCOUNT, hide_default_value = true, value_name = "NAME")]
+    run_as: String,
     /// Log filter of the services, e.g. info or slipway_registry=debug,info.
     #[arg(long, env = "SLIPWAY_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -73,9 +76,15 @@ pub struct UpOptions {
 }
 
 pub(crate) fn run(data_dir: &Path, options: &UpOptions) -> anyhow::Result<ExitCode> {
-    std::fs::create_dir_all(data_dir.join("logs"))
-        .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
+    private::only_for_owner();
+    match private::folder(data_dir) {
+        // Another account's, such as a volume that is shared by a group. What is made in it is closed all the same.
+        Err(error) if data_dir.is_dir() => errln!("warning: {error}"),
+        made => made.with_context(|| format!("cannot make the data directory {}", data_dir.display()))?,
+    }
     let data_dir = std::fs::canonicalize(data_dir)?;
+    close_to_others(&data_dir)?;
+    private::folder(&data_dir.join("logs"))?;
     // The platform does not depend on a reader of its status lines.
     output::outlive_reader();
     if options.detach {
@@ -97,6 +106,17 @@ pub(crate) fn run(data_dir: &Path, options: &UpOptions) -> anyhow::Result<ExitCo
     });
     drop(lock);
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Closes what an earlier release left open to other users of the machine. The folder itself is closed, so that a file which cannot be
+/// is no reason not to start.
+fn close_to_others(data_dir: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(data_dir)?.flatten() {
+        if let Err(error) = private::close_tree(&entry.path()) {
+            errln!("warning: {error}");
+        }
+    }
+    Ok(())
 }
 
 /// Runs ourselves without `--detach` in a session of its own, and waits until it is ready.
@@ -189,7 +209,7 @@ impl Platform {
             otlp_endpoint: options.otlp_endpoint.clone(),
             log: options.log.clone(),
             log_format: options.log_format,
-            job_user: job_user::find(SERVERS_ACCOUNT)?,
+            job_user: job_user::find(&options.run_as)?,
             tokens: match options.auth {
                 Switch::On => Some(parts::Tokens::new(token::administrators(data_dir)?)?),
                 Switch::Off => None,

@@ -9,13 +9,17 @@ use slipway_telemetry::LogFormat;
 use super::credentials::Credentials;
 use super::ports::Ports;
 
-/// Tokens that this process may have in its environment; each part gets its own.
-pub(crate) const NOT_INHERITED: [&str; 5] = [
+/// Secrets that this process may have in its environment; each part gets its own, and those of the servers that it needs.
+pub(crate) const NOT_INHERITED: [&str; 9] = [
     "SLIPWAY_ADMIN_TOKEN",
     "SLIPWAY_TOKEN",
     "SLIPWAY_REGISTRY_TOKEN",
     "SLIPWAY_LAUNCHER_TOKEN",
     "SLIPWAY_SERVICES_TOKEN",
+    "SLIPWAY_POSTGRES_URL",
+    "SLIPWAY_NATS_URL",
+    "SLIPWAY_S3_ACCESS_KEY",
+    "SLIPWAY_S3_SECRET_KEY",
 ];
 
 /// One service as `slipway up` runs it.
@@ -61,7 +65,8 @@ impl Tokens {
 /// All services, in the order in which they are shown.
 pub(crate) fn all(ports: &Ports, credentials: &Credentials, shared: &Shared) -> Vec<Part> {
     let part = |name: &'static str, port: u16, own: Vec<(&'static str, String)>| {
-        let mut environment = common(ports, credentials, shared);
+        let mut environment = common(ports, shared);
+        environment.extend(access(name, credentials));
         environment.push(("SLIPWAY_LISTEN", address(port)));
         environment.extend(own);
         Part { name, environment }
@@ -98,14 +103,25 @@ pub(crate) fn all(ports: &Ports, credentials: &Credentials, shared: &Shared) -> 
     ]
 }
 
-fn common(ports: &Ports, credentials: &Credentials, shared: &Shared) -> Vec<(&'static str, String)> {
+/// How a service reaches the servers that it needs, as its own user of each.
+fn access(service: &str, credentials: &Credentials) -> Vec<(&'static str, String)> {
+    let mut environment = vec![("SLIPWAY_NATS_URL", credentials.nats_of(service))];
+    if service != "serving" {
+        environment.push(("SLIPWAY_POSTGRES_URL", credentials.postgres_of(service)));
+    }
+    if matches!(service, "registry" | "launcher" | "serving") {
+        environment.extend([
+            ("SLIPWAY_S3_ENDPOINT", credentials.s3_endpoint.clone()),
+            ("SLIPWAY_S3_BUCKET", credentials.s3_bucket.clone()),
+            ("SLIPWAY_S3_ACCESS_KEY", credentials.s3_access_key.clone()),
+            ("SLIPWAY_S3_SECRET_KEY", credentials.s3_secret_key.clone()),
+        ]);
+    }
+    environment
+}
+
+fn common(ports: &Ports, shared: &Shared) -> Vec<(&'static str, String)> {
     let mut environment = vec![
-        ("SLIPWAY_POSTGRES_URL", credentials.postgres_url.clone()),
-        ("SLIPWAY_NATS_URL", credentials.nats_url.clone()),
-        ("SLIPWAY_S3_ENDPOINT", credentials.s3_endpoint.clone()),
-        ("SLIPWAY_S3_BUCKET", credentials.s3_bucket.clone()),
-        ("SLIPWAY_S3_ACCESS_KEY", credentials.s3_access_key.clone()),
-        ("SLIPWAY_S3_SECRET_KEY", credentials.s3_secret_key.clone()),
         ("SLIPWAY_REGISTRY_URL", url(ports.registry)),
         ("SLIPWAY_LAUNCHER_URL", url(ports.launcher)),
         ("SLIPWAY_SERVING_URL", url(ports.serving_http)),

@@ -80,7 +80,7 @@ impl Ports {
                 }
             }
         };
-        write_atomically(&data_dir.join("ports.json"), &serde_json::to_vec_pretty(&ports)?, 0o644)?;
+        write_atomically(&data_dir.join("ports.json"), &serde_json::to_vec_pretty(&ports)?, 0o600)?;
         Ok(ports)
     }
 

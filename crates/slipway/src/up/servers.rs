@@ -1,14 +1,16 @@
 //! The servers: private ones, each kept running, or somebody's own by its URL.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use anyhow::{Context as _, bail};
-use slipway_toolbox::Toolbox;
-use slipway_toolbox::servers::{self, NatsOptions, PostgresOptions, Running, S3Options};
+use slipway_toolbox::servers::{self, NatsOptions, PostgresOptions, PostgresRole, Running, S3Options};
+use slipway_toolbox::{Account, Toolbox};
 
 use super::UpOptions;
 use super::credentials::Credentials;
+use super::nats;
 use super::ports::Ports;
 use super::supervise::{Child, Note, Supervised, supervise};
 use crate::output::outln;
@@ -25,8 +27,27 @@ impl Child for Running {
     }
 }
 
-/// Starts a server; beside it, access key and secret key where it has any.
-type Start = Box<dyn FnMut() -> Result<(Running, Option<(String, String)>), slipway_toolbox::Error> + Send>;
+/// How a server is reached.
+#[derive(Debug, Clone, Default)]
+struct Access {
+    /// The platform owner's URL.
+    url: String,
+    /// URLs of services, by their names.
+    urls: BTreeMap<String, String>,
+    /// Access key and secret key of S3.
+    keys: Option<(String, String)>,
+}
+
+/// Starts a server.
+type Start = Box<dyn FnMut() -> anyhow::Result<(Running, Access)> + Send>;
+
+/// Roles of services in Postgres, each with a schema of its own; serving needs none.
+const ROLES: [(&str, PostgresRole); 4] = [
+    ("registry", PostgresRole { name: "slipway_registry", schema: "registry" }),
+    ("launcher", PostgresRole { name: "slipway_launcher", schema: "launcher" }),
+    ("rollout-controller", PostgresRole { name: "slipway_rollout_controller", schema: "rollout_controller" }),
+    ("drift-monitor", PostgresRole { name: "slipway_drift_monitor", schema: "drift_monitor" }),
+];
 
 /// Servers that run, and how services reach them.
 pub(crate) struct Begun {
@@ -35,7 +56,7 @@ pub(crate) struct Begun {
 }
 
 /// What a server tells when it is ready for the first time.
-type FirstWord = Result<(String, Option<(String, String)>), String>;
+type FirstWord = Result<Access, String>;
 
 type Word = Receiver<FirstWord>;
 
@@ -47,7 +68,10 @@ pub(crate) fn start(
     options: &UpOptions,
     notes: &Sender<Note>,
 ) -> anyhow::Result<Begun> {
-    let mut starting = Starting { toolbox, data_dir, ports, notes, supervised: Vec::new() };
+    let needs_account =
+        options.postgres_url.is_none() || options.nats_url.is_none() || options.s3_endpoint.is_none();
+    let account = if needs_account { Account::for_servers(&options.run_as)? } else { Account::ours() };
+    let mut starting = Starting { toolbox, data_dir, ports, notes, account, supervised: Vec::new() };
     match starting.all(options) {
         Ok(credentials) => Ok(Begun { supervised: starting.supervised, credentials }),
         Err(error) => {
@@ -63,6 +87,7 @@ struct Starting<'up> {
     data_dir: &'up Path,
     ports: &'up Ports,
     notes: &'up Sender<Note>,
+    account: Account,
     supervised: Vec<Supervised>,
 }
 
@@ -72,38 +97,66 @@ impl Starting<'_> {
         let postgres = options.postgres_url.is_none().then(|| self.postgres()).transpose()?;
         let nats = options.nats_url.is_none().then(|| self.nats()).transpose()?;
         let s3 = options.s3_endpoint.is_none().then(|| self.s3()).transpose()?;
-        let (postgres_url, _) = hear(postgres, options.postgres_url.as_ref())?;
-        let (nats_url, _) = hear(nats, options.nats_url.as_ref())?;
-        let (s3_endpoint, keys) = hear(s3, options.s3_endpoint.as_ref())?;
-        let (s3_access_key, s3_secret_key) = match keys {
+        let postgres = hear(postgres, options.postgres_url.as_ref())?;
+        let nats = hear(nats, options.nats_url.as_ref())?;
+        let s3 = hear(s3, options.s3_endpoint.as_ref())?;
+        let (s3_access_key, s3_secret_key) = match s3.keys {
             Some(keys) => keys,
             None => (environment("SLIPWAY_S3_ACCESS_KEY")?, environment("SLIPWAY_S3_SECRET_KEY")?),
         };
-        let s3_bucket = options.s3_bucket.clone();
-        Ok(Credentials { postgres_url, nats_url, s3_endpoint, s3_bucket, s3_access_key, s3_secret_key })
+        Ok(Credentials {
+            postgres_url: postgres.url,
+            nats_url: nats.url,
+            postgres_urls: postgres.urls,
+            nats_urls: nats.urls,
+            s3_endpoint: s3.url,
+            s3_bucket: options.s3_bucket.clone(),
+            s3_access_key,
+            s3_secret_key,
+        })
     }
 
     fn postgres(&mut self) -> anyhow::Result<Word> {
         let binaries = self.toolbox.postgres(&mut tell)?;
         let (dir, log_dir) = self.folders("postgres");
-        let own = PostgresOptions { binaries, dir, log_dir, port: self.ports.postgres };
-        self.begin("postgres", Box::new(move || servers::start_postgres(&own).map(|running| (running, None))))
+        let roles = ROLES.iter().map(|(_, role)| *role).collect();
+        let (port, account) = (self.ports.postgres, self.account);
+        let own = PostgresOptions { binaries, dir, log_dir, port, account, roles };
+        let start = move || {
+            let (running, urls) = servers::start_postgres(&own)?;
+            let of_service = |(service, role): &(&str, PostgresRole)| {
+                Some(((*service).to_owned(), urls.get(role.name)?.clone()))
+            };
+            let urls = ROLES.iter().filter_map(of_service).collect();
+            let url = running.url.clone();
+            Ok((running, Access { url, urls, keys: None }))
+        };
+        self.begin("postgres", Box::new(start))
     }
 
     fn nats(&mut self) -> anyhow::Result<Word> {
         let program = self.toolbox.nats_server(&mut tell)?;
         let (dir, log_dir) = self.folders("nats");
-        let own = NatsOptions { program, dir, log_dir, port: self.ports.nats };
-        self.begin("nats", Box::new(move || servers::start_nats(&own).map(|running| (running, None))))
+        let (port, account) = (self.ports.nats, self.account);
+        let own = NatsOptions { program, dir, log_dir, port, account, users: nats::users() };
+        let start = move || {
+            let (running, urls) = servers::start_nats(&own)?;
+            // Also after a restart: the server may have lost its data.
+            nats::make_streams(&running.url)?;
+            let (url, urls) = nats::access(urls);
+            Ok((running, Access { url, urls, keys: None }))
+        };
+        self.begin("nats", Box::new(start))
     }
 
     fn s3(&mut self) -> anyhow::Result<Word> {
         let program = self.toolbox.weed(&mut tell)?;
         let (dir, log_dir) = self.folders("s3");
-        let own = S3Options { program, dir, log_dir, port: self.ports.s3 };
+        let own = S3Options { program, dir, log_dir, port: self.ports.s3, account: self.account };
         let start = move || {
             let (running, keys) = servers::start_s3(&own)?;
-            Ok((running, Some((keys.access_key, keys.secret_key))))
+            let (url, keys) = (running.url.clone(), Some((keys.access_key, keys.secret_key)));
+            Ok((running, Access { url, urls: BTreeMap::new(), keys }))
         };
         self.begin("s3", Box::new(start))
     }
@@ -119,8 +172,8 @@ impl Starting<'_> {
             let outcome = start();
             // Only the first word is waited for; later ones nobody hears.
             let _ = first.send(match &outcome {
-                Ok((running, keys)) => Ok((running.url.clone(), keys.clone())),
-                Err(error) => Err(error.to_string()),
+                Ok((_, access)) => Ok(access.clone()),
+                Err(error) => Err(format!("{error:#}")),
             });
             Ok(outcome?.0)
         })?;
@@ -133,10 +186,10 @@ fn tell(message: &str) {
     outln!("{message}");
 }
 
-/// Where a server is: as configured, or as the private one says when it is ready.
-fn hear(told: Option<Word>, own: Option<&String>) -> anyhow::Result<(String, Option<(String, String)>)> {
+/// How a server is reached: as configured, or as the private one says when it is ready.
+fn hear(told: Option<Word>, own: Option<&String>) -> anyhow::Result<Access> {
     match (told, own) {
-        (_, Some(url)) => Ok((url.clone(), None)),
+        (_, Some(url)) => Ok(Access { url: url.clone(), ..Access::default() }),
         (Some(told), None) => match told.recv().context("the server's thread ended")? {
             Ok(word) => Ok(word),
             Err(why) => bail!("{why}"),

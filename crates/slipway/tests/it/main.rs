@@ -8,6 +8,7 @@ mod faults;
 mod import;
 mod job_tokens;
 mod lifecycle;
+mod neighbours;
 mod output;
 mod platform;
 mod refusals;

@@ -1,5 +1,10 @@
 //! Private instances of the real servers: each with its data in one folder, on 127.0.0.1, and gone when we are.
+//!
+//! Every port requires credentials, since every user of the machine can connect to it. Every file is its owner's alone. Started by
+//! root, a server runs as a system account of its own ([`crate::Account`]).
 
+mod certificates;
+mod home;
 mod nats;
 mod ports;
 mod postgres;
@@ -12,15 +17,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub use nats::{NatsOptions, start as start_nats};
+pub use nats::{NatsOptions, NatsPermissions, NatsUrls, NatsUser, start as start_nats};
 use nix::sys::signal::Signal;
 pub use ports::free_port;
-pub use postgres::{PostgresOptions, start as start_postgres};
+pub use postgres::{PostgresOptions, PostgresRole, PostgresUrls, start as start_postgres};
 use predecessor::PidFile;
 pub use predecessor::{PORT_LIMIT, wait_for_port};
 pub use s3::{S3Keys, S3Options, start as start_s3};
 
-use crate::{Error, process};
+use crate::{Account, Error, private, process};
 
 const READY_POLL_MS: u64 = 20;
 const LOG_TAIL_LINES: usize = 12;
@@ -166,10 +171,14 @@ impl Launch<'_> {
 }
 
 fn open_log(path: &Path) -> Result<File, Error> {
+    use std::os::unix::fs::OpenOptionsExt as _;
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::file("cannot make", folder))?;
+        private::folder(folder)?;
     }
-    OpenOptions::new().create(true).append(true).open(path).map_err(Error::file("cannot open", path))
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    let log = log.map_err(Error::file("cannot open", path))?;
+    private::close(path)?;
+    Ok(log)
 }
 
 fn tail(log: &Path) -> String {
@@ -183,28 +192,19 @@ fn accepts(port: u16) -> bool {
     TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_millis(200)).is_ok()
 }
 
-/// A file only its owner may read.
-fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let _ = std::fs::remove_file(path);
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(Error::file("cannot write", path))
-}
-
-/// A secret that is made at the first start and kept.
+/// A secret that is made at the first start and kept, for our eyes alone.
 fn kept_secret(path: &Path) -> Result<String, Error> {
     match std::fs::read_to_string(path) {
         Ok(secret) if !secret.trim().is_empty() => Ok(secret.trim().to_owned()),
         _ => {
-            let secret = uuid::Uuid::new_v4().simple().to_string();
-            write_secret(path, &secret)?;
+            let secret = random_secret();
+            private::write(path, &secret, Account::ours())?;
             Ok(secret)
         }
     }
+}
+
+/// 122 bits of the system's random number generator.
+fn random_secret() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }

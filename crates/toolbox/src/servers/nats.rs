@@ -1,13 +1,15 @@
 //! NATS with JetStream.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
-use super::{Launch, Running, accepts};
-use crate::Error;
+use super::home::Home;
+use super::{Launch, Running, accepts, kept_secret};
+use crate::{Account, Error, private};
 
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -23,23 +25,68 @@ pub struct NatsOptions {
     pub log_dir: PathBuf,
     /// Its port on 127.0.0.1.
     pub port: u16,
+    /// Account that it runs as.
+    pub account: Account,
+    /// Its users; no other client can connect. [`Running::url`] is that of the first one.
+    pub users: Vec<NatsUser>,
 }
+
+/// A user of NATS. Its password is made at the first start and kept in the folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsUser {
+    /// Name, fit for a URL and for a file.
+    pub name: String,
+    /// What it may do; `None` for everything.
+    pub permissions: Option<NatsPermissions>,
+}
+
+impl NatsUser {
+    /// A user that may do everything.
+    pub fn unlimited(name: &str) -> Self {
+        Self { name: name.to_owned(), permissions: None }
+    }
+}
+
+/// Subjects, with wildcards, that a user may use. Everything else is denied.
+///
+/// Source: <https://docs.nats.io/running-a-nats-service/configuration/securing_nats/authorization>.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsPermissions {
+    /// May be published to.
+    pub publish: Vec<String>,
+    /// May not be published to, although `publish` matches.
+    pub publish_denied: Vec<String>,
+    /// May be subscribed to.
+    pub subscribe: Vec<String>,
+}
+
+/// URLs by user, each with the user's name and password.
+pub type NatsUrls = BTreeMap<String, String>;
 
 /// Starts NATS and waits until it takes connections.
 ///
 /// # Errors
 /// It does not start; the end of its log is in the error.
-pub fn start(options: &NatsOptions) -> Result<Running, Error> {
-    std::fs::create_dir_all(&options.dir).map_err(Error::file("cannot make", &options.dir))?;
-    let configuration = options.dir.join("nats.conf");
-    std::fs::write(&configuration, configure(options))
-        .map_err(Error::file("cannot write", &configuration))?;
+pub fn start(options: &NatsOptions) -> Result<(Running, NatsUrls), Error> {
+    private::folder(&options.dir)?;
+    let passwords = passwords(options)?;
+    let urls: NatsUrls = passwords
+        .iter()
+        .map(|(name, password)| {
+            (name.clone(), format!("nats://{name}:{password}@127.0.0.1:{}", options.port))
+        })
+        .collect();
+    let home = Home::below(&options.dir, options.account)?;
+    home.adopt(&options.dir, &["jetstream"])?;
+    let store = home.folder("jetstream")?;
+    let configuration = home.write("nats.conf", &configure(options, &passwords, &store))?;
     let port = options.port;
+    let first = options.users.first().and_then(|user| urls.get(&user.name)).cloned();
     let launch = Launch {
         name: "NATS",
         dir: &options.dir,
         log: options.log_dir.join("nats.log"),
-        url: format!("nats://127.0.0.1:{port}"),
+        url: first.unwrap_or_else(|| format!("nats://127.0.0.1:{port}")),
         port,
         stop_signal: Signal::SIGTERM,
         stop_limit: STOP_LIMIT,
@@ -47,21 +94,44 @@ pub fn start(options: &NatsOptions) -> Result<Running, Error> {
         transient: &["address already in use", "resource temporarily unavailable"],
     };
     let command = || {
-        let mut command = Command::new(&options.program);
+        let mut command = home.command(&options.program);
         command.arg("--config").arg(&configuration);
         Ok(command)
     };
-    launch.start(command, |_| accepts(port))
+    Ok((launch.start(command, |_| accepts(port))?, urls))
+}
+
+fn passwords(options: &NatsOptions) -> Result<BTreeMap<String, String>, Error> {
+    let folder = options.dir.join("users");
+    private::folder(&folder)?;
+    let password = |user: &NatsUser| Ok((user.name.clone(), kept_secret(&folder.join(&user.name))?));
+    options.users.iter().map(password).collect()
 }
 
 /// What was acknowledged outlives the process at once, and a power cut after the sync interval.
-fn configure(options: &NatsOptions) -> String {
+///
+/// The file holds the passwords. It is the server's alone, and on the command line stands its path.
+fn configure(options: &NatsOptions, passwords: &BTreeMap<String, String>, store: &Path) -> String {
+    let users: Vec<serde_json::Value> =
+        options.users.iter().filter_map(|user| Some(entry(user, passwords.get(&user.name)?))).collect();
     format!(
         "listen: \"127.0.0.1:{}\"\nserver_name: \"slipway\"\nmax_payload: 8MB\nwrite_deadline: \"10s\"\n\
-         jetstream {{\n  store_dir: {}\n  max_memory_store: 64MB\n  max_file_store: 8GB\n  sync_interval: \"1s\"\n}}\n",
+         jetstream {{\n  store_dir: {}\n  max_memory_store: 64MB\n  max_file_store: 8GB\n  sync_interval: \"1s\"\n}}\n\
+         authorization: {:#}\n",
         options.port,
-        quoted(&options.dir.join("jetstream"))
+        quoted(store),
+        json!({"users": users}),
     )
+}
+
+fn entry(user: &NatsUser, password: &str) -> serde_json::Value {
+    match &user.permissions {
+        None => json!({"user": user.name, "password": password}),
+        Some(permissions) => json!({"user": user.name, "password": password, "permissions": {
+            "publish": {"allow": permissions.publish, "deny": permissions.publish_denied},
+            "subscribe": {"allow": permissions.subscribe},
+        }}),
+    }
 }
 
 fn quoted(path: &Path) -> String {

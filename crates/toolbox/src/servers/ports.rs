@@ -22,15 +22,10 @@ const MAX_TRIES: u32 = 500;
 /// # Errors
 /// No port is free.
 pub fn free_port() -> Result<u16, Error> {
-    free_port_below(first_local_port())
-}
-
-/// [`free_port`] below a bound.
-pub(super) fn free_port_below(bound: u16) -> Result<u16, Error> {
     static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let given = given.get_or_insert_default();
-    let ports = bound.saturating_sub(LOWEST_PORT);
+    let ports = first_local_port().saturating_sub(LOWEST_PORT);
     for _ in 0..MAX_TRIES {
         if ports == 0 {
             break;
@@ -50,7 +45,7 @@ pub(super) fn free_port_below(bound: u16) -> Result<u16, Error> {
 }
 
 /// The lowest port of outgoing connections.
-pub(super) fn first_local_port() -> u16 {
+fn first_local_port() -> u16 {
     std::fs::read_to_string(LOCAL_PORT_RANGE)
         .ok()
         .and_then(|range| range.split_whitespace().next()?.parse().ok())

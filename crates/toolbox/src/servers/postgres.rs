@@ -1,21 +1,19 @@
 //! PostgreSQL.
 //!
-//! Postgres refuses to run as root. Where we are root it runs as `nobody`, with its data in a folder that `nobody` can reach:
-//! the given one, or, where a parent of that is closed to others, one under `/var/lib/slipway`.
+//! Postgres refuses to run as root, and runs as an account of its own there. It listens on 127.0.0.1 alone, and every connection
+//! proves its password by SCRAM-SHA-256. A service has a role of its own, which owns one schema and can use no other.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Uid};
 
-use super::{Launch, Running, kept_secret, predecessor, tail, write_secret};
-use crate::{Error, PostgresBinaries, process};
+use super::home::Home;
+use super::{Launch, Running, kept_secret, predecessor, tail};
+use crate::{Account, Error, PostgresBinaries, private, process};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -26,8 +24,6 @@ const BACKEND_GRACE: Duration = Duration::from_secs(2);
 const PM_STATUS_LINE: usize = 7;
 const USER: &str = "slipway";
 const DATABASE: &str = "slipway";
-/// `nobody` and `nogroup`, by the numbers that Linux distributions share.
-const NOBODY: u32 = 65_534;
 
 /// How Postgres is to run.
 #[derive(Debug, Clone)]
@@ -40,29 +36,46 @@ pub struct PostgresOptions {
     pub log_dir: PathBuf,
     /// Its port on 127.0.0.1.
     pub port: u16,
+    /// Account that it runs as.
+    pub account: Account,
+    /// Roles in addition to the superuser, with their schemas in the database `slipway`.
+    pub roles: Vec<PostgresRole>,
 }
 
-/// Starts Postgres, with a database `slipway`, and waits until it takes connections. The URL holds the password, which is made
-/// at the first start and kept in the folder.
+/// A role that owns one schema. Its password is made at the first start and kept in the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PostgresRole {
+    /// Name of the role: letters, digits and `_`.
+    pub name: &'static str,
+    /// Name of its schema: letters, digits and `_`.
+    pub schema: &'static str,
+}
+
+/// URLs by role, each with the role's name and password.
+pub type PostgresUrls = BTreeMap<String, String>;
+
+/// Starts Postgres, with a database `slipway`, and waits until it takes connections. [`Running::url`] is that of the superuser,
+/// whose password is made at the first start and kept in the folder.
 ///
 /// # Errors
 /// It does not start; the end of its log is in the error.
-pub fn start(options: &PostgresOptions) -> Result<Running, Error> {
-    let account = Account::choose();
-    std::fs::create_dir_all(&options.dir).map_err(Error::file("cannot make", &options.dir))?;
+pub fn start(options: &PostgresOptions) -> Result<(Running, PostgresUrls), Error> {
+    private::folder(&options.dir)?;
     let password = kept_secret(&options.dir.join("password"))?;
-    let home = account.home(&options.dir)?;
-    let data = home.join("data");
+    let passwords = passwords(options)?;
+    stop_predecessors(options)?;
+    let home = home(options)?;
+    let data = home.path().join("data");
     let log = options.log_dir.join("postgres.log");
     if !data.exists() {
-        initialise(options, account, &home, &password, &log)?;
+        initialise(options, &home, &password, &log)?;
     }
-    remove_orphan(&data);
+    let access = home.write("access.conf", ACCESS)?;
     let launch = Launch {
         name: "Postgres",
         dir: &options.dir,
         log,
-        url: url(&password, options.port),
+        url: url(USER, &password, options.port),
         port: options.port,
         stop_signal: Signal::SIGINT,
         stop_limit: STOP_LIMIT,
@@ -74,8 +87,9 @@ pub fn start(options: &PostgresOptions) -> Result<Running, Error> {
         ],
     };
     let command = || {
-        let mut command = account.command(&options.binaries, "postgres");
-        command.arg("-D").arg(&data).args(["-p", &options.port.to_string()]);
+        let mut command = server_command(&home, &options.binaries, "postgres");
+        command.arg("-D").arg(home.inside().join("data")).args(["-p", &options.port.to_string()]);
+        command.arg("-c").arg(format!("hba_file={}", access.display()));
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
@@ -83,12 +97,28 @@ pub fn start(options: &PostgresOptions) -> Result<Running, Error> {
     };
     let running = launch.start(command, |running| is_ready(&data, running.pid()))?;
     make_database(options, &password, &running.log)?;
-    Ok(running)
+    make_roles(options, &password, &passwords, &running.log)?;
+    let urls = passwords.into_iter().map(|(name, secret)| {
+        let url = url(&name, &secret, options.port);
+        (name, url)
+    });
+    Ok((running, urls.collect()))
 }
+
+fn passwords(options: &PostgresOptions) -> Result<BTreeMap<String, String>, Error> {
+    let folder = options.dir.join("roles");
+    private::folder(&folder)?;
+    let password = |role: &PostgresRole| Ok((role.name.to_owned(), kept_secret(&folder.join(role.name))?));
+    options.roles.iter().map(password).collect()
+}
+
+/// Who may connect, and how. Not the file in the data directory, which another account may have changed under an earlier release.
+const ACCESS: &str = "host all all 127.0.0.1/32 scram-sha-256\n";
 
 /// Small for one machine, and safe: nothing that was acknowledged is lost in a crash.
 const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
+    "password_encryption=scram-sha-256",
     // No socket in the file system: its path would have to be short.
     "unix_socket_directories=",
     "max_connections=200",
@@ -101,105 +131,79 @@ const SETTINGS: &[&str] = &[
     "log_min_error_statement=panic",
 ];
 
-fn url(password: &str, port: u16) -> String {
-    format!("postgres://{USER}:{password}@127.0.0.1:{port}/{DATABASE}")
+fn url(user: &str, password: &str, port: u16) -> String {
+    format!("postgres://{user}:{password}@127.0.0.1:{port}/{DATABASE}")
 }
 
-/// Who runs Postgres: ourselves, or `nobody` where we are root.
-#[derive(Debug, Clone, Copy)]
-struct Account {
-    drop_to: Option<(Uid, Gid)>,
+fn server_command(home: &Home, binaries: &PostgresBinaries, program: &str) -> Command {
+    let mut command = home.command(&binaries.bin_dir.join(program));
+    // A locale or a service file of the person who starts us is none of the server's business.
+    for variable in ["PGDATA", "PGPORT", "PGHOST", "PGUSER", "PGPASSWORD", "PGSERVICE", "PGOPTIONS"] {
+        command.env_remove(variable);
+    }
+    command.env("LC_ALL", "C").env("TZ", "UTC");
+    command
 }
 
-impl Account {
-    fn choose() -> Self {
-        let root = nix::unistd::geteuid().is_root();
-        Self { drop_to: root.then(|| (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY))) }
-    }
+/// The mark of a platform that root started: it holds the path of the home.
+fn mark(options: &PostgresOptions) -> PathBuf {
+    options.dir.join("home-made")
+}
 
-    fn command(self, binaries: &PostgresBinaries, program: &str) -> Command {
-        let mut command = Command::new(binaries.bin_dir.join(program));
-        // A locale or a service file of the person who starts us is none of the server's business.
-        for variable in ["PGDATA", "PGPORT", "PGHOST", "PGUSER", "PGPASSWORD", "PGSERVICE", "PGOPTIONS"] {
-            command.env_remove(variable);
-        }
-        command.env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");
-        if let Some((uid, gid)) = self.drop_to {
-            command.uid(uid.as_raw()).gid(gid.as_raw());
-        }
-        command
+/// The folder that Postgres works in.
+///
+/// Earlier releases kept that of a platform that root started under `/var/lib/slipway`, where a parent of the data directory was closed to
+/// others. It is moved, or used where it is.
+fn home(options: &PostgresOptions) -> Result<Home, Error> {
+    if options.account.ids().is_none() {
+        return Home::below(&options.dir, options.account);
     }
+    let home = absolute(&options.dir)?.join("home");
+    let marked =
+        std::fs::read(mark(options)).ok().map(|path| PathBuf::from(std::ffi::OsString::from_vec(path)));
+    let used = match marked {
+        // Data left by a platform whose mark is gone must not come back in a new one.
+        None => {
+            if home.exists() {
+                std::fs::remove_dir_all(&home).map_err(Error::file("cannot remove", &home))?;
+            }
+            home
+        }
+        Some(marked) if marked != home && marked.join("data").exists() => {
+            private::give_tree(&marked, options.account)?;
+            if home.exists() || std::fs::rename(&marked, &home).is_err() { marked } else { home }
+        }
+        Some(_) => home,
+    };
+    private::write(&mark(options), &used.to_string_lossy(), Account::ours())?;
+    Home::at(used, options.account)
+}
 
-    /// The folder that Postgres works in; owned by the account, and reachable for it.
-    fn home(self, dir: &Path) -> Result<PathBuf, Error> {
-        let Some((uid, gid)) = self.drop_to else {
-            return absolute(dir);
-        };
-        let dir = absolute(dir)?;
-        let home = if is_reachable(&dir) {
-            dir.join("home")
-        } else {
-            let mut hasher = DefaultHasher::new();
-            dir.hash(&mut hasher);
-            let base = Path::new("/var/lib/slipway");
-            std::fs::create_dir_all(base).map_err(Error::file("cannot make", base))?;
-            base.join(format!("postgres-{:016x}", hasher.finish()))
-        };
-        // Data left by an earlier platform whose folder was removed must not come back in a new one of the same name.
-        let mark = dir.join("home-made");
-        if !mark.exists() && home.exists() {
-            std::fs::remove_dir_all(&home).map_err(Error::file("cannot remove", &home))?;
-        }
-        std::fs::create_dir_all(&home).map_err(Error::file("cannot make", &home))?;
-        std::fs::write(&mark, home.as_os_str().as_encoded_bytes())
-            .map_err(Error::file("cannot write", &mark))?;
-        give(&home, uid, gid)?;
-        Ok(home)
+/// Stops what an earlier platform left running, before its files change hands.
+fn stop_predecessors(options: &PostgresOptions) -> Result<(), Error> {
+    predecessor::PidFile::in_folder(&options.dir).stop_recorded(Signal::SIGINT);
+    let dir = absolute(&options.dir)?;
+    let marked =
+        std::fs::read(mark(options)).ok().map(|path| PathBuf::from(std::ffi::OsString::from_vec(path)));
+    for home in [Some(dir.clone()), Some(dir.join("home")), marked].into_iter().flatten() {
+        remove_orphan(&home.join("data"));
     }
+    Ok(())
 }
 
 fn absolute(dir: &Path) -> Result<PathBuf, Error> {
     std::fs::canonicalize(dir).map_err(Error::file("cannot find", dir))
 }
 
-/// Whether others may pass through every folder down to `dir`.
-fn is_reachable(dir: &Path) -> bool {
-    dir.ancestors().all(|folder| std::fs::metadata(folder).is_ok_and(|found| found.mode() & 0o001 != 0))
-}
-
-fn give(path: &Path, uid: Uid, gid: Gid) -> Result<(), Error> {
-    nix::unistd::chown(path, Some(uid), Some(gid)).map_err(|errno| Error::File {
-        action: "cannot give away",
-        path: path.to_path_buf(),
-        source: errno.into(),
-    })?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
-        .map_err(Error::file("cannot close", path))
-}
-
 /// Makes the cluster under another name and renames it: there is a whole one, or none.
-fn initialise(
-    options: &PostgresOptions,
-    account: Account,
-    home: &Path,
-    password: &str,
-    log: &Path,
-) -> Result<(), Error> {
-    let part = home.join("data.part");
+fn initialise(options: &PostgresOptions, home: &Home, password: &str, log: &Path) -> Result<(), Error> {
+    let part = home.path().join("data.part");
     if part.exists() {
         std::fs::remove_dir_all(&part).map_err(Error::file("cannot remove", &part))?;
     }
-    let password_file = home.join("initial-password");
-    write_secret(&password_file, password)?;
-    if let Some((uid, gid)) = account.drop_to {
-        nix::unistd::chown(&password_file, Some(uid), Some(gid)).map_err(|errno| Error::File {
-            action: "cannot give away",
-            path: password_file.clone(),
-            source: errno.into(),
-        })?;
-    }
-    let mut command = account.command(&options.binaries, "initdb");
-    command.arg("-D").arg(&part).args([
+    let password_file = home.write("initial-password", password)?;
+    let mut command = server_command(home, &options.binaries, "initdb");
+    command.arg("-D").arg(home.inside().join("data.part")).args([
         "-U",
         USER,
         "--encoding=UTF8",
@@ -209,8 +213,8 @@ fn initialise(
     ]);
     command.arg(format!("--pwfile={}", password_file.display()));
     run_logged(&mut command, "initdb", log)?;
-    let _ = std::fs::remove_file(&password_file);
-    let data = home.join("data");
+    let _ = std::fs::remove_file(home.path().join("initial-password"));
+    let data = home.path().join("data");
     std::fs::rename(&part, &data).map_err(Error::file("cannot make", &data))
 }
 
@@ -253,36 +257,88 @@ fn make_database(options: &PostgresOptions, password: &str, log: &Path) -> Resul
     let statement = format!(
         "SELECT 'CREATE DATABASE {DATABASE}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec\n"
     );
+    run_script(options, password, "postgres", &statement, log)
+}
+
+/// Makes each role and its schema. What an earlier release made there as the superuser becomes the role's.
+fn make_roles(
+    options: &PostgresOptions,
+    password: &str,
+    passwords: &BTreeMap<String, String>,
+    log: &Path,
+) -> Result<(), Error> {
+    if options.roles.is_empty() {
+        return Ok(());
+    }
+    let mut script = format!(
+        "SET client_min_messages = warning;\n\
+         REVOKE ALL ON DATABASE {DATABASE}, postgres FROM PUBLIC;\nREVOKE ALL ON SCHEMA public FROM PUBLIC;\n"
+    );
+    for role in &options.roles {
+        if let Some(secret) = passwords.get(role.name) {
+            script += &role_script(*role, secret);
+        }
+    }
+    run_script(options, password, DATABASE, &script, log)
+}
+
+/// Names are our own constants, and passwords are hexadecimal.
+fn role_script(PostgresRole { name, schema }: PostgresRole, secret: &str) -> String {
+    format!(
+        "SELECT 'CREATE ROLE {name}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') \\gexec\n\
+         ALTER ROLE {name} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '{secret}';\n\
+         GRANT CONNECT, TEMPORARY ON DATABASE {DATABASE} TO {name};\n\
+         CREATE SCHEMA IF NOT EXISTS {schema};\n\
+         ALTER SCHEMA {schema} OWNER TO {name};\n\
+         REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;\n\
+         SELECT format('ALTER %s %I.%I OWNER TO {name}', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' \
+           WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, n.nspname, c.relname) \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner \
+         WHERE n.nspname = '{schema}' AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND r.rolname <> '{name}' \
+         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
+           AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')) \\gexec\n\
+         SELECT format('ALTER ROUTINE %s OWNER TO {name}', p.oid::regprocedure) FROM pg_proc p \
+         JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner \
+         WHERE n.nspname = '{schema}' AND r.rolname <> '{name}' \\gexec\n\
+         SELECT format('ALTER TYPE %I.%I OWNER TO {name}', n.nspname, t.typname) FROM pg_type t \
+         JOIN pg_namespace n ON n.oid = t.typnamespace JOIN pg_roles r ON r.oid = t.typowner \
+         WHERE n.nspname = '{schema}' AND t.typtype IN ('e', 'd') AND r.rolname <> '{name}' \\gexec\n"
+    )
+}
+
+/// Runs statements as the superuser. They go through a pipe, since passwords are among them.
+fn run_script(
+    options: &PostgresOptions,
+    password: &str,
+    database: &str,
+    statements: &str,
+    log: &Path,
+) -> Result<(), Error> {
     let mut command = Command::new(options.binaries.bin_dir.join("psql"));
-    command.args([
-        "-X",
-        "-q",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &options.port.to_string(),
-        "-U",
-        USER,
-        "-d",
-        "postgres",
-    ]);
+    command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1"]);
+    command.args(["-p", &options.port.to_string(), "-U", USER, "-d", database, "-f", "-"]);
+    // Seen by processes of our own account and root.
     command.env("PGPASSWORD", password).current_dir("/");
-    let script = options.dir.join("make-database.sql");
-    std::fs::write(&script, statement).map_err(Error::file("cannot write", &script))?;
-    let script = absolute(&script)?;
-    run_logged(command.arg("-f").arg(&script), "psql", log)
+    run_fed(&mut command, "psql", statements, log)
 }
 
 fn run_logged(command: &mut Command, name: &'static str, log: &Path) -> Result<(), Error> {
+    run_fed(command, name, "", log)
+}
+
+/// Runs a program with its output in the log and `input` as its input.
+fn run_fed(command: &mut Command, name: &'static str, input: &str, log: &Path) -> Result<(), Error> {
+    use std::io::Write as _;
     let output = super::open_log(log)?;
     let errors = output.try_clone().map_err(Error::file("cannot open", log))?;
     let program = PathBuf::from(command.get_program());
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .status()
-        .map_err(Error::file("cannot start", &program))?;
+    let failed = || Error::file("cannot start", &program);
+    let mut child = command.stdin(Stdio::piped()).stdout(output).stderr(errors).spawn().map_err(failed())?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // A program that ends early says why by its status.
+        let _ = pipe.write_all(input.as_bytes());
+    }
+    let status = child.wait().map_err(failed())?;
     if status.success() {
         return Ok(());
     }

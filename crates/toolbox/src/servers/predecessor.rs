@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{Error, process};
+use crate::{Account, Error, private, process};
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -55,7 +55,7 @@ impl PidFile {
         let identity = i32::try_from(pid).ok().and_then(Identity::of);
         // A server that ended already needs no record.
         let Some(Identity { pid, started }) = identity else { return Ok(()) };
-        std::fs::write(&self.0, format!("{pid} {started}\n")).map_err(Error::file("cannot write", &self.0))
+        private::write(&self.0, &format!("{pid} {started}\n"), Account::ours())
     }
 
     /// Stops the recorded process where it still runs: with `signal` first, by force after [`SIGNAL_LIMIT`].

@@ -1,24 +1,31 @@
 //! SeaweedFS as an S3 server.
+//!
+//! It is several servers in one process, which talk to each other over ports of their own. Of these the S3 API alone is for
+//! clients. The others take nobody else: gRPC and the pages of the master require a certificate that is made at each start, HTTP of the
+//! filer and the master's API are off, and volumes are read and written with tokens of a few seconds that the master signs. What is left
+//! without credentials is `/status` and `/healthz` of the volume server: disk usage and sizes of volumes.
+//!
+//! `weed server` and not `weed mini`, which starts sooner, but has an admin server and a port for metrics and profiles that cannot be closed.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::ports::{first_local_port, free_port_below};
-use super::{Launch, Running, free_port, kept_secret, write_secret};
-use crate::Error;
+use super::certificates::{self, Certificates};
+use super::home::Home;
+use super::{Launch, Running, free_port, kept_secret, random_secret};
+use crate::{Account, Error, private};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// A bucket has at least one volume. Left to itself, SeaweedFS allows as many as whole volumes of 1 GiB would find room now, and on a
 /// disk with 10 GB free the eleventh bucket cannot be written to. Volumes take the room of what is in them.
 const MAX_VOLUMES: u32 = 1_000;
-/// SeaweedFS derives the port of its admin worker from the admin's by adding this.
-const ADMIN_GRPC_OFFSET: u16 = 10_000;
+/// A volume that is larger gets no new files. Small ones give room back sooner: a volume is rewritten without what was deleted.
+const VOLUME_LIMIT_MB: u32 = 128;
 
 /// How SeaweedFS is to run.
 #[derive(Debug, Clone)]
@@ -31,6 +38,8 @@ pub struct S3Options {
     pub log_dir: PathBuf,
     /// Port of the S3 API on 127.0.0.1.
     pub port: u16,
+    /// Account that it runs as.
+    pub account: Account,
 }
 
 /// What a client needs beside the endpoint.
@@ -47,19 +56,21 @@ pub struct S3Keys {
 /// # Errors
 /// It does not start; the end of its log is in the error.
 pub fn start(options: &S3Options) -> Result<(Running, S3Keys), Error> {
-    let data = options.dir.join("data");
-    std::fs::create_dir_all(&data).map_err(Error::file("cannot make", &data))?;
+    private::folder(&options.dir)?;
     let keys = S3Keys {
         access_key: "slipway".to_owned(),
         secret_key: kept_secret(&options.dir.join("secret-key"))?,
     };
-    let configuration = options.dir.join("s3.json");
+    let home = Home::below(&options.dir, options.account)?;
+    home.adopt(&options.dir, &["data"])?;
+    let data = home.folder("data")?;
     let identities = serde_json::json!({"identities": [{
         "name": "slipway",
         "credentials": [{"accessKey": keys.access_key, "secretKey": keys.secret_key}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }]});
-    write_secret(&configuration, &identities.to_string())?;
+    let configuration = home.write("s3.json", &identities.to_string())?;
+    let security = secure(&home)?;
     let port = options.port;
     let launch = Launch {
         name: "SeaweedFS",
@@ -73,15 +84,60 @@ pub fn start(options: &S3Options) -> Result<(Running, S3Keys), Error> {
         transient: &["address already in use", "Port allocation failed", "resource temporarily unavailable"],
     };
     let command = || {
-        let mut command = Command::new(&options.program);
-        command.arg("-logtostderr=true").arg("mini");
+        let mut command = home.command(&options.program);
+        command.arg("-logtostderr=true").arg(flag("config_dir", security.display())).arg("server");
         command.arg(flag("dir", data.display())).arg(flag("s3.config", configuration.display()));
+        for name in ["filer", "s3"] {
+            let socket = security.join(format!("{name}.sock"));
+            command.arg(flag(&format!("{name}.localSocket"), socket.display()));
+        }
         // The free ports are chosen for each attempt: one of them may have been the one in use.
         command.args(arguments(options)?);
         Ok(command)
     };
     let running = launch.start(command, |_| answers(port))?;
     Ok((running, keys))
+}
+
+/// Writes certificates and keys for this start, and `security.toml` with them; where the server finds these files.
+fn secure(home: &Home) -> Result<PathBuf, Error> {
+    let made = certificates::make()
+        .map_err(|error| Error::Certificates { name: "SeaweedFS", reason: error.to_string() })?;
+    let folder = home.folder("security")?;
+    let Certificates { authority, certificate, key } = made;
+    for (name, text) in [("authority.pem", &authority), ("certificate.pem", &certificate), ("key.pem", &key)]
+    {
+        home.write(&format!("security/{name}"), text)?;
+    }
+    home.write("security/security.toml", &security(&folder))?;
+    Ok(folder)
+}
+
+/// Parts that talk gRPC, as `weed scaffold -config=security` lists them.
+const GRPC_PARTS: [&str; 4] = ["volume", "master", "filer", "s3"];
+
+/// SeaweedFS' `security.toml`, see `weed scaffold -config=security`.
+fn security(folder: &Path) -> String {
+    let path = |name: &str| quoted(&folder.join(name));
+    let pair = format!("cert = {}\nkey = {}\n", path("certificate.pem"), path("key.pem"));
+    let authority = format!("ca = {}\n", path("authority.pem"));
+    let mut text = format!(
+        "[access]\nui = false\n[filer.expose_directory_metadata]\nenabled = false\n[grpc]\n{authority}"
+    );
+    for part in GRPC_PARTS.iter().chain(&["client"]) {
+        text += &format!("[grpc.{part}]\n{pair}");
+    }
+    // Volumes are left to their tokens: TLS would slow every upload.
+    text += &format!("[https.master]\n{authority}{pair}");
+    for part in ["signing", "signing.read", "filer_signing", "filer_signing.read"] {
+        text += &format!("[jwt.{part}]\nkey = \"{}\"\n", random_secret());
+    }
+    text
+}
+
+/// A basic string of TOML.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn flag(name: &str, value: impl std::fmt::Display) -> String {
@@ -94,13 +150,19 @@ fn arguments(options: &S3Options) -> Result<Vec<String>, Error> {
         flag("ip", "127.0.0.1"),
         flag("ip.bind", "127.0.0.1"),
         flag("s3.port", options.port),
-        flag("admin.port", admin_port()?),
+        flag("filer", true),
+        flag("s3", true),
+        // No HTTP API of the master and the filer: the S3 API uses their gRPC.
+        flag("disableHttp", true),
         flag("s3.port.iceberg", 0),
         flag("s3.port.lance", 0),
         flag("s3.iam", false),
+        flag("iam", false),
         flag("webdav", false),
-        flag("admin.ui", false),
         flag("master.telemetry", false),
+        // There is one master; it need not wait for others before it leads.
+        flag("master.electionTimeout", "1s"),
+        flag("master.volumeSizeLimitMB", VOLUME_LIMIT_MB),
         flag("volume.max", MAX_VOLUMES),
     ];
     let named = [
@@ -111,17 +173,11 @@ fn arguments(options: &S3Options) -> Result<Vec<String>, Error> {
         "filer.port.grpc",
         "volume.port",
         "volume.port.grpc",
-        "metricsPort",
     ];
     for name in named {
         arguments.push(flag(name, free_port()?));
     }
     Ok(arguments)
-}
-
-/// SeaweedFS listens at a fixed distance above this one, too; both lie below the ports of outgoing connections.
-fn admin_port() -> Result<u16, Error> {
-    free_port_below(first_local_port().saturating_sub(ADMIN_GRPC_OFFSET))
 }
 
 /// The S3 API is up when its health route says so; the port alone opens earlier.

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use slipway_toolbox::Toolbox;
-use slipway_toolbox::servers::{self, NatsOptions, Running, free_port};
+use slipway_toolbox::servers::{self, NatsOptions, NatsUser, Running, free_port};
+use slipway_toolbox::{Account, DEFAULT_ACCOUNT, Toolbox};
 
 use crate::bench::cpu;
 
@@ -55,7 +55,10 @@ impl Server {
             dir: folder.join("nats"),
             log_dir: folder.to_owned(),
             port: free_port()?,
-        })?;
+            account: Account::for_servers(DEFAULT_ACCOUNT)?,
+            users: vec![NatsUser::unlimited("bench")],
+        })?
+        .0;
         let (rest, grpc) = (free_port()?, free_port()?);
         let mut command = Command::new(program);
         command
