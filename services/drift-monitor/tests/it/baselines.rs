@@ -75,10 +75,8 @@ async fn a_refusal_of_the_registry_is_shown_as_what_it_is() {
         world.peers.known().profile_refusal = Some(refusal);
         reason_with(&world, shown).await;
     }
-    let mut known = world.peers.known();
-    known.profile_refusal = None;
-    known.profiles.insert("1".into(), data::trained());
-    drop(known);
+    world.peers.known().profile_refusal = None;
+    world.peers.known().profiles.insert("1".into(), data::trained());
     world.state("watching").await;
 }
 
