@@ -66,7 +66,7 @@ fn file_bytes(folder: &Path, path: &str) -> Option<u64> {
     let folder = std::fs::canonicalize(folder).ok()?;
     let file = std::fs::canonicalize(folder.join(path)).ok()?;
     let described = std::fs::metadata(&file).ok()?;
-    (file.starts_with(&folder) && described.is_file()).then(|| described.len())
+    (file.starts_with(&folder) && described.is_file()).then_some(described.len())
 }
 
 impl std::fmt::Debug for Checked {

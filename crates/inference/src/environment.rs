@@ -61,7 +61,7 @@ impl Environment {
             .build()
             .map_err(|error| refuse(error.to_string()))?;
         inner.set_log_level(LogLevel::Warning);
-        let environment = Self { inner, path: path.to_owned(), version: library.version.clone() };
+        let environment = Self { inner, path: path.to_owned(), version: library.version };
         *loaded = Some(environment.clone());
         Ok(environment)
     }
