@@ -30,6 +30,7 @@ import mlflow
 from mlflow_checks import tracking  # noqa: F401 isort: skip
 from mlflow_checks import artifacts  # noqa: F401 isort: skip
 from mlflow_checks import models  # noqa: F401 isort: skip
+from mlflow_checks import scans  # noqa: F401 isort: skip
 from mlflow_checks import webhooks  # noqa: F401 isort: skip
 from mlflow_checks.context import Context, checks
 

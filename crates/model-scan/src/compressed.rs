@@ -12,7 +12,8 @@ use tempfile::SpooledTempFile;
 
 use crate::{
     input::Input,
-    path, pickle,
+    path,
+    pickle::{self, Trial},
     policy::FREE_INFLATED_BYTES,
     report::{Code, Format},
     scanner::{Place, Role, Scanner},
@@ -22,9 +23,20 @@ use crate::{
 const SPOOL_MEMORY_BYTES: usize = 1024 * 1024;
 /// What an LZMA or xz decoder may take; `xz -9` asks for 65 MiB.
 const MAX_DECODER_KIB: u32 = 160 * 1024;
+/// Of an LZMA file.
+const MAX_LZMA_DICTIONARY_BYTES: u32 = 64 * 1024 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// A stream that gave this much before it broke was one, and not text that begins alike.
 const MIN_CERTAIN_BYTES: u64 = 4_096;
+
+/// `ZF` and what joblib pads the length to: the digits of 2⁶⁴ with `0x`.
+const OLD_JOBLIB_HEADER_BYTES: usize = 21;
+/// Properties, size of the dictionary, size of the content, and the first byte of the range coder.
+const LZMA_HEADER_BYTES: usize = 14;
+/// `(pb * 5 + lp) * 9 + lc` is below this.
+const LZMA_PROPERTIES: u8 = 225;
+/// liblzma refuses a larger one where it guesses the format.
+const MAX_LZMA_CONTENT_BYTES: u64 = 1 << 38;
 
 /// How a stream came out.
 pub(crate) enum Inflated {
@@ -43,37 +55,74 @@ pub(crate) fn scan(
     input: &mut Input<'_>,
     place: Place<'_>,
 ) -> io::Result<Format> {
-    let mut inflated = decode(scanner, format, input, place.path)?;
+    let skipped = old_joblib_stream(&input.peek(0, OLD_JOBLIB_HEADER_BYTES + 3)?).unwrap_or(0);
+    let length = input.length();
+    let mut stream = input.section(skipped, length);
+    let (mut inflated, left) = decode(scanner, format, &mut stream, place.path)?;
     if format == Format::Zlib && matches!(inflated, Inflated::Broken(..)) {
-        inflated = inflate_bytewise(scanner, input, place.path)?;
+        inflated = inflate_bytewise(scanner, &mut stream, place.path)?;
     }
     let name = inner_name(path::file_name(place.name));
     let path = path::inside(place.path, name);
+    // Two or three bytes tell some kinds, so it may well be text or numbers.
+    let is_weak = |length: u64| {
+        let is_weak = matches!(format, Format::Zlib | Format::Lzma) || place.role == Role::Weights;
+        is_weak && skipped == 0 && length < MIN_CERTAIN_BYTES
+    };
     match inflated {
-        Inflated::Refused => Ok(format),
-        Inflated::Whole(mut file, _) => {
+        Inflated::Refused => {}
+        Inflated::Whole(mut file, length) => {
+            if left > 0 {
+                if is_weak(length) && !begins_as_pickle(scanner, &mut file, &path)? {
+                    return Ok(Format::Other);
+                }
+                let at = input.length() - left;
+                let detail =
+                    format!("from byte {at} on {left} bytes follow the end of the compressed stream");
+                scanner.find(Code::TrailingBytes, place.path, detail);
+            }
             let inner = Place { path: &path, name, depth: place.depth + 1, role: Role::File };
             scanner.examine(&mut Input::new(&mut file)?, inner)?;
-            Ok(format)
         }
         Inflated::Broken(mut file, length, why) => {
-            let is_weak = matches!(format, Format::Zlib | Format::Lzma) && length < MIN_CERTAIN_BYTES;
-            if is_weak && !begins_as_pickle(scanner, &mut file, &path)? {
-                // Two or three bytes tell these kinds, so it may well be text.
+            if is_weak(length) && !begins_as_pickle(scanner, &mut file, &path)? {
                 return Ok(Format::Other);
             }
             let detail = format!("after {length} bytes its compressed content breaks off: {why}");
             scanner.find(Code::CannotBeFollowed, place.path, detail);
-            Ok(format)
         }
     }
+    Ok(format)
+}
+
+/// Whether a format is that of a compressed stream which is unpacked and looked into.
+pub(crate) fn is_followed(format: Format) -> bool {
+    matches!(format, Format::Gzip | Format::Zlib | Format::Bzip2 | Format::Xz | Format::Lzma)
+}
+
+/// Whether a file can begin as an LZMA stream of the format before xz: properties below 225, the size of a dictionary
+/// and of the content, and the first byte of the range coder, which is always 0.
+pub(crate) fn is_lzma_header(head: &[u8]) -> bool {
+    let Some((header, _)) = head.split_first_chunk::<LZMA_HEADER_BYTES>() else { return false };
+    let size = header[5..13].iter().rev().fold(0_u64, |size, byte| size << 8 | u64::from(*byte));
+    let is_size = size == u64::MAX || size < MAX_LZMA_CONTENT_BYTES;
+    header[0] < LZMA_PROPERTIES && header[13] == 0 && is_size
+}
+
+/// Where the zlib stream begins in a file that joblib wrote before version 0.10: behind `ZF`, the length of the content as
+/// hexadecimal digits padded to 19 bytes, with or without `0x`, and perhaps a space. joblib reads the digits with Python's
+/// `int(…, 16)`, which takes signs, spaces and underscores too, so any header is followed.
+pub(crate) fn old_joblib_stream(head: &[u8]) -> Option<u64> {
+    let rest = head.strip_prefix(b"ZF")?.get(OLD_JOBLIB_HEADER_BYTES - 2..)?;
+    let space = usize::from(rest.first() == Some(&b' '));
+    Some((OLD_JOBLIB_HEADER_BYTES + space) as u64)
 }
 
 /// Whether a loader that reads a stream bit by bit would have run something before it breaks.
 fn begins_as_pickle(scanner: &mut Scanner<'_>, file: &mut SpooledTempFile, path: &str) -> io::Result<bool> {
     let mut input = Input::new(file)?;
     let head = input.peek(0, 2)?;
-    Ok(pickle::has_magic(&head) || pickle::try_scan(scanner, &mut input, path)?)
+    Ok(pickle::has_magic(&head) || pickle::try_scan(scanner, &mut input, path)? == Trial::Acts)
 }
 
 /// The name of what `gzip` and its like packed.
@@ -84,14 +133,15 @@ fn inner_name(name: &str) -> &str {
         .unwrap_or(name)
 }
 
+/// Unpacks a stream; the second number is that of the bytes that follow it.
 fn decode(
     scanner: &mut Scanner<'_>,
     format: Format,
     input: &mut Input<'_>,
     path: &str,
-) -> io::Result<Inflated> {
+) -> io::Result<(Inflated, u64)> {
     let length = input.length();
-    let (inflated, left) = match format {
+    Ok(match format {
         Format::Gzip => (inflate(scanner, &mut MultiGzDecoder::new(&mut *input), length, path)?, 0),
         Format::Bzip2 => (inflate(scanner, &mut MultiBzDecoder::new(&mut *input), length, path)?, 0),
         Format::Zlib => {
@@ -103,28 +153,26 @@ fn decode(
             let mut decoder = XzReader::new_mem_limit(&mut *input, true, MAX_DECODER_KIB);
             (inflate(scanner, &mut decoder, length, path)?, 0)
         }
-        _ => match LzmaReader::new_mem_limit(&mut *input, MAX_DECODER_KIB, None) {
+        _ => match lzma(&mut *input) {
             Ok(mut decoder) => {
                 decoder.set_defer_errors(true);
                 let inflated = inflate(scanner, &mut decoder, length, path)?;
                 let (input, unread) = decoder.into_parts();
                 (inflated, input.remaining() + unread.len() as u64)
             }
-            Err(error) => {
-                let detail = format!("its LZMA stream cannot be read: {error}");
-                scanner.find(Code::CannotBeFollowed, path, detail);
-                (Inflated::Refused, 0)
-            }
+            Err(error) => (Inflated::Broken(spool(scanner), 0, error.to_string()), 0),
         },
-    };
-    if matches!(inflated, Inflated::Whole(..)) && left > 0 {
-        scanner.find(
-            Code::TrailingBytes,
-            path,
-            format!("{left} bytes follow the end of the compressed stream"),
-        );
-    }
-    Ok(inflated)
+    })
+}
+
+/// A decoder of a whole LZMA file. Its dictionary is as large as the header says up to a limit, because what a file really
+/// refers back to is seldom as far away as that; where it is, the stream breaks there.
+fn lzma<'i, 'a>(input: &'i mut Input<'a>) -> io::Result<LzmaReader<&'i mut Input<'a>>> {
+    let mut header = [0; LZMA_HEADER_BYTES - 1];
+    input.read_exact(&mut header)?;
+    let [properties, d0, d1, d2, d3, size @ ..] = header;
+    let dictionary = u32::from_le_bytes([d0, d1, d2, d3]).min(MAX_LZMA_DICTIONARY_BYTES);
+    LzmaReader::new_with_props(input, u64::from_le_bytes(size), properties, dictionary, None)
 }
 
 /// Inflates a broken zlib stream as far as it goes. The decoder is given one byte at a time, because with more it keeps
@@ -148,6 +196,14 @@ pub(crate) fn inflate_member(
     Ok((inflated, decoder.total_in()))
 }
 
+/// A temporary file, which stays in memory while it is small.
+fn spool(scanner: &Scanner<'_>) -> SpooledTempFile {
+    match &scanner.policy.spool_dir {
+        Some(folder) => tempfile::spooled_tempfile_in(SPOOL_MEMORY_BYTES, folder),
+        None => tempfile::spooled_tempfile(SPOOL_MEMORY_BYTES),
+    }
+}
+
 /// Copies what a decoder gives into a temporary file, as long as the limits allow.
 fn inflate(
     scanner: &mut Scanner<'_>,
@@ -155,10 +211,7 @@ fn inflate(
     packed: u64,
     path: &str,
 ) -> io::Result<Inflated> {
-    let mut file = match &scanner.policy.spool_dir {
-        Some(folder) => tempfile::spooled_tempfile_in(SPOOL_MEMORY_BYTES, folder),
-        None => tempfile::spooled_tempfile(SPOOL_MEMORY_BYTES),
-    };
+    let mut file = spool(scanner);
     let limits = &scanner.policy.limits;
     let (mut chunk, mut length) = (vec![0; CHUNK_BYTES], 0_u64);
     loop {

@@ -4,7 +4,33 @@ use crate::{
     listed::{self, Permission},
     policy::Policy,
     report::Code,
+    scanner::Scanner,
 };
+
+/// Modules of Python's own library, 2.7 to 3.14, one per line.
+const STANDARD_MODULES: &str = include_str!("../lists/standard_modules.txt");
+/// Packages that are installed where models are loaded.
+const MODEL_PACKAGES: &[&str] = &[
+    "joblib",
+    "keras",
+    "lightgbm",
+    "mlflow",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "pytest",
+    "scipy",
+    "six",
+    "skl2onnx",
+    "sklearn",
+    "skops",
+    "tensorflow",
+    "torch",
+    "transformers",
+    "xgboost",
+    "yaml",
+];
 
 /// Modules of which every global is dangerous: they run programs or code, open files or connections, or reach into the
 /// interpreter. A submodule is in its module.
@@ -226,6 +252,35 @@ pub(crate) fn judge(policy: &Policy, module: &str, name: &str) -> Option<(Code, 
         setting.unwrap_or_default()
     );
     Some((Code::GlobalNotAllowed, detail))
+}
+
+/// Names what a document imports, and reports it where the policy does not allow it.
+pub(crate) fn check(scanner: &mut Scanner<'_>, path: &str, module: &str, name: &str) {
+    scanner.name_global(canonical(module, name));
+    if let Some((code, detail)) = judge(scanner.policy, module, name) {
+        scanner.find(code, path, detail);
+    }
+}
+
+/// Names what a document imports from a module that it must not name at all, and reports it.
+pub(crate) fn check_reference(scanner: &mut Scanner<'_>, path: &str, module: &str, name: &str) {
+    let full = canonical(module, name);
+    let shown = crate::path::shown(&full);
+    scanner.name_global(full);
+    let (code, detail) = match judge(scanner.policy, module, name) {
+        Some(judged) => judged,
+        None => (Code::LoaderReference, format!("it imports `{shown}`, which is no part of such a model")),
+    };
+    scanner.find(code, path, detail);
+}
+
+/// Whether the first name of a module is one of Python's own library or of a package that models use, so that an import of
+/// it succeeds. Text can begin like an import by accident, but hardly with such a name.
+pub(crate) fn is_importable(module: &str) -> bool {
+    let first = module.split('.').next().unwrap_or(module);
+    STANDARD_MODULES.lines().any(|line| line == first)
+        || DANGEROUS_MODULES.iter().any(|dangerous| dangerous.split('.').next() == Some(first))
+        || MODEL_PACKAGES.contains(&first)
 }
 
 /// What a pickle may do with a global.

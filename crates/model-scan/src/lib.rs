@@ -1,4 +1,4 @@
-//! Decides whether model files that strangers uploaded may be served or handed out, without ever loading them.
+//! Decides whether uploaded model files are safe to load, without ever loading them.
 //!
 //! ```
 //! use std::io::Cursor;
@@ -13,7 +13,7 @@
 //!
 //! # Threat model
 //!
-//! The uploader controls every byte and the name. He wants code to run when someone loads the file with Python's `pickle`,
+//! The uploader controls every byte and the name, and wants code to run when someone loads the file with Python's `pickle`,
 //! `joblib`, `numpy`, `torch`, `skops` or Keras, wants an unpacker to write outside its folder, or wants this scan to take
 //! all memory or time. Therefore:
 //!
@@ -24,8 +24,11 @@
 //! - The classes that ordinary models of scikit-learn, XGBoost and LightGBM consist of are listed with what a pickle may do
 //!   with each ([`listed_globals`]): most may be made without their constructor and get their state once, functions may be
 //!   referred to but not called.
-//! - What cannot be followed to its last byte counts as unsafe, and so does whatever two readers could read differently: a
-//!   zip archive whose directory and local headers disagree, a member that is there twice, bytes after the end.
+//! - A file is safe only when all of its content was understood and is allowed. What is no pickle, archive, array or graph has
+//!   to be a document that its name says it is, and is read to its end; everything else is [`Verdict::Unverified`].
+//! - Whatever two readers could read differently is refused: a zip archive whose directory and local headers disagree, a member
+//!   that is there twice, bytes before the beginning or after the end.
+//! - Whether a file carries code that a loader runs is a fact of its own ([`LoaderCode`]).
 //! - Nothing is allocated by a length that a file states, and every kind of work has a limit ([`Limits`]), so a scan ends.
 //!   Files are read as streams; only compressed content goes through a temporary file.
 //!
@@ -35,18 +38,24 @@
 //!   asked for much memory, and flaws in native code of numpy, torch, scikit-learn, XGBoost or LightGBM, which parse states
 //!   and models from memory, are not looked for.
 //! - What a model does with data after it was loaded: a stored model may answer anything.
-//! - ONNX graphs (custom operators, external data) are only recognised here, and so is the text of scripts without `#!`.
-//! - HDF5, TorchScript, and compressed streams other than gzip, zlib, bzip2, xz and LZMA are refused, not looked into.
+//! - Which packages a list of requirements names: an installer runs their code.
+//! - HDF5, SavedModel, TensorFlow Lite, and compressed streams other than gzip, zlib, bzip2, xz and LZMA are not read, so they
+//!   are unverified.
+//! - Fields within the graph of an ONNX model that its format does not have are skipped; those of the model itself are not.
 //! - Where a joblib dump holds an array of objects and is loaded with Python's own loader instead, which takes that array
 //!   for opcodes, dangerous imports are found, but others that are not on the list may stay unseen.
-//! - Files that a loader skips bytes of before it begins, and files that are parts of one model together.
+//! - Text that begins like an import of a module which is neither Python's own nor that of a package for models, and is
+//!   no whole pickle, counts as text under the name of text.
+//! - Files of one model are judged one by one; of the others only the names are known ([`Context`]).
 
 mod compressed;
-mod config;
+mod context;
+mod documents;
 mod globals;
 mod input;
 mod listed;
 mod npy;
+mod onnx;
 mod path;
 mod pickle;
 mod policy;
@@ -54,6 +63,7 @@ mod report;
 mod safetensors;
 mod scanner;
 mod sniff;
+mod source;
 mod tar;
 mod zip;
 
@@ -63,12 +73,15 @@ use std::{
     path::Path,
 };
 
+pub use context::Context;
 pub use listed::{listed_globals, listed_versions};
 pub use policy::{
     FREE_INFLATED_BYTES, Limits, MAX_INFLATE_RATIO, MAX_INFLATED_BYTES, MAX_MEMBERS, MAX_NESTING_DEPTH,
     MAX_OPCODES, Policy,
 };
-pub use report::{Code, Counts, Finding, Format, MAX_FINDINGS, MAX_REPORTED_GLOBALS, Report, Verdict};
+pub use report::{
+    Code, Counts, Finding, Format, LoaderCode, MAX_FINDINGS, MAX_REPORTED_GLOBALS, Report, Verdict,
+};
 
 /// Looks at a file of this name. Blocks, and reads the file more than once.
 ///
@@ -76,8 +89,22 @@ pub use report::{Code, Counts, Finding, Format, MAX_FINDINGS, MAX_REPORTED_GLOBA
 ///
 /// Where the file, or the temporary file for compressed content, cannot be read or written. What is wrong with the content
 /// is never an error; it stands in the report.
-pub fn scan(name: &str, mut file: impl Read + Seek, policy: &Policy) -> io::Result<Report> {
-    scanner::scan(name, &mut file, policy)
+pub fn scan(name: &str, file: impl Read + Seek, policy: &Policy) -> io::Result<Report> {
+    scan_within(name, file, policy, &Context::default())
+}
+
+/// Looks at a file of a model, whose other files the context names. `name` is the file's path within the model.
+///
+/// # Errors
+///
+/// Those of [`scan`].
+pub fn scan_within(
+    name: &str,
+    mut file: impl Read + Seek,
+    policy: &Policy,
+    context: &Context,
+) -> io::Result<Report> {
+    scanner::scan(name, &mut file, policy, context)
 }
 
 /// Looks at the file at a path, as [`scan`] does.

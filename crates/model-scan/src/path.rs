@@ -80,3 +80,10 @@ impl Names {
 pub(crate) fn file_name(name: &str) -> &str {
     name.rsplit(['/', '\\']).next().unwrap_or(name)
 }
+
+/// Whether a path that a file names leads out of the folder that it is relative to.
+pub(crate) fn leaves_folder(path: &str) -> bool {
+    let is_absolute =
+        path.starts_with(['/', '\\', '~']) || path.as_bytes().get(1) == Some(&b':') || path.contains("://");
+    is_absolute || path.contains('\0') || path.split(['/', '\\']).any(|part| part == "..")
+}

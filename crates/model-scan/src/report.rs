@@ -56,21 +56,78 @@ pub enum Format {
     PythonBytecode,
     /// A script that names its interpreter.
     Script,
-    /// Nothing that a model loader would run: text, images and data without structure.
+    /// Source code or a template, by its name.
+    Source,
+    /// UTF-8 text under a name that no loader runs, such as `README.md` or `labels.txt`.
+    Text,
+    /// A JSON document, or one per line.
+    Json,
+    /// A YAML document.
+    Yaml,
+    /// MLflow's description of a model, `MLmodel`.
+    Mlmodel,
+    /// A list of packages to install: `requirements.txt`, `conda.yaml` or `python_env.yaml`.
+    Requirements,
+    /// An XGBoost model in UBJSON.
+    Xgboost,
+    /// A LightGBM model as text.
+    Lightgbm,
+    /// Weights that an ONNX model keeps in a file of their own.
+    Weights,
+    /// A graph of TensorFlow or TensorFlow Lite.
+    Tensorflow,
+    /// An empty file.
+    Empty,
+    /// None of these.
     Other,
 }
 
-/// Whether a file may be served or handed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+impl Format {
+    /// Whether a loader makes objects of a file of this format, or unpacks it.
+    ///
+    /// Text, documents, arrays of numbers and graphs that a runtime interprets are not of that kind.
+    pub fn makes_objects(self) -> bool {
+        !matches!(
+            self,
+            Self::Text
+                | Self::Json
+                | Self::Yaml
+                | Self::Mlmodel
+                | Self::Requirements
+                | Self::Xgboost
+                | Self::Lightgbm
+                | Self::Weights
+                | Self::Empty
+                | Self::Other
+        )
+    }
+}
+
+/// Whether a file is safe to load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The whole file was followed, and nothing in it runs code beyond the allowed globals.
+    /// All of it was understood, to the last byte, and nothing in it runs code beyond the allowed globals.
     Safe,
-    /// Something was found, or the file could not be followed to its end.
+    /// Some of it was not understood, or is code. Nothing that attacks its reader was found in the rest.
+    Unverified,
+    /// It runs code, attacks its reader, or is a broken or ambiguous file of a format that runs code.
     Unsafe,
 }
 
-/// What kind of thing was found. Every code makes a file unsafe.
+/// Whether a file carries code that a loader runs. This is a fact of its own: a file can be unverified without code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoaderCode {
+    /// It carries none.
+    None,
+    /// It was not understood to its end, so that is not known.
+    Unknown,
+    /// It carries code, a reference by which a loader imports code, or instructions that import or call code.
+    Present,
+}
+
+/// What kind of thing was found. No file with a finding is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -129,9 +186,56 @@ pub enum Code {
     Executable,
     /// A layer or module of code inside a model.
     EmbeddedCode,
+    /// A tag of YAML that makes its loader import or call something.
+    YamlTag,
+    /// A path that leads out of the model's folder.
+    ReferenceOutside,
+    /// Content, a layer or a field that this scan does not understand.
+    NotUnderstood,
+    /// Source code or a template.
+    SourceCode,
+    /// A name by which a loader imports a module, a class, a function or a library.
+    LoaderReference,
+    /// A line by which an installer runs code from elsewhere than the package index.
+    InstallCode,
+    /// A graph whose operators may read and write files.
+    GraphProgram,
 }
 
-/// One thing that makes a file unsafe.
+impl Code {
+    /// The verdict that a finding of this kind leads to.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::NotUnderstood
+            | Self::SourceCode
+            | Self::LoaderReference
+            | Self::InstallCode
+            | Self::GraphProgram => Verdict::Unverified,
+            _ => Verdict::Unsafe,
+        }
+    }
+
+    /// Whether what was found is code that a loader runs, or the way to it.
+    pub fn is_code(self) -> bool {
+        matches!(
+            self,
+            Self::DangerousGlobal
+                | Self::GlobalNotAllowed
+                | Self::DottedGlobal
+                | Self::CallNotFollowed
+                | Self::ExtensionCode
+                | Self::Executable
+                | Self::EmbeddedCode
+                | Self::YamlTag
+                | Self::SourceCode
+                | Self::LoaderReference
+                | Self::InstallCode
+                | Self::GraphProgram
+        )
+    }
+}
+
+/// One thing that keeps a file from being safe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What kind of thing.
@@ -162,9 +266,11 @@ pub struct Counts {
 pub struct Report {
     /// What the file is.
     pub format: Format,
-    /// Whether it may be served or handed out.
+    /// Whether it is safe to load.
     pub verdict: Verdict,
-    /// Why not: the first [`MAX_FINDINGS`].
+    /// Whether it carries code that a loader runs.
+    pub code: LoaderCode,
+    /// Why it is not safe: the first [`MAX_FINDINGS`].
     pub findings: Vec<Finding>,
     /// What the pickles and skops archives import, allowed or not, as `module.name`, sorted: the first
     /// [`MAX_REPORTED_GLOBALS`].

@@ -1,52 +1,23 @@
 //! One scan: its findings and budget, and the way from a file to the formats that it can be read as.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     io::{self, Read, Seek},
 };
 
 use crate::{
     compressed,
+    context::Context,
+    documents,
     input::Input,
-    npy, path,
-    pickle::{self, Fault},
+    npy, onnx, path,
+    pickle::{self, Fault, Trial},
     policy::Policy,
-    report::{Code, Counts, Finding, Format, MAX_FINDINGS, MAX_REPORTED_GLOBALS, Report, Verdict},
-    safetensors, sniff, tar, zip,
+    report::{
+        Code, Counts, Finding, Format, LoaderCode, MAX_FINDINGS, MAX_REPORTED_GLOBALS, Report, Verdict,
+    },
+    safetensors, sniff, source, tar, zip,
 };
-
-/// Names of files that a loader unpickles or unpacks, whatever they hold.
-const LOADED_SUFFIXES: &[&str] = &[
-    ".pkl",
-    ".pickle",
-    ".joblib",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".bin",
-    ".mar",
-    ".dill",
-    ".cloudpickle",
-    ".pk",
-    ".p",
-    ".sav",
-    ".pt2",
-    ".npy",
-    ".npz",
-    ".h5",
-    ".hdf5",
-    ".keras",
-    ".nemo",
-    ".safetensors",
-    ".skops",
-    ".tar",
-    ".tgz",
-    ".gz",
-    ".bz2",
-    ".xz",
-    ".zip",
-    ".whl",
-];
 
 /// A part of a file, and where it lies.
 #[derive(Debug, Clone, Copy)]
@@ -68,24 +39,44 @@ pub(crate) enum Role {
     /// The pickle of a torch archive, whose persistent ids name storages.
     TorchPickle,
     /// Bytes that the archive's loader takes for numbers, whatever they look like.
-    TorchStorage,
+    Numbers,
+    /// A few characters that a torch archive says its version or byte order with.
+    TorchNote,
+    /// Weights that an ONNX model names, which any other loader may be pointed at too.
+    Weights,
 }
 
 /// One scan.
 pub(crate) struct Scanner<'p> {
     pub(crate) policy: &'p Policy,
+    pub(crate) context: &'p Context,
     pub(crate) counts: Counts,
+    /// The storages that torch pickles asked for, with their bytes, since this was last emptied.
+    pub(crate) storages: HashMap<Box<str>, u64>,
     findings: Vec<Finding>,
     globals: BTreeSet<String>,
+    verdict: Verdict,
+    carries_code: bool,
 }
 
 impl<'p> Scanner<'p> {
-    pub(crate) fn new(policy: &'p Policy) -> Self {
-        Self { policy, counts: Counts::default(), findings: Vec::new(), globals: BTreeSet::new() }
+    pub(crate) fn new(policy: &'p Policy, context: &'p Context) -> Self {
+        Self {
+            policy,
+            context,
+            counts: Counts::default(),
+            storages: HashMap::new(),
+            findings: Vec::new(),
+            globals: BTreeSet::new(),
+            verdict: Verdict::Safe,
+            carries_code: false,
+        }
     }
 
     pub(crate) fn find(&mut self, code: Code, path: &str, detail: impl Into<String>) {
         self.counts.findings += 1;
+        self.verdict = self.verdict.max(code.verdict());
+        self.carries_code |= code.is_code();
         if self.findings.len() < MAX_FINDINGS {
             self.findings.push(Finding { code, path: path.to_owned(), detail: detail.into() });
         }
@@ -118,44 +109,65 @@ impl<'p> Scanner<'p> {
     }
 
     pub(crate) fn into_report(self, format: Format) -> Report {
-        let verdict = if self.counts.findings == 0 { Verdict::Safe } else { Verdict::Unsafe };
+        let code = match self.verdict {
+            _ if self.carries_code => LoaderCode::Present,
+            Verdict::Safe => LoaderCode::None,
+            _ => LoaderCode::Unknown,
+        };
         let globals = self.globals.into_iter().collect();
-        Report { format, verdict, findings: self.findings, globals, counts: self.counts }
+        let Self { verdict, findings, counts, .. } = self;
+        Report { format, verdict, code, findings, globals, counts }
     }
 
-    /// Looks at a file or member as everything that a loader could take it for.
+    /// Looks at a file or member as everything that a loader could take it for. What is left over, and is none of the
+    /// documents that are understood, is reported.
     pub(crate) fn examine(&mut self, input: &mut Input<'_>, place: Place<'_>) -> io::Result<Format> {
         if place.depth > self.policy.limits.nesting_depth {
             let limit = self.policy.limits.nesting_depth;
             self.find(Code::NestingTooDeep, place.path, format!("it lies more than {limit} archives deep"));
             return Ok(Format::Other);
         }
-        let head = input.peek(0, sniff::HEAD_BYTES)?;
-        let mut format = sniff::sniff(&head, input)?;
-        if place.role == Role::TorchStorage && !sniff::is_certain(format) {
-            format = Format::Other;
+        let seen = self.examine_content(input, place)?;
+        if let Some(why) =
+            source::by_name(place.name).filter(|_| matches!(place.role, Role::File | Role::Weights))
+        {
+            self.find(Code::SourceCode, place.path, why);
+            return Ok(if seen == Format::Other { Format::Source } else { seen });
         }
+        input.seek(0);
+        match seen {
+            Format::Other | Format::Onnx if onnx::is_name(place.name) => {
+                onnx::scan(self, input, place).map(|()| Format::Onnx)
+            }
+            Format::Other | Format::Onnx => documents::scan(self, input, place),
+            _ => Ok(seen),
+        }
+    }
+
+    fn examine_content(&mut self, input: &mut Input<'_>, place: Place<'_>) -> io::Result<Format> {
+        let head = input.peek(0, sniff::HEAD_BYTES)?;
+        let format = sniff::sniff(&head, input, place.role)?;
         input.seek(0);
         let mut seen = self.examine_as(format, input, place)?;
         // A loader does not ask what a file looks like first, so it is tried as the others too.
         if !matches!(seen, Format::Pickle | Format::Joblib | Format::TorchLegacy) {
             input.seek(0);
-            if pickle::try_scan(self, input, place.path)? && seen == Format::Other {
-                seen = Format::Pickle;
+            match pickle::try_scan(self, input, place.path)? {
+                Trial::Acts if seen == Format::Other => seen = Format::Pickle,
+                Trial::Data if seen == Format::Other && pickle::is_name(place.name) => seen = Format::Pickle,
+                _ => {}
             }
         }
         if format != Format::Tar && sniff::is_tar_header(&head) {
             input.seek(0);
             tar::scan(self, input, place)?;
         }
-        if !sniff::begins_as_zip(&head) && zip::has_directory(input)? {
+        // In a tar archive, an archive lies in a member, which is looked at by itself.
+        if format != Format::Tar && !sniff::begins_as_zip(&head) && zip::has_directory(input)? {
             let inner = zip::scan(self, input, place)?;
+            let detail = "a zip archive stands behind other bytes; loaders disagree on what such a file is";
+            self.find(Code::ZipUnlistedBytes, place.path, detail);
             seen = if seen == Format::Other { inner } else { seen };
-        }
-        if seen == Format::Other && place.role != Role::TorchStorage && is_loaded_by_name(place.name) {
-            let detail =
-                "its name is that of a model or an archive, but its content is of no format that is known";
-            self.find(Code::CannotBeFollowed, place.path, detail);
         }
         Ok(seen)
     }
@@ -174,6 +186,7 @@ impl<'p> Scanner<'p> {
             }
             Format::OtherArchive
             | Format::Hdf5
+            | Format::Tensorflow
             | Format::Executable
             | Format::PythonBytecode
             | Format::Script => {
@@ -190,17 +203,18 @@ impl<'p> Scanner<'p> {
     }
 }
 
-fn is_loaded_by_name(name: &str) -> bool {
-    let name = path::file_name(name).to_lowercase();
-    LOADED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
-}
-
 /// Scans a whole file.
-pub(crate) fn scan(name: &str, file: &mut (impl Read + Seek), policy: &Policy) -> io::Result<Report> {
-    let mut scanner = Scanner::new(policy);
+pub(crate) fn scan(
+    name: &str,
+    file: &mut (impl Read + Seek),
+    policy: &Policy,
+    context: &Context,
+) -> io::Result<Report> {
+    let mut scanner = Scanner::new(policy, context);
     let shown = path::shown(name);
     let mut input = Input::new(file)?;
-    let place = Place { path: &shown, name, depth: 0, role: Role::File };
+    let role = if context.weights.contains(name) { Role::Weights } else { Role::File };
+    let place = Place { path: &shown, name, depth: 0, role };
     let format = scanner.examine(&mut input, place)?;
     Ok(scanner.into_report(format))
 }
@@ -209,14 +223,20 @@ pub(crate) fn scan(name: &str, file: &mut (impl Read + Seek), policy: &Policy) -
 fn refused(format: Format) -> (Code, &'static str) {
     match format {
         Format::Hdf5 => (
-            Code::CannotBeFollowed,
-            "it is an HDF5 file, which may hold layers of code and links to other files",
+            Code::NotUnderstood,
+            "it is an HDF5 file, which may hold layers of code and links to other files and is not read",
         ),
+        Format::Tensorflow => {
+            (Code::GraphProgram, "it is a TensorFlow Lite graph, whose operators are not read")
+        }
         Format::Executable => (Code::Executable, "it is a program; a model was expected"),
         Format::PythonBytecode => (Code::Executable, "it is compiled Python; a model was expected"),
         Format::Script => {
             (Code::Executable, "it is a script that names its interpreter; a model was expected")
         }
-        _ => (Code::CannotBeFollowed, "it is an archive or compressed stream of a kind that is not followed"),
+        _ => (
+            Code::NotUnderstood,
+            "from byte 0 on it is an archive or compressed stream of a kind that is not unpacked",
+        ),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{input::Input, pickle, report::Format, safetensors, tar};
+use crate::{compressed, input::Input, pickle, report::Format, safetensors, scanner::Role, tar};
 
 /// As much of a file as its kind is told by; one block of a tar archive.
 pub(crate) const HEAD_BYTES: usize = 512;
@@ -31,12 +31,24 @@ const MAGIC: &[(&[u8], Format)] = &[
     (b"!<arch>\n", Format::OtherArchive),
     (b"\x1f\x9d", Format::OtherArchive),
     (b"LZIP", Format::OtherArchive),
-    // What joblib wrote before version 0.10.
-    (b"ZF0x", Format::OtherArchive),
+    (b"\x89LZO\x00", Format::OtherArchive),
+    (b"\xff\x06\x00\x00sNaPpY", Format::OtherArchive),
 ];
+/// Frames of Zstandard and LZ4 that a reader skips, up to the last digit of their first byte.
+const SKIPPABLE_FRAME: &[u8] = b"\x2a\x4d\x18";
 
 /// The kind of a file. What the first bytes only hint at is tried by those who read it.
-pub(crate) fn sniff(head: &[u8], input: &mut Input<'_>) -> io::Result<Format> {
+pub(crate) fn sniff(head: &[u8], input: &mut Input<'_>, role: Role) -> io::Result<Format> {
+    let format = sniff_content(head, input)?;
+    let is_possible = match role {
+        Role::Numbers => is_certain(format),
+        Role::Weights => is_certain(format) || compressed::is_followed(format),
+        _ => true,
+    };
+    Ok(if is_possible { format } else { Format::Other })
+}
+
+fn sniff_content(head: &[u8], input: &mut Input<'_>) -> io::Result<Format> {
     if let Some((_, format)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Ok(*format);
     }
@@ -46,24 +58,34 @@ pub(crate) fn sniff(head: &[u8], input: &mut Input<'_>) -> io::Result<Format> {
     if is_tar_header(head) {
         return Ok(Format::Tar);
     }
+    if matches!(head, [0x50..=0x5f, rest @ ..] if rest.starts_with(SKIPPABLE_FRAME)) {
+        return Ok(Format::OtherArchive);
+    }
+    if head.get(4..8) == Some(b"TFL3") {
+        return Ok(Format::Tensorflow);
+    }
     if is_bytecode(head) {
         return Ok(Format::PythonBytecode);
     }
     if head.starts_with(b"BZh") && matches!(head.get(3), Some(b'1'..=b'9')) {
         return Ok(Format::Bzip2);
     }
-    if let [cmf @ (0x08 | 0x18 | 0x28 | 0x38 | 0x48 | 0x58 | 0x68 | 0x78), flags, ..] = head
-        && (u16::from(*cmf) << 8 | u16::from(*flags)) % 31 == 0
-    {
+    if is_zlib(head) || compressed::old_joblib_stream(head).is_some() {
         return Ok(Format::Zlib);
-    }
-    if head.starts_with(b"\x5d\x00\x00") {
-        return Ok(Format::Lzma);
     }
     if safetensors::is_likely(head, input.length()) {
         return Ok(Format::Safetensors);
     }
+    if compressed::is_lzma_header(head) {
+        return Ok(Format::Lzma);
+    }
     Ok(if is_onnx(head, input.length()) { Format::Onnx } else { Format::Other })
+}
+
+/// Two bytes of RFC 1950: method 8 with any window, and a check that makes them a multiple of 31.
+pub(crate) fn is_zlib(head: &[u8]) -> bool {
+    matches!(head, [cmf @ (0x08 | 0x18 | 0x28 | 0x38 | 0x48 | 0x58 | 0x68 | 0x78), flags, ..]
+        if (u16::from(*cmf) << 8 | u16::from(*flags)).is_multiple_of(31))
 }
 
 /// Whether a format is told by enough bytes to be no accident in numbers.
@@ -129,7 +151,7 @@ mod tests {
         let mut source = Cursor::new(bytes.to_vec());
         let mut input = Input::new(&mut source).unwrap();
         let head = input.peek(0, HEAD_BYTES).unwrap();
-        sniff(&head, &mut input).unwrap()
+        sniff(&head, &mut input, Role::File).unwrap()
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::rest::approvals::ApprovalBody;
 use crate::rest::reports;
 use crate::store::model_versions::Tensor;
 use crate::store::runs::Run;
+use crate::versions::scan::Scan;
 
 /// The card as JSON.
 pub(crate) fn json(facts: &Lineage) -> Value {
@@ -99,6 +100,8 @@ pub(crate) fn markdown(facts: &Lineage) -> String {
     if let Some(why) = &known.profile_misfit {
         row(&mut card, "training profile does not fit", why);
     }
+    let code = known.scan.as_ref().map_or_else(|| "not known".to_owned(), Scan::code_text);
+    row(&mut card, "code that a loader runs", &code);
     let signing = &facts.known.signing.verdict;
     row(&mut card, "signed", &format!("{}: {}", signing.state.name(), signing.detail));
     let missing = facts.known.evidence.missing_from_card(&[]);

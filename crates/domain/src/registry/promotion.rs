@@ -30,8 +30,10 @@ pub struct Policy {
 pub enum Rule {
     /// Serving can load it.
     Servable,
-    /// Its files were looked into, and none of them runs code where it is loaded.
+    /// All content of its files was understood and is safe to load. A version that is unverified does not satisfy it.
     ScannedSafe,
+    /// None of its files carries code that a loader runs, as far as all of their content was understood.
+    NoLoaderCode,
     /// It says what it takes and gives: MLflow's signature.
     HasSignature,
     /// It has a description.
@@ -205,8 +207,12 @@ pub struct Signing {
 pub struct Evidence {
     /// Why serving cannot load it.
     pub unservable_reason: Option<String>,
-    /// Whether its files were found safe; `None` where nobody looked.
+    /// Whether its files were found safe; `None` where they were not scanned.
     pub scanned_safe: Option<bool>,
+    /// Why they were not.
+    pub unsafe_reason: Option<String>,
+    /// Whether its files carry no code that a loader runs; `None` where they were not scanned.
+    pub without_code: Option<bool>,
     /// Whether it has MLflow's signature.
     pub has_signature: bool,
     /// Whether it is known what it takes and gives, by that signature or by its graph.

@@ -44,6 +44,27 @@ enum Mode {
     Nested,
 }
 
+/// How a file came out that was tried as pickles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trial {
+    /// It imports or calls something on the way, which was reported.
+    Acts,
+    /// It is pickles of plain data to its last byte.
+    Data,
+    /// It is none.
+    No,
+}
+
+/// Ends of names of files that Python unpickles.
+const NAME_SUFFIXES: &[&str] =
+    &[".pkl", ".pickle", ".pk", ".p", ".joblib", ".dill", ".cloudpickle", ".sav", ".dat"];
+
+/// Whether a file is one that Python unpickles, by its name.
+pub(crate) fn is_name(name: &str) -> bool {
+    let name = name.to_lowercase();
+    NAME_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
 /// Whether a file begins as pickles of protocol 2 and later do.
 pub(crate) fn has_magic(head: &[u8]) -> bool {
     matches!(head, [0x80, 2..=5, ..])
@@ -74,6 +95,7 @@ pub(crate) fn scan(
         } else if count == 1 && run.machine.is_torch_magic {
             format = Format::TorchLegacy;
         }
+        scanner.storages.extend(run.machine.storages.clone());
         let sizes = run.machine.storages.values();
         storages = sizes
             .fold(storages, |sum, size| sum.saturating_add(size.saturating_add(TORCH_STORAGE_HEADER_BYTES)));
@@ -98,25 +120,28 @@ pub(crate) fn scan(
     }
 }
 
-/// Tries a file of any kind as pickles. Reports what they would do and says true where Python's loader would import or
-/// call something on the way, or reach an end with something imported.
-pub(crate) fn try_scan(scanner: &mut Scanner<'_>, input: &mut Input<'_>, path: &str) -> io::Result<bool> {
+/// Tries a file of any kind as pickles. Reports what they would do where Python's loader would import or call something on
+/// the way, or reach an end with something imported. Text can begin like an import by accident, so where that is all
+/// there is, the module has to be one that can be imported.
+pub(crate) fn try_scan(scanner: &mut Scanner<'_>, input: &mut Input<'_>, path: &str) -> io::Result<Trial> {
     loop {
         let run = run(scanner, input, false, Mode::Trial)?;
         let acts = run.machine.acts;
         let followed = match run.fault {
             None => acts.imports || acts.calls,
             Some(Fault::Limit(_)) => true,
-            Some(_) => acts.dangerous || (acts.imports && acts.calls),
+            Some(_) => acts.dangerous || acts.importable || (acts.imports && acts.calls),
         };
         if followed {
             // Once more, from the first pickle and beyond this one.
             input.seek(0);
             scan(scanner, input, path, false)?;
-            return Ok(true);
+            return Ok(Trial::Acts);
         }
-        if run.fault.is_some() || input.remaining() == 0 {
-            return Ok(false);
+        match run.fault {
+            Some(_) => return Ok(Trial::No),
+            None if input.remaining() == 0 => return Ok(Trial::Data),
+            None => {}
         }
     }
 }

@@ -10,7 +10,6 @@ use directory::{Entry, Extent};
 
 use crate::{
     compressed::{self, Inflated},
-    config,
     input::Input,
     path,
     report::{Code, Format},
@@ -25,6 +24,10 @@ const FLAGS_ENCRYPTED: u16 = 0x0001 | 0x0040 | 0x2000;
 const FILE_TYPE_MASK: u32 = 0o170_000;
 const FILE_TYPES_PLAIN: [u32; 3] = [0, 0o100_000, 0o040_000];
 const FILE_TYPE_LINK: u32 = 0o120_000;
+
+/// Members that say the version, the byte order and the like.
+const TORCH_NOTES: [&str; 5] =
+    ["version", "byteorder", ".data/serialization_id", ".format_version", ".storage_alignment"];
 
 /// What kind of model an archive is, and where its parts lie.
 struct Kind {
@@ -48,12 +51,17 @@ pub(crate) fn scan(scanner: &mut Scanner<'_>, input: &mut Input<'_>, place: Plac
         let detail = "it is a TorchScript archive, which holds code that torch compiles and runs";
         scanner.find(Code::EmbeddedCode, &path::inside(place.path, &code), detail);
     }
-    for entry in &entries {
+    let outer = std::mem::take(&mut scanner.storages);
+    // The pickle first, because it says which storages there are.
+    let (first, rest): (Vec<&Entry>, Vec<&Entry>) =
+        entries.iter().partition(|entry| kind.role(&entry.text()) == Role::TorchPickle);
+    for entry in first.into_iter().chain(rest) {
         if !scanner.count_member(place.path) {
             break;
         }
         scan_member(scanner, input, place, &kind, entry)?;
     }
+    scanner.storages = outer;
     Ok(kind.format)
 }
 
@@ -107,8 +115,8 @@ fn scan_member(
             }
         }
         other => {
-            let detail = format!("it is packed by method {other}; methods 0 and 8 are followed");
-            scanner.find(Code::CannotBeFollowed, &path, detail);
+            let detail = format!("it is packed by method {other}; methods 0 and 8 are unpacked");
+            scanner.find(Code::NotUnderstood, &path, detail);
             Ok(())
         }
     }
@@ -125,10 +133,16 @@ fn scan_content(
     member: Place<'_>,
     kind: &Kind,
 ) -> io::Result<()> {
-    match (kind.format, member.name) {
-        (Format::Skops, "schema.json") => config::scan_skops(scanner, content, member.path)?,
-        (Format::Keras, "config.json") => config::scan_keras(scanner, content, member.path)?,
-        _ => {}
+    if let Some(key) = kind.storage(member.name) {
+        let stated = scanner.storages.get(key).copied();
+        if stated != Some(content.length()) {
+            let detail = format!(
+                "it has {} bytes, but the archive's pickle asks for {}",
+                content.length(),
+                stated.map_or_else(|| "no such storage".to_owned(), |bytes| format!("a storage of {bytes}")),
+            );
+            scanner.find(Code::NotUnderstood, member.path, detail);
+        }
     }
     scanner.examine(content, member).map(drop)
 }
@@ -156,15 +170,25 @@ fn kind_of(entries: &[Entry]) -> Kind {
 }
 
 impl Kind {
+    /// The name of a member below the root of a torch archive.
+    fn part<'n>(&self, name: &'n str) -> Option<&'n str> {
+        name.strip_prefix(self.torch_root.as_deref()?)
+    }
+
+    /// The key of a torch storage.
+    fn storage<'n>(&self, name: &'n str) -> Option<&'n str> {
+        self.part(name)?.strip_prefix("data/").filter(|key| !key.is_empty() && !key.contains('/'))
+    }
+
     fn role(&self, name: &str) -> Role {
-        let Some(part) = self.torch_root.as_ref().and_then(|root| name.strip_prefix(root.as_str())) else {
-            return Role::File;
-        };
-        match part {
-            "data.pkl" | "constants.pkl" => Role::TorchPickle,
-            _ if part.strip_prefix("data/").is_some_and(|key| !key.is_empty() && !key.contains('/')) => {
-                Role::TorchStorage
-            }
+        // Bytes of Python that skops keeps in members of their own.
+        if self.format == Format::Skops && name.ends_with(".bin") && !name.contains('/') {
+            return Role::Numbers;
+        }
+        match self.part(name) {
+            Some("data.pkl" | "constants.pkl") => Role::TorchPickle,
+            Some(part) if TORCH_NOTES.contains(&part) => Role::TorchNote,
+            _ if self.storage(name).is_some() => Role::Numbers,
             _ => Role::File,
         }
     }

@@ -94,11 +94,11 @@ proptest! {
     }
 
     #[test]
-    fn junk_before_a_pickle_stays_unsafe_under_the_name_of_one(
+    fn junk_before_a_pickle_does_not_make_it_safe(
         which in 0..RUNNING.len(),
         prefix in proptest::collection::vec(any::<u8>(), 0..50),
     ) {
         let bytes = [prefix, fixture(RUNNING[which])].concat();
-        prop_assert_eq!(scan_bytes("x.pkl", &bytes).verdict, Verdict::Unsafe);
+        prop_assert_ne!(scan_bytes("x.pkl", &bytes).verdict, Verdict::Safe);
     }
 }

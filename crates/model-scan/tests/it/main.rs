@@ -1,6 +1,9 @@
 //! The scan on files that Python wrote (`tests/fixtures/make.py`) and on files made here.
 
 mod archives;
+mod differential;
+mod documents;
+mod evasions;
 mod formats;
 mod laws;
 mod models;

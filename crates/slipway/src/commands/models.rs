@@ -115,6 +115,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 ("MODEL", "name"),
                 ("LATEST", "latest_version"),
                 ("SERVABLE", "latest_servable"),
+                ("SCAN", "latest_scan_verdict"),
+                ("CODE", "latest_loader_code"),
                 ("ALIASES", "aliases"),
                 ("DESCRIPTION", "description"),
             ];
@@ -134,6 +136,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 ("VERSION", "version"),
                 ("STATUS", "status"),
                 ("SERVABLE", "servable"),
+                ("SCAN", "scan_verdict"),
+                ("CODE", "loader_code"),
                 ("JOINED", "joining.row_wise"),
                 ("ALIASES", "aliases"),
                 ("RUN", "run_id"),
@@ -144,7 +148,18 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
         Command::Version { model, version } => {
             let answer = registry.get(&["api", "v1", "models", &model, "versions", &version], &[]).await?;
-            let first = ["model", "version", "status", "servable", "aliases", "run_id", "digest"];
+            let first = [
+                "model",
+                "version",
+                "status",
+                "servable",
+                "scan_verdict",
+                "scan_reason",
+                "loader_code",
+                "aliases",
+                "run_id",
+                "digest",
+            ];
             output::object_in_order(context.json, &answer, &first);
         }
         Command::Card { model, version } => {

@@ -91,7 +91,10 @@ async fn a_reader_that_stops_reading_ends_the_command_quietly() {
 async fn what_users_wrote_is_escaped_in_tables_and_exact_in_json() {
     let platform = Platform::start(&[]);
     let client = Client::new(&platform);
-    assert_eq!(shown(&platform, &["models", "list"]), "MODEL  LATEST  SERVABLE  ALIASES  DESCRIPTION\n");
+    assert_eq!(
+        shown(&platform, &["models", "list"]),
+        "MODEL  LATEST  SERVABLE  SCAN  CODE  ALIASES  DESCRIPTION\n"
+    );
     let description = "first\nforged   9\u{1b}[2J\u{9b}31m\u{202e}表示";
     for name in ["plain", "表示"] {
         let body = json!({"name": name, "description": description});

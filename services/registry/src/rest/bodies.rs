@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use slipway_model_scan::{LoaderCode, Verdict};
 use utoipa::ToSchema;
 
 use crate::store::model_versions::{Joining, ModelVersion, Tensor, VersionFile};
 use crate::store::registered_models::RegisteredModel;
 use crate::store::runs::RunInfo;
+use crate::versions::scan::Scan;
 
 /// A registered model.
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,6 +23,12 @@ pub(super) struct Model {
     latest_servable: Option<bool>,
     /// Why it cannot.
     latest_unservable_reason: Option<String>,
+    /// Verdict of the scan of that version's files: `safe`, `unverified` or `unsafe`.
+    #[schema(value_type = Option<String>)]
+    latest_scan_verdict: Option<Verdict>,
+    /// Whether that version carries code that a loader runs: `none`, `unknown` or `present`.
+    #[schema(value_type = Option<String>)]
+    latest_loader_code: Option<LoaderCode>,
     /// Alias → version.
     aliases: BTreeMap<String, String>,
     tags: BTreeMap<String, String>,
@@ -36,6 +44,8 @@ impl Model {
             latest_version: latest.map(|version| version.version.to_string()),
             latest_servable: latest.map(|version| version.servable),
             latest_unservable_reason: latest.and_then(|version| version.facts.0.unservable_reason.clone()),
+            latest_scan_verdict: latest.and_then(|version| Some(version.facts.0.scan.as_ref()?.verdict)),
+            latest_loader_code: latest.and_then(|version| Some(version.facts.0.scan.as_ref()?.code)),
             aliases: model.aliases.0.into_iter().collect(),
             tags: model.tags.0.into_iter().collect(),
             created_at_unix_ms: model.created_ms,
@@ -72,6 +82,14 @@ pub(super) struct Version {
     servable: bool,
     /// Why not.
     unservable_reason: Option<String>,
+    /// Verdict of the scan of its files: `safe`, `unverified` or `unsafe`; absent where its files lie elsewhere.
+    #[schema(value_type = Option<String>)]
+    scan_verdict: Option<Verdict>,
+    /// Why that is not `safe`.
+    scan_reason: Option<String>,
+    /// Whether it carries code that a loader runs: `none`, `unknown` or `present`.
+    #[schema(value_type = Option<String>)]
+    loader_code: Option<LoaderCode>,
     aliases: Vec<String>,
     run_id: Option<String>,
     source: String,
@@ -101,6 +119,9 @@ impl Version {
             digest: version.digest.clone(),
             servable: version.servable,
             unservable_reason: facts.unservable_reason.clone(),
+            scan_verdict: facts.scan.as_ref().map(|scan| scan.verdict),
+            scan_reason: facts.scan.as_ref().and_then(Scan::reason),
+            loader_code: facts.scan.as_ref().map(|scan| scan.code),
             aliases: version.aliases.clone(),
             run_id: version.run_id.clone(),
             source: version.source.clone(),
@@ -141,7 +162,8 @@ pub(super) struct VersionDetails {
     #[serde(flatten)]
     version: Version,
     files: Vec<File>,
-    /// What was found in the files that could run code; absent where nobody looked.
+    /// The verdict on its files (`verdict`), whether they carry code that a loader runs (`code`), and the findings of each file
+    /// that is not safe; absent where its files lie elsewhere.
     #[schema(value_type = Option<Object>)]
     scan: Value,
     /// Whether it is signed, and by whom.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use slipway_domain::registry::promotion::{Evidence, Identities, Policy};
-use slipway_model_scan::Verdict;
+use slipway_model_scan::{LoaderCode, Verdict};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::model_versions::ModelVersion;
 use crate::error::Error;
+use crate::versions::scan::Scan;
 
 /// The tag in which clients name the revision of the code of a run.
 const REVISION_TAG: &str = "mlflow.source.git.commit";
@@ -114,6 +115,8 @@ pub(crate) async fn evidence(
     Ok(Evidence {
         unservable_reason: facts.unservable_reason.clone(),
         scanned_safe: facts.scan.as_ref().map(|scan| scan.verdict == Verdict::Safe),
+        unsafe_reason: facts.scan.as_ref().and_then(Scan::reason),
+        without_code: facts.scan.as_ref().map(|scan| scan.code == LoaderCode::None),
         has_signature: facts.signature.is_some(),
         knows_inputs: facts.signature.is_some() || !facts.inputs.is_empty(),
         has_description: version.description.as_deref().is_some_and(|text| !text.trim().is_empty()),

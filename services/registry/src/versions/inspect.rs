@@ -29,12 +29,10 @@ pub(super) async fn inspect(
         return Ok(Facts { inspection: INSPECTION, ..Facts::unservable("its source has no files") });
     }
     let mut facts = Facts { inspection: INSPECTION, ..read_model(store, root, files).await? };
-    let of_model = |path: &str| {
-        facts.onnx_path.as_deref() == Some(path) || facts.external_data.iter().any(|weights| weights == path)
-    };
-    let scan = scan::scan(store, root, files, of_model, policy).await?;
+    let model = (facts.onnx_path.as_deref(), facts.external_data.as_slice());
+    let scan = scan::scan(store, root, files, model, policy).await?;
     if facts.unservable_reason.is_none() {
-        facts.unservable_reason = scan.reason();
+        facts.unservable_reason = scan.danger();
     }
     facts.scan = Some(scan);
     Ok(facts)

@@ -11,6 +11,7 @@ pub(crate) mod upgrade;
 
 use slipway_domain::registry::webhook::mlflow::with_texts;
 use slipway_domain::registry::{FileDigest, manifest_digest};
+use slipway_model_scan::Verdict;
 
 use crate::access::Caller;
 use crate::access::references::RunLink;
@@ -29,7 +30,9 @@ const MAX_INSPECTIONS: usize = 3;
 
 /// The tag that says why serving cannot load a version, where MLflow's users look.
 const UNSERVABLE_TAG: &str = "slipway.unservable";
-/// Characters of that tag.
+/// The tag that says why a version is not verified as safe to load.
+const UNVERIFIED_TAG: &str = "slipway.unverified";
+/// Characters of such a tag.
 const MAX_REASON_CHARS: usize = 5_000;
 
 /// A version as a client asks for it.
@@ -141,7 +144,8 @@ async fn store(
     let tag = reason
         .filter(|_| !files.is_empty())
         .map(|reason| (UNSERVABLE_TAG.to_owned(), reason.chars().take(MAX_REASON_CHARS).collect::<String>()));
-    let tags: Vec<Pair> = request.tags.iter().cloned().chain(tag).collect();
+    let unverified = unverified_tag(facts);
+    let tags: Vec<Pair> = request.tags.iter().cloned().chain(tag).chain(unverified).collect();
     let new = NewVersion {
         description: request.description.as_deref(),
         source: &source.source,
@@ -194,6 +198,12 @@ async fn store(
         );
     }
     Ok(Some(made))
+}
+
+/// The tag of a version that is not verified.
+fn unverified_tag(facts: &Facts) -> Option<Pair> {
+    let scan = facts.scan.as_ref().filter(|scan| scan.verdict == Verdict::Unverified)?;
+    Some((UNVERIFIED_TAG.to_owned(), scan.reason()?.chars().take(MAX_REASON_CHARS).collect()))
 }
 
 fn manifest(root: &str, files: &[Artifact]) -> Vec<VersionFile> {

@@ -1,11 +1,12 @@
-//! A look into the files beside the ONNX model, which is inspected on its own: could one of them run code where it is loaded?
+//! A scan of the files of a version: is all of their content understood, and does one of them carry code that a loader runs?
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use slipway_artifact_store::ArtifactStore;
-use slipway_model_scan::{Code, Finding, Format, Policy, Verdict};
+use slipway_model_scan::{Code, Context, Finding, Format, LoaderCode, Policy, Verdict};
 use tokio::sync::Semaphore;
 
 use super::within;
@@ -14,10 +15,12 @@ use crate::store::artifacts::Artifact;
 
 /// Scans at once, each of which holds a file on the local disk.
 const SCANS_AT_ONCE: usize = 2;
-/// A longer file is not fetched, and counts as unsafe.
+/// A longer file is not fetched, and is not verified.
 const MAX_SCANNED_BYTES: i64 = 4 * 1024 * 1024 * 1024;
 /// Findings of one file that are kept.
 const MAX_FINDINGS: usize = 20;
+/// Files with code that a card names.
+const MAX_NAMED_FILES: usize = 5;
 /// Imports of one file that are kept.
 const MAX_GLOBALS: usize = 100;
 /// What a scan may unpack on the local disk.
@@ -25,15 +28,49 @@ const MAX_INFLATED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 static PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(SCANS_AT_ONCE)));
 
+/// The rules that a scan follows, as a number that grows with them. Versions that were scanned by earlier rules are inspected
+/// again when the registry starts, and count as unverified until then.
+pub(crate) const RULES: u32 = 2;
+
 /// What was found in the files of a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredScan")]
 pub(crate) struct Scan {
-    /// `unsafe` where one of the files is.
+    /// The worst verdict on one of the files.
     pub(crate) verdict: Verdict,
+    /// Whether one of the files carries code that a loader runs.
+    pub(crate) code: LoaderCode,
+    /// The rules that it followed.
+    pub(crate) rules: u32,
     /// Files that were looked at.
     pub(crate) scanned: usize,
-    /// Files that are more than inert text or data, and every unsafe one.
+    /// Files of which a loader makes objects, and every file that is not safe.
     pub(crate) files: Vec<ScannedFile>,
+}
+
+/// A scan as it was stored, perhaps by an earlier release.
+#[derive(Deserialize)]
+struct StoredScan {
+    verdict: Verdict,
+    #[serde(default = "not_known")]
+    code: LoaderCode,
+    #[serde(default)]
+    rules: u32,
+    scanned: usize,
+    files: Vec<ScannedFile>,
+}
+
+impl From<StoredScan> for Scan {
+    fn from(stored: StoredScan) -> Self {
+        let StoredScan { verdict, code, rules, scanned, files } = stored;
+        // What earlier rules took for safe may not be.
+        let verdict = if rules < RULES { verdict.max(Verdict::Unverified) } else { verdict };
+        Self { verdict, code, rules, scanned, files }
+    }
+}
+
+fn not_known() -> LoaderCode {
+    LoaderCode::Unknown
 }
 
 /// What was found in one file.
@@ -43,21 +80,58 @@ pub(crate) struct ScannedFile {
     pub(crate) path: String,
     pub(crate) format: Format,
     pub(crate) verdict: Verdict,
+    /// Whether it carries code that a loader runs.
+    #[serde(default = "not_known")]
+    pub(crate) code: LoaderCode,
     pub(crate) findings: Vec<Finding>,
     /// What it imports, as `module.name`.
     pub(crate) globals: Vec<String>,
 }
 
 impl Scan {
-    /// Why nobody should load the version, in one sentence.
+    /// Why the version must not be loaded, in one sentence; none where no file is unsafe.
+    pub(crate) fn danger(&self) -> Option<String> {
+        self.reason_for(Verdict::Unsafe, "is not safe to load")
+    }
+
+    /// Why the version is not safe, in one sentence.
     pub(crate) fn reason(&self) -> Option<String> {
-        let file = self.files.iter().find(|file| file.verdict == Verdict::Unsafe)?;
-        let why = file.findings.first().map_or("it is not safe", |finding| finding.detail.as_str());
-        Some(format!("the file '{}' is not safe to load: {why}", file.path))
+        if self.verdict == Verdict::Safe {
+            return None;
+        }
+        let reason = self.danger().or_else(|| self.reason_for(Verdict::Unverified, "is not verified"));
+        Some(reason.unwrap_or_else(|| "its files were scanned by the rules of an earlier release".to_owned()))
+    }
+
+    fn reason_for(&self, verdict: Verdict, what: &str) -> Option<String> {
+        let file = self.files.iter().find(|file| file.verdict == verdict)?;
+        let why = file.findings.iter().find(|finding| finding.code.verdict() == verdict);
+        let why = why.map_or_else(String::new, |finding| {
+            let within = finding.path.strip_prefix(file.path.as_str()).unwrap_or(&finding.path);
+            let within = if within.is_empty() { String::new() } else { format!("in '{within}' ") };
+            format!(": {within}{}", finding.detail)
+        });
+        Some(format!("the file '{}' {what}{why}", file.path))
+    }
+
+    /// Files that carry code that a loader runs, the first few of them.
+    pub(crate) fn code_files(&self) -> Vec<&str> {
+        let carrying = self.files.iter().filter(|file| file.code == LoaderCode::Present);
+        carrying.map(|file| file.path.as_str()).take(MAX_NAMED_FILES).collect()
+    }
+
+    /// What it says about code, in one sentence.
+    pub(crate) fn code_text(&self) -> String {
+        match self.code {
+            LoaderCode::None => "none".to_owned(),
+            LoaderCode::Unknown => "not known, because some content was not understood".to_owned(),
+            LoaderCode::Present => format!("in {}", self.code_files().join(", ")),
+        }
     }
 }
 
-/// Looks into every file but those that `skipped` names.
+/// Looks into every file. `model` is the path of the ONNX model and `weights` are those of its weights, whose references were
+/// checked.
 ///
 /// # Errors
 /// The store or the local disk fails.
@@ -65,25 +139,28 @@ pub(super) async fn scan(
     store: &ArtifactStore,
     root: &str,
     files: &[Artifact],
-    skipped: impl Fn(&str) -> bool,
+    (model, weights): (Option<&str>, &[String]),
     policy: &Policy,
 ) -> Result<Scan, Error> {
     let mut found = Vec::new();
-    let looked_at: Vec<&Artifact> = files.iter().filter(|file| !skipped(within(root, &file.path))).collect();
-    for file in &looked_at {
+    let names: BTreeSet<String> = files.iter().map(|file| within(root, &file.path).to_owned()).collect();
+    let context = Arc::new(Context { files: names, weights: weights.iter().cloned().collect() });
+    let (mut verdict, mut code) = (Verdict::Safe, LoaderCode::None);
+    for file in files {
         let path = within(root, &file.path);
         let one = if file.size_bytes > MAX_SCANNED_BYTES {
             too_long(path, file.size_bytes)
         } else {
-            scan_file(store, path, file, policy.clone()).await?
+            scan_file(store, path, file, (policy.clone(), Arc::clone(&context))).await?
         };
-        if one.format != Format::Other || one.verdict == Verdict::Unsafe {
+        verdict = verdict.max(one.verdict);
+        code = code.max(one.code);
+        let is_model = model == Some(path) && one.format == Format::Onnx;
+        if one.verdict != Verdict::Safe || (one.format.makes_objects() && !is_model) {
             found.push(one);
         }
     }
-    let verdict =
-        if found.iter().all(|file| file.verdict == Verdict::Safe) { Verdict::Safe } else { Verdict::Unsafe };
-    Ok(Scan { verdict, scanned: looked_at.len(), files: found })
+    Ok(Scan { verdict, code, rules: RULES, scanned: files.len(), files: found })
 }
 
 /// The setting that adds to the globals which pickles may use.
@@ -102,8 +179,9 @@ fn too_long(path: &str, size_bytes: i64) -> ScannedFile {
     ScannedFile {
         path: path.to_owned(),
         format: Format::Other,
-        verdict: Verdict::Unsafe,
-        findings: vec![Finding { code: Code::LimitExceeded, path: path.to_owned(), detail }],
+        verdict: Verdict::Unverified,
+        code: LoaderCode::Unknown,
+        findings: vec![Finding { code: Code::NotUnderstood, path: path.to_owned(), detail }],
         globals: Vec::new(),
     }
 }
@@ -112,7 +190,7 @@ async fn scan_file(
     store: &ArtifactStore,
     path: &str,
     file: &Artifact,
-    policy: Policy,
+    (policy, context): (Policy, Arc<Context>),
 ) -> Result<ScannedFile, Error> {
     let permit = PERMITS.clone().acquire_owned().await.map_err(Error::internal)?;
     let folder = tempfile::tempdir().map_err(Error::internal)?;
@@ -124,12 +202,12 @@ async fn scan_file(
     let name = path.to_owned();
     let scanned = tokio::task::spawn_blocking(move || {
         let _held = (permit, folder);
-        let report = slipway_model_scan::scan(&name, File::open(&local)?, &policy)?;
+        let report = slipway_model_scan::scan_within(&name, File::open(&local)?, &policy, &context)?;
         std::io::Result::Ok((name, report))
     });
     let (path, mut report) = scanned.await.map_err(Error::internal)?.map_err(Error::internal)?;
     report.findings.truncate(MAX_FINDINGS);
     report.globals.truncate(MAX_GLOBALS);
-    let slipway_model_scan::Report { format, verdict, findings, globals, .. } = report;
-    Ok(ScannedFile { path, format, verdict, findings, globals })
+    let slipway_model_scan::Report { format, verdict, code, findings, globals, .. } = report;
+    Ok(ScannedFile { path, format, verdict, code, findings, globals })
 }

@@ -15,7 +15,8 @@ use crate::store::model_versions::{self as table, Facts, ModelVersion, VersionFi
 /// Revision of the inspection. Raise it when files are judged differently than before.
 ///
 /// 1: ZipMap outputs are served, so classifiers of scikit-learn that were not servable are.
-pub(crate) const INSPECTION: u32 = 1;
+/// 2: files are safe only when all of their content was understood.
+pub(crate) const INSPECTION: u32 = 2;
 
 /// Versions that one look at the table brings.
 const BATCH: i64 = 50;
@@ -107,6 +108,10 @@ async fn again(registry: &Registry, version: &ModelVersion) -> Result<(), Error>
                 .await?;
         }
         _ => table::version_tag_delete(change.db(), key.0, key.1, UNSERVABLE_TAG).await?,
+    }
+    match super::unverified_tag(&facts.facts) {
+        Some(tag) => table::version_tags_set(change.db(), key.0, key.1, &[tag]).await?,
+        None => table::version_tag_delete(change.db(), key.0, key.1, super::UNVERIFIED_TAG).await?,
     }
     if servable != version.servable {
         let details = json!({"servable": servable, "unservable_reason": facts.facts.unservable_reason});

@@ -24,6 +24,7 @@ mod receiver;
 mod references;
 mod replicas;
 mod retention;
+mod scans;
 mod schema;
 mod signatures;
 mod tracking;

@@ -34,8 +34,18 @@ impl Rule {
             },
             Self::ScannedSafe => match version.scanned_safe {
                 Some(true) => (true, "its files are safe to load".to_owned()),
-                Some(false) => (false, "one of its files is not safe to load".to_owned()),
-                None => (false, "its files were not looked into".to_owned()),
+                Some(false) => {
+                    let reason = version.unsafe_reason.as_deref();
+                    (false, reason.unwrap_or("one of its files is not safe to load").to_owned())
+                }
+                None => (false, "its files were not scanned".to_owned()),
+            },
+            Self::NoLoaderCode => match version.without_code {
+                Some(true) => (true, "its files carry no code that a loader runs".to_owned()),
+                Some(false) => {
+                    (false, "its files carry code that a loader runs, or were not understood".to_owned())
+                }
+                None => (false, "its files were not scanned".to_owned()),
             },
             Self::HasSignature => has(version.has_signature, "signature"),
             Self::HasDescription => has(version.has_description, "description"),

@@ -41,6 +41,10 @@ fn what_nobody_looked_at_is_not_safe() {
     assert!(judge(rule(), &evidence(&[]), None).0);
     assert!(!judge(rule(), &Evidence { scanned_safe: Some(false), ..evidence(&[]) }, None).0);
     assert!(!judge(rule(), &Evidence { scanned_safe: None, ..evidence(&[]) }, None).0);
+    let rule = || serde_json::json!({"rule": "no-loader-code"});
+    assert!(judge(rule(), &Evidence { without_code: Some(true), ..evidence(&[]) }, None).0);
+    assert!(!judge(rule(), &Evidence { without_code: Some(false), ..evidence(&[]) }, None).0);
+    assert!(!judge(rule(), &Evidence { without_code: None, ..evidence(&[]) }, None).0);
 }
 
 #[test]
