@@ -15,9 +15,12 @@ const PYTHON_ENV: &[u8] =
     b"python: 3.11.7\nbuild_dependencies:\n- pip==23.2.1\n- wheel\ndependencies:\n- -r requirements.txt\n";
 const EXAMPLE: &[u8] = b"{\"columns\": [\"a\"], \"data\": [[NaN], [1.0]]}";
 
+/// Paths and contents.
+type Files<'f> = &'f [(&'f str, &'f [u8])];
+
 impl World {
     /// A version of `m` with these files in addition to a model in ONNX, as `GET` answers about it.
-    async fn with_files(&self, files: &[(&str, &[u8])]) -> Value {
+    async fn with_files(&self, files: Files<'_>) -> Value {
         let files: Vec<(&str, &[u8])> =
             [("model.onnx", MODEL)].into_iter().chain(files.iter().copied()).collect();
         let id = self.logged_model(&files).await;
@@ -64,7 +67,7 @@ async fn an_unverified_version_is_served_and_satisfies_no_policy_that_asks_for_a
     let own_loader = String::from_utf8_lossy(MLMODEL).replace("mlflow.onnx\n", "loader\n").into_bytes();
     let environments = [("conda.yaml", CONDA), ("python_env.yaml", PYTHON_ENV)];
     let (code, loader) = (with_code("code: code"), own_loader);
-    let cases: [(&[(&str, &[u8])], &str, &str); 6] = [
+    let cases: [(Files<'_>, &str, &str); 6] = [
         (&[("plot.png", b"\x89PNG\r\n\x1a\n")], "plot.png", "unknown"),
         (&[("weights.zst", b"\x51\x2a\x4d\x18\x00\x00\x00\x00\x28\xb5\x2f\xfd")], "weights.zst", "unknown"),
         (&[("code/loader.py", b"import os\n")], "code/loader.py", "present"),
