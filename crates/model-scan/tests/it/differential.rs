@@ -14,9 +14,9 @@ use crate::scan_bytes;
 /// Takes bytes with their 32-bit length before them.
 fn take(record: &mut Cursor<Vec<u8>>) -> Vec<u8> {
     let mut length = [0; 4];
-    record.read_exact(&mut length).unwrap();
+    record.read_exact(&mut length).expect("the record is whole");
     let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
-    record.read_exact(&mut bytes).unwrap();
+    record.read_exact(&mut bytes).expect("the record is whole");
     bytes
 }
 

@@ -14,9 +14,9 @@ use crate::{assert_safe, codes, fixture, scan_bytes};
 fn lzma(content: &[u8], dictionary: u32, (lc, lp, pb): (u32, u32, u32), stated: u32, sized: bool) -> Vec<u8> {
     let options = LzmaOptions { dict_size: dictionary, lc, lp, pb, ..LzmaOptions::with_preset(3) };
     let size = sized.then_some(content.len() as u64);
-    let mut writer = LzmaWriter::new_use_header(Vec::new(), &options, size).unwrap();
-    writer.write_all(content).unwrap();
-    let mut bytes = writer.finish().unwrap();
+    let mut writer = LzmaWriter::new_use_header(Vec::new(), &options, size).expect("memory is writable");
+    writer.write_all(content).expect("memory is writable");
+    let mut bytes = writer.finish().expect("memory is writable");
     bytes[1..5].copy_from_slice(&stated.to_le_bytes());
     bytes
 }
@@ -41,8 +41,8 @@ fn lzma_of_any_dictionary_and_properties_is_unpacked() {
 
 fn zlib(content: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
+    encoder.write_all(content).expect("memory is writable");
+    encoder.finish().expect("memory is writable")
 }
 
 #[test]
