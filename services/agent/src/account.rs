@@ -45,6 +45,7 @@ impl Account {
         ensure!(geteuid().is_root(), "only root can run jobs as uid {}; this is uid {}", self.uid, geteuid());
         let job = work_dir.parent().context("the work folder has no parent")?;
         self.give(job).with_context(|| format!("the job's folder {}", job.display()))?;
+        crate::programs::show(self.uid, self.gid).context("programs below closed folders")?;
         setgroups(&[]).context("cannot leave root's groups")?;
         setresgid(self.gid, self.gid, self.gid).with_context(|| format!("cannot become gid {}", self.gid))?;
         setresuid(self.uid, self.uid, self.uid).with_context(|| format!("cannot become uid {}", self.uid))?;

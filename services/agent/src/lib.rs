@@ -12,6 +12,7 @@ mod exec;
 mod heartbeat;
 mod launcher;
 mod memory;
+mod programs;
 mod restore;
 mod spool;
 mod stop;
