@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 
 /// Symbolic links that are followed from a program to the file that it is.
@@ -55,17 +56,22 @@ pub(crate) fn show(uid: Uid, gid: Gid) -> anyhow::Result<()> {
         )
         .with_context(|| format!("cannot cover {}", folder.display()))?;
     }
-    for (_, folder, opened) in &opened {
-        // A folder inside one that is shown already.
-        if folder.exists() {
-            continue;
-        }
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
-        mount(Some(source.as_str()), folder, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
-            .with_context(|| format!("cannot show {}", folder.display()))?;
+    // The folders on the way are to be passed by the account.
+    let before = umask(Mode::from_bits_truncate(0o022));
+    let outcome = opened.iter().try_for_each(|(_, folder, opened)| show_one(folder, opened));
+    umask(before);
+    outcome
+}
+
+fn show_one(folder: &Path, opened: &File) -> anyhow::Result<()> {
+    // A folder inside one that is shown already is there.
+    if folder.exists() {
+        return Ok(());
     }
-    Ok(())
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let (none, source): (Option<&str>, _) = (None, format!("/proc/self/fd/{}", opened.as_raw_fd()));
+    mount(Some(source.as_str()), folder, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+        .with_context(|| format!("cannot show {}", folder.display()))
 }
 
 /// Folders to be shown, outer ones first, each with the closed folder that it lies in.

@@ -107,7 +107,7 @@ async fn what_users_wrote_is_escaped_in_tables_and_exact_in_json() {
     // The columns stay straight: wide characters take two of the terminal's columns.
     assert_eq!(
         lines[2].find("first").map(|at| lines[2][..at].chars().count()),
-        Some(7 + 8 + 10 + 9 - 2),
+        Some(7 + 8 + 10 + 6 + 6 + 9 - 2),
         "{table}"
     );
     let object = shown(&platform, &["models", "show", "plain"]);

@@ -172,3 +172,44 @@ async fn a_restored_checkpoint_belongs_to_the_account_of_jobs() {
     let uid = User::from_name(ACCOUNT).unwrap().unwrap().uid.to_string();
     assert!(world.log(&job, "").await.lines().any(|line| line == uid), "{}", world.log(&job, "").await);
 }
+
+/// Makes `home/tools/bin/greet`, `home/tools/notes` and `home/notes`, all readable by anybody, in a home that is closed to others.
+fn closed_home(home: &Path) -> std::path::PathBuf {
+    let programs = home.join("tools/bin");
+    std::fs::create_dir_all(&programs).unwrap();
+    std::fs::write(programs.join("greet"), "#!/bin/sh\necho hello\n").unwrap();
+    std::fs::write(home.join("tools/notes"), "the owner's").unwrap();
+    std::fs::write(home.join("notes"), "the owner's").unwrap();
+    for (path, mode) in [(programs.join("greet"), 0o755), (home.to_owned(), 0o700)] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    programs
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_programs_of_the_path_in_a_closed_home_and_sees_nothing_else_there() {
+    if !geteuid().is_root() || User::from_name(ACCOUNT).unwrap().is_none() {
+        eprintln!("skipped: only root can run jobs as another account, here {ACCOUNT}");
+        return;
+    }
+    let world = World::with(|folder| {
+        let programs = closed_home(&folder.join("home"));
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        let jobs = folder.join("jobs").display().to_string();
+        vec![("SLIPWAY_JOB_USER", ACCOUNT.to_owned()), ("SLIPWAY_JOBS_DIR", jobs), ("PATH", path)]
+    })
+    .await;
+    let home = world.data_dir.with_file_name("home");
+    let script =
+        "greet; ls $OWNER; cat $OWNER/notes $OWNER/tools/notes; touch $OWNER/tools/bin/made; echo done";
+    let job = world.submit_script(script, json!({"env": {"OWNER": home}})).await;
+    world.ended(&job, "succeeded").await;
+    let log = world.log(&job, "").await;
+    assert!(log.contains("hello\n") && log.contains("done"), "{log}");
+    assert!(!log.contains("the owner's") && !home.join("tools/bin/made").exists(), "{log}");
+    // The submitter cannot choose what is shown.
+    let body = json!({"name": "reads", "command": ["cat", "notes"], "env": {"PATH": format!("{}:/usr/bin:/bin", home.display()), "OWNER": home}});
+    let job = world.submit(body).await;
+    world.ended(&job, "failed").await;
+    assert!(home.join("notes").exists(), "the home itself is as it was");
+}
