@@ -101,6 +101,7 @@ async fn a_model_that_crashes_onnx_runtime_costs_its_version_and_nothing_else() 
 
     // It is known what comes of them.
     let serving = Serving::start(&world, &cache, &settings).await;
+    serving.wait_until_ready().await;
     assert!(world.failed("3").await.contains("crashed a child process with SIG"));
     assert_eq!(serving.predict([0.0, 0.0]).await.version, "1");
     let shown = serving.shown().await;
