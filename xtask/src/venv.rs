@@ -77,7 +77,7 @@ fn python_version(python: &str) -> anyhow::Result<String> {
 }
 
 /// `$SLIPWAY_CACHE`, or the user's cache folder. Root's own home is closed to the account that jobs of its platforms run as.
-fn cache_dir() -> anyhow::Result<PathBuf> {
+pub(crate) fn cache_dir() -> anyhow::Result<PathBuf> {
     let base = std::env::var_os("SLIPWAY_CACHE")
         .map(PathBuf::from)
         .or_else(|| nix::unistd::geteuid().is_root().then(|| PathBuf::from("/var/cache/slipway")))

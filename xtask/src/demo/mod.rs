@@ -7,6 +7,7 @@ mod report;
 mod story;
 mod traffic;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -94,13 +95,20 @@ fn resolve_data_set(options: &Options) -> anyhow::Result<String> {
     Ok(path.to_string_lossy().into_owned())
 }
 
+/// Where the data of a demo lies: training jobs read it, to which the data directory is closed where they run as another account.
+pub(crate) fn inputs_folder(data_dir: &std::path::Path) -> anyhow::Result<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    std::path::absolute(data_dir)?.hash(&mut hasher);
+    Ok(venv::cache_dir()?.join("demo-inputs").join(format!("{:016x}", hasher.finish())))
+}
+
 fn prepare(
     python: &std::path::Path,
     data_set: &str,
     label: Option<&str>,
     data_dir: &std::path::Path,
 ) -> anyhow::Result<traffic::Inputs> {
-    let folder = data_dir.join("demo-inputs");
+    let folder = inputs_folder(data_dir)?;
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut command = Command::new(python);
     command.arg(root().join("examples/training/prepare.py"));

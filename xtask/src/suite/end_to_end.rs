@@ -130,7 +130,7 @@ fn run_clients(programs: &Programs, python: &Path, data_dir: &Path) -> anyhow::R
                 "demo",
             ])
             .arg("--rows")
-            .arg(data_dir.join("demo-inputs/traffic.json")),
+            .arg(demo::inputs_folder(data_dir)?.join("traffic.json")),
     )
 }
 
