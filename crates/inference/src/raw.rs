@@ -72,7 +72,7 @@ pub(crate) struct Library {
 impl Library {
     /// Loads a library, and asks it for its version and nothing else.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        // SAFETY: what the library runs when it is loaded is for whoever names the file. The function is exported by every version under
+        // SAFETY: the operator who names the file answers for what it runs when it is loaded. The function is exported by every version under
         // this name, gives a structure that lives as long as the library, and the version is a text that does, too.
         unsafe {
             let handle = libloading::Library::new(path).map_err(|error| error.to_string())?;

@@ -278,7 +278,7 @@ struct Numbers {
     raw: Option<Vec<u8>>,
 }
 
-/// Numbers of which only so many are kept as make a shape.
+/// Numbers of a tensor; those beyond the largest shape are counted and not kept.
 struct Few<T> {
     kept: Vec<T>,
     count: usize,

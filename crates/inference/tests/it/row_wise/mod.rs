@@ -294,7 +294,7 @@ fn make(seed: u64) -> Option<Made> {
     Some(Made { bytes: builder.graph.model(OPSET), inputs: builder.inputs, operators })
 }
 
-/// Inputs of so many rows.
+/// Random inputs with `rows` rows.
 fn inputs(values: &[Value], rows: i64, random: &mut Random) -> Vec<Tensor> {
     let extreme = random.below(2) == 0;
     let mut tensors = Vec::new();
