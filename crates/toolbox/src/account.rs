@@ -41,10 +41,7 @@ impl Account {
             return Ok(Self::ours());
         }
         let refused = |reason: String| Error::Account { name: name.to_owned(), reason };
-        let found = match find(name)? {
-            Some(found) => found,
-            None => create(name)?,
-        };
+        let found = Self::ensure(name)?;
         if found.uid.is_root() {
             return Err(refused("it is root's".to_owned()));
         }
@@ -56,6 +53,17 @@ impl Account {
             )));
         }
         Ok(Self { switch_to: Some((found.uid, found.gid)) })
+    }
+
+    /// The account `name`, which is created as a system account if it does not exist. Only root can create one.
+    ///
+    /// # Errors
+    /// There is no such account and none can be created.
+    pub fn ensure(name: &str) -> Result<User, Error> {
+        match find(name)? {
+            Some(found) => Ok(found),
+            None => create(name),
+        }
     }
 
     /// User and group to switch to; `None` for our own account.

@@ -89,10 +89,11 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// Root has no account to run servers as.
+    /// Root has no account to run servers or jobs as.
     #[error(
-        "servers do not run as root, and cannot run as the account `{name}`: {reason}. Create a system account with \
-         `useradd --system {name}`, name an existing one with --run-as, or start the platform as an ordinary user"
+        "neither servers nor jobs run as root, and the account `{name}` cannot be used: {reason}. Create a system account \
+         with `useradd --system {name}`, name an existing one (for servers: --run-as, for jobs: SLIPWAY_JOB_USER), or start \
+         the platform as an ordinary user"
     )]
     Account {
         /// The account.

@@ -10,6 +10,7 @@ use crate::endpoints::write_atomically;
 
 /// How the platform's owner and its services reach the servers. Never logged.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Credentials {
     /// Of the superuser, or of the one user of a server of one's own.
     pub(crate) postgres_url: String,

@@ -130,8 +130,6 @@ fn common(ports: &Ports, shared: &Shared) -> Vec<(&'static str, String)> {
         ("SLIPWAY_LOG", shared.log.clone()),
         ("SLIPWAY_LOG_FORMAT", if shared.log_format == LogFormat::Json { "json" } else { "text" }.to_owned()),
     ];
-    environment
-        .extend(shared.tokens.as_ref().map(|tokens| ("SLIPWAY_REGISTRY_TOKEN", text_of(&tokens.services))));
     environment.extend(shared.otlp_endpoint.clone().map(|endpoint| ("SLIPWAY_OTLP_ENDPOINT", endpoint)));
     environment
 }
@@ -173,4 +171,45 @@ pub(crate) fn url(port: u16) -> String {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::up::ports::CONVENTION;
+
+    fn shared() -> Shared {
+        Shared {
+            data_dir: "/data".into(),
+            onnxruntime: "/lib/libonnxruntime.so".into(),
+            otlp_endpoint: None,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            job_user: None,
+            tokens: Some(Tokens {
+                admin: "admin".to_owned().into(),
+                launcher: "launcher".to_owned().into(),
+                services: "services".to_owned().into(),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_part_gets_the_tokens_that_it_needs_and_each_variable_once() {
+        let parts = all(&CONVENTION, &Credentials::default(), &shared());
+        for Part { name, environment } in parts {
+            let mut variables: Vec<&str> = environment.iter().map(|(variable, _)| *variable).collect();
+            variables.sort_unstable();
+            let tokens: Vec<&str> =
+                variables.iter().copied().filter(|variable| variable.ends_with("_TOKEN")).collect();
+            let expected: &[&str] = match name {
+                "registry" => &["SLIPWAY_ADMIN_TOKEN", "SLIPWAY_LAUNCHER_TOKEN", "SLIPWAY_SERVICES_TOKEN"],
+                "launcher" => &["SLIPWAY_LAUNCHER_TOKEN"],
+                _ => &["SLIPWAY_REGISTRY_TOKEN"],
+            };
+            assert_eq!(tokens, expected, "{name}");
+            variables.dedup();
+            assert_eq!(variables.len(), environment.len(), "{name}: {variables:?}");
+        }
+    }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Ports {
 
 /// Registry as MLflow's, serving as Triton's, NATS and S3 (SeaweedFS) as their own; Postgres beside its own port, where one
 /// often runs already.
-const CONVENTION: Ports = Ports {
+pub(super) const CONVENTION: Ports = Ports {
     registry: 5000,
     launcher: 5010,
     rollout_controller: 5020,

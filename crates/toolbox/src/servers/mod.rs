@@ -10,6 +10,7 @@ mod ports;
 mod postgres;
 mod predecessor;
 mod s3;
+mod sockets;
 
 use std::fs::{File, OpenOptions};
 use std::net::{SocketAddr, TcpStream};
@@ -45,6 +46,8 @@ pub struct Running {
     pub url: String,
     /// Its log.
     pub log: PathBuf,
+    /// Files outside its folder that it does not remove itself.
+    leaves: Vec<PathBuf>,
 }
 
 impl Running {
@@ -61,12 +64,21 @@ impl Running {
     /// Asks it to end, waits, and ends it by force at last.
     pub fn stop(&mut self) {
         process::stop(&mut self.child, self.stop_signal, self.stop_limit);
+        self.tidy();
     }
 
     /// Ends it at once, as a crash would.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        for file in self.leaves.drain(..) {
+            // The next server that takes the same port removes it, too.
+            let _ = sockets::clear(&file);
+        }
     }
 
     /// Waits until `ready` holds, the server has ended, or the time is up.
@@ -166,6 +178,7 @@ impl Launch<'_> {
             stop_limit: self.stop_limit,
             url: self.url.clone(),
             log: self.log.clone(),
+            leaves: Vec::new(),
         })
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! `weed server` and not `weed mini`, which starts sooner, but has an admin server and a port for metrics and profiles that cannot be closed.
 
+use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use nix::sys::signal::Signal;
 
 use super::certificates::{self, Certificates};
 use super::home::Home;
+use super::sockets::free_grpc_port;
 use super::{Launch, Running, free_port, kept_secret, random_secret};
 use crate::{Account, Error, private};
 
@@ -83,6 +85,7 @@ pub fn start(options: &S3Options) -> Result<(Running, S3Keys), Error> {
         ready_limit: READY_LIMIT,
         transient: &["address already in use", "Port allocation failed", "resource temporarily unavailable"],
     };
+    let sockets = RefCell::new(Vec::new());
     let command = || {
         let mut command = home.command(&options.program);
         command.arg("-logtostderr=true").arg(flag("config_dir", security.display())).arg("server");
@@ -92,10 +95,13 @@ pub fn start(options: &S3Options) -> Result<(Running, S3Keys), Error> {
             command.arg(flag(&format!("{name}.localSocket"), socket.display()));
         }
         // The free ports are chosen for each attempt: one of them may have been the one in use.
-        command.args(arguments(options)?);
+        let (ports, made) = free_ports()?;
+        command.args(arguments(options)).args(ports);
+        sockets.borrow_mut().extend(made);
         Ok(command)
     };
-    let running = launch.start(command, |_| answers(port))?;
+    let mut running = launch.start(command, |_| answers(port))?;
+    running.leaves = sockets.into_inner();
     Ok((running, keys))
 }
 
@@ -144,9 +150,8 @@ fn flag(name: &str, value: impl std::fmt::Display) -> String {
     format!("-{name}={value}")
 }
 
-/// Every port is said: the program's own choices collide as soon as there are two instances.
-fn arguments(options: &S3Options) -> Result<Vec<String>, Error> {
-    let mut arguments = vec![
+fn arguments(options: &S3Options) -> Vec<String> {
+    vec![
         flag("ip", "127.0.0.1"),
         flag("ip.bind", "127.0.0.1"),
         flag("s3.port", options.port),
@@ -164,20 +169,22 @@ fn arguments(options: &S3Options) -> Result<Vec<String>, Error> {
         flag("master.electionTimeout", "1s"),
         flag("master.volumeSizeLimitMB", VOLUME_LIMIT_MB),
         flag("volume.max", MAX_VOLUMES),
-    ];
-    let named = [
-        "s3.port.grpc",
-        "master.port",
-        "master.port.grpc",
-        "filer.port",
-        "filer.port.grpc",
-        "volume.port",
-        "volume.port.grpc",
-    ];
-    for name in named {
-        arguments.push(flag(name, free_port()?));
+    ]
+}
+
+/// Flags that name every port but that of the S3 API, since the program's own choices collide as soon as there are two instances; and the
+/// sockets that it makes for them.
+fn free_ports() -> Result<(Vec<String>, Vec<PathBuf>), Error> {
+    let (mut flags, mut sockets) = (Vec::new(), Vec::new());
+    for name in ["master.port", "filer.port", "volume.port"] {
+        flags.push(flag(name, free_port()?));
     }
-    Ok(arguments)
+    for part in GRPC_PARTS {
+        let (port, socket) = free_grpc_port(part)?;
+        flags.push(flag(&format!("{part}.port.grpc"), port));
+        sockets.push(socket);
+    }
+    Ok((flags, sockets))
 }
 
 /// The S3 API is up when its health route says so; the port alone opens earlier.

@@ -157,21 +157,26 @@ fn every_port_of_the_s3_server_refuses_who_has_no_key() {
     assert_closed(folder.path().join("s3").as_path());
     assert_closed(&options.log_dir);
     let owner = std::fs::metadata(format!("/proc/{}", running.pid())).unwrap().uid();
-    for socket in std::fs::read_dir("/tmp").unwrap().flatten() {
-        let name = socket.file_name().to_string_lossy().into_owned();
-        let port = name.strip_suffix(".sock").and_then(|name| name.rsplit('-').next()?.parse().ok());
-        let is_ours = name.contains("-grpc-") && port.is_some_and(|port| ports.contains(&port));
-        // Sockets of earlier servers stay there.
-        if let Ok(found) = socket.metadata()
-            && name.starts_with("seaweedfs-")
-            && is_ours
-            && found.uid() == owner
-        {
-            assert_eq!(found.permissions().mode() & 0o077, 0, "{name}");
-        }
+    let sockets = sockets_of(&ports);
+    assert_eq!(sockets.len(), 4, "{sockets:?}");
+    for socket in &sockets {
+        let found = std::fs::metadata(socket).unwrap();
+        assert_eq!((found.uid(), found.permissions().mode() & 0o077), (owner, 0), "{}", socket.display());
     }
     assert_no_secret_in_view(running.pid(), &[keys.secret_key], &running.log);
     shell_needs_certificates(&options.program, &options.dir, &master_of(running.pid()));
+    // A socket that stays would keep a server of another account, which gets the same port, from working.
+    drop(running);
+    assert_eq!(sockets_of(&ports), Vec::<PathBuf>::new());
+}
+
+/// The sockets that SeaweedFS makes for gRPC on these ports.
+fn sockets_of(ports: &BTreeSet<u16>) -> Vec<PathBuf> {
+    let parts = ["master", "volume", "filer", "s3"];
+    let paths = ports
+        .iter()
+        .flat_map(|port| parts.map(|part| PathBuf::from(format!("/tmp/seaweedfs-{part}-grpc-{port}.sock"))));
+    paths.filter(|path| path.exists()).collect()
 }
 
 /// The master's address as SeaweedFS' clients write it: the port, and that of gRPC.
