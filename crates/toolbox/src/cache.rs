@@ -70,7 +70,7 @@ fn for_this_machine(wheel: &Wheel) -> Result<&'static WheelFile, Error> {
 
 /// Makes a folder that everyone can read, with its parents. What is in the cache is public, and servers run as another account
 /// where we are root.
-fn make_open(folder: &Path) -> Result<(), Error> {
+pub(crate) fn make_open(folder: &Path) -> Result<(), Error> {
     if folder.is_dir() {
         return Ok(());
     }

@@ -6,6 +6,7 @@
 mod account;
 mod cache;
 mod fetch;
+mod listeners;
 pub mod private;
 pub mod process;
 pub mod servers;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use account::{Account, DEFAULT_ACCOUNT};
 pub use cache::cache_dir;
+pub use listeners::listeners;
 pub use wheels::{Wheel, WheelFile};
 
 /// Told what is going on while something takes long.

@@ -48,9 +48,9 @@ pub(super) async fn doors(platform: &Platform) -> anyhow::Result<Vec<Door>> {
 async fn ports(platform: &Platform) -> anyhow::Result<Door> {
     let mut door = Door::new("local user: ports of Postgres, NATS and SeaweedFS without credentials");
     for server in PRIVATE {
-        let pid = platform.endpoints["pids"][server].as_u64();
+        let pid = platform.endpoints["pids"][server].as_u64().and_then(|pid| u32::try_from(pid).ok());
         let pid = pid.with_context(|| format!("endpoints.json has no process of {server}"))?;
-        for address in listening(pid)? {
+        for address in listening(pid) {
             let away = !address.ip().is_loopback();
             door.attempt(away.then(|| format!("{server} listens on {address}, which other machines reach")));
             door.attempt(nats(address).await.map(|what| format!("{server} at {address}: {what}")));
@@ -74,54 +74,15 @@ async fn ports(platform: &Platform) -> anyhow::Result<Door> {
 }
 
 /// Addresses that a process and its children listen on.
-fn listening(pid: u64) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut inodes = BTreeSet::new();
-    for pid in family(pid) {
-        let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
-        for file in files.flatten() {
-            let Ok(link) = std::fs::read_link(file.path()) else { continue };
-            let inode = link
-                .to_string_lossy()
-                .strip_prefix("socket:[")
-                .map(|rest| rest.trim_end_matches(']').to_owned());
-            inodes.extend(inode);
-        }
-    }
-    let mut found = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        for line in std::fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let is_listening = fields.get(3) == Some(&"0A");
-            if is_listening
-                && fields.get(9).is_some_and(|inode| inodes.contains(*inode))
-                && let Some(address) = fields.get(1).and_then(|address| socket_address(address))
-            {
-                found.push(address);
-            }
-        }
-    }
-    Ok(found)
+fn listening(pid: u32) -> BTreeSet<SocketAddr> {
+    // A child may end meanwhile.
+    family(pid).into_iter().filter_map(|pid| slipway_toolbox::listeners(pid).ok()).flatten().collect()
 }
 
-fn family(pid: u64) -> Vec<u64> {
+fn family(pid: u32) -> Vec<u32> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let children = children.split_whitespace().filter_map(|child| child.parse().ok()).flat_map(family);
     std::iter::once(pid).chain(children).collect()
-}
-
-/// `0100007F:1F90` as the kernel writes 127.0.0.1:8080.
-fn socket_address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let words: Option<Vec<u8>> = (0..address.len() / 8)
-        .map(|word| u32::from_str_radix(address.get(word * 8..word * 8 + 8)?, 16).ok())
-        .collect::<Option<Vec<u32>>>()
-        .map(|words| words.into_iter().flat_map(u32::to_ne_bytes).collect());
-    let bytes = words?;
-    if let Ok(four) = <[u8; 4]>::try_from(bytes.as_slice()) {
-        return Some(SocketAddr::from((four, port)));
-    }
-    <[u8; 16]>::try_from(bytes.as_slice()).ok().map(|sixteen| SocketAddr::from((sixteen, port)))
 }
 
 /// What a server answers to these bytes.
@@ -274,15 +235,6 @@ fn collect(value: &Value, into: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_kernels_addresses_are_read() {
-        assert_eq!(socket_address("0100007F:1F90"), Some("127.0.0.1:8080".parse().unwrap()));
-        assert_eq!(socket_address("00000000:0050"), Some("0.0.0.0:80".parse().unwrap()));
-        let six = "00000000000000000000000001000000:1F90";
-        assert_eq!(socket_address(six), Some("[::1]:8080".parse().unwrap()));
-        assert_eq!(socket_address("x"), None);
-    }
 
     #[test]
     fn secrets_are_found_in_urls_and_objects() {

@@ -174,7 +174,7 @@ async fn raw_requests(platform: &Platform) -> anyhow::Result<Door> {
             let answer = exchange(&here, &request).await?;
             let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
             // 404 of a service without that route is an answer to a foreign host, too.
-            let refused = answer.is_empty() || ["400", "403", "421"].contains(&status.as_str());
+            let refused = answer.is_empty() || ["403", "421"].contains(&status.as_str());
             door.attempt((!refused).then(|| format!("{service} with {name}: {status}")));
         }
     }

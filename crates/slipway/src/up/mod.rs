@@ -20,7 +20,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use slipway_registry::Switch;
 use slipway_telemetry::LogFormat;
-use slipway_toolbox::{DEFAULT_ACCOUNT, Toolbox, private, process};
+use slipway_toolbox::{DEFAULT_ACCOUNT, Toolbox, listeners, private, process};
 use supervise::{Note, Supervised, supervise};
 
 use crate::output::{errln, outln};
@@ -28,6 +28,7 @@ use crate::{Endpoints, output, token};
 use credentials::Credentials;
 use parts::{Part, Shared};
 use ports::Ports;
+use status::PartStatus;
 
 /// Everything has to be ready within this time.
 const READY_TIMEOUT_S: u64 = 120;
@@ -235,7 +236,8 @@ impl Platform {
         let started = Instant::now();
         loop {
             self.take_notes();
-            let parts = runtime.block_on(status::probe_all(&self.endpoints));
+            let mut parts = runtime.block_on(status::probe_all(&self.endpoints));
+            parts.iter_mut().for_each(|part| self.doubt(part));
             let missing: Vec<String> = parts
                 .iter()
                 .filter(|part| part.state != "ready" && !part.is_degraded())
@@ -256,6 +258,16 @@ impl Platform {
                 bail!("not everything was ready after {READY_TIMEOUT_S} s:\n{}", missing.join("\n"));
             }
             std::thread::sleep(Duration::from_millis(POLL_MS));
+        }
+    }
+
+    /// What answers at the address of a part may be another program that took the port, while ours cannot listen.
+    fn doubt(&self, part: &mut PartStatus) {
+        let Some(pid) = self.endpoints.pids.get(status::process_of(part.part)) else { return };
+        let Some(port) = status::port_of(&part.address) else { return };
+        // A process that has just ended cannot be looked at; it is started again and asked again.
+        if listeners(*pid).is_ok_and(|found| found.iter().all(|address| address.port() != port)) {
+            part.state = format!("does not listen on port {port}: another program may use it");
         }
     }
 

@@ -75,13 +75,18 @@ impl Ports {
                     .ok()
                     .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
                 match before {
-                    Some(ports) if ports.require_free().is_ok() => ports,
+                    Some(ports) if ports.are_reserved() && ports.require_free().is_ok() => ports,
                     _ => Self::free()?,
                 }
             }
         };
         write_atomically(&data_dir.join("ports.json"), &serde_json::to_vec_pretty(&ports)?, 0o600)?;
         Ok(ports)
+    }
+
+    /// Whether no other platform that is starting has chosen one of them.
+    fn are_reserved(&self) -> bool {
+        self.named().iter().all(|(_, port)| servers::reserve(*port))
     }
 
     /// Ports of a platform that was killed a moment ago are waited for.

@@ -103,12 +103,21 @@ async fn probe_ready(http: &reqwest::Client, url: &str) -> String {
     }
 }
 
-async fn probe_port(address: &str) -> String {
+/// Host and port of a URL.
+fn authority(address: &str) -> &str {
     let host = address.split("://").last().unwrap_or(address);
-    let host = host.split('/').next().unwrap_or(host);
+    let host = host.split(['/', '?']).next().unwrap_or(host);
     // What stands before the host are user and password.
-    let host = host.rsplit('@').next().unwrap_or(host);
-    let connect = tokio::net::TcpStream::connect(host.to_owned());
+    host.rsplit('@').next().unwrap_or(host)
+}
+
+/// Port of a URL that names one.
+pub(crate) fn port_of(address: &str) -> Option<u16> {
+    authority(address).rsplit(':').next()?.parse().ok()
+}
+
+async fn probe_port(address: &str) -> String {
+    let connect = tokio::net::TcpStream::connect(authority(address).to_owned());
     match tokio::time::timeout(Duration::from_millis(PROBE_TIMEOUT_MS), connect).await {
         Ok(Ok(_)) => "ready".to_owned(),
         _ => "does not answer".to_owned(),

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use nats::{NatsOptions, NatsPermissions, NatsUrls, NatsUser, start as start_nats};
 use nix::sys::signal::Signal;
-pub use ports::free_port;
+pub use ports::{free_port, reserve};
 pub use postgres::{PostgresOptions, PostgresRole, PostgresUrls, start as start_postgres};
 use predecessor::PidFile;
 pub use predecessor::{PORT_LIMIT, wait_for_port};

@@ -23,29 +23,12 @@ fn is_root() -> bool {
     is_root
 }
 
-/// Ports of 127.0.0.1 that a process listens on, from its own sockets.
+/// Ports that a process listens on, for this machine alone.
 fn ports_of(pid: u32) -> BTreeSet<u16> {
-    let sockets: BTreeSet<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| std::fs::read_link(entry.path()).ok()?.to_str().map(str::to_owned))
-        .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
-        .collect();
-    let mut ports = BTreeSet::new();
-    for (table, loopback) in [("tcp", "0100007F"), ("tcp6", "00000000000000000000000001000000")] {
-        let table = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-        for line in table.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            // The state 0A is that of a listener; see proc_net_tcp(5).
-            if fields[3] == "0A" && sockets.contains(fields[9]) {
-                let (address, port) = fields[1].split_once(':').unwrap();
-                assert_eq!(address, loopback, "listens for other machines: {line}");
-                ports.insert(u16::from_str_radix(port, 16).unwrap());
-            }
-        }
-    }
-    assert!(!ports.is_empty());
-    ports
+    let found = slipway_toolbox::listeners(pid).unwrap();
+    assert!(!found.is_empty());
+    assert!(found.iter().all(|address| address.ip().is_loopback()), "listens for other machines: {found:?}");
+    found.iter().map(std::net::SocketAddr::port).collect()
 }
 
 /// What a port answers to some bytes, until it closes or is silent.
