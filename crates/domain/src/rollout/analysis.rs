@@ -203,6 +203,10 @@ fn error_rate_delta(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> 
     );
     let bound = new_share.difference_lower_bound(old_share);
     let limit = strategy.analysis.max_error_rate_delta;
+    let non_finite = match new.non_finite {
+        0 => String::new(),
+        count => format!("; {count} of them were answered with NaN or an infinity"),
+    };
     (new.requests > 0 && old.requests > 0).then(|| Clause {
         clause: ClauseName::ErrorRateDelta,
         verdict: judge(new_share.rate() - old_share.rate(), bound, limit),
@@ -212,7 +216,7 @@ fn error_rate_delta(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> 
         bound: Some(bound),
         samples: new.requests,
         message: format!(
-            "error_rate_delta: {} of {} requests failed against stable's {}, max_error_rate_delta is {}",
+            "error_rate_delta: {} of {} requests failed against stable's {}, max_error_rate_delta is {}{non_finite}",
             percent(new_share.rate()),
             new.requests,
             percent(old_share.rate()),
