@@ -24,25 +24,9 @@ fn ports(platform: &Platform) -> BTreeMap<String, BTreeSet<u16>> {
 }
 
 fn ports_of(pid: u64) -> BTreeSet<u16> {
-    let sockets: BTreeSet<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| std::fs::read_link(entry.path()).ok()?.to_str().map(str::to_owned))
-        .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
-        .collect();
-    let tables = ["tcp", "tcp6"]
-        .map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default());
-    let mut ports = BTreeSet::new();
-    for line in tables.iter().flat_map(|table| table.lines().skip(1)) {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        // The state 0A is that of a listener; see proc_net_tcp(5).
-        if fields[3] == "0A" && sockets.contains(fields[9]) {
-            let (address, port) = fields[1].split_once(':').unwrap();
-            assert_eq!(address, "0100007F", "listens for other machines: {line}");
-            ports.insert(u16::from_str_radix(port, 16).unwrap());
-        }
-    }
-    ports
+    let found = slipway_toolbox::listeners(pid.try_into().unwrap()).unwrap();
+    assert!(found.iter().all(|address| address.ip().is_loopback()), "listens for other machines: {found:?}");
+    found.iter().map(std::net::SocketAddr::port).collect()
 }
 
 fn port(url: &str) -> u16 {

@@ -121,8 +121,16 @@ impl Known {
     }
 }
 
+/// What the writers know.
+#[derive(Debug, Default)]
+struct Uploads {
+    paths: BTreeMap<String, Known>,
+    /// Of this round.
+    acknowledged: usize,
+}
+
 /// Uploads the same and other contents to a few paths, over and over, and collects without any grace.
-async fn write(world: &World, writer: usize, stop: &AtomicBool, known: &Mutex<BTreeMap<String, Known>>) {
+async fn write(world: &World, writer: usize, stop: &AtomicBool, known: &Mutex<Uploads>) {
     for number in 0_usize.. {
         if stop.load(Ordering::Relaxed) {
             return;
@@ -130,12 +138,14 @@ async fn write(world: &World, writer: usize, stop: &AtomicBool, known: &Mutex<BT
         let path = format!("0/w{writer}/artifacts/{}", number % 3);
         // Every second upload has bytes that lie in the bucket already.
         let bytes = format!("content {}", number / 2 % 5).into_bytes();
-        known.lock().unwrap().entry(path.clone()).or_default().tried.push(bytes.clone());
+        known.lock().unwrap().paths.entry(path.clone()).or_default().tried.push(bytes.clone());
         let url = format!("{}/api/2.0/mlflow-artifacts/artifacts/{path}", world.url);
         let sent = world.http.put(url).body(bytes.clone()).send().await;
         if sent.is_ok_and(|answer| answer.status() == StatusCode::OK) {
             let outcome = Known { acknowledged: Some(bytes), tried: Vec::new() };
-            known.lock().unwrap().insert(path, outcome);
+            let mut known = known.lock().unwrap();
+            known.paths.insert(path, outcome);
+            known.acknowledged += 1;
         }
         if number % 5 == writer {
             let body = json!({"dry_run": false, "grace_s": 0});
@@ -153,18 +163,23 @@ async fn crashes_at_any_point_lose_nothing_and_leave_nothing() {
     let kept = world.onnx_model(MODEL).await;
     assert!(world.version("m", &kept).await.0.is_success());
     world.stop().await;
-    let known = Arc::new(Mutex::new(BTreeMap::<String, Known>::new()));
+    let known = Arc::new(Mutex::new(Uploads::default()));
     for round in 0..KILLS {
         let mut process = world.process().await;
         let stop = Arc::new(AtomicBool::new(false));
+        known.lock().unwrap().acknowledged = 0;
         let writers: Vec<_> = (0..3)
             .map(|writer| {
                 let (world, stop, known) = (process.world(&world), Arc::clone(&stop), Arc::clone(&known));
                 tokio::spawn(async move { write(&world, writer, &stop, &known).await })
             })
             .collect();
-        // Another moment each time, from the first requests on.
-        tokio::time::sleep(Duration::from_millis(40 + 67 * u64::try_from(round).unwrap())).await;
+        // Another moment each time, from the first requests on. It is counted in uploads, since a busy machine needs longer for each.
+        let started = Instant::now();
+        while known.lock().unwrap().acknowledged < 3 * round && started.elapsed() < Duration::from_secs(30) {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(u64::try_from(7 * round).unwrap())).await;
         process.kill();
         stop.store(true, Ordering::Relaxed);
         for writer in writers {
@@ -172,7 +187,7 @@ async fn crashes_at_any_point_lose_nothing_and_leave_nothing() {
         }
     }
     let world = world.replica().await;
-    let known = known.lock().unwrap().clone();
+    let known = known.lock().unwrap().paths.clone();
     assert!(known.values().any(|path| path.acknowledged.is_some()), "nothing was uploaded at all");
     let check = async || {
         for (path, known) in &known {
