@@ -10,23 +10,30 @@ use crate::build::root;
 const BEGIN: &str = "<!-- layers: written by `cargo xtask layers --write` -->";
 const END: &str = "<!-- /layers -->";
 
-/// Rings from the inside out. A crate may use crates of its own ring or of rings before it, except services.
+/// Rings from the inside out. A crate may use crates of its own ring or of rings before it. Services never use each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Ring {
     Domain,
     Crate,
     Service,
-    Composition,
+    Program,
+    Xtask,
 }
 
 impl Ring {
     fn of(package: &Package) -> Option<Self> {
-        let folder = package.manifest_path.parent()?.strip_prefix(root()).ok()?.as_str().replace('\\', "/");
-        Some(match folder.as_str() {
-            "crates/domain" => Self::Domain,
-            "crates/slipway" | "xtask" => Self::Composition,
-            _ if folder.starts_with("crates/") => Self::Crate,
-            _ if folder.starts_with("services/") => Self::Service,
+        Self::of_folder(package.manifest_path.parent()?.strip_prefix(root()).ok()?.as_str())
+    }
+
+    /// The ring of a folder, as a path from the workspace root: its first component, except for the domain.
+    fn of_folder(folder: &str) -> Option<Self> {
+        let mut parts = folder.split(['/', '\\']);
+        Some(match (parts.next()?, parts.next()) {
+            ("crates", Some("domain")) => Self::Domain,
+            ("crates", _) => Self::Crate,
+            ("services", _) => Self::Service,
+            ("programs", _) => Self::Program,
+            ("xtask", _) => Self::Xtask,
             _ => return None,
         })
     }
@@ -34,7 +41,7 @@ impl Ring {
     /// Whether a crate of this ring may use a crate of `other`. Services speak to each other by gRPC and events only.
     fn may_use(self, other: Self) -> bool {
         match (self, other) {
-            (Self::Service, Self::Service) | (Self::Composition, Self::Composition) => false,
+            (Self::Service, Self::Service) => false,
             _ => other <= self,
         }
     }
@@ -44,7 +51,8 @@ impl Ring {
             Self::Domain => "domain",
             Self::Crate => "crates",
             Self::Service => "services",
-            Self::Composition => "composition",
+            Self::Program => "programs",
+            Self::Xtask => "xtask",
         }
     }
 }
@@ -86,7 +94,7 @@ fn read_graph() -> anyhow::Result<(Graph, Vec<String>)> {
     let mut upward = Vec::new();
     for package in &metadata.packages {
         let Some(&ring) = rings.get(package.name.as_str()) else {
-            bail!("{} lies outside crates/, services/ and xtask/", package.manifest_path);
+            bail!("{} lies outside crates/, services/, programs/ and xtask/", package.manifest_path);
         };
         let mut arrows = Vec::new();
         for dependency in &package.dependencies {
@@ -140,7 +148,23 @@ mod tests {
         assert!(!Ring::Crate.may_use(Ring::Service));
         assert!(!Ring::Domain.may_use(Ring::Crate));
         assert!(Ring::Service.may_use(Ring::Crate));
-        assert!(Ring::Composition.may_use(Ring::Service));
+        assert!(Ring::Program.may_use(Ring::Service));
+        assert!(!Ring::Service.may_use(Ring::Program));
+    }
+
+    #[test]
+    fn the_folder_is_the_ring() {
+        for (folder, ring) in [
+            ("crates/domain", Some(Ring::Domain)),
+            ("crates/api", Some(Ring::Crate)),
+            ("services/registry", Some(Ring::Service)),
+            ("programs/agent", Some(Ring::Program)),
+            ("xtask", Some(Ring::Xtask)),
+            ("tools/thing", None),
+            ("cratesx/domain", None),
+        ] {
+            assert_eq!(Ring::of_folder(folder), ring, "{folder}");
+        }
     }
 
     #[test]

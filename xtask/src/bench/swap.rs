@@ -168,7 +168,7 @@ impl Platform {
 
     /// The next version, made of a file of the tests.
     async fn register(&self, fixture: &str) -> anyhow::Result<()> {
-        let path = root().join("crates/slipway/tests/fixtures").join(fixture);
+        let path = root().join("crates/testkit/fixtures").join(fixture);
         let onnx = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let mlflow = "/api/2.0/mlflow";
         let body = json!({"experiment_id": "0", "name": "model"});

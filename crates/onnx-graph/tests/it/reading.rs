@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use slipway_onnx_graph::{Fault, Interface, TensorSpec, read};
 
-const MODEL: &[u8] = include_bytes!("../../../slipway/tests/fixtures/right-1.onnx");
+const MODEL: &[u8] = include_bytes!("../../../testkit/fixtures/right-1.onnx");
 
 /// What the registry keeps of a model.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::line::Line;
 use crate::schema;
 
-pub(crate) const MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/right-1.onnx");
-pub(crate) const OTHER_MODEL: &[u8] = include_bytes!("../../../../crates/slipway/tests/fixtures/wrong.onnx");
+pub(crate) const MODEL: &[u8] = include_bytes!("../../../../crates/testkit/fixtures/right-1.onnx");
+pub(crate) const OTHER_MODEL: &[u8] = include_bytes!("../../../../crates/testkit/fixtures/wrong.onnx");
 
 pub(crate) const ADMIN_TOKEN: &str = "the-administrators-own-token-of-the-tests";
 

@@ -6,7 +6,7 @@ use crate::client::{Client, strategy};
 use crate::platform::{Platform, wait_for};
 
 fn fixture(name: &str) -> String {
-    format!("{}/../model-signing/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+    format!("{}/../../crates/model-signing/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// What a command prints.
@@ -31,7 +31,7 @@ async fn a_version_is_signed_reported_approved_and_then_promoted() {
     let refusal = platform.slipway(&sign).refusal();
     assert!(refusal.contains("'model.onnx' of the version has other bytes"), "{refusal}");
     assert!(platform.slipway(&["models", "verify", "m", "1"]).text().contains("unsigned"));
-    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/right-1.onnx");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/testkit/fixtures/right-1.onnx");
     std::fs::copy(model, folder.join("model.onnx")).unwrap();
     let signed = shown(&platform, &sign);
     assert!(signed.contains("untrusted_key"), "nobody trusts that key yet: {signed}");
