@@ -7,6 +7,7 @@ mod cells;
 pub mod layout;
 mod measures;
 pub mod policy;
+mod precision;
 mod profile;
 mod repetition;
 mod score;
@@ -14,10 +15,11 @@ mod thresholds;
 mod window;
 
 pub use measures::{PSI_SHARE_FLOOR, ks_p_value, ks_statistic, psi};
+pub use precision::Precision;
 pub use profile::{ColumnKind, ColumnProfile, PROFILE_SCHEMA, Profile};
 pub use score::{FeatureScore, MIN_WINDOW_ROWS, WindowScores, score};
 pub use thresholds::Thresholds;
-pub use window::{MAX_SAMPLE, Precision, Value, Window};
+pub use window::{MAX_SAMPLE, Value, Window};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Rules of the registry: what may be named and stored, what identifies a model version, and how searches are written.
 
 mod content;
+mod cursor;
 pub mod deployed;
 mod names;
 mod order;
@@ -10,12 +11,14 @@ pub mod report;
 pub mod retention;
 mod search;
 mod signature;
+mod terms;
 pub mod webhook;
 
 /// The grammar of MLflow's search filters.
 pub mod filter {
     pub use super::order::{Order, parse_order_by};
-    pub use super::search::{Clause, Comparison, Entity, Key, Operand, ParseError, parse};
+    pub use super::search::{Clause, Operand, parse};
+    pub use super::terms::{Comparison, Entity, Key, ParseError};
 }
 
 pub use content::{FileDigest, manifest_digest, new_artifact_path, normalise_artifact_path};

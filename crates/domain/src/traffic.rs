@@ -3,13 +3,14 @@
 //! Everything here is a function of the table and of a number or key that the caller brings, so every replica and every restart
 //! splits the same way.
 
+mod overrides;
 mod rules;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::rules::{Condition, Frozen, KillMode, KillSwitch, Rule};
+pub use self::rules::{Condition, Frozen, KillMode, KillSwitch, Rule, Variant};
 use crate::{Invalid, invalid::ensure};
 
 /// Percent of a whole; weights of a table never sum to more.
@@ -98,16 +99,6 @@ pub struct TrafficTable {
     pub decided_at_unix_ms: u64,
 }
 
-/// Why a target answers a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Variant {
-    /// It is the stable version.
-    Stable,
-    /// It is a candidate with a weight.
-    Candidate,
-}
-
 /// The target of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice<'table> {
@@ -154,7 +145,8 @@ impl TrafficTable {
         }
         self.validate_weights()?;
         self.validate_roles()?;
-        self.validate_rules()
+        rules::validate_all(&self.rules)?;
+        self.kill_switch.as_ref().map_or(Ok(()), KillSwitch::validate)
     }
 
     fn validate_weights(&self) -> Result<(), Invalid> {
@@ -219,6 +211,26 @@ impl TrafficTable {
             (Choice { target: &entry.target, variant: Variant::Candidate }, entry.weight_percent)
         });
         stable.chain(candidates).filter(|(_, weight)| *weight > 0)
+    }
+
+    /// The next revision of the table after `change`; `None` if the change makes no difference.
+    ///
+    /// # Errors
+    /// The changed table is not valid.
+    pub fn revised(
+        &self,
+        now_unix_ms: u64,
+        traceparent: Option<String>,
+        change: impl FnOnce(&mut Self),
+    ) -> Result<Option<Self>, Invalid> {
+        let mut table = self.clone();
+        change(&mut table);
+        table.validate()?;
+        if table.routes_like(self) {
+            return Ok(None);
+        }
+        let revision = self.revision + 1;
+        Ok(Some(Self { revision, decided_at_unix_ms: now_unix_ms, traceparent, ..table }))
     }
 
     /// Whether both tables route every request alike: revision, trace and time of decision do not count.

@@ -89,15 +89,15 @@ impl JobBody {
     }
 
     fn new(waiting: Option<Waiting>, job: StoredJob, attempts: Option<Vec<AttemptBody>>) -> Self {
-        let retry_at = job.state.retry_at_unix_ms.and_then(|at| i64::try_from(at).ok());
+        let retry_at = job.state.retry_at_unix_ms().and_then(|at| i64::try_from(at).ok());
         Self {
             id: job.id.to_string(),
             name: job.spec.name.clone(),
-            status: job.state.status,
-            reason: job.state.reason,
-            attempt: job.state.attempt,
-            failures: job.state.failures,
-            disruptions: job.state.disruptions,
+            status: job.state.status(),
+            reason: job.state.reason().to_owned(),
+            attempt: job.state.attempt(),
+            failures: job.state.failures(),
+            disruptions: job.state.disruptions(),
             checkpoint_step: job.checkpoint_step,
             labels: job.spec.labels.clone(),
             created_at: job.created_at,

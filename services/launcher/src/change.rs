@@ -87,9 +87,9 @@ async fn apply(
     }
     jobs::save(connection, stored.id, &after).await?;
     if before.has_attempt() && !after.has_attempt() {
-        let reason = after.reason.clone();
+        let reason = after.reason().to_owned();
         let ending = Ending { reason, ..details.ending };
-        attempts::end(connection, stored.id, before.attempt, &ending).await?;
+        attempts::end(connection, stored.id, before.attempt(), &ending).await?;
     }
     for action in &actions {
         match action {
@@ -181,8 +181,8 @@ async fn publish(
         job_id: id.to_string(),
         name: name.to_owned(),
         what: kind.as_str().to_owned(),
-        attempt: job.attempt,
-        reason: job.reason.clone(),
+        attempt: job.attempt(),
+        reason: job.reason().to_owned(),
     };
     state.outbox.enqueue(connection, &event).await.map(drop).map_err(outbox_problem)
 }

@@ -56,7 +56,7 @@ impl Reconciler {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "jobs wait");
+                        tracing::warn!(%error, "reconcile pass failed; retrying");
                     }
                     self.hears_since_unix_ms = None;
                     self.look_for_all = true;
@@ -93,11 +93,11 @@ impl Reconciler {
     /// One job that has an attempt. `true` where it still occupies its part of the machine.
     async fn look_after(&self, job: &Active) -> Result<bool, Problem> {
         let now = now_unix_ms();
-        let heard_at = job.state.heartbeat_at_unix_ms.or(job.state.attempt_started_at_unix_ms).unwrap_or(0);
+        let heard_at = job.state.last_heard_at_unix_ms().unwrap_or(0);
         let silent = now.saturating_sub(heard_at) > MISSED_HEARTBEATS * HEARTBEAT_INTERVAL_MS;
         if (silent || self.look_for_all) && !self.agent_is_alive(job).await {
             let reason = "its agent ended without a report (killed, or see the end of its log)".to_owned();
-            let event = JobEvent::AgentGone { attempt: job.state.attempt, reason };
+            let event = JobEvent::AgentGone { attempt: job.state.attempt(), reason };
             return self.change(job.id, event, Details::default()).await;
         }
         let could_hear = self.hears_since_unix_ms.is_some_and(|since| now.saturating_sub(since) >= LEASE_MS);
@@ -108,7 +108,7 @@ impl Reconciler {
     }
 
     async fn agent_is_alive(&self, job: &Active) -> bool {
-        match self.launcher.backend.agent_is_alive(&job.id.to_string(), job.state.attempt).await {
+        match self.launcher.backend.agent_is_alive(&job.id.to_string(), job.state.attempt()).await {
             Ok(alive) => alive,
             Err(error) => {
                 // The lease decides where the backend cannot tell.
@@ -164,7 +164,7 @@ impl Reconciler {
                     }
                 }
                 Action::FenceAttempt { attempt } => {
-                    tracing::warn!(job_id = %id, attempt, reason = %changed.job.state.reason, "an attempt is lost");
+                    tracing::warn!(job_id = %id, attempt, reason = changed.job.state.reason(), "an attempt is lost");
                     if let Err(error) = self.launcher.backend.end_leftovers(&id.to_string()).await {
                         tracing::warn!(%error, job_id = %id, attempt, "a lost attempt leaves something behind");
                     }

@@ -173,21 +173,21 @@ async fn follow_to(
         AliasDecision::TurnBack => {
             let reason = format!("the alias {} points at version {version} again", alias.alias);
             let changed = change::turn_back(state, connection, deployment, &to, &reason).await?;
-            let changed = changed.unwrap_or_else(|| Changed::ended(None));
+            let changed = changed.unwrap_or_default();
             ((AliasOutcome::RolloutAborted, reason, newest_id), changed)
         }
         AliasDecision::AlreadyStable => {
             let reason = format!("version {version} is stable already");
-            ((AliasOutcome::AlreadyStable, reason, None), Changed::ended(None))
+            ((AliasOutcome::AlreadyStable, reason, None), Changed::default())
         }
         AliasDecision::InProgress => {
             let reason = format!("a rollout of version {version} is in progress already");
-            ((AliasOutcome::InProgress, reason, newest_id), Changed::ended(None))
+            ((AliasOutcome::InProgress, reason, newest_id), Changed::default())
         }
         AliasDecision::Pending => {
             let why = switch.err().map(|frozen| frozen.to_string()).unwrap_or_default();
             let reason = format!("{why}; the rollout of version {version} starts then");
-            ((AliasOutcome::Pending, reason, None), Changed::ended(None))
+            ((AliasOutcome::Pending, reason, None), Changed::default())
         }
         AliasDecision::EndedBefore { phase, reason } => {
             let reason = format!(
@@ -196,7 +196,7 @@ async fn follow_to(
                 phase.as_str(),
                 deployment.name
             );
-            ((AliasOutcome::NotRetried, reason, newest_id), Changed::ended(None))
+            ((AliasOutcome::NotRetried, reason, newest_id), Changed::default())
         }
         AliasDecision::Start => {
             let wanted = Wanted { to, strategy: None, idempotency_key: None };

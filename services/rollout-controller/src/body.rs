@@ -3,7 +3,7 @@
 use serde::Serialize;
 use slipway_api::events::AliasMove;
 use slipway_api::traffic::{KillSwitch, Rule, StickyKey, TrafficTable};
-use slipway_domain::rollout::{Evidence, Phase, Rollout, Strategy};
+use slipway_domain::rollout::{Evidence, Phase, Strategy};
 use uuid::Uuid;
 
 use crate::acknowledge::Acknowledgement;
@@ -113,39 +113,28 @@ pub(crate) struct DecisionBody {
 impl RolloutBody {
     /// A line of a list: without decisions.
     pub(crate) fn line(stored: StoredRollout) -> Self {
-        let Rollout {
-            from,
-            to,
-            strategy,
-            phase,
-            step,
-            created_at_unix_ms,
-            updated_at_unix_ms,
-            promotion_decided_at_unix_ms,
-            rollback_decided_at_unix_ms,
-            ..
-        } = stored.state.0.clone();
+        let rollout = &stored.state.0;
         Self {
             id: stored.id,
-            weight_percent: stored.state.weight_percent(),
-            reason: stored.state.0.reason,
-            deployment: stored.deployment,
+            weight_percent: rollout.weight_percent(),
+            reason: rollout.reason().to_owned(),
             deployment_id: stored.deployment_id,
             deployment_deleted_at_unix_ms: stored.deployment_deleted_at_ms,
-            model: stored.model,
-            from_version: from.map(|from| from.version),
-            to_version: to.version,
-            phase,
-            step,
-            steps: strategy.steps.len(),
-            strategy,
-            created_at_unix_ms,
-            updated_at_unix_ms,
-            promotion_decided_at_unix_ms,
-            rollback_decided_at_unix_ms,
+            from_version: rollout.from().map(|from| from.version.clone()),
+            to_version: rollout.to().version.clone(),
+            phase: rollout.phase(),
+            step: rollout.step(),
+            steps: rollout.strategy().steps.len(),
+            strategy: rollout.strategy().clone(),
+            created_at_unix_ms: rollout.created_at_unix_ms(),
+            updated_at_unix_ms: rollout.updated_at_unix_ms(),
+            promotion_decided_at_unix_ms: rollout.promotion_decided_at_unix_ms(),
+            rollback_decided_at_unix_ms: rollout.rollback_decided_at_unix_ms(),
             decisions: None,
             waiting_for: Vec::new(),
             acknowledgement: None,
+            deployment: stored.deployment,
+            model: stored.model,
         }
     }
 

@@ -4,7 +4,7 @@
 use slipway_api::events::RolloutChange;
 use slipway_api::traffic::{Target, TrafficTable};
 use slipway_domain::rollout::{
-    Action, Command, EventKind, NewRollout, Observation, Phase, Rollout, Strategy, TableState, WindowFacts,
+    Action, Command, EventKind, NewRollout, Observation, Rollout, Strategy, TableState, WindowFacts,
     plan_table, step,
 };
 use slipway_event_bus::inbox;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::project;
 use crate::state::{State, outbox_problem};
 use crate::store::deployments::{self, Deployment};
-use crate::store::rollouts::{self, NewRow, StoredRollout};
+use crate::store::rollouts::{self, NewDecision, NewRow, StoredRollout};
 
 /// A command, and the key under which its sender may send it again.
 #[derive(Debug, Clone)]
@@ -101,26 +101,36 @@ fn decide(
     (!actions.is_empty() || next != stored.state.0).then_some((next, actions))
 }
 
-/// A change that the caller commits. What is counted and whom it concerns is known only afterwards.
-#[derive(Debug)]
+/// Changed rollouts of a deployment that the caller commits. Metrics and other tasks learn of them only afterwards.
+#[derive(Debug, Default)]
 #[must_use = "call `committed` after the commit"]
-pub(crate) struct Changed(Vec<(StoredRollout, Vec<Action>)>);
+pub(crate) struct Changed(Vec<ChangedRollout>);
+
+#[derive(Debug)]
+struct ChangedRollout {
+    stored: StoredRollout,
+    actions: Vec<Action>,
+}
 
 impl Changed {
-    /// A rollout that was ended for another reason than its own.
-    pub(crate) fn ended(rollout: Option<StoredRollout>) -> Self {
-        Self(rollout.into_iter().map(|rollout| (rollout, Vec::new())).collect())
+    fn one(stored: StoredRollout, actions: Vec<Action>) -> Self {
+        Self(vec![ChangedRollout { stored, actions }])
+    }
+
+    fn and(mut self, next: Self) -> Self {
+        self.0.extend(next.0);
+        self
     }
 
     /// Id of the rollout that was changed last.
     pub(crate) fn last_id(&self) -> Option<Uuid> {
-        self.0.last().map(|(stored, _)| stored.id)
+        self.0.last().map(|changed| changed.stored.id)
     }
 
     /// Tells everybody concerned that the change was committed.
     pub(crate) async fn committed(self, state: &State, deployment: &str) {
         state.committed();
-        for (stored, actions) in self.0 {
+        for ChangedRollout { stored, actions } in self.0 {
             state.measures.changed(&stored.state, &actions);
         }
         project::soon(state, deployment).await;
@@ -139,29 +149,28 @@ pub(crate) async fn turn_back(
     reason: &str,
 ) -> Result<Option<Changed>, Problem> {
     let newest = rollouts::newest(connection, deployment.deployment_key).await?;
-    let leads_away =
-        |newest: &StoredRollout| newest.state.is_active() && newest.state.from.as_ref() == Some(to);
-    let Some(newest) = newest.filter(leads_away) else { return Ok(None) };
+    let Some(newest) = newest.filter(|newest| newest.state.leads_away_from(to)) else { return Ok(None) };
     let command = Command::Abort { reason: reason.to_owned() };
     // Where it is not accepted, the rollout is on its way back already.
     obey(state, connection, deployment, newest, command).await.map(Some)
 }
 
-/// Pauses the rollout of a locked deployment that is in progress, where it can be paused.
+/// Gives a command to the rollout of a locked deployment that is in progress, if there is one and its phase accepts the
+/// command.
 ///
 /// # Errors
 /// Postgres is unavailable.
-pub(crate) async fn hold(
+pub(crate) async fn command_active(
     state: &State,
     connection: &mut PgConnection,
     deployment: &Deployment,
-    reason: &str,
+    command: Command,
 ) -> Result<Changed, Problem> {
     let newest = rollouts::newest(connection, deployment.deployment_key).await?;
-    let Some(newest) = newest.filter(|newest| newest.state.is_active()) else {
-        return Ok(Changed::ended(None));
-    };
-    obey(state, connection, deployment, newest, Command::Pause { reason: reason.to_owned() }).await
+    match newest.filter(|newest| newest.state.is_active()) {
+        Some(newest) => obey(state, connection, deployment, newest, command).await,
+        None => Ok(Changed::default()),
+    }
 }
 
 /// Gives a command to a rollout of a locked deployment; one that its phase does not accept changes nothing.
@@ -173,21 +182,21 @@ async fn obey(
     command: Command,
 ) -> Result<Changed, Problem> {
     if rollout.state.accepts(&command, deployment.traffic.kill_switch.is_some()).is_err() {
-        return Ok(Changed::ended(None));
+        return Ok(Changed::default());
     }
     let Some((next, actions)) = decide(state, &rollout, deployment, Some(command)) else {
-        return Ok(Changed::ended(None));
+        return Ok(Changed::default());
     };
     rollout.state.0 = next;
     apply(state, connection, deployment, &rollout, &actions).await?;
     rollouts::save(connection, rollout.id, &rollout.state).await?;
-    Ok(Changed(vec![(rollout, actions)]))
+    Ok(Changed::one(rollout, actions))
 }
 
 /// A span of what started the rollout, so that one trace shows all of it. A request's own span wins.
 fn span_of(stored: &StoredRollout) -> tracing::Span {
     let span = tracing::info_span!("rollout.decide", rollout_id = %stored.id, deployment = %stored.deployment,
-        to_version = %stored.state.to.version);
+        to_version = %stored.state.to().version);
     slipway_telemetry::set_parent(&span, stored.traceparent.as_deref());
     span
 }
@@ -202,7 +211,7 @@ fn observe(
     let rollout = &stored.state.0;
     let facts = match state.facts.of(stored.id, rollout) {
         Some(facts) => facts,
-        None if command.is_some() => state.facts.so_far(stored.id, &rollout.strategy.analysis),
+        None if command.is_some() => state.facts.so_far(stored.id, &rollout.strategy().analysis),
         None => return None,
     };
     let facts = WindowFacts { ruled: !deployment.traffic.rules.is_empty(), ..facts };
@@ -217,8 +226,8 @@ fn observe(
     let readiness = |target| state.replicas.readiness(&deployment.name, target);
     Some(Observation {
         now_unix_ms: now,
-        target: readiness(&rollout.to),
-        previous: rollout.from.as_ref().map(readiness).unwrap_or_default(),
+        target: readiness(rollout.to()),
+        previous: rollout.from().map(readiness).unwrap_or_default(),
         table,
         kill_switch_on: deployment.traffic.kill_switch.is_some(),
         facts,
@@ -243,16 +252,21 @@ async fn apply(
             // The window is opened by the control loop, from the state.
             Action::BeginWindow => {}
             Action::RecordDecision { step, verdict, reason, evidence } => {
-                let at_ms = i64::try_from(rollout.updated_at_unix_ms).unwrap_or(i64::MAX);
-                rollouts::decide(connection, stored.id, (at_ms, *step), *verdict, (reason, evidence)).await?;
+                let at_ms = i64::try_from(rollout.updated_at_unix_ms()).unwrap_or(i64::MAX);
+                let decision = NewDecision { at_ms, step: *step, verdict: *verdict, reason, evidence };
+                rollouts::insert_decision(connection, stored.id, &decision).await?;
             }
             Action::PublishEvent { kind, reason } => {
                 publish(state, connection, stored, *kind, reason).await?;
             }
         }
     }
-    tracing::info!(phase = rollout.phase.as_str(), weight_percent = rollout.weight_percent(),
-        reason = %rollout.reason, "the rollout moved on");
+    tracing::info!(
+        phase = rollout.phase().as_str(),
+        weight_percent = rollout.weight_percent(),
+        reason = rollout.reason(),
+        "the rollout moved on"
+    );
     Ok(())
 }
 
@@ -267,7 +281,7 @@ async fn write_table(
     let table = TrafficTable { traceparent, ..planned };
     table
         .validate()
-        .map_err(|invalid| Problem::internal(format!("the planned traffic table is unlawful: {invalid}")))?;
+        .map_err(|invalid| Problem::internal(format!("the planned traffic table is not valid: {invalid}")))?;
     Ok(deployments::set_traffic(connection, deployment.deployment_key, &table).await?)
 }
 
@@ -284,8 +298,8 @@ async fn publish(
         deployment: stored.deployment.clone(),
         model: stored.model.clone(),
         what: kind.as_str().to_owned(),
-        from_version: rollout.from.as_ref().map(|from| from.version.clone()),
-        to_version: rollout.to.version.clone(),
+        from_version: rollout.from().map(|from| from.version.clone()),
+        to_version: rollout.to().version.clone(),
         weight_percent: rollout.weight_percent(),
         reason: reason.to_owned(),
         actor: crate::actor::current(),
@@ -307,42 +321,42 @@ pub(crate) async fn start(
 ) -> Result<(StoredRollout, Changed), Problem> {
     deployment.traffic.thawed().map_err(|frozen| Problem::conflict(frozen.to_string()))?;
     let mut deployment = deployment.clone();
-    let mut changed = Vec::new();
+    let mut changed = Changed::default();
     if let Some(newest) = rollouts::newest(connection, deployment.deployment_key).await?
         && newest.state.is_active()
     {
-        if newest.state.to == wanted.to
-            && newest.state.undo_requested.is_none()
-            && newest.state.ends_as.is_none()
-        {
+        if newest.state.leads_to(&wanted.to) {
             same_strategy(&newest, wanted.strategy.as_ref())?;
-            return Ok((newest, Changed(changed)));
+            return Ok((newest, changed));
         }
-        let old = supersede(state, connection, &mut deployment, newest, &wanted.to.version).await?;
-        changed.push((old, Vec::new()));
+        changed = supersede(state, connection, &mut deployment, newest, &wanted.to.version).await?;
     }
     let id = Uuid::now_v7();
-    let new = NewRollout {
-        id: id.to_string(),
-        deployment: deployment.name.clone(),
-        from: deployment.traffic.stable.clone(),
-        to: wanted.to,
-        strategy: wanted.strategy.unwrap_or_else(|| deployment.default_strategy.0.clone()),
-    };
+    let strategy = wanted.strategy.unwrap_or_else(|| deployment.default_strategy.0.clone());
+    let new = new_rollout(id, &deployment, wanted.to, strategy);
     let (rollout, actions) = Rollout::start(new, now_unix_ms())
         .map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
     let stored = insert(connection, &deployment, id, &rollout, wanted.idempotency_key).await?;
     apply(state, connection, &deployment, &stored, &actions).await?;
-    changed.push((stored.clone(), actions));
-    Ok((stored, Changed(changed)))
+    Ok((stored.clone(), changed.and(Changed::one(stored, actions))))
+}
+
+fn new_rollout(id: Uuid, deployment: &Deployment, to: Target, strategy: Strategy) -> NewRollout {
+    NewRollout {
+        id: id.to_string(),
+        deployment: deployment.name.clone(),
+        from: deployment.traffic.stable.clone(),
+        to,
+        strategy,
+    }
 }
 
 /// A rollout in progress keeps its strategy. Whoever asks for another one has to end it first.
 fn same_strategy(in_progress: &StoredRollout, wanted: Option<&Strategy>) -> Result<(), Problem> {
-    if wanted.is_none_or(|wanted| *wanted == in_progress.state.strategy) {
+    if wanted.is_none_or(|wanted| wanted == in_progress.state.strategy()) {
         return Ok(());
     }
-    let (id, version) = (in_progress.id, &in_progress.state.to.version);
+    let (id, version) = (in_progress.id, &in_progress.state.to().version);
     Err(Problem::conflict(format!(
         "`strategy`: rollout {id} of version {version} is in progress with another strategy, and a rollout keeps the one \
          that it was started with; abort it first (`slipway rollouts abort {id}`), or leave `strategy` out"
@@ -381,21 +395,16 @@ pub(crate) async fn refuse(
     reason: &str,
 ) -> Result<Changed, Problem> {
     let id = Uuid::now_v7();
-    let new = NewRollout {
-        id: id.to_string(),
-        deployment: deployment.name.clone(),
-        from: deployment.traffic.stable.clone(),
-        to: Target { version: version.to_owned(), digest: String::new() },
-        strategy: deployment.default_strategy.0.clone(),
-    };
-    let Ok((mut rollout, _)) = Rollout::start(new, now_unix_ms()) else {
-        return Ok(Changed::ended(None));
-    };
-    rollout.phase = Phase::Failed;
-    reason.clone_into(&mut rollout.reason);
-    let stored = insert(connection, deployment, id, &rollout, None).await?;
-    publish(state, connection, &stored, EventKind::Failed, reason).await?;
-    Ok(Changed::ended(Some(stored)))
+    let to = Target { version: version.to_owned(), digest: String::new() };
+    let new = new_rollout(id, deployment, to, deployment.default_strategy.0.clone());
+    let now_unix_ms = now_unix_ms();
+    // It never starts, so what a start asks for is not done.
+    let Ok((rollout, _)) = Rollout::start(new, now_unix_ms) else { return Ok(Changed::default()) };
+    let command = Some(Command::Refuse { reason: reason.to_owned() });
+    let (refused, actions) = step(&rollout, &Observation { now_unix_ms, command, ..Observation::default() });
+    let stored = insert(connection, deployment, id, &refused, None).await?;
+    apply(state, connection, deployment, &stored, &actions).await?;
+    Ok(Changed::one(stored, actions))
 }
 
 /// What is to be rolled out.
@@ -407,58 +416,22 @@ pub(crate) struct Wanted<'key> {
     pub(crate) idempotency_key: Option<&'key str>,
 }
 
-/// Ends a rollout in progress at once, because another version takes over.
+/// Ends a rollout in progress, because the rollout of another version replaces it.
 async fn supersede(
     state: &State,
     connection: &mut PgConnection,
     deployment: &mut Deployment,
-    mut old: StoredRollout,
+    old: StoredRollout,
     successor: &str,
-) -> Result<StoredRollout, Problem> {
-    let reason = format!("version {successor} takes over");
-    end_now(state, connection, deployment, &mut old, &reason).await?;
+) -> Result<Changed, Problem> {
+    let command = Command::Supersede { by_version: successor.to_owned() };
+    old.state.accepts(&command, deployment.traffic.kill_switch.is_some()).map_err(|refused| {
+        let id = old.id;
+        Problem::conflict(format!("rollout `{id}` is in progress and cannot be ended yet: {refused}"))
+    })?;
+    let changed = obey(state, connection, deployment, old, command).await?;
+    // The successor's table follows the one that was just written.
     let fresh = deployments::find(connection, &deployment.name).await?;
     *deployment = fresh.ok_or_else(|| Problem::not_found(format!("deployment `{}`", deployment.name)))?;
-    Ok(old)
-}
-
-/// Ends a rollout without waiting for the replicas: whoever takes over writes the next table.
-pub(crate) async fn end_now(
-    state: &State,
-    connection: &mut PgConnection,
-    deployment: &Deployment,
-    old: &mut StoredRollout,
-    reason: &str,
-) -> Result<(), Problem> {
-    let command = Command::Abort { reason: reason.to_owned() };
-    let facts = state.facts.so_far(old.id, &old.state.strategy.analysis);
-    let seen = Observation {
-        now_unix_ms: now_unix_ms(),
-        facts,
-        command: Some(command.clone()),
-        ..Observation::default()
-    };
-    let undoing = old.state.undo_requested.take().is_some();
-    if !undoing && old.state.ends_as.is_none() {
-        old.state.accepts(&command, deployment.traffic.kill_switch.is_some()).map_err(|refused| {
-            Problem::conflict(format!(
-                "rollout `{}` is in progress and cannot be ended yet: {refused}",
-                old.id
-            ))
-        })?;
-        let (next, actions) = step(&old.state, &seen);
-        old.state.0 = next;
-        apply(state, connection, deployment, old, &actions).await?;
-    }
-    if let Some(last) = old.state.ends_as.take() {
-        old.state.phase = last;
-        let kind = match last {
-            Phase::RolledBack => EventKind::RolledBack,
-            Phase::Failed => EventKind::Failed,
-            _ => EventKind::Aborted,
-        };
-        let reason = old.state.reason.clone();
-        publish(state, connection, old, kind, &reason).await?;
-    }
-    Ok(rollouts::save(connection, old.id, &old.state).await?)
+    Ok(changed)
 }

@@ -117,7 +117,7 @@ async fn round(state: &State) -> anyhow::Result<Duration> {
     state.facts.keep(&state.bus, &windows);
     let mut pause_ms = MAX_PAUSE_MS;
     for stored in &active {
-        pause_ms = pause_ms.min(stored.state.strategy.analysis.interval_ms);
+        pause_ms = pause_ms.min(stored.state.strategy().analysis.interval_ms);
         if let Err(problem) = change::drive(state, stored.id, None).await {
             // One rollout's trouble does not hold up the others.
             tracing::warn!(rollout_id = %stored.id, %problem, "the rollout is stepped again later");

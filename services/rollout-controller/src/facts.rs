@@ -47,7 +47,7 @@ impl Facts {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.retain(|id, window| {
             rollouts.iter().any(|(other, rollout, _)| {
-                other == id && is_judged(rollout) && rollout.window_since_unix_ms == window.since_unix_ms
+                other == id && is_judged(rollout) && rollout.window_since_unix_ms() == window.since_unix_ms
             })
         });
         for (id, rollout, table) in rollouts {
@@ -70,10 +70,10 @@ impl Facts {
         }
         let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let window =
-            windows.get(&id).filter(|window| window.since_unix_ms == rollout.window_since_unix_ms)?;
+            windows.get(&id).filter(|window| window.since_unix_ms == rollout.window_since_unix_ms())?;
         let gathered = window.shared.lock().unwrap_or_else(PoisonError::into_inner);
         (gathered.caught_up || window.begun.elapsed() > CATCH_UP)
-            .then(|| gathered.collector.facts(&rollout.strategy.analysis))
+            .then(|| gathered.collector.facts(&rollout.strategy().analysis))
     }
 
     /// What is known so far, for the record.
@@ -86,23 +86,23 @@ impl Facts {
 }
 
 fn is_judged(rollout: &Rollout) -> bool {
-    rollout.paused_in.unwrap_or(rollout.phase) == Phase::Progressing
+    rollout.unpaused_phase() == Phase::Progressing
 }
 
 fn open(bus: &EventBus, rollout: &Rollout, table: &TrafficTable) -> Window {
-    let since_unix_ms = rollout.window_since_unix_ms;
+    let since_unix_ms = rollout.window_since_unix_ms();
     let shared = Arc::new(Mutex::new(Gathered {
-        deployment: rollout.deployment.clone(),
+        deployment: rollout.deployment().to_owned(),
         deployment_id: table.deployment_id.clone(),
-        from: rollout.from.as_ref().map(|from| from.version.clone()),
-        to: rollout.to.version.clone(),
+        from: rollout.from().map(|from| from.version.clone()),
+        to: rollout.to().version.clone(),
         since_unix_ms,
         output: table.prediction_output.clone(),
         ..Gathered::default()
     }));
     let end = CancellationToken::new();
     let from = SystemTime::UNIX_EPOCH + Duration::from_millis(since_unix_ms);
-    let records = records_filter(&rollout.deployment).to_vec();
+    let records = records_filter(rollout.deployment()).to_vec();
     for (stream, subjects) in
         [(PREDICTIONS_STREAM, records), (LABELS_STREAM, vec![LABELS_SUBJECT.to_owned()])]
     {

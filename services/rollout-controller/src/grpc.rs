@@ -66,11 +66,11 @@ fn message(stored: StoredRollout) -> Rollout {
         id: stored.id.to_string(),
         deployment: stored.deployment,
         deployment_id: stored.deployment_id.to_string(),
-        from_version: stored.state.from.as_ref().map(|from| from.version.clone()).unwrap_or_default(),
-        to_version: stored.state.to.version.clone(),
-        phase: stored.state.phase.as_str().to_owned(),
+        from_version: stored.state.from().map(|from| from.version.clone()).unwrap_or_default(),
+        to_version: stored.state.to().version.clone(),
+        phase: stored.state.phase().as_str().to_owned(),
         weight_percent: u32::from(stored.state.weight_percent()),
-        reason: stored.state.0.reason,
+        reason: stored.state.reason().to_owned(),
     }
 }
 

@@ -3,13 +3,13 @@
 use serde::Deserialize;
 use slipway_api::events::DeploymentChange;
 use slipway_api::traffic::{Rule, StickyKey, TrafficTable};
-use slipway_domain::rollout::{Command, Phase, Strategy};
+use slipway_domain::rollout::{Command, Strategy};
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::change::{self, Asked, Changed, Wanted};
+use crate::change::{self, Asked, Wanted};
 use crate::state::{State, outbox_problem};
 use crate::store::deployments::{self, Deployment, NewDeployment};
 use crate::store::rollouts::{self, StoredRollout};
@@ -88,10 +88,10 @@ pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Depl
 
 fn check(new: &NewDeploymentBody) -> Result<(), Problem> {
     let mut characters = new.name.chars();
-    let lawful = characters.next().is_some_and(|first| first.is_ascii_alphanumeric())
+    let valid = characters.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && characters.all(|character| character.is_ascii_alphanumeric() || "-_".contains(character))
         && new.name.len() <= MAX_NAME_CHARS;
-    if !lawful {
+    if !valid {
         return Err(Problem::invalid(
             "name",
             format!("expected 1 to {MAX_NAME_CHARS} letters, digits, '-' and '_', a letter or digit first"),
@@ -136,22 +136,11 @@ pub(crate) async fn tell(
 pub(crate) async fn delete(state: &State, name: &str) -> Result<(), Problem> {
     let mut transaction = state.pool.begin().await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
-    let newest = rollouts::newest(&mut transaction, deployment.deployment_key).await?;
-    let mut ended = newest.filter(|newest| newest.state.is_active());
-    if let Some(newest) = &mut ended {
-        let reason = "the deployment was deleted";
-        if change::end_now(state, &mut transaction, &deployment, newest, reason).await.is_err() {
-            // A first version that is just taking over cannot be taken back; it ends all the same.
-            newest.state.phase = Phase::Aborted;
-            reason.clone_into(&mut newest.state.0.reason);
-            rollouts::save(&mut transaction, newest.id, &newest.state).await?;
-        }
-    }
-    let current = deployments::find(&mut transaction, name).await?.unwrap_or(deployment);
-    tell(state, &mut transaction, &current, "deleted", DeploymentChange::default()).await?;
-    deployments::delete(&mut transaction, current.deployment_key, now_ms()).await?;
+    let changed = change::command_active(state, &mut transaction, &deployment, Command::Delete).await?;
+    tell(state, &mut transaction, &deployment, "deleted", DeploymentChange::default()).await?;
+    deployments::delete(&mut transaction, deployment.deployment_key, now_ms()).await?;
     transaction.commit().await?;
-    Changed::ended(ended).committed(state, name).await;
+    changed.committed(state, name).await;
     Ok(())
 }
 
@@ -207,9 +196,9 @@ async fn started_before(
 ) -> Result<Option<StoredRollout>, Problem> {
     let Some(key) = &new.idempotency_key else { return Ok(None) };
     let Some(found) = rollouts::find_by_key(connection, key).await? else { return Ok(None) };
-    let same_strategy = new.strategy.as_ref().is_none_or(|strategy| *strategy == found.state.strategy);
+    let same_strategy = new.strategy.as_ref().is_none_or(|strategy| strategy == found.state.strategy());
     if found.deployment_key == deployment.deployment_key
-        && found.state.to.version == new.version
+        && found.state.to().version == new.version
         && same_strategy
     {
         return Ok(Some(found));
@@ -231,7 +220,7 @@ pub(crate) async fn roll_back(
     drop(connection);
     let command = Command::Rollback { reason: reason.to_owned() };
     let takes_back = newest.filter(|newest| {
-        let from = newest.state.from.as_ref().map(|from| from.version.as_str());
+        let from = newest.state.from().map(|from| from.version.as_str());
         let meant = to_version.is_none() || to_version.as_deref() == from;
         meant && newest.state.accepts(&command, false).is_ok()
     });

@@ -57,9 +57,9 @@ impl Measures {
                 self.decisions.get_or_create(&DecisionLabels { verdict }).inc();
             }
         }
-        let labels = DeploymentLabels { deployment: rollout.deployment.clone() };
-        if rollout.phase.is_final() {
-            self.ended.get_or_create(&EndLabels { phase: rollout.phase.as_str() }).inc();
+        let labels = DeploymentLabels { deployment: rollout.deployment().to_owned() };
+        if rollout.phase().is_final() {
+            self.ended.get_or_create(&EndLabels { phase: rollout.phase().as_str() }).inc();
             self.weight.remove(&labels);
         } else {
             self.weight.get_or_create(&labels).set(f64::from(rollout.weight_percent()));

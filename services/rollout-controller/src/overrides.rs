@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use slipway_api::events::DeploymentChange;
 use slipway_api::traffic::{KillMode, KillSwitch, Rule, TrafficTable};
+use slipway_domain::rollout::Command;
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
 use sqlx::PgConnection;
@@ -42,7 +43,7 @@ pub(crate) async fn set_rules(state: &State, name: &str, body: RulesBody) -> Res
     if set_table(&mut transaction, &deployment, change).await? {
         tell(state, &mut transaction, &deployment, "rules-set", DeploymentChange::default()).await?;
     }
-    commit(state, transaction, name, Changed::ended(None)).await
+    commit(state, transaction, name, Changed::default()).await
 }
 
 /// Turns the kill switch on. In the same transaction a rollout in progress is paused: nothing can be learned about a version
@@ -68,7 +69,8 @@ pub(crate) async fn kill(state: &State, name: &str, body: KillSwitchBody) -> Res
         // What follows plans from the table that was just set.
         deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     }
-    let changed = change::hold(state, &mut transaction, &deployment, &paused).await?;
+    let pause = Command::Pause { reason: paused };
+    let changed = change::command_active(state, &mut transaction, &deployment, pause).await?;
     commit(state, transaction, name, changed).await
 }
 
@@ -85,7 +87,7 @@ pub(crate) async fn revive(state: &State, name: &str) -> Result<(), Problem> {
         };
         tell(state, &mut transaction, &deployment, "revived", details).await?;
     }
-    commit(state, transaction, name, Changed::ended(None)).await?;
+    commit(state, transaction, name, Changed::default()).await?;
     // Where the registry is unavailable, the control loop tries again.
     if let Err(problem) = alias::follow_pending(state).await {
         tracing::warn!(deployment = name, %problem, "pending alias moves are followed later");
@@ -99,16 +101,10 @@ pub(crate) async fn set_table(
     deployment: &Deployment,
     change: impl FnOnce(&mut TrafficTable),
 ) -> Result<bool, Problem> {
-    let before = &deployment.traffic.0;
-    let mut table = before.clone();
-    change(&mut table);
-    table.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
-    if table.routes_like(before) {
-        return Ok(false);
-    }
-    table.revision += 1;
-    table.decided_at_unix_ms = now_unix_ms();
-    table.traceparent = slipway_telemetry::current_traceparent();
+    let traceparent = slipway_telemetry::current_traceparent();
+    let revised = deployment.traffic.revised(now_unix_ms(), traceparent, change);
+    let revised = revised.map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
+    let Some(table) = revised else { return Ok(false) };
     deployments::set_traffic(connection, deployment.deployment_key, &table).await?;
     Ok(true)
 }

@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 
 use crate::change::Changed;
 use crate::manage::tell;
+use crate::overrides::set_table;
 use crate::state::{State, outbox_problem};
 use crate::store::{deployments, identity, notices};
 
@@ -91,17 +92,12 @@ async fn follow(
         transaction.commit().await?;
         return Ok(());
     }
-    let mut table = locked.traffic.0;
-    model.clone_into(&mut table.model);
-    table.revision += 1;
-    table.decided_at_unix_ms = now_unix_ms();
-    table.traceparent = slipway_telemetry::current_traceparent();
-    deployments::set_traffic(&mut transaction, locked.deployment_key, &table).await?;
+    set_table(&mut transaction, &locked, |table| model.clone_into(&mut table.model)).await?;
     let Some(current) = deployments::find(&mut transaction, deployment).await? else { return Ok(()) };
     tell(state, &mut transaction, &current, "model-renamed", DeploymentChange::default()).await?;
     transaction.commit().await?;
     tracing::info!(deployment, from = %locked.model, to = model, "the deployment follows the rename of its model");
-    Changed::ended(None).committed(state, deployment).await;
+    Changed::default().committed(state, deployment).await;
     Ok(())
 }
 

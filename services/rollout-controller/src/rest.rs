@@ -209,8 +209,8 @@ async fn whole(state: &State, id: Uuid) -> Result<RolloutBody, Problem> {
 /// The replicas that a rollout in progress waits for at this moment.
 fn awaited(state: &State, stored: &StoredRollout, deployment: &Deployment) -> Vec<Awaited> {
     let rollout = &stored.state.0;
-    match rollout.paused_in.unwrap_or(rollout.phase) {
-        Phase::Preparing => state.replicas.not_ready(&stored.deployment, &rollout.to),
+    match rollout.unpaused_phase() {
+        Phase::Preparing => state.replicas.not_ready(&stored.deployment, rollout.to()),
         Phase::Promoting | Phase::RollingBack => {
             state.replicas.not_following(&stored.deployment, deployment.traffic.revision)
         }

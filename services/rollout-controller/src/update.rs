@@ -66,7 +66,7 @@ pub(crate) async fn apply(state: &State, name: &str, patch: Map<String, Value>) 
     let details = DeploymentChange { changed, ..DeploymentChange::default() };
     tell(state, &mut transaction, &deployment, "updated", details).await?;
     transaction.commit().await?;
-    Changed::ended(None).committed(state, name).await;
+    Changed::default().committed(state, name).await;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::window::Precision;
+use super::precision::Precision;
 use crate::{Invalid, invalid::ensure};
 
 /// `schema` of a [`Profile`].

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::search::{Comparison, Cursor, Entity, Key, ParseError};
+use super::cursor::Cursor;
+use super::terms::{Comparison, Entity, Key, ParseError};
 
 const MAX_ORDER_KEYS: usize = 100;
 

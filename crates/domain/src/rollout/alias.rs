@@ -46,15 +46,13 @@ pub fn follow_alias(
     kill_switch_on: bool,
 ) -> AliasDecision {
     let active = newest.filter(|newest| newest.is_active());
-    if active.is_some_and(|active| active.from.as_ref() == Some(moved.to)) {
+    if active.is_some_and(|active| active.leads_away_from(moved.to)) {
         return AliasDecision::TurnBack;
     }
     if stable == Some(moved.to) && active.is_none_or(|active| active.to != *moved.to) {
         return AliasDecision::AlreadyStable;
     }
-    if active.is_some_and(|active| {
-        active.to == *moved.to && active.undo_requested.is_none() && active.ends_as.is_none()
-    }) {
+    if active.is_some_and(|active| active.leads_to(moved.to)) {
         return AliasDecision::InProgress;
     }
     if stable == Some(moved.to) {

@@ -7,8 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    clause::{Clause, ClauseName, MIN_LABELS_TO_FAIL, NotJudged, Verdict, labels_decide},
     facts::{WindowFacts, slow_limit_us},
-    judged::{NotJudged, in_words, not_judged},
+    judged::{in_words, not_judged},
     shift,
     strategy::Strategy,
 };
@@ -16,73 +17,10 @@ use crate::statistics::Share;
 
 /// Timed requests of stable below which latencies are not compared.
 const MIN_STABLE_TIMED: u64 = 20;
-/// Labels of either version below which accuracy never fails.
-const MIN_LABELS_TO_FAIL: u64 = 10;
 /// Repeated inputs below which they hold up no step.
 const MIN_SAME_INPUTS: u64 = 10;
 /// The share of requests that exceeds a 95th percentile.
 const ABOVE_P95: f64 = 0.05;
-
-/// What an analysis says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Every limit is kept.
-    Pass,
-    /// A limit is broken.
-    Fail,
-    /// Too little is known.
-    Inconclusive,
-}
-
-/// Which limit a [`Clause`] checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClauseName {
-    /// `min_requests`.
-    Requests,
-    /// `max_error_rate`.
-    ErrorRate,
-    /// `max_error_rate_delta`.
-    ErrorRateDelta,
-    /// Answers with NaN or infinities, by `max_error_rate`.
-    NonFinite,
-    /// `max_p95_latency_ratio`.
-    Latency,
-    /// `max_divergence`.
-    Divergence,
-    /// `max_prediction_shift`.
-    PredictionShift,
-    /// `max_same_input_divergence`.
-    SameInputs,
-    /// `min_labels` and `max_accuracy_drop`.
-    Accuracy,
-    /// The version itself: it does not load.
-    Readiness,
-}
-
-/// One limit, what was seen, and what follows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Clause {
-    /// The limit's name.
-    pub clause: ClauseName,
-    /// What follows.
-    pub verdict: Verdict,
-    /// What was seen of the new version.
-    pub candidate: f64,
-    /// What was seen of stable, where the clause compares.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stable: Option<f64>,
-    /// The limit.
-    pub limit: f64,
-    /// What the compared quantity exceeds for sure; the clause fails where this is above `limit`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bound: Option<f64>,
-    /// Samples of the new version.
-    pub samples: u64,
-    /// All of it in one sentence.
-    pub message: String,
-}
 
 /// The numbers behind a verdict.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -255,13 +193,6 @@ fn non_finite(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
             percent(limit)
         ),
     })
-}
-
-/// Comparisons of predictions stand in for labels. A version that was retrained after a drift is meant to differ, and labels
-/// show whether it is right.
-pub(super) fn labels_decide(strategy: &Strategy, facts: &WindowFacts) -> bool {
-    let labels = facts.candidate.labelled.min(facts.stable.labelled);
-    strategy.analysis.min_labels > 0 || labels >= MIN_LABELS_TO_FAIL
 }
 
 fn prediction_shift(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {

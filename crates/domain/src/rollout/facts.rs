@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::shift::{Prediction, SameInputs, Shift, ShiftFacts};
+use super::side::Side;
 use super::strategy::Analysis;
 
 /// Latencies kept of each version; older ones make room.
@@ -70,15 +71,6 @@ pub struct RecordFacts {
     pub without_predictions: u64,
     /// Rows whose records serving replicas dropped because their queue to NATS was full.
     pub dropped_rows: u64,
-}
-
-/// Which version a fact is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The version that served before.
-    Stable,
-    /// The version being rolled out.
-    Candidate,
 }
 
 /// Gathers [`WindowFacts`] from records and labels, in bounded memory. Make a new one at each

@@ -1,40 +1,11 @@
 //! What a step could not judge. A promotion that nothing spoke for has to say so.
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    analysis::{Clause, ClauseName, labels_decide},
+    clause::{Clause, ClauseName, NotJudged, labels_decide},
     facts::WindowFacts,
     shift,
     strategy::Strategy,
 };
-
-/// Something that was not judged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NotJudged {
-    /// The clause.
-    pub clause: ClauseName,
-    /// Why not, e.g. `no labels arrived`.
-    pub why: String,
-}
-
-impl ClauseName {
-    /// What it judges, in words.
-    pub(super) const fn judges(self) -> &'static str {
-        match self {
-            Self::Requests => "number of requests",
-            Self::ErrorRate => "errors",
-            Self::ErrorRateDelta => "errors against stable",
-            Self::NonFinite => "NaN and infinite outputs",
-            Self::Latency => "latency",
-            Self::Divergence => "divergence of shadow copies",
-            Self::PredictionShift => "distribution of predictions",
-            Self::SameInputs => "predictions for the same inputs",
-            Self::Accuracy => "accuracy",
-            Self::Readiness => "readiness",
-        }
-    }
-}
 
 /// What the step did not judge. Clauses that are rarely applicable (repeated inputs) are not missed.
 pub(super) fn not_judged(strategy: &Strategy, facts: &WindowFacts, clauses: &[Clause]) -> Vec<NotJudged> {

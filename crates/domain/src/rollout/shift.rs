@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::Side;
+use super::side::Side;
 
 /// A bound is wrong at any time with at most this probability.
 const ALPHA: f64 = 0.01;

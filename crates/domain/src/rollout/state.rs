@@ -1,12 +1,12 @@
-//! The state of a rollout, what is observed of the world, and what is to be done.
+//! The state of a rollout. Only [`step`](super::step) changes it.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    analysis::{ClauseName, Evidence, Verdict},
-    facts::WindowFacts,
+    action::{Action, EventKind, Intent},
+    clause::{ClauseName, Verdict},
     strategy::Strategy,
 };
 use crate::{Invalid, traffic::Target};
@@ -73,49 +73,37 @@ pub struct NewRollout {
 }
 
 /// A rollout. It holds everything that its future depends on, so it can be stored as it is and carried on elsewhere.
+///
+/// [`Rollout::start`] makes one, [`step`](super::step) changes it, and the stored form is its JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
-    /// Its id.
-    pub id: String,
-    /// Deployment.
-    pub deployment: String,
-    /// Version that served before; absent at the first deployment.
-    pub from: Option<Target>,
-    /// Version being rolled out.
-    pub to: Target,
-    /// How.
-    pub strategy: Strategy,
-    /// Where it is.
-    pub phase: Phase,
-    /// Index of the current canary step.
-    pub step: usize,
-    /// Why it is where it is, for people.
-    pub reason: String,
-    /// When the phase began.
-    pub phase_since_unix_ms: u64,
-    /// Facts count from here on.
-    pub window_since_unix_ms: u64,
+    pub(super) id: String,
+    pub(super) deployment: String,
+    pub(super) from: Option<Target>,
+    pub(super) to: Target,
+    pub(super) strategy: Strategy,
+    pub(super) phase: Phase,
+    pub(super) step: usize,
+    pub(super) reason: String,
+    pub(super) phase_since_unix_ms: u64,
+    pub(super) window_since_unix_ms: u64,
     /// Last verdict recorded in this window.
-    pub last_verdict: Option<Verdict>,
+    pub(super) last_verdict: Option<Verdict>,
     /// Clauses that judged something in any step so far.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub judged: BTreeSet<ClauseName>,
+    pub(super) judged: BTreeSet<ClauseName>,
     /// While paused: the phase to go back to.
-    pub paused_in: Option<Phase>,
+    pub(super) paused_in: Option<Phase>,
     /// While rolling back: the phase in which it ends.
-    pub ends_as: Option<Phase>,
-    /// A person asked to skip what is left; it waits for the version to be ready.
-    pub promote_requested: bool,
-    /// A person asked to undo a promotion; it waits for the version before to be ready.
-    pub undo_requested: Option<String>,
-    /// Start.
-    pub created_at_unix_ms: u64,
-    /// Last change.
-    pub updated_at_unix_ms: u64,
-    /// When all traffic was given to the new version.
-    pub promotion_decided_at_unix_ms: Option<u64>,
-    /// When all traffic was given back.
-    pub rollback_decided_at_unix_ms: Option<u64>,
+    pub(super) ends_as: Option<Phase>,
+    /// A person asked to skip the remaining steps; this waits until the version is ready.
+    pub(super) promote_requested: bool,
+    /// A person asked to undo a promotion; this waits until the version before is ready.
+    pub(super) undo_requested: Option<String>,
+    pub(super) created_at_unix_ms: u64,
+    pub(super) updated_at_unix_ms: u64,
+    pub(super) promotion_decided_at_unix_ms: Option<u64>,
+    pub(super) rollback_decided_at_unix_ms: Option<u64>,
 }
 
 impl Rollout {
@@ -155,6 +143,86 @@ impl Rollout {
         Ok((rollout, actions))
     }
 
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Name of its deployment when it started.
+    pub fn deployment(&self) -> &str {
+        &self.deployment
+    }
+
+    /// Version that served before; `None` at the first deployment.
+    pub fn from(&self) -> Option<&Target> {
+        self.from.as_ref()
+    }
+
+    /// Version being rolled out.
+    pub fn to(&self) -> &Target {
+        &self.to
+    }
+
+    /// Steps and limits.
+    pub fn strategy(&self) -> &Strategy {
+        &self.strategy
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The phase that it is in, or returns to after a pause.
+    pub fn unpaused_phase(&self) -> Phase {
+        self.paused_in.unwrap_or(self.phase)
+    }
+
+    /// Index of the current canary step, from 0.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// Why it is where it is, for people.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Facts count from here on, Unix time in milliseconds.
+    pub fn window_since_unix_ms(&self) -> u64 {
+        self.window_since_unix_ms
+    }
+
+    /// Start, Unix time in milliseconds.
+    pub fn created_at_unix_ms(&self) -> u64 {
+        self.created_at_unix_ms
+    }
+
+    /// Last change, Unix time in milliseconds.
+    pub fn updated_at_unix_ms(&self) -> u64 {
+        self.updated_at_unix_ms
+    }
+
+    /// When all traffic was given to the new version, Unix time in milliseconds.
+    pub fn promotion_decided_at_unix_ms(&self) -> Option<u64> {
+        self.promotion_decided_at_unix_ms
+    }
+
+    /// When all traffic was given back, Unix time in milliseconds.
+    pub fn rollback_decided_at_unix_ms(&self) -> Option<u64> {
+        self.rollback_decided_at_unix_ms
+    }
+
+    /// Whether it is in progress towards `version`, and not on its way back from it.
+    pub fn leads_to(&self, version: &Target) -> bool {
+        self.is_active() && self.to == *version && self.undo_requested.is_none() && self.ends_as.is_none()
+    }
+
+    /// Whether it is in progress and replaces `version`.
+    pub fn leads_away_from(&self, version: &Target) -> bool {
+        self.is_active() && self.from.as_ref() == Some(version)
+    }
+
     /// Whether the controller still has to step it.
     pub fn is_active(&self) -> bool {
         !self.phase.is_final() || self.undo_requested.is_some()
@@ -171,7 +239,7 @@ impl Rollout {
 
     /// What the traffic table has to say in this state.
     pub fn intent(&self) -> Intent {
-        match self.paused_in.unwrap_or(self.phase) {
+        match self.unpaused_phase() {
             Phase::Preparing => Intent::Prepare,
             Phase::Progressing | Phase::Paused => Intent::Canary {
                 weight_percent: self.strategy.steps.get(self.step).map_or(0, |step| step.weight_percent),
@@ -181,245 +249,4 @@ impl Rollout {
             Phase::RollingBack | Phase::RolledBack | Phase::Failed | Phase::Aborted => Intent::AllToStable,
         }
     }
-
-    /// Whether `command` is accepted in this phase while the kill switch of the deployment is on or off.
-    /// [`step`](super::step) ignores a command that is not.
-    ///
-    /// While the switch is on, commands that could give a version more traffic are refused. Pause, abort and rollback
-    /// stay available, because they only ever return traffic to the version that served before.
-    pub fn accepts(&self, command: &Command, kill_switch_on: bool) -> Result<(), Refused> {
-        self.accepts_in_phase(command)?;
-        if kill_switch_on && matches!(command, Command::Promote | Command::Resume) {
-            return Err(Refused { verb: command.verb(), phase: self.phase, why: KILL_SWITCH_IS_ON });
-        }
-        Ok(())
-    }
-
-    fn accepts_in_phase(&self, command: &Command) -> Result<(), Refused> {
-        let refuse = |verb: &'static str| Refused { verb, phase: self.phase, why: "" };
-        let undoable = self.from.is_some();
-        match (command, self.phase) {
-            (Command::Promote, Phase::Preparing | Phase::Progressing | Phase::Paused)
-            | (Command::Pause { .. }, Phase::Preparing | Phase::Progressing)
-            | (Command::Resume, Phase::Paused)
-            | (
-                Command::Abort { .. } | Command::Rollback { .. },
-                Phase::Preparing | Phase::Progressing | Phase::Paused,
-            ) => Ok(()),
-            (Command::Abort { .. } | Command::Rollback { .. }, Phase::Promoting)
-            | (Command::Rollback { .. }, Phase::Promoted) => {
-                let why = ": no version served before this one";
-                if undoable { Ok(()) } else { Err(Refused { why, ..refuse(command.verb()) }) }
-            }
-            _ => Err(refuse(command.verb())),
-        }
-    }
-}
-
-const KILL_SWITCH_IS_ON: &str = ": the kill switch of its deployment is on, and no version gains traffic until it is \
-    turned off with `slipway deployments revive` (DELETE /api/v1/deployments/{name}/kill-switch)";
-
-/// A command that the rollout's phase, or the kill switch, does not allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("cannot {verb} a rollout that is {}{why}", .phase.as_str())]
-pub struct Refused {
-    /// The command.
-    pub verb: &'static str,
-    /// The phase.
-    pub phase: Phase,
-    why: &'static str,
-}
-
-/// What a person, an event or another rollout asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
-pub enum Command {
-    /// Skip what is left and give the new version all traffic, once it is ready.
-    Promote,
-    /// Stay as it is.
-    Pause {
-        /// Why, e.g. the drift event.
-        reason: String,
-    },
-    /// Carry on; the current step's hold and facts begin anew.
-    Resume,
-    /// End it: all traffic back to stable. A newer rollout that takes over aborts with a reason that says so.
-    Abort {
-        /// Why.
-        reason: String,
-    },
-    /// All traffic back to the version before, even after promotion.
-    Rollback {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Command {
-    /// Its name.
-    pub fn verb(&self) -> &'static str {
-        match self {
-            Self::Promote => "promote",
-            Self::Pause { .. } => "pause",
-            Self::Resume => "resume",
-            Self::Abort { .. } => "abort",
-            Self::Rollback { .. } => "roll back",
-        }
-    }
-}
-
-/// How far the replicas are with a version.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum Readiness {
-    /// No replica has said anything.
-    #[default]
-    Unknown,
-    /// Some replica is still loading it.
-    Loading,
-    /// Some replica is still loading it, and says what that waits for.
-    Waiting {
-        /// What for.
-        reason: String,
-    },
-    /// Every replica answers with it at once.
-    Ready,
-    /// Some replica cannot load it.
-    Failed {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Readiness {
-    /// The readiness of a version on all replicas together.
-    pub fn of_all(replicas: impl IntoIterator<Item = Self>) -> Self {
-        let mut all = Self::Unknown;
-        for (index, replica) in replicas.into_iter().enumerate() {
-            all = match (all, replica) {
-                (failed @ Self::Failed { .. }, _) | (_, failed @ Self::Failed { .. }) => failed,
-                (waiting @ Self::Waiting { .. }, _) | (_, waiting @ Self::Waiting { .. }) => waiting,
-                (Self::Ready, Self::Ready) => Self::Ready,
-                (_, first) if index == 0 => first,
-                _ => Self::Loading,
-            };
-        }
-        all
-    }
-}
-
-/// How the traffic table compares with what the rollout's state asks for ([`Rollout::intent`]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TableState {
-    /// The stored table says something else, or there is none.
-    #[default]
-    Differs,
-    /// It is stored; some live replica has not confirmed its revision.
-    Written,
-    /// Every live replica routes by it.
-    Applied,
-}
-
-/// What is known at one moment.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Observation {
-    /// The moment, Unix time in milliseconds.
-    pub now_unix_ms: u64,
-    /// The new version on the replicas.
-    pub target: Readiness,
-    /// The version before on the replicas; matters only to undo a promotion.
-    pub previous: Readiness,
-    /// The traffic table.
-    pub table: TableState,
-    /// Whether the kill switch of the deployment is on: no version gains traffic then.
-    pub kill_switch_on: bool,
-    /// Records and labels since [`Rollout::window_since_unix_ms`].
-    pub facts: WindowFacts,
-    /// What was asked for and not yet acted on.
-    pub command: Option<Command>,
-}
-
-/// What a traffic table is to say; [`plan_table`](super::plan_table) makes the table of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intent {
-    /// Stable serves everything, the new version is loaded.
-    Prepare,
-    /// The new version gets a share and copies.
-    Canary {
-        /// The share.
-        weight_percent: u8,
-        /// Copies.
-        shadow_percent: u8,
-    },
-    /// The new version is stable; the one before is kept loaded.
-    AllToNew,
-    /// The version before serves everything; the new one may be unloaded.
-    AllToStable,
-}
-
-/// What an event tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    /// It exists.
-    Started,
-    /// The version is being loaded.
-    Preparing,
-    /// A canary step began.
-    Advanced,
-    /// It waits for a person.
-    Paused,
-    /// It carries on.
-    Resumed,
-    /// The new version is stable.
-    Promoted,
-    /// Traffic is back at the version before.
-    RolledBack,
-    /// The version does not load.
-    Failed,
-    /// It was ended.
-    Aborted,
-}
-
-impl EventKind {
-    /// The last token of the event's subject.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Preparing => "preparing",
-            Self::Advanced => "advanced",
-            Self::Paused => "paused",
-            Self::Resumed => "resumed",
-            Self::Promoted => "promoted",
-            Self::RolledBack => "rolled-back",
-            Self::Failed => "failed",
-            Self::Aborted => "aborted",
-        }
-    }
-}
-
-/// What is to be done. Store the new state together with decisions and events in one transaction, then write the table.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Store the table that [`plan_table`](super::plan_table) makes of the new state.
-    WriteTraffic(Intent),
-    /// Forget the facts; count from [`Rollout::window_since_unix_ms`].
-    BeginWindow,
-    /// Write down why.
-    RecordDecision {
-        /// Step that it is about.
-        step: usize,
-        /// What was found.
-        verdict: Verdict,
-        /// Why, for people.
-        reason: String,
-        /// The numbers.
-        evidence: Box<Evidence>,
-    },
-    /// Tell the others.
-    PublishEvent {
-        /// What.
-        kind: EventKind,
-        /// Why.
-        reason: String,
-    },
 }

@@ -1,9 +1,13 @@
 //! The state machine of a rollout: one observation in, the next state and its actions out.
 
 use super::{
-    analysis::{Analysed, Clause, ClauseName, Evidence, Verdict, analyse},
-    judged::{NotJudged, in_words, judged, left_out},
-    state::{Action, Command, EventKind, Intent, Observation, Phase, Readiness, Rollout, TableState},
+    action::{Action, EventKind, Intent},
+    analysis::{Analysed, Evidence, analyse},
+    clause::{Clause, ClauseName, NotJudged, Verdict},
+    command::Command,
+    judged::{in_words, judged, left_out},
+    observation::{Observation, Readiness, TableState},
+    state::{Phase, Rollout},
     strategy::milliseconds,
 };
 
@@ -17,8 +21,8 @@ const HELD: &str = "the kill switch of the deployment is on, and no version gain
 /// Advances a rollout by at most one phase or canary step.
 ///
 /// Pure: the same state and observation give the same result. Step the active rollout of a deployment, or its newest one: a
-/// final rollout still restores its table where it was lost, and an older one would fight with its successor. A command that the phase does not accept is ignored; ask
-/// [`Rollout::accepts`] first to tell the person.
+/// final rollout still restores its table where it was lost, and an older one would fight with its successor. A command that
+/// the phase does not accept is ignored; ask [`Rollout::accepts`] first to report that.
 ///
 /// While [`Observation::kill_switch_on`], no step raises [`Rollout::weight_percent`]: a limit that is broken still rolls
 /// back, everything else waits until the switch is off.
@@ -74,7 +78,46 @@ impl Machine<'_> {
                 self.end_by_hand(Phase::RolledBack, reason);
                 true
             }
+            Command::Refuse { reason } => {
+                self.refuse(reason);
+                true
+            }
+            Command::Supersede { by_version } => {
+                if self.end_now(&format!("version {by_version} takes over")) {
+                    self.write_traffic();
+                }
+                true
+            }
+            // No table is written: it is deleted with the deployment.
+            Command::Delete => {
+                self.end_now("the deployment was deleted");
+                true
+            }
         }
+    }
+
+    /// Fails a rollout that has not started. Where its table was not written yet, nothing has to be taken back.
+    fn refuse(&mut self, why: &str) {
+        let is_written = self.seen.table != TableState::Differs;
+        why.clone_into(&mut self.next.reason);
+        self.finish(Phase::Failed);
+        if is_written {
+            self.write_traffic();
+        }
+    }
+
+    /// Ends a rollout in progress without waiting for the replicas. `true` where its table still has to be written.
+    fn end_now(&mut self, why: &str) -> bool {
+        if self.next.undo_requested.take().is_some() {
+            // It was promoted, and the version is stable.
+            return false;
+        }
+        let is_written = self.next.ends_as.is_some() && self.seen.table != TableState::Differs;
+        if self.next.ends_as.is_none() {
+            self.condemn(Phase::Aborted, why);
+        }
+        self.finish(self.next.ends_as.unwrap_or(Phase::Aborted));
+        !is_written
     }
 
     fn advance(&mut self) {
@@ -246,6 +289,11 @@ impl Machine<'_> {
         if !confirmed {
             return;
         }
+        self.finish(last);
+    }
+
+    /// Enters a final phase and tells the others.
+    fn finish(&mut self, last: Phase) {
         let kind = match last {
             Phase::Promoted => EventKind::Promoted,
             Phase::Failed => EventKind::Failed,
@@ -329,20 +377,30 @@ impl Machine<'_> {
     }
 
     fn end_by_hand(&mut self, last: Phase, why: &str) {
+        self.condemn(last, why);
+        self.write_traffic();
+    }
+
+    /// Decides and records that a rollout ends for a reason other than its analysis; its table still has to be written.
+    fn condemn(&mut self, last: Phase, why: &str) {
         let what = if last == Phase::Aborted { "aborted" } else { "rolled back by hand" };
         let reason = if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") };
         self.record(Verdict::Fail, &reason, self.present_evidence());
-        self.roll_back(last, &reason);
+        self.turn_back(last, &reason);
     }
 
     fn roll_back(&mut self, last: Phase, why: &str) {
+        self.turn_back(last, why);
+        self.write_traffic();
+    }
+
+    fn turn_back(&mut self, last: Phase, why: &str) {
         self.next.paused_in = None;
         self.next.promote_requested = false;
         self.next.ends_as = Some(last);
         self.enter(Phase::RollingBack);
         self.next.rollback_decided_at_unix_ms = Some(self.seen.now_unix_ms);
         why.clone_into(&mut self.next.reason);
-        self.write_traffic();
     }
 
     fn enter(&mut self, phase: Phase) {

@@ -1,6 +1,6 @@
 //! From the state of a rollout to its traffic table.
 
-use super::state::{Intent, Rollout};
+use super::{action::Intent, state::Rollout};
 use crate::traffic::{Shadow, Target, TrafficTable, Weighted};
 
 /// The table that the rollout's state asks for. Everything that is not the rollout's business comes from `previous`, the

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::job::Job;
 use crate::{Invalid, invalid::ensure, path::check_relative};
 
 /// `schema` of a [`Manifest`].
@@ -281,16 +282,11 @@ pub struct Fenced {
 
 /// Whether a message of `attempt` with `token` may change the job. `current_token` is the one that the current attempt was given;
 /// none while no attempt runs.
-pub fn check_fence(
-    job: &super::Job,
-    current_token: Option<&str>,
-    attempt: u32,
-    token: &str,
-) -> Result<(), Fenced> {
-    if job.has_attempt() && job.attempt == attempt && current_token == Some(token) {
+pub fn check_fence(job: &Job, current_token: Option<&str>, attempt: u32, token: &str) -> Result<(), Fenced> {
+    if job.has_attempt() && job.attempt() == attempt && current_token == Some(token) {
         Ok(())
     } else {
-        Err(Fenced { attempt, current: job.attempt })
+        Err(Fenced { attempt, current: job.attempt() })
     }
 }
 

@@ -61,27 +61,28 @@ impl Status {
     }
 }
 
-/// A job's state. Store it as it is; the token of the current attempt is kept beside it.
+/// A job's state. Store it as it is; the token of the current attempt is stored separately. Only
+/// [`step`] changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Where it is.
-    pub status: Status,
+    pub(super) status: Status,
     /// Number of the current or last attempt, from 1; 0 before the first.
-    pub attempt: u32,
+    pub(super) attempt: u32,
     /// Attempts whose command failed.
-    pub failures: u32,
+    pub(super) failures: u32,
     /// Attempts lost with their machine or agent.
-    pub disruptions: u32,
+    pub(super) disruptions: u32,
     /// Why it is where it is; empty where there is nothing to explain.
-    pub reason: String,
+    pub(super) reason: String,
     /// Not before this does the next attempt start.
-    pub retry_at_unix_ms: Option<u64>,
+    pub(super) retry_at_unix_ms: Option<u64>,
     /// Start of the current attempt.
-    pub attempt_started_at_unix_ms: Option<u64>,
+    pub(super) attempt_started_at_unix_ms: Option<u64>,
     /// Last word of its agent.
-    pub heartbeat_at_unix_ms: Option<u64>,
+    pub(super) heartbeat_at_unix_ms: Option<u64>,
     /// When its end was asked for.
-    pub cancel_requested_at_unix_ms: Option<u64>,
+    pub(super) cancel_requested_at_unix_ms: Option<u64>,
 }
 
 /// How an attempt ended, as its agent reports it.
@@ -251,6 +252,41 @@ impl Job {
             cancel_requested_at_unix_ms: None,
         };
         (job, vec![Action::PublishEvent { kind: EventKind::Submitted }])
+    }
+
+    /// Where it is.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Number of the current or last attempt, from 1; 0 before the first.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Attempts whose command failed.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Attempts lost with their machine or agent.
+    pub fn disruptions(&self) -> u32 {
+        self.disruptions
+    }
+
+    /// Why it is where it is; empty if there is nothing to explain.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The next attempt does not start before this Unix time in milliseconds.
+    pub fn retry_at_unix_ms(&self) -> Option<u64> {
+        self.retry_at_unix_ms
+    }
+
+    /// Last heartbeat of the current attempt's agent, or the attempt's start, Unix time in milliseconds.
+    pub fn last_heard_at_unix_ms(&self) -> Option<u64> {
+        self.heartbeat_at_unix_ms.or(self.attempt_started_at_unix_ms)
     }
 
     /// Whether an attempt may be running.

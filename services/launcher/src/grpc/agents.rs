@@ -135,7 +135,7 @@ impl Agents for Service {
         let event = JobEvent::Heartbeat { attempt: request.attempt };
         let changed = change::within(&self.state, &mut transaction, job, event, Details::default()).await?;
         transaction.commit().await.map_err(Problem::from)?;
-        let cancel = changed.job.state.status == JobStatus::Cancelling;
+        let cancel = changed.job.state.status() == JobStatus::Cancelling;
         Ok(Response::new(HeartbeatResponse { cancel, grace_period_ms: grace_ms(&changed.job) }))
     }
 

@@ -69,9 +69,9 @@ fn message(job: &StoredJob) -> Result<Job, Problem> {
     Ok(Job {
         id: job.id.to_string(),
         name: job.spec.name.clone(),
-        status: job.state.status.as_str().to_owned(),
-        reason: job.state.reason.clone(),
-        attempt: job.state.attempt,
+        status: job.state.status().as_str().to_owned(),
+        reason: job.state.reason().to_owned(),
+        attempt: job.state.attempt(),
         spec_json: serde_json::to_string(&job.spec).map_err(Problem::internal)?,
         created_at_unix_ms: job.created_at.timestamp_millis(),
         updated_at_unix_ms: job.updated_at.timestamp_millis(),

@@ -137,6 +137,6 @@ async fn whole(state: &State, job: StoredJob) -> Result<JobBody, Problem> {
 
 /// What the jobs among these that wait are waiting for.
 async fn waiting_of(state: &State, jobs: &[StoredJob]) -> Result<HashMap<Uuid, Waiting>, Problem> {
-    let waits = |job: &StoredJob| matches!(job.state.status, Status::Queued | Status::Retrying);
+    let waits = |job: &StoredJob| matches!(job.state.status(), Status::Queued | Status::Retrying);
     if jobs.iter().any(waits) { waiting::explain(state).await } else { Ok(HashMap::new()) }
 }

@@ -51,11 +51,11 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let job = find(&state, job_id(&id)?).await?;
     if let Some(attempt) = query.attempt
-        && (attempt == 0 || attempt > job.state.attempt)
+        && (attempt == 0 || attempt > job.state.attempt())
     {
         return Err(Problem::not_found(format!(
             "attempt {attempt} of job `{id}`; it has had {}",
-            job.state.attempt
+            job.state.attempt()
         )));
     }
     let (chunks, receiver) = mpsc::channel(QUEUE_CHUNKS);
@@ -100,8 +100,8 @@ impl Follower {
     async fn has_begun(&self, attempt: u32) -> Result<bool, Ended> {
         loop {
             match find(&self.state, self.job_id).await {
-                Ok(job) if job.state.attempt >= attempt => return Ok(true),
-                Ok(job) if !self.follow || job.state.status.is_final() => return Ok(false),
+                Ok(job) if job.state.attempt() >= attempt => return Ok(true),
+                Ok(job) if !self.follow || job.state.status().is_final() => return Ok(false),
                 // The database comes back; a reader who follows has time.
                 Ok(_) | Err(_) => self.pause().await?,
             }
@@ -130,7 +130,7 @@ impl Follower {
     async fn is_over(&self, attempt: u32) -> bool {
         find(&self.state, self.job_id)
             .await
-            .is_ok_and(|job| job.state.attempt != attempt || !job.state.has_attempt())
+            .is_ok_and(|job| job.state.attempt() != attempt || !job.state.has_attempt())
     }
 
     async fn send_rest(&self, file: &mut File) -> Result<(), Ended> {

@@ -71,10 +71,10 @@ pub(crate) async fn insert(
     )
     .bind(new.id)
     .bind(new.deployment_key)
-    .bind(&new.state.deployment)
+    .bind(new.state.deployment())
     .bind(new.model)
     .bind(Json(new.state))
-    .bind(new.state.phase.as_str())
+    .bind(new.state.phase().as_str())
     .bind(new.state.is_active())
     .bind(new.traceparent)
     .bind(new.idempotency_key)
@@ -91,7 +91,7 @@ pub(crate) async fn save(
     sqlx::query("UPDATE rollouts SET state = $2, phase = $3, active = $4 WHERE id = $1")
         .bind(id)
         .bind(Json(state))
-        .bind(state.phase.as_str())
+        .bind(state.phase().as_str())
         .bind(state.is_active())
         .execute(connection)
         .await?;
@@ -163,15 +163,24 @@ pub(crate) async fn list(
     .await
 }
 
-/// Writes down a decision.
-pub(crate) async fn decide(
+/// A decision to be stored.
+#[derive(Debug)]
+pub(crate) struct NewDecision<'new> {
+    /// Unix milliseconds.
+    pub(crate) at_ms: i64,
+    pub(crate) step: usize,
+    pub(crate) verdict: Verdict,
+    pub(crate) reason: &'new str,
+    pub(crate) evidence: &'new Evidence,
+}
+
+/// Stores a decision about a rollout.
+pub(crate) async fn insert_decision(
     connection: &mut PgConnection,
     id: Uuid,
-    (at_ms, step): (i64, usize),
-    verdict: Verdict,
-    (reason, evidence): (&str, &Evidence),
+    new: &NewDecision<'_>,
 ) -> Result<(), sqlx::Error> {
-    let verdict = match verdict {
+    let verdict = match new.verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "fail",
         Verdict::Inconclusive => "inconclusive",
@@ -180,11 +189,11 @@ pub(crate) async fn decide(
         "INSERT INTO decisions (rollout_id, at_ms, step, verdict, reason, evidence) VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(id)
-    .bind(at_ms)
-    .bind(i32::try_from(step).unwrap_or(i32::MAX))
+    .bind(new.at_ms)
+    .bind(i32::try_from(new.step).unwrap_or(i32::MAX))
     .bind(verdict)
-    .bind(reason)
-    .bind(Json(evidence))
+    .bind(new.reason)
+    .bind(Json(new.evidence))
     .execute(connection)
     .await?;
     Ok(())

@@ -1,7 +1,7 @@
 //! Laws that hold on every path, crashes included.
 
 use proptest::{
-    prelude::{Just, ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest},
+    prelude::{Just, ProptestConfig, any, prop_assert, prop_assert_eq, prop_assert_ne, prop_oneof, proptest},
     strategy::Strategy as _,
 };
 
@@ -57,6 +57,9 @@ fn happening() -> impl proptest::strategy::Strategy<Value = Happening> {
         1 => Just(Happening::Tell(Command::Resume)),
         1 => Just(Happening::Tell(Command::Abort { reason: reason() })),
         1 => Just(Happening::Tell(Command::Rollback { reason: reason() })),
+        1 => Just(Happening::Tell(Command::Refuse { reason: reason() })),
+        1 => Just(Happening::Tell(Command::Supersede { by_version: "3".into() })),
+        1 => Just(Happening::Tell(Command::Delete)),
         1 => Just(Happening::CrashBeforeWrite),
         1 => Just(Happening::CrashBeforeStore),
         1 => Just(Happening::TableLost),
@@ -278,6 +281,84 @@ proptest! {
         let weights = world.stored.weights();
         prop_assert!(weights.is_empty() || weights == vec![(target(2), 100)]);
         prop_assert_eq!(world.rollout.phase == Phase::Promoted, !weights.is_empty());
+    }
+
+    #[test]
+    fn a_superseded_rollout_ends_in_one_step_with_its_traffic_at_stable(
+        strategy in any_strategy(),
+        happenings in proptest::collection::vec(happening(), 0..40),
+    ) {
+        let mut world = world(false, strategy);
+        for happening in happenings {
+            world.happen(happening);
+        }
+        let supersede = Command::Supersede { by_version: "3".into() };
+        prop_assert_eq!(world.rollout.accepts(&supersede, world.killed).is_ok(), world.rollout.is_active());
+        if !world.rollout.is_active() {
+            return Ok(());
+        }
+        let was_promoted = world.rollout.phase == Phase::Promoted;
+        let ends_as = world.rollout.ends_as;
+        world.tick(Some(supersede), true, true);
+        prop_assert!(!world.rollout.is_active());
+        if was_promoted {
+            // It was about to be undone; the version stays stable until its successor is.
+            prop_assert_eq!(world.rollout.phase, Phase::Promoted);
+        } else {
+            prop_assert_eq!(world.rollout.phase, ends_as.unwrap_or(Phase::Aborted));
+            prop_assert_eq!(world.stored.weights(), vec![(target(1), 100)]);
+            prop_assert_ne!(world.table_state(), TableState::Differs);
+        }
+    }
+
+    #[test]
+    fn a_rollout_whose_deployment_is_deleted_ends_in_one_step_and_writes_no_table(
+        first in any::<bool>(),
+        strategy in any_strategy(),
+        happenings in proptest::collection::vec(happening(), 0..40),
+    ) {
+        let mut world = world(first, strategy);
+        for happening in happenings {
+            world.happen(happening);
+        }
+        prop_assert_eq!(
+            world.rollout.accepts(&Command::Delete, world.killed).is_ok(),
+            world.rollout.is_active()
+        );
+        if !world.rollout.is_active() {
+            return Ok(());
+        }
+        let (writes, was_promoted) = (world.traffic_writes, world.rollout.phase == Phase::Promoted);
+        world.tick(Some(Command::Delete), true, true);
+        prop_assert!(!world.rollout.is_active());
+        prop_assert_eq!(world.rollout.phase == Phase::Promoted, was_promoted);
+        prop_assert_eq!(world.traffic_writes, writes);
+    }
+
+    #[test]
+    fn only_a_rollout_that_has_not_started_is_refused_and_it_never_serves(
+        first in any::<bool>(),
+        strategy in any_strategy(),
+        happenings in proptest::collection::vec(happening(), 0..20),
+    ) {
+        let mut world = world(first, strategy);
+        for happening in happenings {
+            world.happen(happening);
+        }
+        let refuse = Command::Refuse { reason: "not servable".into() };
+        let before = world.rollout.phase;
+        prop_assert_eq!(
+            world.rollout.accepts(&refuse, world.killed).is_ok(),
+            before == Phase::Preparing
+        );
+        if before != Phase::Preparing {
+            return Ok(());
+        }
+        world.tick(Some(refuse), true, true);
+        prop_assert_eq!((world.rollout.phase, world.rollout.reason()), (Phase::Failed, "not servable"));
+        world.settle();
+        let expected = if first { vec![] } else { vec![(target(1), 100)] };
+        prop_assert_eq!(world.stored.weights(), expected);
     }
 
     #[test]

@@ -277,3 +277,97 @@ fn a_promotion_says_what_no_step_judged() {
         "{sampled}"
     );
 }
+
+#[test]
+fn a_version_that_cannot_be_rolled_out_fails_before_anything_is_written() {
+    let refuse = Command::Refuse { reason: "its signature is not trusted".into() };
+    let seen = Observation { now_unix_ms: 5, command: Some(refuse), ..Observation::default() };
+    let (failed, actions) = step(&new_rollout(Some(1), Strategy::default()), &seen);
+    assert_eq!((failed.phase, failed.is_active()), (Phase::Failed, false));
+    let reason = "its signature is not trusted".to_owned();
+    assert_eq!(actions, [Action::PublishEvent { kind: EventKind::Failed, reason }]);
+    assert_eq!(failed.rollback_decided_at_unix_ms, None, "there was nothing to roll back");
+}
+
+#[test]
+fn another_version_takes_over_without_waiting_for_the_replicas() {
+    let supersede = |now| Observation {
+        command: Some(Command::Supersede { by_version: "3".into() }),
+        table: TableState::Written,
+        ..ready(now)
+    };
+    let canary = step(&new_rollout(Some(1), strategy(&[(10, 60.0)])), &ready(0)).0;
+    let (ended, actions) = step(&canary, &supersede(1_000));
+    assert_eq!((ended.phase, ended.reason.as_str()), (Phase::Aborted, "aborted: version 3 takes over"));
+    assert_eq!(writes(&actions), [Intent::AllToStable]);
+    assert_eq!(events(&actions), [EventKind::Aborted]);
+    assert!(actions.iter().any(|action| matches!(action, Action::RecordDecision { .. })));
+
+    let bad = Observation { facts: bad_facts(), ..ready(1_000) };
+    let going_back = step(&canary, &bad).0;
+    let (ended, actions) = step(&going_back, &supersede(1_100));
+    assert_eq!(ended.phase, Phase::RolledBack, "it keeps the reason for which it was going back");
+    assert_eq!(ended.reason, going_back.reason);
+    assert_eq!((writes(&actions), events(&actions)), (vec![], vec![EventKind::RolledBack]));
+
+    let first = step(&new_rollout(None, Strategy::immediate()), &ready(0)).0;
+    let refused = first.accepts(&Command::Supersede { by_version: "3".into() }, false);
+    let refused = refused.expect_err("nothing else can serve");
+    assert_eq!(
+        refused.to_string(),
+        "cannot supersede a rollout that is promoting: no version served before this one"
+    );
+    let delete = Observation { command: Some(Command::Delete), ..ready(1_000) };
+    let (deleted, actions) = step(&first, &delete);
+    assert_eq!(
+        (deleted.phase, deleted.reason.as_str()),
+        (Phase::Aborted, "aborted: the deployment was deleted")
+    );
+    assert_eq!((writes(&actions), events(&actions)), (vec![], vec![EventKind::Aborted]));
+}
+
+#[test]
+fn stored_rollouts_keep_their_format() {
+    let stored = serde_json::json!({
+        "id": "0199c0de-0000-7000-8000-000000000001",
+        "deployment": "cancer",
+        "from": { "version": "1", "digest": "sha256:1" },
+        "to": { "version": "2", "digest": "sha256:2" },
+        "strategy": {
+            "steps": [{ "weight_percent": 10, "hold_s": 60.0 }],
+            "shadow_percent": 5,
+            "analysis": {
+                "min_requests": 20, "max_error_rate": 0.05, "max_error_rate_delta": 0.02,
+                "max_p95_latency_ratio": 3.0, "max_divergence": 0.25, "max_prediction_shift": 0.3,
+                "max_same_input_divergence": 0.5, "min_labels": 0, "max_accuracy_drop": 0.05,
+                "interval_ms": 1000, "max_inconclusive_s": 600.0
+            },
+            "prepare_timeout_s": 600.0
+        },
+        "phase": "paused",
+        "step": 0,
+        "reason": "drift of cancer-inputs",
+        "phase_since_unix_ms": 1_000,
+        "window_since_unix_ms": 900,
+        "last_verdict": "inconclusive",
+        "judged": ["error_rate", "accuracy"],
+        "paused_in": "progressing",
+        "ends_as": null,
+        "promote_requested": false,
+        "undo_requested": null,
+        "created_at_unix_ms": 100,
+        "updated_at_unix_ms": 1_000,
+        "promotion_decided_at_unix_ms": null,
+        "rollback_decided_at_unix_ms": null
+    });
+    let rollout: Rollout = serde_json::from_value(stored.clone()).expect("reads");
+    assert_eq!(serde_json::to_value(&rollout).expect("writes"), stored);
+    assert_eq!((rollout.unpaused_phase(), rollout.weight_percent()), (Phase::Progressing, 10));
+    let resume = Observation { command: Some(Command::Resume), ..ready(2_000) };
+    assert_eq!(step(&rollout, &resume).0.phase(), Phase::Progressing);
+
+    // Rows from before judged clauses were kept have no such field.
+    let mut older = stored;
+    older.as_object_mut().expect("an object").remove("judged");
+    assert!(serde_json::from_value::<Rollout>(older).expect("reads").judged.is_empty());
+}

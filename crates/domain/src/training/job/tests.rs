@@ -276,3 +276,22 @@ proptest! {
         prop_assert!(retries.backoff_ms(retry + 1, jitter) >= wait);
     }
 }
+
+#[test]
+fn stored_jobs_keep_their_format() {
+    let stored = serde_json::json!({
+        "status": "retrying",
+        "attempt": 2,
+        "failures": 1,
+        "disruptions": 1,
+        "reason": "attempt 2: exit code 1; retry 1 of 3 follows",
+        "retry_at_unix_ms": 5_000,
+        "attempt_started_at_unix_ms": null,
+        "heartbeat_at_unix_ms": null,
+        "cancel_requested_at_unix_ms": null
+    });
+    let job: Job = serde_json::from_value(stored.clone()).expect("reads");
+    assert_eq!(serde_json::to_value(&job).expect("writes"), stored);
+    assert_eq!(step(&spec(3), &job, &tick(4_999)).0.status(), Status::Retrying);
+    assert_eq!(step(&spec(3), &job, &tick(5_000)).0.attempt(), 3);
+}
