@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::Instrument as _;
 
-use crate::app::App;
+use crate::state::App;
 use crate::spec::ActionKind;
 use crate::store::actions::{self, DueAction};
 

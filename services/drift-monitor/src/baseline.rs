@@ -12,7 +12,7 @@ use slipway_domain::drift::policy::MonitorState;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use crate::app::App;
+use crate::state::App;
 use crate::layout::{self, Fit, Input};
 use crate::store::baselines::Baseline;
 use crate::store::monitors::DRIFTED;

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::state::App;
 use crate::evidence;
 use crate::layout::listed;
 use crate::received::{Missed, Received};

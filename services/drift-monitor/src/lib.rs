@@ -6,22 +6,21 @@
 //! nothing.
 
 mod actions;
-mod app;
+mod api;
 mod baseline;
 mod close;
 mod evidence;
-mod grpc;
 mod layout;
 mod metrics;
 mod promotions;
 mod reader;
 mod received;
+mod reconcile;
 mod rename;
-mod rest;
 mod rows;
 mod spec;
+mod state;
 mod store;
-mod supervisor;
 mod template;
 mod watcher;
 
@@ -41,7 +40,7 @@ use slipway_service_kit::{ListenConfig, Tasks, server};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::state::App;
 use crate::metrics::DriftMetrics;
 pub use crate::spec::{ActionKind, ActionSpec, MonitorSpec, WindowSpec};
 
@@ -120,7 +119,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     let tasks = spawn_tasks(&app, &readiness, &shutdown);
     let routes =
-        server::add_grpc(rest::router(app.clone()), DriftMonitorServer::new(grpc::Service::new(app)));
+        server::add_grpc(api::rest::router(app.clone()), DriftMonitorServer::new(api::grpc::Service::new(app)));
     server::serve(listener, routes, readiness, metrics, shutdown).await;
     tasks.wait().await
 }
@@ -136,7 +135,7 @@ fn spawn_tasks(app: &App, readiness: &Readiness, shutdown: &CancellationToken) -
             if app.bus.wait_for_resources(&shutdown).await {
                 readiness.ready("nats");
                 tokio::join!(
-                    supervisor::run(app.clone(), shutdown.clone()),
+                    reconcile::run(app.clone(), shutdown.clone()),
                     baseline::run(app.clone(), shutdown.clone()),
                     rename::run(app.clone(), shutdown.clone()),
                     promotions::run(app, shutdown)

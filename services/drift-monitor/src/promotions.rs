@@ -7,7 +7,7 @@ use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, Received, inbox};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::state::App;
 use crate::store;
 
 /// The place in the events stream, and the name in the inbox.

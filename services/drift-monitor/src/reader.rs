@@ -19,7 +19,7 @@ use slipway_api::predictions::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::state::App;
 use crate::store::monitors::DRIFTED;
 use crate::store::positions::{self, Watched};
 use crate::watcher::{Arrived, Outcome, Watcher};

@@ -7,7 +7,7 @@ use slipway_event_bus::{Consumer, Received, inbox};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::state::App;
 
 /// The place in the events stream, and the name in the inbox.
 const CONSUMER: &str = durable::MONITOR_MODELS;

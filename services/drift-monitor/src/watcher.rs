@@ -8,7 +8,7 @@ use serde_json::json;
 use slipway_api::predictions::{PredictionBatch, PredictionRecord};
 use slipway_domain::drift::{Profile, Window};
 
-use crate::app::App;
+use crate::state::App;
 use crate::received::{Missed, Received};
 use crate::rows::{self, Rows, Schema};
 use crate::store::positions::{Position, Watched};

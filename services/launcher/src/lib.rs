@@ -1,20 +1,18 @@
 //! The launcher: training jobs, their attempts, logs and checkpoints.
 //!
 //! What a job does next is decided by `slipway_domain::training`; [`change`] stores such a decision with its events, and
-//! [`reconcile`] performs it. An attempt runs under an agent that a launch backend starts; the agent speaks to [`grpc`].
+//! [`reconcile`] performs it. An attempt runs under an agent that a launch backend starts; the agent speaks to [`api::grpc`].
 
-mod body;
+mod api;
 mod capacity;
 mod change;
 mod collect;
 mod config;
 mod folders;
-mod grpc;
 mod launch;
 mod logs;
-mod measure;
+mod metrics;
 mod reconcile;
-mod rest;
 mod state;
 mod store;
 mod tokens;
@@ -83,13 +81,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tasks.spawn("reconcile", reconciler.run(shutdown.clone()));
     tasks.spawn("resources", wait_for_resources(bus, state.clone(), readiness.clone(), shutdown.clone()));
 
-    let launcher = LauncherServer::new(grpc::jobs::Service::new(state.clone()))
+    let launcher = LauncherServer::new(api::grpc::jobs::Service::new(state.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let agents = AgentsServer::new(grpc::agents::Service::new(state.clone()))
+    let agents = AgentsServer::new(api::grpc::agents::Service::new(state.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = server::add_grpc(server::add_grpc(rest::router(state), launcher), agents);
+    let routes = server::add_grpc(server::add_grpc(api::rest::router(state), launcher), agents);
     server::serve(listener, routes, readiness, metrics, shutdown).await;
     tasks.wait().await
 }

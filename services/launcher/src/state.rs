@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::capacity::Machine;
 use crate::config::JobsConfig;
 use crate::logs::Logs;
-use crate::measure::Measures;
+use crate::metrics::Measures;
 
 /// Shared state. Cheap to clone.
 #[derive(Debug, Clone)]

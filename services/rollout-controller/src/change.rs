@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::project;
+use crate::traffic_publisher;
 use crate::state::{State, outbox_problem};
 use crate::store::deployments::{self, Deployment};
 use crate::store::rollouts::{self, NewDecision, NewRow, StoredRollout};
@@ -82,7 +82,7 @@ pub(crate) async fn drive(
         state.committed();
         state.measures.changed(&stored.state, &actions);
         if actions.iter().any(|action| matches!(action, Action::WriteTraffic(_))) {
-            project::soon(state, &name).await;
+            traffic_publisher::soon(state, &name).await;
         }
         Ok(stored)
     };
@@ -133,7 +133,7 @@ impl Changed {
         for ChangedRollout { stored, actions } in self.0 {
             state.measures.changed(&stored.state, &actions);
         }
-        project::soon(state, deployment).await;
+        traffic_publisher::soon(state, deployment).await;
     }
 }
 

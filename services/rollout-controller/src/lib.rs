@@ -1,26 +1,24 @@
 //! The rollout controller: deployments, and how their versions take over.
 //!
-//! `slipway_domain::rollout` decides; [`change`] stores what was decided, [`project`] tells the serving replicas, and
-//! [`control`] keeps every rollout in progress moving. Whatever is killed when: Postgres has the whole state, and the next
+//! `slipway_domain::rollout` decides; [`change`] stores what was decided, [`traffic_publisher`] tells the serving replicas, and
+//! [`reconcile`] keeps every rollout in progress moving. Whatever is killed when: Postgres has the whole state, and the next
 //! round goes on from it.
 
 mod acknowledge;
 mod actor;
 mod alias;
-mod body;
+mod api;
 mod change;
-mod control;
 mod facts;
-mod grpc;
 mod manage;
-mod measure;
+mod metrics;
 mod overrides;
-mod project;
+mod reconcile;
 mod rename;
 mod replicas;
-mod rest;
 mod state;
 mod store;
+mod traffic_publisher;
 mod update;
 
 use std::sync::Arc;
@@ -91,7 +89,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         replicas: replicas::Replicas::default(),
         facts: facts::Facts::default(),
         wake: Arc::new(Notify::new()),
-        measures: measure::Measures::register(&metrics),
+        measures: metrics::Measures::register(&metrics),
         acknowledge_timeout: Duration::from_millis(config.acknowledge_timeout_ms),
     };
 
@@ -105,11 +103,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         shutdown.clone(),
     );
     tasks.spawn("replicas", watch);
-    tasks.spawn("control", control::run(state.clone(), shutdown.clone()));
+    tasks.spawn("control", reconcile::run(state.clone(), shutdown.clone()));
     tasks.spawn("events", listen(bus, state.clone(), readiness.clone(), shutdown.clone()));
 
-    let asked = RolloutControllerServer::new(grpc::Service::new(state.clone()));
-    let routes = server::add_grpc(rest::router(state), asked);
+    let asked = RolloutControllerServer::new(api::grpc::Service::new(state.clone()));
+    let routes = server::add_grpc(api::rest::router(state), asked);
     let routes = routes.layer(axum::middleware::from_fn(actor::acting));
     server::serve(listener, routes, readiness, metrics, shutdown).await;
     tasks.wait().await

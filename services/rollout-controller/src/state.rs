@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 
 use crate::facts::Facts;
-use crate::measure::Measures;
+use crate::metrics::Measures;
 use crate::replicas::Replicas;
 
 /// Shared state. Cheap to clone.

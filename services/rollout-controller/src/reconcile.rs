@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::state::State;
 use crate::store::{deployments, rollouts};
-use crate::{alias, change, project};
+use crate::{alias, change, traffic_publisher};
 
 /// Key of the advisory lock that the leader holds, beside the schema's name.
 const LEADER_LOCK_KEY: i32 = 0x51_1B_01;
@@ -59,7 +59,7 @@ async fn lead(state: &State) -> anyhow::Result<()> {
             repaired = None;
         }
         if repaired.is_none_or(|at| at.elapsed() > REPAIR_INTERVAL) {
-            match project::all(state).await {
+            match traffic_publisher::all(state).await {
                 Ok(()) => repaired = Some(Instant::now()),
                 Err(error) => {
                     tracing::debug!(error = format!("{error:#}"), "traffic tables are compared later");

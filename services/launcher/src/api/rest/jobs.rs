@@ -14,7 +14,7 @@ use slipway_service_kit::page::{PageQuery, cut};
 use uuid::Uuid;
 
 use super::{find, job_id};
-use crate::body::{CheckpointBody, JobBody};
+use crate::api::rest::bodies::{CheckpointBody, JobBody};
 use crate::change::{self, Details};
 use crate::state::State;
 use crate::store::jobs::StoredJob;

@@ -11,7 +11,7 @@ use slipway_service_kit::page::PageQuery;
 use tonic::{Request, Response, Status};
 
 use crate::change;
-use crate::rest::{self, cancel_job, list_page};
+use crate::api::rest::{self, cancel_job, list_page};
 use crate::state::State;
 use crate::store::jobs::StoredJob;
 

@@ -13,7 +13,7 @@ use slipway_service_kit::page::{PageQuery, cut};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::app::{App, outbox_problem};
+use crate::state::{App, outbox_problem};
 use crate::spec::MonitorSpec;
 use crate::store::monitors::{self, Monitor};
 use crate::store::{actions, windows};

@@ -1,5 +1,6 @@
 //! REST: jobs, their logs and checkpoints.
 
+pub(crate) mod bodies;
 mod jobs;
 mod logs;
 

@@ -1,5 +1,7 @@
 //! REST: deployments and rollouts.
 
+pub(crate) mod bodies;
+
 use std::collections::HashMap;
 
 use axum::extract::State as Shared;
@@ -14,7 +16,7 @@ use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
 use uuid::Uuid;
 
-use crate::body::{DeploymentBody, RolloutBody};
+use crate::api::rest::bodies::{DeploymentBody, RolloutBody};
 use crate::manage::{self, NewDeploymentBody, NewRolloutBody};
 use crate::overrides::{self, KillSwitchBody, RulesBody};
 use crate::replicas::Awaited;

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use crate::change::{self, Details, outbox_problem, token_sha256};
 use crate::collect;
-use crate::rest::job_id;
+use crate::api::rest::job_id;
 use crate::state::State;
 use crate::store::attempts::{self, Ending};
 use crate::store::checkpoints;

@@ -8,8 +8,8 @@ use slipway_service_kit::Problem;
 use slipway_service_kit::page::{PageQuery, cut};
 use tonic::{Request, Response, Status};
 
-use crate::app::App;
-use crate::rest::find;
+use crate::state::App;
+use crate::api::rest::find;
 use crate::store::windows::{self, WindowRow};
 
 /// The service.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::state::App;
 use crate::{reader, store};
 
 /// How often the list of monitors is read where no change was announced: another replica may have changed it.
