@@ -19,6 +19,7 @@ pub use audit::Actor;
 pub use bus::{EventBus, NatsConfig};
 pub use consumer::{Consumer, Received};
 pub use outbox::{Outbox, Prepared, Relay};
+use slipway_service_kit::Problem;
 
 /// What can go wrong between a service and NATS or its outbox table.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,15 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Database(error) => error.into(),
+            error => Self::internal(error),
+        }
+    }
 }
 
 impl Error {

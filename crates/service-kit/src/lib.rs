@@ -18,6 +18,7 @@ mod leave;
 pub mod lifecycle;
 pub mod linger;
 mod memory;
+mod merge_patch;
 pub mod metrics;
 pub mod page;
 pub mod problem;
@@ -29,6 +30,7 @@ pub mod watch;
 
 pub use guard::{Bodies, Guard, Refusal};
 pub use lifecycle::{Tasks, main};
+pub use merge_patch::merge_patch;
 pub use problem::Problem;
 pub use server::ListenConfig;
 pub use tls::TlsConfig;

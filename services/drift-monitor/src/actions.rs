@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::Instrument as _;
 
-use crate::state::App;
+use crate::state::State;
 use crate::spec::ActionKind;
 use crate::store::actions::{self, DueAction};
 
@@ -24,78 +24,78 @@ const RETRY_MAX_S: f64 = 60.0;
 const MAX_ATTEMPTS: i32 = 1_440;
 
 /// Runs until `shutdown`.
-pub(crate) async fn run(app: App, shutdown: CancellationToken) {
+pub(crate) async fn run(state: State, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
-        match round(&app).await {
+        match round(&state).await {
             Ok(more) if more => continue,
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "actions are looked at later"),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = app.actions_due.notified() => {}
+            () = state.actions_due.notified() => {}
             () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
         }
     }
 }
 
 /// Performs what is due; `true` where there may be more.
-async fn round(app: &App) -> sqlx::Result<bool> {
-    let mut batch = actions::take_due(&app.pool, BATCH, LEASE_S).await?;
+async fn round(state: &State) -> sqlx::Result<bool> {
+    let mut batch = actions::take_due(&state.pool, BATCH, LEASE_S).await?;
     // In the order of each policy.
     batch.sort_by_key(|due| due.id);
     let full = batch.len() == usize::try_from(BATCH).unwrap_or(usize::MAX);
     for due in batch {
         let span = tracing::info_span!("drift.act", monitor = %due.monitor, action = %due.action);
         slipway_telemetry::set_parent(&span, due.traceparent.as_deref());
-        perform(app, &due).instrument(span).await?;
+        perform(state, &due).instrument(span).await?;
     }
-    app.metrics.actions_pending.set(actions::count_pending(&app.pool).await?);
+    state.metrics.actions_pending.set(actions::count_pending(&state.pool).await?);
     Ok(full)
 }
 
-async fn perform(app: &App, due: &DueAction) -> sqlx::Result<()> {
+async fn perform(state: &State, due: &DueAction) -> sqlx::Result<()> {
     let outcome = if due.action == ActionKind::SubmitJob.as_str() {
-        submit_job(app, due).await
+        submit_job(state, due).await
     } else {
-        pause_rollout(app, due).await
+        pause_rollout(state, due).await
     };
     match outcome {
         Ok(result) => {
             tracing::info!(%result, "done");
-            app.metrics.action(&due.action, "done");
-            actions::finish(&app.pool, due.id, &result).await
+            state.metrics.action(&due.action, "done");
+            actions::finish(&state.pool, due.id, &result).await
         }
         Err(status) if is_final(status.code()) || due.attempts >= MAX_ATTEMPTS => {
             tracing::error!(%status, attempts = due.attempts, "given up");
-            app.metrics.action(&due.action, "failed");
-            actions::fail(&app.pool, due.id, status.message()).await
+            state.metrics.action(&due.action, "failed");
+            actions::fail(&state.pool, due.id, status.message()).await
         }
         Err(status) => {
             let delay_s = backoff_s(due.attempts);
             tracing::warn!(%status, attempts = due.attempts, delay_s, "tried again later");
-            app.metrics.action(&due.action, "postponed");
+            state.metrics.action(&due.action, "postponed");
             let error = format!("{:?}: {}", status.code(), status.message());
-            actions::postpone(&app.pool, due.id, &error, delay_s).await
+            actions::postpone(&state.pool, due.id, &error, delay_s).await
         }
     }
 }
 
-async fn submit_job(app: &App, due: &DueAction) -> Result<Value, Status> {
+async fn submit_job(state: &State, due: &DueAction) -> Result<Value, Status> {
     let request =
         SubmitJobRequest { idempotency_key: due.idempotency_key(), spec_json: due.request.to_string() };
-    let job = app.launcher.clone().submit_job(request).await?.into_inner();
+    let job = state.launcher.clone().submit_job(request).await?.into_inner();
     Ok(json!({"job_id": job.id}))
 }
 
-async fn pause_rollout(app: &App, due: &DueAction) -> Result<Value, Status> {
+async fn pause_rollout(state: &State, due: &DueAction) -> Result<Value, Status> {
     let reason = due.request.get("reason").and_then(Value::as_str).unwrap_or("drift").to_owned();
     let request = PauseDeploymentRequest {
         deployment: due.deployment.clone(),
         reason,
         idempotency_key: due.idempotency_key(),
     };
-    let answer = app.rollouts.clone().pause_deployment(request).await?.into_inner();
+    let answer = state.rollouts.clone().pause_deployment(request).await?.into_inner();
     Ok(match answer.rollout {
         Some(rollout) => json!({"rollout_id": rollout.id, "phase": rollout.phase}),
         None => json!({"note": "no rollout was in progress"}),

@@ -8,11 +8,10 @@ use slipway_api::events::{DriftDetected, MonitorChange};
 use slipway_api::proto::registry::{GetModelVersionRequest, GetTrainingProfileRequest};
 use slipway_api::proto::rollout::{Deployment, GetDeploymentRequest};
 use slipway_domain::drift::Profile;
-use slipway_domain::drift::policy::MonitorState;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use crate::state::App;
+use crate::state::State;
 use crate::layout::{self, Fit, Input};
 use crate::store::baselines::Baseline;
 use crate::store::monitors::DRIFTED;
@@ -34,13 +33,13 @@ enum Lack {
 }
 
 /// Asks for every baseline that is due until `shutdown`.
-pub(crate) async fn run(app: App, shutdown: CancellationToken) {
-    let mut changes = app.changes.subscribe();
+pub(crate) async fn run(state: State, shutdown: CancellationToken) {
+    let mut changes = state.changes.subscribe();
     while !shutdown.is_cancelled() {
-        match positions::in_doubt(&app.pool).await {
+        match positions::in_doubt(&state.pool).await {
             Ok(monitors) => {
                 let refreshes = futures::stream::iter(monitors);
-                refreshes.for_each_concurrent(CONCURRENT, |watched| settle(&app, watched)).await;
+                refreshes.for_each_concurrent(CONCURRENT, |watched| settle(&state, watched)).await;
             }
             Err(error) => tracing::debug!(%error, "baselines are asked for later"),
         }
@@ -52,9 +51,9 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     }
 }
 
-async fn settle(app: &App, watched: Watched) {
-    match refresh(app, &watched).await {
-        Ok(true) => app.monitors_changed(),
+async fn settle(state: &State, watched: Watched) {
+    match refresh(state, &watched).await {
+        Ok(true) => state.monitors_changed(),
         Ok(false) => {}
         Err(error) => {
             tracing::debug!(
@@ -67,63 +66,63 @@ async fn settle(app: &App, watched: Watched) {
 }
 
 /// Asks which baseline is due and takes it into use, or notes why that cannot be. Answers whether the monitor's row changed.
-async fn refresh(app: &App, watched: &Watched) -> anyhow::Result<bool> {
-    let deployment = deployment(app, watched).await;
+async fn refresh(state: &State, watched: &Watched) -> anyhow::Result<bool> {
+    let deployment = deployment(state, watched).await;
     if let Ok(deployment) = &deployment
-        && store::baselines::set_deployment(&app.pool, watched.id, &deployment.id).await?
+        && store::baselines::set_deployment(&state.pool, watched.id, &deployment.id).await?
     {
         // The row is read again.
         return Ok(true);
     }
-    match find(app, watched, deployment).await {
-        Ok(None) => confirm(app, watched).await,
-        Ok(Some(baseline)) => take(app, watched, &baseline).await.map(|()| true),
-        Err(Lack::Missing { version, reason }) => suspend(app, watched, version.as_deref(), &reason).await,
+    match find(state, watched, deployment).await {
+        Ok(None) => confirm(state, watched).await,
+        Ok(Some(baseline)) => take(state, watched, &baseline).await.map(|()| true),
+        Err(Lack::Missing { version, reason }) => suspend(state, watched, version.as_deref(), &reason).await,
         Err(Lack::Away(reason)) if watched.profile.is_none() => {
-            suspend(app, watched, watched.baseline_version.as_deref(), &reason).await
+            suspend(state, watched, watched.baseline_version.as_deref(), &reason).await
         }
         Err(Lack::Away(_)) => Ok(false),
     }
 }
 
 /// The baseline is the one in use.
-async fn confirm(app: &App, watched: &Watched) -> anyhow::Result<bool> {
+async fn confirm(state: &State, watched: &Watched) -> anyhow::Result<bool> {
     if let (Some(profile), Some(version), None) =
         (&watched.profile, &watched.baseline_version, &watched.inputs)
-        && let Ok(Some(inputs)) = inputs(app, watched, version).await
+        && let Ok(Some(inputs)) = inputs(state, watched, version).await
     {
         let misfit = match layout::fit(profile, &inputs) {
             Fit::Whole => String::new(),
             Fit::Partly(text) | Fit::None(text) => text,
         };
-        store::baselines::set_inputs(&app.pool, watched.id, &inputs, &misfit).await?;
+        store::baselines::set_inputs(&state.pool, watched.id, &inputs, &misfit).await?;
         return Ok(true);
     }
     if let Some(since) = watched.baseline_stale_since {
-        store::baselines::confirm(&app.pool, watched.id, since).await?;
+        store::baselines::confirm(&state.pool, watched.id, since).await?;
         return Ok(true);
     }
     Ok(false)
 }
 
 /// There is nothing to compare with. That monitoring ends is an event.
-async fn suspend(app: &App, watched: &Watched, version: Option<&str>, reason: &str) -> anyhow::Result<bool> {
-    let mut transaction = app.pool.begin().await?;
+async fn suspend(state: &State, watched: &Watched, version: Option<&str>, reason: &str) -> anyhow::Result<bool> {
+    let mut transaction = state.pool.begin().await?;
     let changed =
         store::baselines::set_waiting(&mut transaction, watched.id, watched.epoch, version, reason).await?;
     if changed && watched.profile.is_some() {
-        announce(app, &mut transaction, watched, "suspended", reason).await?;
+        announce(state, &mut transaction, watched, "suspended", reason).await?;
     }
     transaction.commit().await?;
     if changed {
         tracing::warn!(monitor = watched.name, reason, "no baseline");
-        app.metrics.stands(&watched.name, false);
+        state.metrics.stands(&watched.name, false);
     }
     Ok(changed)
 }
 
 async fn announce(
-    app: &App,
+    state: &State,
     connection: &mut sqlx::PgConnection,
     watched: &Watched,
     what: &str,
@@ -135,13 +134,13 @@ async fn announce(
         what: what.to_owned(),
         reason: reason.to_owned(),
     };
-    app.outbox.enqueue(connection, &event).await?;
+    state.outbox.enqueue(connection, &event).await?;
     Ok(())
 }
 
 /// The baseline that is due; `None` where it is the one in use.
 async fn find(
-    app: &App,
+    state: &State,
     watched: &Watched,
     deployment: Result<Deployment, Lack>,
 ) -> Result<Option<Baseline>, Lack> {
@@ -155,7 +154,7 @@ async fn find(
             let deployment = deployment?;
             let (was, is) = (watched.model.as_str(), deployment.model.as_str());
             if was != is
-                && matches!(rename::caught_up(app, was, is, &deployment.stable_version).await, Ok(true))
+                && matches!(rename::caught_up(state, was, is, &deployment.stable_version).await, Ok(true))
             {
                 return Err(Lack::Away(format!(
                     "the model was renamed to `{is}`; the baseline is asked for again"
@@ -167,8 +166,8 @@ async fn find(
     if watched.profile.is_some() && watched.baseline_version.as_ref() == Some(&version) {
         return Ok(None);
     }
-    let profile = profile(app, watched, &version).await?;
-    let inputs = inputs(app, watched, &version).await?;
+    let profile = profile(state, watched, &version).await?;
+    let inputs = inputs(state, watched, &version).await?;
     let misfit = match inputs.as_ref().map_or(Fit::Whole, |inputs| layout::fit(&profile, inputs)) {
         Fit::Whole => String::new(),
         Fit::Partly(text) => text,
@@ -183,9 +182,9 @@ async fn find(
     }))
 }
 
-async fn deployment(app: &App, watched: &Watched) -> Result<Deployment, Lack> {
+async fn deployment(state: &State, watched: &Watched) -> Result<Deployment, Lack> {
     let request = GetDeploymentRequest { name: watched.deployment.clone() };
-    match app.rollouts.clone().get_deployment(request).await {
+    match state.rollouts.clone().get_deployment(request).await {
         Ok(answer) => Ok(answer.into_inner()),
         Err(status) if status.code() == Code::NotFound => Err(Lack::Missing {
             version: None,
@@ -199,13 +198,13 @@ async fn deployment(app: &App, watched: &Watched) -> Result<Deployment, Lack> {
 }
 
 /// The model's inputs in the order of its signature; `None` where the version has none that are known.
-async fn inputs(app: &App, watched: &Watched, version: &str) -> Result<Option<Vec<Input>>, Lack> {
+async fn inputs(state: &State, watched: &Watched, version: &str) -> Result<Option<Vec<Input>>, Lack> {
     let request = GetModelVersionRequest {
         model: watched.model.clone(),
         version: version.to_owned(),
         ..GetModelVersionRequest::default()
     };
-    match app.registry.clone().get_model_version(request).await {
+    match state.registry.clone().get_model_version(request).await {
         Ok(answer) => {
             let inputs: Vec<Input> = answer.into_inner().inputs.iter().map(layout::of_spec).collect();
             Ok(Some(inputs).filter(|inputs| !inputs.is_empty()))
@@ -249,10 +248,10 @@ fn stable_version(watched: &Watched, deployment: &Deployment) -> Result<String, 
     Ok(deployment.stable_version.clone())
 }
 
-async fn profile(app: &App, watched: &Watched, version: &str) -> Result<Profile, Lack> {
+async fn profile(state: &State, watched: &Watched, version: &str) -> Result<Profile, Lack> {
     let missing = |reason| Lack::Missing { version: Some(version.to_owned()), reason };
     let request = GetTrainingProfileRequest { model: watched.model.clone(), version: version.to_owned() };
-    let answer = match app.registry.clone().get_training_profile(request).await {
+    let answer = match state.registry.clone().get_training_profile(request).await {
         Ok(answer) => answer.into_inner(),
         Err(status) if status.code() == Code::NotFound => {
             return Err(missing(format!(
@@ -287,22 +286,18 @@ fn away(service: &str, status: &tonic::Status) -> Lack {
     Lack::Away(format!("{service} {what} ({:?}: {}); retrying", status.code(), status.message()))
 }
 
-/// Takes the baseline into use. Windows begin anew with the moment from which it is due; drift from the old baseline is over.
-async fn take(app: &App, watched: &Watched, baseline: &Baseline) -> anyhow::Result<()> {
-    let known = watched.policy_state.last_window.is_some() || watched.profile.is_some();
+/// Takes the baseline into use. Windows start again at the moment from which it is due; drift from the old baseline is over.
+async fn take(state: &State, watched: &Watched, baseline: &Baseline) -> anyhow::Result<()> {
+    let known = !watched.policy_state.is_new() || watched.profile.is_some();
     let read_from = watched.baseline_stale_since.filter(|_| known).unwrap_or(watched.read_from);
-    // The time of the last detection stays, so that a new baseline does not cut a cool-down short.
-    let state = MonitorState {
-        detected_at_unix_ms: watched.policy_state.detected_at_unix_ms,
-        ..MonitorState::default()
-    };
-    let mut transaction = app.pool.begin().await?;
+    let rebased = watched.policy_state.rebased();
+    let mut transaction = state.pool.begin().await?;
     if !store::lock(&mut transaction, watched.id, watched.epoch).await? {
         return Ok(());
     }
     let asked_since = watched.baseline_stale_since;
-    store::baselines::set(&mut transaction, watched.id, baseline, &state, read_from, asked_since).await?;
-    let over = watched.policy_state.drifted || watched.status == DRIFTED;
+    store::baselines::set(&mut transaction, watched.id, baseline, &rebased, read_from, asked_since).await?;
+    let over = watched.policy_state.is_drifted() || watched.status == DRIFTED;
     if over {
         let old = watched.baseline_version.clone().unwrap_or_default();
         let event = DriftDetected {
@@ -320,18 +315,18 @@ async fn take(app: &App, watched: &Watched, baseline: &Baseline) -> anyhow::Resu
                 "at": Utc::now(),
             }),
         };
-        let event_id = app.outbox.enqueue(&mut transaction, &event).await?;
+        let event_id = state.outbox.enqueue(&mut transaction, &event).await?;
         store::windows::insert_verdict(&mut transaction, watched.id, event_id, &event).await?;
     }
     if watched.profile.is_none() {
         let reason = format!("the baseline is version {}", baseline.version);
-        announce(app, &mut transaction, watched, "resumed", &reason).await?;
+        announce(state, &mut transaction, watched, "resumed", &reason).await?;
     }
     transaction.commit().await?;
-    app.outbox.wake();
-    app.metrics.stands(&watched.name, false);
+    state.outbox.wake();
+    state.metrics.stands(&watched.name, false);
     if over {
-        app.metrics.event(&watched.name, "cleared");
+        state.metrics.event(&watched.name, "cleared");
     }
     tracing::info!(
         monitor = watched.name,

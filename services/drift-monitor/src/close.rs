@@ -10,14 +10,14 @@ use sqlx::types::Json;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::state::App;
+use crate::state::State;
 use crate::evidence;
 use crate::layout::listed;
 use crate::received::{Missed, Received};
 use crate::spec::ActionKind;
 use crate::store::monitors::{DRIFTED, WATCHING};
 use crate::store::positions::{Position, Watched};
-use crate::store::windows::{self, NewWindow};
+use crate::store::windows::{self, Advanced, NewWindow};
 use crate::store::{self, actions};
 use crate::template::Variables;
 
@@ -35,18 +35,18 @@ pub(crate) struct Closed {
 /// Scores the window and commits all that follows. `false` where the monitor's row is another than `watched` says: then
 /// nothing was committed.
 pub(crate) async fn commit(
-    app: &App,
+    state: &State,
     watched: &mut Watched,
     profile: &Profile,
     closed: &Closed,
 ) -> anyhow::Result<bool> {
     // Events and actions of this window carry this span's trace.
     let span = tracing::info_span!("drift.close_window", monitor = watched.name);
-    commit_in_span(app, watched, profile, closed).instrument(span).await
+    commit_in_span(state, watched, profile, closed).instrument(span).await
 }
 
 async fn commit_in_span(
-    app: &App,
+    state: &State,
     watched: &mut Watched,
     profile: &Profile,
     closed: &Closed,
@@ -57,11 +57,11 @@ async fn commit_in_span(
     // The time of the data, so that windows read late after a stop lead to the same verdicts.
     let closed_unix_ms = u64::try_from(closed.closed_at.timestamp_millis()).unwrap_or_default();
     let now_unix_ms = closed_unix_ms.min(slipway_service_kit::clock::now_unix_ms());
-    let (state, verdicts) =
+    let (policy_state, verdicts) =
         policy::step(&watched.spec.policy(), &watched.policy_state, number, &scores, now_unix_ms);
     let baseline_version = watched.baseline_version.clone().unwrap_or_default();
 
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = state.pool.begin().await?;
     if !store::lock(&mut transaction, watched.id, watched.epoch).await? {
         return Ok(false);
     }
@@ -86,25 +86,32 @@ async fn commit_in_span(
         rows_dropped: closed.missed.dropped,
         rows_not_recorded: closed.missed.not_recorded,
     };
-    app.outbox.enqueue(&mut transaction, &event).await?;
+    state.outbox.enqueue(&mut transaction, &event).await?;
     for verdict in &verdicts {
-        tell(app, &mut transaction, watched, verdict, &scores).await?;
+        tell(state, &mut transaction, watched, verdict, &scores).await?;
     }
-    let (status, reason) = standing(watched, state.drifted, &verdicts, &scores);
-    let place = (closed.position, &closed.received);
-    windows::advance(&mut transaction, watched.id, sequence, place, (status, &reason), &state).await?;
+    let (status, reason) = standing(watched, policy_state.is_drifted(), &verdicts, &scores);
+    let advanced = Advanced {
+        sequence,
+        position: closed.position,
+        received: &closed.received,
+        status,
+        reason: &reason,
+        policy_state: &policy_state,
+    };
+    windows::advance(&mut transaction, watched.id, &advanced).await?;
     transaction.commit().await?;
 
     // What `advance` wrote.
     watched.window_sequence = sequence;
     watched.epoch += 1;
-    watched.policy_state = Json(state);
+    watched.policy_state = Json(policy_state);
     status.clone_into(&mut watched.status);
     watched.reason = reason;
-    app.outbox.wake();
-    app.actions_due.notify_one();
-    app.metrics.window_closed(&watched.name, &scores, watched.policy_state.drifted);
-    app.metrics.missed(&watched.name, closed.missed);
+    state.outbox.wake();
+    state.actions_due.notify_one();
+    state.metrics.window_closed(&watched.name, &scores, watched.policy_state.is_drifted());
+    state.metrics.missed(&watched.name, closed.missed);
     tracing::info!(
         monitor = watched.name,
         window = sequence,
@@ -120,7 +127,7 @@ async fn commit_in_span(
 
 /// A drift event, and where drift begins or widens the actions.
 async fn tell(
-    app: &App,
+    state: &State,
     connection: &mut PgConnection,
     watched: &Watched,
     verdict: &MonitorAction,
@@ -142,9 +149,9 @@ async fn tell(
         parts: evidence::named(&parts),
         evidence: evidence::of(scores),
     };
-    let event_id = app.outbox.enqueue(connection, &event).await?;
+    let event_id = state.outbox.enqueue(connection, &event).await?;
     store::windows::insert_verdict(connection, watched.id, event_id, &event).await?;
-    app.metrics.event(&watched.name, what);
+    state.metrics.event(&watched.name, what);
     tracing::info!(monitor = watched.name, what, %event_id, ?windows, "drift verdict");
     if acts {
         add_actions(connection, watched, event_id, &event).await?;

@@ -7,7 +7,7 @@ use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, Received, inbox};
 use tokio_util::sync::CancellationToken;
 
-use crate::state::App;
+use crate::state::State;
 use crate::store;
 
 /// The place in the events stream, and the name in the inbox.
@@ -25,18 +25,18 @@ struct Change {
 }
 
 /// Follows deployments, promotions and rollbacks until `shutdown`.
-pub(crate) async fn run(app: App, shutdown: CancellationToken) {
+pub(crate) async fn run(state: State, shutdown: CancellationToken) {
     let subjects = IDENTITY.iter().chain(&STABLE).map(ToString::to_string).collect();
-    let consumer = Consumer::new(app.bus.clone(), EVENTS_STREAM, CONSUMER, subjects);
+    let consumer = Consumer::new(state.bus.clone(), EVENTS_STREAM, CONSUMER, subjects);
     consumer
         .run(shutdown, |received| {
-            let app = app.clone();
-            async move { handle(&app, &received).await.map_err(|error| error.to_string()) }
+            let state = state.clone();
+            async move { handle(&state, &received).await.map_err(|error| error.to_string()) }
         })
         .await;
 }
 
-async fn handle(app: &App, received: &Received) -> anyhow::Result<()> {
+async fn handle(state: &State, received: &Received) -> anyhow::Result<()> {
     let change: Change = match received.parse() {
         Ok(change) => change,
         Err(error) => {
@@ -47,7 +47,7 @@ async fn handle(app: &App, received: &Received) -> anyhow::Result<()> {
     };
     let since =
         DateTime::parse_from_rfc3339(&received.time).map_or_else(|_| Utc::now(), |time| time.to_utc());
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = state.pool.begin().await?;
     if inbox::first_time(&mut transaction, CONSUMER, &received.id).await? {
         if IDENTITY.contains(&received.subject.as_str()) {
             store::baselines::doubt_identity(&mut transaction, &change.deployment, since).await?;
@@ -56,6 +56,6 @@ async fn handle(app: &App, received: &Received) -> anyhow::Result<()> {
         }
     }
     transaction.commit().await?;
-    app.monitors_changed();
+    state.monitors_changed();
     Ok(())
 }

@@ -19,7 +19,7 @@ use slipway_api::predictions::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::state::App;
+use crate::state::State;
 use crate::store::monitors::DRIFTED;
 use crate::store::positions::{self, Watched};
 use crate::watcher::{Arrived, Outcome, Watcher};
@@ -39,14 +39,14 @@ const CHECK_TICKS: u32 = 10;
 type Watchers = HashMap<Uuid, Watcher>;
 
 /// Reads until `end` is set.
-pub(crate) async fn run(app: App, deployment: String, end: CancellationToken) {
+pub(crate) async fn run(state: State, deployment: String, end: CancellationToken) {
     let mut complained = false;
     let mut watchers = Watchers::new();
     while !end.is_cancelled() {
         let began = Instant::now();
         let ended = tokio::select! {
             () = end.cancelled() => return,
-            ended = Box::pin(once(&app, &deployment, &mut watchers)) => ended,
+            ended = Box::pin(once(&state, &deployment, &mut watchers)) => ended,
         };
         let Err(error) = ended else { continue };
         // What was gathered is gathered again from what is committed.
@@ -68,9 +68,9 @@ pub(crate) async fn run(app: App, deployment: String, end: CancellationToken) {
 }
 
 /// Follows the stream for the monitors as they are now, until one of them changes.
-async fn once(app: &App, deployment: &str, watchers: &mut Watchers) -> anyhow::Result<()> {
-    let mut changes = app.changes.subscribe();
-    refresh(app, positions::of_deployment(&app.pool, deployment).await?, watchers);
+async fn once(state: &State, deployment: &str, watchers: &mut Watchers) -> anyhow::Result<()> {
+    let mut changes = state.changes.subscribe();
+    refresh(state, positions::of_deployment(&state.pool, deployment).await?, watchers);
     if watchers.is_empty() {
         tokio::select! {
             _ = changes.changed() => {}
@@ -78,31 +78,31 @@ async fn once(app: &App, deployment: &str, watchers: &mut Watchers) -> anyhow::R
         }
         return Ok(());
     }
-    follow(app, deployment, watchers).await
+    follow(state, deployment, watchers).await
 }
 
 /// Takes monitors in and out. One that is as it was keeps what it has gathered.
-fn refresh(app: &App, monitors: Vec<Watched>, watchers: &mut Watchers) {
+fn refresh(state: &State, monitors: Vec<Watched>, watchers: &mut Watchers) {
     watchers.retain(|id, watcher| {
         monitors.iter().any(|watched| watched.id == *id && watched.epoch == watcher.watched.epoch)
     });
     for watched in monitors.into_iter().filter(Watched::is_fed) {
         let (id, name, drifted) = (watched.id, watched.name.clone(), watched.status == DRIFTED);
         if !watchers.contains_key(&id)
-            && let Some(watcher) = Watcher::new(app, watched)
+            && let Some(watcher) = Watcher::new(state, watched)
         {
-            app.metrics.stands(&name, drifted);
+            state.metrics.stands(&name, drifted);
             watchers.insert(id, watcher);
         }
     }
 }
 
-async fn follow(app: &App, deployment: &str, watchers: &mut Watchers) -> anyhow::Result<()> {
-    anyhow::ensure!(app.bus.is_connected(), "NATS is unreachable");
-    let connections = || app.bus.client().statistics().connects.load(Ordering::Relaxed);
+async fn follow(state: &State, deployment: &str, watchers: &mut Watchers) -> anyhow::Result<()> {
+    anyhow::ensure!(state.bus.is_connected(), "NATS is unreachable");
+    let connections = || state.bus.client().statistics().connects.load(Ordering::Relaxed);
     let connected = connections();
-    let mut messages = subscribe(app, deployment, watchers).await?;
-    let mut changes = app.changes.subscribe();
+    let mut messages = subscribe(state, deployment, watchers).await?;
+    let mut changes = state.changes.subscribe();
     let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ticks = 0u32;
@@ -110,7 +110,7 @@ async fn follow(app: &App, deployment: &str, watchers: &mut Watchers) -> anyhow:
         let check = tokio::select! {
             message = messages.next() => {
                 let message = message.context("the subscription ended")??;
-                if take(app, &message, watchers).await? == Outcome::Outdated {
+                if take(state, &message, watchers).await? == Outcome::Outdated {
                     return Ok(());
                 }
                 false
@@ -126,7 +126,7 @@ async fn follow(app: &App, deployment: &str, watchers: &mut Watchers) -> anyhow:
             }
         };
         if check {
-            if !are_current(app, deployment, watchers).await? {
+            if !are_current(state, deployment, watchers).await? {
                 return Ok(());
             }
             for watcher in watchers.values_mut() {
@@ -137,16 +137,16 @@ async fn follow(app: &App, deployment: &str, watchers: &mut Watchers) -> anyhow:
 }
 
 /// Whether the monitors are those that are fed, as they were read.
-async fn are_current(app: &App, deployment: &str, watchers: &Watchers) -> anyhow::Result<bool> {
-    let fed = positions::epochs(&app.pool, deployment).await?;
+async fn are_current(state: &State, deployment: &str, watchers: &Watchers) -> anyhow::Result<bool> {
+    let fed = positions::epochs(&state.pool, deployment).await?;
     let known =
         |(id, epoch): &(Uuid, i64)| watchers.get(id).is_some_and(|watcher| watcher.watched.epoch == *epoch);
     Ok(fed.len() == watchers.len() && fed.iter().all(known))
 }
 
 /// From the place of the monitor that is furthest behind.
-async fn subscribe(app: &App, deployment: &str, watchers: &mut Watchers) -> anyhow::Result<pull::Ordered> {
-    let mut stream = app.bus.jetstream().get_stream(PREDICTIONS_STREAM).await.context("the stream")?;
+async fn subscribe(state: &State, deployment: &str, watchers: &mut Watchers) -> anyhow::Result<pull::Ordered> {
+    let mut stream = state.bus.jetstream().get_stream(PREDICTIONS_STREAM).await.context("the stream")?;
     let last = stream.info().await.context("the stream")?.state.last_sequence;
     for watcher in watchers.values_mut() {
         if watcher.place().is_some_and(|place| place.sequence > last + 1) {
@@ -182,8 +182,8 @@ async fn start(stream: &Stream, watchers: &Watchers) -> DeliverPolicy {
 }
 
 /// Hands one message to every monitor, parsed once.
-async fn take(app: &App, message: &Message, watchers: &mut Watchers) -> anyhow::Result<Outcome> {
-    let batch = is_wanted(&message.subject, watchers).then(|| parse(app, message)).flatten();
+async fn take(state: &State, message: &Message, watchers: &mut Watchers) -> anyhow::Result<Outcome> {
+    let batch = is_wanted(&message.subject, watchers).then(|| parse(state, message)).flatten();
     let arrived = Arrived::new(message, batch)?;
     for watcher in watchers.values_mut() {
         if watcher.take(&arrived).await? == Outcome::Outdated {
@@ -207,12 +207,12 @@ fn is_wanted(subject: &str, watchers: &Watchers) -> bool {
         })
 }
 
-fn parse(app: &App, message: &Message) -> Option<PredictionBatch> {
+fn parse(state: &State, message: &Message) -> Option<PredictionBatch> {
     match serde_json::from_slice(&message.payload) {
         Ok(batch) => Some(batch),
         Err(error) => {
             tracing::debug!(%error, "a message of prediction records does not parse and is skipped");
-            app.metrics.unreadable.inc();
+            state.metrics.unreadable.inc();
             None
         }
     }

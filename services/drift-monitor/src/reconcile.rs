@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::state::App;
+use crate::state::State;
 use crate::{reader, store};
 
 /// How often the list of monitors is read where no change was announced: another replica may have changed it.
@@ -25,11 +25,11 @@ struct Known {
 }
 
 /// Runs until `shutdown`.
-pub(crate) async fn run(app: App, shutdown: CancellationToken) {
-    let mut changes = app.changes.subscribe();
+pub(crate) async fn run(state: State, shutdown: CancellationToken) {
+    let mut changes = state.changes.subscribe();
     let mut known = Known::default();
     while !shutdown.is_cancelled() {
-        if let Err(error) = match_monitors(&app, &mut known, &shutdown).await {
+        if let Err(error) = match_monitors(&state, &mut known, &shutdown).await {
             tracing::debug!(%error, "the list of monitors is read later");
         }
         tokio::select! {
@@ -45,11 +45,11 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     }
 }
 
-async fn match_monitors(app: &App, known: &mut Known, shutdown: &CancellationToken) -> sqlx::Result<()> {
-    let monitors = store::monitors::names(&app.pool).await?;
+async fn match_monitors(state: &State, known: &mut Known, shutdown: &CancellationToken) -> sqlx::Result<()> {
+    let monitors = store::monitors::names(&state.pool).await?;
     let names: HashSet<String> = monitors.iter().map(|(name, _)| name.clone()).collect();
     for gone in known.monitors.difference(&names) {
-        app.metrics.forget(gone);
+        state.metrics.forget(gone);
     }
     known.monitors = names;
     let deployments: HashSet<String> = monitors.into_iter().map(|(_, deployment)| deployment).collect();
@@ -66,10 +66,10 @@ async fn match_monitors(app: &App, known: &mut Known, shutdown: &CancellationTok
     for deployment in deployments {
         known.readers.entry(deployment.clone()).or_insert_with(|| {
             let end = shutdown.child_token();
-            let task = tokio::spawn(reader::run(app.clone(), deployment, end.clone()));
+            let task = tokio::spawn(reader::run(state.clone(), deployment, end.clone()));
             Reader { end, task }
         });
     }
-    app.metrics.states(store::monitors::count_by_status(&app.pool).await?);
+    state.metrics.states(store::monitors::count_by_status(&state.pool).await?);
     Ok(())
 }

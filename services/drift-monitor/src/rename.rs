@@ -7,23 +7,23 @@ use slipway_event_bus::{Consumer, Received, inbox};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::state::App;
+use crate::state::State;
 
 /// The place in the events stream, and the name in the inbox.
 const CONSUMER: &str = durable::MONITOR_MODELS;
 
 /// Follows renames until `shutdown`.
-pub(crate) async fn run(app: App, shutdown: CancellationToken) {
-    let consumer = Consumer::new(app.bus.clone(), EVENTS_STREAM, CONSUMER, vec![MODEL_RENAMED.to_owned()]);
+pub(crate) async fn run(state: State, shutdown: CancellationToken) {
+    let consumer = Consumer::new(state.bus.clone(), EVENTS_STREAM, CONSUMER, vec![MODEL_RENAMED.to_owned()]);
     consumer
         .run(shutdown, |received| {
-            let app = app.clone();
-            async move { handle(&app, &received).await.map_err(|error| error.to_string()) }
+            let state = state.clone();
+            async move { handle(&state, &received).await.map_err(|error| error.to_string()) }
         })
         .await;
 }
 
-async fn handle(app: &App, received: &Received) -> anyhow::Result<()> {
+async fn handle(state: &State, received: &Received) -> anyhow::Result<()> {
     let renamed: ModelRenamed = match received.parse() {
         Ok(renamed) => renamed,
         Err(error) => {
@@ -32,12 +32,12 @@ async fn handle(app: &App, received: &Received) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = state.pool.begin().await?;
     if inbox::first_time(&mut transaction, CONSUMER, &received.id).await? {
         rename(&mut transaction, &renamed.from, &renamed.to).await?;
     }
     transaction.commit().await?;
-    app.monitors_changed();
+    state.monitors_changed();
     Ok(())
 }
 
@@ -56,20 +56,20 @@ async fn rename(connection: &mut PgConnection, from: &str, to: &str) -> sqlx::Re
 
 /// Whether the model of a monitor, `from`, is called `to` now, which its deployment serves as `version`. The rollout controller may
 /// follow a rename first, and events can be lost. The monitors have the present name then.
-pub(crate) async fn caught_up(app: &App, from: &str, to: &str, version: &str) -> anyhow::Result<bool> {
+pub(crate) async fn caught_up(state: &State, from: &str, to: &str, version: &str) -> anyhow::Result<bool> {
     let request = GetModelVersionRequest {
         model: from.to_owned(),
         version: version.to_owned(),
         for_deployment: String::new(),
     };
     // The registry answers with the present name.
-    let is_renamed = match app.registry.clone().get_model_version(request).await {
+    let is_renamed = match state.registry.clone().get_model_version(request).await {
         Ok(found) => found.into_inner().model == to,
         Err(_) => false,
     };
     if is_renamed {
-        rename(&mut *app.pool.acquire().await?, from, to).await?;
-        app.monitors_changed();
+        rename(&mut *state.pool.acquire().await?, from, to).await?;
+        state.monitors_changed();
     }
     Ok(is_renamed)
 }

@@ -6,7 +6,6 @@ use slipway_api::proto::launcher::launcher_client::LauncherClient;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_client::RolloutControllerClient;
 use slipway_event_bus::{EventBus, Outbox};
-use slipway_service_kit::Problem;
 use slipway_service_kit::grpc::TracedChannel;
 use sqlx::PgPool;
 use tokio::sync::{Notify, watch};
@@ -15,7 +14,7 @@ use crate::metrics::DriftMetrics;
 
 /// Connections and signals. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct App {
+pub(crate) struct State {
     pub(crate) pool: PgPool,
     pub(crate) bus: EventBus,
     pub(crate) outbox: Outbox,
@@ -29,18 +28,10 @@ pub(crate) struct App {
     pub(crate) metrics: DriftMetrics,
 }
 
-impl App {
+impl State {
     /// Wakes everything that looks at monitors: something was committed.
     pub(crate) fn monitors_changed(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
         self.outbox.wake();
-    }
-}
-
-/// A failure of the outbox as a client sees it.
-pub(crate) fn outbox_problem(error: slipway_event_bus::Error) -> Problem {
-    match error {
-        slipway_event_bus::Error::Database(error) => error.into(),
-        other => Problem::internal(other),
     }
 }

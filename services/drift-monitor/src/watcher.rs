@@ -8,7 +8,7 @@ use serde_json::json;
 use slipway_api::predictions::{PredictionBatch, PredictionRecord};
 use slipway_domain::drift::{Profile, Window};
 
-use crate::state::App;
+use crate::state::State;
 use crate::received::{Missed, Received};
 use crate::rows::{self, Rows, Schema};
 use crate::store::positions::{Position, Watched};
@@ -38,7 +38,7 @@ pub(crate) enum Outcome {
 
 /// See the module.
 pub(crate) struct Watcher {
-    app: App,
+    state: State,
     pub(crate) watched: Watched,
     profile: Arc<Profile>,
     window: Window,
@@ -71,10 +71,10 @@ impl Arrived {
 
 impl Watcher {
     /// `None` where there is nothing to compare with yet.
-    pub(crate) fn new(app: &App, watched: Watched) -> Option<Self> {
+    pub(crate) fn new(state: &State, watched: Watched) -> Option<Self> {
         let profile = watched.profile.as_ref().map(|profile| Arc::new(profile.0.clone()))?;
         Some(Self {
-            app: app.clone(),
+            state: state.clone(),
             window: Window::new(&profile),
             opened_at: None,
             received: watched.received.0.clone(),
@@ -210,7 +210,7 @@ impl Watcher {
         let missed = std::mem::take(&mut self.received.missed);
         let closed =
             close::Closed { window, opened_at, closed_at, position, missed, received: self.received.clone() };
-        let committed = close::commit(&self.app, &mut self.watched, &self.profile, &closed).await?;
+        let committed = close::commit(&self.state, &mut self.watched, &self.profile, &closed).await?;
         self.committed = Some(position);
         Ok(if committed { Outcome::Committed } else { Outcome::Outdated })
     }
@@ -222,12 +222,12 @@ impl Watcher {
             && self.opened_at.is_none()
             && self.committed != Some(read)
         {
-            store::positions::save(&self.app.pool, watched.id, watched.epoch, read, &self.received).await?;
+            store::positions::save(&self.state.pool, watched.id, watched.epoch, read, &self.received).await?;
             self.committed = Some(read);
         }
         let open = self.open_window();
         if open != self.shown {
-            store::positions::show(&self.app.pool, watched.id, watched.epoch, &open).await?;
+            store::positions::show(&self.state.pool, watched.id, watched.epoch, &open).await?;
             self.shown = open;
         }
         Ok(())
@@ -247,6 +247,6 @@ impl Watcher {
     fn show_lag(&self, arrived: &Arrived) {
         let age_ms = (Utc::now() - arrived.published_at).num_milliseconds().max(0);
         let lag_s = if arrived.pending > 0 { age_ms as f64 / 1_000.0 } else { 0.0 };
-        self.app.metrics.lag(&self.watched.name, arrived.pending, lag_s);
+        self.state.metrics.lag(&self.watched.name, arrived.pending, lag_s);
     }
 }

@@ -98,13 +98,13 @@ async fn apply(
                 let digest = token_sha256(&fresh);
                 attempts::insert(connection, stored.id, *attempt, &digest, &details.assigned).await?;
                 token = Some(SecretString::from(fresh));
-                state.measures.attempts.inc();
+                state.metrics.attempts.inc();
             }
             Action::PublishEvent { kind } => {
                 publish(state, connection, stored.id, &stored.spec.name, &after, *kind).await?;
             }
             Action::FenceAttempt { .. } => {
-                state.measures.lost_attempts.inc();
+                state.metrics.lost_attempts.inc();
             }
             // The agent hears of it with its next heartbeat.
             Action::StopAttempt { .. } => {}
@@ -184,15 +184,8 @@ async fn publish(
         attempt: job.attempt(),
         reason: job.reason().to_owned(),
     };
-    state.outbox.enqueue(connection, &event).await.map(drop).map_err(outbox_problem)
-}
-
-/// What a client hears where an event cannot be stored.
-pub(crate) fn outbox_problem(error: slipway_event_bus::Error) -> Problem {
-    match error {
-        slipway_event_bus::Error::Database(error) => error.into(),
-        error => Problem::internal(error),
-    }
+    state.outbox.enqueue(connection, &event).await?;
+    Ok(())
 }
 
 /// 244 random bits.

@@ -13,30 +13,30 @@ const DEFAULT_MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// Settings of the launcher.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Where it listens; port 5010 by default.
+    /// Address to listen on [default port: 5010].
     #[command(flatten)]
     pub listen: ListenConfig,
-    /// Its state.
+    /// Jobs, attempts and checkpoints.
     #[command(flatten)]
     pub postgres: PostgresConfig,
-    /// Its events.
+    /// Events of jobs.
     #[command(flatten)]
     pub nats: NatsConfig,
-    /// Checkpoints. The settings are passed on to agents.
+    /// Checkpoints. These settings are passed to agents.
     #[command(flatten)]
     pub s3: S3Config,
-    /// The rest.
+    /// How jobs run.
     #[command(flatten)]
     pub jobs: JobsConfig,
-    /// Folder for the jobs' logs and work folders.
+    /// Folder for logs and work folders of jobs.
     #[arg(long, env = "SLIPWAY_DATA_DIR", default_value = "slipway-data/launcher", value_name = "FOLDER")]
     pub data_dir: PathBuf,
-    /// An attempt's log is cut here, with a mark.
+    /// Maximum size of an attempt's log, in bytes; longer logs are truncated, with a mark.
     #[arg(long, env = "SLIPWAY_MAX_LOG_BYTES", default_value_t = DEFAULT_MAX_LOG_BYTES, value_name = "BYTES")]
     pub max_log_bytes: u64,
 }
 
-/// How jobs are run.
+/// How jobs run.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Jobs")]
 pub struct JobsConfig {
@@ -50,10 +50,10 @@ pub struct JobsConfig {
     /// The token with which the launcher gets a token for each attempt of a job, as it is set at the registry. [default: none]
     #[arg(long, env = "SLIPWAY_LAUNCHER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub launcher_token: Option<SecretString>,
-    /// Where agents reach this launcher. Without it: the address that it listens on.
+    /// URL at which agents reach this launcher [default: the address that it listens on].
     #[arg(long, env = "SLIPWAY_LAUNCHER_URL", value_name = "URL")]
     pub launcher_url: Option<String>,
-    /// The agent's program. Without it: `slipway-agent` beside this program, or this program itself where it is `slipway`.
+    /// Program of the agent [default: `slipway-agent` in the folder of this program, or this program if it is `slipway`].
     #[arg(long, env = "SLIPWAY_AGENT", value_name = "FILE")]
     pub agent: Option<PathBuf>,
     /// Further arguments for the agent, separated by spaces, e.g. `--launcher-patience-ms=600000`.

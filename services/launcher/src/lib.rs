@@ -11,6 +11,7 @@ mod config;
 mod folders;
 mod launch;
 mod logs;
+mod manage;
 mod metrics;
 mod reconcile;
 mod state;

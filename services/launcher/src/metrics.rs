@@ -1,4 +1,4 @@
-//! What the launcher counts.
+//! Prometheus metrics of the launcher.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -11,7 +11,7 @@ use slipway_service_kit::metrics::Metrics;
 
 /// Metrics of jobs. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Measures {
+pub(crate) struct LauncherMetrics {
     jobs: Family<StatusLabels, Gauge<i64, AtomicI64>>,
     used: ByResource,
     /// Attempts that were started.
@@ -36,9 +36,9 @@ struct StatusLabels {
     status: String,
 }
 
-impl Measures {
-    pub(crate) fn new(metrics: &Metrics, capacity: &Capacity) -> Self {
-        let measures = Self {
+impl LauncherMetrics {
+    pub(crate) fn register(metrics: &Metrics, capacity: &Capacity) -> Self {
+        let own = Self {
             jobs: Family::default(),
             used: Family::default(),
             attempts: Counter::default(),
@@ -50,25 +50,25 @@ impl Measures {
         let Capacity { cpus, memory_bytes, gpus } = *capacity;
         set_resources(&has, &Resources { cpus, memory_bytes, gpus });
         metrics.register("launcher_capacity", "What jobs may use together: cpus, memory_bytes, gpus", has);
-        metrics.register("launcher_capacity_used", "What running jobs ask for", measures.used.clone());
-        metrics.register("launcher_jobs", "Jobs by status", measures.jobs.clone());
-        metrics.register("launcher_attempts_started", "Attempts started", measures.attempts.clone());
+        metrics.register("launcher_capacity_used", "What running jobs ask for", own.used.clone());
+        metrics.register("launcher_jobs", "Jobs by status", own.jobs.clone());
+        metrics.register("launcher_attempts_started", "Attempts started", own.attempts.clone());
         metrics.register(
             "launcher_attempts_lost",
             "Attempts lost with their agent",
-            measures.lost_attempts.clone(),
+            own.lost_attempts.clone(),
         );
         metrics.register(
             "launcher_checkpoints_committed",
             "Checkpoints committed",
-            measures.checkpoints.clone(),
+            own.checkpoints.clone(),
         );
         metrics.register(
             "launcher_fenced_calls",
             "Calls of replaced attempts",
-            measures.fenced_calls.clone(),
+            own.fenced_calls.clone(),
         );
-        measures
+        own
     }
 
     /// Sets what running jobs ask for together.

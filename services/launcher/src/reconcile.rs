@@ -84,9 +84,9 @@ impl Reconciler {
         }
         self.look_for_all = false;
         self.start_waiting(&mut running).await?;
-        self.state.measures.set_used(&total(running.iter().map(|(asked, _)| asked)));
+        self.state.metrics.set_used(&total(running.iter().map(|(asked, _)| asked)));
         let mut connection = self.state.pool.acquire().await?;
-        self.state.measures.set_jobs(&jobs::count_by_status(&mut connection).await?);
+        self.state.metrics.set_jobs(&jobs::count_by_status(&mut connection).await?);
         Ok(())
     }
 

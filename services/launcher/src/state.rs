@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::capacity::Machine;
 use crate::config::JobsConfig;
 use crate::logs::Logs;
-use crate::metrics::Measures;
+use crate::metrics::LauncherMetrics;
 
 /// Shared state. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     pub(crate) store: ArtifactStore,
     pub(crate) logs: Logs,
-    pub(crate) measures: Measures,
+    pub(crate) metrics: LauncherMetrics,
     /// What there is for jobs.
     pub(crate) machine: Arc<Machine>,
     /// Wakes the reconciler.
@@ -53,7 +53,7 @@ impl State {
             outbox,
             store,
             logs,
-            measures: Measures::new(metrics, &machine.capacity),
+            metrics: LauncherMetrics::register(metrics, &machine.capacity),
             machine: Arc::new(machine),
             wake: Arc::new(Notify::new()),
             shutdown,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::change::{self, Changed, Wanted};
 use crate::manage::tell;
-use crate::state::{State, outbox_problem};
+use crate::state::State;
 use crate::store::deployments::{self, Deployment};
 use crate::store::{identity, notices, rollouts};
 
@@ -69,7 +69,7 @@ async fn roll_out(state: &State, received: &Received, alias: &AliasSet, name: &s
     let mut transaction = state.pool.begin().await?;
     let Some(deployment) = deployments::lock(&mut transaction, name).await? else { return Ok(()) };
     let consumer = format!("{CONSUMER}/{name}");
-    if !inbox::first_time(&mut transaction, &consumer, &received.id).await.map_err(outbox_problem)? {
+    if !inbox::first_time(&mut transaction, &consumer, &received.id).await? {
         return Ok(());
     }
     notices::clear(&mut transaction, deployment.deployment_key, notices::ALIAS).await?;
@@ -118,7 +118,8 @@ async fn follow_one(state: &State, deployment: &Deployment) -> Result<(), Proble
         Err(refused) => Err(refused),
         Ok(None) => {
             let reason = format!("the alias {} no longer points at version {}", alias.alias, alias.version);
-            note(state, &mut transaction, &locked, &alias, (AliasOutcome::NotRetried, reason, None)).await?;
+            let noted = Noted::new(AliasOutcome::NotRetried, reason, None);
+            note(state, &mut transaction, &locked, &alias, noted).await?;
             transaction.commit().await?;
             state.committed();
             return Ok(());
@@ -144,7 +145,7 @@ async fn apply(
                 "the alias was moved to a version that cannot be rolled out");
             let reason = problem.detail().to_owned();
             let changed = change::refuse(state, connection, deployment, &alias.version, &reason).await?;
-            ((AliasOutcome::NotServable, reason, changed.last_id()), changed)
+            (Noted::new(AliasOutcome::NotServable, reason, changed.last_id()), changed)
         }
         Ok(to) => follow_to(state, connection, deployment, alias, to).await?,
     };
@@ -152,8 +153,18 @@ async fn apply(
     Ok(changed)
 }
 
-/// Outcome, reason and rollout of a move.
-type Noted = (AliasOutcome, String, Option<Uuid>);
+/// What came of a move.
+struct Noted {
+    outcome: AliasOutcome,
+    reason: String,
+    rollout: Option<Uuid>,
+}
+
+impl Noted {
+    fn new(outcome: AliasOutcome, reason: String, rollout: Option<Uuid>) -> Self {
+        Self { outcome, reason, rollout }
+    }
+}
 
 async fn follow_to(
     state: &State,
@@ -174,20 +185,20 @@ async fn follow_to(
             let reason = format!("the alias {} points at version {version} again", alias.alias);
             let changed = change::turn_back(state, connection, deployment, &to, &reason).await?;
             let changed = changed.unwrap_or_default();
-            ((AliasOutcome::RolloutAborted, reason, newest_id), changed)
+            (Noted::new(AliasOutcome::RolloutAborted, reason, newest_id), changed)
         }
         AliasDecision::AlreadyStable => {
             let reason = format!("version {version} is stable already");
-            ((AliasOutcome::AlreadyStable, reason, None), Changed::default())
+            (Noted::new(AliasOutcome::AlreadyStable, reason, None), Changed::default())
         }
         AliasDecision::InProgress => {
             let reason = format!("a rollout of version {version} is in progress already");
-            ((AliasOutcome::InProgress, reason, newest_id), Changed::default())
+            (Noted::new(AliasOutcome::InProgress, reason, newest_id), Changed::default())
         }
         AliasDecision::Pending => {
             let why = switch.err().map(|frozen| frozen.to_string()).unwrap_or_default();
             let reason = format!("{why}; the rollout of version {version} starts then");
-            ((AliasOutcome::Pending, reason, None), Changed::default())
+            (Noted::new(AliasOutcome::Pending, reason, None), Changed::default())
         }
         AliasDecision::EndedBefore { phase, reason } => {
             let reason = format!(
@@ -196,13 +207,13 @@ async fn follow_to(
                 phase.as_str(),
                 deployment.name
             );
-            ((AliasOutcome::NotRetried, reason, newest_id), Changed::default())
+            (Noted::new(AliasOutcome::NotRetried, reason, newest_id), Changed::default())
         }
         AliasDecision::Start => {
             let wanted = Wanted { to, strategy: None, idempotency_key: None };
             let (stored, changed) = change::start(state, connection, deployment, wanted).await?;
             let reason = format!("a rollout of version {version} was started");
-            ((AliasOutcome::RolloutStarted, reason, Some(stored.id)), changed)
+            (Noted::new(AliasOutcome::RolloutStarted, reason, Some(stored.id)), changed)
         }
     })
 }
@@ -213,8 +224,9 @@ async fn note(
     connection: &mut PgConnection,
     deployment: &Deployment,
     alias: &AliasSet,
-    (outcome, reason, rollout): Noted,
+    noted: Noted,
 ) -> Result<(), Problem> {
+    let Noted { outcome, reason, rollout } = noted;
     tracing::info!(deployment = %deployment.name, alias = %alias.alias, version = %alias.version,
         outcome = outcome.as_str(), %reason, "a watched alias was set");
     let moved = AliasMove {

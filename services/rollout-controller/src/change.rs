@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::traffic_publisher;
-use crate::state::{State, outbox_problem};
+use crate::state::State;
 use crate::store::deployments::{self, Deployment};
 use crate::store::rollouts::{self, NewDecision, NewRow, StoredRollout};
 
@@ -60,7 +60,7 @@ pub(crate) async fn drive(
     let name = deployment.name.clone();
     let mut stored = rollouts::find(&mut transaction, id).await?.ok_or_else(absent)?;
     if let Some(Asked { key: Some(key), .. }) = &asked
-        && !inbox::first_time(&mut transaction, COMMANDS, key).await.map_err(outbox_problem)?
+        && !inbox::first_time(&mut transaction, COMMANDS, key).await?
     {
         return Ok(stored);
     }
@@ -80,7 +80,7 @@ pub(crate) async fn drive(
         rollouts::save(&mut transaction, id, &stored.state).await?;
         transaction.commit().await?;
         state.committed();
-        state.measures.changed(&stored.state, &actions);
+        state.metrics.changed(&stored.state, &actions);
         if actions.iter().any(|action| matches!(action, Action::WriteTraffic(_))) {
             traffic_publisher::soon(state, &name).await;
         }
@@ -131,7 +131,7 @@ impl Changed {
     pub(crate) async fn committed(self, state: &State, deployment: &str) {
         state.committed();
         for ChangedRollout { stored, actions } in self.0 {
-            state.measures.changed(&stored.state, &actions);
+            state.metrics.changed(&stored.state, &actions);
         }
         traffic_publisher::soon(state, deployment).await;
     }
@@ -304,7 +304,8 @@ async fn publish(
         reason: reason.to_owned(),
         actor: crate::actor::current(),
     };
-    state.outbox.enqueue(connection, &event).await.map(drop).map_err(outbox_problem)
+    state.outbox.enqueue(connection, &event).await?;
+    Ok(())
 }
 
 /// Starts a rollout of a locked deployment. One to another version that is in progress is ended first, one to the same

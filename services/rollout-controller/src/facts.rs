@@ -32,6 +32,14 @@ pub(crate) struct Facts {
     windows: Arc<Mutex<HashMap<Uuid, Window>>>,
 }
 
+/// A rollout in progress, and the traffic table of its deployment.
+#[derive(Debug)]
+pub(crate) struct Judged<'rollout> {
+    pub(crate) id: Uuid,
+    pub(crate) rollout: &'rollout Rollout,
+    pub(crate) table: TrafficTable,
+}
+
 #[derive(Debug)]
 struct Window {
     since_unix_ms: u64,
@@ -43,14 +51,14 @@ struct Window {
 
 impl Facts {
     /// Keeps a window open for each rollout that is judged by facts now, and closes the others.
-    pub(crate) fn keep(&self, bus: &EventBus, rollouts: &[(Uuid, &Rollout, TrafficTable)]) {
+    pub(crate) fn keep(&self, bus: &EventBus, rollouts: &[Judged<'_>]) {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.retain(|id, window| {
-            rollouts.iter().any(|(other, rollout, _)| {
+            rollouts.iter().any(|Judged { id: other, rollout, .. }| {
                 other == id && is_judged(rollout) && rollout.window_since_unix_ms() == window.since_unix_ms
             })
         });
-        for (id, rollout, table) in rollouts {
+        for Judged { id, rollout, table } in rollouts {
             if is_judged(rollout) && !windows.contains_key(id) {
                 windows.insert(*id, open(bus, rollout, table));
             }

@@ -9,6 +9,7 @@ mod actor;
 mod alias;
 mod api;
 mod change;
+mod config;
 mod facts;
 mod manage;
 mod metrics;
@@ -21,16 +22,17 @@ mod store;
 mod traffic_publisher;
 mod update;
 
+pub use config::Config;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_server::RolloutControllerServer;
-use slipway_event_bus::{EventBus, NatsConfig, Outbox, Relay};
-use slipway_service_kit::db::PostgresConfig;
+use slipway_event_bus::{EventBus, Outbox, Relay};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::{ListenConfig, Tasks, db, grpc as kit_grpc, server};
+use slipway_service_kit::{Tasks, db, grpc as kit_grpc, server};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -41,30 +43,6 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/roll
 const DEFAULT_PORT: u16 = 5020;
 /// The registry describes versions with all their files.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
-
-/// Settings of the rollout controller.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Config {
-    /// Where it listens; port 5020 by default.
-    #[command(flatten)]
-    pub listen: ListenConfig,
-    /// Its state.
-    #[command(flatten)]
-    pub postgres: PostgresConfig,
-    /// Traffic tables, records, labels and events.
-    #[command(flatten)]
-    pub nats: NatsConfig,
-    /// The registry, which knows versions and aliases.
-    #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
-    pub registry_url: String,
-    /// Longest time that a command which changes traffic (kill switch, rules, rollback, promote, abort) waits for the serving
-    /// replicas to follow, in milliseconds. The response lists those that have not.
-    #[arg(long, env = "SLIPWAY_ACKNOWLEDGE_TIMEOUT_MS", default_value_t = 3_000, value_name = "MS")]
-    pub acknowledge_timeout_ms: u64,
-    /// How it shows the registry who it is.
-    #[command(flatten)]
-    pub registry_token: kit_grpc::RegistryToken,
-}
 
 /// Runs the service until `shutdown`.
 ///
@@ -89,7 +67,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         replicas: replicas::Replicas::default(),
         facts: facts::Facts::default(),
         wake: Arc::new(Notify::new()),
-        measures: metrics::Measures::register(&metrics),
+        metrics: metrics::RolloutMetrics::register(&metrics),
         acknowledge_timeout: Duration::from_millis(config.acknowledge_timeout_ms),
     };
 

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::change::{self, Asked, Wanted};
-use crate::state::{State, outbox_problem};
+use crate::state::State;
 use crate::store::deployments::{self, Deployment, NewDeployment};
 use crate::store::rollouts::{self, StoredRollout};
 
@@ -129,7 +129,8 @@ pub(crate) async fn tell(
         actor: crate::actor::current(),
         ..details
     };
-    state.outbox.enqueue(connection, &event).await.map(drop).map_err(outbox_problem)
+    state.outbox.enqueue(connection, &event).await?;
+    Ok(())
 }
 
 /// Deletes a deployment; a rollout of it that is in progress ends with it.

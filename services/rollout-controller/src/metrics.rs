@@ -1,4 +1,4 @@
-//! What the rollout controller counts.
+//! Prometheus metrics of the rollout controller.
 
 use std::sync::atomic::AtomicU64;
 
@@ -11,7 +11,7 @@ use slipway_service_kit::metrics::Metrics;
 
 /// Counters and gauges. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Measures {
+pub(crate) struct RolloutMetrics {
     decisions: Family<DecisionLabels, Counter>,
     ended: Family<EndLabels, Counter>,
     weight: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
@@ -34,7 +34,7 @@ struct DeploymentLabels {
     deployment: String,
 }
 
-impl Measures {
+impl RolloutMetrics {
     /// Registered with the service's metrics.
     pub(crate) fn register(metrics: &Metrics) -> Self {
         let own = Self::default();

@@ -3,19 +3,15 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use slipway_api::traffic::TrafficTable;
-use slipway_domain::rollout::Rollout;
-use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
+use crate::facts::Judged;
 use crate::state::State;
+use crate::store::leader::LeaderLock;
 use crate::store::{deployments, rollouts};
 use crate::{alias, change, traffic_publisher};
 
-/// Key of the advisory lock that the leader holds, beside the schema's name.
-const LEADER_LOCK_KEY: i32 = 0x51_1B_01;
-/// A replica that does not lead looks this often whether it could.
+/// A replica that is not the leader tries this often to become it.
 const CANDIDACY_MS: u64 = 1_000;
 /// The loop runs at least this often: a leader notices this soon that it lost its lock.
 const MAX_PAUSE_MS: u64 = 1_000;
@@ -25,7 +21,7 @@ const GATHER_MS: u64 = 5;
 /// How often all traffic tables are compared with their copies.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Leads where nobody else does, until `shutdown`.
+/// Leads while no other replica does, until `shutdown`.
 pub(crate) async fn run(state: State, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         tokio::select! {
@@ -45,16 +41,12 @@ pub(crate) async fn run(state: State, shutdown: CancellationToken) {
 
 /// Leads until the lock is lost.
 async fn lead(state: &State) -> anyhow::Result<()> {
-    let mut lock = match take_lock(&state.pool).await? {
-        Some(lock) => lock,
-        None => return Ok(()),
-    };
+    let Some(mut lock) = LeaderLock::take(&state.pool).await? else { return Ok(()) };
     tracing::info!("leading: rollouts are driven by this replica");
     let mut repaired: Option<Instant> = None;
     let mut connections = 0;
     loop {
-        // The lock lives and dies with its connection.
-        sqlx::query("SELECT 1").execute(&mut lock).await?;
+        lock.check().await?;
         if renewed(state, &mut connections).await {
             repaired = None;
         }
@@ -93,28 +85,18 @@ async fn renewed(state: &State, seen: &mut u64) -> bool {
     true
 }
 
-/// The leader's lock, on a connection of its own; `None` where another replica leads.
-async fn take_lock(pool: &PgPool) -> Result<Option<PgConnection>, sqlx::Error> {
-    let mut connection = pool.acquire().await?.detach();
-    let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext(current_schema()))")
-        .bind(LEADER_LOCK_KEY)
-        .fetch_one(&mut connection)
-        .await?;
-    Ok(taken.then_some(connection))
-}
-
 /// Steps every rollout in progress once; answers with the time until the next round.
 async fn round(state: &State) -> anyhow::Result<Duration> {
     let mut connection = state.pool.acquire().await?;
     let active = rollouts::active(&mut connection).await?;
-    let mut windows: Vec<(Uuid, &Rollout, TrafficTable)> = Vec::new();
+    let mut judged = Vec::new();
     for stored in &active {
         let deployment = deployments::find(&mut connection, &stored.deployment).await?;
         let table = deployment.map(|deployment| deployment.traffic.0).unwrap_or_default();
-        windows.push((stored.id, &stored.state.0, table));
+        judged.push(Judged { id: stored.id, rollout: &stored.state, table });
     }
     drop(connection);
-    state.facts.keep(&state.bus, &windows);
+    state.facts.keep(&state.bus, &judged);
     let mut pause_ms = MAX_PAUSE_MS;
     for stored in &active {
         pause_ms = pause_ms.min(stored.state.strategy().analysis.interval_ms);

@@ -19,7 +19,9 @@ use tracing::Instrument as _;
 use crate::change::Changed;
 use crate::manage::tell;
 use crate::overrides::set_table;
-use crate::state::{State, outbox_problem};
+use crate::state::State;
+use crate::store::identity::{Model, ModelName};
+use crate::store::notices::NewNotice;
 use crate::store::{deployments, identity, notices};
 
 /// Name of the durable subscription and of the inbox.
@@ -71,7 +73,7 @@ async fn renamed_to(state: &State, renamed: &ModelRenamed) -> Result<(), Problem
     let found = identity::to_rename(&mut connection, &renamed.model_id, &renamed.from, revision).await?;
     drop(connection);
     for name in found {
-        follow(state, &name, &renamed.model_id, (&renamed.to, revision)).await?;
+        follow(state, &name, &renamed.model_id, ModelName { name: &renamed.to, revision }).await?;
     }
     Ok(())
 }
@@ -81,35 +83,36 @@ async fn follow(
     state: &State,
     deployment: &str,
     model_id: &str,
-    (model, revision): (&str, i64),
+    model: ModelName<'_>,
 ) -> Result<(), Problem> {
     let mut transaction = state.pool.begin().await?;
     let Some(locked) = deployments::lock(&mut transaction, deployment).await? else { return Ok(()) };
-    if !identity::set(&mut transaction, locked.deployment_key, model_id, (model, revision)).await? {
+    if !identity::set(&mut transaction, locked.deployment_key, model_id, model).await? {
         return Ok(());
     }
-    if locked.model == model {
+    if locked.model == model.name {
         transaction.commit().await?;
         return Ok(());
     }
-    set_table(&mut transaction, &locked, |table| model.clone_into(&mut table.model)).await?;
+    set_table(&mut transaction, &locked, |table| model.name.clone_into(&mut table.model)).await?;
     let Some(current) = deployments::find(&mut transaction, deployment).await? else { return Ok(()) };
     tell(state, &mut transaction, &current, "model-renamed", DeploymentChange::default()).await?;
     transaction.commit().await?;
-    tracing::info!(deployment, from = %locked.model, to = model, "the deployment follows the rename of its model");
+    tracing::info!(deployment, from = %locked.model, to = model.name, "the deployment follows the rename of its model");
     Changed::default().committed(state, deployment).await;
     Ok(())
 }
 
 async fn alias_deleted(state: &State, received: &Received, model: &str, alias: &str) -> Result<(), Problem> {
     let mut connection = state.pool.acquire().await?;
-    let watching = identity::watching_alias(&mut connection, ("", model), alias).await?;
+    let watching = identity::watching_alias(&mut connection, Model { id: "", name: model }, alias).await?;
     drop(connection);
     let message = format!(
         "the watched alias `{alias}` was deleted: the versions in use stay, and nothing is rolled out until the alias is set again"
     );
     for name in watching {
-        notice(state, received, &name, (notices::ALIAS, &message), "alias-deleted").await?;
+        let new = NewNotice { about: notices::ALIAS, message: &message };
+        notice(state, received, &name, new, "alias-deleted").await?;
     }
     Ok(())
 }
@@ -129,7 +132,8 @@ async fn version_deleted(
     );
     for name in serving {
         let about = notices::about_version(version);
-        notice(state, received, &name, (&about, &message), "version-deleted").await?;
+        let new = NewNotice { about: &about, message: &message };
+        notice(state, received, &name, new, "version-deleted").await?;
     }
     Ok(())
 }
@@ -139,17 +143,17 @@ async fn notice(
     state: &State,
     received: &Received,
     deployment: &str,
-    (about, message): (&str, &str),
+    new: NewNotice<'_>,
     what: &str,
 ) -> Result<(), Problem> {
     let mut transaction = state.pool.begin().await?;
     let Some(locked) = deployments::lock(&mut transaction, deployment).await? else { return Ok(()) };
     let consumer = format!("{CONSUMER}/{deployment}");
-    if inbox::first_time(&mut transaction, &consumer, &received.id).await.map_err(outbox_problem)? {
+    if inbox::first_time(&mut transaction, &consumer, &received.id).await? {
         let at_ms = i64::try_from(now_unix_ms()).unwrap_or(i64::MAX);
-        notices::set(&mut transaction, locked.deployment_key, about, message, at_ms).await?;
+        notices::set(&mut transaction, locked.deployment_key, new, at_ms).await?;
         tell(state, &mut transaction, &locked, what, DeploymentChange::default()).await?;
-        tracing::warn!(deployment, message, "notice about the deployment");
+        tracing::warn!(deployment, message = new.message, "notice about the deployment");
     }
     transaction.commit().await?;
     state.committed();
@@ -189,7 +193,8 @@ async fn identify_once(state: &State, all: bool) -> Result<(), Problem> {
         let version = version.into_inner();
         // Another model may have taken the name.
         if !version.model_id.is_empty() && version.digest == deployment.digest {
-            let name = (version.model.as_str(), i64::from(version.model_name_revision));
+            let revision = i64::from(version.model_name_revision);
+            let name = ModelName { name: &version.model, revision };
             follow(state, &deployment.name, &version.model_id, name).await?;
         }
     }

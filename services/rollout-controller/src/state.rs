@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 
 use crate::facts::Facts;
-use crate::metrics::Measures;
+use crate::metrics::RolloutMetrics;
 use crate::replicas::Replicas;
 
 /// Shared state. Cheap to clone.
@@ -31,7 +31,7 @@ pub(crate) struct State {
     pub(crate) facts: Facts,
     /// Wakes the control loop.
     pub(crate) wake: Arc<Notify>,
-    pub(crate) measures: Measures,
+    pub(crate) metrics: RolloutMetrics,
     /// Longest wait of a command for the replicas to follow.
     pub(crate) acknowledge_timeout: Duration,
 }
@@ -125,12 +125,4 @@ fn servable(found: ModelVersion, field: &str) -> Result<Target, Problem> {
     let detail =
         format!("version {} of {} cannot be served: {}", found.version, found.model, found.unservable_reason);
     Err(Problem::invalid(field, detail))
-}
-
-/// What a client hears where the outbox fails.
-pub(crate) fn outbox_problem(error: slipway_event_bus::Error) -> Problem {
-    match error {
-        slipway_event_bus::Error::Database(error) => error.into(),
-        error => Problem::internal(error),
-    }
 }

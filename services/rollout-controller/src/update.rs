@@ -7,6 +7,7 @@ use slipway_api::traffic::StickyKey;
 use slipway_domain::rollout::Strategy;
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::parse_json;
+use slipway_service_kit::merge_patch;
 
 use crate::change::Changed;
 use crate::manage::{absent, check_settings, tell};
@@ -49,7 +50,7 @@ pub(crate) async fn apply(state: &State, name: &str, patch: Map<String, Value>) 
         watch_alias: deployment.watch_alias.clone(),
     };
     let mut patched = json!(before);
-    merge(&mut patched, Value::Object(patch));
+    merge_patch(&mut patched, Value::Object(patch));
     let after: Settings = parse_json(patched.to_string().as_bytes())?;
     check_settings(after.watch_alias.as_deref(), &after.default_strategy)?;
     let changed = changed(&before, &after);
@@ -82,47 +83,4 @@ fn changed(before: &Settings, after: &Settings) -> Vec<String> {
         .filter(|(_, differs)| *differs)
         .map(|(field, _)| (*field).to_owned())
         .collect()
-}
-
-/// The algorithm of RFC 7396, section 2.
-fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    if let Value::Object(fields) = target {
-        for (field, value) in patch {
-            if value.is_null() {
-                fields.remove(&field);
-            } else {
-                merge(fields.entry(field).or_insert(Value::Null), value);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patches_merge_as_the_rfc_says() {
-        // Cases of RFC 7396, appendix A.
-        for (target, patch, expected) in [
-            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
-            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
-            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
-            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
-            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
-        ] {
-            let mut patched = target.clone();
-            merge(&mut patched, patch.clone());
-            assert_eq!(patched, expected, "{target} {patch}");
-        }
-    }
 }

@@ -12,6 +12,13 @@ pub(super) struct Cells {
     pub(super) actual: Vec<f64>,
 }
 
+/// One cell of both histograms, in rows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    expected: f64,
+    actual: f64,
+}
+
 /// Joins bins into cells: neighbours of a numeric column, rare values of a categorical one. A row of `actual` is `worth` that many
 /// independent rows.
 pub(super) fn cells(kind: ColumnKind, expected: &[f64], actual: &[f64], worth: f64) -> Cells {
@@ -19,35 +26,36 @@ pub(super) fn cells(kind: ColumnKind, expected: &[f64], actual: &[f64], worth: f
         (expected.iter().sum(), actual.iter().sum::<f64>() * worth);
     let (smaller, all) = (expected_total.min(actual_total), expected_total + actual_total);
     let is_enough =
-        |expected: f64, actual: f64| (expected + actual * worth) / all * smaller >= MIN_EXPECTED_ROWS;
+        |cell: Cell| (cell.expected + cell.actual * worth) / all * smaller >= MIN_EXPECTED_ROWS;
     let mut cells = Cells::default();
-    let mut open = (0.0, 0.0);
+    let mut open = Cell::default();
     let last = expected.len().saturating_sub(1);
     for (at, (left, right)) in expected.iter().zip(actual).enumerate() {
-        let joined = (open.0 + left, open.1 + right);
+        let bin = Cell { expected: *left, actual: *right };
+        let joined = Cell { expected: open.expected + left, actual: open.actual + right };
         match kind {
-            ColumnKind::Numeric if is_enough(joined.0, joined.1) => {
+            ColumnKind::Numeric if is_enough(joined) => {
                 cells.push(joined);
-                open = (0.0, 0.0);
+                open = Cell::default();
             }
             // The last bin is for values that are not listed, and those that are rare are like them.
-            ColumnKind::Categorical if at < last && is_enough(*left, *right) => cells.push((*left, *right)),
+            ColumnKind::Categorical if at < last && is_enough(bin) => cells.push(bin),
             _ => open = joined,
         }
     }
-    cells.close(open, kind, is_enough(open.0, open.1));
+    cells.close(open, kind, is_enough(open));
     cells
 }
 
 impl Cells {
-    fn push(&mut self, (expected, actual): (f64, f64)) {
-        self.expected.push(expected);
-        self.actual.push(actual);
+    fn push(&mut self, cell: Cell) {
+        self.expected.push(cell.expected);
+        self.actual.push(cell.actual);
     }
 
     /// What is left is a cell of its own where it is large enough, and else goes to a neighbour, or to the smallest cell.
-    fn close(&mut self, (expected, actual): (f64, f64), kind: ColumnKind, is_enough: bool) {
-        if expected + actual <= 0.0 {
+    fn close(&mut self, cell: Cell, kind: ColumnKind, is_enough: bool) {
+        if cell.expected + cell.actual <= 0.0 {
             return;
         }
         let sums = self.expected.iter().zip(&self.actual).map(|(left, right)| left + right);
@@ -58,10 +66,10 @@ impl Cells {
         };
         match place.filter(|_| !is_enough) {
             Some(place) => {
-                self.expected[place] += expected;
-                self.actual[place] += actual;
+                self.expected[place] += cell.expected;
+                self.actual[place] += cell.actual;
             }
-            None => self.push((expected, actual)),
+            None => self.push(cell),
         }
     }
 }

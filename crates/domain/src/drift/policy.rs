@@ -45,17 +45,46 @@ impl Policy {
 #[serde(default)]
 pub struct MonitorState {
     /// Whether drift has been detected and not cleared.
-    pub drifted: bool,
+    pub(super) drifted: bool,
     /// The last windows in a row that say otherwise than `drifted`, oldest first, no more than the policy asks for.
-    pub dissenting_windows: Vec<u64>,
+    pub(super) dissenting_windows: Vec<u64>,
     /// When drift was last detected, Unix time in milliseconds.
-    pub detected_at_unix_ms: Option<u64>,
+    pub(super) detected_at_unix_ms: Option<u64>,
     /// Last window that was taken in; older ones, and this one again, change nothing.
-    pub last_window: Option<u64>,
+    pub(super) last_window: Option<u64>,
     /// While drifted: the parts ([`WindowScores::drifted_parts`]) that were reported.
-    pub reported: BTreeSet<String>,
+    pub(super) reported: BTreeSet<String>,
     /// While drifted: parts that were not, with the last windows in a row in which they drifted.
-    pub rising: BTreeMap<String, Vec<u64>>,
+    pub(super) rising: BTreeMap<String, Vec<u64>>,
+}
+
+impl MonitorState {
+    /// Whether drift has been detected and not cleared.
+    pub fn is_drifted(&self) -> bool {
+        self.drifted
+    }
+
+    /// When drift was last detected, Unix time in milliseconds.
+    pub fn detected_at_unix_ms(&self) -> Option<u64> {
+        self.detected_at_unix_ms
+    }
+
+    /// Whether no window has been judged since the start or the last baseline.
+    pub fn is_new(&self) -> bool {
+        self.last_window.is_none()
+    }
+
+    /// While drifted: the parts that were reported.
+    pub fn reported(&self) -> &BTreeSet<String> {
+        &self.reported
+    }
+
+    /// The state that follows when the baseline is replaced: drift from the previous one is over. The time of the last
+    /// detection stays, so that a new baseline does not cut a cool-down short.
+    #[must_use]
+    pub fn rebased(&self) -> Self {
+        Self { detected_at_unix_ms: self.detected_at_unix_ms, ..Self::default() }
+    }
 }
 
 /// What is to be told.

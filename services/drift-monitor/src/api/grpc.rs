@@ -5,22 +5,22 @@ use slipway_api::proto::drift::{
     GetMonitorRequest, ListWindowsRequest, ListWindowsResponse, Monitor, Window,
 };
 use slipway_service_kit::Problem;
-use slipway_service_kit::page::{PageQuery, cut};
+use slipway_service_kit::page::PageQuery;
 use tonic::{Request, Response, Status};
 
-use crate::state::App;
-use crate::api::rest::find;
-use crate::store::windows::{self, WindowRow};
+use crate::manage;
+use crate::state::State;
+use crate::store::windows::WindowRow;
 
 /// The service.
 #[derive(Debug)]
 pub(crate) struct Service {
-    app: App,
+    state: State,
 }
 
 impl Service {
-    pub(crate) const fn new(app: App) -> Self {
-        Self { app }
+    pub(crate) const fn new(state: State) -> Self {
+        Self { state }
     }
 }
 
@@ -38,7 +38,7 @@ fn message(row: WindowRow) -> Window {
 #[tonic::async_trait]
 impl DriftMonitor for Service {
     async fn get_monitor(&self, request: Request<GetMonitorRequest>) -> Result<Response<Monitor>, Status> {
-        let found = find(&self.app, &request.into_inner().name).await?;
+        let found = manage::find(&self.state, &request.into_inner().name).await?;
         Ok(Response::new(Monitor {
             spec_json: serde_json::to_string(&found.spec.0).map_err(Problem::internal)?,
             name: found.name,
@@ -54,15 +54,11 @@ impl DriftMonitor for Service {
         request: Request<ListWindowsRequest>,
     ) -> Result<Response<ListWindowsResponse>, Status> {
         let request = request.into_inner();
-        let page = PageQuery {
-            limit: (request.limit != 0).then_some(request.limit),
-            page_token: Some(request.page_token),
-        };
-        let (limit, before) = (page.limit()?, page.after::<i64>()?);
-        let monitor = find(&self.app, &request.monitor).await?;
-        let found = windows::list(&self.app.pool, monitor.id, before, i64::from(limit) + 1).await;
-        let (found, token) = cut(found.map_err(Problem::from)?, limit, |window| window.sequence);
-        let windows = found.into_iter().map(message).collect();
-        Ok(Response::new(ListWindowsResponse { windows, next_page_token: token.unwrap_or_default() }))
+        let page = PageQuery::of_message(request.limit, request.page_token);
+        let found = manage::windows(&self.state, &request.monitor, &page).await?.map(message);
+        Ok(Response::new(ListWindowsResponse {
+            windows: found.items,
+            next_page_token: found.next_page_token.unwrap_or_default(),
+        }))
     }
 }

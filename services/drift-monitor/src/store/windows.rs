@@ -90,14 +90,24 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// What a monitor remembers after a window. The row is locked.
+/// What a monitor remembers after a window.
+#[derive(Debug)]
+pub(crate) struct Advanced<'window> {
+    /// Number of the window.
+    pub(crate) sequence: i64,
+    /// Where reading continues.
+    pub(crate) position: Position,
+    pub(crate) received: &'window Received,
+    pub(crate) status: &'window str,
+    pub(crate) reason: &'window str,
+    pub(crate) policy_state: &'window MonitorState,
+}
+
+/// Stores what a monitor remembers after a window. The row is locked.
 pub(crate) async fn advance(
     connection: &mut PgConnection,
     monitor: Uuid,
-    sequence: i64,
-    place: (Position, &Received),
-    status: (&str, &str),
-    state: &MonitorState,
+    window: &Advanced<'_>,
 ) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE monitors SET window_sequence = $2, position_sequence = $3, position_rows = $4, status = $5, reason = $6,
@@ -105,13 +115,13 @@ pub(crate) async fn advance(
          WHERE id = $1",
     )
     .bind(monitor)
-    .bind(sequence)
-    .bind(place.0.sequence.cast_signed())
-    .bind(place.0.rows.cast_signed())
-    .bind(status.0)
-    .bind(status.1)
-    .bind(Json(state))
-    .bind(Json(place.1))
+    .bind(window.sequence)
+    .bind(window.position.sequence.cast_signed())
+    .bind(window.position.rows.cast_signed())
+    .bind(window.status)
+    .bind(window.reason)
+    .bind(Json(window.policy_state))
+    .bind(Json(window.received))
     .execute(connection)
     .await?;
     Ok(())

@@ -3,6 +3,21 @@
 use slipway_api::events::AliasSet;
 use sqlx::PgConnection;
 
+/// A registered model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Model<'model> {
+    /// Its identity; empty if unknown.
+    pub(crate) id: &'model str,
+    pub(crate) name: &'model str,
+}
+
+/// The name of a registered model, and how often the model was renamed before it got that name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ModelName<'model> {
+    pub(crate) name: &'model str,
+    pub(crate) revision: i64,
+}
+
 /// A deployment whose model's identity and name are to be looked up.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Unidentified {
@@ -55,7 +70,7 @@ pub(crate) async fn set(
     connection: &mut PgConnection,
     deployment_key: i64,
     model_id: &str,
-    (name, revision): (&str, i64),
+    name: ModelName<'_>,
 ) -> Result<bool, sqlx::Error> {
     let set = sqlx::query(
         "UPDATE deployments SET model = $3, model_id = $2, model_name_revision = $4 WHERE deployment_key = $1 \
@@ -63,8 +78,8 @@ pub(crate) async fn set(
     )
     .bind(deployment_key)
     .bind(model_id)
-    .bind(name)
-    .bind(revision)
+    .bind(name.name)
+    .bind(name.revision)
     .execute(&mut *connection)
     .await?;
     if set.rows_affected() == 0 {
@@ -73,7 +88,7 @@ pub(crate) async fn set(
     // Events that are still to come of a rollout have the present name.
     sqlx::query("UPDATE rollouts SET model = $2 WHERE deployment_key = $1 AND model <> $2")
         .bind(deployment_key)
-        .bind(name)
+        .bind(name.name)
         .execute(connection)
         .await?;
     Ok(true)
@@ -84,21 +99,22 @@ pub(crate) async fn watching(
     connection: &mut PgConnection,
     alias: &AliasSet,
 ) -> Result<Vec<String>, sqlx::Error> {
-    watching_alias(connection, (&alias.model_id, &alias.model), &alias.alias).await
+    let model = Model { id: &alias.model_id, name: &alias.model };
+    watching_alias(connection, model, &alias.alias).await
 }
 
 /// Names of the deployments that watch an alias of a model, by its identity where that is known, else by its name.
 pub(crate) async fn watching_alias(
     connection: &mut PgConnection,
-    (model_id, model): (&str, &str),
+    model: Model<'_>,
     alias: &str,
 ) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT name FROM deployments WHERE deleted_at_ms IS NULL AND watch_alias = $3 \
            AND ((model_id = $1 AND $1 <> '') OR ((model_id IS NULL OR $1 = '') AND model = $2)) ORDER BY name",
     )
-    .bind(model_id)
-    .bind(model)
+    .bind(model.id)
+    .bind(model.name)
     .bind(alias)
     .fetch_all(connection)
     .await

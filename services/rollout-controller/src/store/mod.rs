@@ -2,5 +2,6 @@
 
 pub(crate) mod deployments;
 pub(crate) mod identity;
+pub(crate) mod leader;
 pub(crate) mod notices;
 pub(crate) mod rollouts;

@@ -22,6 +22,13 @@ pub(crate) struct Notice {
     pub(crate) message: String,
 }
 
+/// A notice to be stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewNotice<'new> {
+    pub(crate) about: &'new str,
+    pub(crate) message: &'new str,
+}
+
 /// The subject of a notice about a version.
 pub(crate) fn about_version(version: &str) -> String {
     format!("{VERSION}{version}")
@@ -31,17 +38,16 @@ pub(crate) fn about_version(version: &str) -> String {
 pub(crate) async fn set(
     connection: &mut PgConnection,
     deployment_key: i64,
-    about: &str,
-    message: &str,
+    new: NewNotice<'_>,
     at_ms: i64,
 ) -> Result<(), sqlx::Error> {
-    let message: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
+    let message: String = new.message.chars().take(MAX_MESSAGE_CHARS).collect();
     sqlx::query(
         "INSERT INTO deployment_notices (deployment_key, about, at_ms, message) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (deployment_key, about) DO UPDATE SET at_ms = excluded.at_ms, message = excluded.message",
     )
     .bind(deployment_key)
-    .bind(about)
+    .bind(new.about)
     .bind(at_ms)
     .bind(message)
     .execute(connection)

@@ -70,7 +70,8 @@ impl Rule {
                 against(&source, version, current, *tolerance, *greater_is_better)
             }
             Self::FairnessGapAtMost { report, attribute, metric, value, min_rows } => {
-                fairness(version, report, (attribute, metric), *value, *min_rows)
+                let gap = GapBy { report, attribute, metric, min_rows: *min_rows };
+                fairness(version, &gap, *value)
             }
             Self::Approved { by_at_least } => approved(version, *by_at_least),
             // Judged by what they hold.
@@ -207,13 +208,17 @@ fn against(
     limited(source, version, holds, &asked)
 }
 
-fn fairness(
-    version: &Evidence,
-    report: &str,
-    (attribute, metric): (&str, &str),
-    limit: f64,
+/// The gap of a metric between the segments of an attribute, as a report has it.
+struct GapBy<'rule> {
+    report: &'rule str,
+    attribute: &'rule str,
+    metric: &'rule str,
+    /// Segments with fewer rows do not count.
     min_rows: u64,
-) -> Found {
+}
+
+fn fairness(version: &Evidence, gap: &GapBy<'_>, limit: f64) -> Found {
+    let GapBy { report, attribute, metric, min_rows } = *gap;
     let asked = format!("at most {limit} is allowed");
     let Some(found) = version.reports.get(report) else {
         return (false, format!("no report {report}; a gap of {metric} by {attribute} of {asked}"));

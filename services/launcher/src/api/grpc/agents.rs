@@ -17,9 +17,9 @@ use slipway_service_kit::extract::parse_json;
 use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
 
-use crate::change::{self, Details, outbox_problem, token_sha256};
+use crate::change::{self, Details, token_sha256};
 use crate::collect;
-use crate::api::rest::job_id;
+use crate::manage;
 use crate::state::State;
 use crate::store::attempts::{self, Ending};
 use crate::store::checkpoints;
@@ -54,12 +54,12 @@ impl Service {
         attempt: u32,
         token: &str,
     ) -> Result<StoredJob, Problem> {
-        let id = job_id(id)?;
+        let id = manage::job_id(id)?;
         let job =
             jobs::lock(connection, id).await?.ok_or_else(|| Problem::not_found(format!("job `{id}`")))?;
         let current = attempts::token_sha256(connection, id, attempt).await?;
         check_fence(&job.state, current.as_deref(), attempt, &token_sha256(token)).map_err(|fenced| {
-            self.state.measures.fenced_calls.inc();
+            self.state.metrics.fenced_calls.inc();
             Problem::conflict(fenced.to_string())
         })?;
         Ok(job)
@@ -184,12 +184,12 @@ impl Agents for Service {
                 step: manifest.step,
                 manifest_key: manifest.key(),
             };
-            self.state.outbox.enqueue(&mut transaction, &event).await.map_err(outbox_problem)?;
+            self.state.outbox.enqueue(&mut transaction, &event).await.map_err(Problem::from)?;
         }
         transaction.commit().await.map_err(Problem::from)?;
         if fresh {
             self.state.outbox.wake();
-            self.state.measures.checkpoints.inc();
+            self.state.metrics.checkpoints.inc();
         }
         Ok(Response::new(CommitCheckpointResponse { released_prefixes: released }))
     }

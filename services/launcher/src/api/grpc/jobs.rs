@@ -10,8 +10,7 @@ use slipway_service_kit::extract::parse_json;
 use slipway_service_kit::page::PageQuery;
 use tonic::{Request, Response, Status};
 
-use crate::change;
-use crate::api::rest::{self, cancel_job, list_page};
+use crate::{change, manage};
 use crate::state::State;
 use crate::store::jobs::StoredJob;
 
@@ -40,8 +39,8 @@ impl Launcher for Service {
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<Job>, Status> {
-        let id = rest::job_id(&request.into_inner().id)?;
-        answer(&rest::find(&self.state, id).await?)
+        let id = manage::job_id(&request.into_inner().id)?;
+        answer(&manage::find(&self.state, id).await?)
     }
 
     async fn list_jobs(
@@ -49,15 +48,16 @@ impl Launcher for Service {
         request: Request<ListJobsRequest>,
     ) -> Result<Response<ListJobsResponse>, Status> {
         let request = request.into_inner();
-        let limit = (request.limit != 0).then_some(request.limit);
-        let page = PageQuery { limit, page_token: Some(request.page_token) };
-        let (jobs, next_page_token) = list_page(&self.state, Some(&request.status), &page).await?;
-        let jobs = jobs.iter().map(message).collect::<Result<_, Problem>>()?;
-        Ok(Response::new(ListJobsResponse { jobs, next_page_token: next_page_token.unwrap_or_default() }))
+        let page = PageQuery::of_message(request.limit, request.page_token);
+        let found = manage::list(&self.state, Some(&request.status), &page).await?;
+        let jobs = found.items.iter().map(message).collect::<Result<_, Problem>>()?;
+        let next_page_token = found.next_page_token.unwrap_or_default();
+        Ok(Response::new(ListJobsResponse { jobs, next_page_token }))
     }
 
     async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<Job>, Status> {
-        answer(&cancel_job(&self.state, &request.into_inner().id).await?)
+        let id = manage::job_id(&request.into_inner().id)?;
+        answer(&manage::cancel(&self.state, id).await?)
     }
 }
 

@@ -7,18 +7,17 @@ use axum::extract::State as Shared;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use slipway_domain::training::{JobEvent, JobSpec, Status};
+use slipway_domain::training::{JobSpec, Status};
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Path, Query};
-use slipway_service_kit::page::{PageQuery, cut};
+use slipway_service_kit::page::{NamedPage, PageQuery};
 use uuid::Uuid;
 
-use super::{find, job_id};
-use crate::api::rest::bodies::{CheckpointBody, JobBody};
-use crate::change::{self, Details};
+use super::bodies::{CheckpointBody, JobBody};
 use crate::state::State;
+use crate::{change, manage};
 use crate::store::jobs::StoredJob;
-use crate::store::{attempts, checkpoints as checkpoint_table, jobs};
+use crate::store::{attempts, checkpoints as checkpoint_table};
 use crate::waiting::{self, Waiting};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -58,65 +57,34 @@ pub(super) async fn get(
     Shared(state): Shared<State>,
     Path(id): Path<String>,
 ) -> Result<Json<JobBody>, Problem> {
-    let job = find(&state, job_id(&id)?).await?;
+    let job = manage::find(&state, manage::job_id(&id)?).await?;
     Ok(Json(whole(&state, job).await?))
 }
 
 pub(super) async fn list(
     Shared(state): Shared<State>,
     Query(query): Query<ListQuery>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<NamedPage<JobBody>>, Problem> {
     let page = PageQuery { limit: query.limit, page_token: query.page_token };
-    let (jobs, next_page_token) = list_page(&state, query.status.as_deref(), &page).await?;
-    let waiting = waiting_of(&state, &jobs).await?;
-    let jobs: Vec<JobBody> =
-        jobs.into_iter().map(|job| JobBody::line(waiting.get(&job.id).cloned(), job)).collect();
-    let mut body = json!({ "jobs": jobs });
-    if let Some(token) = next_page_token {
-        body["next_page_token"] = token.into();
-    }
-    Ok(Json(body))
-}
-
-/// One page of jobs, newest first, for REST and gRPC alike.
-pub(crate) async fn list_page(
-    state: &State,
-    status: Option<&str>,
-    page: &PageQuery,
-) -> Result<(Vec<StoredJob>, Option<String>), Problem> {
-    let status = match status.filter(|status| !status.is_empty()) {
-        Some(name) => Some(Status::parse(name).ok_or_else(|| {
-            let names = "queued, running, retrying, cancelling, succeeded, failed or cancelled";
-            Problem::invalid("status", format!("expected {names}, got `{name}`"))
-        })?),
-        None => None,
-    };
-    let limit = page.limit()?;
-    let mut connection = state.pool.acquire().await?;
-    let rows = jobs::list(&mut connection, status, page.after()?, i64::from(limit) + 1).await?;
-    Ok(cut(rows, limit, |job| job.seq))
+    let found = manage::list(&state, query.status.as_deref(), &page).await?;
+    let waiting = waiting_of(&state, &found.items).await?;
+    let lines = found.map(|job| JobBody::line(waiting.get(&job.id).cloned(), job));
+    Ok(Json(lines.named("jobs")))
 }
 
 pub(super) async fn cancel(
     Shared(state): Shared<State>,
     Path(id): Path<String>,
 ) -> Result<Json<JobBody>, Problem> {
-    let job = cancel_job(&state, &id).await?;
+    let job = manage::cancel(&state, manage::job_id(&id)?).await?;
     Ok(Json(whole(&state, job).await?))
-}
-
-/// Asks for the end of a job; one that has ended stays as it is.
-pub(crate) async fn cancel_job(state: &State, id: &str) -> Result<StoredJob, Problem> {
-    let id = job_id(id)?;
-    let changed = change::job(state, id, JobEvent::CancelRequested, Details::default()).await?;
-    changed.map(|changed| changed.job).ok_or_else(|| Problem::not_found(format!("job `{id}`")))
 }
 
 pub(super) async fn checkpoints(
     Shared(state): Shared<State>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let job = find(&state, job_id(&id)?).await?;
+    let job = manage::find(&state, manage::job_id(&id)?).await?;
     let mut connection = state.pool.acquire().await?;
     let rows = checkpoint_table::list(&mut connection, job.id, MAX_CHECKPOINTS).await?;
     let checkpoints: Vec<CheckpointBody> = rows.into_iter().map(CheckpointBody::from).collect();

@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{find, job_id};
+use crate::manage::{find, job_id};
 use crate::state::State;
 
 /// A followed log is looked at this often.

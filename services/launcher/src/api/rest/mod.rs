@@ -7,13 +7,9 @@ mod logs;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-pub(crate) use jobs::{cancel_job, list_page};
-use slipway_service_kit::Problem;
-use uuid::Uuid;
 
 use crate::MAX_MESSAGE_BYTES;
 use crate::state::State;
-use crate::store::jobs::{self as table, StoredJob};
 
 /// All routes.
 pub(crate) fn router(state: State) -> Router {
@@ -28,15 +24,4 @@ pub(crate) fn router(state: State) -> Router {
         .route("/api/v1/jobs/{id}/logs", get(logs::read))
         .route("/api/v1/jobs/{id}/checkpoints", get(jobs::checkpoints))
         .with_state(state)
-}
-
-/// The id in a path; what is no id names no job.
-pub(crate) fn job_id(text: &str) -> Result<Uuid, Problem> {
-    Uuid::parse_str(text).map_err(|_| Problem::not_found(format!("job `{text}`")))
-}
-
-/// A job that must be there.
-pub(crate) async fn find(state: &State, id: Uuid) -> Result<StoredJob, Problem> {
-    let mut connection = state.pool.acquire().await?;
-    table::find(&mut connection, id).await?.ok_or_else(|| Problem::not_found(format!("job `{id}`")))
 }
