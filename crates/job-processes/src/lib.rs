@@ -1,84 +1,27 @@
-//! Where the attempts of a training job run. The launcher decides that an attempt is to run; a backend makes it so.
+//! The processes of training jobs on this machine, found by the marks in their environment: whether an attempt's agent is
+//! alive, how much memory its command uses, whether it writes files, and how to end what is left of it.
 //!
-//! A backend starts `slipway-agent` for one attempt, says whether that agent is still there, and ends what an attempt left
-//! behind. All else (heartbeats, logs, checkpoints, the exit status) goes between the agent and the launcher, the same way
-//! wherever the agent runs.
+//! Both sides need them: the launcher's local backend looks for agents and ends leftovers; the agent watches its command.
 
-mod environment;
-mod local;
-mod process;
+mod marked;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
+use std::time::Duration;
 
-pub use environment::is_inherited;
-pub use local::{LocalProcesses, end_strays, has_writers, memory_of};
-use secrecy::SecretString;
+use crate::marked::Marked;
 
-/// Environment variable that names the job, in the agent and in everything that its command starts.
-pub const JOB_ID_VARIABLE: &str = "SLIPWAY_JOB_ID";
-/// Environment variable that numbers the attempt, beside [`JOB_ID_VARIABLE`].
-pub const ATTEMPT_VARIABLE: &str = "SLIPWAY_ATTEMPT";
-/// Environment variable with the attempt's token. The agent has it and keeps it from its command.
-pub const TOKEN_VARIABLE: &str = "SLIPWAY_ATTEMPT_TOKEN";
-/// Environment variable with the folder that the attempt runs in.
-pub const WORK_DIR_VARIABLE: &str = "SLIPWAY_WORK_DIR";
+/// Left-over processes must be gone by then.
+const LEFTOVERS_TIMEOUT_MS: u64 = 5_000;
+const LEFTOVERS_POLL_MS: u64 = 20;
+/// A process shows no environment for the moment in which it becomes another program, so one look proves nothing.
+const EMPTY_SCANS: u32 = 2;
 
-/// Environment variable with the CPU cores that the command is bound to, e.g. `0,3`; unset for all.
-pub const CORES_VARIABLE: &str = "SLIPWAY_CORES";
-/// Environment variable with the GPUs that the command sees, e.g. `0,1`; unset for none.
-pub const GPUS_VARIABLE: &str = "SLIPWAY_GPUS";
-/// Environment variable with the account that the agent and its command run as, as `UID:GID`; unset for that of the launcher.
-pub const RUN_AS_VARIABLE: &str = "SLIPWAY_RUN_AS";
-/// Environment variable with further variables that the command inherits, separated by commas.
-pub const INHERITED_VARIABLE: &str = "SLIPWAY_JOB_ENVIRONMENT";
-/// Environment variable with the token that the command shows the registry. The agent gives it another name.
-pub const JOB_TOKEN_VARIABLE: &str = "SLIPWAY_JOB_TOKEN";
-
-/// One attempt to be started.
-#[derive(Debug, Clone)]
-pub struct Launch {
-    /// Job id.
-    pub job_id: String,
-    /// Attempt number, from 1.
-    pub attempt: u32,
-    /// CPU cores that its command is bound to, by number; none for all of the machine.
-    pub cores: Vec<u32>,
-    /// GPUs that its command sees, by number.
-    pub gpus: Vec<u32>,
-    /// What the agent shows with each call.
-    pub token: SecretString,
-    /// Folder for the attempt's files; made by the agent.
-    pub work_dir: PathBuf,
-    /// File that takes what the agent itself logs.
-    pub agent_log: PathBuf,
-    /// Further variables that the attempt inherits from the launcher, see [`is_inherited`].
-    pub inherited: Vec<String>,
-    /// Settings of the agent, by variable.
-    pub environment: BTreeMap<String, String>,
-    /// Settings that are never shown, by variable.
-    pub secrets: BTreeMap<String, SecretString>,
-}
-
-/// What a backend could not do.
+/// Why processes cannot be found or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The agent did not start.
-    #[error("the agent `{program}` does not start: {reason}")]
-    Start {
-        /// Program that was tried.
-        program: String,
-        /// Why.
-        reason: String,
-    },
-    /// A folder or the process table cannot be read or written.
-    #[error("{action}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// Why it failed.
-        source: std::io::Error,
-    },
+    /// The process table cannot be read.
+    #[error("cannot read the process table: {0}")]
+    ProcessTable(#[source] std::io::Error),
     /// Processes of an earlier attempt do not end, so that a new one must not begin.
     #[error("{processes} processes of an earlier attempt of job {job_id} do not end")]
     Leftovers {
@@ -89,49 +32,163 @@ pub enum Error {
     },
 }
 
-/// A place that runs attempts.
-#[derive(Debug, Clone)]
-pub enum Backend {
-    /// Processes on the launcher's own machine.
-    Local(LocalProcesses),
+/// Whether the attempt's agent is alive, whichever process started it.
+///
+/// # Errors
+/// The process table cannot be read.
+pub async fn agent_is_alive(job_id: &str, attempt: u32) -> Result<bool, Error> {
+    for scan in 1..=EMPTY_SCANS {
+        let found = processes(job_id).await?;
+        if found.iter().any(|process| process.is_agent && process.attempt == attempt) {
+            return Ok(true);
+        }
+        if scan < EMPTY_SCANS {
+            tokio::time::sleep(Duration::from_millis(LEFTOVERS_POLL_MS)).await;
+        }
+    }
+    Ok(false)
 }
 
-impl Backend {
-    /// Starts the attempt's agent. Nothing of an earlier attempt may be left; see [`Self::end_leftovers`].
-    ///
-    /// # Errors
-    /// The agent does not start; then nothing of it is left.
-    pub async fn start(&self, launch: &Launch) -> Result<(), Error> {
-        match self {
-            Self::Local(local) => local.start(launch).await,
+/// Kills all processes of a job's attempts: agents, commands that outlived their agent, and what these started. Returns how
+/// many there were.
+///
+/// # Errors
+/// Something does not end, or the process table cannot be read.
+pub async fn end_job(job_id: &str) -> Result<usize, Error> {
+    end_all(job_id, |_| true).await
+}
+
+/// Kills what the command of an attempt has left running, in whichever session. The attempt's agent, which calls this, stays.
+/// Returns how many processes there were.
+///
+/// # Errors
+/// Something does not end, or the process table cannot be read.
+pub async fn end_strays(job_id: &str, attempt: u32) -> Result<usize, Error> {
+    end_all(job_id, |process| process.attempt == attempt && !process.is_agent).await
+}
+
+/// Whether a process of an attempt, its agent aside, has a file below `folder` open for writing.
+///
+/// # Errors
+/// The process table cannot be read.
+pub async fn has_writers(job_id: &str, attempt: u32, folder: &Path) -> Result<bool, Error> {
+    let folder = folder.to_owned();
+    let mut found = processes(job_id).await?;
+    found.retain(|process| process.attempt == attempt && !process.is_agent);
+    let looked =
+        tokio::task::spawn_blocking(move || found.iter().any(|process| process.writes_below(&folder)));
+    looked.await.map_err(|error| Error::ProcessTable(std::io::Error::other(error)))
+}
+
+/// Memory that the processes of an attempt use together, without its agent, bytes. Pages that processes share count once where
+/// the kernel tells, which is asked only where the sum without that exceeds `limit_bytes`.
+///
+/// # Errors
+/// The process table cannot be read.
+pub async fn memory_of(job_id: &str, attempt: u32, limit_bytes: u64) -> Result<u64, Error> {
+    let job_id = job_id.to_owned();
+    let summed = tokio::task::spawn_blocking(move || {
+        let mut found = marked::of_job(&job_id)?;
+        found.retain(|process| process.attempt == attempt && !process.is_agent);
+        let quick: u64 = found.iter().map(Marked::resident_bytes).sum();
+        if quick <= limit_bytes {
+            return Ok(quick);
         }
+        Ok(found.iter().map(Marked::own_bytes).sum())
+    });
+    summed.await.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(Error::ProcessTable)
+}
+
+async fn end_all(job_id: &str, wanted: impl Fn(&Marked) -> bool) -> Result<usize, Error> {
+    let begun = tokio::time::Instant::now();
+    let (mut ended, mut empty_scans) = (0, 0);
+    loop {
+        let mut found = processes(job_id).await?;
+        found.retain(&wanted);
+        empty_scans = if found.is_empty() { empty_scans + 1 } else { 0 };
+        if empty_scans == EMPTY_SCANS {
+            return Ok(ended);
+        }
+        if begun.elapsed() > Duration::from_millis(LEFTOVERS_TIMEOUT_MS) {
+            return Err(Error::Leftovers { job_id: job_id.to_owned(), processes: found.len() });
+        }
+        ended = ended.max(found.len());
+        found.into_iter().for_each(Marked::kill);
+        tokio::time::sleep(Duration::from_millis(LEFTOVERS_POLL_MS)).await;
+    }
+}
+
+async fn processes(job_id: &str) -> Result<Vec<Marked>, Error> {
+    let job_id = job_id.to_owned();
+    tokio::task::spawn_blocking(move || marked::of_job(&job_id))
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(Error::ProcessTable)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use slipway_domain::training::attempt::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, TOKEN_VARIABLE};
+
+    use super::*;
+
+    /// A shell with the marks of an agent, which runs `script`.
+    fn agent(job_id: &str, script: &str) -> Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env(JOB_ID_VARIABLE, job_id).env(ATTEMPT_VARIABLE, "1");
+        command.env(TOKEN_VARIABLE, "t").spawn().unwrap()
     }
 
-    /// Whether the attempt's agent is there. It answers for agents that an earlier launcher process started, too.
-    ///
-    /// # Errors
-    /// The backend cannot tell.
-    pub async fn agent_is_alive(&self, job_id: &str, attempt: u32) -> Result<bool, Error> {
-        match self {
-            Self::Local(local) => local.agent_is_alive(job_id, attempt).await,
+    #[tokio::test]
+    async fn the_memory_of_a_command_is_summed_over_its_processes_without_the_agent() {
+        let job_id = format!("memory-{}", std::process::id());
+        let hungry = "import time; block = bytearray(64 << 20); block[::4096] = b'x' * len(block[::4096]); time.sleep(300)";
+        let script = format!(
+            "for n in 1 2; do env -u SLIPWAY_ATTEMPT_TOKEN python3 -c \"{hungry}\" & done; sleep 300"
+        );
+        let mut agent = agent(&job_id, &script);
+        let wanted = 128 << 20;
+        let mut used = 0;
+        for _ in 0..600 {
+            used = memory_of(&job_id, 1, 0).await.unwrap();
+            if used >= wanted {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        assert!((wanted..wanted * 2).contains(&used), "{used}");
+        assert_eq!(memory_of(&job_id, 2, 0).await.unwrap(), 0);
+        end_job(&job_id).await.unwrap();
+        agent.wait().unwrap();
     }
 
-    /// Ends at once whatever is left of a job's attempts: stale agents, commands that outlived their agent, and what these
-    /// started. Answers with how many there were.
-    ///
-    /// # Errors
-    /// Something does not end: two attempts would run at once.
-    pub async fn end_leftovers(&self, job_id: &str) -> Result<usize, Error> {
-        match self {
-            Self::Local(local) => local.end_leftovers(job_id).await,
+    #[tokio::test]
+    async fn a_process_that_writes_into_a_folder_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let job_id = format!("writers-{}", std::process::id());
+        let (written, other) = (folder.path().join("written"), folder.path().join("other"));
+        std::fs::create_dir_all(&written).unwrap();
+        std::fs::create_dir_all(&other).unwrap();
+        std::fs::write(other.join("read"), "").unwrap();
+        let script = format!(
+            "env -u SLIPWAY_ATTEMPT_TOKEN sh -c 'exec 3>{}/a 4<{}/read; sleep 300' & sleep 300",
+            written.display(),
+            other.display()
+        );
+        let mut agent = agent(&job_id, &script);
+        let mut seen = false;
+        for _ in 0..600 {
+            seen = has_writers(&job_id, 1, &written).await.unwrap();
+            if seen {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    }
-
-    /// Returns when an agent has ended since the last call, which is worth a look before its lease runs out.
-    pub async fn agent_ended(&self) {
-        match self {
-            Self::Local(local) => local.agent_ended().await,
-        }
+        assert!(seen);
+        assert!(!has_writers(&job_id, 1, &other).await.unwrap(), "reading is no writing");
+        end_job(&job_id).await.unwrap();
+        agent.wait().unwrap();
     }
 }

@@ -8,8 +8,7 @@ use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-use crate::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, TOKEN_VARIABLE};
+use slipway_domain::training::attempt::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, TOKEN_VARIABLE};
 
 /// Bits of `open`'s flags that tell reading from writing, and their value for reading alone.
 const ACCESS_MODE: u32 = 0o3;

@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use secrecy::SecretString;
 use slipway_artifact_store::S3Config;
+use slipway_domain::training::attempt as contract;
 use slipway_telemetry::TelemetryConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -42,41 +43,41 @@ const DEFAULT_LAUNCHER_PATIENCE_MS: u64 = 60_000;
 #[command(next_help_heading = "Attempt")]
 pub struct Config {
     /// Job id.
-    #[arg(long, env = slipway_launch_backends::JOB_ID_VARIABLE)]
+    #[arg(long, env = contract::JOB_ID_VARIABLE)]
     pub job_id: String,
     /// Attempt number, from 1.
-    #[arg(long, env = slipway_launch_backends::ATTEMPT_VARIABLE)]
+    #[arg(long, env = contract::ATTEMPT_VARIABLE)]
     pub attempt: u32,
     /// The attempt's token; from the environment only, so that no process list shows it.
-    #[arg(long, env = slipway_launch_backends::TOKEN_VARIABLE, hide = true, hide_env_values = true)]
+    #[arg(long, env = contract::TOKEN_VARIABLE, hide = true, hide_env_values = true)]
     pub attempt_token: SecretString,
     /// Folder that the command runs in. It is emptied first, and removed after a success.
-    #[arg(long, env = slipway_launch_backends::WORK_DIR_VARIABLE)]
+    #[arg(long, env = contract::WORK_DIR_VARIABLE)]
     pub work_dir: PathBuf,
     /// Keep the folder also after a success.
-    #[arg(long, env = "SLIPWAY_KEEP_WORK_DIR", default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, env = contract::KEEP_WORK_DIR_VARIABLE, default_value_t = false, action = clap::ArgAction::Set)]
     pub keep_work_dir: bool,
     /// The launcher, e.g. `http://127.0.0.1:5010`.
-    #[arg(long, env = "SLIPWAY_LAUNCHER_URL", default_value = "http://127.0.0.1:5010")]
+    #[arg(long, env = contract::LAUNCHER_URL_VARIABLE, default_value = "http://127.0.0.1:5010")]
     pub launcher_url: String,
     /// The launcher may be away for this long, e.g. while it is started again; then the command is stopped, since nobody
     /// would hear of its end.
     #[arg(long, env = "SLIPWAY_LAUNCHER_PATIENCE_MS", default_value_t = DEFAULT_LAUNCHER_PATIENCE_MS, value_name = "MS")]
     pub launcher_patience_ms: u64,
     /// CPU cores that the command is bound to, by their numbers. [default: all]
-    #[arg(long, env = slipway_launch_backends::CORES_VARIABLE, value_delimiter = ',', value_name = "CORES")]
+    #[arg(long, env = contract::CORES_VARIABLE, value_delimiter = ',', value_name = "CORES")]
     pub cores: Vec<usize>,
     /// GPUs that the command sees, by their numbers. [default: none]
-    #[arg(long, env = slipway_launch_backends::GPUS_VARIABLE, value_delimiter = ',', value_name = "GPUS")]
+    #[arg(long, env = contract::GPUS_VARIABLE, value_delimiter = ',', value_name = "GPUS")]
     pub gpus: Vec<u32>,
     /// Account that the agent and its command run as, as UID:GID. [default: the account that starts it]
-    #[arg(long, env = slipway_launch_backends::RUN_AS_VARIABLE, value_name = "UID:GID")]
+    #[arg(long, env = contract::RUN_AS_VARIABLE, value_name = "UID:GID")]
     pub run_as: Option<Account>,
     /// Further variables that the command inherits, separated by commas; `NAME_*` for all that begin so.
-    #[arg(long, env = slipway_launch_backends::INHERITED_VARIABLE, value_delimiter = ',', value_name = "NAMES")]
+    #[arg(long, env = contract::INHERITED_VARIABLE, value_delimiter = ',', value_name = "NAMES")]
     pub job_environment: Vec<String>,
     /// The token that the command shows the registry, as MLFLOW_TRACKING_TOKEN; from the environment only.
-    #[arg(long, env = slipway_launch_backends::JOB_TOKEN_VARIABLE, hide = true, hide_env_values = true)]
+    #[arg(long, env = contract::JOB_TOKEN_VARIABLE, hide = true, hide_env_values = true)]
     pub job_token: Option<SecretString>,
     /// Where checkpoints go.
     #[command(flatten)]

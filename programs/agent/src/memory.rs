@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use slipway_launch_backends::memory_of;
+use slipway_job_processes::memory_of;
 use tokio::time::MissedTickBehavior;
 
 /// The memory in use is looked at this often.

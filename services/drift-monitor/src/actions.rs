@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::Instrument as _;
 
-use crate::state::State;
 use crate::spec::ActionKind;
+use crate::state::State;
 use crate::store::actions::{self, DueAction};
 
 /// Actions taken at once.

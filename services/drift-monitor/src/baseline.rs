@@ -11,8 +11,8 @@ use slipway_domain::drift::Profile;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use crate::state::State;
 use crate::layout::{self, Fit, Input};
+use crate::state::State;
 use crate::store::baselines::Baseline;
 use crate::store::monitors::DRIFTED;
 use crate::store::positions::{self, Watched};
@@ -106,7 +106,12 @@ async fn confirm(state: &State, watched: &Watched) -> anyhow::Result<bool> {
 }
 
 /// There is nothing to compare with. That monitoring ends is an event.
-async fn suspend(state: &State, watched: &Watched, version: Option<&str>, reason: &str) -> anyhow::Result<bool> {
+async fn suspend(
+    state: &State,
+    watched: &Watched,
+    version: Option<&str>,
+    reason: &str,
+) -> anyhow::Result<bool> {
     let mut transaction = state.pool.begin().await?;
     let changed =
         store::baselines::set_waiting(&mut transaction, watched.id, watched.epoch, version, reason).await?;

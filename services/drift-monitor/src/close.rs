@@ -10,11 +10,11 @@ use sqlx::types::Json;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::state::State;
 use crate::evidence;
 use crate::layout::listed;
 use crate::received::{Missed, Received};
 use crate::spec::ActionKind;
+use crate::state::State;
 use crate::store::monitors::{DRIFTED, WATCHING};
 use crate::store::positions::{Position, Watched};
 use crate::store::windows::{self, Advanced, NewWindow};

@@ -79,15 +79,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         bus,
     };
     let tasks = spawn_tasks(&state, &readiness, &shutdown);
-    let routes =
-        server::add_grpc(api::rest::router(state.clone()), DriftMonitorServer::new(api::grpc::Service::new(state)));
+    let routes = server::add_grpc(
+        api::rest::router(state.clone()),
+        DriftMonitorServer::new(api::grpc::Service::new(state)),
+    );
     server::serve(listener, routes, readiness, metrics, shutdown).await;
     tasks.wait().await
 }
 
 fn spawn_tasks(state: &State, readiness: &Readiness, shutdown: &CancellationToken) -> Tasks {
     let mut tasks = Tasks::new(shutdown.clone());
-    let relay = Relay::new(state.pool.clone(), state.bus.clone(), state.outbox.clone(), "slipway/drift-monitor");
+    let relay =
+        Relay::new(state.pool.clone(), state.bus.clone(), state.outbox.clone(), "slipway/drift-monitor");
     tasks.spawn("relay", relay.run(shutdown.clone()));
     tasks.spawn("actions", actions::run(state.clone(), shutdown.clone()));
     tasks.spawn("streams", {

@@ -145,7 +145,11 @@ async fn are_current(state: &State, deployment: &str, watchers: &Watchers) -> an
 }
 
 /// From the place of the monitor that is furthest behind.
-async fn subscribe(state: &State, deployment: &str, watchers: &mut Watchers) -> anyhow::Result<pull::Ordered> {
+async fn subscribe(
+    state: &State,
+    deployment: &str,
+    watchers: &mut Watchers,
+) -> anyhow::Result<pull::Ordered> {
     let mut stream = state.bus.jetstream().get_stream(PREDICTIONS_STREAM).await.context("the stream")?;
     let last = stream.info().await.context("the stream")?.state.last_sequence;
     for watcher in watchers.values_mut() {

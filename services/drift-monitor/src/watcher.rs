@@ -8,9 +8,9 @@ use serde_json::json;
 use slipway_api::predictions::{PredictionBatch, PredictionRecord};
 use slipway_domain::drift::{Profile, Window};
 
-use crate::state::State;
 use crate::received::{Missed, Received};
 use crate::rows::{self, Rows, Schema};
+use crate::state::State;
 use crate::store::positions::{Position, Watched};
 use crate::{close, store};
 

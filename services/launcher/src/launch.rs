@@ -1,15 +1,20 @@
-//! Starting attempts: the backend, and what every agent is told.
+//! Starting attempts: the backend, and the settings that every agent gets.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use secrecy::SecretString;
-use slipway_launch_backends::{Backend, JOB_TOKEN_VARIABLE, Launch, LocalProcesses, RUN_AS_VARIABLE};
+use slipway_domain::training::attempt::{
+    JOB_TOKEN_VARIABLE, KEEP_WORK_DIR_VARIABLE, LAUNCHER_URL_VARIABLE, RUN_AS_VARIABLE,
+};
 use uuid::Uuid;
 
 use crate::Config;
+use crate::backend::local::{AttemptFolders, LocalProcesses};
+use crate::backend::{self, Backend, Launch};
 use crate::folders::{Folders, JobAccount};
 use crate::store::attempts::Assigned;
 
@@ -21,10 +26,9 @@ const COMMAND_LINE_AGENT_ARGUMENT: &str = "agent";
 /// Starts agents. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Launcher {
-    pub(crate) backend: Backend,
+    pub(crate) backend: Arc<dyn Backend>,
     /// Holds a folder for each job, with one for each of its attempts.
     pub(crate) work_dir: PathBuf,
-    logs_dir: PathBuf,
     inherited: Vec<String>,
     environment: BTreeMap<String, String>,
     secrets: BTreeMap<String, SecretString>,
@@ -41,12 +45,12 @@ impl Launcher {
     ) -> anyhow::Result<Self> {
         let launcher_url = config.jobs.launcher_url.clone().unwrap_or_else(|| reachable(address));
         let mut environment = BTreeMap::from([
-            ("SLIPWAY_LAUNCHER_URL".to_owned(), launcher_url),
+            (LAUNCHER_URL_VARIABLE.to_owned(), launcher_url),
             ("SLIPWAY_S3_ENDPOINT".to_owned(), config.s3.s3_endpoint.clone()),
             ("SLIPWAY_S3_REGION".to_owned(), config.s3.s3_region.clone()),
             ("SLIPWAY_S3_BUCKET".to_owned(), config.s3.s3_bucket.clone()),
             ("SLIPWAY_S3_ACCESS_KEY".to_owned(), config.s3.s3_access_key.clone()),
-            ("SLIPWAY_KEEP_WORK_DIR".to_owned(), config.jobs.keep_work_dirs.to_string()),
+            (KEEP_WORK_DIR_VARIABLE.to_owned(), config.jobs.keep_work_dirs.to_string()),
         ]);
         environment.extend(
             account.map(|account| (RUN_AS_VARIABLE.to_owned(), format!("{}:{}", account.uid, account.gid))),
@@ -54,11 +58,10 @@ impl Launcher {
         let mut secrets =
             BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), config.s3.s3_secret_key.clone())]);
         secrets.extend(config.jobs.job_token.clone().map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)));
-        let backend = Backend::Local(LocalProcesses::new(agent_command(config)?)?);
+        let attempts = AttemptFolders { work: folders.work.clone(), logs: folders.logs };
         Ok(Self {
-            backend,
+            backend: Arc::new(LocalProcesses::new(agent_command(config)?, attempts)?),
             work_dir: folders.work,
-            logs_dir: folders.logs,
             inherited: config.jobs.job_environment.iter().filter(|name| !name.is_empty()).cloned().collect(),
             environment,
             secrets,
@@ -76,7 +79,7 @@ impl Launcher {
         token: SecretString,
         job_token: Option<SecretString>,
         assigned: Assigned,
-    ) -> Result<(), slipway_launch_backends::Error> {
+    ) -> Result<(), backend::Error> {
         let id = job_id.to_string();
         let left = self.backend.end_leftovers(&id).await?;
         if left > 0 {
@@ -85,8 +88,6 @@ impl Launcher {
         let mut secrets = self.secrets.clone();
         secrets.extend(job_token.map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)));
         let launch = Launch {
-            work_dir: self.work_dir.join(&id).join(attempt.to_string()),
-            agent_log: self.logs_dir.join(&id).join(format!("{attempt}.agent.log")),
             job_id: id,
             attempt,
             cores: assigned.cores,
@@ -103,7 +104,7 @@ impl Launcher {
 fn agent_command(config: &Config) -> anyhow::Result<Vec<String>> {
     let mut command = match &config.jobs.agent {
         Some(program) => vec![text(program)?],
-        None => agent_beside(
+        None => agent_next_to(
             &std::env::current_exe().context("this program's own path is unknown; set SLIPWAY_AGENT")?,
         )?,
     };
@@ -112,7 +113,7 @@ fn agent_command(config: &Config) -> anyhow::Result<Vec<String>> {
 }
 
 /// The agent that belongs to the program `own`.
-fn agent_beside(own: &Path) -> anyhow::Result<Vec<String>> {
+fn agent_next_to(own: &Path) -> anyhow::Result<Vec<String>> {
     if own.file_name().is_some_and(|name| name == COMMAND_LINE_PROGRAM) {
         return Ok(vec![text(own)?, COMMAND_LINE_AGENT_ARGUMENT.to_owned()]);
     }
@@ -143,11 +144,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let own = path("slipway");
-        assert_eq!(agent_beside(&own).unwrap(), [own.to_str().unwrap(), "agent"]);
-        assert_eq!(agent_beside(&path("slipway-launcher")).unwrap(), ["slipway-agent"]);
+        assert_eq!(agent_next_to(&own).unwrap(), [own.to_str().unwrap(), "agent"]);
+        assert_eq!(agent_next_to(&path("slipway-launcher")).unwrap(), ["slipway-agent"]);
         std::fs::write(path("slipway-agent"), "").unwrap();
-        let beside = path("slipway-agent");
-        assert_eq!(agent_beside(&path("slipway-launcher")).unwrap(), [beside.to_str().unwrap()]);
+        let sibling = path("slipway-agent");
+        assert_eq!(agent_next_to(&path("slipway-launcher")).unwrap(), [sibling.to_str().unwrap()]);
     }
 
     #[test]

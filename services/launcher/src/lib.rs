@@ -4,6 +4,7 @@
 //! [`reconcile`] performs it. An attempt runs under an agent that a launch backend starts; the agent speaks to [`api::grpc`].
 
 mod api;
+mod backend;
 mod capacity;
 mod change;
 mod collect;

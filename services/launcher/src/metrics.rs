@@ -58,16 +58,8 @@ impl LauncherMetrics {
             "Attempts lost with their agent",
             own.lost_attempts.clone(),
         );
-        metrics.register(
-            "launcher_checkpoints_committed",
-            "Checkpoints committed",
-            own.checkpoints.clone(),
-        );
-        metrics.register(
-            "launcher_fenced_calls",
-            "Calls of replaced attempts",
-            own.fenced_calls.clone(),
-        );
+        metrics.register("launcher_checkpoints_committed", "Checkpoints committed", own.checkpoints.clone());
+        metrics.register("launcher_fenced_calls", "Calls of replaced attempts", own.fenced_calls.clone());
         own
     }
 

@@ -14,10 +14,10 @@ use sqlx::PgConnection;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::traffic_publisher;
 use crate::state::State;
 use crate::store::deployments::{self, Deployment};
 use crate::store::rollouts::{self, NewDecision, NewRow, StoredRollout};
+use crate::traffic_publisher;
 
 /// A command, and the key under which its sender may send it again.
 #[derive(Debug, Clone)]

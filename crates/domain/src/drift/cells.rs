@@ -25,8 +25,7 @@ pub(super) fn cells(kind: ColumnKind, expected: &[f64], actual: &[f64], worth: f
     let (expected_total, actual_total): (f64, f64) =
         (expected.iter().sum(), actual.iter().sum::<f64>() * worth);
     let (smaller, all) = (expected_total.min(actual_total), expected_total + actual_total);
-    let is_enough =
-        |cell: Cell| (cell.expected + cell.actual * worth) / all * smaller >= MIN_EXPECTED_ROWS;
+    let is_enough = |cell: Cell| (cell.expected + cell.actual * worth) / all * smaller >= MIN_EXPECTED_ROWS;
     let mut cells = Cells::default();
     let mut open = Cell::default();
     let last = expected.len().saturating_sub(1);

@@ -1,5 +1,31 @@
-//! What a job gets of the environment of the platform that runs it: an allow-list, since any other variable may be a
-//! secret.
+//! What an attempt of a job is given: the contract between the launcher, its backends and the agent.
+//!
+//! The agent reads its settings from environment variables. Of the environment in which a backend runs, an attempt inherits an
+//! allow-list only, because any other variable may be a secret.
+
+/// Environment variable that names the job, in the agent and in everything that its command starts.
+pub const JOB_ID_VARIABLE: &str = "SLIPWAY_JOB_ID";
+/// Environment variable that numbers the attempt in the same places as [`JOB_ID_VARIABLE`].
+pub const ATTEMPT_VARIABLE: &str = "SLIPWAY_ATTEMPT";
+/// Environment variable with the attempt's token. Only the agent has it: its command does not inherit it.
+pub const TOKEN_VARIABLE: &str = "SLIPWAY_ATTEMPT_TOKEN";
+/// Environment variable with the folder that the attempt runs in.
+pub const WORK_DIR_VARIABLE: &str = "SLIPWAY_WORK_DIR";
+/// Environment variable that says whether the folder of [`WORK_DIR_VARIABLE`] is kept after a success, `true` or `false`.
+pub const KEEP_WORK_DIR_VARIABLE: &str = "SLIPWAY_KEEP_WORK_DIR";
+/// Environment variable with the URL at which the agent reaches the launcher.
+pub const LAUNCHER_URL_VARIABLE: &str = "SLIPWAY_LAUNCHER_URL";
+/// Environment variable with the CPU cores that the command is bound to, e.g. `0,3`; unset for all.
+pub const CORES_VARIABLE: &str = "SLIPWAY_CORES";
+/// Environment variable with the GPUs that the command sees, e.g. `0,1`; unset for none.
+pub const GPUS_VARIABLE: &str = "SLIPWAY_GPUS";
+/// Environment variable with the account that the agent and its command run as, as `UID:GID`; unset for that of the launcher.
+pub const RUN_AS_VARIABLE: &str = "SLIPWAY_RUN_AS";
+/// Environment variable with further variables that the command inherits, separated by commas.
+pub const INHERITED_VARIABLE: &str = "SLIPWAY_JOB_ENVIRONMENT";
+/// Environment variable with the token with which the command authenticates to the registry. The agent passes it on under the
+/// name that MLflow's client reads.
+pub const JOB_TOKEN_VARIABLE: &str = "SLIPWAY_JOB_TOKEN";
 
 /// Variables that agents and commands inherit. Secrets of the platform, and of the person who started it, have other names.
 const INHERITED: [&str; 33] = [
@@ -11,7 +37,7 @@ const INHERITED: [&str; 33] = [
     "TERM",
     "TMPDIR",
     "LD_LIBRARY_PATH",
-    // The person; another account gets its own, see `Account` of the agent.
+    // The account; the agent sets them for another one.
     "HOME",
     "USER",
     "LOGNAME",
@@ -63,8 +89,8 @@ pub fn is_inherited(name: &str, more: &[String]) -> bool {
     INHERITED.contains(&name) || name.starts_with(INHERITED_PREFIX) || more.iter().any(allowed)
 }
 
-/// Whether an agent inherits it: what its command inherits, and a few of its own.
-pub(crate) fn is_inherited_by_agents(name: &str, more: &[String]) -> bool {
+/// Whether an agent inherits the variable `name`: what its command inherits, and a few of its own.
+pub fn is_inherited_by_agents(name: &str, more: &[String]) -> bool {
     OF_AGENTS.contains(&name) || is_inherited(name, more)
 }
 

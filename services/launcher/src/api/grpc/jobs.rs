@@ -10,9 +10,9 @@ use slipway_service_kit::extract::parse_json;
 use slipway_service_kit::page::PageQuery;
 use tonic::{Request, Response, Status};
 
-use crate::{change, manage};
 use crate::state::State;
 use crate::store::jobs::StoredJob;
+use crate::{change, manage};
 
 /// The service.
 #[derive(Debug, Clone)]

@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use super::bodies::{CheckpointBody, JobBody};
 use crate::state::State;
-use crate::{change, manage};
 use crate::store::jobs::StoredJob;
 use crate::store::{attempts, checkpoints as checkpoint_table};
 use crate::waiting::{self, Waiting};
+use crate::{change, manage};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Retention keeps no more than a job may ask for.
