@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Invalid;
 
-/// What a token is known by: SHA-256 of its text, or of its secret part. Tokens are long and random, so one round is enough to keep.
+/// What a token is known by: SHA-256 of its text, or of its secret part. Tokens are long and random, so one
+/// round is enough to keep.
 pub fn token_digest(token: &[u8]) -> [u8; 32] {
     Sha256::digest(token).into()
 }

@@ -1,7 +1,7 @@
 //! Drift: how far live data has moved from the training data, and when that is worth an alarm.
 //!
-//! A [`Profile`] is what training looked like, a [`Window`] what arrived since. [`score`] compares them; [`policy`] turns a
-//! series of scores into "detected" and "cleared".
+//! A [`Profile`] is what training looked like, a [`Window`] what arrived since. [`score`] compares them;
+//! [`policy`] turns a series of scores into "detected" and "cleared".
 
 mod cells;
 pub mod layout;

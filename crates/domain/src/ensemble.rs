@@ -1,5 +1,5 @@
-//! What an ensemble consists of, as its file says, and whether that can be. The registry asks when a version is made, serving when it is
-//! loaded.
+//! What an ensemble consists of, as its file says, and whether that can be. The registry asks when a version
+//! is made, serving when it is loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::datatype::Datatype;
 
-/// A version with a file of this name at the top is an ensemble: it calls other models, and needs none of its own.
+/// A version with a file of this name at the top is an ensemble: it calls other models, and needs none of its
+/// own.
 pub const ENSEMBLE_FILE: &str = "slipway-ensemble.json";
 /// Longest file.
 pub const MAX_FILE_BYTES: u64 = 256 * 1024;

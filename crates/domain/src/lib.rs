@@ -1,6 +1,7 @@
 //! The pure rules of Slipway: no I/O, no clock, no randomness of their own.
 //!
-//! Time, ids and random numbers are arguments. Each module is the decision half of one service; the service performs what is decided here.
+//! Time, ids and random numbers are arguments. Each module is the decision half of one service; the service
+//! performs what is decided here.
 
 pub mod access;
 pub mod audit;

@@ -1,4 +1,5 @@
-//! Rules of the registry: what may be named and stored, what identifies a model version, and how searches are written.
+//! Rules of the registry: what may be named and stored, what identifies a model version, and how searches are
+//! written.
 
 mod content;
 mod cursor;

@@ -1,8 +1,9 @@
 //! How a new version takes over: canary steps, analysis at each, promotion, and rollback from anywhere.
 //!
-//! [`step`] is the whole state machine. It knows the time only from its argument and computes each deadline from a stored
-//! timestamp, so a restart re-times nothing. Acting on the returned actions twice is harmless; forgetting to act on them is
-//! healed by the next step, because an [`Observation`] says whether the traffic table is what the state asks for.
+//! [`step`] is the whole state machine. It knows the time only from its argument and computes each deadline
+//! from a stored timestamp, so a restart re-times nothing. Acting on the returned actions twice is harmless;
+//! forgetting to act on them is healed by the next step, because an [`Observation`] says whether the traffic
+//! table is what the state asks for.
 
 mod action;
 mod alias;

@@ -1,7 +1,7 @@
 //! How requests are split between versions: the traffic table and the choice of a target.
 //!
-//! Everything here is a function of the table and of a number or key that the caller brings, so every replica and every restart
-//! splits the same way.
+//! Everything here is a function of the table and of a number or key that the caller brings, so every replica
+//! and every restart splits the same way.
 
 mod overrides;
 mod rules;
@@ -52,16 +52,17 @@ pub struct StickyKey {
     pub header: String,
 }
 
-/// Who answers a deployment's requests. Written by the rollout controller only, watched by every serving replica.
+/// Who answers a deployment's requests. Written by the rollout controller only, watched by every serving
+/// replica.
 ///
-/// A table without stable and candidates is legal: the deployment is known, its first version is being loaded, and
-/// nothing is answered yet.
+/// A table without stable and candidates is legal: the deployment is known, its first version is being
+/// loaded, and nothing is answered yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TrafficTable {
     /// Deployment: the name that clients call.
     pub deployment: String,
-    /// Identity of the deployment: another deployment of the same name, earlier or on another platform, has another one. Absent in
-    /// tables that no rollout controller wrote.
+    /// Identity of the deployment: another deployment of the same name, earlier or on another platform, has
+    /// another one. Absent in tables that no rollout controller wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment_id: Option<String>,
     /// Registered model behind it.
@@ -89,7 +90,8 @@ pub struct TrafficTable {
     /// Stops what is on trial, or everything, until it is taken out again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_switch: Option<KillSwitch>,
-    /// Output that holds the prediction; absent: the first output of whole numbers, strings or booleans, else the first.
+    /// Output that holds the prediction; absent: the first output of whole numbers, strings or booleans, else
+    /// the first.
     #[serde(default)]
     pub prediction_output: Option<String>,
     /// W3C trace context of the decision.
@@ -125,7 +127,8 @@ impl TrafficTable {
         Self { deployment: deployment.into(), model: model.into(), ..Self::default() }
     }
 
-    /// Checks the laws of a table: names are there, weights leave nothing unanswered, no version plays two answering roles.
+    /// Checks the laws of a table: names are there, weights leave nothing unanswered, no version plays two
+    /// answering roles.
     pub fn validate(&self) -> Result<(), Invalid> {
         ensure(!self.deployment.is_empty(), "deployment", || "must not be empty".into())?;
         ensure(!self.model.is_empty(), "model", || "must not be empty".into())?;
@@ -195,8 +198,8 @@ impl TrafficTable {
         all.filter(move |target| seen.insert(*target))
     }
 
-    /// Who answers which share, zero shares left out. The shares of a valid table sum to 100, or there are none at all
-    /// because nothing is deployed yet.
+    /// Who answers which share, zero shares left out. The shares of a valid table sum to 100, or there are
+    /// none at all because nothing is deployed yet.
     pub fn weights(&self) -> Vec<(Target, u8)> {
         self.shares().map(|(choice, weight)| (choice.target.clone(), weight)).collect()
     }
@@ -243,9 +246,9 @@ impl TrafficTable {
 
 /// Picks who answers a request. `None` only where nothing is deployed.
 ///
-/// A sticky draw uses weighted rendezvous hashing: each target scores `-weight / ln(u)` with `u` a hash of (deployment, key,
-/// version) in (0, 1), and the highest score wins. That gives exactly the asked shares over keys, and raising one weight moves
-/// keys only towards that target.
+/// A sticky draw uses weighted rendezvous hashing: each target scores `-weight / ln(u)` with `u` a hash of
+/// (deployment, key, version) in (0, 1), and the highest score wins. That gives exactly the asked shares over
+/// keys, and raising one weight moves keys only towards that target.
 pub fn choose<'table>(table: &'table TrafficTable, draw: Draw<'_>) -> Option<Choice<'table>> {
     match draw {
         Draw::Uniform(uniform) => choose_by_share(table, uniform),
@@ -288,8 +291,8 @@ fn choose_by_key<'table>(table: &'table TrafficTable, key: &str) -> Option<Choic
     scored.max_by(|left, right| left.0.total_cmp(&right.0)).map(|(_, choice)| choice)
 }
 
-/// The shadows that get a copy of a request which `answering` answers. `request_hash` is any number spread over all of `u64`
-/// that stays the same for a retried request, e.g. [`stable_hash`] of its id.
+/// The shadows that get a copy of a request which `answering` answers. `request_hash` is any number spread
+/// over all of `u64` that stays the same for a retried request, e.g. [`stable_hash`] of its id.
 pub fn shadows_for<'table>(
     table: &'table TrafficTable,
     answering: &Target,
@@ -308,10 +311,11 @@ pub fn shadows_for<'table>(
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// A 64-bit hash of some strings: FNV-1a over each string's bytes and a 0xff byte, then the finaliser of `MurmurHash3`.
+/// A 64-bit hash of some strings: FNV-1a over each string's bytes and a 0xff byte, then the finaliser of
+/// `MurmurHash3`.
 ///
-/// It has no per-process seed, so it is the same on every replica, after every restart and in every release. It is no defence
-/// against people who choose keys to be hashed alike.
+/// It has no per-process seed, so it is the same on every replica, after every restart and in every release.
+/// It is no defence against people who choose keys to be hashed alike.
 pub fn stable_hash(parts: &[&str]) -> u64 {
     let hashed = parts.iter().fold(FNV_OFFSET, |hash, part| {
         // No UTF-8 string holds 0xff, so ("ab", "c") and ("a", "bc") differ.

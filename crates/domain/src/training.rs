@@ -1,5 +1,5 @@
-//! Training jobs: what may be submitted, when an attempt starts, is retried or given up, what it is given, and which
-//! checkpoint is restored.
+//! Training jobs: what may be submitted, when an attempt starts, is retried or given up, what it is given,
+//! and which checkpoint is restored.
 
 pub mod attempt;
 mod capacity;

@@ -1,8 +1,9 @@
-//! NATS as Slipway uses it: streams, the transactional outbox and its relay, durable consumers, key-value buckets.
+//! NATS as Slipway uses it: streams, the transactional outbox and its relay, durable consumers, key-value
+//! buckets.
 //!
-//! A change and its event commit in one Postgres transaction ([`outbox`]); the [`outbox::Relay`] publishes what was
-//! committed, with the row's id as `Nats-Msg-Id`; a [`consumer`] acknowledges a message only after its handler's own
-//! transaction, and [`inbox::first_time`] makes a second delivery harmless.
+//! A change and its event commit in one Postgres transaction ([`outbox`]); the [`outbox::Relay`] publishes
+//! what was committed, with the row's id as `Nats-Msg-Id`; a [`consumer`] acknowledges a message only after
+//! its handler's own transaction, and [`inbox::first_time`] makes a second delivery harmless.
 
 pub mod audit;
 pub mod bus;

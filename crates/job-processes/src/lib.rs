@@ -1,7 +1,9 @@
-//! The processes of training jobs on this machine, found by the marks in their environment: whether an attempt's agent is
-//! alive, how much memory its command uses, whether it writes files, and how to end what is left of it.
+//! The processes of training jobs on this machine, found by the marks in their environment: whether an
+//! attempt's agent is alive, how much memory its command uses, whether it writes files, and how to end what
+//! is left of it.
 //!
-//! Both sides need them: the launcher's local backend looks for agents and ends leftovers; the agent watches its command.
+//! Both sides need them: the launcher's local backend looks for agents and ends leftovers; the agent watches
+//! its command.
 
 mod marked;
 
@@ -13,7 +15,8 @@ use crate::marked::Marked;
 /// Left-over processes must be gone by then.
 const LEFTOVERS_TIMEOUT_MS: u64 = 5_000;
 const LEFTOVERS_POLL_MS: u64 = 20;
-/// A process shows no environment for the moment in which it becomes another program, so one look proves nothing.
+/// A process shows no environment for the moment in which it becomes another program, so one look proves
+/// nothing.
 const EMPTY_SCANS: u32 = 2;
 
 /// Why processes cannot be found or ended.
@@ -49,8 +52,8 @@ pub async fn agent_is_alive(job_id: &str, attempt: u32) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Kills all processes of a job's attempts: agents, commands that outlived their agent, and what these started. Returns how
-/// many there were.
+/// Kills all processes of a job's attempts: agents, commands that outlived their agent, and what these
+/// started. Returns how many there were.
 ///
 /// # Errors
 /// Something does not end, or the process table cannot be read.
@@ -58,8 +61,8 @@ pub async fn end_job(job_id: &str) -> Result<usize, Error> {
     end_all(job_id, |_| true).await
 }
 
-/// Kills what the command of an attempt has left running, in whichever session. The attempt's agent, which calls this, stays.
-/// Returns how many processes there were.
+/// Kills what the command of an attempt has left running, in whichever session. The attempt's agent, which
+/// calls this, stays. Returns how many processes there were.
 ///
 /// # Errors
 /// Something does not end, or the process table cannot be read.
@@ -80,8 +83,8 @@ pub async fn has_writers(job_id: &str, attempt: u32, folder: &Path) -> Result<bo
     looked.await.map_err(|error| Error::ProcessTable(std::io::Error::other(error)))
 }
 
-/// Memory that the processes of an attempt use together, without its agent, bytes. Pages that processes share count once where
-/// the kernel tells, which is asked only where the sum without that exceeds `limit_bytes`.
+/// Memory that the processes of an attempt use together, without its agent, bytes. Pages that processes share
+/// count once where the kernel tells, which is asked only where the sum without that exceeds `limit_bytes`.
 ///
 /// # Errors
 /// The process table cannot be read.
@@ -100,7 +103,7 @@ pub async fn memory_of(job_id: &str, attempt: u32, limit_bytes: u64) -> Result<u
 }
 
 async fn end_all(job_id: &str, wanted: impl Fn(&Marked) -> bool) -> Result<usize, Error> {
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let (mut ended, mut empty_scans) = (0, 0);
     loop {
         let mut found = processes(job_id).await?;
@@ -109,7 +112,7 @@ async fn end_all(job_id: &str, wanted: impl Fn(&Marked) -> bool) -> Result<usize
         if empty_scans == EMPTY_SCANS {
             return Ok(ended);
         }
-        if begun.elapsed() > Duration::from_millis(LEFTOVERS_TIMEOUT_MS) {
+        if started.elapsed() > Duration::from_millis(LEFTOVERS_TIMEOUT_MS) {
             return Err(Error::Leftovers { job_id: job_id.to_owned(), processes: found.len() });
         }
         ended = ended.max(found.len());

@@ -1,7 +1,7 @@
 //! The processes of a job, found by the marks in their environment.
 //!
-//! A process passes its environment on to everything that it starts, whichever process group or session these choose, and a
-//! launcher that was started again finds them without having remembered any process id.
+//! A process passes its environment on to everything that it starts, whichever process group or session these
+//! choose, and a launcher that was started again finds them without having remembered any process id.
 
 use std::io;
 use std::path::Path;
@@ -48,8 +48,8 @@ impl Marked {
         self.kilobytes("status", &["VmRSS:"])
     }
 
-    /// Memory that is this process's own, bytes: anonymous and shared memory, each page divided by the processes that map it. Files
-    /// that are only mapped do not count.
+    /// Memory that is this process's own, bytes: anonymous and shared memory, each page divided by the
+    /// processes that map it. Files that are only mapped do not count.
     pub(crate) fn own_bytes(&self) -> u64 {
         match self.kilobytes("smaps_rollup", &["Pss_Anon:", "Pss_Shmem:"]) {
             // A kernel without it; then shared pages count several times.
@@ -85,7 +85,7 @@ pub(crate) fn of_job(job_id: &str) -> io::Result<Vec<Marked>> {
         else {
             continue;
         };
-        // It ended meanwhile, or belongs to somebody else.
+        // It ended meanwhile, or belongs to another user.
         let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { continue };
         if pid == own {
             continue;

@@ -1,7 +1,8 @@
-//! What every service has: start and stop, configuration, health, metrics, errors, paging, Postgres, HTTP and gRPC on one port.
+//! What every service has: start and stop, configuration, health, metrics, errors, paging, Postgres, HTTP and
+//! gRPC on one port.
 //!
-//! A service composes it in one order, so that one `lib.rs` teaches all: configuration → telemetry → clients → state →
-//! router → background tasks → readiness → serve → drain → flush.
+//! A service composes it in one order, so that one `lib.rs` teaches all: configuration → telemetry → clients
+//! → state → router → background tasks → readiness → serve → drain → flush.
 
 mod accept;
 pub mod clock;

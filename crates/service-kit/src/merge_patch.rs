@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// Applies `patch` to `target`: objects are merged, everything else is replaced, `null` removes a field. This is the
-/// algorithm of RFC 7396, section 2.
+/// Applies `patch` to `target`: objects are merged, everything else is replaced, `null` removes a field. This
+/// is the algorithm of RFC 7396, section 2.
 pub fn merge_patch(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;

@@ -61,7 +61,8 @@ fn decode<K: DeserializeOwned>(token: &str) -> Result<K, Problem> {
     serde_json::from_slice(&bytes).map_err(|_| refuse())
 }
 
-/// Cuts what was read with `limit + 1` to a page, and makes the token from the last row kept where there is more.
+/// Cuts what was read with `limit + 1` to a page, and makes the token from the last row kept where there is
+/// more.
 pub fn cut<T, K: Serialize>(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> K) -> (Vec<T>, Option<String>) {
     let limit = limit as usize;
     if rows.len() <= limit {

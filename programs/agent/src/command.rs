@@ -59,7 +59,8 @@ pub(crate) struct Running {
     group: Pid,
 }
 
-/// Starts the command in a process group of its own. Both of its outputs are one pipe, so that lines keep their order.
+/// Starts the command in a process group of its own. Both of its outputs are one pipe, so that lines keep
+/// their order.
 ///
 /// # Errors
 /// The system has no process or pipe left. A command that does not exist is found out when it has ended.
@@ -82,7 +83,8 @@ pub(crate) fn start(
         .stderr(writer);
     set_environment(&mut command, config, lease, spec, workspace, restored);
     let child = command.spawn().context("cannot start a process")?;
-    // With the command goes this process's copy of the pipe's other end: the log ends when the command's processes do.
+    // With the command goes this process's copy of the pipe's other end: the log ends when the command's
+    // processes do.
     drop(command);
     let id = child.id().and_then(|id| i32::try_from(id).ok()).context("the process has no id")?;
     let reader = pipe::Receiver::from_owned_fd(reader.into()).context("cannot read the pipe")?;
@@ -136,13 +138,15 @@ fn set_environment(
     }
 }
 
-/// Tells libraries how many threads fit the job's share of the machine; the job's own environment may say otherwise.
+/// Tells libraries how many threads fit the job's share of the machine; the job's own environment may say
+/// otherwise.
 fn set_threads(command: &mut Command, spec: &JobSpec) {
     let threads = spec.resources.threads().to_string();
     command.envs(THREAD_VARIABLES.iter().map(|name| (name, &threads)));
 }
 
-/// Tags that MLflow's client gives to every run that the command starts, so that a model leads back to the job.
+/// Tags that MLflow's client gives to every run that the command starts, so that a model leads back to the
+/// job.
 fn run_context(config: &Config, spec: &JobSpec, restored: Option<u64>) -> String {
     let mut tags = serde_json::json!({
         "slipway.job_id": config.job_id,
@@ -156,8 +160,8 @@ fn run_context(config: &Config, spec: &JobSpec, restored: Option<u64>) -> String
 }
 
 impl Running {
-    /// Waits for the end; on a stop the group gets SIGTERM, and SIGKILL after the grace period. What the command leaves
-    /// running ends with it.
+    /// Waits for the end; on a stop the group gets SIGTERM, and SIGKILL after the grace period. What the
+    /// command leaves running ends with it.
     ///
     /// # Errors
     /// The system cannot tell how it ended.

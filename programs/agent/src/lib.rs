@@ -1,8 +1,9 @@
-//! The agent in front of one attempt of a training job: it restores the last checkpoint, starts the command, passes its log
-//! and its checkpoints on, stops it when asked, and reports how it ended. The user's command needs nothing of ours.
+//! The agent in front of one attempt of a training job: it restores the last checkpoint, starts the command,
+//! passes its log and its checkpoints on, stops it when asked, and reports how it ended. The user's command
+//! needs nothing of ours.
 //!
-//! Everything that the agent knows about the attempt comes with its lease. Where the launcher does not answer, the agent goes
-//! on by itself for as long as its patience lasts, then stops the command and ends.
+//! Everything that the agent knows about the attempt comes with its lease. Where the launcher does not
+//! answer, the agent goes on by itself for as long as its patience lasts, then stops the command and ends.
 
 mod account;
 mod attempt;
@@ -60,8 +61,8 @@ pub struct Config {
     /// The launcher, e.g. `http://127.0.0.1:5010`.
     #[arg(long, env = contract::LAUNCHER_URL_VARIABLE, default_value = "http://127.0.0.1:5010")]
     pub launcher_url: String,
-    /// The launcher may be away for this long, e.g. while it is started again; then the command is stopped, since nobody
-    /// would hear of its end.
+    /// The launcher may be away for this long, e.g. while it is started again; then the command is stopped,
+    /// since nobody would hear of its end.
     #[arg(long, env = "SLIPWAY_LAUNCHER_PATIENCE_MS", default_value_t = DEFAULT_LAUNCHER_PATIENCE_MS, value_name = "MS")]
     pub launcher_patience_ms: u64,
     /// CPU cores that the command is bound to, by their numbers. [default: all]
@@ -100,8 +101,8 @@ struct Arguments {
     config: Config,
 }
 
-/// The whole program. `own_arguments` are the arguments after the program's name that led here: none for `slipway-agent`,
-/// `["agent"]` for `slipway agent`.
+/// The whole program. `own_arguments` are the arguments after the program's name that led here: none for
+/// `slipway-agent`, `["agent"]` for `slipway agent`.
 pub fn main(own_arguments: &[&str]) -> ExitCode {
     let mut rest = std::env::args_os().skip(1 + own_arguments.len()).peekable();
     if rest.peek().is_some_and(|first| first == exec::ARGUMENT) {
@@ -147,8 +148,9 @@ pub fn main(own_arguments: &[&str]) -> ExitCode {
     })
 }
 
-/// Runs the attempt until its command has ended and the launcher knows, or until the attempt is lost. `shutdown` asks for an
-/// early end: the command gets SIGTERM and its grace period, and its last checkpoint is stored.
+/// Runs the attempt until its command has ended and the launcher knows, or until the attempt is lost.
+/// `shutdown` asks for an early end: the command gets SIGTERM and its grace period, and its last checkpoint
+/// is stored.
 ///
 /// # Errors
 /// The attempt cannot go on for reasons that are not its command's; the launcher finds out by the missing heartbeat.

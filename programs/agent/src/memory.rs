@@ -8,8 +8,8 @@ use tokio::time::MissedTickBehavior;
 /// The memory in use is looked at this often.
 const INTERVAL_MS: u64 = 250;
 
-/// Returns once the processes of an attempt use more than `limit_bytes` together: how much. Never where the limit is 0. The
-/// attempt's agent does not count.
+/// Returns once the processes of an attempt use more than `limit_bytes` together: how much. Never where the
+/// limit is 0. The attempt's agent does not count.
 pub(crate) async fn exceeded(job_id: &str, attempt: u32, limit_bytes: u64) -> u64 {
     if limit_bytes == 0 {
         return std::future::pending().await;

@@ -1,4 +1,5 @@
-//! Performs what policies ask for. An action has a key that is the same at every attempt, so that the other service acts once.
+//! Performs what policies ask for. An action has a key that is the same at every attempt, so that the other
+//! service acts once.
 
 use std::time::Duration;
 
@@ -13,14 +14,14 @@ use crate::spec::ActionKind;
 use crate::state::State;
 use crate::store::actions::{self, DueAction};
 
-/// Actions taken at once.
+/// Actions taken together.
 const BATCH: i64 = 4;
 /// Longer than the calls of a batch may take together; where we die the actions are due again after this.
 const LEASE_S: f64 = 60.0;
 const POLL_MS: u64 = 1_000;
 const RETRY_INITIAL_S: f64 = 0.5;
 const RETRY_MAX_S: f64 = 60.0;
-/// About a day of attempts. What nobody could do by then is for people to look at.
+/// About a day of attempts. Actions that failed until then need an operator.
 const MAX_ATTEMPTS: i32 = 1_440;
 
 /// Runs until `shutdown`.

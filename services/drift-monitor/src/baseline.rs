@@ -1,4 +1,5 @@
-//! Where a monitor's baseline comes from: the deployment's stable version, and the training profile of that version.
+//! Where a monitor's baseline comes from: the deployment's stable version, and the training profile of that
+//! version.
 
 use std::time::Duration;
 
@@ -65,7 +66,8 @@ async fn settle(state: &State, watched: Watched) {
     }
 }
 
-/// Asks which baseline is due and takes it into use, or notes why that cannot be. Answers whether the monitor's row changed.
+/// Asks which baseline is due and takes it into use, or notes why that cannot be. Answers whether the
+/// monitor's row changed.
 async fn refresh(state: &State, watched: &Watched) -> anyhow::Result<bool> {
     let deployment = deployment(state, watched).await;
     if let Ok(deployment) = &deployment
@@ -291,7 +293,8 @@ fn away(service: &str, status: &tonic::Status) -> Lack {
     Lack::Away(format!("{service} {what} ({:?}: {}); retrying", status.code(), status.message()))
 }
 
-/// Takes the baseline into use. Windows start again at the moment from which it is due; drift from the old baseline is over.
+/// Takes the baseline into use. Windows start again at the moment from which it is due; drift from the old
+/// baseline is over.
 async fn take(state: &State, watched: &Watched, baseline: &Baseline) -> anyhow::Result<()> {
     let known = !watched.policy_state.is_new() || watched.profile.is_some();
     let read_from = watched.baseline_stale_since.filter(|_| known).unwrap_or(watched.read_from);

@@ -1,4 +1,5 @@
-//! Closing a window: its scores, the verdict, the events, the actions and the place in the stream, in one transaction.
+//! Closing a window: its scores, the verdict, the events, the actions and the place in the stream, in one
+//! transaction.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -32,8 +33,8 @@ pub(crate) struct Closed {
     pub(crate) received: Received,
 }
 
-/// Scores the window and commits all that follows. `false` where the monitor's row is another than `watched` says: then
-/// nothing was committed.
+/// Scores the window and commits all that follows. `false` where the monitor's row is another than `watched`
+/// says: then nothing was committed.
 pub(crate) async fn commit(
     state: &State,
     watched: &mut Watched,

@@ -6,8 +6,8 @@ use slipway_domain::drift::{FeatureScore, WindowScores};
 /// Columns of an event take so much at most; a NATS message holds 1 MiB.
 const MAX_COLUMNS_BYTES: usize = 512 * 1024;
 
-/// The scores of the window that decided. Of a table too wide for an event the columns that moved most are told; the window
-/// itself keeps all.
+/// The scores of the window that decided. Of a table too wide for an event the columns that moved most are
+/// listed; the window itself keeps all.
 pub(crate) fn of(scores: &WindowScores) -> Value {
     let mut room = MAX_COLUMNS_BYTES;
     let predictions = most_moved(&scores.predictions, &mut room);

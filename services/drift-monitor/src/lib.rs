@@ -1,9 +1,10 @@
 //! The drift monitor: compares live predictions with the training data, detects drift, and acts on it.
 //!
-//! A monitor watches one deployment. Its baseline is the training profile of a model version; the deployment's prediction
-//! records are read once for all of its monitors and gathered in windows; each closed window is scored, and the policy turns
-//! scores into "detected" and "cleared". A window, its verdict, the events, the actions and the position in the record stream
-//! commit together, so a restart counts nothing twice and skips nothing.
+//! A monitor watches one deployment. Its baseline is the training profile of a model version; the
+//! deployment's prediction records are read once for all of its monitors and gathered in windows; each closed
+//! window is scored, and the policy turns scores into "detected" and "cleared". A window, its verdict, the
+//! events, the actions and the position in the record stream commit together, so a restart counts nothing
+//! twice and skips nothing.
 
 mod actions;
 mod api;

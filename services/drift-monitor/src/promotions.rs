@@ -1,4 +1,5 @@
-//! News of rollouts and deployments: the stable version, and with it the baseline, may be another, and so may the deployment.
+//! News of rollouts and deployments: the stable version, and with it the baseline, may be another, and so may
+//! the deployment.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;

@@ -1,8 +1,8 @@
 //! Reads the prediction records of one deployment, once for all of its monitors.
 //!
-//! NATS delivers the records of this deployment alone. A monitor's place in the stream is committed with each of its windows, and
-//! an open window is gathered again after a restart: the same rows give the same window. Where one monitor has to read again, the
-//! others skip what they have seen.
+//! NATS delivers the records of this deployment alone. A monitor's place in the stream is committed with each
+//! of its windows, and an open window is gathered again after a restart: the same rows give the same window.
+//! Where one monitor has to read again, the others skip what they have seen.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -197,7 +197,8 @@ async fn take(state: &State, message: &Message, watchers: &mut Watchers) -> anyh
     Ok(Outcome::Committed)
 }
 
-/// Whether the subject is that of a monitor's deployment, or the old one of all deployments. Other senders' messages are not parsed.
+/// Whether the subject is that of a monitor's deployment, or the old one of all deployments. Other senders'
+/// messages are not parsed.
 fn is_wanted(subject: &str, watchers: &Watchers) -> bool {
     subject == PREDICTIONS_SUBJECT
         || watchers.values().any(|watcher| {

@@ -38,8 +38,8 @@ pub(crate) struct Missed {
 }
 
 impl Received {
-    /// Takes in the head of a message with `rows` counted rows. A message that was read before changes nothing. Of a run that
-    /// began before `read_from_unix_ms` only what follows its first message counts.
+    /// Takes in the head of a message with `rows` counted rows. A message that was read before changes
+    /// nothing. Of a run that began before `read_from_unix_ms` only what follows its first message counts.
     pub(crate) fn take(&mut self, sender: &Sender, rows: u64, sequence: u64, read_from_unix_ms: u64) {
         if sender.run.is_empty() {
             return;

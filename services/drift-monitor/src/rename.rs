@@ -1,4 +1,5 @@
-//! A rename of the registered model that a monitor is about: the monitor, its baseline, its windows and its open window stay.
+//! A rename of the registered model that a monitor is about: the monitor, its baseline, its windows and its
+//! open window stay.
 
 use slipway_api::events::{EVENTS_STREAM, MODEL_RENAMED, ModelRenamed};
 use slipway_api::proto::registry::GetModelVersionRequest;
@@ -54,8 +55,9 @@ async fn rename(connection: &mut PgConnection, from: &str, to: &str) -> sqlx::Re
     Ok(renamed.rows_affected())
 }
 
-/// Whether the model of a monitor, `from`, is called `to` now, which its deployment serves as `version`. The rollout controller may
-/// follow a rename first, and events can be lost. The monitors have the present name then.
+/// Whether the model of a monitor, `from`, is called `to` now, which its deployment serves as `version`. The
+/// rollout controller may follow a rename first, and events can be lost. The monitors have the present name
+/// then.
 pub(crate) async fn caught_up(state: &State, from: &str, to: &str, version: &str) -> anyhow::Result<bool> {
     let request = GetModelVersionRequest {
         model: from.to_owned(),

@@ -51,8 +51,8 @@ struct Column<'record> {
 }
 
 impl<'record> Rows<'record> {
-    /// Finds the profile's columns in the record: features as [`layout::places`] has them, predictions by the output's name; the
-    /// first of them is otherwise the prediction itself.
+    /// Finds the profile's columns in the record: features as [`layout::places`] has them, predictions by the
+    /// output's name; the first of them is otherwise the prediction itself.
     pub(crate) fn new(
         schema: Schema<'_>,
         record: &'record PredictionRecord,
@@ -84,8 +84,8 @@ impl<'record> Rows<'record> {
     }
 }
 
-/// The model's inputs in the order of its signature, and the record's tensors for them: clients send them in any order, and may
-/// leave out optional ones. As the record has them where the signature is not known.
+/// The model's inputs in the order of its signature, and the record's tensors for them: clients send them in
+/// any order, and may leave out optional ones. As the record has them where the signature is not known.
 fn in_order<'record>(
     tensors: &'record [RecordedTensor],
     rows: u64,

@@ -26,7 +26,8 @@ pub struct MonitorSpec {
     pub deployment: String,
     /// Registered model behind it.
     pub model: String,
-    /// Version whose training data is compared with. Without it: the deployment's stable version, also after promotions.
+    /// Version whose training data is the baseline [default: the deployment's stable version, also after
+    /// promotions].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline_version: Option<String>,
     /// When a window closes.
@@ -68,7 +69,8 @@ impl Default for WindowSpec {
 pub struct ActionSpec {
     /// What to do.
     pub action: ActionKind,
-    /// For `submit-job`: the job as the launcher takes it. Values of `env` may hold variables, see [`crate::template`].
+    /// For `submit-job`: the job as the launcher takes it. Values of `env` may hold variables, see
+    /// [`crate::template`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobSpec>,
 }
@@ -166,9 +168,9 @@ impl ActionSpec {
 }
 
 fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
-    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let starts_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    ensure(starts_well && name.len() <= MAX_NAME_BYTES && name.bytes().all(lawful), field, || {
+    ensure(starts_well && name.len() <= MAX_NAME_BYTES && name.bytes().all(allowed), field, || {
         format!(
             "must be 1 to {MAX_NAME_BYTES} letters, digits, '-', '_' or '.', and begin with a letter or digit"
         )
@@ -181,8 +183,8 @@ fn check_text(field: &str, text: &str) -> Result<(), Invalid> {
     })
 }
 
-fn ensure(lawful: bool, field: &str, message: impl FnOnce() -> String) -> Result<(), Invalid> {
-    if lawful { Ok(()) } else { Err(Invalid::new(field, message())) }
+fn ensure(valid: bool, field: &str, message: impl FnOnce() -> String) -> Result<(), Invalid> {
+    if valid { Ok(()) } else { Err(Invalid::new(field, message())) }
 }
 
 #[cfg(test)]

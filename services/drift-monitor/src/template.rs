@@ -32,7 +32,7 @@ impl Variables<'_> {
         }
     }
 
-    /// The job to submit: variables filled in, and what every such job is told added.
+    /// The job to submit: with its variables replaced, and those that every such job gets added.
     pub(crate) fn job(&self, job: &JobSpec) -> JobSpec {
         let mut job = job.clone();
         for value in job.env.values_mut() {

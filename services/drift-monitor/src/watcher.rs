@@ -14,7 +14,8 @@ use crate::state::State;
 use crate::store::positions::{Position, Watched};
 use crate::{close, store};
 
-/// A window is closed by the clock only this long after its time is up, so that records on their way still reach it.
+/// A window is closed by the clock only this long after its time is up, so that records on their way still
+/// reach it.
 const LATE_RECORDS_MS: i64 = 500;
 
 /// A message as all monitors of its deployment read it.
@@ -192,7 +193,8 @@ impl Watcher {
         self.opened_at.and_then(|opened| opened.checked_add_signed(TimeDelta::milliseconds(max_ms)))
     }
 
-    /// A window closes in time also where no more records come. Not while records of that time may still be in the stream.
+    /// A window closes in time also where no more records come. Not while records of that time may still be
+    /// in the stream.
     pub(crate) async fn close_by_clock(&mut self) -> anyhow::Result<Outcome> {
         let settled = Utc::now() - TimeDelta::milliseconds(LATE_RECORDS_MS);
         let deadline = self.deadline().filter(|deadline| settled >= *deadline && !self.behind);

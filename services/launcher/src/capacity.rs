@@ -38,8 +38,9 @@ impl Machine {
         Self { capacity, cores, gpus }
     }
 
-    /// The cores and GPUs of an attempt that starts next to others: the GPUs that no other has, and the cores that the fewest
-    /// others are bound to. An attempt that may use as many cores as there are is bound to none.
+    /// The cores and GPUs of an attempt that starts next to others: the GPUs that no other has, and the cores
+    /// that the fewest others are bound to. An attempt that may use as many cores as there are is bound to
+    /// none.
     pub(crate) fn assign(&self, asked: &Resources, others: &[Assigned]) -> Assigned {
         let taken = |gpu: &u32| others.iter().any(|other| other.gpus.contains(gpu));
         let wanted = usize::try_from(asked.gpus).unwrap_or(usize::MAX);

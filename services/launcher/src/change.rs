@@ -24,7 +24,7 @@ pub(crate) struct Changed {
     pub(crate) token: Option<SecretString>,
 }
 
-/// What comes with an event besides itself.
+/// What comes with an event.
 #[derive(Debug, Default)]
 pub(crate) struct Details {
     /// How the attempt ended, where it did.
@@ -114,8 +114,8 @@ async fn apply(
     Ok(Changed { job: stored, actions, token })
 }
 
-/// A submitted job: the new one, or the one that its idempotency key names. One that asks for more than the machine has is kept
-/// as failed, with the reason.
+/// A submitted job: the new one, or the one that its idempotency key names. One that asks for more than the
+/// machine has is kept as failed, with the reason.
 ///
 /// # Errors
 /// The spec is not valid, or the key was used for another job.

@@ -1,5 +1,5 @@
-//! Collects what nothing refers to: released checkpoints that an agent did not get to delete, uploads that were cut off before
-//! they were committed, and the work folders of jobs that have ended.
+//! Collects what nothing refers to: released checkpoints that an agent did not get to delete, uploads that
+//! were cut off before they were committed, and the work folders of jobs that have ended.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,8 +31,8 @@ pub(crate) fn prefix(job_id: Uuid) -> String {
     format!("checkpoints/{job_id}")
 }
 
-/// Runs until `shutdown`. A pass that fails is repeated later: left-over bytes only take room. `work_dir` holds the jobs' work
-/// folders; without it they stay.
+/// Runs until `shutdown`. A pass that fails is repeated later: left-over bytes only take room. `work_dir`
+/// holds the jobs' work folders; without it they stay.
 pub(crate) async fn run(state: State, work_dir: Option<PathBuf>, shutdown: CancellationToken) {
     loop {
         tokio::select! {

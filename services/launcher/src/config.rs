@@ -43,17 +43,19 @@ pub struct JobsConfig {
     /// The registry, for the jobs' MLFLOW_TRACKING_URI.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
-    /// One token of the registry for the MLFLOW_TRACKING_TOKEN of all jobs. If unset and --launcher-token is set, each attempt
-    /// gets a token that is revoked when it ends.
+    /// One token of the registry for the MLFLOW_TRACKING_TOKEN of all jobs. If unset and --launcher-token is
+    /// set, each attempt gets a token that is revoked when it ends.
     #[arg(long, env = "SLIPWAY_JOB_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub job_token: Option<SecretString>,
-    /// The token with which the launcher gets a token for each attempt of a job, as it is set at the registry. [default: none]
+    /// The token with which the launcher gets a token for each attempt of a job, as it is set at the
+    /// registry. [default: none]
     #[arg(long, env = "SLIPWAY_LAUNCHER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub launcher_token: Option<SecretString>,
     /// URL at which agents reach this launcher [default: the address that it listens on].
     #[arg(long, env = "SLIPWAY_LAUNCHER_URL", value_name = "URL")]
     pub launcher_url: Option<String>,
-    /// Program of the agent [default: `slipway-agent` in the folder of this program, or this program if it is `slipway`].
+    /// Program of the agent [default: `slipway-agent` in the folder of this program, or this program if it is
+    /// `slipway`].
     #[arg(long, env = "SLIPWAY_AGENT", value_name = "FILE")]
     pub agent: Option<PathBuf>,
     /// Further arguments for the agent, separated by spaces, e.g. `--launcher-patience-ms=600000`.
@@ -65,28 +67,29 @@ pub struct JobsConfig {
         value_name = "ARGUMENTS"
     )]
     pub agent_arguments: Vec<String>,
-    /// CPU cores that running jobs may ask for together; a job that asks for more is refused. [default: the machine's cores, at
-    /// least 2]
+    /// CPU cores that running jobs may ask for together; a job that asks for more is refused. [default: the
+    /// machine's cores, at least 2]
     #[arg(long, env = "SLIPWAY_MAX_JOB_CPUS", value_name = "CORES")]
     pub max_job_cpus: Option<f64>,
-    /// Memory that running jobs may ask for together, in bytes; a job that asks for more is refused. [default: the machine's
-    /// memory, or that of its container]
+    /// Memory that running jobs may ask for together, in bytes; a job that asks for more is refused.
+    /// [default: the machine's memory, or that of its container]
     #[arg(long, env = "SLIPWAY_MAX_JOB_MEMORY_BYTES", value_name = "BYTES")]
     pub max_job_memory_bytes: Option<u64>,
-    /// Numbers of the GPUs for jobs, separated by commas, as CUDA_VISIBLE_DEVICES takes them. [default: the NVIDIA GPUs of the
-    /// machine]
+    /// Numbers of the GPUs for jobs, separated by commas, as CUDA_VISIBLE_DEVICES takes them. [default: the
+    /// NVIDIA GPUs of the machine]
     #[arg(long, env = "SLIPWAY_JOB_GPUS", value_delimiter = ',', value_name = "GPUS")]
     pub job_gpus: Option<Vec<u32>>,
-    /// Account that jobs run as, if the launcher runs as root; not `nobody`. [default: the launcher's own account]
+    /// Account that jobs run as, if the launcher runs as root; not `nobody`. [default: the launcher's own
+    /// account]
     #[arg(long, env = "SLIPWAY_JOB_USER", value_name = "NAME")]
     pub job_user: Option<String>,
-    /// Folder for the jobs' work folders. [default: `work` in the data folder; /var/lib/slipway/jobs/<id> if --job-user cannot reach
-    /// it]
+    /// Folder for the jobs' work folders. [default: `work` in the data folder; /var/lib/slipway/jobs/<id> if
+    /// --job-user cannot reach it]
     #[arg(long, env = "SLIPWAY_JOBS_DIR", value_name = "FOLDER")]
     pub jobs_dir: Option<PathBuf>,
-    /// Further variables that jobs inherit from the launcher's environment, separated by commas; `NAME_*` for all that begin so. Jobs
-    /// always inherit PATH, the locale, proxies, and paths of Python and CUDA; never variables that begin with SLIPWAY_.
-    /// [default: none]
+    /// Further variables that jobs inherit from the launcher's environment, separated by commas; `NAME_*` for
+    /// all that begin so. Jobs always inherit PATH, the locale, proxies, and paths of Python and CUDA; never
+    /// variables that begin with SLIPWAY_. [default: none]
     #[arg(long, env = "SLIPWAY_JOB_ENVIRONMENT", value_delimiter = ',', value_name = "NAMES")]
     pub job_environment: Vec<String>,
     /// Keep the work folders of successful attempts, too.

@@ -1,7 +1,8 @@
 //! Where jobs run and where their logs lie, and who may look there.
 //!
-//! Logs are the launcher's alone. Work folders are the launcher's, too, unless jobs run as an account of their own: then that account
-//! has to reach its job's folder, and all folders above it have to let it through.
+//! Logs are the launcher's alone. Work folders are the launcher's, too, unless jobs run as an account of
+//! their own: then that account has to reach its job's folder, and all folders above it have to let it
+//! through.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
@@ -120,7 +121,8 @@ impl Folders {
     }
 }
 
-/// The configured folder; else `work` in the data folder, unless an account of their own keeps jobs from reaching it.
+/// The configured folder; else `work` in the data folder, unless an account of their own keeps jobs from
+/// reaching it.
 fn work_folder(
     data_dir: &Path,
     chosen: Option<&Path>,
@@ -159,8 +161,8 @@ fn require_passage(folder: &Path, account: JobAccount) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a folder with its parents, or sets the permissions of the one that is there. Parents that are made get the same permissions,
-/// whatever the umask says, and so do the system-wide ones.
+/// Makes a folder with its parents, or sets the permissions of the one that is there. Parents that are made
+/// get the same permissions, whatever the umask says, and so do the system-wide ones.
 fn make(folder: &Path, mode: u32) -> io::Result<()> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|above| !above.exists()).collect();
     for made in missing.into_iter().rev() {

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_its_own_agent_and_a_launcher_has_one_beside_it() {
+    fn the_command_line_is_its_own_agent_and_a_launcher_has_one_next_to_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let own = path("slipway");

@@ -1,7 +1,8 @@
 //! The launcher: training jobs, their attempts, logs and checkpoints.
 //!
-//! What a job does next is decided by `slipway_domain::training`; [`change`] stores such a decision with its events, and
-//! [`reconcile`] performs it. An attempt runs under an agent that a launch backend starts; the agent speaks to [`api::grpc`].
+//! What a job does next is decided by `slipway_domain::training`; [`change`] stores such a decision with its
+//! events, and [`reconcile`] performs it. An attempt runs under an agent that a launch backend starts; the
+//! agent speaks to [`api::grpc`].
 
 mod api;
 mod backend;

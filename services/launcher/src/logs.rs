@@ -37,8 +37,8 @@ impl Logs {
         self.root.join(job_id.to_string()).join(format!("{attempt}.log"))
     }
 
-    /// Appends what is new of `chunk`, which begins at `offset`; answers with the offset wanted next. A chunk that would leave
-    /// a gap is not stored, and the answer is where the gap begins.
+    /// Appends what is new of `chunk`, which begins at `offset`; answers with the offset wanted next. A chunk
+    /// that would leave a gap is not stored, and the answer is where the gap begins.
     pub(crate) async fn append(
         &self,
         job_id: Uuid,

@@ -1,7 +1,9 @@
-//! Makes what runs match what is stored: starts jobs that wait, finds attempts that are lost, ends what replaced attempts left.
+//! Makes what runs match what is stored: starts jobs that wait, finds attempts that are lost, ends what
+//! replaced attempts left.
 //!
-//! Each pass reads the state anew and may be repeated at any time, so a launcher that is started again goes on where the last
-//! one was cut off: attempts whose agent is alive go on, others are retried from their checkpoint.
+//! Each pass reads the state again and may be repeated at any time, so a launcher that is started again goes
+//! on where the last one was cut off: attempts whose agent is alive go on, others are retried from their
+//! checkpoint.
 
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ use crate::store::attempts::Assigned;
 use crate::store::jobs::{self, Active};
 use crate::tokens::JobTokens;
 
-/// The state is looked at this often where nobody woke the loop.
+/// The state is looked at this often if nothing woke the loop.
 const INTERVAL_MS: u64 = 500;
 /// Waiting jobs that one pass decides about.
 const MAX_STARTS: i64 = 256;

@@ -1,7 +1,8 @@
-//! The token that a job shows the registry: one for each attempt, from the registry, revoked when the attempt has ended.
+//! The token that a job shows the registry: one for each attempt, from the registry, revoked when the attempt
+//! has ended.
 //!
-//! That a token may exist is committed before the registry is asked for it, so that a launcher which is killed in between
-//! revokes it after its next start.
+//! That a token may exist is committed before the registry is asked for it, so that a launcher which is
+//! killed in between revokes it after its next start.
 
 use std::time::Duration;
 

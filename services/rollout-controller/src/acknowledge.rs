@@ -1,5 +1,5 @@
-//! Which replicas follow a change: commands answer only when every live replica routes by the table that they led to, or
-//! after a bounded wait.
+//! Which replicas follow a change: commands answer only when every live replica routes by the table that they
+//! led to, or after a bounded wait.
 
 use serde::Serialize;
 use slipway_service_kit::Problem;

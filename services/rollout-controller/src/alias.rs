@@ -55,7 +55,8 @@ async fn follow(state: &State, received: &Received) -> Result<(), String> {
 
 async fn roll_out(state: &State, received: &Received, alias: &AliasSet, name: &str) -> Result<(), Problem> {
     let resolved = match state.resolve_move(name, alias).await {
-        // A delivery that failed comes again after later ones. The alias itself says which of them is the last word.
+        // A delivery that failed comes again after later ones. The alias itself says which of them is the
+        // last word.
         Ok(None) => {
             tracing::info!(deployment = name, model = %alias.model, version = %alias.version,
                 "the alias has moved on since; this move is left out");
@@ -79,7 +80,8 @@ async fn roll_out(state: &State, received: &Received, alias: &AliasSet, name: &s
     Ok(())
 }
 
-/// Follows the moves that were recorded as pending while the kill switch was on. What fails is tried again later.
+/// Follows the moves that were recorded as pending while the kill switch was on. What fails is tried again
+/// later.
 pub(crate) async fn follow_pending(state: &State) -> Result<(), Problem> {
     let mut connection = state.pool.acquire().await?;
     let pending = deployments::pending_moves(&mut connection).await?;

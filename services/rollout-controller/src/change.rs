@@ -1,5 +1,5 @@
-//! A change of a rollout: state, decisions, events and the intended traffic table in one transaction, and then the table's
-//! copy in NATS KV.
+//! A change of a rollout: state, decisions, events and the intended traffic table in one transaction, and
+//! then the table's copy in NATS KV.
 
 use slipway_api::events::RolloutChange;
 use slipway_api::traffic::{Target, TrafficTable};
@@ -38,7 +38,7 @@ const COMMANDS: &str = "commands";
 /// Steps a rollout once, with a command or without. A command whose key was seen before changes nothing.
 ///
 /// # Errors
-/// There is no such rollout, the command means nothing in its phase, or Postgres is away.
+/// There is no such rollout, its phase does not accept the command, or Postgres is unavailable.
 pub(crate) async fn drive(
     state: &State,
     id: Uuid,
@@ -101,7 +101,8 @@ fn decide(
     (!actions.is_empty() || next != stored.state.0).then_some((next, actions))
 }
 
-/// Changed rollouts of a deployment that the caller commits. Metrics and other tasks learn of them only afterwards.
+/// Changed rollouts of a deployment that the caller commits. Metrics and other tasks are updated afterwards,
+/// with [`Changed::committed`].
 #[derive(Debug, Default)]
 #[must_use = "call `committed` after the commit"]
 pub(crate) struct Changed(Vec<ChangedRollout>);
@@ -137,10 +138,11 @@ impl Changed {
     }
 }
 
-/// Takes a locked deployment back to `to`, where the rollout in progress leads away from it. `None` where none does.
+/// Takes a locked deployment back to `to`, where the rollout in progress leads away from it. `None` where
+/// none does.
 ///
 /// # Errors
-/// Postgres is away.
+/// Postgres is unavailable.
 pub(crate) async fn turn_back(
     state: &State,
     connection: &mut PgConnection,
@@ -155,8 +157,8 @@ pub(crate) async fn turn_back(
     obey(state, connection, deployment, newest, command).await.map(Some)
 }
 
-/// Gives a command to the rollout of a locked deployment that is in progress, if there is one and its phase accepts the
-/// command.
+/// Gives a command to the rollout of a locked deployment that is in progress, if there is one and its phase
+/// accepts the command.
 ///
 /// # Errors
 /// Postgres is unavailable.
@@ -201,7 +203,7 @@ fn span_of(stored: &StoredRollout) -> tracing::Span {
     span
 }
 
-/// What is known now; `None` while the facts are still being read after a restart and nobody asks for anything.
+/// What is known now; `None` while the facts are still being read after a restart and no command was given.
 fn observe(
     state: &State,
     stored: &StoredRollout,
@@ -308,8 +310,8 @@ async fn publish(
     Ok(())
 }
 
-/// Starts a rollout of a locked deployment. One to another version that is in progress is ended first, one to the same
-/// version is the answer. The caller commits, and calls [`Changed::committed`] then.
+/// Starts a rollout of a locked deployment. One to another version that is in progress is ended first, one to
+/// the same version is the answer. The caller commits, and calls [`Changed::committed`] then.
 ///
 /// # Errors
 /// The kill switch is on, the version is stable already, the strategy is not valid, a rollout of the version is in progress
@@ -364,7 +366,7 @@ fn same_strategy(in_progress: &StoredRollout, wanted: Option<&Strategy>) -> Resu
     )))
 }
 
-/// Stores a rollout that begins, with the trace of whoever asked for it.
+/// Stores a rollout that starts, with the trace of the request that started it.
 async fn insert(
     connection: &mut PgConnection,
     deployment: &Deployment,
@@ -384,10 +386,10 @@ async fn insert(
     Ok(rollouts::insert(connection, &row).await?)
 }
 
-/// Writes down that a version was to be rolled out and cannot be, so that whoever waits for it finds out why.
+/// Records that a version was to be rolled out and cannot be, as a failed rollout that shows why.
 ///
 /// # Errors
-/// Postgres is away.
+/// Postgres is unavailable.
 pub(crate) async fn refuse(
     state: &State,
     connection: &mut PgConnection,

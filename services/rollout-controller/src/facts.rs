@@ -1,5 +1,5 @@
-//! What came of the requests since a step began: read from the records and labels that serving published, from that moment
-//! on. Nothing of it is stored, because a restart reads it again.
+//! What came of the requests since a step began: read from the records and labels that serving published,
+//! from that moment on. Nothing of it is stored, because a restart reads it again.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -65,8 +65,8 @@ impl Facts {
         }
     }
 
-    /// Closes all windows; they are opened and read again. Readers that go on behind the last message they saw would wait
-    /// for ever where the server lost its streams and numbers messages anew.
+    /// Closes all windows; they are opened and read again. Readers that go on behind the last message they
+    /// saw would wait indefinitely if the server lost its streams and numbers messages from 1 again.
     pub(crate) fn read_again(&self) {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -133,8 +133,8 @@ fn open(bus: &EventBus, rollout: &Rollout, table: &TrafficTable) -> Window {
 
 /// Whether nothing newer waits in the stream.
 ///
-/// Source: <https://docs.nats.io/reference/reference-protocols/nats_api_reference>, the reply subject of a delivered message, in
-/// its shape with and without a domain.
+/// Source: <https://docs.nats.io/reference/reference-protocols/nats_api_reference>, the reply subject of a
+/// delivered message, in its shape with and without a domain.
 fn is_last(message: &async_nats::Message) -> bool {
     const PENDING: usize = 8;
     const PENDING_WITH_DOMAIN: usize = 10;

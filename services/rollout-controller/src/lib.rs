@@ -1,8 +1,8 @@
 //! The rollout controller: deployments, and how their versions take over.
 //!
-//! `slipway_domain::rollout` decides; [`change`] stores what was decided, [`traffic_publisher`] tells the serving replicas, and
-//! [`reconcile`] keeps every rollout in progress moving. Whatever is killed when: Postgres has the whole state, and the next
-//! round goes on from it.
+//! `slipway_domain::rollout` decides; [`change`] stores what was decided, [`traffic_publisher`] tells the
+//! serving replicas, and [`reconcile`] keeps every rollout in progress moving. Whatever is killed when:
+//! Postgres has the whole state, and the next round goes on from it.
 
 mod acknowledge;
 mod actor;

@@ -1,11 +1,11 @@
-//! What REST and gRPC do alike: making deployments, starting rollouts, rolling back, pausing.
+//! What REST and gRPC share: creating and deleting deployments, starting rollouts, rolling back, pausing.
 
 use serde::Deserialize;
 use slipway_api::events::DeploymentChange;
 use slipway_api::traffic::{Rule, StickyKey, TrafficTable};
 use slipway_domain::rollout::{Command, Strategy};
 use slipway_service_kit::Problem;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_service_kit::clock::{now_unix_ms, now_unix_ms_column};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -34,11 +34,7 @@ pub(crate) struct NewDeploymentBody {
     default_strategy: Strategy,
 }
 
-fn now_ms() -> i64 {
-    i64::try_from(now_unix_ms()).unwrap_or(i64::MAX)
-}
-
-/// The deployment of that name, which has to be there.
+/// The deployment of that name.
 pub(crate) async fn find(connection: &mut PgConnection, name: &str) -> Result<Deployment, Problem> {
     deployments::find(connection, name).await?.ok_or_else(|| absent(name))
 }
@@ -47,7 +43,7 @@ pub(crate) fn absent(name: &str) -> Problem {
     Problem::not_found(format!("deployment `{name}`"))
 }
 
-/// Makes a deployment and starts the rollout of its first version.
+/// Creates a deployment and starts the rollout of its first version.
 pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Deployment, Problem> {
     check(&new)?;
     let to = match (&new.version, &new.alias) {
@@ -72,7 +68,7 @@ pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Depl
         watch_alias: new.watch_alias.as_deref(),
         default_strategy: &new.default_strategy,
         traffic: &table,
-        now_ms: now_ms(),
+        now_ms: now_unix_ms_column(),
     };
     let deployment = deployments::insert(&mut transaction, &row).await?.ok_or_else(|| {
         Problem::conflict(format!("`name`: deployment `{}` exists already", table.deployment))
@@ -139,7 +135,7 @@ pub(crate) async fn delete(state: &State, name: &str) -> Result<(), Problem> {
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     let changed = change::command_active(state, &mut transaction, &deployment, Command::Delete).await?;
     tell(state, &mut transaction, &deployment, "deleted", DeploymentChange::default()).await?;
-    deployments::delete(&mut transaction, deployment.deployment_key, now_ms()).await?;
+    deployments::delete(&mut transaction, deployment.deployment_key, now_unix_ms_column()).await?;
     transaction.commit().await?;
     changed.committed(state, name).await;
     Ok(())
@@ -208,7 +204,7 @@ async fn started_before(
     Err(Problem::conflict(detail))
 }
 
-/// Takes the newest rollout back, or rolls out `to_version` at once.
+/// Rolls the newest rollout back, or rolls out `to_version` immediately.
 pub(crate) async fn roll_back(
     state: &State,
     name: &str,

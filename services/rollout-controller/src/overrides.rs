@@ -46,9 +46,9 @@ pub(crate) async fn set_rules(state: &State, name: &str, body: RulesBody) -> Res
     commit(state, transaction, name, Changed::default()).await
 }
 
-/// Turns the kill switch on. In the same transaction a rollout in progress is paused: nothing can be learned about a version
-/// without traffic, and an operator decides how it continues. Until the switch is off, no version gains traffic
-/// ([`TrafficTable::thawed`]).
+/// Turns the kill switch on. In the same transaction a rollout in progress is paused: nothing can be learned
+/// about a version without traffic, and an operator decides how it continues. Until the switch is off, no
+/// version gains traffic ([`TrafficTable::thawed`]).
 pub(crate) async fn kill(state: &State, name: &str, body: KillSwitchBody) -> Result<(), Problem> {
     let KillSwitchBody { mode, reason } = body;
     let paused = if reason.is_empty() {

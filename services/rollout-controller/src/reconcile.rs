@@ -69,8 +69,8 @@ async fn lead(state: &State) -> anyhow::Result<()> {
     }
 }
 
-/// Whether the connection to NATS was made anew since the last call. The server may have lost its storage meanwhile: what all
-/// services expect there is made again, and facts are read again.
+/// Whether the connection to NATS was restored since the last call. The server may have lost its storage
+/// meanwhile: what all services expect there is made again, and facts are read again.
 async fn renewed(state: &State, seen: &mut u64) -> bool {
     let connections = state.bus.client().statistics().connects.load(Ordering::Relaxed);
     if connections == *seen || !state.bus.is_connected() {

@@ -1,8 +1,9 @@
-//! What happens to the registered model of a deployment: it is renamed, its watched alias or a version in use is deleted.
+//! What happens to the registered model of a deployment: it is renamed, its watched alias or a version in use
+//! is deleted.
 //!
-//! A rename changes a label, in the deployment, its rollouts and its traffic table; targets and weights stay, so replicas load nothing
-//! and interrupt nothing. Deployments are found by the model's identity. It is filled in by [`identify`], which also notices a rename
-//! whose event was lost or came before the deployment.
+//! A rename changes a label, in the deployment, its rollouts and its traffic table; targets and weights stay,
+//! so replicas load nothing and interrupt nothing. Deployments are found by the model's identity. It is
+//! filled in by [`identify`], which also notices a rename whose event was lost or came before the deployment.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use slipway_api::proto::registry::GetModelVersionRequest;
 use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, EventBus, Received, inbox};
 use slipway_service_kit::Problem;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_service_kit::clock::now_unix_ms_column;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -150,7 +151,7 @@ async fn notice(
     let Some(locked) = deployments::lock(&mut transaction, deployment).await? else { return Ok(()) };
     let consumer = format!("{CONSUMER}/{deployment}");
     if inbox::first_time(&mut transaction, &consumer, &received.id).await? {
-        let at_ms = i64::try_from(now_unix_ms()).unwrap_or(i64::MAX);
+        let at_ms = now_unix_ms_column();
         notices::set(&mut transaction, locked.deployment_key, new, at_ms).await?;
         tell(state, &mut transaction, &locked, what, DeploymentChange::default()).await?;
         tracing::warn!(deployment, message = new.message, "notice about the deployment");

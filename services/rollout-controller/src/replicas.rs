@@ -23,7 +23,7 @@ const LIVE_FOR: Duration = Duration::from_secs(3 * REPLICA_STATUS_INTERVAL_S);
 const SILENT_AFTER: Duration = Duration::from_millis(1_500 * REPLICA_STATUS_INTERVAL_S);
 /// What was heard is forgotten after this.
 const KNOWN_FOR: Duration = Duration::from_secs(REPLICA_STATUS_MAX_AGE_S);
-/// Pause before a lost watch is begun again.
+/// Pause before a lost watch is restarted.
 const REWATCH_DELAY_MS: u64 = 250;
 /// How often it is checked whether the connection was lost meanwhile.
 const CONNECTION_CHECK_MS: u64 = 250;
@@ -281,7 +281,7 @@ pub(crate) async fn listen_for_reports(
 }
 
 async fn listen(bus: &EventBus, replicas: &Replicas, wake: &Notify) -> anyhow::Result<()> {
-    anyhow::ensure!(bus.is_connected(), "NATS is away");
+    anyhow::ensure!(bus.is_connected(), "NATS is unreachable");
     let connections = || bus.client().statistics().connects.load(Ordering::Relaxed);
     let connected = connections();
     let store = bus.bucket(REPLICAS_BUCKET).await?;

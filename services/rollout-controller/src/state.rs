@@ -43,10 +43,11 @@ impl State {
         self.wake.notify_one();
     }
 
-    /// A version, pinned to its bytes. The registry keeps it from being deleted until the deployment's traffic table names it.
+    /// A version, pinned to its bytes. The registry keeps it from being deleted until the deployment's
+    /// traffic table names it.
     ///
     /// # Errors
-    /// It is not there, cannot be served, or the registry is away.
+    /// It does not exist, cannot be served, or the registry is unavailable.
     pub(crate) async fn resolve_version(
         &self,
         deployment: &str,
@@ -66,7 +67,8 @@ impl State {
         servable(found, "version")
     }
 
-    /// The version that an alias was pointed at; `None` where the alias has moved on since, which is news of its own.
+    /// The version that an alias was pointed at; `None` where the alias has moved on since, which is news of
+    /// its own.
     ///
     /// # Errors
     /// As for [`Self::resolve_version`].
@@ -112,7 +114,7 @@ fn renamed(from: &str, to: &str) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "not-found",
-        "There is no such thing",
+        "Not found",
         format!("the registered model `{from}` was renamed to `{to}`; use that name"),
     )
 }

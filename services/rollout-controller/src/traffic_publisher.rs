@@ -1,4 +1,5 @@
-//! The traffic tables' copies in NATS KV. Postgres has the truth; a copy that says something else is written again.
+//! The traffic tables' copies in NATS KV. Postgres has the truth; a copy that says something else is written
+//! again.
 
 use std::collections::BTreeMap;
 
@@ -25,11 +26,11 @@ pub(crate) async fn soon(state: &State, deployment: &str) {
 }
 
 async fn one(state: &State, deployment: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(state.bus.is_connected(), "NATS is away");
+    anyhow::ensure!(state.bus.is_connected(), "NATS is unreachable");
     let store = state.bus.bucket(TRAFFIC_BUCKET).await?;
     for _ in 0..MAX_TRIES {
-        // The copy first, then the truth: whoever commits and writes a newer table in between makes the write below fail.
-        // The other way round an older table could replace a newer one.
+        // The copy first, then the truth: a newer table that is committed and written in between makes the
+        // write below fail. The other way round an older table could replace a newer one.
         let copy = store.entry(deployment).await.context("reading the bucket")?;
         let mut connection = state.pool.acquire().await?;
         let found = deployments::find(&mut connection, deployment).await?;
@@ -41,7 +42,7 @@ async fn one(state: &State, deployment: &str) -> anyhow::Result<()> {
     anyhow::bail!("others write the same table again and again")
 }
 
-/// Makes the copy like `table`; `false` where somebody else wrote since it was read.
+/// Makes the copy like `table`; `false` if another replica wrote it since it was read.
 async fn replace(
     store: &Store,
     key: &str,
@@ -74,7 +75,7 @@ async fn replace(
 
 /// Compares every copy with the truth, mends what differs, and removes copies of deployments that are gone.
 pub(crate) async fn all(state: &State) -> anyhow::Result<()> {
-    anyhow::ensure!(state.bus.is_connected(), "NATS is away");
+    anyhow::ensure!(state.bus.is_connected(), "NATS is unreachable");
     let store = state.bus.bucket(TRAFFIC_BUCKET).await?;
     let keys: Vec<String> = store.keys().await?.try_collect().await?;
     let mut connection = state.pool.acquire().await?;

@@ -29,11 +29,12 @@ struct Settings {
 
 const CHANGEABLE: [&str; 3] = ["default_strategy", "sticky_key", "watch_alias"];
 
-/// Applies a JSON Merge Patch (RFC 7396, <https://www.rfc-editor.org/rfc/rfc7396>) to a deployment's settings: objects are
-/// merged, arrays are replaced, `null` resets a field to its default.
+/// Applies a JSON Merge Patch (RFC 7396, <https://www.rfc-editor.org/rfc/rfc7396>) to a deployment's
+/// settings: objects are merged, arrays are replaced, `null` resets a field to its default.
 ///
-/// A rollout in progress keeps the strategy that it was started with. A new sticky key applies to all traffic immediately.
-/// A new watched alias is followed from its next move on; a pending move of the previous alias is dropped.
+/// A rollout in progress keeps the strategy that it was started with. A new sticky key applies to all traffic
+/// immediately. A new watched alias is followed from its next move on; a pending move of the previous alias
+/// is dropped.
 ///
 /// # Errors
 /// There is no such deployment, a field cannot be changed, or its new value is not valid.

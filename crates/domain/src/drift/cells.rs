@@ -2,7 +2,8 @@
 
 use super::profile::ColumnKind;
 
-/// A cell is expected to have this many rows in the smaller of the two samples: below, X² is not distributed as χ².
+/// A cell is expected to have this many rows in the smaller of the two samples: below, X² is not distributed
+/// as χ².
 const MIN_EXPECTED_ROWS: f64 = 5.0;
 
 /// Two histograms on the same cells, in rows.
@@ -19,8 +20,8 @@ struct Cell {
     actual: f64,
 }
 
-/// Joins bins into cells: neighbours of a numeric column, rare values of a categorical one. A row of `actual` is `worth` that many
-/// independent rows.
+/// Joins bins into cells: neighbours of a numeric column, rare values of a categorical one. A row of `actual`
+/// is `worth` that many independent rows.
 pub(super) fn cells(kind: ColumnKind, expected: &[f64], actual: &[f64], worth: f64) -> Cells {
     let (expected_total, actual_total): (f64, f64) =
         (expected.iter().sum(), actual.iter().sum::<f64>() * worth);
@@ -52,7 +53,8 @@ impl Cells {
         self.actual.push(cell.actual);
     }
 
-    /// What is left is a cell of its own where it is large enough, and else goes to a neighbour, or to the smallest cell.
+    /// What is left is a cell of its own where it is large enough, and else goes to a neighbour, or to the
+    /// smallest cell.
     fn close(&mut self, cell: Cell, kind: ColumnKind, is_enough: bool) {
         if cell.expected + cell.actual <= 0.0 {
             return;

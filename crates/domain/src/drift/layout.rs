@@ -26,7 +26,8 @@ pub struct Place {
 }
 
 impl Input {
-    /// From a name and a shape of the model's signature, -1 for a dimension that varies; the first dimension counts rows.
+    /// From a name and a shape of the model's signature, -1 for a dimension that varies; the first dimension
+    /// counts rows.
     pub fn of_shape(name: &str, shape: &[i64]) -> Self {
         let width = shape
             .iter()
@@ -38,8 +39,9 @@ impl Input {
 
 /// The place of each feature; `None` where the model has none for it.
 ///
-/// A feature that names its tensor is there. Of one tensor, the columns are the features in their order. Of several, each feature
-/// is the tensor of its name; where no name fits and the widths add up, the columns of all tensors are the features in their order.
+/// A feature that names its tensor is there. Of one tensor, the columns are the features in their order. Of
+/// several, each feature is the tensor of its name; where no name fits and the widths add up, the columns of
+/// all tensors are the features in their order.
 pub fn places(features: &[ColumnProfile], inputs: &[Input]) -> Vec<Option<Place>> {
     let find = |name: &str| inputs.iter().position(|input| input.name == name);
     let by_name = |column: &ColumnProfile| find(&column.name).map(|tensor| Place { tensor, offset: 0 });

@@ -8,10 +8,11 @@ pub const PSI_SHARE_FLOOR: f64 = 1e-4;
 const SERIES_PRECISION: f64 = 1e-12;
 const MAX_SERIES_TERMS: u32 = 200;
 
-/// Population stability index of two histograms on the same bins: Σ (aᵢ − eᵢ) · ln(aᵢ / eᵢ) over the shares, each share at least
-/// [`PSI_SHARE_FLOOR`].
+/// Population stability index of two histograms on the same bins: Σ (aᵢ − eᵢ) · ln(aᵢ / eᵢ) over the shares,
+/// each share at least [`PSI_SHARE_FLOOR`].
 ///
-/// Never negative, 0 for equal shares, the same with the histograms swapped. 0 where either is empty: nothing is known then.
+/// Never negative, 0 for equal shares, the same with the histograms swapped. 0 where either is empty: nothing
+/// is known then.
 pub fn psi(expected_counts: &[u64], actual_counts: &[u64]) -> f64 {
     let numbers = |counts: &[u64]| -> Vec<f64> { counts.iter().map(|count| *count as f64).collect() };
     psi_with_floor(&numbers(expected_counts), &numbers(actual_counts), PSI_SHARE_FLOOR)
@@ -36,8 +37,8 @@ pub(super) fn psi_with_floor(expected_counts: &[f64], actual_counts: &[f64], flo
         .sum()
 }
 
-/// Kolmogorov-Smirnov statistic of two ascending samples: the largest distance between their empirical distributions, 0 to 1.
-/// 0 where either is empty.
+/// Kolmogorov-Smirnov statistic of two ascending samples: the largest distance between their empirical
+/// distributions, 0 to 1. 0 where either is empty.
 pub fn ks_statistic(left_sorted: &[f64], right_sorted: &[f64]) -> f64 {
     let (left_len, right_len) = (left_sorted.len(), right_sorted.len());
     if left_len == 0 || right_len == 0 {
@@ -56,9 +57,10 @@ pub fn ks_statistic(left_sorted: &[f64], right_sorted: &[f64]) -> f64 {
     largest.min(1.0)
 }
 
-/// Probability of a statistic at least this large between samples of one continuous distribution: Kolmogorov's asymptotic
-/// series 2 Σ (−1)^(k−1) exp(−2k²λ²) with λ = (√n + 0.12 + 0.11/√n) · D and n the harmonic size, Stephens' correction (1970) as in
-/// Numerical Recipes §14.3. Too large rather than too small on data with ties.
+/// Probability of a statistic at least this large between samples of one continuous distribution:
+/// Kolmogorov's asymptotic series 2 Σ (−1)^(k−1) exp(−2k²λ²) with λ = (√n + 0.12 + 0.11/√n) · D and n the
+/// harmonic size, Stephens' correction (1970) as in Numerical Recipes §14.3. Too large rather than too small
+/// on data with ties.
 pub fn ks_p_value(statistic: f64, left_len: usize, right_len: usize) -> f64 {
     if left_len == 0 || right_len == 0 {
         return 1.0;
@@ -103,8 +105,8 @@ pub(super) fn chi_square_statistic(expected: &[f64], actual: &[f64]) -> f64 {
     cells.map(|(left, right)| (to_expected * left - to_actual * right).powi(2) / (left + right)).sum()
 }
 
-/// Fisher's exact test of two shares, two-sided: twice the smaller tail of the hypergeometric distribution, which is never too
-/// small a probability.
+/// Fisher's exact test of two shares, two-sided: twice the smaller tail of the hypergeometric distribution,
+/// which is never too small a probability.
 pub(super) fn fisher_p_value(left: (u64, u64), right: (u64, u64)) -> f64 {
     let ((left_hits, left_rows), (right_hits, right_rows)) = (left, right);
     let (left_hits, right_hits) = (left_hits.min(left_rows), right_hits.min(right_rows));
@@ -126,11 +128,12 @@ pub(super) fn fisher_p_value(left: (u64, u64), right: (u64, u64)) -> f64 {
     (2.0 * upper.min(lower)).min(1.0)
 }
 
-/// Probability that `outside` or more of `rows` new values lie beyond the range of `trained` values of the same distribution.
+/// Probability that `outside` or more of `rows` new values lie beyond the range of `trained` values of the
+/// same distribution.
 ///
-/// All orders of trained + rows exchangeable values are equally likely; with i values above and j below, the two extremes of
-/// training are fixed, so P(i + j = t) = (t + 1) · C(trained + rows − 2 − t, trained − 2) / C(trained + rows, trained). Ties make
-/// it smaller.
+/// All orders of trained + rows exchangeable values are equally likely; with i values above and j below, the
+/// two extremes of training are fixed, so P(i + j = t) = (t + 1) · C(trained + rows − 2 − t, trained − 2) /
+/// C(trained + rows, trained). Ties make it smaller.
 pub(super) fn range_p_value(outside: u64, rows: u64, trained: u64) -> f64 {
     if outside == 0 || rows == 0 || trained < 2 {
         return 1.0;
@@ -143,7 +146,8 @@ pub(super) fn range_p_value(outside: u64, rows: u64, trained: u64) -> f64 {
     tail(start, (outside..rows).map(ratio)).min(1.0)
 }
 
-/// Sum of probabilities: the first by its logarithm, each other by its ratio to the one before. Ends where terms no longer count.
+/// Sum of probabilities: the first by its logarithm, each other by its ratio to the one before. Ends where
+/// terms no longer count.
 fn tail(ln_first: f64, ratios: impl Iterator<Item = f64>) -> f64 {
     let mut term = 1.0;
     let mut sum = 1.0;

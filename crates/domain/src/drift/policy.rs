@@ -16,8 +16,8 @@ const MAX_COOL_DOWN_S: f64 = 30.0 * 24.0 * 3_600.0;
 pub struct Policy {
     /// Windows in a row that have to agree, both to detect drift and to clear it.
     pub consecutive_windows: u32,
-    /// After a detection, the time for which no alarm is raised again and no action is repeated, in seconds. What drifts in addition
-    /// is reported all the same.
+    /// After a detection, the time for which no alarm is raised again and no action is repeated, in seconds.
+    /// What drifts in addition is reported all the same.
     pub cool_down_s: f64,
 }
 
@@ -39,14 +39,15 @@ impl Policy {
     }
 }
 
-/// What a monitor remembers between windows. Store it with the window that it came from; begin anew ([`Default`]) when the
-/// baseline changes.
+/// What a monitor remembers between windows. Store it with the window that it came from; begin anew
+/// ([`Default`]) when the baseline changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitorState {
     /// Whether drift has been detected and not cleared.
     pub(super) drifted: bool,
-    /// The last windows in a row that say otherwise than `drifted`, oldest first, no more than the policy asks for.
+    /// The last windows in a row that say otherwise than `drifted`, oldest first, no more than the policy
+    /// asks for.
     pub(super) dissenting_windows: Vec<u64>,
     /// When drift was last detected, Unix time in milliseconds.
     pub(super) detected_at_unix_ms: Option<u64>,
@@ -79,8 +80,8 @@ impl MonitorState {
         &self.reported
     }
 
-    /// The state that follows when the baseline is replaced: drift from the previous one is over. The time of the last
-    /// detection stays, so that a new baseline does not cut a cool-down short.
+    /// The state that follows when the baseline is replaced: drift from the previous one is over. The time of
+    /// the last detection stays, so that a new baseline does not cut a cool-down short.
     #[must_use]
     pub fn rebased(&self) -> Self {
         Self { detected_at_unix_ms: self.detected_at_unix_ms, ..Self::default() }

@@ -61,10 +61,11 @@ pub struct ColumnProfile {
     pub min: Option<f64>,
     /// Numeric: largest value.
     pub max: Option<f64>,
-    /// Numeric: inner bin edges, strictly ascending. Bin `i` holds `edges[i-1] <= x < edges[i]`, as in numpy's
-    /// `searchsorted(edges, x, side="right")`; the outer bins are open.
+    /// Numeric: inner bin edges, strictly ascending. Bin `i` holds `edges[i-1] <= x < edges[i]`, as in
+    /// numpy's `searchsorted(edges, x, side="right")`; the outer bins are open.
     pub edges: Vec<f64>,
-    /// Rows in each bin: one more than edges, or one a value. Rows of other values of a categorical column are in none.
+    /// Rows in each bin: one more than edges, or one a value. Rows of other values of a categorical column
+    /// are in none.
     pub counts: Vec<u64>,
     /// Numeric: evenly spaced order statistics, ascending.
     pub sample: Vec<f64>,
@@ -113,8 +114,8 @@ impl ColumnProfile {
 
     /// The bin of a number that came in this precision.
     pub(super) fn bin_of(&self, number: f64, precision: Option<Precision>) -> usize {
-        // With a sample the counts are moved to where rounding moves the values, see `expected`. Without one, a value on an edge
-        // has to stay on its side of it.
+        // With a sample the counts are moved to where rounding moves the values, see `expected`. Without one,
+        // a value on an edge has to stay on its side of it.
         let round = |edge: f64| match precision {
             Some(precision) if self.sample.is_empty() => precision.round(edge),
             _ => edge,
@@ -122,8 +123,8 @@ impl ColumnProfile {
         self.edges.partition_point(|edge| round(*edge) <= number)
     }
 
-    /// Training rows in each bin of a window, as they would be if the values had come in this precision: rounding moves values
-    /// across edges, and may put many of them into one place.
+    /// Training rows in each bin of a window, as they would be if the values had come in this precision:
+    /// rounding moves values across edges, and may put many of them into one place.
     pub(super) fn expected(&self, rows: u64, precision: Option<Precision>) -> Vec<f64> {
         let mut expected: Vec<f64> = self.counts.iter().map(|count| *count as f64).collect();
         let total: f64 = expected.iter().sum();

@@ -1,8 +1,8 @@
 //! One window against the training data: distances per column, and whether they are more than chance.
 //!
-//! A column has drifted where a distance is both large (a threshold) and certain (a test). The tests of all columns are adjusted
-//! together by Holm (1979), so that the probability that chance alone makes any column of an undrifted window drift is at most
-//! [`Thresholds::p_value`]:
+//! A column has drifted where a distance is both large (a threshold) and certain (a test). The tests of all
+//! columns are adjusted together by Holm (1979), so that the probability that chance alone makes any column
+//! of an undrifted window drift is at most [`Thresholds::p_value`]:
 //!
 //! - the histogram by Pearson's X² on cells of at least five expected rows; its distance is the population stability index;
 //! - the distribution of numbers by Kolmogorov and Smirnov;
@@ -10,8 +10,9 @@
 //! - values beyond the range of training by the exact distribution of exceedances; unknown categories by Fisher's test against
 //!   the mass that training has not seen, which categories that occurred once stand for (Good, 1953).
 //!
-//! A row that is sent again tells nothing new. Where rows repeat more often than training explains, `n` rows that occur `cᵢ`
-//! times each are worth `n² / Σ cᵢ²` (Kish, 1965). A feed that repeats a few rows is a fault of its own, whatever the rows are.
+//! A row that is sent again tells nothing new. Where rows repeat more often than training explains, `n` rows
+//! that occur `cᵢ` times each are worth `n² / Σ cᵢ²` (Kish, 1965). A feed that repeats a few rows is a fault
+//! of its own, whatever the rows are.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,8 @@ use super::{
 
 /// Windows of fewer rows are not judged.
 pub const MIN_WINDOW_ROWS: u64 = 20;
-/// A Kolmogorov-Smirnov distance below this is no drift however certain it is: large windows make any difference certain.
+/// A Kolmogorov-Smirnov distance below this is no drift however certain it is: large windows make any
+/// difference certain.
 const MIN_KS_DISTANCE: f64 = 0.15;
 
 /// How far one column has moved. P-values are adjusted over all tests of the window.
@@ -60,8 +62,8 @@ pub struct FeatureScore {
     pub trained_out_of_range_rate: f64,
     /// Probability of so many by chance.
     pub out_of_range_p_value: Option<f64>,
-    /// Share of rows that differ from training by what drifted, 0 to 1: the largest of the Kolmogorov-Smirnov distance, the total
-    /// variation of the histogram, and the differences of the two rates.
+    /// Share of rows that differ from training by what drifted, 0 to 1: the largest of the Kolmogorov-Smirnov
+    /// distance, the total variation of the histogram, and the differences of the two rates.
     pub shift: f64,
     /// Whether any measure says so.
     pub drifted: bool,
@@ -103,7 +105,8 @@ pub struct WindowScores {
 const REPEATED_ROWS: &str = "repeated rows";
 
 impl WindowScores {
-    /// What of the window drifted, each under a name of its own: `feature age`, `prediction label`, `repeated rows`.
+    /// What of the window drifted, each under a name of its own: `feature age`, `prediction label`, `repeated
+    /// rows`.
     pub fn drifted_parts(&self) -> Vec<String> {
         let named = |kind: &str, columns: &[FeatureScore]| -> Vec<String> {
             let drifted = columns.iter().filter(|column| column.drifted);

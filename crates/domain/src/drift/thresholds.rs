@@ -10,18 +10,23 @@ use crate::{Invalid, invalid::ensure};
 pub struct Thresholds {
     /// Population stability index from which a column drifts.
     pub psi: f64,
-    /// Largest probability that chance makes any column of an undrifted window drift; every test is adjusted to it.
+    /// Largest probability that chance makes any column of an undrifted window drift; every test is adjusted
+    /// to it.
     #[serde(alias = "ks_p_value")]
     pub p_value: f64,
-    /// Difference of the share of missing values from training, in either direction, beyond which a column drifts.
+    /// Difference of the share of missing values from training, in either direction, beyond which a column
+    /// drifts.
     pub missing_rate_delta: f64,
-    /// Share of values outside the training data's range, or never seen in training, beyond which a column drifts.
+    /// Share of values outside the training data's range, or never seen in training, beyond which a column
+    /// drifts.
     pub out_of_range_rate: f64,
     /// Share of features that have to drift for the window to count as drifted, 0 to 1; one feature at least.
     pub min_features_drifted: f64,
-    /// Share of rows in which one drifted feature has to differ for the window to count as drifted by it alone.
+    /// Share of rows in which one drifted feature has to differ for the window to count as drifted by it
+    /// alone.
     pub single_feature_shift: f64,
-    /// A window drifts where its different rows are fewer than this share of what the training data would have. 0: never.
+    /// A window drifts where its different rows are fewer than this share of what the training data would
+    /// have. 0: never.
     pub distinct_rows_ratio: f64,
 }
 

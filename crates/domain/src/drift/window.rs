@@ -78,8 +78,8 @@ impl Window {
         self.rows
     }
 
-    /// Counts one row. Values are in the order of the profile's columns; those that are not there are absent, those beyond it
-    /// are ignored.
+    /// Counts one row. Values are in the order of the profile's columns; those that are not there are absent,
+    /// those beyond it are ignored.
     pub fn add_row(&mut self, profile: &Profile, features: &[Value<'_>], predictions: &[Value<'_>]) {
         self.rows += 1;
         self.count_row(row_hash(features));
@@ -186,8 +186,8 @@ impl ColumnWindow {
         known.unwrap_or(self.bins.len() - 1)
     }
 
-    /// Reservoir sampling, algorithm R, with the number of the value in place of a random source: the same rows give the same
-    /// sample on every replay.
+    /// Reservoir sampling, algorithm R, with the number of the value in place of a random source: the same
+    /// rows give the same sample on every replay.
     fn keep(&mut self, number: f64) {
         if self.sample.len() < MAX_SAMPLE {
             self.sample.push(number);

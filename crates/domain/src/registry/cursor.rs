@@ -72,7 +72,8 @@ impl<'text> Cursor<'text> {
         }
     }
 
-    /// A key: `prefix.name` or `name`, each part plain or quoted. Only the first point of a plain key separates.
+    /// A key: `prefix.name` or `name`, each part plain or quoted. Only the first point of a plain key
+    /// separates.
     pub(super) fn key(&mut self) -> Result<(Option<String>, String), ParseError> {
         self.skip_spaces();
         let first = self.key_part(true)?;

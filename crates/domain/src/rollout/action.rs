@@ -60,7 +60,8 @@ impl EventKind {
     }
 }
 
-/// What is to be done. Store the new state together with decisions and events in one transaction, then write the table.
+/// What is to be done. Store the new state together with decisions and events in one transaction, then write
+/// the table.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Store the table that [`plan_table`](super::plan_table) makes of the new state.

@@ -25,7 +25,8 @@ pub enum AliasDecision {
     InProgress,
     /// The kill switch is on: roll the version out when it is turned off.
     Pending,
-    /// The newest rollout of the version was ended and the alias was not moved since: not tried again automatically.
+    /// The newest rollout of the version was ended and the alias was not moved since: not tried again
+    /// automatically.
     EndedBefore {
         /// How it ended.
         phase: Phase,
@@ -36,9 +37,9 @@ pub enum AliasDecision {
 
 /// Decides what follows when a watched alias is set. `newest` is the newest rollout of the deployment.
 ///
-/// Setting the alias again to the version that it points at already does not retry a rollout that failed, was rolled back
-/// or was aborted: pipelines set aliases repeatedly, and each run would put the same bad version back on traffic. A retry
-/// is explicit: start a rollout, or move the alias away and back.
+/// Setting the alias again to the version that it points at already does not retry a rollout that failed, was
+/// rolled back or was aborted: pipelines set aliases repeatedly, and each run would put the same bad version
+/// back on traffic. A retry is explicit: start a rollout, or move the alias away and back.
 pub fn follow_alias(
     moved: AliasMoved<'_>,
     stable: Option<&Target>,

@@ -1,8 +1,8 @@
 //! The verdict on a new version: each limit is a clause that passes, fails, or cannot tell yet.
 //!
-//! A clause fails only where its any-time bound proves the limit broken, so a handful of unlucky requests fails nobody
-//! and looking every second raises no false alarms; it passes where the plain estimate keeps the limit; in between it
-//! is inconclusive, and more data decides. No data is inconclusive, never a failure.
+//! A clause fails only where its any-time bound proves the limit broken, so a handful of unlucky requests
+//! fails nobody and looking every second raises no false alarms; it passes where the plain estimate keeps the
+//! limit; in between it is inconclusive, and more data decides. No data is inconclusive, never a failure.
 
 use serde::{Deserialize, Serialize};
 
@@ -163,8 +163,8 @@ fn error_rate_delta(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> 
     })
 }
 
-/// A version that answers NaN where stable does not is broken, though nothing failed. Where stable answers NaN as well, e.g.
-/// for missing features, only what exceeds its share counts.
+/// A version that answers NaN where stable does not is broken, though nothing failed. Where stable answers
+/// NaN as well, e.g. for missing features, only what exceeds its share counts.
 fn non_finite(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
     let (new, old) = (&facts.candidate, &facts.stable);
     if new.requests == 0 || new.non_finite + old.non_finite == 0 {
@@ -255,8 +255,8 @@ fn same_inputs(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
     })
 }
 
-/// The test of a quantile as a share: were the new version as fast as allowed, at most 5 percent of its requests would
-/// be slower than the allowed p95.
+/// The test of a quantile as a share: were the new version as fast as allowed, at most 5 percent of its
+/// requests would be slower than the allowed p95.
 fn latency(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
     let (new, old) = (&facts.candidate, &facts.stable);
     if old.timed < MIN_STABLE_TIMED || new.timed == 0 {

@@ -8,8 +8,8 @@ impl Rollout {
     /// Whether `command` is accepted in this phase while the kill switch of the deployment is on or off.
     /// [`step`](super::step) ignores a command that is not.
     ///
-    /// While the switch is on, commands that could give a version more traffic are refused. All others stay available,
-    /// because they only ever return traffic to the version that served before.
+    /// While the switch is on, commands that could give a version more traffic are refused. All others stay
+    /// available, because they only ever return traffic to the version that served before.
     ///
     /// # Errors
     /// The command does not apply to this phase, or the kill switch forbids it.
@@ -88,8 +88,8 @@ pub enum Command {
         /// Why.
         reason: String,
     },
-    /// End it immediately, without waiting for the replicas: the rollout of another version replaces it. A promoted rollout
-    /// that was about to be undone stays promoted.
+    /// End it immediately, without waiting for the replicas: the rollout of another version replaces it. A
+    /// promoted rollout that was about to be undone stays promoted.
     Supersede {
         /// The other version.
         by_version: String,

@@ -43,7 +43,8 @@ pub struct WindowFacts {
     pub stable: VariantFacts,
     /// The version being rolled out, whether it answered or saw a copy.
     pub candidate: VariantFacts,
-    /// How many of the candidate's timed requests were slower than stable's p95 allows; see [`FactsCollector::facts`].
+    /// How many of the candidate's timed requests were slower than stable's p95 allows; see
+    /// [`FactsCollector::facts`].
     pub slow: u64,
     /// Rows that both versions ran.
     pub compared_rows: u64,
@@ -57,7 +58,8 @@ pub struct WindowFacts {
     pub shift: ShiftFacts,
     /// What the records leave out.
     pub records: RecordFacts,
-    /// Rules send some requests to a version by their headers, so that the two versions see different requests.
+    /// Rules send some requests to a version by their headers, so that the two versions see different
+    /// requests.
     pub ruled: bool,
 }
 
@@ -140,8 +142,8 @@ impl FactsCollector {
         facts.correct += correct.min(rows);
     }
 
-    /// The facts so far. A request of the candidate is slow where it took longer than `max_p95_latency_ratio` times stable's
-    /// p95 and at least 5 ms more.
+    /// The facts so far. A request of the candidate is slow where it took longer than `max_p95_latency_ratio`
+    /// times stable's p95 and at least 5 ms more.
     pub fn facts(&self, analysis: &Analysis) -> WindowFacts {
         let stable = self.stable.summary();
         let limit = slow_limit_us(analysis, stable.p95_latency_us);

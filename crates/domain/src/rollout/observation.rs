@@ -18,7 +18,7 @@ pub enum Readiness {
         /// What for.
         reason: String,
     },
-    /// Every replica answers with it at once.
+    /// Every replica can answer with it immediately.
     Ready,
     /// Some replica cannot load it.
     Failed {

@@ -1,17 +1,18 @@
 //! Whether the new version's predictions are distributed as stable's, however often that is asked.
 //!
-//! Without labels and shadow copies this is all that is known of the answers. It finds gross breakage: one class for
-//! everything, predictions of another magnitude, a collapsed mix of classes. It cannot find wrong predictions that are
-//! distributed as the right ones are.
+//! Without labels and shadow copies this is all that is known of the answers. It finds gross breakage: one
+//! class for everything, predictions of another magnitude, a collapsed mix of classes. It cannot find wrong
+//! predictions that are distributed as the right ones are.
 //!
-//! Each request is one observation: the share of its rows in each cell, so that a client with large batches does not count
-//! for more than it is. Cells are classes, or the ranges between quantiles of stable's first predictions. The distance is
-//! the total variation distance for classes (largest difference of the probability of any set of classes). For numbers it is the
-//! Kolmogorov-Smirnov distance at the quantiles, or the difference of the shares beyond the outer deciles where that is larger: a
-//! change of scale around an unchanged median moves the former little. The bound holds at all times together: a two-sided normal
-//! mixture boundary for each set of cells and each version, joined by a union bound. Source: Howard, Ramdas, McAuliffe and
-//! Sekhon (2021), "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49(2),
-//! section 3.2 (after Robbins, 1970), for shares, which are 1/2-sub-Gaussian.
+//! Each request is one observation: the share of its rows in each cell, so that a client with large batches
+//! does not count for more than it is. Cells are classes, or the ranges between quantiles of stable's first
+//! predictions. The distance is the total variation distance for classes (largest difference of the
+//! probability of any set of classes). For numbers it is the Kolmogorov-Smirnov distance at the quantiles, or
+//! the difference of the shares beyond the outer deciles where that is larger: a change of scale around an
+//! unchanged median moves the former little. The bound holds at all times together: a two-sided normal
+//! mixture boundary for each set of cells and each version, joined by a union bound. Source: Howard, Ramdas,
+//! McAuliffe and Sekhon (2021), "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of
+//! Statistics 49(2), section 3.2 (after Robbins, 1970), for shares, which are 1/2-sub-Gaussian.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,8 +42,8 @@ const RANGES: usize = 10;
 const SPREAD_TOLERANCE: f64 = 1e-3;
 /// The same relative to their size: two builds of one model differ by less.
 const SIZE_TOLERANCE: f64 = 1e-4;
-/// A version that always predicts the same has collapsed where stable predicts something else; proven once that would be
-/// implausible even if it predicted the rest this many times more rarely than stable.
+/// A version that always predicts the same has collapsed where stable predicts something else; proven once
+/// that would be implausible even if it predicted the rest this many times more rarely than stable.
 const COLLAPSE_FACTOR: f64 = 5.0;
 
 /// What a version predicted for one row.
@@ -82,7 +83,8 @@ pub struct ShiftFacts {
     pub candidate_requests: u64,
     /// Whether the predictions are numbers rather than classes.
     pub numeric: bool,
-    /// The distance is the difference of the shares below the first and above the last decile of stable's first predictions.
+    /// The distance is the difference of the shares below the first and above the last decile of stable's
+    /// first predictions.
     pub beyond_deciles: bool,
     /// Distance of the two distributions, 0 to 1.
     pub distance: f64,
@@ -198,18 +200,19 @@ impl Sums {
     }
 }
 
-/// Half-width of the boundary for one share over `requests`, one of the two versions, at the natural logarithm of the number
-/// of shares that have to hold together.
+/// Half-width of the boundary for one share over `requests`, one of the two versions, at the natural
+/// logarithm of the number of shares that have to hold together.
 fn margin(requests: f64, log_events: f64) -> f64 {
     let time = requests * VARIANCE;
     let log_level = 2.0 * ((2.0 / ALPHA).ln() + log_events);
     ((time + RHO) * (((time + RHO) / RHO).ln() + log_level)).sqrt() / requests
 }
 
-/// Whether the candidate predicts one thing only, and stable something else often enough for that not to be chance.
+/// Whether the candidate predicts one thing only, and stable something else often enough for that not to be
+/// chance.
 ///
-/// Were the candidate's requests with another prediction at least `rate` of all, none in the first n would have the
-/// probability (1 - rate)^n; this is decreasing in n, so it holds at any time, too.
+/// Were the candidate's requests with another prediction at least `rate` of all, none in the first n would
+/// have the probability (1 - rate)^n; this is decreasing in n, so it holds at any time, too.
 fn collapsed(old: &[f64], new: &[f64], stable: f64, candidate: f64) -> bool {
     let Some(only) = new.iter().position(|rate| *rate >= 1.0 - 1e-9) else { return false };
     let others = 1.0 - old.get(only).copied().unwrap_or(0.0) - margin(stable, (old.len() as f64).ln());
@@ -342,7 +345,8 @@ impl SameInputs {
     /// Inputs that are remembered of either version; later ones are left out.
     const MAX_INPUTS: usize = 20_000;
 
-    /// Counts one row whose input has this hash. Numbers are not compared: two regressions hardly ever agree exactly.
+    /// Counts one row whose input has this hash. Numbers are not compared: two regressions hardly ever agree
+    /// exactly.
     pub(super) fn row(&mut self, side: Side, input: u64, prediction: &Prediction) {
         if matches!(prediction, Prediction::Real(_)) || self.counted.contains(&input) {
             return;

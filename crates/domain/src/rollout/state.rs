@@ -72,7 +72,8 @@ pub struct NewRollout {
     pub strategy: Strategy,
 }
 
-/// A rollout. It holds everything that its future depends on, so it can be stored as it is and carried on elsewhere.
+/// A rollout. It holds everything that its future depends on, so it can be stored as it is and carried on
+/// elsewhere.
 ///
 /// [`Rollout::start`] makes one, [`step`](super::step) changes it, and the stored form is its JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

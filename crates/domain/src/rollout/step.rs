@@ -11,8 +11,8 @@ use super::{
     strategy::milliseconds,
 };
 
-/// A table that some live replica has not confirmed for so long counts as applied, milliseconds: a replica that hangs must not
-/// hold up the others, and one that is dead is forgotten long before.
+/// A table that some live replica has not confirmed for so long counts as applied, milliseconds: a replica
+/// that hangs must not hold up the others, and one that is dead is forgotten long before.
 pub const PROPAGATION_TIMEOUT_MS: u64 = 60_000;
 
 /// Why a rollout stays where it is while the kill switch is on.
@@ -20,12 +20,13 @@ const HELD: &str = "the kill switch of the deployment is on, and no version gain
 
 /// Advances a rollout by at most one phase or canary step.
 ///
-/// Pure: the same state and observation give the same result. Step the active rollout of a deployment, or its newest one: a
-/// final rollout still restores its table where it was lost, and an older one would fight with its successor. A command that
-/// the phase does not accept is ignored; ask [`Rollout::accepts`] first to report that.
+/// Pure: the same state and observation give the same result. Step the active rollout of a deployment, or its
+/// newest one: a final rollout still restores its table where it was lost, and an older one would fight with
+/// its successor. A command that the phase does not accept is ignored; ask [`Rollout::accepts`] first to
+/// report that.
 ///
-/// While [`Observation::kill_switch_on`], no step raises [`Rollout::weight_percent`]: a limit that is broken still rolls
-/// back, everything else waits until the switch is off.
+/// While [`Observation::kill_switch_on`], no step raises [`Rollout::weight_percent`]: a limit that is broken
+/// still rolls back, everything else waits until the switch is off.
 pub fn step(rollout: &Rollout, seen: &Observation) -> (Rollout, Vec<Action>) {
     let mut machine = Machine { next: rollout.clone(), seen, actions: Vec::new() };
     let commanded = seen.command.as_ref().is_some_and(|command| machine.obey(command));
@@ -55,7 +56,7 @@ impl Machine<'_> {
                 self.next.promote_requested = true;
                 self.next.paused_in.take().inspect(|phase| self.next.phase = *phase);
                 "promotion was asked for by hand".clone_into(&mut self.next.reason);
-                // Given at once where the version is ready, else as soon as it is.
+                // Done in this step if the version is ready, else as soon as it is.
                 false
             }
             Command::Pause { reason } => {
@@ -96,7 +97,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Fails a rollout that has not started. Where its table was not written yet, nothing has to be taken back.
+    /// Fails a rollout that has not started. Where its table was not written yet, nothing has to be taken
+    /// back.
     fn refuse(&mut self, why: &str) {
         let is_written = self.seen.table != TableState::Differs;
         why.clone_into(&mut self.next.reason);
@@ -106,7 +108,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Ends a rollout in progress without waiting for the replicas. `true` where its table still has to be written.
+    /// Ends a rollout in progress without waiting for the replicas. `true` where its table still has to be
+    /// written.
     fn end_now(&mut self, why: &str) -> bool {
         if self.next.undo_requested.take().is_some() {
             // It was promoted, and the version is stable.
@@ -221,7 +224,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Names what no step judged, so that a promotion that nothing spoke for does not look like one that was examined.
+    /// Names what no step judged, so that a promotion that nothing spoke for does not look like one that was
+    /// examined.
     fn promotion_reason(&self, last: &Evidence) -> String {
         let judged = &self.next.judged;
         let missing: Vec<NotJudged> =
@@ -305,7 +309,8 @@ impl Machine<'_> {
         self.publish(kind);
     }
 
-    /// Carries out a rollback of a promoted version as soon as the version before is loaded; it is kept loaded, so at once.
+    /// Carries out a rollback of a promoted version as soon as the version before is loaded; it is kept
+    /// loaded, so immediately.
     fn undo(&mut self) {
         let Some(why) = self.next.undo_requested.clone() else {
             self.heal_table();
@@ -381,7 +386,8 @@ impl Machine<'_> {
         self.write_traffic();
     }
 
-    /// Decides and records that a rollout ends for a reason other than its analysis; its table still has to be written.
+    /// Decides and records that a rollout ends for a reason other than its analysis; its table still has to
+    /// be written.
     fn condemn(&mut self, last: Phase, why: &str) {
         let what = if last == Phase::Aborted { "aborted" } else { "rolled back by hand" };
         let reason = if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") };
@@ -436,9 +442,9 @@ impl Machine<'_> {
         self.actions.push(Action::WriteTraffic(self.next.intent()));
     }
 
-    /// Writes the table again where the stored one is not what the state asks for: the write was lost in a crash, or the
-    /// table itself was. A version on trial that is not ready is prepared anew, because nothing but a table makes replicas
-    /// load it; one that is stable already is the only one there is.
+    /// Writes the table again where the stored one is not what the state asks for: the write was lost in a
+    /// crash, or the table itself was. A version on trial that is not ready is prepared again, because
+    /// nothing but a table makes replicas load it; one that is stable already is the only one there is.
     fn heal_table(&mut self) {
         if self.seen.table != TableState::Differs {
             return;

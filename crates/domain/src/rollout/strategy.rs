@@ -40,24 +40,27 @@ pub struct CanaryStep {
 pub struct Analysis {
     /// Requests (answered or shadowed) that a step has to see before it can pass.
     pub min_requests: u64,
-    /// Share of failed requests, 0 to 1. Answers with NaN or infinities may exceed stable's share of such answers by as much.
+    /// Share of failed requests, 0 to 1. Answers with NaN or infinities may exceed stable's share of such
+    /// answers by as much.
     pub max_error_rate: f64,
-    /// How much larger than stable's the share of failed requests may be, 0 to 1. Answers with NaN or infinities count as
-    /// failed on both sides.
+    /// How much larger than stable's the share of failed requests may be, 0 to 1. Answers with NaN or
+    /// infinities count as failed on both sides.
     pub max_error_rate_delta: f64,
     /// p95 latency over stable's. Differences below 5 ms never count.
     pub max_p95_latency_ratio: f64,
-    /// Share of compared rows whose prediction may differ from stable's, 0 to 1. A better model differs a little, too.
+    /// Share of compared rows whose prediction may differ from stable's, 0 to 1. A better model differs a
+    /// little, too.
     pub max_divergence: f64,
-    /// How far the new version's predictions may be distributed differently from stable's, 0 to 1 [default: 0.3]. For classes
-    /// the total variation distance, for numbers the Kolmogorov-Smirnov distance. Compared without labels or shadows; the
-    /// step fails only on proof. A version that always predicts the same fails where stable does not. Labels decide instead
-    /// where they arrive or `min_labels` is set. 1.0: off.
+    /// How far the new version's predictions may be distributed differently from stable's, 0 to 1 [default:
+    /// 0.3]. For classes the total variation distance, for numbers the Kolmogorov-Smirnov distance. Compared
+    /// without labels or shadows; the step fails only on proof. A version that always predicts the same fails
+    /// where stable does not. Labels decide instead where they arrive or `min_labels` is set. 1.0: off.
     pub max_prediction_shift: f64,
-    /// Share of distinct inputs that both versions answered and predict as different classes, 0 to 1 [default: 0.5]. Found
-    /// where the same input is sent more than once. 1.0: off.
+    /// Share of distinct inputs that both versions answered and predict as different classes, 0 to 1
+    /// [default: 0.5]. Found where the same input is sent more than once. 1.0: off.
     pub max_same_input_divergence: f64,
-    /// Labels of the new version's predictions that a step has to see before it can pass. 0: labels are not waited for.
+    /// Labels of the new version's predictions that a step has to see before it can pass. 0: labels are not
+    /// waited for.
     pub min_labels: u64,
     /// How much lower than stable's the accuracy may be, 0 to 1.
     pub max_accuracy_drop: f64,

@@ -3,10 +3,12 @@
 use super::{action::Intent, state::Rollout};
 use crate::traffic::{Shadow, Target, TrafficTable, Weighted};
 
-/// The table that the rollout's state asks for. Everything that is not the rollout's business comes from `previous`, the
-/// deployment's table so far ([`TrafficTable::empty`] before the first), whose revision it follows by one.
+/// The table that the rollout's state asks for. Everything that is not the rollout's business comes from
+/// `previous`, the deployment's table so far ([`TrafficTable::empty`] before the first), whose revision it
+/// follows by one.
 ///
-/// Compare with [`TrafficTable::routes_like`] before writing: planning the same state again gives the same routing.
+/// Compare with [`TrafficTable::routes_like`] before writing: planning the same state again gives the same
+/// routing.
 pub fn plan_table(rollout: &Rollout, previous: &TrafficTable, now_unix_ms: u64) -> TrafficTable {
     let kept_warm =
         previous.warm.iter().filter(|warm| **warm != rollout.to && Some(*warm) != rollout.from.as_ref());

@@ -23,7 +23,8 @@ pub enum Variant {
     Candidate,
 }
 
-/// Requests that one version is to answer, told by their headers: a tenant, a group of users, one's own tests.
+/// Requests that one version is to answer, told by their headers: a tenant, a group of users, one's own
+/// tests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {

@@ -1,7 +1,7 @@
 //! What an attempt of a job is given: the contract between the launcher, its backends and the agent.
 //!
-//! The agent reads its settings from environment variables. Of the environment in which a backend runs, an attempt inherits an
-//! allow-list only, because any other variable may be a secret.
+//! The agent reads its settings from environment variables. Of the environment in which a backend runs, an
+//! attempt inherits an allow-list only, because any other variable may be a secret.
 
 /// Environment variable that names the job, in the agent and in everything that its command starts.
 pub const JOB_ID_VARIABLE: &str = "SLIPWAY_JOB_ID";
@@ -11,7 +11,8 @@ pub const ATTEMPT_VARIABLE: &str = "SLIPWAY_ATTEMPT";
 pub const TOKEN_VARIABLE: &str = "SLIPWAY_ATTEMPT_TOKEN";
 /// Environment variable with the folder that the attempt runs in.
 pub const WORK_DIR_VARIABLE: &str = "SLIPWAY_WORK_DIR";
-/// Environment variable that says whether the folder of [`WORK_DIR_VARIABLE`] is kept after a success, `true` or `false`.
+/// Environment variable that says whether the folder of [`WORK_DIR_VARIABLE`] is kept after a success, `true`
+/// or `false`.
 pub const KEEP_WORK_DIR_VARIABLE: &str = "SLIPWAY_KEEP_WORK_DIR";
 /// Environment variable with the URL at which the agent reaches the launcher.
 pub const LAUNCHER_URL_VARIABLE: &str = "SLIPWAY_LAUNCHER_URL";
@@ -19,15 +20,17 @@ pub const LAUNCHER_URL_VARIABLE: &str = "SLIPWAY_LAUNCHER_URL";
 pub const CORES_VARIABLE: &str = "SLIPWAY_CORES";
 /// Environment variable with the GPUs that the command sees, e.g. `0,1`; unset for none.
 pub const GPUS_VARIABLE: &str = "SLIPWAY_GPUS";
-/// Environment variable with the account that the agent and its command run as, as `UID:GID`; unset for that of the launcher.
+/// Environment variable with the account that the agent and its command run as, as `UID:GID`; unset for that
+/// of the launcher.
 pub const RUN_AS_VARIABLE: &str = "SLIPWAY_RUN_AS";
 /// Environment variable with further variables that the command inherits, separated by commas.
 pub const INHERITED_VARIABLE: &str = "SLIPWAY_JOB_ENVIRONMENT";
-/// Environment variable with the token with which the command authenticates to the registry. The agent passes it on under the
-/// name that MLflow's client reads.
+/// Environment variable with the token with which the command authenticates to the registry. The agent passes
+/// it on under the name that MLflow's client reads.
 pub const JOB_TOKEN_VARIABLE: &str = "SLIPWAY_JOB_TOKEN";
 
-/// Variables that agents and commands inherit. Secrets of the platform, and of the person who started it, have other names.
+/// Variables that agents and commands inherit. Secrets of the platform, and of the person who started it,
+/// have other names.
 const INHERITED: [&str; 33] = [
     // The system and its libraries.
     "PATH",
@@ -76,8 +79,8 @@ const OF_AGENTS: [&str; 3] = ["SLIPWAY_LOG", "SLIPWAY_LOG_FORMAT", "SLIPWAY_OTLP
 /// How the platform's own variables begin.
 const OWN_PREFIX: &str = "SLIPWAY_";
 
-/// Whether a command inherits the variable `name`; `more` are further names, and prefixes that end in `*`, which an operator allowed.
-/// The platform's own variables are never inherited.
+/// Whether a command inherits the variable `name`; `more` are further names, and prefixes that end in `*`,
+/// which an operator allowed. The platform's own variables are never inherited.
 pub fn is_inherited(name: &str, more: &[String]) -> bool {
     if name.starts_with(OWN_PREFIX) {
         return false;

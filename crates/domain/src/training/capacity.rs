@@ -1,7 +1,8 @@
 //! Which jobs start on a machine, which wait and for what, and which can never start there.
 //!
-//! Jobs start in the order of their submission. A job that does not fit yet reserves what it asks for: a later job starts
-//! before it only where the machine holds both, so that a large job is not delayed indefinitely by small ones.
+//! Jobs start in the order of their submission. A job that does not fit yet reserves what it asks for: a
+//! later job starts before it only where the machine holds both, so that a large job is not delayed
+//! indefinitely by small ones.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +42,8 @@ pub enum Placement {
 }
 
 impl Capacity {
-    /// Why a job that asks for this can never start here; none where it can. The field is named as in a job's body.
+    /// Why a job that asks for this can never start here; none where it can. The field is named as in a job's
+    /// body.
     pub fn refusal(&self, asked: &Resources) -> Option<String> {
         let Resources { cpus, memory_bytes, gpus } = *asked;
         if gpus > self.gpus {
@@ -176,8 +178,8 @@ mod tests {
     }
 
     proptest! {
-        /// What runs never takes more than there is; the first job that can start does; the jobs before one that waits are not
-        /// delayed by those after it.
+        /// What runs never takes more than there is; the first job that can start does; the jobs before one
+        /// that waits are not delayed by those after it.
         #[test]
         fn the_machine_is_never_overcommitted(waiting in proptest::collection::vec(any_request(), 0..12)) {
             let placed = place(&MACHINE, &IDLE, &waiting);

@@ -1,8 +1,8 @@
 //! Checkpoints: when one is complete, who may commit it, which is restored, which are let go.
 //!
-//! An upload writes the files of a checkpoint under a prefix that no other upload has, then its manifest, then the commit. A
-//! checkpoint exists by its manifest, and a manifest counts only where all that it names is there, so whatever an upload left
-//! behind when it was cut off is never seen.
+//! An upload writes the files of a checkpoint under a prefix that no other upload has, then its manifest,
+//! then the commit. A checkpoint exists by its manifest, and a manifest counts only where all that it names
+//! is there, so whatever an upload left behind when it was cut off is never seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -195,8 +195,8 @@ fn check_mode(field: &str, mode: u32) -> Result<(), Invalid> {
     ensure(mode & !MODE_BITS == 0, field, || format!("must be at most 0o{MODE_BITS:o}, is 0o{mode:o}"))
 }
 
-/// The path that a link at `path` with a relative `target` leads to, both within one folder; none where it leaves the folder
-/// or leads to the folder itself.
+/// The path that a link at `path` with a relative `target` leads to, both within one folder; none where it
+/// leaves the folder or leads to the folder itself.
 pub fn link_destination(path: &str, target: &str) -> Option<String> {
     if target.is_empty() || target.starts_with('/') || target.contains('\0') {
         return None;
@@ -235,16 +235,17 @@ pub enum UploadStep {
     Commit,
 }
 
-/// The order in which a checkpoint is uploaded. Files may go in parallel; the manifest follows the last of them.
+/// The order in which a checkpoint is uploaded. Files may go in parallel; the manifest follows the last of
+/// them.
 pub fn upload_plan(manifest: &Manifest) -> Vec<UploadStep> {
     let files = manifest.files.iter().enumerate();
     let files = files.map(|(index, file)| UploadStep::PutFile { key: manifest.file_key(file), file: index });
     files.chain([UploadStep::PutManifest { key: manifest.key() }, UploadStep::Commit]).collect()
 }
 
-/// The checkpoint that the next attempt starts from: the newest one of which everything is there. `manifests` are the
-/// committed ones, in any order; `listing` has the length of each object by key. Contents are checked against their digests
-/// when they are read; on a mismatch ask again without that manifest.
+/// The checkpoint that the next attempt starts from: the newest one of which everything is there. `manifests`
+/// are the committed ones, in any order; `listing` has the length of each object by key. Contents are checked
+/// against their digests when they are read; on a mismatch ask again without that manifest.
 pub fn choose_restore<'manifest>(
     manifests: &'manifest [Manifest],
     listing: &BTreeMap<String, u64>,
@@ -255,8 +256,8 @@ pub fn choose_restore<'manifest>(
         .max_by(|left, right| left.age_order().cmp(&right.age_order()))
 }
 
-/// The checkpoints beyond the newest `keep` steps, and those that a later one of the same step supersedes, oldest first. The
-/// newest is never among them. Delete the manifest of each before its files.
+/// The checkpoints beyond the newest `keep` steps, and those that a later one of the same step supersedes,
+/// oldest first. The newest is never among them. Delete the manifest of each before its files.
 pub fn released(manifests: &[Manifest], keep: u32) -> Vec<&Manifest> {
     let mut newest_first: Vec<&Manifest> = manifests.iter().collect();
     newest_first.sort_by(|left, right| right.age_order().cmp(&left.age_order()));
@@ -280,8 +281,8 @@ pub struct Fenced {
     pub current: u32,
 }
 
-/// Whether a message of `attempt` with `token` may change the job. `current_token` is the one that the current attempt was given;
-/// none while no attempt runs.
+/// Whether a message of `attempt` with `token` may change the job. `current_token` is the one that the
+/// current attempt was given; none while no attempt runs.
 pub fn check_fence(job: &Job, current_token: Option<&str>, attempt: u32, token: &str) -> Result<(), Fenced> {
     if job.has_attempt() && job.attempt() == attempt && current_token == Some(token) {
         Ok(())

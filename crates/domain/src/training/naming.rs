@@ -87,7 +87,8 @@ fn step_of(name: &str) -> Option<u64> {
     ordered.or_else(|| trailing_number(name))
 }
 
-/// Each word that a number follows directly or after `=`, `-` or `_`, e.g. `epoch` and 3 in `epoch=3-loss=0.2`.
+/// Each word that a number follows directly or after `=`, `-` or `_`, e.g. `epoch` and 3 in
+/// `epoch=3-loss=0.2`.
 fn numbered_words(name: &str) -> Vec<(String, u64)> {
     let mut found = Vec::new();
     let bytes = name.as_bytes();

@@ -1,16 +1,17 @@
 //! When a checkpoint that a command writes is whole.
 //!
-//! Nothing tells an agent that a command has finished a checkpoint, unless it was written under another name and renamed, or
-//! carries the marker that the job names. Otherwise a checkpoint counts as whole once nothing of it has changed for a while.
-//! The observer looks at intervals; [`Watch::look`] decides what is stored.
+//! Nothing tells an agent that a command has finished a checkpoint, unless it was written under another name
+//! and renamed, or carries the marker that the job names. Otherwise a checkpoint counts as whole once nothing
+//! of it has changed for a while. The observer looks at intervals; [`Watch::look`] decides what is stored.
 
 use std::collections::BTreeMap;
 
-/// While the command runs, a checkpoint that was written in place is stored once nothing of it has changed for this long,
-/// milliseconds. Long, because another attempt would be restored from a half-written one if the machine were lost then.
+/// While the command runs, a checkpoint that was written in place is stored once nothing of it has changed
+/// for this long, milliseconds. Long, because another attempt would be restored from a half-written one if
+/// the machine were lost then.
 pub const QUIET_WHILE_RUNNING_MS: u64 = 5_000;
-/// A checkpoint that a killed or failed command left behind is stored where nothing of it had changed for this long,
-/// milliseconds.
+/// A checkpoint that a killed or failed command left behind is stored where nothing of it had changed for
+/// this long, milliseconds.
 pub const QUIET_BEFORE_END_MS: u64 = 2_000;
 
 /// A checkpoint as it is found at one moment.
@@ -64,13 +65,14 @@ pub struct Decision {
 pub struct Watch {
     /// Fingerprint of each step and when it was first seen, milliseconds of the observer's clock.
     seen: BTreeMap<u64, (u64, u64)>,
-    /// Fingerprints that need no storing: stored, restored or given up. Steps below the last of them are superseded.
+    /// Fingerprints that need no storing: stored, restored or given up. Steps below the last of them are
+    /// superseded.
     done: BTreeMap<u64, u64>,
 }
 
 impl Watch {
-    /// Takes in a look at `now_ms` of a clock that never goes back, and decides. The newest whole checkpoint is stored; older
-    /// ones than the last one stored are superseded.
+    /// Takes in a look at `now_ms` of a clock that never goes back, and decides. The newest whole checkpoint
+    /// is stored; older ones than the last one stored are superseded.
     pub fn look(&mut self, now_ms: u64, sightings: &[Sighting], moment: Moment) -> Decision {
         self.remember(now_ms, sightings);
         let mut newest_first: Vec<&Sighting> =
@@ -121,7 +123,8 @@ impl Watch {
             (Evidence::Unfinished, _) => false,
             (_, Moment::EndedOrderly) | (Evidence::WholeSoFar, Moment::EndedAbruptly) => true,
             (Evidence::None, Moment::EndedAbruptly) => sighting.age_ms >= QUIET_BEFORE_END_MS,
-            // Both clocks: neither a file system with a clock of its own nor a late look makes it older than it is.
+            // Both clocks: neither a file system with a clock of its own nor a late look makes it older than
+            // it is.
             (Evidence::None | Evidence::WholeSoFar, Moment::Running) => {
                 let since_ms = self.seen.get(&sighting.step).map_or(now_ms, |(_, since_ms)| *since_ms);
                 sighting.age_ms.min(now_ms.saturating_sub(since_ms)) >= QUIET_WHILE_RUNNING_MS

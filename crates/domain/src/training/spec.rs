@@ -105,8 +105,8 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// Wait before retry number `retry` (from 1), milliseconds: half of the doubled wait is certain, half is scaled by `jitter`
-    /// in [0, 1) so that jobs which failed together do not return together.
+    /// Wait before retry number `retry` (from 1), milliseconds: half of the doubled wait is certain, half is
+    /// scaled by `jitter` in [0, 1) so that jobs which failed together do not return together.
     pub fn backoff_ms(&self, retry: u32, jitter: f64) -> u64 {
         let doublings = retry.saturating_sub(1).min(63);
         let doubled = self.backoff_initial_ms.saturating_mul(1_u64 << doublings).min(self.backoff_max_ms);
@@ -125,8 +125,9 @@ pub struct CheckpointSpec {
     /// Newest complete checkpoints to keep.
     #[serde(default = "default_keep")]
     pub keep: u32,
-    /// Name of a file that a command puts into a checkpoint's folder as the last one. A folder without it is not complete.
-    /// Absent: a folder is complete once it was renamed into place, or once it no longer changes.
+    /// Name of a file that a command puts into a checkpoint's folder as the last one. A folder without it is
+    /// not complete. Absent: a folder is complete once it was renamed into place, or once it no longer
+    /// changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<String>,
 }

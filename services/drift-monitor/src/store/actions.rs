@@ -63,7 +63,7 @@ fn idempotency_key(event_id: Uuid, position: i32) -> String {
     format!("{event_id}/{position}")
 }
 
-/// Adds an action of a drift event, due at once; its trace is the current span's.
+/// Adds an action of a drift event, due immediately; its trace is the current span's.
 pub(crate) async fn insert(
     connection: &mut PgConnection,
     monitor: Uuid,
@@ -87,7 +87,8 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Takes due actions for `lease_s`: nobody else performs them meanwhile, and they are due again where we die.
+/// Takes due actions for `lease_s`: no other replica performs them meanwhile, and they are due again if this
+/// process dies.
 pub(crate) async fn take_due(pool: &PgPool, limit: i64, lease_s: f64) -> sqlx::Result<Vec<DueAction>> {
     sqlx::query_as(
         "UPDATE actions SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $2)

@@ -21,8 +21,8 @@ pub(crate) struct Baseline {
     pub(crate) misfit: String,
 }
 
-/// The monitor has nothing to compare with; `reason` says what a person can do. Where another baseline is known to be due
-/// (`version`), the old one is dropped. Answers whether anything changed.
+/// The monitor has nothing to compare with; `reason` says what a person can do. Where another baseline is
+/// known to be due (`version`), the old one is dropped. Answers whether anything changed.
 pub(crate) async fn set_waiting(
     connection: &mut PgConnection,
     monitor: Uuid,
@@ -45,8 +45,8 @@ pub(crate) async fn set_waiting(
     Ok(changed.rows_affected() > 0)
 }
 
-/// Takes a baseline into use; windows are counted from `read_from` on. The row is locked. A doubt that arose after
-/// `asked_since` stays.
+/// Takes a baseline into use; windows are counted from `read_from` on. The row is locked. A doubt that arose
+/// after `asked_since` stays.
 pub(crate) async fn set(
     connection: &mut PgConnection,
     monitor: Uuid,
@@ -76,7 +76,8 @@ pub(crate) async fn set(
     Ok(())
 }
 
-/// The identity of a monitor's deployment; a reader takes no notice of another one before it reads the monitor again.
+/// The identity of a monitor's deployment; a reader takes no notice of another one before it reads the
+/// monitor again.
 pub(crate) async fn set_deployment(pool: &PgPool, monitor: Uuid, deployment_id: &str) -> sqlx::Result<bool> {
     let changed = sqlx::query(
         "UPDATE monitors SET deployment_id = $2, epoch = epoch + 1
@@ -121,7 +122,8 @@ pub(crate) async fn confirm(pool: &PgPool, monitor: Uuid, asked_since: DateTime<
     Ok(())
 }
 
-/// The stable version of `deployment` may be another since `since`. No window of the old baseline commits after this.
+/// The stable version of `deployment` may be another since `since`. No window of the old baseline commits
+/// after this.
 pub(crate) async fn doubt(
     connection: &mut PgConnection,
     deployment: &str,

@@ -9,7 +9,7 @@ pub(crate) mod windows;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// Locks a monitor's row and answers whether nobody changed it since `epoch` was read.
+/// Locks a monitor's row and returns whether it is unchanged since `epoch` was read.
 pub(crate) async fn lock(connection: &mut PgConnection, monitor: Uuid, epoch: i64) -> sqlx::Result<bool> {
     let row: Option<(i64,)> = sqlx::query_as("SELECT epoch FROM monitors WHERE id = $1 FOR UPDATE")
         .bind(monitor)

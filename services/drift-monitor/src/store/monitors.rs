@@ -113,8 +113,8 @@ pub(crate) async fn list(
     .await
 }
 
-/// Replaces the spec of a monitor of the same name, deployment and model; its open window begins anew. The baseline is asked
-/// for again.
+/// Replaces the spec of a monitor of the same name, deployment and model; its open window starts again. The
+/// baseline is asked for again.
 pub(crate) async fn update(
     connection: &mut PgConnection,
     spec: &MonitorSpec,

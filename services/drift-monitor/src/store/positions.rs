@@ -91,7 +91,8 @@ pub(crate) async fn in_doubt(pool: &PgPool) -> sqlx::Result<Vec<Watched>> {
     sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await
 }
 
-/// The monitors of a deployment that a reader feeds, and their epochs: whether its picture of them still holds.
+/// The monitors of a deployment that a reader feeds, and their epochs: whether its picture of them still
+/// holds.
 pub(crate) async fn epochs(pool: &PgPool, deployment: &str) -> sqlx::Result<Vec<(Uuid, i64)>> {
     let sql = format!("SELECT id, epoch FROM monitors WHERE deployment = $1 AND {FED}");
     sqlx::query_as(AssertSqlSafe(sql)).bind(deployment).fetch_all(pool).await
@@ -113,7 +114,8 @@ pub(crate) async fn show(
     Ok(())
 }
 
-/// Remembers how far was read while no window is open, so that a restart does not read the stream of a day again.
+/// Remembers how far was read while no window is open, so that a restart does not read the stream of a day
+/// again.
 pub(crate) async fn save(
     pool: &PgPool,
     monitor: Uuid,

@@ -172,7 +172,7 @@ impl VerdictRow {
     }
 }
 
-/// Keeps a drift event beside the windows that led to it.
+/// Stores a drift event with the windows that led to it.
 pub(crate) async fn insert_verdict(
     connection: &mut PgConnection,
     monitor: Uuid,

@@ -1,4 +1,5 @@
-//! The drift monitor against real Postgres and NATS. The services that it asks answer over their real protocols.
+//! The drift monitor against real Postgres and NATS. The services that it asks answer over their real
+//! protocols.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
 mod actions;

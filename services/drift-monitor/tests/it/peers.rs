@@ -1,4 +1,5 @@
-//! The registry, the rollout controller and the launcher, answering what a test tells them, over the real protocols.
+//! The registry, the rollout controller and the launcher, answering what a test tells them, over the real
+//! protocols.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

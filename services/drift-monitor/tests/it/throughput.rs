@@ -18,7 +18,8 @@ fn cpu_s() -> f64 {
     seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
-/// Records per CPU-second of `monitors` monitors of as many deployments, all of whose records are on the stream.
+/// Records per CPU-second of `monitors` monitors of as many deployments, all of whose records are on the
+/// stream.
 async fn measure(monitors: usize) -> f64 {
     let mut world = World::begin().await;
     world.peers.known().profiles.insert("1".into(), data::trained());

@@ -271,7 +271,8 @@ impl World {
         stored.await.unwrap();
     }
 
-    /// Every event so far of the subjects that begin so, once there are `count`; and what comes within a moment after.
+    /// Every event so far of the subjects that begin so, once there are `count`; and what comes within a
+    /// moment after.
     pub(crate) async fn events(&self, prefix: &str, count: usize) -> Vec<Received> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (sink, end, wanted) = (Arc::clone(&seen), CancellationToken::new(), prefix.to_owned());

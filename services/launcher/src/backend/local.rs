@@ -15,12 +15,12 @@ use tokio_util::task::TaskTracker;
 
 use super::{Backend, Error, Launch};
 
-/// Starts agents as processes that outlive the launcher: each makes a session of its own, and a launcher that was killed and
-/// started again finds it by the marks in its environment. Cheap to clone.
+/// Starts agents as processes that outlive the launcher: each makes a session of its own, and a launcher that
+/// was killed and started again finds it by the marks in its environment. Cheap to clone.
 ///
-/// Agents begin as the launcher's user, and with an allow-list of its environment. An agent that is given another account
-/// ([`RUN_AS_VARIABLE`](slipway_domain::training::attempt::RUN_AS_VARIABLE)) changes to it before it does anything else. If
-/// unset, nothing separates a job from the launcher: both run as one user.
+/// Agents begin as the launcher's user, and with an allow-list of its environment. An agent that is given
+/// another account ([`RUN_AS_VARIABLE`](slipway_domain::training::attempt::RUN_AS_VARIABLE)) changes to it
+/// before it does anything else. If unset, nothing separates a job from the launcher: both run as one user.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalProcesses {
     command: Arc<[String]>,
@@ -90,7 +90,8 @@ impl Backend for LocalProcesses {
         let mut child = command.spawn().map_err(refuse)?;
         let ended = Arc::clone(&self.ended);
         let (job_id, attempt) = (launch.job_id.clone(), launch.attempt);
-        // Only reaps and tells; whether the attempt is over is the launcher's to decide. Nothing is lost where it is dropped.
+        // Only reaps and tells; whether the attempt is over is the launcher's to decide. Nothing is lost
+        // where it is dropped.
         self.waiting.spawn(async move {
             match child.wait().await {
                 Ok(status) => tracing::debug!(%job_id, attempt, %status, "an agent ended"),

@@ -1,8 +1,10 @@
-//! Where the attempts of a training job run. The reconciler decides that an attempt is to run; a backend makes it so.
+//! Where the attempts of a training job run. The reconciler decides that an attempt is to run; a backend
+//! makes it so.
 //!
-//! A backend starts `slipway-agent` for one attempt, reports whether that agent is still alive, and ends what an attempt left
-//! behind. All else (heartbeats, logs, checkpoints, the exit status) goes between the agent and the launcher, the same way
-//! wherever the agent runs. What an agent is given is [`slipway_domain::training::attempt`].
+//! A backend starts `slipway-agent` for one attempt, reports whether that agent is still alive, and ends what
+//! an attempt left behind. All else (heartbeats, logs, checkpoints, the exit status) goes between the agent
+//! and the launcher, the same way wherever the agent runs. What an agent is given is
+//! [`slipway_domain::training::attempt`].
 
 pub(crate) mod local;
 
@@ -13,7 +15,8 @@ use slipway_domain::training::attempt::{
     ATTEMPT_VARIABLE, CORES_VARIABLE, GPUS_VARIABLE, INHERITED_VARIABLE, JOB_ID_VARIABLE, TOKEN_VARIABLE,
 };
 
-/// One attempt to be started, wherever that is. Folders on the machine that runs it are the backend's business.
+/// One attempt to be started, wherever that is. Folders on the machine that runs it are the backend's
+/// business.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
     pub(crate) job_id: String,
@@ -91,8 +94,8 @@ pub(crate) trait Backend: std::fmt::Debug + Send + Sync {
     /// The backend cannot tell.
     async fn agent_is_alive(&self, job_id: &str, attempt: u32) -> Result<bool, Error>;
 
-    /// Kills whatever is left of a job's attempts: stale agents, commands that outlived their agent, and what these started.
-    /// Returns how many there were.
+    /// Kills whatever is left of a job's attempts: stale agents, commands that outlived their agent, and what
+    /// these started. Returns how many there were.
     ///
     /// # Errors
     /// Something does not end: two attempts would run simultaneously.

@@ -255,7 +255,8 @@ pub(crate) async fn count_by_status(
     sqlx::query_as("SELECT status, count(*) FROM jobs GROUP BY status").fetch_all(connection).await
 }
 
-/// Jobs that ended at least `age_s` ago, `failed_age_s` where they failed, and may still have objects that nothing refers to.
+/// Jobs that ended at least `age_s` ago, `failed_age_s` where they failed, and may still have objects that
+/// nothing refers to.
 pub(crate) async fn uncollected(
     connection: &mut PgConnection,
     age_s: f64,

@@ -7,7 +7,8 @@ use serde_json::json;
 use crate::processes;
 use crate::world::World;
 
-/// Attempt 1 writes three steps and half of a fourth, then waits for its end; a later one looks at what was restored.
+/// Attempt 1 writes three steps and half of a fourth, then waits for its end; a later one looks at what was
+/// restored.
 const SCRIPT: &str = r#"
 cd "$SLIPWAY_CHECKPOINT_DIR"
 if [ -n "$SLIPWAY_RESTORED_STEP" ]; then

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::world::{JOB_TOKEN, World};
 
-/// An account of every Debian, Alpine and Fedora that is not root's, and no shared one of the launcher's list.
+/// An account of every Debian, Alpine and Fedora that is not root's, and no shared one of the launcher's
+/// list.
 const ACCOUNT: &str = "daemon";
 
 fn mode(path: &Path) -> u32 {
@@ -173,7 +174,8 @@ async fn a_restored_checkpoint_belongs_to_the_account_of_jobs() {
     assert!(world.log(&job, "").await.lines().any(|line| line == uid), "{}", world.log(&job, "").await);
 }
 
-/// Makes `home/tools/bin/greet`, `home/tools/notes` and `home/notes`, all readable by anybody, in a home that is closed to others.
+/// Makes `home/tools/bin/greet`, `home/tools/notes` and `home/notes`, all readable by anybody, in a home that
+/// is closed to others.
 fn closed_home(home: &Path) -> std::path::PathBuf {
     let programs = home.join("tools/bin");
     std::fs::create_dir_all(&programs).unwrap();

@@ -1,4 +1,5 @@
-//! What clients ask: submissions that are repeated or wrong, lists, gRPC, and agents that may no longer speak.
+//! What clients ask: submissions that are repeated or wrong, lists, gRPC, and agents that may no longer
+//! speak.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -72,7 +72,8 @@ impl World {
         Self::on(&database).await
     }
 
-    /// With further settings of the launcher, which depend on a folder that lives as long as the world and that every account can pass.
+    /// With further settings of the launcher, which depend on a folder that lives as long as the world and
+    /// that every account can pass.
     pub(crate) async fn with(settings: impl FnOnce(&std::path::Path) -> Vec<(&'static str, String)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -270,8 +271,8 @@ impl World {
         })
     }
 
-    /// The last tokens of the subjects of a job's events in order, e.g. `started`, once there are `count`; and what comes
-    /// within a moment after.
+    /// The last tokens of the subjects of a job's events in order, e.g. `started`, once there are `count`;
+    /// and what comes within a moment after.
     pub(crate) async fn events(&self, job: &str, count: usize) -> Vec<String> {
         let received = self.received("slipway.launcher.job.", job, count).await;
         received.iter().map(|event| event.subject.rsplit('.').next().unwrap().to_owned()).collect()

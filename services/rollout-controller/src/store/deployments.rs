@@ -87,7 +87,8 @@ pub(crate) async fn find(
     .await
 }
 
-/// The same, held until the transaction ends. Whoever changes a rollout of the deployment takes this lock first.
+/// The same, held until the transaction ends. Whoever changes a rollout of the deployment takes this lock
+/// first.
 pub(crate) async fn lock(
     connection: &mut PgConnection,
     name: &str,

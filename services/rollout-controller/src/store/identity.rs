@@ -28,8 +28,8 @@ pub(crate) struct Unidentified {
     pub(crate) digest: String,
 }
 
-/// Deployments whose model's identity is not known yet, or `all` of them. One whose table names no version cannot be identified: by
-/// its name alone it might be another model.
+/// Deployments whose model's identity is not known yet, or `all` of them. One whose table names no version
+/// cannot be identified: by its name alone it might be another model.
 pub(crate) async fn unidentified(
     connection: &mut PgConnection,
     all: bool,
@@ -65,7 +65,8 @@ pub(crate) async fn to_rename(
     .await
 }
 
-/// Gives a locked deployment the present name of its model; `false` where it has followed this rename, or a later one, already.
+/// Gives a locked deployment the present name of its model; `false` where it has followed this rename, or a
+/// later one, already.
 pub(crate) async fn set(
     connection: &mut PgConnection,
     deployment_key: i64,
@@ -103,7 +104,8 @@ pub(crate) async fn watching(
     watching_alias(connection, model, &alias.alias).await
 }
 
-/// Names of the deployments that watch an alias of a model, by its identity where that is known, else by its name.
+/// Names of the deployments that watch an alias of a model, by its identity where that is known, else by its
+/// name.
 pub(crate) async fn watching_alias(
     connection: &mut PgConnection,
     model: Model<'_>,

@@ -1,5 +1,6 @@
-//! The rollout controller with a real Postgres and NATS. The registry and the serving replica are told what to say by the
-//! test, over the real protocols: the whole platform together is tested with the `slipway` command.
+//! The rollout controller with a real Postgres and NATS. The registry and the serving replica are told what
+//! to say by the test, over the real protocols: the whole platform together is tested with the `slipway`
+//! command.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
 mod aliases;

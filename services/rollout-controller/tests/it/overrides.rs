@@ -1,4 +1,5 @@
-//! Rules by header and the kill switch: set by people, in the table at once, and there whatever a rollout does.
+//! Rules by header and the kill switch: set by people, in the table at once, and there whatever a rollout
+//! does.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -122,8 +122,8 @@ pub(crate) async fn registry() -> (Versions, String) {
     (versions, url)
 }
 
-/// A serving replica without models: it says that each version of its table is ready, or what the test wants of it, and
-/// publishes a record for each request that it is told of.
+/// A serving replica without models: it says that each version of its table is ready, or what the test wants
+/// of it, and publishes a record for each request that it is told of.
 #[derive(Clone)]
 pub(crate) struct Replica {
     bus: EventBus,

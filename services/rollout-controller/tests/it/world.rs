@@ -189,7 +189,8 @@ impl World {
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Sets the alias and tells of it, as the registry does. `delivery` makes the message another one to NATS.
+    /// Sets the alias and tells of it, as the registry does. `delivery` makes the message another one to
+    /// NATS.
     pub(crate) async fn alias_set(&self, version: &str, event: &str, delivery: &str) {
         self.versions.point_champion_at(version);
         self.alias_told(version, event, delivery, None).await;

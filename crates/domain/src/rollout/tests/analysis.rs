@@ -17,7 +17,8 @@ fn clause(analysed: &Analysed, name: ClauseName) -> Verdict {
         .verdict
 }
 
-/// Labels of the candidate until it fails, if it does within `most`; stable sees `stable_share` labels a label.
+/// Labels of the candidate until it fails, if it does within `most`; stable sees `stable_share` labels a
+/// label.
 fn labels_until_failure(seed: u64, accuracy: f64, stable_share: f64, most: u64) -> Option<u64> {
     let mut random = Random(seed);
     let (mut new, mut old) = ((0, 0), (0, 0));

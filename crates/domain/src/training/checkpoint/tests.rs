@@ -34,7 +34,8 @@ struct Store {
 }
 
 impl Store {
-    /// Performs the first `operations` of an upload; the last of them, where it is a file, may be cut off in the middle.
+    /// Performs the first `operations` of an upload; the last of them, where it is a file, may be cut off in
+    /// the middle.
     fn upload(&mut self, manifest: &Manifest, operations: usize, torn_bytes: Option<u64>) {
         let plan: Vec<_> = upload_plan(manifest).into_iter().take(operations).collect();
         let last = plan.len().saturating_sub(1);
@@ -158,7 +159,8 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
 }
 
 proptest! {
-    /// Any part of an upload, then a crash: the next attempt sees the old checkpoint whole or the new one whole.
+    /// Any part of an upload, then a crash: the next attempt sees the old checkpoint whole or the new one
+    /// whole.
     #[test]
     fn a_checkpoint_is_never_seen_torn(
         sizes in proptest::collection::vec(1_u64..100, 1..6),

@@ -81,7 +81,8 @@ fn steps_that_follow_quickly_do_not_keep_the_older_ones_from_being_stored() {
     assert!(stored.is_sorted());
 }
 
-/// A command that writes one checkpoint in place: pauses between its writes, milliseconds, and when the observer looks.
+/// A command that writes one checkpoint in place: pauses between its writes, milliseconds, and when the
+/// observer looks.
 #[derive(Debug, Clone)]
 struct Writing {
     pauses_ms: Vec<u64>,
@@ -118,7 +119,8 @@ fn writing() -> impl Strategy<Value = Writing> {
 }
 
 proptest! {
-    /// Writes that come closer together than the quiet period: only the whole checkpoint is ever stored, and it is stored.
+    /// Writes that come closer together than the quiet period: only the whole checkpoint is ever stored, and
+    /// it is stored.
     #[test]
     fn only_what_is_whole_is_stored_while_the_command_runs(writing in writing()) {
         let mut watch = Watch::default();

@@ -1,4 +1,5 @@
-//! The agents' side: leases, heartbeats, logs, checkpoints, reports. Each call is checked against the attempt's token first.
+//! The agents' side: leases, heartbeats, logs, checkpoints, reports. Each call is checked against the
+//! attempt's token first.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +47,8 @@ impl Service {
         Self { state }
     }
 
-    /// The job, where `token` is the current attempt's; otherwise FAILED_PRECONDITION, which tells the agent to stop.
+    /// The job, where `token` is the current attempt's; otherwise FAILED_PRECONDITION, which tells the agent
+    /// to stop.
     async fn fenced(
         &self,
         connection: &mut PgConnection,
@@ -65,7 +67,8 @@ impl Service {
         Ok(job)
     }
 
-    /// Manifests from which the attempt may start, newest first: committed, and every object there with its length.
+    /// Manifests from which the attempt may start, newest first: committed, and every object there with its
+    /// length.
     async fn restorable(&self, job: &StoredJob) -> Result<Vec<String>, Problem> {
         if job.spec.checkpoint.is_none() {
             return Ok(Vec::new());
