@@ -3,35 +3,18 @@
 //! It owns nothing durable. The traffic table (NATS KV) says which versions a deployment answers with; their bytes come from the
 //! registry by digest into a disk cache. Requests never wait for NATS, the registry or S3, and go on when all of them are away.
 
-mod access;
+mod api;
 mod codec;
-mod describe;
-mod divergence;
-mod engine_config;
-mod ensemble;
 mod failure;
-mod farewell;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod grpc;
-mod joining;
 mod metrics;
-mod missed;
 mod models;
-mod pages;
-mod parameters;
 mod predict;
 mod records;
-mod repository;
-mod rest;
-mod routing;
-mod settings;
-mod statistics;
+mod source;
 mod stats;
-mod status;
-mod tables;
-mod trace_settings;
-mod traces;
+mod traffic;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,18 +43,22 @@ use tonic::codec::CompressionEncoding;
 use tonic_health::pb::health_server::HealthServer;
 use uuid::Uuid;
 
-pub use crate::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
-use crate::access::{Access, guard_grpc};
-pub use crate::engine_config::{EngineConfig, LoadProbeConfig};
-use crate::farewell::{HangUp, end_idle};
-use crate::metrics::{ServingMetrics, Versions};
+pub use crate::api::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
+use crate::api::access::{Access, guard_grpc};
+use crate::api::drain::{HangUp, end_idle};
+use crate::api::log_settings::Settings;
+use crate::api::{grpc, rest, web_guard};
+use crate::metrics::ServingMetrics;
+use crate::models::collector::Versions;
+use crate::models::engine_config;
+pub use crate::models::engine_config::{EngineConfig, LoadProbeConfig};
+use crate::models::routing::Routing;
 pub use crate::models::run_if_asked as load_model_if_asked;
 use crate::models::{Cache, Limits, LoadMeters, Loader, Manager};
 use crate::predict::Predictor;
 use crate::records::cloudevents::EventSender;
 pub use crate::records::cloudevents::{CloudEventsConfig, EventsMode};
-use crate::routing::Routing;
-use crate::settings::Settings;
+use crate::traffic::{joining, status, tables};
 
 /// `inference.GRPCInferenceService` and its messages, encoded.
 const INFERENCE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
@@ -376,7 +363,7 @@ impl Listeners {
         let grpc = bind_as(config.listen_grpc, "--listen-grpc or SLIPWAY_LISTEN_GRPC").await?;
         let metrics = bind_as(config.listen_metrics, "--listen-metrics or SLIPWAY_LISTEN_METRICS").await?;
         Ok(Self {
-            rest: config.listen.open(REST_PORT).await?.guarded(pages::guard),
+            rest: config.listen.open(REST_PORT).await?.guarded(web_guard::guard),
             grpc: Port::from(grpc).with_guard(guard.clone()),
             metrics: Port::from(metrics).with_guard(guard),
         })

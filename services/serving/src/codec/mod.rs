@@ -22,6 +22,4 @@ pub(crate) use rows::{parse_instances, predictions};
 pub(crate) const HEADER_LENGTH: &str = "inference-header-content-length";
 
 #[cfg(test)]
-mod fuzz;
-#[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use super::deployment::Deployment;
 use super::labels::Labels;
 use super::served::Described;
 use super::slots::{Binding, Slot};
-use crate::ensemble::{Bound, Models, bind};
+use crate::models::ensemble::{Bound, Models, bind};
 
 /// A deployment's version, as an ensemble finds it.
 enum Known {

@@ -2,9 +2,12 @@
 
 mod binding;
 mod cache;
+pub(crate) mod collector;
 mod contract;
 mod copy;
 mod deployment;
+pub(crate) mod engine_config;
+pub(crate) mod ensemble;
 mod evict;
 mod failure;
 pub(crate) mod folder;
@@ -20,6 +23,7 @@ mod pbtxt;
 mod probe;
 mod readiness;
 mod resident;
+pub(crate) mod routing;
 mod served;
 mod slots;
 mod spares;

@@ -19,7 +19,7 @@ use super::labels::Labels;
 use super::loader::Loaded;
 use super::pbtxt::CONFIG_FILE;
 use super::served::{Beside, Memory, SETTINGS_FILE, Served, VersionSettings};
-use crate::ensemble;
+use crate::models::ensemble;
 
 /// Makes sessions of files.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use super::labels::Labels;
 use super::loader::{Loaded, Loader};
 use super::resident::{Absent, Resident};
 use super::served::{Beside, Described, Served};
-use crate::ensemble::{Cause, Unbound};
+use crate::models::ensemble::{Cause, Unbound};
 
 const RETRY_INITIAL_MS: u64 = 200;
 const RETRY_MAX_MS: u64 = 10_000;

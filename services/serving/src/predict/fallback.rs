@@ -8,8 +8,8 @@ use slipway_inference::Tensor;
 
 use super::{Call, Predictor, Way, told};
 use crate::metrics::{Fallback, Outcome};
-use crate::missed::Missed;
-use crate::routing::{Pick, Route};
+use crate::models::routing::{Pick, Route};
+use crate::predict::missed::Missed;
 
 impl Predictor {
     /// A candidate that fails must not cost the client its answer: the stable version gives it.

@@ -1,8 +1,11 @@
 //! One prediction: draw a version, run it, stand in where it fails, leave a record, copy to shadows.
 
-mod ensembles;
+mod ensemble;
 mod fallback;
+pub(crate) mod missed;
 mod shadows;
+mod steps;
+pub(crate) mod traces;
 mod waiting;
 
 use std::sync::Arc;
@@ -15,15 +18,15 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use self::waiting::{loaded, queued};
-use crate::ensemble::MAX_DEPTH;
 use crate::failure::{Failure, Kind};
 use crate::metrics::{Fallback, Outcome, ServingMetrics};
-use crate::missed::Missed;
+use crate::models::ensemble::MAX_DEPTH;
+use crate::models::routing::{Pick, Route, Routing, Source};
 use crate::models::{Absent, Described, Work};
+use crate::predict::missed::Missed;
+use crate::predict::traces;
 use crate::records::{Observation, Primary, Recorder, non_finite};
-use crate::routing::{Pick, Route, Routing, Source};
 use crate::stats::Run;
-use crate::traces;
 
 /// Copies that run at the same time; more are dropped, so that shadows never take the machine from clients.
 const MAX_SHADOWS: usize = 64;

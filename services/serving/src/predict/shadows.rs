@@ -9,9 +9,9 @@ use slipway_inference::{Priority, Tensor};
 
 use super::{Call, MAX_SHADOWS, Predictor, Way, told};
 use crate::metrics::Outcome;
-use crate::missed::Missed;
+use crate::models::routing::{Pick, Route};
+use crate::predict::missed::Missed;
 use crate::records::Primary;
-use crate::routing::{Pick, Route};
 
 /// Shadows may take this long after the last request.
 const DRAIN_MS: u64 = 2_000;

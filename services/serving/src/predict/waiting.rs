@@ -7,9 +7,9 @@ use slipway_inference::{Error, Inference, Model, Request};
 
 use super::Call;
 use crate::metrics::Outcome;
-use crate::missed::Missed;
+use crate::models::routing::{Pick, Source};
 use crate::models::{Absent, Served};
-use crate::routing::{Pick, Source};
+use crate::predict::missed::Missed;
 
 /// A model that has not answered within this time counts as failed.
 const ANSWER_TIMEOUT_MS: u64 = 30_000;

@@ -11,10 +11,10 @@ use slipway_inference::{Data, Datatype, Tensor};
 use super::encode::{
     GROUP_BYTES, RECORD_BYTES, longest_element, longest_string, put, put_redacted, put_strings, separate,
 };
-use super::policy::Redaction;
 use super::{Feed, Observation, non_finite};
 use crate::codec::put_raw_values;
-use crate::routing::Source;
+use crate::models::routing::Source;
+use crate::source::Redaction;
 
 /// Answers of one version under one variant, each tensor of which has the record's rows.
 #[derive(Debug)]

@@ -6,10 +6,10 @@ use slipway_api::predictions::{PredictionRecord, RecordedTensor, Sender};
 use slipway_inference::{Data, Datatype, Tensor};
 
 use super::pending::Pending;
-use super::policy::Redaction;
 use super::{Feed, Observation};
 use crate::codec::{json_values, put_raw_values};
-use crate::divergence;
+use crate::records::divergence;
+use crate::source::Redaction;
 
 /// A message is no longer than this; NATS takes a MiB at most.
 const BATCH_BYTES: usize = 768 * 1024;
@@ -250,8 +250,8 @@ mod tests {
     use slipway_api::predictions::{PredictionBatch, Variant};
 
     use super::*;
+    use crate::models::routing::Source;
     use crate::records::{Head, RecordPolicy};
-    use crate::routing::Source;
 
     fn observation(source: &Arc<Source>, id: &str, rows: usize) -> Observation {
         let x: Vec<f32> = (0..rows * 2).map(|at| at as f32 / 10.0).collect();

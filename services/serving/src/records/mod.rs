@@ -2,11 +2,10 @@
 
 pub(crate) mod cloudevents;
 mod columns;
+mod divergence;
 mod encode;
-mod feed;
 pub(crate) mod non_finite;
 mod pending;
-mod policy;
 mod sample;
 
 use std::collections::HashMap;
@@ -26,11 +25,11 @@ use uuid::Uuid;
 
 use self::cloudevents::{EventQueue, EventSender};
 use self::encode::{Batch, fits, next_batch};
-pub(crate) use self::feed::Feed;
 use self::pending::Pending;
-pub(crate) use self::policy::RecordPolicy;
 use crate::metrics::ServingMetrics;
-use crate::routing::Source;
+use crate::models::routing::Source;
+pub(crate) use crate::source::Feed;
+pub(crate) use crate::source::RecordPolicy;
 
 /// Records that may wait for the publisher.
 const QUEUE_LIMIT: usize = 16 * 1024;

@@ -209,8 +209,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::models::routing::Source;
     use crate::records::RecordPolicy;
-    use crate::routing::Source;
 
     fn origin() -> Origin {
         Origin { source: "/replica".to_owned(), namespace: "models".to_owned() }

@@ -1,0 +1,13 @@
+//! What clients call: REST, gRPC, and one file for each extension of the protocol, which both of them use.
+
+pub(crate) mod access;
+pub(crate) mod describe;
+pub(crate) mod drain;
+pub(crate) mod grpc;
+pub(crate) mod log_settings;
+pub(crate) mod parameters;
+pub(crate) mod repository;
+pub(crate) mod rest;
+pub(crate) mod statistics;
+pub(crate) mod trace_settings;
+pub(crate) mod web_guard;
