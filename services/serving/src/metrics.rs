@@ -104,59 +104,63 @@ impl ServingMetrics {
             records_sampled: Counter::default(),
             shadows_dropped: Counter::default(),
         };
+        serving.show_requests(metrics);
+        serving.show_records(metrics);
+        serving
+    }
+
+    fn show_requests(&self, metrics: &Metrics) {
         metrics.register(
             "serving_requests",
             "Predictions by version, variant and outcome",
-            serving.requests.clone(),
+            self.requests.clone(),
         );
-        metrics.register(
-            "serving_seconds",
-            "Time in queue and model of a prediction",
-            serving.seconds.clone(),
-        );
+        metrics.register("serving_seconds", "Time in queue and model of a prediction", self.seconds.clone());
         for (name, help, family) in [
-            ("serving_queue_seconds", "Time that predictions waited for a run", &serving.queue_seconds),
-            ("serving_compute_seconds", "Time in the model of predictions", &serving.compute_seconds),
-            ("serving_run_rows", "Rows of one run, joined from all requests that waited", &serving.run_rows),
+            ("serving_queue_seconds", "Time that predictions waited for a run", &self.queue_seconds),
+            ("serving_compute_seconds", "Time in the model of predictions", &self.compute_seconds),
+            ("serving_run_rows", "Rows of one run, joined from all requests that waited", &self.run_rows),
         ] {
             metrics.register(name, help, family.clone());
         }
         metrics.register(
             "serving_non_finite_outputs",
             "Values of answers that are NaN or infinite",
-            serving.non_finite.clone(),
+            self.non_finite.clone(),
         );
         metrics.register(
             "serving_fallbacks",
             "Requests answered by the stable version in place of the one drawn",
-            serving.fallbacks.clone(),
+            self.fallbacks.clone(),
         );
+    }
+
+    fn show_records(&self, metrics: &Metrics) {
         metrics.register(
             "serving_records_dropped",
             "Prediction records that were not published",
-            serving.records_dropped.clone(),
+            self.records_dropped.clone(),
         );
         metrics.register(
             "serving_records_published",
             "Prediction records on the stream",
-            serving.records_published.clone(),
+            self.records_published.clone(),
         );
         metrics.register(
             "serving_records_without_tensors",
             "Prediction records without tensors: one row alone is too large to record",
-            serving.records_without_tensors.clone(),
+            self.records_without_tensors.clone(),
         );
         metrics.register(
             "serving_records_sampled",
             "Prediction records of requests too large to record whole, which hold a sample of the rows",
-            serving.records_sampled.clone(),
+            self.records_sampled.clone(),
         );
         metrics.register(
             "serving_shadows_dropped",
             "Copies not sent to a shadow: too many at once",
-            serving.shadows_dropped.clone(),
+            self.shadows_dropped.clone(),
         );
-        serving
     }
 
     /// Counts a request that the stable version answered in place of another.

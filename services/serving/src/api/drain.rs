@@ -1,4 +1,4 @@
-//! The end of gRPC calls that their clients would leave open: without it, an idle stream would hold up the end of the process.
+//! The end of the process: it is announced, and gRPC calls that their clients would leave open end, which would hold it up.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,8 +8,18 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
 use axum::response::Response;
 use http_body::Frame;
+use slipway_service_kit::health::Readiness;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
+
+/// Part of the readiness that is missing from the shutdown on.
+pub(crate) const PROCESS_PART: &str = "process";
+
+/// Not ready from the shutdown on, so that clients and balancers send nothing more here.
+pub(crate) async fn announce(readiness: Readiness, shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    readiness.waiting(PROCESS_PART, "it is stopping");
+}
 
 /// Says when streams in which nothing is outstanding end. Cheap to clone.
 #[derive(Debug, Clone, Default)]

@@ -1,13 +1,11 @@
 //! The log extension: what is logged is shown, and how much of it may change while the process runs.
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use slipway_telemetry::TelemetryConfig;
 use tracing::level_filters::LevelFilter;
 
-use crate::api::trace_settings::TraceSettings;
+use crate::api::changed_by::ChangedBy;
 use crate::failure::{Failure, Kind};
 
 /// The settings that decide how much is logged, the least first, and what each one lets through.
@@ -20,36 +18,20 @@ const OWN: &str = "slipway";
 /// The least that is logged after a change by a client.
 const FLOOR: LevelFilter = LevelFilter::WARN;
 
-/// Who changes a setting, for the log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ChangedBy {
-    /// Address that the call comes from.
-    pub(crate) peer: Option<SocketAddr>,
-    /// Name of the token that it showed; `None` where no tokens are asked for.
-    pub(crate) token: Option<String>,
-}
-
-impl fmt::Display for ChangedBy {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.peer {
-            Some(peer) => write!(formatter, "{peer}")?,
-            None => formatter.write_str("an unknown address")?,
-        }
-        match &self.token {
-            Some(token) => write!(formatter, " with the token '{token}'"),
-            None => formatter.write_str(" without a token"),
-        }
-    }
-}
-
-/// What this process logs and traces.
+/// What this process logs.
 #[derive(Debug)]
-pub(crate) struct Settings {
-    /// What it traces.
-    pub(crate) trace: TraceSettings,
-    /// The filter that it was started with, and the most verbose level that it has for Slipway's own code.
-    started_with: (String, LevelFilter),
+pub(crate) struct LogSettings {
+    started_with: Filter,
     level: Mutex<LevelFilter>,
+}
+
+/// The filter that the process was started with.
+#[derive(Debug)]
+struct Filter {
+    /// As it was configured.
+    text: String,
+    /// The most verbose level that it has for Slipway's own code.
+    level: LevelFilter,
 }
 
 /// A log setting's value.
@@ -60,19 +42,16 @@ pub(crate) enum LogValue {
     Text(String),
 }
 
-impl Settings {
+impl LogSettings {
     /// The settings of a process that was started with `telemetry`.
     pub(crate) fn new(telemetry: &TelemetryConfig) -> Self {
         let level = own_level(&telemetry.log);
-        Self {
-            trace: TraceSettings::new(telemetry),
-            started_with: (telemetry.log.clone(), level),
-            level: Mutex::new(level),
-        }
+        let started_with = Filter { text: telemetry.log.clone(), level };
+        Self { started_with, level: Mutex::new(level) }
     }
 
     /// The log settings.
-    pub(crate) fn log(&self) -> [(&'static str, LogValue); 6] {
+    pub(crate) fn shown(&self) -> [(&'static str, LogValue); 6] {
         let level = *self.lock();
         let shown = |shown: LevelFilter| LogValue::Flag(level >= shown);
         let verbose = verbosity(level);
@@ -92,7 +71,7 @@ impl Settings {
     /// # Errors
     /// It names a setting that there is not, a value that it does not have, or a mix of levels that there is not; or it would turn
     /// warnings off.
-    pub(crate) fn update_log(&self, wanted: &[(String, LogValue)], by: &ChangedBy) -> Result<(), Failure> {
+    pub(crate) fn update(&self, wanted: &[(String, LogValue)], by: &ChangedBy) -> Result<(), Failure> {
         let mut level = self.lock();
         let next = level_of(wanted, *level)?;
         if next == *level {
@@ -106,9 +85,9 @@ impl Settings {
                  with another SLIPWAY_LOG for that",
             ));
         }
-        let (filter, most) = &self.started_with;
+        let Filter { text, level: most } = &self.started_with;
         // What the process was started with may say more than a level.
-        let filter = if next == *most { filter.clone() } else { filter_of(next) };
+        let filter = if next == *most { text.clone() } else { filter_of(next) };
         // Before the change, and at a level that no change hides.
         tracing::warn!(%by, filter, "a client changes what is logged");
         slipway_telemetry::logs::set_filter(&filter).map_err(|error| {
@@ -208,8 +187,8 @@ mod tests {
 
     use super::*;
 
-    fn settings(log: &str) -> Settings {
-        Settings::new(&TelemetryConfig {
+    fn settings(log: &str) -> LogSettings {
+        LogSettings::new(&TelemetryConfig {
             log: log.to_owned(),
             log_format: LogFormat::Text,
             otlp_endpoint: None,
@@ -239,19 +218,19 @@ mod tests {
         ];
         for started_with in ["info", "warn", "debug"] {
             let settings = settings(started_with);
-            let before = settings.log();
+            let before = settings.shown();
             for wanted in &quiet {
                 let mut wanted = wanted.clone();
                 wanted.push((VERBOSE.to_owned(), LogValue::Number(0)));
-                let refused = settings.update_log(&wanted, &ChangedBy::default()).unwrap_err();
+                let refused = settings.update(&wanted, &ChangedBy::default()).unwrap_err();
                 assert!(refused.message.contains("cannot be off"), "{}", refused.message);
-                assert_eq!(settings.log(), before);
+                assert_eq!(settings.shown(), before);
             }
         }
         // What the operator turned off stays off, and is turned no further down.
         let silent = settings("error");
-        assert_eq!(silent.update_log(&[flag("log_error", true)], &ChangedBy::default()), Ok(()));
-        assert!(silent.update_log(&[flag("log_error", false)], &ChangedBy::default()).is_err());
+        assert_eq!(silent.update(&[flag("log_error", true)], &ChangedBy::default()), Ok(()));
+        assert!(silent.update(&[flag("log_error", false)], &ChangedBy::default()).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use slipway_api::inference::repository_index_response::ModelIndex;
 use slipway_api::traffic::VersionState;
 
 use crate::failure::{Failure, Kind};
-use crate::models::folder::LOCAL_PREFIX;
+use crate::models::files::LOCAL_PREFIX;
 use crate::models::routing::Routing;
 
 /// Said of a version that answers and is not in memory.

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use slipway_telemetry::TelemetryConfig;
 use slipway_telemetry::spans::{self, ByPath};
 
-use crate::api::grpc::MODEL_INFER;
-use crate::api::log_settings::ChangedBy;
+use crate::api::changed_by::ChangedBy;
+use crate::api::paths::{MODEL_INFER, model_of};
 use crate::failure::{Failure, Kind};
 
 /// Trace settings that clients know, in Triton's order.
@@ -188,17 +188,6 @@ impl TraceSettings {
     }
 }
 
-/// The path that predictions of a model have over REST, by which the settings of a model are found.
-pub(crate) fn path_of(model: &str) -> String {
-    format!("/v2/models/{model}/infer")
-}
-
-/// The model in a path; `None` where there is none.
-fn model_of(path: &str) -> Option<&str> {
-    let rest = path.strip_prefix("/v2/models/").or_else(|| path.strip_prefix("/v1/models/"))?;
-    rest.split(['/', ':']).next()
-}
-
 fn shown(chosen: Chosen) -> [(&'static str, String); 6] {
     let values = [if chosen.on { ON } else { OFF }, &chosen.rate.to_string(), "-1", "0", "", "opentelemetry"];
     std::array::from_fn(|at| (NAMES[at], values[at].to_owned()))
@@ -261,18 +250,5 @@ mod tests {
         assert_eq!(take(None, Change::Rate(Some(9))), (0, 0, 0));
         assert_eq!(take(None, Change::Level(None)), (9, 9, 0), "the rate is not forgotten while it is off");
         assert_eq!(take(None, Change::Rate(None)), (5, 5, 0));
-    }
-
-    #[test]
-    fn the_model_of_a_path_is_found() {
-        for (path, expected) in [
-            ("/v2/models/m/infer", Some("m")),
-            ("/v2/models/m/versions/3/infer", Some("m")),
-            ("/v1/models/m:predict", Some("m")),
-            ("/v2/health/live", None),
-        ] {
-            assert_eq!(model_of(path), expected, "{path}");
-        }
-        assert_eq!(model_of(&path_of("m")), Some("m"));
     }
 }

@@ -82,20 +82,21 @@ fn highest<T: Copy + PartialOrd>(
     Classes { count, labels }: Classes<'_>,
     text: fn(T) -> String,
 ) -> Vec<String> {
-    let values: Vec<(usize, T)> = values.enumerate().collect();
+    let values: Vec<T> = values.collect();
     let width = values.len().checked_div(rows).unwrap_or(0);
     if width == 0 {
         return Vec::new();
     }
     let mut strings = Vec::with_capacity(rows * count.min(width));
     for row in values.chunks(width) {
-        let mut row: Vec<(usize, T)> = row.iter().map(|(index, value)| (index % width, *value)).collect();
+        let mut row: Vec<Ranked<T>> =
+            row.iter().enumerate().map(|(index, value)| Ranked { index, value: *value }).collect();
         if count < row.len() {
             row.select_nth_unstable_by(count, descending);
             row.truncate(count);
         }
         row.sort_unstable_by(descending);
-        strings.extend(row.into_iter().map(|(index, value)| {
+        strings.extend(row.into_iter().map(|Ranked { index, value }| {
             let named = labels.get(index).filter(|label| !label.is_empty());
             let label = named.map(|label| format!(":{label}")).unwrap_or_default();
             format!("{}:{index}{label}", text(value))
@@ -104,11 +105,19 @@ fn highest<T: Copy + PartialOrd>(
     strings
 }
 
+/// A value of a row, and its class.
+struct Ranked<T> {
+    index: usize,
+    value: T,
+}
+
 /// Higher values first, NaN last, equal ones by index.
-fn descending<T: PartialOrd>((index, value): &(usize, T), (other_index, other): &(usize, T)) -> Ordering {
+fn descending<T: PartialOrd>(one: &Ranked<T>, other: &Ranked<T>) -> Ordering {
     let is_nan = |value: &T| value.partial_cmp(value).is_none();
-    let by_value = other.partial_cmp(value).unwrap_or_else(|| is_nan(value).cmp(&is_nan(other)));
-    by_value.then(index.cmp(other_index))
+    let by_value = other.value.partial_cmp(&one.value);
+    by_value
+        .unwrap_or_else(|| is_nan(&one.value).cmp(&is_nan(&other.value)))
+        .then(one.index.cmp(&other.index))
 }
 
 fn whole<T: std::fmt::Display>(value: T) -> String {

@@ -37,6 +37,15 @@ pub(crate) struct Contract {
     batched: bool,
 }
 
+/// A model as its declarations show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fitted {
+    /// What clients send and get.
+    pub(crate) signature: Signature,
+    /// How that differs from what the model takes and gives; `None` where it does not.
+    pub(crate) contract: Option<Contract>,
+}
+
 /// One side of a model.
 #[derive(Clone, Copy)]
 struct Side {
@@ -46,11 +55,11 @@ struct Side {
 }
 
 impl Declarations {
-    /// What clients are told of a model, and how their tensors become the model's; `None` where they are the same.
+    /// The signature that clients see of a model, and how their tensors become the model's.
     ///
     /// # Errors
     /// Names the tensor, the field, its value and what was expected.
-    pub(crate) fn fit(&self, model: &Signature) -> Result<(Signature, Option<Contract>), String> {
+    pub(crate) fn fit(&self, model: &Signature) -> Result<Fitted, String> {
         let batched = self.max_batch_size > 0;
         if batched {
             self.check_batch(model)?;
@@ -70,7 +79,7 @@ impl Declarations {
             }
         }
         let is_same = signature == *model;
-        Ok((signature, (!is_same).then_some(contract)))
+        Ok(Fitted { signature, contract: (!is_same).then_some(contract) })
     }
 
     /// Whether there is a batch in front of every tensor.
@@ -247,7 +256,7 @@ mod tests {
             outputs: vec![label],
             max_batch_size: 8,
         };
-        let (signature, contract) = all.fit(&model()).unwrap();
+        let Fitted { signature, contract } = all.fit(&model()).unwrap();
         assert_eq!((&signature.inputs[1].shape[..], signature.outputs.len()), (&[-1, 1][..], 1));
         let contract = contract.unwrap();
         let sent = [Tensor::fp32("x", [3, 2], &[0.0; 6]), Tensor::fp32("n", [3, 1], &[0.0; 3])];
@@ -256,7 +265,11 @@ mod tests {
         let given = vec![Tensor::fp32("score", [3, 1], &[0.0; 3]), Tensor::fp32("label", [3], &[0.0; 3])];
         let outputs = contract.outputs(given, &signature);
         assert_eq!((outputs.len(), &outputs[0].shape[..]), (1, &[3, 1][..]));
-        assert_eq!(Declarations::default().fit(&model()), Ok((model(), None)), "nothing is declared");
+        assert_eq!(
+            Declarations::default().fit(&model()),
+            Ok(Fitted { signature: model(), contract: None }),
+            "nothing is declared"
+        );
     }
 
     #[test]

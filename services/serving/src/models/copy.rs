@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use super::cache::{Cache, Part};
-use super::folder::{MODEL_FILE, digest_now, files_below};
+use super::files::{MODEL_FILE, files_below};
+use super::folder::digest_now;
 use super::served::SETTINGS_FILE;
 
 /// Where a version is opened.

@@ -16,19 +16,14 @@ use slipway_service_kit::clock::now_unix_ms;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Update;
+use super::files::{LOCAL_PREFIX, MODEL_FILE, files_below};
 use super::pbtxt::{self, VersionPolicy};
+use super::update::Update;
 
-/// Begins the digest of a version that is read where it lies.
-pub(crate) const LOCAL_PREFIX: &str = "local:";
-/// Name of the model in a version's folder.
-pub(crate) const MODEL_FILE: &str = "model.onnx";
 /// How often the folder is looked at.
 const POLL_INTERVAL_MS: u64 = 1_000;
 /// Versions of one model that are kept ready, where its configuration does not say which: the highest ones.
 const MAX_VERSIONS: usize = 16;
-/// Deepest folder of a version whose files are looked at; a link may lead back to where it lies.
-const MAX_DEPTH: usize = 8;
 
 /// Sends a table for each model of the folder, and again when it changed, until the shutdown.
 pub(crate) async fn watch(folder: PathBuf, updates: mpsc::Sender<Update>, shutdown: CancellationToken) {
@@ -274,26 +269,6 @@ fn digest_of(model: &Path, version: &Path, labels: &[PathBuf]) -> io::Result<Str
         hasher.update(format!("{path}\0{bytes}\0{changed}\0{mode}\0{owner:?}\n"));
     }
     Ok(format!("{LOCAL_PREFIX}{}", hex::encode(hasher.finalize())))
-}
-
-/// The files of a version, those of its folders, too.
-///
-/// # Errors
-/// The version's own folder cannot be read.
-pub(super) fn files_below(version: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![(std::fs::read_dir(version)?, 0)];
-    while let Some((folder, depth)) = folders.pop() {
-        for entry in folder {
-            let path = entry?.path();
-            if !path.is_dir() {
-                files.push(path);
-            } else if let (true, Ok(below)) = (depth < MAX_DEPTH, std::fs::read_dir(path)) {
-                folders.push((below, depth + 1));
-            }
-        }
-    }
-    Ok(files)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion};
 use slipway_api::traffic::Target;
 use slipway_artifact_store::ArtifactStore;
-use slipway_domain::ensemble::{Definition, ENSEMBLE_FILE};
+use slipway_domain::ensemble::ENSEMBLE_FILE;
 use slipway_domain::registry::new_artifact_path;
 use slipway_inference::{Environment, LoadOptions};
 use slipway_service_kit::grpc::TracedChannel;
@@ -17,13 +17,13 @@ use super::cache::{Cache, Manifest, ManifestFile};
 use super::contract::Declarations;
 use super::copy;
 use super::failure::LoadFailure;
-use super::folder::{LOCAL_PREFIX, MODEL_FILE};
+use super::files::{LOCAL_PREFIX, MODEL_FILE};
 use super::labels::Labels;
 use super::meters::LoadMeters;
-use super::opener::{Files, Opener, Prepared, beside, prepare, read_ensemble};
+use super::opener::{Files, Loaded, Opener, Prepared, beside, prepare, read_ensemble};
 use super::pbtxt;
 use super::probe::{ProbeOptions, Prober};
-use super::served::{Beside, Served};
+use super::served::Beside;
 
 /// Versions loaded at the same time; more would only make each later.
 const MAX_PARALLEL_LOADS: usize = 2;
@@ -45,6 +45,26 @@ pub(crate) struct Loader {
     limits: Limits,
 }
 
+/// Where versions come from.
+pub(crate) struct Origins {
+    /// Names the files of a version.
+    pub registry: RegistryClient<TracedChannel>,
+    /// Has their bytes.
+    pub artifacts: ArtifactStore,
+    /// Where models lie that come from no registry.
+    pub folder: Option<PathBuf>,
+}
+
+/// How versions are loaded.
+pub(crate) struct LoadSettings {
+    /// How they are run, where their own settings say nothing.
+    pub options: LoadOptions,
+    /// What they may take.
+    pub limits: Limits,
+    /// How they are loaded in a child process first.
+    pub probe: ProbeOptions,
+}
+
 /// What versions may take.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
@@ -56,26 +76,17 @@ pub(crate) struct Limits {
     pub keep_versions: usize,
 }
 
-/// What loading a version gives.
-#[derive(Debug)]
-pub(crate) enum Loaded {
-    /// A model, warm.
-    Model(Served),
-    /// Other models, which have to be there and to fit.
-    Ensemble(Arc<Definition>, Beside),
-}
-
 impl Loader {
     /// A loader into `cache`.
     pub(crate) fn new(
         cache: Cache,
-        (registry, artifacts): (RegistryClient<TracedChannel>, ArtifactStore),
         environment: Environment,
-        options: LoadOptions,
-        folder: Option<PathBuf>,
-        limits: Limits,
-        (probe, meters): (ProbeOptions, LoadMeters),
+        origins: Origins,
+        settings: LoadSettings,
+        meters: LoadMeters,
     ) -> Self {
+        let Origins { registry, artifacts, folder } = origins;
+        let LoadSettings { options, limits, probe } = settings;
         Self {
             prober: Prober::new(cache.clone(), &environment, probe, meters),
             cache,

@@ -13,10 +13,9 @@ use slipway_inference::{
 use super::contract::Declarations;
 use super::copy::Place;
 use super::failure::LoadFailure;
-use super::folder::files_below;
+use super::files::files_below;
 use super::gate::GATE;
 use super::labels::Labels;
-use super::loader::Loaded;
 use super::pbtxt::CONFIG_FILE;
 use super::served::{Beside, Memory, SETTINGS_FILE, Served, VersionSettings};
 use crate::models::ensemble;
@@ -34,6 +33,15 @@ pub(super) enum Prepared {
     /// A model, which may be loaded as far as its bytes tell.
     Model(Box<PreparedModel>),
     /// Other models.
+    Ensemble(Arc<Definition>, Beside),
+}
+
+/// What loading a version gives.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    /// A model, warm.
+    Model(Served),
+    /// Other models, which have to be there and to fit.
     Ensemble(Arc<Definition>, Beside),
 }
 
@@ -155,15 +163,15 @@ impl Opener {
         let devices = devices.filter(|_| model.device() != Device::Cpu);
         let device_memory = devices.and_then(|before| device_growth(&before, &device_readings()?));
         let file = std::fs::metadata(checked.path()).map_or(0, |described| described.len());
-        let told = tensors
+        let fitted = tensors
             .fit(model.signature())
             .map_err(|refused| LoadFailure::lasting(format!("its `{CONFIG_FILE}`: {refused}")))?;
-        beside.check(&told.0).map_err(LoadFailure::lasting)?;
+        beside.check(&fitted.signature).map_err(LoadFailure::lasting)?;
         // A file of labels goes before the classes that the model names.
         let labels = beside.labels.clone().or(Labels::of_model(model.classes()));
         let beside = Beside { labels, ..beside.clone() };
         let memory = Memory { bytes: grown.max(file), device: device_memory };
-        Ok(Loaded::Model(Served::new(model, told, beside, memory)))
+        Ok(Loaded::Model(Served::new(model, fitted, beside, memory)))
     }
 }
 

@@ -9,10 +9,11 @@ use slipway_api::traffic::{Target, TrafficTable, VersionState};
 use slipway_domain::traffic::{self, Draw};
 use tokio::sync::watch;
 
+use super::resident::Resident;
+use super::served::Described;
 use crate::failure::{Failure, Kind};
 use crate::metrics::VersionMeters;
-use crate::models::{Described, Resident};
-use crate::records::{Feed, RecordPolicy};
+use crate::source::Source;
 use crate::stats::VersionStats;
 
 /// One version of a deployment on this replica.
@@ -34,23 +35,6 @@ pub(crate) struct Version {
     pub meters: Arc<VersionMeters>,
     /// What its records say of it.
     pub source: Arc<Source>,
-}
-
-/// What the records of a version have in common.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Source {
-    /// Deployment that was called.
-    pub deployment: String,
-    /// Its model.
-    pub model: String,
-    /// Version that ran.
-    pub version: String,
-    /// Output that holds the prediction, where the table says so.
-    pub prediction_output: Option<String>,
-    /// What of it is recorded.
-    pub policy: RecordPolicy,
-    /// The deployment's records.
-    pub feed: Arc<Feed>,
 }
 
 /// One deployment at one moment.

@@ -13,10 +13,10 @@ use slipway_inference::{
 };
 use slipway_service_kit::json;
 
-use super::contract::Contract;
+use super::contract::{Contract, Fitted};
 use super::labels::Labels;
 use super::limits::{self, OutOfRange};
-use crate::records::RecordPolicy;
+use crate::source::RecordPolicy;
 
 /// A file of this name beside the model says how the version is served; what it leaves out is as the process was started.
 pub(crate) const SETTINGS_FILE: &str = "slipway-serving.json";
@@ -136,7 +136,7 @@ impl Served {
     /// A model that was loaded and took `memory`; clients are told of it as `signature` says.
     pub(crate) fn new(
         model: Model,
-        (signature, contract): (Signature, Option<Contract>),
+        Fitted { signature, contract }: Fitted,
         beside: Beside,
         memory: Memory,
     ) -> Self {

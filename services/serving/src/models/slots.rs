@@ -12,7 +12,8 @@ use tokio::task::AbortHandle;
 
 use super::failure::{LoadFailure, Retry};
 use super::labels::Labels;
-use super::loader::{Loaded, Loader};
+use super::loader::Loader;
+use super::opener::Loaded;
 use super::resident::{Absent, Resident};
 use super::served::{Beside, Described, Served};
 use crate::models::ensemble::{Cause, Unbound};
@@ -48,6 +49,16 @@ struct Load {
     /// Tells outcomes of an earlier load of the same digest apart.
     number: u64,
     task: AbortHandle,
+}
+
+/// What a load is of.
+struct LoadRequest {
+    target: Target,
+    model: String,
+    /// The number that its outcomes carry.
+    number: u64,
+    /// Whether the version has been in memory before.
+    was_there: bool,
 }
 
 /// What an ensemble takes and gives, and the names of its classes; or why it cannot be served.
@@ -103,7 +114,8 @@ impl Slot {
     pub(super) fn begin(&mut self, loader: Loader, number: u64, outcomes: mpsc::Sender<Outcome>) {
         let (target, model) = (self.target.clone(), self.model.clone());
         let was_there = self.resident.described().is_some();
-        let load = load_until_settled(loader, (target, model), number, was_there, outcomes);
+        let request = LoadRequest { target, model, number, was_there };
+        let load = load_until_settled(loader, request, outcomes);
         let task = tokio::spawn(load).abort_handle();
         // One that is still retried asks under another name of the model.
         if let Some(before) = self.load.replace(Load { number, task }) {
@@ -223,9 +235,7 @@ pub(super) fn hopeless(table: &TrafficTable, slots: &HashMap<String, Slot>) -> b
 
 async fn load_until_settled(
     loader: Loader,
-    (target, model): (Target, String),
-    load: u64,
-    was_there: bool,
+    LoadRequest { target, model, number: load, was_there }: LoadRequest,
     outcomes: mpsc::Sender<Outcome>,
 ) {
     let mut delay_ms = RETRY_INITIAL_MS;

@@ -2,7 +2,7 @@
 
 use slipway_api::traffic::Target;
 
-use super::folder::LOCAL_PREFIX;
+use super::files::LOCAL_PREFIX;
 
 /// What stays of a deployment, newest first: of those that `left` just now and of those that were `kept` before, no more than `most` and
 /// none that is `named` by a table.

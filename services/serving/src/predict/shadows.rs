@@ -6,15 +6,28 @@ use std::time::Duration;
 use slipway_api::predictions::Variant;
 use slipway_domain::traffic::{shadows_for, stable_hash};
 use slipway_inference::{Priority, Tensor};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Call, MAX_SHADOWS, Predictor, Way, told};
+use super::attempt::Attempt;
+use super::call::{Call, NO_HEADERS};
+use super::missed::Missed;
+use super::predictor::{MAX_SHADOWS, Predictor};
+use super::run::recorded_reason;
 use crate::metrics::Outcome;
 use crate::models::routing::{Pick, Route};
-use crate::predict::missed::Missed;
 use crate::records::Primary;
 
 /// Shadows may take this long after the last request.
 const DRAIN_MS: u64 = 2_000;
+
+/// A copy of a request, on its way to one shadow.
+struct Copy {
+    request_id: String,
+    shadow: Pick,
+    inputs: Arc<Vec<Tensor>>,
+    /// The answer that the client got.
+    primary: Primary,
+}
 
 impl Predictor {
     /// Waits for the shadows that still run, for a while.
@@ -26,51 +39,60 @@ impl Predictor {
         }
     }
 
-    /// Sends copies of a request that was answered to the shadows of the table.
-    pub(super) fn copy_to_shadows(
-        &self,
-        route: &Arc<Route>,
-        call: &Call<'_>,
-        answered: &Pick,
-        inputs: &Arc<Vec<Tensor>>,
-        outputs: &Arc<Vec<Tensor>>,
-    ) {
-        if route.table.shadows.is_empty() || answered.variant == Variant::Pinned {
+    /// Sends copies of a request that was answered with `outputs` to the shadows of the table.
+    pub(super) fn copy_to_shadows(&self, route: &Route, answered: Attempt<'_>, outputs: &Arc<Vec<Tensor>>) {
+        let Attempt { call, pick, inputs, .. } = answered;
+        if route.table.shadows.is_empty() || pick.variant == Variant::Pinned {
             return;
         }
-        let Some(version) = route.versions.get(&answered.source.version) else { return };
+        let Some(version) = route.versions.get(&pick.source.version) else { return };
         for target in shadows_for(&route.table, &version.target, stable_hash(&[call.request_id])) {
-            let Some(pick) = route.shadow(target) else { continue };
-            // Copies go first when there is too much to do: none joins a queue that clients wait in.
-            let permit = Arc::clone(&self.shadow_permits).try_acquire_owned();
-            let served = pick.resident.served();
-            if served.is_none() {
-                // This copy is lost, but not those after it.
-                pick.resident.ask();
-            }
-            let has_room = served.is_some_and(|served| served.waiting() < MAX_SHADOWS);
-            let (Ok(permit), true) = (permit, has_room) else {
+            let Some(shadow) = route.shadow(target) else { continue };
+            let Some(permit) = self.shadow_permit(&shadow) else {
                 self.metrics.shadow_dropped();
                 continue;
             };
-            let (this, inputs, request_id) = (self.clone(), Arc::clone(inputs), call.request_id.to_owned());
-            let primary = Primary { source: Arc::clone(&answered.source), outputs: Arc::clone(outputs) };
+            let copy = Copy {
+                request_id: call.request_id.to_owned(),
+                shadow,
+                inputs: Arc::clone(inputs),
+                primary: Primary { source: Arc::clone(&pick.source), outputs: Arc::clone(outputs) },
+            };
+            let this = self.clone();
             self.shadow_tasks.spawn(async move {
-                // A copy is compared, and nobody waits for it.
-                let call = Call {
-                    version: None,
-                    request_id: &request_id,
-                    timeout_us: None,
-                    priority: Priority::Low,
-                };
-                // Its failures are in its record.
-                let outcome = this.run(&call, Way::keyless(), &pick, &inputs, Some(primary.clone())).await;
-                if let Err(missed @ Missed { outcome: Outcome::Rejected, .. }) = outcome {
-                    let error = Err(told(&pick.source, &missed));
-                    this.observe(&request_id, &pick, &inputs, Duration::ZERO, error, Some(primary));
-                }
+                this.shadow(&copy).await;
                 drop(permit);
             });
+        }
+    }
+
+    /// Copies are dropped first when there is too much to do: none joins a queue that clients wait in.
+    fn shadow_permit(&self, shadow: &Pick) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.shadow_permits).try_acquire_owned();
+        let served = shadow.resident.served();
+        if served.is_none() {
+            // This copy is lost, but not those after it.
+            shadow.resident.ask();
+        }
+        permit.ok().filter(|_| served.is_some_and(|served| served.waiting() < MAX_SHADOWS))
+    }
+
+    async fn shadow(&self, copy: &Copy) {
+        // A copy is compared, and no client waits for it.
+        let call = Call {
+            version: None,
+            request_id: &copy.request_id,
+            timeout_us: None,
+            priority: Priority::Low,
+            headers: NO_HEADERS,
+            depth: 0,
+        };
+        let attempt =
+            Attempt { call: &call, pick: &copy.shadow, inputs: &copy.inputs, primary: Some(&copy.primary) };
+        // Its failures are in its record.
+        if let Err(missed @ Missed { outcome: Outcome::Rejected, .. }) = self.run(attempt).await {
+            let error = recorded_reason(&copy.shadow.source, &missed);
+            self.observe(attempt.ended(Duration::ZERO, Err(error)));
         }
     }
 }

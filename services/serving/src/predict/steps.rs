@@ -9,8 +9,8 @@ use futures::stream::FuturesUnordered;
 use slipway_domain::ensemble::Definition;
 use slipway_inference::Tensor;
 
+use super::missed::Missed;
 use crate::failure::{Failure, Kind};
-use crate::predict::missed::Missed;
 
 /// The outputs of an ensemble; `call` answers one of its steps. The first step that fails ends the others. Dropping it ends all.
 ///

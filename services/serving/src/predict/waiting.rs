@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use slipway_inference::{Error, Inference, Model, Request};
 
-use super::Call;
+use super::call::Call;
+use super::missed::Missed;
 use crate::metrics::Outcome;
-use crate::models::routing::{Pick, Source};
+use crate::models::routing::Pick;
 use crate::models::{Absent, Served};
-use crate::predict::missed::Missed;
+use crate::source::Source;
 
 /// A model that has not answered within this time counts as failed.
 const ANSWER_TIMEOUT_MS: u64 = 30_000;

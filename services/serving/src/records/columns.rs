@@ -8,13 +8,12 @@ use std::sync::Arc;
 use slipway_api::predictions::Variant;
 use slipway_inference::{Data, Datatype, Tensor};
 
-use super::encode::{
-    GROUP_BYTES, RECORD_BYTES, longest_element, longest_string, put, put_redacted, put_strings, separate,
-};
-use super::{Feed, Observation, non_finite};
+use super::bounds::{GROUP_BYTES, RECORD_BYTES, longest_element, longest_string};
+use super::json::{put, put_redacted, put_strings, separate};
+use super::non_finite;
+use super::observation::Observation;
 use crate::codec::put_raw_values;
-use crate::models::routing::Source;
-use crate::source::Redaction;
+use crate::source::{Feed, Redaction, Source};
 
 /// Answers of one version under one variant, each tensor of which has the record's rows.
 #[derive(Debug)]

@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::bounds::longest;
 use super::columns::{Columns, Part, is_regular};
-use super::encode::longest;
-use super::{Feed, Observation};
+use super::observation::Observation;
+use crate::source::Feed;
 
 /// Of the columns of one version, so many of the newest are looked at: who sends another shape each time must not hold up the others.
 const LOOKED_AT: usize = 8;

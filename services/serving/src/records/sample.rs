@@ -9,9 +9,12 @@ use std::sync::Arc;
 use slipway_domain::traffic::stable_hash;
 use slipway_inference::{Data, Tensor};
 
-use super::encode::{fixed_bytes, longest_element, longest_octets, longest_string, longest_tensor_opening};
-use super::{MAX_RECORD_BYTES, Observation, non_finite};
+use super::bounds::{fixed_bytes, longest_element, longest_octets, longest_string, longest_tensor_opening};
+use super::non_finite;
+use super::observation::Observation;
 
+/// Of a request with longer tensors a sample of the rows is recorded: as JSON they would not fit a message.
+pub(super) const MAX_RECORD_BYTES: usize = 128 * 1024;
 /// JSON of a sample takes no more: half of a message.
 pub(super) const MAX_SAMPLE_JSON_BYTES: usize = 384 * 1024;
 

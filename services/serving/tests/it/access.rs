@@ -232,7 +232,7 @@ enum Needs {
     All,
 }
 
-/// Every route of the REST port, as `services/serving/src/rest/mod.rs` writes it, and what a call of it needs.
+/// Every route of the REST port, as `services/serving/src/api/rest/router.rs` writes it, and what a call of it needs.
 const ROUTES: [(&str, &str, Needs); 43] = [
     ("GET", "/", Needs::Nothing),
     ("GET", "/v2", Needs::Any),
@@ -318,7 +318,7 @@ const METHODS: [(&str, Needs); 20] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_and_method_needs_the_token_that_the_table_says() {
-    let source = include_str!("../../src/rest/mod.rs");
+    let source = include_str!("../../src/api/rest/router.rs");
     let patterns = source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
     for pattern in patterns {
         assert!(ROUTES.iter().any(|(_, known, _)| *known == pattern), "{pattern} is not in the table");

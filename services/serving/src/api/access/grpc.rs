@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::header::AUTHORIZATION;
 
 use super::{Access, Caller, Need};
-use crate::api::log_settings::ChangedBy;
+use crate::api::changed_by::ChangedBy;
 use crate::failure::Failure;
 
 /// Methods that anybody may call.

@@ -3,8 +3,8 @@
 //! The file is read again when it changes; one that does not parse leaves the rules as they are. A request shows its token as
 //! `Authorization: Bearer …`, in gRPC as the metadata `authorization`.
 
-mod grpc;
-mod rest;
+pub(crate) mod grpc;
+pub(crate) mod rest;
 mod rules;
 
 use std::path::PathBuf;
@@ -22,8 +22,6 @@ use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::grpc::guard as guard_grpc;
-pub(crate) use self::rest::guard as guard_rest;
 pub use self::rules::{ALL_MODELS, TokenEntry, TokenFile};
 use self::rules::{Grant, Rules, TokenDigest};
 use crate::failure::{Failure, Kind};

@@ -6,7 +6,9 @@ use slipway_api::inference as proto;
 use slipway_api::inference::log_settings_request::setting_value::ParameterChoice as Wanted;
 use slipway_api::inference::log_settings_response::setting_value::ParameterChoice as Shown;
 
-use crate::api::log_settings::{ChangedBy, LogValue, Settings};
+use crate::api::changed_by::ChangedBy;
+use crate::api::log_settings::LogValue;
+use crate::api::settings::Settings;
 use crate::failure::{Failure, Kind};
 
 /// Takes an update and answers with the settings.
@@ -25,13 +27,13 @@ pub(super) fn log(
             None => {}
         }
     }
-    settings.update_log(&values, by)?;
+    settings.log.update(&values, by)?;
     let shown = |value| match value {
         LogValue::Flag(flag) => Shown::BoolParam(flag),
         LogValue::Number(number) => Shown::Uint32Param(number),
         LogValue::Text(text) => Shown::StringParam(text),
     };
-    let settings = settings.log().map(|(name, value)| {
+    let settings = settings.log.shown().map(|(name, value)| {
         let value = proto::log_settings_response::SettingValue { parameter_choice: Some(shown(value)) };
         (name.to_owned(), value)
     });

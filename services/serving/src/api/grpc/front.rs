@@ -13,11 +13,11 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tower::Service as _;
 
-use super::{ENCODING, REQUEST_ID, Service, only_asked_compression, unary};
+use super::compression::{ENCODING, only_asked_compression};
+use super::service::{REQUEST_ID, Service};
+use super::unary;
 use crate::api::access::Access;
-
-/// The path of the call that is answered by thousands.
-pub(crate) const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+use crate::api::paths::MODEL_INFER;
 
 /// Answers `ModelInfer`; every other method takes the ordinary way.
 #[derive(Clone)]

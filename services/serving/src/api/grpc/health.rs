@@ -16,10 +16,10 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use super::Service;
-use crate::PROCESS_PART;
+use super::service::Service;
 use crate::api::access::{Access, Caller, Need};
 use crate::api::describe;
+use crate::api::drain::PROCESS_PART;
 use crate::failure::Kind;
 use crate::models::routing::Routing;
 

@@ -9,13 +9,20 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
-use super::{Service, convert};
+use super::convert;
+use super::service::Service;
 use crate::api::drain::HangUp;
 
 /// Requests of one stream that are worked on at the same time. Further ones wait with the client: HTTP/2 holds them back.
 const PARALLEL_REQUESTS: usize = 16;
 /// Marks the last answer to a request; here each request has one answer.
 const FINAL_RESPONSE: &str = "triton_final_response";
+
+/// What the requests of a stream have in common.
+struct About {
+    metadata: MetadataMap,
+    extensions: Extensions,
+}
 
 /// One answer for each request. Dropping it, as a cancelled call does, gives up what still waits. At the end of the process no further
 /// request is taken, and the stream ends once those are answered that were.
@@ -33,7 +40,7 @@ pub(super) fn answers(
         cut.store(true, Ordering::Relaxed);
     });
     let last = async move { is_cut.load(Ordering::Relaxed).then(|| Err(HangUp::status())) };
-    let about = Arc::new((metadata, extensions));
+    let about = Arc::new(About { metadata, extensions });
     // The call's span is that of all its requests.
     let span = Span::current();
     let answer = move |request: Result<proto::ModelInferRequest, Status>| {
@@ -46,7 +53,7 @@ pub(super) fn answers(
 
 async fn answer(
     service: &Service,
-    (metadata, extensions): &(MetadataMap, Extensions),
+    About { metadata, extensions }: &About,
     request: proto::ModelInferRequest,
 ) -> proto::ModelStreamInferResponse {
     let id = request.id.clone();

@@ -14,11 +14,13 @@ use serde_json::{Map, Value, json};
 use slipway_service_kit::json;
 
 use super::body::read;
-use super::{CalledBy, Model, RestState, named};
+use super::extract::{CalledBy, Model, named};
 use crate::api::access::Caller;
-use crate::api::log_settings::{ChangedBy, LogValue};
+use crate::api::changed_by::ChangedBy;
+use crate::api::log_settings::LogValue;
 use crate::api::repository;
 use crate::failure::{Failure, Kind};
+use crate::state::ServingState;
 
 /// Largest body of these calls.
 const MAX_CONTROL_BODY_BYTES: usize = 1024 * 1024;
@@ -48,10 +50,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Stored {
 /// Who sends a call, for the log.
 pub(super) struct By(ChangedBy);
 
-impl FromRequestParts<RestState> for By {
+impl FromRequestParts<ServingState> for By {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, state: &RestState) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, state: &ServingState) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
         Ok(Self(ChangedBy { peer, token: state.access.name_of(parts.extensions.get::<Caller>()) }))
     }
@@ -68,7 +70,7 @@ struct LoadRequest {
 }
 
 pub(super) async fn index(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     caller: CalledBy,
     headers: HeaderMap,
     body: Body,
@@ -82,7 +84,7 @@ pub(super) async fn index(
 }
 
 pub(super) async fn load(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     model: Stored,
     headers: HeaderMap,
     body: Body,
@@ -94,23 +96,23 @@ pub(super) async fn load(
     Ok(Json(json!({})))
 }
 
-pub(super) async fn unload(State(state): State<RestState>, model: Stored) -> Result<Json<Value>, Failure> {
+pub(super) async fn unload(State(state): State<ServingState>, model: Stored) -> Result<Json<Value>, Failure> {
     repository::unload(&state.routing, model.repository.as_deref().unwrap_or_default(), &model.name)?;
     Ok(Json(json!({})))
 }
 
-pub(super) async fn log(State(state): State<RestState>) -> Json<Value> {
+pub(super) async fn log(State(state): State<ServingState>) -> Json<Value> {
     let value = |value| match value {
         LogValue::Flag(flag) => Value::from(flag),
         LogValue::Number(number) => Value::from(number),
         LogValue::Text(text) => Value::from(text),
     };
-    let settings = state.settings.log().map(|(name, now)| (name.to_owned(), value(now)));
+    let settings = state.settings.log.shown().map(|(name, now)| (name.to_owned(), value(now)));
     Json(Value::Object(settings.into_iter().collect()))
 }
 
 pub(super) async fn update_log(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     by: By,
     headers: HeaderMap,
     body: Body,
@@ -131,15 +133,15 @@ pub(super) async fn update_log(
         };
         values.push((name, value));
     }
-    state.settings.update_log(&values, &by.0)?;
+    state.settings.log.update(&values, &by.0)?;
     Ok(log(State(state)).await)
 }
 
-pub(super) async fn trace(State(state): State<RestState>) -> Json<Value> {
+pub(super) async fn trace(State(state): State<ServingState>) -> Json<Value> {
     traced(&state, None)
 }
 
-fn traced(state: &RestState, model: Option<&str>) -> Json<Value> {
+fn traced(state: &ServingState, model: Option<&str>) -> Json<Value> {
     let settings = state.settings.trace.shown(model).map(|(name, now)| {
         let value = if name == "trace_level" { json!([now]) } else { Value::from(now) };
         (name.to_owned(), value)
@@ -148,7 +150,7 @@ fn traced(state: &RestState, model: Option<&str>) -> Json<Value> {
 }
 
 pub(super) async fn update_trace(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     by: By,
     headers: HeaderMap,
     body: Body,
@@ -157,7 +159,7 @@ pub(super) async fn update_trace(
 }
 
 async fn change_trace(
-    state: &RestState,
+    state: &ServingState,
     model: Option<&str>,
     By(by): &By,
     headers: &HeaderMap,
@@ -183,7 +185,7 @@ async fn change_trace(
 }
 
 pub(super) async fn model_trace(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     model: Model,
 ) -> Result<Json<Value>, Failure> {
     state.routing.get(&model.name)?;
@@ -191,7 +193,7 @@ pub(super) async fn model_trace(
 }
 
 pub(super) async fn update_model_trace(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     model: Model,
     by: By,
     headers: HeaderMap,

@@ -8,15 +8,17 @@ use axum::response::{IntoResponse as _, Response};
 use http::header;
 use slipway_service_kit::front::Front;
 
-use super::{Model, RestState, infer};
+use super::extract::Model;
+use super::infer;
 use crate::api::access::Need;
+use crate::state::ServingState;
 
 /// Longer bodies take the ordinary way, which lets the client hear a refusal before it has sent all of it.
 const MAX_BYTES: usize = 512 * 1024;
 
 /// Answers `…/infer` of models that are there.
 #[derive(Clone)]
-pub(crate) struct RestFront(pub(crate) Arc<RestState>);
+pub(crate) struct RestFront(pub(crate) Arc<ServingState>);
 
 impl Front for RestFront {
     const ROUTES: &'static [&'static str] =

@@ -8,18 +8,19 @@ use serde_json::{Map, Value};
 use slipway_inference::{Signature, Tensor};
 
 use super::body::{header, offload, read};
-use super::{Model, RestState};
+use super::extract::Model;
 use crate::api::parameters::{priority, timeout_us};
 use crate::codec::compression::Coding;
 use crate::codec::{Encoded, HEADER_LENGTH, InferRequest, InferResponse, Inputs};
 use crate::failure::Failure;
 use crate::predict::{Answer, Call, request_id};
+use crate::state::ServingState;
 
 /// The header that carries a request's id both ways.
 pub(super) const REQUEST_ID: &str = "x-request-id";
 
 pub(super) async fn infer(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     model: Model,
     headers: HeaderMap,
     body: Body,
@@ -28,7 +29,7 @@ pub(super) async fn infer(
 }
 
 /// Answers a prediction.
-pub(super) async fn respond(state: &RestState, model: Model, headers: &HeaderMap, body: Body) -> Response {
+pub(super) async fn respond(state: &ServingState, model: Model, headers: &HeaderMap, body: Body) -> Response {
     let mut id = String::new();
     let answer = answer(state, model, headers, body, &mut id).await;
     if id.is_empty() {
@@ -47,7 +48,7 @@ pub(super) fn with_request_id(answer: Result<Response, Failure>, id: &str) -> Re
 }
 
 async fn answer(
-    state: &RestState,
+    state: &ServingState,
     model: Model,
     headers: &HeaderMap,
     body: Body,
@@ -64,19 +65,21 @@ async fn answer(
     *id = request_id(&[header(headers, REQUEST_ID), request.id.as_deref()]);
     let parameter =
         |name: &str| request.parameters.get(name).filter(|value| !value.is_null()).map(Value::as_u64);
+    let key = |name: &str| sticky_key(headers, &request.parameters, name);
     let call = Call {
         version: model.version.as_deref(),
         request_id: id,
         timeout_us: timeout_us(parameter("timeout"))?,
         priority: priority(parameter("priority"))?,
+        headers: &key,
+        depth: 0,
     };
     let inputs = std::mem::replace(&mut request.inputs, Inputs::Named(Vec::new()));
-    let key = |name: &str| sticky_key(headers, &request.parameters, name);
     let read = |signature: &Signature| {
         request.check_outputs(signature)?;
         inputs.resolve(signature)
     };
-    let answer = state.predictor.predict(&route, &call, key, read).await?;
+    let answer = state.predictor.predict(&route, &call, read).await?;
     let accepted = header(headers, header::ACCEPT_ENCODING.as_str()).map(str::to_owned);
     let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
     let packed = move || pack(&answer, &request, accepted.as_deref());

@@ -3,6 +3,7 @@
 use std::future::IntoFuture as _;
 use std::time::Duration;
 
+use crate::state::ServingState;
 use async_nats::HeaderMap;
 use axum::Json;
 use axum::extract::State;
@@ -15,8 +16,6 @@ use slipway_event_bus::EventBus;
 use slipway_service_kit::Problem;
 use slipway_service_kit::clock::now_unix_ms;
 use slipway_service_kit::extract::{JsonBody, Path};
-
-use super::RestState;
 
 /// Labels of one request.
 const MAX_LABELS: usize = 10_000;
@@ -43,7 +42,7 @@ struct LabelBody {
 
 /// Answers once every label is on its stream.
 pub(super) async fn accept(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     Path(deployment): Path<String>,
     JsonBody(body): JsonBody<LabelsBody>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {

@@ -5,21 +5,17 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
-use slipway_api::inference::model_config::SchedulingChoice;
-use slipway_api::inference::model_ensembling::Step as EnsembleStep;
-use slipway_api::inference::model_input::Format;
-use slipway_api::inference::model_instance_group::Kind as InstanceKind;
+use serde_json::{Value, json};
 use slipway_api::inference::model_metadata_response::TensorMetadata;
-use slipway_api::inference::model_version_policy::PolicyChoice;
 use slipway_api::inference::{
-    DataType, InferBatchStatistics, ModelConfig, ModelMetadataResponse, ModelStatistics, StatisticDuration,
+    InferBatchStatistics, ModelMetadataResponse, ModelStatistics, StatisticDuration,
 };
 
-use super::{CalledBy, Model, RestState};
+use super::extract::{CalledBy, Model};
 use crate::api::describe::{self, EXTENSIONS, SERVER_NAME};
 use crate::api::statistics;
 use crate::failure::Failure;
+use crate::state::ServingState;
 
 pub(super) async fn server() -> Json<Value> {
     Json(json!({"name": SERVER_NAME, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS}))
@@ -29,7 +25,7 @@ pub(super) async fn live() -> Json<Value> {
     Json(json!({"live": true}))
 }
 
-pub(super) async fn server_ready(State(state): State<RestState>) -> Response {
+pub(super) async fn server_ready(State(state): State<ServingState>) -> Response {
     let missing = state.readiness.missing();
     if missing.is_empty() {
         return Json(json!({"ready": true})).into_response();
@@ -39,7 +35,7 @@ pub(super) async fn server_ready(State(state): State<RestState>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
-pub(super) async fn list(State(state): State<RestState>, caller: CalledBy) -> Json<Value> {
+pub(super) async fn list(State(state): State<ServingState>, caller: CalledBy) -> Json<Value> {
     let (routes, sees) = (state.routing.all(), state.access.sees(caller.as_deref()));
     Json(json!({"models": routes.keys().filter(|name| sees(name)).collect::<Vec<_>>()}))
 }
@@ -68,7 +64,7 @@ impl From<TensorMetadata> for Spec {
 }
 
 pub(super) async fn metadata(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     model: Model,
 ) -> Result<Json<Metadata>, Failure> {
     let model = model.checked()?;
@@ -78,96 +74,14 @@ pub(super) async fn metadata(
     Ok(Json(Metadata { name, versions, platform, inputs: specs(inputs), outputs: specs(outputs) }))
 }
 
-pub(super) async fn ready(State(state): State<RestState>, model: Model) -> Result<Json<Value>, Failure> {
+pub(super) async fn ready(State(state): State<ServingState>, model: Model) -> Result<Json<Value>, Failure> {
     let model = model.checked()?;
     describe::ready(&state.routing, &model.name, model.version.as_deref())?;
     Ok(Json(json!({"name": model.name, "ready": true})))
 }
 
-pub(super) async fn config(State(state): State<RestState>, model: Model) -> Result<Json<Value>, Failure> {
-    let model = model.checked()?;
-    let config = describe::config(&state.routing, &model.name, model.version.as_deref())?;
-    Ok(Json(config_json(&config)))
-}
-
-/// Every field that a client may look for, defaults too, enumerations by name.
-fn config_json(config: &ModelConfig) -> Value {
-    let data_type = |value: i32| DataType::try_from(value).unwrap_or_default().as_str_name();
-    let inputs: Vec<Value> = config
-        .input
-        .iter()
-        .map(|input| {
-            let format = Format::try_from(input.format).unwrap_or_default().as_str_name();
-            json!({"name": input.name, "data_type": data_type(input.data_type), "format": format,
-                   "dims": input.dims, "is_shape_tensor": false, "allow_ragged_batch": false,
-                   "optional": input.optional})
-        })
-        .collect();
-    let outputs: Vec<Value> = config
-        .output
-        .iter()
-        .map(|output| {
-            json!({"name": output.name, "data_type": data_type(output.data_type), "dims": output.dims,
-                   "label_filename": output.label_filename, "is_shape_tensor": false})
-        })
-        .collect();
-    let instances: Vec<Value> = config
-        .instance_group
-        .iter()
-        .map(|group| {
-            let kind = InstanceKind::try_from(group.kind).unwrap_or_default().as_str_name();
-            json!({"name": group.name, "kind": kind, "count": group.count, "gpus": group.gpus,
-                   "secondary_devices": [], "profile": [], "passive": false, "host_policy": ""})
-        })
-        .collect();
-    let parameters: Map<String, Value> = config
-        .parameters
-        .iter()
-        .map(|(name, value)| (name.clone(), json!({"string_value": value.string_value})))
-        .collect();
-    let versions = match config.version_policy.as_ref().and_then(|policy| policy.policy_choice.as_ref()) {
-        Some(PolicyChoice::Specific(specific)) => specific.versions.clone(),
-        None => Vec::new(),
-    };
-    let mut shown = json!({
-        "name": config.name,
-        "platform": config.platform,
-        "backend": config.backend,
-        "runtime": "",
-        "version_policy": {"specific": {"versions": versions}},
-        "max_batch_size": config.max_batch_size,
-        "input": inputs,
-        "output": outputs,
-        "batch_input": [],
-        "batch_output": [],
-        "instance_group": instances,
-        "default_model_filename": config.default_model_filename,
-        "cc_model_filenames": {},
-        "metric_tags": {},
-        "parameters": parameters,
-        "model_warmup": [],
-        "model_transaction_policy": {"decoupled": false},
-    });
-    if let Some(SchedulingChoice::DynamicBatching(batching)) = &config.scheduling_choice {
-        shown["dynamic_batching"] = json!({
-            "preferred_batch_size": batching.preferred_batch_size,
-            "max_queue_delay_microseconds": batching.max_queue_delay_microseconds,
-            "preserve_ordering": false, "priority_levels": 0, "default_priority_level": 0,
-            "priority_queue_policy": {},
-        });
-    }
-    if let Some(SchedulingChoice::EnsembleScheduling(ensemble)) = &config.scheduling_choice {
-        let step = |step: &EnsembleStep| {
-            json!({"model_name": step.model_name, "model_version": step.model_version, "model_namespace": "",
-                   "input_map": step.input_map, "output_map": step.output_map})
-        };
-        shown["ensemble_scheduling"] = json!({"step": ensemble.step.iter().map(step).collect::<Vec<_>>()});
-    }
-    shown
-}
-
 pub(super) async fn model_statistics(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     model: Model,
 ) -> Result<Json<Value>, Failure> {
     let model = model.checked()?;
@@ -176,7 +90,7 @@ pub(super) async fn model_statistics(
 }
 
 pub(super) async fn all_statistics(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     caller: CalledBy,
 ) -> Result<Json<Value>, Failure> {
     let mut all = statistics::statistics(&state.routing, None, None)?;

@@ -11,13 +11,14 @@ use serde_json::{Map, Value, json};
 use slipway_inference::{Priority, Signature, Tensor};
 
 use super::body::{header as text_of, offload, read};
+use super::extract::Model;
 use super::infer::{REQUEST_ID, sticky_key, with_request_id};
-use super::{Model, RestState};
 use crate::api::describe;
 use crate::codec::{parse_instances, predictions};
 use crate::failure::{Failure, Kind};
 use crate::models::routing::Route;
 use crate::predict::{Call, request_id};
+use crate::state::ServingState;
 
 /// What a model is asked for stands behind its name.
 const PREDICT: &str = ":predict";
@@ -28,7 +29,7 @@ pub(super) async fn alive() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-pub(super) async fn ready(State(state): State<RestState>, model: Model) -> Response {
+pub(super) async fn ready(State(state): State<ServingState>, model: Model) -> Response {
     match describe::ready(&state.routing, &model.name, None) {
         Ok(()) => Json(json!({"name": model.name, "ready": true})).into_response(),
         // It is another path, unless a model is called so.
@@ -40,7 +41,7 @@ pub(super) async fn ready(State(state): State<RestState>, model: Model) -> Respo
 }
 
 pub(super) async fn predict(
-    State(state): State<RestState>,
+    State(state): State<ServingState>,
     model: Model,
     headers: HeaderMap,
     body: Body,
@@ -53,7 +54,7 @@ pub(super) async fn predict(
 }
 
 async fn answer(
-    state: &RestState,
+    state: &ServingState,
     name: &str,
     headers: &HeaderMap,
     body: Body,
@@ -62,9 +63,16 @@ async fn answer(
     let (route, signature) = called(state, name)?;
     let body = read(headers, body, state.max_body_bytes).await?;
     let inputs = offload(body.len(), move || parse_instances(&body, &signature)).await?;
-    let call = Call { version: None, request_id: id, timeout_us: None, priority: Priority::Normal };
     let key = |name: &str| sticky_key(headers, &Map::new(), name);
-    let answer = state.predictor.predict(&route, &call, key, |_| Ok(inputs)).await?;
+    let call = Call {
+        version: None,
+        request_id: id,
+        timeout_us: None,
+        priority: Priority::Normal,
+        headers: &key,
+        depth: 0,
+    };
+    let answer = state.predictor.predict(&route, &call, |_| Ok(inputs)).await?;
     let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
     let rows = offload(bytes, move || predictions(&answer.outputs, answer.rows)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], rows).into_response())
@@ -77,7 +85,7 @@ fn only(methods: &'static str, told: &str) -> Response {
 }
 
 /// The deployment of `<name>:predict`, and what it takes.
-fn called(state: &RestState, name: &str) -> Result<(Arc<Route>, Signature), Failure> {
+fn called(state: &ServingState, name: &str) -> Result<(Arc<Route>, Signature), Failure> {
     let Some(name) = name.strip_suffix(PREDICT) else {
         return Err(Failure::new(Kind::Unsupported, "explanations are not supported"));
     };

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use slipway_api::traffic::{Target, TrafficTable, VersionState};
+use slipway_api::traffic::{Target, VersionState};
 use slipway_service_kit::health::Readiness;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -27,9 +27,10 @@ use super::loader::Loader;
 use super::meters::{LoadMeters, ShownMemory, Unload};
 use super::resident::DEMANDS_LIMIT;
 use super::slots::{Outcome, Slot, has_failed, hopeless, is_ready, serves};
+use super::update::Update;
 use crate::metrics::{ServingMetrics, VersionMeters};
 use crate::models::routing::Routing;
-use crate::records::Feed;
+use crate::source::Feed;
 use crate::stats::VersionStats;
 
 /// How often it is looked whether versions that were busy can make room now.
@@ -42,17 +43,6 @@ const TABLES_WAIT_MS: u64 = 5_000;
 const TABLES_PART: &str = "traffic-tables";
 const MODELS_PART: &str = "models";
 const FAILED_PART: &str = "failed-models";
-
-/// News about tables.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Update {
-    /// The newest table of a deployment.
-    Table(Box<TrafficTable>),
-    /// The deployment is gone.
-    Deleted(String),
-    /// Every table that there was when the watch began has been told.
-    Current,
-}
 
 /// See the module.
 pub(crate) struct Manager {
@@ -252,10 +242,28 @@ impl Manager {
         is_news || self.slots.get(&digest).is_some_and(|slot| slot.ensemble.is_some())
     }
 
-    /// Activates what can be, loads what is missing, lets go of what nobody names, and shows the result to requests.
+    /// Activates what can be, loads what is missing, unloads what no table names, and shows the result to requests.
     fn settle(&mut self) {
-        let keep = self.loader.limits().keep_versions;
         bind_all(&self.deployments, self.tables_known, &mut self.slots);
+        self.activate_tables();
+        let mut needed: BTreeMap<Target, String> = BTreeMap::new();
+        for deployment in self.deployments.values() {
+            needed.extend(deployment.targets().map(|(target, model)| (target.clone(), model.to_owned())));
+        }
+        let unwanted = self.take_unwanted(&needed);
+        self.load_missing(needed);
+        // Other versions may answer now.
+        bind_all(&self.deployments, self.tables_known, &mut self.slots);
+        self.publish();
+        if !unwanted.is_empty() {
+            // After the routes, which held them, too.
+            tokio::task::spawn_blocking(move || drop(unwanted));
+        }
+    }
+
+    /// Lets requests follow the newest tables whose versions are ready.
+    fn activate_tables(&mut self) {
+        let keep = self.loader.limits().keep_versions;
         for deployment in self.deployments.values_mut() {
             let failed = |target: &Target| has_failed(target, &self.slots);
             let ready = |target: &Target| is_ready(target, &self.slots);
@@ -285,10 +293,10 @@ impl Manager {
             // What a table names again is no spare any more.
             deployment.keep(Vec::new(), keep);
         }
-        let mut needed: BTreeMap<Target, String> = BTreeMap::new();
-        for deployment in self.deployments.values() {
-            needed.extend(deployment.targets().map(|(target, model)| (target.clone(), model.to_owned())));
-        }
+    }
+
+    /// Takes out the slots of versions that no table names and that are not kept for a rollback.
+    fn take_unwanted(&mut self, needed: &BTreeMap<Target, String>) -> Vec<Slot> {
         let named: BTreeSet<&str> = needed.keys().map(|target| target.digest.as_str()).collect();
         let spares = self.deployments.values().flat_map(|deployment| &deployment.spares);
         let spares: BTreeSet<&str> = spares.map(|spare| spare.digest.as_str()).collect();
@@ -302,9 +310,14 @@ impl Manager {
             .collect();
         for slot in unwanted.iter().filter(|slot| slot.resident.served().is_some()) {
             let Target { version, digest } = &slot.target;
-            tracing::debug!(model = slot.model, version, digest, "a version that nobody names is unloaded");
+            tracing::debug!(model = slot.model, version, digest, "a version that no table names is unloaded");
             self.load_meters.unloaded(Unload::Unwanted);
         }
+        unwanted
+    }
+
+    /// Has versions loaded that have no slot yet, and again those that are asked for under another name of their model.
+    fn load_missing(&mut self, needed: BTreeMap<Target, String>) {
         for (target, model) in needed {
             if let Some(slot) = self.slots.get_mut(&target.digest) {
                 if slot.target == target && slot.renamed(&model) {
@@ -315,13 +328,6 @@ impl Manager {
                 self.slots.insert(digest.clone(), Slot::new(target, model, self.demands.clone()));
                 self.begin(&digest);
             }
-        }
-        // Other versions may answer now.
-        bind_all(&self.deployments, self.tables_known, &mut self.slots);
-        self.publish();
-        if !unwanted.is_empty() {
-            // After the routes, which held them, too.
-            tokio::task::spawn_blocking(move || drop(unwanted));
         }
     }
 

@@ -10,8 +10,9 @@ use super::super::readiness::{Progress, Unready};
 use super::super::served::Memory;
 use super::{FAILED_PART, MODELS_PART, Manager};
 use crate::metrics::VersionMeters;
-use crate::models::routing::{Route, Routes, Source, Version};
-use crate::records::Feed;
+use crate::models::routing::{Route, Routes, Version};
+use crate::source::Feed;
+use crate::source::Source;
 
 impl Manager {
     pub(super) fn publish(&mut self) {

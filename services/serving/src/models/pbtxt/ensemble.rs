@@ -7,7 +7,7 @@ use slipway_domain::ensemble::{Declared, Definition, Step};
 use slipway_inference::Datatype;
 
 use super::fields::flag;
-use super::{Value, number, scalar};
+use super::text::{Value, number, scalar};
 use crate::models::contract::{Declarations, DeclaredTensor};
 
 /// The ensemble that a file describes, where it describes one.

@@ -1,6 +1,6 @@
 //! The parameters of Triton's ONNX Runtime backend.
 
-use super::{Value, scalar, whole_number};
+use super::text::{Value, scalar, whole_number};
 use crate::models::served::VersionSettings;
 
 /// Takes one entry of `parameters`.

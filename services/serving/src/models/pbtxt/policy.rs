@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Value, number};
+use super::text::{Value, number};
 
 /// Which versions of a model are served.
 #[derive(Debug, Clone, PartialEq, Eq)]

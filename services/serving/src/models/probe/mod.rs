@@ -10,6 +10,7 @@
 
 mod child;
 mod job;
+mod key;
 mod memory;
 mod record;
 mod spawn;
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 
 pub use self::child::run_if_asked;
 use self::job::Job;
+use self::key::Key;
 use self::record::{Next, Observed};
 pub(super) use self::store::Marker;
 use super::cache::Cache;
@@ -66,10 +68,6 @@ struct Library {
     /// Version, size and time of its file.
     identity: String,
 }
-
-/// Names a version's files, the library and the settings of its session: what is kept of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key(String);
 
 impl Prober {
     pub(super) fn new(

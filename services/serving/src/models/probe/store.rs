@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use super::super::cache::{Cache, read_json};
-use super::Key;
+use super::key::Key;
 use super::record::Record;
 
 /// Records that are kept; the oldest go first.

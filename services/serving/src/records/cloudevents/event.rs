@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use slipway_api::predictions::Variant;
 use slipway_inference::Tensor;
 
-use super::super::Observation;
-use super::super::encode::{put, put_values, separate};
+use super::super::json::{put, put_values, separate};
+use super::super::observation::Observation;
 use crate::metrics::variant_name;
 
 const REQUEST: &str = "org.kubeflow.serving.inference.request";
@@ -209,8 +209,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::models::routing::Source;
-    use crate::records::RecordPolicy;
+    use crate::source::RecordPolicy;
+    use crate::source::Source;
 
     fn origin() -> Origin {
         Origin { source: "/replica".to_owned(), namespace: "models".to_owned() }

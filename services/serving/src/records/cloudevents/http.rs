@@ -13,7 +13,7 @@ use reqwest::{Certificate, Client, StatusCode, Url};
 use slipway_service_kit::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::CloudEventsConfig;
+use super::config::CloudEventsConfig;
 use super::event::PREFIX;
 
 /// One try.

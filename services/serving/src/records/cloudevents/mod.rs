@@ -3,10 +3,10 @@
 //! They come from the same observations as prediction records, sampled and redacted alike, go into a bounded queue of their own, and are
 //! dropped and counted where whoever takes them is slower. Copies for shadows are none of a client's requests and are left out.
 
+mod config;
 mod event;
 mod http;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,9 +22,10 @@ use slipway_service_kit::metrics::Metrics;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::config::{CloudEventsConfig, EventsMode};
 use self::event::{Event, Message, Origin, STRUCTURED};
 use self::http::HttpSink;
-use super::Observation;
+use super::observation::Observation;
 
 /// Observations that may wait.
 const QUEUE_LIMIT: usize = 16 * 1024;
@@ -42,60 +43,6 @@ const BATCH_BYTES: usize = 256 * 1024;
 const PARALLEL_POSTS: usize = 8;
 /// What is left is sent within this time after the last request.
 const FLUSH_TIMEOUT_MS: u64 = 3_000;
-
-/// Where requests and answers go as CloudEvents.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "CloudEvents")]
-pub struct CloudEventsConfig {
-    /// HTTP address that gets each request and each answer as a CloudEvent, as KServe's logger sends them. Without this and the next:
-    /// none are made.
-    #[arg(
-        long,
-        env = "SLIPWAY_SERVING_CLOUDEVENTS_URL",
-        value_name = "URL",
-        conflicts_with = "cloudevents_subject"
-    )]
-    pub cloudevents_url: Option<String>,
-    /// NATS subject that gets them instead, each as one JSON object.
-    #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_SUBJECT", value_name = "SUBJECT")]
-    pub cloudevents_subject: Option<String>,
-    /// File of headers that the HTTP address gets with each of them, such as `Authorization: Bearer …`, one a line; it is read again when
-    /// it changes.
-    #[arg(
-        long,
-        env = "SLIPWAY_SERVING_CLOUDEVENTS_HEADER_FILE",
-        value_name = "FILE",
-        requires = "cloudevents_url"
-    )]
-    pub cloudevents_header_file: Option<PathBuf>,
-    /// Certificates, PEM, of which one has to have signed that of an https:// address; read again when it changes. Without it: those that
-    /// the system trusts.
-    #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_CA", value_name = "FILE", requires = "cloudevents_url")]
-    pub cloudevents_ca: Option<PathBuf>,
-    /// Which of them are sent.
-    #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_MODE", default_value = "all", value_enum)]
-    pub cloudevents_mode: EventsMode,
-    /// What they say as their namespace.
-    #[arg(
-        long,
-        env = "SLIPWAY_SERVING_CLOUDEVENTS_NAMESPACE",
-        default_value = "default",
-        value_name = "NAME"
-    )]
-    pub cloudevents_namespace: String,
-}
-
-/// See [`CloudEventsConfig::cloudevents_mode`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum EventsMode {
-    /// Requests and answers.
-    #[default]
-    All,
-    /// Requests only.
-    Request,
-    /// Answers only.
-    Response,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
@@ -333,7 +280,7 @@ impl Sink {
             Self::Nats { bus, subject } => {
                 // What is published without a connection piles up in the client's memory.
                 if !bus.is_connected() {
-                    return Err("NATS is away".to_owned());
+                    return Err("NATS is unreachable".to_owned());
                 }
                 let mut headers = NatsHeaders::new();
                 headers.insert("content-type", STRUCTURED);

@@ -1,27 +1,26 @@
 //! From records that wait to the messages of the stream: columns of what is alike, rows of the rest.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
-use serde::Serialize;
-use slipway_api::predictions::{PredictionRecord, RecordedTensor, Sender};
-use slipway_inference::{Data, Datatype, Tensor};
+use slipway_api::predictions::{PredictionRecord, RecordedTensor, Sender, records_subject};
+use slipway_inference::Tensor;
 
+use super::bounds::{GROUP_BYTES, longest};
+use super::divergence;
+use super::json::{put, redacted, separate};
+use super::observation::Observation;
 use super::pending::Pending;
-use super::{Feed, Observation};
-use crate::codec::{json_values, put_raw_values};
-use crate::records::divergence;
-use crate::source::Redaction;
+use crate::source::{Feed, Redaction};
 
+/// Messages of different deployments that are on their way at the same time.
+const MAX_MESSAGES_IN_FLIGHT: usize = 16;
 /// A message is no longer than this; NATS takes a MiB at most.
 const BATCH_BYTES: usize = 768 * 1024;
 /// Tensors of less surely fit.
 const SURE_BYTES: usize = 16 * 1024;
-/// What a record takes beside its tensors and its id.
-pub(super) const RECORD_BYTES: usize = 256;
 /// What the sender takes, its identity and run included.
 const SENDER_BYTES: usize = 1024;
-/// What a group takes beside its records.
-pub(super) const GROUP_BYTES: usize = 512;
-
 /// A message for the stream.
 pub(super) struct Batch {
     pub(super) subject: String,
@@ -33,8 +32,40 @@ pub(super) struct Batch {
     pub(super) counted_rows: u64,
 }
 
+/// What the messages of a run have in common, and how many rows went before.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) sender: Sender,
+    pub(super) published_rows: HashMap<String, u64>,
+}
+
+impl Head {
+    /// The sender of the next message of a feed, and its subject.
+    pub(super) fn sender(&self, feed: &Feed) -> (String, Sender) {
+        let sender = Sender { deployment_id: feed.deployment_id.clone(), ..self.sender.clone() };
+        let subject = records_subject(&feed.deployment, &sender);
+        let rows_before = self.published_rows.get(&subject).copied().unwrap_or(0);
+        (subject, Sender { rows_before, dropped_rows: feed.dropped_rows(), ..sender })
+    }
+}
+
+/// The next messages, no two of one deployment: those have to arrive in their order.
+pub(super) fn next_messages(replica_id: &str, head: &Head, pending: &mut Pending) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    while batches.len() < MAX_MESSAGES_IN_FLIGHT
+        && let Some(feed) = pending.next_feed()
+    {
+        let (subject, sender) = head.sender(&feed);
+        if batches.iter().any(|batch| batch.subject == subject) {
+            break;
+        }
+        batches.push(next_batch(replica_id, subject, &sender, &feed, pending));
+    }
+    batches
+}
+
 /// Takes as many records of a feed as surely fit a message.
-pub(super) fn next_batch(
+fn next_batch(
     replica_id: &str,
     subject: String,
     sender: &Sender,
@@ -82,118 +113,6 @@ pub(super) fn next_batch(
 pub(super) fn fits(observation: &Observation, size_bytes: usize) -> bool {
     // No element takes more than 13 times as much as JSON as it does in memory.
     size_bytes < SURE_BYTES || longest(observation) <= BATCH_BYTES / 2
-}
-
-/// No JSON of the record is longer.
-pub(super) fn longest(observation: &Observation) -> usize {
-    let tensors = |tensors: &[Tensor]| tensors.iter().map(longest_tensor).sum::<usize>();
-    let outputs = observation.outcome.as_ref().map_or(0, |outputs| tensors(outputs));
-    let indices = observation.row_indices.as_ref().map_or(0, |indices| indices.len() * 21);
-    fixed_bytes(observation) + indices + tensors(&observation.inputs) + outputs
-}
-
-/// No JSON of the record without its tensors is longer.
-pub(super) fn fixed_bytes(observation: &Observation) -> usize {
-    let source = &observation.source;
-    let names =
-        source.deployment.len() + source.model.len() + source.version.len() + observation.request_id.len();
-    let error = observation.outcome.as_ref().err().map_or(0, String::len);
-    RECORD_BYTES + GROUP_BYTES + (names + error) * 6
-}
-
-fn longest_tensor(tensor: &Tensor) -> usize {
-    let values: usize = match &tensor.data {
-        Data::Raw(_) => tensor.elements() * longest_element(tensor.datatype),
-        Data::Strings(strings) => strings.iter().map(|text| longest_string(text)).sum(),
-        Data::Octets(elements) => elements.iter().map(|octets| longest_octets(octets)).sum(),
-    };
-    values + longest_tensor_opening(tensor)
-}
-
-/// No JSON of the tensor without its values is longer.
-pub(super) fn longest_tensor_opening(tensor: &Tensor) -> usize {
-    tensor.name.len() * 6 + tensor.shape.len() * 21 + 64
-}
-
-/// No element of a fixed width has a longer JSON, with a comma.
-pub(super) const fn longest_element(datatype: Datatype) -> usize {
-    match datatype {
-        Datatype::Bool => 6,
-        Datatype::Int8 | Datatype::Uint8 => 5,
-        Datatype::Int16 | Datatype::Uint16 => 7,
-        Datatype::Int32 | Datatype::Uint32 => 12,
-        Datatype::Int64 | Datatype::Uint64 => 21,
-        Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64 => 26,
-        Datatype::Bytes => 0,
-    }
-}
-
-/// No JSON of the text is longer, with quotes and a comma: a control character is six.
-pub(super) fn longest_string(text: &str) -> usize {
-    text.len() * 6 + 5
-}
-
-/// The same of octets that need not be text: each of them may become U+FFFD, three bytes.
-pub(super) const fn longest_octets(octets: &[u8]) -> usize {
-    octets.len() * 6 + 5
-}
-
-/// Appends the values of a tensor, separated by commas, null in place of those that are not recorded.
-pub(super) fn put_values(tensor: &Tensor, redaction: &Redaction, body: &mut Vec<u8>) {
-    match (&tensor.data, redaction) {
-        (Data::Raw(bytes), Redaction::Nothing) => put_raw_values(tensor.datatype, bytes, body),
-        (Data::Strings(strings), Redaction::Nothing) => put_strings(strings, body),
-        _ => put_redacted(tensor, redaction, body),
-    }
-}
-
-/// Appends strings, separated by commas.
-pub(super) fn put_strings(strings: &[String], body: &mut Vec<u8>) {
-    for (at, text) in strings.iter().enumerate() {
-        separate(body, at);
-        put(body, text);
-    }
-}
-
-pub(super) fn put_redacted(tensor: &Tensor, redaction: &Redaction, body: &mut Vec<u8>) {
-    for (at, value) in redacted(tensor, redaction).iter().enumerate() {
-        separate(body, at);
-        put(body, value);
-    }
-}
-
-/// The values of a tensor, null in place of those that are not recorded.
-fn redacted(tensor: &Tensor, redaction: &Redaction) -> Vec<serde_json::Value> {
-    let mut values = json_values(tensor);
-    let rows = usize::try_from(tensor.rows()).unwrap_or(0).max(1);
-    let width = (values.len() / rows).max(1);
-    match redaction {
-        Redaction::Nothing => {}
-        Redaction::Everything => values.fill(serde_json::Value::Null),
-        Redaction::Columns(columns) => {
-            for row in values.chunks_mut(width) {
-                for column in columns {
-                    if let Some(value) = row.get_mut(*column) {
-                        *value = serde_json::Value::Null;
-                    }
-                }
-            }
-        }
-    }
-    values
-}
-
-pub(super) fn separate(body: &mut Vec<u8>, at: usize) {
-    if at > 0 {
-        body.push(b',');
-    }
-}
-
-/// Appends a value; writing into memory cannot fail, and none of these has a form that JSON lacks.
-pub(super) fn put<T: Serialize + ?Sized>(body: &mut Vec<u8>, value: &T) {
-    if serde_json::to_writer(&mut *body, value).is_err() {
-        body.extend_from_slice(b"null");
-    }
 }
 
 fn into_record(observation: Observation) -> PredictionRecord {
@@ -250,8 +169,8 @@ mod tests {
     use slipway_api::predictions::{PredictionBatch, Variant};
 
     use super::*;
-    use crate::models::routing::Source;
-    use crate::records::{Head, RecordPolicy};
+    use crate::records::Primary;
+    use crate::source::{RecordPolicy, Source};
 
     fn observation(source: &Arc<Source>, id: &str, rows: usize) -> Observation {
         let x: Vec<f32> = (0..rows * 2).map(|at| at as f32 / 10.0).collect();
@@ -345,7 +264,7 @@ mod tests {
         };
         let shadow = Observation {
             variant: Variant::Shadow,
-            primary: Some(crate::records::Primary { source: Arc::clone(&source), outputs: Arc::default() }),
+            primary: Some(Primary { source: Arc::clone(&source), outputs: Arc::default() }),
             ..answer("shadow", &[f32::INFINITY, f32::NAN])
         };
         let image = Arc::new(vec![Tensor::fp32("x", [1, 400_000], &vec![0.5; 400_000])]);

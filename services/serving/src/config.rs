@@ -1,0 +1,163 @@
+//! Settings.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as _, FromArgMatches as _};
+use slipway_artifact_store::S3Config;
+use slipway_event_bus::NatsConfig;
+use slipway_service_kit::grpc::RegistryToken;
+use slipway_service_kit::{ListenConfig, TlsConfig};
+use slipway_telemetry::TelemetryConfig;
+use uuid::Uuid;
+
+use crate::api::access::AccessConfig;
+use crate::api::settings::Settings;
+use crate::models::Limits;
+use crate::models::engine_config::{EngineConfig, LoadProbeConfig, at_least_one};
+use crate::records::cloudevents::CloudEventsConfig;
+
+const DEFAULT_NATS_URL: &str = "nats://127.0.0.1:4222";
+/// The version before the current one.
+const DEFAULT_KEEP_VERSIONS: usize = 1;
+const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// The rest of the time that a process has for its end is for requests in flight and for records.
+const MAX_DRAIN_DELAY_MS: u64 = 5_000;
+
+/// Settings of serving.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Serving")]
+pub struct Config {
+    /// Address for gRPC.
+    #[arg(long, env = "SLIPWAY_LISTEN_GRPC", default_value = "127.0.0.1:8001", value_name = "HOST:PORT")]
+    pub listen_grpc: SocketAddr,
+    /// Address for metrics alone. Where callers need no tokens, they are at /metrics of the REST address, too.
+    #[arg(long, env = "SLIPWAY_LISTEN_METRICS", default_value = "127.0.0.1:8002", value_name = "HOST:PORT")]
+    pub listen_metrics: SocketAddr,
+    /// The registry's gRPC address.
+    #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
+    pub registry_url: String,
+    /// ONNX Runtime: libonnxruntime.so, version 1.23 to 1.31.
+    #[arg(long, env = "SLIPWAY_ONNXRUNTIME_LIB", value_name = "FILE")]
+    pub onnxruntime_lib: PathBuf,
+    /// Whether a version of ONNX Runtime is used that Slipway is not tested with. If false, serving does not start with it.
+    #[arg(long, env = "SLIPWAY_ONNXRUNTIME_UNTESTED", default_value_t = false, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub onnxruntime_untested: bool,
+    /// Directory for models and the last known traffic tables; replicas of one machine may share the models by sharing it.
+    #[arg(long, env = "SLIPWAY_CACHE_DIR", default_value = ".slipway/serving-cache", value_name = "DIR")]
+    pub cache_dir: PathBuf,
+    /// What the models in the cache directory may take. Versions that no deployment names go first, those used longest ago before others;
+    /// what is in use stays. Without it: everything is kept.
+    #[arg(long, env = "SLIPWAY_CACHE_LIMIT_BYTES", value_name = "BYTES")]
+    pub cache_limit_bytes: Option<u64>,
+    /// What loaded versions may take of the memory, in bytes; 0: no limit. Those used longest ago are unloaded, and loaded again when a
+    /// request asks for them.
+    #[arg(long, env = "SLIPWAY_SERVING_MEMORY_LIMIT_BYTES", default_value_t = 0, value_name = "BYTES")]
+    pub memory_limit_bytes: u64,
+    /// Versions of a deployment that stay loaded after they left its traffic, so that a rollback loads nothing. They are the first to go
+    /// where memory is short.
+    #[arg(long, env = "SLIPWAY_SERVING_KEEP_VERSIONS", default_value_t = DEFAULT_KEEP_VERSIONS, value_name = "N")]
+    pub keep_versions: usize,
+    /// Folder of models, `<model>/<version>/model.onnx` as Triton has them, in place of the registry's. It is looked at every second;
+    /// the highest version that loads answers. Neither registry nor NATS is needed then.
+    #[arg(long, visible_alias = "model-repository", env = "SLIPWAY_SERVING_MODEL_DIR", value_name = "DIR")]
+    pub model_dir: Option<PathBuf>,
+    /// Whether a new replica is ready only when every deployment answers. If false, a deployment whose version does not load answers 503
+    /// and does not keep the replica from being ready for the others.
+    #[arg(long, env = "SLIPWAY_SERVING_STRICT_READINESS", default_value_t = true, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub strict_readiness: bool,
+    /// Name of this replica in its status and records; letters, digits, `-` and `_`. Without it: a new one at each start.
+    #[arg(long, env = "SLIPWAY_REPLICA_ID")]
+    pub replica_id: Option<String>,
+    /// Largest body of a prediction, packed or unpacked, in bytes.
+    #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES",
+          value_parser = at_least_one("SLIPWAY_SERVING_MAX_BODY_BYTES"))]
+    pub max_body_bytes: usize,
+    /// How long the ports go on after SIGTERM, so that balancers and clients notice: the replica is not ready, and each answer over
+    /// HTTP/1 ends its connection. At most 5000.
+    #[arg(long, env = "SLIPWAY_SERVING_DRAIN_DELAY_MS", default_value_t = 500, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_DELAY_MS))]
+    pub drain_delay_ms: u64,
+    // Groups come last: flags that follow one would be listed under its heading.
+    /// How it shows the registry who it is.
+    #[command(flatten)]
+    pub registry_token: RegistryToken,
+    /// How versions are run, where their own settings say nothing.
+    #[command(flatten)]
+    pub engine: EngineConfig,
+    /// How versions are loaded in a child process first.
+    #[command(flatten)]
+    pub load_probe: LoadProbeConfig,
+    /// Who may call what.
+    #[command(flatten)]
+    pub access: AccessConfig,
+    /// How the REST and gRPC ports are secured.
+    #[command(flatten)]
+    pub tls: TlsConfig,
+    /// Who gets requests and answers as CloudEvents.
+    #[command(flatten)]
+    pub cloudevents: CloudEventsConfig,
+    /// What the process logs and traces, which clients may ask for. Without it: what the environment says.
+    #[arg(skip)]
+    pub telemetry: Option<TelemetryConfig>,
+    /// REST listener.
+    #[command(flatten)]
+    pub listen: ListenConfig,
+    /// NATS.
+    #[command(flatten)]
+    pub nats: OptionalNats,
+    /// Artifact store.
+    #[command(flatten)]
+    pub s3: S3Config,
+}
+
+/// Where NATS is, if there is one.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "NATS")]
+pub struct OptionalNats {
+    /// NATS server with JetStream, e.g. `nats://127.0.0.1:4222`; may contain credentials. With --model-dir and without an address, no
+    /// connection is made, and no prediction records are published [default: nats://127.0.0.1:4222, none with --model-dir].
+    #[arg(long, env = "SLIPWAY_NATS_URL", hide_env_values = true, value_name = "URL")]
+    pub nats_url: Option<String>,
+}
+
+impl Config {
+    /// Where NATS is; `None` where it is not needed and not named.
+    pub(crate) fn nats(&self) -> Option<NatsConfig> {
+        let default = || self.model_dir.is_none().then(|| DEFAULT_NATS_URL.to_owned());
+        self.nats.nats_url.clone().or_else(default).map(|nats_url| NatsConfig { nats_url })
+    }
+
+    /// The name of this replica.
+    pub(crate) fn replica_id(&self) -> anyhow::Result<String> {
+        let Some(id) = &self.replica_id else { return Ok(format!("serving-{}", Uuid::new_v4().simple())) };
+        // It is part of a NATS subject, of which the dot separates the parts.
+        let is_valid = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+        anyhow::ensure!(
+            !id.is_empty() && id.chars().all(is_valid),
+            "the replica id `{id}` may have letters, digits, - and _ only (--replica-id)"
+        );
+        Ok(id.clone())
+    }
+
+    /// What versions may take.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            cache_bytes: self.cache_limit_bytes,
+            memory_bytes: Some(self.memory_limit_bytes).filter(|bytes| *bytes > 0),
+            keep_versions: self.keep_versions,
+        }
+    }
+
+    /// What clients may look at and change.
+    pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
+        if let Some(telemetry) = &self.telemetry {
+            return Ok(Settings::new(telemetry));
+        }
+        let environment = TelemetryConfig::augment_args(clap::Command::new("serving"));
+        let matches = environment.try_get_matches_from(["serving"])?;
+        Ok(Settings::new(&TelemetryConfig::from_arg_matches(&matches)?))
+    }
+}
