@@ -28,78 +28,85 @@ const MAX_DRAIN_DELAY_MS: u64 = 5_000;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Serving")]
 pub struct Config {
-    /// Address for gRPC.
+    /// Address of the gRPC listener.
     #[arg(long, env = "SLIPWAY_LISTEN_GRPC", default_value = "127.0.0.1:8001", value_name = "HOST:PORT")]
     pub listen_grpc: SocketAddr,
-    /// Address for metrics alone. Where callers need no tokens, they are at /metrics of the REST address, too.
+    /// Address of the metrics listener. While access control is off, metrics are also served at /metrics
+    /// of the REST address.
     #[arg(long, env = "SLIPWAY_LISTEN_METRICS", default_value = "127.0.0.1:8002", value_name = "HOST:PORT")]
     pub listen_metrics: SocketAddr,
-    /// The registry's gRPC address.
+    /// gRPC address of the registry.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
-    /// ONNX Runtime: libonnxruntime.so, version 1.23 to 1.31.
+    /// ONNX Runtime library (libonnxruntime.so), version 1.23 to 1.31.
     #[arg(long, env = "SLIPWAY_ONNXRUNTIME_LIB", value_name = "FILE")]
     pub onnxruntime_lib: PathBuf,
-    /// Whether a version of ONNX Runtime is used that Slipway is not tested with. If false, serving does not start with it.
+    /// Whether to accept a version of ONNX Runtime that Slipway is not tested with. If false, serving
+    /// does not start with such a version.
     #[arg(long, env = "SLIPWAY_ONNXRUNTIME_UNTESTED", default_value_t = false, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub onnxruntime_untested: bool,
-    /// Directory for models and the last known traffic tables; replicas of one machine may share the models by sharing it.
+    /// Directory of the model cache and of the last known traffic tables. Replicas on one machine may
+    /// share it.
     #[arg(long, env = "SLIPWAY_CACHE_DIR", default_value = ".slipway/serving-cache", value_name = "DIR")]
     pub cache_dir: PathBuf,
-    /// What the models in the cache directory may take. Versions that no deployment names go first, those used longest ago before others;
-    /// what is in use stays. Without it: everything is kept.
+    /// Maximum size of the on-disk model cache, in bytes. When full, versions that no deployment
+    /// references are evicted first, least recently used first; versions in use are never evicted.
+    /// [default: unlimited]
     #[arg(long, env = "SLIPWAY_CACHE_LIMIT_BYTES", value_name = "BYTES")]
     pub cache_limit_bytes: Option<u64>,
-    /// What loaded versions may take of the memory, in bytes; 0: no limit. Those used longest ago are unloaded, and loaded again when a
-    /// request asks for them.
+    /// Maximum memory of loaded versions, in bytes; 0 means unlimited. Least recently used versions are
+    /// unloaded, and loaded again by the next request for them.
     #[arg(long, env = "SLIPWAY_SERVING_MEMORY_LIMIT_BYTES", default_value_t = 0, value_name = "BYTES")]
     pub memory_limit_bytes: u64,
-    /// Versions of a deployment that stay loaded after they left its traffic, so that a rollback loads nothing. They are the first to go
-    /// where memory is short.
+    /// Number of versions per deployment that stay loaded after they leave its traffic, so that a
+    /// rollback does not load anything. They are the first to be unloaded when memory is short.
     #[arg(long, env = "SLIPWAY_SERVING_KEEP_VERSIONS", default_value_t = DEFAULT_KEEP_VERSIONS, value_name = "N")]
     pub keep_versions: usize,
-    /// Folder of models, `<model>/<version>/model.onnx` as Triton has them, in place of the registry's. It is looked at every second;
-    /// the highest version that loads answers. Neither registry nor NATS is needed then.
+    /// Model repository in the layout of Triton (`<model>/<version>/model.onnx`), used instead of the
+    /// registry. It is scanned every second; the highest version that loads is served. Neither the
+    /// registry nor NATS is required.
     #[arg(long, visible_alias = "model-repository", env = "SLIPWAY_SERVING_MODEL_DIR", value_name = "DIR")]
     pub model_dir: Option<PathBuf>,
-    /// Whether a new replica is ready only when every deployment answers. If false, a deployment whose version does not load answers 503
-    /// and does not keep the replica from being ready for the others.
+    /// Whether a new replica becomes ready only once every deployment can be served. If false, a
+    /// deployment whose version does not load returns 503, and the replica becomes ready for the others.
     #[arg(long, env = "SLIPWAY_SERVING_STRICT_READINESS", default_value_t = true, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub strict_readiness: bool,
-    /// Name of this replica in its status and records; letters, digits, `-` and `_`. Without it: a new one at each start.
+    /// Name of this replica in its status and in prediction records: letters, digits, `-` and `_`
+    /// [default: a new one at each start]
     #[arg(long, env = "SLIPWAY_REPLICA_ID")]
     pub replica_id: Option<String>,
-    /// Largest body of a prediction, packed or unpacked, in bytes.
+    /// Maximum size of the body of a prediction, compressed or decompressed, in bytes.
     #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES",
           value_parser = at_least_one("SLIPWAY_SERVING_MAX_BODY_BYTES"))]
     pub max_body_bytes: usize,
-    /// How long the ports go on after SIGTERM, so that balancers and clients notice: the replica is not ready, and each answer over
-    /// HTTP/1 ends its connection. At most 5000.
+    /// How long the listeners accept requests after SIGTERM, so that load balancers and clients notice:
+    /// the replica is not ready, and each HTTP/1 response closes its connection. At most 5000.
     #[arg(long, env = "SLIPWAY_SERVING_DRAIN_DELAY_MS", default_value_t = 500, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_DELAY_MS))]
     pub drain_delay_ms: u64,
     // Groups come last: flags that follow one would be listed under its heading.
-    /// How it shows the registry who it is.
+    /// How serving authenticates to the registry.
     #[command(flatten)]
     pub registry_token: RegistryToken,
-    /// How versions are run, where their own settings say nothing.
+    /// How versions are run; settings of a version take precedence.
     #[command(flatten)]
     pub engine: EngineConfig,
     /// How versions are loaded in a child process first.
     #[command(flatten)]
     pub load_probe: LoadProbeConfig,
-    /// Who may call what.
+    /// Access control.
     #[command(flatten)]
     pub access: AccessConfig,
-    /// How the REST and gRPC ports are secured.
+    /// TLS of the REST and gRPC listeners.
     #[command(flatten)]
     pub tls: TlsConfig,
-    /// Who gets requests and answers as CloudEvents.
+    /// Destination of requests and answers as CloudEvents.
     #[command(flatten)]
     pub cloudevents: CloudEventsConfig,
-    /// What the process logs and traces, which clients may ask for. Without it: what the environment says.
+    /// What the process logs and traces, which clients may query. If unset, it is read from the
+    /// environment.
     #[arg(skip)]
     pub telemetry: Option<TelemetryConfig>,
     /// REST listener.
@@ -117,8 +124,9 @@ pub struct Config {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "NATS")]
 pub struct OptionalNats {
-    /// NATS server with JetStream, e.g. `nats://127.0.0.1:4222`; may contain credentials. With --model-dir and without an address, no
-    /// connection is made, and no prediction records are published [default: nats://127.0.0.1:4222, none with --model-dir].
+    /// NATS server with JetStream, e.g. `nats://127.0.0.1:4222`; may contain credentials. With --model-dir
+    /// and without an address, no connection is made, and no prediction records are published [default:
+    /// nats://127.0.0.1:4222, none with --model-dir].
     #[arg(long, env = "SLIPWAY_NATS_URL", hide_env_values = true, value_name = "URL")]
     pub nats_url: Option<String>,
 }

@@ -10,7 +10,8 @@ use slipway_service_kit::text::shortened;
 const RETRY_AFTER_S: &str = "1";
 /// The same where a version does not load: loading it is tried again, but less often.
 const RETRY_AFTER_LOAD_FAILURE_S: &str = "10";
-/// Longest message: names and values of a request are repeated in part, and gRPC's messages are headers, which clients take up to 16 KiB of.
+/// Longest message: names and values of a request are repeated in part, and gRPC's messages are headers,
+/// which clients take up to 16 KiB of.
 const MAX_MESSAGE_CHARS: usize = 1_000;
 /// How much of the end of a longer message stays.
 const MESSAGE_END_CHARS: usize = 400;

@@ -1,7 +1,9 @@
-//! Serving: ONNX versions behind the Open Inference Protocol, with traffic splitting, shadows and prediction records.
+//! Serving: ONNX versions behind the Open Inference Protocol, with traffic splitting, shadows and prediction
+//! records.
 //!
-//! It owns nothing durable. The traffic table (NATS KV) says which versions a deployment answers with; their bytes come from the
-//! registry by digest into a disk cache. Requests never wait for NATS, the registry or S3, and continue when all of them are unreachable.
+//! It owns nothing durable. The traffic table (NATS KV) says which versions a deployment answers with; their
+//! bytes come from the registry by digest into a disk cache. Requests never wait for NATS, the registry or
+//! S3, and continue when all of them are unreachable.
 
 mod api;
 mod background;

@@ -1,4 +1,5 @@
-//! What one version of one deployment has done, as Triton's statistics and metrics tell it. Counted without a lock.
+//! What one version of one deployment has done, as Triton's statistics and metrics tell it. Counted without a
+//! lock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The end of the process: it is announced, and gRPC calls that their clients would leave open end, which would hold it up.
+//! The end of the process: it is announced, and gRPC calls that their clients would leave open end, which
+//! would hold it up.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -69,8 +69,8 @@ impl LogSettings {
     /// Takes an update: from now on it is logged like that.
     ///
     /// # Errors
-    /// It names a setting that there is not, a value that it does not have, or a mix of levels that there is not; or it would turn
-    /// warnings off.
+    /// It names a setting that there is not, a value that it does not have, or a mix of levels that there is
+    /// not; or it would turn warnings off.
     pub(crate) fn update(&self, wanted: &[(String, LogValue)], by: &ChangedBy) -> Result<(), Failure> {
         let mut level = self.lock();
         let next = level_of(wanted, *level)?;
@@ -160,7 +160,8 @@ fn filter_of(level: LevelFilter) -> String {
     if level > LevelFilter::INFO { format!("info,slipway={level}") } else { level.to_string() }
 }
 
-/// The most verbose level that a log filter lets through of Slipway's own code. What it says of a library is no level of ours.
+/// The most verbose level that a log filter lets through of Slipway's own code. What it says of a library is
+/// no level of ours.
 fn own_level(filter: &str) -> LevelFilter {
     let directives = filter.split(',').map(str::trim).filter(|directive| !directive.is_empty());
     let (mut rest, mut own, mut all_named) = (None, None, false);

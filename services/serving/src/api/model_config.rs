@@ -1,4 +1,5 @@
-//! The model configuration extension: what is served, as Triton's clients read it. One truth for REST and gRPC.
+//! The model configuration extension: what is served, as Triton's clients read it. One truth for REST and
+//! gRPC.
 
 use std::collections::HashMap;
 
@@ -29,7 +30,8 @@ struct Current {
     memory: Memory,
 }
 
-/// Configuration as Triton's clients read it: where `max_batch_size` is above 0, the dimensions are without the batch.
+/// Configuration as Triton's clients read it: where `max_batch_size` is above 0, the dimensions are without
+/// the batch.
 ///
 /// # Errors
 /// Unknown, or not ready.

@@ -4,8 +4,8 @@ use slipway_inference::Priority;
 
 use crate::failure::Failure;
 
-/// The parameter `timeout`: how long the client waits, in microseconds; 0 is no limit of its own. `given` is `None` where there is
-/// none, and has no number where it is something else.
+/// The parameter `timeout`: how long the client waits, in microseconds; 0 is no limit of its own. `given` is
+/// `None` where there is none, and has no number where it is something else.
 ///
 /// # Errors
 /// It is no whole number.

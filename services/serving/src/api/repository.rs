@@ -43,10 +43,12 @@ pub(crate) fn index(
         .collect())
 }
 
-/// Confirms a model that is loaded, and has one loaded that was unloaded to make room; `overrides` are the names of files and settings sent along.
+/// Confirms a model that is loaded, and has one loaded that was unloaded to make room; `overrides` are the
+/// names of files and settings sent along.
 ///
 /// # Errors
-/// It is not ready: the rollout controller decides what is loaded. Files and settings come from the registry and the server only.
+/// It is not ready: the rollout controller decides what is loaded. Files and settings come from the registry
+/// and the server only.
 pub(crate) fn load<'name>(
     routing: &Routing,
     repository: &str,

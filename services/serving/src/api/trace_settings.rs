@@ -1,4 +1,5 @@
-//! The trace extension: what is traced of all requests, and of those for one model where it has settings of its own.
+//! The trace extension: what is traced of all requests, and of those for one model where it has settings of
+//! its own.
 //!
 //! Without any of the latter a request costs one branch more than without this module.
 
@@ -97,7 +98,8 @@ impl State {
         let one = |name: &String| (name.clone(), (self.of(Some(name)).effective(), AtomicU32::new(0)));
         let models: BTreeMap<String, (u32, AtomicU32)> = self.models.keys().map(one).collect();
         Some(ByPath::new(move |path| {
-            // The model of this call is in its message; whether it begins a trace is decided when that is read.
+            // The model of this call is in its message; whether it begins a trace is decided when that is
+            // read.
             if path == MODEL_INFER {
                 return Some(false);
             }
@@ -120,8 +122,8 @@ impl TraceSettings {
         shown(self.lock().of(model))
     }
 
-    /// Takes an update of level and rate: from now on requests begin traces like that. No values: for a model, what holds for all; else
-    /// what the process was started with.
+    /// Takes an update of level and rate: from now on requests begin traces like that. No values: for a
+    /// model, what holds for all; else what the process was started with.
     ///
     /// # Errors
     /// It names a setting that there is not, or one that is fixed; or traces go nowhere.

@@ -1,4 +1,5 @@
-//! What the guard against web pages has to know of this service: which routes take tensors, and the protocol's shape of errors.
+//! What the guard against web pages has to know of this service: which routes take tensors, and the
+//! protocol's shape of errors.
 
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, header};

@@ -1,4 +1,5 @@
-//! The classification extension: the highest scores of each row as `value:index` strings, or `value:index:label` where classes have names.
+//! The classification extension: the highest scores of each row as `value:index` strings, or
+//! `value:index:label` where classes have names.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -8,8 +9,8 @@ use slipway_inference::{Data, Datatype, Tensor};
 use super::element::{brain, elements, half};
 use crate::failure::Failure;
 
-/// The tensor itself, or its `classes` highest values of each row, highest first, as BYTES of `value:index`, with the class's name behind
-/// it where `labels` has one.
+/// The tensor itself, or its `classes` highest values of each row, highest first, as BYTES of `value:index`,
+/// with the class's name behind it where `labels` has one.
 ///
 /// The first dimension is the batch; a tensor of one dimension is one row. NaN comes last.
 ///

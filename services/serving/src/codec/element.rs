@@ -1,4 +1,5 @@
-//! Elements of a tensor as JSON, strictly: a value that its type cannot hold is refused, never wrapped or cut.
+//! Elements of a tensor as JSON, strictly: a value that its type cannot hold is refused, never wrapped or
+//! cut.
 
 use serde::ser::{Error as _, Serialize, SerializeSeq as _, Serializer};
 use serde_json::Value;
@@ -141,8 +142,8 @@ pub(super) fn elements<const WIDTH: usize, T>(
     chunks.iter().map(move |chunk| read(*chunk))
 }
 
-/// The shortest decimal that reads back as the same number: a client's 0.1 is recorded as 0.1, as the training data has it, and
-/// not as 0.10000000149011612, which would fall into another bin.
+/// The shortest decimal that reads back as the same number: a client's 0.1 is recorded as 0.1, as the
+/// training data has it, and not as 0.10000000149011612, which would fall into another bin.
 fn shortest(number: f32) -> Value {
     number.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }

@@ -1,7 +1,8 @@
 //! NaN and Infinity as Python writes them.
 //!
-//! `json.dumps(float("nan"))` gives the bare word `NaN`, which is no JSON. Clients send it for missing values, and Triton takes it, so
-//! a body that does not parse gets a second chance with these words put in quotes.
+//! `json.dumps(float("nan"))` gives the bare word `NaN`, which is no JSON. Clients send it for missing
+//! values, and Triton takes it, so a body that does not parse gets a second chance with these words put in
+//! quotes.
 
 use slipway_service_kit::json::JsonError;
 

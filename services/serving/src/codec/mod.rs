@@ -1,4 +1,5 @@
-//! The REST form of Open Inference Protocol v2: JSON, the binary tensor extension, and compression. Pure: bytes in, values out.
+//! The REST form of Open Inference Protocol v2: JSON, the binary tensor extension, and compression. Pure:
+//! bytes in, values out.
 
 mod classification;
 pub(crate) mod compression;

@@ -16,7 +16,8 @@ struct Level {
     holds_arrays: Option<bool>,
 }
 
-/// Refuses arrays of one depth that differ in length, or in what they hold. The text is valid JSON. Flat data cost one quick search.
+/// Refuses arrays of one depth that differ in length, or in what they hold. The text is valid JSON. Flat data
+/// cost one quick search.
 ///
 /// # Errors
 /// Which depth is uneven.
@@ -61,7 +62,8 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Shape of nested arrays, by the first ones of each depth; unequal ones are for [`check`] to refuse. The text is valid JSON.
+/// Shape of nested arrays, by the first ones of each depth; unequal ones are for [`check`] to refuse. The
+/// text is valid JSON.
 pub(super) fn shape(text: &str) -> Vec<i64> {
     // Of each depth: how many elements the first array has, and whether it has ended.
     let mut firsts: Vec<(i64, bool)> = Vec::new();

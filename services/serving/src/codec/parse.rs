@@ -1,4 +1,5 @@
-//! Elements of a tensor out of JSON text, in one pass and without a tree in between. Strict: a value that its type cannot hold is refused.
+//! Elements of a tensor out of JSON text, in one pass and without a tree in between. Strict: a value that its
+//! type cannot hold is refused.
 
 use slipway_inference::{Data, Datatype};
 
@@ -8,8 +9,8 @@ use super::nesting;
 /// Longest value that a message repeats.
 const MAX_QUOTED_CHARS: usize = 40;
 
-/// Reads JSON values, flat or nested, as elements of `datatype`. The text is valid JSON. The error is about the values only; the caller
-/// adds the input's name.
+/// Reads JSON values, flat or nested, as elements of `datatype`. The text is valid JSON. The error is about
+/// the values only; the caller adds the input's name.
 pub(super) fn parse_elements(datatype: Datatype, text: &str) -> Result<Data, String> {
     nesting::check(text)?;
     let values = Values { text };

@@ -80,7 +80,8 @@ struct OutputJson {
 }
 
 impl InferRequest {
-    /// Reads an uncompressed body. `header_length` is the value of [`super::HEADER_LENGTH`], if there was one.
+    /// Reads an uncompressed body. `header_length` is the value of [`super::HEADER_LENGTH`], if there was
+    /// one.
     ///
     /// # Errors
     /// What is wrong and what was expected, naming the input at fault.
@@ -248,7 +249,8 @@ pub(crate) fn read_raw(datatype: Datatype, bytes: Bytes) -> Result<Data, String>
         return Err(format!("{} bytes are no whole number of {datatype} elements", bytes.len()));
     }
     if datatype == Datatype::Bool && bytes.iter().any(|byte| *byte > 1) {
-        // As C and NumPy have it, which Triton's clients copy from: what is not 0 is true. The model may count on 1.
+        // As C and NumPy have it, which Triton's clients copy from: what is not 0 is true. The model may
+        // count on 1.
         return Ok(Data::Raw(bytes.iter().map(|byte| u8::from(*byte != 0)).collect()));
     }
     Ok(Data::Raw(bytes))
@@ -271,7 +273,8 @@ fn read_strings(bytes: &Bytes) -> Result<Data, String> {
     Ok(Data::of_octets(strings))
 }
 
-/// Refuses an output that is asked for twice: an answer would be as long as the list of names, however small the request.
+/// Refuses an output that is asked for twice: an answer would be as long as the list of names, however small
+/// the request.
 ///
 /// # Errors
 /// The name that comes again.

@@ -141,7 +141,8 @@ fn unexpected<'name>(name: &str, known: impl Iterator<Item = &'name str>) -> Fai
     Failure::invalid(format!("unexpected inference output '{name}'; the model gives {}", known.join(", ")))
 }
 
-/// What a model says of an output that is asked for, as classes or as it is. Whoever cannot get it is told before the model runs.
+/// What a model says of an output that is asked for, as classes or as it is. Whoever cannot get it is told
+/// before the model runs.
 ///
 /// # Errors
 /// The model has none of that name, or none that has classes.

@@ -1,4 +1,5 @@
-//! KServe's v1 protocol: rows in (`instances`), rows out (`predictions`). Both ways as text, without a tree in between.
+//! KServe's v1 protocol: rows in (`instances`), rows out (`predictions`). Both ways as text, without a tree
+//! in between.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -162,7 +163,8 @@ fn batch_shape(count: i64, row_shape: &[i64], spec: &TensorSpec) -> Vec<i64> {
     shape
 }
 
-/// The text of `predictions`, one a row: the output's value where there is one output, else an object of output names.
+/// The text of `predictions`, one a row: the output's value where there is one output, else an object of
+/// output names.
 ///
 /// # Errors
 /// The model has not answered row by row; values would end up with rows that they do not belong to.

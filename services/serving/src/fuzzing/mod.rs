@@ -1,6 +1,8 @@
-//! What becomes of any bytes that a client may send: a request or a refusal, without a panic, and without memory out of proportion.
+//! What becomes of any bytes that a client may send: a request or a refusal, without a panic, and without
+//! memory out of proportion.
 //!
-//! The fuzz targets in `fuzz/` give these functions what libFuzzer finds (`cargo xtask fuzz`); tests give them damaged requests.
+//! The fuzz targets in `fuzz/` give these functions what libFuzzer finds (`cargo xtask fuzz`); tests give
+//! them damaged requests.
 
 #[cfg(test)]
 mod codec;
@@ -19,9 +21,11 @@ use crate::codec::compression::Coding;
 use crate::codec::{InferRequest, InferResponse, Inputs, parse_instances};
 use crate::models::Labels;
 
-/// Elements are at most so many times as long as their text: `1,` becomes eight bytes, `"",` a string of its own.
+/// Elements are at most so many times as long as their text: `1,` becomes eight bytes, `"",` a string of its
+/// own.
 pub const GROWTH: usize = 16;
-/// An answer that gives the inputs back is at most so many times as long as the elements: a byte may become six in JSON.
+/// An answer that gives the inputs back is at most so many times as long as the elements: a byte may become
+/// six in JSON.
 const ANSWER_GROWTH: usize = 16;
 /// What names, shapes and the JSON around them take beside the elements, times the length of the request.
 const ANSWER_ROOM: usize = 1024;

@@ -29,7 +29,8 @@ struct Here {
     versions: HashMap<(String, String), Known>,
 }
 
-/// Binds every ensemble of `slots` to what the deployments hold now. Only where `all_known` does a deployment that is not among them miss.
+/// Binds every ensemble of `slots` to what the deployments hold now. Only where `all_known` does a deployment
+/// that is not among them miss.
 pub(super) fn bind_all(
     deployments: &BTreeMap<String, Deployment>,
     all_known: bool,

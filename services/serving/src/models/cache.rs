@@ -7,7 +7,8 @@
 //! probes/, loading/           what is known of loading versions, see `probe::store`
 //! tables.json                 what was routed last: a restart needs neither NATS nor the registry
 //! ```
-//! Replicas of one node may share it: every file is put in place by a rename, and its name says what is in it.
+//! Replicas of one node may share it: every file is put in place by a rename, and its name says what is in
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -34,7 +35,8 @@ pub(crate) struct Cache {
     pub(super) markers: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
-/// The name of a file, or of a folder, that is still being written. Dropping it removes it, if it is there: nothing half-written stays.
+/// The name of a file, or of a folder, that is still being written. Dropping it removes it, if it is there:
+/// nothing half-written stays.
 #[derive(Debug)]
 pub(crate) struct Part {
     /// Where it is written.
@@ -104,7 +106,8 @@ impl Manifest {
 }
 
 impl Cache {
-    /// Opens the directory, making it where it does not exist, and removes what a replica left half-written that was killed.
+    /// Opens the directory, making it where it does not exist, and removes what a replica left half-written
+    /// that was killed.
     ///
     /// # Errors
     /// It cannot be written.
@@ -146,7 +149,8 @@ impl Cache {
         Part { path: self.root.join("part").join(Uuid::new_v4().to_string()) }
     }
 
-    /// Whether the blob is there and whole; a damaged one is removed. It reads the file: call it from a blocking thread.
+    /// Whether the blob is there and whole; a damaged one is removed. It reads the file: call it from a
+    /// blocking thread.
     ///
     /// # Errors
     /// The disk fails.
@@ -189,7 +193,8 @@ impl Cache {
         self.write_json(&folder.join("manifest.json"), manifest)
     }
 
-    /// Lays the version's files out as they were logged and gives the model's path. Every needed blob is there.
+    /// Lays the version's files out as they were logged and gives the model's path. Every needed blob is
+    /// there.
     ///
     /// # Errors
     /// The disk fails.
@@ -200,10 +205,12 @@ impl Cache {
             if let Some(parent) = target.parent() {
                 std::fs::create_dir_all(parent)?;
             }
-            // Under another name first: a link over a file that is there fails, and the old one may point at a damaged blob.
+            // Under another name first: a link over a file that is there fails, and the old one may point at
+            // a damaged blob.
             let part = self.part();
             std::fs::hard_link(self.blob(&file.sha256), &part.path)?;
-            // Where both are links to one file, rename leaves both names; dropping the part removes the first.
+            // Where both are links to one file, rename leaves both names; dropping the part removes the
+            // first.
             std::fs::rename(&part.path, &target)?;
         }
         Ok(folder.join(&manifest.onnx_path))

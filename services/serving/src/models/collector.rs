@@ -1,4 +1,5 @@
-//! What versions count themselves, shown when somebody asks: Triton's counters under Triton's names, queues and what they dropped.
+//! What versions count themselves, shown when somebody asks: Triton's counters under Triton's names, queues
+//! and what they dropped.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What a `config.pbtxt` says of a model's tensors, against what the model says: refused where they do not fit, kept where they do. Pure.
+//! What a `config.pbtxt` says of a model's tensors, against what the model says: refused where they do not
+//! fit, kept where they do. Pure.
 
 use slipway_domain::ensemble::Declared;
 use slipway_inference::{Signature, Tensor, TensorSpec};

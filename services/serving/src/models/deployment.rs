@@ -33,7 +33,8 @@ impl Deployment {
         Self { first: Arc::default(), active, wanted, spares: Vec::new() }
     }
 
-    /// Follows the newest table. Of the versions that leave the traffic and are `ready`, the last `keep` stay.
+    /// Follows the newest table. Of the versions that leave the traffic and are `ready`, the last `keep`
+    /// stay.
     pub(super) fn activate(&mut self, ready: impl Fn(&Target) -> bool, keep: usize) {
         let left: Vec<Target> = self.active.targets().filter(|target| ready(target)).cloned().collect();
         self.active = Arc::clone(&self.wanted);

@@ -14,39 +14,42 @@ const MAX_PROBE_TIMEOUT_S: u64 = 24 * 60 * 60;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Models")]
 pub struct EngineConfig {
-    /// Runs of one version at the same time, on one session. 0: one a core that the process may use, by its control group and affinity.
+    /// Number of runs of one version that execute concurrently, on one session. 0 means one per core that
+    /// the process may use, by its control group and CPU affinity.
     #[arg(long, env = "SLIPWAY_SERVING_INSTANCES", default_value_t = 0, value_name = "N")]
     pub instances: usize,
-    /// Threads that one run of a model may use.
+    /// Number of threads that one run of a model may use.
     #[arg(long, env = "SLIPWAY_SERVING_INTRA_THREADS", default_value_t = 1, value_name = "N")]
     pub intra_threads: usize,
-    /// Requests of one version that may wait; more are answered with 503.
+    /// Maximum number of queued requests per version; further requests get 503.
     #[arg(long, env = "SLIPWAY_SERVING_QUEUE_LIMIT", default_value_t = 1024, value_name = "REQUESTS",
           value_parser = at_least_one("SLIPWAY_SERVING_QUEUE_LIMIT"))]
     pub queue_limit: usize,
-    /// Most rows of a run that is joined from several requests; 1: nothing is joined. On a processor more than 8 cost memory and time to
-    /// answer and gain nothing; a GPU wants more.
+    /// Maximum number of rows of a run that is joined from several requests; 1 disables joining. On a
+    /// CPU, more than 8 cost memory and latency and gain nothing; a GPU benefits from more.
     #[arg(long, env = "SLIPWAY_SERVING_MAX_BATCH_ROWS", default_value_t = 8, value_name = "ROWS",
           value_parser = at_least_one("SLIPWAY_SERVING_MAX_BATCH_ROWS"))]
     pub max_batch_rows: usize,
-    /// How long the oldest request waits for others to join it, in microseconds. Anything but 0 lowers throughput for nearly every model.
+    /// How long the oldest request waits for others to join it, in microseconds. Any value but 0 lowers
+    /// the throughput of nearly every model.
     #[arg(long, env = "SLIPWAY_SERVING_BATCH_DELAY_US", default_value_t = 0, value_name = "MICROSECONDS")]
     pub batch_delay_us: u64,
-    /// Row counts that batches are cut to where more rows wait, e.g. 8,16.
+    /// Row counts that batches are cut to when more rows are queued, e.g. 8,16.
     #[arg(long, env = "SLIPWAY_SERVING_PREFERRED_BATCH_ROWS", value_delimiter = ',', value_name = "ROWS",
           value_parser = at_least_one("SLIPWAY_SERVING_PREFERRED_BATCH_ROWS"))]
     pub preferred_batch_rows: Vec<usize>,
-    /// Of this many joined runs, one is audited: a request of it runs again alone, and where the answers differ, requests of the version
-    /// are no longer joined. 0: none.
+    /// Audits one of this many joined runs: one request of it runs again alone, and if the answers
+    /// differ, requests of the version are no longer joined. 0 disables audits.
     #[arg(long, env = "SLIPWAY_SERVING_JOIN_AUDIT_EVERY", default_value_t = 200, value_name = "RUNS")]
     pub join_audit_every: u64,
-    /// Frees the memory of each run at once, instead of keeping it for the next and freeing it when the model is idle. Slower.
+    /// Frees the memory of each run immediately, instead of keeping it for the next run and freeing it
+    /// when the model is idle. Slower.
     #[arg(long, env = "SLIPWAY_SERVING_NO_ARENA")]
     pub no_arena: bool,
-    /// Where models run. The GPU needs an ONNX Runtime that was built for it.
+    /// Device that models run on. A GPU requires an ONNX Runtime that was built for it.
     #[arg(long, env = "SLIPWAY_SERVING_DEVICE", value_enum, default_value_t = DeviceName::Cpu)]
     pub device: DeviceName,
-    /// Runs a model on the processor where its device cannot be used, instead of failing to load it.
+    /// Runs a model on the CPU if its device cannot be used, instead of failing to load it.
     #[arg(long, env = "SLIPWAY_SERVING_DEVICE_FALLBACK")]
     pub device_fallback: bool,
 }
@@ -55,8 +58,8 @@ pub struct EngineConfig {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Models")]
 pub struct LoadProbeConfig {
-    /// Whether a version is loaded in a child process before it is loaded by serving, so that a model that crashes ONNX Runtime costs that
-    /// version only. The result is kept in the cache directory.
+    /// Whether a version is loaded in a child process before it is loaded by serving, so that a model that
+    /// crashes ONNX Runtime costs that version only. The result is kept in the cache directory.
     #[arg(long, env = "SLIPWAY_SERVING_LOAD_PROBE", default_value_t = true, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub load_probe: bool,
@@ -64,7 +67,8 @@ pub struct LoadProbeConfig {
     #[arg(long, env = "SLIPWAY_SERVING_LOAD_PROBE_TIMEOUT_S", default_value_t = DEFAULT_PROBE_TIMEOUT_S, value_name = "S",
           value_parser = clap::value_parser!(u64).range(1..=MAX_PROBE_TIMEOUT_S))]
     pub load_probe_timeout_s: u64,
-    /// Maximum memory of the child process, in bytes, in addition to the size of the version's files [default: what is available].
+    /// Maximum memory of the child process, in bytes, in addition to the size of the version's files
+    /// [default: what is available].
     #[arg(long, env = "SLIPWAY_SERVING_LOAD_PROBE_MEMORY_LIMIT_BYTES", value_name = "BYTES")]
     pub load_probe_memory_limit_bytes: Option<u64>,
 }

@@ -14,8 +14,8 @@ struct Unwanted {
 }
 
 impl Cache {
-    /// Removes versions that are not `wanted` until the blobs take no more than `limit_bytes`; gives what they take then. It walks the
-    /// cache: call it from a blocking thread.
+    /// Removes versions that are not `wanted` until the blobs take no more than `limit_bytes`; gives what
+    /// they take then. It walks the cache: call it from a blocking thread.
     ///
     /// # Errors
     /// The disk fails.

@@ -14,7 +14,8 @@ pub(crate) struct LoadFailure {
 pub(crate) enum Retry {
     /// Something was unreachable or short: the version is still loading.
     Soon,
-    /// The version has failed for now: registry or artifact store answered and do not give it, or it took too much of the machine.
+    /// The version has failed for now: registry or artifact store answered and do not give it, or it took too
+    /// much of the machine.
     Later,
     /// The version's own bytes cannot be served; they never change.
     Never,

@@ -1,7 +1,7 @@
 //! Models of a local folder, without registry and NATS: `<model>/<version>/model.onnx`, as Triton has it.
 //!
-//! The folder is looked at again and again; what changed is loaded and swapped in as a new traffic table would be. The highest version
-//! answers, the others answer who names them.
+//! The folder is looked at again and again; what changed is loaded and swapped in as a new traffic table
+//! would be. The highest version answers, the others answer who names them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -45,7 +45,8 @@ pub(crate) async fn watch(folder: PathBuf, updates: mpsc::Sender<Update>, shutdo
                     tracing::warn!(%path, "a folder among the models cannot be read, and nothing new of it is served");
                 }
                 unreadable = now;
-                // Files that are being copied change from one look to the next; only what kept still is taken.
+                // Files that are being copied change from one look to the next; only what kept still is
+                // taken.
                 let still = first || pending.as_ref() == Some(&tables);
                 if still && tables != shown && tell(&tables, &mut shown, &updates).await.is_err() {
                     return;
@@ -97,7 +98,8 @@ struct Scan {
     unreadable: BTreeSet<PathBuf>,
 }
 
-/// Looks at the folder; a model that cannot be read is what it was `before`, and keeps nobody from the others.
+/// Looks at the folder; a model that cannot be read is what it was `before`, and keeps nobody from the
+/// others.
 fn scan(folder: &Path, before: &BTreeMap<String, TrafficTable>) -> io::Result<Scan> {
     let mut scan = Scan::default();
     for entry in std::fs::read_dir(folder)? {
@@ -122,7 +124,8 @@ fn is_refused<T>(looked: &io::Result<T>) -> bool {
     looked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
-/// What a look at a model's folder gives: one that is gone is gone, and one that cannot be read is what it was before.
+/// What a look at a model's folder gives: one that is gone is gone, and one that cannot be read is what it
+/// was before.
 fn found(
     name: &str,
     looked: io::Result<Option<TrafficTable>>,
@@ -188,10 +191,11 @@ fn table_of(
     }))
 }
 
-/// The table in place of `wanted`, whose highest version does not load: the highest of the others that has not failed answers.
+/// The table in place of `wanted`, whose highest version does not load: the highest of the others that has
+/// not failed answers.
 ///
-/// `None` where the highest version has not failed, no other can answer, the table is none of a folder, or the files of the version that
-/// answers were changed in their place: then those that are loaded go on.
+/// `None` where the highest version has not failed, no other can answer, the table is none of a folder, or
+/// the files of the version that answers were changed in their place: then those that are loaded go on.
 pub(super) fn without_failed(
     wanted: &TrafficTable,
     active: &TrafficTable,
@@ -221,8 +225,8 @@ fn missing_version(model: &Path, number: u64) -> Target {
     Target { version: number.to_string(), digest }
 }
 
-/// Whether there is something to serve: a model, or an ensemble. A configuration that cannot be read may be one, and loading it says
-/// what is wrong.
+/// Whether there is something to serve: a model, or an ensemble. A configuration that cannot be read may be
+/// one, and loading it says what is wrong.
 fn holds_version(model: &Path, version: &Path) -> bool {
     version.join(MODEL_FILE).is_file()
         || version.join(ENSEMBLE_FILE).is_file()

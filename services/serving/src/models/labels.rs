@@ -1,4 +1,5 @@
-//! Names of classes: a file of one a line for an output, which the classification extension tells beside their numbers.
+//! Names of classes: a file of one a line for an output, which the classification extension tells beside
+//! their numbers.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! What settings of a model may be, whether they come from flags, a version's `slipway-serving.json` or a `config.pbtxt`.
+//! What settings of a model may be, whether they come from flags, a version's `slipway-serving.json` or a
+//! `config.pbtxt`.
 
 use std::fmt;
 

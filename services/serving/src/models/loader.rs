@@ -115,7 +115,8 @@ impl Loader {
         self.cache.forget_loads();
     }
 
-    /// Fetches what is missing, verifies all of it, loads it in a child process if that was not done before, loads it here and warms it up.
+    /// Fetches what is missing, verifies all of it, loads it in a child process if that was not done before,
+    /// loads it here and warms it up.
     ///
     /// # Errors
     /// The reason, and whether trying again may help.

@@ -17,8 +17,9 @@ pub(super) struct Held {
     pub pinned: bool,
 }
 
-/// The versions to unload, so that all together and `coming_bytes` more take no more than `limit_bytes`: spares first, and of each kind
-/// those that were used longest ago. Where that is not enough, all that may go; no more than is needed elsewhere.
+/// The versions to unload, so that all together and `coming_bytes` more take no more than `limit_bytes`:
+/// spares first, and of each kind those that were used longest ago. Where that is not enough, all that may
+/// go; no more than is needed elsewhere.
 pub(super) fn to_unload(held: &[Held], coming_bytes: u64, limit_bytes: u64) -> Vec<String> {
     let mut total = held.iter().fold(coming_bytes, |total, version| total.saturating_add(version.bytes));
     let mut able: Vec<&Held> = held.iter().filter(|version| !version.pinned && version.bytes > 0).collect();

@@ -1,4 +1,5 @@
-//! Model versions on this replica: fetched by digest, verified, loaded, and kept while a traffic table names them.
+//! Model versions on this replica: fetched by digest, verified, loaded, and kept while a traffic table names
+//! them.
 
 mod binding;
 mod cache;

@@ -73,7 +73,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// The files of a folder. Unlike its time, a file's change time is what the system says, so that another file is never taken for it.
+    /// The files of a folder. Unlike its time, a file's change time is what the system says, so that another
+    /// file is never taken for it.
     ///
     /// # Errors
     /// They cannot be read.
@@ -112,8 +113,8 @@ impl PreparedModel {
     }
 }
 
-/// Looks at the bytes of a model and the settings beside it. `path` is where it was put; it is opened from a copy at `place`, where there
-/// is one, which has no links.
+/// Looks at the bytes of a model and the settings beside it. `path` is where it was put; it is opened from a
+/// copy at `place`, where there is one, which has no links.
 pub(super) fn prepare(
     path: &Path,
     place: Option<Place>,
@@ -149,7 +150,8 @@ impl Opener {
     pub(super) fn open(&self, prepared: PreparedModel) -> Result<Loaded, LoadFailure> {
         let PreparedModel { checked, options, beside, tensors, .. } = &prepared;
         let on_gpu = options.device != Device::Cpu;
-        // Where the figure decides what is unloaded, it is of one version alone; on a GPU, too, where few are loaded.
+        // Where the figure decides what is unloaded, it is of one version alone; on a GPU, too, where few are
+        // loaded.
         let _turn = (self.alone || on_gpu).then(|| GATE.load());
         let devices = on_gpu.then(device_readings).flatten();
         // What was freed before would be taken again, and the growth looked smaller than it is.

@@ -1,7 +1,7 @@
 //! What keeps a new replica from being ready: versions that are to answer and do not. Pure.
 //!
-//! A replica that has been ready stays ready until it ends: a deployment that comes later, or that loses its version, is not ready
-//! itself, and must not take the others of the replica out of the load balancer.
+//! A replica that has been ready stays ready until it ends: a deployment that comes later, or that loses its
+//! version, is not ready itself, and must not take the others of the replica out of the load balancer.
 
 use slipway_api::traffic::{Target, TrafficTable, VersionState};
 
@@ -16,12 +16,14 @@ pub(super) struct Progress<'slot> {
     pub(super) misses_model: bool,
 }
 
-/// Versions that keep a replica from being ready, each as `deployment/version`, with the reason where there is one.
+/// Versions that keep a replica from being ready, each as `deployment/version`, with the reason where there
+/// is one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Unready {
     /// They are being loaded.
     pub(super) loading: Vec<String>,
-    /// They cannot be served until something else changes: registry, artifact store, files, or another deployment.
+    /// They cannot be served until something else changes: registry, artifact store, files, or another
+    /// deployment.
     pub(super) failed: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 //! The place of a version in memory: it may be empty, and is filled again when a request asks for it.
 //!
-//! Requests and the manager share it. A request that finds it empty asks the manager once, however many others wait, and waits with
-//! them; so a version is loaded once, whoever asks.
+//! Requests and the manager share it. A request that finds it empty asks the manager once, however many
+//! others wait, and waits with them; so a version is loaded once, whoever asks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};

@@ -86,7 +86,8 @@ impl Route {
         Err(Failure::new(Kind::Unavailable, message))
     }
 
-    /// Draws who answers a request: by a rule, by its client's key, or afresh. `key` looks up a header by its name.
+    /// Draws who answers a request: by a rule, by its client's key, or afresh. `key` looks up a header by its
+    /// name.
     ///
     /// # Errors
     /// Nothing is ready; the message says why.

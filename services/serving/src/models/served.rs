@@ -18,7 +18,8 @@ use super::labels::Labels;
 use super::limits::{self, OutOfRange};
 use crate::source::RecordPolicy;
 
-/// A file of this name beside the model says how the version is served; what it leaves out is as the process was started.
+/// A file of this name beside the model says how the version is served; what it leaves out is as the process
+/// was started.
 pub(crate) const SETTINGS_FILE: &str = "slipway-serving.json";
 /// Longest settings file.
 const MAX_SETTINGS_BYTES: u64 = 64 * 1024;
@@ -119,12 +120,14 @@ impl Described {
         })
     }
 
-    /// What clients are told as `max_batch_size`: the most rows of a request for which the model is meant, or 0 where rows are not told
-    /// apart from the shape. Unless a folder says so, more rows are answered as well. `joins`: whether requests are joined now.
+    /// What clients are told as `max_batch_size`: the most rows of a request for which the model is meant, or
+    /// 0 where rows are not told apart from the shape. Unless a folder says so, more rows are answered as
+    /// well. `joins`: whether requests are joined now.
     pub(crate) fn max_batch_size(&self, joins: bool) -> usize {
         let free = |specs: &[TensorSpec]| specs.iter().all(|spec| spec.shape.first() == Some(&-1));
         let Signature { inputs, outputs, .. } = &self.signature;
-        // An input without a dimension beside the batch has no form in Triton's configuration, and its clients fail on it.
+        // An input without a dimension beside the batch has no form in Triton's configuration, and its
+        // clients fail on it.
         if !free(inputs) || !free(outputs) || inputs.iter().any(|spec| spec.shape.len() == 1) {
             return 0;
         }

@@ -96,8 +96,8 @@ impl Slot {
         self.load.is_some()
     }
 
-    /// Takes another name of its model, under which the registry is asked from now on; says whether it has to be loaded again, since it
-    /// failed under the name before, or is still being requested under it.
+    /// Takes another name of its model, under which the registry is asked from now on; says whether it has to
+    /// be loaded again, since it failed under the name before, or is still being requested under it.
     pub(super) fn renamed(&mut self, model: &str) -> bool {
         if self.model == model {
             return false;
@@ -152,8 +152,8 @@ impl Slot {
         true
     }
 
-    /// Takes what the models of an ensemble say: what it takes and gives as a whole, or why it cannot be served. Until `all_known`, a
-    /// model that is not here is about to come.
+    /// Takes what the models of an ensemble say: what it takes and gives as a whole, or why it cannot be
+    /// served. Until `all_known`, a model that is not here is about to come.
     pub(super) fn bound(&mut self, bound: Binding, all_known: bool) {
         let Some((definition, beside)) = &self.ensemble else { return };
         let bound = bound.and_then(|(signature, labels)| {
@@ -254,7 +254,8 @@ async fn load_until_settled(
     }
 }
 
-/// What has been loaded before is not broken: where it does not load again, something else is short, and trying again may help.
+/// What has been loaded before is not broken: where it does not load again, something else is short, and
+/// trying again may help.
 fn judged(failure: LoadFailure, was_there: bool) -> LoadFailure {
     if was_there { LoadFailure { retry: Retry::Soon, ..failure } } else { failure }
 }

@@ -4,10 +4,11 @@ use slipway_api::traffic::Target;
 
 use super::files::LOCAL_PREFIX;
 
-/// What stays of a deployment, newest first: of those that `left` just now and of those that were `kept` before, no more than `most` and
-/// none that is `named` by a table.
+/// What stays of a deployment, newest first: of those that `left` just now and of those that were `kept`
+/// before, no more than `most` and none that is `named` by a table.
 ///
-/// Versions of a folder do not stay: it holds the earlier versions itself, and they are loaded as long as they are there.
+/// Versions of a folder do not stay: it holds the earlier versions itself, and they are loaded as long as
+/// they are there.
 pub(super) fn kept(
     kept: &[Target],
     left: impl IntoIterator<Item = Target>,

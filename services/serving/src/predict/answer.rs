@@ -16,7 +16,8 @@ use crate::models::Absent;
 use crate::models::routing::{Pick, Route};
 
 impl Predictor {
-    /// Refuses a request before it is read, where it could only be refused: under overload, reading would take the time of answers.
+    /// Refuses a request before it is read, where it could only be refused: under overload, reading would
+    /// take the time of answers.
     ///
     /// # Errors
     /// The version that would answer has no room for it.

@@ -27,7 +27,8 @@ pub(crate) struct Call<'call> {
     pub version: Option<&'call str>,
     /// The client's id of the request.
     pub request_id: &'call str,
-    /// How long the client waits for the answer, in microseconds; a request that has not run by then does not run.
+    /// How long the client waits for the answer, in microseconds; a request that has not run by then does not
+    /// run.
     pub timeout_us: Option<u64>,
     /// Whether it goes before others that wait.
     pub priority: Priority,
@@ -70,8 +71,8 @@ pub(crate) fn request_id(given: &[Option<&str>]) -> String {
     given.iter().flatten().copied().find(usable).map_or_else(new_request_id, str::to_owned)
 }
 
-/// An id that no other request has, and that sorts by time (UUIDv7, RFC 9562). The generator is this thread's: asking the
-/// system for every request would cost more than the rest of the id.
+/// An id that no other request has, and that sorts by time (UUIDv7, RFC 9562). The generator is this
+/// thread's: asking the system for every request would cost more than the rest of the id.
 fn new_request_id() -> String {
     uuid::Builder::from_unix_timestamp_millis(now_unix_ms(), &rand::random()).into_uuid().to_string()
 }

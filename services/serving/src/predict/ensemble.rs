@@ -54,7 +54,8 @@ impl Predictor {
         })
     }
 
-    /// Answers one step of an ensemble. It is boxed, because the model of a step may be an ensemble in its turn.
+    /// Answers one step of an ensemble. It is boxed, because the model of a step may be an ensemble in its
+    /// turn.
     fn step<'call>(
         &'call self,
         call: Call<'call>,

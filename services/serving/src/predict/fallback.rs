@@ -41,7 +41,8 @@ impl Predictor {
         let outputs = self.run(Attempt::new(failed.call, &stable, failed.inputs)).await?;
         self.metrics.fallback(&route.table.deployment, Fallback::Failed);
         if missed.outcome == Outcome::Rejected {
-            // What the stable version takes is a valid request; that the candidate rejects it speaks against the candidate.
+            // What the stable version takes is a valid request; that the candidate rejects it speaks against
+            // the candidate.
             let error = recorded_reason(&failed.pick.source, &missed);
             self.observe(failed.ended(Duration::ZERO, Err(error)));
         }

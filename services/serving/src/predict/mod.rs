@@ -1,7 +1,7 @@
 //! One prediction: draw a version, run it, fall back where it fails, leave a record, copy to shadows.
 //!
-//! [`answer`] decides who answers; [`run`] runs one version for one request, an [`attempt::Attempt`]; [`fallback`], [`shadows`] and
-//! [`ensemble`] make further attempts.
+//! [`answer`] decides who answers; [`run`] runs one version for one request, an [`attempt::Attempt`];
+//! [`fallback`], [`shadows`] and [`ensemble`] make further attempts.
 
 mod answer;
 mod attempt;

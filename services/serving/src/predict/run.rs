@@ -150,7 +150,8 @@ impl Predictor {
     }
 }
 
-/// What a record and the log say of a failure. A runtime's message may repeat values, also those that are redacted.
+/// What a record and the log say of a failure. A runtime's message may repeat values, also those that are
+/// redacted.
 pub(super) fn recorded_reason(source: &Source, missed: &Missed) -> String {
     if source.policy.redact.is_empty() {
         return missed.to_string();

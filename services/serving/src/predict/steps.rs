@@ -1,4 +1,5 @@
-//! Runs the steps of an ensemble: each as soon as all that it takes is there, so that steps which do not depend on each other run together.
+//! Runs the steps of an ensemble: each as soon as all that it takes is there, so that steps which do not
+//! depend on each other run together.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,7 +13,8 @@ use slipway_inference::Tensor;
 use super::missed::Missed;
 use crate::failure::{Failure, Kind};
 
-/// The outputs of an ensemble; `call` answers one of its steps. The first step that fails ends the others. Dropping it ends all.
+/// The outputs of an ensemble; `call` answers one of its steps. The first step that fails ends the others.
+/// Dropping it ends all.
 ///
 /// # Errors
 /// A step failed, which the message names.
@@ -55,7 +57,8 @@ where
     })
 }
 
-/// What a step takes, by the names of its model; `None` where some of it is not there yet. Elements are shared, not copied.
+/// What a step takes, by the names of its model; `None` where some of it is not there yet. Elements are
+/// shared, not copied.
 fn taken(definition: &Definition, at: usize, tensors: &BTreeMap<&str, Tensor>) -> Option<Vec<Tensor>> {
     let named = |(input, tensor): (&String, &String)| {
         Some(Tensor { name: input.clone(), ..tensors.get(tensor.as_str())?.clone() })

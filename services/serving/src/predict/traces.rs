@@ -1,7 +1,7 @@
 //! Where the time of a prediction went, as spans under the request's: queue, batch and run.
 //!
-//! They are made from the measured times once the answer is there, for requests whose trace is collected; all others cost a load
-//! of a flag.
+//! They are made from the measured times once the answer is there, for requests whose trace is collected; all
+//! others cost a load of a flag.
 
 use std::time::{Duration, SystemTime};
 
@@ -27,7 +27,8 @@ pub(super) struct Batch<'run> {
     pub members: &'run [Origin],
 }
 
-/// Collects the spans of a run that has just been answered. A batch is linked to all requests in it that are collected.
+/// Collects the spans of a run that has just been answered. A batch is linked to all requests in it that are
+/// collected.
 pub(super) fn record(request: &Collected, pick: &Pick, run: &Run, batch: Batch<'_>) {
     let ended = SystemTime::now();
     let began = before(ended, run.total);

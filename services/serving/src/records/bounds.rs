@@ -1,4 +1,5 @@
-//! How long the JSON of a record can be: cheap upper bounds, so that a message is filled without being written twice.
+//! How long the JSON of a record can be: cheap upper bounds, so that a message is filled without being
+//! written twice.
 
 use slipway_inference::{Data, Datatype, Tensor};
 

@@ -1,6 +1,7 @@
 //! Records of one version whose tensors are alike, as they are sent: a column of values for each tensor.
 //!
-//! A request leaves its values here and keeps its tensors: to free them on another thread than they were made on would cost more than to copy them.
+//! A request leaves its values here and keeps its tensors: to free them on another thread than they were made
+//! on would cost more than to copy them.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 
 use slipway_api::predictions::{Divergence, RecordedTensor, prediction_tensor};
 
-/// Numbers closer than this, relative to their size, count as the same: two builds of one model differ by that much.
+/// Numbers closer than this, relative to their size, count as the same: two builds of one model differ by
+/// that much.
 const RELATIVE_TOLERANCE: f64 = 1e-5;
 
 /// Compares two answers to the same `rows`.

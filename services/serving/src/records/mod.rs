@@ -31,7 +31,8 @@ use self::queue::Queue;
 pub(crate) use self::recorder::Recorder;
 use crate::metrics::ServingMetrics;
 
-/// Both ends; without a `bus` nothing is published. Where NATS is `optional`, nothing is kept for it while it is away.
+/// Both ends; without a `bus` nothing is published. Where NATS is `optional`, nothing is kept for it while it
+/// is away.
 pub(crate) fn channel(
     bus: Option<EventBus>,
     replica_id: String,

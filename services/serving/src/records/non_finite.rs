@@ -1,4 +1,5 @@
-//! NaN and infinities among outputs. JSON has no form for them: records carry `null`, and how many there were.
+//! NaN and infinities among outputs. JSON has no form for them: records carry `null`, and how many there
+//! were.
 
 use slipway_inference::{Data, Datatype, Tensor};
 

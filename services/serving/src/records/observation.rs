@@ -63,7 +63,8 @@ impl Observation {
         self.non_finite_outputs + self.outcome.as_ref().map_or(0, |outputs| non_finite::of(outputs))
     }
 
-    /// Rows that a client of the deployment got an answer for, as [`slipway_api::predictions::PredictionRecord::counted_rows`] has it.
+    /// Rows that a client of the deployment got an answer for, as
+    /// [`slipway_api::predictions::PredictionRecord::counted_rows`] has it.
     pub(super) fn counted_rows(&self) -> u64 {
         let counted = matches!(self.variant, Variant::Stable | Variant::Candidate) && self.outcome.is_ok();
         if counted { self.rows } else { 0 }

@@ -8,7 +8,8 @@ use super::columns::{Columns, Part, is_regular};
 use super::observation::Observation;
 use crate::source::Feed;
 
-/// Of the columns of one version, so many of the newest are looked at: who sends another shape each time must not hold up the others.
+/// Of the columns of one version, so many of the newest are looked at: who sends another shape each time must
+/// not hold up the others.
 const LOOKED_AT: usize = 8;
 
 /// No more memory is kept for the next records.
@@ -36,8 +37,9 @@ impl Pending {
         self.len == 0
     }
 
-    /// Nothing that waits, in the memory of what was sent: columns of those that had records, ready for more of them. To make columns anew for
-    /// each message would cost most where many models have few records each.
+    /// Nothing that waits, in the memory of what was sent: columns of those that had records, ready for more
+    /// of them. To make columns anew for each message would cost most where many models have few records
+    /// each.
     pub(super) fn recycled(self) -> Self {
         if self.columns.iter().map(Columns::capacity_bytes).sum::<usize>() > KEPT_BYTES {
             return Self::default();
@@ -95,7 +97,8 @@ impl Pending {
         sources.flat_map(|source| source.policy.redact.iter().map(String::as_str)).collect()
     }
 
-    /// The next columns of a feed that surely take no more than `room` as JSON; a record at least, where `first`.
+    /// The next columns of a feed that surely take no more than `room` as JSON; a record at least, where
+    /// `first`.
     pub(super) fn take_columns(
         &mut self,
         feed: &Feed,
@@ -117,7 +120,8 @@ impl Pending {
         &self.columns[place]
     }
 
-    /// The next record of a feed without columns, if it surely takes no more than `room` as JSON, or is the `first`.
+    /// The next record of a feed without columns, if it surely takes no more than `room` as JSON, or is the
+    /// `first`.
     pub(super) fn take_row(&mut self, feed: &Feed, room: &mut usize, first: bool) -> Option<Observation> {
         let longest = longest(self.rows.front().filter(|row| *row.source.feed == *feed)?);
         if longest > *room && !first {

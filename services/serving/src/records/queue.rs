@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 
 use super::pending::Pending;
 
-/// Records on their way. Requests only push; the publisher takes all at once, so that it is not woken for each.
+/// Records on their way. Requests only push; the publisher takes all at once, so that it is not woken for
+/// each.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// Records that no message holds yet.

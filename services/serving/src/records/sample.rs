@@ -1,8 +1,9 @@
 //! Requests that are too large to record whole: a sample of their rows.
 //!
-//! A batch of a million rows says nothing about its distribution that some hundred rows of it do not say. The sample is stratified:
-//! the request is cut into as many blocks as rows are kept, and one row of each block is kept, chosen by a hash of the request's
-//! id, so that the same request leaves the same rows on every replica and for every version.
+//! A batch of a million rows says nothing about its distribution that some hundred rows of it do not say. The
+//! sample is stratified: the request is cut into as many blocks as rows are kept, and one row of each block
+//! is kept, chosen by a hash of the request's id, so that the same request leaves the same rows on every
+//! replica and for every version.
 
 use std::sync::Arc;
 

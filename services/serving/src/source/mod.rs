@@ -1,4 +1,5 @@
-//! Where prediction records come from: what the records of a version, and those of a deployment, have in common.
+//! Where prediction records come from: what the records of a version, and those of a deployment, have in
+//! common.
 
 mod feed;
 mod policy;

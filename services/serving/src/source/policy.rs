@@ -10,7 +10,8 @@ use slipway_inference::{Signature, TensorSpec};
 pub(crate) struct RecordPolicy {
     /// Share of requests that leave a record, 0 to 100.
     pub sample_percent: f64,
-    /// Tensors (`name`), or single columns of them (`name[3]`, the elements at that place of each row), that are recorded as null.
+    /// Tensors (`name`), or single columns of them (`name[3]`, the elements at that place of each row), that
+    /// are recorded as null.
     pub redact: Vec<String>,
 }
 
@@ -41,7 +42,8 @@ impl RecordPolicy {
         Ok(self)
     }
 
-    /// Refuses to redact what there is not: whoever asks for it means something else, which would be recorded.
+    /// Refuses to redact what there is not: whoever asks for it means something else, which would be
+    /// recorded.
     ///
     /// # Errors
     /// Names the field, and what could be redacted.
@@ -52,7 +54,8 @@ impl RecordPolicy {
         Ok(())
     }
 
-    /// Whether the request is one of the sample: the same for every version that sees it, and when it is sent again.
+    /// Whether the request is one of the sample: the same for every version that sees it, and when it is sent
+    /// again.
     pub(crate) fn takes(&self, request_id: &str) -> bool {
         if self.sample_percent >= 100.0 {
             return true;

@@ -1,4 +1,5 @@
-//! Says where an audit stopped the joining of a version's requests: in the log, and as an event where there is NATS.
+//! Says where an audit stopped the joining of a version's requests: in the log, and as an event where there
+//! is NATS.
 
 use std::collections::HashMap;
 use std::sync::Arc;

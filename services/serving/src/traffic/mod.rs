@@ -1,4 +1,5 @@
-//! What this replica and the rollout controller tell each other through NATS: traffic tables, the status of the replica, and events.
+//! What this replica and the rollout controller tell each other through NATS: traffic tables, the status of
+//! the replica, and events.
 
 pub(crate) mod joining;
 pub(crate) mod status;

@@ -18,7 +18,8 @@ const RETRY_DELAY_MS: u64 = 500;
 /// The last words to NATS may take this long.
 const FAREWELL_TIMEOUT_MS: u64 = 1_000;
 
-/// Writes the status of every deployment at each change and every few seconds, until the shutdown; then takes it back.
+/// Writes the status of every deployment at each change and every few seconds, until the shutdown; then takes
+/// it back.
 pub(crate) async fn publish(
     bus: EventBus,
     replica_id: String,

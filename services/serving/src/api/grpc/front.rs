@@ -64,7 +64,8 @@ impl Infer {
         let (answer, id) = self.service.infer(&metadata, &parts.extensions, message).await?;
         let mut response = unary::answer(&answer)?;
         if let Ok(mut id) = HeaderValue::try_from(id) {
-            // No two are the same, so the header compression of HTTP/2 (RFC 7541, section 7.1.3) is not to remember it.
+            // No two are the same, so the header compression of HTTP/2 (RFC 7541, section 7.1.3) is not to
+            // remember it.
             id.set_sensitive(true);
             response.headers_mut().insert(REQUEST_ID, id);
         }

@@ -26,7 +26,8 @@ use crate::models::routing::Routing;
 /// How often a watch looks at the readiness; changes of models are seen immediately.
 const WATCH_INTERVAL_MS: u64 = 250;
 
-/// Services that are as ready as the server. The empty name stands for the server as a whole. A model of such a name is not found here.
+/// Services that are as ready as the server. The empty name stands for the server as a whole. A model of such
+/// a name is not found here.
 const SERVICES: [&str; 4] = [
     "",
     GrpcInferenceServiceServer::<Service>::NAME,
@@ -57,13 +58,15 @@ impl HealthService {
             Err(failure) if failure.kind == Kind::NotFound && self.routing.get(service).is_err() => {
                 ServingStatus::ServiceUnknown
             }
-            // A model may answer before the server is ready for all of them, and does not once the server stops.
+            // A model may answer before the server is ready for all of them, and does not once the server
+            // stops.
             Ok(()) if !missing.contains_key(PROCESS_PART) => ServingStatus::Serving,
             _ => ServingStatus::NotServing,
         }
     }
 
-    /// The service that a message asks about. Health of the server needs no token, that of a model a token for it.
+    /// The service that a message asks about. Health of the server needs no token, that of a model a token
+    /// for it.
     fn asked(&self, request: Request<HealthCheckRequest>) -> Result<String, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
         let service = request.into_inner().service;

@@ -46,7 +46,8 @@ impl GrpcInferenceService for Service {
     ) -> Result<Response<proto::ModelReadyResponse>, Status> {
         let request = self.about_model(request, |request| &request.name)?;
         let version = version(&request.version).unwrap_or(Some(request.version));
-        // An unknown model is not ready, rather than an error: so Triton answers, and clients wait for a model to appear.
+        // An unknown model is not ready, rather than an error: so Triton answers, and clients wait for a
+        // model to appear.
         let ready = describe::ready(&self.predictor.routing, &request.name, version.as_deref()).is_ok();
         Ok(Response::new(proto::ModelReadyResponse { ready }))
     }

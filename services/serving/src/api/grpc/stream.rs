@@ -1,4 +1,5 @@
-//! `ModelStreamInfer`: answers in the order of the requests; one that fails is told so, and the stream goes on.
+//! `ModelStreamInfer`: answers in the order of the requests; one that fails is told so, and the stream goes
+//! on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,8 @@ use super::convert;
 use super::service::Service;
 use crate::api::drain::HangUp;
 
-/// Requests of one stream that are worked on at the same time. Further ones wait with the client: HTTP/2 holds them back.
+/// Requests of one stream that are worked on at the same time. Further ones wait with the client: HTTP/2
+/// holds them back.
 const PARALLEL_REQUESTS: usize = 16;
 /// Marks the last answer to a request; here each request has one answer.
 const FINAL_RESPONSE: &str = "triton_final_response";
@@ -24,8 +26,8 @@ struct About {
     extensions: Extensions,
 }
 
-/// One answer for each request. Dropping it, as a cancelled call does, gives up what still waits. At the end of the process no further
-/// request is taken, and the stream ends once those are answered that were.
+/// One answer for each request. Dropping it, as a cancelled call does, gives up what still waits. At the end
+/// of the process no further request is taken, and the stream ends once those are answered that were.
 pub(super) fn answers(
     service: Service,
     metadata: MetadataMap,

@@ -5,7 +5,8 @@ use tracing::Span;
 
 use crate::api::paths::path_of;
 
-/// The span of a request over gRPC whose model is known now; `None` where it begins no trace, or is part of one.
+/// The span of a request over gRPC whose model is known now; `None` where it begins no trace, or is part of
+/// one.
 pub(super) fn span_of(model: &str) -> Option<Span> {
     let begins = slipway_telemetry::is_exporting()
         && Collected::current().is_none()

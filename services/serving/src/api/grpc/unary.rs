@@ -1,7 +1,8 @@
-//! One message in, one message out: what `ModelInfer` needs of gRPC over HTTP/2, without the price of streams.
+//! One message in, one message out: what `ModelInfer` needs of gRPC over HTTP/2, without the price of
+//! streams.
 //!
-//! The format is that of <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>: each message has a prefix of a flag (1: compressed)
-//! and its length, and the status comes in the trailers.
+//! The format is that of <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>: each message has a
+//! prefix of a flag (1: compressed) and its length, and the status comes in the trailers.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -1,4 +1,5 @@
-//! The model configuration as JSON: every field that a client may look for, defaults too, enumerations by name.
+//! The model configuration as JSON: every field that a client may look for, defaults too, enumerations by
+//! name.
 
 use axum::Json;
 use axum::extract::State;

@@ -160,7 +160,8 @@ fn known_steps<'steps>(
     steps.filter_map(|(at, (step, signature))| Some((at, step, signature.as_ref()?)))
 }
 
-/// What an ensemble takes and gives whose steps have these signatures; without what only unknown ones would say.
+/// What an ensemble takes and gives whose steps have these signatures; without what only unknown ones would
+/// say.
 fn joined(definition: &Definition, signatures: &[Option<Signature>]) -> Result<Signature, Unbound> {
     let mut tensors: BTreeMap<&str, TensorSpec> = BTreeMap::new();
     for (_, step, signature) in known_steps(definition, signatures) {

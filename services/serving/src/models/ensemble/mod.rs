@@ -1,7 +1,8 @@
 //! Ensembles: one request to several models, the tensors of one passed to the next in memory.
 //!
-//! A definition names tensors; steps take some of them and give others, so the steps are a directed graph without cycles. It is checked
-//! alone when it is read, and against the models of its steps whenever one of those changes.
+//! A definition names tensors; steps take some of them and give others, so the steps are a directed graph
+//! without cycles. It is checked alone when it is read, and against the models of its steps whenever one of
+//! those changes.
 
 mod bind;
 #[cfg(test)]

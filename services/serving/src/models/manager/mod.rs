@@ -1,9 +1,10 @@
 //! The one task that decides what is loaded and what is routed.
 //!
-//! A new table is routed by as soon as its stable version is ready; until then the table before stays, so that no request
-//! fails because of a change. A version goes when no table names it any more, and it is not among the last ones that are kept for a
-//! rollback; requests that run on it keep it until they end. Where versions take more memory than they may, those that were used longest
-//! ago are unloaded, and loaded again when a request asks for them.
+//! A new table is routed by as soon as its stable version is ready; until then the table before stays, so
+//! that no request fails because of a change. A version goes when no table names it any more, and it is not
+//! among the last ones that are kept for a rollback; requests that run on it keep it until they end. Where
+//! versions take more memory than they may, those that were used longest ago are unloaded, and loaded again
+//! when a request asks for them.
 
 mod room;
 mod show;
@@ -37,7 +38,8 @@ use crate::stats::VersionStats;
 const MEMORY_CHECK_MS: u64 = 1_000;
 /// Outcomes that may wait for the manager.
 const OUTCOMES_LIMIT: usize = 64;
-/// How long a replica that kept tables of its last start waits for the current ones before it is ready by those that it has.
+/// How long a replica that kept tables of its last start waits for the current ones before it is ready by
+/// those that it has.
 const TABLES_WAIT_MS: u64 = 5_000;
 /// Parts of the readiness that this task answers for.
 const TABLES_PART: &str = "traffic-tables";
@@ -63,11 +65,13 @@ pub(crate) struct Manager {
     demanded: mpsc::Receiver<String>,
     demands: mpsc::Sender<String>,
     loads_begun: u64,
-    /// Whether it is known which deployments there are: from NATS or a folder, or from the cache where NATS did not answer in time.
+    /// Whether it is known which deployments there are: from NATS or a folder, or from the cache where NATS
+    /// did not answer in time.
     tables_known: bool,
     /// Whether a version that does not load keeps the replica from being ready.
     strict: bool,
-    /// Whether the replica has been ready. A deployment that comes later does not take it away from the others.
+    /// Whether the replica has been ready. A deployment that comes later does not take it away from the
+    /// others.
     started: bool,
 }
 
@@ -242,7 +246,8 @@ impl Manager {
         is_news || self.slots.get(&digest).is_some_and(|slot| slot.ensemble.is_some())
     }
 
-    /// Activates what can be, loads what is missing, unloads what no table names, and shows the result to requests.
+    /// Activates what can be, loads what is missing, unloads what no table names, and shows the result to
+    /// requests.
     fn settle(&mut self) {
         bind_all(&self.deployments, self.tables_known, &mut self.slots);
         self.activate_tables();
@@ -316,7 +321,8 @@ impl Manager {
         unwanted
     }
 
-    /// Has versions loaded that have no slot yet, and again those that are asked for under another name of their model.
+    /// Has versions loaded that have no slot yet, and again those that are asked for under another name of
+    /// their model.
     fn load_missing(&mut self, needed: BTreeMap<Target, String>) {
         for (target, model) in needed {
             if let Some(slot) = self.slots.get_mut(&target.digest) {

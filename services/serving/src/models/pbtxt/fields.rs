@@ -1,7 +1,9 @@
-//! Every field of Triton's model configuration, and what becomes of it here: nothing is skipped without a word.
+//! Every field of Triton's model configuration, and what becomes of it here: nothing is skipped without a
+//! word.
 //!
-//! `triton_fields.txt` lists the fields of `inference.ModelConfig` (triton-inference-server/common, `protobuf/model_config.proto`), as of
-//! tritonclient 2.73: path, `repeated` where it is, kind, and the values of enumerations.
+//! `triton_fields.txt` lists the fields of `inference.ModelConfig` (triton-inference-server/common,
+//! `protobuf/model_config.proto`), as of tritonclient 2.73: path, `repeated` where it is, kind, and the
+//! values of enumerations.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::LazyLock;
@@ -21,7 +23,8 @@ pub(super) enum Treatment {
 
 use Treatment::{Ignored, Obeyed, Refused};
 
-/// By path, for the field and all below it unless these have a line of their own: the treatment, and how or why.
+/// By path, for the field and all below it unless these have a line of their own: the treatment, and how or
+/// why.
 pub(super) const TREATMENTS: &[(&str, Treatment, &str)] = &[
     ("name", Obeyed, "has to be the name of the model's folder"),
     ("platform", Obeyed, "`onnxruntime_onnx` or `ensemble`; any other is refused"),
@@ -279,7 +282,8 @@ mod tests {
         format!("{open}{last}: {}{}", other(&field.kind), " }".repeat(above.len()))
     }
 
-    /// Obeyed fields whose value in this test is refused, because it is none that can be obeyed: how the refusal begins.
+    /// Obeyed fields whose value in this test is refused, because it is none that can be obeyed: how the
+    /// refusal begins.
     const BEYOND: [(&str, &str); 15] = [
         ("platform", "platform is 'other'; expected 'onnxruntime_onnx'"),
         ("backend", "backend is 'other'; expected 'onnxruntime'"),

@@ -1,5 +1,5 @@
-//! Triton's `config.pbtxt`: instances, batching, queue, tensors, versions, the steps of an ensemble. Every field is obeyed, refused, or
-//! documented to have no effect: see [`fields`].
+//! Triton's `config.pbtxt`: instances, batching, queue, tensors, versions, the steps of an ensemble. Every
+//! field is obeyed, refused, or documented to have no effect: see [`fields`].
 
 mod ensemble;
 mod fields;

@@ -18,8 +18,8 @@ const NOT_ASKED: u8 = 64;
 /// The system kills this process first where memory is short (proc_pid_oom_score_adj(5)).
 const FIRST_TO_DIE: &str = "1000";
 
-/// Loads a model and ends, where this process is a child that was started for it; `None` elsewhere. A program that runs serving calls it
-/// before anything else.
+/// Loads a model and ends, where this process is a child that was started for it; `None` elsewhere. A program
+/// that runs serving calls it before anything else.
 pub fn run_if_asked() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != ARGUMENT {
@@ -60,7 +60,8 @@ fn load(job: &Job) -> Answer {
     }
 }
 
-/// Limits this process. Nothing here needs a privilege, and what a system does not offer is left out, except for the end with the parent.
+/// Limits this process. Nothing here needs a privilege, and what a system does not offer is left out, except
+/// for the end with the parent.
 fn confine(job: &Job) -> nix::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     // It may have ended before.
@@ -81,7 +82,8 @@ fn confine(job: &Job) -> nix::Result<()> {
         }
     }
     if job.device == "cpu" {
-        // Without a network, where the system lets a user give it up. Root keeps its own namespace of users, so that it reads what it could.
+        // Without a network, where the system lets a user give it up. Root keeps its own namespace of users,
+        // so that it reads what it could.
         let user = if geteuid().is_root() { CloneFlags::empty() } else { CloneFlags::CLONE_NEWUSER };
         let _ = unshare(user | CloneFlags::CLONE_NEWNET);
     }

@@ -1,4 +1,5 @@
-//! What a child is asked, and what it answers. Both are JSON: the first is its argument, the second the last line that it writes.
+//! What a child is asked, and what it answers. Both are JSON: the first is its argument, the second the last
+//! line that it writes.
 
 use std::path::PathBuf;
 

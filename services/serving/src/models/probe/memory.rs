@@ -1,6 +1,7 @@
 //! Memory that a further process may take.
 
-/// Memory that is available, in bytes: of the machine, and of the control group where it has a limit. `None` where the system does not say.
+/// Memory that is available, in bytes: of the machine, and of the control group where it has a limit. `None`
+/// where the system does not say.
 pub(super) fn available_bytes() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo").and_then(|text| machine(&text));

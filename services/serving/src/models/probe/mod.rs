@@ -1,12 +1,13 @@
 //! A version is loaded in a child process before it is loaded here.
 //!
-//! ONNX Runtime is written in C++ and reads what clients upload. A model that makes it crash, fill the memory or never end does so in a
-//! child, which costs the version and nothing else. What came of it is kept by the files of the version, the version of ONNX Runtime and
-//! the settings of the session, so that a replica that starts again needs no child.
+//! ONNX Runtime is written in C++ and reads what clients upload. A model that makes it crash, fill the memory
+//! or never end does so in a child, which costs the version and nothing else. What came of it is kept by the
+//! files of the version, the version of ONNX Runtime and the settings of the session, so that a replica that
+//! starts again needs no child.
 //!
-//! Loads of this process are noted on disk while they last: one that ended with the process, in spite of the child, is tried in a child
-//! again at the next start, and given up after a few times. Otherwise a supervisor would restart the process for as long as a table names
-//! the version.
+//! Loads of this process are noted on disk while they last: one that ended with the process, in spite of the
+//! child, is tried in a child again at the next start, and given up after a few times. Otherwise a supervisor
+//! would restart the process for as long as a table names the version.
 
 mod child;
 mod job;
@@ -142,8 +143,8 @@ impl Prober {
         outcome
     }
 
-    /// Notes that a version is being loaded by this process, until the marker is dropped. A disk that takes no note keeps no version
-    /// from being loaded.
+    /// Notes that a version is being loaded by this process, until the marker is dropped. A disk that takes
+    /// no note keeps no version from being loaded.
     pub(super) fn begin(&self, key: &Key) -> Option<Marker> {
         if !self.options.on {
             return None;

@@ -32,7 +32,8 @@ pub(in super::super) struct Marker {
 }
 
 impl Cache {
-    /// What is known of a version. Loads that ended with their process are counted; so call it from a blocking thread.
+    /// What is known of a version. Loads that ended with their process are counted; so call it from a
+    /// blocking thread.
     pub(super) fn probe_record(&self, key: &Key) -> Record {
         let mut record: Record = read_json(&self.record_path(key)).unwrap_or_default();
         let interrupted = self.take_interrupted(key);

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "CloudEvents")]
 pub struct CloudEventsConfig {
-    /// HTTP address that gets each request and each answer as a CloudEvent, as KServe's logger sends them. Without this and the next:
-    /// none are made.
+    /// HTTP URL that receives each request and each answer as a CloudEvent, in the form of KServe's
+    /// logger. If neither this nor the NATS subject is set, no CloudEvents are sent.
     #[arg(
         long,
         env = "SLIPWAY_SERVING_CLOUDEVENTS_URL",
@@ -15,11 +15,11 @@ pub struct CloudEventsConfig {
         conflicts_with = "cloudevents_subject"
     )]
     pub cloudevents_url: Option<String>,
-    /// NATS subject that gets them instead, each as one JSON object.
+    /// NATS subject that receives the CloudEvents instead, each as one JSON object.
     #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_SUBJECT", value_name = "SUBJECT")]
     pub cloudevents_subject: Option<String>,
-    /// File of headers that the HTTP address gets with each of them, such as `Authorization: Bearer …`, one a line; it is read again when
-    /// it changes.
+    /// File of HTTP headers sent with each CloudEvent, such as `Authorization: Bearer …`, one per line.
+    /// The file is read again when it changes.
     #[arg(
         long,
         env = "SLIPWAY_SERVING_CLOUDEVENTS_HEADER_FILE",
@@ -27,14 +27,14 @@ pub struct CloudEventsConfig {
         requires = "cloudevents_url"
     )]
     pub cloudevents_header_file: Option<PathBuf>,
-    /// Certificates, PEM, of which one has to have signed that of an https:// address; read again when it changes. Without it: those that
-    /// the system trusts.
+    /// PEM file of the certificate authorities that are trusted for an https:// URL; read again when it
+    /// changes. [default: those that the system trusts]
     #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_CA", value_name = "FILE", requires = "cloudevents_url")]
     pub cloudevents_ca: Option<PathBuf>,
-    /// Which of them are sent.
+    /// Which CloudEvents are sent.
     #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_MODE", default_value = "all", value_enum)]
     pub cloudevents_mode: EventsMode,
-    /// What they say as their namespace.
+    /// Namespace that the CloudEvents carry.
     #[arg(
         long,
         env = "SLIPWAY_SERVING_CLOUDEVENTS_NAMESPACE",

@@ -174,7 +174,8 @@ impl<'observation> Event<'observation> {
         body.extend_from_slice(b"]}");
     }
 
-    /// A tensor as the protocol's JSON has it; NaN and infinities, which JSON has not, are null, as is what is not recorded.
+    /// A tensor as the protocol's JSON has it; NaN and infinities, which JSON has not, are null, as is what
+    /// is not recorded.
     fn put_tensor(&self, tensor: &Tensor, body: &mut Vec<u8>) {
         body.extend_from_slice(b"{\"name\":");
         put(body, &tensor.name);

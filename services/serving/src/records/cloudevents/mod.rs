@@ -1,7 +1,8 @@
 //! Requests and answers as CloudEvents, as KServe's logger sends them, for those who consume these.
 //!
-//! They come from the same observations as prediction records, sampled and redacted alike, go into a bounded queue of their own, and are
-//! dropped and counted where whoever takes them is slower. Copies for shadows are none of a client's requests and are left out.
+//! They come from the same observations as prediction records, sampled and redacted alike, go into a bounded
+//! queue of their own, and are dropped and counted where whoever takes them is slower. Copies for shadows are
+//! none of a client's requests and are left out.
 
 mod config;
 mod event;
@@ -33,7 +34,8 @@ const QUEUE_LIMIT: usize = 16 * 1024;
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Tensors of a longer request and answer are not sent.
 const MAX_EVENT_BYTES: usize = 512 * 1024;
-/// Once there is a first one, more are waited for so long, so that requests do not wake the sender one by one…
+/// Once there is a first one, more are waited for so long, so that requests do not wake the sender one by
+/// one…
 const COLLECT_MS: u64 = 10;
 /// …unless there are so many. The events of no more are made at a time.
 const BATCH_OBSERVATIONS: usize = 1024;
@@ -97,7 +99,8 @@ enum Sink {
 /// Both ends; `None` where nobody wants events.
 ///
 /// # Errors
-/// The address is no HTTP address, a file of it cannot be used, or the subject is none that can be published to.
+/// The address is no HTTP address, a file of it cannot be used, or the subject is none that can be published
+/// to.
 pub(crate) fn channel(
     config: &CloudEventsConfig,
     bus: Option<&EventBus>,
