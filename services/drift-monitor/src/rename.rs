@@ -5,10 +5,10 @@ use slipway_api::events::{EVENTS_STREAM, MODEL_RENAMED, ModelRenamed};
 use slipway_api::proto::registry::GetModelVersionRequest;
 use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, Received, inbox};
-use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::State;
+use crate::store::monitors;
 
 /// The place in the events stream, and the name in the inbox.
 const CONSUMER: &str = durable::MONITOR_MODELS;
@@ -35,24 +35,11 @@ async fn handle(state: &State, received: &Received) -> anyhow::Result<()> {
     };
     let mut transaction = state.pool.begin().await?;
     if inbox::first_time(&mut transaction, CONSUMER, &received.id).await? {
-        rename(&mut transaction, &renamed.from, &renamed.to).await?;
+        monitors::rename_model(&mut transaction, &renamed.from, &renamed.to).await?;
     }
     transaction.commit().await?;
     state.monitors_changed();
     Ok(())
-}
-
-/// Gives all monitors of a model its present name. Their epoch stays, so that no open window is restarted.
-async fn rename(connection: &mut PgConnection, from: &str, to: &str) -> sqlx::Result<u64> {
-    let renamed = sqlx::query(
-        "UPDATE monitors SET model = $2, spec = jsonb_set(spec, '{model}', to_jsonb($2::TEXT)), updated_at = now()
-         WHERE model = $1",
-    )
-    .bind(from)
-    .bind(to)
-    .execute(connection)
-    .await?;
-    Ok(renamed.rows_affected())
 }
 
 /// Whether the model of a monitor, `from`, is called `to` now, which its deployment serves as `version`. The
@@ -70,7 +57,7 @@ pub(crate) async fn caught_up(state: &State, from: &str, to: &str, version: &str
         Err(_) => false,
     };
     if is_renamed {
-        rename(&mut *state.pool.acquire().await?, from, to).await?;
+        monitors::rename_model(&mut *state.pool.acquire().await?, from, to).await?;
         state.monitors_changed();
     }
     Ok(is_renamed)

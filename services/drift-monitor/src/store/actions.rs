@@ -1,40 +1,28 @@
 //! What drift makes us do: rows that are worked off, so that a restart neither loses nor repeats one.
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-/// An action as its user sees it.
+/// An action as it is stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct ActionRow {
     pub(crate) id: i64,
-    event_id: Uuid,
+    pub(crate) event_id: Uuid,
     position: i32,
-    action: String,
-    status: String,
-    attempts: i32,
-    last_error: Option<String>,
-    result: Option<serde_json::Value>,
-    created_at: DateTime<Utc>,
-    finished_at: Option<DateTime<Utc>>,
+    pub(crate) action: String,
+    pub(crate) status: String,
+    pub(crate) attempts: i32,
+    pub(crate) last_error: Option<String>,
+    pub(crate) result: Option<serde_json::Value>,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) finished_at: Option<DateTime<Utc>>,
 }
 
 impl ActionRow {
-    /// The REST body.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        json!({
-            "id": self.id,
-            "event_id": self.event_id,
-            "action": self.action,
-            "status": self.status,
-            "attempts": self.attempts,
-            "last_error": self.last_error,
-            "result": self.result,
-            "idempotency_key": idempotency_key(self.event_id, self.position),
-            "created_at": self.created_at,
-            "finished_at": self.finished_at,
-        })
+    /// Key by which the service that performs the action recognises a repetition.
+    pub(crate) fn idempotency_key(&self) -> String {
+        idempotency_key(self.event_id, self.position)
     }
 }
 

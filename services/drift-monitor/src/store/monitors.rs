@@ -1,7 +1,6 @@
 //! Monitors as their users see them.
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
 use slipway_domain::drift::policy::MonitorState;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
@@ -35,29 +34,6 @@ pub(crate) struct Monitor {
     pub(crate) window_sequence: i64,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
-}
-
-impl Monitor {
-    /// The REST body.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        json!({
-            "name": self.name,
-            "deployment": self.deployment,
-            "model": self.model,
-            "state": self.status,
-            "reason": self.reason,
-            "baseline_version": self.baseline_version,
-            "follows_stable": self.follows_stable,
-            "windows_closed": self.window_sequence,
-            "open_window": self.open_window,
-            "deployment_id": self.deployment_id.as_deref().filter(|id| !id.is_empty()),
-            "drifted_parts": self.policy_state.reported(),
-            "detected_at_unix_ms": self.policy_state.detected_at_unix_ms(),
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-            "spec": *self.spec,
-        })
-    }
 }
 
 /// Adds a monitor; a name that is taken is a unique violation.
@@ -133,6 +109,19 @@ pub(crate) async fn update(
     .bind(&spec.model)
     .fetch_optional(connection)
     .await
+}
+
+/// Gives all monitors of a model its present name. Their epoch stays, so that no open window is restarted.
+pub(crate) async fn rename_model(connection: &mut PgConnection, from: &str, to: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE monitors SET model = $2, spec = jsonb_set(spec, '{model}', to_jsonb($2::TEXT)), updated_at = now()
+         WHERE model = $1",
+    )
+    .bind(from)
+    .bind(to)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Removes a monitor with its windows, verdicts and actions; answers with its deployment.

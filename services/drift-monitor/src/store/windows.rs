@@ -1,7 +1,6 @@
 //! Closed windows and the verdicts on them.
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
 use slipway_domain::drift::WindowScores;
 use slipway_domain::drift::policy::MonitorState;
 use sqlx::types::Json;
@@ -27,24 +26,6 @@ pub(crate) struct WindowRow {
     pub(crate) rows_lost: i64,
     pub(crate) rows_dropped: i64,
     pub(crate) rows_not_recorded: i64,
-}
-
-impl WindowRow {
-    /// The REST body.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        json!({
-            "sequence": self.sequence,
-            "opened_at": self.opened_at,
-            "closed_at": self.closed_at,
-            "rows": self.rows,
-            "drifted": self.drifted,
-            "baseline_version": self.baseline_version,
-            "rows_lost": self.rows_lost,
-            "rows_dropped": self.rows_dropped,
-            "rows_not_recorded": self.rows_not_recorded,
-            "scores": self.scores,
-        })
-    }
 }
 
 /// A window to add.
@@ -156,20 +137,6 @@ pub(crate) struct VerdictRow {
     pub(crate) windows: Vec<i64>,
     pub(crate) evidence: serde_json::Value,
     pub(crate) decided_at: DateTime<Utc>,
-}
-
-impl VerdictRow {
-    /// The REST body.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        json!({
-            "event_id": self.event_id,
-            "what": self.what,
-            "baseline_version": self.baseline_version,
-            "windows": self.windows,
-            "evidence": self.evidence,
-            "decided_at": self.decided_at,
-        })
-    }
 }
 
 /// Stores a drift event with the windows that led to it.

@@ -1,5 +1,7 @@
 //! REST: monitors, their windows, verdicts and actions.
 
+mod bodies;
+
 use axum::extract::State as Shared;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -8,17 +10,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Path, Query};
-use slipway_service_kit::page::{NamedPage, Page, PageQuery};
+use slipway_service_kit::page::{NamedPage, PageQuery};
 
+use self::bodies::{ActionBody, MonitorBody, VerdictBody, WindowBody};
 use crate::manage;
 use crate::spec::MonitorSpec;
 use crate::state::State;
-use crate::store::actions::ActionRow;
-use crate::store::monitors::Monitor;
-use crate::store::windows::{VerdictRow, WindowRow};
 
-type Answer = Result<Json<Value>, Problem>;
-type List = Result<Json<NamedPage<Value>>, Problem>;
+type Answer = Result<Json<MonitorBody>, Problem>;
+type List<T> = Result<Json<NamedPage<T>>, Problem>;
 
 pub(crate) fn router(state: State) -> Router {
     Router::new()
@@ -34,9 +34,9 @@ pub(crate) fn router(state: State) -> Router {
 async fn create(
     Shared(state): Shared<State>,
     JsonBody(spec): JsonBody<MonitorSpec>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<MonitorBody>), Problem> {
     let monitor = manage::create(&state, &spec).await?;
-    Ok((StatusCode::CREATED, Json(monitor.to_json())))
+    Ok((StatusCode::CREATED, Json(monitor.into())))
 }
 
 async fn update(
@@ -44,7 +44,7 @@ async fn update(
     Path(name): Path<String>,
     JsonBody(spec): JsonBody<MonitorSpec>,
 ) -> Answer {
-    Ok(Json(manage::replace(&state, &name, &spec).await?.to_json()))
+    Ok(Json(manage::replace(&state, &name, &spec).await?.into()))
 }
 
 async fn patch(
@@ -52,7 +52,7 @@ async fn patch(
     Path(name): Path<String>,
     JsonBody(change): JsonBody<Value>,
 ) -> Answer {
-    Ok(Json(manage::patch(&state, &name, change).await?.to_json()))
+    Ok(Json(manage::patch(&state, &name, change).await?.into()))
 }
 
 async fn delete(Shared(state): Shared<State>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
@@ -61,7 +61,7 @@ async fn delete(Shared(state): Shared<State>, Path(name): Path<String>) -> Resul
 }
 
 async fn show(Shared(state): Shared<State>, Path(name): Path<String>) -> Answer {
-    Ok(Json(manage::find(&state, &name).await?.to_json()))
+    Ok(Json(manage::find(&state, &name).await?.into()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,40 +72,42 @@ struct ListQuery {
     page_token: Option<String>,
 }
 
-fn page_of<T>(page: Page<T>, name: &'static str, to_json: fn(&T) -> Value) -> List {
-    Ok(Json(page.map(|row| to_json(&row)).named(name)))
-}
-
-async fn list(Shared(state): Shared<State>, Query(query): Query<ListQuery>) -> List {
+async fn list(Shared(state): Shared<State>, Query(query): Query<ListQuery>) -> List<MonitorBody> {
     let page = PageQuery { limit: query.limit, page_token: query.page_token };
     let found = manage::list(&state, query.deployment.as_deref(), &page).await?;
-    page_of(found, "monitors", Monitor::to_json)
+    Ok(Json(found.map(MonitorBody::from).named("monitors")))
 }
 
 async fn list_windows(
     Shared(state): Shared<State>,
     Path(name): Path<String>,
     Query(page): Query<PageQuery>,
-) -> List {
-    page_of(manage::windows(&state, &name, &page).await?, "windows", WindowRow::to_json)
+) -> List<WindowBody> {
+    let found = manage::windows(&state, &name, &page).await?;
+    Ok(Json(found.map(WindowBody::from).named("windows")))
 }
 
-async fn show_window(Shared(state): Shared<State>, Path((name, number)): Path<(String, i64)>) -> Answer {
-    Ok(Json(manage::window(&state, &name, number).await?.to_json()))
+async fn show_window(
+    Shared(state): Shared<State>,
+    Path((name, number)): Path<(String, i64)>,
+) -> Result<Json<WindowBody>, Problem> {
+    Ok(Json(manage::window(&state, &name, number).await?.into()))
 }
 
 async fn list_verdicts(
     Shared(state): Shared<State>,
     Path(name): Path<String>,
     Query(page): Query<PageQuery>,
-) -> List {
-    page_of(manage::verdicts(&state, &name, &page).await?, "verdicts", VerdictRow::to_json)
+) -> List<VerdictBody> {
+    let found = manage::verdicts(&state, &name, &page).await?;
+    Ok(Json(found.map(VerdictBody::from).named("verdicts")))
 }
 
 async fn list_actions(
     Shared(state): Shared<State>,
     Path(name): Path<String>,
     Query(page): Query<PageQuery>,
-) -> List {
-    page_of(manage::actions(&state, &name, &page).await?, "actions", ActionRow::to_json)
+) -> List<ActionBody> {
+    let found = manage::actions(&state, &name, &page).await?;
+    Ok(Json(found.map(ActionBody::from).named("actions")))
 }
