@@ -12,11 +12,11 @@ use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Access, current_actor};
-use crate::creating::Creation;
-use crate::deployed::Following;
 use crate::error::Error;
-use crate::lanes::Lanes;
-use crate::logging::Entry;
+use crate::models::deployed::Following;
+use crate::tracking::create_run::Creation;
+use crate::tracking::group_commit::Lanes;
+use crate::tracking::log_batch::Entry;
 use crate::webhooks::Webhooks;
 
 /// The registry's clients. Cheap to clone.

@@ -26,7 +26,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Somebody of whom nothing is known and who may do nothing.
-    pub(super) fn nobody(origin: String) -> Self {
+    pub(crate) fn nobody(origin: String) -> Self {
         let actor = Actor { principal: ANONYMOUS.to_owned(), origin, ..Actor::default() };
         Self { actor: Arc::new(actor), groups: Arc::default(), grants: Arc::default() }
     }
@@ -78,7 +78,7 @@ pub(crate) fn proven(actor: &Actor) -> Option<&str> {
 }
 
 /// Acts on somebody's behalf.
-pub(super) fn acting<F: Future>(actor: Arc<Actor>, task: F) -> impl Future<Output = F::Output> {
+pub(crate) fn acting<F: Future>(actor: Arc<Actor>, task: F) -> impl Future<Output = F::Output> {
     ACTOR.scope(actor, task)
 }
 

@@ -159,7 +159,7 @@ async fn reached(
 }
 
 /// The experiments in whose artifact locations a path lies; everything where it lies in none.
-pub(super) async fn owners(db: &mut PgConnection, path: &str) -> Result<Vec<Scope>, Error> {
+pub(crate) async fn owners(db: &mut PgConnection, path: &str) -> Result<Vec<Scope>, Error> {
     let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
     let locations: Vec<String> =
         ends.take(MAX_LOCATION_SEGMENTS).map(|end| format!("mlflow-artifacts:/{}", &path[..end])).collect();

@@ -14,7 +14,7 @@ use super::{Pair, Pairs, blobs, columns, search};
 use crate::access::references::{LoggedModelLink, RunLink};
 use crate::access::{current_actor, proven};
 use crate::error::Error;
-use crate::versions::scan::Scan;
+use crate::models::versions::scan::Scan;
 
 /// What was read from a version's files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

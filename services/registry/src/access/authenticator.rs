@@ -1,0 +1,260 @@
+//! From credentials to a caller.
+
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
+use slipway_access::oidc::{Oidc, Refused};
+use slipway_access::principal::{ADMIN, LAUNCHER, SERVICES, validate_principal};
+use slipway_access::{ApiToken, Network, Presented, client_address, same};
+use slipway_domain::access::{Grants, Role, Scope, token_digest};
+use slipway_event_bus::Actor;
+use sqlx::PgPool;
+
+use super::caller::Caller;
+use super::config::{AccessConfig, Switch};
+use super::references::Reader;
+use super::ttl_cache::{KEPT_S, TtlCache};
+use crate::access::job_tokens::PRINCIPAL_PREFIX;
+use crate::error::Error;
+use crate::state::now_ms;
+use crate::store::access as table;
+
+const LAUNCHER_CREDENTIAL: &str = "launcher-token";
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+static FULL: LazyLock<Arc<Grants>> = LazyLock::new(|| Arc::new(Grants::full()));
+
+/// Access as it is set up. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    /// Absent where access is off.
+    pub(crate) authenticator: Option<Arc<Authenticator>>,
+    trusted: Arc<[Network]>,
+}
+
+/// What a credential proved.
+#[derive(Debug)]
+struct Known {
+    principal: String,
+    credential: String,
+    groups: Arc<[String]>,
+    grants: Arc<Grants>,
+}
+
+/// A token of the configuration, by its digest.
+#[derive(Debug)]
+struct Configured {
+    digest: [u8; 32],
+    principal: &'static str,
+    credential: &'static str,
+    grants: Arc<Grants>,
+}
+
+fn configured(config: &AccessConfig) -> Vec<Configured> {
+    let viewer = || Arc::new(Grants::from_iter([(Scope::Everything, Role::Viewer)]));
+    let tokens = [
+        (&config.admin_token, ADMIN, "admin-token", Arc::clone(&FULL)),
+        (&config.launcher_token, LAUNCHER, LAUNCHER_CREDENTIAL, Arc::default()),
+        (&config.services_token, SERVICES, "services-token", viewer()),
+    ];
+    let given = tokens.into_iter().filter_map(|(token, principal, credential, grants)| {
+        let digest = token_digest(token.as_ref()?.expose_secret().trim().as_bytes());
+        Some(Configured { digest, principal, credential, grants })
+    });
+    given.collect()
+}
+
+/// Whether the caller showed the launcher's token.
+pub(crate) fn is_launcher(caller: &Caller) -> bool {
+    caller.actor.credential == LAUNCHER_CREDENTIAL
+}
+
+/// Checks credentials, and remembers those that it checked just now.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    pub(crate) pool: PgPool,
+    /// Tokens of the configuration.
+    configured: Vec<Configured>,
+    oidc: Option<Oidc>,
+    /// By the SHA-256 of the header.
+    known: TtlCache<[u8; 32], Arc<Known>>,
+    /// Experiments of runs, which never change.
+    pub(crate) runs: TtlCache<String, i64>,
+}
+
+impl Access {
+    /// # Errors
+    /// A setting is wrong.
+    pub(crate) fn new(config: &AccessConfig, pool: PgPool) -> anyhow::Result<Self> {
+        config.validate()?;
+        let authenticator = match config.auth {
+            Switch::Off => None,
+            Switch::On => Some(Arc::new(Authenticator {
+                pool,
+                configured: configured(config),
+                oidc: Oidc::new(&config.oidc)?,
+                known: TtlCache::default(),
+                runs: TtlCache::default(),
+            })),
+        };
+        Ok(Self { authenticator, trusted: config.trusted_proxies.clone().into() })
+    }
+
+    /// Forgets what was checked: a token was revoked, a grant changed.
+    pub(crate) fn forget(&self) {
+        if let Some(authenticator) = &self.authenticator {
+            authenticator.known.clear();
+        }
+    }
+
+    /// For whom a caller reads a version.
+    pub(crate) const fn reader<'caller>(&self, caller: &'caller Caller) -> Reader<'caller> {
+        if self.authenticator.is_some() { Reader::Caller(caller) } else { Reader::Everyone }
+    }
+
+    /// For whom decisions and other services read a version.
+    pub(crate) const fn any_reader(&self) -> Reader<'static> {
+        if self.authenticator.is_some() { Reader::Version } else { Reader::Everyone }
+    }
+
+    /// The caller where access is off.
+    pub(crate) fn anyone(&self, origin: String) -> Caller {
+        Caller { grants: Arc::clone(&FULL), ..Caller::nobody(origin) }
+    }
+
+    /// The address that a request comes from.
+    pub(crate) fn origin(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> String {
+        let Some(peer) = peer else { return String::new() };
+        if self.trusted.is_empty() {
+            return peer.to_canonical().to_string();
+        }
+        let forwarded: Vec<&str> =
+            headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+        client_address(peer, forwarded.into_iter(), &self.trusted).to_string()
+    }
+}
+
+impl Authenticator {
+    /// Who sends these headers.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`, or Postgres or the OIDC issuer is away.
+    pub(crate) async fn authenticate(&self, headers: &HeaderMap, origin: String) -> Result<Caller, Error> {
+        let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
+            Error::unauthenticated(
+                "this registry wants a token: 'Authorization: Bearer <token>' (MLFLOW_TRACKING_TOKEN)",
+            )
+        })?;
+        let key: [u8; 32] = Sha256::digest(header.as_bytes()).into();
+        let known = match self.known.get(&key) {
+            Some(known) => known,
+            None => {
+                let presented = Presented::read(header.as_bytes())
+                    .map_err(|malformed| Error::unauthenticated(malformed.to_string()))?;
+                let (known, lasts) = self.check(&presented).await?;
+                let known = Arc::new(known);
+                self.known.put(key, Arc::clone(&known), lasts);
+                known
+            }
+        };
+        let actor =
+            Actor { principal: known.principal.clone(), credential: known.credential.clone(), origin };
+        Ok(Caller {
+            actor: Arc::new(actor),
+            groups: Arc::clone(&known.groups),
+            grants: Arc::clone(&known.grants),
+        })
+    }
+
+    /// What the credential proves, and how long that holds at most.
+    async fn check(&self, presented: &Presented) -> Result<(Known, Duration), Error> {
+        let secret = presented.secret.expose_secret();
+        let digest = token_digest(secret.as_bytes());
+        let configured = self.configured.iter().find(|configured| same(&configured.digest, &digest));
+        let (known, lasts) = if let Some(configured) = configured {
+            let known = Known {
+                principal: configured.principal.to_owned(),
+                credential: configured.credential.to_owned(),
+                groups: Arc::default(),
+                grants: Arc::clone(&configured.grants),
+            };
+            (known, Duration::from_secs(KEPT_S))
+        } else if let Some(token) = ApiToken::parse(secret) {
+            self.check_token(&token).await?
+        } else if let Some(oidc) = self.oidc.as_ref().filter(|_| secret.split('.').count() == 3) {
+            self.check_identity(oidc, secret).await?
+        } else {
+            return Err(Error::unauthenticated("the token is not one of this registry's"));
+        };
+        if !presented.names(&known.principal) {
+            return Err(Error::unauthenticated("the token belongs to another user than the one given"));
+        }
+        Ok((known, lasts))
+    }
+
+    async fn check_token(&self, token: &ApiToken) -> Result<(Known, Duration), Error> {
+        let now = now_ms();
+        let mut db = self.pool.acquire().await?;
+        let found = table::token_secret(&mut db, token.id()).await?;
+        let stored = found.as_ref().map_or(&[0; 32][..], |stored| stored.secret_sha256.as_slice());
+        let right = same(stored, &token.digest());
+        let Some(stored) = found.filter(|_| right) else {
+            tracing::info!(
+                token_id = token.id(),
+                "a token was refused: unknown, revoked or with a wrong secret"
+            );
+            return Err(Error::unauthenticated("the token is unknown or was revoked"));
+        };
+        let left_ms = stored.expires_ms.map_or(i64::MAX, |expires| expires.saturating_sub(now));
+        if left_ms <= 0 {
+            return Err(Error::unauthenticated("the token has expired"));
+        }
+        // Tokens of names that were valid once.
+        if !stored.principal.starts_with(PRINCIPAL_PREFIX) {
+            validate_principal(&stored.principal).map_err(|why| {
+                Error::unauthenticated(format!("the token's principal cannot be used any more: {why}"))
+            })?;
+        }
+        table::token_used(&mut db, token.id(), now).await?;
+        let grants = table::grants_of(&mut db, std::slice::from_ref(&stored.principal)).await?;
+        let known = Known {
+            principal: stored.principal,
+            credential: format!("token:{}", token.id()),
+            groups: Arc::default(),
+            grants: Arc::new(grants),
+        };
+        Ok((known, Duration::from_millis(left_ms.unsigned_abs())))
+    }
+
+    async fn check_identity(&self, oidc: &Oidc, secret: &str) -> Result<(Known, Duration), Error> {
+        let identity = oidc.verify(secret).await.map_err(|refused| match refused {
+            Refused::Token(why) => {
+                tracing::info!(why, "an identity token was refused");
+                Error::unauthenticated(why)
+            }
+            Refused::Issuer(why) => {
+                tracing::warn!(why, "the OIDC issuer does not answer as it should");
+                Error::unavailable("the OIDC issuer")
+            }
+        })?;
+        validate_principal(&identity.principal).map_err(|why| {
+            Error::unauthenticated(format!("the token's holder cannot be used here: {why}"))
+        })?;
+        let mut subjects = vec![identity.principal.clone()];
+        subjects.extend(identity.groups.iter().map(|group| format!("group:{group}")));
+        let grants = table::grants_of(&mut *self.pool.acquire().await?, &subjects).await?;
+        let now_s = now_ms().unsigned_abs() / 1_000;
+        let lasts = Duration::from_secs(identity.expires_unix_s.saturating_sub(now_s));
+        let known = Known {
+            principal: identity.principal,
+            credential: "oidc".to_owned(),
+            groups: identity.groups.into(),
+            grants: Arc::new(grants),
+        };
+        Ok((known, lasts))
+    }
+}

@@ -1,0 +1,89 @@
+//! The middleware in front of every route.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderValue, StatusCode, header};
+use slipway_service_kit::Problem;
+
+use super::rules::{Rule, rule};
+use super::scope::admit;
+use crate::access::{Access, Caller, acting};
+use crate::error::Error;
+
+/// What a client without a credential may try.
+const CHALLENGES: [HeaderValue; 2] = [
+    HeaderValue::from_static("Bearer realm=\"slipway\""),
+    HeaderValue::from_static("Basic realm=\"slipway\""),
+];
+
+/// Lets a request through to its handler, or answers in the shape of its API why not.
+pub(crate) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let origin = access.origin(peer, request.headers());
+    let shape = Shape::of(&request);
+    match pass(&access, origin, request).await {
+        Ok((caller, mut request)) => {
+            let actor = caller.actor.clone();
+            request.extensions_mut().insert(caller);
+            acting(actor, next.run(request)).await
+        }
+        Err(error) => shape.refusal(error),
+    }
+}
+
+async fn pass(access: &Access, origin: String, request: Request) -> Result<(Caller, Request), Error> {
+    let Some(authenticator) = &access.authenticator else { return Ok((access.anyone(origin), request)) };
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let rule = rule(request.method(), route, request.uri().path());
+    if rule == Rule::Open {
+        return Ok((Caller::nobody(origin), request));
+    }
+    let caller = authenticator.authenticate(request.headers(), origin).await?;
+    let request = match rule {
+        Rule::Needs(role, resource) => admit(authenticator, &caller, (role, resource), request).await?,
+        Rule::Open | Rule::Known => request,
+    };
+    Ok((caller, request))
+}
+
+/// How errors look.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Mlflow,
+    Problem,
+    Grpc,
+}
+
+impl Shape {
+    fn of(request: &Request) -> Self {
+        let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
+            Self::Grpc
+        } else if request.uri().path().starts_with("/api/v1/") {
+            Self::Problem
+        } else {
+            Self::Mlflow
+        }
+    }
+
+    fn refusal(self, error: Error) -> Response {
+        let mut response = match self {
+            Self::Mlflow => error.into_response(),
+            Self::Problem => Problem::from(error).into_response(),
+            Self::Grpc => {
+                return tonic::Status::from(error)
+                    .into_http::<tonic::body::Body>()
+                    .map(axum::body::Body::new);
+            }
+        };
+        if response.status() == StatusCode::UNAUTHORIZED {
+            for challenge in CHALLENGES {
+                response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+            }
+        }
+        response
+    }
+}

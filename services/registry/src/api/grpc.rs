@@ -1,0 +1,190 @@
+//! gRPC: what other services ask.
+
+use slipway_api::MAX_PROFILE_BYTES;
+use slipway_api::proto::registry::registry_server::Registry as Api;
+use slipway_api::proto::registry::{
+    File, GetModelVersionRequest, GetTrainingProfileRequest, ModelVersion, ResolveAliasRequest, TensorSpec,
+    TrainingProfile,
+};
+use slipway_domain::access::{Role, Scope};
+use slipway_domain::registry::validate_version;
+use sqlx::PgConnection;
+use tonic::{Request, Response, Status};
+
+use crate::access::Caller;
+use crate::access::references::visible_run;
+use crate::error::{Code, Error, of_file};
+use crate::models::lineage::RUN_HIDDEN;
+use crate::models::versions::profile::PROFILE_PATH;
+use crate::models::versions::source::proxy_path;
+use crate::state::{Registry, now_ms};
+use crate::store::model_versions::Tensor;
+use crate::store::{artifacts, deployed, model_versions, registered_models, runs};
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    registry: Registry,
+}
+
+impl Service {
+    pub(crate) const fn new(registry: Registry) -> Self {
+        Self { registry }
+    }
+}
+
+#[tonic::async_trait]
+impl Api for Service {
+    async fn get_model_version(
+        &self,
+        request: Request<GetModelVersionRequest>,
+    ) -> Result<Response<ModelVersion>, Status> {
+        let caller = caller(&request);
+        let GetModelVersionRequest { model, version, for_deployment } = request.into_inner();
+        let number = number(&version)?;
+        let mut db = self.registry.pool.begin().await.map_err(Error::from)?;
+        let model = present_name(&mut db, model).await?;
+        may_see(&caller, &model)?;
+        let found = whole(&mut db, &model, number, &for_deployment).await?;
+        db.commit().await.map_err(Error::from)?;
+        Ok(Response::new(found))
+    }
+
+    async fn resolve_alias(
+        &self,
+        request: Request<ResolveAliasRequest>,
+    ) -> Result<Response<ModelVersion>, Status> {
+        let caller = caller(&request);
+        let ResolveAliasRequest { model, alias, for_deployment } = request.into_inner();
+        may_see(&caller, &model)?;
+        let mut db = self.registry.pool.begin().await.map_err(Error::from)?;
+        let resolved = registered_models::alias_get(&mut db, &model, &alias).await;
+        let version = resolved.map_err(|error| match error.code {
+            // MLflow's REST API calls a missing alias a wrong parameter; here it is what it is.
+            Code::InvalidParameterValue => Status::not_found(format!("model {model} has no alias {alias}")),
+            _ => error.into(),
+        })?;
+        let found = whole(&mut db, &model, version, &for_deployment).await?;
+        db.commit().await.map_err(Error::from)?;
+        Ok(Response::new(found))
+    }
+
+    async fn get_training_profile(
+        &self,
+        request: Request<GetTrainingProfileRequest>,
+    ) -> Result<Response<TrainingProfile>, Status> {
+        let caller = caller(&request);
+        let GetTrainingProfileRequest { model, version } = request.into_inner();
+        let number = number(&version)?;
+        let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
+        let model = present_name(&mut db, model).await?;
+        may_see(&caller, &model)?;
+        let found = model_versions::version_get(&mut db, &model, number).await?;
+        // What a service reads here it shows to its own callers, so the link itself has to be authorised.
+        let run_id = visible_run(&mut db, &found, self.registry.access.any_reader()).await?;
+        let run_id = run_id.map(str::to_owned).ok_or_else(|| {
+            let why = if found.run_id.is_some() { RUN_HIDDEN } else { "it has no run that made it" };
+            Status::not_found(format!("version {version} of {model} has no training profile: {why}"))
+        })?;
+        let run = runs::run_info(&mut db, &run_id).await?;
+        let missing =
+            || Status::not_found(format!("run {run_id} of {model}/{version} logged no {PROFILE_PATH}"));
+        let root = proxy_path(&run.artifact_uri)?.ok_or_else(missing)?;
+        let path = format!("{root}/{PROFILE_PATH}");
+        let artifact = artifacts::artifact_get(&mut db, &path).await?.ok_or_else(missing)?;
+        drop(db);
+        if artifact.size_bytes > i64::from(MAX_PROFILE_BYTES) {
+            return Err(Status::failed_precondition(format!(
+                "{PROFILE_PATH} of run {run_id} has {} bytes; up to {MAX_PROFILE_BYTES} are read",
+                artifact.size_bytes
+            )));
+        }
+        let bytes = self.registry.artifacts.get_bytes(&artifact.blob_key, MAX_PROFILE_BYTES.into()).await;
+        let profile_json = bytes.map_err(|error| of_file(&artifact.path, error))?.to_vec();
+        Ok(Response::new(TrainingProfile { profile_json, run_id }))
+    }
+}
+
+/// A request that passed no guard comes from nobody.
+fn caller<T>(request: &Request<T>) -> Option<Caller> {
+    request.extensions().get::<Caller>().cloned()
+}
+
+/// Each method has to ask this: the guard in front cannot see which model a message is about.
+fn may_see(caller: &Option<Caller>, model: &str) -> Result<(), Status> {
+    let caller = caller.as_ref().ok_or_else(|| Status::unauthenticated("the caller is not known"))?;
+    Ok(caller.require(Role::Viewer, &Scope::Model(model.to_owned()))?)
+}
+
+fn number(version: &str) -> Result<i32, Status> {
+    Ok(validate_version(version).map_err(Error::from)?)
+}
+
+/// The name that a renamed model has now; any other name stays as it is.
+async fn present_name(db: &mut PgConnection, name: String) -> Result<String, Status> {
+    Ok(deployed::renamed_to(db, &name).await?.unwrap_or(name))
+}
+
+/// A version with its files; held for a deployment where one is named.
+async fn whole(
+    db: &mut PgConnection,
+    model: &str,
+    version: i32,
+    for_deployment: &str,
+) -> Result<ModelVersion, Status> {
+    let found = model_versions::version_get(db, model, version).await?;
+    if !for_deployment.is_empty()
+        && !deployed::version_hold(db, found.model_key, version, for_deployment, now_ms()).await?
+    {
+        return Err(model_versions::absent(model, version).into());
+    }
+    let name_revision = registered_models::name_revision(db, found.model_key).await?;
+    let files = model_versions::version_files(db, found.model_key, version).await?;
+    let facts = found.facts.0;
+    Ok(ModelVersion {
+        model: found.name,
+        version: found.version.to_string(),
+        digest: found.digest,
+        run_id: found.run_id.unwrap_or_default(),
+        status: found.status,
+        servable: found.servable,
+        unservable_reason: facts.unservable_reason.unwrap_or_default(),
+        onnx_path: facts.onnx_path.unwrap_or_default(),
+        inputs: facts.inputs.into_iter().map(spec).collect(),
+        outputs: facts.outputs.into_iter().map(spec).collect(),
+        files: files
+            .into_iter()
+            .map(|file| File {
+                path: file.path,
+                size_bytes: file.size_bytes.unsigned_abs(),
+                sha256: file.sha256,
+                blob_key: file.blob_key,
+            })
+            .collect(),
+        signature_json: facts.signature.unwrap_or_default(),
+        tags: found.tags.0.into_iter().collect(),
+        aliases: found.aliases,
+        created_at_unix_ms: found.created_ms,
+        model_id: found.model_key.to_string(),
+        model_name_revision: name_revision.unsigned_abs(),
+    })
+}
+
+fn spec(tensor: Tensor) -> TensorSpec {
+    TensorSpec { name: tensor.name, datatype: tensor.datatype, shape: tensor.shape }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match error.code {
+            Code::InvalidParameterValue => Self::invalid_argument(error.message),
+            Code::ResourceDoesNotExist | Code::EndpointNotFound => Self::not_found(error.message),
+            Code::Unauthenticated => Self::unauthenticated(error.message),
+            Code::PermissionDenied => Self::permission_denied(error.message),
+            Code::ResourceAlreadyExists => Self::already_exists(error.message),
+            Code::ResourceConflict => Self::failed_precondition(error.message),
+            Code::TemporarilyUnavailable => Self::unavailable(error.message),
+            Code::InternalError => Self::internal(error.message),
+        }
+    }
+}

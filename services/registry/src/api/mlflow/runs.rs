@@ -1,0 +1,224 @@
+//! `/mlflow/runs`: life of a run, its params and tags.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use rand::seq::IndexedRandom as _;
+use serde_json::{Value, json};
+use slipway_domain::registry::filter::Entity;
+use slipway_domain::registry::{
+    truncate_param_value, truncate_run_tag_value, validate_param_key, validate_run_id, validate_run_tag_key,
+};
+
+use super::run_body::{OneInfo, OneRun, Runs};
+use super::search::{Search, experiment_ids, view};
+use super::{Answer, Fields, empty, now_ms};
+use crate::access::Caller;
+use crate::error::Error;
+use crate::state::Registry;
+use crate::store::Pair;
+use crate::store::run_page::runs_with_everything;
+use crate::store::run_search::RunSearch;
+use crate::store::runs::{self as table, MODEL_HISTORY_TAG, RUN_NAME_TAG};
+use crate::tracking::create_run::Creation;
+use crate::tracking::log_batch::Entry;
+
+const DEFAULT_RESULTS: usize = 1_000;
+const MAX_RESULTS: usize = 50_000;
+const USER_TAG: &str = "mlflow.user";
+const MODEL_FIELDS: [&str; 4] = ["run_id", "artifact_path", "utc_time_created", "flavors"];
+const STATUSES: [&str; 5] = ["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"];
+
+pub(super) fn router(prefix: &str) -> Router<Registry> {
+    let path = |name: &str| format!("{prefix}/2.0/mlflow/runs/{name}");
+    Router::new()
+        .route(&path("create"), post(create))
+        .route(&path("get"), get(by_id))
+        .route(&path("search"), post(search))
+        .route(&path("update"), post(update))
+        .route(&path("delete"), post(delete))
+        .route(&path("restore"), post(restore))
+        .route(&path("log-parameter"), post(log_parameter))
+        .route(&path("set-tag"), post(set_tag))
+        .route(&path("delete-tag"), post(delete_tag))
+        .route(&path("log-model"), post(log_model))
+}
+
+async fn create(State(registry): State<Registry>, mut fields: Fields) -> Result<Json<OneRun>, Error> {
+    let experiment_id = fields.non_empty("experiment_id")?.unwrap_or_else(|| "0".to_owned());
+    let mut tags = tags(fields.pairs("tags")?)?;
+    let name = run_name(fields.non_empty("run_name")?, &mut tags)?;
+    let tagged_user = tags.iter().find(|(key, _)| key == USER_TAG).map(|(_, user)| user.clone());
+    let user_id = fields.non_empty("user_id")?.or(tagged_user).unwrap_or_default();
+    let start_ms = fields.integer("start_time")?.unwrap_or_else(now_ms);
+    // Not in MLflow: an import keeps the ids that notebooks and links know.
+    let run_id = match fields.non_empty("run_id")? {
+        Some(asked) => validate_run_id(&asked).map(|()| asked)?,
+        None => uuid::Uuid::new_v4().simple().to_string(),
+    };
+    let creation = Creation { run_id, experiment_id, name, user_id, start_ms, tags };
+    let run = registry.creations.write(creation).await?;
+    Ok(Json(OneRun { run }))
+}
+
+/// Name and tag of that name are one.
+fn run_name(asked: Option<String>, tags: &mut Vec<Pair>) -> Result<String, Error> {
+    let tagged = tags.iter().rfind(|(key, _)| key == RUN_NAME_TAG).map(|(_, name)| name.clone());
+    if let (Some(asked), Some(tagged)) = (&asked, &tagged)
+        && asked != tagged
+    {
+        return Err(Error::invalid(format!(
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values \
+             (run_name='{asked}', mlflow.runName='{tagged}')."
+        )));
+    }
+    let name = asked.or_else(|| tagged.clone()).unwrap_or_else(random_name);
+    if tagged.is_none() {
+        tags.push((RUN_NAME_TAG.to_owned(), name.clone()));
+    }
+    Ok(name)
+}
+
+/// A name for what a client left unnamed.
+pub(super) fn random_name() -> String {
+    const QUALITIES: [&str; 12] = [
+        "amber", "brisk", "calm", "deep", "eager", "fair", "gentle", "hardy", "keen", "lively", "steady",
+        "tall",
+    ];
+    const THINGS: [&str; 12] = [
+        "anchor", "beacon", "bow", "current", "harbour", "keel", "mast", "pier", "rudder", "sail", "tide",
+        "wave",
+    ];
+    let mut random = rand::rng();
+    let quality = QUALITIES.choose(&mut random).copied().unwrap_or_default();
+    let thing = THINGS.choose(&mut random).copied().unwrap_or_default();
+    format!("{quality}-{thing}-{}", rand::random_range(100..1000))
+}
+
+/// Tags as they are stored: keys checked, values cut to length.
+pub(super) fn tags(pairs: Vec<Pair>) -> Result<Vec<Pair>, Error> {
+    let one = |(index, (key, value)): (usize, Pair)| {
+        validate_run_tag_key(&format!("tags[{index}].key"), &key)?;
+        Ok((key, truncate_run_tag_value(&value).to_owned()))
+    };
+    pairs.into_iter().enumerate().map(one).collect()
+}
+
+/// Params as they are stored.
+pub(super) fn params(pairs: Vec<Pair>) -> Result<Vec<Pair>, Error> {
+    let one = |(index, (key, value)): (usize, Pair)| {
+        validate_param_key(&format!("params[{index}].key"), &key)?;
+        Ok((key, truncate_param_value(&value).to_owned()))
+    };
+    pairs.into_iter().enumerate().map(one).collect()
+}
+
+async fn by_id(State(registry): State<Registry>, fields: Fields) -> Result<Json<OneRun>, Error> {
+    let mut db = registry.pool.acquire().await?;
+    let run = table::run_get(&mut db, &fields.run_id()?).await?;
+    Ok(Json(OneRun { run }))
+}
+
+async fn search(
+    State(registry): State<Registry>,
+    caller: Caller,
+    fields: Fields,
+) -> Result<Json<Runs>, Error> {
+    let search = Search::read(Entity::Runs, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
+    let view = view(&fields, "run_view_type")?;
+    let ids = experiment_ids(&fields, &caller)?;
+    let mut db = registry.pool.acquire().await?;
+    let (clauses, orders) = search.conditions();
+    let runs = RunSearch { experiment_ids: &ids, view, clauses, orders };
+    let (found, after) = runs.page(&mut db, search.after()?.as_ref(), search.limit).await?;
+    let token = after.map(|after| search.token(&after)).transpose()?;
+    let runs = runs_with_everything(&mut db, found).await?;
+    Ok(Json(Runs { runs, next_page_token: token }))
+}
+
+async fn update(State(registry): State<Registry>, fields: Fields) -> Result<Json<OneInfo>, Error> {
+    let run_id = fields.run_id()?;
+    let status = fields.one_of("status", 1, &STATUSES)?;
+    let (end_ms, name) = (fields.integer("end_time")?, fields.non_empty("run_name")?);
+    let mut change = registry.change().await?;
+    let run = table::run_active(change.db(), &run_id).await?;
+    let run = table::run_update(change.db(), &run, status, end_ms, name.as_deref()).await?;
+    let details = json!({"status": run.status, "run_name": run.name});
+    change.tell("run", "updated", run_id, details).await?;
+    change.commit().await?;
+    Ok(Json(OneInfo { run_info: run }))
+}
+
+/// Deleting a run twice is deleting it, as is restoring one.
+async fn delete(State(registry): State<Registry>, fields: Fields) -> Answer {
+    set_deleted(&registry, &fields, true).await
+}
+
+async fn restore(State(registry): State<Registry>, fields: Fields) -> Answer {
+    set_deleted(&registry, &fields, false).await
+}
+
+async fn set_deleted(registry: &Registry, fields: &Fields, deleted: bool) -> Answer {
+    let run_id = fields.run_id()?;
+    let mut change = registry.change().await?;
+    let run = table::run_info(change.db(), &run_id).await?;
+    if run.deleted_ms.is_some() != deleted {
+        table::run_set_deleted(change.db(), run.run_key, deleted.then(now_ms)).await?;
+        let what = if deleted { "deleted" } else { "restored" };
+        change.tell("run", what, run_id, json!({})).await?;
+        change.commit().await?;
+    }
+    Ok(empty())
+}
+
+async fn log_parameter(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let (run_id, key) = (fields.run_id()?, fields.required("key")?);
+    let value = fields.string("value")?.unwrap_or_default();
+    validate_param_key("key", &key)?;
+    let params = vec![(key, truncate_param_value(&value).to_owned())];
+    registry.log.write(Entry { run_id, params, ..Entry::default() }).await?;
+    Ok(empty())
+}
+
+async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let (run_id, key) = (fields.run_id()?, fields.required("key")?);
+    let value = fields.string("value")?.unwrap_or_default();
+    validate_run_tag_key("key", &key)?;
+    let tags = vec![(key, truncate_run_tag_value(&value).to_owned())];
+    registry.log.write(Entry { run_id, tags, ..Entry::default() }).await?;
+    Ok(empty())
+}
+
+async fn delete_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let (run_id, key) = (fields.run_id()?, fields.required("key")?);
+    let mut change = registry.change().await?;
+    let run = table::run_active(change.db(), &run_id).await?;
+    if !table::run_tag_delete(change.db(), run.run_key, &key).await? {
+        return Err(Error::not_found(format!("No tag with name: {key} in run with id {run_id}")));
+    }
+    change.tell("run", "tagged", run_id, json!({ "tags": [key] })).await?;
+    change.commit().await?;
+    Ok(empty())
+}
+
+/// Adds a model to the run's history of models, a tag that holds a JSON list. Only old clients ask for it.
+async fn log_model(State(registry): State<Registry>, fields: Fields) -> Answer {
+    let (run_id, text) = (fields.run_id()?, fields.required("model_json")?);
+    let model: Value = serde_json::from_str(&text).map_err(|error| {
+        tracing::debug!(%error, "a model's description is not JSON");
+        Error::invalid(format!("Malformed model info. \n {text} \n is not a valid JSON."))
+    })?;
+    let missing: Vec<&str> = MODEL_FIELDS.into_iter().filter(|field| model.get(field).is_none()).collect();
+    if !missing.is_empty() {
+        return Err(Error::invalid(format!(
+            "Model json is missing mandatory fields: {}",
+            missing.join(", ")
+        )));
+    }
+    let mut change = registry.change().await?;
+    let run = table::run_active(change.db(), &run_id).await?;
+    table::run_models_add(change.db(), &run, &model).await?;
+    change.tell("run", "tagged", run_id, json!({ "tags": [MODEL_HISTORY_TAG] })).await?;
+    change.commit().await?;
+    Ok(empty())
+}

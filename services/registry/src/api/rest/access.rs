@@ -1,0 +1,348 @@
+//! REST v1: API tokens, grants, and who the caller is.
+
+use axum::Json;
+use axum::extract::State;
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use slipway_access::ApiToken;
+use slipway_access::principal::{validate_principal, validate_subject};
+use slipway_domain::access::{Role, Scope};
+use slipway_domain::registry::validate_model_name;
+use slipway_service_kit::Problem;
+use slipway_service_kit::extract::{JsonBody, Path, Query};
+use slipway_service_kit::page::{PageQuery, cut};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Answer;
+use crate::access::Caller;
+use crate::access::job_tokens;
+use crate::state::{Registry, now_ms};
+use crate::store::access::{self as table, Grant, Token};
+
+const MAX_NAME_CHARS: usize = 256;
+/// Ten years.
+const MAX_LIFE_S: i64 = 10 * 365 * 24 * 3_600;
+
+pub(super) fn router() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new()
+        .routes(routes!(me))
+        .routes(routes!(tokens, create_token))
+        .routes(routes!(revoke_token))
+        .routes(routes!(grants, put_grant, delete_grant))
+}
+
+/// The caller.
+#[derive(Debug, Serialize, ToSchema)]
+struct Me {
+    /// `anonymous` where access is off.
+    principal: String,
+    /// What it came with, e.g. the id of a token.
+    credential: String,
+    /// Address that it came from.
+    origin: String,
+    groups: Vec<String>,
+    grants: Vec<Held>,
+}
+
+/// A role that the caller holds.
+#[derive(Debug, Serialize, ToSchema)]
+struct Held {
+    /// `*`, `experiment:<id>` or `model:<name>`.
+    scope: String,
+    #[schema(value_type = String, example = "editor")]
+    role: Role,
+}
+
+/// Shows who the caller is, and what it may do.
+#[utoipa::path(get, path = "/api/v1/me", tag = "access", responses((status = 200, body = Me)))]
+async fn me(caller: Caller) -> Result<Json<Me>, Problem> {
+    let held = |(scope, role): (Scope, Role)| Held { scope: scope.to_string(), role };
+    Ok(Json(Me {
+        principal: caller.actor.principal.clone(),
+        credential: caller.actor.credential.clone(),
+        origin: caller.actor.origin.clone(),
+        groups: caller.groups.to_vec(),
+        grants: caller.grants.list().into_iter().map(held).collect(),
+    }))
+}
+
+/// An API token, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenBody {
+    id: String,
+    name: String,
+    principal: String,
+    created_at_unix_ms: i64,
+    created_by: String,
+    /// Absent where it ends only when it is revoked.
+    expires_at_unix_ms: Option<i64>,
+    last_used_at_unix_ms: Option<i64>,
+    /// The token itself; only in the answer to the request that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+impl TokenBody {
+    fn new(token: Token) -> Self {
+        Self {
+            id: token.token_id,
+            name: token.name,
+            principal: token.principal,
+            created_at_unix_ms: token.created_ms,
+            created_by: token.created_by,
+            expires_at_unix_ms: token.expires_ms,
+            last_used_at_unix_ms: token.last_used_ms,
+            token: None,
+        }
+    }
+}
+
+/// A page of tokens, the oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenPage {
+    tokens: Vec<TokenBody>,
+    /// Leads to the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
+/// Lists API tokens.
+#[utoipa::path(get, path = "/api/v1/tokens", tag = "access", params(PageQuery), responses((status = 200, body = TokenPage)))]
+async fn tokens(
+    State(registry): State<Registry>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<TokenPage>, Problem> {
+    let (limit, after) = (query.limit()?, query.after::<(i64, String)>()?);
+    let mut db = registry.pool.acquire().await?;
+    let found = table::token_list(&mut db, after, i64::from(limit) + 1).await?;
+    let (found, next_page_token) = cut(found, limit, |token| (token.created_ms, token.token_id.clone()));
+    Ok(Json(TokenPage { tokens: found.into_iter().map(TokenBody::new).collect(), next_page_token }))
+}
+
+/// A token that is to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewToken {
+    /// What it is for.
+    name: String,
+    /// Whose it is; the grants of that principal hold for it.
+    principal: String,
+    /// Seconds until it ends; without it, it ends when it is revoked.
+    expires_in_s: Option<i64>,
+}
+
+/// Makes a token. This answer alone holds its secret.
+#[utoipa::path(post, path = "/api/v1/tokens", tag = "access", request_body = NewToken,
+    responses((status = 200, body = TokenBody)))]
+async fn create_token(
+    State(registry): State<Registry>,
+    caller: Caller,
+    JsonBody(request): JsonBody<NewToken>,
+) -> Result<Json<TokenBody>, Problem> {
+    require_text("name", &request.name)?;
+    refuse_job("principal", &request.principal)?;
+    validate_principal(&request.principal).map_err(|why| Problem::invalid("principal", why.to_string()))?;
+    let life_s = request.expires_in_s;
+    if life_s.is_some_and(|life_s| !(1..=MAX_LIFE_S).contains(&life_s)) {
+        return Err(Problem::invalid("expires_in_s", format!("expected 1 to {MAX_LIFE_S} seconds")));
+    }
+    let secret = ApiToken::generate().map_err(Problem::internal)?;
+    let now = now_ms();
+    let token = Token {
+        token_id: secret.id().to_owned(),
+        name: request.name,
+        principal: request.principal,
+        created_ms: now,
+        created_by: caller.actor.principal.clone(),
+        expires_ms: life_s.map(|life_s| now + life_s * 1_000),
+        last_used_ms: None,
+    };
+    let mut change = registry.change().await?;
+    table::token_create(change.db(), &token, &secret.digest()).await?;
+    let details =
+        json!({"name": token.name, "principal": token.principal, "expires_at_unix_ms": token.expires_ms});
+    change.tell("token", "created", token.token_id.as_str(), details).await?;
+    change.commit().await?;
+    let shown = secret.reveal().expose_secret().to_owned();
+    Ok(Json(TokenBody { token: Some(shown), ..TokenBody::new(token) }))
+}
+
+/// Revokes a token at once.
+#[utoipa::path(delete, path = "/api/v1/tokens/{id}", tag = "access", params(("id" = String, Path)),
+    responses((status = 200, body = Object)))]
+async fn revoke_token(State(registry): State<Registry>, Path(id): Path<String>) -> Answer {
+    let mut change = registry.change().await?;
+    let Some((name, principal)) = table::token_delete(change.db(), &id).await? else {
+        return Err(Problem::not_found(format!("token `{id}`")));
+    };
+    change.tell("token", "revoked", id, json!({"name": name, "principal": principal})).await?;
+    change.commit().await?;
+    registry.access.forget();
+    Ok(Json(json!({})))
+}
+
+/// A role that somebody has on something.
+#[derive(Debug, Serialize, ToSchema)]
+struct GrantBody {
+    subject: String,
+    scope: String,
+    role: String,
+    granted_at_unix_ms: i64,
+    granted_by: String,
+}
+
+impl From<Grant> for GrantBody {
+    fn from(grant: Grant) -> Self {
+        Self {
+            subject: grant.subject,
+            scope: grant.scope,
+            role: grant.role,
+            granted_at_unix_ms: grant.granted_ms,
+            granted_by: grant.granted_by,
+        }
+    }
+}
+
+/// A page of grants, by subject and scope.
+#[derive(Debug, Serialize, ToSchema)]
+struct GrantPage {
+    grants: Vec<GrantBody>,
+    /// Leads to the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct GrantsQuery {
+    /// Only those of this principal or group.
+    subject: Option<String>,
+    // No `flatten`: with it a query string's numbers arrive as text.
+    /// Items of a page, 1 to 1000; 50 where absent.
+    limit: Option<u32>,
+    /// `next_page_token` of the page before.
+    page_token: Option<String>,
+}
+
+/// Lists grants.
+#[utoipa::path(get, path = "/api/v1/grants", tag = "access", params(GrantsQuery), responses((status = 200, body = GrantPage)))]
+async fn grants(
+    State(registry): State<Registry>,
+    Query(query): Query<GrantsQuery>,
+) -> Result<Json<GrantPage>, Problem> {
+    let paging = PageQuery { limit: query.limit, page_token: query.page_token };
+    let (limit, after) = (paging.limit()?, paging.after::<(String, String)>()?);
+    let mut db = registry.pool.acquire().await?;
+    let found = table::grant_list(&mut db, query.subject.as_deref(), after, i64::from(limit) + 1).await?;
+    let (found, next_page_token) = cut(found, limit, |grant| (grant.subject.clone(), grant.scope.clone()));
+    Ok(Json(GrantPage { grants: found.into_iter().map(GrantBody::from).collect(), next_page_token }))
+}
+
+/// A role that is to be given to somebody, in place of the one on the same thing before.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewGrant {
+    /// A principal, or `group:<name>`.
+    subject: String,
+    /// `*`, `experiment:<id>` or `model:<name>`.
+    scope: String,
+    /// `viewer`, `editor`, `deployer` or `admin`.
+    role: String,
+}
+
+/// Gives a role to a principal or a group.
+#[utoipa::path(put, path = "/api/v1/grants", tag = "access", request_body = NewGrant,
+    responses((status = 200, body = GrantBody)))]
+async fn put_grant(
+    State(registry): State<Registry>,
+    caller: Caller,
+    JsonBody(request): JsonBody<NewGrant>,
+) -> Result<Json<GrantBody>, Problem> {
+    refuse_job("subject", &request.subject)?;
+    validate_subject(&request.subject).map_err(|why| Problem::invalid("subject", why.to_string()))?;
+    let scope: Scope = request.scope.parse().map_err(|_| unknown_scope(&request.scope))?;
+    if let Scope::Model(name) = &scope {
+        validate_model_name("scope", name).map_err(|invalid| Problem::invalid("scope", invalid.message))?;
+    }
+    let role: Role = request.role.parse().map_err(|_| {
+        Problem::invalid(
+            "role",
+            format!("expected viewer, editor, deployer or admin, got '{}'", request.role),
+        )
+    })?;
+    let grant = Grant {
+        subject: request.subject,
+        scope: scope.to_string(),
+        role: role.name().to_owned(),
+        granted_ms: now_ms(),
+        granted_by: caller.actor.principal.clone(),
+    };
+    let mut change = registry.change().await?;
+    if let Scope::Experiment(id) = scope {
+        table::experiment_hold(change.db(), id).await?.ok_or_else(|| {
+            let why =
+                format!("there is no experiment {id}; a role on an experiment is granted once it exists");
+            Problem::invalid("scope", why)
+        })?;
+    }
+    let before = table::grant_put(change.db(), &grant).await?;
+    let details =
+        json!({"subject": grant.subject, "scope": grant.scope, "role": grant.role, "role_before": before});
+    change.tell("grant", "set", format!("{} {}", grant.subject, grant.scope), details).await?;
+    change.commit().await?;
+    registry.access.forget();
+    Ok(Json(grant.into()))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct WhichGrant {
+    /// A principal, or `group:<name>`.
+    subject: String,
+    /// `*`, `experiment:<id>` or `model:<name>`.
+    scope: String,
+}
+
+/// Takes a role away.
+#[utoipa::path(delete, path = "/api/v1/grants", tag = "access", params(WhichGrant), responses((status = 200, body = Object)))]
+async fn delete_grant(State(registry): State<Registry>, Query(which): Query<WhichGrant>) -> Answer {
+    // As it is stored: what could be granted once may be removed.
+    let scope = which.scope;
+    let mut change = registry.change().await?;
+    let Some(role) = table::grant_delete(change.db(), &which.subject, &scope).await? else {
+        return Err(Problem::not_found(format!("grant of `{}` on `{scope}`", which.subject)));
+    };
+    let details = json!({"subject": which.subject, "scope": scope, "role": role});
+    change.tell("grant", "removed", format!("{} {scope}", which.subject), details).await?;
+    change.commit().await?;
+    registry.access.forget();
+    Ok(Json(json!({})))
+}
+
+/// The principal of a training job lives as long as its attempt, and what was granted to it with it.
+fn refuse_job(field: &str, principal: &str) -> Result<(), Problem> {
+    if principal.starts_with(job_tokens::PRINCIPAL_PREFIX) {
+        let why = format!("'{principal}' is a training job, whose token and role the launcher manages");
+        return Err(Problem::invalid(field, why));
+    }
+    Ok(())
+}
+
+fn unknown_scope(text: &str) -> Problem {
+    Problem::invalid("scope", format!("expected *, experiment:<number> or model:<name>, got '{text}'"))
+}
+
+fn require_text(field: &str, text: &str) -> Result<(), Problem> {
+    if is_name(text) {
+        Ok(())
+    } else {
+        Err(Problem::invalid(field, format!("expected 1 to {MAX_NAME_CHARS} printable characters")))
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= MAX_NAME_CHARS && !text.chars().any(char::is_control)
+}

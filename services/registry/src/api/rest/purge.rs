@@ -1,0 +1,85 @@
+//! REST v1: the purge of what was deleted.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use slipway_service_kit::Problem;
+use slipway_service_kit::extract::JsonBody;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::cleanup::deleted;
+use crate::error::Error;
+use crate::state::{Registry, now_ms};
+use crate::store::purge as table;
+
+pub(super) fn router() -> OpenApiRouter<Registry> {
+    OpenApiRouter::new().routes(routes!(purge))
+}
+
+const DEFAULT_PURGE_AGE_S: i64 = 30 * 24 * 3_600;
+const DEFAULT_PURGE_LIMIT: i64 = 100;
+const MAX_PURGE_LIMIT: i64 = 1_000;
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PurgeRequest {
+    /// Only what was deleted longer ago.
+    older_than_s: Option<i64>,
+    /// At most so many runs, logged models and experiments at once.
+    limit: Option<i64>,
+    /// Says what would go; the default.
+    dry_run: Option<bool>,
+}
+
+/// What went, or would go.
+#[derive(Debug, Serialize, ToSchema)]
+struct Purged {
+    dry_run: bool,
+    runs: i64,
+    logged_models: i64,
+    experiments: i64,
+    files: i64,
+    size_bytes: i64,
+    /// Whether there is more to do: ask again.
+    more: bool,
+    /// Deleted runs that stay, because a model version was made from them; counted by a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs_kept: Option<i64>,
+}
+
+/// Removes for good what was deleted; asked again until `more` is false.
+#[utoipa::path(post, path = "/api/v1/purge", tag = "lifecycle", request_body = PurgeRequest,
+    responses((status = 200, body = Purged)))]
+async fn purge(
+    State(registry): State<Registry>,
+    JsonBody(request): JsonBody<PurgeRequest>,
+) -> Result<Json<Purged>, Problem> {
+    let age_s = request.older_than_s.unwrap_or(DEFAULT_PURGE_AGE_S);
+    if age_s < 0 {
+        return Err(Problem::invalid("older_than_s", format!("expected 0 or more seconds, got {age_s}")));
+    }
+    let limit = request.limit.unwrap_or(DEFAULT_PURGE_LIMIT);
+    if !(1..=MAX_PURGE_LIMIT).contains(&limit) {
+        return Err(Problem::invalid("limit", format!("expected 1 to {MAX_PURGE_LIMIT}, got {limit}")));
+    }
+    let before_ms = now_ms().saturating_sub(age_s.saturating_mul(1_000));
+    let dry_run = request.dry_run.unwrap_or(true);
+    let due = if dry_run {
+        table::purge_count(&mut *registry.pool.acquire().await.map_err(Error::from)?, before_ms).await?
+    } else {
+        deleted::purge(&registry, before_ms, limit).await?
+    };
+    let more = !dry_run && (due.runs == limit || due.logged_models == limit || due.experiments == limit);
+    Ok(Json(Purged {
+        dry_run,
+        runs: due.runs,
+        logged_models: due.logged_models,
+        experiments: due.experiments,
+        files: due.files,
+        size_bytes: due.size_bytes,
+        more,
+        runs_kept: dry_run.then_some(due.runs_kept),
+    }))
+}

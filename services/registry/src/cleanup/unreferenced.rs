@@ -1,0 +1,96 @@
+//! Removes objects that nothing refers to: uploads that broke off, files that were replaced or deleted.
+
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::api::mlflow::BLOBS;
+use crate::error::Error;
+use crate::state::{Registry, now_ms};
+use crate::store::{blobs, direct_uploads};
+
+const INTERVAL_MS: u64 = 60_000;
+/// An upload takes no longer than this; what is loose for longer is garbage.
+const MAX_UPLOAD_MS: i64 = 24 * 3_600_000;
+const BATCH: i64 = 100;
+/// Bytes that are let go of stay for so long, for whoever is still downloading them.
+const GRACE_MS: i64 = 3_600_000;
+
+/// Time with which an object is listed that was let go of now, and is garbage after a grace period.
+pub(crate) const fn released_at(now_ms: i64) -> i64 {
+    now_ms - MAX_UPLOAD_MS + GRACE_MS
+}
+
+/// Looking for uploads in parts that a killed process left costs the artifact store more than a look into a table.
+const PASSES_PER_LOOK_FOR_PARTS: u32 = 30;
+
+/// Runs until `shutdown`. A pass that fails is repeated later: left-over bytes only take room.
+pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
+    for number in 0_u32.. {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(INTERVAL_MS)) => {}
+        }
+        match pass(&registry, MAX_UPLOAD_MS).await {
+            Ok(freed) if freed.objects > 0 => {
+                tracing::info!(freed.objects, freed.size_bytes, "removed objects that nothing refers to");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "left-over objects are removed later"),
+        }
+        if number % PASSES_PER_LOOK_FOR_PARTS == 0
+            && let Err(error) = parts(&registry, MAX_UPLOAD_MS).await
+        {
+            tracing::debug!(%error, "left-over parts of uploads are removed later");
+        }
+    }
+}
+
+/// Removes uploads in parts that were begun `age_ms` ago or before.
+pub(crate) async fn parts(registry: &Registry, age_ms: i64) -> Result<(), Error> {
+    let mut db = registry.pool.acquire().await?;
+    direct_uploads::uploads_forget_before(&mut db, now_ms() - age_ms).await?;
+    drop(db);
+    let before = SystemTime::now() - Duration::from_millis(age_ms.unsigned_abs());
+    let aborted = registry.artifacts.abort_parts_before(BLOBS, before).await?;
+    if aborted > 0 {
+        tracing::info!(uploads = aborted, "removed uploads that broke off");
+    }
+    Ok(())
+}
+
+/// What left the bucket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub(crate) objects: u64,
+    pub(crate) size_bytes: u64,
+}
+
+impl Freed {
+    /// Counts an object of that size; none where there was no object.
+    pub(crate) fn count(&mut self, size_bytes: Option<u64>) {
+        if let Some(size_bytes) = size_bytes {
+            self.objects += 1;
+            self.size_bytes += size_bytes;
+        }
+    }
+}
+
+/// Removes what has been loose for `age_ms`; the list and the bytes go together, or the list stays.
+pub(crate) async fn pass(registry: &Registry, age_ms: i64) -> Result<Freed, Error> {
+    let mut freed = Freed::default();
+    loop {
+        let mut change = registry.change().await?;
+        let loose = blobs::blobs_take_loose(change.db(), now_ms() - age_ms, BATCH).await?;
+        if loose.is_empty() {
+            change.commit().await?;
+            return Ok(freed);
+        }
+        for key in &loose {
+            // An upload that broke off may have left no object at all.
+            freed.count(registry.artifacts.size_bytes(key).await?);
+            registry.artifacts.delete(key).await?;
+        }
+        change.commit().await?;
+    }
+}

@@ -1,0 +1,238 @@
+//! Where a version came from, what is known of it, and where it went.
+
+use serde_json::{Value, json};
+use slipway_domain::registry::deployed::{Deployed, Placed};
+use slipway_domain::registry::promotion::{Evidence, Signing};
+use sqlx::PgConnection;
+
+use crate::access::Reader;
+use crate::access::references::visible_run;
+use crate::api::rest::approvals::ApprovalBody;
+use crate::api::rest::reports as report_bodies;
+use crate::error::{Code, Error};
+use crate::store::logged_models::{self, LoggedModel};
+use crate::store::model_versions::ModelVersion;
+use crate::store::reports::{self, Approval, StoredReport};
+use crate::store::runs::{self, Run};
+use crate::store::{deployments, policies};
+use crate::trust::signing::{self, Judged};
+
+/// People who are read of those that approved a version; more cannot approve it.
+const MAX_APPROVALS: i64 = 1_000;
+
+/// Why a version does not show its run.
+pub(crate) const RUN_HIDDEN: &str = "the version refers to a run of an experiment that this caller may not read, and the \
+    link to it was not authorised when the version was registered";
+
+/// Tags that say where the code of a run came from.
+const CODE_TAGS: [(&str, &str); 5] = [
+    ("mlflow.source.name", "program"),
+    ("mlflow.source.git.repoURL", "repository"),
+    ("mlflow.source.git.branch", "branch"),
+    ("mlflow.source.git.commit", "commit"),
+    ("slipway.job_id", "job"),
+];
+
+/// Tags that say by which training job a run was made.
+const JOB_TAGS: [(&str, &str); 4] = [
+    ("slipway.job_id", "id"),
+    ("slipway.job_name", "name"),
+    ("slipway.attempt", "attempt"),
+    ("slipway.restored_step", "restored_step"),
+];
+
+/// What others say of a version.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) signing: Judged,
+    /// The newest of each name.
+    pub(crate) reports: Vec<StoredReport>,
+    pub(crate) approvals: Vec<Approval>,
+    /// All of it, as policies weigh it.
+    pub(crate) evidence: Evidence,
+}
+
+impl Known {
+    /// Reads what is known of a version now. While access control is on, approvals by names that no caller proved do not count, and
+    /// nothing is known of a run that the reader may not see.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub(crate) async fn read(
+        db: &mut PgConnection,
+        version: &ModelVersion,
+        reader: Reader<'_>,
+    ) -> Result<Self, Error> {
+        let run_id = visible_run(db, version, reader).await?;
+        Self::with_run(db, version, run_id, reader).await
+    }
+
+    async fn with_run(
+        db: &mut PgConnection,
+        version: &ModelVersion,
+        run_id: Option<&str>,
+        reader: Reader<'_>,
+    ) -> Result<Self, Error> {
+        let authenticated = reader.is_authenticated();
+        let key = (version.model_key, version.version);
+        let signing = signing::judge(db, key.0, key.1).await?;
+        let reports = reports::reports_newest(db, key.0, key.1).await?;
+        let approvals = reports::approvals(db, key, None, MAX_APPROVALS).await?;
+        let evidence = Evidence {
+            signing: Signing {
+                keys: signing.valid_keys().map(str::to_owned).collect(),
+                detail: signing.verdict.detail.clone(),
+            },
+            reports: reports.iter().map(|one| (one.body.0.name.clone(), one.body.0.clone())).collect(),
+            approvers: approvals
+                .iter()
+                .filter(|one| one.authenticated || !authenticated)
+                .map(|one| one.approver.clone())
+                .collect(),
+            ..policies::evidence(db, version, run_id, authenticated).await?
+        };
+        Ok(Self { signing, reports, approvals, evidence })
+    }
+}
+
+/// A version with everything that it hangs together with.
+#[derive(Debug)]
+pub(crate) struct Lineage {
+    pub(crate) version: ModelVersion,
+    /// The run that it came from, where the registry has it and the reader may see it.
+    pub(crate) run: Option<Run>,
+    /// The reader may not see the run.
+    pub(crate) run_is_hidden: bool,
+    pub(crate) logged_model: Option<LoggedModel>,
+    pub(crate) known: Known,
+    pub(crate) deployments: Vec<(String, Deployed)>,
+}
+
+impl Lineage {
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub(crate) async fn read(
+        db: &mut PgConnection,
+        version: ModelVersion,
+        reader: Reader<'_>,
+    ) -> Result<Self, Error> {
+        let run_id = visible_run(db, &version, reader).await?;
+        let run_is_hidden = run_id.is_none() && version.run_id.is_some();
+        let run = match run_id {
+            None => None,
+            Some(run_id) => where_there(runs::run_get(db, run_id).await)?,
+        };
+        let logged_model = match &version.logged_model_id {
+            None => None,
+            Some(model_id) => where_there(logged_models::logged_model_get(db, model_id).await)?,
+        };
+        let known = Known::with_run(db, &version, run_id, reader).await?;
+        let deployments = deployments::deployments_of(db, &version.name, version.version).await?;
+        Ok(Self { run, run_is_hidden, logged_model, known, deployments, version })
+    }
+
+    /// The places that it has in deployments.
+    pub(crate) fn places(&self) -> Vec<Value> {
+        let version = self.version.version.to_string();
+        let here = |placed: &Option<Placed>| {
+            placed.as_ref().filter(|placed| placed.version == version).map(|placed| placed.since_ms)
+        };
+        let mut places = Vec::new();
+        for (deployment, deployed) in &self.deployments {
+            if let Some(since) = here(&deployed.stable) {
+                places.push(json!({"deployment": deployment, "role": "stable", "since_unix_ms": since}));
+            }
+            if let Some(since) = here(&deployed.candidate) {
+                let weight = deployed.candidate_weight_percent;
+                places.push(json!({"deployment": deployment, "role": "candidate", "weight_percent": weight,
+                    "since_unix_ms": since}));
+            }
+        }
+        places
+    }
+
+    /// Why the run is not shown, where there is one.
+    pub(crate) fn run_hidden(&self) -> Option<&'static str> {
+        self.run_is_hidden.then_some(RUN_HIDDEN)
+    }
+
+    /// As REST v1 tells it.
+    pub(crate) fn body(&self) -> Value {
+        let version = &self.version;
+        let logged_model = self.logged_model.as_ref().map(|model| {
+            let source_run_id = model.source_run_id.as_ref().filter(|_| !self.run_is_hidden);
+            json!({"model_id": model.model_id, "name": model.name, "source_run_id": source_run_id,
+                "created_at_unix_ms": model.created_ms})
+        });
+        let run = self.run.as_ref().map(|run| {
+            let info = &run.info;
+            json!({"run_id": info.run_id, "name": info.name, "user": info.user_id, "status": info.status,
+                "experiment_id": info.experiment_id.to_string(), "start_time": info.start_ms, "end_time": info.end_ms})
+        });
+        json!({
+            "model": version.name,
+            "version": version.version.to_string(),
+            "digest": version.digest,
+            "source": version.source,
+            "created_at_unix_ms": version.created_ms,
+            "authors": self.known.evidence.authors,
+            "aliases": version.aliases,
+            "logged_model": logged_model,
+            "run": run,
+            "run_hidden": self.run_hidden(),
+            "code": self.run.as_ref().map(code),
+            "job": self.run.as_ref().and_then(job),
+            "datasets": self.run.as_ref().map_or_else(Vec::new, datasets),
+            "signing": self.known.signing.verdict,
+            "reports": self.known.reports.iter().map(report_bodies::summary).collect::<Vec<_>>(),
+            "approvals": self.known.approvals.iter().map(ApprovalBody::from).collect::<Vec<_>>(),
+            "deployments": self.places(),
+        })
+    }
+}
+
+/// A run of another server, or one that was purged, is no error.
+fn where_there<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.code == Code::ResourceDoesNotExist => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the code of a run came from, as (name, value).
+pub(crate) fn code_tags(run: &Run) -> impl Iterator<Item = (&'static str, &str)> {
+    CODE_TAGS.iter().filter_map(|(tag, name)| Some((*name, tag_of(run, tag)?)))
+}
+
+fn code(run: &Run) -> Value {
+    code_tags(run)
+        .filter(|(name, _)| *name != "job")
+        .map(|(name, value)| (name.to_owned(), Value::from(value)))
+        .collect()
+}
+
+/// The training job that a run was made by; `None` for a run of somebody's own.
+fn job(run: &Run) -> Option<Value> {
+    tag_of(run, JOB_TAGS[0].0)?;
+    let told =
+        JOB_TAGS.iter().filter_map(|(tag, name)| Some(((*name).to_owned(), Value::from(tag_of(run, tag)?))));
+    Some(told.collect())
+}
+
+/// The data that a run took in.
+pub(crate) fn datasets(run: &Run) -> Vec<Value> {
+    let dataset = |input: &runs::DatasetInput| {
+        let dataset = &input.dataset;
+        json!({"name": dataset.name, "digest": dataset.digest, "source_type": dataset.source_type,
+            "context": input.tags.get("mlflow.data.context")})
+    };
+    run.dataset_inputs.0.iter().map(dataset).collect()
+}
+
+fn tag_of<'run>(run: &'run Run, tag: &str) -> Option<&'run str> {
+    let mut tags = run.tag_keys.iter().zip(&run.tag_values);
+    tags.find(|(key, _)| *key == tag).map(|(_, value)| value.as_str())
+}
