@@ -4,7 +4,9 @@
 
 mod access;
 mod api;
+mod change;
 mod cleanup;
+mod clock;
 mod config;
 mod error;
 mod models;
@@ -27,9 +29,10 @@ use slipway_service_kit::{Tasks, db, server};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Access, job_tokens};
+use crate::access::authenticator::Access;
 pub use crate::access::{AccessConfig, Switch};
 use crate::api::{grpc, pages};
+use crate::change::Changes;
 pub use crate::cleanup::retention::RetentionConfig;
 use crate::cleanup::{retention, unreferenced};
 pub use crate::config::Config;
@@ -60,16 +63,17 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-registry").await?;
     let outbox = Outbox::audited();
-    let (log, entries) = group_commit::lanes();
-    let (creations, begun) = group_commit::lanes();
+    let (log, batches) = group_commit::group_commit();
+    let (new_runs, runs) = group_commit::group_commit();
+    let changes = Changes::new(pool.clone(), outbox.clone());
     let registry = Registry {
         pool: pool.clone(),
         artifacts: artifacts(&config),
         direct_artifacts: config.s3_public_endpoint.is_some(),
-        outbox: outbox.clone(),
+        changes,
         scan_policy: Arc::new(versions::scan::policy(&config.allowed_globals)),
         log,
-        creations,
+        new_runs,
         uploads: TaskTracker::new(),
         webhooks: webhooks::Webhooks::new(&config.webhooks, bus.clone())?,
         access: Access::new(&config.access, pool.clone())?,
@@ -94,17 +98,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     // Requests that are still answered during the drain may write.
     let drained = CancellationToken::new();
-    let logging = group_commit::run(registry.clone(), entries, drained.clone());
-    let creating = group_commit::run(registry.clone(), begun, drained.clone());
-    let writing = tokio::spawn(futures::future::join(logging, creating));
+    let log = group_commit::run(registry.changes.clone(), batches, drained.clone());
+    let new_runs = group_commit::run(registry.changes.clone(), runs, drained.clone());
+    let writing = tokio::spawn(futures::future::join(log, new_runs));
 
-    let questions = RegistryServer::new(grpc::Service::new(registry.clone()))
+    let registry_server = RegistryServer::new(grpc::registry::Service::new(registry.clone()))
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let guarded = axum::middleware::from_fn_with_state(registry.access.clone(), api::access::guard);
-    let job_tokens = JobTokensServer::new(job_tokens::Service::new(registry.clone(), config.access.job_role));
-    let routes =
-        server::add_grpc(server::add_grpc(api::routes().with_state(registry.clone()), questions), job_tokens)
-            .layer(guarded);
+    let job_tokens =
+        JobTokensServer::new(grpc::job_tokens::Service::new(registry.clone(), config.access.job_role));
+    let routes = server::add_grpc(
+        server::add_grpc(api::routes().with_state(registry.clone()), registry_server),
+        job_tokens,
+    )
+    .layer(guarded);
     server::serve(listener, routes, readiness, Metrics::new(), shutdown).await;
     drained.cancel();
     writing.await?;

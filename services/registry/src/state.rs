@@ -1,22 +1,19 @@
-//! What every handler shares, and the transaction in which a change and its events commit together.
+//! What every use case shares.
 
 use std::sync::Arc;
 
-use serde_json::Value;
-use slipway_api::events::{EventBody, RegistryChange, catalog};
 use slipway_artifact_store::ArtifactStore;
-use slipway_event_bus::{Outbox, Prepared};
 use slipway_model_scan::Policy;
-use sqlx::postgres::PgConnection;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Access, current_actor};
+use crate::access::authenticator::Access;
+use crate::change::{Change, Changes};
 use crate::error::Error;
 use crate::models::deployed::Following;
-use crate::tracking::create_run::Creation;
-use crate::tracking::group_commit::Lanes;
-use crate::tracking::log_batch::Entry;
+use crate::tracking::create_run::CreateRun;
+use crate::tracking::group_commit::GroupCommit;
+use crate::tracking::log_batch::LogBatch;
 use crate::webhooks::Webhooks;
 
 /// The registry's clients. Cheap to clone.
@@ -28,14 +25,14 @@ pub(crate) struct Registry {
     pub(crate) artifacts: ArtifactStore,
     /// Clients are told to send and fetch large files at the artifact store itself.
     pub(crate) direct_artifacts: bool,
-    /// Events on their way out.
-    pub(crate) outbox: Outbox,
+    /// Opens transactions that change something.
+    pub(crate) changes: Changes,
     /// What pickles of a model may import.
     pub(crate) scan_policy: Arc<Policy>,
-    /// What runs log.
-    pub(crate) log: Lanes<Entry>,
-    /// Runs that begin.
-    pub(crate) creations: Lanes<Creation>,
+    /// What runs log, many requests to a transaction.
+    pub(crate) log: GroupCommit<LogBatch>,
+    /// New runs, many requests to a transaction.
+    pub(crate) new_runs: GroupCommit<CreateRun>,
     /// Uploads under way. They outlive their request, so that a client that goes away leaves nothing half-made.
     pub(crate) uploads: TaskTracker,
     /// Who is called when something happens.
@@ -50,86 +47,8 @@ impl Registry {
     /// Begins a change.
     ///
     /// # Errors
-    /// Postgres is away.
+    /// Postgres is unreachable.
     pub(crate) async fn change(&self) -> Result<Change, Error> {
-        Ok(Change { transaction: self.pool.begin().await?, outbox: self.outbox.clone(), published: false })
+        self.changes.begin().await
     }
-}
-
-/// One request's transaction. Dropped without [`Change::commit`], it leaves nothing behind.
-#[derive(Debug)]
-pub(crate) struct Change {
-    transaction: Transaction<'static, Postgres>,
-    outbox: Outbox,
-    published: bool,
-}
-
-impl Change {
-    /// The connection, for the store's functions.
-    pub(crate) fn db(&mut self) -> &mut PgConnection {
-        &mut self.transaction
-    }
-
-    /// Adds an event that is published when the change commits.
-    ///
-    /// # Errors
-    /// Postgres is away.
-    pub(crate) async fn publish<E: EventBody>(&mut self, event: &E) -> Result<(), Error> {
-        debug_assert!(
-            catalog::find(&event.subject()).is_some(),
-            "{}: slipway_api::events::catalog does not know it",
-            event.subject()
-        );
-        let event = Prepared::new(event, slipway_telemetry::current_traceparent())?.by(current_actor());
-        self.outbox.enqueue_all(&mut self.transaction, &[event]).await?;
-        self.published = true;
-        Ok(())
-    }
-
-    /// [`Self::publish`] for many at once, made before. They wait for the relay's next look, a fraction of a second later: waking it
-    /// for each point of a training loop would cost more than the points.
-    ///
-    /// # Errors
-    /// Postgres is away.
-    pub(crate) async fn publish_all(&mut self, events: &[Prepared]) -> Result<(), Error> {
-        Ok(self.outbox.enqueue_all(&mut self.transaction, events).await?)
-    }
-
-    /// Has the relay look as soon as the change is committed.
-    pub(crate) const fn wake_at_commit(&mut self) {
-        self.published = true;
-    }
-
-    /// [`Self::publish`] for the usual event of the registry: `entity` `id` was `what`.
-    ///
-    /// # Errors
-    /// Postgres is away.
-    pub(crate) async fn tell(
-        &mut self,
-        entity: &str,
-        what: &str,
-        id: impl Into<String>,
-        details: Value,
-    ) -> Result<(), Error> {
-        let event =
-            RegistryChange { entity: entity.to_owned(), what: what.to_owned(), id: id.into(), details };
-        self.publish(&event).await
-    }
-
-    /// Makes the change and its events true.
-    ///
-    /// # Errors
-    /// Postgres is away: then nothing of it happened, or the acknowledgement was lost.
-    pub(crate) async fn commit(self) -> Result<(), Error> {
-        self.transaction.commit().await?;
-        if self.published {
-            self.outbox.wake();
-        }
-        Ok(())
-    }
-}
-
-/// Unix time in milliseconds, as MLflow has it.
-pub(crate) fn now_ms() -> i64 {
-    i64::try_from(slipway_service_kit::clock::now_unix_ms()).unwrap_or(i64::MAX)
 }

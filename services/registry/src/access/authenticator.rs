@@ -14,16 +14,14 @@ use slipway_domain::access::{Grants, Role, Scope, token_digest};
 use slipway_event_bus::Actor;
 use sqlx::PgPool;
 
-use super::caller::Caller;
+use super::caller::{Caller, JOB_PREFIX, LAUNCHER_CREDENTIAL};
 use super::config::{AccessConfig, Switch};
 use super::references::Reader;
 use super::ttl_cache::{KEPT_S, TtlCache};
-use crate::access::job_tokens::PRINCIPAL_PREFIX;
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::now_ms;
 use crate::store::access as table;
 
-const LAUNCHER_CREDENTIAL: &str = "launcher-token";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 static FULL: LazyLock<Arc<Grants>> = LazyLock::new(|| Arc::new(Grants::full()));
@@ -66,11 +64,6 @@ fn configured(config: &AccessConfig) -> Vec<Configured> {
         Some(Configured { digest, principal, credential, grants })
     });
     given.collect()
-}
-
-/// Whether the caller showed the launcher's token.
-pub(crate) fn is_launcher(caller: &Caller) -> bool {
-    caller.actor.credential == LAUNCHER_CREDENTIAL
 }
 
 /// Checks credentials, and remembers those that it checked just now.
@@ -214,7 +207,7 @@ impl Authenticator {
             return Err(Error::unauthenticated("the token has expired"));
         }
         // Tokens of names that were valid once.
-        if !stored.principal.starts_with(PRINCIPAL_PREFIX) {
+        if !stored.principal.starts_with(JOB_PREFIX) {
             validate_principal(&stored.principal).map_err(|why| {
                 Error::unauthenticated(format!("the token's principal cannot be used any more: {why}"))
             })?;

@@ -1,16 +1,18 @@
 //! The caller of a request: handlers ask it what lists may show, changes note it for the audit trail.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
-use http::request::Parts;
 use slipway_access::principal::ANONYMOUS;
 use slipway_domain::access::{Grants, Role, Scope};
 use slipway_event_bus::Actor;
 
 use crate::error::Error;
+
+/// Prefix of the principals of training jobs. No other token and no identity may have such a name.
+pub(crate) const JOB_PREFIX: &str = "job:";
+/// Credential of the launcher's token.
+pub(crate) const LAUNCHER_CREDENTIAL: &str = "launcher-token";
 
 tokio::task_local! {
     static ACTOR: Arc<Actor>;
@@ -36,6 +38,11 @@ impl Caller {
         self.actor.principal == ANONYMOUS
     }
 
+    /// Whether the caller showed the launcher's token.
+    pub(crate) fn is_launcher(&self) -> bool {
+        self.actor.credential == LAUNCHER_CREDENTIAL
+    }
+
     /// Whether this caller may read the registered model of that name.
     pub(crate) fn sees_model(&self, name: &str) -> bool {
         self.grants.check(Role::Viewer, &Scope::Model(name.to_owned())).is_ok()
@@ -55,15 +62,6 @@ impl Caller {
         self.grants
             .check(role, scope)
             .map_err(|denied| Error::denied(format!("'{}': {denied}", self.actor.principal)))
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        // A request that passed no guard comes from nobody.
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::nobody(String::new())))
     }
 }
 

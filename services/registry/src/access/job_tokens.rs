@@ -3,81 +3,49 @@
 //!
 //! The launcher that asks for them holds a token that can do nothing else, so neither it nor a job ever has an administrator's rights.
 
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use serde_json::json;
 use slipway_access::ApiToken;
-use slipway_api::proto::registry::job_tokens_server::JobTokens;
-use slipway_api::proto::registry::{
-    IssueJobTokenRequest, JobToken, RevokeJobTokensRequest, RevokedJobTokens,
-};
 use slipway_domain::access::{Role, Scope};
-use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::access::{Caller, is_launcher, proven};
+use super::caller::{Caller, JOB_PREFIX, proven};
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::access::{self as table, Grant, Token};
 
-/// How the principals of jobs begin. No other token and no identity may have such a name.
-pub(crate) const PRINCIPAL_PREFIX: &str = "job:";
 const MAX_LIFE_S: u64 = 90 * 24 * 3_600;
 
-/// The service.
+/// A token for a training job.
 #[derive(Debug)]
-pub(crate) struct Service {
-    registry: Registry,
-    role: Role,
+pub(crate) struct JobToken {
+    pub(crate) token: SecretString,
+    pub(crate) expires_ms: i64,
 }
 
-impl Service {
-    /// Issues tokens with this role.
-    pub(crate) const fn new(registry: Registry, role: Role) -> Self {
-        Self { registry, role }
-    }
-}
-
-#[tonic::async_trait]
-impl JobTokens for Service {
-    async fn issue(&self, request: Request<IssueJobTokenRequest>) -> Result<Response<JobToken>, Status> {
-        let caller = caller(&request)?;
-        Ok(Response::new(issue(&self.registry, self.role, &caller, &request.into_inner()).await?))
-    }
-
-    async fn revoke(
-        &self,
-        request: Request<RevokeJobTokensRequest>,
-    ) -> Result<Response<RevokedJobTokens>, Status> {
-        let caller = caller(&request)?;
-        Ok(Response::new(revoke(&self.registry, &caller, &request.into_inner()).await?))
-    }
-}
-
-/// A request that passed no guard has no caller.
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    let found = request.extensions().get::<Caller>().cloned();
-    found.ok_or_else(|| Status::unauthenticated("the caller is not known"))
-}
-
-/// A token for a job, in place of those that it had before.
-async fn issue(
+/// Issues a token for a job, which replaces those that it had before; `None` while access control is off, when jobs need no token, and
+/// a token that is issued now would be valid once it is on.
+///
+/// # Errors
+/// The caller is not the launcher, a value is invalid, or Postgres is unreachable.
+pub(crate) async fn issue(
     registry: &Registry,
     role: Role,
     caller: &Caller,
-    request: &IssueJobTokenRequest,
-) -> Result<JobToken, Error> {
+    job_id: &str,
+    expires_in_s: u64,
+) -> Result<Option<JobToken>, Error> {
     if proven(&caller.actor).is_none() {
-        // Access is off: jobs need no token, and a token that is issued now would be valid once access is on.
-        return Ok(JobToken::default());
+        return Ok(None);
     }
-    let principal = principal(caller, &request.job_id)?;
-    if !(1..=MAX_LIFE_S).contains(&request.expires_in_s) {
+    let principal = principal(caller, job_id)?;
+    if !(1..=MAX_LIFE_S).contains(&expires_in_s) {
         return Err(Error::invalid(format!("`expires_in_s`: expected 1 to {MAX_LIFE_S} seconds")));
     }
     let secret = ApiToken::generate().map_err(Error::internal)?;
     let now = now_ms();
-    let expires_ms =
-        now.saturating_add(i64::try_from(request.expires_in_s * 1_000).map_err(Error::internal)?);
+    let expires_ms = now.saturating_add(i64::try_from(expires_in_s * 1_000).map_err(Error::internal)?);
     let created_by = caller.actor.principal.clone();
     let token = Token {
         token_id: secret.id().to_owned(),
@@ -106,20 +74,18 @@ async fn issue(
     if !replaced.is_empty() {
         registry.access.forget();
     }
-    let token = secret.reveal().expose_secret().to_owned();
-    Ok(JobToken { token, expires_at_unix_ms: expires_ms })
+    Ok(Some(JobToken { token: secret.reveal(), expires_ms }))
 }
 
-/// Revokes all tokens of a job, and takes its role away.
-async fn revoke(
-    registry: &Registry,
-    caller: &Caller,
-    request: &RevokeJobTokensRequest,
-) -> Result<RevokedJobTokens, Error> {
+/// Revokes all tokens of a job, and its role; how many tokens there were.
+///
+/// # Errors
+/// The caller is not the launcher, the id is invalid, or Postgres is unreachable.
+pub(crate) async fn revoke(registry: &Registry, caller: &Caller, job_id: &str) -> Result<usize, Error> {
     if proven(&caller.actor).is_none() {
-        return Ok(RevokedJobTokens::default());
+        return Ok(0);
     }
-    let principal = principal(caller, &request.job_id)?;
+    let principal = principal(caller, job_id)?;
     let mut change = registry.change().await?;
     let revoked = table::tokens_of_principal_delete(change.db(), &principal).await?;
     table::grant_delete(change.db(), &principal, &Scope::Everything.to_string()).await?;
@@ -128,12 +94,12 @@ async fn revoke(
     }
     change.commit().await?;
     registry.access.forget();
-    Ok(RevokedJobTokens { revoked: u32::try_from(revoked.len()).unwrap_or(u32::MAX) })
+    Ok(revoked.len())
 }
 
 /// The principal of a job, for a caller that may speak of it.
 fn principal(caller: &Caller, job_id: &str) -> Result<String, Error> {
-    if !is_launcher(caller) {
+    if !caller.is_launcher() {
         return Err(Error::denied(format!(
             "'{}': tokens of training jobs are issued to the launcher alone, by its token (SLIPWAY_LAUNCHER_TOKEN)",
             caller.actor.principal
@@ -141,5 +107,5 @@ fn principal(caller: &Caller, job_id: &str) -> Result<String, Error> {
     }
     let id = Uuid::parse_str(job_id)
         .map_err(|_| Error::invalid(format!("`job_id`: expected the id of a job, got '{job_id}'")))?;
-    Ok(format!("{PRINCIPAL_PREFIX}{id}"))
+    Ok(format!("{JOB_PREFIX}{id}"))
 }

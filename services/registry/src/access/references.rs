@@ -8,6 +8,7 @@ use slipway_domain::access::{Role, Scope};
 use sqlx::PgConnection;
 
 use super::caller::Caller;
+use super::links::{LoggedModelLink, RunLink};
 use crate::error::Error;
 use crate::store::access as table;
 use crate::store::logged_models::LoggedModel;
@@ -15,37 +16,6 @@ use crate::store::model_versions::ModelVersion;
 
 /// Experiments have artifact locations no deeper than this.
 const MAX_LOCATION_SEGMENTS: usize = 16;
-
-/// A run that a row may refer to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RunLink {
-    run_id: String,
-    experiment_id: Option<i64>,
-}
-
-impl RunLink {
-    /// The run's id.
-    pub(crate) fn run_id(&self) -> &str {
-        &self.run_id
-    }
-
-    /// The run's experiment, where a caller was authorised to read it; `None` where the registry does not have the run, or where
-    /// access control was off and the reference crosses experiments.
-    pub(crate) const fn experiment_id(&self) -> Option<i64> {
-        self.experiment_id
-    }
-}
-
-/// A logged model that a row may refer to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LoggedModelLink(String);
-
-impl LoggedModelLink {
-    /// The logged model's id.
-    pub(crate) fn model_id(&self) -> &str {
-        &self.0
-    }
-}
 
 fn may_read(caller: &Caller, scope: &Scope) -> Result<(), Error> {
     caller.require(Role::Viewer, scope)
@@ -62,7 +32,7 @@ async fn experiment_of(db: &mut PgConnection, run_id: &str) -> Result<Option<i64
 pub(crate) async fn run(db: &mut PgConnection, caller: &Caller, run_id: &str) -> Result<RunLink, Error> {
     let experiment_id = experiment_of(db, run_id).await?;
     may_read(caller, &experiment_id.map_or(Scope::Everything, Scope::Experiment))?;
-    Ok(RunLink { run_id: run_id.to_owned(), experiment_id })
+    Ok(RunLink::new(run_id, experiment_id))
 }
 
 /// Logged models that the request names.
@@ -79,7 +49,7 @@ pub(crate) async fn logged_models(
             may_read(caller, &scope)?;
         }
     }
-    Ok(model_ids.into_iter().map(LoggedModelLink).collect())
+    Ok(model_ids.into_iter().map(LoggedModelLink::new).collect())
 }
 
 /// One logged model that the request names.
@@ -92,7 +62,7 @@ pub(crate) async fn logged_model(
     model_id: &str,
 ) -> Result<LoggedModelLink, Error> {
     logged_models(db, caller, vec![model_id.to_owned()]).await?;
-    Ok(LoggedModelLink(model_id.to_owned()))
+    Ok(LoggedModelLink::new(model_id.to_owned()))
 }
 
 /// A registered model that the request names, with all its versions.
@@ -139,7 +109,7 @@ pub(crate) async fn run_of_version(
 
 /// The logged model of a version that the request names, which readers of the version may refer to.
 pub(crate) fn model_of_version(version: &ModelVersion) -> Option<LoggedModelLink> {
-    version.logged_model_id.clone().map(LoggedModelLink)
+    version.logged_model_id.clone().map(LoggedModelLink::new)
 }
 
 /// A run that is reached through something whose readers may read the experiment `through`.
@@ -155,7 +125,7 @@ async fn reached(
         // With access control off nothing was authorised, so the link proves nothing once it is on.
         experiment_id = experiment_id.filter(|_| !caller.is_anonymous());
     }
-    Ok(RunLink { run_id: run_id.to_owned(), experiment_id })
+    Ok(RunLink::new(run_id, experiment_id))
 }
 
 /// The experiments in whose artifact locations a path lies; everything where it lies in none.
@@ -210,3 +180,7 @@ pub(crate) async fn visible_run<'version>(
     };
     Ok((authorised || own).then_some(run_id))
 }
+
+/// A listing that shows only files of versions of these models: its caller may read them, and not the experiment that contains them.
+#[derive(Debug, Clone)]
+pub(crate) struct PinnedBy(pub(crate) Vec<String>);

@@ -7,9 +7,10 @@
 use serde_json::json;
 
 use crate::cleanup::unreferenced;
+use crate::clock::now_ms;
 use crate::error::Error;
 use crate::models::versions::source::proxy_path;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::purge::{self as table, Due, Entry};
 use crate::store::{artifacts, blobs};
 

@@ -5,10 +5,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::api::mlflow::BLOBS;
 use crate::cleanup::unreferenced::{self, Freed};
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::blobs;
 
 /// Objects that wait to be swept and whose sizes a dry run looks up.
@@ -54,7 +54,7 @@ pub(crate) async fn step(
             freed
         }
     };
-    let listed = registry.artifacts.list_page(BLOBS, after, limit).await?;
+    let listed = registry.artifacts.list_page(blobs::PREFIX, after, limit).await?;
     let next = if listed.len() == limit { listed.last().map(|object| object.key.clone()) } else { None };
     let examined = listed.len();
     let before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);

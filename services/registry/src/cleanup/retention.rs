@@ -8,8 +8,9 @@ use slipway_domain::registry::retention::{Action, Rule, Scope, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use crate::cleanup::deleted;
+use crate::clock::now_ms;
 use crate::error::{Code, Error};
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::purge::Due;
 use crate::store::registered_models::{model_get, model_touch};
 use crate::store::retention::{self as table, RunCandidate, RunSet, VersionCandidate};

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::api::mlflow::BLOBS;
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::{blobs, direct_uploads};
 
 const INTERVAL_MS: u64 = 60_000;
@@ -52,7 +52,7 @@ pub(crate) async fn parts(registry: &Registry, age_ms: i64) -> Result<(), Error>
     direct_uploads::uploads_forget_before(&mut db, now_ms() - age_ms).await?;
     drop(db);
     let before = SystemTime::now() - Duration::from_millis(age_ms.unsigned_abs());
-    let aborted = registry.artifacts.abort_parts_before(BLOBS, before).await?;
+    let aborted = registry.artifacts.abort_parts_before(blobs::PREFIX, before).await?;
     if aborted > 0 {
         tracing::info!(uploads = aborted, "removed uploads that broke off");
     }

@@ -18,8 +18,8 @@ use slipway_service_kit::health::Readiness;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::now_ms;
 use crate::store::deployed::{self as table, Seen};
 
 /// Pause before a lost watch is begun again.

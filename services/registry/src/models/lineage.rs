@@ -5,10 +5,8 @@ use slipway_domain::registry::deployed::{Deployed, Placed};
 use slipway_domain::registry::promotion::{Evidence, Signing};
 use sqlx::PgConnection;
 
-use crate::access::Reader;
+use crate::access::references::Reader;
 use crate::access::references::visible_run;
-use crate::api::rest::approvals::ApprovalBody;
-use crate::api::rest::reports as report_bodies;
 use crate::error::{Code, Error};
 use crate::store::logged_models::{self, LoggedModel};
 use crate::store::model_versions::ModelVersion;
@@ -31,14 +29,6 @@ const CODE_TAGS: [(&str, &str); 5] = [
     ("mlflow.source.git.branch", "branch"),
     ("mlflow.source.git.commit", "commit"),
     ("slipway.job_id", "job"),
-];
-
-/// Tags that say by which training job a run was made.
-const JOB_TAGS: [(&str, &str); 4] = [
-    ("slipway.job_id", "id"),
-    ("slipway.job_name", "name"),
-    ("slipway.attempt", "attempt"),
-    ("slipway.restored_step", "restored_step"),
 ];
 
 /// What others say of a version.
@@ -157,40 +147,6 @@ impl Lineage {
     pub(crate) fn run_hidden(&self) -> Option<&'static str> {
         self.run_is_hidden.then_some(RUN_HIDDEN)
     }
-
-    /// As REST v1 tells it.
-    pub(crate) fn body(&self) -> Value {
-        let version = &self.version;
-        let logged_model = self.logged_model.as_ref().map(|model| {
-            let source_run_id = model.source_run_id.as_ref().filter(|_| !self.run_is_hidden);
-            json!({"model_id": model.model_id, "name": model.name, "source_run_id": source_run_id,
-                "created_at_unix_ms": model.created_ms})
-        });
-        let run = self.run.as_ref().map(|run| {
-            let info = &run.info;
-            json!({"run_id": info.run_id, "name": info.name, "user": info.user_id, "status": info.status,
-                "experiment_id": info.experiment_id.to_string(), "start_time": info.start_ms, "end_time": info.end_ms})
-        });
-        json!({
-            "model": version.name,
-            "version": version.version.to_string(),
-            "digest": version.digest,
-            "source": version.source,
-            "created_at_unix_ms": version.created_ms,
-            "authors": self.known.evidence.authors,
-            "aliases": version.aliases,
-            "logged_model": logged_model,
-            "run": run,
-            "run_hidden": self.run_hidden(),
-            "code": self.run.as_ref().map(code),
-            "job": self.run.as_ref().and_then(job),
-            "datasets": self.run.as_ref().map_or_else(Vec::new, datasets),
-            "signing": self.known.signing.verdict,
-            "reports": self.known.reports.iter().map(report_bodies::summary).collect::<Vec<_>>(),
-            "approvals": self.known.approvals.iter().map(ApprovalBody::from).collect::<Vec<_>>(),
-            "deployments": self.places(),
-        })
-    }
 }
 
 /// A run of another server, or one that was purged, is no error.
@@ -207,21 +163,6 @@ pub(crate) fn code_tags(run: &Run) -> impl Iterator<Item = (&'static str, &str)>
     CODE_TAGS.iter().filter_map(|(tag, name)| Some((*name, tag_of(run, tag)?)))
 }
 
-fn code(run: &Run) -> Value {
-    code_tags(run)
-        .filter(|(name, _)| *name != "job")
-        .map(|(name, value)| (name.to_owned(), Value::from(value)))
-        .collect()
-}
-
-/// The training job that a run was made by; `None` for a run of somebody's own.
-fn job(run: &Run) -> Option<Value> {
-    tag_of(run, JOB_TAGS[0].0)?;
-    let told =
-        JOB_TAGS.iter().filter_map(|(tag, name)| Some(((*name).to_owned(), Value::from(tag_of(run, tag)?))));
-    Some(told.collect())
-}
-
 /// The data that a run took in.
 pub(crate) fn datasets(run: &Run) -> Vec<Value> {
     let dataset = |input: &runs::DatasetInput| {
@@ -232,7 +173,8 @@ pub(crate) fn datasets(run: &Run) -> Vec<Value> {
     run.dataset_inputs.0.iter().map(dataset).collect()
 }
 
-fn tag_of<'run>(run: &'run Run, tag: &str) -> Option<&'run str> {
+/// A tag of a run.
+pub(crate) fn tag_of<'run>(run: &'run Run, tag: &str) -> Option<&'run str> {
     let mut tags = run.tag_keys.iter().zip(&run.tag_values);
     tags.find(|(key, _)| *key == tag).map(|(_, value)| value.as_str())
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 use slipway_domain::registry::promotion::Outcome;
 use sqlx::PgConnection;
 
-use crate::access::Access;
+use crate::access::authenticator::Access;
 use crate::error::Error;
 use crate::models::lineage::Known;
 use crate::state::Registry;

@@ -3,9 +3,11 @@
 use serde_json::json;
 use slipway_domain::access::{Role, Scope};
 
-use crate::access::Caller;
+use crate::access::caller::Caller;
+use crate::change::Change;
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Change, Registry, now_ms};
+use crate::state::Registry;
 use crate::store::deployed::{self, Use};
 use crate::store::{access, model_versions, registered_models};
 

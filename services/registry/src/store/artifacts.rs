@@ -14,6 +14,11 @@ pub(crate) struct Artifact {
     pub(crate) sha256: String,
 }
 
+/// A path of the proxy, seen from a directory above it.
+pub(crate) fn within<'path>(root: &str, path: &'path str) -> &'path str {
+    path.strip_prefix(root).map_or(path, |rest| rest.trim_start_matches('/'))
+}
+
 /// A line of a listing: a file, or a directory without a size.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Entry {

@@ -4,6 +4,14 @@ use sqlx::PgConnection;
 
 use crate::error::Error;
 
+/// Prefix of the keys of artifacts in the bucket.
+pub(crate) const PREFIX: &str = "blobs/";
+
+/// A key that no object had before.
+pub(crate) fn new_key() -> String {
+    format!("{PREFIX}{}", uuid::Uuid::now_v7().simple())
+}
+
 /// Notes an upload before its first byte, so that a crash leaves a trace for the sweeper.
 pub(crate) async fn blob_begin(db: &mut PgConnection, blob_key: &str, now_ms: i64) -> Result<(), Error> {
     sqlx::query("INSERT INTO loose_blobs (blob_key, since_ms) VALUES ($1, $2)")

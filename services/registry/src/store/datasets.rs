@@ -5,7 +5,7 @@ use sqlx::types::Json;
 
 use super::Pair;
 use super::runs::RunInfo;
-use crate::access::references::LoggedModelLink;
+use crate::access::links::LoggedModelLink;
 use crate::error::Error;
 
 /// A data set as a run names it.

@@ -7,8 +7,8 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::search::DatasetKey;
 use super::{Pair, Pairs, columns, search};
-use crate::access::references::{LoggedModelLink, RunLink};
-use crate::access::{current_actor, proven};
+use crate::access::caller::{current_actor, proven};
+use crate::access::links::{LoggedModelLink, RunLink};
 use crate::error::Error;
 
 /// The tag in which clients and server note the versions made from a logged model.

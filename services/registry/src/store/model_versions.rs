@@ -1,83 +1,18 @@
 //! Model versions and their manifests.
 
-use serde::{Deserialize, Serialize};
 use slipway_domain::access::Visible;
-use slipway_domain::registry::TensorSpec;
 use slipway_domain::registry::filter::{Clause, Order};
 use slipway_service_kit::db::is_duplicate;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::artifacts::Artifact;
+use super::facts::Facts;
 use super::registered_models::absent as model_absent;
 use super::{Pair, Pairs, blobs, columns, search};
-use crate::access::references::{LoggedModelLink, RunLink};
-use crate::access::{current_actor, proven};
+use crate::access::caller::{current_actor, proven};
+use crate::access::links::{LoggedModelLink, RunLink};
 use crate::error::Error;
-use crate::models::versions::scan::Scan;
-
-/// What was read from a version's files.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Facts {
-    /// Why serving cannot load it.
-    pub(crate) unservable_reason: Option<String>,
-    /// Path of the ONNX file within the version.
-    pub(crate) onnx_path: Option<String>,
-    pub(crate) inputs: Vec<Tensor>,
-    pub(crate) outputs: Vec<Tensor>,
-    /// Files of weights beside the ONNX file, paths within the version.
-    pub(crate) external_data: Vec<String>,
-    /// MLflow's signature as JSON.
-    pub(crate) signature: Option<String>,
-    /// What was found in the other files; absent for versions of a source that lies elsewhere.
-    #[serde(default)]
-    pub(crate) scan: Option<Scan>,
-    /// Whether serving joins its requests; absent for ensembles, and for versions from before it was looked at.
-    #[serde(default)]
-    pub(crate) joining: Option<Joining>,
-    /// What of its run's training profile did not fit the version when it was registered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) profile_misfit: Option<String>,
-    /// Revision of the inspection that found all this; 0 for versions from before revisions were counted.
-    #[serde(default)]
-    pub(crate) inspection: u32,
-}
-
-/// Whether a model answers row by row, so that rows of several requests may share a run.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Joining {
-    /// Whether the analysis of the graph proves it.
-    pub(crate) row_wise: bool,
-    /// What stands in the way, with the node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<String>,
-}
-
-impl Facts {
-    /// Facts of a version that serving cannot load.
-    pub(crate) fn unservable(reason: impl Into<String>) -> Self {
-        Self { unservable_reason: Some(reason.into()), ..Self::default() }
-    }
-}
-
-/// One input or output of the graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub(crate) struct Tensor {
-    pub(crate) name: String,
-    /// Open Inference Protocol name.
-    pub(crate) datatype: String,
-    /// -1 for a dimension that varies.
-    pub(crate) shape: Vec<i64>,
-    /// Names of the classes along the last dimension, where the model says them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) classes: Vec<String>,
-}
-
-impl From<TensorSpec> for Tensor {
-    fn from(spec: TensorSpec) -> Self {
-        Self { name: spec.name, datatype: spec.datatype, shape: spec.shape, classes: Vec::new() }
-    }
-}
 
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct ModelVersion {

@@ -9,7 +9,7 @@ use sqlx::types::Json;
 
 use super::model_versions::ModelVersion;
 use crate::error::Error;
-use crate::models::versions::scan::Scan;
+use crate::store::facts::Scan;
 
 /// The tag in which clients name the revision of the code of a run.
 const REVISION_TAG: &str = "mlflow.source.git.commit";

@@ -91,15 +91,15 @@ pub(crate) struct AliasTarget {
     pub(crate) guarded: bool,
 }
 
-/// [`model_touch`], with what setting an alias has to know.
+/// [`model_touch`], with what setting an alias has to know; `None` where there is no model of that name.
 pub(crate) async fn alias_target(
     db: &mut PgConnection,
     name: &str,
     alias: &str,
     version: i32,
     now_ms: i64,
-) -> Result<AliasTarget, Error> {
-    sqlx::query_as(
+) -> Result<Option<AliasTarget>, Error> {
+    Ok(sqlx::query_as(
         "UPDATE registered_models m SET updated_ms = $4 WHERE name = $1 RETURNING model_key, \
            EXISTS (SELECT FROM model_versions v WHERE v.model_key = m.model_key AND v.version = $3) AS exists, \
            EXISTS (SELECT FROM alias_policies p WHERE p.model_key = m.model_key AND p.alias = $2) AS guarded",
@@ -109,8 +109,7 @@ pub(crate) async fn alias_target(
     .bind(version)
     .bind(now_ms)
     .fetch_optional(db)
-    .await?
-    .ok_or_else(|| super::model_versions::absent(name, version))
+    .await?)
 }
 
 /// How often a model was renamed; 0 where it is gone.

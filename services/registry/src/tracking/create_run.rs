@@ -1,4 +1,5 @@
-//! Runs as they begin. A sweep begins hundreds at once, so requests share transactions; see [`crate::tracking::group_commit`].
+//! Use case: create a run. A sweep creates hundreds at the same time, so requests share transactions; see
+//! [`group_commit`](crate::tracking::group_commit).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,17 +8,17 @@ use serde_json::json;
 use slipway_api::events::RegistryChange;
 use slipway_event_bus::Prepared;
 
-use crate::access::proven;
+use crate::access::caller::proven;
+use crate::change::Changes;
 use crate::error::Error;
-use crate::state::Registry;
 use crate::store::Pair;
 use crate::store::experiments::{Homes, experiment_homes};
 use crate::store::runs::{NewRun, Run, runs_create};
-use crate::tracking::group_commit::{Queued, Shared};
+use crate::tracking::group_commit::{Batched, Queued};
 
-/// A run that somebody asks for. Refused where the experiment is not there or deleted, or the id is taken.
+/// A run to be created. Refused where the experiment is not there or deleted, or the id is taken.
 #[derive(Debug)]
-pub(crate) struct Creation {
+pub(crate) struct CreateRun {
     pub(crate) run_id: String,
     /// As the client wrote it.
     pub(crate) experiment_id: String,
@@ -27,10 +28,10 @@ pub(crate) struct Creation {
     pub(crate) tags: Vec<Pair>,
 }
 
-impl Shared for Creation {
+impl Batched for CreateRun {
     type Answer = Run;
 
-    fn place(&self) -> &str {
+    fn key(&self) -> &str {
         &self.run_id
     }
 
@@ -38,18 +39,18 @@ impl Shared for Creation {
         1 + self.tags.len()
     }
 
-    async fn write(registry: &Registry, shared: &[Queued<Self>]) -> Result<Vec<Result<Run, Error>>, Error> {
-        let mut change = registry.change().await?;
-        let asked: BTreeSet<&str> = shared.iter().map(|one| one.entry.experiment_id.as_str()).collect();
+    async fn write(changes: &Changes, batch: &[Queued<Self>]) -> Result<Vec<Result<Run, Error>>, Error> {
+        let mut change = changes.begin().await?;
+        let asked: BTreeSet<&str> = batch.iter().map(|one| one.entry.experiment_id.as_str()).collect();
         let homes = experiment_homes(change.db(), &asked).await?;
         let new: Vec<Result<NewRun<'_>, Error>> =
-            shared.iter().map(|one| one.entry.at(&homes, proven(&one.actor))).collect();
-        let lawful: Vec<&NewRun<'_>> = new.iter().flatten().collect();
-        if lawful.is_empty() {
+            batch.iter().map(|one| one.entry.at(&homes, proven(&one.actor))).collect();
+        let valid: Vec<&NewRun<'_>> = new.iter().flatten().collect();
+        if valid.is_empty() {
             return Ok(new.into_iter().map(|refused| Err(refused.err().unwrap_or_else(nothing))).collect());
         }
-        let keys = runs_create(change.db(), &lawful).await?;
-        let made = shared.iter().zip(&new).filter(|(_, new)| new.is_ok());
+        let keys = runs_create(change.db(), &valid).await?;
+        let made = batch.iter().zip(&new).filter(|(_, new)| new.is_ok());
         let events: Result<Vec<Prepared>, Error> = made.map(|(one, _)| event(one)).collect();
         change.publish_all(&events?).await?;
         change.wake_at_commit();
@@ -62,13 +63,13 @@ impl Shared for Creation {
     }
 }
 
-/// Cannot be: each request was made or refused.
+/// Unreachable: each request was either made or refused.
 fn nothing() -> Error {
     Error::internal("a run was neither made nor refused")
 }
 
-fn event(one: &Queued<Creation>) -> Result<Prepared, Error> {
-    let Creation { run_id, experiment_id, name, .. } = &one.entry;
+fn event(one: &Queued<CreateRun>) -> Result<Prepared, Error> {
+    let CreateRun { run_id, experiment_id, name, .. } = &one.entry;
     let event = RegistryChange {
         entity: "run".to_owned(),
         what: "created".to_owned(),
@@ -78,7 +79,7 @@ fn event(one: &Queued<Creation>) -> Result<Prepared, Error> {
     Ok(Prepared::new(&event, one.traceparent.clone())?.by(Arc::clone(&one.actor)))
 }
 
-impl Creation {
+impl CreateRun {
     /// The run's row within its experiment.
     fn at<'run>(&'run self, homes: &Homes, created_by: Option<&'run str>) -> Result<NewRun<'run>, Error> {
         let (experiment_id, location) = homes.active(&self.experiment_id)?;

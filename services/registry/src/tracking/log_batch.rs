@@ -1,4 +1,5 @@
-//! What runs log. A training loop logs small things often, so requests share transactions; see [`crate::tracking::group_commit`].
+//! Use case: a run logs metrics, params and tags. A training loop logs small things often, so requests share transactions; see
+//! [`group_commit`](crate::tracking::group_commit).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,27 +7,27 @@ use std::sync::Arc;
 use slipway_api::events::RegistryChange;
 use slipway_event_bus::{Actor, Prepared};
 
+use crate::change::Changes;
 use crate::error::Error;
-use crate::state::Registry;
 use crate::store::Pair;
 use crate::store::metrics::{self, Point};
 use crate::store::runs::{self, RunInfo};
-use crate::tracking::group_commit::{Queued, Shared};
+use crate::tracking::group_commit::{Batched, Queued};
 
 /// What one request logs. All of it is written, or nothing. Refused where the run is not there or deleted, a param has another value
 /// already, or a model is not there.
 #[derive(Debug, Default)]
-pub(crate) struct Entry {
+pub(crate) struct LogBatch {
     pub(crate) run_id: String,
     pub(crate) points: Vec<Point>,
     pub(crate) params: Vec<Pair>,
     pub(crate) tags: Vec<Pair>,
 }
 
-impl Shared for Entry {
+impl Batched for LogBatch {
     type Answer = ();
 
-    fn place(&self) -> &str {
+    fn key(&self) -> &str {
         &self.run_id
     }
 
@@ -34,23 +35,23 @@ impl Shared for Entry {
         self.points.len() + self.params.len() + self.tags.len()
     }
 
-    async fn write(registry: &Registry, shared: &[Queued<Self>]) -> Result<Vec<Result<(), Error>>, Error> {
-        transaction(registry, shared).await
+    async fn write(changes: &Changes, batch: &[Queued<Self>]) -> Result<Vec<Result<(), Error>>, Error> {
+        transaction(changes, batch).await
     }
 }
 
-async fn transaction(registry: &Registry, shared: &[Queued<Entry>]) -> Result<Vec<Result<(), Error>>, Error> {
-    let mut change = registry.change().await?;
-    let ids: BTreeSet<&str> = shared.iter().map(|one| one.entry.run_id.as_str()).collect();
+async fn transaction(changes: &Changes, batch: &[Queued<LogBatch>]) -> Result<Vec<Result<(), Error>>, Error> {
+    let mut change = changes.begin().await?;
+    let ids: BTreeSet<&str> = batch.iter().map(|one| one.entry.run_id.as_str()).collect();
     let found = runs::run_infos(change.db(), &ids.into_iter().collect::<Vec<_>>()).await?;
-    let run_of = |one: &Queued<Entry>| match found.get(&one.entry.run_id) {
+    let run_of = |one: &Queued<LogBatch>| match found.get(&one.entry.run_id) {
         Some(run) => run.writable().map(|()| run),
         None => Err(runs::absent(&one.entry.run_id)),
     };
-    let runs_of: Vec<Result<&RunInfo, Error>> = shared.iter().map(run_of).collect();
-    let written: Vec<(&RunInfo, &Queued<Entry>)> = runs_of
+    let runs_of: Vec<Result<&RunInfo, Error>> = batch.iter().map(run_of).collect();
+    let written: Vec<(&RunInfo, &Queued<LogBatch>)> = runs_of
         .iter()
-        .zip(shared)
+        .zip(batch)
         .filter_map(|(run, one)| run.as_ref().ok().map(|run| (*run, one)))
         .filter(|(_, one)| one.entry.rows() > 0)
         .collect();
@@ -75,15 +76,15 @@ fn each<'entry, T>(
 }
 
 /// One event for each run and caller, which names all that this caller logged to it.
-fn events(written: &[(&RunInfo, &Queued<Entry>)]) -> Result<Vec<Prepared>, Error> {
+fn events(written: &[(&RunInfo, &Queued<LogBatch>)]) -> Result<Vec<Prepared>, Error> {
     let whose: BTreeSet<(&str, &Arc<Actor>)> =
         written.iter().map(|(run, one)| (run.run_id.as_str(), &one.actor)).collect();
     let event = |(run_id, actor): (&str, &Arc<Actor>)| {
-        let is_theirs = |run: &RunInfo, one: &Queued<Entry>| run.run_id == run_id && one.actor == *actor;
+        let is_theirs = |run: &RunInfo, one: &Queued<LogBatch>| run.run_id == run_id && one.actor == *actor;
         let of_run = || written.iter().filter(move |(run, one)| is_theirs(run, one)).map(|(_, one)| *one);
         let metrics: BTreeSet<&str> =
             of_run().flat_map(|one| one.entry.points.iter().map(|point| point.key.as_str())).collect();
-        let keys = |pairs: fn(&Entry) -> &[Pair]| -> BTreeSet<&str> {
+        let keys = |pairs: fn(&LogBatch) -> &[Pair]| -> BTreeSet<&str> {
             of_run().flat_map(|one| pairs(&one.entry).iter().map(|(key, _)| key.as_str())).collect()
         };
         let (params, tags) = (keys(|entry| &entry.params), keys(|entry| &entry.tags));

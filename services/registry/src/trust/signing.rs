@@ -5,10 +5,9 @@ use slipway_artifact_store::ArtifactStore;
 use slipway_model_signing::{File, MAX_BUNDLE_BYTES, Material, State, Trusted, Verdict, verify};
 use sqlx::PgConnection;
 
+use crate::clock::now_ms;
 use crate::error::{Error, of_file};
-use crate::models::versions::within;
-use crate::state::now_ms;
-use crate::store::artifacts::Artifact;
+use crate::store::artifacts::{Artifact, within};
 use crate::store::model_versions::{self, VersionFile};
 use crate::store::signatures::{self, Signature};
 

@@ -4,8 +4,10 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::intake;
+use crate::change::Change;
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Change, Registry, now_ms};
+use crate::state::Registry;
 use crate::store::webhooks::{self as table, Update, Webhook};
 
 /// Webhooks at most.

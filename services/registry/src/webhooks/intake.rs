@@ -12,9 +12,10 @@ use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, Received};
 use tokio_util::sync::CancellationToken;
 
-use super::Telling;
+use super::payload::Telling;
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::{deliveries, webhooks};
 
 const DURABLE: &str = durable::REGISTRY_WEBHOOKS;

@@ -5,9 +5,10 @@ use std::time::SystemTime;
 use slipway_api::events::{EVENTS_STREAM, EVENTS_SUBJECTS};
 use slipway_domain::registry::webhook::filters;
 
-use super::Telling;
+use super::payload::Telling;
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::deliveries;
 use crate::store::webhooks::Webhook;
 

@@ -10,7 +10,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use slipway_domain::Invalid;
 use slipway_domain::registry::webhook::{Format, Outcome, is_public};
 
-use super::{WebhookConfig, sign};
+use super::config::WebhookConfig;
+use super::sign;
 use crate::store::webhooks::Secrets;
 
 const CONNECT_TIMEOUT_MS: u64 = 3_000;

@@ -6,10 +6,11 @@ use slipway_domain::registry::webhook::Format;
 use slipway_domain::registry::webhook::mlflow::Event;
 use uuid::Uuid;
 
-use super::mlflow_body;
+use super::payload::mlflow_body;
 use super::send::{Call, Called};
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::webhooks::{self as table, Webhook};
 
 /// Type of the event that a test sends; nobody else does.

@@ -10,7 +10,8 @@ use slipway_service_kit::Problem;
 
 use super::rules::{Rule, rule};
 use super::scope::admit;
-use crate::access::{Access, Caller, acting};
+use crate::access::authenticator::Access;
+use crate::access::caller::{Caller, acting};
 use crate::error::Error;
 
 /// What a client without a credential may try.

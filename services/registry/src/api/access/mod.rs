@@ -3,9 +3,9 @@
 //! A request passes [`guard::guard`] before its handler: [`crate::access`] turns credentials into a caller, the route determines the
 //! role required ([`rules`]), and the request identifies the resource ([`scope`]).
 
+mod extract;
 mod guard;
 mod rules;
 mod scope;
 
 pub(crate) use guard::guard;
-pub(crate) use scope::PinnedBy;

@@ -10,8 +10,10 @@ use axum::extract::{FromRequest as _, RawPathParams, Request};
 use slipway_domain::access::{Role, Scope};
 use slipway_domain::registry::normalise_artifact_path;
 
-use crate::access::references::owners;
-use crate::access::{Authenticator, Caller, KEPT_S};
+use crate::access::authenticator::Authenticator;
+use crate::access::caller::Caller;
+use crate::access::references::{PinnedBy, owners};
+use crate::access::ttl_cache::KEPT_S;
 use crate::api::mlflow::Fields;
 use crate::error::Error;
 use crate::store::access as table;
@@ -197,10 +199,6 @@ async fn artifact(
     let models = if role == Role::Viewer { table::models_pinning(&mut db, &path).await? } else { Vec::new() };
     if models.iter().any(|name| caller.sees_model(name)) { Ok(()) } else { Err(refused) }
 }
-
-/// A listing that shows only files of versions of these models: its caller may read them, and not the experiment that they lie in.
-#[derive(Debug, Clone)]
-pub(crate) struct PinnedBy(pub(crate) Vec<String>);
 
 async fn directory(
     authenticator: &Authenticator,

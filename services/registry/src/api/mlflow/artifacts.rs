@@ -13,7 +13,7 @@ use slipway_domain::registry::{normalise_artifact_path, validate_version};
 use super::message::Message;
 use super::proxy::{direct, download, files, upload};
 use super::{Answer, Fields, answer};
-use crate::access::Caller;
+use crate::access::caller::Caller;
 use crate::error::Error;
 use crate::models::versions::source::proxy_path;
 use crate::state::Registry;

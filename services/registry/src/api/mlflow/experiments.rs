@@ -12,7 +12,7 @@ use slipway_domain::registry::{
 use super::message::Message;
 use super::search::{Search, view};
 use super::{Answer, Fields, answer, empty, now_ms};
-use crate::access::Caller;
+use crate::access::caller::Caller;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::experiments::{self as table, Experiment};

@@ -12,7 +12,7 @@ use super::{Answer, Fields, empty};
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::metrics::Point;
-use crate::tracking::log_batch::Entry;
+use crate::tracking::log_batch::LogBatch;
 
 pub(super) fn router(prefix: &str) -> Router<Registry> {
     Router::new()
@@ -38,7 +38,7 @@ fn point(fields: &Fields, path: &str) -> Result<Point, Error> {
 async fn log_metric(State(registry): State<Registry>, fields: Fields) -> Answer {
     let run_id = fields.run_id()?;
     let point = point(&fields, "")?;
-    registry.log.write(Entry { run_id, points: vec![point], ..Entry::default() }).await?;
+    registry.log.write(LogBatch { run_id, points: vec![point], ..LogBatch::default() }).await?;
     Ok(empty())
 }
 
@@ -62,6 +62,6 @@ async fn log_batch(State(registry): State<Registry>, mut fields: Fields) -> Answ
         .map(|(index, fields)| point(fields, &format!("metrics[{index}].")))
         .collect::<Result<Vec<Point>, Error>>()?;
     let (params, tags) = (params(params_given)?, tags(tags_given)?);
-    registry.log.write(Entry { run_id, points, params, tags }).await?;
+    registry.log.write(LogBatch { run_id, points, params, tags }).await?;
     Ok(empty())
 }

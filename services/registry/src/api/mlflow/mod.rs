@@ -10,6 +10,7 @@ mod logged_models;
 mod message;
 mod metrics;
 mod model_versions;
+mod prompts;
 mod proxy;
 mod registered_models;
 mod registrations;
@@ -21,12 +22,12 @@ mod server;
 mod webhooks;
 
 use axum::{Json, Router};
-pub(crate) use proxy::BLOBS;
 pub(crate) use request::Fields;
 use serde_json::Value;
 
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 
 /// What a handler answers.
 type Answer = Result<Json<Value>, Error>;

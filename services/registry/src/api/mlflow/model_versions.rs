@@ -9,15 +9,16 @@ use slipway_domain::registry::filter::Entity;
 use slipway_domain::registry::{validate_model_name, validate_registry_tag, validate_version};
 
 use super::message::Message;
-use super::registered_models::{is_forced, refuse_prompt};
+use super::prompts::refuse_prompt;
 use super::search::Search;
 use super::{Answer, Fields, answer, empty, now_ms};
-use crate::access::Caller;
+use crate::access::caller::Caller;
+use crate::change::Change;
 use crate::error::{Code, Error};
 use crate::models::removal;
+use crate::models::versions::create::{self as versions, Request};
 use crate::models::versions::profile::PROFILE_PATH;
-use crate::models::versions::{self, Request};
-use crate::state::{Change, Registry};
+use crate::state::Registry;
 use crate::store::model_versions::{self as table, ModelVersion};
 use crate::store::registered_models::{model_hold, model_touch};
 
@@ -242,7 +243,7 @@ async fn delete(
     fields: Fields,
 ) -> Answer {
     let (name, version) = (fields.required("name")?, number(&fields)?);
-    let force = is_forced(query.as_deref(), &fields)?;
+    let force = fields.is_forced(query.as_deref())?;
     removal::version(&registry, &caller, &name, version, force).await?;
     Ok(empty())
 }

@@ -16,15 +16,15 @@ use sqlx::PgConnection;
 
 use super::message::Message;
 use super::model_versions::{body as version_body, number, stage};
+use super::prompts::refuse_prompt;
 use super::search::Search;
 use super::{Answer, Fields, answer, empty, now_ms};
-use crate::access::Caller;
+use crate::access::caller::Caller;
 use crate::error::Error;
 use crate::models::{promotion, removal};
 use crate::state::Registry;
 use crate::store::model_versions::{self as versions, ModelVersion};
 use crate::store::registered_models::{self as table, RegisteredModel};
-use crate::store::search::PROMPT_TAG;
 use crate::store::{access, deployed};
 
 const DEFAULT_RESULTS: usize = 100;
@@ -93,13 +93,6 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     Ok(answer(made))
 }
 
-/// MLflow's client registers a prompt as a model with a tag, and then a version without files. Refused at the first step, nothing is
-/// left behind.
-pub(super) fn refuse_prompt(key: &str, value: &str) -> Result<(), Error> {
-    let is_prompt = key == PROMPT_TAG && value.eq_ignore_ascii_case("true");
-    if is_prompt { Err(Error::no_prompts()) } else { Ok(()) }
-}
-
 async fn by_name(State(registry): State<Registry>, fields: Fields) -> Answer {
     let name = fields.required("name")?;
     let mut db = registry.pool.acquire().await?;
@@ -161,15 +154,9 @@ async fn delete(
     fields: Fields,
 ) -> Answer {
     let name = fields.required("name")?;
-    let force = is_forced(query.as_deref(), &fields)?;
+    let force = fields.is_forced(query.as_deref())?;
     removal::model(&registry, &caller, &name, force).await?;
     Ok(empty())
-}
-
-/// Whether a deletion is forced: `force=true` in its query string, or `"force": true` in its body. MLflow has no such field.
-pub(super) fn is_forced(query: Option<&str>, fields: &Fields) -> Result<bool, Error> {
-    let in_query = query.is_some_and(|query| query.split('&').any(|pair| pair == "force=true"));
-    Ok(in_query || fields.boolean("force")?.unwrap_or(false))
 }
 
 async fn latest_versions(State(registry): State<Registry>, fields: Fields) -> Answer {
@@ -215,9 +202,7 @@ async fn set_alias(State(registry): State<Registry>, fields: Fields) -> Answer {
     let mut change = registry.change().await?;
     // The model's row is held, so nobody changes the policy or the alias between the judgement and the change.
     let target = table::alias_target(change.db(), &name, &alias, version, now_ms()).await?;
-    if !target.exists {
-        return Err(versions::absent(&name, version));
-    }
+    let target = target.filter(|target| target.exists).ok_or_else(|| versions::absent(&name, version))?;
     let outcomes = if target.guarded {
         promotion::judge(change.db(), &name, &alias, version, &registry.access).await?.unwrap_or_default()
     } else {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use slipway_domain::access::Visible;
 use slipway_domain::registry::filter::{Clause, Key, Order};
 
-use crate::access::Caller;
+use crate::access::caller::Caller;
 use crate::error::Error;
 use crate::store::Pair;
 use crate::store::logged_models::VERSIONS_TAG;

@@ -249,6 +249,15 @@ impl Fields {
         }
     }
 
+    /// Whether a deletion is forced: `force=true` in its query string, or `"force": true` in its body. MLflow has no such field.
+    ///
+    /// # Errors
+    /// The field is no truth value.
+    pub(crate) fn is_forced(&self, query: Option<&str>) -> Result<bool, Error> {
+        let in_query = query.is_some_and(|query| query.split('&').any(|pair| pair == "force=true"));
+        Ok(in_query || self.boolean("force")?.unwrap_or(false))
+    }
+
     /// A field that must be there, whatever it holds.
     ///
     /// # Errors

@@ -13,15 +13,15 @@ use slipway_domain::registry::{
 use super::run_body::{OneInfo, OneRun, Runs};
 use super::search::{Search, experiment_ids, view};
 use super::{Answer, Fields, empty, now_ms};
-use crate::access::Caller;
+use crate::access::caller::Caller;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::Pair;
 use crate::store::run_page::runs_with_everything;
 use crate::store::run_search::RunSearch;
 use crate::store::runs::{self as table, MODEL_HISTORY_TAG, RUN_NAME_TAG};
-use crate::tracking::create_run::Creation;
-use crate::tracking::log_batch::Entry;
+use crate::tracking::create_run::CreateRun;
+use crate::tracking::log_batch::LogBatch;
 
 const DEFAULT_RESULTS: usize = 1_000;
 const MAX_RESULTS: usize = 50_000;
@@ -56,8 +56,8 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Result<
         Some(asked) => validate_run_id(&asked).map(|()| asked)?,
         None => uuid::Uuid::new_v4().simple().to_string(),
     };
-    let creation = Creation { run_id, experiment_id, name, user_id, start_ms, tags };
-    let run = registry.creations.write(creation).await?;
+    let creation = CreateRun { run_id, experiment_id, name, user_id, start_ms, tags };
+    let run = registry.new_runs.write(creation).await?;
     Ok(Json(OneRun { run }))
 }
 
@@ -176,7 +176,7 @@ async fn log_parameter(State(registry): State<Registry>, fields: Fields) -> Answ
     let value = fields.string("value")?.unwrap_or_default();
     validate_param_key("key", &key)?;
     let params = vec![(key, truncate_param_value(&value).to_owned())];
-    registry.log.write(Entry { run_id, params, ..Entry::default() }).await?;
+    registry.log.write(LogBatch { run_id, params, ..LogBatch::default() }).await?;
     Ok(empty())
 }
 
@@ -185,7 +185,7 @@ async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
     let value = fields.string("value")?.unwrap_or_default();
     validate_run_tag_key("key", &key)?;
     let tags = vec![(key, truncate_run_tag_value(&value).to_owned())];
-    registry.log.write(Entry { run_id, tags, ..Entry::default() }).await?;
+    registry.log.write(LogBatch { run_id, tags, ..LogBatch::default() }).await?;
     Ok(empty())
 }
 

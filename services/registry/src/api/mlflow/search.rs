@@ -10,7 +10,7 @@ use slipway_domain::registry::{
 };
 
 use super::Fields;
-use crate::access::Caller;
+use crate::access::caller::Caller;
 use crate::error::Error;
 use crate::store::experiments::View;
 

@@ -17,9 +17,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Answer;
-use crate::access::Caller;
-use crate::access::job_tokens;
-use crate::state::{Registry, now_ms};
+use crate::access::caller::Caller;
+use crate::access::caller::JOB_PREFIX;
+use crate::clock::now_ms;
+use crate::state::Registry;
 use crate::store::access::{self as table, Grant, Token};
 
 const MAX_NAME_CHARS: usize = 256;
@@ -324,7 +325,7 @@ async fn delete_grant(State(registry): State<Registry>, Query(which): Query<Whic
 
 /// The principal of a training job lives as long as its attempt, and what was granted to it with it.
 fn refuse_job(field: &str, principal: &str) -> Result<(), Problem> {
-    if principal.starts_with(job_tokens::PRINCIPAL_PREFIX) {
+    if principal.starts_with(JOB_PREFIX) {
         let why = format!("'{principal}' is a training job, whose token and role the launcher manages");
         return Err(Problem::invalid(field, why));
     }

@@ -14,9 +14,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Answer, version_of};
-use crate::access::Caller;
+use crate::access::caller::Caller;
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::registered_models::model_touch;
 use crate::store::reports::{self as table, Approval};
 

@@ -7,8 +7,9 @@ use serde_json::Value;
 use slipway_model_scan::{LoaderCode, Verdict};
 use utoipa::ToSchema;
 
-use crate::models::versions::scan::Scan;
-use crate::store::model_versions::{Joining, ModelVersion, Tensor, VersionFile};
+use crate::store::facts::Scan;
+use crate::store::facts::{Joining, Tensor};
+use crate::store::model_versions::{ModelVersion, VersionFile};
 use crate::store::registered_models::RegisteredModel;
 use crate::store::runs::RunInfo;
 

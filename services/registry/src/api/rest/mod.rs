@@ -31,7 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::bodies::{Model, Models, Run, Runs, Version, VersionDetails, Versions};
-use crate::access::Caller;
+use crate::access::caller::Caller;
 use crate::error::Error;
 use crate::models::removal;
 use crate::state::Registry;

@@ -12,9 +12,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Answer;
+use crate::clock::now_ms;
 use crate::error::Error;
 use crate::models::promotion;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::policies::{self as table, AliasPolicy};
 use crate::store::registered_models::{self, model_touch};
 

@@ -15,8 +15,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Answer, page, version_of};
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::registered_models::model_touch;
 use crate::store::signatures::{self as table, Signature, SigningKey};
 use crate::trust::signing::{self, Judged, MAX_KEYS};

@@ -19,7 +19,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::state::{Registry, now_ms};
+use crate::clock::now_ms;
+use crate::state::Registry;
 use crate::store::deliveries;
 use crate::store::webhooks::{self as table, Update};
 use crate::webhooks::{changing, replay, sign, testing};

@@ -7,70 +7,12 @@ mod evidence;
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
 use slipway_domain::registry::promotion::CardField;
 use slipway_model_scan::Verdict;
 
-use crate::api::rest::approvals::ApprovalBody;
-use crate::api::rest::reports;
-use crate::models::lineage::{Lineage, code_tags, datasets};
-use crate::models::versions::scan::Scan;
-use crate::store::model_versions::Tensor;
-use crate::store::runs::Run;
-
-/// The card as JSON.
-pub(crate) fn json(facts: &Lineage) -> Value {
-    let version = &facts.version;
-    let known = &version.facts.0;
-    let signature = known.signature.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
-    json!({
-        "model": version.name,
-        "version": version.version.to_string(),
-        "digest": version.digest,
-        "description": version.description,
-        "aliases": version.aliases,
-        "tags": version.tags.0.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-        "created_at_unix_ms": version.created_ms,
-        "servable": version.servable,
-        "unservable_reason": known.unservable_reason,
-        "inputs": known.inputs,
-        "outputs": known.outputs,
-        "joining": known.joining,
-        "signature": signature,
-        "profile_misfit": known.profile_misfit,
-        "metrics": metrics(facts),
-        "run": facts.run.as_ref().map(run),
-        "run_hidden": facts.run_hidden(),
-        "scan": known.scan,
-        "signing": facts.known.signing.verdict,
-        "reports": facts.known.reports.iter().map(reports::body).collect::<Vec<_>>(),
-        "approvals": facts.known.approvals.iter().map(ApprovalBody::from).collect::<Vec<_>>(),
-        "deployments": facts.places(),
-        "missing": facts.known.evidence.missing_from_card(&[]),
-    })
-}
-
-/// Numbers as JSON, what is none as text.
-fn metrics(facts: &Lineage) -> Value {
-    let number = |value: f64| if value.is_finite() { json!(value) } else { json!(value.to_string()) };
-    facts.known.evidence.metrics.iter().map(|(key, value)| (key.clone(), number(*value))).collect()
-}
-
-fn run(run: &Run) -> Value {
-    let code: serde_json::Map<String, Value> =
-        code_tags(run).map(|(name, value)| (name.to_owned(), value.into())).collect();
-    let info = &run.info;
-    json!({
-        "run_id": info.run_id, "name": info.name, "user": info.user_id, "status": info.status,
-        "experiment_id": info.experiment_id.to_string(), "start_time": info.start_ms, "end_time": info.end_ms,
-        "params": pairs(&run.param_keys, &run.param_values).collect::<serde_json::Map<String, Value>>(),
-        "datasets": datasets(run), "code": code,
-    })
-}
-
-fn pairs<'run>(keys: &'run [String], values: &'run [String]) -> impl Iterator<Item = (String, Value)> + 'run {
-    keys.iter().zip(values).map(|(key, value)| (key.clone(), value.as_str().into()))
-}
+use crate::models::lineage::{Lineage, code_tags};
+use crate::store::facts::Scan;
+use crate::store::facts::Tensor;
 
 /// The card as Markdown.
 pub(crate) fn markdown(facts: &Lineage) -> String {

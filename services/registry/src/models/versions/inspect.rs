@@ -7,11 +7,16 @@ use slipway_model_scan::Policy;
 use slipway_service_kit::json;
 use tokio_util::io::StreamReader;
 
-use super::upgrade::INSPECTION;
-use super::{mlmodel, onnx, scan, within};
+use super::{mlmodel, onnx, scan};
 use crate::error::{Error, of_file};
-use crate::store::artifacts::Artifact;
-use crate::store::model_versions::Facts;
+use crate::store::artifacts::{Artifact, within};
+use crate::store::facts::Facts;
+
+/// Revision of the inspection. Raise it when files are judged differently than before.
+///
+/// 1: ZipMap outputs are served, so classifiers of scikit-learn that were not servable are.
+/// 2: files are safe only when all of their content was understood.
+pub(crate) const INSPECTION: u32 = 2;
 
 const MAX_MLMODEL_BYTES: u64 = 4 * 1024 * 1024;
 

@@ -10,7 +10,7 @@ use slipway_onnx_graph::{Interface, row_wise};
 use tokio::io::AsyncBufRead;
 use tokio_util::io::SyncIoBridge;
 
-use crate::store::model_versions::{Joining, Tensor};
+use crate::store::facts::{Joining, Tensor};
 
 /// Bytes that are fetched from the stream at once.
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -5,10 +5,10 @@ use slipway_domain::drift::Profile;
 use slipway_domain::drift::layout::{Fit, Input, fit};
 
 use super::source::{Source, proxy_path};
-use crate::access::references::RunLink;
+use crate::access::links::RunLink;
 use crate::error::{Code, Error};
 use crate::state::Registry;
-use crate::store::model_versions::Facts;
+use crate::store::facts::Facts;
 use crate::store::{artifacts, runs};
 
 /// Where a run logs the profile of its training data.

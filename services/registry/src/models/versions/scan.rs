@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::{Arc, LazyLock};
 
-use serde::{Deserialize, Serialize};
 use slipway_artifact_store::ArtifactStore;
 use slipway_model_scan::{Code, Context, Finding, Format, LoaderCode, Policy, Verdict};
 use tokio::sync::Semaphore;
 
-use super::within;
 use crate::error::{Error, of_file};
-use crate::store::artifacts::Artifact;
+use crate::store::artifacts::{Artifact, within};
+use crate::store::facts::{RULES, Scan, ScannedFile};
 
 /// Scans at once, each of which holds a file on the local disk.
 const SCANS_AT_ONCE: usize = 2;
@@ -19,116 +18,12 @@ const SCANS_AT_ONCE: usize = 2;
 const MAX_SCANNED_BYTES: i64 = 4 * 1024 * 1024 * 1024;
 /// Findings of one file that are kept.
 const MAX_FINDINGS: usize = 20;
-/// Files with code that a card names.
-const MAX_NAMED_FILES: usize = 5;
 /// Imports of one file that are kept.
 const MAX_GLOBALS: usize = 100;
 /// What a scan may unpack on the local disk.
 const MAX_INFLATED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 static PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(SCANS_AT_ONCE)));
-
-/// The rules that a scan follows, as a number that grows with them. Versions that were scanned by earlier rules are inspected
-/// again when the registry starts, and count as unverified until then.
-pub(crate) const RULES: u32 = 2;
-
-/// What was found in the files of a version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "StoredScan")]
-pub(crate) struct Scan {
-    /// The worst verdict on one of the files.
-    pub(crate) verdict: Verdict,
-    /// Whether one of the files carries code that a loader runs.
-    pub(crate) code: LoaderCode,
-    /// The rules that it followed.
-    pub(crate) rules: u32,
-    /// Files that were looked at.
-    pub(crate) scanned: usize,
-    /// Files of which a loader makes objects, and every file that is not safe.
-    pub(crate) files: Vec<ScannedFile>,
-}
-
-/// A scan as it was stored, perhaps by an earlier release.
-#[derive(Deserialize)]
-struct StoredScan {
-    verdict: Verdict,
-    #[serde(default = "not_known")]
-    code: LoaderCode,
-    #[serde(default)]
-    rules: u32,
-    scanned: usize,
-    files: Vec<ScannedFile>,
-}
-
-impl From<StoredScan> for Scan {
-    fn from(stored: StoredScan) -> Self {
-        let StoredScan { verdict, code, rules, scanned, files } = stored;
-        // What earlier rules took for safe may not be.
-        let verdict = if rules < RULES { verdict.max(Verdict::Unverified) } else { verdict };
-        Self { verdict, code, rules, scanned, files }
-    }
-}
-
-fn not_known() -> LoaderCode {
-    LoaderCode::Unknown
-}
-
-/// What was found in one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ScannedFile {
-    /// Path within the version.
-    pub(crate) path: String,
-    pub(crate) format: Format,
-    pub(crate) verdict: Verdict,
-    /// Whether it carries code that a loader runs.
-    #[serde(default = "not_known")]
-    pub(crate) code: LoaderCode,
-    pub(crate) findings: Vec<Finding>,
-    /// What it imports, as `module.name`.
-    pub(crate) globals: Vec<String>,
-}
-
-impl Scan {
-    /// Why the version must not be loaded, in one sentence; none where no file is unsafe.
-    pub(crate) fn danger(&self) -> Option<String> {
-        self.reason_for(Verdict::Unsafe, "is not safe to load")
-    }
-
-    /// Why the version is not safe, in one sentence.
-    pub(crate) fn reason(&self) -> Option<String> {
-        if self.verdict == Verdict::Safe {
-            return None;
-        }
-        let reason = self.danger().or_else(|| self.reason_for(Verdict::Unverified, "is not verified"));
-        Some(reason.unwrap_or_else(|| "its files were scanned by the rules of an earlier release".to_owned()))
-    }
-
-    fn reason_for(&self, verdict: Verdict, what: &str) -> Option<String> {
-        let file = self.files.iter().find(|file| file.verdict == verdict)?;
-        let why = file.findings.iter().find(|finding| finding.code.verdict() == verdict);
-        let why = why.map_or_else(String::new, |finding| {
-            let within = finding.path.strip_prefix(file.path.as_str()).unwrap_or(&finding.path);
-            let within = if within.is_empty() { String::new() } else { format!("in '{within}' ") };
-            format!(": {within}{}", finding.detail)
-        });
-        Some(format!("the file '{}' {what}{why}", file.path))
-    }
-
-    /// Files that carry code that a loader runs, the first few of them.
-    pub(crate) fn code_files(&self) -> Vec<&str> {
-        let carrying = self.files.iter().filter(|file| file.code == LoaderCode::Present);
-        carrying.map(|file| file.path.as_str()).take(MAX_NAMED_FILES).collect()
-    }
-
-    /// What it says about code, in one sentence.
-    pub(crate) fn code_text(&self) -> String {
-        match self.code {
-            LoaderCode::None => "none".to_owned(),
-            LoaderCode::Unknown => "not known, because some content was not understood".to_owned(),
-            LoaderCode::Present => format!("in {}", self.code_files().join(", ")),
-        }
-    }
-}
 
 /// Looks into every file. `model` is the path of the ONNX model and `weights` are those of its weights, whose references were
 /// checked.

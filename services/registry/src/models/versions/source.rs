@@ -3,8 +3,9 @@
 use slipway_domain::registry::{normalise_artifact_path, validate_version};
 use sqlx::PgConnection;
 
-use crate::access::Caller;
-use crate::access::references::{self, LoggedModelLink, RunLink};
+use crate::access::caller::Caller;
+use crate::access::links::{LoggedModelLink, RunLink};
+use crate::access::references;
 use crate::error::{Code, Error};
 use crate::store::model_versions::{self, ModelVersion};
 use crate::store::{logged_models, registered_models, runs};

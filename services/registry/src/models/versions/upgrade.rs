@@ -6,17 +6,15 @@ use std::time::Duration;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{MAX_REASON_CHARS, UNSERVABLE_TAG, inspect};
+use super::inspect::{self, INSPECTION};
+use super::source::proxy_path;
+use super::tags::{MAX_REASON_CHARS, UNSERVABLE_TAG, UNVERIFIED_TAG, unverified_tag};
+use crate::clock::now_ms;
 use crate::error::{Code, Error};
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::deployed;
-use crate::store::model_versions::{self as table, Facts, ModelVersion, VersionFile};
-
-/// Revision of the inspection. Raise it when files are judged differently than before.
-///
-/// 1: ZipMap outputs are served, so classifiers of scikit-learn that were not servable are.
-/// 2: files are safe only when all of their content was understood.
-pub(crate) const INSPECTION: u32 = 2;
+use crate::store::facts::Facts;
+use crate::store::model_versions::{self as table, ModelVersion, VersionFile};
 
 /// Versions that one look at the table brings.
 const BATCH: i64 = 50;
@@ -70,7 +68,7 @@ async fn pass(registry: &Registry) -> Result<u64, Error> {
 async fn again(registry: &Registry, version: &ModelVersion) -> Result<(), Error> {
     let key = (version.model_key, version.version);
     let files = table::version_files(&mut *registry.pool.acquire().await?, key.0, key.1).await?;
-    let root = super::source::proxy_path(&version.download_uri)?.unwrap_or_default();
+    let root = proxy_path(&version.download_uri)?.unwrap_or_default();
     let files: Vec<_> = files.into_iter().map(VersionFile::into_artifact).collect();
     let found = inspect::inspect(&registry.artifacts, &root, &files, &registry.scan_policy).await;
     let found = match found {
@@ -109,9 +107,9 @@ async fn again(registry: &Registry, version: &ModelVersion) -> Result<(), Error>
         }
         _ => table::version_tag_delete(change.db(), key.0, key.1, UNSERVABLE_TAG).await?,
     }
-    match super::unverified_tag(&facts.facts) {
+    match unverified_tag(&facts.facts) {
         Some(tag) => table::version_tags_set(change.db(), key.0, key.1, &[tag]).await?,
-        None => table::version_tag_delete(change.db(), key.0, key.1, super::UNVERIFIED_TAG).await?,
+        None => table::version_tag_delete(change.db(), key.0, key.1, UNVERIFIED_TAG).await?,
     }
     if servable != version.servable {
         let details = json!({"servable": servable, "unservable_reason": facts.facts.unservable_reason});

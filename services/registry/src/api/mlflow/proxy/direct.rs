@@ -11,10 +11,11 @@ use slipway_artifact_store::{Error as StoreError, MAX_PARTS, UploadedPart};
 use slipway_domain::registry::{new_artifact_path, normalise_artifact_path};
 
 use super::{find, refuse_pinned, upload};
-use crate::access::{Caller, carry};
+use crate::access::caller::{Caller, carry};
 use crate::api::mlflow::{Answer, Fields, answer, empty};
+use crate::clock::now_ms;
 use crate::error::{Error, of_file};
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::artifacts::Artifact;
 use crate::store::blobs;
 use crate::store::direct_uploads::{self as table, DirectUpload};
@@ -89,7 +90,7 @@ async fn create(
         })?;
     let mut change = registry.change().await?;
     refuse_pinned(change.db(), &caller, &path).await?;
-    let blob_key = upload::new_key();
+    let blob_key = blobs::new_key();
     blobs::blob_begin(change.db(), &blob_key, now_ms()).await?;
     let store_id = registry.artifacts.begin_parts(&blob_key).await?;
     let upload_id = uuid::Uuid::new_v4().simple().to_string();

@@ -12,13 +12,13 @@ use axum::{Extension, Router};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use slipway_domain::registry::normalise_artifact_path;
-pub(crate) use upload::BLOBS;
 
-use crate::access::Caller;
-use crate::api::access::PinnedBy;
+use crate::access::caller::Caller;
+use crate::access::references::PinnedBy;
 use crate::api::mlflow::{Answer, Fields, answer};
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Registry, now_ms};
+use crate::state::Registry;
 use crate::store::artifacts::{self, Artifact, Entry};
 
 /// The proxy's routes under `prefix`, e.g. `/api/2.0`.

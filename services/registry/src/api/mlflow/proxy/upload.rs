@@ -12,14 +12,13 @@ use slipway_artifact_store::Stored;
 use slipway_domain::registry::new_artifact_path;
 
 use super::refuse_pinned;
-use crate::access::{Caller, carry};
+use crate::access::caller::{Caller, carry};
+use crate::change::Change;
+use crate::clock::now_ms;
 use crate::error::Error;
-use crate::state::{Change, Registry, now_ms};
+use crate::state::Registry;
 use crate::store::artifacts::{self, Artifact};
 use crate::store::blobs;
-
-/// Where the objects of artifacts lie in the bucket.
-pub(crate) const BLOBS: &str = "blobs/";
 
 pub(super) async fn put(
     State(registry): State<Registry>,
@@ -50,7 +49,7 @@ pub(crate) async fn store(
 }
 
 async fn upload(registry: &Registry, caller: &Caller, path: String, body: Body) -> Result<(), Error> {
-    let blob_key = new_key();
+    let blob_key = blobs::new_key();
     {
         let mut db = registry.pool.acquire().await?;
         if let Some(refused) = refuse_pinned(&mut db, caller, &path).await.err() {
@@ -64,11 +63,6 @@ async fn upload(registry: &Registry, caller: &Caller, path: String, body: Body) 
     let size_bytes = i64::try_from(stored.size_bytes).map_err(Error::internal)?;
     let artifact = Artifact { path, blob_key, size_bytes, sha256: stored.sha256 };
     adopt(registry.change().await?, caller, artifact).await
-}
-
-/// A key that no object had before.
-pub(super) fn new_key() -> String {
-    format!("{BLOBS}{}", uuid::Uuid::now_v7().simple())
 }
 
 /// Makes an uploaded object the artifact at its path.

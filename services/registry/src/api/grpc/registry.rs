@@ -1,4 +1,4 @@
-//! gRPC: what other services ask.
+//! gRPC: model versions and training profiles, for other services.
 
 use slipway_api::MAX_PROFILE_BYTES;
 use slipway_api::proto::registry::registry_server::Registry as Api;
@@ -11,14 +11,15 @@ use slipway_domain::registry::validate_version;
 use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
 
-use crate::access::Caller;
+use crate::access::caller::Caller;
 use crate::access::references::visible_run;
+use crate::clock::now_ms;
 use crate::error::{Code, Error, of_file};
 use crate::models::lineage::RUN_HIDDEN;
 use crate::models::versions::profile::PROFILE_PATH;
 use crate::models::versions::source::proxy_path;
-use crate::state::{Registry, now_ms};
-use crate::store::model_versions::Tensor;
+use crate::state::Registry;
+use crate::store::facts::Tensor;
 use crate::store::{artifacts, deployed, model_versions, registered_models, runs};
 
 /// The service.
@@ -172,19 +173,4 @@ async fn whole(
 
 fn spec(tensor: Tensor) -> TensorSpec {
     TensorSpec { name: tensor.name, datatype: tensor.datatype, shape: tensor.shape }
-}
-
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
-        match error.code {
-            Code::InvalidParameterValue => Self::invalid_argument(error.message),
-            Code::ResourceDoesNotExist | Code::EndpointNotFound => Self::not_found(error.message),
-            Code::Unauthenticated => Self::unauthenticated(error.message),
-            Code::PermissionDenied => Self::permission_denied(error.message),
-            Code::ResourceAlreadyExists => Self::already_exists(error.message),
-            Code::ResourceConflict => Self::failed_precondition(error.message),
-            Code::TemporarilyUnavailable => Self::unavailable(error.message),
-            Code::InternalError => Self::internal(error.message),
-        }
-    }
 }
