@@ -1,191 +1,190 @@
-//! What can go wrong, in MLflow's shape: `{"error_code", "message"}`. REST v1 and gRPC translate it.
+//! What can go wrong in the registry. Each protocol translates it into codes and texts of its own: `api::mlflow::error`,
+//! `api::rest::error` and `api::grpc`.
 
-use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use std::fmt;
+
 use slipway_domain::Invalid;
 use slipway_domain::registry::filter::ParseError;
-use slipway_service_kit::Problem;
 use slipway_service_kit::db::is_unavailable;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
-/// Seconds after which a client may try again when Postgres or S3 is away.
-const RETRY_AFTER_S: &str = "1";
+/// The field of an error that is about the request as a whole.
+const WHOLE_REQUEST: &str = "request";
 
-/// How MLflow ends its messages about parameters that it judges before it looks further.
-pub(crate) const SEE_DOCS: &str = "See the API docs for more information about request parameters.";
-
-/// MLflow's error codes, as far as this service answers with them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
-    /// 400.
-    InvalidParameterValue,
-    /// 400, not 409: clients look for the code.
-    ResourceAlreadyExists,
-    /// 401.
-    Unauthenticated,
-    /// 403.
-    PermissionDenied,
-    /// 404.
-    ResourceDoesNotExist,
-    /// 404.
-    EndpointNotFound,
-    /// 409.
-    ResourceConflict,
-    /// 503 with `Retry-After`.
-    TemporarilyUnavailable,
-    /// 500.
-    InternalError,
-}
-
-impl Code {
-    /// Name on the wire.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::InvalidParameterValue => "INVALID_PARAMETER_VALUE",
-            Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
-            Self::Unauthenticated => "UNAUTHENTICATED",
-            Self::PermissionDenied => "PERMISSION_DENIED",
-            Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
-            Self::EndpointNotFound => "ENDPOINT_NOT_FOUND",
-            Self::ResourceConflict => "RESOURCE_CONFLICT",
-            Self::TemporarilyUnavailable => "TEMPORARILY_UNAVAILABLE",
-            Self::InternalError => "INTERNAL_ERROR",
-        }
-    }
-
-    const fn status(self) -> StatusCode {
-        match self {
-            Self::InvalidParameterValue | Self::ResourceAlreadyExists => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::PermissionDenied => StatusCode::FORBIDDEN,
-            Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
-            Self::ResourceConflict => StatusCode::CONFLICT,
-            Self::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-}
-
-/// An error as the client sees it. The cause was logged where the error was made.
+/// An error as a client sees it. The cause was logged where the error was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub(crate) struct Error {
-    /// Stable, for programs.
-    pub(crate) code: Code,
-    /// What happened, for people.
-    pub(crate) message: String,
+pub(crate) enum Error {
+    /// A value breaks a rule.
+    #[error("{message}")]
+    Invalid {
+        /// Field of the request.
+        field: String,
+        /// What was expected.
+        message: String,
+    },
+    /// Something does not exist.
+    #[error("{}", .0.not_found())]
+    NotFound(Thing),
+    /// A name or an id is taken.
+    #[error("{}", .0.exists())]
+    Exists(Thing),
+    /// The state of something else does not allow the change.
+    #[error("{0}")]
+    Conflict(String),
+    /// A policy forbids it, or the caller lacks a role.
+    #[error("{0}")]
+    Denied(String),
+    /// The caller did not prove who it is.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// Postgres, the artifact store, NATS or another dependency cannot be reached; the request may be repeated.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A defect, or a damaged file.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Something that a client names and that does not exist, or exists already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Thing {
+    /// By id.
+    Experiment(String),
+    ExperimentNamed(String),
+    ExperimentTag {
+        key: String,
+        experiment: String,
+    },
+    /// By id.
+    Run(String),
+    RunTag {
+        key: String,
+        run: String,
+    },
+    /// By name.
+    Model(String),
+    /// `version` as the client wrote it.
+    Version {
+        model: String,
+        version: String,
+    },
+    /// The newest version of a model that has none.
+    LatestVersion {
+        model: String,
+    },
+    Alias {
+        model: String,
+        alias: String,
+    },
+    /// By id.
+    LoggedModel(String),
+    LoggedModelTag {
+        key: String,
+        model_id: String,
+    },
+    /// Anything else: the whole sentence.
+    Other(String),
+}
+
+impl fmt::Display for Thing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Experiment(id) => write!(formatter, "experiment {id}"),
+            Self::ExperimentNamed(name) => write!(formatter, "experiment '{name}'"),
+            Self::ExperimentTag { key, experiment } => {
+                write!(formatter, "tag '{key}' of experiment {experiment}")
+            }
+            Self::Run(id) => write!(formatter, "run {id}"),
+            Self::RunTag { key, run } => write!(formatter, "tag '{key}' of run {run}"),
+            Self::Model(name) => write!(formatter, "registered model '{name}'"),
+            Self::Version { model, version } => write!(formatter, "version {version} of model '{model}'"),
+            Self::LatestVersion { model } => write!(formatter, "version of model '{model}'"),
+            Self::Alias { model, alias } => write!(formatter, "alias '{alias}' of model '{model}'"),
+            Self::LoggedModel(id) => write!(formatter, "logged model {id}"),
+            Self::LoggedModelTag { key, model_id } => {
+                write!(formatter, "tag '{key}' of logged model {model_id}")
+            }
+            Self::Other(sentence) => formatter.write_str(sentence),
+        }
+    }
+}
+
+impl Thing {
+    /// The sentence for something that does not exist.
+    pub(crate) fn not_found(&self) -> String {
+        match self {
+            Self::Other(sentence) => sentence.clone(),
+            Self::Alias { model, alias } => format!("model {model} has no alias {alias}"),
+            thing => format!("{thing} not found"),
+        }
+    }
+
+    /// The sentence for something that exists already.
+    pub(crate) fn exists(&self) -> String {
+        match self {
+            Self::Other(sentence) => sentence.clone(),
+            thing => format!("{thing} already exists"),
+        }
+    }
 }
 
 impl Error {
-    fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
-
     /// A value that breaks a rule.
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(Code::InvalidParameterValue, message)
+    pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), message: message.into() }
     }
 
-    /// A parameter that is not there.
-    pub(crate) fn missing(parameter: &str) -> Self {
-        Self::invalid(format!("Missing value for required parameter '{parameter}'. {SEE_DOCS}"))
+    /// Something that does not exist, in a whole sentence.
+    pub(crate) fn not_found(sentence: impl Into<String>) -> Self {
+        Self::NotFound(Thing::Other(sentence.into()))
     }
 
-    /// A name that is taken.
-    pub(crate) fn exists(message: impl Into<String>) -> Self {
-        Self::new(Code::ResourceAlreadyExists, message)
-    }
-
-    /// A caller that did not prove who it is.
-    pub(crate) fn unauthenticated(message: impl Into<String>) -> Self {
-        Self::new(Code::Unauthenticated, message)
-    }
-
-    /// Something that a policy forbids, or a role that is missing.
-    pub(crate) fn denied(message: impl Into<String>) -> Self {
-        Self::new(Code::PermissionDenied, message)
-    }
-
-    /// Something that is not there.
-    pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self::new(Code::ResourceDoesNotExist, message)
-    }
-
-    /// A route that is not served.
-    pub(crate) fn no_endpoint(method: &http::Method, path: &str) -> Self {
-        let family = path.split_once("/mlflow/").map_or(path, |(_, rest)| rest);
-        let family = family.split('/').next().unwrap_or_default().replace('-', " ");
-        Self::new(
-            Code::EndpointNotFound,
-            format!(
-                "Slipway does not serve MLflow's API for {family} ({method} {path}); docs/api.md lists what it serves"
-            ),
-        )
-    }
-
-    /// Prompts are registered models with a tag, so no route of their own says that they are not served.
-    pub(crate) fn no_prompts() -> Self {
-        Self::new(
-            Code::EndpointNotFound,
-            "Slipway does not serve MLflow's prompt registry, so no prompt was registered; docs/api.md lists what it serves",
-        )
-    }
-
-    /// A change that something else forbids.
-    pub(crate) fn conflict(message: impl Into<String>) -> Self {
-        Self::new(Code::ResourceConflict, message)
-    }
-
-    /// Something behind this service is away.
+    /// A dependency that cannot be reached.
     pub(crate) fn unavailable(what: &str) -> Self {
-        Self::new(Code::TemporarilyUnavailable, format!("{what} does not answer; try again"))
+        Self::Unavailable(format!("{what} does not answer; try again"))
     }
 
     /// Nothing may be deleted: which versions are in use is not known yet.
     pub(crate) fn deployments_unknown() -> Self {
-        Self::new(
-            Code::TemporarilyUnavailable,
+        Self::Unavailable(
             "which versions deployments serve is not known yet, since NATS was not reached since the start of the \
-             registry; try again later, or force the deletion as an administrator (force=true)",
+             registry; try again later, or force the deletion as an administrator (force=true)"
+                .to_owned(),
         )
     }
 
     /// A file whose bytes are others than those that were stored.
     pub(crate) fn damaged(path: &str) -> Self {
-        Self::new(
-            Code::InternalError,
-            format!(
-                "The bytes of the artifact '{path}' in the artifact store are damaged; restore its bucket from a backup, or log the \
-                 file again"
-            ),
-        )
+        Self::Internal(format!(
+            "The bytes of the artifact '{path}' in the artifact store are damaged; restore its bucket from a backup, or log the \
+             file again"
+        ))
     }
 
-    /// A defect of ours; the cause goes to the log alone.
-    pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
+    /// A defect; only the log has the cause.
+    pub(crate) fn internal(cause: impl fmt::Display) -> Self {
         tracing::error!(%cause, "internal error");
-        Self::new(Code::InternalError, "the server failed on this request; its log has the cause")
+        Self::Internal("the server failed on this request; its log has the cause".to_owned())
     }
 }
 
 impl From<Invalid> for Error {
     fn from(invalid: Invalid) -> Self {
-        Self::invalid(invalid.message)
+        Self::Invalid { field: invalid.field, message: invalid.message }
     }
 }
 
 impl From<ParseError> for Error {
     fn from(error: ParseError) -> Self {
-        Self::invalid(format!("{} (at position {})", error.message, error.at))
+        Self::invalid("filter", format!("{} (at position {})", error.message, error.at))
     }
 }
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         if is_unavailable(&error) {
-            tracing::warn!(%error, "Postgres is away");
+            tracing::warn!(%error, "Postgres is unreachable");
             return Self::unavailable("the database");
         }
         let Some(database) = error.as_database_error() else {
@@ -195,18 +194,17 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// What Postgres rejects because of a value of the request. Handlers check values first and name the field; this is the net below
-/// them, so that a value or a race that no handler foresaw is answered with 4xx. Codes:
+/// What Postgres rejects because of a value of the request. Use cases check values first and name the field; this is the net below
+/// them, so that a value or a race that none of them foresaw is answered with 4xx. Codes:
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn refused_by_postgres(error: &dyn DatabaseError) -> Option<Error> {
+    let invalid = |message: &str| Error::invalid(WHOLE_REQUEST, message);
     let code = error.code()?;
     Some(match &*code {
         // character_not_in_repertoire, untranslatable_character: a NUL character, which Postgres cannot store.
-        "22021" | "22P05" => {
-            Error::invalid("Invalid value: text must not contain the NUL character (U+0000)")
-        }
+        "22021" | "22P05" => invalid("Invalid value: text must not contain the NUL character (U+0000)"),
         // numeric_value_out_of_range, datetime_field_overflow.
-        "22003" | "22008" => Error::invalid("Invalid value: a number is out of range"),
+        "22003" | "22008" => invalid("Invalid value: a number is out of range"),
         "23503" => {
             let (field, thing) = referenced(error.constraint().unwrap_or_default());
             Error::not_found(format!("Invalid value for parameter '{field}': there is no such {thing}"))
@@ -214,20 +212,20 @@ fn refused_by_postgres(error: &dyn DatabaseError) -> Option<Error> {
         "23505" => {
             let thing = error.table().unwrap_or("row").trim_end_matches('s').replace('_', " ");
             let detail = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::detail);
-            Error::conflict(match detail.and_then(duplicate_key) {
+            Error::Conflict(match detail.and_then(duplicate_key) {
                 Some(key) => format!(
                     "there is a {thing} with {key} already; another request created it at the same time"
                 ),
                 None => format!("another request created the same {thing} at the same time; read it again"),
             })
         }
-        "23514" => Error::invalid(format!(
+        "23514" => invalid(&format!(
             "Invalid value: it does not satisfy the constraint {}",
             error.constraint().unwrap_or_default()
         )),
-        "22001" => Error::invalid("Invalid value: a text is too long"),
+        "22001" => invalid("Invalid value: a text is too long"),
         // program_limit_exceeded: a row that does not fit its index, which is a key or a name of thousands of characters.
-        "54000" => Error::invalid("Invalid value: a name, key or id is too long to be indexed"),
+        "54000" => invalid("Invalid value: a name, key or id is too long to be indexed"),
         _ => return None,
     })
 }
@@ -301,62 +299,17 @@ impl From<slipway_artifact_store::Error> for Error {
     fn from(error: slipway_artifact_store::Error) -> Self {
         use slipway_artifact_store::Error as Store;
         match error {
-            Store::Source(reason) => Self::invalid(format!("the upload broke off: {reason}")),
-            Store::TooLarge { .. } => Self::invalid(error.to_string()),
+            Store::Source(reason) => Self::invalid("body", format!("the upload broke off: {reason}")),
+            Store::TooLarge { .. } => Self::invalid("body", error.to_string()),
             Store::NotFound { key } => {
                 tracing::error!(key, "an object is missing from the artifact store");
                 Self::not_found(format!("The object '{key}' is missing from the artifact store"))
             }
             error if error.is_transient() => {
-                tracing::warn!(%error, "the artifact store is away");
+                tracing::warn!(%error, "the artifact store is unreachable");
                 Self::unavailable("the artifact store")
             }
             error => Self::internal(error),
-        }
-    }
-}
-
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        let body = axum::Json(json!({"error_code": self.code.name(), "message": self.message}));
-        let mut response = (self.code.status(), body).into_response();
-        if self.code == Code::TemporarilyUnavailable {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
-        }
-        response
-    }
-}
-
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        match error.code {
-            Code::InvalidParameterValue => Self::invalid("request", error.message),
-            Code::ResourceDoesNotExist | Code::EndpointNotFound => {
-                Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", error.message)
-            }
-            Code::Unauthenticated => Self::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthenticated",
-                "The caller is not known",
-                error.message,
-            ),
-            Code::PermissionDenied => {
-                Self::new(StatusCode::FORBIDDEN, "denied", "It is not allowed", error.message)
-            }
-            Code::ResourceAlreadyExists | Code::ResourceConflict => Self::conflict(error.message),
-            Code::TemporarilyUnavailable => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "Something that this request needs is away",
-                error.message,
-            ),
-            // The cause is in the log already.
-            Code::InternalError => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "An error of the server",
-                error.message,
-            ),
         }
     }
 }

@@ -135,11 +135,12 @@ impl Authenticator {
     /// Who sends these headers.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`, or Postgres or the OIDC issuer is away.
+    /// `Unauthenticated`, or Postgres or the OIDC issuer is away.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap, origin: String) -> Result<Caller, Error> {
         let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
-            Error::unauthenticated(
-                "this registry wants a token: 'Authorization: Bearer <token>' (MLFLOW_TRACKING_TOKEN)",
+            Error::Unauthenticated(
+                "this registry wants a token: 'Authorization: Bearer <token>' (MLFLOW_TRACKING_TOKEN)"
+                    .to_owned(),
             )
         })?;
         let key: [u8; 32] = Sha256::digest(header.as_bytes()).into();
@@ -147,7 +148,7 @@ impl Authenticator {
             Some(known) => known,
             None => {
                 let presented = Presented::read(header.as_bytes())
-                    .map_err(|malformed| Error::unauthenticated(malformed.to_string()))?;
+                    .map_err(|malformed| Error::Unauthenticated(malformed.to_string()))?;
                 let (known, lasts) = self.check(&presented).await?;
                 let known = Arc::new(known);
                 self.known.put(key, Arc::clone(&known), lasts);
@@ -181,10 +182,12 @@ impl Authenticator {
         } else if let Some(oidc) = self.oidc.as_ref().filter(|_| secret.split('.').count() == 3) {
             self.check_identity(oidc, secret).await?
         } else {
-            return Err(Error::unauthenticated("the token is not one of this registry's"));
+            return Err(Error::Unauthenticated("the token is not one of this registry's".to_owned()));
         };
         if !presented.names(&known.principal) {
-            return Err(Error::unauthenticated("the token belongs to another user than the one given"));
+            return Err(Error::Unauthenticated(
+                "the token belongs to another user than the one given".to_owned(),
+            ));
         }
         Ok((known, lasts))
     }
@@ -200,16 +203,16 @@ impl Authenticator {
                 token_id = token.id(),
                 "a token was refused: unknown, revoked or with a wrong secret"
             );
-            return Err(Error::unauthenticated("the token is unknown or was revoked"));
+            return Err(Error::Unauthenticated("the token is unknown or was revoked".to_owned()));
         };
         let left_ms = stored.expires_ms.map_or(i64::MAX, |expires| expires.saturating_sub(now));
         if left_ms <= 0 {
-            return Err(Error::unauthenticated("the token has expired"));
+            return Err(Error::Unauthenticated("the token has expired".to_owned()));
         }
         // Tokens of names that were valid once.
         if !stored.principal.starts_with(JOB_PREFIX) {
             validate_principal(&stored.principal).map_err(|why| {
-                Error::unauthenticated(format!("the token's principal cannot be used any more: {why}"))
+                Error::Unauthenticated(format!("the token's principal cannot be used any more: {why}"))
             })?;
         }
         table::token_used(&mut db, token.id(), now).await?;
@@ -227,7 +230,7 @@ impl Authenticator {
         let identity = oidc.verify(secret).await.map_err(|refused| match refused {
             Refused::Token(why) => {
                 tracing::info!(why, "an identity token was refused");
-                Error::unauthenticated(why)
+                Error::Unauthenticated(why)
             }
             Refused::Issuer(why) => {
                 tracing::warn!(why, "the OIDC issuer does not answer as it should");
@@ -235,7 +238,7 @@ impl Authenticator {
             }
         })?;
         validate_principal(&identity.principal).map_err(|why| {
-            Error::unauthenticated(format!("the token's holder cannot be used here: {why}"))
+            Error::Unauthenticated(format!("the token's holder cannot be used here: {why}"))
         })?;
         let mut subjects = vec![identity.principal.clone()];
         subjects.extend(identity.groups.iter().map(|group| format!("group:{group}")));

@@ -14,6 +14,18 @@ pub(crate) const JOB_PREFIX: &str = "job:";
 /// Credential of the launcher's token.
 pub(crate) const LAUNCHER_CREDENTIAL: &str = "launcher-token";
 
+/// Rejects the principal of a training job, which lives as long as its attempt, and its grants with it.
+///
+/// # Errors
+/// It is one.
+pub(crate) fn refuse_job(field: &str, principal: &str) -> Result<(), Error> {
+    if principal.starts_with(JOB_PREFIX) {
+        let why = format!("'{principal}' is a training job, whose token and role the launcher manages");
+        return Err(Error::invalid(field, why));
+    }
+    Ok(())
+}
+
 tokio::task_local! {
     static ACTOR: Arc<Actor>;
 }
@@ -57,11 +69,11 @@ impl Caller {
     /// Refuses unless the role is held there.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED`, which says which role is missing on what.
+    /// `Denied`, which names the missing role and the scope.
     pub(crate) fn require(&self, role: Role, scope: &Scope) -> Result<(), Error> {
         self.grants
             .check(role, scope)
-            .map_err(|denied| Error::denied(format!("'{}': {denied}", self.actor.principal)))
+            .map_err(|denied| Error::Denied(format!("'{}': {denied}", self.actor.principal)))
     }
 }
 

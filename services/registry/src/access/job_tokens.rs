@@ -41,7 +41,10 @@ pub(crate) async fn issue(
     }
     let principal = principal(caller, job_id)?;
     if !(1..=MAX_LIFE_S).contains(&expires_in_s) {
-        return Err(Error::invalid(format!("`expires_in_s`: expected 1 to {MAX_LIFE_S} seconds")));
+        return Err(Error::invalid(
+            "expires_in_s",
+            format!("`expires_in_s`: expected 1 to {MAX_LIFE_S} seconds"),
+        ));
     }
     let secret = ApiToken::generate().map_err(Error::internal)?;
     let now = now_ms();
@@ -100,12 +103,13 @@ pub(crate) async fn revoke(registry: &Registry, caller: &Caller, job_id: &str) -
 /// The principal of a job, for a caller that may speak of it.
 fn principal(caller: &Caller, job_id: &str) -> Result<String, Error> {
     if !caller.is_launcher() {
-        return Err(Error::denied(format!(
+        return Err(Error::Denied(format!(
             "'{}': tokens of training jobs are issued to the launcher alone, by its token (SLIPWAY_LAUNCHER_TOKEN)",
             caller.actor.principal
         )));
     }
-    let id = Uuid::parse_str(job_id)
-        .map_err(|_| Error::invalid(format!("`job_id`: expected the id of a job, got '{job_id}'")))?;
+    let id = Uuid::parse_str(job_id).map_err(|_| {
+        Error::invalid("job_id", format!("`job_id`: expected the id of a job, got '{job_id}'"))
+    })?;
     Ok(format!("{JOB_PREFIX}{id}"))
 }

@@ -3,4 +3,5 @@
 pub(crate) mod deleted;
 pub(crate) mod orphans;
 pub(crate) mod retention;
+pub(crate) mod rules;
 pub(crate) mod unreferenced;

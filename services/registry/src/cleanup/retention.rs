@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cleanup::deleted;
 use crate::clock::now_ms;
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::state::Registry;
 use crate::store::purge::Due;
 use crate::store::registered_models::{model_get, model_touch};
@@ -192,7 +192,7 @@ async fn versions(
     let model_key = match model_get(&mut db, model).await {
         Ok(model) => model.model_key,
         // A rule may be written before its model is there, and outlive it.
-        Err(error) if error.code == Code::ResourceDoesNotExist => return Ok(Page::default()),
+        Err(Error::NotFound(_)) => return Ok(Page::default()),
         Err(error) => return Err(error),
     };
     let best = match &rule.keep_best {
@@ -240,7 +240,7 @@ async fn version_goes(
     // Holds the model, and so whoever sets an alias or a stage of it.
     let model_key = match model_touch(change.db(), model, now).await {
         Ok(model_key) => model_key,
-        Err(error) if error.code == Code::ResourceDoesNotExist => return Ok(false),
+        Err(Error::NotFound(_)) => return Ok(false),
         Err(error) => return Err(error),
     };
     let there = table::version_candidates(change.db(), model_key, version - 1, 1).await?;

@@ -50,7 +50,7 @@ impl Following {
     /// Refuses while it is not known which versions are in use.
     ///
     /// # Errors
-    /// `TEMPORARILY_UNAVAILABLE`.
+    /// `Unavailable`.
     pub(crate) fn require_complete(&self) -> Result<(), Error> {
         if self.complete.load(Ordering::Acquire) { Ok(()) } else { Err(Error::deployments_unknown()) }
     }

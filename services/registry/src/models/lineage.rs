@@ -5,13 +5,16 @@ use slipway_domain::registry::deployed::{Deployed, Placed};
 use slipway_domain::registry::promotion::{Evidence, Signing};
 use sqlx::PgConnection;
 
+use crate::access::caller::Caller;
 use crate::access::references::Reader;
 use crate::access::references::visible_run;
-use crate::error::{Code, Error};
+use crate::error::Error;
+use crate::state::Registry;
 use crate::store::logged_models::{self, LoggedModel};
-use crate::store::model_versions::ModelVersion;
+use crate::store::model_versions::{ModelVersion, VersionName, version_get};
 use crate::store::reports::{self, Approval, StoredReport};
 use crate::store::runs::{self, Run};
+use crate::store::tags::{BRANCH_TAG, DATASET_CONTEXT_TAG, PROGRAM_TAG, REPOSITORY_TAG, REVISION_TAG};
 use crate::store::{deployments, policies};
 use crate::trust::signing::{self, Judged};
 
@@ -24,10 +27,10 @@ pub(crate) const RUN_HIDDEN: &str = "the version refers to a run of an experimen
 
 /// Tags that say where the code of a run came from.
 const CODE_TAGS: [(&str, &str); 5] = [
-    ("mlflow.source.name", "program"),
-    ("mlflow.source.git.repoURL", "repository"),
-    ("mlflow.source.git.branch", "branch"),
-    ("mlflow.source.git.commit", "commit"),
+    (PROGRAM_TAG, "program"),
+    (REPOSITORY_TAG, "repository"),
+    (BRANCH_TAG, "branch"),
+    (REVISION_TAG, "commit"),
     ("slipway.job_id", "job"),
 ];
 
@@ -99,15 +102,25 @@ pub(crate) struct Lineage {
 }
 
 impl Lineage {
+    /// Reads all of it for a caller.
+    ///
+    /// # Errors
+    /// The version does not exist, or Postgres is unreachable.
+    pub(crate) async fn of(
+        registry: &Registry,
+        caller: &Caller,
+        name: VersionName<'_>,
+    ) -> Result<Self, Error> {
+        let mut db = registry.pool.acquire().await?;
+        let version = version_get(&mut db, name.model, name.version).await?;
+        Self::read(&mut db, version, registry.access.reader(caller)).await
+    }
+
     /// Reads all of it.
     ///
     /// # Errors
     /// Postgres is away.
-    pub(crate) async fn read(
-        db: &mut PgConnection,
-        version: ModelVersion,
-        reader: Reader<'_>,
-    ) -> Result<Self, Error> {
+    async fn read(db: &mut PgConnection, version: ModelVersion, reader: Reader<'_>) -> Result<Self, Error> {
         let run_id = visible_run(db, &version, reader).await?;
         let run_is_hidden = run_id.is_none() && version.run_id.is_some();
         let run = match run_id {
@@ -153,7 +166,7 @@ impl Lineage {
 fn where_there<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
     match read {
         Ok(found) => Ok(Some(found)),
-        Err(error) if error.code == Code::ResourceDoesNotExist => Ok(None),
+        Err(Error::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -168,7 +181,7 @@ pub(crate) fn datasets(run: &Run) -> Vec<Value> {
     let dataset = |input: &runs::DatasetInput| {
         let dataset = &input.dataset;
         json!({"name": dataset.name, "digest": dataset.digest, "source_type": dataset.source_type,
-            "context": input.tags.get("mlflow.data.context")})
+            "context": input.tags.get(DATASET_CONTEXT_TAG)})
     };
     run.dataset_inputs.0.iter().map(dataset).collect()
 }

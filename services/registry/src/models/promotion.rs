@@ -53,7 +53,7 @@ pub(crate) async fn refuse(
     change.tell("alias", "refused", format!("{model}@{alias}"), details).await?;
     change.commit().await?;
     let reasons: Vec<&str> = failed.iter().map(|outcome| outcome.detail.as_str()).collect();
-    Ok(Error::denied(format!(
+    Ok(Error::Denied(format!(
         "Version {version} of '{model}' may not become '{alias}': {}",
         reasons.join("; ")
     )))

@@ -94,7 +94,7 @@ async fn unused(
     let seen = (now_ms(), registry.following.is_current());
     let uses = deployed::uses(change.db(), model_key, version, seen).await?;
     if !uses.is_empty() && !force {
-        return Err(Error::conflict(refusal(what, &uses, version.is_none())));
+        return Err(Error::Conflict(refusal(what, &uses, version.is_none())));
     }
     let mut names: Vec<String> = uses.into_iter().map(|one| one.deployment).collect();
     names.dedup();

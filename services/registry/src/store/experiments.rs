@@ -8,7 +8,7 @@ use slipway_domain::registry::validate_experiment_id;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{Pair, Pairs, columns, search};
-use crate::error::Error;
+use crate::error::{Error, Thing};
 
 /// Which life stages a search sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(crate) async fn experiment_create(
     .await;
     let experiment_id = match created {
         Err(error) if slipway_service_kit::db::is_duplicate(&error) => {
-            return Err(Error::exists(format!("Experiment(name={name}) already exists")));
+            return Err(Error::Exists(Thing::ExperimentNamed(name.to_owned())));
         }
         other => other?,
     };
@@ -84,7 +84,7 @@ pub(crate) async fn experiment_get(db: &mut PgConnection, experiment_id: &str) -
 
 /// There is no experiment of that id.
 pub(crate) fn absent(experiment_id: &str) -> Error {
-    Error::not_found(format!("No Experiment with id={experiment_id} exists"))
+    Error::NotFound(Thing::Experiment(experiment_id.to_owned()))
 }
 
 /// Experiments that something is to be put into: where each keeps its artifacts, and whether it is deleted.
@@ -112,9 +112,12 @@ impl Homes {
         let id = validate_experiment_id(experiment_id)?;
         match self.0.get(&id) {
             None => Err(absent(experiment_id)),
-            Some((_, Some(_))) => Err(Error::invalid(format!(
-                "The experiment {experiment_id} must be in the 'active' state. Current state is deleted."
-            ))),
+            Some((_, Some(_))) => Err(Error::invalid(
+                "experiment_id",
+                format!(
+                    "The experiment {experiment_id} must be in the 'active' state. Current state is deleted."
+                ),
+            )),
             Some((location, None)) => Ok((id, location)),
         }
     }
@@ -174,7 +177,7 @@ pub(crate) async fn experiment_rename(
         .await;
     match renamed {
         Err(error) if slipway_service_kit::db::is_duplicate(&error) => {
-            Err(Error::exists(format!("Experiment(name={name}) already exists")))
+            Err(Error::Exists(Thing::ExperimentNamed(name.to_owned())))
         }
         other => Ok(other.map(drop)?),
     }

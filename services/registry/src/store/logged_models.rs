@@ -9,10 +9,8 @@ use super::search::DatasetKey;
 use super::{Pair, Pairs, columns, search};
 use crate::access::caller::{current_actor, proven};
 use crate::access::links::{LoggedModelLink, RunLink};
-use crate::error::Error;
-
-/// The tag in which clients and server note the versions made from a logged model.
-pub(crate) const VERSIONS_TAG: &str = "mlflow.modelVersions";
+use crate::error::{Error, Thing};
+use crate::store::tags::VERSIONS_TAG;
 
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct LoggedModel {
@@ -90,7 +88,7 @@ pub(crate) async fn logged_model_create(
     .execute(&mut *db)
     .await
     .map_err(|error| match is_duplicate(&error) {
-        true => Error::exists(format!("Logged model with ID '{}' already exists.", model.model_id)),
+        true => Error::Exists(Thing::LoggedModel(model.model_id.to_owned())),
         false => error.into(),
     })?;
     logged_model_params_add(db, model.model_id, params).await?;
@@ -115,7 +113,7 @@ pub(crate) async fn logged_model_find(
 }
 
 fn absent(model_id: &str) -> Error {
-    Error::not_found(format!("Logged model with ID '{model_id}' not found."))
+    Error::NotFound(Thing::LoggedModel(model_id.to_owned()))
 }
 
 /// Sets status or just the time of the last change.

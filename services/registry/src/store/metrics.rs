@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::runs::RunInfo;
-use crate::error::Error;
+use crate::error::{Error, Thing};
 
 /// One point. Infinities were made finite before.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
@@ -91,7 +91,7 @@ async fn model_metrics_log(db: &mut PgConnection, points: &[(&RunInfo, &Point)])
     .fetch_optional(&mut *db)
     .await?;
     if let Some(model_id) = missing {
-        return Err(Error::not_found(format!("Logged model with ID '{model_id}' not found.")));
+        return Err(Error::NotFound(Thing::LoggedModel(model_id.to_owned())));
     }
     let given = Given::of(points);
     let names: Vec<Option<&str>> = points.iter().map(|(_, point)| point.dataset_name.as_deref()).collect();

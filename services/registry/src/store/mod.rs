@@ -24,6 +24,7 @@ pub(crate) mod run_search;
 pub(crate) mod runs;
 pub(crate) mod search;
 pub(crate) mod signatures;
+pub(crate) mod tags;
 pub(crate) mod webhooks;
 
 /// Key and value of a tag or parameter.

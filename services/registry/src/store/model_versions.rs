@@ -12,7 +12,7 @@ use super::registered_models::absent as model_absent;
 use super::{Pair, Pairs, blobs, columns, search};
 use crate::access::caller::{current_actor, proven};
 use crate::access::links::{LoggedModelLink, RunLink};
-use crate::error::Error;
+use crate::error::{Error, Thing};
 
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct ModelVersion {
@@ -36,6 +36,13 @@ pub(crate) struct ModelVersion {
     pub(crate) facts: Json<Facts>,
     pub(crate) tags: Pairs,
     pub(crate) aliases: Vec<String>,
+}
+
+/// A version of a model, as a client names it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VersionName<'name> {
+    pub(crate) model: &'name str,
+    pub(crate) version: i32,
 }
 
 /// A file of a version, pinned.
@@ -97,7 +104,7 @@ const SELECT: &str = "SELECT v.model_key, m.name, v.version, v.created_ms, v.upd
 
 /// There is no such version.
 pub(crate) fn absent(name: &str, version: impl std::fmt::Display) -> Error {
-    Error::not_found(format!("Model Version (name={name}, version={version}) not found"))
+    Error::NotFound(Thing::Version { model: name.to_owned(), version: version.to_string() })
 }
 
 /// Makes a version of a model, whose row is held from then on.
@@ -134,7 +141,9 @@ pub(crate) async fn version_create(
     .fetch_optional(&mut *db)
     .await
     .map_err(|error| match (is_duplicate(&error), new.version) {
-        (true, Some(version)) => Error::exists(format!("Model version {version} already exists")),
+        (true, Some(version)) => {
+            Error::Exists(Thing::Version { model: name.to_owned(), version: version.to_string() })
+        }
         _ => error.into(),
     })?;
     let (model_key, version) = made.ok_or_else(|| model_absent(name))?;

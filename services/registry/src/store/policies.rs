@@ -8,11 +8,9 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::model_versions::ModelVersion;
+use super::tags::REVISION_TAG;
 use crate::error::Error;
 use crate::store::facts::Scan;
-
-/// The tag in which clients name the revision of the code of a run.
-const REVISION_TAG: &str = "mlflow.source.git.commit";
 
 /// A policy and the alias that it guards.
 #[derive(Debug, sqlx::FromRow)]

@@ -5,7 +5,7 @@ use slipway_domain::registry::filter::{Clause, Order};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::{Pair, Pairs, blobs, columns, search};
-use crate::error::Error;
+use crate::error::{Error, Thing};
 
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct RegisteredModel {
@@ -27,7 +27,7 @@ const SELECT: &str = "SELECT m.model_key, m.name, m.description, m.created_ms, m
 
 /// The refusal for a model that is not there.
 pub(crate) fn absent(name: &str) -> Error {
-    Error::not_found(format!("Registered Model with name={name} not found"))
+    Error::NotFound(Thing::Model(name.to_owned()))
 }
 
 /// Makes a registered model.
@@ -48,7 +48,7 @@ pub(crate) async fn model_create(
     .await;
     let model_key = match made {
         Err(error) if slipway_service_kit::db::is_duplicate(&error) => {
-            return Err(Error::exists(format!("Registered Model (name={name}) already exists.")));
+            return Err(Error::Exists(Thing::Model(name.to_owned())));
         }
         other => other?,
     };
@@ -193,7 +193,7 @@ pub(crate) async fn model_rename(
         .execute(&mut *db)
         .await;
     if renamed.as_ref().is_err_and(slipway_service_kit::db::is_duplicate) {
-        return Err(Error::exists(format!("Registered Model (name={name}) already exists.")));
+        return Err(Error::Exists(Thing::Model(name.to_owned())));
     }
     renamed?;
     sqlx::query("UPDATE model_versions SET updated_ms = $2 WHERE model_key = $1")
@@ -307,8 +307,9 @@ pub(crate) async fn alias_get(db: &mut PgConnection, name: &str, alias: &str) ->
     .await?;
     match found {
         None => Err(absent(name)),
-        // MLflow answers so, and not with 404.
-        Some((_, None)) => Err(Error::invalid(format!("Registered model alias {alias} not found."))),
+        Some((_, None)) => {
+            Err(Error::NotFound(Thing::Alias { model: name.to_owned(), alias: alias.to_owned() }))
+        }
         Some((_, Some(version))) => Ok(version),
     }
 }

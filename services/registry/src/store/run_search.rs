@@ -81,7 +81,8 @@ impl<'search> RunSearch<'search> {
         after: Option<&After>,
         limit: usize,
     ) -> Result<(Vec<RunInfo>, Option<After>), Error> {
-        let foreign = || Error::invalid("Invalid page token: it belongs to a search with another order");
+        let foreign =
+            || Error::invalid("page_token", "Invalid page token: it belongs to a search with another order");
         match (self.walk(), after) {
             (Walk::ByStart, None) => self.by_start(db, None, limit).await,
             (Walk::ByStart, Some(After::Start(start_ms, run_id))) => {

@@ -9,13 +9,8 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use super::search::push_visible;
 use super::{Pair, columns};
-use crate::error::Error;
-
-/// The tag that always holds the run's name.
-pub(crate) const RUN_NAME_TAG: &str = "mlflow.runName";
-
-/// The tag that lists models which old clients logged.
-pub(crate) const MODEL_HISTORY_TAG: &str = "mlflow.log-model.history";
+use crate::error::{Error, Thing};
+use crate::store::tags::{MODEL_HISTORY_TAG, RUN_NAME_TAG};
 
 /// A run's own row.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -58,7 +53,7 @@ pub(crate) struct DatasetInput {
     pub(crate) tags: std::collections::BTreeMap<String, String>,
 }
 
-/// A data set, as it is stored and as MLflow's `Dataset`.
+/// A dataset, as it is stored.
 #[derive(Debug, serde::Deserialize, serde::Serialize)]
 pub(crate) struct Dataset {
     pub(crate) name: String,
@@ -155,7 +150,7 @@ pub(crate) async fn runs_create(
     .fetch_all(db)
     .await;
     let made = made.map_err(|error| match (is_duplicate(&error), runs) {
-        (true, [only]) => Error::exists(format!("Run with id={} already exists", only.run_id)),
+        (true, [only]) => Error::Exists(Thing::Run(only.run_id.to_owned())),
         _ => error.into(),
     })?;
     Ok(made.into_iter().collect())
@@ -219,17 +214,17 @@ impl RunInfo {
     pub(crate) fn writable(&self) -> Result<(), Error> {
         match self.deleted_ms {
             None => Ok(()),
-            Some(_) => Err(Error::invalid(format!(
-                "The run {} must be in the 'active' state. Current state is deleted.",
-                self.run_id
-            ))),
+            Some(_) => Err(Error::invalid(
+                "run_id",
+                format!("The run {} must be in the 'active' state. Current state is deleted.", self.run_id),
+            )),
         }
     }
 }
 
 /// There is no run of that id.
 pub(crate) fn absent(run_id: &str) -> Error {
-    Error::not_found(format!("Run with id={run_id} not found"))
+    Error::NotFound(Thing::Run(run_id.to_owned()))
 }
 
 /// A page of runs for REST v1, the newest first, behind the run with that start and id.
@@ -330,11 +325,14 @@ pub(crate) async fn run_params_log(db: &mut PgConnection, params: &[(&RunInfo, &
     for (run, (key, new)) in params {
         match logged.get(&(run.run_key, key.as_str())) {
             Some(old) if old != new => {
-                return Err(Error::invalid(format!(
-                    "Changing param values is not allowed. Param with key='{key}' was already logged with \
+                return Err(Error::invalid(
+                    "params",
+                    format!(
+                        "Changing param values is not allowed. Param with key='{key}' was already logged with \
                      value='{old}' for run ID='{}'. Attempted logging new value '{new}'.",
-                    run.run_id
-                )));
+                        run.run_id
+                    ),
+                ));
             }
             _ => {}
         }

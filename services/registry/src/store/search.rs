@@ -4,10 +4,8 @@ use slipway_domain::access::Visible;
 use slipway_domain::registry::filter::{Clause, Comparison, Key, Operand, Order};
 use sqlx::{Postgres, QueryBuilder};
 
-/// The tag by which clients tell prompts from models. Every search of theirs asks for models *without* it as `!= 'true'`.
-pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
-/// The tag in which clients list the tables they logged: JSON in ASCII, as Python writes it.
-const LOGGED_ARTIFACTS_TAG: &str = "mlflow.loggedArtifacts";
+use super::tags::{LOGGED_ARTIFACTS_TAG, PROMPT_TAG};
+
 /// Up to here each whole float names one integer.
 const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 

@@ -5,7 +5,7 @@ use slipway_domain::registry::webhook::Format;
 use slipway_service_kit::db::is_duplicate;
 use sqlx::PgConnection;
 
-use crate::error::Error;
+use crate::error::{Error, Thing};
 
 /// Key of the advisory lock under which webhooks change one at a time, so that the event filter is made of all of them.
 const CHANGE_LOCK_KEY: i64 = 0x57EB_4004;
@@ -59,7 +59,7 @@ pub(crate) fn absent(name: &str) -> Error {
 }
 
 fn taken(name: &str) -> Error {
-    Error::exists(format!("There is a webhook '{name}' already"))
+    Error::Exists(Thing::Other(format!("There is a webhook '{name}' already")))
 }
 
 /// Holds all other changes of webhooks until the transaction ends.

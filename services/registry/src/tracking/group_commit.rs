@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::caller::current_actor;
 use crate::change::Changes;
-use crate::error::{Code, Error};
+use crate::error::Error;
 
 /// Concurrent transactions.
 const WRITERS: usize = 2;
@@ -128,7 +128,7 @@ async fn write_all<S: Batched>(
 async fn write_batch<S: Batched>(changes: &Changes, batch: Vec<Queued<S>>) {
     let outcomes = match S::write(changes, &batch).await {
         Ok(outcomes) => outcomes,
-        Err(error) if batch.len() == 1 || error.code == Code::TemporarilyUnavailable => {
+        Err(error) if batch.len() == 1 || matches!(error, Error::Unavailable(_)) => {
             batch.iter().map(|_| Err(error.clone())).collect()
         }
         Err(_) => {

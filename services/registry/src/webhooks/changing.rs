@@ -1,7 +1,8 @@
 //! Making, changing and removing webhooks, for both APIs.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
+use slipway_domain::registry::webhook::Format;
 
 use super::intake;
 use crate::change::Change;
@@ -14,7 +15,7 @@ use crate::store::webhooks::{self as table, Update, Webhook};
 pub(crate) const MAX_WEBHOOKS: i64 = 200;
 
 /// Begins a change of webhooks; others wait.
-pub(crate) async fn begin(registry: &Registry) -> Result<Change, Error> {
+async fn begin(registry: &Registry) -> Result<Change, Error> {
     let mut change = registry.change().await?;
     table::webhooks_lock(change.db()).await?;
     Ok(change)
@@ -42,7 +43,7 @@ pub(crate) async fn create(
     let mut change = begin(registry).await?;
     listen(registry, &mut change, if webhook.enabled { &webhook.events } else { &[] }).await?;
     if table::webhook_count(change.db()).await? >= MAX_WEBHOOKS {
-        return Err(Error::conflict(format!("there are {MAX_WEBHOOKS} webhooks already; remove one first")));
+        return Err(Error::Conflict(format!("there are {MAX_WEBHOOKS} webhooks already; remove one first")));
     }
     table::webhook_create(change.db(), webhook, secret).await?;
     // Without the URL: it may hold a token.
@@ -85,4 +86,24 @@ pub(crate) async fn remove(registry: &Registry, name: &str) -> Result<(), Error>
     table::webhook_delete(change.db(), name).await?;
     change.tell("webhook", "deleted", name, json!({})).await?;
     change.commit().await
+}
+
+/// Replaces the secret of a webhook, and keeps the one before for so long; Unix milliseconds until both sign. A format with one signature
+/// changes at once.
+///
+/// # Errors
+/// There is none of that name, or Postgres is unreachable.
+pub(crate) async fn rotate(
+    registry: &Registry,
+    name: &str,
+    secret: &SecretString,
+    overlap_s: u32,
+) -> Result<i64, Error> {
+    let mut change = begin(registry).await?;
+    let both = table::webhook_get(change.db(), name).await?.format == Format::CloudEvents;
+    let until_ms = now_ms() + if both { i64::from(overlap_s) * 1_000 } else { 0 };
+    table::webhook_rotate(change.db(), name, secret.expose_secret(), until_ms, now_ms()).await?;
+    change.tell("webhook", "updated", name, json!({"secret": "rotated"})).await?;
+    change.commit().await?;
+    Ok(until_ms)
 }

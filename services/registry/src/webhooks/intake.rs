@@ -32,7 +32,7 @@ pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
     let taking = registry.clone();
     let taken = consumer.run(shutdown.clone(), move |event| {
         let registry = taking.clone();
-        async move { take(&registry, &event).await.map_err(|error| error.message) }
+        async move { take(&registry, &event).await.map_err(|error| error.to_string()) }
     });
     tokio::join!(taken, keep_aligned(&registry, &shutdown));
 }

@@ -8,11 +8,12 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderValue, StatusCode, header};
 use slipway_service_kit::Problem;
 
+use super::refusal::Refusal;
 use super::rules::{Rule, rule};
 use super::scope::admit;
 use crate::access::authenticator::Access;
 use crate::access::caller::{Caller, acting};
-use crate::error::Error;
+use crate::api::mlflow::error::Failure;
 
 /// What a client without a credential may try.
 const CHALLENGES: [HeaderValue; 2] = [
@@ -31,11 +32,11 @@ pub(crate) async fn guard(State(access): State<Access>, request: Request, next: 
             request.extensions_mut().insert(caller);
             acting(actor, next.run(request)).await
         }
-        Err(error) => shape.refusal(error),
+        Err(refusal) => shape.refusal(refusal),
     }
 }
 
-async fn pass(access: &Access, origin: String, request: Request) -> Result<(Caller, Request), Error> {
+async fn pass(access: &Access, origin: String, request: Request) -> Result<(Caller, Request), Refusal> {
     let Some(authenticator) = &access.authenticator else { return Ok((access.anyone(origin), request)) };
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let rule = rule(request.method(), route, request.uri().path());
@@ -70,9 +71,13 @@ impl Shape {
         }
     }
 
-    fn refusal(self, error: Error) -> Response {
+    fn refusal(self, refusal: Refusal) -> Response {
+        let error = match refusal {
+            Refusal::Message(failure) => return failure.into_response(),
+            Refusal::Error(error) => error,
+        };
         let mut response = match self {
-            Self::Mlflow => error.into_response(),
+            Self::Mlflow => Failure::from(error).into_response(),
             Self::Problem => Problem::from(error).into_response(),
             Self::Grpc => {
                 return tonic::Status::from(error)

@@ -5,6 +5,7 @@
 
 mod extract;
 mod guard;
+mod refusal;
 mod rules;
 mod scope;
 

@@ -10,12 +10,14 @@ use axum::extract::{FromRequest as _, RawPathParams, Request};
 use slipway_domain::access::{Role, Scope};
 use slipway_domain::registry::normalise_artifact_path;
 
+use super::refusal::Refusal;
 use crate::access::authenticator::Authenticator;
 use crate::access::caller::Caller;
 use crate::access::references::{PinnedBy, owners};
 use crate::access::ttl_cache::KEPT_S;
 use crate::api::mlflow::Fields;
 use crate::error::Error;
+
 use crate::store::access as table;
 
 /// Where a request says what it is about.
@@ -63,7 +65,7 @@ pub(super) async fn admit(
     caller: &Caller,
     (role, resource): (Role, Resource),
     mut request: Request,
-) -> Result<Request, Error> {
+) -> Result<Request, Refusal> {
     if caller.grants.check(role, &Scope::Everything).is_ok() {
         return Ok(request);
     }
@@ -100,7 +102,7 @@ pub(super) async fn admit(
 }
 
 /// The message of a request, left there for its handler.
-async fn read(request: Request) -> Result<(Fields, Request), Error> {
+async fn read(request: Request) -> Result<(Fields, Request), Refusal> {
     let (parts, body) = request.into_parts();
     let mut bare = Request::new(body);
     (*bare.method_mut(), *bare.uri_mut()) = (parts.method.clone(), parts.uri.clone());
@@ -111,14 +113,18 @@ async fn read(request: Request) -> Result<(Fields, Request), Error> {
     Ok((fields, request))
 }
 
-async fn parameter(request: &mut Request, name: &str) -> Result<String, Error> {
+async fn parameter(request: &mut Request, name: &str) -> Result<String, Refusal> {
     let parameters: RawPathParams =
-        request.extract_parts().await.map_err(|_| Error::invalid("the path is not valid UTF-8"))?;
+        request.extract_parts().await.map_err(|_| Error::invalid("path", "the path is not valid UTF-8"))?;
     let found = parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned());
-    found.ok_or_else(|| Error::internal(format!("the route has no parameter {name}")))
+    found.ok_or_else(|| Error::internal(format!("the route has no parameter {name}")).into())
 }
 
-async fn wanted(authenticator: &Authenticator, resource: Resource, fields: &Fields) -> Result<Wanted, Error> {
+async fn wanted(
+    authenticator: &Authenticator,
+    resource: Resource,
+    fields: &Fields,
+) -> Result<Wanted, Refusal> {
     let one = |scope: Scope| Ok(vec![scope]);
     let experiment = |id: String| id.parse().map_or(Scope::Everything, Scope::Experiment);
     match resource {
@@ -135,7 +141,7 @@ async fn wanted(authenticator: &Authenticator, resource: Resource, fields: &Fiel
         Resource::RunOrLoggedModel => match fields.non_empty("model_id")? {
             Some(id) => {
                 let mut db = authenticator.pool.acquire().await?;
-                table::logged_model_experiments(&mut db, &[id]).await
+                Ok(table::logged_model_experiments(&mut db, &[id]).await?)
             }
             None => runs(authenticator, vec![fields.run_id()?]).await,
         },
@@ -155,13 +161,13 @@ async fn wanted(authenticator: &Authenticator, resource: Resource, fields: &Fiel
         Resource::Rename => Ok(["name", "new_name"]
             .into_iter()
             .map(|name| Ok(Scope::Model(fields.required(name)?)))
-            .collect::<Result<_, Error>>()?),
+            .collect::<Result<_, Refusal>>()?),
         _ => one(Scope::Everything),
     }
 }
 
 /// The experiments of runs.
-async fn runs(authenticator: &Authenticator, run_ids: Vec<String>) -> Result<Vec<Scope>, Error> {
+async fn runs(authenticator: &Authenticator, run_ids: Vec<String>) -> Result<Vec<Scope>, Refusal> {
     let mut scopes = BTreeSet::new();
     let mut asked = Vec::new();
     for run_id in run_ids {
@@ -188,7 +194,7 @@ async fn artifact(
     caller: &Caller,
     role: Role,
     path: &str,
-) -> Result<(), Error> {
+) -> Result<(), Refusal> {
     let path = normalise_artifact_path(path)?;
     let mut db = authenticator.pool.acquire().await?;
     let refused = match held(caller, role, owners(&mut db, &path).await?) {
@@ -205,7 +211,7 @@ async fn directory(
     caller: &Caller,
     role: Role,
     path: &str,
-) -> Result<Option<PinnedBy>, Error> {
+) -> Result<Option<PinnedBy>, Refusal> {
     let path = normalise_artifact_path(path)?;
     let mut db = authenticator.pool.acquire().await?;
     let refused = match held(caller, role, owners(&mut db, &path).await?) {
@@ -219,6 +225,6 @@ async fn directory(
     if seen.is_empty() { Err(refused) } else { Ok(Some(PinnedBy(seen))) }
 }
 
-fn held(caller: &Caller, role: Role, scopes: Vec<Scope>) -> Result<(), Error> {
-    scopes.into_iter().try_for_each(|scope| caller.require(role, &scope))
+fn held(caller: &Caller, role: Role, scopes: Vec<Scope>) -> Result<(), Refusal> {
+    Ok(scopes.into_iter().try_for_each(|scope| caller.require(role, &scope))?)
 }

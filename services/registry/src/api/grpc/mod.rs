@@ -5,19 +5,20 @@ pub(crate) mod registry;
 
 use tonic::Status;
 
-use crate::error::{Code, Error};
+use crate::error::Error;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        match error.code {
-            Code::InvalidParameterValue => Self::invalid_argument(error.message),
-            Code::ResourceDoesNotExist | Code::EndpointNotFound => Self::not_found(error.message),
-            Code::Unauthenticated => Self::unauthenticated(error.message),
-            Code::PermissionDenied => Self::permission_denied(error.message),
-            Code::ResourceAlreadyExists => Self::already_exists(error.message),
-            Code::ResourceConflict => Self::failed_precondition(error.message),
-            Code::TemporarilyUnavailable => Self::unavailable(error.message),
-            Code::InternalError => Self::internal(error.message),
+        let message = error.to_string();
+        match error {
+            Error::Invalid { .. } => Self::invalid_argument(message),
+            Error::NotFound(_) => Self::not_found(message),
+            Error::Unauthenticated(_) => Self::unauthenticated(message),
+            Error::Denied(_) => Self::permission_denied(message),
+            Error::Exists(_) => Self::already_exists(message),
+            Error::Conflict(_) => Self::failed_precondition(message),
+            Error::Unavailable(_) => Self::unavailable(message),
+            Error::Internal(_) => Self::internal(message),
         }
     }
 }

@@ -8,19 +8,18 @@ use slipway_api::proto::registry::{
 };
 use slipway_domain::access::{Role, Scope};
 use slipway_domain::registry::validate_version;
-use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
 
 use crate::access::caller::Caller;
 use crate::access::references::visible_run;
-use crate::clock::now_ms;
-use crate::error::{Code, Error, of_file};
+use crate::error::{Error, of_file};
 use crate::models::lineage::RUN_HIDDEN;
 use crate::models::versions::profile::PROFILE_PATH;
+use crate::models::versions::read::{Which, WithFiles, present_name, with_files};
 use crate::models::versions::source::proxy_path;
 use crate::state::Registry;
 use crate::store::facts::Tensor;
-use crate::store::{artifacts, deployed, model_versions, registered_models, runs};
+use crate::store::{artifacts, model_versions, runs};
 
 /// The service.
 #[derive(Debug)]
@@ -40,46 +39,34 @@ impl Api for Service {
         &self,
         request: Request<GetModelVersionRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
-        let caller = caller(&request);
+        let caller = caller(&request)?;
         let GetModelVersionRequest { model, version, for_deployment } = request.into_inner();
-        let number = number(&version)?;
-        let mut db = self.registry.pool.begin().await.map_err(Error::from)?;
-        let model = present_name(&mut db, model).await?;
-        may_see(&caller, &model)?;
-        let found = whole(&mut db, &model, number, &for_deployment).await?;
-        db.commit().await.map_err(Error::from)?;
-        Ok(Response::new(found))
+        let which = Which::Number(number(&version)?);
+        let found = with_files(&self.registry, &caller, &model, which, &for_deployment).await?;
+        Ok(Response::new(message(found)))
     }
 
     async fn resolve_alias(
         &self,
         request: Request<ResolveAliasRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
-        let caller = caller(&request);
+        let caller = caller(&request)?;
         let ResolveAliasRequest { model, alias, for_deployment } = request.into_inner();
-        may_see(&caller, &model)?;
-        let mut db = self.registry.pool.begin().await.map_err(Error::from)?;
-        let resolved = registered_models::alias_get(&mut db, &model, &alias).await;
-        let version = resolved.map_err(|error| match error.code {
-            // MLflow's REST API calls a missing alias a wrong parameter; here it is what it is.
-            Code::InvalidParameterValue => Status::not_found(format!("model {model} has no alias {alias}")),
-            _ => error.into(),
-        })?;
-        let found = whole(&mut db, &model, version, &for_deployment).await?;
-        db.commit().await.map_err(Error::from)?;
-        Ok(Response::new(found))
+        let found =
+            with_files(&self.registry, &caller, &model, Which::Alias(&alias), &for_deployment).await?;
+        Ok(Response::new(message(found)))
     }
 
     async fn get_training_profile(
         &self,
         request: Request<GetTrainingProfileRequest>,
     ) -> Result<Response<TrainingProfile>, Status> {
-        let caller = caller(&request);
+        let caller = caller(&request)?;
         let GetTrainingProfileRequest { model, version } = request.into_inner();
         let number = number(&version)?;
         let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
         let model = present_name(&mut db, model).await?;
-        may_see(&caller, &model)?;
+        caller.require(Role::Viewer, &Scope::Model(model.clone()))?;
         let found = model_versions::version_get(&mut db, &model, number).await?;
         // What a service reads here it shows to its own callers, so the link itself has to be authorised.
         let run_id = visible_run(&mut db, &found, self.registry.access.any_reader()).await?;
@@ -106,43 +93,20 @@ impl Api for Service {
     }
 }
 
-/// A request that passed no guard comes from nobody.
-fn caller<T>(request: &Request<T>) -> Option<Caller> {
-    request.extensions().get::<Caller>().cloned()
-}
-
-/// Each method has to ask this: the guard in front cannot see which model a message is about.
-fn may_see(caller: &Option<Caller>, model: &str) -> Result<(), Status> {
-    let caller = caller.as_ref().ok_or_else(|| Status::unauthenticated("the caller is not known"))?;
-    Ok(caller.require(Role::Viewer, &Scope::Model(model.to_owned()))?)
+/// Each method has to authorise its caller: the guard in front cannot see which model a message is about.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let found = request.extensions().get::<Caller>().cloned();
+    found.ok_or_else(|| Status::unauthenticated("the caller is not known"))
 }
 
 fn number(version: &str) -> Result<i32, Status> {
     Ok(validate_version(version).map_err(Error::from)?)
 }
 
-/// The name that a renamed model has now; any other name stays as it is.
-async fn present_name(db: &mut PgConnection, name: String) -> Result<String, Status> {
-    Ok(deployed::renamed_to(db, &name).await?.unwrap_or(name))
-}
-
-/// A version with its files; held for a deployment where one is named.
-async fn whole(
-    db: &mut PgConnection,
-    model: &str,
-    version: i32,
-    for_deployment: &str,
-) -> Result<ModelVersion, Status> {
-    let found = model_versions::version_get(db, model, version).await?;
-    if !for_deployment.is_empty()
-        && !deployed::version_hold(db, found.model_key, version, for_deployment, now_ms()).await?
-    {
-        return Err(model_versions::absent(model, version).into());
-    }
-    let name_revision = registered_models::name_revision(db, found.model_key).await?;
-    let files = model_versions::version_files(db, found.model_key, version).await?;
+fn message(found: WithFiles) -> ModelVersion {
+    let WithFiles { version: found, files, name_revision } = found;
     let facts = found.facts.0;
-    Ok(ModelVersion {
+    ModelVersion {
         model: found.name,
         version: found.version.to_string(),
         digest: found.digest,
@@ -167,8 +131,8 @@ async fn whole(
         aliases: found.aliases,
         created_at_unix_ms: found.created_ms,
         model_id: found.model_key.to_string(),
-        model_name_revision: name_revision.unsigned_abs(),
-    })
+        model_name_revision: name_revision,
+    }
 }
 
 fn spec(tensor: Tensor) -> TensorSpec {

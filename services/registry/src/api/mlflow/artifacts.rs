@@ -10,14 +10,15 @@ use http::{HeaderMap, Uri};
 use serde_json::{Value, json};
 use slipway_domain::registry::{normalise_artifact_path, validate_version};
 
+use super::error::Failure;
 use super::message::Message;
 use super::proxy::{direct, download, files, upload};
 use super::{Answer, Fields, answer};
 use crate::access::caller::Caller;
-use crate::error::Error;
 use crate::models::versions::source::proxy_path;
 use crate::state::Registry;
 use crate::store::{artifacts as table, logged_models, model_versions, runs};
+use crate::tracking::artifacts::find;
 
 /// Most bytes that a browser uploads at once, as in MLflow; clients go through the proxy, which has no such limit.
 const MAX_UPLOAD_BYTES: usize = 10 * 1024 * 1024;
@@ -64,7 +65,7 @@ async fn of_model(State(registry): State<Registry>, Path(model_id): Path<String>
 }
 
 /// Directory of the proxy that holds the files of the run, or of the logged model, that the request names.
-async fn root(registry: &Registry, fields: &Fields) -> Result<String, Error> {
+async fn root(registry: &Registry, fields: &Fields) -> Result<String, Failure> {
     let mut db = registry.pool.acquire().await?;
     let uri = match fields.non_empty("model_id")? {
         Some(model_id) => logged_models::logged_model_get(&mut db, &model_id).await?.artifact_uri,
@@ -92,8 +93,8 @@ async fn upload_url(
     Ok(answer(json!({"presigned_url": url, "headers": {}})))
 }
 
-fn outside(uri: &str) -> Error {
-    Error::invalid(format!("the artifacts lie at {uri}, outside of this registry's artifact store"))
+fn outside(uri: &str) -> Failure {
+    Failure::invalid(format!("the artifacts lie at {uri}, outside of this registry's artifact store"))
 }
 
 async fn list(db: &mut sqlx::PgConnection, uri: &str, path: &str) -> Answer {
@@ -110,7 +111,7 @@ async fn file_of_run(
     State(registry): State<Registry>,
     headers: HeaderMap,
     fields: Fields,
-) -> Result<Response, Error> {
+) -> Result<Response, Failure> {
     let path = asked_path(&fields, "path")?;
     let run = runs::run_info(&mut *registry.pool.acquire().await?, &fields.run_id()?).await?;
     send(&registry, &run.artifact_uri, &path, &headers).await
@@ -120,7 +121,7 @@ async fn file_of_version(
     State(registry): State<Registry>,
     headers: HeaderMap,
     fields: Fields,
-) -> Result<Response, Error> {
+) -> Result<Response, Failure> {
     let path = asked_path(&fields, "path")?;
     let (name, version) = (fields.required("name")?, validate_version(&fields.required("version")?)?);
     let mut db = registry.pool.acquire().await?;
@@ -129,7 +130,7 @@ async fn file_of_version(
     // Its own files alone: what else lies in the directory of its run is not for readers of the model.
     let found = model_versions::version_file(&mut db, version.model_key, version.version, &path).await?;
     let file = found.ok_or_else(|| {
-        Error::not_found(format!("No such artifact: '{path}' in version {} of '{name}'", version.version))
+        Failure::not_found(format!("No such artifact: '{path}' in version {} of '{name}'", version.version))
     })?;
     drop(db);
     download::respond(&registry, &file.into_artifact(), &headers).await
@@ -140,25 +141,25 @@ async fn file_of_model(
     Path(model_id): Path<String>,
     headers: HeaderMap,
     fields: Fields,
-) -> Result<Response, Error> {
+) -> Result<Response, Failure> {
     let path = asked_path(&fields, "artifact_file_path")?;
     let model = logged_models::logged_model_get(&mut *registry.pool.acquire().await?, &model_id).await?;
     send(&registry, &model.artifact_uri, &path, &headers).await
 }
 
 /// The path of a file within a run, version or logged model.
-fn asked_path(fields: &Fields, name: &str) -> Result<String, Error> {
+fn asked_path(fields: &Fields, name: &str) -> Result<String, Failure> {
     let asked = fields
         .string(name)?
-        .ok_or_else(|| Error::invalid(format!("Request must include the \"{name}\" query parameter.")))?;
+        .ok_or_else(|| Failure::invalid(format!("Request must include the \"{name}\" query parameter.")))?;
     Ok(normalise_artifact_path(&asked)?)
 }
 
 /// Always as an attachment, which no browser shows as a page of this server.
-async fn send(registry: &Registry, uri: &str, path: &str, headers: &HeaderMap) -> Result<Response, Error> {
+async fn send(registry: &Registry, uri: &str, path: &str, headers: &HeaderMap) -> Result<Response, Failure> {
     let root = proxy_path(uri)?.ok_or_else(|| outside(uri))?;
     let place = if path.is_empty() { root } else { format!("{root}/{path}") };
-    let artifact = super::proxy::find(registry, &place).await?;
+    let artifact = find(registry, &place).await?;
     download::respond(registry, &artifact, headers).await
 }
 
@@ -168,20 +169,20 @@ async fn upload_file(
     caller: Caller,
     uri: Uri,
     body: Body,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<Value>, Failure> {
     let fields = Fields::of_query(&uri);
     let specified = |name: &str| {
-        fields.non_empty(name)?.ok_or_else(|| Error::invalid(format!("Request must specify {name}.")))
+        fields.non_empty(name)?.ok_or_else(|| Failure::invalid(format!("Request must specify {name}.")))
     };
     let (run_id, path) = (specified("run_uuid")?, specified("path")?);
     normalise_artifact_path(&path)?;
     let bytes = axum::body::to_bytes(body, MAX_UPLOAD_BYTES)
         .await
-        .map_err(|_too_long| Error::invalid("Artifact size is too large. Max size is 10MB."))?;
+        .map_err(|_too_long| Failure::invalid("Artifact size is too large. Max size is 10MB."))?;
     if bytes.is_empty() {
-        return Err(Error::invalid("Request must specify data."));
+        return Err(Failure::invalid("Request must specify data."));
     }
     let run = runs::run_info(&mut *registry.pool.acquire().await?, &run_id).await?;
     let root = proxy_path(&run.artifact_uri)?.ok_or_else(|| outside(&run.artifact_uri))?;
-    upload::store(&registry, caller, format!("{root}/{path}"), Body::from(bytes)).await
+    upload::store(&registry, caller, &format!("{root}/{path}"), Body::from(bytes)).await
 }

@@ -9,8 +9,8 @@ use serde_json::json;
 use slipway_domain::registry::{decode_page_token, encode_page_token};
 
 use super::Fields;
+use super::error::{Failure, SEE_DOCS};
 use super::run_body::Metric;
-use crate::error::{Error, SEE_DOCS};
 use crate::state::Registry;
 use crate::store::metrics::{self as table, RunPoint};
 use crate::store::runs;
@@ -28,13 +28,13 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
         .route(&path("get-history-bulk-interval"), get(interval))
 }
 
-async fn history(State(registry): State<Registry>, fields: Fields) -> Result<Response, Error> {
+async fn history(State(registry): State<Registry>, fields: Fields) -> Result<Response, Failure> {
     let (run_id, key) = (fields.run_id()?, fields.required("metric_key")?);
     let limit = match fields.integer("max_results")? {
         None => MAX_HISTORY,
         Some(asked) => usize::try_from(asked).ok().filter(|asked| *asked > 0).map(|asked| asked.min(MAX_HISTORY)).ok_or_else(
             || {
-                Error::invalid(format!(
+                Failure::invalid(format!(
                     "Invalid value {asked} for parameter 'max_results' supplied. It must be a positive integer."
                 ))
             },
@@ -44,7 +44,7 @@ async fn history(State(registry): State<Registry>, fields: Fields) -> Result<Res
         .map(|position| {
             serde_json::from_str::<(i64, i64, Option<f64>)>(&position)
                 .map(|(at_ms, step, value)| (at_ms, step, value.unwrap_or(f64::NAN)))
-                .map_err(|_| Error::invalid("Invalid page token, could not base64-decode"))
+                .map_err(|_| Failure::invalid("Invalid page token, could not base64-decode"))
         })
         .transpose()?;
     let mut db = registry.pool.acquire().await?;
@@ -64,7 +64,7 @@ async fn history(State(registry): State<Registry>, fields: Fields) -> Result<Res
 }
 
 /// The histories of several runs, one after another.
-async fn bulk(State(registry): State<Registry>, fields: Fields) -> Result<Response, Error> {
+async fn bulk(State(registry): State<Registry>, fields: Fields) -> Result<Response, Failure> {
     let run_ids = fields.strings("run_id")?;
     let refused = match run_ids.len() {
         0 => Some("GetMetricHistoryBulk request must specify at least one run_id.".to_owned()),
@@ -74,11 +74,11 @@ async fn bulk(State(registry): State<Registry>, fields: Fields) -> Result<Respon
         )),
     };
     if let Some(message) = refused {
-        return Err(Error::invalid(message));
+        return Err(Failure::invalid(message));
     }
     let key = fields
         .string("metric_key")?
-        .ok_or_else(|| Error::invalid("GetMetricHistoryBulk request must specify a metric_key."))?;
+        .ok_or_else(|| Failure::invalid("GetMetricHistoryBulk request must specify a metric_key."))?;
     let asked = fields.integer("max_results")?.map(|asked| usize::try_from(asked).unwrap_or(0));
     let limit = asked.unwrap_or(MAX_HISTORY).min(MAX_HISTORY);
     let mut db = registry.pool.acquire().await?;
@@ -88,13 +88,13 @@ async fn bulk(State(registry): State<Registry>, fields: Fields) -> Result<Respon
 }
 
 /// At most `max_results` points of each run between two steps, the first and the last among them.
-async fn interval(State(registry): State<Registry>, fields: Fields) -> Result<Response, Error> {
+async fn interval(State(registry): State<Registry>, fields: Fields) -> Result<Response, Failure> {
     let run_ids = fields.strings("run_ids")?;
     if run_ids.is_empty() {
         return Err(fields.missing("run_ids"));
     }
     if run_ids.len() > MAX_RUNS {
-        return Err(Error::invalid(format!(
+        return Err(Failure::invalid(format!(
             "GetMetricHistoryBulkInterval request must specify at most {MAX_RUNS} run_ids. Received {} run_ids. {SEE_DOCS}",
             run_ids.len()
         )));
@@ -104,19 +104,19 @@ async fn interval(State(registry): State<Registry>, fields: Fields) -> Result<Re
         None => MAX_SAMPLE,
         Some(asked) => {
             usize::try_from(asked).ok().filter(|asked| (1..=MAX_SAMPLE).contains(asked)).ok_or_else(|| {
-                Error::invalid(format!("max_results must be between 1 and {MAX_SAMPLE}. {SEE_DOCS}"))
+                Failure::invalid(format!("max_results must be between 1 and {MAX_SAMPLE}. {SEE_DOCS}"))
             })?
         }
     };
     let (start, end) = (fields.integer("start_step")?, fields.integer("end_step")?);
     if start.is_some() != end.is_some() {
-        return Err(Error::invalid(
+        return Err(Failure::invalid(
             "If either start step or end step are specified, both must be specified.",
         ));
     }
     let (start, end) = (start.unwrap_or(i64::MIN), end.unwrap_or(i64::MAX));
     if start > end {
-        return Err(Error::invalid(format!(
+        return Err(Failure::invalid(format!(
             "end_step must be greater than start_step. Found start_step={start} and end_step={end}."
         )));
     }

@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::routing::post;
 use slipway_domain::registry::{BatchSize, MAX_BATCH_BODY_BYTES, validate_batch, validate_metric};
 
+use super::error::Failure;
 use super::message::stored_double;
 use super::request::require_keys;
 use super::runs::{params, tags};
 use super::{Answer, Fields, empty};
-use crate::error::Error;
 use crate::state::Registry;
 use crate::store::metrics::Point;
 use crate::tracking::log_batch::LogBatch;
@@ -21,7 +21,7 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
 }
 
 /// One point; `path` is where it stands in the request.
-fn point(fields: &Fields, path: &str) -> Result<Point, Error> {
+fn point(fields: &Fields, path: &str) -> Result<Point, Failure> {
     let point = Point {
         key: fields.required("key")?,
         value: stored_double(fields.required_double("value")?),
@@ -44,7 +44,7 @@ async fn log_metric(State(registry): State<Registry>, fields: Fields) -> Answer 
 
 async fn log_batch(State(registry): State<Registry>, mut fields: Fields) -> Answer {
     if fields.body_bytes > MAX_BATCH_BODY_BYTES {
-        return Err(Error::invalid(format!(
+        return Err(Failure::invalid(format!(
             "Batched logging API requests must be at most {MAX_BATCH_BODY_BYTES} bytes, got a request of size {}.",
             fields.body_bytes
         )));
@@ -60,7 +60,7 @@ async fn log_batch(State(registry): State<Registry>, mut fields: Fields) -> Answ
         .iter()
         .enumerate()
         .map(|(index, fields)| point(fields, &format!("metrics[{index}].")))
-        .collect::<Result<Vec<Point>, Error>>()?;
+        .collect::<Result<Vec<Point>, Failure>>()?;
     let (params, tags) = (params(params_given)?, tags(tags_given)?);
     registry.log.write(LogBatch { run_id, points, params, tags }).await?;
     Ok(empty())

@@ -3,6 +3,7 @@
 //! Source: the protobuf descriptors and the behaviour of MLflow 3.17 and 3.18; see docs/api.md for what is answered.
 
 mod artifacts;
+pub(crate) mod error;
 mod experiments;
 mod histories;
 mod inputs;
@@ -25,12 +26,12 @@ use axum::{Json, Router};
 pub(crate) use request::Fields;
 use serde_json::Value;
 
+use self::error::Failure;
 use crate::clock::now_ms;
-use crate::error::Error;
 use crate::state::Registry;
 
 /// What a handler answers.
-type Answer = Result<Json<Value>, Error>;
+type Answer = Result<Json<Value>, Failure>;
 
 /// An answer of 200.
 fn answer(body: impl Into<Value>) -> Json<Value> {

@@ -8,19 +8,18 @@ use serde_json::{Value, json};
 use slipway_domain::registry::filter::Entity;
 use slipway_domain::registry::{validate_model_name, validate_registry_tag, validate_version};
 
+use super::error::Failure;
 use super::message::Message;
 use super::prompts::refuse_prompt;
 use super::search::Search;
-use super::{Answer, Fields, answer, empty, now_ms};
+use super::{Answer, Fields, answer, empty};
 use crate::access::caller::Caller;
-use crate::change::Change;
-use crate::error::{Code, Error};
 use crate::models::removal;
 use crate::models::versions::create::{self as versions, Request};
 use crate::models::versions::profile::PROFILE_PATH;
+use crate::models::versions::{change, read};
 use crate::state::Registry;
-use crate::store::model_versions::{self as table, ModelVersion};
-use crate::store::registered_models::{model_hold, model_touch};
+use crate::store::model_versions::{ModelVersion, VersionName};
 
 const DEFAULT_RESULTS: usize = 10_000;
 const MAX_RESULTS: usize = 200_000;
@@ -63,23 +62,23 @@ pub(super) fn body(version: &ModelVersion) -> Message {
 }
 
 /// The field `version`.
-pub(super) fn number(fields: &Fields) -> Result<i32, Error> {
+pub(super) fn number(fields: &Fields) -> Result<i32, Failure> {
     Ok(validate_version(&fields.required("version")?)?)
 }
 
-fn first_or_later(fields: &Fields) -> Result<i32, Error> {
+fn first_or_later(fields: &Fields) -> Result<i32, Failure> {
     match number(fields)? {
         number if number > 0 => Ok(number),
-        number => Err(Error::invalid(format!(
+        number => Err(Failure::invalid(format!(
             "Invalid value \"{number}\" for parameter 'version' supplied: the first version is 1"
         ))),
     }
 }
 
 /// A stage by its name, in any case.
-pub(super) fn stage(asked: &str) -> Result<&'static str, Error> {
+pub(super) fn stage(asked: &str) -> Result<&'static str, Failure> {
     STAGES.iter().find(|known| known.eq_ignore_ascii_case(asked)).copied().ok_or_else(|| {
-        Error::invalid(format!(
+        Failure::invalid(format!(
             "Invalid Model Version stage: {asked}. Value must be one of {}.",
             STAGES.join(", ")
         ))
@@ -90,7 +89,7 @@ async fn create(
     State(registry): State<Registry>,
     caller: Caller,
     mut fields: Fields,
-) -> Result<(HeaderMap, Json<Value>), Error> {
+) -> Result<(HeaderMap, Json<Value>), Failure> {
     let tags = fields.pairs("tags")?;
     for (key, value) in &tags {
         validate_registry_tag(key, value)?;
@@ -136,104 +135,48 @@ fn warning(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("299 slipway \"{}\"", text.replace('\\', "/").replace('"', "'"))).ok()
 }
 
+/// The version that a request names.
+fn named(fields: &Fields) -> Result<(String, i32), Failure> {
+    Ok((fields.required("name")?, number(fields)?))
+}
+
+fn whole(version: &ModelVersion) -> Message {
+    Message::new().put("model_version", body(version))
+}
+
 async fn by_number(State(registry): State<Registry>, fields: Fields) -> Answer {
-    let name = fields.required("name")?;
-    let version = number(&fields)?;
-    let mut db = registry.pool.acquire().await?;
-    let version = table::version_get(&mut db, &name, version).await?;
-    Ok(answer(Message::new().put("model_version", body(&version))))
+    let (model, version) = named(&fields)?;
+    let found = read::get(&registry, VersionName { model: &model, version }).await?;
+    Ok(answer(whole(&found)))
 }
 
 async fn search(State(registry): State<Registry>, caller: Caller, fields: Fields) -> Answer {
     let search = Search::read(Entity::ModelVersions, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
-    let mut db = registry.pool.acquire().await?;
-    let visible = caller.grants.visible_models();
-    let found = table::version_search(&mut db, &visible, search.conditions(), search.page()?).await?;
+    let found = read::search(&registry, &caller, search.conditions(), search.page()?).await?;
     let (found, token) = search.cut(found);
     let found = found.iter().map(|version| body(version).into_value()).collect();
     Ok(answer(Message::new().list("model_versions", found).maybe("next_page_token", token)))
 }
 
 async fn download_uri(State(registry): State<Registry>, fields: Fields) -> Answer {
-    let name = fields.required("name")?;
-    let version = number(&fields)?;
-    let mut db = registry.pool.acquire().await?;
-    let version = table::version_get(&mut db, &name, version).await?;
-    Ok(answer(json!({ "artifact_uri": version.download_uri })))
-}
-
-/// The version that a request is about, its model held until the change ends.
-struct Target {
-    model_key: i64,
-    name: String,
-    version: i32,
-    now: i64,
-}
-
-/// Whether the model itself counts as changed: for MLflow it does with the stage of a version, and not with its description or tags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Touches {
-    Model,
-    VersionAlone,
-}
-
-impl Target {
-    async fn hold(change: &mut Change, fields: &Fields, touches: Touches) -> Result<Self, Error> {
-        let name = fields.required("name")?;
-        let version = number(fields)?;
-        let now = now_ms();
-        let held = match touches {
-            Touches::Model => model_touch(change.db(), &name, now).await,
-            Touches::VersionAlone => model_hold(change.db(), &name).await,
-        };
-        let model_key = match held {
-            Err(missing) if missing.code == Code::ResourceDoesNotExist => {
-                return Err(table::absent(&name, version));
-            }
-            found => found?,
-        };
-        table::version_require(change.db(), model_key, &name, version).await?;
-        Ok(Self { model_key, name, version, now })
-    }
-
-    fn id(&self) -> String {
-        format!("{}/{}", self.name, self.version)
-    }
+    let (model, version) = named(&fields)?;
+    let found = read::get(&registry, VersionName { model: &model, version }).await?;
+    Ok(answer(json!({ "artifact_uri": found.download_uri })))
 }
 
 async fn update(State(registry): State<Registry>, fields: Fields) -> Answer {
     let description = fields.string("description")?;
-    let mut change = registry.change().await?;
-    let target = Target::hold(&mut change, &fields, Touches::VersionAlone).await?;
-    let changed = (description.as_deref(), None);
-    table::version_update(change.db(), target.model_key, target.version, changed, target.now).await?;
-    finish(change, &target, json!({})).await
+    let (model, version) = named(&fields)?;
+    let name = VersionName { model: &model, version };
+    Ok(answer(whole(&change::describe(&registry, name, description.as_deref()).await?)))
 }
 
 async fn transition(State(registry): State<Registry>, fields: Fields) -> Answer {
     let stage = stage(&fields.required("stage")?)?;
     let archive = fields.boolean("archive_existing_versions")?.unwrap_or(false);
-    if archive && !matches!(stage, "Staging" | "Production") {
-        return Err(Error::invalid(format!(
-            "Model version transition cannot archive existing model versions because '{stage}' is not an Active stage. \
-             Valid stages are Staging, Production"
-        )));
-    }
-    let mut change = registry.change().await?;
-    let target = Target::hold(&mut change, &fields, Touches::Model).await?;
-    if archive {
-        table::versions_archive(change.db(), target.model_key, stage, target.version, target.now).await?;
-    }
-    table::version_update(change.db(), target.model_key, target.version, (None, Some(stage)), target.now)
-        .await?;
-    finish(change, &target, json!({ "stage": stage })).await
-}
-
-async fn finish(mut change: Change, target: &Target, details: serde_json::Value) -> Answer {
-    change.tell("model-version", "updated", target.id(), details).await?;
-    let version = table::version_get(change.db(), &target.name, target.version).await?;
-    change.commit().await?;
-    Ok(answer(Message::new().put("model_version", body(&version))))
+    let (model, version) = named(&fields)?;
+    let name = VersionName { model: &model, version };
+    Ok(answer(whole(&change::transition(&registry, name, stage, archive).await?)))
 }
 
 async fn delete(
@@ -242,32 +185,23 @@ async fn delete(
     RawQuery(query): RawQuery,
     fields: Fields,
 ) -> Answer {
-    let (name, version) = (fields.required("name")?, number(&fields)?);
+    let (model, version) = named(&fields)?;
     let force = fields.is_forced(query.as_deref())?;
-    removal::version(&registry, &caller, &name, version, force).await?;
+    removal::version(&registry, &caller, &model, version, force).await?;
     Ok(empty())
 }
 
 async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
     let key = fields.required("key")?;
     let value = fields.string("value")?.unwrap_or_default();
-    validate_registry_tag(&key, &value)?;
-    let mut change = registry.change().await?;
-    let target = Target::hold(&mut change, &fields, Touches::VersionAlone).await?;
-    let details = json!({"tags": [key], "tag_set": {"key": key, "value": value}});
-    change.tell("model-version", "updated", target.id(), details).await?;
-    table::version_tags_set(change.db(), target.model_key, target.version, &[(key, value)]).await?;
-    change.commit().await?;
+    let (model, version) = named(&fields)?;
+    change::set_tag(&registry, VersionName { model: &model, version }, (key, value)).await?;
     Ok(empty())
 }
 
 async fn delete_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
     let key = fields.required("key")?;
-    let mut change = registry.change().await?;
-    let target = Target::hold(&mut change, &fields, Touches::VersionAlone).await?;
-    table::version_tag_delete(change.db(), target.model_key, target.version, &key).await?;
-    let details = json!({"tags": [key], "tag_deleted": key});
-    change.tell("model-version", "updated", target.id(), details).await?;
-    change.commit().await?;
+    let (model, version) = named(&fields)?;
+    change::delete_tag(&registry, VersionName { model: &model, version }, &key).await?;
     Ok(empty())
 }

@@ -7,10 +7,10 @@ use serde_json::Value;
 use slipway_domain::access::Visible;
 use slipway_domain::registry::filter::{Clause, Key, Order};
 
+use super::error::Failure;
 use crate::access::caller::Caller;
-use crate::error::Error;
 use crate::store::Pair;
-use crate::store::logged_models::VERSIONS_TAG;
+use crate::store::tags::VERSIONS_TAG;
 
 /// Whether the caller may not read every registered model.
 fn is_restricted(caller: &Caller) -> bool {
@@ -57,12 +57,12 @@ pub(super) fn merged_tags(caller: &Caller, before: &[Pair], mut set: Vec<Pair>) 
 ///
 /// # Errors
 /// A filter or an order is about the tag, and the caller may not read every registered model.
-pub(super) fn refuse_search(caller: &Caller, clauses: &[Clause], orders: &[Order]) -> Result<(), Error> {
+pub(super) fn refuse_search(caller: &Caller, clauses: &[Clause], orders: &[Order]) -> Result<(), Failure> {
     let is_about = |key: &Key| matches!(key, Key::Tag(tag) if tag == VERSIONS_TAG);
     let asked =
         clauses.iter().any(|clause| is_about(&clause.key)) || orders.iter().any(|order| is_about(&order.key));
     if asked && is_restricted(caller) {
-        return Err(Error::denied(format!(
+        return Err(Failure::denied(format!(
             "'{}': the role viewer is needed on every registered model to search by the tag {VERSIONS_TAG}",
             caller.actor.principal
         )));

@@ -8,7 +8,7 @@ use http::{Method, header};
 use serde_json::{Map, Value};
 use slipway_service_kit::json::{NUL_REFUSED, nul_in, nul_in_json};
 
-use crate::error::{Error, SEE_DOCS};
+use super::error::{Failure, SEE_DOCS};
 
 /// A JSON body may be this long: a dataset's profile alone may have 16 MiB.
 const MAX_JSON_BODY_BYTES: usize = 32 * 1024 * 1024;
@@ -24,9 +24,9 @@ pub(crate) struct Fields {
 }
 
 impl<S: Send + Sync> FromRequest<S> for Fields {
-    type Rejection = Error;
+    type Rejection = Failure;
 
-    async fn from_request(mut request: Request, _state: &S) -> Result<Self, Error> {
+    async fn from_request(mut request: Request, _state: &S) -> Result<Self, Failure> {
         // The guard in front may have read the message to see what it is about.
         if let Some(read) = request.extensions_mut().remove::<Self>() {
             return Ok(read);
@@ -38,12 +38,12 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         let is_json = content_type.is_none_or(|value| value.trim_start().starts_with("application/json"));
         let bytes =
             axum::body::to_bytes(request.into_body(), MAX_JSON_BODY_BYTES).await.map_err(|error| {
-                Error::invalid(format!(
+                Failure::invalid(format!(
                     "The body could not be read or has more than {MAX_JSON_BODY_BYTES} bytes: {error}"
                 ))
             })?;
         if !is_json && !bytes.is_empty() {
-            return Err(Error::invalid("Bad Request. Content-Type must be one of ['application/json']."));
+            return Err(Failure::invalid("Bad Request. Content-Type must be one of ['application/json']."));
         }
         Self::from_json(&bytes)
     }
@@ -55,7 +55,7 @@ impl Fields {
         Self { fields: query_fields(uri.query().unwrap_or("")), ..Self::default() }
     }
 
-    fn from_json(bytes: &[u8]) -> Result<Self, Error> {
+    fn from_json(bytes: &[u8]) -> Result<Self, Failure> {
         if bytes.is_empty() {
             return Ok(Self::default());
         }
@@ -63,17 +63,17 @@ impl Fields {
             return Err(has_nul(&field));
         }
         let parsed: Value = serde_json::from_slice(bytes)
-            .map_err(|error| Error::invalid(format!("The body is not valid JSON: {error}")))?;
+            .map_err(|error| Failure::invalid(format!("The body is not valid JSON: {error}")))?;
         match parsed {
             // Old clients send the message as a JSON string within JSON.
             Value::String(text) => Self::from_json(text.as_bytes()),
             Value::Object(fields) => Ok(Self { fields, body_bytes: bytes.len(), path: String::new() }),
             Value::Null => Ok(Self::default()),
-            _ => Err(Error::invalid("The body has to be a JSON object")),
+            _ => Err(Failure::invalid("The body has to be a JSON object")),
         }
     }
 
-    fn from_query(uri: &http::Uri) -> Result<Self, Error> {
+    fn from_query(uri: &http::Uri) -> Result<Self, Failure> {
         let read = Self::of_query(uri);
         match read.fields.iter().find_map(|(name, value)| nul_in(value, name)) {
             Some(field) => Err(has_nul(&field)),
@@ -85,12 +85,12 @@ impl Fields {
     ///
     /// # Errors
     /// It is there in both spellings: a reader that checks one value must not act on the other.
-    fn get(&self, name: &str) -> Result<Option<&Value>, Error> {
+    fn get(&self, name: &str) -> Result<Option<&Value>, Failure> {
         let camel = camel_case(name);
         let other = if camel == name { None } else { self.fields.get(&camel) };
         let found = match (self.fields.get(name), other) {
             (Some(_), Some(_)) => {
-                return Err(Error::invalid(format!(
+                return Err(Failure::invalid(format!(
                     "Request specifies both '{name}' and '{camel}'; provide only one of them."
                 )));
             }
@@ -103,7 +103,7 @@ impl Fields {
     ///
     /// # Errors
     /// One of them is no string.
-    pub(crate) fn peek(&self, list: &str, name: &str) -> Result<BTreeSet<String>, Error> {
+    pub(crate) fn peek(&self, list: &str, name: &str) -> Result<BTreeSet<String>, Failure> {
         let objects = self.get(list)?.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let mut texts = BTreeSet::new();
         for object in objects.iter().filter_map(Value::as_object) {
@@ -116,7 +116,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is something else.
-    pub(crate) fn string(&self, name: &str) -> Result<Option<String>, Error> {
+    pub(crate) fn string(&self, name: &str) -> Result<Option<String>, Failure> {
         match self.get(name)? {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -126,7 +126,7 @@ impl Fields {
     }
 
     /// A string; numbers and booleans count as their text. MLflow's own server drops such values of `{key, value}` silently.
-    fn text(&self, name: &str) -> Result<Option<String>, Error> {
+    fn text(&self, name: &str) -> Result<Option<String>, Failure> {
         match self.get(name)? {
             None => Ok(None),
             Some(value) => text_of(value).map(Some).ok_or_else(|| self.wrong_type(name, value)),
@@ -142,12 +142,12 @@ impl Fields {
         name: &str,
         first: usize,
         names: &[&'static str],
-    ) -> Result<Option<&'static str>, Error> {
+    ) -> Result<Option<&'static str>, Failure> {
         let Some(asked) = self.text(name)?.filter(|asked| !asked.is_empty()) else { return Ok(None) };
         let by_number = || names.get(asked.parse::<usize>().ok()?.checked_sub(first)?);
         let found = names.iter().find(|known| **known == asked).or_else(by_number).copied();
         found.map(Some).ok_or_else(|| {
-            Error::invalid(format!(
+            Failure::invalid(format!(
                 "Invalid value {} for parameter '{}{name}' supplied: expected one of {}",
                 compact(&Value::from(asked)),
                 self.path,
@@ -165,7 +165,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is missing or no string.
-    pub(crate) fn required(&self, name: &str) -> Result<String, Error> {
+    pub(crate) fn required(&self, name: &str) -> Result<String, Failure> {
         self.string(name)?.filter(|text| !text.is_empty()).ok_or_else(|| self.missing(name))
     }
 
@@ -173,7 +173,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is no string.
-    pub(crate) fn non_empty(&self, name: &str) -> Result<Option<String>, Error> {
+    pub(crate) fn non_empty(&self, name: &str) -> Result<Option<String>, Failure> {
         Ok(self.string(name)?.filter(|text| !text.is_empty()))
     }
 
@@ -181,7 +181,7 @@ impl Fields {
     ///
     /// # Errors
     /// Both are missing.
-    pub(crate) fn run_id(&self) -> Result<String, Error> {
+    pub(crate) fn run_id(&self) -> Result<String, Failure> {
         match self.non_empty("run_id")? {
             Some(run_id) => Ok(run_id),
             None => self.non_empty("run_uuid")?.ok_or_else(|| self.missing("run_id")),
@@ -192,7 +192,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is something else.
-    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Error> {
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
         let Some(value) = self.get(name)? else { return Ok(None) };
         let number = match value {
             Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole)),
@@ -209,7 +209,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is missing or something else.
-    pub(crate) fn required_integer(&self, name: &str) -> Result<i64, Error> {
+    pub(crate) fn required_integer(&self, name: &str) -> Result<i64, Failure> {
         match self.get(name)?.filter(|value| *value != "") {
             Some(_) => self.integer(name)?.ok_or_else(|| self.missing(name)),
             None => Err(self.missing(name)),
@@ -220,7 +220,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is missing or something else.
-    pub(crate) fn required_double(&self, name: &str) -> Result<f64, Error> {
+    pub(crate) fn required_double(&self, name: &str) -> Result<f64, Failure> {
         let value = self.get(name)?.filter(|value| *value != "").ok_or_else(|| self.missing(name))?;
         let number = match value {
             Value::Number(number) => number.as_f64(),
@@ -239,7 +239,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is something else.
-    pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
+    pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>, Failure> {
         match self.get(name)? {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
@@ -253,7 +253,7 @@ impl Fields {
     ///
     /// # Errors
     /// The field is no truth value.
-    pub(crate) fn is_forced(&self, query: Option<&str>) -> Result<bool, Error> {
+    pub(crate) fn is_forced(&self, query: Option<&str>) -> Result<bool, Failure> {
         let in_query = query.is_some_and(|query| query.split('&').any(|pair| pair == "force=true"));
         Ok(in_query || self.boolean("force")?.unwrap_or(false))
     }
@@ -262,7 +262,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is missing.
-    pub(crate) fn is_given(&self, name: &str) -> Result<(), Error> {
+    pub(crate) fn is_given(&self, name: &str) -> Result<(), Failure> {
         self.get(name)?.map(drop).ok_or_else(|| self.missing(name))
     }
 
@@ -270,7 +270,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is something else.
-    pub(crate) fn strings(&self, name: &str) -> Result<Vec<String>, Error> {
+    pub(crate) fn strings(&self, name: &str) -> Result<Vec<String>, Failure> {
         match self.get(name)? {
             None => Ok(Vec::new()),
             Some(Value::String(text)) if self.is_query() => Ok(vec![text.clone()]),
@@ -286,7 +286,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is no object.
-    pub(crate) fn message(&self, name: &str) -> Result<Self, Error> {
+    pub(crate) fn message(&self, name: &str) -> Result<Self, Failure> {
         match self.get(name)? {
             None => Ok(Self::default()),
             Some(Value::Object(fields)) => Ok(self.within(name, fields.clone())),
@@ -298,7 +298,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is something else.
-    pub(crate) fn messages(&mut self, name: &str) -> Result<Vec<Self>, Error> {
+    pub(crate) fn messages(&mut self, name: &str) -> Result<Vec<Self>, Failure> {
         self.get(name)?;
         let taken = self.fields.remove(name).or_else(|| self.fields.remove(&camel_case(name)));
         match taken {
@@ -325,11 +325,11 @@ impl Fields {
     }
 
     /// The error of a field that must be there.
-    pub(crate) fn missing(&self, name: &str) -> Error {
-        Error::missing(&format!("{}{name}", self.path))
+    pub(crate) fn missing(&self, name: &str) -> Failure {
+        Failure::missing(&format!("{}{name}", self.path))
     }
 
-    fn wrong_type(&self, name: &str, value: &Value) -> Error {
+    fn wrong_type(&self, name: &str, value: &Value) -> Failure {
         wrong_type(&format!("{}{name}", self.path), value)
     }
 
@@ -337,7 +337,7 @@ impl Fields {
     ///
     /// # Errors
     /// It is something else.
-    pub(crate) fn pairs(&mut self, name: &str) -> Result<Vec<(String, String)>, Error> {
+    pub(crate) fn pairs(&mut self, name: &str) -> Result<Vec<(String, String)>, Failure> {
         self.messages(name)?
             .iter()
             .map(|pair| Ok((pair.text("key")?.unwrap_or_default(), pair.text("value")?.unwrap_or_default())))
@@ -345,18 +345,18 @@ impl Fields {
     }
 }
 
-fn has_nul(field: &str) -> Error {
-    Error::invalid(format!("Invalid value for parameter '{field}' supplied: {NUL_REFUSED}"))
+fn has_nul(field: &str) -> Failure {
+    Failure::invalid(format!("Invalid value for parameter '{field}' supplied: {NUL_REFUSED}"))
 }
 
 /// Every key is there; `list` is where they stand in the request.
 ///
 /// # Errors
 /// One is empty.
-pub(crate) fn require_keys(list: &str, pairs: &[(String, String)]) -> Result<(), Error> {
+pub(crate) fn require_keys(list: &str, pairs: &[(String, String)]) -> Result<(), Failure> {
     match pairs.iter().position(|(key, _)| key.is_empty()) {
         None => Ok(()),
-        Some(index) => Err(Error::missing(&format!("{list}[{index}].key"))),
+        Some(index) => Err(Failure::missing(&format!("{list}[{index}].key"))),
     }
 }
 
@@ -370,7 +370,7 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-fn wrong_type(name: &str, value: &Value) -> Error {
+fn wrong_type(name: &str, value: &Value) -> Failure {
     // What MLflow's server, being Python, calls it.
     let kind = match value {
         Value::Null => "NoneType",
@@ -381,7 +381,7 @@ fn wrong_type(name: &str, value: &Value) -> Error {
         Value::Array(_) => "list",
         Value::Object(_) => "dict",
     };
-    Error::invalid(format!(
+    Failure::invalid(format!(
         "Invalid value {} for parameter '{name}' supplied:  Hint: Value was of type '{kind}'. {SEE_DOCS}",
         compact(value)
     ))

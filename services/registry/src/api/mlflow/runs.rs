@@ -4,24 +4,24 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use rand::seq::IndexedRandom as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 use slipway_domain::registry::filter::Entity;
 use slipway_domain::registry::{
     truncate_param_value, truncate_run_tag_value, validate_param_key, validate_run_id, validate_run_tag_key,
 };
 
+use super::error::Failure;
 use super::run_body::{OneInfo, OneRun, Runs};
 use super::search::{Search, experiment_ids, view};
 use super::{Answer, Fields, empty, now_ms};
 use crate::access::caller::Caller;
-use crate::error::Error;
 use crate::state::Registry;
 use crate::store::Pair;
-use crate::store::run_page::runs_with_everything;
 use crate::store::run_search::RunSearch;
-use crate::store::runs::{self as table, MODEL_HISTORY_TAG, RUN_NAME_TAG};
+use crate::store::tags::RUN_NAME_TAG;
 use crate::tracking::create_run::CreateRun;
 use crate::tracking::log_batch::LogBatch;
+use crate::tracking::runs::{self as use_cases, RunUpdate};
 
 const DEFAULT_RESULTS: usize = 1_000;
 const MAX_RESULTS: usize = 50_000;
@@ -44,7 +44,7 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
         .route(&path("log-model"), post(log_model))
 }
 
-async fn create(State(registry): State<Registry>, mut fields: Fields) -> Result<Json<OneRun>, Error> {
+async fn create(State(registry): State<Registry>, mut fields: Fields) -> Result<Json<OneRun>, Failure> {
     let experiment_id = fields.non_empty("experiment_id")?.unwrap_or_else(|| "0".to_owned());
     let mut tags = tags(fields.pairs("tags")?)?;
     let name = run_name(fields.non_empty("run_name")?, &mut tags)?;
@@ -62,12 +62,12 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Result<
 }
 
 /// Name and tag of that name are one.
-fn run_name(asked: Option<String>, tags: &mut Vec<Pair>) -> Result<String, Error> {
+fn run_name(asked: Option<String>, tags: &mut Vec<Pair>) -> Result<String, Failure> {
     let tagged = tags.iter().rfind(|(key, _)| key == RUN_NAME_TAG).map(|(_, name)| name.clone());
     if let (Some(asked), Some(tagged)) = (&asked, &tagged)
         && asked != tagged
     {
-        return Err(Error::invalid(format!(
+        return Err(Failure::invalid(format!(
             "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values \
              (run_name='{asked}', mlflow.runName='{tagged}')."
         )));
@@ -96,7 +96,7 @@ pub(super) fn random_name() -> String {
 }
 
 /// Tags as they are stored: keys checked, values cut to length.
-pub(super) fn tags(pairs: Vec<Pair>) -> Result<Vec<Pair>, Error> {
+pub(super) fn tags(pairs: Vec<Pair>) -> Result<Vec<Pair>, Failure> {
     let one = |(index, (key, value)): (usize, Pair)| {
         validate_run_tag_key(&format!("tags[{index}].key"), &key)?;
         Ok((key, truncate_run_tag_value(&value).to_owned()))
@@ -105,7 +105,7 @@ pub(super) fn tags(pairs: Vec<Pair>) -> Result<Vec<Pair>, Error> {
 }
 
 /// Params as they are stored.
-pub(super) fn params(pairs: Vec<Pair>) -> Result<Vec<Pair>, Error> {
+pub(super) fn params(pairs: Vec<Pair>) -> Result<Vec<Pair>, Failure> {
     let one = |(index, (key, value)): (usize, Pair)| {
         validate_param_key(&format!("params[{index}].key"), &key)?;
         Ok((key, truncate_param_value(&value).to_owned()))
@@ -113,9 +113,8 @@ pub(super) fn params(pairs: Vec<Pair>) -> Result<Vec<Pair>, Error> {
     pairs.into_iter().enumerate().map(one).collect()
 }
 
-async fn by_id(State(registry): State<Registry>, fields: Fields) -> Result<Json<OneRun>, Error> {
-    let mut db = registry.pool.acquire().await?;
-    let run = table::run_get(&mut db, &fields.run_id()?).await?;
+async fn by_id(State(registry): State<Registry>, fields: Fields) -> Result<Json<OneRun>, Failure> {
+    let run = use_cases::get(&registry, &fields.run_id()?).await?;
     Ok(Json(OneRun { run }))
 }
 
@@ -123,51 +122,36 @@ async fn search(
     State(registry): State<Registry>,
     caller: Caller,
     fields: Fields,
-) -> Result<Json<Runs>, Error> {
+) -> Result<Json<Runs>, Failure> {
     let search = Search::read(Entity::Runs, &fields, DEFAULT_RESULTS, MAX_RESULTS)?;
     let view = view(&fields, "run_view_type")?;
     let ids = experiment_ids(&fields, &caller)?;
-    let mut db = registry.pool.acquire().await?;
     let (clauses, orders) = search.conditions();
-    let runs = RunSearch { experiment_ids: &ids, view, clauses, orders };
-    let (found, after) = runs.page(&mut db, search.after()?.as_ref(), search.limit).await?;
+    let asked = RunSearch { experiment_ids: &ids, view, clauses, orders };
+    let (runs, after) = use_cases::search(&registry, &asked, search.after()?.as_ref(), search.limit).await?;
     let token = after.map(|after| search.token(&after)).transpose()?;
-    let runs = runs_with_everything(&mut db, found).await?;
     Ok(Json(Runs { runs, next_page_token: token }))
 }
 
-async fn update(State(registry): State<Registry>, fields: Fields) -> Result<Json<OneInfo>, Error> {
+async fn update(State(registry): State<Registry>, fields: Fields) -> Result<Json<OneInfo>, Failure> {
     let run_id = fields.run_id()?;
-    let status = fields.one_of("status", 1, &STATUSES)?;
-    let (end_ms, name) = (fields.integer("end_time")?, fields.non_empty("run_name")?);
-    let mut change = registry.change().await?;
-    let run = table::run_active(change.db(), &run_id).await?;
-    let run = table::run_update(change.db(), &run, status, end_ms, name.as_deref()).await?;
-    let details = json!({"status": run.status, "run_name": run.name});
-    change.tell("run", "updated", run_id, details).await?;
-    change.commit().await?;
-    Ok(Json(OneInfo { run_info: run }))
+    let update = RunUpdate {
+        status: fields.one_of("status", 1, &STATUSES)?,
+        end_ms: fields.integer("end_time")?,
+        name: fields.non_empty("run_name")?,
+    };
+    let run_info = use_cases::update(&registry, &run_id, &update).await?;
+    Ok(Json(OneInfo { run_info }))
 }
 
 /// Deleting a run twice is deleting it, as is restoring one.
 async fn delete(State(registry): State<Registry>, fields: Fields) -> Answer {
-    set_deleted(&registry, &fields, true).await
+    use_cases::set_deleted(&registry, &fields.run_id()?, true).await?;
+    Ok(empty())
 }
 
 async fn restore(State(registry): State<Registry>, fields: Fields) -> Answer {
-    set_deleted(&registry, &fields, false).await
-}
-
-async fn set_deleted(registry: &Registry, fields: &Fields, deleted: bool) -> Answer {
-    let run_id = fields.run_id()?;
-    let mut change = registry.change().await?;
-    let run = table::run_info(change.db(), &run_id).await?;
-    if run.deleted_ms.is_some() != deleted {
-        table::run_set_deleted(change.db(), run.run_key, deleted.then(now_ms)).await?;
-        let what = if deleted { "deleted" } else { "restored" };
-        change.tell("run", what, run_id, json!({})).await?;
-        change.commit().await?;
-    }
+    use_cases::set_deleted(&registry, &fields.run_id()?, false).await?;
     Ok(empty())
 }
 
@@ -191,13 +175,7 @@ async fn set_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
 
 async fn delete_tag(State(registry): State<Registry>, fields: Fields) -> Answer {
     let (run_id, key) = (fields.run_id()?, fields.required("key")?);
-    let mut change = registry.change().await?;
-    let run = table::run_active(change.db(), &run_id).await?;
-    if !table::run_tag_delete(change.db(), run.run_key, &key).await? {
-        return Err(Error::not_found(format!("No tag with name: {key} in run with id {run_id}")));
-    }
-    change.tell("run", "tagged", run_id, json!({ "tags": [key] })).await?;
-    change.commit().await?;
+    use_cases::delete_tag(&registry, &run_id, &key).await?;
     Ok(empty())
 }
 
@@ -206,19 +184,15 @@ async fn log_model(State(registry): State<Registry>, fields: Fields) -> Answer {
     let (run_id, text) = (fields.run_id()?, fields.required("model_json")?);
     let model: Value = serde_json::from_str(&text).map_err(|error| {
         tracing::debug!(%error, "a model's description is not JSON");
-        Error::invalid(format!("Malformed model info. \n {text} \n is not a valid JSON."))
+        Failure::invalid(format!("Malformed model info. \n {text} \n is not a valid JSON."))
     })?;
     let missing: Vec<&str> = MODEL_FIELDS.into_iter().filter(|field| model.get(field).is_none()).collect();
     if !missing.is_empty() {
-        return Err(Error::invalid(format!(
+        return Err(Failure::invalid(format!(
             "Model json is missing mandatory fields: {}",
             missing.join(", ")
         )));
     }
-    let mut change = registry.change().await?;
-    let run = table::run_active(change.db(), &run_id).await?;
-    table::run_models_add(change.db(), &run, &model).await?;
-    change.tell("run", "tagged", run_id, json!({ "tags": [MODEL_HISTORY_TAG] })).await?;
-    change.commit().await?;
+    use_cases::add_to_model_history(&registry, &run_id, &model).await?;
     Ok(empty())
 }

@@ -10,8 +10,8 @@ use slipway_domain::registry::{
 };
 
 use super::Fields;
+use super::error::Failure;
 use crate::access::caller::Caller;
-use crate::error::Error;
 use crate::store::experiments::View;
 
 /// A search, read.
@@ -28,7 +28,12 @@ pub(super) struct Search {
 
 impl Search {
     /// Reads `filter`, `order_by`, `max_results` and `page_token`.
-    pub(super) fn read(entity: Entity, fields: &Fields, default: usize, most: usize) -> Result<Self, Error> {
+    pub(super) fn read(
+        entity: Entity,
+        fields: &Fields,
+        default: usize,
+        most: usize,
+    ) -> Result<Self, Failure> {
         Self::ordered(entity, fields, &fields.strings("order_by")?, (default, most))
     }
 
@@ -38,7 +43,7 @@ impl Search {
         fields: &Fields,
         order_by: &[String],
         (default, most): (usize, usize),
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Failure> {
         let filter = fields.string("filter")?.unwrap_or_default();
         let experiments = fields.strings("experiment_ids")?;
         let what = format!("{entity:?}\0{filter}\0{order_by:?}\0{experiments:?}");
@@ -61,11 +66,11 @@ impl Search {
     ///
     /// # Errors
     /// The token's position is no offset.
-    pub(super) fn page(&self) -> Result<(i64, i64), Error> {
+    pub(super) fn page(&self) -> Result<(i64, i64), Failure> {
         Ok((i64::try_from(self.limit).unwrap_or(i64::MAX - 1) + 1, self.offset()?))
     }
 
-    fn offset(&self) -> Result<i64, Error> {
+    fn offset(&self) -> Result<i64, Failure> {
         if self.position.is_empty() {
             return Ok(0);
         }
@@ -76,7 +81,7 @@ impl Search {
     ///
     /// # Errors
     /// The token's position is something else.
-    pub(super) fn after<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+    pub(super) fn after<T: DeserializeOwned>(&self) -> Result<Option<T>, Failure> {
         if self.position.is_empty() {
             return Ok(None);
         }
@@ -84,8 +89,8 @@ impl Search {
     }
 
     /// The token of the page behind `after`.
-    pub(super) fn token<T: Serialize>(&self, after: &T) -> Result<String, Error> {
-        let position = serde_json::to_string(after).map_err(Error::internal)?;
+    pub(super) fn token<T: Serialize>(&self, after: &T) -> Result<String, Failure> {
+        let position = serde_json::to_string(after).map_err(Failure::internal)?;
         Ok(encode_page_token(&format!("{}:{position}", self.fingerprint)))
     }
 
@@ -100,11 +105,11 @@ impl Search {
     }
 }
 
-fn position(token: &str, fingerprint: &str) -> Result<String, Error> {
+fn position(token: &str, fingerprint: &str) -> Result<String, Failure> {
     let Some(content) = decode_page_token(token)? else { return Ok(String::new()) };
     let (of, position) = content.split_once(':').unwrap_or_default();
     if of != fingerprint {
-        return Err(Error::invalid(
+        return Err(Failure::invalid(
             "Invalid page token: it belongs to a search with another filter or order",
         ));
     }
@@ -112,7 +117,7 @@ fn position(token: &str, fingerprint: &str) -> Result<String, Error> {
 }
 
 /// The experiments that are asked for and that the caller may see. Fewer ids keep a search on its index.
-pub(super) fn experiment_ids(fields: &Fields, caller: &Caller) -> Result<Vec<i64>, Error> {
+pub(super) fn experiment_ids(fields: &Fields, caller: &Caller) -> Result<Vec<i64>, Failure> {
     let asked = fields.strings("experiment_ids")?;
     let mut ids = asked.iter().map(|id| validate_experiment_id(id)).collect::<Result<Vec<i64>, _>>()?;
     if let Visible::These(visible) = caller.grants.visible_experiments() {
@@ -121,17 +126,17 @@ pub(super) fn experiment_ids(fields: &Fields, caller: &Caller) -> Result<Vec<i64
     Ok(ids)
 }
 
-fn unreadable() -> Error {
-    Error::invalid("Invalid page token, could not base64-decode")
+fn unreadable() -> Failure {
+    Failure::invalid("Invalid page token, could not base64-decode")
 }
 
 /// Which life stages are asked for.
-pub(super) fn view(fields: &Fields, name: &str) -> Result<View, Error> {
+pub(super) fn view(fields: &Fields, name: &str) -> Result<View, Failure> {
     match fields.string(name)?.as_deref() {
         None | Some("" | "ACTIVE_ONLY" | "1") => Ok(View::Active),
         Some("DELETED_ONLY" | "2") => Ok(View::Deleted),
         Some("ALL" | "3") => Ok(View::All),
-        Some(other) => Err(Error::invalid(format!(
+        Some(other) => Err(Failure::invalid(format!(
             "Invalid value \"{other}\" for parameter '{name}' supplied: expected ACTIVE_ONLY, DELETED_ONLY or ALL"
         ))),
     }

@@ -6,7 +6,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::Answer;
-use crate::error::Error;
+use super::error::Failure;
 use crate::state::Registry;
 
 /// The MLflow release whose behaviour this API follows.
@@ -38,5 +38,5 @@ async fn info(State(registry): State<Registry>) -> Json<Value> {
 
 /// 404 in MLflow's shape, which sends clients on to their next way of asking.
 pub(super) async fn no_endpoint(request: Request) -> Answer {
-    Err(Error::no_endpoint(request.method(), request.uri().path()))
+    Err(Failure::no_endpoint(request.method(), request.uri().path()))
 }

@@ -10,9 +10,9 @@ use slipway_domain::registry::webhook::Format;
 use slipway_domain::registry::webhook::mlflow::{Event, validate_name, validate_secret};
 use slipway_domain::registry::{decode_page_token, encode_page_token};
 
+use super::error::Failure;
 use super::message::Message;
 use super::{Answer, Fields, answer, empty, now_ms};
-use crate::error::Error;
 use crate::state::Registry;
 use crate::store::webhooks::{self as table, Update, Webhook};
 use crate::webhooks::changing::{self, MAX_WEBHOOKS};
@@ -61,14 +61,14 @@ fn body(webhook: &Webhook) -> Option<Value> {
     Some(message.into_value())
 }
 
-async fn find(registry: &Registry, id: &str) -> Result<Webhook, Error> {
+async fn find(registry: &Registry, id: &str) -> Result<Webhook, Failure> {
     let mut db = registry.pool.acquire().await?;
     let found = table::webhook_find(&mut db, id).await?.filter(|webhook| body(webhook).is_some());
-    found.ok_or_else(|| Error::not_found(format!("Webhook with ID {id} not found.")))
+    found.ok_or_else(|| Failure::not_found(format!("Webhook with ID {id} not found.")))
 }
 
 /// The field `events`, each once; empty where absent.
-fn events(fields: &mut Fields) -> Result<Vec<Event>, Error> {
+fn events(fields: &mut Fields) -> Result<Vec<Event>, Failure> {
     let mut events = Vec::new();
     for wanted in fields.messages("events")? {
         let event = event(&wanted)?;
@@ -79,7 +79,7 @@ fn events(fields: &mut Fields) -> Result<Vec<Event>, Error> {
     Ok(events)
 }
 
-fn event(fields: &Fields) -> Result<Event, Error> {
+fn event(fields: &Fields) -> Result<Event, Failure> {
     Ok(Event::from_wire(&fields.required("entity")?, &fields.required("action")?)?)
 }
 
@@ -93,33 +93,33 @@ fn stored(events: &[Event]) -> (Vec<String>, Vec<String>) {
 }
 
 /// The field `status`: whether it is switched on.
-fn status(fields: &Fields) -> Result<Option<bool>, Error> {
+fn status(fields: &Fields) -> Result<Option<bool>, Failure> {
     match fields.non_empty("status")?.as_deref() {
         None => Ok(None),
         Some("ACTIVE" | "1") => Ok(Some(true)),
         Some("DISABLED" | "2") => Ok(Some(false)),
         Some(other) => {
-            Err(Error::invalid(format!("Invalid webhook status '{other}'; expected ACTIVE or DISABLED")))
+            Err(Failure::invalid(format!("Invalid webhook status '{other}'; expected ACTIVE or DISABLED")))
         }
     }
 }
 
-fn check_url(registry: &Registry, url: &str) -> Result<(), Error> {
+fn check_url(registry: &Registry, url: &str) -> Result<(), Failure> {
     let refused = |invalid: slipway_domain::Invalid| format!("Invalid webhook URL: {}", invalid.message);
-    registry.webhooks.sender.check_url(url).map_err(|invalid| Error::invalid(refused(invalid)))
+    registry.webhooks.sender.check_url(url).map_err(|invalid| Failure::invalid(refused(invalid)))
 }
 
-fn check_description(description: &str) -> Result<(), Error> {
+fn check_description(description: &str) -> Result<(), Failure> {
     if description.chars().count() <= MAX_DESCRIPTION_CHARS {
         return Ok(());
     }
-    Err(Error::invalid(format!(
+    Err(Failure::invalid(format!(
         "Webhook description is invalid. It takes at most {MAX_DESCRIPTION_CHARS} characters."
     )))
 }
 
 /// The field `secret`, of the length that it may have.
-fn secret(fields: &Fields) -> Result<Option<SecretString>, Error> {
+fn secret(fields: &Fields) -> Result<Option<SecretString>, Failure> {
     let Some(secret) = fields.string("secret")? else { return Ok(None) };
     validate_secret(&secret)?;
     Ok(Some(secret.into()))
@@ -131,7 +131,7 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     check_url(&registry, &url)?;
     let events = events(&mut fields)?;
     if events.is_empty() {
-        return Err(Error::missing("events"));
+        return Err(Failure::missing("events"));
     }
     let description = fields.string("description")?.unwrap_or_default();
     check_description(&description)?;
@@ -160,7 +160,7 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
 async fn list(State(registry): State<Registry>, fields: Fields) -> Answer {
     let limit = fields.integer("max_results")?.filter(|limit| *limit != 0).unwrap_or(DEFAULT_RESULTS);
     if !(1..=MAX_RESULTS).contains(&limit) {
-        return Err(Error::invalid(format!("max_results must be between 1 and {MAX_RESULTS}.")));
+        return Err(Failure::invalid(format!("max_results must be between 1 and {MAX_RESULTS}.")));
     }
     let limit = usize::try_from(limit).unwrap_or_default();
     let after = decode_page_token(&fields.string("page_token")?.unwrap_or_default())?;
@@ -170,7 +170,7 @@ async fn list(State(registry): State<Registry>, fields: Fields) -> Answer {
     let below: i64 = match after.as_deref().map(str::parse) {
         None => i64::MAX,
         Some(Ok(key)) => key,
-        Some(Err(_)) => return Err(Error::invalid("Invalid page token: it is from another list")),
+        Some(Err(_)) => return Err(Failure::invalid("Invalid page token: it is from another list")),
     };
     let mut shown: Vec<(i64, Value)> = found
         .iter()
@@ -203,7 +203,7 @@ async fn update(State(registry): State<Registry>, Path(id): Path<String>, mut fi
     let secret = secret(&fields)?;
     if there.format == Format::CloudEvents {
         if !events.is_empty() {
-            return Err(Error::invalid(format!(
+            return Err(Failure::invalid(format!(
                 "The webhook '{}' takes patterns of events; change them at /api/v1/webhooks/{}",
                 there.name, there.name
             )));

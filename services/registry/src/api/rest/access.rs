@@ -5,10 +5,7 @@ use axum::extract::State;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use slipway_access::ApiToken;
-use slipway_access::principal::{validate_principal, validate_subject};
 use slipway_domain::access::{Role, Scope};
-use slipway_domain::registry::validate_model_name;
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut};
@@ -18,21 +15,16 @@ use utoipa_axum::routes;
 
 use super::Answer;
 use crate::access::caller::Caller;
-use crate::access::caller::JOB_PREFIX;
-use crate::clock::now_ms;
+use crate::access::{grants, tokens};
 use crate::state::Registry;
-use crate::store::access::{self as table, Grant, Token};
-
-const MAX_NAME_CHARS: usize = 256;
-/// Ten years.
-const MAX_LIFE_S: i64 = 10 * 365 * 24 * 3_600;
+use crate::store::access::{Grant, Token};
 
 pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new()
         .routes(routes!(me))
-        .routes(routes!(tokens, create_token))
+        .routes(routes!(list_tokens, create_token))
         .routes(routes!(revoke_token))
-        .routes(routes!(grants, put_grant, delete_grant))
+        .routes(routes!(list_grants, put_grant, delete_grant))
 }
 
 /// The caller.
@@ -111,14 +103,13 @@ struct TokenPage {
 }
 
 /// Lists API tokens.
-#[utoipa::path(get, path = "/api/v1/tokens", tag = "access", params(PageQuery), responses((status = 200, body = TokenPage)))]
-async fn tokens(
+#[utoipa::path(get, path = "/api/v1/tokens", operation_id = "tokens", tag = "access", params(PageQuery), responses((status = 200, body = TokenPage)))]
+async fn list_tokens(
     State(registry): State<Registry>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<TokenPage>, Problem> {
     let (limit, after) = (query.limit()?, query.after::<(i64, String)>()?);
-    let mut db = registry.pool.acquire().await?;
-    let found = table::token_list(&mut db, after, i64::from(limit) + 1).await?;
+    let found = tokens::list(&registry, after, i64::from(limit) + 1).await?;
     let (found, next_page_token) = cut(found, limit, |token| (token.created_ms, token.token_id.clone()));
     Ok(Json(TokenPage { tokens: found.into_iter().map(TokenBody::new).collect(), next_page_token }))
 }
@@ -143,45 +134,17 @@ async fn create_token(
     caller: Caller,
     JsonBody(request): JsonBody<NewToken>,
 ) -> Result<Json<TokenBody>, Problem> {
-    require_text("name", &request.name)?;
-    refuse_job("principal", &request.principal)?;
-    validate_principal(&request.principal).map_err(|why| Problem::invalid("principal", why.to_string()))?;
-    let life_s = request.expires_in_s;
-    if life_s.is_some_and(|life_s| !(1..=MAX_LIFE_S).contains(&life_s)) {
-        return Err(Problem::invalid("expires_in_s", format!("expected 1 to {MAX_LIFE_S} seconds")));
-    }
-    let secret = ApiToken::generate().map_err(Problem::internal)?;
-    let now = now_ms();
-    let token = Token {
-        token_id: secret.id().to_owned(),
-        name: request.name,
-        principal: request.principal,
-        created_ms: now,
-        created_by: caller.actor.principal.clone(),
-        expires_ms: life_s.map(|life_s| now + life_s * 1_000),
-        last_used_ms: None,
-    };
-    let mut change = registry.change().await?;
-    table::token_create(change.db(), &token, &secret.digest()).await?;
-    let details =
-        json!({"name": token.name, "principal": token.principal, "expires_at_unix_ms": token.expires_ms});
-    change.tell("token", "created", token.token_id.as_str(), details).await?;
-    change.commit().await?;
-    let shown = secret.reveal().expose_secret().to_owned();
-    Ok(Json(TokenBody { token: Some(shown), ..TokenBody::new(token) }))
+    let NewToken { name, principal, expires_in_s } = request;
+    let new = tokens::NewToken { name, principal, expires_in_s };
+    let (token, secret) = tokens::create(&registry, &caller, new).await?;
+    Ok(Json(TokenBody { token: Some(secret.expose_secret().to_owned()), ..TokenBody::new(token) }))
 }
 
 /// Revokes a token at once.
 #[utoipa::path(delete, path = "/api/v1/tokens/{id}", tag = "access", params(("id" = String, Path)),
     responses((status = 200, body = Object)))]
 async fn revoke_token(State(registry): State<Registry>, Path(id): Path<String>) -> Answer {
-    let mut change = registry.change().await?;
-    let Some((name, principal)) = table::token_delete(change.db(), &id).await? else {
-        return Err(Problem::not_found(format!("token `{id}`")));
-    };
-    change.tell("token", "revoked", id, json!({"name": name, "principal": principal})).await?;
-    change.commit().await?;
-    registry.access.forget();
+    tokens::revoke(&registry, &id).await?;
     Ok(Json(json!({})))
 }
 
@@ -229,15 +192,14 @@ struct GrantsQuery {
 }
 
 /// Lists grants.
-#[utoipa::path(get, path = "/api/v1/grants", tag = "access", params(GrantsQuery), responses((status = 200, body = GrantPage)))]
-async fn grants(
+#[utoipa::path(get, path = "/api/v1/grants", operation_id = "grants", tag = "access", params(GrantsQuery), responses((status = 200, body = GrantPage)))]
+async fn list_grants(
     State(registry): State<Registry>,
     Query(query): Query<GrantsQuery>,
 ) -> Result<Json<GrantPage>, Problem> {
     let paging = PageQuery { limit: query.limit, page_token: query.page_token };
     let (limit, after) = (paging.limit()?, paging.after::<(String, String)>()?);
-    let mut db = registry.pool.acquire().await?;
-    let found = table::grant_list(&mut db, query.subject.as_deref(), after, i64::from(limit) + 1).await?;
+    let found = grants::list(&registry, query.subject.as_deref(), after, i64::from(limit) + 1).await?;
     let (found, next_page_token) = cut(found, limit, |grant| (grant.subject.clone(), grant.scope.clone()));
     Ok(Json(GrantPage { grants: found.into_iter().map(GrantBody::from).collect(), next_page_token }))
 }
@@ -262,40 +224,8 @@ async fn put_grant(
     caller: Caller,
     JsonBody(request): JsonBody<NewGrant>,
 ) -> Result<Json<GrantBody>, Problem> {
-    refuse_job("subject", &request.subject)?;
-    validate_subject(&request.subject).map_err(|why| Problem::invalid("subject", why.to_string()))?;
-    let scope: Scope = request.scope.parse().map_err(|_| unknown_scope(&request.scope))?;
-    if let Scope::Model(name) = &scope {
-        validate_model_name("scope", name).map_err(|invalid| Problem::invalid("scope", invalid.message))?;
-    }
-    let role: Role = request.role.parse().map_err(|_| {
-        Problem::invalid(
-            "role",
-            format!("expected viewer, editor, deployer or admin, got '{}'", request.role),
-        )
-    })?;
-    let grant = Grant {
-        subject: request.subject,
-        scope: scope.to_string(),
-        role: role.name().to_owned(),
-        granted_ms: now_ms(),
-        granted_by: caller.actor.principal.clone(),
-    };
-    let mut change = registry.change().await?;
-    if let Scope::Experiment(id) = scope {
-        table::experiment_hold(change.db(), id).await?.ok_or_else(|| {
-            let why =
-                format!("there is no experiment {id}; a role on an experiment is granted once it exists");
-            Problem::invalid("scope", why)
-        })?;
-    }
-    let before = table::grant_put(change.db(), &grant).await?;
-    let details =
-        json!({"subject": grant.subject, "scope": grant.scope, "role": grant.role, "role_before": before});
-    change.tell("grant", "set", format!("{} {}", grant.subject, grant.scope), details).await?;
-    change.commit().await?;
-    registry.access.forget();
-    Ok(Json(grant.into()))
+    let NewGrant { subject, scope, role } = request;
+    Ok(Json(grants::put(&registry, &caller, subject, &scope, &role).await?.into()))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -310,40 +240,6 @@ struct WhichGrant {
 /// Takes a role away.
 #[utoipa::path(delete, path = "/api/v1/grants", tag = "access", params(WhichGrant), responses((status = 200, body = Object)))]
 async fn delete_grant(State(registry): State<Registry>, Query(which): Query<WhichGrant>) -> Answer {
-    // As it is stored: what could be granted once may be removed.
-    let scope = which.scope;
-    let mut change = registry.change().await?;
-    let Some(role) = table::grant_delete(change.db(), &which.subject, &scope).await? else {
-        return Err(Problem::not_found(format!("grant of `{}` on `{scope}`", which.subject)));
-    };
-    let details = json!({"subject": which.subject, "scope": scope, "role": role});
-    change.tell("grant", "removed", format!("{} {scope}", which.subject), details).await?;
-    change.commit().await?;
-    registry.access.forget();
+    grants::delete(&registry, &which.subject, &which.scope).await?;
     Ok(Json(json!({})))
-}
-
-/// The principal of a training job lives as long as its attempt, and what was granted to it with it.
-fn refuse_job(field: &str, principal: &str) -> Result<(), Problem> {
-    if principal.starts_with(JOB_PREFIX) {
-        let why = format!("'{principal}' is a training job, whose token and role the launcher manages");
-        return Err(Problem::invalid(field, why));
-    }
-    Ok(())
-}
-
-fn unknown_scope(text: &str) -> Problem {
-    Problem::invalid("scope", format!("expected *, experiment:<number> or model:<name>, got '{text}'"))
-}
-
-fn require_text(field: &str, text: &str) -> Result<(), Problem> {
-    if is_name(text) {
-        Ok(())
-    } else {
-        Err(Problem::invalid(field, format!("expected 1 to {MAX_NAME_CHARS} printable characters")))
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    !text.trim().is_empty() && text.chars().count() <= MAX_NAME_CHARS && !text.chars().any(char::is_control)
 }

@@ -12,8 +12,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::audit_trail;
 use crate::state::Registry;
-use crate::store::audit::{self as table, AuditFilter, AuditRow};
+use crate::store::audit::{AuditFilter, AuditRow};
 
 pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new().routes(routes!(list))
@@ -154,11 +155,9 @@ async fn list(
         until_ms: query.until,
         ascending: chain,
     };
-    // One view of both, so that a row which comes in between spoils nobody's walk.
-    let mut db = registry.pool.begin_with(table::ONE_VIEW).await?;
-    let (seq, hash) = table::audit_head(&mut db).await?;
-    let found = table::audit_list(&mut db, &filter, after, i64::from(limit) + 1).await?;
-    let (found, next_page_token) = cut(found, limit, |row| row.seq);
+    let page = audit_trail::page(&registry, &filter, after, i64::from(limit) + 1).await?;
+    let head = Head { seq: page.head_seq, hash: hex::encode(page.head_hash) };
+    let (found, next_page_token) = cut(page.rows, limit, |row| row.seq);
     let audit = found.iter().map(|row| AuditEntry::new(row, chain)).collect();
-    Ok(Json(AuditPage { audit, head: Head { seq, hash: hex::encode(hash) }, next_page_token }))
+    Ok(Json(AuditPage { audit, head, next_page_token }))
 }

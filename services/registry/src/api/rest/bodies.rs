@@ -7,10 +7,9 @@ use serde_json::Value;
 use slipway_model_scan::{LoaderCode, Verdict};
 use utoipa::ToSchema;
 
-use crate::store::facts::Scan;
-use crate::store::facts::{Joining, Tensor};
+use crate::models::registered_models::Detailed;
+use crate::store::facts::{Joining, Scan, Tensor};
 use crate::store::model_versions::{ModelVersion, VersionFile};
-use crate::store::registered_models::RegisteredModel;
 use crate::store::runs::RunInfo;
 
 /// A registered model.
@@ -37,18 +36,20 @@ pub(super) struct Model {
     updated_at_unix_ms: i64,
 }
 
-impl Model {
-    pub(super) fn new(model: RegisteredModel, latest: Option<&ModelVersion>) -> Self {
+impl From<Detailed> for Model {
+    fn from(detailed: Detailed) -> Self {
+        let latest = detailed.newest();
+        let model = &detailed.model;
         Self {
-            name: model.name,
-            description: model.description,
+            name: model.name.clone(),
+            description: model.description.clone(),
             latest_version: latest.map(|version| version.version.to_string()),
             latest_servable: latest.map(|version| version.servable),
             latest_unservable_reason: latest.and_then(|version| version.facts.0.unservable_reason.clone()),
             latest_scan_verdict: latest.and_then(|version| Some(version.facts.0.scan.as_ref()?.verdict)),
             latest_loader_code: latest.and_then(|version| Some(version.facts.0.scan.as_ref()?.code)),
-            aliases: model.aliases.0.into_iter().collect(),
-            tags: model.tags.0.into_iter().collect(),
+            aliases: model.aliases.0.iter().cloned().collect(),
+            tags: model.tags.0.iter().cloned().collect(),
             created_at_unix_ms: model.created_ms,
             updated_at_unix_ms: model.updated_ms,
         }

@@ -11,9 +11,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::approvals::ApprovalBody;
-use super::{reports, version_of};
+use super::{reports, version_name};
 use crate::access::caller::Caller;
-use crate::error::Error;
 use crate::models::card;
 use crate::models::lineage::{Lineage, code_tags, datasets};
 use crate::state::Registry;
@@ -50,9 +49,7 @@ async fn show(
     Path((name, version)): Path<(String, String)>,
     Query(query): Query<CardQuery>,
 ) -> Result<Response, Problem> {
-    let mut db = registry.pool.acquire().await.map_err(Error::from)?;
-    let found = version_of(&mut db, &name, &version).await?;
-    let lineage = Lineage::read(&mut db, found, registry.access.reader(&caller)).await?;
+    let lineage = Lineage::of(&registry, &caller, version_name(&name, &version)?).await?;
     Ok(match query.format {
         Format::Json => axum::Json(json_card(&lineage)).into_response(),
         Format::Markdown => {

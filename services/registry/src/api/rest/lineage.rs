@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::approvals::ApprovalBody;
-use super::{Answer, reports, version_of};
+use super::{Answer, reports, version_name};
 use crate::access::caller::Caller;
 use crate::models::lineage::{Lineage, code_tags, datasets, tag_of};
 use crate::state::Registry;
@@ -35,9 +35,7 @@ async fn show(
     caller: Caller,
     Path((name, version)): Path<(String, String)>,
 ) -> Answer {
-    let mut db = registry.pool.acquire().await?;
-    let found = version_of(&mut db, &name, &version).await?;
-    Ok(Json(body(&Lineage::read(&mut db, found, registry.access.reader(&caller)).await?)))
+    Ok(Json(body(&Lineage::of(&registry, &caller, version_name(&name, &version)?).await?)))
 }
 
 fn body(lineage: &Lineage) -> Value {

@@ -8,6 +8,7 @@ mod audit;
 mod bodies;
 mod card;
 mod docs;
+mod error;
 mod gc;
 mod lineage;
 mod openapi;
@@ -33,16 +34,16 @@ use utoipa_axum::routes;
 use self::bodies::{Model, Models, Run, Runs, Version, VersionDetails, Versions};
 use crate::access::caller::Caller;
 use crate::error::Error;
+use crate::models::registered_models as use_cases;
 use crate::models::removal;
+use crate::models::versions::read;
 use crate::state::Registry;
-use crate::store::model_versions::{self, ModelVersion};
-use crate::store::{registered_models, runs};
-use crate::trust::signing;
+use crate::store::model_versions::VersionName;
+use crate::tracking;
 
-/// The version that a path names, with its model's row for a change.
-async fn version_of(db: &mut sqlx::PgConnection, name: &str, version: &str) -> Result<ModelVersion, Error> {
-    let number = validate_version(version)?;
-    model_versions::version_get(db, name, number).await
+/// The version that a path names.
+fn version_name<'name>(model: &'name str, version: &str) -> Result<VersionName<'name>, Error> {
+    Ok(VersionName { model, version: validate_version(version)? })
 }
 
 type Answer = Result<Json<Value>, Problem>;
@@ -83,14 +84,6 @@ fn page(name: &str, items: Vec<Value>, token: Option<String>) -> Json<Value> {
     Json(Value::Object(body))
 }
 
-async fn latest(db: &mut sqlx::PgConnection, model_keys: &[i64]) -> Result<Vec<ModelVersion>, Error> {
-    model_versions::versions_latest(db, model_keys).await
-}
-
-fn latest_of(latest: &[ModelVersion], model_key: i64) -> Option<&ModelVersion> {
-    latest.iter().filter(|version| version.model_key == model_key).max_by_key(|version| version.version)
-}
-
 /// Lists registered models by name.
 #[utoipa::path(get, path = "/api/v1/models", tag = "models", params(PageQuery), responses((status = 200, body = Models)))]
 async fn models(
@@ -99,29 +92,16 @@ async fn models(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Models>, Problem> {
     let (limit, after) = (query.limit()?, query.after::<String>()?);
-    let mut db = registry.pool.acquire().await?;
-    let visible = caller.grants.visible_models();
-    let found =
-        registered_models::model_list(&mut db, &visible, after.as_deref(), i64::from(limit) + 1).await?;
-    let (found, next_page_token) = cut(found, limit, |model| model.name.clone());
-    let keys: Vec<i64> = found.iter().map(|model| model.model_key).collect();
-    let latest = latest(&mut db, &keys).await?;
-    let models = found.into_iter().map(|model| {
-        let newest = latest_of(&latest, model.model_key);
-        Model::new(model, newest)
-    });
-    Ok(Json(Models { models: models.collect(), next_page_token }))
+    let found = use_cases::list(&registry, &caller, after.as_deref(), i64::from(limit) + 1).await?;
+    let (found, next_page_token) = cut(found, limit, |found| found.model.name.clone());
+    Ok(Json(Models { models: found.into_iter().map(Model::from).collect(), next_page_token }))
 }
 
 /// Shows a registered model.
 #[utoipa::path(get, path = "/api/v1/models/{name}", tag = "models", params(("name" = String, Path)),
     responses((status = 200, body = Model)))]
 async fn model(State(registry): State<Registry>, Path(name): Path<String>) -> Result<Json<Model>, Problem> {
-    let mut db = registry.pool.acquire().await?;
-    let model = registered_models::model_get(&mut db, &name).await?;
-    let latest = latest(&mut db, &[model.model_key]).await?;
-    let newest = latest_of(&latest, model.model_key);
-    Ok(Json(Model::new(model, newest)))
+    Ok(Json(use_cases::get(&registry, &name).await?.into()))
 }
 
 /// Lists versions of a model, the newest first.
@@ -133,9 +113,7 @@ async fn versions(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Versions>, Problem> {
     let (limit, below) = (query.limit()?, query.after::<i32>()?);
-    let mut db = registry.pool.acquire().await?;
-    let model = registered_models::model_get(&mut db, &name).await?;
-    let found = model_versions::version_list(&mut db, model.model_key, below, i64::from(limit) + 1).await?;
+    let found = read::list(&registry, &name, below, i64::from(limit) + 1).await?;
     let (found, next_page_token) = cut(found, limit, |version| version.version);
     Ok(Json(Versions { versions: found.iter().map(Version::new).collect(), next_page_token }))
 }
@@ -147,12 +125,8 @@ async fn version(
     State(registry): State<Registry>,
     Path((name, version)): Path<(String, String)>,
 ) -> Result<Json<VersionDetails>, Problem> {
-    let number = validate_version(&version).map_err(Error::from)?;
-    let mut db = registry.pool.acquire().await?;
-    let found = model_versions::version_get(&mut db, &name, number).await?;
-    let files = model_versions::version_files(&mut db, found.model_key, found.version).await?;
-    let signing = signing::judge(&mut db, found.model_key, found.version).await?.verdict;
-    Ok(Json(VersionDetails::new(&found, files, serde_json::json!(signing))))
+    let (found, files, judged) = read::details(&registry, version_name(&name, &version)?).await?;
+    Ok(Json(VersionDetails::new(&found, files, serde_json::json!(judged.verdict))))
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -216,9 +190,7 @@ async fn list_runs(
         .experiment
         .map(|id| id.parse().map_err(|_| Problem::invalid("experiment", "expected an experiment's number")))
         .transpose()?;
-    let mut db = registry.pool.acquire().await?;
-    let visible = caller.grants.visible_experiments();
-    let found = runs::run_list(&mut db, &visible, experiment, after, i64::from(limit) + 1).await?;
+    let found = tracking::runs::list(&registry, &caller, experiment, after, i64::from(limit) + 1).await?;
     let (found, next_page_token) = cut(found, limit, |run| (run.start_ms, run.run_id.clone()));
     Ok(Json(Runs { runs: found.into_iter().map(Run::from).collect(), next_page_token }))
 }

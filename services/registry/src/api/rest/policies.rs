@@ -5,19 +5,14 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_domain::registry::promotion::Policy;
-use slipway_domain::registry::{validate_alias, validate_version};
-use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Path, Query};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Answer;
-use crate::clock::now_ms;
-use crate::error::Error;
-use crate::models::promotion;
+use super::{Answer, version_name};
 use crate::state::Registry;
-use crate::store::policies::{self as table, AliasPolicy};
-use crate::store::registered_models::{self, model_touch};
+use crate::store::policies::AliasPolicy;
+use crate::trust::policies as use_cases;
 
 pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one, put, delete)).routes(routes!(check))
@@ -31,9 +26,7 @@ fn body(policy: &AliasPolicy) -> Value {
 #[utoipa::path(get, path = "/api/v1/models/{name}/policies", tag = "policies", params(("name" = String, Path)),
     responses((status = 200, body = Object)))]
 async fn list(State(registry): State<Registry>, Path(name): Path<String>) -> Answer {
-    let mut db = registry.pool.acquire().await.map_err(Error::from)?;
-    registered_models::model_require(&mut db, &name).await?;
-    let policies = table::policies(&mut db, &name).await?;
+    let policies = use_cases::list(&registry, &name).await?;
     Ok(Json(json!({"policies": policies.iter().map(body).collect::<Vec<Value>>()})))
 }
 
@@ -41,14 +34,7 @@ async fn list(State(registry): State<Registry>, Path(name): Path<String>) -> Ans
 #[utoipa::path(get, path = "/api/v1/models/{name}/policies/{alias}", tag = "policies",
     params(("name" = String, Path), ("alias" = String, Path)), responses((status = 200, body = Object)))]
 async fn one(State(registry): State<Registry>, Path((name, alias)): Path<(String, String)>) -> Answer {
-    let mut db = registry.pool.acquire().await.map_err(Error::from)?;
-    registered_models::model_require(&mut db, &name).await?;
-    let policy = table::policy_get(&mut db, &name, &alias).await?;
-    Ok(Json(body(&policy.ok_or_else(|| unguarded(&name, &alias))?)))
-}
-
-fn unguarded(name: &str, alias: &str) -> Error {
-    Error::not_found(format!("Nothing guards the alias '{alias}' of '{name}'"))
+    Ok(Json(body(&use_cases::get(&registry, &name, &alias).await?)))
 }
 
 /// Guards an alias, in place of the policy before.
@@ -59,28 +45,14 @@ async fn put(
     Path((name, alias)): Path<(String, String)>,
     JsonBody(policy): JsonBody<Policy>,
 ) -> Answer {
-    validate_alias(&alias).map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
-    policy.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
-    let mut change = registry.change().await?;
-    let model_key = model_touch(change.db(), &name, now_ms()).await?;
-    table::policy_put(change.db(), model_key, &alias, &policy, now_ms()).await?;
-    change.tell("model", "updated", name.as_str(), json!({"policy": alias, "rules": policy.rules})).await?;
-    let stored = table::policy_get(change.db(), &name, &alias).await?;
-    change.commit().await?;
-    Ok(Json(body(&stored.ok_or_else(|| unguarded(&name, &alias))?)))
+    Ok(Json(body(&use_cases::put(&registry, &name, &alias, &policy).await?)))
 }
 
 /// Takes the guard of an alias away.
 #[utoipa::path(delete, path = "/api/v1/models/{name}/policies/{alias}", tag = "policies",
     params(("name" = String, Path), ("alias" = String, Path)), responses((status = 200, body = Object)))]
 async fn delete(State(registry): State<Registry>, Path((name, alias)): Path<(String, String)>) -> Answer {
-    let mut change = registry.change().await?;
-    let model_key = model_touch(change.db(), &name, now_ms()).await?;
-    if !table::policy_delete(change.db(), model_key, &alias).await? {
-        return Err(unguarded(&name, &alias).into());
-    }
-    change.tell("model", "updated", name, json!({"policy": alias, "rules": null})).await?;
-    change.commit().await?;
+    use_cases::delete(&registry, &name, &alias).await?;
     Ok(Json(json!({})))
 }
 
@@ -99,10 +71,7 @@ async fn check(
     Path((name, version)): Path<(String, String)>,
     Query(query): Query<CheckQuery>,
 ) -> Answer {
-    let number = validate_version(&version).map_err(Error::from)?;
-    let mut db = registry.pool.acquire().await.map_err(Error::from)?;
-    crate::store::model_versions::version_get(&mut db, &name, number).await?;
-    let outcomes = promotion::judge(&mut db, &name, &query.alias, number, &registry.access).await?;
+    let outcomes = use_cases::check(&registry, version_name(&name, &version)?, &query.alias).await?;
     let (guarded, outcomes) = (outcomes.is_some(), outcomes.unwrap_or_default());
     let allowed = outcomes.iter().all(|outcome| outcome.passed);
     Ok(Json(json!({"alias": query.alias, "guarded": guarded, "allowed": allowed, "rules": outcomes})))

@@ -12,22 +12,14 @@ use slipway_service_kit::page::{PageQuery, cut};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
-use super::{Answer, page, version_of};
-use crate::clock::now_ms;
-use crate::error::Error;
+use super::{Answer, page, version_name};
 use crate::state::Registry;
-use crate::store::registered_models::model_touch;
-use crate::store::reports::{self as table, StoredReport};
+use crate::store::reports::StoredReport;
+use crate::trust::reports as use_cases;
 
 /// One report with all its segments.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Reports of one version.
-const MAX_REPORTS: i64 = 1_000;
-/// Names that they have: each name's newest is read whenever the version is judged.
-const MAX_NAMES: i64 = 50;
-
 pub(super) fn router() -> OpenApiRouter<Registry> {
     let limited =
         OpenApiRouter::new().routes(routes!(list, add)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
@@ -67,27 +59,7 @@ async fn add(
     Path((name, version)): Path<(String, String)>,
     JsonBody(report): JsonBody<Report>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    report.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
-    let mut change = registry.change().await?;
-    model_touch(change.db(), &name, now_ms()).await?;
-    let found = version_of(change.db(), &name, &version).await?;
-    let key = (found.model_key, found.version);
-    let (count, other_names) = table::report_counts(change.db(), key, &report.name).await?;
-    if count >= MAX_REPORTS || other_names >= MAX_NAMES {
-        return Err(Problem::conflict(format!(
-            "version {version} of '{name}' has {count} reports already; {MAX_REPORTS} under {MAX_NAMES} names are kept"
-        )));
-    }
-    let id = Uuid::now_v7().to_string();
-    table::report_add(change.db(), key, &id, &report, now_ms()).await?;
-    let stored = table::report_get(change.db(), key, &id).await?;
-    let stored = stored.ok_or_else(|| Error::internal("a report is gone that was just added"))?;
-    let details = json!({
-        "model": name, "version": version, "report": id, "name": report.name, "dataset": report.dataset,
-        "rows": report.rows, "metrics": report.metrics,
-    });
-    change.tell("report", "added", format!("{name}/{version}/{}", report.name), details).await?;
-    change.commit().await?;
+    let stored = use_cases::add(&registry, version_name(&name, &version)?, &report).await?;
     Ok((StatusCode::CREATED, Json(body(&stored))))
 }
 
@@ -113,10 +85,9 @@ async fn list(
 ) -> Answer {
     let paging = PageQuery { limit: query.limit, page_token: query.page_token };
     let (limit, before) = (paging.limit()?, paging.after::<i64>()?);
-    let mut db = registry.pool.acquire().await?;
-    let found = version_of(&mut db, &name, &version).await?;
-    let key = (found.model_key, found.version);
-    let found = table::reports(&mut db, key, query.name.as_deref(), before, i64::from(limit) + 1).await?;
+    let version = version_name(&name, &version)?;
+    let report_name = query.name.as_deref();
+    let found = use_cases::list(&registry, version, report_name, before, i64::from(limit) + 1).await?;
     let (found, token) = cut(found, limit, |report| report.seq);
     Ok(page("reports", found.iter().map(summary).collect(), token))
 }
@@ -128,9 +99,5 @@ async fn show(
     State(registry): State<Registry>,
     Path((name, version, id)): Path<(String, String, String)>,
 ) -> Answer {
-    let mut db = registry.pool.acquire().await?;
-    let found = version_of(&mut db, &name, &version).await?;
-    let stored = table::report_get(&mut db, (found.model_key, found.version), &id).await?;
-    let absent = || Error::not_found(format!("Version {version} of '{name}' has no report '{id}'"));
-    Ok(Json(body(&stored.ok_or_else(absent)?)))
+    Ok(Json(body(&use_cases::get(&registry, version_name(&name, &version)?, &id).await?)))
 }

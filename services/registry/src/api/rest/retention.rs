@@ -4,9 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use slipway_domain::registry::retention::Rule;
-use slipway_domain::registry::webhook::validate_slug;
 use slipway_service_kit::Problem;
 use slipway_service_kit::extract::{JsonBody, Path, Query};
 use slipway_service_kit::page::{PageQuery, cut, encode};
@@ -15,10 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::cleanup::retention::{self, Gone, Place};
-use crate::clock::now_ms;
-use crate::error::Error;
+use crate::cleanup::rules;
 use crate::state::Registry;
-use crate::store::retention as table;
+use crate::store::retention::Stored;
 
 pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one, put, remove)).routes(routes!(apply))
@@ -68,8 +66,8 @@ struct NamedRule {
     updated_at_unix_ms: i64,
 }
 
-impl From<table::Stored> for NamedRule {
-    fn from(stored: table::Stored) -> Self {
+impl From<Stored> for NamedRule {
+    fn from(stored: Stored) -> Self {
         Self {
             name: stored.name,
             enabled: stored.enabled,
@@ -96,8 +94,7 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Rules>, Problem> {
     let (limit, after) = (query.limit()?, query.after::<String>()?);
-    let mut db = registry.pool.acquire().await?;
-    let found = table::rule_list(&mut db, after.as_deref(), i64::from(limit) + 1).await?;
+    let found = rules::list(&registry, after.as_deref(), i64::from(limit) + 1).await?;
     let (found, next_page_token) = cut(found, limit, |stored| stored.name.clone());
     Ok(Json(Rules { retention_rules: found.into_iter().map(NamedRule::from).collect(), next_page_token }))
 }
@@ -106,8 +103,7 @@ async fn list(
 #[utoipa::path(get, path = "/api/v1/retention-rules/{name}", tag = "lifecycle", params(("name" = String, Path)),
     responses((status = 200, body = NamedRule)))]
 async fn one(State(registry): State<Registry>, Path(name): Path<String>) -> Result<Json<NamedRule>, Problem> {
-    let mut db = registry.pool.acquire().await?;
-    Ok(Json(table::rule_get(&mut db, &name).await?.into()))
+    Ok(Json(rules::get(&registry, &name).await?.into()))
 }
 
 /// Makes a retention rule, or replaces it.
@@ -118,7 +114,6 @@ async fn put(
     Path(name): Path<String>,
     JsonBody(mut body): JsonBody<serde_json::Map<String, Value>>,
 ) -> Result<(StatusCode, Json<NamedRule>), Problem> {
-    validate_slug(&name).map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
     let enabled = match body.remove("enabled") {
         None => true,
         Some(Value::Bool(enabled)) => enabled,
@@ -129,24 +124,15 @@ async fn put(
     // Apart from `enabled`, so that a field that no rule has is refused.
     let text = serde_json::to_vec(&body).unwrap_or_default();
     let rule: Rule = slipway_service_kit::extract::parse_json(&text)?;
-    rule.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
-    let mut change = registry.change().await?;
-    let new = table::rule_put(change.db(), &name, &rule, enabled, now_ms()).await?;
-    let stored = table::rule_get(change.db(), &name).await?;
-    let details = json!({"rule": rule, "enabled": enabled});
-    change.tell("retention-rule", if new { "created" } else { "updated" }, name, details).await?;
-    change.commit().await?;
-    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(stored.into())))
+    let (stored, is_new) = rules::put(&registry, &name, &rule, enabled).await?;
+    Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(stored.into())))
 }
 
 /// Removes a retention rule; what it let go of stays as it is.
 #[utoipa::path(delete, path = "/api/v1/retention-rules/{name}", tag = "lifecycle", params(("name" = String, Path)),
     responses((status = 204)))]
 async fn remove(State(registry): State<Registry>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    let mut change = registry.change().await?;
-    table::rule_delete(change.db(), &name).await?;
-    change.tell("retention-rule", "deleted", name, json!({})).await?;
-    change.commit().await?;
+    rules::delete(&registry, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -209,8 +195,7 @@ async fn apply(
     let paging = PageQuery { limit: query.limit, page_token: query.page_token };
     let (limit, place) = (paging.limit()?, paging.after::<Place>()?);
     let dry_run = query.dry_run.unwrap_or(true);
-    let stored = table::rule_get(&mut *registry.pool.acquire().await.map_err(Error::from)?, &name).await?;
-    let rule = stored.rule.0;
+    let rule = rules::get(&registry, &name).await?.rule.0;
     let page = retention::step(&registry, &name, &rule, place, i64::from(limit), dry_run).await?;
     Ok(Json(Applied {
         dry_run,

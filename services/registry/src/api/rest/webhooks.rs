@@ -8,7 +8,6 @@ use chrono::DateTime;
 use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use slipway_api::events::catalog::catalog;
 use slipway_domain::Invalid;
 use slipway_domain::registry::webhook::{Format, MAX_PATTERNS, matches, validate_pattern, validate_slug};
@@ -283,12 +282,7 @@ async fn rotate(
     let shown = rotation.secret.is_none();
     let secret = rotation.secret.unwrap_or_else(sign::new_secret);
     sign::check_secret(&secret).map_err(refused)?;
-    let mut change = changing::begin(&registry).await?;
-    let both = table::webhook_get(change.db(), &name).await?.format == Format::CloudEvents;
-    let until_ms = now_ms() + if both { i64::from(overlap_s) * 1_000 } else { 0 };
-    table::webhook_rotate(change.db(), &name, secret.expose_secret(), until_ms, now_ms()).await?;
-    change.tell("webhook", "updated", name, json!({"secret": "rotated"})).await?;
-    change.commit().await?;
+    let until_ms = changing::rotate(&registry, &name, &secret, overlap_s).await?;
     let secret = shown.then(|| secret.expose_secret().to_owned());
     Ok(Json(Rotated { secret, old_secret_until_unix_ms: until_ms }))
 }

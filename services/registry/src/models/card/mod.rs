@@ -13,6 +13,7 @@ use slipway_model_scan::Verdict;
 use crate::models::lineage::{Lineage, code_tags};
 use crate::store::facts::Scan;
 use crate::store::facts::Tensor;
+use crate::store::tags::DATASET_CONTEXT_TAG;
 
 /// The card as Markdown.
 pub(crate) fn markdown(facts: &Lineage) -> String {
@@ -85,7 +86,7 @@ fn training(card: &mut String, facts: &Lineage) {
     );
     table(card, &["code", ""], code_tags(run));
     let data = run.dataset_inputs.0.iter().map(|input| {
-        let used = input.tags.get("mlflow.data.context").map_or("", String::as_str);
+        let used = input.tags.get(DATASET_CONTEXT_TAG).map_or("", String::as_str);
         (input.dataset.name.as_str(), format!("`{}` {used}", input.dataset.digest))
     });
     table(card, &["data set", "digest, use"], data);

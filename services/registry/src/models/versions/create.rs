@@ -1,6 +1,5 @@
 //! Use case: create a model version. Its source is resolved, its files are inspected, pinned and named by their digest.
 
-use slipway_domain::registry::webhook::mlflow::with_texts;
 use slipway_domain::registry::{FileDigest, manifest_digest};
 
 use super::source::{Named, Source};
@@ -10,6 +9,7 @@ use crate::access::caller::Caller;
 use crate::access::links::RunLink;
 use crate::clock::now_ms;
 use crate::error::Error;
+use crate::models::event_details::with_texts;
 use crate::state::Registry;
 use crate::store::artifacts::{self, Artifact, within};
 use crate::store::facts::Facts;
@@ -80,8 +80,9 @@ pub(crate) async fn create(
             return Ok(version);
         }
     }
-    Err(Error::conflict(
-        "the files of the source change while the version is made; try again when the upload is done",
+    Err(Error::Conflict(
+        "the files of the source change while the version is made; try again when the upload is done"
+            .to_owned(),
     ))
 }
 
@@ -93,9 +94,10 @@ async fn files_of(db: &mut sqlx::PgConnection, source: &Source) -> Result<Vec<Ar
     }
     let files = artifacts::artifact_tree(db, root, MAX_FILES + 1).await?;
     if i64::try_from(files.len()).is_ok_and(|count| count > MAX_FILES) {
-        return Err(Error::invalid(format!(
-            "Invalid value for parameter 'source': it has more than {MAX_FILES} files"
-        )));
+        return Err(Error::invalid(
+            "source",
+            format!("Invalid value for parameter 'source': it has more than {MAX_FILES} files"),
+        ));
     }
     Ok(files)
 }

@@ -53,8 +53,9 @@ async fn read_model(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Re
                 .get_bytes(&file.blob_key, MAX_MLMODEL_BYTES)
                 .await
                 .map_err(|error| of_file(&file.path, error))?;
-            let text = std::str::from_utf8(&bytes)
-                .map_err(|_| Error::invalid("the file MLmodel of the model's source is not UTF-8 text"))?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| {
+                Error::invalid("source", "the file MLmodel of the model's source is not UTF-8 text")
+            })?;
             mlmodel::parse(text)?
         }
     };
@@ -76,7 +77,10 @@ async fn read_model(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Re
         });
     };
     let file = find(&onnx_path).ok_or_else(|| {
-        Error::invalid(format!("MLmodel names '{onnx_path}' as the ONNX model, but there is no such file"))
+        Error::invalid(
+            "source",
+            format!("MLmodel names '{onnx_path}' as the ONNX model, but there is no such file"),
+        )
     })?;
     let header = read_header(store, file, &onnx_path).await?;
     let size = |path: &str| find(path).map(|file| u64::try_from(file.size_bytes).unwrap_or_default());
@@ -96,8 +100,9 @@ async fn read_model(store: &ArtifactStore, root: &str, files: &[Artifact]) -> Re
 
 /// Serving would find out when the version is rolled out, which is late.
 async fn check_ensemble(store: &ArtifactStore, file: &Artifact) -> Result<(), Error> {
-    let refused =
-        |why: String| Error::invalid(format!("the file '{ENSEMBLE_FILE}' describes no ensemble: {why}"));
+    let refused = |why: String| {
+        Error::invalid("source", format!("the file '{ENSEMBLE_FILE}' describes no ensemble: {why}"))
+    };
     if u64::try_from(file.size_bytes).is_ok_and(|bytes| bytes > MAX_FILE_BYTES) {
         return Err(refused(format!("it is longer than {MAX_FILE_BYTES} bytes")));
     }
@@ -131,7 +136,9 @@ async fn read_header(store: &ArtifactStore, file: &Artifact, path: &str) -> Resu
     let source = StreamReader::new(Box::pin(download.into_stream()));
     let size_bytes = u64::try_from(file.size_bytes).unwrap_or_default();
     onnx::read(source, size_bytes).await.map_err(|fault| match fault {
-        onnx::Fault::Malformed(why) => Error::invalid(format!("the file '{path}' is no ONNX model: {why}")),
+        onnx::Fault::Malformed(why) => {
+            Error::invalid("source", format!("the file '{path}' is no ONNX model: {why}"))
+        }
         onnx::Fault::Read(error) => {
             tracing::warn!(%error, "the artifact store broke off");
             Error::unavailable("the artifact store")
@@ -151,9 +158,10 @@ fn external_files(
     for (location, needed) in &header.external_data {
         let path = if folder.is_empty() { location.clone() } else { format!("{folder}/{location}") };
         let Some(size) = size_bytes(&path) else {
-            return Err(Error::invalid(format!(
-                "'{onnx_path}' refers to weights in '{path}', but there is no such file"
-            )));
+            return Err(Error::invalid(
+                "source",
+                format!("'{onnx_path}' refers to weights in '{path}', but there is no such file"),
+            ));
         };
         if size < *needed {
             short.get_or_insert(format!(
@@ -198,7 +206,7 @@ mod tests {
         assert_eq!(look("weights.bin").unwrap(), (vec!["data/weights.bin".to_owned()], None));
         assert!(look("short.bin").unwrap().1.unwrap().contains("up to byte 100, and the file has 99 bytes"));
         let refused = look("missing.bin").unwrap_err();
-        assert!(refused.message.contains("'data/missing.bin', but there is no such file"), "{refused}");
+        assert!(refused.to_string().contains("'data/missing.bin', but there is no such file"), "{refused}");
     }
 
     #[test]

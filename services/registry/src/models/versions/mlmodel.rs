@@ -27,7 +27,7 @@ struct Document {
 /// Reads the file's text.
 pub(crate) fn parse(text: &str) -> Result<MlModel, Error> {
     let document: Document = serde_saphyr::from_str(text).map_err(|error| {
-        Error::invalid(format!("the file MLmodel of the model's source is not valid YAML: {error}"))
+        Error::invalid("source", format!("the file MLmodel of the model's source is not valid YAML: {error}"))
     })?;
     let onnx_data = document
         .flavors
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn what_is_no_yaml_is_refused_by_name() {
-        assert!(parse("flavors: [").unwrap_err().message.contains("MLmodel"));
+        assert!(parse("flavors: [").unwrap_err().to_string().contains("MLmodel"));
         assert_eq!(parse("flavors:\n  sklearn:\n    pickled_model: model.pkl\n").unwrap().onnx_data, None);
     }
 }

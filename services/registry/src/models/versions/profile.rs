@@ -6,7 +6,7 @@ use slipway_domain::drift::layout::{Fit, Input, fit};
 
 use super::source::{Source, proxy_path};
 use crate::access::links::RunLink;
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::state::Registry;
 use crate::store::facts::Facts;
 use crate::store::{artifacts, runs};
@@ -65,7 +65,7 @@ async fn read(registry: &Registry, run: &RunLink) -> Result<Option<Vec<u8>>, Err
     match registry.artifacts.get_bytes(&file.blob_key, MAX_READ_BYTES).await.map_err(Error::from) {
         Ok(bytes) => Ok(Some(bytes.to_vec())),
         // The version does not need it.
-        Err(error) if error.code == Code::ResourceDoesNotExist => Ok(None),
+        Err(Error::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use crate::access::caller::Caller;
 use crate::access::links::{LoggedModelLink, RunLink};
 use crate::access::references;
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::store::model_versions::{self, ModelVersion};
 use crate::store::{logged_models, registered_models, runs};
 
@@ -137,10 +137,13 @@ async fn of_model(
     // A copy has the lineage of its original.
     let other = |given: Option<&str>, own: Option<&str>| given.is_some_and(|given| Some(given) != own);
     if other(run_id, version.run_id.as_deref()) || other(model_id, version.logged_model_id.as_deref()) {
-        return Err(Error::invalid(format!(
-            "Invalid model version source: '{source}'. The run_id and model_id request parameters must match the \
+        return Err(Error::invalid(
+            "source",
+            format!(
+                "Invalid model version source: '{source}'. The run_id and model_id request parameters must match the \
              referenced model version."
-        )));
+            ),
+        ));
     }
     let run = references::run_of_version(db, caller, &version).await?;
     let logged_model = references::model_of_version(&version);
@@ -205,11 +208,14 @@ fn elsewhere(
     let local = source.starts_with("file:") || !source.contains(":/");
     if local {
         let (what, owner) = if logged_model.is_some() { ("model_id", "model") } else { ("run_id", "run") };
-        return Err(Error::invalid(format!(
-            "Invalid model version source: '{source}'. To use a local path as a model version source, the {what} request \
+        return Err(Error::invalid(
+            "source",
+            format!(
+                "Invalid model version source: '{source}'. To use a local path as a model version source, the {what} request \
              parameter has to be specified and the local path has to be contained within the artifact directory of the \
              {owner} specified by the {what}."
-        )));
+            ),
+        ));
     }
     Ok(Source {
         source: source.to_owned(),
@@ -227,11 +233,14 @@ fn refuse_relative(source: &str) -> Result<(), Error> {
     if normalise_artifact_path(path).is_ok() || source.starts_with("file:") || !source.contains(":/") {
         return Ok(());
     }
-    Err(Error::invalid(format!(
-        "Invalid model version source: '{source}'. If supplying a source as an http, https, local file path, ftp, \
+    Err(Error::invalid(
+        "source",
+        format!(
+            "Invalid model version source: '{source}'. If supplying a source as an http, https, local file path, ftp, \
          objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative path references present. \
          Please provide an absolute path."
-    )))
+        ),
+    ))
 }
 
 /// The path within the proxy that a URI names; `None` for a URI of something else.
@@ -262,19 +271,22 @@ fn is_within(owner: &str, path: &str) -> bool {
 }
 
 fn invalid(source: &str, why: &str) -> Error {
-    Error::invalid(format!("Invalid model version source: '{source}': {why}"))
+    Error::invalid("source", format!("Invalid model version source: '{source}': {why}"))
 }
 
 /// The source is not in the run or logged model that the parameter names.
 fn not_within(source: &str, parameter: &str) -> Error {
-    Error::invalid(format!(
-        "Invalid model version source: '{source}'. The {parameter} request parameter must identify the resource that \
+    Error::invalid(
+        "source",
+        format!(
+            "Invalid model version source: '{source}'. The {parameter} request parameter must identify the resource that \
          contains the source."
-    ))
+        ),
+    )
 }
 
 fn unless_absent(error: Error, otherwise: impl FnOnce() -> Error) -> Error {
-    if error.code == Code::ResourceDoesNotExist { otherwise() } else { error }
+    if matches!(error, Error::NotFound(_)) { otherwise() } else { error }
 }
 
 #[cfg(test)]
@@ -305,7 +317,9 @@ mod tests {
     fn paths_of_a_machine_are_refused() {
         for source in ["/etc/passwd", "file:///etc/passwd", "relative/path"] {
             let refused = elsewhere(source, (None, None)).unwrap_err();
-            assert!(refused.message.contains("To use a local path as a model version source, the run_id"));
+            assert!(
+                refused.to_string().contains("To use a local path as a model version source, the run_id")
+            );
         }
         assert!(elsewhere("s3://bucket/key", (None, None)).is_ok());
         for source in [
@@ -317,7 +331,7 @@ mod tests {
             "runs:/r/%252e%252e/x",
         ] {
             let refused = refuse_relative(source).unwrap_err();
-            assert!(refused.message.contains("If supplying a source as an http, https,"), "{source}");
+            assert!(refused.to_string().contains("If supplying a source as an http, https,"), "{source}");
         }
         for source in
             ["mlflow-artifacts:/models/foo///bar", "s3://bucket/a....b/", "models:/m@champion", "runs:/r"]

@@ -10,7 +10,7 @@ use super::inspect::{self, INSPECTION};
 use super::source::proxy_path;
 use super::tags::{MAX_REASON_CHARS, UNSERVABLE_TAG, UNVERIFIED_TAG, unverified_tag};
 use crate::clock::now_ms;
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::state::Registry;
 use crate::store::deployed;
 use crate::store::facts::Facts;
@@ -72,11 +72,9 @@ async fn again(registry: &Registry, version: &ModelVersion) -> Result<(), Error>
     let files: Vec<_> = files.into_iter().map(VersionFile::into_artifact).collect();
     let found = inspect::inspect(&registry.artifacts, &root, &files, &registry.scan_policy).await;
     let found = match found {
-        Err(error) if error.code == Code::TemporarilyUnavailable => return Err(error),
+        Err(error @ Error::Unavailable(_)) => return Err(error),
         // What would be refused today was registered once.
-        Err(error) if error.code == Code::InvalidParameterValue => {
-            Facts { inspection: INSPECTION, ..Facts::unservable(error.message) }
-        }
+        Err(Error::Invalid { message, .. }) => Facts { inspection: INSPECTION, ..Facts::unservable(message) },
         // Its bytes cannot be read: what was found before is all there is.
         Err(error) => {
             tracing::warn!(model = version.name, version = version.version, %error, "a version cannot be inspected again");

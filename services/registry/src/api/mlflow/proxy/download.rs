@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::verified::verified;
+use crate::api::mlflow::error::Failure;
 use crate::error::{Error, of_file};
 use crate::state::Registry;
 use crate::store::artifacts::Artifact;
@@ -16,7 +17,7 @@ pub(crate) async fn respond(
     registry: &Registry,
     artifact: &Artifact,
     asked: &HeaderMap,
-) -> Result<Response, Error> {
+) -> Result<Response, Failure> {
     let size_bytes = artifact.size_bytes.unsigned_abs();
     let etag = format!("\"{}\"", artifact.sha256);
     // A client that goes on with a download says which file it has the beginning of.
@@ -29,7 +30,7 @@ pub(crate) async fn respond(
             let download = registry.artifacts.get(blob_key).await.map_err(lost)?;
             // A store that does not say how long it is says 0.
             if ![0, size_bytes].contains(&download.size_bytes) {
-                return Err(Error::damaged(&artifact.path));
+                return Err(Error::damaged(&artifact.path).into());
             }
             (download, size_bytes, None)
         }

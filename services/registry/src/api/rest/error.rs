@@ -1,0 +1,48 @@
+//! Errors of REST v1: problem documents (RFC 9457).
+
+use http::StatusCode;
+use slipway_service_kit::Problem;
+
+use crate::error::Error;
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = error.to_string();
+        match error {
+            Error::Invalid { field, message } => Self::invalid(field, message),
+            Error::NotFound(_) => {
+                Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+            }
+            Error::Unauthenticated(_) => {
+                Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "The caller is not known", detail)
+            }
+            Error::Denied(_) => Self::new(StatusCode::FORBIDDEN, "denied", "It is not allowed", detail),
+            Error::Exists(_) | Error::Conflict(_) => Self::conflict(detail),
+            Error::Unavailable(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "Something that this request needs is away",
+                detail,
+            ),
+            // The cause is in the log already.
+            Error::Internal(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "An error of the server", detail)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slipway_domain::registry::validate_version;
+
+    use super::*;
+
+    #[test]
+    fn an_invalid_value_names_its_field() {
+        let invalid = validate_version("newest").unwrap_err();
+        let problem = Problem::from(Error::from(invalid));
+        assert_eq!(serde_json::to_value(&problem).unwrap()["field"], "version");
+        assert!(problem.detail().starts_with("`version`: "), "{}", problem.detail());
+    }
+}

@@ -1,0 +1,30 @@
+//! Details of events about something new.
+
+use serde_json::{Map, Value};
+
+/// Texts of a description and of tags that one event carries at most, bytes; NATS rejects a message of more than 1 MiB.
+const MAX_TEXT_BYTES: usize = 128 * 1024;
+
+/// Adds texts and tags of something new to an event's details. What would make the event longer than it may be is left out.
+pub(crate) fn with_texts(
+    mut details: Value,
+    texts: &[(&str, Option<&str>)],
+    tags: &[(String, String)],
+) -> Value {
+    let mut room = MAX_TEXT_BYTES;
+    let mut fits = |bytes: usize| {
+        let left = room.checked_sub(bytes);
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    for (name, text) in texts {
+        details[*name] = text.filter(|text| fits(text.len())).into();
+    }
+    let tags: Map<String, Value> = tags
+        .iter()
+        .filter(|(key, value)| fits(key.len() + value.len()))
+        .map(|(key, value)| (key.clone(), value.as_str().into()))
+        .collect();
+    details["tags"] = tags.into();
+    details
+}

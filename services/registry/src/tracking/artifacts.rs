@@ -1,0 +1,187 @@
+//! Use cases of artifacts: look up, upload and delete a file of the artifact proxy.
+//!
+//! An upload stores the bytes first, then one row that makes them an artifact. An interrupted upload leaves no artifact, and its bytes
+//! are removed later.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use serde_json::json;
+use slipway_artifact_store::Stored;
+use slipway_domain::registry::{new_artifact_path, normalise_artifact_path};
+use sqlx::PgConnection;
+
+use crate::access::caller::{Caller, carry};
+use crate::change::Change;
+use crate::clock::now_ms;
+use crate::error::Error;
+use crate::state::Registry;
+use crate::store::artifacts::{self as table, Artifact};
+use crate::store::blobs;
+
+/// The file at a path of the proxy.
+///
+/// # Errors
+/// There is none, the path is a directory, or Postgres is unreachable.
+pub(crate) async fn find(registry: &Registry, path: &str) -> Result<Artifact, Error> {
+    let path = normalise_artifact_path(path)?;
+    let mut db = registry.pool.acquire().await?;
+    if let Some(artifact) = table::artifact_get(&mut db, &path).await? {
+        return Ok(artifact);
+    }
+    Err(if path.is_empty() || table::artifact_is_directory(&mut db, &path).await? {
+        Error::invalid("path", format!("Artifact path refers to a directory, not a file: '{path}'"))
+    } else {
+        Error::not_found(format!("No such artifact: '{path}'"))
+    })
+}
+
+/// Deletes a file, or a directory with its files.
+///
+/// # Errors
+/// It is the root, a model version pins a file of it, or Postgres is unreachable.
+pub(crate) async fn delete(registry: &Registry, caller: &Caller, path: &str) -> Result<(), Error> {
+    let path = normalise_artifact_path(path)?;
+    if path.is_empty() {
+        return Err(Error::invalid("path", "The root of all artifacts cannot be deleted"));
+    }
+    let mut change = registry.change().await?;
+    table::artifact_lock(change.db(), &path, true).await?;
+    refuse_pinned(change.db(), caller, &path).await?;
+    let removed = table::artifact_delete(change.db(), &path, now_ms()).await?;
+    if removed > 0 {
+        change.tell("artifact", "deleted", path, json!({ "files": removed })).await?;
+        change.commit().await?;
+    }
+    Ok(())
+}
+
+/// The files of a model version never change. The error names the version to callers that may read its model.
+///
+/// # Errors
+/// A model version pins a file at the path, or Postgres is unreachable.
+pub(crate) async fn refuse_pinned(db: &mut PgConnection, caller: &Caller, path: &str) -> Result<(), Error> {
+    let Some((model, version)) = table::artifact_pinned_by(db, path).await? else { return Ok(()) };
+    let which = if caller.sees_model(&model) {
+        format!("model version {model}/{version}")
+    } else {
+        "a model version that this caller may not read".to_owned()
+    };
+    Err(Error::Conflict(format!(
+        "'{path}' belongs to {which}, whose files cannot change; log a new model instead"
+    )))
+}
+
+/// The path of a file that is to be uploaded.
+///
+/// # Errors
+/// The path is invalid, a model version pins the file at it, or Postgres is unreachable.
+pub(crate) async fn writable(registry: &Registry, caller: &Caller, path: &str) -> Result<String, Error> {
+    let path = new_artifact_path(path)?;
+    refuse_pinned(&mut *registry.pool.acquire().await?, caller, &path).await?;
+    Ok(path)
+}
+
+/// Stores a file at a path of the proxy; `length_bytes` if the length is known before.
+///
+/// # Errors
+/// The path is invalid or a model version pins the file at it, the upload is interrupted, or Postgres or the artifact store is
+/// unreachable.
+pub(crate) async fn upload<E: std::fmt::Display + Send + 'static>(
+    registry: &Registry,
+    caller: Caller,
+    path: &str,
+    bytes: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
+    length_bytes: Option<u64>,
+) -> Result<(), Error> {
+    let path = new_artifact_path(path)?;
+    let registry = registry.clone();
+    // In a task of its own, so that the upload ends in order when the client disconnects.
+    let uploads = registry.uploads.clone();
+    let task =
+        uploads.spawn(carry(async move { store(&registry, &caller, path, bytes, length_bytes).await }));
+    task.await.map_err(Error::internal)?
+}
+
+async fn store<E: std::fmt::Display + Send + 'static>(
+    registry: &Registry,
+    caller: &Caller,
+    path: String,
+    bytes: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
+    length_bytes: Option<u64>,
+) -> Result<(), Error> {
+    let blob_key = blobs::new_key();
+    {
+        let mut db = registry.pool.acquire().await?;
+        if let Some(refused) = refuse_pinned(&mut db, caller, &path).await.err() {
+            drop(db);
+            return same_bytes_again(registry, &path, bytes).await.map_or(Err(refused), |()| Ok(()));
+        }
+        blobs::blob_begin(&mut db, &blob_key, now_ms()).await?;
+    }
+    let stored = registry.artifacts.put_stream(&blob_key, bytes, length_bytes).await?;
+    let size_bytes = i64::try_from(stored.size_bytes).map_err(Error::internal)?;
+    let artifact = Artifact { path, blob_key, size_bytes, sha256: stored.sha256 };
+    adopt(registry.change().await?, caller, artifact).await
+}
+
+/// Makes an uploaded object the artifact at its path.
+///
+/// # Errors
+/// A model version pins the file at the path, the upload took too long, or Postgres is unreachable.
+pub(super) async fn adopt(mut change: Change, caller: &Caller, artifact: Artifact) -> Result<(), Error> {
+    table::artifact_lock(change.db(), &artifact.path, true).await?;
+    refuse_pinned(change.db(), caller, &artifact.path).await?;
+    if !blobs::blob_adopt(change.db(), &artifact.blob_key).await? {
+        // The cleanup removed the object before the upload ended.
+        blobs::blobs_release(change.db(), &[artifact.blob_key], now_ms()).await?;
+        change.commit().await?;
+        return Err(Error::unavailable(
+            "the upload took longer than unfinished uploads are kept; the artifact store",
+        ));
+    }
+    table::artifact_put(change.db(), &artifact, now_ms()).await?;
+    let details = json!({"size_bytes": artifact.size_bytes, "sha256": artifact.sha256});
+    change.tell("artifact", "uploaded", artifact.path, details).await?;
+    change.commit().await
+}
+
+/// A client that did not receive the answer uploads a pinned file again: the same bytes change nothing.
+async fn same_bytes_again<E: std::fmt::Display>(
+    registry: &Registry,
+    path: &str,
+    bytes: impl Stream<Item = Result<Bytes, E>>,
+) -> Result<(), Error> {
+    let mut db = registry.pool.acquire().await?;
+    let there = table::artifact_get(&mut db, path).await?.ok_or_else(|| Error::not_found(path))?;
+    drop(db);
+    let limit_bytes = u64::try_from(there.size_bytes).unwrap_or_default();
+    let broken = |error| Error::invalid("body", format!("the upload broke off: {error}"));
+    let sent = digest(bytes, limit_bytes, broken).await?;
+    if sent.sha256 == there.sha256 { Ok(()) } else { Err(Error::Conflict(path.to_owned())) }
+}
+
+/// Length and digest of a stream of at most `limit_bytes`; `broken` maps an error of the stream.
+///
+/// # Errors
+/// The stream is longer or ends in an error.
+pub(super) async fn digest<E>(
+    stream: impl Stream<Item = Result<Bytes, E>>,
+    limit_bytes: u64,
+    broken: impl Fn(E) -> Error,
+) -> Result<Stored, Error> {
+    use sha2::Digest as _;
+    let mut stream = pin!(stream);
+    let mut hasher = sha2::Sha256::new();
+    let mut size_bytes = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(&broken)?;
+        size_bytes += chunk.len() as u64;
+        if size_bytes > limit_bytes {
+            return Err(Error::Conflict("longer than what is there".to_owned()));
+        }
+        hasher.update(&chunk);
+    }
+    Ok(Stored { size_bytes, sha256: hex::encode(hasher.finalize()) })
+}
