@@ -1,5 +1,4 @@
-//! What can go wrong in the registry. Each protocol translates it into codes and texts of its own: `api::mlflow::error`,
-//! `api::rest::error` and `api::grpc`.
+//! What can go wrong in the registry. Each protocol below `api` translates it into codes and texts of its own.
 
 use std::fmt;
 

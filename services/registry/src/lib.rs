@@ -75,7 +75,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         log,
         new_runs,
         uploads: TaskTracker::new(),
-        webhooks: webhooks::Webhooks::new(&config.webhooks, bus.clone())?,
+        webhooks: webhooks::Webhooks::new(
+            &config.webhooks,
+            bus.clone(),
+            api::mlflow::webhook_events::DIALECT,
+        )?,
         access: Access::new(&config.access, pool.clone())?,
         following: deployed::Following::default(),
     };

@@ -4,8 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::Invalid;
 
-pub mod mlflow;
-
 /// Patterns of one webhook at most.
 pub const MAX_PATTERNS: usize = 50;
 /// Length of a name.

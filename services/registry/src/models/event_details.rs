@@ -28,3 +28,23 @@ pub(crate) fn with_texts(
     details["tags"] = tags.into();
     details
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_long_text_or_tag_does_not_make_the_event_too_long() {
+        let long = "x".repeat(MAX_TEXT_BYTES);
+        let tags = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), long.clone())];
+        let with = |text: &str, tags: &[(String, String)]| {
+            with_texts(json!({"model": "churn"}), &[("source", Some(text)), ("description", None)], tags)
+        };
+        let told = |source: &Value, tags: Value| json!({"model": "churn", "source": source, "description": null, "tags": tags});
+        assert_eq!(with("short", &tags), told(&json!("short"), json!({"a": "1"})));
+        assert_eq!(with(&long, &tags), told(&json!(long), json!({})));
+        assert_eq!(with(&format!("{long}x"), &tags), told(&Value::Null, json!({"a": "1"})));
+    }
+}

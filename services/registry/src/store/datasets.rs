@@ -5,6 +5,7 @@ use sqlx::types::Json;
 
 use super::Pair;
 use super::runs::RunInfo;
+use super::tags::DATASET_CONTEXT_TAG;
 use crate::access::links::LoggedModelLink;
 use crate::error::Error;
 
@@ -105,12 +106,13 @@ pub(crate) async fn summaries(
     limit: i64,
 ) -> Result<Vec<Summary>, Error> {
     Ok(sqlx::query_as(
-        "SELECT DISTINCT d.experiment_id, d.name, d.digest, i.tags->>'mlflow.data.context' AS context \
+        "SELECT DISTINCT d.experiment_id, d.name, d.digest, i.tags->>$3 AS context \
          FROM datasets d JOIN run_datasets i USING (dataset_key) JOIN runs r USING (run_key) \
          WHERE d.experiment_id = ANY($1) AND r.deleted_ms IS NULL ORDER BY 1, 2, 3, 4 LIMIT $2",
     )
     .bind(experiment_ids)
     .bind(limit)
+    .bind(DATASET_CONTEXT_TAG)
     .fetch_all(db)
     .await?)
 }

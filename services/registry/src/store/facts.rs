@@ -18,7 +18,7 @@ pub(crate) struct Facts {
     pub(crate) outputs: Vec<Tensor>,
     /// Files of weights beside the ONNX file, paths within the version.
     pub(crate) external_data: Vec<String>,
-    /// MLflow's signature as JSON.
+    /// The signature that was logged with the model, as JSON.
     pub(crate) signature: Option<String>,
     /// What was found in the other files; absent for versions of a source that lies elsewhere.
     #[serde(default)]

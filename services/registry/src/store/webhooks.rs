@@ -22,7 +22,7 @@ pub(crate) struct Webhook {
     pub(crate) description: String,
     /// Patterns of subjects that it is about.
     pub(crate) events: Vec<String>,
-    /// Where it is told in MLflow's format: which of MLflow's events, as `entity.action`.
+    /// In the format besides CloudEvents: names of the events that it wants, as `entity.action`.
     pub(crate) mlflow_events: Vec<String>,
     pub(crate) enabled: bool,
     pub(crate) disabled_reason: Option<String>,

@@ -84,7 +84,7 @@ async fn take(registry: &Registry, event: &Received) -> Result<(), Error> {
     let happened_ms =
         DateTime::parse_from_rfc3339(&event.time).map_or_else(|_| now_ms(), |time| time.timestamp_millis());
     let enabled = webhooks::webhooks_enabled(&mut db).await?;
-    let telling = Telling::new(event);
+    let telling = Telling::new(event, &registry.webhooks.dialect);
     for format in [Format::CloudEvents, Format::Mlflow] {
         let wants: Vec<_> = enabled
             .iter()

@@ -6,6 +6,7 @@
 
 pub(crate) mod changing;
 mod config;
+pub(crate) mod dialect;
 pub(crate) mod intake;
 mod payload;
 pub(crate) mod replay;
@@ -21,12 +22,15 @@ use slipway_domain::registry::webhook::Retries;
 use slipway_event_bus::EventBus;
 use tokio::sync::Notify;
 
+use self::dialect::Dialect;
 use self::send::Sender;
 
 /// What webhooks need. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Webhooks {
     pub(crate) bus: EventBus,
+    /// The format besides CloudEvents.
+    pub(crate) dialect: Dialect,
     pub(crate) sender: Sender,
     pub(crate) retries: Retries,
     /// There may be something to deliver.
@@ -36,10 +40,11 @@ pub(crate) struct Webhooks {
 impl Webhooks {
     /// # Errors
     /// TLS cannot be set up.
-    pub(crate) fn new(config: &WebhookConfig, bus: EventBus) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &WebhookConfig, bus: EventBus, dialect: Dialect) -> anyhow::Result<Self> {
         Ok(Self {
             bus,
-            sender: Sender::new(config)?,
+            sender: Sender::new(config, dialect)?,
+            dialect,
             retries: Retries {
                 max_attempts: config.webhook_max_attempts,
                 initial_ms: config.webhook_retry_initial_ms,

@@ -43,7 +43,10 @@ pub(crate) async fn replay(
         Error::unavailable("NATS")
     })?;
     let go_on_from = events.last().filter(|_| more).map(|event| event.time.clone());
-    let events: Vec<_> = events.iter().filter_map(|event| Telling::new(event).to(webhook).cloned()).collect();
+    let events: Vec<_> = events
+        .iter()
+        .filter_map(|event| Telling::new(event, &registry.webhooks.dialect).to(webhook).cloned())
+        .collect();
     let mut db = registry.pool.acquire().await?;
     let queued = deliveries::deliveries_replay(&mut db, webhook.webhook_key, &events, now_ms()).await?;
     registry.webhooks.wake.notify_one();

@@ -11,6 +11,7 @@ use slipway_domain::Invalid;
 use slipway_domain::registry::webhook::{Format, Outcome, is_public};
 
 use super::config::WebhookConfig;
+use super::dialect::Dialect;
 use super::sign;
 use crate::store::webhooks::Secrets;
 
@@ -39,6 +40,7 @@ pub(crate) struct Call<'call> {
 pub(crate) struct Sender {
     http: reqwest::Client,
     allow_private: bool,
+    dialect: Dialect,
     /// How long a call may take, in milliseconds.
     pub(crate) timeout_ms: u64,
 }
@@ -66,7 +68,7 @@ impl Called {
 impl Sender {
     /// # Errors
     /// TLS cannot be set up.
-    pub(crate) fn new(config: &WebhookConfig) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &WebhookConfig, dialect: Dialect) -> anyhow::Result<Self> {
         slipway_service_kit::lifecycle::install_tls_provider();
         let http = reqwest::Client::builder()
             .user_agent(concat!("Slipway-Webhooks/", env!("CARGO_PKG_VERSION")))
@@ -78,7 +80,12 @@ impl Sender {
             .timeout(Duration::from_millis(config.webhook_timeout_ms))
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .build()?;
-        Ok(Self { http, allow_private: config.webhook_allow_private, timeout_ms: config.webhook_timeout_ms })
+        Ok(Self {
+            http,
+            allow_private: config.webhook_allow_private,
+            dialect,
+            timeout_ms: config.webhook_timeout_ms,
+        })
     }
 
     /// Checks a receiver's address as somebody wrote it.
@@ -121,7 +128,9 @@ impl Sender {
             _ => return failed(REFUSED),
         }
         let mut request = self.http.post(call.url).body(call.body.to_owned());
-        for (name, value) in sign::headers(call.format, call.secrets, call.id, now_ms, call.body) {
+        for (name, value) in
+            sign::headers((call.format, &self.dialect), call.secrets, call.id, now_ms, call.body)
+        {
             request = request.header(name, value);
         }
         match request.send().await {
@@ -187,16 +196,17 @@ impl Resolve for Resolver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::mlflow::webhook_events::DIALECT;
 
     fn sender(allow_private: bool) -> Sender {
-        Sender::new(&WebhookConfig {
+        let config = WebhookConfig {
             webhook_allow_private: allow_private,
             webhook_timeout_ms: 1_000,
             webhook_retry_initial_ms: 1,
             webhook_retry_max_ms: 1,
             webhook_max_attempts: 1,
-        })
-        .unwrap()
+        };
+        Sender::new(&config, DIALECT).unwrap()
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! Secrets and signatures after the Standard Webhooks specification, and after MLflow, which signs the same text with the bytes of
-//! the secret as they are.
+//! Secrets and signatures after the Standard Webhooks specification, and after the format besides CloudEvents, which signs the same text
+//! with the bytes of the secret as they are.
 //!
 //! Sources: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>: HMAC-SHA256 over
-//! `id.timestamp.body` with the decoded secret, written `v1,<base64>`; several signatures stand apart by spaces. For MLflow: what the
-//! server of MLflow 3.17 sends.
+//! `id.timestamp.body` with the decoded secret, written `v1,<base64>`; several signatures stand apart by spaces.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +12,7 @@ use sha2::Sha256;
 use slipway_domain::Invalid;
 use slipway_domain::registry::webhook::Format;
 
+use super::dialect::Dialect;
 use crate::store::webhooks::Secrets;
 
 const PREFIX: &str = "whsec_";
@@ -48,7 +48,7 @@ fn key(secret: &str) -> Option<Vec<u8>> {
 
 /// The headers of a call: what it holds, which one it is, when it was made, and what proves that.
 pub(crate) fn headers(
-    format: Format,
+    (format, dialect): (Format, &Dialect),
     secrets: &Secrets,
     id: &str,
     now_ms: i64,
@@ -59,9 +59,7 @@ pub(crate) fn headers(
         Format::CloudEvents => {
             ("application/cloudevents+json", ["webhook-id", "webhook-timestamp", "webhook-signature"])
         }
-        Format::Mlflow => {
-            ("application/json", ["x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature"])
-        }
+        Format::Mlflow => ("application/json", dialect.headers),
     };
     let signature = match format {
         Format::CloudEvents => {
@@ -105,6 +103,7 @@ fn signatures<'secret>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::mlflow::webhook_events::DIALECT;
 
     /// The example of the specification's reference libraries.
     #[test]
@@ -124,8 +123,9 @@ mod tests {
             old_secret: Some("before".to_owned()),
             old_secret_until_ms: i64::MAX,
         };
-        let signed =
-            |secret| headers(Format::Mlflow, &secrets(secret), "msg_1", 1_700_000_000_999, r#"{"a": 1}"#);
+        let signed = |secret| {
+            headers((Format::Mlflow, &DIALECT), &secrets(secret), "msg_1", 1_700_000_000_999, r#"{"a": 1}"#)
+        };
         let own = |name, value: &str| (name, value.to_owned());
         let unsigned = vec![
             own("content-type", "application/json"),

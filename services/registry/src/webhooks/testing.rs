@@ -3,10 +3,8 @@
 use chrono::{SecondsFormat, Utc};
 use serde_json::json;
 use slipway_domain::registry::webhook::Format;
-use slipway_domain::registry::webhook::mlflow::Event;
 use uuid::Uuid;
 
-use super::payload::mlflow_body;
 use super::send::{Call, Called};
 use crate::clock::now_ms;
 use crate::error::Error;
@@ -18,24 +16,24 @@ const TEST_EVENT: &str = "slipway.registry.webhook.tested";
 /// Of an answer so much is shown.
 pub(crate) const MAX_ANSWER_BYTES: usize = 4_096;
 
-/// Calls the receiver, also where the webhook is switched off. In MLflow's format it is sent a sample of `event`, or of the first one
-/// that the webhook is about.
+/// Calls the receiver, also where the webhook is disabled. In the format besides CloudEvents it receives `body`, or a sample of the first
+/// event that the webhook is about.
 ///
 /// # Errors
 /// The webhook is gone, or Postgres is away. That the receiver did not take it is no error.
 pub(crate) async fn test(
     registry: &Registry,
     webhook: &Webhook,
-    event: Option<Event>,
+    body: Option<String>,
 ) -> Result<Called, Error> {
     let mut db = registry.pool.acquire().await?;
     let secrets = table::webhook_secrets(&mut db, webhook.webhook_key).await?;
     drop(db);
     let secrets = secrets.ok_or_else(|| table::absent(&webhook.name))?;
     let id = Uuid::now_v7().to_string();
-    let first = || webhook.mlflow_events.first().and_then(|name| Event::named(name));
-    let body = match (webhook.format, event.or_else(first)) {
-        (Format::Mlflow, Some(event)) => mlflow_body(event, Utc::now(), &event.sample()),
+    let first = || (registry.webhooks.dialect.sample)(webhook.mlflow_events.first()?);
+    let body = match (webhook.format, body.or_else(first)) {
+        (Format::Mlflow, Some(body)) => body,
         _ => sample(&id, &webhook.name),
     };
     let call = Call {

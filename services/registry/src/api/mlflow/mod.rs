@@ -20,6 +20,7 @@ mod run_body;
 mod runs;
 mod search;
 mod server;
+pub(crate) mod webhook_events;
 mod webhooks;
 
 use axum::{Json, Router};

@@ -7,11 +7,11 @@ use axum::routing::{get, post};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use slipway_domain::registry::webhook::Format;
-use slipway_domain::registry::webhook::mlflow::{Event, validate_name, validate_secret};
 use slipway_domain::registry::{decode_page_token, encode_page_token};
 
 use super::error::Failure;
 use super::message::Message;
+use super::webhook_events::{Event, validate_name, validate_secret};
 use super::{Answer, Fields, answer, empty, now_ms};
 use crate::state::Registry;
 use crate::store::webhooks::{self as table, Update, Webhook};
@@ -238,7 +238,8 @@ async fn test(State(registry): State<Registry>, Path(id): Path<String>, fields: 
         None
     };
     let webhook = find(&registry, &id).await?;
-    let called = testing::test(&registry, &webhook, wanted).await?;
+    let body = wanted.map(|event| event.test_body());
+    let called = testing::test(&registry, &webhook, body).await?;
     let status = called.status();
     let result = Message::new()
         .put("success", called.error.is_none())

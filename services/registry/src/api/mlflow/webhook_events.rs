@@ -2,17 +2,17 @@
 //!
 //! Source: the protobuf descriptors and the behaviour of MLflow 3.17.
 
-use serde_json::{Map, Value, json};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+use slipway_domain::Invalid;
+use slipway_domain::registry::webhook::matches;
 
-use super::matches;
-use crate::Invalid;
+use crate::webhooks::dialect::Dialect;
 
 /// Length of a name.
 const MAX_NAME_CHARS: usize = 63;
 /// Length of a secret.
 const MAX_SECRET_CHARS: usize = 1_000;
-/// Text of a description and of tags that one event carries at most; NATS refuses a message of more than 1 MiB.
-const MAX_TOLD_BYTES: usize = 128 * 1024;
 
 /// MLflow's `WebhookEntity` in the order of its numbers, from 1.
 const ENTITIES: [&str; 10] = [
@@ -30,15 +30,38 @@ const ENTITIES: [&str; 10] = [
 /// MLflow's `WebhookAction` in the order of its numbers, from 1.
 const ACTIONS: [&str; 5] = ["created", "updated", "deleted", "set", "exceeded"];
 
+/// MLflow's format, as webhooks use it.
+pub(crate) const DIALECT: Dialect = Dialect {
+    payload,
+    sample,
+    headers: ["x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature"],
+};
+
+/// Name of MLflow's event for one of Slipway's, and the body that MLflow's server sends.
+fn payload(subject: &str, time: DateTime<Utc>, data: &Value) -> Option<(String, String)> {
+    translate(subject, data).map(|(event, data)| (event.name(), body(event, time, &data)))
+}
+
+/// Body of a test call for the event of that name.
+fn sample(name: &str) -> Option<String> {
+    Event::named(name).map(|event| event.test_body())
+}
+
+/// The body that MLflow's server sends.
+fn body(event: Event, time: DateTime<Utc>, data: &Value) -> String {
+    let time = time.to_rfc3339_opts(SecondsFormat::Micros, false);
+    json!({"entity": event.entity, "action": event.action, "timestamp": time, "data": data}).to_string()
+}
+
 /// What MLflow tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event {
+pub(crate) struct Event {
     /// In lower case.
-    pub entity: &'static str,
+    pub(crate) entity: &'static str,
     /// In lower case.
-    pub action: &'static str,
+    pub(crate) action: &'static str,
     /// The event of Slipway that it comes from; `None` for what does not happen here.
-    pub subject: Option<&'static str>,
+    pub(crate) subject: Option<&'static str>,
 }
 
 const fn here(entity: &'static str, action: &'static str, subject: &'static str) -> Event {
@@ -77,12 +100,12 @@ const EVENTS: [Event; 15] = [
 
 impl Event {
     /// `entity.action`.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{}.{}", self.entity, self.action)
     }
 
     /// The event of that [`Self::name`].
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         EVENTS.into_iter().find(|event| event.name() == name)
     }
 
@@ -90,7 +113,7 @@ impl Event {
     ///
     /// # Errors
     /// MLflow knows no such entity, no such action, or not both together.
-    pub fn from_wire(entity: &str, action: &str) -> Result<Self, Invalid> {
+    pub(crate) fn from_wire(entity: &str, action: &str) -> Result<Self, Invalid> {
         let entity = word("entity", entity, &ENTITIES)?;
         let action = word("action", action, &ACTIONS)?;
         EVENTS.into_iter().find(|event| event.entity == entity && event.action == action).ok_or_else(|| {
@@ -104,13 +127,18 @@ impl Event {
     }
 
     /// What patterns of subjects come to in MLflow's events.
-    pub fn covered(patterns: &[String]) -> Vec<Self> {
+    pub(crate) fn covered(patterns: &[String]) -> Vec<Self> {
         let wanted = |subject| patterns.iter().any(|pattern| matches(pattern, subject));
         EVENTS.into_iter().filter(|event| event.subject.is_some_and(wanted)).collect()
     }
 
+    /// Body of a test call.
+    pub(crate) fn test_body(&self) -> String {
+        body(*self, Utc::now(), &self.sample())
+    }
+
     /// Data of the kind that the event has, for a test.
-    pub fn sample(&self) -> Value {
+    fn sample(&self) -> Value {
         let (name, description) = ("example_model", "An example");
         let tags = json!({"example_key": "example_value"});
         let prompt = self.entity.starts_with("prompt");
@@ -161,7 +189,7 @@ fn word(field: &str, given: &str, words: &[&'static str]) -> Result<&'static str
 }
 
 /// What an event of Slipway is to MLflow, with the `data` that MLflow sends; `None` where MLflow has no such event.
-pub fn translate(subject: &str, body: &Value) -> Option<(Event, Value)> {
+fn translate(subject: &str, body: &Value) -> Option<(Event, Value)> {
     let details = &body["details"];
     let tags = if details["tags"].is_object() { details["tags"].clone() } else { json!({}) };
     match subject {
@@ -199,31 +227,11 @@ pub fn translate(subject: &str, body: &Value) -> Option<(Event, Value)> {
     }
 }
 
-/// Adds texts and tags of something new to an event's details. What would make the event longer than it may be is left out.
-pub fn with_texts(mut details: Value, texts: &[(&str, Option<&str>)], tags: &[(String, String)]) -> Value {
-    let mut room = MAX_TOLD_BYTES;
-    let mut fits = |bytes: usize| {
-        let left = room.checked_sub(bytes);
-        room = left.unwrap_or(room);
-        left.is_some()
-    };
-    for (name, text) in texts {
-        details[*name] = text.filter(|text| fits(text.len())).into();
-    }
-    let tags: Map<String, Value> = tags
-        .iter()
-        .filter(|(key, value)| fits(key.len() + value.len()))
-        .map(|(key, value)| (key.clone(), value.as_str().into()))
-        .collect();
-    details["tags"] = tags.into();
-    details
-}
-
 /// Checks a webhook's name as MLflow does.
 ///
 /// # Errors
 /// It is empty, too long, has other letters, or begins or ends with a sign.
-pub fn validate_name(name: &str) -> Result<(), Invalid> {
+pub(crate) fn validate_name(name: &str) -> Result<(), Invalid> {
     let plain = |letter: char| letter.is_ascii_alphanumeric();
     let inner = |letter: char| plain(letter) || matches!(letter, '.' | '_' | '-');
     let fits = (1..=MAX_NAME_CHARS).contains(&name.len()) && name.chars().all(inner);
@@ -241,7 +249,7 @@ pub fn validate_name(name: &str) -> Result<(), Invalid> {
 ///
 /// # Errors
 /// It is too long.
-pub fn validate_secret(secret: &str) -> Result<(), Invalid> {
+pub(crate) fn validate_secret(secret: &str) -> Result<(), Invalid> {
     if secret.chars().count() <= MAX_SECRET_CHARS {
         return Ok(());
     }
@@ -346,19 +354,6 @@ mod tests {
         );
         assert_eq!(of(&["slipway.>"]).len(), 6);
         assert!(of(&["slipway.drift-monitor.>"]).is_empty());
-    }
-
-    #[test]
-    fn a_long_text_or_tag_does_not_make_the_event_too_long() {
-        let long = "x".repeat(MAX_TOLD_BYTES);
-        let tags = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), long.clone())];
-        let with = |text: &str, tags: &[(String, String)]| {
-            with_texts(json!({"model": "churn"}), &[("source", Some(text)), ("description", None)], tags)
-        };
-        let told = |source: &Value, tags: Value| json!({"model": "churn", "source": source, "description": null, "tags": tags});
-        assert_eq!(with("short", &tags), told(&json!("short"), json!({"a": "1"})));
-        assert_eq!(with(&long, &tags), told(&json!(long), json!({})));
-        assert_eq!(with(&format!("{long}x"), &tags), told(&Value::Null, json!({"a": "1"})));
     }
 
     #[test]
