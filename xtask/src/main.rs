@@ -10,6 +10,7 @@ mod layers;
 mod mlflow;
 mod progress;
 mod suite;
+mod tidy;
 mod venv;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
+    /// Checks rules about the source that no compiler checks.
+    Tidy,
     /// Writes what is made from the code anew: the OpenAPI documents, the schemas of the events.
     Codegen,
     /// Attacks a fresh platform as a web page, a tenant, another local user and an uploader would; fails where a door is open.
@@ -59,6 +62,7 @@ fn main() -> std::process::ExitCode {
         Task::Test(options) => suite::run(&options),
         Task::Up { arguments } => build::up(&arguments),
         Task::Layers { write } => layers::run(write),
+        Task::Tidy => tidy::run(),
         Task::Codegen => build::documents(),
         Task::Attack(options) => attack::run(&options),
         Task::Bench(bench) => bench::measure(&bench),

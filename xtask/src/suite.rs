@@ -10,7 +10,7 @@ use clap::Args;
 use crate::build::{self, cargo};
 use crate::findings::run as run_command;
 use crate::progress::step;
-use crate::{layers, venv};
+use crate::{layers, tidy, venv};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Clone, Args)]
@@ -44,6 +44,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 fn lints() -> anyhow::Result<()> {
     step("formatting", || run_command(cargo().args(["fmt", "--all", "--check"])))?;
     step("layers", || layers::run(false))?;
+    step("tidy", tidy::run)?;
     step("dependencies", dependencies::check)?;
     step("lints", || {
         run_command(cargo().args([
