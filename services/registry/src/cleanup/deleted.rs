@@ -41,6 +41,14 @@ pub(crate) async fn purge(registry: &Registry, before_ms: i64, limit: i64) -> Re
     Ok(gone)
 }
 
+/// What a purge would remove.
+///
+/// # Errors
+/// Postgres is unreachable.
+pub(crate) async fn due(registry: &Registry, before_ms: i64) -> Result<Due, Error> {
+    table::purge_count(&mut *registry.pool.acquire().await?, before_ms).await
+}
+
 /// Removes one run; `false` where it is not due any more.
 pub(crate) async fn purge_run(
     registry: &Registry,

@@ -16,9 +16,11 @@ use crate::access::caller::{Caller, carry};
 use crate::change::Change;
 use crate::clock::now_ms;
 use crate::error::Error;
+use crate::models::versions::source::proxy_path;
 use crate::state::Registry;
-use crate::store::artifacts::{self as table, Artifact};
-use crate::store::blobs;
+use crate::store::artifacts::{self as table, Artifact, Entry};
+use crate::store::model_versions::{VersionName, version_file, version_get};
+use crate::store::{blobs, logged_models, runs};
 
 /// The file at a path of the proxy.
 ///
@@ -35,6 +37,71 @@ pub(crate) async fn find(registry: &Registry, path: &str) -> Result<Artifact, Er
     } else {
         Error::not_found(format!("No such artifact: '{path}'"))
     })
+}
+
+fn outside(uri: &str) -> Error {
+    let why = format!("the artifacts lie at {uri}, outside of this registry's artifact store");
+    Error::invalid("path", why)
+}
+
+/// The directory of the proxy that an artifact URI names.
+///
+/// # Errors
+/// It names a place outside of the artifact store.
+pub(crate) fn directory_of(uri: &str) -> Result<String, Error> {
+    proxy_path(uri)?.ok_or_else(|| outside(uri))
+}
+
+/// Where a run keeps its artifacts.
+///
+/// # Errors
+/// The run does not exist, or Postgres is unreachable.
+pub(crate) async fn uri_of_run(registry: &Registry, run_id: &str) -> Result<String, Error> {
+    Ok(runs::run_info(&mut *registry.pool.acquire().await?, run_id).await?.artifact_uri)
+}
+
+/// Where a logged model keeps its artifacts.
+///
+/// # Errors
+/// The logged model does not exist, or Postgres is unreachable.
+pub(crate) async fn uri_of_logged_model(registry: &Registry, model_id: &str) -> Result<String, Error> {
+    let mut db = registry.pool.acquire().await?;
+    Ok(logged_models::logged_model_get(&mut db, model_id).await?.artifact_uri)
+}
+
+/// The lines of a directory; with `models`, only what versions of these models pin.
+///
+/// # Errors
+/// The path is invalid, or Postgres is unreachable.
+pub(crate) async fn list(
+    registry: &Registry,
+    directory: &str,
+    models: Option<&[String]>,
+) -> Result<Vec<Entry>, Error> {
+    let directory = normalise_artifact_path(directory)?;
+    let mut db = registry.pool.acquire().await?;
+    match models {
+        None => table::artifact_list(&mut db, &directory).await,
+        Some(models) => table::artifact_list_pinned(&mut db, &directory, models).await,
+    }
+}
+
+/// A file of a model version, by its path within the version. Other files in the directory of its run are not for readers of the model.
+///
+/// # Errors
+/// The version or the file does not exist, its files are outside of the artifact store, or Postgres is unreachable.
+pub(crate) async fn file_of_version(
+    registry: &Registry,
+    name: VersionName<'_>,
+    path: &str,
+) -> Result<Artifact, Error> {
+    let VersionName { model, version } = name;
+    let mut db = registry.pool.acquire().await?;
+    let found = version_get(&mut db, model, version).await?;
+    directory_of(&found.download_uri)?;
+    let file = version_file(&mut db, found.model_key, version, path).await?;
+    let absent = || Error::not_found(format!("No such artifact: '{path}' in version {version} of '{model}'"));
+    Ok(file.ok_or_else(absent)?.into_artifact())
 }
 
 /// Deletes a file, or a directory with its files.

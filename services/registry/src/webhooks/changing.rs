@@ -12,7 +12,7 @@ use crate::state::Registry;
 use crate::store::webhooks::{self as table, Update, Webhook};
 
 /// Webhooks at most.
-pub(crate) const MAX_WEBHOOKS: i64 = 200;
+pub(super) const MAX_WEBHOOKS: i64 = 200;
 
 /// Begins a change of webhooks; others wait.
 async fn begin(registry: &Registry) -> Result<Change, Error> {

@@ -9,6 +9,7 @@ mod config;
 pub(crate) mod dialect;
 pub(crate) mod intake;
 mod payload;
+pub(crate) mod reading;
 pub(crate) mod replay;
 pub(crate) mod send;
 pub(crate) mod sign;

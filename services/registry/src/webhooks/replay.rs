@@ -10,7 +10,7 @@ use crate::clock::now_ms;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::deliveries;
-use crate::store::webhooks::Webhook;
+use crate::store::webhooks::{Webhook, webhook_get};
 
 /// Events that one request looks at; it says where the next one goes on.
 pub(crate) const MAX_EVENTS: usize = 1_000;
@@ -51,4 +51,18 @@ pub(crate) async fn replay(
     let queued = deliveries::deliveries_replay(&mut db, webhook.webhook_key, &events, now_ms()).await?;
     registry.webhooks.wake.notify_one();
     Ok(Replayed { queued, go_on_from })
+}
+
+/// Queues one delivery of a webhook again, with its attempts counted from zero.
+///
+/// # Errors
+/// The webhook or the delivery does not exist, or Postgres is unreachable.
+pub(crate) async fn replay_one(registry: &Registry, name: &str, delivery_id: i64) -> Result<(), Error> {
+    let mut db = registry.pool.acquire().await?;
+    let key = webhook_get(&mut db, name).await?.webhook_key;
+    if !deliveries::delivery_replay(&mut db, key, delivery_id, now_ms()).await? {
+        return Err(Error::not_found(format!("there is no delivery `{delivery_id}` of `{name}`")));
+    }
+    registry.webhooks.wake.notify_one();
+    Ok(())
 }

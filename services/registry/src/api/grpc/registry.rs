@@ -1,25 +1,19 @@
 //! gRPC: model versions and training profiles, for other services.
 
-use slipway_api::MAX_PROFILE_BYTES;
 use slipway_api::proto::registry::registry_server::Registry as Api;
 use slipway_api::proto::registry::{
     File, GetModelVersionRequest, GetTrainingProfileRequest, ModelVersion, ResolveAliasRequest, TensorSpec,
     TrainingProfile,
 };
-use slipway_domain::access::{Role, Scope};
 use slipway_domain::registry::validate_version;
 use tonic::{Request, Response, Status};
 
 use crate::access::caller::Caller;
-use crate::access::references::visible_run;
-use crate::error::{Error, of_file};
-use crate::models::lineage::RUN_HIDDEN;
-use crate::models::versions::profile::PROFILE_PATH;
-use crate::models::versions::read::{Which, WithFiles, present_name, with_files};
-use crate::models::versions::source::proxy_path;
+use crate::error::Error;
+use crate::models::versions::profile::training_profile;
+use crate::models::versions::read::{Which, WithFiles, with_files};
 use crate::state::Registry;
 use crate::store::facts::Tensor;
-use crate::store::{artifacts, model_versions, runs};
 
 /// The service.
 #[derive(Debug)]
@@ -64,31 +58,7 @@ impl Api for Service {
         let caller = caller(&request)?;
         let GetTrainingProfileRequest { model, version } = request.into_inner();
         let number = number(&version)?;
-        let mut db = self.registry.pool.acquire().await.map_err(Error::from)?;
-        let model = present_name(&mut db, model).await?;
-        caller.require(Role::Viewer, &Scope::Model(model.clone()))?;
-        let found = model_versions::version_get(&mut db, &model, number).await?;
-        // What a service reads here it shows to its own callers, so the link itself has to be authorised.
-        let run_id = visible_run(&mut db, &found, self.registry.access.any_reader()).await?;
-        let run_id = run_id.map(str::to_owned).ok_or_else(|| {
-            let why = if found.run_id.is_some() { RUN_HIDDEN } else { "it has no run that made it" };
-            Status::not_found(format!("version {version} of {model} has no training profile: {why}"))
-        })?;
-        let run = runs::run_info(&mut db, &run_id).await?;
-        let missing =
-            || Status::not_found(format!("run {run_id} of {model}/{version} logged no {PROFILE_PATH}"));
-        let root = proxy_path(&run.artifact_uri)?.ok_or_else(missing)?;
-        let path = format!("{root}/{PROFILE_PATH}");
-        let artifact = artifacts::artifact_get(&mut db, &path).await?.ok_or_else(missing)?;
-        drop(db);
-        if artifact.size_bytes > i64::from(MAX_PROFILE_BYTES) {
-            return Err(Status::failed_precondition(format!(
-                "{PROFILE_PATH} of run {run_id} has {} bytes; up to {MAX_PROFILE_BYTES} are read",
-                artifact.size_bytes
-            )));
-        }
-        let bytes = self.registry.artifacts.get_bytes(&artifact.blob_key, MAX_PROFILE_BYTES.into()).await;
-        let profile_json = bytes.map_err(|error| of_file(&artifact.path, error))?.to_vec();
+        let (profile_json, run_id) = training_profile(&self.registry, &caller, model, number).await?;
         Ok(Response::new(TrainingProfile { profile_json, run_id }))
     }
 }

@@ -15,10 +15,9 @@ use super::message::Message;
 use super::proxy::{direct, download, files, upload};
 use super::{Answer, Fields, answer};
 use crate::access::caller::Caller;
-use crate::models::versions::source::proxy_path;
 use crate::state::Registry;
-use crate::store::{artifacts as table, logged_models, model_versions, runs};
-use crate::tracking::artifacts::find;
+use crate::store::model_versions::VersionName;
+use crate::tracking::artifacts as use_cases;
 
 /// Most bytes that a browser uploads at once, as in MLflow; clients go through the proxy, which has no such limit.
 const MAX_UPLOAD_BYTES: usize = 10 * 1024 * 1024;
@@ -52,26 +51,22 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
 }
 
 async fn of_run(State(registry): State<Registry>, fields: Fields) -> Answer {
-    let mut db = registry.pool.acquire().await?;
-    let run = runs::run_info(&mut db, &fields.run_id()?).await?;
-    list(&mut db, &run.artifact_uri, &fields.string("path")?.unwrap_or_default()).await
+    let uri = use_cases::uri_of_run(&registry, &fields.run_id()?).await?;
+    list(&registry, &uri, &fields.string("path")?.unwrap_or_default()).await
 }
 
 async fn of_model(State(registry): State<Registry>, Path(model_id): Path<String>, fields: Fields) -> Answer {
-    let mut db = registry.pool.acquire().await?;
-    let model = logged_models::logged_model_get(&mut db, &model_id).await?;
-    let path = fields.string("artifact_directory_path")?.unwrap_or_default();
-    list(&mut db, &model.artifact_uri, &path).await
+    let uri = use_cases::uri_of_logged_model(&registry, &model_id).await?;
+    list(&registry, &uri, &fields.string("artifact_directory_path")?.unwrap_or_default()).await
 }
 
 /// Directory of the proxy that holds the files of the run, or of the logged model, that the request names.
 async fn root(registry: &Registry, fields: &Fields) -> Result<String, Failure> {
-    let mut db = registry.pool.acquire().await?;
     let uri = match fields.non_empty("model_id")? {
-        Some(model_id) => logged_models::logged_model_get(&mut db, &model_id).await?.artifact_uri,
-        None => runs::run_info(&mut db, &fields.run_id()?).await?.artifact_uri,
+        Some(model_id) => use_cases::uri_of_logged_model(registry, &model_id).await?,
+        None => use_cases::uri_of_run(registry, &fields.run_id()?).await?,
     };
-    proxy_path(&uri)?.ok_or_else(|| outside(&uri))
+    Ok(use_cases::directory_of(&uri)?)
 }
 
 async fn download_url(State(registry): State<Registry>, fields: Fields) -> Answer {
@@ -93,15 +88,11 @@ async fn upload_url(
     Ok(answer(json!({"presigned_url": url, "headers": {}})))
 }
 
-fn outside(uri: &str) -> Failure {
-    Failure::invalid(format!("the artifacts lie at {uri}, outside of this registry's artifact store"))
-}
-
-async fn list(db: &mut sqlx::PgConnection, uri: &str, path: &str) -> Answer {
+async fn list(registry: &Registry, uri: &str, path: &str) -> Answer {
     let stored = normalise_artifact_path(path)?;
-    let root = proxy_path(uri)?.ok_or_else(|| outside(uri))?;
+    let root = use_cases::directory_of(uri)?;
     let directory = if stored.is_empty() { root } else { format!("{root}/{stored}") };
-    let entries = table::artifact_list(db, &directory).await?;
+    let entries = use_cases::list(registry, &directory, None).await?;
     // A client that lists `./d` goes on with what it finds there.
     let listed = files(&entries, path.trim_end_matches('/'));
     Ok(answer(Message::new().put("root_uri", uri).list("files", listed)))
@@ -113,8 +104,8 @@ async fn file_of_run(
     fields: Fields,
 ) -> Result<Response, Failure> {
     let path = asked_path(&fields, "path")?;
-    let run = runs::run_info(&mut *registry.pool.acquire().await?, &fields.run_id()?).await?;
-    send(&registry, &run.artifact_uri, &path, &headers).await
+    let uri = use_cases::uri_of_run(&registry, &fields.run_id()?).await?;
+    send(&registry, &uri, &path, &headers).await
 }
 
 async fn file_of_version(
@@ -124,16 +115,9 @@ async fn file_of_version(
 ) -> Result<Response, Failure> {
     let path = asked_path(&fields, "path")?;
     let (name, version) = (fields.required("name")?, validate_version(&fields.required("version")?)?);
-    let mut db = registry.pool.acquire().await?;
-    let version = model_versions::version_get(&mut db, &name, version).await?;
-    proxy_path(&version.download_uri)?.ok_or_else(|| outside(&version.download_uri))?;
-    // Its own files alone: what else lies in the directory of its run is not for readers of the model.
-    let found = model_versions::version_file(&mut db, version.model_key, version.version, &path).await?;
-    let file = found.ok_or_else(|| {
-        Failure::not_found(format!("No such artifact: '{path}' in version {} of '{name}'", version.version))
-    })?;
-    drop(db);
-    download::respond(&registry, &file.into_artifact(), &headers).await
+    let name = VersionName { model: &name, version };
+    let file = use_cases::file_of_version(&registry, name, &path).await?;
+    download::respond(&registry, &file, &headers).await
 }
 
 async fn file_of_model(
@@ -143,8 +127,8 @@ async fn file_of_model(
     fields: Fields,
 ) -> Result<Response, Failure> {
     let path = asked_path(&fields, "artifact_file_path")?;
-    let model = logged_models::logged_model_get(&mut *registry.pool.acquire().await?, &model_id).await?;
-    send(&registry, &model.artifact_uri, &path, &headers).await
+    let uri = use_cases::uri_of_logged_model(&registry, &model_id).await?;
+    send(&registry, &uri, &path, &headers).await
 }
 
 /// The path of a file within a run, version or logged model.
@@ -157,9 +141,9 @@ fn asked_path(fields: &Fields, name: &str) -> Result<String, Failure> {
 
 /// Always as an attachment, which no browser shows as a page of this server.
 async fn send(registry: &Registry, uri: &str, path: &str, headers: &HeaderMap) -> Result<Response, Failure> {
-    let root = proxy_path(uri)?.ok_or_else(|| outside(uri))?;
+    let root = use_cases::directory_of(uri)?;
     let place = if path.is_empty() { root } else { format!("{root}/{path}") };
-    let artifact = find(registry, &place).await?;
+    let artifact = use_cases::find(registry, &place).await?;
     download::respond(registry, &artifact, headers).await
 }
 
@@ -182,7 +166,6 @@ async fn upload_file(
     if bytes.is_empty() {
         return Err(Failure::invalid("Request must specify data."));
     }
-    let run = runs::run_info(&mut *registry.pool.acquire().await?, &run_id).await?;
-    let root = proxy_path(&run.artifact_uri)?.ok_or_else(|| outside(&run.artifact_uri))?;
+    let root = use_cases::directory_of(&use_cases::uri_of_run(&registry, &run_id).await?)?;
     upload::store(&registry, caller, &format!("{root}/{path}"), Body::from(bytes)).await
 }

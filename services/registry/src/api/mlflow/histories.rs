@@ -12,8 +12,8 @@ use super::Fields;
 use super::error::{Failure, SEE_DOCS};
 use super::run_body::Metric;
 use crate::state::Registry;
-use crate::store::metrics::{self as table, RunPoint};
-use crate::store::runs;
+use crate::store::metrics::RunPoint;
+use crate::tracking::histories as use_cases;
 
 const MAX_HISTORY: usize = 25_000;
 const MAX_RUNS: usize = 100;
@@ -47,10 +47,8 @@ async fn history(State(registry): State<Registry>, fields: Fields) -> Result<Res
                 .map_err(|_| Failure::invalid("Invalid page token, could not base64-decode"))
         })
         .transpose()?;
-    let mut db = registry.pool.acquire().await?;
-    let run = runs::run_info(&mut db, &run_id).await?;
     let rows = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
-    let page = table::metric_history(&mut db, run.run_key, &key, after, rows).await?;
+    let page = use_cases::page(&registry, &run_id, &key, after, rows).await?;
     let more = page.values.len() > limit;
     let metrics: Vec<Metric<'_>> = (page.values.iter().zip(&page.times).zip(&page.steps).take(limit))
         .map(|((&value, &at_ms), &step)| Metric { key: &key, value, at_ms, step, run_id: None })
@@ -81,8 +79,7 @@ async fn bulk(State(registry): State<Registry>, fields: Fields) -> Result<Respon
         .ok_or_else(|| Failure::invalid("GetMetricHistoryBulk request must specify a metric_key."))?;
     let asked = fields.integer("max_results")?.map(|asked| usize::try_from(asked).unwrap_or(0));
     let limit = asked.unwrap_or(MAX_HISTORY).min(MAX_HISTORY);
-    let mut db = registry.pool.acquire().await?;
-    let points = table::metric_histories(&mut db, &run_ids, &key, limit).await?;
+    let points = use_cases::of_runs(&registry, &run_ids, &key, limit).await?;
     // Here MLflow answers with a list even where it is empty.
     Ok(if points.is_empty() { Json(json!({"metrics": []})).into_response() } else { of_runs(&points) })
 }
@@ -120,8 +117,7 @@ async fn interval(State(registry): State<Registry>, fields: Fields) -> Result<Re
             "end_step must be greater than start_step. Found start_step={start} and end_step={end}."
         )));
     }
-    let mut db = registry.pool.acquire().await?;
-    let points = table::metric_samples(&mut db, &run_ids, &key, (start, end), limit).await?;
+    let points = use_cases::samples(&registry, &run_ids, &key, (start, end), limit).await?;
     Ok(of_runs(&points))
 }
 

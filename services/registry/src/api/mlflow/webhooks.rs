@@ -14,9 +14,8 @@ use super::message::Message;
 use super::webhook_events::{Event, validate_name, validate_secret};
 use super::{Answer, Fields, answer, empty, now_ms};
 use crate::state::Registry;
-use crate::store::webhooks::{self as table, Update, Webhook};
-use crate::webhooks::changing::{self, MAX_WEBHOOKS};
-use crate::webhooks::{sign, testing};
+use crate::store::webhooks::{Update, Webhook};
+use crate::webhooks::{changing, reading, sign, testing};
 
 const DEFAULT_RESULTS: i64 = 100;
 const MAX_RESULTS: i64 = 1_000;
@@ -62,8 +61,7 @@ fn body(webhook: &Webhook) -> Option<Value> {
 }
 
 async fn find(registry: &Registry, id: &str) -> Result<Webhook, Failure> {
-    let mut db = registry.pool.acquire().await?;
-    let found = table::webhook_find(&mut db, id).await?.filter(|webhook| body(webhook).is_some());
+    let found = reading::find(registry, id).await?.filter(|webhook| body(webhook).is_some());
     found.ok_or_else(|| Failure::not_found(format!("Webhook with ID {id} not found.")))
 }
 
@@ -164,9 +162,8 @@ async fn list(State(registry): State<Registry>, fields: Fields) -> Answer {
     }
     let limit = usize::try_from(limit).unwrap_or_default();
     let after = decode_page_token(&fields.string("page_token")?.unwrap_or_default())?;
-    let mut db = registry.pool.acquire().await?;
-    // All of them: which ones can be shown here is not for the database to say.
-    let found = table::webhooks_newest(&mut db, MAX_WEBHOOKS).await?;
+    // All of them: the database does not know which ones can be shown here.
+    let found = reading::newest(&registry).await?;
     let below: i64 = match after.as_deref().map(str::parse) {
         None => i64::MAX,
         Some(Ok(key)) => key,

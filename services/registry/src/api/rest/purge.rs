@@ -11,9 +11,7 @@ use utoipa_axum::routes;
 
 use crate::cleanup::deleted;
 use crate::clock::now_ms;
-use crate::error::Error;
 use crate::state::Registry;
-use crate::store::purge as table;
 
 pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new().routes(routes!(purge))
@@ -68,7 +66,7 @@ async fn purge(
     let before_ms = now_ms().saturating_sub(age_s.saturating_mul(1_000));
     let dry_run = request.dry_run.unwrap_or(true);
     let due = if dry_run {
-        table::purge_count(&mut *registry.pool.acquire().await.map_err(Error::from)?, before_ms).await?
+        deleted::due(&registry, before_ms).await?
     } else {
         deleted::purge(&registry, before_ms, limit).await?
     };

@@ -22,7 +22,7 @@ use crate::clock::now_ms;
 use crate::state::Registry;
 use crate::store::deliveries;
 use crate::store::webhooks::{self as table, Update};
-use crate::webhooks::{changing, replay, sign, testing};
+use crate::webhooks::{changing, reading, replay, sign, testing};
 
 const MAX_DESCRIPTION_CHARS: usize = 1_000;
 /// The secret before signs too for so long, where nobody says otherwise.
@@ -158,8 +158,7 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<WebhookPage>, Problem> {
     let (limit, after) = (query.limit()?, query.after::<String>()?);
-    let mut db = registry.pool.acquire().await?;
-    let found = table::webhook_list(&mut db, after.as_deref(), i64::from(limit) + 1).await?;
+    let found = reading::list(&registry, after.as_deref(), i64::from(limit) + 1).await?;
     let (found, next_page_token) = cut(found, limit, |webhook| webhook.name.clone());
     let webhooks = found.into_iter().map(|webhook| Webhook::new(webhook, None)).collect();
     Ok(Json(WebhookPage { webhooks, next_page_token }))
@@ -204,8 +203,7 @@ async fn create(
 #[utoipa::path(get, path = "/api/v1/webhooks/{name}", tag = "webhooks", params(("name" = String, Path)),
     responses((status = 200, body = Webhook)))]
 async fn one(State(registry): State<Registry>, Path(name): Path<String>) -> Result<Json<Webhook>, Problem> {
-    let mut db = registry.pool.acquire().await?;
-    Ok(Json(Webhook::new(table::webhook_get(&mut db, &name).await?, None)))
+    Ok(Json(Webhook::new(reading::get(&registry, &name).await?, None)))
 }
 
 /// Changes a webhook.
@@ -223,7 +221,7 @@ async fn change(
         check_events(events)?;
     }
     check_description(update.description.as_deref().unwrap_or_default())?;
-    let there = table::webhook_get(&mut *registry.pool.acquire().await?, &name).await?;
+    let there = reading::get(&registry, &name).await?;
     if update.events.is_some() && there.format == Format::Mlflow {
         let message = "this webhook has MLflow's events; change them by MLflow's API";
         return Err(Problem::invalid("events", message));
@@ -300,7 +298,7 @@ struct Tested {
 #[utoipa::path(post, path = "/api/v1/webhooks/{name}/test", tag = "webhooks", params(("name" = String, Path)),
     responses((status = 200, body = Tested)))]
 async fn test(State(registry): State<Registry>, Path(name): Path<String>) -> Result<Json<Tested>, Problem> {
-    let webhook = table::webhook_get(&mut *registry.pool.acquire().await?, &name).await?;
+    let webhook = reading::get(&registry, &name).await?;
     let called = testing::test(&registry, &webhook, None).await?;
     Ok(Json(Tested { delivered: called.error.is_none(), status: called.status(), error: called.error }))
 }
@@ -390,9 +388,7 @@ async fn list_deliveries(
         DeliveryState::Delivered => "delivered",
         DeliveryState::Dead => "dead",
     });
-    let mut db = registry.pool.acquire().await?;
-    let key = table::webhook_get(&mut db, &name).await?.webhook_key;
-    let found = deliveries::delivery_list(&mut db, key, state, below, i64::from(limit) + 1).await?;
+    let found = reading::list_deliveries(&registry, &name, state, below, i64::from(limit) + 1).await?;
     let (found, next_page_token) = cut(found, limit, |delivery| delivery.delivery_id);
     Ok(Json(Deliveries { deliveries: found.into_iter().map(Delivery::from).collect(), next_page_token }))
 }
@@ -414,12 +410,7 @@ async fn replay_one(
     Path((name, id)): Path<(String, String)>,
 ) -> Result<(StatusCode, Json<Queued>), Problem> {
     let number = id.parse().map_err(|_| Problem::invalid("id", "expected a delivery's number"))?;
-    let mut db = registry.pool.acquire().await?;
-    let key = table::webhook_get(&mut db, &name).await?.webhook_key;
-    if !deliveries::delivery_replay(&mut db, key, number, now_ms()).await? {
-        return Err(Problem::not_found(format!("delivery `{id}` of `{name}`")));
-    }
-    registry.webhooks.wake.notify_one();
+    replay::replay_one(&registry, &name, number).await?;
     Ok((StatusCode::ACCEPTED, Json(Queued { queued: 1, next_since: None })))
 }
 
@@ -441,7 +432,7 @@ async fn replay_since(
 ) -> Result<(StatusCode, Json<Queued>), Problem> {
     let since = DateTime::parse_from_rfc3339(&request.since)
         .map_err(|_| Problem::invalid("since", "expected a time as in 2026-01-31T12:00:00Z"))?;
-    let webhook = table::webhook_get(&mut *registry.pool.acquire().await?, &name).await?;
+    let webhook = reading::get(&registry, &name).await?;
     let replayed = replay::replay(&registry, &webhook, SystemTime::from(since)).await?;
     Ok((StatusCode::ACCEPTED, Json(Queued { queued: replayed.queued, next_since: replayed.go_on_from })))
 }

@@ -124,7 +124,7 @@ pub(crate) async fn with_files(
 ///
 /// # Errors
 /// Postgres is unreachable.
-pub(crate) async fn present_name(db: &mut PgConnection, name: String) -> Result<String, Error> {
+pub(super) async fn present_name(db: &mut PgConnection, name: String) -> Result<String, Error> {
     Ok(deployed::renamed_to(db, &name).await?.unwrap_or(name))
 }
 

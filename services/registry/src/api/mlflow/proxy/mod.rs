@@ -11,14 +11,13 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use http::HeaderMap;
 use serde_json::{Value, json};
-use slipway_domain::registry::normalise_artifact_path;
 
 use crate::access::caller::Caller;
 use crate::access::references::PinnedBy;
 use crate::api::mlflow::error::Failure;
 use crate::api::mlflow::{Answer, Fields, answer};
 use crate::state::Registry;
-use crate::store::artifacts::{self, Entry};
+use crate::store::artifacts::Entry;
 use crate::tracking::artifacts as use_cases;
 
 /// The proxy's routes under `prefix`, e.g. `/api/2.0`.
@@ -37,14 +36,9 @@ async fn list(
     pinned: Option<Extension<PinnedBy>>,
     fields: Fields,
 ) -> Answer {
-    let directory = normalise_artifact_path(&fields.string("path")?.unwrap_or_default())?;
-    let mut db = registry.pool.acquire().await?;
-    let entries = match pinned {
-        None => artifacts::artifact_list(&mut db, &directory).await?,
-        Some(Extension(PinnedBy(models))) => {
-            artifacts::artifact_list_pinned(&mut db, &directory, &models).await?
-        }
-    };
+    let directory = fields.string("path")?.unwrap_or_default();
+    let models = pinned.as_ref().map(|Extension(PinnedBy(models))| models.as_slice());
+    let entries = use_cases::list(&registry, &directory, models).await?;
     Ok(answer(if entries.is_empty() { json!({}) } else { json!({ "files": files(&entries, "") }) }))
 }
 
