@@ -7,9 +7,7 @@ use ort::logging::LogLevel;
 
 use crate::Error;
 use crate::raw::Library;
-
-/// Versions of ONNX Runtime that the tests of Slipway run with: major and minor number of the first and the last.
-pub const TESTED: [(u32, u32); 2] = [(1, 23), (1, 31)];
+use crate::versions::{is_tested, tested};
 
 /// ONNX Runtime allows one environment a process and no second one after it, so the first is kept.
 static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
@@ -26,12 +24,12 @@ impl Environment {
     /// Loads the library from an absolute path; a second call gets the library that was loaded first.
     ///
     /// # Errors
-    /// There is no such library, or its version is outside of [`TESTED`].
+    /// There is no such library, or its version is outside of [`TESTED`](crate::TESTED).
     pub fn load(path: &Path) -> Result<Self, Error> {
         Self::load_checked(path, false)
     }
 
-    /// The same, whatever the version is. One that is outside of [`TESTED`] is logged.
+    /// The same, whatever the version is. One that is outside of [`TESTED`](crate::TESTED) is logged.
     ///
     /// # Errors
     /// There is no such library, or it lacks the interface that is needed.
@@ -77,39 +75,10 @@ impl Environment {
     }
 }
 
-/// The tested range, for people.
-pub(crate) fn tested() -> String {
-    let [(first, from), (last, to)] = TESTED;
-    format!("{first}.{from} to {last}.{to}")
-}
-
-fn is_tested(version: &str) -> bool {
-    let mut numbers = version.split('.').map(|part| part.parse().ok());
-    let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next()) else { return false };
-    let [first, last] = TESTED;
-    (first..=last).contains(&(major, minor))
-}
-
 fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str) {
     match level {
         LogLevel::Fatal | LogLevel::Error => tracing::warn!(category, location, "ONNX Runtime: {message}"),
         LogLevel::Warning => tracing::debug!(category, location, "ONNX Runtime: {message}"),
         LogLevel::Info | LogLevel::Verbose => tracing::trace!(category, location, "ONNX Runtime: {message}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_tested_from_the_first_to_the_last() {
-        for version in ["1.23.0", "1.23.2", "1.31.1", "1.30"] {
-            assert!(is_tested(version), "{version}");
-        }
-        for version in ["1.22.9", "1.32.0", "2.23.0", "0.25.1", "1", "", "1.x", "1.-24", "one"] {
-            assert!(!is_tested(version), "{version}");
-        }
-        assert_eq!(tested(), "1.23 to 1.31");
     }
 }

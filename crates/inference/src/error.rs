@@ -14,7 +14,7 @@ pub enum Error {
     /// The ONNX Runtime library has a version that Slipway is not tested with.
     #[error(
         "ONNX Runtime {version} at `{path}` is not tested; expected a version from {}",
-        crate::environment::tested()
+        crate::versions::tested()
     )]
     Untested {
         /// As configured.

@@ -6,22 +6,11 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::{Batching, Error, Inference, Origin, Tensor, batch};
+use crate::request::{Inference, Origin, Priority};
+use crate::{Batching, Error, Tensor, batch};
 
 /// Requests that are looked at for one batch, so that many of other shapes do not hold the queue's lock.
 const SCAN_LIMIT: usize = 256;
-
-/// Which requests go first. Within one priority they go in the order in which they came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Priority {
-    /// Before all others.
-    High,
-    /// Where nothing is said.
-    #[default]
-    Normal,
-    /// When nothing else waits.
-    Low,
-}
 
 /// A request that waits.
 pub(crate) struct Job {
