@@ -2,25 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use slipway_domain::datatype::Datatype;
-
 use super::element::datatype;
 use super::model::{Graph, walk_nodes};
 use super::values::{ValueInfo, ValueKind};
-use super::{Fault, Model, malformed, zip_map};
-
-/// An input or output as a tensor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Name in the graph.
-    pub name: String,
-    /// Type of its elements.
-    pub datatype: Datatype,
-    /// -1 for a dimension that varies.
-    pub shape: Vec<i64>,
-    /// Names of the classes along the last dimension, where a ZipMap node says them.
-    pub classes: Vec<String>,
-}
+use super::{Fault, Model, TensorSpec, malformed, zip_map};
 
 /// Inputs and outputs of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

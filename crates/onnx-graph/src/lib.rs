@@ -19,14 +19,16 @@ mod payload;
 mod read;
 pub mod row_wise;
 mod safety;
+mod spec;
 mod tensor;
 mod values;
 mod wire;
 pub mod zip_map;
 
-pub use interface::{Interface, TensorSpec};
+pub use interface::Interface;
 pub use model::{Attribute, Function, Graph, Model, Node, OpsetVersions, Tensor};
 pub use read::{read, read_file};
+pub use spec::TensorSpec;
 pub use values::{ValueInfo, ValueKind};
 
 /// Why a file is not an ONNX model.

@@ -1,7 +1,6 @@
 //! Operators that arrange the same elements in another shape.
 
 use super::call::{Call, Derived, axis_in, broadcast, one};
-use super::shape::of_sizes;
 use super::size::{Number, Size};
 use super::value::Tensor;
 
@@ -63,7 +62,7 @@ fn reshape(call: &mut Call<'_>) -> Derived {
             }
         };
     }
-    let shaped = of_sizes(target)?;
+    let shaped = Tensor::of_sizes(target)?;
     let (Some(from), Some(to)) = (tensor.axis, shaped.axis) else {
         return Err("its shape does not follow the number of rows".to_owned());
     };
@@ -192,7 +191,7 @@ fn expand(call: &mut Call<'_>) -> Derived {
         numbers.iter().map(size).collect()
     });
     match sizes {
-        Some(sizes) => one(broadcast(call.symbols, &[tensor, &of_sizes(sizes)?])?),
+        Some(sizes) => one(broadcast(call.symbols, &[tensor, &Tensor::of_sizes(sizes)?])?),
         None if tensor.is_constant() && shape.is_constant() => one(Tensor::constant(None)),
         None => Err("its shape is not known before the run".to_owned()),
     }
@@ -220,7 +219,7 @@ fn tile(call: &Call<'_>) -> Derived {
         }
         sizes.push(size.times(times).ok_or("it repeats the rows")?);
     }
-    one(of_sizes(sizes)?)
+    one(Tensor::of_sizes(sizes)?)
 }
 
 /// Blocks of an image become channels, or the other way round.

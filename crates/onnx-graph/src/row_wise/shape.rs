@@ -136,7 +136,7 @@ fn filled(call: &Call<'_>) -> Derived {
     let Some(sizes) = sizes else {
         return if shape.is_constant() { one(Tensor::constant(None)) } else { Err(varying()) };
     };
-    let mut tensor = of_sizes(sizes)?;
+    let mut tensor = Tensor::of_sizes(sizes)?;
     let value = call.node.attributes.get("value").and_then(|value| value.tensor.as_ref());
     if let (Some([value]), Some(length)) = (value.and_then(|value| value.ints.as_deref()), length(&tensor)) {
         tensor.numbers = Some((0..length).map(|_| Number::of(*value)).collect());
@@ -146,15 +146,6 @@ fn filled(call: &Call<'_>) -> Derived {
 
 fn varying() -> String {
     "its shape differs from row to row".to_owned()
-}
-
-/// A tensor of equal rows, where the number of rows is one of its sizes.
-pub(super) fn of_sizes(sizes: Vec<Size>) -> Result<Tensor, String> {
-    let axis = sizes.iter().position(|size| size.rows);
-    if sizes.iter().filter(|size| size.rows).count() > 1 {
-        return Err("the number of rows is two of its sizes".to_owned());
-    }
-    Ok(Tensor::new(sizes, axis))
 }
 
 fn range(call: &mut Call<'_>) -> Derived {

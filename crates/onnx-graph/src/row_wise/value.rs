@@ -28,6 +28,15 @@ impl Tensor {
         Self { dims: Some(dims), axis, ..Self::default() }
     }
 
+    /// A tensor of equal rows, where the number of rows is one of its sizes.
+    pub(super) fn of_sizes(sizes: Vec<Size>) -> Result<Self, String> {
+        let axis = sizes.iter().position(|size| size.rows);
+        if sizes.iter().filter(|size| size.rows).count() > 1 {
+            return Err("the number of rows is two of its sizes".to_owned());
+        }
+        Ok(Self::new(sizes, axis))
+    }
+
     /// A list of integers.
     pub(super) fn list(numbers: Vec<Number>) -> Self {
         Self {
