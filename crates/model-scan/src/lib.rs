@@ -51,6 +51,7 @@
 mod compressed;
 mod context;
 mod documents;
+mod examine;
 mod globals;
 mod input;
 mod listed;
@@ -104,7 +105,7 @@ pub fn scan_within(
     policy: &Policy,
     context: &Context,
 ) -> io::Result<Report> {
-    scanner::scan(name, &mut file, policy, context)
+    examine::scan(name, &mut file, policy, context)
 }
 
 /// Looks at the file at a path, as [`scan`] does.

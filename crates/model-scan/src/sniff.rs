@@ -55,7 +55,7 @@ fn sniff_content(head: &[u8], input: &mut Input<'_>) -> io::Result<Format> {
     if pickle::has_magic(head) {
         return Ok(Format::Pickle);
     }
-    if is_tar_header(head) {
+    if tar::is_header(head) {
         return Ok(Format::Tar);
     }
     if matches!(head, [0x50..=0x5f, rest @ ..] if rest.starts_with(SKIPPABLE_FRAME)) {
@@ -95,21 +95,6 @@ pub(crate) fn is_certain(format: Format) -> bool {
 
 pub(crate) fn begins_as_zip(head: &[u8]) -> bool {
     head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06")
-}
-
-/// Whether a block is the header of a tar member, by its checksum: the sum of all bytes, with its own field as spaces.
-pub(crate) fn is_tar_header(block: &[u8]) -> bool {
-    const CHECKSUM: std::ops::Range<usize> = 148..156;
-    let Some(block) = block.get(..512) else { return false };
-    let Some(stated) = tar::number(&block[CHECKSUM]).and_then(|sum| i64::try_from(sum).ok()) else {
-        return false;
-    };
-    // Some old programs added the bytes as signed numbers, and readers accept that.
-    let sum = |value: fn(u8) -> i64| -> i64 {
-        let bytes = block.iter().enumerate();
-        bytes.map(|(at, byte)| if CHECKSUM.contains(&at) { 32 } else { value(*byte) }).sum()
-    };
-    stated != 0 && (stated == sum(i64::from) || stated == sum(|byte| i64::from(byte.cast_signed())))
 }
 
 /// Compiled Python 3: a version, a line end, and flags (PEP 552).

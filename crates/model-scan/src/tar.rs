@@ -8,7 +8,6 @@ use crate::{
     path,
     report::Code,
     scanner::{Place, Role, Scanner},
-    sniff,
 };
 
 const BLOCK_BYTES: u64 = 512;
@@ -20,6 +19,21 @@ const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 struct Extended {
     name: Option<Vec<u8>>,
     size: Option<u64>,
+}
+
+/// Whether a block is the header of a tar member, by its checksum: the sum of all bytes, with its own field as spaces.
+pub(crate) fn is_header(block: &[u8]) -> bool {
+    const CHECKSUM: std::ops::Range<usize> = 148..156;
+    let Some(block) = block.get(..512) else { return false };
+    let Some(stated) = number(&block[CHECKSUM]).and_then(|sum| i64::try_from(sum).ok()) else {
+        return false;
+    };
+    // Some old programs added the bytes as signed numbers, and readers accept that.
+    let sum = |value: fn(u8) -> i64| -> i64 {
+        let bytes = block.iter().enumerate();
+        bytes.map(|(at, byte)| if CHECKSUM.contains(&at) { 32 } else { value(*byte) }).sum()
+    };
+    stated != 0 && (stated == sum(i64::from) || stated == sum(|byte| i64::from(byte.cast_signed())))
 }
 
 /// A numeric field: octal up to a NUL or a space, or a big-endian number of GNU tar.
@@ -55,7 +69,7 @@ pub(crate) fn scan(scanner: &mut Scanner<'_>, input: &mut Input<'_>, place: Plac
             return check_rest(scanner, input, place.path);
         }
         let size = number(&block[124..136]);
-        let (true, Some(size)) = (sniff::is_tar_header(&block), size) else {
+        let (true, Some(size)) = (is_header(&block), size) else {
             let detail = format!("the block at byte {at} is no header of a tar member");
             scanner.find(Code::CannotBeFollowed, place.path, detail);
             return Ok(());
