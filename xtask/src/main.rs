@@ -4,6 +4,7 @@ mod attack;
 mod bench;
 mod build;
 mod demo;
+mod endpoints;
 mod findings;
 mod fuzz;
 mod layers;

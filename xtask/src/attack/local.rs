@@ -48,9 +48,7 @@ pub(super) async fn doors(platform: &Platform) -> anyhow::Result<Vec<Door>> {
 async fn ports(platform: &Platform) -> anyhow::Result<Door> {
     let mut door = Door::new("local user: ports of Postgres, NATS and SeaweedFS without credentials");
     for server in PRIVATE {
-        let pid = platform.endpoints["pids"][server].as_u64().and_then(|pid| u32::try_from(pid).ok());
-        let pid = pid.with_context(|| format!("endpoints.json has no process of {server}"))?;
-        for address in listening(pid) {
+        for address in listening(platform.endpoints.pid(server)?) {
             let away = !address.ip().is_loopback();
             door.attempt(away.then(|| format!("{server} listens on {address}, which other machines reach")));
             door.attempt(nats(address).await.map(|what| format!("{server} at {address}: {what}")));
@@ -118,7 +116,7 @@ async fn plain_grpc(address: SocketAddr) -> Option<String> {
 
 async fn postgres(platform: &Platform) -> Door {
     let mut door = Door::new("local user: Postgres without a password");
-    let url = platform.endpoints["postgres"].as_str().unwrap_or_default();
+    let url = platform.endpoints.url("postgres").unwrap_or_default();
     let place = url.rsplit('@').next().unwrap_or_default().trim_start_matches("postgres://");
     for user in ["postgres", "slipway", "registry", "slipway_registry", "root", "nobody"] {
         for database in [place.to_owned(), place.replace("/slipway", "/postgres")] {
@@ -204,7 +202,7 @@ fn secrets(platform: &Platform) -> anyhow::Result<Door> {
 /// Every secret that lies in the data directory.
 pub(super) fn secrets_of(platform: &Platform) -> anyhow::Result<Vec<String>> {
     let mut secrets = vec![platform.admin_token.clone()];
-    collect(&platform.endpoints, &mut secrets);
+    collect(platform.endpoints.document(), &mut secrets);
     let credentials = std::fs::read_to_string(platform.data_dir.join("credentials.json"));
     collect(&serde_json::from_str(&credentials.context("cannot read credentials.json")?)?, &mut secrets);
     Ok(secrets)

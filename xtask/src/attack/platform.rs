@@ -8,6 +8,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
 use crate::build::{Programs, run};
+use crate::endpoints::Endpoints;
 
 /// Keys of `endpoints.json` whose ports speak HTTP to users.
 pub(super) const SERVICES: [&str; 5] =
@@ -18,7 +19,7 @@ pub(super) const SERVICES: [&str; 5] =
 pub(super) struct Platform {
     slipway: PathBuf,
     pub(super) data_dir: PathBuf,
-    pub(super) endpoints: Value,
+    pub(super) endpoints: Endpoints,
     pub(super) admin_token: String,
     pub(super) http: Client,
 }
@@ -37,7 +38,7 @@ impl Platform {
             let path = data_dir.join(name);
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
         };
-        let endpoints = serde_json::from_str(&read("endpoints.json")?)?;
+        let endpoints = Endpoints::read(data_dir)?;
         let admin_token = read("admin-token")?.trim().to_owned();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().timeout(std::time::Duration::from_secs(30)).build()?;
@@ -50,7 +51,7 @@ impl Platform {
 
     /// `http://127.0.0.1:5000` of a service.
     pub(super) fn address(&self, service: &str) -> String {
-        let address = self.endpoints[service].as_str().unwrap_or_default();
+        let address = self.endpoints.url(service).unwrap_or_default();
         if address.contains("://") { address.to_owned() } else { format!("http://{address}") }
     }
 

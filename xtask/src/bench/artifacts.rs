@@ -10,6 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
 use super::BYTES_PER_MIB;
+use crate::endpoints::Endpoints;
 
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// What clients send as one part, and how many at once, when they speak to S3 themselves.
@@ -81,16 +82,14 @@ async fn both(options: &Options, data_dir: &Path) -> anyhow::Result<()> {
 
 impl Registry {
     async fn with_run(data_dir: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(data_dir.join("endpoints.json")).context("endpoints.json")?;
-        let endpoints: Value = serde_json::from_str(&text).context("endpoints.json")?;
-        let url = endpoints["registry"].as_str().context("no registry")?.to_owned();
-        let pid = endpoints["pids"]["registry"].as_u64().context("no registry")?;
+        let endpoints = Endpoints::read(data_dir)?;
+        let (url, pid) = (endpoints.url("registry")?.to_owned(), endpoints.pid("registry")?);
         let http = reqwest::Client::new();
         let request = http.post(format!("{url}/api/2.0/mlflow/runs/create"));
         let made: Value = request.json(&json!({"experiment_id": "0"})).send().await?.json().await?;
         let uri = made["run"]["info"]["artifact_uri"].as_str().context("no run")?;
         let folder = uri.trim_start_matches("mlflow-artifacts:/").to_owned();
-        Ok(Self { url, pid: u32::try_from(pid)?, http, folder })
+        Ok(Self { url, pid, http, folder })
     }
 
     fn proxy(&self, name: &str) -> String {

@@ -12,9 +12,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use serde::Deserialize;
 
 use crate::build::{self, Programs, run};
+use crate::endpoints::Endpoints;
 
 const BYTES_PER_MIB: f64 = 1024.0 * 1024.0;
 
@@ -153,21 +153,15 @@ fn stop(programs: &Programs, data_dir: &Path) -> anyhow::Result<()> {
     run(command.stdout(std::process::Stdio::null()))
 }
 
-#[derive(Debug, Deserialize)]
-struct Processes {
-    pids: std::collections::BTreeMap<String, u32>,
-}
-
 fn show_memory(data_dir: &Path) -> anyhow::Result<()> {
     const SERVERS: [&str; 3] = ["postgres", "nats", "s3"];
-    let text = std::fs::read_to_string(data_dir.join("endpoints.json")).context("endpoints.json")?;
-    let processes: Processes = serde_json::from_str(&text).context("endpoints.json")?;
+    let endpoints = Endpoints::read(data_dir)?;
     let mut total = 0.0;
     println!("\n{:<20} {:>10}", "part, idle", "MiB (PSS)");
-    for (name, pid) in &processes.pids {
-        let Some(bytes) = proportional_bytes(*pid) else { continue };
+    for (name, pid) in endpoints.pids() {
+        let Some(bytes) = proportional_bytes(pid) else { continue };
         println!("{name:<20} {:>10.1}", bytes / BYTES_PER_MIB);
-        if !SERVERS.contains(&name.as_str()) {
+        if !SERVERS.contains(&name) {
             total += bytes;
         }
     }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use crate::build::root;
+use crate::endpoints::Endpoints;
 
 const MODEL: &str = "swap";
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,8 +37,7 @@ pub(super) fn measure(rounds: u32, clients: u32, release: bool) -> anyhow::Resul
 }
 
 async fn rounds_of(data_dir: &Path, rounds: u32, clients: u32) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(data_dir.join("endpoints.json"))?;
-    let platform = Platform { endpoints: serde_json::from_str(&text)?, http: reqwest::Client::new() };
+    let platform = Platform { endpoints: Endpoints::read(data_dir)?, http: reqwest::Client::new() };
     for fixture in ["right-1.onnx", "right-2.onnx"] {
         platform.register(fixture).await?;
     }
@@ -152,13 +152,13 @@ fn now_unix_ms() -> u64 {
 
 #[derive(Debug, Clone)]
 struct Platform {
-    endpoints: Value,
+    endpoints: Endpoints,
     http: reqwest::Client,
 }
 
 impl Platform {
     async fn send(&self, part: &str, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let base = self.endpoints[part].as_str().with_context(|| format!("endpoints.json has no {part}"))?;
+        let base = self.endpoints.url(part)?;
         let request = self.http.request(method.parse()?, format!("{base}{path}"));
         let response = request.timeout(TIMEOUT).json(body).send().await?;
         let (status, bytes) = (response.status(), response.bytes().await?);
@@ -174,7 +174,7 @@ impl Platform {
         let body = json!({"experiment_id": "0", "name": "model"});
         let made = self.send("registry", "POST", &format!("{mlflow}/logged-models"), &body).await?;
         let id = made["model"]["info"]["model_id"].as_str().context("no model id")?.to_owned();
-        let registry = self.endpoints["registry"].as_str().unwrap_or_default();
+        let registry = self.endpoints.url("registry")?;
         let url = format!("{registry}/api/2.0/mlflow-artifacts/artifacts/0/models/{id}/artifacts/model.onnx");
         self.http.put(url).body(onnx).send().await?.error_for_status()?;
         // It exists from the second version on.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::measure::{Sample, quantile};
-use super::report::Told;
+use super::outcome::Told;
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 220.0;

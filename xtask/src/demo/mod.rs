@@ -2,6 +2,7 @@
 
 mod html;
 mod measure;
+mod outcome;
 mod platform;
 mod report;
 mod story;

@@ -4,19 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
-use serde::Deserialize;
 
 use crate::build::{Programs, run};
-
-/// `endpoints.json`, as far as the demo needs it.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Endpoints {
-    pub(crate) registry: String,
-    pub(crate) launcher: String,
-    pub(crate) serving_http: String,
-    pub(crate) drift_monitor: String,
-    pub(crate) rollout_controller: String,
-}
+use crate::endpoints::Endpoints;
 
 /// A running platform.
 #[derive(Debug, Clone)]
@@ -49,11 +39,7 @@ impl Platform {
             .args(["--ports", "auto", "--detach"])
             .arg("--data-dir")
             .arg(data_dir))?;
-        let path = data_dir.join("endpoints.json");
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let endpoints =
-            serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let endpoints = Endpoints::read(data_dir)?;
         Ok(Self { programs: programs.clone(), data_dir: data_dir.to_path_buf(), endpoints })
     }
 

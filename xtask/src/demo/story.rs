@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use super::Options;
 use super::measure::{self, Allowed, now_unix_ms};
-use super::platform::{Endpoints, Platform, kill_job_processes};
-use super::report::{Step, Told, Verdict};
+use super::outcome::{Drift, Step, Told, Verdict};
+use super::platform::{Platform, kill_job_processes};
 use super::traffic::{Inputs, Traffic};
 use crate::build::root;
+use crate::endpoints::Endpoints;
 
 const MODEL: &str = "demo";
 const DEPLOYMENT: &str = "demo";
@@ -39,6 +40,12 @@ struct Teller<'platform> {
     allowed: Vec<Allowed>,
 }
 
+/// A step in progress.
+struct Clock {
+    name: String,
+    started: Instant,
+}
+
 /// Tells the story on a running platform.
 pub(crate) async fn tell(platform: &Platform, plan: Plan) -> anyhow::Result<Told> {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -54,7 +61,7 @@ pub(crate) async fn tell(platform: &Platform, plan: Plan) -> anyhow::Result<Told
     teller.first_version().await?;
     let rate = teller.plan.options.rate;
     let traffic =
-        Traffic::start(&teller.endpoints.serving_http, DEPLOYMENT, teller.plan.inputs.clone(), rate)?;
+        Traffic::start(teller.endpoints.url("serving_http")?, DEPLOYMENT, teller.plan.inputs.clone(), rate)?;
     let told = teller.with_traffic(&traffic).await;
     let (sent, samples, failures) = traffic.stop().await;
     let (promotion, rollback, drift) = told?;
@@ -85,7 +92,7 @@ impl Teller<'_> {
         let ended = self.wait_for_job(&job).await?;
         let attempt = ended["attempt"].as_u64().unwrap_or(0);
         anyhow::ensure!(attempt >= 2, "the job was killed, but its attempt is still {attempt}");
-        let log = self.text(&format!("{}/api/v1/jobs/{job}/logs", self.endpoints.launcher)).await?;
+        let log = self.text(&format!("{}/api/v1/jobs/{job}/logs", self.endpoints.url("launcher")?)).await?;
         anyhow::ensure!(
             log.contains("resumed from step"),
             "attempt {attempt} did not resume from a checkpoint"
@@ -94,7 +101,7 @@ impl Teller<'_> {
 
         let clock = self.begin("a. register, validate and deploy v1");
         let version = self.registry_version("1").await?;
-        let controller = &self.endpoints.rollout_controller;
+        let controller = self.endpoints.url("rollout_controller")?;
         let body = json!({
             "name": DEPLOYMENT, "model": MODEL, "version": "1", "watch_alias": ALIAS,
             "default_strategy": strategy(self.plan.options.quick),
@@ -103,13 +110,14 @@ impl Teller<'_> {
         let rollout = self.wait_for_rollout("1", &["promoted"]).await?;
         self.allowed.push(Allowed { version: "1".into(), from_unix_ms: 0, until_unix_ms: None });
         self.verdict("1", &rollout);
-        self.post(&format!("{}/api/v1/monitors", self.endpoints.drift_monitor), &self.monitor()).await?;
+        self.post(&format!("{}/api/v1/monitors", self.endpoints.url("drift_monitor")?), &self.monitor())
+            .await?;
         self.end(clock, format!("digest {}", short(&version["digest"])));
         Ok(())
     }
 
     /// Parts b to d. Answers with the moments of the promotion and the rollback, and what became of the drift.
-    async fn with_traffic(&mut self, traffic: &Traffic) -> anyhow::Result<(u64, u64, super::report::Drift)> {
+    async fn with_traffic(&mut self, traffic: &Traffic) -> anyhow::Result<(u64, u64, Drift)> {
         let clock = self.begin("b. live traffic, labels follow");
         tokio::time::sleep(Duration::from_secs(2)).await;
         let seen = traffic.samples().len();
@@ -135,8 +143,9 @@ impl Teller<'_> {
         traffic.shift();
         let shifted_at = now_unix_ms();
         self.wait("the drift to be detected", async |teller: &Self| {
-            let monitor =
-                teller.get(&format!("{}/api/v1/monitors/{MONITOR}", teller.endpoints.drift_monitor)).await?;
+            let monitor = teller
+                .get(&format!("{}/api/v1/monitors/{MONITOR}", teller.endpoints.url("drift_monitor")?))
+                .await?;
             Ok((monitor["state"] == "drifted").then_some(monitor))
         })
         .await?;
@@ -156,7 +165,7 @@ impl Teller<'_> {
         let after = measure::accuracy(&traffic.samples(), "4", promoted);
         self.end(clock, format!("accuracy of v4 is {}; {}", percent(after), reason(&rollout)));
         let windows = self.windows().await?;
-        Ok((promotion, rollback, super::report::Drift { detected: true, windows: needed, scores: windows }))
+        Ok((promotion, rollback, Drift { detected: true, windows: needed, scores: windows }))
     }
 
     async fn train_and_roll_out(
@@ -238,14 +247,15 @@ impl Teller<'_> {
     }
 
     async fn windows(&self) -> anyhow::Result<Vec<Value>> {
-        let url = format!("{}/api/v1/monitors/{MONITOR}/windows?limit=1000", self.endpoints.drift_monitor);
+        let url =
+            format!("{}/api/v1/monitors/{MONITOR}/windows?limit=1000", self.endpoints.url("drift_monitor")?);
         let mut windows = self.get(&url).await?["windows"].as_array().cloned().unwrap_or_default();
         windows.reverse();
         Ok(windows)
     }
 
     async fn registry_version(&self, version: &str) -> anyhow::Result<Value> {
-        let url = format!("{}/api/v1/models/{MODEL}/versions/{version}", self.endpoints.registry);
+        let url = format!("{}/api/v1/models/{MODEL}/versions/{version}", self.endpoints.url("registry")?);
         let found = self.get(&url).await?;
         anyhow::ensure!(
             found["servable"] == true,
@@ -256,13 +266,13 @@ impl Teller<'_> {
     }
 
     async fn submit(&self, job: Value) -> anyhow::Result<String> {
-        let job = self.post(&format!("{}/api/v1/jobs", self.endpoints.launcher), &job).await?;
+        let job = self.post(&format!("{}/api/v1/jobs", self.endpoints.url("launcher")?), &job).await?;
         Ok(job["id"].as_str().context("the job has no id")?.to_owned())
     }
 
     async fn wait_for_checkpoint(&self, job: &str, step: u64) -> anyhow::Result<u64> {
         self.wait("a checkpoint", async |teller: &Self| {
-            let job = teller.get(&format!("{}/api/v1/jobs/{job}", teller.endpoints.launcher)).await?;
+            let job = teller.get(&format!("{}/api/v1/jobs/{job}", teller.endpoints.url("launcher")?)).await?;
             if job["status"] == "failed" || job["status"] == "succeeded" {
                 bail!("the job {} before its checkpoint {step}: {}", job["status"], job["reason"]);
             }
@@ -274,7 +284,7 @@ impl Teller<'_> {
     /// The job that the monitor's policy submits by itself.
     async fn wait_for_action(&self) -> anyhow::Result<String> {
         self.wait("the retraining job", async |teller: &Self| {
-            let url = format!("{}/api/v1/monitors/{MONITOR}/actions", teller.endpoints.drift_monitor);
+            let url = format!("{}/api/v1/monitors/{MONITOR}/actions", teller.endpoints.url("drift_monitor")?);
             let actions = teller.get(&url).await?;
             let Some(action) = actions["actions"].get(0) else { return Ok(None) };
             if action["status"] == "failed" {
@@ -288,14 +298,16 @@ impl Teller<'_> {
     async fn wait_for_job(&self, job: &str) -> anyhow::Result<Value> {
         let ended = self
             .wait("the training job", async |teller: &Self| {
-                let job = teller.get(&format!("{}/api/v1/jobs/{job}", teller.endpoints.launcher)).await?;
+                let job =
+                    teller.get(&format!("{}/api/v1/jobs/{job}", teller.endpoints.url("launcher")?)).await?;
                 let ended =
                     ["succeeded", "failed", "cancelled"].iter().any(|status| job["status"] == *status);
                 Ok(ended.then_some(job))
             })
             .await?;
         if ended["status"] != "succeeded" {
-            let log = self.text(&format!("{}/api/v1/jobs/{job}/logs", self.endpoints.launcher)).await?;
+            let log =
+                self.text(&format!("{}/api/v1/jobs/{job}/logs", self.endpoints.url("launcher")?)).await?;
             let tail: Vec<&str> = log.lines().rev().take(15).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
             bail!("job {job} {}: {}\n{}", ended["status"], ended["reason"], tail.join("\n"));
@@ -306,8 +318,10 @@ impl Teller<'_> {
     /// Waits until the newest rollout to `version` reaches one of `phases`; another end is an error.
     async fn wait_for_rollout(&self, version: &str, phases: &[&str]) -> anyhow::Result<Value> {
         self.wait(&format!("the rollout of version {version}"), async |teller: &Self| {
-            let url =
-                format!("{}/api/v1/rollouts?deployment={DEPLOYMENT}", teller.endpoints.rollout_controller);
+            let url = format!(
+                "{}/api/v1/rollouts?deployment={DEPLOYMENT}",
+                teller.endpoints.url("rollout_controller")?
+            );
             let rollouts = teller.get(&url).await?;
             let Some(found) = rollouts["rollouts"]
                 .as_array()
@@ -318,7 +332,7 @@ impl Teller<'_> {
             let phase = found["phase"].as_str().unwrap_or_default();
             if phases.contains(&phase) {
                 let id = found["id"].as_str().unwrap_or_default();
-                let url = format!("{}/api/v1/rollouts/{id}", teller.endpoints.rollout_controller);
+                let url = format!("{}/api/v1/rollouts/{id}", teller.endpoints.url("rollout_controller")?);
                 return Ok(Some(teller.get(&url).await?));
             }
             if matches!(phase, "promoted" | "rolled_back" | "failed" | "aborted" | "paused") {
@@ -365,14 +379,15 @@ impl Teller<'_> {
         serde_json::from_str(&text).with_context(|| format!("{url} did not answer with JSON"))
     }
 
-    fn begin(&self, name: &str) -> (String, Instant) {
+    fn begin(&self, name: &str) -> Clock {
         eprintln!("==> {name}");
-        (name.to_owned(), Instant::now())
+        Clock { name: name.to_owned(), started: Instant::now() }
     }
 
-    fn end(&mut self, (name, started): (String, Instant), outcome: String) {
-        eprintln!("    {outcome} ({:.1} s)", started.elapsed().as_secs_f64());
-        self.steps.push(Step { name, seconds: started.elapsed().as_secs_f64(), outcome });
+    fn end(&mut self, clock: Clock, outcome: String) {
+        let seconds = clock.started.elapsed().as_secs_f64();
+        eprintln!("    {outcome} ({seconds:.1} s)");
+        self.steps.push(Step { name: clock.name, seconds, outcome });
     }
 
     fn verdict(&mut self, version: &str, rollout: &Value) {

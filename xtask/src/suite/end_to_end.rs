@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::attack;
 use crate::build::{Programs, root};
 use crate::demo;
+use crate::endpoints::Endpoints;
 use crate::findings::run as run_command;
 use crate::mlflow::MlflowServer;
 use crate::progress::step;
@@ -99,13 +100,14 @@ fn check_report(path: &Path) -> anyhow::Result<()> {
 }
 
 fn run_clients(programs: &Programs, python: &Path, data_dir: &Path) -> anyhow::Result<()> {
-    let endpoints: Value = serde_json::from_str(&std::fs::read_to_string(data_dir.join("endpoints.json"))?)?;
-    let address = |name: &str| endpoints[name].as_str().unwrap_or_default().to_owned();
+    let endpoints = Endpoints::read(data_dir)?;
     run_command(&mut script(python, "check_slipway_profile.py"))?;
-    run_command(script(python, "check_mlflow_client.py").args(["--tracking-uri", &address("registry")]))?;
+    run_command(
+        script(python, "check_mlflow_client.py").args(["--tracking-uri", endpoints.url("registry")?]),
+    )?;
     run_command(
         script(python, "check_model_signing.py")
-            .args(["--tracking-uri", &address("registry")])
+            .args(["--tracking-uri", endpoints.url("registry")?])
             .arg("--slipway")
             .arg(&programs.slipway)
             .arg("--data-dir")
@@ -113,19 +115,19 @@ fn run_clients(programs: &Programs, python: &Path, data_dir: &Path) -> anyhow::R
     )?;
     run_command(script(python, "check_zip_map.py").args([
         "--tracking-uri",
-        &address("registry"),
+        endpoints.url("registry")?,
         "--rollouts",
-        &address("rollout_controller"),
+        endpoints.url("rollout_controller")?,
         "--serving",
-        &address("serving_http"),
+        endpoints.url("serving_http")?,
     ]))?;
     run_command(
         script(python, "check_triton_client.py")
             .args([
                 "--http",
-                &address("serving_http"),
+                endpoints.url("serving_http")?,
                 "--grpc",
-                &address("serving_grpc"),
+                endpoints.url("serving_grpc")?,
                 "--deployment",
                 "demo",
             ])
@@ -175,9 +177,8 @@ fn import(programs: &Programs, python: &Path, folder: &Path, data_dir: &Path) ->
     run_command(script(python, "populate_mlflow.py").arg(&mlflow.url))?;
     let mut import = Command::new(&programs.slipway);
     run_command(import.args(["registry", "import", "--from", &mlflow.url, "--data-dir"]).arg(data_dir))?;
-    let endpoints: Value = serde_json::from_str(&std::fs::read_to_string(data_dir.join("endpoints.json"))?)?;
-    let registry = endpoints["registry"].as_str().context("endpoints.json has no registry")?;
-    run_command(script(python, "check_import.py").args([&mlflow.url, registry]))
+    let endpoints = Endpoints::read(data_dir)?;
+    run_command(script(python, "check_import.py").args([mlflow.url.as_str(), endpoints.url("registry")?]))
 }
 
 /// A table with other columns, another class balance, text, gaps and a constant each time.

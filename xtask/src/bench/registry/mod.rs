@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use self::load::{Call, Figure, Server};
 use super::cpu;
+use crate::endpoints::Endpoints;
 use crate::progress::step;
 
 /// Keys of the run that is read whole.
@@ -51,18 +52,15 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
 
 /// Our registry as it runs on that data directory, and the address of its Postgres.
 fn ours(data_dir: &Path) -> anyhow::Result<(Server, String)> {
-    let text = std::fs::read_to_string(data_dir.join("endpoints.json")).context("endpoints.json")?;
-    let endpoints: Value = serde_json::from_str(&text).context("endpoints.json")?;
-    let pid = |part: &str| endpoints["pids"][part].as_u64().and_then(|pid| u32::try_from(pid).ok());
-    let address = |part: &str| endpoints[part].as_str().map(str::to_owned);
+    let endpoints = Endpoints::read(data_dir)?;
     let server = Server {
         name: "slipway",
-        url: address("registry").context("no registry")?,
-        pid: pid("registry").context("no registry")?,
-        database_pid: pid("postgres").context("no postgres")?,
+        url: endpoints.url("registry")?.to_owned(),
+        pid: endpoints.pid("registry")?,
+        database_pid: endpoints.pid("postgres")?,
         http: reqwest::Client::new(),
     };
-    Ok((server, address("postgres").context("no postgres")?))
+    Ok((server, endpoints.url("postgres")?.to_owned()))
 }
 
 async fn both(options: &Options, data_dir: &Path) -> anyhow::Result<()> {

@@ -46,6 +46,13 @@ pub(super) struct Setup {
     pub(super) token: Option<&'static str>,
 }
 
+/// What a server listens on.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    rest: u16,
+    grpc: u16,
+}
+
 impl Server {
     /// Starts `slipway-serving` on the cache of `folder`, with records of every request going to NATS.
     pub(super) fn start(program: &Path, folder: &Path, setup: &Setup) -> anyhow::Result<Self> {
@@ -77,17 +84,18 @@ impl Server {
             command.env("SLIPWAY_SERVING_MODEL_DIR", models);
         }
         command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
-        Self::spawn("Slipway", &mut command, folder, (rest, grpc), setup.token, Some(nats))
+        Self::spawn("Slipway", &mut command, folder, Ports { rest, grpc }, setup.token, Some(nats))
     }
 
     fn spawn(
         name: &'static str,
         command: &mut Command,
         folder: &Path,
-        (rest, grpc): (u16, u16),
+        ports: Ports,
         token: Option<&'static str>,
         nats: Option<Running>,
     ) -> anyhow::Result<Self> {
+        let Ports { rest, grpc } = ports;
         let body = std::fs::read(folder.join("bodies/perceptron.json"))?;
         let log = File::create(folder.join("server.log"))?;
         let started = Instant::now();
@@ -146,7 +154,7 @@ impl Peer {
             format!("--grpc-port={grpc}"),
             "--allow-metrics=false".to_owned(),
         ]);
-        let server = Server::spawn("Triton", &mut command, folder, (rest, grpc), None, None)?;
+        let server = Server::spawn("Triton", &mut command, folder, Ports { rest, grpc }, None, None)?;
         Ok(Some(Self { server }))
     }
 }
