@@ -1,10 +1,9 @@
 //! The arguments of `slipway`.
 
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand};
-
-use crate::commands::ClientCommand;
+use crate::commands::{ClientCommand, registry, serving_tokens};
+use crate::connection::Connection;
 use crate::services::ServiceArguments;
 use crate::up::UpOptions;
 
@@ -27,17 +26,6 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// Location of a running platform, and the form of the output.
-#[derive(Debug, Clone, Args)]
-pub struct Connection {
-    /// Data directory of the platform; its `endpoints.json` holds the addresses of all services.
-    #[arg(long, global = true, env = "SLIPWAY_HOME", default_value = ".slipway", value_name = "DIR")]
-    pub data_dir: PathBuf,
-    /// Prints JSON instead of tables; times stay as the services return them.
-    #[arg(long, global = true)]
-    pub json: bool,
-}
-
 /// What `slipway` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -51,10 +39,10 @@ pub enum Command {
     Service(ServiceArguments),
     /// Imports from MLflow, purges deleted runs, frees storage.
     #[command(subcommand)]
-    Registry(crate::registry::Command),
+    Registry(registry::Command),
     /// Creates tokens for callers of serving.
     #[command(subcommand)]
-    ServingTokens(crate::serving_tokens::Command),
+    ServingTokens(serving_tokens::Command),
     /// Commands over the public APIs.
     #[command(flatten)]
     Client(ClientCommand),

@@ -5,14 +5,12 @@
 pub mod cli;
 mod client;
 mod commands;
+mod connection;
 #[cfg(test)]
 mod docs;
 mod endpoints;
-mod import;
 mod output;
-mod registry;
 mod services;
-mod serving_tokens;
 mod token;
 mod up;
 
@@ -24,12 +22,12 @@ pub use endpoints::Endpoints;
 /// Runs what the arguments ask for; the exit code is 0, 1 for a failure, or 64 for a wrong configuration.
 pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
-        Command::Service(service) => return services::run(service),
+        Command::Service(service) => return service.run(),
         Command::Up(options) => up::run(&arguments.connection.data_dir, &options),
         Command::Status => up::status::run(&arguments.connection),
         Command::Down => up::down::run(&arguments.connection.data_dir),
-        Command::Registry(command) => registry::run(&arguments.connection, command),
-        Command::ServingTokens(command) => serving_tokens::run(arguments.connection.json, command),
+        Command::Registry(command) => commands::registry::run(&arguments.connection, command),
+        Command::ServingTokens(command) => commands::serving_tokens::run(arguments.connection.json, command),
         Command::Client(command) => commands::run(&arguments.connection, command),
     };
     match outcome {

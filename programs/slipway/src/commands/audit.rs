@@ -5,8 +5,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use slipway_domain::audit::Walk;
 
-use super::{Context, Paging};
 use crate::client::Client;
+use crate::commands::context::{Context, Paging};
 use crate::output::{self, outln};
 
 const ROWS_AT_ONCE: u32 = 1_000;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use slipway_event_bus::{EventBus, NatsConfig, Received, records};
 use tokio_util::sync::CancellationToken;
 
-use super::Context;
+use crate::commands::context::Context;
 use crate::output;
 use crate::up::credentials::Credentials;
 

@@ -5,9 +5,9 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::follow::Watch;
-use super::{Context, Paging, read_json};
 use crate::client::Client;
+use crate::commands::context::{Context, Paging, read_json};
+use crate::commands::follow::Watch;
 use crate::output;
 
 /// See `slipway jobs --help`.

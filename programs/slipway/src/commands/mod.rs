@@ -1,35 +1,29 @@
 //! Commands over the public APIs.
 
 mod audit;
+mod context;
 mod deployments;
-mod deployments_update;
 mod events;
 mod follow;
 mod grants;
 mod jobs;
 mod models;
-mod models_reports;
-mod models_signing;
-mod models_trust;
 mod monitors;
 mod predict;
+pub(crate) mod registry;
 mod retention;
 mod rollouts;
 mod runs;
+pub(crate) mod serving_tokens;
 mod tokens;
 mod webhooks;
 
-use std::io::Read as _;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::{Args, Subcommand};
-use secrecy::SecretString;
-use serde_json::Value;
+use clap::Subcommand;
 
-use crate::cli::Connection;
-use crate::client::Client;
-use crate::{Endpoints, token};
+use crate::connection::Connection;
+use context::Context;
 
 /// Commands that ask a running platform.
 #[derive(Debug, Subcommand)]
@@ -76,57 +70,8 @@ pub enum ClientCommand {
     Retention(retention::Command),
 }
 
-/// Paging of a list.
-#[derive(Debug, Clone, Args)]
-pub struct Paging {
-    /// Maximum number of items.
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: u32,
-    /// Continues after the page that printed this token.
-    #[arg(long, value_name = "TOKEN")]
-    page_token: Option<String>,
-}
-
-impl Paging {
-    pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
-        let mut query = vec![("limit", self.limit.to_string())];
-        query.extend(self.page_token.clone().map(|token| ("page_token", token)));
-        query
-    }
-}
-
-/// What a command works with.
-pub(crate) struct Context {
-    pub(crate) endpoints: Endpoints,
-    pub(crate) json: bool,
-    /// For the registry.
-    token: Option<SecretString>,
-}
-
-impl Context {
-    pub(crate) fn registry(&self) -> anyhow::Result<Client> {
-        Ok(Client::new(&self.endpoints.registry)?.with_token(self.token.clone()))
-    }
-    pub(crate) fn launcher(&self) -> anyhow::Result<Client> {
-        Client::new(&self.endpoints.launcher)
-    }
-    pub(crate) fn serving(&self) -> anyhow::Result<Client> {
-        let token = std::env::var("SLIPWAY_SERVING_TOKEN").ok().map(SecretString::from);
-        Ok(Client::new(&self.endpoints.serving_http)?.with_token(token))
-    }
-    pub(crate) fn rollout_controller(&self) -> anyhow::Result<Client> {
-        let actor = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
-        Ok(Client::new(&self.endpoints.rollout_controller)?.acting_as(actor))
-    }
-    pub(crate) fn drift_monitor(&self) -> anyhow::Result<Client> {
-        Client::new(&self.endpoints.drift_monitor)
-    }
-}
-
 pub(crate) fn run(connection: &Connection, command: ClientCommand) -> anyhow::Result<ExitCode> {
-    let endpoints = Endpoints::read(&connection.data_dir)?;
-    let context =
-        Context { endpoints, json: connection.json, token: token::for_platform(&connection.data_dir) };
+    let context = Context::open(connection)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
@@ -147,15 +92,4 @@ pub(crate) fn run(connection: &Connection, command: ClientCommand) -> anyhow::Re
         }?;
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// JSON from a file, or from standard input for `-`.
-pub(crate) fn read_json(path: &str) -> anyhow::Result<Value> {
-    let mut text = String::new();
-    if path == "-" {
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-    } else {
-        text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    }
-    serde_json::from_str(&text).with_context(|| format!("{path} is not valid JSON"))
 }

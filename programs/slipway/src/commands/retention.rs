@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Context, Paging, read_json};
+use crate::commands::context::{Context, Paging, read_json};
 use crate::output::{self, outln};
 
 /// Items per request, so that no request takes long.

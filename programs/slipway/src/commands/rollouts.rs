@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::deployments::warn_of_replicas;
-use super::follow::{self, Ending, Progress};
-use super::{Context, Paging, read_json};
 use crate::client::Client;
+use crate::commands::context::{Context, Paging, read_json};
+use crate::commands::deployments::warn_of_replicas;
+use crate::commands::follow::{self, Ending, Progress};
 use crate::output::{self, errln, outln};
 
 /// See `slipway rollouts --help`.

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::{Context, Paging};
+use crate::commands::context::{Context, Paging};
 use crate::output::{self, outln};
 
 /// See `slipway runs --help`.

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{Context, Paging};
+use crate::commands::context::{Context, Paging};
 use crate::output::{self, errln, outln};
 
 const SECONDS_PER_DAY: u64 = 24 * 3_600;

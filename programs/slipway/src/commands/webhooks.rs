@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Context, Paging};
+use crate::commands::context::{Context, Paging};
 use crate::output::{self, outln};
 
 /// See `slipway webhooks --help`.

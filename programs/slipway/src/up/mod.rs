@@ -5,6 +5,7 @@ pub(crate) mod down;
 mod job_user;
 mod lock;
 mod nats;
+mod options;
 mod parts;
 mod ports;
 mod servers;
@@ -17,16 +18,17 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use clap::Args;
 use slipway_registry::Switch;
-use slipway_telemetry::LogFormat;
-use slipway_toolbox::{DEFAULT_ACCOUNT, Toolbox, listeners, private, process};
+use slipway_toolbox::{Toolbox, listeners, private, process};
 use supervise::{Note, Supervised, supervise};
 
-use crate::output::{errln, outln};
-use crate::{Endpoints, output, token};
+use crate::endpoints::{Endpoints, without_password};
+use crate::output::{self, errln, outln};
+use crate::services::{SERVICES, Shared, Tokens};
+use crate::token;
 use credentials::Credentials;
-use parts::{Part, Shared};
+pub(crate) use options::UpOptions;
+use parts::Part;
 use ports::Ports;
 use status::PartStatus;
 
@@ -35,46 +37,6 @@ const READY_TIMEOUT_S: u64 = 120;
 const POLL_MS: u64 = 30;
 /// A service drains its requests and flushes within this time; then it is ended by force.
 const STOP_LIMIT: Duration = Duration::from_secs(18);
-
-/// Arguments of `slipway up`.
-#[derive(Debug, Clone, Args)]
-pub struct UpOptions {
-    /// Standard ports (5000, 8000, …), or free ones.
-    #[arg(long, value_enum, default_value = "default")]
-    ports: ports::Choice,
-    /// Runs in the background; returns when every part is ready.
-    #[arg(long)]
-    detach: bool,
-    /// URL of an existing Postgres [default: a private one].
-    #[arg(long, env = "SLIPWAY_POSTGRES_URL", hide_env_values = true, value_name = "URL")]
-    postgres_url: Option<String>,
-    /// URL of an existing NATS server with JetStream [default: a private one].
-    #[arg(long, env = "SLIPWAY_NATS_URL", hide_env_values = true, value_name = "URL")]
-    nats_url: Option<String>,
-    /// URL of an existing S3 endpoint [default: a private one]. Its keys are read from SLIPWAY_S3_ACCESS_KEY and
-    /// SLIPWAY_S3_SECRET_KEY.
-    #[arg(long, env = "SLIPWAY_S3_ENDPOINT", value_name = "URL")]
-    s3_endpoint: Option<String>,
-    /// S3 bucket of all artifacts.
-    #[arg(long, env = "SLIPWAY_S3_BUCKET", value_name = "NAME", default_value = "slipway")]
-    s3_bucket: String,
-    /// OTLP/gRPC endpoint for the traces of all services [default: no traces].
-    #[arg(long, env = "SLIPWAY_OTLP_ENDPOINT", value_name = "URL")]
-    otlp_endpoint: Option<String>,
-    /// Access control of the registry: whether callers require a token and roles.
-    #[arg(long, env = "SLIPWAY_AUTH", value_enum, default_value = "off")]
-    auth: Switch,
-    /// System account that Postgres, NATS and S3 run as if root starts the platform. [default: slipway, created if it does not
-    /// exist]
-    #[arg(long, env = "SLIPWAY_SERVERS_RUN_AS", default_value = DEFAULT_ACCOUNT, hide_default_value = true, value_name = "NAME")]
-    run_as: String,
-    /// Log filter of the services, e.g. info or slipway_registry=debug,info.
-    #[arg(long, env = "SLIPWAY_LOG", default_value = "info", value_name = "FILTER")]
-    log: String,
-    /// Log format of the services.
-    #[arg(long, env = "SLIPWAY_LOG_FORMAT", default_value = "text", value_enum)]
-    log_format: LogFormat,
-}
 
 pub(crate) fn run(data_dir: &Path, options: &UpOptions) -> anyhow::Result<ExitCode> {
     private::only_for_owner();
@@ -212,7 +174,7 @@ impl Platform {
             log_format: options.log_format,
             job_user: job_user::find(&options.run_as)?,
             tokens: match options.auth {
-                Switch::On => Some(parts::Tokens::new(token::administrators(data_dir)?)?),
+                Switch::On => Some(Tokens::new(token::administrators(data_dir)?)?),
                 Switch::Off => None,
             },
         };
@@ -242,7 +204,7 @@ impl Platform {
                 .iter()
                 .filter(|part| part.state != "ready" && !part.is_degraded())
                 .map(|part| {
-                    format!("  {}: {} (log: {})", part.part, part.state, self.log_of(part.part).display())
+                    format!("  {}: {} (log: {})", part.part, part.state, self.log_of(&part.process).display())
                 })
                 .collect();
             if missing.is_empty() {
@@ -263,7 +225,7 @@ impl Platform {
 
     /// What answers at the address of a part may be another program that took the port, while ours cannot listen.
     fn doubt(&self, part: &mut PartStatus) {
-        let Some(pid) = self.endpoints.pids.get(status::process_of(part.part)) else { return };
+        let Some(pid) = self.endpoints.pids.get(&part.process) else { return };
         let Some(port) = status::port_of(&part.address) else { return };
         // A process that has just ended cannot be looked at; it is started again and asked again.
         if listeners(*pid).is_ok_and(|found| found.iter().all(|address| address.port() != port)) {
@@ -271,16 +233,16 @@ impl Platform {
         }
     }
 
-    fn log_of(&self, part: &str) -> PathBuf {
-        self.data_dir.join("logs").join(format!("{}.log", status::process_of(part).replace('_', "-")))
+    fn log_of(&self, process: &str) -> PathBuf {
+        self.data_dir.join("logs").join(format!("{}.log", process.replace('_', "-")))
     }
 
     fn announce(&self, took: Duration) {
         let rows: Vec<Vec<String>> = self
             .endpoints
-            .named()
+            .all()
             .iter()
-            .map(|(part, url)| vec![(*part).to_owned(), without_password(url)])
+            .map(|endpoint| vec![endpoint.part.to_owned(), without_password(endpoint.url)])
             .collect();
         output::line("");
         output::table(&["PART", "ADDRESS"], &rows);
@@ -294,7 +256,7 @@ impl Platform {
             outln!("  this command line uses the administrator's token from {}", path.display());
             outln!(
                 "  MLflow: export MLFLOW_TRACKING_URI={} MLFLOW_TRACKING_TOKEN=$(cat {})",
-                self.endpoints.registry,
+                self.endpoints.url("registry").unwrap_or_default(),
                 path.display()
             );
             outln!(
@@ -342,25 +304,13 @@ impl Platform {
 }
 
 fn endpoints(ports: &Ports, credentials: &Credentials) -> Endpoints {
+    let listeners = SERVICES.iter().flat_map(|service| service.listeners).map(|listener| &listener.port);
     Endpoints {
-        registry: parts::url(ports.registry),
-        launcher: parts::url(ports.launcher),
-        serving_http: parts::url(ports.serving_http),
-        serving_grpc: parts::url(ports.serving_grpc),
-        serving_metrics: parts::url(ports.serving_metrics),
-        drift_monitor: parts::url(ports.drift_monitor),
-        rollout_controller: parts::url(ports.rollout_controller),
+        services: listeners.map(|port| (port.key.to_owned(), parts::url(ports.of(port)))).collect(),
         nats: credentials.nats_url.clone(),
         s3: credentials.s3_endpoint.clone(),
         postgres: credentials.postgres_url.clone(),
         pids: std::collections::BTreeMap::new(),
-    }
-}
-
-pub(crate) fn without_password(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
-        _ => url.to_owned(),
     }
 }
 

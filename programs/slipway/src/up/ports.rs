@@ -1,5 +1,6 @@
 //! Ports of a platform: by convention, or free ones, and the same again at the next start.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use slipway_toolbox::servers;
 
 use crate::endpoints::write_atomically;
+use crate::services::{Port, SERVICES};
 
 /// How ports are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -17,65 +19,53 @@ pub(crate) enum Choice {
     Auto,
 }
 
-/// A port a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ports {
-    pub(crate) registry: u16,
-    pub(crate) launcher: u16,
-    pub(crate) rollout_controller: u16,
-    pub(crate) drift_monitor: u16,
-    pub(crate) serving_http: u16,
-    pub(crate) serving_grpc: u16,
-    pub(crate) serving_metrics: u16,
-    pub(crate) postgres: u16,
-    pub(crate) nats: u16,
-    pub(crate) s3: u16,
+/// Postgres, not on its own port, on which another server often runs already.
+pub(crate) const POSTGRES: Port = Port { key: "postgres", title: "Postgres", number: 5433 };
+/// NATS.
+pub(crate) const NATS: Port = Port { key: "nats", title: "NATS", number: 4222 };
+/// SeaweedFS.
+pub(crate) const S3: Port = Port { key: "s3", title: "S3", number: 8333 };
+
+/// The ports of a platform by [`Port::key`]; a port that is not in it is the standard one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Ports(BTreeMap<String, u16>);
+
+/// Every port of the platform: those of the services, then those of the servers.
+fn all() -> impl Iterator<Item = &'static Port> {
+    let services = SERVICES.iter().flat_map(|service| service.listeners).map(|listener| &listener.port);
+    services.chain([&POSTGRES, &NATS, &S3])
 }
 
-/// Registry as MLflow's, serving as Triton's, NATS and S3 (SeaweedFS) as their own; Postgres beside its own port, where one
-/// often runs already.
-pub(super) const CONVENTION: Ports = Ports {
-    registry: 5000,
-    launcher: 5010,
-    rollout_controller: 5020,
-    drift_monitor: 5030,
-    serving_http: 8000,
-    serving_grpc: 8001,
-    serving_metrics: 8002,
-    postgres: 5433,
-    nats: 4222,
-    s3: 8333,
-};
-
 impl Ports {
-    fn named(&self) -> [(&'static str, u16); 10] {
-        [
-            ("registry", self.registry),
-            ("launcher", self.launcher),
-            ("rollout controller", self.rollout_controller),
-            ("drift monitor", self.drift_monitor),
-            ("serving (REST)", self.serving_http),
-            ("serving (gRPC)", self.serving_grpc),
-            ("serving (metrics)", self.serving_metrics),
-            ("Postgres", self.postgres),
-            ("NATS", self.nats),
-            ("S3", self.s3),
-        ]
+    /// The port to listen on.
+    pub(crate) fn of(&self, port: &Port) -> u16 {
+        self.0.get(port.key).copied().unwrap_or(port.number)
     }
 
-    /// Chooses ports and keeps them in `ports.json`. Free ones are chosen again where one of the last time is taken now.
+    /// The standard ports.
+    fn standard() -> Self {
+        Self(all().map(|port| (port.key.to_owned(), port.number)).collect())
+    }
+
+    /// Chooses ports and keeps them in `ports.json`. Free ones are chosen again if one that was chosen before is in use now.
     pub(crate) fn choose(choice: Choice, data_dir: &Path) -> anyhow::Result<Self> {
         let ports = match choice {
             Choice::Default => {
-                CONVENTION.require_free()?;
-                CONVENTION
+                let standard = Self::standard();
+                standard.require_free()?;
+                standard
             }
             Choice::Auto => {
                 let before = std::fs::read(data_dir.join("ports.json"))
                     .ok()
                     .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
                 match before {
-                    Some(ports) if ports.are_reserved() && ports.require_free().is_ok() => ports,
+                    // A file of a release with fewer services has fewer ports.
+                    Some(ports)
+                        if ports.is_complete() && ports.are_reserved() && ports.require_free().is_ok() =>
+                    {
+                        ports
+                    }
                     _ => Self::free()?,
                 }
             }
@@ -86,41 +76,38 @@ impl Ports {
 
     /// Whether no other platform that is starting has chosen one of them.
     fn are_reserved(&self) -> bool {
-        self.named().iter().all(|(_, port)| servers::reserve(*port))
+        all().all(|port| servers::reserve(self.of(port)))
+    }
+
+    fn is_complete(&self) -> bool {
+        all().all(|port| self.0.contains_key(port.key))
     }
 
     /// Ports of a platform that was killed a moment ago are waited for.
     fn require_free(&self) -> anyhow::Result<()> {
-        for (name, port) in self.named() {
-            if !servers::wait_for_port(port, servers::PORT_LIMIT) {
+        for port in all() {
+            let number = self.of(port);
+            if !servers::wait_for_port(number, servers::PORT_LIMIT) {
                 bail!(
-                    "port {port} for {name} is in use by another program: stop that program, or have free ports chosen with --ports auto"
+                    "port {number} for {} is in use by another program: stop that program, or have free ports chosen with \
+                     --ports auto",
+                    port.title
                 );
             }
         }
         Ok(())
     }
 
-    /// Ten free ports, none of which is given twice.
+    /// Free ports, none of which is given twice.
     fn free() -> anyhow::Result<Self> {
-        let next = || servers::free_port().context("no free port");
-        Ok(Self {
-            registry: next()?,
-            launcher: next()?,
-            rollout_controller: next()?,
-            drift_monitor: next()?,
-            serving_http: next()?,
-            serving_grpc: next()?,
-            serving_metrics: next()?,
-            postgres: next()?,
-            nats: next()?,
-            s3: next()?,
-        })
+        let free = |port: &Port| Ok((port.key.to_owned(), servers::free_port().context("no free port")?));
+        all().map(free).collect::<anyhow::Result<_>>().map(Self)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::net::TcpListener;
 
     use super::*;
@@ -129,18 +116,45 @@ mod tests {
     fn free_ports_are_distinct_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let first = Ports::choose(Choice::Auto, folder.path()).unwrap();
-        let mut numbers: Vec<u16> = first.named().iter().map(|(_, port)| *port).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
+        let numbers: BTreeSet<u16> = all().map(|port| first.of(port)).collect();
         assert_eq!(numbers.len(), 10);
         assert_eq!(Ports::choose(Choice::Auto, folder.path()).unwrap(), first);
+    }
+
+    #[test]
+    fn a_file_without_the_port_of_a_new_service_is_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut older = Ports::free().unwrap();
+        older.0.remove("drift_monitor");
+        std::fs::write(folder.path().join("ports.json"), serde_json::to_vec(&older).unwrap()).unwrap();
+        assert!(Ports::choose(Choice::Auto, folder.path()).unwrap().is_complete());
+    }
+
+    #[test]
+    fn the_standard_ports_are_those_of_the_documentation() {
+        let standard: Vec<(&str, u16)> = all().map(|port| (port.key, Ports::default().of(port))).collect();
+        let expected = [
+            ("registry", 5000),
+            ("launcher", 5010),
+            ("serving_http", 8000),
+            ("serving_grpc", 8001),
+            ("serving_metrics", 8002),
+            ("rollout_controller", 5020),
+            ("drift_monitor", 5030),
+            ("postgres", 5433),
+            ("nats", 4222),
+            ("s3", 8333),
+        ];
+        assert_eq!(standard, expected);
     }
 
     #[test]
     fn a_taken_port_is_named() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let error = Ports { nats: port, ..Ports::free().unwrap() }.require_free().unwrap_err().to_string();
+        let mut ports = Ports::free().unwrap();
+        ports.0.insert("nats".to_owned(), port);
+        let error = ports.require_free().unwrap_err().to_string();
         assert!(error.contains(&port.to_string()) && error.contains("NATS"), "{error}");
     }
 }

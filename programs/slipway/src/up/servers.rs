@@ -8,12 +8,13 @@ use anyhow::{Context as _, bail};
 use slipway_toolbox::servers::{self, NatsOptions, PostgresOptions, PostgresRole, Running, S3Options};
 use slipway_toolbox::{Account, Toolbox};
 
-use super::UpOptions;
 use super::credentials::Credentials;
 use super::nats;
-use super::ports::Ports;
+use super::options::UpOptions;
+use super::ports::{self, Ports};
 use super::supervise::{Child, Note, Supervised, supervise};
 use crate::output::outln;
+use crate::services::SERVICES;
 
 impl Child for Running {
     fn pid(&self) -> u32 {
@@ -41,13 +42,10 @@ struct Access {
 /// Starts a server.
 type Start = Box<dyn FnMut() -> anyhow::Result<(Running, Access)> + Send>;
 
-/// Roles of services in Postgres, each with a schema of its own; serving needs none.
-const ROLES: [(&str, PostgresRole); 4] = [
-    ("registry", PostgresRole { name: "slipway_registry", schema: "registry" }),
-    ("launcher", PostgresRole { name: "slipway_launcher", schema: "launcher" }),
-    ("rollout-controller", PostgresRole { name: "slipway_rollout_controller", schema: "rollout_controller" }),
-    ("drift-monitor", PostgresRole { name: "slipway_drift_monitor", schema: "drift_monitor" }),
-];
+/// Names of services with their roles in Postgres, each with a schema of its own.
+fn roles() -> impl Iterator<Item = (&'static str, PostgresRole)> {
+    SERVICES.iter().filter_map(|service| Some((service.name, service.postgres?)))
+}
 
 /// Servers that run, and how services reach them.
 pub(crate) struct Begun {
@@ -119,15 +117,15 @@ impl Starting<'_> {
     fn postgres(&mut self) -> anyhow::Result<Word> {
         let binaries = self.toolbox.postgres(&mut tell)?;
         let (dir, log_dir) = self.folders("postgres");
-        let roles = ROLES.iter().map(|(_, role)| *role).collect();
-        let (port, account) = (self.ports.postgres, self.account);
+        let (port, account) = (self.ports.of(&ports::POSTGRES), self.account);
+        let roles = roles().map(|(_, role)| role).collect();
         let own = PostgresOptions { binaries, dir, log_dir, port, account, roles };
         let start = move || {
             let (running, urls) = servers::start_postgres(&own)?;
-            let of_service = |(service, role): &(&str, PostgresRole)| {
-                Some(((*service).to_owned(), urls.get(role.name)?.clone()))
+            let of_service = |(service, role): (&str, PostgresRole)| {
+                Some((service.to_owned(), urls.get(role.name)?.clone()))
             };
-            let urls = ROLES.iter().filter_map(of_service).collect();
+            let urls = self::roles().filter_map(of_service).collect();
             let url = running.url.clone();
             Ok((running, Access { url, urls, keys: None }))
         };
@@ -137,7 +135,7 @@ impl Starting<'_> {
     fn nats(&mut self) -> anyhow::Result<Word> {
         let program = self.toolbox.nats_server(&mut tell)?;
         let (dir, log_dir) = self.folders("nats");
-        let (port, account) = (self.ports.nats, self.account);
+        let (port, account) = (self.ports.of(&ports::NATS), self.account);
         let own = NatsOptions { program, dir, log_dir, port, account, users: nats::users() };
         let start = move || {
             let (running, urls) = servers::start_nats(&own)?;
@@ -152,7 +150,7 @@ impl Starting<'_> {
     fn s3(&mut self) -> anyhow::Result<Word> {
         let program = self.toolbox.weed(&mut tell)?;
         let (dir, log_dir) = self.folders("s3");
-        let own = S3Options { program, dir, log_dir, port: self.ports.s3, account: self.account };
+        let own = S3Options { program, dir, log_dir, port: self.ports.of(&ports::S3), account: self.account };
         let start = move || {
             let (running, keys) = servers::start_s3(&own)?;
             let (url, keys) = (running.url.clone(), Some((keys.access_key, keys.secret_key)));

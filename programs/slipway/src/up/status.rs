@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::Endpoints;
-use crate::cli::Connection;
+use crate::connection::Connection;
+use crate::endpoints::{Endpoints, without_password};
 use crate::output;
+use crate::services::Probe;
 
 const PROBE_TIMEOUT_MS: u64 = 2_000;
 
 /// Begins the state of a part that runs and is not ready for all that it serves.
 const DEGRADED: &str = "degraded: ";
 
-/// One part as it answers now.
+/// One part as it responds now.
 pub(crate) struct PartStatus {
     pub(crate) part: &'static str,
+    /// Name of its process in `endpoints.json`.
+    pub(crate) process: String,
     pub(crate) address: String,
     pub(crate) state: String,
 }
@@ -38,8 +41,8 @@ pub(crate) fn run(connection: &Connection) -> anyhow::Result<ExitCode> {
             .iter()
             .map(|part| {
                 json!({
-                    "part": part.part, "address": super::without_password(&part.address), "state": part.state,
-                    "pid": endpoints.pids.get(process_of(part.part)),
+                    "part": part.part, "address": without_password(&part.address), "state": part.state,
+                    "pid": endpoints.pids.get(&part.process),
                 })
             })
             .collect();
@@ -48,8 +51,8 @@ pub(crate) fn run(connection: &Connection) -> anyhow::Result<ExitCode> {
         let rows: Vec<Vec<String>> = parts
             .iter()
             .map(|part| {
-                let pid = endpoints.pids.get(process_of(part.part)).map(u32::to_string).unwrap_or_default();
-                vec![part.part.to_owned(), part.state.clone(), pid, super::without_password(&part.address)]
+                let pid = endpoints.pids.get(&part.process).map(u32::to_string).unwrap_or_default();
+                vec![part.part.to_owned(), part.state.clone(), pid, without_password(&part.address)]
             })
             .collect();
         output::table(&["PART", "STATE", "PID", "ADDRESS"], &rows);
@@ -57,28 +60,22 @@ pub(crate) fn run(connection: &Connection) -> anyhow::Result<ExitCode> {
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The process that a part lives in: serving has three addresses.
-pub(crate) fn process_of(part: &str) -> &str {
-    if part.starts_with("serving") { "serving" } else { part }
-}
-
-/// Asks every part at once.
+/// Probes all parts concurrently.
 pub(crate) async fn probe_all(endpoints: &Endpoints) -> Vec<PartStatus> {
     slipway_service_kit::lifecycle::install_tls_provider();
     let http = reqwest::Client::builder()
         .timeout(Duration::from_millis(PROBE_TIMEOUT_MS))
         .build()
         .unwrap_or_default();
-    let probes = endpoints.named().map(|(part, address)| {
+    let probes = endpoints.all().into_iter().map(|endpoint| {
         let http = http.clone();
-        let address = address.to_owned();
         async move {
-            let state = match part {
-                "nats" | "s3" | "postgres" | "serving_grpc" => probe_port(&address).await,
-                "serving_metrics" => probe_ready(&http, &format!("{address}/metrics")).await,
-                _ => probe_ready(&http, &format!("{address}/readyz")).await,
+            let address = endpoint.url.to_owned();
+            let state = match endpoint.probe {
+                Probe::Connect => probe_port(&address).await,
+                Probe::Get(path) => probe_ready(&http, &format!("{address}{path}")).await,
             };
-            PartStatus { part, address, state }
+            PartStatus { part: endpoint.part, process: endpoint.process, address, state }
         }
     });
     futures::future::join_all(probes).await

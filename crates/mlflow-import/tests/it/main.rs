@@ -1,0 +1,6 @@
+//! Imports between two real registries, which both speak MLflow's REST API.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
+
+mod access;
+mod contents;
+mod server;

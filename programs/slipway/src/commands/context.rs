@@ -1,0 +1,84 @@
+//! What all commands over the public APIs share.
+
+use std::io::Read as _;
+
+use anyhow::Context as _;
+use clap::Args;
+use secrecy::SecretString;
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::connection::Connection;
+use crate::endpoints::Endpoints;
+use crate::token;
+
+/// Paging of a list.
+#[derive(Debug, Clone, Args)]
+pub struct Paging {
+    /// Maximum number of items.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u32,
+    /// Continues after the page that printed this token.
+    #[arg(long, value_name = "TOKEN")]
+    page_token: Option<String>,
+}
+
+impl Paging {
+    pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
+        let mut query = vec![("limit", self.limit.to_string())];
+        query.extend(self.page_token.clone().map(|token| ("page_token", token)));
+        query
+    }
+}
+
+/// What commands share: the addresses of the services, the form of the output, and the caller's token.
+pub(crate) struct Context {
+    pub(crate) endpoints: Endpoints,
+    pub(crate) json: bool,
+    /// For the registry.
+    token: Option<SecretString>,
+}
+
+impl Context {
+    /// For the platform in the data directory.
+    ///
+    /// # Errors
+    /// No platform runs there.
+    pub(crate) fn open(connection: &Connection) -> anyhow::Result<Self> {
+        let endpoints = Endpoints::read(&connection.data_dir)?;
+        Ok(Self { endpoints, json: connection.json, token: token::for_platform(&connection.data_dir) })
+    }
+
+    pub(crate) fn registry(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(self.endpoints.url("registry")?)?.with_token(self.token.clone()))
+    }
+
+    pub(crate) fn launcher(&self) -> anyhow::Result<Client> {
+        Client::new(self.endpoints.url("launcher")?)
+    }
+
+    pub(crate) fn serving(&self) -> anyhow::Result<Client> {
+        let token = std::env::var("SLIPWAY_SERVING_TOKEN").ok().map(SecretString::from);
+        Ok(Client::new(self.endpoints.url("serving_http")?)?.with_token(token))
+    }
+
+    pub(crate) fn rollout_controller(&self) -> anyhow::Result<Client> {
+        let actor = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
+        Ok(Client::new(self.endpoints.url("rollout_controller")?)?.acting_as(actor))
+    }
+
+    pub(crate) fn drift_monitor(&self) -> anyhow::Result<Client> {
+        Client::new(self.endpoints.url("drift_monitor")?)
+    }
+}
+
+/// JSON from a file, or from standard input for `-`.
+pub(crate) fn read_json(path: &str) -> anyhow::Result<Value> {
+    let mut text = String::new();
+    if path == "-" {
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+    } else {
+        text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    }
+    serde_json::from_str(&text).with_context(|| format!("{path} is not valid JSON"))
+}

@@ -1,0 +1,190 @@
+//! `slipway monitors`.
+
+mod scores;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::commands::context::{Context, Paging, read_json};
+use crate::output::{self, outln};
+
+const DEFAULTS: &str = r#"Defaults of the body: {"window": {"rows": 500, "max_s": 3600}, "consecutive_windows": 2, "cool_down_s": 3600,
+"thresholds": {"psi": 0.2, "p_value": 0.01, "missing_rate_delta": 0.1, "out_of_range_rate": 0.2, "min_features_drifted": 0.15,
+"single_feature_shift": 0.5, "distinct_rows_ratio": 0.1}, "on_drift": []}. name, deployment and model are required."#;
+
+/// See `slipway monitors --help`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lists monitors.
+    List {
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Shows a monitor, its state and its settings, defaults included.
+    Show {
+        /// Monitor name.
+        name: String,
+    },
+    /// Creates a monitor.
+    #[command(after_help = DEFAULTS)]
+    Create {
+        /// JSON file with the monitor, or `-` for standard input.
+        file: String,
+    },
+    /// Changes the given settings of a monitor; the others remain. The open window is restarted.
+    #[command(after_help = DEFAULTS)]
+    Update {
+        /// Monitor name.
+        name: String,
+        /// JSON file with the fields to change, or `-` for standard input; null resets a field to its default.
+        file: Option<String>,
+        /// Rows of a window.
+        #[arg(long, value_name = "ROWS")]
+        window_rows: Option<u64>,
+        /// Time after its first row at which a window closes, in seconds.
+        #[arg(long, value_name = "SECONDS")]
+        window_max_s: Option<f64>,
+        /// Consecutive windows that have to agree before drift is detected or cleared.
+        #[arg(long, value_name = "COUNT")]
+        consecutive_windows: Option<u32>,
+        /// Time after a detection in which no alarm is raised again, in seconds.
+        #[arg(long, value_name = "SECONDS")]
+        cool_down_s: Option<f64>,
+        /// Threshold to set, e.g. `psi=0.3`; repeatable.
+        #[arg(long = "threshold", value_name = "NAME=VALUE")]
+        thresholds: Vec<String>,
+    },
+    /// Lists closed windows, newest first; with --window, the scores of every column of one window.
+    Windows {
+        /// Monitor name.
+        name: String,
+        /// Window to show in detail, by number.
+        #[arg(long, value_name = "NUMBER")]
+        window: Option<u64>,
+        /// Shows drifted columns only.
+        #[arg(long, requires = "window")]
+        drifted: bool,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Lists verdicts, newest first: when drift was detected and cleared, and what drifted.
+    Verdicts {
+        /// Monitor name.
+        name: String,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Lists the actions that were taken on drift, newest first.
+    Actions {
+        /// Monitor name.
+        name: String,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Deletes a monitor with its windows, verdicts and actions.
+    Delete {
+        /// Monitor name.
+        name: String,
+    },
+}
+
+pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
+    let monitor = context.drift_monitor()?;
+    let monitors = ["api", "v1", "monitors"];
+    match command {
+        Command::List { paging } => {
+            let columns = [
+                ("MONITOR", "name"),
+                ("DEPLOYMENT", "deployment"),
+                ("MODEL", "model"),
+                ("BASELINE", "baseline_version"),
+                ("STATE", "state"),
+                ("REASON", "reason"),
+            ];
+            output::list(context.json, &monitor.get(&monitors, &paging.query()).await?, "monitors", &columns);
+        }
+        Command::Show { name } => {
+            output::object(context.json, &monitor.get(&["api", "v1", "monitors", &name], &[]).await?);
+        }
+        Command::Create { file } => {
+            let answer = monitor.send(Method::POST, &monitors, Some(&read_json(&file)?)).await?;
+            output::object(context.json, &answer);
+        }
+        Command::Update {
+            name,
+            file,
+            window_rows,
+            window_max_s,
+            consecutive_windows,
+            cool_down_s,
+            thresholds,
+        } => {
+            let mut change = file.map_or_else(|| Ok(json!({})), |file| read_json(&file))?;
+            set(&mut change, &["window", "rows"], window_rows.map(Value::from));
+            set(&mut change, &["window", "max_s"], window_max_s.map(Value::from));
+            set(&mut change, &["consecutive_windows"], consecutive_windows.map(Value::from));
+            set(&mut change, &["cool_down_s"], cool_down_s.map(Value::from));
+            for threshold in &thresholds {
+                let (threshold, value) = parse_threshold(threshold)?;
+                set(&mut change, &["thresholds", threshold], Some(value.into()));
+            }
+            let nothing = change.as_object().is_some_and(Map::is_empty);
+            anyhow::ensure!(
+                !nothing,
+                "nothing to change: give a FILE or an option, see `slipway monitors update --help`"
+            );
+            let path = ["api", "v1", "monitors", &name];
+            output::object(context.json, &monitor.send(Method::PATCH, &path, Some(&change)).await?);
+        }
+        Command::Windows { name, window, drifted, paging } => {
+            let path = ["api", "v1", "monitors", &name, "windows"];
+            match window {
+                None => scores::windows(context.json, &monitor.get(&path, &paging.query()).await?),
+                Some(window) => {
+                    let number = window.to_string();
+                    let path = [path.as_slice(), &[number.as_str()]].concat();
+                    scores::window(context.json, &monitor.get(&path, &[]).await?, drifted);
+                }
+            }
+        }
+        Command::Verdicts { name, paging } => {
+            let answer = monitor.get(&["api", "v1", "monitors", &name, "verdicts"], &paging.query()).await?;
+            scores::verdicts(context.json, &answer);
+        }
+        Command::Actions { name, paging } => {
+            let answer = monitor.get(&["api", "v1", "monitors", &name, "actions"], &paging.query()).await?;
+            let columns = [
+                ("ACTION", "action"),
+                ("STATUS", "status"),
+                ("RESULT", "result"),
+                ("ATTEMPTS", "attempts"),
+                ("ERROR", "last_error"),
+            ];
+            output::list(context.json, &answer, "actions", &columns);
+        }
+        Command::Delete { name } => {
+            monitor.send(Method::DELETE, &["api", "v1", "monitors", &name], None).await?;
+            outln!("monitor {name} deleted");
+        }
+    }
+    Ok(())
+}
+
+/// Sets a field of a change where an option was given.
+fn set(change: &mut Value, path: &[&str], value: Option<Value>) {
+    let Some(value) = value else { return };
+    let mut place = change;
+    for field in path {
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = &mut place[*field];
+    }
+    *place = value;
+}
+
+fn parse_threshold(text: &str) -> anyhow::Result<(&str, f64)> {
+    let parsed = text.split_once('=').and_then(|(name, value)| Some((name, value.parse().ok()?)));
+    parsed.ok_or_else(|| anyhow::anyhow!("--threshold {text}: expected NAME=VALUE, e.g. psi=0.3"))
+}

@@ -1,0 +1,68 @@
+//! `slipway registry purge`.
+
+use clap::Args;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::commands::context::Context;
+use crate::output::{self, errln, outln};
+
+const SECONDS_PER_DAY: u64 = 24 * 3_600;
+/// Runs that one request removes, so that progress shows and no request takes long.
+const RUNS_PER_REQUEST: u32 = 50;
+const KINDS: [&str; 5] = ["runs", "logged_models", "experiments", "files", "size_bytes"];
+
+/// Options of the purge.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Only what was deleted at least N days ago.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    older_than_days: u32,
+    /// Purges permanently.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    let client = context.registry()?;
+    let mut body = json!({"older_than_s": u64::from(options.older_than_days) * SECONDS_PER_DAY, "dry_run": !options.yes});
+    if options.yes {
+        body["limit"] = RUNS_PER_REQUEST.into();
+    }
+    let mut sums = [0_u64; KINDS.len()];
+    loop {
+        let part = client.send(Method::POST, &["api", "v1", "purge"], Some(&body)).await?;
+        for (sum, kind) in sums.iter_mut().zip(KINDS) {
+            *sum += part[kind].as_u64().unwrap_or_default();
+        }
+        if part["more"] == true {
+            errln!("{} runs and {} files so far", sums[0], sums[3]);
+        } else {
+            show(context.json, options.yes, sums, part["runs_kept"].as_u64());
+            return Ok(());
+        }
+    }
+}
+
+fn show(as_json: bool, done: bool, sums: [u64; KINDS.len()], runs_kept: Option<u64>) {
+    if as_json {
+        let mut answer: Value =
+            KINDS.iter().zip(sums).map(|(kind, sum)| ((*kind).to_owned(), Value::from(sum))).collect();
+        answer["dry_run"] = (!done).into();
+        return output::json(&answer);
+    }
+    let header = if done { "REMOVED" } else { "WOULD BE REMOVED" };
+    let mut rows: Vec<Vec<String>> = KINDS[..4]
+        .iter()
+        .zip(sums)
+        .map(|(kind, sum)| vec![kind.replace('_', " "), sum.to_string()])
+        .collect();
+    rows.push(vec!["size".to_owned(), output::size(sums[4])]);
+    output::table(&["KIND", header], &rows);
+    if let Some(kept) = runs_kept.filter(|kept| *kept > 0) {
+        outln!("{kept} deleted runs are kept: they have registered model versions");
+    }
+    if !done {
+        outln!("run again with --yes to remove them");
+    }
+}
