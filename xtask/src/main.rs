@@ -42,7 +42,7 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
-    /// Checks rules about the source that no compiler checks.
+    /// Checks rules for the source code that neither rustc nor clippy checks, e.g. that no files import each other in a circle.
     Tidy,
     /// Writes what is made from the code anew: the OpenAPI documents, the schemas of the events.
     Codegen,

@@ -1,9 +1,11 @@
-//! Rules about the source that no compiler checks.
+//! The rings of the registry: protocols over use cases over the store, and MLflow in its protocol alone.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
+use super::Finding;
+use super::sources::Source;
 use crate::build::root;
 
 /// The registry, whose protocols stand over use cases over a store.
@@ -52,26 +54,21 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("models/versions/inspect.rs", "tells users how to log a model that can be served"),
 ];
 
-/// Checks all rules.
-pub(crate) fn run() -> anyhow::Result<()> {
+/// Both rules. They are about lines of text, so they read the files themselves.
+pub(crate) fn check(_: &[Source]) -> anyhow::Result<Vec<Finding>> {
     let mut broken = database(&root())?;
     broken.extend(mlflow(&root())?);
-    if !broken.is_empty() {
-        bail!("rules of the source are broken:\n  {}", broken.join("\n  "));
-    }
-    Ok(())
+    Ok(broken)
 }
 
 /// Use cases open transactions and read; handlers call use cases.
-fn database(root: &Path) -> anyhow::Result<Vec<String>> {
+fn database(root: &Path) -> anyhow::Result<Vec<Finding>> {
     let mut broken = Vec::new();
     for (path, source) in sources(&root.join(API))? {
         for (number, line) in code_lines(&source) {
             if let Some(found) = DATABASE.iter().find(|found| line.contains(*found)) {
-                let path = shown(root, &path);
-                broken.push(format!(
-                    "{path}:{number}: `{found}` reaches the database from a handler; move it to a use case"
-                ));
+                let message = format!("`{found}` reaches the database from a handler; move it to a use case");
+                broken.push(Finding { file: shown(root, &path), line: number, message });
             }
         }
     }
@@ -79,7 +76,7 @@ fn database(root: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// MLflow's words and codes stand in its protocol.
-fn mlflow(root: &Path) -> anyhow::Result<Vec<String>> {
+fn mlflow(root: &Path) -> anyhow::Result<Vec<Finding>> {
     let (registry, own) = (root.join(REGISTRY), root.join(MLFLOW));
     let mut broken = Vec::new();
     for (path, source) in sources(&registry)? {
@@ -89,8 +86,8 @@ fn mlflow(root: &Path) -> anyhow::Result<Vec<String>> {
         }
         for (number, line) in code_lines(&source) {
             if let Some(found) = foreign_word(line) {
-                let path = shown(root, &path);
-                broken.push(format!("{path}:{number}: `{found}` belongs to {MLFLOW}"));
+                let message = format!("`{found}` belongs to {MLFLOW}");
+                broken.push(Finding { file: shown(root, &path), line: number, message });
             }
         }
     }
@@ -144,8 +141,8 @@ mod tests {
 
     #[test]
     fn the_registry_keeps_its_rings_apart() {
-        assert_eq!(database(&root()).unwrap(), Vec::<String>::new());
-        assert_eq!(mlflow(&root()).unwrap(), Vec::<String>::new());
+        assert_eq!(database(&root()).unwrap(), Vec::<Finding>::new());
+        assert_eq!(mlflow(&root()).unwrap(), Vec::<Finding>::new());
     }
 
     #[test]
@@ -165,10 +162,10 @@ mod tests {
         write("services/registry/src/store/rows.rs", "const LIKE: &str = \"mlflow-artifacts:%\";\n");
         let reached = database(folder.path()).unwrap();
         assert_eq!(reached.len(), 1);
-        assert!(reached[0].starts_with("services/registry/src/api/rest/models.rs:2: `.change()`"));
+        assert!(reached[0].to_string().starts_with("services/registry/src/api/rest/models.rs:2: `.change()`"));
         let words = mlflow(folder.path()).unwrap();
         assert_eq!(words.len(), 1, "{words:?}");
-        assert!(words[0].starts_with("services/registry/src/tracking/runs.rs:3: `mlflow`"));
+        assert!(words[0].to_string().starts_with("services/registry/src/tracking/runs.rs:3: `mlflow`"));
     }
 
     #[test]
