@@ -5,7 +5,7 @@ mod update;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -36,34 +36,7 @@ pub enum Command {
         after_help = "Exit codes: 0 the first version answers (with --no-wait: the deployment was created), \
         4 the version failed to load, 5 paused, 6 aborted, 7 timed out, 1 any other error."
     )]
-    Create {
-        /// Name that clients call.
-        name: String,
-        /// Registered model.
-        #[arg(long, value_name = "NAME")]
-        model: String,
-        /// Version to serve first.
-        #[arg(long, conflicts_with = "alias", required_unless_present = "alias")]
-        version: Option<String>,
-        /// Alias that points at the version to serve first.
-        #[arg(long)]
-        alias: Option<String>,
-        /// Alias to watch: each version that it is set to later is rolled out.
-        #[arg(long, value_name = "ALIAS")]
-        watch_alias: Option<String>,
-        /// Header whose value keeps a client on one version during a rollout, e.g. x-user-id.
-        #[arg(long, value_name = "HEADER")]
-        sticky_header: Option<String>,
-        /// JSON file with the strategy of its rollouts, or `-` for standard input [default: 10 %, 50 %, 100 %].
-        #[arg(long, value_name = "FILE")]
-        strategy: Option<String>,
-        /// Returns immediately instead of waiting until the first version answers.
-        #[arg(long, conflicts_with = "timeout")]
-        no_wait: bool,
-        /// Stops waiting after this many seconds; the deployment remains and continues to load [default: unlimited].
-        #[arg(long, value_name = "SECONDS")]
-        timeout: Option<u64>,
-    },
+    Create(Create),
     /// Changes the strategy, the sticky key or the watched alias of a deployment.
     ///
     /// A rollout in progress keeps the strategy that it was started with. A sticky key applies to all traffic immediately. A
@@ -116,59 +89,61 @@ pub enum Command {
     },
 }
 
+/// See `slipway deployments create --help`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Name that clients call.
+    name: String,
+    /// Registered model.
+    #[arg(long, value_name = "NAME")]
+    model: String,
+    /// Version to serve first.
+    #[arg(long, conflicts_with = "alias", required_unless_present = "alias")]
+    version: Option<String>,
+    /// Alias that points at the version to serve first.
+    #[arg(long)]
+    alias: Option<String>,
+    /// Alias to watch: each version that it is set to later is rolled out.
+    #[arg(long, value_name = "ALIAS")]
+    watch_alias: Option<String>,
+    /// Header whose value keeps a client on one version during a rollout, e.g. x-user-id.
+    #[arg(long, value_name = "HEADER")]
+    sticky_header: Option<String>,
+    /// JSON file with the strategy of its rollouts, or `-` for standard input [default: 10 %, 50 %, 100 %].
+    #[arg(long, value_name = "FILE")]
+    strategy: Option<String>,
+    /// Returns immediately instead of waiting until the first version answers.
+    #[arg(long, conflicts_with = "timeout")]
+    no_wait: bool,
+    /// Stops waiting after this many seconds; the deployment remains and continues to load [default: unlimited].
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+}
+
+/// Columns of the list of deployments.
+const COLUMNS: [(&str, &str); 5] = [
+    ("DEPLOYMENT", "name"),
+    ("MODEL", "model"),
+    ("STABLE", "stable_version"),
+    ("ROLLOUT", "active_rollout_id"),
+    ("WATCHES", "watch_alias"),
+];
+
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     let controller = context.rollout_controller()?;
-    let deployments = ROUTE;
     match command {
         Command::List { paging } => {
-            let columns = [
-                ("DEPLOYMENT", "name"),
-                ("MODEL", "model"),
-                ("STABLE", "stable_version"),
-                ("ROLLOUT", "active_rollout_id"),
-                ("WATCHES", "watch_alias"),
-            ];
             output::list(
                 context.json,
-                &controller.get(&deployments, &paging.query()).await?,
+                &controller.get(&ROUTE, &paging.query()).await?,
                 "deployments",
-                &columns,
+                &COLUMNS,
             );
         }
         Command::Show { name } => {
             show(context.json, &controller.get(&["api", "v1", "deployments", &name], &[]).await?);
         }
-        Command::Create {
-            name,
-            model,
-            version,
-            alias,
-            watch_alias,
-            sticky_header,
-            strategy,
-            no_wait,
-            timeout,
-        } => {
-            let mut body = json!({"name": name, "model": model});
-            let mut set = |field: &str, value: Option<Value>| {
-                if let Some(value) = value {
-                    body[field] = value;
-                }
-            };
-            set("version", version.map(Value::from));
-            set("alias", alias.map(Value::from));
-            set("watch_alias", watch_alias.map(Value::from));
-            set("sticky_key", sticky_header.map(|header| json!({"header": header})));
-            set("default_strategy", strategy.map(|file| read_json(&file)).transpose()?);
-            let deadline =
-                timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
-            let created = controller.send(Method::POST, &deployments, Some(&body)).await?;
-            if no_wait {
-                show(context.json, &created);
-                return Ok(ExitCode::SUCCESS);
-            }
-            return first_version(context, &controller, &created, deadline).await;
-        }
+        Command::Create(options) => return create(context, &controller, options).await,
         Command::Rollback { name, to_version } => {
             let body = to_version.map_or_else(|| json!({}), |version| json!({"to_version": version}));
             let path = ["api", "v1", "deployments", &name, "rollback"];
@@ -197,6 +172,29 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Creates a deployment, and waits until its first version answers unless `--no-wait` is given.
+async fn create(context: &Context, controller: &Client, options: Create) -> anyhow::Result<ExitCode> {
+    let mut body = json!({"name": options.name, "model": options.model});
+    let mut set = |field: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            body[field] = value;
+        }
+    };
+    set("version", options.version.map(Value::from));
+    set("alias", options.alias.map(Value::from));
+    set("watch_alias", options.watch_alias.map(Value::from));
+    set("sticky_key", options.sticky_header.map(|header| json!({"header": header})));
+    set("default_strategy", options.strategy.map(|file| read_json(&file)).transpose()?);
+    let deadline =
+        options.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
+    let created = controller.send(Method::POST, &ROUTE, Some(&body)).await?;
+    if options.no_wait {
+        show(context.json, &created);
+        return Ok(ExitCode::SUCCESS);
+    }
+    first_version(context, controller, &created, deadline).await
 }
 
 /// Prints a deployment: what serves, what is in progress and what overrides both stand first.

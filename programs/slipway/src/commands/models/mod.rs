@@ -8,6 +8,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::commands::context::{Context, Paging, read_json};
 use crate::output::{self, outln};
 
@@ -110,21 +111,51 @@ pub enum Command {
     Trust(trust::Command),
 }
 
+/// Columns of the list of models.
+const MODEL_COLUMNS: [(&str, &str); 7] = [
+    ("MODEL", "name"),
+    ("LATEST", "latest_version"),
+    ("SERVABLE", "latest_servable"),
+    ("SCAN", "latest_scan_verdict"),
+    ("CODE", "latest_loader_code"),
+    ("ALIASES", "aliases"),
+    ("DESCRIPTION", "description"),
+];
+
+/// Columns of the list of versions.
+const VERSION_COLUMNS: [(&str, &str); 10] = [
+    ("VERSION", "version"),
+    ("STATUS", "status"),
+    ("SERVABLE", "servable"),
+    ("SCAN", "scan_verdict"),
+    ("CODE", "loader_code"),
+    ("JOINED", "joining.row_wise"),
+    ("ALIASES", "aliases"),
+    ("RUN", "run_id"),
+    ("DIGEST", "digest"),
+    ("WHY NOT SERVABLE", "unservable_reason"),
+];
+
+/// Fields of a version that are printed before the others.
+const VERSION_FIELDS: [&str; 10] = [
+    "model",
+    "version",
+    "status",
+    "servable",
+    "scan_verdict",
+    "scan_reason",
+    "loader_code",
+    "aliases",
+    "run_id",
+    "digest",
+];
+
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     let registry = context.registry()?;
     match command {
         Command::List { paging } => {
             let answer = registry.get(&["api", "v1", "models"], &paging.query()).await?;
-            let columns = [
-                ("MODEL", "name"),
-                ("LATEST", "latest_version"),
-                ("SERVABLE", "latest_servable"),
-                ("SCAN", "latest_scan_verdict"),
-                ("CODE", "latest_loader_code"),
-                ("ALIASES", "aliases"),
-                ("DESCRIPTION", "description"),
-            ];
-            output::list(context.json, &answer, "models", &columns);
+            output::list(context.json, &answer, "models", &MODEL_COLUMNS);
         }
         Command::Show { model } => {
             let answer = registry.get(&["api", "v1", "models", &model], &[]).await?;
@@ -136,45 +167,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
         Command::Versions { model, paging } => {
             let answer = registry.get(&["api", "v1", "models", &model, "versions"], &paging.query()).await?;
-            let columns = [
-                ("VERSION", "version"),
-                ("STATUS", "status"),
-                ("SERVABLE", "servable"),
-                ("SCAN", "scan_verdict"),
-                ("CODE", "loader_code"),
-                ("JOINED", "joining.row_wise"),
-                ("ALIASES", "aliases"),
-                ("RUN", "run_id"),
-                ("DIGEST", "digest"),
-                ("WHY NOT SERVABLE", "unservable_reason"),
-            ];
-            output::list(context.json, &answer, "versions", &columns);
+            output::list(context.json, &answer, "versions", &VERSION_COLUMNS);
         }
         Command::Version { model, version } => {
             let answer = registry.get(&["api", "v1", "models", &model, "versions", &version], &[]).await?;
-            let first = [
-                "model",
-                "version",
-                "status",
-                "servable",
-                "scan_verdict",
-                "scan_reason",
-                "loader_code",
-                "aliases",
-                "run_id",
-                "digest",
-            ];
-            output::object_in_order(context.json, &answer, &first);
+            output::object_in_order(context.json, &answer, &VERSION_FIELDS);
         }
-        Command::Card { model, version } => {
-            let path = ["api", "v1", "models", &model, "versions", &version, "card"];
-            if context.json {
-                output::json(&registry.get(&path, &[]).await?);
-            } else {
-                let card = registry.text(&path, &[("format", "markdown".to_owned())]).await?;
-                output::block(&card);
-            }
-        }
+        Command::Card { model, version } => card(context, &registry, &model, &version).await?,
         Command::Lineage { model, version } => {
             let path = ["api", "v1", "models", &model, "versions", &version, "lineage"];
             output::object(context.json, &registry.get(&path, &[]).await?);
@@ -192,17 +191,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             outln!("{model} is called {new_name} now");
         }
         Command::Delete { model, version, force } => {
-            let mut body = json!({"name": model, "force": force});
-            let (group, what) = match &version {
-                Some(version) => {
-                    body["version"] = version.as_str().into();
-                    ("model-versions", format!("version {version} of {model}"))
-                }
-                None => ("registered-models", format!("model {model} with its versions")),
-            };
-            let path = ["api", "2.0", "mlflow", group, "delete"];
-            registry.send(Method::DELETE, &path, Some(&body)).await?;
-            outln!("{what} was deleted");
+            delete(&registry, &model, version.as_deref(), force).await?;
         }
         Command::Guard { model, alias, file } => {
             let path = ["api", "v1", "models", &model, "policies", &alias];
@@ -225,6 +214,33 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
         Command::Trust(command) => trust::run(context, command).await?,
     }
+    Ok(())
+}
+
+/// Prints the model card of a version.
+async fn card(context: &Context, registry: &Client, model: &str, version: &str) -> anyhow::Result<()> {
+    let path = ["api", "v1", "models", model, "versions", version, "card"];
+    if context.json {
+        output::json(&registry.get(&path, &[]).await?);
+    } else {
+        let card = registry.text(&path, &[("format", "markdown".to_owned())]).await?;
+        output::block(&card);
+    }
+    Ok(())
+}
+
+/// Deletes a version, or the model with all its versions.
+async fn delete(registry: &Client, model: &str, version: Option<&str>, force: bool) -> anyhow::Result<()> {
+    let mut body = json!({"name": model, "force": force});
+    let (group, what) = match version {
+        Some(version) => {
+            body["version"] = version.into();
+            ("model-versions", format!("version {version} of {model}"))
+        }
+        None => ("registered-models", format!("model {model} with its versions")),
+    };
+    registry.send(Method::DELETE, &["api", "2.0", "mlflow", group, "delete"], Some(&body)).await?;
+    outln!("{what} was deleted");
     Ok(())
 }
 

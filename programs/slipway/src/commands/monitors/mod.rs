@@ -89,20 +89,36 @@ pub enum Command {
     },
 }
 
+/// Columns of the list of monitors.
+const MONITOR_COLUMNS: [(&str, &str); 6] = [
+    ("MONITOR", "name"),
+    ("DEPLOYMENT", "deployment"),
+    ("MODEL", "model"),
+    ("BASELINE", "baseline_version"),
+    ("STATE", "state"),
+    ("REASON", "reason"),
+];
+
+/// Columns of the list of actions.
+const ACTION_COLUMNS: [(&str, &str); 5] = [
+    ("ACTION", "action"),
+    ("STATUS", "status"),
+    ("RESULT", "result"),
+    ("ATTEMPTS", "attempts"),
+    ("ERROR", "last_error"),
+];
+
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     let monitor = context.drift_monitor()?;
     let monitors = ["api", "v1", "monitors"];
     match command {
         Command::List { paging } => {
-            let columns = [
-                ("MONITOR", "name"),
-                ("DEPLOYMENT", "deployment"),
-                ("MODEL", "model"),
-                ("BASELINE", "baseline_version"),
-                ("STATE", "state"),
-                ("REASON", "reason"),
-            ];
-            output::list(context.json, &monitor.get(&monitors, &paging.query()).await?, "monitors", &columns);
+            output::list(
+                context.json,
+                &monitor.get(&monitors, &paging.query()).await?,
+                "monitors",
+                &MONITOR_COLUMNS,
+            );
         }
         Command::Show { name } => {
             output::object(context.json, &monitor.get(&["api", "v1", "monitors", &name], &[]).await?);
@@ -154,14 +170,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
         Command::Actions { name, paging } => {
             let answer = monitor.get(&["api", "v1", "monitors", &name, "actions"], &paging.query()).await?;
-            let columns = [
-                ("ACTION", "action"),
-                ("STATUS", "status"),
-                ("RESULT", "result"),
-                ("ATTEMPTS", "attempts"),
-                ("ERROR", "last_error"),
-            ];
-            output::list(context.json, &answer, "actions", &columns);
+            output::list(context.json, &answer, "actions", &ACTION_COLUMNS);
         }
         Command::Delete { name } => {
             monitor.send(Method::DELETE, &["api", "v1", "monitors", &name], None).await?;
