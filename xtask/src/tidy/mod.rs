@@ -5,6 +5,7 @@
 
 mod circles;
 mod imports;
+mod registry;
 mod sources;
 mod tokens;
 mod tuples;
@@ -35,7 +36,11 @@ impl fmt::Display for Finding {
 type Check = fn(&[Source]) -> anyhow::Result<Vec<Finding>>;
 
 /// All checks with their names.
-const CHECKS: [(&str, Check); 2] = [("import circles", circles::check), ("tuple parameters", tuples::check)];
+const CHECKS: [(&str, Check); 3] = [
+    ("import circles", circles::check),
+    ("tuple parameters", tuples::check),
+    ("rings of the registry", registry::check),
+];
 
 /// Runs every check and prints all findings; fails if there are any.
 pub(crate) fn run() -> anyhow::Result<()> {

@@ -162,7 +162,9 @@ mod tests {
         write("services/registry/src/store/rows.rs", "const LIKE: &str = \"mlflow-artifacts:%\";\n");
         let reached = database(folder.path()).unwrap();
         assert_eq!(reached.len(), 1);
-        assert!(reached[0].to_string().starts_with("services/registry/src/api/rest/models.rs:2: `.change()`"));
+        assert!(
+            reached[0].to_string().starts_with("services/registry/src/api/rest/models.rs:2: `.change()`")
+        );
         let words = mlflow(folder.path()).unwrap();
         assert_eq!(words.len(), 1, "{words:?}");
         assert!(words[0].to_string().starts_with("services/registry/src/tracking/runs.rs:3: `mlflow`"));
