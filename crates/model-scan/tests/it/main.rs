@@ -1,13 +1,21 @@
 //! The scan on files that Python wrote (`tests/fixtures/make.py`) and on files made here.
 
 mod archives;
+mod assemble;
 mod differential;
 mod documents;
+mod documents_of_code;
 mod evasions;
 mod formats;
+mod imports;
 mod laws;
 mod models;
+mod numbers;
+mod opcodes;
 mod pickles;
+mod streams;
+mod tars;
+mod trees;
 
 use std::{collections::BTreeSet, io::Cursor, path::PathBuf};
 
