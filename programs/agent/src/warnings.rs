@@ -35,3 +35,29 @@ impl Warnings {
         self.texts.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_news_once_until_it_is_cleared() {
+        let warnings = Warnings::default();
+        assert!(warnings.set("step-1", "it is broken"));
+        assert!(!warnings.set("step-1", "it is broken"));
+        assert!(warnings.set("step-1", "it is broken in another way"));
+        assert_eq!(warnings.all(), ["it is broken in another way"]);
+        warnings.clear("step-1");
+        assert_eq!(warnings.all(), Vec::<String>::new());
+        assert!(warnings.set("step-1", "it is broken"));
+    }
+
+    #[test]
+    fn warnings_are_limited_in_number_and_length() {
+        let warnings = Warnings::default();
+        let news = (0..100).filter(|at| warnings.set(&format!("step-{at}"), &"é".repeat(10_000))).count();
+        assert_eq!((news, warnings.all().len()), (MAX_WARNINGS, MAX_WARNINGS));
+        assert!(warnings.all().iter().all(|text| text.chars().count() == MAX_CHARS));
+        assert!(warnings.set("step-0", "one that is known may change"));
+    }
+}
