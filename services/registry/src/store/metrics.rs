@@ -91,7 +91,7 @@ async fn model_metrics_log(db: &mut PgConnection, points: &[(&RunInfo, &Point)])
     .fetch_optional(&mut *db)
     .await?;
     if let Some(model_id) = missing {
-        return Err(Error::NotFound(Thing::LoggedModel(model_id.to_owned())));
+        return Err(Error::NotFound(Thing::LoggedModel(model_id)));
     }
     let given = Given::of(points);
     let names: Vec<Option<&str>> = points.iter().map(|(_, point)| point.dataset_name.as_deref()).collect();
