@@ -298,10 +298,12 @@ async fn a_replica_that_ends_is_not_ready_and_goes_on_for_a_while() {
     })
     .await;
     let url = serving.url(&format!("/v2/models/{DEPLOYMENT}/infer"));
-    let answer = serving.http.post(url).json(&point([0.0, 0.0])).send().await.unwrap();
-    assert_eq!(
-        (answer.status(), &answer.headers()["connection"]),
-        (StatusCode::OK, &"close".parse().unwrap())
-    );
+    // The listeners follow a moment after the probe.
+    eventually("answers ask clients to leave", || async {
+        let answer = serving.http.post(&url).json(&point([0.0, 0.0])).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        (answer.headers().get("connection")? == "close").then_some(())
+    })
+    .await;
     assert_eq!(serving.wait(), Some(0));
 }
