@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::middleware::{self, AddExtension};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, Router};
 use http::StatusCode;
 use tokio::net::TcpListener;
@@ -221,18 +221,43 @@ where
     accept(port.listener, port.tls, host, shutdown, port.drain_delay).await;
 }
 
-async fn no_such_route(request: Request) -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "no-such-route",
-        "There is no such route",
-        format!("{} {} is not served here", request.method(), request.uri().path()),
-    )
+/// 404, but for a path with doubled slashes, which an address that ends with one leads to: the same path without them.
+async fn no_such_route(request: Request) -> Response {
+    let path = request.uri().path();
+    // Browsers read a backslash as a slash, so `/\host` would lead to another host.
+    if path.contains("//") && !path.contains('\\') {
+        let once: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        return Redirect::permanent(&format!("/{}{query}", once.join("/"))).into_response();
+    }
+    let detail = format!("{} {path} is not served here", request.method());
+    Problem::new(StatusCode::NOT_FOUND, "no-such-route", "There is no such route", detail).into_response()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn doubled_slashes_lead_to_the_path_without_them_and_to_no_other_host() {
+        for (asked, led) in [
+            (
+                "//model-versions/get-artifact?name=m&path=a",
+                Some("/model-versions/get-artifact?name=m&path=a"),
+            ),
+            ("/api//2.0///mlflow/", Some("/api/2.0/mlflow")),
+            ("//evil.example/x", Some("/evil.example/x")),
+            ("//\\evil.example/x", None),
+            ("/nothing", None),
+        ] {
+            let request = http::Request::builder().uri(asked).body(axum::body::Body::empty()).unwrap();
+            let response = no_such_route(request).await;
+            let location = response.headers().get(http::header::LOCATION).map(|to| to.to_str().unwrap());
+            assert_eq!(location, led, "{asked}");
+            let status = if led.is_some() { StatusCode::PERMANENT_REDIRECT } else { StatusCode::NOT_FOUND };
+            assert_eq!(response.status(), status, "{asked}");
+        }
+    }
 
     #[tokio::test]
     async fn a_port_that_cannot_be_had_is_told_with_its_setting_and_why() {

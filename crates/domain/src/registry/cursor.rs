@@ -1,11 +1,13 @@
 //! Reads the tokens of filters and orders, one after the other.
 
-use super::terms::{Comparison, ParseError};
+use super::terms::{Comparison, Entity, ParseError};
 
 const MAX_LIST: usize = 1_000;
 
 /// A place in a text.
 pub(super) struct Cursor<'text> {
+    /// What is searched: MLflow's messages depend on it.
+    pub(super) entity: Entity,
     pub(super) text: &'text str,
     pub(super) at: usize,
 }
@@ -35,6 +37,13 @@ impl<'text> Cursor<'text> {
     fn unexpected(&self) -> ParseError {
         // At the end it is the clause as a whole that lacks something.
         let shown = if self.is_done() { self.text.trim() } else { self.next_word() };
+        if self.entity == Entity::LoggedModels {
+            return self.error(format!(
+                "Invalid filter string: '{}'. Expected a list of comparisons separated by 'AND' \
+                 (e.g. 'metrics.loss > 0.1 AND params.lr = 0.01'), but found '{shown}'",
+                self.text
+            ));
+        }
         self.error(format!("Invalid clause(s) in filter string: '{shown}'"))
     }
 
@@ -157,6 +166,14 @@ impl<'text> Cursor<'text> {
             self.skip_spaces();
             Err(self.unexpected())
         }
+    }
+
+    /// Refuses the values that SQL has as keywords, which make no comparison in MLflow's filters.
+    pub(super) fn refuse_literal(&mut self) -> Result<(), ParseError> {
+        self.skip_spaces();
+        let word = self.next_word();
+        let is_literal = ["true", "false", "null"].iter().any(|literal| word.eq_ignore_ascii_case(literal));
+        if is_literal { Err(self.unexpected()) } else { Ok(()) }
     }
 
     /// A number; `quoted` ones are taken where MLflow's clients write them so.

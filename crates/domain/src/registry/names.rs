@@ -23,6 +23,7 @@ const MAX_BATCH_ENTITIES: usize = 1_000;
 const MAX_KEY_CHARS: usize = 250;
 const MAX_EXPERIMENT_NAME_CHARS: usize = 500;
 const MAX_EXPERIMENT_TAG_VALUE_CHARS: usize = 20_000;
+const MAX_ARTIFACT_LOCATION_CHARS: usize = 2_048;
 const MAX_MODEL_NAME_CHARS: usize = 256;
 const MAX_REGISTRY_TAG_VALUE_CHARS: usize = 100_000;
 const MAX_ALIAS_CHARS: usize = 255;
@@ -282,8 +283,19 @@ pub fn validate_experiment_id(experiment_id: &str) -> Result<i64, Invalid> {
 /// Where an experiment keeps its artifacts: a directory of its own, and so no `runs:/` URI, query or fragment.
 pub fn validate_artifact_location(location: &str) -> Result<(), Invalid> {
     let field = "artifact_location";
-    if location.contains(['#', '?']) {
+    // `;` begins the parameters of the last segment in URLs of these schemes (RFC 1808).
+    let scheme = location.split_once(':').map_or("", |(scheme, _)| scheme);
+    let takes_params = matches!(scheme, "" | "http" | "https" | "ftp" | "sftp");
+    let has_params = takes_params && location.rsplit('/').next().is_some_and(|last| last.contains(';'));
+    if has_params || location.contains(['#', '?']) {
         let message = "'artifact_location' URL can't include fragments or params.";
+        return Err(Invalid::new(field, message));
+    }
+    if location.chars().count() > MAX_ARTIFACT_LOCATION_CHARS {
+        let message = format!(
+            "Invalid artifact path length. The length of the artifact path cannot be greater than \
+             {MAX_ARTIFACT_LOCATION_CHARS} characters."
+        );
         return Err(Invalid::new(field, message));
     }
     if location.starts_with("runs:") {

@@ -257,7 +257,7 @@ pub fn parse_order_by(entity: Entity, keys: &[String]) -> Result<Vec<Order>, Par
 }
 
 fn parse_order(entity: Entity, text: &str) -> Result<Order, ParseError> {
-    let mut cursor = Cursor { text, at: 0 };
+    let mut cursor = Cursor { entity, text, at: 0 };
     let (prefix, name) = cursor.key().map_err(|error| ParseError {
         message: format!("Invalid order_by clause '{text}'. Could not be parsed."),
         ..error
@@ -280,11 +280,16 @@ fn parse_order(entity: Entity, text: &str) -> Result<Order, ParseError> {
             format!("Invalid ordering key in order_by clause '{text}'.")
         }));
     }
-    let unordered = matches!(field.key, Key::Dataset(_))
-        || (entity == Entity::ModelVersions
-            && matches!(&field.key, Key::Attribute(name) if name == "source_path"));
-    if unordered {
+    if matches!(field.key, Key::Dataset(_)) {
         return Err(ParseError { at: 0, message: format!("Invalid order_by key '{name}' specified") });
+    }
+    let unordered = matches!(&field.key, Key::Attribute(name) if name == "source_path" || name == "run_id");
+    if entity == Entity::ModelVersions && unordered {
+        let message = format!(
+            "Invalid attribute key '{name}' specified. Valid keys are '{{'name', 'version_number', \
+             'creation_timestamp', 'last_updated_timestamp'}}'"
+        );
+        return Err(ParseError { at: 0, message });
     }
     Ok(Order { key: field.key, ascending: !descending })
 }

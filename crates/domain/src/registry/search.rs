@@ -39,7 +39,7 @@ pub fn parse(entity: Entity, filter: &str) -> Result<Vec<Clause>, ParseError> {
             message: format!("a filter is at most {MAX_FILTER_BYTES} bytes long"),
         });
     }
-    let mut cursor = Cursor { text: filter, at: 0 };
+    let mut cursor = Cursor { entity, text: filter, at: 0 };
     let mut clauses = Vec::new();
     cursor.skip_spaces();
     while !cursor.is_done() {
@@ -58,10 +58,12 @@ pub fn parse(entity: Entity, filter: &str) -> Result<Vec<Clause>, ParseError> {
 fn parse_clause(entity: Entity, cursor: &mut Cursor<'_>) -> Result<Clause, ParseError> {
     let started = cursor.at;
     let (prefix, name) = cursor.key()?;
+    let compared = cursor.at;
+    // As in MLflow, text that is no comparison is reported as such, whatever its key.
+    let comparison = cursor.comparison()?;
+    cursor.refuse_literal()?;
     let field = Field::resolve(entity, prefix.as_deref(), &name)
         .map_err(|message| ParseError { at: started, message })?;
-    let compared = cursor.at;
-    let comparison = cursor.comparison()?;
     if !field.kind.allows(comparison) {
         return Err(ParseError { at: compared, message: field.not_compared(entity, &name, comparison) });
     }

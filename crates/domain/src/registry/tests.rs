@@ -53,6 +53,14 @@ fn names_and_keys() {
             validate_artifact_location("s3://b/#f"),
             "'artifact_location' URL can't include fragments or params.",
         ),
+        (
+            validate_artifact_location("http://host/;..%2F..%2Fetc"),
+            "'artifact_location' URL can't include fragments or params.",
+        ),
+        (
+            validate_artifact_location(&format!("s3://{}", "b".repeat(2_048))),
+            "The length of the artifact path cannot be greater than 2048 characters.",
+        ),
         (validate_registry_tag("k", &"v".repeat(100_001)), "exceeds the maximum length of 100000"),
         (validate_alias(""), "Registered model alias name cannot be empty."),
         (validate_alias("a.b"), "Invalid alias name: 'a.b'."),

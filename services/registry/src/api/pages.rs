@@ -6,6 +6,8 @@ use http::Method;
 use serde_json::json;
 use slipway_service_kit::{Bodies, Guard, Refusal};
 
+use crate::api::mlflow::OTLP_TRACES;
+
 /// Files of the artifact proxy, below `/api` and `/ajax-api`.
 const PROXY: &str = "/2.0/mlflow-artifacts/artifacts/";
 /// Files from MLflow's web page.
@@ -19,7 +21,7 @@ pub(crate) fn guard(guard: Guard) -> Guard {
 fn bodies(method: &Method, path: &str) -> Bodies {
     let below = path.strip_prefix("/api").or_else(|| path.strip_prefix("/ajax-api"));
     let is_file = (*method == Method::PUT && below.is_some_and(|path| path.starts_with(PROXY)))
-        || (*method == Method::POST && path == UPLOAD);
+        || (*method == Method::POST && (path == UPLOAD || path == OTLP_TRACES));
     if is_file { Bodies::File } else { Bodies::Json }
 }
 
@@ -49,6 +51,7 @@ mod tests {
             (Method::PUT, "/api/2.0/mlflow-artifacts/artifacts/1/a/b.txt", Bodies::File),
             (Method::PUT, "/ajax-api/2.0/mlflow-artifacts/artifacts/b", Bodies::File),
             (Method::POST, "/ajax-api/2.0/mlflow/upload-artifact", Bodies::File),
+            (Method::POST, "/v1/traces", Bodies::File),
             (Method::POST, "/api/2.0/mlflow-artifacts/artifacts/1/a", Bodies::Json),
             (Method::POST, "/api/2.0/mlflow-artifacts/mpu/create/1", Bodies::Json),
             (Method::POST, "/api/2.0/mlflow/runs/create", Bodies::Json),

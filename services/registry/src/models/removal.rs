@@ -28,7 +28,10 @@ pub(crate) async fn version(
     may_force(caller, name, force)?;
     let mut change = registry.change().await?;
     let now = now_ms();
-    let model_key = registered_models::model_touch(change.db(), name, now).await?;
+    let model_key = match registered_models::model_touch(change.db(), name, now).await {
+        Err(Error::NotFound(_)) => return Err(model_versions::absent(name, version)),
+        found => found?,
+    };
     model_versions::version_require(change.db(), model_key, name, version).await?;
     let what = format!("Version {version} of '{name}'");
     let deployments = unused(registry, &mut change, model_key, Some(version), (&what, force)).await?;

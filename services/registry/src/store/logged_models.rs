@@ -10,7 +10,7 @@ use super::{Pair, Pairs, columns, search};
 use crate::access::caller::{current_actor, proven};
 use crate::access::links::{LoggedModelLink, RunLink};
 use crate::error::{Error, Thing};
-use crate::store::tags::VERSIONS_TAG;
+use crate::store::tags::{VERSIONS_TAG, versions_text};
 
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct LoggedModel {
@@ -222,7 +222,7 @@ pub(crate) async fn logged_model_add_version(
     let mut versions: Vec<serde_json::Value> =
         current.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     versions.push(serde_json::json!({"name": name, "version": version}));
-    let tag = [(VERSIONS_TAG.to_owned(), serde_json::Value::from(versions).to_string())];
+    let tag = [(VERSIONS_TAG.to_owned(), versions_text(&versions))];
     logged_model_tags_set(db, model_id, &tag).await
 }
 

@@ -28,7 +28,8 @@ pub(crate) struct Shape {
 /// A dataset that a metric of a logged model is about.
 #[derive(Debug, Clone)]
 pub(crate) struct DatasetKey {
-    pub(crate) name: String,
+    /// Any where absent.
+    pub(crate) name: Option<String>,
     /// Any where absent.
     pub(crate) digest: Option<String>,
 }
@@ -36,7 +37,10 @@ pub(crate) struct DatasetKey {
 impl DatasetKey {
     /// Adds the condition on a row `x` of metrics.
     pub(crate) fn push(&self, query: &mut QueryBuilder<Postgres>) {
-        query.push("(x.dataset_name = ").push_bind(self.name.clone());
+        query.push("(TRUE");
+        if let Some(name) = &self.name {
+            query.push(" AND x.dataset_name = ").push_bind(name.clone());
+        }
         if let Some(digest) = &self.digest {
             query.push(" AND x.dataset_digest = ").push_bind(digest.clone());
         }

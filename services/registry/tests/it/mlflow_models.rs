@@ -7,6 +7,11 @@ use crate::world::{MODEL, World};
 
 const INVALID: &str = "INVALID_PARAMETER_VALUE";
 const ABSENT: &str = "RESOURCE_DOES_NOT_EXIST";
+/// Some of the words that names begin with that MLflow's server generates.
+const MLFLOWS_WORDS: [&str; 14] = [
+    "able", "bold", "bright", "burly", "calm", "capable", "clean", "gentle", "nimble", "orderly", "placid",
+    "polite", "silent", "wise",
+];
 
 async fn version(world: &World, mut body: Value) -> Value {
     body["name"] = json!("m");
@@ -130,6 +135,7 @@ async fn unnamed_logged_models_get_a_name_and_odd_names_are_refused() {
         let name = made["model"]["info"]["name"].as_str().unwrap().to_owned();
         let parts: Vec<&str> = name.split('-').collect();
         assert!(parts.len() == 3 && parts[2].parse::<u32>().is_ok(), "{name}");
+        assert!(MLFLOWS_WORDS.contains(&parts[0]), "{name} does not look as if MLflow had generated it");
     }
     for name in ["my.model", "a/b", "a:b", "a%b", "it's"] {
         let body = json!({"experiment_id": "0", "name": name});
@@ -158,6 +164,10 @@ async fn unnamed_logged_models_get_a_name_and_odd_names_are_refused() {
             "required parameter 'experiment_ids'",
         )
         .await;
+    for filter in ["Foo", "name = 'named' OR name = 'x'"] {
+        let message = "Invalid filter string: '";
+        world.refused(Method::POST, "logged-models/search", search(filter), INVALID, message).await;
+    }
     let nothing = json!({"experiment_ids": ["0"], "filter": "run_id IN ()"});
     let message = "expected a non-empty list of string values, but got empty list";
     world.refused(Method::POST, "runs/search", nothing, INVALID, message).await;
@@ -181,6 +191,30 @@ async fn versions_changed_last_are_found_first() {
     let change = json!({"name": "m", "version": "1", "description": "changed"});
     world.call(Method::PATCH, "model-versions/update", change).await;
     assert_eq!(numbers().await, ["1", "2"]);
+    for key in ["run_id", "source_path"] {
+        let path = format!("model-versions/search?order_by=name&order_by={key}%20DESC");
+        let message = format!("Invalid attribute key '{key}' specified. Valid keys are '{{'name', ");
+        world.refused(Method::GET, &path, json!({}), INVALID, &message).await;
+    }
+    let absent = json!({"name": "none", "version": "1"});
+    let message = "Model Version (name=none, version=1) not found";
+    world.refused(Method::DELETE, "model-versions/delete", absent, ABSENT, message).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_of_a_logged_model_are_listed_in_its_tag_as_mlflow_writes_them() {
+    let world = World::begin().await;
+    let id = world.onnx_model(MODEL).await;
+    for number in 1..=2 {
+        let (status, made) = world.version("m", &id).await;
+        assert_eq!(status, StatusCode::OK, "{made}");
+        let model = world.get(&format!("/api/2.0/mlflow/logged-models/{id}")).await["model"].take();
+        let tags = model["info"]["tags"].as_array().unwrap();
+        let tag = tags.iter().find(|tag| tag["key"] == "mlflow.modelVersions").unwrap();
+        let listed: Vec<String> =
+            (1..=number).map(|version| format!("{{\"name\": \"m\", \"version\": {version}}}")).collect();
+        assert_eq!(tag["value"], format!("[{}]", listed.join(", ")));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,6 +249,40 @@ async fn logged_models_are_found_by_their_metrics_on_a_dataset() {
     assert_eq!(names(on(json!({"dataset_name": "iris", "dataset_digest": "test"}))).await, ["b"]);
     assert_eq!(names(on(json!({"dataset_name": "iris"}))).await, ["a", "b"]);
     assert_eq!(names(on(json!({"dataset_name": "other"}))).await, Vec::<String>::new());
+    // In an order the digest alone says which dataset is meant.
+    let by = |dataset: Value| {
+        let mut order = json!([{"field_name": "metrics.acc", "ascending": false}]);
+        order[0].as_object_mut().unwrap().extend(dataset.as_object().unwrap().clone());
+        json!({"experiment_ids": ["0"], "order_by": order})
+    };
+    let train = by(json!({"dataset_digest": "train"}));
+    assert_eq!(names(train.clone()).await, ["a", "b", "c"]);
+    assert_eq!(names(by(json!({"dataset_digest": "test"}))).await, ["b", "c", "a"]);
+
+    // A page goes on with the search that it belongs to, and with no other.
+    let page = |mut search: Value, token: &Value| {
+        search["page_token"] = token.clone();
+        search["max_results"] = json!(1);
+        search
+    };
+    let first = world.post("logged-models/search", page(train.clone(), &Value::Null)).await;
+    let token = &first["next_page_token"];
+    assert_eq!(names(page(train.clone(), token)).await, ["b"]);
+    let mut elsewhere = page(train.clone(), token);
+    elsewhere["experiment_ids"] = json!(["1"]);
+    let mut filtered = page(train.clone(), token);
+    filtered["filter"] = json!("name = 'b'");
+    let mut on_dataset = page(train, token);
+    on_dataset["datasets"] = json!([{"dataset_name": "iris"}]);
+    for (search, part) in [
+        (elsewhere, "Experiment IDs in the page token do not match"),
+        (filtered, "Filter string in the page token does not match"),
+        (on_dataset, "Filter string in the page token does not match"),
+        (page(by(json!({"dataset_digest": "test"})), token), "Order by in the page token does not match"),
+        (page(by(json!({})), token), "Order by in the page token does not match"),
+    ] {
+        world.refused(Method::POST, "logged-models/search", search, INVALID, part).await;
+    }
     let nameless = on(json!({"dataset_digest": "test"}));
     let message = "`dataset_name` in the `datasets` clause must be specified.";
     world.refused(Method::POST, "logged-models/search", nameless, INVALID, message).await;

@@ -79,6 +79,14 @@ async fn a_refused_batch_names_the_place_of_what_is_wrong() {
             with("timestamp", json!(-1)),
             "Invalid value -1 for parameter 'metrics[1].timestamp' supplied: metric 'mae'",
         ),
+        (
+            with("dataset_name", json!("iris")),
+            "Both dataset_name and dataset_digest must be provided if one is provided",
+        ),
+        (
+            with("dataset_digest", json!("d")),
+            "Both dataset_name and dataset_digest must be provided if one is provided",
+        ),
         (json!({"params": [{"value": "1"}]}), "Missing value for required parameter 'params[0].key'"),
         (
             json!({"tags": [{"key": "a$", "value": "1"}]}),
@@ -141,6 +149,12 @@ async fn experiments_are_refused_in_mlflows_words() {
             "Artifact location cannot be a runs:/ URI. Given: 'runs:/a'",
         ),
         ("experiments/create", location("s3://b/#f"), INVALID, "URL can't include fragments or params."),
+        (
+            "experiments/create",
+            location(&format!("s3://{}", "b".repeat(2_048))),
+            INVALID,
+            "The length of the artifact path cannot be greater than 2048 characters.",
+        ),
         (
             "runs/create",
             json!({"experiment_id": "abc"}),

@@ -107,6 +107,15 @@ async fn what_is_not_served_says_so_in_mlflows_shape() {
     let world = World::begin().await;
     let (status, answer) = world.try_call(Method::POST, "gateway/routes", json!({})).await;
     assert_eq!((status, &answer["error_code"]), (StatusCode::NOT_FOUND, &json!("ENDPOINT_NOT_FOUND")));
+    // Spans come as protobuf; that they are not served is the answer, and not that they are no JSON.
+    let spans = world.http.post(format!("{}/v1/traces", world.url));
+    let answered = spans.header("content-type", "application/x-protobuf").body("spans").send().await.unwrap();
+    assert_eq!(answered.status(), StatusCode::NOT_FOUND);
+    let text = answered.text().await.unwrap();
+    assert!(text.contains("ENDPOINT_NOT_FOUND") && text.contains("API for traces"), "{text}");
+    // An address that ends with a slash leads to doubled ones.
+    let listed = world.raw(Method::POST, "//api//2.0/mlflow/experiments/search", "{}").await;
+    assert_eq!(listed.status(), StatusCode::OK);
     let response = world.raw(Method::POST, "/api/2.0/mlflow/runs/create", "{\"experiment_id\": ").await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     assert!(response.text().await.unwrap().contains("not valid JSON"));

@@ -357,9 +357,17 @@ async fn webhooks_of_both_apis_are_changed_and_tested_by_mlflows_api() {
     let tested = world.post(&format!("{path}/test"), asked).await["result"].take();
     assert_eq!((&tested["success"], &tested["response_status"]), (&json!(false), &json!(500)), "{tested}");
     assert_eq!(tested["response_body"], "not today");
+    assert_eq!(tested.get("error_message"), None, "the receiver answered: {tested}");
+    let nowhere = json!({"url": "http://127.0.0.1:1/"});
+    world.call(Method::PATCH, &path, nowhere).await;
+    let tested = world.post(&format!("{path}/test"), json!({})).await["result"].take();
+    assert_eq!((&tested["success"], &tested["response_status"]), (&json!(false), &Value::Null), "{tested}");
+    assert!(tested["error_message"].as_str().unwrap().starts_with("Failed to test webhook: "), "{tested}");
+    world.call(Method::PATCH, &path, json!({ "url": receiver.url() })).await;
     let calls = receiver.wait_for(2).await;
     assert_eq!((&calls[0].event()["entity"], &calls[1].event()["action"]), (&json!("prompt"), &json!("set")));
     assert!(calls[0].is_signed_for_mlflow("old") && calls[1].event()["data"]["value"].is_string());
+    assert_eq!(calls[0].event()["data"]["description"], "An example prompt", "MLflow's own example");
 
     // Renamed, with another event and secret; the old secret is over at once.
     let body =
@@ -395,7 +403,14 @@ async fn a_wrong_webhook_is_refused_in_mlflows_shape() {
         ("name", json!(""), "Missing value for required parameter 'name'"),
         ("name", json!("a b"), "Webhook name 'a b' is invalid"),
         ("url", Value::Null, "Missing value for required parameter 'url'"),
-        ("url", json!("ftp://example.org"), "Invalid webhook URL"),
+        ("url", json!("   "), "Webhook URL cannot be empty or just whitespace: '   '"),
+        (
+            "url",
+            json!("ftp://example.org"),
+            "Invalid webhook URL scheme: 'ftp'. Allowed schemes are: http, https.",
+        ),
+        ("url", json!("http://[invalid"), "Invalid webhook URL"),
+        ("url", json!("example.org"), "Invalid webhook URL"),
         ("events", json!([]), "Missing value for required parameter 'events'"),
         ("events", json!([{"entity": "RUN", "action": "CREATED"}]), "Invalid entity 'RUN'"),
         ("events", json!([{"entity": "PROMPT", "action": "SET"}]), "Valid actions are: ['created']"),

@@ -173,6 +173,17 @@ fn filters_that_are_refused_say_where_and_why() {
         (Entity::Runs, "tags.a = 'x", 9, "Invalid filter string: the ' is not closed"),
         (Entity::Runs, "tags.a = 'x' AND ", 17, "Invalid filter string: a clause has to follow AND"),
         (Entity::Runs, "tags.a", 6, "Invalid clause(s) in filter string: 'tags.a'"),
+        // No comparison: that comes before the question whether there is such a key.
+        (Entity::Experiments, "foo", 3, "Invalid clause(s) in filter string: 'foo'"),
+        (Entity::RegisteredModels, "evilhax = true", 10, "Invalid clause(s) in filter string: 'true'"),
+        (Entity::Runs, "params.a = NULL", 11, "Invalid clause(s) in filter string: 'NULL'"),
+        (
+            Entity::LoggedModels,
+            "name = 'a' OR name = 'b'",
+            11,
+            "Invalid filter string: 'name = 'a' OR name = 'b''. Expected a list of comparisons separated by 'AND' \
+             (e.g. 'metrics.loss > 0.1 AND params.lr = 0.01'), but found 'OR'",
+        ),
         (Entity::Runs, "(tags.a = 'x')", 0, "Invalid clause(s) in filter string: '(tags.a'"),
         (Entity::Runs, "tags.a = 'x' tags.b = 'y'", 13, "Invalid clause(s) in filter string: 'tags.b'"),
         (
@@ -209,6 +220,8 @@ fn orders() {
         (Entity::Runs, vec!["start_time DOWN"]),
         (Entity::Runs, vec!["dataset.name"]),
         (Entity::RegisteredModels, vec!["creation_timestamp"]),
+        (Entity::ModelVersions, vec!["name", "run_id DESC"]),
+        (Entity::ModelVersions, vec!["source_path"]),
         (Entity::Runs, vec![""]),
     ] {
         assert!(parse_order_by(entity, &keys(&bad)).is_err(), "{bad:?}");

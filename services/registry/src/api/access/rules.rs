@@ -37,6 +37,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/3.0/mlflow/server-info", Known),
     // Answers only that there is nothing.
     ("GET POST PUT PATCH DELETE", "/{version}/mlflow/{*rest}", Known),
+    ("GET POST PUT PATCH DELETE", "/v1/traces", Known),
     ("POST", "/2.0/mlflow/experiments/create", Needs(Editor, Everything)),
     ("GET", "/2.0/mlflow/experiments/get", Needs(Viewer, Experiment)),
     ("GET", "/2.0/mlflow/experiments/get-by-name", Needs(Viewer, ExperimentName)),
@@ -245,6 +246,7 @@ mod tests {
         for (methods, path, rule) in RULES {
             let reads = path.contains("search")
                 || path.contains("{*rest}")
+                || *path == crate::api::mlflow::OTLP_TRACES
                 || path.contains("presigned-download")
                 || *methods == "GET";
             assert!(

@@ -106,7 +106,7 @@ impl Failure {
 
     /// A route that is not served.
     pub(crate) fn no_endpoint(method: &http::Method, path: &str) -> Self {
-        let family = path.split_once("/mlflow/").map_or(path, |(_, rest)| rest);
+        let family = path.split_once("/mlflow/").map_or(path.trim_start_matches("/v1/"), |(_, rest)| rest);
         let family = family.split('/').next().unwrap_or_default().replace('-', " ");
         Self::new(
             Code::EndpointNotFound,

@@ -156,10 +156,10 @@ fn order(fields: &Fields) -> Result<(String, Option<DatasetKey>), Failure> {
     Ok((format!("{field} {direction}"), dataset(fields)?))
 }
 
-/// `dataset_name` with `dataset_digest`, where there is a name.
+/// `dataset_name` and `dataset_digest`, where one of them is given.
 fn dataset(fields: &Fields) -> Result<Option<DatasetKey>, Failure> {
-    let digest = fields.non_empty("dataset_digest")?;
-    Ok(fields.non_empty("dataset_name")?.map(|name| DatasetKey { name, digest }))
+    let (name, digest) = (fields.non_empty("dataset_name")?, fields.non_empty("dataset_digest")?);
+    Ok((name.is_some() || digest.is_some()).then_some(DatasetKey { name, digest }))
 }
 
 async fn search(State(registry): State<Registry>, caller: Caller, mut fields: Fields) -> Answer {
@@ -168,10 +168,12 @@ async fn search(State(registry): State<Registry>, caller: Caller, mut fields: Fi
     let (order_by, order_datasets): (Vec<String>, Vec<_>) = orders.into_iter().unzip();
     let named = |fields: &Fields| {
         let missing = || Failure::invalid("`dataset_name` in the `datasets` clause must be specified.");
-        dataset(fields)?.ok_or_else(missing)
+        dataset(fields)?.filter(|dataset| dataset.name.is_some()).ok_or_else(missing)
     };
     let datasets = fields.messages("datasets")?.iter().map(named).collect::<Result<Vec<_>, Failure>>()?;
-    let search = Search::ordered(Entity::LoggedModels, &fields, &order_by, (DEFAULT_RESULTS, MAX_RESULTS))?;
+    let (on, by) = (format!("{datasets:?}"), format!("{order_datasets:?}"));
+    let limits = (DEFAULT_RESULTS, MAX_RESULTS);
+    let search = Search::ordered(Entity::LoggedModels, &fields, &order_by, [&on, &by], limits)?;
     let ids = experiment_ids(&fields, &caller)?;
     let (clauses, orders) = search.conditions();
     refuse_search(&caller, clauses, orders)?;

@@ -31,6 +31,11 @@ fn point(fields: &Fields, path: &str) -> Result<Point, Failure> {
         dataset_name: fields.non_empty("dataset_name")?,
         dataset_digest: fields.non_empty("dataset_digest")?,
     };
+    if point.dataset_name.is_some() != point.dataset_digest.is_some() {
+        return Err(Failure::invalid(
+            "Both dataset_name and dataset_digest must be provided if one is provided",
+        ));
+    }
     validate_metric(path, &point.key, point.value, point.at_ms)?;
     Ok(point)
 }

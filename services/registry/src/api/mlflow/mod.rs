@@ -26,6 +26,7 @@ mod webhooks;
 use axum::{Json, Router};
 pub(crate) use request::Fields;
 use serde_json::Value;
+pub(crate) use server::OTLP_TRACES;
 
 use self::error::Failure;
 use crate::clock::now_ms;

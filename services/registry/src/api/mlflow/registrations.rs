@@ -10,7 +10,7 @@ use slipway_domain::registry::filter::{Clause, Key, Order};
 use super::error::Failure;
 use crate::access::caller::Caller;
 use crate::store::Pair;
-use crate::store::tags::VERSIONS_TAG;
+use crate::store::tags::{VERSIONS_TAG, versions_text};
 
 /// Whether the caller may not read every registered model.
 fn is_restricted(caller: &Caller) -> bool {
@@ -35,7 +35,7 @@ pub(super) fn visible_tags(caller: &Caller, tags: &[Pair]) -> Vec<Pair> {
         let entries = if key == VERSIONS_TAG { entries(value) } else { None };
         let Some(mut entries) = entries else { return Some((key.clone(), value.clone())) };
         entries.retain(|entry| is_visible(caller, entry));
-        (!entries.is_empty()).then(|| (key.clone(), Value::from(entries).to_string()))
+        (!entries.is_empty()).then(|| (key.clone(), versions_text(&entries)))
     };
     tags.iter().filter_map(shown).collect()
 }
@@ -47,7 +47,7 @@ pub(super) fn merged_tags(caller: &Caller, before: &[Pair], mut set: Vec<Pair>) 
     for (_, value) in set.iter_mut().filter(|(key, _)| key == VERSIONS_TAG) {
         if let Some(mut entries) = entries(value).filter(|_| !hidden.is_empty()) {
             entries.splice(0..0, hidden.iter().cloned());
-            *value = Value::from(entries).to_string();
+            *value = versions_text(&entries);
         }
     }
     set
@@ -87,11 +87,11 @@ mod tests {
         let grants: Grants = [(Scope::Model("ours".into()), Role::Viewer)].into_iter().collect();
         let caller = Caller { grants: Arc::new(grants), ..Caller::unknown() };
         let all = r#"[{"name":"ours","version":1},{"name":"theirs","version":2}]"#;
-        assert_eq!(visible_tags(&caller, &tag(all)), tag(r#"[{"name":"ours","version":1}]"#));
+        assert_eq!(visible_tags(&caller, &tag(all)), tag(r#"[{"name": "ours", "version": 1}]"#));
         assert_eq!(visible_tags(&caller, &tag(r#"[{"name":"theirs","version":2}]"#)), []);
         assert_eq!(visible_tags(&caller, &tag("no list")), tag("no list"));
         let set = merged_tags(&caller, &tag(all), tag(r#"[{"name":"ours","version":3}]"#));
-        assert_eq!(set, tag(r#"[{"name":"theirs","version":2},{"name":"ours","version":3}]"#));
+        assert_eq!(set, tag(r#"[{"name": "theirs", "version": 2}, {"name": "ours", "version": 3}]"#));
         let full = Caller { grants: Arc::new(Grants::full()), ..Caller::unknown() };
         assert_eq!(visible_tags(&full, &tag(all)), tag(all));
     }

@@ -81,9 +81,10 @@ fn run_name(asked: Option<String>, tags: &mut Vec<Pair>) -> Result<String, Failu
 
 /// A name for what a client left unnamed.
 pub(super) fn random_name() -> String {
+    // Words that MLflow's own names begin with as well, so that what tells generated names apart goes on doing so.
     const QUALITIES: [&str; 12] = [
-        "amber", "brisk", "calm", "deep", "eager", "fair", "gentle", "hardy", "keen", "lively", "steady",
-        "tall",
+        "able", "bold", "bright", "calm", "capable", "clean", "gentle", "nimble", "orderly", "placid",
+        "silent", "wise",
     ];
     const THINGS: [&str; 12] = [
         "anchor", "beacon", "bow", "current", "harbour", "keel", "mast", "pier", "rudder", "sail", "tide",

@@ -14,6 +14,13 @@ use super::error::Failure;
 use crate::access::caller::Caller;
 use crate::store::experiments::View;
 
+/// What a page token of another search of logged models differs in, in the order of a fingerprint's parts.
+const DIFFERENCES: [&str; 3] = [
+    "Experiment IDs in the page token do not match the requested experiment IDs.",
+    "Filter string in the page token does not match the requested filter string.",
+    "Order by in the page token does not match the requested order by.",
+];
+
 /// A search, read.
 #[derive(Debug)]
 pub(super) struct Search {
@@ -22,7 +29,7 @@ pub(super) struct Search {
     pub(super) limit: usize,
     /// Where the last page ended, as its token says; empty for the first page.
     position: String,
-    /// Hash of everything but the page: a token of another search is refused.
+    /// Hashes of everything but the page: a token of another search is refused.
     fingerprint: String,
 }
 
@@ -34,25 +41,31 @@ impl Search {
         default: usize,
         most: usize,
     ) -> Result<Self, Failure> {
-        Self::ordered(entity, fields, &fields.strings("order_by")?, (default, most))
+        Self::ordered(entity, fields, &fields.strings("order_by")?, ["", ""], (default, most))
     }
 
-    /// The same where the order came in another shape.
+    /// The same where the order came in another shape. `more` is what else belongs to the filter and to the order.
     pub(super) fn ordered(
         entity: Entity,
         fields: &Fields,
         order_by: &[String],
+        [more_filter, more_order]: [&str; 2],
         (default, most): (usize, usize),
     ) -> Result<Self, Failure> {
         let filter = fields.string("filter")?.unwrap_or_default();
         let experiments = fields.strings("experiment_ids")?;
-        let what = format!("{entity:?}\0{filter}\0{order_by:?}\0{experiments:?}");
-        let fingerprint = hex::encode(&Sha256::digest(what)[..8]);
+        let fingerprint = [
+            format!("{entity:?}\0{experiments:?}"),
+            format!("{filter}\0{more_filter}"),
+            format!("{order_by:?}\0{more_order}"),
+        ]
+        .map(|part| hex::encode(&Sha256::digest(part)[..8]))
+        .join(".");
         Ok(Self {
             clauses: parse(entity, &filter)?,
             orders: parse_order_by(entity, order_by)?,
             limit: validate_max_results(fields.integer("max_results")?, default, most)?,
-            position: position(&fields.string("page_token")?.unwrap_or_default(), &fingerprint)?,
+            position: position(entity, &fields.string("page_token")?.unwrap_or_default(), &fingerprint)?,
             fingerprint,
         })
     }
@@ -105,15 +118,20 @@ impl Search {
     }
 }
 
-fn position(token: &str, fingerprint: &str) -> Result<String, Failure> {
+fn position(entity: Entity, token: &str, fingerprint: &str) -> Result<String, Failure> {
     let Some(content) = decode_page_token(token)? else { return Ok(String::new()) };
     let (of, position) = content.split_once(':').unwrap_or_default();
-    if of != fingerprint {
-        return Err(Failure::invalid(
-            "Invalid page token: it belongs to a search with another filter or order",
-        ));
+    if of == fingerprint {
+        return Ok(position.to_owned());
     }
-    Ok(position.to_owned())
+    // Of logged models alone does MLflow report which part differs.
+    let differs = |((of, asked), _): &((&str, &str), &str)| entity == Entity::LoggedModels && of != asked;
+    let message =
+        of.split('.').zip(fingerprint.split('.')).zip(DIFFERENCES).find(differs).map_or(
+            "Invalid page token: it belongs to a search with another filter or order",
+            |(_, message)| message,
+        );
+    Err(Failure::invalid(message))
 }
 
 /// The experiments that are asked for and that the caller may see. Fewer ids keep a search on its index.
@@ -149,9 +167,14 @@ mod tests {
     #[test]
     fn a_token_of_another_search_is_refused() {
         let token = encode_page_token("aaaa:20");
-        assert_eq!(position(&token, "aaaa").unwrap(), "20");
-        assert!(position(&token, "bbbb").unwrap_err().message.contains("another filter"));
-        assert!(position("rubbish", "aaaa").unwrap_err().message.contains("could not base64-decode"));
-        assert_eq!(position("", "aaaa").unwrap(), "");
+        assert_eq!(position(Entity::Runs, &token, "aaaa").unwrap(), "20");
+        assert!(position(Entity::Runs, &token, "bbbb").unwrap_err().message.contains("another filter"));
+        assert!(
+            position(Entity::Runs, "rubbish", "aaaa")
+                .unwrap_err()
+                .message
+                .contains("could not base64-decode")
+        );
+        assert_eq!(position(Entity::Runs, "", "aaaa").unwrap(), "");
     }
 }

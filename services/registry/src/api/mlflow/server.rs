@@ -12,12 +12,17 @@ use crate::state::Registry;
 /// The MLflow release whose behaviour this API follows.
 const MLFLOW_VERSION: &str = "3.17.2";
 
+/// Where MLflow's server takes spans, as protobuf.
+pub(crate) const OTLP_TRACES: &str = "/v1/traces";
+
 pub(super) fn router() -> Router<Registry> {
     Router::new()
         .route("/health", get(async || "OK"))
         .route("/version", get(async || MLFLOW_VERSION))
         .route("/api/3.0/mlflow/server-info", get(info))
         .route("/ajax-api/3.0/mlflow/server-info", get(info))
+        // Spans by OTLP, as clients of MLflow 3 send them beside their traces.
+        .route(OTLP_TRACES, axum::routing::any(no_endpoint))
 }
 
 /// With an address of the artifact store that clients reach, they send and fetch large files there.

@@ -137,22 +137,23 @@ impl Event {
         body(*self, Utc::now(), &self.sample())
     }
 
-    /// Data of the kind that the event has, for a test.
+    /// Data of the kind that the event has, for a test: MLflow's own examples, which receivers compare with.
     fn sample(&self) -> Value {
-        let (name, description) = ("example_model", "An example");
         let tags = json!({"example_key": "example_value"});
         let prompt = self.entity.starts_with("prompt");
-        let name = if prompt { "example_prompt" } else { name };
+        let name = if prompt { "example_prompt" } else { "example_model" };
         match (self.entity, self.action) {
-            ("registered_model" | "prompt", _) => {
-                json!({"name": name, "tags": tags, "description": description})
+            ("registered_model", _) => {
+                json!({"name": name, "tags": tags, "description": "An example registered model"})
             }
+            ("prompt", _) => json!({"name": name, "tags": tags, "description": "An example prompt"}),
             ("model_version", _) => json!({
-                "name": name, "version": "1", "source": "models:/m-0123456789abcdef0123456789abcdef",
-                "run_id": "0123456789abcdef0123456789abcdef", "tags": tags, "description": description,
+                "name": name, "version": "1", "source": "models:/123", "run_id": "abcd1234abcd5678",
+                "tags": tags, "description": "An example model version",
             }),
             ("prompt_version", _) => json!({
-                "name": name, "version": "1", "template": "Hello {{name}}!", "tags": tags, "description": description,
+                "name": name, "version": "1", "template": "Hello {{name}}!", "tags": tags,
+                "description": "An example prompt version",
             }),
             ("prompt_tag", "set") => json!({"name": name, "key": "example_key", "value": "example_value"}),
             ("prompt_tag", _) => json!({"name": name, "key": "example_key"}),
@@ -167,9 +168,9 @@ impl Event {
             }
             ("model_version_alias" | "prompt_alias", _) => json!({"name": name, "alias": "example_alias"}),
             _ => json!({
-                "budget_policy_id": "bp-example", "budget_unit": "USD", "budget_amount": 100.0, "current_spend": 105.5,
-                "duration_unit": "MONTHS", "duration_value": 1, "target_scope": "GLOBAL", "workspace": "default",
-                "target_value": null, "window_start": 1_704_067_200_000_i64,
+                "budget_policy_id": "bp-abc123", "budget_unit": "USD", "budget_amount": 100.0, "current_spend": 105.5,
+                "duration_unit": "MONTHS", "duration_value": 1, "target_scope": "ENDPOINT", "workspace": "default",
+                "target_value": "ep-abc123", "window_start": 1_704_067_200_000_i64,
             }),
         }
     }

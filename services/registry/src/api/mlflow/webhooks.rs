@@ -103,6 +103,15 @@ fn status(fields: &Fields) -> Result<Option<bool>, Failure> {
 }
 
 fn check_url(registry: &Registry, url: &str) -> Result<(), Failure> {
+    if url.trim().is_empty() {
+        return Err(Failure::invalid(format!("Webhook URL cannot be empty or just whitespace: '{url}'")));
+    }
+    if let Some((scheme, _)) = url.split_once(':').filter(|(scheme, _)| !matches!(*scheme, "http" | "https"))
+    {
+        return Err(Failure::invalid(format!(
+            "Invalid webhook URL scheme: '{scheme}'. Allowed schemes are: http, https."
+        )));
+    }
     let refused = |invalid: slipway_domain::Invalid| format!("Invalid webhook URL: {}", invalid.message);
     registry.webhooks.sender.check_url(url).map_err(|invalid| Failure::invalid(refused(invalid)))
 }
@@ -238,10 +247,13 @@ async fn test(State(registry): State<Registry>, Path(id): Path<String>, fields: 
     let body = wanted.map(|event| event.test_body());
     let called = testing::test(&registry, &webhook, body).await?;
     let status = called.status();
+    let failed = called.error.as_ref().filter(|_| status.is_none());
+    let unanswered = failed.map(|error| format!("Failed to test webhook: {error}"));
     let result = Message::new()
         .put("success", called.error.is_none())
         .maybe("response_status", status)
         .maybe("response_body", status.map(|_| called.answer))
-        .maybe("error_message", called.error.map(|error| format!("Failed to test webhook: {error}")));
+        // Where the receiver answered, its status and body say it all, as with MLflow.
+        .maybe("error_message", unanswered);
     Ok(answer(Message::new().put("result", result)))
 }
