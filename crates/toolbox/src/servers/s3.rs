@@ -22,7 +22,9 @@ use super::{Launch, Running, free_port, kept_secret, random_secret};
 use crate::{Account, Error, private};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// Its filer waits 15 s for subscribers that are parts of the same process, so that it never ends sooner by itself. What it has
+/// acknowledged is with the operating system by then, and survives the end by force.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// A bucket has at least one volume. Left to itself, SeaweedFS allows as many as whole volumes of 1 GiB would find room now, and on a
 /// disk with 10 GB free the eleventh bucket cannot be written to. Volumes take the room of what is in them.
 const MAX_VOLUMES: u32 = 1_000;
