@@ -1,5 +1,5 @@
-//! The audit trail as a chain: each row's hash covers the row and the hash before it, so that nobody changes,
-//! removes or inserts a row without every later hash telling.
+//! The audit trail as a chain: each row's hash covers the row and the hash before it, so changing,
+//! removing or inserting a row invalidates every later hash.
 
 use sha2::{Digest as _, Sha256};
 

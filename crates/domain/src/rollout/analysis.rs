@@ -1,8 +1,8 @@
 //! The verdict on a new version: each limit is a clause that passes, fails, or cannot tell yet.
 //!
-//! A clause fails only where its any-time bound proves the limit broken, so a handful of unlucky requests
-//! fails nobody and looking every second raises no false alarms; it passes where the plain estimate keeps the
-//! limit; in between it is inconclusive, and more data decides. No data is inconclusive, never a failure.
+//! A clause fails only if its any-time bound proves that the limit is exceeded, so a handful of unlucky requests
+//! fails no version and evaluating every second raises no false alarms. It passes if the plain estimate is within
+//! the limit; in between it is inconclusive, and more data decides. No data is inconclusive, never a failure.
 
 use serde::{Deserialize, Serialize};
 

@@ -153,7 +153,7 @@ impl Attempt {
         self.wait_for(line, |launcher| launcher.log().lines().any(|found| found == line)).await;
     }
 
-    /// Processes of the job that live, without those that nobody has waited for yet.
+    /// Live processes of the job, without zombies.
     pub(crate) fn processes(&self) -> Vec<Pid> {
         let mark = format!("SLIPWAY_JOB_ID={}", self.job_id);
         let mut found = Vec::new();
