@@ -1,4 +1,4 @@
-"""Registers the small models that docs/serving.md calls: points, classes, identities, and the ensemble spread with its steps.
+"""Registers the small models that docs/serving/ calls: points, classes, identities, and the ensemble spread with its steps.
 
     python examples/quickstart/serving_models.py
 
@@ -38,7 +38,7 @@ ENSEMBLE = {
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description="Registers the models of docs/serving.md.")
+    arguments = argparse.ArgumentParser(description="Registers the models of docs/serving/.")
     arguments.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000"))
     options = arguments.parse_args()
     mlflow.set_tracking_uri(options.tracking_uri)

@@ -149,7 +149,8 @@ fn docs(programs: &Programs, python: &Path, data_dir: &Path) -> anyhow::Result<(
     }
     run_command(&mut slipway(&["up", "--ports", "auto", "--detach"]))?;
     let mut check = script(python, "check_docs.py");
-    check.args(["README.md", "docs/onnx.md", "docs/serving.md"]).current_dir(root());
+    let pages = ["README.md", "docs/onnx.md", "docs/serving/protocol.md", "docs/serving/running-models.md"];
+    check.args(pages).current_dir(root());
     let checked = run_command(check.arg("--slipway").arg(&programs.slipway).arg("--data-dir").arg(data_dir));
     checked.and(run_command(&mut slipway(&["down"])))
 }

@@ -86,7 +86,7 @@ pub(super) const TREATMENTS: &[(&str, Treatment, &str)] = &[
     ("dynamic_batching.default_queue_policy.max_queue_size", Obeyed, "0: the limit of the server"),
     ("dynamic_batching.priority_queue_policy", Refused, "all priorities share one queue limit"),
     ("sequence_batching", Refused, "models have no state between requests"),
-    ("ensemble_scheduling", Obeyed, "see [ensembles](serving.md#ensembles)"),
+    ("ensemble_scheduling", Obeyed, "see [ensembles](serving/running-models.md#ensembles)"),
     (
         "ensemble_scheduling.max_inflight_requests",
         Ignored,
