@@ -3,6 +3,7 @@
 pub mod events;
 pub mod prediction_columns;
 pub mod predictions;
+pub mod rest;
 pub mod traffic;
 
 /// Bytes of a training profile that are read: ten thousand columns are about 40 MiB.

@@ -18,6 +18,7 @@ const MAX_APPROVERS: u32 = 20;
 
 /// All rules have to hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// In the order in which they are told.
@@ -26,6 +27,8 @@ pub struct Policy {
 
 /// One thing that a version has to show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schemas", schema(as = PolicyRule))]
 #[serde(tag = "rule", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Rule {
     /// Serving can load it.
@@ -130,11 +133,13 @@ pub enum Rule {
     /// One of these has to hold.
     AnyOf {
         /// The alternatives.
+        #[cfg_attr(feature = "schemas", schema(no_recursion))]
         rules: Vec<Rule>,
     },
     /// All of these have to hold: one alternative of `any-of` that asks for several things.
     AllOf {
         /// The parts.
+        #[cfg_attr(feature = "schemas", schema(no_recursion))]
         rules: Vec<Rule>,
     },
 }
@@ -149,6 +154,7 @@ const fn min_segment_rows() -> u64 {
 
 /// A part of a model card that may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CardField {
     /// What it is for, in words.
@@ -278,6 +284,8 @@ impl Evidence {
 
 /// How a rule came out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schemas", schema(as = RuleOutcome))]
 pub struct Outcome {
     /// The rule.
     pub rule: Rule,
@@ -286,6 +294,7 @@ pub struct Outcome {
     /// What was found, with the numbers, and what was asked for.
     pub detail: String,
     /// How the rules within came out, of `any-of` and `all-of`.
+    #[cfg_attr(feature = "schemas", schema(no_recursion))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<Outcome>,
 }

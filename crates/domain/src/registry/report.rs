@@ -21,6 +21,7 @@ const MAX_SEGMENTS: usize = 1_000;
 
 /// A report as somebody posts it. It does not change afterwards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Report {
     /// What it is called; of several with one name the newest counts.
@@ -44,6 +45,7 @@ pub struct Report {
 
 /// A data set, by name and content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DatasetName {
     /// Its name.
@@ -54,6 +56,7 @@ pub struct DatasetName {
 
 /// How long an answer took, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
     /// Half of them were quicker.
@@ -66,6 +69,7 @@ pub struct Latency {
 
 /// The rows for which an attribute has a value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Segment {
     /// E.g. `age_group`.
@@ -80,6 +84,7 @@ pub struct Segment {
 
 /// How far the best and the worst segment of an attribute are apart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 pub struct Gap {
     /// The attribute.
     pub attribute: String,

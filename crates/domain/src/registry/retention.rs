@@ -12,6 +12,8 @@ const MAX_KEEP: u32 = 10_000;
 
 /// What a rule is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schemas", schema(as = RetentionScope))]
 #[serde(tag = "scope", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Scope {
     /// Runs of every experiment; what is kept is counted in each.
@@ -38,6 +40,8 @@ pub enum Scope {
 
 /// What becomes of what goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schemas", schema(as = RetentionAction))]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Runs are deleted as with MLflow's client and may be restored; versions move to the stage `Archived`.
@@ -48,6 +52,7 @@ pub enum Action {
 
 /// Which end of a metric is the good one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
     /// More is better.
@@ -58,6 +63,7 @@ pub enum Goal {
 
 /// The best so many stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeepBest {
     /// By the latest value of this metric. What does not have it is not among the best.
@@ -70,6 +76,8 @@ pub struct KeepBest {
 
 /// A rule. Every condition that is given has to hold before something goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schemas", schema(as = RetentionConditions))]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// What it is about.
