@@ -64,7 +64,7 @@ pub enum Error {
         reason: String,
     },
     /// The bytes to be stored stopped coming.
-    #[error("the upload broke off: {0}")]
+    #[error("the upload was interrupted: {0}")]
     Source(String),
     /// The store refused, failed or did not answer.
     #[error("the artifact store could not {action}: {reason}")]

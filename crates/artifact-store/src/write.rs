@@ -267,7 +267,7 @@ impl<'store> Multipart<'store> {
         // Parts still under way would be stored after the upload is gone.
         drop(self.sending);
         if let Err(error) = self.store.abort_parts(&self.key, &self.upload_id).await {
-            tracing::warn!(key = %self.key, %error, "an upload that broke off could not be aborted");
+            tracing::warn!(key = %self.key, %error, "interrupted upload could not be aborted");
         }
     }
 }

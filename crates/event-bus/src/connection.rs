@@ -28,20 +28,22 @@ impl Connection {
             }
             Event::Disconnected => {
                 if !self.away.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(url, "the connection to NATS is lost; it is tried again until it stands");
+                    tracing::warn!(url, "connection to NATS lost; reconnecting");
                 }
             }
             // One for each attempt.
             Event::ClientError(error) => {
                 if self.away.swap(true, Ordering::Relaxed) {
-                    tracing::debug!(url, %error, "NATS is still away");
+                    tracing::debug!(url, %error, "NATS is still unreachable");
                 } else {
-                    tracing::warn!(url, %error, "NATS is away; it is tried again until it answers");
+                    tracing::warn!(url, %error, "NATS is unreachable; retrying until it answers");
                 }
             }
-            Event::SlowConsumer(_) | Event::ServerError(_) => tracing::warn!(url, %event, "NATS complains"),
-            Event::LameDuckMode => tracing::info!(url, "NATS is about to stop"),
-            Event::Draining | Event::Closed => tracing::debug!(url, %event, "the connection to NATS ends"),
+            Event::SlowConsumer(_) | Event::ServerError(_) => {
+                tracing::warn!(url, %event, "NATS reported a problem")
+            }
+            Event::LameDuckMode => tracing::info!(url, "NATS is shutting down"),
+            Event::Draining | Event::Closed => tracing::debug!(url, %event, "connection to NATS closed"),
         }
     }
 }

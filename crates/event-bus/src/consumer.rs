@@ -112,7 +112,7 @@ impl Consumer {
             if let Err(error) = outcome
                 && !std::mem::replace(&mut complained, true)
             {
-                tracing::warn!(%error, consumer = %self.durable, "the subscription is made again");
+                tracing::warn!(%error, consumer = %self.durable, "subscription ended; recreating it");
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -144,7 +144,7 @@ impl Consumer {
             let answer = match handler(received).await {
                 Ok(()) => AckKind::Ack,
                 Err(reason) => {
-                    tracing::warn!(%reason, event = %id, %subject, consumer = %self.durable, "the event is tried again");
+                    tracing::warn!(%reason, event = %id, %subject, consumer = %self.durable, "event handling failed; retrying");
                     AckKind::Nak(Some(Duration::from_millis(REDELIVERY_DELAY_MS)))
                 }
             };

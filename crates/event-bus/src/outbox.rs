@@ -195,7 +195,7 @@ impl Relay {
                 }
                 Err(error) => {
                     if !failing {
-                        tracing::warn!(%error, "events wait in the outbox");
+                        tracing::warn!(%error, "events queued in the outbox");
                     }
                     failing = true;
                     RETRY_DELAY_MS

@@ -45,7 +45,7 @@ pub async fn read_subjects<F>(
             () = shutdown.cancelled() => return,
             outcome = deliver(bus, stream, subjects, from, &mut after_sequence, &mut handler) => {
                 if let Err(error) = outcome {
-                    tracing::debug!(%error, stream, "reading is taken up again");
+                    tracing::debug!(%error, stream, "reader resumes");
                 }
             }
         }

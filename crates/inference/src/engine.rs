@@ -182,7 +182,9 @@ impl Engine {
         match spawned {
             Ok(_) => state.threads += 1,
             // Those that there are take it.
-            Err(error) if state.threads > 0 => tracing::warn!(%error, "no further thread for a model"),
+            Err(error) if state.threads > 0 => {
+                tracing::warn!(%error, "cannot start a further thread for a model")
+            }
             Err(error) => return Err(Error::Runtime(format!("no thread for it: {error}"))),
         }
         Ok(())
@@ -262,7 +264,7 @@ impl Engine {
                 Ok((ran, parts)) => return deliver(jobs, &ran, parts, started),
                 // One of them may be to blame: each alone, so that the others are answered.
                 Err(error) => {
-                    tracing::debug!(%error, requests = jobs.len(), "a batch failed; its requests run alone");
+                    tracing::debug!(%error, requests = jobs.len(), "batch failed; its requests run alone");
                 }
             }
         }
@@ -370,7 +372,7 @@ impl Engine {
         if let Some(inputs) = self.taken.as_ref().filter(|_| self.options.arena) {
             let inputs: Vec<&Tensor> = inputs.iter().collect();
             if let Err(error) = self.runner.run(&inputs, true) {
-                tracing::debug!(%error, "an idle model keeps its memory");
+                tracing::debug!(%error, "memory of an idle model not released");
             }
         }
     }

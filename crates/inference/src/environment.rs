@@ -49,7 +49,7 @@ impl Environment {
             if !untested {
                 return Err(Error::Untested { path, version });
             }
-            tracing::warn!(path, version, tested = tested(), "this version of ONNX Runtime is not tested");
+            tracing::warn!(path, version, tested = tested(), "untested version of ONNX Runtime");
         }
         let builder = ort::init_from(path).map_err(|error| refuse(error.to_string()))?;
         let inner = builder

@@ -41,7 +41,7 @@ impl Model {
         let joining = Joining::decide(checked.model(), &signature, &options.batching);
         let mut profile = profile::measure(&runner, &signature);
         let warm_up_failure = profile.refused.take();
-        tracing::debug!(run_us = profile.run.map(|run| run.as_micros()), ?joining, "a model is warm");
+        tracing::debug!(run_us = profile.run.map(|run| run.as_micros()), ?joining, "model warmed up");
         let engine = Engine::new(runner, signature, options, device, profile, joining);
         Ok(Self { engine: Arc::new(engine), classes: checked.classes(), warm_up_failure })
     }

@@ -26,7 +26,7 @@ pub(crate) struct Profile {
 pub(crate) fn measure(runner: &Runner, signature: &Signature) -> Profile {
     let mut profile = Profile::default();
     if !is_affordable(signature) {
-        tracing::info!("a model takes inputs that are too large to try; its first request warms it up");
+        tracing::info!("inputs of a model too large for a warm-up; its first request warms it up");
         return profile;
     }
     // Zeros need not be lawful inputs of every model, nor 1 a lawful size.
@@ -40,7 +40,7 @@ pub(crate) fn measure(runner: &Runner, signature: &Signature) -> Profile {
         }
     }
     let Some(inputs) = &profile.taken else {
-        tracing::info!("a model takes none of the inputs tried; its first request warms it up");
+        tracing::info!("no warm-up input accepted by a model; its first request warms it up");
         return profile;
     };
     let begun = Instant::now();

@@ -36,7 +36,7 @@ pub(crate) fn open(
     let device = available(options)?;
     match open_on(environment, path, changed, options, device) {
         Err(error) if device != Device::Cpu && options.fallback => {
-            tracing::warn!(%error, device = device.name(), "a model runs on the processor, because its device cannot be used");
+            tracing::warn!(%error, device = device.name(), "device unavailable; model runs on the CPU");
             Ok((open_on(environment, path, changed, options, Device::Cpu)?, Device::Cpu))
         }
         opened => Ok((opened?, device)),
@@ -56,7 +56,7 @@ fn available(options: &LoadOptions) -> Result<Device, Error> {
     if options.fallback {
         tracing::warn!(
             device = options.device.name(),
-            "this ONNX Runtime was built without it; models run on the processor"
+            "ONNX Runtime was built without the device; models run on the CPU"
         );
         return Ok(Device::Cpu);
     }

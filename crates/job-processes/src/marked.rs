@@ -71,7 +71,7 @@ impl Marked {
         if let Err(error) = kill(self.pid, Signal::SIGKILL)
             && error != nix::errno::Errno::ESRCH
         {
-            tracing::warn!(%error, pid = %self.pid, "a left-over process cannot be ended");
+            tracing::warn!(%error, pid = %self.pid, "orphaned process cannot be ended");
         }
     }
 }

@@ -270,7 +270,7 @@ impl Server {
     }
 
     fn broken(&self, error: &reqwest::Error) -> String {
-        format!("the connection to {} broke off: {}", self.address, root_cause(error))
+        format!("the connection to {} was interrupted: {}", self.address, root_cause(error))
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) fn scan(
             if is_weak(length) && !begins_as_pickle(scanner, &mut file, &path)? {
                 return Ok(Format::Other);
             }
-            let detail = format!("after {length} bytes its compressed content breaks off: {why}");
+            let detail = format!("after {length} bytes its compressed content is truncated: {why}");
             scanner.find(Code::CannotBeFollowed, place.path, detail);
         }
     }

@@ -89,10 +89,10 @@ fn read_header(input: &mut Input<'_>) -> io::Result<Result<Literal, String>> {
         _ => input.array()?.map(|bytes| u64::from(u32::from_le_bytes(bytes))),
     };
     let Some(length) = length.filter(|length| *length <= MAX_HEADER_BYTES) else {
-        return Ok(Err(format!("it is longer than {MAX_HEADER_BYTES} bytes or breaks off")));
+        return Ok(Err(format!("it is longer than {MAX_HEADER_BYTES} bytes or truncated")));
     };
     let Some(bytes) = input.take_bytes(length, MAX_HEADER_BYTES as usize)? else {
-        return Ok(Err("it breaks off".to_owned()));
+        return Ok(Err("it is truncated".to_owned()));
     };
     // Version 1 is Latin-1, whose names of fields may be no UTF-8; they do not matter here.
     let text = String::from_utf8_lossy(&bytes);

@@ -26,7 +26,7 @@ impl Material {
             return Err(malformed(format!("expected {MAX_PEM_BYTES} bytes at most")));
         }
         if pem.contains("PRIVATE KEY") {
-            return Err(malformed("this is a private key, which nobody else may know; give its public half"));
+            return Err(malformed("this is a private key, which must stay secret; give its public key"));
         }
         if pem.contains("-----BEGIN CERTIFICATE-----") {
             return Ok(Self::Certificates(certificates::from_pem(pem)?));

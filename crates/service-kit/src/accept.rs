@@ -65,7 +65,7 @@ pub(crate) async fn accept<S>(
     clients.hang_up.cancel();
     clients.connections.close();
     if tokio::time::timeout_at(limit, clients.connections.wait()).await.is_err() {
-        tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "some requests were still in flight at the end");
+        tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "requests still in flight at shutdown");
     }
 }
 

@@ -63,9 +63,9 @@ async fn watch_signals(shutdown: CancellationToken) {
     tracing::info!("stopping: draining requests and tasks");
     shutdown.cancel();
     tokio::select! {
-        () = wait_for_signal() => tracing::warn!("second signal: ending at once"),
+        () = wait_for_signal() => tracing::warn!("second signal: exiting immediately"),
         () = tokio::time::sleep(Duration::from_millis(DRAIN_TIMEOUT_MS)) => {
-            tracing::warn!(limit_ms = DRAIN_TIMEOUT_MS, "draining took too long: ending at once");
+            tracing::warn!(limit_ms = DRAIN_TIMEOUT_MS, "draining timed out: exiting immediately");
         }
     }
     std::process::exit(1);

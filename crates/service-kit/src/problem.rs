@@ -124,7 +124,7 @@ impl std::error::Error for Problem {}
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         if crate::db::is_unavailable(&error) {
-            tracing::warn!(%error, "Postgres is away");
+            tracing::warn!(%error, "Postgres is unreachable");
             return Self::unavailable("the database");
         }
         // What Postgres rejects because of a value, where no handler looked at the value first.
@@ -181,7 +181,7 @@ impl From<tonic::Status> for Problem {
             ),
             tonic::Code::FailedPrecondition | tonic::Code::AlreadyExists => Self::conflict(status.message()),
             tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
-                tracing::warn!(%status, "a service is away");
+                tracing::warn!(%status, "dependency unavailable");
                 Self::unavailable("a service behind this one")
             }
             _ => Self::internal(status),

@@ -135,7 +135,7 @@ impl Tls {
             let configured = contents.as_ref().map_err(|error| anyhow::anyhow!(error.clone()));
             match configured.and_then(|files| configure(files)) {
                 Ok(Configured { config, expires_s }) => {
-                    tracing::info!(expires_s, "the TLS certificate changed");
+                    tracing::info!(expires_s, "TLS certificate changed");
                     inner.meters.expires_s.set(expires_s);
                     *inner.current.write().unwrap_or_else(PoisonError::into_inner) = config;
                 }
@@ -143,7 +143,7 @@ impl Tls {
                     inner.meters.file_errors.inc();
                     tracing::error!(
                         error = format!("{error:#}"),
-                        "the TLS files cannot be used; new connections get the certificate before them"
+                        "TLS files invalid; the previous certificate stays in use"
                     );
                 }
             }
@@ -167,10 +167,10 @@ impl Tls {
         match tokio::time::timeout(Duration::from_millis(HANDSHAKE_TIMEOUT_MS), handshake).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err((error, stream))) => {
-                tracing::debug!(%error, %peer, "a TLS handshake failed");
+                tracing::debug!(%error, %peer, "TLS handshake failed");
                 part(stream).await;
             }
-            Err(_late) => tracing::debug!(%peer, "a TLS handshake took too long"),
+            Err(_late) => tracing::debug!(%peer, "TLS handshake timed out"),
         }
         None
     }

@@ -70,7 +70,7 @@ impl Guard {
     /// Sends the last spans. Called once, before the process ends.
     pub fn flush(self) {
         if let Err(error) = self.provider.shutdown_with_timeout(Duration::from_millis(FLUSH_TIMEOUT_MS)) {
-            tracing::debug!(%error, "the last spans were not exported");
+            tracing::debug!(%error, "last spans not exported");
         }
     }
 }

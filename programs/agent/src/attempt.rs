@@ -43,7 +43,7 @@ struct Attempt {
 pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     // A session of its own: what ends the launcher's terminal or process group does not end the attempt.
     if let Err(error) = nix::unistd::setsid() {
-        tracing::debug!(%error, "no session of its own");
+        tracing::debug!(%error, "cannot create a session");
     }
     let launcher = Launcher::new(&config)?;
     let lease = match launcher.acquire_lease().await {
@@ -117,10 +117,10 @@ impl Attempt {
             .await?;
         end.send_replace(Some(End { moment: self.moment(&ended), at: ended.at }));
         if tokio::time::timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), pump).await.is_err() {
-            tracing::warn!("a process of the command still holds its output open");
+            tracing::warn!("a process of the command still has its output open");
         }
         tokio::select! {
-            uploaded = uploading => uploaded.context("the upload of checkpoints panicked")?,
+            uploaded = uploading => uploaded.context("checkpoint upload panicked")?,
             _ = self.stops.lost() => {}
         }
         Ok(self.judge(&ended).await)
@@ -214,9 +214,9 @@ impl Attempt {
         let sent = async {
             match tokio::time::timeout(Duration::from_millis(LOG_TIMEOUT_MS), shipping).await {
                 Ok(Ok(Ok(()))) => {}
-                Ok(Ok(Err(error))) => tracing::error!(%error, "the log could not be sent"),
+                Ok(Ok(Err(error))) => tracing::error!(%error, "log not sent"),
                 Ok(Err(error)) => tracing::error!(%error, "sending the log panicked"),
-                Err(_) => tracing::error!("the log could not be sent in time"),
+                Err(_) => tracing::error!("log not sent in time"),
             }
             match report {
                 Some(report) => self.launcher.finish(report).await,
@@ -226,7 +226,7 @@ impl Attempt {
         let outcome = tokio::select! {
             outcome = sent => outcome,
             stop = self.stops.lost() => {
-                tracing::warn!(?stop, "the attempt's end is not reported");
+                tracing::warn!(?stop, "end of the attempt not reported");
                 self.workspace.remove(false).await;
                 return Ok(());
             }
@@ -235,10 +235,10 @@ impl Attempt {
         match outcome {
             Ok(()) => given_up.map_or(Ok(()), Err),
             Err(error @ CallError::Fenced(_)) => {
-                tracing::warn!(%error, "the attempt's end is not wanted");
+                tracing::warn!(%error, "launcher rejected the end of the attempt");
                 Ok(())
             }
-            Err(error) => Err(error).context("the attempt's end cannot be reported"),
+            Err(error) => Err(error).context("end of the attempt cannot be reported"),
         }
     }
 }

@@ -229,8 +229,8 @@ impl Running {
     async fn end_strays(&self, config: &Config) {
         match end_strays(&config.job_id, config.attempt).await {
             Ok(0) => {}
-            Ok(processes) => tracing::info!(processes, "ended what the command had left running"),
-            Err(error) => tracing::warn!(%error, "what the command left running does not end"),
+            Ok(processes) => tracing::info!(processes, "ended processes left by the command"),
+            Err(error) => tracing::warn!(%error, "processes left by the command do not end"),
         }
     }
 
@@ -239,7 +239,7 @@ impl Running {
         if let Err(error) = killpg(self.group, signal)
             && error != nix::errno::Errno::ESRCH
         {
-            tracing::warn!(%error, %signal, "the command's group cannot be signalled");
+            tracing::warn!(%error, %signal, "process group of the command cannot be signalled");
         }
     }
 }
@@ -250,7 +250,7 @@ fn explain(stop: Stop, spec: &JobSpec, grace: Duration) -> String {
         Stop::Preempted => "the agent has been told to go".to_owned(),
         Stop::TimedOut => format!("the command ran longer than {} s", spec.timeout_s.unwrap_or_default()),
         Stop::OutOfContact => "the launcher has been away for too long".to_owned(),
-        Stop::Fenced => "another attempt has taken over".to_owned(),
+        Stop::Fenced => "attempt replaced by another one".to_owned(),
     };
     format!("{why}: SIGTERM, and SIGKILL after {} s", grace.as_secs_f64())
 }

@@ -34,7 +34,7 @@ pub(crate) async fn run(
                 }
             }
             Ok(Err(CallError::Fenced(reason))) => {
-                tracing::warn!(%reason, "another attempt has taken over");
+                tracing::warn!(%reason, "attempt replaced by another one");
                 stops.request(Stop::Fenced);
                 return;
             }
@@ -50,6 +50,6 @@ pub(crate) async fn run(
 
 fn complain(complained: &mut bool, reason: &str) {
     if !std::mem::replace(complained, true) {
-        tracing::warn!(%reason, "a heartbeat was not answered; the command goes on");
+        tracing::warn!(%reason, "heartbeat not answered; the command continues");
     }
 }

@@ -191,7 +191,7 @@ impl Launcher {
                     return Ok(answer.into_inner());
                 }
                 Err(status) => match CallError::from(status) {
-                    CallError::Away(reason) => tracing::debug!(%reason, "the launcher is away"),
+                    CallError::Away(reason) => tracing::debug!(%reason, "launcher unreachable"),
                     error => return Err(error),
                 },
             }

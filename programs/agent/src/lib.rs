@@ -141,7 +141,7 @@ pub fn main(own_arguments: &[&str]) -> ExitCode {
         match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "the attempt was given up");
+                tracing::error!(error = format!("{error:#}"), "attempt given up");
                 ExitCode::FAILURE
             }
         }

@@ -24,7 +24,7 @@ pub(crate) async fn exceeded(job_id: &str, attempt: u32, limit_bytes: u64) -> u6
             Ok(_) => {}
             Err(error) if !complained => {
                 complained = true;
-                tracing::warn!(%error, "the memory of the command cannot be measured");
+                tracing::warn!(%error, "memory of the command cannot be measured");
             }
             Err(_) => {}
         }

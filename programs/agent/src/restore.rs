@@ -119,7 +119,7 @@ async fn fill(
             if !error.is_transient() || Instant::now() >= deadline {
                 return Err(error);
             }
-            tracing::warn!(%error, "a checkpoint's file is tried again");
+            tracing::warn!(%error, "upload of a checkpoint file failed; retrying");
             tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
         }
         if let Some(mode) = file.mode {

@@ -66,7 +66,7 @@ impl Spool {
                 Ok(0) => return,
                 Ok(length) => self.append(&buffer[..length]).await,
                 Err(error) => {
-                    tracing::warn!(%error, "the command's output cannot be read");
+                    tracing::warn!(%error, "output of the command cannot be read");
                     return;
                 }
             }
@@ -88,7 +88,7 @@ impl Spool {
     async fn append(&self, bytes: &[u8]) {
         let mut writer = self.writer.lock().await;
         if let Err(error) = writer.append(bytes).await {
-            tracing::error!(%error, "the log cannot be stored; the rest of it is lost");
+            tracing::error!(%error, "log cannot be stored; the rest of it is lost");
             writer.full = true;
         }
         self.written.send_modify(|written| written.bytes = writer.bytes);
@@ -109,11 +109,11 @@ impl Spool {
                 match launcher.append_logs(sent, chunk).await {
                     Ok(next) => sent = next,
                     Err(error @ CallError::Fenced(_)) => {
-                        tracing::warn!(%error, "the rest of the log is not wanted");
+                        tracing::warn!(%error, "launcher rejected the rest of the log");
                         return Ok(());
                     }
                     Err(error) => {
-                        tracing::error!(%error, "the log cannot be sent");
+                        tracing::error!(%error, "log cannot be sent");
                         return Ok(());
                     }
                 }

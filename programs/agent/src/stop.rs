@@ -57,7 +57,7 @@ impl Stops {
             newer
         });
         if changed {
-            tracing::info!(?stop, "the attempt is to stop");
+            tracing::info!(?stop, "launcher requests the attempt to stop");
         }
     }
 

@@ -67,7 +67,7 @@ impl Workspace {
         let folders = if everything { vec![&self.own, &self.folder] } else { vec![&self.own] };
         for folder in folders {
             if let Err(error) = remove_tree(folder).await {
-                tracing::warn!(%error, folder = %folder.display(), "a folder of the attempt stays behind");
+                tracing::warn!(%error, folder = %folder.display(), "folder of the attempt not removed");
             }
         }
         // The job's folder goes with its last attempt; it is not empty before.

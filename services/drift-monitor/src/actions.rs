@@ -30,7 +30,7 @@ pub(crate) async fn run(state: State, shutdown: CancellationToken) {
         match round(&state).await {
             Ok(more) if more => continue,
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "actions are looked at later"),
+            Err(error) => tracing::debug!(%error, "actions not read; retrying"),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -68,13 +68,13 @@ async fn perform(state: &State, due: &DueAction) -> sqlx::Result<()> {
             actions::finish(&state.pool, due.id, &result).await
         }
         Err(status) if is_final(status.code()) || due.attempts >= MAX_ATTEMPTS => {
-            tracing::error!(%status, attempts = due.attempts, "given up");
+            tracing::error!(%status, attempts = due.attempts, "action given up");
             state.metrics.action(&due.action, "failed");
             actions::fail(&state.pool, due.id, status.message()).await
         }
         Err(status) => {
             let delay_s = backoff_s(due.attempts);
-            tracing::warn!(%status, attempts = due.attempts, delay_s, "tried again later");
+            tracing::warn!(%status, attempts = due.attempts, delay_s, "action failed; retrying");
             state.metrics.action(&due.action, "postponed");
             let error = format!("{:?}: {}", status.code(), status.message());
             actions::postpone(&state.pool, due.id, &error, delay_s).await

@@ -42,7 +42,7 @@ pub(crate) async fn run(state: State, shutdown: CancellationToken) {
                 let refreshes = futures::stream::iter(monitors);
                 refreshes.for_each_concurrent(CONCURRENT, |watched| settle(&state, watched)).await;
             }
-            Err(error) => tracing::debug!(%error, "baselines are asked for later"),
+            Err(error) => tracing::debug!(%error, "baselines not requested; retrying"),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -60,7 +60,7 @@ async fn settle(state: &State, watched: Watched) {
             tracing::debug!(
                 monitor = watched.name,
                 error = format!("{error:#}"),
-                "the baseline is asked for later"
+                "baseline not requested; retrying"
             );
         }
     }
@@ -220,7 +220,7 @@ async fn inputs(state: &State, watched: &Watched, version: &str) -> Result<Optio
             Err(away("the registry", &status))
         }
         Err(status) => {
-            tracing::debug!(%status, version, "the signature is not known; columns are found in the records alone");
+            tracing::debug!(%status, version, "signature unavailable; columns are derived from the records only");
             Ok(None)
         }
     }

@@ -42,7 +42,7 @@ async fn handle(state: &State, received: &Received) -> anyhow::Result<()> {
         Ok(change) => change,
         Err(error) => {
             // It will not parse the next time either.
-            tracing::warn!(%error, event = %received.id, "an event is skipped");
+            tracing::warn!(%error, event = %received.id, "event skipped");
             return Ok(());
         }
     };

@@ -57,7 +57,7 @@ pub(crate) async fn run(state: State, deployment: String, end: CancellationToken
             tracing::warn!(
                 deployment,
                 error = format!("{error:#}"),
-                "reading of prediction records restarts"
+                "restarting the reader of prediction records"
             );
         }
         tokio::select! {
@@ -216,7 +216,7 @@ fn parse(state: &State, message: &Message) -> Option<PredictionBatch> {
     match serde_json::from_slice(&message.payload) {
         Ok(batch) => Some(batch),
         Err(error) => {
-            tracing::debug!(%error, "a message of prediction records does not parse and is skipped");
+            tracing::debug!(%error, "message of prediction records does not parse; skipped");
             state.metrics.unreadable.inc();
             None
         }

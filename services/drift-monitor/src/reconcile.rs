@@ -30,7 +30,7 @@ pub(crate) async fn run(state: State, shutdown: CancellationToken) {
     let mut known = Known::default();
     while !shutdown.is_cancelled() {
         if let Err(error) = match_monitors(&state, &mut known, &shutdown).await {
-            tracing::debug!(%error, "the list of monitors is read later");
+            tracing::debug!(%error, "list of monitors not read; retrying");
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -59,7 +59,7 @@ async fn match_monitors(state: &State, known: &mut Known, shutdown: &Cancellatio
             reader.end.cancel();
         }
         if there && reader.task.is_finished() {
-            tracing::error!(deployment, "reading of prediction records ended early and restarts");
+            tracing::error!(deployment, "reader of prediction records ended early; restarting");
         }
         there && !reader.task.is_finished()
     });

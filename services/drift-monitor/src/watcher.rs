@@ -97,7 +97,7 @@ impl Watcher {
     pub(crate) fn begin_again(&mut self) {
         tracing::warn!(
             monitor = self.watched.name,
-            "the stream of prediction records was reset; reading restarts"
+            "stream of prediction records was reset; restarting the reader"
         );
         self.committed = None;
         self.read = None;

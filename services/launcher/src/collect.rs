@@ -40,7 +40,7 @@ pub(crate) async fn run(state: State, work_dir: Option<PathBuf>, shutdown: Cance
             () = tokio::time::sleep(Duration::from_millis(INTERVAL_MS)) => {}
         }
         if let Err(error) = pass(&state, work_dir.as_deref()).await {
-            tracing::debug!(error = format!("{error:#}"), "left-over checkpoints are collected later");
+            tracing::debug!(error = format!("{error:#}"), "orphaned checkpoints not removed; retrying");
         }
     }
 }

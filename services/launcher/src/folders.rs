@@ -40,9 +40,7 @@ impl JobAccount {
     pub(crate) fn find(name: Option<&str>) -> anyhow::Result<Option<Self>> {
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             if geteuid().is_root() {
-                tracing::warn!(
-                    "jobs run as root; name an account for them with --job-user or SLIPWAY_JOB_USER"
-                );
+                tracing::warn!("jobs run as root; set an account with --job-user or SLIPWAY_JOB_USER");
             }
             return Ok(None);
         };
@@ -54,7 +52,7 @@ impl JobAccount {
         if user.uid == geteuid() {
             if user.uid.is_root() {
                 tracing::warn!(
-                    "jobs run as root, as it is configured: a job can read and change everything on this machine"
+                    "jobs run as root, as configured: a job can read and change everything on this machine"
                 );
             }
             return Ok(None);
@@ -136,7 +134,7 @@ fn work_folder(
         Some(account) if require_passage(data_dir.parent().unwrap_or(data_dir), account).is_err() => {
             let digest = hex::encode(Sha256::digest(data_dir.as_os_str().as_encoded_bytes()));
             let folder = Path::new(SYSTEM_WIDE).join(&digest[..DIGEST_CHARS]);
-            tracing::info!(folder = %folder.display(), "jobs run there, since their account cannot reach the data folder");
+            tracing::info!(folder = %folder.display(), "work folders moved: the account of jobs cannot access the data folder");
             Ok(folder)
         }
         _ => Ok(own),

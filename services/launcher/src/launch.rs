@@ -83,7 +83,7 @@ impl Launcher {
         let id = job_id.to_string();
         let left = self.backend.end_leftovers(&id).await?;
         if left > 0 {
-            tracing::warn!(%job_id, attempt, processes = left, "ended what an earlier attempt had left");
+            tracing::warn!(%job_id, attempt, processes = left, "ended processes left by an earlier attempt");
         }
         let mut secrets = self.secrets.clone();
         secrets.extend(job_token.map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)));

@@ -114,7 +114,7 @@ impl Reconciler {
             Ok(alive) => alive,
             Err(error) => {
                 // The lease decides where the backend cannot tell.
-                tracing::warn!(%error, job_id = %job.id, "whether an agent is alive is unknown");
+                tracing::warn!(%error, job_id = %job.id, "cannot determine whether an agent is alive");
                 true
             }
         }
@@ -157,7 +157,7 @@ impl Reconciler {
             match action {
                 Action::StartAttempt { attempt } => {
                     let Some(token) = token.take() else { continue };
-                    tracing::info!(job_id = %id, attempt, "an attempt starts");
+                    tracing::info!(job_id = %id, attempt, "attempt started");
                     let spec = &changed.job.spec;
                     if let Err(reason) = self.start(id, attempt, spec, token, assigned.clone()).await {
                         tracing::error!(reason, job_id = %id, attempt, "the attempt does not start");
@@ -166,9 +166,9 @@ impl Reconciler {
                     }
                 }
                 Action::FenceAttempt { attempt } => {
-                    tracing::warn!(job_id = %id, attempt, reason = changed.job.state.reason(), "an attempt is lost");
+                    tracing::warn!(job_id = %id, attempt, reason = changed.job.state.reason(), "attempt lost");
                     if let Err(error) = self.launcher.backend.end_leftovers(&id.to_string()).await {
-                        tracing::warn!(%error, job_id = %id, attempt, "a lost attempt leaves something behind");
+                        tracing::warn!(%error, job_id = %id, attempt, "cleanup after a lost attempt failed");
                     }
                 }
                 Action::StopAttempt { .. } | Action::PublishEvent { .. } => {}

@@ -101,7 +101,7 @@ impl JobTokens {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "tokens of ended jobs are revoked later");
+                        tracing::warn!(%error, "tokens of ended jobs not revoked; retrying");
                     }
                     RETRY_MS
                 }

@@ -280,14 +280,14 @@ pub(crate) fn of_file(path: &str, error: slipway_artifact_store::Error) -> Error
     use slipway_artifact_store::Error as Store;
     match error {
         Store::NotFound { key } => {
-            tracing::error!(path, key, "the bytes of an artifact are missing from the artifact store");
+            tracing::error!(path, key, "object of an artifact missing from the artifact store");
             Error::not_found(format!(
                 "The bytes of the artifact '{path}' are missing from the artifact store; restore its bucket from a backup, or log \
                  the file again"
             ))
         }
         Store::Digest { key, expected, actual } => {
-            tracing::error!(path, key, expected, actual, "the bytes of an artifact are damaged");
+            tracing::error!(path, key, expected, actual, "object of an artifact damaged");
             Error::damaged(path)
         }
         other => other.into(),
@@ -298,14 +298,14 @@ impl From<slipway_artifact_store::Error> for Error {
     fn from(error: slipway_artifact_store::Error) -> Self {
         use slipway_artifact_store::Error as Store;
         match error {
-            Store::Source(reason) => Self::invalid("body", format!("the upload broke off: {reason}")),
+            Store::Source(reason) => Self::invalid("body", format!("the upload was interrupted: {reason}")),
             Store::TooLarge { .. } => Self::invalid("body", error.to_string()),
             Store::NotFound { key } => {
-                tracing::error!(key, "an object is missing from the artifact store");
+                tracing::error!(key, "object missing from the artifact store");
                 Self::not_found(format!("The object '{key}' is missing from the artifact store"))
             }
             error if error.is_transient() => {
-                tracing::warn!(%error, "the artifact store is unreachable");
+                tracing::warn!(%error, "artifact store unreachable");
                 Self::unavailable("the artifact store")
             }
             error => Self::internal(error),

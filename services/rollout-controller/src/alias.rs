@@ -38,7 +38,7 @@ async fn follow(state: &State, received: &Received) -> Result<(), String> {
         Ok(alias) => alias,
         Err(error) => {
             // It would not parse the next time either.
-            tracing::error!(%error, event = %received.id, "an event does not parse and is left out");
+            tracing::error!(%error, event = %received.id, "event does not parse; skipped");
             return Ok(());
         }
     };
@@ -59,7 +59,7 @@ async fn roll_out(state: &State, received: &Received, alias: &AliasSet, name: &s
         // last word.
         Ok(None) => {
             tracing::info!(deployment = name, model = %alias.model, version = %alias.version,
-                "the alias has moved on since; this move is left out");
+                "alias moved again; this move is skipped");
             return Ok(());
         }
         // The registry is unavailable: the event is tried again.
@@ -88,7 +88,7 @@ pub(crate) async fn follow_pending(state: &State) -> Result<(), Problem> {
     drop(connection);
     for deployment in pending {
         if let Err(problem) = follow_one(state, &deployment).await {
-            tracing::warn!(deployment = %deployment.name, %problem, "a pending alias move is followed later");
+            tracing::warn!(deployment = %deployment.name, %problem, "pending alias move not followed; retrying");
         }
     }
     Ok(())
@@ -144,7 +144,7 @@ async fn apply(
     let (noted, changed) = match resolved {
         Err(problem) => {
             tracing::warn!(deployment = %deployment.name, model = %alias.model, version = %alias.version, %problem,
-                "the alias was moved to a version that cannot be rolled out");
+                "alias moved to a version that cannot be rolled out");
             let reason = problem.detail().to_owned();
             let changed = change::refuse(state, connection, deployment, &alias.version, &reason).await?;
             (Noted::new(AliasOutcome::NotServable, reason, changed.last_id()), changed)
@@ -230,7 +230,7 @@ async fn note(
 ) -> Result<(), Problem> {
     let Noted { outcome, reason, rollout } = noted;
     tracing::info!(deployment = %deployment.name, alias = %alias.alias, version = %alias.version,
-        outcome = outcome.as_str(), %reason, "a watched alias was set");
+        outcome = outcome.as_str(), %reason, "watched alias set");
     let moved = AliasMove {
         alias: alias.alias.clone(),
         version: alias.version.clone(),

@@ -267,7 +267,7 @@ async fn apply(
         phase = rollout.phase().as_str(),
         weight_percent = rollout.weight_percent(),
         reason = rollout.reason(),
-        "the rollout moved on"
+        "rollout advanced"
     );
     Ok(())
 }

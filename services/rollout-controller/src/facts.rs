@@ -163,7 +163,7 @@ struct Gathered {
 impl Gathered {
     fn take_batch(&mut self, payload: &[u8]) {
         let Ok(batch) = serde_json::from_slice::<PredictionBatch>(payload) else {
-            tracing::warn!("a batch of prediction records does not parse and is left out");
+            tracing::warn!("batch of prediction records does not parse; skipped");
             return;
         };
         if !batch.is_of(self.deployment_id.as_deref()) {
@@ -258,7 +258,7 @@ impl Gathered {
 
     fn take_label(&mut self, payload: &[u8]) {
         let Ok(label) = serde_json::from_slice::<LabelRecord>(payload) else {
-            tracing::warn!("a label does not parse and is left out");
+            tracing::warn!("label does not parse; skipped");
             return;
         };
         // The first label of a request counts, as one vote.

@@ -90,7 +90,7 @@ pub(crate) async fn revive(state: &State, name: &str) -> Result<(), Problem> {
     commit(state, transaction, name, Changed::default()).await?;
     // Where the registry is unavailable, the control loop tries again.
     if let Err(problem) = alias::follow_pending(state).await {
-        tracing::warn!(deployment = name, %problem, "pending alias moves are followed later");
+        tracing::warn!(deployment = name, %problem, "pending alias moves not followed; retrying");
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub(crate) async fn run(state: State, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             led = lead(&state) => {
                 if let Err(error) = led {
-                    tracing::debug!(error = format!("{error:#}"), "not leading");
+                    tracing::debug!(error = format!("{error:#}"), "not the leader");
                 }
             }
         }
@@ -54,11 +54,11 @@ async fn lead(state: &State) -> anyhow::Result<()> {
             match traffic_publisher::all(state).await {
                 Ok(()) => repaired = Some(Instant::now()),
                 Err(error) => {
-                    tracing::debug!(error = format!("{error:#}"), "traffic tables are compared later");
+                    tracing::debug!(error = format!("{error:#}"), "traffic tables not compared; retrying");
                 }
             }
             if let Err(problem) = alias::follow_pending(state).await {
-                tracing::warn!(%problem, "pending alias moves are followed later");
+                tracing::warn!(%problem, "pending alias moves not followed; retrying");
             }
         }
         let pause = round(state).await?;
@@ -77,7 +77,7 @@ async fn renewed(state: &State, seen: &mut u64) -> bool {
         return false;
     }
     if let Err(error) = state.bus.ensure_resources().await {
-        tracing::debug!(%error, "streams and buckets are made later");
+        tracing::debug!(%error, "streams and buckets not created; retrying");
         return false;
     }
     state.facts.read_again();
@@ -102,7 +102,7 @@ async fn round(state: &State) -> anyhow::Result<Duration> {
         pause_ms = pause_ms.min(stored.state.strategy().analysis.interval_ms);
         if let Err(problem) = change::drive(state, stored.id, None).await {
             // One rollout's trouble does not hold up the others.
-            tracing::warn!(rollout_id = %stored.id, %problem, "the rollout is stepped again later");
+            tracing::warn!(rollout_id = %stored.id, %problem, "rollout step failed; retrying");
         }
     }
     Ok(Duration::from_millis(pause_ms.max(MIN_PAUSE_MS)))

@@ -99,7 +99,7 @@ async fn follow(
     let Some(current) = deployments::find(&mut transaction, deployment).await? else { return Ok(()) };
     tell(state, &mut transaction, &current, "model-renamed", DeploymentChange::default()).await?;
     transaction.commit().await?;
-    tracing::info!(deployment, from = %locked.model, to = model.name, "the deployment follows the rename of its model");
+    tracing::info!(deployment, from = %locked.model, to = model.name, "deployment follows the rename of its model");
     Changed::default().committed(state, deployment).await;
     Ok(())
 }
@@ -168,7 +168,7 @@ pub(crate) async fn identify(state: State, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             done = identify_once(&state, round.is_multiple_of(ROUNDS_PER_COMPARISON)) => {
                 if let Err(problem) = done {
-                    tracing::debug!(%problem, "model identities are looked up later");
+                    tracing::debug!(%problem, "model identities not resolved; retrying");
                 }
             }
         }

@@ -269,7 +269,7 @@ pub(crate) async fn listen_for_reports(
             () = shutdown.cancelled() => return,
             ended = listen(&bus, &replicas, &wake) => {
                 if let Err(error) = ended {
-                    tracing::debug!(error = format!("{error:#}"), "the watch of the replicas begins again");
+                    tracing::debug!(error = format!("{error:#}"), "watch of the replicas restarts");
                 }
             }
         }
@@ -297,7 +297,7 @@ async fn listen(bus: &EventBus, replicas: &Replicas, wake: &Notify) -> anyhow::R
         let status = match entry.operation {
             Operation::Put => serde_json::from_slice(&entry.value)
                 .inspect_err(
-                    |error| tracing::warn!(%error, key = %entry.key, "a replica's status does not parse"),
+                    |error| tracing::warn!(%error, key = %entry.key, "replica status does not parse"),
                 )
                 .ok(),
             Operation::Delete | Operation::Purge => None,

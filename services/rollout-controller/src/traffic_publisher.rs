@@ -17,11 +17,7 @@ const MAX_TRIES: usize = 5;
 /// Writes one deployment's table now. Where that fails the control loop does it later.
 pub(crate) async fn soon(state: &State, deployment: &str) {
     if let Err(error) = one(state, deployment).await {
-        tracing::warn!(
-            error = format!("{error:#}"),
-            deployment,
-            "the traffic table reaches the replicas later"
-        );
+        tracing::warn!(error = format!("{error:#}"), deployment, "traffic table not published; retrying");
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn run(programs: &Programs, python: &Path) -> anyhow::Result<()> {
 
     step("end to end: the commands and code of the docs", || docs(programs, python, &folder.join("docs")))?;
 
-    step("end to end: the demo on a table that nobody has seen", || {
+    step("end to end: the demo on an unseen table", || {
         let csv = write_unseen_table(&folder)?;
         let report = folder.join("unseen.json");
         demo::run(&options(&csv.to_string_lossy(), Some("outcome"), &report, false, &data_dir))?;

@@ -80,7 +80,7 @@ impl Keys {
             (Some(key), Ok(())) => Ok(key),
             (Some(key), Err(error)) => {
                 // Better a key that may be withdrawn than nobody served while the issuer restarts.
-                tracing::warn!(%error, "the OIDC issuer's keys are older than they should be");
+                tracing::warn!(%error, "keys of the OIDC issuer are stale");
                 Ok(key)
             }
             (None, Err(error)) => Err(error),
@@ -105,7 +105,7 @@ impl Keys {
         }
         *asked = Some(Instant::now());
         let by_id = Arc::new(self.fetch().await.map_err(Refused::Issuer)?);
-        tracing::info!(keys = by_id.len(), issuer = self.issuer, "read the OIDC issuer's keys");
+        tracing::info!(keys = by_id.len(), issuer = self.issuer, "fetched the keys of the OIDC issuer");
         *self.held.write().unwrap_or_else(PoisonError::into_inner) =
             Held { by_id, fetched: Some(Instant::now()) };
         Ok(())

@@ -70,11 +70,11 @@ type Details = &'static [(&'static str, Kind)];
 
 /// Entity, what happened, what that means, and its details.
 const REGISTRY: &[(&str, &str, &str, Details)] = &[
-    ("experiment", "created", "An experiment was made.", &[("name", Text)]),
+    ("experiment", "created", "An experiment was created.", &[("name", Text)]),
     (
         "experiment",
         "updated",
-        "An experiment was renamed, or a tag of it changed.",
+        "An experiment was renamed, or one of its tags changed.",
         &[("name", Text), ("tag", Text)],
     ),
     ("experiment", "deleted", "An experiment was deleted; it may be restored.", &[("name", Text)]),
@@ -211,13 +211,8 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
         "The attached signature of a version was removed.",
         &[("model", Text), ("version", Text), ("state", Text)],
     ),
-    (
-        "signing-key",
-        "set",
-        "A key that signatures are checked with was stored.",
-        &[("kind", Text), ("fingerprints", Texts)],
-    ),
-    ("signing-key", "deleted", "A key that signatures were checked with was removed.", &[]),
+    ("signing-key", "set", "A trusted key was stored.", &[("kind", Text), ("fingerprints", Texts)]),
+    ("signing-key", "deleted", "A trusted key was removed.", &[]),
     (
         "report",
         "added",
@@ -235,40 +230,45 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
     (
         "approval",
         "added",
-        "Somebody approved a version.",
+        "An approver approved a version.",
         &[("model", Text), ("version", Text), ("digest", Text), ("by", Text)],
     ),
     (
         "approval",
         "withdrawn",
-        "Somebody took an approval back.",
+        "An approval was withdrawn.",
         &[("model", Text), ("version", Text), ("by", Text)],
     ),
     ("alias", "deleted", "An alias was removed.", &[("model", Text), ("alias", Text)]),
     (
         "alias",
         "refused",
-        "The policy of an alias refused a version; the rules that failed.",
+        "The policy of an alias rejected a version; the details have the failed rules.",
         &[("model", Text), ("alias", Text), ("version", Text), ("failed", Things)],
     ),
     ("artifact", "uploaded", "A file was stored.", &[("size_bytes", Number), ("sha256", Text)]),
     ("artifact", "deleted", "A file or a directory was deleted.", &[("files", Number)]),
-    ("webhook", "created", "A webhook was made.", &[("events", Texts)]),
+    ("webhook", "created", "A webhook was created.", &[("events", Texts)]),
     (
         "webhook",
         "updated",
         "A webhook was changed.",
         &[("events", Texts), ("enabled", Flag), ("secret", Text), ("renamed_from", Text)],
     ),
-    ("webhook", "disabled", "A webhook was switched off because its receiver is gone.", &[("reason", Text)]),
+    (
+        "webhook",
+        "disabled",
+        "A webhook was disabled because its receiver answered 410 Gone.",
+        &[("reason", Text)],
+    ),
     ("webhook", "deleted", "A webhook was removed.", &[]),
-    ("retention-rule", "created", "A retention rule was made.", &[("rule", Thing), ("enabled", Flag)]),
+    ("retention-rule", "created", "A retention rule was created.", &[("rule", Thing), ("enabled", Flag)]),
     ("retention-rule", "updated", "A retention rule was replaced.", &[("rule", Thing), ("enabled", Flag)]),
     ("retention-rule", "deleted", "A retention rule was removed.", &[]),
     (
         "token",
         "created",
-        "An API token was made.",
+        "An API token was created.",
         &[("name", Text), ("principal", Text), ("expires_at_unix_ms", MaybeNumber)],
     ),
     ("token", "revoked", "An API token was revoked.", &[("name", Text), ("principal", Text)]),
@@ -278,33 +278,28 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
         "A role was granted.",
         &[("subject", Text), ("scope", Text), ("role", Text), ("role_before", MaybeText)],
     ),
-    (
-        "grant",
-        "removed",
-        "A role was taken away.",
-        &[("subject", Text), ("scope", Text), ("role", MaybeText)],
-    ),
+    ("grant", "removed", "A role was removed.", &[("subject", Text), ("scope", Text), ("role", MaybeText)]),
 ];
 
 const LAUNCHER: [(&str, &str); 6] = [
     ("submitted", "A job was submitted."),
     ("started", "An attempt of a job started."),
-    ("retrying", "An attempt failed; another one follows."),
+    ("retrying", "An attempt failed; the job is retried."),
     ("succeeded", "A job succeeded."),
-    ("failed", "A job failed for good."),
+    ("failed", "A job failed permanently."),
     ("cancelled", "A job was cancelled."),
 ];
 
 const ROLLOUTS: [(&str, &str); 9] = [
-    ("started", "A rollout began."),
+    ("started", "A rollout started."),
     ("preparing", "The new version is being loaded."),
     ("advanced", "The new version got its next share of the traffic."),
-    ("paused", "A rollout waits for a person."),
-    ("resumed", "A paused rollout goes on."),
+    ("paused", "A rollout was paused until an operator resumes or aborts it."),
+    ("resumed", "A paused rollout was resumed."),
     ("promoted", "The new version has all of the traffic."),
-    ("rolled-back", "The version before has all of the traffic again."),
-    ("failed", "A rollout ended because it could not go on."),
-    ("aborted", "Somebody ended a rollout."),
+    ("rolled-back", "All of the traffic was returned to the previous version."),
+    ("failed", "A rollout failed because it could not continue."),
+    ("aborted", "A rollout was aborted by a user."),
 ];
 
 static CATALOG: LazyLock<Catalog> = LazyLock::new(Catalog::build);
@@ -327,27 +322,24 @@ impl Catalog {
             all.add(subject, summary, registry_change(entity, what, details));
         }
         all.typed::<AliasSet>(ALIAS_SET, "An alias was set, to another version or again to the same one.");
-        all.typed::<ModelRenamed>(MODEL_RENAMED, "A registered model has another name.");
+        all.typed::<ModelRenamed>(MODEL_RENAMED, "A registered model was renamed.");
         for (what, summary) in LAUNCHER {
             all.typed::<JobChange>(&format!("slipway.launcher.job.{what}"), summary);
         }
         let committed = "A checkpoint is complete and will be restored by the next attempt.";
         all.typed::<CheckpointCommitted>("slipway.launcher.checkpoint.committed", committed);
         for (what, summary) in [
-            ("created", "A deployment was made."),
+            ("created", "A deployment was created."),
             ("updated", "Strategy, sticky key or watched alias of a deployment changed."),
-            ("alias-moved", "The alias that a deployment watches was set; the body says what came of it."),
+            ("alias-moved", "The alias that a deployment watches was set; the body has the outcome."),
             ("deleted", "A deployment was removed."),
-            ("rules-set", "Rules that send requests by their headers were set or taken away."),
+            ("rules-set", "Rules that route requests by header were set or removed."),
             ("killed", "The kill switch of a deployment was turned on."),
             ("revived", "The kill switch of a deployment was turned off."),
-            (
-                "model-renamed",
-                "The registered model of a deployment has another name; the deployment follows it.",
-            ),
+            ("model-renamed", "The registered model of a deployment was renamed; the deployment follows it."),
             (
                 "alias-deleted",
-                "The alias that a deployment watches was deleted; nothing is rolled out by it.",
+                "The alias that a deployment watches was deleted; it no longer starts rollouts.",
             ),
             ("version-deleted", "A version that a deployment serves was deleted from the registry by force."),
         ] {
@@ -357,10 +349,10 @@ impl Catalog {
             all.typed::<RolloutChange>(&format!("slipway.rollout-controller.rollout.{what}"), summary);
         }
         for (what, summary) in [
-            ("created", "A monitor was made."),
+            ("created", "A monitor was created."),
             ("updated", "A monitor was changed."),
             ("deleted", "A monitor was removed."),
-            ("suspended", "A monitor has nothing to compare with any more."),
+            ("suspended", "A monitor has no baseline any more."),
             ("resumed", "A monitor has a baseline again, or for the first time."),
         ] {
             all.typed::<MonitorChange>(&format!("slipway.drift-monitor.monitor.{what}"), summary);
@@ -374,7 +366,7 @@ impl Catalog {
         }
         all.typed::<JoiningStopped>(
             JOINING_STOPPED,
-            "A replica no longer joins requests of a version: an audit found another answer than the request gets alone.",
+            "A replica no longer joins requests of a version: an audit found a joined answer that differs from the answer to the request alone.",
         );
         all.typed::<Batch>(PREDICTIONS_SUBJECT, "Predictions as they were answered, in batches.");
         all.typed::<LabelRecord>(LABELS_SUBJECT, "The true values of a past prediction.");

@@ -102,7 +102,7 @@ fn scan_member(
             match inflated {
                 Inflated::Refused => Ok(()),
                 Inflated::Broken(_, size, why) => {
-                    let detail = format!("after {size} bytes its compressed content breaks off: {why}");
+                    let detail = format!("after {size} bytes its compressed content is truncated: {why}");
                     scanner.find(Code::CannotBeFollowed, &path, detail);
                     Ok(())
                 }

@@ -139,7 +139,7 @@ impl Uploader {
                     self.done(&mut state, group);
                 }
                 Err(Failure::Later(reason)) => {
-                    tracing::warn!(%reason, step = group.sighting.step, "a checkpoint is not stored yet");
+                    tracing::warn!(%reason, step = group.sighting.step, "checkpoint not stored; retrying");
                     self.complain(group, &reason).await;
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                         return;
@@ -192,7 +192,7 @@ impl Uploader {
                 Found::default()
             }
             Err(error) => {
-                tracing::error!(%error, "a look at the checkpoint folder panicked");
+                tracing::error!(%error, "reading the checkpoint folder panicked");
                 Found::default()
             }
         }
@@ -312,7 +312,7 @@ impl Uploader {
             Err(error @ CallError::Away(_)) => return Err(Failure::Later(error.to_string())),
             Err(error) => return Err(Failure::Never(error.to_string())),
         };
-        tracing::info!(step = manifest.step, files = manifest.files.len(), "a checkpoint is committed");
+        tracing::info!(step = manifest.step, files = manifest.files.len(), "checkpoint committed");
         for prefix in released {
             self.delete(&prefix).await;
         }
@@ -352,7 +352,7 @@ impl Uploader {
             Ok::<_, slipway_artifact_store::Error>(())
         };
         if let Err(error) = outcome.await {
-            tracing::warn!(%error, %prefix, "a released checkpoint is not deleted yet");
+            tracing::warn!(%error, %prefix, "released checkpoint not deleted; retrying");
         }
     }
 }

@@ -22,7 +22,7 @@ impl Renames {
         let events = match watched {
             Ok(events) => Some(events),
             Err(error) => {
-                tracing::debug!(%error, "the checkpoint folder cannot be watched; it is polled alone");
+                tracing::debug!(%error, "checkpoint folder cannot be watched; polling instead");
                 None
             }
         };

@@ -38,7 +38,7 @@ async fn a_command_is_stopped_once_the_launcher_was_silent_for_too_long() {
     attempt.wait_for("the end of its processes", |_| attempt.processes().is_empty()).await;
     assert_eq!(std::fs::read_to_string(attempt.work_dir().join("saved")).unwrap(), "saving\n");
     assert!(attempt.launcher.state().reports.is_empty());
-    assert!(attempt.agent_log().contains("the attempt's end is not reported"), "{}", attempt.agent_log());
+    assert!(attempt.agent_log().contains("end of the attempt not reported"), "{}", attempt.agent_log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,8 +94,8 @@ impl Backend for LocalProcesses {
         // where it is dropped.
         self.waiting.spawn(async move {
             match child.wait().await {
-                Ok(status) => tracing::debug!(%job_id, attempt, %status, "an agent ended"),
-                Err(error) => tracing::warn!(%job_id, attempt, %error, "an agent cannot be waited for"),
+                Ok(status) => tracing::debug!(%job_id, attempt, %status, "agent exited"),
+                Err(error) => tracing::warn!(%job_id, attempt, %error, "cannot wait for an agent"),
             }
             ended.notify_one();
         });

@@ -199,10 +199,7 @@ impl Authenticator {
         let stored = found.as_ref().map_or(&[0; 32][..], |stored| stored.secret_sha256.as_slice());
         let right = same(stored, &token.digest());
         let Some(stored) = found.filter(|_| right) else {
-            tracing::info!(
-                token_id = token.id(),
-                "a token was refused: unknown, revoked or with a wrong secret"
-            );
+            tracing::info!(token_id = token.id(), "token rejected: unknown, revoked or with a wrong secret");
             return Err(Error::Unauthenticated("the token is unknown or was revoked".to_owned()));
         };
         let left_ms = stored.expires_ms.map_or(i64::MAX, |expires| expires.saturating_sub(now));
@@ -229,7 +226,7 @@ impl Authenticator {
     async fn check_identity(&self, oidc: &Oidc, secret: &str) -> Result<(Known, Duration), Error> {
         let identity = oidc.verify(secret).await.map_err(|refused| match refused {
             Refused::Token(why) => {
-                tracing::info!(why, "an identity token was refused");
+                tracing::info!(why, "identity token rejected");
                 Error::Unauthenticated(why)
             }
             Refused::Issuer(why) => {

@@ -276,7 +276,7 @@ pub(crate) async fn run(registry: Registry, config: RetentionConfig, shutdown: C
             passed = pass(&registry) => passed,
         };
         if let Err(error) = passed {
-            tracing::warn!(%error, "the retention rules are applied later");
+            tracing::warn!(%error, "retention rules not applied; retrying");
         }
     }
 }
@@ -312,7 +312,7 @@ async fn apply(registry: &Registry, name: &str, rule: &Rule) -> Result<(), Error
         }
     }
     if gone > 0 {
-        tracing::info!(rule = name, gone, size_bytes, "a retention rule let go of what was due");
+        tracing::info!(rule = name, gone, size_bytes, "retention rule applied");
     }
     Ok(())
 }

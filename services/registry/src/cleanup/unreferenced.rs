@@ -33,15 +33,15 @@ pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
         }
         match pass(&registry, MAX_UPLOAD_MS).await {
             Ok(freed) if freed.objects > 0 => {
-                tracing::info!(freed.objects, freed.size_bytes, "removed objects that nothing refers to");
+                tracing::info!(freed.objects, freed.size_bytes, "removed unreferenced objects");
             }
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "left-over objects are removed later"),
+            Err(error) => tracing::debug!(%error, "orphaned objects not removed; retrying"),
         }
         if number % PASSES_PER_LOOK_FOR_PARTS == 0
             && let Err(error) = parts(&registry, MAX_UPLOAD_MS).await
         {
-            tracing::debug!(%error, "left-over parts of uploads are removed later");
+            tracing::debug!(%error, "orphaned parts of uploads not removed; retrying");
         }
     }
 }
@@ -54,7 +54,7 @@ pub(crate) async fn parts(registry: &Registry, age_ms: i64) -> Result<(), Error>
     let before = SystemTime::now() - Duration::from_millis(age_ms.unsigned_abs());
     let aborted = registry.artifacts.abort_parts_before(blobs::PREFIX, before).await?;
     if aborted > 0 {
-        tracing::info!(uploads = aborted, "removed uploads that broke off");
+        tracing::info!(uploads = aborted, "removed interrupted uploads");
     }
     Ok(())
 }

@@ -167,7 +167,7 @@ async fn read(pool: &PgPool, store: &Store, deployment: &str) -> anyhow::Result<
             Ok(table) => Seen::Table(Box::new(table)),
             Err(error) => {
                 // Serving keeps the table before, and so do we.
-                tracing::error!(deployment, %error, "a traffic table does not parse; the previous one is kept");
+                tracing::error!(deployment, %error, "traffic table does not parse; the previous one stays in use");
                 return Ok(());
             }
         },

@@ -32,7 +32,7 @@ async fn hear(pool: &PgPool, received: &Received) -> anyhow::Result<()> {
         .map_or_else(|_| i64::try_from(now_unix_ms()).unwrap_or(i64::MAX), |time| time.timestamp_millis());
     let skip = |error: slipway_event_bus::Error| {
         // It will not parse the next time either.
-        tracing::warn!(%error, event = %received.id, "an event is skipped");
+        tracing::warn!(%error, event = %received.id, "event skipped");
     };
     if received.subject.starts_with(OF_DEPLOYMENTS) {
         let Ok(change) = received.parse::<DeploymentChange>().map_err(skip) else { return Ok(()) };

@@ -224,7 +224,7 @@ async fn same_bytes_again<E: std::fmt::Display>(
     let there = table::artifact_get(&mut db, path).await?.ok_or_else(|| Error::not_found(path))?;
     drop(db);
     let limit_bytes = u64::try_from(there.size_bytes).unwrap_or_default();
-    let broken = |error| Error::invalid("body", format!("the upload broke off: {error}"));
+    let broken = |error| Error::invalid("body", format!("the upload was interrupted: {error}"));
     let sent = digest(bytes, limit_bytes, broken).await?;
     if sent.sha256 == there.sha256 { Ok(()) } else { Err(Error::Conflict(path.to_owned())) }
 }

@@ -102,7 +102,7 @@ async fn finish(
     }
     let object = registry.artifacts.get(&begun.blob_key).await?;
     let broken = |error| {
-        tracing::warn!(%error, "an upload could not be read back");
+        tracing::warn!(%error, "upload could not be read back");
         Error::unavailable("the artifact store")
     };
     let stored = digest(object.into_stream(), u64::MAX, broken).await?;

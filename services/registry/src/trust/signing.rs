@@ -150,7 +150,7 @@ async fn trusted(db: &mut PgConnection) -> Result<Vec<Trusted>, Error> {
     let trusted = |key: signatures::SigningKey| match Material::from_pem(&key.pem) {
         Ok(material) => Some(Trusted { name: key.name, material }),
         Err(error) => {
-            tracing::error!(key = key.name, %error, "a trusted key does not parse any more");
+            tracing::error!(key = key.name, %error, "trusted key does not parse");
             None
         }
     };

@@ -42,7 +42,7 @@ async fn keep_aligned(registry: &Registry, shutdown: &CancellationToken) {
         let pause_ms = match align_all(registry).await {
             Ok(()) => ALIGN_INTERVAL_MS,
             Err(error) => {
-                tracing::debug!(%error, "the filter of the webhooks is compared later");
+                tracing::debug!(%error, "webhook subscription filter not updated; retrying");
                 ALIGN_RETRY_MS
             }
         };
@@ -73,7 +73,7 @@ pub(crate) async fn align<'pattern>(
         wanted.push(NOTHING.to_owned());
     }
     registry.webhooks.bus.ensure_filter(EVENTS_STREAM, DURABLE, wanted).await.map_err(|error| {
-        tracing::warn!(%error, "webhooks cannot be changed while NATS is away");
+        tracing::warn!(%error, "webhooks cannot be changed while NATS is unreachable");
         Error::unavailable("NATS")
     })
 }

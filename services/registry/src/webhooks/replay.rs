@@ -39,7 +39,7 @@ pub(crate) async fn replay(
     }
     let bus = &registry.webhooks.bus;
     let (events, more) = bus.history(EVENTS_STREAM, wanted, since, MAX_EVENTS).await.map_err(|error| {
-        tracing::warn!(%error, "events cannot be replayed while NATS is away");
+        tracing::warn!(%error, "events cannot be replayed while NATS is unreachable");
         Error::unavailable("NATS")
     })?;
     let go_on_from = events.last().filter(|_| more).map(|event| event.time.clone());

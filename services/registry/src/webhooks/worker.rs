@@ -40,7 +40,7 @@ pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
                     calls.spawn(async move { deliver(&registry, claim, &delivery).await });
                 }
             }
-            Err(error) => tracing::debug!(%error, "webhooks are called later"),
+            Err(error) => tracing::debug!(%error, "webhook delivery pass failed; retrying"),
         }
         if now_ms() >= forget_at_ms {
             forget_at_ms = now_ms() + FORGET_INTERVAL_MS;
@@ -55,7 +55,7 @@ pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
     }
     let drained = async { while calls.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_millis(DRAIN_LIMIT_MS), drained).await.is_err() {
-        tracing::info!("some webhooks did not answer before the end; they are called again");
+        tracing::info!("webhook deliveries interrupted by shutdown; they will be repeated");
     }
 }
 
@@ -80,14 +80,14 @@ async fn forget(registry: &Registry) {
         deliveries::deliveries_forget(&mut db, now_ms() - KEEP_MS, FORGET_BATCH).await
     };
     if let Err(error) = forgotten.await {
-        tracing::debug!(%error, "old deliveries are forgotten later");
+        tracing::debug!(%error, "old deliveries not removed; retrying");
     }
 }
 
 async fn deliver(registry: &Registry, claim: i64, delivery: &Claimed) {
     // Where this fails the claim runs out, and the delivery is made again.
     if let Err(error) = attempt(registry, claim, delivery).await {
-        tracing::warn!(%error, webhook = %delivery.webhook, event = %delivery.event_id, "a delivery could not be noted");
+        tracing::warn!(%error, webhook = %delivery.webhook, event = %delivery.event_id, "result of a webhook delivery not stored");
     }
 }
 
@@ -130,7 +130,7 @@ async fn attempt(registry: &Registry, claim: i64, delivery: &Claimed) -> Result<
     change.commit().await?;
     if ours && matches!(next, Next::Dead | Next::Gone) {
         tracing::warn!(webhook = %delivery.webhook, event = %delivery.event_id, attempts = number,
-            error = called.error.as_deref().unwrap_or_default(), "a delivery was given up");
+            error = called.error.as_deref().unwrap_or_default(), "webhook delivery given up");
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ impl LogSettings {
             return Ok(());
         }
         if next < FLOOR && next < *level {
-            tracing::warn!(%by, wanted = %next, "a client may not turn warnings and errors off in the log");
+            tracing::warn!(%by, wanted = %next, "rejected: a client cannot turn off warnings and errors in the log");
             return Err(Failure::new(
                 Kind::Refused,
                 "'log_warning' and 'log_error' cannot be off: clients may not silence warnings and errors; start the server \
@@ -89,7 +89,7 @@ impl LogSettings {
         // What the process was started with may say more than a level.
         let filter = if next == *most { text.clone() } else { filter_of(next) };
         // Before the change, and at a level that no change hides.
-        tracing::warn!(%by, filter, "a client changes what is logged");
+        tracing::warn!(%by, filter, "client changed the log settings");
         slipway_telemetry::logs::set_filter(&filter).map_err(|error| {
             Failure::new(Kind::Refused, format!("what is logged cannot change: {error:#}"))
         })?;

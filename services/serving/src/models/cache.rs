@@ -132,7 +132,7 @@ impl Cache {
             let Ok(described) = entry.metadata() else { continue };
             let age = described.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
             if age > limit {
-                tracing::info!(part = %entry.path().display(), "removing what was left half-written");
+                tracing::info!(part = %entry.path().display(), "removing partially written files");
                 remove(&entry.path());
             }
         }
@@ -172,7 +172,7 @@ impl Cache {
         if hex::encode(hasher.finalize()) == sha256 {
             return Ok(true);
         }
-        tracing::warn!(sha256, "a cached blob is damaged; fetching it again");
+        tracing::warn!(sha256, "cached file damaged; downloading it again");
         std::fs::remove_file(&path)?;
         Ok(false)
     }
@@ -274,7 +274,7 @@ fn remove(path: &Path) {
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let bytes = std::fs::read(path).ok()?;
     serde_json::from_slice(&bytes)
-        .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a cached file does not parse"))
+        .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "cached file does not parse"))
         .ok()
 }
 

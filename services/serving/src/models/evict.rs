@@ -39,7 +39,7 @@ impl Cache {
             if held <= limit_bytes {
                 break;
             }
-            tracing::info!(version = %version.folder.display(), "making room in the disk cache");
+            tracing::info!(version = %version.folder.display(), "eviction from the disk cache failed");
             std::fs::remove_dir_all(&version.folder)?;
             self.remove_orphans()?;
             held = self.blob_bytes()?;

@@ -42,7 +42,7 @@ pub(crate) async fn watch(folder: PathBuf, updates: mpsc::Sender<Update>, shutdo
                 // Each once, until it can be read.
                 for path in now.difference(&unreadable) {
                     let path = path.display();
-                    tracing::warn!(%path, "a folder among the models cannot be read, and nothing new of it is served");
+                    tracing::warn!(%path, "folder of a model cannot be read; its loaded versions stay in use");
                 }
                 unreadable = now;
                 // Files that are being copied change from one look to the next; only what kept still is
@@ -57,9 +57,9 @@ pub(crate) async fn watch(folder: PathBuf, updates: mpsc::Sender<Update>, shutdo
                 }
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, folder = %folder.display(), "the models' folder cannot be read");
+                tracing::warn!(%error, folder = %folder.display(), "folder of models cannot be read");
             }
-            Err(error) => tracing::error!(%error, "looking at the models' folder failed"),
+            Err(error) => tracing::error!(%error, "reading the folder of models failed"),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -135,7 +135,7 @@ fn found(
         Ok(table) => table,
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            tracing::debug!(%error, name, "the folder of a model cannot be read");
+            tracing::debug!(%error, name, "folder of a model cannot be read");
             before.cloned()
         }
     }

@@ -29,7 +29,7 @@ impl Labels {
         let labelled = files.iter().map(|(output, file)| {
             let complain = |reason: String| format!("the labels `{file}` of output '{output}': {reason}");
             if new_artifact_path(file).is_err() {
-                return Err(complain("expected a file beside it".to_owned()));
+                return Err(complain("expected a file alongside it".to_owned()));
             }
             let path = folder.join(file);
             let described = std::fs::metadata(&path).map_err(|error| complain(error.to_string()))?;

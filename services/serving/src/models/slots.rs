@@ -181,7 +181,7 @@ impl Slot {
                 match cause {
                     _ if before == (state, Some(&reason), misses_model) => {}
                     Cause::Unfit => {
-                        tracing::warn!(model, version, digest, reason, "an ensemble is not served for now");
+                        tracing::warn!(model, version, digest, reason, "ensemble is not servable");
                     }
                     Cause::Missing if misses_model => {
                         tracing::warn!(
@@ -192,7 +192,7 @@ impl Slot {
                             "an ensemble waits for a model that is not here"
                         );
                     }
-                    _ => tracing::debug!(model, version, digest, reason, "an ensemble waits for its models"),
+                    _ => tracing::debug!(model, version, digest, reason, "ensemble waits for its models"),
                 }
                 (self.state, self.reason, self.misses_model) = (state, Some(reason), misses_model);
             }

@@ -101,5 +101,5 @@ fn announce_first(route: &Route, pick: &Pick) {
     );
     slipway_telemetry::set_parent(&span, table.traceparent.as_deref());
     let _entered = span.enter();
-    tracing::info!("first prediction under a new traffic table");
+    tracing::info!("first prediction by a new traffic table");
 }

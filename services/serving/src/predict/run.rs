@@ -80,7 +80,7 @@ impl Predictor {
         if missed.outcome == Outcome::Failure {
             let Source { deployment, version, .. } = &*pick.source;
             let error = recorded_reason(&pick.source, missed);
-            tracing::warn!(deployment, version, error, "a model failed");
+            tracing::warn!(deployment, version, error, "model failed");
             self.observe(attempt.ended(took, Err(error)));
         }
     }

@@ -35,7 +35,7 @@ impl Predictor {
         self.shadow_tasks.close();
         let limit = Duration::from_millis(DRAIN_MS);
         if tokio::time::timeout(limit, self.shadow_tasks.wait()).await.is_err() {
-            tracing::warn!(limit_ms = DRAIN_MS, "some shadows were still running at the end");
+            tracing::warn!(limit_ms = DRAIN_MS, "shadow requests interrupted by shutdown");
         }
     }
 

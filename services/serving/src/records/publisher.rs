@@ -62,7 +62,7 @@ impl Publisher {
             () = self.publish_all(&shutdown) => {}
             () = too_late => {
                 metrics.records_dropped("shutdown", queue.lock().len().max(1));
-                tracing::warn!(limit_ms = FLUSH_TIMEOUT_MS, "some prediction records were not published before the end");
+                tracing::warn!(limit_ms = FLUSH_TIMEOUT_MS, "prediction records not published before shutdown");
             }
         }
     }
@@ -144,7 +144,7 @@ impl Publisher {
                 };
                 match sent.await {
                     Ok(_) => return self.metrics.records_published(batch.records),
-                    Err(error) => tracing::debug!(%error, "prediction records wait for NATS"),
+                    Err(error) => tracing::debug!(%error, "prediction records queued: NATS unreachable"),
                 }
             }
             tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;

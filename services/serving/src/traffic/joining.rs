@@ -57,7 +57,7 @@ pub(crate) async fn watch(
                 };
                 match bus.publish_event(SOURCE, said.id, &event(&replica_id, version, difference)).await {
                     Ok(()) => said.stored = true,
-                    Err(error) => tracing::debug!(%error, "an event waits for NATS"),
+                    Err(error) => tracing::debug!(%error, "event queued: NATS unreachable"),
                 }
             }
         }
@@ -70,7 +70,7 @@ fn log(version: &Version, difference: &Difference) {
         deployment,
         version = version.target.version,
         %difference,
-        "requests of a version are no longer joined: an audit found another answer"
+        "audit found a different answer; requests of the version are no longer joined"
     );
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn publish(
             written = write_all(&bus, &mut store, &replica_id, &routing, &mut shown) => written,
         };
         if let Err(error) = written {
-            tracing::debug!(error = format!("{error:#}"), "the replica's status is not written");
+            tracing::debug!(error = format!("{error:#}"), "replica status not written");
             store = None;
             interval.reset_after(Duration::from_millis(RETRY_DELAY_MS));
         }
@@ -66,7 +66,7 @@ async fn write_all(
     shown: &mut BTreeSet<String>,
 ) -> anyhow::Result<()> {
     // What is published without a connection waits in memory, and would be old news later.
-    anyhow::ensure!(bus.is_connected(), "NATS is away");
+    anyhow::ensure!(bus.is_connected(), "NATS is unreachable");
     let store = match store {
         Some(store) => store,
         None => store.insert(bus.bucket(REPLICAS_BUCKET).await?),

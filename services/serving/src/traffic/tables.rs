@@ -26,7 +26,7 @@ pub(crate) async fn watch(bus: EventBus, updates: mpsc::Sender<Update>, shutdown
             () = shutdown.cancelled() => return,
             ended = follow(&bus, &updates) => {
                 if let Err(error) = ended {
-                    tracing::debug!(error = format!("{error:#}"), "the watch of the traffic tables begins again");
+                    tracing::debug!(error = format!("{error:#}"), "watch of the traffic tables restarts");
                 }
             }
         }
@@ -38,7 +38,7 @@ pub(crate) async fn watch(bus: EventBus, updates: mpsc::Sender<Update>, shutdown
 }
 
 async fn follow(bus: &EventBus, updates: &mpsc::Sender<Update>) -> anyhow::Result<()> {
-    anyhow::ensure!(bus.is_connected(), "NATS is away");
+    anyhow::ensure!(bus.is_connected(), "NATS is unreachable");
     let connections = || bus.client().statistics().connects.load(Ordering::Relaxed);
     let connected = connections();
     let store = bus.bucket(TRAFFIC_BUCKET).await?;
@@ -80,12 +80,12 @@ fn read(entry: Entry) -> Option<Update> {
                 tracing::error!(
                     key = entry.key,
                     deployment = table.deployment,
-                    "a traffic table under another's key"
+                    "traffic table under the key of another deployment"
                 );
                 None
             }
             Err(error) => {
-                tracing::error!(key = entry.key, %error, "a traffic table does not parse; the one before stays");
+                tracing::error!(key = entry.key, %error, "traffic table does not parse; the previous one stays in use");
                 None
             }
         },

@@ -86,7 +86,7 @@ async fn what_becomes_of_the_connection_to_nats_is_said_once() {
         eventually(text, move || async move { (lines(text) >= times).then_some(()) })
     };
     world.nats.kill().await;
-    said("NATS is still away", 3).await;
+    said("NATS is still unreachable", 3).await;
     world.nats.start_again().await;
     said("connected to NATS", 2).await;
     assert_eq!(lines("connected to NATS"), 2);

@@ -83,7 +83,7 @@ impl Service {
         }
         let prefix = format!("{}/", collect::prefix(job.id));
         let objects = self.state.store.list(&prefix, MAX_OBJECTS).await.map_err(|error| {
-            tracing::warn!(%error, job_id = %job.id, "checkpoints cannot be looked at");
+            tracing::warn!(%error, job_id = %job.id, "checkpoint folder cannot be read");
             Problem::unavailable("the artifact store")
         })?;
         let listing: BTreeMap<String, u64> =
@@ -94,7 +94,7 @@ impl Service {
             manifests.retain(|manifest| manifest.prefix != chosen.prefix);
         }
         if let Some(damaged) = manifests.first() {
-            tracing::warn!(job_id = %job.id, step = damaged.step, "a committed checkpoint is damaged and passed over");
+            tracing::warn!(job_id = %job.id, step = damaged.step, "committed checkpoint damaged; skipped");
         }
         Ok(newest_first)
     }
@@ -157,7 +157,7 @@ impl Agents for Service {
         let appended =
             self.state.logs.append(job.id, request.attempt, request.offset_bytes, &request.chunk).await;
         let next_offset_bytes = appended.map_err(|error| {
-            tracing::error!(%error, job_id = %job.id, "a log cannot be stored");
+            tracing::error!(%error, job_id = %job.id, "log cannot be stored");
             Problem::unavailable("the disk for logs")
         })?;
         Ok(Response::new(AppendLogsResponse { next_offset_bytes }))
@@ -220,7 +220,7 @@ impl Agents for Service {
 fn event_of(report: &FinishAttemptRequest) -> JobEvent {
     let attempt = report.attempt;
     if report.preempted && report.exit_code != Some(0) {
-        return JobEvent::AgentGone { attempt, reason: "its agent was told to go".to_owned() };
+        return JobEvent::AgentGone { attempt, reason: "its agent was stopped".to_owned() };
     }
     let outcome = Outcome::from_report(
         report.exit_code,

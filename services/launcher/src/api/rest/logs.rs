@@ -140,7 +140,7 @@ impl Follower {
                 Ok(0) => return Ok(()),
                 Ok(length) => self.send(Bytes::copy_from_slice(&buffer[..length])).await?,
                 Err(error) => {
-                    tracing::error!(%error, job_id = %self.job_id, "a log cannot be read");
+                    tracing::error!(%error, job_id = %self.job_id, "log cannot be read");
                     let _ = self.chunks.send(Err(error)).await;
                     return Err(Ended);
                 }

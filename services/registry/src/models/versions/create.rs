@@ -171,12 +171,7 @@ async fn store(
         let details =
             serde_json::json!({"model": request.name, "version": version.to_string(), "reason": reason});
         change.tell("model-version", "unservable", format!("{}/{version}", request.name), details).await?;
-        tracing::warn!(
-            model = request.name,
-            version,
-            reason,
-            "a version was registered that cannot be served"
-        );
+        tracing::warn!(model = request.name, version, reason, "version registered that cannot be served");
     }
     change.commit().await?;
     if let Some(why) = &facts.profile_misfit {
@@ -184,7 +179,7 @@ async fn store(
             model = request.name,
             version,
             why,
-            "a version was registered whose training profile does not fit it"
+            "version registered with a training profile that does not match it"
         );
     }
     Ok(Some(made))

@@ -140,7 +140,7 @@ async fn read_header(store: &ArtifactStore, file: &Artifact, path: &str) -> Resu
             Error::invalid("source", format!("the file '{path}' is no ONNX model: {why}"))
         }
         onnx::Fault::Read(error) => {
-            tracing::warn!(%error, "the artifact store broke off");
+            tracing::warn!(%error, "the artifact store interrupted the transfer");
             Error::unavailable("the artifact store")
         }
     })

@@ -39,7 +39,7 @@ async fn all(registry: &Registry) {
             Ok(0) => break,
             Ok(count) => done += count,
             Err(error) => {
-                tracing::debug!(%error, "older versions are inspected again later");
+                tracing::debug!(%error, "inspection of older versions failed; retrying");
                 tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
             }
         }
@@ -77,7 +77,7 @@ async fn again(registry: &Registry, version: &ModelVersion) -> Result<(), Error>
         Err(Error::Invalid { message, .. }) => Facts { inspection: INSPECTION, ..Facts::unservable(message) },
         // Its bytes cannot be read: what was found before is all there is.
         Err(error) => {
-            tracing::warn!(model = version.name, version = version.version, %error, "a version cannot be inspected again");
+            tracing::warn!(model = version.name, version = version.version, %error, "version cannot be inspected again");
             Facts { inspection: INSPECTION, ..version.facts.0.clone() }
         }
         Ok(facts) => Facts { profile_misfit: version.facts.0.profile_misfit.clone(), ..facts },
@@ -92,7 +92,7 @@ async fn again(registry: &Registry, version: &ModelVersion) -> Result<(), Error>
         tracing::warn!(
             version = id,
             reason,
-            "a version that deployments serve would not be registered as servable today; it stays servable while they do"
+            "deployed version would no longer be registered as servable; it stays servable while it is deployed"
         );
     }
     let servable = facts.facts.unservable_reason.is_none();

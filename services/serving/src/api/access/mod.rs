@@ -214,13 +214,13 @@ impl Inner {
     fn reload(&self, contents: &watch::Contents) {
         match contents.as_ref().map_err(Clone::clone).and_then(|files| read(files, &self.metrics)) {
             Ok(rules) => {
-                tracing::info!(tokens = rules.len(), "the token file changed");
+                tracing::info!(tokens = rules.len(), "token file changed");
                 *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
             }
             Err(error) => {
                 self.metrics.file_errors.inc();
                 let file = self.file.display();
-                tracing::error!(error, %file, "the token file cannot be used; the rules before it stay");
+                tracing::error!(error, %file, "token file invalid; the previous rules stay in force");
             }
         }
     }

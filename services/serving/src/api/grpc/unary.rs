@@ -85,7 +85,8 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Status> {
         else {
             return Ok(None);
         };
-        let frame = frame.map_err(|error| Status::cancelled(format!("the request broke off: {error}")))?;
+        let frame =
+            frame.map_err(|error| Status::cancelled(format!("the request was interrupted: {error}")))?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
         }

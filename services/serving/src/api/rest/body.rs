@@ -47,7 +47,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit_bytes: usize) ->
 async fn collect(mut chunks: BodyDataStream, announced: usize, limit_bytes: usize) -> Result<Bytes, Failure> {
     let mut body = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_cut| Failure::invalid("the request body broke off"))?;
+        let chunk = chunk.map_err(|_cut| Failure::invalid("the request body is truncated"))?;
         if body.len() + chunk.len() > limit_bytes {
             return Err(too_large(limit_bytes));
         }

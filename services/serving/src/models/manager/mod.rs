@@ -170,7 +170,7 @@ impl Manager {
         match update {
             Update::Table(table) => {
                 if let Err(invalid) = table.validate() {
-                    tracing::error!(deployment = table.deployment, %invalid, "a traffic table is not valid; the one before stays");
+                    tracing::error!(deployment = table.deployment, %invalid, "traffic table invalid; the previous one stays in use");
                     return;
                 }
                 let table = Arc::new(*table);
@@ -221,11 +221,11 @@ impl Manager {
         let reason = slot.reason.as_deref().unwrap_or_default();
         let (model, version) = (&slot.model, &slot.target.version);
         match (slot.state, slot.resident.described()) {
-            _ if slot.ensemble.is_some() => tracing::info!(model, version, digest, "an ensemble is here"),
+            _ if slot.ensemble.is_some() => tracing::info!(model, version, digest, "ensemble loaded"),
             (VersionState::Failed, _) => {
                 if is_news {
                     let retried = slot.is_loading();
-                    tracing::error!(model, version, digest, reason, retried, "a version does not load");
+                    tracing::error!(model, version, digest, reason, retried, "version failed to load");
                 }
             }
             (VersionState::Ready, Some(described)) if !slot.is_loading() => {
@@ -241,7 +241,7 @@ impl Manager {
                 self.relieve(0, Some(&digest));
                 self.show_memory();
             }
-            _ => tracing::warn!(model, version, digest, reason, "a version does not load yet; trying again"),
+            _ => tracing::warn!(model, version, digest, reason, "version not loaded yet; retrying"),
         }
         is_news || self.slots.get(&digest).is_some_and(|slot| slot.ensemble.is_some())
     }
@@ -277,7 +277,7 @@ impl Manager {
                 tracing::warn!(
                     deployment = table.deployment,
                     version = table.stable.as_ref().map(|stable| &stable.version),
-                    "the highest version of a folder does not load; a lower one answers"
+                    "highest version of a folder failed to load; a lower one answers"
                 );
                 deployment.wanted = Arc::new(table);
             }
@@ -286,7 +286,7 @@ impl Manager {
                 tracing::info!(
                     deployment = deployment.wanted.deployment,
                     revision = deployment.wanted.revision,
-                    "routing follows a new traffic table"
+                    "new traffic table in use"
                 );
                 deployment.activate(|target| is_ready(target, &self.slots), keep);
             }
@@ -315,7 +315,12 @@ impl Manager {
             .collect();
         for slot in unwanted.iter().filter(|slot| slot.resident.served().is_some()) {
             let Target { version, digest } = &slot.target;
-            tracing::debug!(model = slot.model, version, digest, "a version that no table names is unloaded");
+            tracing::debug!(
+                model = slot.model,
+                version,
+                digest,
+                "version unloaded: no traffic table references it"
+            );
             self.load_meters.unloaded(Unload::Unwanted);
         }
         unwanted
@@ -356,7 +361,7 @@ impl Manager {
         let Some(cache) = self.loader.cache().cloned() else { return };
         let kept = tokio::task::spawn_blocking(move || cache.keep_tables(&tables)).await;
         if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, "the traffic tables are not kept for the next start");
+            tracing::warn!(%error, "traffic tables not saved for the next start");
         }
     }
 }

@@ -50,7 +50,7 @@ impl Manager {
         for digest in unloaded {
             let Some(slot) = self.slots.get(&digest) else { continue };
             let (model, version, spare) = (&slot.model, &slot.target.version, slot.spare);
-            tracing::info!(model, version, digest, spare, limit_bytes, "a version is unloaded to make room");
+            tracing::info!(model, version, digest, spare, limit_bytes, "version evicted: memory limit");
             self.load_meters.unloaded(Unload::MemoryLimit);
             if slot.spare {
                 for deployment in self.deployments.values_mut() {
@@ -76,13 +76,9 @@ impl Manager {
         let wanted: BTreeSet<String> = self.slots.keys().cloned().collect();
         match tokio::task::spawn_blocking(move || cache.evict(limit_bytes, &wanted)).await {
             Ok(Ok(held)) if held > limit_bytes => {
-                tracing::warn!(
-                    held,
-                    limit_bytes,
-                    "the versions in use take more of the disk than the cache may"
-                );
+                tracing::warn!(held, limit_bytes, "versions in use exceed the limit of the disk cache");
             }
-            Ok(Err(error)) => tracing::warn!(%error, "no room is made in the disk cache"),
+            Ok(Err(error)) => tracing::warn!(%error, "no space could be freed in the disk cache"),
             _ => {}
         }
     }

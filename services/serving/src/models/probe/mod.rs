@@ -132,13 +132,13 @@ impl Prober {
         })?;
         self.meters.probed(observed.name());
         if observed != Observed::Passed {
-            tracing::warn!(model = %path.display(), ?observed, "a version does not load in a child process");
+            tracing::warn!(model = %path.display(), ?observed, "version failed to load in a child process");
         }
         let (record, outcome) = known.after(&observed);
         if record != known
             && let Err(error) = blocking(move || cache.keep_probe_record(&key, &record)).await?
         {
-            tracing::warn!(%error, "what a child process found out about a version is not kept");
+            tracing::warn!(%error, "verdict of a child process not stored");
         }
         outcome
     }
@@ -151,7 +151,7 @@ impl Prober {
         }
         self.cache
             .mark_load(key)
-            .inspect_err(|error| tracing::warn!(%error, "the load of a version is not noted"))
+            .inspect_err(|error| tracing::warn!(%error, "load of a version not recorded"))
             .ok()
     }
 

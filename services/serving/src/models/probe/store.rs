@@ -42,10 +42,10 @@ impl Cache {
             tracing::warn!(
                 key = key.0,
                 loads = record.interrupted,
-                "a process ended while it loaded a version; it is loaded in a child process first"
+                "the previous process ended while loading a version; loading it in a child process first"
             );
             if let Err(error) = self.keep_probe_record(key, &record) {
-                tracing::warn!(%error, "what is known of a version is not kept");
+                tracing::warn!(%error, "verdict on a version not stored");
             }
         }
         record
@@ -135,7 +135,7 @@ impl Drop for Marker {
         if survived != known
             && let Err(error) = self.cache.keep_probe_record(&self.key, &survived)
         {
-            tracing::warn!(%error, "what is known of a version is not kept");
+            tracing::warn!(%error, "verdict on a version not stored");
         }
         self.cache.lock_markers().remove(&self.path);
         let _ = std::fs::remove_file(&self.path);

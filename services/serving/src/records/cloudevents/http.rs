@@ -106,7 +106,7 @@ impl HttpSink {
             let read = contents.as_ref().map_err(|error| anyhow::anyhow!(error.clone()));
             match read.and_then(|contents| self.0.files.used(contents)) {
                 Ok(used) => {
-                    tracing::info!("the files of the CloudEvents sink changed");
+                    tracing::info!("files of the CloudEvents sink changed");
                     *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(used);
                 }
                 Err(error) => {
@@ -114,7 +114,7 @@ impl HttpSink {
                     let error = format!("{error:#}");
                     tracing::error!(
                         error,
-                        "the files of the CloudEvents sink cannot be used; it goes on as before"
+                        "files of the CloudEvents sink invalid; the previous ones stay in use"
                     );
                 }
             }

@@ -180,7 +180,7 @@ impl EventSender {
         tokio::select! {
             () = self.send_all(&shutdown) => {}
             () = too_late => {
-                tracing::warn!(limit_ms = FLUSH_TIMEOUT_MS, "some CloudEvents were not sent before the end");
+                tracing::warn!(limit_ms = FLUSH_TIMEOUT_MS, "CloudEvents not sent before shutdown");
             }
         }
     }
@@ -253,8 +253,8 @@ impl Sending {
         }
         if self.arrives.swap(arrived.is_ok(), Ordering::Relaxed) != arrived.is_ok() {
             match arrived {
-                Ok(()) => tracing::info!("CloudEvents arrive again"),
-                Err(reason) => tracing::warn!(reason, "CloudEvents do not arrive; they are dropped"),
+                Ok(()) => tracing::info!("CloudEvents delivered again"),
+                Err(reason) => tracing::warn!(reason, "CloudEvents undelivered; dropping them"),
             }
         }
     }
