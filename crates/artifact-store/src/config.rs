@@ -28,16 +28,16 @@ pub struct S3Config {
     #[arg(long, env = "SLIPWAY_S3_ENDPOINT", default_value = "http://127.0.0.1:8333", value_name = "URL",
           value_parser = endpoint)]
     pub s3_endpoint: String,
-    /// Region that requests are signed for.
+    /// Region for which requests are signed.
     #[arg(long, env = "SLIPWAY_S3_REGION", default_value = "us-east-1")]
     pub s3_region: String,
-    /// Bucket of all artifacts; made at the start where it does not exist.
+    /// Bucket of all artifacts; created at startup if it does not exist.
     #[arg(long, env = "SLIPWAY_S3_BUCKET", default_value = "slipway", value_parser = bucket)]
     pub s3_bucket: String,
     /// Access key id.
     #[arg(long, env = "SLIPWAY_S3_ACCESS_KEY", default_value = "", hide_env_values = true)]
     pub s3_access_key: String,
-    /// Secret access key; better given in the environment than as a flag.
+    /// Secret access key. Prefer the environment variable to the flag.
     #[arg(long, env = "SLIPWAY_S3_SECRET_KEY", default_value = "", hide_env_values = true)]
     pub s3_secret_key: SecretString,
 }

@@ -28,16 +28,16 @@ const EXPORT_TIMEOUT_MS: u64 = 5_000;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Logs and traces")]
 pub struct TelemetryConfig {
-    /// Which messages are logged, e.g. `info` or `info,slipway_registry=debug`.
+    /// Log filter, e.g. `info` or `info,slipway_registry=debug`.
     #[arg(long, env = "SLIPWAY_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
-    /// Form of the log on standard error.
+    /// Log format on standard error.
     #[arg(long, env = "SLIPWAY_LOG_FORMAT", default_value = "text", value_enum)]
     pub log_format: LogFormat,
-    /// OTLP/gRPC endpoint for traces, e.g. `http://localhost:4317`. Without it traces are not exported.
+    /// OTLP/gRPC endpoint for traces, e.g. `http://localhost:4317`. [default: traces are not exported]
     #[arg(long, env = "SLIPWAY_OTLP_ENDPOINT", value_name = "URL", value_parser = otlp_endpoint)]
     pub otlp_endpoint: Option<String>,
-    /// One of so many requests begins a trace; 0: none does. What a caller traces is traced in any case.
+    /// Starts a trace for 1 in N requests; 0 disables that. Requests of a sampled caller are always traced.
     #[arg(long, env = "SLIPWAY_TRACE_RATE", default_value_t = 1, value_name = "N")]
     pub trace_rate: u32,
 }
@@ -54,9 +54,9 @@ fn otlp_endpoint(text: &str) -> Result<String, String> {
 /// See [`TelemetryConfig::log_format`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

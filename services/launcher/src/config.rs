@@ -40,14 +40,14 @@ pub struct Config {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Jobs")]
 pub struct JobsConfig {
-    /// The registry, for the jobs' MLFLOW_TRACKING_URI.
+    /// URL of the registry, for the jobs' MLFLOW_TRACKING_URI.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
-    /// One token of the registry for the MLFLOW_TRACKING_TOKEN of all jobs. If unset and --launcher-token is
-    /// set, each attempt gets a token that is revoked when it ends.
+    /// One registry token for the MLFLOW_TRACKING_TOKEN of all jobs. If unset and --launcher-token is set,
+    /// each attempt gets a token that is revoked when it ends.
     #[arg(long, env = "SLIPWAY_JOB_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub job_token: Option<SecretString>,
-    /// The token with which the launcher gets a token for each attempt of a job, as it is set at the
+    /// Token with which the launcher obtains a token for each attempt of a job; the same value as at the
     /// registry. [default: none]
     #[arg(long, env = "SLIPWAY_LAUNCHER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub launcher_token: Option<SecretString>,
@@ -67,16 +67,16 @@ pub struct JobsConfig {
         value_name = "ARGUMENTS"
     )]
     pub agent_arguments: Vec<String>,
-    /// CPU cores that running jobs may ask for together; a job that asks for more is refused. [default: the
+    /// Maximum CPU cores of all running jobs together; a job that requests more is rejected. [default: the
     /// machine's cores, at least 2]
     #[arg(long, env = "SLIPWAY_MAX_JOB_CPUS", value_name = "CORES")]
     pub max_job_cpus: Option<f64>,
-    /// Memory that running jobs may ask for together, in bytes; a job that asks for more is refused.
-    /// [default: the machine's memory, or that of its container]
+    /// Maximum memory of all running jobs together, in bytes; a job that requests more is rejected. [default:
+    /// the memory of the machine or of its container]
     #[arg(long, env = "SLIPWAY_MAX_JOB_MEMORY_BYTES", value_name = "BYTES")]
     pub max_job_memory_bytes: Option<u64>,
-    /// Numbers of the GPUs for jobs, separated by commas, as CUDA_VISIBLE_DEVICES takes them. [default: the
-    /// NVIDIA GPUs of the machine]
+    /// Numbers of the GPUs for jobs, separated by commas, as in CUDA_VISIBLE_DEVICES. [default: the NVIDIA
+    /// GPUs of the machine]
     #[arg(long, env = "SLIPWAY_JOB_GPUS", value_delimiter = ',', value_name = "GPUS")]
     pub job_gpus: Option<Vec<u32>>,
     /// Account that jobs run as, if the launcher runs as root; not `nobody`. [default: the launcher's own
@@ -87,12 +87,12 @@ pub struct JobsConfig {
     /// --job-user cannot reach it]
     #[arg(long, env = "SLIPWAY_JOBS_DIR", value_name = "FOLDER")]
     pub jobs_dir: Option<PathBuf>,
-    /// Further variables that jobs inherit from the launcher's environment, separated by commas; `NAME_*` for
-    /// all that begin so. Jobs always inherit PATH, the locale, proxies, and paths of Python and CUDA; never
+    /// Further variables that jobs inherit from the launcher's environment, separated by commas; `NAME_*`
+    /// matches by prefix. Jobs always inherit PATH, the locale, proxies, and paths of Python and CUDA; never
     /// variables that begin with SLIPWAY_. [default: none]
     #[arg(long, env = "SLIPWAY_JOB_ENVIRONMENT", value_delimiter = ',', value_name = "NAMES")]
     pub job_environment: Vec<String>,
-    /// Keep the work folders of successful attempts, too.
+    /// Whether to keep the work folders of successful attempts too.
     #[arg(long, env = "SLIPWAY_KEEP_WORK_DIRS", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub keep_work_dirs: bool,
 }

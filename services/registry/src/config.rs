@@ -24,8 +24,8 @@ pub struct Config {
     /// Its bytes.
     #[command(flatten)]
     pub s3: S3Config,
-    /// Address of the artifact store as clients reach it. With it, clients that can are told to send and fetch large files there, at
-    /// addresses signed for one file; without it, all bytes pass through the registry.
+    /// Public URL of the artifact store. If set, clients that support it transfer large files directly, using
+    /// presigned URLs. [default: all data passes through the registry]
     #[arg(long, env = "SLIPWAY_S3_PUBLIC_ENDPOINT", value_name = "URL")]
     pub s3_public_endpoint: Option<String>,
     /// Globals that pickles of a model may import in addition to plain data and the classes of ordinary scikit-learn, XGBoost and

@@ -17,10 +17,10 @@ pub struct Config {
     /// Traffic tables, records, labels and events.
     #[command(flatten)]
     pub nats: NatsConfig,
-    /// URL of the registry, which knows versions and aliases.
+    /// URL of the registry, which stores versions and aliases.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,
-    /// Longest time that a command which changes traffic (kill switch, rules, rollback, promote, abort) waits
+    /// Maximum time that a command which changes traffic (kill switch, rules, rollback, promote, abort) waits
     /// for the serving replicas to follow, in milliseconds. The response lists those that have not.
     #[arg(long, env = "SLIPWAY_ACKNOWLEDGE_TIMEOUT_MS", default_value_t = 3_000, value_name = "MS")]
     pub acknowledge_timeout_ms: u64,

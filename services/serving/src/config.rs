@@ -81,8 +81,9 @@ pub struct Config {
     #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES",
           value_parser = at_least_one("SLIPWAY_SERVING_MAX_BODY_BYTES"))]
     pub max_body_bytes: usize,
-    /// How long the listeners accept requests after SIGTERM, so that load balancers and clients notice:
-    /// the replica is not ready, and each HTTP/1 response closes its connection. At most 5000.
+    /// Time for which the listeners accept requests after SIGTERM, in milliseconds, so that load balancers
+    /// and clients notice: the replica is not ready, and each HTTP/1 response closes its connection. At most
+    /// 5000.
     #[arg(long, env = "SLIPWAY_SERVING_DRAIN_DELAY_MS", default_value_t = 500, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_DELAY_MS))]
     pub drain_delay_ms: u64,

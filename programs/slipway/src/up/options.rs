@@ -10,7 +10,7 @@ use super::ports;
 /// Arguments of `slipway up`.
 #[derive(Debug, Clone, Args)]
 pub struct UpOptions {
-    /// Standard ports (5000, 8000, …), or free ones.
+    /// Ports of the services: standard ports (5000, 8000, …) or free ones.
     #[arg(long, value_enum, default_value = "default")]
     pub(crate) ports: ports::Choice,
     /// Runs in the background; returns when every part is ready.

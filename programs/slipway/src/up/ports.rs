@@ -13,9 +13,9 @@ use crate::services::{Port, SERVICES};
 /// How ports are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Choice {
-    /// The ones that clients expect: registry 5000, serving 8000 to 8002, and so on.
+    /// Standard ports: registry 5000, serving 8000 to 8002, and so on.
     Default,
-    /// Free ones.
+    /// Free ports, kept for the next start.
     Auto,
 }
 

@@ -25,7 +25,7 @@ const RULES_AT_ONCE: i64 = 100;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Retention")]
 pub struct RetentionConfig {
-    /// Seconds between two passes over the enabled retention rules; 0 for never.
+    /// Interval between two passes over the enabled retention rules, in seconds; 0 disables them.
     #[arg(long, env = "SLIPWAY_RETENTION_INTERVAL_S", default_value_t = 3_600, value_name = "SECONDS")]
     pub retention_interval_s: u64,
 }

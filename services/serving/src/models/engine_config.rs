@@ -30,16 +30,16 @@ pub struct EngineConfig {
     #[arg(long, env = "SLIPWAY_SERVING_MAX_BATCH_ROWS", default_value_t = 8, value_name = "ROWS",
           value_parser = at_least_one("SLIPWAY_SERVING_MAX_BATCH_ROWS"))]
     pub max_batch_rows: usize,
-    /// How long the oldest request waits for others to join it, in microseconds. Any value but 0 lowers
-    /// the throughput of nearly every model.
+    /// Maximum time that the oldest request waits for others to join it, in microseconds. Any value other
+    /// than 0 lowers the throughput of nearly every model.
     #[arg(long, env = "SLIPWAY_SERVING_BATCH_DELAY_US", default_value_t = 0, value_name = "MICROSECONDS")]
     pub batch_delay_us: u64,
-    /// Row counts that batches are cut to when more rows are queued, e.g. 8,16.
+    /// Row counts to which batches are cut when more rows are queued, e.g. 8,16.
     #[arg(long, env = "SLIPWAY_SERVING_PREFERRED_BATCH_ROWS", value_delimiter = ',', value_name = "ROWS",
           value_parser = at_least_one("SLIPWAY_SERVING_PREFERRED_BATCH_ROWS"))]
     pub preferred_batch_rows: Vec<usize>,
-    /// Audits one of this many joined runs: one request of it runs again alone, and if the answers
-    /// differ, requests of the version are no longer joined. 0 disables audits.
+    /// Audits one in this many joined runs: one request of it runs again alone, and if the answers differ,
+    /// requests of the version are no longer joined. 0 disables audits.
     #[arg(long, env = "SLIPWAY_SERVING_JOIN_AUDIT_EVERY", default_value_t = 200, value_name = "RUNS")]
     pub join_audit_every: u64,
     /// Frees the memory of each run immediately, instead of keeping it for the next run and freeing it
@@ -68,7 +68,7 @@ pub struct LoadProbeConfig {
           value_parser = clap::value_parser!(u64).range(1..=MAX_PROBE_TIMEOUT_S))]
     pub load_probe_timeout_s: u64,
     /// Maximum memory of the child process, in bytes, in addition to the size of the version's files
-    /// [default: what is available].
+    /// [default: the available memory].
     #[arg(long, env = "SLIPWAY_SERVING_LOAD_PROBE_MEMORY_LIMIT_BYTES", value_name = "BYTES")]
     pub load_probe_memory_limit_bytes: Option<u64>,
 }
@@ -98,7 +98,7 @@ pub(crate) fn at_least_one(
 /// Where models run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DeviceName {
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// An NVIDIA GPU.
     Cuda,

@@ -30,8 +30,9 @@ use crate::failure::{Failure, Kind};
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Access")]
 pub struct AccessConfig {
-    /// JSON file of the tokens that callers must show, as SHA-256, with the deployments that each may call; it is read again
-    /// when it changes. `slipway serving-tokens create` makes an entry. Without it: everybody may call everything.
+    /// JSON file with the tokens of callers, as SHA-256 digests, and the deployments that each may call. The
+    /// file is read again when it changes; `slipway serving-tokens create` creates entries. [default: no
+    /// token is required]
     #[arg(long, env = "SLIPWAY_SERVING_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
 }

@@ -27,8 +27,8 @@ pub struct CloudEventsConfig {
         requires = "cloudevents_url"
     )]
     pub cloudevents_header_file: Option<PathBuf>,
-    /// PEM file of the certificate authorities that are trusted for an https:// URL; read again when it
-    /// changes. [default: those that the system trusts]
+    /// PEM file with the certificate authorities that are trusted for an https:// URL; read again when it
+    /// changes. [default: the system's]
     #[arg(long, env = "SLIPWAY_SERVING_CLOUDEVENTS_CA", value_name = "FILE", requires = "cloudevents_url")]
     pub cloudevents_ca: Option<PathBuf>,
     /// Which CloudEvents are sent.
