@@ -48,7 +48,7 @@ impl ArtifactStore {
         begun.upload_id.ok_or_else(|| Error::Store {
             refused: false,
             action: "begin an upload",
-            reason: "the answer has no upload id".to_owned(),
+            reason: "the response has no upload id".to_owned(),
         })
     }
 

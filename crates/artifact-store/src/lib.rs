@@ -58,7 +58,7 @@ pub enum Error {
         limit_bytes: u64,
     },
     /// The store does not have the parts that an object is to be made of.
-    #[error("the parts of the upload do not fit: {reason}")]
+    #[error("the parts of the upload do not match: {reason}")]
     Parts {
         /// What came back.
         reason: String,
@@ -89,7 +89,7 @@ impl Error {
     {
         let (reason, details) = (failure::reason(&error), failure::details(&error));
         let refused = failure::is_refusal(&error);
-        tracing::warn!(action, reason, details, "the artifact store did not do what was asked");
+        tracing::warn!(action, reason, details, "the artifact store rejected the request");
         Self::Store { action, reason, refused }
     }
 

@@ -138,7 +138,7 @@ impl ArtifactStore {
                 Ok(Some(head.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0)))
             }
             Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => Ok(None),
-            Err(error) => Err(Error::store("look at an object", error)),
+            Err(error) => Err(Error::store("read the metadata of an object", error)),
         }
     }
 

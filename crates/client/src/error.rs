@@ -52,7 +52,7 @@ impl Error {
         let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
         let message = ["detail", "message", "error"].iter().find_map(|name| text(name));
         let message =
-            message.unwrap_or_else(|| "the service refused the request without a reason".to_owned());
+            message.unwrap_or_else(|| "the service rejected the request without a reason".to_owned());
         Self::Refused { status, message, code: text("code"), field: text("field") }
     }
 }

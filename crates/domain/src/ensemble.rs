@@ -64,7 +64,9 @@ pub fn is_version(text: &str) -> bool {
 fn datatype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Datatype>, D::Error> {
     let Some(name) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let datatype = Datatype::from_name(&name);
-    datatype.map(Some).ok_or_else(|| serde::de::Error::custom(format!("'{name}' is no datatype, e.g. FP32")))
+    datatype
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom(format!("'{name}' is not a datatype; expected e.g. FP32")))
 }
 
 impl Definition {
@@ -83,7 +85,7 @@ impl Definition {
         for (at, step) in self.steps.iter().enumerate() {
             let named = self.step(at);
             if let Some(version) = step.version.as_ref().filter(|version| !is_version(version)) {
-                return Err(format!("{named} wants version '{version}'; expected digits"));
+                return Err(format!("{named} has version '{version}'; expected digits"));
             }
             if step.inputs.is_empty() || step.outputs.is_empty() {
                 return Err(format!("{named} takes or gives nothing; expected one tensor each at least"));

@@ -34,7 +34,7 @@ pub enum Error {
         message: String,
     },
     /// The model's queue is full.
-    #[error("the model has {limit} requests waiting already; try again")]
+    #[error("the model already has {limit} queued requests; try again")]
     Overloaded {
         /// Longest queue.
         limit: usize,

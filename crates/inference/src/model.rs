@@ -139,7 +139,7 @@ impl Model {
     /// [`Error::Overloaded`], [`Error::Expired`] or [`Error::Runtime`].
     pub async fn infer_queued(&self, request: Request) -> Result<Inference, Error> {
         let answered = self.engine.submit(request)?;
-        answered.await.unwrap_or_else(|_gone| Err(Error::Runtime("its thread has died".to_owned())))
+        answered.await.unwrap_or_else(|_gone| Err(Error::Runtime("its thread ended".to_owned())))
     }
 
     /// The part of [`Model::infer`] that waits for nobody; `None` where the request has to be queued.

@@ -61,8 +61,7 @@ fn available(options: &LoadOptions) -> Result<Device, Error> {
         return Ok(Device::Cpu);
     }
     Err(Error::Load(format!(
-        "the device '{}' is not there: this ONNX Runtime was built without {package}; point SLIPWAY_ONNXRUNTIME_LIB at the library \
-         of onnxruntime-gpu, or allow the fallback to the processor",
+        "the device '{}' is not available: this ONNX Runtime was built without {package}; set SLIPWAY_ONNXRUNTIME_LIB to the library of onnxruntime-gpu, or allow the fallback to the CPU",
         options.device.name()
     )))
 }
@@ -123,12 +122,12 @@ fn commit(
 fn refused(message: &str, device: Device) -> Error {
     let of_device = DEVICE_FAILURES.iter().any(|sign| message.contains(sign));
     if device == Device::Cpu || !of_device {
-        return Error::Load(format!("ONNX Runtime refuses the model: {message}"));
+        return Error::Load(format!("ONNX Runtime rejects the model: {message}"));
     }
     // Before it is where in its source ONNX Runtime gave up.
     let cause = message.rsplit_once(": FAIL : ").map_or(message, |(_, cause)| cause).trim();
     Error::Load(format!(
-        "the device '{}' cannot be used: {cause}; mend that, or allow the fallback to the processor",
+        "the device '{}' cannot be used: {cause}; fix that, or allow the fallback to the CPU",
         device.name()
     ))
 }
@@ -149,7 +148,7 @@ mod tests {
         assert_eq!(
             refused(message, Device::Cuda).to_string(),
             "the device 'cuda' cannot be used: Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: \
-             cannot open shared object file; mend that, or allow the fallback to the processor"
+             cannot open shared object file; fix that, or allow the fallback to the CPU"
         );
         let message = "CUDA failure 100: no CUDA-capable device is detected ; GPU=-1";
         assert!(
@@ -159,7 +158,7 @@ mod tests {
         );
         for device in [Device::Cpu, Device::Cuda] {
             let other = refused("Load model failed: Protobuf parsing failed.", device).to_string();
-            assert_eq!(other, "ONNX Runtime refuses the model: Load model failed: Protobuf parsing failed.");
+            assert_eq!(other, "ONNX Runtime rejects the model: Load model failed: Protobuf parsing failed.");
         }
     }
 }

@@ -237,7 +237,7 @@ impl Server {
             return Ok(Value::Null);
         }
         serde_json::from_slice(&bytes).map_err(|_| {
-            let message = format!("{} does not answer as an MLflow server does", self.address);
+            let message = format!("{} does not respond like an MLflow server", self.address);
             Attempt::Final(Failure::Refused { status: 200, code: String::new(), message })
         })
     }
@@ -329,8 +329,7 @@ fn refusal(status: StatusCode, text: &str) -> Failure {
     let message = match (field("message"), status) {
         (message, _) if !message.is_empty() => message,
         (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            "the server wants other credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or \
-             MLFLOW_TRACKING_TOKEN"
+            "the server rejects the credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
                 .to_owned()
         }
         _ => text.trim().chars().take(MAX_SHOWN_CHARS).collect(),

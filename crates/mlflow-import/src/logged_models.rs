@@ -95,7 +95,7 @@ async fn try_one(import: &Import, experiments: &Experiments, model: &Value) -> R
                 return Err(Failure::Refused {
                     status: 0,
                     code: "RESOURCE_ALREADY_EXISTS".to_owned(),
-                    message: "the registry has a logged model of this id that no import made".to_owned(),
+                    message: "the registry has a logged model of this id that was not imported".to_owned(),
                 });
             }
         }

@@ -150,7 +150,7 @@ async fn try_record(
             return Err(Failure::Refused {
                 status: 0,
                 code: "RESOURCE_ALREADY_EXISTS".to_owned(),
-                message: "the registry has a run of this id that no import made".to_owned(),
+                message: "the registry has a run of this id that was not imported".to_owned(),
             });
         }
         Step::Skip => {

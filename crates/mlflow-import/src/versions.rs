@@ -101,7 +101,7 @@ async fn one(import: &Import, job: &Job) -> Result<(), String> {
             return Ok(());
         }
         Step::Refuse => {
-            return Err("the registry has a version of this number that no import made".to_owned());
+            return Err("the registry has a version of this number that was not imported".to_owned());
         }
         Step::Create | Step::Update => {}
     }
@@ -110,7 +110,7 @@ async fn one(import: &Import, job: &Job) -> Result<(), String> {
         && !matches!(job.source, Source::Elsewhere(_) | Source::Copied { .. })
     {
         import.report.skipped(Kind::Versions);
-        import.report.note("versions are left out with --no-artifacts, as a version pins its files");
+        import.report.note("versions are skipped with --no-artifacts, because a version pins its files");
         return Ok(());
     }
     if !import.options.dry_run {

@@ -101,7 +101,7 @@ fn body_problem(rejection: BytesRejection) -> Problem {
             StatusCode::PAYLOAD_TOO_LARGE,
             "body-too-large",
             "The body is too large",
-            "the body is over this route's limit; send less at once",
+            "the body exceeds the limit of this route; send a smaller one",
         )
     } else {
         Problem::invalid("body", rejection.body_text())

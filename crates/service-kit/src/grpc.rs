@@ -63,7 +63,7 @@ pub fn registry_channel(url: &str, token: &RegistryToken) -> anyhow::Result<Trac
     if let Some(token) = &token.registry_token {
         let mut value =
             MetadataValue::try_from(format!("Bearer {}", token.expose_secret().trim())).map_err(|_| {
-                anyhow::anyhow!("the registry's token (SLIPWAY_REGISTRY_TOKEN) holds odd characters")
+                anyhow::anyhow!("the registry token (SLIPWAY_REGISTRY_TOKEN) contains characters that are not allowed in a header")
             })?;
         value.set_sensitive(true);
         introduce.authorization = Some(value);

@@ -62,7 +62,7 @@ impl Metrics {
             seconds: Family::new_with_constructor(|| times(exponential_buckets(0.0005, 2.0, 16))),
         };
         registry.register("http_requests", "Requests by route and status", http.requests.clone());
-        registry.register("http_request_seconds", "Time to answer, by route", http.seconds.clone());
+        registry.register("http_request_seconds", "Response time, by route", http.seconds.clone());
         Self { registry: Arc::new(Mutex::new(registry)), collected: Arc::default(), http }
     }
 

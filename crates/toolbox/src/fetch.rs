@@ -42,7 +42,7 @@ fn download(folder: &Path, wheel: &Wheel, file: &WheelFile) -> Result<(), Error>
     let part = tempfile::Builder::new()
         .prefix(".download-")
         .tempdir_in(folder)
-        .map_err(Error::file("cannot make a folder in", folder))?;
+        .map_err(Error::file("cannot create a folder in", folder))?;
     let requirements = part.path().join("requirements.txt");
     std::fs::File::create(&requirements)
         .and_then(|mut text| {

@@ -71,7 +71,7 @@ pub(crate) fn start(
     workspace: &Workspace,
     restored: Option<&Restored>,
 ) -> anyhow::Result<(Running, pipe::Receiver)> {
-    let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+    let (reader, writer) = std::io::pipe().context("cannot create a pipe")?;
     let mut command = Command::new(OWN_PROGRAM);
     command
         .args(&config.own_arguments)
@@ -247,9 +247,9 @@ impl Running {
 fn explain(stop: Stop, spec: &JobSpec, grace: Duration) -> String {
     let why = match stop {
         Stop::Cancelled { .. } => "the job is cancelled".to_owned(),
-        Stop::Preempted => "the agent has been told to go".to_owned(),
+        Stop::Preempted => "the agent was stopped".to_owned(),
         Stop::TimedOut => format!("the command ran longer than {} s", spec.timeout_s.unwrap_or_default()),
-        Stop::OutOfContact => "the launcher has been away for too long".to_owned(),
+        Stop::OutOfContact => "the launcher has been unreachable for too long".to_owned(),
         Stop::Fenced => "attempt replaced by another one".to_owned(),
     };
     format!("{why}: SIGTERM, and SIGKILL after {} s", grace.as_secs_f64())

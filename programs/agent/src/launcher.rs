@@ -39,7 +39,7 @@ impl std::fmt::Display for CallError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Fenced(reason) => write!(formatter, "this attempt has been replaced: {reason}"),
-            Self::Refused(reason) => write!(formatter, "the launcher refuses: {reason}"),
+            Self::Refused(reason) => write!(formatter, "the launcher rejects the request: {reason}"),
             Self::Away(reason) => write!(formatter, "the launcher does not answer: {reason}"),
         }
     }

@@ -31,7 +31,7 @@ impl Workspace {
         own.push(".agent");
         let own = PathBuf::from(own);
         for path in [folder, &own] {
-            empty(path).await.with_context(|| format!("cannot make the folder {}", path.display()))?;
+            empty(path).await.with_context(|| format!("cannot create the folder {}", path.display()))?;
         }
         let folder = fs::canonicalize(folder).await.context("cannot resolve the work folder")?;
         for (path, text) in &spec.files {
@@ -40,14 +40,14 @@ impl Workspace {
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent)
                     .await
-                    .with_context(|| format!("cannot make the folder of `{path}`"))?;
+                    .with_context(|| format!("cannot create the folder of `{path}`"))?;
             }
             fs::write(&target, text).await.with_context(|| format!("cannot write the file `{path}`"))?;
         }
         let checkpoint = spec.checkpoint.clone().unwrap_or_default();
         let checkpoints = folder.join(checkpoint.dir);
         if spec.checkpoint.is_some() {
-            fs::create_dir_all(&checkpoints).await.context("cannot make the checkpoint folder")?;
+            fs::create_dir_all(&checkpoints).await.context("cannot create the checkpoint folder")?;
         }
         Ok(Self { folder, own, checkpoints })
     }

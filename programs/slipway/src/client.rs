@@ -231,7 +231,7 @@ async fn require_success(response: Response) -> Result<Response, Failure> {
     }
     let body: Value = response.json().await.unwrap_or(Value::Null);
     let words = ["detail", "message", "error"].iter().find_map(|name| body.get(name).and_then(Value::as_str));
-    let message = words.unwrap_or("the service refused the request without a reason").to_owned();
+    let message = words.unwrap_or("the service rejected the request without a reason").to_owned();
     Err(Failure::Refused { status, message })
 }
 

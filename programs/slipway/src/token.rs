@@ -35,7 +35,7 @@ pub(crate) fn administrators(data_dir: &Path) -> anyhow::Result<SecretString> {
     if let Some(token) = variable(ADMIN_VARIABLE).or_else(|| read(data_dir)) {
         return Ok(token);
     }
-    let token = ApiToken::generate().context("cannot make the administrator's token")?.reveal();
+    let token = ApiToken::generate().context("cannot create the administrator's token")?.reveal();
     let line = format!("{}\n", token.expose_secret());
     write_atomically(&path(data_dir), line.as_bytes(), 0o600)?;
     Ok(token)

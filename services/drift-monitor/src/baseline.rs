@@ -164,7 +164,7 @@ async fn find(
                 && matches!(rename::caught_up(state, was, is, &deployment.stable_version).await, Ok(true))
             {
                 return Err(Lack::Away(format!(
-                    "the model was renamed to `{is}`; the baseline is asked for again"
+                    "the model was renamed to `{is}`; the baseline is requested again"
                 )));
             }
             (stable_version(watched, &deployment)?, Some(deployment.prediction_output))
@@ -284,7 +284,7 @@ fn refuses(status: &tonic::Status) -> bool {
 }
 
 fn away(service: &str, status: &tonic::Status) -> Lack {
-    tracing::debug!(%status, service, "the baseline cannot be asked for");
+    tracing::debug!(%status, service, "the baseline cannot be requested");
     let what = match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => "refuses the drift monitor's token",
         Code::Unavailable | Code::DeadlineExceeded => "is unreachable",

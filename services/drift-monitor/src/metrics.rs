@@ -125,7 +125,7 @@ impl DriftMetrics {
         );
         metrics.register(
             "drift_rows_repeated",
-            "1 where the last window repeats a few rows",
+            "1 if the last window repeats a few rows",
             own.rows_repeated.clone(),
         );
         metrics.register("drift_events", "Drift detected and cleared", own.events.clone());
@@ -135,11 +135,7 @@ impl DriftMetrics {
             "Messages of prediction records that do not parse",
             own.unreadable.clone(),
         );
-        metrics.register(
-            "drift_actions_pending",
-            "Actions that wait to be performed",
-            own.actions_pending.clone(),
-        );
+        metrics.register("drift_actions_pending", "Actions pending", own.actions_pending.clone());
         metrics.register("drift_actions", "Attempts at actions by outcome", own.actions.clone());
         own
     }

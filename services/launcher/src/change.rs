@@ -150,7 +150,7 @@ pub(crate) async fn submit(state: &State, spec: JobSpec) -> Result<(StoredJob, b
         return match found {
             Some(found) if found.spec == spec => Ok((found, false)),
             Some(found) => Err(Problem::conflict(format!(
-                "`idempotency_key`: it belongs to job {}, which is another one than this; choose a new key",
+                "`idempotency_key`: it belongs to job {}, which is a different job; choose a new key",
                 found.id
             ))),
             None => Err(Problem::unavailable("the database")),

@@ -49,8 +49,12 @@ impl LauncherMetrics {
         let has = ByResource::default();
         let Capacity { cpus, memory_bytes, gpus } = *capacity;
         set_resources(&has, &Resources { cpus, memory_bytes, gpus });
-        metrics.register("launcher_capacity", "What jobs may use together: cpus, memory_bytes, gpus", has);
-        metrics.register("launcher_capacity_used", "What running jobs ask for", own.used.clone());
+        metrics.register(
+            "launcher_capacity",
+            "Capacity for all jobs together: cpus, memory_bytes, gpus",
+            has,
+        );
+        metrics.register("launcher_capacity_used", "Resources requested by running jobs", own.used.clone());
         metrics.register("launcher_jobs", "Jobs by status", own.jobs.clone());
         metrics.register("launcher_attempts_started", "Attempts started", own.attempts.clone());
         metrics.register(

@@ -147,8 +147,7 @@ impl Error {
     /// Nothing may be deleted: which versions are in use is not known yet.
     pub(crate) fn deployments_unknown() -> Self {
         Self::Unavailable(
-            "which versions deployments serve is not known yet, since NATS was not reached since the start of the \
-             registry; try again later, or force the deletion as an administrator (force=true)"
+            "it is not known yet which versions deployments serve, because NATS has been unreachable since the registry started; try again later, or force the deletion as an administrator (force=true)"
                 .to_owned(),
         )
     }

@@ -55,7 +55,7 @@ fn message(revision: u64, followed: &[String], not_followed: &[Lagging], connect
         }
     };
     if !connected {
-        text.push_str("; NATS is unreachable, and the table reaches the replicas when it is back");
+        text.push_str("; NATS is unreachable, and the table reaches the replicas once it is reachable");
     }
     text
 }

@@ -200,7 +200,7 @@ async fn started_before(
     {
         return Ok(Some(found));
     }
-    let detail = format!("`idempotency_key`: it belongs to rollout {}, which is another one", found.id);
+    let detail = format!("`idempotency_key`: it belongs to rollout {}, which is a different one", found.id);
     Err(Problem::conflict(detail))
 }
 

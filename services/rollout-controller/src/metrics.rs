@@ -39,7 +39,7 @@ impl RolloutMetrics {
     pub(crate) fn register(metrics: &Metrics) -> Self {
         let own = Self::default();
         metrics.register("rollout_decisions", "Decisions about rollouts by verdict", own.decisions.clone());
-        metrics.register("rollouts_ended", "Rollouts that ended, by how", own.ended.clone());
+        metrics.register("rollouts_ended", "Finished rollouts by outcome", own.ended.clone());
         let help = "Share of the traffic that the version being rolled out has";
         metrics.register("rollout_weight_percent", help, own.weight.clone());
         own

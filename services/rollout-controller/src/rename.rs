@@ -128,8 +128,7 @@ async fn version_deleted(
     let serving = identity::serving(&mut connection, model, version).await?;
     drop(connection);
     let message = format!(
-        "version {version} was deleted from the registry by force: replicas that have it go on serving it, replicas that start \
-         later cannot load it; roll out another version"
+        "version {version} was deleted from the registry by force: replicas that have it continue to serve it, replicas that start later cannot load it; roll out another version"
     );
     for name in serving {
         let about = notices::about_version(version);

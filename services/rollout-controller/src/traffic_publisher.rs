@@ -35,7 +35,7 @@ async fn one(state: &State, deployment: &str) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    anyhow::bail!("others write the same table again and again")
+    anyhow::bail!("the table is written concurrently by others")
 }
 
 /// Makes the copy like `table`; `false` if another replica wrote it since it was read.

@@ -117,9 +117,9 @@ impl ServingMetrics {
         );
         metrics.register("serving_seconds", "Time in queue and model of a prediction", self.seconds.clone());
         for (name, help, family) in [
-            ("serving_queue_seconds", "Time that predictions waited for a run", &self.queue_seconds),
+            ("serving_queue_seconds", "Time that predictions were queued", &self.queue_seconds),
             ("serving_compute_seconds", "Time in the model of predictions", &self.compute_seconds),
-            ("serving_run_rows", "Rows of one run, joined from all requests that waited", &self.run_rows),
+            ("serving_run_rows", "Rows of one run, joined from all queued requests", &self.run_rows),
         ] {
             metrics.register(name, help, family.clone());
         }
@@ -130,7 +130,7 @@ impl ServingMetrics {
         );
         metrics.register(
             "serving_fallbacks",
-            "Requests answered by the stable version in place of the one drawn",
+            "Requests answered by the stable version in place of the selected one",
             self.fallbacks.clone(),
         );
     }
@@ -158,7 +158,7 @@ impl ServingMetrics {
         );
         metrics.register(
             "serving_shadows_dropped",
-            "Copies not sent to a shadow: too many at once",
+            "Copies not sent to a shadow: too many in flight",
             self.shadows_dropped.clone(),
         );
     }

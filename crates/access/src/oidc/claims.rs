@@ -26,7 +26,7 @@ impl Identity {
             .and_then(Value::as_str)
             .filter(|text| !text.is_empty() && text.len() <= MAX_NAME_BYTES)
             .ok_or_else(|| {
-                Refused::Token(format!("the token lacks the claim '{name}', which names its holder"))
+                Refused::Token(format!("the token lacks the claim '{name}', which names the caller"))
             })?;
         let groups = match claim(claims, &config.oidc_groups_claim) {
             Some(Value::String(group)) => vec![group.clone()],

@@ -63,7 +63,7 @@ impl Keys {
             .timeout(Duration::from_millis(FETCH_TIMEOUT_MS))
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|error| format!("cannot be asked: {error}"))?;
+            .map_err(|error| format!("is unreachable: {error}"))?;
         Ok(Self { issuer: issuer.to_owned(), http, held: RwLock::default(), asked: Mutex::default() })
     }
 
@@ -101,7 +101,7 @@ impl Keys {
             return Ok(());
         }
         if recently {
-            return Err(Refused::Issuer("it did not answer a moment ago".to_owned()));
+            return Err(Refused::Issuer("its last request failed a moment ago".to_owned()));
         }
         *asked = Some(Instant::now());
         let by_id = Arc::new(self.fetch().await.map_err(Refused::Issuer)?);
@@ -115,7 +115,7 @@ impl Keys {
         let address = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
         let discovery: Discovery = self.document(&address).await?;
         if discovery.issuer != self.issuer {
-            return Err(format!("its discovery document is of the issuer '{}'", discovery.issuer));
+            return Err(format!("its discovery document names the issuer '{}'", discovery.issuer));
         }
         require_safe(&discovery.jwks_uri).map_err(|why| format!("its jwks_uri {why}"))?;
         let set: KeySet = self.document(&discovery.jwks_uri).await?;
@@ -146,12 +146,12 @@ impl Keys {
 
 /// Keys travel over TLS, except on this machine.
 fn require_safe(address: &str) -> Result<(), String> {
-    let url = Url::parse(address).map_err(|error| format!("is no URL: {error}"))?;
+    let url = Url::parse(address).map_err(|error| format!("is not a URL: {error}"))?;
     let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     match url.scheme() {
         "https" => Ok(()),
         "http" if local => Ok(()),
-        _ => Err("has to be an https URL".to_owned()),
+        _ => Err("must be an https URL".to_owned()),
     }
 }
 

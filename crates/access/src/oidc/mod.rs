@@ -47,7 +47,7 @@ pub enum Refused {
     #[error("{0}")]
     Token(String),
     /// The issuer's keys cannot be had now.
-    #[error("the OIDC issuer's keys cannot be read: {0}")]
+    #[error("the keys of the OIDC issuer cannot be fetched: {0}")]
     Issuer(String),
 }
 
@@ -116,11 +116,11 @@ fn refused(error: jsonwebtoken::errors::Error) -> Refused {
     Refused::Token(match error.kind() {
         ErrorKind::ExpiredSignature => "the token has expired".to_owned(),
         ErrorKind::ImmatureSignature => "the token is not valid yet".to_owned(),
-        ErrorKind::InvalidIssuer => "the token is of another issuer".to_owned(),
+        ErrorKind::InvalidIssuer => "the token was issued by another issuer".to_owned(),
         ErrorKind::InvalidAudience => "the token is meant for another audience".to_owned(),
         ErrorKind::InvalidSignature => "the token's signature is wrong".to_owned(),
         ErrorKind::MissingRequiredClaim(claim) => format!("the token lacks the claim '{claim}'"),
-        ErrorKind::InvalidClaimFormat(claim) => format!("the token's claim '{claim}' has another form"),
-        _ => "the token is no identity token that is accepted here".to_owned(),
+        ErrorKind::InvalidClaimFormat(claim) => format!("the token's claim '{claim}' has the wrong type"),
+        _ => "the token is not a valid identity token".to_owned(),
     })
 }

@@ -78,14 +78,14 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
         &[("name", Text), ("tag", Text)],
     ),
     ("experiment", "deleted", "An experiment was deleted; it may be restored.", &[("name", Text)]),
-    ("experiment", "restored", "A deleted experiment is back.", &[("name", Text)]),
-    ("experiment", "purged", "A deleted experiment went for good.", &[]),
+    ("experiment", "restored", "A deleted experiment was restored.", &[("name", Text)]),
+    ("experiment", "purged", "A deleted experiment was purged.", &[]),
     ("run", "created", "A run began.", &[("experiment_id", Text), ("run_name", Text)]),
     ("run", "updated", "The status or the name of a run changed.", &[("status", Text), ("run_name", Text)]),
     (
         "run",
         "logged",
-        "A run logged; the keys, not the values. Requests at the same time may share one event.",
+        "Values were logged to a run; the details have the keys, not the values. Concurrent requests may share one event.",
         &[
             ("metrics", Texts),
             ("params", Texts),
@@ -102,13 +102,18 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
         "A run was deleted; it may be restored.",
         &[("retention_rule", Text), ("reason", Text)],
     ),
-    ("run", "restored", "A deleted run is back.", &[]),
-    ("run", "purged", "A deleted run went for good.", &[("files", Number), ("size_bytes", Number)]),
-    ("logged-model", "created", "A run made a model.", &[("name", Text), ("source_run_id", MaybeText)]),
+    ("run", "restored", "A deleted run was restored.", &[]),
+    ("run", "purged", "A deleted run was purged.", &[("files", Number), ("size_bytes", Number)]),
+    (
+        "logged-model",
+        "created",
+        "A run created a logged model.",
+        &[("name", Text), ("source_run_id", MaybeText)],
+    ),
     (
         "logged-model",
         "finalized",
-        "The files of a logged model are there, or it failed.",
+        "A logged model was finalized: its files are complete, or it failed.",
         &[("status", Text)],
     ),
     (
@@ -121,13 +126,13 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
     (
         "logged-model",
         "purged",
-        "A deleted logged model went for good.",
+        "A deleted logged model was purged.",
         &[("files", Number), ("size_bytes", Number)],
     ),
     (
         "model",
         "created",
-        "A registered model was made. Long texts are left out.",
+        "A registered model was created. Long texts are omitted.",
         &[("description", MaybeText), ("tags", Thing)],
     ),
     (
@@ -145,7 +150,7 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
     (
         "model-version",
         "created",
-        "A version was registered: its files are pinned. Long texts are left out.",
+        "A version was registered: its files are pinned. Long texts are omitted.",
         &[
             ("model", Text),
             ("version", Text),
@@ -195,7 +200,7 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
     (
         "model-version",
         "signed",
-        "A signature was attached to a version; what it is worth by the keys that are trusted now.",
+        "A signature was attached to a version; the details have its verification with the currently trusted keys.",
         &[
             ("model", Text),
             ("version", Text),
@@ -293,10 +298,10 @@ const LAUNCHER: [(&str, &str); 6] = [
 const ROLLOUTS: [(&str, &str); 9] = [
     ("started", "A rollout started."),
     ("preparing", "The new version is being loaded."),
-    ("advanced", "The new version got its next share of the traffic."),
+    ("advanced", "The new version gets its next share of the traffic."),
     ("paused", "A rollout was paused until an operator resumes or aborts it."),
     ("resumed", "A paused rollout was resumed."),
-    ("promoted", "The new version has all of the traffic."),
+    ("promoted", "The new version gets all of the traffic."),
     ("rolled-back", "All of the traffic was returned to the previous version."),
     ("failed", "A rollout failed because it could not continue."),
     ("aborted", "A rollout was aborted by a user."),
@@ -368,7 +373,7 @@ impl Catalog {
             JOINING_STOPPED,
             "A replica no longer joins requests of a version: an audit found a joined answer that differs from the answer to the request alone.",
         );
-        all.typed::<Batch>(PREDICTIONS_SUBJECT, "Predictions as they were answered, in batches.");
+        all.typed::<Batch>(PREDICTIONS_SUBJECT, "Answered predictions, in batches.");
         all.typed::<LabelRecord>(LABELS_SUBJECT, "The true values of a past prediction.");
         all
     }
@@ -397,7 +402,7 @@ fn registry_change(entity: &str, what: &str, details: Details) -> Value {
         "properties": {
             "entity": {"const": entity},
             "what": {"const": what},
-            "id": {"type": "string", "description": "Id or name of the changed thing."},
+            "id": {"type": "string", "description": "Id or name of the changed entity."},
             "details": {"type": "object", "properties": fields},
         },
     })

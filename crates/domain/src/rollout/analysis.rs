@@ -64,7 +64,7 @@ pub fn analyse(strategy: &Strategy, facts: &WindowFacts) -> Analysed {
     let verdict = worst(&clauses);
     let deciding = clauses.iter().filter(|clause| clause.verdict == verdict);
     let reason = match verdict {
-        Verdict::Pass => format!("every limit is kept{}", in_words(&not_judged)),
+        Verdict::Pass => format!("every limit is satisfied{}", in_words(&not_judged)),
         Verdict::Fail | Verdict::Inconclusive => {
             deciding.map(|clause| clause.message.as_str()).collect::<Vec<_>>().join("; ")
         }

@@ -86,7 +86,7 @@ fn divergence(strategy: &Strategy, facts: &WindowFacts) -> String {
 fn prediction_shift(strategy: &Strategy, facts: &WindowFacts) -> String {
     let (seen, without) = (&facts.shift, facts.records.without_predictions);
     if strategy.analysis.max_prediction_shift >= 1.0 {
-        "switched off: max_prediction_shift is 1".to_owned()
+        "disabled: max_prediction_shift is 1".to_owned()
     } else if facts.ruled {
         "rules send some requests by their headers, so the versions see different requests".to_owned()
     } else if facts.candidate.requests == 0 {

@@ -55,7 +55,7 @@ impl Machine<'_> {
             Command::Promote => {
                 self.next.promote_requested = true;
                 self.next.paused_in.take().inspect(|phase| self.next.phase = *phase);
-                "promotion was asked for by hand".clone_into(&mut self.next.reason);
+                "promoted by an operator".clone_into(&mut self.next.reason);
                 // Done in this step if the version is ready, else as soon as it is.
                 false
             }
@@ -84,7 +84,7 @@ impl Machine<'_> {
                 true
             }
             Command::Supersede { by_version } => {
-                if self.end_now(&format!("version {by_version} takes over")) {
+                if self.end_now(&format!("superseded by version {by_version}")) {
                     self.write_traffic();
                 }
                 true
@@ -152,7 +152,7 @@ impl Machine<'_> {
                 let why = if self.next.from.is_none() {
                     "the first version is loaded"
                 } else {
-                    "the version is loaded; nothing was judged: the strategy has no steps"
+                    "the version is loaded; no limit was judged: the strategy has no steps"
                 };
                 self.promote(why);
             } else {
@@ -230,8 +230,11 @@ impl Machine<'_> {
         let judged = &self.next.judged;
         let missing: Vec<NotJudged> =
             last.not_judged.iter().filter(|one| !judged.contains(&one.clause)).cloned().collect();
-        let passed =
-            if judged.is_empty() { "every step ended, but nothing was judged" } else { "every step passed" };
+        let passed = if judged.is_empty() {
+            "every step completed, but no limit was judged"
+        } else {
+            "every step passed"
+        };
         format!("{passed}{}{}", in_words(&missing), left_out(&self.seen.facts))
     }
 
@@ -389,7 +392,7 @@ impl Machine<'_> {
     /// Decides and records that a rollout ends for a reason other than its analysis; its table still has to
     /// be written.
     fn condemn(&mut self, last: Phase, why: &str) {
-        let what = if last == Phase::Aborted { "aborted" } else { "rolled back by hand" };
+        let what = if last == Phase::Aborted { "aborted" } else { "rolled back by an operator" };
         let reason = if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") };
         self.record(Verdict::Fail, &reason, self.present_evidence());
         self.turn_back(last, &reason);

@@ -52,15 +52,15 @@ impl Capacity {
             } else {
                 format!("this launcher has {}", self.gpus)
             };
-            return Some(format!("resources.gpus: asks for {gpus}, and {there}"));
+            return Some(format!("resources.gpus: requests {gpus}, and {there}"));
         }
         if cpus > self.cpus + CPU_TOLERANCE {
             let there = self.cpus;
-            return Some(format!("resources.cpus: asks for {cpus} CPU cores, and this launcher has {there}"));
+            return Some(format!("resources.cpus: requests {cpus} CPU cores, and this launcher has {there}"));
         }
         (memory_bytes > self.memory_bytes).then(|| {
             let there = self.memory_bytes;
-            format!("resources.memory_bytes: asks for {memory_bytes} bytes, and this launcher has {there}")
+            format!("resources.memory_bytes: requests {memory_bytes} bytes, and this launcher has {there}")
         })
     }
 
@@ -147,7 +147,7 @@ mod tests {
         let none = Capacity { gpus: 0, ..MACHINE };
         assert_eq!(
             none.refusal(&asked(1.0, 0, 1)).expect("there is none"),
-            "resources.gpus: asks for 1, and this launcher has no GPU"
+            "resources.gpus: requests 1, and this launcher has no GPU"
         );
     }
 

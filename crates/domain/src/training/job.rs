@@ -347,7 +347,7 @@ impl Machine<'_> {
                 self.fence();
                 self.finish(&Outcome::TimedOut);
             }
-            Status::Running if self.lease_is_over() => self.lose_attempt("its agent was not heard of"),
+            Status::Running if self.lease_is_over() => self.lose_attempt("its agent did not report"),
             Status::Cancelling if self.lease_is_over() || self.stop_is_overdue() => {
                 self.fence();
                 self.end(
@@ -406,7 +406,7 @@ impl Machine<'_> {
         self.next.failures += 1;
         let limit = self.spec.retries.limit;
         if self.next.failures > limit {
-            let tries = if limit == 0 { "no retries were asked for" } else { "its retries are used up" };
+            let tries = if limit == 0 { "no retries were requested" } else { "its retries are used up" };
             self.end(Status::Failed, EventKind::Failed, &format!("{what}; {tries}"));
         } else {
             let retry = self.next.failures;

@@ -59,7 +59,7 @@ async fn a_lease_that_the_launcher_refuses_is_a_failure_of_the_agent() {
     attempt.start();
     assert!(!attempt.ended().await.success());
     let log = attempt.agent_log();
-    assert!(log.contains("the launcher refuses: the token is wrong"), "{log}");
+    assert!(log.contains("the launcher rejects the request: the token is wrong"), "{log}");
     assert!(!log.contains(crate::launcher::TOKEN), "no secret is logged");
     assert_eq!(attempt.launcher.state().leases, 1, "the same question gets the same answer");
 }

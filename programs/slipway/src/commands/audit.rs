@@ -157,7 +157,7 @@ fn step(walk: &mut Walk, row: &Value) -> anyhow::Result<()> {
         "id",
     ];
     if shown.iter().zip(&fields).any(|(name, field)| row[*name] != *field) {
-        bail!("row {seq}: its record says something else than its fields");
+        bail!("row {seq}: its record differs from its fields");
     }
     Ok(walk.next(seq, record, &hash)?)
 }

@@ -162,9 +162,7 @@ pub(crate) async fn first_answer(
             Ok(_) => return Ok(()),
             Err(error) if error.downcast_ref().is_some_and(Failure::is_about_access) => {
                 // The version is promoted, so that every replica has it loaded; only the question is refused.
-                errln!(
-                    "not asked whether it answers: {error:#}; SLIPWAY_SERVING_TOKEN is the token for serving"
-                );
+                errln!("readiness not checked: {error:#}; SLIPWAY_SERVING_TOKEN is the token for serving");
                 return Ok(());
             }
             // A refusal may be that of a replica that has not received the traffic table.

@@ -43,7 +43,7 @@ pub(crate) fn run(data_dir: &Path, options: &UpOptions) -> anyhow::Result<ExitCo
     match private::folder(data_dir) {
         // Another account's, such as a volume that is shared by a group. What is made in it is closed all the same.
         Err(error) if data_dir.is_dir() => errln!("warning: {error}"),
-        made => made.with_context(|| format!("cannot make the data directory {}", data_dir.display()))?,
+        made => made.with_context(|| format!("cannot create the data directory {}", data_dir.display()))?,
     }
     let data_dir = std::fs::canonicalize(data_dir)?;
     close_to_others(&data_dir)?;
@@ -286,8 +286,8 @@ impl Platform {
                 Note::Started { name, pid } => {
                     self.endpoints.pids.insert(name.replace('-', "_"), pid);
                 }
-                Note::Ended { name, how } => outln!("{name} ended ({how}); starting it again"),
-                Note::StartFailed { name, why } => outln!("{name} does not start: {why}; trying again"),
+                Note::Ended { name, how } => outln!("{name} ended ({how}); restarting it"),
+                Note::StartFailed { name, why } => outln!("{name} does not start: {why}; retrying"),
             }
         }
         any

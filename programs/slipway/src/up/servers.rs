@@ -197,5 +197,5 @@ fn hear(told: Option<Word>, own: Option<&String>) -> anyhow::Result<Access> {
 }
 
 fn environment(variable: &str) -> anyhow::Result<String> {
-    std::env::var(variable).with_context(|| format!("{variable} is needed with an S3 endpoint of one's own"))
+    std::env::var(variable).with_context(|| format!("{variable} is required with your own S3 endpoint"))
 }

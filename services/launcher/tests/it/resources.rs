@@ -9,11 +9,11 @@ use crate::world::World;
 async fn a_job_that_asks_for_more_than_there_is_fails_with_the_reason_and_never_runs() {
     let world = World::begin().await;
     let asked = [
-        (json!({"cpus": 64}), "resources.cpus: asks for 64 CPU cores, and this launcher has 8"),
-        (json!({"gpus": 3}), "resources.gpus: asks for 3, and this launcher has 2"),
+        (json!({"cpus": 64}), "resources.cpus: requests 64 CPU cores, and this launcher has 8"),
+        (json!({"gpus": 3}), "resources.gpus: requests 3, and this launcher has 2"),
         (
             json!({"memory_bytes": 10_000_000_000_000_u64}),
-            "resources.memory_bytes: asks for 10000000000000 bytes, and this launcher has 8000000000",
+            "resources.memory_bytes: requests 10000000000000 bytes, and this launcher has 8000000000",
         ),
     ];
     for (resources, reason) in asked {

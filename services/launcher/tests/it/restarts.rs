@@ -122,7 +122,7 @@ async fn an_agent_that_falls_silent_is_replaced_when_its_lease_is_over() {
     processes::signal_agent(&job, Signal::SIGSTOP);
     let ended = world.wait(&job, "a second attempt", |job| job["attempt"] == 2).await;
     let reason = ended["attempts"][0]["reason"].as_str().unwrap();
-    assert!(reason.contains("its agent was not heard of"), "{reason}");
+    assert!(reason.contains("its agent did not report"), "{reason}");
     std::fs::write(world.data_dir.join("gate"), "").unwrap();
     world.ended(&job, "succeeded").await;
     assert!(!world.log(&job, "").await.contains("TWICE"), "the stopped agent's command was ended first");

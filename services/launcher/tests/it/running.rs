@@ -119,7 +119,7 @@ async fn a_signal_and_an_overrun_are_told_in_words() {
     let slow =
         world.submit_script("sleep 60 & sleep 60", json!({"timeout_s": 0.5, "grace_period_s": 0.2})).await;
     let killed = world.ended(&killed, "failed").await;
-    assert_eq!(killed["reason"], "attempt 1: ended by signal 11; no retries were asked for");
+    assert_eq!(killed["reason"], "attempt 1: ended by signal 11; no retries were requested");
     assert_eq!(killed["attempts"][0]["signal"], 11);
     let ended = world.ended(&slow, "failed").await;
     assert_eq!(ended["reason"], "attempt 1 ran longer than the 0.5 s of timeout_s");

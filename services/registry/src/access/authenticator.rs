@@ -139,8 +139,7 @@ impl Authenticator {
     pub(crate) async fn authenticate(&self, headers: &HeaderMap, origin: String) -> Result<Caller, Error> {
         let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
             Error::Unauthenticated(
-                "this registry wants a token: 'Authorization: Bearer <token>' (MLFLOW_TRACKING_TOKEN)"
-                    .to_owned(),
+                "a token is required: 'Authorization: Bearer <token>' (MLFLOW_TRACKING_TOKEN)".to_owned(),
             )
         })?;
         let key: [u8; 32] = Sha256::digest(header.as_bytes()).into();
@@ -182,7 +181,7 @@ impl Authenticator {
         } else if let Some(oidc) = self.oidc.as_ref().filter(|_| secret.split('.').count() == 3) {
             self.check_identity(oidc, secret).await?
         } else {
-            return Err(Error::Unauthenticated("the token is not one of this registry's".to_owned()));
+            return Err(Error::Unauthenticated("the token was not issued by this registry".to_owned()));
         };
         if !presented.names(&known.principal) {
             return Err(Error::Unauthenticated(
@@ -209,7 +208,7 @@ impl Authenticator {
         // Tokens of names that were valid once.
         if !stored.principal.starts_with(JOB_PREFIX) {
             validate_principal(&stored.principal).map_err(|why| {
-                Error::Unauthenticated(format!("the token's principal cannot be used any more: {why}"))
+                Error::Unauthenticated(format!("the token's principal is no longer valid: {why}"))
             })?;
         }
         table::token_used(&mut db, token.id(), now).await?;
@@ -230,12 +229,12 @@ impl Authenticator {
                 Error::Unauthenticated(why)
             }
             Refused::Issuer(why) => {
-                tracing::warn!(why, "the OIDC issuer does not answer as it should");
+                tracing::warn!(why, "unexpected response of the OIDC issuer");
                 Error::unavailable("the OIDC issuer")
             }
         })?;
         validate_principal(&identity.principal).map_err(|why| {
-            Error::Unauthenticated(format!("the token's holder cannot be used here: {why}"))
+            Error::Unauthenticated(format!("the token's principal is not valid here: {why}"))
         })?;
         let mut subjects = vec![identity.principal.clone()];
         subjects.extend(identity.groups.iter().map(|group| format!("group:{group}")));

@@ -104,7 +104,7 @@ pub(crate) async fn revoke(registry: &Registry, caller: &Caller, job_id: &str) -
 fn principal(caller: &Caller, job_id: &str) -> Result<String, Error> {
     if !caller.is_launcher() {
         return Err(Error::Denied(format!(
-            "'{}': tokens of training jobs are issued to the launcher alone, by its token (SLIPWAY_LAUNCHER_TOKEN)",
+            "'{}': only the launcher, with its token (SLIPWAY_LAUNCHER_TOKEN), may request tokens of training jobs",
             caller.actor.principal
         )));
     }

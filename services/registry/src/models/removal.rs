@@ -111,8 +111,7 @@ fn refusal(what: &str, uses: &[Use], name_versions: bool) -> String {
         named.push(format!("{} more", uses.len() - MAX_NAMED));
     }
     format!(
-        "{what} is in use by {}. Roll out another version or delete the deployment first; an administrator may \
-         delete it all the same with force=true, and serving replicas that start later cannot load it then.",
+        "{what} is in use by {}. Roll out another version or delete the deployment first. An administrator may delete it with force=true; serving replicas that start later then cannot load it.",
         named.join(", ")
     )
 }

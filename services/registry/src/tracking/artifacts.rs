@@ -40,7 +40,7 @@ pub(crate) async fn find(registry: &Registry, path: &str) -> Result<Artifact, Er
 }
 
 fn outside(uri: &str) -> Error {
-    let why = format!("the artifacts lie at {uri}, outside of this registry's artifact store");
+    let why = format!("the artifacts are at {uri}, outside this registry's artifact store");
     Error::invalid("path", why)
 }
 

@@ -71,7 +71,7 @@ pub(crate) async fn approve(
         return Ok(Approved { approval: before, is_new: false });
     }
     if count >= MAX_APPROVALS {
-        return Err(Error::Conflict(format!("{MAX_APPROVALS} people approved it already")));
+        return Err(Error::Conflict(format!("it already has {MAX_APPROVALS} approvals")));
     }
     let approval = Approval { approver: by, comment, created_ms: now_ms(), authenticated };
     table::approval_add(change.db(), key, &approval).await?;

@@ -13,7 +13,7 @@ use crate::store::policies::{self as table, AliasPolicy};
 use crate::store::registered_models::{model_require, model_touch};
 
 fn unguarded(model: &str, alias: &str) -> Error {
-    Error::not_found(format!("Nothing guards the alias '{alias}' of '{model}'"))
+    Error::not_found(format!("The alias '{alias}' of '{model}' has no policy"))
 }
 
 /// The policies of a model, by alias.

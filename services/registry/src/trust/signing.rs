@@ -96,7 +96,7 @@ async fn read(store: &ArtifactStore, file: &Artifact) -> Result<Result<String, S
     Ok(match String::from_utf8(bytes.to_vec()) {
         // Postgres holds no zero byte, and JSON has none.
         Ok(text) if !text.contains('\0') => Ok(text),
-        _ => Err("the file is no text".to_owned()),
+        _ => Err("the file is not text".to_owned()),
     })
 }
 

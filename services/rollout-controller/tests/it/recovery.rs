@@ -64,7 +64,7 @@ async fn a_newer_version_takes_over_from_one_in_progress() {
     world.alias_set("3", "event-2", "2").await;
     world.wait_for(&controller, "3", "progressing").await;
     let old = world.wait_for(&controller, "2", "aborted").await;
-    assert!(old["reason"].as_str().unwrap().contains("version 3 takes over"), "{old}");
+    assert!(old["reason"].as_str().unwrap().contains("superseded by version 3"), "{old}");
     let table = world.table().await.unwrap();
     assert_eq!(
         (table.stable.unwrap().version.as_str(), table.candidates[0].target.version.as_str()),

@@ -165,7 +165,7 @@ impl TraceSettings {
             (_, []) => Ok(None),
             _ if same && !(self.exported && matches!(name, "trace_rate" | "trace_level")) => Ok(None),
             _ if !self.exported => {
-                Err(fixed(name, "traces go nowhere; start the server with SLIPWAY_OTLP_ENDPOINT"))
+                Err(fixed(name, "traces are not exported; start the server with SLIPWAY_OTLP_ENDPOINT"))
             }
             ("trace_rate", [given]) => {
                 let rate = given.parse().ok().filter(|rate| *rate > 0).ok_or_else(|| {

@@ -64,7 +64,7 @@ fn put_counts(encoder: &mut DescriptorEncoder<'_>, routes: &Routes) -> fmt::Resu
 fn put_dropped(encoder: &mut DescriptorEncoder<'_>, routes: &Routes) -> fmt::Result {
     let name = "slipway_serving_requests_dropped";
     let mut family =
-        encoder.encode_descriptor(name, "Requests that were not run", None, MetricType::Counter)?;
+        encoder.encode_descriptor(name, "Requests dropped before they ran", None, MetricType::Counter)?;
     for (deployment, version, resident) in known(routes) {
         let dropped = resident.dropped();
         for (reason, count) in
@@ -79,7 +79,7 @@ fn put_dropped(encoder: &mut DescriptorEncoder<'_>, routes: &Routes) -> fmt::Res
 
 fn put_joining(encoder: &mut DescriptorEncoder<'_>, routes: &Routes) -> fmt::Result {
     let name = "slipway_serving_requests_joined";
-    let help = "Whether requests that wait share runs: 1, or 0";
+    let help = "Whether queued requests share runs: 1, or 0";
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (deployment, version, resident) in known(routes) {
         let Some(served) = resident.served() else { continue };
@@ -110,8 +110,7 @@ fn put_waiting(
     name: &str,
     deployment_label: &str,
 ) -> fmt::Result {
-    let mut family =
-        encoder.encode_descriptor(name, "Requests that wait for a run", None, MetricType::Gauge)?;
+    let mut family = encoder.encode_descriptor(name, "Queued requests", None, MetricType::Gauge)?;
     for (deployment, version, resident) in known(routes) {
         let waiting = resident.served().map_or(0, |served| served.waiting());
         let labels = [(deployment_label, deployment), ("version", version)];

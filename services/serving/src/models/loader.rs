@@ -142,7 +142,7 @@ impl Loader {
             let _marker = prober.begin(&key);
             opener.open(*prepared)
         });
-        opened.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
+        opened.await.map_err(|error| LoadFailure::lasting(format!("loading it failed: {error}")))?
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, LoadFailure> {
@@ -169,7 +169,7 @@ impl Loader {
             let files = Files { identity: digest, bytes, folder: None };
             prepare(&path, None, &defaults, Beside::default(), Declarations::default(), files)
         });
-        prepared.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
+        prepared.await.map_err(|error| LoadFailure::lasting(format!("loading it failed: {error}")))?
     }
 
     async fn prepare_local(&self, model: &str, target: &Target) -> Result<Prepared, LoadFailure> {
@@ -201,7 +201,7 @@ impl Loader {
             let place = copy::steady(&cache, &model, &version, &digest).map_err(LoadFailure::passing)?;
             prepare(&version.join(MODEL_FILE), Some(place), &options, above, config.tensors, files)
         });
-        prepared.await.map_err(|error| LoadFailure::lasting(format!("loading it ended badly: {error}")))?
+        prepared.await.map_err(|error| LoadFailure::lasting(format!("loading it failed: {error}")))?
     }
 
     async fn cached_manifest(&self, digest: &str) -> Option<Manifest> {
@@ -220,7 +220,7 @@ impl Loader {
         let version = version.into_inner();
         if version.digest != target.digest {
             return Err(LoadFailure::withheld(format!(
-                "version {} of {model} is {} in the registry; the traffic table wants {}",
+                "version {} of {model} is {} in the registry; the traffic table expects {}",
                 target.version, version.digest, target.digest
             )));
         }

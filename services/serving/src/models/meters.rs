@@ -89,16 +89,16 @@ impl LoadMeters {
         );
         metrics.register(
             "serving_memory_limit_bytes",
-            "What loaded versions may take; 0 is no limit",
+            "Memory limit of all loaded versions; 0 means unlimited",
             meters.limit.clone(),
         );
-        metrics.register("serving_loads", "Loads of versions that ended", meters.loads.clone());
+        metrics.register("serving_loads", "Finished loads of versions", meters.loads.clone());
         metrics.register(
             "serving_load_probes",
-            "Loads of versions in a child process; known: none was needed",
+            "Loads of versions in a child process; known: the verdict was stored",
             meters.probes.clone(),
         );
-        metrics.register("serving_unloads", "Versions that left memory", meters.unloads.clone());
+        metrics.register("serving_unloads", "Unloaded versions", meters.unloads.clone());
         meters
     }
 

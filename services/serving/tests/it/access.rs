@@ -176,7 +176,7 @@ async fn grpc_calls_show_their_token_as_metadata() {
     })
     .await;
     requests.send(infer("points")).await.unwrap();
-    assert_eq!(answers.message().await.unwrap().unwrap().error_message, "the token is not known here");
+    assert_eq!(answers.message().await.unwrap().unwrap().error_message, "the token is unknown");
 }
 
 /// As Kubernetes changes a mounted Secret: a link to a folder is replaced at once.

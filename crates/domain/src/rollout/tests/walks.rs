@@ -261,7 +261,10 @@ fn a_promotion_says_what_no_step_judged() {
         rollout.reason
     };
     let nothing = walk([WindowFacts::default(), WindowFacts::default()]);
-    assert!(nothing.starts_with("every step ended, but nothing was judged; not judged: errors"), "{nothing}");
+    assert!(
+        nothing.starts_with("every step completed, but no limit was judged; not judged: errors"),
+        "{nothing}"
+    );
     let labelled_once = walk([good_facts(), WindowFacts::default()]);
     assert!(labelled_once.starts_with("every step passed; not judged: distribution"), "{labelled_once}");
     assert!(!labelled_once.contains("accuracy"), "the first step judged it: {labelled_once}");
@@ -298,7 +301,7 @@ fn another_version_takes_over_without_waiting_for_the_replicas() {
     };
     let canary = step(&new_rollout(Some(1), strategy(&[(10, 60.0)])), &ready(0)).0;
     let (ended, actions) = step(&canary, &supersede(1_000));
-    assert_eq!((ended.phase, ended.reason.as_str()), (Phase::Aborted, "aborted: version 3 takes over"));
+    assert_eq!((ended.phase, ended.reason.as_str()), (Phase::Aborted, "aborted: superseded by version 3"));
     assert_eq!(writes(&actions), [Intent::AllToStable]);
     assert_eq!(events(&actions), [EventKind::Aborted]);
     assert!(actions.iter().any(|action| matches!(action, Action::RecordDecision { .. })));

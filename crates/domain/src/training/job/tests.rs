@@ -52,9 +52,9 @@ fn a_job_waits_runs_and_succeeds() {
 #[test]
 fn a_job_that_can_never_start_fails_with_the_reason_unless_it_has_started() {
     let spec = spec(0);
-    let refused = at(5, JobEvent::CannotBePlaced { reason: "resources.gpus: asks for 1".into() });
+    let refused = at(5, JobEvent::CannotBePlaced { reason: "resources.gpus: requests 1".into() });
     let (job, actions) = step(&spec, &Job::submitted().0, &refused);
-    assert_eq!((job.status, job.reason.as_str()), (Status::Failed, "resources.gpus: asks for 1"));
+    assert_eq!((job.status, job.reason.as_str()), (Status::Failed, "resources.gpus: requests 1"));
     assert_eq!(actions, [Action::PublishEvent { kind: EventKind::Failed }]);
     assert_eq!(step(&spec, &running(&spec), &refused), (running(&spec), vec![]));
 }

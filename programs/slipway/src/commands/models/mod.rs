@@ -188,7 +188,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let body = json!({"name": model, "new_name": new_name});
             let path = ["api", "2.0", "mlflow", "registered-models", "rename"];
             registry.send(Method::POST, &path, Some(&body)).await?;
-            outln!("{model} is called {new_name} now");
+            outln!("{model} is renamed to {new_name}");
         }
         Command::Delete { model, version, force } => {
             delete(&registry, &model, version.as_deref(), force).await?;

@@ -165,7 +165,7 @@ fn print(summary: &Summary, dry_run: bool) {
         (Some(reason), _) => {
             outln!("stopped early: {reason}; run the same command again to continue from here");
         }
-        (None, 0) if summary.failures.is_empty() => outln!("nothing to copy: the registry has it all"),
+        (None, 0) if summary.failures.is_empty() => outln!("nothing to copy: the registry has everything"),
         (None, _) if dry_run => outln!("nothing was written; to copy: {files} of files"),
         (None, _) => outln!("copied {files} of files"),
     }

@@ -41,10 +41,7 @@ pub(super) async fn submit(
     if let Some(key) = headers.get(IDEMPOTENCY_KEY) {
         let key = key.to_str().map_err(|_| Problem::invalid("Idempotency-Key", "must be printable ASCII"))?;
         if spec.idempotency_key.as_deref().is_some_and(|other| other != key) {
-            return Err(Problem::invalid(
-                "idempotency_key",
-                "is another one than the header Idempotency-Key",
-            ));
+            return Err(Problem::invalid("idempotency_key", "differs from the header Idempotency-Key"));
         }
         spec.idempotency_key = Some(key.to_owned());
     }

@@ -52,5 +52,5 @@ impl JobTokens for Service {
 /// A request that passed no guard has no caller.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let found = request.extensions().get::<Caller>().cloned();
-    found.ok_or_else(|| Status::unauthenticated("the caller is not known"))
+    found.ok_or_else(|| Status::unauthenticated("the caller is not authenticated"))
 }

@@ -66,7 +66,7 @@ impl Api for Service {
 /// Each method has to authorise its caller: the guard in front cannot see which model a message is about.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let found = request.extensions().get::<Caller>().cloned();
-    found.ok_or_else(|| Status::unauthenticated("the caller is not known"))
+    found.ok_or_else(|| Status::unauthenticated("the caller is not authenticated"))
 }
 
 fn number(version: &str) -> Result<i32, Status> {

@@ -67,7 +67,7 @@ struct ApprovalPage {
 /// Approves a version; once more changes nothing.
 #[utoipa::path(post, path = "/api/v1/models/{name}/versions/{version}/approvals", tag = "trust",
     params(("name" = String, Path), ("version" = String, Path)), request_body = NewApproval,
-    responses((status = 201, body = ApprovalBody), (status = 200, body = ApprovalBody, description = "It was approved before")))]
+    responses((status = 201, body = ApprovalBody), (status = 200, body = ApprovalBody, description = "It was already approved")))]
 async fn add(
     State(registry): State<Registry>,
     caller: Caller,

@@ -166,7 +166,7 @@ async fn list(
 
 /// Makes a webhook; events that happen from now on are delivered to it.
 #[utoipa::path(post, path = "/api/v1/webhooks", tag = "webhooks", request_body = NewWebhook,
-    responses((status = 201, body = Webhook, description = "Made; `secret` is in this answer alone, where it was made here")))]
+    responses((status = 201, body = Webhook, description = "Created; only this response contains `secret`, if it was generated")))]
 async fn create(
     State(registry): State<Registry>,
     JsonBody(new): JsonBody<NewWebhook>,

@@ -35,13 +35,13 @@ pub(crate) fn markdown(facts: &Lineage) -> String {
         row(&mut card, "requests are joined", &joined);
     }
     let safety = match &known.scan {
-        None => "its files were not looked into".to_owned(),
+        None => "its files were not scanned".to_owned(),
         Some(scan) if scan.verdict == Verdict::Safe => format!("{} files found safe to load", scan.scanned),
         Some(scan) => scan.reason().unwrap_or_default(),
     };
     row(&mut card, "safety", &safety);
     if let Some(why) = &known.profile_misfit {
-        row(&mut card, "training profile does not fit", why);
+        row(&mut card, "training profile does not match", why);
     }
     let code = known.scan.as_ref().map_or_else(|| "not known".to_owned(), Scan::code_text);
     row(&mut card, "code that a loader runs", &code);
@@ -73,7 +73,7 @@ fn training(card: &mut String, facts: &Lineage) {
     let Some(run) = &facts.run else {
         let _ = match facts.run_hidden() {
             Some(why) => writeln!(card, "Its run is not shown: {why}."),
-            None => writeln!(card, "It is not known which run it came from."),
+            None => writeln!(card, "Its run is unknown."),
         };
         return;
     };

@@ -70,7 +70,7 @@ pub(crate) async fn create(
                 let why = if source.download_uri.starts_with("runs:/") {
                     "its source names a run that this registry does not have"
                 } else {
-                    "its source lies outside of this registry's artifact store"
+                    "its source is outside this registry's artifact store"
                 };
                 (Facts::unservable(why), Vec::new())
             }
@@ -81,7 +81,7 @@ pub(crate) async fn create(
         }
     }
     Err(Error::Conflict(
-        "the files of the source change while the version is made; try again when the upload is done"
+        "the files of the source changed while the version was created; try again when the upload is complete"
             .to_owned(),
     ))
 }

@@ -175,7 +175,7 @@ fn external_files(
 
 fn signature_mismatch(json: &str, inputs: &[TensorSpec]) -> Option<String> {
     let checked = Signature::parse(json).and_then(|signature| check_signature(&signature, inputs));
-    checked.err().map(|invalid| format!("its logged signature does not fit its graph: {}", invalid.message))
+    checked.err().map(|invalid| format!("its logged signature does not match its graph: {}", invalid.message))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub(super) async fn misfit(
 fn judge(bytes: &[u8], inputs: &[Input]) -> Option<String> {
     let profile: Profile = match serde_json::from_slice(bytes) {
         Ok(profile) => profile,
-        Err(error) => return Some(format!("it is no profile: {error}")),
+        Err(error) => return Some(format!("it is not a profile: {error}")),
     };
     if let Err(invalid) = profile.validate() {
         return Some(format!("`{}`: {}", invalid.field, invalid.message));
@@ -94,7 +94,7 @@ pub(crate) async fn training_profile(
     let found = model_versions::version_get(&mut db, &model, version).await?;
     let run_id = visible_run(&mut db, &found, registry.access.any_reader()).await?;
     let run_id = run_id.map(str::to_owned).ok_or_else(|| {
-        let why = if found.run_id.is_some() { RUN_HIDDEN } else { "it has no run that made it" };
+        let why = if found.run_id.is_some() { RUN_HIDDEN } else { "it has no run" };
         Error::not_found(format!("version {version} of {model} has no training profile: {why}"))
     })?;
     let run = runs::run_info(&mut db, &run_id).await?;

@@ -70,7 +70,7 @@ pub(crate) fn policy(allowed_globals: &[String]) -> Policy {
 }
 
 fn too_long(path: &str, size_bytes: i64) -> ScannedFile {
-    let detail = format!("{size_bytes} bytes are more than are looked into, which is {MAX_SCANNED_BYTES}");
+    let detail = format!("{size_bytes} bytes exceed the limit of {MAX_SCANNED_BYTES} bytes for scans");
     ScannedFile {
         path: path.to_owned(),
         format: Format::Other,

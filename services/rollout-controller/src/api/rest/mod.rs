@@ -241,7 +241,7 @@ async fn command(
         "abort" => Command::Abort { reason },
         other => {
             return Err(Problem::not_found(format!(
-                "action `{other}`; there are promote, pause, resume and abort"
+                "action `{other}`; expected promote, pause, resume or abort"
             )));
         }
     };

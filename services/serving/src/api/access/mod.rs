@@ -88,11 +88,11 @@ struct AccessMetrics {
 impl AccessMetrics {
     fn register(metrics: &Metrics) -> Self {
         let access = Self::default();
-        let refused = "Requests refused for the token that they showed, or did not";
+        let refused = "Requests rejected for their token";
         metrics.register("serving_requests_refused", refused, access.refused.clone());
-        metrics.register("serving_token_uses", "Requests by the token that they showed", access.uses.clone());
+        metrics.register("serving_token_uses", "Requests by token", access.uses.clone());
         metrics.register("serving_tokens", "Tokens of the token file", access.tokens.clone());
-        let errors = "Changes of the token file that could not be used";
+        let errors = "Invalid changes of the token file";
         metrics.register("serving_token_file_errors", errors, access.file_errors.clone());
         access
     }
@@ -173,7 +173,9 @@ impl Access {
             }
             let message = match need {
                 Need::Model(model) => format!("the token '{}' is not for model '{model}'", grant.name),
-                _ => format!("the token '{}' is not for all models, as this asks for", grant.name),
+                _ => {
+                    format!("the token '{}' is not for all models, which this operation requires", grant.name)
+                }
             };
             Err(inner.refused(Kind::Forbidden, "not-allowed", message))
         })
@@ -238,7 +240,7 @@ impl Inner {
     ) -> Result<(), Failure> {
         let rules = self.rules();
         let Some(grant) = rules.grant(&caller.0) else {
-            return Err(self.refused(Kind::Unauthenticated, "unknown-token", "the token is not known here"));
+            return Err(self.refused(Kind::Unauthenticated, "unknown-token", "the token is unknown"));
         };
         if grant.is_over(now_unix_ms()) {
             let message = format!("the token '{}' has expired", grant.name);

@@ -50,7 +50,7 @@ mod tests {
             (
                 r#""version": "3""#,
                 r#""version": "latest""#,
-                "step 2 ('a') wants version 'latest'; expected digits",
+                "step 2 ('a') has version 'latest'; expected digits",
             ),
             (r#""model": "b""#, r#""modell": "b""#, "unknown field `modell`"),
         ] {

@@ -42,7 +42,8 @@ impl Manager {
                     let known = known.and_modify(|known: &mut Version| {
                         // Files that were changed in their place, and do not load: those before go on.
                         if let Some(reason) = slot.reason.as_ref().filter(|_| known.target != *target) {
-                            known.reason = Some(format!("it answers as before; what is there now: {reason}"));
+                            known.reason =
+                                Some(format!("the loaded version answers; its new files: {reason}"));
                         }
                     });
                     known.or_insert_with(|| Version {

@@ -92,7 +92,7 @@ impl Record {
             Observed::Killed => {
                 record.exhausted += 1;
                 Err(LoadFailure::withheld(
-                    "the system killed (SIGKILL) the child process that loads it first, as it does where memory is short",
+                    "the system killed (SIGKILL) the child process that loads it first, as it does when memory runs out",
                 ))
             }
             Observed::Hung(limit_s) => {

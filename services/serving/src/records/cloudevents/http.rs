@@ -82,7 +82,7 @@ impl HttpSink {
         );
         anyhow::ensure!(
             config.cloudevents_ca.is_none() || url.scheme() == "https",
-            "authorities (--cloudevents-ca) mean nothing to a sink at http://; expected https:// (--cloudevents-url)"
+            "certificate authorities (--cloudevents-ca) have no effect for an http:// sink; expected https:// (--cloudevents-url)"
         );
         let files = Files {
             headers: config.cloudevents_header_file.clone(),
@@ -134,7 +134,7 @@ impl HttpSink {
                 Ok(answer) => {
                     let status = answer.status();
                     let later = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-                    (format!("it is answered with {status}"), later)
+                    (format!("it returned {status}"), later)
                 }
                 // Without the address, which may hold a password.
                 Err(error) => (format!("{:#}", anyhow::Error::from(error.without_url())), true),
@@ -171,7 +171,7 @@ impl Files {
             let authorities = Certificate::from_pem_bundle(pem).context(of_authorities)?;
             anyhow::ensure!(
                 !authorities.is_empty(),
-                "{of_authorities}: there is no certificate in it; expected PEM"
+                "{of_authorities}: it contains no certificate; expected PEM"
             );
             client = client.tls_certs_only(authorities);
         }

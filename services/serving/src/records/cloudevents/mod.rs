@@ -124,7 +124,7 @@ pub(crate) fn channel(
     );
     let dropped = "Requests and answers that were not sent as CloudEvents";
     metrics.register("serving_cloudevents_dropped", dropped, counted.dropped.clone());
-    let errors = "Changes of the files of the CloudEvents sink that could not be used";
+    let errors = "Invalid changes of the files of the CloudEvents sink";
     metrics.register("serving_cloudevents_file_errors", errors, counted.file_errors.clone());
     let origin = Origin {
         source: format!("/slipway/serving/{replica_id}"),
@@ -264,7 +264,7 @@ impl Sink {
     fn nats(bus: &EventBus, subject: &str) -> anyhow::Result<Self> {
         anyhow::ensure!(
             is_subject(subject),
-            "`{subject}` (--cloudevents-subject): expected words with dots between them, without spaces, `*` and `>`"
+            "`{subject}` (--cloudevents-subject): expected tokens separated by dots, without spaces, `*` and `>`"
         );
         Ok(Self::Nats { bus: Box::new(bus.clone()), subject: subject.to_owned() })
     }
