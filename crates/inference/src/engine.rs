@@ -339,7 +339,7 @@ impl Engine {
         self.joins.stop(difference);
     }
 
-    fn run(&self, inputs: &[Tensor]) -> Result<Ran, Error> {
+    pub(crate) fn run(&self, inputs: &[Tensor]) -> Result<Ran, Error> {
         let ordered: Option<Vec<&Tensor>> = self
             .signature
             .inputs

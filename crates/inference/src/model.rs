@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::engine::Engine;
 use crate::{
-    AuditCounts, Checked, Classes, Device, DropCounts, Environment, Error, Inference, Joining, LoadOptions,
-    Request, Signature, profile, session,
+    AuditCounts, Checked, Classes, Device, DropCounts, EmptyDimensions, Environment, Error, Inference,
+    Joining, LoadOptions, Request, Signature, empty, profile, session,
 };
 
 /// A model that is warm. Dropping it lets what is queued end and frees the session.
@@ -15,6 +15,7 @@ pub struct Model {
     engine: Arc<Engine>,
     classes: Classes,
     warm_up_failure: Option<String>,
+    empty_candidates: Vec<EmptyDimensions>,
 }
 
 impl Model {
@@ -38,12 +39,13 @@ impl Model {
         let (runner, device) =
             session::open(environment, checked.path(), checked.changed()?.as_deref(), &options)?;
         let signature = Signature::of(runner.session())?;
+        let empty_candidates = empty::candidates(runner.session(), &signature);
         let joining = Joining::decide(checked.model(), &signature, &options.batching);
         let mut profile = profile::measure(&runner, &signature);
         let warm_up_failure = profile.refused.take();
         tracing::debug!(run_us = profile.run.map(|run| run.as_micros()), ?joining, "model warmed up");
         let engine = Engine::new(runner, signature, options, device, profile, joining);
-        Ok(Self { engine: Arc::new(engine), classes: checked.classes(), warm_up_failure })
+        Ok(Self { engine: Arc::new(engine), classes: checked.classes(), warm_up_failure, empty_candidates })
     }
 
     /// What it takes and gives.
@@ -59,6 +61,17 @@ impl Model {
     /// What the model said when it was warmed up, where it took none of the inputs tried.
     pub fn warm_up_failure(&self) -> Option<&str> {
         self.warm_up_failure.as_deref()
+    }
+
+    /// Dimensions that a request could make empty, in an order that depends on the model alone.
+    pub fn empty_candidates(&self) -> &[EmptyDimensions] {
+        &self.empty_candidates
+    }
+
+    /// Runs it on inputs in which these dimensions are empty. Whatever the model says of them is ignored: what counts is that the
+    /// process goes on, which it need not.
+    pub fn try_empty(&self, empty: &EmptyDimensions) {
+        let _ = self.engine.run(&empty::inputs(&self.engine.signature, empty));
     }
 
     /// How it is run.
@@ -144,7 +157,9 @@ impl Model {
 
     /// The part of [`Model::infer`] that waits for nobody; `None` where the request has to be queued.
     pub fn infer_at_once(&self, request: &Request) -> Option<Result<Inference, Error>> {
-        match self.engine.signature.check(&request.inputs) {
+        let (signature, survived) = (&self.engine.signature, &self.engine.options.empty);
+        let checked = signature.check(&request.inputs);
+        match checked.and_then(|()| empty::check(signature, survived, &request.inputs)) {
             Ok(()) => self.engine.run_here(request),
             Err(error) => Some(Err(error)),
         }

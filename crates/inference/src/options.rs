@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::EmptyDimensions;
+
 /// How a model is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
@@ -20,6 +22,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// Whether it runs on the processor where its device is not there.
     pub fallback: bool,
+    /// Dimensions that requests may make empty: those that a process survived ([`crate::Model::try_empty`]).
+    pub empty: Vec<EmptyDimensions>,
 }
 
 /// How waiting requests are joined into one run. An idle instance takes what waits at once; while all are busy, the next batch gathers.
@@ -65,6 +69,7 @@ impl Default for LoadOptions {
             arena: true,
             device: Device::Cpu,
             fallback: false,
+            empty: Vec::new(),
         }
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn measure(runner: &Runner, signature: &Signature) -> Profile {
 }
 
 /// Whether one row of every input is small enough to be made.
-fn is_affordable(signature: &Signature) -> bool {
+pub(crate) fn is_affordable(signature: &Signature) -> bool {
     let bytes = |spec: &crate::TensorSpec| {
         let sizes = spec.shape.iter().map(|size| usize::try_from(*size).unwrap_or(2));
         let each = spec.datatype.element_bytes().unwrap_or(size_of::<String>());

@@ -133,8 +133,13 @@ impl TensorSpec {
     }
 
     fn zeros(&self) -> Tensor {
-        let shape: Vec<i64> =
-            self.shape.iter().map(|dimension| if *dimension < 0 { 1 } else { *dimension }).collect();
+        self.zeros_of(
+            self.shape.iter().map(|dimension| if *dimension < 0 { 1 } else { *dimension }).collect(),
+        )
+    }
+
+    /// Zeros, or empty strings, of a shape that fits.
+    pub(crate) fn zeros_of(&self, shape: Vec<i64>) -> Tensor {
         let elements = shape_elements(&shape).unwrap_or(0);
         match self.datatype.element_bytes() {
             Some(each) => Tensor::raw(&self.name, self.datatype, shape, vec![0; each * elements]),

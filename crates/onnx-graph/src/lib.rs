@@ -11,6 +11,7 @@
 //! class probabilities, so that the model answers with tensors.
 
 mod calls;
+mod crashes;
 pub mod element;
 mod external;
 mod interface;

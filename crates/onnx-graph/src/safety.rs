@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Model;
 use super::element::INT64;
 use super::tensor::{ELEMENT_BYTES, MAX_UNPACKED_BYTES, product, unpacked};
+use super::{Model, crashes};
 
 /// Longest constant that is taken for a shape.
 const MAX_SHAPE_NUMBERS: usize = 32;
@@ -36,6 +36,7 @@ impl Model {
             .or_else(|| self.foreign())
             .or_else(|| self.compiled())
             .or_else(|| self.too_new())
+            .or_else(|| crashes::check(self))
     }
 
     /// Why the files of weights cannot be read; `size_bytes` gives the size of a file of the model's folder, by its path there.

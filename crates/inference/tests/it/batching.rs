@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use slipway_inference::{Data, Datatype, Error, Inference, LoadOptions, Model, Priority, Request, Tensor};
 
-use crate::{bytes, environment, fixture, load, request};
+use crate::{bytes, environment, fixture, load, request, surviving};
 
 /// One that runs one batch at a time, so that requests gather behind it.
 fn single(name: &str, queue_limit: usize) -> Arc<Model> {
-    let options = LoadOptions { instances: 1, queue_limit, ..LoadOptions::default() };
-    Arc::new(
-        Model::load(&environment(), &fixture(&format!("{name}.onnx")), options).expect("the model loads"),
-    )
+    let name = format!("{name}.onnx");
+    let options =
+        LoadOptions { instances: 1, queue_limit, empty: surviving(&name), ..LoadOptions::default() };
+    Arc::new(Model::load(&environment(), &fixture(&name), options).expect("the model loads"))
 }
 
 #[derive(Debug, Clone)]

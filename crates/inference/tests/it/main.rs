@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use slipway_inference::{Data, Datatype, Device, Environment, Error, LoadOptions, Model, Request, Tensor};
+use slipway_inference::{
+    Data, Datatype, Device, EmptyDimensions, Environment, Error, LoadOptions, Model, Request, Tensor,
+};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -25,6 +27,12 @@ fn request(inputs: Vec<Tensor>) -> Request {
 
 fn load(name: &str) -> Result<Model, Error> {
     Model::load(&environment(), &fixture(name), LoadOptions::default())
+}
+
+/// Dimensions that this process survives being empty.
+fn surviving(name: &str) -> Vec<EmptyDimensions> {
+    let model = load(name).expect("the model loads");
+    model.empty_candidates().iter().inspect(|empty| model.try_empty(empty)).cloned().collect()
 }
 
 fn bytes(tensor: &Tensor) -> &[u8] {
@@ -85,8 +93,13 @@ async fn brain_floats_go_through_unchanged() {
 
 #[tokio::test]
 async fn rows_of_none_are_answered_with_none() {
-    let model = load("linear_minus_one.onnx").unwrap();
-    let inference = model.infer(request(vec![Tensor::fp32("x", [0, 2], &[])])).await.unwrap();
+    let none = || request(vec![Tensor::fp32("x", [0, 2], &[])]);
+    let untried = load("linear_minus_one.onnx").unwrap();
+    let refused = untried.infer(none()).await.unwrap_err().to_string();
+    assert!(refused.contains("shape [0, 2], which holds no elements"), "{refused}");
+    let options = LoadOptions { empty: surviving("linear_minus_one.onnx"), ..LoadOptions::default() };
+    let model = Model::load(&environment(), &fixture("linear_minus_one.onnx"), options).unwrap();
+    let inference = model.infer(none()).await.unwrap();
     assert_eq!(inference.outputs[0].shape, [0, 1]);
 }
 

@@ -53,6 +53,16 @@ fn the_reason_names_the_node_that_mixes_rows() {
 }
 
 #[test]
+fn a_maximum_of_a_row_depends_on_the_rows_of_the_run_where_it_has_nan() {
+    for operator in ["ReduceMax", "ReduceMin"] {
+        let mut graph = table();
+        graph.node(operator, &["x"], &["y"], &[("axes", Attribute::Ints(vec![1]))]);
+        graph.output("y", FLOAT);
+        refused(&graph, "what it makes of NaN");
+    }
+}
+
+#[test]
 fn sums_maxima_and_fills_over_the_batch_are_refused() {
     for (operator, attributes) in [
         ("ReduceMax", vec![("keepdims", int(1))]),

@@ -123,6 +123,7 @@ impl EngineConfig {
                 join: None,
                 audit_every: self.join_audit_every,
             },
+            empty: Vec::new(),
             arena: !self.no_arena,
             device: match self.device {
                 DeviceName::Cpu => Device::Cpu,

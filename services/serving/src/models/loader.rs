@@ -127,14 +127,15 @@ impl Loader {
         } else {
             self.prepare(model, target).await?
         };
-        let prepared = match prepared {
+        let mut prepared = match prepared {
             Prepared::Model(model) => model,
             Prepared::Ensemble(definition, beside) => return Ok(Loaded::Ensemble(definition, beside)),
         };
         // A child that takes long keeps none of the others from being loaded.
         drop(permit);
         let key = self.prober.key(&prepared.files, &prepared.options);
-        self.prober.admit(&key, prepared.path(), &prepared.options, prepared.files_bytes).await?;
+        prepared.options.empty =
+            self.prober.admit(&key, prepared.path(), &prepared.options, prepared.files_bytes).await?;
         let _permit = self.permit().await?;
         let (opener, prober) = (self.opener.clone(), self.prober.clone());
         let opened = tokio::task::spawn_blocking(move || {

@@ -296,6 +296,7 @@ impl VersionSettings {
                 join: self.join_requests.or(batching.join),
                 audit_every: self.join_audit_every.unwrap_or(batching.audit_every),
             },
+            empty: Vec::new(),
             arena: self.arena.unwrap_or(defaults.arena),
             device: self.device.as_deref().and_then(Device::from_name).unwrap_or(defaults.device),
             fallback: self.device_fallback.unwrap_or(defaults.fallback),

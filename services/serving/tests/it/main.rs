@@ -7,6 +7,7 @@ mod cloudevents;
 mod collector;
 mod devices;
 mod disk;
+mod empty;
 mod ensembles;
 mod extensions;
 mod failures;

@@ -8,9 +8,9 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, geteuid, getppid};
-use slipway_inference::{Environment, Error, Model};
+use slipway_inference::{EmptyDimensions, Environment, Error, Model};
 
-use super::job::{ARGUMENT, Answer, Job};
+use super::job::{ARGUMENT, Answer, Job, Line};
 use super::record::is_short_of_memory;
 
 /// Exit code where the child was started by hand, or by a process that has ended.
@@ -33,14 +33,18 @@ fn run(job: &Job) -> ExitCode {
     if confine(job).is_err() {
         return ExitCode::from(NOT_ASKED);
     }
-    let answer = load(job);
-    let Ok(mut line) = serde_json::to_vec(&answer) else { return ExitCode::FAILURE };
-    line.push(b'\n');
-    let mut output = std::io::stdout();
-    match output.write_all(&line).and_then(|()| output.flush()) {
+    match write(&Line::Answer(load(job))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_gone) => ExitCode::FAILURE,
     }
+}
+
+fn write(line: &Line) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(line)?;
+    line.push(b'\n');
+    let mut output = std::io::stdout();
+    output.write_all(&line)?;
+    output.flush()
 }
 
 /// Frees the model before the answer: what a load damaged often shows there.
@@ -48,16 +52,35 @@ fn load(job: &Job) -> Answer {
     let environment = if job.untested { Environment::load_untested } else { Environment::load };
     let loaded = environment(&job.library)
         .and_then(|environment| Model::load(&environment, &job.model, job.options()))
-        .map(|model| model.warm_up_failure().filter(|reason| is_short_of_memory(reason)).map(str::to_owned));
+        .map(|model| match model.warm_up_failure().filter(|reason| is_short_of_memory(reason)) {
+            // Other failures may be those of the inputs that were tried.
+            Some(reason) => Err(reason.to_owned()),
+            None => Ok(try_empty(&model, job)),
+        });
     match loaded {
-        Ok(None) => Answer::Loaded,
-        // Other failures may be those of the inputs that were tried.
-        Ok(Some(reason)) => {
+        Ok(Ok(survived)) => Answer::Loaded(survived),
+        Ok(Err(reason)) => {
             Answer::Refused(format!("its first run takes more memory than there is: {reason}"))
         }
         Err(Error::Load(reason)) => Answer::Refused(reason),
         Err(error) => Answer::Refused(error.to_string()),
     }
+}
+
+/// Runs the model on inputs without elements. Each is announced, since some end this process.
+fn try_empty(model: &Model, job: &Job) -> Vec<EmptyDimensions> {
+    let mut survived = Vec::new();
+    for (place, empty) in model.empty_candidates().iter().enumerate() {
+        if job.skip_all || job.skipped.contains(&place) {
+            continue;
+        }
+        if write(&Line::Trying(place)).is_err() {
+            break;
+        }
+        model.try_empty(empty);
+        survived.push(empty.clone());
+    }
+    survived
 }
 
 /// Limits this process. Nothing here needs a privilege, and what a system does not offer is left out, except

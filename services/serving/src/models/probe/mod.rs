@@ -17,12 +17,13 @@ mod record;
 mod spawn;
 mod store;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use slipway_inference::{Device, Environment, LoadOptions};
+use slipway_inference::{Device, EmptyDimensions, Environment, LoadOptions};
 use tokio::sync::Semaphore;
 
 pub use self::child::run_if_asked;
@@ -37,7 +38,9 @@ use super::meters::LoadMeters;
 /// Children at the same time. A model that does not end takes one of them until its time is over.
 const MAX_PARALLEL: usize = 2;
 /// Part of the key of what is kept: higher where children look at more than before.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
+/// Children that inputs without elements may end, before no such inputs are tried.
+const MAX_ENDED_BY_EMPTY: usize = 3;
 
 /// How versions are loaded in a child first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +96,8 @@ impl Prober {
         Key(hex::encode(Sha256::digest(text)))
     }
 
-    /// Whether a version may be loaded here: by what is known of it, or else by loading it in a child.
+    /// Whether a version may be loaded here: by what is known of it, or else by loading it in a child. Gives the
+    /// dimensions that its requests may make empty.
     ///
     /// # Errors
     /// It crashed, was refused, or took too much or too long; or there is no child.
@@ -103,9 +107,9 @@ impl Prober {
         path: &Path,
         options: &LoadOptions,
         files_bytes: u64,
-    ) -> Result<(), LoadFailure> {
+    ) -> Result<Vec<EmptyDimensions>, LoadFailure> {
         if !self.options.on {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (cache, key) = (self.cache.clone(), key.clone());
         let known = {
@@ -113,9 +117,9 @@ impl Prober {
             blocking(move || cache.probe_record(&key)).await?
         };
         match known.next() {
-            Next::Load => {
+            Next::Load(empty) => {
                 self.meters.probed("known");
-                return Ok(());
+                return Ok(empty);
             }
             Next::Refuse(reason) => {
                 self.meters.probed("known");
@@ -126,12 +130,9 @@ impl Prober {
         let _permit =
             self.permits.acquire().await.map_err(|_closed| LoadFailure::passing("shutting down"))?;
         let job = self.job(path, options, files_bytes);
-        let timeout = self.options.timeout;
-        let observed = blocking(move || spawn::observe(&job, timeout)).await?.map_err(|error| {
-            LoadFailure::passing(format!("the child process that loads it first does not start: {error}"))
-        })?;
+        let observed = self.observe(job).await?;
         self.meters.probed(observed.name());
-        if observed != Observed::Passed {
+        if !matches!(observed, Observed::Passed(_)) {
             tracing::warn!(model = %path.display(), ?observed, "version failed to load in a child process");
         }
         let (record, outcome) = known.after(&observed);
@@ -140,7 +141,26 @@ impl Prober {
         {
             tracing::warn!(%error, "verdict of a child process not stored");
         }
-        outcome
+        outcome.map(|()| match observed {
+            Observed::Passed(empty) => empty,
+            _ => Vec::new(),
+        })
+    }
+
+    /// Loads a version in children, until one is not ended by inputs without elements.
+    async fn observe(&self, mut job: Job) -> Result<Observed, LoadFailure> {
+        loop {
+            let (asked, timeout) = (job.clone(), self.options.timeout);
+            let observed = blocking(move || spawn::observe(&asked, timeout)).await?.map_err(|error| {
+                LoadFailure::passing(format!("the child process that loads it first does not start: {error}"))
+            })?;
+            let Observed::EndedByEmpty(place) = observed else { return Ok(observed) };
+            if job.skip_all {
+                return Ok(observed);
+            }
+            job.skipped.insert(place);
+            job.skip_all = job.skipped.len() >= MAX_ENDED_BY_EMPTY;
+        }
     }
 
     /// Notes that a version is being loaded by this process, until the marker is dropped. A disk that takes
@@ -172,6 +192,8 @@ impl Prober {
             memory_bytes: memory_bytes.flatten(),
             timeout_s: self.options.timeout.as_secs().max(1),
             parent: std::process::id(),
+            skipped: BTreeSet::new(),
+            skip_all: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is known of a version from children and from loads of this program, and what follows from it. Pure.
 
 use serde::{Deserialize, Serialize};
+use slipway_inference::EmptyDimensions;
 
 use super::super::failure::LoadFailure;
 
@@ -13,6 +14,8 @@ const MAX_STRIKES: u32 = 3;
 pub(super) struct Record {
     /// Whether a child loaded it.
     passed: bool,
+    /// Dimensions that it may be given empty: a child survived that.
+    empty: Vec<EmptyDimensions>,
     /// How it crashed a child.
     crashed: Option<String>,
     /// Loads by this program that ended with the process, since the last one that did not.
@@ -24,8 +27,8 @@ pub(super) struct Record {
 /// What is done with a version.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It is loaded.
-    Load,
+    /// It is loaded, and may be given inputs in which these dimensions are empty.
+    Load(Vec<EmptyDimensions>),
     /// It is loaded in a child first.
     Probe,
     /// It is not loaded, for this reason.
@@ -35,8 +38,10 @@ pub(super) enum Next {
 /// How a child ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Observed {
-    /// The model was loaded.
-    Passed,
+    /// The model was loaded, and survived inputs in which these dimensions were empty.
+    Passed(Vec<EmptyDimensions>),
+    /// The model was loaded; running it on the inputs without elements at this place ended the child.
+    EndedByEmpty(usize),
     /// ONNX Runtime refuses it.
     Refused(String),
     /// A signal of this name ended the child.
@@ -68,17 +73,22 @@ impl Record {
                 self.exhausted
             ));
         }
-        if self.passed && self.interrupted == 0 { Next::Load } else { Next::Probe }
+        if self.passed && self.interrupted == 0 { Next::Load(self.empty.clone()) } else { Next::Probe }
     }
 
     /// What is known after a child has ended, and whether the version may be loaded.
     pub(super) fn after(&self, observed: &Observed) -> (Self, Result<(), LoadFailure>) {
         let mut record = self.clone();
         let outcome = match observed {
-            Observed::Passed => {
+            Observed::Passed(empty) => {
                 (record.passed, record.exhausted) = (true, 0);
+                record.empty.clone_from(empty);
                 Ok(())
             }
+            // Those that end a child are left out in the next one, so that none is left in the end.
+            Observed::EndedByEmpty(_) => Err(LoadFailure::passing(
+                "the child process that loads it first ended on inputs without elements",
+            )),
             // The library answered, and does so in no time: it is asked again at the next start.
             Observed::Refused(reason) if is_short_of_memory(reason) => {
                 record.exhausted += 1;
@@ -134,7 +144,8 @@ impl Observed {
     /// As a label of metrics.
     pub(super) const fn name(&self) -> &'static str {
         match self {
-            Self::Passed => "passed",
+            Self::Passed(_) => "passed",
+            Self::EndedByEmpty(_) => "ended-by-empty-inputs",
             Self::Refused(_) => "refused",
             Self::Crashed(_) => "crashed",
             Self::Killed => "killed",
@@ -157,8 +168,8 @@ mod tests {
     fn a_child_decides_once() {
         let new = Record::default();
         assert_eq!(new.next(), Next::Probe);
-        let (passed, outcome) = new.after(&Observed::Passed);
-        assert_eq!((passed.next(), outcome), (Next::Load, Ok(())));
+        let (passed, outcome) = new.after(&Observed::Passed(Vec::new()));
+        assert_eq!((passed.next(), outcome), (Next::Load(Vec::new()), Ok(())));
         let (crashed, outcome) = new.after(&Observed::Crashed("SIGSEGV".into()));
         let failure = outcome.unwrap_err();
         assert_eq!(failure.retry, Retry::Never);
@@ -179,19 +190,20 @@ mod tests {
             }
             assert_eq!(retries, [Some(Retry::Later), Some(Retry::Later), Some(Retry::Never)], "{observed:?}");
             assert!(matches!(record.next(), Next::Refuse(_)));
-            let (passed, _) = Record { exhausted: 2, ..Record::default() }.after(&Observed::Passed);
-            assert_eq!(passed.next(), Next::Load);
+            let (passed, _) =
+                Record { exhausted: 2, ..Record::default() }.after(&Observed::Passed(Vec::new()));
+            assert_eq!(passed.next(), Next::Load(Vec::new()));
         }
     }
 
     #[test]
     fn a_load_that_ends_the_process_is_tried_in_a_child_and_given_up_in_the_end() {
         let known = |interrupted| Record { passed: true, interrupted, ..Record::default() };
-        assert_eq!(known(0).next(), Next::Load);
+        assert_eq!(known(0).next(), Next::Load(Vec::new()));
         assert_eq!((known(1).next(), known(2).next()), (Next::Probe, Next::Probe));
         assert!(matches!(known(3).next(), Next::Refuse(reason) if reason.contains("ended 3 times")));
         // A child that loads it proves nothing against that.
-        assert_eq!(known(2).after(&Observed::Passed).0.interrupted, 2);
-        assert_eq!(known(2).survived().next(), Next::Load);
+        assert_eq!(known(2).after(&Observed::Passed(Vec::new())).0.interrupted, 2);
+        assert_eq!(known(2).survived().next(), Next::Load(Vec::new()));
     }
 }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-use super::job::{ARGUMENT, Answer, Job};
+use super::job::{ARGUMENT, Answer, Job, Line};
 use super::record::Observed;
 
 /// This program, also after its file was replaced.
@@ -29,23 +29,32 @@ const KEPT_VARIABLES: [&str; 4] = ["LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "N
 pub(super) fn observe(job: &Job, timeout: Duration) -> io::Result<Observed> {
     let deadline = Instant::now() + timeout;
     let mut child = start(job)?;
-    let answer = child.stdout.take().map(|output| read(output, deadline));
-    let ended = match answer {
-        Some(Ok(_)) | None => wait(&mut child, deadline)?,
-        Some(Err(_)) => None,
+    let mut written = Vec::new();
+    let read = child.stdout.take().map_or(Ok(()), |output| read(output, deadline, &mut written));
+    let ended = match read {
+        Ok(()) => wait(&mut child, deadline)?,
+        Err(_) => None,
     };
-    let Some(status) = ended else {
+    let last = last_line(&written);
+    let observed = match (ended, read) {
+        (Some(status), _) => judge(status, last.as_ref()),
+        (None, Err(error)) if error.kind() != io::ErrorKind::TimedOut => Observed::Broken(error.to_string()),
+        (None, _) => Observed::Hung(timeout.as_secs()),
+    };
+    if ended.is_none() {
         child.kill()?;
         child.wait()?;
-        return Ok(match answer {
-            Some(Err(error)) if error.kind() != io::ErrorKind::TimedOut => {
-                Observed::Broken(error.to_string())
-            }
-            _ => Observed::Hung(timeout.as_secs()),
-        });
-    };
-    let answer = answer.and_then(Result::ok).unwrap_or_default();
-    Ok(judge(status, &answer))
+    }
+    Ok(match (observed, last) {
+        (passed @ Observed::Passed(_), _) => passed,
+        // The load itself went well.
+        (_, Some(Line::Trying(place))) => Observed::EndedByEmpty(place),
+        (observed, _) => observed,
+    })
+}
+
+fn last_line(written: &[u8]) -> Option<Line> {
+    serde_json::from_slice(written.trim_ascii().split(|byte| *byte == b'\n').next_back()?).ok()
 }
 
 fn start(job: &Job) -> io::Result<Child> {
@@ -63,9 +72,8 @@ fn start(job: &Job) -> io::Result<Child> {
         .spawn()
 }
 
-/// Everything that the child writes.
-fn read(mut output: ChildStdout, deadline: Instant) -> io::Result<Vec<u8>> {
-    let mut answer = Vec::new();
+/// Everything that the child writes, also where it does not end.
+fn read(mut output: ChildStdout, deadline: Instant, answer: &mut Vec<u8>) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -80,7 +88,7 @@ fn read(mut output: ChildStdout, deadline: Instant) -> io::Result<Vec<u8>> {
         }
         let mut chunk = [0; 4096];
         match output.read(&mut chunk)? {
-            0 => return Ok(answer),
+            0 => return Ok(()),
             _ if answer.len() > MAX_ANSWER_BYTES => return Err(io::Error::other("it writes without end")),
             length => answer.extend_from_slice(&chunk[..length]),
         }
@@ -100,7 +108,7 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> 
     }
 }
 
-fn judge(status: ExitStatus, answer: &[u8]) -> Observed {
+fn judge(status: ExitStatus, last: Option<&Line>) -> Observed {
     if let Some(number) = status.signal() {
         return match Signal::try_from(number) {
             Ok(Signal::SIGKILL) => Observed::Killed,
@@ -108,10 +116,9 @@ fn judge(status: ExitStatus, answer: &[u8]) -> Observed {
             Err(_unknown) => Observed::Crashed(format!("signal {number}")),
         };
     }
-    let last = answer.trim_ascii().split(|byte| *byte == b'\n').next_back().unwrap_or_default();
-    match serde_json::from_slice(last) {
-        Ok(Answer::Loaded) if status.success() => Observed::Passed,
-        Ok(Answer::Refused(reason)) if status.success() => Observed::Refused(reason),
+    match last {
+        Some(Line::Answer(Answer::Loaded(empty))) if status.success() => Observed::Passed(empty.clone()),
+        Some(Line::Answer(Answer::Refused(reason))) if status.success() => Observed::Refused(reason.clone()),
         _ => Observed::Broken(status.to_string()),
     }
 }
@@ -122,10 +129,13 @@ mod tests {
 
     #[test]
     fn an_end_means_what_the_system_says_of_it() {
-        let loaded = br#""loaded""#;
-        assert_eq!(judge(ExitStatus::from_raw(0), loaded), Observed::Passed);
-        assert_eq!(judge(ExitStatus::from_raw(0), b"noise\n\"loaded\"\n"), Observed::Passed);
-        let refused = judge(ExitStatus::from_raw(0), br#"{"refused":"why"}"#);
+        let judge = |status, written: &[u8]| super::judge(status, last_line(written).as_ref());
+        let loaded = br#"{"answer":{"loaded":[[["x",0]]]}}"#;
+        let passed = Observed::Passed(vec![[("x".to_owned(), 0)].into()]);
+        assert_eq!(judge(ExitStatus::from_raw(0), loaded), passed);
+        let noise = [b"noise\n{\"trying\":3}\n", &loaded[..], b"\n"].concat();
+        assert_eq!(judge(ExitStatus::from_raw(0), &noise), passed);
+        let refused = judge(ExitStatus::from_raw(0), br#"{"answer":{"refused":"why"}}"#);
         assert_eq!(refused, Observed::Refused("why".into()));
         // What a process says before it crashes counts for nothing.
         assert_eq!(judge(ExitStatus::from_raw(11), loaded), Observed::Crashed("SIGSEGV".into()));

@@ -152,10 +152,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
         let (key, other) = (Key("a".into()), Key("ab".into()));
-        let (passed, _) = Record::default().after(&Observed::Passed);
+        let (passed, _) = Record::default().after(&Observed::Passed(Vec::new()));
         cache.keep_probe_record(&key, &passed).unwrap();
         let running = cache.mark_load(&key).unwrap();
-        assert_eq!(cache.probe_record(&key).next(), Next::Load, "another replica loads it");
+        assert_eq!(cache.probe_record(&key).next(), Next::Load(Vec::new()), "another replica loads it");
         drop(running);
         assert_eq!(std::fs::read_dir(cache.loading()).unwrap().count(), 0);
         // As a process leaves it that was killed: the file without a lock.
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(cache.probe_record(&other), Record::default());
         // A load that does not end the process ends the row.
         drop(cache.mark_load(&key).unwrap());
-        assert_eq!(cache.probe_record(&key).next(), Next::Load);
+        assert_eq!(cache.probe_record(&key).next(), Next::Load(Vec::new()));
     }
 
     #[test]
