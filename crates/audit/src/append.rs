@@ -1,113 +1,140 @@
-//! From the outbox into the audit trail: what the relay published becomes the next rows of the chain, in the transaction that
-//! takes it out of the outbox. Requests pay nothing for the chain, and its rows are in one order, because there is one relay.
-//!
-//! Only a service with an [`Outbox::audited`](crate::Outbox::audited) has the tables `audit` and `audit_head`, and the columns
-//! `principal`, `credential` and `origin` in its outbox.
+//! Appends rows to the trail. Requests pay nothing for the chain, and its rows are in one order, because there is one relay.
 
-use slipway_domain::audit::{Record, link};
+use slipway_domain::audit::link;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::Error;
-use crate::outbox::OutboxRow;
+use crate::trail::AuditRow;
 
 /// On whose behalf a change is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Actor {
     /// The caller; `anonymous` where access is off, `system` for the service itself.
     pub principal: String,
-    /// What it proved that with, e.g. `token:0123456789abcdef`; empty without a proof.
+    /// What it authenticated with, e.g. `token:0123456789abcdef`; empty without a credential.
     pub credential: String,
     /// Its IP address; empty for the service itself.
     pub origin: String,
 }
 
 impl Actor {
-    /// The service itself: purges by a rule, sweeps.
+    /// The service itself: scheduled deletions, garbage collection.
     pub fn system() -> Self {
         Self { principal: "system".to_owned(), ..Self::default() }
     }
 }
 
-/// Rows as columns, for `UNNEST`.
-#[derive(Default)]
-struct Columns<'row> {
-    seqs: Vec<i64>,
-    event_ids: Vec<Uuid>,
-    times: Vec<i64>,
-    principals: Vec<&'row str>,
-    credentials: Vec<&'row str>,
-    origins: Vec<&'row str>,
-    trace_ids: Vec<&'row str>,
-    entities: Vec<&'row str>,
-    whats: Vec<&'row str>,
-    ids: Vec<&'row str>,
-    details: Vec<String>,
-    hashes: Vec<Vec<u8>>,
+/// An event that was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its CloudEvents id.
+    pub event_id: Uuid,
+    /// When the change was made, Unix milliseconds.
+    pub at_ms: i64,
+    /// On whose behalf.
+    pub actor: Actor,
+    /// W3C trace context of the request.
+    pub traceparent: Option<String>,
+    /// `slipway.<service>.<entity>.<what>`.
+    pub subject: String,
+    /// The entity's name or id.
+    pub id: String,
+    /// The event's body, as JSON text.
+    pub details: String,
 }
 
-/// Appends rows in their order, behind the last one of the chain.
+impl Entry {
+    /// The row at `seq`, behind the row with the hash `previous`; and its hash.
+    fn chain(self, seq: i64, previous: &[u8; 32]) -> (AuditRow, [u8; 32]) {
+        let (entity, what) = kind(&self.subject);
+        let mut row = AuditRow {
+            seq,
+            event_id: self.event_id.to_string(),
+            at_ms: self.at_ms,
+            principal: self.actor.principal,
+            credential: self.actor.credential,
+            origin: self.actor.origin,
+            trace_id: trace_id(self.traceparent.as_deref()).to_owned(),
+            entity: entity.to_owned(),
+            what: what.to_owned(),
+            id: self.id,
+            details: self.details,
+            hash: Vec::new(),
+        };
+        let hash = link(previous, &row.record().canonical());
+        row.hash = hash.to_vec();
+        (row, hash)
+    }
+}
+
+/// Appends entries in their order, behind the last row of the chain.
 ///
 /// # Errors
-/// Postgres refuses or is away.
-pub(crate) async fn append(db: &mut PgConnection, rows: &[OutboxRow]) -> Result<(), Error> {
-    if rows.is_empty() {
+/// Postgres rejects the statement or is unreachable; or the head of the chain is damaged ([`sqlx::Error::Protocol`]).
+pub async fn append(
+    db: &mut PgConnection,
+    entries: impl IntoIterator<Item = Entry>,
+) -> Result<(), sqlx::Error> {
+    let mut entries = entries.into_iter().peekable();
+    if entries.peek().is_none() {
         return Ok(());
     }
     let (mut seq, head): (i64, Vec<u8>) =
         sqlx::query_as("SELECT seq, hash FROM audit_head FOR UPDATE").fetch_one(&mut *db).await?;
-    let mut hash: [u8; 32] = head
-        .try_into()
-        .map_err(|_| Error::Database(sqlx::Error::Protocol("the audit trail's head is damaged".into())))?;
+    let mut hash: [u8; 32] =
+        head.try_into().map_err(|_| sqlx::Error::Protocol("the audit trail's head is damaged".into()))?;
     let mut columns = Columns::default();
-    for row in rows {
+    for entry in entries {
         seq += 1;
-        hash = columns.push(row, seq, &hash);
+        let (row, next) = entry.chain(seq, &hash);
+        hash = next;
+        columns.push(row);
     }
     columns.insert(&mut *db).await?;
     sqlx::query("UPDATE audit_head SET seq = $1, hash = $2").bind(seq).bind(&hash[..]).execute(db).await?;
     Ok(())
 }
 
-impl<'row> Columns<'row> {
-    /// Adds a row; its hash.
-    fn push(&mut self, row: &'row OutboxRow, seq: i64, previous: &[u8; 32]) -> [u8; 32] {
-        let (entity, what) = kind(&row.subject);
-        let (event_id, details) = (row.id.to_string(), row.data.to_string());
-        let record = Record {
-            seq,
-            event_id: &event_id,
-            at_ms: row.occurred_at.timestamp_millis(),
-            principal: &row.principal,
-            credential: &row.credential,
-            origin: &row.origin,
-            trace_id: trace_id(row.traceparent.as_deref()),
-            entity,
-            what,
-            id: &row.entity,
-            details: &details,
-        };
-        let hash = link(previous, &record.canonical());
-        self.seqs.push(seq);
-        self.event_ids.push(row.id);
-        self.times.push(record.at_ms);
-        self.principals.push(&row.principal);
-        self.credentials.push(&row.credential);
-        self.origins.push(&row.origin);
-        self.trace_ids.push(trace_id(row.traceparent.as_deref()));
-        self.entities.push(entity);
-        self.whats.push(what);
-        self.ids.push(&row.entity);
-        self.details.push(details);
-        self.hashes.push(hash.to_vec());
-        hash
+/// Rows as columns, for `UNNEST`.
+#[derive(Default)]
+struct Columns {
+    seqs: Vec<i64>,
+    event_ids: Vec<String>,
+    times: Vec<i64>,
+    principals: Vec<String>,
+    credentials: Vec<String>,
+    origins: Vec<String>,
+    trace_ids: Vec<String>,
+    entities: Vec<String>,
+    whats: Vec<String>,
+    ids: Vec<String>,
+    details: Vec<String>,
+    hashes: Vec<Vec<u8>>,
+}
+
+impl Columns {
+    fn push(&mut self, row: AuditRow) {
+        self.seqs.push(row.seq);
+        self.event_ids.push(row.event_id);
+        self.times.push(row.at_ms);
+        self.principals.push(row.principal);
+        self.credentials.push(row.credential);
+        self.origins.push(row.origin);
+        self.trace_ids.push(row.trace_id);
+        self.entities.push(row.entity);
+        self.whats.push(row.what);
+        self.ids.push(row.id);
+        self.details.push(row.details);
+        self.hashes.push(row.hash);
     }
 
-    async fn insert(self, db: &mut PgConnection) -> Result<(), Error> {
+    async fn insert(self, db: &mut PgConnection) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT INTO audit (seq, event_id, at_ms, principal, credential, origin, trace_id, entity, what, id, details, hash) \
-             SELECT * FROM UNNEST($1::BIGINT[], $2::UUID[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], \
-             $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BYTEA[])",
+             SELECT seq, event_id::UUID, at_ms, principal, credential, origin, trace_id, entity, what, id, details, hash \
+             FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], \
+             $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BYTEA[]) \
+             AS given (seq, event_id, at_ms, principal, credential, origin, trace_id, entity, what, id, details, hash)",
         )
         .bind(self.seqs)
         .bind(self.event_ids)

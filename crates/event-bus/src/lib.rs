@@ -1,28 +1,21 @@
-//! NATS as Slipway uses it: streams, the transactional outbox and its relay, durable consumers, key-value
-//! buckets.
+//! NATS as Slipway uses it: the connection, streams and buckets, events and their consumers, and what each user may do.
 //!
-//! A change and its event commit in one Postgres transaction ([`outbox`]); the [`outbox::Relay`] publishes
-//! what was committed, with the row's id as `Nats-Msg-Id`; a [`consumer`] acknowledges a message only after
-//! its handler's own transaction, and [`inbox::first_time`] makes a second delivery harmless.
+//! Events that belong to a change in Postgres are published by the relay of `crates/outbox`. A [`consumer`] acknowledges a
+//! message only after its handler is done, so that each event is delivered at least once.
 
-pub mod audit;
 pub mod bus;
+mod cloud_event;
 mod connection;
 pub mod consumer;
-mod direct;
 mod history;
-pub mod inbox;
-pub mod outbox;
 pub mod permissions;
 pub mod records;
 
-pub use audit::Actor;
 pub use bus::{EventBus, NatsConfig};
+pub use cloud_event::{CloudEvent, Publishing};
 pub use consumer::{Consumer, Received};
-pub use outbox::{Outbox, Prepared, Relay};
-use slipway_service_kit::Problem;
 
-/// What can go wrong between a service and NATS or its outbox table.
+/// What can go wrong between a service and NATS.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server's address cannot be used.
@@ -36,9 +29,6 @@ pub enum Error {
     /// NATS refused or did not answer.
     #[error("NATS: {0}")]
     Nats(String),
-    /// Postgres refused or did not answer.
-    #[error("the outbox table")]
-    Database(#[from] sqlx::Error),
     /// An event's body is not what its type says.
     #[error("the event `{event_type}` does not parse: {reason}")]
     Body {
@@ -47,15 +37,6 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-}
-
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Database(error) => error.into(),
-            error => Self::internal(error),
-        }
-    }
 }
 
 impl Error {

@@ -1,4 +1,4 @@
-//! gRPC clients of other services.
+//! gRPC clients of other services: channels that connect by themselves, carry the trace context, and limit the time of a call.
 
 use std::time::Duration;
 
@@ -6,78 +6,74 @@ use anyhow::Context as _;
 use http::Uri;
 use http::uri::Scheme;
 use secrecy::{ExposeSecret as _, SecretString};
-use slipway_telemetry::grpc::PropagateTrace;
+use slipway_telemetry::context::TRACEPARENT;
+use slipway_telemetry::current_traceparent;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+/// Limit of the time to connect.
+const CONNECT_TIMEOUT_MS: u64 = 2_000;
+/// Limit of the time of one call.
+const CALL_TIMEOUT_MS: u64 = 10_000;
+/// An idle connection is tested this often.
+const KEEP_ALIVE_INTERVAL_S: u64 = 10;
+
 /// A channel that carries the trace context, and a token where it has one.
-pub type TracedChannel = InterceptedService<Channel, Introduce>;
+pub type TracedChannel = InterceptedService<Channel, CallMetadata>;
 
-/// How this service shows the registry who it is.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Access")]
-pub struct RegistryToken {
-    /// The token that this service shows the registry; needed where the registry's access is on.
-    #[arg(long, env = "SLIPWAY_REGISTRY_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub registry_token: Option<SecretString>,
-}
-
-/// Client interceptor: adds the trace context and the token to each call.
+/// Client interceptor: adds the current span's `traceparent`, and the token, to each call.
 #[derive(Debug, Clone, Default)]
-pub struct Introduce {
-    trace: PropagateTrace,
+pub struct CallMetadata {
     authorization: Option<MetadataValue<Ascii>>,
 }
 
-impl Interceptor for Introduce {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let mut request = self.trace.call(request)?;
+impl Interceptor for CallMetadata {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        if let Some(value) = current_traceparent().and_then(|text| MetadataValue::try_from(text).ok()) {
+            metadata.insert(TRACEPARENT, value);
+        }
         if let Some(authorization) = &self.authorization {
-            request.metadata_mut().insert("authorization", authorization.clone());
+            metadata.insert("authorization", authorization.clone());
         }
         Ok(request)
     }
 }
 
-const CONNECT_TIMEOUT_MS: u64 = 2_000;
-/// One call.
-const CALL_TIMEOUT_MS: u64 = 10_000;
-
 /// A channel to `url`, e.g. `http://127.0.0.1:5000`. It connects at the first call, and again after each loss.
 ///
 /// # Errors
-/// The URL does not parse.
+/// The URL is not the address of a service.
 pub fn channel(url: &str) -> anyhow::Result<TracedChannel> {
-    introduced(url, Introduce::default())
+    connect(url, CallMetadata::default())
 }
 
-/// [`channel`] to the registry, with the token that it asks for where its access is on.
+/// [`channel`] whose calls carry a bearer token.
 ///
 /// # Errors
-/// The URL is none of a service, or the token holds what no header can carry.
-pub fn registry_channel(url: &str, token: &RegistryToken) -> anyhow::Result<TracedChannel> {
-    let mut introduce = Introduce::default();
-    if let Some(token) = &token.registry_token {
-        let mut value =
-            MetadataValue::try_from(format!("Bearer {}", token.expose_secret().trim())).map_err(|_| {
-                anyhow::anyhow!("the registry token (SLIPWAY_REGISTRY_TOKEN) contains characters that are not allowed in a header")
-            })?;
-        value.set_sensitive(true);
-        introduce.authorization = Some(value);
-    }
-    introduced(url, introduce).context("the registry's address (--registry-url or SLIPWAY_REGISTRY_URL)")
+/// The URL is not the address of a service, or the token contains characters that a header cannot carry.
+pub fn channel_with_token(url: &str, token: &SecretString) -> anyhow::Result<TracedChannel> {
+    connect(url, CallMetadata { authorization: Some(bearer(token)?) })
 }
 
-/// Whether there is a host to connect to. Nothing here speaks TLS to other services.
+/// The value of `authorization`, which is never shown.
+fn bearer(token: &SecretString) -> anyhow::Result<MetadataValue<Ascii>> {
+    let mut value = MetadataValue::try_from(format!("Bearer {}", token.expose_secret().trim()))
+        .map_err(|_| anyhow::anyhow!("the token contains characters that are not allowed in a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Whether there is a host to connect to. Connections between services are plain text.
 fn is_address(url: &str) -> bool {
     let uri = url.parse::<Uri>().ok().filter(|uri| uri.scheme() == Some(&Scheme::HTTP));
     uri.is_some_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
 }
 
-fn introduced(url: &str, introduce: Introduce) -> anyhow::Result<TracedChannel> {
+fn connect(url: &str, metadata: CallMetadata) -> anyhow::Result<TracedChannel> {
     let refused = || {
         format!("`{url}` is not a service's address; expected http://HOST:PORT, e.g. http://127.0.0.1:5000")
     };
@@ -87,9 +83,9 @@ fn introduced(url: &str, introduce: Introduce) -> anyhow::Result<TracedChannel> 
         .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
         .timeout(Duration::from_millis(CALL_TIMEOUT_MS))
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(10))
+        .http2_keep_alive_interval(Duration::from_secs(KEEP_ALIVE_INTERVAL_S))
         .keep_alive_while_idle(true);
-    Ok(InterceptedService::new(endpoint.connect_lazy(), introduce))
+    Ok(InterceptedService::new(endpoint.connect_lazy(), metadata))
 }
 
 #[cfg(test)]
@@ -97,15 +93,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_no_address_is_refused_by_the_names_of_the_setting() {
-        let token = RegistryToken::default();
+    async fn an_address_has_the_scheme_http_and_a_host() {
         for url in ["http://127.0.0.1:5000", "http://registry", "http://[::1]:5000/"] {
-            assert!(registry_channel(url, &token).is_ok(), "{url}");
+            assert!(channel(url).is_ok(), "{url}");
         }
         for url in ["", "foo", "localhost:30418", "ftp://host", "https://host", "http://"] {
-            let refused = format!("{:#}", registry_channel(url, &token).unwrap_err());
-            assert!(refused.contains("--registry-url or SLIPWAY_REGISTRY_URL"), "{refused}");
+            let refused = format!("{:#}", channel(url).unwrap_err());
             assert!(refused.contains(&format!("`{url}` is not")) && refused.contains("http://HOST:PORT"));
         }
+    }
+
+    #[test]
+    fn a_token_that_no_header_can_carry_is_rejected_without_being_shown() {
+        let refused = channel_with_token("http://registry", &"s3\ncret".into()).unwrap_err();
+        assert!(!format!("{refused:#}{refused:?}").contains("cret"), "{refused:#}");
+    }
+
+    #[test]
+    fn the_token_of_a_call_is_never_shown() {
+        let mut metadata = CallMetadata { authorization: Some(bearer(&" s3cret\n".into()).unwrap()) };
+        assert!(!format!("{metadata:?}").contains("s3cret"));
+        let request = metadata.call(Request::new(())).unwrap();
+        assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer s3cret");
+        assert!(!format!("{request:?}").contains("s3cret"));
     }
 }

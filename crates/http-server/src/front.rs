@@ -14,13 +14,13 @@ use axum::routing::future::RouteFuture;
 use futures::FutureExt as _;
 use futures::future::Either;
 use http::Method;
+use slipway_service_kit::metrics::{Metrics, RouteMeter};
 use slipway_telemetry::context::TRACEPARENT;
 use tower::Service;
 use tracing::Instrument as _;
 
 use crate::Problem;
-use crate::metrics::{Metrics, RouteMeter};
-use crate::server::PeersRouter;
+use crate::peers::PeersRouter;
 
 /// Answers some requests itself.
 pub trait Front: Clone + Send + Sync + 'static {

@@ -123,7 +123,7 @@ impl std::error::Error for Problem {}
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        if crate::db::is_unavailable(&error) {
+        if slipway_service_kit::db::is_unavailable(&error) {
             tracing::warn!(%error, "Postgres is unreachable");
             return Self::unavailable("the database");
         }

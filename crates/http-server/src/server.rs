@@ -6,23 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
-use axum::middleware::{self, AddExtension};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use axum::{Extension, Router};
 use http::StatusCode;
+use slipway_service_kit::health::Readiness;
+use slipway_service_kit::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
-use tower::{Layer as _, Service};
+use tower::Service;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::Problem;
 use crate::accept::accept;
 use crate::front::{self, Front, Fronted};
 use crate::guard::{Guard, GuardConfig, Guarded};
-use crate::health::{self, Readiness};
-use crate::metrics::{self, Metrics};
+use crate::health;
+use crate::peers::with_peer;
+use crate::requests::count_requests;
 use crate::tls::Tls;
 
 /// Bodies over this are refused, except on routes that set a limit of their own.
@@ -184,18 +187,11 @@ pub async fn serve_behind<F: Front>(
     run(port, host, shutdown).await;
 }
 
-/// A router whose handlers can ask from where a request comes.
-pub(crate) type PeersRouter = AddExtension<Router, ConnectInfo<SocketAddr>>;
-
-fn with_peer(router: &Router, peer: SocketAddr) -> PeersRouter {
-    Extension(ConnectInfo(peer)).layer(router.clone())
-}
-
 fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics, shows_metrics: bool) -> Router {
     let shown = shows_metrics.then(|| metrics.clone());
     routes
         .fallback(no_such_route)
-        .layer(middleware::from_fn_with_state(metrics, metrics::count_requests))
+        .layer(middleware::from_fn_with_state(metrics, count_requests))
         .layer(middleware::from_fn(crate::trace::trace_request))
         .merge(health::router(readiness, shown))
         .layer(DefaultBodyLimit::max(DEFAULT_BODY_LIMIT_BYTES))

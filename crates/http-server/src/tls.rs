@@ -14,6 +14,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use slipway_service_kit::metrics::Metrics;
+use slipway_service_kit::watch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,9 +24,6 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
-
-use crate::metrics::Metrics;
-use crate::watch;
 
 /// Who has not finished the handshake within this time is hung up on.
 const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;

@@ -7,7 +7,7 @@ use http::StatusCode;
 use slipway_telemetry::context::TRACEPARENT;
 use tracing::{Instrument as _, Span};
 
-use crate::metrics::known_method;
+use crate::requests::known_method;
 
 /// What asks all the time, and expects to be told that something is not ready: neither a trace nor a line of the log is worth it.
 const PROBES: [&str; 8] = [

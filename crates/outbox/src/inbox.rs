@@ -1,13 +1,6 @@
-//! Which events a consumer has handled already. Expected table, in the service's own schema:
-//!
-//! ```sql
-//! CREATE TABLE inbox (consumer TEXT NOT NULL, event_id TEXT NOT NULL,
-//!   handled_at TIMESTAMPTZ NOT NULL DEFAULT now(), PRIMARY KEY (consumer, event_id));
-//! ```
+//! Which events a consumer has handled already.
 
 use sqlx::PgConnection;
-
-use crate::Error;
 
 /// Entries are kept this long: the events stream forgets sooner, so nothing older can come again.
 const KEEP_DAYS: i32 = 30;
@@ -21,7 +14,7 @@ pub async fn first_time(
     connection: &mut PgConnection,
     consumer: &str,
     event_id: &str,
-) -> Result<bool, Error> {
+) -> Result<bool, sqlx::Error> {
     let inserted =
         sqlx::query("INSERT INTO inbox (consumer, event_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(consumer)

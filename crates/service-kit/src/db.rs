@@ -1,4 +1,4 @@
-//! Postgres: one database, one schema a service, migrations at the start.
+//! Postgres: one database, one schema per service, migrations at the start.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -35,15 +35,15 @@ pub struct PostgresConfig {
     pub postgres_max_connections: u32,
 }
 
-/// Opens a pool whose connections see `schema` first, makes the schema, and migrates it. While Postgres is away it tries again,
-/// until `shutdown`.
+/// Opens a pool whose connections see `schema` first, makes the schema, and runs its migrators in their order: the service's own
+/// first, then those of the crates that keep tables in it. While Postgres is unreachable it tries again, until `shutdown`.
 ///
 /// # Errors
 /// The URL does not parse, a migration fails, or the shutdown came first.
 pub async fn connect(
     config: &PostgresConfig,
     schema: &'static str,
-    migrator: &Migrator,
+    migrators: &[&Migrator],
     shutdown: &CancellationToken,
 ) -> anyhow::Result<PgPool> {
     use secrecy::ExposeSecret as _;
@@ -84,7 +84,9 @@ pub async fn connect(
             () = tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)) => {}
         }
     }
-    migrator.run(&pool).await.with_context(|| format!("the migrations of schema {schema} failed"))?;
+    for migrator in migrators {
+        migrator.run(&pool).await.with_context(|| format!("the migrations of schema {schema} failed"))?;
+    }
     Ok(pool)
 }
 

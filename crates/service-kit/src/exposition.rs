@@ -2,24 +2,10 @@
 //!
 //! Source: <https://prometheus.io/docs/specs/native_histograms/>, <https://prometheus.io/docs/instrumenting/content_negotiation/>.
 
-use http::{HeaderMap, header};
 use prometheus_client::encoding::prometheus_protobuf;
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{Metric, MetricType, Untyped};
 use prometheus_client::registry::Registry;
 use prost::Message as _;
-
-/// Content type of the messages.
-pub(crate) const PROTOBUF_CONTENT_TYPE: &str =
-    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
-const MEDIA_TYPE: &str = "application/vnd.google.protobuf";
-const MESSAGE: &str = "io.prometheus.client.metricfamily";
-
-/// Whether a scraper asks for the messages: only one that collects native histograms names them first.
-pub(crate) fn wants_protobuf(headers: &HeaderMap) -> bool {
-    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let first = accepted.split(',').next().unwrap_or_default().to_ascii_lowercase();
-    first.trim_start().starts_with(MEDIA_TYPE) && first.contains(MESSAGE) && first.contains("delimited")
-}
 
 /// Appends the metrics of a registry as delimited messages.
 pub(crate) fn put_messages(registry: &Registry, into: &mut Vec<u8>) {
@@ -48,22 +34,6 @@ mod tests {
 
     use super::*;
     use crate::metrics::Metrics;
-
-    #[test]
-    fn only_who_asks_for_messages_first_gets_them() {
-        let wants = |accept: &str| {
-            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
-            wants_protobuf(&headers)
-        };
-        // As Prometheus 3 sends it with and without native histograms.
-        assert!(wants(
-            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1"
-        ));
-        assert!(!wants(
-            "application/openmetrics-text;version=1.0.0;q=0.5,application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.2"
-        ));
-        assert!(!wants("*/*") && !wants_protobuf(&HeaderMap::new()));
-    }
 
     #[derive(Debug)]
     struct Collected;

@@ -1,17 +1,7 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! Readiness: what a service waits for before it can answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-
-use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use http::{HeaderMap, StatusCode, header};
-use serde_json::json;
-
-use crate::exposition::{PROTOBUF_CONTENT_TYPE, wants_protobuf};
-use crate::metrics::Metrics;
 
 /// What a service still waits for. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -41,35 +31,22 @@ impl Readiness {
     }
 }
 
-/// The three routes; two, where the metrics are somewhere else.
-pub fn router(readiness: Readiness, metrics: Option<Metrics>) -> Router {
-    let router = Router::new()
-        .route("/healthz", get(|| async { Json(json!({"status": "ok"})) }))
-        .route("/readyz", get(readyz).with_state(readiness));
-    match metrics {
-        Some(metrics) => router.merge(metrics_router(metrics)),
-        None => router,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// `/metrics`, as OpenMetrics text or as Prometheus' messages.
-pub fn metrics_router(metrics: Metrics) -> Router {
-    Router::new().route("/metrics", get(render).with_state(metrics))
-}
-
-async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<serde_json::Value>) {
-    let missing = readiness.missing();
-    if missing.is_empty() {
-        (StatusCode::OK, Json(json!({"status": "ready"})))
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "waiting", "waiting_for": missing})))
+    #[test]
+    fn a_service_is_ready_once_every_part_is() {
+        let readiness = Readiness::default();
+        readiness.waiting("models", "loading");
+        readiness.waiting("traffic", "no table yet");
+        readiness.waiting("models", "warming up");
+        let shown: Vec<(String, String)> = readiness.clone().missing().into_iter().collect();
+        let of = |part: &str, reason: &str| (part.to_owned(), reason.to_owned());
+        assert_eq!(shown, [of("models", "warming up"), of("traffic", "no table yet")]);
+        readiness.ready("models");
+        readiness.ready("traffic");
+        readiness.ready("unknown");
+        assert!(readiness.missing().is_empty());
     }
-}
-
-async fn render(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
-    if wants_protobuf(&headers) {
-        let typed = [(header::CONTENT_TYPE, PROTOBUF_CONTENT_TYPE)];
-        return (typed, metrics.render_protobuf()).into_response();
-    }
-    ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], metrics.render()).into_response()
 }

@@ -37,7 +37,7 @@ where
                 return ExitCode::from(64);
             }
         };
-        install_tls_provider();
+        slipway_runtime::install_tls_provider();
         let shutdown = CancellationToken::new();
         let signals = tokio::spawn(watch_signals(shutdown.clone()));
         let outcome = run(shutdown).await;
@@ -51,11 +51,6 @@ where
             }
         }
     })
-}
-
-/// Makes ring the process's TLS provider; harmless when called again.
-pub fn install_tls_provider() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 async fn watch_signals(shutdown: CancellationToken) {

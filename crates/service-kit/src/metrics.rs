@@ -1,12 +1,8 @@
-//! Prometheus metrics: a registry that services add to, and what every HTTP server counts.
+//! Prometheus metrics: a registry that services add to, and the requests that every HTTP server counts.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
-use http::Method;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -79,6 +75,14 @@ impl Metrics {
         }
     }
 
+    /// Counts a request of any route.
+    pub fn observe_request(&self, method: &str, route: &str, status: u16, took: Duration) {
+        let (method, route) = (method.to_owned(), route.to_owned());
+        let labels = RouteLabels { method: method.clone(), route: route.clone() };
+        self.http.seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        self.http.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    }
+
     /// Adds a metric; keep a clone of it to count with. A counter's `_total` is added to its name when it is shown.
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
         lock(&self.registry).register(name, help, metric);
@@ -149,50 +153,52 @@ impl Default for Metrics {
     }
 }
 
-/// The name of a method that RFC 9110 or RFC 5789 defines. Clients may make up others without end, so those are nobody's label.
-pub(crate) fn known_method(method: &Method) -> Option<&'static str> {
-    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
-    KNOWN.into_iter().find(|known| method == known)
-}
-
-/// Middleware: counts each request under its route pattern, so that ids in paths do not multiply the series.
-pub(crate) async fn count_requests(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
-    let method = known_method(request.method()).unwrap_or("OTHER").to_owned();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let started = Instant::now();
-    let response = next.run(request).await;
-    let labels = RouteLabels { method: method.clone(), route: route.clone() };
-    metrics.http.seconds.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
-    let labels = RequestLabels { method, route, status: response.status().as_u16() };
-    metrics.http.requests.get_or_create(&labels).inc();
-    response
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::Router;
-    use axum::body::Body;
-    use axum::middleware::from_fn_with_state;
-    use tower::ServiceExt as _;
-
     use super::*;
 
-    #[tokio::test]
-    async fn methods_that_clients_make_up_are_one_series() {
+    #[test]
+    fn requests_are_counted_by_route_and_status_however_they_are_observed() {
         let metrics = Metrics::new();
-        let app: Router = Router::new().layer(from_fn_with_state(metrics.clone(), count_requests));
-        for method in ["GET", "PATCH", "M1X1", "M2X2", "get"] {
-            let request = Request::builder().method(method).body(Body::empty()).unwrap();
-            app.clone().oneshot(request).await.unwrap();
-        }
+        let took = Duration::from_millis(3);
+        let meter = metrics.route("POST", "/infer");
+        meter.observe(200, took);
+        meter.observe(503, took);
+        metrics.observe_request("POST", "/infer", 200, took);
+        metrics.observe_request("GET", "/jobs", 404, took);
         let text = metrics.render();
-        let mut counted: Vec<&str> =
-            text.lines().filter(|line| line.starts_with("slipway_http_requests_total")).collect();
-        counted.sort_unstable();
-        assert_eq!(counted.len(), 3, "{counted:?}");
-        assert!(counted[1].contains("\"OTHER\"") && counted[1].ends_with(" 3"), "{counted:?}");
+        for line in [
+            r#"slipway_http_requests_total{method="POST",route="/infer",status="200"} 2"#,
+            r#"slipway_http_requests_total{method="POST",route="/infer",status="503"} 1"#,
+            r#"slipway_http_requests_total{method="GET",route="/jobs",status="404"} 1"#,
+            r#"slipway_http_request_seconds_count{method="POST",route="/infer"} 3"#,
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains(r#"route="/jobs",status="200""#), "{text}");
+    }
+
+    #[test]
+    fn names_of_registered_metrics_have_a_prefix_and_a_help() {
+        let metrics = Metrics::new();
+        let counted = Counter::<u64>::default();
+        metrics.register("jobs_submitted", "Jobs submitted", counted.clone());
+        counted.inc_by(2);
+        let text = metrics.render();
+        assert!(text.contains("# HELP slipway_jobs_submitted Jobs submitted."), "{text}");
+        assert!(text.contains("\nslipway_jobs_submitted_total 2\n"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn times_have_classic_buckets_in_text_and_native_ones_in_messages() {
+        let metrics = Metrics::new();
+        let seconds = times([0.1, 1.0]);
+        metrics.register("job_seconds", "Time of a job", seconds.clone());
+        seconds.observe(0.5);
+        let text = metrics.render();
+        assert!(text.contains(r#"slipway_job_seconds_bucket{le="0.1"} 0"#), "{text}");
+        assert!(text.contains(r#"slipway_job_seconds_bucket{le="1.0"} 1"#), "{text}");
+        assert!(metrics.render_protobuf().len() > 50);
     }
 }

@@ -2,7 +2,6 @@
 
 pub mod context;
 pub mod escape;
-pub mod grpc;
 pub mod logs;
 pub mod spans;
 

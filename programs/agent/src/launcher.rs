@@ -11,7 +11,7 @@ use slipway_api::proto::launcher::{
     HeartbeatResponse, Lease,
 };
 use slipway_domain::training::Manifest;
-use slipway_service_kit::grpc::{TracedChannel, channel};
+use slipway_grpc_client::{TracedChannel, channel};
 use tonic::{Code, Status};
 
 use crate::Config;

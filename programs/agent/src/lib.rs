@@ -135,7 +135,7 @@ pub fn main(own_arguments: &[&str]) -> ExitCode {
                 return ExitCode::from(USAGE_EXIT_CODE);
             }
         };
-        slipway_service_kit::lifecycle::install_tls_provider();
+        slipway_runtime::install_tls_provider();
         let outcome = with_signals(arguments.config).await;
         guard.flush();
         match outcome {

@@ -28,7 +28,7 @@ pub(crate) struct Client {
 impl Client {
     /// For the service at `base`, e.g. `http://127.0.0.1:5000`.
     pub(crate) fn new(base: &str) -> anyhow::Result<Self> {
-        slipway_service_kit::lifecycle::install_tls_provider();
+        slipway_runtime::install_tls_provider();
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).build()?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: None, actor: None })
     }

@@ -57,7 +57,7 @@ async fn commit_in_span(
     let number = sequence.unsigned_abs();
     // The time of the data, so that windows read late after a stop lead to the same verdicts.
     let closed_unix_ms = u64::try_from(closed.closed_at.timestamp_millis()).unwrap_or_default();
-    let now_unix_ms = closed_unix_ms.min(slipway_service_kit::clock::now_unix_ms());
+    let now_unix_ms = closed_unix_ms.min(slipway_runtime::clock::now_unix_ms());
     let (policy_state, verdicts) =
         policy::step(&watched.spec.policy(), &watched.policy_state, number, &scores, now_unix_ms);
     let baseline_version = watched.baseline_version.clone().unwrap_or_default();

@@ -34,11 +34,14 @@ use slipway_api::proto::drift::drift_monitor_server::DriftMonitorServer;
 use slipway_api::proto::launcher::launcher_client::LauncherClient;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_client::RolloutControllerClient;
-use slipway_event_bus::{EventBus, Outbox, Relay};
-use slipway_service_kit::grpc::{channel, registry_channel};
+use slipway_event_bus::EventBus;
+use slipway_grpc_client::channel;
+use slipway_http_server::server;
+use slipway_outbox::{Outbox, Relay};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::{Tasks, db, server};
+use slipway_service_kit::registry::registry_channel;
+use slipway_service_kit::{Tasks, db};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +66,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let readiness = Readiness::default();
     readiness.waiting("nats", "connecting");
     let listener = config.listen.open(DEFAULT_PORT).await?;
-    let pool = db::connect(&config.postgres, "drift_monitor", &MIGRATOR, &shutdown).await?;
+    let migrators = [&MIGRATOR, &slipway_outbox::migrator()];
+    let pool = db::connect(&config.postgres, "drift_monitor", &migrators, &shutdown).await?;
     let bus = EventBus::connect(&config.nats, "slipway-drift-monitor").await?;
     let metrics = Metrics::new();
     let state = State {

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 use slipway_api::events::MonitorChange;
-use slipway_service_kit::extract::parse_json;
-use slipway_service_kit::page::{Page, PageQuery};
-use slipway_service_kit::{Problem, db, merge_patch};
+use slipway_http_server::extract::parse_json;
+use slipway_http_server::page::{Page, PageQuery};
+use slipway_http_server::{Problem, merge_patch};
+use slipway_service_kit::db;
 use sqlx::PgConnection;
 use uuid::Uuid;
 

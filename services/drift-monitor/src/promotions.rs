@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use slipway_api::events::EVENTS_STREAM;
 use slipway_event_bus::permissions::durable;
-use slipway_event_bus::{Consumer, Received, inbox};
+use slipway_event_bus::{Consumer, Received};
+use slipway_outbox::inbox;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::State;

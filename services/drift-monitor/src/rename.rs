@@ -4,7 +4,8 @@
 use slipway_api::events::{EVENTS_STREAM, MODEL_RENAMED, ModelRenamed};
 use slipway_api::proto::registry::GetModelVersionRequest;
 use slipway_event_bus::permissions::durable;
-use slipway_event_bus::{Consumer, Received, inbox};
+use slipway_event_bus::{Consumer, Received};
+use slipway_outbox::inbox;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::State;

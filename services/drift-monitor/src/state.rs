@@ -5,8 +5,9 @@ use std::sync::Arc;
 use slipway_api::proto::launcher::launcher_client::LauncherClient;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_client::RolloutControllerClient;
-use slipway_event_bus::{EventBus, Outbox};
-use slipway_service_kit::grpc::TracedChannel;
+use slipway_event_bus::EventBus;
+use slipway_grpc_client::TracedChannel;
+use slipway_outbox::Outbox;
 use sqlx::PgPool;
 use tokio::sync::{Notify, watch};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use slipway_artifact_store::S3Config;
 use slipway_event_bus::NatsConfig;
-use slipway_service_kit::ListenConfig;
+use slipway_http_server::ListenConfig;
 use slipway_service_kit::db::PostgresConfig;
 
 const DEFAULT_MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;

@@ -27,10 +27,12 @@ use anyhow::Context as _;
 use slipway_api::proto::launcher::agents_server::AgentsServer;
 use slipway_api::proto::launcher::launcher_server::LauncherServer;
 use slipway_artifact_store::ArtifactStore;
-use slipway_event_bus::{EventBus, Outbox, Relay};
+use slipway_event_bus::EventBus;
+use slipway_http_server::server;
+use slipway_outbox::{Outbox, Relay};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::{Tasks, db, server};
+use slipway_service_kit::{Tasks, db};
 use tokio_util::sync::CancellationToken;
 
 use crate::folders::{Folders, JobAccount};
@@ -61,7 +63,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let job_tokens = JobTokens::new(&config.jobs)?;
     let metrics = Metrics::new();
 
-    let pool = db::connect(&config.postgres, "launcher", &MIGRATOR, &shutdown).await?;
+    let migrators = [&MIGRATOR, &slipway_outbox::migrator()];
+    let pool = db::connect(&config.postgres, "launcher", &migrators, &shutdown).await?;
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-launcher").await?;
     let outbox = Outbox::default();

@@ -1,8 +1,8 @@
 //! What REST and gRPC share: finding, listing and cancelling jobs.
 
 use slipway_domain::training::{JobEvent, Status};
-use slipway_service_kit::Problem;
-use slipway_service_kit::page::{Page, PageQuery};
+use slipway_http_server::Problem;
+use slipway_http_server::page::{Page, PageQuery};
 use uuid::Uuid;
 
 use crate::change::{self, Details};

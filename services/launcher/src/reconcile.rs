@@ -11,8 +11,8 @@ use secrecy::SecretString;
 use slipway_domain::training::{
     Action, HEARTBEAT_INTERVAL_MS, JobEvent, JobSpec, LEASE_MS, Placement, Resources, place, total,
 };
-use slipway_service_kit::Problem;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_http_server::Problem;
+use slipway_runtime::clock::now_unix_ms;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

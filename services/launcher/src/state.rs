@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::training::Capacity;
-use slipway_event_bus::Outbox;
+use slipway_outbox::Outbox;
 use slipway_service_kit::metrics::Metrics;
 use sqlx::PgPool;
 use tokio::sync::Notify;

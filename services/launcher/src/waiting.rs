@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 use slipway_domain::training::{Placement, Resources, place, total};
-use slipway_service_kit::Problem;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_http_server::Problem;
+use slipway_runtime::clock::now_unix_ms;
 use uuid::Uuid;
 
 use crate::state::State;

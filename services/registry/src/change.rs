@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use slipway_api::events::{EventBody, RegistryChange, catalog};
-use slipway_event_bus::{Outbox, Prepared};
+use slipway_outbox::{Outbox, Prepared};
 use sqlx::postgres::PgConnection;
 use sqlx::{PgPool, Postgres, Transaction};
 

@@ -2,7 +2,7 @@
 
 use slipway_artifact_store::S3Config;
 use slipway_event_bus::NatsConfig;
-use slipway_service_kit::ListenConfig;
+use slipway_http_server::ListenConfig;
 use slipway_service_kit::db::PostgresConfig;
 
 use crate::access::AccessConfig;

@@ -264,15 +264,6 @@ fn referenced(constraint: &str) -> (&'static str, &'static str) {
     found.map_or(("request", "referenced entity"), |(_, field, thing)| (field, thing))
 }
 
-impl From<slipway_event_bus::Error> for Error {
-    fn from(error: slipway_event_bus::Error) -> Self {
-        match error {
-            slipway_event_bus::Error::Database(error) => error.into(),
-            other => Self::internal(other),
-        }
-    }
-}
-
 /// What reading the bytes of an artifact came to. A row whose bytes are gone is no defect of the request and no reason to try again: the
 /// answer names the file.
 pub(crate) fn of_file(path: &str, error: slipway_artifact_store::Error) -> Error {

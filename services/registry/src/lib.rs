@@ -22,10 +22,12 @@ use std::time::Duration;
 use slipway_api::proto::registry::job_tokens_server::JobTokensServer;
 use slipway_api::proto::registry::registry_server::RegistryServer;
 use slipway_artifact_store::ArtifactStore;
-use slipway_event_bus::{EventBus, Outbox, Relay};
+use slipway_event_bus::EventBus;
+use slipway_http_server::server;
+use slipway_outbox::{Outbox, Relay};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::{Tasks, db, server};
+use slipway_service_kit::{Tasks, db};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -59,7 +61,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.waiting("nats", "not connected yet");
     readiness.waiting("s3", "not connected yet");
     let listener = config.listen.open(DEFAULT_PORT).await?.guarded(pages::guard);
-    let pool = db::connect(&config.postgres, "registry", &MIGRATOR, &shutdown).await?;
+    let migrators = [&MIGRATOR, &slipway_outbox::migrator(), &slipway_audit::migrator()];
+    let pool = db::connect(&config.postgres, "registry", &migrators, &shutdown).await?;
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-registry").await?;
     let outbox = Outbox::audited();

@@ -2,7 +2,7 @@
 //! led to, or after a bounded wait.
 
 use serde::Serialize;
-use slipway_service_kit::Problem;
+use slipway_http_server::Problem;
 
 use crate::replicas::{Followed, Lagging};
 use crate::state::State;

@@ -4,9 +4,10 @@ use slipway_api::events::{ALIAS_SET, AliasMove, AliasOutcome, AliasSet, Deployme
 use slipway_api::traffic::Target;
 use slipway_domain::rollout::{AliasDecision, AliasMoved, follow_alias};
 use slipway_event_bus::permissions::durable;
-use slipway_event_bus::{Consumer, EventBus, Received, inbox};
-use slipway_service_kit::Problem;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_event_bus::{Consumer, EventBus, Received};
+use slipway_http_server::Problem;
+use slipway_outbox::inbox;
+use slipway_runtime::clock::now_unix_ms;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;

@@ -7,9 +7,9 @@ use slipway_domain::rollout::{
     Action, Command, EventKind, NewRollout, Observation, Rollout, Strategy, TableState, WindowFacts,
     plan_table, step,
 };
-use slipway_event_bus::inbox;
-use slipway_service_kit::Problem;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_http_server::Problem;
+use slipway_outbox::inbox;
+use slipway_runtime::clock::now_unix_ms;
 use sqlx::PgConnection;
 use tracing::Instrument as _;
 use uuid::Uuid;

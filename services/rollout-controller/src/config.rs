@@ -1,9 +1,9 @@
 //! Settings of the rollout controller.
 
 use slipway_event_bus::NatsConfig;
-use slipway_service_kit::ListenConfig;
+use slipway_http_server::ListenConfig;
 use slipway_service_kit::db::PostgresConfig;
-use slipway_service_kit::grpc::RegistryToken;
+use slipway_service_kit::registry::RegistryToken;
 
 /// Settings of the rollout controller.
 #[derive(Debug, Clone, clap::Args)]

@@ -29,10 +29,13 @@ use std::time::Duration;
 
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_server::RolloutControllerServer;
-use slipway_event_bus::{EventBus, Outbox, Relay};
+use slipway_event_bus::EventBus;
+use slipway_http_server::server;
+use slipway_outbox::{Outbox, Relay};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::{Tasks, db, grpc as kit_grpc, server};
+use slipway_service_kit::registry::registry_channel;
+use slipway_service_kit::{Tasks, db};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -53,9 +56,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.waiting("postgres", "not connected yet");
     readiness.waiting("nats", "not connected yet");
     let listener = config.listen.open(DEFAULT_PORT).await?;
-    let channel = kit_grpc::registry_channel(&config.registry_url, &config.registry_token)?;
+    let channel = registry_channel(&config.registry_url, &config.registry_token)?;
     let registry = RegistryClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let pool = db::connect(&config.postgres, "rollout_controller", &MIGRATOR, &shutdown).await?;
+    let migrators = [&MIGRATOR, &slipway_outbox::migrator()];
+    let pool = db::connect(&config.postgres, "rollout_controller", &migrators, &shutdown).await?;
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-rollout-controller").await?;
     let metrics = Metrics::new();

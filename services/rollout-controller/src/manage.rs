@@ -4,8 +4,8 @@ use serde::Deserialize;
 use slipway_api::events::DeploymentChange;
 use slipway_api::traffic::{Rule, StickyKey, TrafficTable};
 use slipway_domain::rollout::{Command, Strategy};
-use slipway_service_kit::Problem;
-use slipway_service_kit::clock::{now_unix_ms, now_unix_ms_column};
+use slipway_http_server::Problem;
+use slipway_runtime::clock::{now_unix_ms, now_unix_ms_column};
 use sqlx::PgConnection;
 use uuid::Uuid;
 

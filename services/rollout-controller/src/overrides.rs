@@ -4,8 +4,8 @@ use serde::Deserialize;
 use slipway_api::events::DeploymentChange;
 use slipway_api::traffic::{KillMode, KillSwitch, Rule, TrafficTable};
 use slipway_domain::rollout::Command;
-use slipway_service_kit::Problem;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_http_server::Problem;
+use slipway_runtime::clock::now_unix_ms;
 use sqlx::PgConnection;
 
 use crate::alias;

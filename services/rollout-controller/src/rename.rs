@@ -11,9 +11,10 @@ use serde_json::Value;
 use slipway_api::events::{DeploymentChange, EVENTS_STREAM, MODEL_RENAMED, ModelRenamed, RegistryChange};
 use slipway_api::proto::registry::GetModelVersionRequest;
 use slipway_event_bus::permissions::durable;
-use slipway_event_bus::{Consumer, EventBus, Received, inbox};
-use slipway_service_kit::Problem;
-use slipway_service_kit::clock::now_unix_ms_column;
+use slipway_event_bus::{Consumer, EventBus, Received};
+use slipway_http_server::Problem;
+use slipway_outbox::inbox;
+use slipway_runtime::clock::now_unix_ms_column;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 

@@ -13,7 +13,7 @@ use slipway_api::traffic::{
 };
 use slipway_domain::rollout::Readiness;
 use slipway_event_bus::EventBus;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_runtime::clock::now_unix_ms;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 

@@ -8,9 +8,10 @@ use slipway_api::events::AliasSet;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion, ResolveAliasRequest};
 use slipway_api::traffic::Target;
-use slipway_event_bus::{EventBus, Outbox};
-use slipway_service_kit::Problem;
-use slipway_service_kit::grpc::TracedChannel;
+use slipway_event_bus::EventBus;
+use slipway_grpc_client::TracedChannel;
+use slipway_http_server::Problem;
+use slipway_outbox::Outbox;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 

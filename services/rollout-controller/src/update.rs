@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 use slipway_api::events::DeploymentChange;
 use slipway_api::traffic::StickyKey;
 use slipway_domain::rollout::Strategy;
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::parse_json;
-use slipway_service_kit::merge_patch;
+use slipway_http_server::Problem;
+use slipway_http_server::extract::parse_json;
+use slipway_http_server::merge_patch;
 
 use crate::change::Changed;
 use crate::manage::{absent, check_settings, tell};

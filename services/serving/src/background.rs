@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use slipway_event_bus::EventBus;
+use slipway_http_server::tls::Tls;
 use slipway_service_kit::Tasks;
-use slipway_service_kit::tls::Tls;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args as _, FromArgMatches as _};
 use slipway_artifact_store::S3Config;
 use slipway_event_bus::NatsConfig;
-use slipway_service_kit::grpc::RegistryToken;
-use slipway_service_kit::{ListenConfig, TlsConfig};
+use slipway_http_server::{ListenConfig, TlsConfig};
+use slipway_service_kit::registry::RegistryToken;
 use slipway_telemetry::TelemetryConfig;
 use uuid::Uuid;
 

@@ -2,9 +2,9 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use slipway_http_server::json::JsonError;
+use slipway_http_server::text::shortened;
 use slipway_inference::Error;
-use slipway_service_kit::json::JsonError;
-use slipway_service_kit::text::shortened;
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER_S: &str = "1";

@@ -30,9 +30,9 @@ use slipway_artifact_store::ArtifactStore;
 use slipway_event_bus::EventBus;
 use slipway_inference::Environment;
 use slipway_service_kit::Tasks;
-use slipway_service_kit::grpc::registry_channel;
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
+use slipway_service_kit::registry::registry_channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::access::Access;

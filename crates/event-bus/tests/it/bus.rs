@@ -10,7 +10,8 @@ use slipway_event_bus::{Consumer, EventBus, NatsConfig, Received, records};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::world::{World, alias, version, versions, wait_for};
+use crate::stream::{alias, version, versions, wait_for};
+use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_starts_before_nats_and_connects_once_it_is_there() {
@@ -56,7 +57,6 @@ async fn credentials_that_nats_does_not_know_get_no_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_streams_are_brought_up_to_date_and_messages_stay() {
     let world = World::begin().await;
-    world.start_relay();
     world.set_alias(1).await;
     world.published(1).await;
     let mut stream = world.bus.jetstream().get_stream(EVENTS_STREAM).await.unwrap();
@@ -120,7 +120,6 @@ async fn what_is_published_without_a_connection_is_an_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_history_of_a_stream_has_a_limit_and_says_whether_there_is_more() {
     let world = World::begin().await;
-    world.start_relay();
     let all = || world.bus.history(EVENTS_STREAM, vec![ALIAS_SET.to_owned()], SystemTime::UNIX_EPOCH, 100);
     assert_eq!(all().await.unwrap().0.len(), 0, "an empty stream has no history");
     world.set_aliases(1..=7).await;
@@ -142,7 +141,6 @@ async fn the_history_of_a_stream_has_a_limit_and_says_whether_there_is_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_goes_on_behind_the_last_message_that_it_saw() {
     let world = World::begin().await;
-    world.start_relay();
     let (seen, sink) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     for seen in [&seen, &sink] {
         let (bus, seen, end) = (world.bus.clone(), Arc::clone(seen), world.shutdown.clone());
@@ -156,8 +154,8 @@ async fn a_reader_goes_on_behind_the_last_message_that_it_saw() {
     world.set_aliases(1..=5).await;
     wait_for("the first events", || [&seen, &sink].iter().all(|seen| seen.lock().unwrap().len() == 5)).await;
     world.nats.kill().await;
-    world.set_aliases(6..=9).await;
     world.nats.start_again().await;
+    world.set_aliases(6..=9).await;
     wait_for("the later events", || [&seen, &sink].iter().all(|seen| seen.lock().unwrap().len() >= 9)).await;
     for seen in [&seen, &sink] {
         assert_eq!(*seen.lock().unwrap(), (1..=9).collect::<Vec<_>>(), "each once, in order");

@@ -2,29 +2,14 @@
 
 use std::sync::Arc;
 
-use slipway_domain::audit::{Record, link};
-use slipway_event_bus::{Actor, Outbox, Prepared};
+use slipway_audit::{Actor, AuditRow, Filter};
+use slipway_domain::audit::link;
+use slipway_outbox::{Outbox, Prepared};
 
-use crate::world::{BLOCKED_RELAYS, END_RELAYS, World, alias, versions};
+use crate::stream::{alias, versions};
+use crate::world::{BLOCKED_RELAYS, END_RELAYS, World};
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
-
-/// One row of the trail.
-#[derive(Debug, sqlx::FromRow)]
-struct Row {
-    seq: i64,
-    event_id: String,
-    at_ms: i64,
-    principal: String,
-    credential: String,
-    origin: String,
-    trace_id: String,
-    entity: String,
-    what: String,
-    id: String,
-    details: String,
-    hash: Vec<u8>,
-}
 
 async fn commit(world: &World, versions: std::ops::RangeInclusive<u32>, actor: &Arc<Actor>) {
     let traceparent = format!("00-{TRACE_ID}-b7ad6b7169203331-01");
@@ -40,37 +25,18 @@ async fn commit(world: &World, versions: std::ops::RangeInclusive<u32>, actor: &
 }
 
 /// The trail, whose hashes follow from its rows, as an auditor computes them.
-async fn verified(world: &World) -> Vec<Row> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT seq, event_id::TEXT AS event_id, at_ms, principal, credential, origin, trace_id, entity, what, id, \
-         details, hash FROM audit ORDER BY seq",
-    )
-    .fetch_all(&world.pool)
-    .await
-    .unwrap();
+async fn verified(world: &World) -> Vec<AuditRow> {
+    let filter = Filter { ascending: true, ..Filter::default() };
+    let page = slipway_audit::page(&world.pool, &filter, None, 1_000).await.unwrap();
     let mut previous = [0_u8; 32];
-    for (row, seq) in rows.iter().zip(1..) {
+    for (row, seq) in page.rows.iter().zip(1..) {
         assert_eq!(row.seq, seq, "no gap");
-        let record = Record {
-            seq: row.seq,
-            event_id: &row.event_id,
-            at_ms: row.at_ms,
-            principal: &row.principal,
-            credential: &row.credential,
-            origin: &row.origin,
-            trace_id: &row.trace_id,
-            entity: &row.entity,
-            what: &row.what,
-            id: &row.id,
-            details: &row.details,
-        };
-        previous = link(&previous, &record.canonical());
+        previous = link(&previous, &row.record().canonical());
         assert_eq!(row.hash, previous, "row {seq}");
     }
-    let (seq, hash): (i64, Vec<u8>) =
-        sqlx::query_as("SELECT seq, hash FROM audit_head").fetch_one(&world.pool).await.unwrap();
-    assert_eq!((seq, hash), (i64::try_from(rows.len()).unwrap(), previous.to_vec()));
-    rows
+    let rows = i64::try_from(page.rows.len()).unwrap();
+    assert_eq!((page.head_seq, page.head_hash), (rows, previous.to_vec()));
+    page.rows
 }
 
 #[tokio::test(flavor = "multi_thread")]

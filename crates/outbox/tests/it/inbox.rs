@@ -1,6 +1,6 @@
 //! The second delivery of an event is harmless.
 
-use slipway_event_bus::inbox::first_time;
+use slipway_outbox::inbox::first_time;
 
 use crate::world::World;
 

@@ -1,9 +1,10 @@
 //! What is committed is published: once, in order, and whatever ends in between.
 
 use slipway_api::events::ALIAS_SET;
-use slipway_event_bus::Prepared;
+use slipway_outbox::Prepared;
 
-use crate::world::{BLOCKED_RELAYS, END_RELAYS, World, alias, versions};
+use crate::stream::{alias, versions};
+use crate::world::{BLOCKED_RELAYS, END_RELAYS, World};
 
 /// Rows that one round of a relay publishes at most.
 const BATCH_ROWS: usize = 256;
@@ -149,7 +150,7 @@ async fn events_of_one_statement_keep_their_order_their_ids_and_their_traces() {
     assert_eq!(versions(&events), (1..=50).collect::<Vec<_>>());
     assert_eq!(events.iter().map(|event| event.id.clone()).collect::<Vec<_>>(), ids);
     for event in &events {
-        assert_eq!(event.traceparent, Some(trace(crate::world::version(event))));
+        assert_eq!(event.traceparent, Some(trace(crate::stream::version(event))));
     }
 }
 

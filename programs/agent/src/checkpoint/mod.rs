@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::training::{MANIFEST_SCHEMA, Manifest, ManifestFile, Moment, Sighting, Watch};
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_runtime::clock::now_unix_ms;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;

@@ -68,7 +68,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
     let registry = context.registry()?;
     match command {
         Command::List { principal, entity, id, since, until, paging } => {
-            let now_ms = slipway_service_kit::clock::now_unix_ms();
+            let now_ms = slipway_runtime::clock::now_unix_ms();
             let at = |age_ms: Option<u64>| age_ms.map(|age_ms| now_ms.saturating_sub(age_ms).to_string());
             let mut query = paging.query();
             let filters = [

@@ -62,7 +62,7 @@ pub(crate) fn run(connection: &Connection) -> anyhow::Result<ExitCode> {
 
 /// Probes all parts concurrently.
 pub(crate) async fn probe_all(endpoints: &Endpoints) -> Vec<PartStatus> {
-    slipway_service_kit::lifecycle::install_tls_provider();
+    slipway_runtime::install_tls_provider();
     let http = reqwest::Client::builder()
         .timeout(Duration::from_millis(PROBE_TIMEOUT_MS))
         .build()

@@ -22,7 +22,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(platform: &Platform) -> Self {
-        slipway_service_kit::lifecycle::install_tls_provider();
+        slipway_runtime::install_tls_provider();
         Self {
             http: reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap(),
             registry: platform.endpoint("registry"),

@@ -29,7 +29,7 @@ async fn a_job_has_a_token_of_its_own_until_it_ends() {
     let token = logs().split("token ").nth(1).unwrap().split('.').next().unwrap().to_owned();
     assert_ne!(token, admin);
     let registry = platform.endpoint("registry");
-    slipway_service_kit::lifecycle::install_tls_provider();
+    slipway_runtime::install_tls_provider();
     let http = reqwest::Client::new();
     let me = || http.get(format!("{registry}/api/v1/me")).bearer_auth(&token).send();
     let answer: Value = me().await.unwrap().json().await.unwrap();

@@ -4,8 +4,8 @@ use slipway_api::proto::drift::drift_monitor_server::DriftMonitor;
 use slipway_api::proto::drift::{
     GetMonitorRequest, ListWindowsRequest, ListWindowsResponse, Monitor, Window,
 };
-use slipway_service_kit::Problem;
-use slipway_service_kit::page::PageQuery;
+use slipway_http_server::Problem;
+use slipway_http_server::page::PageQuery;
 use tonic::{Request, Response, Status};
 
 use crate::manage;

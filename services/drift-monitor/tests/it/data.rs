@@ -90,7 +90,7 @@ pub(crate) fn record(rows: &[[f64; FEATURES]]) -> PredictionRecord {
         model: MODEL.into(),
         version: "1".into(),
         variant: Variant::Stable,
-        at_unix_ms: slipway_service_kit::clock::now_unix_ms(),
+        at_unix_ms: slipway_runtime::clock::now_unix_ms(),
         latency_us: 100,
         rows: rows.len() as u64,
         row_indices: None,

@@ -13,7 +13,7 @@ fn controller(id: &str) -> Sender {
 
 /// A message of one run of a serving process.
 fn run(name: &str, rows_before: u64, dropped_rows: u64) -> Sender {
-    let run_started_at_unix_ms = slipway_service_kit::clock::now_unix_ms() + 1_000;
+    let run_started_at_unix_ms = slipway_runtime::clock::now_unix_ms() + 1_000;
     Sender {
         run: name.into(),
         run_started_at_unix_ms,

@@ -54,7 +54,7 @@ impl World {
     /// On a given Postgres.
     pub(crate) async fn on(database: String) -> Self {
         let (nats, peers) = (slipway_testkit::nats().await, Peers::start().await);
-        slipway_service_kit::lifecycle::install_tls_provider();
+        slipway_runtime::install_tls_provider();
         let config = NatsConfig { nats_url: nats.url.clone() };
         let bus = EventBus::connect(&config, "test").await.unwrap();
         let mut world = Self {

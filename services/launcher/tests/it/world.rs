@@ -92,7 +92,7 @@ impl World {
         folder: tempfile::TempDir,
         more: Vec<(&'static str, String)>,
     ) -> Self {
-        slipway_service_kit::lifecycle::install_tls_provider();
+        slipway_runtime::install_tls_provider();
         let port = slipway_testkit::free_port().unwrap();
         let world = Self {
             url: format!("http://127.0.0.1:{port}"),

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use slipway_access::oidc::{Oidc, Refused};
 use slipway_access::principal::{ADMIN, LAUNCHER, SERVICES, validate_principal};
 use slipway_access::{ApiToken, Network, Presented, client_address, same};
+use slipway_audit::Actor;
 use slipway_domain::access::{Grants, Role, Scope, token_digest};
-use slipway_event_bus::Actor;
 use sqlx::PgPool;
 
 use super::caller::{Caller, JOB_PREFIX, LAUNCHER_CREDENTIAL};

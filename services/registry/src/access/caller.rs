@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use slipway_access::principal::ANONYMOUS;
+use slipway_audit::Actor;
 use slipway_domain::access::{Grants, Role, Scope};
-use slipway_event_bus::Actor;
 
 use crate::error::Error;
 

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::Method;
 use serde_json::json;
-use slipway_service_kit::{Bodies, Guard, Refusal};
+use slipway_http_server::{Bodies, Guard, Refusal};
 
 use crate::api::mlflow::OTLP_TRACES;
 

@@ -3,8 +3,9 @@
 use slipway_api::events::{DeploymentChange, EVENTS_STREAM, RolloutChange};
 use slipway_domain::registry::deployed::News;
 use slipway_event_bus::permissions::durable;
-use slipway_event_bus::{Consumer, EventBus, Received, inbox};
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_event_bus::{Consumer, EventBus, Received};
+use slipway_outbox::inbox;
+use slipway_runtime::clock::now_unix_ms;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 

@@ -2,7 +2,6 @@
 
 pub(crate) mod access;
 pub(crate) mod artifacts;
-pub(crate) mod audit;
 pub(crate) mod blobs;
 pub(crate) mod datasets;
 pub(crate) mod deliveries;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use slipway_api::events::RegistryChange;
-use slipway_event_bus::Prepared;
+use slipway_outbox::Prepared;
 
 use crate::access::caller::proven;
 use crate::change::Changes;

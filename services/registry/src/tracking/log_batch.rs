@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use slipway_api::events::RegistryChange;
-use slipway_event_bus::{Actor, Prepared};
+use slipway_audit::Actor;
+use slipway_outbox::Prepared;
 
 use crate::change::Changes;
 use crate::error::Error;

@@ -69,7 +69,7 @@ impl Sender {
     /// # Errors
     /// TLS cannot be set up.
     pub(crate) fn new(config: &WebhookConfig, dialect: Dialect) -> anyhow::Result<Self> {
-        slipway_service_kit::lifecycle::install_tls_provider();
+        slipway_runtime::install_tls_provider();
         let http = reqwest::Client::builder()
             .user_agent(concat!("Slipway-Webhooks/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())

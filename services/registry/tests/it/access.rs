@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ResolveAliasRequest};
-use slipway_service_kit::grpc::{RegistryToken, registry_channel};
+use slipway_service_kit::registry::{RegistryToken, registry_channel};
 
 use crate::world::{ADMIN_TOKEN, MODEL, World};
 

@@ -7,7 +7,8 @@ use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{
     GetModelVersionRequest, IssueJobTokenRequest, JobToken, RevokeJobTokensRequest,
 };
-use slipway_service_kit::grpc::{RegistryToken, TracedChannel, registry_channel};
+use slipway_grpc_client::TracedChannel;
+use slipway_service_kit::registry::{RegistryToken, registry_channel};
 use tonic::{Code, Status};
 
 use crate::world::World;

@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use slipway_api::proto::registry::GetTrainingProfileRequest;
 use slipway_api::proto::registry::registry_client::RegistryClient;
-use slipway_service_kit::grpc::{RegistryToken, registry_channel};
+use slipway_service_kit::registry::{RegistryToken, registry_channel};
 use sqlx::PgPool;
 
 use crate::access::{Person, mlflow};

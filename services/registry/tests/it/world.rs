@@ -95,7 +95,7 @@ impl World {
         let config = settings(port, database, &nats, &bucket, arguments);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(slipway_registry::run(config, shutdown.clone()));
-        slipway_service_kit::lifecycle::install_tls_provider();
+        slipway_runtime::install_tls_provider();
         let http = reqwest::Client::new();
         let url = format!("http://127.0.0.1:{port}");
         wait_until_ready(&http, &url).await;

@@ -5,8 +5,8 @@ use slipway_api::proto::rollout::{
     AliasMove, Deployment, GetDeploymentRequest, GetRolloutRequest, PauseDeploymentRequest,
     PauseDeploymentResponse, RollbackRequest, Rollout, StartRolloutRequest,
 };
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::parse_json;
+use slipway_http_server::Problem;
+use slipway_http_server::extract::parse_json;
 use tonic::{Request, Response, Status};
 
 use crate::manage::{self, NewRolloutBody};

@@ -15,7 +15,7 @@ use slipway_api::traffic::{
     REPLICAS_BUCKET, ReplicaStatus, TRAFFIC_BUCKET, TrafficTable, VersionState, VersionStatus,
 };
 use slipway_event_bus::EventBus;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_runtime::clock::now_unix_ms;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;

@@ -78,7 +78,7 @@ impl World {
     }
 
     async fn begin(database: String) -> Self {
-        slipway_service_kit::lifecycle::install_tls_provider();
+        slipway_runtime::install_tls_provider();
         let nats = slipway_testkit::nats().await;
         let bus = EventBus::connect(&NatsConfig { nats_url: nats.url.clone() }, "test").await.unwrap();
         let shutdown = CancellationToken::new();

@@ -3,7 +3,7 @@
 
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, header};
-use slipway_service_kit::{Bodies, Guard, Refusal};
+use slipway_http_server::{Bodies, Guard, Refusal};
 
 /// The guard of this service.
 pub(crate) fn guard(guard: Guard) -> Guard {

@@ -4,7 +4,7 @@
 //! values, and Triton takes it, so a body that does not parse gets a second chance with these words put in
 //! quotes.
 
-use slipway_service_kit::json::JsonError;
+use slipway_http_server::json::JsonError;
 
 /// Parses JSON; bare `NaN`, `Infinity` and `-Infinity` count as the strings of the same text.
 pub(super) fn parse<T>(json: &[u8], read: impl Fn(&[u8]) -> Result<T, JsonError>) -> Result<T, JsonError> {
@@ -50,7 +50,7 @@ fn quote_bare_words(json: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
-    use slipway_service_kit::json;
+    use slipway_http_server::json;
 
     use super::*;
 

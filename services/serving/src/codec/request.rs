@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use slipway_http_server::json;
 use slipway_inference::{Data, Datatype, Signature, Tensor};
-use slipway_service_kit::json;
 
 use super::classification::class_count;
 use super::lenient;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _};
 use serde_json::value::RawValue;
+use slipway_http_server::json;
 use slipway_inference::{Data, Signature, Tensor, TensorSpec};
-use slipway_service_kit::json;
 
 use super::element::Elements;
 use super::parse::{Values, parse_elements};

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use slipway_api::traffic::{Target, TrafficTable};
 use slipway_domain::ensemble::{ENSEMBLE_FILE, is_version};
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_runtime::clock::now_unix_ms;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 

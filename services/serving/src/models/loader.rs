@@ -9,8 +9,8 @@ use slipway_api::traffic::Target;
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::ensemble::ENSEMBLE_FILE;
 use slipway_domain::registry::new_artifact_path;
+use slipway_grpc_client::TracedChannel;
 use slipway_inference::{Environment, LoadOptions};
-use slipway_service_kit::grpc::TracedChannel;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::cache::{Cache, Manifest, ManifestFile};

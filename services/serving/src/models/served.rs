@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use slipway_domain::ensemble::Definition;
+use slipway_http_server::json;
 use slipway_inference::{
     AuditCounts, Batching, Device, DeviceMemory, DropCounts, Error, Joining, LoadOptions, Model, Signature,
     Tensor, TensorSpec,
 };
-use slipway_service_kit::json;
 
 use super::contract::{Contract, Fitted};
 use super::labels::Labels;

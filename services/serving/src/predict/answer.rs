@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_inference::{Signature, Tensor};
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_runtime::clock::now_unix_ms;
 
 use super::attempt::Attempt;
 use super::call::{Answer, Call};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use slipway_inference::{Priority, Tensor};
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_runtime::clock::now_unix_ms;
 
 use super::missed::Missed;
 use crate::failure::{Failure, Kind};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slipway_inference::{Inference, Origin, Request, Tensor};
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_runtime::clock::now_unix_ms;
 use slipway_telemetry::spans::Collected;
 
 use super::attempt::{Attempt, Ended};

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use slipway_api::predictions::Origin;
 use slipway_event_bus::EventBus;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_runtime::clock::now_unix_ms;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::kv::Store;
 use slipway_api::traffic::{REPLICA_STATUS_INTERVAL_S, REPLICAS_BUCKET, ReplicaStatus, VersionStatus};
 use slipway_event_bus::EventBus;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_runtime::clock::now_unix_ms;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 

@@ -74,7 +74,7 @@ pub(crate) fn canary(revision: u64, stable: &Target, candidate: &Target, weight_
 
 impl World {
     pub(crate) async fn start() -> Self {
-        slipway_service_kit::lifecycle::install_tls_provider();
+        slipway_runtime::install_tls_provider();
         static BUCKET: OnceCell<TestBucket> = OnceCell::const_new();
         let (nats, bucket, registry) =
             tokio::join!(slipway_testkit::nats(), BUCKET.get_or_init(slipway_testkit::s3), Registry::start());

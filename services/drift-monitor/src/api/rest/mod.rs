@@ -8,9 +8,9 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Path, Query};
-use slipway_service_kit::page::{NamedPage, PageQuery};
+use slipway_http_server::Problem;
+use slipway_http_server::extract::{JsonBody, Path, Query};
+use slipway_http_server::page::{NamedPage, PageQuery};
 
 use self::bodies::{ActionBody, MonitorBody, VerdictBody, WindowBody};
 use crate::manage;

@@ -13,8 +13,8 @@ use slipway_api::proto::launcher::{
 use slipway_domain::training::{
     self, HEARTBEAT_INTERVAL_MS, JobEvent, LEASE_MS, Manifest, Outcome, Status as JobStatus, check_fence,
 };
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::parse_json;
+use slipway_http_server::Problem;
+use slipway_http_server::extract::parse_json;
 use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
 

@@ -5,9 +5,9 @@ use slipway_api::proto::launcher::{
     CancelJobRequest, GetJobRequest, Job, ListJobsRequest, ListJobsResponse, SubmitJobRequest,
 };
 use slipway_domain::training::JobSpec;
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::parse_json;
-use slipway_service_kit::page::PageQuery;
+use slipway_http_server::Problem;
+use slipway_http_server::extract::parse_json;
+use slipway_http_server::page::PageQuery;
 use tonic::{Request, Response, Status};
 
 use crate::state::State;

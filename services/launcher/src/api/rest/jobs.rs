@@ -8,9 +8,9 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_domain::training::{JobSpec, Status};
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Path, Query};
-use slipway_service_kit::page::{NamedPage, PageQuery};
+use slipway_http_server::Problem;
+use slipway_http_server::extract::{JsonBody, Path, Query};
+use slipway_http_server::page::{NamedPage, PageQuery};
 use uuid::Uuid;
 
 use super::bodies::{CheckpointBody, JobBody};

@@ -6,7 +6,7 @@ use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderValue, StatusCode, header};
-use slipway_service_kit::Problem;
+use slipway_http_server::Problem;
 
 use super::refusal::Refusal;
 use super::rules::{Rule, rule};

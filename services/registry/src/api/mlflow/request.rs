@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use axum::extract::{FromRequest, Request};
 use http::{Method, header};
 use serde_json::{Map, Value};
-use slipway_service_kit::json::{NUL_REFUSED, nul_in, nul_in_json};
+use slipway_http_server::json::{NUL_REFUSED, nul_in, nul_in_json};
 
 use super::error::{Failure, SEE_DOCS};
 

@@ -4,17 +4,16 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use slipway_domain::audit::Record;
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::Query;
-use slipway_service_kit::page::{PageQuery, cut};
+use slipway_audit::{AuditRow, Filter};
+use slipway_http_server::Problem;
+use slipway_http_server::extract::Query;
+use slipway_http_server::page::{PageQuery, cut};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access::audit_trail;
 use crate::state::Registry;
-use crate::store::audit::{AuditFilter, AuditRow};
 
 pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new().routes(routes!(list))
@@ -98,25 +97,9 @@ struct Head {
 
 impl AuditEntry {
     fn new(row: &AuditRow, with_record: bool) -> Self {
-        let event_id = row.event_id.to_string();
-        let record = with_record.then(|| {
-            let record = Record {
-                seq: row.seq,
-                event_id: &event_id,
-                at_ms: row.at_ms,
-                principal: &row.principal,
-                credential: &row.credential,
-                origin: &row.origin,
-                trace_id: &row.trace_id,
-                entity: &row.entity,
-                what: &row.what,
-                id: &row.id,
-                details: &row.details,
-            };
-            record.canonical()
-        });
         Self {
             seq: row.seq,
+            event_id: row.event_id.clone(),
             at_unix_ms: row.at_ms,
             principal: row.principal.clone(),
             credential: row.credential.clone(),
@@ -127,8 +110,7 @@ impl AuditEntry {
             id: row.id.clone(),
             details: serde_json::from_str(&row.details).unwrap_or_default(),
             hash: hex::encode(&row.hash),
-            record,
-            event_id,
+            record: with_record.then(|| row.record().canonical()),
         }
     }
 }
@@ -147,7 +129,7 @@ async fn list(
         return Err(Problem::invalid("until", format!("expected {since} (since) or later, got {until}")));
     }
     let chain = query.order == Order::Chain;
-    let filter = AuditFilter {
+    let filter = Filter {
         principal: query.principal,
         entity: query.entity,
         id: query.id,

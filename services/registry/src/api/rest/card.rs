@@ -5,8 +5,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::header;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{Path, Query};
+use slipway_http_server::Problem;
+use slipway_http_server::extract::{Path, Query};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -1,7 +1,7 @@
 //! Errors of REST v1: problem documents (RFC 9457).
 
 use http::StatusCode;
-use slipway_service_kit::Problem;
+use slipway_http_server::Problem;
 
 use crate::error::Error;
 

@@ -25,9 +25,9 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use slipway_domain::registry::validate_version;
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{Path, Query};
-use slipway_service_kit::page::{PageQuery, cut};
+use slipway_http_server::Problem;
+use slipway_http_server::extract::{Path, Query};
+use slipway_http_server::page::{PageQuery, cut};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_domain::registry::promotion::Policy;
-use slipway_service_kit::extract::{JsonBody, Path, Query};
+use slipway_http_server::extract::{JsonBody, Path, Query};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

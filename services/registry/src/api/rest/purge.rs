@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::JsonBody;
+use slipway_http_server::Problem;
+use slipway_http_server::extract::JsonBody;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -6,9 +6,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use slipway_domain::registry::retention::Rule;
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Path, Query};
-use slipway_service_kit::page::{PageQuery, cut, encode};
+use slipway_http_server::Problem;
+use slipway_http_server::extract::{JsonBody, Path, Query};
+use slipway_http_server::page::{PageQuery, cut, encode};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -123,7 +123,7 @@ async fn put(
     };
     // Apart from `enabled`, so that a field that no rule has is refused.
     let text = serde_json::to_vec(&body).unwrap_or_default();
-    let rule: Rule = slipway_service_kit::extract::parse_json(&text)?;
+    let rule: Rule = slipway_http_server::extract::parse_json(&text)?;
     let (stored, is_new) = rules::put(&registry, &name, &rule, enabled).await?;
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(stored.into())))
 }

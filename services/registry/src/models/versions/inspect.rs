@@ -3,8 +3,8 @@
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::ensemble::{Definition, ENSEMBLE_FILE, MAX_FILE_BYTES};
 use slipway_domain::registry::{Signature, TensorSpec, check_signature, normalise_artifact_path};
+use slipway_http_server::json;
 use slipway_model_scan::Policy;
-use slipway_service_kit::json;
 use tokio_util::io::StreamReader;
 
 use super::{mlmodel, onnx, scan};

@@ -11,9 +11,9 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use slipway_domain::rollout::{Command, Phase};
-use slipway_service_kit::Problem;
-use slipway_service_kit::extract::{JsonBody, Path, Query};
-use slipway_service_kit::page::{PageQuery, cut};
+use slipway_http_server::Problem;
+use slipway_http_server::extract::{JsonBody, Path, Query};
+use slipway_http_server::page::{PageQuery, cut};
 use uuid::Uuid;
 
 use crate::api::rest::bodies::{DeploymentBody, RolloutBody};

@@ -17,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use slipway_domain::access::token_digest;
-use slipway_service_kit::clock::now_unix_ms;
+use slipway_runtime::clock::now_unix_ms;
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::watch;
 use tokio_util::sync::CancellationToken;

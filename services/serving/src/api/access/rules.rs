@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
-use slipway_service_kit::json;
+use slipway_http_server::json;
 
 /// Most tokens of a file.
 const MAX_TOKENS: usize = 10_000;

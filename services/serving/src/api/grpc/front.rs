@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use slipway_api::inference::ModelInferRequest;
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
-use slipway_service_kit::front::Front;
+use slipway_http_server::front::Front;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tower::Service as _;

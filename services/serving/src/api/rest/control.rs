@@ -11,7 +11,7 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use slipway_service_kit::json;
+use slipway_http_server::json;
 
 use super::body::read;
 use super::extract::{CalledBy, Model, named};

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::header;
-use slipway_service_kit::front::Front;
+use slipway_http_server::front::Front;
 
 use super::extract::Model;
 use super::infer;

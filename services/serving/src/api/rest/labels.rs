@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use slipway_api::predictions::{LABELS_SUBJECT, LabelRecord};
 use slipway_event_bus::EventBus;
-use slipway_service_kit::Problem;
-use slipway_service_kit::clock::now_unix_ms;
-use slipway_service_kit::extract::{JsonBody, Path};
+use slipway_http_server::Problem;
+use slipway_http_server::extract::{JsonBody, Path};
+use slipway_runtime::clock::now_unix_ms;
 
 /// Labels of one request.
 const MAX_LABELS: usize = 10_000;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use slipway_domain::ensemble::{Definition, ENSEMBLE_FILE, MAX_FILE_BYTES};
-use slipway_service_kit::json;
+use slipway_http_server::json;
 
 /// Reads a file.
 ///

@@ -72,7 +72,7 @@ impl HttpSink {
     /// # Errors
     /// The address is none of HTTP, or a file cannot be used; the message names the flag.
     pub(super) fn new(url: &str, config: &CloudEventsConfig, errors: Counter) -> anyhow::Result<Self> {
-        slipway_service_kit::lifecycle::install_tls_provider();
+        slipway_runtime::install_tls_provider();
         // What was given may hold a password, and is not repeated.
         let url = Url::parse(url).context("the sink's address (--cloudevents-url)")?;
         anyhow::ensure!(

@@ -1,0 +1,73 @@
+//! The end of a server: requests in flight are answered, clients are asked to leave, and new ones are refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use crate::world::{World, client, free_port, within};
+
+/// A route that answers once it may.
+fn held(gate: &Arc<Semaphore>) -> Router {
+    let gate = Arc::clone(gate);
+    Router::new().route(
+        "/",
+        get(move || async move {
+            gate.acquire().await.unwrap().forget();
+            "done"
+        }),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_flight_is_answered_before_the_server_ends() {
+    let gate = Arc::new(Semaphore::new(0));
+    let mut world = World::serve(held(&gate)).await;
+    let (url, metrics) = (world.url("/"), world.metrics.clone());
+    let asked = tokio::spawn(async move { client().get(url).send().await.unwrap().text().await.unwrap() });
+    // A second request is answered, so the first has arrived.
+    within("the request", async {
+        gate.add_permits(1);
+        client().get(world.url("/")).send().await.unwrap();
+    })
+    .await;
+    world.shutdown.cancel();
+    gate.add_permits(2);
+    assert_eq!(within("the answer", asked).await.unwrap(), "done");
+    within("the end", &mut world.serving).await.unwrap();
+    assert!(metrics.render().contains(r#"route="/",status="200"} 2"#), "{}", metrics.render());
+    assert!(TcpStream::connect(world.address).await.is_err(), "nothing listens any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn during_the_drain_delay_clients_are_answered_and_asked_to_leave() {
+    let port = free_port().await.with_drain_delay(Duration::from_millis(300));
+    let mut world = World::serve_on(port, Router::new().route("/", get(|| async { "here" })));
+    let client = client();
+    let before = client.get(world.url("/")).send().await.unwrap();
+    assert!(before.headers().get("connection").is_none());
+    before.text().await.unwrap();
+    world.shutdown.cancel();
+    let (mut answers, mut left) = (0, 0);
+    while let Ok(answer) = client.get(world.url("/")).send().await {
+        answers += 1;
+        left += usize::from(answer.headers().get("connection").is_some_and(|value| value == "close"));
+        assert_eq!(answer.text().await.unwrap(), "here", "no answer is cut off");
+    }
+    assert!(answers >= 1 && answers - left <= 1, "{left} of {answers} were asked to leave");
+    within("the end", &mut world.serving).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_does_not_hold_up_the_end() {
+    let mut world = World::serve(Router::new().route("/", get(|| async { "here" }))).await;
+    let idle = client();
+    idle.get(world.url("/")).send().await.unwrap().text().await.unwrap();
+    let silent = TcpStream::connect(world.address).await.unwrap();
+    world.shutdown.cancel();
+    within("the end", &mut world.serving).await.unwrap();
+    drop(silent);
+}
