@@ -127,12 +127,25 @@ struct Launch<'server> {
     transient: &'static [&'static str],
 }
 
+/// One attempt to start a server.
+struct Attempt {
+    command: Command,
+    /// Files outside its folder that the server makes and does not remove, whether it starts or not.
+    leaves: Vec<PathBuf>,
+}
+
+impl From<Command> for Attempt {
+    fn from(command: Command) -> Self {
+        Self { command, leaves: Vec::new() }
+    }
+}
+
 impl Launch<'_> {
     /// Waits for what a predecessor left, starts the server, and waits until it is ready. A start that fails because something
-    /// has not been released yet is tried again, for [`RETRY_LIMIT`] in all. `command` is called for each attempt.
+    /// has not been released yet is tried again, for [`RETRY_LIMIT`] in all. `attempt` is called for each one.
     fn start(
         &self,
-        mut command: impl FnMut() -> Result<Command, Error>,
+        mut attempt: impl FnMut() -> Result<Attempt, Error>,
         ready: impl Fn(&Running) -> bool,
     ) -> Result<Running, Error> {
         let pid_file = PidFile::in_folder(self.dir);
@@ -143,7 +156,7 @@ impl Launch<'_> {
         let started = Instant::now();
         loop {
             let log_start = std::fs::metadata(&self.log).map_or(0, |found| found.len());
-            let running = self.spawn(&mut command()?)?;
+            let running = self.spawn(attempt()?)?;
             pid_file.record(running.pid())?;
             match running.wait_until(self.ready_limit, &ready) {
                 Err(_) if started.elapsed() < RETRY_LIMIT && self.is_transient(log_start) => {
@@ -163,12 +176,13 @@ impl Launch<'_> {
     }
 
     /// Starts the process with its output in the log.
-    fn spawn(&self, command: &mut Command) -> Result<Running, Error> {
+    fn spawn(&self, attempt: Attempt) -> Result<Running, Error> {
+        let Attempt { mut command, leaves } = attempt;
         let output = open_log(&self.log)?;
         let errors = output.try_clone().map_err(Error::file("cannot open", &self.log))?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
-        process::own_session(command);
-        process::die_with_parent(command);
+        process::own_session(&mut command);
+        process::die_with_parent(&mut command);
         let program = PathBuf::from(command.get_program());
         let child = command.spawn().map_err(Error::file("cannot start", &program))?;
         Ok(Running {
@@ -178,7 +192,7 @@ impl Launch<'_> {
             stop_limit: self.stop_limit,
             url: self.url.clone(),
             log: self.log.clone(),
-            leaves: Vec::new(),
+            leaves,
         })
     }
 }

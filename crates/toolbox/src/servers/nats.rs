@@ -96,7 +96,7 @@ pub fn start(options: &NatsOptions) -> Result<(Running, NatsUrls), Error> {
     let command = || {
         let mut command = home.command(&options.program);
         command.arg("--config").arg(&configuration);
-        Ok(command)
+        Ok(command.into())
     };
     Ok((launch.start(command, |_| accepts(port))?, urls))
 }

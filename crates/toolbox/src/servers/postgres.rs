@@ -93,7 +93,7 @@ pub fn start(options: &PostgresOptions) -> Result<(Running, PostgresUrls), Error
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
-        Ok(command)
+        Ok(command.into())
     };
     let running = launch.start(command, |running| is_ready(&data, running.pid()))?;
     make_database(options, &password, &running.log)?;

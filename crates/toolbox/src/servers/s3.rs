@@ -7,7 +7,6 @@
 //!
 //! `weed server` and not `weed mini`, which starts sooner, but has an admin server and a port for metrics and profiles that cannot be closed.
 
-use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use nix::sys::signal::Signal;
 use super::certificates::{self, Certificates};
 use super::home::Home;
 use super::sockets::free_grpc_port;
-use super::{Launch, Running, free_port, kept_secret, random_secret};
+use super::{Attempt, Launch, Running, free_port, kept_secret, random_secret};
 use crate::{Account, Error, private};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -87,8 +86,7 @@ pub fn start(options: &S3Options) -> Result<(Running, S3Keys), Error> {
         ready_limit: READY_LIMIT,
         transient: &["address already in use", "Port allocation failed", "resource temporarily unavailable"],
     };
-    let sockets = RefCell::new(Vec::new());
-    let command = || {
+    let attempt = || {
         let mut command = home.command(&options.program);
         command.arg("-logtostderr=true").arg(flag("config_dir", security.display())).arg("server");
         command.arg(flag("dir", data.display())).arg(flag("s3.config", configuration.display()));
@@ -97,14 +95,11 @@ pub fn start(options: &S3Options) -> Result<(Running, S3Keys), Error> {
             command.arg(flag(&format!("{name}.localSocket"), socket.display()));
         }
         // The free ports are chosen for each attempt: one of them may have been the one in use.
-        let (ports, made) = free_ports()?;
+        let (ports, leaves) = free_ports()?;
         command.args(arguments(options)).args(ports);
-        sockets.borrow_mut().extend(made);
-        Ok(command)
+        Ok(Attempt { command, leaves })
     };
-    let mut running = launch.start(command, |_| answers(port))?;
-    running.leaves = sockets.into_inner();
-    Ok((running, keys))
+    Ok((launch.start(attempt, |_| answers(port))?, keys))
 }
 
 /// Writes certificates and keys for this start, and `security.toml` with them; where the server finds these files.
