@@ -225,6 +225,9 @@ impl Platform {
 
     /// What answers at the address of a part may be another program that took the port, while ours cannot listen.
     fn doubt(&self, part: &mut PartStatus) {
+        if part.state != "ready" && !part.is_degraded() {
+            return;
+        }
         let Some(pid) = self.endpoints.pids.get(&part.process) else { return };
         let Some(port) = status::port_of(&part.address) else { return };
         // A process that has just ended cannot be looked at; it is started again and asked again.
