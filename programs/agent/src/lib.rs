@@ -61,8 +61,8 @@ pub struct Config {
     /// The launcher, e.g. `http://127.0.0.1:5010`.
     #[arg(long, env = contract::LAUNCHER_URL_VARIABLE, default_value = "http://127.0.0.1:5010")]
     pub launcher_url: String,
-    /// The launcher may be away for this long, e.g. while it is started again; then the command is stopped,
-    /// since nobody would hear of its end.
+    /// Maximum time without contact to the launcher, e.g. while it restarts, in milliseconds. After that the agent stops the
+    /// command, because the command's result could not be reported.
     #[arg(long, env = "SLIPWAY_LAUNCHER_PATIENCE_MS", default_value_t = DEFAULT_LAUNCHER_PATIENCE_MS, value_name = "MS")]
     pub launcher_patience_ms: u64,
     /// CPU cores that the command is bound to, by their numbers. [default: all]

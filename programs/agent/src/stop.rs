@@ -74,7 +74,7 @@ impl Stops {
         self.until(|_| true).await
     }
 
-    /// Returns once nobody would hear this attempt any more.
+    /// Returns once the attempt can no longer report to the launcher.
     pub(crate) async fn lost(&self) -> Stop {
         self.until(Stop::is_lost).await
     }
