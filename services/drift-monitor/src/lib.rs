@@ -52,7 +52,8 @@ use crate::state::State;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/drift_monitor");
 
-const DEFAULT_PORT: u16 = 5030;
+/// Standard port of the REST and gRPC API.
+pub const DEFAULT_PORT: u16 = 5030;
 /// Size of a response in addition to the profile.
 const MAX_ANSWER_OVERHEAD_BYTES: usize = 64 * 1024;
 /// The launcher answers with the job, its files included.

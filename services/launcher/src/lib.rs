@@ -41,7 +41,8 @@ use crate::tokens::JobTokens;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/launcher");
 
-const DEFAULT_PORT: u16 = 5010;
+/// Standard port of the REST and gRPC API.
+pub const DEFAULT_PORT: u16 = 5010;
 /// A submitted job carries its files, and JSON may escape every byte of them.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 

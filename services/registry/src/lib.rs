@@ -45,8 +45,8 @@ pub use crate::webhooks::WebhookConfig;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/registry");
 
-/// MLflow's own port, so that notebooks find it.
-const DEFAULT_PORT: u16 = 5000;
+/// Standard port of the REST, gRPC and MLflow API: MLflow's own, so that notebooks find it.
+pub const DEFAULT_PORT: u16 = 5000;
 const BUCKET_RETRY_MS: u64 = 300;
 /// A version may have many files, each with its digest.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;

@@ -43,7 +43,8 @@ use crate::state::State;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/rollout_controller");
 
-const DEFAULT_PORT: u16 = 5020;
+/// Standard port of the REST and gRPC API.
+pub const DEFAULT_PORT: u16 = 5020;
 /// The registry describes versions with all their files.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 

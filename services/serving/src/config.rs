@@ -1,6 +1,6 @@
 //! Settings.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Args as _, FromArgMatches as _};
@@ -24,16 +24,27 @@ const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// The rest of the time that a process has for its end is for requests in flight and for records.
 const MAX_DRAIN_DELAY_MS: u64 = 5_000;
 
+/// Standard port of the REST API, as in Triton and other servers of the Open Inference Protocol.
+pub const DEFAULT_PORT: u16 = 8000;
+/// Standard port of the gRPC API.
+pub const DEFAULT_GRPC_PORT: u16 = 8001;
+/// Standard port of the metrics.
+pub const DEFAULT_METRICS_PORT: u16 = 8002;
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
+
 /// Settings of serving.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Serving")]
 pub struct Config {
     /// Address of the gRPC listener.
-    #[arg(long, env = "SLIPWAY_LISTEN_GRPC", default_value = "127.0.0.1:8001", value_name = "HOST:PORT")]
+    #[arg(long, env = "SLIPWAY_LISTEN_GRPC", default_value_t = loopback(DEFAULT_GRPC_PORT), value_name = "HOST:PORT")]
     pub listen_grpc: SocketAddr,
     /// Address of the metrics listener. While access control is off, metrics are also served at /metrics
     /// of the REST address.
-    #[arg(long, env = "SLIPWAY_LISTEN_METRICS", default_value = "127.0.0.1:8002", value_name = "HOST:PORT")]
+    #[arg(long, env = "SLIPWAY_LISTEN_METRICS", default_value_t = loopback(DEFAULT_METRICS_PORT), value_name = "HOST:PORT")]
     pub listen_metrics: SocketAddr,
     /// gRPC address of the registry.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]

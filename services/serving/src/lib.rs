@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::access::Access;
 pub use crate::api::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
 use crate::background::{Watched, follow_models, watch_files};
-pub use crate::config::{Config, OptionalNats};
+pub use crate::config::{Config, DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT, DEFAULT_PORT, OptionalNats};
 use crate::listeners::Listeners;
 use crate::metrics::ServingMetrics;
 use crate::models::collector::Versions;

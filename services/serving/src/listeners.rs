@@ -17,12 +17,11 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::api::access::{self, Access};
 use crate::api::drain::{HangUp, end_idle};
 use crate::api::{grpc, rest, web_guard};
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_PORT};
 use crate::state::ServingState;
 
 /// `inference.GRPCInferenceService` and its messages, encoded.
 const INFERENCE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
-const REST_PORT: u16 = 8000;
 
 /// The ports of serving, bound.
 pub(crate) struct Listeners {
@@ -51,7 +50,7 @@ impl Listeners {
         let grpc = bind_as(config.listen_grpc, "--listen-grpc or SLIPWAY_LISTEN_GRPC").await?;
         let metrics = bind_as(config.listen_metrics, "--listen-metrics or SLIPWAY_LISTEN_METRICS").await?;
         Ok(Self {
-            rest: config.listen.open(REST_PORT).await?.guarded(web_guard::guard),
+            rest: config.listen.open(DEFAULT_PORT).await?.guarded(web_guard::guard),
             grpc: Port::from(grpc).with_guard(guard.clone()),
             metrics: Port::from(metrics).with_guard(guard),
         })

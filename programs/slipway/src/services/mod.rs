@@ -41,6 +41,14 @@ pub(crate) struct Listener {
     pub(crate) probe: Probe,
 }
 
+impl Listener {
+    /// The listener of a service's REST API.
+    const fn rest(key: &'static str, title: &'static str, number: u16) -> Self {
+        let port = Port { key, title, number };
+        Self { port, variable: "SLIPWAY_LISTEN", probe: Probe::Get("/readyz") }
+    }
+}
+
 /// A service of the platform.
 pub(crate) struct Service {
     /// Name on the command line, of its log file, and of its user of NATS.
@@ -68,12 +76,7 @@ pub(crate) static SERVICES: [Service; 5] = [
     Service {
         name: "registry",
         about: "Runs the registry: experiments, runs, models, versions, aliases, artifacts",
-        // MLflow's own port, so that notebooks find it.
-        listeners: &[Listener {
-            port: Port { key: "registry", title: "registry", number: 5000 },
-            variable: "SLIPWAY_LISTEN",
-            probe: Probe::Get("/readyz"),
-        }],
+        listeners: &[Listener::rest("registry", "registry", slipway_registry::DEFAULT_PORT)],
         url_variable: "SLIPWAY_REGISTRY_URL",
         postgres: Some(PostgresRole { name: "slipway_registry", schema: "registry" }),
         uses_s3: true,
@@ -84,11 +87,7 @@ pub(crate) static SERVICES: [Service; 5] = [
     Service {
         name: "launcher",
         about: "Runs the launcher: training jobs, attempts, checkpoints",
-        listeners: &[Listener {
-            port: Port { key: "launcher", title: "launcher", number: 5010 },
-            variable: "SLIPWAY_LISTEN",
-            probe: Probe::Get("/readyz"),
-        }],
+        listeners: &[Listener::rest("launcher", "launcher", slipway_launcher::DEFAULT_PORT)],
         url_variable: "SLIPWAY_LAUNCHER_URL",
         postgres: Some(PostgresRole { name: "slipway_launcher", schema: "launcher" }),
         uses_s3: true,
@@ -101,18 +100,22 @@ pub(crate) static SERVICES: [Service; 5] = [
         about: "Runs serving: inference over REST and gRPC",
         // The ports of Triton and other servers of the Open Inference Protocol.
         listeners: &[
+            Listener::rest("serving_http", "serving (REST)", slipway_serving::DEFAULT_PORT),
             Listener {
-                port: Port { key: "serving_http", title: "serving (REST)", number: 8000 },
-                variable: "SLIPWAY_LISTEN",
-                probe: Probe::Get("/readyz"),
-            },
-            Listener {
-                port: Port { key: "serving_grpc", title: "serving (gRPC)", number: 8001 },
+                port: Port {
+                    key: "serving_grpc",
+                    title: "serving (gRPC)",
+                    number: slipway_serving::DEFAULT_GRPC_PORT,
+                },
                 variable: "SLIPWAY_LISTEN_GRPC",
                 probe: Probe::Connect,
             },
             Listener {
-                port: Port { key: "serving_metrics", title: "serving (metrics)", number: 8002 },
+                port: Port {
+                    key: "serving_metrics",
+                    title: "serving (metrics)",
+                    number: slipway_serving::DEFAULT_METRICS_PORT,
+                },
                 variable: "SLIPWAY_LISTEN_METRICS",
                 probe: Probe::Get("/metrics"),
             },
@@ -133,11 +136,11 @@ pub(crate) static SERVICES: [Service; 5] = [
     Service {
         name: "rollout-controller",
         about: "Runs the rollout controller: deployments and rollouts",
-        listeners: &[Listener {
-            port: Port { key: "rollout_controller", title: "rollout controller", number: 5020 },
-            variable: "SLIPWAY_LISTEN",
-            probe: Probe::Get("/readyz"),
-        }],
+        listeners: &[Listener::rest(
+            "rollout_controller",
+            "rollout controller",
+            slipway_rollout_controller::DEFAULT_PORT,
+        )],
         url_variable: "SLIPWAY_ROLLOUT_CONTROLLER_URL",
         postgres: Some(PostgresRole { name: "slipway_rollout_controller", schema: "rollout_controller" }),
         uses_s3: false,
@@ -148,11 +151,7 @@ pub(crate) static SERVICES: [Service; 5] = [
     Service {
         name: "drift-monitor",
         about: "Runs the drift monitor: monitors, windows, drift",
-        listeners: &[Listener {
-            port: Port { key: "drift_monitor", title: "drift monitor", number: 5030 },
-            variable: "SLIPWAY_LISTEN",
-            probe: Probe::Get("/readyz"),
-        }],
+        listeners: &[Listener::rest("drift_monitor", "drift monitor", slipway_drift_monitor::DEFAULT_PORT)],
         url_variable: "SLIPWAY_DRIFT_MONITOR_URL",
         postgres: Some(PostgresRole { name: "slipway_drift_monitor", schema: "drift_monitor" }),
         uses_s3: false,
