@@ -10,22 +10,21 @@ use crate::{
     scanner::{Place, Scanner},
 };
 
+/// Checks the value of one key of an environment.
+type Check = fn(&mut Scanner<'_>, Place<'_>, &str, &Tree);
+
 /// Reads a conda environment.
 pub(super) fn scan_conda(
     scanner: &mut Scanner<'_>,
     input: &mut Input<'_>,
     place: Place<'_>,
 ) -> io::Result<()> {
-    let Some(tree) = yaml::read(scanner, input, place)? else { return Ok(()) };
-    for (key, value) in entries(scanner, place, &tree) {
-        match key {
-            "name" => check_all(scanner, place, key, value, |_| true),
-            "channels" => check_all(scanner, place, key, value, is_channel),
-            "dependencies" => check_dependencies(scanner, place, value),
-            _ => unknown(scanner, place, key),
-        }
-    }
-    Ok(())
+    scan(scanner, input, place, |key| match key {
+        "name" => Some(|scanner, place, key, value| check_all(scanner, place, key, value, |_| true)),
+        "channels" => Some(|scanner, place, key, value| check_all(scanner, place, key, value, is_channel)),
+        "dependencies" => Some(check_dependencies),
+        _ => None,
+    })
 }
 
 /// Reads a Python environment.
@@ -34,12 +33,27 @@ pub(super) fn scan_python_env(
     input: &mut Input<'_>,
     place: Place<'_>,
 ) -> io::Result<()> {
+    scan(scanner, input, place, |key| match key {
+        "name" | "python" => {
+            Some(|scanner, place, key, value| check_all(scanner, place, key, value, is_python))
+        }
+        "build_dependencies" | "dependencies" => Some(check_pip),
+        _ => None,
+    })
+}
+
+/// Reads an environment whose known keys have a check each.
+fn scan(
+    scanner: &mut Scanner<'_>,
+    input: &mut Input<'_>,
+    place: Place<'_>,
+    check_of: fn(&str) -> Option<Check>,
+) -> io::Result<()> {
     let Some(tree) = yaml::read(scanner, input, place)? else { return Ok(()) };
     for (key, value) in entries(scanner, place, &tree) {
-        match key {
-            "name" | "python" => check_all(scanner, place, key, value, is_python),
-            "build_dependencies" | "dependencies" => check_pip(scanner, place, value),
-            _ => unknown(scanner, place, key),
+        match check_of(key) {
+            Some(check) => check(scanner, place, key, value),
+            None => unknown(scanner, place, key),
         }
     }
     Ok(())
@@ -81,18 +95,18 @@ fn check_all(
     }
 }
 
-fn check_dependencies(scanner: &mut Scanner<'_>, place: Place<'_>, value: &Tree) {
+fn check_dependencies(scanner: &mut Scanner<'_>, place: Place<'_>, key: &str, value: &Tree) {
     for item in items(value) {
         match item {
             Tree::Map(entries) if entries.iter().all(|(key, _)| &**key == "pip") => {
-                entries.iter().for_each(|(_, list)| check_pip(scanner, place, list));
+                entries.iter().for_each(|(key, list)| check_pip(scanner, place, key, list));
             }
-            other => check_all(scanner, place, "dependencies", other, is_conda_package),
+            other => check_all(scanner, place, key, other, is_conda_package),
         }
     }
 }
 
-fn check_pip(scanner: &mut Scanner<'_>, place: Place<'_>, value: &Tree) {
+fn check_pip(scanner: &mut Scanner<'_>, place: Place<'_>, _key: &str, value: &Tree) {
     for item in items(value) {
         let checked = match item.as_text() {
             Some(line) => check_requirement(line.trim()),
