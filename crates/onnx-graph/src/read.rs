@@ -271,32 +271,9 @@ impl<R: Source> Reader<R> {
                     self.graph_into(&mut graph, inner, depth + 1)?;
                     attribute.graphs.push(graph);
                 }
-                (7, kind @ (FIXED32 | LENGTH)) => {
-                    let inner = if kind == FIXED32 { self.wire.at + 4 } else { self.wire.enter(end)? };
-                    while self.wire.at < inner {
-                        let number = f32::from_le_bytes(self.wire.fixed32(inner.min(end))?);
-                        self.entry(&mut attribute, limit, |list| list.floats.push(number))?;
-                    }
-                }
-                (8, kind @ (VARINT | LENGTH)) => {
-                    let inner = if kind == VARINT { end } else { self.wire.enter(end)? };
-                    while self.wire.at < inner {
-                        let number = self.wire.varint(inner)?.cast_signed();
-                        self.entry(&mut attribute, limit, |list| list.ints.push(number))?;
-                        if kind == VARINT {
-                            break;
-                        }
-                    }
-                }
-                (9, LENGTH) => {
-                    if attribute.count < limit {
-                        let text = self.text(end)?;
-                        self.entry(&mut attribute, limit, |list| list.strings.push(text))?;
-                    } else {
-                        attribute.count += 1;
-                        self.wire.skip(LENGTH, end)?;
-                    }
-                }
+                (7, kind @ (FIXED32 | LENGTH)) => self.float_entries(&mut attribute, limit, kind, end)?,
+                (8, kind @ (VARINT | LENGTH)) => self.int_entries(&mut attribute, limit, kind, end)?,
+                (9, LENGTH) => self.text_entry(&mut attribute, limit, end)?,
                 (21, LENGTH) => attribute.of_caller = Some(self.text(end)?),
                 (field @ (22 | 23), LENGTH) => {
                     once(field == 22, &mut seen[2])?;
@@ -307,6 +284,51 @@ impl<R: Source> Reader<R> {
             }
         }
         Ok((name, attribute))
+    }
+
+    /// Reads a list of floats, or one entry of it.
+    fn float_entries(
+        &mut self,
+        attribute: &mut Attribute,
+        limit: usize,
+        kind: u64,
+        end: u64,
+    ) -> Result<(), Fault> {
+        let inner = if kind == FIXED32 { self.wire.at + 4 } else { self.wire.enter(end)? };
+        while self.wire.at < inner {
+            let number = f32::from_le_bytes(self.wire.fixed32(inner.min(end))?);
+            self.entry(attribute, limit, |list| list.floats.push(number))?;
+        }
+        Ok(())
+    }
+
+    /// Reads a list of integers, or one entry of it.
+    fn int_entries(
+        &mut self,
+        attribute: &mut Attribute,
+        limit: usize,
+        kind: u64,
+        end: u64,
+    ) -> Result<(), Fault> {
+        let inner = if kind == VARINT { end } else { self.wire.enter(end)? };
+        while self.wire.at < inner {
+            let number = self.wire.varint(inner)?.cast_signed();
+            self.entry(attribute, limit, |list| list.ints.push(number))?;
+            if kind == VARINT {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one text of a list; texts over the limit are counted only.
+    fn text_entry(&mut self, attribute: &mut Attribute, limit: usize, end: u64) -> Result<(), Fault> {
+        if attribute.count >= limit {
+            attribute.count += 1;
+            return self.wire.skip(LENGTH, end);
+        }
+        let text = self.text(end)?;
+        self.entry(attribute, limit, |list| list.strings.push(text))
     }
 
     /// Counts an entry of a list, and keeps it where it is one of the first.

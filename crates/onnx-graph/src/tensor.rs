@@ -88,21 +88,9 @@ impl<R: Source> Reader<R> {
                     payload.count(Field::Floats, self.floats(kind, end, &mut numbers)?);
                 }
                 (field @ (5 | 7 | 11), kind @ (VARINT | LENGTH)) => {
-                    let inner = if kind == VARINT { end } else { self.wire.enter(end)? };
-                    while self.wire.at < inner {
-                        let number = self.wire.varint(inner)?.cast_signed();
-                        payload.count(integers(field), 1);
-                        if field != 11 {
-                            numbers.ints.push(number);
-                        }
-                        if let (7, Some(indices)) = (field, indices.as_deref_mut()) {
-                            self.keep(size_of::<i64>())?;
-                            indices.push(number);
-                        }
-                        if kind == VARINT {
-                            break;
-                        }
-                    }
+                    let indices = indices.as_deref_mut().filter(|_| field == 7);
+                    let kept = (field != 11).then_some(&mut numbers);
+                    payload.count(integers(field), self.integers(kind, end, kept, indices)?);
                 }
                 (6, LENGTH) => {
                     payload.count(Field::Strings, 1);
@@ -147,6 +135,33 @@ impl<R: Source> Reader<R> {
         }
         self.keep(numbers_bytes(&tensor))?;
         Ok(tensor)
+    }
+
+    /// Reads `int32_data`, `int64_data` or `uint64_data`, or one entry of it; gives the number of entries.
+    fn integers(
+        &mut self,
+        kind: u64,
+        end: u64,
+        mut numbers: Option<&mut Numbers>,
+        mut indices: Option<&mut Vec<i64>>,
+    ) -> Result<u64, Fault> {
+        let inner = if kind == VARINT { end } else { self.wire.enter(end)? };
+        let mut entries = 0;
+        while self.wire.at < inner {
+            let number = self.wire.varint(inner)?.cast_signed();
+            entries += 1;
+            if let Some(numbers) = &mut numbers {
+                numbers.ints.push(number);
+            }
+            if let Some(indices) = &mut indices {
+                self.keep(size_of::<i64>())?;
+                indices.push(number);
+            }
+            if kind == VARINT {
+                break;
+            }
+        }
+        Ok(entries)
     }
 
     /// Reads `float_data`; gives the number of its entries.

@@ -75,19 +75,7 @@ async fn commit_in_span(
         missed: closed.missed,
     };
     windows::insert(&mut transaction, watched.id, &row).await?;
-    let event = WindowClosed {
-        monitor: watched.name.clone(),
-        deployment: watched.deployment.clone(),
-        window: number,
-        rows: scores.rows,
-        drifted: scores.drifted,
-        share_drifted: scores.share_drifted,
-        reasons: scores.reasons.clone(),
-        rows_lost: closed.missed.lost,
-        rows_dropped: closed.missed.dropped,
-        rows_not_recorded: closed.missed.not_recorded,
-    };
-    state.outbox.enqueue(&mut transaction, &event).await?;
+    state.outbox.enqueue(&mut transaction, &window_closed(watched, number, &scores, closed.missed)).await?;
     for verdict in &verdicts {
         tell(state, &mut transaction, watched, verdict, &scores).await?;
     }
@@ -109,21 +97,42 @@ async fn commit_in_span(
     watched.policy_state = Json(policy_state);
     status.clone_into(&mut watched.status);
     watched.reason = reason;
+    committed(state, watched, &scores, closed.missed);
+    Ok(true)
+}
+
+/// The event of a window.
+fn window_closed(watched: &Watched, window: u64, scores: &WindowScores, missed: Missed) -> WindowClosed {
+    WindowClosed {
+        monitor: watched.name.clone(),
+        deployment: watched.deployment.clone(),
+        window,
+        rows: scores.rows,
+        drifted: scores.drifted,
+        share_drifted: scores.share_drifted,
+        reasons: scores.reasons.clone(),
+        rows_lost: missed.lost,
+        rows_dropped: missed.dropped,
+        rows_not_recorded: missed.not_recorded,
+    }
+}
+
+/// Announces a window that was committed: to the relay, the actions, the metrics and the log.
+fn committed(state: &State, watched: &Watched, scores: &WindowScores, missed: Missed) {
     state.outbox.wake();
     state.actions_due.notify_one();
-    state.metrics.window_closed(&watched.name, &scores, watched.policy_state.is_drifted());
-    state.metrics.missed(&watched.name, closed.missed);
+    state.metrics.window_closed(&watched.name, scores, watched.policy_state.is_drifted());
+    state.metrics.missed(&watched.name, missed);
     tracing::info!(
         monitor = watched.name,
-        window = sequence,
+        window = watched.window_sequence,
         rows = scores.rows,
         drifted = scores.drifted,
         share_drifted = scores.share_drifted,
-        rows_lost = closed.missed.lost,
-        rows_dropped = closed.missed.dropped,
+        rows_lost = missed.lost,
+        rows_dropped = missed.dropped,
         "window closed"
     );
-    Ok(true)
 }
 
 /// A drift event, and where drift begins or widens the actions.

@@ -50,54 +50,83 @@ async fn references(platform: &Platform) -> anyhow::Result<Door> {
     let model = json!({"subject": "attack-tenant", "role": "deployer", "scope": "model:attack-ours"});
     platform.done(Method::PUT, "/api/v1/grants", &model).await?;
     post("registered-models/create", json!({"name": "attack-ours"})).await?;
-
-    let version = |body: Value| {
-        let mut body = body;
-        body["name"] = "attack-ours".into();
-        ("model-versions/create", body)
-    };
-    let files = format!("{theirs}/{secret}/artifacts");
-    let attempts = [
-        ("logged-models", json!({"experiment_id": ours, "name": "m", "source_run_id": secret})),
-        version(json!({"source": format!("runs:/{secret}/model")})),
-        version(json!({"source": format!("models:/{logged}")})),
-        version(json!({"source": format!("mlflow-artifacts:/{files}")})),
-        version(json!({"source": format!("runs:/{run}/model"), "run_id": secret})),
-        version(json!({"source": format!("runs:/{run}/model"), "model_id": logged})),
-        ("runs/outputs", json!({"run_id": run, "models": [{"model_id": logged, "step": 0}]})),
-        ("runs/log-inputs", json!({"run_id": run, "models": [{"model_id": logged}]})),
-        (
-            "runs/log-metric",
-            json!({"run_id": run, "key": "a", "value": 1.0, "timestamp": 1, "model_id": logged}),
-        ),
-        ("runs/log-metric", json!({"run_id": secret, "key": "a", "value": 1.0, "timestamp": 1})),
-        ("runs/search", json!({"experiment_ids": [theirs], "max_results": 5})),
-    ];
-    for (path, body) in attempts {
+    let named = Named { ours, run, theirs, secret, logged };
+    for (path, body) in named.writes() {
         let route = format!("{MLFLOW}/{path}");
         let answer = platform.as_bearer(&token, Method::POST, "registry", &route).json(&body).send().await?;
         let status = answer.status();
         let text = answer.text().await?;
         let refused = matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND);
         // A search may answer with nothing.
-        let empty = path == "runs/search" && status.is_success() && !text.contains(&secret);
+        let empty = path == "runs/search" && status.is_success() && !text.contains(&named.secret);
         door.attempt((!refused && !empty).then(|| format!("{path} {body}: {status} {text}")));
     }
-    for path in [
-        format!("{MLFLOW}/runs/get?run_id={secret}"),
-        format!("{MLFLOW}/logged-models/{logged}"),
-        format!("{MLFLOW}/artifacts/list?run_id={secret}"),
-        format!("/api/2.0/mlflow-artifacts/artifacts?path={files}"),
-        format!("/get-artifact?run_uuid={secret}&path=model"),
-        "/api/v1/audit".to_owned(),
-        "/api/v1/tokens".to_owned(),
-        "/api/v1/grants".to_owned(),
-        "/api/v1/webhooks".to_owned(),
-    ] {
+    for path in named.reads() {
         let status = platform.as_bearer(&token, Method::GET, "registry", &path).send().await?.status();
         door.attempt(status.is_success().then(|| format!("GET {path}: {status}")));
     }
     Ok(door)
+}
+
+/// What a tenant has, and what of another tenant it names.
+struct Named {
+    /// The tenant's experiment.
+    ours: String,
+    /// A run in it.
+    run: String,
+    /// The other tenant's experiment.
+    theirs: String,
+    /// A run in it.
+    secret: String,
+    /// A logged model of that run.
+    logged: String,
+}
+
+impl Named {
+    fn files(&self) -> String {
+        format!("{}/{}/artifacts", self.theirs, self.secret)
+    }
+
+    /// Writes that name something of the other tenant, by path and body.
+    fn writes(&self) -> [(&'static str, Value); 11] {
+        let Self { ours, run, theirs, secret, logged } = self;
+        let version = |mut body: Value| {
+            body["name"] = "attack-ours".into();
+            ("model-versions/create", body)
+        };
+        [
+            ("logged-models", json!({"experiment_id": ours, "name": "m", "source_run_id": secret})),
+            version(json!({"source": format!("runs:/{secret}/model")})),
+            version(json!({"source": format!("models:/{logged}")})),
+            version(json!({"source": format!("mlflow-artifacts:/{}", self.files())})),
+            version(json!({"source": format!("runs:/{run}/model"), "run_id": secret})),
+            version(json!({"source": format!("runs:/{run}/model"), "model_id": logged})),
+            ("runs/outputs", json!({"run_id": run, "models": [{"model_id": logged, "step": 0}]})),
+            ("runs/log-inputs", json!({"run_id": run, "models": [{"model_id": logged}]})),
+            (
+                "runs/log-metric",
+                json!({"run_id": run, "key": "a", "value": 1.0, "timestamp": 1, "model_id": logged}),
+            ),
+            ("runs/log-metric", json!({"run_id": secret, "key": "a", "value": 1.0, "timestamp": 1})),
+            ("runs/search", json!({"experiment_ids": [theirs], "max_results": 5})),
+        ]
+    }
+
+    /// Paths that read something of the other tenant, or of the platform.
+    fn reads(&self) -> [String; 9] {
+        let Self { secret, logged, .. } = self;
+        [
+            format!("{MLFLOW}/runs/get?run_id={secret}"),
+            format!("{MLFLOW}/logged-models/{logged}"),
+            format!("{MLFLOW}/artifacts/list?run_id={secret}"),
+            format!("/api/2.0/mlflow-artifacts/artifacts?path={}", self.files()),
+            format!("/get-artifact?run_uuid={secret}&path=model"),
+            "/api/v1/audit".to_owned(),
+            "/api/v1/tokens".to_owned(),
+            "/api/v1/grants".to_owned(),
+            "/api/v1/webhooks".to_owned(),
+        ]
+    }
 }
 
 /// Names that would be taken for the administrator, for nobody, or for the platform itself.

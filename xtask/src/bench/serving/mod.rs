@@ -108,19 +108,24 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     if let Some(millions) = options.soak {
         return soak::measure(&program, &folder, millions, MANY, options.seconds);
     }
-    let alone = references(&python, &folder, options.seconds)?;
-    let server = Server::start(&program, &folder, &Setup::default())?;
-    let ours = figures(&server, &folder, options)?;
+    compare(options, &program, &python, &folder)
+}
+
+/// Measures our server and, where it is installed, another one under the same load.
+fn compare(options: &Options, program: &Path, python: &Path, folder: &Path) -> anyhow::Result<()> {
+    let alone = references(python, folder, options.seconds)?;
+    let server = Server::start(program, folder, &Setup::default())?;
+    let ours = figures(&server, folder, options)?;
     let loaded = server.memory_bytes()? / BYTES_PER_MIB;
     // An idle model gives back what a burst took.
     std::thread::sleep(IDLE);
     let idle = server.memory_bytes()? / BYTES_PER_MIB;
     if options.overload {
-        overload(&server, &folder, options.seconds)?;
+        overload(&server, folder, options.seconds)?;
     }
     drop(server);
-    let theirs = match Peer::start(&folder)? {
-        Some(peer) => Some(figures(&peer.server, &folder, options)?),
+    let theirs = match Peer::start(folder)? {
+        Some(peer) => Some(figures(&peer.server, folder, options)?),
         None => None,
     };
     show(&ours, theirs.as_deref());
@@ -132,7 +137,7 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     }
     // The kernel's caches are warm from the first start on.
     let starts = (0..5).map(|_| {
-        let server = Server::start(&program, &folder, &Setup::default())?;
+        let server = Server::start(program, folder, &Setup::default())?;
         let memory = server.memory_bytes()?;
         Ok((server.cold_start_ms, memory))
     });

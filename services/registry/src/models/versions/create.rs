@@ -102,6 +102,28 @@ async fn files_of(db: &mut sqlx::PgConnection, source: &Source) -> Result<Vec<Ar
     Ok(files)
 }
 
+/// Keeps run and files of a source from being deleted until the transaction ends; whether the files are still those that were
+/// inspected.
+async fn hold(db: &mut sqlx::PgConnection, source: &Source, inspected: &[Artifact]) -> Result<bool, Error> {
+    if let Some(run) = &source.run {
+        purge::run_hold(db, run.run_id()).await?;
+    }
+    let Some(root) = &source.root else { return Ok(true) };
+    match source.pinned {
+        // The files of a version do not change.
+        Some((model_key, version)) => model_versions::version_lock(db, model_key, version).await?,
+        None => artifacts::artifact_lock(db, root, false).await?,
+    }
+    Ok(files_of(db, source).await? == inspected)
+}
+
+/// The client's tags, and those that tell why a version cannot be served or was not verified.
+fn tags_of(given: &[Pair], unservable: Option<&str>, facts: &Facts) -> Vec<Pair> {
+    let shortened = |reason: &str| reason.chars().take(MAX_REASON_CHARS).collect::<String>();
+    let unservable = unservable.map(|reason| (UNSERVABLE_TAG.to_owned(), shortened(reason)));
+    given.iter().cloned().chain(unservable).chain(unverified_tag(facts)).collect()
+}
+
 /// Stores the version unless the files are others by now.
 async fn store(
     registry: &Registry,
@@ -112,30 +134,15 @@ async fn store(
 ) -> Result<Option<ModelVersion>, Error> {
     let now = now_ms();
     let mut change = registry.change().await?;
-    if let Some(run) = &source.run {
-        purge::run_hold(change.db(), run.run_id()).await?;
-    }
-    if let Some(root) = &source.root {
-        match source.pinned {
-            // The files of a version do not change; they are kept from being deleted.
-            Some((model_key, version)) => {
-                model_versions::version_lock(change.db(), model_key, version).await?;
-            }
-            None => artifacts::artifact_lock(change.db(), root, false).await?,
-        }
-        if files_of(change.db(), source).await? != inspected {
-            return Ok(None);
-        }
+    if !hold(change.db(), source, inspected).await? {
+        return Ok(None);
     }
     let files = manifest(source.root.as_deref().unwrap_or_default(), inspected);
     let digest = manifest_digest(&files.iter().map(digest_of).collect::<Vec<_>>());
     let reason = facts.unservable_reason.as_deref();
-    // A version without files of its own is a reference, which nobody expects to be served.
-    let tag = reason
-        .filter(|_| !files.is_empty())
-        .map(|reason| (UNSERVABLE_TAG.to_owned(), reason.chars().take(MAX_REASON_CHARS).collect::<String>()));
-    let unverified = unverified_tag(facts);
-    let tags: Vec<Pair> = request.tags.iter().cloned().chain(tag).chain(unverified).collect();
+    // A version without files of its own is a reference, which no client expects to be served.
+    let unservable = reason.filter(|_| !files.is_empty());
+    let tags = tags_of(&request.tags, unservable, facts);
     let new = NewVersion {
         description: request.description.as_deref(),
         source: &source.source,
