@@ -207,9 +207,17 @@ impl Machine<'_> {
             return;
         }
         match analysed.verdict {
-            Verdict::Pass if ready => self.pass(analysed),
+            Verdict::Pass if ready && !self.lacks_stable() => self.pass(analysed),
             _ => self.wait_for_data(analysed, hold_ms),
         }
+    }
+
+    /// Whether nothing came of the stable version, though it has a share of the traffic: its records are late or
+    /// lost, and the limits that compare the two versions were not checked.
+    fn lacks_stable(&self) -> bool {
+        let strategy = &self.next.strategy;
+        let weight_percent = strategy.steps.get(self.next.step).map_or(100, |step| step.weight_percent);
+        weight_percent < 100 && strategy.analysis.min_requests > 0 && self.seen.facts.stable.requests == 0
     }
 
     fn pass(&mut self, analysed: Analysed) {
@@ -240,10 +248,12 @@ impl Machine<'_> {
 
     fn wait_for_data(&mut self, analysed: Analysed, hold_ms: u64) {
         let Analysed { verdict, reason, evidence } = analysed;
-        let reason = if verdict == Verdict::Pass {
-            format!("version {} is not ready on every replica", self.next.to.version)
-        } else {
-            reason
+        let reason = match verdict {
+            Verdict::Pass if self.seen.target == Readiness::Ready => {
+                "requests: none of stable arrived, so that nothing could be compared".to_owned()
+            }
+            Verdict::Pass => format!("version {} is not ready on every replica", self.next.to.version),
+            _ => reason,
         };
         if self.next.last_verdict != Some(Verdict::Inconclusive) {
             self.record(Verdict::Inconclusive, &reason, evidence);

@@ -105,6 +105,25 @@ fn no_data_pauses_and_never_promotes() {
 }
 
 #[test]
+fn a_step_does_not_pass_while_nothing_of_stable_is_known() {
+    let rollout = step(&new_rollout(Some(1), strategy(&[(10, 1.0), (100, 1.0)])), &ready(0)).0;
+    let alone = |now| {
+        let facts = WindowFacts { stable: VariantFacts::default(), ..good_facts() };
+        Observation { facts, ..ready(now) }
+    };
+    let (waiting, actions) = step(&rollout, &alone(2_000));
+    assert_eq!((waiting.phase, waiting.step), (Phase::Progressing, 0));
+    let [Action::RecordDecision { verdict: Verdict::Inconclusive, reason, .. }] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
+    assert!(reason.contains("none of stable arrived"), "{reason}");
+    // Without a share of the traffic, stable has nothing to answer.
+    let (second, _) = step(&waiting, &ready(3_000));
+    assert_eq!((second.phase, second.step), (Phase::Progressing, 1));
+    assert_eq!(step(&second, &alone(5_000)).0.phase, Phase::Promoting);
+}
+
+#[test]
 fn people_win_over_automation() {
     let rollout = step(&new_rollout(Some(1), strategy(&[(10, 60.0), (50, 60.0)])), &ready(0)).0;
     let told = |command, facts, now| Observation { command: Some(command), facts, ..ready(now) };
