@@ -17,8 +17,8 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    // `cargo xtask` describes its own package in the environment. Build scripts that look at it would run again, and all that
-    // stands on them be built again, each time that a person's cargo and ours take turns.
+    // `cargo xtask` describes its own package in the environment. Build scripts that look at it would run
+    // again, and all that stands on them be built again, each time that a person's cargo and ours take turns.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {

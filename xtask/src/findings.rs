@@ -36,7 +36,8 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
             Err(RecvTimeoutError::Disconnected) => break child.wait()?,
         }
         if let Some(status) = child.try_wait()? {
-            // A process that a failed test left behind may hold the pipe open: what is still to be read comes soon.
+            // A process that a failed test left behind may hold the pipe open: what is still to be read comes
+            // soon.
             while let Ok(line) = lines.recv_timeout(REMAINDER) {
                 findings.line(&line);
             }
@@ -235,7 +236,8 @@ error: 1 target failed:
     `-p slipway-registry --test it`
 ";
         let expected = "-p slipway-registry --test it: faults::writes_outlive_a_crash: \
-            services/registry/tests/it/faults.rs:31:9: assertion `left == right` failed: an event is missing left: 3 right: 4";
+            services/registry/tests/it/faults.rs:31:9: assertion `left == right` failed: an event is missing \
+            left: 3 right: 4";
         assert_eq!(reason(output), expected);
     }
 
@@ -245,7 +247,8 @@ error: 1 target failed:
             process didn't exit successfully: `/target/slipway-1` (signal: 6, SIGABRT: process abort signal)";
         let found = reason(died);
         assert!(found.starts_with("-p slipway --lib: ") && found.contains("SIGABRT"), "{found}");
-        let error = "---- a::b stdout ----\nError: \"no such file\"\n\nfailures:\nerror: test failed, to rerun pass `--lib`";
+        let error = "---- a::b stdout ----\nError: \"no such file\"\n\nfailures:\nerror: test failed, to \
+            rerun pass `--lib`";
         assert_eq!(reason(error), "--lib: a::b: Error: \"no such file\"");
     }
 

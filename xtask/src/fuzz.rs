@@ -50,7 +50,8 @@ pub(crate) fn start(options: &Options) -> anyhow::Result<()> {
     let there = cargo_fuzz().arg("--version").output().is_ok_and(|output| output.status.success());
     ensure!(
         there,
-        "fuzzing needs nightly Rust and cargo-fuzz: rustup toolchain install nightly && cargo install cargo-fuzz"
+        "fuzzing needs nightly Rust and cargo-fuzz: rustup toolchain install nightly && cargo install \
+         cargo-fuzz"
     );
     // The same versions as everywhere.
     std::fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).context("cannot copy Cargo.lock")?;

@@ -10,7 +10,8 @@ use crate::build::root;
 const BEGIN: &str = "<!-- layers: written by `cargo xtask layers --write` -->";
 const END: &str = "<!-- /layers -->";
 
-/// Rings from the inside out. A crate may use crates of its own ring or of rings before it. Services never use each other.
+/// Rings from the inside out. A crate may use crates of its own ring or of rings before it. Services never
+/// use each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Ring {
     Domain,
@@ -38,7 +39,8 @@ impl Ring {
         })
     }
 
-    /// Whether a crate of this ring may use a crate of `other`. Services speak to each other by gRPC and events only.
+    /// Whether a crate of this ring may use a crate of `other`. Services speak to each other by gRPC and
+    /// events only.
     fn may_use(self, other: Self) -> bool {
         match (self, other) {
             (Self::Service, Self::Service) => false,

@@ -42,11 +42,13 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
-    /// Checks rules for the source code that neither rustc nor clippy checks, e.g. that no files import each other in a circle.
+    /// Checks rules for the source code that neither rustc nor clippy checks, e.g. that no files import each
+    /// other in a circle.
     Tidy,
-    /// Writes what is made from the code anew: the OpenAPI documents, the schemas of the events.
+    /// Writes what is made from the code again: the OpenAPI documents, the schemas of the events.
     Codegen,
-    /// Attacks a fresh platform as a web page, a tenant, another local user and an uploader would; fails where a door is open.
+    /// Attacks a fresh platform as a web page, a tenant, another local user and an uploader would; fails
+    /// where a door is open.
     Attack(attack::Options),
     /// Measures what the README and the release notes claim.
     #[command(subcommand)]

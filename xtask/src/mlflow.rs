@@ -1,4 +1,4 @@
-//! An unmodified `mlflow server` beside Slipway, to import from and to compare with.
+//! An unmodified `mlflow server` next to Slipway, to import from and to compare with.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -21,8 +21,8 @@ pub(crate) struct MlflowServer {
 }
 
 impl MlflowServer {
-    /// Starts it with its artifacts and its log in `folder`, and waits until it listens. `python` is of an environment that
-    /// has MLflow.
+    /// Starts it with its artifacts and its log in `folder`, and waits until it listens. `python` is of an
+    /// environment that has MLflow.
     pub(crate) fn start(python: &Path, store: &str, folder: &Path, workers: u32) -> anyhow::Result<Self> {
         let port = slipway_toolbox::servers::free_port()?;
         let path = folder.join("mlflow-server.log");

@@ -15,7 +15,7 @@ use crate::progress::step;
 /// What the examples and the checks of the clients need. It includes the training's.
 const REQUIREMENTS: &str = "examples/clients/requirements.txt";
 const INCLUDED: &str = "examples/training/requirements.txt";
-/// What the benchmarks run beside Slipway. It includes the training's too.
+/// What the benchmarks run next to Slipway. It includes the training's too.
 const BENCH_REQUIREMENTS: &str = "xtask/bench-requirements.txt";
 
 /// Python of the environment; made where there is none yet. Two processes at once make it once.
@@ -76,7 +76,8 @@ fn python_version(python: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// `$SLIPWAY_CACHE`, or the user's cache folder. Root's own home is closed to the account that jobs of its platforms run as.
+/// `$SLIPWAY_CACHE`, or the user's cache folder. Root's own home is closed to the account that jobs of its
+/// platforms run as.
 pub(crate) fn cache_dir() -> anyhow::Result<PathBuf> {
     let base = std::env::var_os("SLIPWAY_CACHE")
         .map(PathBuf::from)

@@ -41,7 +41,7 @@ impl ArtifactStore {
     /// Begins an upload in parts; its id at the store.
     ///
     /// # Errors
-    /// The store is away or refuses.
+    /// The store is unreachable or refuses.
     pub async fn begin_parts(&self, key: &str) -> Result<String, Error> {
         let begun = self.client.create_multipart_upload().bucket(&self.bucket).key(key).send().await;
         let begun = begun.map_err(|error| Error::store("begin an upload", error))?;
@@ -72,7 +72,7 @@ impl ArtifactStore {
     /// Makes one object of the parts.
     ///
     /// # Errors
-    /// [`Error::Parts`] where the store does not have these parts; or it is away.
+    /// [`Error::Parts`] where the store does not have these parts; or it is unreachable.
     pub async fn complete_parts(
         &self,
         key: &str,
@@ -96,10 +96,10 @@ impl ArtifactStore {
         }
     }
 
-    /// Lets go of an upload and its parts; one that is gone is no error.
+    /// Deletes an upload and its parts; one that is gone is no error.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unreachable.
     pub async fn abort_parts(&self, key: &str, upload_id: &str) -> Result<(), Error> {
         let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(key);
         match request.upload_id(upload_id).send().await {
@@ -109,10 +109,11 @@ impl ArtifactStore {
         }
     }
 
-    /// Aborts uploads in parts under a prefix that were begun before `before`: what a process left that was killed. How many.
+    /// Aborts uploads in parts under a prefix that were begun before `before`: what a process left that was
+    /// killed. How many.
     ///
     /// # Errors
-    /// The store is away or refuses.
+    /// The store is unreachable or refuses.
     pub async fn abort_parts_before(&self, prefix: &str, before: SystemTime) -> Result<usize, Error> {
         let (mut aborted, mut key_marker, mut id_marker) = (0, None, None);
         loop {

@@ -17,7 +17,8 @@ pub(crate) fn reason<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>)
             return refusal(answer.err().code(), answer.raw().status().as_u16());
         }
         SdkError::ResponseError(_) => {
-            "its response is not that of an S3 server; check the endpoint (--s3-endpoint or SLIPWAY_S3_ENDPOINT)"
+            "its response is not that of an S3 server; check the endpoint (--s3-endpoint or \
+             SLIPWAY_S3_ENDPOINT)"
         }
         _ => "the request cannot be made",
     };
@@ -37,7 +38,8 @@ fn refusal(code: Option<&str>, status: u16) -> String {
             format!("there is no such bucket ({named}); check --s3-bucket or SLIPWAY_S3_BUCKET")
         }
         (_, 401 | 403) => format!(
-            "access is denied ({named}); check the keys (SLIPWAY_S3_ACCESS_KEY, SLIPWAY_S3_SECRET_KEY) and their permissions"
+            "access is denied ({named}); check the keys (SLIPWAY_S3_ACCESS_KEY, SLIPWAY_S3_SECRET_KEY) and \
+             their permissions"
         ),
         (_, 404) => format!("there is no such object or bucket ({named})"),
         _ => format!("it answered {named}"),

@@ -73,7 +73,8 @@ pub enum Error {
         action: &'static str,
         /// What came back.
         reason: String,
-        /// Whether the store answered, and denies access or has no such bucket: its configuration has to change first.
+        /// Whether the store answered, and denies access or has no such bucket: its configuration has to
+        /// change first.
         refused: bool,
     },
     /// A local file could not be written or read.
@@ -93,7 +94,7 @@ impl Error {
         Self::Store { action, reason, refused }
     }
 
-    /// Whether it may go well a little later: the store is away or overloaded.
+    /// Whether it may go well a little later: the store is unreachable or overloaded.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Store { .. })
     }
@@ -113,7 +114,7 @@ impl ArtifactStore {
     /// Makes the bucket where there is none.
     ///
     /// # Errors
-    /// The store is away or refuses.
+    /// The store is unreachable or refuses.
     pub async fn ensure_bucket(&self) -> Result<(), Error> {
         if self.client.head_bucket().bucket(&self.bucket).send().await.is_ok() {
             return Ok(());

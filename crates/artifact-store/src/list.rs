@@ -22,7 +22,7 @@ impl ArtifactStore {
     /// Objects under a prefix behind the key `after`, in key order, at most `limit` and never more than 1000.
     ///
     /// # Errors
-    /// The store is away or refuses.
+    /// The store is unreachable or refuses.
     pub async fn list_page(
         &self,
         prefix: &str,

@@ -41,7 +41,7 @@ impl ArtifactStore {
     /// Opens an object.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or the store is away.
+    /// [`Error::NotFound`], or the store is unreachable.
     pub async fn get(&self, key: &str) -> Result<Download, Error> {
         self.open(key, None).await
     }
@@ -88,8 +88,8 @@ impl ArtifactStore {
         Ok(bytes.freeze())
     }
 
-    /// Writes an object to a file and verifies its SHA-256 (lower-case hex) on the way. The file is not there, or it is
-    /// whole and right: it is written under another name beside it and renamed.
+    /// Writes an object to a file and verifies its SHA-256 (lower-case hex) on the way. The file is not
+    /// there, or it is whole and right: it is written under another name next to it and renamed.
     ///
     /// # Errors
     /// [`Error::Digest`] for damaged bytes; otherwise as [`Self::get`], or the disk fails.
@@ -131,7 +131,7 @@ impl ArtifactStore {
     /// Length of an object; `None` where there is none.
     ///
     /// # Errors
-    /// The store is away or refuses.
+    /// The store is unreachable or refuses.
     pub async fn size_bytes(&self, key: &str) -> Result<Option<u64>, Error> {
         match self.client.head_object().bucket(&self.bucket).key(key).send().await {
             Ok(head) => {
@@ -145,7 +145,7 @@ impl ArtifactStore {
     /// Everything under a prefix, in key order, at most `limit` objects.
     ///
     /// # Errors
-    /// The store is away or refuses.
+    /// The store is unreachable or refuses.
     pub async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<ObjectInfo>, Error> {
         let mut found = Vec::new();
         let mut token = None;

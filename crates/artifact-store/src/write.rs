@@ -19,7 +19,7 @@ const UPLOAD_BYTES: u64 = 24 * MIB;
 const MIN_PART_BYTES: u64 = 5 * MIB;
 /// Size of a part where nobody knows how long the object will be.
 const PART_BYTES: u64 = 8 * MIB;
-/// Parts on their way beside the first of each upload, over all uploads.
+/// Parts on their way next to the first of each upload, over all uploads.
 pub(crate) const MAX_PARTS_AHEAD: usize = 16;
 
 /// How an object is cut.
@@ -31,8 +31,8 @@ struct Cut {
 }
 
 impl Cut {
-    /// All parts have one size, because some stores ask for that: the smallest with which the object has few enough parts, so that many
-    /// are on their way in little memory.
+    /// All parts have one size, because some stores ask for that: the smallest with which the object has few
+    /// enough parts, so that many are on their way in little memory.
     fn of(length_bytes: Option<u64>) -> Self {
         let part_bytes = length_bytes.map_or(PART_BYTES, |length_bytes| {
             length_bytes.div_ceil(MAX_PARTS.unsigned_abs().into()).next_multiple_of(MIB).max(MIN_PART_BYTES)
@@ -53,12 +53,12 @@ pub struct Stored {
 }
 
 impl ArtifactStore {
-    /// Stores a stream and hashes it on the way. Up to one part is one request; what is longer is a multipart upload, aborted where
-    /// the stream or the store fails: there is never half an object. `length_bytes`, where it is known, decides the size of parts;
-    /// that the stream is as long is not asked.
+    /// Stores a stream and hashes it on the way. Up to one part is one request; what is longer is a multipart
+    /// upload, aborted where the stream or the store fails: there is never half an object. `length_bytes`,
+    /// where it is known, decides the size of parts; that the stream is as long is not asked.
     ///
     /// # Errors
-    /// The source breaks off, or the store refuses.
+    /// The source is interrupted, or the store refuses.
     pub async fn put_stream<S, E>(
         &self,
         key: &str,
@@ -133,7 +133,8 @@ impl ArtifactStore {
             .map_err(|error| Error::store("store an object", error))
     }
 
-    /// Stores bytes only where there is no such object yet (`If-None-Match: *`). `false` where there is one: somebody else won.
+    /// Stores bytes only where there is no such object yet (`If-None-Match: *`). `false` where there is one:
+    /// somebody else won.
     ///
     /// # Errors
     /// The store refuses for another reason.
@@ -194,8 +195,8 @@ impl<'store> Multipart<'store> {
         Ok(Self { store, key: key.to_owned(), upload_id, cut, begun: 0, sending, stored })
     }
 
-    /// Sends a part. Returns at once while there is room to send ahead; the parts before it go on only while this, or
-    /// [`Self::meanwhile`], is awaited.
+    /// Sends a part. Returns at once while there is room to send ahead; the parts before it go on only while
+    /// this, or [`Self::meanwhile`], is awaited.
     async fn part(&mut self, bytes: Bytes) -> Result<(), Error> {
         self.begun += 1;
         let number = self.begun;

@@ -237,7 +237,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_grant_allows_what_it_says_there_and_nothing_elsewhere(on in scope(), held in role(), asked in scope(), needed in role()) {
+        fn a_grant_allows_what_it_says_there_and_nothing_elsewhere(on in scope(), held in role(),
+            asked in scope(), needed in role()) {
             let grants: Grants = [(on.clone(), held)].into_iter().collect();
             let covers = on == Scope::Everything || on == asked;
             prop_assert_eq!(grants.check(needed, &asked).is_ok(), covers && held >= needed);
@@ -245,7 +246,8 @@ mod tests {
 
         #[test]
         fn another_grant_never_takes_anything_away(
-            granted in prop::collection::vec((scope(), role()), 0..6), more in (scope(), role()), asked in scope(), needed in role(),
+            granted in prop::collection::vec((scope(), role()), 0..6), more in (scope(), role()),
+                asked in scope(), needed in role(),
         ) {
             let before: Grants = granted.iter().cloned().collect();
             let after: Grants = granted.into_iter().chain([more]).collect();

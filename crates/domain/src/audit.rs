@@ -111,7 +111,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Compares the end of the walk with the head that is kept beside the chain.
+    /// Compares the end of the walk with the head that is kept next to the chain.
     ///
     /// # Errors
     /// Rows are missing at the end, or stand there that were never chained.

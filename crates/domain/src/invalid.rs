@@ -23,7 +23,7 @@ impl Invalid {
     }
 }
 
-/// Complains about `field` unless `lawful`.
+/// Complains about `field` unless `valid`.
 pub(crate) fn ensure(lawful: bool, field: &str, message: impl FnOnce() -> String) -> Result<(), Invalid> {
     if lawful { Ok(()) } else { Err(Invalid::new(field, message())) }
 }

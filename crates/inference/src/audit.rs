@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::{Data, Datatype, Tensor};
 
-/// Numbers that differ by less, relative to the largest one of their output, are the same: sums of more rows are made in another order.
+/// Numbers that differ by less, relative to the largest one of their output, are the same: sums of more rows
+/// are made in another order.
 const TOLERANCE: f64 = 1e-3;
 /// The same for FP16 and BF16, whose numbers have 11 and 8 bits.
 const HALF_TOLERANCE: f64 = 2e-2;
@@ -30,7 +31,8 @@ impl fmt::Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "output '{}' has {} at element {} in a run of {} rows, and {} where the request of {} rows runs alone",
+            "output '{}' has {} at element {} in a run of {} rows, and {} where the request of {} rows runs \
+             alone",
             self.output, self.joined, self.element, self.run_rows, self.alone, self.request_rows
         )
     }
@@ -38,7 +40,8 @@ impl fmt::Display for Difference {
 
 /// The first difference between the answers to a request in a joined run and alone; its counts of rows are 0.
 ///
-/// Classes and words that differ while all numbers agree are no difference: the numbers were rounded on the two sides of a limit.
+/// Classes and words that differ while all numbers agree are no difference: the numbers were rounded on the
+/// two sides of a limit.
 pub(crate) fn compare(joined: &[Tensor], alone: &[Tensor]) -> Option<Difference> {
     let mut of_classes = None;
     let mut numbers_agree = false;

@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{Data, Tensor};
 
-/// Rows that every input of a request has; `None` where they differ, or there are none, or a string is not UTF-8: such a request runs
-/// alone.
+/// Rows that every input of a request has; `None` where they differ, or there are none, or a string is not
+/// UTF-8: such a request runs alone.
 pub(crate) fn rows(inputs: &[Tensor]) -> Option<u64> {
     let (first, rest) = inputs.split_first()?;
     if inputs.iter().any(|tensor| matches!(tensor.data, Data::Octets(_))) {

@@ -6,7 +6,8 @@ use slipway_onnx_graph::{Fault, Model, read_file, zip_map};
 
 use crate::{Classes, Error};
 
-/// A file of which the bytes say nothing that would make a runtime read or write beyond its memory, and its graph without weights.
+/// A file of which the bytes say nothing that would make a runtime read or write beyond its memory, and its
+/// graph without weights.
 pub struct Checked {
     path: PathBuf,
     model: Model,

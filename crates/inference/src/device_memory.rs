@@ -1,7 +1,8 @@
 //! Memory of GPUs that this process holds, as the driver's library (NVML) says, where there is one.
 //!
-//! The library is looked for when the first model is loaded for a GPU, and never where all run on the processor. CUDA and NVML count devices
-//! differently, so a model is where the memory grew while it was loaded.
+//! The library is looked for when the first model is loaded for a GPU, and never where all run on the
+//! processor. CUDA and NVML count devices differently, so a model is where the memory grew while it was
+//! loaded.
 
 use std::sync::OnceLock;
 
@@ -18,8 +19,8 @@ pub struct DeviceReading {
     pub index: u32,
     /// What all processes hold of it, in bytes.
     pub used_bytes: u64,
-    /// What this process holds of it; `None` where it is not listed: it holds nothing, or has another number outside of its
-    /// container, or the GPU is divided (MIG) and does not tell.
+    /// What this process holds of it; `None` where it is not listed: it holds nothing, or has another number
+    /// outside of its container, or the GPU is divided (MIG) and does not tell.
     pub own_bytes: Option<u64>,
 }
 
@@ -61,8 +62,8 @@ fn reading(index: u32, device: &Device<'_>) -> Option<DeviceReading> {
     Some(DeviceReading { index, used_bytes, own_bytes: known.reduce(u64::saturating_add) })
 }
 
-/// What was taken between two readings, on the GPU where most was: of this process where any GPU lists it, else of all processes, which
-/// then has what others took meanwhile in it. `None` where there is no GPU.
+/// What was taken between two readings, on the GPU where most was: of this process where any GPU lists it,
+/// else of all processes, which then has what others took meanwhile in it. `None` where there is no GPU.
 pub fn device_growth(before: &[DeviceReading], after: &[DeviceReading]) -> Option<DeviceMemory> {
     let is_listed = after.iter().any(|reading| reading.own_bytes.is_some());
     let held = |reading: &DeviceReading| match is_listed {

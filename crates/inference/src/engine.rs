@@ -1,4 +1,5 @@
-//! Who runs a model: the caller itself where that is quickest, else threads of the version, which take what waits as one batch.
+//! Who runs a model: the caller itself where that is quickest, else threads of the version, which take what
+//! waits as one batch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -17,8 +18,8 @@ use crate::{
     Batching, Device, Error, Inference, LoadOptions, Request, Signature, Tensor, audit, batch, budget,
 };
 
-/// A run that is expected to take no longer goes on the caller's own thread: a hop to another thread and back takes as long, and
-/// whatever else waits for the caller's thread does not notice.
+/// A run that is expected to take no longer goes on the caller's own thread: a hop to another thread and back
+/// takes as long, and whatever else waits for the caller's thread does not notice.
 const DIRECT_LIMIT: Duration = Duration::from_micros(300);
 /// Inputs of more bytes are not run on the caller's thread, whatever is expected.
 const DIRECT_BYTES: usize = 64 * 1024;
@@ -109,7 +110,8 @@ impl Engine {
         self.running.load(Relaxed)
     }
 
-    /// Runs a request on this thread, where nothing waits, a run is free, and it is expected to be short; `None` elsewhere.
+    /// Runs a request on this thread, where nothing waits, a run is free, and it is expected to be short;
+    /// `None` elsewhere.
     pub(crate) fn run_here(&self, request: &Request) -> Option<Result<Inference, Error>> {
         if self.device != Device::Cpu || self.waiting() > 0 || !self.is_short(&request.inputs) {
             return None;
@@ -148,7 +150,8 @@ impl Engine {
         request: Request,
     ) -> Result<oneshot::Receiver<Result<Inference, Error>>, Error> {
         let (answer, answered) = oneshot::channel();
-        // One that overrides a default is not joined: the others of the batch may have left it out, or have another value.
+        // One that overrides a default is not joined: the others of the batch may have left it out, or have
+        // another value.
         let is_plain = request.inputs.len() == self.signature.inputs.len();
         let rows = if is_plain && self.is_batchable() { batch::rows(&request.inputs) } else { None };
         let job = Job {
@@ -310,8 +313,8 @@ impl Engine {
         Ok((ran, parts))
     }
 
-    /// Runs requests of a joined run again, alone, where the run is audited. Where an answer differs, requests are no longer joined, and
-    /// those of this run are answered by runs of their own.
+    /// Runs requests of a joined run again, alone, where the run is audited. Where an answer differs,
+    /// requests are no longer joined, and those of this run are answered by runs of their own.
     fn audited(
         &self,
         jobs: &[Job],
@@ -364,7 +367,7 @@ impl Engine {
     /// Gives back what a burst took. ONNX Runtime shrinks its arena at the end of a run only.
     fn shrink(&self) {
         self.shrink_arena();
-        // What requests and answers took beside it.
+        // What requests and answers took next to it.
         raw::trim();
     }
 

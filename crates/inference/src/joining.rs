@@ -1,4 +1,5 @@
-//! Whether waiting requests of a model are joined: decided when it is loaded, and revoked where an audit finds a difference.
+//! Whether waiting requests of a model are joined: decided when it is loaded, and revoked where an audit
+//! finds a difference.
 
 use std::fmt;
 use std::ops::Range;
@@ -119,9 +120,10 @@ impl State {
         }
     }
 
-    /// Counts a joined run; the places of the requests in it that have to run again alone, where it is audited. All of the first
-    /// run's do, so that a model that was declared wrongly is found early: one request alone may be the one whose answer the others
-    /// do not change. Later audits check one request each, at another place each time.
+    /// Counts a joined run; the places of the requests in it that have to run again alone, where it is
+    /// audited. All of the first run's do, so that a model that was declared wrongly is found early: one
+    /// request alone may be the one whose answer the others do not change. Later audits check one request
+    /// each, at another place each time.
     pub(crate) fn audits(&self, requests: usize) -> Range<usize> {
         if self.audit_every == 0 {
             return 0..0;

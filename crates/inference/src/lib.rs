@@ -1,8 +1,9 @@
-//! ONNX Runtime as Slipway uses it: one environment a process, models with their signature, and threads that run them.
+//! ONNX Runtime as Slipway uses it: one environment a process, models with their signature, and threads that
+//! run them.
 //!
-//! A [`Model`] owns one session, which many threads may run. A quick model is run by its callers; a slow one by threads of its own, fed
-//! by one bounded queue, each of which takes all that waits as one batch. Dropping the last handle of a model lets what is queued end
-//! and frees it.
+//! A [`Model`] owns one session, which many threads may run. A quick model is run by its callers; a slow one
+//! by threads of its own, fed by one bounded queue, each of which takes all that waits as one batch. Dropping
+//! the last handle of a model lets what is queued end and frees it.
 
 mod audit;
 mod batch;

@@ -2,10 +2,11 @@
 
 use crate::raw;
 
-/// Physical memory that this process holds, in bytes; `None` where the system does not tell. It walks the page tables, which takes
-/// milliseconds where there is much of it.
+/// Physical memory that this process holds, in bytes; `None` where the system does not tell. It walks the
+/// page tables, which takes milliseconds where there is much of it.
 pub fn resident_bytes() -> Option<u64> {
-    // proc_pid_smaps_rollup(5): `Rss:     1234 kB`. The figure of `status` is kept by processor and off by as much as a small model takes.
+    // proc_pid_smaps_rollup(5): `Rss: 1234 kB`. The figure of `status` is kept by processor and off by as
+    // much as a small model takes.
     let exact = figure("/proc/self/smaps_rollup", "Rss:");
     exact.or_else(|| figure("/proc/self/status", "VmRSS:"))
 }
@@ -17,8 +18,8 @@ fn figure(file: &str, name: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Gives memory that the allocator keeps for later back to the system. It takes milliseconds where much was freed: call it from a
-/// blocking thread.
+/// Gives memory that the allocator keeps for later back to the system. It takes milliseconds where much was
+/// freed: call it from a blocking thread.
 pub fn give_back() {
     raw::trim();
 }

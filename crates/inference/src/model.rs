@@ -19,7 +19,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads an ONNX file (external data beside it), and warms it up. It blocks: call it from a blocking thread.
+    /// Reads an ONNX file (external data next to it), and warms it up. It blocks: call it from a blocking
+    /// thread.
     ///
     /// # Errors
     /// [`Error::Load`] with the reason.
@@ -104,7 +105,8 @@ impl Model {
         self.engine.waiting()
     }
 
-    /// What the next request that has to wait will be told, where that is known before it is read. It counts as refused.
+    /// What the next request that has to wait will be told, where that is known before it is read. It counts
+    /// as refused.
     ///
     /// # Errors
     /// [`Error::Overloaded`].
@@ -132,8 +134,8 @@ impl Model {
         }
     }
 
-    /// Checks the inputs and runs the model on them: at once and on this thread where that is quick, else on a thread of its own, with
-    /// what waits at the time.
+    /// Checks the inputs and runs the model on them: at once and on this thread where that is quick, else on
+    /// a thread of its own, with what waits at the time.
     ///
     /// A caller that goes away before its turn costs no run.
     ///

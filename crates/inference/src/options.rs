@@ -10,13 +10,15 @@ use crate::EmptyDimensions;
 pub struct LoadOptions {
     /// Runs at the same time, on one shared session; 0: one a core that this process may use.
     pub instances: usize,
-    /// Threads that one run may use. Above 1 pays only for models that are too slow for one core and have few callers.
+    /// Threads that one run may use. Above 1 pays only for models that are too slow for one core and have few
+    /// callers.
     pub intra_threads: usize,
     /// Requests that may wait; one more is [`crate::Error::Overloaded`].
     pub queue_limit: usize,
     /// How waiting requests are joined.
     pub batching: Batching,
-    /// Whether ONNX Runtime keeps freed memory for the next run. What a burst took goes back once the model is idle.
+    /// Whether ONNX Runtime keeps freed memory for the next run. What a burst took goes back once the model
+    /// is idle.
     pub arena: bool,
     /// Where it runs.
     pub device: Device,
@@ -26,18 +28,23 @@ pub struct LoadOptions {
     pub empty: Vec<EmptyDimensions>,
 }
 
-/// How waiting requests are joined into one run. An idle instance takes what waits at once; while all are busy, the next batch gathers.
+/// How waiting requests are joined into one run. An idle instance takes what waits at once; while all are
+/// busy, the next batch gathers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batching {
     /// Most rows of a joined run; 0 or 1: nothing is joined. A single request may have more.
     pub max_rows: usize,
-    /// How long the oldest request waits for others. Zero suits nearly every model: a wait lowers throughput as well.
+    /// How long the oldest request waits for others. Zero suits nearly every model: a wait lowers throughput
+    /// as well.
     pub delay: Duration,
-    /// Row counts that the model is best at. Where more rows wait, a batch is cut to the largest of these that they fill.
+    /// Row counts that the model is best at. Where more rows wait, a batch is cut to the largest of these
+    /// that they fill.
     pub preferred_rows: Vec<usize>,
-    /// Whether rows are independent of each other, where the version's settings say so; else the graph is analysed.
+    /// Whether rows are independent of each other, where the version's settings say so; else the graph is
+    /// analysed.
     pub join: Option<bool>,
-    /// Of this many joined runs, one is audited: a request of it runs again alone, and the answers are compared. 0: none.
+    /// Of this many joined runs, one is audited: a request of it runs again alone, and the answers are
+    /// compared. 0: none.
     pub audit_every: u64,
 }
 

@@ -8,7 +8,8 @@ use crate::{Datatype, Error, Signature, Tensor};
 /// The fastest of so many runs counts, within a time.
 const MEASURED_RUNS: usize = 5;
 const MEASURING_LIMIT: Duration = Duration::from_millis(20);
-/// Inputs of more bytes are not tried: their shape is the model's word alone, and memory for it need not be there.
+/// Inputs of more bytes are not tried: their shape is the model's word alone, and memory for it need not be
+/// there.
 const MAX_INPUT_BYTES: usize = 256 * 1024 * 1024;
 
 /// What the warm-up showed.
@@ -29,7 +30,7 @@ pub(crate) fn measure(runner: &Runner, signature: &Signature) -> Profile {
         tracing::info!("inputs of a model too large for a warm-up; its first request warms it up");
         return profile;
     }
-    // Zeros need not be lawful inputs of every model, nor 1 a lawful size.
+    // Zeros need not be valid inputs of every model, nor 1 a valid size.
     for inputs in [signature.zeros(), samples(signature, 1), samples(signature, 2)] {
         match run(runner, &inputs) {
             Ok(_) => {

@@ -64,8 +64,8 @@ impl Waiting {
         Some((first.queued_at, rows))
     }
 
-    /// Takes the next run: the first request that is still wanted, and those that can run with it. What is no longer wanted is
-    /// dropped and counted.
+    /// Takes the next run: the first request that is still wanted, and those that can run with it. What is no
+    /// longer wanted is dropped and counted.
     pub(crate) fn take(
         &mut self,
         batching: Option<&Batching>,

@@ -1,7 +1,8 @@
 //! ONNX Runtime's C interface, as far as a run needs it: the one place with unsafe code.
 //!
-//! `ort` runs a session for one caller at a time and copies every tensor on its way. The library itself lets any number of threads
-//! run one session (`OrtApi::Run`), reads inputs where they lie, and knows types that `ort` has no Rust type for.
+//! `ort` runs a session for one caller at a time and copies every tensor on its way. The library itself lets
+//! any number of threads run one session (`OrtApi::Run`), reads inputs where they lie, and knows types that
+//! `ort` has no Rust type for.
 
 #![expect(unsafe_code, reason = "ONNX Runtime's interface is C; lengths and lifetimes are checked here")]
 
@@ -36,8 +37,8 @@ pub(crate) struct Runner {
     shrinking: *mut OrtRunOptions,
 }
 
-// SAFETY: ONNX Runtime documents `Run` as safe to call from many threads at once on one session; the other two pointers are only read
-// after they were made.
+// SAFETY: ONNX Runtime documents `Run` as safe to call from many threads at once on one session; the other
+// two pointers are only read after they were made.
 unsafe impl Send for Runner {}
 // SAFETY: as above.
 unsafe impl Sync for Runner {}
@@ -72,8 +73,9 @@ pub(crate) struct Library {
 impl Library {
     /// Loads a library, and asks it for its version and nothing else.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        // SAFETY: the operator who names the file answers for what it runs when it is loaded. The function is exported by every version under
-        // this name, gives a structure that lives as long as the library, and the version is a text that does, too.
+        // SAFETY: the operator who names the file answers for what it runs when it is loaded. The function is
+        // exported by every version under this name, gives a structure that lives as long as the library, and
+        // the version is a text that does, too.
         unsafe {
             let handle = libloading::Library::new(path).map_err(|error| error.to_string())?;
             let base = handle.get::<unsafe extern "C" fn() -> *const OrtApiBase>(b"OrtGetApiBase").map_err(
@@ -115,7 +117,8 @@ fn check(status: OrtStatusPtr) -> Result<(), Error> {
     if status.0.is_null() {
         return Ok(());
     }
-    // SAFETY: a status that is not null has a message that lives as long as the status, which is released right after.
+    // SAFETY: a status that is not null has a message that lives as long as the status, which is released
+    // right after.
     let message = unsafe {
         let message = CStr::from_ptr((api().GetErrorMessage)(status.0)).to_string_lossy().into_owned();
         (api().ReleaseStatus)(status.0);
@@ -151,8 +154,8 @@ impl Runner {
         &self.session
     }
 
-    /// Runs the model on this thread. The inputs have been checked against the signature and are in its order; behind them stand the
-    /// optional ones that are given, in any order.
+    /// Runs the model on this thread. The inputs have been checked against the signature and are in its
+    /// order; behind them stand the optional ones that are given, in any order.
     pub(crate) fn run(&self, inputs: &[&Tensor], shrink: bool) -> Result<Ran, Error> {
         let begun = Instant::now();
         let Some(optional) = inputs.get(self.inputs.len()..) else {
@@ -200,7 +203,8 @@ impl Runner {
         })
     }
 
-    /// A value over the tensor's own memory, or over a copy that is `kept`, where that does not lie as the type needs it.
+    /// A value over the tensor's own memory, or over a copy that is `kept`, where that does not lie as the
+    /// type needs it.
     fn value_of(&self, tensor: &Tensor, kept: &mut Vec<Vec<u64>>) -> Result<Value, Error> {
         let mut value = Value(ptr::null_mut());
         let bytes = match &tensor.data {
@@ -225,8 +229,8 @@ impl Runner {
             source = aligned.as_ptr().cast();
             kept.push(aligned);
         }
-        // SAFETY: the memory has as many bytes as are said, outlives the value (`run` holds both), and is not written: graph inputs are
-        // never reused for other values.
+        // SAFETY: the memory has as many bytes as are said, outlives the value (`run` holds both), and is not
+        // written: graph inputs are never reused for other values.
         unsafe {
             check((api().CreateTensorWithDataAsOrtValue)(
                 self.memory,
@@ -271,7 +275,8 @@ fn strings_value(tensor: &Tensor, data: &Data) -> Result<Value, Error> {
     let pointers: Vec<*const c_char> = texts.iter().map(|text| text.as_ptr()).collect();
     let mut value = Value(ptr::null_mut());
     let mut allocator = ptr::null_mut();
-    // SAFETY: the default allocator lives as long as the library; there are as many texts as the shape has elements.
+    // SAFETY: the default allocator lives as long as the library; there are as many texts as the shape has
+    // elements.
     unsafe {
         check((api().GetAllocatorWithDefaultOptions)(&raw mut allocator))?;
         check((api().CreateTensorAsOrtValue)(
@@ -297,7 +302,8 @@ fn described(name: &str, value: &Value) -> Result<(Datatype, Vec<i64>), Error> {
     // The library may know types that its bindings do not, so the number is read as a number.
     let mut kind = 0_i32;
     let mut shape = Vec::new();
-    // SAFETY: the value is a tensor, which the signature was checked for; the library writes as many dimensions as it said that there are.
+    // SAFETY: the value is a tensor, which the signature was checked for; the library writes as many
+    // dimensions as it said that there are.
     let read = unsafe {
         check((api().GetTensorTypeAndShape)(value.0, &raw mut info))?;
         let read = check((api().GetTensorElementType)(info, (&raw mut kind).cast())).and_then(|()| {
@@ -327,8 +333,8 @@ fn tensor_of(name: &str, value: &Value) -> Result<Tensor, Error> {
     let length = each
         .checked_mul(elements)
         .ok_or_else(|| Error::Runtime(format!("output '{name}' has the impossible shape {shape:?}")))?;
-    // SAFETY: outputs lie in the processor's memory unless a binding says otherwise, and none does; type and shape say how many bytes
-    // there are, and the value lives until they are copied.
+    // SAFETY: outputs lie in the processor's memory unless a binding says otherwise, and none does; type and
+    // shape say how many bytes there are, and the value lives until they are copied.
     let bytes = unsafe {
         check((api().GetTensorMutableData)(value.0, &raw mut data))?;
         if length == 0 || data.is_null() {

@@ -12,21 +12,23 @@ use crate::{Device, Environment, Error, LoadOptions};
 
 /// Optimisations that make models slower on the processor.
 ///
-/// Since ONNX Runtime 1.30 its `SkipLayerNormalization` takes five times as long as in 1.29, and three times as long as the `Add` and the
-/// `LayerNormalization` that it stands for; before that there was no difference.
+/// Since ONNX Runtime 1.30 its `SkipLayerNormalization` takes five times as long as in 1.29, and three times
+/// as long as the `Add` and the `LayerNormalization` that it stands for; before that there was no difference.
 const SLOWER_ON_CPU: &str = "SkipLayerNormFusion";
 
-/// Folder of the files of weights, where a model does not come from a file (onnxruntime_session_options_config_keys.h).
+/// Folder of the files of weights, where a model does not come from a file
+/// (onnxruntime_session_options_config_keys.h).
 const EXTERNAL_DATA_KEY: &str = "session.model_external_initializers_file_folder_path";
 
-/// Which format a model has. ONNX Runtime would otherwise take a file for its own format by its name or a few of its bytes, and what was
-/// read of the graph before would not be what is loaded.
+/// Which format a model has. ONNX Runtime would otherwise take a file for its own format by its name or a few
+/// of its bytes, and what was read of the graph before would not be what is loaded.
 const FORMAT_KEY: &str = "session.load_model_format";
 
 /// What ONNX Runtime says where a library of the device is missing, or there is no GPU.
 const DEVICE_FAILURES: [&str; 4] = ["Failed to load library", "CUDA failure", "CUDA error", "CUDNN failure"];
 
-/// Reads and optimises a model, or `changed` in its place; says where it runs, too, which is the processor where its device is not there and it may fall back.
+/// Reads and optimises a model, or `changed` in its place; says where it runs, too, which is the processor
+/// where its device is not there and it may fall back.
 pub(crate) fn open(
     environment: &Environment,
     path: &Path,
@@ -43,7 +45,8 @@ pub(crate) fn open(
     }
 }
 
-/// The wanted device, or the processor, where this ONNX Runtime was built without the device and the model may fall back.
+/// The wanted device, or the processor, where this ONNX Runtime was built without the device and the model
+/// may fall back.
 fn available(options: &LoadOptions) -> Result<Device, Error> {
     let (there, package) = match options.device {
         Device::Cpu => (Ok(true), ""),
@@ -61,7 +64,8 @@ fn available(options: &LoadOptions) -> Result<Device, Error> {
         return Ok(Device::Cpu);
     }
     Err(Error::Load(format!(
-        "the device '{}' is not available: this ONNX Runtime was built without {package}; set SLIPWAY_ONNXRUNTIME_LIB to the library of onnxruntime-gpu, or allow the fallback to the CPU",
+        "the device '{}' is not available: this ONNX Runtime was built without {package}; set \
+         SLIPWAY_ONNXRUNTIME_LIB to the library of onnxruntime-gpu, or allow the fallback to the CPU",
         options.device.name()
     )))
 }
@@ -143,12 +147,14 @@ mod tests {
 
     #[test]
     fn what_the_device_lacks_is_not_blamed_on_the_model() {
-        let message = "/src/provider_bridge_ort.cc:1844 onnxruntime::Provider& Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load \
-                       library libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: cannot open shared object file\n";
+        let message = "/src/provider_bridge_ort.cc:1844 onnxruntime::Provider& Get() [ONNXRuntimeError] : 1 \
+            : FAIL : Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: \
+            cannot open shared object file\n";
         assert_eq!(
             refused(message, Device::Cuda).to_string(),
-            "the device 'cuda' cannot be used: Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: \
-             cannot open shared object file; fix that, or allow the fallback to the CPU"
+            "the device 'cuda' cannot be used: Failed to load library libonnxruntime_providers_cuda.so with \
+             error: libcublasLt.so.12: cannot open shared object file; fix that, or allow the fallback to \
+             the CPU"
         );
         let message = "CUDA failure 100: no CUDA-capable device is detected ; GPU=-1";
         assert!(

@@ -24,7 +24,8 @@ pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     /// In the model's order.
     pub outputs: Vec<TensorSpec>,
-    /// Inputs that have a default in the model (graph inputs that are initialisers, too), which requests may override.
+    /// Inputs that have a default in the model (graph inputs that are initialisers, too), which requests may
+    /// override.
     pub optional: Vec<TensorSpec>,
 }
 
@@ -163,7 +164,8 @@ fn spec_of(side: &str, name: &str, dtype: &ValueType) -> Result<TensorSpec, Erro
             Ok(TensorSpec { name: name.to_owned(), datatype, shape: shape.to_vec() })
         }
         other => Err(Error::Load(format!(
-            "{side} '{name}' is {other}, and the inference protocol carries tensors only; export the model with tensors in its place"
+            "{side} '{name}' is {other}, and the inference protocol carries tensors only; export the model \
+             with tensors in its place"
         ))),
     }
 }

@@ -100,7 +100,8 @@ impl Tensor {
 /// No tensor has more elements: a length in bytes always fits.
 const MAX_ELEMENTS: usize = 1 << 40;
 
-/// Elements that a shape holds; `None` where a dimension is negative or the product is absurd, whether or not one of them is 0.
+/// Elements that a shape holds; `None` where a dimension is negative or the product is absurd, whether or not
+/// one of them is 0.
 pub(crate) fn shape_elements(shape: &[i64]) -> Option<usize> {
     let product =
         |product: usize, dimension: &i64| product.checked_mul(usize::try_from(*dimension).ok()?.max(1));

@@ -1,6 +1,7 @@
 //! Versions of ONNX Runtime.
 
-/// Versions of ONNX Runtime that the tests of Slipway run with: major and minor number of the first and the last.
+/// Versions of ONNX Runtime that the tests of Slipway run with: major and minor number of the first and the
+/// last.
 pub const TESTED: [(u32, u32); 2] = [(1, 23), (1, 31)];
 
 /// The tested range, for people.

@@ -147,7 +147,8 @@ mod tests {
     #[tokio::test]
     async fn the_memory_of_a_command_is_summed_over_its_processes_without_the_agent() {
         let job_id = format!("memory-{}", std::process::id());
-        let hungry = "import time; block = bytearray(64 << 20); block[::4096] = b'x' * len(block[::4096]); time.sleep(300)";
+        let hungry = "import time; block = bytearray(64 << 20); block[::4096] = b'x' * len(block[::4096]); \
+            time.sleep(300)";
         let script = format!(
             "for n in 1 2; do env -u SLIPWAY_ATTEMPT_TOKEN python3 -c \"{hungry}\" & done; sleep 300"
         );

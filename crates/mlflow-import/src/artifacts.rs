@@ -1,5 +1,5 @@
-//! Files of runs and logged models: from the old server to the registry's proxy, streamed; what is there in the same size
-//! stays.
+//! Files of runs and logged models: from the old server to the registry's proxy, streamed; what is there in
+//! the same size stays.
 
 use std::collections::{HashMap, HashSet};
 
@@ -114,7 +114,8 @@ pub(crate) struct Place<'uri> {
     pub(crate) fresh: bool,
 }
 
-/// Copies all files of an owner; answers whether all are there. What is not is reported, and no version will pin what is.
+/// Copies all files of an owner; answers whether all are there. What is not is reported, and no version will
+/// pin what is.
 pub(crate) async fn copy(import: &Import, owner: Owner<'_>, place: &Place<'_>) -> bool {
     if import.options.skip_artifacts {
         return true;
@@ -154,9 +155,9 @@ fn reason(owner: Owner<'_>, source_uri: &str, failure: &Failure) -> String {
         Owner::LoggedModel(id) => format!("--artifact-uri models:/{id}"),
     };
     format!(
-        "they lie at {source_uri}, where the MLflow server cannot read them: {failure}. Let it read them, or download them \
-         where they can be read (`mlflow artifacts download {option}`), log them to the registry under the same id, and \
-         leave files out with --no-artifacts"
+        "they lie at {source_uri}, where the MLflow server cannot read them: {failure}. Let it read them, or \
+         download them where they can be read (`mlflow artifacts download {option}`), log them to the \
+         registry under the same id, and leave files out with --no-artifacts"
     )
 }
 
@@ -241,7 +242,8 @@ fn too_much(message: String) -> Failure {
     Failure::Refused { status: 0, code: "TOO_MUCH".to_owned(), message }
 }
 
-/// Path and length of a line of a listing; a directory has no length. Servers give names or paths: the name is what counts.
+/// Path and length of a line of a listing; a directory has no length. Servers give names or paths: the name
+/// is what counts.
 fn child(directory: &str, entry: &Value) -> Option<(String, Option<u64>)> {
     let name = text(entry, "/path").trim_end_matches('/').rsplit('/').next()?;
     if matches!(name, "" | "." | "..") {

@@ -151,7 +151,7 @@ pub(crate) fn version_create(version: &Value, source: &str, address: &str) -> Va
     ])
 }
 
-/// The registry takes a logged model's id beside its own URI, and refuses one beside a run's.
+/// The registry takes a logged model's id next to its own URI, and refuses one next to a run's.
 fn version_model_id(version: &Value, source: &str) -> Option<Value> {
     if source.starts_with("runs:/") { None } else { some_text(version, "/model_id") }
 }
@@ -190,7 +190,8 @@ mod tests {
 
     fn run() -> Value {
         json!({
-            "info": {"run_id": "r1", "run_name": "first", "user_id": "ada", "status": "FINISHED", "start_time": 5,
+            "info": {"run_id": "r1", "run_name": "first", "user_id": "ada", "status": "FINISHED",
+                "start_time": 5,
                 "end_time": "9", "lifecycle_stage": "active"},
             "data": {"tags": [{"key": "mlflow.runName", "value": "old name"}, {"key": "a", "value": "b"},
                 {"key": "slipway.import.source", "value": "http://older#r1"}]},
@@ -231,7 +232,8 @@ mod tests {
     #[test]
     fn a_version_keeps_its_number_and_gets_the_new_source() {
         let version = json!({"name": "churn", "version": "4", "source": "mlflow-artifacts:/1/r1/artifacts/m",
-            "run_id": "r1", "run_link": "", "description": "d", "current_stage": "Production", "aliases": ["x"]});
+            "run_id": "r1", "run_link": "", "description": "d", "current_stage": "Production",
+                "aliases": ["x"]});
         let body = version_create(&version, "mlflow-artifacts:/7/r1/artifacts/m", "http://old");
         assert_eq!((body["version"].as_str(), body["run_id"].as_str()), (Some("4"), Some("r1")));
         assert_eq!(body["source"], "mlflow-artifacts:/7/r1/artifacts/m");

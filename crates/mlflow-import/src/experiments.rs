@@ -76,7 +76,8 @@ fn step(source: &Value, target: Option<&Value>, digest: &str) -> Step {
         return Step::Done;
     }
     Step::Refuse(
-        "the registry has a deleted experiment of this name: restore it there or rename it, and run this again",
+        "the registry has a deleted experiment of this name: restore it there or rename it, and run this \
+         again",
     )
 }
 

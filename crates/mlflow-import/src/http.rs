@@ -16,7 +16,7 @@ use crate::failure::{AddressError, Failure};
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// One JSON call; a page of large runs takes MLflow a while.
 const CALL_TIMEOUT_MS: u64 = 120_000;
-/// A download that brings no byte for so long has broken off.
+/// Time without a byte after which a download counts as interrupted.
 const IDLE_TIMEOUT_MS: u64 = 60_000;
 /// An upload may last this long, and its length at the least rate on top.
 const UPLOAD_TIMEOUT_MS: u64 = 60_000;
@@ -141,7 +141,8 @@ impl Server {
         self.json(|| self.request(Method::GET, url.clone())).await
     }
 
-    /// Copies what lies at an address of this server to one of another server, as it comes; answers with its length.
+    /// Copies what lies at an address of this server to one of another server, as it comes; answers with its
+    /// length.
     pub(crate) async fn copy_file(
         &self,
         from: &Url,
@@ -190,7 +191,8 @@ impl Server {
     pub(crate) fn url(&self, path: &str, query: &[(&str, &str)]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            // Segments are escaped one by one: a file's name may hold a space, a question mark or a percent sign.
+            // Segments are escaped one by one: a file's name may hold a space, a question mark or a percent
+            // sign.
             segments.pop_if_empty().extend(path.split('/'));
         }
         if !query.is_empty() {
@@ -329,7 +331,8 @@ fn refusal(status: StatusCode, text: &str) -> Failure {
     let message = match (field("message"), status) {
         (message, _) if !message.is_empty() => message,
         (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            "the server rejects the credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            "the server rejects the credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, \
+             or MLFLOW_TRACKING_TOKEN"
                 .to_owned()
         }
         _ => text.trim().chars().take(MAX_SHOWN_CHARS).collect(),

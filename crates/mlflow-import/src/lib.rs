@@ -1,8 +1,9 @@
 //! Copies everything of an MLflow server into a Slipway registry, over MLflow's REST API.
 //!
-//! The order is: experiments, runs with their artifacts, logged models with theirs, the remainder of runs that refer to logged
-//! models, registered models, versions, aliases. Each object is marked with a tag when it is complete, so that an import which was
-//! interrupted continues where it stopped. IDs of runs and logged models and version numbers are kept.
+//! The order is: experiments, runs with their artifacts, logged models with theirs, the remainder of runs
+//! that refer to logged models, registered models, versions, aliases. Each object is marked with a tag when
+//! it is complete, so that an import which was interrupted continues where it stopped. IDs of runs and logged
+//! models and version numbers are kept.
 
 mod artifacts;
 mod batch;
@@ -33,8 +34,9 @@ pub struct Importer(Import);
 impl Importer {
     /// Prepares an import; sends no request yet.
     ///
-    /// Credentials for the MLflow server come from the environment, as for MLflow's own client: `MLFLOW_TRACKING_USERNAME` and
-    /// `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`; credentials in the URL take precedence.
+    /// Credentials for the MLflow server come from the environment, as for MLflow's own client:
+    /// `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`; credentials in
+    /// the URL take precedence.
     ///
     /// # Errors
     /// An address is not an http or https URL, or both are the same server.
@@ -42,10 +44,12 @@ impl Importer {
         Import::new(options, registry).map(Self)
     }
 
-    /// Copies everything that the options select. Failures of single objects do not end it; [`Self::summary`] lists them.
+    /// Copies everything that the options select. Failures of single objects do not end it; [`Self::summary`]
+    /// lists them.
     ///
     /// # Errors
-    /// The experiments of a server cannot be listed, e.g. because it is unreachable or rejects the credentials.
+    /// The experiments of a server cannot be listed, e.g. because it is unreachable or rejects the
+    /// credentials.
     pub async fn run(&self) -> Result<(), Failure> {
         let import = &self.0;
         let experiments = experiments::copy(import).await?;

@@ -1,8 +1,8 @@
 //! Marks of what was imported: from where, and in which state it was there.
 //!
-//! Both are tags. The source goes on with the creation and says whose it is; the digest goes on last and says that
-//! nothing is missing. As it is a digest of the state at the source, something that changed there is copied again, and
-//! something that changed here is left alone.
+//! Both are tags. The source goes on with the creation and says whose it is; the digest goes on last and says
+//! that nothing is missing. As it is a digest of the state at the source, something that changed there is
+//! copied again, and something that changed here is left alone.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -19,7 +19,8 @@ const FAMILY: &str = "slipway.import.";
 const VERSIONS_TAG: &str = "mlflow.modelVersions";
 /// What follows the digest where the files are complete as well.
 const WITH_ARTIFACTS: &str = "+artifacts";
-/// What follows the digest where the records are complete, and what refers to logged models and the files are not.
+/// What follows the digest where the records are complete, and what refers to logged models and the files are
+/// not.
 const RECORDS_ALONE: &str = "+records";
 const DIGEST_BYTES: usize = 16;
 

@@ -97,7 +97,8 @@ async fn begin(import: &Import, model: Value, roots: &Roots) -> Result<(Begun, V
                 return Err(Failure::Refused {
                     status: 0,
                     code: "RESOURCE_ALREADY_EXISTS".to_owned(),
-                    message: "the registry has a model of this name that was not imported, so none of its versions was copied: rename one of the two"
+                    message: "the registry has a model of this name that was not imported, so none of its \
+                        versions was copied: rename one of the two"
                         .to_owned(),
                 });
             }

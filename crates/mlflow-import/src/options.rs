@@ -7,7 +7,8 @@ use secrecy::SecretString;
 pub struct Options {
     /// URL of the MLflow server, e.g. `http://old:5000`.
     pub source: String,
-    /// Names of experiments to copy with their runs and logged models. If these and `models` are both empty, everything is copied.
+    /// Names of experiments to copy with their runs and logged models. If these and `models` are both empty,
+    /// everything is copied.
     pub experiments: Vec<String>,
     /// Names of registered models to copy with their versions.
     pub models: Vec<String>,

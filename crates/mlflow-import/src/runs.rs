@@ -1,4 +1,5 @@
-//! Runs: at once where they stand alone; where they refer to logged models, the rest of them follows when those are there.
+//! Runs: at once where they stand alone; where they refer to logged models, the rest of them follows when
+//! those are there.
 
 use std::cell::RefCell;
 use std::collections::HashSet;

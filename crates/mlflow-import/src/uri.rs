@@ -64,7 +64,8 @@ fn place(uri: &str) -> String {
 /// Where a version's files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A name that holds in the registry as well: `runs:/…`, `models:/m-…`, and everything the proxy has, moved.
+    /// A name that holds in the registry as well: `runs:/…`, `models:/m-…`, and everything the proxy has,
+    /// moved.
     Here(String),
     /// Files of an experiment that lay on S3 or a disk, and were copied if the old server could read them.
     Copied { here: String, old: String },

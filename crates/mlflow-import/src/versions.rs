@@ -1,4 +1,5 @@
-//! Versions: after their files, as the registry looks at those when a version is made; with their numbers, gaps and all.
+//! Versions: after their files, as the registry looks at those when a version is made; with their numbers,
+//! gaps and all.
 
 use std::cell::RefCell;
 
@@ -132,7 +133,8 @@ async fn checked_source<'job>(import: &Import, job: &'job Job) -> Result<&'job s
         Source::Elsewhere(uri) | Source::Version(uri) => return Ok(uri),
         Source::Unknown => {
             return Err(format!(
-                "its files lie at {old}, which belongs to no experiment that was copied: name that with --experiment"
+                "its files lie at {old}, which belongs to no experiment that was copied: name that with \
+                 --experiment"
             ));
         }
     };
@@ -144,7 +146,8 @@ async fn checked_source<'job>(import: &Import, job: &'job Job) -> Result<&'job s
         (true, _) => Ok(uri),
         (false, Some(old)) => Ok(old),
         (false, None) => Err(format!(
-            "not all files {} are in the registry, and a version pins its files: import its experiment as well",
+            "not all files {} are in the registry, and a version pins its files: import its experiment as \
+             well",
             owner.name()
         )),
     }

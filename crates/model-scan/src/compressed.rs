@@ -1,4 +1,5 @@
-//! Compressed streams: inflated into a temporary file under the policy's limits, then looked at as a file of its own.
+//! Compressed streams: inflated into a temporary file under the policy's limits, then looked at as a file of
+//! its own.
 
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 
@@ -100,8 +101,8 @@ pub(crate) fn is_followed(format: Format) -> bool {
     matches!(format, Format::Gzip | Format::Zlib | Format::Bzip2 | Format::Xz | Format::Lzma)
 }
 
-/// Whether a file can begin as an LZMA stream of the format before xz: properties below 225, the size of a dictionary
-/// and of the content, and the first byte of the range coder, which is always 0.
+/// Whether a file can begin as an LZMA stream of the format before xz: properties below 225, the size of a
+/// dictionary and of the content, and the first byte of the range coder, which is always 0.
 pub(crate) fn is_lzma_header(head: &[u8]) -> bool {
     let Some((header, _)) = head.split_first_chunk::<LZMA_HEADER_BYTES>() else { return false };
     let size = header[5..13].iter().rev().fold(0_u64, |size, byte| size << 8 | u64::from(*byte));
@@ -109,9 +110,10 @@ pub(crate) fn is_lzma_header(head: &[u8]) -> bool {
     header[0] < LZMA_PROPERTIES && header[13] == 0 && is_size
 }
 
-/// Where the zlib stream begins in a file that joblib wrote before version 0.10: behind `ZF`, the length of the content as
-/// hexadecimal digits padded to 19 bytes, with or without `0x`, and perhaps a space. joblib reads the digits with Python's
-/// `int(…, 16)`, which takes signs, spaces and underscores too, so any header is followed.
+/// Where the zlib stream begins in a file that joblib wrote before version 0.10: behind `ZF`, the length of
+/// the content as hexadecimal digits padded to 19 bytes, with or without `0x`, and perhaps a space. joblib
+/// reads the digits with Python's `int(…, 16)`, which takes signs, spaces and underscores too, so any header
+/// is followed.
 pub(crate) fn old_joblib_stream(head: &[u8]) -> Option<u64> {
     let rest = head.strip_prefix(b"ZF")?.get(OLD_JOBLIB_HEADER_BYTES - 2..)?;
     let space = usize::from(rest.first() == Some(&b' '));
@@ -165,8 +167,8 @@ fn decode(
     })
 }
 
-/// A decoder of a whole LZMA file. Its dictionary is as large as the header says up to a limit, because what a file really
-/// refers back to is seldom as far away as that; where it is, the stream breaks there.
+/// A decoder of a whole LZMA file. Its dictionary is as large as the header says up to a limit, because what
+/// a file really refers back to is seldom as far away as that; where it is, the stream breaks there.
 fn lzma<'i, 'a>(input: &'i mut Input<'a>) -> io::Result<LzmaReader<&'i mut Input<'a>>> {
     let mut header = [0; LZMA_HEADER_BYTES - 1];
     input.read_exact(&mut header)?;
@@ -175,8 +177,8 @@ fn lzma<'i, 'a>(input: &'i mut Input<'a>) -> io::Result<LzmaReader<&'i mut Input
     LzmaReader::new_with_props(input, u64::from_le_bytes(size), properties, dictionary, None)
 }
 
-/// Inflates a broken zlib stream as far as it goes. The decoder is given one byte at a time, because with more it keeps
-/// what it has to itself when it fails.
+/// Inflates a broken zlib stream as far as it goes. The decoder is given one byte at a time, because with
+/// more it keeps what it has to itself when it fails.
 fn inflate_bytewise(scanner: &mut Scanner<'_>, input: &mut Input<'_>, path: &str) -> io::Result<Inflated> {
     input.seek(0);
     let length = input.length();

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-/// The model that a file belongs to. The default knows of no other file, so a file that needs another one is not safe.
+/// The model that a file belongs to. The default knows of no other file, so a file that needs another one is
+/// not safe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Context {
     /// Paths of the model's files, relative to its folder, with `/` between the parts.
     pub files: BTreeSet<String>,
-    /// Those of them that hold weights of an ONNX model whose references were checked. Their bytes are numbers.
+    /// Those of them that hold weights of an ONNX model whose references were checked. Their bytes are
+    /// numbers.
     pub weights: BTreeSet<String>,
 }
 

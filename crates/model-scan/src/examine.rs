@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Scanner<'_> {
-    /// Looks at a file or member as everything that a loader could take it for. What is left over, and is none of the
-    /// documents that are understood, is reported.
+    /// Looks at a file or member as everything that a loader could take it for. What is left over, and is
+    /// none of the documents that are understood, is reported.
     pub(crate) fn examine(&mut self, input: &mut Input<'_>, place: Place<'_>) -> io::Result<Format> {
         if place.depth > self.policy.limits.nesting_depth {
             let limit = self.policy.limits.nesting_depth;

@@ -32,8 +32,8 @@ const MODEL_PACKAGES: &[&str] = &[
     "yaml",
 ];
 
-/// Modules of which every global is dangerous: they run programs or code, open files or connections, or reach into the
-/// interpreter. A submodule is in its module.
+/// Modules of which every global is dangerous: they run programs or code, open files or connections, or reach
+/// into the interpreter. A submodule is in its module.
 const DANGEROUS_MODULES: &[&str] = &[
     "_io",
     "_posixsubprocess",
@@ -274,8 +274,8 @@ pub(crate) fn check_reference(scanner: &mut Scanner<'_>, path: &str, module: &st
     scanner.find(code, path, detail);
 }
 
-/// Whether the first name of a module is one of Python's own library or of a package that models use, so that an import of
-/// it succeeds. Text can begin like an import by accident, but hardly with such a name.
+/// Whether the first name of a module is one of Python's own library or of a package that models use, so that
+/// an import of it succeeds. Text can begin like an import by accident, but hardly with such a name.
 pub(crate) fn is_importable(module: &str) -> bool {
     let first = module.split('.').next().unwrap_or(module);
     STANDARD_MODULES.lines().any(|line| line == first)

@@ -127,8 +127,8 @@ impl<'a> Input<'a> {
         Ok(bytes)
     }
 
-    /// The bytes up to the next line feed, which is read too; none at the end. A last line without a feed loses its last
-    /// byte instead, as in CPython, which takes whatever stands there for the feed.
+    /// The bytes up to the next line feed, which is read too; none at the end. A last line without a feed
+    /// loses its last byte instead, as in CPython, which takes whatever stands there for the feed.
     pub(crate) fn line(&mut self, keep: usize) -> io::Result<Option<Line>> {
         let mut line = Line { kept: Vec::new(), whole: true };
         let mut length = 0_usize;

@@ -45,7 +45,8 @@ pub fn listed_globals() -> impl Iterator<Item = (&'static str, &'static str)> {
     LIST.lines().filter(|line| entry(line).is_some()).filter_map(|line| line.split_once(' '))
 }
 
-/// The versions of Python and its packages that the list of model classes was made with, a line for each environment.
+/// The versions of Python and its packages that the list of model classes was made with, a line for each
+/// environment.
 pub fn listed_versions() -> impl Iterator<Item = &'static str> {
     LIST.lines().filter_map(|line| line.strip_prefix(VERSIONS_PREFIX))
 }

@@ -1,5 +1,5 @@
-//! numpy's NPY format, versions 1 to 3, as `numpy/lib/format.py` and NEP 1 describe it: a header that is a Python literal,
-//! then the array's bytes, or a pickle where its elements are objects.
+//! numpy's NPY format, versions 1 to 3, as `numpy/lib/format.py` and NEP 1 describe it: a header that is a
+//! Python literal, then the array's bytes, or a pickle where its elements are objects.
 
 use std::io;
 

@@ -72,7 +72,8 @@ fn check_location(scanner: &mut Scanner<'_>, path: &str, folder: &str, location:
     }
 }
 
-/// Where the first field stands that is none of a model's, with its number. Broken bytes are left to the reader.
+/// Where the first field stands that is none of a model's, with its number. Broken bytes are left to the
+/// reader.
 fn unknown_field(input: &mut Input<'_>) -> io::Result<Option<(u64, u64)>> {
     while input.remaining() > 0 {
         let at = input.position();

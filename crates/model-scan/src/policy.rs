@@ -52,7 +52,8 @@ pub struct Policy {
     pub allowed_globals: BTreeSet<String>,
     /// Whether pickles may also use what [`crate::listed_globals`] lists, each entry within its permission.
     pub model_classes: bool,
-    /// The setting by which an administrator adds to `allowed_globals`, named in findings about globals that are not allowed.
+    /// The setting by which an administrator adds to `allowed_globals`, named in findings about globals that
+    /// are not allowed.
     pub setting: Option<&'static str>,
     /// How much work one file may cause.
     pub limits: Limits,
@@ -61,8 +62,8 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// Globals that construct plain data (arrays, tensors and Python's own containers), and the classes that ordinary models
-    /// of scikit-learn, XGBoost and LightGBM consist of.
+    /// Globals that construct plain data (arrays, tensors and Python's own containers), and the classes that
+    /// ordinary models of scikit-learn, XGBoost and LightGBM consist of.
     fn default() -> Self {
         Self {
             allowed_globals: DATA_GLOBALS.iter().map(|name| (*name).to_owned()).collect(),
@@ -88,8 +89,8 @@ impl Policy {
     }
 }
 
-/// Globals that construct data and do nothing else. numpy 2 calls its `numpy.core` `numpy._core`; names are compared
-/// after the one is rewritten to the other.
+/// Globals that construct data and do nothing else. numpy 2 calls its `numpy.core` `numpy._core`; names are
+/// compared after the one is rewritten to the other.
 const DATA_GLOBALS: &[&str] = &[
     "_codecs.encode",
     "builtins.bytearray",

@@ -115,7 +115,8 @@ pub enum Verdict {
     Unsafe,
 }
 
-/// Whether a file carries code that a loader runs. This is a fact of its own: a file can be unverified without code.
+/// Whether a file carries code that a loader runs. This is a fact of its own: a file can be unverified
+/// without code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoaderCode {

@@ -1,5 +1,5 @@
-//! safetensors files: a header in JSON, then the tensors' bytes, by the rules of the format's README and of its reference
-//! implementation.
+//! safetensors files: a header in JSON, then the tensors' bytes, by the rules of the format's README and of
+//! its reference implementation.
 
 use std::{collections::HashSet, fmt, io};
 

@@ -102,14 +102,15 @@ fn is_bytecode(head: &[u8]) -> bool {
     matches!(head, [_, 0x0c..=0x0f, b'\r', b'\n', 0..=3, 0, 0, 0, ..])
 }
 
-/// The top fields of onnx.proto3's `ModelProto` in the order that every writer keeps: the IR version, then a field that
-/// follows it.
+/// The top fields of onnx.proto3's `ModelProto` in the order that every writer keeps: the IR version, then a
+/// field that follows it.
 fn is_onnx(head: &[u8], length: u64) -> bool {
     let [0x08, version @ 1..=0x7f, tag, rest @ ..] = head else { return false };
     if *version > 32 {
         return false;
     }
-    // producer_name, producer_version, domain, model_version, doc_string, graph, opset_import, metadata_props.
+    // producer_name, producer_version, domain, model_version, doc_string, graph, opset_import,
+    // metadata_props.
     match tag {
         0x12 | 0x1a | 0x22 | 0x32 | 0x3a | 0x42 | 0x72 => {
             let mut size = 0_u64;

@@ -1,4 +1,5 @@
-//! Files that are code by their name, whatever they hold: an interpreter, an installer or a template engine runs them.
+//! Files that are code by their name, whatever they hold: an interpreter, an installer or a template engine
+//! runs them.
 
 use crate::path;
 

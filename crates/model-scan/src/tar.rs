@@ -1,5 +1,5 @@
-//! Tar archives: ustar, pax and GNU headers as Python's `Lib/tarfile.py` and POSIX.1-2001 describe them. What needs more
-//! than names and sizes, such as sparse files, is not followed.
+//! Tar archives: ustar, pax and GNU headers as Python's `Lib/tarfile.py` and POSIX.1-2001 describe them. What
+//! needs more than names and sizes, such as sparse files, is not followed.
 
 use std::io;
 
@@ -21,7 +21,8 @@ struct Extended {
     size: Option<u64>,
 }
 
-/// Whether a block is the header of a tar member, by its checksum: the sum of all bytes, with its own field as spaces.
+/// Whether a block is the header of a tar member, by its checksum: the sum of all bytes, with its own field
+/// as spaces.
 pub(crate) fn is_header(block: &[u8]) -> bool {
     const CHECKSUM: std::ops::Range<usize> = 148..156;
     let Some(block) = block.get(..512) else { return false };

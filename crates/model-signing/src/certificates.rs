@@ -88,12 +88,13 @@ impl Leaf {
 
     /// Whether a chain leads from this certificate to one of `roots`, and it may sign; the reason where not.
     ///
-    /// The format knows no time of signing but the one at which the certificate begins, so it is verified as of then: a model
-    /// does not lose its signature when a certificate ends.
+    /// The format knows no time of signing but the one at which the certificate begins, so it is verified as
+    /// of then: a model does not lose its signature when a certificate ends.
     pub(crate) fn is_trusted(&self, others: &[Vec<u8>], roots: &[Certificate]) -> Result<(), String> {
         if !self.may_sign {
             return Err(format!(
-                "the certificate '{}' may not sign: neither digitalSignature nor codeSigning is among its uses",
+                "the certificate '{}' may not sign: neither digitalSignature nor codeSigning is among its \
+                 uses",
                 self.subject
             ));
         }

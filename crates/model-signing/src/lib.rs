@@ -1,12 +1,15 @@
-//! Signatures of models: OpenSSF Model Signing v1.0, verified and made with what is known of the files already.
+//! Signatures of models: OpenSSF Model Signing v1.0, verified and made with what is known of the files
+//! already.
 //!
-//! A signature is a Sigstore bundle (v0.3, JSON) around a DSSE envelope around an in-toto statement that lists every file with its
-//! SHA-256. Whoever knows the digests of a model's files verifies it without reading the files again. The format is that of the
-//! package `model-signing` 1.1 (<https://github.com/sigstore/model-transparency>), of DSSE
-//! (<https://github.com/secure-systems-lab/dsse>) and of Sigstore's bundles (<https://docs.sigstore.dev/about/bundle/>).
+//! A signature is a Sigstore bundle (v0.3, JSON) around a DSSE envelope around an in-toto statement that
+//! lists every file with its SHA-256. A caller that knows the digests of a model's files verifies it without
+//! reading the files again. The format is that of the package `model-signing` 1.1
+//! (<https://github.com/sigstore/model-transparency>), of DSSE (<https://github.com/secure-systems-lab/dsse>)
+//! and of Sigstore's bundles (<https://docs.sigstore.dev/about/bundle/>).
 //!
-//! Keys are ECDSA on P-256, P-384 or P-521; certificates chain to roots that the caller trusts. A keyless signature (Fulcio and
-//! Rekor) needs services of Sigstore to be verified, so here it is told as not verifiable, never as valid.
+//! Keys are ECDSA on P-256, P-384 or P-521; certificates chain to roots that the caller trusts. A keyless
+//! signature (Fulcio and Rekor) needs services of Sigstore to be verified, so here it is told as not
+//! verifiable, never as valid.
 
 mod bundle;
 mod certificates;

@@ -9,8 +9,8 @@ use crate::statement::{
 };
 use crate::{Malformed, SigningKey, malformed};
 
-/// Paths that are left out: those that the package leaves out whenever it verifies, where signatures lie, and the note that MLflow's
-/// client writes into a model which it downloads by name.
+/// Paths that are left out: those that the package leaves out whenever it verifies, where signatures lie, and
+/// the note that MLflow's client writes into a model which it downloads by name.
 pub const IGNORED_BY_DEFAULT: [&str; 7] =
     [".git", ".gitattributes", ".github", ".gitignore", "claims.jsonl", "model.sig", "registered_model_meta"];
 

@@ -45,7 +45,8 @@ impl Material {
         }
     }
 
-    /// What it is told apart by: of a key the SHA-256 that bundles name it by, of certificates that of their DER.
+    /// What it is told apart by: of a key the SHA-256 that bundles name it by, of certificates that of their
+    /// DER.
     ///
     /// # Errors
     /// See [`PublicKey::fingerprint`].

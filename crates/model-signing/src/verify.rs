@@ -19,7 +19,8 @@ pub fn check_shape(bundle: &str) -> Result<(), Malformed> {
     }
 }
 
-/// Verifies a bundle over `files`. `own_path` is where among them the bundle itself lies, as it cannot sign itself.
+/// Verifies a bundle over `files`. `own_path` is where among them the bundle itself lies, as it cannot sign
+/// itself.
 pub fn verify(bundle: &str, files: &[File<'_>], own_path: Option<&str>, trusted: &[Trusted]) -> Verdict {
     let bundle = match Bundle::parse(bundle) {
         Ok(bundle) => bundle,
@@ -34,8 +35,8 @@ pub fn verify(bundle: &str, files: &[File<'_>], own_path: Option<&str>, trusted:
         Signer::Keyless => {
             return Verdict::told(
                 State::NotVerifiable,
-                "it is a keyless Sigstore signature; without Sigstore's certificate authority and transparency log it cannot be \
-                 verified here",
+                "it is a keyless Sigstore signature; without Sigstore's certificate authority and \
+                 transparency log it cannot be verified here",
             );
         }
         Signer::Key { hint } => by_key(&bundle, hint.as_deref(), trusted),

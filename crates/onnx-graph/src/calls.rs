@@ -1,5 +1,5 @@
-//! Functions of a model that call each other. A runtime replaces each call by the nodes of the function, so a cycle never ends, and a short
-//! chain of functions that each call the next one twice fills any memory.
+//! Functions of a model that call each other. A runtime replaces each call by the nodes of the function, so a
+//! cycle never ends, and a short chain of functions that each call the next one twice fills any memory.
 
 use std::collections::HashMap;
 

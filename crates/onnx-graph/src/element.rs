@@ -104,7 +104,8 @@ pub fn datatype(number: i32) -> Option<Datatype> {
 }
 
 impl Element {
-    /// Bytes of `elements` elements one after another, where the last byte may be filled up; `None` for strings and on overflow.
+    /// Bytes of `elements` elements one after another, where the last byte may be filled up; `None` for
+    /// strings and on overflow.
     pub fn packed_bytes(&self, elements: u64) -> Option<u64> {
         if self.bits == 0 {
             return None;

@@ -1,8 +1,9 @@
 //! References to files of weights (`TensorProto.external_data`).
 //!
-//! ONNX Runtime opens the file that `location` names, maps `length` bytes of it from `offset` on, and reads them as the tensor. Some
-//! locations name no file: there `offset` is an address in the memory of the process. So only plain paths within the model's folder pass,
-//! and only ranges that are as long as the tensor and lie within the file.
+//! ONNX Runtime opens the file that `location` names, maps `length` bytes of it from `offset` on, and reads
+//! them as the tensor. Some locations name no file: there `offset` is an address in the memory of the
+//! process. So only plain paths within the model's folder pass, and only ranges that are as long as the
+//! tensor and lie within the file.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,9 @@ use prost::Message;
 
 /// Longest location, in bytes.
 const MAX_LOCATION_BYTES: usize = 1024;
-/// Part of the locations that ONNX Runtime takes for an address in memory, in lower case: `*/_ORT_MEM_ADDR_/*`, and in later versions also
-/// `*/_ORT_NATIVE_ENDIAN_MEM_ADDR_/*` (`core/framework/tensorprotoutils.h`).
+/// Part of the locations that ONNX Runtime takes for an address in memory, in lower case:
+/// `*/_ORT_MEM_ADDR_/*`, and in later versions also `*/_ORT_NATIVE_ENDIAN_MEM_ADDR_/*`
+/// (`core/framework/tensorprotoutils.h`).
 const ADDRESS: &str = "mem_addr";
 /// Begins the components of locations that ONNX Runtime may give a meaning to, in lower case.
 const RESERVED: &str = "_ort_";
@@ -43,7 +45,8 @@ impl Entries {
         let key = key.unwrap_or_default();
         if !matches!(key.as_str(), "location" | "offset" | "length" | "checksum") {
             return Err(format!(
-                "its reference to a file of weights has the key '{}'; expected location, offset, length or checksum",
+                "its reference to a file of weights has the key '{}'; expected location, offset, length or \
+                 checksum",
                 shown(&key)
             ));
         }

@@ -75,8 +75,9 @@ fn tensor(side: &str, value: &ValueInfo) -> Result<TensorSpec, String> {
         ValueKind::Tensor { element, shape } => (*element, shape),
         ValueKind::SequenceOfMaps => {
             return Err(format!(
-                "{side} '{name}' is a sequence of maps that does not come from a ZipMap node of the main graph; the inference \
-                 protocol carries tensors only, so export the model without maps (skl2onnx: options={{'zipmap': False}})"
+                "{side} '{name}' is a sequence of maps that does not come from a ZipMap node of the main \
+                 graph; the inference protocol carries tensors only, so export the model without maps \
+                 (skl2onnx: options={{'zipmap': False}})"
             ));
         }
         ValueKind::Other(kind) if kind.is_empty() => return Err(format!("{side} '{name}' has no type")),

@@ -1,14 +1,15 @@
 //! The graph of an ONNX model without its weights: its interface, and whether it answers row by row.
 //!
-//! [`read`] parses a file as a stream and skips weights, so a model of any size costs little memory. The result is a [`Model`]: nodes
-//! with their attributes, small constants, inputs and outputs. Files come from clients, so everything is bounded: nesting, sizes of
-//! fields, and the memory of the result. Field numbers are those of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3>.
+//! [`read`] parses a file as a stream and skips weights, so a model of any size costs little memory. The
+//! result is a [`Model`]: nodes with their attributes, small constants, inputs and outputs. Files come from
+//! clients, so everything is bounded: nesting, sizes of fields, and the memory of the result. Field numbers
+//! are those of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3>.
 //!
-//! [`Model::unsafe_to_load`] and [`Model::weights_in`] say why a runtime in C++ must not get the file: a reader that trusts sizes, offsets
-//! and references of a file writes where they say.
+//! [`Model::unsafe_to_load`] and [`Model::weights_in`] say why a runtime in C++ must not get the file: a
+//! reader that trusts sizes, offsets and references of a file writes where they say.
 //!
-//! [`row_wise`] decides whether rows of different requests may share one run. [`zip_map`] replaces ZipMap nodes, which make maps of
-//! class probabilities, so that the model answers with tensors.
+//! [`row_wise`] decides whether rows of different requests may share one run. [`zip_map`] replaces ZipMap
+//! nodes, which make maps of class probabilities, so that the model answers with tensors.
 
 mod calls;
 mod crashes;

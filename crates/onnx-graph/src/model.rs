@@ -18,8 +18,8 @@ pub struct Model {
     pub functions: Vec<Function>,
     /// Version of the file format.
     pub ir_version: u64,
-    /// Files that hold weights, wherever in the model they are named: path within the model's folder, and bytes that the file has to
-    /// have at least.
+    /// Files that hold weights, wherever in the model they are named: path within the model's folder, and
+    /// bytes that the file has to have at least.
     pub external_data: BTreeMap<String, u64>,
     /// What makes the model unsafe to load.
     pub(crate) hazard: Option<String>,

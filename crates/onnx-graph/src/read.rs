@@ -1,4 +1,5 @@
-//! A walk through a model's bytes: every tensor, however deep it lies in the bodies of loops and branches, and every operator.
+//! A walk through a model's bytes: every tensor, however deep it lies in the bodies of loops and branches,
+//! and every operator.
 //!
 //! Runtimes follow references to files from anywhere in a graph, so all of it is read.
 
@@ -160,7 +161,8 @@ impl<R: Source> Reader<R> {
         Ok(())
     }
 
-    /// Reads a `TrainingInfoProto`, of which nothing is kept. Runtimes for inference ignore it, and others of its tensors may not.
+    /// Reads a `TrainingInfoProto`, of which nothing is kept. Runtimes for inference ignore it, and others of
+    /// its tensors may not.
     fn training(&mut self, end: u64) -> Result<(), Fault> {
         while self.wire.at < end {
             match self.wire.tag(end)? {
@@ -352,7 +354,8 @@ fn standard(domain: String) -> String {
     if domain == "ai.onnx" { String::new() } else { domain }
 }
 
-/// Refuses a message that comes twice where there can be one: protobuf would merge the two, and each alone says less than both.
+/// Refuses a message that comes twice where there can be one: protobuf would merge the two, and each alone
+/// says less than both.
 pub(crate) fn once(single: bool, seen: &mut bool) -> Result<(), Fault> {
     if single && std::mem::replace(seen, true) {
         return Err(malformed("a part of it that there can be once comes twice"));

@@ -23,7 +23,8 @@ const BUILT_IN: [&str; 6] = [
 const MAX_IR_VERSION: u64 = 13;
 /// Newest version of `ai.onnx` that they have.
 const MAX_OPSET: i64 = 26;
-/// Nodes of `com.microsoft` that stand for a compiled part of a model, which a device's library reads from the node or from a file and runs.
+/// Nodes of `com.microsoft` that stand for a compiled part of a model, which a device's library reads from
+/// the node or from a file and runs.
 const COMPILED: &str = "EPContext";
 
 impl Model {
@@ -39,7 +40,8 @@ impl Model {
             .or_else(|| crashes::check(self))
     }
 
-    /// Why the files of weights cannot be read; `size_bytes` gives the size of a file of the model's folder, by its path there.
+    /// Why the files of weights cannot be read; `size_bytes` gives the size of a file of the model's folder,
+    /// by its path there.
     pub fn weights_in(&self, size_bytes: impl Fn(&str) -> Option<u64>) -> Option<String> {
         self.external_data.iter().find_map(|(path, needed)| match size_bytes(path) {
             None => Some(format!("its weights lie in '{path}', and its folder has no such file")),
@@ -85,7 +87,8 @@ impl Model {
         let (domain, operator) = missing.first()?;
         let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
         Some(format!(
-            "it needs the operator '{domain}::{operator}'{more}, which would have to be loaded as code of its own"
+            "it needs the operator '{domain}::{operator}'{more}, which would have to be loaded as code of \
+             its own"
         ))
     }
 

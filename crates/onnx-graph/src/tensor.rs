@@ -255,8 +255,8 @@ const fn integers(field: u64) -> Field {
     }
 }
 
-/// Whether the parts of a sparse tensor fit each other. Runtimes write each value where its index says: one beyond the shape is a write
-/// beyond the tensor's memory.
+/// Whether the parts of a sparse tensor fit each other. Runtimes write each value where its index says: one
+/// beyond the shape is a write beyond the tensor's memory.
 fn fits(shape: &[i64], values: &Tensor, places: &Tensor, indices: &[i64]) -> Result<(), String> {
     let elements = payload::elements(shape)?;
     let [count] = values.shape.as_slice() else {

@@ -1,8 +1,8 @@
-//! ZipMap nodes, which skl2onnx and onnxmltools put behind a classifier by default: they turn the tensor of probabilities into a
-//! sequence of maps, `class → probability`, which the inference protocol cannot carry.
+//! ZipMap nodes, which skl2onnx and onnxmltools put behind a classifier by default: they turn the tensor of
+//! probabilities into a sequence of maps, `class → probability`, which the inference protocol cannot carry.
 //!
-//! In its place the model returns the tensor; the node's list of classes names its columns. The file of the version stays as it is:
-//! [`without`] rewrites the bytes that the runtime gets.
+//! In its place the model returns the tensor; the node's list of classes names its columns. The file of the
+//! version stays as it is: [`without`] rewrites the bytes that the runtime gets.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,8 @@ fn classes(node: &Node) -> Option<Vec<String>> {
     Some(found.strings.iter().cloned().chain(numbers).collect())
 }
 
-/// The model's bytes with each ZipMap whose map is an output replaced by Identity; `None` where there is nothing to replace.
+/// The model's bytes with each ZipMap whose map is an output replaced by Identity; `None` where there is
+/// nothing to replace.
 ///
 /// # Errors
 /// The bytes are not those of `model`.

@@ -1,7 +1,8 @@
 //! The account that servers run as.
 //!
-//! A platform that root starts runs its servers as a system account of its own. Another process of the same account could read
-//! and change everything that a server has, so a shared account such as `nobody` is not enough.
+//! A platform that root starts runs its servers as a system account of its own. Another process of the same
+//! account could read and change everything that a server has, so a shared account such as `nobody` is not
+//! enough.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -45,7 +46,8 @@ impl Account {
         if found.uid.is_root() {
             return Err(refused("it is root's".to_owned()));
         }
-        // An account that was named on purpose may be a person's; the default one would be a coincidence of names.
+        // An account that was named on purpose may be a person's; the default one would be a coincidence of
+        // names.
         if name == DEFAULT_ACCOUNT && found.uid.as_raw() >= FIRST_PERSON && can_log_in(&found) {
             return Err(refused(format!(
                 "it is a login account (uid {}) and not a system account",
@@ -55,7 +57,8 @@ impl Account {
         Ok(Self { switch_to: Some((found.uid, found.gid)) })
     }
 
-    /// The account `name`, which is created as a system account if it does not exist. Only root can create one.
+    /// The account `name`, which is created as a system account if it does not exist. Only root can create
+    /// one.
     ///
     /// # Errors
     /// There is no such account and none can be created.
@@ -73,7 +76,8 @@ impl Account {
 
     /// Has the command run as this account, without supplementary groups.
     ///
-    /// The kernel forgets the parent-death signal when the account changes; [`crate::process::die_with_parent`] runs later.
+    /// The kernel forgets the parent-death signal when the account changes;
+    /// [`crate::process::die_with_parent`] runs later.
     pub(crate) fn apply(self, command: &mut Command) {
         if let Some((uid, gid)) = self.switch_to {
             command.uid(uid.as_raw()).gid(gid.as_raw());

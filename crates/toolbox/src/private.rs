@@ -43,8 +43,8 @@ pub fn close(path: &Path) -> Result<(), Error> {
         .map_err(Error::file("cannot close", path))
 }
 
-/// Closes a folder of an earlier release, and all that is in it, to others. A folder that is closed was so from the beginning,
-/// or was closed by an earlier call that came to its end; what is in it is not looked at.
+/// Closes a folder of an earlier release, and all that is in it, to others. A folder that is closed was so
+/// from the beginning, or was closed by an earlier call that came to its end; what is in it is not looked at.
 ///
 /// # Errors
 /// The disk refuses.
@@ -59,7 +59,8 @@ pub fn close_tree(path: &Path) -> Result<(), Error> {
     close(path)
 }
 
-/// Gives a folder and all that is in it to an account, and closes it to others. Nothing happens where the folder is the account's.
+/// Gives a folder and all that is in it to an account, and closes it to others. Nothing happens where the
+/// folder is the account's.
 ///
 /// # Errors
 /// The disk refuses, or a file in the folder has a second name elsewhere, whose owner would change with it.
@@ -94,8 +95,8 @@ pub(crate) fn write(path: &Path, text: &str, account: Account) -> Result<(), Err
     file.write_all(text.as_bytes()).map_err(failed())
 }
 
-/// Changes what is in a folder. Folders are entered through handles, so that no symbolic link is followed, also none that is
-/// put there meanwhile.
+/// Changes what is in a folder. Folders are entered through handles, so that no symbolic link is followed,
+/// also none that is put there meanwhile.
 fn change_tree(path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), Error> {
     let folder = OpenOptions::new()
         .read(true)

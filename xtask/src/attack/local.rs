@@ -239,7 +239,8 @@ mod tests {
         let mut found = Vec::new();
         let url = "postgres://slipway:0123456789abcdef@127.0.0.1:1/slipway";
         collect(
-            &serde_json::json!({"a": url, "b": ["0123456789abcdefg", "short"], "c": "http://127.0.0.1:5000/long/path"}),
+            &serde_json::json!({"a": url, "b": ["0123456789abcdefg", "short"],
+                "c": "http://127.0.0.1:5000/long/path"}),
             &mut found,
         );
         assert_eq!(found, ["0123456789abcdef", "0123456789abcdefg"]);

@@ -1,5 +1,5 @@
-//! `cargo xtask attack`: a platform with access control on, and attempts to get in where nobody should. SECURITY.md says who attacks
-//! and what each door is.
+//! `cargo xtask attack`: a platform with access control on, and attempts to get in where nobody should.
+//! SECURITY.md says who attacks and what each door is.
 
 mod job;
 mod local;

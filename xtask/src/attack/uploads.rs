@@ -1,4 +1,5 @@
-//! Someone who may upload models: files that run code or crash serving are not called safe, and serving goes on.
+//! Someone who may upload models: files that run code or crash serving are not called safe, and serving goes
+//! on.
 
 use std::path::Path;
 use std::process::Command;

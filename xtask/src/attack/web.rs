@@ -1,4 +1,5 @@
-//! A web page of another site, in the browser of someone who may do everything: no request of it is carried out, and it reads nothing.
+//! A web page of another site, in the browser of someone who may do everything: no request of it is carried
+//! out, and it reads nothing.
 
 use std::time::Duration;
 
@@ -71,7 +72,8 @@ fn routes() -> Vec<(&'static str, Method, &'static str, Value)> {
 
 type Disguise = (&'static str, fn(RequestBuilder, &Value) -> RequestBuilder);
 
-/// How a page sends them: what a form or `fetch` in the mode `no-cors` can, and what another page's `fetch` does.
+/// How a page sends them: what a form or `fetch` in the mode `no-cors` can, and what another page's `fetch`
+/// does.
 fn disguises() -> [Disguise; 8] {
     fn typed(request: RequestBuilder, body: &Value, media_type: &str) -> RequestBuilder {
         request.header("content-type", media_type).body(body.to_string())

@@ -1,5 +1,5 @@
-//! Artifacts through the registry beside the same bytes sent to and fetched from the S3 server itself; and what a very large file
-//! costs the registry in memory.
+//! Artifacts through the registry next to the same bytes sent to and fetched from the S3 server itself; and
+//! what a very large file costs the registry in memory.
 
 use std::path::Path;
 use std::time::Instant;
@@ -117,7 +117,8 @@ impl Registry {
         Ok(started.elapsed().as_secs_f64())
     }
 
-    /// Seconds of an upload to S3 itself, in parts; that the registry reads it back afterwards is not counted.
+    /// Seconds of an upload to S3 itself, in parts; that the registry reads it back afterwards is not
+    /// counted.
     async fn put_directly(&self, name: &str, mib: u64) -> anyhow::Result<f64> {
         let parts = mib.div_ceil(PART_MIB);
         let begun = self.call("mpu/create", name, Some(json!({"path": name, "num_parts": parts}))).await?;
@@ -150,7 +151,7 @@ impl Registry {
         Ok(started.elapsed().as_secs_f64())
     }
 
-    /// From now on the peak of its memory counts anew (proc_pid_clear_refs(5)).
+    /// From now on the peak of its memory counts again (proc_pid_clear_refs(5)).
     fn forget_peak(&self) -> anyhow::Result<()> {
         std::fs::write(format!("/proc/{}/clear_refs", self.pid), "5")
             .context("cannot reset the peak of memory")

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: figures, measured on the machine at hand and printed beside one another.
+//! `cargo xtask bench`: figures, measured on the machine at hand and printed next to one another.
 
 mod artifacts;
 mod cpu;
@@ -21,15 +21,15 @@ const BYTES_PER_MIB: f64 = 1024.0 * 1024.0;
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// Time from `slipway up` to all-ready, first on an empty data directory, then on the same one again; and the memory of
-    /// each part when it is idle.
+    /// Time from `slipway up` to all-ready, first on an empty data directory, then on the same one again; and
+    /// the memory of each part when it is idle.
     Up {
         /// Warm starts to measure.
         #[arg(long, default_value_t = 5, value_name = "N")]
         rounds: u32,
     },
-    /// Time from the decision to promote to the first answer by the new version, and from the decision to roll back to the last
-    /// answer by the bad one, under a closed loop of requests.
+    /// Time from the decision to promote to the first answer by the new version, and from the decision to
+    /// roll back to the last answer by the bad one, under a closed loop of requests.
     Swap {
         /// Promotions and rollbacks.
         #[arg(long, default_value_t = 10, value_name = "N")]
@@ -41,15 +41,17 @@ pub(crate) enum Bench {
         #[arg(long)]
         release: bool,
     },
-    /// Requests per second, latency and processor time of the tracking server's operations, beside an `mlflow server` on the same
-    /// Postgres on request.
+    /// Requests per second, latency and processor time of the tracking server's operations, next to an
+    /// `mlflow server` on the same Postgres on request.
     Registry(registry::Options),
-    /// Millions of metric points in one experiment: how fast they come in, and how long one key's history takes to read.
+    /// Millions of metric points in one experiment: how fast they come in, and how long one key's history
+    /// takes to read.
     Points(registry::points::Options),
-    /// Artifacts through the registry beside the S3 server itself, and the registry's memory during a very large one.
+    /// Artifacts through the registry next to the S3 server itself, and the registry's memory during a very
+    /// large one.
     Artifacts(artifacts::Options),
-    /// Requests per second, latency and processor time of predictions over REST and gRPC, as a Markdown table; beside Triton, where
-    /// `tritonserver` is on PATH. Needs wrk and h2load.
+    /// Requests per second, latency and processor time of predictions over REST and gRPC, as a Markdown
+    /// table; next to Triton, where `tritonserver` is on PATH. Needs wrk and h2load.
     Serving(serving::Options),
 }
 

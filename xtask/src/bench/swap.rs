@@ -1,4 +1,5 @@
-//! How fast a promotion and a rollback reach the clients, under a closed loop of requests, and what fails meanwhile.
+//! How fast a promotion and a rollback reach the clients, under a closed loop of requests, and what fails
+//! meanwhile.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

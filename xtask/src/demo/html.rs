@@ -17,16 +17,16 @@ const COLOURS: [&str; 6] = ["#4477aa", "#228833", "#ee6677", "#ccbb44", "#66ccee
 /// The page.
 pub(crate) fn page(told: &Told) -> String {
     let mut html = String::from(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Slipway: the loop</title><style>\
-         body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#222}\
-         table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;vertical-align:top}\
-         svg{width:100%;height:auto;background:#fafafa;border:1px solid #ddd}svg text{font-size:12px;fill:#444}\
-         .n{text-align:right;font-variant-numeric:tabular-nums}</style><h1>Slipway: the loop</h1>",
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Slipway: the \
+         loop</title><style>body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#222}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;vertical-align:top}svg{width:100%;height:auto;background:#fafafa;border:1px solid #ddd}svg \
+         text{font-size:12px;fill:#444}.n{text-align:right;font-variant-numeric:tabular-nums}</style><h1>Slipway: \
+         the loop</h1>",
     );
     let _ = write!(
         html,
-        "<p>{} requests, {} failed, {} answered by a version that was not to answer. The promotion reached the first client after {} ms, the rollback \
-         the last one after {} ms. The shift was found after {} windows.</p>",
+        "<p>{} requests, {} failed, {} answered by a version that was not to answer. The promotion reached \
+         the first client after {} ms, the rollback the last one after {} ms. The shift was found after {} \
+         windows.</p>",
         told.sent,
         told.failed,
         told.wrong_version,
@@ -172,8 +172,9 @@ fn scale_x(value: f64, last: f64) -> f64 {
 fn open(unit: &str, top: f64, end: f64, end_unit: &str) -> String {
     let floor = HEIGHT - BOTTOM;
     format!(
-        "<svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img><text x='4' y='14'>{top:.0} {unit}</text><text x='4' y='{floor}'>0</text>\
-         <text x='{LEFT}' y='{:.0}'>0</text><text x='{:.0}' y='{:.0}' text-anchor='end'>{end:.0}{end_unit}</text>",
+        "<svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img><text x='4' y='14'>{top:.0} {unit}</text><text x='4' \
+         y='{floor}'>0</text><text x='{LEFT}' y='{:.0}'>0</text><text x='{:.0}' y='{:.0}' \
+         text-anchor='end'>{end:.0}{end_unit}</text>",
         HEIGHT - 8.0,
         WIDTH - 4.0,
         HEIGHT - 8.0

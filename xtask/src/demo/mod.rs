@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// For a CSV: name of the column that is to be predicted.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) label: Option<String>,
-    /// Writes the report as JSON here, and one HTML page with plots beside it.
+    /// Writes the report as JSON here, and one HTML page with plots next to it.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// Leaves the platform running to explore.
@@ -96,7 +96,8 @@ fn resolve_data_set(options: &Options) -> anyhow::Result<String> {
     Ok(path.to_string_lossy().into_owned())
 }
 
-/// Where the data of a demo lies: training jobs read it, to which the data directory is closed where they run as another account.
+/// Where the data of a demo lies: training jobs read it, to which the data directory is closed where they run
+/// as another account.
 pub(crate) fn inputs_folder(data_dir: &std::path::Path) -> anyhow::Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
     std::path::absolute(data_dir)?.hash(&mut hasher);

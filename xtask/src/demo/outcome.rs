@@ -46,7 +46,8 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// The story went well only where no request failed and none was answered by a version that was not to answer.
+    /// The story went well only where no request failed and none was answered by a version that was not to
+    /// answer.
     pub(crate) fn require_success(self) -> anyhow::Result<()> {
         anyhow::ensure!(self.failed == 0, "{} of {} requests failed", self.failed, self.sent);
         anyhow::ensure!(

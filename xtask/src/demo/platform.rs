@@ -49,7 +49,8 @@ impl Platform {
     }
 }
 
-/// Ends every process of a job's attempt with SIGKILL, as a preempted machine would. Answers with how many there were.
+/// Ends every process of a job's attempt with SIGKILL, as a preempted machine would. Answers with how many
+/// there were.
 pub(crate) fn kill_job_processes(job_id: &str) -> usize {
     use nix::sys::signal::{Signal, kill};
     let needle = format!("SLIPWAY_JOB_ID={job_id}");

@@ -1,4 +1,5 @@
-//! The story: v1 survives a kill, v2 is promoted, v3 is caught, the inputs shift and v4 is trained and promoted by itself.
+//! The story: v1 survives a kill, v2 is promoted, v3 is caught, the inputs shift and v4 is trained and
+//! promoted by itself.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -116,7 +117,8 @@ impl Teller<'_> {
         Ok(())
     }
 
-    /// Parts b to d. Answers with the moments of the promotion and the rollback, and what became of the drift.
+    /// Parts b to d. Answers with the moments of the promotion and the rollback, and what became of the
+    /// drift.
     async fn with_traffic(&mut self, traffic: &Traffic) -> anyhow::Result<(u64, u64, Drift)> {
         let clock = self.begin("b. live traffic, labels follow");
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -1,4 +1,5 @@
-//! The platform as a whole: the demo, on our table and on one that nobody has seen, and the real clients against it.
+//! The platform as a whole: the demo, on our table and on one that nobody has seen, and the real clients
+//! against it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -160,7 +160,8 @@ async fn a_failure_is_told_shortly_and_without_addresses() {
     let told = async |store: ArtifactStore| store.get("some/key").await.unwrap_err().to_string();
     assert_eq!(
         told(reached("http://127.0.0.1:9", &bucket.secret_key)).await,
-        "the artifact store could not read an object: it cannot be reached; check the endpoint (--s3-endpoint or SLIPWAY_S3_ENDPOINT)"
+        "the artifact store could not read an object: it cannot be reached; check the endpoint \
+         (--s3-endpoint or SLIPWAY_S3_ENDPOINT)"
     );
     let denied = told(reached(&bucket.endpoint, "wrong")).await;
     assert!(

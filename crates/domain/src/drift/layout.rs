@@ -129,8 +129,8 @@ pub fn fit(profile: &Profile, inputs: &[Input]) -> Fit {
     let columns = inputs.iter().map(|input| input.width).sum::<Option<usize>>();
     match columns {
         Some(columns) if columns > found => Fit::Partly(format!(
-            "the profile does not fit the model ({model}): it has {found} features, and {} columns of the model are not \
-             compared",
+            "the profile does not fit the model ({model}): it has {found} features, and {} columns of the \
+             model are not compared",
             columns - found
         )),
         _ => Fit::Whole,

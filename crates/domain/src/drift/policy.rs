@@ -39,8 +39,8 @@ impl Policy {
     }
 }
 
-/// State of a monitor between windows. Store it with the window that produced it; reset it ([`Default`]) when the
-/// baseline changes.
+/// State of a monitor between windows. Store it with the window that produced it; reset it ([`Default`]) when
+/// the baseline changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitorState {

@@ -4,11 +4,13 @@
 //! columns are adjusted together by Holm (1979), so that the probability that chance alone makes any column
 //! of an undrifted window drift is at most [`Thresholds::p_value`]:
 //!
-//! - the histogram by Pearson's X² on cells of at least five expected rows; its distance is the population stability index;
+//! - the histogram by Pearson's X² on cells of at least five expected rows; its distance is the population
+//!   stability index;
 //! - the distribution of numbers by Kolmogorov and Smirnov;
 //! - the share of missing values, in both directions, by Fisher's exact test;
-//! - values beyond the range of training by the exact distribution of exceedances; unknown categories by Fisher's test against
-//!   the mass that training has not seen, which categories that occurred once stand for (Good, 1953).
+//! - values beyond the range of training by the exact distribution of exceedances; unknown categories by
+//!   Fisher's test against the mass that training has not seen, which categories that occurred once stand for
+//!   (Good, 1953).
 //!
 //! A row that is sent again tells nothing new. Where rows repeat more often than training explains, `n` rows
 //! that occur `cᵢ` times each are worth `n² / Σ cᵢ²` (Kish, 1965). A feed that repeats a few rows is a fault
@@ -307,7 +309,8 @@ fn judge(score: &mut FeatureScore, thresholds: &Thresholds, conclusive: bool) {
         && difference.abs() > thresholds.missing_rate_delta
     {
         let text = format!(
-            "missing_rate {:.3} differs from {:.3} in training by more than missing_rate_delta {} (p {p_value:.1e})",
+            "missing_rate {:.3} differs from {:.3} in training by more than missing_rate_delta {} (p \
+             {p_value:.1e})",
             score.missing_rate, score.trained_missing_rate, thresholds.missing_rate_delta
         );
         found.push((difference.abs(), text));

@@ -311,13 +311,16 @@ proptest! {
     #[test]
     fn ks_agrees_with_its_definition(left in sample(), right in sample()) {
         prop_assume!(!left.is_empty() && !right.is_empty());
-        let share = |sample: &[f64], at: f64| sample.iter().filter(|x| **x <= at).count() as f64 / sample.len() as f64;
-        let slow = left.iter().chain(&right).map(|at| (share(&left, *at) - share(&right, *at)).abs()).fold(0.0, f64::max);
+        let share = |sample: &[f64], at: f64| sample.iter().filter(|x| **x <= at).count() as f64
+            / sample.len() as f64;
+        let slow = left.iter().chain(&right).map(|at| (share(&left, *at) - share(&right, *at)).abs())
+            .fold(0.0, f64::max);
         prop_assert!((ks_statistic(&left, &right) - slow).abs() < 1e-12);
     }
 
     #[test]
-    fn p_values_are_probabilities_that_fall_with_distance(distance in 0.0_f64..1.0, left in 0_usize..3_000, right in 0_usize..3_000) {
+    fn p_values_are_probabilities_that_fall_with_distance(distance in 0.0_f64..1.0, left in 0_usize..3_000,
+        right in 0_usize..3_000) {
         let p_value = ks_p_value(distance, left, right);
         prop_assert!((0.0..=1.0).contains(&p_value));
         prop_assert!(ks_p_value((distance + 0.05).min(1.0), left, right) <= p_value + 1e-9);

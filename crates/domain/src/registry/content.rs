@@ -17,8 +17,8 @@ pub struct FileDigest {
     pub size_bytes: u64,
 }
 
-/// Digest of a version: `sha256:` and the hash over the lines `<path>\0<sha256>\0<size>\n`, sorted by path. The order of `files`
-/// does not matter.
+/// Digest of a version: `sha256:` and the hash over the lines `<path>\0<sha256>\0<size>\n`, sorted by path.
+/// The order of `files` does not matter.
 pub fn manifest_digest(files: &[FileDigest]) -> String {
     let mut sorted: Vec<&FileDigest> = files.iter().collect();
     sorted.sort();
@@ -30,9 +30,9 @@ pub fn manifest_digest(files: &[FileDigest]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(lines)))
 }
 
-/// An artifact path as it is stored: relative, with neither `.` nor empty segments; empty for the root. `./d`, `d/` and `d//.` are
-/// ways to write `d`. Paths that would leave the root are refused, also where only another decoding of `%` makes them do so, with
-/// the text that MLflow's clients know.
+/// An artifact path as it is stored: relative, with neither `.` nor empty segments; empty for the root.
+/// `./d`, `d/` and `d//.` are ways to write `d`. Paths that would leave the root are refused, also where only
+/// another decoding of `%` makes them do so, with the text that MLflow's clients know.
 pub fn normalise_artifact_path(path: &str) -> Result<String, Invalid> {
     if leaves_root(path) || fully_decoded(path).is_none_or(|decoded| leaves_root(&decoded)) {
         return Err(Invalid::new("path", "Invalid path"));
@@ -46,7 +46,8 @@ pub fn normalise_artifact_path(path: &str) -> Result<String, Invalid> {
     Ok(stored)
 }
 
-/// The path of a file that is to be written, which has one spelling only; as in MLflow, several slashes count as one.
+/// The path of a file that is to be written, which has one spelling only; as in MLflow, several slashes count
+/// as one.
 pub fn new_artifact_path(path: &str) -> Result<String, Invalid> {
     let stored = normalise_artifact_path(path)?;
     let given = path.split('/').enumerate().filter(|(at, part)| *at == 0 || !part.is_empty());
@@ -55,8 +56,8 @@ pub fn new_artifact_path(path: &str) -> Result<String, Invalid> {
         return Ok(stored);
     }
     let message = format!(
-        "Invalid artifact path: '{path}'. Names may be treated as files in certain cases, and must not resolve to other \
-         names when treated as such. This name would resolve to '{stored}'"
+        "Invalid artifact path: '{path}'. Names may be treated as files in certain cases, and must not \
+         resolve to other names when treated as such. This name would resolve to '{stored}'"
     );
     Err(Invalid::new("path", message))
 }
@@ -70,7 +71,8 @@ fn leaves_root(path: &str) -> bool {
         || path.split('/').any(|segment| segment == "..")
 }
 
-/// Encodings within one another that are decoded. Each takes a pass over the text, and `%252525…` would have as many as it has digits.
+/// Encodings within one another that are decoded. Each takes a pass over the text, and `%252525…` would have
+/// as many as it has digits.
 const MAX_ENCODINGS: usize = 10;
 
 /// The text once no `%XX` is left in it; `None` where it is encoded more often than anyone does in earnest.

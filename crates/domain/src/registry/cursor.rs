@@ -205,8 +205,8 @@ impl<'text> Cursor<'text> {
                 self.next_word()
             ))),
             Some(_) => Err(self.error(format!(
-                "Parameter value is either not quoted or unidentified quote types used for string value {}. Use either \
-                 single or double quotes.",
+                "Parameter value is either not quoted or unidentified quote types used for string value {}. \
+                 Use either single or double quotes.",
                 self.next_word()
             ))),
         }
@@ -240,7 +240,8 @@ impl<'text> Cursor<'text> {
                     let list = self.text[started..].trim_start();
                     let list = list.split_inclusive(')').next().unwrap_or(list);
                     let why = format!(
-                        "expected string value, punctuation, or whitespace, but got different type in list: {list}"
+                        "expected string value, punctuation, or whitespace, but got different type in list: \
+                         {list}"
                     );
                     return Err(refuse(self, &why));
                 }

@@ -47,8 +47,8 @@ pub enum News<'news> {
 }
 
 impl Deployed {
-    /// Takes in what happened to a deployment of `model` at `at_ms`. What is older than what is known changes nothing, so news may
-    /// come again and out of order.
+    /// Takes in what happened to a deployment of `model` at `at_ms`. What is older than what is known changes
+    /// nothing, so news may come again and out of order.
     #[must_use]
     pub fn hear(self, model: &str, news: News<'_>, at_ms: i64) -> Self {
         if at_ms < self.told_ms {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::Invalid;
 
-/// Largest body of a log-batch request, bytes: more than a batch within the other limits takes, whose longest values alone are
-/// 1.4 million characters.
+/// Largest body of a log-batch request, bytes: more than a batch within the other limits takes, whose longest
+/// values alone are 1.4 million characters.
 pub const MAX_BATCH_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// Longer values are cut off there, characters.
 pub const MAX_PARAM_VALUE_CHARS: usize = 6_000;
@@ -33,8 +33,8 @@ const MAX_DATASET_DIGEST_CHARS: usize = 36;
 const MAX_DATASET_SOURCE_CHARS: usize = 65_535;
 const MAX_INPUT_TAG_KEY_CHARS: usize = 255;
 const MAX_INPUT_TAG_VALUE_CHARS: usize = 500;
-const KEY_CHARACTERS: &str = "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), \
-                              spaces ( ), colon(:) and slashes (/).";
+const KEY_CHARACTERS: &str = "Names may only contain alphanumerics, underscores (_), dashes (-), periods \
+    (.), spaces ( ), colon(:) and slashes (/).";
 
 fn missing(field: &str) -> Invalid {
     Invalid::new(field, format!("Missing value for required parameter '{field}'."))
@@ -84,8 +84,8 @@ fn validate_resolves_to_itself(field: &str, name: &str) -> Result<(), Invalid> {
         return Ok(());
     }
     let why = format!(
-        "Names may be treated as files in certain cases, and must not resolve to other names when treated as such. \
-         This name would resolve to {}",
+        "Names may be treated as files in certain cases, and must not resolve to other names when treated as \
+         such. This name would resolve to {}",
         quoted(&resolved)
     );
     Err(invalid_value(field, name, &why))
@@ -146,8 +146,8 @@ pub fn validate_run_id(run_id: &str) -> Result<(), Invalid> {
     Err(Invalid::new("run_id", format!("Invalid value {shown} for parameter 'run_id' supplied.")))
 }
 
-/// A metric's key, value and timestamp. `path` is where the metric stands in the request, e.g. `metrics[3].`; empty for the
-/// request itself.
+/// A metric's key, value and timestamp. `path` is where the metric stands in the request, e.g. `metrics[3].`;
+/// empty for the request itself.
 pub fn validate_metric(path: &str, key: &str, value: f64, timestamp_unix_ms: i64) -> Result<(), Invalid> {
     // MLflow names the key `name` here, and so do its messages.
     validate_key(&format!("{path}name"), "Metric name", key)?;
@@ -156,8 +156,8 @@ pub fn validate_metric(path: &str, key: &str, value: f64, timestamp_unix_ms: i64
     }
     let field = format!("{path}timestamp");
     let message = format!(
-        "Invalid value {timestamp_unix_ms} for parameter '{field}' supplied: metric '{key}' (value={value:?}). Timestamp \
-         must be a nonnegative long (64-bit integer) "
+        "Invalid value {timestamp_unix_ms} for parameter '{field}' supplied: metric '{key}' \
+         (value={value:?}). Timestamp must be a nonnegative long (64-bit integer) "
     );
     Err(Invalid::new(field, message))
 }
@@ -211,8 +211,8 @@ pub fn validate_batch<'keys>(
     for (what, got, limit) in limits {
         if got > limit {
             let message = format!(
-                "A batch logging request can contain at most {limit} {what}. Got {got} {what}. Please split up {what} \
-                 across multiple requests and try again."
+                "A batch logging request can contain at most {limit} {what}. Got {got} {what}. Please split \
+                 up {what} across multiple requests and try again."
             );
             return Err(Invalid::new(what, message));
         }
@@ -224,14 +224,15 @@ pub fn validate_batch<'keys>(
     }
     let twice: Vec<String> = twice.into_iter().map(quoted).collect();
     let message = format!(
-        "Duplicate parameter keys have been submitted: [{}]. Please ensure the request contains only one param \
-         value per param key.",
+        "Duplicate parameter keys have been submitted: [{}]. Please ensure the request contains only one \
+         param value per param key.",
         twice.join(", ")
     );
     Err(Invalid::new("params", message))
 }
 
-/// A registered model's name: it is a path segment of URLs and model URIs. `field` is where it stands in the request.
+/// A registered model's name: it is a path segment of URLs and model URIs. `field` is where it stands in the
+/// request.
 pub fn validate_model_name(field: &str, name: &str) -> Result<(), Invalid> {
     if name.trim().is_empty() {
         return Err(missing(field));
@@ -244,14 +245,15 @@ pub fn validate_model_name(field: &str, name: &str) -> Result<(), Invalid> {
     at_most("name", name, MAX_MODEL_NAME_CHARS)
 }
 
-/// A logged model's name: not empty, and without characters that separate the parts of a model URI or of a file name.
+/// A logged model's name: not empty, and without characters that separate the parts of a model URI or of a
+/// file name.
 pub fn validate_logged_model_name(name: &str) -> Result<(), Invalid> {
     if !name.is_empty() && !name.contains(['/', ':', '.', '%', '"', '\'']) {
         return Ok(());
     }
     let message = format!(
-        "Invalid model name ({}) provided. Model name must be a non-empty string and cannot contain the following \
-         characters: ('/', ':', '.', '%', '\"', \"'\")",
+        "Invalid model name ({}) provided. Model name must be a non-empty string and cannot contain the \
+         following characters: ('/', ':', '.', '%', '\"', \"'\")",
         quoted(name)
     );
     Err(Invalid::new("name", message))
@@ -263,7 +265,8 @@ pub fn validate_registry_tag(key: &str, value: &str) -> Result<(), Invalid> {
     at_most("value", value, MAX_REGISTRY_TAG_VALUE_CHARS)
 }
 
-/// A model version's number as it stands in a request. Any integer is a number; those below 1 name no version.
+/// A model version's number as it stands in a request. Any integer is a number; those below 1 name no
+/// version.
 pub fn validate_version(version: &str) -> Result<i32, Invalid> {
     let message = || format!("Parameter 'version' must be an integer, got '{version}'.");
     let number: i64 = version.trim().parse().map_err(|_| Invalid::new("version", message()))?;
@@ -280,7 +283,8 @@ pub fn validate_experiment_id(experiment_id: &str) -> Result<i64, Invalid> {
     })
 }
 
-/// Where an experiment keeps its artifacts: a directory of its own, and so no `runs:/` URI, query or fragment.
+/// Where an experiment keeps its artifacts: a directory of its own, and so no `runs:/` URI, query or
+/// fragment.
 pub fn validate_artifact_location(location: &str) -> Result<(), Invalid> {
     let field = "artifact_location";
     // `;` begins the parameters of the last segment in URLs of these schemes (RFC 1808).
@@ -312,7 +316,8 @@ pub fn validate_alias_name(alias: &str) -> Result<(), Invalid> {
     }
     if !alias.chars().all(|character| is_word(character) || character == '-') {
         let message = format!(
-            "Invalid alias name: '{alias}'. Names may only contain alphanumerics, underscores (_), and dashes (-)."
+            "Invalid alias name: '{alias}'. Names may only contain alphanumerics, underscores (_), and \
+             dashes (-)."
         );
         return Err(Invalid::new("alias", message));
     }

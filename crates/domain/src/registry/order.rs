@@ -161,7 +161,8 @@ impl Field {
 fn unknown_type(entity: Entity, prefix: &str) -> String {
     match entity {
         Entity::Runs => format!(
-            "Invalid entity type '{prefix}'. Valid values are ['metric', 'parameter', 'tag', 'attribute', 'dataset']"
+            "Invalid entity type '{prefix}'. Valid values are ['metric', 'parameter', 'tag', 'attribute', \
+             'dataset']"
         ),
         Entity::LoggedModels => format!(
             "Invalid entity type: '{prefix}'. Expected one of ['attributes', 'metrics', 'params', 'tags']."

@@ -33,7 +33,8 @@ pub struct Policy {
 pub enum Rule {
     /// Serving can load it.
     Servable,
-    /// All content of its files was understood and is safe to load. A version that is unverified does not satisfy it.
+    /// All content of its files was understood and is safe to load. A version that is unverified does not
+    /// satisfy it.
     ScannedSafe,
     /// None of its files carries code that a loader runs, as far as all of their content was understood.
     NoLoaderCode,
@@ -97,7 +98,8 @@ pub enum Rule {
         /// In the metric's unit.
         value: f64,
     },
-    /// A metric is not worse than that of the version which the alias points at now. Holds where it points at none.
+    /// A metric is not worse than that of the version which the alias points at now. Holds where it points at
+    /// none.
     NotWorseThanCurrent {
         /// Name of the metric.
         metric: String,
@@ -241,7 +243,8 @@ pub struct Evidence {
     pub reports: BTreeMap<String, Report>,
     /// Who approved it.
     pub approvers: BTreeSet<String>,
-    /// Who made it: whoever created the version, its run or its logged model, and the user that the run's client named.
+    /// Who made it: whoever created the version, its run or its logged model, and the user that the run's
+    /// client named.
     pub authors: BTreeSet<String>,
     /// What is behind these names and those of the approvers.
     pub identities: Identities,

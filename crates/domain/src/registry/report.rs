@@ -1,4 +1,5 @@
-//! Validation reports: how a version did on a data set, over all rows and by segment; and how far segments are apart.
+//! Validation reports: how a version did on a data set, over all rows and by segment; and how far segments
+//! are apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,7 +111,8 @@ impl Report {
     /// Checks a report as somebody wrote it.
     ///
     /// # Errors
-    /// A name is empty or too long, a number is none, there is too much of something, or two parts contradict each other.
+    /// A name is empty or too long, a number is none, there is too much of something, or two parts contradict
+    /// each other.
     pub fn validate(&self) -> Result<(), Invalid> {
         name("name", &self.name)?;
         name("dataset.name", &self.dataset.name)?;
@@ -227,7 +229,8 @@ impl Latency {
     }
 }
 
-/// A difference of two decimal numbers as people would write it: 0.95 less 0.9 is 0.05, not 0.04999999999999993. Twelve digits are kept.
+/// A difference of two decimal numbers as people would write it: 0.95 less 0.9 is 0.05, not
+/// 0.04999999999999993. Twelve digits are kept.
 pub(super) fn decimal(difference: f64) -> f64 {
     format!("{difference:.11e}").parse().unwrap_or(difference)
 }

@@ -1,4 +1,4 @@
-//! Retention: what goes when it is old or surpassed, and what stays whatever a rule says.
+//! Retention: what goes when it is old or superseded, and what stays whatever a rule says.
 
 use serde::{Deserialize, Serialize};
 
@@ -308,15 +308,18 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_goes_that_something_holds(
-            ended_ms in 0..NOW, best: bool, last: bool, gone: bool, days in proptest::option::of(0..2_000_u32),
+            ended_ms in 0..NOW, best: bool, last: bool, gone: bool,
+                days in proptest::option::of(0..2_000_u32),
             keep in proptest::option::of(1..5_u32), delete: bool, registered: bool,
             holds in proptest::collection::vec(hold(), 1..4),
         ) {
             let action = if delete { Action::Delete } else { Action::Archive };
-            let rule = Rule { after_days: days, keep_last: keep, action, include_registered: registered && !delete, ..rule() };
+            let rule = Rule { after_days: days, keep_last: keep, action, include_registered: registered
+                && !delete, ..rule() };
             let facts = Facts { ended_ms, gone_already: gone, among_best: best, among_last: last, holds };
             let verdict = rule.judge(&facts, NOW);
-            let may_go = rule.include_registered && facts.holds.iter().all(|hold| matches!(hold, Hold::Registered(_)));
+            let may_go = rule.include_registered && facts.holds.iter()
+                .all(|hold| matches!(hold, Hold::Registered(_)));
             prop_assert!(may_go || matches!(verdict, Verdict::Stays(_)));
         }
 

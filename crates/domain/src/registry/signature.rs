@@ -1,7 +1,7 @@
 //! A logged signature against the inputs of the model's graph.
 //!
-//! A signature describes the data frame or array that the user trained on, often in double precision, while the graph takes
-//! single; clients convert. So widths and kinds have to agree, precisions need not.
+//! A signature describes the data frame or array that the user trained on, often in double precision, while
+//! the graph takes single; clients convert. So widths and kinds have to agree, precisions need not.
 
 use serde::Deserialize;
 
@@ -63,8 +63,8 @@ struct RawTensor {
 }
 
 impl Signature {
-    /// Reads the `signature` of an `MLmodel` file, given as JSON: `{"inputs": "[…]", …}`, where `inputs` is JSON in a string
-    /// or JSON itself.
+    /// Reads the `signature` of an `MLmodel` file, given as JSON: `{"inputs": "[…]", …}`, where `inputs` is
+    /// JSON in a string or JSON itself.
     pub fn parse(json: &str) -> Result<Self, Invalid> {
         let bad = |why: String| Invalid::new("signature", why);
         let outer: serde_json::Value =
@@ -111,7 +111,8 @@ fn graph_kind(datatype: &str) -> ValueKind {
     }
 }
 
-/// Checks that data of this signature can be fed to a graph with these inputs. An empty signature promises nothing and fits.
+/// Checks that data of this signature can be fed to a graph with these inputs. An empty signature promises
+/// nothing and fits.
 pub fn check_signature(signature: &Signature, graph: &[TensorSpec]) -> Result<(), Invalid> {
     let inputs = &signature.inputs;
     if inputs.is_empty() {

@@ -18,7 +18,8 @@ fn names_and_keys() {
         (validate_metric("", "", 1.0, 0), "This name would resolve to '.'"),
         (
             validate_metric("metrics[2].", "a", 1.0, -1),
-            "Invalid value -1 for parameter 'metrics[2].timestamp' supplied: metric 'a' (value=1.0). Timestamp must be",
+            "Invalid value -1 for parameter 'metrics[2].timestamp' supplied: metric 'a' (value=1.0). \
+             Timestamp must be",
         ),
         (validate_metric("", &"k".repeat(251), 1.0, 0), "'Metric name' exceeds the maximum length of 250"),
         (
@@ -40,8 +41,8 @@ fn names_and_keys() {
         (validate_model_name("name", ".."), "This name would resolve to '..'"),
         (
             validate_logged_model_name("it's"),
-            "Invalid model name (\"it's\") provided. Model name must be a non-empty string and cannot contain the following \
-             characters: ('/', ':', '.', '%', '\"', \"'\")",
+            "Invalid model name (\"it's\") provided. Model name must be a non-empty string and cannot \
+             contain the following characters: ('/', ':', '.', '%', '\"', \"'\")",
         ),
         (validate_logged_model_name("my.model"), "Invalid model name ('my.model') provided."),
         (
@@ -214,7 +215,8 @@ proptest! {
 
     #[test]
     fn other_tokens_are_refused(token in "[g-z!]{1,40}") {
-        prop_assert_eq!(decode_page_token(&token).expect_err("not ours").message, "Invalid page token, could not base64-decode");
+        prop_assert_eq!(decode_page_token(&token).expect_err("not ours").message, "Invalid page token, could \
+            not base64-decode");
     }
 
     #[test]

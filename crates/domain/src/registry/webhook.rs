@@ -1,4 +1,5 @@
-//! Webhooks: which events one wants, which addresses may be called, what follows an attempt, and when the next one is.
+//! Webhooks: which events one wants, which addresses may be called, what follows an attempt, and when the
+//! next one is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -90,8 +91,9 @@ pub fn matches(pattern: &str, subject: &str) -> bool {
     }
 }
 
-/// Filters for one subscription that lets through at least what the patterns want. NATS refuses filters that overlap, so patterns are
-/// widened to whole entities or services where they are no plain subjects; `everything` are the filters of all subjects.
+/// Filters for one subscription that lets through at least what the patterns want. NATS refuses filters that
+/// overlap, so patterns are widened to whole entities or services where they are no plain subjects;
+/// `everything` are the filters of all subjects.
 pub fn filters<'pattern>(
     patterns: impl IntoIterator<Item = &'pattern str>,
     everything: &[&str],
@@ -118,8 +120,8 @@ pub fn filters<'pattern>(
     wide.iter().filter(|filter| !covered(filter)).cloned().collect()
 }
 
-/// Whether an address belongs to nobody's own network: what a person who may make webhooks, but not look into the network of the
-/// server, may have called.
+/// Whether an address belongs to nobody's own network: what a person who may make webhooks, but not look into
+/// the network of the server, may have called.
 ///
 /// Sources: the IANA special-purpose address registries for IPv4 (RFC 6890) and IPv6.
 pub fn is_public(address: IpAddr) -> bool {
@@ -173,7 +175,8 @@ pub struct Retries {
 /// What an attempt came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The receiver answered with this status, and perhaps with the wish to be left alone for some milliseconds.
+    /// The receiver answered with this status, and perhaps with the wish to be left alone for some
+    /// milliseconds.
     Answered {
         /// HTTP status.
         status: u16,
@@ -198,7 +201,8 @@ pub enum Next {
 }
 
 impl Retries {
-    /// What follows the attempt with this number, from 1. `jitter` from 0 to 1 spreads the pauses of many deliveries that failed together.
+    /// What follows the attempt with this number, from 1. `jitter` from 0 to 1 spreads the pauses of many
+    /// deliveries that failed together.
     pub fn after(&self, attempt: u32, outcome: Outcome, jitter: f64) -> Next {
         let asked_ms = match outcome {
             Outcome::Answered { status: 200..=299, .. } => return Next::Delivered,

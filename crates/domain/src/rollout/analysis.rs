@@ -1,8 +1,9 @@
 //! The verdict on a new version: each limit is a clause that passes, fails, or cannot tell yet.
 //!
-//! A clause fails only if its any-time bound proves that the limit is exceeded, so a handful of unlucky requests
-//! fails no version and evaluating every second raises no false alarms. It passes if the plain estimate is within
-//! the limit; in between it is inconclusive, and more data decides. No data is inconclusive, never a failure.
+//! A clause fails only if its any-time bound proves that the limit is exceeded, so a handful of unlucky
+//! requests fails no version and evaluating every second raises no false alarms. It passes if the plain
+//! estimate is within the limit; in between it is inconclusive, and more data decides. No data is
+//! inconclusive, never a failure.
 
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +155,8 @@ fn error_rate_delta(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> 
         bound: Some(bound),
         samples: new.requests,
         message: format!(
-            "error_rate_delta: {} of {} requests failed against stable's {}, max_error_rate_delta is {}{non_finite}",
+            "error_rate_delta: {} of {} requests failed against stable's {}, max_error_rate_delta is \
+             {}{non_finite}",
             percent(new_share.rate()),
             new.requests,
             percent(old_share.rate()),
@@ -187,7 +189,8 @@ fn non_finite(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
         bound: Some(bound),
         samples: new.requests,
         message: format!(
-            "non_finite: {} of {} requests were answered with NaN or an infinity{against}, max_error_rate is {}",
+            "non_finite: {} of {} requests were answered with NaN or an infinity{against}, max_error_rate is \
+             {}",
             percent(new_share.rate()),
             new.requests,
             percent(limit)
@@ -219,8 +222,8 @@ fn prediction_shift(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> 
         bound: Some(seen.bound),
         samples: seen.candidate_requests,
         message: format!(
-            "prediction_shift: {collapsed}the predictions of {} requests are distributed differently from stable's {}: {measure} \
-             {:.2}, at least {:.2}, max_prediction_shift is {limit:.2}; {}",
+            "prediction_shift: {collapsed}the predictions of {} requests are distributed differently from \
+             stable's {}: {measure} {:.2}, at least {:.2}, max_prediction_shift is {limit:.2}; {}",
             seen.candidate_requests, seen.stable_requests, seen.distance, seen.bound, seen.example
         ),
     })
@@ -245,8 +248,8 @@ fn same_inputs(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
             bound: Some(share.lower_bound()),
             samples: facts.same_inputs,
             message: format!(
-                "same_inputs: {} of {} distinct inputs that both versions answered are predicted as another class, \
-                 max_same_input_divergence is {}",
+                "same_inputs: {} of {} distinct inputs that both versions answered are predicted as another \
+                 class, max_same_input_divergence is {}",
                 percent(share.rate()),
                 facts.same_inputs,
                 percent(limit)
@@ -273,8 +276,8 @@ fn latency(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
         bound: Some(slow.lower_bound()),
         samples: new.timed,
         message: format!(
-            "latency: p95 is {:.1} ms over {} requests against stable's {:.1} ms, {} are above the {:.1} ms that \
-             max_p95_latency_ratio allows",
+            "latency: p95 is {:.1} ms over {} requests against stable's {:.1} ms, {} are above the {:.1} ms \
+             that max_p95_latency_ratio allows",
             us_to_ms(new.p95_latency_us),
             new.timed,
             us_to_ms(old.p95_latency_us),
@@ -346,7 +349,8 @@ fn accuracy(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
         bound: comparable.then_some(bound),
         samples: new.labelled,
         message: format!(
-            "accuracy: {} of {} labelled rows are right (min_labels {}) against stable's {} of {}, max_accuracy_drop is {}",
+            "accuracy: {} of {} labelled rows are right (min_labels {}) against stable's {} of {}, \
+             max_accuracy_drop is {}",
             percent(new_share.rate()),
             new.labelled,
             analysis.min_labels,

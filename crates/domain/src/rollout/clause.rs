@@ -95,8 +95,8 @@ impl ClauseName {
     }
 }
 
-/// Comparisons of predictions stand in for labels. A version that was retrained after a drift is meant to
-/// differ, and labels show whether it is right.
+/// Comparisons of predictions replace labels. A version that was retrained after a drift is meant to differ,
+/// and labels show whether it is right.
 pub(super) fn labels_decide(strategy: &Strategy, facts: &WindowFacts) -> bool {
     let labels = facts.candidate.labelled.min(facts.stable.labelled);
     strategy.analysis.min_labels > 0 || labels >= MIN_LABELS_TO_FAIL

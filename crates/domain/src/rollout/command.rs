@@ -46,8 +46,8 @@ impl Rollout {
     }
 }
 
-const KILL_SWITCH_IS_ON: &str = ": the kill switch of its deployment is on, and no version gains traffic until it is \
-    turned off with `slipway deployments revive` (DELETE /api/v1/deployments/{name}/kill-switch)";
+const KILL_SWITCH_IS_ON: &str = ": the kill switch of its deployment is on, and no version gains traffic \
+    until it is turned off with `slipway deployments revive` (DELETE /api/v1/deployments/{name}/kill-switch)";
 
 /// A command that the rollout's phase, or the kill switch, does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -74,8 +74,9 @@ pub enum KillMode {
 
 /// No version of the deployment may gain traffic, because its kill switch is on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the kill switch of deployment `{deployment}` is on{}, and no version gains traffic until it is turned off with \
-    `slipway deployments revive {deployment}` (DELETE /api/v1/deployments/{deployment}/kill-switch)", .switch.because())]
+#[error("the kill switch of deployment `{deployment}` is on{}, and no version gains traffic until it is \
+    turned off with `slipway deployments revive {deployment}` (DELETE \
+    /api/v1/deployments/{deployment}/kill-switch)", .switch.because())]
 pub struct Frozen {
     pub(super) deployment: String,
     pub(super) switch: KillSwitch,

@@ -138,7 +138,8 @@ proptest! {
     }
 
     #[test]
-    fn more_weight_moves_users_only_towards_the_candidate(low in 0_u8..=100, high in 0_u8..=100, user in "[a-z0-9]{1,12}") {
+    fn more_weight_moves_users_only_towards_the_candidate(low in 0_u8..=100, high in 0_u8..=100,
+        user in "[a-z0-9]{1,12}") {
         let (low, high) = (low.min(high), low.max(high));
         let before = table(Some(1), &[(2, low)]);
         let after = table(Some(1), &[(2, high)]);
@@ -149,7 +150,8 @@ proptest! {
     }
 
     #[test]
-    fn a_target_without_weight_answers_nobody(table in any_table(), uniform in 0.0_f64..1.0, user in "[a-z]{1,9}") {
+    fn a_target_without_weight_answers_nobody(table in any_table(), uniform in 0.0_f64..1.0,
+        user in "[a-z]{1,9}") {
         let weights = table.weights();
         for draw in [Draw::Uniform(uniform), Draw::Sticky(&user)] {
             let chosen = choose(&table, draw).expect("a stable is there");

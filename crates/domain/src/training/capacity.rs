@@ -183,7 +183,8 @@ mod tests {
         #[test]
         fn the_machine_is_never_overcommitted(waiting in proptest::collection::vec(any_request(), 0..12)) {
             let placed = place(&MACHINE, &IDLE, &waiting);
-            let started = waiting.iter().zip(&placed).filter(|(_, placement)| **placement == Placement::Start);
+            let started = waiting.iter().zip(&placed)
+                .filter(|(_, placement)| **placement == Placement::Start);
             let sum = total(started.map(|(asked, _)| asked));
             prop_assert!(sum.cpus <= MACHINE.cpus + CPU_TOLERANCE);
             prop_assert!(sum.memory_bytes <= MACHINE.memory_bytes && sum.gpus <= MACHINE.gpus);

@@ -186,7 +186,8 @@ mod tests {
         }
 
         #[test]
-        fn a_number_alone_or_after_a_separator_is_the_step(step in any::<u64>(), prefix in "(model-|ckpt_|checkpoint-|step=|)") {
+        fn a_number_alone_or_after_a_separator_is_the_step(step in any::<u64>(),
+            prefix in "(model-|ckpt_|checkpoint-|step=|)") {
             prop_assert_eq!(classify(&format!("{prefix}{step}"), EntryKind::Folder), Naming::Step(step));
         }
     }

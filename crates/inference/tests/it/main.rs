@@ -65,7 +65,8 @@ async fn every_datatype_goes_through_unchanged() {
         .inputs
         .iter()
         .map(|spec| match spec.datatype.element_bytes() {
-            // One, as each type writes it, is as good as any value; for BOOL nothing else but zero is allowed.
+            // One, as each type writes it, is as good as any value; for BOOL nothing else but zero is
+            // allowed.
             Some(each) => {
                 let element: Vec<u8> = (0..each).map(|at| u8::from(at == 0)).collect();
                 Tensor::raw(&spec.name, spec.datatype, [3], element.repeat(3))

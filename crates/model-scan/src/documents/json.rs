@@ -19,7 +19,8 @@ use crate::{
 const EXAMPLES: &[&str] = &["input_example.json", "serving_input_example.json", "serving_input_payload.json"];
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Reads one value, or several one after another, to the end, and holds their keys against those that loaders look for.
+/// Reads one value, or several one after another, to the end, and holds their keys against those that loaders
+/// look for.
 pub(super) fn scan(
     scanner: &mut Scanner<'_>,
     input: &mut Input<'_>,

@@ -1,6 +1,7 @@
-//! Configurations of Keras: the `config.json` of an archive, the same file on its own, and models as JSON. Keras makes an object
-//! of every `class_name`, so only classes that compute with their arguments are understood. The rules are those of
-//! `keras/src/saving/serialization_lib.py` up to version 3.15, and of its legacy form.
+//! Configurations of Keras: the `config.json` of an archive, the same file on its own, and models as JSON.
+//! Keras makes an object of every `class_name`, so only classes that compute with their arguments are
+//! understood. The rules are those of `keras/src/saving/serialization_lib.py` up to version 3.15, and of its
+//! legacy form.
 
 use super::tree::Tree;
 use crate::{globals, path, report::Code, scanner::Scanner};
@@ -109,7 +110,8 @@ const LAYERS: &[&str] = &[
     "ZeroPadding2D",
     "ZeroPadding3D",
 ];
-/// What layers are configured by: optimizers, schedules, losses, metrics, initializers, regularizers and constraints.
+/// What layers are configured by: optimizers, schedules, losses, metrics, initializers, regularizers and
+/// constraints.
 const PARTS: &[&str] = &[
     "AUC",
     "Accuracy",

@@ -1,5 +1,5 @@
-//! LightGBM models as text, as `src/boosting/gbdt_model_text.cpp` writes them: lines of keys and values, trees, importances,
-//! parameters, and the categories of pandas as JSON.
+//! LightGBM models as text, as `src/boosting/gbdt_model_text.cpp` writes them: lines of keys and values,
+//! trees, importances, parameters, and the categories of pandas as JSON.
 
 use std::io;
 

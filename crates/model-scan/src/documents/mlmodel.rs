@@ -1,6 +1,6 @@
-//! MLflow's description of a model. `mlflow.pyfunc.load_model` imports the module that it names, puts its folder of code on
-//! Python's path, and joins its paths to the model's folder, so every entry of a flavor is held against what MLflow writes
-//! for models without code of their own.
+//! MLflow's description of a model. `mlflow.pyfunc.load_model` imports the module that it names, puts its
+//! folder of code on Python's path, and joins its paths to the model's folder, so every entry of a flavor is
+//! held against what MLflow writes for models without code of their own.
 
 use std::io;
 
@@ -33,8 +33,8 @@ const TOP_KEYS: &[&str] = &[
     "type_hint_from_example",
     "utc_time_created",
 ];
-/// Modules of MLflow that load a file of the model and nothing else. `mlflow.pyfunc.model` is none of them: it loads a
-/// class of the user.
+/// Modules of MLflow that load a file of the model and nothing else. `mlflow.pyfunc.model` is none of them:
+/// it loads a class of the user.
 const LOADERS: &[&str] = &["mlflow.lightgbm", "mlflow.onnx", "mlflow.sklearn", "mlflow.xgboost"];
 /// Methods of the model that pyfunc may call.
 const PREDICT_FUNCTIONS: &[&str] = &[

@@ -1,5 +1,5 @@
-//! What is left when a file is no pickle, archive, array or graph: text and documents. Each kind is known by its name *and*
-//! read to its end; everything else is not understood.
+//! What is left when a file is no pickle, archive, array or graph: text and documents. Each kind is known by
+//! its name *and* read to its end; everything else is not understood.
 
 mod conda;
 mod json;

@@ -1,5 +1,6 @@
-//! Lists of Python packages as pip reads them: PEP 508 names with versions from the package index. Every other kind of line
-//! makes an installer run code from somewhere else. Which packages are named is not judged.
+//! Lists of Python packages as pip reads them: PEP 508 names with versions from the package index. Every
+//! other kind of line makes an installer run code from somewhere else. Which packages are named is not
+//! judged.
 
 use std::io;
 

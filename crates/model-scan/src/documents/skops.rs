@@ -41,7 +41,8 @@ const SKOPS_DATA_TYPES: &[&str] = &[
     "scipy.sparse._csr.csr_matrix",
 ];
 
-/// The nodes of skops; each is read by a class of the library that does with the names what its own name says.
+/// The nodes of skops; each is read by a class of the library that does with the names what its own name
+/// says.
 const SKOPS_LOADERS: &[&str] = &[
     "BunchNode",
     "BytearrayNode",

@@ -1,5 +1,5 @@
-//! A document of JSON or YAML as far as loaders take names from it: keys and strings. Numbers in lists are dropped, so that
-//! a long list of numbers takes no memory.
+//! A document of JSON or YAML as far as loaders take names from it: keys and strings. Numbers in lists are
+//! dropped, so that a long list of numbers takes no memory.
 
 use std::{cell::Cell, fmt};
 

@@ -1,5 +1,5 @@
-//! XGBoost models in UBJSON (draft 12), as `src/common/json.cc` of XGBoost writes them: numbers are big-endian, and arrays of
-//! numbers have a type and a length.
+//! XGBoost models in UBJSON (draft 12), as `src/common/json.cc` of XGBoost writes them: numbers are
+//! big-endian, and arrays of numbers have a type and a length.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! Documents of YAML. Python's reader follows YAML 1.1 and can make any object by a tag, so every tag beyond those of plain
-//! data is refused, and so is what the two versions of YAML read differently.
+//! Documents of YAML. Python's reader follows YAML 1.1 and can make any object by a tag, so every tag beyond
+//! those of plain data is refused, and so is what the two versions of YAML read differently.
 
 use std::{collections::HashMap, io};
 

@@ -1,5 +1,5 @@
-//! Pickles, parsed opcode by opcode and never loaded: one or several after another, with what joblib and old versions of
-//! torch put between and behind them.
+//! Pickles, parsed opcode by opcode and never loaded: one or several after another, with what joblib and old
+//! versions of torch put between and behind them.
 
 mod machine;
 mod opcode;
@@ -120,9 +120,9 @@ pub(crate) fn scan(
     }
 }
 
-/// Tries a file of any kind as pickles. Reports what they would do where Python's loader would import or call something on
-/// the way, or reach an end with something imported. Text can begin like an import by accident, so where that is all
-/// there is, the module has to be one that can be imported.
+/// Tries a file of any kind as pickles. Reports what they would do where Python's loader would import or call
+/// something on the way, or reach an end with something imported. Text can begin like an import by accident,
+/// so where that is all there is, the module has to be one that can be imported.
 pub(crate) fn try_scan(scanner: &mut Scanner<'_>, input: &mut Input<'_>, path: &str) -> io::Result<Trial> {
     loop {
         let run = run(scanner, input, false, Mode::Trial)?;
@@ -233,8 +233,8 @@ fn read_array<'p>(
     Ok(())
 }
 
-/// Looks at the bytes of an array the way Python's own loader would: it knows nothing of joblib and takes them for
-/// opcodes. Leaves the input where it was.
+/// Looks at the bytes of an array the way Python's own loader would: it knows nothing of joblib and takes
+/// them for opcodes. Leaves the input where it was.
 fn shadow<'p>(
     machine: &mut Machine<'p>,
     scanner: &mut Scanner<'p>,

@@ -213,7 +213,8 @@ fn with_argument(code: u8, input: &mut Input<'_>) -> Result<Argument, Fault> {
 fn length_of(code: u8, input: &mut Input<'_>) -> io::Result<Option<u64>> {
     Ok(match code {
         b'U' | 0x8c | b'C' => input.byte()?.map(u64::from),
-        // A negative length of BINSTRING is an error in CPython; as an unsigned one it reaches beyond most files.
+        // A negative length of BINSTRING is an error in CPython; as an unsigned one it reaches beyond most
+        // files.
         b'T' | b'X' | b'B' => input.array()?.map(|bytes| u64::from(u32::from_le_bytes(bytes))),
         _ => input.array()?.map(u64::from_le_bytes),
     })

@@ -1,5 +1,5 @@
-//! What a scan knows of the values that a pickle would build: constants, imports, and the few objects whose content
-//! decides how the file goes on.
+//! What a scan knows of the values that a pickle would build: constants, imports, and the few objects whose
+//! content decides how the file goes on.
 
 use super::opcode::{Fault, malformed};
 
@@ -189,8 +189,9 @@ impl Values {
         Ok(Value::Dtype(self.dtypes.len() - 1))
     }
 
-    /// Applies the state of a dtype, `(version, byte order, subarray, names, fields, item size, alignment, flags, …)`;
-    /// false where the state is none that numpy writes.
+    /// Applies the state of a dtype,
+    /// `(version, byte order, subarray, names, fields, item size, alignment, flags, …)`; false where the
+    /// state is none that numpy writes.
     pub(super) fn build_dtype(&mut self, dtype: Value, state: Value) -> bool {
         let Value::Dtype(index) = dtype else { return false };
         let (Some(known), Some(items)) = (self.dtypes.get(index).copied(), self.tuple(state)) else {
@@ -210,7 +211,8 @@ impl Values {
         };
         built.has_objects |= subarray | fields;
         self.dtypes[index] = built;
-        // numpy believes the flags: cleared, it takes raw bytes for pointers to objects; set, joblib reads a pickle.
+        // numpy believes the flags: cleared, it takes raw bytes for pointers to objects; set, joblib reads a
+        // pickle.
         if built.has_objects { flags & OBJECT_FLAGS == OBJECT_FLAGS } else { flags & HOLDS_OBJECTS == 0 }
     }
 

@@ -1,5 +1,5 @@
-//! The central directory of a zip archive, held against the local headers. Python, torch's reader and unpackers look at
-//! different ones of the two, so they have to agree.
+//! The central directory of a zip archive, held against the local headers. Python, torch's reader and
+//! unpackers look at different ones of the two, so they have to agree.
 
 use std::io;
 

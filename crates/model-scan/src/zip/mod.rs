@@ -1,5 +1,5 @@
-//! Zip archives, as PKWARE's APPNOTE.TXT describes them, and the models that are zip archives: torch, numpy, Keras and
-//! skops files. Whatever two readers could understand differently is refused.
+//! Zip archives, as PKWARE's APPNOTE.TXT describes them, and the models that are zip archives: torch, numpy,
+//! Keras and skops files. Whatever two readers could understand differently is refused.
 
 mod directory;
 

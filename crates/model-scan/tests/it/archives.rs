@@ -125,7 +125,8 @@ fn headers_that_disagree_are_refused() {
     let second = shared.len() - 22 - 5 - 4;
     shared[second..second + 4].copy_from_slice(&[0; 4]);
     assert!(codes(&scan_bytes("x.zip", &shared)).contains(&Code::ZipOverlap));
-    // A member that the directory does not list: the end record and the directory are those of the second alone.
+    // A member that the directory does not list: the end record and the directory are those of the second
+    // alone.
     let hidden = [archive(&[good]), sound].concat();
     assert!(codes(&scan_bytes("x.zip", &hidden)).contains(&Code::ZipDirectoryMismatch));
     let mut trailing = fixture("plain.zip");

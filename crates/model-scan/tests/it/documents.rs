@@ -23,8 +23,10 @@ fn documents_that_are_read_to_their_end_are_safe() {
         ("data.csv", b"class,petal\n1,2\n", Format::Text),
         ("notes.md", b"x^2 + 1 is a polynomial\n", Format::Text),
         ("LICENSE", "Copyright © 2026\n".as_bytes(), Format::Text),
-        ("conda.yaml", b"name: e\nchannels:\n- conda-forge\ndependencies:\n- python=3.11\n- pip:\n  - a==1\n", Format::Requirements),
-        ("python_env.yaml", b"python: 3.11.7\nbuild_dependencies:\n- pip==23\ndependencies:\n- -r requirements.txt\n", Format::Requirements),
+        ("conda.yaml", b"name: e\nchannels:\n- conda-forge\ndependencies:\n- python=3.11\n- pip:\n  - \
+            a==1\n", Format::Requirements),
+        ("python_env.yaml", b"python: 3.11.7\nbuild_dependencies:\n- pip==23\ndependencies:\n- -r \
+            requirements.txt\n", Format::Requirements),
         ("requirements.txt", b"mlflow==3.17.2\nscikit-learn\nnumpy>=1,<3", Format::Requirements),
         ("MLmodel", b"artifact_path: model\nflavors: {}\n", Format::Mlmodel),
         ("params.yaml", b"a: &x [1, 2]\nb: *x\nc: !!str 3\n", Format::Yaml),
@@ -32,7 +34,9 @@ fn documents_that_are_read_to_their_end_are_safe() {
         ("serving_input_example.json", b"{\"inputs\": [[-Infinity]]}", Format::Json),
         ("classes.json", b"{\"a\": [1, \"b\", null, true], \"type\": \"text\"}", Format::Json),
         ("claims.jsonl", b"{\"a\": 1}\n{\"b\": 2}\n", Format::Json),
-        ("model.lgb", b"tree\nversion=v4\nTree=0\nnum_leaves=1\n\nend of trees\n\nfeature_importances:\na.b=1\n\nparameters:\n[data: ]\nend of parameters\n\npandas_categorical:[[\"x\"]]\n", Format::Lightgbm),
+        ("model.lgb", b"tree\nversion=v4\nTree=0\nnum_leaves=1\n\nend of \
+            trees\n\nfeature_importances:\na.b=1\n\nparameters:\n[data: ]\nend of \
+            parameters\n\npandas_categorical:[[\"x\"]]\n", Format::Lightgbm),
         ("model.ubj", b"{L\0\0\0\0\0\0\0\x07learner{L\0\0\0\0\0\0\0\x01a[$d#L\0\0\0\0\0\0\0\x01\x3f\x80\0\0L\0\0\0\0\0\0\0\x01bSL\0\0\0\0\0\0\0\x02xyL\0\0\0\0\0\0\0\x01c[#L\0\0\0\0\0\0\0\x01{}}L\0\0\0\0\0\0\0\x07version[#L\0\0\0\0\0\0\0\x01i\x03}", Format::Xgboost),
         ("empty", b"", Format::Empty),
         ("data.pkl", b"I1\n.", Format::Pickle),
@@ -155,10 +159,11 @@ fn an_anchor_that_expands_without_end_is_stopped() {
 /// What MLflow writes for an ONNX model, with other entries of its flavors.
 fn mlmodel(python: &str, onnx: &str) -> Vec<u8> {
     format!(
-        "flavors:\n  onnx:\n    code: null\n    data: model.onnx\n    onnx_version: 1.19.1\n    providers:\n    - \
-         CUDAExecutionProvider\n    - CPUExecutionProvider\n    onnx_session_options: null\n{onnx}  python_function:\n    \
-         env:\n      conda: conda.yaml\n      virtualenv: python_env.yaml\n    python_version: 3.11.7\n{python}\
-         mlflow_version: 3.17.2\nsignature:\n  inputs: '[{{\"type\": \"double\"}}]'\n"
+        "flavors:\n  onnx:\n    code: null\n    data: model.onnx\n    onnx_version: 1.19.1\n    \
+         providers:\n    - CUDAExecutionProvider\n    - CPUExecutionProvider\n    onnx_session_options: \
+         null\n{onnx}  python_function:\n    env:\n      conda: conda.yaml\n      virtualenv: \
+         python_env.yaml\n    python_version: 3.11.7\n{python}mlflow_version: 3.17.2\nsignature:\n  inputs: \
+         '[{{\"type\": \"double\"}}]'\n"
     )
     .into_bytes()
 }
@@ -232,8 +237,8 @@ fn a_file_that_an_mlmodel_names_has_to_be_there() {
     assert_eq!(codes(&within(&["sub/MLmodel", "model.pkl"])), [Code::NotUnderstood].into());
 }
 
-/// `tests/mlflow.tar.xz` holds what `save_model` of MLflow 3.17 writes for models of scikit-learn (as pickle, with
-/// cloudpickle and as skops), XGBoost, LightGBM and ONNX, with examples of inputs.
+/// `tests/mlflow.tar.xz` holds what `save_model` of MLflow 3.17 writes for models of scikit-learn (as pickle,
+/// with cloudpickle and as skops), XGBoost, LightGBM and ONNX, with examples of inputs.
 #[test]
 fn what_mlflow_writes_for_ordinary_models_is_safe() {
     let archive = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/mlflow.tar.xz");

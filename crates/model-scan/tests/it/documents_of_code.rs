@@ -1,4 +1,5 @@
-//! Documents by which an installer or a loader runs code: requirements, environments, and configurations of Keras.
+//! Documents by which an installer or a loader runs code: requirements, environments, and configurations of
+//! Keras.
 
 use slipway_model_scan::{Code, Format, LoaderCode, Report, Verdict};
 
@@ -15,9 +16,9 @@ fn assert_code(name: &str, text: &str, code: Code) -> Report {
 
 #[test]
 fn requirements_of_ordinary_models_are_safe_under_every_name() {
-    let text = "# made by pip-compile\nmlflow==3.17.2\nnumpy>=1.26,<3\nscikit-learn ~= 1.5\n\ntorch==2.4.0+cpu ; \
-                python_version >= '3.9'\nuvicorn[standard]\npandas==2.2.3 --hash=sha256:0a --hash=sha256:0b\n\
-                -c constraints.txt\n";
+    let text = "# made by pip-compile\nmlflow==3.17.2\nnumpy>=1.26,<3\nscikit-learn ~= \
+        1.5\n\ntorch==2.4.0+cpu ; python_version >= '3.9'\nuvicorn[standard]\npandas==2.2.3 --hash=sha256:0a \
+        --hash=sha256:0b\n-c constraints.txt\n";
     for name in [
         "requirements.txt",
         "Requirements.txt",
@@ -67,8 +68,8 @@ fn requirements_from_elsewhere_than_the_index_are_found_on_their_line() {
 fn environments_hold_packages_and_nothing_else() {
     assert_safe(&scan_bytes(
         "conda.yaml",
-        b"name: mlflow-env\nchannels: [conda-forge, defaults]\ndependencies:\n- python=3.11.7\n- conda-forge::numpy>=1.26\n\
-          - pip<=24\n- pip:\n  - mlflow==3.17.2\n  - -r requirements.txt\n",
+        b"name: mlflow-env\nchannels: [conda-forge, defaults]\ndependencies:\n- python=3.11.7\n- \
+            conda-forge::numpy>=1.26\n- pip<=24\n- pip:\n  - mlflow==3.17.2\n  - -r requirements.txt\n",
     ));
     for (entry, code) in [
         ("channels: [https://example.org/channel]", Code::InstallCode),

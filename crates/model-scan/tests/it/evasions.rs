@@ -1,4 +1,5 @@
-//! Files that hide what they are: unusual containers, polyglots, configurations of Keras, and ONNX models that reach out.
+//! Files that hide what they are: unusual containers, polyglots, configurations of Keras, and ONNX models
+//! that reach out.
 
 use std::io::{Cursor, Write as _};
 

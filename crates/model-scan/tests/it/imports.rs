@@ -1,4 +1,5 @@
-//! What a pickle may import, and by which name: whatever the way and the spelling, what gives away the machine is found.
+//! What a pickle may import, and by which name: whatever the way and the spelling, what gives away the
+//! machine is found.
 
 use std::io::Cursor;
 

@@ -1,4 +1,5 @@
-//! What holds for every file: a scan ends without a panic, and no padding or renaming makes an unsafe file safe.
+//! What holds for every file: a scan ends without a panic, and no padding or renaming makes an unsafe file
+//! safe.
 
 use proptest::prelude::*;
 use slipway_model_scan::Verdict;
@@ -61,7 +62,8 @@ proptest! {
     }
 
     #[test]
-    fn flipped_bits_end(which in 0_usize..1_000, flips in proptest::collection::vec((any::<usize>(), 0_u8..8), 1..8)) {
+    fn flipped_bits_end(which in 0_usize..1_000,
+        flips in proptest::collection::vec((any::<usize>(), 0_u8..8), 1..8)) {
         let files = all_fixtures();
         let (name, mut bytes) = files[which % files.len()].clone();
         for (at, bit) in flips {
@@ -84,8 +86,10 @@ proptest! {
     fn opcodes_before_an_evil_pickle_do_not_make_it_safe(
         which in 0..RUNNING.len(),
         prefix in proptest::collection::vec(prop::sample::select(vec![
-            b"N0".as_slice(), b"]0", b"(1", b"(0", b"K\x010", b"N200", b"}(u0", b"I1\n0", b"V\n0", b"S'x'\n0", b"\x8c\x01.0",
-            b"X\x03\x00\x00\x00abc0", b"C\x02\x80.0", b"\x80\x04", b"\x80\x00", b"G@\x00\x00\x00\x00\x00\x00\x000", b"(NNt0",
+            b"N0".as_slice(), b"]0", b"(1", b"(0", b"K\x010", b"N200", b"}(u0", b"I1\n0", b"V\n0", b"S'x'\n0",
+                b"\x8c\x01.0",
+            b"X\x03\x00\x00\x00abc0", b"C\x02\x80.0", b"\x80\x04", b"\x80\x00",
+                b"G@\x00\x00\x00\x00\x00\x00\x000", b"(NNt0",
         ]), 0..20),
     ) {
         // These leave the stack as it was, so CPython still runs what follows.

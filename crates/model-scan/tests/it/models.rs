@@ -1,4 +1,5 @@
-//! Models of scikit-learn, XGBoost and LightGBM: ordinary ones are safe, and what they consist of is no way in.
+//! Models of scikit-learn, XGBoost and LightGBM: ordinary ones are safe, and what they consist of is no way
+//! in.
 //!
 //! `tests/models.tar.xz` holds pickles and joblib dumps that `examples/model_scan/probe_models.py` wrote.
 

@@ -1,5 +1,5 @@
-//! The pickle machine, opcode by opcode: constants are data, what is missing is refused, and nothing that CPython runs is left
-//! early.
+//! The pickle machine, opcode by opcode: constants are data, what is missing is refused, and nothing that
+//! CPython runs is left early.
 
 use std::io::Cursor;
 
@@ -99,7 +99,8 @@ fn containers_take_what_is_above_their_mark() {
     }
 }
 
-/// CPython raises here, so nothing that follows is run, and the file is no pickle that could be trusted either.
+/// CPython raises here, so nothing that follows is run, and the file is no pickle that could be trusted
+/// either.
 #[test]
 fn what_an_opcode_needs_has_to_be_on_the_stack() {
     for (name, opcodes) in [

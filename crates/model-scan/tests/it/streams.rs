@@ -1,4 +1,5 @@
-//! Compressed streams of every kind: unpacked within limits, looked into, and refused where two readers could disagree.
+//! Compressed streams of every kind: unpacked within limits, looked into, and refused where two readers could
+//! disagree.
 
 use std::io::{Cursor, Write as _};
 

@@ -1,13 +1,14 @@
-//! Models of LightGBM as text and of XGBoost as UBJSON, and the schema of a skops archive: read to the end, entry by entry.
+//! Models of LightGBM as text and of XGBoost as UBJSON, and the schema of a skops archive: read to the end,
+//! entry by entry.
 
 use slipway_model_scan::{Code, Format, LoaderCode, Report, Verdict};
 
 use crate::{assert_safe, codes, scan_bytes};
 
-const LIGHTGBM: &str = "tree\nversion=v4\nnum_class=1\nobjective=binary sigmoid:1\nfeature_names=a b\n\nTree=0\n\
-    num_leaves=2\nsplit_feature=0\nthreshold=0.5\nleaf_value=-1 1\nshrinkage=1\n\n\nend of trees\n\nfeature_importances:\n\
-    a=1\nx/y.z=2\n\nparameters:\n[boosting: gbdt]\n[data: ]\n[machine_list_filename: ]\n\nend of parameters\n\n\
-    pandas_categorical:[[\"x\", 1], null]\n";
+const LIGHTGBM: &str = "tree\nversion=v4\nnum_class=1\nobjective=binary sigmoid:1\nfeature_names=a \
+    b\n\nTree=0\nnum_leaves=2\nsplit_feature=0\nthreshold=0.5\nleaf_value=-1 1\nshrinkage=1\n\n\nend of \
+    trees\n\nfeature_importances:\na=1\nx/y.z=2\n\nparameters:\n[boosting: gbdt]\n[data: \
+    ]\n[machine_list_filename: ]\n\nend of parameters\n\npandas_categorical:[[\"x\", 1], null]\n";
 
 #[test]
 fn a_model_of_lightgbm_is_read_under_each_of_its_names() {

@@ -76,7 +76,8 @@ impl<'call> Call<'call> {
         axis_in(self.node.int("axis").unwrap_or(default), rank)
     }
 
-    /// The axes of the input at `at`, or of the attribute `axes`: counted from 0, `None` where there are none of either.
+    /// The axes of the input at `at`, or of the attribute `axes`: counted from 0, `None` where there are none
+    /// of either.
     pub(super) fn axes(&self, at: usize, rank: usize) -> Result<Option<Vec<usize>>, String> {
         let listed = match self.given(at) {
             Some(axes) => Some(axes.values().ok_or("its axes are not known before the run")?),
@@ -109,8 +110,8 @@ pub(super) fn one(tensor: Tensor) -> Derived {
     Ok(vec![tensor])
 }
 
-/// Multidirectional broadcasting: dimensions are aligned at the last one. Rows have to meet rows of the same inputs, or one entry for all
-/// of them; a run of one row would otherwise be stretched to what it meets.
+/// Multidirectional broadcasting: dimensions are aligned at the last one. Rows have to meet rows of the same
+/// inputs, or one entry for all of them; a run of one row would otherwise be stretched to what it meets.
 pub(super) fn broadcast(symbols: &mut Symbols, tensors: &[&Tensor]) -> Result<Tensor, String> {
     let has_rows = tensors.iter().any(|tensor| tensor.axis.is_some());
     let dims: Option<Vec<&Vec<Size>>> = tensors.iter().map(|tensor| tensor.dims.as_ref()).collect();

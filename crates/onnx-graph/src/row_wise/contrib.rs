@@ -1,4 +1,5 @@
-//! `com.microsoft`: the operators that quantization and optimization tools of ONNX Runtime write. Others have no rule.
+//! `com.microsoft`: the operators that quantization and optimization tools of ONNX Runtime write. Others have
+//! no rule.
 
 use super::call::{Call, Derived, one};
 use super::product::{gemm, multiplied};

@@ -1,13 +1,16 @@
-//! Whether a model answers row by row: whether, for any values and any number of rows, row *i* of each output depends on row *i* of the
-//! inputs alone, and in the same way for every *i*. Only then may rows of different requests share a run.
+//! Whether a model answers row by row: whether, for any values and any number of rows, row *i* of each output
+//! depends on row *i* of the inputs alone, and in the same way for every *i*. Only then may rows of different
+//! requests share a run.
 //!
-//! The graph is followed from its inputs, whose first dimension is the batch. Of each tensor it is known whether it is constant, has
-//! rows along one axis, or is a list of sizes that the number of rows may be part of ([`value::Tensor`]). An operator has a rule that
-//! derives the outputs, or refuses. Whatever no rule allows is refused: operators without a rule, bodies of branches and loops, shapes
-//! that cannot be followed. "Constant" includes what depends on the further dimensions of the inputs, e.g. the length of sequences:
+//! The graph is followed from its inputs, whose first dimension is the batch. Of each tensor it is known
+//! whether it is constant, has rows along one axis, or is a list of sizes that the number of rows may be part
+//! of ([`value::Tensor`]). An operator has a rule that derives the outputs, or refuses. Whatever no rule
+//! allows is refused: operators without a rule, bodies of branches and loops, shapes that cannot be followed.
+//! "Constant" includes what depends on the further dimensions of the inputs, e.g. the length of sequences:
 //! requests are joined only where these agree.
 //!
-//! Results of floating-point operations may still differ in their last digits, because sums of more rows may be made in another order.
+//! Results of floating-point operations may still differ in their last digits, because sums of more rows may
+//! be made in another order.
 
 mod call;
 mod contrib;
@@ -244,7 +247,8 @@ impl<'model> Walk<'model> {
         vec![Value::Unknown(self.obstacles.len() - 1); node.outputs.len()]
     }
 
-    /// The outputs of a function that the model defines, whose nodes are followed as if they stood in its place.
+    /// The outputs of a function that the model defines, whose nodes are followed as if they stood in its
+    /// place.
     fn function(
         &mut self,
         node: &Node,
@@ -308,7 +312,8 @@ fn derive(call: &mut Call<'_>) -> Derived {
         _ => None,
     };
     match derived {
-        // What no rule knows is still the same for all rows where its inputs are; contributed operators promise nothing.
+        // What no rule knows is still the same for all rows where its inputs are; contributed operators
+        // promise nothing.
         None | Some(Err(_)) if constant && matches!(node.domain.as_str(), "" | "ai.onnx.ml") => {
             Ok(vec![Tensor::constant(None); node.outputs.len()])
         }

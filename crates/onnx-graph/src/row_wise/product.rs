@@ -21,7 +21,8 @@ fn contracted() -> String {
     "it sums over the rows of the run".to_owned()
 }
 
-/// As `numpy.matmul`: the batch may be a dimension before the matrices, the rows of the left, or the columns of the right ones.
+/// As `numpy.matmul`: the batch may be a dimension before the matrices, the rows of the left, or the columns
+/// of the right ones.
 pub(super) fn multiplied(symbols: &mut Symbols, left: &Tensor, right: &Tensor) -> Result<Tensor, String> {
     let (Some(first), Some(second)) = (&left.dims, &right.dims) else {
         return if left.is_constant() && right.is_constant() {
@@ -32,7 +33,8 @@ pub(super) fn multiplied(symbols: &mut Symbols, left: &Tensor, right: &Tensor) -
     };
     let behind = |tensor: &Tensor, dims: &[Size]| tensor.axis.map(|rows| dims.len() - 1 - rows);
     let (of_left, of_right) = (behind(left, first), behind(right, second));
-    // The last dimension of the left and the last but one of the right are summed over; so is the only one of a vector.
+    // The last dimension of the left and the last but one of the right are summed over; so is the only one of
+    // a vector.
     if of_left == Some(0) || of_right == Some(1) || of_right == Some(0) && second.len() == 1 {
         return Err(contracted());
     }

@@ -17,8 +17,8 @@ pub(super) fn derive(call: &mut Call<'_>) -> Option<Derived> {
     })
 }
 
-/// The elements of a row stay together, and rows in their order, where as many elements come before the batch as before: in memory a
-/// tensor is `before · rows · after`.
+/// The elements of a row stay together, and rows in their order, where as many elements come before the batch
+/// as before: in memory a tensor is `before · rows · after`.
 fn reshape(call: &mut Call<'_>) -> Derived {
     let tensor = call.input(0)?;
     let numbers = match call.given(1) {

@@ -2,7 +2,8 @@
 
 /// `rowsᵇ · factor · Π symbols`, with `b` 0 or 1.
 ///
-/// A symbol is a size that a run knows and that is the same for all requests of a joined run, e.g. the length of a sequence.
+/// A symbol is a size that a run knows and that is the same for all requests of a joined run, e.g. the length
+/// of a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Size {
     /// Whether the number of rows is a factor.

@@ -8,9 +8,9 @@ use crate::model;
 pub(super) struct Tensor {
     /// `None` where not even the rank is known; tensors of rows always have dimensions.
     pub(super) dims: Option<Vec<Size>>,
-    /// The dimension along which each row depends on the same row of the inputs alone. Its size is the number of rows, or a multiple
-    /// of which each row has a contiguous part. `None`: constant, i.e. the same for any values and any number of rows; but `numbers`
-    /// may have the number of rows in them.
+    /// The dimension along which each row depends on the same row of the inputs alone. Its size is the number
+    /// of rows, or a multiple of which each row has a contiguous part. `None`: constant, i.e. the same for
+    /// any values and any number of rows; but `numbers` may have the number of rows in them.
     pub(super) axis: Option<usize>,
     /// All of its integers, where they are few.
     pub(super) numbers: Option<Vec<Number>>,
@@ -71,7 +71,8 @@ impl Tensor {
         self.axis.is_none() && !self.counts_rows()
     }
 
-    /// Whether it has one element at most for each operation, as scales and zero points of whole tensors have.
+    /// Whether it has one element at most for each operation, as scales and zero points of whole tensors
+    /// have.
     pub(super) fn is_scalar(&self) -> bool {
         self.is_constant() && self.dims.as_ref().is_some_and(|dims| dims.iter().all(|size| size.is(1)))
     }

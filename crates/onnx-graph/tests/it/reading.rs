@@ -256,7 +256,8 @@ fn operators_that_nobody_has_and_tensors_that_burst_are_not_served() {
 #[test]
 fn a_shape_that_is_filled_is_no_larger_than_a_machine() {
     let numbers = |one: u64, two: u64| [one.to_le_bytes(), two.to_le_bytes()].concat();
-    // An initializer of two 64-bit numbers, and a constant of the same, each the shape of what an operator makes.
+    // An initializer of two 64-bit numbers, and a constant of the same, each the shape of what an operator
+    // makes.
     let tensor = |name: &str, raw: &[u8]| {
         [&[0x08, 2, 0x10, 7][..], &field(8, &[name.as_bytes()]), &field(9, &[raw])].concat()
     };
@@ -287,6 +288,7 @@ fn garbage_and_every_cut_off_model_are_refused() {
             accepted.push(end);
         }
     }
-    // Only where every part that the header needs is whole can a cut pass, and then trailing parts are missing.
+    // Only where every part that the header needs is whole can a cut pass, and then trailing parts are
+    // missing.
     assert!(accepted.len() <= 1, "cut at {accepted:?} of {}", MODEL.len());
 }

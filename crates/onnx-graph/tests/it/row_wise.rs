@@ -1,4 +1,5 @@
-//! Graphs as exporters write them, which have to be followed, and graphs whose rows interact, which must not be.
+//! Graphs as exporters write them, which have to be followed, and graphs whose rows interact, which must not
+//! be.
 
 use slipway_onnx_graph::{read, row_wise};
 use slipway_testkit::onnx::{self, Attribute, FLOAT, Graph, INT64};
@@ -154,7 +155,8 @@ fn reshapes_that_keep_rows_apart_are_followed() {
     }
 }
 
-/// `x.view(x.size(0), x.size(1), 2, 4)` and back, `y.transpose(1, 2)`: attention as PyTorch exports it, with a mask of the input.
+/// `x.view(x.size(0), x.size(1), 2, 4)` and back, `y.transpose(1, 2)`: attention as PyTorch exports it, with
+/// a mask of the input.
 #[test]
 fn shapes_that_are_computed_from_the_batch_are_followed() {
     let mut graph = Graph::default();

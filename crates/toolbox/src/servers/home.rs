@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::{Account, Error, private, process};
 
-/// A folder of a server. A server that runs as another account reaches it through a handle that it inherits, so that the folders
-/// above may stay closed to that account.
+/// A folder of a server. A server that runs as another account reaches it through a handle that it inherits,
+/// so that the folders above may stay closed to that account.
 #[derive(Debug, Clone)]
 pub(super) struct Home {
     path: PathBuf,

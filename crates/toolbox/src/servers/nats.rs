@@ -115,9 +115,9 @@ fn configure(options: &NatsOptions, passwords: &BTreeMap<String, String>, store:
     let users: Vec<serde_json::Value> =
         options.users.iter().filter_map(|user| Some(entry(user, passwords.get(&user.name)?))).collect();
     format!(
-        "listen: \"127.0.0.1:{}\"\nserver_name: \"slipway\"\nmax_payload: 8MB\nwrite_deadline: \"10s\"\n\
-         jetstream {{\n  store_dir: {}\n  max_memory_store: 64MB\n  max_file_store: 8GB\n  sync_interval: \"1s\"\n}}\n\
-         authorization: {:#}\n",
+        "listen: \"127.0.0.1:{}\"\nserver_name: \"slipway\"\nmax_payload: \
+         8MB\nwrite_deadline: \"10s\"\njetstream {{\n  store_dir: {}\n  max_memory_store: 64MB\n  \
+         max_file_store: 8GB\n  sync_interval: \"1s\"\n}}\nauthorization: {:#}\n",
         options.port,
         quoted(store),
         json!({"users": users}),

@@ -20,10 +20,12 @@ const LOCAL_PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const USUAL_LOCAL_PORTS: u16 = 32_768;
 const MAX_TRIES: u32 = 500;
 
-/// A port that is free now, and that no other call was given: neither of this process nor of one of the same user that still runs.
+/// A port that is free now, and that no other call was given: neither of this process nor of one of the same
+/// user that still runs.
 ///
-/// Another platform that starts at the same time would take the port before its server listens. It lies below the ports of outgoing connections. One of those would be taken by some connection as soon as its server is down for a
-/// moment, and the server could not start again.
+/// Another platform that starts at the same time would take the port before its server listens. It lies below
+/// the ports of outgoing connections. One of those would be taken by some connection as soon as its server is
+/// down for a moment, and the server could not start again.
 ///
 /// # Errors
 /// No port is free.
@@ -50,10 +52,11 @@ pub fn free_port() -> Result<u16, Error> {
         .map_err(Error::file("no free port on", Path::new("127.0.0.1")))
 }
 
-/// Reserves a port for as long as this process runs; `false` if another process of the same user has reserved it.
+/// Reserves a port for as long as this process runs; `false` if another process of the same user has reserved
+/// it.
 ///
-/// Each port is a byte of one file in the cache folder, which is locked. The kernel releases the locks of a process that ends. Where the file
-/// cannot be locked, nothing is reserved and every port is granted.
+/// Each port is a byte of one file in the cache folder, which is locked. The kernel releases the locks of a
+/// process that ends. Where the file cannot be locked, nothing is reserved and every port is granted.
 pub fn reserve(port: u16) -> bool {
     static RESERVATIONS: LazyLock<Option<File>> = LazyLock::new(|| {
         let folder = cache_dir().ok()?;

@@ -1,7 +1,8 @@
 //! PostgreSQL.
 //!
-//! Postgres refuses to run as root, and runs as an account of its own there. It listens on 127.0.0.1 alone, and every connection
-//! proves its password by SCRAM-SHA-256. A service has a role of its own, which owns one schema and can use no other.
+//! Postgres refuses to run as root, and runs as an account of its own there. It listens on 127.0.0.1 alone,
+//! and every connection proves its password by SCRAM-SHA-256. A service has a role of its own, which owns one
+//! schema and can use no other.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt as _;
@@ -20,7 +21,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
 /// How long backends without a postmaster may take to end on their own.
 const BACKEND_GRACE: Duration = Duration::from_secs(2);
-/// Index of the state's line in `postmaster.pid`: `LOCK_FILE_LINE_PM_STATUS` of Postgres, which counts from 1, is 8.
+/// Index of the state's line in `postmaster.pid`: `LOCK_FILE_LINE_PM_STATUS` of Postgres, which counts from
+/// 1, is 8.
 const PM_STATUS_LINE: usize = 7;
 const USER: &str = "slipway";
 const DATABASE: &str = "slipway";
@@ -54,8 +56,8 @@ pub struct PostgresRole {
 /// URLs by role, each with the role's name and password.
 pub type PostgresUrls = BTreeMap<String, String>;
 
-/// Starts Postgres, with a database `slipway`, and waits until it takes connections. [`Running::url`] is that of the superuser,
-/// whose password is made at the first start and kept in the folder.
+/// Starts Postgres, with a database `slipway`, and waits until it takes connections. [`Running::url`] is that
+/// of the superuser, whose password is made at the first start and kept in the folder.
 ///
 /// # Errors
 /// It does not start; the end of its log is in the error.
@@ -112,7 +114,8 @@ fn passwords(options: &PostgresOptions) -> Result<BTreeMap<String, String>, Erro
     options.roles.iter().map(password).collect()
 }
 
-/// Who may connect, and how. Not the file in the data directory, which another account may have changed under an earlier release.
+/// Who may connect, and how. Not the file in the data directory, which another account may have changed under
+/// an earlier release.
 const ACCESS: &str = "host all all 127.0.0.1/32 scram-sha-256\n";
 
 /// Small for one machine, and safe: nothing that was acknowledged is lost in a crash.
@@ -152,8 +155,8 @@ fn mark(options: &PostgresOptions) -> PathBuf {
 
 /// The folder that Postgres works in.
 ///
-/// Earlier releases kept that of a platform that root started under `/var/lib/slipway`, where a parent of the data directory was closed to
-/// others. It is moved, or used where it is.
+/// Earlier releases kept that of a platform that root started under `/var/lib/slipway`, where a parent of the
+/// data directory was closed to others. It is moved, or used where it is.
 fn home(options: &PostgresOptions) -> Result<Home, Error> {
     if options.account.ids().is_none() {
         return Home::below(&options.dir, options.account);
@@ -218,12 +221,12 @@ fn initialise(options: &PostgresOptions, home: &Home, password: &str, log: &Path
     std::fs::rename(&part, &data).map_err(Error::file("cannot make", &data))
 }
 
-/// Stops what is left of a Postgres that outlived its platform, and removes its lock file, because the process id in it may be
-/// another program's by now.
+/// Stops what is left of a Postgres that outlived its platform, and removes its lock file, because the
+/// process id in it may be another program's by now.
 ///
-/// Backends end when they notice that their postmaster is gone, which one that computes does late. Until then they hold the
-/// shared memory of the data directory, and no other Postgres starts on it. With the postmaster gone, ending them by a signal is a
-/// crash of Postgres like any other: it loses nothing that was committed.
+/// Backends end when they notice that their postmaster is gone, which one that computes does late. Until then
+/// they hold the shared memory of the data directory, and no other Postgres starts on it. With the postmaster
+/// gone, ending them by a signal is a crash of Postgres like any other: it loses nothing that was committed.
 fn remove_orphan(data: &Path) {
     let pid_file = data.join("postmaster.pid");
     if let Some(pid) = postmaster_lines(data).first().and_then(|line| line.trim().parse::<i32>().ok()) {
@@ -238,15 +241,16 @@ fn remove_orphan(data: &Path) {
     let _ = std::fs::remove_file(&pid_file);
 }
 
-/// Lines of the lock file of a running postmaster: process id first, its state as the eighth, see `pidfile.h` of Postgres.
+/// Lines of the lock file of a running postmaster: process id first, its state as the eighth, see `pidfile.h`
+/// of Postgres.
 fn postmaster_lines(data: &Path) -> Vec<String> {
     std::fs::read_to_string(data.join("postmaster.pid"))
         .map(|text| text.lines().map(str::to_owned).collect())
         .unwrap_or_default()
 }
 
-/// Whether the postmaster with this process id takes connections. Asked of its lock file as `pg_ctl` does: an answer on the port
-/// could be another server's.
+/// Whether the postmaster with this process id takes connections. Asked of its lock file as `pg_ctl` does: an
+/// answer on the port could be another server's.
 fn is_ready(data: &Path, pid: u32) -> bool {
     let lines = postmaster_lines(data);
     let line = |at: usize| lines.get(at).map(|line| line.trim());
@@ -255,7 +259,8 @@ fn is_ready(data: &Path, pid: u32) -> bool {
 
 fn make_database(options: &PostgresOptions, password: &str, log: &Path) -> Result<(), Error> {
     let statement = format!(
-        "SELECT 'CREATE DATABASE {DATABASE}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec\n"
+        "SELECT 'CREATE DATABASE {DATABASE}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = \
+         '{DATABASE}') \\gexec\n"
     );
     run_script(options, password, "postgres", &statement, log)
 }
@@ -285,24 +290,22 @@ fn make_roles(
 /// Names are our own constants, and passwords are hexadecimal.
 fn role_script(PostgresRole { name, schema }: PostgresRole, secret: &str) -> String {
     format!(
-        "SELECT 'CREATE ROLE {name}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') \\gexec\n\
-         ALTER ROLE {name} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '{secret}';\n\
-         GRANT CONNECT, TEMPORARY ON DATABASE {DATABASE} TO {name};\n\
-         CREATE SCHEMA IF NOT EXISTS {schema};\n\
-         ALTER SCHEMA {schema} OWNER TO {name};\n\
-         REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;\n\
-         SELECT format('ALTER %s %I.%I OWNER TO {name}', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' \
-           WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, n.nspname, c.relname) \
-         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner \
-         WHERE n.nspname = '{schema}' AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND r.rolname <> '{name}' \
-         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
-           AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')) \\gexec\n\
-         SELECT format('ALTER ROUTINE %s OWNER TO {name}', p.oid::regprocedure) FROM pg_proc p \
-         JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner \
-         WHERE n.nspname = '{schema}' AND r.rolname <> '{name}' \\gexec\n\
-         SELECT format('ALTER TYPE %I.%I OWNER TO {name}', n.nspname, t.typname) FROM pg_type t \
-         JOIN pg_namespace n ON n.oid = t.typnamespace JOIN pg_roles r ON r.oid = t.typowner \
-         WHERE n.nspname = '{schema}' AND t.typtype IN ('e', 'd') AND r.rolname <> '{name}' \\gexec\n"
+        "SELECT 'CREATE ROLE {name}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = \
+         '{name}') \\gexec\nALTER ROLE {name} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION \
+         NOBYPASSRLS PASSWORD '{secret}';\nGRANT CONNECT, TEMPORARY ON DATABASE {DATABASE} TO \
+         {name};\nCREATE SCHEMA IF NOT EXISTS {schema};\nALTER SCHEMA {schema} OWNER TO {name};\nREVOKE ALL \
+         ON SCHEMA {schema} FROM PUBLIC;\nSELECT format('ALTER %s %I.%I OWNER TO {name}', CASE c.relkind \
+         WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, \
+         n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r \
+         ON r.oid = c.relowner WHERE n.nspname = '{schema}' AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND \
+         r.rolname <> '{name}' AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = \
+         'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype IN \
+         ('a', 'i')) \\gexec\nSELECT format('ALTER ROUTINE %s OWNER TO {name}', p.oid::regprocedure) FROM \
+         pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner WHERE \
+         n.nspname = '{schema}' AND r.rolname <> '{name}' \\gexec\nSELECT format('ALTER TYPE %I.%I OWNER TO \
+         {name}', n.nspname, t.typname) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace JOIN \
+         pg_roles r ON r.oid = t.typowner WHERE n.nspname = '{schema}' AND t.typtype IN ('e', 'd') AND \
+         r.rolname <> '{name}' \\gexec\n"
     )
 }
 

@@ -1,7 +1,9 @@
-//! What an earlier run of a server left behind: its process, and processes and ports that outlive a crash for a moment.
+//! What an earlier run of a server left behind: its process, and processes and ports that outlive a crash for
+//! a moment.
 //!
-//! A server that was killed with its platform is not gone at once. Its children still hold shared memory or files, and its
-//! ports close when the kernel has torn down the last of them. A successor that starts in that moment fails.
+//! A server that was killed with its platform is not gone at once. Its children still hold shared memory or
+//! files, and its ports close when the kernel has torn down the last of them. A successor that starts in that
+//! moment fails.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,8 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Longest wait for a process that was signalled, before the next signal.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
-/// Longest wait for a port. Ports of a crashed predecessor close within milliseconds, on a busy machine within seconds.
+/// Longest wait for a port. Ports of a crashed predecessor close within milliseconds, on a busy machine
+/// within seconds.
 pub const PORT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A process, told from a later one with the same id by its start time.
@@ -74,10 +77,11 @@ impl PidFile {
     }
 }
 
-/// Waits until no process works in `dir`: at first for as long as `grace`, then with each of `signals` in turn.
+/// Waits until no process works in `dir`: at first for as long as `grace`, then with each of `signals` in
+/// turn.
 ///
-/// The working directory identifies the children of a server (Postgres' backends) when their parent is gone: they change
-/// their command lines, but never their folder.
+/// The working directory identifies the children of a server (Postgres' backends) when their parent is gone:
+/// they change their command lines, but never their folder.
 pub(super) fn wait_until_unused(dir: &Path, grace: Duration, signals: &[Signal]) {
     if !is_used_after(dir, grace) {
         return;

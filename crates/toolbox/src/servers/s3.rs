@@ -1,11 +1,13 @@
 //! SeaweedFS as an S3 server.
 //!
-//! It is several servers in one process, which talk to each other over ports of their own. Of these the S3 API alone is for
-//! clients. The others take nobody else: gRPC and the pages of the master require a certificate that is made at each start, HTTP of the
-//! filer and the master's API are off, and volumes are read and written with tokens of a few seconds that the master signs. What is left
-//! without credentials is `/status` and `/healthz` of the volume server: disk usage and sizes of volumes.
+//! It is several servers in one process, which talk to each other over ports of their own. Of these the S3
+//! API alone is for clients. The others take nobody else: gRPC and the pages of the master require a
+//! certificate that is made at each start, HTTP of the filer and the master's API are off, and volumes are
+//! read and written with tokens of a few seconds that the master signs. What is left without credentials is
+//! `/status` and `/healthz` of the volume server: disk usage and sizes of volumes.
 //!
-//! `weed server` and not `weed mini`, which starts sooner, but has an admin server and a port for metrics and profiles that cannot be closed.
+//! `weed server` and not `weed mini`, which starts sooner, but has an admin server and a port for metrics and
+//! profiles that cannot be closed.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,13 +23,15 @@ use super::{Attempt, Launch, Running, free_port, kept_secret, random_secret};
 use crate::{Account, Error, private};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
-/// Its filer waits 15 s for subscribers that are parts of the same process, so that it never ends sooner by itself. What it has
-/// acknowledged is with the operating system by then, and survives the end by force.
+/// Its filer waits 15 s for subscribers that are parts of the same process, so that it never ends sooner by
+/// itself. What it has acknowledged is with the operating system by then, and survives the end by force.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
-/// A bucket has at least one volume. Left to itself, SeaweedFS allows as many as whole volumes of 1 GiB would find room now, and on a
-/// disk with 10 GB free the eleventh bucket cannot be written to. Volumes take the room of what is in them.
+/// A bucket has at least one volume. Left to itself, SeaweedFS allows as many as whole volumes of 1 GiB would
+/// find room now, and on a disk with 10 GB free the eleventh bucket cannot be written to. Volumes take the
+/// room of what is in them.
 const MAX_VOLUMES: u32 = 1_000;
-/// A volume that is larger gets no new files. Small ones give room back sooner: a volume is rewritten without what was deleted.
+/// A volume that is larger gets no new files. Small ones give room back sooner: a volume is rewritten without
+/// what was deleted.
 const VOLUME_LIMIT_MB: u32 = 128;
 
 /// How SeaweedFS is to run.
@@ -45,7 +49,7 @@ pub struct S3Options {
     pub account: Account,
 }
 
-/// What a client needs beside the endpoint.
+/// What a client needs next to the endpoint.
 #[derive(Clone)]
 pub struct S3Keys {
     /// Access key id.
@@ -54,7 +58,8 @@ pub struct S3Keys {
     pub secret_key: String,
 }
 
-/// Starts SeaweedFS and waits until its S3 API answers. Keys are made at the first start and kept in the folder.
+/// Starts SeaweedFS and waits until its S3 API answers. Keys are made at the first start and kept in the
+/// folder.
 ///
 /// # Errors
 /// It does not start; the end of its log is in the error.
@@ -102,7 +107,8 @@ pub fn start(options: &S3Options) -> Result<(Running, S3Keys), Error> {
     Ok((launch.start(attempt, |_| answers(port))?, keys))
 }
 
-/// Writes certificates and keys for this start, and `security.toml` with them; where the server finds these files.
+/// Writes certificates and keys for this start, and `security.toml` with them; where the server finds these
+/// files.
 fn secure(home: &Home) -> Result<PathBuf, Error> {
     let made = certificates::make()
         .map_err(|error| Error::Certificates { name: "SeaweedFS", reason: error.to_string() })?;
@@ -169,8 +175,8 @@ fn arguments(options: &S3Options) -> Vec<String> {
     ]
 }
 
-/// Flags that name every port but that of the S3 API, since the program's own choices collide as soon as there are two instances; and the
-/// sockets that it makes for them.
+/// Flags that name every port but that of the S3 API, since the program's own choices collide as soon as
+/// there are two instances; and the sockets that it makes for them.
 fn free_ports() -> Result<(Vec<String>, Vec<PathBuf>), Error> {
     let (mut flags, mut sockets) = (Vec::new(), Vec::new());
     for name in ["master.port", "filer.port", "volume.port"] {

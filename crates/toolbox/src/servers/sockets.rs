@@ -1,8 +1,9 @@
 //! The Unix sockets over which the parts of SeaweedFS talk gRPC to each other.
 //!
-//! Their paths are `/tmp/seaweedfs-PART-grpc-PORT.sock` and cannot be configured. SeaweedFS does not remove them when it ends, cannot
-//! replace one that another account left, and then fails each upload with `connect: permission denied`. So a port is taken only if
-//! the path that goes with it can be used, and the sockets are removed when the server has stopped.
+//! Their paths are `/tmp/seaweedfs-PART-grpc-PORT.sock` and cannot be configured. SeaweedFS does not remove
+//! them when it ends, cannot replace one that another account left, and then fails each upload with
+//! `connect: permission denied`. So a port is taken only if the path that goes with it can be used, and the
+//! sockets are removed when the server has stopped.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ const FOLDER: &str = "/tmp";
 /// Another account would have to occupy the paths of all these ports.
 const MAX_TRIES: u32 = 100;
 
-/// A free port for gRPC of this part (`master`, `volume`, `filer` or `s3`), and the socket that goes with it. What a server that has
-/// ended left at the path is removed.
+/// A free port for gRPC of this part (`master`, `volume`, `filer` or `s3`), and the socket that goes with it.
+/// What a server that has ended left at the path is removed.
 ///
 /// # Errors
 /// No port is free, or paths are occupied by what cannot be removed.

@@ -1,4 +1,5 @@
-//! What another user of the machine can do: every port without credentials, every file as another uid, and data of an earlier release.
+//! What another user of the machine can do: every port without credentials, every file as another uid, and
+//! data of an earlier release.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -51,7 +52,8 @@ fn ask(port: u16, bytes: &[u8]) -> Vec<u8> {
 fn http(port: u16, method: &str, path: &str) -> Option<u16> {
     let body = if method == "GET" { "" } else { "forged" };
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: \
+         {}\r\n\r\n{body}",
         body.len()
     );
     let answer = String::from_utf8_lossy(&ask(port, request.as_bytes())).into_owned();
@@ -133,7 +135,8 @@ fn every_port_of_the_s3_server_refuses_who_has_no_key() {
                 assert!(status.is_none_or(|status| status >= 400), "{method} {port}{path}: {status:?}");
             }
         }
-        // HTTP/2 without TLS, as a gRPC client without certificates begins: no server answers with its settings (frame type 4).
+        // HTTP/2 without TLS, as a gRPC client without certificates begins: no server answers with its
+        // settings (frame type 4).
         let answer = ask(*port, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
         assert!(answer.get(3) != Some(&4), "{port} speaks gRPC to anyone");
     }
@@ -172,7 +175,8 @@ fn master_of(pid: u32) -> String {
     format!("127.0.0.1:{}.{}", argument_of(pid, "master.port"), argument_of(pid, "master.port.grpc"))
 }
 
-/// SeaweedFS' own administration, which can read, overwrite and delete everything, works with the certificates and not without.
+/// SeaweedFS' own administration, which can read, overwrite and delete everything, works with the
+/// certificates and not without.
 fn shell_needs_certificates(program: &Path, dir: &Path, master: &str) {
     let folders = [dir.join("home/security"), dir.join("security")];
     let security = folders.iter().find(|path| path.exists()).unwrap();
@@ -206,7 +210,8 @@ fn shell_needs_certificates(program: &Path, dir: &Path, master: &str) {
     assert!(!shown.lines().any(|line| line.trim() == "buckets"), "a stranger's shell works: {shown}");
 }
 
-/// Speaks the protocol of NATS: connects, sends lines, and answers with what the server says until it has taken them.
+/// Speaks the protocol of NATS: connects, sends lines, and answers with what the server says until it has
+/// taken them.
 fn nats_says(port: u16, login: &str, lines: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -276,10 +281,10 @@ fn a_role_of_postgres_has_its_schema_and_nothing_else() {
     let mut options = postgres(folder.path());
     // As an earlier release left it: everything is the superuser's.
     let (mut running, _) = servers::start_postgres(&options).unwrap();
-    let old = "CREATE SCHEMA one; CREATE TABLE one.t (n BIGSERIAL PRIMARY KEY); INSERT INTO one.t DEFAULT VALUES; \
-               CREATE TYPE one.kind AS ENUM ('a'); CREATE VIEW one.v AS SELECT n FROM one.t; \
-               CREATE FUNCTION one.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; \
-               CREATE SCHEMA two; CREATE TABLE two.t (n int)";
+    let old = "CREATE SCHEMA one; CREATE TABLE one.t (n BIGSERIAL PRIMARY KEY); INSERT INTO one.t DEFAULT \
+        VALUES; CREATE TYPE one.kind AS ENUM ('a'); CREATE VIEW one.v AS SELECT n FROM one.t; CREATE \
+        FUNCTION one.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE SCHEMA two; CREATE TABLE two.t (n \
+        int)";
     query(&options, &running.url, old);
     running.stop();
     options.roles = vec![
@@ -302,7 +307,8 @@ fn a_role_of_postgres_has_its_schema_and_nothing_else() {
         query(
             &options,
             one,
-            "CREATE OR REPLACE VIEW one.v AS SELECT n FROM one.t; ALTER TYPE one.kind ADD VALUE IF NOT EXISTS 'b'",
+            "CREATE OR REPLACE VIEW one.v AS SELECT n FROM one.t; ALTER TYPE one.kind ADD VALUE IF NOT \
+             EXISTS 'b'",
         );
         query(&options, one, "CREATE TABLE IF NOT EXISTS one.more (n int); SELECT one.f()");
         for statement in [

@@ -78,8 +78,8 @@ impl Server {
         Ok(bytes)
     }
 
-    /// `clients` send calls, each as soon as the last one was answered, for `seconds`. `calls` makes the calls of one operation
-    /// from the number of the client and of the operation.
+    /// `clients` send calls, each as soon as the last one was answered, for `seconds`. `calls` makes the
+    /// calls of one operation from the number of the client and of the operation.
     pub(super) async fn load<C>(&self, clients: u64, seconds: f64, calls: C) -> anyhow::Result<Figure>
     where
         C: Fn(u64, u64) -> Vec<Call> + Send + Sync + 'static,

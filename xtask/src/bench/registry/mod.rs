@@ -1,4 +1,4 @@
-//! The tracking server under load, beside an `mlflow server` on the same Postgres where that is asked for.
+//! The tracking server under load, next to an `mlflow server` on the same Postgres where that is asked for.
 
 mod load;
 mod peer;
@@ -192,19 +192,24 @@ async fn made(server: &Server, path: &str, body: &Value, pointer: &str) -> anyho
 fn create_run(experiment: &str, number: u64) -> Call {
     let tags =
         json!([{"key": "mlflow.user", "value": "bench"}, {"key": "mlflow.source.name", "value": "train.py"}]);
-    let body = json!({"experiment_id": experiment, "run_name": format!("run-{number}"), "start_time": 1_700_000_000_000_u64 + number,
+    let body = json!({"experiment_id": experiment, "run_name": format!("run-{number}"),
+        "start_time": 1_700_000_000_000_u64 + number,
         "tags": tags});
     Call::post("runs/create", body)
 }
 
 fn log_metric(run: &str, number: u64) -> Call {
     let value = 1.0 / (number + 1) as f64;
-    let body = json!({"run_id": run, "key": "loss", "value": value, "timestamp": 1_700_000_000_000_u64 + number, "step": number});
+    let body = json!({"run_id": run, "key": "loss", "value": value, "timestamp": 1_700_000_000_000_u64
+        + number, "step": number});
     Call::post("runs/log-metric", body)
 }
 
 fn log_batch(run: &str, step: u64, metrics: usize) -> Call {
-    let metric = |key| json!({"key": format!("metric-{key}"), "value": step as f64, "timestamp": 1_700_000_000_000_u64 + step, "step": step});
+    let metric = |key| {
+        json!({"key": format!("metric-{key}"), "value": step as f64,
+        "timestamp": 1_700_000_000_000_u64 + step, "step": step})
+    };
     let metrics: Vec<Value> = (0..metrics).map(metric).collect();
     Call::post("runs/log-batch", json!({"run_id": run, "metrics": metrics}))
 }

@@ -1,4 +1,5 @@
-//! Millions of metric points in one experiment: how fast they come in, and how long the history of one key takes to read.
+//! Millions of metric points in one experiment: how fast they come in, and how long the history of one key
+//! takes to read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -69,7 +70,8 @@ async fn run(options: &Options, data_dir: &Path) -> anyhow::Result<()> {
     let (read, pages, slowest_ms) = history(&server, run).await?;
     anyhow::ensure!(read == of_key, "{read} points of {of_key} came back");
     println!(
-        "history of one key, {read} points in order: {:.2} s in {pages} pages, the slowest {slowest_ms:.0} ms",
+        "history of one key, {read} points in order: {:.2} s in {pages} pages, the slowest {slowest_ms:.0} \
+         ms",
         started.elapsed().as_secs_f64()
     );
     let sampled =

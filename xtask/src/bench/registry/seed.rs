@@ -7,7 +7,8 @@ use sqlx::Connection as _;
 use super::create_run;
 use super::load::{Call, Server};
 
-/// Above this the runs are written straight into the registry's tables, which takes seconds instead of an hour.
+/// Above this the runs are written straight into the registry's tables, which takes seconds instead of an
+/// hour.
 const MAX_BY_API: u64 = 20_000;
 const AT_ONCE: u64 = 8;
 
@@ -51,8 +52,8 @@ async fn by_sql(database: &str, experiment: &str, count: u64) -> anyhow::Result<
     let (experiment, count): (i64, i64) = (experiment.parse()?, count.try_into()?);
     sqlx::query(
         "INSERT INTO registry.runs (run_id, experiment_id, name, user_id, status, start_ms, artifact_uri) \
-         SELECT md5(n::TEXT), $1, 'run-' || n, 'bench', 'FINISHED', 1700000000000 + n, 'mlflow-artifacts:/' || $1 || '/' || md5(n::TEXT) || '/artifacts' \
-         FROM generate_series(0, $2 - 1) AS n",
+         SELECT md5(n::TEXT), $1, 'run-' || n, 'bench', 'FINISHED', 1700000000000 + n, 'mlflow-artifacts:/' \
+         || $1 || '/' || md5(n::TEXT) || '/artifacts' FROM generate_series(0, $2 - 1) AS n",
     )
     .bind(experiment)
     .bind(count)
@@ -65,8 +66,8 @@ async fn by_sql(database: &str, experiment: &str, count: u64) -> anyhow::Result<
             [("metrics", "", ""), ("latest_metrics", ", experiment_id", ", experiment_id")]
         {
             let statement = format!(
-                "INSERT INTO registry.{table} (run_key, key, value, at_ms, step{columns}) \
-                 SELECT run_key, '{key}', {value}, 1700000000000, 0{given} FROM registry.runs WHERE experiment_id = $1"
+                "INSERT INTO registry.{table} (run_key, key, value, at_ms, step{columns}) SELECT run_key, \
+                 '{key}', {value}, 1700000000000, 0{given} FROM registry.runs WHERE experiment_id = $1"
             );
             sqlx::query(sqlx::AssertSqlSafe(statement))
                 .bind(experiment)

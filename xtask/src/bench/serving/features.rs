@@ -63,7 +63,8 @@ pub(super) fn measure(program: &Path, folder: &Path, clients: u32, seconds: u32)
         })?;
         let off = least_cpu_us(&figures[0]);
         println!(
-            "\n| {MODEL}, {}, {clients} clients, medians of {ROUNDS} | requests/s | p99 ms | least server CPU µs/request | more than off |\n|---|---|---|---|---|",
+            "\n| {MODEL}, {}, {clients} clients, medians of {ROUNDS} | requests/s | p99 ms | least server \
+             CPU µs/request | more than off |\n|---|---|---|---|---|",
             protocol.name()
         );
         for (name, figures) in names.iter().zip(&figures) {
@@ -79,7 +80,8 @@ pub(super) fn measure(program: &Path, folder: &Path, clients: u32, seconds: u32)
     Ok(())
 }
 
-/// The least disturbed of the loads: what else the machine does, and whom it shares its caches with, only ever adds to it.
+/// The least disturbed of the loads: what else the machine does, and whom it shares its caches with, only
+/// ever adds to it.
 fn least_cpu_us(figures: &[Figure]) -> f64 {
     figures.iter().map(|figure| figure.cpu_us).fold(f64::INFINITY, f64::min)
 }

@@ -126,9 +126,10 @@ fn wrk(
     std::fs::write(
         &script,
         format!(
-            "{turns}wrk.method = \"POST\"\nwrk.headers[\"content-type\"] = \"application/json\"\n{token}wrk.body = '{body}'\n\
-             done = function(summary, latency)\n  io.write(string.format(\"measured %f %f %d\\n\", \
-             latency:percentile(50), latency:percentile(99), summary.requests))\nend\n"
+            "{turns}wrk.method = \"POST\"\nwrk.headers[\"content-type\"] \
+             = \"application/json\"\n{token}wrk.body = '{body}'\ndone = function(summary, latency)\n  \
+             io.write(string.format(\"measured %f %f %d\\n\", latency:percentile(50), \
+             latency:percentile(99), summary.requests))\nend\n"
         ),
     )?;
     let output = Command::new("wrk")

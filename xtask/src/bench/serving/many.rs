@@ -43,7 +43,8 @@ pub(super) fn measure(
         load::spread(server, folder, MODEL, models, clients, seconds)
     })?;
     println!(
-        "\n| {MODEL}, REST, {clients} clients | requests/s | of one model's | p99 ms | server CPU µs/request | memory (PSS) MiB |\n|---|---|---|---|---|---|"
+        "\n| {MODEL}, REST, {clients} clients | requests/s | of one model's | p99 ms | server CPU µs/request \
+         | memory (PSS) MiB |\n|---|---|---|---|---|---|"
     );
     let alone = median(&figures[0], |figure| figure.per_second);
     for (figures, (name, server, _)) in figures.iter().zip(&kinds) {

@@ -1,4 +1,5 @@
-//! Serving under load from wrk (REST) and h2load (gRPC), beside Triton where it is installed and ONNX Runtime alone.
+//! Serving under load from wrk (REST) and h2load (gRPC), next to Triton where it is installed and ONNX
+//! Runtime alone.
 
 mod features;
 mod load;
@@ -36,10 +37,11 @@ pub(crate) struct Options {
     /// Measures only the loads whose name has this in it.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Load with ten times the clients that saturate the server, beside those.
+    /// Load with ten times the clients that saturate the server, next to those.
     #[arg(long)]
     overload: bool,
-    /// Measures, in place of all else, a quick model alone and among so many copies of it that are loaded, too.
+    /// Measures, in place of all else, a quick model alone and among so many copies of it that are loaded,
+    /// too.
     #[arg(long, value_name = "N")]
     models: Option<usize>,
     /// Measures, in place of all else, what records, tokens, traces and a memory limit cost a quick model.
@@ -132,7 +134,8 @@ fn compare(options: &Options, program: &Path, python: &Path, folder: &Path) -> a
     println!("\n| | |\n|---|---|");
     for (version, rows) in alone {
         println!(
-            "| encoder by ONNX Runtime {version} alone (two callers, one session, batches of 32) | {rows:.0} rows/s |"
+            "| encoder by ONNX Runtime {version} alone (two callers, one session, batches of 32) | {rows:.0} \
+             rows/s |"
         );
     }
     // The kernel's caches are warm from the first start on.
@@ -145,14 +148,16 @@ fn compare(options: &Options, program: &Path, python: &Path, folder: &Path) -> a
     starts.sort_by(|left, right| left.0.total_cmp(&right.0));
     println!("| process start to first answer, median of 5 | {:.0} ms |", starts[starts.len() / 2].0);
     println!(
-        "| memory (PSS) with four small models: first answer, after the load, {} s later | {:.0} MiB, {loaded:.0} MiB, {idle:.0} MiB |",
+        "| memory (PSS) with four small models: first answer, after the load, {} s later | {:.0} MiB, \
+         {loaded:.0} MiB, {idle:.0} MiB |",
         IDLE.as_secs(),
         starts[0].1 / BYTES_PER_MIB
     );
     Ok(())
 }
 
-/// Rows a second of ONNX Runtime without a server: of the version that serving has, where this Python can load it, and of the environment's.
+/// Rows a second of ONNX Runtime without a server: of the version that serving has, where this Python can
+/// load it, and of the environment's.
 fn references(python: &Path, folder: &Path, seconds: u32) -> anyhow::Result<Vec<(String, f64)>> {
     let library = Toolbox::from_env()?.onnxruntime_library(&mut |_: &str| {})?;
     // The library lies in `onnxruntime/capi` of the folder that its wheel was unpacked to.
@@ -215,7 +220,8 @@ fn overload(server: &Server, folder: &Path, seconds: u32) -> anyhow::Result<()> 
 
 fn show(ours: &[(String, Figure)], theirs: Option<&[(String, Figure)]>) {
     println!(
-        "\n| load (model, protocol, clients) | requests/s | p50 ms | p99 ms | server CPU µs/request |\n|---|---|---|---|---|"
+        "\n| load (model, protocol, clients) | requests/s | p50 ms | p99 ms | server CPU µs/request \
+         |\n|---|---|---|---|---|"
     );
     for (place, (name, figure)) in ours.iter().enumerate() {
         line(name, figure);

@@ -133,7 +133,8 @@ impl Drop for Server {
 }
 
 impl Peer {
-    /// Starts Triton with the same models and dynamic batching; `None` where there is no `tritonserver` on PATH.
+    /// Starts Triton with the same models and dynamic batching; `None` where there is no `tritonserver` on
+    /// PATH.
     pub(super) fn start(folder: &Path) -> anyhow::Result<Option<Self>> {
         if Command::new("tritonserver").arg("--help").output().is_err() {
             eprintln!("==> no `tritonserver` on PATH: no peer is measured");
@@ -166,7 +167,8 @@ fn answers(port: u16, token: Option<&str>, body: &[u8]) -> bool {
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         write!(
             stream,
-            "POST /v2/models/perceptron/infer HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            "POST /v2/models/perceptron/infer HTTP/1.1\r\nhost: localhost\r\nconnection: \
+             close\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
             token.unwrap_or("none"),
             body.len()
         )?;

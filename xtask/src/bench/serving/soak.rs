@@ -9,7 +9,8 @@ use super::server::{Server, Setup};
 const MODEL: &str = "perceptron";
 const MILLION: f64 = 1e6;
 
-/// Puts loads of `seconds` on a server, over REST and gRPC by turns, until it has answered so many millions of requests.
+/// Puts loads of `seconds` on a server, over REST and gRPC by turns, until it has answered so many millions
+/// of requests.
 pub(super) fn measure(
     program: &Path,
     folder: &Path,
@@ -19,7 +20,8 @@ pub(super) fn measure(
 ) -> anyhow::Result<()> {
     let server = Server::start(program, folder, &Setup::default())?;
     println!(
-        "\n| {MODEL}, {clients} clients: answered | refused | memory (PSS) MiB | server CPU µs/request |\n|---|---|---|---|"
+        "\n| {MODEL}, {clients} clients: answered | refused | memory (PSS) MiB | server CPU µs/request \
+         |\n|---|---|---|---|"
     );
     let (mut answered, mut refused) = (0.0, 0.0);
     for protocol in [Protocol::Rest, Protocol::Grpc].into_iter().cycle() {

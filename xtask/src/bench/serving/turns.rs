@@ -1,4 +1,5 @@
-//! Loads by turns: what is compared is measured in the same minutes, so that what else the machine does meets all alike.
+//! Loads by turns: what is compared is measured in the same minutes, so that what else the machine does meets
+//! all alike.
 
 use super::load::Figure;
 

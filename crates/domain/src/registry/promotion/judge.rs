@@ -227,7 +227,8 @@ fn fairness(version: &Evidence, gap: &GapBy<'_>, limit: f64) -> Found {
         None => (
             false,
             format!(
-                "report {report} has no two segments of {attribute} with {metric} and {min_rows} rows; a gap of {asked}"
+                "report {report} has no two segments of {attribute} with {metric} and {min_rows} rows; a gap \
+                 of {asked}"
             ),
         ),
         Some(gap) => (
@@ -255,8 +256,8 @@ fn approved(version: &Evidence, wanted: u32) -> Found {
         Identities::Claimed => detail.push_str("; access control is off, so the names are not verified"),
         Identities::Missing(what) => {
             detail.push_str(&format!(
-                "; it is not on record who created its {what}, since access control was off then: register the \
-                 version again from a new run"
+                "; it is not on record who created its {what}, since access control was off then: register \
+                 the version again from a new run"
             ));
             return (false, detail);
         }

@@ -22,7 +22,10 @@ fn a_metric_is_held_against_a_limit_and_against_the_current_version() {
     let (passed, detail) = judge(least, &new, None);
     assert!(!passed && detail == "metric acc is 0.9, at least 0.95 is required", "{detail}");
     assert!(judge(json!({"rule": "metric-at-most", "metric": "loss", "value": 0.3}), &new, None).0);
-    let against = |metric: &str, tolerance: f64, greater: bool| json!({"rule": "not-worse-than-current", "metric": metric, "tolerance": tolerance, "greater_is_better": greater});
+    let against = |metric: &str, tolerance: f64, greater: bool| {
+        json!({"rule": "not-worse-than-current", "metric": metric, "tolerance": tolerance,
+            "greater_is_better": greater})
+    };
     assert!(!judge(against("acc", 0.01, true), &new, Some(&old)).0);
     assert!(judge(against("acc", 0.03, true), &new, Some(&old)).0);
     assert!(!judge(against("loss", 0.01, false), &new, Some(&old)).0);
@@ -64,7 +67,8 @@ fn a_wrong_policy_is_told_what_is_wrong() {
 fn with_reports() -> Evidence {
     let report = |name: &str, digest: &str, accuracy: f64| -> Report {
         serde_json::from_value(serde_json::json!({
-            "name": name, "dataset": {"name": "d", "digest": digest}, "rows": 100, "metrics": {"accuracy": accuracy},
+            "name": name, "dataset": {"name": "d", "digest": digest}, "rows": 100,
+                "metrics": {"accuracy": accuracy},
             "latency": {"p50_ms": 1, "p95_ms": 8, "p99_ms": 9},
             "segments": [
                 {"attribute": "age", "value": "old", "rows": 50, "metrics": {"accuracy": accuracy - 0.25}},
@@ -80,7 +84,10 @@ fn with_reports() -> Evidence {
 fn reports_count_by_metric_latency_and_gap() {
     use serde_json::json;
     let version = with_reports();
-    let least = |report: &str, value: f64| json!({"rule": "report-metric-at-least", "report": report, "metric": "accuracy", "value": value});
+    let least = |report: &str, value: f64| {
+        json!({"rule": "report-metric-at-least", "report": report, "metric": "accuracy",
+            "value": value})
+    };
     assert!(judge(least("holdout", 0.75), &version, None).0);
     let (passed, detail) = judge(least("holdout", 0.8), &version, None);
     assert_eq!(
@@ -95,7 +102,10 @@ fn reports_count_by_metric_latency_and_gap() {
         judge(slow, &version, None),
         (false, "metric latency.p95_ms of report holdout is 8, at most 5 is allowed".to_owned())
     );
-    let gap = |value: f64, min_rows: u64| json!({"rule": "fairness-gap-at-most", "report": "holdout", "attribute": "age", "metric": "accuracy", "value": value, "min_rows": min_rows});
+    let gap = |value: f64, min_rows: u64| {
+        json!({"rule": "fairness-gap-at-most", "report": "holdout", "attribute": "age",
+            "metric": "accuracy", "value": value, "min_rows": min_rows})
+    };
     assert!(judge(gap(0.25, 30), &version, None).0);
     let (passed, detail) = judge(gap(0.125, 30), &version, None);
     assert_eq!(
@@ -109,7 +119,10 @@ fn reports_count_by_metric_latency_and_gap() {
     let mut champion = version.clone();
     champion.reports.get_mut("holdout").unwrap().metrics.insert("accuracy".to_owned(), 0.875);
     champion.reports.get_mut("holdout").unwrap().dataset.digest = "d0".to_owned();
-    let against = |tolerance: f64| json!({"rule": "not-worse-than-current", "report": "holdout", "metric": "accuracy", "tolerance": tolerance});
+    let against = |tolerance: f64| {
+        json!({"rule": "not-worse-than-current", "report": "holdout",
+        "metric": "accuracy", "tolerance": tolerance})
+    };
     assert!(judge(against(0.125), &version, Some(&champion)).0);
     let (passed, detail) = judge(against(0.0625), &version, Some(&champion));
     assert!(
@@ -189,7 +202,11 @@ fn rules_within_rules_are_an_expression() {
     use serde_json::json;
     let at_least = |value: f64| json!({"rule": "metric-at-least", "metric": "acc", "value": value});
     let servable = json!({"rule": "servable"});
-    let rule = |value: f64| json!({"rule": "any-of", "rules": [{"rule": "has-tag", "key": "urgent"}, {"rule": "all-of", "rules": [servable, at_least(value)]}]});
+    let rule = |value: f64| {
+        json!({"rule": "any-of",
+        "rules": [{"rule": "has-tag", "key": "urgent"},
+            {"rule": "all-of", "rules": [servable, at_least(value)]}]})
+    };
     assert!(judge(rule(0.5), &evidence(&[("acc", 0.75)]), None).0);
     let (passed, detail) = judge(rule(0.9), &evidence(&[("acc", 0.75)]), None);
     assert_eq!(

@@ -113,8 +113,8 @@ fn filters_that_are_refused_say_where_and_why() {
             Entity::Runs,
             "color = 'x'",
             0,
-            "Invalid attribute key 'color' specified. Valid keys are '{'run_id', 'run_name', 'status', 'user_id', 'artifact_uri', \
-             'start_time', 'end_time'}'",
+            "Invalid attribute key 'color' specified. Valid keys are \
+             '{'run_id', 'run_name', 'status', 'user_id', 'artifact_uri', 'start_time', 'end_time'}'",
         ),
         (
             Entity::Experiments,
@@ -127,15 +127,16 @@ fn filters_that_are_refused_say_where_and_why() {
             Entity::ModelVersions,
             "run_id IN ('a',,'b')",
             15,
-            "While parsing a list in the query, expected a non-empty list of string values, but got ill-formed list",
+            "While parsing a list in the query, expected a non-empty list of string values, but got \
+             ill-formed list",
         ),
         (Entity::RegisteredModels, "name LIKE", 9, "Invalid clause(s) in filter string: 'name LIKE'"),
         (
             Entity::RegisteredModels,
             "name!=something",
             6,
-            "Parameter value is either not quoted or unidentified quote types used for string value something. Use either \
-             single or double quotes.",
+            "Parameter value is either not quoted or unidentified quote types used for string value \
+             something. Use either single or double quotes.",
         ),
         (
             Entity::RegisteredModels,
@@ -147,14 +148,15 @@ fn filters_that_are_refused_say_where_and_why() {
             Entity::Runs,
             "run_id IN ()",
             12,
-            "While parsing a list in the query, expected a non-empty list of string values, but got empty list",
+            "While parsing a list in the query, expected a non-empty list of string values, but got empty \
+             list",
         ),
         (
             Entity::ModelVersions,
             "run_id IN ('a', 1)",
             16,
-            "While parsing a list in the query, expected string value, punctuation, or whitespace, but got different type in \
-             list: ('a', 1)",
+            "While parsing a list in the query, expected string value, punctuation, or whitespace, but got \
+             different type in list: ('a', 1)",
         ),
         (
             Entity::Runs,
@@ -181,8 +183,8 @@ fn filters_that_are_refused_say_where_and_why() {
             Entity::LoggedModels,
             "name = 'a' OR name = 'b'",
             11,
-            "Invalid filter string: 'name = 'a' OR name = 'b''. Expected a list of comparisons separated by 'AND' \
-             (e.g. 'metrics.loss > 0.1 AND params.lr = 0.01'), but found 'OR'",
+            "Invalid filter string: 'name = 'a' OR name = 'b''. Expected a list of comparisons separated by \
+             'AND' (e.g. 'metrics.loss > 0.1 AND params.lr = 0.01'), but found 'OR'",
         ),
         (Entity::Runs, "(tags.a = 'x')", 0, "Invalid clause(s) in filter string: '(tags.a'"),
         (Entity::Runs, "tags.a = 'x' tags.b = 'y'", 13, "Invalid clause(s) in filter string: 'tags.b'"),
@@ -243,6 +245,7 @@ proptest! {
     #[test]
     fn quoted_values_come_back_as_they_were(value in ".{0,40}", key in "[a-zA-Z0-9_ /.-]{1,20}") {
         let filter = format!("tags.`{key}` = '{}'", value.replace('\'', "''"));
-        prop_assert_eq!(parse(Entity::Runs, &filter).expect("valid"), vec![text(Key::Tag(key), Comparison::Equal, &value)]);
+        prop_assert_eq!(parse(Entity::Runs, &filter).expect("valid"),
+            vec![text(Key::Tag(key), Comparison::Equal, &value)]);
     }
 }

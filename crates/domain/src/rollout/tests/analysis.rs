@@ -218,8 +218,8 @@ fn a_reason_lists_what_was_not_judged() {
     let passed = analyse(&Strategy::default(), &facts);
     assert_eq!(
         passed.reason,
-        "every limit is satisfied; not judged: divergence of shadow copies (no shadow copies: shadow_percent is 0), \
-         accuracy (no labels arrived)"
+        "every limit is satisfied; not judged: divergence of shadow copies (no shadow copies: shadow_percent \
+         is 0), accuracy (no labels arrived)"
     );
     let mut silent = Strategy::default();
     silent.analysis.min_requests = 0;

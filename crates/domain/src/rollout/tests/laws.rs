@@ -380,7 +380,8 @@ proptest! {
     }
 
     #[test]
-    fn a_rollout_survives_json(strategy in any_strategy(), happenings in proptest::collection::vec(happening(), 0..20)) {
+    fn a_rollout_survives_json(strategy in any_strategy(),
+        happenings in proptest::collection::vec(happening(), 0..20)) {
         let mut world = world(false, strategy);
         for happening in happenings {
             world.happen(happening);

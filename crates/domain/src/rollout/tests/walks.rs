@@ -34,7 +34,8 @@ fn a_bad_version_is_rolled_back_before_its_hold_ends_with_the_clause_in_the_reas
     assert_eq!(writes(&actions), [Intent::AllToStable]);
     assert!(next.reason.contains("accuracy") && next.reason.contains("50.0 %"), "{}", next.reason);
     let decided = actions.iter().any(|action| {
-        matches!(action, Action::RecordDecision { verdict: Verdict::Fail, evidence, .. } if !evidence.clauses.is_empty())
+        matches!(action, Action::RecordDecision { verdict: Verdict::Fail, evidence, .. }
+            if !evidence.clauses.is_empty())
     });
     assert!(decided);
     let (next, actions) = step(&next, &ready(2_100));

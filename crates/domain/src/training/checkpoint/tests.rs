@@ -189,7 +189,8 @@ proptest! {
 
     /// A crash while retention deletes, manifest row first: what is restored is whole.
     #[test]
-    fn deleting_old_checkpoints_leaves_a_whole_one(count in 1_u64..6, keep in 0_u32..4, deleted in 0_usize..20) {
+    fn deleting_old_checkpoints_leaves_a_whole_one(count in 1_u64..6, keep in 0_u32..4,
+        deleted in 0_usize..20) {
         let mut store = Store::default();
         for step in 1..=count {
             store.upload(&manifest(step, 1, &[3, 4]), usize::MAX, None);

@@ -235,7 +235,8 @@ proptest! {
             let was = job.clone();
             let (next, actions) = step(&spec, &job, &at(now, event));
             job = next;
-            let starts: Vec<_> = actions.iter().filter(|a| matches!(a, Action::StartAttempt { .. })).collect();
+            let starts: Vec<_> = actions.iter().filter(|a| matches!(a, Action::StartAttempt { .. }))
+                .collect();
             started += u32::try_from(starts.len()).expect("few");
             prop_assert_eq!(job.attempt, started, "each attempt has its number once");
             prop_assert!(job.attempt >= was.attempt);
@@ -268,7 +269,8 @@ proptest! {
     }
 
     #[test]
-    fn backoff_grows_within_its_bounds(retry in 1_u32..200, jitter in 0.0_f64..1.0, initial in 0_u64..10_000, most in 10_000_u64..100_000) {
+    fn backoff_grows_within_its_bounds(retry in 1_u32..200, jitter in 0.0_f64..1.0, initial in 0_u64..10_000,
+        most in 10_000_u64..100_000) {
         let retries = Retries { limit: 3, backoff_initial_ms: initial, backoff_max_ms: most };
         let wait = retries.backoff_ms(retry, jitter);
         prop_assert!(wait <= most);

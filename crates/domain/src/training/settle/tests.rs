@@ -159,7 +159,8 @@ proptest! {
         let mut watch = Watch::default();
         let mut last = 0;
         for (index, seen) in looks.into_iter().enumerate() {
-            let sightings: BTreeMap<u64, Sighting> = seen.into_iter().map(|(step, fingerprint, age_ms, renamed)| {
+            let sightings: BTreeMap<u64, Sighting> = seen.into_iter()
+                .map(|(step, fingerprint, age_ms, renamed)| {
                 let evidence = if renamed { Evidence::Whole } else { Evidence::None };
                 (step, Sighting { step, fingerprint, age_ms, evidence })
             }).collect();

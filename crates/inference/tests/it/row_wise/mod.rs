@@ -1,4 +1,5 @@
-//! The analysis of graphs against ONNX Runtime: of random graphs, what it calls row-wise answers rows together as it does each alone.
+//! The analysis of graphs against ONNX Runtime: of random graphs, what it calls row-wise answers rows
+//! together as it does each alone.
 
 mod elementwise;
 mod index;
@@ -437,7 +438,8 @@ fn whatever_is_called_row_wise_answers_rows_together_as_each_alone() {
     let (row_wise, refused, interacting) = (row_wise.get(), refused.get(), interacting.get());
     let proven = proven.into_inner();
     println!(
-        "{row_wise} row-wise, {interacting} interacting, {refused} refused though they agree; proven: {proven:?}"
+        "{row_wise} row-wise, {interacting} interacting, {refused} refused though they agree; proven: \
+         {proven:?}"
     );
     // Neither kind may be missing, or the test would show nothing.
     assert!(row_wise > 100 && interacting > 100, "{row_wise} row-wise, {interacting} interacting");

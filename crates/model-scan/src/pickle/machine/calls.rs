@@ -112,7 +112,8 @@ impl<'p> Machine<'p> {
             "_codecs.encode" => {
                 let codec = self.values.tuple(arguments).and_then(|items| self.values.text(*items.get(1)?));
                 if !codec.is_some_and(|codec| PLAIN_CODECS.contains(&codec)) {
-                    let detail = "it calls `_codecs.encode` with something else than a plain text codec such as latin1";
+                    let detail = "it calls `_codecs.encode` with something else than a plain text codec such \
+                        as latin1";
                     self.note(Code::CallNotFollowed, detail);
                 }
             }

@@ -1,8 +1,8 @@
-//! The pickle machine with its stack, marks and memo, on symbolic values: every opcode has the effect on the stack that
-//! `Modules/_pickle.c` gives it, and no import or call is ever carried out.
+//! The pickle machine with its stack, marks and memo, on symbolic values: every opcode has the effect on the
+//! stack that `Modules/_pickle.c` gives it, and no import or call is ever carried out.
 //!
-//! Where CPython would certainly raise, the machine stops with [`Fault::Malformed`]; where it might go on, so does the
-//! machine. A pickle that CPython can run is therefore never left early.
+//! Where CPython would certainly raise, the machine stops with [`Fault::Malformed`]; where it might go on, so
+//! does the machine. A pickle that CPython can run is therefore never left early.
 
 mod calls;
 mod containers;
