@@ -36,10 +36,10 @@ enum Target {
 /// See `cargo xtask fuzz --help`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What to fuzz; all, one after the other, where none is named.
+    /// Targets to fuzz, one after the other [default: all].
     #[arg(value_enum)]
     targets: Vec<Target>,
-    /// Seconds for each.
+    /// Duration per target, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
 }

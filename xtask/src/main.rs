@@ -26,9 +26,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// The whole loop on real data: train, register, roll out, serve, watch, roll back, retrain.
+    /// Runs the whole loop on real data: train, register, roll out, serve, monitor, roll back, retrain.
     Demo(demo::Options),
-    /// Formatting, lints, layers, unit, integration and end-to-end tests.
+    /// Runs formatting, lints, layers, tidy, unit, integration and end-to-end tests.
     Test(suite::Options),
     /// Builds Slipway and runs `slipway up` with the arguments given.
     Up {
@@ -36,26 +36,26 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Rejects an arrow between crates that points upward, and compares the graph with docs/architecture.md.
+    /// Rejects dependencies between crates that point outward, and compares the graph with
+    /// docs/architecture.md.
     Layers {
-        /// Writes the graph into docs/architecture.md instead of comparing.
+        /// Writes the graph to docs/architecture.md instead of comparing.
         #[arg(long)]
         write: bool,
     },
-    /// Checks rules for the source code that neither rustc nor clippy checks, e.g. that no files import each
-    /// other in a circle.
+    /// Checks rules that neither rustc nor clippy checks, e.g. import circles, wording and line width.
     Tidy,
-    /// Writes what is made from the code again: the OpenAPI documents, the schemas of the events.
+    /// Regenerates documents from the code: OpenAPI documents, event schemas.
     Codegen,
-    /// Attacks a fresh platform as a web page, a tenant, another local user and an uploader would; fails
-    /// where a door is open.
+    /// Attacks a fresh platform as a web page, a tenant, another local user and an uploader; fails if an
+    /// attack succeeds.
     Attack(attack::Options),
-    /// Measures what the README and the release notes claim.
+    /// Runs the benchmarks of docs/benchmarks.md.
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Lets libFuzzer look for requests that serving does not survive. Needs nightly Rust and cargo-fuzz.
+    /// Fuzzes the parsers of serving's requests with libFuzzer. Requires nightly Rust and cargo-fuzz.
     Fuzz(fuzz::Options),
-    /// Makes the Python environment of the examples, and fetches the real servers.
+    /// Creates the Python environment of the examples, and downloads the servers.
     Setup,
 }
 

@@ -15,7 +15,7 @@ use crate::{layers, tidy, venv};
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// Leaves out the end-to-end tests, which start the whole platform and train models.
+    /// Skips the end-to-end tests, which start the whole platform and train models.
     #[arg(long)]
     fast: bool,
     /// Runs the end-to-end tests only.

@@ -176,7 +176,7 @@ pub struct DeploymentChange {
     /// For `updated`: names of the fields that changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
-    /// For `alias-moved`: what came of the move of the watched alias.
+    /// For `alias-moved`: outcome of the move of the watched alias.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias_move: Option<AliasMove>,
 }
@@ -191,14 +191,14 @@ pub struct Actor {
     pub origin: String,
 }
 
-/// What came of the last move of an alias that a deployment watches.
+/// Outcome of the last move of an alias that a deployment watches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AliasMove {
     /// The alias.
     pub alias: String,
     /// The version that it was pointed at.
     pub version: String,
-    /// What followed.
+    /// Outcome.
     pub outcome: AliasOutcome,
     /// Why, in one sentence; with the way to try again where nothing was rolled out.
     pub reason: String,
@@ -254,7 +254,7 @@ impl EventBody for DeploymentChange {
     }
 }
 
-/// A rollout moved on.
+/// A rollout changed its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RolloutChange {
     /// Rollout id.
@@ -324,7 +324,7 @@ impl EventBody for JoiningStopped {
     }
 }
 
-/// A monitor was made, changed or removed, or begins or ceases to have something to compare with.
+/// A monitor was created, changed or deleted, or its baseline became available or unavailable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MonitorChange {
     /// Monitor name.

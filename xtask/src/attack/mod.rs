@@ -20,7 +20,7 @@ use platform::Platform;
 /// Arguments of `cargo xtask attack`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// Where the attacked platform keeps its data; emptied at the start.
+    /// Data directory of the attacked platform; emptied at startup.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Leaves the platform running.

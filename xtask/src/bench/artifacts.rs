@@ -20,13 +20,13 @@ const PARTS_AT_ONCE: usize = 3;
 /// How to measure artifacts.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Size of the file that goes both ways.
+    /// Size of the file that is uploaded and downloaded.
     #[arg(long, default_value_t = 1_024, value_name = "MIB")]
     mib: u64,
-    /// Times that it does; the median counts.
+    /// Number of repetitions; the median is reported.
     #[arg(long, default_value_t = 3, value_name = "N")]
     rounds: usize,
-    /// Size of the file during which the registry's memory is watched; it takes as much disk.
+    /// Size of the file during whose transfer the registry's memory is measured; requires as much disk space.
     #[arg(long, default_value_t = 5, value_name = "GIB")]
     large_gib: u64,
 }

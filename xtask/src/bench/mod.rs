@@ -34,10 +34,10 @@ pub(crate) enum Bench {
         /// Promotions and rollbacks.
         #[arg(long, default_value_t = 10, value_name = "N")]
         rounds: u32,
-        /// Clients that each ask again as soon as they are answered.
+        /// Number of closed-loop clients.
         #[arg(long, default_value_t = 4, value_name = "N")]
         clients: u32,
-        /// Builds and runs with optimisations.
+        /// Uses an optimized build.
         #[arg(long)]
         release: bool,
     },

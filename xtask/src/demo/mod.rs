@@ -23,28 +23,28 @@ use platform::Platform;
 /// Arguments of `cargo xtask demo`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// `breast_cancer`, `digits`, or the path of a CSV file.
+    /// Data set: `breast_cancer`, `digits`, or the path of a CSV file.
     #[arg(long, default_value = "breast_cancer", value_name = "NAME_OR_CSV")]
     pub(crate) data_set: String,
-    /// For a CSV: name of the column that is to be predicted.
+    /// Label column of a CSV file.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) label: Option<String>,
-    /// Writes the report as JSON here, and one HTML page with plots next to it.
+    /// File for the report as JSON; an HTML page with plots is written next to it.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// Leaves the platform running to explore.
+    /// Leaves the platform running.
     #[arg(long)]
     pub(crate) keep: bool,
     /// Shorter canary steps and less traffic.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Requests a second.
+    /// Requests per second.
     #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(10..=5000))]
     pub(crate) rate: u32,
-    /// Where the platform of the demo keeps its data; emptied at the start.
+    /// Data directory of the demo's platform; emptied at startup.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Builds and runs with optimisations.
+    /// Uses an optimized build.
     #[arg(long)]
     pub(crate) release: bool,
 }

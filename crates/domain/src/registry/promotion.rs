@@ -16,16 +16,16 @@ const MAX_DEPTH: usize = 5;
 /// People that a rule may ask for.
 const MAX_APPROVERS: u32 = 20;
 
-/// All rules have to hold.
+/// A policy of an alias: a version must pass every rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// In the order in which they are told.
+    /// Rules, in the order in which they are reported.
     pub rules: Vec<Rule>,
 }
 
-/// One thing that a version has to show.
+/// A condition that a version must satisfy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "schemas", schema(as = PolicyRule))]
@@ -38,31 +38,31 @@ pub enum Rule {
     ScannedSafe,
     /// None of its files carries code that a loader runs, as far as all of their content was understood.
     NoLoaderCode,
-    /// It says what it takes and gives: MLflow's signature.
+    /// It has a signature of its inputs and outputs, as MLflow logs it.
     HasSignature,
     /// It has a description.
     HasDescription,
-    /// It is known which run it came from.
+    /// Its run is known.
     HasRun,
-    /// Its run named the data that it took in.
+    /// Its run has a data set.
     HasDataset,
-    /// It has this tag, with this value where one is given.
+    /// It has this tag, with this value if one is given.
     HasTag {
         /// Name of the tag.
         key: String,
-        /// Its value; any where absent.
+        /// Value of the tag [default: any].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<String>,
     },
     /// Its files are signed by a trusted key.
     Signed {
-        /// Names of the keys that count; any trusted one where empty.
+        /// Names of the accepted keys [default: every trusted key].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         keys: Vec<String>,
     },
-    /// Its card is filled in.
+    /// Its card is complete.
     CardComplete {
-        /// What has to be there; everything where empty.
+        /// Required fields [default: all].
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         fields: Vec<CardField>,
     },
@@ -98,22 +98,22 @@ pub enum Rule {
         /// In the metric's unit.
         value: f64,
     },
-    /// A metric is not worse than that of the version which the alias points at now. Holds where it points at
-    /// none.
+    /// A metric is not worse than that of the version which the alias currently points at. Passes if it
+    /// points at none.
     NotWorseThanCurrent {
         /// Name of the metric.
         metric: String,
-        /// Name of the report whose metric it is; of the run where absent.
+        /// Name of the report that has the metric [default: the metric of the run].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         report: Option<String>,
-        /// So much worse is still good enough, in the metric's unit.
+        /// Accepted difference, in the metric's unit [default: 0].
         #[serde(default)]
         tolerance: f64,
-        /// Whether more of it is better.
+        /// Whether greater values are better [default: true].
         #[serde(default = "yes")]
         greater_is_better: bool,
     },
-    /// The segments of an attribute are not further apart than this, in the newest report of a name.
+    /// The gap between the segments of an attribute is at most this, in the newest report of a name.
     FairnessGapAtMost {
         /// Name of the report.
         report: String,
@@ -123,22 +123,22 @@ pub enum Rule {
         metric: String,
         /// In the metric's unit.
         value: f64,
-        /// Rows that a segment needs to be compared.
+        /// Minimum number of rows of a segment that is compared [default: 30].
         #[serde(default = "min_segment_rows")]
         min_rows: u64,
     },
-    /// So many people approved it. Who made the version is not counted.
+    /// At least this many approvers, other than the authors of the version, approved it.
     Approved {
-        /// Different people.
+        /// Number of different approvers.
         by_at_least: u32,
     },
-    /// One of these has to hold.
+    /// At least one of these rules passes.
     AnyOf {
         /// The alternatives.
         #[cfg_attr(feature = "schemas", schema(no_recursion))]
         rules: Vec<Rule>,
     },
-    /// All of these have to hold: one alternative of `any-of` that asks for several things.
+    /// All of these rules pass: an alternative of `any-of` with several conditions.
     AllOf {
         /// The parts.
         #[cfg_attr(feature = "schemas", schema(no_recursion))]

@@ -20,26 +20,26 @@ const MAX_SEGMENT_METRICS: usize = 100;
 /// Segments of one report.
 const MAX_SEGMENTS: usize = 1_000;
 
-/// A report as somebody posts it. It does not change afterwards.
+/// A validation report. Reports are immutable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Report {
     /// What it is called; of several with one name the newest counts.
     pub name: String,
-    /// What the version was tried on.
+    /// Data set on which the version was evaluated.
     pub dataset: DatasetName,
     /// Rows that it was tried on.
     pub rows: u64,
-    /// Over all rows.
+    /// Metrics over these rows.
     pub metrics: BTreeMap<String, f64>,
-    /// How long an answer took.
+    /// Latency of predictions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
-    /// By value of an attribute, e.g. of `age_group`.
+    /// Metrics by value of an attribute, e.g. of `age_group`.
     #[serde(default)]
     pub segments: Vec<Segment>,
-    /// What made it, e.g. the address of a pipeline's run.
+    /// Origin of the report, e.g. the URL of a pipeline's run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
@@ -55,16 +55,16 @@ pub struct DatasetName {
     pub digest: String,
 }
 
-/// How long an answer took, in milliseconds.
+/// Latency of predictions, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
-    /// Half of them were quicker.
+    /// Median.
     pub p50_ms: f64,
-    /// 95 of 100 were quicker.
+    /// 95th percentile.
     pub p95_ms: f64,
-    /// 99 of 100 were quicker.
+    /// 99th percentile.
     pub p99_ms: f64,
 }
 
@@ -75,15 +75,15 @@ pub struct Latency {
 pub struct Segment {
     /// E.g. `age_group`.
     pub attribute: String,
-    /// E.g. `60+`.
+    /// Value of the attribute, e.g. `60+`.
     pub value: String,
     /// How many they are.
     pub rows: u64,
-    /// Over these rows.
+    /// Metrics over these rows.
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// How far the best and the worst segment of an attribute are apart.
+/// Difference between the best and the worst segment of an attribute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 pub struct Gap {
@@ -91,19 +91,19 @@ pub struct Gap {
     pub attribute: String,
     /// The metric.
     pub metric: String,
-    /// Greatest minus least, to twelve digits.
+    /// Maximum minus minimum, to twelve significant digits.
     pub gap: f64,
-    /// Value of the attribute where the metric is least.
+    /// Value of the attribute with the minimum.
     pub least_at: String,
-    /// The metric there.
+    /// Minimum of the metric.
     pub least: f64,
-    /// Value of the attribute where the metric is greatest.
+    /// Value of the attribute with the maximum.
     pub greatest_at: String,
-    /// The metric there.
+    /// Maximum of the metric.
     pub greatest: f64,
-    /// Segments that were compared.
+    /// Number of segments that were compared.
     pub segments: u64,
-    /// Segments with too few rows, which were not.
+    /// Number of segments with too few rows to be compared.
     pub left_out: u64,
 }
 

@@ -10,13 +10,13 @@ const MAX_DAYS: u32 = 36_500;
 /// Things that a rule may keep of one experiment or model.
 const MAX_KEEP: u32 = 10_000;
 
-/// What a rule is about.
+/// Scope of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "schemas", schema(as = RetentionScope))]
 #[serde(tag = "scope", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Scope {
-    /// Runs of every experiment; what is kept is counted in each.
+    /// Runs of every experiment; kept runs are counted per experiment.
     All,
     /// Runs of one experiment.
     Experiment {
@@ -28,17 +28,17 @@ pub enum Scope {
         /// Its name.
         model: String,
     },
-    /// Runs with a tag; what is kept is counted in each experiment.
+    /// Runs with a tag; kept runs are counted per experiment.
     Tag {
         /// Name of the tag.
         key: String,
-        /// Its value; any where absent.
+        /// Value of the tag [default: any].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<String>,
     },
 }
 
-/// What becomes of what goes.
+/// What a rule does with matching entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "schemas", schema(as = RetentionAction))]
@@ -46,55 +46,55 @@ pub enum Scope {
 pub enum Action {
     /// Runs are deleted as with MLflow's client and may be restored; versions move to the stage `Archived`.
     Archive,
-    /// Gone for good, and the bytes with it that nothing else refers to.
+    /// Deletes permanently, with the files that nothing else references.
     Delete,
 }
 
-/// Which end of a metric is the good one.
+/// Whether greater or smaller values of a metric are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
-    /// More is better.
+    /// Greater values are better.
     Maximize,
-    /// Less is better.
+    /// Smaller values are better.
     Minimize,
 }
 
-/// The best so many stay.
+/// Keeps the K best by a metric.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeepBest {
-    /// By the latest value of this metric. What does not have it is not among the best.
+    /// Metric, by its latest value. An entry without the metric is never among the best.
     pub metric: String,
-    /// So many.
+    /// Number of entries to keep.
     pub k: u32,
-    /// Which end is good.
+    /// Whether greater or smaller values are better.
     pub goal: Goal,
 }
 
-/// A rule. Every condition that is given has to hold before something goes.
+/// Scope, conditions and action of a retention rule. An entry must match every given condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "schemas", schema(as = RetentionConditions))]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// What it is about.
+    /// Scope of the rule.
     #[serde(rename = "for")]
     pub scope: Scope,
-    /// Goes only when it ended or was made so many days ago.
+    /// Matches entries that ended, or were created, more than this many days ago.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_days: Option<u32>,
-    /// Goes only when it is not among the best.
+    /// Matches entries that are not among the best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_best: Option<KeepBest>,
-    /// Goes only when it is not among the newest so many.
+    /// Matches entries that are not among this many newest ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<u32>,
-    /// What becomes of it.
+    /// What happens to matching entries.
     pub action: Action,
-    /// Also runs from which a model version was made; they can only be archived.
+    /// Also matches runs from which a model version was created; these can only be archived.
     #[serde(default)]
     pub include_registered: bool,
 }

@@ -27,13 +27,13 @@ const PAGES: [usize; 2] = [100, 1_000];
 /// How to measure the registry.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Clients that each ask again as soon as they are answered.
+    /// Number of closed-loop clients.
     #[arg(long, default_value_t = 32, value_name = "N")]
     clients: u64,
-    /// Time for each operation.
+    /// Duration per operation.
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     seconds: f64,
-    /// Runs in the experiment that is searched.
+    /// Number of runs in the searched experiment.
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     runs: u64,
     /// Measures an `mlflow server` on the same Postgres as well, and prints the ratios.

@@ -22,10 +22,10 @@ const SAMPLES: u64 = 2_500;
 /// How to measure many points.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Points in the experiment.
+    /// Number of points in the experiment.
     #[arg(long, default_value_t = 10_000_000, value_name = "N")]
     points: u64,
-    /// Clients that log them, each to a run of its own.
+    /// Number of clients, each of which logs to its own run.
     #[arg(long, default_value_t = 8, value_name = "N")]
     clients: u64,
 }

@@ -31,26 +31,25 @@ const IDLE: Duration = Duration::from_secs(12);
 /// How serving is measured.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// Seconds of each load, after one that warms up.
+    /// Duration of each load, in seconds, after a warm-up.
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     seconds: u32,
-    /// Measures only the loads whose name has this in it.
+    /// Measures only loads whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Load with ten times the clients that saturate the server, next to those.
+    /// Also measures ten times as many clients as saturate the server.
     #[arg(long)]
     overload: bool,
-    /// Measures, in place of all else, a quick model alone and among so many copies of it that are loaded,
-    /// too.
+    /// Instead measures a fast model alone, and among N loaded copies of it.
     #[arg(long, value_name = "N")]
     models: Option<usize>,
-    /// Measures, in place of all else, what records, tokens, traces and a memory limit cost a quick model.
+    /// Instead measures the cost of records, tokens, traces and a memory limit for a fast model.
     #[arg(long)]
     features: bool,
-    /// Measures, in place of all else, the memory while a quick model answers so many millions of requests.
+    /// Instead measures memory while a fast model answers N million requests.
     #[arg(long, value_name = "MILLIONS")]
     soak: Option<f64>,
-    /// A `slipway-serving` to measure in place of the one of this checkout, built with optimisations.
+    /// A `slipway-serving` program to measure instead of the optimized build of this checkout.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
 }
