@@ -34,7 +34,7 @@ impl Keys {
             generation,
             ec: EcdsaKeyPair::from_pkcs8(algorithm, ec.as_ref(), &random).expect("the key just made"),
             ed: Ed25519KeyPair::from_pkcs8(ed.as_ref()).expect("the key just made"),
-            rsa: RsaKeyPair::from_pkcs8(RSA_KEY).expect("the key beside this file"),
+            rsa: RsaKeyPair::from_pkcs8(RSA_KEY).expect("the key alongside this file"),
         }
     }
 
@@ -49,7 +49,7 @@ impl Keys {
             {"kty": "EC", "crv": "P-256", "kid": self.kid("ES256"), "use": "sig", "x": text(&point[1..33]), "y": text(&point[33..])},
             {"kty": "OKP", "crv": "Ed25519", "kid": self.kid("EdDSA"), "x": text(self.ed.public_key().as_ref())},
             {"kty": "RSA", "kid": self.kid("RS256"), "use": "sig", "alg": "RS256", "n": text(&rsa.n), "e": text(&rsa.e)},
-            {"kty": "oct", "kid": "shared", "k": text(b"everybody knows this secret")},
+            {"kty": "oct", "kid": "shared", "k": text(b"a public test secret")},
             {"kty": "of a later year", "kid": "odd"},
         ]})
     }
