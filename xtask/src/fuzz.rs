@@ -44,7 +44,7 @@ pub(crate) struct Options {
     seconds: u32,
 }
 
-/// Runs the targets; the input that stopped one is kept in the folder's `artifacts`, and told.
+/// Runs the targets; the input that stopped one is kept in the folder's `artifacts`, and printed.
 pub(crate) fn start(options: &Options) -> anyhow::Result<()> {
     let folder = root().join(FOLDER);
     let there = cargo_fuzz().arg("--version").output().is_ok_and(|output| output.status.success());

@@ -109,8 +109,8 @@ impl ArtifactStore {
         }
     }
 
-    /// Aborts uploads in parts under a prefix that were begun before `before`: what a process left that was
-    /// killed. How many.
+    /// Aborts multipart uploads under a prefix that were started before `before`: what a process left that
+    /// was killed. How many.
     ///
     /// # Errors
     /// The store is unreachable or refuses.

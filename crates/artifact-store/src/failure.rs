@@ -1,4 +1,4 @@
-//! What is said of a request to the store that failed: a kind for everybody, the rest for the log.
+//! What is said of a request to the store that failed: a kind for clients, the rest for the log.
 
 use std::error::Error;
 

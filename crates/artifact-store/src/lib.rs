@@ -83,7 +83,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What clients and reasons are told is short; where the store is, and what it said, is in the log.
+    /// The text for clients and reasons is short; where the store is, and what it said, is in the log.
     fn store<E>(action: &'static str, error: SdkError<E, HttpResponse>) -> Self
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,

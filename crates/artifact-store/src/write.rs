@@ -17,7 +17,7 @@ const MIB: u64 = 1024 * 1024;
 const UPLOAD_BYTES: u64 = 24 * MIB;
 /// S3 takes no smaller parts, but for the last one.
 const MIN_PART_BYTES: u64 = 5 * MIB;
-/// Size of a part where nobody knows how long the object will be.
+/// Size of a part if the length of the object is unknown.
 const PART_BYTES: u64 = 8 * MIB;
 /// Parts on their way next to the first of each upload, over all uploads.
 pub(crate) const MAX_PARTS_AHEAD: usize = 16;

@@ -11,7 +11,7 @@ pub const GENESIS: [u8; 32] = [0; 32];
 pub struct Record<'row> {
     /// Place in the chain, from 1.
     pub seq: i64,
-    /// Id of the event that told of the change.
+    /// Id of the event of the change.
     pub event_id: &'row str,
     /// When the change was made, Unix milliseconds.
     pub at_ms: i64,

@@ -105,8 +105,8 @@ impl Model {
         self.engine.waiting()
     }
 
-    /// What the next request that has to wait will be told, where that is known before it is read. It counts
-    /// as refused.
+    /// The error of the next request that would have to wait, if it is known before the request is read. It
+    /// counts as refused.
     ///
     /// # Errors
     /// [`Error::Overloaded`].
@@ -157,7 +157,7 @@ impl Model {
         answered.await.unwrap_or_else(|_gone| Err(Error::Runtime("its thread ended".to_owned())))
     }
 
-    /// The part of [`Model::infer`] that waits for nobody; `None` where the request has to be queued.
+    /// The part of [`Model::infer`] that does not wait; `None` if the request has to be queued.
     pub fn infer_at_once(&self, request: &Request) -> Option<Result<Inference, Error>> {
         let (signature, survived) = (&self.engine.signature, &self.engine.options.empty);
         let checked = signature.check(&request.inputs);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::raw::Runner;
 use crate::{Datatype, Error, Signature, Tensor};
 
-/// The fastest of so many runs counts, within a time.
+/// Number of runs of which the fastest counts, within a time.
 const MEASURED_RUNS: usize = 5;
 const MEASURING_LIMIT: Duration = Duration::from_millis(20);
 /// Inputs of more bytes are not tried: their shape is the model's word alone, and memory for it need not be

@@ -137,7 +137,7 @@ impl Waiting {
     }
 }
 
-/// Whether nobody wants the answer any more.
+/// Whether the client has disconnected.
 fn forsaken(job: &Job, now: Instant, dropped: &mut Dropped) -> bool {
     if job.answer.is_closed() {
         dropped.cancelled += 1;
@@ -148,11 +148,11 @@ fn forsaken(job: &Job, now: Instant, dropped: &mut Dropped) -> bool {
     expired
 }
 
-/// Tells whoever still listens.
+/// Sends the result, if the receiver still exists.
 fn drop_job(job: Option<Job>, now: Instant) {
     if let Some(job) = job {
         let waited_us = u64::try_from((now - job.queued_at).as_micros()).unwrap_or(u64::MAX);
-        // Nobody may be left to hear it.
+        // The receiver may be gone.
         let _ = job.answer.send(Err(Error::Expired { timeout_us: waited_us }));
     }
 }

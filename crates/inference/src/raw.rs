@@ -57,7 +57,7 @@ struct Value(*mut OrtValue);
 impl Drop for Value {
     fn drop(&mut self) {
         if !self.0.is_null() {
-            // SAFETY: it was made by the library and nobody else has it.
+            // SAFETY: it was made by the library and has no other owner.
             unsafe { (api().ReleaseValue)(self.0) }
         }
     }
@@ -248,7 +248,7 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        // SAFETY: both were made by the library and nobody else has them; null is not released.
+        // SAFETY: both were made by the library and have no other owner; null is not released.
         unsafe {
             if !self.memory.is_null() {
                 (api().ReleaseMemoryInfo)(self.memory);

@@ -15,7 +15,7 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// Whether it goes before others that wait.
     pub priority: Priority,
-    /// Who asks, where the batch that it becomes part of is to be told by its requests.
+    /// Context of the request, if its batch is to be traced by its requests.
     pub origin: Option<Origin>,
 }
 

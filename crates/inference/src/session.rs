@@ -136,7 +136,7 @@ fn refused(message: &str, device: Device) -> Error {
     ))
 }
 
-/// The message without the file's place on this machine, which is nobody's business but ours.
+/// The message without the file's path, which clients must not see.
 fn without_path(error: &ort::Error, path: &Path) -> String {
     error.message().replace(&path.display().to_string(), "the model file")
 }

@@ -25,7 +25,7 @@ const MIN_UPLOAD_BYTES_PER_S: u64 = 100_000;
 const BACKOFF_MS: [u64; 8] = [200, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000];
 /// A server may ask for more patience than that, but not for more than this.
 const MAX_RETRY_AFTER_MS: u64 = 30_000;
-/// After so many calls in a row that failed to the last try the server counts as gone.
+/// After this many consecutive calls whose last attempt failed, the server counts as unreachable.
 const CALLS_UNTIL_GONE: u32 = 3;
 /// Longest part of an answer that is no JSON shown in a message.
 const MAX_SHOWN_CHARS: usize = 200;

@@ -51,7 +51,7 @@ impl Pending {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Create,
-    /// It was begun, or has changed since; restored first where it is deleted.
+    /// It is incomplete, or has changed since; restored first if it is deleted.
     Again {
         restore: bool,
     },

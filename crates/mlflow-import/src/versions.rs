@@ -32,7 +32,7 @@ pub(crate) struct Job {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Create,
-    /// It was begun, or has changed since.
+    /// It is incomplete, or has changed since.
     Update,
     Skip,
     Refuse,

@@ -1,10 +1,10 @@
-//! What a file is, told by its first bytes.
+//! The kind of a file, by its first bytes.
 
 use std::io;
 
 use crate::{compressed, input::Input, pickle, report::Format, safetensors, scanner::Role, tar};
 
-/// As much of a file as its kind is told by; one block of a tar archive.
+/// Number of first bytes that determine the kind of a file; one block of a tar archive.
 pub(crate) const HEAD_BYTES: usize = 512;
 
 /// Bytes that a file of a kind begins with. Those of other archives come from their specifications.
@@ -88,7 +88,7 @@ pub(crate) fn is_zlib(head: &[u8]) -> bool {
         if (u16::from(*cmf) << 8 | u16::from(*flags)).is_multiple_of(31))
 }
 
-/// Whether a format is told by enough bytes to be no accident in numbers.
+/// Whether the signature of a format is long enough not to occur by accident in numbers.
 pub(crate) fn is_certain(format: Format) -> bool {
     matches!(format, Format::Zip | Format::Npy | Format::Hdf5 | Format::Xz | Format::Tar)
 }

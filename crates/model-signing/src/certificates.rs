@@ -23,7 +23,7 @@ const ALGORITHMS: [&dyn SignatureVerificationAlgorithm; 8] = [
 /// Roots under one name.
 const MAX_ROOTS: usize = 64;
 
-/// A certificate that somebody trusts.
+/// A trusted certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     der: Vec<u8>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::shortened;
 use crate::statement::{Predicate, Resource};
 
-/// Differences that are told one by one.
+/// Maximum number of listed differences.
 const MAX_TOLD: usize = 100;
 
 /// A file as it is there.
@@ -42,7 +42,7 @@ pub enum DifferenceKind {
     Unsigned,
 }
 
-/// All differences there are, of which the first are told.
+/// Number of all differences, of which the first are listed.
 #[derive(Debug, Default)]
 pub(crate) struct Differences {
     pub(crate) told: Vec<Difference>,

@@ -34,7 +34,7 @@ pub const MAX_BUNDLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Keys or certificates given as PEM are this long at most.
 pub const MAX_PEM_BYTES: usize = 256 * 1024;
 
-/// What does not fit, in words for whoever made it.
+/// What does not match, for the signer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub String);

@@ -1,4 +1,4 @@
-//! What somebody trusts: a public key, or roots of certificates, under a name.
+//! A trust anchor: a public key, or roots of certificates, under a name.
 
 use std::fmt::Write as _;
 

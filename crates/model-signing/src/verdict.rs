@@ -10,13 +10,13 @@ use crate::compare::Difference;
 pub enum State {
     /// There is none.
     Unsigned,
-    /// Made by somebody who is trusted, over exactly these files.
+    /// Made with a trusted key, over exactly these files.
     Valid,
-    /// Made by somebody who is not among the trusted.
+    /// Made with a key that is not trusted.
     UntrustedKey,
     /// The files, or what was signed, are not what the signer saw.
     Mismatch,
-    /// It cannot be told here.
+    /// It cannot be verified here.
     NotVerifiable,
     /// It is no signature of a model.
     Malformed,

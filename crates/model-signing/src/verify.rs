@@ -75,7 +75,7 @@ fn valid(key: &str, signer: String) -> Verdict {
     Verdict { key: Some(key.to_owned()), signer: Some(signer), ..Verdict::told(State::Valid, detail) }
 }
 
-/// What of the trusted made it, or the verdict that nobody did.
+/// The trusted key that signed it, or the verdict that none did.
 fn by_key(bundle: &Bundle, hint: Option<&str>, trusted: &[Trusted]) -> Result<Verdict, Verdict> {
     let message = bundle.signed_bytes();
     let keys = trusted.iter().filter_map(|one| match &one.material {

@@ -22,7 +22,7 @@ pub use cache::cache_dir;
 pub use listeners::listeners;
 pub use wheels::{Wheel, WheelFile};
 
-/// Told what is going on while something takes long.
+/// Receives progress messages of long operations.
 pub type Progress<'progress> = &'progress mut dyn FnMut(&str);
 
 /// What can go wrong with a tool. Each says what failed, why, and what would help.

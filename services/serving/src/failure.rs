@@ -23,7 +23,7 @@ const CHALLENGE: &str = "Bearer realm=\"slipway-serving\"";
 pub enum Kind {
     /// The request is wrong; sending it again will not help.
     Invalid,
-    /// Understood, and somebody else's to decide.
+    /// Understood, but not for clients to decide.
     Refused,
     /// It is not known who calls.
     Unauthenticated,

@@ -1,4 +1,4 @@
-//! `cargo xtask attack`: a platform with access control on, and attempts to get in where nobody should.
+//! `cargo xtask attack`: a platform with access control on, and attacks on it.
 //! SECURITY.md says who attacks and what each door is.
 
 mod job;

@@ -33,7 +33,7 @@ pub(crate) struct Options {
 
 pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     let outcome = super::on_a_platform(true, async |data_dir| both(options, data_dir).await);
-    // Gigabytes that nobody looks at again.
+    // Gigabytes that are not needed any more.
     super::clear(&super::data_dir())?;
     outcome
 }

@@ -1,4 +1,4 @@
-//! The platform as a whole: the demo, on our table and on one that nobody has seen, and the real clients
+//! The platform as a whole: the demo, on our table and on an unseen one, and the real clients
 //! against it.
 
 use std::path::{Path, PathBuf};

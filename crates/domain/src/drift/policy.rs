@@ -88,7 +88,7 @@ impl MonitorState {
     }
 }
 
-/// What is to be told.
+/// The event to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MonitorAction {
     /// Drift began; its actions are due.

@@ -62,7 +62,7 @@ pub struct FeatureScore {
     pub out_of_range_rate: f64,
     /// Share that is expected: of values that are not listed in the profile, or occurred once. 0 for numbers.
     pub trained_out_of_range_rate: f64,
-    /// Probability of so many by chance.
+    /// Probability of that many by chance.
     pub out_of_range_p_value: Option<f64>,
     /// Share of rows that differ from training by what drifted, 0 to 1: the largest of the Kolmogorov-Smirnov
     /// distance, the total variation of the histogram, and the differences of the two rates.
@@ -91,7 +91,7 @@ pub struct WindowScores {
     pub predictions_drifted: bool,
     /// Different rows among those that were looked at for repetition, 2 048 of them at most.
     pub distinct_rows: u64,
-    /// Different rows that so many rows of the training data would have at least.
+    /// Minimum number of different rows in as many rows of the training data.
     pub expected_distinct_rows: f64,
     /// Independent rows that the window is worth.
     pub effective_rows: f64,

@@ -303,7 +303,7 @@ pub struct Outcome {
 }
 
 impl Policy {
-    /// Checks a policy as somebody wrote it.
+    /// Validates a policy.
     ///
     /// # Errors
     /// There are no rules or too many, they are nested too deeply, a name is empty, or a number is none.

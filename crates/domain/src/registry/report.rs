@@ -108,7 +108,7 @@ pub struct Gap {
 }
 
 impl Report {
-    /// Checks a report as somebody wrote it.
+    /// Validates a report.
     ///
     /// # Errors
     /// A name is empty or too long, a number is none, there is too much of something, or two parts contradict

@@ -100,7 +100,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Checks a rule as somebody wrote it.
+    /// Validates a rule.
     ///
     /// # Errors
     /// It has no condition, or a number is out of range.

@@ -11,10 +11,10 @@ pub const MAX_PATTERNS: usize = 50;
 const MAX_NAME_BYTES: usize = 100;
 /// Length of a pattern.
 const MAX_PATTERN_BYTES: usize = 200;
-/// A pause is at most so many times longer than the first one, before jitter.
+/// Maximum factor between a delay and the first one, before jitter.
 const MAX_DOUBLINGS: u32 = 20;
 
-/// How a webhook is told.
+/// Format of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// CloudEvents, signed after Standard Webhooks.
@@ -120,7 +120,7 @@ pub fn filters<'pattern>(
     wide.iter().filter(|filter| !covered(filter)).cloned().collect()
 }
 
-/// Whether an address belongs to nobody's own network: what a person who may make webhooks, but not look into
+/// Whether an address is public: what a person who may make webhooks, but not look into
 /// the network of the server, may have called.
 ///
 /// Sources: the IANA special-purpose address registries for IPv4 (RFC 6890) and IPv6.

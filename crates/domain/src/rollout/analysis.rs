@@ -235,7 +235,7 @@ fn same_inputs(strategy: &Strategy, facts: &WindowFacts) -> Option<Clause> {
     let share = Share::new(facts.same_inputs_differing, facts.same_inputs);
     (limit < 1.0 && facts.same_inputs > 0 && !labels_decide(strategy, facts)).then(|| {
         let verdict = match judge(share.rate(), share.lower_bound(), limit) {
-            // A handful of repeated inputs holds nobody up.
+            // A handful of repeated inputs delays no rollout.
             Verdict::Inconclusive if facts.same_inputs < MIN_SAME_INPUTS => Verdict::Pass,
             verdict => verdict,
         };

@@ -78,7 +78,7 @@ struct PythonNumbers<R> {
     source: R,
     in_text: bool,
     escaped: bool,
-    /// What is expected of a word that has begun.
+    /// Expected remainder of the current word.
     word: &'static [u8],
 }
 

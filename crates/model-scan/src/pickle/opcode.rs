@@ -31,7 +31,7 @@ pub(super) fn malformed(why: impl Into<String>) -> Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Op {
     Proto,
-    /// So many bytes are read at once.
+    /// Number of bytes per read.
     Frame(u64),
     Mark,
     Stop,

@@ -34,7 +34,7 @@ pub(super) enum Value {
 /// A numpy dtype, as far as it decides how many bytes an element takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dtype {
-    /// None where it could not be told.
+    /// None if it could not be determined.
     pub(super) item_bytes: Option<u64>,
     pub(super) kind: u8,
     pub(super) has_objects: bool,

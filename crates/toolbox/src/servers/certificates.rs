@@ -9,7 +9,7 @@ pub(super) struct Certificates {
     pub(super) key: String,
 }
 
-/// Made at each start: whoever copied an earlier key can do nothing with it.
+/// Created at each start: a copy of an earlier key is worthless.
 pub(super) fn make() -> Result<Certificates, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -22,7 +22,7 @@ const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
 /// within seconds.
 pub const PORT_LIMIT: Duration = Duration::from_secs(5);
 
-/// A process, told from a later one with the same id by its start time.
+/// A process, distinguished from a later one with the same id by its start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     pid: i32,

@@ -39,7 +39,7 @@ impl HangUp {
         self.0.clone().cancelled_owned()
     }
 
-    /// What a client is told whose stream ends.
+    /// Error of a stream that ends.
     pub(crate) fn status() -> Status {
         Status::unavailable("the server is stopping")
     }

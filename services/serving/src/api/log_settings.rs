@@ -155,7 +155,7 @@ fn level_of(wanted: &[(String, LogValue)], now: LevelFilter) -> Result<LevelFilt
     }
 }
 
-/// The filter of a level. Of libraries nobody wants to know more than what they inform of.
+/// The filter of a level. Libraries log at most at the level `info`.
 fn filter_of(level: LevelFilter) -> String {
     if level > LevelFilter::INFO { format!("info,slipway={level}") } else { level.to_string() }
 }

@@ -35,7 +35,7 @@ pub(crate) struct TraceSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Chosen {
     on: bool,
-    /// One of so many requests; at least 1.
+    /// 1 in N requests; at least 1.
     rate: u32,
 }
 
@@ -60,7 +60,7 @@ enum Change {
 }
 
 impl Chosen {
-    /// One of so many requests begins a trace; 0: none.
+    /// Starts a trace for 1 in N requests; 0: none.
     const fn effective(self) -> u32 {
         if self.on { self.rate } else { 0 }
     }

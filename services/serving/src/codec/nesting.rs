@@ -47,7 +47,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
                 1
             }
             byte if is_between(byte) => 1,
-            // No element at all, which is told where elements are read.
+            // No element at all, which is reported where elements are read.
             b'{' => return Ok(()),
             _ => {
                 add(&mut levels, depth, false)?;

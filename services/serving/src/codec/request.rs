@@ -224,7 +224,7 @@ fn read_input(
         }
     };
     let tensor = Tensor { name: input.name, datatype, shape: input.shape, data };
-    // In whatever order the dimensions come: a 0 does not make others lawful.
+    // In whatever order the dimensions come: a 0 does not make others valid.
     let product = |product: i64, dimension: &i64| product.checked_mul((*dimension).max(1));
     let wanted = tensor.shape.iter().try_fold(1, product);
     let wanted = wanted.map(|wanted| if tensor.shape.contains(&0) { 0 } else { wanted });

@@ -141,7 +141,7 @@ fn unexpected<'name>(name: &str, known: impl Iterator<Item = &'name str>) -> Fai
     Failure::invalid(format!("unexpected inference output '{name}'; the model gives {}", known.join(", ")))
 }
 
-/// What a model says of an output that is asked for, as classes or as it is. Whoever cannot get it is told
+/// Description of a requested output, as classes or as it is. A request for an unknown one gets an error
 /// before the model runs.
 ///
 /// # Errors

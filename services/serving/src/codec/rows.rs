@@ -101,7 +101,8 @@ impl Rows<'_> {
                 serde_json::from_str(row).map_err(|error| Failure::invalid(error.to_string()))?;
             if let Some(spec) = self.optional.iter().find(|spec| fields.contains_key(&spec.name)) {
                 return Err(Failure::invalid(format!(
-                    "input '{}': it has one value for all instances; give it with /v2/models/…/infer, or leave it out",
+                    "input '{}': it has one value for all instances; give it with /v2/models/…/infer, or \
+                     leave it out",
                     spec.name
                 )));
             }
@@ -173,7 +174,8 @@ pub(crate) fn predictions(outputs: &[Tensor], rows: u64) -> Result<String, Failu
         return Err(Failure::new(
             Kind::Internal,
             format!(
-                "output '{}' has the shape {:?}, not one row for each of {rows} instances; ask with /v2/models/…/infer",
+                "output '{}' has the shape {:?}, not one row for each of {rows} instances; ask with \
+                 /v2/models/…/infer",
                 other.name, other.shape
             ),
         ));
@@ -182,7 +184,8 @@ pub(crate) fn predictions(outputs: &[Tensor], rows: u64) -> Result<String, Failu
         return Err(Failure::new(
             Kind::Internal,
             format!(
-                "output '{}' is not UTF-8, which JSON cannot carry; ask for it as binary data with /v2/models/…/infer",
+                "output '{}' is not UTF-8, which JSON cannot carry; ask for it as binary data with \
+                 /v2/models/…/infer",
                 other.name
             ),
         ));

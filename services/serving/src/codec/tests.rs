@@ -46,7 +46,8 @@ fn with_header(json: &Value, raw: &[u8]) -> (Bytes, String) {
 #[test]
 fn flat_and_nested_data_mean_the_same_and_null_fields_are_absent_ones() {
     let flat = json!({"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2.5, 3, 4]});
-    let nested = json!({"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, 2.5], [3, 4]], "parameters": null});
+    let nested = json!({"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, 2.5], [3, 4]],
+        "parameters": null});
     let body = json!({"id": null, "parameters": null, "outputs": null, "inputs": [nested]});
     let nested = parse_json(&body).unwrap();
     assert_eq!((nested.id.as_ref(), nested.outputs.as_ref(), nested.binary_outputs), (None, None, false));
@@ -86,7 +87,8 @@ fn a_complaint_names_the_input_and_the_element() {
     for shape in [json!([1_i64 << 62, 1_i64 << 62, 0]), json!([0, 1_i64 << 62, 1_i64 << 62])] {
         assert!(input(shape, "FP32", json!([])).contains("more elements than fit in memory"));
     }
-    let both = json!({"name": "x", "shape": [1], "datatype": "FP32", "data": [1], "parameters": {"binary_data_size": 4}});
+    let both = json!({"name": "x", "shape": [1], "datatype": "FP32", "data": [1],
+        "parameters": {"binary_data_size": 4}});
     assert!(refusal(&with_input(&both)).contains("exactly one of"));
     let neither = json!({"name": "x", "shape": [1], "datatype": "FP32"});
     assert!(refusal(&with_input(&neither)).contains("exactly one of"));
@@ -184,7 +186,8 @@ fn an_answer_is_json_where_nothing_else_was_asked_for() {
 
 #[test]
 fn outputs_come_as_each_was_asked_for() {
-    let outputs = json!([{"name": "name", "parameters": {"binary_data": true}}, {"name": "label", "parameters": {"binary_data": false}}]);
+    let outputs = json!([{"name": "name", "parameters": {"binary_data": true}},
+        {"name": "label", "parameters": {"binary_data": false}}]);
     let encoded = encode(&json!({"outputs": outputs, "parameters": {"binary_data_output": true}})).unwrap();
     let (json, raw) = encoded.body.split_at(encoded.header_length.unwrap());
     let json: Value = serde_json::from_slice(json).unwrap();
@@ -251,15 +254,19 @@ fn records_have_the_number_that_the_client_wrote() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..200), header in proptest::option::of("[0-9]{1,3}")) {
+    fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..200),
+        header in proptest::option::of("[0-9]{1,3}")) {
         let _ = InferRequest::parse(&body.into(), header.as_deref());
     }
 
     #[test]
-    fn single_precision_survives_json(values in proptest::collection::vec(any::<f32>().prop_filter("finite", |value| value.is_finite()), 0..20)) {
+    fn single_precision_survives_json(values in proptest::collection::vec(any::<f32>()
+        .prop_filter("finite", |value| value.is_finite()), 0..20)) {
         let tensor = Tensor::fp32("x", [i64::try_from(values.len()).unwrap()], &values);
-        let request = InferRequest { id: None, parameters: Map::new(), inputs: Inputs::Named(Vec::new()), outputs: None, binary_outputs: false };
-        let encoded = InferResponse { model_name: "m", model_version: "1", outputs: std::slice::from_ref(&tensor), labels: &Labels::default() }.encode(&request).unwrap();
+        let request = InferRequest { id: None, parameters: Map::new(), inputs: Inputs::Named(Vec::new()),
+            outputs: None, binary_outputs: false };
+        let encoded = InferResponse { model_name: "m", model_version: "1",
+            outputs: std::slice::from_ref(&tensor), labels: &Labels::default() }.encode(&request).unwrap();
         let body: Value = serde_json::from_slice(&encoded.body).unwrap();
         let recorded = Value::from(json_values(&tensor));
         for json in [&body["outputs"][0]["data"], &recorded] {

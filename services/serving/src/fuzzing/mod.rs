@@ -27,7 +27,7 @@ pub const GROWTH: usize = 16;
 /// An answer that gives the inputs back is at most so many times as long as the elements: a byte may become
 /// six in JSON.
 const ANSWER_GROWTH: usize = 16;
-/// What names, shapes and the JSON around them take beside the elements, times the length of the request.
+/// What names, shapes and the JSON around them take next to the elements, times the length of the request.
 const ANSWER_ROOM: usize = 1024;
 /// No more is unpacked of a body, and no longer message is read.
 const LIMIT_BYTES: usize = 4096;

@@ -1,4 +1,4 @@
-//! Ensembles against the models that are here: bound anew whenever one of those may have changed.
+//! Ensembles against the models that are here: bound again whenever one of those may have changed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! ```text
 //! blobs/<sha256>              bytes, written under another name and renamed
 //! versions/<digest>/manifest.json
-//! versions/<digest>/files/…   the version's files, hard links to blobs, so that external data lies beside its model
+//! versions/<digest>/files/…   the version's files, hard links to blobs, so that external data lies next to its model
 //! probes/, loading/           what is known of loading versions, see `probe::store`
 //! tables.json                 what was routed last: a restart needs neither NATS nor the registry
 //! ```
@@ -22,7 +22,7 @@ use slipway_api::traffic::TrafficTable;
 use slipway_domain::registry::{FileDigest, manifest_digest};
 use uuid::Uuid;
 
-/// A file that was being written this long ago is nobody's any more: its writer has died.
+/// A partial file that is older than this is orphaned: its writer has died.
 const STALE_PART_S: u64 = 3600;
 /// Bytes read at once while hashing.
 const HASH_CHUNK_BYTES: usize = 256 * 1024;

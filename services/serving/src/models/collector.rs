@@ -1,4 +1,4 @@
-//! What versions count themselves, shown when somebody asks: Triton's counters under Triton's names, queues
+//! Counters of versions, collected at each scrape: Triton's counters under Triton's names, queues
 //! and what they dropped.
 
 use std::fmt;

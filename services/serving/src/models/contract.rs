@@ -90,7 +90,8 @@ impl Declarations {
             let fixed = specs.iter().find(|spec| spec.shape.first().is_some_and(|first| *first != -1));
             if let Some(spec) = fixed {
                 return Err(format!(
-                    "max_batch_size is {}, but {side} '{}' of the model is {:?}, which has no batch dimension; expected 0",
+                    "max_batch_size is {}, but {side} '{}' of the model is {:?}, which has no batch \
+                     dimension; expected 0",
                     self.max_batch_size, spec.name, spec.shape
                 ));
             }
@@ -203,7 +204,7 @@ fn check_reshape(name: &str, dims: &[i64], reshape: &[i64]) -> Result<(), String
 }
 
 impl Contract {
-    /// The inputs as the model takes them. They have been checked against what clients are told.
+    /// The inputs as the model takes them. They have been compared with the metadata that clients see.
     pub(crate) fn inputs(&self, inputs: &[Tensor]) -> Vec<Tensor> {
         inputs.iter().map(|tensor| self.reshaped(tensor.clone(), &self.inputs)).collect()
     }

@@ -1,9 +1,9 @@
 //! A version of a local folder that has more files than its model, such as external data, is opened from a
 //! copy.
 //!
-//! ONNX Runtime maps external data where they lie, and reads them for as long as the model is loaded. Whoever
-//! writes over them in place would change weights under requests, and where they become shorter, the next
-//! look at them ends the process.
+//! ONNX Runtime maps external data where they lie, and reads them for as long as the model is loaded. A
+//! caller that writes over them in place would change weights under requests, and where they become shorter,
+//! the next look at them ends the process.
 
 use std::path::{Path, PathBuf};
 

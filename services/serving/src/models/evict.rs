@@ -1,4 +1,4 @@
-//! Room in the disk cache: versions that nobody wants go, the one used longest ago first.
+//! Eviction from the disk cache: unreferenced versions, least recently used first.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -28,7 +28,7 @@ impl Cache {
         let mut unwanted = Vec::new();
         for folder in children(&self.versions())? {
             if !keep.contains(&folder) {
-                // The manifest is written anew at each load.
+                // The manifest is written again at each load.
                 let used = std::fs::metadata(folder.join("manifest.json"))
                     .and_then(|described| described.modified());
                 unwanted.push(Unwanted { used: used.unwrap_or(SystemTime::UNIX_EPOCH), folder });

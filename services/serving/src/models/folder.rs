@@ -42,7 +42,8 @@ pub(crate) async fn watch(folder: PathBuf, updates: mpsc::Sender<Update>, shutdo
                 // Each once, until it can be read.
                 for path in now.difference(&unreadable) {
                     let path = path.display();
-                    tracing::warn!(%path, "folder of a model cannot be read; its loaded versions stay in use");
+                    tracing::warn!(%path, "folder of a model cannot be read; its loaded versions stay in \
+                        use");
                 }
                 unreadable = now;
                 // Files that are being copied change from one look to the next; only what kept still is
@@ -98,7 +99,7 @@ struct Scan {
     unreadable: BTreeSet<PathBuf>,
 }
 
-/// Looks at the folder; a model that cannot be read is what it was `before`, and keeps nobody from the
+/// Looks at the folder; a model that cannot be read is what it was `before`, and does not affect the
 /// others.
 fn scan(folder: &Path, before: &BTreeMap<String, TrafficTable>) -> io::Result<Scan> {
     let mut scan = Scan::default();
@@ -209,7 +210,7 @@ pub(super) fn without_failed(
     }
     let number = |target: &&Target| target.version.parse::<u64>().unwrap_or(0);
     let all = || wanted.stable.iter().chain(&wanted.warm);
-    // Where none loads, the reason of the highest one is told.
+    // If none loads, the reason of the highest one is shown.
     let answering = all().filter(|target| !failed(target)).max_by_key(number).or(all().max_by_key(number))?;
     if answering == stable {
         return None;
@@ -243,19 +244,20 @@ pub(super) fn digest_now(model: &Path, version: &Path) -> io::Result<String> {
     digest_of(model, version, &labels_of(model))
 }
 
-/// The files of labels that the configuration of a model names; they may lie in a folder beside the versions.
+/// The files of labels that the configuration of a model names; they may lie in a folder next to the
+/// versions.
 fn labels_of(model: &Path) -> Vec<PathBuf> {
     let config = pbtxt::config(model).ok().flatten().unwrap_or_default();
     config.settings.labels.values().map(|file| model.join(file)).collect()
 }
 
-/// Changes when a file of the version, or one beside the versions, does: configuration and labels.
+/// Changes when a file of the version, or one next to the versions, does: configuration and labels.
 fn digest_of(model: &Path, version: &Path, labels: &[PathBuf]) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut files = labels.to_vec();
     for entry in std::fs::read_dir(model)? {
         let path = entry?.path();
-        // The other versions are beside this one.
+        // The other versions are next to this one.
         if path.is_file() {
             files.push(path);
         }

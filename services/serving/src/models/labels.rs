@@ -1,4 +1,4 @@
-//! Names of classes: a file of one a line for an output, which the classification extension tells beside
+//! Names of classes: a file of one a line for an output, which the classification extension tells next to
 //! their numbers.
 
 use std::collections::BTreeMap;

@@ -80,7 +80,8 @@ mod tests {
                 version.digest = format!("{at:02}");
             }
             let unloaded = to_unload(&all, coming, limit);
-            let (gone, stay): (Vec<_>, Vec<_>) = all.iter().partition(|version| unloaded.contains(&version.digest));
+            let (gone, stay): (Vec<_>, Vec<_>) = all.iter()
+                .partition(|version| unloaded.contains(&version.digest));
             prop_assert!(gone.iter().all(|version| !version.pinned));
             let total: u64 = coming + stay.iter().map(|version| version.bytes).sum::<u64>();
             let all_that_may_go = stay.iter().all(|version| version.pinned || version.bytes == 0);

@@ -113,7 +113,7 @@ impl PreparedModel {
     }
 }
 
-/// Looks at the bytes of a model and the settings beside it. `path` is where it was put; it is opened from a
+/// Looks at the bytes of a model and the settings next to it. `path` is where it was put; it is opened from a
 /// copy at `place`, where there is one, which has no links.
 pub(super) fn prepare(
     path: &Path,
@@ -177,13 +177,13 @@ impl Opener {
     }
 }
 
-/// Reads the definition of an ensemble and the settings beside it.
+/// Reads the definition of an ensemble and the settings next to it.
 pub(super) fn read_ensemble(path: &Path) -> Result<Prepared, LoadFailure> {
     let definition = ensemble::read(path).map_err(LoadFailure::lasting)?;
     Ok(Prepared::Ensemble(Arc::new(definition), beside(path, Beside::default())?.1))
 }
 
-/// The settings beside a model, and what comes with it; `above` is what the folder above says.
+/// The settings next to a model, and what comes with it; `above` is what the folder above says.
 pub(super) fn beside(path: &Path, above: Beside) -> Result<(VersionSettings, Beside), LoadFailure> {
     let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
     let folder = path.parent().unwrap_or(path);

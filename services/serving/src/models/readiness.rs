@@ -41,7 +41,7 @@ impl Unready {
                 unready.add(table, target, progress(target), true);
             }
             for entry in candidates {
-                // The stable version stands in for a candidate that does not load.
+                // The stable version replaces a candidate that does not load.
                 unready.add(table, &entry.target, progress(&entry.target), table.stable.is_none());
             }
         }

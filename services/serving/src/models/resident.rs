@@ -1,7 +1,7 @@
 //! The place of a version in memory: it may be empty, and is filled again when a request asks for it.
 //!
 //! Requests and the manager share it. A request that finds it empty asks the manager once, however many
-//! others wait, and waits with them; so a version is loaded once, whoever asks.
+//! others wait, and waits with them; so a version is loaded once, however many requests need it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
@@ -113,7 +113,7 @@ impl Resident {
     /// Has it loaded, if it is not there, and waits for nothing.
     pub(crate) fn ask(&self) {
         if !self.asked.swap(true, Ordering::AcqRel) && self.demands.try_send(self.digest.clone()).is_err() {
-            // Whoever asks next tries again.
+            // The next request tries again.
             self.asked.store(false, Ordering::Release);
         }
     }
@@ -187,7 +187,7 @@ impl Resident {
             return true;
         }
         let held = self.read();
-        // Whoever else has it got it for a request; what runs for one that went away has not ended yet.
+        // Other owners hold it for a request; the run of a request that was cancelled may not have ended yet.
         held.served.as_ref().is_some_and(|served| Arc::strong_count(served) > 1 || served.is_busy())
     }
 
@@ -203,13 +203,14 @@ impl Resident {
 }
 
 impl Absent {
-    /// What a client is told.
+    /// Message for the client.
     pub(crate) fn failure(&self, deployment: &str, version: &str) -> Failure {
         match self {
             Self::Crowded => Failure::new(
                 Kind::Unavailable,
                 format!(
-                    "version {version} of model '{deployment}' is being loaded, and {MAX_WAITERS} requests wait for it already; try again"
+                    "version {version} of model '{deployment}' is being loaded, and {MAX_WAITERS} requests \
+                     wait for it already; try again"
                 ),
             ),
             Self::Late(limit) => Failure::new(

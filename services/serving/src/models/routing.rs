@@ -95,7 +95,7 @@ impl Route {
         if let Some(variant) = self.table.ruled(key) {
             return self.pick(Draw::Ruled(variant));
         }
-        // Whoever sends an empty key has none: such clients are not one client.
+        // An empty key counts as absent: clients that send it are not one client.
         let sticky = self.table.sticky_key.as_ref().and_then(|sticky| key(&sticky.header));
         if let Some(sticky) = sticky.filter(|sticky| !sticky.is_empty()) {
             return self.pick(Draw::Sticky(&sticky));
@@ -299,7 +299,8 @@ impl Routing {
             Failure::new(
                 Kind::Unavailable,
                 format!(
-                    "model '{deployment}' is not known yet: this replica has not received all traffic tables; try again"
+                    "model '{deployment}' is not known yet: this replica has not received all traffic \
+                     tables; try again"
                 ),
             )
         })

@@ -18,7 +18,7 @@ use super::labels::Labels;
 use super::limits::{self, OutOfRange};
 use crate::source::RecordPolicy;
 
-/// A file of this name beside the model says how the version is served; what it leaves out is as the process
+/// A file of this name next to the model says how the version is served; what it leaves out is as the process
 /// was started.
 pub(crate) const SETTINGS_FILE: &str = "slipway-serving.json";
 /// Longest settings file.
@@ -42,7 +42,7 @@ pub(crate) enum Work {
     Ensemble(Arc<Definition>),
 }
 
-/// What comes with a version, beside what answers.
+/// What comes with a version, next to what answers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Beside {
     /// What of it is recorded.
@@ -120,13 +120,13 @@ impl Described {
         })
     }
 
-    /// What clients are told as `max_batch_size`: the most rows of a request for which the model is meant, or
+    /// `max_batch_size` as clients see it: the most rows of a request for which the model is meant, or
     /// 0 where rows are not told apart from the shape. Unless a folder says so, more rows are answered as
     /// well. `joins`: whether requests are joined now.
     pub(crate) fn max_batch_size(&self, joins: bool) -> usize {
         let free = |specs: &[TensorSpec]| specs.iter().all(|spec| spec.shape.first() == Some(&-1));
         let Signature { inputs, outputs, .. } = &self.signature;
-        // An input without a dimension beside the batch has no form in Triton's configuration, and its
+        // An input without a dimension next to the batch has no form in Triton's configuration, and its
         // clients fail on it.
         if !free(inputs) || !free(outputs) || inputs.iter().any(|spec| spec.shape.len() == 1) {
             return 0;
@@ -136,7 +136,7 @@ impl Described {
 }
 
 impl Served {
-    /// A model that was loaded and took `memory`; clients are told of it as `signature` says.
+    /// A model that was loaded and took `memory`; clients see it as in `signature`.
     pub(crate) fn new(
         model: Model,
         Fitted { signature, contract }: Fitted,

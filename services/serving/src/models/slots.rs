@@ -68,7 +68,7 @@ pub(super) type Binding = Result<(Signature, Labels), Unbound>;
 pub(super) struct Outcome {
     /// What was loaded.
     pub(super) digest: String,
-    /// The number that it was begun with.
+    /// The number with which it was started.
     pub(super) load: u64,
     /// What came of it.
     pub(super) result: Result<Loaded, LoadFailure>,

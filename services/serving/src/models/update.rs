@@ -9,6 +9,6 @@ pub(crate) enum Update {
     Table(Box<TrafficTable>),
     /// The deployment is gone.
     Deleted(String),
-    /// Every table that there was when the watch began has been told.
+    /// Every table that existed when the watch started has been received.
     Current,
 }

@@ -1,4 +1,4 @@
-//! Why a version did not answer: what the client is told, and what is counted.
+//! Why a version did not answer: the client's error, and the counters.
 
 use slipway_inference::Error;
 
@@ -10,7 +10,7 @@ use crate::metrics::Outcome;
 pub(crate) struct Missed {
     /// How it is counted.
     pub(crate) outcome: Outcome,
-    /// What the client is told.
+    /// Message for the client.
     pub(crate) failure: Failure,
 }
 

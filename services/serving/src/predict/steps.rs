@@ -43,7 +43,7 @@ where
         });
         let Some((at, answered)) = running.next().await else { break };
         let outputs = answered.map_err(|missed| named(&definition.step(at), missed))?;
-        // Without a record of them, nobody else has them, and nothing is copied.
+        // Without a record they have a single owner, and nothing is copied.
         for tensor in Arc::unwrap_or_clone(outputs) {
             if let Some(name) = definition.steps[at].outputs.get(&tensor.name) {
                 tensors.insert(name, Tensor { name: name.clone(), ..tensor });
@@ -105,7 +105,7 @@ mod tests {
                     let Data::Raw(bytes) = &inputs[0].data else { unreachable!("numbers") };
                     assert_eq!(bytes.as_ptr(), brought.as_ptr(), "the input was not copied");
                     assert_eq!(inputs[0].name, "x");
-                    // One alone would wait for ever.
+                    // One alone would wait indefinitely.
                     both.wait().await;
                     Tensor::fp32("y", [1], &[if at == 1 { 10.0 } else { 4.0 }])
                 };

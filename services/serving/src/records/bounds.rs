@@ -5,9 +5,9 @@ use slipway_inference::{Data, Datatype, Tensor};
 
 use super::observation::Observation;
 
-/// What a record takes beside its tensors and its id.
+/// What a record takes next to its tensors and its id.
 pub(super) const RECORD_BYTES: usize = 256;
-/// What a group takes beside its records.
+/// What a group takes next to its records.
 pub(super) const GROUP_BYTES: usize = 512;
 
 /// No JSON of the record is longer.

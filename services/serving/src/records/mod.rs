@@ -32,7 +32,7 @@ pub(crate) use self::recorder::Recorder;
 use crate::metrics::ServingMetrics;
 
 /// Both ends; without a `bus` nothing is published. Where NATS is `optional`, nothing is kept for it while it
-/// is away.
+/// is unreachable.
 pub(crate) fn channel(
     bus: Option<EventBus>,
     replica_id: String,
@@ -62,7 +62,7 @@ pub(crate) fn channel(
     (recorder, publisher)
 }
 
-/// Publishes records, and events where somebody wants them, until the shutdown, and then what is left.
+/// Publishes records, and events if a sink is set, until the shutdown, and then the remainder.
 pub(crate) async fn send_off(
     publisher: Option<Publisher>,
     events: Option<EventSender>,

@@ -38,7 +38,7 @@ impl Pending {
     }
 
     /// Nothing that waits, in the memory of what was sent: columns of those that had records, ready for more
-    /// of them. To make columns anew for each message would cost most where many models have few records
+    /// of them. To make columns again for each message would cost most where many models have few records
     /// each.
     pub(super) fn recycled(self) -> Self {
         if self.columns.iter().map(Columns::capacity_bytes).sum::<usize>() > KEPT_BYTES {
@@ -56,7 +56,7 @@ impl Pending {
         Self { columns, of_source, rows: VecDeque::new(), sorted: false, len: 0 }
     }
 
-    /// Adds a record; gives back what is to be freed once nobody waits for these.
+    /// Adds a record; returns what is to be freed once no request waits for these.
     pub(super) fn push(&mut self, observation: Observation) -> Option<Observation> {
         self.len += 1;
         if !is_regular(&observation) {

@@ -62,7 +62,8 @@ impl Publisher {
             () = self.publish_all(&shutdown) => {}
             () = too_late => {
                 metrics.records_dropped("shutdown", queue.lock().len().max(1));
-                tracing::warn!(limit_ms = FLUSH_TIMEOUT_MS, "prediction records not published before shutdown");
+                tracing::warn!(limit_ms = FLUSH_TIMEOUT_MS, "prediction records not published before \
+                    shutdown");
             }
         }
     }
@@ -127,7 +128,7 @@ impl Publisher {
         Message { id, batch }
     }
 
-    /// Sends one batch until NATS has it. While NATS is away the queue fills up, and then drops.
+    /// Sends one batch until NATS has it. While NATS is unreachable the queue fills up, and then drops.
     async fn send(&self, Message { id, batch }: &Message) {
         loop {
             // What is published without a connection piles up in the client's memory.

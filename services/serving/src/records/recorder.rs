@@ -25,7 +25,7 @@ pub(crate) struct Recorder {
     pub(super) metrics: ServingMetrics,
     /// Whether records are published at all: not where there is no NATS address.
     pub(super) published: bool,
-    /// Without it, records are left while NATS is away, too.
+    /// Without it, records are left while NATS is unreachable, too.
     pub(super) only_with: Option<EventBus>,
     /// Who wants CloudEvents, too.
     pub(super) events: Option<EventQueue>,

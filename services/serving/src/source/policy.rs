@@ -42,7 +42,7 @@ impl RecordPolicy {
         Ok(self)
     }
 
-    /// Refuses to redact what there is not: whoever asks for it means something else, which would be
+    /// Rejects a redaction that matches nothing: its author meant something else, which would be
     /// recorded.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Watches the traffic tables in NATS KV. What is known stays known while NATS is away.
+//! Watches the traffic tables in NATS KV. What is known stays known while NATS is unreachable.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::models::Update;
 
-/// Pause before a lost watch is begun again.
+/// Delay before a lost watch is restarted.
 const REWATCH_DELAY_MS: u64 = 250;
 /// How often it is checked whether the connection was lost meanwhile.
 const CONNECTION_CHECK_MS: u64 = 250;
@@ -85,7 +85,8 @@ fn read(entry: Entry) -> Option<Update> {
                 None
             }
             Err(error) => {
-                tracing::error!(key = entry.key, %error, "traffic table does not parse; the previous one stays in use");
+                tracing::error!(key = entry.key, %error, "traffic table does not parse; the previous one \
+                    stays in use");
                 None
             }
         },

@@ -1,4 +1,5 @@
-//! Tokens: who shows none is told so, each one calls its own deployments, and they change while the server runs.
+//! Tokens: who shows none is told so, each one calls its own deployments, and they change while the server
+//! runs.
 
 use std::path::{Path, PathBuf};
 
@@ -232,7 +233,8 @@ enum Needs {
     All,
 }
 
-/// Every route of the REST port, as `services/serving/src/api/rest/router.rs` writes it, and what a call of it needs.
+/// Every route of the REST port, as `services/serving/src/api/rest/router.rs` writes it, and what a call of
+/// it needs.
 const ROUTES: [(&str, &str, Needs); 43] = [
     ("GET", "/", Needs::Nothing),
     ("GET", "/v2", Needs::Any),
@@ -288,8 +290,8 @@ struct Named {
     name: String,
 }
 
-/// Every method of the inference service, and what a call of it needs: one about the model `others` where it is about a model, else one with
-/// an empty message.
+/// Every method of the inference service, and what a call of it needs: one about the model `others` where it
+/// is about a model, else one with an empty message.
 const METHODS: [(&str, Needs); 20] = [
     ("ServerLive", Needs::Nothing),
     ("ServerReady", Needs::Nothing),

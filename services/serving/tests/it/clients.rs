@@ -1,4 +1,5 @@
-//! Triton's and KServe's own programs, unmodified: their clients, by the check scripts, and Triton's load generator.
+//! Triton's and KServe's own programs, unmodified: their clients, by the check scripts, and Triton's load
+//! generator.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,8 +20,8 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/clients").join(name)
 }
 
-/// Runs a check script against a server with a linear model and those of `further`; `arguments` go to the script beside the addresses
-/// and the rows.
+/// Runs a check script against a server with a linear model and those of `further`; `arguments` go to the
+/// script next to the addresses and the rows.
 async fn run_checks(command: &mut Command, further: &[&str], arguments: &[&str]) {
     let (world, cache) = (World::start().await, cache());
     world.put(&table(1, &world.version("1", "linear_minus_one.onnx").await)).await;

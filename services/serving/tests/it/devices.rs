@@ -1,4 +1,5 @@
-//! GPUs, where there is none: versions that want one say so, or run on the processor, and nothing asks for the driver in vain.
+//! GPUs, where there is none: versions that want one say so, or run on the processor, and nothing asks for
+//! the driver in vain.
 
 use crate::serving::{Serving, cache};
 use crate::world::{DEPLOYMENT, World, table};

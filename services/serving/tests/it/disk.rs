@@ -1,4 +1,5 @@
-//! Faults of the disk cache: what is loaded goes on serving, the fault is told, and nothing half-written stays.
+//! Faults of the disk cache: what is loaded goes on serving, the fault is told, and nothing half-written
+//! stays.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,7 +54,7 @@ fn blob(cache: &tempfile::TempDir, model: &Bytes) -> PathBuf {
     cache.path().join("serving/blobs").join(hex::encode(Sha256::digest(model)))
 }
 
-/// Waits until nothing is being written; what is half-written would stay for ever.
+/// Waits until nothing is being written; what is half-written would stay indefinitely.
 async fn no_parts(cache: &tempfile::TempDir) {
     eventually("nothing half-written stays", || async {
         files(&cache.path().join("serving/part")).is_empty().then_some(())

@@ -30,7 +30,8 @@ fn put_ensemble(folder: &Path, model: &str, input: &str, steps: &[(&str, &str, &
         })
         .collect();
     let text = format!(
-        "platform: \"ensemble\"\ninput [ {{ {input} }} ]\noutput [ {{ {output} }} ]\nensemble_scheduling {{ step [ {} ] }}\n",
+        "platform: \"ensemble\"\ninput [ {{ {input} }} ]\noutput [ {{ {output} }} ]\nensemble_scheduling {{ \
+         step [ {} ] }}\n",
         steps.join(",\n")
     );
     std::fs::write(folder.join(model).join("config.pbtxt"), text).expect("the configuration is written");
@@ -234,7 +235,8 @@ async fn an_ensemble_of_the_registry_leaves_records_of_itself_and_of_its_steps()
     let stable = world.version("1", "linear_minus_one.onnx").await;
     let definition = json!({
         "inputs": [{"name": "rows"}],
-        "steps": [{"model": "points", "version": "1", "inputs": {"x": "rows"}, "outputs": {"label": "verdict"}}],
+        "steps": [{"model": "points", "version": "1", "inputs": {"x": "rows"},
+            "outputs": {"label": "verdict"}}],
         "outputs": [{"name": "verdict", "datatype": "INT64"}]
     });
     let definition = definition.to_string().into_bytes().into();
@@ -242,7 +244,8 @@ async fn an_ensemble_of_the_registry_leaves_records_of_itself_and_of_its_steps()
     let judge = TrafficTable { revision: 1, stable: Some(ensemble), ..TrafficTable::empty("judge", "judge") };
     world.put(&judge).await;
     let serving = Serving::start(&world, &cache, &[]).await;
-    // The rollout controller gets what it waits for, and a new replica that cannot answer for it is not ready.
+    // The rollout controller gets what it waits for, and a new replica that cannot answer for it is not
+    // ready.
     let waits = "step 1 ('points') cannot be called: there is no model 'points'";
     let is_told = |version: &VersionStatus| version.reason.as_deref() == Some(waits);
     let told = world.status_of("judge", waits, |status| status.versions.iter().any(is_told)).await;

@@ -154,7 +154,8 @@ async fn what_is_logged_changes_and_what_is_fixed_is_told() {
     let (status, body) = serving.post("/v2/logging", &json!({"log_file": "/tmp/log"})).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(body["error"].as_str().unwrap().contains("'log_file' is fixed"), "{body}");
-    // From now on the log has more or less in it; a refusal for a broken body is logged at the level of debugging.
+    // From now on the log has more or less in it; a refusal for a broken body is logged at the level of
+    // debugging.
     let set = async |settings: serde_json::Value| serving.post("/v2/logging", &settings).await.1;
     let less = set(json!({"log_verbose_level": 0, "log_info": false})).await;
     assert_eq!((&less["log_info"], &less["log_warning"]), (&json!(false), &json!(true)));

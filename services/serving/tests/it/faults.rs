@@ -112,7 +112,8 @@ async fn models_that_misbehave_are_told_and_harm_no_other() {
     let bad = raw("throws", "index", "INT64", &[1], 99_i64.to_le_bytes().to_vec());
     assert_eq!(grpc.model_infer(bad).await.unwrap_err().code(), Code::Internal);
 
-    // An output of another shape than the signature's is answered as what it is: its shape is part of the answer.
+    // An output of another shape than the signature's is answered as what it is: its shape is part of the
+    // answer.
     let rows = floats(3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     let (status, body) = serving.post("/v2/models/liar/infer", &rows).await;
     assert_eq!((status, &body["outputs"][0]["shape"]), (StatusCode::OK, &json!([2, 3])));
@@ -137,7 +138,8 @@ async fn models_that_misbehave_are_told_and_harm_no_other() {
     assert_eq!(serving.predict([0.0, 0.0]).await.score, -1.0);
 }
 
-/// Passes connections on to a server, until it is told to be away: then it ends those that there are, and each new one.
+/// Passes connections on to a server, until it is told to be unreachable: then it ends those that there are,
+/// and each new one.
 struct Proxy {
     address: String,
     away: watch::Sender<bool>,
@@ -274,8 +276,8 @@ async fn clients_that_send_until_the_end_lose_no_request() {
         assert!(client.await.unwrap().expect("no connection breaks") > 0);
     }
     for caller in callers {
-        // Not sent at all, because the connection had been ended in order, or told with GOAWAY that it was not looked at. One that
-        // was cut off would be a reset.
+        // Not sent at all, because the connection had been ended in order, or told with GOAWAY that it was
+        // not looked at. One that was cut off would be a reset.
         let refusal = caller.await.unwrap();
         let unsent = matches!(refusal.code(), Code::Unavailable | Code::Cancelled);
         assert!(unsent || format!("{refusal:?}").contains("NO_ERROR, Remote"), "{refusal:?}");
@@ -290,7 +292,7 @@ async fn a_replica_that_ends_is_not_ready_and_goes_on_for_a_while() {
     serving.wait_until_ready().await;
     world.routed(1).await;
     serving.ask_to_end();
-    // Whoever looks is told, over new connections, too.
+    // A caller that looks is told, over new connections, too.
     eventually("it is not ready", || async {
         let (status, body) = serving.get("/readyz").await;
         (status == StatusCode::SERVICE_UNAVAILABLE && body["waiting_for"]["process"] == "it is stopping")

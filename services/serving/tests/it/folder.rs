@@ -24,7 +24,8 @@ async fn models_of_a_folder_are_served_and_followed_without_registry_and_nats() 
     put(models.path(), "1", "linear_minus_one.onnx");
     std::fs::write(
         models.path().join("points/config.pbtxt"),
-        "max_batch_size: 4\ninstance_group [ { count: 3 } ]\ndynamic_batching { preferred_batch_size: [ 2, 4 ] }\n",
+        "max_batch_size: 4\ninstance_group [ { count: 3 } ]\ndynamic_batching \
+         { preferred_batch_size: [ 2, 4 ] }\n",
     )
     .unwrap();
     let folder = models.path().display().to_string();

@@ -122,7 +122,8 @@ async fn every_datatype_goes_through_raw_and_typed() {
         assert_eq!(answered.raw_output_contents[at], elements(kind).1, "{kind}");
     }
 
-    // Half precision has no typed form, so the model of all types cannot be asked typed; its answer says what would do.
+    // Half precision has no typed form, so the model of all types cannot be asked typed; its answer says what
+    // would do.
     let typed: Vec<InferInputTensor> =
         KINDS.iter().map(|kind| InferInputTensor { contents: elements(kind).0, ..named(kind) }).collect();
     let refusal = client.model_infer(ModelInferRequest {
@@ -318,9 +319,8 @@ async fn reflection_shows_the_services_and_their_messages() {
         assert!(names.contains(&service), "{names:?}");
     }
     let symbol = MessageRequest::FileContainingSymbol("inference.ModelInferRequest".to_owned());
-    assert!(
-        matches!(ask(symbol).await, MessageResponse::FileDescriptorResponse(files) if !files.file_descriptor_proto.is_empty())
-    );
+    assert!(matches!(ask(symbol).await, MessageResponse::FileDescriptorResponse(files)
+            if !files.file_descriptor_proto.is_empty()));
     let old = tonic_reflection::pb::v1alpha::ServerReflectionRequest {
         message_request: Some(
             tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest::ListServices(

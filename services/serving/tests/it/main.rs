@@ -1,5 +1,5 @@
-//! Serving as its clients see it: the real binary against real NATS, S3 and ONNX Runtime. Only the registry is a stand-in, with
-//! the registry's own protocol, so that its answers can be wrong.
+//! Serving as its clients see it: the real binary against real NATS, S3 and ONNX Runtime. Only the registry
+//! is a stand-in, with the registry's own protocol, so that its answers can be wrong.
 
 mod access;
 mod clients;

@@ -1,5 +1,5 @@
-//! What a web page of another origin tries, on all three ports: it gets no prediction, changes nothing, and reads nothing. What the
-//! protocol's own clients send is answered.
+//! What a web page of another origin tries, on all three ports: it gets no prediction, changes nothing, and
+//! reads nothing. What the protocol's own clients send is answered.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};

@@ -224,7 +224,7 @@ async fn a_folder_of_models_is_looked_at_as_well() {
     }
     let (status, _) = serving.get("/v2/models/good/ready").await;
     assert_eq!(status, StatusCode::OK);
-    // Whoever puts a link in place later changes nothing, either: it is another file.
+    // A caller that puts a link in place later changes nothing, either: it is another file.
     std::fs::remove_file(at("linked/1/external.data")).unwrap();
     std::fs::write(at("linked/1/external.data"), vec![0; 65_536]).unwrap();
     eventually("the model is served", || async {
@@ -268,10 +268,10 @@ fn a_version_of_onnx_runtime_that_is_not_tested_is_refused_by_name() {
     let (source, library) = (folder.path().join("other.c"), folder.path().join("libonnxruntime.so"));
     std::fs::write(
         &source,
-        "static void *api(unsigned v) { return 0; }\n\
-         static const char *version(void) { return \"1.99.0\"; }\n\
-         struct base { void *(*api)(unsigned); const char *(*version)(void); };\n\
-         const struct base *OrtGetApiBase(void) { static const struct base base = { api, version }; return &base; }\n",
+        "static void *api(unsigned v) { return 0; }\nstatic const char *version(void) \
+         { return \"1.99.0\"; }\nstruct base \
+         { void *(*api)(unsigned); const char *(*version)(void); };\nconst struct base *OrtGetApiBase(void) \
+         { static const struct base base = { api, version }; return &base; }\n",
     )
     .unwrap();
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
@@ -300,8 +300,10 @@ fn a_version_of_onnx_runtime_that_is_not_tested_is_refused_by_name() {
 
 #[test]
 fn the_program_loads_nothing_for_a_process_that_does_not_wait_for_it() {
-    let job = json!({"library": slipway_testkit::onnxruntime_library(), "untested": false, "model": "/dev/null",
-        "device": "cpu", "fallback": false, "arena": true, "intra_threads": 1, "memory_bytes": null, "timeout_s": 1,
+    let job = json!({"library": slipway_testkit::onnxruntime_library(), "untested": false,
+        "model": "/dev/null",
+        "device": "cpu", "fallback": false, "arena": true, "intra_threads": 1, "memory_bytes": null,
+            "timeout_s": 1,
         "parent": 1});
     for argument in [job.to_string(), "{}".to_owned(), String::new()] {
         let ended = Command::new(PROGRAM).args(["load-model-and-exit", &argument]).output().unwrap();

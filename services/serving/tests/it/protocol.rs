@@ -28,7 +28,8 @@ async fn json_and_binary_tensors_are_answered_right() {
     let serving = Serving::ready(&world, &cache).await;
     world.routed(1).await;
 
-    let body = json!({"id": "r-1", "inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, 1], [0, 0.25]]}]});
+    let body = json!({"id": "r-1",
+        "inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, 1], [0, 0.25]]}]});
     let (status, answered) = serving.infer(&body).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(
@@ -66,12 +67,20 @@ async fn every_datatype_and_missing_values_go_through() {
     let (world, cache) = (World::start().await, cache());
     world.put(&table(1, &world.version("1", "identities.onnx").await)).await;
     let serving = Serving::ready(&world, &cache).await;
-    let kinds = json!({"bool": [true, false], "int8": [-128, 127], "int16": [-32768, 5], "int32": [i32::MIN, 5],
+    let kinds = json!({"bool": [true, false], "int8": [-128, 127], "int16": [-32768, 5],
+        "int32": [i32::MIN, 5],
         "int64": [i64::MIN, i64::MAX], "uint8": [0, 255], "uint16": [0, 65535], "uint32": [0, u32::MAX],
-        "uint64": [0, u64::MAX], "fp32": [null, 0.1], "fp64": ["Infinity", 0.1], "bytes": ["", "Grüße \" \n"]});
+        "uint64": [0, u64::MAX], "fp32": [null, 0.1], "fp64": ["Infinity", 0.1],
+            "bytes": ["", "Grüße \" \n"]});
     let kinds = kinds.as_object().unwrap();
-    let input = |(kind, data): (&String, &Value)| json!({"name": format!("{kind}_in"), "shape": [2], "datatype": kind.to_uppercase(), "data": data});
-    let head = |inputs: Vec<Value>| json!({"outputs": kinds.keys().map(|kind| json!({"name": format!("{kind}_out")})).collect::<Vec<_>>(), "inputs": inputs});
+    let input = |(kind, data): (&String, &Value)| {
+        json!({"name": format!("{kind}_in"), "shape": [2], "datatype": kind.to_uppercase(),
+            "data": data})
+    };
+    let head = |inputs: Vec<Value>| {
+        json!({"outputs": kinds.keys()
+        .map(|kind| json!({"name": format!("{kind}_out")})).collect::<Vec<_>>(), "inputs": inputs})
+    };
     let mut inputs: Vec<Value> = kinds.iter().map(input).collect();
     inputs.push(
         json!({"name": "fp16_in", "shape": [2], "datatype": "FP16", "parameters": {"binary_data_size": 4}}),
@@ -239,6 +248,7 @@ async fn a_client_learns_what_is_served() {
 
     let metrics =
         serving.http.get(format!("{}/metrics", serving.metrics)).send().await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("slipway_serving_requests_total{deployment=\"points\",version=\"1\",variant=\"stable\",outcome=\"success\"} 1"));
+    assert!(metrics.contains("slipway_serving_requests_total{deployment=\"points\",version=\"1\",variant=\"stable\",outcome=\"success\"} \
+        1"));
     assert!(metrics.contains("nv_inference_count{model=\"points\",version=\"1\"} 1"));
 }

@@ -173,7 +173,7 @@ async fn only_what_has_to_answer_keeps_a_new_replica_from_being_ready() {
     let (world, cache) = (World::start().await, cache());
     let stable = world.version("1", "linear_minus_one.onnx").await;
     let broken = world.version("2", "sequence.onnx").await;
-    // The stable version stands in for the candidate.
+    // The stable version replaces the candidate.
     world.put(&canary(1, &stable, &broken, 50)).await;
     let mut serving = Serving::ready(&world, &cache).await;
     assert_eq!(serving.predict([0.0, 0.0]).await.version, "1");

@@ -20,9 +20,11 @@ async fn records_tell_the_request_and_how_the_shadow_differs() {
     world.put(&TrafficTable { shadows, ..table(1, &stable) }).await;
     let serving = Serving::ready(&world, &cache).await;
     world.routed(1).await;
-    let body = json!({"id": "r-1", "inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [0.1, null, 5, 5]}]});
+    let body = json!({"id": "r-1",
+        "inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [0.1, null, 5, 5]}]});
     assert_eq!(serving.infer(&body).await.0, 200);
-    let large = json!({"id": "large", "inputs": [{"name": "x", "shape": [50_000, 2], "datatype": "FP32", "data": vec![0; 100_000]}]});
+    let large = json!({"id": "large",
+        "inputs": [{"name": "x", "shape": [50_000, 2], "datatype": "FP32", "data": vec![0; 100_000]}]});
     assert_eq!(serving.infer(&large).await.0, 200);
     let records = world.records("four records", |records| records.len() == 4).await;
     let answered = variant(&records, Variant::Stable);

@@ -46,7 +46,7 @@ impl Registry {
         self.versions.lock().expect("nobody panics with it").remove(&key).expect("it was there")
     }
 
-    /// Ends it. Connections that are open go on, so it is away for processes that start later.
+    /// Ends it. Connections that are open go on, so it is unreachable for processes that start later.
     pub(crate) fn stop(&self) {
         if let Some(server) = self.server.lock().expect("nobody panics with it").take() {
             server.abort();

@@ -106,7 +106,10 @@ async fn a_version_that_runs_is_not_unloaded() {
     // Which unloads the slow one.
     assert_eq!(score(&serving, "plus").await.0, StatusCode::OK);
     assert_eq!(score(&serving, "minus").await.0, StatusCode::OK);
-    let column = |name: &str, datatype: &str, value: Value| json!({"name": name, "shape": [ROWS, 1], "datatype": datatype, "data": vec![value; ROWS]});
+    let column = |name: &str, datatype: &str, value: Value| {
+        json!({"name": name, "shape": [ROWS, 1], "datatype": datatype,
+            "data": vec![value; ROWS]})
+    };
     let mut flags = column("flags", "BOOL", json!(true));
     flags["shape"] = json!([ROWS]);
     let body = json!({"inputs": [

@@ -39,8 +39,10 @@ async fn a_rule_sends_a_segment_to_its_version_over_every_protocol() {
     let stable = world.version("1", "linear_minus_one.onnx").await;
     let candidate = world.version("2", "linear_plus_one.onnx").await;
     let rules = json!([
-        {"name": "never banks", "when": [{"header": "X-Tenant", "one_of": ["bank-1", "bank-2"]}], "to": "stable"},
-        {"name": "our tests", "when": [{"header": "x-tenant", "prefix": "test-"}, {"header": "x-beta"}], "to": "candidate"},
+        {"name": "never banks", "when": [{"header": "X-Tenant", "one_of": ["bank-1", "bank-2"]}],
+            "to": "stable"},
+        {"name": "our tests", "when": [{"header": "x-tenant", "prefix": "test-"}, {"header": "x-beta"}],
+            "to": "candidate"},
     ]);
     // Without rules nobody would see the candidate.
     world.put(&with(canary(1, &stable, &candidate, 0), &rules, &Value::Null)).await;

@@ -135,7 +135,8 @@ impl Serving {
         serving
     }
 
-    /// A replica with two versions, half of the traffic each, of which one fits into its memory: each request for the other loads it.
+    /// A replica with two versions, half of the traffic each, of which one fits into its memory: each request
+    /// for the other loads it.
     pub(crate) async fn ready_with_room_for_one(world: &World, cache: &tempfile::TempDir) -> Self {
         let (first, second) = (
             world.version("1", "linear_minus_one.onnx").await,

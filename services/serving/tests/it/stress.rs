@@ -1,4 +1,5 @@
-//! Too much to do, clients that go away, and the end of the process: nothing is harmed and nothing is lost silently.
+//! Too much to do, clients that go away, and the end of the process: nothing is harmed and nothing is lost
+//! silently.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -30,7 +31,8 @@ async fn serve_slow(world: &World, cache: &tempfile::TempDir, more: &[(&str, &st
     serving
 }
 
-/// Whether, while `long` is not answered, all of so many other requests were seen to have arrived and some of them to wait.
+/// Whether, while `long` is not answered, all of so many other requests were seen to have arrived and some of
+/// them to wait.
 async fn some_wait<T>(serving: &Serving, others: usize, long: &JoinHandle<T>) -> bool {
     while !long.is_finished() {
         let waiting = metric(serving, "slipway_serving_requests_waiting", "").await;
@@ -147,7 +149,8 @@ async fn what_was_asked_before_the_end_is_answered_and_recorded() {
         let request = serving.http.post(&url).header("x-request-id", id).json(&body);
         tokio::spawn(async move { answer(request).await })
     };
-    // The only instance is kept busy by a long request, which is as long as it takes on this machine to see the others wait behind it.
+    // The only instance is kept busy by a long request, which is as long as it takes on this machine to see
+    // the others wait behind it.
     let (mut asked, mut rows) = (Vec::new(), 500);
     loop {
         let long = ask(format!("long-{rows}"), slow(rows));

@@ -1,4 +1,4 @@
-//! Traffic follows the table: weights, sticky users, rollback, and what stands in for what is not ready.
+//! Traffic follows the table: weights, sticky users, rollback, and what replaces what is not ready.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

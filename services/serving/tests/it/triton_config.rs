@@ -88,8 +88,9 @@ async fn what_fits_the_model_is_obeyed() {
         "gather",
         "1",
         "gather.onnx",
-        "max_batch_size: 8 input { name: \"index\" data_type: TYPE_INT64 dims: [ 1 ] reshape { shape: [ ] } }\n\
-         output { name: \"entry\" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } }",
+        "max_batch_size: 8 input \
+         { name: \"index\" data_type: TYPE_INT64 dims: [ 1 ] reshape { shape: [ ] } }\noutput \
+         { name: \"entry\" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } }",
     );
     for version in ["1", "2", "3"] {
         let policy = "version_policy { latest { num_versions: 2 } }";
@@ -109,13 +110,19 @@ async fn what_fits_the_model_is_obeyed() {
     let (status, refused) =
         serving.infer(&json!({"inputs": point([0.0, 0.0])["inputs"], "outputs": [{"name": "label"}]})).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{refused}");
-    let rows = |count: usize| json!({"inputs": [{"name": "x", "shape": [count, 2], "datatype": "FP32", "data": vec![0; 2 * count]}]});
+    let rows = |count: usize| {
+        json!({"inputs": [{"name": "x", "shape": [count, 2], "datatype": "FP32",
+        "data": vec![0; 2 * count]}]})
+    };
     assert_eq!(serving.infer(&rows(2)).await.0, StatusCode::OK);
     let (status, refused) = serving.infer(&rows(3)).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(refused["error"], "the request has 3 rows; its max_batch_size is 2");
 
-    let index = |shape: &[i64]| json!({"inputs": [{"name": "index", "shape": shape, "datatype": "INT64", "data": [1, 0]}]});
+    let index = |shape: &[i64]| {
+        json!({"inputs": [{"name": "index", "shape": shape, "datatype": "INT64",
+        "data": [1, 0]}]})
+    };
     let (status, answer) = serving.post("/v2/models/gather/infer", &index(&[2, 1])).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert_eq!(

@@ -66,7 +66,7 @@ pub(crate) fn table(revision: u64, stable: &Target) -> TrafficTable {
     TrafficTable { revision, stable: Some(stable.clone()), ..TrafficTable::empty(DEPLOYMENT, DEPLOYMENT) }
 }
 
-/// A table with a candidate beside the stable version.
+/// A table with a candidate next to the stable version.
 pub(crate) fn canary(revision: u64, stable: &Target, candidate: &Target, weight_percent: u8) -> TrafficTable {
     let candidates = vec![Weighted { target: candidate.clone(), weight_percent }];
     TrafficTable { candidates, ..table(revision, stable) }
@@ -104,7 +104,8 @@ impl World {
         self.register(DEPLOYMENT, version, &[("model.onnx", logged, stored)]).await
     }
 
-    /// Registers a version of any model: its files by path, each as it was logged and as the artifact store holds it.
+    /// Registers a version of any model: its files by path, each as it was logged and as the artifact store
+    /// holds it.
     pub(crate) async fn register(
         &self,
         model: &str,

@@ -12,7 +12,7 @@ const MODEL: &str = "perceptron";
 const ROUNDS: usize = 9;
 /// The token in `tokens.json`, which `prepare.py` writes.
 const TOKEN: &str = "bench-token";
-/// Nobody listens there: spans are made and batched, and thrown away at the end.
+/// There is no listener: spans are made and batched, and dropped at the end.
 const NO_COLLECTOR: &str = "http://127.0.0.1:1";
 const NO_RECORDS: &str = r#"{"records": {"sample_percent": 0}}"#;
 

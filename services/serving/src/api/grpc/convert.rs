@@ -48,7 +48,7 @@ pub(crate) fn inputs(request: proto::ModelInferRequest) -> Result<Vec<Tensor>, F
     Ok(tensors)
 }
 
-/// Refuses contents of another type: nobody would notice that they are not read.
+/// Rejects contents of another type: a client would not notice that they are not read.
 fn check_fields(datatype: Datatype, contents: &proto::InferTensorContents) -> Result<(), String> {
     let right = match datatype {
         Datatype::Bool => "bool_contents",

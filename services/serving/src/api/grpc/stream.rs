@@ -1,4 +1,4 @@
-//! `ModelStreamInfer`: answers in the order of the requests; one that fails is told so, and the stream goes
+//! `ModelStreamInfer`: answers in the order of the requests; a failed one gets an error, and the stream goes
 //! on.
 
 use std::sync::Arc;

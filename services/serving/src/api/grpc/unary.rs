@@ -228,7 +228,8 @@ mod tests {
             bytes.put_u32(said.unwrap_or_else(|| u32::try_from(message.len()).unwrap()));
             bytes.extend(&message);
             let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
-            let read = read::<ModelInferRequest>(body(&pieces), 40).now_or_never().expect("all of it is there");
+            let read = read::<ModelInferRequest>(body(&pieces), 40).now_or_never()
+                .expect("all of it is there");
             if let Ok(read) = read {
                 prop_assert!(flag == 0 && said.is_none() && message.len() <= 40);
                 prop_assert!(read.encoded_len() <= message.len() * 4);

@@ -23,7 +23,7 @@ pub(super) fn header<'headers>(headers: &'headers HeaderMap, name: &str) -> Opti
 /// Reads a body, and unpacks it where it is packed.
 ///
 /// # Errors
-/// It is too long, broke off, or is packed in a way that is not served.
+/// It is too long, was interrupted, or is packed in a way that is not served.
 pub(super) async fn read(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result<Bytes, Failure> {
     let announced =
         header(headers, header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse::<usize>().ok());

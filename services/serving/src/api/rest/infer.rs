@@ -54,7 +54,7 @@ async fn answer(
     body: Body,
     id: &mut String,
 ) -> Result<Response, Failure> {
-    // An unknown model is told without keeping its body.
+    // A request for an unknown model is rejected without keeping its body.
     let model = model.checked()?;
     let route = state.routing.get(&model.name)?;
     state.predictor.admit(&route, model.version.as_deref())?;

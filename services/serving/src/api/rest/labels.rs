@@ -23,7 +23,7 @@ const MAX_LABELS: usize = 10_000;
 const MAX_REQUEST_ID_BYTES: usize = 256;
 /// Labels of one request on their way to NATS at the same time.
 const PARALLEL_PUBLISHES: usize = 256;
-/// All labels of one request are acknowledged within this time, or it is told to come again.
+/// All labels of one request are acknowledged within this time, or it gets 503.
 const ACKNOWLEDGE_TIMEOUT_MS: u64 = 10_000;
 
 #[derive(Debug, Deserialize)]

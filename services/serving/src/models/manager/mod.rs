@@ -170,7 +170,8 @@ impl Manager {
         match update {
             Update::Table(table) => {
                 if let Err(invalid) = table.validate() {
-                    tracing::error!(deployment = table.deployment, %invalid, "traffic table invalid; the previous one stays in use");
+                    tracing::error!(deployment = table.deployment, %invalid, "traffic table invalid; the \
+                        previous one stays in use");
                     return;
                 }
                 let table = Arc::new(*table);
@@ -203,7 +204,7 @@ impl Manager {
         self.readiness.ready(TABLES_PART);
     }
 
-    /// Takes the outcome of a load; says whether anybody has to be told.
+    /// Takes the outcome of a load; returns whether it changes the status.
     fn finish(&mut self, outcome: Outcome) -> bool {
         let digest = outcome.digest.clone();
         let result = match &outcome.result {

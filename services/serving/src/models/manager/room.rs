@@ -24,7 +24,7 @@ impl Manager {
 
     /// Unloads versions until those in memory, and what is about to come, take no more than they may. `keep`
     /// stays, or else what was used last: a version that is larger than the limit must not be loaded for each
-    /// request anew.
+    /// request again.
     pub(super) fn relieve(&mut self, coming_bytes: u64, keep: Option<&str>) {
         let Some(limit_bytes) = self.loader.limits().memory_bytes else { return };
         let bytes = |slot: &Slot| slot.resident.served().map_or(0, |served| served.described.memory.bytes);

@@ -383,7 +383,8 @@ mod tests {
             ("sequence_batching { }", "sequence_batching is not supported: models have no state"),
             (
                 "model_transaction_policy { decoupled: true }",
-                "model_transaction_policy.decoupled is 'true', which is not supported: a request has one answer",
+                "model_transaction_policy.decoupled is 'true', which is not supported: a request has one \
+                 answer",
             ),
             (
                 "dynamic_batching { } ensemble_scheduling { }",

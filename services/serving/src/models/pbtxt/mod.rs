@@ -19,7 +19,7 @@ use super::contract::Declarations;
 use super::files::MODEL_FILE;
 use super::served::VersionSettings;
 
-/// Name of the file, beside the versions' folders.
+/// Name of the file, next to the versions' folders.
 pub(crate) const CONFIG_FILE: &str = "config.pbtxt";
 /// Longest file.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -48,7 +48,7 @@ pub(crate) fn config(model: &Path) -> Result<Option<ModelConfig>, String> {
     let Ok(described) = std::fs::metadata(&path) else { return Ok(None) };
     let complain = |reason: String| format!("its `{CONFIG_FILE}`: {reason}");
     if !described.is_file() {
-        // Reading a pipe would wait for somebody to write into it.
+        // Reading a pipe would block until a process writes to it.
         return Err(complain("it is no file".to_owned()));
     }
     if described.len() > MAX_BYTES {
@@ -203,7 +203,8 @@ fn accelerator(optimization: &[(String, Value)]) -> Result<Option<String>, Strin
                 "cuda" => device = device.or(Some("cuda".to_owned())),
                 other => {
                     return Err(format!(
-                        "optimization.execution_accelerators.gpu_execution_accelerator.name is '{other}'; expected tensorrt or cuda"
+                        "optimization.execution_accelerators.gpu_execution_accelerator.name is '{other}'; \
+                         expected tensorrt or cuda"
                     ));
                 }
             }

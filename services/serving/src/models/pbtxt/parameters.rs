@@ -29,8 +29,8 @@ pub(super) fn set(entry: &[(String, Value)], settings: &mut VersionSettings) -> 
         ("enable_mem_pattern", _) => return refused("0 or 1"),
         _ => {
             return Err(format!(
-                "parameters '{key}' is not supported; expected intra_op_thread_count, inter_op_thread_count, execution_mode, \
-                 enable_mem_arena or enable_mem_pattern"
+                "parameters '{key}' is not supported; expected intra_op_thread_count, inter_op_thread_count, \
+                 execution_mode, enable_mem_arena or enable_mem_pattern"
             ));
         }
     }

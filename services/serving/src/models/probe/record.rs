@@ -48,7 +48,7 @@ pub(super) enum Observed {
     Crashed(String),
     /// The system ended the child, as it does where memory is short.
     Killed,
-    /// It took longer than so many seconds.
+    /// It exceeded this limit in seconds.
     Hung(u64),
     /// It ended without an answer.
     Broken(String),
@@ -61,15 +61,15 @@ impl Record {
         }
         if self.interrupted >= MAX_STRIKES {
             return Next::Refuse(format!(
-                "serving ended {} times while it loaded it; register another version, or remove its record from the \
-                 directory 'probes' of the cache directory to try again",
+                "serving ended {} times while it loaded it; register another version, or remove its record \
+                 from the directory 'probes' of the cache directory to try again",
                 self.interrupted
             ));
         }
         if self.exhausted >= MAX_STRIKES {
             return Next::Refuse(format!(
-                "loading it took too much memory or time in {} child processes; register another version, or remove its \
-                 record from the directory 'probes' of the cache directory to try again",
+                "loading it took too much memory or time in {} child processes; register another version, or \
+                 remove its record from the directory 'probes' of the cache directory to try again",
                 self.exhausted
             ));
         }
@@ -102,7 +102,8 @@ impl Record {
             Observed::Killed => {
                 record.exhausted += 1;
                 Err(LoadFailure::withheld(
-                    "the system killed (SIGKILL) the child process that loads it first, as it does when memory runs out",
+                    "the system killed (SIGKILL) the child process that loads it first, as it does when \
+                     memory runs out",
                 ))
             }
             Observed::Hung(limit_s) => {

@@ -25,7 +25,7 @@ pub(super) const STRUCTURED: &str = "application/cloudevents+json";
 const DATA_TYPE: &str = "application/json";
 /// Begins the headers of attributes.
 pub(super) const PREFIX: &str = "ce-";
-/// What an event takes beside its values, most of the time.
+/// What an event takes next to its values, most of the time.
 const EXPECTED_BYTES: usize = 1024;
 
 /// What the events of a process have in common.

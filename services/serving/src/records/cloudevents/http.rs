@@ -82,7 +82,8 @@ impl HttpSink {
         );
         anyhow::ensure!(
             config.cloudevents_ca.is_none() || url.scheme() == "https",
-            "certificate authorities (--cloudevents-ca) have no effect for an http:// sink; expected https:// (--cloudevents-url)"
+            "certificate authorities (--cloudevents-ca) have no effect for an http:// sink; expected \
+             https:// (--cloudevents-url)"
         );
         let files = Files {
             headers: config.cloudevents_header_file.clone(),

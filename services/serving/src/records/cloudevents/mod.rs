@@ -1,7 +1,7 @@
 //! Requests and answers as CloudEvents, as KServe's logger sends them, for those who consume these.
 //!
 //! They come from the same observations as prediction records, sampled and redacted alike, go into a bounded
-//! queue of their own, and are dropped and counted where whoever takes them is slower. Copies for shadows are
+//! queue of their own, and are dropped and counted if the sink is slower. Copies for shadows are
 //! none of a client's requests and are left out.
 
 mod config;
@@ -96,7 +96,7 @@ enum Sink {
     Nats { bus: Box<EventBus>, subject: String },
 }
 
-/// Both ends; `None` where nobody wants events.
+/// Both ends; `None` if no sink is set.
 ///
 /// # Errors
 /// The address is no HTTP address, a file of it cannot be used, or the subject is none that can be published
@@ -264,7 +264,8 @@ impl Sink {
     fn nats(bus: &EventBus, subject: &str) -> anyhow::Result<Self> {
         anyhow::ensure!(
             is_subject(subject),
-            "`{subject}` (--cloudevents-subject): expected tokens separated by dots, without spaces, `*` and `>`"
+            "`{subject}` (--cloudevents-subject): expected tokens separated by dots, without spaces, `*` and \
+             `>`"
         );
         Ok(Self::Nats { bus: Box::new(bus.clone()), subject: subject.to_owned() })
     }
