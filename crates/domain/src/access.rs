@@ -103,7 +103,8 @@ impl FromStr for Scope {
 
 /// What a refusal says: which role is missing, on what.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is needed on {}; this caller has {}", a_role(.needed), plain(.scope), .has.map_or("none there".to_owned(), |role| a_role(&role)))]
+#[error("{} is needed on {}; this caller has {}", a_role(.needed), plain(.scope),
+    .has.map_or("none there".to_owned(), |role| a_role(&role)))]
 pub struct Denied {
     /// The least role that may do it.
     pub needed: Role,

@@ -72,7 +72,8 @@ pub struct Config {
     pub memory_limit_bytes: u64,
     /// Number of versions per deployment that stay loaded after they leave its traffic, so that a
     /// rollback does not load anything. They are the first to be unloaded when memory is short.
-    #[arg(long, env = "SLIPWAY_SERVING_KEEP_VERSIONS", default_value_t = DEFAULT_KEEP_VERSIONS, value_name = "N")]
+    #[arg(long, env = "SLIPWAY_SERVING_KEEP_VERSIONS", default_value_t = DEFAULT_KEEP_VERSIONS,
+          value_name = "N")]
     pub keep_versions: usize,
     /// Model repository in the layout of Triton (`<model>/<version>/model.onnx`), used instead of the
     /// registry. It is scanned every second; the highest version that loads is served. Neither the
@@ -81,7 +82,8 @@ pub struct Config {
     pub model_dir: Option<PathBuf>,
     /// Whether a new replica becomes ready only once every deployment can be served. If false, a
     /// deployment whose version does not load returns 503, and the replica becomes ready for the others.
-    #[arg(long, env = "SLIPWAY_SERVING_STRICT_READINESS", default_value_t = true, action = clap::ArgAction::Set,
+    #[arg(long, env = "SLIPWAY_SERVING_STRICT_READINESS", default_value_t = true,
+          action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub strict_readiness: bool,
     /// Name of this replica in its status and in prediction records: letters, digits, `-` and `_`
@@ -89,7 +91,8 @@ pub struct Config {
     #[arg(long, env = "SLIPWAY_REPLICA_ID")]
     pub replica_id: Option<String>,
     /// Maximum size of the body of a prediction, compressed or decompressed, in bytes.
-    #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES, value_name = "BYTES",
+    #[arg(long, env = "SLIPWAY_SERVING_MAX_BODY_BYTES", default_value_t = DEFAULT_MAX_BODY_BYTES,
+          value_name = "BYTES",
           value_parser = at_least_one("SLIPWAY_SERVING_MAX_BODY_BYTES"))]
     pub max_body_bytes: usize,
     /// Time for which the listeners accept requests after SIGTERM, in milliseconds, so that load balancers

@@ -91,7 +91,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     // Records of requests in flight still come while the listeners drain; the publisher ends after them.
     let drained = CancellationToken::new();
     let leaving = tokio::spawn(records::send_off(publisher, event_sender, drained.clone()));
-    tracing::info!(replica_id, rest = %listeners.rest.local_addr()?, grpc = %listeners.grpc.local_addr()?, "serving");
+    tracing::info!(replica_id, rest = %listeners.rest.local_addr()?, grpc = %listeners.grpc.local_addr()?,
+        "serving");
 
     let predictor = state.predictor.clone();
     let listeners = listeners.secured(tls, &state.access, config.drain_delay_ms);
@@ -126,19 +127,15 @@ fn loader(config: &Config, meters: LoadMeters) -> anyhow::Result<Loader> {
 
 fn load_environment(config: &Config) -> anyhow::Result<Environment> {
     let library = &config.onnxruntime_lib;
-    if config.onnxruntime_untested {
-        Environment::load_untested(library)
-    } else {
-        Environment::load(library)
-    }
-    .map_err(|error| {
-        let advice = match error {
-            slipway_inference::Error::Untested { .. } => {
-                "name a tested version (--onnxruntime-lib, SLIPWAY_ONNXRUNTIME_LIB), or set --onnxruntime-untested \
-                 (SLIPWAY_ONNXRUNTIME_UNTESTED=true) to use this one"
-            }
-            _ => "set --onnxruntime-lib or SLIPWAY_ONNXRUNTIME_LIB",
-        };
-        anyhow::Error::from(error).context(advice)
-    })
+    if config.onnxruntime_untested { Environment::load_untested(library) } else { Environment::load(library) }
+        .map_err(|error| {
+            let advice = match error {
+                slipway_inference::Error::Untested { .. } => {
+                    "name a tested version (--onnxruntime-lib, SLIPWAY_ONNXRUNTIME_LIB), or set \
+                 --onnxruntime-untested (SLIPWAY_ONNXRUNTIME_UNTESTED=true) to use this one"
+                }
+                _ => "set --onnxruntime-lib or SLIPWAY_ONNXRUNTIME_LIB",
+            };
+            anyhow::Error::from(error).context(advice)
+        })
 }

@@ -291,7 +291,8 @@ mod tests {
             Some("for")
         );
         rule().validate().unwrap();
-        let text = r#"{"for": {"scope": "tag", "key": "sweep"}, "keep_best": {"metric": "loss", "k": 5, "goal": "minimize"}, "action": "delete"}"#;
+        let text = r#"{"for": {"scope": "tag", "key": "sweep"}, "action": "delete",
+            "keep_best": {"metric": "loss", "k": 5, "goal": "minimize"}}"#;
         serde_json::from_str::<Rule>(text).unwrap().validate().unwrap();
     }
 

@@ -149,8 +149,9 @@ fn a_zip_archive_behind_other_bytes_is_refused_whatever_it_holds() {
 fn keras(layer: &str) -> Report {
     let config = format!(
         r#"{{"module": "keras", "class_name": "Sequential", "registered_name": null, "config": {{"name": "m",
-        "layers": [{{"module": "keras.layers", "class_name": "Dense", "registered_name": null, "config": {{"units": 1,
-        "activation": {{"module": "builtins", "class_name": "function", "config": "relu", "registered_name": "function"}}}}}},
+        "layers": [{{"module": "keras.layers", "class_name": "Dense", "registered_name": null,
+            "config": {{"units": 1, "activation": {{"module": "builtins", "class_name": "function",
+            "config": "relu", "registered_name": "function"}}}}}},
         {layer}]}}}}"#
     );
     let names = ["config.json", "model.json", "architecture.json"];
@@ -164,7 +165,8 @@ fn keras(layer: &str) -> Report {
 fn layers_of_keras_that_compute_are_safe_and_no_others() {
     let layer = |module: &str, class: &str, config: &str| {
         keras(&format!(
-            r#"{{"module": "{module}", "class_name": "{class}", "registered_name": null, "config": {config}}}"#
+            r#"{{"module": "{module}", "class_name": "{class}", "registered_name": null,
+                "config": {config}}}"#
         ))
     };
     assert_safe(&layer("keras.layers", "Dropout", r#"{"rate": 0.5}"#));

@@ -78,11 +78,12 @@ impl LogSettings {
             return Ok(());
         }
         if next < FLOOR && next < *level {
-            tracing::warn!(%by, wanted = %next, "rejected: a client cannot turn off warnings and errors in the log");
+            tracing::warn!(%by, wanted = %next,
+                "rejected: a client cannot turn off warnings and errors in the log");
             return Err(Failure::new(
                 Kind::Refused,
-                "'log_warning' and 'log_error' cannot be off: clients may not silence warnings and errors; start the server \
-                 with another SLIPWAY_LOG for that",
+                "'log_warning' and 'log_error' cannot be off: clients may not silence warnings and errors; \
+                 start the server with another SLIPWAY_LOG for that",
             ));
         }
         let Filter { text, level: most } = &self.started_with;
@@ -126,7 +127,8 @@ fn level_of(wanted: &[(String, LogValue)], now: LevelFilter) -> Result<LevelFilt
                 return Err(Failure::new(
                     Kind::Refused,
                     format!(
-                        "log setting '{name}' is fixed while the server runs; it logs to standard error, as SLIPWAY_LOG_FORMAT says"
+                        "log setting '{name}' is fixed while the server runs; it logs to standard error, as \
+                         SLIPWAY_LOG_FORMAT says"
                     ),
                 ));
             }

@@ -131,7 +131,8 @@ impl Decider {
     const fn how_to_change(self) -> &'static str {
         match self {
             Self::RolloutController => {
-                "its files come from the registry and its settings from this server; register a new version and roll it out"
+                "its files come from the registry and its settings from this server; register a new version \
+                 and roll it out"
             }
             Self::Folder => "its files and settings come from the folder of models; add a version there",
         }
@@ -140,7 +141,8 @@ impl Decider {
     const fn how_to_remove(self) -> &'static str {
         match self {
             Self::RolloutController => {
-                "its deployment is there; delete the deployment at the rollout controller, or roll out another version"
+                "its deployment is there; delete the deployment at the rollout controller, or roll out \
+                 another version"
             }
             Self::Folder => "it is in the folder of models; remove it there",
         }

@@ -145,7 +145,8 @@ impl TraceSettings {
             return Err(Failure::new(Kind::Refused, message));
         }
         if next != *state {
-            tracing::warn!(%by, model, of_all = ?next.of(None), of_model = ?next.of(model), "client changed the trace settings");
+            tracing::warn!(%by, model, of_all = ?next.of(None), of_model = ?next.of(model),
+                "client changed the trace settings");
         }
         spans::set_rate(next.all.effective());
         spans::choose_by_path(next.by_path());

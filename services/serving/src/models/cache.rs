@@ -3,7 +3,7 @@
 //! ```text
 //! blobs/<sha256>              bytes, written under another name and renamed
 //! versions/<digest>/manifest.json
-//! versions/<digest>/files/…   the version's files, hard links to blobs, so that external data lies next to its model
+//! versions/<digest>/files/…   hard links to blobs, so that external data lies next to its model
 //! probes/, loading/           what is known of loading versions, see `probe::store`
 //! tables.json                 what was routed last: a restart needs neither NATS nor the registry
 //! ```

@@ -64,7 +64,8 @@ pub struct LoadProbeConfig {
           num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub load_probe: bool,
     /// Maximum time for loading a version in a child process, in seconds.
-    #[arg(long, env = "SLIPWAY_SERVING_LOAD_PROBE_TIMEOUT_S", default_value_t = DEFAULT_PROBE_TIMEOUT_S, value_name = "S",
+    #[arg(long, env = "SLIPWAY_SERVING_LOAD_PROBE_TIMEOUT_S", default_value_t = DEFAULT_PROBE_TIMEOUT_S,
+          value_name = "S",
           value_parser = clap::value_parser!(u64).range(1..=MAX_PROBE_TIMEOUT_S))]
     pub load_probe_timeout_s: u64,
     /// Maximum memory of the child process, in bytes, in addition to the size of the version's files

@@ -113,7 +113,10 @@ async fn a_wrong_request_is_told_what_is_wrong() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
         body["error"].as_str().unwrap().to_owned()
     };
-    let input = |name: &str, shape: [i64; 2], datatype: &str, data: Value| json!({"name": name, "shape": shape, "datatype": datatype, "data": data});
+    let input = |name: &str, shape: [i64; 2], datatype: &str, data: Value| {
+        json!({"name": name, "shape": shape,
+            "datatype": datatype, "data": data})
+    };
     assert_eq!(
         refusal(input("y", [1, 2], "FP32", json!([1, 2]))).await,
         "unknown input 'y'; the model takes 'x'"

@@ -94,7 +94,8 @@ fn manifests_say_which_field_is_wrong() {
 fn a_manifest_of_an_older_release_is_read() {
     let json = r#"{"schema": "slipway.checkpoint/1", "job_id": "j1", "attempt": 1, "step": 7,
         "prefix": "checkpoints/j1/000000000007/1-u", "created_at_unix_ms": 1,
-        "files": [{"path": "a/b", "size_bytes": 1, "sha256": "0000000000000000000000000000000000000000000000000000000000000000"}]}"#;
+        "files": [{"path": "a/b", "size_bytes": 1,
+            "sha256": "0000000000000000000000000000000000000000000000000000000000000000"}]}"#;
     let manifest: Manifest = serde_json::from_str(json).expect("it reads");
     manifest.validate().expect("valid");
     assert_eq!((manifest.step_folder(), manifest.entries()), (Some("7".to_owned()), vec!["7".to_owned()]));

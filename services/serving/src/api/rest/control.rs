@@ -79,7 +79,10 @@ pub(super) async fn index(
     let mut models = repository::index(&state.routing, "", request.ready.unwrap_or(false))?;
     let sees = state.access.sees(caller.as_deref());
     models.retain(|model| sees(&model.name));
-    let one = |model: &slipway_api::inference::repository_index_response::ModelIndex| json!({"name": model.name, "version": model.version, "state": model.state, "reason": model.reason});
+    let one = |model: &slipway_api::inference::repository_index_response::ModelIndex| {
+        json!({"name": model.name, "version": model.version,
+            "state": model.state, "reason": model.reason})
+    };
     Ok(Json(models.iter().map(one).collect()))
 }
 

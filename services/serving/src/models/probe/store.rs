@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! probes/<key>.json        what is known of a version
-//! loading/<key>.<name>     a load by a process that holds a lock on the file; without the lock, the process has ended
+//! loading/<key>.<name>     a load by a process that holds a lock on the file until it ends
 //! ```
 
 use std::collections::BTreeSet;
