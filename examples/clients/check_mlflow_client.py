@@ -3,7 +3,7 @@
     python check_mlflow_client.py --tracking-uri http://127.0.0.1:5000
 
 Prints `ok NAME`, `FAIL NAME: why` or `skip NAME: why` for each check, in an order where later ones build on earlier ones; exits with 1 if
-any failed. Every name it makes is new, so it can run again and again, and beside others, on the same server. It holds
+any failed. Every name it makes is new, so it can run again and again, and concurrently with others, on the same server. It holds
 for the server of MLflow 3.17 itself.
 """
 

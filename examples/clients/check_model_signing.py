@@ -40,7 +40,7 @@ PEM = serialization.Encoding.PEM
 
 
 class Context:
-    """The platform, a folder for keys and models, and names that nobody has used before."""
+    """The platform, a folder for keys and models, and names that were not used before."""
 
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         self.uri = arguments.tracking_uri.rstrip("/")

@@ -31,7 +31,7 @@ PATIENCE_S = 10.0
 
 checks = Checks()
 check = checks.check
-# Checks of models beside the deployment, by the option that names theirs.
+# Checks of models other than the deployment, by the option that names theirs.
 further: list[tuple[str, str, Callable]] = []
 
 
@@ -230,7 +230,7 @@ def http_statistics(context: Context) -> None:
     before = counted()
     context.infer_http(context.rows[:2], model_version=context.version)
     after = counted()
-    # Somebody else may ask, too.
+    # Other clients may send requests, too.
     assert all(late >= early + more for early, late, more in zip(before, after, (2, 1, 1))), f"{before}, then {after}"
     assert context.http.get_inference_statistics()["model_stats"], "no statistics of all models"
     with raises(InferenceServerException, "no-such-model"):

@@ -162,7 +162,7 @@ def _csv(path: str, label: str) -> Table:
         names.extend(encoding["features"])
         columns.extend(values)
     if not columns:
-        raise TableError(f"no column of {path!r} beside {label!r} can be used as a feature")
+        raise TableError(f"no column of {path!r} other than {label!r} can be used as a feature")
     name = os.path.splitext(os.path.basename(path))[0]
     return _finish(name, os.path.abspath(path), np.column_stack(columns), names, encodings, labels, classes)
 

@@ -46,7 +46,7 @@ EXTRA_TEST_SHARE = 0.2
 MIN_ONNX_AGREEMENT = 0.99
 ONNX_CHECK_ROWS = 200
 TARGET_OPSET = {"": 17, "ai.onnx.ml": 3}
-# The log of a job needs no hints about git or a web page, and nobody's usage data leaves the machine.
+# The log of a job needs no hints about git or a web page, and no usage data leaves the machine.
 QUIET = {
     "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_DISABLE_TELEMETRY": "true",
 }
@@ -212,7 +212,7 @@ def load_checkpoint(folder: str | None, expected: str) -> tuple[int, dict | None
     with open(Path(folder, str(newest), "state.pickle"), "rb") as handle:
         state = pickle.load(handle)
     if state["fingerprint"] != expected:
-        print(f"the checkpoint of step {newest} belongs to other data or options: starting anew", flush=True)
+        print(f"the checkpoint of step {newest} belongs to other data or options: starting from the beginning", flush=True)
         return 0, None
     return newest, state
 

@@ -16,7 +16,7 @@ check = checks.check
 
 @dataclass
 class Context:
-    """The client, names that nobody else uses, and what earlier checks made."""
+    """The client, unique names, and what earlier checks made."""
 
     client: MlflowClient
     folder: Path

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from checks import Skip, equal, raises
 from mlflow_checks.context import Context, check
 
-# Public, so that MLflow's own server takes it; the webhook is switched off, so nobody calls it.
+# Public, so that MLflow's own server takes it; the webhook is switched off, so it is never called.
 ELSEWHERE = "https://1.1.1.1/hook"
 SECRET = "a secret of these checks"
 PATIENCE_S = 30
@@ -100,7 +100,7 @@ def verified(headers: dict[str, str], body: bytes) -> dict:
 
 @contextmanager
 def receiver() -> Iterator[tuple[str, queue.Queue]]:
-    """Address of somebody who takes every call, and the calls."""
+    """URL of a receiver that accepts every call, and the calls."""
     calls: queue.Queue = queue.Queue()
 
     class Handler(BaseHTTPRequestHandler):
