@@ -1,8 +1,9 @@
 //! Inputs without elements.
 //!
-//! Kernels of ONNX Runtime end the process on some tensors that have a dimension of 0: GRU and LSTM call `std::terminate`, ConvTranspose
-//! reads beyond its memory, others divide by the number of elements. Which ones differs between its versions. Some models need such inputs
-//! (a decoder's first step has `past_key_values` of length 0), so that what is run is what was tried in a process that may end.
+//! Kernels of ONNX Runtime end the process on some tensors that have a dimension of 0: GRU and LSTM call
+//! `std::terminate`, ConvTranspose reads beyond its memory, others divide by the number of elements. Which
+//! ones differs between its versions. Some models need such inputs (a decoder's first step has
+//! `past_key_values` of length 0), so that what is run is what was tried in a process that may end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +18,8 @@ pub type EmptyDimensions = BTreeSet<(String, usize)>;
 /// Most sets of dimensions that are tried.
 const MAX_CANDIDATES: usize = 32;
 
-/// Sets of dimensions that a request may make empty: those that share a symbolic name, the first dimensions of all inputs, and each
-/// dimension alone.
+/// Sets of dimensions that a request may make empty: those that share a symbolic name, the first dimensions
+/// of all inputs, and each dimension alone.
 pub(crate) fn candidates(session: &Session, signature: &Signature) -> Vec<EmptyDimensions> {
     if !profile::is_affordable(signature) {
         return Vec::new();
@@ -72,7 +73,8 @@ pub(crate) fn inputs(signature: &Signature, empty: &EmptyDimensions) -> Vec<Tens
     signature.inputs.iter().map(tensor).collect()
 }
 
-/// Checks that inputs with dimensions of size 0, where there are some, are inputs that the model was tried with.
+/// Checks that inputs with dimensions of size 0, where there are some, are inputs that the model was tried
+/// with.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] names the first of them.

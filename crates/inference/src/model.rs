@@ -69,8 +69,8 @@ impl Model {
         &self.empty_candidates
     }
 
-    /// Runs it on inputs in which these dimensions are empty. Whatever the model says of them is ignored: what counts is that the
-    /// process goes on, which it need not.
+    /// Runs it on inputs in which these dimensions are empty. Whatever the model says of them is ignored:
+    /// what counts is that the process goes on, which it need not.
     pub fn try_empty(&self, empty: &EmptyDimensions) {
         let _ = self.engine.run(&empty::inputs(&self.engine.signature, empty));
     }

@@ -1,14 +1,14 @@
 //! Nodes with which a request can end the process that runs the model.
 //!
-//! ONNX Runtime divides integers with the processor's instruction, which traps (SIGFPE) at the smallest integer
-//! divided by -1, and before version 1.24 at a division by 0; STFT divides by the length and step of its frames.
-//! GRU and LSTM call `std::terminate` where the batch is empty, GRU also where its input has no elements. None of
-//! these is an error that a caller could be told. So a model must not let the *values* of a request choose an
-//! integer divisor, or the size of what a GRU or LSTM gets; sizes that follow from the shapes of the request are
-//! fine, since requests without elements are refused before.
+//! ONNX Runtime divides integers with the processor's instruction, which traps (SIGFPE) at the smallest
+//! integer divided by -1, and before version 1.24 at a division by 0; STFT divides by the length and step of
+//! its frames. GRU and LSTM call `std::terminate` where the batch is empty, GRU also where its input has no
+//! elements. None of these is an error that a caller could be told. So a model must not let the *values* of a
+//! request choose an integer divisor, or the size of what a GRU or LSTM gets; sizes that follow from the
+//! shapes of the request are fine, since requests without elements are refused before.
 //!
-//! The graph is followed from its inputs. Of each value it is known whether its numbers or its size depend on numbers of the request.
-//! What is not known counts as harmless, so that no model is refused without reason.
+//! The graph is followed from its inputs. Of each value it is known whether its numbers or its size depend on
+//! numbers of the request. What is not known counts as harmless, so that no model is refused without reason.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,8 @@ const MAX_DEPTH: usize = 64;
 
 /// Operators whose outputs have as many entries as their inputs' numbers say.
 const COUNTING: [&str; 5] = ["NonZero", "Compress", "Unique", "NonMaxSuppression", "StringSplit"];
-/// Operators that take sizes or places as inputs, after the first; `Range` and `ConstantOfShape` as all of them.
+/// Operators that take sizes or places as inputs, after the first; `Range` and `ConstantOfShape` as all of
+/// them.
 const SIZED: [&str; 13] = [
     "Reshape",
     "Expand",
@@ -257,13 +258,14 @@ fn refuse(node: &Node, inputs: &[Fact]) -> Result<(), String> {
     let chosen = input(1).chosen && !input(1).positive || input(0).chosen && input(1).traps;
     if divides && integers && chosen {
         return Err(format!(
-            "{name} divides integers by numbers of the request or by -1, which ends the process at some values; \
-             bound the divisor below by 1 in the model (Max or Clip with a constant)"
+            "{name} divides integers by numbers of the request or by -1, which ends the process at some \
+             values; bound the divisor below by 1 in the model (Max or Clip with a constant)"
         ));
     }
     if node.operator == "STFT" && (input(1).chosen || input(3).chosen) {
         return Err(format!(
-            "{name} takes its frame step or length from the request, and 0 ends the process; make them constants of the model"
+            "{name} takes its frame step or length from the request, and 0 ends the process; make them \
+             constants of the model"
         ));
     }
     let ends = match node.operator.as_str() {
@@ -273,7 +275,8 @@ fn refuse(node: &Node, inputs: &[Fact]) -> Result<(), String> {
     };
     if ends {
         return Err(format!(
-            "{name} gets a tensor whose size depends on numbers of the request, and one without elements ends the process"
+            "{name} gets a tensor whose size depends on numbers of the request, and one without elements \
+             ends the process"
         ));
     }
     Ok(())

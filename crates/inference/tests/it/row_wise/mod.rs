@@ -282,8 +282,8 @@ fn make(seed: u64) -> Option<Made> {
             break;
         }
     }
-    // A GRU ends the process where its input has no elements, and a slice of a single row has none: serving tries
-    // such a model in a process of its own, and refuses it.
+    // A GRU ends the process where its input has no elements, and a slice of a single row has none: serving
+    // tries such a model in a process of its own, and refuses it.
     if ["GRU", "Slice"].iter().all(|name| builder.operators.iter().any(|operator| operator == name)) {
         return None;
     }

@@ -29,7 +29,8 @@ pub(super) struct Job {
     pub(super) timeout_s: u64,
     /// Process that waits for the child.
     pub(super) parent: u32,
-    /// Of the inputs without elements that the model could be tried with, those that are left out, by their place.
+    /// Of the inputs without elements that the model could be tried with, those that are left out, by their
+    /// place.
     pub(super) skipped: BTreeSet<usize>,
     /// Whether none of them is tried.
     pub(super) skip_all: bool,

@@ -96,8 +96,8 @@ impl Prober {
         Key(hex::encode(Sha256::digest(text)))
     }
 
-    /// Whether a version may be loaded here: by what is known of it, or else by loading it in a child. Gives the
-    /// dimensions that its requests may make empty.
+    /// Whether a version may be loaded here: by what is known of it, or else by loading it in a child. Gives
+    /// the dimensions that its requests may make empty.
     ///
     /// # Errors
     /// It crashed, was refused, or took too much or too long; or there is no child.
