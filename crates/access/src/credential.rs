@@ -1,5 +1,5 @@
-//! What an `Authorization` header holds: a bearer token, or a token as the password of HTTP Basic, which is how clients that
-//! know only user names and passwords send one.
+//! What an `Authorization` header holds: a bearer token, or a token as the password of HTTP Basic, which is
+//! how clients that know only user names and passwords send one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use secrecy::SecretString;
 #[error("expected 'Authorization: Bearer <token>', or Basic with the token as the password")]
 pub struct Malformed;
 
-/// A secret that somebody presents, not checked yet.
+/// A presented secret, not verified yet.
 #[derive(Debug, Clone)]
 pub struct Presented {
     /// Who they say they are, with Basic; the token's principal has to be the same.

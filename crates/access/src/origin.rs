@@ -44,8 +44,8 @@ impl Network {
     }
 }
 
-/// The client's address. `forwarded` holds the values of `X-Forwarded-For` in their order; they count only as far as trusted
-/// proxies wrote them, from the last one backwards.
+/// The client's address. `forwarded` holds the values of `X-Forwarded-For` in their order; they count only as
+/// far as trusted proxies wrote them, from the last one backwards.
 pub fn client_address<'header>(
     peer: IpAddr,
     forwarded: impl DoubleEndedIterator<Item = &'header str>,
@@ -58,7 +58,7 @@ pub fn client_address<'header>(
     }
     let mut client = peer;
     for hop in forwarded.rev().flat_map(|value| value.rsplit(',')) {
-        // What does not parse was written by nobody who is trusted.
+        // An entry that does not parse was not written by a trusted proxy.
         let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
         client = address.to_canonical();
         if !is_trusted(client) {

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq as _;
 
 const PREFIX: &str = "slp_";
 const ID_BYTES: usize = 8;
-/// 256 bits: nobody guesses it, so one round of SHA-256 is enough to keep.
+/// 256 bits cannot be guessed, so storing one round of SHA-256 is enough.
 const SECRET_BYTES: usize = 32;
 
 /// The operating system gave no random bytes.

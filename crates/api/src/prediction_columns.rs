@@ -1,7 +1,8 @@
-//! The columnar form of prediction records, which serving writes: what many records have in common is there once.
+//! The columnar form of prediction records, which serving writes: what many records have in common is there
+//! once.
 //!
-//! A batch has `groups` of records of one version whose tensors are alike, each field a column, and `records` one by one for what fits no
-//! group. Readers see records only.
+//! A batch has `groups` of records of one version whose tensors are alike, each field a column, and `records`
+//! one by one for what fits no group. Readers see records only.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,8 @@ pub(crate) struct Batch {
     /// Which process sent it, for which deployment.
     #[serde(default)]
     sender: Sender,
-    /// Tensors (`name`) and places of their rows (`name[3]`) that are recorded as null, whatever their values.
+    /// Tensors (`name`) and places of their rows (`name[3]`) that are recorded as null, whatever their
+    /// values.
     #[serde(default)]
     redacted: BTreeSet<String>,
     /// Records that share nothing with others: refusals, shadows, odd shapes.
@@ -28,7 +30,8 @@ pub(crate) struct Batch {
     groups: Vec<RecordGroup>,
 }
 
-/// Answers of one version with tensors of the same names, types and row shapes; element `n` of each column is record `n`'s.
+/// Answers of one version with tensors of the same names, types and row shapes; element `n` of each column is
+/// record `n`'s.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RecordGroup {
     /// Deployment that the clients called.

@@ -6,18 +6,19 @@ use serde::{Deserialize, Serialize};
 
 /// JetStream stream of prediction records.
 pub const PREDICTIONS_STREAM: &str = "SLIPWAY_PREDICTIONS";
-/// Subject of [`PredictionBatch`] messages before each deployment had its own; nothing is published on it any more. It begins the
-/// subjects of deployments, see [`records_subject`].
+/// Subject of [`PredictionBatch`] messages before each deployment had its own; nothing is published on it any
+/// more. It begins the subjects of deployments, see [`records_subject`].
 pub const PREDICTIONS_SUBJECT: &str = "slipway.serving.prediction.recorded";
-/// Subjects of [`PREDICTIONS_STREAM`]: `<PREDICTIONS_SUBJECT>.<deployment>.<sender>`, and the one of old messages.
+/// Subjects of [`PREDICTIONS_STREAM`]: `<PREDICTIONS_SUBJECT>.<deployment>.<sender>`, and the one of old
+/// messages.
 pub const PREDICTIONS_SUBJECTS: [&str; 2] = [PREDICTIONS_SUBJECT, "slipway.serving.prediction.recorded.*.*"];
 /// JetStream stream of labels.
 pub const LABELS_STREAM: &str = "SLIPWAY_LABELS";
 /// Subject of [`LabelRecord`] messages.
 pub const LABELS_SUBJECT: &str = "slipway.serving.label.recorded";
 
-/// One message of [`PREDICTIONS_STREAM`]: records of one deployment by one replica. It is read from rows and from columns
-/// ([`crate::prediction_columns`]) alike.
+/// One message of [`PREDICTIONS_STREAM`]: records of one deployment by one replica. It is read from rows and
+/// from columns ([`crate::prediction_columns`]) alike.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "crate::prediction_columns::Batch")]
 pub struct PredictionBatch {
@@ -26,14 +27,16 @@ pub struct PredictionBatch {
     /// Which process sent it, for which deployment.
     #[serde(default)]
     pub sender: Sender,
-    /// Tensors (`name`) and places of their rows (`name[3]`) that are recorded as null in records of the batch, whatever their values.
+    /// Tensors (`name`) and places of their rows (`name[3]`) that are recorded as null in records of the
+    /// batch, whatever their values.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub redacted: BTreeSet<String>,
     /// The records, in the order in which the answers were given (to a millisecond).
     pub records: Vec<PredictionRecord>,
 }
 
-/// Who published a [`PredictionBatch`], and what went before it: a gap in the counts is what the reader did not get.
+/// Who published a [`PredictionBatch`], and what went before it: a gap in the counts is what the reader did
+/// not get.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Sender {
@@ -46,7 +49,8 @@ pub struct Sender {
     pub run: String,
     /// When the run began, Unix time in milliseconds.
     pub run_started_at_unix_ms: u64,
-    /// Rows of [counted](PredictionRecord::counted_rows) records that this run published for the deployment before this message.
+    /// Rows of [counted](PredictionRecord::counted_rows) records that this run published for the deployment
+    /// before this message.
     pub rows_before: u64,
     /// Rows of counted records that this run has dropped so far, because the queue to NATS was full.
     pub dropped_rows: u64,
@@ -65,8 +69,9 @@ pub enum Origin {
     Folder,
 }
 
-/// Subject of the records of one deployment: `<PREDICTIONS_SUBJECT>.<deployment>.<sender>`. The sender is the deployment's identity,
-/// `folder`, or `-` where a traffic table has no identity. Bytes that a subject cannot hold are written as `%XX`.
+/// Subject of the records of one deployment: `<PREDICTIONS_SUBJECT>.<deployment>.<sender>`. The sender is the
+/// deployment's identity, `folder`, or `-` where a traffic table has no identity. Bytes that a subject cannot
+/// hold are written as `%XX`.
 pub fn records_subject(deployment: &str, sender: &Sender) -> String {
     let sender = match (sender.origin, &sender.deployment_id) {
         (Origin::Folder, _) => "folder".to_owned(),
@@ -76,15 +81,16 @@ pub fn records_subject(deployment: &str, sender: &Sender) -> String {
     format!("{PREDICTIONS_SUBJECT}.{}.{sender}", subject_token(deployment))
 }
 
-/// Subjects on which records of a deployment may arrive, whoever sent them: its own, and the one of old messages, which holds the
-/// records of all deployments.
+/// Subjects on which records of a deployment may arrive: its own, and the one of old messages, which holds
+/// the records of all deployments.
 pub fn records_filter(deployment: &str) -> [String; 2] {
     [format!("{PREDICTIONS_SUBJECT}.{}.*", subject_token(deployment)), PREDICTIONS_SUBJECT.to_owned()]
 }
 
 /// A name as one token of a NATS subject.
 ///
-/// Source: <https://docs.nats.io/nats-concepts/subjects#characters-allowed-and-recommended-for-subject-names>.
+/// Source:
+/// <https://docs.nats.io/nats-concepts/subjects#characters-allowed-and-recommended-for-subject-names>.
 fn subject_token(name: &str) -> String {
     use std::fmt::Write as _;
     let mut token = String::with_capacity(name.len());
@@ -100,8 +106,9 @@ fn subject_token(name: &str) -> String {
 }
 
 impl PredictionBatch {
-    /// Whether the records are those of the deployment with this identity. Old messages carry none, and count for every deployment
-    /// that their records name; so do all messages of controllers whose deployments have no identity (`None`).
+    /// Whether the records are those of the deployment with this identity. Old messages carry none, and count
+    /// for every deployment that their records name; so do all messages of controllers whose deployments have
+    /// no identity (`None`).
     pub fn is_of(&self, deployment_id: Option<&str>) -> bool {
         match self.sender.origin {
             Origin::Unknown => true,
@@ -146,8 +153,8 @@ pub struct PredictionRecord {
     pub latency_us: u64,
     /// Rows of the request: its batch size.
     pub rows: u64,
-    /// For a request too large to record whole: the rows whose values are in the tensors, counted from 0, ascending. Absent: all of
-    /// them.
+    /// For a request too large to record whole: the rows whose values are in the tensors, counted from 0,
+    /// ascending. Absent: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row_indices: Option<Vec<u64>>,
     /// What went wrong, where it did; outputs are empty then.
@@ -232,8 +239,8 @@ impl PredictionRecord {
         if counted { self.rows } else { 0 }
     }
 
-    /// The prediction of each recorded row: the first element of the row in `output`, or, where that is `None`, in the first output
-    /// of whole numbers, strings or booleans, or else in the first output.
+    /// The prediction of each recorded row: the first element of the row in `output`, or, where that is
+    /// `None`, in the first output of whole numbers, strings or booleans, or else in the first output.
     pub fn predictions(&self, output: Option<&str>) -> Vec<serde_json::Value> {
         let Some(tensor) = prediction_tensor(&self.outputs, output) else { return Vec::new() };
         let rows = usize::try_from(self.recorded_rows()).unwrap_or(0);

@@ -10,7 +10,8 @@ pub enum Error {
     /// The service cannot be reached, or its response was interrupted.
     #[error("{0}")]
     Unreachable(String),
-    /// The service rejected the request. The message may repeat what a user wrote, so it is shown on one line.
+    /// The service rejected the request. The message may repeat what a user wrote, so it is shown on one
+    /// line.
     #[error("{} ({status})", one_line(message))]
     Refused {
         /// HTTP status.

@@ -199,7 +199,8 @@ fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// The path of segments that are escaped one by one: a model's name may hold a slash, a space or a line break.
+/// The path of segments that are escaped one by one: a model's name may hold a slash, a space or a line
+/// break.
 fn path(segments: &[&str]) -> Result<String, Error> {
     let mut path = String::new();
     for segment in segments {

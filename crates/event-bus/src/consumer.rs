@@ -1,4 +1,5 @@
-//! Durable consumers of events: at least once, in order for one handler, acknowledged after the handler is done.
+//! Durable consumers of events: at least once, in order for one handler, acknowledged after the handler is
+//! done.
 
 use std::time::Duration;
 
@@ -96,8 +97,8 @@ impl Consumer {
         Self { bus, stream, durable: durable.into(), subjects }
     }
 
-    /// Hands each message to `handler` until `shutdown`. `Ok` acknowledges; an error is logged and the message comes again.
-    /// A lost connection is mended; the place in the stream is kept by NATS.
+    /// Hands each message to `handler` until `shutdown`. `Ok` acknowledges; an error is logged and the
+    /// message comes again. A lost connection is mended; the place in the stream is kept by NATS.
     pub async fn run<F, R>(self, shutdown: CancellationToken, mut handler: F)
     where
         F: FnMut(Received) -> R + Send,
@@ -144,7 +145,8 @@ impl Consumer {
             let answer = match handler(received).await {
                 Ok(()) => AckKind::Ack,
                 Err(reason) => {
-                    tracing::warn!(%reason, event = %id, %subject, consumer = %self.durable, "event handling failed; retrying");
+                    tracing::warn!(%reason, event = %id, %subject, consumer = %self.durable,
+                        "event handling failed; retrying");
                     AckKind::Nak(Some(Duration::from_millis(REDELIVERY_DELAY_MS)))
                 }
             };

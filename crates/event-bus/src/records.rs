@@ -24,11 +24,11 @@ pub async fn read_from<F>(
     read_subjects(bus, stream, &[], from, shutdown, handler).await;
 }
 
-/// Hands each message of `stream` on one of `subjects` (none: on any) that was stored at or after `from` to `handler`, in order,
-/// until `shutdown`. NATS delivers no others.
+/// Hands each message of `stream` on one of `subjects` (none: on any) that was stored at or after `from` to
+/// `handler`, in order, until `shutdown`. NATS delivers no others.
 ///
-/// Nothing is acknowledged and no place is kept: who restarts reads again from the moment that it names. A lost connection is
-/// mended and reading goes on behind the last message seen.
+/// Nothing is acknowledged and no place is kept: who restarts reads again from the moment that it names. A
+/// lost connection is mended and reading goes on behind the last message seen.
 pub async fn read_subjects<F>(
     bus: &EventBus,
     stream: &'static str,

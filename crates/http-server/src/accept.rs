@@ -1,5 +1,6 @@
-//! The loop that takes connections, and how it ends: clients are asked to leave with each answer, then nobody may connect any more, then
-//! connections without a request are closed, and at last those whose request took too long.
+//! The loop that takes connections, and how it ends: each response asks clients to disconnect, then no
+//! connection is accepted any more, then connections without a request are closed, and at last those whose
+//! request took too long.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,13 +27,14 @@ use crate::tls::Tls;
 
 /// Requests in flight may take this long after the shutdown began.
 const DRAIN_LIMIT_MS: u64 = 8_000;
-/// From when nobody may connect any more until connections without a request are closed: who has just come may send one.
+/// Time between the last accepted connection and the closing of connections without a request: new clients
+/// may still send one.
 const LAST_REQUEST_MS: u64 = 200;
-/// Of those who connected before the end and still wait in the system's queue, so many are taken.
+/// Maximum number of connections that are accepted from the system's queue at the end.
 const LAST_CONNECTIONS: usize = 4_096;
 
-/// Takes connections and serves each with a service of its own, which `host` makes; some of them go on for `drain_delay` after the
-/// shutdown began.
+/// Takes connections and serves each with a service of its own, which `host` makes; some of them go on for
+/// `drain_delay` after the shutdown began.
 pub(crate) async fn accept<S>(
     mut listener: TcpListener,
     tls: Option<Tls>,
@@ -58,7 +60,7 @@ pub(crate) async fn accept<S>(
     } else {
         clients.take_until(&mut listener, tokio::time::sleep(drain_delay)).await;
         clients.take_queued(&mut listener);
-        // Whoever connects from here on is refused, and knows that nothing was lost.
+        // Later connections are refused, so their clients know that nothing was lost.
         drop(listener);
         tokio::time::sleep(Duration::from_millis(LAST_REQUEST_MS)).await;
     }
@@ -75,12 +77,12 @@ struct Clients<H> {
     tls: Option<Tls>,
     /// Set once they are asked to leave.
     closing: Arc<AtomicBool>,
-    /// Once set, whoever has no request in flight is hung up on.
+    /// Once set, connections without a request in flight are closed.
     hang_up: CancellationToken,
     connections: TaskTracker,
 }
 
-/// A connection whose bytes nobody has looked at.
+/// A connection of which nothing has been read.
 struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,

@@ -1,8 +1,9 @@
 //! One connection, over HTTP/1.1 or HTTP/2, whose requests begin on the thread that read them.
 //!
-//! By itself, hyper makes each request over HTTP/2 a task. Where an answer takes microseconds, waking another thread for that task costs
-//! more than the answer, and each answer is written by itself. So requests that came in one read are begun here, one after the other;
-//! what they answered at once leaves in one write, and what has to wait becomes a task then.
+//! By itself, hyper makes each request over HTTP/2 a task. Where an answer takes microseconds, waking another
+//! thread for that task costs more than the answer, and each answer is written by itself. So the requests of
+//! one read are started here, one after the other; what they answered at once leaves in one write, and what
+//! has to wait becomes a task then.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -27,13 +28,15 @@ use tower::{Service, ServiceExt as _};
 
 use crate::linger::body_of;
 
-/// Requests of one read begin on the connection's thread for so long; those that are left then become tasks, which other threads may take.
+/// Requests of one read begin on the connection's thread for so long; those that are left then become tasks,
+/// which other threads may take.
 const HERE_LIMIT: Duration = Duration::from_micros(200);
 /// How long a client may take.
 const PATIENCE: Patience = Patience {
     first_request: Duration::from_secs(30),
     last_chance: Duration::from_secs(1),
-    // Balancers keep connections for up to ten minutes, and would lose a request on one that is closed before.
+    // Balancers keep connections for up to ten minutes, and would lose a request on one that is closed
+    // before.
     next_request: Duration::from_secs(630),
     ping: Duration::from_secs(60),
     pong: Duration::from_secs(20),
@@ -42,7 +45,8 @@ const PATIENCE: Patience = Patience {
 /// How long a client may take before it is hung up on.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
-    /// Until its first request has begun: else it has connected to nobody's use, or sends byte by byte.
+    /// Time until its first request must have begun: otherwise the connection is unused, or sends byte by
+    /// byte.
     first_request: Duration,
     /// What it sends this long after it was asked to leave for that is still answered.
     last_chance: Duration,
@@ -54,8 +58,8 @@ struct Patience {
     pong: Duration,
 }
 
-/// Answers the requests of a connection until its client hangs up, or it has nothing in flight after the `end`. A client that does not
-/// ask, or is not there any more, is hung up on.
+/// Answers the requests of a connection until its client hangs up, or it has nothing in flight after the
+/// `end`. A client that does not ask, or is not there any more, is hung up on.
 pub(crate) async fn serve<I, S>(stream: I, service: S, end: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -148,7 +152,7 @@ impl<C: Future> Future for Connection<C> {
 
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Requests over HTTP/2 that were read and have not begun.
+/// Requests over HTTP/2 that were read and not started.
 #[derive(Clone, Default)]
 struct Streams(Arc<Mutex<Vec<Stream>>>);
 
@@ -330,7 +334,7 @@ mod tests {
             let response = sender.send_request(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::NOT_FOUND);
             axum::body::to_bytes(Body::new(response.into_body()), usize::MAX).await.expect("no reset");
-            // The client lets go of the body once the stream was reset.
+            // The client deletes the body once the stream was reset.
             let mut all_sent = true;
             for _ in 0..pieces {
                 all_sent &= give.send(Ok(Bytes::from_static(&[b'x'; 1024]))).await.is_ok();

@@ -1,4 +1,5 @@
-//! The quick way in: requests that come by the thousands are answered before the router, its layers and their bookkeeping.
+//! The quick way in: requests that come by the thousands are answered before the router, its layers and their
+//! bookkeeping.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -39,7 +40,8 @@ pub(crate) fn meters<F: Front>(metrics: &Metrics) -> Arc<[RouteMeter]> {
     F::ROUTES.iter().map(|route| metrics.route(Method::POST.as_str(), route)).collect()
 }
 
-/// A router behind a front. It counts and traces what the front answers as the router's layers do for the rest.
+/// A router behind a front. It counts and traces what the front answers as the router's layers do for the
+/// rest.
 #[derive(Clone)]
 pub(crate) struct Fronted<F> {
     pub(crate) front: F,
@@ -64,7 +66,7 @@ impl<F: Front> Service<Request> for Fronted<F> {
             return Either::Right(self.router.call(request));
         };
         let started = Instant::now();
-        // A span that nobody collects is not worth its price; a caller's trace is in the logs either way.
+        // A span that is not collected is not worth its cost; a caller's trace is in the logs either way.
         let traced = request.headers().contains_key(TRACEPARENT)
             || (slipway_telemetry::is_exporting()
                 && slipway_telemetry::spans::begins_at(request.uri().path()));

@@ -1,5 +1,6 @@
-//! Connections that end without losing a request or an answer: the client is asked to leave with an answer, and what it still sends is
-//! read. A connection that is closed with something unread is reset, and the reset takes answers that are on their way with it.
+//! Connections that end without losing a request or an answer: the client is asked to leave with an answer,
+//! and what it still sends is read. A connection that is closed with something unread is reset, and the reset
+//! takes answers that are on their way with it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,7 +24,8 @@ const LINGER_MS: u64 = 500;
 /// What is thrown away at a time.
 const DISCARD_BYTES: usize = 4 * 1024;
 
-/// A service whose answers over HTTP/1 say `Connection: close` from the shutdown on. HTTP/2 has GOAWAY for that.
+/// A service whose answers over HTTP/1 say `Connection: close` from the shutdown on. HTTP/2 has GOAWAY for
+/// that.
 #[derive(Debug, Clone)]
 pub(crate) struct Leaving<S> {
     pub(crate) service: S,

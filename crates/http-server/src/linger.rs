@@ -1,8 +1,9 @@
-//! Refusals that reach the client: a body that nobody read to its end is taken and thrown away for a while.
+//! Errors that reach the client: a body that was not read to its end is drained for a while.
 //!
-//! A connection that is closed while the client still sends is reset, and the reset takes an answer like "413, the body is too
-//! large" with it (RFC 9112, section 9.6, asks servers to close in stages for that reason). Over HTTP/2 a stream whose body is not taken is
-//! reset after the answer, without an error; some clients, curl 7 among them, take that for a failure of the request.
+//! A connection that is closed while the client still sends is reset, and the reset takes an answer like
+//! "413, the body is too large" with it (RFC 9112, section 9.6, asks servers to close in stages for that
+//! reason). Over HTTP/2 a stream whose body is not taken is reset after the answer, without an error; some
+//! clients, curl 7 among them, take that for a failure of the request.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -15,16 +16,18 @@ use http::{Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-/// Whoever sends for longer than this after the refusal loses the answer.
+/// A client that sends for longer than this after the error loses the response.
 const LINGER_MS: u64 = 2_000;
 
-/// Over HTTP/2, of a body that nobody reads so much is taken: what a client may have sent before it could hear the refusal. Longer ones are
-/// stopped, which costs their connection nothing.
+/// Over HTTP/2, so much of an unread body is drained: what a client may have sent before it could hear the
+/// refusal. Longer ones are stopped, which costs their connection nothing.
 const STREAM_LIMIT_BYTES: usize = 1024 * 1024;
 
-/// Middleware, for `axum::middleware::map_request`: makes the request's body outlive a handler that did not read all of it.
+/// Middleware, for `axum::middleware::map_request`: makes the request's body outlive a handler that did not
+/// read all of it.
 ///
-/// Bodies over HTTP/2 do so by themselves, see [`body_of`], and a client with `Expect: 100-continue` waits to be told before it sends.
+/// Bodies over HTTP/2 do so by themselves, see [`body_of`], and a client with `Expect: 100-continue` waits
+/// for it before it sends.
 pub async fn linger(request: Request) -> Request {
     lingering(request)
 }
@@ -81,7 +84,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin + Send + 'static> Drop for Lingeri
     fn drop(&mut self) {
         let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         let mut left_bytes = self.limit_bytes;
-        // Most of what nobody read has come with the request; it needs no task.
+        // Most of an unread body has arrived with the request; it needs no task.
         let here = discard(&mut body, &mut left_bytes, &mut Context::from_waker(Waker::noop()));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if here.is_pending() {

@@ -1,6 +1,7 @@
 //! Text for people, of a bounded length.
 
-/// The text with at most `most` characters of it: of a longer one the middle is left out, and the last `end` characters stay.
+/// The text with at most `most` characters of it: of a longer one the middle is left out, and the last `end`
+/// characters stay.
 pub fn shortened(text: String, most: usize, end: usize) -> String {
     if text.len() <= most {
         return text;

@@ -1,4 +1,5 @@
-//! TLS of a listener: HTTP/1.1 and HTTP/2 by ALPN, client certificates on demand, certificates that change without a restart.
+//! TLS of a listener: HTTP/1.1 and HTTP/2 by ALPN, client certificates on demand, certificates that change
+//! without a restart.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -42,14 +43,15 @@ const CLIENT_CA: &str = "the certificate authorities of clients (--tls-client-ca
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "TLS")]
 pub struct TlsConfig {
-    /// Certificate of the server and those that vouch for it, PEM. With it the ports speak TLS only; it is read again when it
-    /// changes. Without it: plain text.
+    /// Certificate of the server and those that vouch for it, PEM. With it the ports speak TLS only; it is
+    /// read again when it changes. Without it: plain text.
     #[arg(long, env = "SLIPWAY_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
     #[arg(long, env = "SLIPWAY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Certificates, PEM, of which one has to have signed the certificate that each client shows. Without it: clients show none.
+    /// Certificates, PEM, of which one has to have signed the certificate that each client shows. Without it:
+    /// clients show none.
     #[arg(long, env = "SLIPWAY_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
 }
@@ -125,8 +127,8 @@ impl Tls {
         metrics.register(&format!("{service}_tls_certificate_expires_timestamp_seconds"), expires, expires_s);
     }
 
-    /// Follows the files until the shutdown. Connections that are open stay as they are; where the files do not fit together, new ones
-    /// get what was good before.
+    /// Follows the files until the shutdown. Connections that are open stay as they are; where the files do
+    /// not fit together, new ones get what was good before.
     pub async fn watch(self, shutdown: CancellationToken) {
         let inner = self.0;
         let (paths, known) = (inner.paths.clone(), inner.known.clone());
@@ -154,7 +156,8 @@ impl Tls {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until one more client may shake hands; whoever is not accepted until then waits in the system's queue.
+    /// Waits until one more handshake may start; connections that are not accepted wait in the system's
+    /// queue.
     pub(crate) async fn admit(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
         Arc::clone(&self.0.handshakes).acquire_owned().await.ok()
@@ -218,13 +221,14 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(all)
 }
 
-/// Hangs up so that the client gets the alert that says why: a connection that is closed while something unread has come is reset, and
-/// what was sent to the client is lost. With TLS 1.3 a client without a certificate has sent its request by now.
+/// Hangs up so that the client gets the alert that says why: a connection that is closed while something
+/// unread has come is reset, and what was sent to the client is lost. With TLS 1.3 a client without a
+/// certificate has sent its request by now.
 async fn part(mut stream: TcpStream) {
     let parting = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(PARTING_LIMIT_BYTES), &mut tokio::io::sink()).await
     };
-    // Whoever does not hang up is hung up on.
+    // Connections that the client does not close are closed.
     let _ = tokio::time::timeout(Duration::from_millis(PARTING_TIMEOUT_MS), parting).await;
 }

@@ -9,7 +9,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::requests::known_method;
 
-/// What asks all the time, and expects to be told that something is not ready: neither a trace nor a line of the log is worth it.
+/// Frequent health checks, for which "not ready" is a normal response: they are neither traced nor logged.
 const PROBES: [&str; 8] = [
     "/healthz",
     "/readyz",
@@ -40,7 +40,7 @@ pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
 
 /// The span of a request: a child of its caller's.
 pub(crate) fn span(request: &Request, route: &str) -> Span {
-    // The names that OpenTelemetry's conventions have for methods that nobody knows.
+    // The names of OpenTelemetry's conventions for unknown methods.
     let known = known_method(request.method());
     let span = tracing::info_span!(
         "request",

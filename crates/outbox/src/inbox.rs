@@ -5,8 +5,8 @@ use sqlx::PgConnection;
 /// Entries are kept this long: the events stream forgets sooner, so nothing older can come again.
 const KEEP_DAYS: i32 = 30;
 
-/// Whether `consumer` meets this event for the first time. Call it in the transaction that acts on the event: both commit,
-/// or neither.
+/// Whether `consumer` meets this event for the first time. Call it in the transaction that acts on the event:
+/// both commit, or neither.
 ///
 /// # Errors
 /// The insert fails.

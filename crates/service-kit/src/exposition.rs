@@ -1,6 +1,8 @@
-//! Metrics as Prometheus' protobuf messages, which have what its text lacks: native histograms, whose buckets are a tenth apart.
+//! Metrics as Prometheus' protobuf messages, which have what its text lacks: native histograms, whose buckets
+//! are a tenth apart.
 //!
-//! Source: <https://prometheus.io/docs/specs/native_histograms/>, <https://prometheus.io/docs/instrumenting/content_negotiation/>.
+//! Source: <https://prometheus.io/docs/specs/native_histograms/>,
+//! <https://prometheus.io/docs/instrumenting/content_negotiation/>.
 
 use prometheus_client::encoding::prometheus_protobuf;
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{Metric, MetricType, Untyped};
@@ -19,7 +21,8 @@ pub(crate) fn put_messages(registry: &Registry, into: &mut Vec<u8>) {
     }
 }
 
-/// Values without a type are encoded as those of gauges, which a scraper does not look for in an untyped family.
+/// Values without a type are encoded as those of gauges, which a scraper does not look for in an untyped
+/// family.
 fn without_type(metric: &mut Metric) {
     metric.untyped = metric.gauge.take().map(|gauge| Untyped { value: gauge.value });
 }

@@ -3,14 +3,16 @@
 /// Blocks of at least this size are mapped one by one, and unmapped when they are freed.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED_FROM_BYTES: libc::c_int = 1024 * 1024;
-/// Free memory at the end of a heap that is kept for the next request; with less, streams give back and take the same pages all the time.
+/// Free memory at the end of a heap that is kept for the next request; with less, streams give back and take
+/// the same pages all the time.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT_BYTES: libc::c_int = 4 * 1024 * 1024;
 
 /// Gives large buffers back to the system as soon as they are freed.
 ///
-/// By itself, glibc takes every large block that is freed as a reason to keep blocks of that size in its heaps from then on (up to 32 MiB, see
-/// `M_MMAP_THRESHOLD` in mallopt(3)): a service that once moved a large file stays as large as it was then.
+/// By itself, glibc takes every large block that is freed as a reason to keep blocks of that size in its
+/// heaps from then on (up to 32 MiB, see `M_MMAP_THRESHOLD` in mallopt(3)): a service that once moved a large
+/// file stays as large as it was then.
 pub(crate) fn give_back_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "there is no safe way to this setting of the C library")]

@@ -24,17 +24,18 @@ pub fn traceparent_of(span: &Span) -> Option<String> {
     })
 }
 
-/// Makes `span` a child of a remote span. Call it before `span` is entered; an absent or malformed value leaves the span
-/// a root, as the standard asks.
+/// Makes `span` a child of a remote span. Call it before `span` is entered; an absent or malformed value
+/// leaves the span a root, as the standard asks.
 pub fn set_parent(span: &Span, traceparent: Option<&str>) {
     if let Some(parent) = traceparent.and_then(parse) {
         let context = opentelemetry::Context::new().with_remote_span_context(parent);
-        // A span that is filtered out or has begun already cannot take a parent; it is only a trace.
+        // A span that is filtered out or already started cannot get a parent; only the trace suffers.
         let _ = span.set_parent(context);
     }
 }
 
-/// Reads a `traceparent` of version 00; later versions are read by their first four fields, as the standard asks.
+/// Reads a `traceparent` of version 00; later versions are read by their first four fields, as the standard
+/// asks.
 fn parse(text: &str) -> Option<SpanContext> {
     let mut fields = text.trim().split('-');
     let (version, trace, span, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);

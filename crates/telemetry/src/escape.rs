@@ -1,7 +1,8 @@
 //! Text of users and services, made safe for a terminal.
 //!
-//! A terminal obeys escape sequences: they move the cursor, change what was printed, set the clipboard (OSC 52) or hide the address of a
-//! link (OSC 8). Line breaks forge lines, and bidirectional controls reorder what is read.
+//! A terminal obeys escape sequences: they move the cursor, change what was printed, set the clipboard (OSC 52)
+//! or hide the address of a link (OSC 8). Line breaks forge lines, and bidirectional controls reorder what is
+//! read.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -51,8 +52,8 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// JSON that `serde_json` wrote, with the characters escaped that JSON allows in strings and that terminals obey or reorder text by.
-/// The document stays the same.
+/// JSON that `serde_json` wrote, with the characters escaped that JSON allows in strings and that terminals
+/// obey or reorder text by. The document stays the same.
 pub fn json(text: &str) -> Cow<'_, str> {
     // Outside of strings JSON has line breaks and ASCII alone.
     let obeyed = |character: char| is_unsafe(character) && !character.is_ascii() || character == '\u{7f}';

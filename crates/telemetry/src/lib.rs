@@ -77,7 +77,8 @@ impl Guard {
 /// Whether spans leave the process.
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 
-/// Whether spans leave the process: where they do not, one for each of thousands of requests is not worth its price.
+/// Whether spans leave the process: where they do not, one for each of thousands of requests is not worth its
+/// price.
 pub fn is_exporting() -> bool {
     EXPORTING.load(Ordering::Relaxed)
 }

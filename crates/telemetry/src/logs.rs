@@ -27,15 +27,18 @@ pub(crate) fn replace_by(replace: Replace) {
 
 /// Reads a filter, e.g. `info,slipway=debug`.
 ///
-/// What the NATS client says of its connection is logged in our own words; its lines at INFO come only where the filter names it. This is a
-/// part of the filter, because a second filter beside one that can be reloaded keeps spans from the layers beside it.
+/// What the NATS client says of its connection is logged in our own words; its lines at INFO come only where
+/// the filter names it. This is a part of the filter, because a second filter next to one that can be
+/// reloaded keeps spans from the layers next to it.
 ///
 /// # Errors
-/// It does not parse, or has a bare word that is no level: read as the name of a library, a mistyped level would end the log.
+/// It does not parse, or has a bare word that is no level: read as the name of a library, a mistyped level
+/// would end the log.
 pub(crate) fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
     if let Some(word) = bare_words(filter).find(|word| word.parse::<LevelFilter>().is_err()) {
         anyhow::bail!(
-            "the log filter `{filter}` has `{word}`, which is not a level; expected off, error, warn, info, debug or trace, and for a part of the program PART=LEVEL, such as hyper=debug"
+            "the log filter `{filter}` has `{word}`, which is not a level; expected off, error, warn, info, \
+             debug or trace, and for a part of the program PART=LEVEL, such as hyper=debug"
         );
     }
     let parsed =

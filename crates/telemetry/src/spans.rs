@@ -1,4 +1,5 @@
-//! Spans of what is over already: their times are known afterwards, so that nothing is measured for a trace that nobody collects.
+//! Spans of what is over already: their times are known afterwards, so that nothing is measured for a trace
+//! that is not collected.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,9 +16,9 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// Makes spans, where they leave the process.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
-/// One of so many requests begins a trace; 0: none does.
+/// Starts a trace for 1 in N requests; 0 disables that.
 static RATE: AtomicU32 = AtomicU32::new(1);
-/// Requests that might have begun one.
+/// Requests that could have started one.
 static SEEN: AtomicU32 = AtomicU32::new(0);
 
 /// Whether [`BY_PATH`] is asked.
@@ -49,7 +50,7 @@ pub(crate) fn export(tracer: SdkTracer, rate: u32) {
     let _ = TRACER.set(tracer);
 }
 
-/// One of so many requests begins a trace; 0: none does. What a caller traces is traced in any case.
+/// Starts a trace for 1 in N requests; 0 disables that. Requests of a sampled caller are always traced.
 pub fn rate() -> u32 {
     RATE.load(Ordering::Relaxed)
 }

@@ -1,4 +1,5 @@
-//! Requests as a web page of another origin can make a browser send them, to show that a service refuses them.
+//! Requests as a web page of another origin can make a browser send them, to show that a service refuses
+//! them.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -58,8 +59,9 @@ const FORGERIES: [Forgery; 21] = [
     rebound("127.0.0.1.evil.example:PORT", true),
 ];
 
-/// Sends every forgery of a request that changes something, by HTTP/1.1 to `address` (`127.0.0.1:5010`); `body` would be accepted from a
-/// client. Returns those that were not refused as they should be, with what was answered.
+/// Sends every forgery of a request that changes something, by HTTP/1.1 to `address` (`127.0.0.1:5010`);
+/// `body` would be accepted from a client. Returns those that were not refused as they should be, with what
+/// was answered.
 pub async fn forge(address: &str, method: &str, path: &str, body: &str) -> Vec<String> {
     send_all(address, method, path, body, &FORGERIES).await
 }
@@ -84,7 +86,8 @@ async fn send_all(address: &str, method: &str, path: &str, body: &str, forgeries
     passed
 }
 
-/// Reads `path` as a page does whose name was rebound to the service's address. Returns the answer where it is not a refusal.
+/// Reads `path` as a page does whose name was rebound to the service's address. Returns the answer where it
+/// is not a refusal.
 pub async fn rebind(address: &str, path: &str) -> Vec<String> {
     let mut passed = Vec::new();
     for host in ["evil.example:PORT", "evil.example", "localhost.evil.example:PORT", "evil"] {

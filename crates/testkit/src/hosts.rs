@@ -19,7 +19,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Starts a server in a thread of its own and waits until it is ready. `folder` lives as long as the server.
+    /// Starts a server in a thread of its own and waits until it is ready. `folder` lives as long as the
+    /// server.
     pub(crate) fn start<T: Send + 'static>(
         folder: Option<tempfile::TempDir>,
         start: impl Fn() -> (Running, T) + Send + 'static,

@@ -46,9 +46,12 @@ impl Keys {
         let point = self.ec.public_key().as_ref();
         let rsa = ring::rsa::PublicKeyComponents::<Vec<u8>>::from(self.rsa.public_key());
         json!({"keys": [
-            {"kty": "EC", "crv": "P-256", "kid": self.kid("ES256"), "use": "sig", "x": text(&point[1..33]), "y": text(&point[33..])},
-            {"kty": "OKP", "crv": "Ed25519", "kid": self.kid("EdDSA"), "x": text(self.ed.public_key().as_ref())},
-            {"kty": "RSA", "kid": self.kid("RS256"), "use": "sig", "alg": "RS256", "n": text(&rsa.n), "e": text(&rsa.e)},
+            {"kty": "EC", "crv": "P-256", "kid": self.kid("ES256"), "use": "sig", "x": text(&point[1..33]),
+                "y": text(&point[33..])},
+            {"kty": "OKP", "crv": "Ed25519", "kid": self.kid("EdDSA"),
+                "x": text(self.ed.public_key().as_ref())},
+            {"kty": "RSA", "kid": self.kid("RS256"), "use": "sig", "alg": "RS256", "n": text(&rsa.n),
+                "e": text(&rsa.e)},
             {"kty": "oct", "kid": "shared", "k": text(b"a public test secret")},
             {"kty": "of a later year", "kid": "odd"},
         ]})
@@ -83,7 +86,8 @@ pub struct TestIssuer {
 }
 
 impl TestIssuer {
-    /// A token with these claims, signed by `ES256`, `EdDSA` or `RS256`; any other name leaves the signature empty.
+    /// A token with these claims, signed by `ES256`, `EdDSA` or `RS256`; any other name leaves the signature
+    /// empty.
     pub fn token(&self, algorithm: &str, claims: &Value) -> String {
         self.token_with(algorithm, &json!({}), claims)
     }
@@ -105,7 +109,8 @@ impl TestIssuer {
     pub fn claims(&self, subject: &str, audience: &str, groups: &[&str]) -> Value {
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("later than 1970");
-        json!({"iss": self.url, "sub": subject, "aud": audience, "exp": now.as_secs() + 3_600, "groups": groups})
+        json!({"iss": self.url, "sub": subject, "aud": audience, "exp": now.as_secs() + 3_600,
+            "groups": groups})
     }
 
     /// Signs with new keys from now on; the old ones are withdrawn.

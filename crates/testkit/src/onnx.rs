@@ -139,8 +139,8 @@ impl Graph {
         put(&mut self.parts, 5, tensor);
     }
 
-    /// A node of `ai.onnx`, or of another domain written before the operator: `ai.onnx.ml:Scaler`. Its name is that of its operator
-    /// and its place in the graph.
+    /// A node of `ai.onnx`, or of another domain written before the operator: `ai.onnx.ml:Scaler`. Its name
+    /// is that of its operator and its place in the graph.
     pub fn node(
         &mut self,
         operator: &str,
@@ -239,8 +239,8 @@ impl Attribute {
     }
 }
 
-/// A model whose rows interact: `y` is `x [n, 2]` divided by the largest number of the batch. Work in front of it takes some milliseconds,
-/// so that requests gather.
+/// A model whose rows interact: `y` is `x [n, 2]` divided by the largest number of the batch. Work in front
+/// of it takes some milliseconds, so that requests gather.
 pub fn share_of_maximum() -> Vec<u8> {
     const STEPS: usize = 40;
     let mut graph = Graph::default();

@@ -1,9 +1,10 @@
 //! The account that an attempt runs as, where the launcher is root.
 //!
-//! The agent itself becomes that account, and not only its command: it reads and writes in folders that the command may change at any
-//! moment, and a symbolic link there must not lead root anywhere. Its credentials stay its own all the same: the kernel closes the
-//! memory and the environment of a process that changed its account (`PR_SET_DUMPABLE` of prctl(2)) to all but root, other processes
-//! of the same account included. What the agent starts gets an environment of its own.
+//! The agent itself becomes that account, and not only its command: it reads and writes in folders that the
+//! command may change at any moment, and a symbolic link there must not lead root anywhere. Its credentials
+//! stay its own all the same: the kernel closes the memory and the environment of a process that changed its
+//! account (`PR_SET_DUMPABLE` of prctl(2)) to all but root, other processes of the same account included.
+//! What the agent starts gets an environment of its own.
 
 use std::ffi::OsString;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -33,8 +34,8 @@ impl FromStr for Account {
 }
 
 impl Account {
-    /// Has this process be the account from here on, without a way back. `work_dir` is `<all jobs>/<job>/<attempt>`: the job's folder
-    /// is made, and given to the account.
+    /// Has this process be the account from here on, without a way back. `work_dir` is
+    /// `<all jobs>/<job>/<attempt>`: the job's folder is made, and given to the account.
     ///
     /// # Errors
     /// This process may not change its account, or the folder cannot be made. Nothing must be started then.
@@ -69,8 +70,8 @@ impl Account {
             .context("cannot be given to the account of jobs")
     }
 
-    /// What the environment of a command says about its account. Its home is the work folder: that of the account, where it has any, is
-    /// shared by all jobs.
+    /// What the environment of a command says about its account. Its home is the work folder: that of the
+    /// account, where it has any, is shared by all jobs.
     pub(crate) fn environment(self, home: &Path) -> Vec<(&'static str, OsString)> {
         let user = User::from_uid(self.uid).ok().flatten();
         let name = user.map_or_else(|| self.uid.to_string(), |user| user.name);

@@ -1,7 +1,7 @@
 //! The step between the agent and the user's command: this program again, which becomes the command.
 //!
-//! Between fork and exec it asks the kernel to end the command with the agent, so that a killed agent never leaves a command
-//! running beside the one of the next attempt.
+//! Between fork and exec it asks the kernel to end the command with the agent, so that a killed agent never
+//! leaves a command running next to the one of the next attempt.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -30,8 +30,8 @@ const LAST_STANDARD_DESCRIPTOR: RawFd = 2;
 /// Permissions that files of the command do not have: writing by others.
 const COMMAND_UMASK: u32 = 0o022;
 
-/// Arguments that make this program run `command` on these CPU cores, or on all where there are none. Why it could not is left in
-/// `error_file`.
+/// Arguments that make this program run `command` on these CPU cores, or on all where there are none. Why it
+/// could not is left in `error_file`.
 pub(crate) fn arguments(error_file: &Path, cores: &[usize], command: &[String]) -> Vec<OsString> {
     let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
     let cores = if cores.is_empty() { ALL_CORES.to_owned() } else { cores.join(",") };
@@ -63,7 +63,8 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     if let Err(error) = keep_only_standard_descriptors() {
         eprintln!("slipway-agent {ARGUMENT}: open files of the platform may reach the command: {error}");
     }
-    // The agent's files are its own; what the command makes is as on any other machine. Its work folder is closed either way.
+    // The agent's files are its own; what the command makes is as on any other machine. Its work folder is
+    // closed either way.
     umask(Mode::from_bits_truncate(COMMAND_UMASK));
     // Only a wish: without it the kernel chooses by size.
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
@@ -75,8 +76,8 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     ExitCode::from(NOT_STARTED_EXIT_CODE)
 }
 
-/// Closes all open files but input, output and error when this process becomes the command. They were inherited by the
-/// platform, whose own files are closed on exec.
+/// Closes all open files but input, output and error when this process becomes the command. They were
+/// inherited by the platform, whose own files are closed on exec.
 fn keep_only_standard_descriptors() -> std::io::Result<()> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
@@ -110,7 +111,8 @@ fn describe(program: &Path, error: &std::io::Error) -> String {
         }
         ErrorKind::NotFound => format!("command not found: {name}"),
         ErrorKind::PermissionDenied => format!(
-            "`{name}` is not executable by uid {} (see the permissions of the file and of the folders above it)",
+            "`{name}` is not executable by uid {} (see the permissions of the file and of the folders above \
+             it)",
             nix::unistd::geteuid()
         ),
         _ => format!("`{name}` cannot be run: {error}"),

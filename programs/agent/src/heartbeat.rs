@@ -11,7 +11,8 @@ use crate::warnings::Warnings;
 /// One heartbeat may take this long; a slow one must not delay the next decision.
 const CALL_TIMEOUT_MS: u64 = 5_000;
 
-/// Sends heartbeats for as long as it is polled. After `patience` without an answer the attempt is out of contact.
+/// Sends heartbeats for as long as it is polled. After `patience` without an answer the attempt is out of
+/// contact.
 pub(crate) async fn run(
     launcher: Launcher,
     stops: Stops,

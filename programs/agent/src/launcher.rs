@@ -1,4 +1,5 @@
-//! The launcher as an agent sees it: each call carries the attempt's token, and is tried again while the launcher is away.
+//! The launcher as an agent sees it: each call carries the attempt's token, and is tried again while the
+//! launcher is unreachable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -178,7 +179,7 @@ impl Launcher {
         answer.await.map(drop)
     }
 
-    /// Tries again while the launcher is away; the caller limits how long.
+    /// Tries again while the launcher is unreachable; the caller limits how long.
     async fn persist<T, F, R>(&self, call: F) -> Result<T, CallError>
     where
         F: Fn(AgentsClient<TracedChannel>) -> R,

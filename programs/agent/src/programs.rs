@@ -1,9 +1,12 @@
-//! Programs that lie below a folder which the account of jobs may not enter, such as a Python in root's own home.
+//! Programs that lie below a folder which the account of jobs may not enter, such as a Python in root's own
+//! home.
 //!
-//! Where the launcher is root, its `PATH` often leads there: pyenv, conda and virtual environments are kept in a home. Before the agent
-//! becomes the account, it takes a mount namespace of its own (mount_namespaces(7)) in which the closed folder is an empty one, with
-//! nothing below it but the folders of that `PATH` and the Python installations that their `python` belongs to. All else in the home
-//! stays out of reach, and what is shown keeps its permissions. The operator chooses the `PATH`, the submitter of a job does not.
+//! Where the launcher is root, its `PATH` often leads there: pyenv, conda and virtual environments are kept
+//! in a home. Before the agent becomes the account, it takes a mount namespace of its own
+//! (mount_namespaces(7)) in which the closed folder is an empty one, with nothing below it but the folders of
+//! that `PATH` and the Python installations that their `python` belongs to. All else in the home stays out of
+//! reach, and what is shown keeps its permissions. The operator chooses the `PATH`, the submitter of a job
+//! does not.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -22,8 +25,8 @@ use nix::unistd::{Gid, Uid};
 const MAX_LINKS: usize = 16;
 const INTERPRETERS: [&str; 2] = ["python3", "python"];
 
-/// Lets the account run the programs of the launcher's `PATH`. Without the right to mount, as in many containers, nothing changes: the
-/// command then fails with the path that it cannot execute.
+/// Lets the account run the programs of the launcher's `PATH`. Without the right to mount, as in many
+/// containers, nothing changes: the command then fails with the path that it cannot execute.
 pub(crate) fn show(uid: Uid, gid: Gid) -> anyhow::Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let shown = wanted(&path, &|folder| closed_ancestor(folder, uid, gid));

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::spool::Spool;
 use crate::workspace::remove_tree;
 
-/// The store may be away for this long before the attempt is given up.
+/// The store may be unreachable for this long before the attempt is given up.
 const STORE_TIMEOUT_MS: u64 = 120_000;
 const RETRY_DELAY_MS: u64 = 1_000;
 /// Name of the folder in the checkpoint folder that takes what is not restored as a whole yet.
@@ -28,8 +28,9 @@ pub(crate) struct Restored {
     pub(crate) path: Option<PathBuf>,
 }
 
-/// Restores into `folder` from the first of `manifests` (newest first) whose every file is there and right. Its entries appear
-/// under their names once all of it is there. Answers with what was restored; `None` where there is no checkpoint.
+/// Restores into `folder` from the first of `manifests` (newest first) whose every file is there and right.
+/// Its entries appear under their names once all of it is there. Answers with what was restored; `None` where
+/// there is no checkpoint.
 ///
 /// # Errors
 /// The store stays away, or the disk refuses.

@@ -1,5 +1,5 @@
-//! The attempt's log on its way to the launcher: written to a file first, so that neither a slow nor an absent launcher ever
-//! stops the command, and nothing is lost while the launcher starts again.
+//! The attempt's log on its way to the launcher: written to a file first, so that neither a slow nor an
+//! absent launcher ever stops the command, and nothing is lost while the launcher starts again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,8 +57,8 @@ impl Spool {
         })
     }
 
-    /// Takes what the command writes until it writes no more. What does not fit or cannot be stored is read all the same, so
-    /// that the command is not held up.
+    /// Takes what the command writes until it writes no more. What does not fit or cannot be stored is read
+    /// all the same, so that the command is not held up.
     pub(crate) async fn pump(&self, mut source: impl AsyncRead + Unpin) {
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         loop {

@@ -1,4 +1,5 @@
-//! What is not as it should be with an attempt, without being a failure. The launcher shows it with the attempt.
+//! What is not as it should be with an attempt, without being a failure. The launcher shows it with the
+//! attempt.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! The folders of an attempt: what the command sees, and beside it what the agent needs.
+//! The folders of an attempt: what the command sees, and next to it what the agent needs.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,7 +35,8 @@ impl Workspace {
         }
         let folder = fs::canonicalize(folder).await.context("cannot resolve the work folder")?;
         for (path, text) in &spec.files {
-            // The launcher has validated that the path stays inside; nothing else is in the folder yet that could lead out.
+            // The launcher has validated that the path stays inside; nothing else is in the folder yet that
+            // could lead out.
             let target = folder.join(path);
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent)
@@ -83,8 +84,8 @@ async fn empty(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(OWNER_ALL).create(folder).await
 }
 
-/// Removes a file, a link or a folder with all that is in it, folders without write permission included. What is not there is
-/// no error.
+/// Removes a file, a link or a folder with all that is in it, folders without write permission included. What
+/// is not there is no error.
 pub(crate) async fn remove_tree(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
     let removed = tokio::task::spawn_blocking(move || match remove(&path) {

@@ -12,9 +12,12 @@ use crate::up::UpOptions;
 #[command(
     name = "slipway",
     version,
-    after_help = "Environment: SLIPWAY_TOKEN is the token for the registry and SLIPWAY_SERVING_TOKEN that for serving, where access \
-        control is on; the owner of the data directory needs no registry token. TZ sets the time zone of tables.\n\n\
-        Exit codes: 0 success, 1 error, 2 invalid arguments, 64 invalid configuration, 141 the reader of the output is gone. \
+    after_help = "Environment: SLIPWAY_TOKEN is the token for the registry and SLIPWAY_SERVING_TOKEN that \
+        for serving, where access \
+        control is on; the owner of the data directory needs no registry token. TZ sets the time zone of \
+        tables.\n\n\
+        Exit codes: 0 success, 1 error, 2 invalid arguments, 64 invalid configuration, 141 the reader of the \
+        output is gone. \
         Some commands have more: see their --help."
 )]
 pub struct Arguments {

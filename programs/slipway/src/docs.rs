@@ -154,7 +154,8 @@ fn every_command_in_the_docs_is_accepted() {
 #[test]
 fn commands_are_found_and_faults_are_noticed() {
     let text = "Use `slipway models lost` or `slipway tokens create NAME [--nmae N]`.\n\n    \
-        SLIPWAY_TOKEN=$(cat a b) slipway predict churn '[[1, 2]]' --version 3 | head # why\n    slipway predict\n";
+        SLIPWAY_TOKEN=$(cat a b) slipway predict churn '[[1, 2]]' --version 3 | head # why\n    slipway \
+        predict\n";
     let found = mentions("page", text);
     assert_eq!(found[2].words, ["slipway", "predict", "churn", "[[1, 2]]", "--version", "3"]);
     let faults: Vec<bool> = found.iter().map(|mention| fault(mention).is_some()).collect();

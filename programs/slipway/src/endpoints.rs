@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::services::{Probe, SERVICES};
 
-/// Addresses of a platform. Those of Postgres and NATS hold passwords: the file is readable by its owner alone.
+/// Addresses of a platform. Those of Postgres and NATS hold passwords: the file is readable by its owner
+/// alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// URLs of what the services listen on, by the keys of the table of services.
@@ -100,7 +101,7 @@ pub(crate) fn without_password(url: &str) -> String {
     }
 }
 
-/// Writes a file beside its place and renames it, so that a reader sees the old one or the new one.
+/// Writes a file next to its place and renames it, so that a reader sees the old one or the new one.
 ///
 /// # Errors
 /// The disk refuses.

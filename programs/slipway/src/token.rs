@@ -1,4 +1,5 @@
-//! The token that this command line shows the registry, and the administrator's token of a platform on this machine.
+//! The token that this command line shows the registry, and the administrator's token of a platform on this
+//! machine.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,8 @@ pub(crate) fn for_platform(data_dir: &Path) -> Option<SecretString> {
     own().or_else(|| read(data_dir))
 }
 
-/// The administrator's token of the platform: the one in SLIPWAY_ADMIN_TOKEN, or one that is made once and kept.
+/// The administrator's token of the platform: the one in SLIPWAY_ADMIN_TOKEN, or one that is made once and
+/// kept.
 ///
 /// # Errors
 /// The disk refuses, or there is no randomness.

@@ -163,10 +163,14 @@ mod tests {
     fn profile(features: &[&str]) -> Profile {
         let features: Vec<_> = features
             .iter()
-            .map(|name| json!({"name": name, "min": 0, "max": 10, "edges": [5.0], "counts": [5, 5], "sample": [1.0, 9.0]}))
+            .map(|name| {
+                json!({"name": name, "min": 0, "max": 10, "edges": [5.0], "counts": [5, 5],
+                "sample": [1.0, 9.0]})
+            })
             .collect();
         serde_json::from_value(json!({"schema": "slipway.profile/1", "rows": 10, "features": features,
-            "predictions": [{"name": "label", "kind": "categorical", "values": ["0", "1"], "counts": [5, 5]}]}))
+            "predictions": [{"name": "label", "kind": "categorical", "values": ["0", "1"],
+                "counts": [5, 5]}]}))
         .unwrap()
     }
 
@@ -177,7 +181,8 @@ mod tests {
 
     fn record(rows: u64, inputs: Vec<RecordedTensor>, outputs: Vec<RecordedTensor>) -> PredictionRecord {
         serde_json::from_value(json!({"request_id": "r", "deployment": "d", "model": "m", "version": "1",
-            "variant": "stable", "at_unix_ms": 0, "latency_us": 0, "rows": rows, "inputs": inputs, "outputs": outputs}))
+            "variant": "stable", "at_unix_ms": 0, "latency_us": 0, "rows": rows, "inputs": inputs,
+                "outputs": outputs}))
         .unwrap()
     }
 

@@ -22,9 +22,9 @@ pub(crate) struct State {
     pub(crate) registry: RegistryClient<TracedChannel>,
     pub(crate) rollouts: RolloutControllerClient<TracedChannel>,
     pub(crate) launcher: LauncherClient<TracedChannel>,
-    /// Told when monitors were made, changed or removed, or their baselines are in doubt.
+    /// Notified when monitors are created, changed or deleted, or their baselines are in doubt.
     pub(crate) changes: watch::Sender<u64>,
-    /// Told when actions were added.
+    /// Notified when actions are added.
     pub(crate) actions_due: Arc<Notify>,
     pub(crate) metrics: DriftMetrics,
 }

@@ -89,7 +89,8 @@ impl Folders {
     /// Makes the folders, and closes what an earlier release left open.
     ///
     /// # Errors
-    /// The disk refuses, or the folder for work folders is one that jobs cannot reach or that others can change.
+    /// The disk refuses, or the folder for work folders is one that jobs cannot reach or that others can
+    /// change.
     pub(crate) fn make(
         data_dir: &Path,
         chosen: Option<&Path>,
@@ -134,7 +135,8 @@ fn work_folder(
         Some(account) if require_passage(data_dir.parent().unwrap_or(data_dir), account).is_err() => {
             let digest = hex::encode(Sha256::digest(data_dir.as_os_str().as_encoded_bytes()));
             let folder = Path::new(SYSTEM_WIDE).join(&digest[..DIGEST_CHARS]);
-            tracing::info!(folder = %folder.display(), "work folders moved: the account of jobs cannot access the data folder");
+            tracing::info!(folder = %folder.display(),
+                "work folders moved: the account of jobs cannot access the data folder");
             Ok(folder)
         }
         _ => Ok(own),

@@ -166,7 +166,8 @@ impl Reconciler {
                     }
                 }
                 Action::FenceAttempt { attempt } => {
-                    tracing::warn!(job_id = %id, attempt, reason = changed.job.state.reason(), "attempt lost");
+                    tracing::warn!(job_id = %id, attempt, reason = changed.job.state.reason(),
+                        "attempt lost");
                     if let Err(error) = self.launcher.backend.end_leftovers(&id.to_string()).await {
                         tracing::warn!(%error, job_id = %id, attempt, "cleanup after a lost attempt failed");
                     }

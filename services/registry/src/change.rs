@@ -48,7 +48,7 @@ impl Change {
     /// Adds an event that is published when the change commits.
     ///
     /// # Errors
-    /// Postgres is away.
+    /// Postgres is unreachable.
     pub(crate) async fn publish<E: EventBody>(&mut self, event: &E) -> Result<(), Error> {
         debug_assert!(
             catalog::find(&event.subject()).is_some(),
@@ -61,11 +61,11 @@ impl Change {
         Ok(())
     }
 
-    /// [`Self::publish`] for many at once, made before. They wait for the relay's next look, a fraction of a second later: waking it
-    /// for each point of a training loop would cost more than the points.
+    /// [`Self::publish`] for many at once, made before. They wait for the relay's next look, a fraction of a
+    /// second later: waking it for each point of a training loop would cost more than the points.
     ///
     /// # Errors
-    /// Postgres is away.
+    /// Postgres is unreachable.
     pub(crate) async fn publish_all(&mut self, events: &[Prepared]) -> Result<(), Error> {
         Ok(self.outbox.enqueue_all(&mut self.transaction, events).await?)
     }
@@ -78,7 +78,7 @@ impl Change {
     /// [`Self::publish`] for the usual event of the registry: `entity` `id` was `what`.
     ///
     /// # Errors
-    /// Postgres is away.
+    /// Postgres is unreachable.
     pub(crate) async fn tell(
         &mut self,
         entity: &str,
@@ -94,7 +94,7 @@ impl Change {
     /// Makes the change and its events true.
     ///
     /// # Errors
-    /// Postgres is away: then nothing of it happened, or the acknowledgement was lost.
+    /// Postgres is unreachable: then nothing of it happened, or the acknowledgement was lost.
     pub(crate) async fn commit(self) -> Result<(), Error> {
         self.transaction.commit().await?;
         if self.published {

@@ -28,8 +28,9 @@ pub struct Config {
     /// presigned URLs. [default: all data passes through the registry]
     #[arg(long, env = "SLIPWAY_S3_PUBLIC_ENDPOINT", value_name = "URL")]
     pub s3_public_endpoint: Option<String>,
-    /// Globals that pickles of a model may import in addition to plain data and the classes of ordinary scikit-learn, XGBoost and
-    /// LightGBM models, e.g. `my_package.models.MyEstimator`. A version that imports others is not served. [default: none]
+    /// Globals that pickles of a model may import in addition to plain data and the classes of ordinary
+    /// scikit-learn, XGBoost and LightGBM models, e.g. `my_package.models.MyEstimator`. A version that
+    /// imports others is not served. [default: none]
     #[arg(long, env = "SLIPWAY_ALLOWED_PICKLE_GLOBALS", value_delimiter = ',', value_name = "MODULE.NAME")]
     pub allowed_globals: Vec<String>,
     /// How webhooks are called.

@@ -89,7 +89,8 @@ pub(crate) async fn follow_pending(state: &State) -> Result<(), Problem> {
     drop(connection);
     for deployment in pending {
         if let Err(problem) = follow_one(state, &deployment).await {
-            tracing::warn!(deployment = %deployment.name, %problem, "pending alias move not followed; retrying");
+            tracing::warn!(deployment = %deployment.name, %problem,
+                "pending alias move not followed; retrying");
         }
     }
     Ok(())
@@ -144,7 +145,8 @@ async fn apply(
 ) -> Result<Changed, Problem> {
     let (noted, changed) = match resolved {
         Err(problem) => {
-            tracing::warn!(deployment = %deployment.name, model = %alias.model, version = %alias.version, %problem,
+            tracing::warn!(deployment = %deployment.name, model = %alias.model, version = %alias.version,
+                %problem,
                 "alias moved to a version that cannot be rolled out");
             let reason = problem.detail().to_owned();
             let changed = change::refuse(state, connection, deployment, &alias.version, &reason).await?;
@@ -205,8 +207,8 @@ async fn follow_to(
         }
         AliasDecision::EndedBefore { phase, reason } => {
             let reason = format!(
-                "the rollout of version {version} ended as {} ({reason}), and setting the alias again without moving it \
-                 does not retry it; retry with `slipway rollouts start {} {version}`",
+                "the rollout of version {version} ended as {} ({reason}), and setting the alias again \
+                 without moving it does not retry it; retry with `slipway rollouts start {} {version}`",
                 phase.as_str(),
                 deployment.name
             );

@@ -32,7 +32,7 @@ const ALIAS_DELETED: &str = "slipway.registry.alias.deleted";
 const VERSION_DELETED: &str = "slipway.registry.model-version.deleted";
 /// How often deployments without a known model identity are looked for.
 const IDENTIFY_INTERVAL_MS: u64 = 2_000;
-/// Every so many rounds all deployments are compared with the registry: an event may have been lost.
+/// After this many rounds all deployments are compared with the registry: an event may have been lost.
 const ROUNDS_PER_COMPARISON: u32 = 30;
 const IDENTIFIED_AT_ONCE: i64 = 1_000;
 
@@ -100,7 +100,8 @@ async fn follow(
     let Some(current) = deployments::find(&mut transaction, deployment).await? else { return Ok(()) };
     tell(state, &mut transaction, &current, "model-renamed", DeploymentChange::default()).await?;
     transaction.commit().await?;
-    tracing::info!(deployment, from = %locked.model, to = model.name, "deployment follows the rename of its model");
+    tracing::info!(deployment, from = %locked.model, to = model.name,
+        "deployment follows the rename of its model");
     Changed::default().committed(state, deployment).await;
     Ok(())
 }
@@ -110,7 +111,8 @@ async fn alias_deleted(state: &State, received: &Received, model: &str, alias: &
     let watching = identity::watching_alias(&mut connection, Model { id: "", name: model }, alias).await?;
     drop(connection);
     let message = format!(
-        "the watched alias `{alias}` was deleted: the versions in use stay, and nothing is rolled out until the alias is set again"
+        "the watched alias `{alias}` was deleted: the versions in use stay, and nothing is rolled out until \
+         the alias is set again"
     );
     for name in watching {
         let new = NewNotice { about: notices::ALIAS, message: &message };
@@ -129,7 +131,8 @@ async fn version_deleted(
     let serving = identity::serving(&mut connection, model, version).await?;
     drop(connection);
     let message = format!(
-        "version {version} was deleted from the registry by force: replicas that have it continue to serve it, replicas that start later cannot load it; roll out another version"
+        "version {version} was deleted from the registry by force: replicas that have it continue to serve \
+         it, replicas that start later cannot load it; roll out another version"
     );
     for name in serving {
         let about = notices::about_version(version);

@@ -1,4 +1,4 @@
-//! What runs beside the listeners, until the shutdown.
+//! What runs next to the listeners, until the shutdown.
 
 use std::sync::Arc;
 

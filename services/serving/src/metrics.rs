@@ -1,4 +1,4 @@
-//! What serving counts, beside what every service counts.
+//! What serving counts, next to what every service counts.
 
 use std::sync::OnceLock;
 

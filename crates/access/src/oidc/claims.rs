@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 use super::{OidcConfig, Refused};
 
-/// Groups of one caller that count; directories that list more list the important ones first or are asked to filter.
+/// Groups of one caller that count; directories that list more list the important ones first or are asked to
+/// filter.
 const MAX_GROUPS: usize = 500;
 const MAX_NAME_BYTES: usize = 256;
 

@@ -1,5 +1,5 @@
-//! Extensions of JWS that a header may demand. None is understood here, so a token that demands one is refused: read without it, the
-//! token would say something else than its issuer meant.
+//! Extensions of JWS that a header may demand. None is understood here, so a token that demands one is
+//! refused: read without it, the token would say something else than its issuer meant.
 //!
 //! Sources: RFC 7515, section 4.1.11 (`crit`), and RFC 7797 (`b64`).
 
@@ -22,7 +22,8 @@ pub(super) fn refuse(token: &str) -> Result<(), String> {
     match CHANGING.iter().find(|name| header.contains_key(**name)) {
         None => Ok(()),
         Some(name) => Err(format!(
-            "the token's header has the parameter '{name}', an extension that is not understood here (RFC 7515, section 4.1.11)"
+            "the token's header has the parameter '{name}', an extension that is not understood here (RFC \
+             7515, section 4.1.11)"
         )),
     }
 }

@@ -1,4 +1,5 @@
-//! ring's signatures for the `jsonwebtoken` crate, which comes without cryptography of its own: verification only.
+//! ring's signatures for the `jsonwebtoken` crate, which comes without cryptography of its own: verification
+//! only.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};

@@ -12,7 +12,8 @@ const BROWSER: &[u8] = b"Mozilla/";
 const JSON: &str = "application/json";
 const OCTETS: &str = "application/octet-stream";
 const GRPC: &str = "application/grpc";
-/// What a page may send to another origin without asking first. Source: <https://fetch.spec.whatwg.org/#cors-safelisted-request-header>.
+/// What a page may send to another origin without asking first. Source:
+/// <https://fetch.spec.whatwg.org/#cors-safelisted-request-header>.
 const SIMPLE: [&str; 4] = ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"];
 
 /// Bodies that a route takes from a request that changes something.
@@ -22,11 +23,11 @@ pub enum Bodies {
     Json,
     /// Messages of gRPC.
     Grpc,
-    /// The Open Inference Protocol: JSON, or JSON followed by the octets of tensors. Python's `tritonclient` sends both without a
-    /// type; that is accepted only where nothing suggests a browser.
+    /// The Open Inference Protocol: JSON, or JSON followed by the octets of tensors. Python's `tritonclient`
+    /// sends both without a type; that is accepted only where nothing suggests a browser.
     OpenInference,
-    /// A file, of any type. Pages cannot send a PUT to another origin without asking; by POST, the types that they can send are
-    /// accepted from this service's own pages only.
+    /// A file, of any type. Pages cannot send a PUT to another origin without asking; by POST, the types that
+    /// they can send are accepted from this service's own pages only.
     File,
 }
 

@@ -1,9 +1,9 @@
-//! Keeps web pages out. In front of every route of every port: the name that a request uses for this service, the page that sent
-//! it, and the type of its body are checked before anything is read from it.
+//! Keeps web pages out. In front of every route of every port: the name that a request uses for this service,
+//! the page that sent it, and the type of its body are checked before anything is read from it.
 //!
-//! A service on loopback has no other protection from pages than this: any page may send a request to `127.0.0.1`, with a body of
-//! certain types, and without being able to read the answer; a page whose name resolves to `127.0.0.1` (DNS rebinding) may
-//! read it, too.
+//! A service on loopback has no other protection from pages than this: any page may send a request to
+//! `127.0.0.1`, with a body of certain types, and without being able to read the answer; a page whose name
+//! resolves to `127.0.0.1` (DNS rebinding) may read it, too.
 
 mod decision;
 mod names;
@@ -31,12 +31,13 @@ use crate::linger::lingering;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Listener")]
 pub struct GuardConfig {
-    /// Host names that requests may use for this service, separated by commas, in addition to `localhost` and IP addresses: `registry`,
-    /// `registry:5000`, `*.example.org`; `*` for any name, which gives up the protection from DNS rebinding.
+    /// Host names that requests may use for this service, separated by commas, in addition to `localhost` and
+    /// IP addresses: `registry`, `registry:5000`, `*.example.org`; `*` for any name, which gives up the
+    /// protection from DNS rebinding.
     #[arg(long, env = "SLIPWAY_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOSTS")]
     pub allowed_hosts: Vec<String>,
-    /// Origins of web pages, separated by commas, that may send requests that change something, in addition to this service's own,
-    /// e.g. `https://mlops.example.org` [default: none].
+    /// Origins of web pages, separated by commas, that may send requests that change something, in addition
+    /// to this service's own, e.g. `https://mlops.example.org` [default: none].
     #[arg(long, env = "SLIPWAY_ALLOWED_ORIGINS", value_delimiter = ',', value_name = "ORIGINS")]
     pub allowed_origins: Vec<String>,
 }
@@ -65,7 +66,8 @@ fn parsed<T>(
         .collect()
 }
 
-/// Decides which requests are answered. The default knows `localhost` and IP addresses, and takes JSON and gRPC.
+/// Decides which requests are answered. The default knows `localhost` and IP addresses, and takes JSON and
+/// gRPC.
 #[derive(Debug, Clone)]
 pub struct Guard {
     hosts: Vec<HostRule>,
@@ -86,7 +88,8 @@ impl Default for Guard {
 }
 
 impl Guard {
-    /// The guard of a service whose routes take other bodies than JSON, by method and path. gRPC needs no mention.
+    /// The guard of a service whose routes take other bodies than JSON, by method and path. gRPC needs no
+    /// mention.
     #[must_use]
     pub fn with_bodies(self, bodies: fn(&Method, &str) -> Bodies) -> Self {
         Self { bodies, ..self }
@@ -145,12 +148,13 @@ impl Refusal {
     pub fn detail(&self) -> String {
         match self {
             Self::Host { host } => format!(
-                "Invalid Host header - possible DNS rebinding attack detected: `{host}` is not a name of this service; \
-                 if it is, add it to --allowed-hosts or SLIPWAY_ALLOWED_HOSTS"
+                "Invalid Host header - possible DNS rebinding attack detected: `{host}` is not a name of \
+                 this service; if it is, add it to --allowed-hosts or SLIPWAY_ALLOWED_HOSTS"
             ),
             Self::Origin { evidence } => format!(
-                "the request comes from a web page of another origin ({evidence}), and such pages may not change anything \
-                 here; if the page is trusted, add its origin to --allowed-origins or SLIPWAY_ALLOWED_ORIGINS"
+                "the request comes from a web page of another origin ({evidence}), and such pages may not \
+                 change anything here; if the page is trusted, add its origin to --allowed-origins or \
+                 SLIPWAY_ALLOWED_ORIGINS"
             ),
             Self::MediaType { sent: Some(sent), expected } => {
                 format!("`Content-Type`: expected {expected}, got `{sent}`")

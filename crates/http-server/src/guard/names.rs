@@ -28,8 +28,8 @@ impl HostRule {
     /// # Errors
     /// What was expected instead.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        const EXPECTED: &str = "expected a host name with an optional port, such as `registry`, `registry:5000` or \
-                                `*.example.org`, or `*` for any name";
+        const EXPECTED: &str = "expected a host name with an optional port, such as `registry`, \
+            `registry:5000` or `*.example.org`, or `*` for any name";
         let named = Named::parse(text).ok_or(EXPECTED)?;
         let name = named.name.to_ascii_lowercase();
         let name = match name.strip_prefix('*') {
@@ -61,8 +61,8 @@ fn ends_with(name: &str, suffix: &str) -> bool {
 
 /// Whether a request may name `text` as its host.
 ///
-/// DNS rebinding takes a name whose address the attacker chooses. An IP address is no such name, and `localhost` has a fixed
-/// address, so both are always allowed; every other name has to be configured.
+/// DNS rebinding takes a name whose address the attacker chooses. An IP address is no such name, and
+/// `localhost` has a fixed address, so both are always allowed; every other name has to be configured.
 pub(super) fn is_allowed(rules: &[HostRule], text: &str) -> bool {
     let Some(named) = Named::parse(text) else { return false };
     named.is_address || named.name.eq_ignore_ascii_case(LOOPBACK_NAME) || {
@@ -113,8 +113,8 @@ impl OriginRule {
     /// # Errors
     /// What was expected instead.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        const EXPECTED: &str = "expected the origin of a web page, such as `https://mlops.example.org`: scheme, host and \
-                                optional port, without a path";
+        const EXPECTED: &str = "expected the origin of a web page, such as `https://mlops.example.org`: \
+            scheme, host and optional port, without a path";
         let (_, authority) = scheme_and_authority(text).ok_or(EXPECTED)?;
         match Named::parse(authority) {
             Some(named) if !named.name.contains('*') => Ok(Self(text.to_ascii_lowercase())),
@@ -136,8 +136,8 @@ fn scheme_and_authority(origin: &str) -> Option<(&'static str, &str)> {
 
 /// Whether `origin` is that of a page which this service itself sent to the client that reached it as `host`.
 ///
-/// Another port of the same host is another origin. On a port without TLS both schemes are this service's: a proxy in front may
-/// have ended TLS.
+/// Another port of the same host is another origin. On a port without TLS both schemes are this service's: a
+/// proxy in front may have ended TLS.
 pub(super) fn is_own(origin: &str, host: &str, secure: bool) -> bool {
     let Some((scheme, authority)) = scheme_and_authority(origin) else { return false };
     let default_port = if scheme == "https" { ":443" } else { ":80" };

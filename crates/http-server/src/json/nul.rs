@@ -5,11 +5,11 @@ use serde_json::Value;
 /// How JSON writes NUL. A literal NUL byte is not valid JSON.
 const ESCAPED: &[u8] = b"\\u0000";
 
-/// What the owner of a field is told.
+/// Error for a field.
 pub const NUL_REFUSED: &str = "text must not contain the NUL character (U+0000)";
 
-/// Path of the first text (or name of a field) in a JSON document that contains NUL, e.g. `tags[3].value`; `None` where none does.
-/// A document without the escape sequence costs one pass over its bytes.
+/// Path of the first text (or name of a field) in a JSON document that contains NUL, e.g. `tags[3].value`;
+/// `None` where none does. A document without the escape sequence costs one pass over its bytes.
 pub fn nul_in_json(json: &[u8]) -> Option<String> {
     if !json.windows(ESCAPED.len()).any(|window| window == ESCAPED) {
         return None;

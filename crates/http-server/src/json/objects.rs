@@ -1,7 +1,8 @@
 //! A deserializer in which structs come as objects only.
 //!
-//! What serde derives reads a struct out of an array too, field by field in the order of the code. Nobody writes such JSON on
-//! purpose, and whoever does by accident should hear of it. Everything but structs is passed on as it is.
+//! What serde derives reads a struct out of an array too, field by field in the order of the code. Such JSON
+//! is never sent on purpose, and a client that sends it by accident should get an error. Everything but
+//! structs is passed on as it is.
 
 use std::fmt;
 
@@ -107,7 +108,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
 
     visit_as_it_is! {
         visit_bool: bool, visit_i8: i8, visit_i16: i16, visit_i32: i32, visit_i64: i64, visit_i128: i128,
-        visit_u8: u8, visit_u16: u16, visit_u32: u32, visit_u64: u64, visit_u128: u128, visit_f32: f32, visit_f64: f64,
+        visit_u8: u8, visit_u16: u16, visit_u32: u32, visit_u64: u64, visit_u128: u128, visit_f32: f32,
+            visit_f64: f64,
         visit_char: char, visit_str: &str, visit_borrowed_str: &'de str, visit_string: String,
         visit_bytes: &[u8], visit_borrowed_bytes: &'de [u8], visit_byte_buf: Vec<u8>,
     }

@@ -42,8 +42,8 @@ async fn events_wait_while_nats_is_unreachable() {
     assert_eq!(versions(&world.published(20).await), (1..=20).collect::<Vec<_>>());
 }
 
-/// The relay has published and has not committed: the worst moment for its end. The rows are still in the outbox then, and what
-/// takes them up publishes them again; JetStream recognises them by their ids.
+/// The relay has published and has not committed: the worst moment for its end. The rows are still in the
+/// outbox then, and what takes them up publishes them again; JetStream recognises them by their ids.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_ends_between_publish_and_commit_duplicates_nothing() {
     let world = World::begin().await;

@@ -186,7 +186,8 @@ impl Look {
         Part { changed, renamed, quiet: self.age_ms(changed) >= QUIET_BEFORE_END_MS }
     }
 
-    /// Whether the folders of a checkpoint carry the job's marker; none where the job names none or there is no folder.
+    /// Whether the folders of a checkpoint carry the job's marker; none where the job names none or there is
+    /// no folder.
     fn marked(&self, numbered: &[Entry]) -> Option<bool> {
         let marker = self.marker.as_ref()?;
         let mut folders = numbered.iter().filter(|entry| entry.kind == EntryKind::Folder).peekable();
@@ -211,7 +212,8 @@ struct Part {
     quiet: bool,
 }
 
-/// What the entries show about their checkpoint; `parts` are those of the numbered entries, then those of the companions.
+/// What the entries show about their checkpoint; `parts` are those of the numbered entries, then those of the
+/// companions.
 fn evidence(numbered: &[Entry], companions: &[Entry], parts: &[Part]) -> Evidence {
     if !parts.iter().all(|part| part.renamed || part.quiet) {
         return Evidence::None;
@@ -230,8 +232,8 @@ fn evidence(numbered: &[Entry], companions: &[Entry], parts: &[Part]) -> Evidenc
     if alone && renamed && companions_follow { Evidence::Whole } else { Evidence::WholeSoFar }
 }
 
-/// The entry that a command resumes from: what was written last of the folders and state files. None where several files make
-/// the checkpoint.
+/// The entry that a command resumes from: what was written last of the folders and state files. None where
+/// several files make the checkpoint.
 fn resume_from(numbered: &[Entry], companions: &[Entry]) -> Option<String> {
     let resumable = |entry: &&Entry| {
         let extension = Path::new(&entry.name).extension().and_then(std::ffi::OsStr::to_str);
@@ -257,8 +259,8 @@ fn resume_from(numbered: &[Entry], companions: &[Entry]) -> Option<String> {
     }
 }
 
-/// Whether an entry was renamed into place and nothing in it has changed since: seen as it happened, or told from a change of
-/// its inode that is later than its content's.
+/// Whether an entry was renamed into place and nothing in it has changed since: seen as it happened, or told
+/// from a change of its inode that is later than its content's.
 fn is_renamed(
     entry: &Entry,
     own_change: SystemTime,
@@ -388,8 +390,8 @@ impl<'names> Walk<'names> {
         Ok(())
     }
 
-    /// A link within the checkpoint stays one; one to another entry of the checkpoint folder is stored by content; one that
-    /// leaves the checkpoint folder is left out.
+    /// A link within the checkpoint stays one; one to another entry of the checkpoint folder is stored by
+    /// content; one that leaves the checkpoint folder is left out.
     fn link(&mut self, source: &Path, path: &str, depth: usize) -> io::Result<()> {
         let target = std::fs::read_link(source)?;
         (path, &target).hash(&mut self.hash);
@@ -421,7 +423,8 @@ impl<'names> Walk<'names> {
         self.entry(&real, path, depth + 1)
     }
 
-    /// The target of a link as it is stored: relative, and within the checkpoint folder at every step of the way.
+    /// The target of a link as it is stored: relative, and within the checkpoint folder at every step of the
+    /// way.
     fn relative_target(&self, path: &str, target: &Path) -> Option<String> {
         let relative =
             match target.strip_prefix(self.root).or_else(|_| target.strip_prefix(&self.canonical_root)) {

@@ -1,4 +1,5 @@
-//! Sees names appear in the checkpoint folder by renaming, which is how a command says that what it wrote is whole.
+//! Sees names appear in the checkpoint folder by renaming, which is how a command says that what it wrote is
+//! whole.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -125,8 +125,8 @@ async fn the_last_checkpoint_is_stored_after_the_command_has_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_preempted_command_saves_last_is_stored() {
     let store = Store::begin().await;
-    let text = "trap 'cd \"$SLIPWAY_CHECKPOINT_DIR\"; mkdir t.tmp; echo last > t.tmp/weights.bin; mv t.tmp 250; exit 0' TERM; \
-                echo started; while :; do sleep 0.05; done";
+    let text = "trap 'cd \"$SLIPWAY_CHECKPOINT_DIR\"; mkdir t.tmp; echo last > t.tmp/weights.bin; mv t.tmp \
+        250; exit 0' TERM; echo started; while :; do sleep 0.05; done";
     let mut attempt = start(&checkpointing(text), &store).await;
     attempt.wait_for_line("started").await;
     attempt.signal(Signal::SIGTERM);
@@ -278,7 +278,8 @@ async fn an_attempt_that_was_replaced_commits_nothing() {
 async fn a_second_attempt_goes_on_where_the_first_one_saved() {
     let store = Store::begin().await;
     let text = "step=${SLIPWAY_RESTORED_STEP-0}; echo from $step; cd \"$SLIPWAY_CHECKPOINT_DIR\"; \
-                next=$((step + 10)); mkdir t.tmp; echo weights $next > t.tmp/weights.bin; mv t.tmp $next; exit 0";
+                next=$((step + 10)); mkdir t.tmp; echo weights $next > t.tmp/weights.bin; mv t.tmp $next; \
+                exit 0";
     let mut manifests: Vec<String> = Vec::new();
     for expected in ["from 0", "from 10", "from 20"] {
         let mut attempt = Attempt::of(&checkpointing(text)).await;

@@ -84,8 +84,8 @@ async fn files_of_the_job_are_there_and_those_of_an_earlier_attempt_are_not() {
     assert_eq!(attempt.launcher.log(), "rate = 3\nconf\n");
 }
 
-/// What the agent knows and the command must not: the keys of the store, the attempt's token, and what else its own
-/// environment holds.
+/// What the agent knows and the command must not: the keys of the store, the attempt's token, and what else
+/// its own environment holds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_sees_its_own_environment_and_no_secrets_of_the_platform() {
     let mut attempt = Attempt::of(&script_with("env | sort", json!({"env": {"EPOCHS": "3"}}))).await;
@@ -131,8 +131,8 @@ async fn a_command_ends_with_its_agent() {
     attempt.wait_for_line("started").await;
     attempt.signal(nix::sys::signal::Signal::SIGKILL);
     attempt.ended().await;
-    // Otherwise two commands of one job would write the same files, once the next attempt begins. What the command
-    // itself has started is ended by the launcher, which finds it by its environment.
+    // Otherwise two commands of one job would write the same files, once the next attempt begins. What the
+    // command itself has started is ended by the launcher, which finds it by its environment.
     attempt.wait_for("the end of the command", |_| attempt.processes().is_empty()).await;
     assert!(attempt.launcher.state().reports.is_empty());
 }
@@ -164,8 +164,8 @@ fn usable_core() -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_bound_to_its_cores_and_told_its_threads_and_gpus() {
-    let text = "grep Cpus_allowed_list /proc/self/status | cut -f2; echo threads $OMP_NUM_THREADS $MKL_NUM_THREADS; \
-                echo gpus $CUDA_VISIBLE_DEVICES";
+    let text = "grep Cpus_allowed_list /proc/self/status | cut -f2; echo threads $OMP_NUM_THREADS \
+        $MKL_NUM_THREADS; echo gpus $CUDA_VISIBLE_DEVICES";
     let core = usable_core();
     let mut attempt = Attempt::of(&script_with(text, json!({"resources": {"cpus": 2.5}}))).await;
     attempt.set("SLIPWAY_CORES", core.clone()).set("SLIPWAY_GPUS", "1,3").start();
@@ -173,7 +173,8 @@ async fn a_command_is_bound_to_its_cores_and_told_its_threads_and_gpus() {
     assert_eq!(attempt.launcher.log(), format!("{core}\nthreads 3 3\ngpus 1,3\n"));
 }
 
-/// What the job itself says of its threads goes before, and not what it says of GPUs: those are assigned to it.
+/// What the job itself says of its threads goes before, and not what it says of GPUs: those are assigned to
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_chooses_its_threads_and_not_its_gpus() {
     let env = json!({"env": {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0,1,2"}});

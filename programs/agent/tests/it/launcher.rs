@@ -1,5 +1,5 @@
-//! A launcher that does what a test says. The real one keeps its promises; an agent has to get along with one that is lost, late,
-//! or has given the attempt to another.
+//! A launcher that does what a test says. The real one keeps its promises; an agent has to get along with one
+//! that is lost, late, or has given the attempt to another.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -182,7 +182,8 @@ impl Agents for Service {
         let mut state = self.admit(&token)?;
         let known = state.log.len();
         let offset = usize::try_from(offset_bytes).unwrap();
-        // What is known already is not appended twice; what came too early is asked for again from where the log ends.
+        // What is known already is not appended twice; what came too early is asked for again from where the
+        // log ends.
         if let Some(news) = known.checked_sub(offset).and_then(|seen| chunk.get(seen..)) {
             state.log.extend_from_slice(news);
             state.chunks += 1;

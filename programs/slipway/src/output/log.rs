@@ -4,7 +4,8 @@ use std::io::IsTerminal as _;
 
 use super::{escape, writer};
 
-/// Prints what a job wrote: unchanged to a file or a pipe, and without what a terminal would obey to a terminal.
+/// Prints what a job wrote: unchanged to a file or a pipe, and without what a terminal would obey to a
+/// terminal.
 #[derive(Debug)]
 pub(crate) struct Log {
     escapes: bool,

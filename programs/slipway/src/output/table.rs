@@ -8,8 +8,8 @@ use super::escape;
 const MIN_TEXT_WIDTH: usize = 20;
 const GAP: &str = "  ";
 
-/// The lines of a table. With a limit, in columns of the terminal, sentences are shortened with `…`; names, ids
-/// and digests stay whole, since a part of them is of no use.
+/// The lines of a table. With a limit, in columns of the terminal, sentences are shortened with `…`; names,
+/// ids and digests stay whole, since a part of them is of no use.
 pub(super) fn lines(header: &[&str], rows: &[Vec<String>], limit: Option<usize>) -> Vec<String> {
     let header = header.iter().map(|cell| (*cell).to_owned()).collect();
     let rows = rows.iter().map(|row| row.iter().map(|cell| escape::one_line(cell).into_owned()).collect());

@@ -1,7 +1,7 @@
 //! The one place that writes to standard output and standard error.
 //!
-//! A reader that stops reading (`slipway models list | head`) ends the command quietly with [`BROKEN_PIPE`], as `SIGPIPE`
-//! ends other Unix tools. Rust ignores `SIGPIPE`, so that `println!` would panic instead.
+//! A reader that stops reading (`slipway models list | head`) ends the command quietly with [`BROKEN_PIPE`],
+//! as `SIGPIPE` ends other Unix tools. Rust ignores `SIGPIPE`, so that `println!` would panic instead.
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -14,7 +14,8 @@ const BROKEN_PIPE: i32 = 141;
 
 static OUTLIVES_READER: AtomicBool = AtomicBool::new(false);
 
-/// From now on output without a reader is dropped and the command continues: `slipway up` keeps the platform running.
+/// From now on output without a reader is dropped and the command continues: `slipway up` keeps the platform
+/// running.
 pub(crate) fn outlive_reader() {
     OUTLIVES_READER.store(true, Ordering::Relaxed);
 }

@@ -30,7 +30,8 @@ pub(crate) fn run(data_dir: &Path) -> anyhow::Result<ExitCode> {
             // Its children die with it, and every part recovers from that at the next start.
             let _ = kill(process, Signal::SIGKILL);
             bail!(
-                "the platform did not stop within {STOP_TIMEOUT_MS} ms and was ended by force; its data recovers at the next start"
+                "the platform did not stop within {STOP_TIMEOUT_MS} ms and was ended by force; its data \
+                 recovers at the next start"
             );
         }
         std::thread::sleep(Duration::from_millis(POLL_MS));

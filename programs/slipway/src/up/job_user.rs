@@ -7,8 +7,8 @@ use slipway_toolbox::Account;
 const VARIABLE: &str = "SLIPWAY_JOB_USER";
 const DEFAULT: &str = "slipway-jobs";
 
-/// The configured account, or if we are root: the system account `slipway-jobs`, which is created if it does not exist. `servers` is the
-/// account of the servers, whose files and processes are no business of jobs.
+/// The configured account, or if we are root: the system account `slipway-jobs`, which is created if it does
+/// not exist. `servers` is the account of the servers, whose files and processes are no business of jobs.
 ///
 /// # Errors
 /// It is that of the servers, or it does not exist and cannot be created.

@@ -29,7 +29,8 @@ pub(crate) fn take(data_dir: &Path) -> anyhow::Result<Lock> {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
             bail!(
-                "a platform runs on {} already (process {pid}): `slipway --data-dir {} status` shows it, `down` stops it",
+                "a platform runs on {} already (process {pid}): `slipway --data-dir {} status` shows it, \
+                 `down` stops it",
                 data_dir.display(),
                 data_dir.display()
             )

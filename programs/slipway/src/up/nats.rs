@@ -28,7 +28,8 @@ fn is_free(subject: &str) -> bool {
     !subject.is_empty() && !is_reserved && !subject.contains(['*', '>', ' ', '"', '\\'])
 }
 
-/// A user as the server knows it. `cloudevents` is the subject that serving publishes requests and answers on.
+/// A user as the server knows it. `cloudevents` is the subject that serving publishes requests and answers
+/// on.
 fn with_permissions(user: User, cloudevents: Option<&str>) -> NatsUser {
     let permissions = permissions(user).map(|mut allowed| {
         let extra = cloudevents.map(str::to_owned);

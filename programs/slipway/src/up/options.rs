@@ -22,8 +22,8 @@ pub struct UpOptions {
     /// URL of an existing NATS server with JetStream [default: a private one].
     #[arg(long, env = "SLIPWAY_NATS_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) nats_url: Option<String>,
-    /// URL of an existing S3 endpoint [default: a private one]. Its keys are read from SLIPWAY_S3_ACCESS_KEY and
-    /// SLIPWAY_S3_SECRET_KEY.
+    /// URL of an existing S3 endpoint [default: a private one]. Its keys are read from SLIPWAY_S3_ACCESS_KEY
+    /// and SLIPWAY_S3_SECRET_KEY.
     #[arg(long, env = "SLIPWAY_S3_ENDPOINT", value_name = "URL")]
     pub(crate) s3_endpoint: Option<String>,
     /// S3 bucket of all artifacts.
@@ -35,9 +35,10 @@ pub struct UpOptions {
     /// Access control of the registry: whether callers require a token and roles.
     #[arg(long, env = "SLIPWAY_AUTH", value_enum, default_value = "off")]
     pub(crate) auth: Switch,
-    /// System account that Postgres, NATS and S3 run as if root starts the platform. [default: slipway, created if it does not
-    /// exist]
-    #[arg(long, env = "SLIPWAY_SERVERS_RUN_AS", default_value = DEFAULT_ACCOUNT, hide_default_value = true, value_name = "NAME")]
+    /// System account that Postgres, NATS and S3 run as if root starts the platform. [default: slipway,
+    /// created if it does not exist]
+    #[arg(long, env = "SLIPWAY_SERVERS_RUN_AS", default_value = DEFAULT_ACCOUNT, hide_default_value = true,
+          value_name = "NAME")]
     pub(crate) run_as: String,
     /// Log filter of the services, e.g. info or slipway_registry=debug,info.
     #[arg(long, env = "SLIPWAY_LOG", default_value = "info", value_name = "FILTER")]

@@ -47,7 +47,8 @@ impl Ports {
         Self(all().map(|port| (port.key.to_owned(), port.number)).collect())
     }
 
-    /// Chooses ports and keeps them in `ports.json`. Free ones are chosen again if one that was chosen before is in use now.
+    /// Chooses ports and keeps them in `ports.json`. Free ones are chosen again if one that was chosen before
+    /// is in use now.
     pub(crate) fn choose(choice: Choice, data_dir: &Path) -> anyhow::Result<Self> {
         let ports = match choice {
             Choice::Default => {
@@ -89,8 +90,8 @@ impl Ports {
             let number = self.of(port);
             if !servers::wait_for_port(number, servers::PORT_LIMIT) {
                 bail!(
-                    "port {number} for {} is in use by another program: stop that program, or have free ports chosen with \
-                     --ports auto",
+                    "port {number} for {} is in use by another program: stop that program, or have free \
+                     ports chosen with --ports auto",
                     port.title
                 );
             }

@@ -1,4 +1,4 @@
-//! The servers: private ones, each kept running, or somebody's own by its URL.
+//! The servers: private ones, each kept running, or existing ones by their URL.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -168,7 +168,7 @@ impl Starting<'_> {
         let (first, told) = channel::<FirstWord>();
         let child = supervise(name, self.notes.clone(), move || {
             let outcome = start();
-            // Only the first word is waited for; later ones nobody hears.
+            // Only the first message is waited for; later ones are dropped.
             let _ = first.send(match &outcome {
                 Ok((_, access)) => Ok(access.clone()),
                 Err(error) => Err(format!("{error:#}")),

@@ -1,7 +1,8 @@
-//! Child processes that are kept running: one thread a child, which starts it, watches it, and starts it again.
+//! Child processes that are kept running: one thread a child, which starts it, watches it, and starts it
+//! again.
 //!
-//! A thread a child and not a task: a child asks the kernel to die with the thread that started it, so that nothing outlives a
-//! `slipway up` that was killed.
+//! A thread a child and not a task: a child asks the kernel to die with the thread that started it, so that
+//! nothing outlives a `slipway up` that was killed.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ const POLL_MS: u64 = 50;
 /// Pause before the first restart; doubled up to the longest while the child keeps ending early.
 const RESTART_DELAY_MS: u64 = 100;
 const RESTART_DELAY_MAX_MS: u64 = 5_000;
-/// A child that lived so long is healthy: the pause begins anew.
+/// A child that lived so long is healthy: the pause begins again.
 const HEALTHY_AFTER_S: u64 = 20;
 
 /// What can be kept running.
@@ -56,7 +57,7 @@ pub(crate) fn supervise<C: Child>(
             let began = Instant::now();
             let note = match start() {
                 Ok(mut child) => {
-                    // Nobody listens any more only when the platform stops.
+                    // The receiver is gone only when the platform stops.
                     let _ = notes.send(Note::Started { name, pid: child.pid() });
                     match watch(&mut child, &stopped) {
                         Some(how) => Note::Ended { name, how },

@@ -129,7 +129,8 @@ async fn what_was_deleted_is_purged_on_request() {
     let dry = shown(&platform, &[&purge[..], &["0"]].concat());
     assert!(dry.contains("runs           60") && dry.contains("run again with --yes"), "{dry}");
     let done = platform.json(&[&purge[..], &["0", "--yes"]].concat());
-    let expected = json!({"runs": 60, "logged_models": 0, "experiments": 1, "files": 0, "size_bytes": 0, "dry_run": false});
+    let expected = json!({"runs": 60, "logged_models": 0, "experiments": 1, "files": 0, "size_bytes": 0,
+        "dry_run": false});
     assert_eq!(done, expected);
     assert!(shown(&platform, &["models", "list"]).contains('m'));
 }
@@ -140,7 +141,8 @@ async fn a_guarded_alias_is_refused_with_the_numbers() {
     let client = Client::new(&platform);
     client.register("m", "right-1.onnx").await;
     let file = platform.data_dir().join("policy.json");
-    let rules = json!({"rules": [{"rule": "servable"}, {"rule": "metric-at-least", "metric": "accuracy", "value": 0.9}]});
+    let rules = json!({"rules": [{"rule": "servable"},
+        {"rule": "metric-at-least", "metric": "accuracy", "value": 0.9}]});
     std::fs::write(&file, rules.to_string()).unwrap();
     let guarded = shown(&platform, &["models", "guard", "m", "champion", file.to_str().unwrap()]);
     assert!(guarded.contains("m@champion is guarded by 2 rules"), "{guarded}");

@@ -200,7 +200,10 @@ async fn populate_run(old: &Side, experiment: &str, number: usize) -> String {
     let run = run["run"]["info"]["run_id"].as_str().unwrap().to_owned();
     let points = if number == 0 { 2_500 } else { 3 };
     let mut metrics: Vec<Value> = (0..points)
-        .map(|step| json!({"key": "loss", "value": 1.0 / f64::from(step + 1), "timestamp": step, "step": step}))
+        .map(|step| {
+            json!({"key": "loss", "value": 1.0 / f64::from(step + 1), "timestamp": step,
+            "step": step})
+        })
         .collect();
     for (step, value) in ["NaN", "Infinity", "-Infinity"].into_iter().enumerate() {
         metrics.push(json!({"key": "odd", "value": value, "timestamp": 7, "step": step}));
@@ -236,7 +239,7 @@ fn import(new: &Platform, from: &str, more: &[&str]) -> Value {
     new.json(&[&["registry", "import", "--from", from], more].concat())
 }
 
-/// The report, whatever is said beside it.
+/// The report, whatever is said next to it.
 fn first_json(text: &str) -> Value {
     serde_json::Deserializer::from_str(text).into_iter().next().unwrap().unwrap()
 }

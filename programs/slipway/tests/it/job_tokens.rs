@@ -1,4 +1,5 @@
-//! On a platform with access on, a job has a token of its own, and no part but the registry has the administrator's.
+//! On a platform with access on, a job has a token of its own, and no part but the registry has the
+//! administrator's.
 
 use serde_json::{Value, json};
 

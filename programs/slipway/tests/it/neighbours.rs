@@ -1,5 +1,5 @@
-//! What another user of the machine can do to a running platform: each port without credentials, each file as another uid, and each service
-//! beyond its own subjects.
+//! What another user of the machine can do to a running platform: each port without credentials, each file as
+//! another uid, and each service beyond its own subjects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -41,7 +41,8 @@ fn login(url: &str) -> (String, String) {
     (user.to_owned(), password.to_owned())
 }
 
-/// Speaks the protocol of NATS: connects, sends lines, and answers with what the server says until it has taken them.
+/// Speaks the protocol of NATS: connects, sends lines, and answers with what the server says until it has
+/// taken them.
 fn nats_says(port: u16, user: Option<&(String, String)>, lines: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -238,7 +239,8 @@ async fn a_service_that_was_taken_over_cannot_speak_for_another() {
     }
     assert!(may(&reader, "SUB slipway.serving.prediction.recorded.> 1\r\n"));
 
-    // A consumer may be told to deliver to any subject; what arrives keeps the subject of its publisher, so nothing is forged.
+    // A consumer may be told to deliver to any subject; what arrives keeps the subject of its publisher, so
+    // nothing is forged.
     let create = "{\"stream_name\":\"KV_slipway-traffic\",\"config\":{\"name\":\"forger\",\"ack_policy\":\"none\",\
                   \"deliver_subject\":\"slipway.registry.alias.set\"}}";
     let stream = "$JS.API.CONSUMER.CREATE.KV_slipway-traffic.forger";
@@ -250,7 +252,8 @@ async fn a_service_that_was_taken_over_cannot_speak_for_another() {
     assert!(!events.contains("stable"), "{events}");
 }
 
-/// Everything that the platform does over its servers goes on with the permissions of each service, also after a server lost its data.
+/// Everything that the platform does over its servers goes on with the permissions of each service, also
+/// after a server lost its data.
 #[tokio::test(flavor = "multi_thread")]
 async fn services_work_within_their_permissions() {
     let platform = Platform::start(&[]);

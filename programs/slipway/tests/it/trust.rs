@@ -57,12 +57,16 @@ async fn a_version_is_signed_reported_approved_and_then_promoted() {
         "policy.json",
         json!({"rules": [
         {"rule": "signed", "keys": ["release"]}, {"rule": "approved", "by_at_least": 1},
-        {"rule": "fairness-gap-at-most", "report": "holdout", "attribute": "age", "metric": "accuracy", "value": 0.1}]}),
+        {"rule": "fairness-gap-at-most", "report": "holdout", "attribute": "age", "metric": "accuracy",
+            "value": 0.1}]}),
     );
     shown(&platform, &["models", "guard", "m", "champion", &policy]);
     let check = shown(&platform, &["models", "check", "m", "1", "champion"]);
     assert!(check.contains("approved by nobody: 0 of 1") && check.contains("no report holdout"), "{check}");
-    let segment = |value: &str, accuracy: f64| json!({"attribute": "age", "value": value, "rows": 50, "metrics": {"accuracy": accuracy}});
+    let segment = |value: &str, accuracy: f64| {
+        json!({"attribute": "age", "value": value, "rows": 50,
+            "metrics": {"accuracy": accuracy}})
+    };
     let report = write(
         "report.json",
         json!({"name": "holdout", "dataset": {"name": "d", "digest": "1"}, "rows": 100,

@@ -12,7 +12,8 @@ use crate::platform::Platform;
 /// Two steps that only requests decide.
 fn unlabelled() -> Value {
     json!({"steps": [{"weight_percent": 30, "hold_s": 0.5}, {"weight_percent": 50, "hold_s": 0.5}],
-        "analysis": {"interval_ms": 200, "min_requests": 150, "max_p95_latency_ratio": 50.0, "max_inconclusive_s": 120}})
+        "analysis": {"interval_ms": 200, "min_requests": 150, "max_p95_latency_ratio": 50.0,
+            "max_inconclusive_s": 120}})
 }
 
 /// Requests for all outputs, until told to stop.
@@ -24,9 +25,11 @@ fn traffic(client: &Client, deployment: &str) -> (Arc<AtomicBool>, tokio::task::
         let mut number = 0_u32;
         while !stopped.load(Ordering::Relaxed) {
             number += 1;
-            // Forty inputs that both versions see again and again, of both classes all the time: 37 and 40 have no common divisor.
+            // Forty inputs that both versions see again and again, of both classes all the time: 37 and 40
+            // have no common divisor.
             let first = f64::from(number * 37 % 40) - 19.5;
-            let body = json!({"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [first, 0.0]}]});
+            let body = json!({"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 2],
+                "data": [first, 0.0]}]});
             client.send(reqwest::Method::POST, &url, Some(&body)).await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

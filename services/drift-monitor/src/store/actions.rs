@@ -96,7 +96,8 @@ pub(crate) async fn take_due(pool: &PgPool, limit: i64, lease_s: f64) -> sqlx::R
 /// The action is done.
 pub(crate) async fn finish(pool: &PgPool, id: i64, result: &serde_json::Value) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE actions SET status = 'done', result = $2, last_error = NULL, finished_at = now() WHERE id = $1",
+        "UPDATE actions SET status = 'done', result = $2, last_error = NULL, finished_at = now() \
+         WHERE id = $1",
     )
     .bind(id)
     .bind(result)
@@ -118,7 +119,8 @@ pub(crate) async fn fail(pool: &PgPool, id: i64, error: &str) -> sqlx::Result<()
 /// The action did not go well and is tried again after `delay_s`.
 pub(crate) async fn postpone(pool: &PgPool, id: i64, error: &str, delay_s: f64) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE actions SET last_error = $2, next_attempt_at = now() + make_interval(secs => $3) WHERE id = $1",
+        "UPDATE actions SET last_error = $2, next_attempt_at = now() + make_interval(secs => $3) \
+         WHERE id = $1",
     )
     .bind(id)
     .bind(error)

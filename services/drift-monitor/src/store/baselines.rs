@@ -130,7 +130,8 @@ pub(crate) async fn doubt(
     since: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE monitors SET baseline_stale_since = $2, epoch = epoch + 1 WHERE deployment = $1 AND follows_stable",
+        "UPDATE monitors SET baseline_stale_since = $2, epoch = epoch + 1 WHERE deployment = $1 \
+         AND follows_stable",
     )
     .bind(deployment)
     .bind(since)
@@ -146,7 +147,8 @@ pub(crate) async fn doubt_identity(
     since: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE monitors SET baseline_stale_since = $2, deployment_id = NULL, epoch = epoch + 1 WHERE deployment = $1",
+        "UPDATE monitors SET baseline_stale_since = $2, deployment_id = NULL, epoch = epoch + 1 \
+         WHERE deployment = $1",
     )
     .bind(deployment)
     .bind(since)

@@ -72,9 +72,9 @@ impl Watched {
     }
 }
 
-const COLUMNS: &str = "id, name, deployment, model, spec, status, reason, policy_state, baseline_version, profile, prediction_output, \
-     deployment_id, inputs, misfit, received, baseline_stale_since, window_sequence, position_sequence, position_rows, read_from, \
-     epoch";
+const COLUMNS: &str = "id, name, deployment, model, spec, status, reason, policy_state, baseline_version, \
+    profile, prediction_output, deployment_id, inputs, misfit, received, baseline_stale_since, \
+    window_sequence, position_sequence, position_rows, read_from, epoch";
 
 /// Condition of monitors that a reader feeds: see [`Watched::is_fed`].
 const FED: &str = "profile IS NOT NULL AND baseline_stale_since IS NULL AND deployment_id IS NOT NULL";
@@ -124,7 +124,8 @@ pub(crate) async fn save(
     received: &Received,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE monitors SET position_sequence = $3, position_rows = $4, received = $5 WHERE id = $1 AND epoch = $2",
+        "UPDATE monitors SET position_sequence = $3, position_rows = $4, received = $5 WHERE id = $1 \
+         AND epoch = $2",
     )
     .bind(monitor)
     .bind(epoch)

@@ -48,7 +48,7 @@ pub(crate) struct Known {
     pub(crate) refusal: Option<Status>,
 }
 
-/// The services on ports of their own; the launcher is away until it is started.
+/// The services on ports of their own; the launcher is unreachable until it is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Peers {
     known: Arc<Mutex<Known>>,

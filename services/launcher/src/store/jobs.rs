@@ -304,7 +304,8 @@ pub(crate) async fn with_stale_token(
     limit: i64,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT id FROM jobs WHERE has_token AND status NOT IN ('running', 'cancelling') ORDER BY seq LIMIT $1",
+        "SELECT id FROM jobs WHERE has_token AND status NOT IN ('running', 'cancelling') ORDER BY seq \
+         LIMIT $1",
     )
     .bind(limit)
     .fetch_all(database)

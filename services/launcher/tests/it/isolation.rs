@@ -210,7 +210,8 @@ async fn a_job_runs_programs_of_the_path_in_a_closed_home_and_sees_nothing_else_
     assert!(log.contains("hello\n") && log.contains("done"), "{log}");
     assert!(!log.contains("the owner's") && !home.join("tools/bin/made").exists(), "{log}");
     // The submitter cannot choose what is shown.
-    let body = json!({"name": "reads", "command": ["cat", "notes"], "env": {"PATH": format!("{}:/usr/bin:/bin", home.display()), "OWNER": home}});
+    let body = json!({"name": "reads", "command": ["cat", "notes"],
+        "env": {"PATH": format!("{}:/usr/bin:/bin", home.display()), "OWNER": home}});
     let job = world.submit(body).await;
     world.ended(&job, "failed").await;
     assert!(home.join("notes").exists(), "the home itself is as it was");

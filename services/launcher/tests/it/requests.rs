@@ -149,7 +149,8 @@ async fn a_list_is_read_page_by_page_and_by_status() {
 async fn other_services_ask_over_grpc() {
     let world = World::begin().await;
     let mut launcher = LauncherClient::connect(world.url.clone()).await.unwrap();
-    let spec = json!({"name": "by grpc", "command": ["sh", "-c", "while :; do sleep 0.1; done"], "grace_period_s": 1});
+    let spec = json!({"name": "by grpc", "command": ["sh", "-c", "while :; do sleep 0.1; done"],
+        "grace_period_s": 1});
     let submission = SubmitJobRequest { idempotency_key: "drift-1".into(), spec_json: spec.to_string() };
     let job = launcher.submit_job(submission.clone()).await.unwrap().into_inner();
     let again = launcher.submit_job(submission).await.unwrap().into_inner();

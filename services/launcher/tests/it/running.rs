@@ -95,8 +95,8 @@ async fn a_command_that_cannot_be_run_is_named_and_not_tried_again() {
     let files = json!({"plain.txt": "no program"});
     let uid = nix::unistd::geteuid();
     let not_executable = format!(
-        "the command did not start: `./plain.txt` is not executable by uid {uid} (see the permissions of the file and of \
-         the folders above it)"
+        "the command did not start: `./plain.txt` is not executable by uid {uid} (see the permissions of the \
+         file and of the folders above it)"
     );
     for (command, reason) in [
         ("no-such-program", "the command did not start: command not found: no-such-program"),

@@ -39,7 +39,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Somebody of whom nothing is known and who may do nothing.
+    /// An unknown caller without any role.
     pub(crate) fn nobody(origin: String) -> Self {
         let actor = Actor { principal: ANONYMOUS.to_owned(), origin, ..Actor::default() };
         Self { actor: Arc::new(actor), groups: Arc::default(), grants: Arc::default() }
@@ -87,7 +87,7 @@ pub(crate) fn proven(actor: &Actor) -> Option<&str> {
     (!actor.credential.is_empty()).then_some(actor.principal.as_str())
 }
 
-/// Acts on somebody's behalf.
+/// Acts on behalf of a caller.
 pub(crate) fn acting<F: Future>(actor: Arc<Actor>, task: F) -> impl Future<Output = F::Output> {
     ACTOR.scope(actor, task)
 }

@@ -18,8 +18,8 @@ impl RunLink {
         &self.run_id
     }
 
-    /// The run's experiment, where a caller was authorised to read it; `None` where the registry does not have the run, or where
-    /// access control was off and the reference crosses experiments.
+    /// The run's experiment, where a caller was authorised to read it; `None` where the registry does not
+    /// have the run, or where access control was off and the reference crosses experiments.
     pub(crate) const fn experiment_id(&self) -> Option<i64> {
         self.experiment_id
     }

@@ -1,8 +1,9 @@
 //! What the body of a request names by id: runs, logged models, versions, files.
 //!
-//! To refer to a thing is to read it: a version shows the run that it was made from on its card, in its training profile and in the
-//! metrics that a policy judges. So a row refers to a thing only through a link of this module, and a link is made only for a caller
-//! who may read the thing. A thing that does not exist needs the role on everything, as everywhere else.
+//! To refer to a thing is to read it: a version shows the run that it was made from on its card, in its
+//! training profile and in the metrics that a policy judges. So a row refers to a thing only through a link
+//! of this module, and a link is made only for a caller who may read the thing. A thing that does not exist
+//! needs the role on everything, as everywhere else.
 
 use slipway_domain::access::{Role, Scope};
 use sqlx::PgConnection;
@@ -81,7 +82,8 @@ pub(crate) async fn artifacts(db: &mut PgConnection, caller: &Caller, path: &str
     owners(db, path).await?.iter().try_for_each(|scope| may_read(caller, scope))
 }
 
-/// The run of a logged model that the request names: what is reached through a reference is authorised like the reference itself.
+/// The run of a logged model that the request names: what is reached through a reference is authorised like
+/// the reference itself.
 ///
 /// # Errors
 /// The run is in another experiment, which the caller may not read; or Postgres is unreachable.
@@ -147,7 +149,7 @@ pub(crate) enum Reader<'caller> {
     Everyone,
     /// One caller, who sees a run that it may read also where the version's link to it was not authorised.
     Caller(&'caller Caller),
-    /// Whoever may read the version: decisions and other services, which act for many.
+    /// Every reader of the version: decisions and other services, which act for many callers.
     Version,
 }
 
@@ -158,8 +160,9 @@ impl Reader<'_> {
     }
 }
 
-/// The run that a version was made from, as far as this reader may see it. A link from before links were authorised, or to a run that
-/// was since replaced by one of another experiment, shows nothing to readers of the version.
+/// The run that a version was made from, as far as this reader may see it. A link from before links were
+/// authorised, or to a run that was since replaced by one of another experiment, shows nothing to readers of
+/// the version.
 ///
 /// # Errors
 /// Postgres is unreachable.
@@ -181,6 +184,7 @@ pub(crate) async fn visible_run<'version>(
     Ok((authorised || own).then_some(run_id))
 }
 
-/// A listing that shows only files of versions of these models: its caller may read them, and not the experiment that contains them.
+/// A listing that shows only files of versions of these models: its caller may read them, and not the
+/// experiment that contains them.
 #[derive(Debug, Clone)]
 pub(crate) struct PinnedBy(pub(crate) Vec<String>);

@@ -1,8 +1,10 @@
-//! Removes for good what was deleted long enough ago: runs with their histories and files, logged models, experiments.
+//! Removes for good what was deleted long enough ago: runs with their histories and files, logged models,
+//! experiments.
 //!
-//! Each run goes in steps that may break off anywhere: it is hidden, then its points go in portions, then the rest in one
-//! transaction with the event that tells of it. What a model version was made from stays, and so does every file that a version
-//! pins. Bytes are freed by the sweeper, which looks again whether something refers to them.
+//! Each run goes in steps that may are interrupted anywhere: it is hidden, then its points go in portions,
+//! then the rest in one transaction with the event that tells of it. What a model version was made from
+//! stays, and so does every file that a version pins. Bytes are freed by the sweeper, which looks again
+//! whether something refers to them.
 
 use serde_json::json;
 
@@ -20,7 +22,7 @@ const METRICS_AT_ONCE: i64 = 50_000;
 /// Removes at most `limit` of each kind; says what went.
 ///
 /// # Errors
-/// Postgres is away: what went is gone, the rest goes next time.
+/// Postgres is unreachable: what went is gone, the rest goes next time.
 pub(crate) async fn purge(registry: &Registry, before_ms: i64, limit: i64) -> Result<Due, Error> {
     let mut gone = Due::default();
     let runs = table::runs_due(&mut *registry.pool.acquire().await?, before_ms, limit).await?;
@@ -93,7 +95,8 @@ fn count(gone: &mut Due, (files, size_bytes): (i64, i64)) {
     gone.size_bytes += size_bytes;
 }
 
-/// Lets go of the files under an artifact URI; how many, and their bytes. Files that lie elsewhere are not ours to remove.
+/// Deletes the files under an artifact URI; how many, and their bytes. Files that lie elsewhere are not ours
+/// to remove.
 async fn remove_files(db: &mut sqlx::PgConnection, artifact_uri: &str) -> Result<(i64, i64), Error> {
     let Some(root) = proxy_path(artifact_uri)? else { return Ok((0, 0)) };
     // Against a registration that pins them.

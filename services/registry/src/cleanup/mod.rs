@@ -1,4 +1,5 @@
-//! What removes data: retention rules, the purge of deleted entities, unreferenced objects and orphaned objects.
+//! What removes data: retention rules, the purge of deleted entities, unreferenced objects and orphaned
+//! objects.
 
 pub(crate) mod deleted;
 pub(crate) mod orphans;

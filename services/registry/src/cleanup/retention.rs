@@ -1,5 +1,5 @@
-//! Applies retention rules, a page at a time. A page may break off anywhere and be repeated: each thing goes in a transaction of its own,
-//! in which the decision is made once more about what is there then.
+//! Applies retention rules, a page at a time. A page may are interrupted anywhere and be repeated: each thing
+//! goes in a transaction of its own, in which the decision is made once more about what is there then.
 
 use std::time::Duration;
 
@@ -58,10 +58,10 @@ pub(crate) struct Page {
     pub(crate) next: Option<Place>,
 }
 
-/// Looks at up to `limit` things from a place on, and lets go of what the rule says unless it is a `dry_run`.
+/// Looks at up to `limit` things from a place on, and deletes what the rule says unless it is a `dry_run`.
 ///
 /// # Errors
-/// Postgres is away: what went is gone, and the page may be repeated.
+/// Postgres is unreachable: what went is gone, and the page may be repeated.
 pub(crate) async fn step(
     registry: &Registry,
     name: &str,
@@ -149,7 +149,7 @@ async fn runs(
     Ok(page)
 }
 
-/// Lets go of a run, unless something changed; the bytes that are freed.
+/// Deletes a run, unless something changed; the bytes that are freed.
 async fn run_goes(
     registry: &Registry,
     name: &str,
@@ -237,7 +237,7 @@ async fn version_goes(
 ) -> Result<bool, Error> {
     let mut change = registry.change().await?;
     let now = now_ms();
-    // Holds the model, and so whoever sets an alias or a stage of it.
+    // Locks the model, and so every change of its aliases and stages.
     let model_key = match model_touch(change.db(), model, now).await {
         Ok(model_key) => model_key,
         Err(Error::NotFound(_)) => return Ok(false),

@@ -11,14 +11,17 @@ use crate::state::Registry;
 use crate::store::model_versions::{self as versions, ModelVersion};
 use crate::store::registered_models as table;
 
-/// Points an alias at a version, if the policy of the alias allows it. Deployments that follow the alias roll the version out.
+/// Points an alias at a version, if the policy of the alias allows it. Deployments that follow the alias roll
+/// the version out.
 ///
 /// # Errors
-/// The alias is invalid, the version does not exist, the policy rejects the version, or Postgres is unreachable.
+/// The alias is invalid, the version does not exist, the policy rejects the version, or Postgres is
+/// unreachable.
 pub(crate) async fn set(registry: &Registry, name: &str, alias: &str, version: i32) -> Result<(), Error> {
     validate_alias(alias)?;
     let mut change = registry.change().await?;
-    // The model's row is locked, so the policy and the alias cannot change between the judgement and the change.
+    // The model's row is locked, so the policy and the alias cannot change between the judgement and the
+    // change.
     let target = table::alias_target(change.db(), name, alias, version, now_ms()).await?;
     let target = target.filter(|target| target.exists).ok_or_else(|| versions::absent(name, version))?;
     let outcomes = if target.guarded {

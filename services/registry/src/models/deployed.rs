@@ -1,9 +1,10 @@
 //! Follows the traffic tables, so that no version is deleted that a deployment serves.
 //!
-//! The tables in NATS KV are the truth that serving replicas follow, and a watch begins with all of them: a lost event, a registry
-//! that was restored from a backup and a bucket that was written again all end in the right picture. Each table is read behind a lock
-//! on the deployment's row, so replicas of this service may all follow. For the moment between the decision of the rollout controller
-//! to use a version and its table, the controller holds the version (`for_deployment` of the gRPC API).
+//! The tables in NATS KV are the truth that serving replicas follow, and a watch begins with all of them: a
+//! lost event, a registry that was restored from a backup and a bucket that was written again all end in the
+//! right picture. Each table is read behind a lock on the deployment's row, so replicas of this service may
+//! all follow. For the moment between the decision of the rollout controller to use a version and its table,
+//! the controller holds the version (`for_deployment` of the gRPC API).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::clock::now_ms;
 use crate::error::Error;
 use crate::store::deployed::{self as table, Seen};
 
-/// Pause before a lost watch is begun again.
+/// Delay before a lost watch is restarted.
 const REWATCH_DELAY_MS: u64 = 250;
 /// How often it is checked whether the connection was lost meanwhile, and whether a missing table is back.
 const CHECK_MS: u64 = 500;
@@ -69,7 +70,8 @@ pub(crate) async fn run(
             ended = follow(&pool, &bus, &following, &readiness) => {
                 following.current.store(false, Ordering::Release);
                 if let Err(error) = ended {
-                    tracing::debug!(error = format!("{error:#}"), "watch of the traffic tables lost; retrying");
+                    tracing::debug!(error = format!("{error:#}"),
+                        "watch of the traffic tables lost; retrying");
                 }
             }
         }
@@ -167,7 +169,8 @@ async fn read(pool: &PgPool, store: &Store, deployment: &str) -> anyhow::Result<
             Ok(table) => Seen::Table(Box::new(table)),
             Err(error) => {
                 // Serving keeps the table before, and so do we.
-                tracing::error!(deployment, %error, "traffic table does not parse; the previous one stays in use");
+                tracing::error!(deployment, %error,
+                    "traffic table does not parse; the previous one stays in use");
                 return Ok(());
             }
         },

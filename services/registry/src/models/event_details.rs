@@ -2,10 +2,12 @@
 
 use serde_json::{Map, Value};
 
-/// Texts of a description and of tags that one event carries at most, bytes; NATS rejects a message of more than 1 MiB.
+/// Texts of a description and of tags that one event carries at most, bytes; NATS rejects a message of more
+/// than 1 MiB.
 const MAX_TEXT_BYTES: usize = 128 * 1024;
 
-/// Adds texts and tags of something new to an event's details. What would make the event longer than it may be is left out.
+/// Adds texts and tags of something new to an event's details. What would make the event longer than it may
+/// be is left out.
 pub(crate) fn with_texts(
     mut details: Value,
     texts: &[(&str, Option<&str>)],

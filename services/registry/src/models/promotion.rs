@@ -1,4 +1,5 @@
-//! May this alias point at that version? The policy of the alias decides, and tells which rule failed and with which numbers.
+//! May this alias point at that version? The policy of the alias decides, and tells which rule failed and
+//! with which numbers.
 
 use serde_json::json;
 use slipway_domain::registry::promotion::Outcome;
@@ -10,11 +11,11 @@ use crate::models::lineage::Known;
 use crate::state::Registry;
 use crate::store::{model_versions, policies, registered_models};
 
-/// Judges a version against the policy of an alias; `None` where nothing guards it. The judgement is the same for every caller: a run
-/// counts where the version's link to it was authorised.
+/// Judges a version against the policy of an alias; `None` where nothing guards it. The judgement is the same
+/// for every caller: a run counts where the version's link to it was authorised.
 ///
 /// # Errors
-/// The version is not there, or Postgres is away.
+/// The version is not there, or Postgres is unreachable.
 pub(crate) async fn judge(
     db: &mut PgConnection,
     model: &str,
@@ -36,10 +37,10 @@ pub(crate) async fn judge(
     Ok(Some(guard.policy.0.judge(&candidate, current.as_ref())))
 }
 
-/// Tells everybody who listens that a version was refused; the answer for the one who asked.
+/// Publishes that a version was rejected; returns the error for the caller.
 ///
 /// # Errors
-/// Postgres is away.
+/// Postgres is unreachable.
 pub(crate) async fn refuse(
     registry: &Registry,
     model: &str,

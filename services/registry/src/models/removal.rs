@@ -1,4 +1,5 @@
-//! Deleting versions and models. What a deployment serves is deleted by an administrator who insists, and by no one else.
+//! Deleting versions and models. What a deployment serves is deleted by an administrator who insists, and by
+//! no one else.
 
 use serde_json::json;
 use slipway_domain::access::{Role, Scope};
@@ -17,7 +18,8 @@ const MAX_NAMED: usize = 10;
 /// Deletes a version.
 ///
 /// # Errors
-/// It does not exist, a deployment serves it and `force` is not set, the caller may not force, or Postgres is unreachable.
+/// It does not exist, a deployment serves it and `force` is not set, the caller may not force, or Postgres is
+/// unreachable.
 pub(crate) async fn version(
     registry: &Registry,
     caller: &Caller,
@@ -111,7 +113,8 @@ fn refusal(what: &str, uses: &[Use], name_versions: bool) -> String {
         named.push(format!("{} more", uses.len() - MAX_NAMED));
     }
     format!(
-        "{what} is in use by {}. Roll out another version or delete the deployment first. An administrator may delete it with force=true; serving replicas that start later then cannot load it.",
+        "{what} is in use by {}. Roll out another version or delete the deployment first. An administrator \
+         may delete it with force=true; serving replicas that start later then cannot load it.",
         named.join(", ")
     )
 }

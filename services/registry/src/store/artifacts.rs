@@ -34,7 +34,7 @@ pub(crate) async fn artifact_get(db: &mut PgConnection, path: &str) -> Result<Op
         .await?)
 }
 
-/// Puts a file at its path and lets go of what was there.
+/// Puts a file at its path and deletes what was there.
 pub(crate) async fn artifact_put(
     db: &mut PgConnection,
     artifact: &Artifact,
@@ -42,7 +42,8 @@ pub(crate) async fn artifact_put(
 ) -> Result<(), Error> {
     // By the statement itself: a look before it would miss what another upload puts there meanwhile.
     let replaced: Option<String> = sqlx::query_scalar(
-        "INSERT INTO artifacts AS a (path, blob_key, size_bytes, sha256, updated_ms) VALUES ($1, $2, $3, $4, $5) \
+        "INSERT INTO artifacts AS a (path, blob_key, size_bytes, sha256, updated_ms) \
+         VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (path) DO UPDATE SET replaced_key = a.blob_key, blob_key = excluded.blob_key, \
            size_bytes = excluded.size_bytes, sha256 = excluded.sha256, updated_ms = excluded.updated_ms \
          RETURNING replaced_key",
@@ -114,7 +115,8 @@ pub(crate) async fn artifact_tree(
 ) -> Result<Vec<Artifact>, Error> {
     let (from, to) = range_under(directory);
     Ok(sqlx::query_as(
-        "SELECT path, blob_key, size_bytes, sha256 FROM artifacts WHERE path >= $1 AND path < $2 ORDER BY path LIMIT $3",
+        "SELECT path, blob_key, size_bytes, sha256 FROM artifacts WHERE path >= $1 AND path < $2 \
+         ORDER BY path LIMIT $3",
     )
     .bind(from)
     .bind(to)
@@ -140,7 +142,8 @@ pub(crate) async fn artifact_delete(db: &mut PgConnection, path: &str, now_ms: i
     Ok(removed.len())
 }
 
-/// Holds the run's or logged model's directory against registration (`shared`) or against uploads, until the transaction ends.
+/// Holds the run's or logged model's directory against registration (`shared`) or against uploads, until the
+/// transaction ends.
 pub(crate) async fn artifact_lock(db: &mut PgConnection, path: &str, shared: bool) -> Result<(), Error> {
     let statement = if shared {
         "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))"
@@ -151,8 +154,8 @@ pub(crate) async fn artifact_lock(db: &mut PgConnection, path: &str, shared: boo
     Ok(())
 }
 
-/// The version, as model and number, that pins this path: one of its files, or a place within its directory. A version made from
-/// a run's whole artifact directory pins its files only, since the run goes on logging.
+/// The version, as model and number, that pins this path: one of its files, or a place within its directory.
+/// A version made from a run's whole artifact directory pins its files only, since the run goes on logging.
 pub(crate) async fn artifact_pinned_by(
     db: &mut PgConnection,
     path: &str,

@@ -21,7 +21,8 @@ pub(crate) struct NewInput {
     pub(crate) tags: Vec<Pair>,
 }
 
-/// Adds data sets to a run. A data set of an experiment is one by name and digest; one that the run has already keeps its tags.
+/// Adds data sets to a run. A data set of an experiment is one by name and digest; one that the run has
+/// already keeps its tags.
 pub(crate) async fn inputs_log(
     db: &mut PgConnection,
     run: &RunInfo,
@@ -31,7 +32,8 @@ pub(crate) async fn inputs_log(
         let tags: std::collections::BTreeMap<&str, &str> =
             input.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         sqlx::query(
-            "WITH one AS (INSERT INTO datasets AS d (experiment_id, name, digest, source_type, source, schema, profile) \
+            "WITH one AS (INSERT INTO datasets AS d (experiment_id, name, digest, source_type, source, \
+             schema, profile) \
                VALUES ($2, $3, $4, $5, $6, $7, $8) \
                ON CONFLICT (experiment_id, name, digest) DO UPDATE SET name = d.name RETURNING dataset_key) \
              INSERT INTO run_datasets (run_key, dataset_key, tags) SELECT $1, dataset_key, $9 FROM one \
@@ -60,7 +62,8 @@ pub(crate) async fn model_inputs_log(
 ) -> Result<(), Error> {
     let model_ids: Vec<&str> = models.iter().map(LoggedModelLink::model_id).collect();
     sqlx::query(
-        "INSERT INTO run_model_inputs (run_key, model_id) SELECT $1, * FROM UNNEST($2::TEXT[]) ON CONFLICT DO NOTHING",
+        "INSERT INTO run_model_inputs (run_key, model_id) SELECT $1, * FROM UNNEST($2::TEXT[]) ON CONFLICT \
+         DO NOTHING",
     )
     .bind(run.run_key)
     .bind(model_ids)
@@ -79,7 +82,8 @@ pub(crate) async fn outputs_log(
         outputs.iter().map(|(model, step)| (model.model_id(), *step)).unzip();
     sqlx::query(
         "INSERT INTO run_outputs (run_key, model_id, step) SELECT DISTINCT ON (m) $1, m, s \
-         FROM UNNEST($2::TEXT[], $3::BIGINT[]) AS g (m, s) ON CONFLICT (run_key, model_id) DO UPDATE SET step = excluded.step",
+         FROM UNNEST($2::TEXT[], $3::BIGINT[]) AS g (m, s) ON CONFLICT (run_key, model_id) DO UPDATE \
+         SET step = excluded.step",
     )
     .bind(run.run_key)
     .bind(models)

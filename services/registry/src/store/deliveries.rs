@@ -20,7 +20,7 @@ pub(crate) struct Delivery {
     pub(crate) finished_ms: Option<i64>,
 }
 
-/// A delivery that somebody is at.
+/// A claimed delivery.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Claimed {
     pub(crate) delivery_id: i64,
@@ -84,9 +84,12 @@ pub(crate) async fn deliveries_replay(
 ) -> Result<u64, Error> {
     let column = |field: fn(&Told) -> &str| events.iter().map(field).collect::<Vec<&str>>();
     let queued = sqlx::query(
-        "INSERT INTO webhook_deliveries AS d (webhook_key, event_id, subject, body, next_attempt_ms, created_ms) \
-         SELECT $1, event_id, subject, body, $5, $5 FROM UNNEST($2::TEXT[], $3::TEXT[], $4::TEXT[]) AS g (event_id, subject, body) \
-         ON CONFLICT (webhook_key, event_id) DO UPDATE SET state = 'pending', attempts = 0, next_attempt_ms = excluded.next_attempt_ms, \
+        "INSERT INTO webhook_deliveries AS d (webhook_key, event_id, subject, body, next_attempt_ms, \
+         created_ms) \
+         SELECT $1, event_id, subject, body, $5, $5 \
+         FROM UNNEST($2::TEXT[], $3::TEXT[], $4::TEXT[]) AS g (event_id, subject, body) \
+         ON CONFLICT (webhook_key, event_id) DO UPDATE \
+         SET state = 'pending', attempts = 0, next_attempt_ms = excluded.next_attempt_ms, \
            finished_ms = NULL WHERE d.state <> 'pending'",
     )
     .bind(webhook_key)
@@ -128,8 +131,10 @@ pub(crate) async fn delivery_list(
     limit: i64,
 ) -> Result<Vec<Delivery>, Error> {
     Ok(sqlx::query_as(
-        "SELECT delivery_id, event_id, subject, state, attempts, next_attempt_ms, last_status, last_error, created_ms, finished_ms \
-         FROM webhook_deliveries WHERE webhook_key = $1 AND ($2::TEXT IS NULL OR state = $2) AND ($3::BIGINT IS NULL OR delivery_id < $3) \
+        "SELECT delivery_id, event_id, subject, state, attempts, next_attempt_ms, last_status, last_error, \
+         created_ms, finished_ms \
+         FROM webhook_deliveries WHERE webhook_key = $1 AND ($2::TEXT IS NULL OR state = $2) \
+         AND ($3::BIGINT IS NULL OR delivery_id < $3) \
          ORDER BY delivery_id DESC LIMIT $4",
     )
     .bind(webhook_key)
@@ -140,7 +145,8 @@ pub(crate) async fn delivery_list(
     .await?)
 }
 
-/// Takes what is due, at most `room` in all and `per_webhook` of each webhook at a time, whichever replica is at it.
+/// Takes what is due, at most `room` in all and `per_webhook` of each webhook at a time, whichever replica is
+/// at it.
 pub(crate) async fn deliveries_claim(
     db: &mut PgConnection,
     claim: i64,
@@ -153,13 +159,16 @@ pub(crate) async fn deliveries_claim(
         "WITH busy AS (SELECT webhook_key, count(*) AS deliveries FROM webhook_deliveries \
            WHERE state = 'pending' AND claimed_until_ms > $4 GROUP BY 1), \
          due AS (SELECT d.delivery_id FROM webhooks w LEFT JOIN busy b USING (webhook_key), LATERAL ( \
-           SELECT delivery_id FROM webhook_deliveries d WHERE d.webhook_key = w.webhook_key AND d.state = 'pending' \
+           SELECT delivery_id FROM webhook_deliveries d WHERE d.webhook_key = w.webhook_key \
+           AND d.state = 'pending' \
              AND d.next_attempt_ms <= $4 AND d.claimed_until_ms <= $4 \
-           ORDER BY d.next_attempt_ms LIMIT greatest($3 - coalesce(b.deliveries, 0), 0) FOR UPDATE SKIP LOCKED) d \
+           ORDER BY d.next_attempt_ms LIMIT greatest($3 - coalesce(b.deliveries, 0), \
+           0) FOR UPDATE SKIP LOCKED) d \
            WHERE w.enabled LIMIT $2) \
          UPDATE webhook_deliveries d SET claim = $1, claimed_until_ms = $5 FROM due, webhooks w \
          WHERE d.delivery_id = due.delivery_id AND w.webhook_key = d.webhook_key \
-         RETURNING d.delivery_id, d.webhook_key, w.name AS webhook, w.format, w.url, d.event_id, d.body, d.attempts",
+         RETURNING d.delivery_id, d.webhook_key, w.name AS webhook, w.format, w.url, d.event_id, d.body, \
+         d.attempts",
     )
     .bind(claim)
     .bind(room)
@@ -170,7 +179,7 @@ pub(crate) async fn deliveries_claim(
     .await?)
 }
 
-/// Notes how an attempt came out; `false` where somebody else is at the delivery by now.
+/// Stores the outcome of an attempt; `false` if another worker has claimed the delivery meanwhile.
 pub(crate) async fn delivery_finish(
     db: &mut PgConnection,
     delivery_id: i64,
@@ -179,7 +188,8 @@ pub(crate) async fn delivery_finish(
     now_ms: i64,
 ) -> Result<bool, Error> {
     let noted = sqlx::query(
-        "UPDATE webhook_deliveries SET state = $3, next_attempt_ms = $4, last_status = $5, last_error = $6, attempts = attempts + 1, \
+        "UPDATE webhook_deliveries SET state = $3, next_attempt_ms = $4, last_status = $5, last_error = $6, \
+         attempts = attempts + 1, \
            claim = NULL, claimed_until_ms = 0, finished_ms = CASE WHEN $3 = 'pending' THEN NULL ELSE $7 END \
          WHERE delivery_id = $1 AND claim = $2 AND state = 'pending'",
     )

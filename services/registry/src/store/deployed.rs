@@ -1,4 +1,5 @@
-//! Versions that deployments use: by their traffic tables, and by what the rollout controller is about to write into one.
+//! Versions that deployments use: by their traffic tables, and by what the rollout controller is about to
+//! write into one.
 
 use slipway_api::traffic::TrafficTable;
 use sqlx::PgConnection;
@@ -7,8 +8,8 @@ use crate::error::Error;
 
 /// A hold that no traffic table took over ends after this.
 const HOLD_MS: i64 = 60_000;
-/// A deployment whose table vanished from the bucket without a mark of its deletion counts for this long: the rollout controller
-/// restores a lost bucket within seconds.
+/// A deployment whose table vanished from the bucket without a mark of its deletion counts for this long: the
+/// rollout controller restores a lost bucket within seconds.
 const MISSING_MS: i64 = 60_000;
 /// Uses that one refusal looks up.
 const MAX_USES: i64 = 100;
@@ -34,8 +35,8 @@ pub(crate) enum Seen {
     Nothing,
 }
 
-/// Locks a deployment's row until the transaction ends: its table is to be read behind the lock, so that no older table replaces a
-/// newer one.
+/// Locks a deployment's row until the transaction ends: its table is to be read behind the lock, so that no
+/// older table replaces a newer one.
 pub(crate) async fn table_lock(db: &mut PgConnection, deployment: &str) -> Result<(), Error> {
     sqlx::query("INSERT INTO deployed_tables (deployment) VALUES ($1) ON CONFLICT DO NOTHING")
         .bind(deployment)
@@ -68,7 +69,8 @@ pub(crate) async fn table_store(
         }
         Seen::Nothing => {
             let since: Option<i64> = sqlx::query_scalar(
-                "UPDATE deployed_tables SET missing_since_ms = coalesce(missing_since_ms, $2) WHERE deployment = $1 \
+                "UPDATE deployed_tables SET missing_since_ms = coalesce(missing_since_ms, $2) \
+                 WHERE deployment = $1 \
                  RETURNING missing_since_ms",
             )
             .bind(deployment)
@@ -147,8 +149,8 @@ pub(crate) async fn tables_missing(db: &mut PgConnection) -> Result<Vec<String>,
         .await?)
 }
 
-/// Keeps a version from being deleted until a deployment's table names it. The model's row is locked first, as every deletion does: of
-/// the two, one sees the other.
+/// Keeps a version from being deleted until a deployment's table names it. The model's row is locked first,
+/// as every deletion does: of the two, one sees the other.
 pub(crate) async fn version_hold(
     db: &mut PgConnection,
     model_key: i64,
@@ -170,7 +172,8 @@ pub(crate) async fn version_hold(
     // Read again behind the lock, by a statement that sees what was committed meanwhile.
     let held = sqlx::query(
         "INSERT INTO version_holds (model_key, version, deployment, held_ms) \
-         SELECT v.model_key, v.version, $3, $4 FROM model_versions v WHERE v.model_key = $1 AND v.version = $2 \
+         SELECT v.model_key, v.version, $3, $4 FROM model_versions v WHERE v.model_key = $1 \
+         AND v.version = $2 \
          ON CONFLICT (model_key, version, deployment) DO UPDATE SET held_ms = excluded.held_ms",
     )
     .bind(model_key)
@@ -187,8 +190,8 @@ pub(crate) async fn version_hold(
     Ok(held.rows_affected() == 1)
 }
 
-/// Who uses a model's versions, or one of them. `current` is whether the traffic tables are followed now; while they are not, a hold
-/// does not end, since the table that takes it over may be unseen.
+/// Who uses a model's versions, or one of them. `current` is whether the traffic tables are followed now;
+/// while they are not, a hold does not end, since the table that takes it over may be unseen.
 pub(crate) async fn uses(
     db: &mut PgConnection,
     model_key: i64,
@@ -200,9 +203,11 @@ pub(crate) async fn uses(
         "WITH names AS (SELECT name FROM registered_models WHERE model_key = $1 \
            UNION SELECT f.name FROM former_model_names f WHERE f.model_key = $1), \
          used AS ( \
-           SELECT v.version, d.deployment, d.role FROM deployed_versions d JOIN deployed_tables t USING (deployment) \
+           SELECT v.version, d.deployment, d.role FROM deployed_versions d JOIN deployed_tables t \
+           USING (deployment) \
              JOIN model_versions v ON v.version::TEXT = d.version AND v.digest = d.digest \
-             WHERE v.model_key = $1 AND ($2::INTEGER IS NULL OR v.version = $2) AND t.model IN (SELECT name FROM names) \
+             WHERE v.model_key = $1 AND ($2::INTEGER IS NULL OR v.version = $2) AND t.model IN (SELECT name \
+             FROM names) \
            UNION ALL SELECT h.version, h.deployment, 'held' FROM version_holds h \
              WHERE h.model_key = $1 AND ($2::INTEGER IS NULL OR h.version = $2) AND h.held_ms > $3 \
            UNION ALL SELECT 0, t.deployment, 'bound' FROM deployed_tables t \
@@ -219,10 +224,12 @@ pub(crate) async fn uses(
     .await?)
 }
 
-/// The present name of a model that had this name before; `None` where there is a model of this name, or never was one.
+/// The present name of a model that had this name before; `None` where there is a model of this name, or
+/// never was one.
 pub(crate) async fn renamed_to(db: &mut PgConnection, name: &str) -> Result<Option<String>, Error> {
     Ok(sqlx::query_scalar(
-        "SELECT m.name FROM former_model_names f JOIN registered_models m USING (model_key) WHERE f.name = $1 \
+        "SELECT m.name FROM former_model_names f JOIN registered_models m USING (model_key) \
+         WHERE f.name = $1 \
            AND NOT EXISTS (SELECT FROM registered_models taken WHERE taken.name = $1)",
     )
     .bind(name)
@@ -255,7 +262,8 @@ pub(crate) async fn rename_note(
         sqlx::query(statement).bind(from).bind(to).execute(&mut *db).await?;
     }
     Ok(sqlx::query_scalar(
-        "UPDATE registered_models SET name_revision = name_revision + 1 WHERE model_key = $1 RETURNING name_revision",
+        "UPDATE registered_models SET name_revision = name_revision + 1 WHERE model_key = $1 \
+         RETURNING name_revision",
     )
     .bind(model_key)
     .fetch_one(db)

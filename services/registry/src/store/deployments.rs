@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use crate::error::Error;
 
-/// Deployments of one version that are told.
+/// Maximum number of listed deployments of one version.
 const MAX_TOLD: i64 = 1_000;
 
 #[derive(Debug, sqlx::FromRow)]
@@ -35,14 +35,16 @@ impl From<Row> for Deployed {
     }
 }
 
-const SELECT: &str = "SELECT deployment, model, stable_version, stable_since_ms, candidate_version, candidate_since_ms, \
+const SELECT: &str = "SELECT deployment, model, stable_version, stable_since_ms, candidate_version, \
+    candidate_since_ms, \
     candidate_weight_percent, told_ms FROM deployments";
 
 /// What is known of a deployment; its row is held.
 pub(crate) async fn deployment_hold(db: &mut PgConnection, name: &str) -> Result<Deployed, Error> {
     // Two replicas may hear of a new one at the same time.
     sqlx::query(
-        "INSERT INTO deployments (deployment, model, candidate_weight_percent, told_ms) VALUES ($1, '', 0, 0) \
+        "INSERT INTO deployments (deployment, model, candidate_weight_percent, told_ms) \
+         VALUES ($1, '', 0, 0) \
          ON CONFLICT DO NOTHING",
     )
     .bind(name)
@@ -63,7 +65,8 @@ pub(crate) async fn deployment_put(
 ) -> Result<(), Error> {
     let (stable, candidate) = (deployed.stable.as_ref(), deployed.candidate.as_ref());
     sqlx::query(
-        "UPDATE deployments SET model = $2, stable_version = $3, stable_since_ms = $4, candidate_version = $5, \
+        "UPDATE deployments SET model = $2, stable_version = $3, stable_since_ms = $4, \
+         candidate_version = $5, \
            candidate_since_ms = $6, candidate_weight_percent = $7, told_ms = $8 WHERE deployment = $1",
     )
     .bind(name)
@@ -86,7 +89,8 @@ pub(crate) async fn deployments_of(
     version: i32,
 ) -> Result<Vec<(String, Deployed)>, Error> {
     let sql = format!(
-        "{SELECT} WHERE model = $1 AND (stable_version = $2 OR candidate_version = $2) ORDER BY deployment LIMIT $3"
+        "{SELECT} WHERE model = $1 AND (stable_version = $2 OR candidate_version = $2) ORDER BY deployment \
+         LIMIT $3"
     );
     let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(model)

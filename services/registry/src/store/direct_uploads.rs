@@ -19,7 +19,8 @@ pub(crate) async fn upload_begin(
     now_ms: i64,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO direct_uploads (upload_id, path, blob_key, store_id, begun_ms) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO direct_uploads (upload_id, path, blob_key, store_id, begun_ms) \
+         VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(&upload.upload_id)
     .bind(&upload.path)
@@ -38,7 +39,8 @@ pub(crate) async fn upload_get(
     path: &str,
 ) -> Result<DirectUpload, Error> {
     sqlx::query_as(
-        "SELECT upload_id, path, blob_key, store_id, completed_ms FROM direct_uploads WHERE upload_id = $1 AND path = $2",
+        "SELECT upload_id, path, blob_key, store_id, completed_ms FROM direct_uploads WHERE upload_id = $1 \
+         AND path = $2",
     )
     .bind(upload_id)
     .bind(path)
@@ -70,7 +72,7 @@ pub(crate) async fn upload_forget(db: &mut PgConnection, upload_id: &str) -> Res
     Ok(forgotten.rows_affected() == 1)
 }
 
-/// Forgets uploads that were begun before `before_ms`, completed or not.
+/// Deletes uploads that were started before `before_ms`, completed or not.
 pub(crate) async fn uploads_forget_before(db: &mut PgConnection, before_ms: i64) -> Result<(), Error> {
     sqlx::query("DELETE FROM direct_uploads WHERE begun_ms < $1").bind(before_ms).execute(db).await?;
     Ok(())

@@ -40,7 +40,8 @@ pub(crate) struct Experiment {
     pub(crate) tags: Pairs,
 }
 
-const SELECT: &str = "SELECT e.experiment_id, e.name, e.artifact_location, e.created_ms, e.updated_ms, e.deleted_ms, \
+const SELECT: &str = "SELECT e.experiment_id, e.name, e.artifact_location, e.created_ms, e.updated_ms, \
+    e.deleted_ms, \
     coalesce((SELECT json_agg(json_build_array(t.key, t.value) ORDER BY t.key) FROM experiment_tags t \
      WHERE t.experiment_id = e.experiment_id), '[]') AS tags FROM experiments e";
 
@@ -216,7 +217,8 @@ pub(crate) async fn experiment_tag_set(
     let pairs = [(key.to_owned(), value.to_owned())];
     let (keys, values) = columns(&pairs);
     sqlx::query(
-        "INSERT INTO experiment_tags (experiment_id, key, value) SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[]) \
+        "INSERT INTO experiment_tags (experiment_id, key, value) SELECT $1, * \
+         FROM UNNEST($2::TEXT[], $3::TEXT[]) \
          ON CONFLICT (experiment_id, key) DO UPDATE SET value = excluded.value",
     )
     .bind(id)

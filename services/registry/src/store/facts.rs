@@ -16,14 +16,15 @@ pub(crate) struct Facts {
     pub(crate) onnx_path: Option<String>,
     pub(crate) inputs: Vec<Tensor>,
     pub(crate) outputs: Vec<Tensor>,
-    /// Files of weights beside the ONNX file, paths within the version.
+    /// Files of weights next to the ONNX file, paths within the version.
     pub(crate) external_data: Vec<String>,
     /// The signature that was logged with the model, as JSON.
     pub(crate) signature: Option<String>,
     /// What was found in the other files; absent for versions of a source that lies elsewhere.
     #[serde(default)]
     pub(crate) scan: Option<Scan>,
-    /// Whether serving joins its requests; absent for ensembles, and for versions from before it was looked at.
+    /// Whether serving joins its requests; absent for ensembles, and for versions from before it was looked
+    /// at.
     #[serde(default)]
     pub(crate) joining: Option<Joining>,
     /// What of its run's training profile did not fit the version when it was registered.
@@ -70,8 +71,8 @@ impl From<TensorSpec> for Tensor {
     }
 }
 
-/// The rules that a scan follows, as a number that grows with them. Versions that were scanned by earlier rules are inspected
-/// again when the registry starts, and count as unverified until then.
+/// The rules that a scan follows, as a number that grows with them. Versions that were scanned by earlier
+/// rules are inspected again when the registry starts, and count as unverified until then.
 pub(crate) const RULES: u32 = 2;
 
 /// What was found in the files of a version.

@@ -52,17 +52,23 @@ pub(crate) struct NewLoggedModel<'model> {
     pub(crate) source_run: Option<&'model RunLink>,
 }
 
-const SELECT: &str = "SELECT l.model_id, l.experiment_id, l.name, l.artifact_uri, l.status, l.model_type, l.source_run_id, \
+const SELECT: &str = "SELECT l.model_id, l.experiment_id, l.name, l.artifact_uri, l.status, l.model_type, \
+    l.source_run_id, \
     l.created_ms, l.updated_ms, \
     coalesce((SELECT json_agg(json_build_array(x.key, x.value) ORDER BY x.key) FROM logged_model_params x \
       WHERE x.model_id = l.model_id), '[]') AS params, \
     coalesce((SELECT json_agg(json_build_array(x.key, x.value) ORDER BY x.key) FROM logged_model_tags x \
       WHERE x.model_id = l.model_id), '[]') AS tags, \
-    coalesce((SELECT json_agg(json_build_object('key', x.key, 'value', x.value::TEXT, 'at_ms', x.at_ms, 'step', x.step, \
-      'run_id', r.run_id, 'dataset_name', x.dataset_name, 'dataset_digest', x.dataset_digest) ORDER BY x.key, x.step, x.at_ms) \
-      FROM logged_model_metrics x JOIN runs r USING (run_key) WHERE x.model_id = l.model_id), '[]') AS metrics, \
-    coalesce((SELECT json_agg(json_build_array(m.name, v.version::TEXT) ORDER BY m.name, v.version) FROM model_versions v \
-      JOIN registered_models m USING (model_key) WHERE v.logged_model_id = l.model_id), '[]') AS registrations \
+    coalesce((SELECT json_agg(json_build_object('key', x.key, 'value', x.value::TEXT, 'at_ms', x.at_ms, \
+    'step', x.step, \
+      'run_id', r.run_id, 'dataset_name', x.dataset_name, 'dataset_digest', x.dataset_digest) \
+      ORDER BY x.key, x.step, x.at_ms) \
+      FROM logged_model_metrics x JOIN runs r USING (run_key) \
+      WHERE x.model_id = l.model_id), '[]') AS metrics, \
+    coalesce((SELECT json_agg(json_build_array(m.name, v.version::TEXT) ORDER BY m.name, v.version) \
+    FROM model_versions v \
+      JOIN registered_models m USING (model_key) WHERE v.logged_model_id = l.model_id), \
+      '[]') AS registrations \
     FROM logged_models l";
 
 /// Makes a logged model, pending until its files are there.
@@ -74,8 +80,10 @@ pub(crate) async fn logged_model_create(
     now_ms: i64,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO logged_models (model_id, experiment_id, name, artifact_uri, status, model_type, source_run_id, \
-         created_ms, updated_ms, created_by) VALUES ($1, $2, $3, $4, 'LOGGED_MODEL_PENDING', $5, $6, $7, $7, $8)",
+        "INSERT INTO logged_models (model_id, experiment_id, name, artifact_uri, status, model_type, \
+         source_run_id, \
+         created_ms, updated_ms, created_by) VALUES ($1, $2, $3, $4, 'LOGGED_MODEL_PENDING', $5, $6, $7, $7, \
+         $8)",
     )
     .bind(model.model_id)
     .bind(model.experiment_id)
@@ -161,7 +169,8 @@ pub(crate) async fn logged_model_params_add(
 ) -> Result<(), Error> {
     let (keys, values) = columns(params);
     sqlx::query(
-        "INSERT INTO logged_model_params (model_id, key, value) SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[]) \
+        "INSERT INTO logged_model_params (model_id, key, value) SELECT $1, * \
+         FROM UNNEST($2::TEXT[], $3::TEXT[]) \
          ON CONFLICT DO NOTHING",
     )
     .bind(model_id)
@@ -180,7 +189,8 @@ pub(crate) async fn logged_model_tags_set(
 ) -> Result<(), Error> {
     let (keys, values) = columns(tags);
     sqlx::query(
-        "INSERT INTO logged_model_tags (model_id, key, value) SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[]) \
+        "INSERT INTO logged_model_tags (model_id, key, value) SELECT $1, * \
+         FROM UNNEST($2::TEXT[], $3::TEXT[]) \
          ON CONFLICT (model_id, key) DO UPDATE SET value = excluded.value",
     )
     .bind(model_id)

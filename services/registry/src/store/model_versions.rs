@@ -95,11 +95,14 @@ pub(crate) struct NewVersion<'version> {
     pub(crate) version: Option<i32>,
 }
 
-const SELECT: &str = "SELECT v.model_key, m.name, v.version, v.created_ms, v.updated_ms, v.stage, v.description, v.source, \
-    v.download_uri, v.run_id, v.run_experiment_id, v.run_link, v.logged_model_id, v.status, v.digest, v.servable, v.facts, \
+const SELECT: &str = "SELECT v.model_key, m.name, v.version, v.created_ms, v.updated_ms, v.stage, \
+    v.description, v.source, \
+    v.download_uri, v.run_id, v.run_experiment_id, v.run_link, v.logged_model_id, v.status, v.digest, \
+    v.servable, v.facts, \
     coalesce((SELECT json_agg(json_build_array(t.key, t.value) ORDER BY t.key) FROM model_version_tags t \
       WHERE t.model_key = v.model_key AND t.version = v.version), '[]') AS tags, \
-    ARRAY(SELECT a.alias FROM model_aliases a WHERE a.model_key = v.model_key AND a.version = v.version ORDER BY 1) AS aliases \
+    ARRAY(SELECT a.alias FROM model_aliases a WHERE a.model_key = v.model_key AND a.version = v.version \
+    ORDER BY 1) AS aliases \
     FROM model_versions v JOIN registered_models m USING (model_key)";
 
 /// There is no such version.
@@ -118,9 +121,12 @@ pub(crate) async fn version_create(
         "WITH next AS (UPDATE registered_models SET updated_ms = $2, \
              last_version = greatest(last_version, coalesce($13, last_version + 1)) \
            WHERE name = $1 RETURNING model_key, coalesce($13, last_version) AS version) \
-         INSERT INTO model_versions (model_key, version, created_ms, updated_ms, description, source, download_uri, run_id, \
-           run_link, logged_model_id, status, artifact_root, digest, servable, facts, created_by, run_experiment_id) \
-         SELECT model_key, version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12, $14, $15 FROM next \
+         INSERT INTO model_versions (model_key, version, created_ms, updated_ms, description, source, \
+         download_uri, run_id, \
+           run_link, logged_model_id, status, artifact_root, digest, servable, facts, created_by, \
+           run_experiment_id) \
+         SELECT model_key, version, $2, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12, $14, $15 \
+         FROM next \
          RETURNING model_key, version",
     )
     .bind(name)
@@ -165,7 +171,8 @@ async fn version_files_put(
     let column = |field: fn(&VersionFile) -> &str| files.iter().map(field).collect::<Vec<&str>>();
     let sizes: Vec<i64> = files.iter().map(|file| file.size_bytes).collect();
     sqlx::query(
-        "INSERT INTO model_version_files (model_key, version, path, artifact_path, blob_key, sha256, size_bytes) \
+        "INSERT INTO model_version_files (model_key, version, path, artifact_path, blob_key, sha256, \
+         size_bytes) \
          SELECT $1, $2, * FROM UNNEST($3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::BIGINT[])",
     )
     .bind(model_key)
@@ -321,13 +328,17 @@ pub(crate) async fn versions_latest(
     model_keys: &[i64],
 ) -> Result<Vec<ModelVersion>, Error> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
-    query.push(" WHERE (v.model_key, v.version) IN (SELECT model_key, max(version) FROM model_versions WHERE model_key = ANY(");
+    query.push(
+        " WHERE (v.model_key, v.version) IN (SELECT model_key, max(version) FROM model_versions \
+        WHERE model_key = ANY(",
+    );
     query.push_bind(model_keys.to_vec());
     query.push(") GROUP BY model_key, stage) ORDER BY v.model_key, v.version");
     Ok(query.build_query_as().fetch_all(db).await?)
 }
 
-/// Versions with files of their own that an older revision of the inspection looked at, those first that cannot be served.
+/// Versions with files of their own that an older revision of the inspection looked at, those first that
+/// cannot be served.
 pub(crate) async fn versions_outdated(
     db: &mut PgConnection,
     revision: u32,
@@ -364,7 +375,8 @@ pub(crate) async fn version_reinspected(
 ) -> Result<(), Error> {
     sqlx::query(
         "UPDATE model_versions SET facts = $3, servable = $4, \
-           updated_ms = CASE WHEN servable = $4 THEN updated_ms ELSE $5 END WHERE model_key = $1 AND version = $2",
+           updated_ms = CASE WHEN servable = $4 THEN updated_ms ELSE $5 END WHERE model_key = $1 \
+           AND version = $2",
     )
     .bind(model_key)
     .bind(version)
@@ -385,7 +397,8 @@ pub(crate) async fn version_update(
     now_ms: i64,
 ) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE model_versions SET description = coalesce($3, description), stage = coalesce($4, stage), updated_ms = $5 \
+        "UPDATE model_versions SET description = coalesce($3, description), stage = coalesce($4, stage), \
+         updated_ms = $5 \
          WHERE model_key = $1 AND version = $2",
     )
     .bind(model_key)
@@ -407,7 +420,8 @@ pub(crate) async fn versions_archive(
     now_ms: i64,
 ) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE model_versions SET stage = 'Archived', updated_ms = $4 WHERE model_key = $1 AND stage = $2 AND version <> $3",
+        "UPDATE model_versions SET stage = 'Archived', updated_ms = $4 WHERE model_key = $1 AND stage = $2 \
+         AND version <> $3",
     )
     .bind(model_key)
     .bind(stage)

@@ -23,7 +23,8 @@ pub(crate) struct AliasPolicy {
 /// All policies of a model, by alias.
 pub(crate) async fn policies(db: &mut PgConnection, model: &str) -> Result<Vec<AliasPolicy>, Error> {
     Ok(sqlx::query_as(
-        "SELECT p.alias, p.policy, p.updated_ms FROM alias_policies p JOIN registered_models m USING (model_key) \
+        "SELECT p.alias, p.policy, p.updated_ms FROM alias_policies p JOIN registered_models m \
+         USING (model_key) \
          WHERE m.name = $1 ORDER BY p.alias",
     )
     .bind(model)
@@ -38,7 +39,8 @@ pub(crate) async fn policy_get(
     alias: &str,
 ) -> Result<Option<AliasPolicy>, Error> {
     Ok(sqlx::query_as(
-        "SELECT p.alias, p.policy, p.updated_ms FROM alias_policies p JOIN registered_models m USING (model_key) \
+        "SELECT p.alias, p.policy, p.updated_ms FROM alias_policies p JOIN registered_models m \
+         USING (model_key) \
          WHERE m.name = $1 AND p.alias = $2",
     )
     .bind(model)
@@ -57,7 +59,8 @@ pub(crate) async fn policy_put(
 ) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO alias_policies (model_key, alias, policy, updated_ms) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (model_key, alias) DO UPDATE SET policy = excluded.policy, updated_ms = excluded.updated_ms",
+         ON CONFLICT (model_key, alias) DO UPDATE \
+         SET policy = excluded.policy, updated_ms = excluded.updated_ms",
     )
     .bind(model_key)
     .bind(alias)
@@ -78,8 +81,9 @@ pub(crate) async fn policy_delete(db: &mut PgConnection, model_key: i64, alias: 
     Ok(removed.rows_affected() == 1)
 }
 
-/// What the version's own rows and those of its run say of it. Metrics are those of its run; where its logged model has one of the same
-/// name, that one. `run_id` is the version's run where it may be read, and `authenticated` whether access control is on.
+/// What the version's own rows and those of its run say of it. Metrics are those of its run; where its logged
+/// model has one of the same name, that one. `run_id` is the version's run where it may be read, and
+/// `authenticated` whether access control is on.
 pub(crate) async fn evidence(
     db: &mut PgConnection,
     version: &ModelVersion,
@@ -129,7 +133,8 @@ pub(crate) async fn evidence(
     })
 }
 
-/// Who made a version: the principals that created it, its run and its logged model, and the user that the run's client named.
+/// Who made a version: the principals that created it, its run and its logged model, and the user that the
+/// run's client named.
 async fn authors(
     db: &mut PgConnection,
     version: &ModelVersion,
@@ -137,7 +142,8 @@ async fn authors(
     authenticated: bool,
 ) -> Result<(BTreeSet<String>, Identities), Error> {
     let created: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
-        "SELECT 'version', v.created_by, NULL FROM model_versions v WHERE v.model_key = $1 AND v.version = $2 \
+        "SELECT 'version', v.created_by, NULL FROM model_versions v WHERE v.model_key = $1 \
+         AND v.version = $2 \
          UNION ALL SELECT 'run', r.created_by, r.user_id FROM runs r WHERE r.run_id = $3 \
          UNION ALL SELECT 'logged model', l.created_by, NULL FROM logged_models l WHERE l.model_id = $4",
     )

@@ -26,30 +26,38 @@ pub(crate) struct Entry {
 /// Counts what was deleted before `before_ms` and would go.
 pub(crate) async fn purge_count(db: &mut PgConnection, before_ms: i64) -> Result<Due, Error> {
     Ok(sqlx::query_as(
-        "WITH runs_due AS (SELECT r.artifact_uri, EXISTS (SELECT 1 FROM model_versions v WHERE v.run_id = r.run_id) AS kept \
+        "WITH runs_due AS (SELECT r.artifact_uri, EXISTS (SELECT 1 FROM model_versions v \
+         WHERE v.run_id = r.run_id) AS kept \
            FROM runs r WHERE r.deleted_ms < $1), \
          models_due AS (SELECT l.artifact_uri FROM logged_models l WHERE l.deleted_ms < $1 \
            AND NOT EXISTS (SELECT 1 FROM model_versions v WHERE v.logged_model_id = l.model_id)), \
          roots AS (SELECT ltrim(substr(artifact_uri, length('mlflow-artifacts:') + 1), '/') AS root FROM \
-           (SELECT artifact_uri FROM runs_due WHERE NOT kept UNION ALL SELECT artifact_uri FROM models_due) AS due \
+           (SELECT artifact_uri FROM runs_due WHERE NOT kept UNION ALL SELECT artifact_uri \
+           FROM models_due) AS due \
            WHERE artifact_uri LIKE 'mlflow-artifacts:%'), \
-         files AS (SELECT a.size_bytes FROM roots JOIN artifacts a ON a.path > root || '/' AND a.path < root || '0' \
+         files AS (SELECT a.size_bytes FROM roots JOIN artifacts a ON a.path > root || '/' \
+         AND a.path < root || '0' \
            WHERE NOT EXISTS (SELECT 1 FROM model_version_files f WHERE f.artifact_path = a.path)) \
-         SELECT (SELECT count(*) FROM runs_due WHERE NOT kept) AS runs, (SELECT count(*) FROM runs_due WHERE kept) AS runs_kept, \
+         SELECT (SELECT count(*) FROM runs_due WHERE NOT kept) AS runs, (SELECT count(*) FROM runs_due \
+         WHERE kept) AS runs_kept, \
            (SELECT count(*) FROM models_due) AS logged_models, \
            (SELECT count(*) FROM experiments e WHERE e.deleted_ms < $1 \
-             AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.experiment_id = e.experiment_id AND (r.deleted_ms IS NULL \
+             AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.experiment_id = e.experiment_id \
+             AND (r.deleted_ms IS NULL \
                OR r.deleted_ms >= $1 OR EXISTS (SELECT 1 FROM model_versions v WHERE v.run_id = r.run_id))) \
-             AND NOT EXISTS (SELECT 1 FROM logged_models l WHERE l.experiment_id = e.experiment_id AND (l.deleted_ms IS NULL \
-               OR l.deleted_ms >= $1 OR EXISTS (SELECT 1 FROM model_versions v WHERE v.logged_model_id = l.model_id)))) AS experiments, \
-           (SELECT count(*) FROM files) AS files, coalesce((SELECT sum(size_bytes) FROM files), 0)::BIGINT AS size_bytes",
+             AND NOT EXISTS (SELECT 1 FROM logged_models l WHERE l.experiment_id = e.experiment_id \
+             AND (l.deleted_ms IS NULL \
+               OR l.deleted_ms >= $1 OR EXISTS (SELECT 1 FROM model_versions v \
+               WHERE v.logged_model_id = l.model_id)))) AS experiments, \
+           (SELECT count(*) FROM files) AS files, coalesce((SELECT sum(size_bytes) \
+           FROM files), 0)::BIGINT AS size_bytes",
     )
     .bind(before_ms)
     .fetch_one(db)
     .await?)
 }
 
-/// Runs that are due, those first whose purge broke off.
+/// Runs that are due, those first whose purge was interrupted.
 pub(crate) async fn runs_due(db: &mut PgConnection, before_ms: i64, limit: i64) -> Result<Vec<Entry>, Error> {
     Ok(sqlx::query_as(
         "SELECT r.run_id AS id, r.artifact_uri FROM runs r WHERE r.deleted_ms < $1 AND (r.purging \
@@ -68,7 +76,7 @@ pub(crate) async fn run_hide(
     run_id: &str,
     before_ms: i64,
 ) -> Result<Option<i64>, Error> {
-    // Locked before the look at the versions: whoever makes one locks the run too.
+    // Locked before the versions are read: creating one locks the run too.
     let locked: Option<(i64, bool)> =
         sqlx::query_as("SELECT run_key, purging FROM runs WHERE run_id = $1 AND deleted_ms < $2 FOR UPDATE")
             .bind(run_id)
@@ -94,14 +102,15 @@ pub(crate) async fn run_hold(db: &mut PgConnection, run_id: &str) -> Result<(), 
         .bind(run_id)
         .fetch_optional(db)
         .await?;
-    // A run of another server is nobody's to hold.
+    // A run of another server cannot be locked.
     if purging == Some(true) { Err(super::runs::absent(run_id)) } else { Ok(()) }
 }
 
 /// Removes at most `limit` points of a run; says how many.
 pub(crate) async fn metrics_remove(db: &mut PgConnection, run_key: i64, limit: i64) -> Result<u64, Error> {
     let removed = sqlx::query(
-        "DELETE FROM metrics WHERE run_key = $1 AND ctid = ANY(ARRAY(SELECT ctid FROM metrics WHERE run_key = $1 LIMIT $2))",
+        "DELETE FROM metrics WHERE run_key = $1 AND ctid = ANY(ARRAY(SELECT ctid FROM metrics \
+         WHERE run_key = $1 LIMIT $2))",
     )
     .bind(run_key)
     .bind(limit)
@@ -168,7 +177,8 @@ pub(crate) async fn experiments_remove(
     .await?;
     for statement in [
         "DELETE FROM datasets WHERE experiment_id = ANY($1)",
-        "DELETE FROM grants WHERE scope IN (SELECT 'experiment:' || id FROM UNNEST($1::BIGINT[]) AS gone (id))",
+        "DELETE FROM grants WHERE scope IN (SELECT 'experiment:' || id \
+         FROM UNNEST($1::BIGINT[]) AS gone (id))",
         "DELETE FROM experiments WHERE experiment_id = ANY($1)",
     ] {
         sqlx::query(statement).bind(&empty).execute(&mut *db).await?;
@@ -176,7 +186,8 @@ pub(crate) async fn experiments_remove(
     Ok(empty)
 }
 
-/// Takes the files under a directory away, but not those of a model version: their blobs and how many bytes they have.
+/// Takes the files under a directory away, but not those of a model version: their blobs and how many bytes
+/// they have.
 pub(crate) async fn files_remove(db: &mut PgConnection, root: &str) -> Result<Vec<(String, i64)>, Error> {
     Ok(sqlx::query_as(
         "DELETE FROM artifacts a WHERE a.path > $1 || '/' AND a.path < $1 || '0' \

@@ -22,7 +22,8 @@ pub(crate) struct RegisteredModel {
 const SELECT: &str = "SELECT m.model_key, m.name, m.description, m.created_ms, m.updated_ms, \
     coalesce((SELECT json_agg(json_build_array(t.key, t.value) ORDER BY t.key) FROM registered_model_tags t \
       WHERE t.model_key = m.model_key), '[]') AS tags, \
-    coalesce((SELECT json_agg(json_build_array(a.alias, a.version::TEXT) ORDER BY a.alias) FROM model_aliases a \
+    coalesce((SELECT json_agg(json_build_array(a.alias, a.version::TEXT) ORDER BY a.alias) \
+    FROM model_aliases a \
       WHERE a.model_key = m.model_key), '[]') AS aliases FROM registered_models m";
 
 /// The refusal for a model that is not there.
@@ -39,7 +40,8 @@ pub(crate) async fn model_create(
     now_ms: i64,
 ) -> Result<(), Error> {
     let made: Result<i64, sqlx::Error> = sqlx::query_scalar(
-        "INSERT INTO registered_models (name, description, created_ms, updated_ms) VALUES ($1, $2, $3, $3) RETURNING model_key",
+        "INSERT INTO registered_models (name, description, created_ms, updated_ms) VALUES ($1, $2, $3, $3) \
+         RETURNING model_key",
     )
     .bind(name)
     .bind(description)
@@ -101,7 +103,8 @@ pub(crate) async fn alias_target(
 ) -> Result<Option<AliasTarget>, Error> {
     Ok(sqlx::query_as(
         "UPDATE registered_models m SET updated_ms = $4 WHERE name = $1 RETURNING model_key, \
-           EXISTS (SELECT FROM model_versions v WHERE v.model_key = m.model_key AND v.version = $3) AS exists, \
+           EXISTS (SELECT FROM model_versions v WHERE v.model_key = m.model_key \
+           AND v.version = $3) AS exists, \
            EXISTS (SELECT FROM alias_policies p WHERE p.model_key = m.model_key AND p.alias = $2) AS guarded",
     )
     .bind(name)
@@ -233,7 +236,8 @@ pub(crate) async fn model_tags_set(
 ) -> Result<(), Error> {
     let (keys, values) = columns(tags);
     sqlx::query(
-        "INSERT INTO registered_model_tags (model_key, key, value) SELECT $1, * FROM UNNEST($2::TEXT[], $3::TEXT[]) \
+        "INSERT INTO registered_model_tags (model_key, key, value) SELECT $1, * \
+         FROM UNNEST($2::TEXT[], $3::TEXT[]) \
          ON CONFLICT (model_key, key) DO UPDATE SET value = excluded.value",
     )
     .bind(model_key)
@@ -254,8 +258,8 @@ pub(crate) async fn model_tag_delete(db: &mut PgConnection, model_key: i64, key:
     Ok(())
 }
 
-/// Points an alias at a version; `false` where it did so already. The model's row is held, so that two of these follow one
-/// another.
+/// Points an alias at a version; `false` where it did so already. The model's row is held, so that two of
+/// these follow one another.
 pub(crate) async fn alias_set(
     db: &mut PgConnection,
     model_key: i64,
@@ -264,7 +268,8 @@ pub(crate) async fn alias_set(
 ) -> Result<bool, Error> {
     let changed = sqlx::query(
         "INSERT INTO model_aliases AS a (model_key, alias, version) VALUES ($1, $2, $3) \
-         ON CONFLICT (model_key, alias) DO UPDATE SET version = excluded.version WHERE a.version <> excluded.version",
+         ON CONFLICT (model_key, alias) DO UPDATE SET version = excluded.version \
+         WHERE a.version <> excluded.version",
     )
     .bind(model_key)
     .bind(alias)
@@ -287,7 +292,8 @@ pub(crate) async fn alias_delete(db: &mut PgConnection, model_key: i64, alias: &
 /// The version that an alias points at, if any.
 pub(crate) async fn alias_find(db: &mut PgConnection, name: &str, alias: &str) -> Result<Option<i32>, Error> {
     Ok(sqlx::query_scalar(
-        "SELECT a.version FROM model_aliases a JOIN registered_models m USING (model_key) WHERE m.name = $1 AND a.alias = $2",
+        "SELECT a.version FROM model_aliases a JOIN registered_models m USING (model_key) WHERE m.name = $1 \
+         AND a.alias = $2",
     )
     .bind(name)
     .bind(alias)

@@ -15,7 +15,7 @@ pub(crate) struct StoredReport {
     pub(crate) created_ms: i64,
 }
 
-/// That somebody approved a version.
+/// An approval of a version.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Approval {
     pub(crate) approver: String,
@@ -25,7 +25,8 @@ pub(crate) struct Approval {
     pub(crate) authenticated: bool,
 }
 
-const SELECT: &str = "SELECT report_id, seq, body, created_ms FROM model_version_reports WHERE model_key = $1 AND version = $2";
+const SELECT: &str = "SELECT report_id, seq, body, created_ms FROM model_version_reports \
+    WHERE model_key = $1 AND version = $2";
 
 /// Keeps a report.
 pub(crate) async fn report_add(
@@ -76,7 +77,8 @@ pub(crate) async fn reports(
     limit: i64,
 ) -> Result<Vec<StoredReport>, Error> {
     let sql = format!(
-        "{SELECT} AND ($3::TEXT IS NULL OR name = $3) AND ($4::BIGINT IS NULL OR seq < $4) ORDER BY seq DESC LIMIT $5"
+        "{SELECT} AND ($3::TEXT IS NULL OR name = $3) AND ($4::BIGINT IS NULL OR seq < $4) ORDER BY seq DESC \
+         LIMIT $5"
     );
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(model_key)
@@ -118,14 +120,16 @@ pub(crate) async fn reports_newest(
     .await?)
 }
 
-/// Approves a version; `false` where that person did already. An approval under an unproven name becomes one of the principal.
+/// Approves a version; `false` where that person did already. An approval under an unproven name becomes one
+/// of the principal.
 pub(crate) async fn approval_add(
     db: &mut PgConnection,
     (model_key, version): (i64, i32),
     approval: &Approval,
 ) -> Result<bool, Error> {
     let added = sqlx::query(
-        "INSERT INTO model_version_approvals AS known (model_key, version, approver, comment, created_ms, authenticated) \
+        "INSERT INTO model_version_approvals AS known (model_key, version, approver, comment, created_ms, \
+         authenticated) \
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (model_key, version, approver) DO UPDATE \
            SET comment = excluded.comment, created_ms = excluded.created_ms, authenticated = TRUE \
            WHERE excluded.authenticated AND NOT known.authenticated",
@@ -167,7 +171,8 @@ pub(crate) async fn approvals(
 ) -> Result<Vec<Approval>, Error> {
     Ok(sqlx::query_as(
         "SELECT approver, comment, created_ms, authenticated FROM model_version_approvals \
-         WHERE model_key = $1 AND version = $2 AND ($3::TEXT IS NULL OR approver > $3) ORDER BY approver LIMIT $4",
+         WHERE model_key = $1 AND version = $2 AND ($3::TEXT IS NULL OR approver > $3) ORDER BY approver \
+         LIMIT $4",
     )
     .bind(model_key)
     .bind(version)

@@ -38,7 +38,8 @@ pub(crate) async fn rule_list(
     limit: i64,
 ) -> Result<Vec<Stored>, Error> {
     Ok(sqlx::query_as(
-        "SELECT name, rule, enabled, created_ms, updated_ms FROM retention_rules WHERE name > $1 ORDER BY name LIMIT $2",
+        "SELECT name, rule, enabled, created_ms, updated_ms FROM retention_rules WHERE name > $1 \
+         ORDER BY name LIMIT $2",
     )
     .bind(after.unwrap_or_default())
     .bind(limit)
@@ -55,8 +56,10 @@ pub(crate) async fn rule_put(
     now_ms: i64,
 ) -> Result<bool, Error> {
     Ok(sqlx::query_scalar(
-        "INSERT INTO retention_rules (name, rule, enabled, created_ms, updated_ms) VALUES ($1, $2, $3, $4, $4) \
-         ON CONFLICT (name) DO UPDATE SET rule = excluded.rule, enabled = excluded.enabled, updated_ms = excluded.updated_ms \
+        "INSERT INTO retention_rules (name, rule, enabled, created_ms, updated_ms) \
+         VALUES ($1, $2, $3, $4, $4) \
+         ON CONFLICT (name) DO UPDATE SET rule = excluded.rule, enabled = excluded.enabled, \
+         updated_ms = excluded.updated_ms \
          RETURNING xmax = 0",
     )
     .bind(name)
@@ -117,14 +120,18 @@ pub(crate) async fn runs_best(
 ) -> Result<Vec<String>, Error> {
     let statement = match best.goal {
         Goal::Maximize => {
-            "SELECT r.run_id FROM latest_metrics x JOIN runs r USING (run_key) WHERE x.experiment_id = $1 AND x.key = $2 \
-             AND x.value <> 'NaN' AND r.deleted_ms IS NULL AND ($4::TEXT IS NULL OR EXISTS (SELECT 1 FROM run_tags t \
+            "SELECT r.run_id FROM latest_metrics x JOIN runs r USING (run_key) WHERE x.experiment_id = $1 \
+             AND x.key = $2 \
+             AND x.value <> 'NaN' AND r.deleted_ms IS NULL AND ($4::TEXT IS NULL OR EXISTS (SELECT 1 \
+             FROM run_tags t \
                WHERE t.run_key = r.run_key AND t.key = $4 AND ($5::TEXT IS NULL OR t.value = $5))) \
              ORDER BY x.value DESC, r.run_id LIMIT $3"
         }
         Goal::Minimize => {
-            "SELECT r.run_id FROM latest_metrics x JOIN runs r USING (run_key) WHERE x.experiment_id = $1 AND x.key = $2 \
-             AND x.value <> 'NaN' AND r.deleted_ms IS NULL AND ($4::TEXT IS NULL OR EXISTS (SELECT 1 FROM run_tags t \
+            "SELECT r.run_id FROM latest_metrics x JOIN runs r USING (run_key) WHERE x.experiment_id = $1 \
+             AND x.key = $2 \
+             AND x.value <> 'NaN' AND r.deleted_ms IS NULL AND ($4::TEXT IS NULL OR EXISTS (SELECT 1 \
+             FROM run_tags t \
                WHERE t.run_key = r.run_key AND t.key = $4 AND ($5::TEXT IS NULL OR t.value = $5))) \
              ORDER BY x.value, r.run_id LIMIT $3"
         }
@@ -143,7 +150,8 @@ pub(crate) async fn runs_best(
 pub(crate) async fn runs_last(db: &mut PgConnection, set: RunSet<'_>, k: u32) -> Result<Vec<String>, Error> {
     Ok(sqlx::query_scalar(
         "SELECT r.run_id FROM runs r WHERE r.experiment_id = $1 AND r.deleted_ms IS NULL \
-           AND ($3::TEXT IS NULL OR EXISTS (SELECT 1 FROM run_tags t WHERE t.run_key = r.run_key AND t.key = $3 \
+           AND ($3::TEXT IS NULL OR EXISTS (SELECT 1 FROM run_tags t WHERE t.run_key = r.run_key \
+           AND t.key = $3 \
              AND ($4::TEXT IS NULL OR t.value = $4))) ORDER BY r.start_ms DESC, r.run_id LIMIT $2",
     )
     .bind(set.experiment_id)
@@ -191,15 +199,18 @@ impl RunCandidate {
 // Versions count that were made from the run, or from a logged model of it.
 const RUN: &str = "SELECT r.run_id, r.start_ms, r.artifact_uri, r.status, r.end_ms, r.deleted_ms, \
     ARRAY(SELECT m.name || '/' || v.version FROM model_versions v JOIN registered_models m USING (model_key) \
-      WHERE v.run_id = r.run_id OR v.logged_model_id IN (SELECT l.model_id FROM logged_models l WHERE l.source_run_id = r.run_id) \
+      WHERE v.run_id = r.run_id OR v.logged_model_id IN (SELECT l.model_id FROM logged_models l \
+      WHERE l.source_run_id = r.run_id) \
       ORDER BY 1 LIMIT 5) AS versions, \
     coalesce((SELECT sum(a.size_bytes) FROM artifacts a, \
       LATERAL (SELECT ltrim(substr(r.artifact_uri, length('mlflow-artifacts:') + 1), '/') AS root) p \
       WHERE r.artifact_uri LIKE 'mlflow-artifacts:%' AND a.path > p.root || '/' AND a.path < p.root || '0' \
-        AND NOT EXISTS (SELECT 1 FROM model_version_files f WHERE f.artifact_path = a.path)), 0)::BIGINT AS size_bytes \
+        AND NOT EXISTS (SELECT 1 FROM model_version_files f \
+        WHERE f.artifact_path = a.path)), 0)::BIGINT AS size_bytes \
     FROM runs r";
 
-/// The next runs of a set that began before `before_ms`, the oldest first, behind `after`; deleted ones too where asked for.
+/// The next runs of a set that began before `before_ms`, the oldest first, behind `after`; deleted ones too
+/// where asked for.
 pub(crate) async fn run_candidates(
     db: &mut PgConnection,
     set: RunSet<'_>,
@@ -211,9 +222,11 @@ pub(crate) async fn run_candidates(
     let (start_ms, run_id) = after.map_or((i64::MIN, ""), |(start_ms, run_id)| (*start_ms, run_id.as_str()));
     // The order is that of an index, read backwards.
     let query = format!(
-        "{RUN} WHERE r.experiment_id = $1 AND NOT r.purging AND r.start_ms < $2 AND ($3 OR r.deleted_ms IS NULL) \
+        "{RUN} WHERE r.experiment_id = $1 AND NOT r.purging AND r.start_ms < $2 AND ($3 \
+         OR r.deleted_ms IS NULL) \
            AND (r.start_ms > $4 OR (r.start_ms = $4 AND r.run_id < $5)) \
-           AND ($7::TEXT IS NULL OR EXISTS (SELECT 1 FROM run_tags t WHERE t.run_key = r.run_key AND t.key = $7 \
+           AND ($7::TEXT IS NULL OR EXISTS (SELECT 1 FROM run_tags t WHERE t.run_key = r.run_key \
+           AND t.key = $7 \
              AND ($8::TEXT IS NULL OR t.value = $8))) \
          ORDER BY r.start_ms, r.run_id DESC LIMIT $6"
     );
@@ -230,7 +243,7 @@ pub(crate) async fn run_candidates(
         .await?)
 }
 
-/// A run as it is now, held until the transaction ends: whoever makes a version of it waits.
+/// The current run, locked until the transaction ends: creating a version of it waits.
 pub(crate) async fn run_held(db: &mut PgConnection, run_id: &str) -> Result<Option<RunCandidate>, Error> {
     let query = format!("{RUN} WHERE r.run_id = $1 AND NOT r.purging FOR UPDATE OF r");
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(run_id).fetch_optional(db).await?)
@@ -290,19 +303,24 @@ pub(crate) async fn version_candidates(
 ) -> Result<Vec<VersionCandidate>, Error> {
     Ok(sqlx::query_as(
         "SELECT v.version, v.created_ms, v.stage, \
-           ARRAY(SELECT a.alias FROM model_aliases a WHERE a.model_key = v.model_key AND a.version = v.version ORDER BY 1) AS aliases, \
+           ARRAY(SELECT a.alias FROM model_aliases a WHERE a.model_key = v.model_key \
+           AND a.version = v.version ORDER BY 1) AS aliases, \
            ARRAY(SELECT d.deployment FROM deployments d WHERE d.model = m.name \
                AND v.version::TEXT IN (d.stable_version, d.candidate_version) \
              UNION SELECT d.deployment FROM deployed_versions d JOIN deployed_tables t USING (deployment) \
                WHERE d.version = v.version::TEXT AND d.digest = v.digest AND (t.model = m.name OR t.model IN \
                  (SELECT f.name FROM former_model_names f WHERE f.model_key = m.model_key)) \
-             UNION SELECT h.deployment FROM version_holds h WHERE h.model_key = v.model_key AND h.version = v.version \
-               AND h.held_ms > (extract(epoch FROM now()) * 1000)::BIGINT - 60000 ORDER BY 1) AS deployments, \
-           coalesce((SELECT sum(f.size_bytes) FROM model_version_files f WHERE f.model_key = v.model_key AND f.version = v.version \
+             UNION SELECT h.deployment FROM version_holds h WHERE h.model_key = v.model_key \
+             AND h.version = v.version \
+               AND h.held_ms > (extract(epoch FROM now()) * 1000)::BIGINT - 60000 \
+               ORDER BY 1) AS deployments, \
+           coalesce((SELECT sum(f.size_bytes) FROM model_version_files f WHERE f.model_key = v.model_key \
+           AND f.version = v.version \
              AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.blob_key = f.blob_key) \
              AND NOT EXISTS (SELECT 1 FROM model_version_files o WHERE o.blob_key = f.blob_key \
                AND (o.model_key, o.version) <> (f.model_key, f.version))), 0)::BIGINT AS size_bytes \
-         FROM model_versions v JOIN registered_models m USING (model_key) WHERE v.model_key = $1 AND v.version > $2 ORDER BY v.version LIMIT $3",
+         FROM model_versions v JOIN registered_models m USING (model_key) WHERE v.model_key = $1 \
+         AND v.version > $2 ORDER BY v.version LIMIT $3",
     )
     .bind(model_key)
     .bind(after)
@@ -319,10 +337,13 @@ pub(crate) async fn versions_best(
 ) -> Result<Vec<i32>, Error> {
     Ok(sqlx::query_scalar(
         "SELECT version FROM (SELECT v.version, coalesce( \
-             (SELECT l.value FROM logged_model_latest_metrics l WHERE l.model_id = v.logged_model_id AND l.key = $2), \
-             (SELECT x.value FROM latest_metrics x JOIN runs r USING (run_key) WHERE r.run_id = v.run_id AND x.key = $2)) AS value \
+             (SELECT l.value FROM logged_model_latest_metrics l WHERE l.model_id = v.logged_model_id \
+             AND l.key = $2), \
+             (SELECT x.value FROM latest_metrics x JOIN runs r USING (run_key) WHERE r.run_id = v.run_id \
+             AND x.key = $2)) AS value \
            FROM model_versions v WHERE v.model_key = $1 AND v.stage <> 'Archived') AS scored \
-         WHERE value IS NOT NULL AND value <> 'NaN' ORDER BY CASE WHEN $4 THEN value ELSE -value END DESC, version DESC LIMIT $3",
+         WHERE value IS NOT NULL AND value <> 'NaN' \
+         ORDER BY CASE WHEN $4 THEN value ELSE -value END DESC, version DESC LIMIT $3",
     )
     .bind(model_key)
     .bind(&best.metric)
@@ -335,7 +356,8 @@ pub(crate) async fn versions_best(
 /// The newest versions that are not archived.
 pub(crate) async fn versions_last(db: &mut PgConnection, model_key: i64, k: u32) -> Result<Vec<i32>, Error> {
     Ok(sqlx::query_scalar(
-        "SELECT version FROM model_versions WHERE model_key = $1 AND stage <> 'Archived' ORDER BY version DESC LIMIT $2",
+        "SELECT version FROM model_versions WHERE model_key = $1 AND stage <> 'Archived' \
+         ORDER BY version DESC LIMIT $2",
     )
     .bind(model_key)
     .bind(i64::from(k))

@@ -1,5 +1,6 @@
-//! Many runs at once, with everything: one short statement a table, whose plan is the same for ten runs and for a thousand. What there
-//! is much of comes as columns in one row, because a row of its own costs more than what is in it.
+//! Many runs at once, with everything: one short statement a table, whose plan is the same for ten runs and
+//! for a thousand. What there is much of comes as columns in one row, because a row of its own costs more
+//! than what is in it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,14 +11,18 @@ use sqlx::types::Json;
 use super::runs::{DatasetInput, Run, RunInfo};
 use crate::error::Error;
 
-const METRICS: &str = "SELECT coalesce(array_agg(run_key), '{}'), coalesce(array_agg(key), '{}'), coalesce(array_agg(value), '{}'), \
+const METRICS: &str = "SELECT coalesce(array_agg(run_key), '{}'), coalesce(array_agg(key), '{}'), \
+    coalesce(array_agg(value), '{}'), \
       coalesce(array_agg(at_ms), '{}'), coalesce(array_agg(step), '{}') \
     FROM (SELECT * FROM latest_metrics WHERE run_key = ANY($1) ORDER BY run_key) AS x";
-const PARAMS: &str = "SELECT coalesce(array_agg(run_key), '{}'), coalesce(array_agg(key), '{}'), coalesce(array_agg(value), '{}') \
+const PARAMS: &str = "SELECT coalesce(array_agg(run_key), '{}'), coalesce(array_agg(key), '{}'), \
+    coalesce(array_agg(value), '{}') \
     FROM (SELECT * FROM run_params WHERE run_key = ANY($1) ORDER BY run_key) AS x";
-const TAGS: &str = "SELECT coalesce(array_agg(run_key), '{}'), coalesce(array_agg(key), '{}'), coalesce(array_agg(value), '{}') \
+const TAGS: &str = "SELECT coalesce(array_agg(run_key), '{}'), coalesce(array_agg(key), '{}'), \
+    coalesce(array_agg(value), '{}') \
     FROM (SELECT * FROM run_tags WHERE run_key = ANY($1) ORDER BY run_key) AS x";
-const DATASETS: &str = "SELECT i.run_key, json_build_object('name', d.name, 'digest', d.digest, 'source_type', d.source_type, \
+const DATASETS: &str = "SELECT i.run_key, json_build_object('name', d.name, 'digest', d.digest, \
+    'source_type', d.source_type, \
       'source', d.source, 'schema', d.schema, 'profile', d.profile, 'tags', i.tags) \
     FROM run_datasets i JOIN datasets d USING (dataset_key) WHERE i.run_key = ANY($1) ORDER BY d.dataset_key";
 const MODEL_INPUTS: &str =

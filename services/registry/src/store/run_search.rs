@@ -1,7 +1,8 @@
 //! A page of runs, read from where the last one ended.
 //!
-//! The two orders that a run table is read in, by start and by one metric, are walked along an index from the last row seen, so
-//! that a page costs the same in an experiment of a thousand runs and of a million. Every other order counts from the start.
+//! The two orders that a run table is read in, by start and by one metric, are walked along an index from the
+//! last row seen, so that a page costs the same in an experiment of a thousand runs and of a million. Every
+//! other order counts from the start.
 
 use serde::{Deserialize, Serialize};
 use slipway_domain::registry::filter::{Clause, Key, Order};
@@ -29,7 +30,7 @@ pub(crate) enum After {
     Start(i64, String),
     /// In order of a metric: behind the run with that value, start and id, among those of one [`Kind`].
     Metric(Kind, Option<f64>, i64, String),
-    /// In another order: behind so many rows.
+    /// In another order: after this many rows.
     Rows(i64),
 }
 
@@ -74,7 +75,7 @@ impl<'search> RunSearch<'search> {
     /// The next `limit` runs, and where they end where more follow.
     ///
     /// # Errors
-    /// `after` belongs to another order, or Postgres is away.
+    /// `after` belongs to another order, or Postgres is unreachable.
     pub(crate) async fn page(
         &self,
         db: &mut PgConnection,

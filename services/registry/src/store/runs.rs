@@ -27,7 +27,8 @@ pub(crate) struct RunInfo {
     pub(crate) deleted_ms: Option<i64>,
 }
 
-/// A run with everything but its metric histories. Lists come as columns, which is the quickest way to read a thousand.
+/// A run with everything but its metric histories. Lists come as columns, which is the quickest way to read a
+/// thousand.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Run {
     #[sqlx(flatten)]
@@ -83,7 +84,8 @@ pub(crate) struct NewRun<'run> {
 
 macro_rules! info_columns {
     () => {
-        "r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, r.artifact_uri, r.deleted_ms"
+        "r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, r.end_ms, \
+         r.artifact_uri, r.deleted_ms"
     };
 }
 
@@ -97,19 +99,24 @@ const FULL: &str = concat!(
     info_columns!(),
     ", m.metric_keys, m.metric_values, m.metric_times, m.metric_steps, \
     p.param_keys, p.param_values, t.tag_keys, t.tag_values, \
-    coalesce((SELECT json_agg(json_build_object('name', d.name, 'digest', d.digest, 'source_type', d.source_type, \
+    coalesce((SELECT json_agg(json_build_object('name', d.name, 'digest', d.digest, 'source_type', \
+    d.source_type, \
       'source', d.source, 'schema', d.schema, 'profile', d.profile, 'tags', i.tags) ORDER BY d.dataset_key) \
-      FROM run_datasets i JOIN datasets d USING (dataset_key) WHERE i.run_key = r.run_key), '[]') AS dataset_inputs, \
+      FROM run_datasets i JOIN datasets d USING (dataset_key) \
+      WHERE i.run_key = r.run_key), '[]') AS dataset_inputs, \
     ARRAY(SELECT i.model_id FROM run_model_inputs i WHERE i.run_key = r.run_key ORDER BY 1) AS model_inputs, \
     coalesce((SELECT json_agg(json_build_array(o.model_id, o.step) ORDER BY o.step, o.model_id) \
       FROM run_outputs o WHERE o.run_key = r.run_key), '[]') AS model_outputs \
   FROM runs r \
-  LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS metric_keys, coalesce(array_agg(x.value), '{}') AS metric_values, \
+  LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS metric_keys, coalesce(array_agg(x.value), \
+  '{}') AS metric_values, \
     coalesce(array_agg(x.at_ms), '{}') AS metric_times, coalesce(array_agg(x.step), '{}') AS metric_steps \
     FROM latest_metrics x WHERE x.run_key = r.run_key) m ON TRUE \
-  LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS param_keys, coalesce(array_agg(x.value), '{}') AS param_values \
+  LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS param_keys, coalesce(array_agg(x.value), \
+  '{}') AS param_values \
     FROM run_params x WHERE x.run_key = r.run_key) p ON TRUE \
-  LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS tag_keys, coalesce(array_agg(x.value), '{}') AS tag_values \
+  LEFT JOIN LATERAL (SELECT coalesce(array_agg(x.key), '{}') AS tag_keys, coalesce(array_agg(x.value), \
+  '{}') AS tag_values \
     FROM run_tags x WHERE x.run_key = r.run_key) t ON TRUE"
 );
 
@@ -129,12 +136,16 @@ pub(crate) async fn runs_create(
         values.extend(set_to);
     }
     let made: Result<Vec<(String, i64)>, sqlx::Error> = sqlx::query_as(
-        "WITH made AS (INSERT INTO runs (run_id, experiment_id, name, user_id, status, start_ms, artifact_uri, created_by) \
+        "WITH made AS (INSERT INTO runs (run_id, experiment_id, name, user_id, status, start_ms, \
+         artifact_uri, created_by) \
            SELECT run_id, experiment_id, name, user_id, 'RUNNING', start_ms, artifact_uri, created_by \
-           FROM UNNEST($1::TEXT[], $2::BIGINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[], $10::TEXT[]) \
-             AS g (run_id, experiment_id, name, user_id, start_ms, artifact_uri, created_by) RETURNING run_id, run_key), \
+           FROM UNNEST($1::TEXT[], $2::BIGINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[], \
+           $10::TEXT[]) \
+             AS g (run_id, experiment_id, name, user_id, start_ms, artifact_uri, created_by) \
+             RETURNING run_id, run_key), \
          tagged AS (INSERT INTO run_tags (run_key, key, value) SELECT made.run_key, t.key, t.value \
-           FROM UNNEST($7::TEXT[], $8::TEXT[], $9::TEXT[]) AS t (run_id, key, value) JOIN made USING (run_id)) \
+           FROM UNNEST($7::TEXT[], $8::TEXT[], $9::TEXT[]) AS t (run_id, key, value) JOIN made \
+           USING (run_id)) \
          SELECT run_id, run_key FROM made",
     )
     .bind(text(|run| run.run_id))
@@ -263,8 +274,10 @@ pub(crate) async fn run_update(
         run_tags_set(&mut *db, &[(run, &tag)]).await?;
     }
     Ok(sqlx::query_as(
-        "UPDATE runs r SET status = coalesce($2, status), end_ms = coalesce($3, end_ms), name = coalesce($4, name) \
-         WHERE run_key = $1 RETURNING r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, r.start_ms, \
+        "UPDATE runs r SET status = coalesce($2, status), end_ms = coalesce($3, end_ms), name = coalesce($4, \
+         name) \
+         WHERE run_key = $1 RETURNING r.run_key, r.run_id, r.experiment_id, r.name, r.user_id, r.status, \
+         r.start_ms, \
          r.end_ms, r.artifact_uri, r.deleted_ms",
     )
     .bind(run.run_key)
@@ -312,7 +325,8 @@ pub(crate) async fn run_params_log(db: &mut PgConnection, params: &[(&RunInfo, &
     }
     let (run_keys, keys, values) = run_columns(params);
     let logged: Vec<(i64, String, String)> = sqlx::query_as(
-        "INSERT INTO run_params (run_key, key, value) SELECT * FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[]) \
+        "INSERT INTO run_params (run_key, key, value) SELECT * \
+         FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[]) \
          ON CONFLICT (run_key, key) DO UPDATE SET value = run_params.value RETURNING run_key, key, value",
     )
     .bind(run_keys)
@@ -328,8 +342,8 @@ pub(crate) async fn run_params_log(db: &mut PgConnection, params: &[(&RunInfo, &
                 return Err(Error::invalid(
                     "params",
                     format!(
-                        "Changing param values is not allowed. Param with key='{key}' was already logged with \
-                     value='{old}' for run ID='{}'. Attempted logging new value '{new}'.",
+                        "Changing param values is not allowed. Param with key='{key}' was already logged \
+                         with value='{old}' for run ID='{}'. Attempted logging new value '{new}'.",
                         run.run_id
                     ),
                 ));
@@ -347,7 +361,8 @@ pub(crate) async fn run_tags_set(db: &mut PgConnection, tags: &[(&RunInfo, &Pair
     }
     let (run_keys, keys, values) = run_columns(tags);
     sqlx::query(
-        "INSERT INTO run_tags (run_key, key, value) SELECT * FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[]) \
+        "INSERT INTO run_tags (run_key, key, value) SELECT * \
+         FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[]) \
          ON CONFLICT (run_key, key) DO UPDATE SET value = excluded.value",
     )
     .bind(run_keys)
@@ -359,7 +374,8 @@ pub(crate) async fn run_tags_set(db: &mut PgConnection, tags: &[(&RunInfo, &Pair
     if !names.is_empty() {
         let (run_keys, _, names) = run_columns(&names);
         sqlx::query(
-            "UPDATE runs SET name = given.name FROM UNNEST($1::BIGINT[], $2::TEXT[]) AS given (run_key, name) \
+            "UPDATE runs SET name = given.name FROM UNNEST($1::BIGINT[], $2::TEXT[]) AS given (run_key, \
+             name) \
              WHERE runs.run_key = given.run_key",
         )
         .bind(run_keys)

@@ -164,7 +164,8 @@ impl Shape {
         for (index, order) in orders.iter().enumerate() {
             if let (Key::Metric(name), Some(Some(dataset))) = (&order.key, datasets.get(index)) {
                 query.push(
-                    " LEFT JOIN LATERAL (SELECT x.value FROM logged_model_metrics x WHERE x.model_id = l.model_id AND x.key = ",
+                    " LEFT JOIN LATERAL (SELECT x.value FROM logged_model_metrics x \
+                     WHERE x.model_id = l.model_id AND x.key = ",
                 );
                 query.push_bind(name.clone()).push(" AND ");
                 dataset.push(query);
@@ -247,8 +248,8 @@ impl Shape {
                 Key::Metric(_) => {
                     // Numbers first, then NaN, then runs without the metric, whichever the direction.
                     query.push(format!(
-                        "CASE WHEN o{index}.value IS NULL THEN 2 WHEN o{index}.value = 'NaN' THEN 1 ELSE 0 END, \
-                         o{index}.value {direction}, "
+                        "CASE WHEN o{index}.value IS NULL THEN 2 WHEN o{index}.value = 'NaN' THEN 1 ELSE 0 \
+                         END, o{index}.value {direction}, "
                     ));
                 }
                 _ => {
@@ -286,14 +287,15 @@ fn push_dataset(query: &mut QueryBuilder<Postgres>, field: &str, clause: &Clause
         _ => "x.tags->>'mlflow.data.context'",
     };
     query.push(
-        "EXISTS (SELECT 1 FROM run_datasets x JOIN datasets d USING (dataset_key) WHERE x.run_key = r.run_key AND ",
+        "EXISTS (SELECT 1 FROM run_datasets x JOIN datasets d USING (dataset_key) \
+         WHERE x.run_key = r.run_key AND ",
     );
     push_comparison(query, column, false, clause);
     query.push(")");
 }
 
-/// A clause on the tag of logged tables as its JSON writes the text: `é` is `\u00e9`. `mlflow.load_table` asks for the plain name, and
-/// would find no table whose name is not ASCII.
+/// A clause on the tag of logged tables as its JSON writes the text: `é` is `\u00e9`. `mlflow.load_table`
+/// asks for the plain name, and would find no table whose name is not ASCII.
 fn escaped_by_json(name: &str, clause: &Clause) -> Option<Clause> {
     let patterned = matches!(clause.comparison, Comparison::Like | Comparison::ILike);
     let Operand::Text(text) = &clause.operand else { return None };
@@ -338,7 +340,8 @@ fn push_comparison(query: &mut QueryBuilder<Postgres>, column: &str, numeric: bo
         Operand::Text(text) => {
             query.push_bind(text.clone());
             if matches!(clause.comparison, Comparison::Like | Comparison::ILike) {
-                // As in MLflow on SQLite, its default: no escape character, a backslash is a character like any other.
+                // As in MLflow on SQLite, its default: no escape character, a backslash is a character like
+                // any other.
                 query.push(" ESCAPE ''");
             }
         }

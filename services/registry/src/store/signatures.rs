@@ -66,7 +66,8 @@ pub(crate) async fn key_put(
     now_ms: i64,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO signing_keys (name, pem, description, created_ms, updated_ms) VALUES ($1, $2, $3, $4, $4) \
+        "INSERT INTO signing_keys (name, pem, description, created_ms, updated_ms) \
+         VALUES ($1, $2, $3, $4, $4) \
          ON CONFLICT (name) DO UPDATE SET pem = excluded.pem, description = excluded.description, \
            updated_ms = excluded.updated_ms",
     )
@@ -111,7 +112,8 @@ pub(crate) async fn signature_put(
     sqlx::query(
         "INSERT INTO model_version_signatures (model_key, version, path, line, bundle, fault, created_ms) \
          VALUES ($1, $2, $3, $4, $5, $6, $7) \
-         ON CONFLICT (model_key, version, path, line) DO UPDATE SET bundle = excluded.bundle, fault = excluded.fault, \
+         ON CONFLICT (model_key, version, path, line) DO UPDATE \
+         SET bundle = excluded.bundle, fault = excluded.fault, \
            created_ms = excluded.created_ms",
     )
     .bind(model_key)
@@ -126,7 +128,7 @@ pub(crate) async fn signature_put(
     Ok(())
 }
 
-/// Lets go of the signature that was attached to a version; `false` where there was none.
+/// Deletes the signature that was attached to a version; `false` where there was none.
 pub(crate) async fn signature_detach(
     db: &mut PgConnection,
     model_key: i64,

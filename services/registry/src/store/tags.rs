@@ -1,6 +1,7 @@
 //! Keys of tags that clients set and to which the registry gives a meaning.
 //!
-//! They are data: rows contain them, and so do the clients' programs. The registry's own words for them are the names of the constants.
+//! They are data: rows contain them, and so do the clients' programs. The registry's own words for them are
+//! the names of the constants.
 
 use serde::Serialize as _;
 
@@ -10,7 +11,8 @@ pub(crate) const RUN_NAME_TAG: &str = "mlflow.runName";
 pub(crate) const MODEL_HISTORY_TAG: &str = "mlflow.log-model.history";
 /// Versions created from a logged model, a JSON list.
 pub(crate) const VERSIONS_TAG: &str = "mlflow.modelVersions";
-/// Marks a registered model as a prompt. Every search of the clients asks for models *without* it as `!= 'true'`.
+/// Marks a registered model as a prompt. Every search of the clients asks for models *without* it as
+/// `!= 'true'`.
 pub(crate) const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
 /// Tables that a run logged: JSON in ASCII, as Python writes it.
 pub(crate) const LOGGED_ARTIFACTS_TAG: &str = "mlflow.loggedArtifacts";

@@ -7,7 +7,8 @@ use sqlx::PgConnection;
 
 use crate::error::{Error, Thing};
 
-/// Key of the advisory lock under which webhooks change one at a time, so that the event filter is made of all of them.
+/// Key of the advisory lock under which webhooks change one at a time, so that the event filter is made of
+/// all of them.
 const CHANGE_LOCK_KEY: i64 = 0x57EB_4004;
 
 /// A webhook without its secrets.
@@ -31,7 +32,7 @@ pub(crate) struct Webhook {
     pub(crate) updated_ms: i64,
 }
 
-/// What signs. Not `Debug`: nobody prints it.
+/// The signing secret. Not `Debug`, so that it is never printed.
 #[derive(sqlx::FromRow)]
 pub(crate) struct Secrets {
     /// Absent where nothing is signed.
@@ -75,9 +76,11 @@ pub(crate) async fn webhook_create(
     secret: Option<&SecretString>,
 ) -> Result<(), Error> {
     let made = sqlx::query(
-        "INSERT INTO webhooks (name, url, description, events, secret, enabled, active_from_ms, created_ms, updated_ms, \
+        "INSERT INTO webhooks (name, url, description, events, secret, enabled, active_from_ms, created_ms, \
+         updated_ms, \
            webhook_id, format, mlflow_events) \
-         VALUES ($1, $2, $3, $4, $5, $6, floor(extract(epoch FROM clock_timestamp()) * 1000), $7, $7, $8, $9, $10)",
+         VALUES ($1, $2, $3, $4, $5, $6, floor(extract(epoch \
+         FROM clock_timestamp()) * 1000), $7, $7, $8, $9, $10)",
     )
     .bind(&webhook.name)
     .bind(&webhook.url)
@@ -97,7 +100,8 @@ pub(crate) async fn webhook_create(
     }
 }
 
-const SELECT: &str = "SELECT webhook_key, webhook_id, name, format, url, description, events, mlflow_events, enabled, \
+const SELECT: &str = "SELECT webhook_key, webhook_id, name, format, url, description, events, mlflow_events, \
+    enabled, \
     disabled_reason, active_from_ms, created_ms, updated_ms FROM webhooks";
 
 /// The webhook of that name.
@@ -152,10 +156,13 @@ pub(crate) async fn webhook_update(
     now_ms: i64,
 ) -> Result<(), Error> {
     let changed = sqlx::query(
-        "UPDATE webhooks SET url = coalesce($2, url), description = coalesce($3, description), events = coalesce($4, events), \
-           active_from_ms = CASE WHEN $5 AND NOT enabled THEN floor(extract(epoch FROM clock_timestamp()) * 1000) \
+        "UPDATE webhooks SET url = coalesce($2, url), description = coalesce($3, description), \
+         events = coalesce($4, events), \
+           active_from_ms = CASE WHEN $5 AND NOT enabled THEN floor(extract(epoch \
+           FROM clock_timestamp()) * 1000) \
              ELSE active_from_ms END, \
-           disabled_reason = CASE WHEN $5 THEN NULL ELSE disabled_reason END, enabled = coalesce($5, enabled), updated_ms = $6, \
+           disabled_reason = CASE WHEN $5 THEN NULL ELSE disabled_reason END, enabled = coalesce($5, \
+           enabled), updated_ms = $6, \
            name = coalesce($7, name), mlflow_events = coalesce($8, mlflow_events), \
            secret = CASE WHEN $9::TEXT IS NULL THEN secret ELSE nullif($9, '') END, \
            old_secret = CASE WHEN $9 IS NULL THEN old_secret END \
@@ -207,7 +214,8 @@ pub(crate) async fn webhook_rotate(
     now_ms: i64,
 ) -> Result<(), Error> {
     let changed = sqlx::query(
-        "UPDATE webhooks SET old_secret = secret, old_secret_until_ms = $3, secret = $2, updated_ms = $4 WHERE name = $1",
+        "UPDATE webhooks SET old_secret = secret, old_secret_until_ms = $3, secret = $2, updated_ms = $4 \
+         WHERE name = $1",
     )
     .bind(name)
     .bind(secret)

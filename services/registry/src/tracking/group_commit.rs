@@ -1,7 +1,7 @@
 //! Group commit: requests that arrive while a transaction commits share the next one.
 //!
-//! A commit costs the same for one small change as for a hundred. So a writer takes the queued requests, never waits for more, and
-//! answers each request after the commit that contains it.
+//! A commit costs the same for one small change as for a hundred. So a writer takes the queued requests,
+//! never waits for more, and answers each request after the commit that contains it.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
@@ -35,7 +35,8 @@ pub(crate) trait Batched: Send + Sync + Sized + 'static {
     /// Rows that it writes, about.
     fn rows(&self) -> usize;
 
-    /// Writes all in one transaction: one outcome for each, in their order. An error aborts the transaction for all.
+    /// Writes all in one transaction: one outcome for each, in their order. An error aborts the transaction
+    /// for all.
     fn write(
         changes: &Changes,
         batch: &[Queued<Self>],
@@ -78,7 +79,8 @@ impl<S: Batched> GroupCommit<S> {
     /// Writes a change; returns when it is committed.
     ///
     /// # Errors
-    /// The error that [`Batched::write`] returned for this change, or `Unavailable` if Postgres cannot be reached.
+    /// The error that [`Batched::write`] returned for this change, or `Unavailable` if Postgres cannot be
+    /// reached.
     pub(crate) async fn write(&self, entry: S) -> Result<S::Answer, Error> {
         let mut hasher = DefaultHasher::new();
         entry.key().hash(&mut hasher);
@@ -124,7 +126,8 @@ async fn write_all<S: Batched>(
     }
 }
 
-/// Writes all in one transaction. If one of them aborts it, each is written on its own, so that only the failing request is rejected.
+/// Writes all in one transaction. If one of them aborts it, each is written on its own, so that only the
+/// failing request is rejected.
 async fn write_batch<S: Batched>(changes: &Changes, batch: Vec<Queued<S>>) {
     let outcomes = match S::write(changes, &batch).await {
         Ok(outcomes) => outcomes,

@@ -1,5 +1,5 @@
-//! Use case: a run logs metrics, params and tags. A training loop logs small things often, so requests share transactions; see
-//! [`group_commit`](crate::tracking::group_commit).
+//! Use case: a run logs metrics, params and tags. A training loop logs small things often, so requests share
+//! transactions; see [`group_commit`](crate::tracking::group_commit).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::store::metrics::{self, Point};
 use crate::store::runs::{self, RunInfo};
 use crate::tracking::group_commit::{Batched, Queued};
 
-/// What one request logs. All of it is written, or nothing. Refused where the run is not there or deleted, a param has another value
-/// already, or a model is not there.
+/// What one request logs. All of it is written, or nothing. Refused where the run is not there or deleted, a
+/// param has another value already, or a model is not there.
 #[derive(Debug, Default)]
 pub(crate) struct LogBatch {
     pub(crate) run_id: String,

@@ -1,4 +1,5 @@
-//! Use cases of signatures and of the keys that are trusted: attach and detach a signature, trust a key and stop to.
+//! Use cases of signatures and of the keys that are trusted: attach and detach a signature, trust a key and
+//! stop to.
 
 use serde_json::json;
 use slipway_model_signing::{Material, check_shape};

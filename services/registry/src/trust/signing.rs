@@ -1,4 +1,5 @@
-//! Signatures of a version: found among its files or attached to it, and judged by the keys that are trusted now.
+//! Signatures of a version: found among its files or attached to it, and judged by the keys that are trusted
+//! now.
 
 use sha2::{Digest as _, Sha256};
 use slipway_artifact_store::ArtifactStore;
@@ -46,11 +47,11 @@ impl Judged {
     }
 }
 
-/// Reads the signatures that lie among the files of a version to be made. A file that is none is kept as such: it says that
-/// somebody meant to sign.
+/// Reads the signatures that lie among the files of a version to be made. A file that is none is kept as
+/// such: it says that somebody meant to sign.
 ///
 /// # Errors
-/// The store is away.
+/// The store is unreachable.
 pub(crate) async fn find(
     store: &ArtifactStore,
     root: &str,
@@ -103,7 +104,7 @@ async fn read(store: &ArtifactStore, file: &Artifact) -> Result<Result<String, S
 /// Judges all signatures of a version.
 ///
 /// # Errors
-/// Postgres is away.
+/// Postgres is unreachable.
 pub(crate) async fn judge(db: &mut PgConnection, model_key: i64, version: i32) -> Result<Judged, Error> {
     let signatures = signatures::signatures(db, model_key, version).await?;
     if signatures.is_empty() {
@@ -132,7 +133,7 @@ fn judge_each(signatures: Vec<Signature>, files: &[VersionFile], trusted: &[Trus
     signatures.into_iter().map(judge).collect()
 }
 
-/// A good signature is good whatever lies beside it; of the others the one that says most goes first.
+/// A good signature is good whatever lies next to it; of the others the one that says most goes first.
 const fn rank(state: State) -> u8 {
     match state {
         State::Valid => 0,

@@ -34,7 +34,7 @@ async fn listen(registry: &Registry, change: &mut Change, more: &[String]) -> Re
 /// Stores a webhook; what happens from now on is delivered to it.
 ///
 /// # Errors
-/// The name is taken, there are too many, or NATS or Postgres is away.
+/// The name is taken, there are too many, or NATS or Postgres is unreachable.
 pub(crate) async fn create(
     registry: &Registry,
     webhook: &Webhook,
@@ -54,7 +54,7 @@ pub(crate) async fn create(
 /// Changes the webhook of that name.
 ///
 /// # Errors
-/// There is none of that name, the new name is taken, or NATS or Postgres is away.
+/// There is none of that name, the new name is taken, or NATS or Postgres is unreachable.
 pub(crate) async fn update(registry: &Registry, name: &str, update: &Update<'_>) -> Result<Webhook, Error> {
     let mut change = begin(registry).await?;
     let there = table::webhook_get(change.db(), name).await?;
@@ -80,7 +80,7 @@ pub(crate) async fn update(registry: &Registry, name: &str, update: &Update<'_>)
 /// Removes a webhook with its deliveries.
 ///
 /// # Errors
-/// There is none of that name, or Postgres is away.
+/// There is none of that name, or Postgres is unreachable.
 pub(crate) async fn remove(registry: &Registry, name: &str) -> Result<(), Error> {
     let mut change = begin(registry).await?;
     table::webhook_delete(change.db(), name).await?;
@@ -88,8 +88,8 @@ pub(crate) async fn remove(registry: &Registry, name: &str) -> Result<(), Error>
     change.commit().await
 }
 
-/// Replaces the secret of a webhook, and keeps the one before for so long; Unix milliseconds until both sign. A format with one signature
-/// changes at once.
+/// Replaces the secret of a webhook, and keeps the one before for so long; Unix milliseconds until both sign.
+/// A format with one signature changes at once.
 ///
 /// # Errors
 /// There is none of that name, or Postgres is unreachable.

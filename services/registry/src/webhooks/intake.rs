@@ -1,7 +1,8 @@
 //! From the event stream to rows: each event that a webhook wants becomes one delivery.
 //!
-//! A durable consumer, shared by all replicas, keeps the place in the stream. Its filter lets through what some webhook wants, so that
-//! events that nobody wants cost nothing here; it is widened before a webhook is committed, so that none is missed.
+//! A durable consumer, shared by all replicas, keeps the place in the stream. Its filter lets through what
+//! some webhook wants, so that events that no webhook wants cost nothing here; it is widened before a webhook
+//! is committed, so that none is missed.
 
 use std::time::Duration;
 
@@ -19,9 +20,10 @@ use crate::state::Registry;
 use crate::store::{deliveries, webhooks};
 
 const DURABLE: &str = durable::REGISTRY_WEBHOOKS;
-/// What the consumer listens to while nobody wants anything: no such event is ever published.
+/// The consumer's filter while there is no webhook: no such event is ever published.
 const NOTHING: &str = "slipway.registry.webhook.nothing";
-/// The filter is compared so often: another replica's change may have failed half-way, or NATS lost its files.
+/// The filter is compared so often: another replica's change may have failed half-way, or NATS lost its
+/// files.
 const ALIGN_INTERVAL_MS: u64 = 30_000;
 const ALIGN_RETRY_MS: u64 = 1_000;
 
@@ -63,7 +65,7 @@ async fn align_all(registry: &Registry) -> Result<(), Error> {
 /// Makes the consumer listen to at least what the patterns want. The caller holds the lock on webhooks.
 ///
 /// # Errors
-/// NATS is away.
+/// NATS is unreachable.
 pub(crate) async fn align<'pattern>(
     registry: &Registry,
     patterns: impl IntoIterator<Item = &'pattern str>,

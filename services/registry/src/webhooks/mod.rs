@@ -1,8 +1,8 @@
 //! Webhooks: events over HTTP for those without NATS.
 //!
-//! The [`intake`] turns each event of the stream into one row a webhook that wants it; the [`worker`]s of all replicas claim rows and
-//! [`send`] them until the receiver took them or they are given up. Rows outlive every process, so nothing is lost; a receiver may
-//! be told twice, and knows by the id.
+//! The [`intake`] turns each event of the stream into one row a webhook that wants it; the [`worker`]s of all
+//! replicas claim rows and [`send`] them until the receiver took them or they are given up. Rows outlive
+//! every process, so nothing is lost; a receiver may be told twice, and knows by the id.
 
 pub(crate) mod changing;
 mod config;

@@ -26,7 +26,7 @@ pub(crate) struct Replayed {
 /// Queues what the webhook wants of the events since then.
 ///
 /// # Errors
-/// NATS or Postgres is away.
+/// NATS or Postgres is unreachable.
 pub(crate) async fn replay(
     registry: &Registry,
     webhook: &Webhook,

@@ -1,4 +1,5 @@
-//! One call of a receiver: signed, bounded in time, without redirects, and only to addresses that may be called.
+//! One call of a receiver: signed, bounded in time, without redirects, and only to addresses that may be
+//! called.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub(crate) struct Call<'call> {
     /// The same at every attempt.
     pub(crate) id: &'call str,
     pub(crate) body: &'call str,
-    /// Bytes of the answer's body that are wanted. None for deliveries: nobody needs it, and it may be long.
+    /// Bytes of the answer's body that are wanted. None for deliveries: it is not needed, and may be long.
     pub(crate) answer_bytes: usize,
 }
 
@@ -88,7 +89,7 @@ impl Sender {
         })
     }
 
-    /// Checks a receiver's address as somebody wrote it.
+    /// Checks the URL of a receiver.
     ///
     /// # Errors
     /// It is no address, of another scheme, or one that may not be called.
@@ -150,7 +151,7 @@ impl Sender {
     }
 }
 
-/// So many bytes of a body, or what came of it until the call took too long.
+/// At most this many bytes of a body, or what arrived before the timeout.
 async fn beginning(mut response: reqwest::Response, bytes: usize) -> String {
     let mut read = Vec::new();
     while read.len() < bytes {
@@ -172,7 +173,8 @@ fn reason(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// Resolves names to addresses that may be called. The connection goes to what is returned here, so a name cannot change in between.
+/// Resolves names to addresses that may be called. The connection goes to what is returned here, so a name
+/// cannot change in between.
 #[derive(Debug)]
 struct Resolver {
     allow_private: bool,

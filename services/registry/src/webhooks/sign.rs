@@ -1,8 +1,9 @@
-//! Secrets and signatures after the Standard Webhooks specification, and after the format besides CloudEvents, which signs the same text
-//! with the bytes of the secret as they are.
+//! Secrets and signatures after the Standard Webhooks specification, and after the format besides
+//! CloudEvents, which signs the same text with the bytes of the secret as they are.
 //!
-//! Sources: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>: HMAC-SHA256 over
-//! `id.timestamp.body` with the decoded secret, written `v1,<base64>`; several signatures stand apart by spaces.
+//! Sources: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>:
+//! HMAC-SHA256 over `id.timestamp.body` with the decoded secret, written `v1,<base64>`; several signatures
+//! stand apart by spaces.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,13 +21,13 @@ const NEW_SECRET_BYTES: usize = 32;
 const MIN_SECRET_BYTES: usize = 24;
 const MAX_SECRET_BYTES: usize = 64;
 
-/// A secret that nobody knows yet.
+/// A new random secret.
 pub(crate) fn new_secret() -> SecretString {
     let bytes: [u8; NEW_SECRET_BYTES] = rand::random();
     format!("{PREFIX}{}", STANDARD.encode(bytes)).into()
 }
 
-/// Checks a secret that somebody brought along.
+/// Checks a secret that the client chose.
 ///
 /// # Errors
 /// It is not `whsec_` with 24 to 64 bytes as base64. The message does not repeat it.

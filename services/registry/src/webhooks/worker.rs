@@ -1,4 +1,5 @@
-//! Delivers what waits. The workers of all replicas claim rows for a while; a claim that runs out is somebody else's.
+//! Sends pending deliveries. The workers of all replicas claim rows for a limited time; an expired claim may
+//! be taken by another worker.
 
 use std::time::Duration;
 
@@ -15,14 +16,14 @@ use crate::store::webhooks;
 
 /// Calls that one replica has under way.
 const MAX_CALLS: usize = 64;
-/// Calls of one webhook under way, over all replicas: a slow receiver holds up nobody but itself.
+/// Concurrent calls of one webhook over all replicas: a slow receiver delays only its own deliveries.
 const MAX_CALLS_PER_WEBHOOK: i64 = 4;
 const POLL_INTERVAL_MS: u64 = 1_000;
 /// A claim outlives its call by so much; then the replica that took it is dead.
 const CLAIM_MARGIN_MS: i64 = 5_000;
 /// Calls under way at the shutdown may end within this time; others take them up where they do not.
 const DRAIN_LIMIT_MS: u64 = 3_000;
-/// What is over stays so long. Longer than the stream keeps events, so that none is delivered anew.
+/// What is over stays so long. Longer than the stream keeps events, so that none is delivered again.
 const KEEP_MS: i64 = 30 * 24 * 3_600_000;
 const FORGET_INTERVAL_MS: i64 = 60_000;
 const FORGET_BATCH: i64 = 5_000;
@@ -87,7 +88,8 @@ async fn forget(registry: &Registry) {
 async fn deliver(registry: &Registry, claim: i64, delivery: &Claimed) {
     // Where this fails the claim runs out, and the delivery is made again.
     if let Err(error) = attempt(registry, claim, delivery).await {
-        tracing::warn!(%error, webhook = %delivery.webhook, event = %delivery.event_id, "result of a webhook delivery not stored");
+        tracing::warn!(%error, webhook = %delivery.webhook, event = %delivery.event_id,
+            "result of a webhook delivery not stored");
     }
 }
 

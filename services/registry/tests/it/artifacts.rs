@@ -1,4 +1,4 @@
-//! Artifacts come back byte for byte; what broke off is not there.
+//! Artifacts come back byte for byte; what was interrupted is not there.
 
 use std::io::{Read as _, Write as _};
 
@@ -48,7 +48,7 @@ async fn a_truncated_upload_leaves_nothing() {
         "PUT /api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/cut.bin HTTP/1.1\r\ncontent-length: 1000000";
     wire(&world, request, &[7; 100_000]).await;
     assert_eq!(world.file("1/r/artifacts/cut.bin").await.status(), StatusCode::NOT_FOUND);
-    // An older file of that name outlives an upload that broke off, too; and the next one goes well.
+    // An older file of that name outlives an upload that was interrupted, too; and the next one goes well.
     assert_eq!(world.put_file("1/r/artifacts/cut.bin", b"whole").await.0, StatusCode::OK);
     assert_eq!(world.file("1/r/artifacts/cut.bin").await.text().await.unwrap(), "whole");
 }

@@ -18,7 +18,8 @@ async fn every_event_is_known_and_fits_its_schema() {
     world.post("experiments/update", json!({"experiment_id": experiment, "new_name": "f"})).await;
     let run = world.run().await;
     world.post("runs/set-tag", json!({"run_id": run, "key": "k", "value": "v"})).await;
-    let batch = json!({"run_id": run, "metrics": [{"key": "a", "value": 1, "timestamp": 1}], "params": [{"key": "p", "value": "1"}]});
+    let batch = json!({"run_id": run, "metrics": [{"key": "a", "value": 1, "timestamp": 1}],
+        "params": [{"key": "p", "value": "1"}]});
     world.post("runs/log-batch", batch).await;
     let dataset = json!({"name": "d", "digest": "1", "source_type": "local", "source": "{}"});
     world

@@ -82,7 +82,8 @@ async fn every_acknowledged_write_and_its_event_outlive_a_crash_under_load() {
     let lost: Vec<&String> = acknowledged.difference(&stored).collect();
     assert!(lost.is_empty(), "acknowledged, and lost: {lost:?}");
 
-    // Each tag is told of once, alone or with others that were set at the same time; "back" was set more than once.
+    // Each tag is told of once, alone or with others that were set at the same time; "back" was set more than
+    // once.
     let started = Instant::now();
     loop {
         let mut told = BTreeSet::new();

@@ -107,8 +107,9 @@ async fn a_client_that_goes_away_leaves_nothing() {
     assert_eq!(listed, json!({}));
 }
 
-/// What a client knows of a path: what was last acknowledged, and what it has tried since without an answer that says so. Each of
-/// those may have been written all the same, where the registry was killed between its commit and its answer.
+/// What a client knows of a path: what was last acknowledged, and what it has tried since without an answer
+/// that says so. Each of those may have been written all the same, where the registry was killed between its
+/// commit and its answer.
 #[derive(Debug, Default, Clone)]
 struct Known {
     acknowledged: Option<Vec<u8>>,
@@ -154,8 +155,9 @@ async fn write(world: &World, writer: usize, stop: &AtomicBool, known: &Mutex<Up
     }
 }
 
-/// The registry is killed again and again, while clients upload and collections without any grace run: at whatever point it was, what
-/// was acknowledged is there, and in the end the bucket holds exactly what is referred to.
+/// The registry is killed again and again, while clients upload and collections without any grace run: at
+/// whatever point it was, what was acknowledged is there, and in the end the bucket holds exactly what is
+/// referred to.
 #[tokio::test(flavor = "multi_thread")]
 async fn crashes_at_any_point_lose_nothing_and_leave_nothing() {
     const KILLS: usize = 8;
@@ -174,7 +176,8 @@ async fn crashes_at_any_point_lose_nothing_and_leave_nothing() {
                 tokio::spawn(async move { write(&world, writer, &stop, &known).await })
             })
             .collect();
-        // Another moment each time, from the first requests on. It is counted in uploads, since a busy machine needs longer for each.
+        // Another moment each time, from the first requests on. It is counted in uploads, since a busy
+        // machine needs longer for each.
         let started = Instant::now();
         while known.lock().unwrap().acknowledged < 3 * round && started.elapsed() < Duration::from_secs(30) {
             tokio::time::sleep(Duration::from_millis(3)).await;

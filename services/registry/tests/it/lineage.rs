@@ -69,7 +69,8 @@ async fn a_version_leads_back_to_data_code_and_job() {
     let id = model["model"]["info"]["model_id"].as_str().unwrap().to_owned();
     world.put_file(&format!("0/models/{id}/artifacts/model.onnx"), MODEL).await;
     assert_eq!(world.version("m", &id).await.0, StatusCode::OK);
-    let report = json!({"name": "holdout", "dataset": {"name": "cancer", "digest": "d2"}, "rows": 90, "metrics": {"accuracy": 0.5},
+    let report = json!({"name": "holdout", "dataset": {"name": "cancer", "digest": "d2"}, "rows": 90,
+        "metrics": {"accuracy": 0.5},
         "segments": [{"attribute": "sex", "value": "f", "rows": 40, "metrics": {"accuracy": 0.75}},
                      {"attribute": "sex", "value": "m", "rows": 50, "metrics": {"accuracy": 0.5}}]});
     world.api(Method::POST, "models/m/versions/1/reports", report).await;

@@ -1,4 +1,4 @@
-//! The ways to a file beside the proxy, and paths as MLflow reads them.
+//! The ways to a file next to the proxy, and paths as MLflow reads them.
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};

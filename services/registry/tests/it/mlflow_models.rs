@@ -239,7 +239,8 @@ async fn logged_models_are_found_by_their_metrics_on_a_dataset() {
         }
     };
     for (digest, expected) in [("train", ["a", "b", "c"]), ("test", ["b", "c", "a"])] {
-        let order = json!([{"field_name": "metrics.acc", "ascending": false, "dataset_name": "iris", "dataset_digest": digest}]);
+        let order = json!([{"field_name": "metrics.acc", "ascending": false, "dataset_name": "iris",
+            "dataset_digest": digest}]);
         assert_eq!(names(json!({"experiment_ids": ["0"], "order_by": order})).await, expected, "{digest}");
     }
     let on = |dataset: Value| {

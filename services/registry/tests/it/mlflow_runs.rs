@@ -1,4 +1,5 @@
-//! Experiments, runs and what they log, where MLflow's own tests look closely: types, texts and repeated requests.
+//! Experiments, runs and what they log, where MLflow's own tests look closely: types, texts and repeated
+//! requests.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -14,8 +15,8 @@ async fn values_of_another_type_are_refused_by_name_and_value() {
     let run = world.run().await;
     let hint = |value: &str, field: &str, kind: &str| {
         format!(
-            "Invalid value {value} for parameter '{field}' supplied:  Hint: Value was of type '{kind}'. See the API docs for \
-             more information about request parameters."
+            "Invalid value {value} for parameter '{field}' supplied:  Hint: Value was of type '{kind}'. See \
+             the API docs for more information about request parameters."
         )
     };
     let metric = |field: &str, value: Value| {

@@ -1,4 +1,5 @@
-//! What a web page of another origin tries, on every route of every API, with access off and on: it changes nothing, and reads nothing.
+//! What a web page of another origin tries, on every route of every API, with access off and on: it changes
+//! nothing, and reads nothing.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -39,7 +39,8 @@ async fn deleted_runs_go_with_their_files_and_what_is_needed_stays() {
     assert_eq!((&recent["runs"], &recent["files"]), (&json!(0), &json!(0)), "it was deleted just now");
     let size = MODEL.len();
     let dry = purge(&world, &json!({"older_than_s": 0})).await;
-    let expected = json!({"dry_run": true, "runs": 1, "runs_kept": 1, "logged_models": 0, "experiments": 0, "files": 1,
+    let expected = json!({"dry_run": true, "runs": 1, "runs_kept": 1, "logged_models": 0, "experiments": 0,
+        "files": 1,
         "size_bytes": size, "more": false});
     assert_eq!(dry, expected);
     let done = purge(&world, &json!({"older_than_s": 0, "dry_run": false, "limit": 1})).await;

@@ -1,4 +1,4 @@
-//! Rules let go of what is old or surpassed, and never of what is in use.
+//! Rules deleted what is old or superseded, and never of what is in use.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -124,7 +124,8 @@ async fn versions_that_are_in_use_stay() {
     world.post("registered-models/alias", alias).await;
     let staged = json!({"name": "churn", "version": "2", "stage": "Production"});
     world.post("model-versions/transition-stage", staged).await;
-    let deployed = "INSERT INTO registry.deployments (deployment, model, stable_version, candidate_weight_percent, told_ms) \
+    let deployed = "INSERT INTO registry.deployments (deployment, model, stable_version, \
+        candidate_weight_percent, told_ms) \
         VALUES ('shop', 'churn', '5', 0, 1) RETURNING deployment";
     assert_eq!(world.column(deployed).await.len(), 1);
     let scope = json!({"scope": "model", "model": "churn"});

@@ -6,11 +6,15 @@ use sqlx::Connection as _;
 
 use crate::world::{MODEL, World};
 
-/// What `mlflow.onnx.log_model` writes beside the model, shortened.
-const MLMODEL: &[u8] = b"flavors:\n  onnx:\n    code: null\n    data: model.onnx\n    onnx_version: 1.19.1\n    providers:\n    - \
-    CPUExecutionProvider\n  python_function:\n    data: model.onnx\n    env:\n      conda: conda.yaml\n      virtualenv: \
-    python_env.yaml\n    loader_module: mlflow.onnx\n    python_version: 3.11.7\nmlflow_version: 3.17.2\nmodel_uuid: abc\n";
-const CONDA: &[u8] = b"channels:\n- conda-forge\ndependencies:\n- python=3.11.7\n- pip<=23.2.1\n- pip:\n  - mlflow==3.17.2\nname: e\n";
+/// What `mlflow.onnx.log_model` writes next to the model, shortened.
+const MLMODEL: &[u8] = b"flavors:\n  onnx:\n    code: null\n    data: model.onnx\n    onnx_version: \
+    1.19.1\n    providers:\n    - \
+    CPUExecutionProvider\n  python_function:\n    data: model.onnx\n    env:\n      conda: conda.yaml\n      \
+    virtualenv: \
+    python_env.yaml\n    loader_module: mlflow.onnx\n    python_version: 3.11.7\nmlflow_version: \
+    3.17.2\nmodel_uuid: abc\n";
+const CONDA: &[u8] = b"channels:\n- conda-forge\ndependencies:\n- python=3.11.7\n- pip<=23.2.1\n- pip:\n  - \
+    mlflow==3.17.2\nname: e\n";
 const PYTHON_ENV: &[u8] =
     b"python: 3.11.7\nbuild_dependencies:\n- pip==23.2.1\n- wheel\ndependencies:\n- -r requirements.txt\n";
 const EXAMPLE: &[u8] = b"{\"columns\": [\"a\"], \"data\": [[NaN], [1.0]]}";
@@ -123,8 +127,10 @@ async fn versions_of_an_earlier_release_are_unverified_until_they_were_scanned_a
     // What the release before wrote: two verdicts, no rules, and `safe` for all three.
     let mut db = sqlx::PgConnection::connect(&world.database).await.unwrap();
     sqlx::query(
-        "UPDATE registry.model_versions SET servable = TRUE, facts = jsonb_set(facts - 'inspection', '{unservable_reason}', 'null') \
-         || jsonb_build_object('scan', jsonb_build_object('verdict', 'safe', 'scanned', 1, 'files', '[]'::jsonb))",
+        "UPDATE registry.model_versions SET servable = TRUE, facts = jsonb_set(facts - 'inspection', \
+         '{unservable_reason}', 'null') \
+         || jsonb_build_object('scan', jsonb_build_object('verdict', 'safe', 'scanned', 1, 'files', \
+         '[]'::jsonb))",
     )
     .execute(&mut db)
     .await

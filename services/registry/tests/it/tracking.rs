@@ -81,9 +81,11 @@ async fn searches_filter_order_and_page() {
     let world = World::begin().await;
     for number in 0..5 {
         let tags = json!([{"key": "parity", "value": if number % 2 == 0 { "even" } else { "odd" }}]);
-        let body = json!({"experiment_id": "0", "run_name": format!("r{number}"), "start_time": number, "tags": tags});
+        let body = json!({"experiment_id": "0", "run_name": format!("r{number}"), "start_time": number,
+            "tags": tags});
         let made = world.post("runs/create", body).await;
-        let metric = json!({"run_id": made["run"]["info"]["run_id"], "key": "score", "value": 10 - number, "timestamp": 1});
+        let metric = json!({"run_id": made["run"]["info"]["run_id"], "key": "score", "value": 10 - number,
+            "timestamp": 1});
         world.post("runs/log-metric", metric).await;
     }
     let search = |token: &str| {
@@ -136,7 +138,8 @@ async fn many_at_once_are_answered_each_for_itself() {
         1 => json!({"run_id": deleted, "tags": [{"key": "a", "value": "b"}]}),
         2 => json!({"run_id": absent, "tags": [{"key": "a", "value": "b"}]}),
         _ => {
-            json!({"run_id": run, "metrics": [{"key": "loss", "value": number, "timestamp": number, "step": number}],
+            json!({"run_id": run,
+                "metrics": [{"key": "loss", "value": number, "timestamp": number, "step": number}],
             "params": [{"key": "lr", "value": "0.1"}], "tags": [{"key": "at", "value": number.to_string()}]})
         }
     };
@@ -193,7 +196,8 @@ async fn pages_of_any_size_show_every_run_once_and_in_order() {
     // Two start times, so that there are ties; the id decides between them, and so it is given.
     let values = ["0.5", "0.25", "NaN", "", "0.5", "-1", "Infinity", "", "NaN", "0.5", "7"];
     for (number, value) in values.iter().enumerate() {
-        let body = json!({"run_id": format!("{number:032x}"), "run_name": number.to_string(), "start_time": 1_000 + number % 2});
+        let body = json!({"run_id": format!("{number:032x}"), "run_name": number.to_string(),
+            "start_time": 1_000 + number % 2});
         world.post("runs/create", body).await;
         if !value.is_empty() {
             let body =

@@ -84,7 +84,8 @@ async fn a_policy_weighs_reports_approvals_the_card_and_the_signature() {
         {"rule": "report-metric-at-least", "report": "holdout", "metric": "accuracy", "value": 0.8},
         {"rule": "report-metric-at-most", "report": "holdout", "metric": "latency.p95_ms", "value": 5},
         {"rule": "not-worse-than-current", "report": "holdout", "metric": "accuracy", "tolerance": 0.0625},
-        {"rule": "fairness-gap-at-most", "report": "holdout", "attribute": "age", "metric": "accuracy", "value": 0.1},
+        {"rule": "fairness-gap-at-most", "report": "holdout", "attribute": "age", "metric": "accuracy",
+            "value": 0.1},
         {"rule": "any-of", "rules": [{"rule": "signed"}, {"rule": "approved", "by_at_least": 2}]},
         {"rule": "card-complete", "fields": ["description", "metrics", "report"]},
     ]});
@@ -103,7 +104,8 @@ async fn a_policy_weighs_reports_approvals_the_card_and_the_signature() {
     for part in [
         "metric accuracy of report holdout is 0.75, at least 0.8 is required",
         "the gap of accuracy by age is 0.25 (0.5 at '60+', 0.75 at '<60'), at most 0.1 is allowed",
-        "none of 2 alternatives holds: (not validly signed: it has no signature) or (approved by ada: 1 of 2; access control is off, so the names are not verified)",
+        "none of 2 alternatives holds: (not validly signed: it has no signature) or (approved by ada: 1 of \
+         2; access control is off, so the names are not verified)",
         "its card lacks description, metrics",
     ] {
         assert!(message.contains(part), "{part} is not in: {message}");

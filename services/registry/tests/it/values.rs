@@ -1,4 +1,5 @@
-//! Values that no handler hopes for, on every route: each is answered with 4xx and a reason, and never with 5xx.
+//! Values that no handler hopes for, on every route: each is answered with 4xx and a reason, and never with
+//! 5xx.
 
 use std::collections::BTreeSet;
 
@@ -16,10 +17,13 @@ pub(crate) struct Known {
 /// Good requests of MLflow's API: method, path, body.
 pub(crate) fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
     let Known { run, model_id } = known;
-    let dataset = json!({"name": "d", "digest": "1", "source_type": "local", "source": "{}", "schema": "s", "profile": "p"});
-    let metric = json!({"key": "a", "value": 1.0, "timestamp": 1, "step": 1, "model_id": model_id, "dataset_name": "d", "dataset_digest": "1"});
+    let dataset = json!({"name": "d", "digest": "1", "source_type": "local", "source": "{}", "schema": "s",
+        "profile": "p"});
+    let metric = json!({"key": "a", "value": 1.0, "timestamp": 1, "step": 1, "model_id": model_id,
+        "dataset_name": "d", "dataset_digest": "1"});
     let pair = json!({"key": "k", "value": "v"});
-    let point = json!({"run_id": run, "key": "a", "value": 1.0, "timestamp": 1, "step": 1, "model_id": model_id,
+    let point = json!({"run_id": run, "key": "a", "value": 1.0, "timestamp": 1, "step": 1,
+        "model_id": model_id,
         "dataset_name": "d", "dataset_digest": "1"});
     let post = |path: &'static str, body: Value| (Method::POST, path, body);
     vec![
@@ -29,7 +33,8 @@ pub(crate) fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
         ),
         post(
             "experiments/search",
-            json!({"filter": "name = 'e'", "max_results": 5, "order_by": ["name"], "page_token": "x", "view_type": "ALL"}),
+            json!({"filter": "name = 'e'", "max_results": 5, "order_by": ["name"], "page_token": "x",
+                "view_type": "ALL"}),
         ),
         post("experiments/update", json!({"experiment_id": "0", "new_name": "Default"})),
         post("experiments/set-experiment-tag", json!({"experiment_id": "0", "key": "k", "value": "v"})),
@@ -37,11 +42,13 @@ pub(crate) fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
         post("experiments/search-datasets", json!({"experiment_ids": ["0"]})),
         post(
             "runs/create",
-            json!({"experiment_id": "0", "user_id": "u", "run_name": "r", "start_time": 1, "tags": [pair], "run_id": "fresh"}),
+            json!({"experiment_id": "0", "user_id": "u", "run_name": "r", "start_time": 1, "tags": [pair],
+                "run_id": "fresh"}),
         ),
         post(
             "runs/search",
-            json!({"experiment_ids": ["0"], "filter": "params.a = 'b'", "max_results": 5, "order_by": ["metrics.a"], "page_token": "x", "run_view_type": "ALL"}),
+            json!({"experiment_ids": ["0"], "filter": "params.a = 'b'", "max_results": 5,
+                "order_by": ["metrics.a"], "page_token": "x", "run_view_type": "ALL"}),
         ),
         post("runs/update", json!({"run_id": run, "status": "RUNNING", "end_time": 1, "run_name": "r"})),
         post("runs/log-parameter", json!({"run_id": run, "key": "k", "value": "v"})),
@@ -51,20 +58,25 @@ pub(crate) fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
         post("runs/log-batch", json!({"run_id": run, "metrics": [metric], "params": [pair], "tags": [pair]})),
         post(
             "runs/log-inputs",
-            json!({"run_id": run, "datasets": [{"dataset": dataset, "tags": [pair]}], "models": [{"model_id": model_id}]}),
+            json!({"run_id": run, "datasets": [{"dataset": dataset, "tags": [pair]}],
+                "models": [{"model_id": model_id}]}),
         ),
         post("runs/outputs", json!({"run_id": run, "models": [{"model_id": model_id, "step": 1}]})),
         post(
             "runs/log-model",
-            json!({"run_id": run, "model_json": "{\"run_id\": \"r\", \"artifact_path\": \"m\", \"utc_time_created\": \"t\", \"flavors\": {}}"}),
+            json!({"run_id": run,
+                "model_json": "{\"run_id\": \"r\", \"artifact_path\": \"m\", \"utc_time_created\": \"t\", \"flavors\": {}}"}),
         ),
         post(
             "logged-models",
-            json!({"experiment_id": "0", "name": "n", "model_type": "t", "source_run_id": run, "params": [pair], "tags": [pair]}),
+            json!({"experiment_id": "0", "name": "n", "model_type": "t", "source_run_id": run,
+                "params": [pair], "tags": [pair]}),
         ),
         post(
             "logged-models/search",
-            json!({"experiment_ids": ["0"], "filter": "name = 'n'", "max_results": 5, "order_by": [{"field_name": "name"}], "datasets": [{"dataset_name": "d", "dataset_digest": "1"}]}),
+            json!({"experiment_ids": ["0"], "filter": "name = 'n'", "max_results": 5,
+                "order_by": [{"field_name": "name"}],
+                    "datasets": [{"dataset_name": "d", "dataset_digest": "1"}]}),
         ),
         post("registered-models/create", json!({"name": "fresh", "description": "d", "tags": [pair]})),
         post("registered-models/rename", json!({"name": "r", "new_name": "r"})),
@@ -80,7 +92,8 @@ pub(crate) fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
         post("registered-models/get-latest-versions", json!({"name": "m", "stages": ["None"]})),
         post(
             "model-versions/create",
-            json!({"name": "m", "source": "s3://bucket/key", "run_id": run, "model_id": model_id, "run_link": "l", "description": "d", "tags": [pair], "version": "7"}),
+            json!({"name": "m", "source": "s3://bucket/key", "run_id": run, "model_id": model_id,
+                "run_link": "l", "description": "d", "tags": [pair], "version": "7"}),
         ),
         (Method::PATCH, "model-versions/update", json!({"name": "m", "version": "1", "description": "d"})),
         post("model-versions/set-tag", json!({"name": "m", "version": "1", "key": "k", "value": "v"})),
@@ -95,15 +108,19 @@ pub(crate) fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
         ),
         post(
             "webhooks",
-            json!({"name": "w", "url": "https://hooks.example/x", "events": [{"entity": "REGISTERED_MODEL", "action": "CREATED"}], "description": "d", "secret": "s", "status": "ACTIVE"}),
+            json!({"name": "w", "url": "https://hooks.example/x",
+                "events": [{"entity": "REGISTERED_MODEL", "action": "CREATED"}], "description": "d",
+                    "secret": "s", "status": "ACTIVE"}),
         ),
     ]
 }
 
 /// The same of REST v1.
 pub(crate) fn rest() -> Vec<(Method, &'static str, Value)> {
-    let report = json!({"name": "holdout", "dataset": {"name": "d", "digest": "1"}, "rows": 9, "metrics": {"accuracy": 0.5}, "source": "s",
-        "latency": {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}, "segments": [{"attribute": "a", "value": "b", "rows": 9, "metrics": {"accuracy": 0.5}}]});
+    let report = json!({"name": "holdout", "dataset": {"name": "d", "digest": "1"}, "rows": 9,
+        "metrics": {"accuracy": 0.5}, "source": "s",
+        "latency": {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0},
+            "segments": [{"attribute": "a", "value": "b", "rows": 9, "metrics": {"accuracy": 0.5}}]});
     vec![
         (Method::POST, "models/m/versions/1/reports", report),
         (Method::POST, "models/m/versions/1/approvals", json!({"by": "ada", "comment": "c"})),
@@ -115,12 +132,15 @@ pub(crate) fn rest() -> Vec<(Method, &'static str, Value)> {
         (
             Method::POST,
             "webhooks",
-            json!({"name": "v", "url": "https://hooks.example/x", "description": "d", "events": ["slipway.registry.alias.set"]}),
+            json!({"name": "v", "url": "https://hooks.example/x", "description": "d",
+                "events": ["slipway.registry.alias.set"]}),
         ),
         (
             Method::PUT,
             "retention-rules/old",
-            json!({"for": {"scope": "model", "model": "none"}, "after_days": 9, "keep_best": {"metric": "a", "k": 2, "goal": "maximize"}, "keep_last": 3, "action": "archive"}),
+            json!({"for": {"scope": "model", "model": "none"}, "after_days": 9,
+                "keep_best": {"metric": "a", "k": 2, "goal": "maximize"}, "keep_last": 3,
+                    "action": "archive"}),
         ),
         (Method::POST, "purge", json!({"older_than_s": 9, "limit": 5, "dry_run": true})),
         (Method::POST, "gc", json!({"grace_s": 9, "limit": 5, "page_token": "x", "dry_run": true})),

@@ -274,8 +274,10 @@ async fn a_version_that_an_older_inspection_judged_is_inspected_again() {
     let database = sqlx::PgPool::connect(&world.database).await.unwrap();
     for old in [
         "UPDATE registry.model_versions SET servable = FALSE, \
-           facts = facts - 'inspection' || '{\"unservable_reason\": \"its output is a sequence\"}' WHERE version = 1",
-        "INSERT INTO registry.model_version_tags SELECT model_key, 1, 'slipway.unservable', 'old' FROM registry.registered_models",
+           facts = facts - 'inspection' || '{\"unservable_reason\": \"its output is a sequence\"}' \
+           WHERE version = 1",
+        "INSERT INTO registry.model_version_tags SELECT model_key, 1, 'slipway.unservable', 'old' \
+         FROM registry.registered_models",
         // Of this one every byte is gone: what is known of it stays.
         "UPDATE registry.model_versions SET facts = facts - 'inspection' WHERE version = 2",
         "UPDATE registry.model_version_files SET blob_key = 'blobs/gone' WHERE version = 2",
@@ -304,7 +306,10 @@ async fn a_version_that_an_older_inspection_judged_is_inspected_again() {
 async fn a_training_profile_that_does_not_fit_is_told_at_registration() {
     let world = World::begin().await;
     world.post("registered-models/create", json!({"name": "m"})).await;
-    let column = |name: &str| json!({"name": name, "edges": [], "counts": [5], "min": 0.0, "max": 1.0, "sample": [0.0, 1.0]});
+    let column = |name: &str| {
+        json!({"name": name, "edges": [], "counts": [5], "min": 0.0, "max": 1.0,
+        "sample": [0.0, 1.0]})
+    };
     let profile = |names: &[&str]| {
         let features: Vec<_> = names.iter().map(|name| column(name)).collect();
         json!({"schema": "slipway.profile/1", "rows": 5, "features": features}).to_string()

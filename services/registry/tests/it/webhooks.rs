@@ -1,4 +1,4 @@
-//! Whoever has no NATS is told by HTTP: signed, again after failures, and nothing is lost.
+//! A caller that has no NATS is told by HTTP: signed, again after failures, and nothing is lost.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -398,7 +398,8 @@ async fn webhooks_of_both_apis_are_changed_and_tested_by_mlflows_api() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_webhook_is_refused_in_mlflows_shape() {
     let world = World::begin().await;
-    let right = json!({"name": "w", "url": "http://127.0.0.1:9/", "events": mlflow_events(&["registered_model.created"])});
+    let right = json!({"name": "w", "url": "http://127.0.0.1:9/",
+        "events": mlflow_events(&["registered_model.created"])});
     for (field, value, text) in [
         ("name", json!(""), "Missing value for required parameter 'name'"),
         ("name", json!("a b"), "Webhook name 'a b' is invalid"),

@@ -10,7 +10,8 @@ use uuid::Uuid;
 /// Columns of [`Deployment`].
 macro_rules! columns {
     () => {
-        "deployment_key, id, name, model, watch_alias, default_strategy, traffic, last_alias_move, created_at_ms"
+        "deployment_key, id, name, model, watch_alias, default_strategy, traffic, last_alias_move, \
+         created_at_ms"
     };
 }
 
@@ -44,13 +45,13 @@ pub(crate) async fn insert(
     connection: &mut PgConnection,
     new: &NewDeployment<'_>,
 ) -> Result<Option<Deployment>, sqlx::Error> {
-    sqlx::query_as(
-        concat!(
-            "INSERT INTO deployments (name, model, watch_alias, default_strategy, traffic, created_at_ms, id) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name) WHERE deleted_at_ms IS NULL DO NOTHING RETURNING ",
-            columns!()
-        ),
-    )
+    sqlx::query_as(concat!(
+        "INSERT INTO deployments (name, model, watch_alias, default_strategy, traffic, created_at_ms, \
+             id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name) WHERE deleted_at_ms IS NULL DO NOTHING \
+             RETURNING ",
+        columns!()
+    ))
     .bind(&new.traffic.deployment)
     .bind(&new.traffic.model)
     .bind(new.watch_alias)
@@ -87,7 +88,7 @@ pub(crate) async fn find(
     .await
 }
 
-/// The same, held until the transaction ends. Whoever changes a rollout of the deployment takes this lock
+/// The same, locked until the transaction ends. Every change of a rollout of the deployment takes this lock
 /// first.
 pub(crate) async fn lock(
     connection: &mut PgConnection,
@@ -166,13 +167,12 @@ pub(crate) async fn list(
     after: Option<&str>,
     limit: i64,
 ) -> Result<Vec<Deployment>, sqlx::Error> {
-    sqlx::query_as(
-        concat!(
-            "SELECT ",
-            columns!(),
-            " FROM deployments WHERE deleted_at_ms IS NULL AND ($1::TEXT IS NULL OR name > $1) ORDER BY name LIMIT $2"
-        ),
-    )
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM deployments WHERE deleted_at_ms IS NULL AND ($1::TEXT IS NULL OR name > $1) ORDER BY name \
+             LIMIT $2"
+    ))
     .bind(after)
     .bind(limit)
     .fetch_all(connection)

@@ -37,7 +37,8 @@ pub(crate) async fn unidentified(
 ) -> Result<Vec<Unidentified>, sqlx::Error> {
     sqlx::query_as(
         "SELECT name, model, target->>'version' AS version, target->>'digest' AS digest FROM ( \
-           SELECT name, model, model_id, CASE WHEN traffic->'stable'->>'version' IS NOT NULL THEN traffic->'stable' \
+           SELECT name, model, model_id, CASE WHEN traffic->'stable'->>'version' IS NOT NULL THEN \
+           traffic->'stable' \
              ELSE traffic->'warm'->0 END AS target FROM deployments WHERE deleted_at_ms IS NULL) AS live \
          WHERE (model_id IS NULL OR $1) AND target->>'version' IS NOT NULL ORDER BY name LIMIT $2",
     )
@@ -74,7 +75,8 @@ pub(crate) async fn set(
     name: ModelName<'_>,
 ) -> Result<bool, sqlx::Error> {
     let set = sqlx::query(
-        "UPDATE deployments SET model = $3, model_id = $2, model_name_revision = $4 WHERE deployment_key = $1 \
+        "UPDATE deployments SET model = $3, model_id = $2, model_name_revision = $4 \
+         WHERE deployment_key = $1 \
            AND (model_id IS NULL OR (model_id = $2 AND model_name_revision < $4))",
     )
     .bind(deployment_key)
@@ -113,7 +115,8 @@ pub(crate) async fn watching_alias(
 ) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT name FROM deployments WHERE deleted_at_ms IS NULL AND watch_alias = $3 \
-           AND ((model_id = $1 AND $1 <> '') OR ((model_id IS NULL OR $1 = '') AND model = $2)) ORDER BY name",
+           AND ((model_id = $1 AND $1 <> '') OR ((model_id IS NULL OR $1 = '') AND model = $2)) \
+           ORDER BY name",
     )
     .bind(model.id)
     .bind(model.name)
@@ -131,9 +134,12 @@ pub(crate) async fn serving(
     sqlx::query_scalar(
         "SELECT name FROM deployments WHERE deleted_at_ms IS NULL AND model = $1 AND ( \
            traffic @> jsonb_build_object('stable', jsonb_build_object('version', $2::TEXT)) \
-           OR traffic @> jsonb_build_object('candidates', jsonb_build_array(jsonb_build_object('target', jsonb_build_object('version', $2::TEXT)))) \
-           OR traffic @> jsonb_build_object('shadows', jsonb_build_array(jsonb_build_object('target', jsonb_build_object('version', $2::TEXT)))) \
-           OR traffic @> jsonb_build_object('warm', jsonb_build_array(jsonb_build_object('version', $2::TEXT)))) ORDER BY name",
+           OR traffic @> jsonb_build_object('candidates', jsonb_build_array(jsonb_build_object('target', \
+           jsonb_build_object('version', $2::TEXT)))) \
+           OR traffic @> jsonb_build_object('shadows', jsonb_build_array(jsonb_build_object('target', \
+           jsonb_build_object('version', $2::TEXT)))) \
+           OR traffic @> jsonb_build_object('warm', jsonb_build_array(jsonb_build_object('version', \
+           $2::TEXT)))) ORDER BY name",
     )
     .bind(model)
     .bind(version)

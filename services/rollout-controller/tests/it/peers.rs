@@ -141,7 +141,7 @@ impl Replica {
         let working = replica.clone();
         tokio::spawn(async move {
             while !shutdown.is_cancelled() {
-                // NATS may be away, and the buckets may not be there yet.
+                // NATS may be unreachable, and the buckets may not be there yet.
                 if !working.hangs.load(Ordering::Relaxed) {
                     let _ = working.report().await;
                 }
@@ -218,8 +218,10 @@ impl Replica {
     pub(crate) async fn predicts(&self, version: &str, variant: &str, predictions: &[serde_json::Value]) {
         let start = now_unix_ms();
         let record = |(number, prediction): (usize, &serde_json::Value)| {
-            json!({"request_id": format!("{version}-{variant}-{start}-{number}"), "deployment": "d", "model": "m",
-                "version": version, "variant": variant, "at_unix_ms": now_unix_ms(), "latency_us": 300, "rows": 1,
+            json!({"request_id": format!("{version}-{variant}-{start}-{number}"), "deployment": "d",
+                "model": "m",
+                "version": version, "variant": variant, "at_unix_ms": now_unix_ms(), "latency_us": 300,
+                    "rows": 1,
                 "inputs": [], "non_finite_outputs": u64::from(prediction.is_null()),
                 "outputs": [{"name": "y", "datatype": "FP32", "shape": [1], "data": [prediction]}]})
         };
@@ -245,7 +247,8 @@ impl Replica {
         let id = |number: usize| format!("{version}-{variant}-{start}-{number}");
         let record = |number: usize| {
             let outputs = json!([{"name": "label", "datatype": "INT64", "shape": [1], "data": [1]}]);
-            json!({"request_id": id(number), "deployment": "d", "model": "m", "version": version, "variant": variant,
+            json!({"request_id": id(number), "deployment": "d", "model": "m", "version": version,
+                "variant": variant,
                 "at_unix_ms": now_unix_ms(), "latency_us": 300, "rows": 1, "inputs": [],
                 "outputs": if failed { json!([]) } else { outputs }, "error": failed.then_some("it broke")})
         };

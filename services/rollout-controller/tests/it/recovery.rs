@@ -148,7 +148,7 @@ async fn nats_may_lose_everything_in_the_middle() {
         assert!(started.elapsed() < Duration::from_secs(20), "table or streams stay lost");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // Streams are there again, and what is told from now on counts, though their numbers begin anew.
+    // Streams are there again, and what is told from now on counts, though their numbers begin again.
     world.replica.answers("1", "stable", 30, 1.0, false).await;
     world.replica.answers("2", "candidate", 30, 1.0, false).await;
     let started = Instant::now();

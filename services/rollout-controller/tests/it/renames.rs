@@ -101,7 +101,8 @@ async fn the_deployment_shows_what_was_deleted_under_it() {
         let notices = found["notices"].as_array().unwrap();
         notices.iter().any(|notice| notice["message"].as_str().unwrap().contains(text))
     };
-    let gone = json!({"entity": "alias", "what": "deleted", "id": "m@champion", "details": {"model": "m", "alias": "champion"}});
+    let gone = json!({"entity": "alias", "what": "deleted", "id": "m@champion",
+        "details": {"model": "m", "alias": "champion"}});
     world.publish("slipway.registry.alias.deleted", gone).await;
     world.deployment(&controller, "the alias", |found| about(found, "was deleted")).await;
     world.alias_set("2", "event-2", "2").await;

@@ -55,8 +55,8 @@ async fn a_similar_version_is_promoted_and_the_reason_says_what_was_not_judged()
     new.extend(vec![Value::Null; 10]);
     let (world, _at, rollout) = rolled_out(&old, &new, "promoted").await;
     let reason = rollout["reason"].as_str().unwrap();
-    let expected = "every step passed; not judged: divergence of shadow copies (no shadow copies: shadow_percent is 0), \
-                    accuracy (no labels arrived)";
+    let expected = "every step passed; not judged: divergence of shadow copies (no shadow copies: \
+        shadow_percent is 0), accuracy (no labels arrived)";
     assert_eq!(reason, expected);
     let decisions = rollout["decisions"].as_array().unwrap();
     let passed = decisions.iter().find(|decision| decision["verdict"] == "pass").unwrap();

@@ -71,7 +71,8 @@ impl World {
     async fn deployed_on(database: String) -> (Self, Controller) {
         let world = Self::begin(database).await;
         let controller = world.controller().await;
-        let body = json!({"name": "d", "model": "m", "version": "1", "watch_alias": "champion", "default_strategy": strategy()});
+        let body = json!({"name": "d", "model": "m", "version": "1", "watch_alias": "champion",
+            "default_strategy": strategy()});
         world.call(&controller, Method::POST, "deployments", body).await;
         world.wait_for(&controller, "1", "promoted").await;
         (world, controller)
@@ -183,7 +184,7 @@ impl World {
         Some(serde_json::from_slice(&bytes).unwrap())
     }
 
-    /// The same, also while NATS is away.
+    /// The same, also while NATS is unreachable.
     pub(crate) async fn try_table(&self) -> Option<TrafficTable> {
         let bytes = self.bus.jetstream().get_key_value(TRAFFIC_BUCKET).await.ok()?.get("d").await.ok()??;
         serde_json::from_slice(&bytes).ok()
@@ -198,7 +199,8 @@ impl World {
 
     /// The same where it pointed there before.
     pub(crate) async fn alias_set_again(&self, version: &str, event: &str, delivery: &str) {
-        let body = json!({"model": self.versions.name(), "alias": "champion", "version": version, "unchanged": true, "model_id": MODEL_ID});
+        let body = json!({"model": self.versions.name(), "alias": "champion", "version": version,
+            "unchanged": true, "model_id": MODEL_ID});
         self.publish_alias(&body, event, delivery, None).await;
     }
 
@@ -210,7 +212,8 @@ impl World {
         delivery: &str,
         traceparent: Option<&str>,
     ) {
-        let body = json!({"model": self.versions.name(), "alias": "champion", "version": version, "model_id": MODEL_ID});
+        let body = json!({"model": self.versions.name(), "alias": "champion", "version": version,
+            "model_id": MODEL_ID});
         self.publish_alias(&body, event, delivery, traceparent).await;
     }
 

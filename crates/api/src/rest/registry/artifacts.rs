@@ -60,8 +60,8 @@ pub struct PreviewQuery {
 pub struct ContentQuery {
     /// Path of the file within the run or the version.
     pub path: String,
-    /// Whether a redirect to a presigned URL of the artifact store is preferred, where clients reach the store
-    /// [default: false].
+    /// Whether a redirect to a presigned URL of the artifact store is preferred, where clients reach the
+    /// store [default: false].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect: Option<bool>,
 }

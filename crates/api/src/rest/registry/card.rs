@@ -110,7 +110,8 @@ pub struct Lineage {
     pub source: String,
     /// Creation time.
     pub created_at_unix_ms: i64,
-    /// Principals that created the version, its run or its logged model, and the user that the run's client named.
+    /// Principals that created the version, its run or its logged model, and the user that the run's client
+    /// named.
     pub authors: BTreeSet<String>,
     /// Aliases that point at it.
     pub aliases: Vec<String>,

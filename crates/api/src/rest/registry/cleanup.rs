@@ -44,8 +44,8 @@ pub struct Purged {
 pub struct CollectionRequest {
     /// Only reports what would be freed [default: true].
     pub dry_run: Option<bool>,
-    /// Only objects that have been unreferenced for this many seconds [default: 86400]. With less, uploads in progress may have to
-    /// be repeated.
+    /// Only objects that have been unreferenced for this many seconds [default: 86400]. With less, uploads in
+    /// progress may have to be repeated.
     #[schema(example = 86400)]
     pub grace_s: Option<u64>,
     /// Number of objects of the bucket to examine, 1 to 1000 [default: 1000].

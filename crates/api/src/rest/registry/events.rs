@@ -94,7 +94,8 @@ pub struct EventStreamQuery {
     /// Only events whose type begins with this text, e.g. `slipway.registry.alias.`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
-    /// Starts with past events, from this time on, RFC 3339 [default: now]. The header `Last-Event-ID` takes precedence.
+    /// Starts with past events, from this time on, RFC 3339 [default: now]. The header `Last-Event-ID` takes
+    /// precedence.
     #[param(example = "2026-01-31T12:00:00Z")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,

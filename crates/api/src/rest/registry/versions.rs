@@ -120,8 +120,8 @@ pub struct VersionDetails {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewVersion {
-    /// URI of the model's files: of a logged model (`models:/m-…`), of a run (`runs:/<run_id>/<path>`), of another version
-    /// (`models:/<name>/<version>`), or of artifacts.
+    /// URI of the model's files: of a logged model (`models:/m-…`), of a run (`runs:/<run_id>/<path>`), of
+    /// another version (`models:/<name>/<version>`), or of artifacts.
     #[schema(example = "models:/m-0123456789abcdef")]
     pub source: String,
     /// The run that it was created from [default: that of the source].
@@ -141,7 +141,8 @@ pub struct NewVersion {
 pub struct StageChange {
     /// The new stage.
     pub stage: Stage,
-    /// Whether the other versions of that stage are archived; only for `Staging` and `Production` [default: false].
+    /// Whether the other versions of that stage are archived; only for `Staging` and `Production` [default:
+    /// false].
     #[serde(default)]
     pub archive_existing: bool,
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// A webhook to be created. The secret is a plain text here: the service moves it into a type that is not printed.
+/// A webhook to be created. The secret is a plain text here: the service moves it into a type that is not
+/// printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewWebhook {

@@ -15,7 +15,8 @@ pub enum Command {
     /// Manages the keys and certificates whose signatures the registry trusts.
     #[command(subcommand)]
     Keys(signing::Keys),
-    /// Adds a validation report to a version: metrics, latency, and metrics per segment. Reports are immutable.
+    /// Adds a validation report to a version: metrics, latency, and metrics per segment. Reports are
+    /// immutable.
     Report(reports::Report),
     /// Lists the reports of a version, newest first.
     Reports(reports::Reports),

@@ -20,7 +20,8 @@ pub(super) fn from_rows(metadata: &Value, given: Value) -> anyhow::Result<Value>
     let [input] = inputs.as_slice() else {
         let names: Vec<&str> = inputs.iter().filter_map(|input| input["name"].as_str()).collect();
         bail!(
-            "the model has {} inputs ({}): give rows as objects, `[{{\"{}\": …}}, …]`, or a request with `inputs`",
+            "the model has {} inputs ({}): give rows as objects, `[{{\"{}\": …}}, …]`, or a request with \
+             `inputs`",
             names.len(),
             names.join(", "),
             names.first().unwrap_or(&"name")
@@ -105,7 +106,8 @@ mod tests {
     #[test]
     fn rows_that_name_their_inputs_become_a_tensor_each() {
         let metadata = model(json!([
-            {"name": "age", "datatype": "FP32", "shape": [-1, 1]}, {"name": "plan", "datatype": "BYTES", "shape": [-1]}
+            {"name": "age", "datatype": "FP32", "shape": [-1, 1]},
+                {"name": "plan", "datatype": "BYTES", "shape": [-1]}
         ]));
         let request =
             from_rows(&metadata, json!([{"age": 41, "plan": "pro"}, {"plan": "free", "age": 20}])).unwrap();

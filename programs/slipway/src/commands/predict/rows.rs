@@ -14,7 +14,8 @@ pub(super) struct Rows {
     pub(super) others: Vec<(String, String)>,
 }
 
-/// The rows of an Open Inference Protocol answer. The first dimension of its first output with one counts them.
+/// The rows of an Open Inference Protocol answer. The first dimension of its first output with one counts
+/// them.
 pub(super) fn of(answer: &Value) -> Rows {
     let outputs: Vec<&Value> = answer["outputs"].as_array().into_iter().flatten().collect();
     let count = outputs.iter().find_map(|output| rows_of(output));

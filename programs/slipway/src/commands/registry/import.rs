@@ -35,11 +35,12 @@ pub struct Options {
     /// Address of the registry [default: the platform in --data-dir].
     #[arg(long, value_name = "URL")]
     to: Option<String>,
-    /// Only this experiment with its runs and logged models; copies no registered models unless --model is given. Can be
-    /// repeated.
+    /// Only this experiment with its runs and logged models; copies no registered models unless --model is
+    /// given. Can be repeated.
     #[arg(long, value_name = "NAME")]
     experiment: Vec<String>,
-    /// Only this registered model with its versions; copies no experiments unless --experiment is given. Can be repeated.
+    /// Only this registered model with its versions; copies no experiments unless --experiment is given. Can
+    /// be repeated.
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,
     /// Skips artifacts, and the model versions that require them.
@@ -180,7 +181,8 @@ fn json(summary: &Summary, dry_run: bool) -> Value {
         .iter()
         .map(|(kind, counts)| {
             let body = json!({
-                "found": counts.found, "copied": counts.copied, "skipped": counts.skipped, "failed": counts.failed,
+                "found": counts.found, "copied": counts.copied, "skipped": counts.skipped,
+                    "failed": counts.failed,
             });
             (name(*kind), body)
         })

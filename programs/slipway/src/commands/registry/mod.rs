@@ -16,20 +16,22 @@ use crate::connection::Connection;
 pub enum Command {
     /// Copies experiments, runs, artifacts and models of a running MLflow server into the registry.
     ///
-    /// Run IDs, logged-model IDs and version numbers stay the same. The command can be interrupted and run again: what is
-    /// complete is not copied again. Credentials for the MLflow server come from the environment, as for MLflow's own client:
-    /// MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.
+    /// Run IDs, logged-model IDs and version numbers stay the same. The command can be interrupted and run
+    /// again: what is complete is not copied again. Credentials for the MLflow server come from the
+    /// environment, as for MLflow's own client: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
+    /// MLFLOW_TRACKING_TOKEN.
     Import(import::Options),
     /// Shows which deleted runs and experiments are old enough to purge; with --yes, purges them permanently.
     ///
-    /// Purges runs with their metrics and files, then logged models, then empty experiments. Runs that have a registered model
-    /// version are kept, and so are files that a version pins. The command can be interrupted and run again.
+    /// Purges runs with their metrics and files, then logged models, then empty experiments. Runs that have a
+    /// registered model version are kept, and so are files that a version pins. The command can be
+    /// interrupted and run again.
     Purge(purge::Options),
     /// Shows which objects in the bucket are unreferenced; with --yes, deletes them.
     ///
-    /// Unreferenced objects are those that were replaced, deleted or purged, remainders of interrupted uploads, and orphaned
-    /// objects without a database row, for instance after a restore from a backup. The command can run during uploads, be
-    /// interrupted, and run again.
+    /// Unreferenced objects are those that were replaced, deleted or purged, remainders of interrupted
+    /// uploads, and orphaned objects without a database row, for instance after a restore from a backup. The
+    /// command can run during uploads, be interrupted, and run again.
     Gc(gc::Options),
 }
 

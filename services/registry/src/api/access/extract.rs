@@ -11,7 +11,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        // A request that passed no guard comes from nobody.
+        // A request that passed no guard has no caller.
         Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::nobody(String::new())))
     }
 }

@@ -1,8 +1,9 @@
-//! The page at `/`: what this server is, links into the API, and the runs and models that MLflow's client prints links to.
+//! The page at `/`: what this server is, links into the API, and the runs and models that MLflow's client
+//! prints links to.
 //!
-//! The client's links have their place in the fragment (`/#/experiments/1/runs/abc`), which browsers do not send. So the page is static
-//! and holds no data; its script asks the REST API, as the browser's user, and writes text nodes only. The policy allows exactly this
-//! script and this style, by their hashes.
+//! The client's links have their place in the fragment (`/#/experiments/1/runs/abc`), which browsers do not
+//! send. So the page is static and holds no data; its script asks the REST API, as the browser's user, and
+//! writes text nodes only. The policy allows exactly this script and this style, by their hashes.
 
 use std::sync::LazyLock;
 
@@ -25,8 +26,8 @@ static PAGE: LazyLock<String> =
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
     format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'",
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; base-uri \
+         'none'; form-action 'none'; frame-ancestors 'none'",
         hash(SCRIPT),
         hash(STYLE)
     )

@@ -111,7 +111,8 @@ impl Failure {
         Self::new(
             Code::EndpointNotFound,
             format!(
-                "Slipway does not serve MLflow's API for {family} ({method} {path}); docs/api.md lists what it serves"
+                "Slipway does not serve MLflow's API for {family} ({method} {path}); docs/api.md lists what \
+                 it serves"
             ),
         )
     }
@@ -120,7 +121,8 @@ impl Failure {
     pub(crate) fn no_prompts() -> Self {
         Self::new(
             Code::EndpointNotFound,
-            "Slipway does not serve MLflow's prompt registry, so no prompt was registered; docs/api.md lists what it serves",
+            "Slipway does not serve MLflow's prompt registry, so no prompt was registered; docs/api.md lists \
+             what it serves",
         )
     }
 }

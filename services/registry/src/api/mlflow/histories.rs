@@ -1,4 +1,5 @@
-//! Metrics as they are read: whole histories page by page, those of many runs at once, and samples of them for charts.
+//! Metrics as they are read: whole histories page by page, those of many runs at once, and samples of them
+//! for charts.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -32,13 +33,16 @@ async fn history(State(registry): State<Registry>, fields: Fields) -> Result<Res
     let (run_id, key) = (fields.run_id()?, fields.required("metric_key")?);
     let limit = match fields.integer("max_results")? {
         None => MAX_HISTORY,
-        Some(asked) => usize::try_from(asked).ok().filter(|asked| *asked > 0).map(|asked| asked.min(MAX_HISTORY)).ok_or_else(
-            || {
+        Some(asked) => usize::try_from(asked)
+            .ok()
+            .filter(|asked| *asked > 0)
+            .map(|asked| asked.min(MAX_HISTORY))
+            .ok_or_else(|| {
                 Failure::invalid(format!(
-                    "Invalid value {asked} for parameter 'max_results' supplied. It must be a positive integer."
+                    "Invalid value {asked} for parameter 'max_results' supplied. It must be a positive \
+                     integer."
                 ))
-            },
-        )?,
+            })?,
     };
     let after = decode_page_token(&fields.string("page_token")?.unwrap_or_default())?
         .map(|position| {
@@ -68,7 +72,8 @@ async fn bulk(State(registry): State<Registry>, fields: Fields) -> Result<Respon
         0 => Some("GetMetricHistoryBulk request must specify at least one run_id.".to_owned()),
         1..=MAX_RUNS => None,
         count => Some(format!(
-            "GetMetricHistoryBulk request cannot specify more than {MAX_RUNS} run_ids. Received {count} run_ids."
+            "GetMetricHistoryBulk request cannot specify more than {MAX_RUNS} run_ids. Received {count} \
+             run_ids."
         )),
     };
     if let Some(message) = refused {
@@ -92,7 +97,8 @@ async fn interval(State(registry): State<Registry>, fields: Fields) -> Result<Re
     }
     if run_ids.len() > MAX_RUNS {
         return Err(Failure::invalid(format!(
-            "GetMetricHistoryBulkInterval request must specify at most {MAX_RUNS} run_ids. Received {} run_ids. {SEE_DOCS}",
+            "GetMetricHistoryBulkInterval request must specify at most {MAX_RUNS} run_ids. Received {} \
+             run_ids. {SEE_DOCS}",
             run_ids.len()
         )));
     }

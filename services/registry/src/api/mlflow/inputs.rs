@@ -70,8 +70,8 @@ async fn search_datasets(State(registry): State<Registry>, caller: Caller, field
         1..=MAX_EXPERIMENTS => {}
         count => {
             return Err(Failure::invalid(format!(
-                "SearchDatasets request cannot specify more than {MAX_EXPERIMENTS} experiment_ids. Received {count} \
-                 experiment_ids."
+                "SearchDatasets request cannot specify more than {MAX_EXPERIMENTS} experiment_ids. Received \
+                 {count} experiment_ids."
             )));
         }
     }

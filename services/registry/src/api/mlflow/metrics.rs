@@ -50,7 +50,8 @@ async fn log_metric(State(registry): State<Registry>, fields: Fields) -> Answer 
 async fn log_batch(State(registry): State<Registry>, mut fields: Fields) -> Answer {
     if fields.body_bytes > MAX_BATCH_BODY_BYTES {
         return Err(Failure::invalid(format!(
-            "Batched logging API requests must be at most {MAX_BATCH_BODY_BYTES} bytes, got a request of size {}.",
+            "Batched logging API requests must be at most {MAX_BATCH_BODY_BYTES} bytes, got a request of \
+             size {}.",
             fields.body_bytes
         )));
     }

@@ -1,6 +1,7 @@
 //! MLflow's REST API: `/api/2.0/mlflow` and its twin `/ajax-api`.
 //!
-//! Source: the protobuf descriptors and the behaviour of MLflow 3.17 and 3.18; see docs/api.md for what is answered.
+//! Source: the protobuf descriptors and the behaviour of MLflow 3.17 and 3.18; see docs/api.md for what is
+//! answered.
 
 mod artifacts;
 pub(crate) mod error;

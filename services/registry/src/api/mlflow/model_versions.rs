@@ -116,19 +116,24 @@ async fn create(
     Ok((headers, answer(Message::new().put("model_version", body(&made)))))
 }
 
-/// What is to be said of a version beyond its status: why serving cannot load it, and what drift monitoring cannot compare.
+/// What is to be said of a version beyond its status: why serving cannot load it, and what drift monitoring
+/// cannot compare.
 fn status_message(version: &ModelVersion) -> Option<String> {
     let facts = &version.facts.0;
     let unservable =
         facts.unservable_reason.as_ref().map(|reason| format!("Slipway cannot serve it: {reason}"));
     let misfit = facts.profile_misfit.as_ref().map(|why| {
-        format!("the training profile {PROFILE_PATH} of its run does not fit it, so drift is not monitored as it should be: {why}")
+        format!(
+            "the training profile {PROFILE_PATH} of its run does not fit it, so drift is not monitored \
+            as it should be: {why}"
+        )
     });
     let said: Vec<String> = unservable.into_iter().chain(misfit).collect();
     (!said.is_empty()).then(|| format!("registered, but {}", said.join("; and ")))
 }
 
-/// The header `Warning` (RFC 7234, section 5.5): code 299, miscellaneous and persistent. Printable ASCII only.
+/// The header `Warning` (RFC 7234, section 5.5): code 299, miscellaneous and persistent. Printable ASCII
+/// only.
 fn warning(text: &str) -> Option<HeaderValue> {
     let plain = |letter: char| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' };
     let text: String = text.chars().take(MAX_WARNING_CHARS).map(plain).collect();

@@ -1,7 +1,7 @@
 //! Names of registered models on logged models: a caller sees those of models that it may read.
 //!
-//! Versions made from a logged model stand in its `registrations` and in the tag `mlflow.modelVersions`, a JSON list that MLflow's
-//! client reads, extends and writes back.
+//! Versions made from a logged model stand in its `registrations` and in the tag `mlflow.modelVersions`, a
+//! JSON list that MLflow's client reads, extends and writes back.
 
 use serde_json::Value;
 use slipway_domain::access::Visible;

@@ -1,5 +1,5 @@
-//! Requests by the rules of proto3 JSON: either spelling of a field, integers also as text, nulls and unknown fields ignored. A value
-//! of another type than its field's is refused with MLflow's message.
+//! Requests by the rules of proto3 JSON: either spelling of a field, integers also as text, nulls and unknown
+//! fields ignored. A value of another type than its field's is refused with MLflow's message.
 
 use std::collections::BTreeSet;
 
@@ -125,7 +125,8 @@ impl Fields {
         }
     }
 
-    /// A string; numbers and booleans count as their text. MLflow's own server drops such values of `{key, value}` silently.
+    /// A string; numbers and booleans count as their text. MLflow's own server drops such values of
+    /// `{key, value}` silently.
     fn text(&self, name: &str) -> Result<Option<String>, Failure> {
         match self.get(name)? {
             None => Ok(None),
@@ -249,7 +250,8 @@ impl Fields {
         }
     }
 
-    /// Whether a deletion is forced: `force=true` in its query string, or `"force": true` in its body. MLflow has no such field.
+    /// Whether a deletion is forced: `force=true` in its query string, or `"force": true` in its body. MLflow
+    /// has no such field.
     ///
     /// # Errors
     /// The field is no truth value.
@@ -471,7 +473,8 @@ mod tests {
     #[test]
     fn refusals_have_the_texts_that_clients_know() {
         let mut request = fields(&json!({
-            "name": "", "step": [1], "max_results": 1.5, "run_id": 31, "tags": "5", "runName": "a", "run_name": "b",
+            "name": "", "step": [1], "max_results": 1.5, "run_id": 31, "tags": "5", "runName": "a",
+                "run_name": "b",
             "stages": ["a", 5], "user_id": {"b": 1, "a": "ä"}
         }));
         let refusals = [
@@ -490,7 +493,8 @@ mod tests {
             ),
             (
                 request.string("user_id").map(drop),
-                "Invalid value {\"a\":\"\\u00e4\",\"b\":1} for parameter 'user_id' supplied:  Hint: Value was of type 'dict'.",
+                "Invalid value {\"a\":\"\\u00e4\",\"b\":1} for parameter 'user_id' supplied:  Hint: Value \
+                 was of type 'dict'.",
             ),
             (
                 request.strings("stages").map(drop),

@@ -1,5 +1,5 @@
-//! Runs as MLflow's messages, written straight from what the store gave: a page of runs with a thousand metrics each is not built as a
-//! tree first.
+//! Runs as MLflow's messages, written straight from what the store gave: a page of runs with a thousand
+//! metrics each is not built as a tree first.
 
 use serde::ser::{SerializeMap as _, SerializeSeq as _};
 use serde::{Serialize, Serializer};

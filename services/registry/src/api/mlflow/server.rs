@@ -21,7 +21,7 @@ pub(super) fn router() -> Router<Registry> {
         .route("/version", get(async || MLFLOW_VERSION))
         .route("/api/3.0/mlflow/server-info", get(info))
         .route("/ajax-api/3.0/mlflow/server-info", get(info))
-        // Spans by OTLP, as clients of MLflow 3 send them beside their traces.
+        // Spans by OTLP, as clients of MLflow 3 send them next to their traces.
         .route(OTLP_TRACES, axum::routing::any(no_endpoint))
 }
 

@@ -1,7 +1,7 @@
 //! The model card of a version: what it is, where it came from, how it scored, and what is known against it.
 //!
-//! Everything in it is what the registry knows; nobody writes it by hand but the description. The sections follow "Model Cards for
-//! Model Reporting" (Mitchell et al., 2019) as far as the facts go.
+//! It is generated from the registry's data; only the description is written by hand. The sections follow
+//! "Model Cards for Model Reporting" (Mitchell et al., 2019) as far as the facts go.
 
 mod evidence;
 

@@ -21,7 +21,8 @@ struct Target<'name> {
     now: i64,
 }
 
-/// Whether the model itself counts as changed: it does with the stage of a version, and not with its description or tags.
+/// Whether the model itself counts as changed: it does with the stage of a version, and not with its
+/// description or tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Touches {
     Model,
@@ -84,8 +85,8 @@ pub(crate) async fn transition(
 ) -> Result<ModelVersion, Error> {
     if archive && !ACTIVE_STAGES.contains(&stage) {
         let message = format!(
-            "Model version transition cannot archive existing model versions because '{stage}' is not an Active stage. \
-             Valid stages are {}",
+            "Model version transition cannot archive existing model versions because '{stage}' is not an \
+             Active stage. Valid stages are {}",
             ACTIVE_STAGES.join(", ")
         );
         return Err(Error::invalid("stage", message));

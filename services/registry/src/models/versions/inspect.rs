@@ -1,4 +1,5 @@
-//! A look into a version's files before it is made: is there an ONNX model, is it whole, and does it fit its signature?
+//! A look into a version's files before it is made: is there an ONNX model, is it whole, and does it fit its
+//! signature?
 
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::ensemble::{Definition, ENSEMBLE_FILE, MAX_FILE_BYTES};
@@ -23,7 +24,8 @@ const MAX_MLMODEL_BYTES: u64 = 4 * 1024 * 1024;
 /// Reads what serving needs to know from the files under `root`.
 ///
 /// # Errors
-/// A file is not what its name or the MLmodel file says, which the message names; or the store is away.
+/// A file is not what its name or the MLmodel file says, which the message names; or the store is
+/// unreachable.
 pub(super) async fn inspect(
     store: &ArtifactStore,
     root: &str,
@@ -146,8 +148,8 @@ async fn read_header(store: &ArtifactStore, file: &Artifact, path: &str) -> Resu
     })
 }
 
-/// Paths within the version of the files that hold weights, each of which has to be one of the version's own, and why one of them is
-/// too short for the tensors in it.
+/// Paths within the version of the files that hold weights, each of which has to be one of the version's own,
+/// and why one of them is too short for the tensors in it.
 fn external_files(
     onnx_path: &str,
     header: &onnx::Header,

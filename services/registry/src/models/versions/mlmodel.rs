@@ -47,8 +47,10 @@ pub(crate) fn parse(text: &str) -> Result<MlModel, Error> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "artifact_path: mlflow-artifacts:/1/models/m-1/artifacts\nflavors:\n  onnx:\n    code: null\n    \
-        data: model.onnx\n    onnx_version: 1.19.0\n    providers:\n    - CPUExecutionProvider\n  python_function:\n    \
+    const TEXT: &str = "artifact_path: mlflow-artifacts:/1/models/m-1/artifacts\nflavors:\n  onnx:\n    \
+        code: null\n    \
+        data: model.onnx\n    onnx_version: 1.19.0\n    providers:\n    - CPUExecutionProvider\n  \
+        python_function:\n    \
         env:\n      conda: conda.yaml\nmodel_size_bytes: 318\nsignature:\n  inputs: '[{\"type\": \"tensor\", \
         \"tensor-spec\": {\"dtype\": \"float32\", \"shape\": [-1, 4]}}]'\n  outputs: null\n  params: null\n\
         utc_time_created: '2026-01-01 00:00:00.000000'\n";

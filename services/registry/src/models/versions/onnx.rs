@@ -1,5 +1,5 @@
-//! What the registry keeps of an ONNX file: what the graph takes and returns, which files its weights lie in, and whether serving may
-//! join its requests.
+//! What the registry keeps of an ONNX file: what the graph takes and returns, which files its weights lie in,
+//! and whether serving may join its requests.
 
 use std::collections::BTreeMap;
 use std::io::BufReader;

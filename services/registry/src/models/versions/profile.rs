@@ -1,5 +1,5 @@
-//! Whether the profile of a version's training data, as its run logged it, fits the version: drift monitoring would find out when the
-//! version is deployed, which is late.
+//! Whether the profile of a version's training data, as its run logged it, fits the version: drift monitoring
+//! would find out when the version is deployed, which is late.
 
 use slipway_api::MAX_PROFILE_BYTES;
 use slipway_domain::access::{Role, Scope};
@@ -22,7 +22,8 @@ pub(crate) const PROFILE_PATH: &str = "slipway/profile.json";
 /// A longer profile is not looked into here.
 const MAX_READ_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What of the profile does not fit, for people; `None` where all of it does, or where there is no profile or no known input.
+/// What of the profile does not fit, for people; `None` where all of it does, or where there is no profile or
+/// no known input.
 ///
 /// # Errors
 /// Postgres or the artifact store is unreachable.
@@ -76,12 +77,12 @@ async fn read(registry: &Registry, run: &RunLink) -> Result<Option<Vec<u8>>, Err
     }
 }
 
-/// The training profile of a version, for another service, and the run that logged it. What a service reads here it shows to its own
-/// callers, so the version's link to the run must be authorised.
+/// The training profile of a version, for another service, and the run that logged it. What a service reads
+/// here it shows to its own callers, so the version's link to the run must be authorised.
 ///
 /// # Errors
-/// The caller may not read the model, the version or the profile does not exist, the profile is too long, or Postgres or the artifact
-/// store is unreachable.
+/// The caller may not read the model, the version or the profile does not exist, the profile is too long, or
+/// Postgres or the artifact store is unreachable.
 pub(crate) async fn training_profile(
     registry: &Registry,
     caller: &Caller,

@@ -90,8 +90,8 @@ pub(crate) async fn search(
     table::version_search(&mut db, &caller.grants.visible_models(), conditions, page).await
 }
 
-/// A version with its files, for another service. With `for_deployment`, the version is held for that deployment, so that it is not
-/// deleted before the deployment serves it.
+/// A version with its files, for another service. With `for_deployment`, the version is held for that
+/// deployment, so that it is not deleted before the deployment serves it.
 ///
 /// # Errors
 /// The caller may not read the model, the version does not exist, or Postgres is unreachable.

@@ -1,4 +1,5 @@
-//! A scan of the files of a version: is all of their content understood, and does one of them carry code that a loader runs?
+//! A scan of the files of a version: is all of their content understood, and does one of them carry code that
+//! a loader runs?
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -25,8 +26,8 @@ const MAX_INFLATED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 static PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(SCANS_AT_ONCE)));
 
-/// Looks into every file. `model` is the path of the ONNX model and `weights` are those of its weights, whose references were
-/// checked.
+/// Looks into every file. `model` is the path of the ONNX model and `weights` are those of its weights, whose
+/// references were checked.
 ///
 /// # Errors
 /// The store or the local disk fails.
@@ -61,7 +62,8 @@ pub(super) async fn scan(
 /// The setting that adds to the globals which pickles may use.
 const GLOBALS_SETTING: &str = "SLIPWAY_ALLOWED_PICKLE_GLOBALS";
 
-/// The policy of this registry: data constructors, the classes of ordinary models, and what its operator allows besides.
+/// The policy of this registry: data constructors, the classes of ordinary models, and what its operator
+/// allows besides.
 pub(crate) fn policy(allowed_globals: &[String]) -> Policy {
     let mut policy = Policy::default().allow(allowed_globals.iter().cloned());
     policy.setting = Some(GLOBALS_SETTING);

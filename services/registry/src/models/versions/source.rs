@@ -24,7 +24,8 @@ pub(crate) struct Source {
     pub(crate) root: Option<String>,
     pub(crate) run: Option<RunLink>,
     pub(crate) logged_model: Option<LoggedModelLink>,
-    /// The version whose files these are, as model key and number: exactly its files, and not what its directory holds by now.
+    /// The version whose files these are, as model key and number: exactly its files, and not what its
+    /// directory holds by now.
     pub(crate) pinned: Option<(i64, i32)>,
 }
 
@@ -36,11 +37,13 @@ pub(crate) struct Named<'request> {
     pub(crate) model_id: Option<&'request str>,
 }
 
-/// Resolves a source. The rules are MLflow's: what a run or a logged model claims has to lie within it. Everything that the request
-/// names, and everything that is reached through it, has to be readable for the caller.
+/// Resolves a source. The rules are MLflow's: what a run or a logged model claims has to lie within it.
+/// Everything that the request names, and everything that is reached through it, has to be readable for the
+/// caller.
 ///
 /// # Errors
-/// It names something that does not exist or that the caller may not read, leaves its root, or is a path of this machine.
+/// It names something that does not exist or that the caller may not read, leaves its root, or is a path of
+/// this machine.
 pub(crate) async fn resolve(
     db: &mut PgConnection,
     caller: &Caller,
@@ -140,8 +143,8 @@ async fn of_model(
         return Err(Error::invalid(
             "source",
             format!(
-                "Invalid model version source: '{source}'. The run_id and model_id request parameters must match the \
-             referenced model version."
+                "Invalid model version source: '{source}'. The run_id and model_id request parameters must \
+                 match the referenced model version."
             ),
         ));
     }
@@ -168,8 +171,8 @@ async fn numbered(db: &mut PgConnection, name: &str, version: &str) -> Result<Mo
     newest.ok_or_else(|| model_versions::absent(name, version))
 }
 
-/// The run need not be known here, as in MLflow: a version may come from another tracking server. Then nothing can be read, and
-/// so it is not served.
+/// The run need not be known here, as in MLflow: a version may come from another tracking server. Then
+/// nothing can be read, and so it is not served.
 async fn of_run(
     db: &mut PgConnection,
     caller: &Caller,
@@ -211,9 +214,9 @@ fn elsewhere(
         return Err(Error::invalid(
             "source",
             format!(
-                "Invalid model version source: '{source}'. To use a local path as a model version source, the {what} request \
-             parameter has to be specified and the local path has to be contained within the artifact directory of the \
-             {owner} specified by the {what}."
+                "Invalid model version source: '{source}'. To use a local path as a model version source, \
+                 the {what} request parameter has to be specified and the local path has to be contained \
+                 within the artifact directory of the {owner} specified by the {what}."
             ),
         ));
     }
@@ -227,7 +230,7 @@ fn elsewhere(
     })
 }
 
-/// Whoever reads the address later must not end up elsewhere, however often it decodes it.
+/// Later readers of the address must not end up elsewhere, however often they decode it.
 fn refuse_relative(source: &str) -> Result<(), Error> {
     let path = source.split_once(":/").map_or(source, |(_, rest)| rest).trim_start_matches('/');
     if normalise_artifact_path(path).is_ok() || source.starts_with("file:") || !source.contains(":/") {
@@ -236,9 +239,9 @@ fn refuse_relative(source: &str) -> Result<(), Error> {
     Err(Error::invalid(
         "source",
         format!(
-            "Invalid model version source: '{source}'. If supplying a source as an http, https, local file path, ftp, \
-         objectstore, or mlflow-artifacts uri, an absolute path must be provided without relative path references present. \
-         Please provide an absolute path."
+            "Invalid model version source: '{source}'. If supplying a source as an http, https, local file \
+             path, ftp, objectstore, or mlflow-artifacts uri, an absolute path must be provided without \
+             relative path references present. Please provide an absolute path."
         ),
     ))
 }
@@ -246,7 +249,7 @@ fn refuse_relative(source: &str) -> Result<(), Error> {
 /// The path within the proxy that a URI names; `None` for a URI of something else.
 ///
 /// # Errors
-/// The path is no lawful one.
+/// The path is no valid one.
 pub(crate) fn proxy_path(uri: &str) -> Result<Option<String>, Error> {
     let path = if let Some(rest) = uri.strip_prefix(PROXY_SCHEME) {
         match rest.strip_prefix("//") {
@@ -279,8 +282,8 @@ fn not_within(source: &str, parameter: &str) -> Error {
     Error::invalid(
         "source",
         format!(
-            "Invalid model version source: '{source}'. The {parameter} request parameter must identify the resource that \
-         contains the source."
+            "Invalid model version source: '{source}'. The {parameter} request parameter must identify the \
+             resource that contains the source."
         ),
     )
 }

@@ -1,5 +1,6 @@
-//! Brings what is known of older versions up to the present rules: a version is inspected again, from its pinned files, when it was last
-//! inspected by an older revision of the inspection. One after another, so that requests and the artifact store hardly notice.
+//! Brings what is known of older versions up to the present rules: a version is inspected again, from its
+//! pinned files, when it was last inspected by an older revision of the inspection. One after another, so
+//! that requests and the artifact store hardly notice.
 
 use std::time::Duration;
 
@@ -77,7 +78,8 @@ async fn again(registry: &Registry, version: &ModelVersion) -> Result<(), Error>
         Err(Error::Invalid { message, .. }) => Facts { inspection: INSPECTION, ..Facts::unservable(message) },
         // Its bytes cannot be read: what was found before is all there is.
         Err(error) => {
-            tracing::warn!(model = version.name, version = version.version, %error, "version cannot be inspected again");
+            tracing::warn!(model = version.name, version = version.version, %error,
+                "version cannot be inspected again");
             Facts { inspection: INSPECTION, ..version.facts.0.clone() }
         }
         Ok(facts) => Facts { profile_misfit: version.facts.0.profile_misfit.clone(), ..facts },
@@ -92,7 +94,8 @@ async fn again(registry: &Registry, version: &ModelVersion) -> Result<(), Error>
         tracing::warn!(
             version = id,
             reason,
-            "deployed version would no longer be registered as servable; it stays servable while it is deployed"
+            "deployed version would no longer be registered as servable; it stays servable while it is \
+             deployed"
         );
     }
     let servable = facts.facts.unservable_reason.is_none();

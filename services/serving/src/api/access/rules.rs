@@ -91,7 +91,8 @@ impl Rules {
     /// Reads a file; `uses` gives the counter of a token by its name.
     ///
     /// # Errors
-    /// It does not parse, or an entry means nothing: names the entry and what was expected, and never says a digest.
+    /// It does not parse, or an entry means nothing: names the entry and what was expected, and never says a
+    /// digest.
     pub(crate) fn parse(bytes: &[u8], uses: impl Fn(&str) -> Counter) -> Result<Self, String> {
         Self::of(TokenFile::parse(bytes)?, uses)
     }
