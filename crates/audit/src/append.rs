@@ -1,4 +1,5 @@
-//! Appends rows to the trail. Requests pay nothing for the chain, and its rows are in one order, because there is one relay.
+//! Appends rows to the trail. Requests pay nothing for the chain, and its rows are in one order, because
+//! there is one relay.
 
 use slipway_domain::audit::link;
 use sqlx::PgConnection;
@@ -70,7 +71,8 @@ impl Entry {
 /// Appends entries in their order, behind the last row of the chain.
 ///
 /// # Errors
-/// Postgres rejects the statement or is unreachable; or the head of the chain is damaged ([`sqlx::Error::Protocol`]).
+/// Postgres rejects the statement or is unreachable; or the head of the chain is damaged
+/// ([`sqlx::Error::Protocol`]).
 pub async fn append(
     db: &mut PgConnection,
     entries: impl IntoIterator<Item = Entry>,
@@ -130,11 +132,15 @@ impl Columns {
 
     async fn insert(self, db: &mut PgConnection) -> Result<(), sqlx::Error> {
         sqlx::query(
-            "INSERT INTO audit (seq, event_id, at_ms, principal, credential, origin, trace_id, entity, what, id, details, hash) \
-             SELECT seq, event_id::UUID, at_ms, principal, credential, origin, trace_id, entity, what, id, details, hash \
-             FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], \
+            "INSERT INTO audit (seq, event_id, at_ms, principal, credential, origin, trace_id, entity, what, \
+             id, details, hash) \
+             SELECT seq, event_id::UUID, at_ms, principal, credential, origin, trace_id, entity, what, id, \
+             details, hash \
+             FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], \
+             $7::TEXT[], \
              $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BYTEA[]) \
-             AS given (seq, event_id, at_ms, principal, credential, origin, trace_id, entity, what, id, details, hash)",
+             AS given (seq, event_id, at_ms, principal, credential, origin, trace_id, entity, what, id, \
+             details, hash)",
         )
         .bind(self.seqs)
         .bind(self.event_ids)

@@ -92,7 +92,8 @@ pub async fn page(
     after: Option<i64>,
     limit: i64,
 ) -> Result<Page, sqlx::Error> {
-    // One snapshot for both, so that a row which is added in between does not break a client's walk along the chain.
+    // One snapshot for both, so that a row which is added in between does not break a client's walk along the
+    // chain.
     let mut db = pool.begin_with(ONE_VIEW).await?;
     let (head_seq, head_hash) =
         sqlx::query_as("SELECT seq, hash FROM audit_head").fetch_one(&mut *db).await?;
@@ -107,7 +108,8 @@ async fn list(
     limit: i64,
 ) -> Result<Vec<AuditRow>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new(
-        "SELECT seq, event_id::TEXT AS event_id, at_ms, principal, credential, origin, trace_id, entity, what, id, \
+        "SELECT seq, event_id::TEXT AS event_id, at_ms, principal, credential, origin, trace_id, entity, \
+         what, id, \
          details, hash FROM audit WHERE TRUE",
     );
     if let Some(id) = &filter.id {

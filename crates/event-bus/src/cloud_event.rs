@@ -78,8 +78,8 @@ impl EventBus {
         sent.map(Publishing).map_err(Error::nats)
     }
 
-    /// Publishes an event of a service without a database, and waits until JetStream has stored it; the caller tries again where
-    /// that fails.
+    /// Publishes an event of a service without a database, and waits until JetStream has stored it; the
+    /// caller tries again where that fails.
     ///
     /// # Errors
     /// NATS is unreachable or rejects the event.

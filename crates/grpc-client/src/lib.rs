@@ -1,4 +1,5 @@
-//! gRPC clients of other services: channels that connect by themselves, carry the trace context, and limit the time of a call.
+//! gRPC clients of other services: channels that connect by themselves, carry the trace context, and limit
+//! the time of a call.
 
 use std::time::Duration;
 
@@ -43,7 +44,8 @@ impl Interceptor for CallMetadata {
     }
 }
 
-/// A channel to `url`, e.g. `http://127.0.0.1:5000`. It connects at the first call, and again after each loss.
+/// A channel to `url`, e.g. `http://127.0.0.1:5000`. It connects at the first call, and again after each
+/// loss.
 ///
 /// # Errors
 /// The URL is not the address of a service.

@@ -1,8 +1,9 @@
-//! The HTTP server of a service: REST and gRPC on one port, with health, metrics, traces, limits and a drain at the end; errors
-//! as problem documents, extractors whose rejections name the field, and paging.
+//! The HTTP server of a service: REST and gRPC on one port, with health, metrics, traces, limits and a drain
+//! at the end; errors as problem documents, extractors whose rejections name the field, and paging.
 //!
-//! From the connection to the handler: `accept` (connections, TLS, drain) → `connection` (HTTP/1.1 and HTTP/2) → [`guard`] (which
-//! hosts, pages and bodies) → [`front`] (the quick way past the router) → the router with its layers ([`server`]).
+//! From the connection to the handler: `accept` (connections, TLS, drain) → `connection` (HTTP/1.1 and
+//! HTTP/2) → [`guard`] (which hosts, pages and bodies) → [`front`] (the quick way past the router) → the
+//! router with its layers ([`server`]).
 
 mod accept;
 mod connection;

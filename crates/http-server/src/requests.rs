@@ -8,7 +8,8 @@ use axum::response::Response;
 use http::Method;
 use slipway_service_kit::metrics::Metrics;
 
-/// The name of a method that RFC 9110 or RFC 5789 defines. Clients may make up others without end, so those are nobody's label.
+/// The name of a method that RFC 9110 or RFC 5789 defines. Clients may invent any number of others, so those
+/// are not used as labels.
 pub(crate) fn known_method(method: &Method) -> Option<&'static str> {
     const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
     KNOWN.into_iter().find(|known| method == known)

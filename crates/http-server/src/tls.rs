@@ -43,15 +43,15 @@ const CLIENT_CA: &str = "the certificate authorities of clients (--tls-client-ca
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "TLS")]
 pub struct TlsConfig {
-    /// Certificate of the server and those that vouch for it, PEM. With it the ports speak TLS only; it is
-    /// read again when it changes. Without it: plain text.
+    /// PEM file with the certificate of the server and its intermediate certificates. If set, the ports
+    /// accept TLS only. The file is read again when it changes. [default: plain text]
     #[arg(long, env = "SLIPWAY_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// PEM file with the private key of the certificate.
     #[arg(long, env = "SLIPWAY_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Certificates, PEM, of which one has to have signed the certificate that each client shows. Without it:
-    /// clients show none.
+    /// PEM file with the certificate authorities of clients. If set, each client must present a certificate
+    /// signed by one of them. [default: clients present no certificate]
     #[arg(long, env = "SLIPWAY_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
 }

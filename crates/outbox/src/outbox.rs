@@ -1,4 +1,5 @@
-//! The transactional outbox: an event is committed with the change that it describes, and published afterwards.
+//! The transactional outbox: an event is committed with the change that it describes, and published
+//! afterwards.
 
 use std::sync::Arc;
 
@@ -23,8 +24,8 @@ impl Outbox {
         Self { audited: true, ..Self::default() }
     }
 
-    /// Adds an event in the caller's transaction; its trace context is the current span's. Call [`Self::wake`] after the
-    /// commit. Returns the event's id.
+    /// Adds an event in the caller's transaction; its trace context is the current span's. Call
+    /// [`Self::wake`] after the commit. Returns the event's id.
     ///
     /// # Errors
     /// The insert fails.
@@ -50,9 +51,11 @@ impl Outbox {
     ) -> Result<(), sqlx::Error> {
         let column = |field: fn(&Prepared) -> &str| events.iter().map(field).collect::<Vec<&str>>();
         sqlx::query(
-            "INSERT INTO outbox (id, subject, event_type, entity, data, traceparent, principal, credential, origin) \
+            "INSERT INTO outbox (id, subject, event_type, entity, data, traceparent, principal, credential, \
+             origin) \
              SELECT id, subject, subject, entity, data::JSONB, traceparent, principal, credential, origin \
-             FROM UNNEST($1::UUID[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[]) \
+             FROM UNNEST($1::UUID[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], \
+             $8::TEXT[]) \
              AS given (id, subject, entity, data, traceparent, principal, credential, origin)",
         )
         .bind(events.iter().map(|event| event.id).collect::<Vec<Uuid>>())
@@ -68,7 +71,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Tells the relay that something was committed. If it is not called, the relay finds out within its poll interval.
+    /// Tells the relay that something was committed. If it is not called, the relay finds out within its poll
+    /// interval.
     pub fn wake(&self) {
         self.wake.notify_one();
     }

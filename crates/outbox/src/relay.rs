@@ -15,8 +15,9 @@ use crate::Outbox;
 const BATCH_ROWS: i64 = 256;
 /// The relay looks this often where nothing woke it: another replica may have committed.
 const POLL_INTERVAL_MS: u64 = 200;
-/// Two rounds begin at least so far apart, unless the first found more than it could publish: under load a round has many
-/// events then, and not each its own transaction. The first event after a pause is published immediately.
+/// Two rounds begin at least so far apart, unless the first found more than it could publish: under load a
+/// round has many events then, and not each its own transaction. The first event after a pause is published
+/// immediately.
 const MIN_ROUND_MS: u64 = 10;
 /// Pause after a failure.
 const RETRY_DELAY_MS: u64 = 500;
@@ -160,7 +161,8 @@ impl Relay {
         failure.map_or(Ok(found), Err)
     }
 
-    /// Sends all, then awaits the acknowledgements in order; stops at the first failure so that the order holds.
+    /// Sends all, then awaits the acknowledgements in order; stops at the first failure so that the order
+    /// holds.
     async fn publish_rows(&self, rows: &[OutboxRow]) -> (Vec<i64>, Option<Error>) {
         let mut pending = Vec::with_capacity(rows.len());
         let mut failure = None;

@@ -1,7 +1,8 @@
 //! What a process takes from its surroundings: the clock, random ids, tasks, and the implementation of TLS.
 //!
-//! Decisions take times and ids as arguments; the edge gets them here. `clippy.toml` rejects the functions behind these
-//! modules everywhere else, so that this crate shows where a program depends on more than its arguments.
+//! Decisions take times and ids as arguments; the edge gets them here. `clippy.toml` rejects the functions
+//! behind these modules everywhere else, so that this crate shows where a program depends on more than its
+//! arguments.
 
 pub mod clock;
 pub mod id;

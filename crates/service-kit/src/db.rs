@@ -14,15 +14,16 @@ const ACQUIRE_TIMEOUT_MS: u64 = 5_000;
 /// No statement of a request runs longer.
 const STATEMENT_TIMEOUT_MS: u64 = 30_000;
 const RETRY_DELAY_MS: u64 = 300;
-/// A connection that lay idle for longer is tried before it is used. Asking each time would cost a round trip a request; one that
-/// broke within this time fails its request, which is answered with 503.
+/// A connection that lay idle for longer is tried before it is used. Asking each time would cost a round trip
+/// a request; one that broke within this time fails its request, which is answered with 503.
 const TRUSTED_IDLE_MS: u64 = 1_000;
 
 /// Where Postgres is.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Postgres")]
 pub struct PostgresConfig {
-    /// Postgres, e.g. `postgres://slipway:…@127.0.0.1:5433/slipway`. Each service keeps to its own schema.
+    /// URL of Postgres, e.g. `postgres://slipway:…@127.0.0.1:5433/slipway`. Each service uses a schema of its
+    /// own.
     #[arg(
         long,
         env = "SLIPWAY_POSTGRES_URL",
@@ -30,13 +31,14 @@ pub struct PostgresConfig {
         default_value = "postgres://127.0.0.1:5433/slipway"
     )]
     pub postgres_url: secrecy::SecretString,
-    /// Connections that this service opens at most.
+    /// Maximum number of connections of this service.
     #[arg(long, env = "SLIPWAY_POSTGRES_MAX_CONNECTIONS", default_value_t = 16)]
     pub postgres_max_connections: u32,
 }
 
-/// Opens a pool whose connections see `schema` first, makes the schema, and runs its migrators in their order: the service's own
-/// first, then those of the crates that keep tables in it. While Postgres is unreachable it tries again, until `shutdown`.
+/// Opens a pool whose connections see `schema` first, makes the schema, and runs its migrators in their
+/// order: the service's own first, then those of the crates that keep tables in it. While Postgres is
+/// unreachable it tries again, until `shutdown`.
 ///
 /// # Errors
 /// The URL does not parse, a migration fails, or the shutdown came first.
@@ -90,8 +92,8 @@ pub async fn connect(
     Ok(pool)
 }
 
-/// Only where it is not there: a role that owns its schema need not be allowed to make others, and Postgres asks for that even
-/// with `IF NOT EXISTS`.
+/// Only where it is not there: a role that owns its schema need not be allowed to make others, and Postgres
+/// asks for that even with `IF NOT EXISTS`.
 async fn make_schema(pool: &PgPool, schema: &'static str) -> Result<(), sqlx::Error> {
     let exists: (bool,) = sqlx::query_as("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
         .bind(schema)
@@ -109,13 +111,14 @@ pub fn is_duplicate(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
-/// Whether Postgres is away or overloaded: the same request may go well a little later.
+/// Whether Postgres is unreachable or overloaded: the same request may go well a little later.
 pub fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
             true
         }
-        // 57P01..03: shutting down or starting up; 53: out of a resource; 08: connection; 40001, 40P01: try again.
+        // 57P01..03: shutting down or starting up; 53: out of a resource; 08: connection; 40001, 40P01: try
+        // again.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             code.starts_with("57P")
                 || code.starts_with("53")

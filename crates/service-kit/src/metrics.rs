@@ -83,7 +83,8 @@ impl Metrics {
         self.http.requests.get_or_create(&RequestLabels { method, route, status }).inc();
     }
 
-    /// Adds a metric; keep a clone of it to count with. A counter's `_total` is added to its name when it is shown.
+    /// Adds a metric; keep a clone of it to count with. A counter's `_total` is added to its name when it is
+    /// shown.
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
         lock(&self.registry).register(name, help, metric);
     }

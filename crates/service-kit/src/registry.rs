@@ -8,7 +8,7 @@ use slipway_grpc_client::{TracedChannel, channel, channel_with_token};
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Access")]
 pub struct RegistryToken {
-    /// Token with which this service authenticates to the registry; required if the registry has access control on.
+    /// Token that this service sends to the registry; required if access control of the registry is on.
     #[arg(long, env = "SLIPWAY_REGISTRY_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub registry_token: Option<SecretString>,
 }
@@ -16,7 +16,8 @@ pub struct RegistryToken {
 /// A channel to the registry, with the token if there is one.
 ///
 /// # Errors
-/// The URL is not the address of a service, or the token contains characters that a header cannot carry; names the setting.
+/// The URL is not the address of a service, or the token contains characters that a header cannot carry;
+/// names the setting.
 pub fn registry_channel(url: &str, token: &RegistryToken) -> anyhow::Result<TracedChannel> {
     const URL: &str = "the registry's address (--registry-url or SLIPWAY_REGISTRY_URL)";
     let Some(token) = &token.registry_token else { return channel(url).context(URL) };

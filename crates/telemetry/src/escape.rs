@@ -1,8 +1,8 @@
 //! Text of users and services, made safe for a terminal.
 //!
-//! A terminal obeys escape sequences: they move the cursor, change what was printed, set the clipboard (OSC 52)
-//! or hide the address of a link (OSC 8). Line breaks forge lines, and bidirectional controls reorder what is
-//! read.
+//! A terminal obeys escape sequences: they move the cursor, change what was printed, set the
+//! clipboard (OSC 52) or hide the address of a link (OSC 8). Line breaks forge lines, and bidirectional
+//! controls reorder what is read.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -56,14 +56,16 @@ pub struct Config {
     #[arg(long, env = contract::WORK_DIR_VARIABLE)]
     pub work_dir: PathBuf,
     /// Keep the folder also after a success.
-    #[arg(long, env = contract::KEEP_WORK_DIR_VARIABLE, default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, env = contract::KEEP_WORK_DIR_VARIABLE, default_value_t = false,
+          action = clap::ArgAction::Set)]
     pub keep_work_dir: bool,
     /// The launcher, e.g. `http://127.0.0.1:5010`.
     #[arg(long, env = contract::LAUNCHER_URL_VARIABLE, default_value = "http://127.0.0.1:5010")]
     pub launcher_url: String,
-    /// Maximum time without contact to the launcher, e.g. while it restarts, in milliseconds. After that the agent stops the
-    /// command, because the command's result could not be reported.
-    #[arg(long, env = "SLIPWAY_LAUNCHER_PATIENCE_MS", default_value_t = DEFAULT_LAUNCHER_PATIENCE_MS, value_name = "MS")]
+    /// Maximum time without contact to the launcher, e.g. while it restarts, in milliseconds. After that the
+    /// agent stops the command, because the command's result could not be reported.
+    #[arg(long, env = "SLIPWAY_LAUNCHER_PATIENCE_MS", default_value_t = DEFAULT_LAUNCHER_PATIENCE_MS,
+          value_name = "MS")]
     pub launcher_patience_ms: u64,
     /// CPU cores that the command is bound to, by their numbers. [default: all]
     #[arg(long, env = contract::CORES_VARIABLE, value_delimiter = ',', value_name = "CORES")]
@@ -153,7 +155,8 @@ pub fn main(own_arguments: &[&str]) -> ExitCode {
 /// is stored.
 ///
 /// # Errors
-/// The attempt cannot go on for reasons that are not its command's; the launcher finds out by the missing heartbeat.
+/// The attempt cannot go on for reasons that are not its command's; the launcher finds out by the missing
+/// heartbeat.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     attempt::run(config, shutdown).await
 }

@@ -12,7 +12,7 @@ pub(crate) enum Stop {
         /// Time between SIGTERM and SIGKILL.
         grace: Duration,
     },
-    /// The agent itself was told to go.
+    /// The agent itself was stopped.
     Preempted,
     /// The command ran longer than it may.
     TimedOut,

@@ -126,10 +126,12 @@ mod tests {
     #[test]
     fn a_file_of_an_earlier_release_is_read_and_its_addresses_keep_their_names() {
         let file = r#"{
-            "registry": "http://127.0.0.1:1", "launcher": "http://127.0.0.1:2", "serving_http": "http://127.0.0.1:3",
+            "registry": "http://127.0.0.1:1", "launcher": "http://127.0.0.1:2",
+            "serving_http": "http://127.0.0.1:3",
             "serving_grpc": "http://127.0.0.1:4", "serving_metrics": "http://127.0.0.1:5",
             "drift_monitor": "http://127.0.0.1:6", "rollout_controller": "http://127.0.0.1:7",
-            "nats": "nats://127.0.0.1:8", "s3": "http://127.0.0.1:9", "postgres": "postgres://127.0.0.1:10/slipway",
+            "nats": "nats://127.0.0.1:8", "s3": "http://127.0.0.1:9",
+            "postgres": "postgres://127.0.0.1:10/slipway",
             "pids": {"registry": 11}
         }"#;
         let endpoints: Endpoints = serde_json::from_str(file).unwrap();

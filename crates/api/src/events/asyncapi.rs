@@ -28,8 +28,12 @@ pub fn document() -> Value {
         if subject == PREDICTIONS_SUBJECT {
             channel["address"] = format!("{subject}.{{deployment}}.{{sender}}").into();
             channel["parameters"] = json!({
-                "deployment": {"description": "Name of the deployment; bytes that are not allowed in a subject as %XX"},
-                "sender": {"description": "Identity of the deployment; `folder` for servers of a folder of models"},
+                "deployment": {
+                    "description": "Name of the deployment; bytes that are not allowed in a subject as %XX"
+                },
+                "sender": {
+                    "description": "Identity of the deployment; `folder` for servers of a folder of models"
+                },
             });
         }
         channels.insert(subject.to_owned(), channel);
@@ -55,7 +59,8 @@ pub fn document() -> Value {
         "info": {
             "title": "Slipway events",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "CloudEvents 1.0 in binary mode on NATS JetStream. Consumers must ignore unknown fields.",
+            "description": "CloudEvents 1.0 in binary mode on NATS JetStream. Consumers must ignore unknown \
+                fields.",
         },
         "defaultContentType": "application/json",
         "channels": channels,

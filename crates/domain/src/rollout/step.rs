@@ -212,8 +212,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Whether nothing came of the stable version, though it has a share of the traffic: its records are late or
-    /// lost, and the limits that compare the two versions were not checked.
+    /// Whether nothing came of the stable version, though it has a share of the traffic: its records are late
+    /// or lost, and the limits that compare the two versions were not checked.
     fn lacks_stable(&self) -> bool {
         let strategy = &self.next.strategy;
         let weight_percent = strategy.steps.get(self.next.step).map_or(100, |step| step.weight_percent);

@@ -1,4 +1,5 @@
-//! Events of an alias in the stream, and helpers to follow them. The tests of `crates/outbox` use this file, too.
+//! Events of an alias in the stream, and helpers to follow them. The tests of `crates/outbox` use this file,
+//! too.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

@@ -32,12 +32,12 @@ use crate::linger::lingering;
 #[command(next_help_heading = "Listener")]
 pub struct GuardConfig {
     /// Host names that requests may use for this service, separated by commas, in addition to `localhost` and
-    /// IP addresses: `registry`, `registry:5000`, `*.example.org`; `*` for any name, which gives up the
-    /// protection from DNS rebinding.
+    /// IP addresses: `registry`, `registry:5000`, `*.example.org`; `*` allows any name, which disables the
+    /// protection from DNS rebinding. [default: none]
     #[arg(long, env = "SLIPWAY_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOSTS")]
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages, separated by commas, that may send requests that change something, in addition
-    /// to this service's own, e.g. `https://mlops.example.org` [default: none].
+    /// to this service's own origin, e.g. `https://mlops.example.org`. [default: none]
     #[arg(long, env = "SLIPWAY_ALLOWED_ORIGINS", value_delimiter = ',', value_name = "ORIGINS")]
     pub allowed_origins: Vec<String>,
 }

@@ -1,4 +1,5 @@
-//! The end of a server: requests in flight are answered, clients are asked to leave, and new ones are refused.
+//! The end of a server: requests in flight are answered, clients are asked to leave, and new ones are
+//! refused.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Requests that a web page of another origin could send are refused, in the shape that the service uses for errors.
+//! Requests that a web page of another origin could send are refused, in the shape that the service uses for
+//! errors.
 
 use axum::Router;
 use axum::response::IntoResponse as _;

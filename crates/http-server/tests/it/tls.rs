@@ -1,4 +1,5 @@
-//! TLS of a port: HTTP/2 by ALPN, certificates of clients, and certificates that change while the server runs.
+//! TLS of a port: HTTP/2 by ALPN, certificates of clients, and certificates that change while the server
+//! runs.
 
 use std::path::Path;
 use std::time::Duration;

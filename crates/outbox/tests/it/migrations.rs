@@ -6,12 +6,16 @@ use sqlx::PgPool;
 use crate::stream::{alias, versions};
 use crate::world::World;
 
-/// As `migrations/launcher/0001_jobs.sql`, those of the drift monitor and of the rollout controller made them.
-const WITHOUT_AUDIT: &str = "CREATE TABLE outbox (seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id UUID NOT NULL UNIQUE, \
-    subject TEXT NOT NULL, event_type TEXT NOT NULL, entity TEXT NOT NULL, data JSONB NOT NULL, traceparent TEXT, \
+/// As `migrations/launcher/0001_jobs.sql`, those of the drift monitor and of the rollout controller made
+/// them.
+const WITHOUT_AUDIT: &str = "CREATE TABLE outbox (seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+    id UUID NOT NULL UNIQUE, \
+    subject TEXT NOT NULL, event_type TEXT NOT NULL, entity TEXT NOT NULL, data JSONB NOT NULL, \
+    traceparent TEXT, \
     occurred_at TIMESTAMPTZ NOT NULL DEFAULT now(), published_at TIMESTAMPTZ); \
     CREATE INDEX outbox_unpublished ON outbox (seq) WHERE published_at IS NULL; \
-    CREATE TABLE inbox (consumer TEXT NOT NULL, event_id TEXT NOT NULL, handled_at TIMESTAMPTZ NOT NULL DEFAULT now(), \
+    CREATE TABLE inbox (consumer TEXT NOT NULL, event_id TEXT NOT NULL, \
+    handled_at TIMESTAMPTZ NOT NULL DEFAULT now(), \
     PRIMARY KEY (consumer, event_id));";
 /// What `migrations/registry` up to 0006 left of them.
 const WITH_AUDIT: &str = "DROP INDEX outbox_unpublished; ALTER TABLE outbox DROP CONSTRAINT outbox_id_key; \
@@ -30,7 +34,8 @@ async fn database(before: &[&'static str]) -> PgPool {
 async fn shape(pool: &PgPool) -> Vec<String> {
     sqlx::query_scalar(
         "SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default) AS line \
-         FROM information_schema.columns WHERE table_schema = current_schema() AND table_name IN ('outbox', 'inbox') \
+         FROM information_schema.columns WHERE table_schema = current_schema() \
+         AND table_name IN ('outbox', 'inbox') \
          UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = current_schema() \
          AND tablename IN ('outbox', 'inbox') ORDER BY line",
     )

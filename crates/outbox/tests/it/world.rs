@@ -1,4 +1,5 @@
-//! A NATS server, a database with the tables of outbox, inbox and audit trail, and helpers to commit and read events.
+//! A NATS server, a database with the tables of outbox, inbox and audit trail, and helpers to commit and read
+//! events.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::stream::{self, LOOK_INTERVAL_MS, PATIENCE_S, alias};
 
 /// Relays of this database whose transaction waits, after it has published.
-pub(crate) const BLOCKED_RELAYS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+pub(crate) const BLOCKED_RELAYS: &str = "SELECT count(*) FROM pg_stat_activity \
+    WHERE datname = current_database() \
     AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM outbox%'";
 /// Ends their connections, as a failover of Postgres would; says how many.
 pub(crate) const END_RELAYS: &str = "WITH blocked AS MATERIALIZED (SELECT pid FROM pg_stat_activity \

@@ -31,7 +31,10 @@ async fn every_door_says_what_is_wrong() {
 
     // Serving: unknown model, wrong shape, wrong type, unknown input.
     let infer = |deployment: &str| format!("{}/v2/models/{deployment}/infer", client.serving);
-    let input = |name: &str, datatype: &str, shape: Value, data: Value| json!({"inputs": [{"name": name, "datatype": datatype, "shape": shape, "data": data}]});
+    let input = |name: &str, datatype: &str, shape: Value, data: Value| {
+        json!({"inputs": [{"name": name,
+            "datatype": datatype, "shape": shape, "data": data}]})
+    };
     let good = input("input", "FP32", json!([1, 2]), json!([1.0, 2.0]));
     refused(&client, &infer("nobody"), good, StatusCode::NOT_FOUND, &["nobody"]).await;
     let shape = input("input", "FP32", json!([1, 3]), json!([1.0, 2.0, 3.0]));

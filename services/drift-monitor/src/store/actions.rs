@@ -84,7 +84,8 @@ pub(crate) async fn take_due(pool: &PgPool, limit: i64, lease_s: f64) -> sqlx::R
          WHERE monitors.id = actions.monitor_id AND actions.id IN (
            SELECT id FROM actions WHERE status = 'pending' AND next_attempt_at <= now()
            ORDER BY next_attempt_at, id LIMIT $1 FOR UPDATE SKIP LOCKED)
-         RETURNING actions.id, event_id, position, monitors.name AS monitor, monitors.deployment, action, request,
+         RETURNING actions.id, event_id, position, monitors.name AS monitor, monitors.deployment, action,
+         request,
            attempts, traceparent",
     )
     .bind(limit)

@@ -31,9 +31,12 @@ pub(crate) async fn set_waiting(
     reason: &str,
 ) -> sqlx::Result<bool> {
     let changed = sqlx::query(
-        "UPDATE monitors SET status = $3, reason = $4, baseline_version = $5, profile = NULL, epoch = epoch + 1,
-           read_from = COALESCE(baseline_stale_since, read_from), misfit = '', open_window = NULL, updated_at = now()
-         WHERE id = $1 AND epoch = $2 AND (status <> $3 OR reason <> $4 OR baseline_version IS DISTINCT FROM $5)",
+        "UPDATE monitors SET status = $3, reason = $4, baseline_version = $5, profile = NULL,
+         epoch = epoch + 1,
+           read_from = COALESCE(baseline_stale_since, read_from), misfit = '', open_window = NULL,
+           updated_at = now()
+         WHERE id = $1 AND epoch = $2 AND (status <> $3 OR reason <> $4 OR baseline_version IS DISTINCT
+         FROM $5)",
     )
     .bind(monitor)
     .bind(epoch)
@@ -56,7 +59,8 @@ pub(crate) async fn set(
     asked_since: Option<DateTime<Utc>>,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE monitors SET status = $2, reason = $9, misfit = $9, baseline_version = $3, profile = $4, prediction_output = $5,
+        "UPDATE monitors SET status = $2, reason = $9, misfit = $9, baseline_version = $3, profile = $4,
+         prediction_output = $5,
            policy_state = $6, read_from = $7, epoch = epoch + 1, updated_at = now(),
            baseline_stale_since = NULLIF(baseline_stale_since, $8), inputs = $10, open_window = NULL
          WHERE id = $1",

@@ -46,7 +46,8 @@ pub(crate) async fn insert(
     window: &NewWindow<'_>,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO windows (monitor_id, sequence, opened_at, closed_at, rows, drifted, baseline_version, scores,
+        "INSERT INTO windows (monitor_id, sequence, opened_at, closed_at, rows, drifted, baseline_version,
+         scores,
            rows_lost, rows_dropped, rows_not_recorded)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
@@ -91,7 +92,8 @@ pub(crate) async fn advance(
     window: &Advanced<'_>,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE monitors SET window_sequence = $2, position_sequence = $3, position_rows = $4, status = $5, reason = $6,
+        "UPDATE monitors SET window_sequence = $2, position_sequence = $3, position_rows = $4, status = $5,
+         reason = $6,
            policy_state = $7, received = $8, open_window = NULL, epoch = epoch + 1, updated_at = now()
          WHERE id = $1",
     )
@@ -116,7 +118,8 @@ pub(crate) async fn list(
     limit: i64,
 ) -> sqlx::Result<Vec<WindowRow>> {
     sqlx::query_as(
-        "SELECT sequence, opened_at, closed_at, rows, drifted, baseline_version, scores, rows_lost, rows_dropped,
+        "SELECT sequence, opened_at, closed_at, rows, drifted, baseline_version, scores, rows_lost,
+         rows_dropped,
            rows_not_recorded
          FROM windows
          WHERE monitor_id = $1 AND ($2::bigint IS NULL OR sequence < $2) ORDER BY sequence DESC LIMIT $3",

@@ -26,7 +26,8 @@ pub(crate) async fn insert(
 ) -> Result<bool, sqlx::Error> {
     let size_bytes: u64 = manifest.files.iter().map(|file| file.size_bytes).sum();
     let inserted = sqlx::query(
-        "INSERT INTO checkpoints (job_id, prefix, step, attempt, manifest, size_bytes) VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO checkpoints (job_id, prefix, step, attempt, manifest, size_bytes)
+         VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (job_id, prefix) DO NOTHING",
     )
     .bind(job_id)

@@ -68,7 +68,8 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
     let spec = serde_json::to_string(job.spec).map_err(|error| unreadable("a job's spec", error))?;
     let inserted = sqlx::query(
         "INSERT INTO jobs
-           (id, name, spec, idempotency_key, state, status, cpus, traceparent, memory_bytes, gpus, finished_at)
+           (id, name, spec, idempotency_key, state, status, cpus, traceparent, memory_bytes, gpus,
+           finished_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN now() END)
          ON CONFLICT (idempotency_key) DO NOTHING",
     )
@@ -92,7 +93,8 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
 pub(crate) async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<StoredJob>, sqlx::Error> {
     let row: Option<Row> = sqlx::query_as(
         "SELECT id, seq, spec, state, traceparent, created_at, updated_at, finished_at,
-           (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id AND released_at IS NULL) AS checkpoint_step
+           (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id
+           AND released_at IS NULL) AS checkpoint_step
          FROM jobs WHERE id = $1",
     )
     .bind(id)
@@ -131,7 +133,8 @@ pub(crate) async fn list(
 ) -> Result<Vec<StoredJob>, sqlx::Error> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT id, seq, spec, state, traceparent, created_at, updated_at, finished_at,
-           (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id AND released_at IS NULL) AS checkpoint_step
+           (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id
+           AND released_at IS NULL) AS checkpoint_step
          FROM jobs WHERE ($1::text IS NULL OR status = $1) AND ($2::bigint IS NULL OR seq < $2)
          ORDER BY seq DESC LIMIT $3",
     )

@@ -44,7 +44,10 @@ mod tests {
         let with = |text: &str, tags: &[(String, String)]| {
             with_texts(json!({"model": "churn"}), &[("source", Some(text)), ("description", None)], tags)
         };
-        let told = |source: &Value, tags: Value| json!({"model": "churn", "source": source, "description": null, "tags": tags});
+        let told = |source: &Value, tags: Value| {
+            json!({"model": "churn", "source": source,
+            "description": null, "tags": tags})
+        };
         assert_eq!(with("short", &tags), told(&json!("short"), json!({"a": "1"})));
         assert_eq!(with(&long, &tags), told(&json!(long), json!({})));
         assert_eq!(with(&format!("{long}x"), &tags), told(&Value::Null, json!({"a": "1"})));

@@ -11,7 +11,10 @@ use crate::world::World;
 async fn what_is_logged_is_found_again() {
     let world = World::begin().await;
     let run = world.run().await;
-    let metric = |value: serde_json::Value, step: i64| json!({"run_id": run, "key": "loss", "value": value, "timestamp": 5, "step": step});
+    let metric = |value: serde_json::Value, step: i64| {
+        json!({"run_id": run, "key": "loss",
+        "value": value, "timestamp": 5, "step": step})
+    };
     for (value, step) in
         [(json!(0.5), 1), (json!("NaN"), 2), (json!("Infinity"), 3), (json!(0.25), 4), (json!(0.25), 4)]
     {

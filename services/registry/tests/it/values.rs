@@ -65,7 +65,8 @@ pub(crate) fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
         post(
             "runs/log-model",
             json!({"run_id": run,
-                "model_json": "{\"run_id\": \"r\", \"artifact_path\": \"m\", \"utc_time_created\": \"t\", \"flavors\": {}}"}),
+                "model_json": "{\"run_id\": \"r\", \"artifact_path\": \"m\", \"utc_time_created\": \"t\", \
+                    \"flavors\": {}}"}),
         ),
         post(
             "logged-models",

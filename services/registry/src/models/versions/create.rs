@@ -1,4 +1,5 @@
-//! Use case: create a model version. Its source is resolved, its files are inspected, pinned and named by their digest.
+//! Use case: create a model version. Its source is resolved, its files are inspected, pinned and named by
+//! their digest.
 
 use slipway_domain::registry::{FileDigest, manifest_digest};
 
@@ -40,8 +41,8 @@ pub(crate) struct Request {
 /// Makes the next version of a model: its files are inspected, pinned and named by their digest.
 ///
 /// # Errors
-/// The model does not exist, the source is not valid or refers to something that the caller may not read, or a file of it is not what
-/// it should be. Then nothing was made.
+/// The model does not exist, the source is not valid or refers to something that the caller may not read, or
+/// a file of it is not what it should be. Then nothing was made.
 pub(crate) async fn create(
     registry: &Registry,
     caller: &Caller,
@@ -102,8 +103,8 @@ async fn files_of(db: &mut sqlx::PgConnection, source: &Source) -> Result<Vec<Ar
     Ok(files)
 }
 
-/// Keeps run and files of a source from being deleted until the transaction ends; whether the files are still those that were
-/// inspected.
+/// Keeps run and files of a source from being deleted until the transaction ends; whether the files are still
+/// those that were inspected.
 async fn hold(db: &mut sqlx::PgConnection, source: &Source, inspected: &[Artifact]) -> Result<bool, Error> {
     if let Some(run) = &source.run {
         purge::run_hold(db, run.run_id()).await?;
@@ -167,7 +168,8 @@ async fn store(
         logged_models::logged_model_add_version(change.db(), model, &request.name, version).await?;
     }
     let details = serde_json::json!({
-        "model": request.name, "version": version.to_string(), "digest": digest, "run_id": source.run.as_ref().map(RunLink::run_id),
+        "model": request.name, "version": version.to_string(), "digest": digest,
+            "run_id": source.run.as_ref().map(RunLink::run_id),
         "servable": new.servable, "unservable_reason": facts.unservable_reason,
         "scan": facts.scan.as_ref().map(|scan| scan.verdict),
     });
