@@ -282,9 +282,10 @@ fn make(seed: u64) -> Option<Made> {
             break;
         }
     }
-    // A GRU ends the process where its input has no elements, and a slice of a single row has none: serving
-    // tries such a model in a process of its own, and refuses it.
-    if ["GRU", "Slice"].iter().all(|name| builder.operators.iter().any(|operator| operator == name)) {
+    // A GRU ends the process where its input has no elements, and part of a single row may have none:
+    // serving tries such a model in a process of its own, and refuses it.
+    let has = |name: &str| builder.operators.iter().any(|operator| operator == name);
+    if has("GRU") && ["Slice", "Split", "Compress", "NonZero", "TopK"].into_iter().any(has) {
         return None;
     }
     // The newest that may have the batch first.

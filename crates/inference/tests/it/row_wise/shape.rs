@@ -244,6 +244,7 @@ impl Builder {
             1 => {
                 let name = self.fresh();
                 self.graph.node("NonZero", &[&value.name], &[&name], &[]);
+                self.operators.push("NonZero".to_owned());
                 self.values.push(Value { name, kind: Kind::Int, dims: vec![fixed(2), ROWS], exact: true });
             }
             _ => {
