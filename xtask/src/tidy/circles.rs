@@ -1,7 +1,7 @@
 //! No file imports, directly or through others, a file that imports it.
 //!
-//! Files in a circle can only be read together. Where a circle is inherent (mutually recursive parsers), `circles.txt` lists the
-//! import that closes it.
+//! Files in a circle can only be read together. Where a circle is inherent (mutually recursive parsers),
+//! `circles.txt` lists the import that closes it.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,4 +1,5 @@
-//! Which file of a crate imports which: `use` items and paths, followed through re-exports to the file that defines the name.
+//! Which file of a crate imports which: `use` items and paths, followed through re-exports to the file that
+//! defines the name.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +14,8 @@ pub(crate) type Imports = BTreeMap<String, BTreeMap<String, usize>>;
 
 /// Imports between the files of each crate.
 ///
-/// A module that uses its own submodules is composed of them; that is no import. A submodule that uses its parent is one.
+/// A module that uses its own submodules is composed of them; that is no import. A submodule that uses its
+/// parent is one.
 pub(crate) fn of(sources: &[Source]) -> Imports {
     let mut imports = Imports::new();
     for of_crate in sources.chunk_by(|one, other| one.krate == other.krate) {
@@ -56,7 +58,8 @@ impl<'sources> Modules<'sources> {
         self.files.get_key_value(module).map(|(module, _)| *module)
     }
 
-    /// The module that defines what a path in `module` names; `None` for another crate, and for a name of the file itself.
+    /// The module that defines what a path in `module` names; `None` for another crate, and for a name of the
+    /// file itself.
     fn defining(&self, module: &[String], path: &[String], depth: usize) -> Option<&'sources [String]> {
         if depth > MAX_REEXPORTS {
             return None;

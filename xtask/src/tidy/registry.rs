@@ -32,8 +32,8 @@ const MLFLOW_CODES: &[&str] = &[
     "PERMISSION_DENIED",
 ];
 
-/// What may be written outside of the protocol: the URI scheme of artifacts, which rows contain; the stored name of the webhook format
-/// and its column, which REST v1 shows too.
+/// What may be written outside of the protocol: the URI scheme of artifacts, which rows contain; the stored
+/// name of the webhook format and its column, which REST v1 shows too.
 const NAMES: &[&str] = &["mlflow-artifacts", "mlflow_events", "Format::Mlflow"];
 
 /// Files that may use MLflow's words, each with the reason.

@@ -17,7 +17,8 @@ pub(crate) struct Source {
     pub(crate) file: String,
     /// Path of the crate's folder from the workspace root.
     pub(crate) krate: String,
-    /// Path of the module within the crate; empty for `lib.rs`, and for `main.rs` of a crate without a library.
+    /// Path of the module within the crate; empty for `lib.rs`, and for `main.rs` of a crate without a
+    /// library.
     pub(crate) module: Vec<String>,
     /// Tokens without code for tests.
     pub(crate) tokens: Vec<TokenTree>,

@@ -75,7 +75,8 @@ fn end_of_item(tokens: &[TokenTree], mut at: usize) -> usize {
     }
     if is_word(tokens.get(at), "pub") {
         at += 1;
-        if matches!(tokens.get(at), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis)
+        if matches!(tokens.get(at), Some(TokenTree::Group(group)) if group.delimiter()
+            == Delimiter::Parenthesis)
         {
             at += 1;
         }
@@ -266,7 +267,8 @@ mod tests {
 
     #[test]
     fn paths_are_found_in_expressions_types_and_macros() {
-        let text = "fn f(a: super::A) -> Vec<b::B> { format!(\"{}\", crate::c::d(1)); ::other::e(); x.y; Self::z() }";
+        let text = "fn f(a: super::A) -> Vec<b::B> \
+            { format!(\"{}\", crate::c::d(1)); ::other::e(); x.y; Self::z() }";
         assert_eq!(shown(text), ["super::A", "b::B", "crate::c::d", "Self::z"]);
     }
 

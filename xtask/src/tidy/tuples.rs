@@ -1,7 +1,7 @@
 //! No function takes a tuple apart in its parameters.
 //!
-//! `(limit, offset): (i64, i64)` names its values where nobody sees them: callers can swap two of one type. A struct names them at
-//! both ends. `tuples.txt` lists the functions from before this rule.
+//! `(limit, offset): (i64, i64)` names its values where callers do not see them: callers can swap two of one
+//! type. A struct names them at both ends. `tuples.txt` lists the functions from before this rule.
 
 use std::collections::BTreeSet;
 
