@@ -1,15 +1,12 @@
 //! What a stream holds already, and subscriptions whose filter changes.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use async_nats::jetstream::consumer::{self, DeliverPolicy};
-use futures::StreamExt as _;
+use async_nats::jetstream::consumer;
 
 use crate::consumer::{Received, pull_config};
+use crate::position::From;
 use crate::{Error, EventBus};
-
-/// A stream that says nothing more for so long has no more, whatever it promised.
-const SILENCE_MS: u64 = 5_000;
 
 impl EventBus {
     /// Makes the durable consumer `durable` with these filters, or gives it these; its place in the stream stays.
@@ -49,28 +46,7 @@ impl EventBus {
         from: SystemTime,
         limit: usize,
     ) -> Result<(Vec<Received>, bool), Error> {
-        let stream = self.jetstream().get_stream(stream).await.map_err(Error::nats)?;
-        let config = consumer::pull::OrderedConfig {
-            deliver_policy: DeliverPolicy::ByStartTime { start_time: from.into() },
-            filter_subjects: subjects,
-            ..consumer::pull::OrderedConfig::default()
-        };
-        let mut consumer = stream.create_consumer(config).await.map_err(Error::nats)?;
-        let mut found = Vec::new();
-        if consumer.info().await.map_err(Error::nats)?.num_pending == 0 {
-            return Ok((found, false));
-        }
-        let mut messages = consumer.messages().await.map_err(Error::nats)?;
-        while let Ok(Some(message)) =
-            tokio::time::timeout(Duration::from_millis(SILENCE_MS), messages.next()).await
-        {
-            let message = message.map_err(Error::nats)?;
-            let pending = message.info().map_or(0, |info| info.pending);
-            found.push(Received::from_message(&message));
-            if pending == 0 || found.len() == limit {
-                return Ok((found, pending > 0));
-            }
-        }
-        Ok((found, false))
+        let page = self.page(stream, subjects, From::Time(from), limit).await?;
+        Ok((page.messages.into_iter().map(|stored| stored.event).collect(), page.more))
     }
 }

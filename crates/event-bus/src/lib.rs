@@ -9,6 +9,7 @@ mod connection;
 pub mod consumer;
 mod history;
 pub mod permissions;
+pub mod position;
 pub mod records;
 
 pub use bus::{EventBus, NatsConfig};

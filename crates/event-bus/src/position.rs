@@ -1,0 +1,126 @@
+//! Reading a stream from a position: page by page, and live. A position is the sequence number of a message in its stream.
+
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use async_nats::jetstream::consumer::{self, DeliverPolicy};
+use futures::{Stream, StreamExt as _};
+
+use crate::consumer::Received;
+use crate::{Error, EventBus};
+
+/// A stream that delivers nothing for this long has no further messages, whatever it announced.
+const SILENCE_MS: u64 = 5_000;
+
+/// Where reading starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// At the first message that was stored at or after this time.
+    Time(SystemTime),
+    /// Behind the message with this sequence number.
+    After(u64),
+    /// Behind the last message.
+    Now,
+}
+
+/// A message with its position.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Sequence number in the stream, from 1.
+    pub sequence: u64,
+    /// The message.
+    pub event: Received,
+}
+
+/// A page of a stream.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The messages, oldest first.
+    pub messages: Vec<Stored>,
+    /// Whether there are later ones.
+    pub more: bool,
+}
+
+/// Messages as they are stored. NATS keeps those that were not requested yet.
+pub type Live = Pin<Box<dyn Stream<Item = Result<Stored, Error>> + Send>>;
+
+impl EventBus {
+    /// A page of the messages of a stream on these subjects, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// NATS is unreachable or rejects the request.
+    pub async fn page(
+        &self,
+        stream: &str,
+        subjects: Vec<String>,
+        from: From,
+        limit: usize,
+    ) -> Result<Page, Error> {
+        let (_, mut consumer) = self.consumer(stream, subjects, from).await?;
+        let mut page = Page { messages: Vec::new(), more: false };
+        if consumer.info().await.map_err(Error::nats)?.num_pending == 0 {
+            return Ok(page);
+        }
+        let mut messages = consumer.messages().await.map_err(Error::nats)?;
+        while let Ok(Some(message)) =
+            tokio::time::timeout(Duration::from_millis(SILENCE_MS), messages.next()).await
+        {
+            let message = message.map_err(Error::nats)?;
+            let pending = message.info().map_or(0, |info| info.pending);
+            page.messages.push(stored(&message)?);
+            if pending == 0 || page.messages.len() == limit {
+                page.more = pending > 0;
+                return Ok(page);
+            }
+        }
+        Ok(page)
+    }
+
+    /// The messages of a stream on these subjects as they are stored, and the sequence number behind which they start (0 for a start
+    /// by time).
+    ///
+    /// # Errors
+    /// NATS is unreachable or rejects the request.
+    pub async fn follow(
+        &self,
+        stream: &str,
+        subjects: Vec<String>,
+        from: From,
+    ) -> Result<(u64, Live), Error> {
+        let (after, consumer) = self.consumer(stream, subjects, from).await?;
+        let messages = consumer.messages().await.map_err(Error::nats)?;
+        let live = messages.map(|message| stored(&message.map_err(Error::nats)?));
+        Ok((after, Box::pin(live)))
+    }
+
+    async fn consumer(
+        &self,
+        stream: &str,
+        subjects: Vec<String>,
+        from: From,
+    ) -> Result<(u64, consumer::Consumer<consumer::pull::OrderedConfig>), Error> {
+        let stream = self.jetstream().get_stream(stream).await.map_err(Error::nats)?;
+        // A position behind the end comes from a stream that was created again since.
+        let last = stream.cached_info().state.last_sequence;
+        let after = match from {
+            From::Time(_) => 0,
+            From::After(sequence) => sequence.min(last),
+            From::Now => last,
+        };
+        let deliver_policy = match from {
+            From::Time(time) => DeliverPolicy::ByStartTime { start_time: time.into() },
+            From::After(_) | From::Now => DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
+        };
+        let config = consumer::pull::OrderedConfig {
+            deliver_policy,
+            filter_subjects: subjects,
+            ..consumer::pull::OrderedConfig::default()
+        };
+        Ok((after, stream.create_consumer(config).await.map_err(Error::nats)?))
+    }
+}
+
+fn stored(message: &async_nats::jetstream::Message) -> Result<Stored, Error> {
+    let sequence = message.info().map_err(Error::nats)?.stream_sequence;
+    Ok(Stored { sequence, event: Received::from_message(message) })
+}
