@@ -34,6 +34,11 @@ impl Reader {
         Self { body, pending: Vec::new(), parser: Parser::default() }
     }
 
+    /// The last `id` of the stream so far, also that of a message without data.
+    pub fn last_id(&self) -> Option<&str> {
+        self.parser.id.as_deref()
+    }
+
     /// The next event; `None` at the end of the body.
     ///
     /// # Errors
@@ -136,5 +141,9 @@ mod tests {
             [message("2", "message", "y")]
         );
         assert_eq!(read(&["data: never ended"]).await, []);
+        let body = futures::stream::iter([Ok(Bytes::from_static(b"id: 7\n\n"))]);
+        let mut reader = Reader::new(Box::pin(body));
+        assert_eq!(reader.next().await.unwrap(), None);
+        assert_eq!(reader.last_id(), Some("7"), "a client that received nothing yet resumes from there");
     }
 }

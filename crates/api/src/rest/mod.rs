@@ -26,12 +26,13 @@ pub struct PageQuery {
 
 /// An empty response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Empty {}
 
-/// A text value to be set.
+/// The value of a tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Value {
+pub struct TagValue {
     /// The value.
     pub value: String,
 }

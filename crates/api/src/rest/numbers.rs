@@ -74,6 +74,7 @@ impl PartialSchema for Number {
             NEGATIVE_INFINITY,
         ]));
         OneOfBuilder::new()
+            .schema_type(SchemaType::AnyValue)
             .item(number)
             .item(name)
             .description(Some("A number if it is finite, otherwise `NaN`, `Infinity` or `-Infinity`."))

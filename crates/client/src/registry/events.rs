@@ -22,7 +22,7 @@ impl Registry {
 
     /// Follows live events. Nothing is requested before the first event is read.
     pub fn follow_events(&self, query: EventStreamQuery) -> EventStream {
-        EventStream { registry: self.clone(), query, last_id: None, reader: None }
+        EventStream { registry: self.clone(), query, last_id: None, was_open: false, reader: None }
     }
 }
 
@@ -32,10 +32,16 @@ pub struct EventStream {
     registry: Registry,
     query: EventStreamQuery,
     last_id: Option<String>,
+    was_open: bool,
     reader: Option<Reader>,
 }
 
 impl EventStream {
+    /// Whether the registry accepted the request at least once.
+    pub const fn was_open(&self) -> bool {
+        self.was_open
+    }
+
     /// Waits for the next event.
     ///
     /// # Errors
@@ -50,19 +56,19 @@ impl EventStream {
     }
 
     async fn read(&mut self) -> Result<Event, Error> {
-        let mut reader = match self.reader.take() {
-            Some(reader) => reader,
-            None => Reader::new(self.open().await?),
-        };
-        let message = reader.next().await?;
-        let Some(Message { id, event, data }) = message else {
-            return Err(Error::Unreachable("the registry ended the stream of events".to_owned()));
-        };
+        if self.reader.is_none() {
+            self.reader = Some(Reader::new(self.open().await?));
+            self.was_open = true;
+        }
+        let Some(reader) = self.reader.as_mut() else { return Err(ended()) };
+        let message = reader.next().await;
+        if let Some(id) = reader.last_id() {
+            self.last_id = Some(id.to_owned());
+        }
+        let Some(Message { event, data, .. }) = message? else { return Err(ended()) };
         if event == ERROR_MESSAGE {
             return Err(Error::Unreachable(data));
         }
-        self.last_id = id.or(self.last_id.take());
-        self.reader = Some(reader);
         serde_json::from_str(&data)
             .map_err(|error| Error::Unexpected(format!("an event is not what this API documents: {error}")))
     }
@@ -75,4 +81,8 @@ impl EventStream {
         };
         request.stream().await
     }
+}
+
+fn ended() -> Error {
+    Error::Unreachable("the registry ended the stream of events".to_owned())
 }

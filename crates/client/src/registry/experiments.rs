@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use slipway_api::rest::{
-    Value,
+    TagValue,
     registry::{Experiment, ExperimentPage, ExperimentUpdate, ExperimentsQuery, NewExperiment},
 };
 
@@ -62,7 +62,7 @@ impl Registry {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn set_experiment_tag(&self, id: &str, key: &str, value: &Value) -> Result<(), Error> {
+    pub async fn set_experiment_tag(&self, id: &str, key: &str, value: &TagValue) -> Result<(), Error> {
         self.request(Method::PUT, &["experiments", id, "tags", key]).json(value).done().await
     }
 

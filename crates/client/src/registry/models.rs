@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use slipway_api::rest::{
-    Value,
+    TagValue,
     registry::{AliasTarget, Description, Force, Model, ModelPage, ModelsQuery, NewModel, Rename, Version},
 };
 
@@ -62,7 +62,7 @@ impl Registry {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn set_model_tag(&self, name: &str, key: &str, value: &Value) -> Result<(), Error> {
+    pub async fn set_model_tag(&self, name: &str, key: &str, value: &TagValue) -> Result<(), Error> {
         self.request(Method::PUT, &["models", name, "tags", key]).json(value).done().await
     }
 

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use slipway_api::rest::{
-    PageQuery, Value,
+    PageQuery, TagValue,
     registry::{
         Card, CardFormat, CardQuery, Description, Force, Lineage, NewVersion, StageChange, VersionDetails,
         VersionPage, VersionsQuery,
@@ -88,7 +88,7 @@ impl Registry {
         model: &str,
         version: &str,
         key: &str,
-        value: &Value,
+        value: &TagValue,
     ) -> Result<(), Error> {
         self.request(Method::PUT, &["models", model, "versions", version, "tags", key])
             .json(value)

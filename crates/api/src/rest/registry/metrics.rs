@@ -13,7 +13,6 @@ pub struct Point {
     /// Time of the point, Unix milliseconds.
     pub timestamp: i64,
     /// Value of the metric.
-    #[schema(inline)]
     pub value: Number,
 }
 

@@ -122,7 +122,6 @@ pub struct Metric {
     /// The metric.
     pub key: String,
     /// Value of the metric.
-    #[schema(inline)]
     pub value: Number,
     /// Time of the point, Unix milliseconds.
     pub timestamp: i64,
@@ -248,7 +247,7 @@ pub struct NewMetric {
     #[schema(example = "loss")]
     pub key: String,
     /// Value of the metric. Infinities are stored as the greatest finite numbers.
-    #[schema(inline, example = 0.25)]
+    #[schema(example = 0.25)]
     pub value: Number,
     /// Time of the point, Unix milliseconds [default: now].
     pub timestamp: Option<i64>,
