@@ -9,7 +9,7 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
 /// The field of an error that is about the request as a whole.
-const WHOLE_REQUEST: &str = "request";
+const WHOLE_REQUEST: &str = "body";
 
 /// An error as a client sees it. The cause was logged where the error was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

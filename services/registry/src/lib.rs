@@ -9,6 +9,7 @@ mod cleanup;
 mod clock;
 mod config;
 mod error;
+mod events;
 mod models;
 mod state;
 mod store;
@@ -85,6 +86,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         )?,
         access: Access::new(&config.access, pool.clone())?,
         following: deployed::Following::default(),
+        events: events::Events::new(shutdown.clone()),
     };
 
     let mut tasks = Tasks::new(shutdown.clone());

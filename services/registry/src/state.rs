@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::authenticator::Access;
 use crate::change::{Change, Changes};
 use crate::error::Error;
+use crate::events::Events;
 use crate::models::deployed::Following;
 use crate::tracking::create_run::CreateRun;
 use crate::tracking::group_commit::GroupCommit;
@@ -41,6 +42,8 @@ pub(crate) struct Registry {
     pub(crate) access: Access,
     /// How much is known of the versions that deployments use.
     pub(crate) following: Following,
+    /// Limits and end of event streams.
+    pub(crate) events: Events,
 }
 
 impl Registry {

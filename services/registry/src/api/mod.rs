@@ -1,6 +1,7 @@
 //! The registry's protocols: MLflow's REST API, REST v1, gRPC, and the access control in front of all three.
 
 pub(crate) mod access;
+mod download;
 pub(crate) mod grpc;
 mod home;
 pub(crate) mod mlflow;

@@ -25,9 +25,14 @@ fn bodies(method: &Method, path: &str) -> Bodies {
     if is_file { Bodies::File } else { Bodies::Json }
 }
 
+/// Whether a path is one of REST v1 or of its description.
+pub(crate) fn is_rest(path: &str) -> bool {
+    path.starts_with("/api/v1/") || matches!(path, "/openapi.json" | "/docs")
+}
+
 /// MLflow's shape on all routes but those of REST v1.
 fn shape(refusal: &Refusal, path: &str) -> Response {
-    if path.starts_with("/api/v1/") {
+    if is_rest(path) {
         return refusal.problem().into_response();
     }
     let error_code = match refusal {

@@ -1,6 +1,5 @@
 //! Where a version came from, what is known of it, and where it went.
 
-use serde_json::{Value, json};
 use slipway_domain::registry::deployed::{Deployed, Placed};
 use slipway_domain::registry::promotion::{Evidence, Signing};
 use sqlx::PgConnection;
@@ -14,7 +13,7 @@ use crate::store::logged_models::{self, LoggedModel};
 use crate::store::model_versions::{ModelVersion, VersionName, version_get};
 use crate::store::reports::{self, Approval, StoredReport};
 use crate::store::runs::{self, Run};
-use crate::store::tags::{BRANCH_TAG, DATASET_CONTEXT_TAG, PROGRAM_TAG, REPOSITORY_TAG, REVISION_TAG};
+use crate::store::tags::{BRANCH_TAG, PROGRAM_TAG, REPOSITORY_TAG, REVISION_TAG};
 use crate::store::{deployments, policies};
 use crate::trust::signing::{self, Judged};
 
@@ -88,6 +87,18 @@ impl Known {
     }
 }
 
+/// A deployment of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) deployment: String,
+    /// `stable` or `candidate`.
+    pub(crate) role: &'static str,
+    /// Share of the traffic of a candidate.
+    pub(crate) weight_percent: Option<u8>,
+    /// Unix milliseconds.
+    pub(crate) since_ms: i64,
+}
+
 /// A version with everything that it hangs together with.
 #[derive(Debug)]
 pub(crate) struct Lineage {
@@ -137,20 +148,21 @@ impl Lineage {
     }
 
     /// The places that it has in deployments.
-    pub(crate) fn places(&self) -> Vec<Value> {
+    pub(crate) fn places(&self) -> Vec<Place> {
         let version = self.version.version.to_string();
         let here = |placed: &Option<Placed>| {
             placed.as_ref().filter(|placed| placed.version == version).map(|placed| placed.since_ms)
         };
         let mut places = Vec::new();
         for (deployment, deployed) in &self.deployments {
-            if let Some(since) = here(&deployed.stable) {
-                places.push(json!({"deployment": deployment, "role": "stable", "since_unix_ms": since}));
+            let mut add = |role, weight_percent, since_ms| {
+                places.push(Place { deployment: deployment.clone(), role, weight_percent, since_ms });
+            };
+            if let Some(since_ms) = here(&deployed.stable) {
+                add("stable", None, since_ms);
             }
-            if let Some(since) = here(&deployed.candidate) {
-                let weight = deployed.candidate_weight_percent;
-                places.push(json!({"deployment": deployment, "role": "candidate", "weight_percent": weight,
-                    "since_unix_ms": since}));
+            if let Some(since_ms) = here(&deployed.candidate) {
+                add("candidate", Some(deployed.candidate_weight_percent), since_ms);
             }
         }
         places
@@ -174,16 +186,6 @@ fn where_there<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
 /// Where the code of a run came from, as (name, value).
 pub(crate) fn code_tags(run: &Run) -> impl Iterator<Item = (&'static str, &str)> {
     CODE_TAGS.iter().filter_map(|(tag, name)| Some((*name, tag_of(run, tag)?)))
-}
-
-/// The data that a run took in.
-pub(crate) fn datasets(run: &Run) -> Vec<Value> {
-    let dataset = |input: &runs::DatasetInput| {
-        let dataset = &input.dataset;
-        json!({"name": dataset.name, "digest": dataset.digest, "source_type": dataset.source_type,
-            "context": input.tags.get(DATASET_CONTEXT_TAG)})
-    };
-    run.dataset_inputs.0.iter().map(dataset).collect()
 }
 
 /// A tag of a run.

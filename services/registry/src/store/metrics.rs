@@ -206,3 +206,64 @@ pub(crate) async fn metric_samples(
     .fetch_all(db)
     .await?)
 }
+
+/// Histories that a chart shows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'request> {
+    pub(crate) run_ids: &'request [String],
+    pub(crate) keys: &'request [String],
+    /// First and last step, both included.
+    pub(crate) start_step: i64,
+    pub(crate) end_step: i64,
+    /// Points of each history, at least 4.
+    pub(crate) max_points: u32,
+}
+
+/// A point of a history, and which one it is.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct ChartPoint {
+    pub(crate) run_id: String,
+    pub(crate) key: String,
+    /// Points of the whole history between the steps.
+    pub(crate) total_points: i64,
+    pub(crate) step: i64,
+    pub(crate) at_ms: i64,
+    pub(crate) value: f64,
+}
+
+/// Histories of several metrics of several runs, by run, metric and step. A history with more than `max_points` points is divided into
+/// stretches of as many points each; of each stretch the first, the lowest, the highest and the last point are returned.
+///
+/// Source: Jugel et al., M4: A Visualization-Oriented Time Series Data Aggregation, VLDB 2014, with stretches of equal numbers of
+/// points rather than of equal width, since many clients log every point with the step 0.
+pub(crate) async fn metric_charts(
+    db: &mut PgConnection,
+    wanted: Wanted<'_>,
+) -> Result<Vec<ChartPoint>, Error> {
+    Ok(sqlx::query_as(
+        "WITH points AS (SELECT r.run_id, m.key, m.step, m.at_ms, m.value, count(*) OVER of_series AS total_points, \
+           row_number() OVER in_order AS place, ntile($6) OVER in_order AS stretch \
+           FROM runs r JOIN metrics m USING (run_key) \
+           WHERE r.run_id = ANY($1) AND NOT r.purging AND m.key = ANY($2) AND m.step BETWEEN $3 AND $4 \
+           WINDOW of_series AS (PARTITION BY r.run_id, m.key), \
+             in_order AS (PARTITION BY r.run_id, m.key ORDER BY m.step, m.at_ms, m.value)), \
+         ranked AS (SELECT *, row_number() OVER (of_stretch ORDER BY place) AS first, \
+           row_number() OVER (of_stretch ORDER BY place DESC) AS last, \
+           row_number() OVER (of_stretch ORDER BY value, place) AS lowest, \
+           row_number() OVER (of_stretch ORDER BY value = 'NaN'::FLOAT8, value DESC, place) AS highest \
+           FROM points WHERE total_points > $5 WINDOW of_stretch AS (PARTITION BY run_id, key, stretch)), \
+         chosen AS (SELECT run_id, key, total_points, step, at_ms, value, place FROM points WHERE total_points <= $5 \
+           UNION ALL SELECT run_id, key, total_points, step, at_ms, value, place FROM ranked \
+           WHERE 1 IN (first, last, lowest, highest)) \
+         SELECT run_id, key, total_points, step, at_ms, value FROM chosen \
+         ORDER BY array_position($1, run_id), array_position($2, key), place",
+    )
+    .bind(wanted.run_ids)
+    .bind(wanted.keys)
+    .bind(wanted.start_step)
+    .bind(wanted.end_step)
+    .bind(i64::from(wanted.max_points))
+    .bind(i32::try_from(wanted.max_points / 4).unwrap_or(i32::MAX))
+    .fetch_all(db)
+    .await?)
+}

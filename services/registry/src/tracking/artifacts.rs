@@ -3,6 +3,7 @@
 //! An upload stores the bytes first, then one row that makes them an artifact. An interrupted upload leaves no artifact, and its bytes
 //! are removed later.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 
 use bytes::Bytes;
@@ -15,11 +16,11 @@ use sqlx::PgConnection;
 use crate::access::caller::{Caller, carry};
 use crate::change::Change;
 use crate::clock::now_ms;
-use crate::error::Error;
+use crate::error::{Error, of_file};
 use crate::models::versions::source::proxy_path;
 use crate::state::Registry;
 use crate::store::artifacts::{self as table, Artifact, Entry};
-use crate::store::model_versions::{VersionName, version_file, version_get};
+use crate::store::model_versions::{VersionName, version_file, version_files, version_get};
 use crate::store::{blobs, logged_models, runs};
 
 /// The file at a path of the proxy.
@@ -102,6 +103,97 @@ pub(crate) async fn file_of_version(
     let file = version_file(&mut db, found.model_key, version, path).await?;
     let absent = || Error::not_found(format!("No such artifact: '{path}' in version {version} of '{model}'"));
     Ok(file.ok_or_else(absent)?.into_artifact())
+}
+
+/// A directory of a run or a version.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// URI of the root.
+    pub(crate) root_uri: String,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// Lists a directory of a run.
+///
+/// # Errors
+/// The run does not exist, its files are outside of the artifact store, or Postgres is unreachable.
+pub(crate) async fn list_run(registry: &Registry, run_id: &str, directory: &str) -> Result<Listing, Error> {
+    let root_uri = uri_of_run(registry, run_id).await?;
+    let entries = list(registry, &joined(directory_of(&root_uri)?, directory), None).await?;
+    Ok(Listing { root_uri, entries })
+}
+
+/// A file of a run, by its path within the run.
+///
+/// # Errors
+/// The run or the file does not exist, or its files are outside of the artifact store; or Postgres is unreachable.
+pub(crate) async fn file_of_run(registry: &Registry, run_id: &str, path: &str) -> Result<Artifact, Error> {
+    let root = directory_of(&uri_of_run(registry, run_id).await?)?;
+    find(registry, &joined(root, &normalise_artifact_path(path)?)).await
+}
+
+fn joined(root: String, path: &str) -> String {
+    if path.is_empty() { root } else { format!("{root}/{path}") }
+}
+
+/// Lists a directory of a version: of its pinned files only.
+///
+/// # Errors
+/// The version does not exist, or Postgres is unreachable.
+pub(crate) async fn list_version(
+    registry: &Registry,
+    name: VersionName<'_>,
+    directory: &str,
+) -> Result<Listing, Error> {
+    let mut db = registry.pool.acquire().await?;
+    let found = version_get(&mut db, name.model, name.version).await?;
+    let files = version_files(&mut db, found.model_key, name.version).await?;
+    let files = files.iter().map(|file| (file.path.as_str(), file.size_bytes));
+    Ok(Listing { root_uri: found.download_uri, entries: entries_of(files, directory) })
+}
+
+/// The entries of a directory, from all files below its root.
+fn entries_of<'file>(files: impl Iterator<Item = (&'file str, i64)>, directory: &str) -> Vec<Entry> {
+    let mut entries = BTreeMap::new();
+    for (path, size_bytes) in files {
+        let below = if directory.is_empty() {
+            Some(path)
+        } else {
+            path.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/'))
+        };
+        match below.map(|below| below.split_once('/')) {
+            Some(Some((name, _))) => _ = entries.insert(name.to_owned(), None),
+            Some(None) => _ = entries.insert(below.unwrap_or_default().to_owned(), Some(size_bytes)),
+            None => {}
+        }
+    }
+    entries.into_iter().map(|(name, size_bytes)| Entry { name, size_bytes }).collect()
+}
+
+/// The first bytes of a file, at most `max_bytes`.
+///
+/// # Errors
+/// The bytes are missing or damaged, or the artifact store is unreachable.
+pub(crate) async fn beginning(
+    registry: &Registry,
+    file: &Artifact,
+    max_bytes: u64,
+) -> Result<Vec<u8>, Error> {
+    let length = file.size_bytes.unsigned_abs().min(max_bytes);
+    if length == 0 {
+        return Ok(Vec::new());
+    }
+    let download = registry.artifacts.get_range(&file.blob_key, 0, length - 1).await;
+    let mut stream = pin!(download.map_err(|error| of_file(&file.path, error))?.into_stream());
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|error| {
+            tracing::warn!(%error, path = file.path, "the artifact store interrupted a preview");
+            Error::unavailable("the artifact store")
+        })?);
+    }
+    bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+    Ok(bytes)
 }
 
 /// Deletes a file, or a directory with its files.
@@ -251,4 +343,22 @@ pub(super) async fn digest<E>(
         hasher.update(&chunk);
     }
     Ok(Stored { size_bytes, sha256: hex::encode(hasher.finalize()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_its_files_and_the_directories_below_it() {
+        let files = [("MLmodel", 1), ("data/a.bin", 2), ("data/b/c.bin", 3), ("database", 4)];
+        let listed = |directory: &str| -> Vec<(String, Option<i64>)> {
+            let entries = entries_of(files.into_iter(), directory);
+            entries.into_iter().map(|entry| (entry.name, entry.size_bytes)).collect()
+        };
+        let entry = |name: &str, size: Option<i64>| (name.to_owned(), size);
+        assert_eq!(listed(""), [entry("MLmodel", Some(1)), entry("data", None), entry("database", Some(4))]);
+        assert_eq!(listed("data"), [entry("a.bin", Some(2)), entry("b", None)]);
+        assert_eq!(listed("dat"), []);
+    }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rand::seq::IndexedRandom as _;
 use serde_json::json;
 use slipway_api::events::RegistryChange;
 use slipway_outbox::Prepared;
@@ -14,6 +15,7 @@ use crate::error::Error;
 use crate::store::Pair;
 use crate::store::experiments::{Homes, experiment_homes};
 use crate::store::runs::{NewRun, Run, runs_create};
+use crate::store::tags::RUN_NAME_TAG;
 use crate::tracking::group_commit::{Batched, Queued};
 
 /// A run to be created. Refused where the experiment is not there or deleted, or the id is taken.
@@ -77,6 +79,50 @@ fn event(one: &Queued<CreateRun>) -> Result<Prepared, Error> {
         details: json!({"experiment_id": experiment_id, "run_name": name}),
     };
     Ok(Prepared::new(&event, one.traceparent.clone())?.by(Arc::clone(&one.actor)))
+}
+
+/// The ID of a run whose client chose none.
+pub(crate) fn new_id() -> String {
+    slipway_runtime::id::random().simple().to_string()
+}
+
+/// The name of a run. The tag of that name has the same value; it is added where there is none.
+///
+/// # Errors
+/// The name and the tag differ.
+pub(crate) fn name(asked: Option<String>, tags: &mut Vec<Pair>) -> Result<String, Error> {
+    let tagged = tags.iter().rfind(|(key, _)| key == RUN_NAME_TAG).map(|(_, name)| name.clone());
+    if let (Some(asked), Some(tagged)) = (&asked, &tagged)
+        && asked != tagged
+    {
+        let message = format!(
+            "Both 'run_name' argument and '{RUN_NAME_TAG}' tag are specified, but with different values \
+             (run_name='{asked}', {RUN_NAME_TAG}='{tagged}')."
+        );
+        return Err(Error::invalid("run_name", message));
+    }
+    let name = asked.or_else(|| tagged.clone()).unwrap_or_else(random_name);
+    if tagged.is_none() {
+        tags.push((RUN_NAME_TAG.to_owned(), name.clone()));
+    }
+    Ok(name)
+}
+
+/// A name for what a client left unnamed.
+pub(crate) fn random_name() -> String {
+    // Words that names of the clients' own begin with as well, so that generated names are recognized.
+    const QUALITIES: [&str; 12] = [
+        "able", "bold", "bright", "calm", "capable", "clean", "gentle", "nimble", "orderly", "placid",
+        "silent", "wise",
+    ];
+    const THINGS: [&str; 12] = [
+        "anchor", "beacon", "bow", "current", "harbour", "keel", "mast", "pier", "rudder", "sail", "tide",
+        "wave",
+    ];
+    let mut random = rand::rng();
+    let quality = QUALITIES.choose(&mut random).copied().unwrap_or_default();
+    let thing = THINGS.choose(&mut random).copied().unwrap_or_default();
+    format!("{quality}-{thing}-{}", rand::random_range(100..1000))
 }
 
 impl CreateRun {

@@ -2,6 +2,7 @@
 //! [`log_batch`](super::log_batch) share transactions and stand apart.
 
 use serde_json::{Value, json};
+use slipway_domain::access::Visible;
 
 use crate::access::caller::Caller;
 use crate::clock::now_ms;
@@ -42,6 +43,14 @@ pub(crate) async fn search(
     let mut db = registry.pool.acquire().await?;
     let (found, after) = asked.page(&mut db, after, limit).await?;
     Ok((runs_with_everything(&mut db, found).await?, after))
+}
+
+/// The experiments that the caller may read, of these. Fewer experiments keep a search on its index.
+pub(crate) fn readable(caller: &Caller, mut experiment_ids: Vec<i64>) -> Vec<i64> {
+    if let Visible::These(visible) = caller.grants.visible_experiments() {
+        experiment_ids.retain(|id| visible.binary_search(id).is_ok());
+    }
+    experiment_ids
 }
 
 /// A page of the runs that the caller may read, the newest first, behind the run with that start and id.

@@ -55,6 +55,12 @@ impl Person<'_> {
         answer
     }
 
+    /// The typed client of REST v1, with this person's token.
+    pub(crate) fn client(&self) -> slipway_client::Registry {
+        let client = slipway_client::Client::new(&self.world.url).unwrap();
+        client.with_token(Some(self.token.clone().into())).into()
+    }
+
     /// An answer as text.
     pub(crate) async fn text(&self, path: &str) -> String {
         let request = self.world.http.get(format!("{}{path}", self.world.url)).bearer_auth(&self.token);

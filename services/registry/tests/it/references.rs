@@ -426,3 +426,32 @@ async fn registrations_show_names_of_models_that_the_caller_may_read() {
         assert!(!answer.to_string().contains(SECRET), "{answer}");
     }
 }
+
+/// The same over REST v1: what a body names is authorised where it is stored, and a name that is taken over needs the role on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_rest_v1_refer_to_nothing_that_the_caller_may_not_read() {
+    let world = World::guarded(&[]).await;
+    let (eve, ours, theirs) = stage(&world).await;
+    let create = "/api/v1/models/{name}/versions".replace("{name}", "ours");
+    let location = format!("mlflow-artifacts:/{}/{}/artifacts/model", theirs.experiment, theirs.run);
+    for body in [
+        json!({"source": format!("runs:/{}/model", theirs.run)}),
+        json!({"source": format!("models:/{}", theirs.logged_model)}),
+        json!({"source": "models:/theirs/1"}),
+        json!({ "source": location }),
+        json!({"source": format!("runs:/{}/model", ours.run), "run_id": theirs.run}),
+        json!({"source": format!("runs:/{}/model", ours.run), "model_id": theirs.logged_model}),
+    ] {
+        let (status, answer) = eve.send(Method::POST, &create, body.clone()).await;
+        assert!(status.is_client_error(), "{body}: {status}: {answer}");
+        assert!(!answer.to_string().contains(SECRET), "{answer}");
+    }
+    let (status, answer) =
+        eve.send(Method::POST, &create, json!({"source": format!("runs:/{}/model", ours.run)})).await;
+    assert_eq!(status, StatusCode::CREATED, "{answer}");
+    let rename = "/api/v1/models/{name}/rename".replace("{name}", "ours");
+    for new_name in ["theirs", "free"] {
+        let (status, answer) = eve.send(Method::POST, &rename, json!({ "new_name": new_name })).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{new_name}: {answer}");
+    }
+}

@@ -337,6 +337,19 @@ impl World {
         })
     }
 
+    /// The typed client of REST v1.
+    pub(crate) fn client(&self) -> slipway_client::Registry {
+        slipway_client::Client::new(&self.url).unwrap().into()
+    }
+
+    /// A refusal of REST v1: its status, and the field that it names.
+    pub(crate) async fn refused_field(&self, method: Method, path: &str, body: Value, field: &str) {
+        let (status, problem) = self.v1(method, path, body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {problem}");
+        assert_eq!(problem["field"], field, "{path}: {problem}");
+        assert_eq!(problem["code"], "invalid-request", "{path}: {problem}");
+    }
+
     /// A call of REST v1.
     pub(crate) async fn v1(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
         let response = self.raw(method, &format!("/api/v1/{path}"), body.to_string()).await;

@@ -14,6 +14,7 @@ use super::scope::admit;
 use crate::access::authenticator::Access;
 use crate::access::caller::{Caller, acting};
 use crate::api::mlflow::error::Failure;
+use crate::api::pages::is_rest;
 
 /// What a client without a credential may try.
 const CHALLENGES: [HeaderValue; 2] = [
@@ -64,7 +65,7 @@ impl Shape {
         let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
             Self::Grpc
-        } else if request.uri().path().starts_with("/api/v1/") {
+        } else if is_rest(request.uri().path()) {
             Self::Problem
         } else {
             Self::Mlflow

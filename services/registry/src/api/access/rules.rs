@@ -109,7 +109,45 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("POST", "/2.0/mlflow-artifacts/mpu/create/{*path}", Needs(Editor, Artifact)),
     ("POST", "/2.0/mlflow-artifacts/mpu/complete/{*path}", Needs(Editor, Artifact)),
     ("POST", "/2.0/mlflow-artifacts/mpu/abort/{*path}", Needs(Editor, Artifact)),
+    ("GET", "/api/v1/experiments", Known),
+    ("POST", "/api/v1/experiments", Needs(Editor, Everything)),
+    ("GET", "/api/v1/experiments/{experiment_id}", Needs(Viewer, ExperimentInPath)),
+    ("PATCH DELETE", "/api/v1/experiments/{experiment_id}", Needs(Editor, ExperimentInPath)),
+    ("POST", "/api/v1/experiments/{experiment_id}/restore", Needs(Editor, ExperimentInPath)),
+    ("PUT DELETE", "/api/v1/experiments/{experiment_id}/tags/{key}", Needs(Editor, ExperimentInPath)),
+    ("POST", "/api/v1/experiments/{experiment_id}/runs", Needs(Editor, ExperimentInPath)),
+    ("POST", "/api/v1/runs/search", Known),
+    ("GET", "/api/v1/runs/{run_id}", Needs(Viewer, RunInPath)),
+    ("PATCH DELETE", "/api/v1/runs/{run_id}", Needs(Editor, RunInPath)),
+    ("POST", "/api/v1/runs/{run_id}/restore", Needs(Editor, RunInPath)),
+    ("POST", "/api/v1/runs/{run_id}/log", Needs(Editor, RunInPath)),
+    ("DELETE", "/api/v1/runs/{run_id}/tags/{key}", Needs(Editor, RunInPath)),
+    ("GET", "/api/v1/runs/{run_id}/metrics/{key}", Needs(Viewer, RunInPath)),
+    // The use case authorises each run.
+    ("POST", "/api/v1/metrics/sample", Known),
+    ("GET", "/api/v1/runs/{run_id}/artifacts", Needs(Viewer, RunInPath)),
+    ("GET", "/api/v1/runs/{run_id}/artifacts/preview", Needs(Viewer, RunInPath)),
+    ("GET", "/api/v1/runs/{run_id}/artifacts/content", Needs(Viewer, RunInPath)),
+    // Events that the caller may not read are left out.
+    ("GET", "/api/v1/events", Known),
+    ("GET", "/api/v1/events/stream", Known),
     ("GET", "/api/v1/models", Known),
+    ("POST", "/api/v1/models", Needs(Editor, ModelInBody)),
+    ("PATCH", "/api/v1/models/{name}", Needs(Editor, ModelInPath)),
+    // The handler requires the role on the new name, too.
+    ("POST", "/api/v1/models/{name}/rename", Needs(Deployer, ModelInPath)),
+    ("PUT DELETE", "/api/v1/models/{name}/tags/{key}", Needs(Editor, ModelInPath)),
+    ("GET", "/api/v1/models/{name}/aliases/{alias}", Needs(Viewer, ModelInPath)),
+    ("PUT DELETE", "/api/v1/models/{name}/aliases/{alias}", Needs(Deployer, ModelInPath)),
+    ("GET", "/api/v1/model-versions", Known),
+    // What it is created from is authorised where it is resolved.
+    ("POST", "/api/v1/models/{name}/versions", Needs(Editor, ModelInPath)),
+    ("PATCH", "/api/v1/models/{name}/versions/{version}", Needs(Editor, ModelInPath)),
+    ("PUT", "/api/v1/models/{name}/versions/{version}/stage", Needs(Deployer, ModelInPath)),
+    ("PUT DELETE", "/api/v1/models/{name}/versions/{version}/tags/{key}", Needs(Editor, ModelInPath)),
+    ("GET", "/api/v1/models/{name}/versions/{version}/artifacts", Needs(Viewer, ModelInPath)),
+    ("GET", "/api/v1/models/{name}/versions/{version}/artifacts/preview", Needs(Viewer, ModelInPath)),
+    ("GET", "/api/v1/models/{name}/versions/{version}/artifacts/content", Needs(Viewer, ModelInPath)),
     ("GET", "/api/v1/models/{name}", Needs(Viewer, ModelInPath)),
     // Forced, they need an administrator; the handlers look.
     ("DELETE", "/api/v1/models/{name}", Needs(Deployer, ModelInPath)),
@@ -139,6 +177,8 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("POST", "/api/v1/purge", Needs(Admin, Everything)),
     ("GET", "/api/v1/openapi.json", Known),
     ("GET", "/api/v1/docs", Known),
+    ("GET", "/openapi.json", Known),
+    ("GET", "/docs", Known),
     // Webhooks are told of everything, and send it to addresses of their maker's choice.
     ("GET POST", "/2.0/mlflow/webhooks", Needs(Admin, Everything)),
     ("GET PATCH DELETE", "/2.0/mlflow/webhooks/{webhook_id}", Needs(Admin, Everything)),
@@ -248,6 +288,7 @@ mod tests {
                 || path.contains("{*rest}")
                 || *path == crate::api::mlflow::OTLP_TRACES
                 || path.contains("presigned-download")
+                || path.ends_with("/metrics/sample")
                 || *methods == "GET";
             assert!(
                 reads || matches!(rule, Needs(role, _) if *role >= Editor || path.contains("get-latest")),
@@ -276,7 +317,7 @@ mod tests {
     fn what_nobody_listed_needs_an_administrator() {
         let rule = |method: Method, route: &str| rule(&method, route, route);
         assert_eq!(rule(Method::GET, "/api/v1/new"), Needs(Admin, Everything));
-        assert_eq!(rule(Method::POST, "/api/v1/models"), Needs(Admin, Everything));
+        assert_eq!(rule(Method::PUT, "/api/v1/models"), Needs(Admin, Everything));
         assert_eq!(rule(Method::GET, "/ajax-api/2.0/mlflow/runs/get"), Needs(Viewer, Run));
         assert_eq!(rule(Method::HEAD, "/api/v1/runs"), Known);
     }
@@ -332,6 +373,25 @@ mod tests {
         ("/2.0/mlflow-artifacts/mpu/create/{*path}", &[]),
         ("/2.0/mlflow-artifacts/mpu/complete/{*path}", &[]),
         ("/2.0/mlflow-artifacts/mpu/abort/{*path}", &[]),
+        ("/api/v1/experiments/{experiment_id}", &[]),
+        ("/api/v1/experiments/{experiment_id}/restore", &[]),
+        ("/api/v1/experiments/{experiment_id}/tags/{key}", &[]),
+        ("/api/v1/experiments/{experiment_id}/runs", &[]),
+        ("/api/v1/runs/{run_id}", &[]),
+        ("/api/v1/runs/{run_id}/restore", &[]),
+        ("/api/v1/runs/{run_id}/log", &[]),
+        ("/api/v1/runs/{run_id}/tags/{key}", &[]),
+        ("/api/v1/models", &[]),
+        ("/api/v1/models/{name}/rename", &["new_name"]),
+        ("/api/v1/models/{name}/tags/{key}", &[]),
+        // A version of the same model.
+        ("/api/v1/models/{name}/aliases/{alias}", &[]),
+        (
+            "/api/v1/models/{name}/versions",
+            &["source", "run_id", "model_id", "runs:/", "models:/", "mlflow-artifacts:/"],
+        ),
+        ("/api/v1/models/{name}/versions/{version}/stage", &[]),
+        ("/api/v1/models/{name}/versions/{version}/tags/{key}", &[]),
         ("/api/v1/models/{name}", &[]),
         ("/api/v1/models/{name}/versions/{version}", &[]),
         ("/api/v1/models/{name}/policies/{alias}", &[]),

@@ -20,6 +20,9 @@ use crate::error::Error;
 
 use crate::store::access as table;
 
+/// Bytes of a body that is read before it is authorised.
+const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+
 /// Where a request says what it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resource {
@@ -41,10 +44,16 @@ pub(super) enum Resource {
     RunOrLoggedModel,
     /// `{model_id}` of the path.
     LoggedModel,
+    /// `{experiment_id}` of the path.
+    ExperimentInPath,
+    /// `{run_id}` of the path.
+    RunInPath,
     /// `name` of a registered model.
     Model,
     /// `{name}` of the path.
     ModelInPath,
+    /// `name` in a body of REST v1.
+    ModelInBody,
     /// `name` and `new_name`.
     Rename,
     /// `{path}` of the artifact proxy.
@@ -72,6 +81,19 @@ pub(super) async fn admit(
     let wanted = match resource {
         Resource::Everything => vec![Scope::Everything],
         Resource::ModelInPath => vec![Scope::Model(parameter(&mut request, "name").await?)],
+        Resource::ExperimentInPath => {
+            let id = parameter(&mut request, "experiment_id").await?;
+            vec![id.parse().map_or(Scope::Everything, Scope::Experiment)]
+        }
+        Resource::RunInPath => {
+            let run_id = parameter(&mut request, "run_id").await?;
+            runs(authenticator, vec![run_id]).await?
+        }
+        Resource::ModelInBody => {
+            let (name, rest) = body_field(request, "name").await?;
+            request = rest;
+            vec![Scope::Model(name)]
+        }
         Resource::LoggedModel => {
             let id = parameter(&mut request, "model_id").await?;
             table::logged_model_experiments(&mut *authenticator.pool.acquire().await?, &[id]).await?
@@ -111,6 +133,18 @@ async fn read(request: Request) -> Result<(Fields, Request), Refusal> {
     let mut request = Request::from_parts(parts, Body::empty());
     request.extensions_mut().insert(fields.clone());
     Ok((fields, request))
+}
+
+/// A field of the JSON object that a request of REST v1 carries; the body stays for its handler, which rejects repeated fields.
+async fn body_field(request: Request, name: &str) -> Result<(String, Request), Refusal> {
+    let (parts, body) = request.into_parts();
+    let bytes = axum::body::to_bytes(body, MAX_BODY_BYTES).await;
+    let bytes =
+        bytes.map_err(|_| Error::invalid("body", format!("expected at most {MAX_BODY_BYTES} bytes")))?;
+    let fields: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let found = fields.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+    let found = found.ok_or_else(|| Error::invalid(name, "expected a text"))?;
+    Ok((found, Request::from_parts(parts, Body::from(bytes))))
 }
 
 async fn parameter(request: &mut Request, name: &str) -> Result<String, Refusal> {

@@ -12,9 +12,10 @@ use slipway_domain::registry::{normalise_artifact_path, validate_version};
 
 use super::error::Failure;
 use super::message::Message;
-use super::proxy::{direct, download, files, upload};
+use super::proxy::{direct, files, upload};
 use super::{Answer, Fields, answer};
 use crate::access::caller::Caller;
+use crate::api::download;
 use crate::state::Registry;
 use crate::store::model_versions::VersionName;
 use crate::tracking::artifacts as use_cases;
@@ -117,7 +118,7 @@ async fn file_of_version(
     let (name, version) = (fields.required("name")?, validate_version(&fields.required("version")?)?);
     let name = VersionName { model: &name, version };
     let file = use_cases::file_of_version(&registry, name, &path).await?;
-    download::respond(&registry, &file, &headers).await
+    Ok(download::respond(&registry, &file, &headers).await?)
 }
 
 async fn file_of_model(
@@ -144,7 +145,7 @@ async fn send(registry: &Registry, uri: &str, path: &str, headers: &HeaderMap) -
     let root = use_cases::directory_of(uri)?;
     let place = if path.is_empty() { root } else { format!("{root}/{path}") };
     let artifact = use_cases::find(registry, &place).await?;
-    download::respond(registry, &artifact, headers).await
+    Ok(download::respond(registry, &artifact, headers).await?)
 }
 
 /// A file for a run from a browser. Its bytes are the body, of whatever type.

@@ -9,7 +9,6 @@ use slipway_domain::registry::filter::Entity;
 use super::error::Failure;
 use super::message::{Message, double};
 use super::registrations::{merged_tags, refuse_search, visible_tags};
-use super::runs::random_name;
 use super::search::{Search, experiment_ids};
 use super::{Answer, Fields, answer, empty};
 use crate::access::caller::Caller;
@@ -17,6 +16,7 @@ use crate::state::Registry;
 use crate::store::Pair;
 use crate::store::logged_models::{LoggedModel, ModelMetric, ModelSearch};
 use crate::store::search::DatasetKey;
+use crate::tracking::create_run::random_name;
 use crate::tracking::logged_models::{self as use_cases, NewLoggedModel};
 
 const DEFAULT_RESULTS: usize = 100;

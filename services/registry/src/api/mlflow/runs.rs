@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use rand::seq::IndexedRandom as _;
 use serde_json::Value;
 use slipway_domain::registry::filter::Entity;
 use slipway_domain::registry::{
@@ -18,8 +17,7 @@ use crate::access::caller::Caller;
 use crate::state::Registry;
 use crate::store::Pair;
 use crate::store::run_search::RunSearch;
-use crate::store::tags::RUN_NAME_TAG;
-use crate::tracking::create_run::CreateRun;
+use crate::tracking::create_run::{self, CreateRun};
 use crate::tracking::log_batch::LogBatch;
 use crate::tracking::runs::{self as use_cases, RunUpdate};
 
@@ -47,53 +45,18 @@ pub(super) fn router(prefix: &str) -> Router<Registry> {
 async fn create(State(registry): State<Registry>, mut fields: Fields) -> Result<Json<OneRun>, Failure> {
     let experiment_id = fields.non_empty("experiment_id")?.unwrap_or_else(|| "0".to_owned());
     let mut tags = tags(fields.pairs("tags")?)?;
-    let name = run_name(fields.non_empty("run_name")?, &mut tags)?;
+    let name = create_run::name(fields.non_empty("run_name")?, &mut tags)?;
     let tagged_user = tags.iter().find(|(key, _)| key == USER_TAG).map(|(_, user)| user.clone());
     let user_id = fields.non_empty("user_id")?.or(tagged_user).unwrap_or_default();
     let start_ms = fields.integer("start_time")?.unwrap_or_else(now_ms);
     // Not in MLflow: an import keeps the ids that notebooks and links know.
     let run_id = match fields.non_empty("run_id")? {
         Some(asked) => validate_run_id(&asked).map(|()| asked)?,
-        None => uuid::Uuid::new_v4().simple().to_string(),
+        None => create_run::new_id(),
     };
     let creation = CreateRun { run_id, experiment_id, name, user_id, start_ms, tags };
     let run = registry.new_runs.write(creation).await?;
     Ok(Json(OneRun { run }))
-}
-
-/// Name and tag of that name are one.
-fn run_name(asked: Option<String>, tags: &mut Vec<Pair>) -> Result<String, Failure> {
-    let tagged = tags.iter().rfind(|(key, _)| key == RUN_NAME_TAG).map(|(_, name)| name.clone());
-    if let (Some(asked), Some(tagged)) = (&asked, &tagged)
-        && asked != tagged
-    {
-        return Err(Failure::invalid(format!(
-            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values \
-             (run_name='{asked}', mlflow.runName='{tagged}')."
-        )));
-    }
-    let name = asked.or_else(|| tagged.clone()).unwrap_or_else(random_name);
-    if tagged.is_none() {
-        tags.push((RUN_NAME_TAG.to_owned(), name.clone()));
-    }
-    Ok(name)
-}
-
-/// A name for what a client left unnamed.
-pub(super) fn random_name() -> String {
-    // Words that MLflow's own names begin with as well, so that what tells generated names apart goes on doing so.
-    const QUALITIES: [&str; 12] = [
-        "able", "bold", "bright", "calm", "capable", "clean", "gentle", "nimble", "orderly", "placid",
-        "silent", "wise",
-    ];
-    const THINGS: [&str; 12] = [
-        "anchor", "beacon", "bow", "current", "harbour", "keel", "mast", "pier", "rudder", "sail", "tide",
-        "wave",
-    ];
-    let mut random = rand::rng();
-    let quality = QUALITIES.choose(&mut random).copied().unwrap_or_default();
-    let thing = THINGS.choose(&mut random).copied().unwrap_or_default();
-    format!("{quality}-{thing}-{}", rand::random_range(100..1000))
 }
 
 /// Tags as they are stored: keys checked, values cut to length.

@@ -1,235 +1,173 @@
-//! REST v1: what is answered about models, versions and runs.
+//! From rows to the bodies of models and versions.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
 use serde_json::Value;
-use slipway_model_scan::{LoaderCode, Verdict};
-use utoipa::ToSchema;
+use slipway_api::rest::registry as body;
+use slipway_domain::registry::validate_version;
+use slipway_model_scan as scan;
+use slipway_model_signing as signing;
 
+use crate::error::Error;
 use crate::models::registered_models::Detailed;
-use crate::store::facts::{Joining, Scan, Tensor};
-use crate::store::model_versions::{ModelVersion, VersionFile};
-use crate::store::runs::RunInfo;
+use crate::store::facts::{self, Facts};
+use crate::store::model_versions::{ModelVersion, VersionFile, VersionName};
 
-/// A registered model.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Model {
-    name: String,
-    description: Option<String>,
-    /// The highest number given; absent while there is no version.
-    latest_version: Option<String>,
-    /// Whether serving can load that version; absent while there is none.
-    latest_servable: Option<bool>,
-    /// Why it cannot.
-    latest_unservable_reason: Option<String>,
-    /// Verdict of the scan of that version's files: `safe`, `unverified` or `unsafe`.
-    #[schema(value_type = Option<String>)]
-    latest_scan_verdict: Option<Verdict>,
-    /// Whether that version carries code that a loader runs: `none`, `unknown` or `present`.
-    #[schema(value_type = Option<String>)]
-    latest_loader_code: Option<LoaderCode>,
-    /// Alias → version.
-    aliases: BTreeMap<String, String>,
-    tags: BTreeMap<String, String>,
-    created_at_unix_ms: i64,
-    updated_at_unix_ms: i64,
+/// The version that a path names.
+pub(super) fn version_name<'name>(model: &'name str, version: &str) -> Result<VersionName<'name>, Error> {
+    Ok(VersionName { model, version: validate_version(version)? })
 }
 
-impl From<Detailed> for Model {
-    fn from(detailed: Detailed) -> Self {
-        let latest = detailed.newest();
-        let model = &detailed.model;
-        Self {
-            name: model.name.clone(),
-            description: model.description.clone(),
-            latest_version: latest.map(|version| version.version.to_string()),
-            latest_servable: latest.map(|version| version.servable),
-            latest_unservable_reason: latest.and_then(|version| version.facts.0.unservable_reason.clone()),
-            latest_scan_verdict: latest.and_then(|version| Some(version.facts.0.scan.as_ref()?.verdict)),
-            latest_loader_code: latest.and_then(|version| Some(version.facts.0.scan.as_ref()?.code)),
-            aliases: model.aliases.0.iter().cloned().collect(),
-            tags: model.tags.0.iter().cloned().collect(),
-            created_at_unix_ms: model.created_ms,
-            updated_at_unix_ms: model.updated_ms,
-        }
+fn verdict(verdict: scan::Verdict) -> body::ScanVerdict {
+    match verdict {
+        scan::Verdict::Safe => body::ScanVerdict::Safe,
+        scan::Verdict::Unverified => body::ScanVerdict::Unverified,
+        scan::Verdict::Unsafe => body::ScanVerdict::Unsafe,
     }
 }
 
-/// A page of models, by name.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Models {
-    pub(super) models: Vec<Model>,
-    /// Leads to the next page; absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) next_page_token: Option<String>,
-}
-
-/// A version of a model. Its bytes never change.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Version {
-    model: String,
-    /// A number, as text.
-    #[schema(example = "3")]
-    version: String,
-    /// `PENDING_REGISTRATION`, `READY` or `FAILED_REGISTRATION`.
-    #[schema(example = "READY")]
-    status: String,
-    /// MLflow's stage: `None`, `Staging`, `Production` or `Archived`.
-    #[schema(example = "None")]
-    stage: String,
-    /// `sha256:` of the manifest: paths, hashes and sizes of all files.
-    digest: String,
-    /// Whether serving can load it.
-    servable: bool,
-    /// Why not.
-    unservable_reason: Option<String>,
-    /// Verdict of the scan of its files: `safe`, `unverified` or `unsafe`; absent where its files lie elsewhere.
-    #[schema(value_type = Option<String>)]
-    scan_verdict: Option<Verdict>,
-    /// Why that is not `safe`.
-    scan_reason: Option<String>,
-    /// Whether it carries code that a loader runs: `none`, `unknown` or `present`.
-    #[schema(value_type = Option<String>)]
-    loader_code: Option<LoaderCode>,
-    aliases: Vec<String>,
-    run_id: Option<String>,
-    source: String,
-    description: Option<String>,
-    tags: BTreeMap<String, String>,
-    /// Inputs of the ONNX graph.
-    inputs: Vec<Tensor>,
-    /// Outputs of the ONNX graph.
-    outputs: Vec<Tensor>,
-    /// Whether serving joins requests of this version (`row_wise`), and why not (`reason`); absent for ensembles, and for versions that
-    /// are older than this.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    joining: Option<Joining>,
-    created_at_unix_ms: i64,
-    updated_at_unix_ms: i64,
-}
-
-impl Version {
-    pub(super) fn new(version: &ModelVersion) -> Self {
-        let facts = &version.facts.0;
-        Self {
-            model: version.name.clone(),
-            version: version.version.to_string(),
-            status: version.status.clone(),
-            stage: version.stage.clone(),
-            digest: version.digest.clone(),
-            servable: version.servable,
-            unservable_reason: facts.unservable_reason.clone(),
-            scan_verdict: facts.scan.as_ref().map(|scan| scan.verdict),
-            scan_reason: facts.scan.as_ref().and_then(Scan::reason),
-            loader_code: facts.scan.as_ref().map(|scan| scan.code),
-            aliases: version.aliases.clone(),
-            run_id: version.run_id.clone(),
-            source: version.source.clone(),
-            description: version.description.clone(),
-            tags: version.tags.0.iter().cloned().collect(),
-            inputs: facts.inputs.clone(),
-            outputs: facts.outputs.clone(),
-            joining: facts.joining.clone(),
-            created_at_unix_ms: version.created_ms,
-            updated_at_unix_ms: version.updated_ms,
-        }
+fn loader_code(code: scan::LoaderCode) -> body::LoaderCode {
+    match code {
+        scan::LoaderCode::None => body::LoaderCode::None,
+        scan::LoaderCode::Unknown => body::LoaderCode::Unknown,
+        scan::LoaderCode::Present => body::LoaderCode::Present,
     }
 }
 
-/// A page of versions, the newest first.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Versions {
-    pub(super) versions: Vec<Version>,
-    /// Leads to the next page; absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) next_page_token: Option<String>,
+/// The name of a unit variant, as it is serialized.
+fn name_of(variant: &impl serde::Serialize) -> String {
+    serde_json::to_value(variant).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// A file of a version.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct File {
-    /// Within the version.
-    #[schema(example = "model.onnx")]
-    path: String,
-    size_bytes: i64,
-    /// Lower-case hex.
-    sha256: String,
-}
-
-/// A version with its files and what was found in them.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct VersionDetails {
-    #[serde(flatten)]
-    version: Version,
-    files: Vec<File>,
-    /// The verdict on its files (`verdict`), whether they carry code that a loader runs (`code`), and the findings of each file
-    /// that is not safe; absent where its files lie elsewhere.
-    #[schema(value_type = Option<Object>)]
-    scan: Value,
-    /// Whether it is signed, and by whom.
-    #[schema(value_type = Object)]
-    signing: Value,
-    /// MLflow's signature: inputs, outputs and params.
-    #[schema(value_type = Option<Object>)]
-    signature: Value,
-}
-
-impl VersionDetails {
-    pub(super) fn new(version: &ModelVersion, files: Vec<VersionFile>, signing: Value) -> Self {
-        let facts = &version.facts.0;
-        let signature = facts.signature.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        Self {
-            version: Version::new(version),
-            files: files
-                .into_iter()
-                .map(|file| File { path: file.path, size_bytes: file.size_bytes, sha256: file.sha256 })
-                .collect(),
-            scan: serde_json::json!(facts.scan),
-            signing,
-            signature: signature.unwrap_or_default(),
-        }
+fn scanned_file(file: &facts::ScannedFile) -> body::ScannedFile {
+    let finding = |finding: &scan::Finding| body::Finding {
+        code: name_of(&finding.code),
+        path: finding.path.clone(),
+        detail: finding.detail.clone(),
+    };
+    body::ScannedFile {
+        path: file.path.clone(),
+        format: name_of(&file.format),
+        verdict: verdict(file.verdict),
+        code: loader_code(file.code),
+        findings: file.findings.iter().map(finding).collect(),
+        globals: file.globals.clone(),
     }
 }
 
-/// A run.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Run {
-    run_id: String,
-    run_name: String,
-    /// A number, as text.
-    #[schema(example = "0")]
-    experiment_id: String,
-    /// `RUNNING`, `SCHEDULED`, `FINISHED`, `FAILED` or `KILLED`.
-    #[schema(example = "FINISHED")]
-    status: String,
-    user_id: String,
-    /// Unix milliseconds.
-    start_time: i64,
-    /// Unix milliseconds; absent while it runs.
-    end_time: Option<i64>,
-}
-
-impl From<RunInfo> for Run {
-    fn from(run: RunInfo) -> Self {
-        Self {
-            run_id: run.run_id,
-            run_name: run.name,
-            experiment_id: run.experiment_id.to_string(),
-            status: run.status,
-            user_id: run.user_id,
-            start_time: run.start_ms,
-            end_time: run.end_ms,
-        }
+pub(super) fn scan_body(scan: &facts::Scan) -> body::Scan {
+    body::Scan {
+        verdict: verdict(scan.verdict),
+        code: loader_code(scan.code),
+        rules: scan.rules,
+        scanned: scan.scanned as u64,
+        files: scan.files.iter().map(scanned_file).collect(),
     }
 }
 
-/// A page of runs, the newest first.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Runs {
-    pub(super) runs: Vec<Run>,
-    /// Leads to the next page; absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) next_page_token: Option<String>,
+fn signature_state(state: signing::State) -> body::SignatureState {
+    match state {
+        signing::State::Unsigned => body::SignatureState::Unsigned,
+        signing::State::Valid => body::SignatureState::Valid,
+        signing::State::UntrustedKey => body::SignatureState::UntrustedKey,
+        signing::State::Mismatch => body::SignatureState::Mismatch,
+        signing::State::NotVerifiable => body::SignatureState::NotVerifiable,
+        signing::State::Malformed => body::SignatureState::Malformed,
+    }
+}
+
+pub(super) fn signature_verdict(verdict: &signing::Verdict) -> body::SignatureVerdict {
+    let difference = |difference: &signing::Difference| body::Difference {
+        path: difference.path.clone(),
+        kind: name_of(&difference.kind),
+    };
+    body::SignatureVerdict {
+        state: signature_state(verdict.state),
+        key: verdict.key.clone(),
+        signer: verdict.signer.clone(),
+        detail: verdict.detail.clone(),
+        differences: verdict.differences.iter().map(difference).collect(),
+    }
+}
+
+fn tensor(tensor: &facts::Tensor) -> body::Tensor {
+    let facts::Tensor { name, datatype, shape, classes } = tensor.clone();
+    body::Tensor { name, datatype, shape, classes }
+}
+
+pub(super) fn tensors(tensors: &[facts::Tensor]) -> Vec<body::Tensor> {
+    tensors.iter().map(tensor).collect()
+}
+
+pub(super) fn joining_body(joining: &facts::Joining) -> body::Joining {
+    body::Joining { row_wise: joining.row_wise, reason: joining.reason.clone() }
+}
+
+/// The signature that was logged with the model.
+pub(super) fn logged_signature(facts: &Facts) -> Option<body::JsonObject> {
+    let signature: Value = serde_json::from_str(facts.signature.as_deref()?).ok()?;
+    signature.is_object().then(|| signature.into())
+}
+
+pub(super) fn model_body(detailed: &Detailed) -> body::Model {
+    let latest = detailed.newest();
+    let scan = latest.and_then(|version| version.facts.0.scan.as_ref());
+    let model = &detailed.model;
+    body::Model {
+        name: model.name.clone(),
+        description: model.description.clone(),
+        latest_version: latest.map(|version| version.version.to_string()),
+        latest_servable: latest.map(|version| version.servable),
+        latest_unservable_reason: latest.and_then(|version| version.facts.0.unservable_reason.clone()),
+        latest_scan_verdict: scan.map(|scan| verdict(scan.verdict)),
+        latest_loader_code: scan.map(|scan| loader_code(scan.code)),
+        aliases: model.aliases.0.iter().cloned().collect(),
+        tags: model.tags.0.iter().cloned().collect(),
+        created_at_unix_ms: model.created_ms,
+        updated_at_unix_ms: model.updated_ms,
+    }
+}
+
+pub(super) fn version_body(version: &ModelVersion) -> body::Version {
+    let facts = &version.facts.0;
+    body::Version {
+        model: version.name.clone(),
+        version: version.version.to_string(),
+        status: version.status.clone(),
+        stage: version.stage.clone(),
+        digest: version.digest.clone(),
+        servable: version.servable,
+        unservable_reason: facts.unservable_reason.clone(),
+        scan_verdict: facts.scan.as_ref().map(|scan| verdict(scan.verdict)),
+        scan_reason: facts.scan.as_ref().and_then(facts::Scan::reason),
+        loader_code: facts.scan.as_ref().map(|scan| loader_code(scan.code)),
+        aliases: version.aliases.clone(),
+        run_id: version.run_id.clone(),
+        source: version.source.clone(),
+        description: version.description.clone(),
+        tags: version.tags.0.iter().cloned().collect(),
+        inputs: tensors(&facts.inputs),
+        outputs: tensors(&facts.outputs),
+        joining: facts.joining.as_ref().map(joining_body),
+        created_at_unix_ms: version.created_ms,
+        updated_at_unix_ms: version.updated_ms,
+    }
+}
+
+pub(super) fn version_details(
+    version: &ModelVersion,
+    files: Vec<VersionFile>,
+    verdict: &signing::Verdict,
+) -> body::VersionDetails {
+    let facts = &version.facts.0;
+    let file = |file: VersionFile| body::VersionFile {
+        path: file.path,
+        size_bytes: file.size_bytes,
+        sha256: file.sha256,
+    };
+    body::VersionDetails {
+        version: version_body(version),
+        files: files.into_iter().map(file).collect(),
+        scan: facts.scan.as_ref().map(scan_body),
+        signing: signature_verdict(verdict),
+        signature: logged_signature(facts),
+    }
 }

@@ -1,20 +1,23 @@
 //! REST v1: model cards.
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use slipway_api::rest::Number;
+use slipway_api::rest::registry as body;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{Path, Query};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::approvals::ApprovalBody;
-use super::{reports, version_name};
+use super::approvals::approval_body;
+use super::bodies::{joining_body, logged_signature, scan_body, signature_verdict, tensors, version_name};
+use super::lineage::{code, datasets, lineage_run, places};
+use super::reports::report_details;
 use crate::access::caller::Caller;
 use crate::models::card;
-use crate::models::lineage::{Lineage, code_tags, datasets};
+use crate::models::lineage::Lineage;
 use crate::state::Registry;
 use crate::store::runs::Run;
 
@@ -22,93 +25,61 @@ pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new().routes(routes!(show))
 }
 
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-struct CardQuery {
-    /// `json` or `markdown`.
-    #[serde(default)]
-    #[param(inline)]
-    format: Format,
-}
-
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum Format {
-    #[default]
-    Json,
-    Markdown,
-}
-
-/// Writes the model card of a version.
-#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/card", tag = "models",
-    params(("name" = String, Path), ("version" = String, Path), CardQuery),
-    responses((status = 200, content((Object = "application/json"), (String = "text/markdown")))))]
+/// Shows the model card of a version.
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/card", tag = "versions",
+    params(("name" = String, Path), ("version" = String, Path), body::CardQuery),
+    responses((status = 200, content((body::Card = "application/json"), (String = "text/markdown")))))]
 async fn show(
     State(registry): State<Registry>,
     caller: Caller,
     Path((name, version)): Path<(String, String)>,
-    Query(query): Query<CardQuery>,
+    Query(query): Query<body::CardQuery>,
 ) -> Result<Response, Problem> {
     let lineage = Lineage::of(&registry, &caller, version_name(&name, &version)?).await?;
     Ok(match query.format {
-        Format::Json => axum::Json(json_card(&lineage)).into_response(),
-        Format::Markdown => {
+        body::CardFormat::Json => Json(card_body(&lineage)).into_response(),
+        body::CardFormat::Markdown => {
             ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], card::markdown(&lineage))
                 .into_response()
         }
     })
 }
 
-/// The card as JSON.
-fn json_card(facts: &Lineage) -> Value {
-    let version = &facts.version;
-    let known = &version.facts.0;
-    let signature = known.signature.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
-    json!({
-        "model": version.name,
-        "version": version.version.to_string(),
-        "digest": version.digest,
-        "description": version.description,
-        "aliases": version.aliases,
-        "tags": version.tags.0.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-        "created_at_unix_ms": version.created_ms,
-        "servable": version.servable,
-        "unservable_reason": known.unservable_reason,
-        "inputs": known.inputs,
-        "outputs": known.outputs,
-        "joining": known.joining,
-        "signature": signature,
-        "profile_misfit": known.profile_misfit,
-        "metrics": metrics(facts),
-        "run": facts.run.as_ref().map(run),
-        "run_hidden": facts.run_hidden(),
-        "scan": known.scan,
-        "signing": facts.known.signing.verdict,
-        "reports": facts.known.reports.iter().map(reports::body).collect::<Vec<_>>(),
-        "approvals": facts.known.approvals.iter().map(ApprovalBody::from).collect::<Vec<_>>(),
-        "deployments": facts.places(),
-        "missing": facts.known.evidence.missing_from_card(&[]),
-    })
+fn card_body(facts: &Lineage) -> body::Card {
+    let (version, known) = (&facts.version, &facts.version.facts.0);
+    let metrics = facts.known.evidence.metrics.iter();
+    body::Card {
+        model: version.name.clone(),
+        version: version.version.to_string(),
+        digest: version.digest.clone(),
+        description: version.description.clone(),
+        aliases: version.aliases.clone(),
+        tags: version.tags.0.iter().cloned().collect(),
+        created_at_unix_ms: version.created_ms,
+        servable: version.servable,
+        unservable_reason: known.unservable_reason.clone(),
+        inputs: tensors(&known.inputs),
+        outputs: tensors(&known.outputs),
+        joining: known.joining.as_ref().map(joining_body),
+        signature: logged_signature(known),
+        profile_misfit: known.profile_misfit.clone(),
+        metrics: metrics.map(|(key, value)| (key.clone(), Number(*value))).collect(),
+        run: facts.run.as_ref().map(card_run),
+        run_hidden: facts.run_hidden().map(str::to_owned),
+        scan: known.scan.as_ref().map(scan_body),
+        signing: signature_verdict(&facts.known.signing.verdict),
+        reports: facts.known.reports.iter().map(report_details).collect(),
+        approvals: facts.known.approvals.iter().map(approval_body).collect(),
+        deployments: places(facts),
+        missing: facts.known.evidence.missing_from_card(&[]),
+    }
 }
 
-/// Numbers as JSON, what is none as text.
-fn metrics(facts: &Lineage) -> Value {
-    let number = |value: f64| if value.is_finite() { json!(value) } else { json!(value.to_string()) };
-    facts.known.evidence.metrics.iter().map(|(key, value)| (key.clone(), number(*value))).collect()
-}
-
-fn run(run: &Run) -> Value {
-    let code: serde_json::Map<String, Value> =
-        code_tags(run).map(|(name, value)| (name.to_owned(), value.into())).collect();
-    let info = &run.info;
-    json!({
-        "run_id": info.run_id, "name": info.name, "user": info.user_id, "status": info.status,
-        "experiment_id": info.experiment_id.to_string(), "start_time": info.start_ms, "end_time": info.end_ms,
-        "params": pairs(&run.param_keys, &run.param_values).collect::<serde_json::Map<String, Value>>(),
-        "datasets": datasets(run), "code": code,
-    })
-}
-
-fn pairs<'run>(keys: &'run [String], values: &'run [String]) -> impl Iterator<Item = (String, Value)> + 'run {
-    keys.iter().zip(values).map(|(key, value)| (key.clone(), value.as_str().into()))
+fn card_run(run: &Run) -> body::CardRun {
+    body::CardRun {
+        run: lineage_run(run),
+        params: run.param_keys.iter().cloned().zip(run.param_values.iter().cloned()).collect(),
+        datasets: datasets(run),
+        code: code(run).collect(),
+    }
 }

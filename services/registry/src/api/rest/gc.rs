@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use slipway_api::rest::registry::{Collected, CollectionRequest, Orphan};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::JsonBody;
 use slipway_http_server::page::{PageQuery, encode};
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::Answer;
 use crate::cleanup::orphans;
 use crate::state::Registry;
 
@@ -24,52 +24,15 @@ pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new().routes(routes!(collect))
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Collection {
-    /// Says what would go; the default.
-    dry_run: Option<bool>,
-    /// Only what has been garbage for so many seconds; a day where absent. With less, uploads under way may be told to try again.
-    #[schema(example = 86400)]
-    grace_s: Option<u64>,
-    /// Objects of the bucket to look at, 1 to 1000.
-    limit: Option<u32>,
-    /// `next_page_token` of the answer before.
-    page_token: Option<String>,
-}
-
-/// An object of the bucket that no row knows.
-#[derive(Debug, Serialize, ToSchema)]
-struct Orphan {
-    key: String,
-    size_bytes: u64,
-}
-
-/// What a page of a collection came to.
-#[derive(Debug, Serialize, ToSchema)]
-struct Collected {
-    dry_run: bool,
-    /// Objects of the bucket that were looked at.
-    examined: usize,
-    /// Objects of the bucket that no row knows.
-    orphans: Vec<Orphan>,
-    /// Objects that were let go of, or whose upload broke off; counted with the first page.
-    loose: u64,
-    /// Bytes freed, of both kinds.
-    size_bytes: u64,
-    /// Leads to the next page of the bucket; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_page_token: Option<String>,
-}
-
-/// Frees the bytes that nothing refers to, or says which; asked again with `next_page_token` until the bucket was walked.
+/// Frees unreferenced and orphaned objects of a page of the bucket, or reports them; repeat with `next_page_token` until the bucket was
+/// walked.
 ///
-/// It may be interrupted and repeated, and beside uploads.
-#[utoipa::path(post, path = "/api/v1/gc", tag = "lifecycle", request_body = Collection, responses((status = 200, body = Collected)))]
+/// It can be interrupted and repeated, also during uploads.
+#[utoipa::path(post, path = "/api/v1/gc", tag = "lifecycle", request_body = CollectionRequest, responses((status = 200, body = Collected)))]
 async fn collect(
     State(registry): State<Registry>,
-    JsonBody(request): JsonBody<Collection>,
-) -> Result<Json<Collected>, Problem> {
+    JsonBody(request): JsonBody<CollectionRequest>,
+) -> Answer<Collected> {
     let grace_s = request.grace_s.unwrap_or(DEFAULT_GRACE_S);
     if grace_s > MAX_GRACE_S {
         return Err(Problem::invalid("grace_s", format!("expected at most {MAX_GRACE_S} seconds")));
@@ -86,7 +49,7 @@ async fn collect(
         page.orphans.into_iter().map(|orphan| Orphan { key: orphan.key, size_bytes: orphan.size_bytes });
     Ok(Json(Collected {
         dry_run,
-        examined: page.examined,
+        examined: page.examined as u64,
         orphans: orphans.collect(),
         loose: page.loose.objects,
         size_bytes: page.loose.size_bytes + orphaned,

@@ -1,18 +1,22 @@
-//! REST v1: where a version came from and where it went.
+//! REST v1: what a version was created from, and where it is deployed.
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use slipway_api::rest::registry as body;
 use slipway_http_server::extract::Path;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::approvals::ApprovalBody;
-use super::{Answer, reports, version_name};
+use super::Answer;
+use super::approvals::approval_body;
+use super::bodies::{signature_verdict, version_name};
+use super::reports::report_summary;
 use crate::access::caller::Caller;
-use crate::models::lineage::{Lineage, code_tags, datasets, tag_of};
+use crate::models::lineage::{Lineage, Place, code_tags, tag_of};
 use crate::state::Registry;
-use crate::store::runs::Run;
+use crate::store::logged_models::LoggedModel;
+use crate::store::runs::{DatasetInput, Run};
+use crate::store::tags::DATASET_CONTEXT_TAG;
 
 /// Tags that identify the training job that made a run.
 const JOB_TAGS: [(&str, &str); 4] = [
@@ -26,62 +30,91 @@ pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new().routes(routes!(show))
 }
 
-/// Shows what a version was made from and where it is deployed: logged model, run, code, data sets, job and checkpoint; signature,
+/// Shows what a version was created from and where it is deployed: logged model, run, code, data sets, job and checkpoint; signature,
 /// reports, approvals; deployments.
-#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/lineage", tag = "trust",
-    params(("name" = String, Path), ("version" = String, Path)), responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/lineage", tag = "versions",
+    params(("name" = String, Path), ("version" = String, Path)), responses((status = 200, body = body::Lineage)))]
 async fn show(
     State(registry): State<Registry>,
     caller: Caller,
     Path((name, version)): Path<(String, String)>,
-) -> Answer {
-    Ok(Json(body(&Lineage::of(&registry, &caller, version_name(&name, &version)?).await?)))
+) -> Answer<body::Lineage> {
+    let lineage = Lineage::of(&registry, &caller, version_name(&name, &version)?).await?;
+    Ok(Json(lineage_body(&lineage)))
 }
 
-fn body(lineage: &Lineage) -> Value {
+fn lineage_body(lineage: &Lineage) -> body::Lineage {
     let version = &lineage.version;
-    let logged_model = lineage.logged_model.as_ref().map(|model| {
-        let source_run_id = model.source_run_id.as_ref().filter(|_| !lineage.run_is_hidden);
-        json!({"model_id": model.model_id, "name": model.name, "source_run_id": source_run_id,
-                "created_at_unix_ms": model.created_ms})
-    });
-    let run = lineage.run.as_ref().map(|run| {
-            let info = &run.info;
-            json!({"run_id": info.run_id, "name": info.name, "user": info.user_id, "status": info.status,
-                "experiment_id": info.experiment_id.to_string(), "start_time": info.start_ms, "end_time": info.end_ms})
-        });
-    json!({
-        "model": version.name,
-        "version": version.version.to_string(),
-        "digest": version.digest,
-        "source": version.source,
-        "created_at_unix_ms": version.created_ms,
-        "authors": lineage.known.evidence.authors,
-        "aliases": version.aliases,
-        "logged_model": logged_model,
-        "run": run,
-        "run_hidden": lineage.run_hidden(),
-        "code": lineage.run.as_ref().map(code),
-        "job": lineage.run.as_ref().and_then(job),
-        "datasets": lineage.run.as_ref().map_or_else(Vec::new, datasets),
-        "signing": lineage.known.signing.verdict,
-        "reports": lineage.known.reports.iter().map(reports::summary).collect::<Vec<_>>(),
-        "approvals": lineage.known.approvals.iter().map(ApprovalBody::from).collect::<Vec<_>>(),
-        "deployments": lineage.places(),
-    })
+    let logged_model = |model: &LoggedModel| body::LineageModel {
+        model_id: model.model_id.clone(),
+        name: model.name.clone(),
+        source_run_id: model.source_run_id.clone().filter(|_| !lineage.run_is_hidden),
+        created_at_unix_ms: model.created_ms,
+    };
+    let run = lineage.run.as_ref();
+    body::Lineage {
+        model: version.name.clone(),
+        version: version.version.to_string(),
+        digest: version.digest.clone(),
+        source: version.source.clone(),
+        created_at_unix_ms: version.created_ms,
+        authors: lineage.known.evidence.authors.clone(),
+        aliases: version.aliases.clone(),
+        logged_model: lineage.logged_model.as_ref().map(logged_model),
+        run: run.map(lineage_run),
+        run_hidden: lineage.run_hidden().map(str::to_owned),
+        code: run.map(|run| code(run).filter(|(name, _)| name != "job").collect()),
+        job: run.and_then(job),
+        datasets: run.map_or_else(Vec::new, datasets),
+        signing: signature_verdict(&lineage.known.signing.verdict),
+        reports: lineage.known.reports.iter().map(report_summary).collect(),
+        approvals: lineage.known.approvals.iter().map(approval_body).collect(),
+        deployments: places(lineage),
+    }
 }
 
-fn code(run: &Run) -> Value {
-    code_tags(run)
-        .filter(|(name, _)| *name != "job")
-        .map(|(name, value)| (name.to_owned(), Value::from(value)))
-        .collect()
+pub(super) fn lineage_run(run: &Run) -> body::LineageRun {
+    let info = &run.info;
+    body::LineageRun {
+        run_id: info.run_id.clone(),
+        name: info.name.clone(),
+        user: info.user_id.clone(),
+        status: info.status.clone(),
+        experiment_id: info.experiment_id.to_string(),
+        start_time: info.start_ms,
+        end_time: info.end_ms,
+    }
 }
 
-/// The training job that a run was made by; `None` for a run of somebody's own.
-fn job(run: &Run) -> Option<Value> {
+pub(super) fn datasets(run: &Run) -> Vec<body::LineageDataset> {
+    let dataset = |input: &DatasetInput| body::LineageDataset {
+        name: input.dataset.name.clone(),
+        digest: input.dataset.digest.clone(),
+        source_type: input.dataset.source_type.clone(),
+        context: input.tags.get(DATASET_CONTEXT_TAG).cloned(),
+    };
+    run.dataset_inputs.0.iter().map(dataset).collect()
+}
+
+pub(super) fn places(lineage: &Lineage) -> Vec<body::Place> {
+    let place = |place: Place| body::Place {
+        deployment: place.deployment,
+        role: place.role.to_owned(),
+        weight_percent: place.weight_percent,
+        since_unix_ms: place.since_ms,
+    };
+    lineage.places().into_iter().map(place).collect()
+}
+
+/// Where the code of a run came from, by name.
+pub(super) fn code(run: &Run) -> impl Iterator<Item = (String, String)> {
+    code_tags(run).map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
+/// The training job that made a run; `None` for a run that no job made.
+fn job(run: &Run) -> Option<std::collections::BTreeMap<String, String>> {
     tag_of(run, JOB_TAGS[0].0)?;
-    let told =
-        JOB_TAGS.iter().filter_map(|(tag, name)| Some(((*name).to_owned(), Value::from(tag_of(run, tag)?))));
-    Some(told.collect())
+    let known =
+        JOB_TAGS.iter().filter_map(|(tag, name)| Some(((*name).to_owned(), tag_of(run, tag)?.to_owned())));
+    Some(known.collect())
 }

@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
+use slipway_api::rest::registry::JsonObject;
 use slipway_http_server::Problem;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     Components, ContentBuilder, Info, OpenApi, OpenApiBuilder, Ref, RefOr, Response as Described,
@@ -18,7 +20,7 @@ use utoipa_axum::routes;
 use super::docs;
 use crate::state::Registry;
 
-const DESCRIPTION: &str = "What the registry offers beside MLflow's own API, which it answers on the same port under \
+const DESCRIPTION: &str = "Experiments, runs, models and everything that belongs to them. MLflow's own API is on the same port under \
     /api/2.0/mlflow. Errors are problem documents (RFC 9457) with a stable `code`; 503 carries `Retry-After`.";
 /// Nothing of the page comes from elsewhere, and nothing in it runs.
 const PAGE_POLICY: HeaderValue =
@@ -36,7 +38,11 @@ pub(super) fn frame() -> OpenApi {
 }
 
 pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(document)).routes(routes!(page))
+    OpenApiRouter::new()
+        .routes(routes!(document))
+        .routes(routes!(page))
+        .routes(routes!(root_document))
+        .routes(routes!(root_page))
 }
 
 /// What holds for every operation: how to log in, and what a refusal looks like.
@@ -52,7 +58,6 @@ fn finish(mut document: OpenApi) -> OpenApi {
         SecurityRequirement::new("token", none),
         SecurityRequirement::new("basic", none),
     ]);
-    let refusal = refusal();
     for (path, item) in &mut document.paths.paths {
         let operations = [
             ("get", &mut item.get),
@@ -64,6 +69,7 @@ fn finish(mut document: OpenApi) -> OpenApi {
         for (method, operation) in operations {
             let Some(operation) = operation else { continue };
             operation.operation_id = Some(operation_id(method, path));
+            let errors = errors(method, path, operation);
             let responses = &mut operation.responses.responses;
             for response in responses.values_mut() {
                 if let RefOr::T(response) = response
@@ -72,29 +78,59 @@ fn finish(mut document: OpenApi) -> OpenApi {
                     response.description = "Done".to_owned();
                 }
             }
-            responses.entry("default".to_owned()).or_insert_with(|| RefOr::T(refusal.clone()));
+            for (status, description) in errors {
+                responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(refusal(description)));
+            }
         }
     }
     document
 }
 
+/// The error statuses of an operation: each with what it means there.
+fn errors(method: &str, path: &str, operation: &Operation) -> Vec<(&'static str, &'static str)> {
+    let has_body = operation.request_body.is_some();
+    let has_input = has_body || operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
+    let named = path.contains('{');
+    let changes = method != "get";
+    let known = [
+        (has_input, "400", "A value is invalid; `field` names it"),
+        (true, "401", "Access control is on, and the token is missing, unknown, revoked or expired"),
+        (
+            true,
+            "403",
+            "The caller lacks a role, a policy forbids it, or the request comes from a foreign web page",
+        ),
+        (named || has_body, "404", "What the request names does not exist"),
+        (changes, "409", "The state of what the request names does not allow it, or a name is taken"),
+        (has_body, "413", "The body is too large"),
+        (changes, "415", "The body is not `application/json`"),
+        (true, "500", "The server failed; its log has the cause under `trace_id`"),
+        (true, "503", "A dependency is unreachable; `Retry-After` says when to repeat the request"),
+        (true, "default", "Any other error; `code` says which"),
+    ];
+    known.into_iter().filter(|(applies, ..)| *applies).map(|(_, status, about)| (status, about)).collect()
+}
+
 /// A name for generators of clients, e.g. `get_models_name_versions`. Handlers' own names repeat from file to file.
 fn operation_id(method: &str, path: &str) -> String {
-    let words = path.trim_start_matches("/api/v1/").split(|letter: char| !letter.is_alphanumeric());
+    // What is served outside of the API belongs to the service.
+    let path = path.strip_prefix("/api/v1").map_or_else(|| format!("/service{path}"), str::to_owned);
+    let words = path.split(|letter: char| !letter.is_alphanumeric());
     let words: Vec<&str> = std::iter::once(method).chain(words).filter(|word| !word.is_empty()).collect();
     words.join("_")
 }
 
-fn refusal() -> Described {
+fn refusal(description: &str) -> Described {
     let schema: RefOr<Schema> = RefOr::Ref(Ref::from_schema_name(Problem::name()));
     ResponseBuilder::new()
-        .description("A refusal; `code` says which, `field` which part of the request is at fault")
+        .description(description)
         .content("application/problem+json", ContentBuilder::new().schema(Some(schema)).build())
         .build()
 }
 
 /// Describes this API as an OpenAPI 3.1 document.
-#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "description", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "description",
+    responses((status = 200, body = JsonObject)))]
 async fn document() -> Json<&'static OpenApi> {
     Json(&DOCUMENT)
 }
@@ -109,6 +145,19 @@ async fn page() -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
     (headers, PAGE.as_str()).into_response()
+}
+
+/// Describes this API as an OpenAPI 3.1 document, where other services have theirs.
+#[utoipa::path(get, path = "/openapi.json", tag = "description", responses((status = 200, body = JsonObject)))]
+async fn root_document() -> Json<&'static OpenApi> {
+    document().await
+}
+
+/// Shows this API as a page for people, where other services have theirs.
+#[utoipa::path(get, path = "/docs", tag = "description",
+    responses((status = 200, body = String, content_type = "text/html")))]
+async fn root_page() -> Response {
+    page().await
 }
 
 #[cfg(test)]
@@ -177,6 +226,84 @@ mod tests {
                 assert_eq!(operation["responses"]["default"]["content"].as_object().unwrap().len(), 1);
                 let name = operation["operationId"].as_str().unwrap().to_owned();
                 assert!(names.insert(name.clone()), "{method} {path}: another operation is called {name}");
+            }
+        }
+    }
+
+    /// Schemas without fields of their own, each with the reason.
+    const OPEN: [(&str, &str); 1] = [(
+        "JsonObject",
+        "described elsewhere: facts of events by type, Sigstore bundles, logged signatures, this document",
+    )];
+
+    /// What of a schema says nothing about its values.
+    fn untyped(schema: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+        let parts = ["oneOf", "anyOf", "allOf"].iter().filter_map(|name| schema[*name].as_array()).flatten();
+        for part in parts.clone() {
+            untyped(part, at, found);
+        }
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            untyped(field, &format!("{at}.{name}"), found);
+        }
+        let kinds: Vec<&str> = match &schema["type"] {
+            serde_json::Value::String(kind) => vec![kind],
+            kinds => kinds.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect(),
+        };
+        let is_known = schema.get("$ref").is_some() || schema.get("enum").is_some() || parts.count() > 0;
+        if kinds.is_empty() && !is_known {
+            found.push(format!("{at}: any value"));
+        }
+        if kinds.contains(&"array") {
+            untyped(&schema["items"], &format!("{at}[]"), found);
+        }
+        let more = &schema["additionalProperties"];
+        if more.is_object() {
+            untyped(more, &format!("{at}.*"), found);
+        } else if kinds.contains(&"object")
+            && schema.get("properties").is_none()
+            && *more != false
+            && !is_known
+        {
+            found.push(format!("{at}: an object of any fields"));
+        }
+    }
+
+    #[test]
+    fn no_response_and_no_body_is_untyped() {
+        let document = serde_json::to_value(&*DOCUMENT).unwrap();
+        let mut found = Vec::new();
+        for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+            if !OPEN.iter().any(|(open, _)| open == name) {
+                untyped(schema, name, &mut found);
+            }
+        }
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let responses = operation["responses"].as_object().unwrap().values();
+                for holder in responses.chain(operation.get("requestBody")) {
+                    for content in holder["content"].as_object().into_iter().flat_map(serde_json::Map::values)
+                    {
+                        untyped(&content["schema"], &format!("{method} {path}"), &mut found);
+                    }
+                }
+            }
+        }
+        assert!(found.is_empty(), "give these a type: {found:#?}");
+    }
+
+    #[test]
+    fn every_operation_documents_its_errors() {
+        let document = serde_json::to_value(&*DOCUMENT).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let responses = operation["responses"].as_object().unwrap();
+                let wanted = ["401", "403", "500", "503", "default"]
+                    .into_iter()
+                    .chain(path.contains('{').then_some("404"));
+                for status in wanted {
+                    let schema = &responses[status]["content"]["application/problem+json"]["schema"];
+                    assert_eq!(schema["$ref"], "#/components/schemas/Problem", "{method} {path} {status}");
+                }
             }
         }
     }

@@ -1,14 +1,14 @@
-//! REST v1: the purge of what was deleted.
+//! REST v1: the purge of deleted runs, logged models and experiments.
 
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use slipway_api::rest::registry::{PurgeRequest, Purged};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::JsonBody;
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::Answer;
 use crate::cleanup::deleted;
 use crate::clock::now_ms;
 use crate::state::Registry;
@@ -21,40 +21,13 @@ const DEFAULT_PURGE_AGE_S: i64 = 30 * 24 * 3_600;
 const DEFAULT_PURGE_LIMIT: i64 = 100;
 const MAX_PURGE_LIMIT: i64 = 1_000;
 
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct PurgeRequest {
-    /// Only what was deleted longer ago.
-    older_than_s: Option<i64>,
-    /// At most so many runs, logged models and experiments at once.
-    limit: Option<i64>,
-    /// Says what would go; the default.
-    dry_run: Option<bool>,
-}
-
-/// What went, or would go.
-#[derive(Debug, Serialize, ToSchema)]
-struct Purged {
-    dry_run: bool,
-    runs: i64,
-    logged_models: i64,
-    experiments: i64,
-    files: i64,
-    size_bytes: i64,
-    /// Whether there is more to do: ask again.
-    more: bool,
-    /// Deleted runs that stay, because a model version was made from them; counted by a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    runs_kept: Option<i64>,
-}
-
-/// Removes for good what was deleted; asked again until `more` is false.
+/// Purges deleted runs, logged models and experiments, or counts them; repeat while `more` is true.
 #[utoipa::path(post, path = "/api/v1/purge", tag = "lifecycle", request_body = PurgeRequest,
     responses((status = 200, body = Purged)))]
 async fn purge(
     State(registry): State<Registry>,
     JsonBody(request): JsonBody<PurgeRequest>,
-) -> Result<Json<Purged>, Problem> {
+) -> Answer<Purged> {
     let age_s = request.older_than_s.unwrap_or(DEFAULT_PURGE_AGE_S);
     if age_s < 0 {
         return Err(Problem::invalid("older_than_s", format!("expected 0 or more seconds, got {age_s}")));

@@ -21,10 +21,7 @@ pub(super) fn markdown(card: &mut String, facts: &Lineage) {
     let places = facts.places();
     if !places.is_empty() {
         card.push_str("\n## Deployments\n");
-        let rows = places.iter().map(|place| {
-            let part = |name: &str| place[name].as_str().unwrap_or_default();
-            (part("deployment"), part("role"))
-        });
+        let rows = places.iter().map(|place| (place.deployment.as_str(), place.role));
         table(card, &["deployment", "role"], rows);
     }
 }

@@ -11,6 +11,7 @@ use slipway_artifact_store::{MAX_PARTS, UploadedPart};
 use slipway_domain::registry::normalise_artifact_path;
 
 use crate::access::caller::Caller;
+use crate::api::download::encoded_path;
 use crate::api::mlflow::error::Failure;
 use crate::api::mlflow::{Answer, Fields, answer, empty};
 use crate::state::Registry;
@@ -134,10 +135,7 @@ pub(crate) async fn upload_address(
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text("host").ok_or_else(|| Failure::invalid("the request has no Host"))?;
     let scheme = text("x-forwarded-proto").filter(|scheme| *scheme == "https").unwrap_or("http");
-    Ok(format!(
-        "{scheme}://{host}/api/2.0/mlflow-artifacts/artifacts/{}",
-        super::download::encoded_path(&path)
-    ))
+    Ok(format!("{scheme}://{host}/api/2.0/mlflow-artifacts/artifacts/{}", encoded_path(&path)))
 }
 
 /// The file of a run, by its path within the run.

@@ -1,9 +1,7 @@
 //! The artifact proxy: `/api/2.0/mlflow-artifacts`. Bytes go to S3 and come back as they were, streamed both ways.
 
 pub(crate) mod direct;
-pub(crate) mod download;
 pub(crate) mod upload;
-mod verified;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::Response;
@@ -14,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::access::caller::Caller;
 use crate::access::references::PinnedBy;
+use crate::api::download;
 use crate::api::mlflow::error::Failure;
 use crate::api::mlflow::{Answer, Fields, answer};
 use crate::state::Registry;
@@ -63,7 +62,7 @@ async fn fetch(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let artifact = use_cases::find(&registry, &path).await?;
-    download::respond(&registry, &artifact, &headers).await
+    Ok(download::respond(&registry, &artifact, &headers).await?)
 }
 
 async fn delete(State(registry): State<Registry>, caller: Caller, Path(path): Path<String>) -> Answer {

@@ -1,13 +1,14 @@
 //! Downloads, as attachments that no browser runs.
 
+mod verified;
+
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::verified::verified;
-use crate::api::mlflow::error::Failure;
+use self::verified::verified;
 use crate::error::{Error, of_file};
 use crate::state::Registry;
 use crate::store::artifacts::Artifact;
@@ -17,7 +18,7 @@ pub(crate) async fn respond(
     registry: &Registry,
     artifact: &Artifact,
     asked: &HeaderMap,
-) -> Result<Response, Failure> {
+) -> Result<Response, Error> {
     let size_bytes = artifact.size_bytes.unsigned_abs();
     let etag = format!("\"{}\"", artifact.sha256);
     // A client that goes on with a download says which file it has the beginning of.
@@ -30,7 +31,7 @@ pub(crate) async fn respond(
             let download = registry.artifacts.get(blob_key).await.map_err(lost)?;
             // A store that does not say how long it is says 0.
             if ![0, size_bytes].contains(&download.size_bytes) {
-                return Err(Error::damaged(&artifact.path).into());
+                return Err(Error::damaged(&artifact.path));
             }
             (download, size_bytes, None)
         }
@@ -102,9 +103,9 @@ fn range_of(text: &str, size_bytes: u64) -> Range {
     if first < size_bytes { Range::Part(first, last) } else { Range::Outside }
 }
 
-/// Text by its extension, or by the whole name of a file without one, is plain text, as MLflow has it: a browser must not take it
-/// for a page or a script.
-fn content_type(name: &str) -> &'static str {
+/// The media type of a file by its name. Text by its extension, or by the whole name of a file without one, is plain text: a browser
+/// must not take it for a page or a script.
+pub(crate) fn content_type(name: &str) -> &'static str {
     const TEXT: [&str; 26] = [
         "txt",
         "log",
@@ -166,7 +167,7 @@ fn attachment(name: &str) -> String {
 }
 
 /// A path as it stands in an address.
-pub(super) fn encoded_path(path: &str) -> String {
+pub(crate) fn encoded_path(path: &str) -> String {
     path.split('/').map(percent_encoded).collect::<Vec<_>>().join("/")
 }
 
