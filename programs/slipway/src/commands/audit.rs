@@ -3,14 +3,14 @@
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
+use slipway_api::rest::registry::{AuditEntry, AuditOrder, AuditQuery};
+use slipway_client::Registry;
 use slipway_domain::audit::Walk;
 
-use crate::client::Client;
 use crate::commands::context::{Context, Paging};
 use crate::output::{self, outln};
 
 const ROWS_AT_ONCE: u32 = 1_000;
-const AUDIT: [&str; 3] = ["api", "v1", "audit"];
 
 /// See `slipway audit --help`.
 #[derive(Debug, Subcommand)]
@@ -69,17 +69,19 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
     match command {
         Command::List { principal, entity, id, since, until, paging } => {
             let now_ms = slipway_runtime::clock::now_unix_ms();
-            let at = |age_ms: Option<u64>| age_ms.map(|age_ms| now_ms.saturating_sub(age_ms).to_string());
-            let mut query = paging.query();
-            let filters = [
-                ("principal", principal),
-                ("entity", entity),
-                ("id", id),
-                ("since", at(since)),
-                ("until", at(until)),
-            ];
-            query.extend(filters.into_iter().filter_map(|(name, value)| Some((name, value?))));
-            let answer = registry.get(&AUDIT, &query).await?;
+            let at = |age_ms: Option<u64>| age_ms.map(|age_ms| now_ms.saturating_sub(age_ms).cast_signed());
+            let page = paging.page();
+            let query = AuditQuery {
+                principal,
+                entity,
+                id,
+                since: at(since),
+                until: at(until),
+                order: AuditOrder::Newest,
+                limit: page.limit,
+                page_token: page.page_token,
+            };
+            let answer = registry.audit(&query).await?;
             let columns = [
                 ("ROW", "seq"),
                 ("AT", "at_unix_ms"),
@@ -97,17 +99,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
     Ok(())
 }
 
-async fn verify(context: &Context, registry: &Client, anchor: Option<(i64, String)>) -> anyhow::Result<()> {
+async fn verify(context: &Context, registry: &Registry, anchor: Option<(i64, String)>) -> anyhow::Result<()> {
     let mut walk = Walk::default();
-    let mut page_token = String::new();
+    let mut query =
+        AuditQuery { order: AuditOrder::Chain, limit: Some(ROWS_AT_ONCE), ..AuditQuery::default() };
     loop {
-        let query = [
-            ("order", "chain".to_owned()),
-            ("limit", ROWS_AT_ONCE.to_string()),
-            ("page_token", std::mem::take(&mut page_token)),
-        ];
-        let answer = registry.get(&AUDIT, &query).await?;
-        for row in answer["audit"].as_array().context("the answer has no rows")? {
+        let answer = registry.audit(&query).await?;
+        for row in &answer.audit {
             step(&mut walk, row).context("the audit trail was changed")?;
             if let Some((seq, hash)) = &anchor
                 && *seq == walk.seq()
@@ -116,11 +114,11 @@ async fn verify(context: &Context, registry: &Client, anchor: Option<(i64, Strin
                 bail!("the audit trail was rewritten: row {seq} has another hash than the anchor");
             }
         }
-        match answer["next_page_token"].as_str() {
-            Some(next) => page_token = next.to_owned(),
+        match answer.next_page_token {
+            Some(next) => query.page_token = Some(next),
             None => {
-                let (seq, hash) = place(&answer["head"]).context("the answer has no head")?;
-                walk.end(seq, &hash).context("the audit trail was changed")?;
+                let hash = hex::decode(&answer.head.hash).context("the head has no hash")?;
+                walk.end(answer.head.seq, &hash).context("the audit trail was changed")?;
                 break;
             }
         }
@@ -139,9 +137,10 @@ async fn verify(context: &Context, registry: &Client, anchor: Option<(i64, Strin
     Ok(())
 }
 
-fn step(walk: &mut Walk, row: &Value) -> anyhow::Result<()> {
-    let (seq, hash) = place(row).context("a row without number or hash")?;
-    let record = row["record"].as_str().context("a row without its record")?;
+fn step(walk: &mut Walk, row: &AuditEntry) -> anyhow::Result<()> {
+    let (seq, hash) = (row.seq, hex::decode(&row.hash).context("a row without a hash")?);
+    let record = row.record.as_deref().context("a row without its record")?;
+    let row = output::value_of(row);
     // The line that is hashed has to be the row that is shown.
     let fields: Vec<Value> = serde_json::from_str(record).context("a record that does not parse")?;
     let shown = [
@@ -160,10 +159,6 @@ fn step(walk: &mut Walk, row: &Value) -> anyhow::Result<()> {
         bail!("row {seq}: its record differs from its fields");
     }
     Ok(walk.next(seq, record, &hash)?)
-}
-
-fn place(object: &Value) -> Option<(i64, Vec<u8>)> {
-    Some((object["seq"].as_i64()?, hex::decode(object["hash"].as_str()?).ok()?))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use clap::Args;
 use secrecy::SecretString;
 use serde_json::Value;
+use slipway_api::rest::PageQuery;
+use slipway_client::Registry;
 
 use crate::client::Client;
 use crate::connection::Connection;
@@ -24,6 +26,10 @@ pub struct Paging {
 }
 
 impl Paging {
+    pub(crate) fn page(&self) -> PageQuery {
+        PageQuery { limit: Some(self.limit), page_token: self.page_token.clone() }
+    }
+
     pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
         let mut query = vec![("limit", self.limit.to_string())];
         query.extend(self.page_token.clone().map(|token| ("page_token", token)));
@@ -49,26 +55,30 @@ impl Context {
         Ok(Self { endpoints, json: connection.json, token: token::for_platform(&connection.data_dir) })
     }
 
-    pub(crate) fn registry(&self) -> anyhow::Result<Client> {
-        Ok(Client::new(self.endpoints.url("registry")?)?.with_token(self.token.clone()))
+    pub(crate) fn registry(&self) -> anyhow::Result<Registry> {
+        Ok(self.client("registry")?.with_token(self.token.clone()).into())
     }
 
     pub(crate) fn launcher(&self) -> anyhow::Result<Client> {
-        Client::new(self.endpoints.url("launcher")?)
+        Ok(self.client("launcher")?.into())
     }
 
     pub(crate) fn serving(&self) -> anyhow::Result<Client> {
         let token = std::env::var("SLIPWAY_SERVING_TOKEN").ok().map(SecretString::from);
-        Ok(Client::new(self.endpoints.url("serving_http")?)?.with_token(token))
+        Ok(self.client("serving_http")?.with_token(token).into())
     }
 
     pub(crate) fn rollout_controller(&self) -> anyhow::Result<Client> {
         let actor = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
-        Ok(Client::new(self.endpoints.url("rollout_controller")?)?.acting_as(actor))
+        Ok(self.client("rollout_controller")?.acting_as(actor).into())
     }
 
     pub(crate) fn drift_monitor(&self) -> anyhow::Result<Client> {
-        Client::new(self.endpoints.url("drift_monitor")?)
+        Ok(self.client("drift_monitor")?.into())
+    }
+
+    fn client(&self, endpoint: &str) -> anyhow::Result<slipway_client::Client> {
+        Ok(slipway_client::Client::new(self.endpoints.url(endpoint)?)?)
     }
 }
 

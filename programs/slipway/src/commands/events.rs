@@ -1,16 +1,17 @@
 //! `slipway events`.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
-use serde_json::{Value, json};
-use slipway_event_bus::{EventBus, NatsConfig, Received, records};
-use tokio_util::sync::CancellationToken;
+use slipway_api::rest::registry::{Event, EventStreamQuery};
+use slipway_client::registry::EventStream;
 
 use crate::commands::context::Context;
 use crate::output;
-use crate::up::credentials::Credentials;
+
+/// Pause before a lost connection is made again.
+const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
 /// See `slipway events --help`.
 #[derive(Debug, Subcommand)]
@@ -33,32 +34,36 @@ pub enum Command {
     },
 }
 
-pub(crate) async fn run(data_dir: &Path, context: &Context, command: Command) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     let Command::Tail { since, subject, count, duration_s } = command;
     output::end_with_reader();
-    let nats_url =
-        Credentials::read(data_dir).map_or_else(|_| context.endpoints.nats.clone(), |known| known.nats_url);
-    let bus = EventBus::connect(&NatsConfig { nats_url }, "slipway-events-tail").await?;
-    let end = CancellationToken::new();
-    if let Some(seconds) = duration_s {
-        let end = end.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
-            end.cancel();
-        });
+    let since = DateTime::<Utc>::from(since).to_rfc3339_opts(SecondsFormat::Millis, true);
+    let query = EventStreamQuery { event_type: Some(subject), since: Some(since) };
+    let events = context.registry()?.follow_events(query);
+    let printed = print_events(context.json, events, count);
+    match duration_s {
+        // The end of the time is no error.
+        Some(seconds) => tokio::time::timeout(Duration::from_secs(seconds), printed).await.unwrap_or(Ok(())),
+        None => printed.await,
     }
+}
+
+/// Prints events as they occur, through restarts of the registry, until `count` are printed.
+async fn print_events(as_json: bool, mut events: EventStream, count: Option<usize>) -> anyhow::Result<()> {
     let mut left = count;
-    records::read_from(&bus, slipway_api::events::EVENTS_STREAM, since, &end, |message| {
-        if left == Some(0) || !message.subject.starts_with(&subject) {
-            return;
+    while left != Some(0) {
+        match events.next().await {
+            Ok(event) => {
+                print_event(as_json, &event);
+                left = left.map(|events| events - 1);
+            }
+            // A registry that never answered is reported; one that restarts comes back.
+            Err(error) if events.was_open() && error.is_transient() => {
+                tokio::time::sleep(RECONNECT_DELAY).await
+            }
+            Err(error) => return Err(error.into()),
         }
-        print_event(context.json, &Received::from_message(message));
-        left = left.map(|events| events - 1);
-        if left == Some(0) {
-            end.cancel();
-        }
-    })
-    .await;
+    }
     Ok(())
 }
 
@@ -73,20 +78,14 @@ fn moment(text: &str) -> Result<SystemTime, String> {
         .map_err(|_| "expected seconds, or a time as in 2026-01-31T12:00:00Z".to_owned())
 }
 
-fn print_event(as_json: bool, event: &Received) {
-    let data: Value = serde_json::from_slice(&event.data).unwrap_or(Value::Null);
+fn print_event(as_json: bool, event: &Event) {
     if as_json {
-        let line = json!({
-            "id": event.id, "time": event.time, "type": event.subject, "subject": event.entity,
-            "traceparent": event.traceparent, "data": data,
-        });
-        output::json_line(&line);
-    } else {
-        let reason = output::cell(&data, "reason");
-        let time = output::local(&event.time);
-        let line = format!("{time}  {:<48}  {}  {reason}", event.subject, event.entity);
-        output::line(line.trim_end());
+        return output::json_line(event);
     }
+    let reason = output::cell(&output::value_of(&event.data), "reason");
+    let time = output::local(&event.time);
+    let line = format!("{time}  {:<48}  {}  {reason}", event.event_type, event.subject);
+    output::line(line.trim_end());
 }
 
 #[cfg(test)]

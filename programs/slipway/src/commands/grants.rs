@@ -1,8 +1,7 @@
 //! `slipway grants` and `slipway whoami`.
 
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::json;
+use slipway_api::rest::registry::{GrantsQuery, NewGrant, WhichGrant};
 
 use crate::commands::context::{Context, Paging};
 use crate::output::{self, outln};
@@ -38,34 +37,31 @@ pub enum Command {
     },
 }
 
-const GRANTS: [&str; 3] = ["api", "v1", "grants"];
-
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     let registry = context.registry()?;
     match command {
         Command::List { subject, paging } => {
-            let mut query = paging.query();
-            query.extend(subject.map(|subject| ("subject", subject)));
-            let answer = registry.get(&GRANTS, &query).await?;
+            let page = paging.page();
+            let query = GrantsQuery { subject, limit: page.limit, page_token: page.page_token };
+            let answer = registry.grants(&query).await?;
             let columns =
                 [("SUBJECT", "subject"), ("ROLE", "role"), ("ON", "scope"), ("GRANTED BY", "granted_by")];
             output::list(context.json, &answer, "grants", &columns);
         }
         Command::Set { subject, role, on } => {
-            let body = json!({"subject": subject, "role": role, "scope": on});
-            registry.send(Method::PUT, &GRANTS, Some(&body)).await?;
-            outln!("{subject} has the role {role} on {on}");
+            let granted = registry.put_grant(&NewGrant { subject, role, scope: on }).await?;
+            outln!("{} has the role {} on {}", granted.subject, granted.role, granted.scope);
         }
         Command::Remove { subject, on } => {
-            let query = [("subject", subject.clone()), ("scope", on.clone())];
-            registry.delete(&GRANTS, &query).await?;
-            outln!("{subject} has no role of its own on {on}");
+            let which = WhichGrant { subject, scope: on };
+            registry.delete_grant(&which).await?;
+            outln!("{} has no role of its own on {}", which.subject, which.scope);
         }
     }
     Ok(())
 }
 
 pub(crate) async fn whoami(context: &Context) -> anyhow::Result<()> {
-    output::object(context.json, &context.registry()?.get(&["api", "v1", "me"], &[]).await?);
+    output::object(context.json, &context.registry()?.me().await?);
     Ok(())
 }

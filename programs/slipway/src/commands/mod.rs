@@ -88,7 +88,7 @@ pub(crate) fn run(connection: &Connection, command: ClientCommand) -> anyhow::Re
             ClientCommand::Predict(options) => predict::run(&context, &options).await,
             ClientCommand::Webhooks(command) => webhooks::run(&context, command).await,
             ClientCommand::Retention(command) => retention::run(&context, command).await,
-            ClientCommand::Events(command) => events::run(&connection.data_dir, &context, command).await,
+            ClientCommand::Events(command) => events::run(&context, command).await,
         }?;
         Ok(ExitCode::SUCCESS)
     })

@@ -1,14 +1,14 @@
 //! `slipway retention`.
 
 use clap::{Args, Subcommand, ValueEnum};
-use reqwest::Method;
 use serde_json::{Value, json};
+use slipway_api::rest::registry::ApplyQuery;
 
 use crate::commands::context::{Context, Paging, read_json};
 use crate::output::{self, outln};
 
 /// Items per request, so that no request takes long.
-const AT_ONCE: &str = "200";
+const AT_ONCE: u32 = 200;
 /// Maximum number of items shown.
 const MAX_SHOWN: usize = 1_000;
 
@@ -103,8 +103,6 @@ pub(super) enum Action {
     Delete,
 }
 
-const ROOT: [&str; 3] = ["api", "v1", "retention-rules"];
-
 impl Set {
     fn body(&self) -> anyhow::Result<Value> {
         let mut body = match &self.file {
@@ -142,8 +140,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
     let client = context.registry()?;
     match command {
         Command::Set(set) => {
-            let path = [&ROOT[..], &[&set.name]].concat();
-            output::object(context.json, &client.send(Method::PUT, &path, Some(&set.body()?)).await?);
+            output::object(context.json, &client.put_retention_rule(&set.name, &set.body()?).await?);
         }
         Command::List { paging } => {
             let columns = [
@@ -155,16 +152,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 ("ACTION", "action"),
                 ("ENABLED", "enabled"),
             ];
-            output::list(
-                context.json,
-                &client.get(&ROOT, &paging.query()).await?,
-                "retention_rules",
-                &columns,
-            );
+            let rules = client.retention_rules(&paging.page()).await?;
+            output::list(context.json, &rules, "retention_rules", &columns);
         }
         Command::Run { name, yes, .. } => apply(context, &name, !yes).await?,
         Command::Remove { name } => {
-            client.send(Method::DELETE, &[&ROOT[..], &[&name]].concat(), None).await?;
+            client.delete_retention_rule(&name).await?;
             outln!("retention rule {name} is deleted");
         }
     }
@@ -173,19 +166,16 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
 
 async fn apply(context: &Context, name: &str, dry_run: bool) -> anyhow::Result<()> {
     let client = context.registry()?;
-    let path = [&ROOT[..], &[name, "run"]].concat();
-    let (mut token, mut goes, mut count, mut size_bytes) = (None, Vec::new(), 0_usize, 0_u64);
+    let mut query = ApplyQuery { dry_run: Some(dry_run), limit: Some(AT_ONCE), page_token: None };
+    let (mut goes, mut count, mut size_bytes) = (Vec::new(), 0_usize, 0_u64);
     loop {
-        let mut query = vec![("dry_run", dry_run.to_string()), ("limit", AT_ONCE.to_owned())];
-        query.extend(token.take().map(|token| ("page_token", token)));
-        let part = client.post_query(&path, &query).await?;
-        size_bytes += part["size_bytes"].as_u64().unwrap_or_default();
-        let listed = part["goes"].as_array().cloned().unwrap_or_default();
-        count += listed.len();
-        goes.extend(listed.into_iter().take(MAX_SHOWN - goes.len()));
-        match part["next_page_token"].as_str() {
-            Some(next) => token = Some(next.to_owned()),
-            None => break,
+        let part = client.apply_retention_rule(name, &query).await?;
+        size_bytes += part.size_bytes.unsigned_abs();
+        count += part.goes.len();
+        goes.extend(part.goes.into_iter().take(MAX_SHOWN - goes.len()));
+        query.page_token = part.next_page_token;
+        if query.page_token.is_none() {
+            break;
         }
     }
     if context.json {

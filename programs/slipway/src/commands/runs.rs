@@ -1,7 +1,7 @@
 //! `slipway runs`.
 
 use clap::Subcommand;
-use serde_json::Value;
+use slipway_api::rest::registry::{RunDetails, RunsQuery};
 
 use crate::commands::context::{Context, Paging};
 use crate::output::{self, outln};
@@ -28,9 +28,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
     let registry = context.registry()?;
     match command {
         Command::List { experiment, paging } => {
-            let mut query = paging.query();
-            query.extend(experiment.map(|id| ("experiment", id)));
-            let answer = registry.get(&["api", "v1", "runs"], &query).await?;
+            let page = paging.page();
+            let query = RunsQuery { experiment, limit: page.limit, page_token: page.page_token };
+            let answer = registry.runs(&query).await?;
             let columns = [
                 ("RUN", "run_id"),
                 ("NAME", "run_name"),
@@ -40,10 +40,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             ];
             output::list(context.json, &answer, "runs", &columns);
         }
-        Command::Show { run } => {
-            let answer = registry.get(&["api", "2.0", "mlflow", "runs", "get"], &[("run_id", run)]).await?;
-            show(context.json, answer.get("run").unwrap_or(&answer));
-        }
+        Command::Show { run } => show(context.json, &registry.run(&run).await?),
     }
     Ok(())
 }
@@ -55,10 +52,11 @@ const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
     ("tags", &[("TAG", "key"), ("VALUE", "value")]),
 ];
 
-fn show(as_json: bool, run: &Value) {
+fn show(as_json: bool, run: &RunDetails) {
     if as_json {
         return output::json(run);
     }
+    let run = output::value_of(run);
     let fields = [
         ("run", "run_id"),
         ("name", "run_name"),

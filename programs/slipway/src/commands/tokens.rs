@@ -1,13 +1,12 @@
 //! `slipway tokens`.
 
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::json;
+use slipway_api::rest::registry::NewApiToken;
 
 use crate::commands::context::{Context, Paging};
 use crate::output::{self, errln, outln};
 
-const SECONDS_PER_DAY: u64 = 24 * 3_600;
+const SECONDS_PER_DAY: i64 = 24 * 3_600;
 
 /// See `slipway tokens --help`.
 #[derive(Debug, Subcommand)]
@@ -39,21 +38,17 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
     let registry = context.registry()?;
     match command {
         Command::Create { name, principal, expires_in_days } => {
-            let life_s = expires_in_days.map(|days| u64::from(days) * SECONDS_PER_DAY);
-            let body = json!({"name": name, "principal": principal, "expires_in_s": life_s});
-            let made = registry.send(Method::POST, &["api", "v1", "tokens"], Some(&body)).await?;
+            let expires_in_s = expires_in_days.map(|days| i64::from(days) * SECONDS_PER_DAY);
+            let made = registry.create_token(&NewApiToken { name, principal, expires_in_s }).await?;
             if context.json {
                 output::json(&made);
             } else {
-                outln!("{}", output::cell(&made, "token"));
-                errln!(
-                    "the token is not shown again; `slipway tokens revoke {}` revokes it",
-                    output::cell(&made, "id")
-                );
+                outln!("{}", made.token.unwrap_or_default());
+                errln!("the token is not shown again; `slipway tokens revoke {}` revokes it", made.id);
             }
         }
         Command::List { paging } => {
-            let answer = registry.get(&["api", "v1", "tokens"], &paging.query()).await?;
+            let answer = registry.tokens(&paging.page()).await?;
             let columns = [
                 ("ID", "id"),
                 ("NAME", "name"),
@@ -65,7 +60,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             output::list(context.json, &answer, "tokens", &columns);
         }
         Command::Revoke { id } => {
-            registry.send(Method::DELETE, &["api", "v1", "tokens", &id], None).await?;
+            registry.revoke_token(&id).await?;
             outln!("token {id} is revoked");
         }
     }

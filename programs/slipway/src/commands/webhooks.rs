@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Subcommand, ValueEnum};
-use reqwest::Method;
-use serde_json::{Value, json};
+use slipway_api::rest::registry::{
+    DeliveriesQuery, DeliveryState, NewWebhook, ReplayRequest, Rotation, WebhookUpdate,
+};
 
 use crate::commands::context::{Context, Paging};
 use crate::output::{self, outln};
@@ -93,15 +94,22 @@ pub enum State {
     Dead,
 }
 
-const ROOT: [&str; 3] = ["api", "v1", "webhooks"];
+impl State {
+    const fn on_the_wire(self) -> DeliveryState {
+        match self {
+            Self::Pending => DeliveryState::Pending,
+            Self::Delivered => DeliveryState::Delivered,
+            Self::Dead => DeliveryState::Dead,
+        }
+    }
+}
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     let client = context.registry()?;
     match command {
         Command::Add { name, url, events, description } => {
-            let body = json!({"name": name, "url": url, "events": events, "description": description});
-            let made = client.send(Method::POST, &ROOT, Some(&body)).await?;
-            output::object(context.json, &made);
+            let new = NewWebhook { name, url, description, events, secret: None, enabled: None };
+            output::object(context.json, &client.create_webhook(&new).await?);
         }
         Command::List { paging } => {
             let columns = [
@@ -112,23 +120,23 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 ("ENABLED", "enabled"),
                 ("REASON", "disabled_reason"),
             ];
-            output::list(context.json, &client.get(&ROOT, &paging.query()).await?, "webhooks", &columns);
+            output::list(context.json, &client.webhooks(&paging.page()).await?, "webhooks", &columns);
         }
         Command::Enable { name } => switch(context, &name, true).await?,
         Command::Disable { name } => switch(context, &name, false).await?,
         Command::RotateSecret { name, overlap } => {
-            let path = [&ROOT[..], &[&name, "rotate-secret"]].concat();
-            let rotated = client.send(Method::POST, &path, Some(&json!({ "overlap_s": overlap }))).await?;
-            output::object(context.json, &rotated);
+            let rotation = Rotation { secret: None, overlap_s: Some(overlap) };
+            output::object(context.json, &client.rotate_webhook_secret(&name, &rotation).await?);
         }
         Command::Remove { name } => {
-            client.send(Method::DELETE, &[&ROOT[..], &[&name]].concat(), None).await?;
+            client.delete_webhook(&name).await?;
             outln!("webhook {name} is deleted");
         }
         Command::Deliveries { name, state, paging } => {
-            let mut query = paging.query();
-            query.extend(state.map(|state| ("state", format!("{state:?}").to_lowercase())));
-            let found = client.get(&[&ROOT[..], &[&name, "deliveries"]].concat(), &query).await?;
+            let page = paging.page();
+            let state = state.map(State::on_the_wire);
+            let query = DeliveriesQuery { state, limit: page.limit, page_token: page.page_token };
+            let found = client.deliveries(&name, &query).await?;
             let columns = [
                 ("ID", "id"),
                 ("EVENT", "event"),
@@ -140,45 +148,39 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             output::list(context.json, &found, "deliveries", &columns);
         }
         Command::Replay { name, delivery: Some(id), .. } => {
-            let path = [&ROOT[..], &[&name, "deliveries", &id, "replay"]].concat();
-            client.send(Method::POST, &path, None).await?;
-            outln!("queued 1");
+            let replayed = client.replay_delivery(&name, &id).await?;
+            outln!("queued {}", replayed.queued);
         }
         Command::Replay { name, since, .. } => replay(context, &name, since.unwrap_or_default()).await?,
         Command::Test { name } => {
-            let tested = client.send(Method::POST, &[&ROOT[..], &[&name, "test"]].concat(), None).await?;
+            let tested = client.test_webhook(&name).await?;
             output::object(context.json, &tested);
-            let why = ["error", "status"].map(|name| output::cell(&tested, name)).join(" ");
-            anyhow::ensure!(
-                tested["delivered"] == true,
-                "the receiver did not accept the call: {}",
-                why.trim()
-            );
+            let status = tested.status.map(|status| status.to_string()).unwrap_or_default();
+            let why = format!("{} {status}", tested.error.unwrap_or_default());
+            anyhow::ensure!(tested.delivered, "the receiver did not accept the call: {}", why.trim());
         }
     }
     Ok(())
 }
 
 async fn switch(context: &Context, name: &str, enabled: bool) -> anyhow::Result<()> {
-    let body = json!({ "enabled": enabled });
-    let changed =
-        context.registry()?.send(Method::PATCH, &[&ROOT[..], &[name]].concat(), Some(&body)).await?;
-    output::object(context.json, &changed);
+    let update = WebhookUpdate { enabled: Some(enabled), ..WebhookUpdate::default() };
+    output::object(context.json, &context.registry()?.update_webhook(name, &update).await?);
     Ok(())
 }
 
 async fn replay(context: &Context, name: &str, seconds: u64) -> anyhow::Result<()> {
     let client = context.registry()?;
-    let path = [&ROOT[..], &[name, "replay"]].concat();
     let from = SystemTime::now().checked_sub(Duration::from_secs(seconds)).unwrap_or(SystemTime::UNIX_EPOCH);
-    let mut since = Value::from(DateTime::<Utc>::from(from).to_rfc3339_opts(SecondsFormat::Millis, true));
+    let since = DateTime::<Utc>::from(from).to_rfc3339_opts(SecondsFormat::Millis, true);
+    let mut request = ReplayRequest { since };
     let mut queued = 0;
     loop {
-        let part = client.send(Method::POST, &path, Some(&json!({ "since": since }))).await?;
-        queued += part["queued"].as_u64().unwrap_or_default();
-        match part.get("next_since") {
+        let part = client.replay_events(name, &request).await?;
+        queued += part.queued;
+        match part.next_since {
             // A thousand events of one moment lead nowhere further.
-            Some(next) if *next != since => since = next.clone(),
+            Some(next) if next != request.since => request.since = next,
             _ => break,
         }
     }

@@ -10,6 +10,7 @@ mod writer;
 
 use std::io::IsTerminal as _;
 
+use serde::Serialize;
 use serde_json::Value;
 pub(crate) use slipway_telemetry::escape;
 use unicode_width::UnicodeWidthStr as _;
@@ -74,13 +75,21 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{amount:.1} {}", UNITS[unit])
 }
 
+/// What a service returned, as JSON.
+pub(crate) fn value_of(answer: &impl Serialize) -> Value {
+    // Bodies of the API are JSON.
+    serde_json::to_value(answer).unwrap_or_default()
+}
+
 /// Prints JSON, indented.
-pub(crate) fn json(value: &Value) {
+pub(crate) fn json(value: &impl Serialize) {
+    let value = value_of(value);
     writer::raw(format!("{}\n", escape::json(&format!("{value:#}"))).as_bytes());
 }
 
 /// Prints JSON on one line, for a stream of documents.
-pub(crate) fn json_line(value: &Value) {
+pub(crate) fn json_line(value: &impl Serialize) {
+    let value = value_of(value);
     writer::raw(format!("{}\n", escape::json(&value.to_string())).as_bytes());
 }
 
@@ -154,7 +163,8 @@ fn lines(value: &Value, indent: usize, out: &mut Vec<String>) {
 }
 
 /// Prints a list: as it is with `--json`, else as a table of the named fields.
-pub(crate) fn list(as_json: bool, answer: &Value, items: &str, columns: &[(&str, &str)]) {
+pub(crate) fn list(as_json: bool, answer: &impl Serialize, items: &str, columns: &[(&str, &str)]) {
+    let answer = &value_of(answer);
     if as_json {
         json(answer);
         return;
@@ -177,7 +187,8 @@ pub(crate) fn list(as_json: bool, answer: &Value, items: &str, columns: &[(&str,
 }
 
 /// Prints one object: as it is with `--json`, else its fields a line each.
-pub(crate) fn object(as_json: bool, answer: &Value) {
+pub(crate) fn object(as_json: bool, answer: &impl Serialize) {
+    let answer = &value_of(answer);
     if as_json {
         json(answer);
         return;
@@ -186,7 +197,8 @@ pub(crate) fn object(as_json: bool, answer: &Value) {
 }
 
 /// Prints one object as [`object`] does, but some fields first, in the given order.
-pub(crate) fn object_in_order(as_json: bool, answer: &Value, first: &[&str]) {
+pub(crate) fn object_in_order(as_json: bool, answer: &impl Serialize, first: &[&str]) {
+    let answer = &value_of(answer);
     if as_json {
         json(answer);
         return;

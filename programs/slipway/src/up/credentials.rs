@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::endpoints::write_atomically;
 
 /// How the platform's owner and its services reach the servers. Never logged.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize)]
 #[cfg_attr(test, derive(Default))]
 pub(crate) struct Credentials {
     /// Of the superuser, or of the one user of a server of one's own.
@@ -17,10 +16,8 @@ pub(crate) struct Credentials {
     /// Of the user that reads events and publishes nothing, or of the one user of a server of one's own.
     pub(crate) nats_url: String,
     /// URLs with which a service reaches Postgres, by the service's name; absent for a server of one's own.
-    #[serde(default)]
     pub(crate) postgres_urls: BTreeMap<String, String>,
     /// The same for NATS.
-    #[serde(default)]
     pub(crate) nats_urls: BTreeMap<String, String>,
     pub(crate) s3_endpoint: String,
     pub(crate) s3_bucket: String,
@@ -31,13 +28,6 @@ pub(crate) struct Credentials {
 impl Credentials {
     fn path(data_dir: &Path) -> PathBuf {
         data_dir.join("credentials.json")
-    }
-
-    pub(crate) fn read(data_dir: &Path) -> anyhow::Result<Self> {
-        let path = Self::path(data_dir);
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
     }
 
     /// The URL of Postgres for a service.

@@ -173,6 +173,7 @@ fn every_command_of_the_registry_shows_its_token() {
         &["retention", "run", "all"],
         &["registry", "purge"],
         &["registry", "gc"],
+        &["events", "tail", "--since", "600", "--for", "1"],
     ] {
         platform.slipway(arguments).success();
         let output = platform.command(arguments).env("SLIPWAY_TOKEN", "wrong").output().unwrap();

@@ -5,10 +5,9 @@ mod signing;
 mod trust;
 
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::{Value, json};
+use slipway_api::rest::registry::{AliasTarget, Force, ModelsQuery, Promotion, PromotionQuery, Rename};
+use slipway_client::Registry;
 
-use crate::client::Client;
 use crate::commands::context::{Context, Paging, read_json};
 use crate::output::{self, outln};
 
@@ -154,108 +153,89 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
     let registry = context.registry()?;
     match command {
         Command::List { paging } => {
-            let answer = registry.get(&["api", "v1", "models"], &paging.query()).await?;
-            output::list(context.json, &answer, "models", &MODEL_COLUMNS);
+            let page = paging.page();
+            let query =
+                ModelsQuery { limit: page.limit, page_token: page.page_token, ..ModelsQuery::default() };
+            output::list(context.json, &registry.models(&query).await?, "models", &MODEL_COLUMNS);
         }
         Command::Show { model } => {
-            let answer = registry.get(&["api", "v1", "models", &model], &[]).await?;
-            output::object_in_order(
-                context.json,
-                &answer,
-                &["name", "latest_version", "aliases", "description"],
-            );
+            let first = ["name", "latest_version", "aliases", "description"];
+            output::object_in_order(context.json, &registry.model(&model).await?, &first);
         }
         Command::Versions { model, paging } => {
-            let answer = registry.get(&["api", "v1", "models", &model, "versions"], &paging.query()).await?;
-            output::list(context.json, &answer, "versions", &VERSION_COLUMNS);
+            let versions = registry.versions(&model, &paging.page()).await?;
+            output::list(context.json, &versions, "versions", &VERSION_COLUMNS);
         }
         Command::Version { model, version } => {
-            let answer = registry.get(&["api", "v1", "models", &model, "versions", &version], &[]).await?;
-            output::object_in_order(context.json, &answer, &VERSION_FIELDS);
+            let details = registry.version(&model, &version).await?;
+            output::object_in_order(context.json, &details, &VERSION_FIELDS);
         }
-        Command::Card { model, version } => card(context, &registry, &model, &version).await?,
+        Command::Card { model, version } if context.json => {
+            output::json(&registry.card(&model, &version).await?);
+        }
+        Command::Card { model, version } => {
+            output::block(&registry.card_markdown(&model, &version).await?);
+        }
         Command::Lineage { model, version } => {
-            let path = ["api", "v1", "models", &model, "versions", &version, "lineage"];
-            output::object(context.json, &registry.get(&path, &[]).await?);
+            output::object(context.json, &registry.lineage(&model, &version).await?);
         }
         Command::SetAlias { model, alias, version } => {
-            let body = json!({"name": model, "alias": alias, "version": version});
-            let path = ["api", "2.0", "mlflow", "registered-models", "alias"];
-            registry.send(Method::POST, &path, Some(&body)).await?;
-            outln!("{model}@{alias} → version {version}");
+            let target = AliasTarget { version };
+            registry.set_alias(&model, &alias, &target).await?;
+            outln!("{model}@{alias} → version {}", target.version);
         }
         Command::Rename { model, new_name } => {
-            let body = json!({"name": model, "new_name": new_name});
-            let path = ["api", "2.0", "mlflow", "registered-models", "rename"];
-            registry.send(Method::POST, &path, Some(&body)).await?;
-            outln!("{model} is renamed to {new_name}");
+            let renamed = registry.rename_model(&model, &Rename { new_name }).await?;
+            outln!("{model} is called {} now", renamed.name);
         }
         Command::Delete { model, version, force } => {
-            delete(&registry, &model, version.as_deref(), force).await?;
+            delete(&registry, &model, version.as_deref(), Force { force }).await?;
         }
         Command::Guard { model, alias, file } => {
-            let path = ["api", "v1", "models", &model, "policies", &alias];
-            let answer = registry.send(Method::PUT, &path, Some(&read_json(&file)?)).await?;
+            let policy = registry.put_policy(&model, &alias, &read_json(&file)?).await?;
             if context.json {
-                output::json(&answer);
+                output::json(&policy);
             } else {
-                let rules = answer["rules"].as_array().map_or(0, Vec::len);
-                outln!("{model}@{alias} is guarded by {rules} rules");
+                outln!("{model}@{alias} is guarded by {} rules", policy.rules.len());
             }
         }
         Command::Unguard { model, alias } => {
-            let path = ["api", "v1", "models", &model, "policies", &alias];
-            registry.send(Method::DELETE, &path, None).await?;
+            registry.delete_policy(&model, &alias).await?;
             outln!("{model}@{alias} has no policy any more");
         }
         Command::Check { model, version, alias } => {
-            let path = ["api", "v1", "models", &model, "versions", &version, "promotion"];
-            show_check(context.json, &registry.get(&path, &[("alias", alias)]).await?);
+            let promotion = registry.promotion(&model, &version, &PromotionQuery { alias }).await?;
+            show_check(context.json, &promotion);
         }
         Command::Trust(command) => trust::run(context, command).await?,
     }
     Ok(())
 }
 
-/// Prints the model card of a version.
-async fn card(context: &Context, registry: &Client, model: &str, version: &str) -> anyhow::Result<()> {
-    let path = ["api", "v1", "models", model, "versions", version, "card"];
-    if context.json {
-        output::json(&registry.get(&path, &[]).await?);
+/// Deletes a version, or the model with all its versions.
+async fn delete(registry: &Registry, model: &str, version: Option<&str>, force: Force) -> anyhow::Result<()> {
+    if let Some(version) = version {
+        registry.delete_version(model, version, force).await?;
+        outln!("version {version} of {model} was deleted");
     } else {
-        let card = registry.text(&path, &[("format", "markdown".to_owned())]).await?;
-        output::block(&card);
+        registry.delete_model(model, force).await?;
+        outln!("model {model} with its versions was deleted");
     }
     Ok(())
 }
 
-/// Deletes a version, or the model with all its versions.
-async fn delete(registry: &Client, model: &str, version: Option<&str>, force: bool) -> anyhow::Result<()> {
-    let mut body = json!({"name": model, "force": force});
-    let (group, what) = match version {
-        Some(version) => {
-            body["version"] = version.into();
-            ("model-versions", format!("version {version} of {model}"))
-        }
-        None => ("registered-models", format!("model {model} with its versions")),
-    };
-    registry.send(Method::DELETE, &["api", "2.0", "mlflow", group, "delete"], Some(&body)).await?;
-    outln!("{what} was deleted");
-    Ok(())
-}
-
-fn show_check(as_json: bool, answer: &Value) {
+fn show_check(as_json: bool, answer: &Promotion) {
     if as_json {
         return output::json(answer);
     }
-    if answer["guarded"] != true {
+    if !answer.guarded {
         outln!("this alias has no policy: it accepts every version");
         return;
     }
     output::list(false, answer, "rules", &[("RULE", "rule.rule"), ("PASSED", "passed"), ("FOUND", "detail")]);
     outln!(
         "{}",
-        if answer["allowed"] == true {
+        if answer.allowed {
             "allowed: the alias can be set to this version"
         } else {
             "refused: the alias cannot be set to this version"

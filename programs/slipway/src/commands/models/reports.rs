@@ -1,8 +1,7 @@
 //! `slipway models report`, `reports`, `approve`, `withdraw` and `approvals`.
 
 use clap::Args;
-use reqwest::Method;
-use serde_json::json;
+use slipway_api::rest::registry::{NewApproval, ReportsQuery};
 
 use crate::commands::context::{Context, Paging, read_json};
 use crate::output::{self, outln};
@@ -14,13 +13,6 @@ struct Version {
     model: String,
     /// Version number.
     version: String,
-}
-
-impl Version {
-    /// The path of what belongs to it.
-    fn path<'path>(&'path self, part: &'path str) -> [&'path str; 7] {
-        ["api", "v1", "models", &self.model, "versions", &self.version, part]
-    }
 }
 
 /// See `slipway models report --help`.
@@ -79,13 +71,14 @@ pub struct Approvals {
 
 pub(super) async fn report(context: &Context, options: &Report) -> anyhow::Result<()> {
     let body = read_json(&options.file)?;
-    let answer = context.registry()?.send(Method::POST, &options.of.path("reports"), Some(&body)).await?;
+    let Version { model, version } = &options.of;
+    let answer = context.registry()?.add_report(model, version, &body).await?;
     if context.json {
         output::json(&answer);
         return Ok(());
     }
-    outln!("report {} of {} {}", output::cell(&answer, "id"), options.of.model, options.of.version);
-    if answer["gaps"].as_array().is_some_and(|gaps| !gaps.is_empty()) {
+    outln!("report {} of {model} {version}", answer.summary.id);
+    if !answer.summary.gaps.is_empty() {
         let columns = [
             ("ATTRIBUTE", "attribute"),
             ("METRIC", "metric"),
@@ -99,9 +92,9 @@ pub(super) async fn report(context: &Context, options: &Report) -> anyhow::Resul
 }
 
 pub(super) async fn reports(context: &Context, options: &Reports) -> anyhow::Result<()> {
-    let mut query = options.paging.query();
-    query.extend(options.name.clone().map(|name| ("name", name)));
-    let answer = context.registry()?.get(&options.of.path("reports"), &query).await?;
+    let page = options.paging.page();
+    let query = ReportsQuery { name: options.name.clone(), limit: page.limit, page_token: page.page_token };
+    let answer = context.registry()?.reports(&options.of.model, &options.of.version, &query).await?;
     let columns =
         [("ID", "id"), ("NAME", "name"), ("DATA", "dataset.name"), ("ROWS", "rows"), ("METRICS", "metrics")];
     output::list(context.json, &answer, "reports", &columns);
@@ -109,8 +102,8 @@ pub(super) async fn reports(context: &Context, options: &Reports) -> anyhow::Res
 }
 
 pub(super) async fn approve(context: &Context, options: &Approve) -> anyhow::Result<()> {
-    let body = json!({"by": options.by, "comment": options.comment});
-    let answer = context.registry()?.send(Method::POST, &options.of.path("approvals"), Some(&body)).await?;
+    let new = NewApproval { by: Some(options.by.clone()), comment: options.comment.clone() };
+    let answer = context.registry()?.approve(&options.of.model, &options.of.version, &new).await?;
     if context.json {
         output::json(&answer);
     } else {
@@ -120,14 +113,15 @@ pub(super) async fn approve(context: &Context, options: &Approve) -> anyhow::Res
 }
 
 pub(super) async fn withdraw(context: &Context, options: &Withdraw) -> anyhow::Result<()> {
-    let path = [&options.of.path("approvals")[..], &[options.by.as_str()]].concat();
-    context.registry()?.send(Method::DELETE, &path, None).await?;
+    let Version { model, version } = &options.of;
+    context.registry()?.withdraw_approval(model, version, &options.by).await?;
     outln!("{} withdrew the approval of {} {}", options.by, options.of.model, options.of.version);
     Ok(())
 }
 
 pub(super) async fn approvals(context: &Context, options: &Approvals) -> anyhow::Result<()> {
-    let answer = context.registry()?.get(&options.of.path("approvals"), &options.paging.query()).await?;
+    let Version { model, version } = &options.of;
+    let answer = context.registry()?.approvals(model, version, &options.paging.page()).await?;
     let columns = [("BY", "by"), ("COMMENT", "comment"), ("AT", "at_unix_ms")];
     output::list(context.json, &answer, "approvals", &columns);
     Ok(())

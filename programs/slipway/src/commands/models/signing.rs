@@ -4,14 +4,13 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use reqwest::Method;
-use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use slipway_api::rest::registry::{NewSigningKey, SignatureState, SignatureVerdict, VersionFile};
+use slipway_client::Registry;
 use slipway_model_signing::{
     File, IGNORED_BY_DEFAULT, MAX_PEM_BYTES, Material, SigningKey, State, Trusted, Verdict, sign, verify,
 };
 
-use crate::client::Client;
 use crate::commands::context::{Context, Paging};
 use crate::output::{self, outln};
 
@@ -81,14 +80,10 @@ struct Manifest {
 }
 
 impl Manifest {
-    async fn get(registry: &Client, model: &str, version: &str) -> anyhow::Result<Self> {
-        let answer = registry.get(&["api", "v1", "models", model, "versions", version], &[]).await?;
-        let file = |file: &Value| {
-            let text = |name: &str| file[name].as_str().map(str::to_owned);
-            Some((text("path")?, text("sha256")?, file["size_bytes"].as_u64()?))
-        };
-        let files: Option<Vec<_>> = answer["files"].as_array().into_iter().flatten().map(file).collect();
-        Ok(Self { files: files.context("the registry's answer does not list the version's files")? })
+    async fn get(registry: &Registry, model: &str, version: &str) -> anyhow::Result<Self> {
+        let details = registry.version(model, version).await?;
+        let file = |file: VersionFile| (file.path, file.sha256, file.size_bytes.unsigned_abs());
+        Ok(Self { files: details.files.into_iter().map(file).collect() })
     }
 
     /// Refuses unless every file lies in `folder` with the same bytes.
@@ -155,13 +150,12 @@ pub(super) async fn sign_version(context: &Context, options: &Sign) -> anyhow::R
         outln!("signed {} files of {model} {version}", manifest.files.len());
         return Ok(());
     }
-    let path = ["api", "v1", "models", model, "versions", version, "signature"];
-    let answer = registry.send(Method::PUT, &path, Some(&serde_json::from_str(&bundle)?)).await?;
+    let answer = registry.attach_signature(model, version, &serde_json::from_str(&bundle)?).await?;
     if context.json {
         output::json(&answer);
     } else {
         outln!("signed {} files of {model} {version}", manifest.files.len());
-        show(&answer);
+        show(&answer.verdict);
     }
     Ok(())
 }
@@ -169,44 +163,50 @@ pub(super) async fn sign_version(context: &Context, options: &Sign) -> anyhow::R
 pub(super) async fn verify_version(context: &Context, options: &Verify) -> anyhow::Result<()> {
     let (model, version) = (&options.model, &options.version);
     let registry = context.registry()?;
-    let path = ["api", "v1", "models", model, "versions", version, "signature"];
-    let verdict = if options.key.is_empty() {
-        registry.get(&path, &[]).await?
+    let is_valid = if options.key.is_empty() {
+        let signature = registry.signature(model, version).await?;
+        if context.json {
+            output::json(&signature);
+        } else {
+            show(&signature.verdict);
+        }
+        signature.verdict.state == SignatureState::Valid
     } else {
-        json!(verify_here(&registry, options, &path).await?)
+        let verdict = verify_here(&registry, options).await?;
+        if context.json {
+            output::json(&verdict);
+        } else {
+            // Both have the same JSON.
+            show(&serde_json::from_value(output::value_of(&verdict))?);
+        }
+        verdict.state == State::Valid
     };
-    if context.json {
-        output::json(&verdict);
-    } else {
-        show(&verdict);
-    }
-    if verdict["state"] != State::Valid.name() {
+    if !is_valid {
         bail!("{model} {version} is not validly signed");
     }
     Ok(())
 }
 
 /// Trusts the registry with the digests alone: who signed them is verified by this program.
-async fn verify_here(registry: &Client, options: &Verify, path: &[&str]) -> anyhow::Result<Verdict> {
+async fn verify_here(registry: &Registry, options: &Verify) -> anyhow::Result<Verdict> {
     let trusted = |path: &PathBuf| {
         let material = Material::from_pem(&read_pem(path)?);
         let material = material.with_context(|| format!("{} cannot be used", path.display()))?;
         Ok(Trusted { name: path.display().to_string(), material })
     };
     let trusted: Vec<Trusted> = options.key.iter().map(trusted).collect::<anyhow::Result<_>>()?;
-    let bundle = registry.get(&[path, &["bundle"]].concat(), &[]).await?;
+    let bundle = registry.signature_bundle(&options.model, &options.version).await?;
     let manifest = Manifest::get(registry, &options.model, &options.version).await?;
-    Ok(verify(&bundle.to_string(), &manifest.list(), None, &trusted))
+    Ok(verify(&serde_json::to_string(&bundle)?, &manifest.list(), None, &trusted))
 }
 
-fn show(verdict: &Value) {
-    outln!("{}: {}", output::cell(verdict, "state"), output::cell(verdict, "detail"));
-    if let Some(signer) = verdict["signer"].as_str() {
+fn show(verdict: &SignatureVerdict) {
+    outln!("{}: {}", output::cell(&output::value_of(verdict), "state"), verdict.detail);
+    if let Some(signer) = &verdict.signer {
         outln!("signer: {signer}");
     }
-    let differences = verdict["differences"].as_array().into_iter().flatten();
-    for one in differences {
-        outln!("  {} {}", output::cell(one, "kind"), output::cell(one, "path"));
+    for one in &verdict.differences {
+        outln!("  {} {}", one.kind, one.path);
     }
 }
 
@@ -214,7 +214,7 @@ pub(super) async fn keys(context: &Context, command: Keys) -> anyhow::Result<()>
     let registry = context.registry()?;
     match command {
         Keys::List { paging } => {
-            let answer = registry.get(&["api", "v1", "signing-keys"], &paging.query()).await?;
+            let answer = registry.signing_keys(&paging.page()).await?;
             let columns = [
                 ("NAME", "name"),
                 ("KIND", "kind"),
@@ -225,17 +225,16 @@ pub(super) async fn keys(context: &Context, command: Keys) -> anyhow::Result<()>
             output::list(context.json, &answer, "signing_keys", &columns);
         }
         Keys::Trust { name, file, description } => {
-            let body = json!({"pem": read_pem(&file)?, "description": description});
-            let answer =
-                registry.send(Method::PUT, &["api", "v1", "signing-keys", &name], Some(&body)).await?;
+            let new = NewSigningKey { pem: read_pem(&file)?, description };
+            let answer = registry.put_signing_key(&name, &new).await?;
             if context.json {
                 output::json(&answer);
             } else {
-                outln!("signatures by {name} are trusted: {}", output::cell(&answer, "of"));
+                outln!("signatures by {name} are trusted: {}", answer.of.unwrap_or_default());
             }
         }
         Keys::Remove { name } => {
-            registry.send(Method::DELETE, &["api", "v1", "signing-keys", &name], None).await?;
+            registry.delete_signing_key(&name).await?;
             outln!("{name} is no longer trusted");
         }
     }

@@ -1,8 +1,8 @@
 //! `slipway registry gc`.
 
 use clap::Args;
-use reqwest::Method;
 use serde_json::json;
+use slipway_api::rest::registry::CollectionRequest;
 
 use crate::commands::context::Context;
 use crate::output::{self, outln};
@@ -23,23 +23,26 @@ pub struct Options {
 
 pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let client = context.registry()?;
-    let mut body = json!({"dry_run": !options.yes, "grace_s": options.grace_hours.saturating_mul(3_600)});
+    let mut request = CollectionRequest {
+        dry_run: Some(!options.yes),
+        grace_s: Some(options.grace_hours.saturating_mul(3_600)),
+        ..CollectionRequest::default()
+    };
     let (mut examined, mut loose, mut size_bytes, mut orphans) = (0, 0, 0, 0_u64);
     loop {
-        let part = client.send(Method::POST, &["api", "v1", "gc"], Some(&body)).await?;
-        let number = |name: &str| part[name].as_u64().unwrap_or_default();
-        examined += number("examined");
-        loose += number("loose");
-        size_bytes += number("size_bytes");
-        for orphan in part["orphans"].as_array().into_iter().flatten() {
+        let part = client.collect(&request).await?;
+        examined += part.examined;
+        loose += part.loose;
+        size_bytes += part.size_bytes;
+        for orphan in part.orphans {
             orphans += 1;
             if !context.json {
-                outln!("{}  {} bytes, orphaned", output::cell(orphan, "key"), orphan["size_bytes"]);
+                outln!("{}  {} bytes, orphaned", orphan.key, orphan.size_bytes);
             }
         }
-        match part.get("next_page_token") {
-            Some(next) => body["page_token"] = next.clone(),
-            None => break,
+        request.page_token = part.next_page_token;
+        if request.page_token.is_none() {
+            break;
         }
     }
     if context.json {

@@ -1,15 +1,15 @@
 //! `slipway registry purge`.
 
 use clap::Args;
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
+use slipway_api::rest::registry::PurgeRequest;
 
 use crate::commands::context::Context;
 use crate::output::{self, errln, outln};
 
-const SECONDS_PER_DAY: u64 = 24 * 3_600;
+const SECONDS_PER_DAY: i64 = 24 * 3_600;
 /// Runs that one request removes, so that progress shows and no request takes long.
-const RUNS_PER_REQUEST: u32 = 50;
+const RUNS_PER_REQUEST: i64 = 50;
 const KINDS: [&str; 5] = ["runs", "logged_models", "experiments", "files", "size_bytes"];
 
 /// Options of the purge.
@@ -25,26 +25,28 @@ pub struct Options {
 
 pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let client = context.registry()?;
-    let mut body = json!({"older_than_s": u64::from(options.older_than_days) * SECONDS_PER_DAY, "dry_run": !options.yes});
-    if options.yes {
-        body["limit"] = RUNS_PER_REQUEST.into();
-    }
+    let request = PurgeRequest {
+        older_than_s: Some(i64::from(options.older_than_days) * SECONDS_PER_DAY),
+        limit: options.yes.then_some(RUNS_PER_REQUEST),
+        dry_run: Some(!options.yes),
+    };
     let mut sums = [0_u64; KINDS.len()];
     loop {
-        let part = client.send(Method::POST, &["api", "v1", "purge"], Some(&body)).await?;
-        for (sum, kind) in sums.iter_mut().zip(KINDS) {
-            *sum += part[kind].as_u64().unwrap_or_default();
+        let part = client.purge(&request).await?;
+        let counts = [part.runs, part.logged_models, part.experiments, part.files, part.size_bytes];
+        for (sum, count) in sums.iter_mut().zip(counts) {
+            *sum += count.unsigned_abs();
         }
-        if part["more"] == true {
+        if part.more {
             errln!("{} runs and {} files so far", sums[0], sums[3]);
         } else {
-            show(context.json, options.yes, sums, part["runs_kept"].as_u64());
+            show(context.json, options.yes, sums, part.runs_kept);
             return Ok(());
         }
     }
 }
 
-fn show(as_json: bool, done: bool, sums: [u64; KINDS.len()], runs_kept: Option<u64>) {
+fn show(as_json: bool, done: bool, sums: [u64; KINDS.len()], runs_kept: Option<i64>) {
     if as_json {
         let mut answer: Value =
             KINDS.iter().zip(sums).map(|(kind, sum)| ((*kind).to_owned(), Value::from(sum))).collect();
