@@ -258,7 +258,7 @@ fn keys_that_cannot_be_used_say_why() {
         assert!(refused.contains(words), "{refused}");
     }
     for (pem, words) in [
-        (fixture("p256.key"), "nobody else may know"),
+        (fixture("p256.key"), "must stay secret"),
         ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".to_owned(), "P-521"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(), "certificates in PEM"),
         ("hello".to_owned(), "PUBLIC KEY"),

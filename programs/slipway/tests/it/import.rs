@@ -342,7 +342,7 @@ async fn changes_are_copied(old: &Side, new: &Side, new_platform: &Platform) {
     assert!(!said.contains("slipway:"), "a failure of one thing is no failure of the command: {said}");
     assert_eq!(copied(&report, "runs"), 3, "{report}");
     assert_eq!(report["failures"].as_array().unwrap().len(), 1, "{report}");
-    assert!(report["failures"][0]["why"].as_str().unwrap().contains("no import made"), "{report}");
+    assert!(report["failures"][0]["why"].as_str().unwrap().contains("was not imported"), "{report}");
     let ended =
         new_platform.slipway(&["registry", "import", "--from", from, "--experiment", "churn", "--json"]);
     let report = first_json(&ended.text());

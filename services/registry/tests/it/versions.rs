@@ -319,7 +319,7 @@ async fn a_training_profile_that_does_not_fit_is_told_at_registration() {
         (2, None, None),
         (3, Some(profile(&["a", "b", "c"])), Some("1 of its 3 features are not compared: c")),
         (4, Some(profile(&["a"])), Some("1 columns of the model are not compared")),
-        (5, Some("{}".to_owned()), Some("it is no profile")),
+        (5, Some("{}".to_owned()), Some("it is not a profile")),
         (6, Some(profile(&[])), Some("`features`")),
     ] {
         let run = world.run().await;

@@ -189,7 +189,7 @@ impl Slot {
                             version,
                             digest,
                             reason,
-                            "an ensemble waits for a model that is not here"
+                            "ensemble waits for a model that does not exist"
                         );
                     }
                     _ => tracing::debug!(model, version, digest, reason, "ensemble waits for its models"),

@@ -274,8 +274,8 @@ async fn a_sink_that_cannot_be_used_ends_the_start_with_the_flag() {
         (vec![(url, plain), (header_file, &headers)], "(--cloudevents-header-file)"),
         (vec![(url, plain), (header_file, &reserved)], "`ce-id` is set by each event"),
         (vec![(url, plain), (header_file, &gone)], "/gone: No such file or directory"),
-        (vec![(url, secured), (authorities, &ca)], "(--cloudevents-ca): there is no certificate in it"),
-        (vec![(url, plain), (authorities, &ca)], "(--cloudevents-ca) mean nothing to a sink at http://"),
+        (vec![(url, secured), (authorities, &ca)], "(--cloudevents-ca): it contains no certificate"),
+        (vec![(url, plain), (authorities, &ca)], "(--cloudevents-ca) have no effect for an http:// sink"),
         (vec![("SLIPWAY_SERVING_CLOUDEVENTS_SUBJECT", "a b")], "`a b` (--cloudevents-subject)"),
         (vec![(header_file, &headers)], "--cloudevents-url"),
     ] {

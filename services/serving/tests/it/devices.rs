@@ -14,7 +14,7 @@ async fn a_version_for_a_gpu_says_what_is_missing_or_runs_on_the_processor() {
         let strict = Serving::start(&world, &cache, &[("SLIPWAY_SERVING_DEVICE", device)]).await;
         let reason = world.failed("1").await;
         assert!(reason.starts_with(&format!("the device '{device}' ")), "{reason}");
-        assert!(reason.contains("fallback to the processor"), "{reason}");
+        assert!(reason.contains("fallback to the CPU"), "{reason}");
         assert!(!strict.shown().await.contains(DEVICE_MEMORY));
         drop(strict);
 
@@ -30,7 +30,7 @@ async fn a_version_for_a_gpu_says_what_is_missing_or_runs_on_the_processor() {
         assert!(parameters.contains_key("memory_bytes") && !parameters.contains_key("device_memory_bytes"));
         let shown = serving.shown().await;
         assert!(shown.contains("slipway_serving_model_memory_bytes{") && !shown.contains(DEVICE_MEMORY));
-        assert!(serving.log().contains("models run on the processor"), "{}", serving.log());
+        assert!(serving.log().contains("models run on the CPU"), "{}", serving.log());
     }
 }
 

@@ -177,7 +177,7 @@ async fn what_is_logged_changes_and_what_is_fixed_is_told() {
     let changes: Vec<String> = serving
         .log()
         .lines()
-        .filter(|line| line.contains("changes what is logged"))
+        .filter(|line| line.contains("client changed the log settings"))
         .map(str::to_owned)
         .collect();
     for (line, filter) in changes.iter().zip(["warn", "info,slipway=trace", "info"]) {
@@ -185,7 +185,7 @@ async fn what_is_logged_changes_and_what_is_fixed_is_told() {
         assert!(line.contains(&format!("filter=\"{filter}\"")), "{line}");
     }
     assert_eq!(changes.len(), 3, "{}", serving.log());
-    let refused = serving.log().matches("a client may not turn warnings and errors off").count();
+    let refused = serving.log().matches("rejected: a client cannot turn off warnings and errors").count();
     assert_eq!(refused, 3);
 
     let trace = json!({"trace_level": ["OFF"], "trace_rate": "1", "trace_count": "-1",

@@ -108,7 +108,7 @@ async fn both_ports_speak_tls_and_a_new_certificate_is_taken_without_a_restart()
         serving.shown().await.contains("slipway_serving_tls_file_errors_total 1\n").then_some(())
     })
     .await;
-    assert!(serving.log().contains("the TLS files cannot be used"), "{}", serving.log());
+    assert!(serving.log().contains("TLS files invalid"), "{}", serving.log());
     assert!(serving.shown().await.contains(&ends(FEBRUARY_2031)));
     assert!(predicts(&serving, &client(&before, None)).await.is_some());
     put(files.path(), &after.issue_until("127.0.0.1", (2032, 2, 3)));
