@@ -1,7 +1,8 @@
-//! NATS as Slipway uses it: the connection, streams and buckets, events and their consumers, and what each user may do.
+//! NATS as Slipway uses it: the connection, streams and buckets, events and their consumers, and what each
+//! user may do.
 //!
-//! Events that belong to a change in Postgres are published by the relay of `crates/outbox`. A [`consumer`] acknowledges a
-//! message only after its handler is done, so that each event is delivered at least once.
+//! Events that belong to a change in Postgres are published by the relay of `crates/outbox`. A [`consumer`]
+//! acknowledges a message only after its handler is done, so that each event is delivered at least once.
 
 pub mod bus;
 mod cloud_event;

@@ -1,4 +1,5 @@
-//! Lists of files that broke a rule before it existed, with the number of their findings. The numbers only fall.
+//! Lists of files that broke a rule before it existed, with the number of their findings. The numbers only
+//! fall.
 
 use std::collections::BTreeMap;
 

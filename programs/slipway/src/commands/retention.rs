@@ -48,7 +48,9 @@ pub struct Set {
     /// Name of the rule.
     name: String,
     /// JSON file with the rule, or `-` for standard input, instead of the options below.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["experiment", "model", "tag", "after_days", "keep_best", "keep_last", "action"])]
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all =
+              ["experiment", "model", "tag", "after_days", "keep_best", "keep_last", "action"])]
     file: Option<String>,
     /// Applies to runs of this experiment [default: runs of every experiment].
     #[arg(long, value_name = "NAME", group = "scope")]

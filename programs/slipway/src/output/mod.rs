@@ -1,7 +1,7 @@
 //! Everything that the command line prints: tables and lines for people, JSON for scripts.
 //!
-//! Text of users and services is escaped wherever it is printed for people ([`slipway_telemetry::escape`], which the logs use as well);
-//! JSON stays the same document.
+//! Text of users and services is escaped wherever it is printed for people ([`slipway_telemetry::escape`],
+//! which the logs use as well); JSON stays the same document.
 
 mod log;
 mod moment;
@@ -93,7 +93,8 @@ pub(crate) fn json_line(value: &impl Serialize) {
     writer::raw(format!("{}\n", escape::json(&value.to_string())).as_bytes());
 }
 
-/// A field of an object as text for a table: nothing for null, plain text for strings, local time for moments.
+/// A field of an object as text for a table: nothing for null, plain text for strings, local time for
+/// moments.
 pub(crate) fn cell(object: &Value, path: &str) -> String {
     let mut value = object;
     for part in path.split('.') {

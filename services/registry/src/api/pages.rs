@@ -1,4 +1,5 @@
-//! What the guard against web pages has to know of this service: which routes take files, and how each API answers a refusal.
+//! What the guard against web pages has to know of this service: which routes take files, and how each API
+//! answers a refusal.
 
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};

@@ -21,8 +21,8 @@ use crate::trust::signing::{self, Judged};
 const MAX_APPROVALS: i64 = 1_000;
 
 /// Why a version does not show its run.
-pub(crate) const RUN_HIDDEN: &str = "the version refers to a run of an experiment that this caller may not read, and the \
-    link to it was not authorised when the version was registered";
+pub(crate) const RUN_HIDDEN: &str = "the version refers to a run of an experiment that this caller may not \
+    read, and the link to it was not authorised when the version was registered";
 
 /// Tags that say where the code of a run came from.
 const CODE_TAGS: [(&str, &str); 5] = [
@@ -45,11 +45,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Reads what is known of a version now. While access control is on, approvals by names that no caller proved do not count, and
-    /// nothing is known of a run that the reader may not see.
+    /// Reads what is known of a version now. While access control is on, approvals by names that no caller
+    /// proved do not count, and nothing is known of a run that the reader may not see.
     ///
     /// # Errors
-    /// Postgres is away.
+    /// Postgres is unreachable.
     pub(crate) async fn read(
         db: &mut PgConnection,
         version: &ModelVersion,
@@ -130,7 +130,7 @@ impl Lineage {
     /// Reads all of it.
     ///
     /// # Errors
-    /// Postgres is away.
+    /// Postgres is unreachable.
     async fn read(db: &mut PgConnection, version: ModelVersion, reader: Reader<'_>) -> Result<Self, Error> {
         let run_id = visible_run(db, &version, reader).await?;
         let run_is_hidden = run_id.is_none() && version.run_id.is_some();

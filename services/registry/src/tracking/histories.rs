@@ -41,7 +41,7 @@ pub(crate) async fn of_runs(
     table::metric_histories(&mut *registry.pool.acquire().await?, run_ids, key, limit).await
 }
 
-/// At most so many points of a metric in each run between two steps, the first and the last among them.
+/// At most this many points of a metric in each run between two steps, the first and the last among them.
 ///
 /// # Errors
 /// Postgres is unreachable.

@@ -229,7 +229,8 @@ impl World {
         bus
     }
 
-    /// Every event so far of the subjects that begin so, once there are `count`; and what comes within a moment after.
+    /// Every event so far of the subjects that begin so, once there are `count`; and what comes within a
+    /// moment after.
     pub(crate) async fn events(&self, prefix: &str, count: usize) -> Vec<Received> {
         let config = NatsConfig { nats_url: self.nats.url.clone() };
         let bus = EventBus::connect(&config, "test").await.unwrap();

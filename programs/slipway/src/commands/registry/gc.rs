@@ -10,7 +10,8 @@ use crate::output::{self, outln};
 /// Options of the garbage collection.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Only objects that have been unreferenced for N hours. Below 24, uploads in progress may have to be repeated.
+    /// Only objects that have been unreferenced for N hours. Below 24, uploads in progress may have to be
+    /// repeated.
     #[arg(long, value_name = "N", default_value_t = 24)]
     grace_hours: u64,
     /// Only shows what would be deleted (the default).
@@ -46,7 +47,8 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
         }
     }
     if context.json {
-        let answer = json!({"dry_run": !options.yes, "examined": examined, "loose": loose, "orphans": orphans, "size_bytes": size_bytes});
+        let answer = json!({"dry_run": !options.yes, "examined": examined, "loose": loose, "orphans": orphans,
+            "size_bytes": size_bytes});
         output::json(&answer);
         return Ok(());
     }

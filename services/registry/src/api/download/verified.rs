@@ -41,12 +41,7 @@ pub(super) fn verified(
                             Err(error) => return Some((Err(error), state)),
                         };
                         if found != sha256 {
-                            tracing::error!(
-                                blob_key,
-                                sha256,
-                                found,
-                                "a stored file is damaged: its download is broken off"
-                            );
+                            tracing::error!(blob_key, sha256, found, "stored file damaged: download aborted");
                             return Some((Err(std::io::Error::other("the stored file is damaged")), state));
                         }
                         return state.held.take().map(|last| (Ok(last), state));

@@ -1,5 +1,5 @@
-//! Artifacts by the run, logged model or version that they belong to: listings, single files, and the upload of a browser. All else
-//! goes through the proxy.
+//! Artifacts by the run, logged model or version that they belong to: listings, single files, and the upload
+//! of a browser. All else goes through the proxy.
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -20,7 +20,8 @@ use crate::state::Registry;
 use crate::store::model_versions::VersionName;
 use crate::tracking::artifacts as use_cases;
 
-/// Most bytes that a browser uploads at once, as in MLflow; clients go through the proxy, which has no such limit.
+/// Most bytes that a browser uploads at once, as in MLflow; clients go through the proxy, which has no such
+/// limit.
 const MAX_UPLOAD_BYTES: usize = 10 * 1024 * 1024;
 
 /// What MLflow serves outside of its API: single files as downloads.

@@ -44,7 +44,8 @@ impl Search {
         Self::ordered(entity, fields, &fields.strings("order_by")?, ["", ""], (default, most))
     }
 
-    /// The same where the order came in another shape. `more` is what else belongs to the filter and to the order.
+    /// The same where the order came in another shape. `more` is what else belongs to the filter and to the
+    /// order.
     pub(super) fn ordered(
         entity: Entity,
         fields: &Fields,
@@ -152,7 +153,8 @@ pub(super) fn view(fields: &Fields, name: &str) -> Result<View, Failure> {
         Some("DELETED_ONLY" | "2") => Ok(View::Deleted),
         Some("ALL" | "3") => Ok(View::All),
         Some(other) => Err(Failure::invalid(format!(
-            "Invalid value \"{other}\" for parameter '{name}' supplied: expected ACTIVE_ONLY, DELETED_ONLY or ALL"
+            "Invalid value \"{other}\" for parameter '{name}' supplied: expected ACTIVE_ONLY, DELETED_ONLY \
+             or ALL"
         ))),
     }
 }

@@ -236,7 +236,7 @@ async fn list_deliveries(
     }))
 }
 
-/// Delivers one event once more, with its attempts counted anew.
+/// Delivers one event once more, with its attempts counted from zero.
 #[utoipa::path(post, path = "/api/v1/webhooks/{name}/deliveries/{id}/replay", tag = "webhooks",
     params(("name" = String, Path), ("id" = String, Path)), responses((status = 202, body = body::Queued)))]
 async fn replay_one(

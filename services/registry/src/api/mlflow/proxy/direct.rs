@@ -1,5 +1,6 @@
-//! Bytes that go between client and artifact store without passing through here: uploads in parts, and downloads, at signed
-//! addresses. What was uploaded so is read back once and hashed before it becomes an artifact, so that it is as trustworthy as any.
+//! Bytes that go between client and artifact store without passing through here: uploads in parts, and
+//! downloads, at signed addresses. What was uploaded so is read back once and hashed before it becomes an
+//! artifact, so that it is as trustworthy as any.
 
 use std::time::Duration;
 
@@ -43,7 +44,8 @@ pub(crate) async fn address(
         Some(seconds) if (1..=MAX_VALID_S).contains(&seconds) => seconds.unsigned_abs(),
         Some(seconds) => {
             return Err(Failure::invalid(format!(
-                "Invalid value {seconds} for parameter 'expiration' supplied: expected 1 to {MAX_VALID_S} seconds"
+                "Invalid value {seconds} for parameter 'expiration' supplied: expected 1 to {MAX_VALID_S} \
+                 seconds"
             )));
         }
     };
@@ -56,7 +58,8 @@ async fn download(State(registry): State<Registry>, Path(path): Path<String>) ->
     Ok(answer(json!({"url": url, "headers": {}, "file_size": artifact.size_bytes})))
 }
 
-/// The client names the directory in the address, and its own local file in the body: of that the last segment counts.
+/// The client names the directory in the address, and its own local file in the body: of that the last
+/// segment counts.
 fn target(directory: &str, fields: &Fields) -> Result<String, Failure> {
     let local = fields.required("path")?;
     let name = local.rsplit(['/', '\\']).next().unwrap_or_default();
@@ -124,7 +127,8 @@ async fn abort(State(registry): State<Registry>, Path(directory): Path<String>, 
     Ok(empty())
 }
 
-/// Where a file may be put by one request: the proxy itself, since only what passes through it is an artifact at once.
+/// Where a file may be put by one request: the proxy itself, since only what passes through it is an artifact
+/// at once.
 pub(crate) async fn upload_address(
     registry: &Registry,
     caller: &Caller,

@@ -1,4 +1,5 @@
-//! The artifact proxy: `/api/2.0/mlflow-artifacts`. Bytes go to S3 and come back as they were, streamed both ways.
+//! The artifact proxy: `/api/2.0/mlflow-artifacts`. Bytes go to S3 and come back as they were, streamed both
+//! ways.
 
 pub(crate) mod direct;
 pub(crate) mod upload;
