@@ -22,9 +22,22 @@ pub const LAUNCHER: &str = "launcher";
 /// The principal of the token of the other services.
 pub const SERVICES: &str = "services";
 
+/// What the principals of training jobs begin with.
+pub const JOB: &str = "job:";
+/// What the principals of the platform's own services begin with.
+pub const SERVICE: &str = "slipway:";
+/// The launcher as a caller of other services.
+pub const LAUNCHER_SERVICE: &str = "slipway:launcher";
+/// Serving as a caller of other services.
+pub const SERVING_SERVICE: &str = "slipway:serving";
+/// The rollout controller as a caller of other services.
+pub const ROLLOUT_CONTROLLER_SERVICE: &str = "slipway:rollout-controller";
+/// The drift monitor as a caller of other services.
+pub const DRIFT_MONITOR_SERVICE: &str = "slipway:drift-monitor";
+
 const RESERVED: [&str; 5] = [ADMIN, ANONYMOUS, SYSTEM, LAUNCHER, SERVICES];
 /// Prefixes of principals that the platform itself gives tokens to.
-const PLATFORM: [&str; 2] = ["job:", "slipway:"];
+const PLATFORM: [&str; 2] = [JOB, SERVICE];
 
 /// Why a text is no name for a caller, for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

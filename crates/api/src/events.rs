@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// JetStream stream that holds every event but predictions and labels.
 pub const EVENTS_STREAM: &str = "SLIPWAY_EVENTS";
 /// Subjects of [`EVENTS_STREAM`].
-pub const EVENTS_SUBJECTS: [&str; 5] = [
+pub const EVENTS_SUBJECTS: [&str; 6] = [
     "slipway.registry.>",
     "slipway.launcher.>",
     "slipway.rollout-controller.>",
     "slipway.drift-monitor.>",
     "slipway.serving.version.>",
+    "slipway.serving.call.>",
 ];
 
 /// A fact worth telling: the body knows the subject it is published on.
@@ -47,6 +48,66 @@ impl EventBody for RegistryChange {
     }
     fn entity(&self) -> String {
         self.id.clone()
+    }
+}
+
+/// Services that publish [`ServiceCall`]s, which the registry takes into its audit trail as
+/// `slipway.registry.call.*`.
+pub const CALLED_SERVICES: [&str; 4] = ["launcher", "serving", "rollout-controller", "drift-monitor"];
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CallOutcome {
+    /// The service handled it; the status says with which result.
+    Answered,
+    /// Access control refused it.
+    Refused,
+}
+
+impl CallOutcome {
+    /// The name, which is also the last part of the subject.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A call of a service that access control refused, or that may have changed something; only with access
+/// control on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ServiceCall {
+    /// The service, e.g. `launcher`.
+    pub service: String,
+    /// What came of it.
+    pub outcome: CallOutcome,
+    /// The caller; `anonymous` without a valid credential.
+    pub principal: String,
+    /// What proved the name, e.g. `token:0123456789abcdef`; empty without a proof.
+    pub credential: String,
+    /// The caller's IP address; empty if unknown.
+    pub origin: String,
+    /// HTTP method.
+    pub method: String,
+    /// Path, or `/package.Service/Method` of gRPC.
+    pub path: String,
+    /// HTTP status of the response; 200 where the service records a call before it is handled.
+    pub status: u16,
+    /// Why it was refused; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Unix time in milliseconds.
+    pub at_unix_ms: u64,
+}
+
+impl EventBody for ServiceCall {
+    fn subject(&self) -> String {
+        format!("slipway.{}.call.{}", self.service, self.outcome.name())
+    }
+    fn entity(&self) -> String {
+        format!("{} {} {}", self.service, self.method, self.path)
     }
 }
 

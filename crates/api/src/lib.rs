@@ -1,5 +1,6 @@
 //! What the services say to each other: generated gRPC, event types, and the JSON bodies shared by client and server.
 
+pub mod access;
 pub mod events;
 pub mod prediction_columns;
 pub mod predictions;

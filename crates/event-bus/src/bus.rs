@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::ServerAddr;
 use async_nats::jetstream::{self, kv, stream};
-use slipway_api::{events, predictions, traffic};
+use slipway_api::{access, events, predictions, traffic};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
@@ -131,7 +131,7 @@ impl EventBus {
                 self.jetstream.create_or_update_stream(wanted).await.map_err(Error::nats)?;
             }
         }
-        for name in [traffic::TRAFFIC_BUCKET, traffic::REPLICAS_BUCKET] {
+        for name in [traffic::TRAFFIC_BUCKET, traffic::REPLICAS_BUCKET, access::ACCESS_BUCKET] {
             let wanted = bucket_config(name);
             let found = self.jetstream.get_stream(format!("KV_{name}")).await;
             let is_current = found.is_ok_and(|found| {
@@ -139,10 +139,21 @@ impl EventBus {
                 (found.max_age, found.max_bytes) == (wanted.max_age, wanted.max_bytes)
             });
             if !is_current {
-                self.jetstream.create_or_update_key_value(wanted).await.map_err(Error::nats)?;
+                self.make_bucket(wanted).await?;
             }
         }
         Ok(())
+    }
+
+    async fn make_bucket(&self, config: kv::Config) -> Result<kv::Store, Error> {
+        let plain = kv::Config { limit_markers: None, ..config.clone() };
+        if config.limit_markers.is_some()
+            && let Ok(store) = self.jetstream.create_or_update_key_value(config).await
+        {
+            return Ok(store);
+        }
+        // Servers before NATS 2.11 keep markers of deleted entries.
+        self.jetstream.create_or_update_key_value(plain).await.map_err(Error::nats)
     }
 
     /// [`Self::ensure_resources`], again and again until it is done or `shutdown` is set. `true` when done.
@@ -175,7 +186,7 @@ impl EventBus {
         if let Ok(store) = self.jetstream.get_key_value(name).await {
             return Ok(store);
         }
-        self.jetstream.create_or_update_key_value(bucket_config(name)).await.map_err(Error::nats)
+        self.make_bucket(bucket_config(name)).await
     }
 }
 
@@ -185,7 +196,16 @@ fn bucket_config(name: &str) -> kv::Config {
     } else {
         Duration::ZERO
     };
-    kv::Config { bucket: name.to_owned(), history: 1, max_age, max_bytes: 64 * MIB, ..kv::Config::default() }
+    let limit_markers =
+        (name == access::ACCESS_BUCKET).then(|| Duration::from_secs(access::MARKER_MAX_AGE_S));
+    kv::Config {
+        bucket: name.to_owned(),
+        history: 1,
+        max_age,
+        max_bytes: 64 * MIB,
+        limit_markers,
+        ..kv::Config::default()
+    }
 }
 
 /// User and password of an address, which may be percent-encoded there.

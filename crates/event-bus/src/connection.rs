@@ -40,7 +40,7 @@ impl Connection {
                 }
             }
             Event::SlowConsumer(_) | Event::ServerError(_) => {
-                tracing::warn!(url, %event, "NATS reported a problem")
+                tracing::warn!(url, %event, "NATS reported a problem");
             }
             Event::LameDuckMode => tracing::info!(url, "NATS is shutting down"),
             Event::Draining | Event::Closed => tracing::debug!(url, %event, "connection to NATS closed"),

@@ -10,6 +10,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use slipway_api::access::ACCESS_BUCKET;
 use slipway_api::events::EVENTS_STREAM;
 use slipway_api::predictions::{LABELS_STREAM, PREDICTIONS_STREAM};
 use slipway_api::traffic::{REPLICAS_BUCKET, TRAFFIC_BUCKET};
@@ -20,6 +21,8 @@ pub mod durable {
     pub const REGISTRY_DEPLOYMENTS: &str = "registry-deployments";
     /// The registry sends webhooks.
     pub const REGISTRY_WEBHOOKS: &str = "registry-webhooks";
+    /// The registry takes calls of other services into the audit trail.
+    pub const REGISTRY_CALLS: &str = "registry-calls";
     /// The rollout controller follows aliases.
     pub const CONTROLLER_ALIAS: &str = "rollout-controller-alias";
     /// The rollout controller follows changes of models.
@@ -30,9 +33,10 @@ pub mod durable {
     pub const MONITOR_MODELS: &str = "drift-monitor-models";
 }
 
-const DURABLES: [(&str, User); 6] = [
+const DURABLES: [(&str, User); 7] = [
     (durable::REGISTRY_DEPLOYMENTS, User::Registry),
     (durable::REGISTRY_WEBHOOKS, User::Registry),
+    (durable::REGISTRY_CALLS, User::Registry),
     (durable::CONTROLLER_ALIAS, User::RolloutController),
     (durable::CONTROLLER_MODELS, User::RolloutController),
     (durable::MONITOR_DEPLOYMENTS, User::DriftMonitor),
@@ -115,6 +119,7 @@ pub fn permissions(user: User) -> Option<Permissions> {
             // Webhooks are sent again from the history of events.
             table.read(EVENTS_STREAM);
             table.read_bucket(TRAFFIC_BUCKET);
+            table.write_bucket(ACCESS_BUCKET);
         }
         User::Launcher => table.publish("slipway.launcher.>"),
         User::Serving => {
@@ -147,6 +152,10 @@ pub fn permissions(user: User) -> Option<Permissions> {
             table.permissions.subscribe.push("slipway.>".to_owned());
         }
     }
+    if user != User::Reader {
+        // Every service checks its callers itself.
+        table.read_bucket(ACCESS_BUCKET);
+    }
     // Whether streams and buckets are there is asked by every service when it starts.
     for stream in streams() {
         table.publish(&format!("$JS.API.STREAM.INFO.{stream}"));
@@ -158,13 +167,14 @@ pub fn permissions(user: User) -> Option<Permissions> {
 }
 
 /// Names of all streams, with those of the buckets.
-fn streams() -> [String; 5] {
+fn streams() -> [String; 6] {
     [
         EVENTS_STREAM.to_owned(),
         PREDICTIONS_STREAM.to_owned(),
         LABELS_STREAM.to_owned(),
         format!("KV_{TRAFFIC_BUCKET}"),
         format!("KV_{REPLICAS_BUCKET}"),
+        format!("KV_{ACCESS_BUCKET}"),
     ]
 }
 
@@ -301,6 +311,7 @@ mod tests {
             ("$KV.slipway-replicas.r.d", User::Serving),
             ("slipway.rollout-controller.rollout.promoted", User::RolloutController),
             ("$KV.slipway-traffic.d", User::RolloutController),
+            ("$KV.slipway-access.token.0123456789abcdef", User::Registry),
             ("slipway.drift-monitor.drift.detected", User::DriftMonitor),
             ("$JS.ACK.SLIPWAY_EVENTS.rollout-controller-alias.1.2.3.4.5", User::RolloutController),
             ("$JS.API.CONSUMER.MSG.NEXT.SLIPWAY_EVENTS.registry-webhooks", User::Registry),

@@ -15,6 +15,7 @@ mod issuer;
 mod nats;
 pub mod onnx;
 mod postgres;
+mod routes;
 mod s3;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use forgery::{forge, forge_file, rebind};
 pub use issuer::TestIssuer;
 pub use nats::TestNats;
 pub use postgres::{TestDatabase, TestPostgres};
+pub use routes::{assert_covered, grpc_methods, routes};
 pub use s3::TestBucket;
 /// A port that is free now and stays free while its server is down.
 pub use slipway_toolbox::servers::free_port;

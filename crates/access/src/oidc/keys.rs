@@ -1,11 +1,9 @@
 //! The issuer's public keys: found through its discovery document, kept, and asked for again when a token names another one.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,12 +11,15 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::Refused;
+use super::key_set::KeySet;
 
 const FETCH_TIMEOUT_MS: u64 = 5_000;
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
-const MAX_KEYS: usize = 100;
 /// Keys are asked for again after this time, so that one which the issuer withdrew ends.
 const MAX_AGE_S: u64 = 600;
+/// Keys that are passed on to other services, which cannot ask for a key that they lack, are asked for again
+/// after this time.
+const MAX_PUBLISHED_AGE_S: u64 = 60;
 /// Two fetches are at least so far apart, whatever tokens say.
 const MIN_FETCH_INTERVAL_S: u64 = 10;
 
@@ -34,15 +35,14 @@ pub(super) struct Keys {
 
 #[derive(Debug, Clone, Default)]
 struct Held {
-    by_id: Arc<HashMap<String, Key>>,
+    keys: Arc<KeySet>,
     fetched: Option<Instant>,
 }
 
-/// A key, and the algorithm that it is for where its document says so.
-#[derive(Debug, Clone)]
-struct Key {
-    decoding: DecodingKey,
-    algorithm: Option<KeyAlgorithm>,
+impl Held {
+    fn is_younger_than(&self, seconds: u64) -> bool {
+        self.fetched.is_some_and(|at| at.elapsed() < Duration::from_secs(seconds))
+    }
 }
 
 #[derive(Deserialize)]
@@ -52,7 +52,7 @@ struct Discovery {
 }
 
 #[derive(Deserialize)]
-struct KeySet {
+struct KeysDocument {
     keys: Vec<Value>,
 }
 
@@ -70,13 +70,14 @@ impl Keys {
     /// The key of that id; without one the only key of the algorithm's family.
     pub(super) async fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<DecodingKey, Refused> {
         let held = self.held();
-        let fresh = held.fetched.is_some_and(|at| at.elapsed() < Duration::from_secs(MAX_AGE_S));
-        if fresh && let Some(key) = pick(&held.by_id, kid, algorithm) {
+        if held.is_younger_than(MAX_AGE_S)
+            && let Some(key) = held.keys.pick(kid, algorithm)
+        {
             return Ok(key);
         }
         let refreshed = self.refresh(held.fetched).await;
         let held = self.held();
-        match (pick(&held.by_id, kid, algorithm), refreshed) {
+        match (held.keys.pick(kid, algorithm), refreshed) {
             (Some(key), Ok(())) => Ok(key),
             (Some(key), Err(error)) => {
                 // Better a key that may be withdrawn than nobody served while the issuer restarts.
@@ -86,6 +87,17 @@ impl Keys {
             (None, Err(error)) => Err(error),
             (None, Ok(())) => Err(Refused::Token("the token's key is none of the issuer's".to_owned())),
         }
+    }
+
+    /// All keys as JSON Web Keys; those read before where the issuer is unreachable.
+    pub(super) async fn documents(&self) -> Vec<Value> {
+        let held = self.held();
+        if !held.is_younger_than(MAX_PUBLISHED_AGE_S)
+            && let Err(error) = self.refresh(held.fetched).await
+        {
+            tracing::debug!(%error, "the OIDC issuer's keys were not read again");
+        }
+        self.held().keys.documents().to_vec()
     }
 
     fn held(&self) -> Held {
@@ -104,24 +116,22 @@ impl Keys {
             return Err(Refused::Issuer("its last request failed a moment ago".to_owned()));
         }
         *asked = Some(Instant::now());
-        let by_id = Arc::new(self.fetch().await.map_err(Refused::Issuer)?);
-        tracing::info!(keys = by_id.len(), issuer = self.issuer, "fetched the keys of the OIDC issuer");
+        let keys = Arc::new(self.fetch().await.map_err(Refused::Issuer)?);
+        tracing::debug!(keys = keys.len(), issuer = self.issuer, "fetched the keys of the OIDC issuer");
         *self.held.write().unwrap_or_else(PoisonError::into_inner) =
-            Held { by_id, fetched: Some(Instant::now()) };
+            Held { keys, fetched: Some(Instant::now()) };
         Ok(())
     }
 
-    async fn fetch(&self) -> Result<HashMap<String, Key>, String> {
+    async fn fetch(&self) -> Result<KeySet, String> {
         let address = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
         let discovery: Discovery = self.document(&address).await?;
         if discovery.issuer != self.issuer {
             return Err(format!("its discovery document names the issuer '{}'", discovery.issuer));
         }
         require_safe(&discovery.jwks_uri).map_err(|why| format!("its jwks_uri {why}"))?;
-        let set: KeySet = self.document(&discovery.jwks_uri).await?;
-        // A key of a kind that is not known here does not spoil the others.
-        let keys = set.keys.into_iter().take(MAX_KEYS);
-        Ok(keys.filter_map(|key| usable(serde_json::from_value(key).ok()?)).collect())
+        let set: KeysDocument = self.document(&discovery.jwks_uri).await?;
+        Ok(KeySet::read(set.keys))
     }
 
     async fn document<T: DeserializeOwned>(&self, address: &str) -> Result<T, String> {
@@ -153,40 +163,4 @@ fn require_safe(address: &str) -> Result<(), String> {
         "http" if local => Ok(()),
         _ => Err("must be an https URL".to_owned()),
     }
-}
-
-/// Public keys for signatures of the kinds that are accepted; one without an id has the empty one.
-fn usable(key: Jwk) -> Option<(String, Key)> {
-    let accepted = match &key.algorithm {
-        AlgorithmParameters::RSA(_) => true,
-        AlgorithmParameters::EllipticCurve(parameters) => parameters.curve == EllipticCurve::P256,
-        AlgorithmParameters::OctetKeyPair(parameters) => parameters.curve == EllipticCurve::Ed25519,
-        _ => false,
-    };
-    let signs = key.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
-    let verifies = key.common.key_operations.as_ref().is_none_or(|may| may.contains(&KeyOperations::Verify));
-    let decoding = DecodingKey::from_jwk(&key).ok()?;
-    let algorithm = key.common.key_algorithm;
-    (accepted && signs && verifies)
-        .then(|| (key.common.key_id.unwrap_or_default(), Key { decoding, algorithm }))
-}
-
-fn pick(keys: &HashMap<String, Key>, kid: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
-    let (family, named) = match algorithm {
-        Algorithm::RS256 => (AlgorithmFamily::Rsa, KeyAlgorithm::RS256),
-        Algorithm::ES256 => (AlgorithmFamily::Ec, KeyAlgorithm::ES256),
-        _ => (AlgorithmFamily::Ed, KeyAlgorithm::EdDSA),
-    };
-    // RFC 9864 gives Ed25519 a name of its own, which is the same signature.
-    let is_ed25519 = |one| one == KeyAlgorithm::UNKNOWN_ALGORITHM && family == AlgorithmFamily::Ed;
-    // A key that says which algorithm it is for verifies no other (RFC 7517, section 4.4).
-    let fits = |key: &Key| {
-        key.decoding.family() == family && key.algorithm.is_none_or(|one| one == named || is_ed25519(one))
-    };
-    if let Some(kid) = kid {
-        return keys.get(kid).filter(|key| fits(key)).map(|key| key.decoding.clone());
-    }
-    let mut of_family = keys.values().filter(|key| fits(key));
-    let only = of_family.next()?;
-    of_family.next().is_none().then(|| only.decoding.clone())
 }

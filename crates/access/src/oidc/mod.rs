@@ -4,22 +4,20 @@
 //! Sources: OpenID Connect Discovery 1.0, RFC 7517 (keys), RFC 7519 (tokens), RFC 8725 (their pitfalls). Signatures are RS256,
 //! ES256 or EdDSA; `none` and shared secrets are never accepted.
 
+mod check;
 mod claims;
 mod extensions;
+mod key_set;
 mod keys;
+mod published;
 mod signatures;
 
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
-use serde_json::{Map, Value};
+use slipway_api::access::OidcHead;
 
+use check::Check;
 pub use claims::Identity;
 use keys::Keys;
-
-/// Clocks may differ by so much.
-const LEEWAY_S: u64 = 30;
-/// A token that is longer is no token; browsers and proxies stop sooner.
-const MAX_TOKEN_BYTES: usize = 16 * 1024;
-const ALGORITHMS: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+pub use published::PublishedOidc;
 
 /// Whose tokens are accepted.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -59,11 +57,10 @@ pub struct Misconfigured {
     why: String,
 }
 
-/// Checks tokens of one issuer.
+/// Checks tokens of one issuer, whose keys it reads from the issuer.
 #[derive(Debug)]
 pub struct Oidc {
-    config: OidcConfig,
-    validation: Validation,
+    check: Check,
     keys: Keys,
 }
 
@@ -75,15 +72,7 @@ impl Oidc {
     pub fn new(config: &OidcConfig) -> Result<Option<Self>, Misconfigured> {
         let Some(issuer) = config.oidc_issuer.clone() else { return Ok(None) };
         let keys = Keys::new(&issuer).map_err(|why| Misconfigured { issuer: issuer.clone(), why })?;
-        signatures::install();
-        let mut validation = Validation::new(Algorithm::RS256);
-        validation.algorithms = ALGORITHMS.to_vec();
-        validation.leeway = LEEWAY_S;
-        validation.validate_nbf = true;
-        validation.set_issuer(&[&issuer]);
-        validation.set_audience(&[&config.oidc_audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        Ok(Some(Self { config: config.clone(), validation, keys }))
+        Ok(Some(Self { check: Check::new(config.clone(), &issuer), keys }))
     }
 
     /// Who the holder of this token is.
@@ -91,36 +80,22 @@ impl Oidc {
     /// # Errors
     /// It is not to be trusted, or the issuer's keys cannot be had.
     pub async fn verify(&self, token: &str) -> Result<Identity, Refused> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(Refused::Token(format!("the token has more than {MAX_TOKEN_BYTES} bytes")));
-        }
-        let header = decode_header(token).map_err(refused)?;
-        extensions::refuse(token).map_err(Refused::Token)?;
-        if !ALGORITHMS.contains(&header.alg) {
-            return Err(Refused::Token(format!(
-                "a signature by {:?} is not accepted; RS256, ES256 and EdDSA are",
-                header.alg
-            )));
-        }
+        let header = Check::header(token)?;
         let key = self.keys.find(header.kid.as_deref(), header.alg).await?;
-        // The header says which algorithm, so the key has to be one of it: a public key is never taken for a shared secret.
-        let mut validation = self.validation.clone();
-        validation.algorithms = vec![header.alg];
-        let claims = decode::<Map<String, Value>>(token, &key, &validation).map_err(refused)?.claims;
-        Identity::read(&claims, &self.config)
+        self.check.identity(token, &header, &key)
     }
-}
 
-fn refused(error: jsonwebtoken::errors::Error) -> Refused {
-    use jsonwebtoken::errors::ErrorKind;
-    Refused::Token(match error.kind() {
-        ErrorKind::ExpiredSignature => "the token has expired".to_owned(),
-        ErrorKind::ImmatureSignature => "the token is not valid yet".to_owned(),
-        ErrorKind::InvalidIssuer => "the token was issued by another issuer".to_owned(),
-        ErrorKind::InvalidAudience => "the token is meant for another audience".to_owned(),
-        ErrorKind::InvalidSignature => "the token's signature is wrong".to_owned(),
-        ErrorKind::MissingRequiredClaim(claim) => format!("the token lacks the claim '{claim}'"),
-        ErrorKind::InvalidClaimFormat(claim) => format!("the token's claim '{claim}' has the wrong type"),
-        _ => "the token is not a valid identity token".to_owned(),
-    })
+    /// Settings and keys for services that check tokens themselves. The keys are read again when they are
+    /// older than a minute; if the issuer is unreachable, those read before are used.
+    pub async fn published(&self) -> OidcHead {
+        let OidcConfig { oidc_issuer, oidc_audience, oidc_principal_claim, oidc_groups_claim } =
+            self.check.config().clone();
+        OidcHead {
+            issuer: oidc_issuer.unwrap_or_default(),
+            audience: oidc_audience,
+            principal_claim: oidc_principal_claim,
+            groups_claim: oidc_groups_claim,
+            keys: self.keys.documents().await,
+        }
+    }
 }

@@ -1,5 +1,8 @@
-//! Identity tokens, checked against an issuer that answers over HTTP.
+//! Identity tokens, checked against an issuer that answers over HTTP; and callers, checked by what the
+//! registry published.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
+
+mod following;
 
 use serde_json::{Value, json};
 use slipway_access::oidc::{Oidc, OidcConfig, Refused};

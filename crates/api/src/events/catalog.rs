@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
 use super::{
-    ALIAS_SET, AliasSet, CheckpointCommitted, DeploymentChange, DriftDetected, JOINING_STOPPED, JobChange,
-    JoiningStopped, MODEL_RENAMED, ModelRenamed, MonitorChange, RolloutChange, WindowClosed,
+    ALIAS_SET, AliasSet, CALLED_SERVICES, CallOutcome, CheckpointCommitted, DeploymentChange, DriftDetected,
+    JOINING_STOPPED, JobChange, JoiningStopped, MODEL_RENAMED, ModelRenamed, MonitorChange, RolloutChange,
+    ServiceCall, WindowClosed,
 };
 use crate::prediction_columns::Batch;
 use crate::predictions::{LABELS_SUBJECT, LabelRecord, PREDICTIONS_SUBJECT};
@@ -283,6 +284,32 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
         "A role was granted.",
         &[("subject", Text), ("scope", Text), ("role", Text), ("role_before", MaybeText)],
     ),
+    (
+        "call",
+        "answered",
+        "Another service handled a call that may have changed something.",
+        &[
+            ("service", Text),
+            ("method", Text),
+            ("path", Text),
+            ("status", Number),
+            ("reason", Text),
+            ("at_unix_ms", Number),
+        ],
+    ),
+    (
+        "call",
+        "refused",
+        "Access control refused a call of this or another service.",
+        &[
+            ("service", Text),
+            ("method", Text),
+            ("path", Text),
+            ("status", Number),
+            ("reason", Text),
+            ("at_unix_ms", Number),
+        ],
+    ),
     ("grant", "removed", "A role was removed.", &[("subject", Text), ("scope", Text), ("role", MaybeText)]),
 ];
 
@@ -373,6 +400,17 @@ impl Catalog {
             JOINING_STOPPED,
             "A replica no longer joins requests of a version: an audit found a joined answer that differs from the answer to the request alone.",
         );
+        for service in CALLED_SERVICES {
+            for (outcome, summary) in [
+                (
+                    CallOutcome::Answered,
+                    "With access control on: a call that may have changed something was handled.",
+                ),
+                (CallOutcome::Refused, "With access control on: a call was refused."),
+            ] {
+                all.typed::<ServiceCall>(&format!("slipway.{service}.call.{}", outcome.name()), summary);
+            }
+        }
         all.typed::<Batch>(PREDICTIONS_SUBJECT, "Answered predictions, in batches.");
         all.typed::<LabelRecord>(LABELS_SUBJECT, "The true values of a past prediction.");
         all
