@@ -34,6 +34,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::authenticator::Access;
 pub use crate::access::{AccessConfig, Switch};
+use crate::access::{calls, publishing};
+pub use crate::api::access::access_rules;
 use crate::api::{grpc, pages};
 use crate::change::Changes;
 pub use crate::cleanup::retention::RetentionConfig;
@@ -69,6 +71,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let outbox = Outbox::audited();
     let (log, batches) = group_commit::group_commit();
     let (new_runs, runs) = group_commit::group_commit();
+    let (refusals, refused) = calls::refusals();
     let changes = Changes::new(pool.clone(), outbox.clone());
     let registry = Registry {
         pool: pool.clone(),
@@ -84,7 +87,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             bus.clone(),
             api::mlflow::webhook_events::DIALECT,
         )?,
-        access: Access::new(&config.access, pool.clone())?,
+        access: Access::new(&config.access, pool.clone(), refusals)?,
         following: deployed::Following::default(),
         events: events::Events::new(shutdown.clone()),
     };
@@ -102,6 +105,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let followed = deployed::run(registry.pool.clone(), bus.clone(), following, shutdown.clone());
     tasks.spawn("deployed-versions", followed);
     tasks.spawn("retention", retention::run(registry.clone(), config.retention, shutdown.clone()));
+    tasks.spawn("calls", calls::receive(registry.clone(), bus.clone(), shutdown.clone()));
+    tasks.spawn("refused-calls", calls::write_refused(registry.clone(), refused, shutdown.clone()));
+    tasks.spawn("access", publishing::run(registry.clone(), bus.clone(), shutdown.clone()));
     let resources = wait_for_resources(bus, registry.artifacts.clone(), readiness.clone(), shutdown.clone());
     tasks.spawn("resources", resources);
 

@@ -9,13 +9,15 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 use slipway_access::oidc::{Oidc, Refused};
 use slipway_access::principal::{ADMIN, LAUNCHER, SERVICES, validate_principal};
-use slipway_access::{ApiToken, Network, Presented, client_address, same};
+use slipway_access::{ApiToken, Network, Presented, Switch, client_address, same};
 use slipway_audit::Actor;
 use slipway_domain::access::{Grants, Role, Scope, token_digest};
 use sqlx::PgPool;
 
 use super::caller::{Caller, JOB_PREFIX, LAUNCHER_CREDENTIAL};
-use super::config::{AccessConfig, Switch};
+use super::calls::Refusals;
+use super::config::AccessConfig;
+use super::publishing::Announcer;
 use super::references::Reader;
 use super::ttl_cache::{KEPT_S, TtlCache};
 use crate::clock::now_ms;
@@ -31,6 +33,12 @@ static FULL: LazyLock<Arc<Grants>> = LazyLock::new(|| Arc::new(Grants::full()));
 pub(crate) struct Access {
     /// Absent where access is off.
     pub(crate) authenticator: Option<Arc<Authenticator>>,
+    /// Role of training jobs.
+    pub(crate) job_role: Role,
+    /// Takes refused calls, for the audit trail.
+    pub(crate) refusals: Refusals,
+    /// Has changes published to the other services.
+    pub(crate) announcer: Announcer,
     trusted: Arc<[Network]>,
 }
 
@@ -45,11 +53,13 @@ struct Known {
 
 /// A token of the configuration, by its digest.
 #[derive(Debug)]
-struct Configured {
-    digest: [u8; 32],
-    principal: &'static str,
-    credential: &'static str,
+pub(crate) struct Configured {
+    pub(crate) digest: [u8; 32],
+    pub(crate) principal: &'static str,
+    pub(crate) credential: &'static str,
     grants: Arc<Grants>,
+    /// What it was granted at the other services.
+    pub(crate) elsewhere: Arc<Grants>,
 }
 
 fn configured(config: &AccessConfig) -> Vec<Configured> {
@@ -61,9 +71,17 @@ fn configured(config: &AccessConfig) -> Vec<Configured> {
     ];
     let given = tokens.into_iter().filter_map(|(token, principal, credential, grants)| {
         let digest = token_digest(token.as_ref()?.expose_secret().trim().as_bytes());
-        Some(Configured { digest, principal, credential, grants })
+        Some(Configured { digest, principal, credential, elsewhere: Arc::clone(&grants), grants })
     });
-    given.collect()
+    // Services read the registry. At other services the rules name those that may call.
+    let services = config.service_token_digests.iter().map(|service| Configured {
+        digest: service.sha256,
+        principal: service.principal,
+        credential: "service-token",
+        grants: viewer(),
+        elsewhere: Arc::default(),
+    });
+    given.chain(services).collect()
 }
 
 /// Checks credentials, and remembers those that it checked just now.
@@ -71,8 +89,8 @@ fn configured(config: &AccessConfig) -> Vec<Configured> {
 pub(crate) struct Authenticator {
     pub(crate) pool: PgPool,
     /// Tokens of the configuration.
-    configured: Vec<Configured>,
-    oidc: Option<Oidc>,
+    pub(crate) configured: Vec<Configured>,
+    pub(crate) oidc: Option<Oidc>,
     /// By the SHA-256 of the header.
     known: TtlCache<[u8; 32], Arc<Known>>,
     /// Experiments of runs, which never change.
@@ -82,7 +100,7 @@ pub(crate) struct Authenticator {
 impl Access {
     /// # Errors
     /// A setting is wrong.
-    pub(crate) fn new(config: &AccessConfig, pool: PgPool) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &AccessConfig, pool: PgPool, refusals: Refusals) -> anyhow::Result<Self> {
         config.validate()?;
         let authenticator = match config.auth {
             Switch::Off => None,
@@ -94,11 +112,18 @@ impl Access {
                 runs: TtlCache::default(),
             })),
         };
-        Ok(Self { authenticator, trusted: config.trusted_proxies.clone().into() })
+        Ok(Self {
+            authenticator,
+            job_role: config.job_role,
+            refusals,
+            announcer: Announcer::default(),
+            trusted: config.trusted_proxies.clone().into(),
+        })
     }
 
-    /// Forgets what was checked: a token was revoked, a grant changed.
+    /// Forgets what was checked, and has it published: a token was revoked, a grant changed.
     pub(crate) fn forget(&self) {
+        self.announcer.announce();
         if let Some(authenticator) = &self.authenticator {
             authenticator.known.clear();
         }

@@ -1,21 +1,13 @@
 //! Settings of access.
 
 use secrecy::{ExposeSecret as _, SecretString};
-use slipway_access::Network;
 use slipway_access::oidc::OidcConfig;
+use slipway_access::principal::{DRIFT_MONITOR_SERVICE, ROLLOUT_CONTROLLER_SERVICE, SERVING_SERVICE};
+use slipway_access::{Network, Switch};
 use slipway_domain::access::Role;
 
 /// An administrator's token that is shorter can be guessed.
 const MIN_ADMIN_TOKEN_CHARS: usize = 32;
-
-/// Whether callers have to say who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Switch {
-    /// Nobody has to: everybody may do everything.
-    Off,
-    /// Everybody has to, and may do what was granted.
-    On,
-}
 
 /// Who may do what.
 #[derive(Debug, Clone, clap::Args)]
@@ -35,6 +27,17 @@ pub struct AccessConfig {
     /// the principal `services`. At least 32 characters. [default: none; any token of a viewer will do]
     #[arg(long, env = "SLIPWAY_SERVICES_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub services_token: Option<SecretString>,
+    /// SHA-256 of the token of each service, as `SERVICE=DIGEST`, for serving, rollout-controller and
+    /// drift-monitor. Such a token may do what its service needs, and nothing else. [default: none; services
+    /// use SLIPWAY_SERVICES_TOKEN]
+    #[arg(
+        long,
+        env = "SLIPWAY_SERVICE_TOKEN_DIGESTS",
+        value_delimiter = ',',
+        value_parser = service_digest,
+        value_name = "SERVICE=DIGEST"
+    )]
+    pub service_token_digests: Vec<ServiceDigest>,
     /// Role of training jobs on everything, for the tokens that the launcher gets for them: viewer, editor or deployer. A job that sets an
     /// alias needs deployer.
     #[arg(long, env = "SLIPWAY_JOB_ROLE", default_value = "editor", value_parser = job_role, value_name = "ROLE")]
@@ -45,6 +48,34 @@ pub struct AccessConfig {
     /// Identity tokens.
     #[command(flatten)]
     pub oidc: OidcConfig,
+}
+
+/// The token of a service of the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceDigest {
+    /// The service as a caller.
+    pub principal: &'static str,
+    /// SHA-256 of its token.
+    pub sha256: [u8; 32],
+}
+
+fn service_digest(text: &str) -> Result<ServiceDigest, String> {
+    let refuse = || {
+        format!(
+            "expected SERVICE=DIGEST with serving, rollout-controller or drift-monitor, and 64 hexadecimal \
+             digits, got '{text}'"
+        )
+    };
+    let (service, digest) = text.trim().split_once('=').ok_or_else(refuse)?;
+    let principal = match service {
+        "serving" => SERVING_SERVICE,
+        "rollout-controller" => ROLLOUT_CONTROLLER_SERVICE,
+        "drift-monitor" => DRIFT_MONITOR_SERVICE,
+        _ => return Err(refuse()),
+    };
+    let mut sha256 = [0; 32];
+    hex::decode_to_slice(digest, &mut sha256).map_err(|_| refuse())?;
+    Ok(ServiceDigest { principal, sha256 })
 }
 
 /// A job runs arbitrary code of its submitter, so it cannot be an administrator.

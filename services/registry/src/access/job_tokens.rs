@@ -74,6 +74,7 @@ pub(crate) async fn issue(
         "role": grant.role, "scope": grant.scope});
     change.tell("token", "created", token.token_id, details).await?;
     change.commit().await?;
+    registry.access.announcer.announce();
     if !replaced.is_empty() {
         registry.access.forget();
     }

@@ -6,12 +6,15 @@
 pub(crate) mod audit_trail;
 pub(crate) mod authenticator;
 pub(crate) mod caller;
+pub(crate) mod calls;
 mod config;
 pub(crate) mod grants;
 pub(crate) mod job_tokens;
 pub(crate) mod links;
+pub(crate) mod publishing;
 pub(crate) mod references;
 pub(crate) mod tokens;
 pub(crate) mod ttl_cache;
 
-pub use config::{AccessConfig, Switch};
+pub use config::AccessConfig;
+pub use slipway_access::Switch;

@@ -75,6 +75,7 @@ pub(crate) async fn create(
         json!({"name": token.name, "principal": token.principal, "expires_at_unix_ms": token.expires_ms});
     change.tell("token", "created", token.token_id.as_str(), details).await?;
     change.commit().await?;
+    registry.access.announcer.announce();
     Ok((token, secret.reveal()))
 }
 

@@ -32,6 +32,10 @@ fn about(event: &Received) -> About {
     let model = |name: String| About::Scope(Role::Viewer, Scope::Model(name));
     let everything = About::Scope(Role::Viewer, Scope::Everything);
     let id = event.entity.clone();
+    // Who called what, as the audit trail has it.
+    if event.subject.split('.').nth(2) == Some("call") {
+        return About::Scope(Role::Admin, Scope::Everything);
+    }
     let Some(rest) = event.subject.strip_prefix("slipway.registry.") else {
         return text(&data["model"]).map_or(everything, model);
     };
@@ -117,6 +121,12 @@ mod tests {
             ),
             ("slipway.registry.alias.set", "churn@a", json!({"model": "churn"}), viewer("model:churn")),
             ("slipway.registry.token.created", "t", json!({}), About::Scope(Role::Admin, Scope::Everything)),
+            (
+                "slipway.launcher.call.refused",
+                "launcher POST /api/v1/jobs",
+                json!({"principal": "ann"}),
+                About::Scope(Role::Admin, Scope::Everything),
+            ),
             (
                 "slipway.registry.unheard-of.created",
                 "t",

@@ -54,6 +54,45 @@ pub(crate) async fn token_secret(
         .await?)
 }
 
+/// A token that is accepted now.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct ValidToken {
+    pub(crate) token_id: String,
+    pub(crate) principal: String,
+    pub(crate) secret_sha256: Vec<u8>,
+    pub(crate) expires_ms: Option<i64>,
+}
+
+/// Key of the advisory lock that makes one replica publish tokens and roles at a time.
+const PUBLISH_LOCK_KEY: i32 = 0x51_1B_0A_CC;
+
+/// Waits until no other replica publishes tokens and roles; held until the transaction ends.
+pub(crate) async fn publish_lock(db: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext(current_schema()))")
+        .bind(PUBLISH_LOCK_KEY)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// All tokens that have not expired.
+pub(crate) async fn tokens_valid(db: &mut PgConnection, now_ms: i64) -> Result<Vec<ValidToken>, Error> {
+    Ok(sqlx::query_as(
+        "SELECT token_id, principal, secret_sha256, expires_ms FROM api_tokens \
+         WHERE expires_ms IS NULL OR expires_ms > $1 ORDER BY token_id",
+    )
+    .bind(now_ms)
+    .fetch_all(db)
+    .await?)
+}
+
+/// All grants as subject, scope and role, in order of their subjects.
+pub(crate) async fn grants_all(db: &mut PgConnection) -> Result<Vec<(String, String, String)>, Error> {
+    Ok(sqlx::query_as("SELECT subject, scope, role FROM grants ORDER BY subject, scope")
+        .fetch_all(db)
+        .await?)
+}
+
 /// Notes that a token was used.
 pub(crate) async fn token_used(db: &mut PgConnection, token_id: &str, now_ms: i64) -> Result<(), Error> {
     sqlx::query(

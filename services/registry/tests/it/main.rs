@@ -18,6 +18,7 @@ mod mlflow_models;
 mod mlflow_runs;
 mod pages;
 mod promotion;
+mod published;
 mod purge;
 mod questions;
 mod receiver;

@@ -13,6 +13,7 @@ use super::rules::{Rule, rule};
 use super::scope::admit;
 use crate::access::authenticator::Access;
 use crate::access::caller::{Caller, acting};
+use crate::access::calls::RefusedCall;
 use crate::api::mlflow::error::Failure;
 use crate::api::pages::is_rest;
 
@@ -27,29 +28,59 @@ pub(crate) async fn guard(State(access): State<Access>, request: Request, next: 
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let origin = access.origin(peer, request.headers());
     let shape = Shape::of(&request);
-    match pass(&access, origin, request).await {
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let seen = origin.clone();
+    let (actor, reason, response) = match pass(&access, origin, request).await {
         Ok((caller, mut request)) => {
             let actor = caller.actor.clone();
             request.extensions_mut().insert(caller);
-            acting(actor, next.run(request)).await
+            let response = acting(actor.clone(), next.run(request)).await;
+            (actor, "refused by its handler".to_owned(), response)
         }
-        Err(refusal) => shape.refusal(refusal),
+        Err((caller, refusal)) => {
+            let caller = caller.unwrap_or_else(|| Caller::nobody(seen));
+            (caller.actor, refusal.to_string(), shape.refusal(refusal))
+        }
+    };
+    if let Some(status) = refused_status(&response).filter(|_| access.authenticator.is_some()) {
+        let actor = actor.as_ref().clone();
+        access.refusals.note(RefusedCall { actor, method, path, status, reason });
+    }
+    response
+}
+
+/// 401 or 403 where the response is a refusal; over gRPC the status is in a header.
+fn refused_status(response: &Response) -> Option<u16> {
+    let status = response.status().as_u16();
+    let grpc = response.headers().get("grpc-status").and_then(|code| code.to_str().ok());
+    match (grpc, status) {
+        (Some("16"), _) => Some(401),
+        (Some("7"), _) => Some(403),
+        (None, 401 | 403) => Some(status),
+        _ => None,
     }
 }
 
-async fn pass(access: &Access, origin: String, request: Request) -> Result<(Caller, Request), Refusal> {
+type Passed = Result<(Caller, Request), (Option<Caller>, Refusal)>;
+
+async fn pass(access: &Access, origin: String, request: Request) -> Passed {
     let Some(authenticator) = &access.authenticator else { return Ok((access.anyone(origin), request)) };
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let rule = rule(request.method(), route, request.uri().path());
     if rule == Rule::Open {
         return Ok((Caller::nobody(origin), request));
     }
-    let caller = authenticator.authenticate(request.headers(), origin).await?;
-    let request = match rule {
-        Rule::Needs(role, resource) => admit(authenticator, &caller, (role, resource), request).await?,
-        Rule::Open | Rule::Known => request,
-    };
-    Ok((caller, request))
+    let caller = authenticator
+        .authenticate(request.headers(), origin)
+        .await
+        .map_err(|error| (None, Refusal::from(error)))?;
+    match rule {
+        Rule::Needs(role, resource) => match admit(authenticator, &caller, (role, resource), request).await {
+            Ok(request) => Ok((caller, request)),
+            Err(refusal) => Err((Some(caller), refusal)),
+        },
+        Rule::Open | Rule::Known => Ok((caller, request)),
+    }
 }
 
 /// How errors look.

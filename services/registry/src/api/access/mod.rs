@@ -10,3 +10,4 @@ mod rules;
 mod scope;
 
 pub(crate) use guard::guard;
+pub use rules::access_rules;

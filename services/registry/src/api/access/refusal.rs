@@ -12,6 +12,15 @@ pub(super) enum Refusal {
     Message(Failure),
 }
 
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Error(error) => write!(formatter, "{error}"),
+            Self::Message(_) => formatter.write_str("the message cannot be read"),
+        }
+    }
+}
+
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         Self::Message(failure)

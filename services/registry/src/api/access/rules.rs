@@ -201,6 +201,37 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/api/v1/audit", Needs(Admin, Everything)),
 ];
 
+/// Methods, path and requirement of every route and gRPC method, for the access table.
+pub fn access_rules() -> Vec<(&'static str, String, String)> {
+    let whole = |path: &str| match path.split('/').nth(1) {
+        Some("2.0" | "3.0" | "{version}") => format!("/api{path}"),
+        _ => path.to_owned(),
+    };
+    let rest = RULES.iter().map(|(methods, path, rule)| (*methods, whole(path), rule.describe()));
+    let checked = "viewer on the model".to_owned();
+    let registry =
+        GRPC_METHODS.iter().map(|method| ("POST", format!("{GRPC_PREFIX}{method}"), checked.clone()));
+    let launcher = "the launcher's token".to_owned();
+    let tokens = JOB_TOKENS.iter().map(|path| ("POST", (*path).to_owned(), launcher.clone()));
+    rest.chain(registry).chain(tokens).collect()
+}
+
+impl Rule {
+    fn describe(self) -> String {
+        match self {
+            Self::Open => "none".to_owned(),
+            Self::Known => "any token".to_owned(),
+            Self::Needs(role, Everything) => format!("{role} on everything"),
+            Self::Needs(role, Model | ModelInPath | ModelInBody) => format!("{role} on the model"),
+            Self::Needs(role, Rename) => format!("{role} on both names"),
+            Self::Needs(role, Experiment | ExperimentOrDefault | ExperimentName | ExperimentInPath) => {
+                format!("{role} on the experiment")
+            }
+            Self::Needs(role, _) => format!("{role} on the experiment that it belongs to"),
+        }
+    }
+}
+
 /// By path; of each its methods.
 static BY_PATH: LazyLock<HashMap<&str, Vec<(&str, Rule)>>> = LazyLock::new(|| {
     let mut by_path: HashMap<&str, Vec<(&str, Rule)>> = HashMap::new();

@@ -1,0 +1,133 @@
+//! Calls in the audit trail: those that the other services report, and those that this one refused.
+//!
+//! What changes something here is in the trail with its own event. Refused calls wait in a bounded queue, and
+//! their number is limited ([`slipway_access::audit`]), so that callers without a token cannot fill the
+//! trail.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use slipway_access::audit::RefusalLimit;
+use slipway_api::events::{CALLED_SERVICES, EVENTS_STREAM, ServiceCall};
+use slipway_audit::Actor;
+use slipway_event_bus::permissions::durable;
+use slipway_event_bus::{Consumer, EventBus, Received};
+use slipway_outbox::inbox;
+use slipway_runtime::clock::now_unix_ms;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::caller::acting;
+use crate::error::Error;
+use crate::state::Registry;
+
+const CONSUMER: &str = durable::REGISTRY_CALLS;
+const QUEUE: usize = 256;
+const MAX_PATH_CHARS: usize = 512;
+
+/// A call that this service refused.
+#[derive(Debug)]
+pub(crate) struct RefusedCall {
+    pub(crate) actor: Actor,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+}
+
+/// Takes refused calls. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusals {
+    queue: mpsc::Sender<RefusedCall>,
+    limit: Arc<RefusalLimit>,
+}
+
+/// Queue of refused calls, and its end for [`write_refused`].
+pub(crate) fn refusals() -> (Refusals, mpsc::Receiver<RefusedCall>) {
+    let (queue, receiver) = mpsc::channel(QUEUE);
+    (Refusals { queue, limit: Arc::default() }, receiver)
+}
+
+impl Refusals {
+    /// Notes a refused call, unless there were too many of them.
+    pub(crate) fn note(&self, mut call: RefusedCall) {
+        if self.limit.allows() {
+            call.path = call.path.chars().take(MAX_PATH_CHARS).collect();
+            // A full queue means that Postgres is slow or unreachable; the refusal itself does not depend on
+            // it.
+            let _ = self.queue.try_send(call);
+        }
+    }
+}
+
+/// Writes refused calls of this service until the shutdown.
+pub(crate) async fn write_refused(
+    registry: Registry,
+    mut queue: mpsc::Receiver<RefusedCall>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let call = tokio::select! {
+            () = shutdown.cancelled() => return,
+            call = queue.recv() => call,
+        };
+        let Some(RefusedCall { actor, method, path, status, reason }) = call else {
+            return shutdown.cancelled().await;
+        };
+        let call = ServiceCall {
+            service: "registry".to_owned(),
+            outcome: slipway_api::events::CallOutcome::Refused,
+            principal: actor.principal,
+            credential: actor.credential,
+            origin: actor.origin,
+            method,
+            path,
+            status,
+            reason,
+            at_unix_ms: now_unix_ms(),
+        };
+        if let Err(error) = write(&registry, call, None).await {
+            tracing::warn!(%error, "a refused call is not in the audit trail");
+        }
+    }
+}
+
+/// Receives the calls of the other services until the shutdown.
+pub(crate) async fn receive(registry: Registry, bus: EventBus, shutdown: CancellationToken) {
+    let subjects = CALLED_SERVICES.iter().map(|service| format!("slipway.{service}.call.*")).collect();
+    Consumer::new(bus, EVENTS_STREAM, CONSUMER, subjects)
+        .run(shutdown, |received| {
+            let registry = registry.clone();
+            async move { hear(&registry, &received).await.map_err(|error| error.to_string()) }
+        })
+        .await;
+}
+
+async fn hear(registry: &Registry, received: &Received) -> Result<(), Error> {
+    let Ok(mut call) = received.parse::<ServiceCall>() else {
+        // It will not parse the next time either.
+        tracing::warn!(event = %received.id, "call skipped");
+        return Ok(());
+    };
+    // NATS lets each service publish under its own name only, which the body might not tell.
+    let service = received.subject.split('.').nth(1).unwrap_or_default();
+    service.clone_into(&mut call.service);
+    write(registry, call, Some(&received.id)).await
+}
+
+async fn write(registry: &Registry, call: ServiceCall, event_id: Option<&str>) -> Result<(), Error> {
+    let mut change = registry.change().await?;
+    if let Some(id) = event_id
+        && !inbox::first_time(change.db(), CONSUMER, id).await?
+    {
+        return Ok(());
+    }
+    let ServiceCall { service, outcome, principal, credential, origin, method, path, .. } = &call;
+    let actor =
+        Actor { principal: principal.clone(), credential: credential.clone(), origin: origin.clone() };
+    let id = format!("{service} {method} {path}");
+    let details = json!({"service": service, "method": method, "path": path, "status": call.status,
+        "reason": call.reason, "at_unix_ms": call.at_unix_ms});
+    acting(Arc::new(actor), change.tell("call", outcome.name(), id, details)).await?;
+    change.commit().await
+}
