@@ -4,11 +4,11 @@ use anyhow::Context as _;
 use secrecy::SecretString;
 use slipway_grpc_client::{TracedChannel, channel, channel_with_token};
 
-/// The token with which this service authenticates to the registry.
+/// The token with which this service authenticates to the registry and to other services.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Access")]
 pub struct RegistryToken {
-    /// Token that this service sends to the registry; required if access control of the registry is on.
+    /// Token that this service sends to the registry and to other services; required if access control is on.
     #[arg(long, env = "SLIPWAY_REGISTRY_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub registry_token: Option<SecretString>,
 }
@@ -24,6 +24,17 @@ pub fn registry_channel(url: &str, token: &RegistryToken) -> anyhow::Result<Trac
     channel(url).context(URL)?;
     channel_with_token(url, token)
         .context("the registry's token (--registry-token or SLIPWAY_REGISTRY_TOKEN)")
+}
+
+/// A channel to another service, with the token if there is one.
+///
+/// # Errors
+/// The URL is not the address of a service, or the token contains characters that a header cannot carry.
+pub fn service_channel(url: &str, token: &RegistryToken) -> anyhow::Result<TracedChannel> {
+    match &token.registry_token {
+        Some(token) => channel_with_token(url, token),
+        None => channel(url),
+    }
 }
 
 #[cfg(test)]

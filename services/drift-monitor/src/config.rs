@@ -1,5 +1,6 @@
 //! Settings of the drift monitor.
 
+use slipway_access::CheckConfig;
 use slipway_event_bus::NatsConfig;
 use slipway_http_server::ListenConfig;
 use slipway_service_kit::db::PostgresConfig;
@@ -17,6 +18,9 @@ pub struct Config {
     /// Prediction records and events.
     #[command(flatten)]
     pub nats: NatsConfig,
+    /// Who may do what.
+    #[command(flatten)]
+    pub access: CheckConfig,
     /// URL of the registry, which has the training profiles.
     #[arg(
         long,

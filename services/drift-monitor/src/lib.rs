@@ -29,22 +29,23 @@ mod watcher;
 
 use std::sync::Arc;
 
+use slipway_access::AccessControl;
 use slipway_api::MAX_PROFILE_BYTES;
 use slipway_api::proto::drift::drift_monitor_server::DriftMonitorServer;
 use slipway_api::proto::launcher::launcher_client::LauncherClient;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_client::RolloutControllerClient;
 use slipway_event_bus::EventBus;
-use slipway_grpc_client::channel;
 use slipway_http_server::server;
 use slipway_outbox::{Outbox, Relay};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::registry::registry_channel;
+use slipway_service_kit::registry::{registry_channel, service_channel};
 use slipway_service_kit::{Tasks, db};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::api::access::RULES as ACCESS_RULES;
 pub use crate::config::Config;
 use crate::metrics::DriftMetrics;
 pub use crate::spec::{ActionKind, ActionSpec, MonitorSpec, WindowSpec};
@@ -71,11 +72,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let pool = db::connect(&config.postgres, "drift_monitor", &migrators, &shutdown).await?;
     let bus = EventBus::connect(&config.nats, "slipway-drift-monitor").await?;
     let metrics = Metrics::new();
+    let access = AccessControl::new("drift-monitor", &config.access, &ACCESS_RULES, &metrics)
+        .resolving(api::access::Models(pool.clone()));
+    let token = &config.registry_token;
     let state = State {
-        registry: RegistryClient::new(registry_channel(&config.registry_url, &config.registry_token)?)
+        registry: RegistryClient::new(registry_channel(&config.registry_url, token)?)
             .max_decoding_message_size(MAX_PROFILE_BYTES as usize + MAX_ANSWER_OVERHEAD_BYTES),
-        rollouts: RolloutControllerClient::new(channel(&config.rollout_controller_url)?),
-        launcher: LauncherClient::new(channel(&config.launcher_url)?)
+        rollouts: RolloutControllerClient::new(service_channel(&config.rollout_controller_url, token)?),
+        launcher: LauncherClient::new(service_channel(&config.launcher_url, token)?)
             .max_decoding_message_size(MAX_JOB_BYTES),
         outbox: Outbox::default(),
         changes: watch::Sender::new(0),
@@ -84,11 +88,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         pool,
         bus,
     };
-    let tasks = spawn_tasks(&state, &readiness, &shutdown);
+    let mut tasks = spawn_tasks(&state, &readiness, &shutdown);
     let routes = server::add_grpc(
         api::rest::router(state.clone()),
-        DriftMonitorServer::new(api::grpc::Service::new(state)),
+        DriftMonitorServer::new(api::grpc::Service::new(state.clone())),
     );
+    let routes = access.protect(routes, &state.bus, &mut tasks, &readiness, &shutdown);
     server::serve(listener, routes, readiness, metrics, shutdown).await;
     tasks.wait().await
 }

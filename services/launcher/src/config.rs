@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use secrecy::SecretString;
+use slipway_access::CheckConfig;
 use slipway_artifact_store::S3Config;
 use slipway_event_bus::NatsConfig;
 use slipway_http_server::ListenConfig;
@@ -28,6 +29,9 @@ pub struct Config {
     /// How jobs run.
     #[command(flatten)]
     pub jobs: JobsConfig,
+    /// Who may do what.
+    #[command(flatten)]
+    pub access: CheckConfig,
     /// Folder for logs and work folders of jobs.
     #[arg(long, env = "SLIPWAY_DATA_DIR", default_value = "slipway-data/launcher", value_name = "FOLDER")]
     pub data_dir: PathBuf,

@@ -21,9 +21,11 @@ mod store;
 mod tokens;
 mod waiting;
 
+pub use api::access::RULES as ACCESS_RULES;
 pub use config::Config;
 
 use anyhow::Context as _;
+use slipway_access::AccessControl;
 use slipway_api::proto::launcher::agents_server::AgentsServer;
 use slipway_api::proto::launcher::launcher_server::LauncherServer;
 use slipway_artifact_store::ArtifactStore;
@@ -63,6 +65,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let launch = launch::Launcher::new(&config, address, folders, account)?;
     let job_tokens = JobTokens::new(&config.jobs)?;
     let metrics = Metrics::new();
+    let access = AccessControl::new("launcher", &config.access, &ACCESS_RULES, &metrics);
 
     let migrators = [&MIGRATOR, &slipway_outbox::migrator()];
     let pool = db::connect(&config.postgres, "launcher", &migrators, &shutdown).await?;
@@ -86,7 +89,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tasks.spawn("job-tokens", job_tokens.clone().revoke_ended(state.pool.clone(), shutdown.clone()));
     let reconciler = reconcile::Reconciler::new(state.clone(), launch, job_tokens);
     tasks.spawn("reconcile", reconciler.run(shutdown.clone()));
-    tasks.spawn("resources", wait_for_resources(bus, state.clone(), readiness.clone(), shutdown.clone()));
+    tasks.spawn(
+        "resources",
+        wait_for_resources(bus.clone(), state.clone(), readiness.clone(), shutdown.clone()),
+    );
 
     let launcher = LauncherServer::new(api::grpc::jobs::Service::new(state.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -95,6 +101,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let routes = server::add_grpc(server::add_grpc(api::rest::router(state), launcher), agents);
+    let routes = access.protect(routes, &bus, &mut tasks, &readiness, &shutdown);
     server::serve(listener, routes, readiness, metrics, shutdown).await;
     tasks.wait().await
 }

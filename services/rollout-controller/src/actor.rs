@@ -1,13 +1,14 @@
-//! Who asks: events of changes name the client.
+//! The client on whose behalf a change is made: events of changes name it.
 
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, Request};
 use axum::middleware::Next;
 use axum::response::Response;
+use slipway_access::Caller;
 use slipway_api::events::Actor;
 
-/// Header in which clients name who acts. The controller does not authenticate it.
+/// Header in which clients name who acts. It counts only while access control is off, as nothing proves it.
 const HEADER: &str = "x-slipway-actor";
 const MAX_NAME_CHARS: usize = 256;
 const ANONYMOUS: &str = "anonymous";
@@ -18,6 +19,10 @@ tokio::task_local! {
 
 /// Handles a request on behalf of its client.
 pub(crate) async fn acting(request: Request, next: Next) -> Response {
+    let proven = Caller::current().filter(Caller::is_proven);
+    if let Some(Caller { principal, origin, .. }) = proven {
+        return ACTOR.scope(Actor { name: principal.to_string(), origin }, next.run(request)).await;
+    }
     let named = request.headers().get(HEADER).and_then(|value| value.to_str().ok()).map(str::trim);
     let named = named.filter(|name| !name.is_empty()).unwrap_or(ANONYMOUS);
     let origin = request.extensions().get::<ConnectInfo<SocketAddr>>();

@@ -1,5 +1,6 @@
 //! Settings of the rollout controller.
 
+use slipway_access::CheckConfig;
 use slipway_event_bus::NatsConfig;
 use slipway_http_server::ListenConfig;
 use slipway_service_kit::db::PostgresConfig;
@@ -17,6 +18,9 @@ pub struct Config {
     /// Traffic tables, records, labels and events.
     #[command(flatten)]
     pub nats: NatsConfig,
+    /// Who may do what.
+    #[command(flatten)]
+    pub access: CheckConfig,
     /// URL of the registry, which stores versions and aliases.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]
     pub registry_url: String,

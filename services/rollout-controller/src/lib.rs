@@ -22,11 +22,13 @@ mod store;
 mod traffic_publisher;
 mod update;
 
+pub use api::access::RULES as ACCESS_RULES;
 pub use config::Config;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use slipway_access::AccessControl;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_server::RolloutControllerServer;
 use slipway_event_bus::EventBus;
@@ -64,6 +66,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-rollout-controller").await?;
     let metrics = Metrics::new();
+    let access = AccessControl::new("rollout-controller", &config.access, &ACCESS_RULES, &metrics);
     let state = State {
         pool: pool.clone(),
         bus: bus.clone(),
@@ -87,11 +90,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     );
     tasks.spawn("replicas", watch);
     tasks.spawn("control", reconcile::run(state.clone(), shutdown.clone()));
-    tasks.spawn("events", listen(bus, state.clone(), readiness.clone(), shutdown.clone()));
+    tasks.spawn("events", listen(bus.clone(), state.clone(), readiness.clone(), shutdown.clone()));
 
+    let access = access.resolving(api::access::Models(state.pool.clone()));
     let asked = RolloutControllerServer::new(api::grpc::Service::new(state.clone()));
     let routes = server::add_grpc(api::rest::router(state), asked);
     let routes = routes.layer(axum::middleware::from_fn(actor::acting));
+    let routes = access.protect(routes, &bus, &mut tasks, &readiness, &shutdown);
     server::serve(listener, routes, readiness, metrics, shutdown).await;
     tasks.wait().await
 }

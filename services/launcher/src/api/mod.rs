@@ -1,4 +1,5 @@
 //! What clients call: REST for people and tools, gRPC for other services and for agents.
 
+pub(crate) mod access;
 pub(crate) mod grpc;
 pub(crate) mod rest;

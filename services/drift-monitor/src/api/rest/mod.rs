@@ -20,7 +20,12 @@ use crate::state::State;
 type Answer = Result<Json<MonitorBody>, Problem>;
 type List<T> = Result<Json<NamedPage<T>>, Problem>;
 
+/// All routes.
 pub(crate) fn router(state: State) -> Router {
+    routes().with_state(state)
+}
+
+pub(super) fn routes() -> Router<State> {
     Router::new()
         .route("/api/v1/monitors", get(list).post(create))
         .route("/api/v1/monitors/{name}", get(show).put(update).patch(patch).delete(delete))
@@ -28,7 +33,6 @@ pub(crate) fn router(state: State) -> Router {
         .route("/api/v1/monitors/{name}/windows/{number}", get(show_window))
         .route("/api/v1/monitors/{name}/verdicts", get(list_verdicts))
         .route("/api/v1/monitors/{name}/actions", get(list_actions))
-        .with_state(state)
 }
 
 async fn create(

@@ -13,6 +13,10 @@ use crate::state::State;
 
 /// All routes.
 pub(crate) fn router(state: State) -> Router {
+    routes().with_state(state)
+}
+
+pub(super) fn routes() -> Router<State> {
     Router::new()
         .route(
             "/api/v1/jobs",
@@ -23,5 +27,4 @@ pub(crate) fn router(state: State) -> Router {
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/api/v1/jobs/{id}/logs", get(logs::read))
         .route("/api/v1/jobs/{id}/checkpoints", get(jobs::checkpoints))
-        .with_state(state)
 }

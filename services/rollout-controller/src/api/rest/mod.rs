@@ -29,7 +29,12 @@ use crate::{acknowledge, change, update};
 /// Decisions shown with a rollout.
 const MAX_DECISIONS: i64 = 500;
 
+/// All routes.
 pub(crate) fn router(state: State) -> Router {
+    routes().with_state(state)
+}
+
+pub(super) fn routes() -> Router<State> {
     Router::new()
         .route("/api/v1/deployments", post(create).get(list_deployments))
         .route("/api/v1/deployments/{name}", get(deployment).patch(update).delete(delete))
@@ -40,7 +45,6 @@ pub(crate) fn router(state: State) -> Router {
         .route("/api/v1/rollouts", get(list_rollouts))
         .route("/api/v1/rollouts/{id}", get(rollout))
         .route("/api/v1/rollouts/{id}/{verb}", post(command))
-        .with_state(state)
 }
 
 async fn create(

@@ -1,0 +1,59 @@
+//! What each route requires of its caller. A route that is not listed is refused.
+//!
+//! A monitor belongs to the model of its deployment: a role on the model shows the monitor. A monitor's
+//! policy submits jobs and pauses rollouts as the drift monitor itself, so whoever writes one needs the role
+//! that both require, on everything.
+
+use slipway_access::policy::Requirement::Role as Needs;
+use slipway_access::policy::Resource::{Everything, OfPath};
+use slipway_access::policy::{Requirement, Rule, grpc, rule};
+use slipway_access::{Resolve, Resolved};
+use slipway_domain::access::Role;
+use slipway_http_server::Problem;
+use sqlx::PgPool;
+
+use crate::store::monitors;
+
+const SHOW: Requirement = Needs(Role::Viewer, OfPath("name", "monitor"));
+const READ: Requirement = Needs(Role::Viewer, Everything);
+const WRITE: Requirement = Needs(Role::Deployer, Everything);
+
+/// The policy of the drift monitor.
+pub static RULES: [Rule; 10] = [
+    rule("GET", "/api/v1/monitors", READ),
+    rule("POST", "/api/v1/monitors", WRITE),
+    rule("GET", "/api/v1/monitors/{name}", SHOW),
+    rule("PUT PATCH DELETE", "/api/v1/monitors/{name}", WRITE),
+    rule("GET", "/api/v1/monitors/{name}/windows", SHOW),
+    rule("GET", "/api/v1/monitors/{name}/windows/{number}", SHOW),
+    rule("GET", "/api/v1/monitors/{name}/verdicts", SHOW),
+    rule("GET", "/api/v1/monitors/{name}/actions", SHOW),
+    grpc("/slipway.drift.v1.DriftMonitor/GetMonitor", READ),
+    grpc("/slipway.drift.v1.DriftMonitor/ListWindows", READ),
+];
+
+/// Finds the model of a monitor.
+#[derive(Debug)]
+pub(crate) struct Models(pub(crate) PgPool);
+
+impl Resolve for Models {
+    fn model_of<'a>(&'a self, _kind: &'static str, name: &'a str) -> Resolved<'a> {
+        Box::pin(async move {
+            let found = monitors::get(&self.0, name).await.map_err(Problem::from)?;
+            Ok(found.map(|monitor| monitor.model))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_has_a_rule_and_every_rule_a_route() {
+        let mut routes = slipway_testkit::routes(&format!("{:?}", crate::api::rest::routes()));
+        let proto = include_str!("../../../../proto/slipway/drift/v1/drift.proto");
+        routes.extend(slipway_testkit::grpc_methods(proto));
+        slipway_testkit::assert_covered(&routes, RULES.iter().map(|rule| (rule.methods, rule.path)));
+    }
+}
