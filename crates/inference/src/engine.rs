@@ -186,7 +186,7 @@ impl Engine {
             Ok(_) => state.threads += 1,
             // Those that there are take it.
             Err(error) if state.threads > 0 => {
-                tracing::warn!(%error, "cannot start a further thread for a model")
+                tracing::warn!(%error, "cannot start a further thread for a model");
             }
             Err(error) => return Err(Error::Runtime(format!("no thread for it: {error}"))),
         }

@@ -36,6 +36,7 @@ use slipway_service_kit::registry::registry_channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::access::Access;
+pub use crate::api::access::policy::RULES as ACCESS_RULES;
 pub use crate::api::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
 use crate::background::{Watched, follow_models, watch_files};
 pub use crate::config::{Config, DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT, DEFAULT_PORT, OptionalNats};
@@ -68,7 +69,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     let (readiness, routing) = (Readiness::default(), Arc::new(Routing::default()));
     let counted = ServingMetrics::register(&metrics);
-    let access = Access::load(&config.access, &metrics)?;
+    let access = Access::load(&config.access, &config.cache_dir, &metrics, &routing)?;
     metrics.collect(Versions(Arc::clone(&routing)));
     if let Some(tls) = &tls {
         tls.register(&metrics, "serving");
@@ -87,6 +88,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let mut tasks = Tasks::new(shutdown.clone());
     let watched = Watched { tls: tls.as_ref(), access: &state.access, events: event_sender.as_ref() };
     watch_files(&mut tasks, &watched, &shutdown);
+    state.access.follow(state.bus.as_ref(), &mut tasks, &state.readiness, &shutdown)?;
     follow_models(&mut tasks, &config, &state, &replica_id, manager, &shutdown)?;
     // Records of requests in flight still come while the listeners drain; the publisher ends after them.
     let drained = CancellationToken::new();

@@ -7,14 +7,12 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::header::AUTHORIZATION;
 
+use super::policy::need_of_method;
 use super::{Access, Caller, Need};
 use crate::api::changed_by::ChangedBy;
 use crate::failure::Failure;
 
-/// Methods that anybody may call.
-const OPEN: [&str; 2] =
-    ["/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady"];
-const OPEN_SERVICE: &str = "/grpc.health.v1.Health/";
+const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Middleware of the routes; not added where no tokens are asked for.
 pub(crate) async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
@@ -30,20 +28,22 @@ impl Access {
     /// # Errors
     /// No token, or none that is good; as a gRPC answer.
     pub(crate) fn admit_grpc(&self, request: &mut Request) -> Result<(), Response> {
-        let path = request.uri().path();
-        if !self.is_on() || OPEN.contains(&path) {
+        if !self.is_on() {
             return Ok(());
         }
-        if path.starts_with(OPEN_SERVICE) {
+        let path = request.uri().path();
+        let need = need_of_method(path);
+        if need == Need::Nothing {
             // The health of the server needs no token, that of a model does: it is known once the message is read.
-            if request.headers().contains_key(AUTHORIZATION)
-                && let Ok(Some(caller)) = self.identify(request.headers())
+            if path.starts_with(HEALTH)
+                && request.headers().contains_key(AUTHORIZATION)
+                && let Ok(Some(caller)) = self.identify(request)
             {
                 request.extensions_mut().insert(caller);
             }
             return Ok(());
         }
-        match self.identify(request.headers()) {
+        match self.admit(request, need) {
             Ok(Some(caller)) => {
                 request.extensions_mut().insert(caller);
                 Ok(())

@@ -1,70 +1,93 @@
-//! Tokens: who may call which deployments. Off without a token file, and then it costs nothing.
+//! Access control: which callers may call which deployments. Off without a token file and with `--auth off`,
+//! and then it costs nothing.
 //!
-//! The file is read again when it changes; one that does not parse leaves the rules as they are. A request shows its token as
-//! `Authorization: Bearer …`, in gRPC as the metadata `authorization`.
+//! A caller shows its token as `Authorization: Bearer …`, in gRPC as the metadata `authorization`. It is a
+//! token of the token file, which names deployments, or a token of the registry, whose roles on models count.
+//! The file is read again when it changes; one that does not parse leaves the rules as they are. Tokens of
+//! the registry are checked by what it published ([`slipway_access`]).
 
+mod file;
+mod granted;
 pub(crate) mod grpc;
+pub(crate) mod policy;
 pub(crate) mod rest;
 mod rules;
 
-use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::Context as _;
+use axum::extract::{ConnectInfo, Request};
 use http::{HeaderMap, header};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use slipway_access::CheckConfig;
 use slipway_domain::access::token_digest;
-use slipway_runtime::clock::now_unix_ms;
+use slipway_event_bus::EventBus;
+use slipway_service_kit::Tasks;
+use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::file::TokensInFile;
+use self::granted::{Granted, GrantedCaller};
+use self::rules::TokenDigest;
 pub use self::rules::{ALL_MODELS, TokenEntry, TokenFile};
-use self::rules::{Grant, Rules, TokenDigest};
 use crate::failure::{Failure, Kind};
+use crate::models::routing::Routing;
 
-/// Settings of the tokens.
+const NO_TOKEN: &str = "expected 'Authorization: Bearer <token>'";
+
+/// Settings of access control.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Access")]
 pub struct AccessConfig {
     /// JSON file with the tokens of callers, as SHA-256 digests, and the deployments that each may call. The
-    /// file is read again when it changes; `slipway serving-tokens create` creates entries. [default: no
-    /// token is required]
+    /// file is read again when it changes; `slipway serving-tokens create` creates entries. With `--auth on`,
+    /// tokens of the registry are accepted, too. [default: no token is required]
     #[arg(long, env = "SLIPWAY_SERVING_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
+    /// Tokens of the registry.
+    #[command(flatten)]
+    pub check: CheckConfig,
 }
 
-/// What a request wants to do.
+/// What a request requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need<'name> {
-    /// Nothing that is anybody's secret: health.
+    /// Nothing: health.
     Nothing,
-    /// What every caller may know.
+    /// Any valid token.
     AnyToken,
-    /// Something with one deployment.
+    /// Use of one deployment.
     Model(&'name str),
-    /// Something that concerns every caller.
+    /// Labels for one deployment, which decide over its rollouts.
+    Labels(&'name str),
+    /// Control of what concerns every caller.
     AllModels,
+    /// The route or method has no rule: nothing is enough.
+    Unlisted,
 }
 
-/// Who calls: a token that was good when the request came. Travels in the extensions of the request.
+/// Who calls: a token that was valid when the request came. Travels in the extensions of the request.
 #[derive(Debug, Clone)]
-pub(crate) struct Caller(TokenDigest);
+pub(crate) enum Caller {
+    /// A token of the token file.
+    Listed(TokenDigest),
+    /// A token of the registry.
+    Granted(Arc<GrantedCaller>),
+}
 
-/// Decides who may do what. Cheap to clone.
+/// Decides which callers may do what. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Access(Option<Arc<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    rules: RwLock<Arc<Rules>>,
-    metrics: AccessMetrics,
-    file: PathBuf,
-    /// What it held at the start.
-    known: Vec<Vec<u8>>,
+    file: Option<TokensInFile>,
+    granted: Option<Granted>,
+    refused: Family<ReasonLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -72,192 +95,184 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TokenLabels {
-    token: String,
+/// Why a request is refused: a label of metrics, and what the caller receives.
+#[derive(Debug)]
+struct Refusal {
+    reason: &'static str,
+    failure: Failure,
 }
 
-#[derive(Debug, Clone, Default)]
-struct AccessMetrics {
-    refused: Family<ReasonLabels, Counter>,
-    uses: Family<TokenLabels, Counter>,
-    tokens: Gauge,
-    file_errors: Counter,
-}
-
-impl AccessMetrics {
-    fn register(metrics: &Metrics) -> Self {
-        let access = Self::default();
-        let refused = "Requests rejected for their token";
-        metrics.register("serving_requests_refused", refused, access.refused.clone());
-        metrics.register("serving_token_uses", "Requests by token", access.uses.clone());
-        metrics.register("serving_tokens", "Tokens of the token file", access.tokens.clone());
-        let errors = "Invalid changes of the token file";
-        metrics.register("serving_token_file_errors", errors, access.file_errors.clone());
-        access
-    }
-
-    fn uses(&self, token: &str) -> Counter {
-        self.uses.get_or_create_owned(&TokenLabels { token: token.to_owned() })
+impl Refusal {
+    fn new(reason: &'static str, kind: Kind, message: impl Into<String>) -> Self {
+        Self { reason, failure: Failure::new(kind, message) }
     }
 }
 
 impl Access {
-    /// Rules of the token file, where there is one.
+    /// Rules of the token file and of the registry, as configured.
     ///
     /// # Errors
-    /// The file cannot be used: a server that is told to ask for tokens does not start without.
-    pub(crate) fn load(config: &AccessConfig, metrics: &Metrics) -> anyhow::Result<Self> {
-        let Some(file) = config.tokens_file.clone() else { return Ok(Self(None)) };
-        let metrics = AccessMetrics::register(metrics);
-        let known = watch::read(std::slice::from_ref(&file));
-        let rules = known.as_ref().map_err(Clone::clone).and_then(|known| read(known, &metrics));
-        let rules = rules
-            .map_err(anyhow::Error::msg)
-            .with_context(|| format!("the token file {} (--tokens-file)", file.display()))?;
-        let known = known.unwrap_or_default();
-        Ok(Self(Some(Arc::new(Inner { rules: RwLock::new(Arc::new(rules)), metrics, file, known }))))
+    /// The file cannot be used: a server that requires tokens does not start without them.
+    pub(crate) fn load(
+        config: &AccessConfig,
+        cache_dir: &Path,
+        metrics: &Metrics,
+        routing: &Arc<Routing>,
+    ) -> anyhow::Result<Self> {
+        let file = config.tokens_file.clone().map(|file| TokensInFile::load(file, metrics)).transpose()?;
+        let granted = Granted::new(&config.check, cache_dir, metrics, routing);
+        if file.is_none() && granted.is_none() {
+            return Ok(Self(None));
+        }
+        let refused = Family::default();
+        let help = "Requests rejected for their token";
+        metrics.register("serving_requests_refused", help, refused.clone());
+        Ok(Self(Some(Arc::new(Inner { file, granted, refused }))))
     }
 
     /// Follows the token file until the shutdown.
     pub(crate) async fn watch(self, shutdown: CancellationToken) {
-        let Some(inner) = self.0 else { return shutdown.cancelled().await };
-        let (paths, known) = (vec![inner.file.clone()], inner.known.clone());
-        watch::watch(paths, known, shutdown, move |contents| inner.reload(contents)).await;
+        match self.0.as_ref().and_then(|inner| inner.file.as_ref()) {
+            Some(file) => file.watch(shutdown).await,
+            None => shutdown.cancelled().await,
+        }
     }
 
-    /// Whether tokens are asked for.
+    /// Follows what the registry publishes, where its tokens are accepted.
+    ///
+    /// # Errors
+    /// There is no NATS to receive it from.
+    pub(crate) fn follow(
+        &self,
+        bus: Option<&EventBus>,
+        tasks: &mut Tasks,
+        readiness: &Readiness,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let Some(granted) = self.0.as_ref().and_then(|inner| inner.granted.as_ref()) else { return Ok(()) };
+        let bus = bus.ok_or_else(|| {
+            anyhow::anyhow!(
+                "--auth on requires NATS (--nats-url or SLIPWAY_NATS_URL), through which tokens and roles arrive"
+            )
+        })?;
+        granted.follow(bus, tasks, readiness, shutdown);
+        Ok(())
+    }
+
+    /// Whether tokens are required.
     pub(crate) const fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Who calls, by the headers of the request; `None` where nobody is asked.
+    /// Who sends the request; `None` where no token is required.
     ///
     /// # Errors
-    /// No token, or none that is good.
-    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Option<Caller>, Failure> {
-        let Some(inner) = &self.0 else { return Ok(None) };
-        let Some(token) = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()))
-        else {
-            return Err(inner.refused(
-                Kind::Unauthenticated,
-                "no-token",
-                "expected 'Authorization: Bearer <token>'",
-            ));
-        };
-        let caller = Caller(token_digest(token));
-        inner.with_grant(&caller, |grant| {
-            grant.uses.inc();
-            Ok(())
-        })?;
-        Ok(Some(caller))
+    /// There is no token, or none that is valid.
+    pub(crate) fn identify(&self, request: &Request) -> Result<Option<Caller>, Failure> {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+        self.identify_by(request.headers(), peer)
     }
 
-    /// Refuses what the caller may not do. Asked again for each message of a stream, which may outlive its token.
+    fn identify_by(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Option<Caller>, Failure> {
+        let Some(inner) = &self.0 else { return Ok(None) };
+        inner.identify(headers, peer).map(Some).map_err(|refusal| inner.refused(refusal))
+    }
+
+    /// Refuses what the caller may not do. Checked again for each message of a stream, which may outlive its
+    /// token.
     ///
     /// # Errors
-    /// The token ended meanwhile, or is for something else.
+    /// The token expired or was revoked, or is not for this.
     pub(crate) fn check(&self, caller: Option<&Caller>, need: Need<'_>) -> Result<(), Failure> {
         let Some(inner) = &self.0 else { return Ok(()) };
         if need == Need::Nothing {
             return Ok(());
         }
-        inner.with_grant(known(caller)?, |grant| {
-            let lawful = match need {
-                Need::Nothing | Need::AnyToken => true,
-                Need::Model(model) => grant.takes(model),
-                Need::AllModels => grant.all,
-            };
-            if lawful {
-                return Ok(());
-            }
-            let message = match need {
-                Need::Model(model) => format!("the token '{}' is not for model '{model}'", grant.name),
-                _ => {
-                    format!("the token '{}' is not for all models, which this operation requires", grant.name)
-                }
-            };
-            Err(inner.refused(Kind::Forbidden, "not-allowed", message))
-        })
+        inner.check(caller, need).map_err(|refusal| inner.refused(refusal))
     }
 
-    /// Both at once: who calls, and whether they may.
+    /// Identifies the caller and checks that it may.
     ///
     /// # Errors
     /// As of [`Self::identify`] and [`Self::check`].
-    pub(crate) fn admit(&self, headers: &HeaderMap, need: Need<'_>) -> Result<Option<Caller>, Failure> {
+    pub(crate) fn admit(&self, request: &Request, need: Need<'_>) -> Result<Option<Caller>, Failure> {
         if !self.is_on() || need == Need::Nothing {
             return Ok(None);
         }
-        let caller = self.identify(headers)?;
+        let caller = self.identify(request)?;
         self.check(caller.as_ref(), need)?;
         Ok(caller)
     }
 
-    /// Name of the token that a caller showed; `None` where no tokens are asked for.
-    pub(crate) fn name_of(&self, caller: Option<&Caller>) -> Option<String> {
-        let (inner, caller) = (self.0.as_ref()?, caller?);
-        inner.rules().grant(&caller.0).map(|grant| grant.name.clone())
+    /// [`Self::admit`] of a prediction, by its headers.
+    ///
+    /// # Errors
+    /// As of [`Self::admit`].
+    pub(crate) fn admit_prediction(&self, headers: &HeaderMap, deployment: &str) -> Result<(), Failure> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let caller = self.identify_by(headers, None)?;
+        self.check(caller.as_ref(), Need::Model(deployment))
     }
 
-    /// Which deployments a caller sees in lists: those that it may call.
+    /// Name of the caller, for the log; `None` where no token is required.
+    pub(crate) fn name_of(&self, caller: Option<&Caller>) -> Option<String> {
+        match caller? {
+            Caller::Listed(digest) => self.0.as_ref()?.file.as_ref()?.name_of(digest),
+            Caller::Granted(caller) => Some(caller.principal().to_owned()),
+        }
+    }
+
+    /// Which deployments a caller sees in lists: those that it may use.
     pub(crate) fn sees(&self, caller: Option<&Caller>) -> impl Fn(&str) -> bool + use<> {
-        let visible = self.0.as_ref().map(|inner| (inner.rules(), caller.map(|caller| caller.0)));
-        move |model| match &visible {
-            None => true,
-            Some((rules, digest)) => {
-                let grant = digest.as_ref().and_then(|digest| rules.grant(digest));
-                grant.is_some_and(|grant| grant.takes(model))
+        let inner = self.0.clone();
+        let caller = caller.cloned();
+        move |deployment| match (&inner, &caller) {
+            (None, _) => true,
+            (Some(inner), Some(Caller::Listed(digest))) => {
+                inner.file.as_ref().is_some_and(|file| file.takes(digest, deployment))
             }
+            (Some(inner), Some(Caller::Granted(caller))) => {
+                inner.granted.as_ref().is_some_and(|granted| granted.may_use(caller, deployment))
+            }
+            (Some(_), None) => false,
         }
     }
 }
 
 impl Inner {
-    fn reload(&self, contents: &watch::Contents) {
-        match contents.as_ref().map_err(Clone::clone).and_then(|files| read(files, &self.metrics)) {
-            Ok(rules) => {
-                tracing::info!(tokens = rules.len(), "token file changed");
-                *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-            }
-            Err(error) => {
-                self.metrics.file_errors.inc();
-                let file = self.file.display();
-                tracing::error!(error, %file, "token file invalid; the previous rules stay in force");
+    fn identify(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Caller, Refusal> {
+        let header = headers.get(header::AUTHORIZATION);
+        let bearer = header.and_then(|value| bearer(value.as_bytes()));
+        if let (Some(file), Some(token)) = (&self.file, bearer) {
+            let digest = token_digest(token);
+            // Without the registry's tokens the file has the last word.
+            if self.granted.is_none() || file.knows(&digest) {
+                file.uses(&digest)?;
+                return Ok(Caller::Listed(digest));
             }
         }
-    }
-
-    fn rules(&self) -> Arc<Rules> {
-        // The lock is held for one pointer; a panic cannot leave it half-written.
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn with_grant(
-        &self,
-        caller: &Caller,
-        ask: impl FnOnce(&Grant) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let rules = self.rules();
-        let Some(grant) = rules.grant(&caller.0) else {
-            return Err(self.refused(Kind::Unauthenticated, "unknown-token", "the token is unknown"));
+        let Some(granted) = &self.granted else {
+            return Err(Refusal::new("no-token", Kind::Unauthenticated, NO_TOKEN));
         };
-        if grant.is_over(now_unix_ms()) {
-            let message = format!("the token '{}' has expired", grant.name);
-            return Err(self.refused(Kind::Unauthenticated, "expired-token", message));
+        granted.identify(headers, peer).map(Caller::Granted)
+    }
+
+    fn check(&self, caller: Option<&Caller>, need: Need<'_>) -> Result<(), Refusal> {
+        let unknown = || Refusal::new("no-token", Kind::Unauthenticated, NO_TOKEN);
+        match caller {
+            // A caller that the guard has let in; a request that passed no guard has none.
+            None => Err(unknown()),
+            Some(Caller::Listed(digest)) => self.file.as_ref().ok_or_else(unknown)?.check(digest, need),
+            Some(Caller::Granted(caller)) => self.granted.as_ref().ok_or_else(unknown)?.check(caller, need),
         }
-        ask(grant)
     }
 
-    fn refused(&self, kind: Kind, reason: &'static str, message: impl Into<String>) -> Failure {
-        self.metrics.refused.get_or_create(&ReasonLabels { reason }).inc();
-        Failure::new(kind, message)
+    fn refused(&self, refusal: Refusal) -> Failure {
+        self.refused.get_or_create(&ReasonLabels { reason: refusal.reason }).inc();
+        refusal.failure
     }
-}
-
-/// A caller that the guard has let in; without the guard nobody is.
-fn known(caller: Option<&Caller>) -> Result<&Caller, Failure> {
-    caller.ok_or_else(|| Failure::new(Kind::Unauthenticated, "expected 'Authorization: Bearer <token>'"))
 }
 
 /// The token of an `Authorization` header.
@@ -266,14 +281,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.trim_ascii_start().split_at_checked(b"Bearer ".len())?;
     let token = token.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
-}
-
-/// The rules in the file that was read.
-fn read(files: &[Vec<u8>], metrics: &AccessMetrics) -> Result<Rules, String> {
-    let bytes = files.first().map(Vec::as_slice).unwrap_or_default();
-    let rules = Rules::parse(bytes, |name| metrics.uses(name))?;
-    metrics.tokens.set(i64::try_from(rules.len()).unwrap_or(i64::MAX));
-    Ok(rules)
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::Method;
 
-use super::{Access, Need};
+use super::Access;
+use super::policy::need;
 
 /// Middleware of the routes; not added where no tokens are asked for.
 pub(crate) async fn guard(
@@ -19,7 +19,7 @@ pub(crate) async fn guard(
     let pattern = matched.as_ref().map_or("", MatchedPath::as_str);
     let name = params.as_ref().ok().and_then(|params| params.iter().find(|(key, _)| *key == "name"));
     let need = need(request.method(), pattern, name.map(|(_, name)| name));
-    match access.admit(request.headers(), need) {
+    match access.admit(&request, need) {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
@@ -30,31 +30,12 @@ pub(crate) async fn guard(
     }
 }
 
-/// What a route asks for; `name` is the path's, decoded as its handler sees it.
-fn need<'name>(method: &Method, pattern: &str, name: Option<&'name str>) -> Need<'name> {
-    if matches!(pattern, "/" | "/v2/health/live" | "/v2/health/ready") {
-        return Need::Nothing;
-    }
-    let settings = pattern.ends_with("/trace/setting") || pattern == "/v2/logging";
-    let placing = pattern.ends_with("/load") || pattern.ends_with("/unload");
-    if placing || (settings && method == Method::POST) {
-        return Need::AllModels;
-    }
-    match name {
-        // `<name>:predict`.
-        Some(name) if pattern == "/v1/models/{name}" && method == Method::POST => {
-            Need::Model(name.rsplit_once(':').map_or(name, |(name, _verb)| name))
-        }
-        Some(name) => Need::Model(name),
-        // A name that is not UTF-8 has no handler that takes it.
-        None if pattern.contains("{name}") => Need::AllModels,
-        None => Need::AnyToken,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
+    use crate::api::access::Need;
 
     #[test]
     fn each_route_asks_for_what_it_shows_or_changes() {

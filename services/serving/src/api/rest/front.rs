@@ -10,7 +10,6 @@ use slipway_http_server::front::Front;
 
 use super::extract::Model;
 use super::infer;
-use crate::api::access::Need;
 use crate::state::ServingState;
 
 /// Longer bodies take the ordinary way, which lets the client hear a refusal before it has sent all of it.
@@ -39,7 +38,7 @@ impl Front for RestFront {
             // `route` has seen it.
             let (name, version) = named(parts.uri.path()).unwrap_or_default();
             // Before its body is read.
-            if let Err(refusal) = state.access.admit(&parts.headers, Need::Model(name)) {
+            if let Err(refusal) = state.access.admit_prediction(&parts.headers, name) {
                 return refusal.into_response();
             }
             let model = Model { name: name.to_owned(), version: version.map(str::to_owned) };

@@ -13,3 +13,5 @@ mod v1;
 
 pub(crate) use self::front::RestFront;
 pub(crate) use self::router::router;
+#[cfg(test)]
+pub(crate) use self::router::routes;

@@ -11,6 +11,13 @@ use crate::state::ServingState;
 
 /// All routes.
 pub(crate) fn router(state: ServingState) -> Router {
+    let guard = state.access.clone();
+    let router = routes().method_not_allowed_fallback(method_not_allowed).with_state(state);
+    if guard.is_on() { router.layer(from_fn_with_state(guard, access::rest::guard)) } else { router }
+}
+
+/// The routes without the guard.
+pub(crate) fn routes() -> Router<ServingState> {
     let mut router = Router::new()
         .route("/", get(v1::alive))
         .route("/v2", get(models::server))
@@ -48,10 +55,7 @@ pub(crate) fn router(state: ServingState) -> Router {
             .route(&format!("{model}/config"), get(config::config))
             .route(&format!("{model}/stats"), get(models::model_statistics));
     }
-    let router = router.method_not_allowed_fallback(method_not_allowed);
-    let guard = state.access.clone();
-    let router = router.with_state(state);
-    if guard.is_on() { router.layer(from_fn_with_state(guard, access::rest::guard)) } else { router }
+    router
 }
 
 async fn no_such_route(uri: http::Uri) -> Failure {
