@@ -169,20 +169,28 @@ async fn names(platform: &Platform) -> anyhow::Result<Door> {
 
 /// Without a token, or with one that only looks like one.
 async fn strangers(platform: &Platform) -> anyhow::Result<Door> {
-    let mut door = Door::new("network: the registry without a valid token");
+    let mut door = Door::new("network: a service without a valid token");
     let routes = [
-        (Method::GET, "/api/2.0/mlflow/experiments/get?experiment_id=0"),
-        (Method::GET, "/api/2.0/mlflow-artifacts/artifacts?path="),
-        (Method::GET, "/api/v1/models"),
-        (Method::GET, "/api/v1/grants"),
-        (Method::GET, "/api/v1/audit"),
-        (Method::POST, "/api/v1/tokens"),
+        ("registry", Method::GET, "/api/2.0/mlflow/experiments/get?experiment_id=0"),
+        ("registry", Method::GET, "/api/2.0/mlflow-artifacts/artifacts?path="),
+        ("registry", Method::GET, "/api/v1/models"),
+        ("registry", Method::GET, "/api/v1/grants"),
+        ("registry", Method::GET, "/api/v1/audit"),
+        ("registry", Method::POST, "/api/v1/tokens"),
+        ("launcher", Method::GET, "/api/v1/jobs"),
+        ("launcher", Method::POST, "/api/v1/jobs"),
+        ("rollout_controller", Method::GET, "/api/v1/deployments"),
+        ("rollout_controller", Method::POST, "/api/v1/deployments"),
+        ("drift_monitor", Method::GET, "/api/v1/monitors"),
+        ("drift_monitor", Method::POST, "/api/v1/monitors"),
+        ("serving_http", Method::GET, "/v2/models"),
+        ("serving_http", Method::POST, "/v2/models/m/infer"),
     ];
     // {"alg":"none"} and {"sub":"admin"}.
     let tokens = ["", "admin", "slp_0000000000000000_x", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiJ9."];
-    for (method, path) in routes {
+    for (service, method, path) in routes {
         for token in tokens {
-            let request = platform.as_bearer(token, method.clone(), "registry", path);
+            let request = platform.as_bearer(token, method.clone(), service, path);
             let request = if method == Method::POST {
                 request.json(&json!({"name": "x", "principal": "x"}))
             } else {
@@ -190,7 +198,9 @@ async fn strangers(platform: &Platform) -> anyhow::Result<Door> {
             };
             let status = request.send().await?.status();
             let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-            door.attempt((!refused).then(|| format!("{method} {path} with the token {token:?}: {status}")));
+            door.attempt(
+                (!refused).then(|| format!("{service} {method} {path} with the token {token:?}: {status}")),
+            );
         }
     }
     Ok(door)
@@ -201,9 +211,10 @@ async fn settings(platform: &Platform) -> anyhow::Result<Door> {
     let mut door = Door::new("network: serving's log");
     for body in [json!({"log_warning": false}), json!({"log_error": false}), json!({"log_verbose_level": -1})]
     {
-        let url = format!("{}/v2/logging", platform.address("serving_http"));
-        let answer = platform.http.post(&url).json(&body).send().await?;
-        let settings: Value = platform.http.get(&url).send().await?.json().await.unwrap_or_default();
+        // The administrator may change settings, and not these.
+        let ask = |method| platform.as_admin(method, "serving_http", "/v2/logging");
+        let answer = ask(Method::POST).json(&body).send().await?;
+        let settings: Value = ask(Method::GET).send().await?.json().await.unwrap_or_default();
         let silenced = settings["log_warning"] == false || settings["log_error"] == false;
         door.attempt(silenced.then(|| format!("{body}: {}, and now {settings}", answer.status())));
     }

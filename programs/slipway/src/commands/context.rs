@@ -41,7 +41,6 @@ impl Paging {
 pub(crate) struct Context {
     pub(crate) endpoints: Endpoints,
     pub(crate) json: bool,
-    /// For the registry.
     token: Option<SecretString>,
 }
 
@@ -56,7 +55,7 @@ impl Context {
     }
 
     pub(crate) fn registry(&self) -> anyhow::Result<Registry> {
-        Ok(self.client("registry")?.with_token(self.token.clone()).into())
+        Ok(self.client("registry")?.into())
     }
 
     pub(crate) fn launcher(&self) -> anyhow::Result<Client> {
@@ -64,8 +63,10 @@ impl Context {
     }
 
     pub(crate) fn serving(&self) -> anyhow::Result<Client> {
-        let token = std::env::var("SLIPWAY_SERVING_TOKEN").ok().map(SecretString::from);
-        Ok(self.client("serving_http")?.with_token(token).into())
+        // A token of serving's own token file.
+        let own = std::env::var("SLIPWAY_SERVING_TOKEN").ok().map(SecretString::from);
+        let client = self.client("serving_http")?;
+        Ok(if own.is_some() { client.with_token(own) } else { client }.into())
     }
 
     pub(crate) fn rollout_controller(&self) -> anyhow::Result<Client> {
@@ -77,8 +78,9 @@ impl Context {
         Ok(self.client("drift_monitor")?.into())
     }
 
+    /// A client of a service. Every service gets the caller's token.
     fn client(&self, endpoint: &str) -> anyhow::Result<slipway_client::Client> {
-        Ok(slipway_client::Client::new(self.endpoints.url(endpoint)?)?)
+        Ok(slipway_client::Client::new(self.endpoints.url(endpoint)?)?.with_token(self.token.clone()))
     }
 }
 

@@ -9,7 +9,7 @@ use slipway_service_kit::main;
 use slipway_toolbox::servers::PostgresRole;
 
 pub(crate) use arguments::ServiceArguments;
-pub(crate) use settings::{Settings, Shared, Tokens};
+pub(crate) use settings::{Settings, Shared, Tokens, own_token};
 use start::{Start, start};
 
 /// A port of the platform.
@@ -144,7 +144,7 @@ pub(crate) static SERVICES: [Service; 5] = [
         url_variable: "SLIPWAY_ROLLOUT_CONTROLLER_URL",
         postgres: Some(PostgresRole { name: "slipway_rollout_controller", schema: "rollout_controller" }),
         uses_s3: false,
-        settings: settings::reader,
+        settings: settings::none,
         options: slipway_rollout_controller::Config::augment_args,
         prepare: |matches| start("slipway-rollout-controller", matches, slipway_rollout_controller::run),
     },
@@ -155,7 +155,7 @@ pub(crate) static SERVICES: [Service; 5] = [
         url_variable: "SLIPWAY_DRIFT_MONITOR_URL",
         postgres: Some(PostgresRole { name: "slipway_drift_monitor", schema: "drift_monitor" }),
         uses_s3: false,
-        settings: settings::reader,
+        settings: settings::none,
         options: slipway_drift_monitor::Config::augment_args,
         prepare: |matches| start("slipway-drift-monitor", matches, slipway_drift_monitor::run),
     },

@@ -142,7 +142,7 @@ struct Platform {
     servers: Vec<Supervised>,
     services: Vec<Supervised>,
     notes: Receiver<Note>,
-    /// Whether callers of the registry need a token.
+    /// Whether callers need a token.
     guarded: bool,
 }
 
@@ -255,7 +255,7 @@ impl Platform {
         if self.guarded {
             let path = token::path(&self.data_dir);
             output::line("");
-            outln!("access control is on: clients of the registry require a token (docs/access.md)");
+            outln!("access control is on: clients of every service require a token (docs/access.md)");
             outln!("  this command line uses the administrator's token from {}", path.display());
             outln!(
                 "  MLflow: export MLFLOW_TRACKING_URI={} MLFLOW_TRACKING_TOKEN=$(cat {})",

@@ -4,7 +4,7 @@ use slipway_telemetry::LogFormat;
 
 use super::credentials::Credentials;
 use super::ports::Ports;
-use crate::services::{SERVICES, Service, Settings, Shared};
+use crate::services::{SERVICES, Service, Settings, Shared, own_token};
 
 /// Secrets that this process may have in its environment; each part gets its own, and those of the servers that it needs.
 pub(crate) const NOT_INHERITED: [&str; 9] = [
@@ -35,6 +35,7 @@ pub(crate) fn all(ports: &Ports, credentials: &Credentials, shared: &Shared) -> 
         environment.extend(access(service, credentials));
         let listens = service.listeners.iter();
         environment.extend(listens.map(|listener| (listener.variable, address(ports.of(&listener.port)))));
+        environment.extend(own_token(service.name, shared));
         environment.extend((service.settings)(shared));
         Part { name: service.name, environment }
     };
@@ -62,6 +63,8 @@ fn common(ports: &Ports, shared: &Shared) -> Settings {
     let urls = SERVICES.iter().filter_map(|service| Some((service.url_variable, service.rest()?)));
     let mut environment: Settings =
         urls.map(|(variable, rest)| (variable, url(ports.of(&rest.port)))).collect();
+    // Stated either way: a service must not inherit the setting of this process.
+    environment.push(("SLIPWAY_AUTH", if shared.tokens.is_some() { "on" } else { "off" }.to_owned()));
     let log_format = if shared.log_format == LogFormat::Json { "json" } else { "text" };
     environment.extend([("SLIPWAY_LOG", shared.log.clone()), ("SLIPWAY_LOG_FORMAT", log_format.to_owned())]);
     environment.extend(shared.otlp_endpoint.clone().map(|endpoint| ("SLIPWAY_OTLP_ENDPOINT", endpoint)));
@@ -89,30 +92,38 @@ mod tests {
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             job_user: None,
-            tokens: Some(Tokens {
-                admin: "admin".to_owned().into(),
-                launcher: "launcher".to_owned().into(),
-                services: "services".to_owned().into(),
-            }),
+            tokens: Some(Tokens::new("admin".to_owned().into()).unwrap()),
         }
     }
 
     #[test]
     fn a_part_gets_the_tokens_that_it_needs_and_each_variable_once() {
         let parts = all(&Ports::default(), &Credentials::default(), &shared());
+        let mut secrets = Vec::new();
         for Part { name, environment } in parts {
             let mut variables: Vec<&str> = environment.iter().map(|(variable, _)| *variable).collect();
             variables.sort_unstable();
             let tokens: Vec<&str> =
                 variables.iter().copied().filter(|variable| variable.ends_with("_TOKEN")).collect();
             let expected: &[&str] = match name {
-                "registry" => &["SLIPWAY_ADMIN_TOKEN", "SLIPWAY_LAUNCHER_TOKEN", "SLIPWAY_SERVICES_TOKEN"],
+                // Of the services' tokens it gets digests.
+                "registry" => &["SLIPWAY_ADMIN_TOKEN", "SLIPWAY_LAUNCHER_TOKEN"],
                 "launcher" => &["SLIPWAY_LAUNCHER_TOKEN"],
                 _ => &["SLIPWAY_REGISTRY_TOKEN"],
             };
             assert_eq!(tokens, expected, "{name}");
+            assert!(environment.contains(&("SLIPWAY_AUTH", "on".to_owned())), "{name}");
+            let values: Vec<&String> = environment.iter().map(|(_, value)| value).collect();
+            secrets.extend(
+                values.iter().filter(|value| value.starts_with("slp_")).map(|value| (*value).clone()),
+            );
             variables.dedup();
             assert_eq!(variables.len(), environment.len(), "{name}: {variables:?}");
         }
+        // The launcher's token is the only one that two services have.
+        let count = secrets.len();
+        secrets.sort_unstable();
+        secrets.dedup();
+        assert_eq!(count - secrets.len(), 1, "a token for two services");
     }
 }
