@@ -1,7 +1,8 @@
-//! The typed client of Slipway's REST APIs: one method for each route, with the bodies of [`slipway_api::rest`].
+//! The typed client of Slipway's REST APIs: one method for each route, with the bodies of
+//! [`slipway_api::rest`].
 //!
-//! The client of a service is made from a [`Client`], which holds the address of the service, the caller's token and the caller's
-//! name. Every request goes through it, so none leaves without them.
+//! The client of a service is made from a [`Client`], which holds the address of the service, the caller's
+//! token and the caller's name. Every request goes through it, so none leaves without them.
 
 mod error;
 pub mod registry;

@@ -9,7 +9,8 @@ use crate::position::From;
 use crate::{Error, EventBus};
 
 impl EventBus {
-    /// Makes the durable consumer `durable` with these filters, or gives it these; its place in the stream stays.
+    /// Makes the durable consumer `durable` with these filters, or gives it these; its place in the stream
+    /// stays.
     ///
     /// # Errors
     /// NATS is away or refuses, e.g. filters that overlap.
@@ -35,7 +36,8 @@ impl EventBus {
         Ok(())
     }
 
-    /// Messages of a stream that were stored at or after `from`, in order, at most `limit`; and whether there were more.
+    /// Messages of a stream that were stored at or after `from`, in order, at most `limit`; and whether there
+    /// were more.
     ///
     /// # Errors
     /// NATS is away or refuses.

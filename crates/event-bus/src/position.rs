@@ -1,4 +1,5 @@
-//! Reading a stream from a position: page by page, and live. A position is the sequence number of a message in its stream.
+//! Reading a stream from a position: page by page, and live. A position is the sequence number of a message
+//! in its stream.
 
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
@@ -76,8 +77,8 @@ impl EventBus {
         Ok(page)
     }
 
-    /// The messages of a stream on these subjects as they are stored, and the sequence number behind which they start (0 for a start
-    /// by time).
+    /// The messages of a stream on these subjects as they are stored, and the sequence number behind which
+    /// they start (0 for a start by time).
     ///
     /// # Errors
     /// NATS is unreachable or rejects the request.

@@ -1,4 +1,5 @@
-//! What can go wrong in the registry. Each protocol below `api` translates it into codes and texts of its own.
+//! What can go wrong in the registry. Each protocol below `api` translates it into codes and texts of its
+//! own.
 
 use std::fmt;
 
@@ -37,7 +38,8 @@ pub(crate) enum Error {
     /// The caller did not prove who it is.
     #[error("{0}")]
     Unauthenticated(String),
-    /// Postgres, the artifact store, NATS or another dependency cannot be reached; the request may be repeated.
+    /// Postgres, the artifact store, NATS or another dependency cannot be reached; the request may be
+    /// repeated.
     #[error("{0}")]
     Unavailable(String),
     /// A defect, or a damaged file.
@@ -192,14 +194,15 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// What Postgres rejects because of a value of the request. Use cases check values first and name the field; this is the net below
-/// them, so that a value or a race that none of them foresaw is answered with 4xx. Codes:
-/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+/// What Postgres rejects because of a value of the request. Use cases check values first and name the field;
+/// this is the net below them, so that a value or a race that none of them foresaw is answered with 4xx.
+/// Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn refused_by_postgres(error: &dyn DatabaseError) -> Option<Error> {
     let invalid = |message: &str| Error::invalid(WHOLE_REQUEST, message);
     let code = error.code()?;
     Some(match &*code {
-        // character_not_in_repertoire, untranslatable_character: a NUL character, which Postgres cannot store.
+        // character_not_in_repertoire, untranslatable_character: a NUL character, which Postgres cannot
+        // store.
         "22021" | "22P05" => invalid("Invalid value: text must not contain the NUL character (U+0000)"),
         // numeric_value_out_of_range, datetime_field_overflow.
         "22003" | "22008" => invalid("Invalid value: a number is out of range"),
@@ -222,7 +225,8 @@ fn refused_by_postgres(error: &dyn DatabaseError) -> Option<Error> {
             error.constraint().unwrap_or_default()
         )),
         "22001" => invalid("Invalid value: a text is too long"),
-        // program_limit_exceeded: a row that does not fit its index, which is a key or a name of thousands of characters.
+        // program_limit_exceeded: a row that does not fit its index, which is a key or a name of thousands of
+        // characters.
         "54000" => invalid("Invalid value: a name, key or id is too long to be indexed"),
         _ => return None,
     })
@@ -232,8 +236,8 @@ fn refused_by_postgres(error: &dyn DatabaseError) -> Option<Error> {
 const COLUMN_NAMES: [(&str, &str); 5] =
     [("model_key", ""), ("run_key", ""), ("dataset_key", ""), ("webhook_key", ""), ("one", "")];
 
-/// Fields and values of a violated unique key, e.g. `name 'churn'`, from Postgres' detail `Key (name)=(churn) already exists.`; the text
-/// around the parentheses is in the language of the server.
+/// Fields and values of a violated unique key, e.g. `name 'churn'`, from Postgres' detail `Key (name)=(churn)
+/// already exists.`; the text around the parentheses is in the language of the server.
 fn duplicate_key(detail: &str) -> Option<String> {
     let (columns, rest) = detail.split_once('(')?.1.split_once(")=(")?;
     let values = &rest[..rest.rfind(')')?];
@@ -250,7 +254,8 @@ fn duplicate_key(detail: &str) -> Option<String> {
     Some(named.collect::<Vec<_>>().join(" and ")).filter(|text| !text.is_empty())
 }
 
-/// The request's field behind a foreign key, and what it refers to. Postgres names a foreign key `<table>_<columns>_fkey`.
+/// The request's field behind a foreign key, and what it refers to. Postgres names a foreign key
+/// `<table>_<columns>_fkey`.
 fn referenced(constraint: &str) -> (&'static str, &'static str) {
     const BY_COLUMN: [(&str, &str, &str); 6] = [
         ("model_key_version", "version", "model version"),
@@ -264,8 +269,8 @@ fn referenced(constraint: &str) -> (&'static str, &'static str) {
     found.map_or(("request", "referenced entity"), |(_, field, thing)| (field, thing))
 }
 
-/// What reading the bytes of an artifact came to. A row whose bytes are gone is no defect of the request and no reason to try again: the
-/// answer names the file.
+/// What reading the bytes of an artifact came to. A row whose bytes are gone is no defect of the request and
+/// no reason to try again: the answer names the file.
 pub(crate) fn of_file(path: &str, error: slipway_artifact_store::Error) -> Error {
     use slipway_artifact_store::Error as Store;
     match error {

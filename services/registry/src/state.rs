@@ -34,7 +34,8 @@ pub(crate) struct Registry {
     pub(crate) log: GroupCommit<LogBatch>,
     /// New runs, many requests to a transaction.
     pub(crate) new_runs: GroupCommit<CreateRun>,
-    /// Uploads under way. They outlive their request, so that a client that goes away leaves nothing half-made.
+    /// Uploads under way. They outlive their request, so that a client that goes away leaves nothing
+    /// half-made.
     pub(crate) uploads: TaskTracker,
     /// Who is called when something happens.
     pub(crate) webhooks: Webhooks,

@@ -1,8 +1,8 @@
-//! Bodies and query strings of REST v1, by service: the types that its handlers and the typed client share, and from which the
-//! OpenAPI documents are generated.
+//! Bodies and query strings of REST v1, by service: the types that its handlers and the typed client share,
+//! and from which the OpenAPI documents are generated.
 //!
-//! Conventions: times are Unix milliseconds; lists take `limit` and `page_token` and return `next_page_token` while there is more;
-//! a field that is `null` or absent is unset.
+//! Conventions: times are Unix milliseconds; lists take `limit` and `page_token` and return `next_page_token`
+//! while there is more; a field that is `null` or absent is unset.
 
 mod numbers;
 pub mod registry;

@@ -13,7 +13,8 @@ const NAN: &str = "NaN";
 const INFINITY: &str = "Infinity";
 const NEGATIVE_INFINITY: &str = "-Infinity";
 
-/// A 64-bit float: a JSON number if it is finite, otherwise one of the strings `NaN`, `Infinity` and `-Infinity`.
+/// A 64-bit float: a JSON number if it is finite, otherwise one of the strings `NaN`, `Infinity` and
+/// `-Infinity`.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
 pub struct Number(pub f64);
 

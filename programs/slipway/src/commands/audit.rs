@@ -20,8 +20,8 @@ pub enum Command {
         /// Only changes by this principal.
         #[arg(long, value_name = "PRINCIPAL")]
         principal: Option<String>,
-        /// Only changes of this kind of entity: run, experiment, logged-model, model, model-version, alias, artifact, token or
-        /// grant.
+        /// Only changes of this kind of entity: run, experiment, logged-model, model, model-version, alias,
+        /// artifact, token or grant.
         #[arg(long, value_name = "KIND")]
         entity: Option<String>,
         /// Only changes of this entity, e.g. churn/3 or churn@champion.
@@ -36,7 +36,8 @@ pub enum Command {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Verifies the whole chain of hashes. Exit code 0 if it is intact; otherwise the error names the first wrong row.
+    /// Verifies the whole chain of hashes. Exit code 0 if it is intact; otherwise the error names the first
+    /// wrong row.
     Verify {
         /// Anchor that an earlier run printed; verifies that the chain still contains it.
         #[arg(long, value_name = "ROW:HASH", value_parser = anchor)]

@@ -18,8 +18,8 @@ const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 pub enum Command {
     /// Prints events as they occur; with --json, one JSON object per line.
     Tail {
-        /// Starts with past events: those of the last SECONDS, or since a time such as 2026-01-31T12:00:00Z. Events are kept for
-        /// 14 days.
+        /// Starts with past events: those of the last SECONDS, or since a time such as 2026-01-31T12:00:00Z.
+        /// Events are kept for 14 days.
         #[arg(long, default_value = "0", value_name = "SECONDS|TIME", value_parser = moment)]
         since: SystemTime,
         /// Only events whose subject has this prefix, e.g. slipway.registry.alias.

@@ -21,7 +21,8 @@ pub enum Command {
     Set {
         /// Principal, or a group as group:NAME.
         subject: String,
-        /// Role: viewer reads; editor also writes; deployer also sets aliases and stages; admin does everything.
+        /// Role: viewer reads; editor also writes; deployer also sets aliases and stages; admin does
+        /// everything.
         role: String,
         /// Scope: * for everything, experiment:ID, or model:NAME.
         #[arg(long, value_name = "SCOPE", default_value = "*")]

@@ -24,14 +24,15 @@ pub enum Command {
     Create {
         /// Name in the file, in metrics and in errors, e.g. "checkout-2026-11".
         name: String,
-        /// Deployment that the token may call; `*` for all of them and the server's settings. Can be repeated.
+        /// Deployment that the token may call; `*` for all of them and the server's settings. Can be
+        /// repeated.
         #[arg(long = "model", value_name = "DEPLOYMENT", required = true)]
         models: Vec<String>,
         /// Days until the token expires [default: never].
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=MAX_DAYS))]
         expires_in_days: Option<u32>,
-        /// Token file to add the entry to, created if it does not exist; servers that use the file accept the token within
-        /// seconds [default: prints the entry].
+        /// Token file to add the entry to, created if it does not exist; servers that use the file accept the
+        /// token within seconds [default: prints the entry].
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },

@@ -16,8 +16,8 @@ use crate::access::caller::Caller;
 use crate::error::Error;
 use crate::state::Registry;
 
-/// Pause between two checks of the caller's token: a stream outlives a revocation by no more than this and the lifetime of a cached
-/// credential.
+/// Pause between two checks of the caller's token: a stream outlives a revocation by no more than this and
+/// the lifetime of a cached credential.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a stream delivers.

@@ -1,7 +1,7 @@
 //! Use cases of events: read those of all services, past and live, as far as a caller may read them.
 //!
-//! NATS keeps events for 14 days; nothing is stored here. An event belongs to what it is about ([`visible`]), and whoever may read that
-//! may read the event.
+//! NATS keeps events for 14 days; nothing is stored here. An event belongs to what it is about ([`visible`]),
+//! and whoever may read that may read the event.
 
 pub(crate) mod history;
 pub(crate) mod live;

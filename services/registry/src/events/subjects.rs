@@ -6,8 +6,8 @@ use crate::error::Error;
 
 const MAX_TYPE_CHARS: usize = 256;
 
-/// The subjects of the event stream on which events of types that begin with `prefix` are published, and perhaps others; none if there
-/// are no such events.
+/// The subjects of the event stream on which events of types that begin with `prefix` are published, and
+/// perhaps others; none if there are no such events.
 ///
 /// # Errors
 /// The prefix has characters that no event type has.
@@ -15,7 +15,8 @@ pub(super) fn subjects(prefix: &str) -> Result<Vec<String>, Error> {
     let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     if prefix.len() > MAX_TYPE_CHARS || !prefix.chars().all(plain) {
         let message = format!(
-            "expected the beginning of an event type such as slipway.registry.alias., at most {MAX_TYPE_CHARS} characters"
+            "expected the beginning of an event type such as slipway.registry.alias., at most \
+             {MAX_TYPE_CHARS} characters"
         );
         return Err(Error::invalid("type", message));
     }

@@ -23,8 +23,8 @@ enum About {
     Artifact(String),
 }
 
-/// What an event is about. Events of tokens, grants, webhooks and retention rules are for administrators, as their routes are; events
-/// that belong to no experiment and no model are for readers of everything.
+/// What an event is about. Events of tokens, grants, webhooks and retention rules are for administrators, as
+/// their routes are; events that belong to no experiment and no model are for readers of everything.
 fn about(event: &Received) -> About {
     let data: Value = serde_json::from_slice(&event.data).unwrap_or_default();
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);

@@ -123,8 +123,8 @@ pub(crate) struct History {
     pub(crate) steps: Vec<i64>,
 }
 
-/// A page of one key's history, oldest first, behind the point with that time, step and value. A row for each of 25 000 points would cost
-/// more than the points.
+/// A page of one key's history, oldest first, behind the point with that time, step and value. A row for each
+/// of 25 000 points would cost more than the points.
 pub(crate) async fn metric_history(
     db: &mut PgConnection,
     run_key: i64,
@@ -177,8 +177,8 @@ pub(crate) async fn metric_histories(
     .await?)
 }
 
-/// One key's histories of several runs between two steps, both included, by run and step; of a run with more than `limit`
-/// points those at even distances, from its first to its last.
+/// One key's histories of several runs between two steps, both included, by run and step; of a run with more
+/// than `limit` points those at even distances, from its first to its last.
 pub(crate) async fn metric_samples(
     db: &mut PgConnection,
     run_ids: &[String],
@@ -231,17 +231,19 @@ pub(crate) struct ChartPoint {
     pub(crate) value: f64,
 }
 
-/// Histories of several metrics of several runs, by run, metric and step. A history with more than `max_points` points is divided into
-/// stretches of as many points each; of each stretch the first, the lowest, the highest and the last point are returned.
+/// Histories of several metrics of several runs, by run, metric and step. A history with more than
+/// `max_points` points is divided into stretches of as many points each; of each stretch the first, the
+/// lowest, the highest and the last point are returned.
 ///
-/// Source: Jugel et al., M4: A Visualization-Oriented Time Series Data Aggregation, VLDB 2014, with stretches of equal numbers of
-/// points rather than of equal width, since many clients log every point with the step 0.
+/// Source: Jugel et al., M4: A Visualization-Oriented Time Series Data Aggregation, VLDB 2014, with stretches
+/// of equal numbers of points rather than of equal width, since many clients log every point with the step 0.
 pub(crate) async fn metric_charts(
     db: &mut PgConnection,
     wanted: Wanted<'_>,
 ) -> Result<Vec<ChartPoint>, Error> {
     Ok(sqlx::query_as(
-        "WITH points AS (SELECT r.run_id, m.key, m.step, m.at_ms, m.value, count(*) OVER of_series AS total_points, \
+        "WITH points AS (SELECT r.run_id, m.key, m.step, m.at_ms, m.value, \
+           count(*) OVER of_series AS total_points, \
            row_number() OVER in_order AS place, ntile($6) OVER in_order AS stretch \
            FROM runs r JOIN metrics m USING (run_key) \
            WHERE r.run_id = ANY($1) AND NOT r.purging AND m.key = ANY($2) AND m.step BETWEEN $3 AND $4 \
@@ -252,7 +254,8 @@ pub(crate) async fn metric_charts(
            row_number() OVER (of_stretch ORDER BY value, place) AS lowest, \
            row_number() OVER (of_stretch ORDER BY value = 'NaN'::FLOAT8, value DESC, place) AS highest \
            FROM points WHERE total_points > $5 WINDOW of_stretch AS (PARTITION BY run_id, key, stretch)), \
-         chosen AS (SELECT run_id, key, total_points, step, at_ms, value, place FROM points WHERE total_points <= $5 \
+         chosen AS (SELECT run_id, key, total_points, step, at_ms, value, place FROM points \
+           WHERE total_points <= $5 \
            UNION ALL SELECT run_id, key, total_points, step, at_ms, value, place FROM ranked \
            WHERE 1 IN (first, last, lowest, highest)) \
          SELECT run_id, key, total_points, step, at_ms, value FROM chosen \

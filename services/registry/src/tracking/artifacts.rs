@@ -1,7 +1,7 @@
 //! Use cases of artifacts: look up, upload and delete a file of the artifact proxy.
 //!
-//! An upload stores the bytes first, then one row that makes them an artifact. An interrupted upload leaves no artifact, and its bytes
-//! are removed later.
+//! An upload stores the bytes first, then one row that makes them an artifact. An interrupted upload leaves
+//! no artifact, and its bytes are removed later.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -87,10 +87,12 @@ pub(crate) async fn list(
     }
 }
 
-/// A file of a model version, by its path within the version. Other files in the directory of its run are not for readers of the model.
+/// A file of a model version, by its path within the version. Other files in the directory of its run are not
+/// for readers of the model.
 ///
 /// # Errors
-/// The version or the file does not exist, its files are outside of the artifact store, or Postgres is unreachable.
+/// The version or the file does not exist, its files are outside of the artifact store, or Postgres is
+/// unreachable.
 pub(crate) async fn file_of_version(
     registry: &Registry,
     name: VersionName<'_>,
@@ -126,7 +128,8 @@ pub(crate) async fn list_run(registry: &Registry, run_id: &str, directory: &str)
 /// A file of a run, by its path within the run.
 ///
 /// # Errors
-/// The run or the file does not exist, or its files are outside of the artifact store; or Postgres is unreachable.
+/// The run or the file does not exist, or its files are outside of the artifact store; or Postgres is
+/// unreachable.
 pub(crate) async fn file_of_run(registry: &Registry, run_id: &str, path: &str) -> Result<Artifact, Error> {
     let root = directory_of(&uri_of_run(registry, run_id).await?)?;
     find(registry, &joined(root, &normalise_artifact_path(path)?)).await
@@ -245,8 +248,8 @@ pub(crate) async fn writable(registry: &Registry, caller: &Caller, path: &str) -
 /// Stores a file at a path of the proxy; `length_bytes` if the length is known before.
 ///
 /// # Errors
-/// The path is invalid or a model version pins the file at it, the upload is interrupted, or Postgres or the artifact store is
-/// unreachable.
+/// The path is invalid or a model version pins the file at it, the upload is interrupted, or Postgres or the
+/// artifact store is unreachable.
 pub(crate) async fn upload<E: std::fmt::Display + Send + 'static>(
     registry: &Registry,
     caller: Caller,

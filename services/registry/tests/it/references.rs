@@ -1,5 +1,5 @@
-//! What a request names by id is authorised like a read of it. A tenant of one experiment tries every way to reach the things of
-//! another, and what rows from before these rules show.
+//! What a request names by id is authorised like a read of it. A tenant of one experiment tries every way to
+//! reach the things of another, and what rows from before these rules show.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -21,7 +21,8 @@ struct Things {
     logged_model: String,
 }
 
-/// A run with everything that a card shows, a logged model, and a registered model `name` with a version from each.
+/// A run with everything that a card shows, a logged model, and a registered model `name` with a version from
+/// each.
 async fn things(person: &Person<'_>, experiment: &str, name: &str, word: &str) -> Things {
     let run = json!({"experiment_id": experiment, "user_id": format!("{word}-user"), "run_name": format!("{word}-run")});
     let run = person.post("runs/create", run).await["run"]["info"]["run_id"].as_str().unwrap().to_owned();
@@ -271,7 +272,8 @@ async fn a_link_from_before_it_was_authorised_shows_nothing_and_passes_no_policy
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert!(world.profile(&eve, "2").await.unwrap().contains("plain-feature"));
 
-    // As a registry before these rules stored it: the logged model names the run, and version 2 took it from there.
+    // As a registry before these rules stored it: the logged model names the run, and version 2 took it from
+    // there.
     world.sql(&format!("UPDATE logged_models SET source_run_id = '{run}' WHERE model_id = '{model}'")).await;
     world.sql(&format!("UPDATE model_versions SET run_id = '{run}', run_experiment_id = NULL WHERE version = 2 AND logged_model_id = '{model}'")).await;
     let migration = include_str!("../../../../migrations/registry/0023_authorised_links.sql");
@@ -427,7 +429,8 @@ async fn registrations_show_names_of_models_that_the_caller_may_read() {
     }
 }
 
-/// The same over REST v1: what a body names is authorised where it is stored, and a name that is taken over needs the role on it.
+/// The same over REST v1: what a body names is authorised where it is stored, and a name that is taken over
+/// needs the role on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_of_rest_v1_refer_to_nothing_that_the_caller_may_not_read() {
     let world = World::guarded(&[]).await;

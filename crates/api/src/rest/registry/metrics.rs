@@ -35,7 +35,8 @@ pub struct SampleRequest {
     /// Metrics, 1 to 50.
     #[schema(example = json!(["loss"]))]
     pub keys: Vec<String>,
-    /// Maximum number of points of each series, 4 to 5000 [default: 500]. One response has 200000 points at most.
+    /// Maximum number of points of each series, 4 to 5000 [default: 500]. One response has 200000 points at
+    /// most.
     #[schema(example = 500)]
     pub max_points: Option<u32>,
     /// First step that is included [default: unlimited].
@@ -51,8 +52,9 @@ pub struct Samples {
     pub series: Vec<Series>,
 }
 
-/// A sampled history. Where the history has more points than were requested, it is divided into stretches of equal length, and each
-/// stretch is represented by its first, its lowest, its highest and its last point. So peaks survive.
+/// A sampled history. Where the history has more points than were requested, it is divided into stretches of
+/// equal length, and each stretch is represented by its first, its lowest, its highest and its last point. So
+/// peaks survive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Series {
     /// ID of the run.

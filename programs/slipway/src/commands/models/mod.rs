@@ -61,7 +61,8 @@ pub enum Command {
         /// Version number.
         version: String,
     },
-    /// Gives a model another name. Its versions and aliases stay, and deployments, alias watches and monitors follow.
+    /// Gives a model another name. Its versions and aliases stay, and deployments, alias watches and monitors
+    /// follow.
     Rename {
         /// Registered model.
         model: String,
@@ -74,8 +75,8 @@ pub enum Command {
         model: String,
         /// Version number; if unset, the model and all its versions are deleted.
         version: Option<String>,
-        /// Deletes it although deployments serve it; needs the role admin on the model. Replicas that have it go on; replicas
-        /// that start later cannot load it.
+        /// Deletes it although deployments serve it; needs the role admin on the model. Replicas that have it
+        /// go on; replicas that start later cannot load it.
         #[arg(long)]
         force: bool,
     },
@@ -85,8 +86,8 @@ pub enum Command {
         model: String,
         /// Alias, e.g. champion.
         alias: String,
-        /// JSON file with the policy, e.g. {"rules": [{"rule": "metric-at-least", "metric": "accuracy", "value": 0.9}]}, or `-`
-        /// for standard input.
+        /// JSON file with the policy, e.g. {"rules": [{"rule": "metric-at-least", "metric": "accuracy",
+        /// "value": 0.9}]}, or `-` for standard input.
         file: String,
     },
     /// Removes the policy of an alias.

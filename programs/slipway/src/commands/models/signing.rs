@@ -21,11 +21,12 @@ pub struct Sign {
     model: String,
     /// Version number.
     version: String,
-    /// Private key (PEM): ECDSA on P-256, P-384 or P-521, as written by `openssl genpkey` or `openssl ecparam -genkey`.
+    /// Private key (PEM): ECDSA on P-256, P-384 or P-521, as written by `openssl genpkey` or `openssl ecparam
+    /// -genkey`.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// Directory with the model's files. Refuses to sign unless each file of the version is there with the same bytes, so that
-    /// you sign what you have rather than what the registry lists.
+    /// Directory with the model's files. Refuses to sign unless each file of the version is there with the
+    /// same bytes, so that you sign what you have rather than what the registry lists.
     #[arg(long, value_name = "DIR")]
     files: Option<PathBuf>,
     /// Also writes the signature to this file, for tools that verify the format.
@@ -43,8 +44,8 @@ pub struct Verify {
     model: String,
     /// Version number.
     version: String,
-    /// Verifies locally, with this public key or these certificates (PEM) instead of those that the registry trusts. Can be
-    /// repeated.
+    /// Verifies locally, with this public key or these certificates (PEM) instead of those that the registry
+    /// trusts. Can be repeated.
     #[arg(long, value_name = "FILE")]
     key: Vec<PathBuf>,
 }

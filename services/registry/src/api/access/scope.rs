@@ -1,5 +1,6 @@
-//! On what a request wants to act: read from its path, its query or its body, and looked up where that is a run, a logged model or
-//! an artifact. What is not found counts as everything, so that only callers who may see all learn that it is not there.
+//! On what a request wants to act: read from its path, its query or its body, and looked up where that is a
+//! run, a logged model or an artifact. What is not found counts as everything, so that only callers who may
+//! see all learn that it is not there.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -135,7 +136,8 @@ async fn read(request: Request) -> Result<(Fields, Request), Refusal> {
     Ok((fields, request))
 }
 
-/// A field of the JSON object that a request of REST v1 carries; the body stays for its handler, which rejects repeated fields.
+/// A field of the JSON object that a request of REST v1 carries; the body stays for its handler, which
+/// rejects repeated fields.
 async fn body_field(request: Request, name: &str) -> Result<(String, Request), Refusal> {
     let (parts, body) = request.into_parts();
     let bytes = axum::body::to_bytes(body, MAX_BODY_BYTES).await;

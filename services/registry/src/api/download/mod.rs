@@ -77,7 +77,8 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// What a `Range` header asks for. Several ranges at once, or a unit other than bytes, are answered with the whole file.
+/// What a `Range` header asks for. Several ranges at once, or a unit other than bytes, are answered with the
+/// whole file.
 #[derive(Debug, PartialEq, Eq)]
 enum Range {
     Whole,
@@ -103,8 +104,8 @@ fn range_of(text: &str, size_bytes: u64) -> Range {
     if first < size_bytes { Range::Part(first, last) } else { Range::Outside }
 }
 
-/// The media type of a file by its name. Text by its extension, or by the whole name of a file without one, is plain text: a browser
-/// must not take it for a page or a script.
+/// The media type of a file by its name. Text by its extension, or by the whole name of a file without one,
+/// is plain text: a browser must not take it for a page or a script.
 pub(crate) fn content_type(name: &str) -> &'static str {
     const TEXT: [&str; 26] = [
         "txt",
@@ -145,8 +146,8 @@ pub(crate) fn content_type(name: &str) -> &'static str {
     mime_guess::from_path(name).first_raw().unwrap_or("application/octet-stream")
 }
 
-/// `Content-Disposition` of a download: `filename` for every client, and `filename*` where that one is only an approximation.
-/// Source: <https://www.rfc-editor.org/rfc/rfc6266>.
+/// `Content-Disposition` of a download: `filename` for every client, and `filename*` where that one is only
+/// an approximation. Source: <https://www.rfc-editor.org/rfc/rfc6266>.
 fn attachment(name: &str) -> String {
     // Letters lose their accents, and the rest goes.
     let plain: String =

@@ -20,7 +20,8 @@ pub(super) fn router() -> OpenApiRouter<Registry> {
 
 /// Shows the version that an alias points at; `latest` is the newest version.
 #[utoipa::path(get, path = "/api/v1/models/{name}/aliases/{alias}", tag = "aliases",
-    params(("name" = String, Path), ("alias" = String, Path)), responses((status = 200, body = body::Version)))]
+    params(("name" = String, Path), ("alias" = String, Path)),
+    responses((status = 200, body = body::Version)))]
 async fn one(
     State(registry): State<Registry>,
     Path((name, alias)): Path<(String, String)>,
@@ -28,7 +29,8 @@ async fn one(
     Ok(Json(version_body(&use_cases::get(&registry, &name, &alias).await?)))
 }
 
-/// Points an alias at a version, if the policy of the alias allows it. Deployments that watch the alias roll the version out.
+/// Points an alias at a version, if the policy of the alias allows it. Deployments that watch the alias roll
+/// the version out.
 #[utoipa::path(put, path = "/api/v1/models/{name}/aliases/{alias}", tag = "aliases",
     params(("name" = String, Path), ("alias" = String, Path)), request_body = body::AliasTarget,
     responses((status = 204, description = "It points at the version")))]

@@ -124,7 +124,8 @@ async fn content(
 
 /// Lists a directory of a run's artifacts, by name.
 #[utoipa::path(get, path = "/api/v1/runs/{run_id}/artifacts", tag = "artifacts",
-    params(("run_id" = String, Path), body::ArtifactsQuery), responses((status = 200, body = body::ArtifactPage)))]
+    params(("run_id" = String, Path), body::ArtifactsQuery),
+    responses((status = 200, body = body::ArtifactPage)))]
 async fn list_of_run(
     State(registry): State<Registry>,
     Path(run_id): Path<String>,
@@ -149,11 +150,14 @@ async fn preview_of_run(
 
 /// Downloads a file of a run, also by ranges.
 ///
-/// With `redirect=true`, and where clients reach the artifact store, the response is a redirect to a presigned URL.
+/// With `redirect=true`, and where clients reach the artifact store, the response is a redirect to a
+/// presigned URL.
 #[utoipa::path(get, path = "/api/v1/runs/{run_id}/artifacts/content", tag = "artifacts",
     params(("run_id" = String, Path), body::ContentQuery),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream", description = "The file, as an attachment of its own media type"),
-    (status = 206, body = Vec<u8>, content_type = "application/octet-stream", description = "The requested range"),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+        description = "The file, as an attachment of its own media type"),
+    (status = 206, body = Vec<u8>, content_type = "application/octet-stream",
+        description = "The requested range"),
     (status = 307, description = "The presigned URL is in `Location`"),
     (status = 416, description = "The range is outside of the file")))]
 async fn content_of_run(
@@ -196,11 +200,14 @@ async fn preview_of_version(
 
 /// Downloads a file of a version, also by ranges.
 ///
-/// With `redirect=true`, and where clients reach the artifact store, the response is a redirect to a presigned URL.
+/// With `redirect=true`, and where clients reach the artifact store, the response is a redirect to a
+/// presigned URL.
 #[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/artifacts/content", tag = "artifacts",
     params(("name" = String, Path), ("version" = String, Path), body::ContentQuery),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream", description = "The file, as an attachment of its own media type"),
-    (status = 206, body = Vec<u8>, content_type = "application/octet-stream", description = "The requested range"),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+        description = "The file, as an attachment of its own media type"),
+    (status = 206, body = Vec<u8>, content_type = "application/octet-stream",
+        description = "The requested range"),
     (status = 307, description = "The presigned URL is in `Location`"),
     (status = 416, description = "The range is outside of the file")))]
 async fn content_of_version(

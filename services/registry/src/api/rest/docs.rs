@@ -1,4 +1,5 @@
-//! A page for people from an OpenAPI document: operations with their parameters, bodies and a curl example. No script, nothing loaded.
+//! A page for people from an OpenAPI document: operations with their parameters, bodies and a curl example.
+//! No script, nothing loaded.
 
 use std::fmt::Write as _;
 

@@ -48,7 +48,8 @@ fn starting_at(since: &str) -> Result<From, Problem> {
 
 /// Lists past events of all services that the caller may read, oldest first. Events are kept for 14 days.
 ///
-/// A page may have fewer events than `limit`, or none, and a `next_page_token`: the others were not for the caller.
+/// A page may have fewer events than `limit`, or none, and a `next_page_token`: the others were not for the
+/// caller.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(body::EventsQuery),
     responses((status = 200, body = body::EventPage)))]
 async fn list(
@@ -83,11 +84,13 @@ fn resumed(headers: &HeaderMap, since: Option<&str>) -> Result<From, Problem> {
 
 /// Streams live events that the caller may read, as server-sent events.
 ///
-/// Each message has the type of the event as `event`, an [`Event`](body::Event) as `data`, and an `id` with which a client that lost its
-/// connection goes on: `Last-Event-ID`. A message of the type `error` says why the stream ends. Nothing is buffered for slow clients
-/// beyond what NATS holds; what is older than 14 days is lost to them.
+/// Each message has the type of the event as `event`, an [`Event`](body::Event) as `data`, and an `id` with
+/// which a client that lost its connection goes on: `Last-Event-ID`. A message of the type `error` says why
+/// the stream ends. Nothing is buffered for slow clients beyond what NATS holds; what is older than 14 days
+/// is lost to them.
 #[utoipa::path(get, path = "/api/v1/events/stream", tag = "events",
-    params(body::EventStreamQuery, ("Last-Event-ID" = Option<String>, Header, description = "`id` of the last event received; takes precedence over `since`")),
+    params(body::EventStreamQuery, ("Last-Event-ID" = Option<String>, Header,
+        description = "`id` of the last event received; takes precedence over `since`")),
     responses((status = 200, body = body::Event, content_type = "text/event-stream")))]
 async fn stream(
     State(registry): State<Registry>,

@@ -24,11 +24,12 @@ pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new().routes(routes!(collect))
 }
 
-/// Frees unreferenced and orphaned objects of a page of the bucket, or reports them; repeat with `next_page_token` until the bucket was
-/// walked.
+/// Frees unreferenced and orphaned objects of a page of the bucket, or reports them; repeat with
+/// `next_page_token` until the bucket was walked.
 ///
 /// It can be interrupted and repeated, also during uploads.
-#[utoipa::path(post, path = "/api/v1/gc", tag = "lifecycle", request_body = CollectionRequest, responses((status = 200, body = Collected)))]
+#[utoipa::path(post, path = "/api/v1/gc", tag = "lifecycle", request_body = CollectionRequest,
+    responses((status = 200, body = Collected)))]
 async fn collect(
     State(registry): State<Registry>,
     JsonBody(request): JsonBody<CollectionRequest>,

@@ -30,10 +30,11 @@ pub(super) fn router() -> OpenApiRouter<Registry> {
     OpenApiRouter::new().routes(routes!(show))
 }
 
-/// Shows what a version was created from and where it is deployed: logged model, run, code, data sets, job and checkpoint; signature,
-/// reports, approvals; deployments.
+/// Shows what a version was created from and where it is deployed: logged model, run, code, data sets, job
+/// and checkpoint; signature, reports, approvals; deployments.
 #[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/lineage", tag = "versions",
-    params(("name" = String, Path), ("version" = String, Path)), responses((status = 200, body = body::Lineage)))]
+    params(("name" = String, Path), ("version" = String, Path)),
+    responses((status = 200, body = body::Lineage)))]
 async fn show(
     State(registry): State<Registry>,
     caller: Caller,

@@ -76,7 +76,8 @@ fn points_of_each(request: &body::SampleRequest) -> Result<u32, Problem> {
     let total = runs * keys * points as usize;
     if total > MAX_TOTAL_POINTS {
         let message = format!(
-            "expected at most {MAX_TOTAL_POINTS} points in one response, got {runs} runs × {keys} metrics × {points} points"
+            "expected at most {MAX_TOTAL_POINTS} points in one response, got {runs} runs × {keys} metrics \
+             × {points} points"
         );
         return Err(Problem::invalid("max_points", message));
     }
@@ -85,8 +86,8 @@ fn points_of_each(request: &body::SampleRequest) -> Result<u32, Problem> {
 
 /// Samples histories for charts: several metrics of several runs, with a bounded number of points.
 ///
-/// A series with more points than `max_points` is divided into stretches, each represented by its first, lowest, highest and last
-/// point, so that peaks survive.
+/// A series with more points than `max_points` is divided into stretches, each represented by its first,
+/// lowest, highest and last point, so that peaks survive.
 #[utoipa::path(post, path = "/api/v1/metrics/sample", tag = "metrics", request_body = body::SampleRequest,
     responses((status = 200, body = body::Samples)))]
 async fn sample(

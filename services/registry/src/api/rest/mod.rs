@@ -1,8 +1,8 @@
-//! REST v1, for the command line, consoles and scripts: everything that the registry does, in one file for each resource. Bodies are
-//! shared with clients ([`slipway_api::rest::registry`]).
+//! REST v1, for the command line, consoles and scripts: everything that the registry does, in one file for
+//! each resource. Bodies are shared with clients ([`slipway_api::rest::registry`]).
 //!
-//! Each handler carries `#[utoipa::path]` and is mounted with `routes!`, so that the OpenAPI document is generated from the same
-//! words as the router.
+//! Each handler carries `#[utoipa::path]` and is mounted with `routes!`, so that the OpenAPI document is
+//! generated from the same words as the router.
 
 mod access;
 mod aliases;

@@ -97,7 +97,8 @@ async fn describe(
     Ok(Json(model_body(&use_cases::describe(&registry, &name, Some(&update.description)).await?)))
 }
 
-/// Renames a model; deployments, watched aliases, monitors and grants follow. Requires the role deployer on both names.
+/// Renames a model; deployments, watched aliases, monitors and grants follow. Requires the role deployer on
+/// both names.
 #[utoipa::path(post, path = "/api/v1/models/{name}/rename", tag = "models", params(("name" = String, Path)),
     request_body = body::Rename, responses((status = 200, body = body::Model)))]
 async fn rename(

@@ -111,7 +111,8 @@ fn errors(method: &str, path: &str, operation: &Operation) -> Vec<(&'static str,
     known.into_iter().filter(|(applies, ..)| *applies).map(|(_, status, about)| (status, about)).collect()
 }
 
-/// A name for generators of clients, e.g. `get_models_name_versions`. Handlers' own names repeat from file to file.
+/// A name for generators of clients, e.g. `get_models_name_versions`. Handlers' own names repeat from file to
+/// file.
 fn operation_id(method: &str, path: &str) -> String {
     // What is served outside of the API belongs to the service.
     let path = path.strip_prefix("/api/v1").map_or_else(|| format!("/service{path}"), str::to_owned);
@@ -148,7 +149,8 @@ async fn page() -> Response {
 }
 
 /// Describes this API as an OpenAPI 3.1 document, where other services have theirs.
-#[utoipa::path(get, path = "/openapi.json", tag = "description", responses((status = 200, body = JsonObject)))]
+#[utoipa::path(get, path = "/openapi.json", tag = "description",
+    responses((status = 200, body = JsonObject)))]
 async fn root_document() -> Json<&'static OpenApi> {
     document().await
 }

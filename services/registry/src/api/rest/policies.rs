@@ -28,7 +28,8 @@ fn policy_body(policy: &AliasPolicy) -> body::AliasPolicy {
 }
 
 /// Lists the policies of a model by the aliases that they guard.
-#[utoipa::path(get, path = "/api/v1/models/{name}/policies", tag = "policies", params(("name" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/models/{name}/policies", tag = "policies",
+    params(("name" = String, Path)),
     responses((status = 200, body = body::AliasPolicies)))]
 async fn list(State(registry): State<Registry>, Path(name): Path<String>) -> Answer<body::AliasPolicies> {
     let policies = use_cases::list(&registry, &name).await?;
@@ -37,7 +38,8 @@ async fn list(State(registry): State<Registry>, Path(name): Path<String>) -> Ans
 
 /// Shows the policy of an alias.
 #[utoipa::path(get, path = "/api/v1/models/{name}/policies/{alias}", tag = "policies",
-    params(("name" = String, Path), ("alias" = String, Path)), responses((status = 200, body = body::AliasPolicy)))]
+    params(("name" = String, Path), ("alias" = String, Path)),
+    responses((status = 200, body = body::AliasPolicy)))]
 async fn one(
     State(registry): State<Registry>,
     Path((name, alias)): Path<(String, String)>,

@@ -33,7 +33,8 @@ fn rule_body(stored: Stored) -> body::RetentionRule {
 }
 
 /// Lists retention rules by name.
-#[utoipa::path(get, path = "/api/v1/retention-rules", tag = "lifecycle", params(PageQuery), responses((status = 200, body = body::RetentionRulePage)))]
+#[utoipa::path(get, path = "/api/v1/retention-rules", tag = "lifecycle", params(PageQuery),
+    responses((status = 200, body = body::RetentionRulePage)))]
 async fn list(
     State(registry): State<Registry>,
     Query(query): Query<PageQuery>,
@@ -48,15 +49,19 @@ async fn list(
 }
 
 /// Shows a retention rule.
-#[utoipa::path(get, path = "/api/v1/retention-rules/{name}", tag = "lifecycle", params(("name" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/retention-rules/{name}", tag = "lifecycle",
+    params(("name" = String, Path)),
     responses((status = 200, body = body::RetentionRule)))]
 async fn one(State(registry): State<Registry>, Path(name): Path<String>) -> Answer<body::RetentionRule> {
     Ok(Json(rule_body(rules::get(&registry, &name).await?)))
 }
 
 /// Creates or replaces a retention rule.
-#[utoipa::path(put, path = "/api/v1/retention-rules/{name}", tag = "lifecycle", params(("name" = String, Path)),
-    request_body = body::NewRetentionRule, responses((status = 200, body = body::RetentionRule), (status = 201, body = body::RetentionRule, description = "Created")))]
+#[utoipa::path(put, path = "/api/v1/retention-rules/{name}", tag = "lifecycle",
+    params(("name" = String, Path)),
+    request_body = body::NewRetentionRule,
+    responses((status = 200, body = body::RetentionRule),
+        (status = 201, body = body::RetentionRule, description = "Created")))]
 async fn put(
     State(registry): State<Registry>,
     Path(name): Path<String>,
@@ -77,7 +82,8 @@ async fn put(
 }
 
 /// Deletes a retention rule. What it archived stays archived.
-#[utoipa::path(delete, path = "/api/v1/retention-rules/{name}", tag = "lifecycle", params(("name" = String, Path)),
+#[utoipa::path(delete, path = "/api/v1/retention-rules/{name}", tag = "lifecycle",
+    params(("name" = String, Path)),
     responses((status = 204, description = "It is deleted")))]
 async fn remove(State(registry): State<Registry>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     rules::delete(&registry, &name).await?;
@@ -93,10 +99,12 @@ fn retired(gone: Gone) -> body::Retired {
     }
 }
 
-/// Applies a rule to a page of runs or versions, or lists what it would archive or delete, whether the rule is enabled or not.
+/// Applies a rule to a page of runs or versions, or lists what it would archive or delete, whether the rule
+/// is enabled or not.
 ///
 /// It can be interrupted and repeated.
-#[utoipa::path(post, path = "/api/v1/retention-rules/{name}/run", tag = "lifecycle", params(("name" = String, Path), body::ApplyQuery),
+#[utoipa::path(post, path = "/api/v1/retention-rules/{name}/run", tag = "lifecycle",
+    params(("name" = String, Path), body::ApplyQuery),
     responses((status = 200, body = body::Applied)))]
 async fn apply(
     State(registry): State<Registry>,

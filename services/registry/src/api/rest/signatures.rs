@@ -99,7 +99,8 @@ fn judged_body(judged: &Judged) -> body::VersionSignature {
 }
 
 /// Shows how a version is signed.
-#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/signature", tag = "trust", params(("name" = String, Path), ("version" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/signature", tag = "trust",
+    params(("name" = String, Path), ("version" = String, Path)),
     responses((status = 200, body = body::VersionSignature)))]
 async fn show(
     State(registry): State<Registry>,
@@ -110,8 +111,10 @@ async fn show(
 }
 
 /// Returns the bundle of a signature unchanged, for tools that verify it themselves.
-#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/signature/bundle", tag = "trust", params(("name" = String, Path), ("version" = String, Path)),
-    responses((status = 200, body = body::Bundle, content_type = "application/vnd.dev.sigstore.bundle.v0.3+json")))]
+#[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/signature/bundle", tag = "trust",
+    params(("name" = String, Path), ("version" = String, Path)),
+    responses((status = 200, body = body::Bundle,
+        content_type = "application/vnd.dev.sigstore.bundle.v0.3+json")))]
 async fn bundle(
     State(registry): State<Registry>,
     Path((name, version)): Path<(String, String)>,
@@ -122,7 +125,8 @@ async fn bundle(
 }
 
 /// Attaches a signature: a Sigstore bundle as OpenSSF Model Signing writes it.
-#[utoipa::path(put, path = "/api/v1/models/{name}/versions/{version}/signature", tag = "trust", params(("name" = String, Path), ("version" = String, Path)),
+#[utoipa::path(put, path = "/api/v1/models/{name}/versions/{version}/signature", tag = "trust",
+    params(("name" = String, Path), ("version" = String, Path)),
     request_body = body::Bundle, responses((status = 200, body = body::VersionSignature)))]
 async fn attach(
     State(registry): State<Registry>,
@@ -134,7 +138,8 @@ async fn attach(
 }
 
 /// Removes the attached signature.
-#[utoipa::path(delete, path = "/api/v1/models/{name}/versions/{version}/signature", tag = "trust", params(("name" = String, Path), ("version" = String, Path)),
+#[utoipa::path(delete, path = "/api/v1/models/{name}/versions/{version}/signature", tag = "trust",
+    params(("name" = String, Path), ("version" = String, Path)),
     responses((status = 200, body = body::VersionSignature)))]
 async fn detach(
     State(registry): State<Registry>,

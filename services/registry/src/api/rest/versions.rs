@@ -71,8 +71,8 @@ async fn search(
     Ok(Json(body::VersionPage { versions: found.iter().map(version_body).collect(), next_page_token }))
 }
 
-/// Creates the next version of a model: its files are inspected, scanned and pinned. A version that serving cannot load is registered,
-/// too; `unservable_reason` explains it.
+/// Creates the next version of a model: its files are inspected, scanned and pinned. A version that serving
+/// cannot load is registered, too; `unservable_reason` explains it.
 #[utoipa::path(post, path = "/api/v1/models/{name}/versions", tag = "versions",
     params(("name" = String, Path)), request_body = body::NewVersion,
     responses((status = 201, body = body::VersionDetails)))]
@@ -155,7 +155,8 @@ async fn delete(
 
 /// Sets a tag of a version.
 #[utoipa::path(put, path = "/api/v1/models/{name}/versions/{version}/tags/{key}", tag = "versions",
-    params(("name" = String, Path), ("version" = String, Path), ("key" = String, Path)), request_body = TagValue,
+    params(("name" = String, Path), ("version" = String, Path), ("key" = String, Path)),
+    request_body = TagValue,
     responses((status = 204, description = "It is set")))]
 async fn set_tag(
     State(registry): State<Registry>,

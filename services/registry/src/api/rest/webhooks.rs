@@ -83,7 +83,8 @@ fn check_description(description: &str) -> Result<(), Problem> {
 }
 
 /// Lists webhooks by name.
-#[utoipa::path(get, path = "/api/v1/webhooks", tag = "webhooks", params(PageQuery), responses((status = 200, body = body::WebhookPage)))]
+#[utoipa::path(get, path = "/api/v1/webhooks", tag = "webhooks", params(PageQuery),
+    responses((status = 200, body = body::WebhookPage)))]
 async fn list(State(registry): State<Registry>, Query(query): Query<PageQuery>) -> Answer<body::WebhookPage> {
     let (limit, after) = (query.limit()?, query.after::<String>()?);
     let found = reading::list(&registry, after.as_deref(), i64::from(limit) + 1).await?;
@@ -94,7 +95,8 @@ async fn list(State(registry): State<Registry>, Query(query): Query<PageQuery>) 
 
 /// Makes a webhook; events that happen from now on are delivered to it.
 #[utoipa::path(post, path = "/api/v1/webhooks", tag = "webhooks", request_body = body::NewWebhook,
-    responses((status = 201, body = body::Webhook, description = "Created; only this response contains `secret`, if it was generated")))]
+    responses((status = 201, body = body::Webhook,
+        description = "Created; only this response contains `secret`, if it was generated")))]
 async fn create(
     State(registry): State<Registry>,
     JsonBody(new): JsonBody<body::NewWebhook>,
@@ -172,8 +174,10 @@ async fn remove(State(registry): State<Registry>, Path(name): Path<String>) -> R
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Signs with a new secret; for a while with the one before, too, except in MLflow's format, which has one signature.
-#[utoipa::path(post, path = "/api/v1/webhooks/{name}/rotate-secret", tag = "webhooks", params(("name" = String, Path)),
+/// Signs with a new secret; for a while with the one before, too, except in MLflow's format, which has one
+/// signature.
+#[utoipa::path(post, path = "/api/v1/webhooks/{name}/rotate-secret", tag = "webhooks",
+    params(("name" = String, Path)),
     request_body = body::Rotation, responses((status = 200, body = body::Rotated)))]
 async fn rotate(
     State(registry): State<Registry>,
@@ -219,7 +223,8 @@ fn delivery_body(delivery: deliveries::Delivery) -> body::Delivery {
 
 /// Lists the deliveries of a webhook, the newest first; what is over is kept for 30 days.
 #[utoipa::path(get, path = "/api/v1/webhooks/{name}/deliveries", tag = "webhooks",
-    params(("name" = String, Path), body::DeliveriesQuery), responses((status = 200, body = body::DeliveryPage)))]
+    params(("name" = String, Path), body::DeliveriesQuery),
+    responses((status = 200, body = body::DeliveryPage)))]
 async fn list_deliveries(
     State(registry): State<Registry>,
     Path(name): Path<String>,
@@ -248,8 +253,10 @@ async fn replay_one(
     Ok((StatusCode::ACCEPTED, Json(body::Queued { queued: 1, next_since: None })))
 }
 
-/// Delivers what happened since a moment, also what was delivered already or happened before the webhook was made.
-#[utoipa::path(post, path = "/api/v1/webhooks/{name}/replay", tag = "webhooks", params(("name" = String, Path)),
+/// Delivers what happened since a moment, also what was delivered already or happened before the webhook was
+/// made.
+#[utoipa::path(post, path = "/api/v1/webhooks/{name}/replay", tag = "webhooks",
+    params(("name" = String, Path)),
     request_body = body::ReplayRequest, responses((status = 202, body = body::Queued)))]
 async fn replay_since(
     State(registry): State<Registry>,
