@@ -1,7 +1,8 @@
-//! Names of callers. Roles are granted to a name and the audit trail shows it, so one name has one spelling, and none can be taken for
-//! one that has a meaning of its own.
+//! Names of callers. Roles are granted to a name and the audit trail shows it, so one name has one spelling,
+//! and none can be taken for one that has a meaning of its own.
 //!
-//! Sources: Unicode Technical Standard 39, section 4 (confusable detection, the *skeleton*) and UAX 15 (normalisation form NFKC).
+//! Sources: Unicode Technical Standard 39, section 4 (confusable detection, the *skeleton*) and UAX 15
+//! (normalisation form NFKC).
 
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
@@ -44,7 +45,8 @@ const PLATFORM: [&str; 2] = [JOB, SERVICE];
 #[error("{0}")]
 pub struct Unusable(String);
 
-/// The name of a principal: of an identity token's holder, and of tokens and grants that an administrator makes.
+/// The name of a principal: of an identity token's holder, and of tokens and grants that an administrator
+/// makes.
 ///
 /// # Errors
 /// It is empty, too long, has another spelling or invisible characters, or is or looks like a reserved name.
@@ -95,7 +97,8 @@ fn validate_name(name: &str) -> Result<(), Unusable> {
     }
     if let Some(odd) = name.chars().find(|letter| is_invisible(*letter)) {
         return Err(Unusable(format!(
-            "'{}' contains the character U+{:04X}; expected visible characters and single spaces between them",
+            "'{}' contains the character U+{:04X}; expected visible characters and single spaces between \
+             them",
             shown(name),
             u32::from(odd)
         )));
@@ -116,12 +119,15 @@ fn validate_name(name: &str) -> Result<(), Unusable> {
     Ok(())
 }
 
-/// Controls, formats (zero width, direction), separators but the space, and what has no meaning: unassigned, private, surrogate.
+/// Controls, formats (zero width, direction), separators but the space, and what has no meaning: unassigned,
+/// private, surrogate.
 fn is_invisible(letter: char) -> bool {
     use GeneralCategory as Is;
     let blank = matches!(letter.general_category(), Is::SpaceSeparator) && letter != ' ';
     // Drawn as nothing, whatever their category.
-    let filler = matches!(letter, '\u{034F}' | '\u{115F}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{FFA0}' | '\u{FE00}'..='\u{FE0F}' | '\u{E0100}'..='\u{E01EF}');
+    let filler = matches!(letter,
+        '\u{034F}' | '\u{115F}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{FFA0}'
+            | '\u{FE00}'..='\u{FE0F}' | '\u{E0100}'..='\u{E01EF}');
     let meaningless = matches!(
         letter.general_category(),
         Is::Control
@@ -137,7 +143,8 @@ fn is_invisible(letter: char) -> bool {
 
 /// What a name looks like to a person who reads past case.
 fn folded(name: &str) -> String {
-    // Case first, since capitals have skeletons of their own; and again, since skeletons may bring capitals in.
+    // Case first, since capitals have skeletons of their own; and again, since skeletons may bring capitals
+    // in.
     skeleton_of(&skeleton_of(name))
 }
 

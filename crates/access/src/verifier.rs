@@ -168,7 +168,7 @@ impl Verifier {
             NotTrusted::Token(why) | NotTrusted::Issuer(why) => unauthenticated(why),
         })?;
         validate_principal(&identity.principal)
-            .map_err(|why| unauthenticated(format!("the token's holder cannot be used here: {why}")))?;
+            .map_err(|why| unauthenticated(format!("the token's principal is not valid here: {why}")))?;
         let identity = Arc::new(identity);
         let end_ms = identity.expires_unix_s.saturating_mul(1_000);
         let known =

@@ -17,8 +17,8 @@ pub const TOKEN_PREFIX: &str = "token.";
 pub const SUBJECT_PREFIX: &str = "subject.";
 /// The registry writes the head this often, in seconds, and after each change.
 pub const HEARTBEAT_S: u64 = 5;
-/// The bucket tells this long that an entry was deleted, in seconds. A reader that was away for longer reads
-/// the whole bucket.
+/// The bucket tells this long that an entry was deleted, in seconds. A reader that was unreachable for longer
+/// reads the whole bucket.
 pub const MARKER_MAX_AGE_S: u64 = 3_600;
 
 /// What the bucket holds, and as of when. It is written after the entries that it describes.

@@ -1,7 +1,7 @@
 //! Events: names of streams and subjects, and the body of each event.
 //!
-//! An event is a CloudEvent 1.0 in binary mode: attributes in NATS headers, the body as JSON. Its `type` is its subject,
-//! `slipway.<service>.<entity>.<what-happened>`.
+//! An event is a CloudEvent 1.0 in binary mode: attributes in NATS headers, the body as JSON. Its `type` is
+//! its subject, `slipway.<service>.<entity>.<what-happened>`.
 
 pub mod asyncapi;
 pub mod catalog;
@@ -55,7 +55,7 @@ impl EventBody for RegistryChange {
 /// `slipway.registry.call.*`.
 pub const CALLED_SERVICES: [&str; 4] = ["launcher", "serving", "rollout-controller", "drift-monitor"];
 
-/// What came of a call.
+/// Outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CallOutcome {
@@ -81,7 +81,7 @@ impl CallOutcome {
 pub struct ServiceCall {
     /// The service, e.g. `launcher`.
     pub service: String,
-    /// What came of it.
+    /// Outcome of the call.
     pub outcome: CallOutcome,
     /// The caller; `anonymous` without a valid credential.
     pub principal: String,
@@ -118,7 +118,8 @@ pub const MODEL_RENAMED: &str = "slipway.registry.model.renamed";
 /// Subject on which [`DriftDetected`] arrives.
 pub const DRIFT_DETECTED: &str = "slipway.drift-monitor.drift.detected";
 
-/// An alias was set. Also published where it points at the same version as before; see [`AliasSet::unchanged`].
+/// An alias was set. Also published where it points at the same version as before; see
+/// [`AliasSet::unchanged`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AliasSet {
     /// Registered model.
@@ -153,7 +154,8 @@ pub struct ModelRenamed {
     pub from: String,
     /// Name now.
     pub to: String,
-    /// Grows by one with each rename of the model, so that consumers can drop an older rename that arrives late.
+    /// Grows by one with each rename of the model, so that consumers can drop an older rename that arrives
+    /// late.
     pub name_revision: u32,
 }
 
@@ -284,8 +286,8 @@ pub enum AliasOutcome {
     InProgress,
     /// The kill switch is on: the rollout starts when it is turned off.
     Pending,
-    /// The newest rollout of the version ended without promotion and the alias was set again without being moved: not
-    /// retried automatically.
+    /// The newest rollout of the version ended without promotion and the alias was set again without being
+    /// moved: not retried automatically.
     NotRetried,
     /// The version cannot be served.
     NotServable,
@@ -324,7 +326,8 @@ pub struct RolloutChange {
     pub deployment: String,
     /// Registered model.
     pub model: String,
-    /// `started`, `preparing`, `advanced`, `paused`, `resumed`, `promoted`, `rolled-back`, `failed` or `aborted`.
+    /// `started`, `preparing`, `advanced`, `paused`, `resumed`, `promoted`, `rolled-back`, `failed` or
+    /// `aborted`.
     pub what: String,
     /// Version that served before; absent at the first deployment.
     pub from_version: Option<String>,
@@ -351,7 +354,8 @@ impl EventBody for RolloutChange {
 /// Subject on which [`JoiningStopped`] arrives.
 pub const JOINING_STOPPED: &str = "slipway.serving.version.joining-stopped";
 
-/// A replica of serving no longer joins requests of a version: an answer of a joined run differed from that of the request alone.
+/// A replica of serving no longer joins requests of a version: an answer of a joined run differed from that
+/// of the request alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JoiningStopped {
     /// Replica of serving.
@@ -464,7 +468,8 @@ pub struct DriftDetected {
     /// Whether drift had been detected before, and `parts` drift in addition.
     #[serde(default)]
     pub further: bool,
-    /// What drifts: `feature age`, `prediction label` or `repeated rows`; of a verdict about more than 100, the first.
+    /// What drifts: `feature age`, `prediction label` or `repeated rows`; of a verdict about more than 100,
+    /// the first.
     #[serde(default)]
     pub parts: Vec<String>,
     /// Scores of the last of these windows: the evidence.

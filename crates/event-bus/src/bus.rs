@@ -11,7 +11,7 @@ use crate::Error;
 use crate::connection::Connection;
 
 const MIB: i64 = 1024 * 1024;
-/// Events are kept this long: a consumer that was away for less misses nothing.
+/// Events are kept this long: a consumer that was unreachable for less misses nothing.
 const EVENTS_MAX_AGE_S: u64 = 14 * 24 * 3600;
 const EVENTS_MAX_BYTES: i64 = 2048 * MIB;
 const PREDICTIONS_MAX_AGE_S: u64 = 24 * 3600;
@@ -29,8 +29,9 @@ const RECONNECT_DELAY_MAX_MS: u64 = 1_000;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "NATS")]
 pub struct NatsConfig {
-    /// NATS server with JetStream, e.g. `nats://127.0.0.1:4222`; may hold credentials: `nats://USER:PASSWORD@HOST:PORT`. With
-    /// `?inbox_prefix=PREFIX`, replies arrive below the subject PREFIX instead of `_INBOX`.
+    /// URL of a NATS server with JetStream, e.g. `nats://127.0.0.1:4222`; may contain credentials:
+    /// `nats://USER:PASSWORD@HOST:PORT`. With `?inbox_prefix=PREFIX`, replies arrive below the subject PREFIX
+    /// instead of `_INBOX`.
     #[arg(long, env = "SLIPWAY_NATS_URL", default_value = "nats://127.0.0.1:4222", hide_env_values = true)]
     pub nats_url: String,
 }
@@ -69,8 +70,8 @@ pub struct EventBus {
 }
 
 impl EventBus {
-    /// Starts connecting. It returns at once, also where NATS is away; the connection is then made in the background, for as
-    /// long as it takes.
+    /// Starts connecting. It returns at once, also where NATS is unreachable; the connection is then made in
+    /// the background, for as long as it takes.
     ///
     /// # Errors
     /// An address that is no address.
@@ -119,8 +120,9 @@ impl EventBus {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// Makes the streams and buckets, or brings their limits up to date. What is as it should be is only looked at: services that may
-    /// not configure streams ([`crate::permissions`]) find them made by the platform.
+    /// Makes the streams and buckets, or brings their limits up to date. What is as it should be is only
+    /// looked at: services that may not configure streams ([`crate::permissions`]) find them made by the
+    /// platform.
     ///
     /// # Errors
     /// NATS is unreachable or refuses.

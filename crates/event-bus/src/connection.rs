@@ -8,7 +8,7 @@ use async_nats::Event;
 #[derive(Debug)]
 pub(crate) struct Connection {
     url: String,
-    /// Whether it was said that NATS is away, and not yet that it is back.
+    /// Whether it was said that NATS is unreachable, and not yet that it is back.
     away: AtomicBool,
 }
 

@@ -13,7 +13,7 @@ impl EventBus {
     /// stays.
     ///
     /// # Errors
-    /// NATS is away or refuses, e.g. filters that overlap.
+    /// NATS is unreachable or refuses, e.g. filters that overlap.
     pub async fn ensure_filter(
         &self,
         stream: &str,
@@ -40,7 +40,7 @@ impl EventBus {
     /// were more.
     ///
     /// # Errors
-    /// NATS is away or refuses.
+    /// NATS is unreachable or refuses.
     pub async fn history(
         &self,
         stream: &str,

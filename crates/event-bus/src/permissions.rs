@@ -1,8 +1,8 @@
 //! What each user of NATS may do: one table, for `slipway up` and for every other way to run NATS.
 //!
-//! A service publishes its own subjects and nothing else. Streams and buckets are made by [`User::Platform`] alone, because the
-//! configuration of a stream can republish messages under any subject. A consumer of a stream may not do that: JetStream delivers and
-//! stores a message under the subject that its publisher used.
+//! A service publishes its own subjects and nothing else. Streams and buckets are made by [`User::Platform`]
+//! alone, because the configuration of a stream can republish messages under any subject. A consumer of a
+//! stream may not do that: JetStream delivers and stores a message under the subject that its publisher used.
 //!
 //! Sources: <https://docs.nats.io/running-a-nats-service/configuration/securing_nats/authorization> and
 //! <https://docs.nats.io/reference/reference-protocols/nats_api_reference>.
@@ -199,7 +199,8 @@ impl Table {
         }
     }
 
-    /// Reading a stream with consumers that have no place of their own and generated names; durable ones of others are denied.
+    /// Reading a stream with consumers that have no place of their own and generated names; durable ones of
+    /// others are denied.
     fn read(&mut self, stream: &str) {
         self.publish(&format!("$JS.API.CONSUMER.CREATE.{stream}"));
         self.consumer(stream, "*");
@@ -237,10 +238,12 @@ impl Table {
     }
 }
 
-/// The table as configuration of a NATS server, without passwords: `$NATS_PASSWORD_<USER>` are its environment variables.
+/// The table as configuration of a NATS server, without passwords: `$NATS_PASSWORD_<USER>` are its
+/// environment variables.
 pub fn server_configuration() -> String {
     let mut text = "# Users of NATS and what they may do.\n\
-                    # Written from crates/event-bus/src/permissions.rs by SLIPWAY_WRITE_DOCS=1 cargo test -p slipway-event-bus.\n\
+                    # Written from crates/event-bus/src/permissions.rs by SLIPWAY_WRITE_DOCS=1 cargo test -p \
+                    slipway-event-bus.\n\
                     authorization {\n  users = [\n"
         .to_owned();
     for user in User::ALL {
@@ -254,7 +257,8 @@ pub fn server_configuration() -> String {
         if let Some(permissions) = permissions(user) {
             let _ = write!(
                 text,
-                "      permissions: {{\n        publish: {{\n          allow: {}\n          deny: {}\n        }}\n        \
+                "      permissions: {{\n        publish: {{\n          allow: {}\n          deny: \
+                 {}\n        }}\n        \
                  subscribe: {{\n          allow: {}\n        }}\n      }}\n",
                 list(&permissions.publish),
                 list(&permissions.publish_denied),

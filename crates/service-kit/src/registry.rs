@@ -8,7 +8,7 @@ use slipway_grpc_client::{TracedChannel, channel, channel_with_token};
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Access")]
 pub struct RegistryToken {
-    /// Token that this service sends to the registry and to other services; required if access control is on.
+    /// Token that this service sends to the registry; required if access control of the registry is on.
     #[arg(long, env = "SLIPWAY_REGISTRY_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub registry_token: Option<SecretString>,
 }

@@ -97,6 +97,7 @@ pub struct JobsConfig {
     #[arg(long, env = "SLIPWAY_JOB_ENVIRONMENT", value_delimiter = ',', value_name = "NAMES")]
     pub job_environment: Vec<String>,
     /// Whether to keep the work folders of successful attempts too.
-    #[arg(long, env = "SLIPWAY_KEEP_WORK_DIRS", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, env = "SLIPWAY_KEEP_WORK_DIRS", default_value_t = false, action = clap::ArgAction::Set,
+          value_name = "BOOL")]
     pub keep_work_dirs: bool,
 }

@@ -149,7 +149,8 @@ impl Error {
     /// Nothing may be deleted: which versions are in use is not known yet.
     pub(crate) fn deployments_unknown() -> Self {
         Self::Unavailable(
-            "it is not known yet which versions deployments serve, because NATS has been unreachable since the registry started; try again later, or force the deletion as an administrator (force=true)"
+            "it is not known yet which versions deployments serve, because NATS has been unreachable since \
+             the registry started; try again later, or force the deletion as an administrator (force=true)"
                 .to_owned(),
         )
     }
@@ -157,8 +158,8 @@ impl Error {
     /// A file whose bytes are others than those that were stored.
     pub(crate) fn damaged(path: &str) -> Self {
         Self::Internal(format!(
-            "The bytes of the artifact '{path}' in the artifact store are damaged; restore its bucket from a backup, or log the \
-             file again"
+            "The bytes of the artifact '{path}' in the artifact store are damaged; restore its bucket from a \
+             backup, or log the file again"
         ))
     }
 
@@ -277,8 +278,8 @@ pub(crate) fn of_file(path: &str, error: slipway_artifact_store::Error) -> Error
         Store::NotFound { key } => {
             tracing::error!(path, key, "object of an artifact missing from the artifact store");
             Error::not_found(format!(
-                "The bytes of the artifact '{path}' are missing from the artifact store; restore its bucket from a backup, or log \
-                 the file again"
+                "The bytes of the artifact '{path}' are missing from the artifact store; restore its bucket \
+                 from a backup, or log the file again"
             ))
         }
         Store::Digest { key, expected, actual } => {

@@ -24,7 +24,7 @@ pub(crate) struct Registry {
     pub(crate) pool: PgPool,
     /// The bucket of all artifacts.
     pub(crate) artifacts: ArtifactStore,
-    /// Clients are told to send and fetch large files at the artifact store itself.
+    /// Clients transfer large files directly to and from the artifact store.
     pub(crate) direct_artifacts: bool,
     /// Opens transactions that change something.
     pub(crate) changes: Changes,

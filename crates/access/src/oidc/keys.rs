@@ -1,4 +1,5 @@
-//! The issuer's public keys: found through its discovery document, kept, and asked for again when a token names another one.
+//! The issuer's public keys: found through its discovery document, kept, and asked for again when a token
+//! names another one.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -80,7 +81,8 @@ impl Keys {
         match (held.keys.pick(kid, algorithm), refreshed) {
             (Some(key), Ok(())) => Ok(key),
             (Some(key), Err(error)) => {
-                // Better a key that may be withdrawn than nobody served while the issuer restarts.
+                // A key that may be withdrawn is better than rejecting every caller while the issuer
+                // restarts.
                 tracing::warn!(%error, "keys of the OIDC issuer are stale");
                 Ok(key)
             }
@@ -104,7 +106,7 @@ impl Keys {
         self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks for the keys unless somebody did so since `seen`, or just now.
+    /// Fetches the keys unless that was done since `seen`, or just now.
     async fn refresh(&self, seen: Option<Instant>) -> Result<(), Refused> {
         let mut asked = self.asked.lock().await;
         let recently = asked.is_some_and(|at| at.elapsed() < Duration::from_secs(MIN_FETCH_INTERVAL_S));

@@ -1,8 +1,8 @@
-//! Identity tokens of an OIDC issuer: signature, issuer, audience and times are checked; who it is and which groups it is in are
-//! read.
+//! Identity tokens of an OIDC issuer: signature, issuer, audience and times are checked; who it is and which
+//! groups it is in are read.
 //!
-//! Sources: OpenID Connect Discovery 1.0, RFC 7517 (keys), RFC 7519 (tokens), RFC 8725 (their pitfalls). Signatures are RS256,
-//! ES256 or EdDSA; `none` and shared secrets are never accepted.
+//! Sources: OpenID Connect Discovery 1.0, RFC 7517 (keys), RFC 7519 (tokens), RFC 8725 (their pitfalls).
+//! Signatures are RS256, ES256 or EdDSA; `none` and shared secrets are never accepted.
 
 mod check;
 mod claims;
@@ -23,17 +23,17 @@ pub use published::PublishedOidc;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "OpenID Connect")]
 pub struct OidcConfig {
-    /// Issuer whose tokens are accepted, as it stands in their `iss`; its keys are found through its discovery document. Without
-    /// it only API tokens are.
+    /// Issuer of accepted identity tokens, as in their `iss`. Its keys are found through its discovery
+    /// document. [default: only API tokens are accepted]
     #[arg(long, env = "SLIPWAY_OIDC_ISSUER", value_name = "URL")]
     pub oidc_issuer: Option<String>,
-    /// What `aud` of a token has to hold: the id under which the issuer knows this registry.
+    /// Required value of a token's `aud`: the id under which the issuer knows Slipway.
     #[arg(long, env = "SLIPWAY_OIDC_AUDIENCE", default_value = "slipway", value_name = "AUDIENCE")]
     pub oidc_audience: String,
-    /// Claim that names the caller, e.g. `sub`, `email` or `preferred_username`.
+    /// Claim with the caller's name, e.g. `sub`, `email` or `preferred_username`.
     #[arg(long, env = "SLIPWAY_OIDC_PRINCIPAL_CLAIM", default_value = "sub", value_name = "CLAIM")]
     pub oidc_principal_claim: String,
-    /// Claim that lists the caller's groups; dots lead into objects, as in `realm_access.roles`.
+    /// Claim with the caller's groups; dots address fields of objects, as in `realm_access.roles`.
     #[arg(long, env = "SLIPWAY_OIDC_GROUPS_CLAIM", default_value = "groups", value_name = "CLAIM")]
     pub oidc_groups_claim: String,
 }

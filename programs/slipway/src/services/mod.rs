@@ -1,4 +1,5 @@
-//! The table of services. Everything that the command line and `slipway up` do with a service follows from its row.
+//! The table of services. Everything that the command line and `slipway up` do with a service follows from
+//! its row.
 
 mod arguments;
 mod settings;

@@ -41,7 +41,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(18);
 pub(crate) fn run(data_dir: &Path, options: &UpOptions) -> anyhow::Result<ExitCode> {
     private::only_for_owner();
     match private::folder(data_dir) {
-        // Another account's, such as a volume that is shared by a group. What is made in it is closed all the same.
+        // Another account's, such as a volume that is shared by a group. What is made in it is closed all the
+        // same.
         Err(error) if data_dir.is_dir() => errln!("warning: {error}"),
         made => made.with_context(|| format!("cannot create the data directory {}", data_dir.display()))?,
     }
@@ -71,8 +72,8 @@ pub(crate) fn run(data_dir: &Path, options: &UpOptions) -> anyhow::Result<ExitCo
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// Closes what an earlier release left open to other users of the machine. The folder itself is closed, so that a file which cannot be
-/// is no reason not to start.
+/// Closes what an earlier release left open to other users of the machine. The folder itself is closed, so
+/// that a file which cannot be is no reason not to start.
 fn close_to_others(data_dir: &Path) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(data_dir)?.flatten() {
         if let Err(error) = private::close_tree(&entry.path()) {
@@ -192,7 +193,8 @@ impl Platform {
         Ok(platform)
     }
 
-    /// Asks every part until all are ready. A deployment whose version does not load is to be mended while the platform runs.
+    /// Asks every part until all are ready. A deployment whose version does not load is to be mended while
+    /// the platform runs.
     fn wait_until_ready(&mut self, stop: &Receiver<()>) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let started = Instant::now();
@@ -223,7 +225,8 @@ impl Platform {
         }
     }
 
-    /// What answers at the address of a part may be another program that took the port, while ours cannot listen.
+    /// What answers at the address of a part may be another program that took the port, while ours cannot
+    /// listen.
     fn doubt(&self, part: &mut PartStatus) {
         if part.state != "ready" && !part.is_degraded() {
             return;
@@ -268,7 +271,8 @@ impl Platform {
         }
     }
 
-    /// Until the stop: children are kept running by their threads; what happens to them is told and written down.
+    /// Until the stop: children are kept running by their threads; what happens to them is printed and
+    /// recorded.
     fn watch(&mut self, stop: &Receiver<()>) {
         while stop.recv_timeout(Duration::from_millis(200)).is_err() {
             if self.take_notes()

@@ -6,7 +6,8 @@ use super::credentials::Credentials;
 use super::ports::Ports;
 use crate::services::{SERVICES, Service, Settings, Shared, own_token};
 
-/// Secrets that this process may have in its environment; each part gets its own, and those of the servers that it needs.
+/// Secrets that this process may have in its environment; each part gets its own, and those of the servers
+/// that it needs.
 pub(crate) const NOT_INHERITED: [&str; 9] = [
     "SLIPWAY_ADMIN_TOKEN",
     "SLIPWAY_TOKEN",

@@ -160,7 +160,7 @@ impl Authenticator {
     /// Who sends these headers.
     ///
     /// # Errors
-    /// `Unauthenticated`, or Postgres or the OIDC issuer is away.
+    /// `Unauthenticated`, or Postgres or the OIDC issuer is unreachable.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap, origin: String) -> Result<Caller, Error> {
         let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
             Error::Unauthenticated(

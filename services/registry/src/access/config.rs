@@ -13,18 +13,20 @@ const MIN_ADMIN_TOKEN_CHARS: usize = 32;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Access")]
 pub struct AccessConfig {
-    /// Whether callers need a token, and roles for what they do.
+    /// Access control: whether callers need a token and roles.
     #[arg(long, env = "SLIPWAY_AUTH", value_enum, default_value = "off")]
     pub auth: Switch,
-    /// A token that may do everything, as the principal `admin`: with it the first tokens and grants are made. At least 32 characters.
+    /// Token with the role admin on everything, as the principal `admin`; used to create the first tokens and
+    /// grants. At least 32 characters. [default: none]
     #[arg(long, env = "SLIPWAY_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub admin_token: Option<SecretString>,
-    /// The launcher's token, with which it issues and revokes tokens of training jobs and may do nothing else. At least 32 characters.
-    /// [default: jobs get no tokens of their own]
+    /// Token with which the launcher issues and revokes tokens of training jobs, and which allows nothing
+    /// else. At least 32 characters. [default: jobs get no tokens of their own]
     #[arg(long, env = "SLIPWAY_LAUNCHER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub launcher_token: Option<SecretString>,
-    /// A token for the services that read the registry (serving, rollout controller, drift monitor): it has the role viewer on everything, as
-    /// the principal `services`. At least 32 characters. [default: none; any token of a viewer will do]
+    /// Token for the services that read the registry (serving, rollout controller, drift monitor), with the
+    /// role viewer on everything, as the principal `services`. At least 32 characters. [default: none; any
+    /// token with the role viewer works]
     #[arg(long, env = "SLIPWAY_SERVICES_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub services_token: Option<SecretString>,
     /// SHA-256 of the token of each service, as `SERVICE=DIGEST`, for serving, rollout-controller and
@@ -38,11 +40,13 @@ pub struct AccessConfig {
         value_name = "SERVICE=DIGEST"
     )]
     pub service_token_digests: Vec<ServiceDigest>,
-    /// Role of training jobs on everything, for the tokens that the launcher gets for them: viewer, editor or deployer. A job that sets an
-    /// alias needs deployer.
-    #[arg(long, env = "SLIPWAY_JOB_ROLE", default_value = "editor", value_parser = job_role, value_name = "ROLE")]
+    /// Role of training jobs on everything: viewer, editor or deployer. A job that sets an alias needs
+    /// deployer.
+    #[arg(long, env = "SLIPWAY_JOB_ROLE", default_value = "editor", value_parser = job_role,
+          value_name = "ROLE")]
     pub job_role: Role,
-    /// Proxies whose `X-Forwarded-For` is believed, as addresses or networks, e.g. `10.0.0.0/8`.
+    /// Proxies whose `X-Forwarded-For` is trusted, as addresses or networks, e.g. `10.0.0.0/8`. [default:
+    /// none]
     #[arg(long, env = "SLIPWAY_TRUSTED_PROXIES", value_delimiter = ',', value_name = "NETWORK")]
     pub trusted_proxies: Vec<Network>,
     /// Identity tokens.
@@ -102,7 +106,8 @@ impl AccessConfig {
         }
         if self.auth == Switch::On && self.admin_token.is_none() && self.oidc.oidc_issuer.is_none() {
             tracing::warn!(
-                "access is on without SLIPWAY_ADMIN_TOKEN and without an OIDC issuer: only tokens that exist already are accepted"
+                "access is on without SLIPWAY_ADMIN_TOKEN and without an OIDC issuer: only tokens that exist \
+                 already are accepted"
             );
         }
         Ok(())

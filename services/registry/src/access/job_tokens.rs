@@ -1,7 +1,8 @@
-//! Tokens of training jobs: each attempt gets one of its own, for the principal `job:<id>`, with one role on everything. It expires, and
-//! it ends with the attempt.
+//! Tokens of training jobs: each attempt gets one of its own, for the principal `job:<id>`, with one role on
+//! everything. It expires, and it ends with the attempt.
 //!
-//! The launcher that asks for them holds a token that can do nothing else, so neither it nor a job ever has an administrator's rights.
+//! The launcher that asks for them holds a token that can do nothing else, so neither it nor a job ever has
+//! an administrator's rights.
 
 use secrecy::SecretString;
 use serde_json::json;
@@ -24,8 +25,8 @@ pub(crate) struct JobToken {
     pub(crate) expires_ms: i64,
 }
 
-/// Issues a token for a job, which replaces those that it had before; `None` while access control is off, when jobs need no token, and
-/// a token that is issued now would be valid once it is on.
+/// Issues a token for a job, which replaces those that it had before; `None` while access control is off,
+/// when jobs need no token, and a token that is issued now would be valid once it is on.
 ///
 /// # Errors
 /// The caller is not the launcher, a value is invalid, or Postgres is unreachable.
@@ -105,7 +106,8 @@ pub(crate) async fn revoke(registry: &Registry, caller: &Caller, job_id: &str) -
 fn principal(caller: &Caller, job_id: &str) -> Result<String, Error> {
     if !caller.is_launcher() {
         return Err(Error::Denied(format!(
-            "'{}': only the launcher, with its token (SLIPWAY_LAUNCHER_TOKEN), may request tokens of training jobs",
+            "'{}': only the launcher, with its token (SLIPWAY_LAUNCHER_TOKEN), may request tokens of \
+             training jobs",
             caller.actor.principal
         )));
     }

@@ -1,7 +1,9 @@
-//! Callers of the registry: from credentials to a [`caller::Caller`] with grants, and links to what a caller may read.
+//! Callers of the registry: from credentials to a [`caller::Caller`] with grants, and links to what a caller
+//! may read.
 //!
-//! `slipway_domain::access` decides. With access off, every caller is `anonymous` and may do everything. Either way the caller goes
-//! into the audit trail. References in a request body are authorised where the reference is stored ([`references`]).
+//! `slipway_domain::access` decides. With access off, every caller is `anonymous` and may do everything.
+//! Either way the caller goes into the audit trail. References in a request body are authorised where the
+//! reference is stored ([`references`]).
 
 pub(crate) mod audit_trail;
 pub(crate) mod authenticator;

@@ -33,7 +33,7 @@ pub(crate) struct Token {
     pub(crate) last_used_ms: Option<i64>,
 }
 
-/// A role of somebody on something.
+/// A role of a principal in a scope.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Grant {
     pub(crate) subject: String,
@@ -96,7 +96,8 @@ pub(crate) async fn grants_all(db: &mut PgConnection) -> Result<Vec<(String, Str
 /// Notes that a token was used.
 pub(crate) async fn token_used(db: &mut PgConnection, token_id: &str, now_ms: i64) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE api_tokens SET last_used_ms = $2 WHERE token_id = $1 AND (last_used_ms IS NULL OR last_used_ms < $3)",
+        "UPDATE api_tokens SET last_used_ms = $2 WHERE token_id = $1 AND (last_used_ms IS NULL \
+         OR last_used_ms < $3)",
     )
     .bind(token_id)
     .bind(now_ms)
@@ -113,7 +114,8 @@ pub(crate) async fn token_create(
     secret_sha256: &[u8; 32],
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO api_tokens (token_id, name, principal, secret_sha256, created_ms, created_by, expires_ms) \
+        "INSERT INTO api_tokens (token_id, name, principal, secret_sha256, created_ms, created_by, \
+         expires_ms) \
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(&token.token_id)
@@ -137,7 +139,8 @@ pub(crate) async fn token_list(
     let (after_ms, after_id) = after.unzip();
     Ok(sqlx::query_as(
         "SELECT token_id, name, principal, created_ms, created_by, expires_ms, last_used_ms FROM api_tokens \
-         WHERE $1::BIGINT IS NULL OR (created_ms, token_id) < ($1, $2) ORDER BY created_ms DESC, token_id DESC LIMIT $3",
+         WHERE $1::BIGINT IS NULL OR (created_ms, token_id) < ($1, $2) \
+         ORDER BY created_ms DESC, token_id DESC LIMIT $3",
     )
     .bind(after_ms)
     .bind(after_id)
@@ -193,7 +196,8 @@ pub(crate) async fn grant_list(
 ) -> Result<Vec<Grant>, Error> {
     let (after_subject, after_scope) = after.unzip();
     Ok(sqlx::query_as(
-        "SELECT subject, scope, role, granted_ms, granted_by FROM grants WHERE ($1::TEXT IS NULL OR subject = $1) \
+        "SELECT subject, scope, role, granted_ms, granted_by FROM grants WHERE ($1::TEXT IS NULL \
+         OR subject = $1) \
          AND ($2::TEXT IS NULL OR (subject, scope) > ($2, $3)) ORDER BY subject, scope LIMIT $4",
     )
     .bind(subject)
@@ -249,7 +253,7 @@ pub(crate) async fn model_grants_move(db: &mut PgConnection, name: &str, new: &s
     Ok(())
 }
 
-/// Grants on a model end with it: whoever takes its name next begins anew.
+/// Grants on a model end with it: a later model of the same name starts without grants.
 pub(crate) async fn model_grants_remove(db: &mut PgConnection, name: &str) -> Result<(), Error> {
     sqlx::query("DELETE FROM grants WHERE scope = $1")
         .bind(Scope::Model(name.to_owned()).to_string())
@@ -277,7 +281,8 @@ pub(crate) async fn logged_model_experiments(
     model_ids: &[String],
 ) -> Result<Vec<Scope>, Error> {
     let found: Vec<Option<i64>> = sqlx::query_scalar(
-        "SELECT DISTINCT l.experiment_id FROM UNNEST($1::TEXT[]) AS g (id) LEFT JOIN logged_models l ON l.model_id = g.id",
+        "SELECT DISTINCT l.experiment_id FROM UNNEST($1::TEXT[]) AS g (id) LEFT JOIN logged_models l \
+         ON l.model_id = g.id",
     )
     .bind(model_ids)
     .fetch_all(db)
@@ -285,7 +290,8 @@ pub(crate) async fn logged_model_experiments(
     Ok(found.into_iter().map(|id| id.map_or(Scope::Everything, Scope::Experiment)).collect())
 }
 
-/// Whether there is an experiment of that number, which is then kept from being purged until the transaction ends.
+/// Whether there is an experiment of that number, which is then kept from being purged until the transaction
+/// ends.
 pub(crate) async fn experiment_hold(db: &mut PgConnection, id: i64) -> Result<Option<i64>, Error> {
     Ok(sqlx::query_scalar("SELECT experiment_id FROM experiments WHERE experiment_id = $1 FOR KEY SHARE")
         .bind(id)

@@ -35,14 +35,16 @@ pub(crate) async fn metrics_log(db: &mut PgConnection, points: &[(&RunInfo, &Poi
     });
     let given = Given::of(&points);
     sqlx::query(
-        "WITH given AS (SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[], $4::FLOAT8[], $5::BIGINT[], $6::BIGINT[]) \
+        "WITH given AS (SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[], $4::FLOAT8[], \
+         $5::BIGINT[], $6::BIGINT[]) \
            AS g (run_key, experiment_id, key, value, at_ms, step)), \
          history AS (INSERT INTO metrics (run_key, key, at_ms, step, value) \
            SELECT run_key, key, at_ms, step, value FROM given ON CONFLICT DO NOTHING) \
          INSERT INTO latest_metrics AS latest (run_key, key, experiment_id, value, at_ms, step) \
          SELECT DISTINCT ON (run_key, key) run_key, key, experiment_id, value, at_ms, step FROM given \
          ORDER BY run_key, key, step DESC, at_ms DESC, value DESC \
-         ON CONFLICT (run_key, key) DO UPDATE SET value = excluded.value, at_ms = excluded.at_ms, step = excluded.step \
+         ON CONFLICT (run_key, key) DO UPDATE SET value = excluded.value, at_ms = excluded.at_ms, \
+         step = excluded.step \
          WHERE (excluded.step, excluded.at_ms, excluded.value) > (latest.step, latest.at_ms, latest.value)",
     )
     .bind(&given.run_keys)
@@ -98,8 +100,10 @@ async fn model_metrics_log(db: &mut PgConnection, points: &[(&RunInfo, &Point)])
     let digests: Vec<Option<&str>> =
         points.iter().map(|(_, point)| point.dataset_digest.as_deref()).collect();
     sqlx::query(
-        "INSERT INTO logged_model_metrics (run_key, model_id, key, value, at_ms, step, dataset_name, dataset_digest) \
-         SELECT * FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::FLOAT8[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[], $8::TEXT[]) \
+        "INSERT INTO logged_model_metrics (run_key, model_id, key, value, at_ms, step, dataset_name, \
+         dataset_digest) \
+         SELECT * FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::FLOAT8[], $5::BIGINT[], \
+         $6::BIGINT[], $7::TEXT[], $8::TEXT[]) \
          ON CONFLICT DO NOTHING",
     )
     .bind(&given.run_keys)
@@ -193,7 +197,8 @@ pub(crate) async fn metric_samples(
            FROM runs r JOIN metrics m USING (run_key) \
            WHERE r.run_id = ANY($1) AND m.key = $2 AND m.step BETWEEN $3 AND $4 \
            WINDOW of_run AS (PARTITION BY r.run_key ORDER BY m.step, m.at_ms, m.value)), \
-         ranked AS (SELECT *, row_number() OVER (PARTITION BY run_id, bucket ORDER BY place) AS of_bucket FROM points) \
+         ranked AS (SELECT *, row_number() OVER (PARTITION BY run_id, bucket ORDER BY place) AS of_bucket \
+         FROM points) \
          SELECT run_id, key, value, at_ms, step FROM ranked \
          WHERE (of_bucket = 1 AND (bucket < $5 OR points <= $5)) OR place = points \
          ORDER BY array_position($1, run_id), step, at_ms, value",

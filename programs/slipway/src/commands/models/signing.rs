@@ -90,7 +90,7 @@ impl Manifest {
     /// Refuses unless every file lies in `folder` with the same bytes.
     fn compare(&self, folder: &Path) -> anyhow::Result<()> {
         for (path, sha256, _) in &self.files {
-            // A path of the registry's is relative and leads nowhere else, and this trusts nobody.
+            // Paths of the registry are relative and stay in the folder, but this does not rely on it.
             if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
                 bail!("the registry lists '{path}', which is not a path within a model");
             }

@@ -1,7 +1,8 @@
-//! Access control of every route: the guard, the role that each route requires, and the resource that a request acts on.
+//! Access control of every route: the guard, the role that each route requires, and the resource that a
+//! request acts on.
 //!
-//! A request passes [`guard::guard`] before its handler: [`crate::access`] turns credentials into a caller, the route determines the
-//! role required ([`rules`]), and the request identifies the resource ([`scope`]).
+//! A request passes [`guard::guard`] before its handler: [`crate::access`] turns credentials into a caller,
+//! the route determines the role required ([`rules`]), and the request identifies the resource ([`scope`]).
 
 mod extract;
 mod guard;

@@ -1,5 +1,5 @@
-//! What each route needs. A route that is not listed needs an administrator: nothing is open because somebody forgot it here, and a
-//! test asks for a line for every route.
+//! What each route needs. A route that is not listed needs an administrator: a forgotten route is not open,
+//! and a test asks for a line for every route.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -165,7 +165,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/api/v1/models/{name}/versions/{version}/reports/{id}", Needs(Viewer, ModelInPath)),
     ("GET", "/api/v1/models/{name}/versions/{version}/approvals", Needs(Viewer, ModelInPath)),
     ("POST", "/api/v1/models/{name}/versions/{version}/approvals", Needs(Editor, ModelInPath)),
-    // That of somebody else takes an administrator; the handler looks.
+    // Withdrawing another caller's approval requires an administrator; the handler checks that.
     ("DELETE", "/api/v1/models/{name}/versions/{version}/approvals/{by}", Needs(Editor, ModelInPath)),
     ("GET", "/api/v1/models/{name}/versions/{version}/signature", Needs(Viewer, ModelInPath)),
     ("PUT DELETE", "/api/v1/models/{name}/versions/{version}/signature", Needs(Editor, ModelInPath)),
@@ -179,7 +179,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/api/v1/docs", Known),
     ("GET", "/openapi.json", Known),
     ("GET", "/docs", Known),
-    // Webhooks are told of everything, and send it to addresses of their maker's choice.
+    // Webhooks receive all events, and send them to addresses of their creator's choice.
     ("GET POST", "/2.0/mlflow/webhooks", Needs(Admin, Everything)),
     ("GET PATCH DELETE", "/2.0/mlflow/webhooks/{webhook_id}", Needs(Admin, Everything)),
     ("POST", "/2.0/mlflow/webhooks/{webhook_id}/test", Needs(Admin, Everything)),
@@ -353,8 +353,9 @@ mod tests {
         assert_eq!(rule(Method::HEAD, "/api/v1/runs"), Known);
     }
 
-    /// What the body of each request names by id beyond what its rule looks at, on every route that writes and that others than
-    /// administrators of everything may use. A new route needs a line here, and what it names an attack in tests/it/references.rs.
+    /// What the body of each request names by id beyond what its rule looks at, on every route that writes
+    /// and that others than administrators of everything may use. A new route needs a line here, and what it
+    /// names an attack in tests/it/references.rs.
     const NAMED: &[(&str, &[&str])] = &[
         ("/2.0/mlflow/experiments/update", &[]),
         ("/2.0/mlflow/experiments/delete", &[]),

@@ -69,7 +69,7 @@ type Wanted = Vec<Scope>;
 /// Lets a request through whose caller holds the role on all that it is about.
 ///
 /// # Errors
-/// A role is missing, the request does not say what it is about, or Postgres is away.
+/// A role is missing, the request does not say what it is about, or Postgres is unreachable.
 pub(super) async fn admit(
     authenticator: &Authenticator,
     caller: &Caller,
@@ -237,7 +237,7 @@ async fn artifact(
         Ok(()) => return Ok(()),
         Err(refused) => refused,
     };
-    // Whoever may see a model may read the files of its versions, wherever they were logged.
+    // A caller that may see a model may read the files of its versions, wherever they were logged.
     let models = if role == Role::Viewer { table::models_pinning(&mut db, &path).await? } else { Vec::new() };
     if models.iter().any(|name| caller.sees_model(name)) { Ok(()) } else { Err(refused) }
 }

@@ -94,7 +94,7 @@ fn range_of(text: &str, size_bytes: u64) -> Range {
     let (first, last) = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
         (Ok(first), Ok(last)) if first <= last => (first, last.min(size_bytes.saturating_sub(1))),
         (Ok(first), Err(_)) if last.trim().is_empty() => (first, size_bytes.saturating_sub(1)),
-        // The last so many bytes.
+        // The last N bytes.
         (Err(_), Ok(0)) if first.trim().is_empty() => return Range::Outside,
         (Err(_), Ok(count)) if first.trim().is_empty() => {
             (size_bytes.saturating_sub(count), size_bytes.saturating_sub(1))

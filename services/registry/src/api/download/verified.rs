@@ -5,11 +5,11 @@ use futures::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 
-/// Bytes that are hashed at a time, on a thread beside the one that passes them on.
+/// Bytes that are hashed at a time, on a thread next to the one that passes them on.
 const HASHED_AT_ONCE_BYTES: usize = 1024 * 1024;
 
-/// Passes a stream on one chunk behind. The last chunk follows only when all bytes have that SHA-256 (lower-case hex); otherwise the
-/// stream ends with an error, so that no client takes the copy for whole.
+/// Passes a stream on one chunk behind. The last chunk follows only when all bytes have that SHA-256
+/// (lower-case hex); otherwise the stream ends with an error, so that no client takes the copy for whole.
 pub(super) fn verified(
     source: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
     sha256: String,
@@ -61,8 +61,8 @@ struct State<S> {
     done: bool,
 }
 
-/// A hash that is taken beside the stream: while one stretch is hashed, the next one is read and sent. A thread is taken for a stretch
-/// and not for the download, so that slow clients hold none.
+/// A hash that is taken next to the stream: while one stretch is hashed, the next one is read and sent. A
+/// thread is taken for a stretch and not for the download, so that slow clients hold none.
 #[derive(Default)]
 struct Hashing {
     /// The hash of all before `gathered`; not here while `running` has it.

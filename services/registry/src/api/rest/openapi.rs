@@ -20,8 +20,9 @@ use utoipa_axum::routes;
 use super::docs;
 use crate::state::Registry;
 
-const DESCRIPTION: &str = "Experiments, runs, models and everything that belongs to them. MLflow's own API is on the same port under \
-    /api/2.0/mlflow. Errors are problem documents (RFC 9457) with a stable `code`; 503 carries `Retry-After`.";
+const DESCRIPTION: &str = "Experiments, runs, models and everything that belongs to them. MLflow's own API \
+    is on the same port under /api/2.0/mlflow. Errors are problem documents (RFC 9457) with a stable `code`; \
+    503 carries `Retry-After`.";
 /// Nothing of the page comes from elsewhere, and nothing in it runs.
 const PAGE_POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");

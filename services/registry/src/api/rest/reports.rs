@@ -51,8 +51,10 @@ pub(super) fn report_summary(stored: &StoredReport) -> body::ReportSummary {
 #[utoipa::path(post, path = "/api/v1/models/{name}/versions/{version}/reports", tag = "trust",
     params(("name" = String, Path), ("version" = String, Path)),
     request_body(content = Report,
-        description = "name, dataset, rows, metrics; latency and segments where there are any", example = json!({
-        "name": "holdout", "dataset": {"name": "loans-2026-10", "digest": "9f1c"}, "rows": 2000, "metrics": {"accuracy": 0.91},
+        description = "name, dataset, rows, metrics; latency and segments where there are any",
+            example = json!({
+        "name": "holdout", "dataset": {"name": "loans-2026-10", "digest": "9f1c"}, "rows": 2000,
+            "metrics": {"accuracy": 0.91},
         "latency": {"p50_ms": 1.2, "p95_ms": 2.0, "p99_ms": 3.5},
         "segments": [{"attribute": "region", "value": "north", "rows": 900, "metrics": {"accuracy": 0.92}},
             {"attribute": "region", "value": "south", "rows": 1100, "metrics": {"accuracy": 0.9}}]})),

@@ -34,7 +34,8 @@ impl Access {
         let path = request.uri().path();
         let need = need_of_method(path);
         if need == Need::Nothing {
-            // The health of the server needs no token, that of a model does: it is known once the message is read.
+            // The health of the server needs no token, that of a model does: it is known once the message is
+            // read.
             if path.starts_with(HEALTH)
                 && request.headers().contains_key(AUTHORIZATION)
                 && let Ok(Some(caller)) = self.identify(request)

@@ -44,8 +44,8 @@ const NO_TOKEN: &str = "expected 'Authorization: Bearer <token>'";
 #[command(next_help_heading = "Access")]
 pub struct AccessConfig {
     /// JSON file with the tokens of callers, as SHA-256 digests, and the deployments that each may call. The
-    /// file is read again when it changes; `slipway serving-tokens create` creates entries. With `--auth on`,
-    /// tokens of the registry are accepted, too. [default: no token is required]
+    /// file is read again when it changes; `slipway serving-tokens create` creates entries. [default: no
+    /// token is required]
     #[arg(long, env = "SLIPWAY_SERVING_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
     /// Tokens of the registry.
@@ -152,7 +152,8 @@ impl Access {
         let Some(granted) = self.0.as_ref().and_then(|inner| inner.granted.as_ref()) else { return Ok(()) };
         let bus = bus.ok_or_else(|| {
             anyhow::anyhow!(
-                "--auth on requires NATS (--nats-url or SLIPWAY_NATS_URL), through which tokens and roles arrive"
+                "--auth on requires NATS (--nats-url or SLIPWAY_NATS_URL), through which tokens and roles \
+                 arrive"
             )
         })?;
         granted.follow(bus, tasks, readiness, shutdown);
@@ -277,7 +278,8 @@ impl Inner {
 
 /// The token of an `Authorization` header.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
-    // HTTP/1 drops the space after the colon of a header; over HTTP/2 some clients send it as part of the value.
+    // HTTP/1 drops the space after the colon of a header; over HTTP/2 some clients send it as part of the
+    // value.
     let (scheme, token) = value.trim_ascii_start().split_at_checked(b"Bearer ".len())?;
     let token = token.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
