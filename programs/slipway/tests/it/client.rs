@@ -33,6 +33,14 @@ impl Client {
         }
     }
 
+    /// The client with a token, which it sends to every service.
+    pub(crate) fn with_token(self, token: &str) -> Self {
+        let value = format!("Bearer {token}").parse().unwrap();
+        let headers = [(http::header::AUTHORIZATION, value)].into_iter().collect();
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).default_headers(headers);
+        Self { http: http.build().unwrap(), ..self }
+    }
+
     pub(crate) async fn send(&self, method: Method, url: &str, body: Option<&Value>) -> (StatusCode, Value) {
         let mut request = self.http.request(method, url);
         if let Some(body) = body {

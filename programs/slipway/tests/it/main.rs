@@ -1,10 +1,12 @@
 //! The platform as its users meet it: the `slipway` program, its servers and services, all real.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
+mod access_table;
 mod client;
 mod commands;
 mod ensembles;
 mod faults;
+mod guarded;
 mod import;
 mod job_tokens;
 mod lifecycle;
