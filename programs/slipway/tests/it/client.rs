@@ -131,7 +131,8 @@ impl Client {
     /// Deploys version 1 under the model's name and waits until it answers.
     pub(crate) async fn deploy(&self, model: &str, strategy: Value) {
         let body = json!({
-            "name": model, "model": model, "version": "1", "watch_alias": "champion", "default_strategy": strategy,
+            "name": model, "model": model, "version": "1", "watch_alias": "champion",
+                "default_strategy": strategy,
         });
         self.post(&format!("{}/api/v1/deployments", self.controller), body).await;
         self.wait_for_rollout(model, "1", "promoted").await;
@@ -168,7 +169,7 @@ impl Client {
         let url = format!("{}/api/v1/rollouts?deployment={deployment}", self.controller);
         let mut last = Value::Null;
         for _ in 0..1200 {
-            // The controller may be away while it is killed: that is what some tests are for.
+            // The controller may be unreachable while it is killed: that is what some tests are for.
             if let Ok(response) = self.http.get(&url).send().await
                 && let Ok(answer) = response.json::<Value>().await
             {
@@ -216,7 +217,8 @@ impl Client {
         Traffic { shared, task }
     }
 
-    /// Labels are refused while NATS is away, with a clear answer; a labeller tries again, this one lets it be.
+    /// Labels are refused while NATS is unreachable, with a clear answer; a labeller tries again, this one
+    /// lets it be.
     async fn label(&self, deployment: &str, id: &str, label: i64) {
         let url = format!("{}/v1/deployments/{deployment}/labels", self.serving);
         let body = json!({"labels": [{"request_id": id, "label": label}]});
