@@ -203,8 +203,9 @@ const RULES: &[(&str, &str, Rule)] = &[
 
 /// Methods, path and requirement of every route and gRPC method, for the access table.
 pub fn access_rules() -> Vec<(&'static str, String, String)> {
+    // Every route of MLflow is served here; most of them below `/api`, too.
     let whole = |path: &str| match path.split('/').nth(1) {
-        Some("2.0" | "3.0" | "{version}") => format!("/api{path}"),
+        Some("2.0" | "3.0" | "{version}") => format!("/ajax-api{path}"),
         _ => path.to_owned(),
     };
     let rest = RULES.iter().map(|(methods, path, rule)| (*methods, whole(path), rule.describe()));
