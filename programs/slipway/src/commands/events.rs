@@ -59,7 +59,7 @@ async fn print_events(as_json: bool, mut events: EventStream, count: Option<usiz
             }
             // A registry that never answered is reported; one that restarts comes back.
             Err(error) if events.was_open() && error.is_transient() => {
-                tokio::time::sleep(RECONNECT_DELAY).await
+                tokio::time::sleep(RECONNECT_DELAY).await;
             }
             Err(error) => return Err(error.into()),
         }
