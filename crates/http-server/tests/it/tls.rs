@@ -2,14 +2,20 @@
 //! runs.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use reqwest::{Certificate, Client, Identity, Version};
+use reqwest::{Certificate, Client, Identity};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use slipway_http_server::TlsConfig;
 use slipway_http_server::tls::Tls;
 use slipway_testkit::{TestAuthority, TestCertificate};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::world::{World, free_port, within};
 
@@ -44,6 +50,18 @@ fn client(authority: &TestAuthority, shown: Option<&TestCertificate>) -> Client 
     client.identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
 }
 
+/// The protocol that the server agrees to when a client offers one.
+async fn agreed(world: &World, authority: &TestAuthority, offered: &[u8]) -> Option<Vec<u8>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.certificate().as_bytes()).unwrap()).unwrap();
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![offered.to_vec()];
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec)
+}
+
 async fn reaches(world: &World, client: &Client) -> bool {
     client.get(world.url("/").replace("http:", "https:")).send().await.is_ok()
 }
@@ -53,10 +71,12 @@ async fn a_secured_port_speaks_tls_only_and_http_2_by_alpn() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), TestAuthority::new());
     put(folder.path(), &authority.issue("127.0.0.1"));
     let world = secured(config(folder.path()).load().unwrap().unwrap()).await;
-    let answer =
-        client(&authority, None).get(world.url("/").replace("http:", "https:")).send().await.unwrap();
-    assert_eq!(answer.version(), Version::HTTP_2);
+    let url = world.url("/").replace("http:", "https:");
+    let answer = client(&authority, None).get(url).send().await.unwrap();
     assert_eq!(answer.text().await.unwrap(), "secret");
+    for protocol in [&b"h2"[..], b"http/1.1"] {
+        assert_eq!(agreed(&world, &authority, protocol).await.as_deref(), Some(protocol));
+    }
     assert!(!reaches(&world, &client(&TestAuthority::new(), None)).await, "the client does not trust it");
     let plain = crate::world::client().get(world.url("/")).send().await;
     assert!(plain.is_err(), "plain text gets no answer");
