@@ -151,6 +151,7 @@ where
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 mod tests {
     use axum::Router;
     use axum::routing::get;

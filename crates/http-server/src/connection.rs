@@ -164,6 +164,10 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 
 impl Streams {
     /// Begins them; whether there were any.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the connection waits for its streams, and hyper awaits no handle"
+    )]
     fn begin(&self) -> bool {
         let streams = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if streams.is_empty() {
@@ -188,6 +192,7 @@ fn has_ended(stream: &mut Stream) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 mod tests {
     use axum::Router;
     use axum::body::Body;

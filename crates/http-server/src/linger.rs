@@ -116,6 +116,7 @@ fn discard<B: http_body::Body<Data = Bytes> + Unpin>(
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;

@@ -33,6 +33,7 @@ where
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place that starts tasks outside of sets and trackers")]
 fn spawn<F>(task: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,

@@ -39,9 +39,9 @@ where
         };
         slipway_runtime::install_tls_provider();
         let shutdown = CancellationToken::new();
-        let signals = tokio::spawn(watch_signals(shutdown.clone()));
+        let signals = slipway_runtime::task::owned(watch_signals(shutdown.clone()));
         let outcome = run(shutdown).await;
-        signals.abort();
+        drop(signals);
         guard.flush();
         match outcome {
             Ok(()) => ExitCode::SUCCESS,

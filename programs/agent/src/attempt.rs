@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use slipway_api::proto::launcher::{FinishAttemptRequest, Lease};
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::training::{JobSpec, Moment};
+use slipway_runtime::task;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -73,17 +74,17 @@ async fn with_lease(
     let warnings = Warnings::default();
     let heartbeats = heartbeat::run(launcher.clone(), stops.clone(), warnings.clone(), interval, patience);
     // The handles end their tasks with this function: a heartbeat must not outlive the attempt.
-    let _heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeats.in_current_span()));
-    let _preemption = AbortOnDropHandle::new(tokio::spawn({
+    let _heartbeats = task::owned(heartbeats.in_current_span());
+    let _preemption = task::owned({
         let stops = stops.clone();
         async move {
             shutdown.cancelled().await;
             stops.request(Stop::Preempted);
         }
-    }));
+    });
     let workspace = Workspace::create(&config.work_dir, &spec).await?;
     let spool = Spool::create(workspace.spool(), lease.max_log_bytes).await.context("cannot make the log")?;
-    let shipping = AbortOnDropHandle::new(tokio::spawn(spool.clone().ship(launcher.clone())));
+    let shipping = task::owned(spool.clone().ship(launcher.clone()));
     let store = ArtifactStore::new(&config.s3);
     let attempt = Attempt { config, launcher, lease, spec, stops, spool, warnings, workspace, store };
     let outcome = attempt.execute().await;
@@ -110,8 +111,7 @@ impl Attempt {
         });
         let (end, when_ended) = watch::channel(None);
         let restored = restored.map(|restored| restored.step);
-        let uploading =
-            AbortOnDropHandle::new(tokio::spawn(self.upload(restored, when_ended).in_current_span()));
+        let uploading = task::owned(self.upload(restored, when_ended).in_current_span());
         let ended = running
             .supervise(&self.config, &self.spec, &self.stops, &self.spool, &self.workspace.checkpoints)
             .await?;

@@ -13,6 +13,7 @@ use slipway_api::proto::launcher::Lease;
 use slipway_domain::training::JobSpec;
 use slipway_domain::training::attempt::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, is_inherited};
 use slipway_job_processes::{end_strays, has_writers};
+use slipway_runtime::clock;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -217,7 +218,7 @@ impl Running {
                 }
             }
         };
-        let at = SystemTime::now();
+        let at = clock::now();
         let interrupted = has_writers(&config.job_id, config.attempt, checkpoints).await.unwrap_or(false);
         self.end_strays(config).await;
         self.signal(Signal::SIGKILL);

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use slipway_api::events::{DriftDetected, MonitorChange};
 use slipway_api::proto::registry::{GetModelVersionRequest, GetTrainingProfileRequest};
 use slipway_api::proto::rollout::{Deployment, GetDeploymentRequest};
 use slipway_domain::drift::Profile;
+use slipway_runtime::clock;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
@@ -320,7 +321,7 @@ async fn take(state: &State, watched: &Watched, baseline: &Baseline) -> anyhow::
             evidence: serde_json::json!({
                 "reason": format!("the baseline is now version {}", baseline.version),
                 "baseline_version": baseline.version,
-                "at": Utc::now(),
+                "at": DateTime::<Utc>::from(clock::now()),
             }),
         };
         let event_id = state.outbox.enqueue(&mut transaction, &event).await?;

@@ -7,6 +7,7 @@ use slipway_api::events::EVENTS_STREAM;
 use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, Received};
 use slipway_outbox::inbox;
+use slipway_runtime::clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::State;
@@ -47,8 +48,8 @@ async fn handle(state: &State, received: &Received) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let since =
-        DateTime::parse_from_rfc3339(&received.time).map_or_else(|_| Utc::now(), |time| time.to_utc());
+    let since = DateTime::parse_from_rfc3339(&received.time)
+        .map_or_else(|_| DateTime::<Utc>::from(clock::now()), |time| time.to_utc());
     let mut transaction = state.pool.begin().await?;
     if inbox::first_time(&mut transaction, CONSUMER, &received.id).await? {
         if IDENTITY.contains(&received.subject.as_str()) {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use slipway_runtime::task;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +67,7 @@ async fn match_monitors(state: &State, known: &mut Known, shutdown: &Cancellatio
     for deployment in deployments {
         known.readers.entry(deployment.clone()).or_insert_with(|| {
             let end = shutdown.child_token();
-            let task = tokio::spawn(reader::run(state.clone(), deployment, end.clone()));
+            let task = task::detached("reader", reader::run(state.clone(), deployment, end.clone()));
             Reader { end, task }
         });
     }

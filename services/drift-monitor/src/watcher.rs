@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use slipway_api::predictions::{PredictionBatch, PredictionRecord};
 use slipway_domain::drift::{Profile, Window};
+use slipway_runtime::clock;
 
 use crate::received::{Missed, Received};
 use crate::rows::{self, Rows, Schema};
@@ -196,7 +197,7 @@ impl Watcher {
     /// A window closes in time also where no more records come. Not while records of that time may still be
     /// in the stream.
     pub(crate) async fn close_by_clock(&mut self) -> anyhow::Result<Outcome> {
-        let settled = Utc::now() - TimeDelta::milliseconds(LATE_RECORDS_MS);
+        let settled = DateTime::<Utc>::from(clock::now()) - TimeDelta::milliseconds(LATE_RECORDS_MS);
         let deadline = self.deadline().filter(|deadline| settled >= *deadline && !self.behind);
         match (self.read, deadline) {
             (Some(read), Some(deadline)) => self.close(deadline, read).await,
@@ -247,7 +248,7 @@ impl Watcher {
     }
 
     fn show_lag(&self, arrived: &Arrived) {
-        let age_ms = (Utc::now() - arrived.published_at).num_milliseconds().max(0);
+        let age_ms = (DateTime::<Utc>::from(clock::now()) - arrived.published_at).num_milliseconds().max(0);
         let lag_s = if arrived.pending > 0 { age_ms as f64 / 1_000.0 } else { 0.0 };
         self.state.metrics.lag(&self.watched.name, arrived.pending, lag_s);
     }

@@ -7,6 +7,7 @@ use slipway_api::events::JobChange;
 use slipway_domain::training::{self, Action, EventKind, Job, JobEvent, JobSpec, Observation};
 use slipway_http_server::Problem;
 use slipway_runtime::clock::now_unix_ms;
+use slipway_runtime::id;
 use sqlx::PgConnection;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -138,7 +139,7 @@ pub(crate) async fn submit(state: &State, spec: JobSpec) -> Result<(StoredJob, b
         None => job,
     };
     let new = NewJob {
-        id: Uuid::now_v7(),
+        id: id::time_ordered(),
         spec: &spec,
         state: &job,
         traceparent: slipway_telemetry::current_traceparent(),
@@ -190,5 +191,5 @@ async fn publish(
 
 /// 244 random bits.
 fn new_token() -> String {
-    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+    format!("{}{}", id::random().simple(), id::random().simple())
 }

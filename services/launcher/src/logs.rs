@@ -71,6 +71,7 @@ impl Logs {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 mod tests {
     use super::*;
 

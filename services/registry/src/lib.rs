@@ -20,12 +20,15 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use slipway_api::proto::registry::job_tokens_server::JobTokensServer;
 use slipway_api::proto::registry::registry_server::RegistryServer;
 use slipway_artifact_store::ArtifactStore;
+use slipway_domain::access::Role;
 use slipway_event_bus::EventBus;
 use slipway_http_server::server;
 use slipway_outbox::{Outbox, Relay};
+use slipway_runtime::task;
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::{Tasks, db};
@@ -115,24 +118,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let drained = CancellationToken::new();
     let log = group_commit::run(registry.changes.clone(), batches, drained.clone());
     let new_runs = group_commit::run(registry.changes.clone(), runs, drained.clone());
-    let writing = tokio::spawn(futures::future::join(log, new_runs));
+    let writing = task::detached("group-commit", futures::future::join(log, new_runs));
 
-    let registry_server = RegistryServer::new(grpc::registry::Service::new(registry.clone()))
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let guarded = axum::middleware::from_fn_with_state(registry.access.clone(), api::access::guard);
-    let job_tokens =
-        JobTokensServer::new(grpc::job_tokens::Service::new(registry.clone(), config.access.job_role));
-    let routes = server::add_grpc(
-        server::add_grpc(api::routes().with_state(registry.clone()), registry_server),
-        job_tokens,
-    )
-    .layer(guarded);
+    let routes = routes(&registry, config.access.job_role);
     server::serve(listener, routes, readiness, Metrics::new(), shutdown).await;
     drained.cancel();
     writing.await?;
     registry.uploads.close();
     registry.uploads.wait().await;
     tasks.wait().await
+}
+
+/// Every protocol, behind access control.
+fn routes(registry: &Registry, job_role: Role) -> Router {
+    let registry_server = RegistryServer::new(grpc::registry::Service::new(registry.clone()))
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let job_tokens = JobTokensServer::new(grpc::job_tokens::Service::new(registry.clone(), job_role));
+    let routes = server::add_grpc(api::routes().with_state(registry.clone()), registry_server);
+    let guard = axum::middleware::from_fn_with_state(registry.access.clone(), api::access::guard);
+    server::add_grpc(routes, job_tokens).layer(guard)
 }
 
 fn artifacts(config: &Config) -> ArtifactStore {

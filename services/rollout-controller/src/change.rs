@@ -10,6 +10,7 @@ use slipway_domain::rollout::{
 use slipway_http_server::Problem;
 use slipway_outbox::inbox;
 use slipway_runtime::clock::now_unix_ms;
+use slipway_runtime::id;
 use sqlx::PgConnection;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -334,7 +335,7 @@ pub(crate) async fn start(
         }
         changed = supersede(state, connection, &mut deployment, newest, &wanted.to.version).await?;
     }
-    let id = Uuid::now_v7();
+    let id = id::time_ordered();
     let strategy = wanted.strategy.unwrap_or_else(|| deployment.default_strategy.0.clone());
     let new = new_rollout(id, &deployment, wanted.to, strategy);
     let (rollout, actions) = Rollout::start(new, now_unix_ms())
@@ -397,7 +398,7 @@ pub(crate) async fn refuse(
     version: &str,
     reason: &str,
 ) -> Result<Changed, Problem> {
-    let id = Uuid::now_v7();
+    let id = id::time_ordered();
     let to = Target { version: version.to_owned(), digest: String::new() };
     let new = new_rollout(id, deployment, to, deployment.default_strategy.0.clone());
     let now_unix_ms = now_unix_ms();

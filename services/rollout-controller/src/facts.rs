@@ -14,6 +14,7 @@ use slipway_api::predictions::{
 use slipway_api::traffic::TrafficTable;
 use slipway_domain::rollout::{Analysis, FactsCollector, Phase, Prediction, Rollout, Side, WindowFacts};
 use slipway_event_bus::{EventBus, records};
+use slipway_runtime::task;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
@@ -115,7 +116,7 @@ fn open(bus: &EventBus, rollout: &Rollout, table: &TrafficTable) -> Window {
         [(PREDICTIONS_STREAM, records), (LABELS_STREAM, vec![LABELS_SUBJECT.to_owned()])]
     {
         let (bus, shared, end) = (bus.clone(), Arc::clone(&shared), end.clone());
-        tokio::spawn(async move {
+        task::detached("facts", async move {
             records::read_subjects(&bus, stream, &subjects, from, &end, |message| {
                 let mut gathered = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 if stream == PREDICTIONS_STREAM {

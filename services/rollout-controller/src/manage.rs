@@ -6,6 +6,7 @@ use slipway_api::traffic::{Rule, StickyKey, TrafficTable};
 use slipway_domain::rollout::{Command, Strategy};
 use slipway_http_server::Problem;
 use slipway_runtime::clock::{now_unix_ms, now_unix_ms_column};
+use slipway_runtime::id;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -52,7 +53,7 @@ pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Depl
         _ => return Err(Problem::invalid("version", "expected either `version` or `alias`")),
     };
     let mut transaction = state.pool.begin().await?;
-    let id = Uuid::new_v4();
+    let id = id::random();
     let table = TrafficTable {
         revision: deployments::last_revision(&mut transaction, &new.name).await?,
         sticky_key: new.sticky_key,

@@ -308,6 +308,7 @@ async fn listen(bus: &EventBus, replicas: &Replicas, wake: &Notify) -> anyhow::R
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 mod tests {
     use slipway_api::traffic::VersionStatus;
 

@@ -7,9 +7,9 @@ use clap::{Args as _, FromArgMatches as _};
 use slipway_artifact_store::S3Config;
 use slipway_event_bus::NatsConfig;
 use slipway_http_server::{ListenConfig, TlsConfig};
+use slipway_runtime::id;
 use slipway_service_kit::registry::RegistryToken;
 use slipway_telemetry::TelemetryConfig;
-use uuid::Uuid;
 
 use crate::api::access::AccessConfig;
 use crate::api::settings::Settings;
@@ -155,7 +155,7 @@ impl Config {
 
     /// The name of this replica.
     pub(crate) fn replica_id(&self) -> anyhow::Result<String> {
-        let Some(id) = &self.replica_id else { return Ok(format!("serving-{}", Uuid::new_v4().simple())) };
+        let Some(id) = &self.replica_id else { return Ok(format!("serving-{}", id::random().simple())) };
         // It is part of a NATS subject, of which the dot separates the parts.
         let is_valid = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
         anyhow::ensure!(

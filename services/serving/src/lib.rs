@@ -29,6 +29,7 @@ use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_artifact_store::ArtifactStore;
 use slipway_event_bus::EventBus;
 use slipway_inference::Environment;
+use slipway_runtime::task;
 use slipway_service_kit::Tasks;
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
@@ -92,7 +93,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     follow_models(&mut tasks, &config, &state, &replica_id, manager, &shutdown)?;
     // Records of requests in flight still come while the listeners drain; the publisher ends after them.
     let drained = CancellationToken::new();
-    let leaving = tokio::spawn(records::send_off(publisher, event_sender, drained.clone()));
+    let leaving = task::detached("records", records::send_off(publisher, event_sender, drained.clone()));
     tracing::info!(replica_id, rest = %listeners.rest.local_addr()?, grpc = %listeners.grpc.local_addr()?,
         "serving");
 

@@ -25,6 +25,7 @@ pub use postgres::{PostgresOptions, PostgresRole, PostgresUrls, start as start_p
 use predecessor::PidFile;
 pub use predecessor::{PORT_LIMIT, wait_for_port};
 pub use s3::{S3Keys, S3Options, start as start_s3};
+use slipway_runtime::id;
 
 use crate::{Account, Error, private, process};
 
@@ -233,5 +234,52 @@ fn kept_secret(path: &Path) -> Result<String, Error> {
 
 /// 122 bits of the system's random number generator.
 fn random_secret() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
+    id::random().simple().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program that makes a file, says something and ends, as a server does that does not start.
+    fn launch(folder: &Path) -> Launch<'_> {
+        Launch {
+            name: "a server",
+            dir: folder,
+            log: folder.join("log"),
+            url: String::new(),
+            port: free_port().unwrap(),
+            stop_signal: Signal::SIGTERM,
+            stop_limit: Duration::from_secs(1),
+            ready_limit: Duration::from_secs(60),
+            transient: &["still in use"],
+        }
+    }
+
+    fn attempt(file: &Path, says: &str) -> Attempt {
+        let mut command = Command::new("sh");
+        command.args(["-c", "touch \"$0\"; echo \"$1\"; exit 3"]).arg(file).arg(says);
+        Attempt { command, leaves: vec![file.to_owned()] }
+    }
+
+    #[test]
+    fn an_attempt_that_fails_leaves_no_files_and_the_last_one_explains_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |number: usize| folder.path().join(format!("{number}.sock"));
+        let mut attempts = 0;
+        let failed = launch(folder.path())
+            .start(
+                || {
+                    attempts += 1;
+                    let says = if attempts < 3 { "the address is still in use" } else { "a broken disk" };
+                    Ok(attempt(&file(attempts), says))
+                },
+                |_| false,
+            )
+            .unwrap_err()
+            .to_string();
+        assert!(failed.contains("a broken disk"), "{failed}");
+        assert_eq!(attempts, 3, "only what passes is tried again");
+        assert!((1..=3).all(|number| !file(number).exists()));
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use slipway_runtime::id;
 
 use crate::cache::make_open;
 use crate::{Error, cache_dir};
@@ -39,7 +40,7 @@ pub fn free_port() -> Result<u16, Error> {
             break;
         }
         // Random, so that processes that ask at the same time rarely try the same ones.
-        let port = LOWEST_PORT + (uuid::Uuid::new_v4().as_u128() % u128::from(ports)) as u16;
+        let port = LOWEST_PORT + (id::random().as_u128() % u128::from(ports)) as u16;
         if !given.contains(&port) && reserve(port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             given.insert(port);
             return Ok(port);

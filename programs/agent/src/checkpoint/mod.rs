@@ -12,10 +12,10 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use slipway_artifact_store::ArtifactStore;
 use slipway_domain::training::{MANIFEST_SCHEMA, Manifest, ManifestFile, Moment, Sighting, Watch};
 use slipway_runtime::clock::now_unix_ms;
+use slipway_runtime::{clock, id};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
-use uuid::Uuid;
 
 use self::folder::{Found, FoundFile, Group, Look};
 use self::renames::Renames;
@@ -175,7 +175,7 @@ impl Uploader {
         let look = Look {
             folder: self.folder.clone(),
             marker: self.marker.clone(),
-            until: until.unwrap_or_else(SystemTime::now),
+            until: until.unwrap_or_else(clock::now),
             rolling_step: state.watch.last_done().map_or(1, |step| step.saturating_add(1)),
         };
         let mut renames = state.renames.take().unwrap_or_else(|| Renames::watch(&self.folder));
@@ -252,7 +252,7 @@ impl Uploader {
             return Err(Failure::Never(reason.clone()));
         }
         let step = group.sighting.step;
-        let prefix = format!("{}/{step:012}/{}-{}", self.prefix, self.attempt, Uuid::new_v4());
+        let prefix = format!("{}/{step:012}/{}-{}", self.prefix, self.attempt, id::random());
         let files = match self.put_files(&prefix, &group.files).await {
             Ok(files) => files,
             Err(failure) => {

@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
 use slipway_api::rest::registry::{Event, EventStreamQuery};
 use slipway_client::registry::EventStream;
+use slipway_runtime::clock;
 
 use crate::commands::context::Context;
 use crate::output;
@@ -70,7 +71,7 @@ async fn print_events(as_json: bool, mut events: EventStream, count: Option<usiz
 /// A moment, from so many seconds ago or a time.
 fn moment(text: &str) -> Result<SystemTime, String> {
     if let Ok(seconds) = text.parse() {
-        let ago = SystemTime::now().checked_sub(Duration::from_secs(seconds));
+        let ago = clock::now().checked_sub(Duration::from_secs(seconds));
         return Ok(ago.unwrap_or(SystemTime::UNIX_EPOCH));
     }
     chrono::DateTime::parse_from_rfc3339(text)
@@ -89,6 +90,7 @@ fn print_event(as_json: bool, event: &Event) {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 mod tests {
     use super::*;
 

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use chrono::{SubsecRound as _, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use clap::Subcommand;
 use secrecy::ExposeSecret as _;
 use slipway_access::ApiToken;
 use slipway_domain::access::token_digest;
+use slipway_runtime::clock;
 use slipway_serving::{TokenEntry, TokenFile};
 
 use crate::output::{self, errln, outln};
@@ -63,7 +64,8 @@ fn create(command: Command) -> anyhow::Result<(String, TokenEntry)> {
     let Command::Create { name, models, expires_in_days, file } = command;
     let token = ApiToken::generate()?.reveal();
     let token = token.expose_secret();
-    let expires_at = expires_in_days.map(|days| Utc::now().trunc_subsecs(0) + TimeDelta::days(days.into()));
+    let expires_at = expires_in_days
+        .map(|days| DateTime::<Utc>::from(clock::now()).trunc_subsecs(0) + TimeDelta::days(days.into()));
     let sha256 = hex::encode(token_digest(token.as_bytes()));
     let entry = TokenEntry { name, sha256, models, expires_at };
     // One entry that means nothing would keep serving from reading all others.

@@ -7,6 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use slipway_api::rest::registry::{
     DeliveriesQuery, DeliveryState, NewWebhook, ReplayRequest, Rotation, WebhookUpdate,
 };
+use slipway_runtime::clock;
 
 use crate::commands::context::{Context, Paging};
 use crate::output::{self, outln};
@@ -171,7 +172,7 @@ async fn switch(context: &Context, name: &str, enabled: bool) -> anyhow::Result<
 
 async fn replay(context: &Context, name: &str, seconds: u64) -> anyhow::Result<()> {
     let client = context.registry()?;
-    let from = SystemTime::now().checked_sub(Duration::from_secs(seconds)).unwrap_or(SystemTime::UNIX_EPOCH);
+    let from = clock::now().checked_sub(Duration::from_secs(seconds)).unwrap_or(SystemTime::UNIX_EPOCH);
     let since = DateTime::<Utc>::from(from).to_rfc3339_opts(SecondsFormat::Millis, true);
     let mut request = ReplayRequest { since };
     let mut queued = 0;

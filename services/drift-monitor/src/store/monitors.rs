@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use slipway_domain::drift::policy::MonitorState;
+use slipway_runtime::id;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -44,7 +45,7 @@ pub(crate) async fn insert(connection: &mut PgConnection, spec: &MonitorSpec) ->
          RETURNING id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
            deployment_id, open_window, window_sequence, created_at, updated_at",
     )
-    .bind(Uuid::now_v7())
+    .bind(id::time_ordered())
     .bind(&spec.name)
     .bind(&spec.deployment)
     .bind(&spec.model)

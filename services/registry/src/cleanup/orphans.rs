@@ -5,6 +5,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use slipway_runtime::clock;
+
 use crate::cleanup::unreferenced::{self, Freed};
 use crate::clock::now_ms;
 use crate::error::Error;
@@ -57,7 +59,7 @@ pub(crate) async fn step(
     let listed = registry.artifacts.list_page(blobs::PREFIX, after, limit).await?;
     let next = if listed.len() == limit { listed.last().map(|object| object.key.clone()) } else { None };
     let examined = listed.len();
-    let before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
+    let before = clock::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
     // Stores tell the time by the second.
     let old: Vec<_> =
         listed.into_iter().filter(|object| object.modified.is_some_and(|at| at <= before)).collect();

@@ -1,7 +1,8 @@
 //! Removes objects that nothing refers to: uploads that broke off, files that were replaced or deleted.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use slipway_runtime::clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
@@ -51,7 +52,7 @@ pub(crate) async fn parts(registry: &Registry, age_ms: i64) -> Result<(), Error>
     let mut db = registry.pool.acquire().await?;
     direct_uploads::uploads_forget_before(&mut db, now_ms() - age_ms).await?;
     drop(db);
-    let before = SystemTime::now() - Duration::from_millis(age_ms.unsigned_abs());
+    let before = clock::now() - Duration::from_millis(age_ms.unsigned_abs());
     let aborted = registry.artifacts.abort_parts_before(blobs::PREFIX, before).await?;
     if aborted > 0 {
         tracing::info!(uploads = aborted, "removed interrupted uploads");

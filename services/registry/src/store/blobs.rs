@@ -1,5 +1,6 @@
 //! Objects that nothing refers to: uploads under way, and what was replaced or deleted.
 
+use slipway_runtime::id;
 use sqlx::PgConnection;
 
 use crate::error::Error;
@@ -9,7 +10,7 @@ pub(crate) const PREFIX: &str = "blobs/";
 
 /// A key that no object had before.
 pub(crate) fn new_key() -> String {
-    format!("{PREFIX}{}", uuid::Uuid::now_v7().simple())
+    format!("{PREFIX}{}", id::time_ordered().simple())
 }
 
 /// Notes an upload before its first byte, so that a crash leaves a trace for the sweeper.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use slipway_artifact_store::{Error as StoreError, UploadedPart};
+use slipway_runtime::id;
 
 use super::artifacts::{adopt, digest, refuse_pinned};
 use crate::access::caller::{Caller, carry};
@@ -40,7 +41,7 @@ pub(crate) async fn begin(
     let blob_key = blobs::new_key();
     blobs::blob_begin(change.db(), &blob_key, now_ms()).await?;
     let store_id = registry.artifacts.begin_parts(&blob_key).await?;
-    let upload_id = uuid::Uuid::new_v4().simple().to_string();
+    let upload_id = id::random().simple().to_string();
     let begun = DirectUpload { upload_id, path, blob_key, store_id, completed_ms: None };
     table::upload_begin(change.db(), &begun, now_ms()).await?;
     change.commit().await?;

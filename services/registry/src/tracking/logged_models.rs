@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use slipway_domain::registry::validate_logged_model_name;
+use slipway_runtime::id;
 
 use crate::access::caller::Caller;
 use crate::access::references;
@@ -49,7 +50,7 @@ pub(crate) async fn create(
             );
             return Err(Error::invalid("model_id", message));
         }
-        None => format!("m-{}", uuid::Uuid::new_v4().simple()),
+        None => format!("m-{}", id::random().simple()),
     };
     let mut change = registry.change().await?;
     let (experiment_id, location) = experiment_active(change.db(), &new.experiment_id).await?;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use slipway_domain::registry::report::Report;
-use uuid::Uuid;
+use slipway_runtime::id;
 
 use crate::clock::now_ms;
 use crate::error::Error;
@@ -37,7 +37,7 @@ pub(crate) async fn add(
             "version {version} of '{model}' has {count} reports already; {MAX_REPORTS} under {MAX_NAMES} names are kept"
         )));
     }
-    let id = Uuid::now_v7().to_string();
+    let id = id::time_ordered().to_string();
     table::report_add(change.db(), key, &id, report, now_ms()).await?;
     let stored = table::report_get(change.db(), key, &id).await?;
     let stored = stored.ok_or_else(|| Error::internal("a report is gone that was just added"))?;

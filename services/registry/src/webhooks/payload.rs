@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use slipway_domain::registry::webhook::{Format, matches};
 use slipway_event_bus::Received;
+use slipway_runtime::clock;
 
 use super::dialect::Dialect;
 use crate::store::deliveries::Told;
@@ -20,8 +21,8 @@ impl Telling {
     pub(crate) fn new(event: &Received, dialect: &Dialect) -> Self {
         let data: Value = serde_json::from_slice(&event.data)
             .unwrap_or_else(|_| String::from_utf8_lossy(&event.data).into_owned().into());
-        let time =
-            DateTime::parse_from_rfc3339(&event.time).map_or_else(|_| Utc::now(), |time| time.to_utc());
+        let time = DateTime::parse_from_rfc3339(&event.time)
+            .map_or_else(|_| DateTime::<Utc>::from(clock::now()), |time| time.to_utc());
         let dialect = (dialect.payload)(&event.subject, time, &data).map(|(name, body)| {
             (name, Told { event_id: event.id.clone(), subject: event.subject.clone(), body })
         });

@@ -1,9 +1,9 @@
 //! Calling a receiver once, at once, with something that says that it is a test.
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
 use slipway_domain::registry::webhook::Format;
-use uuid::Uuid;
+use slipway_runtime::{clock, id};
 
 use super::send::{Call, Called};
 use crate::clock::now_ms;
@@ -30,7 +30,7 @@ pub(crate) async fn test(
     let secrets = table::webhook_secrets(&mut db, webhook.webhook_key).await?;
     drop(db);
     let secrets = secrets.ok_or_else(|| table::absent(&webhook.name))?;
-    let id = Uuid::now_v7().to_string();
+    let id = id::time_ordered().to_string();
     let first = || (registry.webhooks.dialect.sample)(webhook.mlflow_events.first()?);
     let body = match (webhook.format, body.or_else(first)) {
         (Format::Mlflow, Some(body)) => body,
@@ -49,7 +49,7 @@ pub(crate) async fn test(
 
 /// A CloudEvent.
 fn sample(id: &str, name: &str) -> String {
-    let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    let time = DateTime::<Utc>::from(clock::now()).to_rfc3339_opts(SecondsFormat::Millis, true);
     let body = json!({
         "specversion": "1.0", "id": id, "source": "slipway/registry", "type": TEST_EVENT, "subject": name,
         "time": time, "datacontenttype": "application/json",

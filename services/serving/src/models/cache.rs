@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 use slipway_api::traffic::TrafficTable;
 use slipway_domain::registry::{FileDigest, manifest_digest};
+use slipway_runtime::id;
 use uuid::Uuid;
 
 /// A partial file that is older than this is orphaned: its writer has died.
@@ -146,7 +147,7 @@ impl Cache {
 
     /// A name for a file that is still being written.
     pub(crate) fn part(&self) -> Part {
-        Part { path: self.root.join("part").join(Uuid::new_v4().to_string()) }
+        Part { path: self.root.join("part").join(id::random().to_string()) }
     }
 
     /// Whether the blob is there and whole; a damaged one is removed. It reads the file: call it from a
@@ -279,6 +280,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 mod tests {
     use super::*;
 

@@ -78,6 +78,7 @@ fn children(folder: &std::path::Path) -> io::Result<Vec<PathBuf>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 mod tests {
     use sha2::{Digest as _, Sha256};
 

@@ -247,6 +247,7 @@ fn now_ms() -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 mod tests {
     use super::*;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use slipway_api::traffic::{Target, TrafficTable, VersionState};
 use slipway_domain::ensemble::Definition;
 use slipway_inference::Signature;
+use slipway_runtime::task;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -116,7 +117,7 @@ impl Slot {
         let was_there = self.resident.described().is_some();
         let request = LoadRequest { target, model, number, was_there };
         let load = load_until_settled(loader, request, outcomes);
-        let task = tokio::spawn(load).abort_handle();
+        let task = task::detached("model-load", load).abort_handle();
         // One that is still retried asks under another name of the model.
         if let Some(before) = self.load.replace(Load { number, task }) {
             before.task.abort();

@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use slipway_inference::Origin;
+use slipway_runtime::clock;
 use slipway_telemetry::spans::{Collected, KeyValue, Past, SpanName};
 
 use crate::metrics::variant_name;
@@ -30,7 +31,7 @@ pub(super) struct Batch<'run> {
 /// Collects the spans of a run that has just been answered. A batch is linked to all requests in it that are
 /// collected.
 pub(super) fn record(request: &Collected, pick: &Pick, run: &Run, batch: Batch<'_>) {
-    let ended = SystemTime::now();
+    let ended = clock::now();
     let began = before(ended, run.total);
     let taken = began + run.queued;
     let about = |mut more: Vec<KeyValue>| {

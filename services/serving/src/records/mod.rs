@@ -20,8 +20,8 @@ use std::sync::Arc;
 use slipway_api::predictions::Origin;
 use slipway_event_bus::EventBus;
 use slipway_runtime::clock::now_unix_ms;
+use slipway_runtime::id;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use self::cloudevents::EventSender;
 pub(crate) use self::observation::{Observation, Primary};
@@ -53,7 +53,7 @@ pub(crate) fn channel(
         bus,
         replica_id,
         origin: if optional { Origin::Folder } else { Origin::Controller },
-        run: Uuid::new_v4(),
+        run: id::random(),
         run_started_at_unix_ms: now_unix_ms(),
         batches: 0,
         published_rows: HashMap::new(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use slipway_api::events::JoiningStopped;
 use slipway_event_bus::EventBus;
 use slipway_inference::{Difference, Joining};
+use slipway_runtime::id;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -49,7 +50,7 @@ pub(crate) async fn watch(
                 let key = (deployment.clone(), version.target.digest.clone());
                 let said = said.entry(key).or_insert_with(|| {
                     log(version, &difference);
-                    Said { id: Uuid::now_v7(), stored: false }
+                    Said { id: id::time_ordered(), stored: false }
                 });
                 // What is published without a connection waits in memory.
                 let Some(bus) = bus.as_ref().filter(|bus| bus.is_connected() && !said.stored) else {

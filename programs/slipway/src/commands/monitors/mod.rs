@@ -113,12 +113,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
     let monitors = ["api", "v1", "monitors"];
     match command {
         Command::List { paging } => {
-            output::list(
-                context.json,
-                &monitor.get(&monitors, &paging.query()).await?,
-                "monitors",
-                &MONITOR_COLUMNS,
-            );
+            let answer = monitor.get(&monitors, &paging.query()).await?;
+            output::list(context.json, &answer, "monitors", &MONITOR_COLUMNS);
         }
         Command::Show { name } => {
             output::object(context.json, &monitor.get(&["api", "v1", "monitors", &name], &[]).await?);
@@ -141,15 +137,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             set(&mut change, &["window", "max_s"], window_max_s.map(Value::from));
             set(&mut change, &["consecutive_windows"], consecutive_windows.map(Value::from));
             set(&mut change, &["cool_down_s"], cool_down_s.map(Value::from));
-            for threshold in &thresholds {
-                let (threshold, value) = parse_threshold(threshold)?;
-                set(&mut change, &["thresholds", threshold], Some(value.into()));
-            }
-            let nothing = change.as_object().is_some_and(Map::is_empty);
-            anyhow::ensure!(
-                !nothing,
-                "nothing to change: give a FILE or an option, see `slipway monitors update --help`"
-            );
+            set_thresholds(&mut change, &thresholds)?;
             let path = ["api", "v1", "monitors", &name];
             output::object(context.json, &monitor.send(Method::PATCH, &path, Some(&change)).await?);
         }
@@ -177,6 +165,23 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             outln!("monitor {name} deleted");
         }
     }
+    Ok(())
+}
+
+/// Sets the thresholds that were given.
+///
+/// # Errors
+/// One does not parse, or nothing at all was given to change.
+fn set_thresholds(change: &mut Value, thresholds: &[String]) -> anyhow::Result<()> {
+    for threshold in thresholds {
+        let (threshold, value) = parse_threshold(threshold)?;
+        set(change, &["thresholds", threshold], Some(value.into()));
+    }
+    let nothing = change.as_object().is_some_and(Map::is_empty);
+    anyhow::ensure!(
+        !nothing,
+        "nothing to change: give a FILE or an option, see `slipway monitors update --help`"
+    );
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use slipway_domain::Invalid;
 use slipway_domain::registry::webhook::matches;
+use slipway_runtime::clock;
 
 use crate::webhooks::dialect::Dialect;
 
@@ -134,7 +135,7 @@ impl Event {
 
     /// Body of a test call.
     pub(crate) fn test_body(&self) -> String {
-        body(*self, Utc::now(), &self.sample())
+        body(*self, DateTime::<Utc>::from(clock::now()), &self.sample())
     }
 
     /// Data of the kind that the event has, for a test: MLflow's own examples, which receivers compare with.

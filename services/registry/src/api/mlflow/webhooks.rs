@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use slipway_domain::registry::webhook::Format;
 use slipway_domain::registry::{decode_page_token, encode_page_token};
+use slipway_runtime::id;
 
 use super::error::Failure;
 use super::message::Message;
@@ -147,7 +148,7 @@ async fn create(State(registry): State<Registry>, mut fields: Fields) -> Answer 
     let now = now_ms();
     let webhook = Webhook {
         webhook_key: 0,
-        webhook_id: uuid::Uuid::now_v7().to_string(),
+        webhook_id: id::time_ordered().to_string(),
         name,
         format: Format::Mlflow,
         url,

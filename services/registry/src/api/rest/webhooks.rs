@@ -14,6 +14,7 @@ use slipway_domain::registry::webhook::{Format, MAX_PATTERNS, matches, validate_
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
+use slipway_runtime::id;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -111,7 +112,7 @@ async fn create(
     let now = now_ms();
     let webhook = table::Webhook {
         webhook_key: 0,
-        webhook_id: uuid::Uuid::now_v7().to_string(),
+        webhook_id: id::time_ordered().to_string(),
         name: new.name,
         format: Format::CloudEvents,
         url: new.url,

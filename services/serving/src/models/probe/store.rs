@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use uuid::Uuid;
+use slipway_runtime::id;
 
 use super::super::cache::{Cache, read_json};
 use super::key::Key;
@@ -68,7 +68,7 @@ impl Cache {
         let part = self.part();
         let file = File::create(&part.path)?;
         file.lock()?;
-        let path = self.loading().join(format!("{}.{}", key.0, Uuid::new_v4().simple()));
+        let path = self.loading().join(format!("{}.{}", key.0, id::random().simple()));
         std::fs::rename(&part.path, &path)?;
         self.lock_markers().insert(path.clone());
         Ok(Marker { cache: self.clone(), key: key.clone(), path, _file: file })
