@@ -1,4 +1,5 @@
 //! Developer tasks, the same for people and for CI: `cargo xtask --help`.
+#![expect(clippy::disallowed_methods, reason = "a tool for developers")]
 
 mod attack;
 mod bench;

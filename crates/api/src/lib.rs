@@ -11,7 +11,7 @@ pub mod traffic;
 pub const MAX_PROFILE_BYTES: u32 = 64 * 1024 * 1024;
 
 /// gRPC generated from /proto. The .proto files carry the documentation.
-#[expect(missing_docs, clippy::allow_attributes, reason = "generated code")]
+#[expect(missing_docs, clippy::allow_attributes, clippy::too_many_lines, reason = "generated code")]
 pub mod proto {
     pub mod registry {
         tonic::include_proto!("slipway.registry.v1");
@@ -28,7 +28,13 @@ pub mod proto {
 }
 
 /// Open Inference Protocol v2 (`inference.GRPCInferenceService`), generated from /proto/inference.
-#[expect(missing_docs, clippy::all, clippy::allow_attributes, reason = "generated code")]
+#[expect(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes,
+    clippy::too_many_lines,
+    reason = "generated code"
+)]
 pub mod inference {
     tonic::include_proto!("inference");
 }

@@ -1,5 +1,6 @@
 //! Calls over real connections: the token and the trace arrive, calls have a limit, and a channel survives its server.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
+#![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

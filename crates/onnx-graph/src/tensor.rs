@@ -78,11 +78,7 @@ impl<R: Source> Reader<R> {
         let (mut refused, mut has_raw) = (None, false);
         while self.wire.at < end {
             match self.wire.tag(end)? {
-                (1, kind @ (VARINT | LENGTH)) => {
-                    let mut shape = std::mem::take(&mut tensor.shape);
-                    self.dimensions(kind, end, &mut shape)?;
-                    tensor.shape = shape;
-                }
+                (1, kind @ (VARINT | LENGTH)) => self.dimensions(kind, end, &mut tensor.shape)?,
                 (2, VARINT) => tensor.element = self.wire.int32(end)?,
                 (4, kind @ (FIXED32 | LENGTH)) => {
                     payload.count(Field::Floats, self.floats(kind, end, &mut numbers)?);
@@ -111,9 +107,7 @@ impl<R: Source> Reader<R> {
                     self.wire.pass(inner)?;
                 }
                 (13, LENGTH) => {
-                    let bytes = self.wire.bytes(end)?;
-                    self.keep(bytes.len() + OVERHEAD_BYTES)?;
-                    if let Err(why) = entries.push(&bytes) {
+                    if let Err(why) = self.external(&mut entries, end)? {
                         refused.get_or_insert(why);
                     }
                 }
@@ -135,6 +129,13 @@ impl<R: Source> Reader<R> {
         }
         self.keep(numbers_bytes(&tensor))?;
         Ok(tensor)
+    }
+
+    /// Reads an entry of `external_data`; the inner error is the reason why it is not one.
+    fn external(&mut self, entries: &mut Entries, end: u64) -> Result<Result<(), String>, Fault> {
+        let bytes = self.wire.bytes(end)?;
+        self.keep(bytes.len() + OVERHEAD_BYTES)?;
+        Ok(entries.push(&bytes))
     }
 
     /// Reads `int32_data`, `int64_data` or `uint64_data`, or one entry of it; gives the number of entries.

@@ -60,6 +60,7 @@ pub async fn watch(
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 mod tests {
     use tokio::sync::mpsc;
 

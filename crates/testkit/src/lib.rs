@@ -2,6 +2,7 @@
 //!
 //! Postgres and S3 are shared by the tests of one process, which each get a database and a bucket of their own. NATS starts in
 //! milliseconds, so each test gets a server of its own, which it may also kill.
+#![expect(clippy::disallowed_methods, reason = "for tests")]
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,

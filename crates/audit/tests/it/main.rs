@@ -1,4 +1,5 @@
 //! The audit trail with a real Postgres.
+#![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
 use slipway_audit::{Actor, AuditRow, Entry, Filter, append, page};

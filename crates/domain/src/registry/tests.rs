@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 #[test]
 fn names_and_keys() {
     validate_metric("", "val/loss-1.0 a:b_ä", 1.0, 0).expect("every valid character");

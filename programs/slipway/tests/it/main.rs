@@ -1,4 +1,5 @@
 //! The platform as its users meet it: the `slipway` program, its servers and services, all real.
+#![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
 mod access_table;

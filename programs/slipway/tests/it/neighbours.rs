@@ -103,6 +103,7 @@ fn assert_files_are_closed(data_dir: &Path) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn another_user_of_the_machine_can_read_and_forge_nothing() {
     let platform = Platform::start(&[]);

@@ -14,6 +14,7 @@ fn shown(platform: &Platform, arguments: &[&str]) -> String {
     String::from_utf8(platform.slipway(arguments).success().stdout).unwrap()
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_is_signed_reported_approved_and_then_promoted() {
     let platform = Platform::start(&[]);

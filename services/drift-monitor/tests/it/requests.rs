@@ -45,6 +45,7 @@ async fn what_is_wrong_with_a_monitor_is_said_by_field() {
     assert_eq!(world.get("monitors").await["monitors"], json!([]), "nothing was made");
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn monitors_are_listed_changed_and_removed() {
     let world = World::with_baseline().await;

@@ -183,6 +183,7 @@ async fn a_token_is_accepted_as_bearer_and_as_password_until_it_is_revoked() {
     assert!(answer["detail"].as_str().unwrap().contains("expired"), "{answer}");
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_on_an_experiment_hold_for_its_runs_and_files_alone() {
     let world = World::guarded(&[]).await;
@@ -342,6 +343,7 @@ fn names(items: &Value, field: &str) -> Vec<String> {
     items.as_array().unwrap().iter().map(|item| item[field].as_str().unwrap().to_owned()).collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn models_are_written_by_editors_and_decided_on_by_deployers() {
     let world = World::guarded(&[]).await;
@@ -418,6 +420,7 @@ async fn models_are_written_by_editors_and_decided_on_by_deployers() {
     viewer.denied(Method::GET, "registered-models/get?name=loss", json!({}), ["viewer", "'loss'"]).await;
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn grants_are_set_listed_and_removed() {
     let world = World::guarded(&[]).await;

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::world::{MODEL, World};
 
 /// A tour through most of what can happen; `World::events` holds each event to its schema.
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_known_and_fits_its_schema() {
     let world = World::begin().await;

@@ -1,4 +1,5 @@
 //! The registry with a real Postgres, S3 and NATS, as its clients see it.
+#![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
 mod access;

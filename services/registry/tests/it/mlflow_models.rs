@@ -217,6 +217,7 @@ async fn versions_of_a_logged_model_are_listed_in_its_tag_as_mlflow_writes_them(
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn logged_models_are_found_by_their_metrics_on_a_dataset() {
     let world = World::begin().await;

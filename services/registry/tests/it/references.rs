@@ -115,6 +115,7 @@ async fn settled(world: &World) -> Vec<String> {
 }
 
 /// Each route with a field that names something, and that something is another tenant's.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn attempts(ours: &Things, theirs: &Things) -> Vec<(Method, &'static str, Value)> {
     let (run, model, foreign, model_id) = (&ours.run, &ours.logged_model, &theirs.run, &theirs.logged_model);
     let root = format!("{}/{foreign}/artifacts", theirs.experiment);

@@ -16,6 +16,7 @@ fn text(value: &str) -> Text {
     Text { value: value.to_owned() }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_goes_from_its_registration_to_an_alias_and_a_stage() {
     let world = World::begin().await;
@@ -122,6 +123,7 @@ async fn models_and_versions_are_searched_page_by_page() {
     world.refused_field(Method::PUT, "models/a/aliases/b", json!({"version": "x"}), "version").await;
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_listed_previewed_and_downloaded() {
     let world = World::begin().await;

@@ -15,6 +15,7 @@ pub(crate) struct Known {
 }
 
 /// Good requests of MLflow's API: method, path, body.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 pub(crate) fn mlflow(known: &Known) -> Vec<(Method, &'static str, Value)> {
     let Known { run, model_id } = known;
     let dataset = json!({"name": "d", "digest": "1", "source_type": "local", "source": "{}", "schema": "s",

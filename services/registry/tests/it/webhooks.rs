@@ -261,6 +261,7 @@ async fn add_mlflow(world: &World, name: &str, url: &str, events: &[&str], more:
     world.post("webhooks", body).await["webhook"].take()
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_of_mlflows_api_is_told_as_by_mlflow() {
     let (world, signed, plain) = (World::begin().await, Receiver::begin().await, Receiver::begin().await);

@@ -53,6 +53,7 @@ async fn show(serving: &Serving, path: &str, token: &str) -> (StatusCode, Value)
     answer(serving.http.get(serving.url(path)).bearer_auth(token)).await
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_calls_its_own_models_over_rest_and_nobody_calls_without() {
     let cache = cache();
@@ -318,6 +319,7 @@ const METHODS: [(&str, Needs); 20] = [
     ("CudaSharedMemoryUnregister", Needs::Any),
 ];
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_and_method_needs_the_token_that_the_table_says() {
     let source = include_str!("../../src/api/rest/router.rs");

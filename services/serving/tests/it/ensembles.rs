@@ -117,6 +117,7 @@ async fn an_ensemble_of_a_folder_answers_as_one_model() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ensemble_follows_its_models_and_says_which_step_is_to_blame() {
     let (world, cache, models) = (World::start().await, cache(), cache());

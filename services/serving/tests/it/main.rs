@@ -1,5 +1,6 @@
 //! Serving as its clients see it: the real binary against real NATS, S3 and ONNX Runtime. Only the registry
 //! is a stand-in, with the registry's own protocol, so that its answers can be wrong.
+#![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 
 mod access;
 mod clients;

@@ -22,6 +22,7 @@ async fn post(serving: &Serving, path: &str, body: &str) -> (StatusCode, Value) 
     answer(request.body(body.to_owned())).await
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_field_that_does_not_fit_is_named() {
     let (_world, _cache, serving) = one_model().await;

@@ -131,6 +131,7 @@ async fn the_rate_of_traces_changes_while_the_server_runs() {
     assert!((9..=13).contains(&traced), "{traced}");
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_has_trace_settings_of_its_own_over_rest_and_grpc() {
     let (world, _cache, collector, mut serving) = traced("linear_minus_one.onnx", &[]).await;

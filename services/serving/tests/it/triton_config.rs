@@ -70,6 +70,7 @@ async fn what_does_not_fit_the_model_is_refused_with_field_value_and_what_was_ex
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fits_the_model_is_obeyed() {
     let (world, cache, models) = (World::start().await, cache(), cache());

@@ -13,6 +13,7 @@ fn attribute(name: &str) -> Key {
     Key::Attribute(name.into())
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 #[test]
 fn filters_that_clients_send() {
     use Comparison::{Equal, Greater, ILike, In, IsNotNull, IsNull, LessOrEqual, Like, NotEqual, NotIn};
@@ -92,6 +93,7 @@ fn filters_that_clients_send() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 #[test]
 fn filters_that_are_refused_say_where_and_why() {
     let cases = [
