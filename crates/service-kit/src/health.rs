@@ -41,7 +41,7 @@ mod tests {
         readiness.waiting("models", "loading");
         readiness.waiting("traffic", "no table yet");
         readiness.waiting("models", "warming up");
-        let shown: Vec<(String, String)> = readiness.clone().missing().into_iter().collect();
+        let shown: Vec<(String, String)> = readiness.missing().into_iter().collect();
         let of = |part: &str, reason: &str| (part.to_owned(), reason.to_owned());
         assert_eq!(shown, [of("models", "warming up"), of("traffic", "no table yet")]);
         readiness.ready("models");

@@ -22,11 +22,13 @@ impl Front for Fast {
     }
 
     fn answer(&self, _route: usize, request: Request) -> impl Future<Output = Response> + Send + 'static {
-        async move {
-            assert_ne!(request.uri().path(), "/fast/panic", "a bug");
-            to_bytes(request.into_body(), 1_024).await.unwrap().len().to_string().into_response()
-        }
+        length(request)
     }
+}
+
+async fn length(request: Request) -> Response {
+    assert_ne!(request.uri().path(), "/fast/panic", "a bug");
+    to_bytes(request.into_body(), 1_024).await.unwrap().len().to_string().into_response()
 }
 
 async fn world() -> World {
