@@ -63,17 +63,16 @@ const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 /// The port is taken, a setting is wrong, a migration fails, or a background task ended early.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let readiness = Readiness::default();
-    readiness.waiting("postgres", "not connected yet");
-    readiness.waiting("nats", "not connected yet");
-    readiness.waiting("s3", "not connected yet");
+    for part in ["postgres", "nats", "s3"] {
+        readiness.waiting(part, "not connected yet");
+    }
     let listener = config.listen.open(DEFAULT_PORT).await?.guarded(pages::guard);
     let migrators = [&MIGRATOR, &slipway_outbox::migrator(), &slipway_audit::migrator()];
     let pool = db::connect(&config.postgres, "registry", &migrators, &shutdown).await?;
     readiness.ready("postgres");
     let bus = EventBus::connect(&config.nats, "slipway-registry").await?;
     let outbox = Outbox::audited();
-    let (log, batches) = group_commit::group_commit();
-    let (new_runs, runs) = group_commit::group_commit();
+    let ((log, batches), (new_runs, runs)) = (group_commit::group_commit(), group_commit::group_commit());
     let (refusals, refused) = calls::refusals();
     let changes = Changes::new(pool.clone(), outbox.clone());
     let registry = Registry {
@@ -102,9 +101,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tasks.spawn("webhook-intake", webhooks::intake::run(registry.clone(), shutdown.clone()));
     tasks.spawn("webhooks", webhooks::worker::run(registry.clone(), shutdown.clone()));
     tasks.spawn("deployments", deployments::run(registry.pool.clone(), bus.clone(), shutdown.clone()));
-    let following = registry.following.clone();
     readiness.waiting(deployed::READINESS_PART, "not read yet");
-    let following = (following, readiness.clone());
+    let following = (registry.following.clone(), readiness.clone());
     let followed = deployed::run(registry.pool.clone(), bus.clone(), following, shutdown.clone());
     tasks.spawn("deployed-versions", followed);
     tasks.spawn("retention", retention::run(registry.clone(), config.retention, shutdown.clone()));
@@ -124,9 +122,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     server::serve(listener, routes, readiness, Metrics::new(), shutdown).await;
     drained.cancel();
     writing.await?;
-    registry.uploads.close();
-    registry.uploads.wait().await;
+    end_uploads(&registry.uploads).await;
     tasks.wait().await
+}
+
+/// Waits for the uploads in progress.
+async fn end_uploads(uploads: &TaskTracker) {
+    uploads.close();
+    uploads.wait().await;
 }
 
 /// Every protocol, behind access control.

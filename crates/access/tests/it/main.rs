@@ -1,5 +1,6 @@
 //! Identity tokens, checked against an issuer that answers over HTTP; and callers, checked by what the
 //! registry published.
+#![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
 mod following;

@@ -400,20 +400,26 @@ impl Catalog {
             JOINING_STOPPED,
             "A replica no longer joins requests of a version: an audit found a joined answer that differs from the answer to the request alone.",
         );
-        for service in CALLED_SERVICES {
-            for (outcome, summary) in [
-                (
-                    CallOutcome::Answered,
-                    "With access control on: a call that may have changed something was handled.",
-                ),
-                (CallOutcome::Refused, "With access control on: a call was refused."),
-            ] {
-                all.typed::<ServiceCall>(&format!("slipway.{service}.call.{}", outcome.name()), summary);
-            }
-        }
+        all.calls();
         all.typed::<Batch>(PREDICTIONS_SUBJECT, "Answered predictions, in batches.");
         all.typed::<LabelRecord>(LABELS_SUBJECT, "The true values of a past prediction.");
         all
+    }
+
+    /// Calls of the services, which the registry's audit trail takes in.
+    fn calls(&mut self) {
+        const OUTCOMES: [(CallOutcome, &str); 2] = [
+            (
+                CallOutcome::Answered,
+                "With access control on: a call that may have changed something was handled.",
+            ),
+            (CallOutcome::Refused, "With access control on: a call was refused."),
+        ];
+        for service in CALLED_SERVICES {
+            for (outcome, summary) in OUTCOMES {
+                self.typed::<ServiceCall>(&format!("slipway.{service}.call.{}", outcome.name()), summary);
+            }
+        }
     }
 
     fn add(&mut self, subject: String, summary: &'static str, data: Value) {

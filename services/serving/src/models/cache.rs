@@ -21,7 +21,6 @@ use sha2::{Digest as _, Sha256};
 use slipway_api::traffic::TrafficTable;
 use slipway_domain::registry::{FileDigest, manifest_digest};
 use slipway_runtime::id;
-use uuid::Uuid;
 
 /// A partial file that is older than this is orphaned: its writer has died.
 const STALE_PART_S: u64 = 3600;
@@ -299,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_damaged_blob_is_noticed_and_removed() {
-        let folder = std::env::temp_dir().join(Uuid::new_v4().to_string());
+        let folder = std::env::temp_dir().join(id::random().to_string());
         let cache = Cache::open(&folder).unwrap();
         let sha256 = hex::encode(Sha256::digest(b"whole"));
         assert!(!cache.verified(&sha256).unwrap());
