@@ -73,7 +73,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let bus = EventBus::connect(&config.nats, "slipway-registry").await?;
     let outbox = Outbox::audited();
     let ((log, batches), (new_runs, runs)) = (group_commit::group_commit(), group_commit::group_commit());
-    let (refusals, refused) = calls::refusals();
+    let (refusals, refused) = access::refusals::refusals();
     let changes = Changes::new(pool.clone(), outbox.clone());
     let registry = Registry {
         pool: pool.clone(),

@@ -14,11 +14,11 @@ use slipway_audit::Actor;
 use slipway_domain::access::{Grants, Role, Scope, token_digest};
 use sqlx::PgPool;
 
+use super::announcer::Announcer;
 use super::caller::{Caller, JOB_PREFIX, LAUNCHER_CREDENTIAL};
-use super::calls::Refusals;
 use super::config::AccessConfig;
-use super::publishing::Announcer;
 use super::references::Reader;
+use super::refusals::Refusals;
 use super::ttl_cache::{KEPT_S, TtlCache};
 use crate::clock::now_ms;
 use crate::error::Error;

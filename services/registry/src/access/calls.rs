@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use slipway_access::audit::RefusalLimit;
 use slipway_api::events::{CALLED_SERVICES, EVENTS_STREAM, ServiceCall};
 use slipway_audit::Actor;
 use slipway_event_bus::permissions::durable;
@@ -18,47 +17,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::caller::acting;
+use super::refusals::RefusedCall;
 use crate::error::Error;
 use crate::state::Registry;
 
 const CONSUMER: &str = durable::REGISTRY_CALLS;
-const QUEUE: usize = 256;
-const MAX_PATH_CHARS: usize = 512;
-
-/// A call that this service refused.
-#[derive(Debug)]
-pub(crate) struct RefusedCall {
-    pub(crate) actor: Actor,
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) status: u16,
-    pub(crate) reason: String,
-}
-
-/// Takes refused calls. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Refusals {
-    queue: mpsc::Sender<RefusedCall>,
-    limit: Arc<RefusalLimit>,
-}
-
-/// Queue of refused calls, and its end for [`write_refused`].
-pub(crate) fn refusals() -> (Refusals, mpsc::Receiver<RefusedCall>) {
-    let (queue, receiver) = mpsc::channel(QUEUE);
-    (Refusals { queue, limit: Arc::default() }, receiver)
-}
-
-impl Refusals {
-    /// Notes a refused call, unless there were too many of them.
-    pub(crate) fn note(&self, mut call: RefusedCall) {
-        if self.limit.allows() {
-            call.path = call.path.chars().take(MAX_PATH_CHARS).collect();
-            // A full queue means that Postgres is slow or unreachable; the refusal itself does not depend on
-            // it.
-            let _ = self.queue.try_send(call);
-        }
-    }
-}
 
 /// Writes refused calls of this service until the shutdown.
 pub(crate) async fn write_refused(

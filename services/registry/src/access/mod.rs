@@ -5,6 +5,7 @@
 //! Either way the caller goes into the audit trail. References in a request body are authorised where the
 //! reference is stored ([`references`]).
 
+pub(crate) mod announcer;
 pub(crate) mod audit_trail;
 pub(crate) mod authenticator;
 pub(crate) mod caller;
@@ -15,6 +16,7 @@ pub(crate) mod job_tokens;
 pub(crate) mod links;
 pub(crate) mod publishing;
 pub(crate) mod references;
+pub(crate) mod refusals;
 pub(crate) mod tokens;
 pub(crate) mod ttl_cache;
 

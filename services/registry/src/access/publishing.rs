@@ -4,7 +4,6 @@
 //! After each change, and every few seconds, the bucket is compared with the tables: what one attempt did not
 //! publish, the next one does, whichever replica makes it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_access::principal::validate_principal;
@@ -13,7 +12,6 @@ use slipway_api::access::{ConfiguredToken, GrantEntry, HEARTBEAT_S, SubjectEntry
 use slipway_domain::access::Grants;
 use slipway_event_bus::EventBus;
 use slipway_runtime::clock::now_unix_ms;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::authenticator::Authenticator;
@@ -24,17 +22,6 @@ use crate::state::Registry;
 use crate::store::access::{self as table};
 
 const RETRY_DELAY_MS: u64 = 500;
-
-/// Tells the publisher that a change was committed. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Announcer(Arc<Notify>);
-
-impl Announcer {
-    /// Has the tables published.
-    pub(crate) fn announce(&self) {
-        self.0.notify_one();
-    }
-}
 
 /// Publishes until the shutdown.
 pub(crate) async fn run(registry: Registry, bus: EventBus, shutdown: CancellationToken) {
@@ -62,7 +49,7 @@ pub(crate) async fn run(registry: Registry, bus: EventBus, shutdown: Cancellatio
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = registry.access.announcer.0.notified(), if !failing => {}
+            () = registry.access.announcer.announced(), if !failing => {}
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -13,7 +13,7 @@ use super::rules::{Rule, rule};
 use super::scope::admit;
 use crate::access::authenticator::Access;
 use crate::access::caller::{Caller, acting};
-use crate::access::calls::RefusedCall;
+use crate::access::refusals::RefusedCall;
 use crate::api::mlflow::error::Failure;
 use crate::api::pages::is_rest;
 
