@@ -1,4 +1,5 @@
-//! What the services say to each other: generated gRPC, event types, and the JSON bodies shared by client and server.
+//! What the services say to each other: generated gRPC, event types, and the JSON bodies shared by client and
+//! server.
 
 pub mod access;
 pub mod events;

@@ -1,4 +1,5 @@
-//! Calls over real connections: the token and the trace arrive, calls have a limit, and a channel survives its server.
+//! Calls over real connections: the token and the trace arrive, calls have a limit, and a channel survives
+//! its server.
 #![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 

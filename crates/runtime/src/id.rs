@@ -8,8 +8,8 @@ pub fn random() -> Uuid {
     Uuid::new_v4()
 }
 
-/// An id that sorts by the time at which it was made (UUID version 7, RFC 9562), for keys of tables: new rows are next to each
-/// other in an index. It shows that time and is no secret.
+/// An id that sorts by the time at which it was made (UUID version 7, RFC 9562), for keys of tables: new rows
+/// are next to each other in an index. It shows that time and is no secret.
 #[expect(clippy::disallowed_methods, reason = "the one place that makes random ids")]
 pub fn time_ordered() -> Uuid {
     Uuid::now_v7()

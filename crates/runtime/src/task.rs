@@ -1,7 +1,7 @@
 //! Tasks, so that none ends without notice.
 //!
-//! What a service runs until its shutdown is a named task of its lifecycle, and tasks that are awaited together are in a
-//! `JoinSet` or `TaskTracker`. These two functions are for what remains.
+//! What a service runs until its shutdown is a named task of its lifecycle, and tasks that are awaited
+//! together are in a `JoinSet` or `TaskTracker`. These two functions are for what remains.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

@@ -13,7 +13,8 @@ const DRAIN_TIMEOUT_MS: u64 = 15_000;
 
 /// Runs a service until it ends, SIGINT or SIGTERM: telemetry, TLS provider, runtime, signals, exit code.
 ///
-/// The first signal cancels the token that `run` got; a second one, or the drain limit, ends the process at once.
+/// The first signal cancels the token that `run` got; a second one, or the drain limit, ends the process at
+/// once.
 pub fn main<F, R>(service: &'static str, telemetry: &TelemetryConfig, run: F) -> ExitCode
 where
     F: FnOnce(CancellationToken) -> R,
@@ -80,8 +81,8 @@ async fn wait_for_signal() {
     }
 }
 
-/// Named background tasks of a service. A task that ends before the shutdown, or panics, ends the service with an error: a
-/// supervisor starts it again, which is safer than going on without it.
+/// Named background tasks of a service. A task that ends before the shutdown, or panics, ends the service
+/// with an error: a supervisor starts it again, which is safer than going on without it.
 #[derive(Debug)]
 pub struct Tasks {
     set: JoinSet<&'static str>,

@@ -1,7 +1,7 @@
 //! Files that may change while the process runs: certificates, tokens.
 //!
-//! Their content is compared, not their dates: a Kubernetes Secret changes by a swapped link, and dates are too coarse for a file that
-//! is written twice in a second.
+//! Their content is compared, not their dates: a Kubernetes Secret changes by a swapped link, and dates are
+//! too coarse for a file that is written twice in a second.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ fn read_one(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Looks at the files each second and hands over what they hold whenever that is not what it was, beginning with `known`; a reason
-/// why they cannot be read counts as content. Ends with the shutdown.
+/// Looks at the files each second and hands over what they hold whenever that is not what it was, beginning
+/// with `known`; a reason why they cannot be read counts as content. Ends with the shutdown.
 pub async fn watch(
     paths: Vec<PathBuf>,
     known: Vec<Vec<u8>>,

@@ -68,7 +68,8 @@ async fn with_lease(
 ) -> anyhow::Result<()> {
     let spec: JobSpec = serde_json::from_str(&lease.spec_json).context("the lease's job cannot be read")?;
     let stops = Stops::new();
-    // A lease that ran out unheard is the launcher's to judge; less than a lease would end attempts that it still counts on.
+    // A lease that ran out unheard is the launcher's to judge; less than a lease would end attempts that it
+    // still counts on.
     let patience = Duration::from_millis(config.launcher_patience_ms.max(lease.lease_ms));
     let interval = Duration::from_millis(lease.heartbeat_interval_ms);
     let warnings = Warnings::default();
@@ -126,7 +127,8 @@ impl Attempt {
         Ok(self.judge(&ended).await)
     }
 
-    /// What the end of the command says about what it left. A command that was asked to end and did so has saved what it wanted.
+    /// What the end of the command says about what it left. A command that was asked to end and did so has
+    /// saved what it wanted.
     fn moment(&self, ended: &Ended) -> Moment {
         let is_orderly = ended.by_itself
             && (ended.status.success() || self.stops.current().is_some_and(|stop| !stop.is_lost()));
@@ -197,8 +199,8 @@ impl Attempt {
         }
     }
 
-    /// Sends the rest of the log and the report, and tidies up. An attempt that nobody hears any more only ends; one that was
-    /// given up ends without a report, and the launcher takes it for lost.
+    /// Sends the rest of the log and the report, and tidies up. An attempt that nobody hears any more only
+    /// ends; one that was given up ends without a report, and the launcher takes it for lost.
     async fn report(
         &self,
         outcome: anyhow::Result<FinishAttemptRequest>,

@@ -208,7 +208,8 @@ impl Running {
                         Some(Stop::Fenced) => self.signal(Signal::SIGKILL),
                         Some(stop) if !stopping => {
                             stopping = true;
-                            let grace = if let Stop::Cancelled { grace } = stop { grace } else { default_grace };
+                            let grace = if let Stop::Cancelled { grace } =
+                                stop { grace } else { default_grace };
                             spool.note(&explain(stop, spec, grace)).await;
                             self.signal(Signal::SIGTERM);
                             kill_at = Some(Instant::now() + grace);

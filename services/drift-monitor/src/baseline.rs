@@ -221,7 +221,8 @@ async fn inputs(state: &State, watched: &Watched, version: &str) -> Result<Optio
             Err(away("the registry", &status))
         }
         Err(status) => {
-            tracing::debug!(%status, version, "signature unavailable; columns are derived from the records only");
+            tracing::debug!(%status, version,
+                "signature unavailable; columns are derived from the records only");
             Ok(None)
         }
     }
@@ -242,7 +243,8 @@ fn stable_version(watched: &Watched, deployment: &Deployment) -> Result<String, 
     let missing = |reason| Err(Lack::Missing { version: None, reason });
     if deployment.model != watched.model {
         return missing(format!(
-            "the deployment `{}` serves the model `{}`, not `{}`: delete the monitor and create it for that model",
+            "the deployment `{}` serves the model `{}`, not `{}`: delete the monitor and create it for that \
+             model",
             watched.deployment, deployment.model, watched.model
         ));
     }
@@ -263,8 +265,9 @@ async fn profile(state: &State, watched: &Watched, version: &str) -> Result<Prof
         Ok(answer) => answer.into_inner(),
         Err(status) if status.code() == Code::NotFound => {
             return Err(missing(format!(
-                "there is no training profile of version {version} of `{}` ({}): have the training run log the artifact \
-                 slipway/profile.json, or set the monitor's baseline_version to a version that has one",
+                "there is no training profile of version {version} of `{}` ({}): have the training run log \
+                 the artifact slipway/profile.json, or set the monitor's baseline_version to a version that \
+                 has one",
                 watched.model,
                 status.message()
             )));

@@ -1,6 +1,8 @@
-//! The registry: experiments, runs, artifacts, models and their versions, over MLflow's REST API, REST v1 and gRPC.
+//! The registry: experiments, runs, artifacts, models and their versions, over MLflow's REST API, REST v1 and
+//! gRPC.
 //!
-//! Facts live in Postgres, bytes in S3. A request is one transaction, which also holds the events that tell of it.
+//! Facts live in Postgres, bytes in S3. A request is one transaction, which also holds the events that tell
+//! of it.
 
 mod access;
 mod api;

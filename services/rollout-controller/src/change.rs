@@ -315,8 +315,8 @@ async fn publish(
 /// the same version is the answer. The caller commits, and calls [`Changed::committed`] then.
 ///
 /// # Errors
-/// The kill switch is on, the version is stable already, the strategy is not valid, a rollout of the version is in progress
-/// with another strategy, or the rollout in progress cannot be ended now.
+/// The kill switch is on, the version is stable already, the strategy is not valid, a rollout of the version
+/// is in progress with another strategy, or the rollout in progress cannot be ended now.
 pub(crate) async fn start(
     state: &State,
     connection: &mut PgConnection,
@@ -355,15 +355,16 @@ fn new_rollout(id: Uuid, deployment: &Deployment, to: Target, strategy: Strategy
     }
 }
 
-/// A rollout in progress keeps its strategy. Whoever asks for another one has to end it first.
+/// A rollout in progress keeps its strategy. A caller that asks for another one has to end it first.
 fn same_strategy(in_progress: &StoredRollout, wanted: Option<&Strategy>) -> Result<(), Problem> {
     if wanted.is_none_or(|wanted| wanted == in_progress.state.strategy()) {
         return Ok(());
     }
     let (id, version) = (in_progress.id, &in_progress.state.to().version);
     Err(Problem::conflict(format!(
-        "`strategy`: rollout {id} of version {version} is in progress with another strategy, and a rollout keeps the one \
-         that it was started with; abort it first (`slipway rollouts abort {id}`), or leave `strategy` out"
+        "`strategy`: rollout {id} of version {version} is in progress with another strategy, and a rollout \
+         keeps the one that it was started with; abort it first (`slipway rollouts abort {id}`), or leave \
+         `strategy` out"
     )))
 }
 

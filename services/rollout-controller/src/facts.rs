@@ -384,9 +384,11 @@ mod tests {
 
     fn batch(id: &str, version: &str, variant: &str, at: u64, answer: i64) -> Vec<u8> {
         json!({"replica_id": "r", "records": [{
-            "request_id": id, "deployment": "d", "model": "m", "version": version, "variant": variant, "at_unix_ms": at,
+            "request_id": id, "deployment": "d", "model": "m", "version": version, "variant": variant,
+                "at_unix_ms": at,
             "latency_us": 100, "rows": 1, "inputs": [], "shadow_of": (variant == "shadow").then_some("1"),
-            "divergence": (variant == "shadow").then(|| json!({"compared_rows": 1, "differing_rows": 1, "max_abs_difference": 1.0})),
+            "divergence": (variant == "shadow")
+                .then(|| json!({"compared_rows": 1, "differing_rows": 1, "max_abs_difference": 1.0})),
             "outputs": [{"name": "label", "datatype": "INT64", "shape": [1], "data": [answer]}]}]})
         .to_string()
         .into_bytes()
@@ -465,7 +467,8 @@ mod tests {
     #[test]
     fn labels_of_a_sampled_request_meet_the_rows_that_were_kept() {
         let mut gathered = gathered();
-        let record = json!({"request_id": "a", "deployment": "d", "model": "m", "version": "2", "variant": "candidate",
+        let record = json!({"request_id": "a", "deployment": "d", "model": "m", "version": "2",
+            "variant": "candidate",
             "at_unix_ms": 11, "latency_us": 1, "rows": 4, "row_indices": [1, 3], "inputs": [],
             "outputs": [{"name": "label", "datatype": "INT64", "shape": [2], "data": [7, 8]}]});
         gathered.take_batch(json!({"replica_id": "r", "records": [record]}).to_string().as_bytes());

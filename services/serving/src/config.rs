@@ -40,11 +40,13 @@ const fn loopback(port: u16) -> SocketAddr {
 #[command(next_help_heading = "Serving")]
 pub struct Config {
     /// Address of the gRPC listener.
-    #[arg(long, env = "SLIPWAY_LISTEN_GRPC", default_value_t = loopback(DEFAULT_GRPC_PORT), value_name = "HOST:PORT")]
+    #[arg(long, env = "SLIPWAY_LISTEN_GRPC", default_value_t = loopback(DEFAULT_GRPC_PORT),
+          value_name = "HOST:PORT")]
     pub listen_grpc: SocketAddr,
     /// Address of the metrics listener. While access control is off, metrics are also served at /metrics
     /// of the REST address.
-    #[arg(long, env = "SLIPWAY_LISTEN_METRICS", default_value_t = loopback(DEFAULT_METRICS_PORT), value_name = "HOST:PORT")]
+    #[arg(long, env = "SLIPWAY_LISTEN_METRICS", default_value_t = loopback(DEFAULT_METRICS_PORT),
+          value_name = "HOST:PORT")]
     pub listen_metrics: SocketAddr,
     /// gRPC address of the registry.
     #[arg(long, env = "SLIPWAY_REGISTRY_URL", default_value = "http://127.0.0.1:5000", value_name = "URL")]

@@ -139,7 +139,8 @@ async fn a_key_that_is_not_known_is_asked_for_and_not_too_often() {
     oidc.verify(&old).await.unwrap();
     issuer.rotate();
     let new = issuer.token("EdDSA", &issuer.claims("ann", AUDIENCE, &[]));
-    // It was asked a moment ago, so this token has to wait; strangers cannot make us ask for each token of theirs.
+    // It was asked a moment ago, so this token has to wait; strangers cannot make us ask for each token of
+    // theirs.
     for _ in 0..20 {
         assert!(refused(&oidc, &new).await.contains("none of the issuer's"));
     }

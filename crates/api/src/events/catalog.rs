@@ -1,6 +1,7 @@
-//! Every event that there is, with the schema of its body: what docs/events/asyncapi.json is made of, and what tests hold publishers to.
+//! Every event that there is, with the schema of its body: what docs/events/asyncapi.json is made of, and
+//! what tests hold publishers to.
 //!
-//! Whoever publishes a new event adds a line here.
+//! A caller that publishes a new event adds a line here.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -86,7 +87,8 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
     (
         "run",
         "logged",
-        "Values were logged to a run; the details have the keys, not the values. Concurrent requests may share one event.",
+        "Values were logged to a run; the details have the keys, not the values. Concurrent requests may \
+         share one event.",
         &[
             ("metrics", Texts),
             ("params", Texts),
@@ -145,7 +147,8 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
     (
         "model",
         "deleted",
-        "A registered model was deleted with its versions; with `forced`, although these deployments serve it.",
+        "A registered model was deleted with its versions; with `forced`, although these deployments serve \
+         it.",
         &[("forced", Flag), ("deployments", Texts)],
     ),
     (
@@ -201,7 +204,8 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
     (
         "model-version",
         "signed",
-        "A signature was attached to a version; the details have its verification with the currently trusted keys.",
+        "A signature was attached to a version; the details have its verification with the currently trusted \
+         keys.",
         &[
             ("model", Text),
             ("version", Text),
@@ -398,7 +402,8 @@ impl Catalog {
         }
         all.typed::<JoiningStopped>(
             JOINING_STOPPED,
-            "A replica no longer joins requests of a version: an audit found a joined answer that differs from the answer to the request alone.",
+            "A replica no longer joins requests of a version: an audit found a joined answer that differs \
+             from the answer to the request alone.",
         );
         all.calls();
         all.typed::<Batch>(PREDICTIONS_SUBJECT, "Answered predictions, in batches.");

@@ -1,7 +1,8 @@
-//! Private instances of the real servers: each with its data in one folder, on 127.0.0.1, and gone when we are.
+//! Private instances of the real servers: each with its data in one folder, on 127.0.0.1, and gone when we
+//! are.
 //!
-//! Every port requires credentials, since every user of the machine can connect to it. Every file is its owner's alone. Started by
-//! root, a server runs as a system account of its own ([`crate::Account`]).
+//! Every port requires credentials, since every user of the machine can connect to it. Every file is its
+//! owner's alone. Started by root, a server runs as a system account of its own ([`crate::Account`]).
 
 mod certificates;
 mod home;
@@ -87,7 +88,8 @@ impl Running {
         let started = Instant::now();
         loop {
             let is_ready = ready(&self);
-            // In this order: what answers on the port may be another program, on whose account ours has just ended.
+            // In this order: what answers on the port may be another program, on whose account ours has just
+            // ended.
             if let Some(how) = self.ended() {
                 return Err(self.problem(format!("ended during startup ({how})")));
             }
@@ -124,7 +126,8 @@ struct Launch<'server> {
     stop_limit: Duration,
     /// Longest time from a start to readiness.
     ready_limit: Duration,
-    /// Lines of the log that tell that a predecessor has not released something yet: such a start is tried again.
+    /// Lines of the log that tell that a predecessor has not released something yet: such a start is tried
+    /// again.
     transient: &'static [&'static str],
 }
 
@@ -142,8 +145,9 @@ impl From<Command> for Attempt {
 }
 
 impl Launch<'_> {
-    /// Waits for what a predecessor left, starts the server, and waits until it is ready. A start that fails because something
-    /// has not been released yet is tried again, for [`RETRY_LIMIT`] in all. `attempt` is called for each one.
+    /// Waits for what a predecessor left, starts the server, and waits until it is ready. A start that fails
+    /// because something has not been released yet is tried again, for [`RETRY_LIMIT`] in all. `attempt` is
+    /// called for each one.
     fn start(
         &self,
         mut attempt: impl FnMut() -> Result<Attempt, Error>,

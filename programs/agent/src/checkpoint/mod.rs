@@ -1,5 +1,5 @@
-//! Checkpoints on their way to the store: the newest whole one is uploaded while the command goes on, its manifest last, then
-//! the launcher commits it.
+//! Checkpoints on their way to the store: the newest whole one is uploaded while the command goes on, its
+//! manifest last, then the launcher commits it.
 
 mod folder;
 mod renames;
@@ -94,8 +94,8 @@ struct State {
 }
 
 impl Uploader {
-    /// Watches until `end` is there, then stores what is left. What goes wrong becomes a warning: it is no reason to run the
-    /// command again.
+    /// Watches until `end` is there, then stores what is left. What goes wrong becomes a warning: it is no
+    /// reason to run the command again.
     pub(crate) async fn run(self, mut end: watch::Receiver<Option<End>>) {
         let mut state = State {
             renames: Some(Renames::watch(&self.folder)),
@@ -214,7 +214,8 @@ impl Uploader {
             names.push("others".to_owned());
         }
         let text = format!(
-            "not stored from the checkpoint folder: {}; the names of checkpoints are recognised in forms such as {EXPECTED_NAMES}",
+            "not stored from the checkpoint folder: {}; the names of checkpoints are recognised in forms \
+             such as {EXPECTED_NAMES}",
             names.join(", ")
         );
         self.warn("unknown-names", &text).await;
@@ -341,8 +342,8 @@ impl Uploader {
         })
     }
 
-    /// Deletes a released or unfinished checkpoint, manifest first. What stays behind is only bytes: the launcher has forgotten
-    /// it, and collects them later.
+    /// Deletes a released or unfinished checkpoint, manifest first. What stays behind is only bytes: the
+    /// launcher has forgotten it, and collects them later.
     async fn delete(&self, prefix: &str) {
         let outcome = async {
             self.store.delete(&format!("{prefix}/MANIFEST.json")).await?;
@@ -381,7 +382,7 @@ async fn wait(duration: Duration, end: &mut watch::Receiver<Option<End>>) {
     }
     tokio::select! {
         () = tokio::time::sleep(duration) => {}
-        // Whoever reports the end lives longer than this.
+        // A caller that reports the end lives longer than this.
         _ = end.changed() => {}
     }
 }

@@ -76,7 +76,7 @@ fn create(command: Command) -> anyhow::Result<(String, TokenEntry)> {
     Ok((token.to_owned(), entry))
 }
 
-/// Writes the file anew beside the old one and swaps it in, so that no server reads half of it.
+/// Writes the file again next to the old one and swaps it in, so that no server reads half of it.
 fn add(file: &Path, entry: &TokenEntry) -> anyhow::Result<()> {
     let mut all = match std::fs::read(file) {
         Ok(bytes) => TokenFile::parse(&bytes).map_err(anyhow::Error::msg)?,

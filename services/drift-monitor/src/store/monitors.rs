@@ -42,7 +42,8 @@ pub(crate) async fn insert(connection: &mut PgConnection, spec: &MonitorSpec) ->
     sqlx::query_as(
         "INSERT INTO monitors (id, name, deployment, model, follows_stable, spec, status, reason, read_from)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now())
-         RETURNING id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
+         RETURNING id, name, deployment, model, follows_stable, spec, status, reason, policy_state,
+         baseline_version,
            deployment_id, open_window, window_sequence, created_at, updated_at",
     )
     .bind(id::time_ordered())
@@ -60,7 +61,8 @@ pub(crate) async fn insert(connection: &mut PgConnection, spec: &MonitorSpec) ->
 /// One monitor by its name.
 pub(crate) async fn get(pool: &PgPool, name: &str) -> sqlx::Result<Option<Monitor>> {
     sqlx::query_as(
-        "SELECT id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
+        "SELECT id, name, deployment, model, follows_stable, spec, status, reason, policy_state,
+         baseline_version,
            deployment_id, open_window, window_sequence, created_at, updated_at
          FROM monitors WHERE name = $1",
     )
@@ -77,7 +79,8 @@ pub(crate) async fn list(
     limit: i64,
 ) -> sqlx::Result<Vec<Monitor>> {
     sqlx::query_as(
-        "SELECT id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
+        "SELECT id, name, deployment, model, follows_stable, spec, status, reason, policy_state,
+         baseline_version,
            deployment_id, open_window, window_sequence, created_at, updated_at
          FROM monitors
          WHERE ($1::text IS NULL OR deployment = $1) AND ($2::text IS NULL OR name COLLATE \"C\" > $2)
@@ -100,7 +103,8 @@ pub(crate) async fn update(
         "UPDATE monitors SET spec = $2, follows_stable = $3, baseline_stale_since = now(), epoch = epoch + 1,
            updated_at = now()
          WHERE name = $1 AND deployment = $4 AND model = $5
-         RETURNING id, name, deployment, model, follows_stable, spec, status, reason, policy_state, baseline_version,
+         RETURNING id, name, deployment, model, follows_stable, spec, status, reason, policy_state,
+         baseline_version,
            deployment_id, open_window, window_sequence, created_at, updated_at",
     )
     .bind(&spec.name)
@@ -115,7 +119,8 @@ pub(crate) async fn update(
 /// Gives all monitors of a model its present name. Their epoch stays, so that no open window is restarted.
 pub(crate) async fn rename_model(connection: &mut PgConnection, from: &str, to: &str) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE monitors SET model = $2, spec = jsonb_set(spec, '{model}', to_jsonb($2::TEXT)), updated_at = now()
+        "UPDATE monitors SET model = $2, spec = jsonb_set(spec, '{model}', to_jsonb($2::TEXT)),
+         updated_at = now()
          WHERE model = $1",
     )
     .bind(from)

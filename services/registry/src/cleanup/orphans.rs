@@ -1,7 +1,8 @@
 //! Garbage collection on demand: what waits to be swept, and objects of the bucket that no row knows.
 //!
-//! Every upload notes its key before its first byte, and keys are never used twice: so an object that no row knows belongs to nobody,
-//! for instance after the database was restored from a backup. Whatever it removes, it may break off at any point and be repeated.
+//! Every upload notes its key before its first byte, and keys are never used twice: so an object that no row
+//! knows belongs to nobody, for instance after the database was restored from a backup. Whatever it removes,
+//! it may are interrupted at any point and be repeated.
 
 use std::time::{Duration, SystemTime};
 
@@ -35,10 +36,11 @@ pub(crate) struct Collected {
     pub(crate) next: Option<String>,
 }
 
-/// Looks at up to `limit` objects behind the key `after`, and removes what has been garbage for `grace` unless it is a dry run.
+/// Looks at up to `limit` objects behind the key `after`, and removes what has been garbage for `grace`
+/// unless it is a dry run.
 ///
 /// # Errors
-/// Postgres or the artifact store is away: what was removed is gone, and the page may be repeated.
+/// Postgres or the artifact store is unreachable: what was removed is gone, and the page may be repeated.
 pub(crate) async fn step(
     registry: &Registry,
     after: Option<&str>,

@@ -1,4 +1,4 @@
-//! Removes objects that nothing refers to: uploads that broke off, files that were replaced or deleted.
+//! Removes objects that nothing refers to: uploads that was interrupted, files that were replaced or deleted.
 
 use std::time::Duration;
 
@@ -14,15 +14,16 @@ const INTERVAL_MS: u64 = 60_000;
 /// An upload takes no longer than this; what is loose for longer is garbage.
 const MAX_UPLOAD_MS: i64 = 24 * 3_600_000;
 const BATCH: i64 = 100;
-/// Bytes that are let go of stay for so long, for whoever is still downloading them.
+/// Bytes that are deleted stay for so long, for whoever is still downloading them.
 const GRACE_MS: i64 = 3_600_000;
 
-/// Time with which an object is listed that was let go of now, and is garbage after a grace period.
+/// Time with which an object is listed that was deleted now, and is garbage after a grace period.
 pub(crate) const fn released_at(now_ms: i64) -> i64 {
     now_ms - MAX_UPLOAD_MS + GRACE_MS
 }
 
-/// Looking for uploads in parts that a killed process left costs the artifact store more than a look into a table.
+/// Looking for uploads in parts that a killed process left costs the artifact store more than a look into a
+/// table.
 const PASSES_PER_LOOK_FOR_PARTS: u32 = 30;
 
 /// Runs until `shutdown`. A pass that fails is repeated later: left-over bytes only take room.
@@ -88,7 +89,7 @@ pub(crate) async fn pass(registry: &Registry, age_ms: i64) -> Result<Freed, Erro
             return Ok(freed);
         }
         for key in &loose {
-            // An upload that broke off may have left no object at all.
+            // An upload that was interrupted may have left no object at all.
             freed.count(registry.artifacts.size_bytes(key).await?);
             registry.artifacts.delete(key).await?;
         }

@@ -37,7 +37,8 @@ pub(crate) async fn blobs_release(
     now_ms: i64,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO loose_blobs (blob_key, since_ms) SELECT DISTINCT k, $2 FROM UNNEST($1::TEXT[]) AS g (k) ON CONFLICT DO NOTHING",
+        "INSERT INTO loose_blobs (blob_key, since_ms) SELECT DISTINCT k, $2 FROM UNNEST($1::TEXT[]) AS g (k) \
+         ON CONFLICT DO NOTHING",
     )
     .bind(blob_keys)
     .bind(now_ms)
@@ -46,10 +47,11 @@ pub(crate) async fn blobs_release(
     Ok(())
 }
 
-/// Which of these keys no row knows: neither an artifact, nor a file of a version, nor an upload, nor what waits to be swept.
+/// Which of these keys no row knows: neither an artifact, nor a file of a version, nor an upload, nor what
+/// waits to be swept.
 ///
-/// A key is noted before the first byte is written under it and never used twice. So an object that was seen in the bucket and that no
-/// row knows afterwards stays unknown.
+/// A key is noted before the first byte is written under it and never used twice. So an object that was seen
+/// in the bucket and that no row knows afterwards stays unknown.
 pub(crate) async fn blobs_unknown(db: &mut PgConnection, blob_keys: &[String]) -> Result<Vec<String>, Error> {
     Ok(sqlx::query_scalar(
         "SELECT k FROM UNNEST($1::TEXT[]) AS given (k) \
@@ -71,7 +73,8 @@ pub(crate) async fn blobs_loose(
     Ok(sqlx::query_scalar(
         "SELECT blob_key FROM loose_blobs l WHERE since_ms < $1 \
            AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.blob_key = l.blob_key) \
-           AND NOT EXISTS (SELECT 1 FROM model_version_files f WHERE f.blob_key = l.blob_key) ORDER BY since_ms LIMIT $2",
+           AND NOT EXISTS (SELECT 1 FROM model_version_files f WHERE f.blob_key = l.blob_key) \
+           ORDER BY since_ms LIMIT $2",
     )
     .bind(before_ms)
     .bind(limit)
@@ -79,15 +82,16 @@ pub(crate) async fn blobs_loose(
     .await?)
 }
 
-/// Takes loose objects out of the list that are older than `before_ms`: those to remove. What is referred to after all is
-/// taken out too and kept.
+/// Takes loose objects out of the list that are older than `before_ms`: those to remove. What is referred to
+/// after all is taken out too and kept.
 pub(crate) async fn blobs_take_loose(
     db: &mut PgConnection,
     before_ms: i64,
     limit: i64,
 ) -> Result<Vec<String>, Error> {
     let taken: Vec<(String, bool)> = sqlx::query_as(
-        "WITH taken AS (DELETE FROM loose_blobs WHERE blob_key IN (SELECT blob_key FROM loose_blobs WHERE since_ms < $1 \
+        "WITH taken AS (DELETE FROM loose_blobs WHERE blob_key IN (SELECT blob_key FROM loose_blobs \
+         WHERE since_ms < $1 \
            ORDER BY since_ms LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING blob_key) \
          SELECT blob_key, EXISTS (SELECT 1 FROM artifacts a WHERE a.blob_key = taken.blob_key) \
            OR EXISTS (SELECT 1 FROM model_version_files f WHERE f.blob_key = taken.blob_key) FROM taken",

@@ -1,5 +1,6 @@
-//! Use cases of direct uploads: a client sends a file in parts to the artifact store itself, by presigned URLs. The object is read back
-//! once and hashed before it becomes an artifact, so that it is as trustworthy as any other.
+//! Use cases of direct uploads: a client sends a file in parts to the artifact store itself, by presigned
+//! URLs. The object is read back once and hashed before it becomes an artifact, so that it is as trustworthy
+//! as any other.
 
 use std::time::Duration;
 
@@ -57,8 +58,8 @@ pub(crate) async fn begin(
 /// Completes an upload: its object becomes the artifact at the path.
 ///
 /// # Errors
-/// There is no such upload, the store does not have these parts, a model version pins the file at the path, or Postgres or the artifact
-/// store is unreachable.
+/// There is no such upload, the store does not have these parts, a model version pins the file at the path,
+/// or Postgres or the artifact store is unreachable.
 pub(crate) async fn complete(
     registry: &Registry,
     caller: Caller,

@@ -34,8 +34,8 @@ fn is_model_id(text: &str) -> bool {
 /// Creates a logged model.
 ///
 /// # Errors
-/// A value is invalid, the experiment does not exist or is deleted, the id is taken, the caller may not read the run, or Postgres is
-/// unreachable.
+/// A value is invalid, the experiment does not exist or is deleted, the id is taken, the caller may not read
+/// the run, or Postgres is unreachable.
 pub(crate) async fn create(
     registry: &Registry,
     caller: &Caller,
@@ -46,7 +46,8 @@ pub(crate) async fn create(
         Some(given) if is_model_id(&given) => given,
         Some(given) => {
             let message = format!(
-                "Invalid value \"{given}\" for parameter 'model_id' supplied: expected 'm-' and 32 hexadecimal digits"
+                "Invalid value \"{given}\" for parameter 'model_id' supplied: expected 'm-' and 32 \
+                 hexadecimal digits"
             );
             return Err(Error::invalid("model_id", message));
         }

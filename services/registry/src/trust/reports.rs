@@ -34,7 +34,8 @@ pub(crate) async fn add(
     let (count, other_names) = table::report_counts(change.db(), key, &report.name).await?;
     if count >= MAX_REPORTS || other_names >= MAX_NAMES {
         return Err(Error::Conflict(format!(
-            "version {version} of '{model}' has {count} reports already; {MAX_REPORTS} under {MAX_NAMES} names are kept"
+            "version {version} of '{model}' has {count} reports already; {MAX_REPORTS} under {MAX_NAMES} \
+             names are kept"
         )));
     }
     let id = id::time_ordered().to_string();
@@ -42,7 +43,8 @@ pub(crate) async fn add(
     let stored = table::report_get(change.db(), key, &id).await?;
     let stored = stored.ok_or_else(|| Error::internal("a report is gone that was just added"))?;
     let details = json!({
-        "model": model, "version": version.to_string(), "report": id, "name": report.name, "dataset": report.dataset,
+        "model": model, "version": version.to_string(), "report": id, "name": report.name,
+            "dataset": report.dataset,
         "rows": report.rows, "metrics": report.metrics,
     });
     change.tell("report", "added", format!("{model}/{version}/{}", report.name), details).await?;

@@ -16,11 +16,11 @@ const TEST_EVENT: &str = "slipway.registry.webhook.tested";
 /// Of an answer so much is shown.
 pub(crate) const MAX_ANSWER_BYTES: usize = 4_096;
 
-/// Calls the receiver, also where the webhook is disabled. In the format besides CloudEvents it receives `body`, or a sample of the first
-/// event that the webhook is about.
+/// Calls the receiver, also where the webhook is disabled. In the format besides CloudEvents it receives
+/// `body`, or a sample of the first event that the webhook is about.
 ///
 /// # Errors
-/// The webhook is gone, or Postgres is away. That the receiver did not take it is no error.
+/// The webhook is gone, or Postgres is unreachable. That the receiver did not take it is no error.
 pub(crate) async fn test(
     registry: &Registry,
     webhook: &Webhook,

@@ -366,7 +366,7 @@ async fn models_are_written_by_editors_and_decided_on_by_deployers() {
     );
     let version = json!({"name": "churn", "source": format!("runs:/{run}/model"), "run_id": run});
     editor.post("model-versions/create", version.clone()).await;
-    // Whoever may not read the run makes no version of it.
+    // A caller that may not read the run makes no version of it.
     deployer.denied(Method::POST, "model-versions/create", version, ["viewer", "experiment "]).await;
 
     let alias = json!({"name": "churn", "alias": "champion", "version": "1"});
@@ -609,7 +609,7 @@ async fn nobody_approves_a_version_of_their_own_under_another_name() {
     let (allowed, detail) = judged(&version).await;
     assert!(allowed && detail.starts_with("approved by bob: 1 of 1"), "{detail}");
 
-    // Whoever the client names is taken for an author, too; that only ever makes the rule stricter.
+    // A caller that the client names is taken for an author, too; that only ever makes the rule stricter.
     let version = version_of(&eve, "bob").await;
     approve(&bob, &version).await;
     assert!(!judged(&version).await.0);

@@ -24,9 +24,11 @@ struct Things {
 /// A run with everything that a card shows, a logged model, and a registered model `name` with a version from
 /// each.
 async fn things(person: &Person<'_>, experiment: &str, name: &str, word: &str) -> Things {
-    let run = json!({"experiment_id": experiment, "user_id": format!("{word}-user"), "run_name": format!("{word}-run")});
+    let run = json!({"experiment_id": experiment, "user_id": format!("{word}-user"),
+        "run_name": format!("{word}-run")});
     let run = person.post("runs/create", run).await["run"]["info"]["run_id"].as_str().unwrap().to_owned();
-    let batch = json!({"run_id": run, "metrics": [{"key": format!("{word}-accuracy"), "value": 0.99, "timestamp": 1}],
+    let batch = json!({"run_id": run,
+        "metrics": [{"key": format!("{word}-accuracy"), "value": 0.99, "timestamp": 1}],
         "params": [{"key": format!("{word}-rate"), "value": "1"}],
         "tags": [{"key": "mlflow.source.git.commit", "value": format!("{word}-commit")}]});
     person.post("runs/log-batch", batch).await;
@@ -167,12 +169,10 @@ fn attempts(ours: &Things, theirs: &Things) -> Vec<(Method, &'static str, Value)
         version(json!({"source": format!("mlflow-artifacts:/{root}/model")})),
         version(json!({"source": format!("mlflow-artifacts://host:5000/{root}/model")})),
         version(json!({"source": format!("http://host/api/2.0/mlflow-artifacts/artifacts/{root}/model")})),
-        version(
-            json!({"source": format!("mlflow-artifacts:/{}/{run}/artifacts/model", ours.experiment), "run_id": foreign}),
-        ),
-        version(
-            json!({"source": format!("mlflow-artifacts:/{}/{run}/artifacts/model", ours.experiment), "model_id": model_id}),
-        ),
+        version(json!({"source": format!("mlflow-artifacts:/{}/{run}/artifacts/model", ours.experiment),
+                "run_id": foreign})),
+        version(json!({"source": format!("mlflow-artifacts:/{}/{run}/artifacts/model", ours.experiment),
+                "model_id": model_id})),
         version(json!({"source": format!("runs:/{run}/model"), "model_id": model_id})),
         version(json!({"source": "s3://bucket/model", "run_id": foreign})),
         version(json!({"source": "s3://bucket/model", "runId": foreign})),
@@ -267,7 +267,8 @@ async fn a_link_from_before_it_was_authorised_shows_nothing_and_passes_no_policy
     let (eve, ours, theirs) = stage(&world).await;
     let admin = world.admin();
     let (run, model) = (&theirs.run, &ours.logged_model);
-    let policy = json!({"rules": [{"rule": "metric-at-least", "metric": "zircon-accuracy", "value": 0.9}, {"rule": "has-run"}]});
+    let policy = json!({"rules": [{"rule": "metric-at-least", "metric": "zircon-accuracy", "value": 0.9},
+        {"rule": "has-run"}]});
     let policy_path = "/api/v1/models/ours/policies/champion";
     let (status, answer) = admin.send(Method::PUT, policy_path, policy).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
@@ -276,7 +277,12 @@ async fn a_link_from_before_it_was_authorised_shows_nothing_and_passes_no_policy
     // As a registry before these rules stored it: the logged model names the run, and version 2 took it from
     // there.
     world.sql(&format!("UPDATE logged_models SET source_run_id = '{run}' WHERE model_id = '{model}'")).await;
-    world.sql(&format!("UPDATE model_versions SET run_id = '{run}', run_experiment_id = NULL WHERE version = 2 AND logged_model_id = '{model}'")).await;
+    world
+        .sql(&format!(
+            "UPDATE model_versions SET run_id = '{run}', run_experiment_id = NULL \
+        WHERE version = 2 AND logged_model_id = '{model}'"
+        ))
+        .await;
     let migration = include_str!("../../../../migrations/registry/0023_authorised_links.sql");
     world.sql(&migration.replace("ADD COLUMN", "ADD COLUMN IF NOT EXISTS")).await;
 

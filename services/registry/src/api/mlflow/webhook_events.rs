@@ -1,4 +1,5 @@
-//! MLflow's webhooks: its events, their names on the wire, and which of Slipway's events become which of them.
+//! MLflow's webhooks: its events, their names on the wire, and which of Slipway's events become which of
+//! them.
 //!
 //! Source: the protobuf descriptors and the behaviour of MLflow 3.17.
 
@@ -169,8 +170,10 @@ impl Event {
             }
             ("model_version_alias" | "prompt_alias", _) => json!({"name": name, "alias": "example_alias"}),
             _ => json!({
-                "budget_policy_id": "bp-abc123", "budget_unit": "USD", "budget_amount": 100.0, "current_spend": 105.5,
-                "duration_unit": "MONTHS", "duration_value": 1, "target_scope": "ENDPOINT", "workspace": "default",
+                "budget_policy_id": "bp-abc123", "budget_unit": "USD", "budget_amount": 100.0,
+                    "current_spend": 105.5,
+                "duration_unit": "MONTHS", "duration_value": 1, "target_scope": "ENDPOINT",
+                    "workspace": "default",
                 "target_value": "ep-abc123", "window_start": 1_704_067_200_000_i64,
             }),
         }
@@ -190,7 +193,8 @@ fn word(field: &str, given: &str, words: &[&'static str]) -> Result<&'static str
     })
 }
 
-/// What an event of Slipway is to MLflow, with the `data` that MLflow sends; `None` where MLflow has no such event.
+/// What an event of Slipway is to MLflow, with the `data` that MLflow sends; `None` where MLflow has no such
+/// event.
 fn translate(subject: &str, body: &Value) -> Option<(Event, Value)> {
     let details = &body["details"];
     let tags = if details["tags"].is_object() { details["tags"].clone() } else { json!({}) };
@@ -241,8 +245,8 @@ pub(crate) fn validate_name(name: &str) -> Result<(), Invalid> {
         return Ok(());
     }
     let message = format!(
-        "Webhook name '{name}' is invalid. It takes 1 to {MAX_NAME_CHARS} letters, digits, `.`, `_` or `-`, and begins and ends \
-         with a letter or a digit."
+        "Webhook name '{name}' is invalid. It takes 1 to {MAX_NAME_CHARS} letters, digits, `.`, `_` or `-`, \
+         and begins and ends with a letter or a digit."
     );
     Err(Invalid::new("name", message))
 }
@@ -286,13 +290,15 @@ mod tests {
             told("slipway.registry.model.created", json!({"id": "churn", "details": {}})).unwrap().1,
             json!({"name": "churn", "tags": {}, "description": null})
         );
-        let version = json!({"id": "churn/3", "details": {"model": "churn", "version": "3", "digest": "d", "run_id": null,
+        let version = json!({"id": "churn/3",
+            "details": {"model": "churn", "version": "3", "digest": "d", "run_id": null,
             "source": "models:/m-1", "tags": {}, "description": null}});
         assert_eq!(
             told("slipway.registry.model-version.created", version).unwrap(),
             (
                 "model_version.created".to_owned(),
-                json!({"name": "churn", "version": "3", "source": "models:/m-1", "run_id": null, "tags": {}, "description": null})
+                json!({"name": "churn", "version": "3", "source": "models:/m-1", "run_id": null, "tags": {},
+                    "description": null})
             )
         );
         let updated = |details: Value| {

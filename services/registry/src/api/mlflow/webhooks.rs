@@ -1,5 +1,5 @@
-//! `/mlflow/webhooks`: the same webhooks as those of REST v1. One made here is told in MLflow's format; one made there is shown here
-//! where it is about something that MLflow has a name for.
+//! `/mlflow/webhooks`: the same webhooks as those of REST v1. One made here is told in MLflow's format; one
+//! made there is shown here where it is about something that MLflow has a name for.
 
 use axum::Router;
 use axum::extract::{Path, State};
