@@ -39,18 +39,29 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 }
 
 /// Crates with tests that compare a document in the repository with the code, and the start of their names.
-const DOCUMENTED: [&str; 2] = ["slipway-registry", "slipway-api"];
+const DOCUMENTED: [&str; 6] = [
+    "slipway-registry",
+    "slipway-launcher",
+    "slipway-rollout-controller",
+    "slipway-drift-monitor",
+    "slipway-serving",
+    "slipway-api",
+];
 const COMPARING_TESTS: &str = "in_the_repository";
 
-/// Lets the tests that compare documents with the code write them instead.
-pub(crate) fn documents() -> anyhow::Result<()> {
+/// Runs the tests that compare documents with the code. Without `check`, they write the documents instead.
+pub(crate) fn documents(check: bool) -> anyhow::Result<()> {
     let mut command = cargo();
-    command.arg("test").arg("--quiet").env("SLIPWAY_WRITE_DOCS", "1");
+    command.arg("test").arg("--quiet");
+    if !check {
+        command.env("SLIPWAY_WRITE_DOCS", "1");
+    }
     for package in DOCUMENTED {
         command.args(["--package", package]);
     }
     command.args(["--lib", "--", COMPARING_TESTS]);
-    step("writing the documents that are made from the code", || run(&mut command))
+    let what = if check { "comparing" } else { "writing" };
+    step(&format!("{what} the documents that are generated from the code"), || run(&mut command))
 }
 
 /// Where cargo puts what it builds.

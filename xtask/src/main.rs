@@ -47,7 +47,11 @@ enum Task {
     /// Checks rules that neither rustc nor clippy checks, e.g. import circles, wording and line width.
     Tidy,
     /// Regenerates documents from the code: OpenAPI documents, event schemas.
-    Codegen,
+    Codegen {
+        /// Compares the files with the code instead of writing them.
+        #[arg(long)]
+        check: bool,
+    },
     /// Attacks a fresh platform as a web page, a tenant, another local user and an uploader; fails if an
     /// attack succeeds.
     Attack(attack::Options),
@@ -67,7 +71,7 @@ fn main() -> std::process::ExitCode {
         Task::Up { arguments } => build::up(&arguments),
         Task::Layers { write } => layers::run(write),
         Task::Tidy => tidy::run(),
-        Task::Codegen => build::documents(),
+        Task::Codegen { check } => build::documents(check),
         Task::Attack(options) => attack::run(&options),
         Task::Bench(bench) => bench::measure(&bench),
         Task::Fuzz(options) => fuzz::start(&options),

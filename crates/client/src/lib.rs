@@ -5,10 +5,18 @@
 //! token and the caller's name. Every request goes through it, so none leaves without them.
 
 mod error;
+mod launcher;
+mod monitors;
 pub mod registry;
+mod rollouts;
+mod serving;
 pub mod sse;
 mod transport;
 
 pub use error::Error;
+pub use launcher::{Launcher, LogEvent, LogEvents};
+pub use monitors::DriftMonitor;
 pub use registry::Registry;
+pub use rollouts::RolloutController;
+pub use serving::Serving;
 pub use transport::{ByteStream, Client, Request};

@@ -60,20 +60,24 @@ impl Problem {
     pub fn invalid(field: impl Into<String>, expected: impl Into<String>) -> Self {
         let field = field.into();
         let detail = format!("`{field}`: {}", expected.into());
-        let mut problem =
-            Self::new(StatusCode::BAD_REQUEST, "invalid-request", "The request is not valid", detail);
+        let mut problem = Self::new(StatusCode::BAD_REQUEST, "invalid-request", "Invalid request", detail);
         problem.field = Some(field);
         problem
     }
 
+    /// 400: a value of the request is wrong, and it is not known which field has it.
+    fn invalid_value(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-request", "Invalid request", detail)
+    }
+
     /// 404: `what` names kind and id, e.g. ``job `7` ``.
     pub fn not_found(what: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", format!("there is no {what}"))
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", format!("there is no {what}"))
     }
 
     /// 409: the thing's state does not allow it.
     pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", "The current state does not allow this", detail)
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
     }
 
     /// 503 with `Retry-After`: something that the request needs is away.
@@ -81,7 +85,7 @@ impl Problem {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable",
-            "Something that this request needs is away",
+            "Service unavailable",
             format!("{what} does not answer; try again"),
         )
     }
@@ -92,7 +96,7 @@ impl Problem {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "An error of the server",
+            "Internal server error",
             "the server failed on this request; its log has the cause under this trace id",
         )
     }
@@ -129,9 +133,9 @@ impl From<sqlx::Error> for Problem {
         }
         // What Postgres rejects because of a value, where no handler looked at the value first.
         match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
-            Some("22021" | "22P05") => Self::invalid("request", crate::json::NUL_REFUSED),
-            Some("22003" | "22008") => Self::invalid("request", "a number is out of range"),
-            Some("54000") => Self::invalid("request", "a name, key or id is too long to be indexed"),
+            Some("22021" | "22P05") => Self::invalid_value(crate::json::NUL_REFUSED),
+            Some("22003" | "22008") => Self::invalid_value("a number is out of range"),
+            Some("54000") => Self::invalid_value("a name, key or id is too long to be indexed"),
             _ => Self::internal(format!("database: {error}")),
         }
     }
@@ -171,14 +175,9 @@ impl From<tonic::Status> for Problem {
     fn from(status: tonic::Status) -> Self {
         match status.code() {
             tonic::Code::NotFound => {
-                Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", status.message())
+                Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", status.message())
             }
-            tonic::Code::InvalidArgument => Self::new(
-                StatusCode::BAD_REQUEST,
-                "invalid-request",
-                "The request is not valid",
-                status.message(),
-            ),
+            tonic::Code::InvalidArgument => Self::invalid_value(status.message()),
             tonic::Code::FailedPrecondition | tonic::Code::AlreadyExists => Self::conflict(status.message()),
             tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
                 tracing::warn!(%status, "dependency unavailable");

@@ -227,7 +227,7 @@ async fn no_such_route(request: Request) -> Response {
         return Redirect::permanent(&format!("/{}{query}", once.join("/"))).into_response();
     }
     let detail = format!("{} {path} is not served here", request.method());
-    Problem::new(StatusCode::NOT_FOUND, "no-such-route", "There is no such route", detail).into_response()
+    Problem::new(StatusCode::NOT_FOUND, "no-such-route", "No such route", detail).into_response()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 )]
 
 mod authority;
+mod contract;
 mod forgery;
 mod hosts;
 mod issuer;
@@ -22,6 +23,7 @@ mod s3;
 use std::path::PathBuf;
 
 pub use authority::{TestAuthority, TestCertificate};
+pub use contract::{Contract, Report};
 pub use forgery::{forge, forge_file, rebind};
 pub use issuer::TestIssuer;
 pub use nats::TestNats;

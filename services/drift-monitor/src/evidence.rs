@@ -1,6 +1,8 @@
 //! What a drift event carries to show for itself, in the bounds of a NATS message.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
+use slipway_api::rest::monitors::{ColumnScore, DriftEvidence};
 use slipway_domain::drift::{FeatureScore, WindowScores};
 
 /// Columns of an event take so much at most; a NATS message holds 1 MiB.
@@ -25,6 +27,42 @@ pub(crate) fn of(scores: &WindowScores) -> Value {
         "features": features,
         "predictions": predictions,
     })
+}
+
+/// The evidence of an event as it is stored; events of earlier versions have fewer fields.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct StoredEvidence {
+    rows: u64,
+    conclusive: bool,
+    drifted: bool,
+    share_drifted: f64,
+    predictions_drifted: bool,
+    rows_repeated: bool,
+    distinct_rows: u64,
+    reasons: Vec<String>,
+    features_left_out: u64,
+    features: Vec<FeatureScore>,
+    predictions: Vec<FeatureScore>,
+}
+
+impl From<StoredEvidence> for DriftEvidence {
+    fn from(stored: StoredEvidence) -> Self {
+        let columns = |scores: Vec<FeatureScore>| scores.into_iter().map(ColumnScore::from).collect();
+        Self {
+            rows: stored.rows,
+            conclusive: stored.conclusive,
+            drifted: stored.drifted,
+            share_drifted: stored.share_drifted,
+            predictions_drifted: stored.predictions_drifted,
+            rows_repeated: stored.rows_repeated,
+            distinct_rows: stored.distinct_rows,
+            reasons: stored.reasons,
+            features_left_out: stored.features_left_out,
+            features: columns(stored.features),
+            predictions: columns(stored.predictions),
+        }
+    }
 }
 
 /// Parts that an event names; all of them are in the scores of the window.
@@ -77,5 +115,7 @@ mod tests {
         let told = evidence["features"].as_array().unwrap().len();
         assert_eq!(evidence["features_left_out"], 10_000 - told);
         assert_eq!(evidence["predictions"][0]["name"], "column 1");
+        let stored: StoredEvidence = serde_json::from_value(evidence.clone()).unwrap();
+        assert_eq!(json!(DriftEvidence::from(stored)), evidence, "clients receive all of it");
     }
 }

@@ -1,6 +1,7 @@
 //! A monitor as its user describes it, and the checks it passes before it is stored.
 
 use serde::{Deserialize, Serialize};
+use slipway_api::rest::monitors as body;
 use slipway_domain::Invalid;
 use slipway_domain::drift::policy::Policy;
 use slipway_domain::drift::{MIN_WINDOW_ROWS, Thresholds};
@@ -92,6 +93,58 @@ impl ActionKind {
             Self::PauseRollout => "pause-rollout",
             Self::SubmitJob => "submit-job",
         }
+    }
+}
+
+impl From<body::MonitorSpec> for MonitorSpec {
+    fn from(spec: body::MonitorSpec) -> Self {
+        Self {
+            name: spec.name,
+            deployment: spec.deployment,
+            model: spec.model,
+            baseline_version: spec.baseline_version,
+            window: WindowSpec { rows: spec.window.rows, max_s: spec.window.max_s },
+            thresholds: spec.thresholds.into(),
+            consecutive_windows: spec.consecutive_windows,
+            cool_down_s: spec.cool_down_s,
+            on_drift: spec.on_drift.into_iter().map(ActionSpec::from).collect(),
+        }
+    }
+}
+
+impl From<MonitorSpec> for body::MonitorSpec {
+    fn from(spec: MonitorSpec) -> Self {
+        Self {
+            name: spec.name,
+            deployment: spec.deployment,
+            model: spec.model,
+            baseline_version: spec.baseline_version,
+            window: body::WindowSpec { rows: spec.window.rows, max_s: spec.window.max_s },
+            thresholds: spec.thresholds.into(),
+            consecutive_windows: spec.consecutive_windows,
+            cool_down_s: spec.cool_down_s,
+            on_drift: spec.on_drift.into_iter().map(body::ActionSpec::from).collect(),
+        }
+    }
+}
+
+impl From<body::ActionSpec> for ActionSpec {
+    fn from(spec: body::ActionSpec) -> Self {
+        let action = match spec.action {
+            body::ActionKind::PauseRollout => ActionKind::PauseRollout,
+            body::ActionKind::SubmitJob => ActionKind::SubmitJob,
+        };
+        Self { action, job: spec.job.map(JobSpec::from) }
+    }
+}
+
+impl From<ActionSpec> for body::ActionSpec {
+    fn from(spec: ActionSpec) -> Self {
+        let action = match spec.action {
+            ActionKind::PauseRollout => body::ActionKind::PauseRollout,
+            ActionKind::SubmitJob => body::ActionKind::SubmitJob,
+        };
+        Self { action, job: spec.job.map(Into::into) }
     }
 }
 
@@ -198,6 +251,23 @@ mod tests {
             "on_drift": [{"action": "submit-job", "job": {"name": "retrain", "command": ["python", "train.py"]}}]});
         change(&mut body);
         serde_json::from_value::<MonitorSpec>(body).unwrap().validate().unwrap_err()
+    }
+
+    #[test]
+    fn a_body_means_what_the_same_json_means_here() {
+        for spec in [
+            json!({"name": "m", "deployment": "d", "model": "cancer"}),
+            json!({"name": "m", "deployment": "d", "model": "cancer", "thresholds": {"ks_p_value": 0.1},
+                "window": {"rows": 99},
+                "on_drift": [{"action": "pause-rollout"},
+                    {"action": "submit-job", "job": {"name": "retrain", "command": ["true"]}}]}),
+        ] {
+            let sent: body::MonitorSpec = serde_json::from_value(spec.clone()).unwrap();
+            let meant: MonitorSpec = serde_json::from_value(spec).unwrap();
+            assert_eq!(MonitorSpec::from(sent.clone()), meant);
+            assert_eq!(json!(sent), json!(meant), "and it is written the same way");
+            assert_eq!(body::MonitorSpec::from(meant), sent);
+        }
     }
 
     #[test]

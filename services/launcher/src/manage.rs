@@ -7,7 +7,11 @@ use uuid::Uuid;
 
 use crate::change::{self, Details};
 use crate::state::State;
+use crate::store::checkpoints::{self, StoredCheckpoint};
 use crate::store::jobs::{self, StoredJob};
+
+/// Retention keeps at most the number of checkpoints that a job may ask for.
+const MAX_CHECKPOINTS: i64 = 1_000;
 
 /// The id in a path or message. Text that is not a UUID is the id of no job.
 ///
@@ -59,4 +63,52 @@ pub(crate) async fn list(
 pub(crate) async fn cancel(state: &State, id: Uuid) -> Result<StoredJob, Problem> {
     let changed = change::job(state, id, JobEvent::CancelRequested, Details::default()).await?;
     changed.map(|changed| changed.job).ok_or_else(|| absent(&id.to_string()))
+}
+
+/// Committed checkpoints of a job, newest first.
+///
+/// # Errors
+/// There is no such job, or Postgres is unavailable.
+pub(crate) async fn checkpoints(state: &State, id: Uuid) -> Result<Vec<StoredCheckpoint>, Problem> {
+    let job = find(state, id).await?;
+    let mut connection = state.pool.acquire().await?;
+    Ok(checkpoints::list(&mut connection, job.id, MAX_CHECKPOINTS).await?)
+}
+
+/// The newest checkpoint of a step.
+///
+/// # Errors
+/// There is no such job or checkpoint, or Postgres is unavailable.
+pub(crate) async fn checkpoint(state: &State, id: Uuid, step: u64) -> Result<StoredCheckpoint, Problem> {
+    let found = checkpoints(state, id).await?;
+    found.into_iter().find(|found| found.manifest.step == step).ok_or_else(|| no_checkpoint(id, step))
+}
+
+fn no_checkpoint(id: Uuid, step: u64) -> Problem {
+    Problem::not_found(format!("checkpoint of step {step} of job `{id}`"))
+}
+
+/// Releases the checkpoints of a step; the collector deletes their objects.
+///
+/// # Errors
+/// There is no such job or checkpoint, the job has not ended, or Postgres is unavailable.
+pub(crate) async fn delete_checkpoint(state: &State, id: Uuid, step: u64) -> Result<(), Problem> {
+    let mut transaction = state.pool.begin().await?;
+    let job = jobs::lock(&mut transaction, id).await?.ok_or_else(|| absent(&id.to_string()))?;
+    let status = job.state.status();
+    if !status.is_final() {
+        return Err(Problem::conflict(format!(
+            "job `{id}` is {}, and its next attempt may restore the checkpoint; cancel the job first",
+            status.as_str()
+        )));
+    }
+    let found = checkpoints::list(&mut transaction, id, MAX_CHECKPOINTS).await?;
+    let of_step = found.into_iter().filter(|found| found.manifest.step == step);
+    let prefixes: Vec<String> = of_step.map(|found| found.manifest.prefix).collect();
+    if prefixes.is_empty() {
+        return Err(no_checkpoint(id, step));
+    }
+    checkpoints::release(&mut transaction, id, &prefixes).await?;
+    transaction.commit().await?;
+    Ok(())
 }

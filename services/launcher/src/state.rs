@@ -7,7 +7,7 @@ use slipway_domain::training::Capacity;
 use slipway_outbox::Outbox;
 use slipway_service_kit::metrics::Metrics;
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +15,9 @@ use crate::capacity::Machine;
 use crate::config::JobsConfig;
 use crate::logs::Logs;
 use crate::metrics::LauncherMetrics;
+
+/// Clients that read logs at the same time; each costs a task and a queue of half a MiB.
+const MAX_LOG_READERS: usize = 512;
 
 /// Shared state. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub(crate) struct State {
     pub(crate) shutdown: CancellationToken,
     /// Log followers: each ends with its client or the shutdown.
     pub(crate) followers: TaskTracker,
+    /// Limits the number of log followers.
+    pub(crate) log_readers: Arc<Semaphore>,
     /// For the jobs' MLFLOW_TRACKING_URI.
     pub(crate) registry_url: Arc<str>,
 }
@@ -58,6 +63,7 @@ impl State {
             wake: Arc::new(Notify::new()),
             shutdown,
             followers: TaskTracker::new(),
+            log_readers: Arc::new(Semaphore::new(MAX_LOG_READERS)),
             registry_url: jobs.registry_url.as_str().into(),
         }
     }

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use slipway_api::rest::launcher::{CapacityReport, Waiting};
 use slipway_domain::training::{Placement, Resources, place, total};
 use slipway_http_server::Problem;
 use slipway_runtime::clock::now_unix_ms;
@@ -14,16 +13,6 @@ use crate::store::jobs;
 
 /// Jobs of which the place in the order is known.
 const MAX_EXPLAINED: i64 = 1_000;
-
-/// What a job waits for.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Waiting {
-    /// Place among the jobs that wait, from 1; absent where it cannot start on this machine at all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    position: Option<u32>,
-    /// For people.
-    reason: String,
-}
 
 /// What each waiting job waits for as of now.
 pub(crate) async fn explain(state: &State) -> Result<HashMap<Uuid, Waiting>, Problem> {
@@ -45,17 +34,17 @@ pub(crate) async fn explain(state: &State) -> Result<HashMap<Uuid, Waiting>, Pro
 }
 
 /// What the machine has for jobs, and how much of it they use.
-pub(crate) async fn capacity(state: &State) -> Result<Value, Problem> {
+pub(crate) async fn capacity(state: &State) -> Result<CapacityReport, Problem> {
     let mut connection = state.pool.acquire().await?;
     let active = jobs::active(&mut connection).await?;
     let waiting = jobs::startable(&mut connection, now_unix_ms(), MAX_EXPLAINED).await?;
     let machine = &state.machine;
-    Ok(json!({
-        "capacity": machine.capacity,
-        "used": total(active.iter().map(|job| &job.asked)),
-        "running": active.len(),
-        "waiting": waiting.len(),
-        "cores": machine.cores,
-        "gpus": machine.gpus,
-    }))
+    Ok(CapacityReport {
+        capacity: machine.capacity.into(),
+        used: total(active.iter().map(|job| &job.asked)).into(),
+        running: active.len(),
+        waiting: waiting.len(),
+        cores: machine.cores.clone(),
+        gpus: machine.gpus.clone(),
+    })
 }

@@ -1,7 +1,6 @@
 //! Which replicas follow a change: commands answer only when every live replica routes by the table that they
 //! led to, or after a bounded wait.
 
-use serde::Serialize;
 use slipway_http_server::Problem;
 
 use crate::replicas::{Followed, Lagging};
@@ -9,25 +8,25 @@ use crate::state::State;
 use crate::store::deployments;
 
 /// How far the replicas are with the deployment's current traffic table.
-#[derive(Debug, Serialize)]
-pub(crate) struct Acknowledgement {
+#[derive(Debug)]
+pub(crate) struct Acknowledged {
     /// Revision of the table.
-    table_revision: u64,
+    pub(crate) table_revision: u64,
     /// Whether every replica that reported in the last 30 s routes by this revision or a later one.
-    complete: bool,
+    pub(crate) complete: bool,
     /// Ids of the replicas that do.
-    followed: Vec<String>,
+    pub(crate) followed: Vec<String>,
     /// Those that do not: they may still answer by an older table.
-    not_followed: Vec<Lagging>,
+    pub(crate) not_followed: Vec<Lagging>,
     /// All of it in one sentence.
-    message: String,
+    pub(crate) message: String,
 }
 
 /// Waits until the live replicas follow the deployment's current table, for the configured time at most.
 ///
 /// # Errors
 /// Postgres is unavailable, or the deployment was deleted.
-pub(crate) async fn wait(state: &State, deployment: &str) -> Result<Acknowledgement, Problem> {
+pub(crate) async fn wait(state: &State, deployment: &str) -> Result<Acknowledged, Problem> {
     let mut connection = state.pool.acquire().await?;
     let found = deployments::find(&mut connection, deployment).await?;
     drop(connection);
@@ -36,7 +35,7 @@ pub(crate) async fn wait(state: &State, deployment: &str) -> Result<Acknowledgem
     let Followed { followed, not_followed } = state.replicas.followed(deployment, revision);
     let message = message(revision, &followed, &not_followed, state.bus.is_connected());
     let complete = not_followed.is_empty() && !followed.is_empty();
-    Ok(Acknowledgement { table_revision: revision, complete, followed, not_followed, message })
+    Ok(Acknowledged { table_revision: revision, complete, followed, not_followed, message })
 }
 
 fn message(revision: u64, followed: &[String], not_followed: &[Lagging], connected: bool) -> String {

@@ -1,7 +1,7 @@
 //! What REST and gRPC share: creating and deleting deployments, starting rollouts, rolling back, pausing.
 
-use serde::Deserialize;
 use slipway_api::events::DeploymentChange;
+use slipway_api::rest::rollouts::{NewDeployment, NewRollout};
 use slipway_api::traffic::{Rule, StickyKey, TrafficTable};
 use slipway_domain::rollout::{Command, Strategy};
 use slipway_http_server::Problem;
@@ -12,28 +12,11 @@ use uuid::Uuid;
 
 use crate::change::{self, Asked, Wanted};
 use crate::state::State;
-use crate::store::deployments::{self, Deployment, NewDeployment};
+use crate::store::deployments::{self, Deployment, NewDeployment as NewRow};
 use crate::store::rollouts::{self, StoredRollout};
 
 const MAX_NAME_CHARS: usize = 63;
 const MAX_MODEL_CHARS: usize = 256;
-
-/// A deployment as a client asks for it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewDeploymentBody {
-    name: String,
-    model: String,
-    version: Option<String>,
-    alias: Option<String>,
-    sticky_key: Option<StickyKey>,
-    prediction_output: Option<String>,
-    #[serde(default)]
-    rules: Vec<Rule>,
-    watch_alias: Option<String>,
-    #[serde(default)]
-    default_strategy: Strategy,
-}
 
 /// The deployment of that name.
 pub(crate) async fn find(connection: &mut PgConnection, name: &str) -> Result<Deployment, Problem> {
@@ -45,8 +28,9 @@ pub(crate) fn absent(name: &str) -> Problem {
 }
 
 /// Creates a deployment and starts the rollout of its first version.
-pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Deployment, Problem> {
-    check(&new)?;
+pub(crate) async fn create(state: &State, new: NewDeployment) -> Result<Deployment, Problem> {
+    let strategy = Strategy::from(new.default_strategy.clone());
+    check(&new, &strategy)?;
     let to = match (&new.version, &new.alias) {
         (Some(version), None) => state.resolve_version(&new.name, &new.model, version).await?,
         (None, Some(alias)) => state.resolve_alias(&new.name, &new.model, alias).await?,
@@ -56,18 +40,18 @@ pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Depl
     let id = id::random();
     let table = TrafficTable {
         revision: deployments::last_revision(&mut transaction, &new.name).await?,
-        sticky_key: new.sticky_key,
+        sticky_key: new.sticky_key.map(StickyKey::from),
         prediction_output: new.prediction_output,
-        rules: new.rules,
+        rules: new.rules.into_iter().map(Rule::from).collect(),
         deployment_id: Some(id.to_string()),
         decided_at_unix_ms: now_unix_ms(),
         ..TrafficTable::empty(new.name, new.model)
     };
     table.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
-    let row = NewDeployment {
+    let row = NewRow {
         id,
         watch_alias: new.watch_alias.as_deref(),
-        default_strategy: &new.default_strategy,
+        default_strategy: &strategy,
         traffic: &table,
         now_ms: now_unix_ms_column(),
     };
@@ -83,7 +67,7 @@ pub(crate) async fn create(state: &State, new: NewDeploymentBody) -> Result<Depl
     Ok(made)
 }
 
-fn check(new: &NewDeploymentBody) -> Result<(), Problem> {
+fn check(new: &NewDeployment, strategy: &Strategy) -> Result<(), Problem> {
     let mut characters = new.name.chars();
     let valid = characters.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && characters.all(|character| character.is_ascii_alphanumeric() || "-_".contains(character))
@@ -97,7 +81,7 @@ fn check(new: &NewDeploymentBody) -> Result<(), Problem> {
     if new.model.is_empty() || new.model.chars().count() > MAX_MODEL_CHARS || new.model.contains('\0') {
         return Err(Problem::invalid("model", "expected the name of a registered model"));
     }
-    check_settings(new.watch_alias.as_deref(), &new.default_strategy)
+    check_settings(new.watch_alias.as_deref(), strategy)
 }
 
 /// Checks what a deployment is created with and may be changed later.
@@ -143,19 +127,24 @@ pub(crate) async fn delete(state: &State, name: &str) -> Result<(), Problem> {
 }
 
 /// A rollout as a client asks for it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewRolloutBody {
+#[derive(Debug)]
+pub(crate) struct Requested {
     pub(crate) version: String,
     pub(crate) strategy: Option<Strategy>,
     pub(crate) idempotency_key: Option<String>,
+}
+
+impl From<NewRollout> for Requested {
+    fn from(NewRollout { version, strategy, idempotency_key }: NewRollout) -> Self {
+        Self { version, strategy: strategy.map(Strategy::from), idempotency_key }
+    }
 }
 
 /// Starts a rollout; `false` where the one that is meant is there already.
 pub(crate) async fn start(
     state: &State,
     name: &str,
-    new: NewRolloutBody,
+    new: Requested,
 ) -> Result<(StoredRollout, bool), Problem> {
     let mut connection = state.pool.acquire().await?;
     let known = find(&mut connection, name).await?;
@@ -190,7 +179,7 @@ pub(crate) async fn start(
 async fn started_before(
     connection: &mut PgConnection,
     deployment: &Deployment,
-    new: &NewRolloutBody,
+    new: &Requested,
 ) -> Result<Option<StoredRollout>, Problem> {
     let Some(key) = &new.idempotency_key else { return Ok(None) };
     let Some(found) = rollouts::find_by_key(connection, key).await? else { return Ok(None) };
@@ -226,7 +215,7 @@ pub(crate) async fn roll_back(
         (Some(rollout), _) => change::drive(state, rollout.id, Some(command.into())).await.map(drop),
         (None, Some(version)) => {
             let strategy = Some(Strategy::immediate());
-            start(state, name, NewRolloutBody { version, strategy, idempotency_key: None }).await.map(drop)
+            start(state, name, Requested { version, strategy, idempotency_key: None }).await.map(drop)
         }
         (None, None) => {
             let stable = deployment.traffic.stable.as_ref().map_or("none", |stable| stable.version.as_str());
@@ -261,4 +250,10 @@ pub(crate) async fn pause(
 /// The id in a path; what is no id names no rollout.
 pub(crate) fn rollout_id(text: &str) -> Result<Uuid, Problem> {
     Uuid::parse_str(text).map_err(|_| Problem::not_found(format!("rollout `{text}`")))
+}
+
+/// The rollout of that id.
+pub(crate) async fn rollout(connection: &mut PgConnection, id: Uuid) -> Result<StoredRollout, Problem> {
+    let found = rollouts::find(connection, id).await?;
+    found.ok_or_else(|| Problem::not_found(format!("rollout `{id}`")))
 }

@@ -1,7 +1,7 @@
 //! What operators set on a deployment's traffic besides its rollouts: rules by header, and the kill switch.
 
-use serde::Deserialize;
 use slipway_api::events::DeploymentChange;
+use slipway_api::rest::rollouts::{KillSwitchRequest, RulesRequest};
 use slipway_api::traffic::{KillMode, KillSwitch, Rule, TrafficTable};
 use slipway_domain::rollout::Command;
 use slipway_http_server::Problem;
@@ -14,32 +14,11 @@ use crate::manage::{absent, tell};
 use crate::state::State;
 use crate::store::deployments::{self, Deployment};
 
-/// Rules as a client sets them, all at once.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RulesBody {
-    rules: Vec<Rule>,
-}
-
-/// The kill switch as a client turns it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct KillSwitchBody {
-    #[serde(default = "stable_only")]
-    mode: KillMode,
-    #[serde(default)]
-    reason: String,
-}
-
-const fn stable_only() -> KillMode {
-    KillMode::StableOnly
-}
-
 /// Replaces the rules of a deployment; with none of them, weights alone decide.
-pub(crate) async fn set_rules(state: &State, name: &str, body: RulesBody) -> Result<(), Problem> {
+pub(crate) async fn set_rules(state: &State, name: &str, body: RulesRequest) -> Result<(), Problem> {
     let mut transaction = state.pool.begin().await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
-    let change = |table: &mut TrafficTable| table.rules = body.rules;
+    let change = |table: &mut TrafficTable| table.rules = body.rules.into_iter().map(Rule::from).collect();
     if set_table(&mut transaction, &deployment, change).await? {
         tell(state, &mut transaction, &deployment, "rules-set", DeploymentChange::default()).await?;
     }
@@ -49,8 +28,9 @@ pub(crate) async fn set_rules(state: &State, name: &str, body: RulesBody) -> Res
 /// Turns the kill switch on. In the same transaction a rollout in progress is paused: nothing can be learned
 /// about a version without traffic, and an operator decides how it continues. Until the switch is off, no
 /// version gains traffic ([`TrafficTable::thawed`]).
-pub(crate) async fn kill(state: &State, name: &str, body: KillSwitchBody) -> Result<(), Problem> {
-    let KillSwitchBody { mode, reason } = body;
+pub(crate) async fn kill(state: &State, name: &str, body: KillSwitchRequest) -> Result<(), Problem> {
+    let KillSwitchRequest { mode, reason } = body;
+    let mode = KillMode::from(mode);
     let paused = if reason.is_empty() {
         "the kill switch is on".to_owned()
     } else {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::kv::Operation;
 use futures::StreamExt as _;
-use serde::Serialize;
 use slipway_api::traffic::{
     REPLICA_STATUS_INTERVAL_S, REPLICA_STATUS_MAX_AGE_S, REPLICAS_BUCKET, ReplicaStatus, Target, VersionState,
 };
@@ -50,7 +49,7 @@ impl Heard {
 }
 
 /// A replica that a rollout waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Awaited {
     pub(crate) replica_id: String,
     /// Time since its last report, milliseconds.
@@ -60,7 +59,7 @@ pub(crate) struct Awaited {
 }
 
 /// A replica that does not route by a table yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lagging {
     pub(crate) replica_id: String,
     /// Revision that it routes by; `None` where it has not reported on the deployment.

@@ -1,11 +1,19 @@
 //! Bodies and query strings of REST v1, by service: the types that its handlers and the typed client share,
 //! and from which the OpenAPI documents are generated.
 //!
-//! Conventions: times are Unix milliseconds; lists take `limit` and `page_token` and return `next_page_token`
-//! while there is more; a field that is `null` or absent is unset.
+//! A type with the name of a domain type has the same fields: the conversions name each of them, so that a
+//! field that is added to one does not compile until the other has it.
+//!
+//! Conventions: times are Unix milliseconds, or RFC 3339 where the name ends in `_at`; lists take `limit` and
+//! `page_token` and return `next_page_token` while there is more; a field that is `null` or absent is unset.
 
+mod convert;
+pub mod launcher;
+pub mod monitors;
 mod numbers;
 pub mod registry;
+pub mod rollouts;
+pub mod serving;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

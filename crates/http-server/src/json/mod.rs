@@ -88,6 +88,12 @@ const PLAIN_WORDS: [(&str, &[&str]); 5] = [
     ("an object", &["a map"]),
 ];
 
+/// A type of the code, e.g. `u32`, as JSON names it.
+pub(crate) fn in_json_terms(expected: &str) -> &str {
+    let plain = PLAIN_WORDS.into_iter().find(|(_, types)| types.contains(&expected));
+    plain.map_or(expected, |(words, _)| words)
+}
+
 /// A message in words of JSON: `expected struct NewToken` says nothing to a client.
 fn in_plain_words(message: &str) -> String {
     const EXPECTED: &str = ", expected ";

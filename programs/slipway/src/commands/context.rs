@@ -5,11 +5,12 @@ use std::io::Read as _;
 use anyhow::Context as _;
 use clap::Args;
 use secrecy::SecretString;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use slipway_api::rest::PageQuery;
-use slipway_client::Registry;
+use slipway_client::{DriftMonitor, Launcher, Registry, RolloutController, Serving};
+use slipway_http_server::json;
 
-use crate::client::Client;
 use crate::connection::Connection;
 use crate::endpoints::Endpoints;
 use crate::token;
@@ -28,12 +29,6 @@ pub struct Paging {
 impl Paging {
     pub(crate) fn page(&self) -> PageQuery {
         PageQuery { limit: Some(self.limit), page_token: self.page_token.clone() }
-    }
-
-    pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
-        let mut query = vec![("limit", self.limit.to_string())];
-        query.extend(self.page_token.clone().map(|token| ("page_token", token)));
-        query
     }
 }
 
@@ -58,23 +53,23 @@ impl Context {
         Ok(self.client("registry")?.into())
     }
 
-    pub(crate) fn launcher(&self) -> anyhow::Result<Client> {
+    pub(crate) fn launcher(&self) -> anyhow::Result<Launcher> {
         Ok(self.client("launcher")?.into())
     }
 
-    pub(crate) fn serving(&self) -> anyhow::Result<Client> {
+    pub(crate) fn serving(&self) -> anyhow::Result<Serving> {
         // A token of serving's own token file.
         let own = std::env::var("SLIPWAY_SERVING_TOKEN").ok().map(SecretString::from);
         let client = self.client("serving_http")?;
         Ok(if own.is_some() { client.with_token(own) } else { client }.into())
     }
 
-    pub(crate) fn rollout_controller(&self) -> anyhow::Result<Client> {
+    pub(crate) fn rollout_controller(&self) -> anyhow::Result<RolloutController> {
         let actor = ["USER", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
         Ok(self.client("rollout_controller")?.acting_as(actor).into())
     }
 
-    pub(crate) fn drift_monitor(&self) -> anyhow::Result<Client> {
+    pub(crate) fn drift_monitor(&self) -> anyhow::Result<DriftMonitor> {
         Ok(self.client("drift_monitor")?.into())
     }
 
@@ -84,13 +79,25 @@ impl Context {
     }
 }
 
+/// A body from a file, or from standard input for `-`.
+///
+/// # Errors
+/// The file cannot be read, or is not the JSON of such a body; the message names the field.
+pub(crate) fn read_body<T: DeserializeOwned>(path: &str) -> anyhow::Result<T> {
+    let text = read_text(path)?;
+    json::read(text.as_bytes()).with_context(|| path.to_owned())
+}
+
 /// JSON from a file, or from standard input for `-`.
 pub(crate) fn read_json(path: &str) -> anyhow::Result<Value> {
-    let mut text = String::new();
-    if path == "-" {
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-    } else {
-        text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    serde_json::from_str(&read_text(path)?).with_context(|| format!("{path} is not valid JSON"))
+}
+
+fn read_text(path: &str) -> anyhow::Result<String> {
+    if path != "-" {
+        return std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
     }
-    serde_json::from_str(&text).with_context(|| format!("{path} is not valid JSON"))
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+    Ok(text)
 }

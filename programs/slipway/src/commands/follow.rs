@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::json;
+use slipway_api::rest::rollouts::{Phase, Rollout};
+use slipway_client::{Error, RolloutController, Serving};
 
-use crate::client::{Client, Failure};
 use crate::output::{self, errln, outln};
 
 const POLL_MS: u64 = 300;
@@ -37,14 +38,14 @@ pub(crate) const EXIT_CODES: &str = "Exit codes with --wait or --watch: 0 promot
 
 impl Ending {
     /// The ending that a phase is, if it is one. A pause is one: only a person ends it.
-    fn of(phase: &str) -> Option<Self> {
+    const fn of(phase: Phase) -> Option<Self> {
         match phase {
-            "promoted" => Some(Self::Promoted),
-            "rolled_back" => Some(Self::RolledBack),
-            "failed" => Some(Self::Failed),
-            "paused" => Some(Self::Paused),
-            "aborted" => Some(Self::Aborted),
-            _ => None,
+            Phase::Promoted => Some(Self::Promoted),
+            Phase::RolledBack => Some(Self::RolledBack),
+            Phase::Failed => Some(Self::Failed),
+            Phase::Paused => Some(Self::Paused),
+            Phase::Aborted => Some(Self::Aborted),
+            Phase::Preparing | Phase::Progressing | Phase::Promoting | Phase::RollingBack => None,
         }
     }
 
@@ -74,43 +75,39 @@ pub(crate) enum Progress {
 }
 
 impl Progress {
-    fn show(self, rollout: &Value) {
+    fn show(self, rollout: &Rollout) {
         let text = summary(rollout);
         match self {
             Self::Standard => errln!("{text}"),
             Self::Watch { json: false } => outln!("{text}"),
-            Self::Watch { json: true } => output::json_line(rollout),
+            Self::Watch { json: true } => output::json_line(&json!(rollout)),
         }
     }
 }
 
 /// Phase, weight and reason on one line.
-fn summary(rollout: &Value) -> String {
-    let field = |name: &str| output::cell(rollout, name);
-    format!("{}  {} %  {}", field("phase"), field("weight_percent"), field("reason"))
+fn summary(rollout: &Rollout) -> String {
+    format!("{}  {} %  {}", rollout.phase, rollout.weight_percent, rollout.reason)
 }
 
-/// Reads a resource again and again, through a restart of its service.
-pub(crate) struct Watch<'of> {
-    client: &'of Client,
-    path: [&'of str; 4],
+/// Reads a resource repeatedly, through a restart of its service.
+pub(crate) struct Watch {
     answered_at: Instant,
 }
 
-impl<'of> Watch<'of> {
-    /// Of the resource at `path`.
-    pub(crate) fn new(client: &'of Client, path: [&'of str; 4]) -> Self {
-        Self { client, path, answered_at: Instant::now() }
+impl Watch {
+    pub(crate) fn new() -> Self {
+        Self { answered_at: Instant::now() }
     }
 
-    /// The resource as it is now; nothing while its service is unreachable, for a minute at most.
-    pub(crate) async fn read(&mut self) -> anyhow::Result<Option<Value>> {
-        match self.client.get(&self.path, &[]).await {
+    /// The resource that was read; `None` while its service is unreachable, for a minute at most.
+    pub(crate) fn note<T>(&mut self, read: Result<T, Error>) -> Result<Option<T>, Error> {
+        match read {
             Ok(resource) => {
                 self.answered_at = Instant::now();
                 Ok(Some(resource))
             }
-            Err(error) if is_transient(&error) && self.answered_at.elapsed() < MAX_UNREACHABLE => Ok(None),
+            Err(error) if error.is_transient() && self.answered_at.elapsed() < MAX_UNREACHABLE => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -123,21 +120,22 @@ impl<'of> Watch<'of> {
 
 /// The rollout after it ended, or as it was when the time ran out.
 pub(crate) async fn rollout(
-    controller: &Client,
-    id: &str,
+    controller: &RolloutController,
+    started: Rollout,
     deadline: Option<Instant>,
     progress: Progress,
-) -> anyhow::Result<(Ending, Value)> {
-    let mut watch = Watch::new(controller, ["api", "v1", "rollouts", id]);
-    let (mut shown, mut last) = (String::new(), Value::Null);
+) -> anyhow::Result<(Ending, Rollout)> {
+    let mut watch = Watch::new();
+    let id = started.id.to_string();
+    let (mut shown, mut last) = (String::new(), started);
     loop {
-        if let Some(rollout) = watch.read().await? {
+        if let Some(rollout) = watch.note(controller.rollout(&id).await)? {
             let summary = summary(&rollout);
             if summary != shown {
                 progress.show(&rollout);
                 shown = summary;
             }
-            if let Some(ending) = Ending::of(&output::cell(&rollout, "phase")) {
+            if let Some(ending) = Ending::of(rollout.phase) {
                 return Ok((ending, rollout));
             }
             last = rollout;
@@ -151,31 +149,28 @@ pub(crate) async fn rollout(
 
 /// Waits until serving answers for a deployment; an error says why it does not.
 pub(crate) async fn first_answer(
-    serving: &Client,
+    serving: &Serving,
     deployment: &str,
     deadline: Option<Instant>,
 ) -> anyhow::Result<()> {
     let latest = Instant::now() + READY_TIMEOUT;
     let latest = deadline.map_or(latest, |deadline| deadline.min(latest));
     loop {
-        match serving.get(&["v2", "models", deployment, "ready"], &[]).await {
+        match serving.ready(deployment).await {
             Ok(_) => return Ok(()),
-            Err(error) if error.downcast_ref().is_some_and(Failure::is_about_access) => {
+            Err(error) if error.is_about_access() => {
                 // The version is promoted, so that every replica has it loaded; only the question is refused.
-                errln!("readiness not checked: {error:#}; SLIPWAY_SERVING_TOKEN is the token for serving");
+                errln!("readiness not checked: {error}; SLIPWAY_SERVING_TOKEN is the token for serving");
                 return Ok(());
             }
             // A refusal may be that of a replica that has not received the traffic table.
             Err(error) if Instant::now() >= latest => {
-                return Err(error.context(format!("serving does not answer for deployment {deployment}")));
+                let context = format!("serving does not answer for deployment {deployment}");
+                return Err(anyhow::Error::new(error).context(context));
             }
             Err(_) => Watch::pause().await,
         }
     }
-}
-
-fn is_transient(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Failure>().is_some_and(Failure::is_transient)
 }
 
 #[cfg(test)]
@@ -184,10 +179,10 @@ mod tests {
 
     #[test]
     fn every_phase_without_a_next_step_is_an_ending() {
-        for phase in ["preparing", "progressing", "promoting", "rolling_back"] {
+        for phase in [Phase::Preparing, Phase::Progressing, Phase::Promoting, Phase::RollingBack] {
             assert_eq!(Ending::of(phase), None, "{phase}");
         }
-        assert_eq!(Ending::of("paused"), Some(Ending::Paused));
-        assert_eq!(Ending::of("rolled_back"), Some(Ending::RolledBack));
+        assert_eq!(Ending::of(Phase::Paused), Some(Ending::Paused));
+        assert_eq!(Ending::of(Phase::RolledBack), Some(Ending::RolledBack));
     }
 }

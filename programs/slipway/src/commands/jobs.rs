@@ -2,11 +2,12 @@
 
 use anyhow::bail;
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::Value;
+use futures::StreamExt as _;
+use serde_json::json;
+use slipway_api::rest::launcher::{Job, JobStatus, JobsQuery, LogsQuery};
+use slipway_client::{Error, Launcher};
 
-use crate::client::Client;
-use crate::commands::context::{Context, Paging, read_json};
+use crate::commands::context::{Context, Paging, read_body};
 use crate::commands::follow::Watch;
 use crate::output;
 
@@ -65,11 +66,10 @@ pub enum Command {
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     let launcher = context.launcher()?;
-    let jobs = ["api", "v1", "jobs"];
     match command {
         Command::List { status, paging } => {
-            let mut query = paging.query();
-            query.extend(status.map(|status| ("status", status)));
+            let page = paging.page();
+            let query = JobsQuery { status, limit: page.limit, page_token: page.page_token };
             let columns = [
                 ("JOB", "id"),
                 ("NAME", "name"),
@@ -78,40 +78,35 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
                 ("CHECKPOINT", "checkpoint_step"),
                 ("REASON", "reason"),
             ];
-            output::list(context.json, &launcher.get(&jobs, &query).await?, "jobs", &columns);
+            output::list(context.json, &json!(launcher.jobs(&query).await?), "jobs", &columns);
         }
-        Command::Show { job } => {
-            show(context.json, &launcher.get(&["api", "v1", "jobs", &job], &[]).await?);
-        }
+        Command::Show { job } => show(context.json, &launcher.job(&job).await?),
         Command::Submit { file, wait } => {
-            let submitted = launcher.send(Method::POST, &jobs, Some(&read_json(&file)?)).await?;
+            let submitted = launcher.submit(&read_body(&file)?).await?;
             if !wait {
                 show(context.json, &submitted);
                 return refused(&submitted);
             }
-            let id = output::cell(&submitted, "id");
-            let ended = ended(&launcher, &id).await?;
+            let ended = ended(&launcher, submitted).await?;
             show(context.json, &ended);
-            if ended.get("status").and_then(Value::as_str) != Some("succeeded") {
-                bail!("job {id} {}: {}", output::cell(&ended, "status"), output::cell(&ended, "reason"));
+            if ended.status != JobStatus::Succeeded {
+                bail!("job {} {}: {}", ended.id, ended.status, ended.reason);
             }
         }
-        Command::Cancel { job } => {
-            let answer = launcher.send(Method::POST, &["api", "v1", "jobs", &job, "cancel"], None).await?;
-            show(context.json, &answer);
-        }
+        Command::Cancel { job } => show(context.json, &launcher.cancel(&job).await?),
         Command::Logs { job, attempt, follow, raw } => {
-            let mut query = vec![("follow", follow.to_string())];
-            query.extend(attempt.map(|attempt| ("attempt", attempt.to_string())));
             output::end_with_reader();
             let mut log = output::Log::new(raw);
-            launcher.stream(&["api", "v1", "jobs", &job, "logs"], &query, &mut log).await?;
+            if follow {
+                follow_logs(&launcher, &job, attempt, &mut log).await?;
+            } else {
+                let query = LogsQuery { attempt, ..LogsQuery::default() };
+                copy(&launcher, &job, &query, &mut log).await.1?;
+            }
         }
-        Command::Capacity => {
-            output::object(context.json, &launcher.get(&["api", "v1", "capacity"], &[]).await?);
-        }
+        Command::Capacity => output::object(context.json, &json!(launcher.capacity().await?)),
         Command::Checkpoints { job } => {
-            let answer = launcher.get(&["api", "v1", "jobs", &job, "checkpoints"], &[]).await?;
+            let answer = json!(launcher.checkpoints(&job).await?);
             let columns = [
                 ("STEP", "step"),
                 ("ATTEMPT", "attempt"),
@@ -126,30 +121,92 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
 }
 
 /// The job after it ended.
-async fn ended(launcher: &Client, id: &str) -> anyhow::Result<Value> {
-    let mut watch = Watch::new(launcher, ["api", "v1", "jobs", id]);
+async fn ended(launcher: &Launcher, submitted: Job) -> anyhow::Result<Job> {
+    let mut watch = Watch::new();
     loop {
-        let job = watch.read().await?;
-        let is_over = |job: &Value| {
-            matches!(output::cell(job, "status").as_str(), "succeeded" | "failed" | "cancelled")
-        };
-        if let Some(job) = job.filter(is_over) {
+        let job = watch.note(launcher.job(&submitted.id).await)?;
+        if let Some(job) = job.filter(|job| job.status.is_final()) {
             return Ok(job);
         }
         Watch::pause().await;
     }
 }
 
+/// Prints the output of a job, or of one attempt, until it ends. Continues where it was interrupted when the
+/// launcher restarts.
+async fn follow_logs(
+    launcher: &Launcher,
+    id: &str,
+    only: Option<u32>,
+    log: &mut output::Log,
+) -> anyhow::Result<()> {
+    let mut watch = Watch::new();
+    let (mut attempt, mut offset, mut announced) = (only.unwrap_or(1), 0, 1);
+    loop {
+        let Some(job) = watch.note(launcher.job(id).await)? else {
+            Watch::pause().await;
+            continue;
+        };
+        if only.is_none() && job.attempt < attempt {
+            if job.status.is_final() {
+                return Ok(());
+            }
+            Watch::pause().await;
+            continue;
+        }
+        if attempt > announced && only.is_none() {
+            log.print(format!("==> attempt {attempt} <==\n").as_bytes());
+            announced = attempt;
+        }
+        // Seen before the log is read: what follows is in the log by then.
+        let over = job.status.is_final() || job.attempt > attempt;
+        let query = LogsQuery { attempt: Some(attempt), offset: Some(offset), follow: true };
+        let (printed, ended) = copy(launcher, id, &query, log).await;
+        offset += printed;
+        match watch.note(ended)? {
+            Some(()) if over && only.is_some() => return Ok(()),
+            Some(()) if over => (attempt, offset) = (attempt + 1, 0),
+            // The launcher stopped, or the attempt has just ended.
+            Some(()) => {}
+            None => Watch::pause().await,
+        }
+    }
+}
+
+/// Prints what the launcher returns of a log; how many bytes that were, and how it ended.
+async fn copy(
+    launcher: &Launcher,
+    id: &str,
+    query: &LogsQuery,
+    log: &mut output::Log,
+) -> (u64, Result<(), Error>) {
+    let mut body = match launcher.logs(id, query).await {
+        Ok(body) => body,
+        Err(error) => return (0, Err(error)),
+    };
+    let mut printed = 0;
+    while let Some(chunk) = body.next().await {
+        match chunk {
+            Ok(chunk) => {
+                printed += chunk.len() as u64;
+                log.print(&chunk);
+            }
+            Err(error) => return (printed, Err(error)),
+        }
+    }
+    (printed, Ok(()))
+}
+
 /// Prints a job, its state first.
-fn show(as_json: bool, job: &Value) {
+fn show(as_json: bool, job: &Job) {
     let first = ["id", "name", "status", "reason", "attempt", "checkpoint_step", "created_at", "updated_at"];
-    output::object_in_order(as_json, job, &first);
+    output::object_in_order(as_json, &json!(job), &first);
 }
 
 /// A job that its launcher cannot run is an error of the submission.
-fn refused(submitted: &Value) -> anyhow::Result<()> {
-    if submitted.get("status").and_then(Value::as_str) == Some("failed") {
-        bail!("job {} is refused: {}", output::cell(submitted, "id"), output::cell(submitted, "reason"));
+fn refused(submitted: &Job) -> anyhow::Result<()> {
+    if submitted.status == JobStatus::Failed {
+        bail!("job {} is refused: {}", submitted.id, submitted.reason);
     }
     Ok(())
 }

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use reqwest::Method;
 use serde_json::{Value, json};
+use slipway_api::rest::rollouts::{CommandRequest, NewRollout, Rollout, RolloutCommand, RolloutsQuery};
+use slipway_client::RolloutController;
 
-use crate::client::Client;
-use crate::commands::context::{Context, Paging, read_json};
+use crate::commands::context::{Context, Paging, read_body};
 use crate::commands::deployments::warn_of_replicas;
 use crate::commands::follow::{self, Ending, Progress};
 use crate::output::{self, errln, outln};
@@ -82,9 +82,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
     let controller = context.rollout_controller()?;
     let (rollout, verb) = match command {
         Command::List { deployment, deployment_id, paging } => {
-            let mut query = paging.query();
-            query.extend(deployment_id.map(|id| ("deployment_id", id)));
-            query.extend(deployment.map(|name| ("deployment", name)));
+            let page = paging.page();
+            let query =
+                RolloutsQuery { deployment, deployment_id, limit: page.limit, page_token: page.page_token };
             let columns = [
                 ("ROLLOUT", "id"),
                 ("DEPLOYMENT", "deployment"),
@@ -95,36 +95,36 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
                 ("STARTED", "created_at_unix_ms"),
                 ("REASON", "reason"),
             ];
-            let answer = controller.get(&["api", "v1", "rollouts"], &query).await?;
+            let answer = json!(controller.rollouts(&query).await?);
             output::list(context.json, &answer, "rollouts", &columns);
             return Ok(ExitCode::SUCCESS);
         }
         Command::Show { rollout } => {
-            show(context.json, &controller.get(&["api", "v1", "rollouts", &rollout], &[]).await?);
+            show(context.json, &controller.rollout(&rollout).await?);
             return Ok(ExitCode::SUCCESS);
         }
         Command::Start(options) => return start(context, &controller, options).await,
-        Command::Promote { rollout } => (rollout, "promote"),
-        Command::Pause { rollout } => (rollout, "pause"),
-        Command::Resume { rollout } => (rollout, "resume"),
-        Command::Abort { rollout } => (rollout, "abort"),
+        Command::Promote { rollout } => (rollout, RolloutCommand::Promote),
+        Command::Pause { rollout } => (rollout, RolloutCommand::Pause),
+        Command::Resume { rollout } => (rollout, RolloutCommand::Resume),
+        Command::Abort { rollout } => (rollout, RolloutCommand::Abort),
     };
-    let path = ["api", "v1", "rollouts", &rollout, verb];
-    let changed = controller.send(Method::POST, &path, Some(&json!({}))).await?;
+    let changed = controller.command(&rollout, verb, &CommandRequest::default()).await?;
     show(context.json, &changed);
-    warn_of_replicas(&changed);
+    warn_of_replicas(changed.acknowledgement.as_ref());
     Ok(ExitCode::SUCCESS)
 }
 
-async fn start(context: &Context, controller: &Client, options: Start) -> anyhow::Result<ExitCode> {
-    let mut body = json!({"version": options.version});
-    if let Some(file) = options.strategy {
-        body["strategy"] = read_json(&file)?;
-    }
+async fn start(
+    context: &Context,
+    controller: &RolloutController,
+    options: Start,
+) -> anyhow::Result<ExitCode> {
+    let strategy = options.strategy.as_deref().map(read_body).transpose()?;
+    let new = NewRollout { version: options.version, strategy, idempotency_key: None };
     let deadline =
         options.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
-    let path = ["api", "v1", "deployments", &options.deployment, "rollouts"];
-    let started = controller.send(Method::POST, &path, Some(&body)).await?;
+    let started = controller.start_rollout(&options.deployment, &new).await?;
     if !options.wait && !options.watch {
         show(context.json, &started);
         return Ok(ExitCode::SUCCESS);
@@ -133,14 +133,14 @@ async fn start(context: &Context, controller: &Client, options: Start) -> anyhow
     if options.watch {
         output::end_with_reader();
     }
-    let id = output::cell(&started, "id");
-    let (ending, rollout) = follow::rollout(controller, &id, deadline, progress).await?;
+    let (ending, rollout) = follow::rollout(controller, started, deadline, progress).await?;
     if options.wait {
         show(context.json, &rollout);
     }
     if ending == Ending::TimedOut {
         errln!(
-            "slipway: rollout {id} did not end within {} s; it continues",
+            "slipway: rollout {} did not end within {} s; it continues",
+            rollout.id,
             options.timeout.unwrap_or_default()
         );
     }
@@ -169,7 +169,8 @@ const SHOWN: [&str; 17] = [
 ];
 
 /// Prints a rollout: what an operator asks first stands first.
-fn show(as_json: bool, rollout: &Value) {
+fn show(as_json: bool, rollout: &Rollout) {
+    let rollout = &json!(rollout);
     if as_json {
         return output::json(rollout);
     }

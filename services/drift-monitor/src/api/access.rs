@@ -4,7 +4,7 @@
 //! policy submits jobs and pauses rollouts as the drift monitor itself, so whoever writes one needs the role
 //! that both require, on everything.
 
-use slipway_access::policy::Requirement::Role as Needs;
+use slipway_access::policy::Requirement::{Authenticated, Role as Needs};
 use slipway_access::policy::Resource::{Everything, OfPath};
 use slipway_access::policy::{Requirement, Rule, grpc, rule};
 use slipway_access::{Resolve, Resolved};
@@ -19,7 +19,7 @@ const READ: Requirement = Needs(Role::Viewer, Everything);
 const WRITE: Requirement = Needs(Role::Deployer, Everything);
 
 /// The policy of the drift monitor.
-pub static RULES: [Rule; 10] = [
+pub static RULES: [Rule; 12] = [
     rule("GET", "/api/v1/monitors", READ),
     rule("POST", "/api/v1/monitors", WRITE),
     rule("GET", "/api/v1/monitors/{name}", SHOW),
@@ -28,6 +28,8 @@ pub static RULES: [Rule; 10] = [
     rule("GET", "/api/v1/monitors/{name}/windows/{number}", SHOW),
     rule("GET", "/api/v1/monitors/{name}/verdicts", SHOW),
     rule("GET", "/api/v1/monitors/{name}/actions", SHOW),
+    rule("GET", "/openapi.json", Authenticated),
+    rule("GET", "/docs", Authenticated),
     grpc("/slipway.drift.v1.DriftMonitor/GetMonitor", READ),
     grpc("/slipway.drift.v1.DriftMonitor/ListWindows", READ),
 ];

@@ -5,6 +5,7 @@
 
 mod actions;
 mod baselines;
+mod contract;
 mod data;
 mod faults;
 mod pages;

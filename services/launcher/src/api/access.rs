@@ -1,6 +1,6 @@
 //! What each route requires of its caller. A route that is not listed is refused.
 
-use slipway_access::policy::Requirement::{AttemptToken, Role as Needs, SubmitJobs};
+use slipway_access::policy::Requirement::{AttemptToken, Authenticated, Role as Needs, SubmitJobs};
 use slipway_access::policy::Resource::Everything;
 use slipway_access::policy::{Requirement, Rule, grpc, rule};
 use slipway_access::principal::DRIFT_MONITOR_SERVICE;
@@ -11,7 +11,7 @@ const READ: Requirement = Needs(Role::Viewer, Everything);
 const CANCEL: Requirement = Needs(Role::Editor, Everything);
 
 /// The policy of the launcher.
-pub static RULES: [Rule; 16] = [
+pub static RULES: [Rule; 20] = [
     rule("GET", "/api/v1/jobs", READ),
     rule("POST", "/api/v1/jobs", SubmitJobs),
     rule("GET", "/api/v1/capacity", READ),
@@ -19,6 +19,10 @@ pub static RULES: [Rule; 16] = [
     rule("POST", "/api/v1/jobs/{id}/cancel", CANCEL),
     rule("GET", "/api/v1/jobs/{id}/logs", READ),
     rule("GET", "/api/v1/jobs/{id}/checkpoints", READ),
+    rule("GET", "/api/v1/jobs/{id}/checkpoints/{step}", READ),
+    rule("DELETE", "/api/v1/jobs/{id}/checkpoints/{step}", CANCEL),
+    rule("GET", "/openapi.json", Authenticated),
+    rule("GET", "/docs", Authenticated),
     // Policies of the drift monitor submit jobs.
     grpc("/slipway.launcher.v1.Launcher/SubmitJob", SubmitJobs).or_services(&[DRIFT_MONITOR_SERVICE]),
     grpc("/slipway.launcher.v1.Launcher/GetJob", READ),

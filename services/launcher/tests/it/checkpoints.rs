@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::processes;
@@ -313,4 +314,26 @@ async fn what_is_not_recognised_as_a_checkpoint_is_named() {
     );
     assert!(warning.contains("checkpoint-500/"), "{warning}");
     assert!(world.log(&job, "").await.contains(warning), "the log says it, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_shown_with_its_files_and_deleted_once_the_job_has_ended() {
+    let world = World::begin().await;
+    let (job, _, _) = three_steps(&world, 3).await;
+    let path = |step: &str| format!("/api/v1/jobs/{job}/checkpoints/{step}");
+    let shown = world.get(&path("2")).await;
+    assert_eq!(shown["checkpoint"]["step"], 2);
+    let files: Vec<&str> =
+        shown["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+    assert!(files.iter().any(|path| path.ends_with("deep/er/state.txt")), "{files:?}");
+    let delete = async |step: &str| world.request(Method::DELETE, &path(step), String::new()).await;
+    assert_eq!(delete("2").await.status(), StatusCode::CONFLICT, "the next attempt may restore it");
+    world.cancel(&job).await;
+    world.ended(&job, "cancelled").await;
+    assert_eq!(delete("2").await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(delete("2").await.status(), StatusCode::NOT_FOUND);
+    let left = world.get(&format!("/api/v1/jobs/{job}/checkpoints")).await;
+    let steps: Vec<u64> =
+        left["checkpoints"].as_array().unwrap().iter().map(|one| one["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [3, 1]);
 }

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
 mod checkpoints;
+mod contract;
 mod isolation;
+mod logs;
 mod pages;
 mod processes;
 mod requests;

@@ -2,7 +2,7 @@
 //!
 //! A deployment and its rollouts belong to the model that it serves: a role on the model is a role on them.
 
-use slipway_access::policy::Requirement::Role as Needs;
+use slipway_access::policy::Requirement::{Authenticated, Role as Needs};
 use slipway_access::policy::Resource::{Everything, OfPath};
 use slipway_access::policy::{Requirement, Resource, Rule, grpc, rule};
 use slipway_access::principal::DRIFT_MONITOR_SERVICE;
@@ -20,7 +20,7 @@ const READ: Requirement = Needs(Role::Viewer, Everything);
 const WRITE: Requirement = Needs(Role::Deployer, Everything);
 
 /// The policy of the rollout controller.
-pub static RULES: [Rule; 16] = [
+pub static RULES: [Rule; 19] = [
     rule("GET", "/api/v1/deployments", READ),
     rule("POST", "/api/v1/deployments", WRITE),
     rule("GET", "/api/v1/deployments/{name}", Needs(Role::Viewer, DEPLOYMENT)),
@@ -31,6 +31,9 @@ pub static RULES: [Rule; 16] = [
     rule("PUT DELETE", "/api/v1/deployments/{name}/kill-switch", Needs(Role::Deployer, DEPLOYMENT)),
     rule("GET", "/api/v1/rollouts", READ),
     rule("GET", "/api/v1/rollouts/{id}", Needs(Role::Viewer, ROLLOUT)),
+    rule("GET", "/api/v1/rollouts/{id}/decisions", Needs(Role::Viewer, ROLLOUT)),
+    rule("GET", "/openapi.json", Authenticated),
+    rule("GET", "/docs", Authenticated),
     rule("POST", "/api/v1/rollouts/{id}/{verb}", Needs(Role::Deployer, ROLLOUT)),
     // The drift monitor follows the stable version, and its policies pause rollouts.
     grpc("/slipway.rollout.v1.RolloutController/GetDeployment", READ).or_services(&[DRIFT_MONITOR_SERVICE]),

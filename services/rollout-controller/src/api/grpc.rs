@@ -9,7 +9,7 @@ use slipway_http_server::Problem;
 use slipway_http_server::extract::parse_json;
 use tonic::{Request, Response, Status};
 
-use crate::manage::{self, NewRolloutBody};
+use crate::manage::{self, Requested};
 use crate::state::State;
 use crate::store::rollouts::{self, StoredRollout};
 
@@ -93,11 +93,8 @@ impl RolloutController for Service {
     ) -> Result<Response<Rollout>, Status> {
         let request = request.into_inner();
         let strategy = given(request.strategy_json).map(|json| parse_json(json.as_bytes())).transpose()?;
-        let new = NewRolloutBody {
-            version: request.version,
-            strategy,
-            idempotency_key: given(request.idempotency_key),
-        };
+        let new =
+            Requested { version: request.version, strategy, idempotency_key: given(request.idempotency_key) };
         let (stored, _) = manage::start(&self.state, &request.deployment, new).await?;
         Ok(Response::new(message(stored)))
     }

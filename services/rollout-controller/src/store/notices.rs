@@ -1,6 +1,5 @@
 //! What the owner of a deployment should know and no rollout shows.
 
-use serde::Serialize;
 use slipway_domain::traffic::TrafficTable;
 use sqlx::PgConnection;
 
@@ -11,13 +10,12 @@ const MAX_NOTICES: i64 = 50;
 /// Longer messages are cut there.
 const MAX_MESSAGE_CHARS: usize = 2_000;
 
-/// A notice, as clients see it.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+/// A notice as it is stored.
+#[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Notice {
     /// `alias` or `version/<number>`.
     pub(crate) about: String,
     /// Unix milliseconds.
-    #[serde(rename = "at_unix_ms")]
     pub(crate) at_ms: i64,
     pub(crate) message: String,
 }

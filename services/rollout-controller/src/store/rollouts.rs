@@ -38,6 +38,7 @@ pub(crate) struct StoredRollout {
 /// A decision as it is stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Decision {
+    pub(crate) seq: i64,
     pub(crate) at_ms: i64,
     pub(crate) step: i32,
     pub(crate) verdict: String,
@@ -199,19 +200,20 @@ pub(crate) async fn insert_decision(
     Ok(())
 }
 
-/// The decisions about a rollout, oldest first; of very many the newest.
+/// The decisions about a rollout, newest first; with `before`, those before that number.
 pub(crate) async fn decisions(
     connection: &mut PgConnection,
     id: Uuid,
+    before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Decision>, sqlx::Error> {
-    let mut found: Vec<Decision> = sqlx::query_as(
-        "SELECT at_ms, step, verdict, reason, evidence FROM decisions WHERE rollout_id = $1 ORDER BY seq DESC LIMIT $2",
+    sqlx::query_as(
+        "SELECT seq, at_ms, step, verdict, reason, evidence FROM decisions \
+         WHERE rollout_id = $1 AND ($2::bigint IS NULL OR seq < $2) ORDER BY seq DESC LIMIT $3",
     )
     .bind(id)
+    .bind(before)
     .bind(limit)
     .fetch_all(connection)
-    .await?;
-    found.reverse();
-    Ok(found)
+    .await
 }

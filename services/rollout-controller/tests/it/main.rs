@@ -6,6 +6,7 @@
 
 mod aliases;
 mod canary;
+mod contract;
 mod kill_switch;
 mod namesakes;
 mod overrides;

@@ -12,6 +12,8 @@ use crate::failure::{Failure, Kind};
 const LEVELS: [(&str, LevelFilter); 3] =
     [("log_error", LevelFilter::ERROR), ("log_warning", LevelFilter::WARN), ("log_info", LevelFilter::INFO)];
 const VERBOSE: &str = "log_verbose_level";
+/// The only log format of the extension that is supported.
+pub(crate) const LOG_FORMAT: &str = "default";
 /// Begins the names of all parts of Slipway in the log.
 const OWN: &str = "slipway";
 
@@ -62,7 +64,7 @@ impl LogSettings {
             ("log_warning", shown(LevelFilter::WARN)),
             ("log_error", shown(LevelFilter::ERROR)),
             ("log_verbose_level", LogValue::Number(verbose)),
-            ("log_format", LogValue::Text("default".to_owned())),
+            ("log_format", LogValue::Text(LOG_FORMAT.to_owned())),
         ]
     }
 
@@ -98,13 +100,18 @@ impl LogSettings {
         Ok(())
     }
 
+    /// The level that is logged now.
+    pub(crate) fn level(&self) -> LevelFilter {
+        *self.lock()
+    }
+
     fn lock(&self) -> MutexGuard<'_, LevelFilter> {
         // It is one value, whole after any panic.
         self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-const fn verbosity(level: LevelFilter) -> u32 {
+pub(crate) const fn verbosity(level: LevelFilter) -> u32 {
     match level {
         LevelFilter::TRACE => 2,
         LevelFilter::DEBUG => 1,
@@ -122,7 +129,7 @@ fn level_of(wanted: &[(String, LogValue)], now: LevelFilter) -> Result<LevelFilt
             (_, Some(place), LogValue::Flag(flag)) => flags[place] = *flag,
             (VERBOSE, _, LogValue::Number(number)) => verbose = *number,
             ("log_file", _, LogValue::Text(file)) if file.is_empty() => {}
-            ("log_format", _, LogValue::Text(format)) if format == "default" => {}
+            ("log_format", _, LogValue::Text(format)) if format == LOG_FORMAT => {}
             ("log_file" | "log_format", ..) => {
                 return Err(Failure::new(
                     Kind::Refused,

@@ -6,6 +6,7 @@ mod access;
 mod clients;
 mod cloudevents;
 mod collector;
+mod contract;
 mod devices;
 mod disk;
 mod empty;

@@ -5,18 +5,19 @@ mod update;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
+use slipway_api::rest::rollouts::{
+    Acknowledgement, Deployment, KillMode, KillSwitchRequest, NewDeployment, RollbackRequest, RolloutsQuery,
+    RulesRequest, StickyKey,
+};
+use slipway_client::RolloutController;
 
-use crate::client::Client;
-use crate::commands::context::{Context, Paging, read_json};
+use crate::commands::context::{Context, Paging, read_body};
 use crate::commands::follow::{self, Ending, Progress};
 use crate::output::{self, errln, outln};
 use update::Update;
-
-/// Path of the deployments.
-const ROUTE: [&str; 3] = ["api", "v1", "deployments"];
 
 /// See `slipway deployments --help`.
 #[derive(Debug, Subcommand)]
@@ -39,8 +40,8 @@ pub enum Command {
     Create(Create),
     /// Changes the strategy, the sticky key or the watched alias of a deployment.
     ///
-    /// A rollout in progress keeps the strategy that it was started with. A sticky key applies to all traffic immediately. A
-    /// watched alias is followed from its next move on.
+    /// A rollout in progress keeps the strategy that it was started with. A sticky key applies to all traffic
+    /// immediately. A watched alias is followed from its next move on.
     Update(Update),
     /// Returns all traffic to the previous version, or to a given one.
     Rollback {
@@ -52,9 +53,9 @@ pub enum Command {
     },
     /// Replaces the routing rules, which route requests by their headers, regardless of the weights.
     ///
-    /// The rules are a JSON array, e.g. `[{"name": "beta", "when": [{"header": "x-tenant", "one_of": ["a"]}], "to":
-    /// "candidate"}]`. `when` matches a header by `one_of` or `prefix`; `to` is `stable` or `candidate`. The first matching rule
-    /// applies. An empty array removes all rules.
+    /// The rules are a JSON array, e.g. `[{"name": "beta", "when": [{"header": "x-tenant", "one_of": ["a"]}],
+    /// "to": "candidate"}]`. `when` matches a header by `one_of` or `prefix`; `to` is `stable` or
+    /// `candidate`. The first matching rule applies. An empty array removes all rules.
     Rules {
         /// Deployment name.
         name: String,
@@ -62,10 +63,11 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         rules: String,
     },
-    /// Activates the kill switch: routes all traffic to the stable version immediately and pauses any rollout in progress.
+    /// Activates the kill switch: routes all traffic to the stable version immediately and pauses any rollout
+    /// in progress.
     ///
-    /// No version gains traffic until `slipway deployments revive`: starting, promoting and resuming rollouts is refused, and
-    /// moves of the watched alias wait. Lists replicas that have not followed within 3 s.
+    /// No version gains traffic until `slipway deployments revive`: starting, promoting and resuming rollouts
+    /// is refused, and moves of the watched alias wait. Lists replicas that have not followed within 3 s.
     Kill {
         /// Deployment name.
         name: String,
@@ -76,8 +78,8 @@ pub enum Command {
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         reason: String,
     },
-    /// Deactivates the kill switch. A rollout that it paused stays paused until it is resumed; a move of the watched alias that
-    /// waited is followed.
+    /// Deactivates the kill switch. A rollout that it paused stays paused until it is resumed; a move of the
+    /// watched alias that waited is followed.
     Revive {
         /// Deployment name.
         name: String,
@@ -115,7 +117,8 @@ pub struct Create {
     /// Returns immediately instead of waiting until the first version answers.
     #[arg(long, conflicts_with = "timeout")]
     no_wait: bool,
-    /// Stops waiting after this many seconds; the deployment remains and continues to load [default: unlimited].
+    /// Stops waiting after this many seconds; the deployment remains and continues to load [default:
+    /// unlimited].
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
 }
@@ -133,41 +136,30 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
     let controller = context.rollout_controller()?;
     match command {
         Command::List { paging } => {
-            output::list(
-                context.json,
-                &controller.get(&ROUTE, &paging.query()).await?,
-                "deployments",
-                &COLUMNS,
-            );
+            let answer = json!(controller.deployments(&paging.page()).await?);
+            output::list(context.json, &answer, "deployments", &COLUMNS);
         }
-        Command::Show { name } => {
-            show(context.json, &controller.get(&["api", "v1", "deployments", &name], &[]).await?);
-        }
+        Command::Show { name } => show(context.json, &controller.deployment(&name).await?),
         Command::Create(options) => return create(context, &controller, options).await,
         Command::Rollback { name, to_version } => {
-            let body = to_version.map_or_else(|| json!({}), |version| json!({"to_version": version}));
-            let path = ["api", "v1", "deployments", &name, "rollback"];
-            show_changed(context, &controller.send(Method::POST, &path, Some(&body)).await?);
+            let request = RollbackRequest { to_version, ..RollbackRequest::default() };
+            show_changed(context, &controller.roll_back(&name, &request).await?);
         }
         Command::Update(update) => {
             show_changed(context, &update::run(&controller, update).await?);
         }
         Command::Rules { name, rules } => {
-            let body = json!({"rules": read_json(&rules)?});
-            let path = ["api", "v1", "deployments", &name, "rules"];
-            show_changed(context, &controller.send(Method::PUT, &path, Some(&body)).await?);
+            let request = RulesRequest { rules: read_body(&rules)? };
+            show_changed(context, &controller.set_rules(&name, &request).await?);
         }
         Command::Kill { name, refuse, reason } => {
-            let body = json!({"mode": if refuse { "refuse" } else { "stable-only" }, "reason": reason});
-            let path = ["api", "v1", "deployments", &name, "kill-switch"];
-            show_changed(context, &controller.send(Method::PUT, &path, Some(&body)).await?);
+            let mode = if refuse { KillMode::Refuse } else { KillMode::StableOnly };
+            let request = KillSwitchRequest { mode, reason };
+            show_changed(context, &controller.kill(&name, &request).await?);
         }
-        Command::Revive { name } => {
-            let path = ["api", "v1", "deployments", &name, "kill-switch"];
-            show_changed(context, &controller.send(Method::DELETE, &path, None).await?);
-        }
+        Command::Revive { name } => show_changed(context, &controller.revive(&name).await?),
         Command::Delete { name } => {
-            controller.send(Method::DELETE, &["api", "v1", "deployments", &name], None).await?;
+            controller.delete_deployment(&name).await?;
             outln!("deployment {name} is deleted");
         }
     }
@@ -175,21 +167,25 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
 }
 
 /// Creates a deployment, and waits until its first version answers unless `--no-wait` is given.
-async fn create(context: &Context, controller: &Client, options: Create) -> anyhow::Result<ExitCode> {
-    let mut body = json!({"name": options.name, "model": options.model});
-    let mut set = |field: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            body[field] = value;
-        }
+async fn create(
+    context: &Context,
+    controller: &RolloutController,
+    options: Create,
+) -> anyhow::Result<ExitCode> {
+    let new = NewDeployment {
+        name: options.name,
+        model: options.model,
+        version: options.version,
+        alias: options.alias,
+        sticky_key: options.sticky_header.map(|header| StickyKey { header }),
+        prediction_output: None,
+        rules: Vec::new(),
+        watch_alias: options.watch_alias,
+        default_strategy: options.strategy.as_deref().map(read_body).transpose()?.unwrap_or_default(),
     };
-    set("version", options.version.map(Value::from));
-    set("alias", options.alias.map(Value::from));
-    set("watch_alias", options.watch_alias.map(Value::from));
-    set("sticky_key", options.sticky_header.map(|header| json!({"header": header})));
-    set("default_strategy", options.strategy.map(|file| read_json(&file)).transpose()?);
     let deadline =
         options.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
-    let created = controller.send(Method::POST, &ROUTE, Some(&body)).await?;
+    let created = controller.create_deployment(&new).await?;
     if options.no_wait {
         show(context.json, &created);
         return Ok(ExitCode::SUCCESS);
@@ -198,49 +194,49 @@ async fn create(context: &Context, controller: &Client, options: Create) -> anyh
 }
 
 /// Prints a deployment: what serves, what is in progress and what overrides both stand first.
-fn show(as_json: bool, deployment: &Value) {
+fn show(as_json: bool, deployment: &Deployment) {
     const FIRST: [&str; 6] =
         ["name", "model", "stable_version", "active_rollout_id", "kill_switch", "watch_alias"];
-    output::object_in_order(as_json, deployment, &FIRST);
+    output::object_in_order(as_json, &json!(deployment), &FIRST);
 }
 
 /// Prints a deployment after a change of its traffic, and warns of replicas that have not followed.
-fn show_changed(context: &Context, deployment: &Value) {
+fn show_changed(context: &Context, deployment: &Deployment) {
     show(context.json, deployment);
-    warn_of_replicas(deployment);
+    warn_of_replicas(deployment.acknowledgement.as_ref());
 }
 
 /// Warns where some replica may still answer by an older traffic table.
-pub(crate) fn warn_of_replicas(changed: &Value) {
-    let told = &changed["acknowledgement"];
-    if told["complete"] == false {
-        errln!("slipway: warning: {}", output::cell(told, "message"));
+pub(crate) fn warn_of_replicas(acknowledgement: Option<&Acknowledgement>) {
+    if let Some(incomplete) = acknowledgement.filter(|acknowledgement| !acknowledgement.complete) {
+        errln!("slipway: warning: {}", incomplete.message);
     }
 }
 
 /// Waits until the first version of a new deployment answers, and prints the deployment.
 async fn first_version(
     context: &Context,
-    controller: &Client,
-    created: &Value,
+    controller: &RolloutController,
+    created: &Deployment,
     deadline: Option<Instant>,
 ) -> anyhow::Result<ExitCode> {
-    let name = &output::cell(created, "name");
+    let name = &created.name;
     // By the ID: a deleted deployment of the same name has rollouts, too.
-    let query = [("deployment_id", output::cell(created, "id")), ("limit", "1".to_owned())];
-    let newest = controller.get(&["api", "v1", "rollouts"], &query).await?;
-    let id = output::cell(newest["rollouts"].get(0).unwrap_or(&Value::Null), "id");
-    let (ending, rollout) = follow::rollout(controller, &id, deadline, Progress::Standard).await?;
+    let deployment_id = Some(created.id.to_string());
+    let query = RolloutsQuery { deployment_id, limit: Some(1), ..RolloutsQuery::default() };
+    let newest = controller.rollouts(&query).await?.rollouts.pop();
+    let newest = newest.with_context(|| format!("deployment {name} has no rollout"))?;
+    let (ending, rollout) = follow::rollout(controller, newest, deadline, Progress::Standard).await?;
     if ending != Ending::Promoted {
-        let (phase, reason) = (output::cell(&rollout, "phase"), output::cell(&rollout, "reason"));
-        let version = output::cell(&rollout, "to_version");
         errln!(
-            "slipway: deployment {name} was created, but version {version} does not answer: {phase}: {reason}"
+            "slipway: deployment {name} was created, but version {} does not answer: {}: {}",
+            rollout.to_version,
+            rollout.phase,
+            rollout.reason
         );
         return Ok(ending.code());
     }
     follow::first_answer(&context.serving()?, name, deadline).await?;
-    let deployment = controller.get(&["api", "v1", "deployments", name], &[]).await?;
-    show(context.json, &deployment);
+    show(context.json, &controller.deployment(name).await?);
     Ok(ExitCode::SUCCESS)
 }

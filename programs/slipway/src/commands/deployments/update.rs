@@ -2,10 +2,10 @@
 
 use anyhow::bail;
 use clap::Args;
-use reqwest::Method;
 use serde_json::{Map, Value, json};
+use slipway_api::rest::rollouts::Deployment;
+use slipway_client::RolloutController;
 
-use crate::client::Client;
 use crate::commands::context::read_json;
 
 /// See `slipway deployments update --help`.
@@ -13,7 +13,8 @@ use crate::commands::context::read_json;
 pub struct Update {
     /// Deployment name.
     name: String,
-    /// JSON file that is merged into the strategy of later rollouts, or `-` for standard input: only the fields in it change.
+    /// JSON file that is merged into the strategy of later rollouts, or `-` for standard input: only the
+    /// fields in it change.
     #[arg(long, value_name = "FILE")]
     strategy: Option<String>,
     /// Resets the strategy of later rollouts to the default.
@@ -34,7 +35,7 @@ pub struct Update {
 }
 
 /// Changes a deployment; answers with it.
-pub(super) async fn run(controller: &Client, update: Update) -> anyhow::Result<Value> {
+pub(super) async fn run(controller: &RolloutController, update: Update) -> anyhow::Result<Deployment> {
     let mut patch = Map::new();
     let mut set = |field: &str, value: Option<Value>, reset: bool| {
         if let Some(value) = value.or(reset.then_some(Value::Null)) {
@@ -49,6 +50,5 @@ pub(super) async fn run(controller: &Client, update: Update) -> anyhow::Result<V
     if patch.is_empty() {
         bail!("nothing to change: expected --strategy, --sticky-header, --watch-alias or their opposites");
     }
-    let path = ["api", "v1", "deployments", &update.name];
-    controller.send(Method::PATCH, &path, Some(&Value::Object(patch))).await
+    Ok(controller.update_deployment(&update.name, &patch).await?)
 }

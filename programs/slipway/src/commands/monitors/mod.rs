@@ -3,10 +3,10 @@
 mod scores;
 
 use clap::Subcommand;
-use reqwest::Method;
 use serde_json::{Map, Value, json};
+use slipway_api::rest::monitors::MonitorsQuery;
 
-use crate::commands::context::{Context, Paging, read_json};
+use crate::commands::context::{Context, Paging, read_body, read_json};
 use crate::output::{self, outln};
 
 const DEFAULTS: &str = r#"Defaults of the body: {"window": {"rows": 500, "max_s": 3600}, "consecutive_windows": 2, "cool_down_s": 3600,
@@ -37,7 +37,8 @@ pub enum Command {
     Update {
         /// Monitor name.
         name: String,
-        /// JSON file with the fields to change, or `-` for standard input; null resets a field to its default.
+        /// JSON file with the fields to change, or `-` for standard input; null resets a field to its
+        /// default.
         file: Option<String>,
         /// Rows of a window.
         #[arg(long, value_name = "ROWS")]
@@ -110,18 +111,17 @@ const ACTION_COLUMNS: [(&str, &str); 5] = [
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
     let monitor = context.drift_monitor()?;
-    let monitors = ["api", "v1", "monitors"];
     match command {
         Command::List { paging } => {
-            let answer = monitor.get(&monitors, &paging.query()).await?;
+            let page = paging.page();
+            let query = MonitorsQuery { deployment: None, limit: page.limit, page_token: page.page_token };
+            let answer = json!(monitor.monitors(&query).await?);
             output::list(context.json, &answer, "monitors", &MONITOR_COLUMNS);
         }
-        Command::Show { name } => {
-            output::object(context.json, &monitor.get(&["api", "v1", "monitors", &name], &[]).await?);
-        }
+        Command::Show { name } => output::object(context.json, &json!(monitor.monitor(&name).await?)),
         Command::Create { file } => {
-            let answer = monitor.send(Method::POST, &monitors, Some(&read_json(&file)?)).await?;
-            output::object(context.json, &answer);
+            let created = monitor.create_monitor(&read_body(&file)?).await?;
+            output::object(context.json, &json!(created));
         }
         Command::Update {
             name,
@@ -138,30 +138,26 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             set(&mut change, &["consecutive_windows"], consecutive_windows.map(Value::from));
             set(&mut change, &["cool_down_s"], cool_down_s.map(Value::from));
             set_thresholds(&mut change, &thresholds)?;
-            let path = ["api", "v1", "monitors", &name];
-            output::object(context.json, &monitor.send(Method::PATCH, &path, Some(&change)).await?);
+            let Value::Object(change) = change else {
+                anyhow::bail!("expected a JSON object with the fields of the monitor to change");
+            };
+            output::object(context.json, &json!(monitor.update_monitor(&name, &change).await?));
         }
-        Command::Windows { name, window, drifted, paging } => {
-            let path = ["api", "v1", "monitors", &name, "windows"];
-            match window {
-                None => scores::windows(context.json, &monitor.get(&path, &paging.query()).await?),
-                Some(window) => {
-                    let number = window.to_string();
-                    let path = [path.as_slice(), &[number.as_str()]].concat();
-                    scores::window(context.json, &monitor.get(&path, &[]).await?, drifted);
-                }
+        Command::Windows { name, window, drifted, paging } => match window {
+            None => scores::windows(context.json, &json!(monitor.windows(&name, &paging.page()).await?)),
+            Some(number) => {
+                scores::window(context.json, &json!(monitor.window(&name, number).await?), drifted);
             }
-        }
+        },
         Command::Verdicts { name, paging } => {
-            let answer = monitor.get(&["api", "v1", "monitors", &name, "verdicts"], &paging.query()).await?;
-            scores::verdicts(context.json, &answer);
+            scores::verdicts(context.json, &json!(monitor.verdicts(&name, &paging.page()).await?));
         }
         Command::Actions { name, paging } => {
-            let answer = monitor.get(&["api", "v1", "monitors", &name, "actions"], &paging.query()).await?;
+            let answer = json!(monitor.actions(&name, &paging.page()).await?);
             output::list(context.json, &answer, "actions", &ACTION_COLUMNS);
         }
         Command::Delete { name } => {
-            monitor.send(Method::DELETE, &["api", "v1", "monitors", &name], None).await?;
+            monitor.delete_monitor(&name).await?;
             outln!("monitor {name} deleted");
         }
     }

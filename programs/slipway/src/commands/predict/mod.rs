@@ -3,9 +3,10 @@
 mod request;
 mod rows;
 
+use anyhow::Context as _;
 use clap::Args;
-use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
+use slipway_api::rest::serving::InferRequest;
 
 use crate::commands::context::{Context, read_json};
 use crate::output::{self, outln};
@@ -15,10 +16,12 @@ use crate::output::{self, outln};
 pub struct Options {
     /// Deployment name.
     deployment: String,
-    /// Rows as JSON, a complete Open Inference Protocol request, a file with either, or `-` for standard input.
+    /// Rows as JSON, a complete Open Inference Protocol request, a file with either, or `-` for standard
+    /// input.
     ///
-    /// For a model with one input, a row is an array: `[[5.1, 3.5, 1.4, 0.2], …]`. For a model with several, it is an object
-    /// with one value per input: `[{"age": 41, "plan": "pro"}, …]`. One row needs no outer brackets.
+    /// For a model with one input, a row is an array: `[[5.1, 3.5, 1.4, 0.2], …]`. For a model with several,
+    /// it is an object with one value per input: `[{"age": 41, "plan": "pro"}, …]`. One row needs no outer
+    /// brackets.
     input: String,
     /// Version of the model [default: as the deployment routes].
     #[arg(long)]
@@ -35,18 +38,15 @@ pub(crate) async fn run(context: &Context, options: &Options) -> anyhow::Result<
         }
         Err(_) => read_json(&options.input)?,
     };
-    let mut model = vec!["v2", "models", options.deployment.as_str()];
-    if let Some(version) = &options.version {
-        model.extend(["versions", version]);
-    }
+    let (name, version) = (options.deployment.as_str(), options.version.as_deref());
     let request = if given.get("inputs").is_some_and(Value::is_array) {
         given
     } else {
-        let metadata = serving.get(&model, &[]).await?;
-        request::from_rows(&metadata, given)?
+        request::from_rows(&json!(serving.metadata(name, version).await?), given)?
     };
-    model.push("infer");
-    let answer = serving.send(Method::POST, &model, Some(&request)).await?;
+    let request: InferRequest =
+        serde_json::from_value(request).context("the input is not a valid request")?;
+    let answer = json!(serving.infer(name, version, &request).await?);
     if context.json {
         output::json(&answer);
         return Ok(());

@@ -1,117 +1,52 @@
 //! REST: monitors, their windows, verdicts and actions.
 
 mod bodies;
+mod monitors;
+mod windows;
 
-use axum::extract::State as Shared;
-use axum::routing::get;
-use axum::{Json, Router};
-use http::StatusCode;
-use serde::Deserialize;
-use serde_json::Value;
-use slipway_http_server::Problem;
-use slipway_http_server::extract::{JsonBody, Path, Query};
-use slipway_http_server::page::{NamedPage, PageQuery};
+use axum::Router;
+use slipway_openapi::Described;
+use utoipa_axum::router::OpenApiRouter;
 
-use self::bodies::{ActionBody, MonitorBody, VerdictBody, WindowBody};
-use crate::manage;
-use crate::spec::MonitorSpec;
 use crate::state::State;
 
-type Answer = Result<Json<MonitorBody>, Problem>;
-type List<T> = Result<Json<NamedPage<T>>, Problem>;
+const DESCRIBED: Described = Described {
+    title: "Slipway drift monitor, REST v1",
+    version: env!("CARGO_PKG_VERSION"),
+    description: "Monitors of deployments: windows of prediction records with the scores of every column, \
+        verdicts, and the actions that they led to. Errors are problem documents (RFC 9457) with a stable \
+        `code`; 503 has `Retry-After`.",
+    port: crate::DEFAULT_PORT,
+};
 
 /// All routes.
 pub(crate) fn router(state: State) -> Router {
-    routes().with_state(state)
+    slipway_openapi::reject_other_methods(routes()).with_state(state)
 }
 
 pub(super) fn routes() -> Router<State> {
-    Router::new()
-        .route("/api/v1/monitors", get(list).post(create))
-        .route("/api/v1/monitors/{name}", get(show).put(update).patch(patch).delete(delete))
-        .route("/api/v1/monitors/{name}/windows", get(list_windows))
-        .route("/api/v1/monitors/{name}/windows/{number}", get(show_window))
-        .route("/api/v1/monitors/{name}/verdicts", get(list_verdicts))
-        .route("/api/v1/monitors/{name}/actions", get(list_actions))
+    slipway_openapi::mount(described())
 }
 
-async fn create(
-    Shared(state): Shared<State>,
-    JsonBody(spec): JsonBody<MonitorSpec>,
-) -> Result<(StatusCode, Json<MonitorBody>), Problem> {
-    let monitor = manage::create(&state, &spec).await?;
-    Ok((StatusCode::CREATED, Json(monitor.into())))
+/// The routes together with their description.
+fn described() -> OpenApiRouter<State> {
+    DESCRIBED.router().merge(monitors::router()).merge(windows::router())
 }
 
-async fn update(
-    Shared(state): Shared<State>,
-    Path(name): Path<String>,
-    JsonBody(spec): JsonBody<MonitorSpec>,
-) -> Answer {
-    Ok(Json(manage::replace(&state, &name, &spec).await?.into()))
-}
+#[cfg(test)]
+mod tests {
+    use slipway_openapi::check;
 
-async fn patch(
-    Shared(state): Shared<State>,
-    Path(name): Path<String>,
-    JsonBody(change): JsonBody<Value>,
-) -> Answer {
-    Ok(Json(manage::patch(&state, &name, change).await?.into()))
-}
+    use super::*;
 
-async fn delete(Shared(state): Shared<State>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    manage::delete(&state, &name).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
+    #[test]
+    fn the_document_describes_every_route_and_every_body() {
+        assert_eq!(check::defects(described), [""; 0]);
+        assert_eq!(check::untyped(&slipway_openapi::document(described()), &[]), [""; 0]);
+    }
 
-async fn show(Shared(state): Shared<State>, Path(name): Path<String>) -> Answer {
-    Ok(Json(manage::find(&state, &name).await?.into()))
-}
-
-#[derive(Debug, Deserialize)]
-struct ListQuery {
-    deployment: Option<String>,
-    // No `flatten`: with it a query string's numbers arrive as text.
-    limit: Option<u32>,
-    page_token: Option<String>,
-}
-
-async fn list(Shared(state): Shared<State>, Query(query): Query<ListQuery>) -> List<MonitorBody> {
-    let page = PageQuery { limit: query.limit, page_token: query.page_token };
-    let found = manage::list(&state, query.deployment.as_deref(), &page).await?;
-    Ok(Json(found.map(MonitorBody::from).named("monitors")))
-}
-
-async fn list_windows(
-    Shared(state): Shared<State>,
-    Path(name): Path<String>,
-    Query(page): Query<PageQuery>,
-) -> List<WindowBody> {
-    let found = manage::windows(&state, &name, &page).await?;
-    Ok(Json(found.map(WindowBody::from).named("windows")))
-}
-
-async fn show_window(
-    Shared(state): Shared<State>,
-    Path((name, number)): Path<(String, i64)>,
-) -> Result<Json<WindowBody>, Problem> {
-    Ok(Json(manage::window(&state, &name, number).await?.into()))
-}
-
-async fn list_verdicts(
-    Shared(state): Shared<State>,
-    Path(name): Path<String>,
-    Query(page): Query<PageQuery>,
-) -> List<VerdictBody> {
-    let found = manage::verdicts(&state, &name, &page).await?;
-    Ok(Json(found.map(VerdictBody::from).named("verdicts")))
-}
-
-async fn list_actions(
-    Shared(state): Shared<State>,
-    Path(name): Path<String>,
-    Query(page): Query<PageQuery>,
-) -> List<ActionBody> {
-    let found = manage::actions(&state, &name, &page).await?;
-    Ok(Json(found.map(ActionBody::from).named("actions")))
+    #[test]
+    fn the_openapi_document_in_the_repository_is_this_one() {
+        assert_eq!(check::committed(&slipway_openapi::document(described()), "drift-monitor"), Ok(()));
+    }
 }

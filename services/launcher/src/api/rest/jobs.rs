@@ -3,101 +3,101 @@
 use std::collections::HashMap;
 
 use axum::Json;
-use axum::extract::State as Shared;
+use axum::extract::{DefaultBodyLimit, State as Shared};
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use slipway_domain::training::{JobSpec, Status};
+use slipway_api::rest::launcher::{CapacityReport, Job, JobSpec, Jobs, JobsQuery, Waiting};
+use slipway_domain::training::Status;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
-use slipway_http_server::page::{NamedPage, PageQuery};
+use slipway_http_server::page::{Page, PageQuery};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::bodies::{CheckpointBody, JobBody};
+use super::bodies;
 use crate::state::State;
+use crate::store::attempts;
 use crate::store::jobs::StoredJob;
-use crate::store::{attempts, checkpoints as checkpoint_table};
-use crate::waiting::{self, Waiting};
-use crate::{change, manage};
+use crate::{MAX_MESSAGE_BYTES, change, manage, waiting};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Retention keeps no more than a job may ask for.
-const MAX_CHECKPOINTS: i64 = 1_000;
 
-/// Filters and paging of a list.
-#[derive(Debug, Deserialize)]
-pub(super) struct ListQuery {
-    status: Option<String>,
-    // No `flatten`: with it a query string's numbers arrive as text.
-    limit: Option<u32>,
-    page_token: Option<String>,
+pub(super) fn router() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(list, submit).layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES)))
+        .routes(routes!(get))
+        .routes(routes!(cancel))
+        .routes(routes!(capacity))
 }
 
-pub(super) async fn submit(
+/// Submits a job. The same `Idempotency-Key` returns the job that was submitted with it.
+///
+/// A job that requires more than the machine has is created as `failed`; its `reason` has the cause.
+#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", request_body = JobSpec,
+    params(("Idempotency-Key" = Option<String>, Header, description = "As `idempotency_key` of the body")),
+    responses((status = 201, description = "Created", body = Job),
+        (status = 200, description = "The job that was submitted with this key", body = Job),
+        (status = 409, description = "The key belongs to another job")))]
+async fn submit(
     Shared(state): Shared<State>,
     headers: HeaderMap,
     JsonBody(mut spec): JsonBody<JobSpec>,
-) -> Result<(StatusCode, Json<JobBody>), Problem> {
+) -> Result<(StatusCode, Json<Job>), Problem> {
     if let Some(key) = headers.get(IDEMPOTENCY_KEY) {
         let key = key.to_str().map_err(|_| Problem::invalid("Idempotency-Key", "must be printable ASCII"))?;
         if spec.idempotency_key.as_deref().is_some_and(|other| other != key) {
-            return Err(Problem::invalid("idempotency_key", "differs from the header Idempotency-Key"));
+            let detail = "differs from the header Idempotency-Key";
+            return Err(Problem::invalid("idempotency_key", detail));
         }
         spec.idempotency_key = Some(key.to_owned());
     }
-    let (job, created) = change::submit(&state, spec).await?;
+    let (job, created) = change::submit(&state, spec.into()).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(whole(&state, job).await?)))
+    Ok((status, Json(detailed(&state, job).await?)))
 }
 
-pub(super) async fn get(
-    Shared(state): Shared<State>,
-    Path(id): Path<String>,
-) -> Result<Json<JobBody>, Problem> {
+/// Shows a job with its specification and attempts.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path,
+    description = "Job ID")),
+    responses((status = 200, body = Job)))]
+async fn get(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {
     let job = manage::find(&state, manage::job_id(&id)?).await?;
-    Ok(Json(whole(&state, job).await?))
+    Ok(Json(detailed(&state, job).await?))
 }
 
-pub(super) async fn list(
-    Shared(state): Shared<State>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<NamedPage<JobBody>>, Problem> {
+/// Lists jobs, newest first.
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(JobsQuery), responses((status = 200,
+    body = Jobs)))]
+async fn list(Shared(state): Shared<State>, Query(query): Query<JobsQuery>) -> Result<Json<Jobs>, Problem> {
     let page = PageQuery { limit: query.limit, page_token: query.page_token };
     let found = manage::list(&state, query.status.as_deref(), &page).await?;
     let waiting = waiting_of(&state, &found.items).await?;
-    let lines = found.map(|job| JobBody::line(waiting.get(&job.id).cloned(), job));
-    Ok(Json(lines.named("jobs")))
+    let Page { items, next_page_token } = found.map(|job| bodies::listed(waiting.get(&job.id).cloned(), job));
+    Ok(Json(Jobs { jobs: items, next_page_token }))
 }
 
-pub(super) async fn cancel(
-    Shared(state): Shared<State>,
-    Path(id): Path<String>,
-) -> Result<Json<JobBody>, Problem> {
+/// Cancels a job: sends SIGTERM to its command, and SIGKILL after the grace period. A job that has ended
+/// stays as it is.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs",
+    params(("id" = String, Path, description = "Job ID")), responses((status = 200, body = Job)))]
+async fn cancel(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {
     let job = manage::cancel(&state, manage::job_id(&id)?).await?;
-    Ok(Json(whole(&state, job).await?))
+    Ok(Json(detailed(&state, job).await?))
 }
 
-pub(super) async fn checkpoints(
-    Shared(state): Shared<State>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    let job = manage::find(&state, manage::job_id(&id)?).await?;
-    let mut connection = state.pool.acquire().await?;
-    let rows = checkpoint_table::list(&mut connection, job.id, MAX_CHECKPOINTS).await?;
-    let checkpoints: Vec<CheckpointBody> = rows.into_iter().map(CheckpointBody::from).collect();
-    Ok(Json(json!({ "checkpoints": checkpoints })))
-}
-
-pub(super) async fn capacity(Shared(state): Shared<State>) -> Result<Json<Value>, Problem> {
+/// Shows what the machine has for jobs, and how much of it running jobs use.
+#[utoipa::path(get, path = "/api/v1/capacity", tag = "capacity", responses((status = 200,
+    body = CapacityReport)))]
+async fn capacity(Shared(state): Shared<State>) -> Result<Json<CapacityReport>, Problem> {
     waiting::capacity(&state).await.map(Json)
 }
 
-async fn whole(state: &State, job: StoredJob) -> Result<JobBody, Problem> {
+async fn detailed(state: &State, job: StoredJob) -> Result<Job, Problem> {
     let mut connection = state.pool.acquire().await?;
     let attempts = attempts::list(&mut connection, job.id).await?;
     drop(connection);
     let waiting = waiting_of(state, std::slice::from_ref(&job)).await?.remove(&job.id);
-    Ok(JobBody::whole(waiting, job, attempts))
+    Ok(bodies::detailed(waiting, job, attempts))
 }
 
 /// What the jobs among these that wait are waiting for.

@@ -1,30 +1,52 @@
 //! REST: jobs, their logs and checkpoints.
 
 pub(crate) mod bodies;
+mod checkpoints;
 mod jobs;
 mod logs;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use slipway_openapi::Described;
+use utoipa_axum::router::OpenApiRouter;
 
-use crate::MAX_MESSAGE_BYTES;
 use crate::state::State;
+
+const DESCRIBED: Described = Described {
+    title: "Slipway launcher, REST v1",
+    version: env!("CARGO_PKG_VERSION"),
+    description: "Training jobs with their attempts, logs and checkpoints. Errors are problem documents \
+        (RFC 9457) with a stable `code`; 503 has `Retry-After`.",
+    port: crate::DEFAULT_PORT,
+};
 
 /// All routes.
 pub(crate) fn router(state: State) -> Router {
-    routes().with_state(state)
+    slipway_openapi::reject_other_methods(routes()).with_state(state)
 }
 
 pub(super) fn routes() -> Router<State> {
-    Router::new()
-        .route(
-            "/api/v1/jobs",
-            post(jobs::submit).layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES)).get(jobs::list),
-        )
-        .route("/api/v1/capacity", get(jobs::capacity))
-        .route("/api/v1/jobs/{id}", get(jobs::get))
-        .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/api/v1/jobs/{id}/logs", get(logs::read))
-        .route("/api/v1/jobs/{id}/checkpoints", get(jobs::checkpoints))
+    slipway_openapi::mount(described())
+}
+
+/// The routes together with their description.
+fn described() -> OpenApiRouter<State> {
+    DESCRIBED.router().merge(jobs::router()).merge(logs::router()).merge(checkpoints::router())
+}
+
+#[cfg(test)]
+mod tests {
+    use slipway_openapi::check;
+
+    use super::*;
+
+    #[test]
+    fn the_document_describes_every_route_and_every_body() {
+        assert_eq!(check::defects(described), [""; 0]);
+        assert_eq!(check::untyped(&slipway_openapi::document(described()), &[]), [""; 0]);
+    }
+
+    #[test]
+    fn the_openapi_document_in_the_repository_is_this_one() {
+        assert_eq!(check::committed(&slipway_openapi::document(described()), "launcher"), Ok(()));
+    }
 }

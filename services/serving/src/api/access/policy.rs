@@ -21,7 +21,7 @@ const LABEL: Requirement = Needs(Role::Editor, DEPLOYMENT);
 const CONTROL: Requirement = Needs(Role::Deployer, Everything);
 
 /// The policy of serving. The names of models in gRPC messages are checked by the handlers.
-pub static RULES: [Rule; 67] = [
+pub static RULES: [Rule; 72] = [
     rule("GET", "/", Open),
     rule("GET", "/v2/health/live", Open),
     rule("GET", "/v2/health/ready", Open),
@@ -44,6 +44,11 @@ pub static RULES: [Rule; 67] = [
     rule("GET", "/v2/models/{name}/versions/{version}/stats", USE),
     rule("GET POST", "/v1/models/{name}", USE),
     rule("POST", "/v1/deployments/{name}/labels", LABEL),
+    rule("POST", "/api/v1/deployments/{name}/labels", LABEL),
+    rule("GET", "/api/v1/deployments", Authenticated),
+    rule("GET", "/api/v1/deployments/{name}", USE),
+    rule("GET", "/openapi.json", Authenticated),
+    rule("GET", "/docs", Authenticated),
     rule("POST", "/v2/repository/models/{name}/load", CONTROL),
     rule("POST", "/v2/repository/models/{name}/unload", CONTROL),
     rule("POST", "/v2/repository/{repository}/models/{name}/load", CONTROL),

@@ -1,4 +1,4 @@
-//! Repository, logging, tracing and shared memory: mostly asked about, seldom changed.
+//! The extensions of the protocol for the repository, logging and tracing.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -6,20 +6,29 @@ use std::net::SocketAddr;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, State};
+use axum::routing::post;
 use http::HeaderMap;
 use http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use slipway_api::inference::repository_index_response::ModelIndex;
+use slipway_api::rest::serving::{
+    EmptyObject, IndexRequest, LoadRequest, LogSettings, RepositoryModel, SettingValue, TraceSettings,
+};
 use slipway_http_server::json;
+use tracing::level_filters::LevelFilter;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::body::read;
+use super::described::also;
 use super::extract::{CalledBy, Model, named};
 use crate::api::access::Caller;
 use crate::api::changed_by::ChangedBy;
-use crate::api::log_settings::LogValue;
+use crate::api::log_settings::{LOG_FORMAT, LogValue, verbosity};
 use crate::api::repository;
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::state::ServingState;
 
 /// Largest body of these calls.
@@ -59,67 +68,91 @@ impl FromRequestParts<ServingState> for By {
     }
 }
 
-#[derive(Deserialize, Default)]
-struct IndexRequest {
-    ready: Option<bool>,
+pub(super) fn router() -> OpenApiRouter<ServingState> {
+    let router = OpenApiRouter::new()
+        .routes(routes!(index))
+        .routes(routes!(load))
+        .routes(routes!(unload))
+        .routes(routes!(log, update_log))
+        .routes(routes!(trace, update_trace))
+        .routes(routes!(model_trace, update_model_trace));
+    let (one, named) = ("/v2/repository/models/{name}", "/v2/repository/{repository}/models/{name}");
+    let router = also(router, &format!("{one}/load"), &format!("{named}/load"), post(load));
+    also(router, &format!("{one}/unload"), &format!("{named}/unload"), post(unload))
 }
 
-#[derive(Deserialize, Default)]
-struct LoadRequest {
-    parameters: Option<Map<String, Value>>,
-}
-
-pub(super) async fn index(
+/// Lists versions of models that the caller may use.
+#[utoipa::path(post, path = "/v2/repository/index", tag = "repository", request_body = IndexRequest,
+    responses((status = 200, body = Vec<RepositoryModel>)))]
+async fn index(
     State(state): State<ServingState>,
     caller: CalledBy,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<Vec<RepositoryModel>>, Failure> {
     let request: IndexRequest = parsed(&headers, body).await?;
     let mut models = repository::index(&state.routing, "", request.ready.unwrap_or(false))?;
     let sees = state.access.sees(caller.as_deref());
     models.retain(|model| sees(&model.name));
-    let one = |model: &slipway_api::inference::repository_index_response::ModelIndex| {
-        json!({"name": model.name, "version": model.version,
-            "state": model.state, "reason": model.reason})
-    };
-    Ok(Json(models.iter().map(one).collect()))
+    Ok(Json(models.into_iter().map(listed).collect()))
 }
 
-pub(super) async fn load(
+fn listed(ModelIndex { name, version, state, reason }: ModelIndex) -> RepositoryModel {
+    RepositoryModel { name, version, state, reason }
+}
+
+/// Loads a model. Succeeds where a traffic table names it and it is loaded; only traffic tables place models.
+#[utoipa::path(post, path = "/v2/repository/models/{name}/load", tag = "repository", params(("name" = String,
+    Path, description = "Deployment")),
+    request_body = LoadRequest, responses((status = 200, description = "It is loaded", body = EmptyObject),
+        (status = 501, description = "Only traffic tables place models")))]
+async fn load(
     State(state): State<ServingState>,
     model: Stored,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<EmptyObject>, Failure> {
     let request: LoadRequest = parsed(&headers, body).await?;
     let parameters = request.parameters.unwrap_or_default();
     let repository = model.repository.unwrap_or_default();
     repository::load(&state.routing, &repository, &model.name, parameters.keys().map(String::as_str))?;
-    Ok(Json(json!({})))
+    Ok(Json(EmptyObject {}))
 }
 
-pub(super) async fn unload(State(state): State<ServingState>, model: Stored) -> Result<Json<Value>, Failure> {
+/// Unloads a model. Succeeds where it is not loaded; only traffic tables place models.
+#[utoipa::path(post, path = "/v2/repository/models/{name}/unload", tag = "repository",
+    params(("name" = String, Path, description = "Deployment")),
+    responses((status = 200, description = "It is not loaded", body = EmptyObject),
+        (status = 501, description = "Only traffic tables place models")))]
+async fn unload(State(state): State<ServingState>, model: Stored) -> Result<Json<EmptyObject>, Failure> {
     repository::unload(&state.routing, model.repository.as_deref().unwrap_or_default(), &model.name)?;
-    Ok(Json(json!({})))
+    Ok(Json(EmptyObject {}))
 }
 
-pub(super) async fn log(State(state): State<ServingState>) -> Json<Value> {
-    let value = |value| match value {
-        LogValue::Flag(flag) => Value::from(flag),
-        LogValue::Number(number) => Value::from(number),
-        LogValue::Text(text) => Value::from(text),
-    };
-    let settings = state.settings.log.shown().map(|(name, now)| (name.to_owned(), value(now)));
-    Json(Value::Object(settings.into_iter().collect()))
+/// Shows the settings of the log.
+#[utoipa::path(get, path = "/v2/logging", tag = "logging", responses((status = 200, body = LogSettings)))]
+async fn log(State(state): State<ServingState>) -> Json<LogSettings> {
+    let level = state.settings.log.level();
+    Json(LogSettings {
+        log_file: String::new(),
+        log_info: level >= LevelFilter::INFO,
+        log_warning: level >= LevelFilter::WARN,
+        log_error: level >= LevelFilter::ERROR,
+        log_verbose_level: verbosity(level),
+        log_format: LOG_FORMAT.to_owned(),
+    })
 }
 
-pub(super) async fn update_log(
+/// Changes the settings of the log. Clients cannot turn off warnings and errors.
+#[utoipa::path(post, path = "/v2/logging", tag = "logging", request_body = std::collections::HashMap<String,
+    SettingValue>,
+    responses((status = 200, body = LogSettings)))]
+async fn update_log(
     State(state): State<ServingState>,
     by: By,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<LogSettings>, Failure> {
     let wanted: Map<String, Value> = parsed(&headers, body).await?;
     let mut values = Vec::with_capacity(wanted.len());
     for (name, value) in wanted {
@@ -140,24 +173,35 @@ pub(super) async fn update_log(
     Ok(log(State(state)).await)
 }
 
-pub(super) async fn trace(State(state): State<ServingState>) -> Json<Value> {
+/// Shows the settings of tracing.
+#[utoipa::path(get, path = "/v2/trace/setting", tag = "tracing", responses((status = 200,
+    body = TraceSettings)))]
+async fn trace(State(state): State<ServingState>) -> Json<TraceSettings> {
     traced(&state, None)
 }
 
-fn traced(state: &ServingState, model: Option<&str>) -> Json<Value> {
-    let settings = state.settings.trace.shown(model).map(|(name, now)| {
-        let value = if name == "trace_level" { json!([now]) } else { Value::from(now) };
-        (name.to_owned(), value)
-    });
-    Json(Value::Object(settings.into_iter().collect()))
+fn traced(state: &ServingState, model: Option<&str>) -> Json<TraceSettings> {
+    let [level, rate, count, frequency, file, mode] = state.settings.trace.shown(model).map(|(_, now)| now);
+    Json(TraceSettings {
+        trace_level: vec![level],
+        trace_rate: rate,
+        trace_count: count,
+        log_frequency: frequency,
+        trace_file: file,
+        trace_mode: mode,
+    })
 }
 
-pub(super) async fn update_trace(
+/// Changes the settings of tracing.
+#[utoipa::path(post, path = "/v2/trace/setting", tag = "tracing",
+    request_body = std::collections::HashMap<String, SettingValue>,
+    responses((status = 200, body = TraceSettings)))]
+async fn update_trace(
     State(state): State<ServingState>,
     by: By,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<TraceSettings>, Failure> {
     change_trace(&state, None, &by, &headers, body).await
 }
 
@@ -167,7 +211,7 @@ async fn change_trace(
     By(by): &By,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<TraceSettings>, Failure> {
     let wanted: Map<String, Value> = parsed(headers, body).await?;
     let mut values = Vec::with_capacity(wanted.len());
     for (name, value) in wanted {
@@ -187,41 +231,32 @@ async fn change_trace(
     Ok(traced(state, model))
 }
 
-pub(super) async fn model_trace(
+/// Shows the settings of tracing for one model.
+#[utoipa::path(get, path = "/v2/models/{name}/trace/setting", tag = "tracing", params(("name" = String, Path,
+    description = "Deployment")),
+    responses((status = 200, body = TraceSettings)))]
+async fn model_trace(
     State(state): State<ServingState>,
     model: Model,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<TraceSettings>, Failure> {
     state.routing.get(&model.name)?;
     Ok(traced(&state, Some(&model.name)))
 }
 
-pub(super) async fn update_model_trace(
+/// Changes the settings of tracing for one model.
+#[utoipa::path(post, path = "/v2/models/{name}/trace/setting", tag = "tracing", params(("name" = String,
+    Path, description = "Deployment")),
+    request_body = std::collections::HashMap<String, SettingValue>, responses((status = 200,
+    body = TraceSettings)))]
+async fn update_model_trace(
     State(state): State<ServingState>,
     model: Model,
     by: By,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<TraceSettings>, Failure> {
     state.routing.get(&model.name)?;
     change_trace(&state, Some(&model.name), &by, &headers, body).await
-}
-
-/// No region is registered, ever.
-pub(super) async fn no_shared_memory() -> Json<Value> {
-    Json(json!([]))
-}
-
-pub(super) async fn unknown_region(path: axum::extract::OriginalUri) -> Failure {
-    Failure::not_found(format!("no shared memory is registered: {}", path.path()))
-}
-
-/// What is not registered need not be unregistered.
-pub(super) async fn nothing_registered() -> Json<Value> {
-    Json(json!({}))
-}
-
-pub(super) async fn shared_memory_refused() -> Failure {
-    Failure::new(Kind::Unsupported, "shared memory is not supported; send the data in the request")
 }
 
 fn not_a_setting(name: &str, value: &Value) -> Failure {

@@ -3,11 +3,16 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value};
+use slipway_api::rest::serving::{InferRequest as RequestBody, InferResponse as ResponseBody};
 use slipway_inference::{Signature, Tensor};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::body::{header, offload, read};
+use super::described::{VERSIONED, also};
 use super::extract::Model;
 use crate::api::parameters::{priority, timeout_us};
 use crate::codec::compression::Coding;
@@ -19,12 +24,28 @@ use crate::state::ServingState;
 /// The header that carries a request's id both ways.
 pub(super) const REQUEST_ID: &str = "x-request-id";
 
-pub(super) async fn infer(
-    State(state): State<ServingState>,
-    model: Model,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+pub(super) fn router() -> OpenApiRouter<ServingState> {
+    let router = OpenApiRouter::new().routes(routes!(infer));
+    also(router, "/v2/models/{name}/infer", &format!("{VERSIONED}/infer"), post(infer))
+}
+
+/// Predicts.
+///
+/// The traffic table of the deployment chooses the version, unless the path names one. With the header
+/// `Inference-Header-Content-Length`, tensors follow the JSON as bytes; so they do in the response where the
+/// request asks for `binary_data_output`.
+#[utoipa::path(post, path = "/v2/models/{name}/infer", tag = "inference",
+    params(("name" = String, Path, description = "Deployment"),
+        ("Inference-Header-Content-Length" = Option<u64>, Header,
+        description = "Length of the JSON before binary tensors, in bytes"),
+        ("X-Request-Id" = Option<String>, Header,
+        description = "ID of the request [default: `id` of the body, or a random one]")),
+    request_body(content((RequestBody = "application/json"), (String = "application/octet-stream"))),
+    responses((status = 200, description = "The outputs",
+            content((ResponseBody = "application/json"), (String = "application/octet-stream"))),
+        (status = 500, description = "The model failed"),
+        (status = 501, description = "The request requires a part of the protocol that is not supported")))]
+async fn infer(State(state): State<ServingState>, model: Model, headers: HeaderMap, body: Body) -> Response {
     respond(&state, model, &headers, body).await
 }
 

@@ -1,21 +1,26 @@
-//! `POST /v1/deployments/{name}/labels`: true values for past predictions.
+//! True values for past predictions.
 
 use std::future::IntoFuture as _;
 use std::time::Duration;
 
-use crate::state::ServingState;
 use async_nats::HeaderMap;
 use axum::Json;
 use axum::extract::State;
+use axum::routing::post;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use slipway_api::predictions::{LABELS_SUBJECT, LabelRecord};
+use slipway_api::rest::serving::{AcceptedLabels, Label, Labels};
 use slipway_event_bus::EventBus;
 use slipway_http_server::Problem;
-use slipway_http_server::extract::{JsonBody, Path};
 use slipway_runtime::clock::now_unix_ms;
+use slipway_http_server::extract::{JsonBody, Path};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::described::also;
+use crate::state::ServingState;
 
 /// Labels of one request.
 const MAX_LABELS: usize = 10_000;
@@ -26,26 +31,22 @@ const PARALLEL_PUBLISHES: usize = 256;
 /// All labels of one request are acknowledged within this time, or it gets 503.
 const ACKNOWLEDGE_TIMEOUT_MS: u64 = 10_000;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LabelsBody {
-    labels: Vec<LabelBody>,
+pub(super) fn router() -> OpenApiRouter<ServingState> {
+    let path = "/api/v1/deployments/{name}/labels";
+    let router = OpenApiRouter::new().routes(routes!(accept));
+    also(router, path, "/v1/deployments/{name}/labels", post(accept))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LabelBody {
-    request_id: String,
-    /// One value, or one a row of the request.
-    label: Value,
-}
-
-/// Answers once every label is on its stream.
-pub(super) async fn accept(
+/// Attaches true values to past predictions. Returns once every label is stored.
+#[utoipa::path(post, path = "/api/v1/deployments/{name}/labels", tag = "labels", params(("name" = String,
+    Path, description = "Deployment")),
+    request_body = Labels, responses((status = 202, description = "Stored", body = AcceptedLabels),
+        (status = 409, description = "This replica has no NATS address")))]
+async fn accept(
     State(state): State<ServingState>,
     Path(deployment): Path<String>,
-    JsonBody(body): JsonBody<LabelsBody>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+    JsonBody(body): JsonBody<Labels>,
+) -> Result<(StatusCode, Json<AcceptedLabels>), Problem> {
     state
         .routing
         .get(&deployment)
@@ -70,10 +71,10 @@ pub(super) async fn accept(
         stream::iter(records).map(publish).buffer_unordered(PARALLEL_PUBLISHES).try_collect::<()>();
     let in_time = tokio::time::timeout(Duration::from_millis(ACKNOWLEDGE_TIMEOUT_MS), published).await;
     in_time.unwrap_or_else(|late| Err(away(&late)))?;
-    Ok((StatusCode::ACCEPTED, Json(json!({"accepted": accepted}))))
+    Ok((StatusCode::ACCEPTED, Json(AcceptedLabels { accepted })))
 }
 
-fn record(at: usize, label: LabelBody, deployment: &str) -> Result<LabelRecord, Problem> {
+fn record(at: usize, label: Label, deployment: &str) -> Result<LabelRecord, Problem> {
     let id = &label.request_id;
     if id.is_empty() || id.len() > MAX_REQUEST_ID_BYTES || id.contains(char::is_control) {
         return Err(Problem::invalid(

@@ -3,14 +3,18 @@
 mod body;
 mod config;
 mod control;
+mod deployments;
+mod described;
 mod extract;
 mod front;
 mod infer;
 mod labels;
+mod memory;
 mod models;
 mod router;
 mod v1;
 
+pub(crate) use self::described::is_own;
 pub(crate) use self::front::RestFront;
 pub(crate) use self::router::router;
 #[cfg(test)]

@@ -7,8 +7,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
-use serde_json::{Map, Value, json};
+use serde_json::Map;
+use slipway_api::rest::serving::{Alive, ModelReady, PredictRequest, PredictResponse};
 use slipway_inference::{Priority, Signature, Tensor};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::body::{header as text_of, offload, read};
 use super::extract::Model;
@@ -24,14 +27,24 @@ use crate::state::ServingState;
 const PREDICT: &str = ":predict";
 const EXPLAIN: &str = ":explain";
 
-/// The check of liveness that KServe's v1 client makes.
-pub(super) async fn alive() -> Json<Value> {
-    Json(json!({"status": "alive"}))
+pub(super) fn router() -> OpenApiRouter<ServingState> {
+    OpenApiRouter::new().routes(routes!(alive)).routes(routes!(ready, predict))
 }
 
-pub(super) async fn ready(State(state): State<ServingState>, model: Model) -> Response {
+/// Checks that the server is alive, as KServe's v1 client does.
+#[utoipa::path(get, path = "/", tag = "kserve-v1", responses((status = 200, body = Alive)))]
+async fn alive() -> Json<Alive> {
+    Json(Alive { status: "alive".to_owned() })
+}
+
+/// Checks that a model is ready.
+#[utoipa::path(get, path = "/v1/models/{name}", tag = "kserve-v1", params(("name" = String, Path,
+    description = "Deployment")),
+    responses((status = 200, body = ModelReady),
+        (status = 405, description = "The name ends in `:predict`, which takes POST")))]
+async fn ready(State(state): State<ServingState>, model: Model) -> Response {
     match describe::ready(&state.routing, &model.name, None) {
-        Ok(()) => Json(json!({"name": model.name, "ready": true})).into_response(),
+        Ok(()) => Json(ModelReady { name: model.name, ready: true }).into_response(),
         // It is another path, unless a model is called so.
         Err(_unknown) if model.name.ends_with(PREDICT) || model.name.ends_with(EXPLAIN) => {
             only("POST", "Method Not Allowed")
@@ -40,7 +53,16 @@ pub(super) async fn ready(State(state): State<ServingState>, model: Model) -> Re
     }
 }
 
-pub(super) async fn predict(
+/// Predicts, row by row. `name` is `<deployment>:predict`.
+#[utoipa::path(post, path = "/v1/models/{name}", tag = "kserve-v1",
+    params(("name" = String, Path, description = "`<deployment>:predict`"),
+        ("X-Request-Id" = Option<String>, Header, description = "ID of the request [default: random]")),
+    request_body = PredictRequest,
+    responses((status = 200, body = PredictResponse), (status = 405,
+    description = "The name does not end in `:predict`"),
+        (status = 500, description = "The model failed"), (status = 501,
+        description = "Explanations are not supported")))]
+async fn predict(
     State(state): State<ServingState>,
     model: Model,
     headers: HeaderMap,

@@ -1,0 +1,15 @@
+//! The launcher: jobs, their logs and checkpoints.
+
+mod capacity;
+mod checkpoint;
+mod job;
+mod logs;
+mod query;
+mod spec;
+
+pub use self::capacity::{CapacityReport, MachineCapacity};
+pub use self::checkpoint::{Checkpoint, CheckpointDetails, CheckpointFile, Checkpoints};
+pub use self::job::{Attempt, Job, JobStatus, Jobs, Waiting};
+pub use self::logs::{LogChunk, LogEnd};
+pub use self::query::{JobsQuery, LogsQuery};
+pub use self::spec::{CheckpointSpec, JobSpec, Resources, Retries};

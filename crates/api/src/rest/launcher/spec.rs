@@ -1,0 +1,175 @@
+//! A job as clients submit it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use slipway_domain::training;
+use utoipa::ToSchema;
+
+use crate::rest::convert::mirror;
+
+/// A training job as submitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// Display name, 1 to 250 bytes; need not be unique.
+    #[schema(example = "train")]
+    pub name: String,
+    /// Program and arguments, run without a shell.
+    #[schema(example = json!(["python3", "train.py"]))]
+    pub command: Vec<String>,
+    /// Environment variables of the command, in addition to those of the agent. Names with the prefix
+    /// `SLIPWAY_` are reserved.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Text files to create in the work directory: relative path → content.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// Resources to reserve.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Retries of a command that fails.
+    #[serde(default)]
+    pub retries: Retries,
+    /// If unset, no checkpoints are stored or restored.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointSpec>,
+    /// Time limit of each attempt, in seconds [default: unlimited].
+    #[serde(default)]
+    pub timeout_s: Option<f64>,
+    /// Time between SIGTERM and SIGKILL, in seconds [default: 30].
+    #[serde(default = "default_grace_period_s")]
+    pub grace_period_s: f64,
+    /// Labels for filters and display.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// A submission with the same key returns the same job. The header `Idempotency-Key` is equivalent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+const fn default_grace_period_s() -> f64 {
+    30.0
+}
+
+/// What a job reserves of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Resources {
+    /// CPU cores [default: 1].
+    pub cpus: f64,
+    /// Memory in bytes; 0 reserves none [default: 0].
+    pub memory_bytes: u64,
+    /// GPUs [default: 0].
+    pub gpus: u32,
+}
+
+/// Retries of a command that fails. Attempts that are lost with their agent do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retries {
+    /// Attempts after the first, 0 to 100 [default: 0].
+    pub limit: u32,
+    /// Backoff before the first retry, in milliseconds; doubles with each retry [default: 1000].
+    pub backoff_initial_ms: u64,
+    /// Maximum backoff, in milliseconds [default: 60000].
+    pub backoff_max_ms: u64,
+}
+
+/// Where the command writes checkpoints, and how many are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointSpec {
+    /// Directory inside the work directory [default: checkpoints].
+    #[serde(default = "default_dir")]
+    pub dir: String,
+    /// Number of newest complete checkpoints to keep, 1 to 1000 [default: 3].
+    #[serde(default = "default_keep")]
+    pub keep: u32,
+    /// Name of the file that the command writes last into a checkpoint's folder. If unset, a folder is
+    /// complete once it was renamed into place, or no longer changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marker: Option<String>,
+}
+
+fn default_dir() -> String {
+    training::CheckpointSpec::default().dir
+}
+
+fn default_keep() -> u32 {
+    training::CheckpointSpec::default().keep
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        training::Resources::default().into()
+    }
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        training::Retries::default().into()
+    }
+}
+
+mirror!(Resources = training::Resources { cpus, memory_bytes, gpus });
+mirror!(Retries = training::Retries { limit, backoff_initial_ms, backoff_max_ms });
+mirror!(CheckpointSpec = training::CheckpointSpec { dir, keep, marker });
+
+impl From<training::JobSpec> for JobSpec {
+    fn from(spec: training::JobSpec) -> Self {
+        Self {
+            name: spec.name,
+            command: spec.command,
+            env: spec.env,
+            files: spec.files,
+            resources: spec.resources.into(),
+            retries: spec.retries.into(),
+            checkpoint: spec.checkpoint.map(CheckpointSpec::from),
+            timeout_s: spec.timeout_s,
+            grace_period_s: spec.grace_period_s,
+            labels: spec.labels,
+            idempotency_key: spec.idempotency_key,
+        }
+    }
+}
+
+impl From<JobSpec> for training::JobSpec {
+    fn from(spec: JobSpec) -> Self {
+        Self {
+            name: spec.name,
+            command: spec.command,
+            env: spec.env,
+            files: spec.files,
+            resources: spec.resources.into(),
+            retries: spec.retries.into(),
+            checkpoint: spec.checkpoint.map(training::CheckpointSpec::from),
+            timeout_s: spec.timeout_s,
+            grace_period_s: spec.grace_period_s,
+            labels: spec.labels,
+            idempotency_key: spec.idempotency_key,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_body_means_what_the_same_json_means_to_the_domain() {
+        for body in [
+            json!({"name": "a", "command": ["true"]}),
+            json!({"name": "a", "command": ["true"], "checkpoint": {}, "retries": {"limit": 2},
+                "resources": {"cpus": 0.5}, "timeout_s": 3.5, "idempotency_key": "k"}),
+        ] {
+            let typed: JobSpec = serde_json::from_value(body.clone()).unwrap();
+            let domain: training::JobSpec = serde_json::from_value(body).unwrap();
+            assert_eq!(training::JobSpec::from(typed.clone()), domain);
+            assert_eq!(json!(typed), json!(domain), "and it is written the same way");
+            assert_eq!(JobSpec::from(domain), typed);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What holds for every operation of a document: how to authenticate, and which errors to expect.
+
+use slipway_http_server::Problem;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::server::Server;
+use utoipa::openapi::{
+    Components, ContentBuilder, Info, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder, Schema,
+};
+use utoipa::{PartialSchema as _, ToSchema as _};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::serve::with_pages;
+
+const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// The head of a document.
+#[derive(Debug, Clone, Copy)]
+pub struct Described {
+    /// Title, e.g. `Slipway launcher`.
+    pub title: &'static str,
+    /// Version of the service.
+    pub version: &'static str,
+    /// What the service offers, in a paragraph.
+    pub description: &'static str,
+    /// The service's default port, for examples.
+    pub port: u16,
+}
+
+impl Described {
+    /// The document before any handler is in it.
+    pub fn frame(self) -> OpenApi {
+        let mut info = Info::new(self.title, self.version);
+        info.description = Some(self.description.to_owned());
+        let server = Server::new(format!("http://127.0.0.1:{}", self.port));
+        OpenApiBuilder::new().info(info).servers(Some([server])).build()
+    }
+
+    /// A router whose handlers describe themselves under this head.
+    pub fn router<S: Clone + Send + Sync + 'static>(self) -> OpenApiRouter<S> {
+        OpenApiRouter::with_openapi(self.frame())
+    }
+}
+
+/// The complete document of a router's handlers, with `/openapi.json` and `/docs`.
+pub fn document<S: Clone + Send + Sync + 'static>(described: OpenApiRouter<S>) -> OpenApi {
+    complete(with_pages(described).0.into_openapi())
+}
+
+pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
+    let components = document.components.get_or_insert_with(Components::new);
+    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
+    let scheme = |kind| SecurityScheme::Http(Http::new(kind));
+    components.add_security_scheme("token", scheme(HttpAuthScheme::Bearer));
+    components.add_security_scheme("basic", scheme(HttpAuthScheme::Basic));
+    let none: [&str; 0] = [];
+    document.security = Some(vec![
+        SecurityRequirement::default(),
+        SecurityRequirement::new("token", none),
+        SecurityRequirement::new("basic", none),
+    ]);
+    for (path, item) in &mut document.paths.paths {
+        for method in METHODS {
+            if let Some(operation) = operation_mut(item, method) {
+                complete_operation(operation, method, path);
+            }
+        }
+    }
+    document
+}
+
+fn operation_mut<'item>(item: &'item mut PathItem, method: &str) -> Option<&'item mut Operation> {
+    let operation = match method {
+        "get" => &mut item.get,
+        "post" => &mut item.post,
+        "put" => &mut item.put,
+        "patch" => &mut item.patch,
+        _ => &mut item.delete,
+    };
+    operation.as_mut()
+}
+
+fn complete_operation(operation: &mut Operation, method: &str, path: &str) {
+    operation.operation_id = Some(operation_id(method, path));
+    for (status, description) in expected_errors(operation, method, path) {
+        let responses = &mut operation.responses.responses;
+        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(Response::new(description)));
+    }
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        if response.description.is_empty() {
+            "Success".clone_into(&mut response.description);
+        }
+        let is_error = status.starts_with('4') || status.starts_with('5');
+        if is_error && response.content.is_empty() {
+            *response = error_response(&response.description, &Problem::name(), PROBLEM_CONTENT_TYPE);
+        }
+    }
+}
+
+/// Errors that every operation of its kind can have. Handlers describe all others, such as 409.
+fn expected_errors(
+    operation: &Operation,
+    method: &str,
+    path: &str,
+) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+    let has_parameters = operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
+    let has_body = operation.request_body.is_some();
+    let errors = [
+        ("400", "A field is not valid; `field` names it", has_parameters || has_body),
+        ("401", "The token is missing, unknown, revoked or expired", true),
+        ("403", "The role is not sufficient, or a web page of another origin sent the request", true),
+        ("404", "The named object does not exist", path.contains('{')),
+        ("413", "The body exceeds the limit of the route", has_body),
+        ("415", "The `Content-Type` of the body is not supported", method != "get"),
+        ("503", "A dependency is unavailable; `Retry-After` has the delay in seconds", true),
+    ];
+    errors.into_iter().filter(|(.., applies)| *applies).map(|(status, description, _)| (status, description))
+}
+
+/// Describes the errors of operations whose protocol has its own shape: `schema` is the name of a component.
+/// Errors that the handlers describe with a body stay as they are.
+pub fn set_errors(document: &mut OpenApi, schema: &str, applies: impl Fn(&str) -> bool) {
+    for (path, item) in &mut document.paths.paths {
+        if !applies(path) {
+            continue;
+        }
+        for method in METHODS {
+            let Some(operation) = operation_mut(item, method) else { continue };
+            let mut errors: Vec<(String, String)> = expected_errors(operation, method, path)
+                .map(|(status, description)| {
+                    (status.to_owned(), description.replace("; `field` names it", ""))
+                })
+                .collect();
+            let described = operation.responses.responses.iter().filter_map(|(status, response)| {
+                let RefOr::T(response) = response else { return None };
+                let is_error = status.starts_with('4') || status.starts_with('5');
+                (is_error && response.content.is_empty())
+                    .then(|| (status.clone(), response.description.clone()))
+            });
+            errors.extend(described.collect::<Vec<_>>());
+            for (status, description) in errors {
+                let has_body = operation.responses.responses.get(&status).is_some_and(
+                    |response| matches!(response, RefOr::T(response) if !response.content.is_empty()),
+                );
+                if !has_body {
+                    let response = error_response(&description, schema, "application/json");
+                    operation.responses.responses.insert(status, RefOr::T(response));
+                }
+            }
+        }
+    }
+}
+
+fn error_response(description: &str, schema: &str, content_type: &str) -> Response {
+    let schema: RefOr<Schema> = RefOr::Ref(Ref::from_schema_name(schema));
+    ResponseBuilder::new()
+        .description(description)
+        .content(content_type, ContentBuilder::new().schema(Some(schema)).build())
+        .build()
+}
+
+/// A name for generators of clients, e.g. `get_models_name_versions`. Handlers' own names repeat from file to
+/// file.
+fn operation_id(method: &str, path: &str) -> String {
+    // A service may have the document and its page under both paths.
+    let below = path.strip_prefix("/api/v1/").filter(|path| !["openapi.json", "docs"].contains(path));
+    let path = below.unwrap_or(path);
+    let words = path.split(|letter: char| !letter.is_alphanumeric());
+    let words: Vec<&str> = std::iter::once(method).chain(words).filter(|word| !word.is_empty()).collect();
+    words.join("_")
+}

@@ -1,0 +1,28 @@
+//! The rollout controller keeps to its OpenAPI document.
+
+use serde_json::json;
+use slipway_testkit::Contract;
+
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_response_is_as_the_document_says() {
+    let (world, controller) = World::deployed().await;
+    let rollout = world.roll_out(&controller, "2").await;
+    let deployment = world.get(&controller, "deployments/d").await;
+    let report = Contract::of(&controller.url)
+        .knowing("name", &[json!("d")])
+        .knowing("post /api/v1/deployments name", &[json!("e"), json!("f"), json!("d")])
+        .knowing("model", &[json!("m")])
+        .knowing("version", &[json!("1"), json!("2")])
+        .knowing("to_version", &[json!("1"), json!(null)])
+        .knowing("alias", &[json!(null)])
+        .knowing("deployment", &[json!("d")])
+        .knowing("deployment_id", &[deployment["id"].clone()])
+        .knowing("id", &[json!(rollout)])
+        .knowing("steps", &[json!([]), json!([{"weight_percent": 10, "hold_s": 0.1}])])
+        .knowing("interval_ms", &[json!(100)])
+        .run()
+        .await;
+    report.require(&["post /api/v1/rollouts/{id}/{verb}"]);
+}
