@@ -168,6 +168,8 @@ fn operation_id(method: &str, path: &str) -> String {
     let below = path.strip_prefix("/api/v1/").filter(|path| !["openapi.json", "docs"].contains(path));
     let path = below.unwrap_or(path);
     let words = path.split(|letter: char| !letter.is_alphanumeric());
-    let words: Vec<&str> = std::iter::once(method).chain(words).filter(|word| !word.is_empty()).collect();
-    words.join("_")
+    let words = std::iter::once(method).chain(words).filter(|word| !word.is_empty());
+    // `/v2` and `/v2/` are two paths.
+    let slash = (path.len() > 1 && path.ends_with('/')).then_some("slash");
+    words.chain(slash).collect::<Vec<&str>>().join("_")
 }

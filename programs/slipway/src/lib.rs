@@ -3,7 +3,6 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;
-mod client;
 mod commands;
 mod connection;
 #[cfg(test)]

@@ -100,7 +100,7 @@ async fn list_decisions(
 
 /// Gives a command to a rollout in progress.
 #[utoipa::path(post, path = "/api/v1/rollouts/{id}/{verb}", tag = "rollouts", request_body = CommandRequest,
-    params(("id" = String, Path, description = "Rollout ID"), ("verb" = RolloutCommand, Path,
+    params(("id" = String, Path, description = "Rollout ID"), ("verb" = inline(RolloutCommand), Path,
     description = "Command")),
     responses((status = 200, body = Rollout),
         (status = 409,
