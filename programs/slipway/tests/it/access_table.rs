@@ -18,8 +18,8 @@ const CONTENTS: &str = "# Access table
 
 Every route and gRPC method with access control on, and what callers get: without a token, and with a token
 whose role is held on everything. `401` and `403` are refusals; `yes` means that the request reached its
-handler. Health (`/healthz`, `/readyz`) and `/metrics` need no token. What is listed below `/ajax-api/` applies
-to the same path below `/api/`. [access.md](access.md) describes the roles.
+handler. Health (`/healthz`, `/readyz`) and `/metrics` need no token. What is listed below `/ajax-api/`
+applies to the same path below `/api/`. [access.md](access.md) describes the roles.
 
 The test `access_table` of `programs/slipway` walks a running platform and compares. This command writes the
 table again:
