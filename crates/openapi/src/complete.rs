@@ -10,8 +10,6 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema as _, ToSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::serve::with_pages;
-
 const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -41,11 +39,6 @@ impl Described {
     pub fn router<S: Clone + Send + Sync + 'static>(self) -> OpenApiRouter<S> {
         OpenApiRouter::with_openapi(self.frame())
     }
-}
-
-/// The complete document of a router's handlers, with `/openapi.json` and `/docs`.
-pub fn document<S: Clone + Send + Sync + 'static>(described: OpenApiRouter<S>) -> OpenApi {
-    complete(with_pages(described).0.into_openapi())
 }
 
 pub(crate) fn complete(mut document: OpenApi) -> OpenApi {

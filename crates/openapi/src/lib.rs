@@ -10,6 +10,6 @@ mod complete;
 mod page;
 mod serve;
 
-pub use self::complete::{Described, document, set_errors};
+pub use self::complete::{Described, set_errors};
 pub use self::page::page;
-pub use self::serve::{mount, reject_other_methods};
+pub use self::serve::{document, mount, reject_other_methods};

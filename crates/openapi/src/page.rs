@@ -8,22 +8,14 @@ use serde_json::{Map, Value, json};
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 /// References within references end here: a schema may contain itself.
 const MAX_DEPTH: usize = 8;
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733;background:#fff}\
-h1{font-size:1.6rem}h2{margin-top:2.5rem;text-transform:capitalize;border-bottom:1px solid #d5dde5}\
-code,pre{font:14px/1.45 ui-monospace,monospace}pre{background:#f3f6f9;padding:.7rem;overflow-x:auto;border-radius:4px}\
-details{border:1px solid #d5dde5;border-radius:6px;margin:.5rem 0;padding:.5rem .8rem}summary{cursor:pointer}\
-summary code{font-size:15px}summary span{color:#56697c;margin-left:.6rem}b.m{display:inline-block;min-width:4rem;text-transform:uppercase;font-size:13px}\
-.get{color:#15663b}.post{color:#1d4f91}.put,.patch{color:#8a5a00}.delete{color:#a3222c}\
-table{border-collapse:collapse;margin:.4rem 0 1rem}td,th{text-align:left;padding:.15rem .8rem .15rem 0;vertical-align:top}\
-th{color:#56697c;font-weight:600}h4{margin:.8rem 0 .2rem}nav a{margin-right:1rem}\
-@media(prefers-color-scheme:dark){body{color:#dbe4ec;background:#12181f}pre{background:#1b242e}details,h2{border-color:#34424f}\
-.get{color:#6fcf97}.post{color:#7db4f5}.put,.patch{color:#e6b450}.delete{color:#f0838b}a{color:#7db4f5}}";
+const STYLE: &str = include_str!("page.css");
 
 /// An OpenAPI document as one HTML page. Texts of the document are escaped.
 pub fn page(document: &Value) -> String {
     let title = escape(document["info"]["title"].as_str().unwrap_or_default());
     let mut page = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\">\
          <title>{title}</title><style>{STYLE}</style></head><body><h1>{title} <small>{}</small></h1><p>{}</p>\
          <p><a href=\"openapi.json\">openapi.json</a></p>",
         escape(document["info"]["version"].as_str().unwrap_or_default()),
@@ -93,7 +85,8 @@ fn write_operation(page: &mut String, document: &Value, path: &str, method: &str
     let text = |name: &str| operation[name].as_str().unwrap_or_default();
     let _ = write!(
         page,
-        "<details id=\"{}\"><summary><b class=\"m {method}\">{method}</b><code>{}</code><span>{}</span></summary>",
+        "<details id=\"{}\"><summary><b class=\"m {method}\">{method}</b><code>{}</code>\
+         <span>{}</span></summary>",
         escape(text("operationId")),
         escape(path),
         prose(text("summary")),
@@ -279,9 +272,11 @@ mod tests {
     fn what_a_document_says_is_shown_as_text() {
         let document = json!({"info": {"title": "<b>"}, "paths": {"/a/{b}": {"post": {
             "tags": ["t"], "summary": "Says `x`", "operationId": "a",
-            "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Body"}}}}, "responses": {}}}},
-            "components": {"schemas": {"Body": {"type": "object", "required": ["name"],
-                "properties": {"name": {"type": "string", "example": "it's"}, "other": {"type": "integer"}}}}}});
+            "requestBody": {"content": {"application/json": {
+                "schema": {"$ref": "#/components/schemas/Body"}}}},
+            "responses": {}}}},
+            "components": {"schemas": {"Body": {"type": "object", "required": ["name"], "properties": {
+                "name": {"type": "string", "example": "it's"}, "other": {"type": "integer"}}}}}});
         let page = page(&document);
         assert!(page.contains("&lt;b&gt;") && !page.contains("<b>"), "{page}");
         assert!(page.contains("Says <code>x</code>"));

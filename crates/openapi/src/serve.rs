@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
 use http::{HeaderValue, StatusCode, header};
 use slipway_http_server::Problem;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -46,6 +47,11 @@ pub fn mount<S: Clone + Send + Sync + 'static>(described: OpenApiRouter<S>) -> R
     // The cell is new: `with_pages` made it.
     let _ = pages.published.set(published);
     router
+}
+
+/// The complete document of a router's handlers, with `/openapi.json` and `/docs`.
+pub fn document<S: Clone + Send + Sync + 'static>(described: OpenApiRouter<S>) -> OpenApi {
+    complete(with_pages(described).0.into_openapi())
 }
 
 /// The router with the two routes described as all others.

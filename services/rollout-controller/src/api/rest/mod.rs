@@ -13,9 +13,9 @@ use crate::state::State;
 const DESCRIBED: Described = Described {
     title: "Slipway rollout controller, REST v1",
     version: env!("CARGO_PKG_VERSION"),
-    description: "Deployments, rollouts, and the decisions about them. Responses to changes of the traffic have \
-        `acknowledgement`: the replicas that route by the new traffic table. Errors are problem documents \
-        (RFC 9457) with a stable `code`; 503 has `Retry-After`.",
+    description: "Deployments, rollouts, and the decisions about them. Responses to changes of the traffic \
+        have `acknowledgement`: the replicas that route by the new traffic table. Errors are problem \
+        documents (RFC 9457) with a stable `code`; 503 has `Retry-After`.",
     port: crate::DEFAULT_PORT,
 };
 

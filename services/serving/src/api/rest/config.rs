@@ -17,7 +17,7 @@ use slipway_api::rest::serving::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::described::{VERSIONED, also};
+use super::also::{VERSIONED, also};
 use super::extract::Model;
 use crate::api::model_config;
 use crate::failure::Failure;

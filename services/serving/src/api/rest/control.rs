@@ -21,8 +21,8 @@ use tracing::level_filters::LevelFilter;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::also::also;
 use super::body::read;
-use super::described::also;
 use super::extract::{CalledBy, Model, named};
 use crate::api::access::Caller;
 use crate::api::changed_by::ChangedBy;

@@ -1,11 +1,9 @@
 //! The OpenAPI document of serving: one handler may have several paths, and the protocols have a shape of
 //! errors of their own.
 
-use axum::routing::MethodRouter;
 use slipway_openapi::{Described, set_errors};
 use utoipa::ToSchema as _;
-use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::{ObjectBuilder, OpenApi, RefOr, Required, Type};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use slipway_api::rest::serving::InferError;
@@ -16,13 +14,11 @@ use crate::state::ServingState;
 const DESCRIBED: Described = Described {
     title: "Slipway serving",
     version: env!("CARGO_PKG_VERSION"),
-    description: "The Open Inference Protocol v2 with Triton's extensions, KServe's v1 protocol, and Slipway's \
-        own routes under `/api/v1`. A model's name is the name of a deployment. Errors of the protocols are \
-        `{\"error\"}`; those of `/api/v1` are problem documents (RFC 9457).",
+    description: "The Open Inference Protocol v2 with Triton's extensions, KServe's v1 protocol, and \
+        Slipway's own routes under `/api/v1`. A model's name is the name of a deployment. Errors of the \
+        protocols are `{\"error\"}`; those of `/api/v1` are problem documents (RFC 9457).",
     port: 8000,
 };
-/// A version of a model.
-pub(super) const VERSIONED: &str = "/v2/models/{name}/versions/{version}";
 
 /// The routes together with their description.
 pub(crate) fn described() -> OpenApiRouter<ServingState> {
@@ -51,43 +47,6 @@ fn describe_errors(document: &mut OpenApi) {
 /// Whether errors of a route are problem documents.
 pub(crate) fn is_own(path: &str) -> bool {
     path.starts_with("/api/v1/") || path.starts_with("/v1/deployments/")
-}
-
-/// Mounts `methods` at another path, described as those of `path` are.
-pub(super) fn also(
-    router: OpenApiRouter<ServingState>,
-    path: &str,
-    other: &str,
-    methods: MethodRouter<ServingState>,
-) -> OpenApiRouter<ServingState> {
-    let mut router = router.route(other, methods);
-    let paths = &mut router.get_openapi_mut().paths.paths;
-    if let Some(mut item) = paths.get(path).cloned() {
-        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
-            add_parameters(operation, path, other);
-        }
-        paths.insert(other.to_owned(), item);
-    }
-    router
-}
-
-/// Describes the parameters that only the other path has.
-fn add_parameters(operation: &mut Operation, path: &str, other: &str) {
-    let names = other.split('{').skip(1).filter_map(|rest| rest.split('}').next());
-    let added = names.filter(|name| !path.contains(&format!("{{{name}}}")));
-    let added = added.map(|name| RefOr::T(parameter(name)));
-    operation.parameters.get_or_insert_default().extend(added);
-}
-
-fn parameter(name: &str) -> Parameter {
-    let text = ObjectBuilder::new().schema_type(Type::String).build();
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Path)
-        .required(Required::True)
-        .schema(Some(text))
-        .build()
 }
 
 #[cfg(test)]

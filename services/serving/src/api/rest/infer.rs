@@ -11,8 +11,8 @@ use slipway_inference::{Signature, Tensor};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::also::{VERSIONED, also};
 use super::body::{header, offload, read};
-use super::described::{VERSIONED, also};
 use super::extract::Model;
 use crate::api::parameters::{priority, timeout_us};
 use crate::codec::compression::Coding;

@@ -14,12 +14,12 @@ use slipway_api::predictions::{LABELS_SUBJECT, LabelRecord};
 use slipway_api::rest::serving::{AcceptedLabels, Label, Labels};
 use slipway_event_bus::EventBus;
 use slipway_http_server::Problem;
-use slipway_runtime::clock::now_unix_ms;
 use slipway_http_server::extract::{JsonBody, Path};
+use slipway_runtime::clock::now_unix_ms;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::described::also;
+use super::also::also;
 use crate::state::ServingState;
 
 /// Labels of one request.

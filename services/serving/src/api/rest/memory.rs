@@ -6,7 +6,7 @@ use slipway_api::rest::serving::EmptyObject;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::described::also;
+use super::also::also;
 use crate::failure::{Failure, Kind};
 use crate::state::ServingState;
 

@@ -1,5 +1,6 @@
 //! REST: Open Inference Protocol v2 with Triton's extensions, KServe's v1, and labels.
 
+mod also;
 mod body;
 mod config;
 mod control;

@@ -15,7 +15,7 @@ use slipway_api::rest::serving::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::described::{VERSIONED, also};
+use super::also::{VERSIONED, also};
 use super::extract::{CalledBy, Model};
 use crate::api::describe::{self, EXTENSIONS, SERVER_NAME};
 use crate::api::statistics;

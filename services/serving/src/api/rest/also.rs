@@ -1,0 +1,48 @@
+//! One handler at several paths, each with its description.
+
+use axum::routing::MethodRouter;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, RefOr, Required, Type};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::state::ServingState;
+
+/// A version of a model.
+pub(super) const VERSIONED: &str = "/v2/models/{name}/versions/{version}";
+
+/// Mounts `methods` at another path, described as those of `path` are.
+pub(super) fn also(
+    router: OpenApiRouter<ServingState>,
+    path: &str,
+    other: &str,
+    methods: MethodRouter<ServingState>,
+) -> OpenApiRouter<ServingState> {
+    let mut router = router.route(other, methods);
+    let paths = &mut router.get_openapi_mut().paths.paths;
+    if let Some(mut item) = paths.get(path).cloned() {
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            add_parameters(operation, path, other);
+        }
+        paths.insert(other.to_owned(), item);
+    }
+    router
+}
+
+/// Describes the parameters that only the other path has.
+fn add_parameters(operation: &mut Operation, path: &str, other: &str) {
+    let names = other.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    let added = names.filter(|name| !path.contains(&format!("{{{name}}}")));
+    let added = added.map(|name| RefOr::T(parameter(name)));
+    operation.parameters.get_or_insert_default().extend(added);
+}
+
+fn parameter(name: &str) -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String).build();
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .schema(Some(text))
+        .build()
+}
