@@ -193,12 +193,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             delete(&registry, &model, version.as_deref(), Force { force }).await?;
         }
         Command::Guard { model, alias, file } => {
-            let policy = registry.put_policy(&model, &alias, &read_json(&file)?).await?;
-            if context.json {
-                output::json(&policy);
-            } else {
-                outln!("{model}@{alias} is guarded by {} rules", policy.rules.len());
-            }
+            guard(context.json, &registry, &model, &alias, &read_json(&file)?).await?;
         }
         Command::Unguard { model, alias } => {
             registry.delete_policy(&model, &alias).await?;
@@ -209,6 +204,23 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             show_check(context.json, &promotion);
         }
         Command::Trust(command) => trust::run(context, command).await?,
+    }
+    Ok(())
+}
+
+/// Sets the policy of an alias.
+async fn guard(
+    as_json: bool,
+    registry: &Registry,
+    model: &str,
+    alias: &str,
+    policy: &serde_json::Value,
+) -> anyhow::Result<()> {
+    let policy = registry.put_policy(model, alias, policy).await?;
+    if as_json {
+        output::json(&policy);
+    } else {
+        outln!("{model}@{alias} is guarded by {} rules", policy.rules.len());
     }
     Ok(())
 }
