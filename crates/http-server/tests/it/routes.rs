@@ -62,9 +62,9 @@ async fn bad_input_is_a_problem_that_names_the_field() {
         assert_eq!(problem["type"], "/errors/invalid-request");
     }
     for (path, field) in [
-        ("/jobs/x", "path"),
-        ("/jobs/%00", "path"),
-        ("/rows?limit=x", "query"),
+        ("/jobs/x", "number"),
+        ("/jobs/%00", "number"),
+        ("/rows?limit=x", "limit"),
         ("/rows?limit=0", "limit"),
         ("/rows?limit=1001", "limit"),
         ("/rows?page_token=x", "page_token"),
