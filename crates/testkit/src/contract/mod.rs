@@ -81,7 +81,8 @@ impl Contract {
         let document = sender.document().await;
         let mut report = Report::default();
         for method in METHODS {
-            for (path, item) in document["paths"].as_object().into_iter().flatten() {
+            // The longest paths first: what a deployment has is deleted before the deployment.
+            for (path, item) in document["paths"].as_object().into_iter().flatten().rev() {
                 let Some(described) = item.get(method) else { continue };
                 let operation = Operation { document: &document, method, path, described };
                 if !self.skipped.contains(&operation.name()) {

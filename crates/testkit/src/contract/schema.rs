@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 const MAX_VIOLATIONS: usize = 5;
 const MAX_DEPTH: usize = 64;
 /// Keywords that say nothing about a value, or are checked below.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 25] = [
     "$ref",
     "additionalProperties",
     "allOf",
@@ -29,6 +29,7 @@ const KNOWN: [&str; 24] = [
     "required",
     "title",
     "type",
+    "uniqueItems",
     "contentEncoding",
     "contentMediaType",
 ];

@@ -7,7 +7,6 @@ use crate::data::{DEPLOYMENT, MODEL, Rows};
 use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "sends some hundred requests; run it with --ignored"]
 async fn every_response_is_as_the_document_says() {
     let world = World::with_baseline().await;
     let pause = json!([{"action": "pause-rollout"}]);

@@ -6,7 +6,6 @@ use slipway_testkit::Contract;
 use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "sends some hundred requests; run it with --ignored"]
 async fn every_response_is_as_the_document_says() {
     let (world, controller) = World::deployed().await;
     let rollout = world.roll_out(&controller, "2").await;

@@ -19,7 +19,6 @@ const UNSUPPORTED: [&str; 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "sends some hundred requests; run it with --ignored"]
 async fn every_response_is_as_the_document_says() {
     let (world, cache) = (World::start().await, cache());
     let (first, second) =
