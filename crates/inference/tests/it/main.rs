@@ -131,7 +131,7 @@ fn a_device_that_is_not_there_is_refused_or_replaced_by_the_processor() {
         Model::load(&environment(), &fixture("linear_minus_one.onnx"), options)
     };
     let refused = load(false).unwrap_err().to_string();
-    assert!(refused.contains("the device 'cuda' is not there"), "{refused}");
+    assert!(refused.contains("the device 'cuda' is not available"), "{refused}");
     assert_eq!(load(true).unwrap().device(), Device::Cpu);
 }
 
