@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(of("slip"), EVENTS_SUBJECTS);
         assert_eq!(of("slipway.registry.alias.set"), ["slipway.registry.alias.>"]);
         assert_eq!(of("slipway.registry."), ["slipway.registry.>"]);
-        assert_eq!(of("slipway.serving."), ["slipway.serving.version.>"]);
+        assert_eq!(of("slipway.serving."), ["slipway.serving.version.>", "slipway.serving.call.>"]);
         assert_eq!(of("slipway.serving.request."), Vec::<String>::new());
         assert_eq!(of("other."), Vec::<String>::new());
         for wrong in ["slipway.>", "slipway.*", "a b", "ä"] {

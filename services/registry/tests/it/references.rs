@@ -110,7 +110,9 @@ async fn settled(world: &World) -> Vec<String> {
         let waiting: i64 =
             sqlx::query_scalar("SELECT count(*) FROM registry.outbox").fetch_one(&database).await.unwrap();
         if waiting == 0 {
-            return fingerprint(world).await;
+            // The audit trail gains a row of the refusal itself.
+            let tables = fingerprint(world).await.into_iter();
+            return tables.filter(|table| !table.starts_with("audit ")).collect();
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }

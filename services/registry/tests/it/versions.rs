@@ -77,7 +77,7 @@ async fn what_is_no_model_is_refused_and_leaves_nothing() {
         (ensemble.replace("\"x\": \"x\"", "\"x\": 1"), "`steps[0].inputs.x`: invalid type"),
         (
             ensemble.replace("{\"name\": \"y\"}", "{\"name\": \"y\", \"datatype\": \"FLOAT\"}"),
-            "'FLOAT' is no datatype",
+            "'FLOAT' is not a datatype",
         ),
         (long, "longer than 262144 bytes"),
     ] {

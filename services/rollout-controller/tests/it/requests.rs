@@ -58,7 +58,7 @@ async fn refusals_name_the_field_and_leave_nothing() {
         "expected an object",
     )
     .await;
-    refused(&world, &at, "rollouts/%FF/promote", json!({}), 400, Some("path"), "UTF-8").await;
+    refused(&world, &at, "rollouts/%FF/promote", json!({}), 400, Some("id"), "UTF-8").await;
     let path = "deployments/d/rollouts";
     refused(&world, &at, path, json!({"version": "99"}), 404, None, "99").await;
     refused(&world, &at, path, json!({"version": "1"}), 400, Some("version"), "already stable").await;
