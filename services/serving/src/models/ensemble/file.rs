@@ -46,7 +46,7 @@ mod tests {
         );
         assert_eq!(definition.steps[1].version.as_deref(), Some("3"));
         for (from, to, expected) in [
-            ("FP32", "FLOAT", "'FLOAT' is no datatype"),
+            ("FP32", "FLOAT", "'FLOAT' is not a datatype"),
             (
                 r#""version": "3""#,
                 r#""version": "latest""#,
