@@ -118,7 +118,7 @@ mod tests {
             assert!(parse(filter).is_err(), "{filter}");
         }
         assert!(
-            parse("bogus").unwrap_err().to_string().contains("`bogus`, which is no level; expected off,")
+            parse("bogus").unwrap_err().to_string().contains("`bogus`, which is not a level; expected off,")
         );
         for filter in ["", "off", "INFO", "info,hyper=debug", "info,[request]=debug"] {
             assert!(parse(filter).is_ok(), "{filter}");

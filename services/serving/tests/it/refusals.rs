@@ -63,7 +63,7 @@ async fn a_field_that_does_not_fit_is_named() {
             r#"[[{"request_id": "r", "label": 1}]]"#,
             "`body`: invalid type: array, expected an object at line 1",
         ),
-        (&"/v1/deployments/%FF/labels".to_owned(), "{}", "`path`: Invalid URL: Invalid UTF-8"),
+        (&"/v1/deployments/%FF/labels".to_owned(), "{}", "`name`: Invalid URL: Invalid UTF-8"),
         (&labels, r#"{"labels": [["r", 1]]}"#, "`labels[0]`: invalid type: array, expected an object"),
         // What stands in an object's place is named with its path and its place.
         (
