@@ -151,11 +151,9 @@ impl<'model> Walk<'model> {
     fn graph(&mut self, graph: &'model Graph, scope: &mut Scope<'model>, depth: usize) -> Result<(), String> {
         for tensor in &graph.initializers {
             // Those that are inputs as well may be given with the request.
-            let chosen = depth == 0 && graph.inputs.iter().any(|input| input.name == tensor.name);
-            scope.insert(
-                &tensor.name,
-                Fact { chosen, positive: !chosen && of_tensor(tensor).positive, ..of_tensor(tensor) },
-            );
+            let chosen = depth == 0 && scope.contains_key(tensor.name.as_str());
+            let known = of_tensor(tensor);
+            scope.insert(&tensor.name, Fact { chosen, positive: known.positive && !chosen, ..known });
         }
         self.nodes(&graph.nodes, scope, depth)
     }
@@ -179,7 +177,12 @@ impl<'model> Walk<'model> {
         Ok(())
     }
 
-    fn node(&mut self, node: &'model Node, scope: &Scope<'model>, depth: usize) -> Result<Vec<Fact>, String> {
+    fn node(
+        &mut self,
+        node: &'model Node,
+        scope: &mut Scope<'model>,
+        depth: usize,
+    ) -> Result<Vec<Fact>, String> {
         let inputs: Vec<Fact> =
             node.inputs.iter().map(|name| scope.get(name.as_str()).copied().unwrap_or_default()).collect();
         if let Some(function) = self.functions.get(&(node.domain.as_str(), node.operator.as_str())).copied() {
@@ -213,24 +216,45 @@ impl<'model> Walk<'model> {
         &mut self,
         bodies: &[&'model Graph],
         inputs: &[Fact],
-        scope: &Scope<'model>,
+        scope: &mut Scope<'model>,
         depth: usize,
     ) -> Result<Vec<Fact>, String> {
         let all = joined(inputs);
         let mut found: Vec<Fact> = Vec::new();
         for body in bodies {
-            let mut inner = scope.clone();
-            for input in &body.inputs {
-                let integer =
-                    matches!(&input.kind, ValueKind::Tensor { element, .. } if is_integer(*element));
-                inner.insert(&input.name, Fact { integer, positive: false, ..all });
-            }
-            self.graph(body, &mut inner, depth + 1)?;
-            let made = outputs(body.outputs.iter().map(|output| output.name.as_str()), &inner);
+            let made = self.body(body, all, scope, depth)?;
             found.push(joined(&made));
         }
         found.push(all);
         Ok(vec![Fact { integer: false, positive: false, ..joined(&found) }])
+    }
+
+    /// The outputs of a body. It sees the values around it; its own are gone after it.
+    fn body(
+        &mut self,
+        body: &'model Graph,
+        all: Fact,
+        scope: &mut Scope<'model>,
+        depth: usize,
+    ) -> Result<Vec<Fact>, String> {
+        let initializers = body.initializers.iter().map(|tensor| &tensor.name);
+        let own = initializers.chain(body.inputs.iter().map(|input| &input.name));
+        let own = own.chain(body.nodes.iter().flat_map(|node| &node.outputs));
+        let around: Vec<(&str, Option<Fact>)> =
+            own.map(|name| (name.as_str(), scope.get(name.as_str()).copied())).collect();
+        for input in &body.inputs {
+            let integer = matches!(&input.kind, ValueKind::Tensor { element, .. } if is_integer(*element));
+            scope.insert(&input.name, Fact { integer, positive: false, ..all });
+        }
+        self.graph(body, scope, depth + 1)?;
+        let made = outputs(body.outputs.iter().map(|output| output.name.as_str()), scope);
+        for (name, fact) in around {
+            match fact {
+                Some(fact) => scope.insert(name, fact),
+                None => scope.remove(name),
+            };
+        }
+        Ok(made)
     }
 }
 

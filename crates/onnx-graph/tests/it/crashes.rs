@@ -95,3 +95,24 @@ fn sizes_that_numbers_of_the_request_choose_end_the_process_in_recurrent_layers(
     let framed = reason(|graph| graph.node("STFT", &["x", "n"], &["y"], &[]));
     assert!(framed.is_some_and(|found| found.contains("frame step")));
 }
+
+#[test]
+fn bodies_see_what_is_around_them_and_leave_nothing() {
+    let mut body = Graph::default();
+    body.node("Div", &["one", "n"], &["inner"], &[]);
+    body.output("inner", INT64);
+    let branches =
+        |body: &Graph| ["then_branch", "else_branch"].map(|name| (name, Attribute::Graph(body.body())));
+    let found = reason(|graph| graph.node("If", &["x"], &["y"], &branches(&body)));
+    assert!(found.is_some_and(|found| found.contains("(Div)")));
+    // A name that a body gives to a value of the request is not that value outside.
+    let mut renames = Graph::default();
+    renames.node("Identity", &["n"], &["later"], &[]);
+    renames.output("later", INT64);
+    let found = reason(|graph| {
+        graph.node("If", &["x"], &["z"], &branches(&renames));
+        graph.node("Identity", &["one"], &["later"], &[]);
+        graph.node("Div", &["n", "later"], &["y"], &[]);
+    });
+    assert_eq!(found, None);
+}
