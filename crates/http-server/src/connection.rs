@@ -45,8 +45,7 @@ const PATIENCE: Patience = Patience {
 /// How long a client may take before it is hung up on.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
-    /// Time until its first request must have begun: otherwise the connection is unused, or sends byte by
-    /// byte.
+    /// Time in which its first request must start: otherwise the connection is idle, or sends byte by byte.
     first_request: Duration,
     /// What it sends this long after it was asked to leave for that is still answered.
     last_chance: Duration,

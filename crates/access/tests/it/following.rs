@@ -76,9 +76,9 @@ fn asked(verifier: &Verifier, token: &ApiToken) -> Result<String, Refused> {
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
+    let started = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        assert!(started.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -168,9 +168,9 @@ async fn callers_are_checked_without_nats_until_what_is_known_is_too_old() {
 }
 
 async fn until_published(publisher: &mut Publisher, bus: &EventBus) {
-    let begun = Instant::now();
+    let started = Instant::now();
     while let Err(error) = publisher.publish(bus, contents(&[]), now_unix_ms()).await {
-        assert!(begun.elapsed() < LIMIT, "{error:#}");
+        assert!(started.elapsed() < LIMIT, "{error:#}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -243,8 +243,8 @@ pub struct Evidence {
     pub reports: BTreeMap<String, Report>,
     /// Who approved it.
     pub approvers: BTreeSet<String>,
-    /// Who made it: whoever created the version, its run or its logged model, and the user that the run's
-    /// client named.
+    /// Its authors: the principals that created the version, its run and its logged model, and the user that
+    /// the run's client named.
     pub authors: BTreeSet<String>,
     /// What is behind these names and those of the approvers.
     pub identities: Identities,
