@@ -42,6 +42,19 @@ impl Described {
 }
 
 pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
+    describe_access(&mut document);
+    for (path, item) in &mut document.paths.paths {
+        for method in METHODS {
+            if let Some(operation) = operation_mut(item, method) {
+                complete_operation(operation, method, path);
+            }
+        }
+    }
+    document
+}
+
+/// Describes problem documents and how callers authenticate.
+pub fn describe_access(document: &mut OpenApi) {
     let components = document.components.get_or_insert_with(Components::new);
     components.schemas.insert(Problem::name().into_owned(), Problem::schema());
     let scheme = |kind| SecurityScheme::Http(Http::new(kind));
@@ -53,14 +66,11 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
         SecurityRequirement::new("token", none),
         SecurityRequirement::new("basic", none),
     ]);
-    for (path, item) in &mut document.paths.paths {
-        for method in METHODS {
-            if let Some(operation) = operation_mut(item, method) {
-                complete_operation(operation, method, path);
-            }
-        }
-    }
-    document
+}
+
+/// A response that is a problem document.
+pub fn problem_response(description: &str) -> Response {
+    error_response(description, &Problem::name(), PROBLEM_CONTENT_TYPE)
 }
 
 fn operation_mut<'item>(item: &'item mut PathItem, method: &str) -> Option<&'item mut Operation> {
@@ -87,7 +97,7 @@ fn complete_operation(operation: &mut Operation, method: &str, path: &str) {
         }
         let is_error = status.starts_with('4') || status.starts_with('5');
         if is_error && response.content.is_empty() {
-            *response = error_response(&response.description, &Problem::name(), PROBLEM_CONTENT_TYPE);
+            *response = problem_response(&response.description);
         }
     }
 }

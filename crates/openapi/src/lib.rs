@@ -10,6 +10,6 @@ mod complete;
 mod page;
 mod serve;
 
-pub use self::complete::{Described, set_errors};
-pub use self::page::page;
-pub use self::serve::{document, mount, reject_other_methods};
+pub use self::complete::{Described, describe_access, problem_response, set_errors};
+pub use self::page::{escape, page};
+pub use self::serve::{document, mount, page_response, reject_other_methods};

@@ -86,7 +86,11 @@ async fn openapi_json(Extension(pages): Shared) -> Response {
     responses((status = 200, description = "A page without scripts", body = String,
     content_type = "text/html")))]
 async fn docs(Extension(pages): Shared) -> Response {
-    let page = pages.published.get().map(|published| published.page.clone()).unwrap_or_default();
+    page_response(pages.published.get().map(|published| published.page.clone()).unwrap_or_default())
+}
+
+/// A page that [`page`] wrote, with the headers that keep it from loading or running anything.
+pub fn page_response(page: Bytes) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),

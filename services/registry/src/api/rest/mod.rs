@@ -11,7 +11,6 @@ mod artifacts;
 mod audit;
 mod bodies;
 mod card;
-mod docs;
 mod error;
 mod events;
 mod experiments;

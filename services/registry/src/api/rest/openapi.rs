@@ -3,33 +3,24 @@
 use std::sync::LazyLock;
 
 use axum::Json;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, header};
+use axum::body::Bytes;
+use axum::response::Response;
 use slipway_api::rest::registry::JsonObject;
-use slipway_http_server::Problem;
+use slipway_openapi::{describe_access, page_response, problem_response};
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{
-    Components, ContentBuilder, Info, OpenApi, OpenApiBuilder, Ref, RefOr, Response as Described,
-    ResponseBuilder, Schema,
-};
-use utoipa::{PartialSchema as _, ToSchema as _};
+use utoipa::openapi::{Info, OpenApi, OpenApiBuilder, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::docs;
 use crate::state::Registry;
 
 const DESCRIPTION: &str = "Experiments, runs, models and everything that belongs to them. MLflow's own API \
     is on the same port under /api/2.0/mlflow. Errors are problem documents (RFC 9457) with a stable `code`; \
     503 carries `Retry-After`.";
-/// Nothing of the page comes from elsewhere, and nothing in it runs.
-const PAGE_POLICY: HeaderValue =
-    HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
 
 static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| finish(super::described().split_for_parts().1));
 static PAGE: LazyLock<String> =
-    LazyLock::new(|| docs::page(&serde_json::to_value(&*DOCUMENT).unwrap_or_default()));
+    LazyLock::new(|| slipway_openapi::page(&serde_json::to_value(&*DOCUMENT).unwrap_or_default()));
 
 /// The document before any handler is in it.
 pub(super) fn frame() -> OpenApi {
@@ -48,17 +39,7 @@ pub(super) fn router() -> OpenApiRouter<Registry> {
 
 /// What holds for every operation: how to log in, and what a refusal looks like.
 fn finish(mut document: OpenApi) -> OpenApi {
-    let components = document.components.get_or_insert_with(Components::new);
-    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
-    let scheme = |kind| SecurityScheme::Http(Http::new(kind));
-    components.add_security_scheme("token", scheme(HttpAuthScheme::Bearer));
-    components.add_security_scheme("basic", scheme(HttpAuthScheme::Basic));
-    let none: [&str; 0] = [];
-    document.security = Some(vec![
-        SecurityRequirement::default(),
-        SecurityRequirement::new("token", none),
-        SecurityRequirement::new("basic", none),
-    ]);
+    describe_access(&mut document);
     for (path, item) in &mut document.paths.paths {
         let operations = [
             ("get", &mut item.get),
@@ -80,7 +61,7 @@ fn finish(mut document: OpenApi) -> OpenApi {
                 }
             }
             for (status, description) in errors {
-                responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(refusal(description)));
+                responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem_response(description)));
             }
         }
     }
@@ -122,14 +103,6 @@ fn operation_id(method: &str, path: &str) -> String {
     words.join("_")
 }
 
-fn refusal(description: &str) -> Described {
-    let schema: RefOr<Schema> = RefOr::Ref(Ref::from_schema_name(Problem::name()));
-    ResponseBuilder::new()
-        .description(description)
-        .content("application/problem+json", ContentBuilder::new().schema(Some(schema)).build())
-        .build()
-}
-
 /// Describes this API as an OpenAPI 3.1 document.
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "description",
     responses((status = 200, body = JsonObject)))]
@@ -141,12 +114,7 @@ async fn document() -> Json<&'static OpenApi> {
 #[utoipa::path(get, path = "/api/v1/docs", tag = "description",
     responses((status = 200, body = String, content_type = "text/html")))]
 async fn page() -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    ];
-    (headers, PAGE.as_str()).into_response()
+    page_response(Bytes::from_static(PAGE.as_bytes()))
 }
 
 /// Describes this API as an OpenAPI 3.1 document, where other services have theirs.
@@ -325,7 +293,7 @@ mod tests {
     fn the_page_shows_every_operation() {
         let document = serde_json::to_value(&*DOCUMENT).unwrap();
         for path in document["paths"].as_object().unwrap().keys() {
-            assert!(PAGE.contains(&docs::escape(path)), "{path}");
+            assert!(PAGE.contains(&slipway_openapi::escape(path)), "{path}");
         }
         assert!(!PAGE.contains("<script"), "the page runs nothing");
     }
