@@ -1,6 +1,8 @@
 //! Compiles every file under /proto, without a protoc binary.
 use std::path::{Path, PathBuf};
 
+use prost::Message as _;
+
 fn proto_files(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -20,6 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     proto_files(&root, &mut files)?;
     files.sort();
     let descriptors = protox::compile(&files, [&root])?;
+    let folder = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(folder.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         // Tensors travel as `Bytes`, so that a response shares the model's buffer instead of copying it.
         .bytes(".inference")

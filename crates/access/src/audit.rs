@@ -1,11 +1,13 @@
 //! Calls that were refused or that may have changed something, on their way into the audit trail of the
 //! registry.
 //!
-//! They leave through a bounded queue, so that no request waits for NATS. While NATS is unreachable they wait
-//! in the queue; calls beyond its capacity are counted and dropped. Calls without a valid credential could
-//! fill the trail, so at most [`MAX_REFUSED_PER_MINUTE`] refused calls are recorded per minute and replica,
-//! and the others are counted.
+//! They leave through a bounded queue, so that no request waits for NATS: a change commits with its own event
+//! in any case, and a service that rejected changes while NATS is unreachable would turn an outage of the
+//! trail into one of the platform. Calls that do not fit are counted, and so are refused calls beyond
+//! [`MAX_REFUSED_PER_MINUTE`], which callers without a valid credential could otherwise fill the trail with.
+//! A row of the trail says how many are missing: nothing is lost without a trace.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use axum::response::Response;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use slipway_api::events::{CallOutcome, ServiceCall};
+use slipway_api::events::{CallOutcome, OmittedCalls, ServiceCall};
 use slipway_event_bus::EventBus;
 use slipway_runtime::clock::now_unix_ms;
 use slipway_runtime::id;
@@ -26,6 +28,10 @@ use uuid::Uuid;
 use crate::{Caller, Refused};
 
 const QUEUE: usize = 4_096;
+/// Places that refused calls leave free for calls that changed something.
+const KEPT_FREE: usize = QUEUE / 2;
+/// Calls that were omitted are told this often.
+const OMITTED_INTERVAL_S: u64 = 10;
 /// Refused calls that one replica records per minute.
 pub const MAX_REFUSED_PER_MINUTE: u32 = 60;
 const RETRY_DELAY_MS: u64 = 500;
@@ -44,8 +50,43 @@ pub struct Calls {
     service: &'static str,
     queue: mpsc::Sender<ServiceCall>,
     refusals: Arc<RefusalLimit>,
+    omitted: Arc<Omitted>,
     refused: Family<ReasonLabels, Counter>,
     dropped: Counter,
+}
+
+/// Counts calls that are not in the trail, until that was told.
+#[derive(Debug, Default)]
+pub struct Omitted {
+    answered: AtomicU64,
+    refused: AtomicU64,
+    /// Unix time in milliseconds of the first; 0 where there is none.
+    since_ms: AtomicU64,
+}
+
+impl Omitted {
+    /// Counts one.
+    pub fn count(&self, outcome: CallOutcome, now_ms: u64) {
+        let _ = self.since_ms.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+        let counter = if outcome == CallOutcome::Answered { &self.answered } else { &self.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what was taken and could not be told.
+    pub fn put_back(&self, omitted: OmittedCalls) {
+        let OmittedCalls { answered, refused, since_unix_ms } = omitted;
+        self.since_ms.store(since_unix_ms, Ordering::Relaxed);
+        self.answered.fetch_add(answered, Ordering::Relaxed);
+        self.refused.fetch_add(refused, Ordering::Relaxed);
+    }
+
+    /// What was counted since the last time; `None` where nothing was.
+    pub fn take(&self) -> Option<OmittedCalls> {
+        let since_unix_ms = self.since_ms.swap(0, Ordering::Relaxed);
+        let answered = self.answered.swap(0, Ordering::Relaxed);
+        let refused = self.refused.swap(0, Ordering::Relaxed);
+        (answered + refused > 0).then_some(OmittedCalls { answered, refused, since_unix_ms })
+    }
 }
 
 /// Limits how many refused calls are recorded: [`MAX_REFUSED_PER_MINUTE`].
@@ -81,6 +122,7 @@ impl RefusalLimit {
 pub struct CallSender {
     service: &'static str,
     queue: mpsc::Receiver<ServiceCall>,
+    omitted: Arc<Omitted>,
 }
 
 /// What came of a call.
@@ -111,17 +153,24 @@ pub fn calls(service: &'static str, metrics: &Metrics) -> (Calls, CallSender) {
         service,
         queue: sender,
         refusals: Arc::default(),
+        omitted: Arc::default(),
         refused: Family::default(),
         dropped: Counter::default(),
     };
     let refused = "Requests refused by access control";
     metrics.register("access_requests_refused", refused, calls.refused.clone());
-    let dropped = "Calls that did not fit into the queue for the audit trail";
+    let dropped = "Calls that are not in the audit trail; a row of the trail has their number";
     metrics.register("access_audit_calls_dropped", dropped, calls.dropped.clone());
-    (calls, CallSender { service, queue: receiver })
+    let omitted = Arc::clone(&calls.omitted);
+    (calls, CallSender { service, queue: receiver, omitted })
 }
 
 impl Calls {
+    fn omit(&self, outcome: CallOutcome) {
+        self.dropped.inc();
+        self.omitted.count(outcome, now_unix_ms());
+    }
+
     pub(crate) fn begin(&self, request: &Request) -> Call<'_> {
         let path = request.uri().path().chars().take(MAX_PATH_CHARS).collect();
         Call { calls: self, method: request.method().to_string(), path }
@@ -141,8 +190,8 @@ impl Call<'_> {
             Outcome::Answered(status) => (CallOutcome::Answered, status, String::new()),
             Outcome::Refused(refused) => {
                 calls.refused.get_or_create(&ReasonLabels { reason: refused.reason() }).inc();
-                if !calls.refusals.allows() {
-                    return;
+                if !calls.refusals.allows() || calls.queue.capacity() < KEPT_FREE {
+                    return calls.omit(CallOutcome::Refused);
                 }
                 let status = match refused {
                     Refused::Unauthenticated(_) => 401,
@@ -163,9 +212,10 @@ impl Call<'_> {
             status,
             reason,
             at_unix_ms: now_unix_ms(),
+            omitted: None,
         };
         if calls.queue.try_send(call).is_err() {
-            calls.dropped.inc();
+            calls.omit(what);
         }
     }
 }
@@ -173,24 +223,46 @@ impl Call<'_> {
 impl CallSender {
     /// Sends what is recorded until the shutdown, then the remainder of the queue.
     pub async fn run(mut self, bus: EventBus, shutdown: CancellationToken) {
+        let mut due = tokio::time::interval(Duration::from_secs(OMITTED_INTERVAL_S));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 call = self.queue.recv() => match call {
                     Some(call) => self.send(&bus, &call, &shutdown).await,
                     // All recorders are gone.
-                    None => return shutdown.cancelled().await,
+                    None => break shutdown.cancelled().await,
+                },
+                _ = due.tick() => if let Some(omitted) = self.omitted.take() {
+                    let call = ServiceCall::omitted(self.service, omitted, now_unix_ms());
+                    self.send(&bus, &call, &shutdown).await;
                 },
             }
         }
         let flush = async {
             while let Ok(call) = self.queue.try_recv() {
                 if self.publish(&bus, id::time_ordered(), &call).await.is_err() {
-                    return;
+                    self.omitted.count(call.outcome, call.at_unix_ms);
+                    break;
                 }
             }
         };
         let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS), flush).await;
+        self.tell_the_rest(&bus).await;
+    }
+
+    /// Says how many calls are not sent, in the trail if possible, and in the log.
+    async fn tell_the_rest(mut self, bus: &EventBus) {
+        while let Ok(call) = self.queue.try_recv() {
+            self.omitted.count(call.outcome, call.at_unix_ms);
+        }
+        let Some(omitted) = self.omitted.take() else { return };
+        let OmittedCalls { answered, refused, .. } = omitted;
+        let call = ServiceCall::omitted(self.service, omitted, now_unix_ms());
+        let published = self.publish(bus, id::time_ordered(), &call);
+        let told = tokio::time::timeout(Duration::from_millis(RETRY_DELAY_MS), published).await;
+        if !matches!(told, Ok(Ok(()))) {
+            tracing::error!(answered, refused, "calls are not in the audit trail: NATS is unreachable");
+        }
     }
 
     async fn send(&self, bus: &EventBus, call: &ServiceCall, shutdown: &CancellationToken) {
@@ -202,9 +274,17 @@ impl CallSender {
                 tracing::warn!(%error, "calls for the audit trail wait");
             }
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return self.give_up(call),
                 () = tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)) => {}
             }
+        }
+    }
+
+    /// Counts a call that is not sent.
+    fn give_up(&self, call: &ServiceCall) {
+        match call.omitted {
+            None => self.omitted.count(call.outcome, call.at_unix_ms),
+            Some(omitted) => self.omitted.put_back(omitted),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
 
-use slipway_domain::access::{Grants, Role, Scope};
+use slipway_domain::access::{Grants, Role, Scope, Visible};
 
 use crate::principal::ANONYMOUS;
 
@@ -58,5 +58,15 @@ impl Caller {
     /// The caller on whose behalf this task runs; `None` outside of any request.
     pub fn current() -> Option<Self> {
         CALLER.try_with(Self::clone).ok()
+    }
+
+    /// Registered models that a list may show in this task; none outside of any request.
+    pub fn visible_models() -> Visible<String> {
+        Self::current().map_or(Visible::These(Vec::new()), |caller| caller.grants.visible_models())
+    }
+
+    /// Experiments that a list may show in this task; none outside of any request.
+    pub fn visible_experiments() -> Visible<i64> {
+        Self::current().map_or(Visible::These(Vec::new()), |caller| caller.grants.visible_experiments())
     }
 }

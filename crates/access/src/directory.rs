@@ -93,7 +93,10 @@ struct Published {
 pub struct Directory {
     head: Option<Published>,
     tokens: HashMap<String, Token>,
-    subjects: HashMap<String, (String, Arc<Grants>)>,
+    /// Roles of principals and groups, by their names.
+    subjects: HashMap<String, Arc<Grants>>,
+    /// Their names, by the keys of their entries.
+    names: HashMap<String, String>,
     /// All entries as they were published.
     entries: HashMap<String, Vec<u8>>,
     digest: EntriesDigest,
@@ -110,7 +113,8 @@ impl Directory {
         if key == HEAD_KEY {
             // A head that does not parse leaves the one before, which ages.
             if let Some(value) = value {
-                self.head = Some(Published::read(value).map_err(damaged)?);
+                let known = self.head.as_ref().and_then(|head| head.oidc.clone());
+                self.head = Some(Published::read(value, known).map_err(damaged)?);
                 self.entries.insert(key.to_owned(), value.to_vec());
             }
             return Ok(());
@@ -120,8 +124,8 @@ impl Directory {
         }
         if let Some(id) = key.strip_prefix(TOKEN_PREFIX) {
             self.tokens.remove(id);
-        } else {
-            self.subjects.remove(key);
+        } else if let Some(name) = self.names.remove(key) {
+            self.subjects.remove(&name);
         }
         let Some(value) = value else { return Ok(()) };
         self.digest.toggle(key, value);
@@ -131,7 +135,12 @@ impl Directory {
         } else if key.starts_with(SUBJECT_PREFIX) {
             let entry: SubjectEntry =
                 serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
-            self.subjects.insert(key.to_owned(), (entry.subject, Arc::new(grants(&entry.grants))));
+            // The key is a digest: it has to be that of the subject that is named.
+            if subject_key(&entry.subject) != key {
+                return Err(damaged("the key is not that of the subject".to_owned()));
+            }
+            self.subjects.insert(entry.subject.clone(), Arc::new(grants(&entry.grants)));
+            self.names.insert(key.to_owned(), entry.subject);
         }
         Ok(())
     }
@@ -147,6 +156,11 @@ impl Directory {
     }
 
     /// Digest of all entries but the head.
+    pub(crate) const fn entries_digest(&self) -> EntriesDigest {
+        self.digest
+    }
+
+    /// The same as text.
     pub(crate) fn digest(&self) -> String {
         self.digest.to_string()
     }
@@ -170,11 +184,10 @@ impl Directory {
         self.head.as_ref()?.oidc.clone()
     }
 
-    /// The token of the configuration that this is.
-    pub(crate) fn configured(&self, secret: &str) -> Option<Proven> {
-        let digest = token_digest(secret.as_bytes());
+    /// The token of the configuration that has this digest.
+    pub(crate) fn configured(&self, digest: &[u8; 32]) -> Option<Proven> {
         let configured = &self.head.as_ref()?.configured;
-        configured.iter().find(|token| same(&token.sha256, &digest)).map(|token| token.proven.clone())
+        configured.iter().find(|token| same(&token.sha256, digest)).map(|token| token.proven.clone())
     }
 
     /// What an API token proves.
@@ -195,26 +208,32 @@ impl Directory {
 
     /// The roles of one principal or group.
     pub(crate) fn grants_of(&self, subject: &str) -> Arc<Grants> {
-        self.subjects.get(&subject_key(subject)).map_or_else(
-            || Arc::clone(&self.none),
-            // The key is a digest: the subject that is named has to be the one that is asked for.
-            |(named, grants)| Arc::clone(if named == subject { grants } else { &self.none }),
-        )
+        Arc::clone(self.subjects.get(subject).unwrap_or(&self.none))
     }
 }
 
 impl Published {
-    fn read(value: &[u8]) -> Result<Self, String> {
+    /// `known` is what was published before: what was verified with the same keys and settings stays so.
+    fn read(value: &[u8], known: Option<Arc<PublishedOidc>>) -> Result<Self, String> {
         let head: Head = serde_json::from_slice(value).map_err(|error| error.to_string())?;
         let configured: Result<Vec<Configured>, String> =
             head.configured.iter().map(Configured::read).collect();
+        // A registry whose access control is off publishes nothing but that.
+        let job_role = if head.enabled {
+            head.job_role.parse().map_err(|invalid: slipway_domain::Invalid| invalid.message)?
+        } else {
+            Role::Admin
+        };
         Ok(Self {
             at_ms: head.published_at_unix_ms,
             enabled: head.enabled,
             digest: head.digest,
             configured: configured?,
-            job_role: head.job_role.parse().map_err(|invalid: slipway_domain::Invalid| invalid.message)?,
-            oidc: head.oidc.map(|oidc| Arc::new(PublishedOidc::new(oidc))),
+            job_role,
+            oidc: head.oidc.map(|oidc| {
+                let same = known.filter(|known| *known.head() == oidc);
+                same.unwrap_or_else(|| Arc::new(PublishedOidc::new(oidc)))
+            }),
         })
     }
 }
@@ -260,3 +279,6 @@ fn sha256(text: &str) -> Result<[u8; 32], String> {
     hex::decode_to_slice(text, &mut digest).map_err(|_| "expected 64 hexadecimal digits".to_owned())?;
     Ok(digest)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use slipway_http_server::Problem;
 
 use crate::audit::{Calls, Outcome};
 use crate::policy::{Decision, Policy, Requirement, Resource, Rule, decide};
-use crate::{Caller, Refused, Verifier};
+use crate::{Caller, Refused, Verifier, lasting};
 
 /// What a client without a credential may try.
 const CHALLENGES: [HeaderValue; 2] = [
@@ -25,13 +25,13 @@ const CHALLENGES: [HeaderValue; 2] = [
 ];
 
 /// The answer of [`Resolve`].
-pub type Resolved<'a> = Pin<Box<dyn Future<Output = Result<Option<String>, Problem>> + Send + 'a>>;
+pub type Resolved<'a> = Pin<Box<dyn Future<Output = Result<Option<Scope>, Problem>> + Send + 'a>>;
 
-/// Finds the registered model that something belongs to, whose roles then apply.
+/// Finds the registered model or the experiment that something belongs to, whose roles then apply.
 pub trait Resolve: std::fmt::Debug + Send + Sync {
-    /// The model of the thing of this kind with this name; `None` where there is no such thing, which needs a
-    /// role on everything.
-    fn model_of<'a>(&'a self, kind: &'static str, name: &'a str) -> Resolved<'a>;
+    /// The scope of the thing of this kind with this name; `None` where there is no such thing, or it belongs
+    /// to nothing, which needs a role on everything.
+    fn scope_of<'a>(&'a self, kind: &'static str, name: &'a str) -> Resolved<'a>;
 }
 
 /// Access control of one service. Cheap to clone.
@@ -50,7 +50,7 @@ impl Gate {
         Self { policy: Arc::new(policy), verifier, resolve: None, calls }
     }
 
-    /// With roles on models for what belongs to a model.
+    /// With roles on models and experiments for what belongs to one.
     #[must_use]
     pub fn resolving(self, resolve: impl Resolve + 'static) -> Self {
         Self { resolve: Some(Arc::new(resolve)), ..self }
@@ -66,44 +66,85 @@ impl Gate {
         if rule.is_some_and(|rule| matches!(rule.requirement, Requirement::Open | Requirement::AttemptToken))
         {
             let caller = Caller::anonymous(origin);
-            return Ok((Request::from_parts(parts, body), Admitted { caller, changes: false }));
+            return Ok((Request::from_parts(parts, body), Admitted { caller, changes: false, again: None }));
         }
         let caller = verifier
             .authenticate(&parts.headers, origin.clone())
             .map_err(|error| refused(Caller::anonymous(origin), error))?;
-        let scope = self.scope(rule, &mut parts).await.map_err(|error| refused(caller.clone(), error))?;
+        let named = named(rule, &mut parts).await;
+        let scope = self.scope(named.as_ref()).await.map_err(|error| refused(caller.clone(), error))?;
         match decide(rule, &caller, &scope, verifier.job_role()) {
             Decision::Allowed => {
+                let again = rule.zip(parts.headers.get(header::AUTHORIZATION)).map(|(rule, header)| {
+                    let (gate, verifier, mut header) = (self.clone(), verifier.clone(), header.clone());
+                    header.set_sensitive(true);
+                    Again { gate, verifier, rule, named, header, origin: caller.origin.clone() }
+                });
                 let changes = rule.is_some_and(changes);
-                Ok((Request::from_parts(parts, body), Admitted { caller, changes }))
+                Ok((Request::from_parts(parts, body), Admitted { caller, changes, again }))
             }
             Decision::Denied(why) => Err(refused(caller, Refused::Denied(why))),
         }
     }
 
     /// What the request is about.
-    async fn scope(&self, rule: Option<&Rule>, parts: &mut Parts) -> Result<Scope, Refused> {
-        let Some(Requirement::Role(_, Resource::OfPath(parameter, kind))) = rule.map(|rule| rule.requirement)
-        else {
+    async fn scope(&self, named: Option<&Named>) -> Result<Scope, Refused> {
+        let (Some(Named { kind, name }), Some(resolve)) = (named, &self.resolve) else {
             return Ok(Scope::Everything);
         };
-        let Some(resolve) = &self.resolve else { return Ok(Scope::Everything) };
-        let parameters = RawPathParams::from_request_parts(parts, &()).await.ok();
-        let name = parameters
-            .as_ref()
-            .and_then(|found| found.iter().find(|(key, _)| *key == parameter))
-            .map(|(_, name)| name.to_owned());
-        let Some(name) = name else { return Ok(Scope::Everything) };
-        let model = resolve.model_of(kind, &name).await.map_err(|problem| {
-            Refused::Unavailable(format!("the model of the {kind} is not known: {problem}"))
+        let scope = resolve.scope_of(kind, name).await.map_err(|problem| {
+            Refused::Unavailable(format!("it is not known what the {kind} belongs to: {problem}"))
         })?;
-        Ok(model.map_or(Scope::Everything, Scope::Model))
+        Ok(scope.unwrap_or(Scope::Everything))
+    }
+}
+
+/// What the path of a request names.
+#[derive(Debug, Clone)]
+struct Named {
+    kind: &'static str,
+    name: String,
+}
+
+async fn named(rule: Option<&Rule>, parts: &mut Parts) -> Option<Named> {
+    let Requirement::Role(_, resource) = rule?.requirement else { return None };
+    let (Resource::OfPath(parameter, kind) | Resource::ExperimentOfPath(parameter, kind)) = resource else {
+        return None;
+    };
+    let parameters = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+    let (_, name) = parameters.iter().find(|(key, _)| *key == parameter)?;
+    Some(Named { kind, name: name.to_owned() })
+}
+
+/// What it takes to check a caller again.
+#[derive(Debug, Clone)]
+struct Again {
+    gate: Gate,
+    verifier: Verifier,
+    rule: &'static Rule,
+    named: Option<Named>,
+    header: HeaderValue,
+    origin: String,
+}
+
+impl Again {
+    /// Whether the caller may still have the response that is being sent.
+    async fn check(self) -> Result<(), Refused> {
+        let caller = self.verifier.verify(&self.header, self.origin)?;
+        // While the database is unreachable, nothing is known against the caller.
+        let Ok(scope) = self.gate.scope(self.named.as_ref()).await else { return Ok(()) };
+        match decide(Some(self.rule), &caller, &scope, self.verifier.job_role()) {
+            Decision::Allowed => Ok(()),
+            Decision::Denied(why) => Err(Refused::Denied(why)),
+        }
     }
 }
 
 struct Admitted {
     caller: Caller,
     changes: bool,
+    /// Absent where no credential was needed.
+    again: Option<Again>,
 }
 
 struct Refusal {
@@ -116,29 +157,41 @@ fn changes(rule: &Rule) -> bool {
     match rule.requirement {
         Requirement::Role(role, _) => role > Role::Viewer,
         Requirement::SubmitJobs | Requirement::Services => true,
-        Requirement::Open | Requirement::Authenticated | Requirement::AttemptToken => false,
+        Requirement::Open | Requirement::Authenticated | Requirement::List | Requirement::AttemptToken => {
+            false
+        }
     }
 }
 
 /// Middleware: lets a request through to its handler, with its [`Caller`] in the extensions, or says why not.
 pub async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let Some(verifier) = gate.verifier.clone() else { return next.run(request).await };
+    let Some(verifier) = gate.verifier.clone() else { return next_for_anyone(request, next).await };
     let is_grpc = is_grpc(&request);
     let call = gate.calls.begin(&request);
     match gate.admit(&verifier, request).await {
-        Ok((mut request, Admitted { caller, changes })) => {
+        Ok((mut request, Admitted { caller, changes, again })) => {
             request.extensions_mut().insert(caller.clone());
             let response = caller.clone().scope(next.run(request)).await;
             if changes {
                 call.end(&caller, Outcome::of(&response));
             }
-            response
+            match again {
+                Some(again) => lasting::watch(response, move || again.clone().check()),
+                None => response,
+            }
         }
         Err(Refusal { caller, refused }) => {
             call.end(&caller, Outcome::Refused(&refused));
             respond(&refused, is_grpc)
         }
     }
+}
+
+/// Handles a request where access control is off.
+async fn next_for_anyone(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let origin = peer.map(|ConnectInfo(peer)| peer.ip().to_canonical().to_string()).unwrap_or_default();
+    Caller::anyone(origin).scope(next.run(request)).await
 }
 
 fn is_grpc(request: &Request) -> bool {

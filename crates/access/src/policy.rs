@@ -16,6 +16,8 @@ pub enum Requirement {
     Authenticated,
     /// A role on what the request is about.
     Role(Role, Resource),
+    /// A role on anything; the handler lists what the caller may read.
+    List,
     /// The role of training jobs, and editor at least, on everything: a job runs code of its submitter with
     /// that role.
     SubmitJobs,
@@ -32,6 +34,8 @@ pub enum Resource {
     Everything,
     /// The registered model of what a parameter of the path names: the parameter, and the kind of thing.
     OfPath(&'static str, &'static str),
+    /// The experiment of what a parameter of the path names: the parameter, and the kind of thing.
+    ExperimentOfPath(&'static str, &'static str),
 }
 
 /// One line of a policy.
@@ -73,6 +77,10 @@ impl Rule {
             Requirement::Role(role, Resource::OfPath(_, kind)) => {
                 format!("{role} on the model of the {kind}")
             }
+            Requirement::Role(role, Resource::ExperimentOfPath(_, kind)) => {
+                format!("{role} on the experiment of the {kind}")
+            }
+            Requirement::List => "viewer on anything; lists what the caller may read".to_owned(),
             Requirement::SubmitJobs => {
                 "editor or the role of jobs, whichever is greater, on everything".to_owned()
             }
@@ -145,6 +153,8 @@ pub fn decide(rule: Option<&Rule>, caller: &Caller, scope: &Scope, job_role: Rol
             return Decision::Allowed;
         }
         Requirement::Role(role, _) => (role, scope),
+        Requirement::List if caller.grants.has_any() => return Decision::Allowed,
+        Requirement::List => (Role::Viewer, &Scope::Everything),
         Requirement::SubmitJobs => (role_to_submit(job_role), &Scope::Everything),
         Requirement::Services => {
             let services = rule.services.join(", ");
@@ -228,5 +238,94 @@ mod tests {
         let only = find(Method::POST, "/p.S/{*method}", "/p.S/Only");
         let admin = caller("admin", &[(Scope::Everything, Role::Admin)]);
         assert_ne!(decide(only, &admin, &Scope::Everything, Role::Editor), Decision::Allowed);
+    }
+
+    /// Who is let in by each requirement: callers without a role, with a role on the model `m`, and with a
+    /// role on everything.
+    #[test]
+    fn each_requirement_lets_in_whom_it_names_and_nobody_else() {
+        use Requirement::{AttemptToken, Authenticated, List, Open, Services, SubmitJobs};
+        let (m, n, all) = (Scope::Model("m".into()), Scope::Model("n".into()), Scope::Everything);
+        let of = |role| Requirement::Role(role, Resource::OfPath("name", "deployment"));
+        let on = |scope: &Scope, role| caller("ann", &[(scope.clone(), role)]);
+        let callers = [
+            ("none", caller("ann", &[])),
+            ("m viewer", on(&m, Role::Viewer)),
+            ("m editor", on(&m, Role::Editor)),
+            ("m deployer", on(&m, Role::Deployer)),
+            ("m admin", on(&m, Role::Admin)),
+            ("viewer", on(&all, Role::Viewer)),
+            ("editor", on(&all, Role::Editor)),
+            ("deployer", on(&all, Role::Deployer)),
+            ("admin", on(&all, Role::Admin)),
+            ("service", caller("slipway:launcher", &[])),
+        ];
+        let everyone: Vec<&str> = callers.iter().map(|(name, _)| *name).collect();
+        let table: [(Requirement, &Scope, &[&str]); 17] = [
+            (Open, &all, &everyone),
+            (Authenticated, &all, &everyone),
+            (AttemptToken, &all, &everyone),
+            (Services, &all, &["service"]),
+            (of(Role::Viewer), &m, &everyone[1..]),
+            (
+                of(Role::Editor),
+                &m,
+                &["m editor", "m deployer", "m admin", "editor", "deployer", "admin", "service"],
+            ),
+            (of(Role::Deployer), &m, &["m deployer", "m admin", "deployer", "admin", "service"]),
+            (of(Role::Admin), &m, &["m admin", "admin", "service"]),
+            // What belongs to another model, or to none, takes no notice of the model m.
+            (of(Role::Viewer), &n, &everyone[5..]),
+            (of(Role::Deployer), &n, &["deployer", "admin", "service"]),
+            (of(Role::Viewer), &all, &everyone[5..]),
+            (of(Role::Editor), &all, &["editor", "deployer", "admin", "service"]),
+            (of(Role::Deployer), &all, &["deployer", "admin", "service"]),
+            (of(Role::Admin), &all, &["admin", "service"]),
+            (List, &all, &everyone[1..]),
+            (SubmitJobs, &all, &["editor", "deployer", "admin", "service"]),
+            // A job's own model makes no difference.
+            (SubmitJobs, &m, &["editor", "deployer", "admin", "service"]),
+        ];
+        for (requirement, scope, allowed) in table {
+            let rule = rule("GET", "/x", requirement).or_services(&["slipway:launcher"]);
+            for (name, caller) in &callers {
+                let decision = decide(Some(&rule), caller, scope, Role::Viewer);
+                let is_allowed = decision == Decision::Allowed;
+                assert_eq!(is_allowed, allowed.contains(name), "{requirement:?} on {scope}: {name}");
+                if let Decision::Denied(why) = decision {
+                    assert!(why.starts_with("'ann': "), "{why}");
+                }
+            }
+        }
+        // A service gets nothing from its name where the rule does not name it, nor does one that looks
+        // like it.
+        let rule = rule("GET", "/x", of(Role::Viewer)).or_services(&["slipway:launcher"]);
+        for name in ["slipway:serving", "slipway:launcher ", "Slipway:launcher", "launcher", "slipway:"] {
+            assert_ne!(
+                decide(Some(&rule), &caller(name, &[]), &m, Role::Viewer),
+                Decision::Allowed,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_that_only_looks_like_one_that_is_listed_has_no_rule() {
+        for (method, route, path) in [
+            (Method::POST, "", "/p.S/submit"),
+            (Method::POST, "", "/p.S/Submit/"),
+            (Method::POST, "", "//p.S/Submit"),
+            (Method::POST, "", "/p.S/Submit?x"),
+            (Method::POST, "", "/p.S/%53ubmit"),
+            (Method::GET, "", "/p.S/Submit"),
+            (Method::OPTIONS, "/a/{name}", "/a/x"),
+            (Method::CONNECT, "/me", "/me"),
+            (Method::TRACE, "/me", "/me"),
+            (Method::GET, "/a/{other}", "/a/x"),
+            (Method::from_bytes(b"GET PUT").unwrap_or(Method::PATCH), "/a/{name}", "/a/x"),
+        ] {
+            let found = Policy::new(&RULES).find(&method, Some(route), path);
+            assert!(found.is_none(), "{method} {route} {path}: {found:?}");
+        }
     }
 }

@@ -3,10 +3,9 @@
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use slipway_event_bus::EventBus;
-use slipway_service_kit::Tasks;
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use tokio_util::sync::CancellationToken;
+use slipway_service_kit::{Drain, Tasks};
 
 use crate::audit::{CallSender, calls};
 use crate::policy::{Policy, Rule};
@@ -36,24 +35,26 @@ impl AccessControl {
         Self { gate: Gate::new(Policy::new(rules), verifier.clone(), calls), verifier, sender }
     }
 
-    /// With roles on models for what belongs to a model.
+    /// With roles on models and experiments for what belongs to one.
     #[must_use]
     pub fn resolving(self, resolve: impl Resolve + 'static) -> Self {
         Self { gate: self.gate.resolving(resolve), ..self }
     }
 
-    /// Puts the guard in front of these routes, and starts what it needs.
+    /// Puts the guard in front of these routes, and starts what it needs until the last request is answered.
     pub fn protect(
         self,
         routes: Router,
         bus: &EventBus,
         tasks: &mut Tasks,
         readiness: &Readiness,
-        shutdown: &CancellationToken,
+        drain: &Drain,
     ) -> Router {
-        let Some(verifier) = self.verifier else { return routes };
-        tasks.spawn("access", follow(bus.clone(), verifier, readiness.clone(), shutdown.clone()));
-        tasks.spawn("access-audit", self.sender.run(bus.clone(), shutdown.clone()));
+        if let Some(verifier) = self.verifier {
+            let over = drain.over();
+            tasks.spawn("access", follow(bus.clone(), verifier, readiness.clone(), over.clone()));
+            tasks.spawn("access-audit", self.sender.run(bus.clone(), over.clone()));
+        }
         routes.layer(from_fn_with_state(self.gate, guard))
     }
 }

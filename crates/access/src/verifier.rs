@@ -1,6 +1,5 @@
 //! From credentials to a caller, by what the registry published. No request waits for another service.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,20 +10,20 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use secrecy::ExposeSecret as _;
-use slipway_domain::access::{Grants, Role, token_digest};
+use slipway_domain::access::{Role, token_digest};
 use slipway_runtime::clock::now_unix_ms;
 use slipway_service_kit::metrics::Metrics;
 
 use crate::config::CheckConfig;
 use crate::directory::{Directory, Proven, Rejected};
+use crate::identities::{Found, Identities};
 use crate::keep::{self, Copy};
 use crate::oidc::{Identity, PublishedOidc, Refused as NotTrusted};
-use crate::principal::{GROUP, validate_principal};
+use crate::principal::validate_principal;
 use crate::{ApiToken, Caller, Network, Presented, client_address};
 
-/// The signature of an identity token is checked again after this time, as its key may have been withdrawn.
-const IDENTITY_KEPT_MS: u64 = 60_000;
-const MAX_IDENTITIES: usize = 10_000;
+/// No token is longer.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Why a request is not let through.
@@ -59,17 +58,11 @@ pub struct Verifier(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     directory: RwLock<Directory>,
-    identities: Mutex<HashMap<[u8; 32], Known>>,
+    identities: Identities,
     max_age_ms: u64,
     trusted: Vec<Network>,
     /// On disk, where there is one.
     copy: Option<Mutex<Copy>>,
-}
-
-#[derive(Debug, Clone)]
-struct Known {
-    identity: Arc<Identity>,
-    until_ms: u64,
 }
 
 impl Verifier {
@@ -88,7 +81,7 @@ impl Verifier {
         Self(Arc::new(Inner {
             directory: RwLock::new(directory),
             copy: copy.map(Mutex::new),
-            identities: Mutex::default(),
+            identities: Identities::default(),
             max_age_ms: config.access_max_age_s.saturating_mul(1_000),
             trusted: config.trusted_proxies.clone(),
         }))
@@ -125,63 +118,35 @@ impl Verifier {
 
     fn prove(&self, presented: &Presented, now_ms: u64) -> Result<Proven, Refused> {
         let secret = presented.secret.expose_secret();
+        if secret.len() > MAX_TOKEN_BYTES {
+            return Err(unauthenticated(format!("the token has more than {MAX_TOKEN_BYTES} bytes")));
+        }
+        let digest = || token_digest(secret.as_bytes());
+        let directory = self.read();
         if let Some(token) = ApiToken::parse(secret) {
-            let proven = self.read().token(&token, now_ms);
-            // A token of the configuration may have the form of an API token.
-            return match proven {
+            return match directory.token(&token, now_ms) {
                 Ok(proven) => Ok(proven),
-                Err(Rejected::Unknown) => self
-                    .read()
-                    .configured(secret)
+                // A token of the configuration may have the form of an API token.
+                Err(Rejected::Unknown) => directory
+                    .configured(&digest())
                     .ok_or_else(|| unauthenticated("the token is unknown or was revoked")),
                 Err(Rejected::Expired) => Err(unauthenticated("the token has expired")),
             };
         }
-        if let Some(proven) = self.read().configured(secret) {
+        let digest = digest();
+        if let Some(proven) = directory.configured(&digest) {
             return Ok(proven);
         }
-        let oidc = if secret.split('.').count() == 3 { self.read().oidc() } else { None };
-        let Some(oidc) = oidc else {
-            return Err(unauthenticated("the token is none of the registry's"));
+        let oidc = directory.oidc().filter(|_| secret.matches('.').count() == 2);
+        let entries = directory.entries_digest();
+        drop(directory);
+        let oidc = oidc.ok_or_else(|| unauthenticated("the token is none of the registry's"))?;
+        let identity = match self.0.identities.find(&digest, &oidc, entries, now_ms) {
+            Found::Proven(proven) => return Ok(proven),
+            Found::Identity(identity) => identity,
+            Found::Unknown => Arc::new(identity(&oidc, secret)?),
         };
-        let identity = self.identity(&oidc, secret, now_ms)?;
-        let directory = self.read();
-        let groups = identity.groups.iter().map(|group| format!("{GROUP}{group}"));
-        let subjects = groups.map(|group| directory.grants_of(&group));
-        let own = directory.grants_of(&identity.principal);
-        let all: Grants = subjects.chain([own]).flat_map(|grants| grants.list()).collect();
-        Ok(Proven {
-            principal: identity.principal.as_str().into(),
-            credential: "oidc".into(),
-            grants: Arc::new(all),
-        })
-    }
-
-    fn identity(&self, oidc: &PublishedOidc, secret: &str, now_ms: u64) -> Result<Arc<Identity>, Refused> {
-        let key = token_digest(secret.as_bytes());
-        let mut identities = self.0.identities.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = identities.get(&key).filter(|known| now_ms < known.until_ms) {
-            return Ok(Arc::clone(&known.identity));
-        }
-        drop(identities);
-        let identity = oidc.verify(secret).map_err(|refused| match refused {
-            NotTrusted::Token(why) | NotTrusted::Issuer(why) => unauthenticated(why),
-        })?;
-        validate_principal(&identity.principal)
-            .map_err(|why| unauthenticated(format!("the token's principal is not valid here: {why}")))?;
-        let identity = Arc::new(identity);
-        let end_ms = identity.expires_unix_s.saturating_mul(1_000);
-        let known =
-            Known { identity: Arc::clone(&identity), until_ms: end_ms.min(now_ms + IDENTITY_KEPT_MS) };
-        identities = self.0.identities.lock().unwrap_or_else(PoisonError::into_inner);
-        if identities.len() >= MAX_IDENTITIES {
-            identities.retain(|_, known| now_ms < known.until_ms);
-            if identities.len() >= MAX_IDENTITIES {
-                identities.clear();
-            }
-        }
-        identities.insert(key, known);
-        Ok(identity)
+        Ok(self.0.identities.remember(digest, &oidc, identity, &self.read(), now_ms))
     }
 
     /// Rejects while it is not known who may do what.
@@ -278,6 +243,16 @@ impl Collector for Age {
         )?;
         gauge.encode(encoder)
     }
+}
+
+/// Whose identity token it is, by its signature.
+fn identity(oidc: &PublishedOidc, secret: &str) -> Result<Identity, Refused> {
+    let identity = oidc.verify(secret).map_err(|refused| match refused {
+        NotTrusted::Token(why) | NotTrusted::Issuer(why) => unauthenticated(why),
+    })?;
+    validate_principal(&identity.principal)
+        .map_err(|why| unauthenticated(format!("the token's principal is not valid here: {why}")))?;
+    Ok(identity)
 }
 
 fn unauthenticated(why: impl std::fmt::Display) -> Refused {

@@ -63,6 +63,20 @@ pub enum CallOutcome {
     Answered,
     /// Access control refused it.
     Refused,
+    /// Not a call: the number of calls that were not recorded, because the queue was full or there were too
+    /// many refused ones.
+    Omitted,
+}
+
+/// Numbers of calls that were not recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct OmittedCalls {
+    /// Calls that were answered and may have changed something.
+    pub answered: u64,
+    /// Refused calls.
+    pub refused: u64,
+    /// Unix time in milliseconds of the first of them.
+    pub since_unix_ms: u64,
 }
 
 impl CallOutcome {
@@ -71,6 +85,7 @@ impl CallOutcome {
         match self {
             Self::Answered => "answered",
             Self::Refused => "refused",
+            Self::Omitted => "omitted",
         }
     }
 }
@@ -100,6 +115,9 @@ pub struct ServiceCall {
     pub reason: String,
     /// Unix time in milliseconds.
     pub at_unix_ms: u64,
+    /// With the outcome `omitted`: how many calls are missing from the trail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted: Option<OmittedCalls>,
 }
 
 impl EventBody for ServiceCall {
@@ -107,7 +125,38 @@ impl EventBody for ServiceCall {
         format!("slipway.{}.call.{}", self.service, self.outcome.name())
     }
     fn entity(&self) -> String {
-        format!("{} {} {}", self.service, self.method, self.path)
+        self.name()
+    }
+}
+
+impl ServiceCall {
+    /// What it is called in the audit trail: service, method and path; the service alone for calls that were
+    /// omitted.
+    pub fn name(&self) -> String {
+        match self.outcome {
+            CallOutcome::Omitted => self.service.clone(),
+            CallOutcome::Answered | CallOutcome::Refused => {
+                format!("{} {} {}", self.service, self.method, self.path)
+            }
+        }
+    }
+
+    /// Says how many calls of a service are missing from the trail.
+    pub fn omitted(service: &str, omitted: OmittedCalls, at_unix_ms: u64) -> Self {
+        let OmittedCalls { answered, refused, .. } = omitted;
+        Self {
+            service: service.to_owned(),
+            outcome: CallOutcome::Omitted,
+            principal: "system".to_owned(),
+            credential: String::new(),
+            origin: String::new(),
+            method: String::new(),
+            path: String::new(),
+            status: 0,
+            reason: format!("{answered} answered and {refused} refused calls are not in the audit trail"),
+            at_unix_ms,
+            omitted: Some(omitted),
+        }
     }
 }
 

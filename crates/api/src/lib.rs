@@ -11,6 +11,9 @@ pub mod traffic;
 /// Bytes of a training profile that are read: ten thousand columns are about 40 MiB.
 pub const MAX_PROFILE_BYTES: u32 = 64 * 1024 * 1024;
 
+/// Descriptors of every gRPC service under /proto, encoded: what reflection shows.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// gRPC generated from /proto. The .proto files carry the documentation.
 #[expect(missing_docs, clippy::allow_attributes, clippy::too_many_lines, reason = "generated code")]
 pub mod proto {

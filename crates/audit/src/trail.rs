@@ -1,10 +1,8 @@
 //! Reads the trail. The relay writes it, as it publishes what was committed.
 
 use slipway_domain::audit::Record;
-use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder};
-
-/// Begins a transaction whose statements all see the same rows.
-const ONE_VIEW: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow as _, PgPool, Postgres, QueryBuilder, Row as _};
 
 /// A row of the trail. [`Record`] explains the fields.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -92,26 +90,27 @@ pub async fn page(
     after: Option<i64>,
     limit: i64,
 ) -> Result<Page, sqlx::Error> {
-    // One snapshot for both, so that a row which is added in between does not break a client's walk along the
+    let direction = if filter.ascending { "" } else { " DESC" };
+    // One statement sees one state: a row that is added between two would break a client's walk along the
     // chain.
-    let mut db = pool.begin_with(ONE_VIEW).await?;
-    let (head_seq, head_hash) =
-        sqlx::query_as("SELECT seq, hash FROM audit_head").fetch_one(&mut *db).await?;
-    let rows = list(&mut db, filter, after, limit).await?;
+    let mut query = QueryBuilder::<Postgres>::new(
+        "SELECT h.seq AS head_seq, h.hash AS head_hash, a.* FROM audit_head h LEFT JOIN LATERAL (\
+         SELECT seq, event_id::TEXT AS event_id, at_ms, principal, credential, origin, trace_id, entity, \
+         what, id, details, hash FROM audit WHERE TRUE",
+    );
+    push_conditions(&mut query, filter, after);
+    query.push(" ORDER BY seq").push(direction).push(" LIMIT ").push_bind(limit);
+    query.push(") a ON TRUE ORDER BY a.seq").push(direction);
+    let found = query.build().persistent(false).fetch_all(pool).await?;
+    let head = found.first().ok_or(sqlx::Error::RowNotFound)?;
+    let (head_seq, head_hash) = (head.try_get("head_seq")?, head.try_get("head_hash")?);
+    // Without a row that matches, there is the head alone.
+    let is_row = |row: &&PgRow| row.try_get::<Option<i64>, _>("seq").is_ok_and(|seq| seq.is_some());
+    let rows = found.iter().filter(is_row).map(AuditRow::from_row).collect::<Result<_, _>>()?;
     Ok(Page { rows, head_seq, head_hash })
 }
 
-async fn list(
-    db: &mut PgConnection,
-    filter: &Filter,
-    after: Option<i64>,
-    limit: i64,
-) -> Result<Vec<AuditRow>, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new(
-        "SELECT seq, event_id::TEXT AS event_id, at_ms, principal, credential, origin, trace_id, entity, \
-         what, id, \
-         details, hash FROM audit WHERE TRUE",
-    );
+fn push_conditions(query: &mut QueryBuilder<Postgres>, filter: &Filter, after: Option<i64>) {
     if let Some(id) = &filter.id {
         // As the index has it.
         query.push(" AND left(id, 256) = left(").push_bind(id.clone()).push(", 256)");
@@ -131,7 +130,4 @@ async fn list(
     if let Some(after) = after {
         query.push(if filter.ascending { " AND seq > " } else { " AND seq < " }).push_bind(after);
     }
-    query.push(if filter.ascending { " ORDER BY seq LIMIT " } else { " ORDER BY seq DESC LIMIT " });
-    query.push_bind(limit);
-    query.build_query_as().persistent(false).fetch_all(db).await
 }

@@ -153,6 +153,8 @@ impl LogEvents {
                     return Ok(Some(LogEvent::Output { id, chunk: read(&message.data)? }));
                 }
                 "end" => return Ok(Some(LogEvent::End(read(&message.data)?))),
+                // The token ended, or the role.
+                "error" => return Err(Error::Unreachable(message.data)),
                 // Events of a later release.
                 _ => {}
             }

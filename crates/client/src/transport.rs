@@ -121,6 +121,12 @@ impl Request<'_> {
         Self { builder: self.builder.map(|builder| builder.json(body)), ..self }
     }
 
+    /// With a file as the body.
+    pub fn file(self, bytes: Vec<u8>) -> Self {
+        let typed = self.header("content-type", "application/octet-stream");
+        Self { builder: typed.builder.map(|builder| builder.body(bytes)), ..typed }
+    }
+
     /// With a header.
     pub fn header(self, name: &str, value: &str) -> Self {
         Self { builder: self.builder.map(|builder| builder.header(name, value)), ..self }
@@ -131,13 +137,16 @@ impl Request<'_> {
     /// # Errors
     /// See [`Error`].
     pub async fn read<T: DeserializeOwned>(self) -> Result<T, Error> {
-        let bytes = self.bytes().await?;
-        // A body that is left out is `null`.
-        let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-        serde_json::from_slice(bytes).map_err(|error| {
-            let hint = "is another program listening at this address, or a service of another release?";
-            Error::Unexpected(format!("the response is not the JSON of this API ({error}): {hint}"))
-        })
+        parsed(&self.bytes().await?)
+    }
+
+    /// [`Self::read`], for as long as it takes to send the body.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn read_at_last<T: DeserializeOwned>(self) -> Result<T, Error> {
+        let response = self.client.accepted(self.builder?).await?;
+        parsed(&response.bytes().await.map_err(|error| interrupted(&error))?)
     }
 
     /// Sends the request; what it returns is of no interest.
@@ -184,6 +193,15 @@ impl Client {
         let body: Value = response.json().await.unwrap_or(Value::Null);
         Err(Error::refused(status, &body))
     }
+}
+
+fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // A body that is left out is `null`.
+    let bytes: &[u8] = if bytes.is_empty() { b"null" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| {
+        let hint = "is another program listening at this address, or a service of another release?";
+        Error::Unexpected(format!("the response is not the JSON of this API ({error}): {hint}"))
+    })
 }
 
 fn interrupted(error: &reqwest::Error) -> Error {

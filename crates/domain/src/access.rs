@@ -135,6 +135,16 @@ pub enum Visible<T> {
     These(Vec<T>),
 }
 
+impl<T> Visible<T> {
+    /// The things that alone are shown; `None` where all are.
+    pub fn only(&self) -> Option<&[T]> {
+        match self {
+            Self::All => None,
+            Self::These(these) => Some(these),
+        }
+    }
+}
+
 /// All that one caller was granted, under its own name and through its groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
@@ -207,6 +217,11 @@ impl Grants {
         Visible::These(names)
     }
 
+    /// Whether any role is held, on whatever.
+    pub fn has_any(&self) -> bool {
+        self.everything.is_some() || !self.experiments.is_empty() || !self.models.is_empty()
+    }
+
     /// Each grant, in order, for people who ask what they may do.
     pub fn list(&self) -> Vec<(Scope, Role)> {
         let everything = self.everything.map(|role| (Scope::Everything, role));
@@ -272,6 +287,7 @@ mod tests {
         let denied = grants.check(Role::Viewer, &Scope::Model("churn".into())).unwrap_err();
         assert!(denied.to_string().ends_with("'churn'; this caller has none there"), "{denied}");
         assert_eq!(grants.visible_models(), Visible::These(vec![]));
+        assert!(grants.has_any() && !Grants::default().has_any() && Grants::full().has_any());
     }
 
     #[test]

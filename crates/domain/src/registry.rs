@@ -13,6 +13,7 @@ pub mod retention;
 mod search;
 mod signature;
 mod terms;
+mod violation;
 pub mod webhook;
 
 /// The grammar of MLflow's search filters.
@@ -33,6 +34,7 @@ pub use names::{
 };
 pub use page::{decode_page_token, encode_page_token};
 pub use signature::{Signature, SignatureInput, TensorSpec, ValueKind, check_signature};
+pub use violation::{Broken, Subject, Violation};
 
 #[cfg(test)]
 mod tests;

@@ -5,18 +5,23 @@ pub mod attempt;
 mod capacity;
 mod checkpoint;
 mod job;
+mod lease;
 mod naming;
 mod settle;
 mod spec;
 
-pub use capacity::{Capacity, Placement, place, total};
+pub use capacity::{Capacity, Node, Placed, Placement, place, place_on, refusal, total};
 pub use checkpoint::{
     Fenced, MANIFEST_SCHEMA, MODE_BITS, Manifest, ManifestFile, ManifestFolder, ManifestLink, UploadStep,
     check_fence, choose_restore, link_destination, released, upload_plan,
 };
 pub use job::{
-    Action, EventKind, HEARTBEAT_INTERVAL_MS, Job, JobEvent, LEASE_MS, MAX_DISRUPTIONS, Observation, Outcome,
-    START_TIMEOUT_MS, Status, step,
+    AGENT_SPARE_MS, Action, EventKind, HEARTBEAT_INTERVAL_MS, Job, JobEvent, MAX_DISRUPTIONS, Observation,
+    Outcome, Status, step,
+};
+pub use lease::{
+    DEFAULT_LEASE_MS, Lease, MAX_LEASE_MS, MIN_LEASE_MS, Owner, Relation, Report, SILENCE_MS,
+    START_TIMEOUT_MS, Verdict, Watched, decide,
 };
 pub use naming::{EntryKind, Naming, classify};
 pub use settle::{Decision, Evidence, Moment, QUIET_BEFORE_END_MS, QUIET_WHILE_RUNNING_MS, Sighting, Watch};

@@ -1,17 +1,34 @@
 //! Durable consumers of events: at least once, in order for one handler, acknowledged after the handler is
 //! done.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use async_nats::jetstream::{AckKind, consumer};
-use futures::StreamExt as _;
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::{AckKind, Message, consumer};
+use futures::{FutureExt as _, StreamExt as _};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::liveness::jittered;
 use crate::{Error, EventBus};
 
-/// A message is delivered again where its handler has not finished by then.
-const ACK_WAIT_S: u64 = 30;
+/// A message is delivered again, to another replica, where nothing is heard of it for this long: its replica
+/// hangs or is gone.
+const ACK_WAIT_S: u64 = 5;
+/// How often NATS is told that messages are being worked on, or wait for their turn.
+const PROGRESS_INTERVAL_MS: u64 = 1_500;
+/// A request for messages is in force this long: one of a replica that hangs takes none afterwards.
+const REQUEST_MS: u64 = 4_000;
+/// NATS says this often that a request is still in force.
+const HEARTBEAT_MS: u64 = 1_900;
+/// Messages that one request asks for.
+const BATCH: usize = 16;
+/// Messages of a subscription that are not acknowledged yet.
+const MAX_PENDING: usize = 64;
+/// Redelivery delay of the first message that is given back; the others have twice this delay. NATS offers
+/// the first one to the abandoned pull request and then moves it to the end of the redelivery queue.
+const GIVE_BACK_DELAY_MS: u64 = 100;
 /// Pause before a failed message is delivered again.
 const REDELIVERY_DELAY_MS: u64 = 1_000;
 /// A message whose handler fails this often is given up, loudly.
@@ -72,7 +89,7 @@ pub(crate) fn pull_config(durable: &str, filter_subjects: Vec<String>) -> consum
         filter_subjects,
         ack_wait: Duration::from_secs(ACK_WAIT_S),
         max_deliver: MAX_DELIVERIES,
-        max_ack_pending: 64,
+        max_ack_pending: MAX_PENDING as i64,
         ..consumer::pull::Config::default()
     }
 }
@@ -98,7 +115,8 @@ impl Consumer {
     }
 
     /// Hands each message to `handler` until `shutdown`. `Ok` acknowledges; an error is logged and the
-    /// message comes again. A lost connection is mended; the place in the stream is kept by NATS.
+    /// message comes again. A lost connection is mended; the place in the stream is kept by NATS. Messages
+    /// that were taken and are not answered are given back, for other replicas.
     pub async fn run<F, R>(self, shutdown: CancellationToken, mut handler: F)
     where
         F: FnMut(Received) -> R + Send,
@@ -117,7 +135,7 @@ impl Consumer {
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = tokio::time::sleep(Duration::from_millis(RESUBSCRIBE_DELAY_MS)) => {}
+                () = tokio::time::sleep(jittered(RESUBSCRIBE_DELAY_MS)) => {}
             }
         }
     }
@@ -127,22 +145,45 @@ impl Consumer {
         F: FnMut(Received) -> R + Send,
         R: Future<Output = Result<(), String>> + Send,
     {
-        let stream = self.bus.jetstream().get_stream(self.stream).await.map_err(Error::nats)?;
-        let config = pull_config(&self.durable, self.subjects.clone());
-        let consumer = stream.get_or_create_consumer(&self.durable, config).await.map_err(Error::nats)?;
-        let mut messages = consumer
+        let consumer = self.subscribe().await?;
+        let messages = consumer
             .stream()
-            .max_messages_per_batch(16)
-            .heartbeat(Duration::from_secs(2))
-            .expires(Duration::from_secs(6))
+            .max_messages_per_batch(BATCH)
+            .heartbeat(Duration::from_millis(HEARTBEAT_MS))
+            .expires(Duration::from_millis(REQUEST_MS))
             .messages()
             .await
             .map_err(Error::nats)?;
-        while let Some(message) = messages.next().await {
-            let message = message.map_err(Error::nats)?;
-            let received = Received::from_message(&message);
+        let mut progress = tokio::time::interval(Duration::from_millis(PROGRESS_INTERVAL_MS));
+        progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut taken = Taken { messages: Some(messages), waiting: VecDeque::new() };
+        loop {
+            let Taken { messages: Some(messages), waiting } = &mut taken else { return Ok(()) };
+            if waiting.is_empty() {
+                let Some(message) = messages.next().await else { return Ok(()) };
+                waiting.push_back(message.map_err(Error::nats)?);
+            }
+            let Some(message) = waiting.front() else { continue };
+            let received = Received::from_message(message);
             let (id, subject) = (received.id.clone(), received.subject.clone());
-            let answer = match handler(received).await {
+            let handling = handler(received);
+            tokio::pin!(handling);
+            let mut ended = None;
+            let handled = loop {
+                tokio::select! {
+                    handled = &mut handling => break handled,
+                    // Those that wait are taken, too, so that they are not delivered again meanwhile.
+                    next = messages.next(), if ended.is_none() && waiting.len() < MAX_PENDING => match next {
+                        Some(Ok(message)) => waiting.push_back(message),
+                        Some(Err(error)) => ended = Some(Err(Error::nats(error))),
+                        None => ended = Some(Ok(())),
+                    },
+                    _ = progress.tick() => for message in waiting.iter() {
+                        message.ack_with(AckKind::Progress).await.map_err(Error::nats)?;
+                    },
+                }
+            };
+            let answer = match handled {
                 Ok(()) => AckKind::Ack,
                 Err(reason) => {
                     tracing::warn!(%reason, event = %id, %subject, consumer = %self.durable,
@@ -150,8 +191,69 @@ impl Consumer {
                     AckKind::Nak(Some(Duration::from_millis(REDELIVERY_DELAY_MS)))
                 }
             };
-            message.ack_with(answer).await.map_err(Error::nats)?;
+            if let Some(message) = waiting.pop_front() {
+                message.ack_with(answer).await.map_err(Error::nats)?;
+            }
+            if let Some(ended) = ended {
+                return ended;
+            }
         }
-        Ok(())
     }
+
+    /// The durable consumer: made where it does not exist; one that an earlier version made gets the present
+    /// limits and keeps its filters.
+    async fn subscribe(&self) -> Result<consumer::PullConsumer, Error> {
+        let stream = self.bus.jetstream().get_stream(self.stream).await.map_err(Error::nats)?;
+        let wanted = pull_config(&self.durable, self.subjects.clone());
+        let ack_wait = wanted.ack_wait;
+        let found = stream.get_or_create_consumer(&self.durable, wanted).await.map_err(Error::nats)?;
+        let config = &found.cached_info().config;
+        if config.ack_wait == ack_wait {
+            return Ok(found);
+        }
+        let current = pull_config(&self.durable, filters(config));
+        stream.create_consumer(current).await.map_err(Error::nats)
+    }
+}
+
+/// Messages that a replica has taken and not answered. Dropped, at a shutdown or because another replica
+/// leads, they are given back, and are delivered again now instead of after [`ACK_WAIT_S`].
+struct Taken {
+    messages: Option<pull::Stream>,
+    /// The first one is being handled.
+    waiting: VecDeque<Message>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let (messages, mut waiting) = (self.messages.take(), std::mem::take(&mut self.waiting));
+        // Without a runtime, the process ends.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        slipway_runtime::task::detached("give-back", async move {
+            if let Some(mut messages) = messages {
+                while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+                    waiting.push_back(message);
+                }
+            }
+            for (index, message) in waiting.into_iter().enumerate() {
+                let again = Duration::from_millis(GIVE_BACK_DELAY_MS * if index == 0 { 1 } else { 2 });
+                if let Err(error) = message.ack_with(AckKind::Nak(Some(again))).await {
+                    tracing::debug!(%error, "messages are not given back; they are delivered again later");
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// The subjects that a consumer gets, sorted.
+pub(crate) fn filters(config: &consumer::Config) -> Vec<String> {
+    let mut filters = config.filter_subjects.clone();
+    if !config.filter_subject.is_empty() {
+        filters.push(config.filter_subject.clone());
+    }
+    filters.sort_unstable();
+    filters
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use async_nats::jetstream::consumer;
 
-use crate::consumer::{Received, pull_config};
+use crate::consumer::{Received, filters, pull_config};
 use crate::position::From;
 use crate::{Error, EventBus};
 
@@ -21,16 +21,10 @@ impl EventBus {
         subjects: Vec<String>,
     ) -> Result<(), Error> {
         let stream = self.jetstream().get_stream(stream).await.map_err(Error::nats)?;
-        if let Ok(there) = stream.get_consumer::<consumer::pull::Config>(durable).await {
-            let config = &there.cached_info().config;
-            let mut filters = config.filter_subjects.clone();
-            if !config.filter_subject.is_empty() {
-                filters.push(config.filter_subject.clone());
-            }
-            filters.sort_unstable();
-            if filters == subjects {
-                return Ok(());
-            }
+        if let Ok(there) = stream.get_consumer::<consumer::pull::Config>(durable).await
+            && filters(&there.cached_info().config) == subjects
+        {
+            return Ok(());
         }
         stream.create_consumer(pull_config(durable, subjects)).await.map_err(Error::nats)?;
         Ok(())

@@ -15,6 +15,8 @@ use slipway_api::events::EVENTS_STREAM;
 use slipway_api::predictions::{LABELS_STREAM, PREDICTIONS_STREAM};
 use slipway_api::traffic::{REPLICAS_BUCKET, TRAFFIC_BUCKET};
 
+use crate::wake::wake_subject;
+
 /// Durable consumers of [`EVENTS_STREAM`]; each belongs to one service.
 pub mod durable {
     /// The registry follows deployments.
@@ -151,6 +153,11 @@ pub fn permissions(user: User) -> Option<Permissions> {
             table.read_bucket(REPLICAS_BUCKET);
             table.permissions.subscribe.push("slipway.>".to_owned());
         }
+    }
+    if matches!(user, User::Registry | User::Launcher | User::RolloutController | User::DriftMonitor) {
+        // Replicas tell their leader of commits.
+        table.publish(&wake_subject(user.name()));
+        table.permissions.subscribe.push(wake_subject(user.name()));
     }
     if user != User::Reader {
         // Every service checks its callers itself.
@@ -317,6 +324,8 @@ mod tests {
             ("$KV.slipway-traffic.d", User::RolloutController),
             ("$KV.slipway-access.token.0123456789abcdef", User::Registry),
             ("slipway.drift-monitor.drift.detected", User::DriftMonitor),
+            ("slipway.wake.registry", User::Registry),
+            ("slipway.wake.rollout-controller", User::RolloutController),
             ("$JS.ACK.SLIPWAY_EVENTS.rollout-controller-alias.1.2.3.4.5", User::RolloutController),
             ("$JS.API.CONSUMER.MSG.NEXT.SLIPWAY_EVENTS.registry-webhooks", User::Registry),
             ("$JS.API.CONSUMER.CREATE.SLIPWAY_EVENTS.drift-monitor-models.slipway.>", User::DriftMonitor),

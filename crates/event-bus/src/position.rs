@@ -8,10 +8,14 @@ use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use futures::{Stream, StreamExt as _};
 
 use crate::consumer::Received;
+use crate::liveness::jittered;
 use crate::{Error, EventBus};
 
 /// A stream that delivers nothing for this long has no further messages, whatever it announced.
 const SILENCE_MS: u64 = 5_000;
+
+/// Pause before a lost subscription is made again.
+const RESUBSCRIBE_DELAY_MS: u64 = 500;
 
 /// Where reading starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +92,15 @@ impl EventBus {
         subjects: Vec<String>,
         from: From,
     ) -> Result<(u64, Live), Error> {
-        let (after, consumer) = self.consumer(stream, subjects, from).await?;
+        let reconnected = Box::pin(self.reconnected());
+        let (after, consumer) = self.consumer(stream, subjects.clone(), from).await?;
         let messages = consumer.messages().await.map_err(Error::nats)?;
-        let live = messages.map(|message| stored(&message.map_err(Error::nats)?));
+        let from = if after > 0 { From::After(after) } else { from };
+        let (bus, stream) = (self.clone(), stream.to_owned());
+        let following = Following { bus, stream, subjects, from, messages, reconnected };
+        let live = futures::stream::unfold(following, async |mut following| {
+            following.next().await.map(|next| (next, following))
+        });
         Ok((after, Box::pin(live)))
     }
 
@@ -118,6 +128,58 @@ impl EventBus {
             ..consumer::pull::OrderedConfig::default()
         };
         Ok((after, stream.create_consumer(config).await.map_err(Error::nats)?))
+    }
+}
+
+/// What [`EventBus::follow`] keeps between two messages.
+struct Following {
+    bus: EventBus,
+    stream: String,
+    subjects: Vec<String>,
+    /// Where it goes on.
+    from: From,
+    messages: consumer::pull::Ordered,
+    reconnected: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Following {
+    async fn next(&mut self) -> Option<Result<Stored, Error>> {
+        loop {
+            let message = tokio::select! {
+                message = self.messages.next() => message?,
+                () = &mut self.reconnected => {
+                    self.follow_again().await;
+                    continue;
+                }
+            };
+            let stored = message.map_err(Error::nats).and_then(|message| stored(&message));
+            if let Ok(stored) = &stored {
+                self.from = From::After(stored.sequence);
+            }
+            return Some(stored);
+        }
+    }
+
+    /// Goes on behind the last message, with a consumer of the present connection.
+    async fn follow_again(&mut self) {
+        loop {
+            let reconnected = Box::pin(self.bus.reconnected());
+            let (bus, stream, from) = (self.bus.clone(), self.stream.clone(), self.from);
+            let (subjects, messages) = (self.subjects.clone(), &mut self.messages);
+            let followed = async move {
+                let (_, consumer) = bus.consumer(&stream, subjects, from).await?;
+                *messages = consumer.messages().await.map_err(Error::nats)?;
+                Ok::<(), Error>(())
+            };
+            match followed.await {
+                Ok(()) => {
+                    self.reconnected = reconnected;
+                    return;
+                }
+                Err(error) => tracing::debug!(%error, stream = self.stream, "following resumes"),
+            }
+            tokio::time::sleep(jittered(RESUBSCRIBE_DELAY_MS)).await;
+        }
     }
 }
 

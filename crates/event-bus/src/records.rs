@@ -1,11 +1,12 @@
 //! Reading prediction records and labels from a moment on: facts for analysis, rebuilt after a restart.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
+use crate::liveness::jittered;
 use crate::{Error, EventBus};
 
 /// Pause before a lost subscription is made again.
@@ -51,7 +52,7 @@ pub async fn read_subjects<F>(
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_millis(RESUBSCRIBE_DELAY_MS)) => {}
+            () = tokio::time::sleep(jittered(RESUBSCRIBE_DELAY_MS)) => {}
         }
     }
 }
@@ -71,6 +72,8 @@ where
         Some(sequence) => DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
         None => DeliverPolicy::ByStartTime { start_time: from.into() },
     };
+    let reconnected = bus.reconnected();
+    tokio::pin!(reconnected);
     let stream = bus.jetstream().get_stream(stream).await.map_err(Error::nats)?;
     let config = consumer::pull::OrderedConfig {
         deliver_policy,
@@ -79,12 +82,15 @@ where
     };
     let consumer = stream.create_consumer(config).await.map_err(Error::nats)?;
     let mut messages = consumer.messages().await.map_err(Error::nats)?;
-    while let Some(message) = messages.next().await {
-        let message = message.map_err(Error::nats)?;
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => message,
+            () = &mut reconnected => return Ok(()),
+        };
+        let Some(message) = message.transpose().map_err(Error::nats)? else { return Ok(()) };
         if let Ok(info) = message.info() {
             *after_sequence = Some(info.stream_sequence);
         }
         handler(&message);
     }
-    Ok(())
 }

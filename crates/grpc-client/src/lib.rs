@@ -1,6 +1,7 @@
 //! gRPC clients of other services: channels that connect by themselves, carry the trace context, and limit
 //! the time of a call.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,10 +26,38 @@ const KEEP_ALIVE_INTERVAL_S: u64 = 10;
 /// A channel that carries the trace context, and a token where it has one.
 pub type TracedChannel = InterceptedService<Channel, CallMetadata>;
 
+/// A bearer token, which may be replaced by another one while calls carry it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Token(Arc<RwLock<MetadataValue<Ascii>>>);
+
+impl Token {
+    /// This token.
+    ///
+    /// # Errors
+    /// It contains characters that a header cannot carry.
+    pub fn new(token: &SecretString) -> anyhow::Result<Self> {
+        Ok(Self(Arc::new(RwLock::new(bearer(token)?))))
+    }
+
+    /// Replaces it: later calls carry the new one.
+    ///
+    /// # Errors
+    /// The new one contains characters that a header cannot carry; then the old one stays.
+    pub fn replace(&self, token: &SecretString) -> anyhow::Result<()> {
+        let value = bearer(token)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = value;
+        Ok(())
+    }
+
+    fn value(&self) -> MetadataValue<Ascii> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Client interceptor: adds the current span's `traceparent`, and the token, to each call.
 #[derive(Debug, Clone, Default)]
 pub struct CallMetadata {
-    authorization: Option<MetadataValue<Ascii>>,
+    token: Option<Token>,
 }
 
 impl Interceptor for CallMetadata {
@@ -37,8 +66,8 @@ impl Interceptor for CallMetadata {
         if let Some(value) = current_traceparent().and_then(|text| MetadataValue::try_from(text).ok()) {
             metadata.insert(TRACEPARENT, value);
         }
-        if let Some(authorization) = &self.authorization {
-            metadata.insert("authorization", authorization.clone());
+        if let Some(token) = &self.token {
+            metadata.insert("authorization", token.value());
         }
         Ok(request)
     }
@@ -56,9 +85,9 @@ pub fn channel(url: &str) -> anyhow::Result<TracedChannel> {
 /// [`channel`] whose calls carry a bearer token.
 ///
 /// # Errors
-/// The URL is not the address of a service, or the token contains characters that a header cannot carry.
-pub fn channel_with_token(url: &str, token: &SecretString) -> anyhow::Result<TracedChannel> {
-    connect(url, CallMetadata { authorization: Some(bearer(token)?) })
+/// The URL is not the address of a service.
+pub fn channel_with_token(url: &str, token: &Token) -> anyhow::Result<TracedChannel> {
+    connect(url, CallMetadata { token: Some(token.clone()) })
 }
 
 /// The value of `authorization`, which is never shown.
@@ -107,16 +136,22 @@ mod tests {
 
     #[test]
     fn a_token_that_no_header_can_carry_is_rejected_without_being_shown() {
-        let refused = channel_with_token("http://registry", &"s3\ncret".into()).unwrap_err();
+        let refused = Token::new(&"s3\ncret".into()).unwrap_err();
         assert!(!format!("{refused:#}{refused:?}").contains("cret"), "{refused:#}");
     }
 
     #[test]
     fn the_token_of_a_call_is_never_shown() {
-        let mut metadata = CallMetadata { authorization: Some(bearer(&" s3cret\n".into()).unwrap()) };
+        let token = Token::new(&" s3cret\n".into()).unwrap();
+        let mut metadata = CallMetadata { token: Some(token.clone()) };
         assert!(!format!("{metadata:?}").contains("s3cret"));
         let request = metadata.call(Request::new(())).unwrap();
         assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer s3cret");
         assert!(!format!("{request:?}").contains("s3cret"));
+        // Calls carry the token of now; one that no header can carry changes nothing.
+        token.replace(&"n3w".into()).unwrap();
+        token.replace(&"br0\nken".into()).unwrap_err();
+        let request = metadata.call(Request::new(())).unwrap();
+        assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer n3w");
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use slipway_grpc_client::{TracedChannel, channel, channel_with_token};
+use slipway_grpc_client::{Token, TracedChannel, channel, channel_with_token};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
@@ -53,7 +53,8 @@ async fn a_token_is_shown_with_each_call_and_none_where_there_is_none() {
     let (address, _server) = serve(loopback(), &shown).await;
     let url = format!("http://{address}");
     check(&channel(&url).unwrap()).await.unwrap();
-    let with_token = channel_with_token(&url, &"t0ken\n".into()).unwrap();
+    let token = Token::new(&"t0ken\n".into()).unwrap();
+    let with_token = channel_with_token(&url, &token).unwrap();
     check(&with_token).await.unwrap();
     check(&with_token).await.unwrap();
     let bearer = Some("Bearer t0ken".to_owned());

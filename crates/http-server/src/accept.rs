@@ -14,6 +14,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::serve::Listener as _;
 use futures::FutureExt as _;
+use slipway_service_kit::Drain;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -25,7 +26,7 @@ use crate::connection;
 use crate::leave::{Leaving, LingeringStream};
 use crate::tls::Tls;
 
-/// Requests in flight may take this long after the shutdown began.
+/// Requests in flight may take this long after the drain time.
 const DRAIN_LIMIT_MS: u64 = 8_000;
 /// Time between the last accepted connection and the closing of connections without a request: new clients
 /// may still send one.
@@ -33,13 +34,13 @@ const LAST_REQUEST_MS: u64 = 200;
 /// Maximum number of connections that are accepted from the system's queue at the end.
 const LAST_CONNECTIONS: usize = 4_096;
 
-/// Takes connections and serves each with a service of its own, which `host` makes; some of them go on for
-/// `drain_delay` after the shutdown began.
+/// Takes connections and serves each with a service of its own, which `host` makes, for `drain_delay` longer
+/// than until the drain begins.
 pub(crate) async fn accept<S>(
     mut listener: TcpListener,
     tls: Option<Tls>,
     host: impl Fn(SocketAddr) -> S,
-    shutdown: CancellationToken,
+    drain: &Drain,
     drain_delay: Duration,
 ) where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -52,13 +53,14 @@ pub(crate) async fn accept<S>(
         hang_up: CancellationToken::new(),
         connections: TaskTracker::new(),
     };
-    clients.take_until(&mut listener, shutdown.cancelled()).await;
-    let limit = Instant::now() + Duration::from_millis(DRAIN_LIMIT_MS);
+    clients.take_until(&mut listener, drain.begun().cancelled()).await;
     clients.closing.store(true, Ordering::Relaxed);
     if drain_delay.is_zero() {
+        drain.hang_up().cancel();
         drop(listener);
     } else {
         clients.take_until(&mut listener, tokio::time::sleep(drain_delay)).await;
+        drain.hang_up().cancel();
         clients.take_queued(&mut listener);
         // Later connections are refused, so their clients know that nothing was lost.
         drop(listener);
@@ -66,6 +68,7 @@ pub(crate) async fn accept<S>(
     }
     clients.hang_up.cancel();
     clients.connections.close();
+    let limit = Instant::now() + Duration::from_millis(DRAIN_LIMIT_MS);
     if tokio::time::timeout_at(limit, clients.connections.wait()).await.is_err() {
         tracing::warn!(limit_ms = DRAIN_LIMIT_MS, "requests still in flight at shutdown");
     }
@@ -166,7 +169,11 @@ mod tests {
         let shutdown = CancellationToken::new();
         let app = Router::new().route("/", get(|| async { "answer" }));
         let host = move |_peer| app.clone();
-        let served = tokio::spawn(accept(listener, None, host, shutdown.clone(), Duration::from_millis(20)));
+        let drain = Drain::new(shutdown.clone());
+        let served =
+            tokio::spawn(
+                async move { accept(listener, None, host, &drain, Duration::from_millis(20)).await },
+            );
         let mut before = TcpStream::connect(address).await.unwrap();
         shutdown.cancel();
         // Nothing was sent on these yet, nor has the server looked at all of them.

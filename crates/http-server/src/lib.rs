@@ -9,6 +9,7 @@ mod accept;
 mod connection;
 pub mod extract;
 pub mod front;
+mod grpc;
 pub mod guard;
 pub mod health;
 pub mod json;
@@ -24,6 +25,7 @@ pub mod text;
 pub mod tls;
 mod trace;
 
+pub use grpc::Grpc;
 pub use guard::{Bodies, Guard, Refusal};
 pub use merge_patch::merge_patch;
 pub use problem::Problem;

@@ -11,11 +11,12 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::StatusCode;
+use slipway_service_kit::Drain;
+use slipway_service_kit::drain::{DEFAULT_DRAIN_SECONDS, parse_drain_time};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::server::NamedService;
 use tower::Service;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -30,6 +31,8 @@ use crate::tls::Tls;
 
 /// Bodies over this are refused, except on routes that set a limit of their own.
 pub const DEFAULT_BODY_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Part of the readiness that is missing from the shutdown on.
+const PROCESS_PART: &str = "process";
 /// Where a service listens.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Listener")]
@@ -37,6 +40,12 @@ pub struct ListenConfig {
     /// Address for REST and gRPC. Without it: 127.0.0.1 and the service's own port.
     #[arg(long, env = "SLIPWAY_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Time for which the service continues to answer after SIGTERM, in seconds, so that load balancers and
+    /// clients notice: it is not ready, and each HTTP/1 response closes its connection. Then HTTP/2
+    /// connections get GOAWAY, and requests in flight are answered. From 0 to 300.
+    #[arg(long, env = "SLIPWAY_DRAIN_SECONDS", default_value = DEFAULT_DRAIN_SECONDS, value_name = "SECONDS",
+        value_parser = parse_drain_time)]
+    pub drain_seconds: Duration,
     /// Names and origins of the service.
     #[command(flatten)]
     pub guard: GuardConfig,
@@ -54,7 +63,8 @@ impl ListenConfig {
     /// As [`bind_as`], or a name or origin is not one.
     pub async fn open(&self, port: u16) -> anyhow::Result<Port> {
         let guard = self.guard.guard()?;
-        Ok(Port::from(bind(self.or_port(port)).await?).with_guard(guard))
+        let port = Port::from(bind(self.or_port(port)).await?);
+        Ok(port.with_drain_delay(self.drain_seconds).with_guard(guard))
     }
 }
 
@@ -121,20 +131,6 @@ impl Port {
     }
 }
 
-/// Adds a gRPC service to a REST router, on the same port.
-pub fn add_grpc<S>(router: Router, service: S) -> Router
-where
-    S: Service<Request, Response = http::Response<tonic::body::Body>, Error = Infallible>
-        + NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-{
-    router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
-}
-
 /// Opens the port that [`ListenConfig`] says.
 ///
 /// # Errors
@@ -153,28 +149,34 @@ pub async fn bind_as(address: SocketAddr, setting: &str) -> anyhow::Result<TcpLi
         .with_context(|| format!("cannot listen on {address}; choose another address with {setting}"))
 }
 
-/// Serves `routes` with what every service has (health, metrics, spans, body limit, a 404 as a problem) until `shutdown`,
-/// then lets requests in flight end.
+/// Serves `routes` with what every service has (health, metrics, spans, body limit, a 404 as a problem) until
+/// the drain begins, is not ready from then on, and lets requests in flight end. Then the drain is over.
 pub async fn serve(
     port: impl Into<Port>,
     routes: Router,
     readiness: Readiness,
     metrics: Metrics,
-    shutdown: CancellationToken,
+    drain: impl Into<Drain>,
 ) {
-    let port = port.into();
-    let routes = with_layers(routes, readiness, metrics, port.shows_metrics);
-    run(port, |peer| with_peer(&routes, peer), shutdown).await;
+    let (port, drain) = (port.into(), drain.into());
+    let routes = with_layers(routes, readiness.clone(), metrics, port.shows_metrics);
+    let announced = async {
+        drain.begun().cancelled().await;
+        readiness.waiting(PROCESS_PART, "it is stopping");
+    };
+    tokio::join!(run(port, |peer| with_peer(&routes, peer), &drain), announced);
+    drain.over().cancel();
 }
 
-/// As [`serve`], with a front that answers some requests before they reach the routes.
+/// As [`serve`], with a front that answers some requests before they reach the routes, for a service with
+/// several ports: it says itself that it is not ready, and that the drain is over.
 pub async fn serve_behind<F: Front>(
     front: F,
     port: impl Into<Port>,
     routes: Router,
     readiness: Readiness,
     metrics: Metrics,
-    shutdown: CancellationToken,
+    drain: impl Into<Drain>,
 ) {
     let port = port.into();
     let router = with_layers(routes, readiness, metrics.clone(), port.shows_metrics);
@@ -184,7 +186,7 @@ pub async fn serve_behind<F: Front>(
         meters: Arc::clone(&meters),
         router: with_peer(&router, peer),
     };
-    run(port, host, shutdown).await;
+    run(port, host, &drain.into()).await;
 }
 
 fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics, shows_metrics: bool) -> Router {
@@ -203,18 +205,18 @@ fn with_layers(routes: Router, readiness: Readiness, metrics: Metrics, shows_met
 
 /// Serves a router as it is until `shutdown`, then lets requests in flight end.
 pub async fn serve_plain(port: impl Into<Port>, app: Router, shutdown: CancellationToken) {
-    run(port.into(), |peer| with_peer(&app, peer), shutdown).await;
+    run(port.into(), |peer| with_peer(&app, peer), &shutdown.into()).await;
 }
 
 /// Serves every client with a service of its own, which `host` makes.
-async fn run<S>(port: Port, host: impl Fn(SocketAddr) -> S, shutdown: CancellationToken)
+async fn run<S>(port: Port, host: impl Fn(SocketAddr) -> S, drain: &Drain)
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
     let (guard, secure) = (Arc::new(port.guard), port.tls.is_some());
     let host = |peer| Guarded { service: host(peer), guard: Arc::clone(&guard), secure };
-    accept(port.listener, port.tls, host, shutdown, port.drain_delay).await;
+    accept(port.listener, port.tls, host, drain, port.drain_delay).await;
 }
 
 /// 404, but for a path with doubled slashes, which an address that ends with one leads to: the same path without them.

@@ -3,9 +3,12 @@
 //! is left of it.
 //!
 //! Both sides need them: the launcher's local backend looks for agents and ends leftovers; the agent watches
-//! its command.
+//! its command. What is found is true within one process namespace, which [`namespace`] names.
 
 mod marked;
+mod namespace;
+
+pub use namespace::{is_same_machine, namespace};
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +28,15 @@ pub enum Error {
     /// The process table cannot be read.
     #[error("cannot read the process table: {0}")]
     ProcessTable(#[source] std::io::Error),
+    /// `/proc` shows the processes of another namespace.
+    #[error(
+        "/proc belongs to another process namespace (this process is {shown} there); mount it for this one, \
+         e.g. with `unshare --pid --fork --mount-proc`"
+    )]
+    ForeignTable {
+        /// This process's id there.
+        shown: String,
+    },
     /// Processes of an earlier attempt do not end, so that a new one must not begin.
     #[error("{processes} processes of an earlier attempt of job {job_id} do not end")]
     Leftovers {
@@ -52,13 +64,13 @@ pub async fn agent_is_alive(job_id: &str, attempt: u32) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Kills all processes of a job's attempts: agents, commands that outlived their agent, and what these
-/// started. Returns how many there were.
+/// Kills all processes of a job's attempts up to `last`: agents, commands that outlived their agent, and what
+/// these started. Returns how many there were.
 ///
 /// # Errors
 /// Something does not end, or the process table cannot be read.
-pub async fn end_job(job_id: &str) -> Result<usize, Error> {
-    end_all(job_id, |_| true).await
+pub async fn end_job(job_id: &str, last: u32) -> Result<usize, Error> {
+    end_all(job_id, |process| process.attempt <= last).await
 }
 
 /// Kills what the command of an attempt has left running, in whichever session. The attempt's agent, which
@@ -68,6 +80,26 @@ pub async fn end_job(job_id: &str) -> Result<usize, Error> {
 /// Something does not end, or the process table cannot be read.
 pub async fn end_strays(job_id: &str, attempt: u32) -> Result<usize, Error> {
     end_all(job_id, |process| process.attempt == attempt && !process.is_agent).await
+}
+
+/// For a process without a runtime: kills the processes of an attempt, its agent too where `with_agent` says
+/// so, again and again until none is left. Returns how many there were at most at once.
+///
+/// # Errors
+/// The process table cannot be read.
+pub fn end_attempt_blocking(job_id: &str, attempt: u32, with_agent: bool) -> Result<usize, Error> {
+    let (mut ended, mut empty_scans) = (0, 0);
+    loop {
+        let mut found = marked::of_job(job_id).map_err(Error::ProcessTable)?;
+        found.retain(|process| process.attempt == attempt && (with_agent || !process.is_agent));
+        empty_scans = if found.is_empty() { empty_scans + 1 } else { 0 };
+        if empty_scans == EMPTY_SCANS {
+            return Ok(ended);
+        }
+        ended = ended.max(found.len());
+        found.into_iter().for_each(Marked::kill);
+        std::thread::sleep(Duration::from_millis(LEFTOVERS_POLL_MS));
+    }
 }
 
 /// Whether a process of an attempt, its agent aside, has a file below `folder` open for writing.
@@ -164,7 +196,7 @@ mod tests {
         }
         assert!((wanted..wanted * 2).contains(&used), "{used}");
         assert_eq!(memory_of(&job_id, 2, 0).await.unwrap(), 0);
-        end_job(&job_id).await.unwrap();
+        end_job(&job_id, 1).await.unwrap();
         agent.wait().unwrap();
     }
 
@@ -192,7 +224,7 @@ mod tests {
         }
         assert!(seen);
         assert!(!has_writers(&job_id, 1, &other).await.unwrap(), "reading is no writing");
-        end_job(&job_id).await.unwrap();
+        end_job(&job_id, 1).await.unwrap();
         agent.wait().unwrap();
     }
 }

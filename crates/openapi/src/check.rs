@@ -4,24 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
+use slipway_http_server::health;
 use utoipa::openapi::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
 
-use crate::serve::with_pages;
+use crate::page::{escape, page};
+use crate::router::DocumentedRouter;
+use crate::serve::mount;
 
 const WRITE_VARIABLE: &str = "SLIPWAY_WRITE_DOCS";
 
 /// What is wrong with the document of a router; empty where nothing is. Handlers that are mounted without a
 /// description are defects, as are operations without a summary or tag, and references that lead nowhere.
-pub fn defects<S: Clone + Send + Sync + 'static>(described: impl Fn() -> OpenApiRouter<S>) -> Vec<String> {
+pub fn defects<S: Clone + Send + Sync + 'static>(described: impl Fn() -> DocumentedRouter<S>) -> Vec<String> {
     let document = serde_json::to_value(crate::document(described())).unwrap_or_default();
     let mut defects = Vec::new();
+    // The HTTP server adds these.
     let described_paths: BTreeMap<String, BTreeSet<String>> = items(&document)
+        .filter(|(path, _)| !health::PATHS.contains(&path.as_str()))
         .map(|(path, item)| {
             (path.clone(), item.as_object().into_iter().flatten().map(|(method, _)| method.clone()).collect())
         })
         .collect();
-    let mounted = mounted(&with_pages(described()).0.split_for_parts().0);
+    let mounted = mounted(&mount(described()));
     if described_paths != mounted {
         defects.push(format!("described: {described_paths:?}, but mounted: {mounted:?}"));
     }
@@ -34,6 +38,15 @@ pub fn defects<S: Clone + Send + Sync + 'static>(described: impl Fn() -> OpenApi
             check_operation(operation, &format!("{method} {path}"), &mut names, &mut defects);
         }
     }
+    let page = page(&document);
+    defects.extend(
+        items(&document)
+            .filter(|(path, _)| !page.contains(&escape(path)))
+            .map(|(path, _)| format!("the page lacks {path}")),
+    );
+    if page.contains("<script") {
+        defects.push("the page has a script".to_owned());
+    }
     for rest in document.to_string().split("\"$ref\":\"#").skip(1) {
         let pointer = rest.split('"').next().unwrap_or_default();
         if document.pointer(pointer).is_none() {
@@ -43,9 +56,9 @@ pub fn defects<S: Clone + Send + Sync + 'static>(described: impl Fn() -> OpenApi
     defects
 }
 
-/// Schemas of components and responses that describe nothing; empty where all are typed.
+/// Schemas of components, request bodies and responses that describe nothing; empty where all are typed.
 ///
-/// `free` lists the fields that hold any JSON by intent, as `Schema.field`.
+/// `free` lists what holds any JSON by intent: schemas, and fields as `Schema.field`.
 pub fn untyped(document: &OpenApi, free: &[&str]) -> Vec<String> {
     let document = serde_json::to_value(document).unwrap_or_default();
     Untyped { document: &document, free }.find()
@@ -54,7 +67,8 @@ pub fn untyped(document: &OpenApi, free: &[&str]) -> Vec<String> {
 /// Compares the document with `docs/openapi/<name>.json`, or writes it there when `SLIPWAY_WRITE_DOCS` is
 /// set.
 ///
-/// # Errors The committed document is another one, or cannot be written.
+/// # Errors
+/// The committed document is another one, or cannot be written.
 pub fn committed(document: &OpenApi, name: &str) -> Result<(), String> {
     let value = serde_json::to_value(document).map_err(|error| error.to_string())?;
     let text = format!("{value:#}\n");
@@ -111,14 +125,17 @@ impl Untyped<'_> {
             self.walk(schema, name, &mut found);
         }
         for (path, item) in items(self.document) {
+            // The document describes itself.
+            if path.ends_with("/openapi.json") {
+                continue;
+            }
             for (method, operation) in item.as_object().into_iter().flatten() {
-                for (status, response) in operation["responses"].as_object().into_iter().flatten() {
-                    for (kind, content) in response["content"].as_object().into_iter().flatten() {
-                        if kind.contains("json")
-                            && path != "/openapi.json"
-                            && !path.ends_with("/openapi.json")
-                        {
-                            self.walk(&content["schema"], &format!("{method} {path} {status}"), &mut found);
+                let responses = operation["responses"].as_object().into_iter().flatten();
+                let holders = responses.map(|(status, response)| (status.as_str(), response));
+                for (holder, described) in holders.chain([("body", &operation["requestBody"])]) {
+                    for (kind, content) in described["content"].as_object().into_iter().flatten() {
+                        if kind.contains("json") {
+                            self.walk(&content["schema"], &format!("{method} {path} {holder}"), &mut found);
                         }
                     }
                 }
@@ -137,7 +154,11 @@ impl Untyped<'_> {
             kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null")
         });
         let is_typed = match kind {
-            Some("object") => has("properties") || schema["additionalProperties"].is_object(),
+            // Without fields by intent, where no others are allowed.
+            Some("object") => {
+                let more = &schema["additionalProperties"];
+                has("properties") || more.is_object() || *more == false
+            }
             Some("array") => has("items") || has("prefixItems"),
             Some(_) => true,
             None => ["$ref", "oneOf", "anyOf", "allOf", "enum", "const"].iter().any(|key| has(key)),

@@ -1,6 +1,6 @@
 //! What holds for every operation of a document: how to authenticate, and which errors to expect.
 
-use slipway_http_server::Problem;
+use slipway_http_server::{Problem, health};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::server::Server;
@@ -8,40 +8,46 @@ use utoipa::openapi::{
     Components, ContentBuilder, Info, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder, Schema,
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
-use utoipa_axum::router::OpenApiRouter;
+
+use crate::also;
+use crate::described::Described;
+use crate::router::{Description, DocumentedRouter, Operations};
 
 const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// The head of a document.
-#[derive(Debug, Clone, Copy)]
-pub struct Described {
-    /// Title, e.g. `Slipway launcher`.
-    pub title: &'static str,
-    /// Version of the service.
-    pub version: &'static str,
-    /// What the service offers, in a paragraph.
-    pub description: &'static str,
-    /// The service's default port, for examples.
-    pub port: u16,
+/// The document before any handler of the service is in it: with health and metrics, which the HTTP server
+/// adds.
+fn frame(described: Described) -> OpenApi {
+    let mut info = Info::new(described.title, described.version);
+    info.description = Some(described.description.to_owned());
+    let server = Server::new(format!("http://127.0.0.1:{}", described.port));
+    let document = OpenApiBuilder::new().info(info).servers(Some([server])).build();
+    document.merge_from(health::described())
 }
 
-impl Described {
-    /// The document before any handler is in it.
-    pub fn frame(self) -> OpenApi {
-        let mut info = Info::new(self.title, self.version);
-        info.description = Some(self.description.to_owned());
-        let server = Server::new(format!("http://127.0.0.1:{}", self.port));
-        OpenApiBuilder::new().info(info).servers(Some([server])).build()
+/// The complete document of a router's handlers, with the `own` operations of every service. For tests: only
+/// there the router has the descriptions.
+pub(crate) fn document<S>(described: DocumentedRouter<S>, own: fn(&mut Operations)) -> OpenApi {
+    let mut document = described.head.map_or_else(OpenApi::default, frame);
+    for description in described.descriptions.into_iter().chain([Description::Operations(own)]) {
+        match description {
+            Description::Operations(describe) => {
+                let mut operations = Operations::default();
+                describe(&mut operations);
+                let mut components = Components::new();
+                components.schemas.extend(operations.schemas);
+                let builder = OpenApiBuilder::new().paths(operations.paths).components(Some(components));
+                document.merge(builder.build());
+            }
+            Description::Also { path, other } => also::describe(&mut document, &path, &other),
+            Description::Adjusted(adjust) => adjust(&mut document),
+        }
     }
-
-    /// A router whose handlers describe themselves under this head.
-    pub fn router<S: Clone + Send + Sync + 'static>(self) -> OpenApiRouter<S> {
-        OpenApiRouter::with_openapi(self.frame())
-    }
+    complete(document)
 }
 
-pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
+fn complete(mut document: OpenApi) -> OpenApi {
     describe_access(&mut document);
     for (path, item) in &mut document.paths.paths {
         for method in METHODS {
@@ -54,7 +60,7 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
 }
 
 /// Describes problem documents and how callers authenticate.
-pub fn describe_access(document: &mut OpenApi) {
+fn describe_access(document: &mut OpenApi) {
     let components = document.components.get_or_insert_with(Components::new);
     components.schemas.insert(Problem::name().into_owned(), Problem::schema());
     let scheme = |kind| SecurityScheme::Http(Http::new(kind));
@@ -69,7 +75,7 @@ pub fn describe_access(document: &mut OpenApi) {
 }
 
 /// A response that is a problem document.
-pub fn problem_response(description: &str) -> Response {
+fn problem_response(description: &str) -> Response {
     error_response(description, &Problem::name(), PROBLEM_CONTENT_TYPE)
 }
 
@@ -110,14 +116,16 @@ fn expected_errors(
 ) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
     let has_parameters = operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
     let has_body = operation.request_body.is_some();
+    let is_health = health::PATHS.contains(&path);
     let errors = [
         ("400", "A field is not valid; `field` names it", has_parameters || has_body),
-        ("401", "The token is missing, unknown, revoked or expired", true),
-        ("403", "The role is not sufficient, or a web page of another origin sent the request", true),
+        ("401", "The token is missing, unknown, revoked or expired", !is_health),
+        ("403", "The role is not sufficient, or a web page of another origin sent the request", !is_health),
+        ("403", "A web page of another origin sent the request, or the host name is unknown", is_health),
         ("404", "The named object does not exist", path.contains('{')),
         ("413", "The body exceeds the limit of the route", has_body),
         ("415", "The `Content-Type` of the body is not supported", method != "get"),
-        ("503", "A dependency is unavailable; `Retry-After` has the delay in seconds", true),
+        ("503", "A dependency is unavailable; `Retry-After` has the delay in seconds", !is_health),
     ];
     errors.into_iter().filter(|(.., applies)| *applies).map(|(status, description, _)| (status, description))
 }

@@ -11,7 +11,7 @@ const MAX_DEPTH: usize = 8;
 const STYLE: &str = include_str!("page.css");
 
 /// An OpenAPI document as one HTML page. Texts of the document are escaped.
-pub fn page(document: &Value) -> String {
+pub(crate) fn page(document: &Value) -> String {
     let title = escape(document["info"]["title"].as_str().unwrap_or_default());
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -46,7 +46,7 @@ pub fn page(document: &Value) -> String {
 }
 
 /// Text as HTML.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

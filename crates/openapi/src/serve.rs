@@ -1,33 +1,55 @@
 //! `/openapi.json` and `/docs`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock};
 
 use axum::body::Bytes;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
 use http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
 use slipway_http_server::Problem;
 use utoipa::openapi::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use crate::complete::complete;
+use crate::described::Described;
 use crate::page::page;
+use crate::router::DocumentedRouter;
 
 /// The page loads nothing and runs nothing.
 const PAGE_POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
 
-/// The document and its page; empty until the router is complete.
-#[derive(Debug, Default)]
-pub(crate) struct Pages {
-    published: OnceLock<Published>,
-}
+/// The document and its page, made when they are first asked for: most processes never are.
+struct Pages(LazyLock<Published, Box<dyn FnOnce() -> Published + Send>>);
 
-#[derive(Debug)]
-struct Published {
+/// A document and its page, as they are served.
+#[derive(Debug, Clone, Default)]
+pub struct Published {
     document: Bytes,
     page: Bytes,
+}
+
+impl Published {
+    /// The committed document of a service: for one that serves it under another path, too.
+    pub fn new(described: &Described) -> Self {
+        let document: Value = serde_json::from_str(described.document).unwrap_or_default();
+        Self { page: page(&document).into(), document: document.to_string().into_bytes().into() }
+    }
+
+    /// The document.
+    pub fn document(&self) -> Response {
+        let json = HeaderValue::from_static("application/json");
+        ([(header::CONTENT_TYPE, json)], self.document.clone()).into_response()
+    }
+
+    /// The page, with the headers that keep it from loading or running anything.
+    pub fn page(&self) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+            (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        ];
+        (headers, self.page.clone()).into_response()
+    }
 }
 
 type Shared = Extension<Arc<Pages>>;
@@ -38,32 +60,25 @@ pub fn reject_other_methods<S: Clone + Send + Sync + 'static>(routes: Router<S>)
 }
 
 /// The routes of the handlers with `/openapi.json` and `/docs`.
-pub fn mount<S: Clone + Send + Sync + 'static>(described: OpenApiRouter<S>) -> Router<S> {
-    let (described, pages) = with_pages(described);
-    let (router, document) = described.split_for_parts();
-    let document = serde_json::to_value(complete(document)).unwrap_or_default();
-    let published =
-        Published { page: page(&document).into(), document: document.to_string().into_bytes().into() };
-    // The cell is new: `with_pages` made it.
-    let _ = pages.published.set(published);
-    router
+pub fn mount<S: Clone + Send + Sync + 'static>(described: DocumentedRouter<S>) -> Router<S> {
+    let head = described.head;
+    let published = move || head.as_ref().map_or_else(Published::default, Published::new);
+    let pages = Arc::new(Pages(LazyLock::new(Box::new(published))));
+    let own = DocumentedRouter::new().routes(crate::routes!(openapi_json)).routes(crate::routes!(docs));
+    described.routes.merge(own.routes.layer(Extension(pages)))
 }
 
-/// The complete document of a router's handlers, with `/openapi.json` and `/docs`.
-pub fn document<S: Clone + Send + Sync + 'static>(described: OpenApiRouter<S>) -> OpenApi {
-    complete(with_pages(described).0.into_openapi())
+/// The complete document of a router's handlers, with `/openapi.json` and `/docs`. For tests: only there the
+/// router has the descriptions.
+pub fn document<S>(described: DocumentedRouter<S>) -> OpenApi {
+    crate::complete::document(described, |own| {
+        own.add::<__path_openapi_json>();
+        own.add::<__path_docs>();
+    })
 }
 
-/// The router with the two routes described as all others.
-pub(crate) fn with_pages<S: Clone + Send + Sync + 'static>(
-    described: OpenApiRouter<S>,
-) -> (OpenApiRouter<S>, Arc<Pages>) {
-    let pages = Arc::new(Pages::default());
-    let own = OpenApiRouter::new().routes(routes!(openapi_json)).routes(routes!(docs));
-    (described.merge(own.layer(Extension(Arc::clone(&pages)))), pages)
-}
-
-async fn method_not_allowed(method: http::Method, uri: http::Uri) -> Problem {
+/// 405 of a path that exists with other methods.
+pub async fn method_not_allowed(method: http::Method, uri: http::Uri) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method-not-allowed",
@@ -77,8 +92,7 @@ async fn method_not_allowed(method: http::Method, uri: http::Uri) -> Problem {
     responses((status = 200, description = "An OpenAPI 3.1 document", content_type = "application/json",
         body = std::collections::HashMap<String, serde_json::Value>)))]
 async fn openapi_json(Extension(pages): Shared) -> Response {
-    let document = pages.published.get().map(|published| published.document.clone()).unwrap_or_default();
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], document).into_response()
+    pages.0.document()
 }
 
 /// Shows this document as a page.
@@ -86,15 +100,5 @@ async fn openapi_json(Extension(pages): Shared) -> Response {
     responses((status = 200, description = "A page without scripts", body = String,
     content_type = "text/html")))]
 async fn docs(Extension(pages): Shared) -> Response {
-    page_response(pages.published.get().map(|published| published.page.clone()).unwrap_or_default())
-}
-
-/// A page that [`page`] wrote, with the headers that keep it from loading or running anything.
-pub fn page_response(page: Bytes) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    ];
-    (headers, page).into_response()
+    pages.0.page()
 }

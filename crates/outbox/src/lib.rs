@@ -4,8 +4,12 @@
 //! with the row's id as `Nats-Msg-Id`, so that JetStream stores it once. Consumers call [`inbox::first_time`]
 //! in the transaction that acts on an event, which makes a second delivery harmless.
 //!
+//! The relay runs in the replica that leads ([`slipway_lease`]); [`backlog`] shows in every replica how far
+//! it is behind.
+//!
 //! What happens in the caller's transaction fails as that transaction does, with [`sqlx::Error`].
 
+pub mod backlog;
 pub mod inbox;
 mod outbox;
 mod relay;

@@ -7,14 +7,24 @@ use slipway_api::events::EventBody;
 use slipway_audit::Actor;
 use slipway_runtime::id;
 use sqlx::PgConnection;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use uuid::Uuid;
 
-/// Adds events to the outbox and wakes the relay of this process. Cheap to clone.
+/// Adds events to the outbox and tells the relay of them, in whichever replica it runs. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Outbox {
-    pub(crate) wake: Arc<Notify>,
+    /// Commits of this process.
+    pub(crate) own: Commits,
+    /// Commits of other replicas, as far as they told this one.
+    pub(crate) elsewhere: watch::Sender<u64>,
     pub(crate) audited: bool,
+}
+
+/// Counts commits: those that the relay is told of immediately, and those that may wait a little.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Commits {
+    pub(crate) urgent: watch::Sender<u64>,
+    pub(crate) patient: watch::Sender<u64>,
 }
 
 impl Outbox {
@@ -74,8 +84,24 @@ impl Outbox {
     /// Tells the relay that something was committed. If it is not called, the relay finds out within its poll
     /// interval.
     pub fn wake(&self) {
-        self.wake.notify_one();
+        count(&self.own.urgent);
     }
+
+    /// [`Self::wake`] within a fraction of a second, for events that come in great numbers: they are
+    /// published together.
+    pub fn wake_later(&self) {
+        count(&self.own.patient);
+    }
+
+    /// Changes when another replica has committed something, while this one leads. News may get lost, so
+    /// whoever waits for them also looks from time to time.
+    pub fn commits_elsewhere(&self) -> watch::Receiver<u64> {
+        self.elsewhere.subscribe()
+    }
+}
+
+pub(crate) fn count(commits: &watch::Sender<u64>) {
+    commits.send_modify(|count| *count = count.wrapping_add(1));
 }
 
 /// An event on its way into the outbox.

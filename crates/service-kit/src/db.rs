@@ -1,22 +1,48 @@
-//! Postgres: one database, one schema per service, migrations at the start.
+//! Postgres: one database, one schema per service, whose migrations are applied first.
+//!
+//! Everything works through a pooler in transaction mode, such as PgBouncer 1.21 or newer: nothing depends on
+//! the session behind a connection, and no lock is one of a session. Session settings travel in the startup
+//! parameter `options`. A pooler may drop it; the settings then have to come from the role or the pooler,
+//! which [`connect`] checks.
 
 use std::str::FromStr as _;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgPool};
 use tokio_util::sync::CancellationToken;
+
+use crate::migrations;
+pub use crate::sql_errors::{is_duplicate, is_unavailable};
+pub use crate::transaction::begin;
 
 /// A request that gets no connection within this time answers 503.
 const ACQUIRE_TIMEOUT_MS: u64 = 5_000;
 /// No statement of a request runs longer.
 const STATEMENT_TIMEOUT_MS: u64 = 30_000;
+/// Postgres ends a connection whose transaction waits this long for its next statement, so that the locks of
+/// a process that hangs, or of a lost node, are released.
+const IDLE_IN_TRANSACTION_MS: u64 = 5_000;
+/// The pool closes a connection that was not used for this long…
+const IDLE_MS: u64 = 60_000;
+/// …and Postgres those of a process that cannot.
+const IDLE_SESSION_MS: u64 = 600_000;
+/// Postgres asks a silent peer after this time whether it is there, every [`KEEPALIVE_INTERVAL_S`]…
+const KEEPALIVE_IDLE_S: u64 = 10;
+const KEEPALIVE_INTERVAL_S: u64 = 5;
+/// …and ends the connection after so many questions without an answer.
+const KEEPALIVE_COUNT: u64 = 3;
+/// Postgres ends a connection whose peer does not acknowledge what was sent for this long.
+const TCP_USER_TIMEOUT_MS: u64 = 20_000;
 const RETRY_DELAY_MS: u64 = 300;
-/// A connection that lay idle for longer is tried before it is used. Asking each time would cost a round trip
-/// a request; one that broke within this time fails its request, which is answered with 503.
+/// A connection that was idle for longer is tested before it is used. A test for each request would cost a
+/// round trip; one that broke within this time fails its request, which is answered with 503.
 const TRUSTED_IDLE_MS: u64 = 1_000;
+/// A transaction that waits for something else says this often that it is alive.
+const ALIVE_INTERVAL_MS: u64 = 1_000;
 
 /// Where Postgres is.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,8 +57,10 @@ pub struct PostgresConfig {
         default_value = "postgres://127.0.0.1:5433/slipway"
     )]
     pub postgres_url: secrecy::SecretString,
-    /// Maximum number of connections of this service.
-    #[arg(long, env = "SLIPWAY_POSTGRES_MAX_CONNECTIONS", default_value_t = 16)]
+    /// Maximum number of connections of this replica, at least 2: one competes for the lease of the service's
+    /// leader.
+    #[arg(long, env = "SLIPWAY_POSTGRES_MAX_CONNECTIONS", default_value_t = 8, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(2..))]
     pub postgres_max_connections: u32,
 }
 
@@ -52,17 +80,29 @@ pub async fn connect(
     let options = PgConnectOptions::from_str(config.postgres_url.expose_secret())
         .map_err(|error| anyhow::anyhow!("the Postgres URL does not parse (SLIPWAY_POSTGRES_URL): {error}"))?
         .application_name(schema)
-        .options([
-            ("search_path", schema.to_owned()),
-            ("statement_timeout", STATEMENT_TIMEOUT_MS.to_string()),
-        ]);
+        // Poolers do not know this parameter, and numbers are sent in binary.
+        .extra_float_digits(None)
+        .options([("search_path", schema.to_owned())])
+        .options(SESSION_SETTINGS.map(|(name, value)| (name, value.to_string())));
+    // A new connection may mean that Postgres was restarted: those that were idle then are tested as well, so
+    // that a request does not fail after others have succeeded again.
+    let opened = Arc::new(Mutex::new(Instant::now()));
+    let last_opened = Arc::clone(&opened);
     let pool = PgPoolOptions::new()
-        .max_connections(config.postgres_max_connections)
+        // The lease has a connection of its own.
+        .max_connections(config.postgres_max_connections.saturating_sub(1).max(1))
         .acquire_timeout(Duration::from_millis(ACQUIRE_TIMEOUT_MS))
+        .idle_timeout(Duration::from_millis(IDLE_MS))
         .test_before_acquire(false)
-        .before_acquire(|connection, about| {
+        .after_connect(move |_, _| {
+            *opened.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            Box::pin(std::future::ready(Ok(())))
+        })
+        .before_acquire(move |connection, about| {
+            let opened = *last_opened.lock().unwrap_or_else(PoisonError::into_inner);
+            let trusted = opened.elapsed().min(Duration::from_millis(TRUSTED_IDLE_MS));
             Box::pin(async move {
-                if about.idle_for >= Duration::from_millis(TRUSTED_IDLE_MS) {
+                if about.idle_for >= trusted {
                     connection.ping().await?;
                 }
                 Ok(true)
@@ -86,10 +126,94 @@ pub async fn connect(
             () = tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)) => {}
         }
     }
-    for migrator in migrators {
-        migrator.run(&pool).await.with_context(|| format!("the migrations of schema {schema} failed"))?;
+    while let Err(error) = prepare(&pool, schema, migrators, shutdown).await {
+        if !is_interrupted(&error) {
+            return Err(error);
+        }
+        let error = format!("{error:#}");
+        tracing::warn!(error, "Postgres became unreachable during the start; retrying");
+        tokio::select! {
+            () = shutdown.cancelled() => anyhow::bail!("stopped while waiting for Postgres"),
+            () = tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)) => {}
+        }
     }
     Ok(pool)
+}
+
+/// Checks the sessions and runs the migrations. Each migration is a transaction, so it may be called again.
+async fn prepare(
+    pool: &PgPool,
+    schema: &str,
+    migrators: &[&Migrator],
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    check_session(pool, schema).await?;
+    migrations::run(&pool.connect_options(), schema, migrators, shutdown).await
+}
+
+/// Whether a step of the start failed because Postgres ended or the connection to it was lost.
+fn is_interrupted(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| match cause.downcast_ref::<MigrateError>() {
+        Some(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+            is_unavailable(error)
+        }
+        _ => cause.downcast_ref::<sqlx::Error>().is_some_and(is_unavailable),
+    })
+}
+
+/// What every session of a service has.
+const SESSION_SETTINGS: [(&str, u64); 7] = [
+    ("statement_timeout", STATEMENT_TIMEOUT_MS),
+    (IDLE_IN_TRANSACTION, IDLE_IN_TRANSACTION_MS),
+    ("idle_session_timeout", IDLE_SESSION_MS),
+    ("tcp_keepalives_idle", KEEPALIVE_IDLE_S),
+    ("tcp_keepalives_interval", KEEPALIVE_INTERVAL_S),
+    ("tcp_keepalives_count", KEEPALIVE_COUNT),
+    ("tcp_user_timeout", TCP_USER_TIMEOUT_MS),
+];
+const IDLE_IN_TRANSACTION: &str = "idle_in_transaction_session_timeout";
+
+/// Sessions must see the schema first, and should have time-outs.
+async fn check_session(pool: &PgPool, schema: &str) -> anyhow::Result<()> {
+    let (seen, timeout): (Option<String>, String) =
+        sqlx::query_as("SELECT current_schema(), current_setting($1)")
+            .bind(IDLE_IN_TRANSACTION)
+            .fetch_one(pool)
+            .await
+            .context("the session's settings")?;
+    anyhow::ensure!(
+        seen.as_deref() == Some(schema),
+        "sessions of Postgres have `{}` as their first schema, expected `{schema}`: a pooler has dropped the \
+         startup parameter `options`; set `search_path` for the role (ALTER ROLE … SET search_path = \
+         {schema}) or in the pooler (connect_query of PgBouncer)",
+        seen.as_deref().unwrap_or_default()
+    );
+    if timeout == "0" {
+        tracing::warn!(
+            setting = IDLE_IN_TRANSACTION,
+            "a pooler has dropped the session time-outs: locks of a process that hangs may last; set them \
+             for the role or in the pooler"
+        );
+    }
+    Ok(())
+}
+
+/// Does `work` within an open transaction that waits for something else than Postgres, e.g. for the artifact
+/// store. The transaction says every second that it is alive, so that Postgres ends it only where this
+/// process hangs.
+///
+/// # Errors
+/// The connection broke; `work` was not finished then.
+pub async fn while_open<W: Future>(connection: &mut PgConnection, work: W) -> Result<W::Output, sqlx::Error> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            () = tokio::time::sleep(Duration::from_millis(ALIVE_INTERVAL_MS)) => {
+                sqlx::query("SELECT 1").execute(&mut *connection).await?;
+            }
+        }
+    }
 }
 
 /// Only where it is not there: a role that owns its schema need not be allowed to make others, and Postgres
@@ -104,28 +228,4 @@ async fn make_schema(pool: &PgPool, schema: &'static str) -> Result<(), sqlx::Er
         sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}"))).execute(pool).await?;
     }
     Ok(())
-}
-
-/// Whether a row with the same key exists already.
-pub fn is_duplicate(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
-}
-
-/// Whether Postgres is unreachable or overloaded: the same request may go well a little later.
-pub fn is_unavailable(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
-            true
-        }
-        // 57P01..03: shutting down or starting up; 53: out of a resource; 08: connection; 40001, 40P01: try
-        // again.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            code.starts_with("57P")
-                || code.starts_with("53")
-                || code.starts_with("08")
-                || code == "40001"
-                || code == "40P01"
-        }),
-        _ => false,
-    }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     waiting: Arc<Mutex<BTreeMap<String, String>>>,
+    notes: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Readiness {
@@ -25,10 +26,29 @@ impl Readiness {
         self.lock().clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
-        // The map is valid after any panic: each change is one insert or remove.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Something that operators should know of a part, and that does not keep the service from being ready.
+    pub fn note(&self, part: impl Into<String>, text: impl Into<String>) {
+        lock(&self.notes).insert(part.into(), text.into());
     }
+
+    /// The note about the part no longer holds.
+    pub fn forget(&self, part: &str) {
+        lock(&self.notes).remove(part);
+    }
+
+    /// The notes, by part.
+    pub fn notes(&self) -> BTreeMap<String, String> {
+        lock(&self.notes).clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+        lock(&self.waiting)
+    }
+}
+
+fn lock(map: &Mutex<BTreeMap<String, String>>) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+    // The map is valid after any panic: each change is one insert or remove.
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -48,5 +68,10 @@ mod tests {
         readiness.ready("traffic");
         readiness.ready("unknown");
         assert!(readiness.missing().is_empty());
+        readiness.note("traffic", "an old table");
+        assert!(readiness.missing().is_empty());
+        assert_eq!(readiness.notes().into_iter().collect::<Vec<_>>(), [of("traffic", "an old table")]);
+        readiness.forget("traffic");
+        assert!(readiness.notes().is_empty());
     }
 }

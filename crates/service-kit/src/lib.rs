@@ -4,12 +4,17 @@
 //! → state → router → background tasks → readiness → serve → drain → flush.
 
 pub mod db;
+pub mod drain;
 mod exposition;
 pub mod health;
 pub mod lifecycle;
 mod memory;
 pub mod metrics;
+mod migrations;
 pub mod registry;
+mod sql_errors;
+mod transaction;
 pub mod watch;
 
+pub use drain::Drain;
 pub use lifecycle::{Tasks, main};

@@ -8,14 +8,19 @@ use slipway_telemetry::TelemetryConfig;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// From the first signal to the end, whatever is still running.
-const DRAIN_TIMEOUT_MS: u64 = 15_000;
+/// From the end of the drain time to the end of the process, whatever is still running.
+const END_TIMEOUT_MS: u64 = 15_000;
 
 /// Runs a service until it ends, SIGINT or SIGTERM: telemetry, TLS provider, runtime, signals, exit code.
 ///
-/// The first signal cancels the token that `run` got; a second one, or the drain limit, ends the process at
-/// once.
-pub fn main<F, R>(service: &'static str, telemetry: &TelemetryConfig, run: F) -> ExitCode
+/// The first signal cancels the token that `run` got; a second one, or a limit after the drain time, ends the
+/// process immediately.
+pub fn main<F, R>(
+    service: &'static str,
+    telemetry: &TelemetryConfig,
+    drain_time: Duration,
+    run: F,
+) -> ExitCode
 where
     F: FnOnce(CancellationToken) -> R,
     R: Future<Output = anyhow::Result<()>>,
@@ -40,7 +45,7 @@ where
         };
         slipway_runtime::install_tls_provider();
         let shutdown = CancellationToken::new();
-        let signals = slipway_runtime::task::owned(watch_signals(shutdown.clone()));
+        let signals = slipway_runtime::task::owned(watch_signals(shutdown.clone(), drain_time));
         let outcome = run(shutdown).await;
         drop(signals);
         guard.flush();
@@ -54,14 +59,14 @@ where
     })
 }
 
-async fn watch_signals(shutdown: CancellationToken) {
+async fn watch_signals(shutdown: CancellationToken, drain_time: Duration) {
     wait_for_signal().await;
-    tracing::info!("stopping: draining requests and tasks");
+    tracing::info!(drain_ms = drain_time.as_millis(), "stopping: draining requests and tasks");
     shutdown.cancel();
     tokio::select! {
         () = wait_for_signal() => tracing::warn!("second signal: exiting immediately"),
-        () = tokio::time::sleep(Duration::from_millis(DRAIN_TIMEOUT_MS)) => {
-            tracing::warn!(limit_ms = DRAIN_TIMEOUT_MS, "draining timed out: exiting immediately");
+        () = tokio::time::sleep(drain_time + Duration::from_millis(END_TIMEOUT_MS)) => {
+            tracing::warn!(limit_ms = END_TIMEOUT_MS, "draining timed out: exiting immediately");
         }
     }
     std::process::exit(1);
@@ -111,6 +116,7 @@ impl Tasks {
     /// # Errors
     /// A task ended early or panicked; the shutdown is set for the others then.
     pub async fn wait(mut self) -> anyhow::Result<()> {
+        crate::memory::give_back_free_pages();
         let mut failure = None;
         while let Some(joined) = self.set.join_next().await {
             let early = !self.shutdown.is_cancelled();

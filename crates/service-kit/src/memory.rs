@@ -23,3 +23,15 @@ pub(crate) fn give_back_large_blocks() {
         let _ = libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
     }
 }
+
+/// Gives the pages that only the start of a service needed back to the system: its tables of routes and
+/// their descriptions take megabytes for a moment.
+pub(crate) fn give_back_free_pages() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "there is no safe way to this function of the C library")]
+    // SAFETY: malloc_trim only releases what the allocator holds free, and may be called at any time.
+    unsafe {
+        // It says whether anything was released, which nobody needs to know.
+        let _ = libc::malloc_trim(0);
+    }
+}

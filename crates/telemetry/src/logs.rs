@@ -12,8 +12,10 @@ use tracing_subscriber::fmt::format::debug_fn;
 
 use crate::escape;
 
-/// How the NATS client names itself in the log.
-const NATS_CLIENT: &str = "async_nats";
+/// Parts of libraries whose lines at INFO come only where the filter names them: what the NATS client says of
+/// its connection is logged in our own words, and Postgres sends a notice for each `IF NOT EXISTS` that had
+/// nothing to do.
+const QUIET: [&str; 2] = ["async_nats", "sqlx::postgres::notice"];
 
 /// Replaces the filter of the log.
 type Replace = Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>;
@@ -27,9 +29,8 @@ pub(crate) fn replace_by(replace: Replace) {
 
 /// Reads a filter, e.g. `info,slipway=debug`.
 ///
-/// What the NATS client says of its connection is logged in our own words; its lines at INFO come only where
-/// the filter names it. This is a part of the filter, because a second filter next to one that can be
-/// reloaded keeps spans from the layers next to it.
+/// [`QUIET`] is a part of the filter, because a second filter next to one that can be reloaded keeps spans
+/// from the layers next to it.
 ///
 /// # Errors
 /// It does not parse, or has a bare word that is no level: read as the name of a library, a mistyped level
@@ -43,11 +44,14 @@ pub(crate) fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
     }
     let parsed =
         EnvFilter::try_new(filter).with_context(|| format!("the log filter `{filter}` does not parse"))?;
-    if filter.contains(NATS_CLIENT) || parsed.max_level_hint().is_some_and(|level| level < LevelFilter::INFO)
-    {
+    if parsed.max_level_hint().is_some_and(|level| level < LevelFilter::INFO) {
         return Ok(parsed);
     }
-    Ok(parsed.add_directive(format!("{NATS_CLIENT}=warn").parse()?))
+    let mut unnamed = QUIET.into_iter().filter(|part| {
+        let library = part.split(':').next().unwrap_or_default();
+        !filter.contains(library)
+    });
+    unnamed.try_fold(parsed, |parsed, part| Ok(parsed.add_directive(format!("{part}=warn").parse()?)))
 }
 
 /// What a filter says of all that it does not name.

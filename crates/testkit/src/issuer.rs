@@ -113,6 +113,11 @@ impl TestIssuer {
             "groups": groups})
     }
 
+    /// Its public keys as JSON Web Keys, as they are now.
+    pub fn keys(&self) -> Value {
+        self.shared.keys.lock().expect("no test panics here").public()["keys"].take()
+    }
+
     /// Signs with new keys from now on; the old ones are withdrawn.
     pub fn rotate(&self) {
         let mut keys = self.shared.keys.lock().expect("no test panics here");

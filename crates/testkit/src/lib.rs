@@ -26,9 +26,9 @@ pub use authority::{TestAuthority, TestCertificate};
 pub use contract::{Contract, Report};
 pub use forgery::{forge, forge_file, rebind};
 pub use issuer::TestIssuer;
-pub use nats::TestNats;
+pub use nats::{TestNats, TestNatsCluster};
 pub use postgres::{TestDatabase, TestPostgres};
-pub use routes::{assert_covered, grpc_methods, routes};
+pub use routes::{assert_covered, grpc_methods, reflection_methods, routes};
 pub use s3::TestBucket;
 /// A port that is free now and stays free while its server is down.
 pub use slipway_toolbox::servers::free_port;
@@ -42,6 +42,20 @@ pub async fn postgres() -> TestDatabase {
 /// A NATS server of one's own, with JetStream.
 pub async fn nats() -> TestNats {
     nats::start().await
+}
+
+/// Three NATS servers of one's own as one cluster, each of which can be killed or cut off.
+pub async fn nats_cluster() -> TestNatsCluster {
+    nats::start_cluster(None).await
+}
+
+/// The same with small disks that can be filled; `None` unless root runs the test.
+pub async fn nats_cluster_with_small_disks() -> Option<TestNatsCluster> {
+    /// Enough for an empty server.
+    const DISK_BYTES: u64 = 48 * 1024 * 1024;
+    // Servers of root run as an account of their own.
+    account().ids()?;
+    Some(nats::start_cluster(Some(DISK_BYTES)).await)
 }
 
 /// An OIDC issuer of one's own.

@@ -52,6 +52,14 @@ pub fn grpc_methods(proto: &str) -> BTreeSet<(String, String)> {
     methods
 }
 
+/// The methods of gRPC reflection, which every service has.
+pub fn reflection_methods() -> BTreeSet<(String, String)> {
+    let methods = ["v1", "v1alpha"].map(|version| {
+        ("POST".to_owned(), format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"))
+    });
+    methods.into()
+}
+
 /// Fails unless the table, of methods separated by spaces and a path, lists these routes and no others.
 pub fn assert_covered<'table>(
     routes: &BTreeSet<(String, String)>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use slipway_api::proto::launcher::{FinishAttemptRequest, Lease};
 use slipway_artifact_store::ArtifactStore;
-use slipway_domain::training::{JobSpec, Moment};
+use slipway_domain::training::{self, JobSpec, Moment};
 use slipway_runtime::task;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use crate::checkpoint::{End, Uploader};
 use crate::command::Ended;
+use crate::guard::{Guard, Orders};
 use crate::launcher::{CallError, Launcher};
 use crate::restore::Restored;
 use crate::spool::Spool;
@@ -34,6 +35,8 @@ struct Attempt {
     lease: Lease,
     spec: JobSpec,
     stops: Stops,
+    /// What the guard is told.
+    orders: watch::Sender<Orders>,
     spool: Spool,
     warnings: Warnings,
     workspace: Workspace,
@@ -68,12 +71,16 @@ async fn with_lease(
 ) -> anyhow::Result<()> {
     let spec: JobSpec = serde_json::from_str(&lease.spec_json).context("the lease's job cannot be read")?;
     let stops = Stops::new();
-    // A lease that ran out unheard is the launcher's to judge; less than a lease would end attempts that it
-    // still counts on.
-    let patience = Duration::from_millis(config.launcher_patience_ms.max(lease.lease_ms));
+    let times = training::Lease::of_ms(lease.lease_ms);
+    let first = Orders { end_at_ms: *launcher.renewals().borrow() + times.kill_after_ms(), group: 0 };
+    let orders = watch::channel(first).0;
+    // From here on nothing of the attempt outlives its lease.
+    let guard = Guard::start(&config, first).await?;
+    let _guard = task::owned(guard.keep(config.clone(), orders.subscribe()));
+    let _renewals = task::owned(follow_renewals(launcher.clone(), times, orders.clone()));
     let interval = Duration::from_millis(lease.heartbeat_interval_ms);
     let warnings = Warnings::default();
-    let heartbeats = heartbeat::run(launcher.clone(), stops.clone(), warnings.clone(), interval, patience);
+    let heartbeats = heartbeat::run(launcher.clone(), stops.clone(), warnings.clone(), interval, times);
     // The handles end their tasks with this function: a heartbeat must not outlive the attempt.
     let _heartbeats = task::owned(heartbeats.in_current_span());
     let _preemption = task::owned({
@@ -85,15 +92,27 @@ async fn with_lease(
     });
     let workspace = Workspace::create(&config.work_dir, &spec).await?;
     let spool = Spool::create(workspace.spool(), lease.max_log_bytes).await.context("cannot make the log")?;
-    let shipping = task::owned(spool.clone().ship(launcher.clone()));
+    let shipping = task::owned(spool.clone().ship(launcher.clone(), lease.log_chunk_bytes));
     let store = ArtifactStore::new(&config.s3);
-    let attempt = Attempt { config, launcher, lease, spec, stops, spool, warnings, workspace, store };
+    let attempt = Attempt { config, launcher, lease, spec, stops, orders, spool, warnings, workspace, store };
     let outcome = attempt.execute().await;
     if let Err(error) = &outcome {
         attempt.spool.note(&format!("the attempt is given up: {error:#}")).await;
     }
     attempt.spool.close();
     attempt.report(outcome, shipping).await
+}
+
+/// Has the guard's orders follow the renewals of the lease.
+async fn follow_renewals(launcher: Launcher, lease: training::Lease, orders: watch::Sender<Orders>) {
+    let mut renewals = launcher.renewals();
+    loop {
+        let end_at_ms = *renewals.borrow_and_update() + lease.kill_after_ms();
+        orders.send_modify(|orders| orders.end_at_ms = end_at_ms);
+        if renewals.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 impl Attempt {
@@ -103,8 +122,11 @@ impl Attempt {
             restored = self.restore() => restored?,
             stop = self.stops.any() => return Ok(self.never_started(stop)),
         };
+        let limit_ms = training::Lease::of_ms(self.lease.lease_ms).stop_after_ms();
+        anyhow::ensure!(self.launcher.unrenewed() < Duration::from_millis(limit_ms), "the lease is over");
         let (running, output) =
             command::start(&self.config, &self.lease, &self.spec, &self.workspace, restored.as_ref())?;
+        self.orders.send_modify(|orders| orders.group = running.group());
         let tasks = TaskTracker::new();
         let pump = tasks.spawn({
             let spool = self.spool.clone();
@@ -115,7 +137,9 @@ impl Attempt {
         let uploading = task::owned(self.upload(restored, when_ended).in_current_span());
         let ended = running
             .supervise(&self.config, &self.spec, &self.stops, &self.spool, &self.workspace.checkpoints)
-            .await?;
+            .await;
+        self.orders.send_modify(|orders| orders.group = 0);
+        let ended = ended?;
         end.send_replace(Some(End { moment: self.moment(&ended), at: ended.at }));
         if tokio::time::timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), pump).await.is_err() {
             tracing::warn!("a process of the command still has its output open");

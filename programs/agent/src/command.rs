@@ -161,6 +161,11 @@ fn run_context(config: &Config, spec: &JobSpec, restored: Option<u64>) -> String
 }
 
 impl Running {
+    /// Its process group.
+    pub(crate) fn group(&self) -> i32 {
+        self.group.as_raw()
+    }
+
     /// Waits for the end; on a stop the group gets SIGTERM, and SIGKILL after the grace period. What the
     /// command leaves running ends with it.
     ///
@@ -208,8 +213,11 @@ impl Running {
                         Some(Stop::Fenced) => self.signal(Signal::SIGKILL),
                         Some(stop) if !stopping => {
                             stopping = true;
-                            let grace = if let Stop::Cancelled { grace } =
-                                stop { grace } else { default_grace };
+                            let grace = match stop {
+                                Stop::Cancelled { grace } => grace,
+                                Stop::OutOfContact { grace } => grace.min(default_grace),
+                                _ => default_grace,
+                            };
                             spool.note(&explain(stop, spec, grace)).await;
                             self.signal(Signal::SIGTERM);
                             kill_at = Some(Instant::now() + grace);
@@ -221,18 +229,26 @@ impl Running {
         };
         let at = clock::now();
         let interrupted = has_writers(&config.job_id, config.attempt, checkpoints).await.unwrap_or(false);
-        self.end_strays(config).await;
         self.signal(Signal::SIGKILL);
+        // Its end is reported, and another attempt may start anywhere, once nothing is left.
+        while !self.end_strays(config).await && !stops.current().is_some_and(Stop::is_lost) {}
         let by_itself = !killed && !interrupted && status.code().is_some();
         Ok(Ended { status, at, memory_exceeded_bytes, by_itself })
     }
 
-    /// Ends what the command has left running.
-    async fn end_strays(&self, config: &Config) {
+    /// Ends what the command has left running; `false` where something is left.
+    async fn end_strays(&self, config: &Config) -> bool {
         match end_strays(&config.job_id, config.attempt).await {
-            Ok(0) => {}
-            Ok(processes) => tracing::info!(processes, "ended processes left by the command"),
-            Err(error) => tracing::warn!(%error, "processes left by the command do not end"),
+            Ok(processes) => {
+                if processes > 0 {
+                    tracing::info!(processes, "ended processes left by the command");
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "processes left by the command do not end; retrying");
+                false
+            }
         }
     }
 
@@ -251,7 +267,7 @@ fn explain(stop: Stop, spec: &JobSpec, grace: Duration) -> String {
         Stop::Cancelled { .. } => "the job is cancelled".to_owned(),
         Stop::Preempted => "the agent was stopped".to_owned(),
         Stop::TimedOut => format!("the command ran longer than {} s", spec.timeout_s.unwrap_or_default()),
-        Stop::OutOfContact => "the launcher has been unreachable for too long".to_owned(),
+        Stop::OutOfContact { .. } => "no launcher has been reachable for too long".to_owned(),
         Stop::Fenced => "attempt replaced by another one".to_owned(),
     };
     format!("{why}: SIGTERM, and SIGKILL after {} s", grace.as_secs_f64())

@@ -1,52 +1,62 @@
-//! Heartbeats: they keep the lease, and bring the request to stop.
+//! Heartbeats: they renew the lease, and bring the request to stop.
 
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use slipway_domain::training::Lease;
 
-use crate::launcher::{CallError, Launcher};
+use crate::launcher::{CallError, Launcher, jittered};
 use crate::stop::{Stop, Stops};
 use crate::warnings::Warnings;
 
-/// One heartbeat may take this long; a slow one must not delay the next decision.
-const CALL_TIMEOUT_MS: u64 = 5_000;
+/// One heartbeat may take this long; a launcher that hangs must not keep the agent from the next one.
+const CALL_TIMEOUT_MS: u64 = 4_000;
+/// A call takes at most this part of a lease.
+const CALLS_PER_LEASE: u64 = 6;
 
-/// Sends heartbeats for as long as it is polled. After `patience` without an answer the attempt is out of
+/// Sends heartbeats for as long as it is polled. Where none was answered for too long, the attempt is out of
 /// contact.
 pub(crate) async fn run(
     launcher: Launcher,
     stops: Stops,
     warnings: Warnings,
     interval: Duration,
-    patience: Duration,
+    lease: Lease,
 ) {
-    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let stop_after = Duration::from_millis(lease.stop_after_ms());
+    let call_timeout = Duration::from_millis(CALL_TIMEOUT_MS.min(lease.ms() / CALLS_PER_LEASE));
+    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
     let mut complained = false;
     loop {
-        ticks.tick().await;
-        match tokio::time::timeout(Duration::from_millis(CALL_TIMEOUT_MS), launcher.heartbeat(warnings.all()))
-            .await
-        {
-            Ok(Ok(answer)) => {
+        let left = stop_after.saturating_sub(launcher.unrenewed());
+        if left.is_zero() {
+            stops.request(Stop::OutOfContact { grace: last_grace(lease) });
+            return;
+        }
+        let pause = match launcher.heartbeat(warnings.all(), call_timeout.min(left)).await {
+            Ok(answer) => {
                 complained = false;
                 if answer.cancel {
                     stops.request(Stop::Cancelled { grace: Duration::from_millis(answer.grace_period_ms) });
                 }
+                interval
             }
-            Ok(Err(CallError::Fenced(reason))) => {
+            Err(CallError::Fenced(reason)) => {
                 tracing::warn!(%reason, "attempt replaced by another one");
                 stops.request(Stop::Fenced);
                 return;
             }
-            Ok(Err(error)) => complain(&mut complained, &error.to_string()),
-            Err(_) => complain(&mut complained, "no answer in time"),
-        }
-        if launcher.silence() > patience {
-            stops.request(Stop::OutOfContact);
-            return;
-        }
+            Err(error) => {
+                complain(&mut complained, &error.to_string());
+                jittered(interval_ms)
+            }
+        };
+        tokio::time::sleep(pause.min(stop_after.saturating_sub(launcher.unrenewed()))).await;
     }
+}
+
+/// Time that a command has to save a checkpoint before everything is killed: most of what is left then.
+fn last_grace(lease: Lease) -> Duration {
+    Duration::from_millis((lease.kill_after_ms() - lease.stop_after_ms()) / 4 * 3)
 }
 
 fn complain(complained: &mut bool, reason: &str) {

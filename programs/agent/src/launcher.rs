@@ -1,10 +1,9 @@
-//! The launcher as an agent sees it: each call carries the attempt's token, and is tried again while the
-//! launcher is unreachable.
+//! The launchers as an agent sees them: each call carries the attempt's token, goes to one of them, and is
+//! tried again with the next one while none answers.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rand::RngExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use slipway_api::proto::launcher::agents_client::AgentsClient;
 use slipway_api::proto::launcher::{
@@ -12,15 +11,18 @@ use slipway_api::proto::launcher::{
     HeartbeatResponse, Lease,
 };
 use slipway_domain::training::Manifest;
-use slipway_grpc_client::{TracedChannel, channel};
+use slipway_grpc_client::TracedChannel;
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use crate::Config;
+use crate::addresses::Addresses;
+use crate::guard::monotonic_ms;
 
-/// A lease carries the job's files.
-const MAX_LEASE_BYTES: usize = 32 * 1024 * 1024;
-const RETRY_DELAY_MS: u64 = 250;
-/// The launcher that started this agent answers within this time, or has gone.
+/// Longest pause before a call is tried again, at first and at last; each pause is a random part of it.
+const FIRST_RETRY_DELAY_MS: u64 = 250;
+const LAST_RETRY_DELAY_MS: u64 = 2_000;
+/// A launcher answers within this time, or the attempt is started again.
 const ACQUIRE_TIMEOUT_MS: u64 = 45_000;
 /// A checkpoint that is not committed by then is uploaded afresh, the newest one first.
 const COMMIT_TIMEOUT_MS: u64 = 60_000;
@@ -64,65 +66,87 @@ impl From<Status> for CallError {
 /// A client for one attempt. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Launcher {
-    client: AgentsClient<TracedChannel>,
+    addresses: Addresses,
     job_id: String,
     attempt: u32,
     token: SecretString,
-    heard: Arc<Heard>,
-}
-
-/// When the launcher last answered.
-#[derive(Debug)]
-struct Heard {
-    begun: Instant,
-    at_ms: AtomicU64,
+    /// When the last renewal of the lease that was answered had been sent, by [`monotonic_ms`].
+    renewed_at_ms: watch::Sender<u64>,
 }
 
 impl Launcher {
     /// # Errors
-    /// The launcher's URL does not parse.
+    /// A launcher's URL does not parse.
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
-            client: AgentsClient::new(channel(&config.launcher_url)?)
-                .max_decoding_message_size(MAX_LEASE_BYTES),
+            addresses: Addresses::new(&config.launcher_url)?,
             job_id: config.job_id.clone(),
             attempt: config.attempt,
             token: config.attempt_token.clone(),
-            heard: Arc::new(Heard { begun: Instant::now(), at_ms: AtomicU64::new(0) }),
+            renewed_at_ms: watch::channel(monotonic_ms()).0,
         })
     }
 
-    /// Time since the launcher last answered.
-    pub(crate) fn silence(&self) -> Duration {
-        self.heard
-            .begun
-            .elapsed()
-            .saturating_sub(Duration::from_millis(self.heard.at_ms.load(Ordering::Relaxed)))
+    /// Time since a renewal of the lease was sent that was answered.
+    pub(crate) fn unrenewed(&self) -> Duration {
+        Duration::from_millis(monotonic_ms().saturating_sub(*self.renewed_at_ms.borrow()))
+    }
+
+    /// When renewals that were answered had been sent, by [`monotonic_ms`].
+    pub(crate) fn renewals(&self) -> watch::Receiver<u64> {
+        self.renewed_at_ms.subscribe()
     }
 
     pub(crate) async fn acquire_lease(&self) -> Result<Lease, CallError> {
-        let request =
-            AcquireLeaseRequest { job_id: self.job_id.clone(), attempt: self.attempt, token: self.token() };
+        let request = AcquireLeaseRequest {
+            job_id: self.job_id.clone(),
+            attempt: self.attempt,
+            token: self.token(),
+            ends_with_lease: true,
+        };
         let acquired = self.persist(|mut client| {
             let request = request.clone();
-            async move { client.acquire_lease(request).await }
+            let sent_at_ms = monotonic_ms();
+            async move { Ok(client.acquire_lease(request).await?.map(|lease| (lease, sent_at_ms))) }
         });
-        tokio::time::timeout(Duration::from_millis(ACQUIRE_TIMEOUT_MS), acquired)
+        let (lease, sent_at_ms) = tokio::time::timeout(Duration::from_millis(ACQUIRE_TIMEOUT_MS), acquired)
             .await
-            .unwrap_or_else(|_| Err(CallError::Away("no lease came in time".to_owned())))
+            .unwrap_or_else(|_| Err(CallError::Away("no lease came in time".to_owned())))?;
+        self.renewed(sent_at_ms, &lease.launcher_urls);
+        Ok(lease)
     }
 
-    /// One heartbeat with the attempt's warnings so far, tried once.
-    pub(crate) async fn heartbeat(&self, warnings: Vec<String>) -> Result<HeartbeatResponse, CallError> {
+    /// One heartbeat with the attempt's warnings so far, tried once and for at most `limit`. Where it fails,
+    /// the next call goes to another launcher.
+    pub(crate) async fn heartbeat(
+        &self,
+        warnings: Vec<String>,
+        limit: Duration,
+    ) -> Result<HeartbeatResponse, CallError> {
         let request = HeartbeatRequest {
             job_id: self.job_id.clone(),
             attempt: self.attempt,
             token: self.token(),
             warnings,
         };
-        let answer = self.client.clone().heartbeat(request).await?.into_inner();
-        self.hear();
-        Ok(answer)
+        let mut current = self.addresses.current();
+        let sent_at_ms = monotonic_ms();
+        let called = tokio::time::timeout(limit, current.client.heartbeat(request)).await;
+        let answered = match called {
+            Ok(answered) => answered.map_err(CallError::from),
+            Err(_) => Err(CallError::Away("no answer in time".to_owned())),
+        };
+        match answered {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                self.renewed(sent_at_ms, &answer.launcher_urls);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.addresses.turn_away(&current.url);
+                Err(error)
+            }
+        }
     }
 
     /// Appends to the log; answers with the offset that the launcher wants next.
@@ -179,24 +203,28 @@ impl Launcher {
         answer.await.map(drop)
     }
 
-    /// Tries again while the launcher is unreachable; the caller limits how long.
+    /// Tries again, with one launcher after the other, while they are unreachable; the caller limits how
+    /// long.
     async fn persist<T, F, R>(&self, call: F) -> Result<T, CallError>
     where
         F: Fn(AgentsClient<TracedChannel>) -> R,
         R: Future<Output = Result<tonic::Response<T>, Status>>,
     {
+        let mut most_ms = FIRST_RETRY_DELAY_MS;
         loop {
-            match call(self.client.clone()).await {
-                Ok(answer) => {
-                    self.hear();
-                    return Ok(answer.into_inner());
-                }
+            let current = self.addresses.current();
+            match call(current.client).await {
+                Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => match CallError::from(status) {
-                    CallError::Away(reason) => tracing::debug!(%reason, "launcher unreachable"),
+                    CallError::Away(reason) => {
+                        tracing::debug!(%reason, url = %current.url, "launcher unreachable");
+                        self.addresses.turn_away(&current.url);
+                    }
                     error => return Err(error),
                 },
             }
-            tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
+            tokio::time::sleep(jittered(most_ms)).await;
+            most_ms = (most_ms * 2).min(LAST_RETRY_DELAY_MS);
         }
     }
 
@@ -204,8 +232,14 @@ impl Launcher {
         self.token.expose_secret().to_owned()
     }
 
-    fn hear(&self) {
-        let now_ms = u64::try_from(self.heard.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard.at_ms.store(now_ms, Ordering::Relaxed);
+    fn renewed(&self, sent_at_ms: u64, launcher_urls: &[String]) {
+        self.addresses.learn(launcher_urls);
+        self.renewed_at_ms.send_modify(|at_ms| *at_ms = sent_at_ms.max(*at_ms));
     }
+}
+
+/// A random pause of at most so many milliseconds, so that agents that lost one launcher do not all come to
+/// the next one at once.
+pub(crate) fn jittered(most_ms: u64) -> Duration {
+    Duration::from_millis(rand::rng().random_range(most_ms / 4..=most_ms))
 }

@@ -2,14 +2,16 @@
 //! passes its log and its checkpoints on, stops it when asked, and reports how it ended. The user's command
 //! needs nothing of ours.
 //!
-//! Everything that the agent knows about the attempt comes with its lease. Where the launcher does not
-//! answer, the agent goes on by itself for as long as its patience lasts, then stops the command and ends.
+//! Everything that the agent knows about the attempt comes with its lease, which any launcher renews. Where
+//! none answers, the agent goes on by itself for most of its lease, then stops the command and ends.
 
 mod account;
+mod addresses;
 mod attempt;
 mod checkpoint;
 mod command;
 mod exec;
+mod guard;
 mod heartbeat;
 mod launcher;
 mod memory;
@@ -37,7 +39,6 @@ use tokio_util::sync::CancellationToken;
 /// Threads besides the main one: uploads are hashed there.
 const WORKER_THREADS: usize = 2;
 const USAGE_EXIT_CODE: u8 = 64;
-const DEFAULT_LAUNCHER_PATIENCE_MS: u64 = 60_000;
 
 /// Which attempt this is, and where it runs. A launch backend sets all of it in the environment.
 #[derive(Debug, Clone, clap::Args)]
@@ -59,14 +60,13 @@ pub struct Config {
     #[arg(long, env = contract::KEEP_WORK_DIR_VARIABLE, default_value_t = false,
           action = clap::ArgAction::Set)]
     pub keep_work_dir: bool,
-    /// The launcher, e.g. `http://127.0.0.1:5010`.
-    #[arg(long, env = contract::LAUNCHER_URL_VARIABLE, default_value = "http://127.0.0.1:5010")]
-    pub launcher_url: String,
-    /// Maximum time without contact to the launcher, e.g. while it restarts, in milliseconds. After that the
-    /// agent stops the command, because the command's result could not be reported.
-    #[arg(long, env = "SLIPWAY_LAUNCHER_PATIENCE_MS", default_value_t = DEFAULT_LAUNCHER_PATIENCE_MS,
-          value_name = "MS")]
-    pub launcher_patience_ms: u64,
+    /// Launchers, separated by commas, e.g. `http://127.0.0.1:5010`. The agent learns of others from them.
+    #[arg(long, env = contract::LAUNCHER_URL_VARIABLE, default_value = "http://127.0.0.1:5010",
+          value_delimiter = ',', value_name = "URLS")]
+    pub launcher_url: Vec<String>,
+    /// Without effect: how long the agent goes on without a launcher follows from its lease.
+    #[arg(long, env = "SLIPWAY_LAUNCHER_PATIENCE_MS", hide = true, value_name = "MS")]
+    pub launcher_patience_ms: Option<u64>,
     /// CPU cores that the command is bound to, by their numbers. [default: all]
     #[arg(long, env = contract::CORES_VARIABLE, value_delimiter = ',', value_name = "CORES")]
     pub cores: Vec<usize>,
@@ -109,6 +109,9 @@ pub fn main(own_arguments: &[&str]) -> ExitCode {
     let mut rest = std::env::args_os().skip(1 + own_arguments.len()).peekable();
     if rest.peek().is_some_and(|first| first == exec::ARGUMENT) {
         return exec::run(rest.skip(1));
+    }
+    if rest.peek().is_some_and(|first| first == guard::ARGUMENT) {
+        return guard::run(rest.skip(1));
     }
     let mut arguments = Arguments::parse_from(std::iter::once(OsString::from("slipway-agent")).chain(rest));
     arguments.config.own_arguments = own_arguments.iter().map(|&argument| argument.to_owned()).collect();

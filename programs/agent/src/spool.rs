@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use crate::launcher::{CallError, Launcher};
 
@@ -16,6 +17,8 @@ const CHUNK_BYTES: u64 = 256 * 1024;
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Lines that come this close together travel together.
 const BATCH_DELAY_MS: u64 = 30;
+/// Less than a chunk is sent at most this often: each time the launcher stores an object.
+const INTERVAL_MS: u64 = 500;
 /// Marks the agent's own lines.
 const NOTE_PREFIX: &str = "[slipway] ";
 
@@ -95,18 +98,25 @@ impl Spool {
     }
 
     /// Sends what is written, as it is written, until the log is closed and sent, or the attempt is replaced.
+    /// Each call begins at a multiple of `unit_bytes`: what the launcher has of that unit is sent again, so
+    /// that it stores the unit without reading it.
     ///
     /// # Errors
     /// The spool file cannot be read.
-    pub(crate) async fn ship(self, launcher: Launcher) -> std::io::Result<()> {
+    pub(crate) async fn ship(self, launcher: Launcher, unit_bytes: u64) -> std::io::Result<()> {
+        let unit_bytes = unit_bytes.clamp(1, CHUNK_BYTES);
         let mut file = File::open(self.path.to_path_buf()).await?;
         let mut written = self.written.subscribe();
-        let mut sent = 0;
+        let (mut sent, mut last) = (0, None);
         loop {
             let now = *written.borrow_and_update();
             if sent < now.bytes {
-                let chunk = read_at(&mut file, sent, (now.bytes - sent).min(CHUNK_BYTES)).await?;
-                match launcher.append_logs(sent, chunk).await {
+                wait_for_more(&mut written, sent + unit_bytes, last).await;
+                let now = *written.borrow_and_update();
+                let start = sent - sent % unit_bytes;
+                let chunk = read_at(&mut file, start, (now.bytes - start).min(CHUNK_BYTES)).await?;
+                last = Some(Instant::now());
+                match launcher.append_logs(start, chunk).await {
                     Ok(next) => sent = next,
                     Err(error @ CallError::Fenced(_)) => {
                         tracing::warn!(%error, "launcher rejected the rest of the log");
@@ -129,6 +139,14 @@ impl Spool {
             tokio::time::sleep(Duration::from_millis(BATCH_DELAY_MS)).await;
         }
     }
+}
+
+/// Waits until the log has `bytes`, is closed, or was not sent for a while.
+async fn wait_for_more(written: &mut watch::Receiver<Written>, bytes: u64, last: Option<Instant>) {
+    let Some(last) = last else { return };
+    let enough = written.wait_for(|written| written.closed || written.bytes >= bytes);
+    // Late or enough: both are a reason to send.
+    let _ = tokio::time::timeout_at(last + Duration::from_millis(INTERVAL_MS), enough).await;
 }
 
 impl Writer {

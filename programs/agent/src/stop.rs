@@ -16,8 +16,11 @@ pub(crate) enum Stop {
     Preempted,
     /// The command ran longer than it may.
     TimedOut,
-    /// The launcher did not answer for too long: another attempt may begin.
-    OutOfContact,
+    /// No launcher answered for too long: another attempt may begin soon.
+    OutOfContact {
+        /// Time between SIGTERM and SIGKILL, at most.
+        grace: Duration,
+    },
     /// Another attempt has taken over: end at once.
     Fenced,
 }
@@ -25,13 +28,13 @@ pub(crate) enum Stop {
 impl Stop {
     /// Whether nothing that the attempt could still report would be heard.
     pub(crate) const fn is_lost(self) -> bool {
-        matches!(self, Self::OutOfContact | Self::Fenced)
+        matches!(self, Self::OutOfContact { .. } | Self::Fenced)
     }
 
     const fn rank(self) -> u8 {
         match self {
             Self::Cancelled { .. } | Self::Preempted | Self::TimedOut => 0,
-            Self::OutOfContact => 1,
+            Self::OutOfContact { .. } => 1,
             Self::Fenced => 2,
         }
     }
@@ -101,7 +104,7 @@ mod tests {
         stops.request(Stop::Cancelled { grace: Duration::ZERO });
         assert_eq!(stops.current(), Some(Stop::TimedOut));
         stops.request(Stop::Fenced);
-        stops.request(Stop::OutOfContact);
+        stops.request(Stop::OutOfContact { grace: Duration::ZERO });
         assert_eq!(stops.current(), Some(Stop::Fenced));
     }
 }

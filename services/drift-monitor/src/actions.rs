@@ -18,7 +18,10 @@ use crate::store::actions::{self, DueAction};
 const BATCH: i64 = 4;
 /// Longer than the calls of a batch may take together; where we die the actions are due again after this.
 const LEASE_S: f64 = 60.0;
+/// How often actions that are due again are looked for while some are pending…
 const POLL_MS: u64 = 1_000;
+/// …and while none are: new ones wake the loop.
+const IDLE_MS: u64 = 5_000;
 const RETRY_INITIAL_S: f64 = 0.5;
 const RETRY_MAX_S: f64 = 60.0;
 /// About a day of attempts. Actions that failed until then need an operator.
@@ -27,22 +30,39 @@ const MAX_ATTEMPTS: i32 = 1_440;
 /// Runs until `shutdown`.
 pub(crate) async fn run(state: State, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
+        let mut pause_ms = POLL_MS;
         match round(&state).await {
-            Ok(more) if more => continue,
+            Ok(Round { more: true, .. }) => continue,
+            Ok(Round { pending: 0, .. }) => pause_ms = IDLE_MS,
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "actions not read; retrying"),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = state.actions_due.notified() => {}
-            () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
         }
     }
 }
 
-/// Performs what is due; `true` where there may be more.
-async fn round(state: &State) -> sqlx::Result<bool> {
-    let mut batch = actions::take_due(&state.pool, BATCH, LEASE_S).await?;
+/// What one look found.
+struct Round {
+    /// There may be more that is due.
+    more: bool,
+    /// Actions that are not over.
+    pending: i64,
+}
+
+/// Performs what is due.
+async fn round(state: &State) -> sqlx::Result<Round> {
+    let pending = actions::count_pending(&state.pool).await?;
+    state.metrics.actions_pending.set(pending);
+    if pending == 0 {
+        return Ok(Round { more: false, pending });
+    }
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
+    let mut batch = actions::take_due(&mut transaction, BATCH, LEASE_S).await?;
+    transaction.commit().await?;
     // In the order of each policy.
     batch.sort_by_key(|due| due.id);
     let full = batch.len() == usize::try_from(BATCH).unwrap_or(usize::MAX);
@@ -51,35 +71,38 @@ async fn round(state: &State) -> sqlx::Result<bool> {
         slipway_telemetry::set_parent(&span, due.traceparent.as_deref());
         perform(state, &due).instrument(span).await?;
     }
-    state.metrics.actions_pending.set(actions::count_pending(&state.pool).await?);
-    Ok(full)
+    let pending = actions::count_pending(&state.pool).await?;
+    state.metrics.actions_pending.set(pending);
+    Ok(Round { more: full, pending })
 }
 
 async fn perform(state: &State, due: &DueAction) -> sqlx::Result<()> {
-    let outcome = if due.action == ActionKind::SubmitJob.as_str() {
+    let called = if due.action == ActionKind::SubmitJob.as_str() {
         submit_job(state, due).await
     } else {
         pause_rollout(state, due).await
     };
-    match outcome {
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
+    match called {
         Ok(result) => {
             tracing::info!(%result, "done");
             state.metrics.action(&due.action, "done");
-            actions::finish(&state.pool, due.id, &result).await
+            actions::finish(&mut transaction, due.id, &result).await?;
         }
         Err(status) if is_final(status.code()) || due.attempts >= MAX_ATTEMPTS => {
             tracing::error!(%status, attempts = due.attempts, "action given up");
             state.metrics.action(&due.action, "failed");
-            actions::fail(&state.pool, due.id, status.message()).await
+            actions::fail(&mut transaction, due.id, status.message()).await?;
         }
         Err(status) => {
             let delay_s = backoff_s(due.attempts);
             tracing::warn!(%status, attempts = due.attempts, delay_s, "action failed; retrying");
             state.metrics.action(&due.action, "postponed");
             let error = format!("{:?}: {}", status.code(), status.message());
-            actions::postpone(&state.pool, due.id, &error, delay_s).await
+            actions::postpone(&mut transaction, due.id, &error, delay_s).await?;
         }
     }
+    transaction.commit().await
 }
 
 async fn submit_job(state: &State, due: &DueAction) -> Result<Value, Status> {

@@ -22,6 +22,8 @@ use crate::{rename, store};
 
 /// Pause before a baseline that cannot be had is asked for again.
 const RETRY_MS: u64 = 1_000;
+/// Pause where all monitors have one: changes wake the loop.
+const IDLE_MS: u64 = 5_000;
 /// Monitors whose baselines are asked for at the same time.
 const CONCURRENT: usize = 8;
 
@@ -38,7 +40,9 @@ enum Lack {
 pub(crate) async fn run(state: State, shutdown: CancellationToken) {
     let mut changes = state.changes.subscribe();
     while !shutdown.is_cancelled() {
+        let mut pause_ms = RETRY_MS;
         match positions::in_doubt(&state.pool).await {
+            Ok(monitors) if monitors.is_empty() => pause_ms = IDLE_MS,
             Ok(monitors) => {
                 let refreshes = futures::stream::iter(monitors);
                 refreshes.for_each_concurrent(CONCURRENT, |watched| settle(&state, watched)).await;
@@ -48,7 +52,7 @@ pub(crate) async fn run(state: State, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = changes.changed() => {}
-            () = tokio::time::sleep(Duration::from_millis(RETRY_MS)) => {}
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
         }
     }
 }
@@ -72,10 +76,15 @@ async fn settle(state: &State, watched: Watched) {
 async fn refresh(state: &State, watched: &Watched) -> anyhow::Result<bool> {
     let deployment = deployment(state, watched).await;
     if let Ok(deployment) = &deployment
-        && store::baselines::set_deployment(&state.pool, watched.id, &deployment.id).await?
+        && watched.deployment_id.as_ref() != Some(&deployment.id)
     {
-        // The row is read again.
-        return Ok(true);
+        let mut transaction = slipway_lease::begin(&state.pool).await?;
+        let changed = store::baselines::set_deployment(&mut transaction, watched.id, &deployment.id).await?;
+        transaction.commit().await?;
+        if changed {
+            // The row is read again.
+            return Ok(true);
+        }
     }
     match find(state, watched, deployment).await {
         Ok(None) => confirm(state, watched).await,
@@ -98,11 +107,15 @@ async fn confirm(state: &State, watched: &Watched) -> anyhow::Result<bool> {
             Fit::Whole => String::new(),
             Fit::Partly(text) | Fit::None(text) => text,
         };
-        store::baselines::set_inputs(&state.pool, watched.id, &inputs, &misfit).await?;
+        let mut transaction = slipway_lease::begin(&state.pool).await?;
+        store::baselines::set_inputs(&mut transaction, watched.id, &inputs, &misfit).await?;
+        transaction.commit().await?;
         return Ok(true);
     }
     if let Some(since) = watched.baseline_stale_since {
-        store::baselines::confirm(&state.pool, watched.id, since).await?;
+        let mut transaction = slipway_lease::begin(&state.pool).await?;
+        store::baselines::confirm(&mut transaction, watched.id, since).await?;
+        transaction.commit().await?;
         return Ok(true);
     }
     Ok(false)
@@ -115,7 +128,7 @@ async fn suspend(
     version: Option<&str>,
     reason: &str,
 ) -> anyhow::Result<bool> {
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
     let changed =
         store::baselines::set_waiting(&mut transaction, watched.id, watched.epoch, version, reason).await?;
     if changed && watched.profile.is_some() {
@@ -303,7 +316,7 @@ async fn take(state: &State, watched: &Watched, baseline: &Baseline) -> anyhow::
     let known = !watched.policy_state.is_new() || watched.profile.is_some();
     let read_from = watched.baseline_stale_since.filter(|_| known).unwrap_or(watched.read_from);
     let rebased = watched.policy_state.rebased();
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
     if !store::lock(&mut transaction, watched.id, watched.epoch).await? {
         return Ok(());
     }

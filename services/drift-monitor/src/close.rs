@@ -62,7 +62,7 @@ async fn commit_in_span(
         policy::step(&watched.spec.policy(), &watched.policy_state, number, &scores, now_unix_ms);
     let baseline_version = watched.baseline_version.clone().unwrap_or_default();
 
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
     if !store::lock(&mut transaction, watched.id, watched.epoch).await? {
         return Ok(false);
     }

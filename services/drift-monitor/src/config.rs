@@ -1,7 +1,7 @@
 //! Settings of the drift monitor.
 
 use slipway_access::CheckConfig;
-use slipway_event_bus::NatsConfig;
+use slipway_event_bus::{NatsConfig, StreamSettings};
 use slipway_http_server::ListenConfig;
 use slipway_service_kit::db::PostgresConfig;
 use slipway_service_kit::registry::RegistryToken;
@@ -18,6 +18,9 @@ pub struct Config {
     /// Prediction records and events.
     #[command(flatten)]
     pub nats: NatsConfig,
+    /// Streams and buckets that do not exist yet.
+    #[command(flatten)]
+    pub streams: StreamSettings,
     /// Who may do what.
     #[command(flatten)]
     pub access: CheckConfig,

@@ -4,7 +4,7 @@
 //! deployment's prediction records are read once for all of its monitors and gathered in windows; each closed
 //! window is scored, and the policy turns scores into "detected" and "cleared". A window, its verdict, the
 //! events, the actions and the position in the record stream commit together, so a restart counts nothing
-//! twice and skips nothing.
+//! twice and skips nothing. Deployments are divided among the replicas, each to one at a time.
 
 mod actions;
 mod api;
@@ -12,6 +12,7 @@ mod baseline;
 mod close;
 mod config;
 mod evidence;
+mod hints;
 mod layout;
 mod manage;
 mod metrics;
@@ -36,12 +37,13 @@ use slipway_api::proto::launcher::launcher_client::LauncherClient;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_client::RolloutControllerClient;
 use slipway_event_bus::EventBus;
-use slipway_http_server::server;
+use slipway_http_server::{Grpc, server};
+use slipway_lease::{Lease, Partitions};
 use slipway_outbox::{Outbox, Relay};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::registry::{registry_channel, service_channel};
-use slipway_service_kit::{Tasks, db};
+use slipway_service_kit::{Drain, Tasks, db};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -65,16 +67,21 @@ const MAX_JOB_BYTES: usize = 32 * 1024 * 1024;
 /// # Errors
 /// The port is taken, a setting is wrong, a migration fails, or a background task dies.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let drain = Drain::new(shutdown.clone());
     let readiness = Readiness::default();
     readiness.waiting("nats", "connecting");
     let listener = config.listen.open(DEFAULT_PORT).await?;
-    let migrators = [&MIGRATOR, &slipway_outbox::migrator()];
-    let pool = db::connect(&config.postgres, "drift_monitor", &migrators, &shutdown).await?;
-    let bus = EventBus::connect(&config.nats, "slipway-drift-monitor").await?;
+    let migrators = [&MIGRATOR, &slipway_outbox::migrator(), &slipway_lease::migrator()];
+    let mut postgres = config.postgres.clone();
+    // Without the one of its partitions.
+    postgres.postgres_max_connections = postgres.postgres_max_connections.saturating_sub(1).max(2);
+    let pool = db::connect(&postgres, "drift_monitor", &migrators, &shutdown).await?;
+    let bus =
+        EventBus::connect(&config.nats, "slipway-drift-monitor").await?.with_streams(config.streams.clone());
     let metrics = Metrics::new();
     let access = AccessControl::new("drift-monitor", &config.access, &ACCESS_RULES, &metrics)
         .resolving(api::access::Models(pool.clone()));
-    let token = &config.registry_token;
+    let token = &config.registry_token.resolve()?;
     let state = State {
         registry: RegistryClient::new(registry_channel(&config.registry_url, token)?)
             .max_decoding_message_size(MAX_PROFILE_BYTES as usize + MAX_ANSWER_OVERHEAD_BYTES),
@@ -83,40 +90,76 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             .max_decoding_message_size(MAX_JOB_BYTES),
         outbox: Outbox::default(),
         changes: watch::Sender::new(0),
+        own_changes: watch::Sender::new(0),
         actions_due: Arc::new(Notify::new()),
         metrics: DriftMetrics::register(&metrics),
         pool,
         bus,
     };
-    let mut tasks = spawn_tasks(&state, &readiness, &shutdown);
-    let routes = server::add_grpc(
-        api::rest::router(state.clone()),
-        DriftMonitorServer::new(api::grpc::Service::new(state.clone())),
-    );
-    let routes = access.protect(routes, &state.bus, &mut tasks, &readiness, &shutdown);
-    server::serve(listener, routes, readiness, metrics, shutdown).await;
+    let mut tasks = spawn_tasks(&state, &metrics, &readiness, &drain);
+    let asked = DriftMonitorServer::new(api::grpc::Service::new(state.clone()));
+    let routes = Grpc::beside(api::rest::router(state.clone())).with(asked);
+    let routes = routes.reflected(&[slipway_api::DESCRIPTORS])?;
+    let routes = access.protect(routes, &state.bus, &mut tasks, &readiness, &drain);
+    server::serve(listener, routes, readiness, metrics, drain).await;
     tasks.wait().await
 }
 
-fn spawn_tasks(state: &State, readiness: &Readiness, shutdown: &CancellationToken) -> Tasks {
+fn spawn_tasks(state: &State, metrics: &Metrics, readiness: &Readiness, drain: &Drain) -> Tasks {
+    let shutdown = drain.begun();
     let mut tasks = Tasks::new(shutdown.clone());
-    let relay =
-        Relay::new(state.pool.clone(), state.bus.clone(), state.outbox.clone(), "slipway/drift-monitor");
-    tasks.spawn("relay", relay.run(shutdown.clone()));
-    tasks.spawn("actions", actions::run(state.clone(), shutdown.clone()));
-    tasks.spawn("streams", {
-        let (state, readiness, shutdown) = (state.clone(), readiness.clone(), shutdown.clone());
-        async move {
-            if state.bus.wait_for_resources(&shutdown).await {
-                readiness.ready("nats");
-                tokio::join!(
-                    reconcile::run(state.clone(), shutdown.clone()),
-                    baseline::run(state.clone(), shutdown.clone()),
-                    rename::run(state.clone(), shutdown.clone()),
-                    promotions::run(state, shutdown)
-                );
-            }
-        }
-    });
+    let lease = Lease::new(state.pool.clone(), metrics);
+    tasks.spawn("lease", lease.clone().compete(shutdown.clone()));
+    let (pool, bus, outbox) = (state.pool.clone(), state.bus.clone(), state.outbox.clone());
+    let relay = Relay::new(pool, bus, outbox, "slipway/drift-monitor", lease.clone());
+    relay.start(&mut tasks, metrics, readiness, drain);
+    let (acting, ended) = (state.clone(), shutdown.clone());
+    let act = move |_| actions::run(acting.clone(), ended.clone());
+    tasks.spawn("actions", lease.clone().lead(shutdown.clone(), act));
+    tasks.spawn("hints", hints::run(state.clone(), drain.over().clone()));
+    let partitions = Partitions::new(state.pool.clone(), metrics, reconcile::PARTITIONS);
+    tasks.spawn("streams", streams(state.clone(), lease, partitions, readiness.clone(), shutdown.clone()));
     tasks
+}
+
+/// Makes the streams. Then it reads the records of its partitions, and events while it leads: a replica that
+/// hangs takes neither.
+async fn streams(
+    state: State,
+    lease: Lease,
+    partitions: Partitions,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) {
+    let bus = state.bus.clone();
+    if !bus.prepare(&shutdown, |error| readiness.waiting("nats", error.to_string())).await {
+        return;
+    }
+    readiness.ready("nats");
+    let (leading, ended) = (state.clone(), shutdown.clone());
+    let following = move |_| {
+        let (state, shutdown) = (leading.clone(), ended.clone());
+        async move {
+            tokio::join!(
+                shutdown.run_until_cancelled(hear(&state)),
+                Box::pin(reconcile::count(state.clone(), shutdown.clone())),
+                Box::pin(baseline::run(state.clone(), shutdown.clone())),
+                Box::pin(rename::run(state.clone(), shutdown.clone())),
+                Box::pin(promotions::run(state.clone(), shutdown.clone()))
+            );
+        }
+    };
+    tokio::join!(
+        lease.lead(shutdown.clone(), following),
+        partitions.clone().compete(shutdown.clone()),
+        reconcile::run(state, partitions, shutdown)
+    );
+}
+
+/// Passes on that another replica has added actions.
+async fn hear(state: &State) {
+    let mut elsewhere = state.outbox.commits_elsewhere();
+    while elsewhere.changed().await.is_ok() {
+        state.actions_due.notify_one();
+    }
 }

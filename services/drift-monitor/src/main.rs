@@ -20,7 +20,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    slipway_service_kit::main("slipway-drift-monitor", &arguments.telemetry, |shutdown| {
+    let drain_time = arguments.config.listen.drain_seconds;
+    slipway_service_kit::main("slipway-drift-monitor", &arguments.telemetry, drain_time, |shutdown| {
         slipway_drift_monitor::run(arguments.config, shutdown)
     })
 }

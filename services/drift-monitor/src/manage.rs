@@ -1,6 +1,7 @@
 //! What REST and gRPC share: creating, changing, deleting and listing monitors.
 
 use serde_json::Value;
+use slipway_access::Caller;
 use slipway_api::events::MonitorChange;
 use slipway_http_server::extract::parse_json;
 use slipway_http_server::page::{Page, PageQuery};
@@ -37,7 +38,7 @@ fn check(spec: &MonitorSpec) -> Result<(), Problem> {
 /// A field is not valid, the name is taken, or Postgres is unavailable.
 pub(crate) async fn create(state: &State, spec: &MonitorSpec) -> Result<Monitor, Problem> {
     check(spec)?;
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let monitor = match monitors::insert(&mut transaction, spec).await {
         Err(error) if db::is_duplicate(&error) => {
             return Err(Problem::conflict(format!("`name`: monitor `{}` exists already", spec.name)));
@@ -81,7 +82,7 @@ pub(crate) async fn replace(state: &State, name: &str, spec: &MonitorSpec) -> Re
             return Err(Problem::invalid(field, format!("expected `{kept}`: a monitor keeps its {field}")));
         }
     }
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let updated = monitors::update(&mut transaction, spec).await?.ok_or_else(|| absent(name))?;
     let changed = Announced { monitor: name, deployment: &spec.deployment, what: "updated" };
     announce(state, &mut transaction, changed).await?;
@@ -95,7 +96,7 @@ pub(crate) async fn replace(state: &State, name: &str, spec: &MonitorSpec) -> Re
 /// # Errors
 /// There is no such monitor, or Postgres is unavailable.
 pub(crate) async fn delete(state: &State, name: &str) -> Result<(), Problem> {
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let deployment = monitors::delete(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     let deleted = Announced { monitor: name, deployment: &deployment, what: "deleted" };
     announce(state, &mut transaction, deleted).await?;
@@ -126,7 +127,7 @@ async fn announce(
     Ok(())
 }
 
-/// Monitors by name, of one deployment or of all.
+/// The monitors that the caller may read, by name, of one deployment or of all.
 ///
 /// # Errors
 /// The page is not valid, or Postgres is unavailable.
@@ -136,7 +137,9 @@ pub(crate) async fn list(
     page: &PageQuery,
 ) -> Result<Page<Monitor>, Problem> {
     let (limit, after) = (page.limit()?, page.after::<String>()?);
-    let rows = monitors::list(&state.pool, deployment, after.as_deref(), i64::from(limit) + 1).await?;
+    let (visible, limit_and_one) = (Caller::visible_models(), i64::from(limit) + 1);
+    let rows =
+        monitors::list(&state.pool, deployment, visible.only(), after.as_deref(), limit_and_one).await?;
     Ok(Page::of(rows, limit, |monitor| monitor.name.clone()))
 }
 

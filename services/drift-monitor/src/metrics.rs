@@ -33,6 +33,8 @@ pub(crate) struct DriftMetrics {
     rows_repeated: Family<MonitorLabels, Gauge>,
     events: Family<EventLabels, Counter>,
     monitors: Family<StateLabels, Gauge>,
+    /// Messages of prediction records that were parsed.
+    pub(crate) parsed: Counter,
     /// Messages of prediction records that do not parse.
     pub(crate) unreadable: Counter,
     /// Actions that wait to be performed.
@@ -130,6 +132,11 @@ impl DriftMetrics {
         );
         metrics.register("drift_events", "Drift detected and cleared", own.events.clone());
         metrics.register("drift_monitors", "Monitors by state", own.monitors.clone());
+        metrics.register(
+            "drift_messages",
+            "Messages of prediction records that this replica parsed, each once for all monitors",
+            own.parsed.clone(),
+        );
         metrics.register(
             "drift_records_unreadable",
             "Messages of prediction records that do not parse",

@@ -50,7 +50,7 @@ async fn handle(state: &State, received: &Received) -> anyhow::Result<()> {
     };
     let since = DateTime::parse_from_rfc3339(&received.time)
         .map_or_else(|_| DateTime::<Utc>::from(clock::now()), |time| time.to_utc());
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
     if inbox::first_time(&mut transaction, CONSUMER, &received.id).await? {
         if IDENTITY.contains(&received.subject.as_str()) {
             store::baselines::doubt_identity(&mut transaction, &change.deployment, since).await?;

@@ -1,4 +1,5 @@
-//! Reads the prediction records of one deployment, once for all of its monitors.
+//! Reads the prediction records of one deployment, once for all of its monitors, in the replica that has the
+//! deployment's partition. Each write names the partition's term.
 //!
 //! NATS delivers the records of this deployment alone. A monitor's place in the stream is committed with each
 //! of its windows, and an open window is gathered again after a restart: the same rows give the same window.
@@ -16,6 +17,7 @@ use futures::StreamExt as _;
 use slipway_api::predictions::{
     Origin, PREDICTIONS_STREAM, PREDICTIONS_SUBJECT, PredictionBatch, Sender, records_filter, records_subject,
 };
+use slipway_lease::Lost;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -51,6 +53,11 @@ pub(crate) async fn run(state: State, deployment: String, end: CancellationToken
         let Err(error) = ended else { continue };
         // What was gathered is gathered again from what is committed.
         watchers.clear();
+        if Lost::caused(error.as_ref()) {
+            tracing::debug!(deployment, "another replica reads the prediction records");
+            tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+            continue;
+        }
         let news = !complained || began.elapsed() >= Duration::from_secs(QUIET_S);
         complained = true;
         if news {
@@ -129,11 +136,22 @@ async fn follow(state: &State, deployment: &str, watchers: &mut Watchers) -> any
             if !are_current(state, deployment, watchers).await? {
                 return Ok(());
             }
-            for watcher in watchers.values_mut() {
-                watcher.save_place().await?;
-            }
+            save_places(state, watchers).await?;
         }
     }
+}
+
+/// In one transaction for all monitors of the deployment.
+async fn save_places(state: &State, watchers: &mut Watchers) -> anyhow::Result<()> {
+    if !watchers.values().any(Watcher::is_unsaved) {
+        return Ok(());
+    }
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
+    for watcher in watchers.values_mut() {
+        watcher.save_place(&mut transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
 }
 
 /// Whether the monitors are those that are fed, as they were read.
@@ -213,6 +231,7 @@ fn is_wanted(subject: &str, watchers: &Watchers) -> bool {
 }
 
 fn parse(state: &State, message: &Message) -> Option<PredictionBatch> {
+    state.metrics.parsed.inc();
     match serde_json::from_slice(&message.payload) {
         Ok(batch) => Some(batch),
         Err(error) => {

@@ -1,76 +1,122 @@
-//! One reader of prediction records for each deployment that has monitors.
+//! One reader of prediction records for each deployment that has monitors, in the replica that has the
+//! deployment's partition.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use slipway_lease::{Partitions, Term};
 use slipway_runtime::task;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::DriftMetrics;
 use crate::state::State;
 use crate::{reader, store};
 
-/// How often the list of monitors is read where no change was announced: another replica may have changed it.
-const POLL_MS: u64 = 2_000;
+/// Deployments are divided among the replicas in so many partitions. All releases have to have the same
+/// number: replicas of two of them may run at once.
+pub(crate) const PARTITIONS: u16 = 64;
+/// How often the list of monitors is read where no change was announced.
+const POLL_MS: u64 = 5_000;
 
 struct Reader {
+    /// The term of the deployment's partition that it reads in.
+    term: Term,
     end: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Option<()>>,
 }
 
-/// Readers by deployment, and the monitors that have metrics.
+/// Readers by deployment, and the monitors that have metrics here.
 #[derive(Default)]
 struct Known {
     readers: HashMap<String, Reader>,
     monitors: HashSet<String>,
 }
 
-/// Runs until `shutdown`.
-pub(crate) async fn run(state: State, shutdown: CancellationToken) {
-    let mut changes = state.changes.subscribe();
+/// Reads what belongs to this replica's partitions until `shutdown`.
+pub(crate) async fn run(state: State, partitions: Partitions, shutdown: CancellationToken) {
+    let (mut changes, mut owned) = (state.changes.subscribe(), partitions.owned());
     let mut known = Known::default();
     while !shutdown.is_cancelled() {
-        if let Err(error) = match_monitors(&state, &mut known, &shutdown).await {
+        let terms = owned.borrow_and_update().clone();
+        if let Err(error) = match_monitors(&state, &mut known, &partitions, &terms, &shutdown).await {
             tracing::debug!(%error, "list of monitors not read; retrying");
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
-            // The sender lives as long as the service.
+            // The senders live as long as the service.
             _ = changes.changed() => {}
+            _ = owned.changed() => {}
             () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
         }
     }
-    for reader in known.readers.into_values() {
+    for (_, reader) in std::mem::take(&mut known.readers) {
         reader.end.cancel();
         let _ = reader.task.await;
     }
 }
 
-async fn match_monitors(state: &State, known: &mut Known, shutdown: &CancellationToken) -> sqlx::Result<()> {
-    let monitors = store::monitors::names(&state.pool).await?;
-    let names: HashSet<String> = monitors.iter().map(|(name, _)| name.clone()).collect();
+async fn match_monitors(
+    state: &State,
+    known: &mut Known,
+    partitions: &Partitions,
+    terms: &BTreeMap<u16, Term>,
+    shutdown: &CancellationToken,
+) -> sqlx::Result<()> {
+    // Readers of terms that are over have ended by themselves.
+    let monitors = if terms.is_empty() { Vec::new() } else { store::monitors::names(&state.pool).await? };
+    let mut names = HashSet::new();
+    let mut deployments = HashMap::new();
+    for (name, deployment) in monitors {
+        if let Some(term) = terms.get(&partitions.of(&deployment)) {
+            names.insert(name);
+            deployments.insert(deployment, term);
+        }
+    }
     for gone in known.monitors.difference(&names) {
         state.metrics.forget(gone);
     }
     known.monitors = names;
-    let deployments: HashSet<String> = monitors.into_iter().map(|(_, deployment)| deployment).collect();
     known.readers.retain(|deployment, reader| {
-        let there = deployments.contains(deployment);
-        if !there {
+        let term = deployments.get(deployment);
+        let is_due = term.is_some_and(|term| term.number() == reader.term.number());
+        if !is_due {
             reader.end.cancel();
-        }
-        if there && reader.task.is_finished() {
+        } else if reader.task.is_finished() && reader.term.is_current() {
             tracing::error!(deployment, "reader of prediction records ended early; restarting");
         }
-        there && !reader.task.is_finished()
+        is_due && !reader.task.is_finished()
     });
-    for deployment in deployments {
+    for (deployment, term) in deployments {
         known.readers.entry(deployment.clone()).or_insert_with(|| {
             let end = shutdown.child_token();
-            let task = task::detached("reader", reader::run(state.clone(), deployment, end.clone()));
-            Reader { end, task }
+            let reading = reader::run(state.clone(), deployment, end.clone());
+            let task = task::detached("reader", term.clone().carry(reading));
+            Reader { term: term.clone(), end, task }
         });
     }
-    state.metrics.states(store::monitors::count_by_status(&state.pool).await?);
     Ok(())
+}
+
+/// Counts monitors by state until `shutdown`, in the replica that leads.
+pub(crate) async fn count(state: State, shutdown: CancellationToken) {
+    /// The next leader shows them.
+    struct Shown(DriftMetrics);
+    impl Drop for Shown {
+        fn drop(&mut self) {
+            self.0.states(Vec::new());
+        }
+    }
+    let (mut changes, shown) = (state.changes.subscribe(), Shown(state.metrics.clone()));
+    while !shutdown.is_cancelled() {
+        match store::monitors::count_by_status(&state.pool).await {
+            Ok(counts) => shown.0.states(counts),
+            Err(error) => tracing::debug!(%error, "monitors not counted; retrying"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
+        }
+    }
 }

@@ -34,7 +34,7 @@ async fn handle(state: &State, received: &Received) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
     if inbox::first_time(&mut transaction, CONSUMER, &received.id).await? {
         monitors::rename_model(&mut transaction, &renamed.from, &renamed.to).await?;
     }
@@ -58,7 +58,9 @@ pub(crate) async fn caught_up(state: &State, from: &str, to: &str, version: &str
         Err(_) => false,
     };
     if is_renamed {
-        monitors::rename_model(&mut *state.pool.acquire().await?, from, to).await?;
+        let mut transaction = slipway_lease::begin(&state.pool).await?;
+        monitors::rename_model(&mut transaction, from, to).await?;
+        transaction.commit().await?;
         state.monitors_changed();
     }
     Ok(is_renamed)

@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) launcher: LauncherClient<TracedChannel>,
     /// Notified when monitors are created, changed or deleted, or their baselines are in doubt.
     pub(crate) changes: watch::Sender<u64>,
+    /// The same for what this replica has changed itself.
+    pub(crate) own_changes: watch::Sender<u64>,
     /// Notified when actions are added.
     pub(crate) actions_due: Arc<Notify>,
     pub(crate) metrics: DriftMetrics,
@@ -32,7 +34,12 @@ pub(crate) struct State {
 impl State {
     /// Wakes everything that looks at monitors: something was committed.
     pub(crate) fn monitors_changed(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        count(&self.changes);
+        count(&self.own_changes);
         self.outbox.wake();
     }
+}
+
+pub(crate) fn count(changes: &watch::Sender<u64>) {
+    changes.send_modify(|count| *count = count.wrapping_add(1));
 }

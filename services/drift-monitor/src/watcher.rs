@@ -8,6 +8,7 @@ use serde_json::json;
 use slipway_api::predictions::{PredictionBatch, PredictionRecord};
 use slipway_domain::drift::{Profile, Window};
 use slipway_runtime::clock;
+use sqlx::PgConnection;
 
 use crate::received::{Missed, Received};
 use crate::rows::{self, Rows, Schema};
@@ -218,19 +219,26 @@ impl Watcher {
         Ok(if committed { Outcome::Committed } else { Outcome::Outdated })
     }
 
-    /// Without an open window everything that was read is settled. With one, users see how far it is.
-    pub(crate) async fn save_place(&mut self) -> anyhow::Result<()> {
+    /// Whether [`Self::save_place`] has something to write.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        self.settled().is_some() || self.open_window() != self.shown
+    }
+
+    /// How far was read, where no window is open: everything before is settled.
+    fn settled(&self) -> Option<Position> {
+        self.read.filter(|read| self.opened_at.is_none() && self.committed != Some(*read))
+    }
+
+    /// Writes how far was read where that is settled, and shows users how far an open window is.
+    pub(crate) async fn save_place(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
         let watched = &self.watched;
-        if let Some(read) = self.read
-            && self.opened_at.is_none()
-            && self.committed != Some(read)
-        {
-            store::positions::save(&self.state.pool, watched.id, watched.epoch, read, &self.received).await?;
+        if let Some(read) = self.settled() {
+            store::positions::save(connection, watched.id, watched.epoch, read, &self.received).await?;
             self.committed = Some(read);
         }
         let open = self.open_window();
         if open != self.shown {
-            store::positions::show(&self.state.pool, watched.id, watched.epoch, &open).await?;
+            store::positions::show(connection, watched.id, watched.epoch, &open).await?;
             self.shown = open;
         }
         Ok(())

@@ -4,7 +4,9 @@ use rand::RngExt as _;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use slipway_api::events::JobChange;
-use slipway_domain::training::{self, Action, EventKind, Job, JobEvent, JobSpec, Observation};
+use slipway_domain::training::{
+    self, Action, Capacity, EventKind, Job, JobEvent, JobSpec, Observation, refusal,
+};
 use slipway_http_server::Problem;
 use slipway_runtime::clock::now_unix_ms;
 use slipway_runtime::id;
@@ -15,6 +17,7 @@ use uuid::Uuid;
 use crate::state::State;
 use crate::store::attempts::{self, Assigned, Ending};
 use crate::store::jobs::{self, NewJob, StoredJob};
+use crate::store::launchers::{self, StoredLauncher};
 
 /// What came of an event.
 #[derive(Debug)]
@@ -46,9 +49,32 @@ pub(crate) async fn job(
     event: JobEvent,
     details: Details,
 ) -> Result<Option<Changed>, Problem> {
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let Some(stored) = jobs::lock(&mut transaction, id).await? else { return Ok(None) };
     let changed = within(state, &mut transaction, stored, event, details).await?;
+    transaction.commit().await?;
+    if !changed.actions.is_empty() {
+        state.committed();
+    }
+    Ok(Some(changed))
+}
+
+/// As [`job`] for an event that ends an attempt. With `renewals`, nothing changes where the lease was renewed
+/// since it had been renewed so often.
+pub(crate) async fn attempt(
+    state: &State,
+    id: Uuid,
+    event: JobEvent,
+    renewals: Option<i64>,
+) -> Result<Option<Changed>, Problem> {
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
+    let Some(stored) = jobs::lock(&mut transaction, id).await? else { return Ok(None) };
+    // Heartbeats hold the same lock.
+    let now = attempts::renewals(&mut transaction, id, stored.state.attempt()).await?;
+    if renewals.is_some() && now != renewals {
+        return Ok(None);
+    }
+    let changed = within(state, &mut transaction, stored, event, Details::default()).await?;
     transaction.commit().await?;
     if !changed.actions.is_empty() {
         state.committed();
@@ -89,7 +115,7 @@ async fn apply(
     jobs::save(connection, stored.id, &after).await?;
     if before.has_attempt() && !after.has_attempt() {
         let reason = after.reason().to_owned();
-        let ending = Ending { reason, ..details.ending };
+        let ending = Ending { reason, ..details.ending.clone() };
         attempts::end(connection, stored.id, before.attempt(), &ending).await?;
     }
     for action in &actions {
@@ -97,7 +123,8 @@ async fn apply(
             Action::StartAttempt { attempt } => {
                 let fresh = new_token();
                 let digest = token_sha256(&fresh);
-                attempts::insert(connection, stored.id, *attempt, &digest, &details.assigned).await?;
+                let Details { assigned, .. } = &details;
+                attempts::insert(connection, stored.id, *attempt, &digest, assigned, &state.own).await?;
                 token = Some(SecretString::from(fresh));
                 state.metrics.attempts.inc();
             }
@@ -122,13 +149,18 @@ async fn apply(
 /// The spec is not valid, or the key was used for another job.
 pub(crate) async fn submit(state: &State, spec: JobSpec) -> Result<(StoredJob, bool), Problem> {
     spec.validate().map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
+    let spec = spec.logging_to_its_experiment();
     for (field, text) in [("name", Some(&spec.name)), ("idempotency_key", spec.idempotency_key.as_ref())] {
         if text.is_some_and(|text| text.contains('\0')) {
             return Err(Problem::invalid(field, "must not hold a NUL character"));
         }
     }
     let (job, mut actions) = Job::submitted();
-    let job = match state.machine.capacity.refusal(&spec.resources) {
+    let mut connection = state.pool.acquire().await?;
+    let known = launchers::list(&mut connection).await?;
+    drop(connection);
+    let capacities: Vec<Capacity> = known.iter().map(StoredLauncher::capacity).collect();
+    let job = match refusal(&capacities, &spec.resources) {
         Some(reason) => {
             let event = JobEvent::CannotBePlaced { reason };
             let seen = Observation { now_unix_ms: now_unix_ms(), jitter: 0.0, event };
@@ -144,7 +176,7 @@ pub(crate) async fn submit(state: &State, spec: JobSpec) -> Result<(StoredJob, b
         state: &job,
         traceparent: slipway_telemetry::current_traceparent(),
     };
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     if !jobs::insert(&mut transaction, &new).await? {
         let key = spec.idempotency_key.as_deref().unwrap_or_default();
         let found = jobs::find_by_key(&mut transaction, key).await?;

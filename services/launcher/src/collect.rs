@@ -1,5 +1,6 @@
 //! Collects what nothing refers to: released checkpoints that an agent did not get to delete, uploads that
-//! were cut off before they were committed, and the work folders of jobs that have ended.
+//! were cut off before they were committed, objects of logs that longer ones have replaced, and the work
+//! folders on this machine of jobs that have ended. Launchers may do so at the same time.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,12 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use slipway_service_kit::health::Readiness;
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::logs;
 use crate::state::State;
 use crate::store::checkpoints::{self, StoredCheckpoint};
-use crate::store::jobs;
+use crate::store::{attempts, jobs};
 
 const INTERVAL_MS: u64 = 30_000;
 /// An agent deletes what is released itself; what is left after this time is collected here.
@@ -24,6 +27,8 @@ const FAILED_AGE_S: f64 = 24.0 * 3600.0;
 const BATCH: i64 = 32;
 /// Objects looked at in one go; the rest follows with the next pass.
 const MAX_OBJECTS: usize = 20_000;
+/// Work folders looked at in one go.
+const MAX_FOLDERS: usize = 10_000;
 const BUCKET_RETRY_MS: u64 = 300;
 
 /// Object key prefix of a job's checkpoints, without a trailing slash.
@@ -72,13 +77,14 @@ async fn pass(state: &State, work_dir: Option<&Path>) -> anyhow::Result<()> {
         }
         checkpoints::forget(&mut connection, job_id, &prefix).await.context("database")?;
     }
+    if let Some(work_dir) = work_dir {
+        remove_folders(&mut connection, work_dir).await?;
+    }
     let ended = jobs::uncollected(&mut connection, FINISHED_AGE_S, FAILED_AGE_S, BATCH);
     for job_id in ended.await.context("database")? {
-        if let Some(work_dir) = work_dir {
-            remove_folder(&work_dir.join(job_id.to_string())).await?;
-        }
         let committed = checkpoints::list(&mut connection, job_id, i64::MAX).await.context("database")?;
-        if collect_objects(state, job_id, &committed).await? {
+        let logs = attempts::logs(&mut connection, job_id).await.context("database")?;
+        if collect_objects(state, job_id, &committed).await? && collect_logs(state, job_id, &logs).await? {
             jobs::set_collected(&mut connection, job_id).await.context("database")?;
         }
     }
@@ -104,6 +110,40 @@ async fn collect_objects(
         state.store.delete(&object.key).await?;
     }
     Ok(complete)
+}
+
+/// Deletes objects of a job's logs that longer ones have replaced; `true` where all of them were looked at.
+async fn collect_logs(
+    state: &State,
+    job_id: Uuid,
+    lengths: &[(u32, u64)],
+) -> Result<bool, slipway_artifact_store::Error> {
+    let wanted: BTreeSet<String> =
+        lengths.iter().flat_map(|(attempt, length)| logs::keys(job_id, *attempt, *length)).collect();
+    let found = state.store.list(&format!("{}/", logs::prefix(job_id)), MAX_OBJECTS).await?;
+    let complete = found.len() < MAX_OBJECTS;
+    for object in found.into_iter().filter(|object| !wanted.contains(&object.key)) {
+        state.store.delete(&object.key).await?;
+    }
+    Ok(complete)
+}
+
+/// Removes the work folders on this machine of jobs that have ended.
+async fn remove_folders(connection: &mut PgConnection, work_dir: &Path) -> anyhow::Result<()> {
+    let within = || format!("cannot read {}", work_dir.display());
+    let mut folders = tokio::fs::read_dir(work_dir).await.with_context(within)?;
+    let mut found = Vec::new();
+    while let Some(folder) = folders.next_entry().await.with_context(within)? {
+        if found.len() >= MAX_FOLDERS {
+            break;
+        }
+        found.extend(folder.file_name().to_str().and_then(|name| Uuid::parse_str(name).ok()));
+    }
+    let ended = jobs::ended_among(connection, &found, FINISHED_AGE_S, FAILED_AGE_S);
+    for job_id in ended.await.context("database")? {
+        remove_folder(&work_dir.join(job_id.to_string())).await?;
+    }
+    Ok(())
 }
 
 async fn remove_folder(folder: &Path) -> anyhow::Result<()> {

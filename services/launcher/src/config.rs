@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use slipway_access::CheckConfig;
 use slipway_artifact_store::S3Config;
-use slipway_event_bus::NatsConfig;
+use slipway_domain::training::{DEFAULT_LEASE_MS, MAX_LEASE_MS, MIN_LEASE_MS};
+use slipway_event_bus::{NatsConfig, StreamSettings};
 use slipway_http_server::ListenConfig;
 use slipway_service_kit::db::PostgresConfig;
+use slipway_service_kit::registry::TokenFile;
 
 const DEFAULT_MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -23,6 +25,9 @@ pub struct Config {
     /// Events of jobs.
     #[command(flatten)]
     pub nats: NatsConfig,
+    /// Streams and buckets that do not exist yet.
+    #[command(flatten)]
+    pub streams: StreamSettings,
     /// Checkpoints. These settings are passed to agents.
     #[command(flatten)]
     pub s3: S3Config,
@@ -32,7 +37,7 @@ pub struct Config {
     /// Who may do what.
     #[command(flatten)]
     pub access: CheckConfig,
-    /// Folder for logs and work folders of jobs.
+    /// Folder for the work folders of jobs, what their agents themselves log, and the id of this launcher.
     #[arg(long, env = "SLIPWAY_DATA_DIR", default_value = "slipway-data/launcher", value_name = "FOLDER")]
     pub data_dir: PathBuf,
     /// Maximum size of an attempt's log, in bytes; longer logs are truncated, with a mark.
@@ -53,16 +58,33 @@ pub struct JobsConfig {
     pub job_token: Option<SecretString>,
     /// Token with which the launcher obtains a token for each attempt of a job; the same value as at the
     /// registry. [default: none]
-    #[arg(long, env = "SLIPWAY_LAUNCHER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(
+        long,
+        env = "SLIPWAY_LAUNCHER_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        conflicts_with = "service_token_file"
+    )]
     pub launcher_token: Option<SecretString>,
-    /// URL at which agents reach this launcher [default: the address that it listens on].
-    #[arg(long, env = "SLIPWAY_LAUNCHER_URL", value_name = "URL")]
-    pub launcher_url: Option<String>,
+    /// A file that has this token.
+    #[command(flatten)]
+    pub token_file: TokenFile,
+    /// URLs at which agents reach launchers, separated by commas: that of a service in front of all of them,
+    /// or this one's. Agents also learn the URLs of the other launchers. [default: the address that it
+    /// listens on]
+    #[arg(long, env = "SLIPWAY_LAUNCHER_URL", value_delimiter = ',', value_name = "URLS")]
+    pub launcher_url: Vec<String>,
+    /// Lease of an attempt, in milliseconds, which each heartbeat of its agent renews. An agent that reaches
+    /// no launcher ends its command after two thirds of it; then another attempt starts. From 9000 to
+    /// 3600000.
+    #[arg(long, env = "SLIPWAY_LEASE_MS", default_value_t = DEFAULT_LEASE_MS, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(MIN_LEASE_MS..=MAX_LEASE_MS))]
+    pub lease_ms: u64,
     /// Program of the agent [default: `slipway-agent` in the folder of this program, or this program if it is
     /// `slipway`].
     #[arg(long, env = "SLIPWAY_AGENT", value_name = "FILE")]
     pub agent: Option<PathBuf>,
-    /// Further arguments for the agent, separated by spaces, e.g. `--launcher-patience-ms=600000`.
+    /// Further arguments for the agent, separated by spaces, e.g. `--log=debug`.
     #[arg(
         long,
         env = "SLIPWAY_AGENT_ARGUMENTS",
@@ -71,12 +93,12 @@ pub struct JobsConfig {
         value_name = "ARGUMENTS"
     )]
     pub agent_arguments: Vec<String>,
-    /// Maximum CPU cores of all running jobs together; a job that requests more is rejected. [default: the
-    /// machine's cores, at least 2]
+    /// Maximum CPU cores of all running jobs on this node together. A job that requests more than any node
+    /// has is rejected. [default: the machine's cores, at least 2]
     #[arg(long, env = "SLIPWAY_MAX_JOB_CPUS", value_name = "CORES")]
     pub max_job_cpus: Option<f64>,
-    /// Maximum memory of all running jobs together, in bytes; a job that requests more is rejected. [default:
-    /// the memory of the machine or of its container]
+    /// Maximum memory of all running jobs on this node together, in bytes. A job that requests more than any
+    /// node has is rejected. [default: the memory of the machine or of its container]
     #[arg(long, env = "SLIPWAY_MAX_JOB_MEMORY_BYTES", value_name = "BYTES")]
     pub max_job_memory_bytes: Option<u64>,
     /// Numbers of the GPUs for jobs, separated by commas, as in CUDA_VISIBLE_DEVICES. [default: the NVIDIA

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use secrecy::SecretString;
+use slipway_domain::training::Owner;
 use slipway_domain::training::attempt::{
     JOB_TOKEN_VARIABLE, KEEP_WORK_DIR_VARIABLE, LAUNCHER_URL_VARIABLE, RUN_AS_VARIABLE,
 };
@@ -29,6 +30,8 @@ pub(crate) struct Launcher {
     pub(crate) backend: Arc<dyn Backend>,
     /// Holds a folder for each job, with one for each of its attempts.
     pub(crate) work_dir: PathBuf,
+    /// Where agents reach this launcher.
+    pub(crate) urls: Vec<String>,
     inherited: Vec<String>,
     environment: BTreeMap<String, String>,
     secrets: BTreeMap<String, SecretString>,
@@ -36,16 +39,19 @@ pub(crate) struct Launcher {
 
 impl Launcher {
     /// # Errors
-    /// This program's own path cannot be resolved.
+    /// This program's own path cannot be resolved, or the process table is not the own one.
     pub(crate) fn new(
         config: &Config,
         address: SocketAddr,
         folders: Folders,
         account: Option<JobAccount>,
     ) -> anyhow::Result<Self> {
-        let launcher_url = config.jobs.launcher_url.clone().unwrap_or_else(|| reachable(address));
+        let mut urls: Vec<String> =
+            config.jobs.launcher_url.iter().filter(|url| !url.is_empty()).cloned().collect();
+        if urls.is_empty() {
+            urls.push(reachable(address));
+        }
         let mut environment = BTreeMap::from([
-            (LAUNCHER_URL_VARIABLE.to_owned(), launcher_url),
             ("SLIPWAY_S3_ENDPOINT".to_owned(), config.s3.s3_endpoint.clone()),
             ("SLIPWAY_S3_REGION".to_owned(), config.s3.s3_region.clone()),
             ("SLIPWAY_S3_BUCKET".to_owned(), config.s3.s3_bucket.clone()),
@@ -62,13 +68,23 @@ impl Launcher {
         Ok(Self {
             backend: Arc::new(LocalProcesses::new(agent_command(config)?, attempts)?),
             work_dir: folders.work,
+            urls,
             inherited: config.jobs.job_environment.iter().filter(|name| !name.is_empty()).cloned().collect(),
             environment,
             secrets,
         })
     }
 
-    /// Ends what is left of earlier attempts and starts this one.
+    /// The launcher of this id as the owner of attempts.
+    pub(crate) fn owner(&self, id: Uuid) -> Owner {
+        Owner {
+            backend: self.backend.name().to_owned(),
+            node: self.backend.node().to_owned(),
+            launcher: id.to_string(),
+        }
+    }
+
+    /// Ends what is left of earlier attempts on this node and starts this one. `urls` are those of launchers.
     ///
     /// # Errors
     /// Something is left, or the agent does not start.
@@ -79,14 +95,17 @@ impl Launcher {
         token: SecretString,
         job_token: Option<SecretString>,
         assigned: Assigned,
+        urls: &[String],
     ) -> Result<(), backend::Error> {
         let id = job_id.to_string();
-        let left = self.backend.end_leftovers(&id).await?;
+        let left = self.backend.end_leftovers(&id, attempt.saturating_sub(1)).await?;
         if left > 0 {
             tracing::warn!(%job_id, attempt, processes = left, "ended processes left by an earlier attempt");
         }
         let mut secrets = self.secrets.clone();
         secrets.extend(job_token.map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)));
+        let mut environment = self.environment.clone();
+        environment.insert(LAUNCHER_URL_VARIABLE.to_owned(), urls.join(","));
         let launch = Launch {
             job_id: id,
             attempt,
@@ -94,7 +113,7 @@ impl Launcher {
             gpus: assigned.gpus,
             token,
             inherited: self.inherited.clone(),
-            environment: self.environment.clone(),
+            environment,
             secrets,
         };
         self.backend.start(&launch).await

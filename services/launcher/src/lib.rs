@@ -11,10 +11,13 @@ mod change;
 mod collect;
 mod config;
 mod folders;
+mod identity;
 mod launch;
 mod logs;
 mod manage;
 mod metrics;
+mod observed;
+mod placement;
 mod reconcile;
 mod state;
 mod store;
@@ -30,14 +33,16 @@ use slipway_api::proto::launcher::agents_server::AgentsServer;
 use slipway_api::proto::launcher::launcher_server::LauncherServer;
 use slipway_artifact_store::ArtifactStore;
 use slipway_event_bus::EventBus;
-use slipway_http_server::server;
+use slipway_http_server::{Grpc, server};
+use slipway_lease::Lease;
 use slipway_outbox::{Outbox, Relay};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::{Tasks, db};
+use slipway_service_kit::{Drain, Tasks, db};
 use tokio_util::sync::CancellationToken;
 
 use crate::folders::{Folders, JobAccount};
+use crate::identity::Identity;
 use crate::state::State;
 use crate::tokens::JobTokens;
 
@@ -53,6 +58,7 @@ const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 /// # Errors
 /// The port is taken, a setting is wrong, a migration fails, or a background task ended early.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let drain = Drain::new(shutdown.clone());
     let readiness = Readiness::default();
     readiness.waiting("postgres", "not connected yet");
     readiness.waiting("nats", "not connected yet");
@@ -61,55 +67,58 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let address = listener.local_addr().context("the listener has no address")?;
     let account = JobAccount::find(config.jobs.job_user.as_deref())?;
     let folders = Folders::make(&config.data_dir, config.jobs.jobs_dir.as_deref(), account)?;
-    let logs = logs::Logs::new(&folders.logs, config.max_log_bytes);
+    let identity = Identity::of(&config.data_dir)?;
+    let store = ArtifactStore::new(&config.s3);
+    let logs = logs::Logs::new(store.clone(), &folders.logs, config.max_log_bytes);
     let launch = launch::Launcher::new(&config, address, folders, account)?;
     let job_tokens = JobTokens::new(&config.jobs)?;
     let metrics = Metrics::new();
-    let access = AccessControl::new("launcher", &config.access, &ACCESS_RULES, &metrics);
 
-    let migrators = [&MIGRATOR, &slipway_outbox::migrator()];
+    let migrators = [&MIGRATOR, &slipway_outbox::migrator(), &slipway_lease::migrator()];
     let pool = db::connect(&config.postgres, "launcher", &migrators, &shutdown).await?;
     readiness.ready("postgres");
-    let bus = EventBus::connect(&config.nats, "slipway-launcher").await?;
+    let bus = EventBus::connect(&config.nats, "slipway-launcher").await?.with_streams(config.streams.clone());
     let outbox = Outbox::default();
-    let state = State::new(
-        pool.clone(),
-        outbox.clone(),
-        ArtifactStore::new(&config.s3),
-        logs,
-        shutdown.clone(),
-        &metrics,
-        &config.jobs,
-    );
+    let own = launch.owner(identity.id);
+    tracing::info!(launcher = %identity.id, node = own.node, "launcher of this node");
+    let hang_up = drain.hang_up().clone();
+    let state = State::new(pool.clone(), outbox.clone(), store, logs, hang_up, &metrics, &config.jobs, own);
 
     let mut tasks = Tasks::new(shutdown.clone());
-    tasks.spawn("relay", Relay::new(pool, bus.clone(), outbox, "slipway/launcher").run(shutdown.clone()));
+    let lease = Lease::new(pool.clone(), &metrics);
+    tasks.spawn("lease", lease.clone().compete(shutdown.clone()));
+    let relay = Relay::new(pool, bus.clone(), outbox, "slipway/launcher", lease);
+    relay.start(&mut tasks, &metrics, &readiness, &drain);
     let work_dir = (!config.jobs.keep_work_dirs).then(|| launch.work_dir.clone());
     tasks.spawn("collect", collect::run(state.clone(), work_dir, shutdown.clone()));
     tasks.spawn("job-tokens", job_tokens.clone().revoke_ended(state.pool.clone(), shutdown.clone()));
-    let reconciler = reconcile::Reconciler::new(state.clone(), launch, job_tokens);
+    let reconciler = reconcile::Reconciler::new(state.clone(), launch, job_tokens, identity.id);
+    let reconciler = reconciler.registered().await;
     tasks.spawn("reconcile", reconciler.run(shutdown.clone()));
     tasks.spawn(
         "resources",
         wait_for_resources(bus.clone(), state.clone(), readiness.clone(), shutdown.clone()),
     );
 
+    let access = AccessControl::new("launcher", &config.access, &ACCESS_RULES, &metrics)
+        .resolving(api::access::Experiments(state.pool.clone()));
     let launcher = LauncherServer::new(api::grpc::jobs::Service::new(state.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let agents = AgentsServer::new(api::grpc::agents::Service::new(state.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let routes = server::add_grpc(server::add_grpc(api::rest::router(state), launcher), agents);
-    let routes = access.protect(routes, &bus, &mut tasks, &readiness, &shutdown);
-    server::serve(listener, routes, readiness, metrics, shutdown).await;
+    let routes = Grpc::beside(api::rest::router(state)).with(launcher).with(agents);
+    let routes = routes.reflected(&[slipway_api::DESCRIPTORS])?;
+    let routes = access.protect(routes, &bus, &mut tasks, &readiness, &drain);
+    server::serve(listener, routes, readiness, metrics, drain).await;
     tasks.wait().await
 }
 
 /// Makes streams, buckets and the S3 bucket, then stays until the shutdown.
 async fn wait_for_resources(bus: EventBus, state: State, readiness: Readiness, shutdown: CancellationToken) {
     let nats = async {
-        if bus.wait_for_resources(&shutdown).await {
+        if bus.prepare(&shutdown, |error| readiness.waiting("nats", error.to_string())).await {
             readiness.ready("nats");
         }
     };

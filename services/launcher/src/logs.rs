@@ -1,31 +1,82 @@
-//! Logs of attempts: one file each, appended by offset, so that a chunk that comes twice is stored once.
+//! Logs of attempts, as objects in the artifact store: written while the job runs, read by any launcher.
+//!
+//! A log is cut at multiples of [`CHUNK_BYTES`]. An object holds one chunk, or as much of the last one as is
+//! there; its key names the chunk and where the object ends:
+//!
+//! ```text
+//! logs/<job>/<attempt>/00000000-000000065536     the first chunk, full
+//! logs/<job>/<attempt>/00000001-000000070000     the second one, so far
+//! ```
+//!
+//! The key determines the bytes, so an object that is stored twice, or late, changes nothing. The length of
+//! the log is in Postgres and grows after the objects are there. From the length follow the keys of all
+//! objects that count; a shorter last chunk is deleted when it has been replaced.
+//!
+//! Earlier releases kept each log in a file on the launcher's disk. These are read where they are.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::fs::{self, OpenOptions};
-use tokio::io::AsyncWriteExt as _;
+use bytes::{Bytes, BytesMut};
+use slipway_artifact_store::{ArtifactStore, Error};
+use sqlx::PgPool;
+use tokio::fs::{self, File, OpenOptions};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::store::attempts::{self, StoredLog};
+
+/// Length of a chunk. Agents begin what they send at a multiple of it, so that nothing has to be read to
+/// write.
+pub(crate) const CHUNK_BYTES: u64 = 64 * 1024;
 /// The agent cuts the log; this is for one that does not, with room for the agent's mark.
 const LIMIT_SLACK_BYTES: u64 = 64 * 1024;
-/// Appends to different files rarely wait for each other.
-const LOCKS: usize = 16;
 
-/// The folder of logs. Cheap to clone.
+/// Where logs are. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Logs {
+    store: ArtifactStore,
+    /// Logs of earlier releases.
     root: Arc<Path>,
+    /// Held while one of them is appended to.
+    appending: Arc<Mutex<()>>,
     max_bytes: u64,
-    locks: Arc<[Mutex<()>; LOCKS]>,
+}
+
+/// Why a log cannot be stored or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    #[error(transparent)]
+    Store(#[from] Error),
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("the disk: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// Object key prefix of a job's logs, without a trailing slash.
+pub(crate) fn prefix(job_id: Uuid) -> String {
+    format!("logs/{job_id}")
+}
+
+/// Key of the object that holds a chunk up to `end`.
+fn key(job_id: Uuid, attempt: u32, end: u64) -> String {
+    let chunk = end.saturating_sub(1) / CHUNK_BYTES;
+    format!("{}/{attempt}/{chunk:08}-{end:012}", prefix(job_id))
+}
+
+/// Keys of the objects of a log of this length, in order.
+pub(crate) fn keys(job_id: Uuid, attempt: u32, length: u64) -> impl Iterator<Item = String> {
+    let chunks = length.div_ceil(CHUNK_BYTES);
+    (1..=chunks).map(move |number| key(job_id, attempt, (number * CHUNK_BYTES).min(length)))
 }
 
 impl Logs {
-    /// Logs in the folder `root`, which exists.
-    pub(crate) fn new(root: &Path, max_bytes: u64) -> Self {
-        let locks = Arc::new(std::array::from_fn(|_| Mutex::new(())));
-        Self { root: root.into(), max_bytes, locks }
+    /// Logs in the store, and those of earlier releases in the folder `root`.
+    pub(crate) fn new(store: ArtifactStore, root: &Path, max_bytes: u64) -> Self {
+        Self { store, root: root.into(), appending: Arc::default(), max_bytes }
     }
 
     /// What an attempt's log may hold.
@@ -33,20 +84,120 @@ impl Logs {
         self.max_bytes
     }
 
-    pub(crate) fn path(&self, job_id: Uuid, attempt: u32) -> PathBuf {
+    fn path(&self, job_id: Uuid, attempt: u32) -> PathBuf {
         self.root.join(job_id.to_string()).join(format!("{attempt}.log"))
     }
 
-    /// Appends what is new of `chunk`, which begins at `offset`; answers with the offset wanted next. A chunk
-    /// that would leave a gap is not stored, and the answer is where the gap begins.
+    /// Appends what is new of `chunk`, which begins at `offset`, to a log that is `stored`; answers with the
+    /// offset wanted next. A chunk that would leave a gap is not stored, and the answer is where the gap
+    /// begins.
+    ///
+    /// # Errors
+    /// The store, Postgres or the disk fail; what is stored stays as it was.
     pub(crate) async fn append(
+        &self,
+        pool: &PgPool,
+        job_id: Uuid,
+        attempt: u32,
+        stored: StoredLog,
+        offset: u64,
+        chunk: Bytes,
+    ) -> Result<u64, LogError> {
+        let StoredLog::Objects(length) = stored else {
+            return Ok(self.append_to_file(job_id, attempt, offset, &chunk).await?);
+        };
+        let end = offset.saturating_add(chunk.len() as u64);
+        let limit = self.max_bytes + LIMIT_SLACK_BYTES;
+        if length >= limit {
+            // Taken and dropped: the agent has nothing better to do with it.
+            return Ok(end);
+        }
+        if offset > length || end <= length {
+            return Ok(length);
+        }
+        let new_length = end.min(limit);
+        let partial = self.put(job_id, attempt, length, offset, chunk, new_length).await?;
+        let mut connection = pool.acquire().await?;
+        let now = attempts::set_log_bytes(&mut connection, job_id, attempt, new_length).await?;
+        drop(connection);
+        self.delete_replaced(job_id, attempt, &[length, partial], now).await;
+        Ok(end)
+    }
+
+    /// Stores the chunks from the one in which `length` lies, up to `new_length`. Answers with `new_length`.
+    async fn put(
         &self,
         job_id: Uuid,
         attempt: u32,
+        length: u64,
         offset: u64,
-        chunk: &[u8],
-    ) -> std::io::Result<u64> {
-        let _held = self.locks[(job_id.as_u128() % LOCKS as u128) as usize].lock().await;
+        chunk: Bytes,
+        new_length: u64,
+    ) -> Result<u64, LogError> {
+        let mut start = length - length % CHUNK_BYTES;
+        while start < new_length {
+            let end = (start + CHUNK_BYTES).min(new_length);
+            let sent = |from: u64, to: u64| {
+                let at = |position: u64| usize::try_from(position - offset).unwrap_or(usize::MAX);
+                chunk.slice(at(from)..at(to))
+            };
+            let bytes = if start >= offset {
+                sent(start, end)
+            } else {
+                // The agent began within the chunk: what precedes it is read again.
+                let known = self.store.get_bytes(&key(job_id, attempt, length), CHUNK_BYTES).await?;
+                let known_bytes = usize::try_from(length - start).unwrap_or(usize::MAX).min(known.len());
+                let mut whole = BytesMut::from(&known[..known_bytes]);
+                whole.extend_from_slice(&sent(length, end));
+                whole.freeze()
+            };
+            self.store.put_bytes(&key(job_id, attempt, end), bytes).await?;
+            start = end;
+        }
+        Ok(new_length)
+    }
+
+    /// Deletes the objects of last chunks that a longer one has replaced. What stays is collected later.
+    async fn delete_replaced(&self, job_id: Uuid, attempt: u32, ends: &[u64], length: u64) {
+        for end in ends.iter().copied().filter(|end| end % CHUNK_BYTES != 0 && *end < length) {
+            if let Err(error) = self.store.delete(&key(job_id, attempt, end)).await {
+                tracing::debug!(%error, %job_id, attempt, "replaced object of a log not deleted");
+            }
+        }
+    }
+
+    /// What is stored of a log from `offset` on: at most the rest of one chunk; nothing at the end, and
+    /// nothing while an object is being replaced.
+    ///
+    /// # Errors
+    /// The store or the disk fail.
+    pub(crate) async fn read(
+        &self,
+        job_id: Uuid,
+        attempt: u32,
+        stored: StoredLog,
+        offset: u64,
+    ) -> Result<Bytes, LogError> {
+        let StoredLog::Objects(length) = stored else {
+            return Ok(self.read_file(job_id, attempt, offset).await?);
+        };
+        if offset >= length {
+            return Ok(Bytes::new());
+        }
+        let start = offset - offset % CHUNK_BYTES;
+        let end = (start + CHUNK_BYTES).min(length);
+        match self.store.get_bytes(&key(job_id, attempt, end), CHUNK_BYTES).await {
+            Ok(bytes) => {
+                let skipped = usize::try_from(offset - start).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(bytes.slice(skipped..))
+            }
+            Err(Error::NotFound { .. }) => Ok(Bytes::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn append_to_file(&self, job_id: Uuid, attempt: u32, offset: u64, chunk: &[u8]) -> io::Result<u64> {
+        let _held = self.appending.lock().await;
         let path = self.path(job_id, attempt);
         if let Some(folder) = path.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).await?;
@@ -56,7 +207,6 @@ impl Logs {
         let end = offset.saturating_add(chunk.len() as u64);
         let room = (self.max_bytes + LIMIT_SLACK_BYTES).saturating_sub(length);
         if room == 0 {
-            // Taken and dropped: the agent has nothing better to do with it.
             return Ok(end);
         }
         if offset > length || end <= length {
@@ -68,33 +218,20 @@ impl Logs {
         file.flush().await?;
         Ok(end)
     }
+
+    /// Nothing where there is no such file: it may be on the disk of another launcher.
+    async fn read_file(&self, job_id: Uuid, attempt: u32, offset: u64) -> io::Result<Bytes> {
+        let mut file = match File::open(self.path(job_id, attempt)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Bytes::new()),
+            opened => opened?,
+        };
+        file.seek(SeekFrom::Start(offset)).await?;
+        let mut buffer = vec![0; usize::try_from(CHUNK_BYTES).unwrap_or(usize::MAX)];
+        let length = file.read(&mut buffer).await?;
+        buffer.truncate(length);
+        Ok(buffer.into())
+    }
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_an_agent_sends_beyond_the_limit_is_dropped_and_not_asked_for_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let logs = Logs::new(folder.path(), 10);
-        let (job, limit) = (Uuid::new_v4(), 10 + LIMIT_SLACK_BYTES);
-        let chunk = vec![b'x'; usize::try_from(limit).unwrap() + 5];
-        assert_eq!(logs.append(job, 1, 0, &chunk).await.unwrap(), limit + 5);
-        assert_eq!(logs.append(job, 1, limit + 5, b"more").await.unwrap(), limit + 9);
-        assert_eq!(std::fs::metadata(logs.path(job, 1)).unwrap().len(), limit);
-    }
-
-    #[tokio::test]
-    async fn a_chunk_that_comes_twice_is_stored_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let logs = Logs::new(folder.path(), 1_000_000);
-        let job = Uuid::new_v4();
-        assert_eq!(logs.append(job, 1, 0, b"one\n").await.unwrap(), 4);
-        assert_eq!(logs.append(job, 1, 0, b"one\n").await.unwrap(), 4);
-        assert_eq!(logs.append(job, 1, 2, b"e\ntwo\n").await.unwrap(), 8);
-        assert_eq!(logs.append(job, 1, 100, b"gap").await.unwrap(), 8);
-        assert_eq!(std::fs::read_to_string(logs.path(job, 1)).unwrap(), "one\ntwo\n");
-    }
-}
+mod tests;

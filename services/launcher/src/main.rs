@@ -20,7 +20,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    slipway_service_kit::main("slipway-launcher", &arguments.telemetry, |shutdown| {
+    let drain_time = arguments.config.listen.drain_seconds;
+    slipway_service_kit::main("slipway-launcher", &arguments.telemetry, drain_time, |shutdown| {
         slipway_launcher::run(arguments.config, shutdown)
     })
 }

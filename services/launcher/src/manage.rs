@@ -1,5 +1,6 @@
 //! What REST and gRPC share: finding, listing and cancelling jobs.
 
+use slipway_access::Caller;
 use slipway_domain::training::{JobEvent, Status};
 use slipway_http_server::Problem;
 use slipway_http_server::page::{Page, PageQuery};
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use crate::change::{self, Details};
 use crate::state::State;
 use crate::store::checkpoints::{self, StoredCheckpoint};
-use crate::store::jobs::{self, StoredJob};
+use crate::store::jobs::{self, Filter, StoredJob};
 
 /// Retention keeps at most the number of checkpoints that a job may ask for.
 const MAX_CHECKPOINTS: i64 = 1_000;
@@ -34,7 +35,10 @@ pub(crate) async fn find(state: &State, id: Uuid) -> Result<StoredJob, Problem> 
     jobs::find(&mut connection, id).await?.ok_or_else(|| absent(&id.to_string()))
 }
 
-/// One page of jobs, newest first; with a status, only those.
+/// One page of the jobs that the caller may read, newest first; with a status, only those.
+///
+/// A page token names the last job of the page: its position among all jobs would tell how many others there
+/// are.
 ///
 /// # Errors
 /// There is no such status, the page is not valid, or Postgres is unavailable.
@@ -52,8 +56,19 @@ pub(crate) async fn list(
     };
     let limit = page.limit()?;
     let mut connection = state.pool.acquire().await?;
-    let rows = jobs::list(&mut connection, status, page.after()?, i64::from(limit) + 1).await?;
-    Ok(Page::of(rows, limit, |job| job.seq))
+    let visible = Caller::visible_experiments();
+    let filter = Filter { status, experiments: visible.only() };
+    let before = match page.after::<Uuid>()? {
+        None => None,
+        Some(last) => {
+            let found = jobs::position(&mut connection, &filter, last).await?;
+            let gone =
+                || Problem::invalid("page_token", "its job is not in this list; start again without one");
+            Some(found.ok_or_else(gone)?)
+        }
+    };
+    let rows = jobs::list(&mut connection, &filter, before, i64::from(limit) + 1).await?;
+    Ok(Page::of(rows, limit, |job| job.id))
 }
 
 /// Requests the end of a job; a job that has ended stays as it is.
@@ -93,7 +108,7 @@ fn no_checkpoint(id: Uuid, step: u64) -> Problem {
 /// # Errors
 /// There is no such job or checkpoint, the job has not ended, or Postgres is unavailable.
 pub(crate) async fn delete_checkpoint(state: &State, id: Uuid, step: u64) -> Result<(), Problem> {
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let job = jobs::lock(&mut transaction, id).await?.ok_or_else(|| absent(&id.to_string()))?;
     let status = job.state.status();
     if !status.is_final() {

@@ -1,34 +1,42 @@
 //! Makes what runs match what is stored: starts jobs that wait, finds attempts that are lost, ends what
 //! replaced attempts left.
 //!
-//! Each pass reads the state again and may be repeated at any time, so a launcher that is started again goes
-//! on where the last one was cut off: attempts whose agent is alive go on, others are retried from their
-//! checkpoint.
+//! Every launcher does so. Of attempts that it started, or adopted, it asks its backend; about the others it
+//! knows only how long their leases have not been renewed. What is to be done with an attempt is
+//! [`slipway_domain::training::decide`]. Each pass reads the state again and may be repeated at any time, so
+//! a launcher that is started again goes on where the last one was cut off.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use slipway_domain::training::{
-    Action, HEARTBEAT_INTERVAL_MS, JobEvent, JobSpec, LEASE_MS, Placement, Resources, place, total,
+    Action, HEARTBEAT_INTERVAL_MS, JobEvent, JobSpec, Owner, Relation, Report, Status, Verdict, Watched,
+    decide, total,
 };
 use slipway_http_server::Problem;
-use slipway_runtime::clock::now_unix_ms;
+use slipway_job_processes::is_same_machine;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::change::{self, Changed, Details};
 use crate::launch::Launcher;
+use crate::observed::Observed;
+use crate::placement;
 use crate::state::State;
-use crate::store::attempts::Assigned;
+use crate::store::attempts::{self, Assigned};
 use crate::store::jobs::{self, Active};
+use crate::store::launchers::{self, StoredLauncher};
 use crate::tokens::JobTokens;
 
-/// The state is looked at this often if nothing woke the loop.
+/// The state is looked at this often if nothing woke the loop…
 const INTERVAL_MS: u64 = 500;
-/// Waiting jobs that one pass decides about.
-const MAX_STARTS: i64 = 256;
+/// …and this often while every job has ended. A job that is submitted here wakes the loop.
+const IDLE_INTERVAL_MS: u64 = 4_000;
 /// An agent that missed this many heartbeats is looked for.
 const MISSED_HEARTBEATS: u64 = 2;
+/// What depends on nothing but time is decided in each of so many passes.
+const PASSES_PER_TICK: u64 = 8;
 
 /// The loop.
 #[derive(Debug)]
@@ -36,15 +44,34 @@ pub(crate) struct Reconciler {
     state: State,
     launcher: Launcher,
     job_tokens: JobTokens,
-    /// Since when heartbeats could be stored without a break. Silence from before that proves nothing.
-    hears_since_unix_ms: Option<u64>,
-    /// Whether all agents are to be looked for, not only silent ones.
+    id: Uuid,
+    observed: Observed,
+    passes: u64,
+    /// Whether all own agents are to be looked for, not only silent ones.
     look_for_all: bool,
+    /// Whether every job has ended.
+    idle: bool,
 }
 
 impl Reconciler {
-    pub(crate) const fn new(state: State, launcher: Launcher, job_tokens: JobTokens) -> Self {
-        Self { state, launcher, job_tokens, hears_since_unix_ms: None, look_for_all: true }
+    pub(crate) fn new(state: State, launcher: Launcher, job_tokens: JobTokens, id: Uuid) -> Self {
+        let observed = Observed::default();
+        Self { state, launcher, job_tokens, id, observed, passes: 0, look_for_all: true, idle: false }
+    }
+
+    /// Itself, once its node is known, so that the first request already sees what the node has.
+    pub(crate) async fn registered(self) -> Self {
+        if let Err(error) = self.register().await {
+            tracing::warn!(%error, "this node is not registered yet; retrying");
+        }
+        self
+    }
+
+    async fn register(&self) -> Result<(), Problem> {
+        let State { own, machine, pool, .. } = &self.state;
+        let urls = self.launcher.urls.join(",");
+        let mut connection = pool.acquire().await?;
+        Ok(launchers::register(&mut connection, self.id, own, &urls, &machine.capacity).await?)
     }
 
     /// Runs until `shutdown`. A pass that fails is logged and repeated.
@@ -52,106 +79,146 @@ impl Reconciler {
         let mut failing = false;
         loop {
             match self.pass().await {
-                Ok(()) => {
-                    self.hears_since_unix_ms.get_or_insert_with(now_unix_ms);
-                    failing = false;
-                }
+                Ok(()) => failing = false,
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "reconcile pass failed; retrying");
                     }
-                    self.hears_since_unix_ms = None;
+                    // Agents could not renew their leases either.
+                    self.observed.forget();
                     self.look_for_all = true;
                 }
             }
             let state = self.state.clone();
+            let pause_ms = if self.idle && !failing { IDLE_INTERVAL_MS } else { INTERVAL_MS };
             tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_millis(INTERVAL_MS)) => {}
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
                 () = state.wake.notified(), if !failing => {}
                 () = self.launcher.backend.agent_ended() => self.look_for_all = true,
             }
         }
+        if let Err(error) = self.leave().await {
+            tracing::debug!(%error, "still registered; others wait for it a little");
+        }
     }
 
     async fn pass(&mut self) -> Result<(), Problem> {
+        self.register().await?;
         let mut connection = self.state.pool.acquire().await?;
+        let others = launchers::list(&mut connection).await?;
+        let before = Instant::now();
         let active = jobs::active(&mut connection).await?;
         drop(connection);
-        let mut running = Vec::new();
-        for job in active {
-            if self.look_after(&job).await? {
-                running.push((job.asked, job.assigned));
-            }
+        self.state.set_launcher_urls(launcher_urls(&self.launcher.urls, &self.state.own, &others));
+        let running: BTreeSet<(String, String)> =
+            others.iter().filter(|other| other.runs()).map(|other| place_of(&other.owner())).collect();
+        self.observed.note(&active, Instant::now());
+        for job in &active {
+            self.look_after(job, &running, before).await?;
         }
         self.look_for_all = false;
-        self.start_waiting(&mut running).await?;
-        self.state.metrics.set_used(&total(running.iter().map(|(asked, _)| asked)));
-        let mut connection = self.state.pool.acquire().await?;
-        self.state.metrics.set_jobs(&jobs::count_by_status(&mut connection).await?);
-        Ok(())
+        self.passes += 1;
+        for started in placement::reserve(&self.state).await? {
+            self.perform(started.id, started.changed, started.assigned, true).await?;
+        }
+        self.show(active).await
     }
 
-    /// One job that has an attempt. `true` where it still occupies its part of the machine.
-    async fn look_after(&self, job: &Active) -> Result<bool, Problem> {
-        let now = now_unix_ms();
-        let heard_at = job.state.last_heard_at_unix_ms().unwrap_or(0);
-        let silent = now.saturating_sub(heard_at) > MISSED_HEARTBEATS * HEARTBEAT_INTERVAL_MS;
-        if (silent || self.look_for_all) && !self.agent_is_alive(job).await {
-            let reason = "its agent ended without a report (killed, or see the end of its log)".to_owned();
-            let event = JobEvent::AgentGone { attempt: job.state.attempt(), reason };
-            return self.change(job.id, event, Details::default()).await;
+    /// One job that has an attempt, read after `read_at`. A launcher that is stopped in between does
+    /// not take that time for silence.
+    async fn look_after(
+        &self,
+        job: &Active,
+        running: &BTreeSet<(String, String)>,
+        read_at: Instant,
+    ) -> Result<(), Problem> {
+        let registered = job.owner.as_ref().is_some_and(|owner| running.contains(&place_of(owner)));
+        let relation = Relation::of(&self.state.own, job.owner.as_ref(), registered);
+        let unrenewed = self.observed.unrenewed(job, read_at);
+        let is_silent = unrenewed > Duration::from_millis(MISSED_HEARTBEATS * HEARTBEAT_INTERVAL_MS);
+        let asks = relation.asks_backend() && (is_silent || self.look_for_all);
+        let report = if asks { self.report(job).await } else { Report::Unknown };
+        let unrenewed_ms = u64::try_from(unrenewed.as_millis()).unwrap_or(u64::MAX);
+        let seen = Watched { relation, report, held: job.renewals > 0, unrenewed_ms };
+        let attempt = job.state.attempt();
+        match decide(job.lease.unwrap_or(self.state.lease), &seen) {
+            Verdict::Keep => self.tick(job, relation).await,
+            Verdict::Adopt => {
+                tracing::info!(job_id = %job.id, attempt, "attempt adopted; its launcher is gone");
+                let mut connection = self.state.pool.acquire().await?;
+                attempts::adopt(&mut connection, job.id, attempt, &self.state.own).await?;
+                Ok(())
+            }
+            Verdict::EndGone if self.end_leftovers(job).await => {
+                let reason = "its agent ended without a report (killed, or see the end of its log)";
+                let event = JobEvent::AgentGone { attempt, reason: reason.to_owned() };
+                self.end(job, event, true).await
+            }
+            Verdict::EndSilent if self.end_leftovers(job).await => {
+                self.end(job, JobEvent::LeaseOver { attempt }, true).await
+            }
+            Verdict::EndLease => self.end(job, JobEvent::LeaseOver { attempt }, false).await,
+            // Something is left: it is tried again with the next pass.
+            Verdict::EndGone | Verdict::EndSilent => Ok(()),
         }
-        let could_hear = self.hears_since_unix_ms.is_some_and(|since| now.saturating_sub(since) >= LEASE_MS);
-        if !could_hear {
-            return Ok(true);
-        }
-        self.change(job.id, JobEvent::Tick { capacity: false }, Details::default()).await
     }
 
-    async fn agent_is_alive(&self, job: &Active) -> bool {
-        match self.launcher.backend.agent_is_alive(&job.id.to_string(), job.state.attempt()).await {
-            Ok(alive) => alive,
+    async fn report(&self, job: &Active) -> Report {
+        match self.launcher.backend.report(&job.id.to_string(), job.state.attempt()).await {
+            Ok(report) => report,
             Err(error) => {
                 // The lease decides where the backend cannot tell.
                 tracing::warn!(%error, job_id = %job.id, "cannot determine whether an agent is alive");
-                true
+                Report::Unknown
             }
         }
     }
 
-    /// Starts what fits next to what runs.
-    async fn start_waiting(&self, running: &mut Vec<(Resources, Assigned)>) -> Result<(), Problem> {
-        let mut connection = self.state.pool.acquire().await?;
-        let waiting = jobs::startable(&mut connection, now_unix_ms(), MAX_STARTS).await?;
-        drop(connection);
-        let machine = &self.state.machine;
-        let asked: Vec<Resources> = waiting.iter().map(|job| job.asked).collect();
-        let used = total(running.iter().map(|(asked, _)| asked));
-        for (job, placement) in waiting.iter().zip(place(&machine.capacity, &used, &asked)) {
-            if placement != Placement::Start {
-                continue;
-            }
-            let others: Vec<Assigned> = running.iter().map(|(_, assigned)| assigned.clone()).collect();
-            let assigned = machine.assign(&job.asked, &others);
-            let details = Details { assigned: assigned.clone(), ..Details::default() };
-            if self.change(job.id, JobEvent::Tick { capacity: true }, details).await? {
-                running.push((job.asked, assigned));
+    /// Ends what there is of the job's attempts on this node; `true` where nothing is left.
+    async fn end_leftovers(&self, job: &Active) -> bool {
+        match self.launcher.backend.end_leftovers(&job.id.to_string(), job.state.attempt()).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, job_id = %job.id, "cleanup after a lost attempt failed; retrying");
+                false
             }
         }
-        Ok(())
     }
 
-    /// Applies an event and performs what it asks for. `true` where the job has an attempt afterwards.
-    async fn change(&self, id: Uuid, event: JobEvent, details: Details) -> Result<bool, Problem> {
-        let assigned = details.assigned.clone();
-        let Some(changed) = change::job(&self.state, id, event, details).await? else { return Ok(false) };
-        let has_attempt = changed.job.state.has_attempt();
-        self.perform(id, changed, assigned).await?;
-        Ok(has_attempt)
+    /// Ends an attempt, unless its lease was renewed since it was looked at.
+    async fn end(&self, job: &Active, event: JobEvent, is_own: bool) -> Result<(), Problem> {
+        let renewals = Some(job.renewals).filter(|_| matches!(event, JobEvent::LeaseOver { .. }));
+        let changed = change::attempt(&self.state, job.id, event, renewals).await?;
+        match changed {
+            Some(changed) => self.perform(job.id, changed, Assigned::default(), is_own).await,
+            None => Ok(()),
+        }
     }
 
-    async fn perform(&self, id: Uuid, changed: Changed, assigned: Assigned) -> Result<(), Problem> {
+    /// What depends on time alone: commands that should have ended long ago.
+    async fn tick(&self, job: &Active, relation: Relation) -> Result<(), Problem> {
+        if !self.passes.is_multiple_of(PASSES_PER_TICK) {
+            return Ok(());
+        }
+        let event = JobEvent::Tick { capacity: false };
+        let changed = change::job(&self.state, job.id, event, Details::default()).await?;
+        match changed {
+            Some(changed) => {
+                self.perform(job.id, changed, Assigned::default(), relation == Relation::Own).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Performs what a change asks for.
+    async fn perform(
+        &self,
+        id: Uuid,
+        changed: Changed,
+        assigned: Assigned,
+        is_own: bool,
+    ) -> Result<(), Problem> {
         let mut token = changed.token;
         for action in changed.actions {
             match action {
@@ -168,7 +235,10 @@ impl Reconciler {
                 Action::FenceAttempt { attempt } => {
                     tracing::warn!(job_id = %id, attempt, reason = changed.job.state.reason(),
                         "attempt lost");
-                    if let Err(error) = self.launcher.backend.end_leftovers(&id.to_string()).await {
+                    if is_own
+                        && let Err(error) =
+                            self.launcher.backend.end_leftovers(&id.to_string(), attempt).await
+                    {
                         tracing::warn!(%error, job_id = %id, attempt, "cleanup after a lost attempt failed");
                     }
                 }
@@ -188,7 +258,68 @@ impl Reconciler {
         assigned: Assigned,
     ) -> Result<(), String> {
         let job_token = self.job_tokens.issue(&self.state.pool, id, spec).await?;
-        let started = self.launcher.start(id, attempt, token, job_token, assigned).await;
+        let urls = self.state.launcher_urls();
+        let started = self.launcher.start(id, attempt, token, job_token, assigned, &urls).await;
         started.map_err(|error| error.to_string())
+    }
+
+    /// Sets the metrics.
+    async fn show(&mut self, active: Vec<Active>) -> Result<(), Problem> {
+        let own = &self.state.own.node;
+        let here = active.iter().filter(|job| job.owner.as_ref().is_none_or(|owner| owner.node == *own));
+        self.state.metrics.set_used(&total(here.map(|job| &job.asked)));
+        let mut connection = self.state.pool.acquire().await?;
+        let counts = jobs::count_by_status(&mut connection).await?;
+        let ended = |status: &str| Status::parse(status).is_some_and(Status::is_final);
+        self.idle = counts.iter().all(|(status, _)| ended(status));
+        self.state.metrics.set_jobs(&counts);
+        Ok(())
+    }
+
+    async fn leave(&self) -> Result<(), Problem> {
+        let mut connection = self.state.pool.acquire().await?;
+        Ok(launchers::remove(&mut connection, self.id, &self.state.own.node).await?)
+    }
+}
+
+/// Launcher and node: what identifies a launcher that runs.
+fn place_of(owner: &Owner) -> (String, String) {
+    (owner.launcher.clone(), owner.node.clone())
+}
+
+/// Where agents of this node reach launchers: this one first. A loopback address leads elsewhere on another
+/// machine.
+fn launcher_urls(own_urls: &[String], own: &Owner, others: &[StoredLauncher]) -> Vec<String> {
+    let mut urls = own_urls.to_vec();
+    for other in others.iter().filter(|other| other.runs()) {
+        let is_near = is_same_machine(&own.node, &other.owner().node);
+        for url in other.url.split(',').filter(|url| is_near || !is_loopback(url)) {
+            if !urls.iter().any(|known| known == url) {
+                urls.push(url.to_owned());
+            }
+        }
+    }
+    urls
+}
+
+fn is_loopback(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_addresses_are_for_the_same_machine() {
+        for url in ["http://127.0.0.1:5010", "http://[::1]:5010", "http://localhost"] {
+            assert!(is_loopback(url), "{url}");
+        }
+        for url in ["http://launcher:5010", "http://10.0.0.7:5010", "http://[fd00::7]:5010"] {
+            assert!(!is_loopback(url), "{url}");
+        }
     }
 }

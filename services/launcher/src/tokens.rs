@@ -13,7 +13,8 @@ use slipway_api::proto::registry::{IssueJobTokenRequest, RevokeJobTokensRequest}
 use slipway_domain::training::JobSpec;
 use slipway_grpc_client::TracedChannel;
 use slipway_http_server::Problem;
-use slipway_service_kit::registry::{RegistryToken, registry_channel};
+use slipway_service_kit::db::while_open;
+use slipway_service_kit::registry::{RegistryToken, registry_channel, registry_channel_by_file};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use crate::config::JobsConfig;
 use crate::store::jobs;
 
 /// Tokens of ended attempts are looked for this often.
-const INTERVAL_MS: u64 = 500;
+const INTERVAL_MS: u64 = 2_000;
 /// While the registry does not answer.
 const RETRY_MS: u64 = 5_000;
 /// A registry that takes longer does not keep other jobs waiting.
@@ -53,13 +54,18 @@ impl JobTokens {
         if config.job_token.is_some() {
             return Ok(Self::Configured);
         }
-        let Some(token) = config.launcher_token.clone().filter(|token| !token.expose_secret().is_empty())
-        else {
-            return Ok(Self::None);
+        let token = config.launcher_token.clone().filter(|token| !token.expose_secret().is_empty());
+        const TOKENS: &str = "jobs need tokens (--launcher-token or SLIPWAY_LAUNCHER_TOKEN)";
+        let channel = match token {
+            Some(token) => {
+                let token = RegistryToken::of(token).resolve().context(TOKENS)?;
+                registry_channel(&config.registry_url, &token).context(TOKENS)?
+            }
+            None => match registry_channel_by_file(&config.registry_url, &config.token_file)? {
+                Some(channel) => channel,
+                None => return Ok(Self::None),
+            },
         };
-        let token = RegistryToken { registry_token: Some(token) };
-        let channel = registry_channel(&config.registry_url, &token)
-            .context("jobs need tokens (--launcher-token or SLIPWAY_LAUNCHER_TOKEN)")?;
         Ok(Self::Issued(Box::new(JobTokensClient::new(channel))))
     }
 
@@ -117,13 +123,15 @@ impl JobTokens {
 
 async fn revoke_some(client: &JobTokensClient<TracedChannel>, pool: &PgPool) -> Result<(), Problem> {
     for id in jobs::with_stale_token(pool, BATCH).await? {
-        let mut transaction = pool.begin().await?;
+        let mut transaction = slipway_service_kit::db::begin(pool).await?;
         // Locked: an attempt that starts meanwhile waits, and its token is not the one that is revoked.
         let ended = jobs::lock(&mut transaction, id).await?.is_some_and(|job| !job.state.has_attempt());
         if !ended {
             continue;
         }
-        client.clone().revoke(RevokeJobTokensRequest { job_id: id.to_string() }).await?;
+        let mut client = client.clone();
+        let revoked = client.revoke(RevokeJobTokensRequest { job_id: id.to_string() });
+        while_open(&mut transaction, revoked).await??;
         jobs::set_has_token(&mut *transaction, id, false).await?;
         transaction.commit().await?;
     }

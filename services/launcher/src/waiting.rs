@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use slipway_api::rest::launcher::{CapacityReport, Waiting};
-use slipway_domain::training::{Placement, Resources, place, total};
+use slipway_domain::training::{Capacity, Placement, Resources, place_on, total};
 use slipway_http_server::Problem;
 use slipway_runtime::clock::now_unix_ms;
 use uuid::Uuid;
 
 use crate::state::State;
-use crate::store::jobs;
+use crate::store::{jobs, launchers};
 
 /// Jobs of which the place in the order is known.
 const MAX_EXPLAINED: i64 = 1_000;
@@ -17,13 +17,12 @@ const MAX_EXPLAINED: i64 = 1_000;
 /// What each waiting job waits for as of now.
 pub(crate) async fn explain(state: &State) -> Result<HashMap<Uuid, Waiting>, Problem> {
     let mut connection = state.pool.acquire().await?;
-    let active = jobs::active(&mut connection).await?;
+    let nodes = launchers::nodes(&mut connection).await?;
     let startable = jobs::startable(&mut connection, now_unix_ms(), MAX_EXPLAINED).await?;
     let asked: Vec<Resources> = startable.iter().map(|job| job.asked).collect();
-    let running = total(active.iter().map(|job| &job.asked));
-    let placed = place(&state.machine.capacity, &running, &asked);
-    let waiting = startable.iter().zip(placed).map(|(job, placement)| {
-        let waiting = match placement {
+    let placed = place_on(&nodes, &asked);
+    let waiting = startable.iter().zip(placed).map(|(job, placed)| {
+        let waiting = match placed.placement {
             Placement::Start => Waiting { position: None, reason: "starts next".to_owned() },
             Placement::Wait { position, reason } => Waiting { position: Some(position), reason },
             Placement::Never { reason } => Waiting { position: None, reason },
@@ -33,18 +32,26 @@ pub(crate) async fn explain(state: &State) -> Result<HashMap<Uuid, Waiting>, Pro
     Ok(waiting.collect())
 }
 
-/// What the machine has for jobs, and how much of it they use.
+/// What all nodes have for jobs, and how much of it they use.
 pub(crate) async fn capacity(state: &State) -> Result<CapacityReport, Problem> {
     let mut connection = state.pool.acquire().await?;
+    let nodes = launchers::nodes(&mut connection).await?;
     let active = jobs::active(&mut connection).await?;
     let waiting = jobs::startable(&mut connection, now_unix_ms(), MAX_EXPLAINED).await?;
     let machine = &state.machine;
+    let capacity =
+        nodes.iter().fold(Capacity { cpus: 0.0, memory_bytes: 0, gpus: 0 }, |sum, node| Capacity {
+            cpus: sum.cpus + node.capacity.cpus,
+            memory_bytes: sum.memory_bytes.saturating_add(node.capacity.memory_bytes),
+            gpus: sum.gpus.saturating_add(node.capacity.gpus),
+        });
     Ok(CapacityReport {
-        capacity: machine.capacity.into(),
+        capacity: capacity.into(),
         used: total(active.iter().map(|job| &job.asked)).into(),
         running: active.len(),
         waiting: waiting.len(),
         cores: machine.cores.clone(),
         gpus: machine.gpus.clone(),
+        nodes: nodes.into_iter().map(Into::into).collect(),
     })
 }

@@ -5,6 +5,7 @@ use slipway_api::events::{EventBody, RegistryChange, catalog};
 use slipway_outbox::{Outbox, Prepared};
 use sqlx::postgres::PgConnection;
 use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::watch;
 
 use crate::access::caller::current_actor;
 use crate::error::Error;
@@ -22,12 +23,23 @@ impl Changes {
         Self { pool, outbox }
     }
 
-    /// Begins a change.
+    /// Tells the leader that something was committed which is no change with events.
+    pub(crate) fn committed(&self) {
+        self.outbox.wake();
+    }
+
+    /// Changes when another replica has committed something, while this one leads.
+    pub(crate) fn elsewhere(&self) -> watch::Receiver<u64> {
+        self.outbox.commits_elsewhere()
+    }
+
+    /// Begins a change; in the work of the leader it is fenced.
     ///
     /// # Errors
-    /// Postgres is unreachable.
+    /// Postgres is unreachable, or this replica leads no longer.
     pub(crate) async fn begin(&self) -> Result<Change, Error> {
-        Ok(Change { transaction: self.pool.begin().await?, outbox: self.outbox.clone(), published: false })
+        let transaction = slipway_lease::begin(&self.pool).await?;
+        Ok(Change { transaction, outbox: self.outbox.clone(), published: None })
     }
 }
 
@@ -36,7 +48,14 @@ impl Changes {
 pub(crate) struct Change {
     transaction: Transaction<'static, Postgres>,
     outbox: Outbox,
-    published: bool,
+    published: Option<Published>,
+}
+
+/// How soon the relay is told of the events of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Published {
+    Later,
+    AtCommit,
 }
 
 impl Change {
@@ -57,22 +76,24 @@ impl Change {
         );
         let event = Prepared::new(event, slipway_telemetry::current_traceparent())?.by(current_actor());
         self.outbox.enqueue_all(&mut self.transaction, &[event]).await?;
-        self.published = true;
+        self.published = Some(Published::AtCommit);
         Ok(())
     }
 
-    /// [`Self::publish`] for many at once, made before. They wait for the relay's next look, a fraction of a
-    /// second later: waking it for each point of a training loop would cost more than the points.
+    /// [`Self::publish`] for many at once, made before. The relay looks a fraction of a second later: waking
+    /// it for each point of a training loop would cost more than the points.
     ///
     /// # Errors
     /// Postgres is unreachable.
     pub(crate) async fn publish_all(&mut self, events: &[Prepared]) -> Result<(), Error> {
-        Ok(self.outbox.enqueue_all(&mut self.transaction, events).await?)
+        self.outbox.enqueue_all(&mut self.transaction, events).await?;
+        self.published = self.published.max(Some(Published::Later));
+        Ok(())
     }
 
     /// Has the relay look as soon as the change is committed.
     pub(crate) const fn wake_at_commit(&mut self) {
-        self.published = true;
+        self.published = Some(Published::AtCommit);
     }
 
     /// [`Self::publish`] for the usual event of the registry: `entity` `id` was `what`.
@@ -97,8 +118,10 @@ impl Change {
     /// Postgres is unreachable: then nothing of it happened, or the acknowledgement was lost.
     pub(crate) async fn commit(self) -> Result<(), Error> {
         self.transaction.commit().await?;
-        if self.published {
-            self.outbox.wake();
+        match self.published {
+            Some(Published::AtCommit) => self.outbox.wake(),
+            Some(Published::Later) => self.outbox.wake_later(),
+            None => {}
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Settings of the registry.
 
 use slipway_artifact_store::S3Config;
-use slipway_event_bus::NatsConfig;
+use slipway_event_bus::{NatsConfig, StreamSettings};
 use slipway_http_server::ListenConfig;
 use slipway_service_kit::db::PostgresConfig;
 
@@ -21,6 +21,9 @@ pub struct Config {
     /// Its events.
     #[command(flatten)]
     pub nats: NatsConfig,
+    /// Streams and buckets that do not exist yet.
+    #[command(flatten)]
+    pub streams: StreamSettings,
     /// Its bytes.
     #[command(flatten)]
     pub s3: S3Config,

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use slipway_domain::Invalid;
+use slipway_domain::registry::Violation;
 use slipway_domain::registry::filter::ParseError;
 use slipway_service_kit::db::is_unavailable;
 use sqlx::error::DatabaseError;
@@ -23,6 +24,9 @@ pub(crate) enum Error {
         /// What was expected.
         message: String,
     },
+    /// A value breaks a rule of the domain, which each protocol words in its own terms.
+    #[error(transparent)]
+    Violation(#[from] Violation),
     /// Something does not exist.
     #[error("{}", .0.not_found())]
     NotFound(Thing),

@@ -55,4 +55,10 @@ impl Registry {
     pub(crate) async fn change(&self) -> Result<Change, Error> {
         self.changes.begin().await
     }
+
+    /// Has pending deliveries of webhooks made, by whichever replica leads.
+    pub(crate) fn deliveries_changed(&self) {
+        self.webhooks.wake.notify_one();
+        self.changes.committed();
+    }
 }

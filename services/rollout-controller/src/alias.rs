@@ -68,7 +68,7 @@ async fn roll_out(state: &State, received: &Received, alias: &AliasSet, name: &s
         Ok(Some(to)) => Ok(to),
         Err(refused) => Err(refused),
     };
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
     let Some(deployment) = deployments::lock(&mut transaction, name).await? else { return Ok(()) };
     let consumer = format!("{CONSUMER}/{name}");
     if !inbox::first_time(&mut transaction, &consumer, &received.id).await? {
@@ -109,7 +109,7 @@ async fn follow_one(state: &State, deployment: &Deployment) -> Result<(), Proble
         Err(problem) if problem.status().is_server_error() => return Err(problem),
         resolved => resolved,
     };
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
     let Some(locked) = deployments::lock_key(&mut transaction, deployment.deployment_key).await? else {
         return Ok(());
     };

@@ -46,7 +46,7 @@ pub(crate) async fn drive(
     asked: Option<Asked<'_>>,
 ) -> Result<StoredRollout, Problem> {
     let absent = || Problem::not_found(format!("rollout `{id}`"));
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
     let before = rollouts::find(&mut transaction, id).await?.ok_or_else(absent)?;
     // The deployment's row is the lock of its rollouts; the state is read behind it.
     let Some(deployment) = deployments::lock_key(&mut transaction, before.deployment_key).await? else {
@@ -88,6 +88,11 @@ pub(crate) async fn drive(
         Ok(stored)
     };
     changed.instrument(span).await
+}
+
+/// Whether a rollout's next step would change anything now.
+pub(crate) fn is_due(state: &State, stored: &StoredRollout, deployment: &Deployment) -> bool {
+    decide(state, stored, deployment, None).is_some()
 }
 
 /// What comes next; `None` where everything stays as it is.
@@ -335,14 +340,28 @@ pub(crate) async fn start(
         }
         changed = supersede(state, connection, &mut deployment, newest, &wanted.to.version).await?;
     }
+    let (stored, started) = start_first(state, connection, &deployment, wanted).await?;
+    Ok((stored, changed.and(started)))
+}
+
+/// [`start`] for a deployment that has no rollout in progress.
+///
+/// # Errors
+/// The strategy is not valid.
+pub(crate) async fn start_first(
+    state: &State,
+    connection: &mut PgConnection,
+    deployment: &Deployment,
+    wanted: Wanted<'_>,
+) -> Result<(StoredRollout, Changed), Problem> {
     let id = id::time_ordered();
     let strategy = wanted.strategy.unwrap_or_else(|| deployment.default_strategy.0.clone());
-    let new = new_rollout(id, &deployment, wanted.to, strategy);
+    let new = new_rollout(id, deployment, wanted.to, strategy);
     let (rollout, actions) = Rollout::start(new, now_unix_ms())
         .map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
-    let stored = insert(connection, &deployment, id, &rollout, wanted.idempotency_key).await?;
-    apply(state, connection, &deployment, &stored, &actions).await?;
-    Ok((stored.clone(), changed.and(Changed::one(stored, actions))))
+    let stored = insert(connection, deployment, id, &rollout, wanted.idempotency_key).await?;
+    apply(state, connection, deployment, &stored, &actions).await?;
+    Ok((stored.clone(), Changed::one(stored, actions)))
 }
 
 fn new_rollout(id: Uuid, deployment: &Deployment, to: Target, strategy: Strategy) -> NewRollout {

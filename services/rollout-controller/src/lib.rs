@@ -10,6 +10,7 @@ mod alias;
 mod api;
 mod change;
 mod config;
+mod copies;
 mod facts;
 mod manage;
 mod metrics;
@@ -32,12 +33,13 @@ use slipway_access::AccessControl;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_server::RolloutControllerServer;
 use slipway_event_bus::EventBus;
-use slipway_http_server::server;
+use slipway_http_server::{Grpc, server};
+use slipway_lease::Lease;
 use slipway_outbox::{Outbox, Relay};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::registry::registry_channel;
-use slipway_service_kit::{Tasks, db};
+use slipway_service_kit::{Drain, Tasks, db};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -55,24 +57,29 @@ const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 /// # Errors
 /// The port is taken, a setting is wrong, a migration fails, or a background task ended early.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let drain = Drain::new(shutdown.clone());
     let readiness = Readiness::default();
     readiness.waiting("postgres", "not connected yet");
     readiness.waiting("nats", "not connected yet");
     let listener = config.listen.open(DEFAULT_PORT).await?;
-    let channel = registry_channel(&config.registry_url, &config.registry_token)?;
+    let channel = registry_channel(&config.registry_url, &config.registry_token.resolve()?)?;
     let registry = RegistryClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let migrators = [&MIGRATOR, &slipway_outbox::migrator()];
+    let migrators = [&MIGRATOR, &slipway_outbox::migrator(), &slipway_lease::migrator()];
     let pool = db::connect(&config.postgres, "rollout_controller", &migrators, &shutdown).await?;
     readiness.ready("postgres");
-    let bus = EventBus::connect(&config.nats, "slipway-rollout-controller").await?;
+    let bus = EventBus::connect(&config.nats, "slipway-rollout-controller")
+        .await?
+        .with_streams(config.streams.clone());
     let metrics = Metrics::new();
     let access = AccessControl::new("rollout-controller", &config.access, &ACCESS_RULES, &metrics);
+    let copies = copies::Copies::default();
     let state = State {
         pool: pool.clone(),
         bus: bus.clone(),
         outbox: Outbox::default(),
         registry,
-        replicas: replicas::Replicas::default(),
+        replicas: replicas::Replicas::of(copies.clone()),
+        copies: copies.clone(),
         facts: facts::Facts::default(),
         wake: Arc::new(Notify::new()),
         metrics: metrics::RolloutMetrics::register(&metrics),
@@ -80,33 +87,62 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
 
     let mut tasks = Tasks::new(shutdown.clone());
-    let relay = Relay::new(pool, bus.clone(), state.outbox.clone(), "slipway/rollout-controller");
-    tasks.spawn("relay", relay.run(shutdown.clone()));
+    let lease = Lease::new(pool.clone(), &metrics);
+    tasks.spawn("lease", lease.clone().compete(shutdown.clone()));
+    let outbox = state.outbox.clone();
+    let relay = Relay::new(pool, bus.clone(), outbox, "slipway/rollout-controller", lease.clone());
+    relay.start(&mut tasks, &metrics, &readiness, &drain);
     let watch = replicas::listen_for_reports(
         bus.clone(),
         state.replicas.clone(),
         Arc::clone(&state.wake),
-        shutdown.clone(),
+        drain.over().clone(),
     );
     tasks.spawn("replicas", watch);
-    tasks.spawn("control", reconcile::run(state.clone(), shutdown.clone()));
-    tasks.spawn("events", listen(bus.clone(), state.clone(), readiness.clone(), shutdown.clone()));
+    tasks.spawn("traffic-tables", copies::watch(bus.clone(), copies, drain.over().clone()));
+    let (controlled, ended) = (state.clone(), shutdown.clone());
+    let control = move |_| control(controlled.clone(), ended.clone());
+    tasks.spawn("control", lease.clone().lead(shutdown.clone(), control));
+    let listening = listen(bus.clone(), state.clone(), lease, readiness.clone(), shutdown.clone());
+    tasks.spawn("events", listening);
 
     let access = access.resolving(api::access::Models(state.pool.clone()));
     let asked = RolloutControllerServer::new(api::grpc::Service::new(state.clone()));
-    let routes = server::add_grpc(api::rest::router(state), asked);
+    let routes = Grpc::beside(api::rest::router(state)).with(asked).reflected(&[slipway_api::DESCRIPTORS])?;
     let routes = routes.layer(axum::middleware::from_fn(actor::acting));
-    let routes = access.protect(routes, &bus, &mut tasks, &readiness, &shutdown);
-    server::serve(listener, routes, readiness, metrics, shutdown).await;
+    let routes = access.protect(routes, &bus, &mut tasks, &readiness, &drain);
+    server::serve(listener, routes, readiness, metrics, drain).await;
     tasks.wait().await
 }
 
-/// Makes streams and buckets, then follows aliases until the shutdown.
-async fn listen(bus: EventBus, state: State, readiness: Readiness, shutdown: CancellationToken) {
-    if bus.wait_for_resources(&shutdown).await {
-        readiness.ready("nats");
-        let models = rename::run(bus.clone(), state.clone(), shutdown.clone());
-        let identities = rename::identify(state.clone(), shutdown.clone());
-        tokio::join!(Box::pin(alias::run(bus, state, shutdown)), Box::pin(models), Box::pin(identities));
+/// Moves rollouts while this replica leads, until the shutdown. What it does is fenced, so it may be dropped
+/// anywhere.
+async fn control(state: State, shutdown: CancellationToken) {
+    let controlling = Box::pin(reconcile::run(state));
+    shutdown.run_until_cancelled_owned(controlling).await.unwrap_or_default();
+}
+
+/// Makes streams and buckets, then follows aliases and models while this replica leads, until the shutdown:
+/// one that hangs takes no events.
+async fn listen(
+    bus: EventBus,
+    state: State,
+    lease: Lease,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) {
+    if !bus.prepare(&shutdown, |error| readiness.waiting("nats", error.to_string())).await {
+        return;
     }
+    readiness.ready("nats");
+    let ended = shutdown.clone();
+    let following = move |_| {
+        let (bus, state, shutdown) = (bus.clone(), state.clone(), ended.clone());
+        async move {
+            let models = rename::run(bus.clone(), state.clone(), shutdown.clone());
+            let identities = rename::identify(state.clone(), shutdown.clone());
+            tokio::join!(Box::pin(alias::run(bus, state, shutdown)), Box::pin(models), Box::pin(identities));
+        }
+    };
+    lease.lead(shutdown, following).await;
 }

@@ -28,7 +28,7 @@ pub(crate) fn absent(name: &str) -> Problem {
 }
 
 /// Creates a deployment and starts the rollout of its first version.
-pub(crate) async fn create(state: &State, new: NewDeployment) -> Result<Deployment, Problem> {
+pub(crate) async fn create(state: &State, new: NewDeployment) -> Result<(), Problem> {
     let strategy = Strategy::from(new.default_strategy.clone());
     check(&new, &strategy)?;
     let to = match (&new.version, &new.alias) {
@@ -36,7 +36,7 @@ pub(crate) async fn create(state: &State, new: NewDeployment) -> Result<Deployme
         (None, Some(alias)) => state.resolve_alias(&new.name, &new.model, alias).await?,
         _ => return Err(Problem::invalid("version", "expected either `version` or `alias`")),
     };
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let id = id::random();
     let table = TrafficTable {
         revision: deployments::last_revision(&mut transaction, &new.name).await?,
@@ -60,11 +60,10 @@ pub(crate) async fn create(state: &State, new: NewDeployment) -> Result<Deployme
     })?;
     tell(state, &mut transaction, &deployment, "created", DeploymentChange::default()).await?;
     let wanted = Wanted { to, strategy: None, idempotency_key: None };
-    let (_, changed) = change::start(state, &mut transaction, &deployment, wanted).await?;
-    let made = find(&mut transaction, &deployment.name).await?;
+    let (_, changed) = change::start_first(state, &mut transaction, &deployment, wanted).await?;
     transaction.commit().await?;
     changed.committed(state, &deployment.name).await;
-    Ok(made)
+    Ok(())
 }
 
 fn check(new: &NewDeployment, strategy: &Strategy) -> Result<(), Problem> {
@@ -116,7 +115,7 @@ pub(crate) async fn tell(
 
 /// Deletes a deployment; a rollout of it that is in progress ends with it.
 pub(crate) async fn delete(state: &State, name: &str) -> Result<(), Problem> {
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     let changed = change::command_active(state, &mut transaction, &deployment, Command::Delete).await?;
     tell(state, &mut transaction, &deployment, "deleted", DeploymentChange::default()).await?;
@@ -159,7 +158,7 @@ pub(crate) async fn start(
     drop(connection);
     known.traffic.thawed().map_err(|frozen| Problem::conflict(frozen.to_string()))?;
     let to = state.resolve_version(name, &known.model, &new.version).await?;
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     // Behind the lock once more: the same request may have come twice at the same time.
     if let Some(found) = started_before(&mut transaction, &deployment, &new).await? {

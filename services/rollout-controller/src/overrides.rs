@@ -16,7 +16,7 @@ use crate::store::deployments::{self, Deployment};
 
 /// Replaces the rules of a deployment; with none of them, weights alone decide.
 pub(crate) async fn set_rules(state: &State, name: &str, body: RulesRequest) -> Result<(), Problem> {
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     let change = |table: &mut TrafficTable| table.rules = body.rules.into_iter().map(Rule::from).collect();
     if set_table(&mut transaction, &deployment, change).await? {
@@ -36,7 +36,7 @@ pub(crate) async fn kill(state: &State, name: &str, body: KillSwitchRequest) -> 
     } else {
         format!("the kill switch is on: {reason}")
     };
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let mut deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     let switch = KillSwitch { mode, reason: reason.clone() };
     if set_table(&mut transaction, &deployment, |table| table.kill_switch = Some(switch)).await? {
@@ -56,7 +56,7 @@ pub(crate) async fn kill(state: &State, name: &str, body: KillSwitchRequest) -> 
 
 /// Turns the kill switch off. A move of the watched alias that was recorded meanwhile is followed now.
 pub(crate) async fn revive(state: &State, name: &str) -> Result<(), Problem> {
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     let before = deployment.traffic.kill_switch.clone();
     if set_table(&mut transaction, &deployment, |table| table.kill_switch = None).await? {

@@ -87,7 +87,7 @@ async fn follow(
     model_id: &str,
     model: ModelName<'_>,
 ) -> Result<(), Problem> {
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
     let Some(locked) = deployments::lock(&mut transaction, deployment).await? else { return Ok(()) };
     if !identity::set(&mut transaction, locked.deployment_key, model_id, model).await? {
         return Ok(());
@@ -150,7 +150,7 @@ async fn notice(
     new: NewNotice<'_>,
     what: &str,
 ) -> Result<(), Problem> {
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_lease::begin(&state.pool).await?;
     let Some(locked) = deployments::lock(&mut transaction, deployment).await? else { return Ok(()) };
     let consumer = format!("{CONSUMER}/{deployment}");
     if inbox::first_time(&mut transaction, &consumer, &received.id).await? {

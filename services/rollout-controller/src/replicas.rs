@@ -1,14 +1,17 @@
 //! What serving replicas say they hold, watched in NATS KV.
+//!
+//! A replica says up to which place in the bucket of traffic tables it routes by all of them, and which
+//! deployments are exceptions. Together with the places of the tables ([`Copies`]), that tells of every
+//! deployment which table each replica follows.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::kv::Operation;
-use futures::StreamExt as _;
+use async_nats::jetstream::kv::{Entry, Operation};
 use slipway_api::traffic::{
-    REPLICA_STATUS_INTERVAL_S, REPLICA_STATUS_MAX_AGE_S, REPLICAS_BUCKET, ReplicaStatus, Target, VersionState,
+    DEPLOYMENT_STATUS_INTERVAL_S, REPLICA_LEASE_S, REPLICA_STATUS_INTERVAL_S, REPLICA_STATUS_MAX_AGE_S,
+    REPLICAS_BUCKET, ReplicaStatus, TablesState, Target, UnsettledDeployment, VersionState,
 };
 use slipway_domain::rollout::Readiness;
 use slipway_event_bus::EventBus;
@@ -16,22 +19,25 @@ use slipway_runtime::clock::now_unix_ms;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// A replica that was silent for three intervals is no longer waited for.
-const LIVE_FOR: Duration = Duration::from_secs(3 * REPLICA_STATUS_INTERVAL_S);
-/// A replica that is silent for longer than this is named as such: it missed a report.
-const SILENT_AFTER: Duration = Duration::from_millis(1_500 * REPLICA_STATUS_INTERVAL_S);
+pub(crate) use self::shown::{Shown, Standing};
+use crate::copies::{Copies, Placed};
+
+mod by_deployment;
+mod shown;
+
 /// What was heard is forgotten after this.
 const KNOWN_FOR: Duration = Duration::from_secs(REPLICA_STATUS_MAX_AGE_S);
 /// Pause before a lost watch is restarted.
 const REWATCH_DELAY_MS: u64 = 250;
-/// How often it is checked whether the connection was lost meanwhile.
-const CONNECTION_CHECK_MS: u64 = 250;
 
-/// The last report of each replica about each deployment. Cheap to clone.
+/// The last report of each replica. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Replicas {
+    /// By replica.
     known: Arc<Mutex<BTreeMap<String, Heard>>>,
-    /// Sent with each report.
+    /// Where the tables are.
+    copies: Copies,
+    /// Sent with each report that says something new.
     reports: watch::Sender<()>,
 }
 
@@ -39,13 +45,71 @@ pub(crate) struct Replicas {
 struct Heard {
     at: Instant,
     at_unix_ms: u64,
-    status: ReplicaStatus,
+    status: Arc<ReplicaStatus>,
+    /// Whether it reports on each deployment for itself, as earlier releases do: those are all `unsettled`.
+    by_deployment: bool,
 }
 
 impl Heard {
+    /// A replica that is silent for this long is no longer waited for.
+    const fn lease(&self) -> Duration {
+        if self.by_deployment {
+            Duration::from_secs(3 * DEPLOYMENT_STATUS_INTERVAL_S)
+        } else {
+            Duration::from_secs(REPLICA_LEASE_S)
+        }
+    }
+
+    /// A replica that is silent for longer than this is named as such: it missed a report.
+    const fn silent_after(&self) -> Duration {
+        if self.by_deployment {
+            Duration::from_millis(1_500 * DEPLOYMENT_STATUS_INTERVAL_S)
+        } else {
+            Duration::from_millis(2_000 * REPLICA_STATUS_INTERVAL_S)
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        self.silent_for() < self.lease()
+    }
+
+    /// Since when it is silent, where it missed a report: `HH:MM:SS`, UTC.
+    fn silent_since(&self) -> Option<String> {
+        (self.silent_for() > self.silent_after()).then(|| time_of_day(self.at_unix_ms))
+    }
+
     fn silent_for(&self) -> Duration {
         Instant::now().saturating_duration_since(self.at)
     }
+
+    /// What the replica has of a deployment.
+    fn about(&self, deployment: &str, placed: Option<&Placed>) -> About<'_> {
+        let status = &self.status;
+        let Some(placed) = placed else { return About::NotTaken };
+        let taken = status.position.is_some_and(|position| {
+            position.bucket_created_unix_ms == placed.bucket_created_unix_ms
+                && position.revision >= placed.entry
+        });
+        let exception = status.unsettled.iter().find(|unsettled| unsettled.deployment == deployment);
+        match exception {
+            Some(exception) => About::Unsettled(exception),
+            None if !taken => About::NotTaken,
+            None if placed.entry < status.silent_below_revision => About::NotTold,
+            None => About::Settled,
+        }
+    }
+}
+
+/// See [`Heard::about`].
+enum About<'status> {
+    /// It has not read the deployment's table.
+    NotTaken,
+    /// It has, and has too many exceptions to say whether this is one of them.
+    NotTold,
+    /// It is an exception.
+    Unsettled(&'status UnsettledDeployment),
+    /// It routes by the table, and all versions are ready.
+    Settled,
 }
 
 /// A replica that a rollout waits for.
@@ -54,7 +118,7 @@ pub(crate) struct Awaited {
     pub(crate) replica_id: String,
     /// Time since its last report, milliseconds.
     pub(crate) heard_ms_ago: u64,
-    /// What it has not done yet. A replica that stays silent is dropped 15 s after its last report.
+    /// What it has not done yet. A replica that stays silent is dropped 5 s after its last report.
     pub(crate) waits_for: String,
 }
 
@@ -98,7 +162,20 @@ enum Progress {
     },
 }
 
+/// How far one live replica is.
+struct ReplicaProgress {
+    replica_id: String,
+    silent: Duration,
+    lease: Duration,
+    progress: Progress,
+}
+
 impl Replicas {
+    /// Replicas that follow these tables.
+    pub(crate) fn of(copies: Copies) -> Self {
+        Self { copies, ..Self::default() }
+    }
+
     /// How far the live replicas are with a version of a deployment. Those that are not ready are named.
     pub(crate) fn readiness(&self, deployment: &str, target: &Target) -> Readiness {
         let live = self.progress(deployment, target);
@@ -106,17 +183,18 @@ impl Replicas {
             return Readiness::Unknown;
         }
         let mut waits = Vec::new();
-        for (replica, _, progress) in live {
+        for ReplicaProgress { replica_id: replica, lease, progress, .. } in live {
             match progress {
                 Progress::Ready => {}
                 Progress::Failed(reason) => {
                     return Readiness::Failed { reason: format!("{reason} (replica `{replica}`)") };
                 }
-                Progress::Waits { what, silent_since: None } => waits.push(format!("replica `{replica}` {what}")),
-                Progress::Waits { what, silent_since: Some(since) } => waits.push(format!(
-                    "replica `{replica}` {what}, but has not reported since {since} UTC; it is left out {} s after that",
-                    LIVE_FOR.as_secs()
-                )),
+                Progress::Waits { what, silent_since: None } => {
+                    waits.push(format!("replica `{replica}` {what}"));
+                }
+                Progress::Waits { what, silent_since: Some(since) } => {
+                    waits.push(format!("replica `{replica}` {what}, but {}", left_out(&since, lease)));
+                }
             }
         }
         if waits.is_empty() { Readiness::Ready } else { Readiness::Waiting { reason: waits.join("; ") } }
@@ -124,64 +202,73 @@ impl Replicas {
 
     /// The live replicas that are not ready with a version.
     pub(crate) fn not_ready(&self, deployment: &str, target: &Target) -> Vec<Awaited> {
-        let waits =
-            self.progress(deployment, target).into_iter().filter_map(|(replica_id, silent, progress)| {
-                let waits_for = match progress {
-                    Progress::Ready => return None,
-                    Progress::Failed(reason) => {
-                        format!("version {} cannot be loaded: {reason}", target.version)
-                    }
-                    Progress::Waits { what, .. } => format!("{what} (version {})", target.version),
-                };
-                Some(Awaited { replica_id, heard_ms_ago: milliseconds(silent), waits_for })
-            });
+        let waits = self.progress(deployment, target).into_iter().filter_map(|of_one| {
+            let ReplicaProgress { replica_id, silent, progress, .. } = of_one;
+            let waits_for = match progress {
+                Progress::Ready => return None,
+                Progress::Failed(reason) => {
+                    format!("version {} cannot be loaded: {reason}", target.version)
+                }
+                Progress::Waits { what, .. } => format!("{what} (version {})", target.version),
+            };
+            Some(Awaited { replica_id, heard_ms_ago: milliseconds(silent), waits_for })
+        });
         waits.collect()
     }
 
-    fn progress(&self, deployment: &str, target: &Target) -> Vec<(String, Duration, Progress)> {
-        let live = self.known(LIVE_FOR);
-        let ids: BTreeSet<&str> = live.iter().map(|heard| heard.status.replica_id.as_str()).collect();
-        let of_one = |id: &str| {
-            let of_replica = || live.iter().filter(|heard| heard.status.replica_id == id);
-            let about = of_replica().find(|heard| heard.status.deployment == deployment);
-            let last = about.or_else(|| of_replica().max_by_key(|heard| heard.at));
-            let silent = last.map(Heard::silent_for).unwrap_or_default();
-            let silent_since =
-                last.filter(|_| silent > SILENT_AFTER).map(|heard| time_of_day(heard.at_unix_ms));
-            let version = about.and_then(|heard| {
-                let mut versions = heard.status.versions.iter();
-                versions.find(|found| found.version == target.version && found.digest == target.digest)
-            });
+    fn progress(&self, deployment: &str, target: &Target) -> Vec<ReplicaProgress> {
+        let placed = self.copies.placed(deployment);
+        let of_one = |heard: Heard| {
+            let silent_since = heard.silent_since();
             let waits = |what: String| Progress::Waits { what, silent_since: silent_since.clone() };
-            let progress = match version.map(|version| (version.state, version.reason.clone())) {
-                Some((VersionState::Ready, _)) => Progress::Ready,
-                Some((VersionState::Failed, reason)) => {
-                    Progress::Failed(reason.unwrap_or_else(|| "no reason was given".to_owned()))
+            let not_taken = || waits(not_taken(&heard.status.tables));
+            let is_named = placed.as_ref().is_some_and(|placed| placed.targets.contains(target));
+            let progress = match heard.about(deployment, placed.as_ref()) {
+                About::Settled if is_named => Progress::Ready,
+                About::Settled | About::NotTaken => not_taken(),
+                About::NotTold => {
+                    waits("has too many deployments that are not settled to report all".to_owned())
                 }
-                Some((VersionState::Loading, Some(reason))) => waits(format!("is loading it: {reason}")),
-                Some((VersionState::Loading, None)) => waits("is loading it".to_owned()),
-                None => waits("has not taken the traffic table that names it".to_owned()),
+                About::Unsettled(UnsettledDeployment { refused: Some(reason), .. }) => {
+                    Progress::Failed(format!("the traffic table cannot be used: {reason}"))
+                }
+                About::Unsettled(unsettled) => {
+                    let mut versions = unsettled.versions.iter();
+                    let found = versions
+                        .find(|found| found.version == target.version && found.digest == target.digest);
+                    match found.map(|version| (version.state, version.reason.clone())) {
+                        Some((VersionState::Ready, _)) => Progress::Ready,
+                        Some((VersionState::Failed, reason)) => {
+                            Progress::Failed(reason.unwrap_or_else(|| "no reason was given".to_owned()))
+                        }
+                        Some((VersionState::Loading, Some(reason))) => {
+                            waits(format!("is loading it: {reason}"))
+                        }
+                        Some((VersionState::Loading, None)) => waits("is loading it".to_owned()),
+                        None => not_taken(),
+                    }
+                }
             };
-            (id.to_owned(), silent, progress)
+            let (silent, lease) = (heard.silent_for(), heard.lease());
+            ReplicaProgress { replica_id: heard.status.replica_id.clone(), silent, lease, progress }
         };
-        ids.into_iter().map(of_one).collect()
+        self.live().into_iter().map(of_one).collect()
     }
 
-    /// Whether there are live replicas of a deployment and all of them route by this revision or a later one.
+    /// Whether there are live replicas and all of them route by this revision of a deployment or a later one.
     pub(crate) fn follow(&self, deployment: &str, revision: u64) -> bool {
-        let live = self.known(LIVE_FOR);
-        let mut of_deployment = live.iter().filter(|heard| heard.status.deployment == deployment).peekable();
-        of_deployment.peek().is_some() && of_deployment.all(|heard| heard.status.table_revision >= revision)
+        let all = self.followed_of(&self.live(), deployment, revision);
+        all.not_followed.is_empty() && !all.followed.is_empty()
     }
 
     /// Which replicas route by this revision or a later one, of all that reported in the last 30 s.
     pub(crate) fn followed(&self, deployment: &str, revision: u64) -> Followed {
-        self.followed_of(&self.known(KNOWN_FOR), deployment, revision)
+        self.followed_of(&self.known(), deployment, revision)
     }
 
     /// The live replicas that do not route by this revision yet.
     pub(crate) fn not_following(&self, deployment: &str, revision: u64) -> Vec<Awaited> {
-        let lagging = self.followed_of(&self.known(LIVE_FOR), deployment, revision).not_followed;
+        let lagging = self.followed_of(&self.live(), deployment, revision).not_followed;
         let awaited = lagging.into_iter().map(|lagging| Awaited {
             waits_for: format!("has not taken revision {revision} of the traffic table"),
             replica_id: lagging.replica_id,
@@ -192,58 +279,113 @@ impl Replicas {
 
     fn followed_of(&self, known: &[Heard], deployment: &str, revision: u64) -> Followed {
         let mut all = Followed::default();
-        let ids: BTreeSet<&str> = known.iter().map(|heard| heard.status.replica_id.as_str()).collect();
-        for id in ids {
-            let of_replica = || known.iter().filter(|heard| heard.status.replica_id == id);
-            let about = of_replica().find(|heard| heard.status.deployment == deployment);
-            let table_revision = about.map(|heard| heard.status.table_revision);
-            let silent = of_replica().map(Heard::silent_for).min().unwrap_or_default();
+        let placed = self.copies.placed(deployment);
+        for heard in known {
+            let table_revision = self.revision_of(heard, deployment, placed.as_ref());
+            let replica_id = heard.status.replica_id.clone();
             if table_revision.is_some_and(|followed| followed >= revision) {
-                all.followed.push(id.to_owned());
+                all.followed.push(replica_id);
             } else {
-                let heard_ms_ago = milliseconds(silent);
-                all.not_followed.push(Lagging { replica_id: id.to_owned(), table_revision, heard_ms_ago });
+                let heard_ms_ago = milliseconds(heard.silent_for());
+                all.not_followed.push(Lagging { replica_id, table_revision, heard_ms_ago });
             }
         }
         all
     }
 
+    /// Revision that a replica follows; `None` where it has not reported on the deployment.
+    fn revision_of(&self, heard: &Heard, deployment: &str, placed: Option<&Placed>) -> Option<u64> {
+        match heard.about(deployment, placed) {
+            About::Settled => placed.map(|placed| placed.table),
+            About::Unsettled(unsettled) => Some(unsettled.table_revision).filter(|revision| *revision > 0),
+            About::NotTaken => self.earlier(heard, deployment, placed),
+            About::NotTold => None,
+        }
+    }
+
+    /// Revision that a replica follows which has not read the newest table.
+    fn earlier(&self, heard: &Heard, deployment: &str, placed: Option<&Placed>) -> Option<u64> {
+        let position = heard.status.position?;
+        let bucket = placed?.bucket_created_unix_ms;
+        if position.bucket_created_unix_ms != bucket {
+            return None;
+        }
+        self.copies.table_at(deployment, position.revision)
+    }
+
     /// Waits until every live replica routes by this revision or a later one; for `most` at most.
     pub(crate) async fn wait_followed(&self, deployment: &str, revision: u64, most: Duration) {
         let mut reports = self.reports.subscribe();
-        let followed = async {
-            loop {
-                let all = self.followed_of(&self.known(LIVE_FOR), deployment, revision);
-                if all.not_followed.is_empty() && !all.followed.is_empty() || reports.changed().await.is_err()
-                {
-                    return;
-                }
-            }
-        };
+        let followed =
+            async { while !self.follow(deployment, revision) && reports.changed().await.is_ok() {} };
         // Whether it was in time is seen by whoever looks afterwards.
         let _ = tokio::time::timeout(most, followed).await;
     }
 
-    /// What was heard within this time.
-    fn known(&self, within: Duration) -> Vec<Heard> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.values().filter(|heard| heard.silent_for() < within).cloned().collect()
+    /// What was heard of replicas that are waited for.
+    fn live(&self) -> Vec<Heard> {
+        let mut known = self.known();
+        known.retain(Heard::is_live);
+        known
     }
 
-    fn hear(&self, key: String, status: Option<ReplicaStatus>) {
+    /// What was heard and is not forgotten yet.
+    fn known(&self) -> Vec<Heard> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// What was heard, without what is forgotten.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Heard>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, heard| heard.silent_for() < KNOWN_FOR);
-        match status {
-            Some(status) => {
-                known.insert(key, Heard { at: Instant::now(), at_unix_ms: now_unix_ms(), status });
-            }
-            None => {
-                known.remove(&key);
-            }
-        }
-        drop(known);
-        self.reports.send_replace(());
+        known
     }
+
+    /// Takes a status that is `age` old; `None`: the replica left. Returns whether it says something new.
+    fn hear(&self, replica: &str, status: Option<ReplicaStatus>, age: Duration) -> bool {
+        let mut known = self.lock();
+        let is_news = match status {
+            Some(status) => {
+                let now = Instant::now();
+                let heard = Heard {
+                    at: now.checked_sub(age).unwrap_or(now),
+                    at_unix_ms: now_unix_ms().saturating_sub(milliseconds(age)),
+                    status: Arc::new(status),
+                    by_deployment: false,
+                };
+                let status = Arc::clone(&heard.status);
+                let before = known.insert(replica.to_owned(), heard);
+                before.is_none_or(|before| !before.is_live() || !says_the_same(&before.status, &status))
+            }
+            None => known.remove(replica).is_some(),
+        };
+        drop(known);
+        if is_news {
+            self.reports.send_replace(());
+        }
+        is_news
+    }
+}
+
+/// Whether two statuses of a replica differ in their time only.
+fn says_the_same(one: &ReplicaStatus, other: &ReplicaStatus) -> bool {
+    (one.position, &one.unsettled, one.silent_below_revision, one.tables)
+        == (other.position, &other.unsettled, other.silent_below_revision, other.tables)
+}
+
+/// What a replica waits for that has not read a table.
+fn not_taken(tables: &TablesState) -> String {
+    let what = "has not taken the traffic table that names it";
+    match tables {
+        TablesState::Current => what.to_owned(),
+        TablesState::Waiting => format!("{what}: it is reading the current tables"),
+        TablesState::LastKnown { .. } => format!("{what}: it answers by the last known tables"),
+    }
+}
+
+/// What happens to a replica that is silent.
+fn left_out(since: &str, lease: Duration) -> String {
+    format!("has not reported since {since} UTC; it is left out {} s after that", lease.as_secs())
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -256,7 +398,7 @@ fn time_of_day(unix_ms: u64) -> String {
     format!("{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60)
 }
 
-/// Listens until `shutdown`; each word wakes the control loop.
+/// Listens until `shutdown`; what is new wakes the control loop.
 pub(crate) async fn listen_for_reports(
     bus: EventBus,
     replicas: Replicas,
@@ -280,123 +422,39 @@ pub(crate) async fn listen_for_reports(
 }
 
 async fn listen(bus: &EventBus, replicas: &Replicas, wake: &Notify) -> anyhow::Result<()> {
-    anyhow::ensure!(bus.is_connected(), "NATS is unreachable");
-    let connections = || bus.client().statistics().connects.load(Ordering::Relaxed);
-    let connected = connections();
-    let store = bus.bucket(REPLICAS_BUCKET).await?;
-    let mut entries = store.watch_with_history(">").await?;
-    let mut check = tokio::time::interval(Duration::from_millis(CONNECTION_CHECK_MS));
-    loop {
-        let entry = tokio::select! {
-            entry = entries.next() => entry,
-            // A watch may outlive its server without saying so; a new connection gets a new watch.
-            _ = check.tick() => if connections() == connected { continue } else { return Ok(()) },
-        };
-        let Some(entry) = entry.transpose()? else { return Ok(()) };
-        let status = match entry.operation {
-            Operation::Put => serde_json::from_slice(&entry.value)
-                .inspect_err(
-                    |error| tracing::warn!(%error, key = %entry.key, "replica status does not parse"),
-                )
-                .ok(),
-            Operation::Delete | Operation::Purge => None,
-        };
-        replicas.hear(entry.key, status);
-        wake.notify_one();
+    let (all, mut followed) = bus.follow_bucket(REPLICAS_BUCKET).await?;
+    for entry in all {
+        // What was written before may be as old as the bucket keeps it. A clock that differs from the
+        // server's counts for no longer than until the next status.
+        let created_ms = u64::try_from(entry.created.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+        let age = Duration::from_millis(now_unix_ms().saturating_sub(created_ms));
+        take(replicas, &entry, age);
+    }
+    wake.notify_one();
+    while let Some(entry) = followed.next().await? {
+        if take(replicas, &entry, Duration::ZERO) {
+            wake.notify_one();
+        }
+    }
+    Ok(())
+}
+
+fn take(replicas: &Replicas, entry: &Entry, age: Duration) -> bool {
+    if let Some((replica, deployment)) = entry.key.split_once('.') {
+        return replicas.hear_of(replica, deployment, by_deployment::read(entry), age);
+    }
+    if entry.operation != Operation::Put {
+        return replicas.hear(&entry.key, None, age);
+    }
+    match serde_json::from_slice::<ReplicaStatus>(&entry.value) {
+        Ok(status) => replicas.hear(&entry.key, Some(status), age),
+        Err(error) => {
+            tracing::warn!(%error, key = %entry.key, "replica status does not parse");
+            false
+        }
     }
 }
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
-mod tests {
-    use slipway_api::traffic::VersionStatus;
-
-    use super::*;
-
-    fn status(replica: &str, revision: u64, state: VersionState) -> ReplicaStatus {
-        ReplicaStatus {
-            replica_id: replica.into(),
-            deployment: "d".into(),
-            table_revision: revision,
-            versions: vec![VersionStatus { version: "2".into(), digest: "x".into(), state, reason: None }],
-            at_unix_ms: 0,
-        }
-    }
-
-    #[test]
-    fn all_replicas_have_to_be_ready_and_follow() {
-        let target = Target { version: "2".into(), digest: "x".into() };
-        let replicas = Replicas::default();
-        assert_eq!(replicas.readiness("d", &target), Readiness::Unknown);
-        assert!(!replicas.follow("d", 1));
-        replicas.hear("a.d".into(), Some(status("a", 3, VersionState::Ready)));
-        assert_eq!(replicas.readiness("d", &target), Readiness::Ready);
-        replicas.hear("b.d".into(), Some(status("b", 2, VersionState::Loading)));
-        let waiting = |reason: &str| Readiness::Waiting { reason: reason.to_owned() };
-        assert_eq!(replicas.readiness("d", &target), waiting("replica `b` is loading it"));
-        assert!(!replicas.follow("d", 3));
-        let mut waits = status("b", 2, VersionState::Loading);
-        waits.versions[0].reason = Some("there is no model 'points'".into());
-        replicas.hear("b.d".into(), Some(waits));
-        let named = waiting("replica `b` is loading it: there is no model 'points'");
-        assert_eq!(replicas.readiness("d", &target), named);
-        let awaited = replicas.not_ready("d", &target);
-        assert_eq!((awaited.len(), awaited[0].replica_id.as_str()), (1, "b"));
-        replicas.hear("b.d".into(), None);
-        assert!(replicas.follow("d", 3));
-        replicas.hear(
-            "c.e".into(),
-            Some(ReplicaStatus { deployment: "e".into(), ..status("c", 1, VersionState::Ready) }),
-        );
-        assert_eq!(
-            replicas.readiness("d", &target),
-            waiting("replica `c` has not taken the traffic table that names it")
-        );
-    }
-
-    /// Makes the last report of a replica older than it is.
-    fn age(replicas: &Replicas, key: &str, by: Duration) {
-        let mut known = replicas.known.lock().unwrap();
-        let heard = known.get_mut(key).unwrap();
-        heard.at = heard.at.checked_sub(by).unwrap();
-    }
-
-    #[test]
-    fn a_silent_replica_is_named_then_dropped_and_still_listed_as_not_following() {
-        let target = Target { version: "2".into(), digest: "x".into() };
-        let replicas = Replicas::default();
-        replicas.hear("a.d".into(), Some(status("a", 3, VersionState::Ready)));
-        replicas.hear("b.d".into(), Some(status("b", 2, VersionState::Loading)));
-        age(&replicas, "b.d", Duration::from_secs(10));
-        let Readiness::Waiting { reason } = replicas.readiness("d", &target) else { panic!("waits for b") };
-        assert!(reason.contains("replica `b`") && reason.contains("has not reported since"), "{reason}");
-        age(&replicas, "b.d", Duration::from_secs(6));
-        assert_eq!(replicas.readiness("d", &target), Readiness::Ready);
-        assert!(replicas.follow("d", 3));
-        // It may still answer by its old table, wherever it hangs.
-        let Followed { followed, not_followed } = replicas.followed("d", 3);
-        assert_eq!(followed, ["a"]);
-        assert_eq!((not_followed[0].replica_id.as_str(), not_followed[0].table_revision), ("b", Some(2)));
-        assert!(not_followed[0].heard_ms_ago >= 16_000);
-        age(&replicas, "b.d", Duration::from_secs(15));
-        assert_eq!(replicas.followed("d", 3).not_followed, []);
-    }
-
-    #[tokio::test]
-    async fn a_wait_ends_with_the_last_replica_that_follows() {
-        let replicas = Replicas::default();
-        replicas.hear("a.d".into(), Some(status("a", 3, VersionState::Ready)));
-        replicas.hear("b.d".into(), Some(status("b", 2, VersionState::Ready)));
-        let waiting = tokio::spawn({
-            let replicas = replicas.clone();
-            async move { replicas.wait_followed("d", 3, Duration::from_secs(60)).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        replicas.hear("b.d".into(), Some(status("b", 3, VersionState::Ready)));
-        waiting.await.unwrap();
-        // A replica that never follows is waited for no longer than was asked.
-        replicas.wait_followed("d", 4, Duration::from_millis(10)).await;
-        assert_eq!(replicas.followed("d", 4).not_followed.len(), 2);
-    }
-}
+mod tests;

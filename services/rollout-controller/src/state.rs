@@ -15,6 +15,7 @@ use slipway_outbox::Outbox;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 
+use crate::copies::Copies;
 use crate::facts::Facts;
 use crate::metrics::RolloutMetrics;
 use crate::replicas::Replicas;
@@ -26,6 +27,8 @@ pub(crate) struct State {
     pub(crate) bus: EventBus,
     pub(crate) outbox: Outbox,
     pub(crate) registry: RegistryClient<TracedChannel>,
+    /// What the bucket of traffic tables has.
+    pub(crate) copies: Copies,
     /// What serving replicas say.
     pub(crate) replicas: Replicas,
     /// What came of the requests since each step began.

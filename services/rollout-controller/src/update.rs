@@ -43,7 +43,7 @@ pub(crate) async fn apply(state: &State, name: &str, patch: Map<String, Value>) 
         let expected = format!("cannot be changed; expected some of {}", CHANGEABLE.join(", "));
         return Err(Problem::invalid(field.clone(), expected));
     }
-    let mut transaction = state.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     let before = Settings {
         default_strategy: deployment.default_strategy.0.clone(),

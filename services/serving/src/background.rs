@@ -1,4 +1,4 @@
-//! What runs next to the listeners, until the shutdown.
+//! What runs next to the listeners, until the last request is answered.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use slipway_service_kit::Tasks;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{access::Access, drain};
+use crate::api::access::Access;
 use crate::config::Config;
 use crate::models::{Manager, Update, folder};
 use crate::records::cloudevents::EventSender;
 use crate::state::ServingState;
-use crate::traffic::{joining, status, tables};
+use crate::traffic::{joining, pulse, status, tables};
 
 /// News about tables that may wait for the manager.
 const UPDATES_LIMIT: usize = 256;
@@ -54,7 +54,6 @@ pub(crate) fn follow_models(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (updates, news) = mpsc::channel(UPDATES_LIMIT);
-    tasks.spawn("farewell", drain::announce(state.readiness.clone(), shutdown.clone()));
     tasks.spawn("models", manager.run(news, shutdown.clone()));
     let replica = Replica { id: replica_id, state, shutdown };
     tasks.spawn("joining", replica.report_joining());
@@ -86,10 +85,13 @@ impl Replica<'_> {
 
     /// Takes the traffic tables from NATS, and reports there what became of them.
     fn follow_tables(&self, tasks: &mut Tasks, bus: &EventBus, updates: mpsc::Sender<Update>) {
-        tasks.spawn("traffic-tables", tables::watch(bus.clone(), updates, self.shutdown.clone()));
-        let routing = Arc::clone(&self.state.routing);
-        let status = status::publish(bus.clone(), self.id.to_owned(), routing, self.shutdown.clone());
-        tasks.spawn("replica-status", status);
+        let routing = &self.state.routing;
+        let currency = || Arc::clone(&routing.currency);
+        let shutdown = || self.shutdown.clone();
+        tasks.spawn("pulse", pulse::watch(currency(), self.state.readiness.clone(), shutdown()));
+        tasks.spawn("traffic-tables", tables::watch(bus.clone(), currency(), updates, shutdown()));
+        let told = status::Replica { id: self.id.to_owned(), routing: Arc::clone(routing) };
+        tasks.spawn("replica-status", status::publish(bus.clone(), told, shutdown()));
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as _, FromArgMatches as _};
 use slipway_artifact_store::S3Config;
-use slipway_event_bus::NatsConfig;
+use slipway_event_bus::{NatsConfig, StreamSettings};
 use slipway_http_server::{ListenConfig, TlsConfig};
 use slipway_runtime::id;
 use slipway_service_kit::registry::RegistryToken;
@@ -14,15 +15,18 @@ use slipway_telemetry::TelemetryConfig;
 use crate::api::access::AccessConfig;
 use crate::api::settings::Settings;
 use crate::models::Limits;
+use crate::models::currency::Currency;
 use crate::models::engine_config::{EngineConfig, LoadProbeConfig, at_least_one};
 use crate::records::cloudevents::CloudEventsConfig;
 
 const DEFAULT_NATS_URL: &str = "nats://127.0.0.1:4222";
 /// The version before the current one.
 const DEFAULT_KEEP_VERSIONS: usize = 1;
+const MAX_DRAIN_DELAY_MS: u64 = 300_000;
 const DEFAULT_MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
-/// The rest of the time that a process has for its end is for requests in flight and for records.
-const MAX_DRAIN_DELAY_MS: u64 = 5_000;
+
+const DEFAULT_TABLES_WAIT_MS: u64 = 10_000;
+const MAX_TABLES_WAIT_MS: u64 = 3_600_000;
 
 /// Standard port of the REST API, as in Triton and other servers of the Open Inference Protocol.
 pub const DEFAULT_PORT: u16 = 8000;
@@ -88,6 +92,12 @@ pub struct Config {
           action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub strict_readiness: bool,
+    /// Maximum time that a new replica, or one whose process stood still, waits for the current traffic
+    /// tables before it answers, in milliseconds. After that, it answers by the last tables that it knows,
+    /// and says so in /readyz, its metrics and its status.
+    #[arg(long, env = "SLIPWAY_SERVING_TABLES_WAIT_MS", default_value_t = DEFAULT_TABLES_WAIT_MS,
+          value_name = "MS", value_parser = clap::value_parser!(u64).range(..=MAX_TABLES_WAIT_MS))]
+    pub tables_wait_ms: u64,
     /// Name of this replica in its status and in prediction records: letters, digits, `-` and `_`
     /// [default: a new one at each start]
     #[arg(long, env = "SLIPWAY_REPLICA_ID")]
@@ -97,12 +107,11 @@ pub struct Config {
           value_name = "BYTES",
           value_parser = at_least_one("SLIPWAY_SERVING_MAX_BODY_BYTES"))]
     pub max_body_bytes: usize,
-    /// Time for which the listeners accept requests after SIGTERM, in milliseconds, so that load balancers
-    /// and clients notice: the replica is not ready, and each HTTP/1 response closes its connection. At most
-    /// 5000.
-    #[arg(long, env = "SLIPWAY_SERVING_DRAIN_DELAY_MS", default_value_t = 500, value_name = "MS",
+    /// The same as --drain-seconds, in milliseconds, for the settings of earlier releases. At most 300000
+    /// [default: --drain-seconds]
+    #[arg(long, env = "SLIPWAY_SERVING_DRAIN_DELAY_MS", value_name = "MS",
           value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_DELAY_MS))]
-    pub drain_delay_ms: u64,
+    pub drain_delay_ms: Option<u64>,
     // Groups come last: flags that follow one would be listed under its heading.
     /// How serving authenticates to the registry.
     #[command(flatten)]
@@ -132,6 +141,9 @@ pub struct Config {
     /// NATS.
     #[command(flatten)]
     pub nats: OptionalNats,
+    /// Streams and buckets that do not exist yet.
+    #[command(flatten)]
+    pub streams: StreamSettings,
     /// Artifact store.
     #[command(flatten)]
     pub s3: S3Config,
@@ -141,18 +153,31 @@ pub struct Config {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "NATS")]
 pub struct OptionalNats {
-    /// NATS server with JetStream, e.g. `nats://127.0.0.1:4222`; may contain credentials. With --model-dir
-    /// and without an address, no connection is made, and no prediction records are published [default:
-    /// nats://127.0.0.1:4222, none with --model-dir].
+    /// NATS server with JetStream, e.g. `nats://127.0.0.1:4222`, or several servers of a cluster, separated
+    /// by commas; may contain credentials. With --model-dir and without an address, no connection is made,
+    /// and no prediction records are published [default: nats://127.0.0.1:4222, none with --model-dir].
     #[arg(long, env = "SLIPWAY_NATS_URL", hide_env_values = true, value_name = "URL")]
     pub nats_url: Option<String>,
 }
 
 impl Config {
+    /// Time for which serving continues to answer after SIGTERM.
+    pub fn drain_delay(&self) -> Duration {
+        self.drain_delay_ms.map_or(self.listen.drain_seconds, Duration::from_millis)
+    }
+
     /// Where NATS is; `None` where it is not needed and not named.
     pub(crate) fn nats(&self) -> Option<NatsConfig> {
         let default = || self.model_dir.is_none().then(|| DEFAULT_NATS_URL.to_owned());
         self.nats.nats_url.clone().or_else(default).map(|nats_url| NatsConfig { nats_url })
+    }
+
+    /// Whether tables have to be waited for, and how long.
+    pub(crate) fn currency(&self) -> Currency {
+        match self.model_dir {
+            Some(_) => Currency::default(),
+            None => Currency::waiting(Duration::from_millis(self.tables_wait_ms)),
+        }
     }
 
     /// The name of this replica.

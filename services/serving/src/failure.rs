@@ -1,7 +1,9 @@
-//! Why a request of the inference protocol was not answered, in REST's and gRPC's terms.
+//! Why a request was not answered, in the terms of the inference protocols over REST and gRPC, and of
+//! Slipway's own routes.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use slipway_http_server::Problem;
 use slipway_http_server::json::JsonError;
 use slipway_http_server::text::shortened;
 use slipway_inference::Error;
@@ -88,6 +90,24 @@ impl Failure {
     }
 }
 
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let status = failure.status();
+        let (code, title) = match failure.kind {
+            Kind::Invalid | Kind::Refused => ("invalid-request", "Invalid request"),
+            Kind::Unauthenticated => ("unauthenticated", "Unauthenticated"),
+            Kind::Forbidden => ("denied", "Forbidden"),
+            Kind::NotFound => ("not-found", "Not found"),
+            Kind::MethodNotAllowed => ("method-not-allowed", "Method not allowed"),
+            Kind::TooLarge => ("body-too-large", "Request body too large"),
+            Kind::Unsupported => ("not-implemented", "Not implemented"),
+            Kind::Unavailable | Kind::LoadFailed => ("unavailable", "Service unavailable"),
+            Kind::Internal => ("internal", "Internal server error"),
+        };
+        Self::new(status, code, title, failure.message)
+    }
+}
+
 impl From<JsonError> for Failure {
     fn from(error: JsonError) -> Self {
         Self::invalid(match (&error.field, error.is_json) {
@@ -108,6 +128,18 @@ impl From<Error> for Failure {
             }
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl Failure {
+    /// The response of Slipway's own routes: a problem document.
+    pub(crate) fn into_problem_response(self) -> Response {
+        let is_unauthenticated = self.kind == Kind::Unauthenticated;
+        let mut response = Problem::from(self).into_response();
+        if is_unauthenticated {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        }
+        response
     }
 }
 

@@ -30,15 +30,16 @@ use slipway_artifact_store::ArtifactStore;
 use slipway_event_bus::EventBus;
 use slipway_inference::Environment;
 use slipway_runtime::task;
-use slipway_service_kit::Tasks;
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
 use slipway_service_kit::registry::registry_channel;
+use slipway_service_kit::{Drain, Tasks};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::access::Access;
 pub use crate::api::access::policy::RULES as ACCESS_RULES;
 pub use crate::api::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
+use crate::api::drain::announce;
 use crate::background::{Watched, follow_models, watch_files};
 pub use crate::config::{Config, DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT, DEFAULT_PORT, OptionalNats};
 use crate::listeners::Listeners;
@@ -51,12 +52,14 @@ use crate::models::{Cache, LoadMeters, LoadSettings, Loader, Manager, Origins};
 use crate::predict::Predictor;
 pub use crate::records::cloudevents::{CloudEventsConfig, EventsMode};
 use crate::state::ServingState;
+use crate::traffic::pulse::CurrencyMetrics;
 
 /// Runs serving until `shutdown`.
 ///
 /// # Errors
 /// A port is taken, a setting cannot be used, ONNX Runtime does not load, or a background task ended.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let drain = Drain::new(shutdown.clone());
     let replica_id = config.replica_id()?;
     let settings = Arc::new(config.settings()?);
     let tls = config.tls.load()?;
@@ -65,13 +68,17 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let load_meters = LoadMeters::register(&metrics);
     let loader = loader(&config, load_meters.clone())?;
     let bus = match config.nats() {
-        Some(nats) => Some(EventBus::connect(&nats, "slipway-serving").await?),
+        Some(nats) => {
+            let bus = EventBus::connect(&nats, "slipway-serving").await?;
+            Some(bus.with_streams(config.streams.clone()))
+        }
         None => None,
     };
-    let (readiness, routing) = (Readiness::default(), Arc::new(Routing::default()));
+    let (readiness, routing) = (Readiness::default(), Arc::new(Routing::new(config.currency())));
     let counted = ServingMetrics::register(&metrics);
     let access = Access::load(&config.access, &config.cache_dir, &metrics, &routing)?;
     metrics.collect(Versions(Arc::clone(&routing)));
+    metrics.collect(CurrencyMetrics(Arc::clone(&routing.currency)));
     if let Some(tls) = &tls {
         tls.register(&metrics, "serving");
     }
@@ -88,9 +95,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let mut tasks = Tasks::new(shutdown.clone());
     let watched = Watched { tls: tls.as_ref(), access: &state.access, events: event_sender.as_ref() };
-    watch_files(&mut tasks, &watched, &shutdown);
-    state.access.follow(state.bus.as_ref(), &mut tasks, &state.readiness, &shutdown)?;
-    follow_models(&mut tasks, &config, &state, &replica_id, manager, &shutdown)?;
+    watch_files(&mut tasks, &watched, drain.over());
+    state.access.follow(state.bus.as_ref(), &mut tasks, &state.readiness, drain.over())?;
+    tasks.spawn("farewell", announce(state.readiness.clone(), shutdown.clone()));
+    // While it still answers, it follows the traffic tables.
+    follow_models(&mut tasks, &config, &state, &replica_id, manager, drain.over())?;
     // Records of requests in flight still come while the listeners drain; the publisher ends after them.
     let drained = CancellationToken::new();
     let leaving = task::detached("records", records::send_off(publisher, event_sender, drained.clone()));
@@ -98,9 +107,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         "serving");
 
     let predictor = state.predictor.clone();
-    let listeners = listeners.secured(tls, &state.access, config.drain_delay_ms);
-    let served = listeners.serve(state, &metrics, config.drain_delay_ms, &shutdown).await;
+    let listeners = listeners.secured(tls, &state.access, config.drain_delay());
+    let served = listeners.serve(state, &metrics, &drain).await;
     shutdown.cancel();
+    drain.over().cancel();
     predictor.drain().await;
     drained.cancel();
     leaving.await.context("the publisher of prediction records panicked")?;
@@ -119,7 +129,10 @@ fn loader(config: &Config, meters: LoadMeters) -> anyhow::Result<Loader> {
             .with_context(|| format!("the models' folder {} (--model-dir)", folder.display()))?;
     }
     let origins = Origins {
-        registry: RegistryClient::new(registry_channel(&config.registry_url, &config.registry_token)?),
+        registry: RegistryClient::new(registry_channel(
+            &config.registry_url,
+            &config.registry_token.resolve()?,
+        )?),
         artifacts: ArtifactStore::new(&config.s3),
         folder: config.model_dir.clone(),
     };

@@ -6,11 +6,12 @@ use std::time::Duration;
 use axum::middleware::{from_fn_with_state, map_request, map_response_with_state};
 use axum::{Extension, Router};
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use slipway_http_server::Grpc;
 use slipway_http_server::health::metrics_router;
-use slipway_http_server::server::{Port, add_grpc, bind_as, serve_behind, serve_plain};
+use slipway_http_server::server::{Port, bind_as, serve_behind, serve_plain};
 use slipway_http_server::tls::Tls;
+use slipway_service_kit::Drain;
 use slipway_service_kit::metrics::Metrics;
-use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic_health::pb::health_server::HealthServer;
 
@@ -20,8 +21,8 @@ use crate::api::{grpc, rest, web_guard};
 use crate::config::{Config, DEFAULT_PORT};
 use crate::state::ServingState;
 
-/// `inference.GRPCInferenceService` and its messages, encoded.
-const INFERENCE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
+/// Descriptors of every gRPC service here, for tools such as grpcurl.
+const DESCRIPTORS: [&[u8]; 2] = [slipway_api::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
 
 /// The ports of serving, bound.
 pub(crate) struct Listeners {
@@ -57,9 +58,9 @@ impl Listeners {
     }
 
     /// Metrics name every model; where callers need tokens, they are on their own port only.
-    pub(crate) fn secured(self, tls: Option<Tls>, access: &Access, drain_delay_ms: u64) -> Self {
+    pub(crate) fn secured(self, tls: Option<Tls>, access: &Access, drain_delay: Duration) -> Self {
         let secured = |port: Port| {
-            let port = port.with_tls(tls.clone()).with_drain_delay(Duration::from_millis(drain_delay_ms));
+            let port = port.with_tls(tls.clone()).with_drain_delay(drain_delay);
             if access.is_on() { port.without_metrics() } else { port }
         };
         Self { rest: secured(self.rest), grpc: secured(self.grpc), ..self }
@@ -73,10 +74,9 @@ impl Listeners {
         self,
         state: ServingState,
         metrics: &Metrics,
-        drain_delay_ms: u64,
-        shutdown: &CancellationToken,
+        drain: &Drain,
     ) -> anyhow::Result<()> {
-        let hang_up = HangUp::default();
+        let hang_up = HangUp::new(drain);
         let GrpcRoutes { front: grpc_front, routes: grpc_routes } = GrpcRoutes::new(&state, &hang_up)?;
         let rest_front = rest::RestFront(Arc::new(state.clone()));
         let readiness = state.readiness.clone();
@@ -86,13 +86,12 @@ impl Listeners {
             rest::router(state),
             readiness.clone(),
             metrics.clone(),
-            shutdown.clone(),
+            drain.clone(),
         );
         let grpc =
-            serve_behind(grpc_front, self.grpc, grpc_routes, readiness, metrics.clone(), shutdown.clone());
-        let metrics = serve_plain(self.metrics, metrics_router(metrics.clone()), shutdown.clone());
-        let leave = hang_up.after(shutdown, Duration::from_millis(drain_delay_ms));
-        tokio::join!(rest, grpc, metrics, leave);
+            serve_behind(grpc_front, self.grpc, grpc_routes, readiness, metrics.clone(), drain.clone());
+        let metrics = serve_plain(self.metrics, metrics_router(metrics.clone()), drain.begun().clone());
+        tokio::join!(rest, grpc, metrics);
         Ok(())
     }
 }
@@ -118,25 +117,17 @@ impl GrpcRoutes {
             state.readiness.clone(),
             access.clone(),
         ));
-        let idle = add_grpc(add_grpc(Router::new(), health), reflection().build_v1()?);
-        let idle = add_grpc(idle, reflection().build_v1alpha()?)
-            .layer(map_response_with_state(hang_up.clone(), end_idle));
-        let mut routes = add_grpc(Router::new(), server.clone())
-            .layer(Extension(hang_up.clone()))
-            .merge(idle)
-            .layer(map_request(grpc::answer_as_asked));
+        let end_idle = map_response_with_state(hang_up.clone(), end_idle);
+        let idle = |routes: Router| routes.layer(end_idle.clone());
+        let inference =
+            Grpc::default().with(server.clone()).map(|routes| routes.layer(Extension(hang_up.clone())));
+        let services = inference.merge(Grpc::default().with(health).map(idle));
+        let reflection = services.reflection(&DESCRIPTORS)?.map(idle);
+        let mut routes = services.merge(reflection).into_router().layer(map_request(grpc::answer_as_asked));
         if access.is_on() {
             routes = routes.layer(from_fn_with_state(access.clone(), access::grpc::guard));
         }
         let front = grpc::GrpcFront(Arc::new(grpc::Infer { service, server, access, max_message_bytes }));
         Ok(Self { front, routes })
     }
-}
-
-/// The descriptors of every gRPC service here, for tools such as grpcurl.
-fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(INFERENCE_DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
 }

@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::parse();
     arguments.config.telemetry = Some(arguments.telemetry.clone());
-    slipway_service_kit::main("slipway-serving", &arguments.telemetry, |shutdown| {
+    let drain_time = arguments.config.drain_delay();
+    slipway_service_kit::main("slipway-serving", &arguments.telemetry, drain_time, |shutdown| {
         slipway_serving::run(arguments.config, shutdown)
     })
 }

@@ -4,6 +4,7 @@
 mod job;
 mod local;
 mod platform;
+mod services;
 mod tenant;
 mod uploads;
 mod web;
@@ -69,6 +70,7 @@ pub(crate) fn against(programs: &Programs, data_dir: &std::path::Path, keep: boo
         let mut doors = runtime.block_on(async {
             let mut doors = web::doors(&platform).await?;
             doors.extend(tenant::doors(&platform).await?);
+            doors.extend(services::doors(&platform).await?);
             doors.extend(job::doors(&platform).await?);
             doors.extend(local::doors(&platform).await?);
             anyhow::Ok(doors)

@@ -18,7 +18,12 @@ pub(super) async fn doors(platform: &Platform) -> anyhow::Result<Vec<Door>> {
 }
 
 /// Makes a token of a principal with one role.
-async fn tenant(platform: &Platform, principal: &str, role: &str, scope: &str) -> anyhow::Result<String> {
+pub(super) async fn tenant(
+    platform: &Platform,
+    principal: &str,
+    role: &str,
+    scope: &str,
+) -> anyhow::Result<String> {
     let token = json!({"name": principal, "principal": principal});
     let made = platform.done(Method::POST, "/api/v1/tokens", &token).await?;
     let grant = json!({"subject": principal, "role": role, "scope": scope});

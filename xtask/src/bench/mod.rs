@@ -2,7 +2,10 @@
 
 mod artifacts;
 mod cpu;
+mod deployments;
+mod platform;
 mod registry;
+mod replicas;
 mod serving;
 mod swap;
 
@@ -41,6 +44,9 @@ pub(crate) enum Bench {
         #[arg(long)]
         release: bool,
     },
+    /// What many deployments cost: NATS messages of an idle platform, time and status writes to create them,
+    /// and the time until a moved alias or the kill switch has its effect on every replica.
+    Deployments(deployments::Options),
     /// Requests per second, latency and processor time of the tracking server's operations, next to an
     /// `mlflow server` on the same Postgres on request.
     Registry(registry::Options),
@@ -50,6 +56,12 @@ pub(crate) enum Bench {
     /// Artifacts through the registry next to the S3 server itself, and the registry's memory during a very
     /// large one.
     Artifacts(artifacts::Options),
+    /// Processor time of one check of a caller: API tokens and identity tokens, with few and many roles and
+    /// tokens. Fails if a check takes more than 5 µs.
+    Access,
+    /// Several replicas of each service on one Postgres, NATS and S3: statements per second and connections
+    /// of Postgres while nothing happens.
+    Replicas(replicas::Options),
     /// Requests per second, latency and processor time of predictions over REST and gRPC, as a Markdown
     /// table; next to Triton, where `tritonserver` is on PATH. Needs wrk and h2load.
     Serving(serving::Options),
@@ -62,9 +74,12 @@ pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Up { rounds } => up(*rounds),
         Bench::Swap { rounds, clients, release } => swap::measure(*rounds, *clients, *release),
+        Bench::Deployments(options) => deployments::measure(options),
         Bench::Registry(options) => registry::measure(options),
         Bench::Points(options) => registry::points::measure(options),
         Bench::Artifacts(options) => artifacts::measure(options),
+        Bench::Access => run(build::cargo().args(["bench", "-p", "slipway-access", "--bench", "check"])),
+        Bench::Replicas(options) => replicas::measure(options),
         Bench::Serving(options) => serving::measure(options),
     }
 }

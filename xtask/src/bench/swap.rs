@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use crate::build::root;
+use super::platform::Platform;
 use crate::endpoints::Endpoints;
 
 const MODEL: &str = "swap";
@@ -38,7 +38,7 @@ pub(super) fn measure(rounds: u32, clients: u32, release: bool) -> anyhow::Resul
 }
 
 async fn rounds_of(data_dir: &Path, rounds: u32, clients: u32) -> anyhow::Result<()> {
-    let platform = Platform { endpoints: Endpoints::read(data_dir)?, http: reqwest::Client::new() };
+    let platform = Platform::new(Endpoints::read(data_dir)?, MODEL, TIMEOUT);
     for fixture in ["right-1.onnx", "right-2.onnx"] {
         platform.register(fixture).await?;
     }
@@ -151,41 +151,7 @@ fn now_unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-#[derive(Debug, Clone)]
-struct Platform {
-    endpoints: Endpoints,
-    http: reqwest::Client,
-}
-
 impl Platform {
-    async fn send(&self, part: &str, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let base = self.endpoints.url(part)?;
-        let request = self.http.request(method.parse()?, format!("{base}{path}"));
-        let response = request.timeout(TIMEOUT).json(body).send().await?;
-        let (status, bytes) = (response.status(), response.bytes().await?);
-        anyhow::ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&bytes));
-        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
-    }
-
-    /// The next version, made of a file of the tests.
-    async fn register(&self, fixture: &str) -> anyhow::Result<()> {
-        let path = root().join("crates/testkit/fixtures").join(fixture);
-        let onnx = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mlflow = "/api/2.0/mlflow";
-        let body = json!({"experiment_id": "0", "name": "model"});
-        let made = self.send("registry", "POST", &format!("{mlflow}/logged-models"), &body).await?;
-        let id = made["model"]["info"]["model_id"].as_str().context("no model id")?.to_owned();
-        let registry = self.endpoints.url("registry")?;
-        let url = format!("{registry}/api/2.0/mlflow-artifacts/artifacts/0/models/{id}/artifacts/model.onnx");
-        self.http.put(url).body(onnx).send().await?.error_for_status()?;
-        // It exists from the second version on.
-        let _ = self
-            .send("registry", "POST", &format!("{mlflow}/registered-models/create"), &json!({"name": MODEL}))
-            .await;
-        let body = json!({"name": MODEL, "source": format!("models:/{id}"), "model_id": id});
-        self.send("registry", "POST", &format!("{mlflow}/model-versions/create"), &body).await.map(drop)
-    }
-
     /// The newest rollout, once it is in that phase.
     async fn wait_for(&self, phase: &str) -> anyhow::Result<Value> {
         let started = Instant::now();

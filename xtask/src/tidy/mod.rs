@@ -6,6 +6,7 @@
 mod allowance;
 mod circles;
 mod imports;
+mod migrations;
 mod registry;
 mod sources;
 mod texts;
@@ -40,12 +41,13 @@ impl fmt::Display for Finding {
 type Check = fn(&[Source]) -> anyhow::Result<Vec<Finding>>;
 
 /// All checks with their names.
-const CHECKS: [(&str, Check); 5] = [
+const CHECKS: [(&str, Check); 6] = [
     ("import circles", circles::check),
     ("tuple parameters", tuples::check),
     ("rings of the registry", registry::check),
     ("the field's terms", words::check),
     ("width", width::check),
+    ("migrations only add", migrations::check),
 ];
 
 /// Runs every check and prints all findings; fails if there are any.

@@ -3,10 +3,9 @@
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 
+use super::claims::LEEWAY_S;
 use super::{Identity, OidcConfig, Refused, extensions, signatures};
 
-/// Clocks may differ by this.
-const LEEWAY_S: u64 = 30;
 /// A token that is longer is none; browsers and proxies stop sooner.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];

@@ -8,6 +8,8 @@ use super::{OidcConfig, Refused};
 /// filter.
 const MAX_GROUPS: usize = 500;
 const MAX_NAME_BYTES: usize = 256;
+/// Clocks may differ by this.
+pub(super) const LEEWAY_S: u64 = 30;
 
 /// What a token says about its holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Unix time in milliseconds until which the token is accepted: clocks may differ.
+    pub(crate) const fn accepted_until_ms(&self) -> u64 {
+        self.expires_unix_s.saturating_add(LEEWAY_S).saturating_mul(1_000)
+    }
+
     pub(super) fn read(claims: &Map<String, Value>, config: &OidcConfig) -> Result<Self, Refused> {
         let name = &config.oidc_principal_claim;
         let principal = claim(claims, name)

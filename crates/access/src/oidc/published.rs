@@ -9,6 +9,7 @@ use super::{Identity, OidcConfig, Refused};
 /// Checks tokens against the keys that the registry published.
 #[derive(Debug)]
 pub struct PublishedOidc {
+    head: OidcHead,
     check: Check,
     keys: KeySet,
 }
@@ -16,14 +17,19 @@ pub struct PublishedOidc {
 impl PublishedOidc {
     /// From what the registry published.
     pub fn new(head: OidcHead) -> Self {
-        let OidcHead { issuer, audience, principal_claim, groups_claim, keys } = head;
+        let OidcHead { issuer, audience, principal_claim, groups_claim, keys } = head.clone();
         let config = OidcConfig {
             oidc_issuer: Some(issuer.clone()),
             oidc_audience: audience,
             oidc_principal_claim: principal_claim,
             oidc_groups_claim: groups_claim,
         };
-        Self { check: Check::new(config, &issuer), keys: KeySet::read(keys) }
+        Self { head, check: Check::new(config, &issuer), keys: KeySet::read(keys) }
+    }
+
+    /// What the registry published.
+    pub(crate) const fn head(&self) -> &OidcHead {
+        &self.head
     }
 
     /// Who the holder of this token is.

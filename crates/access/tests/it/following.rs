@@ -23,24 +23,24 @@ use slipway_testkit::TestNats;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-async fn connect(nats: &TestNats) -> EventBus {
+pub(crate) async fn connect(nats: &TestNats) -> EventBus {
     let bus = EventBus::connect(&NatsConfig { nats_url: nats.url.clone() }, "test").await.unwrap();
     assert!(bus.wait_for_resources(&CancellationToken::new()).await);
     bus
 }
 
-fn config(access_max_age_s: u64) -> CheckConfig {
+pub(crate) fn config(access_max_age_s: u64) -> CheckConfig {
     CheckConfig { auth: Switch::On, access_max_age_s, trusted_proxies: Vec::new() }
 }
 
-fn grant(role: &str) -> Vec<GrantEntry> {
+pub(crate) fn grant(role: &str) -> Vec<GrantEntry> {
     vec![GrantEntry { scope: "*".into(), role: role.into() }]
 }
 
 /// Contents with the tokens of these principals, each with the role viewer.
-fn contents(tokens: &[(&str, &ApiToken)]) -> Contents {
+pub(crate) fn contents(tokens: &[(&str, &ApiToken)]) -> Contents {
     let entry = |principal: &str, token: &ApiToken| TokenEntry {
         principal: principal.into(),
         secret_sha256: hex::encode(token.digest()),
@@ -64,18 +64,18 @@ fn contents(tokens: &[(&str, &ApiToken)]) -> Contents {
     }
 }
 
-fn headers(token: &str) -> HeaderMap {
+pub(crate) fn headers(token: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {token}")).unwrap());
     headers
 }
 
-fn asked(verifier: &Verifier, token: &ApiToken) -> Result<String, Refused> {
+pub(crate) fn asked(verifier: &Verifier, token: &ApiToken) -> Result<String, Refused> {
     let caller = verifier.authenticate(&headers(token.reveal().expose_secret()), String::new())?;
     Ok(caller.principal.to_string())
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
@@ -83,7 +83,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn following(bus: &EventBus, verifier: &Verifier) -> DropGuard {
+pub(crate) fn following(bus: &EventBus, verifier: &Verifier) -> DropGuard {
     let shutdown = CancellationToken::new();
     tokio::spawn(follow(bus.clone(), verifier.clone(), Readiness::default(), shutdown.clone()));
     shutdown.drop_guard()

@@ -3,7 +3,11 @@
 #![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
+mod attacks;
+mod audit;
 mod following;
+mod identity;
+mod streams;
 
 use serde_json::{Value, json};
 use slipway_access::oidc::{Oidc, OidcConfig, Refused};

@@ -413,12 +413,16 @@ impl Catalog {
 
     /// Calls of the services, which the registry's audit trail takes in.
     fn calls(&mut self) {
-        const OUTCOMES: [(CallOutcome, &str); 2] = [
+        const OUTCOMES: [(CallOutcome, &str); 3] = [
             (
                 CallOutcome::Answered,
                 "With access control on: a call that may have changed something was handled.",
             ),
             (CallOutcome::Refused, "With access control on: a call was refused."),
+            (
+                CallOutcome::Omitted,
+                "With access control on: some calls were not recorded; `omitted` has their numbers.",
+            ),
         ];
         for service in CALLED_SERVICES {
             for (outcome, summary) in OUTCOMES {

@@ -14,7 +14,9 @@ pub use events::EventStream;
 
 use reqwest::Method;
 use slipway_api::rest::registry::ArtifactPage;
-use slipway_api::rest::registry::{ArtifactsQuery, ContentQuery, Preview, PreviewQuery};
+use slipway_api::rest::registry::{
+    ArtifactsQuery, ContentQuery, Preview, PreviewQuery, UploadQuery, UploadedArtifact,
+};
 
 use crate::{ByteStream, Client, Error, Request};
 
@@ -80,6 +82,20 @@ impl Registry {
     /// See [`Error`].
     pub async fn preview(&self, owner: Owner<'_>, query: &PreviewQuery) -> Result<Preview, Error> {
         self.get(&owner.path(&["preview"])).query(query).read().await
+    }
+
+    /// Uploads a file of a run; a file that is there is replaced.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn upload(
+        &self,
+        run_id: &str,
+        query: &UploadQuery,
+        file: Vec<u8>,
+    ) -> Result<UploadedArtifact, Error> {
+        let path = Owner::Run(run_id).path(&["content"]);
+        self.request(Method::PUT, &path).query(query).file(file).read_at_last().await
     }
 
     /// Downloads a file.

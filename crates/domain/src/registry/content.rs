@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Invalid, path::check_relative};
+use super::violation::{Broken, Subject, Violation};
+use crate::path::check_relative;
 
 /// One file of a model version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,34 +33,33 @@ pub fn manifest_digest(files: &[FileDigest]) -> String {
 
 /// An artifact path as it is stored: relative, with neither `.` nor empty segments; empty for the root.
 /// `./d`, `d/` and `d//.` are ways to write `d`. Paths that would leave the root are refused, also where only
-/// another decoding of `%` makes them do so, with the text that MLflow's clients know.
-pub fn normalise_artifact_path(path: &str) -> Result<String, Invalid> {
+/// another decoding of `%` makes them do so.
+pub fn normalise_artifact_path(path: &str) -> Result<String, Violation> {
     if leaves_root(path) || fully_decoded(path).is_none_or(|decoded| leaves_root(&decoded)) {
-        return Err(Invalid::new("path", "Invalid path"));
+        return Err(broken(path, Broken::LeavesRoot));
     }
     let segments: Vec<&str> = path.split('/').filter(|segment| !matches!(*segment, "" | ".")).collect();
     if segments.is_empty() {
         return Ok(String::new());
     }
     let stored = segments.join("/");
-    check_relative(&stored).map_err(|why| Invalid::new("path", format!("Invalid path: {why}")))?;
+    check_relative(&stored).map_err(|why| broken(path, Broken::NoPath { why }))?;
     Ok(stored)
 }
 
-/// The path of a file that is to be written, which has one spelling only; as in MLflow, several slashes count
-/// as one.
-pub fn new_artifact_path(path: &str) -> Result<String, Invalid> {
+/// The path of a file that is to be written, which has one spelling only; several slashes count as one.
+pub fn new_artifact_path(path: &str) -> Result<String, Violation> {
     let stored = normalise_artifact_path(path)?;
     let given = path.split('/').enumerate().filter(|(at, part)| *at == 0 || !part.is_empty());
     let given = given.map(|(_, part)| part).collect::<Vec<_>>().join("/");
     if stored == given && !path.ends_with('/') && !stored.is_empty() {
         return Ok(stored);
     }
-    let message = format!(
-        "Invalid artifact path: '{path}'. Names may be treated as files in certain cases, and must not \
-         resolve to other names when treated as such. This name would resolve to '{stored}'"
-    );
-    Err(Invalid::new("path", message))
+    Err(broken(path, Broken::ResolvesTo { resolved: stored }))
+}
+
+fn broken(path: &str, broken: Broken) -> Violation {
+    Violation::new("path", Subject::ArtifactPath, path, broken)
 }
 
 fn leaves_root(path: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Page tokens: opaque to clients, a position within an order to the store.
 
-use crate::Invalid;
+use super::violation::{Broken, Subject, Violation};
 
 const MAX_TOKEN_CHARS: usize = 4_096;
 
@@ -10,14 +10,11 @@ pub fn encode_page_token(position: &str) -> String {
 }
 
 /// The position in a token that [`encode_page_token`] made. An empty token is the first page, `None`.
-pub fn decode_page_token(token: &str) -> Result<Option<String>, Invalid> {
+pub fn decode_page_token(token: &str) -> Result<Option<String>, Violation> {
     if token.is_empty() {
         return Ok(None);
     }
     let bytes = if token.len() <= MAX_TOKEN_CHARS { hex::decode(token).ok() } else { None };
     let position = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    // The text is MLflow's: its own tests look for it.
-    position
-        .map(Some)
-        .ok_or_else(|| Invalid::new("page_token", "Invalid page token, could not base64-decode"))
+    position.map(Some).ok_or_else(|| Violation::new("page_token", Subject::PageToken, token, Broken::Foreign))
 }

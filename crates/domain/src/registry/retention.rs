@@ -123,7 +123,7 @@ impl Rule {
         }
         match &self.scope {
             Scope::Model { model } => {
-                registry::validate_model_name("model", model).map_err(|invalid| invalid.under("for"))?;
+                registry::validate_model_name("for.model", model)?;
             }
             Scope::Experiment { experiment } => {
                 ensure(!experiment.is_empty(), "for.experiment", || {

@@ -6,10 +6,8 @@ use super::spec::JobSpec;
 
 /// An agent says this often that it lives, milliseconds.
 pub const HEARTBEAT_INTERVAL_MS: u64 = 2_000;
-/// An attempt whose agent was silent for longer is lost, milliseconds.
-pub const LEASE_MS: u64 = 15_000;
-/// An attempt whose agent has not said anything by then never started, milliseconds.
-pub const START_TIMEOUT_MS: u64 = 60_000;
+/// An agent has this much longer than its command for what it is to do by itself, milliseconds.
+pub const AGENT_SPARE_MS: u64 = 15_000;
 /// Attempts that may be lost with their machine or agent; they do not count against the user's retries.
 pub const MAX_DISRUPTIONS: u32 = 5;
 
@@ -144,6 +142,11 @@ pub enum JobEvent {
     },
     /// The agent of an attempt lives.
     Heartbeat {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The lease of an attempt was not renewed in time; see [`super::decide`].
+    LeaseOver {
         /// The attempt.
         attempt: u32,
     },
@@ -293,15 +296,6 @@ impl Job {
     pub fn has_attempt(&self) -> bool {
         matches!(self.status, Status::Running | Status::Cancelling)
     }
-
-    /// When the current attempt is lost unless its agent is heard.
-    pub fn lease_ends_at_unix_ms(&self) -> Option<u64> {
-        if !self.has_attempt() {
-            return None;
-        }
-        let from_heartbeat = self.heartbeat_at_unix_ms.map(|at| at + LEASE_MS);
-        from_heartbeat.or(self.attempt_started_at_unix_ms.map(|at| at + START_TIMEOUT_MS))
-    }
 }
 
 /// Advances a job by one event. Events of an attempt other than the current one change nothing.
@@ -314,7 +308,11 @@ pub fn step(spec: &JobSpec, job: &Job, seen: &Observation) -> (Job, Vec<Action>)
         }
         JobEvent::Finished { attempt, outcome } if machine.is_current(*attempt) => machine.finish(outcome),
         JobEvent::AgentGone { attempt, reason } if machine.is_current(*attempt) => machine.lose_agent(reason),
-        JobEvent::Heartbeat { .. } | JobEvent::Finished { .. } | JobEvent::AgentGone { .. } => {}
+        JobEvent::LeaseOver { attempt } if machine.is_current(*attempt) => machine.lose_lease(),
+        JobEvent::Heartbeat { .. }
+        | JobEvent::Finished { .. }
+        | JobEvent::AgentGone { .. }
+        | JobEvent::LeaseOver { .. } => {}
         JobEvent::CannotBePlaced { reason } if job.status == Status::Queued => {
             machine.end(Status::Failed, EventKind::Failed, reason);
         }
@@ -347,15 +345,7 @@ impl Machine<'_> {
                 self.fence();
                 self.finish(&Outcome::TimedOut);
             }
-            Status::Running if self.lease_is_over() => self.lose_attempt("its agent did not report"),
-            Status::Cancelling if self.lease_is_over() || self.stop_is_overdue() => {
-                self.fence();
-                self.end(
-                    Status::Cancelled,
-                    EventKind::Cancelled,
-                    "cancelled; its agent did not confirm the end",
-                );
-            }
+            Status::Cancelling if self.stop_is_overdue() => self.end_unconfirmed(),
             _ => {}
         }
     }
@@ -423,6 +413,19 @@ impl Machine<'_> {
         }
     }
 
+    fn lose_lease(&mut self) {
+        if self.next.status == Status::Cancelling {
+            self.end_unconfirmed();
+        } else {
+            self.lose_attempt("its agent did not report");
+        }
+    }
+
+    fn end_unconfirmed(&mut self) {
+        self.fence();
+        self.end(Status::Cancelled, EventKind::Cancelled, "cancelled; its agent did not confirm the end");
+    }
+
     fn lose_attempt(&mut self, why: &str) {
         self.fence();
         self.next.disruptions += 1;
@@ -482,13 +485,9 @@ impl Machine<'_> {
         self.actions.push(Action::PublishEvent { kind });
     }
 
-    fn lease_is_over(&self) -> bool {
-        self.next.lease_ends_at_unix_ms().is_some_and(|end| self.seen.now_unix_ms >= end)
-    }
-
     fn stop_is_overdue(&self) -> bool {
         let asked_at = self.next.cancel_requested_at_unix_ms;
-        asked_at.is_some_and(|at| self.seen.now_unix_ms >= at + self.grace_ms() + LEASE_MS)
+        asked_at.is_some_and(|at| self.seen.now_unix_ms >= at + self.grace_ms() + AGENT_SPARE_MS)
     }
 
     /// The agent keeps the timeout; this is for an agent that does not.
@@ -497,7 +496,7 @@ impl Machine<'_> {
         else {
             return false;
         };
-        self.seen.now_unix_ms >= started_at + milliseconds(timeout_s) + self.grace_ms() + LEASE_MS
+        self.seen.now_unix_ms >= started_at + milliseconds(timeout_s) + self.grace_ms() + AGENT_SPARE_MS
     }
 
     fn grace_ms(&self) -> u64 {

@@ -17,6 +17,8 @@ const MAX_TIMEOUT_S: f64 = 30.0 * 24.0 * 3_600.0;
 const MAX_GRACE_S: f64 = 3_600.0;
 const MAX_CPUS: f64 = 4_096.0;
 const MAX_GPUS: u32 = 1_024;
+/// Names the experiment that clients of MLflow log to.
+const EXPERIMENT_VARIABLE: &str = "MLFLOW_EXPERIMENT_ID";
 /// The agent sets these itself.
 const RESERVED_ENV_PREFIX: &str = "SLIPWAY_";
 
@@ -52,6 +54,9 @@ pub struct JobSpec {
     /// For people and filters.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The experiment that it logs to, by its id: whoever may read that may read the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experiment_id: Option<String>,
     /// The same key submitted again answers with the same job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
@@ -156,6 +161,7 @@ impl JobSpec {
         self.validate_env()?;
         self.validate_files()?;
         self.validate_limits()?;
+        self.validate_experiment()?;
         ensure(self.labels.len() <= MAX_ENTRIES, "labels", || format!("must be at most {MAX_ENTRIES}"))?;
         if let Some(checkpoint) = &self.checkpoint {
             check_relative(&checkpoint.dir).map_err(|why| Invalid::new("checkpoint.dir", why))?;
@@ -172,6 +178,27 @@ impl JobSpec {
         ensure((1..=MAX_NAME_BYTES).contains(&key_length), "idempotency_key", || {
             format!("must be 1 to {MAX_NAME_BYTES} bytes long")
         })
+    }
+
+    fn validate_experiment(&self) -> Result<(), Invalid> {
+        let Some(id) = &self.experiment_id else { return Ok(()) };
+        let is_id = |number: &i64| *number >= 0 && number.to_string() == *id;
+        ensure(id.parse().is_ok_and(|number| is_id(&number)), "experiment_id", || {
+            format!("must be the id of an experiment, a number, is '{id}'")
+        })?;
+        let logged_to = self.env.get(EXPERIMENT_VARIABLE).unwrap_or(id);
+        ensure(logged_to == id, &format!("env.{EXPERIMENT_VARIABLE}"), || {
+            format!("must be the job's experiment_id {id}, is '{logged_to}'")
+        })
+    }
+
+    /// The spec of a job that logs to its experiment without further ado: clients of MLflow in it are told.
+    #[must_use]
+    pub fn logging_to_its_experiment(mut self) -> Self {
+        if let Some(id) = &self.experiment_id {
+            self.env.insert(EXPERIMENT_VARIABLE.to_owned(), id.clone());
+        }
+        self
     }
 
     fn validate_command(&self) -> Result<(), Invalid> {

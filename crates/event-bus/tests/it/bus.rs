@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use slipway_api::events::{ALIAS_SET, EVENTS_STREAM};
-use slipway_api::predictions::PREDICTIONS_STREAM;
+use slipway_api::predictions::{LABELS_STREAM, PREDICTIONS_STREAM};
 use slipway_api::traffic::TRAFFIC_BUCKET;
-use slipway_event_bus::{Consumer, EventBus, NatsConfig, Received, records};
+use slipway_event_bus::{Consumer, EventBus, NatsConfig, Received, Storage, StreamSettings, records};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -53,26 +53,93 @@ async fn credentials_that_nats_does_not_know_get_no_connection() {
     assert!(!bus.is_connected());
 }
 
-/// A version before this one made the stream with other limits: its messages stay.
+/// Limits, storage and replicas of a stream that exists belong to its operator.
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_of_streams_are_brought_up_to_date_and_messages_stay() {
+async fn what_an_operator_changed_of_a_stream_stays_and_missing_subjects_are_added() {
     let world = World::begin().await;
     world.set_alias(1).await;
     world.published(1).await;
+    for name in [EVENTS_STREAM, &format!("KV_{TRAFFIC_BUCKET}")] {
+        let mut stream = world.bus.jetstream().get_stream(name).await.unwrap();
+        let created = stream.info().await.unwrap().config.clone();
+        let changed = async_nats::jetstream::stream::Config {
+            max_bytes: 3 * 1024 * 1024,
+            max_age: Duration::from_secs(3_600),
+            description: Some("of an operator".to_owned()),
+            ..created.clone()
+        };
+        world.bus.jetstream().update_stream(&changed).await.unwrap();
+        world.bus.ensure_resources().await.unwrap();
+        let now = stream.info().await.unwrap().config.clone();
+        let shown = |config: &async_nats::jetstream::stream::Config| {
+            (config.max_bytes, config.max_age, config.description.clone(), config.subjects.clone())
+        };
+        assert_eq!(shown(&now), shown(&changed), "{name}");
+    }
     let mut stream = world.bus.jetstream().get_stream(EVENTS_STREAM).await.unwrap();
-    let wanted = stream.info().await.unwrap().config.clone();
-    let old = async_nats::jetstream::stream::Config {
-        max_bytes: 1024 * 1024,
-        max_age: Duration::from_secs(3_600),
-        ..wanted.clone()
+    let current = stream.info().await.unwrap().config.clone();
+    // A release before this one had fewer subjects, and an operator added one.
+    let fewer = async_nats::jetstream::stream::Config {
+        subjects: vec![current.subjects[0].clone(), "of.an.operator".to_owned()],
+        ..current.clone()
     };
-    world.bus.jetstream().update_stream(old).await.unwrap();
+    world.bus.jetstream().update_stream(&fewer).await.unwrap();
     world.bus.ensure_resources().await.unwrap();
     let now = stream.info().await.unwrap();
-    assert_eq!((now.config.max_bytes, now.config.max_age), (wanted.max_bytes, wanted.max_age));
+    let has = |subject: &String| now.config.subjects.contains(subject);
+    assert!(current.subjects.iter().all(has), "{:?}", now.config.subjects);
+    assert!(has(&"of.an.operator".to_owned()) && now.config.max_bytes == 3 * 1024 * 1024);
     assert_eq!(now.state.messages, 1);
-    // Nothing is left to do, which a second process may not change either.
-    world.bus.ensure_resources().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_cannot_be_used_is_named_with_what_is_wrong() {
+    let nats = slipway_testkit::nats().await;
+    let config = NatsConfig { nats_url: nats.url.clone() };
+    let bus = EventBus::connect(&config, "test").await.unwrap();
+    let queue = async_nats::jetstream::stream::Config {
+        name: EVENTS_STREAM.to_owned(),
+        subjects: vec!["slipway.registry.>".to_owned()],
+        retention: async_nats::jetstream::stream::RetentionPolicy::WorkQueue,
+        ..async_nats::jetstream::stream::Config::default()
+    };
+    wait_for("the connection", || bus.is_connected()).await;
+    bus.jetstream().create_stream(queue).await.unwrap();
+    let (reasons, shutdown) = (Mutex::new(Vec::new()), CancellationToken::new());
+    let note = |error: &slipway_event_bus::Error| {
+        reasons.lock().unwrap().push(error.to_string());
+        shutdown.cancel();
+    };
+    assert!(!bus.prepare(&shutdown, note).await, "a work queue loses events of all services but one");
+    let reason = reasons.lock().unwrap()[0].clone();
+    for part in [EVENTS_STREAM, "retention `workqueue`", "expected `limits`"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_and_buckets_are_created_as_configured() {
+    let nats = slipway_testkit::nats().await;
+    let settings = StreamSettings {
+        storage: Storage::Memory,
+        events_max_bytes: 5 * 1024 * 1024,
+        predictions_max_bytes: 6 * 1024 * 1024,
+        labels_max_bytes: 7 * 1024 * 1024,
+        labels_max_age_s: 3_600,
+        buckets_max_bytes: 8 * 1024 * 1024,
+        ..StreamSettings::default()
+    };
+    let config = NatsConfig { nats_url: nats.url.clone() };
+    let bus = EventBus::connect(&config, "test").await.unwrap().with_streams(settings);
+    assert!(bus.wait_for_resources(&CancellationToken::new()).await);
+    let traffic = format!("KV_{TRAFFIC_BUCKET}");
+    for (name, mib) in [(EVENTS_STREAM, 5), (PREDICTIONS_STREAM, 6), (LABELS_STREAM, 7), (&traffic, 8)] {
+        let stream = bus.jetstream().get_stream(name).await.unwrap();
+        let config = &stream.cached_info().config;
+        assert_eq!(config.max_bytes, mib * 1024 * 1024, "{name}");
+        assert_eq!(config.storage, async_nats::jetstream::stream::StorageType::Memory, "{name}");
+        assert_eq!(config.max_age == Duration::from_secs(3_600), name == LABELS_STREAM, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -159,3 +159,102 @@ async fn a_consumer_goes_on_after_nats_was_unreachable() {
     assert_eq!(late, [4, 5, 6], "in their order");
     end.cancel();
 }
+
+/// A handler that takes longer than NATS waits for an acknowledgement, and the events behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_takes_long_is_delivered_once() {
+    let world = World::begin().await;
+    let seen = Seen::default();
+    let noted = seen.clone();
+    handle(&world, "test", &world.shutdown, move |event| {
+        noted.push(version(&event));
+        let long = version(&event) == 1;
+        async move {
+            if long {
+                tokio::time::sleep(std::time::Duration::from_secs(12)).await;
+            }
+            Ok(())
+        }
+    });
+    world.set_aliases(1..=20).await;
+    seen.wait_for(20).await;
+    world.set_alias(21).await;
+    wait_for("the event after them", || seen.times(21) == 1).await;
+    assert_eq!(seen.all(), (1..=21).collect::<Vec<_>>());
+}
+
+/// A replica that hangs has taken events, and acknowledges nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_replica_that_hangs_go_to_another_one_within_seconds() {
+    let world = World::begin().await;
+    let (before, end) = (Seen::default(), CancellationToken::new());
+    let running = note(&world, "test", &before, &end);
+    world.set_alias(1).await;
+    before.wait_for(1).await;
+    end.cancel();
+    running.await.unwrap();
+    let stream = world.bus.jetstream().get_stream(slipway_api::events::EVENTS_STREAM).await.unwrap();
+    let durable: async_nats::jetstream::consumer::PullConsumer = stream.get_consumer("test").await.unwrap();
+    world.set_aliases(2..=4).await;
+    let mut taken = durable.fetch().max_messages(3).messages().await.unwrap();
+    let mut hanging = Vec::new();
+    while let Some(message) = futures::StreamExt::next(&mut taken).await {
+        hanging.push(message.unwrap());
+    }
+    assert_eq!(hanging.len(), 3);
+    let started = std::time::Instant::now();
+    let after = Seen::default();
+    note(&world, "test", &after, &world.shutdown);
+    after.wait_for(3).await;
+    // It used to be 30 s.
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+/// A durable consumer that an earlier version of the program made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_of_an_earlier_version_gets_the_present_limits_and_keeps_its_filters() {
+    use async_nats::jetstream::consumer;
+    let world = World::begin().await;
+    let stream = world.bus.jetstream().get_stream(slipway_api::events::EVENTS_STREAM).await.unwrap();
+    let old = consumer::pull::Config {
+        durable_name: Some("test".to_owned()),
+        filter_subjects: vec![ALIAS_SET.to_owned(), "slipway.launcher.>".to_owned()],
+        ack_wait: std::time::Duration::from_secs(30),
+        max_deliver: 1_000,
+        max_ack_pending: 64,
+        ..consumer::pull::Config::default()
+    };
+    stream.create_consumer(old).await.unwrap();
+    let seen = Seen::default();
+    note(&world, "test", &seen, &world.shutdown);
+    world.set_alias(1).await;
+    seen.wait_for(1).await;
+    let found: consumer::PullConsumer = stream.get_consumer("test").await.unwrap();
+    let config = &found.cached_info().config;
+    assert_eq!(config.ack_wait, std::time::Duration::from_secs(5));
+    assert_eq!(config.filter_subjects, ["slipway.launcher.>", ALIAS_SET]);
+}
+
+/// What a replica took and did not answer goes to the next one before later events, not seconds after them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_ends_gives_back_what_it_has_taken() {
+    let world = World::begin().await;
+    let (begun, end) = (Seen::default(), CancellationToken::new());
+    let taken = begun.clone();
+    let running = handle(&world, "test", &end, move |event| {
+        taken.push(version(&event));
+        std::future::pending()
+    });
+    world.set_aliases(1..=10).await;
+    wait_for("the first event", || begun.times(1) == 1).await;
+    // The others are taken, too, while the first is being handled.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    end.cancel();
+    running.await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    world.set_alias(11).await;
+    let seen = Seen::default();
+    note(&world, "test", &seen, &world.shutdown);
+    seen.wait_for(11).await;
+    assert_eq!(seen.all(), (1..=11).collect::<Vec<_>>());
+}

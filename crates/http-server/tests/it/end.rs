@@ -1,15 +1,21 @@
 //! The end of a server: requests in flight are answered, clients are asked to leave, and new ones are
 //! refused.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::routing::get;
+use futures::StreamExt as _;
+use slipway_http_server::server;
+use slipway_service_kit::Drain;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
-use crate::world::{World, client, free_port, within};
+use crate::world::{World, client, free_port, get as ask, within};
 
 /// A route whose requests say that they have arrived, and are answered once they may.
 #[derive(Clone)]
@@ -68,6 +74,28 @@ async fn during_the_drain_delay_clients_are_answered_and_asked_to_leave() {
     within("the end", &mut world.serving).await.unwrap();
 }
 
+/// A balancer that asks sees it before connections are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_stops_is_not_ready_while_it_still_answers() {
+    let port = free_port().await.with_drain_delay(Duration::from_secs(5));
+    let mut world = World::serve_on(port, Router::new().route("/", get(|| async { "here" })));
+    let ready = ask(world.url("/readyz")).await;
+    assert_eq!(ready.0, 200, "{ready:?}");
+    world.shutdown.cancel();
+    within("another answer", async {
+        loop {
+            let (status, body) = ask(world.url("/readyz")).await;
+            if status == 503 {
+                return assert_eq!(body["waiting_for"]["process"], "it is stopping");
+            }
+        }
+    })
+    .await;
+    let answer = client().get(world.url("/")).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "here");
+    within("the end", &mut world.serving).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_does_not_hold_up_the_end() {
     let mut world = World::serve(Router::new().route("/", get(|| async { "here" }))).await;
@@ -77,4 +105,40 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
     world.shutdown.cancel();
     within("the end", &mut world.serving).await.unwrap();
     drop(silent);
+}
+
+/// Streams that would have no end end in order, after the drain time and not at the signal; what requests
+/// need ends after the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_ends_in_stages() {
+    let shutdown = CancellationToken::new();
+    let (drain, gate) = (Drain::new(shutdown.clone()), Gate::new());
+    let hang_up = drain.hang_up().clone();
+    let events = move || {
+        let ended = hang_up.clone().cancelled_owned();
+        let pieces = futures::stream::iter(["begun "]).chain(futures::stream::once(ended).map(|()| "ended"));
+        async { Body::from_stream(pieces.map(|piece| Ok::<_, Infallible>(Bytes::from(piece)))) }
+    };
+    let routes = gate.route().route("/events", get(events));
+    let port = free_port().await.with_drain_delay(Duration::from_secs(3));
+    let stages = drain.clone();
+    let mut world = World::start(port, |port, readiness, metrics, _| {
+        tokio::spawn(server::serve(port, routes, readiness, metrics, drain))
+    });
+    let stream = client().get(world.url("/events")).send().await.unwrap();
+    let url = world.url("/");
+    let asked = tokio::spawn(async move { client().get(url).send().await.unwrap().text().await.unwrap() });
+    within("the request", gate.arrived.acquire()).await.unwrap().forget();
+    shutdown.cancel();
+    // Answered like any other request of the drain time.
+    let late = client().get(world.url("/events")).send().await.unwrap();
+    assert!(!stages.hang_up().is_cancelled() && late.status().is_success());
+    for stream in [stream, late] {
+        assert_eq!(within("the end of the stream", stream.text()).await.unwrap(), "begun ended");
+    }
+    assert!(!stages.over().is_cancelled(), "a request is in flight");
+    gate.open.add_permits(1);
+    assert_eq!(within("the answer", asked).await.unwrap(), "done");
+    within("the end", stages.over().cancelled()).await;
+    within("the end", &mut world.serving).await.unwrap();
 }

@@ -7,7 +7,8 @@ use axum::Router;
 use axum::routing::get as on_get;
 use futures::future::{Ready, ready};
 use http::{Request, Response};
-use slipway_http_server::{Problem, server};
+use slipway_http_server::{Grpc, Problem};
+use slipway_service_kit::registry::{RegistryToken, TokenFile, service_channel};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -39,7 +40,7 @@ impl tower::Service<Request<axum::body::Body>> for WhoAmI {
 
 async fn world() -> World {
     let rest = Router::new().route("/rest", on_get(|| async { axum::Json("rest") }));
-    World::serve(server::add_grpc(rest, WhoAmI)).await
+    World::serve(Grpc::beside(rest).with(WhoAmI).into_router()).await
 }
 
 async fn call(channel: slipway_grpc_client::TracedChannel) -> Status {
@@ -63,8 +64,39 @@ async fn a_call_and_a_request_share_the_port_and_problems_become_statuses() {
 #[tokio::test]
 async fn the_channel_s_token_is_shown_to_the_server() {
     let world = world().await;
-    let channel = slipway_grpc_client::channel_with_token(&world.url(""), &"t0ken".into()).unwrap();
+    let token = slipway_grpc_client::Token::new(&"t0ken".into()).unwrap();
+    let channel = slipway_grpc_client::channel_with_token(&world.url(""), &token).unwrap();
     assert_eq!(call(channel).await.message(), "there is no Bearer t0ken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_file_is_followed_as_kubernetes_swaps_it_and_a_broken_one_changes_nothing() {
+    let (world, folder) = (world().await, tempfile::tempdir().unwrap());
+    let swap = |version: &str, token: &[u8]| {
+        std::fs::create_dir(folder.path().join(version)).unwrap();
+        std::fs::write(folder.path().join(version).join("token"), token).unwrap();
+        std::os::unix::fs::symlink(version, folder.path().join("..next")).unwrap();
+        std::fs::rename(folder.path().join("..next"), folder.path().join("..data")).unwrap();
+    };
+    swap("v1", b"t-one\n");
+    let file = TokenFile { service_token_file: Some(folder.path().join("..data/token")) };
+    let token = RegistryToken { registry_token: None, file };
+    let channel = service_channel(&world.url(""), &token.resolve().unwrap()).unwrap();
+    let shown = async || call(channel.clone()).await.message().to_owned();
+    assert_eq!(shown().await, "there is no Bearer t-one");
+    swap("v2", b"t-two");
+    while shown().await != "there is no Bearer t-two" {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // An empty file, as of a Secret that is being written, is no token.
+    swap("v3", b"");
+    swap("v4", b"t-four");
+    loop {
+        match shown().await.as_str() {
+            "there is no Bearer t-two" => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            other => break assert_eq!(other, "there is no Bearer t-four"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use slipway_domain::audit::link;
 use slipway_outbox::{Outbox, Prepared};
 
 use crate::stream::{alias, versions};
-use crate::world::{BLOCKED_RELAYS, END_RELAYS, World};
+use crate::world::{END_RELAYS, World};
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -73,11 +73,7 @@ async fn each_event_is_in_the_trail_once_with_its_actor_and_in_the_order_of_the_
 async fn a_relay_that_ends_before_its_commit_leaves_no_row_twice_in_the_trail() {
     let world = World::with(Outbox::audited()).await;
     commit(&world, 1..=3, &Arc::new(Actor::system())).await;
-    let mut lock = world.pool.begin().await.unwrap();
-    sqlx::query("LOCK TABLE outbox IN SHARE MODE").execute(&mut *lock).await.unwrap();
-    world.start_relay();
-    world.wait_for_stored(3).await;
-    world.wait_for_rows(BLOCKED_RELAYS, 1).await;
+    let lock = world.start_blocked_relay(3).await;
     assert_eq!(verified(&world).await.len(), 0, "what is not committed is not in the trail");
     assert_eq!(world.count(END_RELAYS).await, 1);
     lock.rollback().await.unwrap();

@@ -72,6 +72,7 @@ async fn rows_of_the_version_before_are_kept() {
     ])
     .await;
     slipway_outbox::migrator().run(&pool).await.unwrap();
+    slipway_lease::migrator().run(&pool).await.unwrap();
     let mut db = pool.acquire().await.unwrap();
     assert!(!inbox::first_time(&mut db, "alias", "e-1").await.unwrap());
     let (id, principal): (String, String) =

@@ -1,10 +1,10 @@
 //! What is committed is published: once, in order, and whatever ends in between.
 
 use slipway_api::events::ALIAS_SET;
-use slipway_outbox::Prepared;
+use slipway_outbox::{Outbox, Prepared};
 
 use crate::stream::{alias, versions};
-use crate::world::{BLOCKED_RELAYS, END_RELAYS, World};
+use crate::world::{END_RELAYS, World};
 
 /// Rows that one round of a relay publishes at most.
 const BATCH_ROWS: usize = 256;
@@ -69,11 +69,7 @@ async fn a_relay_that_ends_between_publish_and_commit_duplicates_nothing() {
 async fn a_relay_whose_connection_breaks_before_the_commit_goes_on_by_itself() {
     let world = World::begin().await;
     world.set_aliases(1..=3).await;
-    let mut lock = world.pool.begin().await.unwrap();
-    sqlx::query("LOCK TABLE outbox IN SHARE MODE").execute(&mut *lock).await.unwrap();
-    world.start_relay();
-    world.wait_for_stored(3).await;
-    world.wait_for_rows(BLOCKED_RELAYS, 1).await;
+    let lock = world.start_blocked_relay(3).await;
     assert_eq!(world.count(END_RELAYS).await, 1);
     lock.rollback().await.unwrap();
     world.set_alias(4).await;
@@ -110,11 +106,7 @@ async fn a_long_backlog_is_published_in_rounds_of_limited_size() {
     let world = World::begin().await;
     let backlog = BATCH_ROWS * 2 + 40;
     world.set_aliases(1..=u32::try_from(backlog).unwrap()).await;
-    let mut lock = world.pool.begin().await.unwrap();
-    sqlx::query("LOCK TABLE outbox IN SHARE MODE").execute(&mut *lock).await.unwrap();
-    world.start_relay();
-    world.wait_for_stored(BATCH_ROWS).await;
-    world.wait_for_rows(BLOCKED_RELAYS, 1).await;
+    let lock = world.start_blocked_relay(BATCH_ROWS).await;
     assert_eq!(world.stored().await, BATCH_ROWS, "one round, and no more before its commit");
     lock.rollback().await.unwrap();
     let events = world.published(backlog).await;
@@ -168,4 +160,50 @@ async fn a_relay_outlives_the_table_that_it_reads() {
     sqlx::query("ALTER TABLE hidden RENAME TO outbox").execute(&world.pool).await.unwrap();
     world.set_alias(2).await;
     assert_eq!(versions(&world.published(2).await), [1, 2]);
+}
+
+/// Its relay does not publish: it tells the one that leads.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_that_does_not_lead_commits_waits_for_no_poll() {
+    const EVENTS: u32 = 12;
+    let world = World::begin().await;
+    world.start_relay();
+    world.set_alias(1).await;
+    world.published(1).await;
+    let other = Outbox::default();
+    world.start_relay_with(world.pool.clone(), other.clone());
+    // Until it is in line, and knows that it does not lead.
+    world
+        .wait_for_rows(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'lease_lock'::REGCLASS AND NOT granted",
+            1,
+        )
+        .await;
+    let started = std::time::Instant::now();
+    for version in 2..=EVENTS {
+        let mut transaction = world.pool.begin().await.unwrap();
+        other.enqueue(&mut transaction, &alias(version)).await.unwrap();
+        transaction.commit().await.unwrap();
+        other.wake();
+        world.wait_for_stored(usize::try_from(version).unwrap()).await;
+    }
+    // Each would wait for half of the poll interval of 5 s on average.
+    assert!(started.elapsed() < std::time::Duration::from_secs(15), "{:?}", started.elapsed());
+    assert_eq!(versions(&world.published(EVENTS as usize).await), (1..=EVENTS).collect::<Vec<_>>());
+}
+
+/// The relay hangs between publish and commit, and another replica's relay publishes meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_term_is_over_removes_nothing() {
+    let world = World::begin().await;
+    world.set_aliases(1..=3).await;
+    let lock = world.start_blocked_relay(3).await;
+    // Another leader began its term.
+    assert_eq!(world.count(END_RELAYS).await, 1);
+    sqlx::query("UPDATE lease SET term = term + 1").execute(&world.pool).await.unwrap();
+    lock.rollback().await.unwrap();
+    world.start_relay();
+    world.set_alias(4).await;
+    assert_eq!(versions(&world.published(4).await), [1, 2, 3, 4]);
+    assert!(world.count("SELECT term FROM lease").await >= 3, "the first relay's term was the first one");
 }

@@ -4,16 +4,18 @@
 use std::time::Duration;
 
 use slipway_event_bus::{EventBus, NatsConfig, Received};
+use slipway_lease::Lease;
 use slipway_outbox::{Outbox, Relay};
+use slipway_service_kit::metrics::Metrics;
 use slipway_testkit::TestNats;
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::stream::{self, LOOK_INTERVAL_MS, PATIENCE_S, alias};
 
 /// Relays of this database whose transaction waits, after it has published.
-pub(crate) const BLOCKED_RELAYS: &str = "SELECT count(*) FROM pg_stat_activity \
+const BLOCKED_RELAYS: &str = "SELECT count(*) FROM pg_stat_activity \
     WHERE datname = current_database() \
     AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM outbox%'";
 /// Ends their connections, as a failover of Postgres would; says how many.
@@ -42,6 +44,7 @@ impl World {
         let pool = PgPool::connect(&slipway_testkit::postgres().await.url).await.unwrap();
         slipway_outbox::migrator().run(&pool).await.unwrap();
         slipway_audit::migrator().run(&pool).await.unwrap();
+        slipway_lease::migrator().run(&pool).await.unwrap();
         let bus = EventBus::connect(&NatsConfig { nats_url: nats.url.clone() }, "test").await.unwrap();
         let shutdown = CancellationToken::new();
         assert!(bus.wait_for_resources(&shutdown).await);
@@ -55,8 +58,28 @@ impl World {
 
     /// [`Self::start_relay`] for another database.
     pub(crate) fn start_relay_of(&self, pool: PgPool) -> JoinHandle<()> {
-        let relay = Relay::new(pool, self.bus.clone(), self.outbox.clone(), "slipway/test");
-        tokio::spawn(relay.run(self.shutdown.clone()))
+        self.start_relay_with(pool, self.outbox.clone())
+    }
+
+    /// [`Self::start_relay`] with an outbox of its own, as in a process of its own.
+    pub(crate) fn start_relay_with(&self, pool: PgPool, outbox: Outbox) -> JoinHandle<()> {
+        let lease = Lease::new(pool.clone(), &Metrics::new());
+        let relay = Relay::new(pool, self.bus.clone(), outbox, "slipway/test", lease.clone());
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            tokio::join!(lease.compete(shutdown.clone()), relay.run(shutdown));
+        })
+    }
+
+    /// Starts a relay that publishes a round and cannot commit it: rows of the outbox can be read, and not be
+    /// deleted, until the returned lock is released. Returns when the relay waits for it.
+    pub(crate) async fn start_blocked_relay(&self, published: usize) -> Transaction<'static, Postgres> {
+        let mut lock = self.pool.begin().await.unwrap();
+        sqlx::query("LOCK TABLE outbox IN SHARE MODE").execute(&mut *lock).await.unwrap();
+        self.start_relay();
+        self.wait_for_stored(published).await;
+        self.wait_for_rows(BLOCKED_RELAYS, 1).await;
+        lock
     }
 
     /// Commits one event in a transaction of its own.

@@ -2,4 +2,5 @@
 #![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 
 mod db;
+mod migrations;
 mod tasks;

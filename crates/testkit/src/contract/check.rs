@@ -30,7 +30,7 @@ pub(super) fn violations(operation: Operation<'_>, received: &Received) -> Vec<S
         return found;
     };
     let kind = received.content_type.split(';').next().unwrap_or_default().trim();
-    let Some(described) = content.get(kind) else {
+    let Some(described) = content.get(kind).or_else(|| content.get("*/*")) else {
         found.push(format!("{name}: {status} is not documented with the content type `{kind}`"));
         return found;
     };

@@ -23,7 +23,7 @@ pub(super) struct Generator<'document> {
     pub(super) random: Random,
 }
 
-impl Generator<'_> {
+impl<'document> Generator<'document> {
     /// A value of the schema. `name` is that of the field or parameter.
     pub(super) fn valid(&mut self, schema: &Value, name: &str, depth: usize) -> Value {
         if let Some(known) = self.known_value(name) {
@@ -56,9 +56,20 @@ impl Generator<'_> {
 
     fn known_value(&mut self, name: &str) -> Option<Value> {
         let own = format!("{} {name}", self.operation);
-        let known = self.known.get(&own).or_else(|| self.known.get(name))?;
+        let known = self.known.get(&own).or_else(|| self.below(name)).or_else(|| self.known.get(name))?;
         // Mostly what exists: the rest is generated.
         self.random.chance(75).then(|| self.random.pick(known).clone())
+    }
+
+    /// What is known of a name below the longest path that the operation's begins with.
+    fn below(&self, name: &str) -> Option<&'document Vec<Value>> {
+        let (_, path) = self.operation.split_once(' ')?;
+        let scoped = self.known.iter().filter_map(|(key, values)| {
+            let (scope, field) = key.rsplit_once(' ')?;
+            (scope.starts_with('/') && field == name && path.starts_with(scope))
+                .then_some((scope.len(), values))
+        });
+        scoped.max_by_key(|(length, _)| *length).map(|(_, values)| values)
     }
 
     fn of_type(&mut self, schema: &Value, depth: usize) -> Value {

@@ -58,7 +58,8 @@ impl Contract {
     }
 
     /// Half of the parameters and fields of this name take one of these values: names and IDs that exist. A
-    /// name such as `post /a/{b} name` holds for one operation.
+    /// name such as `post /a/{b} name` holds for one operation, and `/a name` for those whose paths begin so.
+    /// The name of a body is empty: `post /a/{b} `.
     #[must_use]
     pub fn knowing(mut self, name: &str, values: &[Value]) -> Self {
         self.known.entry(name.to_owned()).or_default().extend_from_slice(values);

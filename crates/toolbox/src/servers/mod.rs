@@ -6,7 +6,9 @@
 
 mod certificates;
 mod home;
+mod link;
 mod nats;
+mod nats_cluster;
 mod ports;
 mod postgres;
 mod predecessor;
@@ -19,7 +21,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub use link::Link;
 pub use nats::{NatsOptions, NatsPermissions, NatsUrls, NatsUser, start as start_nats};
+pub use nats_cluster::NatsCluster;
 use nix::sys::signal::Signal;
 pub use ports::{free_port, reserve};
 pub use postgres::{PostgresOptions, PostgresRole, PostgresUrls, start as start_postgres};

@@ -63,13 +63,36 @@ pub struct NatsPermissions {
 /// URLs by user, each with the user's name and password.
 pub type NatsUrls = BTreeMap<String, String>;
 
+/// What a server has in common with the others of its cluster.
+#[derive(Debug)]
+pub(super) struct Membership {
+    /// Name of the server, unique in the cluster.
+    pub(super) server_name: String,
+    /// Folder of the passwords of all users.
+    pub(super) users_dir: PathBuf,
+    /// The block `cluster` of the configuration.
+    pub(super) cluster: serde_json::Value,
+}
+
 /// Starts NATS and waits until it takes connections.
 ///
 /// # Errors
 /// It does not start; the end of its log is in the error.
 pub fn start(options: &NatsOptions) -> Result<(Running, NatsUrls), Error> {
+    let alone = Membership {
+        server_name: "slipway".to_owned(),
+        users_dir: options.dir.join("users"),
+        cluster: serde_json::Value::Null,
+    };
+    start_member(options, &alone)
+}
+
+pub(super) fn start_member(
+    options: &NatsOptions,
+    membership: &Membership,
+) -> Result<(Running, NatsUrls), Error> {
     private::folder(&options.dir)?;
-    let passwords = passwords(options)?;
+    let passwords = passwords(options, &membership.users_dir)?;
     let urls: NatsUrls = passwords
         .iter()
         .map(|(name, password)| {
@@ -79,7 +102,7 @@ pub fn start(options: &NatsOptions) -> Result<(Running, NatsUrls), Error> {
     let home = Home::below(&options.dir, options.account)?;
     home.adopt(&options.dir, &["jetstream"])?;
     let store = home.folder("jetstream")?;
-    let configuration = home.write("nats.conf", &configure(options, &passwords, &store))?;
+    let configuration = home.write("nats.conf", &configure(options, membership, &passwords, &store))?;
     let port = options.port;
     let first = options.users.first().and_then(|user| urls.get(&user.name)).cloned();
     let launch = Launch {
@@ -101,9 +124,8 @@ pub fn start(options: &NatsOptions) -> Result<(Running, NatsUrls), Error> {
     Ok((launch.start(command, |_| accepts(port))?, urls))
 }
 
-fn passwords(options: &NatsOptions) -> Result<BTreeMap<String, String>, Error> {
-    let folder = options.dir.join("users");
-    private::folder(&folder)?;
+fn passwords(options: &NatsOptions, folder: &Path) -> Result<BTreeMap<String, String>, Error> {
+    private::folder(folder)?;
     let password = |user: &NatsUser| Ok((user.name.clone(), kept_secret(&folder.join(&user.name))?));
     options.users.iter().map(password).collect()
 }
@@ -111,14 +133,22 @@ fn passwords(options: &NatsOptions) -> Result<BTreeMap<String, String>, Error> {
 /// What was acknowledged outlives the process at once, and a power cut after the sync interval.
 ///
 /// The file holds the passwords. It is the server's alone, and on the command line stands its path.
-fn configure(options: &NatsOptions, passwords: &BTreeMap<String, String>, store: &Path) -> String {
+fn configure(
+    options: &NatsOptions,
+    membership: &Membership,
+    passwords: &BTreeMap<String, String>,
+    store: &Path,
+) -> String {
     let users: Vec<serde_json::Value> =
         options.users.iter().filter_map(|user| Some(entry(user, passwords.get(&user.name)?))).collect();
+    let cluster = &membership.cluster;
+    let cluster = if cluster.is_null() { String::new() } else { format!("cluster: {cluster:#}\n") };
     format!(
-        "listen: \"127.0.0.1:{}\"\nserver_name: \"slipway\"\nmax_payload: \
+        "listen: \"127.0.0.1:{}\"\nserver_name: \"{}\"\nmax_payload: \
          8MB\nwrite_deadline: \"10s\"\njetstream {{\n  store_dir: {}\n  max_memory_store: 64MB\n  \
-         max_file_store: 8GB\n  sync_interval: \"1s\"\n}}\nauthorization: {:#}\n",
+         max_file_store: 8GB\n  sync_interval: \"1s\"\n}}\nauthorization: {:#}\n{cluster}",
         options.port,
+        membership.server_name,
         quoted(store),
         json!({"users": users}),
     )

@@ -13,7 +13,8 @@ fn let_go(attempt: &Attempt) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_goes_on_while_heartbeats_are_not_answered() {
     let mut attempt = Attempt::of(&script(UNTIL_GO)).await;
-    attempt.set("SLIPWAY_LAUNCHER_PATIENCE_MS", "600000").start();
+    attempt.launcher.lease(|lease| lease.lease_ms = 600_000);
+    attempt.start();
     attempt.wait_for_line("started").await;
     attempt.launcher.becomes(Mood::Unreachable);
     let seen = attempt.launcher.state().heartbeats;
@@ -25,12 +26,12 @@ async fn a_command_goes_on_while_heartbeats_are_not_answered() {
     assert_eq!(attempt.launcher.log(), "started\nfinished\n");
 }
 
-/// Beyond the patience another attempt may have begun: this one stops its command, and claims nothing.
+/// Beyond the lease another attempt may have begun: this one stops its command before, and claims nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_stopped_once_the_launcher_was_silent_for_too_long() {
     let text = "trap 'echo saving > saved; exit 0' TERM; echo started; while :; do sleep 0.05; done";
     let mut attempt = Attempt::of(&script(text)).await;
-    // Less than a lease, which then counts.
+    // Of earlier releases: the lease counts.
     attempt.set("SLIPWAY_LAUNCHER_PATIENCE_MS", "10").start();
     attempt.wait_for_line("started").await;
     attempt.launcher.becomes(Mood::Unreachable);
@@ -111,4 +112,43 @@ async fn an_end_that_the_launcher_does_not_want_any_more_is_no_failure() {
     attempt.wait_for_line("finished").await;
     attempt.launcher.becomes(Mood::Fenced);
     assert!(attempt.ended().await.success(), "{}", attempt.agent_log());
+}
+
+/// What the agent cannot end itself, its guard does: nothing of the attempt outlives the agent or the lease,
+/// whichever session it is in.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_outlives_an_agent_that_is_killed_or_stopped() {
+    use nix::sys::signal::Signal;
+    let text =
+        "trap '' TERM; setsid sh -c 'echo child; sleep 600' & echo started; while :; do sleep 0.05; done";
+    for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
+        let mut attempt = Attempt::start_of(&script(text)).await;
+        attempt.wait_for_line("started").await;
+        attempt.wait_for_line("child").await;
+        assert!(attempt.processes().len() >= 4, "agent, command, child and its child");
+        attempt.signal(signal);
+        assert!(!attempt.ended().await.success(), "{signal}");
+        attempt.wait_for("the end of its processes", |_| attempt.processes().is_empty()).await;
+        assert!(attempt.launcher.state().reports.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_goes_on_with_another_launcher_that_it_heard_of() {
+    let mut attempt = Attempt::of(&script(UNTIL_GO)).await;
+    let first = attempt.launcher.clone();
+    let other = first.replica().await;
+    // Nobody listens on the first one.
+    attempt.set("SLIPWAY_LAUNCHER_URL", format!("http://127.0.0.1:9,{}", first.url));
+    first.lease(|lease| lease.launcher_urls = vec![other.url.to_string()]);
+    attempt.start();
+    attempt.wait_for_line("started").await;
+    attempt.launcher = other;
+    drop(first);
+    let seen = attempt.launcher.state().heartbeats;
+    attempt.wait_for("heartbeats at the other one", |launcher| launcher.state().heartbeats > seen + 40).await;
+    let_go(&attempt);
+    assert!(attempt.ended().await.success());
+    assert_eq!(attempt.launcher.report().exit_code, Some(0));
+    assert_eq!(attempt.launcher.log(), "started\nfinished\n");
 }

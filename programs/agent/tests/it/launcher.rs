@@ -19,8 +19,10 @@ use tonic::{Request, Response, Status};
 pub(crate) const TOKEN: &str = "the-token-of-this-attempt";
 /// An agent hears of a cancellation within this time.
 const HEARTBEAT_INTERVAL_MS: u64 = 50;
-/// Shortest time that an agent goes on without its launcher.
-pub(crate) const LEASE_MS: u64 = 1_500;
+/// After two thirds of it an agent without a launcher ends its command, after five sixths its guard does.
+pub(crate) const LEASE_MS: u64 = 6_000;
+/// Agents begin what they send of a log at a multiple of this.
+const LOG_CHUNK_BYTES: u64 = 64 * 1024;
 
 /// What a launcher answers.
 #[derive(Debug, Clone, Default)]
@@ -82,9 +84,19 @@ impl Launcher {
             lease_ms: LEASE_MS,
             checkpoint_prefix: "checkpoints/job".to_owned(),
             max_log_bytes: 1024 * 1024,
+            log_chunk_bytes: LOG_CHUNK_BYTES,
             ..Lease::default()
         };
         let state = Arc::new(Mutex::new(State { lease, ..State::default() }));
+        Self::with(state).await
+    }
+
+    /// Another launcher that knows what this one does.
+    pub(crate) async fn replica(&self) -> Self {
+        Self::with(Arc::clone(&self.state)).await
+    }
+
+    async fn with(state: Arc<Mutex<State>>) -> Self {
         let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let end = CancellationToken::new();
@@ -155,6 +167,7 @@ fn sent<T>(mut state: MutexGuard<'_, State>, answer: T) -> Result<Response<T>, S
 impl Agents for Service {
     async fn acquire_lease(&self, request: Request<AcquireLeaseRequest>) -> Result<Response<Lease>, Status> {
         self.state.lock().unwrap().leases += 1;
+        assert!(request.get_ref().ends_with_lease);
         let state = self.admit(&request.get_ref().token)?;
         let lease = state.lease.clone();
         sent(state, lease)
@@ -171,6 +184,7 @@ impl Agents for Service {
         Ok(Response::new(HeartbeatResponse {
             cancel: state.cancelled_ms.is_some(),
             grace_period_ms: state.cancelled_ms.unwrap_or(0),
+            launcher_urls: state.lease.launcher_urls.clone(),
         }))
     }
 

@@ -77,7 +77,8 @@ async fn what_is_written_while_the_launcher_is_unreachable_arrives_later() {
     let text = "echo before; until [ -e cut ]; do sleep 0.05; done; echo during; touch said; \
                 until [ -e go ]; do sleep 0.05; done; echo after";
     let mut attempt = Attempt::of(&script(text)).await;
-    attempt.set("SLIPWAY_LAUNCHER_PATIENCE_MS", "600000").start();
+    attempt.launcher.lease(|lease| lease.lease_ms = 600_000);
+    attempt.start();
     attempt.wait_for_line("before").await;
     attempt.launcher.becomes(Mood::Unreachable);
     std::fs::write(attempt.work_dir().join("cut"), "").unwrap();

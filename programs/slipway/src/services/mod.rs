@@ -83,7 +83,9 @@ pub(crate) static SERVICES: [Service; 5] = [
         uses_s3: true,
         settings: settings::registry,
         options: slipway_registry::Config::augment_args,
-        prepare: |matches| start("slipway-registry", matches, slipway_registry::run),
+        prepare: |matches| {
+            start("slipway-registry", matches, |config| config.listen.drain_seconds, slipway_registry::run)
+        },
     },
     Service {
         name: "launcher",
@@ -94,7 +96,9 @@ pub(crate) static SERVICES: [Service; 5] = [
         uses_s3: true,
         settings: settings::launcher,
         options: slipway_launcher::Config::augment_args,
-        prepare: |matches| start("slipway-launcher", matches, slipway_launcher::run),
+        prepare: |matches| {
+            start("slipway-launcher", matches, |config| config.listen.drain_seconds, slipway_launcher::run)
+        },
     },
     Service {
         name: "serving",
@@ -130,7 +134,10 @@ pub(crate) static SERVICES: [Service; 5] = [
             let mut config = slipway_serving::Config::from_arg_matches(matches)?;
             Ok(Box::new(move |telemetry| {
                 config.telemetry = Some(telemetry.clone());
-                main("slipway-serving", telemetry, |shutdown| slipway_serving::run(config, shutdown))
+                let drain_time = config.drain_delay();
+                main("slipway-serving", telemetry, drain_time, |shutdown| {
+                    slipway_serving::run(config, shutdown)
+                })
             }))
         },
     },
@@ -147,7 +154,14 @@ pub(crate) static SERVICES: [Service; 5] = [
         uses_s3: false,
         settings: settings::none,
         options: slipway_rollout_controller::Config::augment_args,
-        prepare: |matches| start("slipway-rollout-controller", matches, slipway_rollout_controller::run),
+        prepare: |matches| {
+            start(
+                "slipway-rollout-controller",
+                matches,
+                |config| config.listen.drain_seconds,
+                slipway_rollout_controller::run,
+            )
+        },
     },
     Service {
         name: "drift-monitor",
@@ -158,7 +172,14 @@ pub(crate) static SERVICES: [Service; 5] = [
         uses_s3: false,
         settings: settings::none,
         options: slipway_drift_monitor::Config::augment_args,
-        prepare: |matches| start("slipway-drift-monitor", matches, slipway_drift_monitor::run),
+        prepare: |matches| {
+            start(
+                "slipway-drift-monitor",
+                matches,
+                |config| config.listen.drain_seconds,
+                slipway_drift_monitor::run,
+            )
+        },
     },
 ];
 

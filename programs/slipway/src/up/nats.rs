@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use slipway_event_bus::permissions::{User, permissions};
-use slipway_event_bus::{EventBus, NatsConfig};
+use slipway_event_bus::{EventBus, NatsConfig, StreamSettings};
 use slipway_toolbox::servers::{NatsPermissions, NatsUrls, NatsUser};
 
 /// Longest time from the first connection to the last stream.
@@ -59,11 +59,11 @@ pub(super) fn access(urls: NatsUrls) -> (String, BTreeMap<String, String>) {
 }
 
 /// Makes the streams and buckets, which services may not configure. `url` is the platform's.
-pub(super) fn make_streams(url: &str) -> anyhow::Result<()> {
+pub(super) fn make_streams(url: &str, streams: &StreamSettings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let config = NatsConfig { nats_url: url.to_owned() };
-        let bus = EventBus::connect(&config, "slipway-up").await?;
+        let bus = EventBus::connect(&config, "slipway-up").await?.with_streams(streams.clone());
         let started = Instant::now();
         while let Err(error) = bus.ensure_resources().await {
             if started.elapsed() > STREAMS_LIMIT {

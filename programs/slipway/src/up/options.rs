@@ -1,6 +1,7 @@
 //! Arguments of `slipway up`.
 
 use clap::Args;
+use slipway_event_bus::StreamSettings;
 use slipway_registry::Switch;
 use slipway_telemetry::LogFormat;
 use slipway_toolbox::DEFAULT_ACCOUNT;
@@ -22,6 +23,9 @@ pub struct UpOptions {
     /// URL of an existing NATS server with JetStream [default: a private one].
     #[arg(long, env = "SLIPWAY_NATS_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) nats_url: Option<String>,
+    /// Streams and buckets of the private NATS server that do not exist yet.
+    #[command(flatten)]
+    pub(crate) streams: StreamSettings,
     /// URL of an existing S3 endpoint [default: a private one]. Its keys are read from SLIPWAY_S3_ACCESS_KEY
     /// and SLIPWAY_S3_SECRET_KEY.
     #[arg(long, env = "SLIPWAY_S3_ENDPOINT", value_name = "URL")]

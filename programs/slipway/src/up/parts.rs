@@ -8,10 +8,11 @@ use crate::services::{SERVICES, Service, Settings, Shared, own_token};
 
 /// Secrets that this process may have in its environment; each part gets its own, and those of the servers
 /// that it needs.
-pub(crate) const NOT_INHERITED: [&str; 9] = [
+pub(crate) const NOT_INHERITED: [&str; 10] = [
     "SLIPWAY_ADMIN_TOKEN",
     "SLIPWAY_TOKEN",
     "SLIPWAY_REGISTRY_TOKEN",
+    "SLIPWAY_SERVICE_TOKEN_FILE",
     "SLIPWAY_LAUNCHER_TOKEN",
     "SLIPWAY_SERVICES_TOKEN",
     "SLIPWAY_POSTGRES_URL",
@@ -60,12 +61,16 @@ fn access(service: &Service, credentials: &Credentials) -> Settings {
     environment
 }
 
+/// A platform has one replica of each service and no balancer that would have to notice that one ends.
+const DRAIN_SECONDS: &str = "0.5";
+
 fn common(ports: &Ports, shared: &Shared) -> Settings {
     let urls = SERVICES.iter().filter_map(|service| Some((service.url_variable, service.rest()?)));
     let mut environment: Settings =
         urls.map(|(variable, rest)| (variable, url(ports.of(&rest.port)))).collect();
     // Stated either way: a service must not inherit the setting of this process.
     environment.push(("SLIPWAY_AUTH", if shared.tokens.is_some() { "on" } else { "off" }.to_owned()));
+    environment.push(("SLIPWAY_DRAIN_SECONDS", DRAIN_SECONDS.to_owned()));
     let log_format = if shared.log_format == LogFormat::Json { "json" } else { "text" };
     environment.extend([("SLIPWAY_LOG", shared.log.clone()), ("SLIPWAY_LOG_FORMAT", log_format.to_owned())]);
     environment.extend(shared.otlp_endpoint.clone().map(|endpoint| ("SLIPWAY_OTLP_ENDPOINT", endpoint)));

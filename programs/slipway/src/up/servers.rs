@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use anyhow::{Context as _, bail};
+use slipway_event_bus::StreamSettings;
 use slipway_toolbox::servers::{self, NatsOptions, PostgresOptions, PostgresRole, Running, S3Options};
 use slipway_toolbox::{Account, Toolbox};
 
@@ -93,7 +94,7 @@ impl Starting<'_> {
     /// Begins all of them before it waits for any.
     fn all(&mut self, options: &UpOptions) -> anyhow::Result<Credentials> {
         let postgres = options.postgres_url.is_none().then(|| self.postgres()).transpose()?;
-        let nats = options.nats_url.is_none().then(|| self.nats()).transpose()?;
+        let nats = options.nats_url.is_none().then(|| self.nats(&options.streams)).transpose()?;
         let s3 = options.s3_endpoint.is_none().then(|| self.s3()).transpose()?;
         let postgres = hear(postgres, options.postgres_url.as_ref())?;
         let nats = hear(nats, options.nats_url.as_ref())?;
@@ -132,15 +133,16 @@ impl Starting<'_> {
         self.begin("postgres", Box::new(start))
     }
 
-    fn nats(&mut self) -> anyhow::Result<Word> {
+    fn nats(&mut self, streams: &StreamSettings) -> anyhow::Result<Word> {
         let program = self.toolbox.nats_server(&mut tell)?;
         let (dir, log_dir) = self.folders("nats");
         let (port, account) = (self.ports.of(&ports::NATS), self.account);
         let own = NatsOptions { program, dir, log_dir, port, account, users: nats::users() };
+        let streams = streams.clone();
         let start = move || {
             let (running, urls) = servers::start_nats(&own)?;
             // Also after a restart: the server may have lost its data.
-            nats::make_streams(&running.url)?;
+            nats::make_streams(&running.url, &streams)?;
             let (url, urls) = nats::access(urls);
             Ok((running, Access { url, urls, keys: None }))
         };

@@ -22,15 +22,18 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(platform: &Platform) -> Self {
+        Self::at(
+            ["registry", "launcher", "serving_http", "rollout_controller", "drift_monitor"]
+                .map(|service| platform.endpoint(service)),
+        )
+    }
+
+    /// A client of the registry, launcher, serving, rollout controller and drift monitor at these URLs.
+    pub(crate) fn at(urls: [String; 5]) -> Self {
         slipway_runtime::install_tls_provider();
-        Self {
-            http: reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap(),
-            registry: platform.endpoint("registry"),
-            launcher: platform.endpoint("launcher"),
-            serving: platform.endpoint("serving_http"),
-            controller: platform.endpoint("rollout_controller"),
-            monitor: platform.endpoint("drift_monitor"),
-        }
+        let [registry, launcher, serving, controller, monitor] = urls;
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
+        Self { http, registry, launcher, serving, controller, monitor }
     }
 
     /// The client with a token, which it sends to every service.

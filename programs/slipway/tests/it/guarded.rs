@@ -101,7 +101,7 @@ async fn a_service_may_do_for_others_what_it_needs_and_nothing_else() {
     let registry = String::from_utf8_lossy(&registry).into_owned();
     for (part, token) in tokens {
         assert!(!registry.contains(&token), "the registry has the token of {part}");
-        let secret = RegistryToken { registry_token: Some(token.as_str().into()) };
+        let secret = RegistryToken::of(token.clone()).resolve().unwrap();
         let channel = service_channel(&platform.endpoint("launcher"), &secret).unwrap();
         let mut launcher = LauncherClient::new(channel);
         let spec_json = json!({"name": "retrain", "command": ["true"]}).to_string();

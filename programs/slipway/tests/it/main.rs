@@ -3,18 +3,27 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
 mod access_table;
+mod balancer;
 mod client;
 mod commands;
+mod documented;
+mod earlier_release;
 mod ensembles;
 mod faults;
+mod folders;
 mod guarded;
 mod import;
 mod job_tokens;
 mod lifecycle;
 mod neighbours;
 mod output;
+mod pgbouncer;
 mod platform;
 mod refusals;
+mod replicas;
+mod requests;
+mod rolling;
+mod tenants;
 mod traces;
 mod trust;
 mod unjudged;

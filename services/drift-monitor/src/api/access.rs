@@ -4,11 +4,11 @@
 //! policy submits jobs and pauses rollouts as the drift monitor itself, so whoever writes one needs the role
 //! that both require, on everything.
 
-use slipway_access::policy::Requirement::{Authenticated, Role as Needs};
+use slipway_access::policy::Requirement::{Authenticated, List, Role as Needs};
 use slipway_access::policy::Resource::{Everything, OfPath};
 use slipway_access::policy::{Requirement, Rule, grpc, rule};
 use slipway_access::{Resolve, Resolved};
-use slipway_domain::access::Role;
+use slipway_domain::access::{Role, Scope};
 use slipway_http_server::Problem;
 use sqlx::PgPool;
 
@@ -19,8 +19,8 @@ const READ: Requirement = Needs(Role::Viewer, Everything);
 const WRITE: Requirement = Needs(Role::Deployer, Everything);
 
 /// The policy of the drift monitor.
-pub static RULES: [Rule; 12] = [
-    rule("GET", "/api/v1/monitors", READ),
+pub static RULES: [Rule; 14] = [
+    rule("GET", "/api/v1/monitors", List),
     rule("POST", "/api/v1/monitors", WRITE),
     rule("GET", "/api/v1/monitors/{name}", SHOW),
     rule("PUT PATCH DELETE", "/api/v1/monitors/{name}", WRITE),
@@ -32,6 +32,8 @@ pub static RULES: [Rule; 12] = [
     rule("GET", "/docs", Authenticated),
     grpc("/slipway.drift.v1.DriftMonitor/GetMonitor", READ),
     grpc("/slipway.drift.v1.DriftMonitor/ListWindows", READ),
+    grpc("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Authenticated),
+    grpc("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Authenticated),
 ];
 
 /// Finds the model of a monitor.
@@ -39,10 +41,10 @@ pub static RULES: [Rule; 12] = [
 pub(crate) struct Models(pub(crate) PgPool);
 
 impl Resolve for Models {
-    fn model_of<'a>(&'a self, _kind: &'static str, name: &'a str) -> Resolved<'a> {
+    fn scope_of<'a>(&'a self, _kind: &'static str, name: &'a str) -> Resolved<'a> {
         Box::pin(async move {
             let found = monitors::get(&self.0, name).await.map_err(Problem::from)?;
-            Ok(found.map(|monitor| monitor.model))
+            Ok(found.map(|monitor| Scope::Model(monitor.model)))
         })
     }
 }
@@ -56,6 +58,7 @@ mod tests {
         let mut routes = slipway_testkit::routes(&format!("{:?}", crate::api::rest::routes()));
         let proto = include_str!("../../../../proto/slipway/drift/v1/drift.proto");
         routes.extend(slipway_testkit::grpc_methods(proto));
+        routes.extend(slipway_testkit::reflection_methods());
         slipway_testkit::assert_covered(&routes, RULES.iter().map(|rule| (rule.methods, rule.path)));
     }
 }

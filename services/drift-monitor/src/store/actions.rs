@@ -77,7 +77,11 @@ pub(crate) async fn insert(
 
 /// Takes due actions for `lease_s`: no other replica performs them meanwhile, and they are due again if this
 /// process dies.
-pub(crate) async fn take_due(pool: &PgPool, limit: i64, lease_s: f64) -> sqlx::Result<Vec<DueAction>> {
+pub(crate) async fn take_due(
+    connection: &mut PgConnection,
+    limit: i64,
+    lease_s: f64,
+) -> sqlx::Result<Vec<DueAction>> {
     sqlx::query_as(
         "UPDATE actions SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => $2)
          FROM monitors
@@ -90,35 +94,44 @@ pub(crate) async fn take_due(pool: &PgPool, limit: i64, lease_s: f64) -> sqlx::R
     )
     .bind(limit)
     .bind(lease_s)
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }
 
 /// The action is done.
-pub(crate) async fn finish(pool: &PgPool, id: i64, result: &serde_json::Value) -> sqlx::Result<()> {
+pub(crate) async fn finish(
+    connection: &mut PgConnection,
+    id: i64,
+    result: &serde_json::Value,
+) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE actions SET status = 'done', result = $2, last_error = NULL, finished_at = now() \
          WHERE id = $1",
     )
     .bind(id)
     .bind(result)
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
 }
 
 /// The action was refused for good.
-pub(crate) async fn fail(pool: &PgPool, id: i64, error: &str) -> sqlx::Result<()> {
+pub(crate) async fn fail(connection: &mut PgConnection, id: i64, error: &str) -> sqlx::Result<()> {
     sqlx::query("UPDATE actions SET status = 'failed', last_error = $2, finished_at = now() WHERE id = $1")
         .bind(id)
         .bind(error)
-        .execute(pool)
+        .execute(connection)
         .await?;
     Ok(())
 }
 
 /// The action did not go well and is tried again after `delay_s`.
-pub(crate) async fn postpone(pool: &PgPool, id: i64, error: &str, delay_s: f64) -> sqlx::Result<()> {
+pub(crate) async fn postpone(
+    connection: &mut PgConnection,
+    id: i64,
+    error: &str,
+    delay_s: f64,
+) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE actions SET last_error = $2, next_attempt_at = now() + make_interval(secs => $3) \
          WHERE id = $1",
@@ -126,7 +139,7 @@ pub(crate) async fn postpone(pool: &PgPool, id: i64, error: &str, delay_s: f64) 
     .bind(id)
     .bind(error)
     .bind(delay_s)
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
 }

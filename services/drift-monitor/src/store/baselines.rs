@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use slipway_domain::drift::Profile;
 use slipway_domain::drift::policy::MonitorState;
+use sqlx::PgConnection;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::monitors::{WAITING, WATCHING};
@@ -82,21 +82,25 @@ pub(crate) async fn set(
 
 /// The identity of a monitor's deployment; a reader takes no notice of another one before it reads the
 /// monitor again.
-pub(crate) async fn set_deployment(pool: &PgPool, monitor: Uuid, deployment_id: &str) -> sqlx::Result<bool> {
+pub(crate) async fn set_deployment(
+    connection: &mut PgConnection,
+    monitor: Uuid,
+    deployment_id: &str,
+) -> sqlx::Result<bool> {
     let changed = sqlx::query(
         "UPDATE monitors SET deployment_id = $2, epoch = epoch + 1
          WHERE id = $1 AND deployment_id IS DISTINCT FROM $2",
     )
     .bind(monitor)
     .bind(deployment_id)
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(changed.rows_affected() > 0)
 }
 
 /// What is known of the model's inputs, for a baseline that was taken before that was asked.
 pub(crate) async fn set_inputs(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     monitor: Uuid,
     inputs: &[Input],
     misfit: &str,
@@ -109,19 +113,23 @@ pub(crate) async fn set_inputs(
     .bind(monitor)
     .bind(Json(inputs))
     .bind(misfit)
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
 }
 
 /// The baseline is the one already in use. A doubt that arose after `asked_since` stays.
-pub(crate) async fn confirm(pool: &PgPool, monitor: Uuid, asked_since: DateTime<Utc>) -> sqlx::Result<()> {
+pub(crate) async fn confirm(
+    connection: &mut PgConnection,
+    monitor: Uuid,
+    asked_since: DateTime<Utc>,
+) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE monitors SET baseline_stale_since = NULL WHERE id = $1 AND baseline_stale_since = $2",
     )
     .bind(monitor)
     .bind(asked_since)
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
 }

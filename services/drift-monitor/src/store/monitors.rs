@@ -75,6 +75,7 @@ pub(crate) async fn get(pool: &PgPool, name: &str) -> sqlx::Result<Option<Monito
 pub(crate) async fn list(
     pool: &PgPool,
     deployment: Option<&str>,
+    models: Option<&[String]>,
     after: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<Monitor>> {
@@ -84,11 +85,13 @@ pub(crate) async fn list(
            deployment_id, open_window, window_sequence, created_at, updated_at
          FROM monitors
          WHERE ($1::text IS NULL OR deployment = $1) AND ($2::text IS NULL OR name COLLATE \"C\" > $2)
+           AND ($4::text[] IS NULL OR model = ANY($4))
          ORDER BY name COLLATE \"C\" LIMIT $3",
     )
     .bind(deployment)
     .bind(after)
     .bind(limit)
+    .bind(models)
     .fetch_all(pool)
     .await
 }

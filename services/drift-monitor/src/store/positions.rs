@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use slipway_domain::drift::Profile;
 use slipway_domain::drift::policy::MonitorState;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::layout::Input;
@@ -100,7 +100,7 @@ pub(crate) async fn epochs(pool: &PgPool, deployment: &str) -> sqlx::Result<Vec<
 
 /// Shows users the open window.
 pub(crate) async fn show(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     monitor: Uuid,
     epoch: i64,
     open_window: &serde_json::Value,
@@ -109,7 +109,7 @@ pub(crate) async fn show(
         .bind(monitor)
         .bind(epoch)
         .bind(open_window)
-        .execute(pool)
+        .execute(connection)
         .await?;
     Ok(())
 }
@@ -117,7 +117,7 @@ pub(crate) async fn show(
 /// Remembers how far was read while no window is open, so that a restart does not read the stream of a day
 /// again.
 pub(crate) async fn save(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     monitor: Uuid,
     epoch: i64,
     position: Position,
@@ -132,7 +132,7 @@ pub(crate) async fn save(
     .bind(position.sequence.cast_signed())
     .bind(position.rows.cast_signed())
     .bind(Json(received))
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
 }

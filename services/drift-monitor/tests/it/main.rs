@@ -10,6 +10,7 @@ mod data;
 mod faults;
 mod pages;
 mod peers;
+mod replicas;
 mod requests;
 mod senders;
 mod throughput;

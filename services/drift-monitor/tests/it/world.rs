@@ -82,18 +82,22 @@ impl World {
         self.peers.deploy("1");
     }
 
-    /// Starts the service, on another port than before.
-    pub(crate) async fn start(&mut self) {
-        let port = slipway_testkit::free_port().unwrap();
-        let arguments = [
-            "drift-monitor".to_owned(),
+    /// Of a process of the service that listens on `port`.
+    pub(crate) fn arguments(&self, port: u16) -> Vec<String> {
+        vec![
             format!("--listen=127.0.0.1:{port}"),
             format!("--postgres-url={}", self.database),
             format!("--nats-url={}", self.nats.url),
             format!("--registry-url={}", self.peers.url()),
             format!("--rollout-controller-url={}", self.peers.url()),
             format!("--launcher-url={}", self.peers.launcher_url()),
-        ];
+        ]
+    }
+
+    /// Starts the service, on another port than before.
+    pub(crate) async fn start(&mut self) {
+        let port = slipway_testkit::free_port().unwrap();
+        let arguments = [vec!["drift-monitor".to_owned()], self.arguments(port)].concat();
         let config = Settings::parse_from(arguments).config;
         let process = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let process = process.unwrap();

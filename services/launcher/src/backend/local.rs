@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use secrecy::ExposeSecret as _;
+use slipway_domain::training::Report;
 use slipway_domain::training::attempt::{WORK_DIR_VARIABLE, is_inherited_by_agents};
 use slipway_job_processes as processes;
 use tokio::process::Command;
@@ -14,6 +15,9 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use super::{Backend, Error, Launch};
+
+/// Name of the backend.
+const NAME: &str = "local";
 
 /// Starts agents as processes that outlive the launcher: each makes a session of its own, and a launcher that
 /// was killed and started again finds it by the marks in its environment. Cheap to clone.
@@ -25,6 +29,8 @@ use super::{Backend, Error, Launch};
 pub(crate) struct LocalProcesses {
     command: Arc<[String]>,
     folders: AttemptFolders,
+    /// The process namespace.
+    node: Arc<str>,
     ended: Arc<Notify>,
     waiting: TaskTracker,
 }
@@ -52,7 +58,7 @@ impl LocalProcesses {
     /// `command` starts an agent, e.g. `["/usr/bin/slipway-agent"]` or `["/usr/bin/slipway", "agent"]`.
     ///
     /// # Errors
-    /// The command is empty.
+    /// The command is empty, or `/proc` shows the processes of another namespace.
     pub(crate) fn new(command: Vec<String>, folders: AttemptFolders) -> Result<Self, Error> {
         if command.first().is_none_or(String::is_empty) {
             return Err(Error::Start {
@@ -60,13 +66,22 @@ impl LocalProcesses {
                 reason: "the agent's command is empty".to_owned(),
             });
         }
+        let node = processes::namespace()?.into();
         let (ended, waiting) = (Arc::new(Notify::new()), TaskTracker::new());
-        Ok(Self { command: command.into(), folders, ended, waiting })
+        Ok(Self { command: command.into(), folders, node, ended, waiting })
     }
 }
 
 #[tonic::async_trait]
 impl Backend for LocalProcesses {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn node(&self) -> &str {
+        &self.node
+    }
+
     async fn start(&self, launch: &Launch) -> Result<(), Error> {
         let log = open_log(&self.folders.agent_log_of(launch)).map_err(Error::Log)?;
         let refuse = |error: std::io::Error| Error::Start {
@@ -102,12 +117,13 @@ impl Backend for LocalProcesses {
         Ok(())
     }
 
-    async fn agent_is_alive(&self, job_id: &str, attempt: u32) -> Result<bool, Error> {
-        Ok(processes::agent_is_alive(job_id, attempt).await?)
+    async fn report(&self, job_id: &str, attempt: u32) -> Result<Report, Error> {
+        let is_alive = processes::agent_is_alive(job_id, attempt).await?;
+        Ok(if is_alive { Report::Alive } else { Report::Gone })
     }
 
-    async fn end_leftovers(&self, job_id: &str) -> Result<usize, Error> {
-        Ok(processes::end_job(job_id).await?)
+    async fn end_leftovers(&self, job_id: &str, last: u32) -> Result<usize, Error> {
+        Ok(processes::end_job(job_id, last).await?)
     }
 
     async fn agent_ended(&self) {
@@ -157,12 +173,12 @@ mod tests {
         let job_id = format!("leftovers-{}", std::process::id());
         let backend = backend(folder.path(), "setsid sleep 300 & sleep 300");
         backend.start(&launch(&job_id)).await.unwrap();
-        assert!(backend.agent_is_alive(&job_id, 1).await.unwrap());
-        assert!(!backend.agent_is_alive(&job_id, 2).await.unwrap());
-        assert!(backend.end_leftovers(&job_id).await.unwrap() >= 1);
-        assert!(!backend.agent_is_alive(&job_id, 1).await.unwrap());
+        assert_eq!(backend.report(&job_id, 1).await.unwrap(), Report::Alive);
+        assert_eq!(backend.report(&job_id, 2).await.unwrap(), Report::Gone);
+        assert!(backend.end_leftovers(&job_id, 1).await.unwrap() >= 1);
+        assert_eq!(backend.report(&job_id, 1).await.unwrap(), Report::Gone);
         tokio::time::timeout(Duration::from_secs(5), backend.agent_ended()).await.unwrap();
-        assert_eq!(backend.end_leftovers(&job_id).await.unwrap(), 0);
+        assert_eq!(backend.end_leftovers(&job_id, 1).await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -1,8 +1,10 @@
 //! Where the attempts of a training job run. The reconciler decides that an attempt is to run; a backend
 //! makes it so.
 //!
-//! A backend starts `slipway-agent` for one attempt, reports whether that agent is still alive, and ends what
-//! an attempt left behind. All else (heartbeats, logs, checkpoints, the exit status) goes between the agent
+//! A backend starts `slipway-agent` for one attempt, reports what became of that agent, and ends what an
+//! attempt left behind. What it reports holds within its *node*: launchers whose backends have the same name
+//! and node may speak for each other's attempts, others may not. All else (heartbeats, logs, checkpoints,
+//! the exit status) goes between the agent
 //! and the launcher, the same way wherever the agent runs. What an agent is given is
 //! [`slipway_domain::training::attempt`].
 
@@ -11,6 +13,7 @@ pub(crate) mod local;
 use std::collections::BTreeMap;
 
 use secrecy::SecretString;
+use slipway_domain::training::Report;
 use slipway_domain::training::attempt::{
     ATTEMPT_VARIABLE, CORES_VARIABLE, GPUS_VARIABLE, INHERITED_VARIABLE, JOB_ID_VARIABLE, TOKEN_VARIABLE,
 };
@@ -82,24 +85,30 @@ pub(crate) enum Error {
 /// A place that runs attempts.
 #[tonic::async_trait]
 pub(crate) trait Backend: std::fmt::Debug + Send + Sync {
+    /// Its name, as attempts keep it.
+    fn name(&self) -> &'static str;
+
+    /// Within which its reports hold: one process namespace of one machine, one cluster.
+    fn node(&self) -> &str;
+
     /// Starts the attempt's agent. Nothing of an earlier attempt may be left; see [`Self::end_leftovers`].
     ///
     /// # Errors
     /// The agent does not start; then nothing of it is left.
     async fn start(&self, launch: &Launch) -> Result<(), Error>;
 
-    /// Whether the attempt's agent is alive, also if an earlier launcher process started it.
+    /// What became of the agent of an attempt of this node, whichever launcher started it.
     ///
     /// # Errors
     /// The backend cannot tell.
-    async fn agent_is_alive(&self, job_id: &str, attempt: u32) -> Result<bool, Error>;
+    async fn report(&self, job_id: &str, attempt: u32) -> Result<Report, Error>;
 
-    /// Kills whatever is left of a job's attempts: stale agents, commands that outlived their agent, and what
-    /// these started. Returns how many there were.
+    /// Kills whatever is left on this node of a job's attempts up to `last`: stale agents, commands that
+    /// outlived their agent, and what these started. Returns how many there were.
     ///
     /// # Errors
     /// Something does not end: two attempts would run simultaneously.
-    async fn end_leftovers(&self, job_id: &str) -> Result<usize, Error>;
+    async fn end_leftovers(&self, job_id: &str, last: u32) -> Result<usize, Error>;
 
     /// Returns when an agent has ended since the last call, which is worth a look before its lease runs out.
     async fn agent_ended(&self);

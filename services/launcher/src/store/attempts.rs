@@ -1,8 +1,11 @@
 //! Attempts: their tokens, and how they ended.
 
 use chrono::{DateTime, Utc};
+use slipway_domain::training::{Lease, Owner};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
+
+use super::milliseconds;
 
 /// An attempt as stored.
 #[derive(Debug, Clone, FromRow)]
@@ -16,6 +19,8 @@ pub(crate) struct StoredAttempt {
     pub(crate) cores: Vec<i32>,
     pub(crate) gpus: Vec<i32>,
     pub(crate) warnings: Vec<String>,
+    /// Where it runs; none for attempts of earlier releases.
+    pub(crate) node: Option<String>,
 }
 
 /// The part of a machine that an attempt gets.
@@ -35,25 +40,148 @@ pub(crate) struct Ending {
     pub(crate) signal: Option<i32>,
 }
 
-/// Adds an attempt with the digest of its token.
+/// Adds an attempt with the digest of its token. Its log begins in the artifact store.
 pub(crate) async fn insert(
     connection: &mut PgConnection,
     job_id: Uuid,
     number: u32,
     token_sha256: &str,
     assigned: &Assigned,
+    owner: &Owner,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO attempts (job_id, number, token_sha256, cores, gpus) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO attempts
+           (job_id, number, token_sha256, cores, gpus, backend, node, launcher, log_bytes)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)",
     )
     .bind(job_id)
     .bind(column(number))
     .bind(token_sha256)
     .bind(numbers(&assigned.cores))
     .bind(numbers(&assigned.gpus))
+    .bind(&owner.backend)
+    .bind(&owner.node)
+    .bind(Uuid::parse_str(&owner.launcher).ok())
     .execute(connection)
     .await
     .map(drop)
+}
+
+/// Gives an attempt to a launcher.
+pub(crate) async fn adopt(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    number: u32,
+    owner: &Owner,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE attempts SET backend = $3, node = $4, launcher = $5
+         WHERE job_id = $1 AND number = $2 AND ended_at IS NULL",
+    )
+    .bind(job_id)
+    .bind(column(number))
+    .bind(&owner.backend)
+    .bind(&owner.node)
+    .bind(Uuid::parse_str(&owner.launcher).ok())
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Renews the lease of an attempt; with `given`, its agent gets a lease of that length.
+pub(crate) async fn renew(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    number: u32,
+    given: Option<Lease>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE attempts SET renewals = renewals + 1, lease_ms = coalesce($3, lease_ms),
+           lease_expires_at = clock_timestamp() + make_interval(secs => coalesce($3, lease_ms) / 1000.0)
+         WHERE job_id = $1 AND number = $2",
+    )
+    .bind(job_id)
+    .bind(column(number))
+    .bind(given.map(|lease| milliseconds(lease.ms())))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// How often the lease of an attempt was renewed, where the attempt has not ended.
+pub(crate) async fn renewals(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    number: u32,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT renewals FROM attempts WHERE job_id = $1 AND number = $2 AND ended_at IS NULL")
+        .bind(job_id)
+        .bind(column(number))
+        .fetch_optional(connection)
+        .await
+}
+
+/// Where the log of an attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoredLog {
+    /// In the artifact store: its length, bytes.
+    Objects(u64),
+    /// On the disk of the launcher of an earlier release.
+    Disk,
+}
+
+/// The log of an attempt; `None` where there is no such attempt.
+pub(crate) async fn log(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    number: u32,
+) -> Result<Option<StoredLog>, sqlx::Error> {
+    let found: Option<Option<i64>> =
+        sqlx::query_scalar("SELECT log_bytes FROM attempts WHERE job_id = $1 AND number = $2")
+            .bind(job_id)
+            .bind(column(number))
+            .fetch_optional(connection)
+            .await?;
+    Ok(found.map(|bytes| match bytes {
+        Some(bytes) => StoredLog::Objects(u64::try_from(bytes).unwrap_or(0)),
+        None => StoredLog::Disk,
+    }))
+}
+
+/// Attempts of a job with the lengths of their logs in the artifact store, bytes.
+pub(crate) async fn logs(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+) -> Result<Vec<(u32, u64)>, sqlx::Error> {
+    let rows: Vec<(i32, i64)> = sqlx::query_as(
+        "SELECT number, log_bytes FROM attempts WHERE job_id = $1 AND log_bytes IS NOT NULL ORDER BY number",
+    )
+    .bind(job_id)
+    .fetch_all(connection)
+    .await?;
+    let unsigned =
+        |(number, bytes): (i32, i64)| Some((u32::try_from(number).ok()?, u64::try_from(bytes).ok()?));
+    Ok(rows.into_iter().filter_map(unsigned).collect())
+}
+
+/// Notes that the log of an attempt has grown to `bytes`, unless it is longer already. Answers with its
+/// length.
+pub(crate) async fn set_log_bytes(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    number: u32,
+    bytes: u64,
+) -> Result<u64, sqlx::Error> {
+    let length: Option<i64> = sqlx::query_scalar(
+        "UPDATE attempts SET log_bytes = greatest(log_bytes, $3) WHERE job_id = $1 AND number = $2
+         RETURNING log_bytes",
+    )
+    .bind(job_id)
+    .bind(column(number))
+    .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
+    .fetch_optional(connection)
+    .await?;
+    Ok(length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0))
 }
 
 /// Sets the warnings of an attempt, where they are news.
@@ -114,7 +242,7 @@ pub(crate) async fn list(
     job_id: Uuid,
 ) -> Result<Vec<StoredAttempt>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT number, reason, exit_code, signal, started_at, ended_at, cores, gpus, warnings
+        "SELECT number, reason, exit_code, signal, started_at, ended_at, cores, gpus, warnings, node
          FROM attempts WHERE job_id = $1 ORDER BY number",
     )
     .bind(job_id)

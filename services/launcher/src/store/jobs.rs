@@ -1,7 +1,7 @@
 //! Jobs and their state.
 
 use chrono::{DateTime, Utc};
-use slipway_domain::training::{Job, JobSpec, Resources, Status};
+use slipway_domain::training::{Job, JobSpec, Lease, Owner, Resources, Status};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
@@ -12,7 +12,6 @@ use super::{milliseconds, unreadable};
 #[derive(Debug, Clone)]
 pub(crate) struct StoredJob {
     pub(crate) id: Uuid,
-    pub(crate) seq: i64,
     pub(crate) spec: JobSpec,
     pub(crate) state: Job,
     pub(crate) traceparent: Option<String>,
@@ -26,7 +25,6 @@ pub(crate) struct StoredJob {
 #[derive(FromRow)]
 struct Row {
     id: Uuid,
-    seq: i64,
     spec: String,
     state: sqlx::types::Json<Job>,
     traceparent: Option<String>,
@@ -42,7 +40,6 @@ impl TryFrom<Row> for StoredJob {
     fn try_from(row: Row) -> Result<Self, sqlx::Error> {
         Ok(Self {
             id: row.id,
-            seq: row.seq,
             spec: serde_json::from_str(&row.spec).map_err(|error| unreadable("a job's spec", error))?,
             state: row.state.0,
             traceparent: row.traceparent,
@@ -69,8 +66,8 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
     let inserted = sqlx::query(
         "INSERT INTO jobs
            (id, name, spec, idempotency_key, state, status, cpus, traceparent, memory_bytes, gpus,
-           finished_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN now() END)
+           finished_at, experiment_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN now() END, $12)
          ON CONFLICT (idempotency_key) DO NOTHING",
     )
     .bind(job.id)
@@ -84,6 +81,7 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
     .bind(i64::try_from(job.spec.resources.memory_bytes).unwrap_or(i64::MAX))
     .bind(i32::try_from(job.spec.resources.gpus).unwrap_or(i32::MAX))
     .bind(job.state.status().is_final())
+    .bind(job.spec.experiment_id.as_ref().and_then(|id| id.parse::<i64>().ok()))
     .execute(connection)
     .await?;
     Ok(inserted.rows_affected() == 1)
@@ -92,7 +90,7 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
 /// One job.
 pub(crate) async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<StoredJob>, sqlx::Error> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT id, seq, spec, state, traceparent, created_at, updated_at, finished_at,
+        "SELECT id, spec, state, traceparent, created_at, updated_at, finished_at,
            (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id
            AND released_at IS NULL) AS checkpoint_step
          FROM jobs WHERE id = $1",
@@ -124,23 +122,70 @@ pub(crate) async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<Opti
     find(connection, id).await
 }
 
+/// The experiment that a job logs to; `None` where there is no such job, or it names none.
+pub(crate) async fn experiment_of(
+    database: impl sqlx::PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<i64>, sqlx::Error> {
+    let found = sqlx::query_scalar::<_, Option<i64>>("SELECT experiment_id FROM jobs WHERE id = $1")
+        .bind(id)
+        .fetch_optional(database)
+        .await?;
+    Ok(found.flatten())
+}
+
+/// Which jobs to list.
+#[derive(Debug)]
+pub(crate) struct Filter<'filter> {
+    pub(crate) status: Option<Status>,
+    /// Experiments of which jobs are shown; `None`: all jobs are.
+    pub(crate) experiments: Option<&'filter [i64]>,
+}
+
+/// Where a job of the list is in it; `None` where the list does not have it.
+pub(crate) async fn position(
+    connection: &mut PgConnection,
+    filter: &Filter<'_>,
+    id: Uuid,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT seq FROM jobs WHERE id = $1 AND ($2::bigint[] IS NULL OR experiment_id = ANY($2))",
+    )
+    .bind(id)
+    .bind(filter.experiments)
+    .fetch_optional(connection)
+    .await
+}
+
+/// The state of one job, held as it is until the transaction ends.
+pub(crate) async fn hold_state(connection: &mut PgConnection, id: Uuid) -> Result<Option<Job>, sqlx::Error> {
+    let state: Option<sqlx::types::Json<Job>> =
+        sqlx::query_scalar("SELECT state FROM jobs WHERE id = $1 FOR SHARE")
+            .bind(id)
+            .fetch_optional(connection)
+            .await?;
+    Ok(state.map(|state| state.0))
+}
+
 /// Newest first, from before `before` where given.
 pub(crate) async fn list(
     connection: &mut PgConnection,
-    status: Option<Status>,
+    filter: &Filter<'_>,
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<StoredJob>, sqlx::Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, seq, spec, state, traceparent, created_at, updated_at, finished_at,
+        "SELECT id, spec, state, traceparent, created_at, updated_at, finished_at,
            (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id
            AND released_at IS NULL) AS checkpoint_step
          FROM jobs WHERE ($1::text IS NULL OR status = $1) AND ($2::bigint IS NULL OR seq < $2)
+           AND ($4::bigint[] IS NULL OR experiment_id = ANY($4))
          ORDER BY seq DESC LIMIT $3",
     )
-    .bind(status.map(Status::as_str))
+    .bind(filter.status.map(Status::as_str))
     .bind(before)
     .bind(limit)
+    .bind(filter.experiments)
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(TryInto::try_into).collect()
@@ -163,13 +208,19 @@ pub(crate) async fn save(connection: &mut PgConnection, id: Uuid, state: &Job) -
     .map(drop)
 }
 
-/// A job that occupies the machine.
+/// A job that has an attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct Active {
     pub(crate) id: Uuid,
     pub(crate) state: Job,
     pub(crate) asked: Resources,
     pub(crate) assigned: Assigned,
+    /// Who started the attempt, and where; none for attempts of earlier releases.
+    pub(crate) owner: Option<Owner>,
+    /// How often its lease was renewed.
+    pub(crate) renewals: i64,
+    /// The lease that its agent was given; none before, and for attempts of earlier releases.
+    pub(crate) lease: Option<Lease>,
 }
 
 /// A job that could start.
@@ -194,6 +245,11 @@ struct ActiveRow {
     state: sqlx::types::Json<Job>,
     assigned_cores: Vec<i32>,
     assigned_gpus: Vec<i32>,
+    backend: Option<String>,
+    node: Option<String>,
+    launcher: Option<Uuid>,
+    renewals: i64,
+    lease_ms: Option<i64>,
 }
 
 impl AskedRow {
@@ -210,26 +266,45 @@ impl From<ActiveRow> for Active {
     fn from(row: ActiveRow) -> Self {
         let numbers =
             |values: Vec<i32>| values.into_iter().filter_map(|value| u32::try_from(value).ok()).collect();
+        let owner = match (row.backend, row.node, row.launcher) {
+            (Some(backend), Some(node), Some(launcher)) => {
+                Some(Owner { backend, node, launcher: launcher.to_string() })
+            }
+            _ => None,
+        };
         Self {
             id: row.asked.id,
             state: row.state.0,
             asked: row.asked.resources(),
+            owner,
+            renewals: row.renewals,
+            lease: row.lease_ms.and_then(|ms| u64::try_from(ms).ok()).map(Lease::of_ms),
             assigned: Assigned { cores: numbers(row.assigned_cores), gpus: numbers(row.assigned_gpus) },
         }
     }
 }
 
+/// Of the statements below, none passes jobs that have ended: the indexes `jobs_active` and `jobs_waiting`
+/// hold the others.
+const ACTIVE: &str = "SELECT jobs.id, jobs.state, jobs.cpus, jobs.memory_bytes, jobs.gpus,
+   coalesce(attempts.cores, '{}') AS assigned_cores, coalesce(attempts.gpus, '{}') AS assigned_gpus,
+   attempts.backend, attempts.node, attempts.launcher, coalesce(attempts.renewals, 0) AS renewals,
+   attempts.lease_ms
+ FROM jobs LEFT JOIN attempts
+   ON attempts.job_id = jobs.id AND attempts.number = (jobs.state->>'attempt')::integer
+ WHERE jobs.status IN ('running', 'cancelling') ORDER BY jobs.seq";
+const STARTABLE: &str = "SELECT id, cpus, memory_bytes, gpus FROM jobs
+ WHERE status IN ('queued', 'retrying') AND (status = 'queued' OR coalesce(retry_at_unix_ms, 0) <= $1)
+ ORDER BY seq LIMIT $2";
+const COUNT_BY_STATUS: &str = "SELECT status, count(*)::bigint FROM jobs
+   WHERE status IN ('queued', 'retrying') GROUP BY status
+ UNION ALL SELECT status, count(*)::bigint FROM jobs
+   WHERE status IN ('running', 'cancelling') GROUP BY status
+ UNION ALL SELECT status, sum(jobs)::bigint FROM ended_jobs GROUP BY status";
+
 /// Jobs that have an attempt.
 pub(crate) async fn active(connection: &mut PgConnection) -> Result<Vec<Active>, sqlx::Error> {
-    let rows: Vec<ActiveRow> = sqlx::query_as(
-        "SELECT jobs.id, jobs.state, jobs.cpus, jobs.memory_bytes, jobs.gpus,
-           coalesce(attempts.cores, '{}') AS assigned_cores, coalesce(attempts.gpus, '{}') AS assigned_gpus
-         FROM jobs LEFT JOIN attempts
-           ON attempts.job_id = jobs.id AND attempts.number = (jobs.state->>'attempt')::integer
-         WHERE jobs.status IN ('running', 'cancelling') ORDER BY jobs.seq",
-    )
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<ActiveRow> = sqlx::query_as(ACTIVE).fetch_all(connection).await?;
     Ok(rows.into_iter().map(Active::from).collect())
 }
 
@@ -239,15 +314,8 @@ pub(crate) async fn startable(
     now_unix_ms: u64,
     limit: i64,
 ) -> Result<Vec<Startable>, sqlx::Error> {
-    let rows: Vec<AskedRow> = sqlx::query_as(
-        "SELECT id, cpus, memory_bytes, gpus FROM jobs
-         WHERE status = 'queued' OR (status = 'retrying' AND coalesce(retry_at_unix_ms, 0) <= $1)
-         ORDER BY seq LIMIT $2",
-    )
-    .bind(milliseconds(now_unix_ms))
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<AskedRow> =
+        sqlx::query_as(STARTABLE).bind(milliseconds(now_unix_ms)).bind(limit).fetch_all(connection).await?;
     Ok(rows.iter().map(|row| Startable { id: row.id, asked: row.resources() }).collect())
 }
 
@@ -255,7 +323,56 @@ pub(crate) async fn startable(
 pub(crate) async fn count_by_status(
     connection: &mut PgConnection,
 ) -> Result<Vec<(String, i64)>, sqlx::Error> {
-    sqlx::query_as("SELECT status, count(*) FROM jobs GROUP BY status").fetch_all(connection).await
+    sqlx::query_as(COUNT_BY_STATUS).fetch_all(connection).await
+}
+
+/// Where a job and one of its attempts are.
+#[derive(Debug, Clone, Copy, FromRow)]
+pub(crate) struct Progress {
+    /// Number of the current or last attempt.
+    current: i32,
+    pub(crate) has_attempt: bool,
+    pub(crate) is_final: bool,
+}
+
+impl Progress {
+    /// Number of the current or last attempt, from 1; 0 before the first.
+    pub(crate) fn attempt(self) -> u32 {
+        u32::try_from(self.current).unwrap_or(0)
+    }
+}
+
+/// How far a job is, without what it runs.
+pub(crate) async fn progress(
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<Progress>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT (state->>'attempt')::integer AS current, status IN ('running', 'cancelling') AS has_attempt,
+           status IN ('succeeded', 'failed', 'cancelled') AS is_final
+         FROM jobs WHERE id = $1",
+    )
+    .bind(id)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Those of `ids` that have ended at least `age_s` ago, `failed_age_s` where they failed.
+pub(crate) async fn ended_among(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+    age_s: f64,
+    failed_age_s: f64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT id FROM jobs WHERE id = ANY($1)
+           AND finished_at < now() - make_interval(secs => CASE WHEN status = 'failed' THEN $3 ELSE $2 END)",
+    )
+    .bind(ids)
+    .bind(age_s)
+    .bind(failed_age_s)
+    .fetch_all(connection)
+    .await
 }
 
 /// Jobs that ended at least `age_s` ago, `failed_age_s` where they failed, and may still have objects that
@@ -313,4 +430,78 @@ pub(crate) async fn with_stale_token(
     .bind(limit)
     .fetch_all(database)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use sqlx::{AssertSqlSafe, PgPool};
+
+    use super::*;
+    use crate::store::testing;
+
+    /// So many times 50 jobs that have ended, and two that have not.
+    async fn with_ended(batches: usize) -> PgPool {
+        let pool = testing::pool().await;
+        for _ in 0..batches {
+            sqlx::query(
+                "INSERT INTO jobs (id, name, spec, state, status, cpus, finished_at)
+             SELECT gen_random_uuid(), 'job', '{}', '{\"attempt\": 1}',
+               CASE WHEN number % 10 = 0 THEN 'failed' ELSE 'succeeded' END, 1, now()
+             FROM generate_series(1, 50) AS number",
+            )
+            .execute(&pool)
+            .await
+            .unwrap();
+        }
+        for status in ["queued", "running"] {
+            sqlx::query(
+                "INSERT INTO jobs (id, name, spec, state, status, cpus)
+                 VALUES (gen_random_uuid(), 'job', '{}', '{\"attempt\": 1}', $1, 1)",
+            )
+            .bind(status)
+            .execute(&pool)
+            .await
+            .unwrap();
+        }
+        sqlx::query("ANALYZE").execute(&pool).await.unwrap();
+        pool
+    }
+
+    /// Pages that a statement reads.
+    async fn pages(pool: &PgPool, statement: &str) -> i64 {
+        let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
+        let mut query = sqlx::query_scalar::<_, Value>(AssertSqlSafe(explain));
+        if statement.contains("$2") {
+            query = query.bind(0_i64).bind(256_i64);
+        }
+        let plan = query.fetch_one(pool).await.unwrap();
+        let blocks = |name: &str| plan[0]["Plan"][name].as_i64().unwrap();
+        blocks("Shared Hit Blocks") + blocks("Shared Read Blocks")
+    }
+
+    #[tokio::test]
+    async fn what_every_pass_reads_does_not_grow_with_the_jobs_that_have_ended() {
+        let (few, many) = (with_ended(2).await, with_ended(300).await);
+        for statement in [ACTIVE, STARTABLE, COUNT_BY_STATUS] {
+            let (of_few, of_many) = (pages(&few, statement).await, pages(&many, statement).await);
+            assert!(of_many <= of_few + 20, "{of_few} pages, then {of_many}: {statement}");
+        }
+    }
+
+    #[tokio::test]
+    async fn jobs_are_counted_by_status_as_they_end() {
+        let pool = with_ended(1).await;
+        let mut connection = pool.acquire().await.unwrap();
+        sqlx::query("UPDATE jobs SET status = 'cancelled' WHERE status = 'running'")
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+        // It has ended already, and counts once.
+        sqlx::query("UPDATE jobs SET status = status").execute(&mut *connection).await.unwrap();
+        let mut counts = count_by_status(&mut connection).await.unwrap();
+        counts.sort();
+        let counts: Vec<(&str, i64)> = counts.iter().map(|(status, count)| (&**status, *count)).collect();
+        assert_eq!(counts, [("cancelled", 1), ("failed", 5), ("queued", 1), ("succeeded", 45)]);
+    }
 }

@@ -3,6 +3,9 @@
 pub(crate) mod attempts;
 pub(crate) mod checkpoints;
 pub(crate) mod jobs;
+pub(crate) mod launchers;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// A stored document that no longer reads as its type.
 fn unreadable(what: &str, error: impl std::fmt::Display) -> sqlx::Error {

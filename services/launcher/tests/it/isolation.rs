@@ -69,8 +69,8 @@ async fn logs_and_work_folders_are_their_owners_alone() {
         assert_eq!(mode(folder), 0o700, "{}", folder.display());
     }
     assert_eq!(mode(&attempt.with_extension("agent")), 0o700);
-    for log in ["1.log", "1.agent.log"] {
-        assert_eq!(mode(&logs.join(&job).join(log)), 0o600, "{log}");
+    for log in [logs.join(&job).join("1.agent.log"), attempt.with_extension("agent").join("log")] {
+        assert_eq!(mode(&log), 0o600, "{}", log.display());
     }
     assert!(world.log(&job, "").await.contains("\n0022\n"), "what the command makes is as elsewhere");
     world.cancel(&job).await;
@@ -139,7 +139,7 @@ async fn jobs_of_a_launcher_that_is_root_run_as_another_account_and_see_nothing_
         assert_eq!(std::fs::metadata(&path).unwrap().uid(), account.uid.as_raw(), "{}", path.display());
     }
     assert_eq!((mode(&work), mode(work.parent().unwrap())), (0o700, 0o700));
-    let stored = world.data_dir.join("logs").join(&job).join("1.log");
+    let stored = world.data_dir.join("logs").join(&job).join("1.agent.log");
     let found = std::fs::metadata(&stored).unwrap();
     assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o600));
 

@@ -8,6 +8,7 @@ mod isolation;
 mod logs;
 mod pages;
 mod processes;
+mod replicas;
 mod requests;
 mod resources;
 mod restarts;

@@ -149,3 +149,31 @@ async fn a_crash_of_postgres_neither_loses_nor_repeats_anything() {
     assert_eq!(world.log(&job, "").await, counted());
     assert_eq!(world.events(&job, 3).await, ["submitted", "started", "succeeded"]);
 }
+
+/// An attempt of a release that noted neither owners nor leases, and kept logs on its disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_an_earlier_release_goes_on() {
+    let world = World::begin().await;
+    let job = world.submit_script(UNTIL_GATE, marks(&world)).await;
+    world.wait_for_log(&job, "ready").await;
+    world.kill_launcher();
+    world
+        .execute(
+            "UPDATE launcher.attempts SET backend = NULL, node = NULL, launcher = NULL, renewals = 0,
+               lease_ms = NULL, lease_expires_at = NULL, log_bytes = NULL",
+        )
+        .await;
+    std::fs::write(world.data_dir.join("logs").join(&job).join("1.log"), "ready\n").unwrap();
+    world.start_launcher().await;
+    let adopted = world
+        .wait(&job, "its adoption", |job| {
+            job["attempts"][0]["node"].is_string() && job["status"] == "running"
+        })
+        .await;
+    assert_eq!(adopted["attempt"], 1);
+    std::fs::write(world.data_dir.join("gate"), "").unwrap();
+    let ended = world.ended(&job, "succeeded").await;
+    assert_eq!((&ended["attempt"], &ended["disruptions"]), (&json!(1), &json!(0)), "{ended}");
+    assert_eq!(world.log(&job, "").await, "ready\n");
+    assert_eq!(starts(&world), 1);
+}

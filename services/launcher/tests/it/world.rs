@@ -22,8 +22,8 @@ use crate::processes;
 const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const REGISTRY_URL: &str = "http://127.0.0.1:5999";
 pub(crate) const JOB_TOKEN: &str = "a-token-for-jobs";
-/// Shortest time that an agent waits for its launcher: a lease.
-const LAUNCHER_PATIENCE_MS: u64 = 15_000;
+/// After two thirds of it an agent without a launcher ends its command.
+const LEASE_MS: u64 = 24_000;
 
 /// The launcher and everything that it stands on.
 pub(crate) struct World {
@@ -82,6 +82,13 @@ impl World {
         Self::standing_on(&database, folder, more).await
     }
 
+    /// Without a launcher yet, for tests that start several.
+    pub(crate) async fn without_launcher(lease_ms: u64) -> Self {
+        let database = slipway_testkit::postgres().await.url;
+        let more = vec![("SLIPWAY_LEASE_MS", lease_ms.to_string())];
+        Self::prepared(&database, tempfile::tempdir().unwrap(), more).await
+    }
+
     /// On a given Postgres.
     pub(crate) async fn on(database: &str) -> Self {
         Self::standing_on(database, tempfile::tempdir().unwrap(), Vec::new()).await
@@ -92,6 +99,12 @@ impl World {
         folder: tempfile::TempDir,
         more: Vec<(&'static str, String)>,
     ) -> Self {
+        let world = Self::prepared(database, folder, more).await;
+        world.start_launcher().await;
+        world
+    }
+
+    async fn prepared(database: &str, folder: tempfile::TempDir, more: Vec<(&'static str, String)>) -> Self {
         slipway_runtime::install_tls_provider();
         let port = slipway_testkit::free_port().unwrap();
         let world = Self {
@@ -108,16 +121,36 @@ impl World {
             more,
         };
         std::fs::create_dir_all(&world.data_dir).unwrap();
-        world.start_launcher().await;
         world
     }
 
     /// Starts the launcher and waits until it is ready.
     pub(crate) async fn start_launcher(&self) {
-        let path = self.data_dir.join("launcher.log");
+        let child = self.command(&[], self.port, &self.data_dir).spawn().unwrap();
+        *self.launcher.lock().unwrap() = Some(child);
+        self.ready(&self.url).await;
+    }
+
+    /// Waits until a launcher is ready.
+    pub(crate) async fn ready(&self, url: &str) {
+        self.eventually("the launcher is ready", async || {
+            let ready = self.http.get(format!("{url}/readyz")).send().await;
+            ready.is_ok_and(|response| response.status() == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+
+    /// A launcher of this world with a port and a data folder of its own, which the program `within` starts.
+    pub(crate) fn command(&self, within: &[&str], port: u16, data_dir: &std::path::Path) -> Command {
+        std::fs::create_dir_all(data_dir).unwrap();
+        let path = data_dir.join("launcher.log");
         let log = std::fs::File::options().create(true).append(true).open(path).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_slipway-launcher"))
-            .env("SLIPWAY_LISTEN", format!("127.0.0.1:{}", self.port))
+        let words: Vec<&str> =
+            within.iter().copied().chain([env!("CARGO_BIN_EXE_slipway-launcher")]).collect();
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .env("SLIPWAY_LISTEN", format!("127.0.0.1:{port}"))
             .env("SLIPWAY_POSTGRES_URL", &self.database)
             .env("SLIPWAY_NATS_URL", &self.nats.url)
             .env("SLIPWAY_S3_ENDPOINT", &self.bucket.endpoint)
@@ -125,25 +158,19 @@ impl World {
             .env("SLIPWAY_S3_ACCESS_KEY", &self.bucket.access_key)
             .env("SLIPWAY_S3_SECRET_KEY", &self.bucket.secret_key)
             .env("SLIPWAY_REGISTRY_URL", REGISTRY_URL)
-            .env("SLIPWAY_DATA_DIR", &self.data_dir)
+            .env("SLIPWAY_DATA_DIR", data_dir)
             .env("SLIPWAY_MAX_JOB_CPUS", "8")
             .env("SLIPWAY_MAX_JOB_MEMORY_BYTES", "8000000000")
             .env("SLIPWAY_JOB_GPUS", "4,7")
             .env("SLIPWAY_AGENT", agent())
             .env("SLIPWAY_JOB_TOKEN", JOB_TOKEN)
-            .env("SLIPWAY_AGENT_ARGUMENTS", format!("--launcher-patience-ms={LAUNCHER_PATIENCE_MS}"))
+            .env("SLIPWAY_LEASE_MS", LEASE_MS.to_string())
+            .env("SLIPWAY_DRAIN_SECONDS", "0.5")
             .envs(self.more.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        *self.launcher.lock().unwrap() = Some(child);
-        self.eventually("the launcher is ready", async || {
-            let ready = self.http.get(format!("{}/readyz", self.url)).send().await;
-            ready.is_ok_and(|response| response.status() == StatusCode::OK).then_some(())
-        })
-        .await;
+            .stderr(log);
+        command
     }
 
     /// `kill -9` of the launcher alone.
@@ -259,6 +286,13 @@ impl World {
             assert!(started.elapsed() < PATIENCE, "waited in vain for: {what}");
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
+    }
+
+    /// Executes a statement on the launcher's tables, as an earlier release would have.
+    pub(crate) async fn execute(&self, statement: &'static str) {
+        use sqlx::Connection as _;
+        let mut connection = sqlx::PgConnection::connect(&self.database).await.unwrap();
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
     }
 
     pub(crate) fn store(&self) -> ArtifactStore {

@@ -5,53 +5,68 @@
 //! trail.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
-use slipway_api::events::{CALLED_SERVICES, EVENTS_STREAM, ServiceCall};
+use slipway_api::events::{CALLED_SERVICES, CallOutcome, EVENTS_STREAM, ServiceCall};
 use slipway_audit::Actor;
 use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, EventBus, Received};
 use slipway_outbox::inbox;
 use slipway_runtime::clock::now_unix_ms;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::caller::acting;
-use super::refusals::RefusedCall;
+use super::refusals::{Refused, RefusedCall};
 use crate::error::Error;
 use crate::state::Registry;
 
 const CONSUMER: &str = durable::REGISTRY_CALLS;
+const OWN_NAME: &str = "registry";
+
+/// Numbers of refused calls that were not written are written this often.
+const OMITTED_INTERVAL_S: u64 = 10;
 
 /// Writes refused calls of this service until the shutdown.
-pub(crate) async fn write_refused(
-    registry: Registry,
-    mut queue: mpsc::Receiver<RefusedCall>,
-    shutdown: CancellationToken,
-) {
+pub(crate) async fn write_refused(registry: Registry, refused: Refused, shutdown: CancellationToken) {
+    let Refused { mut queue, omitted } = refused;
+    let mut due = tokio::time::interval(Duration::from_secs(OMITTED_INTERVAL_S));
     loop {
         let call = tokio::select! {
             () = shutdown.cancelled() => return,
-            call = queue.recv() => call,
+            call = queue.recv() => match call {
+                Some(call) => of_this_service(call),
+                None => return shutdown.cancelled().await,
+            },
+            _ = due.tick() => match omitted.take() {
+                Some(omitted) => ServiceCall::omitted(OWN_NAME, omitted, now_unix_ms()),
+                None => continue,
+            },
         };
-        let Some(RefusedCall { actor, method, path, status, reason }) = call else {
-            return shutdown.cancelled().await;
-        };
-        let call = ServiceCall {
-            service: "registry".to_owned(),
-            outcome: slipway_api::events::CallOutcome::Refused,
-            principal: actor.principal,
-            credential: actor.credential,
-            origin: actor.origin,
-            method,
-            path,
-            status,
-            reason,
-            at_unix_ms: now_unix_ms(),
-        };
-        if let Err(error) = write(&registry, call, None).await {
+        if let Err(error) = write(&registry, &call, None).await {
             tracing::warn!(%error, "a refused call is not in the audit trail");
+            match call.omitted {
+                Some(counted) => omitted.put_back(counted),
+                None => omitted.count(call.outcome, call.at_unix_ms),
+            }
         }
+    }
+}
+
+fn of_this_service(refused: RefusedCall) -> ServiceCall {
+    let RefusedCall { actor, method, path, status, reason } = refused;
+    ServiceCall {
+        service: OWN_NAME.to_owned(),
+        outcome: CallOutcome::Refused,
+        principal: actor.principal,
+        credential: actor.credential,
+        origin: actor.origin,
+        method,
+        path,
+        status,
+        reason,
+        at_unix_ms: now_unix_ms(),
+        omitted: None,
     }
 }
 
@@ -75,22 +90,25 @@ async fn hear(registry: &Registry, received: &Received) -> Result<(), Error> {
     // NATS lets each service publish under its own name only, which the body might not tell.
     let service = received.subject.split('.').nth(1).unwrap_or_default();
     service.clone_into(&mut call.service);
-    write(registry, call, Some(&received.id)).await
+    write(registry, &call, Some(&received.id)).await
 }
 
-async fn write(registry: &Registry, call: ServiceCall, event_id: Option<&str>) -> Result<(), Error> {
+async fn write(registry: &Registry, call: &ServiceCall, event_id: Option<&str>) -> Result<(), Error> {
     let mut change = registry.change().await?;
     if let Some(id) = event_id
         && !inbox::first_time(change.db(), CONSUMER, id).await?
     {
         return Ok(());
     }
-    let ServiceCall { service, outcome, principal, credential, origin, method, path, .. } = &call;
+    let ServiceCall { service, outcome, principal, credential, origin, method, path, .. } = call;
     let actor =
         Actor { principal: principal.clone(), credential: credential.clone(), origin: origin.clone() };
-    let id = format!("{service} {method} {path}");
-    let details = json!({"service": service, "method": method, "path": path, "status": call.status,
+    let mut details = json!({"service": service, "method": method, "path": path, "status": call.status,
         "reason": call.reason, "at_unix_ms": call.at_unix_ms});
+    if let Some(omitted) = call.omitted {
+        details["omitted"] = json!(omitted);
+    }
+    let id = call.name();
     acting(Arc::new(actor), change.tell("call", outcome.name(), id, details)).await?;
     change.commit().await
 }

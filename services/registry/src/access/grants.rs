@@ -41,7 +41,7 @@ pub(crate) async fn put(
         Error::invalid("scope", format!("expected *, experiment:<number> or model:<name>, got '{scope}'"))
     })?;
     if let Scope::Model(name) = &scope {
-        validate_model_name("scope", name).map_err(|invalid| Error::invalid("scope", invalid.message))?;
+        validate_model_name("scope", name)?;
     }
     let role: Role = role.parse().map_err(|_| {
         Error::invalid("role", format!("expected viewer, editor, deployer or admin, got '{role}'"))

@@ -1,8 +1,8 @@
 //! Publishes tokens and roles for the services that check their callers themselves, as digests through NATS
 //! KV.
 //!
-//! After each change, and every few seconds, the bucket is compared with the tables: what one attempt did not
-//! publish, the next one does, whichever replica makes it.
+//! After each change, and every few seconds, the replica that leads compares the bucket with the tables: what
+//! one attempt did not publish, the next one does.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use slipway_api::access::{ConfiguredToken, GrantEntry, HEARTBEAT_S, SubjectEntry
 use slipway_domain::access::Grants;
 use slipway_event_bus::EventBus;
 use slipway_runtime::clock::now_unix_ms;
+use slipway_service_kit::db::while_open;
 use tokio_util::sync::CancellationToken;
 
 use super::authenticator::Authenticator;
@@ -26,6 +27,7 @@ const RETRY_DELAY_MS: u64 = 500;
 /// Publishes until the shutdown.
 pub(crate) async fn run(registry: Registry, bus: EventBus, shutdown: CancellationToken) {
     let mut publisher = Publisher::default();
+    let mut elsewhere = registry.changes.elsewhere();
     let mut failing = false;
     loop {
         let published = tokio::select! {
@@ -50,21 +52,21 @@ pub(crate) async fn run(registry: Registry, bus: EventBus, shutdown: Cancellatio
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = registry.access.announcer.announced(), if !failing => {}
+            _ = elsewhere.changed(), if !failing && registry.access.authenticator.is_some() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
 async fn publish(registry: &Registry, bus: &EventBus, publisher: &mut Publisher) -> anyhow::Result<()> {
-    // The keys are read before the lock is taken: the issuer may take seconds to answer.
+    // The keys are read before the transaction begins: the issuer may take seconds to answer.
     let contents = match &registry.access.authenticator {
         Some(authenticator) => settings(authenticator, registry.access.job_role.name()).await,
         None => Contents::default(),
     };
-    // The lock is held until the bucket is written, so that the tables are not older than what another
-    // replica published.
-    let mut transaction = registry.pool.begin().await?;
-    table::publish_lock(&mut transaction).await?;
+    // It is open until the bucket is written: the next leader's term begins after its end, so that the tables
+    // are not older than what another replica published.
+    let mut transaction = slipway_lease::begin(&registry.pool).await?;
     let contents = if contents.enabled {
         let now = now_ms();
         let tokens = table::tokens_valid(&mut transaction, now).await?;
@@ -73,7 +75,7 @@ async fn publish(registry: &Registry, bus: &EventBus, publisher: &mut Publisher)
     } else {
         contents
     };
-    publisher.publish(bus, contents, now_unix_ms()).await?;
+    while_open(&mut transaction, Box::pin(publisher.publish(bus, contents, now_unix_ms()))).await??;
     transaction.commit().await.map_err(Error::from)?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::Method;
 use serde_json::json;
-use slipway_http_server::{Bodies, Guard, Refusal};
+use slipway_http_server::{Bodies, Guard, Refusal, health};
 
 use crate::api::mlflow::OTLP_TRACES;
 
@@ -14,6 +14,11 @@ const PROXY: &str = "/2.0/mlflow-artifacts/artifacts/";
 /// Files from MLflow's web page.
 const UPLOAD: &str = "/ajax-api/2.0/mlflow/upload-artifact";
 
+/// Whether a path is that of a run's file in REST v1.
+fn is_content(path: &str) -> bool {
+    path.starts_with("/api/v1/runs/") && path.ends_with("/artifacts/content")
+}
+
 /// The guard of this service.
 pub(crate) fn guard(guard: Guard) -> Guard {
     guard.with_bodies(bodies).with_shape(shape)
@@ -21,14 +26,15 @@ pub(crate) fn guard(guard: Guard) -> Guard {
 
 fn bodies(method: &Method, path: &str) -> Bodies {
     let below = path.strip_prefix("/api").or_else(|| path.strip_prefix("/ajax-api"));
-    let is_file = (*method == Method::PUT && below.is_some_and(|path| path.starts_with(PROXY)))
+    let is_file = (*method == Method::PUT
+        && (below.is_some_and(|path| path.starts_with(PROXY)) || is_content(path)))
         || (*method == Method::POST && (path == UPLOAD || path == OTLP_TRACES));
     if is_file { Bodies::File } else { Bodies::Json }
 }
 
-/// Whether a path is one of REST v1 or of its description.
+/// Whether a path is one of REST v1, of its description, or of those that every service has.
 pub(crate) fn is_rest(path: &str) -> bool {
-    path.starts_with("/api/v1/") || matches!(path, "/openapi.json" | "/docs")
+    path.starts_with("/api/v1/") || matches!(path, "/openapi.json" | "/docs") || health::PATHS.contains(&path)
 }
 
 /// MLflow's shape on all routes but those of REST v1.
@@ -58,6 +64,8 @@ mod tests {
             (Method::PUT, "/ajax-api/2.0/mlflow-artifacts/artifacts/b", Bodies::File),
             (Method::POST, "/ajax-api/2.0/mlflow/upload-artifact", Bodies::File),
             (Method::POST, "/v1/traces", Bodies::File),
+            (Method::PUT, "/api/v1/runs/r/artifacts/content", Bodies::File),
+            (Method::PUT, "/api/v1/models/m/versions/1/signature", Bodies::Json),
             (Method::POST, "/api/2.0/mlflow-artifacts/artifacts/1/a", Bodies::Json),
             (Method::POST, "/api/2.0/mlflow-artifacts/mpu/create/1", Bodies::Json),
             (Method::POST, "/api/2.0/mlflow/runs/create", Bodies::Json),

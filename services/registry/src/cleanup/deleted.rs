@@ -61,10 +61,20 @@ pub(crate) async fn purge_run(
     let mut change = registry.change().await?;
     let Some(run_key) = table::run_hide(change.db(), &run.id, before_ms).await? else { return Ok(false) };
     change.commit().await?;
-    while table::metrics_remove(&mut *registry.pool.acquire().await?, run_key, METRICS_AT_ONCE).await? > 0 {}
+    loop {
+        let mut db = slipway_lease::begin(&registry.pool).await?;
+        let removed = table::metrics_remove(&mut db, run_key, METRICS_AT_ONCE).await?;
+        db.commit().await?;
+        if removed == 0 {
+            break;
+        }
+    }
     let mut change = registry.change().await?;
     let files = remove_files(change.db(), &run.artifact_uri).await?;
-    table::run_remove(change.db(), run_key).await?;
+    // Purges may meet: of two replicas, or of a rule and a client.
+    if !table::run_remove(change.db(), run_key).await? {
+        return Ok(false);
+    }
     let details = json!({"files": files.0, "size_bytes": files.1});
     change.tell("run", "purged", run.id.as_str(), details).await?;
     change.commit().await?;

@@ -161,9 +161,11 @@ async fn run_goes(
     let Some(held) = table::run_held(change.db(), &run.run_id).await? else { return Ok(None) };
     let Verdict::Goes(reason) = judge(&held) else { return Ok(None) };
     let now = now_ms();
-    table::run_archive(change.db(), &run.run_id, now).await?;
-    let details = json!({"retention_rule": name, "reason": reason});
-    change.tell("run", "deleted", run.run_id.as_str(), details).await?;
+    // One that is deleted already was told of: by a client, or in a pass that was interrupted.
+    if table::run_archive(change.db(), &run.run_id, now).await? {
+        let details = json!({"retention_rule": name, "reason": reason});
+        change.tell("run", "deleted", run.run_id.as_str(), details).await?;
+    }
     change.commit().await?;
     if !deletes {
         return Ok(Some(0));
@@ -261,7 +263,7 @@ async fn version_goes(
     Ok(true)
 }
 
-/// Applies the enabled rules from time to time until `shutdown`; one replica at a time.
+/// Applies the enabled rules from time to time until `shutdown`, in the replica that leads.
 pub(crate) async fn run(registry: Registry, config: RetentionConfig, shutdown: CancellationToken) {
     if config.retention_interval_s == 0 {
         return shutdown.cancelled().await;
@@ -281,21 +283,19 @@ pub(crate) async fn run(registry: Registry, config: RetentionConfig, shutdown: C
     }
 }
 
-/// One pass over all enabled rules; nothing where another replica is at it.
-pub(crate) async fn pass(registry: &Registry) -> Result<(), Error> {
-    let mut guard = registry.pool.begin().await?;
-    if !table::pass_lock(&mut guard).await? {
-        return Ok(());
-    }
+/// One pass over all enabled rules.
+async fn pass(registry: &Registry) -> Result<(), Error> {
     let mut after: Option<String> = None;
     loop {
-        let rules = table::rule_list(&mut guard, after.as_deref(), RULES_AT_ONCE).await?;
+        let mut db = registry.pool.acquire().await?;
+        let rules = table::rule_list(&mut db, after.as_deref(), RULES_AT_ONCE).await?;
+        drop(db);
         for stored in rules.iter().filter(|stored| stored.enabled) {
             apply(registry, &stored.name, &stored.rule.0).await?;
         }
         match rules.last() {
             Some(last) => after = Some(last.name.clone()),
-            None => return Ok(guard.commit().await?),
+            None => return Ok(()),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use slipway_runtime::clock;
+use slipway_service_kit::db::while_open;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
@@ -50,9 +51,9 @@ pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
 
 /// Removes uploads in parts that were begun `age_ms` ago or before.
 pub(crate) async fn parts(registry: &Registry, age_ms: i64) -> Result<(), Error> {
-    let mut db = registry.pool.acquire().await?;
+    let mut db = slipway_lease::begin(&registry.pool).await?;
     direct_uploads::uploads_forget_before(&mut db, now_ms() - age_ms).await?;
-    drop(db);
+    db.commit().await?;
     let before = clock::now() - Duration::from_millis(age_ms.unsigned_abs());
     let aborted = registry.artifacts.abort_parts_before(blobs::PREFIX, before).await?;
     if aborted > 0 {
@@ -88,11 +89,15 @@ pub(crate) async fn pass(registry: &Registry, age_ms: i64) -> Result<Freed, Erro
             change.commit().await?;
             return Ok(freed);
         }
-        for key in &loose {
-            // An upload that was interrupted may have left no object at all.
-            freed.count(registry.artifacts.size_bytes(key).await?);
-            registry.artifacts.delete(key).await?;
-        }
+        let removed = async {
+            for key in &loose {
+                // An upload that was interrupted may have left no object at all.
+                freed.count(registry.artifacts.size_bytes(key).await?);
+                registry.artifacts.delete(key).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        while_open(change.db(), removed).await??;
         change.commit().await?;
     }
 }

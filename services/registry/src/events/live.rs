@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use http::HeaderMap;
+use slipway_access::Place;
 use slipway_api::events::EVENTS_STREAM;
 use slipway_event_bus::position;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::subjects::subjects;
 use super::visible::may_read;
 use super::{From, Stored, unreachable};
-use crate::access::caller::Caller;
+use crate::access::caller::{Caller, proven};
 use crate::error::Error;
 use crate::state::Registry;
 
@@ -40,7 +40,7 @@ pub(crate) struct Live {
     messages: position::Live,
     checks: Interval,
     ended: bool,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// Follows the events that the caller may read and whose type begins with `prefix`.
@@ -55,10 +55,8 @@ pub(crate) async fn follow(
     from: From,
 ) -> Result<Live, Error> {
     let subjects = subjects(&prefix)?;
-    let permit = registry.events.streams.clone().try_acquire_owned();
-    let permit = permit.map_err(|_full| {
-        Error::Unavailable("too many event streams are open on this replica; try again later".to_owned())
-    })?;
+    let place = registry.events.streams.take(proven(&caller.actor));
+    let place = place.map_err(|why| Error::Unavailable(format!("event streams: {why}")))?;
     let (start, messages): (u64, position::Live) = if subjects.is_empty() {
         // There are no such events, and no filter would be all of them.
         (0, futures::stream::pending().boxed())
@@ -77,7 +75,7 @@ pub(crate) async fn follow(
         messages,
         checks,
         ended: false,
-        _permit: permit,
+        _place: place,
     })
 }
 
@@ -99,11 +97,11 @@ impl Live {
         if let Some(start) = self.start.take() {
             return Some(Ok(Item::Start(start)));
         }
-        let shutdown = self.registry.events.shutdown.clone();
+        let hang_up = self.registry.events.hang_up.clone();
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return None,
+                () = hang_up.cancelled() => return None,
                 _ = self.checks.tick() => {
                     if let Err(refused) = self.check().await {
                         return Some(Err(refused));

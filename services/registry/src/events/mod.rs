@@ -8,10 +8,8 @@ pub(crate) mod live;
 mod subjects;
 mod visible;
 
-use std::sync::Arc;
-
+use slipway_access::Places;
 pub(crate) use slipway_event_bus::position::{From, Stored};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -23,15 +21,15 @@ const MAX_STREAMS: usize = 256;
 #[derive(Debug, Clone)]
 pub(crate) struct Events {
     /// Open streams.
-    streams: Arc<Semaphore>,
-    /// Ends streams when the service stops.
-    shutdown: CancellationToken,
+    streams: Places,
+    /// Ends streams when the service stops, once clients have had time to notice.
+    hang_up: CancellationToken,
 }
 
 impl Events {
-    /// Streams end with `shutdown`.
-    pub(crate) fn new(shutdown: CancellationToken) -> Self {
-        Self { streams: Arc::new(Semaphore::new(MAX_STREAMS)), shutdown }
+    /// Streams end with `hang_up`.
+    pub(crate) fn new(hang_up: CancellationToken) -> Self {
+        Self { streams: Places::new(MAX_STREAMS), hang_up }
     }
 }
 

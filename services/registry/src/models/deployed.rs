@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::{Operation, Store};
 use futures::StreamExt as _;
-use slipway_api::traffic::{TRAFFIC_BUCKET, TrafficTable};
+use slipway_api::traffic::{TABLES_HEAD_KEY, TRAFFIC_BUCKET, TrafficTable};
 use slipway_event_bus::EventBus;
+use slipway_service_kit::db::while_open;
 use slipway_service_kit::health::Readiness;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -25,8 +26,10 @@ use crate::store::deployed::{self as table, Seen};
 
 /// Delay before a lost watch is restarted.
 const REWATCH_DELAY_MS: u64 = 250;
-/// How often it is checked whether the connection was lost meanwhile, and whether a missing table is back.
+/// How often it is checked whether the connection was lost meanwhile…
 const CHECK_MS: u64 = 500;
+/// …and after how many checks whether a missing table is back.
+const CHECKS_PER_LOOK: u32 = 10;
 /// An empty bucket says nothing; silence for this long after the watch began means that it is empty.
 const EMPTY_BUCKET_MS: u64 = 300;
 
@@ -96,7 +99,7 @@ async fn follow(
     let mut check = tokio::time::interval(Duration::from_millis(CHECK_MS));
     let empty = tokio::time::sleep(Duration::from_millis(EMPTY_BUCKET_MS));
     tokio::pin!(empty);
-    let (mut any, mut seen) = (false, BTreeSet::new());
+    let (mut any, mut seen, mut checks) = (false, BTreeSet::new(), 0_u32);
     loop {
         let entry = tokio::select! {
             entry = entries.next() => entry,
@@ -111,16 +114,22 @@ async fn follow(
                 if connections() != connected || !bus.is_connected() {
                     return Ok(());
                 }
-                missing(pool, &store).await?;
+                checks += 1;
+                if checks.is_multiple_of(CHECKS_PER_LOOK) {
+                    missing(pool, &store).await?;
+                }
                 continue;
             }
         };
         let Some(entry) = entry.transpose()? else { return Ok(()) };
         any = true;
         let is_current = entry.seen_current;
-        read(pool, &store, &entry.key).await?;
-        if !following.is_current() {
-            seen.insert(entry.key);
+        // The head is no deployment's table.
+        if entry.key != TABLES_HEAD_KEY {
+            read(pool, &store, &entry.key).await?;
+            if !following.is_current() {
+                seen.insert(entry.key);
+            }
         }
         if is_current {
             complete(pool, &store, following, &seen).await?;
@@ -157,9 +166,9 @@ async fn missing(pool: &PgPool, store: &Store) -> anyhow::Result<()> {
 
 /// Reads a deployment's table behind its lock, and stores which versions it names.
 async fn read(pool: &PgPool, store: &Store, deployment: &str) -> anyhow::Result<()> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(pool).await?;
     table::table_lock(&mut transaction, deployment).await?;
-    let seen = match store.entry(deployment).await? {
+    let seen = match while_open(&mut transaction, store.entry(deployment)).await?? {
         None => Seen::Nothing,
         Some(entry) if entry.operation != Operation::Put => {
             let created_ms = entry.created.unix_timestamp_nanos() / 1_000_000;

@@ -63,7 +63,7 @@ async fn store(
     news: News<'_>,
     at_ms: i64,
 ) -> anyhow::Result<()> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = slipway_lease::begin(pool).await?;
     if inbox::first_time(&mut transaction, CONSUMER, &received.id).await? {
         let known = deployments::deployment_hold(&mut transaction, deployment).await?;
         // The controller may not have followed a rename yet.

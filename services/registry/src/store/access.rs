@@ -63,18 +63,6 @@ pub(crate) struct ValidToken {
     pub(crate) expires_ms: Option<i64>,
 }
 
-/// Key of the advisory lock that makes one replica publish tokens and roles at a time.
-const PUBLISH_LOCK_KEY: i32 = 0x51_1B_0A_CC;
-
-/// Waits until no other replica publishes tokens and roles; held until the transaction ends.
-pub(crate) async fn publish_lock(db: &mut PgConnection) -> Result<(), Error> {
-    sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext(current_schema()))")
-        .bind(PUBLISH_LOCK_KEY)
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
 /// All tokens that have not expired.
 pub(crate) async fn tokens_valid(db: &mut PgConnection, now_ms: i64) -> Result<Vec<ValidToken>, Error> {
     Ok(sqlx::query_as(

@@ -179,6 +179,28 @@ pub(crate) async fn deliveries_claim(
     .await?)
 }
 
+/// When the next attempt of a delivery that is not under way is due, Unix milliseconds; `None` without one.
+pub(crate) async fn deliveries_next(db: &mut PgConnection) -> Result<Option<i64>, Error> {
+    Ok(sqlx::query_scalar(
+        "SELECT min(due) FROM webhooks w, LATERAL (SELECT d.next_attempt_ms AS due FROM webhook_deliveries d \
+         WHERE d.webhook_key = w.webhook_key AND d.state = 'pending' AND d.claim IS NULL \
+         ORDER BY d.next_attempt_ms LIMIT 1) d WHERE w.enabled",
+    )
+    .fetch_one(db)
+    .await?)
+}
+
+/// Ends all claims.
+pub(crate) async fn deliveries_unclaim(db: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE webhook_deliveries SET claim = NULL, claimed_until_ms = 0 \
+         WHERE state = 'pending' AND claim IS NOT NULL",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Stores the outcome of an attempt; `false` if another worker has claimed the delivery meanwhile.
 pub(crate) async fn delivery_finish(
     db: &mut PgConnection,

@@ -119,10 +119,10 @@ pub(crate) async fn metrics_remove(db: &mut PgConnection, run_key: i64, limit: i
     Ok(removed.rows_affected())
 }
 
-/// Removes a run with all that is left of it.
-pub(crate) async fn run_remove(db: &mut PgConnection, run_key: i64) -> Result<(), Error> {
-    sqlx::query("DELETE FROM runs WHERE run_key = $1").bind(run_key).execute(db).await?;
-    Ok(())
+/// Removes a run with all that is left of it; `false` where another purge has.
+pub(crate) async fn run_remove(db: &mut PgConnection, run_key: i64) -> Result<bool, Error> {
+    let removed = sqlx::query("DELETE FROM runs WHERE run_key = $1").bind(run_key).execute(db).await?;
+    Ok(removed.rows_affected() == 1)
 }
 
 /// Logged models that are due.

@@ -6,9 +6,6 @@ use sqlx::types::Json;
 
 use crate::error::Error;
 
-/// Two things that use the advisory lock of the periodic pass would wait for each other.
-const PASS_LOCK_KEY: i64 = 0x2E7E_4710;
-
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Stored {
     pub(crate) name: String,
@@ -73,11 +70,6 @@ pub(crate) async fn rule_put(
 pub(crate) async fn rule_delete(db: &mut PgConnection, name: &str) -> Result<(), Error> {
     let removed = sqlx::query("DELETE FROM retention_rules WHERE name = $1").bind(name).execute(db).await?;
     if removed.rows_affected() == 1 { Ok(()) } else { Err(absent(name)) }
-}
-
-/// Whether this transaction is the one that makes the periodic pass.
-pub(crate) async fn pass_lock(db: &mut PgConnection) -> Result<bool, Error> {
-    Ok(sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)").bind(PASS_LOCK_KEY).fetch_one(db).await?)
 }
 
 /// The next experiment behind `after` that is not deleted, of that name where one is given.
@@ -249,14 +241,14 @@ pub(crate) async fn run_held(db: &mut PgConnection, run_id: &str) -> Result<Opti
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(run_id).fetch_optional(db).await?)
 }
 
-/// Deletes a run as a client would; it may be restored.
-pub(crate) async fn run_archive(db: &mut PgConnection, run_id: &str, now_ms: i64) -> Result<(), Error> {
-    sqlx::query("UPDATE runs SET deleted_ms = coalesce(deleted_ms, $2) WHERE run_id = $1")
+/// Deletes a run as a client would; it may be restored. `false` where it is deleted already.
+pub(crate) async fn run_archive(db: &mut PgConnection, run_id: &str, now_ms: i64) -> Result<bool, Error> {
+    let archived = sqlx::query("UPDATE runs SET deleted_ms = $2 WHERE run_id = $1 AND deleted_ms IS NULL")
         .bind(run_id)
         .bind(now_ms)
         .execute(db)
         .await?;
-    Ok(())
+    Ok(archived.rows_affected() == 1)
 }
 
 /// A version that a rule looks at.

@@ -135,6 +135,31 @@ pub(crate) async fn file_of_run(registry: &Registry, run_id: &str, path: &str) -
     find(registry, &joined(root, &normalise_artifact_path(path)?)).await
 }
 
+/// A file of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunFile<'name> {
+    pub(crate) run_id: &'name str,
+    /// Path within the run.
+    pub(crate) path: &'name str,
+}
+
+/// Stores a file of a run; `length_bytes` if the length is known before.
+///
+/// # Errors
+/// As of [`upload`], or the run does not exist, or its files are outside of the artifact store.
+pub(crate) async fn upload_to_run<E: std::fmt::Display + Send + 'static>(
+    registry: &Registry,
+    caller: Caller,
+    file: RunFile<'_>,
+    bytes: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
+    length_bytes: Option<u64>,
+) -> Result<Artifact, Error> {
+    let root = directory_of(&uri_of_run(registry, file.run_id).await?)?;
+    let path = joined(root, &new_artifact_path(file.path)?);
+    upload(registry, caller, &path, bytes, length_bytes).await?;
+    find(registry, &path).await
+}
+
 fn joined(root: String, path: &str) -> String {
     if path.is_empty() { root } else { format!("{root}/{path}") }
 }

@@ -8,6 +8,8 @@ use slipway_artifact_store::{Error as StoreError, UploadedPart};
 use slipway_runtime::id;
 
 use super::artifacts::{adopt, digest, refuse_pinned};
+use slipway_service_kit::db::while_open;
+
 use crate::access::caller::{Caller, carry};
 use crate::clock::now_ms;
 use crate::error::{Error, of_file};
@@ -125,7 +127,8 @@ pub(crate) async fn abort(registry: &Registry, upload_id: &str, path: &str) -> R
     if !table::upload_forget(change.db(), upload_id).await? {
         return Err(Error::Conflict(format!("The upload '{upload_id}' is complete")));
     }
-    registry.artifacts.abort_parts(&begun.blob_key, &begun.store_id).await?;
+    let aborted = registry.artifacts.abort_parts(&begun.blob_key, &begun.store_id);
+    while_open(change.db(), aborted).await??;
     // Whether or not the parts are gone, the object's key is left to the cleanup.
     blobs::blobs_release(change.db(), &[begun.blob_key], now_ms()).await?;
     change.commit().await

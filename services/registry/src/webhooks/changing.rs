@@ -3,6 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use slipway_domain::registry::webhook::Format;
+use slipway_service_kit::db::while_open;
 
 use super::intake;
 use crate::change::Change;
@@ -28,7 +29,8 @@ async fn listen(registry: &Registry, change: &mut Change, more: &[String]) -> Re
     }
     let enabled = table::webhooks_enabled(change.db()).await?;
     let patterns = enabled.iter().flat_map(|webhook| &webhook.events).chain(more);
-    intake::align(registry, patterns.map(String::as_str)).await
+    let patterns: Vec<&str> = patterns.map(String::as_str).collect();
+    while_open(change.db(), intake::align(registry, patterns)).await?
 }
 
 /// Stores a webhook; what happens from now on is delivered to it.
@@ -73,7 +75,7 @@ pub(crate) async fn update(registry: &Registry, name: &str, update: &Update<'_>)
     }
     change.tell("webhook", "updated", name_now, details).await?;
     change.commit().await?;
-    registry.webhooks.wake.notify_one();
+    registry.deliveries_changed();
     Ok(webhook)
 }
 

@@ -1,8 +1,8 @@
 //! From the event stream to rows: each event that a webhook wants becomes one delivery.
 //!
-//! A durable consumer, shared by all replicas, keeps the place in the stream. Its filter lets through what
-//! some webhook wants, so that events that no webhook wants cost nothing here; it is widened before a webhook
-//! is committed, so that none is missed.
+//! A durable consumer, read by the replica that leads, keeps the place in the stream. Its filter lets through
+//! what some webhook wants, so that events that no webhook wants cost nothing here; it is widened before a
+//! webhook is committed, so that none is missed.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use slipway_api::events::{EVENTS_STREAM, EVENTS_SUBJECTS};
 use slipway_domain::registry::webhook::{Format, filters};
 use slipway_event_bus::permissions::durable;
 use slipway_event_bus::{Consumer, Received};
+use slipway_service_kit::db::while_open;
 use tokio_util::sync::CancellationToken;
 
 use super::payload::Telling;
@@ -56,10 +57,12 @@ async fn keep_aligned(registry: &Registry, shutdown: &CancellationToken) {
 }
 
 async fn align_all(registry: &Registry) -> Result<(), Error> {
-    let mut transaction = registry.pool.begin().await?;
+    let mut transaction = slipway_service_kit::db::begin(&registry.pool).await?;
     webhooks::webhooks_lock(&mut transaction).await?;
     let enabled = webhooks::webhooks_enabled(&mut transaction).await?;
-    align(registry, enabled.iter().flat_map(|webhook| webhook.events.iter().map(String::as_str))).await
+    let patterns: Vec<&str> =
+        enabled.iter().flat_map(|webhook| webhook.events.iter().map(String::as_str)).collect();
+    while_open(&mut transaction, align(registry, patterns)).await?
 }
 
 /// Makes the consumer listen to at least what the patterns want. The caller holds the lock on webhooks.
@@ -82,11 +85,12 @@ pub(crate) async fn align<'pattern>(
 
 /// Rows for those who want the event; an event that comes again adds none.
 async fn take(registry: &Registry, event: &Received) -> Result<(), Error> {
-    let mut db = registry.pool.acquire().await?;
+    let mut db = slipway_lease::begin(&registry.pool).await?;
     let happened_ms =
         DateTime::parse_from_rfc3339(&event.time).map_or_else(|_| now_ms(), |time| time.timestamp_millis());
     let enabled = webhooks::webhooks_enabled(&mut db).await?;
     let telling = Telling::new(event, &registry.webhooks.dialect);
+    let mut added = 0;
     for format in [Format::CloudEvents, Format::Mlflow] {
         let wants: Vec<_> = enabled
             .iter()
@@ -95,9 +99,11 @@ async fn take(registry: &Registry, event: &Received) -> Result<(), Error> {
             .collect();
         let Some((_, told)) = wants.first() else { continue };
         let keys: Vec<i64> = wants.iter().map(|(key, _)| *key).collect();
-        if deliveries::deliveries_add(&mut db, &keys, told, now_ms()).await? > 0 {
-            registry.webhooks.wake.notify_one();
-        }
+        added += deliveries::deliveries_add(&mut db, &keys, told, now_ms()).await?;
+    }
+    db.commit().await?;
+    if added > 0 {
+        registry.webhooks.wake.notify_one();
     }
     Ok(())
 }

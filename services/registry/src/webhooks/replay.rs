@@ -49,7 +49,7 @@ pub(crate) async fn replay(
         .collect();
     let mut db = registry.pool.acquire().await?;
     let queued = deliveries::deliveries_replay(&mut db, webhook.webhook_key, &events, now_ms()).await?;
-    registry.webhooks.wake.notify_one();
+    registry.deliveries_changed();
     Ok(Replayed { queued, go_on_from })
 }
 
@@ -63,6 +63,6 @@ pub(crate) async fn replay_one(registry: &Registry, name: &str, delivery_id: i64
     if !deliveries::delivery_replay(&mut db, key, delivery_id, now_ms()).await? {
         return Err(Error::not_found(format!("there is no delivery `{delivery_id}` of `{name}`")));
     }
-    registry.webhooks.wake.notify_one();
+    registry.deliveries_changed();
     Ok(())
 }

@@ -1,9 +1,10 @@
-//! Sends pending deliveries. The workers of all replicas claim rows for a limited time; an expired claim may
-//! be taken by another worker.
+//! Sends pending deliveries, in the replica that leads. A worker claims rows for a limited time, and the
+//! worker of the next leader takes up what the one before has claimed.
 
 use std::time::Duration;
 
 use slipway_domain::registry::webhook::Next;
+use slipway_lease::carry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -14,15 +15,15 @@ use crate::state::Registry;
 use crate::store::deliveries::{self, Attempt, Claimed};
 use crate::store::webhooks;
 
-/// Calls that one replica has under way.
+/// Calls that are under way at a time.
 const MAX_CALLS: usize = 64;
-/// Concurrent calls of one webhook over all replicas: a slow receiver delays only its own deliveries.
+/// Concurrent calls of one webhook: a slow receiver delays only its own deliveries.
 const MAX_CALLS_PER_WEBHOOK: i64 = 4;
-const POLL_INTERVAL_MS: u64 = 1_000;
-/// A claim outlives its call by so much; then the replica that took it is dead.
+/// Longest pause between two looks. They are made when the next attempt is due, and when something is added.
+const MAX_PAUSE_MS: u64 = 5_000;
+const MIN_PAUSE_MS: u64 = 50;
+/// A claim outlives its call by so much; then the call is lost.
 const CLAIM_MARGIN_MS: i64 = 5_000;
-/// Calls under way at the shutdown may end within this time; others take them up where they do not.
-const DRAIN_LIMIT_MS: u64 = 3_000;
 /// What is over stays so long. Longer than the stream keeps events, so that none is delivered again.
 const KEEP_MS: i64 = 30 * 24 * 3_600_000;
 const FORGET_INTERVAL_MS: i64 = 60_000;
@@ -31,14 +32,20 @@ const FORGET_BATCH: i64 = 5_000;
 /// Runs until `shutdown`.
 pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
     let mut calls = JoinSet::new();
+    let mut elsewhere = registry.changes.elsewhere();
     let mut forget_at_ms = now_ms();
+    if let Err(error) = take_over(&registry).await {
+        tracing::debug!(%error, "deliveries of the leader before are taken up when their time is over");
+    }
     while !shutdown.is_cancelled() {
         let room = MAX_CALLS - calls.len();
+        let mut pause_ms = MAX_PAUSE_MS;
         match claim(&registry, room).await {
-            Ok((claim, claimed)) => {
+            Ok(Claim { claim, claimed, next_ms }) => {
+                pause_ms = next_ms;
                 for delivery in claimed {
                     let registry = registry.clone();
-                    calls.spawn(async move { deliver(&registry, claim, &delivery).await });
+                    calls.spawn(carry(async move { deliver(&registry, claim, &delivery).await }));
                 }
             }
             Err(error) => tracing::debug!(%error, "webhook delivery pass failed; retrying"),
@@ -51,34 +58,52 @@ pub(crate) async fn run(registry: Registry, shutdown: CancellationToken) {
             () = shutdown.cancelled() => {}
             () = registry.webhooks.wake.notified(), if calls.len() < MAX_CALLS => {}
             Some(_) = calls.join_next() => while calls.try_join_next().is_some() {},
-            () = tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)) => {}
+            _ = elsewhere.changed(), if calls.len() < MAX_CALLS => {}
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
         }
     }
-    let drained = async { while calls.join_next().await.is_some() {} };
-    if tokio::time::timeout(Duration::from_millis(DRAIN_LIMIT_MS), drained).await.is_err() {
-        tracing::info!("webhook deliveries interrupted by shutdown; they will be repeated");
-    }
+    // The lease allows for a moment. Another replica repeats the calls that take longer.
+    while calls.join_next().await.is_some() {}
 }
 
-async fn claim(registry: &Registry, room: usize) -> Result<(i64, Vec<Claimed>), Error> {
+/// What one look took.
+struct Claim {
+    claim: i64,
+    claimed: Vec<Claimed>,
+    /// Time until the next attempt is due, milliseconds.
+    next_ms: u64,
+}
+
+/// Whoever leads now makes the calls: the calls of the leader before end with it, or are not noted.
+async fn take_over(registry: &Registry) -> Result<(), Error> {
+    let mut db = slipway_lease::begin(&registry.pool).await?;
+    deliveries::deliveries_unclaim(&mut db).await?;
+    Ok(db.commit().await?)
+}
+
+async fn claim(registry: &Registry, room: usize) -> Result<Claim, Error> {
     let claim: i64 = rand::random();
     if room == 0 {
-        return Ok((claim, Vec::new()));
+        return Ok(Claim { claim, claimed: Vec::new(), next_ms: MAX_PAUSE_MS });
     }
     let room = i64::try_from(room).unwrap_or(i64::MAX);
     let until_ms = now_ms()
         + i64::try_from(registry.webhooks.sender.timeout_ms).unwrap_or(i64::MAX / 2)
         + CLAIM_MARGIN_MS;
-    let mut db = registry.pool.acquire().await?;
+    let mut db = slipway_lease::begin(&registry.pool).await?;
     let claimed =
         deliveries::deliveries_claim(&mut db, claim, room, MAX_CALLS_PER_WEBHOOK, now_ms(), until_ms).await?;
-    Ok((claim, claimed))
+    let due_ms = deliveries::deliveries_next(&mut db).await?.unwrap_or(i64::MAX);
+    db.commit().await?;
+    let next_ms = u64::try_from(due_ms.saturating_sub(now_ms())).unwrap_or(0);
+    Ok(Claim { claim, claimed, next_ms: next_ms.clamp(MIN_PAUSE_MS, MAX_PAUSE_MS) })
 }
 
 async fn forget(registry: &Registry) {
     let forgotten = async {
-        let mut db = registry.pool.acquire().await?;
-        deliveries::deliveries_forget(&mut db, now_ms() - KEEP_MS, FORGET_BATCH).await
+        let mut db = slipway_lease::begin(&registry.pool).await?;
+        deliveries::deliveries_forget(&mut db, now_ms() - KEEP_MS, FORGET_BATCH).await?;
+        Ok::<_, Error>(db.commit().await?)
     };
     if let Err(error) = forgotten.await {
         tracing::debug!(%error, "old deliveries not removed; retrying");

@@ -24,7 +24,8 @@ async fn world(more: &[&str]) -> World {
 }
 
 fn channel(world: &World, token: &str) -> TracedChannel {
-    registry_channel(&world.url, &RegistryToken { registry_token: Some(token.into()) }).unwrap()
+    let token = RegistryToken::of(token.to_owned()).resolve().unwrap();
+    registry_channel(&world.url, &token).unwrap()
 }
 
 async fn issue(world: &World, token: &str, job: &str, expires_in_s: u64) -> Result<JobToken, Status> {

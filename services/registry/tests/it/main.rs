@@ -5,6 +5,7 @@
 mod access;
 mod artifacts;
 mod audit;
+mod contract;
 mod deployed;
 mod events;
 mod faults;

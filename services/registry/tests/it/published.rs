@@ -117,6 +117,7 @@ async fn refused_calls_here_and_calls_of_other_services_are_in_the_audit_trail()
         status: 201,
         reason: String::new(),
         at_unix_ms: 1_700_000_000_000,
+        omitted: None,
     };
     let (bus, id) = (world.bus().await, Uuid::now_v7());
     // Delivered twice, it is one row.

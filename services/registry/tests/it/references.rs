@@ -255,7 +255,7 @@ impl World {
 
     /// The training profile of a version of `ours`, as another service asks for it.
     async fn profile(&self, person: &Person<'_>, version: &str) -> Result<String, tonic::Code> {
-        let token = RegistryToken { registry_token: Some(person.token().to_owned().into()) };
+        let token = RegistryToken::of(person.token().to_owned()).resolve().unwrap();
         let mut client = RegistryClient::new(registry_channel(&self.url, &token).unwrap());
         let asked = GetTrainingProfileRequest { model: "ours".to_owned(), version: version.to_owned() };
         let answer = client.get_training_profile(asked).await.map_err(|status| status.code())?;

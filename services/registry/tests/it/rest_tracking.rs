@@ -3,12 +3,13 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use slipway_api::rest::registry::{
-    ExperimentUpdate, ExperimentsQuery, LifecycleStage, LogBatch, NewExperiment, NewMetric, NewRun,
-    RunSearch, RunStatus, RunUpdate, SampleRequest, View,
+    ArtifactsQuery, ExperimentUpdate, ExperimentsQuery, LifecycleStage, LogBatch, NewExperiment, NewMetric,
+    NewRun, PreviewQuery, RunSearch, RunStatus, RunUpdate, SampleRequest, UploadQuery, View,
 };
 use slipway_api::rest::{Number, PageQuery, TagValue as Text};
+use slipway_client::registry::Owner;
 
-use crate::world::World;
+use crate::world::{MODEL, World};
 
 fn new_experiment(name: &str) -> NewExperiment {
     NewExperiment { name: name.to_owned(), ..NewExperiment::default() }
@@ -234,4 +235,37 @@ async fn charts_have_a_bounded_number_of_points_and_keep_every_peak() {
         }
     }
     assert!(read.iter().copied().eq(0..2_000), "{} points", read.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_a_run_is_uploaded_listed_replaced_and_pinned_by_a_version() {
+    let world = World::begin().await;
+    let client = world.client();
+    let run = client.create_run("0", &NewRun::default()).await.unwrap().info.run_id;
+    let at = |path: &str| UploadQuery { path: path.to_owned() };
+    let first = client.upload(&run, &at("plots/loss.txt"), b"0.5".to_vec()).await.unwrap();
+    assert_eq!((first.path.as_str(), first.size_bytes), ("plots/loss.txt", 3));
+    let second = client.upload(&run, &at("plots/loss.txt"), b"0.25".to_vec()).await.unwrap();
+    assert_ne!(second.sha256, first.sha256);
+    let listed = client.artifacts(Owner::Run(&run), &ArtifactsQuery::default()).await.unwrap();
+    assert_eq!((listed.artifacts[0].path.as_str(), listed.artifacts[0].is_directory), ("plots", true));
+    let preview = PreviewQuery { path: "plots/loss.txt".to_owned(), max_bytes: None };
+    let preview = client.preview(Owner::Run(&run), &preview).await.unwrap();
+    assert_eq!((preview.content.as_str(), preview.sha256), ("0.25", second.sha256));
+
+    client.upload(&run, &at("model/model.onnx"), MODEL.to_vec()).await.unwrap();
+    world.made(Method::POST, "models", json!({"name": "m"})).await;
+    let source = json!({"source": format!("runs:/{run}/model"), "run_id": run});
+    let version = world.made(Method::POST, "models/m/versions", source).await;
+    assert_eq!(version["files"][0]["path"], "model.onnx", "{version}");
+    client.upload(&run, &at("model/model.onnx"), MODEL.to_vec()).await.expect("the same bytes");
+    let (path, file) = (format!("runs/{run}/artifacts/content"), Value::Null);
+    let (status, problem) =
+        world.v1(Method::PUT, &format!("{path}?path=model%2Fmodel.onnx"), file.clone()).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("conflict")), "{problem}");
+    for wrong in ["..%2Fx", "%2Fetc", "", "a%2F"] {
+        world.refused_field(Method::PUT, &format!("{path}?path={wrong}"), file.clone(), "path").await;
+    }
+    let (status, _) = world.v1(Method::PUT, "runs/absent/artifacts/content?path=a", file).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }

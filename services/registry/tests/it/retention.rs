@@ -188,3 +188,34 @@ async fn a_wrong_rule_is_refused_by_the_name_of_its_field() {
     let (status, _) = world.v1(Method::POST, "retention-rules/r/run", json!({})).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
+
+/// A rule may be applied by several replicas at the same time, and again after a pass that was interrupted
+/// between the deletion of a run and its purge: each deletion is told once.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_deletion_is_told_once_however_many_replicas_apply_a_rule() {
+    let world = World::begin().await;
+    let other = world.replica().await;
+    let made = world.post("experiments/create", json!({"name": "sweep"})).await;
+    let experiment = made["experiment_id"].as_str().unwrap().to_owned();
+    let mut runs = Vec::new();
+    for _ in 0..12 {
+        runs.push(ended(&world, &experiment, 0.0).await);
+    }
+    runs.sort();
+    // As a client deleted it, or a pass that ended there.
+    world.post("runs/delete", json!({"run_id": runs[0]})).await;
+    let scope = json!({"scope": "experiment", "experiment": "sweep"});
+    put(&world, "old", json!({"for": scope, "after_days": 0, "action": "delete"})).await;
+    tokio::join!(
+        apply(&world, "old", false),
+        apply(&other, "old", false),
+        apply(&world, "old", false),
+        apply(&other, "old", false)
+    );
+    for what in ["deleted", "purged"] {
+        let told = world.events(&format!("slipway.registry.run.{what}"), runs.len()).await;
+        let mut told: Vec<String> = told.into_iter().map(|event| event.entity).collect();
+        told.sort();
+        assert_eq!(told, runs, "{what}");
+    }
+}

@@ -390,6 +390,7 @@ fn arguments(port: u16, database: &str, nats: &TestNats, bucket: &TestBucket) ->
         "--webhook-retry-initial-ms=40",
         "--webhook-max-attempts=4",
         "--retention-interval-s=1",
+        "--drain-seconds=0.5",
     ];
     let arguments = [
         "registry".to_owned(),

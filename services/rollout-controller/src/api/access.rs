@@ -2,12 +2,12 @@
 //!
 //! A deployment and its rollouts belong to the model that it serves: a role on the model is a role on them.
 
-use slipway_access::policy::Requirement::{Authenticated, Role as Needs};
+use slipway_access::policy::Requirement::{Authenticated, List, Role as Needs};
 use slipway_access::policy::Resource::{Everything, OfPath};
 use slipway_access::policy::{Requirement, Resource, Rule, grpc, rule};
 use slipway_access::principal::DRIFT_MONITOR_SERVICE;
 use slipway_access::{Resolve, Resolved};
-use slipway_domain::access::Role;
+use slipway_domain::access::{Role, Scope};
 use slipway_http_server::Problem;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -20,8 +20,8 @@ const READ: Requirement = Needs(Role::Viewer, Everything);
 const WRITE: Requirement = Needs(Role::Deployer, Everything);
 
 /// The policy of the rollout controller.
-pub static RULES: [Rule; 19] = [
-    rule("GET", "/api/v1/deployments", READ),
+pub static RULES: [Rule; 21] = [
+    rule("GET", "/api/v1/deployments", List),
     rule("POST", "/api/v1/deployments", WRITE),
     rule("GET", "/api/v1/deployments/{name}", Needs(Role::Viewer, DEPLOYMENT)),
     rule("PATCH DELETE", "/api/v1/deployments/{name}", Needs(Role::Deployer, DEPLOYMENT)),
@@ -29,7 +29,7 @@ pub static RULES: [Rule; 19] = [
     rule("POST", "/api/v1/deployments/{name}/rollouts", Needs(Role::Deployer, DEPLOYMENT)),
     rule("PUT", "/api/v1/deployments/{name}/rules", Needs(Role::Deployer, DEPLOYMENT)),
     rule("PUT DELETE", "/api/v1/deployments/{name}/kill-switch", Needs(Role::Deployer, DEPLOYMENT)),
-    rule("GET", "/api/v1/rollouts", READ),
+    rule("GET", "/api/v1/rollouts", List),
     rule("GET", "/api/v1/rollouts/{id}", Needs(Role::Viewer, ROLLOUT)),
     rule("GET", "/api/v1/rollouts/{id}/decisions", Needs(Role::Viewer, ROLLOUT)),
     rule("GET", "/openapi.json", Authenticated),
@@ -42,6 +42,8 @@ pub static RULES: [Rule; 19] = [
     grpc("/slipway.rollout.v1.RolloutController/PauseDeployment", WRITE)
         .or_services(&[DRIFT_MONITOR_SERVICE]),
     grpc("/slipway.rollout.v1.RolloutController/Rollback", WRITE),
+    grpc("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Authenticated),
+    grpc("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Authenticated),
 ];
 
 /// Finds the model of a deployment or a rollout.
@@ -49,8 +51,11 @@ pub static RULES: [Rule; 19] = [
 pub(crate) struct Models(pub(crate) PgPool);
 
 impl Resolve for Models {
-    fn model_of<'a>(&'a self, kind: &'static str, name: &'a str) -> Resolved<'a> {
-        Box::pin(async move { self.find(kind, name).await.map_err(Problem::from) })
+    fn scope_of<'a>(&'a self, kind: &'static str, name: &'a str) -> Resolved<'a> {
+        Box::pin(async move {
+            let model = self.find(kind, name).await.map_err(Problem::from)?;
+            Ok(model.map(Scope::Model))
+        })
     }
 }
 
@@ -59,7 +64,11 @@ impl Models {
         let mut connection = self.0.acquire().await?;
         let deployment = if kind == "rollout" {
             let Ok(id) = Uuid::parse_str(name) else { return Ok(None) };
-            let Some(rollout) = rollouts::find(&mut connection, id).await? else { return Ok(None) };
+            let found = rollouts::find(&mut connection, id).await?;
+            // A deployment that was made later under the same name may belong to another model.
+            let Some(rollout) = found.filter(|found| found.deployment_deleted_at_ms.is_none()) else {
+                return Ok(None);
+            };
             rollout.deployment
         } else {
             name.to_owned()
@@ -78,6 +87,7 @@ mod tests {
         let mut routes = slipway_testkit::routes(&format!("{:?}", crate::api::rest::routes()));
         let proto = include_str!("../../../../proto/slipway/rollout/v1/rollout.proto");
         routes.extend(slipway_testkit::grpc_methods(proto));
+        routes.extend(slipway_testkit::reflection_methods());
         slipway_testkit::assert_covered(&routes, RULES.iter().map(|rule| (rule.methods, rule.path)));
     }
 }

@@ -1,5 +1,7 @@
 //! Deployments and their intended traffic tables.
 
+use std::collections::BTreeMap;
+
 use slipway_api::events::AliasMove;
 use slipway_api::traffic::TrafficTable;
 use slipway_domain::rollout::Strategy;
@@ -119,6 +121,24 @@ pub(crate) async fn lock_key(
     .await
 }
 
+/// The deployments of these keys that are not deleted.
+pub(crate) async fn of_keys(
+    connection: &mut PgConnection,
+    deployment_keys: &[i64],
+) -> Result<Vec<Deployment>, sqlx::Error> {
+    if deployment_keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM deployments WHERE deployment_key = ANY($1) AND deleted_at_ms IS NULL"
+    ))
+    .bind(deployment_keys)
+    .fetch_all(connection)
+    .await
+}
+
 /// Deployments whose watched alias was moved while the kill switch was on, and whose switch is off now.
 pub(crate) async fn pending_moves(connection: &mut PgConnection) -> Result<Vec<Deployment>, sqlx::Error> {
     sqlx::query_as(concat!(
@@ -164,17 +184,19 @@ pub(crate) async fn set_settings(
 /// Deployments by name, behind the given one.
 pub(crate) async fn list(
     connection: &mut PgConnection,
+    models: Option<&[String]>,
     after: Option<&str>,
     limit: i64,
 ) -> Result<Vec<Deployment>, sqlx::Error> {
     sqlx::query_as(concat!(
         "SELECT ",
         columns!(),
-        " FROM deployments WHERE deleted_at_ms IS NULL AND ($1::TEXT IS NULL OR name > $1) ORDER BY name \
-             LIMIT $2"
+        " FROM deployments WHERE deleted_at_ms IS NULL AND ($1::TEXT IS NULL OR name > $1) \
+             AND ($3::TEXT[] IS NULL OR model = ANY($3)) ORDER BY name LIMIT $2"
     ))
     .bind(after)
     .bind(limit)
+    .bind(models)
     .fetch_all(connection)
     .await
 }
@@ -186,6 +208,17 @@ pub(crate) async fn tables(connection: &mut PgConnection) -> Result<Vec<TrafficT
             .fetch_all(connection)
             .await?;
     Ok(tables.into_iter().map(|table| table.0).collect())
+}
+
+/// Revision of every intended table, by deployment.
+pub(crate) async fn revisions(connection: &mut PgConnection) -> Result<BTreeMap<String, u64>, sqlx::Error> {
+    let revisions: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT name, (traffic->>'revision')::BIGINT FROM deployments WHERE deleted_at_ms IS NULL",
+    )
+    .fetch_all(connection)
+    .await?;
+    let unsigned = |(name, revision): (String, i64)| (name, u64::try_from(revision).unwrap_or_default());
+    Ok(revisions.into_iter().map(unsigned).collect())
 }
 
 /// Stores the intended table.

@@ -2,6 +2,5 @@
 
 pub(crate) mod deployments;
 pub(crate) mod identity;
-pub(crate) mod leader;
 pub(crate) mod notices;
 pub(crate) mod rollouts;

@@ -1,7 +1,11 @@
 //! What the owner of a deployment should know and no rollout shows.
 
+use std::collections::HashMap;
+
 use slipway_domain::traffic::TrafficTable;
 use sqlx::PgConnection;
+
+use super::deployments::Deployment;
 
 /// The notice about the watched alias.
 pub(crate) const ALIAS: &str = "alias";
@@ -13,6 +17,7 @@ const MAX_MESSAGE_CHARS: usize = 2_000;
 /// A notice as it is stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Notice {
+    deployment_key: i64,
     /// `alias` or `version/<number>`.
     pub(crate) about: String,
     /// Unix milliseconds.
@@ -42,7 +47,8 @@ pub(crate) async fn set(
     let message: String = new.message.chars().take(MAX_MESSAGE_CHARS).collect();
     sqlx::query(
         "INSERT INTO deployment_notices (deployment_key, about, at_ms, message) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (deployment_key, about) DO UPDATE SET at_ms = excluded.at_ms, message = excluded.message",
+         ON CONFLICT (deployment_key, about) DO UPDATE \
+         SET at_ms = excluded.at_ms, message = excluded.message",
     )
     .bind(deployment_key)
     .bind(new.about)
@@ -67,22 +73,36 @@ pub(crate) async fn clear(
     Ok(())
 }
 
-/// The notices of a deployment that count now, by subject.
+/// The notices that count now, by the keys of `deployments` and in the order of their subjects.
 pub(crate) async fn of(
     connection: &mut PgConnection,
-    deployment_key: i64,
-    table: &TrafficTable,
-) -> Result<Vec<Notice>, sqlx::Error> {
-    let found: Vec<Notice> = sqlx::query_as(
-        "SELECT about, at_ms, message FROM deployment_notices WHERE deployment_key = $1 ORDER BY about LIMIT $2",
+    deployments: &[Deployment],
+) -> Result<HashMap<i64, Vec<Notice>>, sqlx::Error> {
+    let keys: Vec<i64> = deployments.iter().map(|deployment| deployment.deployment_key).collect();
+    let rows: Vec<Notice> = sqlx::query_as(
+        "SELECT deployment_key, about, at_ms, message FROM (SELECT *, row_number() \
+         OVER (PARTITION BY deployment_key ORDER BY about) AS place FROM deployment_notices \
+         WHERE deployment_key = ANY($1)) n WHERE place <= $2 ORDER BY deployment_key, about",
     )
-    .bind(deployment_key)
+    .bind(keys)
     .bind(MAX_NOTICES)
     .fetch_all(connection)
     .await?;
-    let counts = |notice: &Notice| match notice.about.strip_prefix(VERSION) {
-        Some(version) => table.targets().any(|target| target.version == version),
-        None => true,
-    };
-    Ok(found.into_iter().filter(counts).collect())
+    let tables: HashMap<i64, &TrafficTable> =
+        deployments.iter().map(|deployment| (deployment.deployment_key, &deployment.traffic.0)).collect();
+    let mut found: HashMap<i64, Vec<Notice>> = HashMap::new();
+    for notice in rows {
+        let counts = match notice.about.strip_prefix(VERSION) {
+            Some(version) => tables.get(&notice.deployment_key).is_some_and(|table| names(table, version)),
+            None => true,
+        };
+        if counts {
+            found.entry(notice.deployment_key).or_default().push(notice);
+        }
+    }
+    Ok(found)
+}
+
+fn names(table: &TrafficTable, version: &str) -> bool {
+    table.targets().any(|target| target.version == version)
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 /// Columns of [`StoredRollout`] from rollouts `r` and deployments `d`.
 macro_rules! columns {
     () => {
-        "r.seq, r.id, r.deployment_key, d.id AS deployment_id, d.deleted_at_ms AS deployment_deleted_at_ms, \
+        "r.id, r.deployment_key, d.id AS deployment_id, d.deleted_at_ms AS deployment_deleted_at_ms, \
          r.deployment, r.model, r.state, r.traceparent"
     };
 }
@@ -23,7 +23,6 @@ macro_rules! select {
 /// A rollout as it is stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct StoredRollout {
-    pub(crate) seq: i64,
     pub(crate) id: Uuid,
     pub(crate) deployment_key: i64,
     pub(crate) deployment_id: Uuid,
@@ -143,6 +142,24 @@ pub(crate) struct Filter<'filter> {
     pub(crate) deployment: Option<&'filter str>,
     /// Of the deployment with this id, deleted or not.
     pub(crate) deployment_id: Option<Uuid>,
+    /// Of deployments of these models that are not deleted; `None`: of all.
+    pub(crate) models: Option<&'filter [String]>,
+}
+
+/// Where a rollout of the list is in it; `None` where the list does not have it.
+pub(crate) async fn position(
+    connection: &mut PgConnection,
+    filter: &Filter<'_>,
+    id: Uuid,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT r.seq FROM rollouts r JOIN deployments d USING (deployment_key) WHERE r.id = $1 \
+         AND ($2::TEXT[] IS NULL OR (d.model = ANY($2) AND d.deleted_at_ms IS NULL))",
+    )
+    .bind(id)
+    .bind(filter.models)
+    .fetch_optional(connection)
+    .await
 }
 
 /// Rollouts, the newest first, before the given one.
@@ -154,12 +171,14 @@ pub(crate) async fn list(
 ) -> Result<Vec<StoredRollout>, sqlx::Error> {
     sqlx::query_as(select!(
         "WHERE ($1::TEXT IS NULL OR (d.name = $1 AND d.deleted_at_ms IS NULL)) AND ($4::UUID IS NULL OR d.id = $4) \
+         AND ($5::TEXT[] IS NULL OR (d.model = ANY($5) AND d.deleted_at_ms IS NULL)) \
          AND ($2::BIGINT IS NULL OR r.seq < $2) ORDER BY r.seq DESC LIMIT $3"
     ))
     .bind(filter.deployment)
     .bind(before)
     .bind(limit)
     .bind(filter.deployment_id)
+    .bind(filter.models)
     .fetch_all(connection)
     .await
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_nats::jetstream::kv::{Entry, Operation};
 use serde_json::json;
 use slipway_api::predictions::{LABELS_SUBJECT, PREDICTIONS_SUBJECT};
 use slipway_api::proto::registry::registry_server::{Registry, RegistryServer};
@@ -12,7 +13,8 @@ use slipway_api::proto::registry::{
     GetModelVersionRequest, GetTrainingProfileRequest, ModelVersion, ResolveAliasRequest, TrainingProfile,
 };
 use slipway_api::traffic::{
-    REPLICAS_BUCKET, ReplicaStatus, TRAFFIC_BUCKET, TrafficTable, VersionState, VersionStatus,
+    REPLICAS_BUCKET, ReplicaStatus, TRAFFIC_BUCKET, TablesPosition, TablesState, Target, TrafficTable,
+    UnsettledDeployment, VersionState, VersionStatus,
 };
 use slipway_event_bus::EventBus;
 use slipway_runtime::clock::now_unix_ms;
@@ -122,10 +124,17 @@ pub(crate) async fn registry() -> (Versions, String) {
     (versions, url)
 }
 
+fn version_status(target: &Target, broken: &BTreeMap<String, String>) -> VersionStatus {
+    let reason = broken.get(&target.version).cloned();
+    let state = if reason.is_some() { VersionState::Failed } else { VersionState::Ready };
+    VersionStatus { version: target.version.clone(), digest: target.digest.clone(), state, reason }
+}
+
 /// A serving replica without models: it says that each version of its table is ready, or what the test wants
 /// of it, and publishes a record for each request that it is told of.
 #[derive(Clone)]
 pub(crate) struct Replica {
+    id: String,
     bus: EventBus,
     /// Versions that do not load, with the reason.
     broken: Arc<Mutex<BTreeMap<String, String>>>,
@@ -137,54 +146,101 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn start(bus: EventBus, shutdown: CancellationToken) -> Self {
-        let replica = Self { bus, broken: Arc::default(), seen: Arc::default(), hangs: Arc::default() };
+        Self::start_as("r", bus, shutdown)
+    }
+
+    /// One with another name.
+    pub(crate) fn start_as(id: &str, bus: EventBus, shutdown: CancellationToken) -> Self {
+        let replica = Self {
+            id: id.to_owned(),
+            bus,
+            broken: Arc::default(),
+            seen: Arc::default(),
+            hangs: Arc::default(),
+        };
         let working = replica.clone();
         tokio::spawn(async move {
             while !shutdown.is_cancelled() {
                 // NATS may be unreachable, and the buckets may not be there yet.
-                if !working.hangs.load(Ordering::Relaxed) {
-                    let _ = working.report().await;
-                }
+                let _ = working.follow(&shutdown).await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
         replica
     }
 
-    async fn report(&self) -> anyhow::Result<()> {
-        let (tables, replicas) =
-            (self.bus.bucket(TRAFFIC_BUCKET).await?, self.bus.bucket(REPLICAS_BUCKET).await?);
-        let Some(bytes) = tables.get("d").await? else { return Ok(()) };
-        let table: TrafficTable = serde_json::from_slice(&bytes)?;
-        let broken = self.broken.lock().unwrap().clone();
-        let versions = table
-            .targets()
-            .map(|target| VersionStatus {
-                version: target.version.clone(),
-                digest: target.digest.clone(),
-                state: if broken.contains_key(&target.version) {
-                    VersionState::Failed
-                } else {
-                    VersionState::Ready
+    /// Follows the tables and reports, until the connection is lost or it hangs.
+    async fn follow(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        if self.hangs.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let replicas = self.bus.bucket(REPLICAS_BUCKET).await?;
+        let (all, mut followed) = self.bus.follow_bucket(TRAFFIC_BUCKET).await?;
+        let mut tables = BTreeMap::new();
+        for entry in all {
+            self.take(&mut tables, &entry);
+        }
+        let (mut told, mut at) = (None, Instant::now());
+        while !shutdown.is_cancelled() && !self.hangs.load(Ordering::Relaxed) {
+            let position = TablesPosition {
+                bucket_created_unix_ms: followed.created_unix_ms(),
+                revision: followed.revision(),
+            };
+            let status = (position, self.unsettled(&tables));
+            if told.as_ref() != Some(&status) || at.elapsed() > Duration::from_millis(500) {
+                let json = serde_json::to_vec(&self.status(status.0, status.1.clone()))?;
+                replicas.put(&self.id, json.into()).await?;
+                (told, at) = (Some(status), Instant::now());
+            }
+            tokio::select! {
+                entry = followed.next() => match entry? {
+                    Some(entry) => self.take(&mut tables, &entry),
+                    None => return Ok(()),
                 },
-                reason: broken.get(&target.version).cloned(),
-            })
-            .collect();
-        let status = ReplicaStatus {
-            replica_id: "r".into(),
-            deployment: "d".into(),
-            table_revision: table.revision,
-            versions,
-            at_unix_ms: now_unix_ms(),
-        };
-        {
-            let mut seen = self.seen.lock().unwrap();
-            if seen.last() != Some(&table) {
-                seen.push(table);
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
         }
-        replicas.put("r.d", serde_json::to_vec(&status)?.into()).await?;
         Ok(())
+    }
+
+    fn take(&self, tables: &mut BTreeMap<String, TrafficTable>, entry: &Entry) {
+        if entry.operation != Operation::Put {
+            tables.remove(&entry.key);
+            return;
+        }
+        let Ok(table) = serde_json::from_slice::<TrafficTable>(&entry.value) else { return };
+        if entry.key == "d" {
+            let mut seen = self.seen.lock().unwrap();
+            if seen.last() != Some(&table) {
+                seen.push(table.clone());
+            }
+        }
+        tables.insert(entry.key.clone(), table);
+    }
+
+    /// Deployments with versions that are broken.
+    fn unsettled(&self, tables: &BTreeMap<String, TrafficTable>) -> Vec<UnsettledDeployment> {
+        let broken = self.broken.lock().unwrap().clone();
+        let is_broken =
+            |table: &&TrafficTable| table.targets().any(|target| broken.contains_key(&target.version));
+        let unsettled = |table: &TrafficTable| UnsettledDeployment {
+            deployment: table.deployment.clone(),
+            table_revision: table.revision,
+            versions: table.targets().map(|target| version_status(target, &broken)).collect(),
+            refused: None,
+        };
+        tables.values().filter(is_broken).map(unsettled).collect()
+    }
+
+    fn status(&self, position: TablesPosition, unsettled: Vec<UnsettledDeployment>) -> ReplicaStatus {
+        ReplicaStatus {
+            replica_id: self.id.clone(),
+            position: Some(position),
+            tables: TablesState::Current,
+            unsettled,
+            silent_below_revision: 0,
+            at_unix_ms: now_unix_ms(),
+        }
     }
 
     pub(crate) fn breaks(&self, version: &str, reason: &str) {
@@ -198,20 +254,21 @@ impl Replica {
 
     /// Another replica reports that it is loading this version, and nothing more after that.
     pub(crate) async fn another_loads(&self, replica: &str, version: &str, revision: u64) {
-        let status = ReplicaStatus {
-            replica_id: replica.into(),
-            deployment: "d".into(),
-            table_revision: revision,
-            versions: vec![VersionStatus {
-                version: version.into(),
-                digest: format!("sha256:{version}"),
-                state: VersionState::Loading,
-                reason: None,
-            }],
-            at_unix_ms: now_unix_ms(),
-        };
+        let versions = vec![VersionStatus {
+            version: version.into(),
+            digest: format!("sha256:{version}"),
+            state: VersionState::Loading,
+            reason: None,
+        }];
+        let unsettled =
+            UnsettledDeployment { deployment: "d".into(), table_revision: revision, versions, refused: None };
+        let (_, tables) = self.bus.follow_bucket(TRAFFIC_BUCKET).await.unwrap();
+        let position =
+            TablesPosition { bucket_created_unix_ms: tables.created_unix_ms(), revision: tables.revision() };
+        let other = Self { id: replica.to_owned(), ..self.clone() };
+        let status = other.status(position, vec![unsettled]);
         let replicas = self.bus.bucket(REPLICAS_BUCKET).await.unwrap();
-        replicas.put(format!("{replica}.d"), serde_json::to_vec(&status).unwrap().into()).await.unwrap();
+        replicas.put(replica, serde_json::to_vec(&status).unwrap().into()).await.unwrap();
     }
 
     /// Publishes one record for each of these predictions of a version, without labels. `null` is NaN.

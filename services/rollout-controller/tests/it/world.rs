@@ -1,10 +1,13 @@
 //! A controller of one's own, its peers, and a client.
 
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::HeaderMap;
 use clap::Parser as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use slipway_api::events::{ALIAS_SET, EVENTS_STREAM};
@@ -38,6 +41,25 @@ impl Controller {
     }
 }
 
+/// A controller in a process of its own; it ends when dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) controller: Controller,
+}
+
+impl Process {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 pub(crate) struct World {
     pub(crate) nats: TestNats,
     pub(crate) bus: EventBus,
@@ -58,7 +80,7 @@ impl Drop for World {
 impl World {
     /// A controller, a replica, and version 1 deployed as `d` without a canary.
     pub(crate) async fn deployed() -> (Self, Controller) {
-        Self::deployed_on(slipway_testkit::postgres().await.url).await
+        Box::pin(Self::deployed_on(slipway_testkit::postgres().await.url)).await
     }
 
     /// The same, with a Postgres that the test may kill.
@@ -78,7 +100,7 @@ impl World {
         (world, controller)
     }
 
-    async fn begin(database: String) -> Self {
+    pub(crate) async fn begin(database: String) -> Self {
         slipway_runtime::install_tls_provider();
         let nats = slipway_testkit::nats().await;
         let bus = EventBus::connect(&NatsConfig { nats_url: nats.url.clone() }, "test").await.unwrap();
@@ -100,27 +122,57 @@ impl World {
     /// Starts a controller on this world's database.
     pub(crate) async fn controller(&self) -> Controller {
         let port = slipway_testkit::free_port().unwrap();
-        let arguments = [
-            "controller".to_owned(),
+        let arguments = ["controller".to_owned()].into_iter().chain(self.arguments(port));
+        let shutdown = self.shutdown.child_token();
+        let config = Settings::parse_from(arguments).config;
+        let task = tokio::spawn(slipway_rollout_controller::run(config, shutdown.clone()));
+        let controller = Controller { url: format!("http://127.0.0.1:{port}"), shutdown, task };
+        self.ready(&controller).await;
+        controller
+    }
+
+    /// Starts a controller in a process of its own.
+    pub(crate) async fn process(&self) -> Process {
+        let port = slipway_testkit::free_port().unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_slipway-rollout-controller"));
+        command.args(self.arguments(port)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let controller = Controller {
+            url: format!("http://127.0.0.1:{port}"),
+            shutdown: self.shutdown.child_token(),
+            task: tokio::spawn(async { Ok(()) }),
+        };
+        self.ready(&controller).await;
+        Process { child, controller }
+    }
+
+    fn arguments(&self, port: u16) -> [String; 6] {
+        [
             format!("--listen=127.0.0.1:{port}"),
             format!("--postgres-url={}", self.database),
             format!("--nats-url={}", self.nats.url),
             format!("--registry-url={}", self.registry),
             "--acknowledge-timeout-ms=1000".to_owned(),
-        ];
-        let shutdown = self.shutdown.child_token();
-        let config = Settings::parse_from(arguments).config;
-        let task = tokio::spawn(slipway_rollout_controller::run(config, shutdown.clone()));
-        let url = format!("http://127.0.0.1:{port}");
+            "--drain-seconds=0.5".to_owned(),
+        ]
+    }
+
+    async fn ready(&self, controller: &Controller) {
         let started = Instant::now();
         loop {
-            let ready = self.http.get(format!("{url}/readyz")).send().await;
+            let ready = self.http.get(format!("{}/readyz", controller.url)).send().await;
             if ready.is_ok_and(|response| response.status() == StatusCode::OK) {
-                return Controller { url, shutdown, task };
+                return;
             }
             assert!(started.elapsed() < PATIENCE, "the controller is not ready");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Whether a controller leads.
+    pub(crate) async fn leads(&self, controller: &Controller) -> bool {
+        let shown = self.http.get(format!("{}/metrics", controller.url)).send().await.unwrap();
+        shown.text().await.unwrap().contains("\nslipway_leader 1\n")
     }
 
     pub(crate) async fn try_call(
@@ -153,6 +205,33 @@ impl World {
         self.call(controller, Method::GET, path, Value::Null).await
     }
 
+    /// Another replica, with tables of its own.
+    pub(crate) fn another_replica(&self, id: &str) -> Replica {
+        Replica::start_as(id, self.bus.clone(), self.shutdown.clone())
+    }
+
+    /// Creates deployments of version 1, and waits until the last of them is promoted.
+    pub(crate) async fn deploy(&self, controller: &Controller, names: &[String]) {
+        for name in names {
+            let body = json!({"name": name, "model": "m", "version": "1", "default_strategy": {"steps": []}});
+            self.call(controller, Method::POST, "deployments", body).await;
+        }
+        let started = Instant::now();
+        for name in names {
+            while self.get(controller, &format!("deployments/{name}")).await["stable_version"] != "1" {
+                assert!(started.elapsed() < PATIENCE, "{name} is not promoted");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// Messages that a bucket holds, and how many were written to it.
+    pub(crate) async fn written(&self, bucket: &str) -> (u64, u64) {
+        let mut stream = self.bus.jetstream().get_stream(format!("KV_{bucket}")).await.unwrap();
+        let state = stream.info().await.unwrap().state.clone();
+        (state.messages, state.last_sequence)
+    }
+
     /// Starts a rollout of that version; its id.
     pub(crate) async fn roll_out(&self, controller: &Controller, version: &str) -> String {
         let started = self
@@ -165,10 +244,12 @@ impl World {
     pub(crate) async fn wait_for(&self, controller: &Controller, version: &str, phase: &str) -> Value {
         let started = Instant::now();
         loop {
-            let all = self.get(controller, "rollouts?deployment=d").await;
-            let found =
-                all["rollouts"].as_array().unwrap().iter().find(|one| one["to_version"] == version).cloned();
-            let found = found.unwrap_or_default();
+            let path = "rollouts?deployment=d";
+            let (status, all) = self.try_call(controller, Method::GET, path, Value::Null).await;
+            // 503: a connection to a Postgres that was restarted breaks at its first use.
+            assert!(status.is_success() || status == 503, "{path}: {status}: {all}");
+            let rollouts = all["rollouts"].as_array().cloned().unwrap_or_default();
+            let found = rollouts.into_iter().find(|one| one["to_version"] == version).unwrap_or_default();
             if found["phase"] == phase {
                 let id = found["id"].as_str().unwrap();
                 return self.get(controller, &format!("rollouts/{id}")).await;

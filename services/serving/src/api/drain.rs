@@ -3,12 +3,12 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
 use axum::response::Response;
 use http_body::Frame;
+use slipway_service_kit::Drain;
 use slipway_service_kit::health::Readiness;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
@@ -27,11 +27,9 @@ pub(crate) async fn announce(readiness: Readiness, shutdown: CancellationToken) 
 pub(crate) struct HangUp(CancellationToken);
 
 impl HangUp {
-    /// Comes `delay` after the shutdown: until then requests are taken as ever.
-    pub(crate) async fn after(&self, shutdown: &CancellationToken, delay: Duration) {
-        shutdown.cancelled().await;
-        tokio::time::sleep(delay).await;
-        self.0.cancel();
+    /// Comes when the drain time is over: until then requests are taken as ever.
+    pub(crate) fn new(drain: &Drain) -> Self {
+        Self(drain.hang_up().clone())
     }
 
     /// Ends when it has come.

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::{Method, header};
 use slipway_http_server::{Bodies, Guard, Refusal};
 
-use super::rest::is_own;
+use super::paths::is_own;
 
 /// The guard of this service.
 pub(crate) fn guard(guard: Guard) -> Guard {

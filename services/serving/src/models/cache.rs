@@ -5,7 +5,7 @@
 //! versions/<digest>/manifest.json
 //! versions/<digest>/files/…   hard links to blobs, so that external data lies next to its model
 //! probes/, loading/           what is known of loading versions, see `probe::store`
-//! tables.json                 what was routed last: a restart needs neither NATS nor the registry
+//! tables/<deployment>.json    what was routed last: a restart needs neither NATS nor the registry
 //! ```
 //! Replicas of one node may share it: every file is put in place by a rename, and its name says what is in
 //! it.
@@ -24,6 +24,8 @@ use slipway_runtime::id;
 
 /// A partial file that is older than this is orphaned: its writer has died.
 const STALE_PART_S: u64 = 3600;
+/// File of all tables, as earlier releases have it.
+const ONE_FILE: &str = "tables.json";
 /// Bytes read at once while hashing.
 const HASH_CHUNK_BYTES: usize = 256 * 1024;
 
@@ -112,12 +114,13 @@ impl Cache {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
-        for folder in ["blobs", "versions", "part", "probes", "loading"] {
+        for folder in ["blobs", "versions", "part", "probes", "loading", "tables"] {
             std::fs::create_dir_all(root.join(folder))?;
         }
         let cache = Self { root: root.to_owned(), markers: Arc::default() };
         cache.remove_stale_parts()?;
         cache.trim_probe_records()?;
+        cache.divide_tables()?;
         // A folder that is there may still be on a file system that is read only.
         let part = cache.part();
         std::fs::write(&part.path, b"")?;
@@ -218,15 +221,49 @@ impl Cache {
 
     /// The tables that were kept last, by deployment; none where there are none or they do not parse.
     pub(crate) fn tables(&self) -> BTreeMap<String, KnownTables> {
-        read_json(&self.root.join("tables.json")).unwrap_or_default()
+        let files = std::fs::read_dir(self.root.join("tables")).into_iter().flatten().flatten();
+        let known = files.filter_map(|file| read_json::<KnownTables>(&file.path()));
+        known.map(|known| (known.wanted.deployment.clone(), known)).collect()
     }
 
-    /// Keeps the tables for the next start.
+    /// Keeps the tables of a deployment for the next start.
     ///
     /// # Errors
     /// The disk fails.
-    pub(crate) fn keep_tables(&self, tables: &BTreeMap<String, KnownTables>) -> io::Result<()> {
-        self.write_json(&self.root.join("tables.json"), tables)
+    pub(crate) fn keep_tables(&self, deployment: &str, tables: &KnownTables) -> io::Result<()> {
+        self.write_json(&self.table(deployment), tables)
+    }
+
+    /// Forgets the tables of a deployment.
+    pub(crate) fn forget_tables(&self, deployment: &str) {
+        remove(&self.table(deployment));
+    }
+
+    /// Divides the one file of all tables that earlier releases write.
+    fn divide_tables(&self) -> io::Result<()> {
+        let one_file = self.root.join(ONE_FILE);
+        if !one_file.exists() {
+            return Ok(());
+        }
+        let tables: BTreeMap<String, KnownTables> = read_json(&one_file).unwrap_or_default();
+        for (deployment, tables) in tables {
+            if !self.table(&deployment).exists() {
+                self.keep_tables(&deployment, &tables)?;
+            }
+        }
+        remove(&one_file);
+        Ok(())
+    }
+
+    fn table(&self, deployment: &str) -> PathBuf {
+        // It comes from a key of the bucket; what is no name must not become a path.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let name = if !deployment.is_empty() && deployment.bytes().all(plain) {
+            deployment.to_owned()
+        } else {
+            format!("={}", hex::encode(deployment))
+        };
+        self.root.join("tables").join(format!("{name}.json"))
     }
 
     /// Folder of the blobs.
@@ -294,6 +331,31 @@ mod tests {
         let manifest = Manifest { onnx_path: "data/model.onnx".into(), files };
         let needed: Vec<&str> = manifest.needed().map(|file| file.path.as_str()).collect();
         assert_eq!(needed, ["data/model.onnx", "data/weights.bin"]);
+    }
+
+    #[test]
+    fn tables_of_an_earlier_release_are_taken_over_and_no_name_leaves_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = |deployment: &str, revision| {
+            let table = TrafficTable { revision, ..TrafficTable::empty(deployment, "m") };
+            KnownTables { wanted: table.clone(), active: table }
+        };
+        let all: BTreeMap<String, KnownTables> =
+            ["a", "b"].into_iter().map(|name| (name.to_owned(), known(name, 1))).collect();
+        let cache = Cache::open(folder.path()).unwrap();
+        cache.keep_tables("b", &known("b", 2)).unwrap();
+        std::fs::write(folder.path().join(ONE_FILE), serde_json::to_vec(&all).unwrap()).unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let revisions: Vec<u64> = cache.tables().values().map(|known| known.wanted.revision).collect();
+        assert_eq!(revisions, [1, 2], "what was kept since is newer");
+        assert!(!folder.path().join(ONE_FILE).exists());
+        for name in ["../../out", "", "a/b", "=61"] {
+            cache.keep_tables(name, &known(name, 3)).unwrap();
+            assert_eq!(cache.tables().get(name), Some(&known(name, 3)));
+            cache.forget_tables(name);
+        }
+        assert_eq!(cache.tables().len(), 2);
+        assert_eq!(std::fs::read_dir(folder.path().join("tables")).unwrap().count(), 2);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::files::{LOCAL_PREFIX, MODEL_FILE, files_below};
 use super::pbtxt::{self, VersionPolicy};
-use super::update::Update;
+use super::update::{Entry, Update};
 
 /// How often the folder is looked at.
 const POLL_INTERVAL_MS: u64 = 1_000;
@@ -83,7 +83,7 @@ async fn tell(
             let revision = table.revision.max(1);
             let decided_at_unix_ms = now_unix_ms();
             let table = TrafficTable { revision, decided_at_unix_ms, ..table.clone() };
-            updates.send(Update::Table(Box::new(table))).await?;
+            updates.send(Update::Table(Box::new(Entry { table, revision: 0 }))).await?;
         }
     }
     *shown = tables.clone();
@@ -362,8 +362,8 @@ mod tests {
         let tables = BTreeMap::from([("m".to_owned(), TrafficTable::empty("m", "m"))]);
         let (before, mut shown) = (now_unix_ms(), BTreeMap::new());
         tell(&tables, &mut shown, &updates).await.unwrap();
-        let Some(Update::Table(table)) = told.recv().await else { panic!("a table") };
-        assert!(table.decided_at_unix_ms >= before);
+        let Some(Update::Table(entry)) = told.recv().await else { panic!("a table") };
+        assert!(entry.table.decided_at_unix_ms >= before);
         // The time alone is no change.
         tell(&tables, &mut shown, &updates).await.unwrap();
         assert!(told.try_recv().is_err());

@@ -126,8 +126,13 @@ impl LoadMeters {
         self.unloads.get_or_create(&UnloadLabels { reason }).inc();
     }
 
-    /// Shows what each version takes; `shown` are those of the last time.
-    pub(super) fn show(&self, taken: impl Iterator<Item = (VersionLabels, Memory)>, shown: &mut ShownMemory) {
+    /// Shows what each version of some deployments takes; `shown` is what was shown before.
+    pub(super) fn show(
+        &self,
+        deployments: &BTreeSet<String>,
+        taken: impl Iterator<Item = (VersionLabels, Memory)>,
+        shown: &mut ShownMemory,
+    ) {
         let (mut versions, mut devices) = (BTreeMap::new(), BTreeMap::new());
         for (labels, memory) in taken {
             if let Some(DeviceMemory { index, bytes }) = memory.device {
@@ -136,23 +141,60 @@ impl LoadMeters {
             }
             versions.insert(labels, memory.bytes);
         }
-        replace(&self.memory, versions, &mut shown.versions);
-        replace(&self.device_memory, devices, &mut shown.devices);
+        replace(deployments, &self.memory, versions, &mut shown.versions);
+        replace(deployments, &self.device_memory, devices, &mut shown.devices);
     }
 }
 
-/// Shows these and no others; `shown` are those of the last time.
-fn replace<L>(family: &Family<L, Gauge>, taken: BTreeMap<L, u64>, shown: &mut BTreeSet<L>)
-where
-    L: Clone + Ord + Hash,
+/// Labels that are sorted by deployment.
+trait OfDeployment {
+    fn deployment(&self) -> &str;
+    /// The lowest labels of a deployment.
+    fn first(deployment: &str) -> Self;
+}
+
+impl OfDeployment for VersionLabels {
+    fn deployment(&self) -> &str {
+        &self.deployment
+    }
+
+    fn first(deployment: &str) -> Self {
+        Self { deployment: deployment.to_owned(), version: String::new() }
+    }
+}
+
+impl OfDeployment for DeviceLabels {
+    fn deployment(&self) -> &str {
+        &self.deployment
+    }
+
+    fn first(deployment: &str) -> Self {
+        Self { deployment: deployment.to_owned(), version: String::new(), device: 0 }
+    }
+}
+
+/// Shows these and no others of some deployments; `shown` is what was shown before.
+fn replace<L>(
+    deployments: &BTreeSet<String>,
+    family: &Family<L, Gauge>,
+    taken: BTreeMap<L, u64>,
+    shown: &mut BTreeSet<L>,
+) where
+    L: Clone + Ord + Hash + OfDeployment,
 {
     for (labels, bytes) in &taken {
         family.get_or_create(labels).set(i64::try_from(*bytes).unwrap_or(i64::MAX));
     }
-    for gone in shown.iter().filter(|labels| !taken.contains_key(labels)) {
-        family.remove(gone);
+    for deployment in deployments {
+        let of_it =
+            shown.range(L::first(deployment)..).take_while(|labels| labels.deployment() == deployment);
+        let gone: Vec<L> = of_it.filter(|labels| !taken.contains_key(labels)).cloned().collect();
+        for labels in gone {
+            family.remove(&labels);
+            shown.remove(&labels);
+        }
     }
-    *shown = taken.into_keys().collect();
+    shown.extend(taken.into_keys());
 }
 
 #[cfg(test)]
@@ -167,7 +209,7 @@ mod tests {
         let on_gpu = Memory { bytes: 7, device: Some(DeviceMemory { index: 1, bytes: 500 }) };
         let mut shown = ShownMemory::default();
         let lines = |all: &[(VersionLabels, Memory)], shown: &mut ShownMemory| {
-            meters.show(all.iter().cloned(), shown);
+            meters.show(&BTreeSet::from(["d".to_owned()]), all.iter().cloned(), shown);
             let text = metrics.render();
             let of_models = text.lines().filter(|line| line.starts_with("slipway_serving_model_"));
             let mut lines: Vec<String> =

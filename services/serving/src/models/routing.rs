@@ -1,4 +1,4 @@
-//! Which version answers: the tables and models as requests see them, replaced as a whole at each change.
+//! Which version answers: the tables and models as requests see them, replaced by deployment at each change.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,8 @@ use slipway_api::traffic::{Target, TrafficTable, VersionState};
 use slipway_domain::traffic::{self, Draw};
 use tokio::sync::watch;
 
+use super::currency::Currency;
+use super::report::Report;
 use super::resident::Resident;
 use super::served::Described;
 use crate::failure::{Failure, Kind};
@@ -263,22 +265,40 @@ const fn variant(variant: traffic::Variant) -> Variant {
 /// All deployments at one moment.
 pub(crate) type Routes = BTreeMap<String, Arc<Route>>;
 
-/// The current routes: read by every request, replaced by the manager.
+/// What becomes of the route of a deployment; `None`: it is gone.
+#[derive(Debug)]
+pub(crate) struct Rerouted {
+    /// The deployment.
+    pub deployment: String,
+    /// Its route.
+    pub route: Option<Arc<Route>>,
+}
+
+/// The current routes: read by every request, changed by the manager.
 #[derive(Debug)]
 pub(crate) struct Routing {
     routes: RwLock<Arc<Routes>>,
     /// Whether every deployment is known; until then a name that is not among the routes may be one.
     complete: AtomicBool,
     changes: watch::Sender<u64>,
-}
-
-impl Default for Routing {
-    fn default() -> Self {
-        Self { routes: RwLock::default(), complete: AtomicBool::new(false), changes: watch::Sender::new(0) }
-    }
+    /// Whether the routes are those of the current tables.
+    pub currency: Arc<Currency>,
+    /// What the rollout controller is told of them.
+    pub report: Arc<Report>,
 }
 
 impl Routing {
+    /// No routes yet.
+    pub(crate) fn new(currency: Currency) -> Self {
+        Self {
+            routes: RwLock::default(),
+            complete: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
+            currency: Arc::new(currency),
+            report: Arc::default(),
+        }
+    }
+
     /// All routes.
     pub(crate) fn all(&self) -> Arc<Routes> {
         // The lock is held for one pointer; a panic cannot leave it half-written.
@@ -288,10 +308,19 @@ impl Routing {
     /// The route of a deployment.
     ///
     /// # Errors
-    /// There is no such deployment, or the deployments are not known yet.
+    /// There is no such deployment, the deployments are not known yet, or their tables may be old.
     pub(crate) fn get(&self, deployment: &str) -> Result<Arc<Route>, Failure> {
-        self.all().get(deployment).cloned().ok_or_else(|| {
-            if self.complete.load(Ordering::Acquire) {
+        // A poisoned lock holds what was there before the panic.
+        let route = self.routes.read().unwrap_or_else(PoisonError::into_inner).get(deployment).cloned();
+        if route.is_some() && !self.currency.answers() {
+            let message = format!(
+                "model '{deployment}' is not answered yet: this replica is reading the current traffic \
+                 tables; try again"
+            );
+            return Err(Failure::new(Kind::Unavailable, message));
+        }
+        route.ok_or_else(|| {
+            if self.complete.load(Ordering::Acquire) && self.currency.answers() {
                 return Failure::not_found(format!(
                     "unknown model '{deployment}'; clients call a deployment by its name"
                 ));
@@ -311,9 +340,21 @@ impl Routing {
         self.complete.store(true, Ordering::Release);
     }
 
-    /// Replaces all routes at once.
-    pub(crate) fn replace(&self, routes: Routes) {
-        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+    /// Replaces the routes of some deployments at once.
+    pub(crate) fn replace(&self, rerouted: Vec<Rerouted>) {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        // A copy is made only while somebody reads all of them.
+        let changed = Arc::make_mut(&mut routes);
+        let mut before = Vec::new();
+        for Rerouted { deployment, route } in rerouted {
+            before.push(match route {
+                Some(route) => changed.insert(deployment, route),
+                None => changed.remove(&deployment),
+            });
+        }
+        drop(routes);
+        // What they hold is freed outside the lock.
+        drop(before);
         self.changes.send_modify(|version| *version += 1);
     }
 

@@ -1,69 +1,86 @@
-//! Tells the rollout controller, through NATS KV, what this replica holds.
+//! Tells the rollout controller, through NATS KV, what this replica holds: one entry, written every second
+//! and at each change.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::kv::Store;
-use slipway_api::traffic::{REPLICA_STATUS_INTERVAL_S, REPLICAS_BUCKET, ReplicaStatus, VersionStatus};
+use slipway_api::traffic::{REPLICA_STATUS_INTERVAL_S, REPLICAS_BUCKET, ReplicaStatus};
 use slipway_event_bus::EventBus;
 use slipway_runtime::clock::now_unix_ms;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::models::routing::{Route, Routing};
+use super::by_deployment::ByDeployment;
+use crate::models::report::Unsettleds;
+use crate::models::routing::Routing;
 
+/// Changes within this time share a message.
+const GATHER_MS: u64 = 5;
+/// Shortest time between two messages.
+const MIN_PAUSE_MS: u64 = 20;
 /// Pause after a write that failed.
 const RETRY_DELAY_MS: u64 = 500;
 /// The last words to NATS may take this long.
 const FAREWELL_TIMEOUT_MS: u64 = 1_000;
 
-/// Writes the status of every deployment at each change and every few seconds, until the shutdown; then takes
-/// it back.
-pub(crate) async fn publish(
-    bus: EventBus,
-    replica_id: String,
-    routing: Arc<Routing>,
-    shutdown: CancellationToken,
-) {
-    let mut changes = routing.changes();
+/// What is told, and by whom.
+pub(crate) struct Replica {
+    /// Its name.
+    pub(crate) id: String,
+    /// What it holds, and whether its tables are the current ones.
+    pub(crate) routing: Arc<Routing>,
+}
+
+/// Writes the status until the shutdown; then takes it back.
+pub(crate) async fn publish(bus: EventBus, replica: Replica, shutdown: CancellationToken) {
+    let mut changes = replica.routing.report.changes();
     let mut interval = tokio::time::interval(Duration::from_secs(REPLICA_STATUS_INTERVAL_S));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut store: Option<Store> = None;
-    let mut shown = BTreeSet::new();
+    let mut by_deployment = ByDeployment::default();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             _ = interval.tick() => {}
-            changed = changes.changed() => if changed.is_err() { break },
+            changed = changes.changed() => {
+                if changed.is_err() { break }
+                tokio::time::sleep(Duration::from_millis(GATHER_MS)).await;
+                interval.reset();
+            }
         }
+        changes.borrow_and_update();
         let written = tokio::select! {
             () = shutdown.cancelled() => break,
-            written = write_all(&bus, &mut store, &replica_id, &routing, &mut shown) => written,
+            written = write(&bus, &mut store, &replica, &mut by_deployment) => written,
         };
-        if let Err(error) = written {
-            tracing::debug!(error = format!("{error:#}"), "replica status not written");
-            store = None;
-            interval.reset_after(Duration::from_millis(RETRY_DELAY_MS));
+        match written {
+            Ok(()) => {
+                replica.routing.currency.contact();
+                tokio::time::sleep(Duration::from_millis(MIN_PAUSE_MS - GATHER_MS)).await;
+            }
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "replica status not written");
+                store = None;
+                interval.reset_after(Duration::from_millis(RETRY_DELAY_MS));
+            }
         }
     }
     if let Some(store) = store {
+        // The entries would expire by themselves.
         let farewell = async {
-            for deployment in shown {
-                // The entry would expire by itself.
-                let _ = store.delete(key(&replica_id, &deployment)).await;
-            }
+            let _ = store.delete(&replica.id).await;
+            by_deployment.leave(&store, &replica.id).await;
         };
         let _ = tokio::time::timeout(Duration::from_millis(FAREWELL_TIMEOUT_MS), farewell).await;
     }
 }
 
-async fn write_all(
+async fn write(
     bus: &EventBus,
     store: &mut Option<Store>,
-    replica_id: &str,
-    routing: &Routing,
-    shown: &mut BTreeSet<String>,
+    replica: &Replica,
+    by_deployment: &mut ByDeployment,
 ) -> anyhow::Result<()> {
     // What is published without a connection waits in memory, and would be old news later.
     anyhow::ensure!(bus.is_connected(), "NATS is unreachable");
@@ -71,39 +88,17 @@ async fn write_all(
         Some(store) => store,
         None => store.insert(bus.bucket(REPLICAS_BUCKET).await?),
     };
-    let routes = routing.all();
-    for (deployment, route) in routes.iter() {
-        let status = serde_json::to_vec(&status_of(replica_id, deployment, route))?;
-        store.put(key(replica_id, deployment), status.into()).await?;
-        shown.insert(deployment.clone());
-    }
-    let gone: Vec<String> = shown.iter().filter(|name| !routes.contains_key(*name)).cloned().collect();
-    for deployment in gone {
-        store.delete(key(replica_id, &deployment)).await?;
-        shown.remove(&deployment);
-    }
-    Ok(())
-}
-
-fn key(replica_id: &str, deployment: &str) -> String {
-    format!("{replica_id}.{deployment}")
-}
-
-fn status_of(replica_id: &str, deployment: &str, route: &Route) -> ReplicaStatus {
-    ReplicaStatus {
-        replica_id: replica_id.to_owned(),
-        deployment: deployment.to_owned(),
-        table_revision: route.table.revision,
-        versions: route
-            .versions
-            .values()
-            .map(|version| VersionStatus {
-                version: version.target.version.clone(),
-                digest: version.target.digest.clone(),
-                state: version.state,
-                reason: version.reason.clone(),
-            })
-            .collect(),
+    let Routing { report, currency, .. } = &*replica.routing;
+    let Unsettleds { position, listed, silent_below_revision } = report.now();
+    let status = ReplicaStatus {
+        replica_id: replica.id.clone(),
+        position,
+        tables: currency.tables(),
+        unsettled: listed,
+        silent_below_revision,
         at_unix_ms: now_unix_ms(),
-    }
+    };
+    store.put(&replica.id, serde_json::to_vec(&status)?.into()).await?;
+    bus.acknowledged();
+    by_deployment.write(store, &replica.id, &replica.routing).await
 }

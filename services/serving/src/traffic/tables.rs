@@ -1,34 +1,49 @@
 //! Watches the traffic tables in NATS KV. What is known stays known while NATS is unreachable.
+//!
+//! Each watch begins with the whole bucket, which is handed on as one: what the bucket does not have any more
+//! is gone, whether or not its deletion was heard.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::kv::{Entry, Operation};
-use futures::StreamExt as _;
-use slipway_api::traffic::{TRAFFIC_BUCKET, TrafficTable};
+use async_nats::jetstream::kv::{Entry as KvEntry, Operation};
+use slipway_api::traffic::{TABLES_HEAD_KEY, TRAFFIC_BUCKET, TablesPosition, TrafficTable};
 use slipway_event_bus::EventBus;
+use slipway_event_bus::bucket::Followed;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::models::Update;
+use crate::models::currency::Currency;
+use crate::models::{AllTables, Entry, Update};
 
 /// Delay before a lost watch is restarted.
 const REWATCH_DELAY_MS: u64 = 250;
-/// How often it is checked whether the connection was lost meanwhile.
-const CONNECTION_CHECK_MS: u64 = 250;
-/// An empty bucket says nothing; silence for this long after the watch began means that it is empty.
-const EMPTY_BUCKET_MS: u64 = 300;
 
-/// Sends every table, and every change, to the manager until the shutdown.
-pub(crate) async fn watch(bus: EventBus, updates: mpsc::Sender<Update>, shutdown: CancellationToken) {
+/// Sends everything in the bucket, and every change, to the manager until the shutdown.
+pub(crate) async fn watch(
+    bus: EventBus,
+    currency: Arc<Currency>,
+    updates: mpsc::Sender<Update>,
+    shutdown: CancellationToken,
+) {
+    let mut suspensions = currency.suspensions();
     loop {
-        tokio::select! {
+        let before = *suspensions.borrow_and_update();
+        let again_at_once = tokio::select! {
             () = shutdown.cancelled() => return,
-            ended = follow(&bus, &updates) => {
-                if let Err(error) = ended {
+            _ = suspensions.changed() => true,
+            ended = follow(&bus, before, &updates) => match ended {
+                Ok(Ended::HeadWritten) => true,
+                Ok(Ended::Lost) => false,
+                Err(error) => {
                     tracing::debug!(error = format!("{error:#}"), "watch of the traffic tables restarts");
+                    false
                 }
-            }
+            },
+        };
+        currency.lost();
+        if again_at_once {
+            continue;
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -37,58 +52,58 @@ pub(crate) async fn watch(bus: EventBus, updates: mpsc::Sender<Update>, shutdown
     }
 }
 
-async fn follow(bus: &EventBus, updates: &mpsc::Sender<Update>) -> anyhow::Result<()> {
-    anyhow::ensure!(bus.is_connected(), "NATS is unreachable");
-    let connections = || bus.client().statistics().connects.load(Ordering::Relaxed);
-    let connected = connections();
-    let store = bus.bucket(TRAFFIC_BUCKET).await?;
-    let mut entries = store.watch_with_history(">").await?;
-    let mut check = tokio::time::interval(Duration::from_millis(CONNECTION_CHECK_MS));
-    let empty = tokio::time::sleep(Duration::from_millis(EMPTY_BUCKET_MS));
-    tokio::pin!(empty);
-    let mut any = false;
+/// Why a watch ended.
+enum Ended {
+    /// The connection or the consumer is another one.
+    Lost,
+    /// The bucket says from now on that it has all tables.
+    HeadWritten,
+}
+
+async fn follow(bus: &EventBus, suspensions: u64, updates: &mpsc::Sender<Update>) -> anyhow::Result<Ended> {
+    let (entries, mut followed) = bus.follow_bucket(TRAFFIC_BUCKET).await?;
+    let is_head = |entry: &KvEntry| entry.key == TABLES_HEAD_KEY && entry.operation == Operation::Put;
+    let complete = entries.iter().any(is_head);
+    // What is not there is gone.
+    let tables = entries.into_iter().filter_map(read).filter(|update| !matches!(update, Update::Deleted(_)));
+    let all = AllTables { updates: tables.collect(), complete, position: position(&followed), suspensions };
+    updates.send(Update::All(Box::new(all))).await?;
     loop {
-        // Only what may be dropped half-way is awaited here; an entry that was taken is handed on below.
-        let entry = tokio::select! {
-            entry = entries.next() => entry,
-            () = &mut empty, if !any => {
-                any = true;
-                updates.send(Update::Current).await?;
-                continue;
-            }
-            // A watch may outlive its server without saying so; a new connection gets a new watch.
-            _ = check.tick() => if connections() == connected { continue } else { return Ok(()) },
-        };
-        let Some(entry) = entry.transpose()? else { return Ok(()) };
-        any = true;
-        let current = entry.seen_current;
+        let Some(entry) = followed.next().await? else { return Ok(Ended::Lost) };
+        if is_head(&entry) && !complete {
+            return Ok(Ended::HeadWritten);
+        }
         if let Some(update) = read(entry) {
             updates.send(update).await?;
         }
-        if current {
-            updates.send(Update::Current).await?;
-        }
+        updates.send(Update::Applied(position(&followed))).await?;
     }
 }
 
-fn read(entry: Entry) -> Option<Update> {
-    match entry.operation {
-        Operation::Delete | Operation::Purge => Some(Update::Deleted(entry.key)),
-        Operation::Put => match serde_json::from_slice::<TrafficTable>(&entry.value) {
-            Ok(table) if table.deployment == entry.key => Some(Update::Table(Box::new(table))),
-            Ok(table) => {
-                tracing::error!(
-                    key = entry.key,
-                    deployment = table.deployment,
-                    "traffic table under the key of another deployment"
-                );
-                None
-            }
-            Err(error) => {
-                tracing::error!(key = entry.key, %error, "traffic table does not parse; the previous one \
-                    stays in use");
-                None
-            }
+const fn position(followed: &Followed) -> TablesPosition {
+    TablesPosition { bucket_created_unix_ms: followed.created_unix_ms(), revision: followed.revision() }
+}
+
+fn read(entry: KvEntry) -> Option<Update> {
+    if entry.key == TABLES_HEAD_KEY {
+        return None;
+    }
+    let KvEntry { key, value, revision, operation, .. } = entry;
+    let refused = |reason: String| {
+        tracing::error!(key, reason, "traffic table cannot be used; the previous one stays in use");
+        Some(Update::Refused { deployment: key.clone(), revision, reason })
+    };
+    if operation != Operation::Put {
+        return Some(Update::Deleted(key));
+    }
+    match serde_json::from_slice::<TrafficTable>(&value) {
+        Ok(table) if table.deployment != key => {
+            refused(format!("it is the table of the deployment `{}`", table.deployment))
+        }
+        Ok(table) => match table.validate() {
+            Ok(()) => Some(Update::Table(Box::new(Entry { table, revision }))),
+            Err(invalid) => refused(format!("it is invalid: {invalid}")),
         },
+        Err(error) => refused(format!("it does not parse: {error}")),
     }
 }

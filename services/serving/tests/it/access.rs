@@ -10,9 +10,11 @@ use slipway_api::inference::{
     LogSettingsRequest, ModelInferRequest, RepositoryIndexRequest, ServerLiveRequest, ServerMetadataRequest,
 };
 use slipway_domain::access::token_digest;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 use crate::grpc::floats_request;
 use crate::serving::{Serving, answer, cache, point};
@@ -51,6 +53,55 @@ async fn ask(serving: &Serving, path: &str, token: &str) -> (StatusCode, Value) 
 
 async fn show(serving: &Serving, path: &str, token: &str) -> (StatusCode, Value) {
     answer(serving.http.get(serving.url(path)).bearer_auth(token)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slipways_own_routes_refuse_with_problems_and_those_of_the_protocols_with_their_errors() {
+    let cache = cache();
+    let tokens = cache.path().join("tokens.json");
+    std::fs::write(&tokens, file(&[entry("one", "t-one", &["points"]), entry("all", "t-all", &["*"])]))
+        .unwrap();
+    let (_world, serving) = guarded(&cache, &tokens).await;
+    let ask = async |method: reqwest::Method, path: &str, token: Option<&str>| {
+        let mut request = serving.http.request(method, serving.url(path)).json(&json!({}));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.unwrap();
+        let header = |name: &str| {
+            let value = response.headers().get(name).map(|value| value.to_str().unwrap());
+            value.unwrap_or_default().to_owned()
+        };
+        let (kind, challenge) = (header("content-type"), header("www-authenticate"));
+        (response.status().as_u16(), kind, challenge, response.json::<Value>().await.unwrap())
+    };
+    let (get, post, delete) = (reqwest::Method::GET, reqwest::Method::POST, reqwest::Method::DELETE);
+    let (list, other) = ("/api/v1/deployments", "/api/v1/deployments/others");
+    let labels = "/v1/deployments/others/labels";
+    for (method, path, token, status, code) in [
+        (&get, list, None, 401, "unauthenticated"),
+        (&get, list, Some("wrong"), 401, "unauthenticated"),
+        (&get, "/openapi.json", None, 401, "unauthenticated"),
+        (&get, other, Some("t-one"), 403, "denied"),
+        (&post, labels, Some("t-one"), 403, "denied"),
+        (&delete, list, Some("t-all"), 403, "denied"),
+        (&get, "/api/v1/none", Some("t-all"), 404, "no-such-route"),
+    ] {
+        let (found, kind, challenge, body) = ask(method.clone(), path, token).await;
+        assert_eq!((found, body["code"].as_str()), (status, Some(code)), "{method} {path}: {body}");
+        assert_eq!(kind, "application/problem+json", "{method} {path}");
+        assert_eq!(body["status"], status, "{body}");
+        assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
+        let expected = if status == 401 { "Bearer realm=\"slipway-serving\"" } else { "" };
+        assert_eq!(challenge, expected, "{method} {path}");
+    }
+    for (path, token, status) in
+        [("/v2/models/others", Some("t-one"), 403), ("/v2", None, 401), ("/v1/models/others", None, 401)]
+    {
+        let (found, kind, _, body) = ask(get.clone(), path, token).await;
+        assert_eq!((found, kind.as_str()), (status, "application/json"), "{path}");
+        assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["error"], "{path}");
+    }
 }
 
 #[expect(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
@@ -177,8 +228,57 @@ async fn grpc_calls_show_their_token_as_metadata() {
         client.clone().model_infer(with("t-two", infer("points"))).await.ok()
     })
     .await;
-    requests.send(infer("points")).await.unwrap();
-    assert_eq!(answers.message().await.unwrap().unwrap().error_message, "the token is unknown");
+    // The stream itself ends within seconds; a message before that is answered with the error.
+    let _ = requests.send(infer("points")).await;
+    let end = loop {
+        match answers.message().await {
+            Ok(answer) => assert_eq!(answer.unwrap().error_message, "the token is unknown"),
+            Err(end) => break end,
+        }
+    };
+    assert_eq!((end.code(), end.message()), (Code::Unauthenticated, "the token is unknown"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_streams_end_with_their_token_and_say_why() {
+    let cache = cache();
+    let tokens = cache.path().join("tokens.json");
+    let kept = entry("kept", "t-kept", &["points"]);
+    std::fs::write(&tokens, file(&[entry("one", "t-one", &["points"]), kept.clone()])).unwrap();
+    let (_world, serving) = guarded(&cache, &tokens).await;
+    let channel = tonic::transport::Endpoint::from_shared(serving.grpc.clone()).unwrap();
+    let channel = channel.connect().await.unwrap();
+    fn silent<T>(token: &str) -> (tokio::sync::mpsc::Sender<T>, Request<ReceiverStream<T>>) {
+        let (sender, sent) = tokio::sync::mpsc::channel(1);
+        let mut request = Request::new(ReceiverStream::new(sent));
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        (sender, request)
+    }
+    let (_open, request) = silent("t-one");
+    let mut inference = GrpcInferenceServiceClient::new(channel.clone());
+    let mut predictions = inference.model_stream_infer(request).await.unwrap().into_inner();
+    let (_kept_open, request) = silent("t-kept");
+    let mut going_on = inference.model_stream_infer(request).await.unwrap().into_inner();
+    let (_asking, request) = silent("t-one");
+    let mut reflection = ServerReflectionClient::new(channel.clone());
+    let mut reflected = reflection.server_reflection_info(request).await.unwrap().into_inner();
+    let mut watch = Request::new(HealthCheckRequest { service: "points".into() });
+    watch.metadata_mut().insert("authorization", "Bearer t-one".parse().unwrap());
+    let mut health = HealthClient::new(channel).watch(watch).await.unwrap().into_inner();
+    assert!(health.message().await.unwrap().is_some());
+
+    std::fs::write(&tokens, file(&[kept])).unwrap();
+    let ends = [
+        predictions.message().await.unwrap_err(),
+        reflected.message().await.unwrap_err(),
+        health.message().await.unwrap_err(),
+    ];
+    for end in ends {
+        assert_eq!((end.code(), end.message()), (Code::Unauthenticated, "the token is unknown"));
+    }
+    // The other token's stream is still there.
+    let more = tokio::time::timeout(std::time::Duration::from_millis(100), going_on.message()).await;
+    assert!(more.is_err(), "{more:?}");
 }
 
 /// As Kubernetes changes a mounted Secret: a link to a folder is replaced at once.

@@ -38,7 +38,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// Waits until a replica tells what loading a version waits for.
 async fn waits(world: &World, version: &str) -> String {
-    let known = |version: &str, status: &slipway_api::traffic::ReplicaStatus| {
+    let known = |version: &str, status: &crate::world::DeploymentStatus| {
         let mut versions = status.versions.iter();
         versions
             .find(|known| known.version == version && known.state == VersionState::Loading)?

@@ -41,6 +41,8 @@ async fn a_damaged_cache_is_mended() {
     for blob in std::fs::read_dir(cache.path().join("serving/blobs")).unwrap() {
         std::fs::write(blob.unwrap().path(), b"torn").unwrap();
     }
+    std::fs::write(cache.path().join("serving/tables/points.json"), b"{\"points\"").unwrap();
+    // As an earlier release has it.
     std::fs::write(cache.path().join("serving/tables.json"), b"{\"points\"").unwrap();
     let serving = Serving::ready(&world, &cache).await;
     assert_eq!(serving.predict([0.0, 0.0]).await.score, -1.0);

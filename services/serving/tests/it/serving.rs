@@ -89,6 +89,7 @@ impl Serving {
             .env("SLIPWAY_S3_BUCKET", &world.bucket.bucket)
             .env("SLIPWAY_S3_ACCESS_KEY", &world.bucket.access_key)
             .env("SLIPWAY_S3_SECRET_KEY", &world.bucket.secret_key)
+            .env("SLIPWAY_DRAIN_SECONDS", "0.5")
             .envs(more.iter().copied())
             .stderr(File::create(&log).expect("the log is made"));
         for (name, _) in more.iter().filter(|(_, value)| *value == UNSET) {
@@ -198,6 +199,13 @@ impl Serving {
             score: body["outputs"][0]["data"][0].as_f64().expect("a score"),
             label: body["outputs"][1]["data"][0].as_i64().expect("a label"),
         }
+    }
+
+    /// Stops the process, or has it go on, as a debugger or a frozen machine would.
+    pub(crate) fn hang(&self, hangs: bool) {
+        let signal = if hangs { "-STOP" } else { "-CONT" };
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// Ends it at once, as a crash would.

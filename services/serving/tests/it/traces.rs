@@ -20,11 +20,12 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
 async fn traced(file: &str, more: &[(&str, &str)]) -> (World, tempfile::TempDir, Collector, Serving) {
-    let (world, cache, collector) = (World::start().await, cache(), Collector::start().await);
-    world.put(&table(1, &world.version("1", file).await)).await;
+    let (world, cache, collector) = (Box::pin(World::start()).await, cache(), Collector::start().await);
+    let version = Box::pin(world.version("1", file)).await;
+    world.put(&table(1, &version)).await;
     let mut environment = vec![("SLIPWAY_OTLP_ENDPOINT", collector.endpoint.as_str())];
     environment.extend(more);
-    let serving = Serving::start(&world, &cache, &environment).await;
+    let serving = Box::pin(Serving::start(&world, &cache, &environment)).await;
     serving.wait_until_ready().await;
     world.routed(1).await;
     (world, cache, collector, serving)

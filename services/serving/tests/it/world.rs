@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use slipway_api::predictions::{PREDICTIONS_STREAM, PredictionBatch, PredictionRecord};
 use slipway_api::proto::registry::{File, ModelVersion};
 use slipway_api::traffic::{
-    REPLICAS_BUCKET, ReplicaStatus, TRAFFIC_BUCKET, Target, TrafficTable, VersionState, VersionStatus,
-    Weighted,
+    REPLICAS_BUCKET, ReplicaStatus, TABLES_HEAD_KEY, TRAFFIC_BUCKET, TablesHead, Target, TrafficTable,
+    VersionState, VersionStatus, Weighted,
 };
 use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_domain::registry::{FileDigest, manifest_digest};
@@ -27,6 +27,46 @@ use crate::registry::Registry;
 const PATIENCE_MS: u64 = 30_000;
 /// Name of the deployment in these tests, and of its model.
 pub(crate) const DEPLOYMENT: &str = "points";
+
+/// What a replica says of one deployment.
+#[derive(Debug, Clone)]
+pub(crate) struct DeploymentStatus {
+    pub(crate) replica_id: String,
+    pub(crate) table_revision: u64,
+    pub(crate) versions: Vec<VersionStatus>,
+}
+
+/// A table in its bucket.
+struct Placed {
+    bucket_created_unix_ms: u64,
+    revision: u64,
+    table: TrafficTable,
+}
+
+impl DeploymentStatus {
+    /// `None`: nothing, because the replica has not read the table yet.
+    fn of(status: &ReplicaStatus, placed: &Placed) -> Option<Self> {
+        let replica_id = status.replica_id.clone();
+        let mut unsettled = status.unsettled.iter();
+        if let Some(told) = unsettled.find(|told| told.deployment == placed.table.deployment) {
+            let (table_revision, versions) = (told.table_revision, told.versions.clone());
+            return Some(Self { replica_id, table_revision, versions });
+        }
+        let position = status.position.filter(|position| {
+            position.bucket_created_unix_ms == placed.bucket_created_unix_ms
+                && position.revision >= placed.revision
+        });
+        position?;
+        let ready = |target: &Target| VersionStatus {
+            version: target.version.clone(),
+            digest: target.digest.clone(),
+            state: VersionState::Ready,
+            reason: None,
+        };
+        let versions = placed.table.targets().map(ready).collect();
+        Some(Self { replica_id, table_revision: placed.table.revision, versions })
+    }
+}
 
 pub(crate) struct World {
     pub(crate) nats: TestNats,
@@ -72,6 +112,13 @@ pub(crate) fn canary(revision: u64, stable: &Target, candidate: &Target, weight_
     TrafficTable { candidates, ..table(revision, stable) }
 }
 
+/// Says that the bucket of traffic tables is complete, as the rollout controller does.
+pub(crate) async fn complete(bus: &EventBus) {
+    let head = serde_json::to_vec(&TablesHead { complete_since_unix_ms: 1 }).expect("it is JSON");
+    let store = bus.bucket(TRAFFIC_BUCKET).await.expect("the bucket is there");
+    store.put(TABLES_HEAD_KEY, head.into()).await.expect("NATS takes it");
+}
+
 impl World {
     pub(crate) async fn start() -> Self {
         slipway_runtime::install_tls_provider();
@@ -82,6 +129,7 @@ impl World {
         let config = NatsConfig { nats_url: nats.url.clone() };
         let bus = EventBus::connect(&config, "test").await.expect("the address is one");
         eventually("NATS with its streams", || async { bus.ensure_resources().await.ok() }).await;
+        Box::pin(complete(&bus)).await;
         let store = ArtifactStore::new(&S3Config {
             s3_endpoint: bucket.endpoint.clone(),
             s3_region: "us-east-1".into(),
@@ -156,8 +204,38 @@ impl World {
     }
 
     /// Waits for a status of a replica about the deployment.
-    pub(crate) async fn status(&self, what: &str, wanted: impl Fn(&ReplicaStatus) -> bool) -> ReplicaStatus {
+    pub(crate) async fn status(
+        &self,
+        what: &str,
+        wanted: impl Fn(&DeploymentStatus) -> bool,
+    ) -> DeploymentStatus {
         self.status_of(DEPLOYMENT, what, wanted).await
+    }
+
+    /// Every status that a replica has written lately.
+    pub(crate) async fn statuses(&self) -> Vec<ReplicaStatus> {
+        let mut statuses = Vec::new();
+        let Ok(store) = self.bus.bucket(REPLICAS_BUCKET).await else { return statuses };
+        let Ok(mut keys) = store.keys().await else { return statuses };
+        while let Some(Ok(key)) = keys.next().await {
+            // A status of one deployment, for earlier releases.
+            if key.contains('.') {
+                continue;
+            }
+            if let Ok(Some(entry)) = store.get(key).await {
+                statuses.push(serde_json::from_slice(&entry).expect("a status"));
+            }
+        }
+        statuses
+    }
+
+    async fn placed(&self, deployment: &str) -> Option<Placed> {
+        let store = self.bus.bucket(TRAFFIC_BUCKET).await.ok()?;
+        let created_ms = store.stream.cached_info().created.unix_timestamp_nanos() / 1_000_000;
+        let entry = store.entry(deployment).await.ok()??;
+        let table = serde_json::from_slice(&entry.value).ok()?;
+        let bucket_created_unix_ms = u64::try_from(created_ms).ok()?;
+        Some(Placed { bucket_created_unix_ms, revision: entry.revision, table })
     }
 
     /// The same, about any deployment.
@@ -165,27 +243,20 @@ impl World {
         &self,
         deployment: &str,
         what: &str,
-        wanted: impl Fn(&ReplicaStatus) -> bool,
-    ) -> ReplicaStatus {
-        let store = self.bus.bucket(REPLICAS_BUCKET).await.expect("the bucket is there");
-        let (store, wanted) = (&store, &wanted);
-        eventually(what, || async move {
-            let mut keys = store.keys().await.ok()?;
-            while let Some(Ok(key)) = keys.next().await {
-                let entry = store.get(key).await.ok().flatten()?;
-                let status: ReplicaStatus = serde_json::from_slice(&entry).expect("a status");
-                if status.deployment == deployment && wanted(&status) {
-                    return Some(status);
-                }
-            }
-            None
-        })
-        .await
+        wanted: impl Fn(&DeploymentStatus) -> bool,
+    ) -> DeploymentStatus {
+        let wanted = &wanted;
+        let found = eventually(what, || async move {
+            let placed = self.placed(deployment).await?;
+            let statuses = self.statuses().await;
+            statuses.iter().filter_map(|status| DeploymentStatus::of(status, &placed)).find(wanted)
+        });
+        Box::pin(found).await
     }
 
     /// Waits until a replica routes by a revision and every version of it is ready.
     pub(crate) async fn routed(&self, revision: u64) {
-        let all_ready = |status: &ReplicaStatus| {
+        let all_ready = |status: &DeploymentStatus| {
             status.table_revision == revision
                 && status.versions.iter().all(|version| version.state == VersionState::Ready)
         };

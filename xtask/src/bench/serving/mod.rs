@@ -6,6 +6,7 @@ mod load;
 mod many;
 mod server;
 mod soak;
+mod starts;
 mod turns;
 
 use std::path::{Path, PathBuf};
@@ -137,20 +138,11 @@ fn compare(options: &Options, program: &Path, python: &Path, folder: &Path) -> a
              rows/s |"
         );
     }
-    // The kernel's caches are warm from the first start on.
-    let starts = (0..5).map(|_| {
-        let server = Server::start(program, folder, &Setup::default())?;
-        let memory = server.memory_bytes()?;
-        Ok((server.cold_start_ms, memory))
-    });
-    let mut starts = starts.collect::<anyhow::Result<Vec<_>>>()?;
-    starts.sort_by(|left, right| left.0.total_cmp(&right.0));
-    println!("| process start to first answer, median of 5 | {:.0} ms |", starts[starts.len() / 2].0);
+    let first_mib = starts::measure(program, folder)? / BYTES_PER_MIB;
     println!(
-        "| memory (PSS) with four small models: first answer, after the load, {} s later | {:.0} MiB, \
-         {loaded:.0} MiB, {idle:.0} MiB |",
+        "| memory (PSS) with four small models: first answer, after the load, {} s later \
+         | {first_mib:.0} MiB, {loaded:.0} MiB, {idle:.0} MiB |",
         IDLE.as_secs(),
-        starts[0].1 / BYTES_PER_MIB
     );
     Ok(())
 }

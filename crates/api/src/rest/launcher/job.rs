@@ -121,6 +121,9 @@ pub struct Attempt {
     pub gpus: Vec<i32>,
     /// Problems that did not fail the attempt, such as a checkpoint that could not be stored.
     pub warnings: Vec<String>,
+    /// Node on which it runs, as in the capacity; absent for attempts of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// A page of jobs, newest first.

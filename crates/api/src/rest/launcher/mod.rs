@@ -7,7 +7,7 @@ mod logs;
 mod query;
 mod spec;
 
-pub use self::capacity::{CapacityReport, MachineCapacity};
+pub use self::capacity::{CapacityReport, MachineCapacity, NodeCapacity};
 pub use self::checkpoint::{Checkpoint, CheckpointDetails, CheckpointFile, Checkpoints};
 pub use self::job::{Attempt, Job, JobStatus, Jobs, Waiting};
 pub use self::logs::{LogChunk, LogEnd};

@@ -43,6 +43,12 @@ pub struct JobSpec {
     /// Labels for filters and display.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// ID of the experiment that the job logs to, passed to the command as `MLFLOW_EXPERIMENT_ID`. A role on
+    /// the experiment is a role on the job: viewers read it and its logs, editors cancel it. [default: none;
+    /// the job requires a role on everything]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1")]
+    pub experiment_id: Option<String>,
     /// A submission with the same key returns the same job. The header `Idempotency-Key` is equivalent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
@@ -129,6 +135,7 @@ impl From<training::JobSpec> for JobSpec {
             timeout_s: spec.timeout_s,
             grace_period_s: spec.grace_period_s,
             labels: spec.labels,
+            experiment_id: spec.experiment_id,
             idempotency_key: spec.idempotency_key,
         }
     }
@@ -147,6 +154,7 @@ impl From<JobSpec> for training::JobSpec {
             timeout_s: spec.timeout_s,
             grace_period_s: spec.grace_period_s,
             labels: spec.labels,
+            experiment_id: spec.experiment_id,
             idempotency_key: spec.idempotency_key,
         }
     }
@@ -163,7 +171,7 @@ mod tests {
         for body in [
             json!({"name": "a", "command": ["true"]}),
             json!({"name": "a", "command": ["true"], "checkpoint": {}, "retries": {"limit": 2},
-                "resources": {"cpus": 0.5}, "timeout_s": 3.5, "idempotency_key": "k"}),
+                "resources": {"cpus": 0.5}, "timeout_s": 3.5, "experiment_id": "3", "idempotency_key": "k"}),
         ] {
             let typed: JobSpec = serde_json::from_value(body.clone()).unwrap();
             let domain: training::JobSpec = serde_json::from_value(body).unwrap();

@@ -66,6 +66,26 @@ pub struct ContentQuery {
     pub redirect: Option<bool>,
 }
 
+/// The file to be uploaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct UploadQuery {
+    /// Path of the file within the run; a file that is there is replaced.
+    pub path: String,
+}
+
+/// A file that was uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadedArtifact {
+    /// Path within the run.
+    #[schema(example = "plots/loss.png")]
+    pub path: String,
+    /// Size of the file, in bytes.
+    pub size_bytes: i64,
+    /// SHA-256 of the file, lower-case hex.
+    pub sha256: String,
+}
+
 /// Beginning of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Preview {

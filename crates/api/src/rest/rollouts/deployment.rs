@@ -88,6 +88,9 @@ pub struct Deployment {
     /// In the response to a change: the replicas that route by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledgement: Option<Acknowledgement>,
+    /// Where one deployment is read: every serving replica that reported in the last 30 s, by ID.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<ServingReplica>,
     /// Problems that no rollout shows, such as a watched alias that was deleted.
     pub notices: Vec<Notice>,
 }
@@ -126,6 +129,41 @@ pub struct Acknowledgement {
     pub not_followed: Vec<LaggingReplica>,
     /// Summary.
     pub message: String,
+}
+
+/// How a serving replica is with a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReplicaState {
+    /// It routes by the current table.
+    Current,
+    /// It does not route by the current table yet.
+    Behind,
+    /// It is reading the current tables, and answers nothing meanwhile.
+    Waiting,
+    /// It has no contact with NATS, or had none, and answers by the last tables that it knows.
+    LastKnown,
+    /// It has not reported for more than 2 s: it hangs, or is cut off from NATS. A rollout waits for it until
+    /// 5 s after its last report.
+    Silent,
+}
+
+/// A serving replica, as a deployment shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServingReplica {
+    /// ID of the replica.
+    pub replica_id: String,
+    /// How it is with the deployment.
+    pub state: ReplicaState,
+    /// Revision of the table that it routes by; absent where it has not reported on the deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_revision: Option<u64>,
+    /// Unix time in milliseconds of its last report; absent unless it is silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_since_unix_ms: Option<u64>,
+    /// What is wrong; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A replica that does not route by the current table yet.

@@ -13,7 +13,7 @@ pub use self::decision::{
 };
 pub use self::deployment::{
     Acknowledgement, Deployment, DeploymentPatch, Deployments, KillSwitchRequest, LaggingReplica,
-    NewDeployment, Notice, RollbackRequest, RulesRequest,
+    NewDeployment, Notice, ReplicaState, RollbackRequest, RulesRequest, ServingReplica,
 };
 pub use self::query::RolloutsQuery;
 pub use self::rollout::{

@@ -164,7 +164,7 @@ pub struct AwaitedReplica {
     pub replica_id: String,
     /// Time since its last report, in milliseconds.
     pub heard_ms_ago: u64,
-    /// What it has not done yet. A replica that is silent for 15 s is no longer waited for.
+    /// What it has not done yet. A replica that is silent for 5 s is no longer waited for.
     pub waits_for: String,
 }
 

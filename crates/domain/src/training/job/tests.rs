@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::training::{CheckpointSpec, Resources, Retries};
+use crate::training::{CheckpointSpec, DEFAULT_LEASE_MS, Resources, Retries, START_TIMEOUT_MS};
 
 fn spec(limit: u32) -> JobSpec {
     JobSpec {
@@ -22,6 +22,10 @@ fn at(now_unix_ms: u64, event: JobEvent) -> Observation {
 
 fn tick(now_unix_ms: u64) -> Observation {
     at(now_unix_ms, JobEvent::Tick { capacity: true })
+}
+
+fn lease_over(now_unix_ms: u64, attempt: u32) -> Observation {
+    at(now_unix_ms, JobEvent::LeaseOver { attempt })
 }
 
 fn finished(now_unix_ms: u64, attempt: u32, outcome: Outcome) -> Observation {
@@ -123,17 +127,18 @@ fn what_cannot_get_better_is_not_retried() {
 fn a_silent_agent_loses_its_lease_and_not_the_users_retries() {
     let spec = spec(0);
     let (job, _) = step(&spec, &running(&spec), &at(5_000, JobEvent::Heartbeat { attempt: 1 }));
-    assert_eq!(step(&spec, &job, &tick(5_000 + LEASE_MS - 1)).1, []);
-    let (job, actions) = step(&spec, &job, &tick(5_000 + LEASE_MS));
+    assert_eq!(step(&spec, &job, &tick(5_000 + DEFAULT_LEASE_MS - 1)).1, [], "time alone decides nothing");
+    let (job, actions) = step(&spec, &job, &lease_over(5_000 + DEFAULT_LEASE_MS, 1));
     assert_eq!(
         actions,
         [Action::FenceAttempt { attempt: 1 }, Action::PublishEvent { kind: EventKind::Retrying }]
     );
     assert_eq!((job.status, job.failures, job.disruptions), (Status::Retrying, 0, 1));
-    let (late, actions) = step(&spec, &job, &finished(30_000, 1, Outcome::Exited { code: 0 }));
+    let (late, actions) = step(&spec, &job, &finished(99_000, 1, Outcome::Exited { code: 0 }));
     assert_eq!((late, actions), (job, vec![]), "the fenced attempt is not listened to");
-    let (never_started, _) = step(&spec, &running(&spec), &tick(START_TIMEOUT_MS));
+    let (never_started, _) = step(&spec, &running(&spec), &lease_over(START_TIMEOUT_MS, 1));
     assert_eq!(never_started.status, Status::Retrying);
+    assert_eq!(step(&spec, &running(&spec), &lease_over(1, 2)).1, [], "that of another attempt");
 }
 
 #[test]
@@ -147,9 +152,11 @@ fn cancelling_stops_what_runs_and_forgets_what_waits() {
     let (ended, _) = step(&spec, &job, &finished(1_500, 1, Outcome::Signalled { signal: 15 }));
     assert_eq!(ended.status, Status::Cancelled);
     let (alive, _) = step(&spec, &job, &at(20_000, JobEvent::Heartbeat { attempt: 1 }));
-    let (forced, actions) = step(&spec, &alive, &tick(1_000 + 5_000 + LEASE_MS));
+    let (forced, actions) = step(&spec, &alive, &tick(1_000 + 5_000 + AGENT_SPARE_MS));
     assert_eq!(forced.status, Status::Cancelled);
     assert_eq!(actions[0], Action::FenceAttempt { attempt: 1 });
+    let (lost, actions) = step(&spec, &job, &lease_over(20_000, 1));
+    assert_eq!((lost.status, &actions[0]), (Status::Cancelled, &Action::FenceAttempt { attempt: 1 }));
     assert_eq!(step(&spec, &ended, &cancel(9_000)), (ended.clone(), vec![]), "what has ended stays");
 }
 
@@ -159,6 +166,11 @@ fn specs_say_which_field_is_wrong() {
     good.validate().expect("valid");
     let file = |path: &str| [(path.to_owned(), String::new())].into();
     let resources = |cpus| Resources { cpus, ..Resources::default() };
+    let in_experiment = |id: &str, env: &[(&str, &str)]| JobSpec {
+        experiment_id: Some(id.to_owned()),
+        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..spec(1)
+    };
     let bad = [
         (JobSpec { name: String::new(), ..good.clone() }, "name"),
         (JobSpec { command: vec![], ..good.clone() }, "command"),
@@ -182,6 +194,10 @@ fn specs_say_which_field_is_wrong() {
         (JobSpec { retries: Retries { limit: 101, ..Retries::default() }, ..good.clone() }, "retries.limit"),
         (JobSpec { timeout_s: Some(0.0), ..good.clone() }, "timeout_s"),
         (JobSpec { grace_period_s: -1.0, ..good.clone() }, "grace_period_s"),
+        (in_experiment("churn", &[]), "experiment_id"),
+        (in_experiment("-1", &[]), "experiment_id"),
+        (in_experiment("01", &[]), "experiment_id"),
+        (in_experiment("3", &[("MLFLOW_EXPERIMENT_ID", "4")]), "env.MLFLOW_EXPERIMENT_ID"),
         (
             JobSpec {
                 checkpoint: Some(CheckpointSpec { dir: "..".into(), keep: 3, marker: None }),
@@ -194,6 +210,9 @@ fn specs_say_which_field_is_wrong() {
             "checkpoint.keep",
         ),
     ];
+    let logging = in_experiment("3", &[("A", "B")]).logging_to_its_experiment();
+    assert_eq!(logging.validate(), Ok(()));
+    assert_eq!(logging.env["MLFLOW_EXPERIMENT_ID"], "3");
     for (spec, field) in bad {
         assert_eq!(spec.validate().expect_err(field).field, field);
     }
@@ -217,6 +236,7 @@ fn any_event() -> impl Strategy<Value = JobEvent> {
         1 => Just(JobEvent::CancelRequested),
         1 => Just(JobEvent::CannotBePlaced { reason: "too large".into() }),
         1 => (0..12_u32).prop_map(|attempt| JobEvent::AgentGone { attempt, reason: "gone".into() }),
+        1 => (0..12_u32).prop_map(|attempt| JobEvent::LeaseOver { attempt }),
     ]
 }
 
@@ -244,7 +264,7 @@ proptest! {
                 prop_assert_eq!(&job, &was);
                 prop_assert!(actions.is_empty());
             }
-            prop_assert!(job.status != Status::Running || job.lease_ends_at_unix_ms().is_some());
+            prop_assert!(job.status != Status::Running || job.last_heard_at_unix_ms().is_some());
         }
         prop_assert!(started <= 1 + limit + MAX_DISRUPTIONS);
     }
@@ -261,9 +281,11 @@ proptest! {
             now += passed;
             job = step(&spec, &job, &at(now, event)).0;
         }
+        // Without heartbeats leases run out.
         for _ in 0..40 {
-            now += START_TIMEOUT_MS;
-            job = step(&spec, &job, &tick(now)).0;
+            now += DEFAULT_LEASE_MS;
+            job = step(&spec, &job, &lease_over(now, job.attempt)).0;
+            job = step(&spec, &job, &tick(now + 30_000)).0;
         }
         prop_assert!(job.status.is_final());
     }

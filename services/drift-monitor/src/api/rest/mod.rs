@@ -5,8 +5,7 @@ mod monitors;
 mod windows;
 
 use axum::Router;
-use slipway_openapi::Described;
-use utoipa_axum::router::OpenApiRouter;
+use slipway_openapi::{Described, DocumentedRouter};
 
 use crate::state::State;
 
@@ -17,6 +16,7 @@ const DESCRIBED: Described = Described {
         verdicts, and the actions that they led to. Errors are problem documents (RFC 9457) with a stable \
         `code`; 503 has `Retry-After`.",
     port: crate::DEFAULT_PORT,
+    document: include_str!("../../../../../docs/openapi/drift-monitor.json"),
 };
 
 /// All routes.
@@ -29,7 +29,7 @@ pub(super) fn routes() -> Router<State> {
 }
 
 /// The routes together with their description.
-fn described() -> OpenApiRouter<State> {
+fn described() -> DocumentedRouter<State> {
     DESCRIBED.router().merge(monitors::router()).merge(windows::router())
 }
 

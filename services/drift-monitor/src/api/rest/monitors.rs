@@ -8,8 +8,7 @@ use slipway_api::rest::monitors::{Monitor, MonitorPatch, MonitorSpec, Monitors, 
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::PageQuery;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::bodies;
 use crate::manage;
@@ -17,8 +16,8 @@ use crate::state::State;
 
 type Answer = Result<Json<Monitor>, Problem>;
 
-pub(super) fn router() -> OpenApiRouter<State> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, replace, patch, delete))
+pub(super) fn router() -> DocumentedRouter<State> {
+    DocumentedRouter::new().routes(routes!(list, create)).routes(routes!(show, replace, patch, delete))
 }
 
 /// Creates a monitor.

@@ -6,15 +6,14 @@ use slipway_api::rest::monitors::{Actions, DriftVerdicts, Window, Windows};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{Path, Query};
 use slipway_http_server::page::PageQuery;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::bodies;
 use crate::manage;
 use crate::state::State;
 
-pub(super) fn router() -> OpenApiRouter<State> {
-    OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<State> {
+    DocumentedRouter::new()
         .routes(routes!(list))
         .routes(routes!(show))
         .routes(routes!(list_verdicts))

@@ -11,20 +11,21 @@ use slipway_api::proto::launcher::{
     HeartbeatResponse, Lease,
 };
 use slipway_domain::training::{
-    self, HEARTBEAT_INTERVAL_MS, JobEvent, LEASE_MS, Manifest, Outcome, Status as JobStatus, check_fence,
+    self, HEARTBEAT_INTERVAL_MS, Job, JobEvent, Manifest, Outcome, Status as JobStatus, check_fence,
 };
 use slipway_http_server::Problem;
 use slipway_http_server::extract::parse_json;
 use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use crate::change::{self, Details, token_sha256};
-use crate::collect;
-use crate::manage;
+use crate::logs::CHUNK_BYTES;
 use crate::state::State;
-use crate::store::attempts::{self, Ending};
+use crate::store::attempts::{self, Ending, StoredLog};
 use crate::store::checkpoints;
 use crate::store::jobs::{self, StoredJob};
+use crate::{collect, manage};
 
 /// One call of an agent carries no more of a log.
 const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
@@ -57,14 +58,52 @@ impl Service {
         token: &str,
     ) -> Result<StoredJob, Problem> {
         let id = manage::job_id(id)?;
-        let job =
-            jobs::lock(connection, id).await?.ok_or_else(|| Problem::not_found(format!("job `{id}`")))?;
+        let job = jobs::lock(connection, id).await?.ok_or_else(|| absent(id))?;
+        self.check(connection, id, &job.state, attempt, token).await?;
+        Ok(job)
+    }
+
+    /// As [`Self::fenced`] for a call that changes nothing of the job: its id.
+    async fn fenced_id(
+        &self,
+        connection: &mut PgConnection,
+        id: &str,
+        attempt: u32,
+        token: &str,
+    ) -> Result<Uuid, Problem> {
+        let id = manage::job_id(id)?;
+        let job = jobs::hold_state(connection, id).await?.ok_or_else(|| absent(id))?;
+        self.check(connection, id, &job, attempt, token).await?;
+        Ok(id)
+    }
+
+    async fn check(
+        &self,
+        connection: &mut PgConnection,
+        id: Uuid,
+        job: &Job,
+        attempt: u32,
+        token: &str,
+    ) -> Result<(), Problem> {
         let current = attempts::token_sha256(connection, id, attempt).await?;
-        check_fence(&job.state, current.as_deref(), attempt, &token_sha256(token)).map_err(|fenced| {
+        check_fence(job, current.as_deref(), attempt, &token_sha256(token)).map_err(|fenced| {
             self.state.metrics.fenced_calls.inc();
             Problem::conflict(fenced.to_string())
-        })?;
-        Ok(job)
+        })
+    }
+
+    /// The job after its attempt's lease was renewed.
+    async fn renewed(
+        &self,
+        connection: &mut PgConnection,
+        job: StoredJob,
+        attempt: u32,
+        given: Option<training::Lease>,
+    ) -> Result<StoredJob, Problem> {
+        attempts::renew(connection, job.id, attempt, given).await?;
+        let event = JobEvent::Heartbeat { attempt };
+        let changed = change::within(&self.state, connection, job, event, Details::default()).await?;
+        Ok(changed.job)
     }
 
     /// Manifests from which the attempt may start, newest first: committed, and every object there with its
@@ -104,21 +143,27 @@ impl Service {
 impl Agents for Service {
     async fn acquire_lease(&self, request: Request<AcquireLeaseRequest>) -> Result<Response<Lease>, Status> {
         let request = request.into_inner();
-        let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
+        let mut transaction =
+            slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
         let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
-        let event = JobEvent::Heartbeat { attempt: request.attempt };
-        let changed = change::within(&self.state, &mut transaction, job, event, Details::default()).await?;
+        if !request.ends_with_lease {
+            let detail = "the agent is older than this launcher and does not end with its lease; update it";
+            return Err(Problem::invalid("ends_with_lease", detail).into());
+        }
+        let given = Some(self.state.lease);
+        let job = self.renewed(&mut transaction, job, request.attempt, given).await?;
         transaction.commit().await.map_err(Problem::from)?;
-        let job = changed.job;
         Ok(Response::new(Lease {
             spec_json: serde_json::to_string(&job.spec).map_err(Problem::internal)?,
             heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
-            lease_ms: LEASE_MS,
+            lease_ms: self.state.lease.ms(),
             restore_manifests_json: self.restorable(&job).await?,
             checkpoint_prefix: collect::prefix(job.id),
             registry_url: self.state.registry_url.to_string(),
             traceparent: job.traceparent.unwrap_or_default(),
             max_log_bytes: self.state.logs.max_bytes(),
+            log_chunk_bytes: CHUNK_BYTES,
+            launcher_urls: self.state.launcher_urls(),
         }))
     }
 
@@ -127,7 +172,8 @@ impl Agents for Service {
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
         let request = request.into_inner();
-        let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
+        let mut transaction =
+            slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
         let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
         let warnings = bounded(&request.warnings);
         if !warnings.is_empty() {
@@ -135,11 +181,13 @@ impl Agents for Service {
                 .await
                 .map_err(Problem::from)?;
         }
-        let event = JobEvent::Heartbeat { attempt: request.attempt };
-        let changed = change::within(&self.state, &mut transaction, job, event, Details::default()).await?;
+        let job = self.renewed(&mut transaction, job, request.attempt, None).await?;
         transaction.commit().await.map_err(Problem::from)?;
-        let cancel = changed.job.state.status() == JobStatus::Cancelling;
-        Ok(Response::new(HeartbeatResponse { cancel, grace_period_ms: grace_ms(&changed.job) }))
+        Ok(Response::new(HeartbeatResponse {
+            cancel: job.state.status() == JobStatus::Cancelling,
+            grace_period_ms: grace_ms(&job),
+            launcher_urls: self.state.launcher_urls(),
+        }))
     }
 
     async fn append_logs(
@@ -150,15 +198,19 @@ impl Agents for Service {
         if request.chunk.len() > MAX_CHUNK_BYTES {
             return Err(Problem::invalid("chunk", format!("must be at most {MAX_CHUNK_BYTES} bytes")).into());
         }
-        let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
-        let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
+        let mut transaction =
+            slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
+        let AppendLogsRequest { job_id, attempt, token, offset_bytes, chunk } = request;
+        let id = self.fenced_id(&mut transaction, &job_id, attempt, &token).await?;
+        let stored = attempts::log(&mut transaction, id, attempt).await.map_err(Problem::from)?;
         // Nothing was written; the lock only ordered this call after a fencing that was on its way.
         transaction.rollback().await.map_err(Problem::from)?;
-        let appended =
-            self.state.logs.append(job.id, request.attempt, request.offset_bytes, &request.chunk).await;
+        let stored = stored.unwrap_or(StoredLog::Objects(0));
+        let State { logs, pool, .. } = &self.state;
+        let appended = logs.append(pool, id, attempt, stored, offset_bytes, chunk.into()).await;
         let next_offset_bytes = appended.map_err(|error| {
-            tracing::error!(%error, job_id = %job.id, "log cannot be stored");
-            Problem::unavailable("the disk for logs")
+            tracing::error!(%error, job_id = %id, "log cannot be stored");
+            Problem::unavailable("the artifact store")
         })?;
         Ok(Response::new(AppendLogsResponse { next_offset_bytes }))
     }
@@ -169,7 +221,8 @@ impl Agents for Service {
     ) -> Result<Response<CommitCheckpointResponse>, Status> {
         let request = request.into_inner();
         let manifest = checked_manifest(&request)?;
-        let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
+        let mut transaction =
+            slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
         let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
         let Some(checkpoint) = &job.spec.checkpoint else {
             return Err(Problem::invalid("step", "this job has no `checkpoint`").into());
@@ -202,7 +255,8 @@ impl Agents for Service {
         request: Request<FinishAttemptRequest>,
     ) -> Result<Response<FinishAttemptResponse>, Status> {
         let request = request.into_inner();
-        let mut transaction = self.state.pool.begin().await.map_err(Problem::from)?;
+        let mut transaction =
+            slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
         let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
         let warnings = bounded(&request.warnings);
         attempts::set_warnings(&mut transaction, job.id, request.attempt, &warnings)
@@ -215,6 +269,10 @@ impl Agents for Service {
         self.state.committed();
         Ok(Response::new(FinishAttemptResponse {}))
     }
+}
+
+fn absent(id: Uuid) -> Problem {
+    Problem::not_found(format!("job `{id}`"))
 }
 
 fn event_of(report: &FinishAttemptRequest) -> JobEvent {

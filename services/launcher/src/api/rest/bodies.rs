@@ -53,6 +53,7 @@ fn attempt(attempt: StoredAttempt) -> Attempt {
         cores: attempt.cores,
         gpus: attempt.gpus,
         warnings: attempt.warnings,
+        node: attempt.node,
     }
 }
 

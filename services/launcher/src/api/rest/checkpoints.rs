@@ -6,15 +6,14 @@ use http::StatusCode;
 use slipway_api::rest::launcher::{CheckpointDetails, Checkpoints};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::Path;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::bodies;
 use crate::manage;
 use crate::state::State;
 
-pub(super) fn router() -> OpenApiRouter<State> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, delete))
+pub(super) fn router() -> DocumentedRouter<State> {
+    DocumentedRouter::new().routes(routes!(list)).routes(routes!(show, delete))
 }
 
 /// Lists committed checkpoints of a job, newest first.

@@ -10,8 +10,7 @@ use slipway_domain::training::Status;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{Page, PageQuery};
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 use uuid::Uuid;
 
 use super::bodies;
@@ -22,9 +21,10 @@ use crate::{MAX_MESSAGE_BYTES, change, manage, waiting};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-pub(super) fn router() -> OpenApiRouter<State> {
-    OpenApiRouter::new()
-        .routes(routes!(list, submit).layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES)))
+pub(super) fn router() -> DocumentedRouter<State> {
+    let large = DocumentedRouter::new().routes(routes!(list, submit));
+    large
+        .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
         .routes(routes!(get))
         .routes(routes!(cancel))
         .routes(routes!(capacity))

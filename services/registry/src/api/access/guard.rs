@@ -1,21 +1,24 @@
 //! The middleware in front of every route.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use slipway_access::{Refused, lasting};
 use slipway_http_server::Problem;
 
 use super::refusal::Refusal;
 use super::rules::{Rule, rule};
 use super::scope::admit;
-use crate::access::authenticator::Access;
+use crate::access::authenticator::{Access, Authenticator};
 use crate::access::caller::{Caller, acting};
 use crate::access::refusals::RefusedCall;
 use crate::api::mlflow::error::Failure;
 use crate::api::pages::is_rest;
+use crate::error::Error;
 
 /// What a client without a credential may try.
 const CHALLENGES: [HeaderValue; 2] = [
@@ -29,12 +32,19 @@ pub(crate) async fn guard(State(access): State<Access>, request: Request, next: 
     let origin = access.origin(peer, request.headers());
     let shape = Shape::of(&request);
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let again = again(&access, &origin, &request);
     let seen = origin.clone();
     let (actor, reason, response) = match pass(&access, origin, request).await {
         Ok((caller, mut request)) => {
             let actor = caller.actor.clone();
+            // A route that needs no token ignores one that is wrong.
+            let has_credential = !actor.credential.is_empty();
             request.extensions_mut().insert(caller);
             let response = acting(actor.clone(), next.run(request)).await;
+            let response = match again {
+                Some(again) if has_credential => lasting::watch(response, move || again.clone().check()),
+                _ => response,
+            };
             (actor, "refused by its handler".to_owned(), response)
         }
         Err((caller, refusal)) => {
@@ -47,6 +57,34 @@ pub(crate) async fn guard(State(access): State<Access>, request: Request, next: 
         access.refusals.note(RefusedCall { actor, method, path, status, reason });
     }
     response
+}
+
+/// What it takes to check a caller again.
+#[derive(Debug, Clone)]
+struct Again {
+    authenticator: Arc<Authenticator>,
+    /// `Authorization` alone.
+    headers: HeaderMap,
+    origin: String,
+}
+
+fn again(access: &Access, origin: &str, request: &Request) -> Option<Again> {
+    let authenticator = Arc::clone(access.authenticator.as_ref()?);
+    let mut header = request.headers().get(header::AUTHORIZATION)?.clone();
+    header.set_sensitive(true);
+    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, header)]);
+    Some(Again { authenticator, headers, origin: origin.to_owned() })
+}
+
+impl Again {
+    /// Whether the credential is still valid.
+    async fn check(self) -> Result<(), Refused> {
+        match self.authenticator.authenticate(&self.headers, self.origin).await {
+            Err(Error::Unauthenticated(why)) => Err(Refused::Unauthenticated(why)),
+            // While the database or the issuer is unreachable, nothing is known against the caller.
+            _ => Ok(()),
+        }
+    }
 }
 
 /// 401 or 403 where the response is a refusal; over gRPC the status is in a header.

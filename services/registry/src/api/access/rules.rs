@@ -28,6 +28,12 @@ const GRPC_PREFIX: &str = "/slipway.registry.v1.Registry/";
 const JOB_TOKENS: [&str; 2] =
     ["/slipway.registry.v1.JobTokens/Issue", "/slipway.registry.v1.JobTokens/Revoke"];
 
+/// What reflection shows is the contract of this API, and no data.
+const REFLECTION: [&str; 2] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
 /// Methods, path (of MLflow's API without `/api` or `/ajax-api`), and what it needs.
 const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/health", Open),
@@ -128,6 +134,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/api/v1/runs/{run_id}/artifacts", Needs(Viewer, RunInPath)),
     ("GET", "/api/v1/runs/{run_id}/artifacts/preview", Needs(Viewer, RunInPath)),
     ("GET", "/api/v1/runs/{run_id}/artifacts/content", Needs(Viewer, RunInPath)),
+    ("PUT", "/api/v1/runs/{run_id}/artifacts/content", Needs(Editor, RunInPath)),
     // Events that the caller may not read are left out.
     ("GET", "/api/v1/events", Known),
     ("GET", "/api/v1/events/stream", Known),
@@ -214,7 +221,8 @@ pub fn access_rules() -> Vec<(&'static str, String, String)> {
         GRPC_METHODS.iter().map(|method| ("POST", format!("{GRPC_PREFIX}{method}"), checked.clone()));
     let launcher = "the launcher's token".to_owned();
     let tokens = JOB_TOKENS.iter().map(|path| ("POST", (*path).to_owned(), launcher.clone()));
-    rest.chain(registry).chain(tokens).collect()
+    let reflection = REFLECTION.iter().map(|path| ("POST", (*path).to_owned(), Known.describe()));
+    rest.chain(registry).chain(tokens).chain(reflection).collect()
 }
 
 impl Rule {
@@ -252,7 +260,7 @@ fn find(method: &Method, route: &str, path: &str) -> Option<Rule> {
     if let Some(called) = path.strip_prefix(GRPC_PREFIX) {
         return GRPC_METHODS.contains(&called).then_some(Known);
     }
-    if JOB_TOKENS.contains(&path) {
+    if JOB_TOKENS.contains(&path) || REFLECTION.contains(&path) {
         return Some(Known);
     }
     let short = route.strip_prefix("/ajax-api").or_else(|| route.strip_prefix("/api"));
@@ -279,13 +287,17 @@ mod tests {
         let mut routes = Vec::new();
         for endpoint in endpoints.split("RouteId(").skip(1) {
             let (id, endpoint) = endpoint.split_once(')').unwrap();
-            let any = !endpoint.contains("fallback: Default(");
-            for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-                let absent = format!("{}: None", method.as_str().to_lowercase());
-                if any || !endpoint.contains(&absent) {
-                    routes.push((method, paths[id].to_owned()));
-                }
-            }
+            let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+            let has =
+                |method: &Method| !endpoint.contains(&format!("{}: None", method.as_str().to_lowercase()));
+            // A fallback beside handlers answers 405; alone, it takes every method.
+            let any = !endpoint.contains("fallback: Default(") && !methods.iter().any(has);
+            routes.extend(
+                methods
+                    .into_iter()
+                    .filter(|method| any || has(method))
+                    .map(|method| (method, paths[id].to_owned())),
+            );
         }
         routes
     }
@@ -413,6 +425,8 @@ mod tests {
         ("/api/v1/runs/{run_id}", &[]),
         ("/api/v1/runs/{run_id}/restore", &[]),
         ("/api/v1/runs/{run_id}/log", &[]),
+        // Bytes.
+        ("/api/v1/runs/{run_id}/artifacts/content", &[]),
         ("/api/v1/runs/{run_id}/tags/{key}", &[]),
         ("/api/v1/models", &[]),
         ("/api/v1/models/{name}/rename", &["new_name"]),

@@ -11,7 +11,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::Invalid { .. } => Self::invalid_argument(message),
+            Error::Invalid { .. } | Error::Violation(_) => Self::invalid_argument(message),
             Error::NotFound(_) => Self::not_found(message),
             Error::Unauthenticated(_) => Self::unauthenticated(message),
             Error::Denied(_) => Self::permission_denied(message),

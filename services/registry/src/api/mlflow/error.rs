@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use super::wording;
 use crate::error::{Error, Thing};
 
 /// Seconds after which a client may try again when Postgres or S3 is unreachable.
@@ -177,6 +178,7 @@ impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         match error.into() {
             Error::Invalid { message, .. } => Self::invalid(message),
+            Error::Violation(violation) => Self::invalid(wording::message(&violation)),
             Error::NotFound(thing) => not_found(&thing),
             Error::Exists(thing) => exists(&thing),
             Error::Conflict(message) => Self::new(Code::ResourceConflict, message),

@@ -23,6 +23,7 @@ mod search;
 mod server;
 pub(crate) mod webhook_events;
 mod webhooks;
+mod wording;
 
 use axum::{Json, Router};
 pub(crate) use request::Fields;

@@ -1,6 +1,9 @@
 //! Requests by the rules of proto3 JSON: either spelling of a field, integers also as text, nulls and unknown
 //! fields ignored. A value of another type than its field's is refused with MLflow's message.
 
+mod typed;
+mod values;
+
 use std::collections::BTreeSet;
 
 use axum::extract::{FromRequest, Request};
@@ -8,7 +11,10 @@ use http::{Method, header};
 use serde_json::{Map, Value};
 use slipway_http_server::json::{NUL_REFUSED, nul_in, nul_in_json};
 
-use super::error::{Failure, SEE_DOCS};
+use self::values::{camel_case, query_fields, wrong_type};
+use super::error::Failure;
+
+pub(crate) use self::typed::require_keys;
 
 /// A JSON body may be this long: a dataset's profile alone may have 16 MiB.
 const MAX_JSON_BODY_BYTES: usize = 32 * 1024 * 1024;
@@ -112,176 +118,9 @@ impl Fields {
         Ok(texts)
     }
 
-    /// A string. Of a repeated parameter in a query string the first one counts.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub(crate) fn string(&self, name: &str) -> Result<Option<String>, Failure> {
-        match self.get(name)? {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(Value::Array(values)) if self.is_query() => Ok(values.first().and_then(text_of)),
-            Some(other) => Err(self.wrong_type(name, other)),
-        }
-    }
-
-    /// A string; numbers and booleans count as their text. MLflow's own server drops such values of
-    /// `{key, value}` silently.
-    fn text(&self, name: &str) -> Result<Option<String>, Failure> {
-        match self.get(name)? {
-            None => Ok(None),
-            Some(value) => text_of(value).map(Some).ok_or_else(|| self.wrong_type(name, value)),
-        }
-    }
-
-    /// The name of a value of an enumeration: given by name, or by number from `first` on.
-    ///
-    /// # Errors
-    /// It is neither.
-    pub(crate) fn one_of(
-        &self,
-        name: &str,
-        first: usize,
-        names: &[&'static str],
-    ) -> Result<Option<&'static str>, Failure> {
-        let Some(asked) = self.text(name)?.filter(|asked| !asked.is_empty()) else { return Ok(None) };
-        let by_number = || names.get(asked.parse::<usize>().ok()?.checked_sub(first)?);
-        let found = names.iter().find(|known| **known == asked).or_else(by_number).copied();
-        found.map(Some).ok_or_else(|| {
-            Failure::invalid(format!(
-                "Invalid value {} for parameter '{}{name}' supplied: expected one of {}",
-                compact(&Value::from(asked)),
-                self.path,
-                names.join(", ")
-            ))
-        })
-    }
-
     /// Only a query string has every value as text, or as a list of texts.
     fn is_query(&self) -> bool {
         self.body_bytes == 0
-    }
-
-    /// A string that must be there and not empty.
-    ///
-    /// # Errors
-    /// It is missing or no string.
-    pub(crate) fn required(&self, name: &str) -> Result<String, Failure> {
-        self.string(name)?.filter(|text| !text.is_empty()).ok_or_else(|| self.missing(name))
-    }
-
-    /// A string that counts as absent where it is empty.
-    ///
-    /// # Errors
-    /// It is no string.
-    pub(crate) fn non_empty(&self, name: &str) -> Result<Option<String>, Failure> {
-        Ok(self.string(name)?.filter(|text| !text.is_empty()))
-    }
-
-    /// The run's id, by its present or its old name.
-    ///
-    /// # Errors
-    /// Both are missing.
-    pub(crate) fn run_id(&self) -> Result<String, Failure> {
-        match self.non_empty("run_id")? {
-            Some(run_id) => Ok(run_id),
-            None => self.non_empty("run_uuid")?.ok_or_else(|| self.missing("run_id")),
-        }
-    }
-
-    /// A whole number, also in quotes.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
-        let Some(value) = self.get(name)? else { return Ok(None) };
-        let number = match value {
-            Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole)),
-            Value::String(text) => text.trim().parse().ok(),
-            Value::Array(values) if self.is_query() => {
-                values.first().and_then(Value::as_str).and_then(|text| text.trim().parse().ok())
-            }
-            _ => None,
-        };
-        number.map(Some).ok_or_else(|| self.wrong_type(name, value))
-    }
-
-    /// A whole number that must be there.
-    ///
-    /// # Errors
-    /// It is missing or something else.
-    pub(crate) fn required_integer(&self, name: &str) -> Result<i64, Failure> {
-        match self.get(name)?.filter(|value| *value != "") {
-            Some(_) => self.integer(name)?.ok_or_else(|| self.missing(name)),
-            None => Err(self.missing(name)),
-        }
-    }
-
-    /// A number that must be there; NaN and the infinities come as text.
-    ///
-    /// # Errors
-    /// It is missing or something else.
-    pub(crate) fn required_double(&self, name: &str) -> Result<f64, Failure> {
-        let value = self.get(name)?.filter(|value| *value != "").ok_or_else(|| self.missing(name))?;
-        let number = match value {
-            Value::Number(number) => number.as_f64(),
-            Value::String(text) => match text.as_str() {
-                "NaN" => Some(f64::NAN),
-                "Infinity" => Some(f64::INFINITY),
-                "-Infinity" => Some(f64::NEG_INFINITY),
-                other => other.trim().parse().ok(),
-            },
-            _ => None,
-        };
-        number.ok_or_else(|| self.wrong_type(name, value))
-    }
-
-    /// A truth value, also as text.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>, Failure> {
-        match self.get(name)? {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
-            Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
-            Some(other) => Err(self.wrong_type(name, other)),
-        }
-    }
-
-    /// Whether a deletion is forced: `force=true` in its query string, or `"force": true` in its body. MLflow
-    /// has no such field.
-    ///
-    /// # Errors
-    /// The field is no truth value.
-    pub(crate) fn is_forced(&self, query: Option<&str>) -> Result<bool, Failure> {
-        let in_query = query.is_some_and(|query| query.split('&').any(|pair| pair == "force=true"));
-        Ok(in_query || self.boolean("force")?.unwrap_or(false))
-    }
-
-    /// A field that must be there, whatever it holds.
-    ///
-    /// # Errors
-    /// It is missing.
-    pub(crate) fn is_given(&self, name: &str) -> Result<(), Failure> {
-        self.get(name)?.map(drop).ok_or_else(|| self.missing(name))
-    }
-
-    /// A list of strings; in a query string a single one is a list, too.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub(crate) fn strings(&self, name: &str) -> Result<Vec<String>, Failure> {
-        match self.get(name)? {
-            None => Ok(Vec::new()),
-            Some(Value::String(text)) if self.is_query() => Ok(vec![text.clone()]),
-            Some(list @ Value::Array(values)) => {
-                let texts = values.iter().map(|value| value.as_str().map(str::to_owned));
-                texts.collect::<Option<_>>().ok_or_else(|| self.wrong_type(name, list))
-            }
-            Some(other) => Err(self.wrong_type(name, other)),
-        }
     }
 
     /// A message within this one; empty where absent.
@@ -334,120 +173,10 @@ impl Fields {
     fn wrong_type(&self, name: &str, value: &Value) -> Failure {
         wrong_type(&format!("{}{name}", self.path), value)
     }
-
-    /// A list of `{key, value}`; a missing key or value counts as empty.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub(crate) fn pairs(&mut self, name: &str) -> Result<Vec<(String, String)>, Failure> {
-        self.messages(name)?
-            .iter()
-            .map(|pair| Ok((pair.text("key")?.unwrap_or_default(), pair.text("value")?.unwrap_or_default())))
-            .collect()
-    }
 }
 
 fn has_nul(field: &str) -> Failure {
     Failure::invalid(format!("Invalid value for parameter '{field}' supplied: {NUL_REFUSED}"))
-}
-
-/// Every key is there; `list` is where they stand in the request.
-///
-/// # Errors
-/// One is empty.
-pub(crate) fn require_keys(list: &str, pairs: &[(String, String)]) -> Result<(), Failure> {
-    match pairs.iter().position(|(key, _)| key.is_empty()) {
-        None => Ok(()),
-        Some(index) => Err(Failure::missing(&format!("{list}[{index}].key"))),
-    }
-}
-
-/// The text of a value that is no list and no object.
-fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        _ => None,
-    }
-}
-
-fn wrong_type(name: &str, value: &Value) -> Failure {
-    // What MLflow's server, being Python, calls it.
-    let kind = match value {
-        Value::Null => "NoneType",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float",
-        Value::Number(_) => "int",
-        Value::String(_) => "str",
-        Value::Array(_) => "list",
-        Value::Object(_) => "dict",
-    };
-    Failure::invalid(format!(
-        "Invalid value {} for parameter '{name}' supplied:  Hint: Value was of type '{kind}'. {SEE_DOCS}",
-        compact(value)
-    ))
-}
-
-/// Longest value that an error repeats, characters.
-const MAX_SHOWN_CHARS: usize = 500;
-
-/// JSON as Python writes it without spaces: ASCII only. A long value is cut off.
-fn compact(value: &Value) -> String {
-    use std::fmt::Write as _;
-    let mut shown = String::new();
-    for character in value.to_string().chars().take(MAX_SHOWN_CHARS) {
-        if character.is_ascii() {
-            shown.push(character);
-        } else {
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                // Writing to a string cannot fail.
-                let _ = write!(shown, "\\u{unit:04x}");
-            }
-        }
-    }
-    shown
-}
-
-fn whole(number: f64) -> Option<i64> {
-    // Beyond 2^53 a float does not name one integer any more.
-    (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
-}
-
-fn camel_case(name: &str) -> String {
-    let mut words = name.split('_');
-    let mut camel = words.next().unwrap_or("").to_owned();
-    for word in words {
-        let mut letters = word.chars();
-        camel.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
-        camel.push_str(letters.as_str());
-    }
-    camel
-}
-
-/// Repeated keys become a list.
-fn query_fields(query: &str) -> Map<String, Value> {
-    let mut fields = Map::new();
-    let pairs: Vec<(String, String)> = axum::extract::Query::try_from_uri(&query_uri(query))
-        .map(|axum::extract::Query(pairs)| pairs)
-        .unwrap_or_default();
-    for (key, value) in pairs {
-        match fields.get_mut(&key) {
-            None => {
-                fields.insert(key, Value::String(value));
-            }
-            Some(Value::Array(values)) => values.push(Value::String(value)),
-            Some(first) => {
-                let before = first.take();
-                *first = Value::Array(vec![before, Value::String(value)]);
-            }
-        }
-    }
-    fields
-}
-
-fn query_uri(query: &str) -> http::Uri {
-    format!("/?{query}").parse().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -455,6 +184,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::mlflow::error::SEE_DOCS;
 
     fn fields(value: &Value) -> Fields {
         Fields::from_json(value.to_string().as_bytes()).unwrap()

@@ -8,8 +8,7 @@ use slipway_api::rest::registry as body;
 use slipway_domain::access::{Role, Scope};
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use crate::access::caller::Caller;
@@ -17,8 +16,8 @@ use crate::access::{grants, tokens};
 use crate::state::Registry;
 use crate::store::access::{Grant, Token};
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new()
         .routes(routes!(me))
         .routes(routes!(list_tokens, create_token))
         .routes(routes!(revoke_token))
@@ -124,7 +123,7 @@ async fn put_grant(
 
 /// Removes a grant.
 #[utoipa::path(delete, path = "/api/v1/grants", tag = "access", params(body::WhichGrant),
-    responses((status = 200, body = Empty)))]
+    responses((status = 200, body = Empty), (status = 404, description = "There is no such grant")))]
 async fn delete_grant(
     State(registry): State<Registry>,
     Query(which): Query<body::WhichGrant>,

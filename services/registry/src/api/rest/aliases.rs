@@ -6,16 +6,15 @@ use http::StatusCode;
 use slipway_api::rest::registry as body;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::bodies::{version_body, version_name};
 use crate::models::aliases as use_cases;
 use crate::state::Registry;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(one, put, delete))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(one, put, delete))
 }
 
 /// Shows the version that an alias points at; `latest` is the newest version.

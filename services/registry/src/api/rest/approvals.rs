@@ -8,8 +8,7 @@ use slipway_api::rest::registry as body;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::bodies::version_name;
@@ -18,8 +17,8 @@ use crate::state::Registry;
 use crate::store::reports::Approval;
 use crate::trust::approvals as use_cases;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(withdraw))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(list, add)).routes(routes!(withdraw))
 }
 
 pub(super) fn approval_body(approval: &Approval) -> body::Approval {
@@ -35,7 +34,8 @@ pub(super) fn approval_body(approval: &Approval) -> body::Approval {
 #[utoipa::path(post, path = "/api/v1/models/{name}/versions/{version}/approvals", tag = "trust",
     params(("name" = String, Path), ("version" = String, Path)), request_body = body::NewApproval,
     responses((status = 201, body = body::Approval),
-        (status = 200, body = body::Approval, description = "It was already approved")))]
+        (status = 200, body = body::Approval, description = "It was already approved"),
+        (status = 409, description = "The version has too many approvals")))]
 async fn add(
     State(registry): State<Registry>,
     caller: Caller,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use base64::Engine as _;
@@ -13,16 +14,16 @@ use slipway_domain::registry::normalise_artifact_path;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::bodies::version_name;
+use crate::access::caller::Caller;
 use crate::api::download;
 use crate::error::Error;
 use crate::state::Registry;
 use crate::store::artifacts::{Artifact, Entry};
-use crate::tracking::artifacts::{self as use_cases, Listing};
+use crate::tracking::artifacts::{self as use_cases, Listing, RunFile};
 use crate::tracking::direct_uploads;
 
 const DEFAULT_PREVIEW_BYTES: u64 = 64 * 1024;
@@ -30,11 +31,11 @@ const MAX_PREVIEW_BYTES: u64 = 1024 * 1024;
 /// Lifetime of a presigned URL: a slow connection takes hours for a large model.
 const URL_VALID: Duration = Duration::from_secs(3_600);
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new()
         .routes(routes!(list_of_run))
         .routes(routes!(preview_of_run))
-        .routes(routes!(content_of_run))
+        .routes(routes!(content_of_run, upload_to_run))
         .routes(routes!(list_of_version))
         .routes(routes!(preview_of_version))
         .routes(routes!(content_of_version))
@@ -154,9 +155,9 @@ async fn preview_of_run(
 /// presigned URL.
 #[utoipa::path(get, path = "/api/v1/runs/{run_id}/artifacts/content", tag = "artifacts",
     params(("run_id" = String, Path), body::ContentQuery),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+    responses((status = 200, body = Vec<u8>, content_type = "*/*",
         description = "The file, as an attachment of its own media type"),
-    (status = 206, body = Vec<u8>, content_type = "application/octet-stream",
+    (status = 206, body = Vec<u8>, content_type = "*/*",
         description = "The requested range"),
     (status = 307, description = "The presigned URL is in `Location`"),
     (status = 416, description = "The range is outside of the file")))]
@@ -168,6 +169,30 @@ async fn content_of_run(
 ) -> Result<Response, Problem> {
     let file = use_cases::file_of_run(&registry, &run_id, &query.path).await?;
     content(&registry, &file, query.redirect, &headers).await
+}
+
+/// Uploads a file of a run. The body is the file, of any length; a file that is there is replaced.
+#[utoipa::path(put, path = "/api/v1/runs/{run_id}/artifacts/content", tag = "artifacts",
+    params(("run_id" = String, Path), body::UploadQuery),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The file"),
+    responses((status = 200, body = body::UploadedArtifact),
+    (status = 409, description = "A model version pins the file")))]
+async fn upload_to_run(
+    State(registry): State<Registry>,
+    caller: Caller,
+    Path(run_id): Path<String>,
+    Query(query): Query<body::UploadQuery>,
+    bytes: Body,
+) -> Answer<body::UploadedArtifact> {
+    let length_bytes = bytes.size_hint().exact();
+    let file = RunFile { run_id: &run_id, path: &query.path };
+    let stored =
+        use_cases::upload_to_run(&registry, caller, file, bytes.into_data_stream(), length_bytes).await?;
+    Ok(Json(body::UploadedArtifact {
+        path: query.path,
+        size_bytes: stored.size_bytes,
+        sha256: stored.sha256,
+    }))
 }
 
 /// Lists a directory of a version's files, by name.
@@ -204,9 +229,9 @@ async fn preview_of_version(
 /// presigned URL.
 #[utoipa::path(get, path = "/api/v1/models/{name}/versions/{version}/artifacts/content", tag = "artifacts",
     params(("name" = String, Path), ("version" = String, Path), body::ContentQuery),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+    responses((status = 200, body = Vec<u8>, content_type = "*/*",
         description = "The file, as an attachment of its own media type"),
-    (status = 206, body = Vec<u8>, content_type = "application/octet-stream",
+    (status = 206, body = Vec<u8>, content_type = "*/*",
         description = "The requested range"),
     (status = 307, description = "The presigned URL is in `Location`"),
     (status = 416, description = "The range is outside of the file")))]

@@ -7,15 +7,14 @@ use slipway_audit::{AuditRow, Filter};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::Query;
 use slipway_http_server::page::{PageQuery, cut};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use crate::access::audit_trail;
 use crate::state::Registry;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(list))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(list))
 }
 
 fn entry(row: &AuditRow, with_record: bool) -> body::AuditEntry {

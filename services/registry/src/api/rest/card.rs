@@ -8,8 +8,7 @@ use slipway_api::rest::Number;
 use slipway_api::rest::registry as body;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{Path, Query};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::approvals::approval_body;
 use super::bodies::{joining_body, logged_signature, scan_body, signature_verdict, tensors, version_name};
@@ -21,8 +20,8 @@ use crate::models::lineage::Lineage;
 use crate::state::Registry;
 use crate::store::runs::Run;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(show))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(show))
 }
 
 /// Shows the model card of a version.

@@ -10,23 +10,19 @@ impl From<Error> for Problem {
         let detail = error.to_string();
         match error {
             Error::Invalid { field, message } => Self::invalid(field, message),
-            Error::NotFound(_) => {
-                Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
-            }
+            Error::Violation(violation) => Self::invalid(violation.field, violation.broken.to_string()),
+            Error::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail),
             Error::Unauthenticated(_) => {
-                Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "The caller is not known", detail)
+                Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Unauthenticated", detail)
             }
-            Error::Denied(_) => Self::new(StatusCode::FORBIDDEN, "denied", "It is not allowed", detail),
+            Error::Denied(_) => Self::new(StatusCode::FORBIDDEN, "denied", "Forbidden", detail),
             Error::Exists(_) | Error::Conflict(_) => Self::conflict(detail),
-            Error::Unavailable(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "Something that this request needs is away",
-                detail,
-            ),
+            Error::Unavailable(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable", detail)
+            }
             // The cause is in the log already.
             Error::Internal(_) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "An error of the server", detail)
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal server error", detail)
             }
         }
     }

@@ -14,8 +14,7 @@ use slipway_event_bus::Received;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::Query;
 use slipway_http_server::page::{PageQuery, encode};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use crate::access::caller::Caller;
@@ -30,8 +29,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Header with the ID of the last event that a client received.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(stream))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(list)).routes(routes!(stream))
 }
 
 /// Where reading starts for `since`. A time in the future is now: NATS cannot represent distant ones.

@@ -8,8 +8,7 @@ use slipway_api::rest::{TagValue, registry::ExperimentsQuery};
 use slipway_domain::registry::filter::Entity;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::search::{Asked, Search, terms};
@@ -18,8 +17,8 @@ use crate::state::Registry;
 use crate::store::experiments::{Experiment, View};
 use crate::tracking::experiments::{self as use_cases, NewExperiment};
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(one, rename, delete))
         .routes(routes!(restore))
@@ -79,7 +78,8 @@ async fn list(
 
 /// Creates an experiment.
 #[utoipa::path(post, path = "/api/v1/experiments", tag = "experiments", request_body = body::NewExperiment,
-    responses((status = 201, body = body::Experiment)))]
+    responses((status = 201, body = body::Experiment),
+        (status = 409, description = "An experiment of this name exists")))]
 async fn create(
     State(registry): State<Registry>,
     JsonBody(new): JsonBody<body::NewExperiment>,
@@ -100,7 +100,8 @@ async fn one(State(registry): State<Registry>, Path(id): Path<String>) -> Answer
 /// Renames an experiment.
 #[utoipa::path(patch, path = "/api/v1/experiments/{experiment_id}", tag = "experiments",
     params(("experiment_id" = String, Path)), request_body = body::ExperimentUpdate,
-    responses((status = 200, body = body::Experiment)))]
+    responses((status = 200, body = body::Experiment),
+        (status = 409, description = "An experiment of this name exists")))]
 async fn rename(
     State(registry): State<Registry>,
     Path(id): Path<String>,

@@ -8,8 +8,7 @@ use slipway_api::rest::registry::{Collected, CollectionRequest, Orphan};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::JsonBody;
 use slipway_http_server::page::{PageQuery, encode};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use crate::cleanup::orphans;
@@ -20,8 +19,8 @@ const DEFAULT_GRACE_S: u64 = 24 * 3_600;
 const MAX_GRACE_S: u64 = 365 * 24 * 3_600;
 const DEFAULT_LIMIT: u32 = 1_000;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(collect))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(collect))
 }
 
 /// Frees unreferenced and orphaned objects of a page of the bucket, or reports them; repeat with

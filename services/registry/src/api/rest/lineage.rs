@@ -4,8 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use slipway_api::rest::registry as body;
 use slipway_http_server::extract::Path;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::approvals::approval_body;
@@ -26,8 +25,8 @@ const JOB_TAGS: [(&str, &str); 4] = [
     ("slipway.restored_step", "restored_step"),
 ];
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(show))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(show))
 }
 
 /// Shows what a version was created from and where it is deployed: logged model, run, code, data sets, job

@@ -7,8 +7,7 @@ use slipway_api::rest::registry as body;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, encode};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use crate::access::caller::Caller;
@@ -25,8 +24,8 @@ const DEFAULT_POINTS: u32 = 500;
 /// Points of one response.
 const MAX_TOTAL_POINTS: usize = 200_000;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(history)).routes(routes!(sample))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(history)).routes(routes!(sample))
 }
 
 /// Reads a page of the history of a metric, oldest first.
@@ -89,7 +88,7 @@ fn points_of_each(request: &body::SampleRequest) -> Result<u32, Problem> {
 /// A series with more points than `max_points` is divided into stretches, each represented by its first,
 /// lowest, highest and last point, so that peaks survive.
 #[utoipa::path(post, path = "/api/v1/metrics/sample", tag = "metrics", request_body = body::SampleRequest,
-    responses((status = 200, body = body::Samples)))]
+    responses((status = 200, body = body::Samples), (status = 404, description = "A run does not exist")))]
 async fn sample(
     State(registry): State<Registry>,
     caller: Caller,

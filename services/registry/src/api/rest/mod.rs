@@ -32,7 +32,7 @@ mod webhooks;
 
 use axum::{Json, Router};
 use slipway_http_server::Problem;
-use utoipa_axum::router::OpenApiRouter;
+use slipway_openapi::DocumentedRouter;
 
 use crate::state::Registry;
 
@@ -40,12 +40,13 @@ use crate::state::Registry;
 type Answer<T> = Result<Json<T>, Problem>;
 
 pub(crate) fn router() -> Router<Registry> {
-    described().split_for_parts().0
+    slipway_openapi::reject_other_methods(slipway_openapi::mount(described()))
 }
 
 /// The routes together with their description.
-fn described() -> OpenApiRouter<Registry> {
-    OpenApiRouter::with_openapi(openapi::frame())
+fn described() -> DocumentedRouter<Registry> {
+    openapi::DESCRIBED
+        .router()
         .merge(experiments::router())
         .merge(runs::router())
         .merge(metrics::router())

@@ -10,8 +10,7 @@ use slipway_domain::registry::filter::Entity;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::bodies::model_body;
@@ -21,8 +20,8 @@ use crate::models::registered_models::{self as use_cases, NewModel};
 use crate::models::removal;
 use crate::state::Registry;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(one, describe, delete))
         .routes(routes!(rename))
@@ -68,7 +67,8 @@ async fn search(
 
 /// Registers a model.
 #[utoipa::path(post, path = "/api/v1/models", tag = "models", request_body = body::NewModel,
-    responses((status = 201, body = body::Model)))]
+    responses((status = 201, body = body::Model),
+        (status = 409, description = "A model of this name exists")))]
 async fn create(
     State(registry): State<Registry>,
     JsonBody(new): JsonBody<body::NewModel>,
@@ -100,7 +100,8 @@ async fn describe(
 /// Renames a model; deployments, watched aliases, monitors and grants follow. Requires the role deployer on
 /// both names.
 #[utoipa::path(post, path = "/api/v1/models/{name}/rename", tag = "models", params(("name" = String, Path)),
-    request_body = body::Rename, responses((status = 200, body = body::Model)))]
+    request_body = body::Rename, responses((status = 200, body = body::Model),
+        (status = 409, description = "A model of this name exists")))]
 async fn rename(
     State(registry): State<Registry>,
     caller: Caller,
@@ -114,8 +115,7 @@ async fn rename(
 /// Deletes a registered model with its versions. Rejected with 409 while a deployment serves one of them.
 #[utoipa::path(delete, path = "/api/v1/models/{name}", tag = "models",
     params(("name" = String, Path), body::Force), responses((status = 204, description = "It is deleted"),
-    (status = 409, body = Problem, content_type = "application/problem+json",
-        description = "Deployments serve it; the detail names them")))]
+    (status = 409, description = "Deployments serve it; the detail names them")))]
 async fn delete(
     State(registry): State<Registry>,
     caller: Caller,

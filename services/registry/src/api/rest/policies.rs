@@ -6,8 +6,7 @@ use slipway_api::rest::Empty;
 use slipway_api::rest::registry as body;
 use slipway_domain::registry::promotion::Policy;
 use slipway_http_server::extract::{JsonBody, Path, Query};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::bodies::version_name;
@@ -15,8 +14,8 @@ use crate::state::Registry;
 use crate::store::policies::AliasPolicy;
 use crate::trust::policies as use_cases;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(one, put, delete)).routes(routes!(check))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(list)).routes(routes!(one, put, delete)).routes(routes!(check))
 }
 
 fn policy_body(policy: &AliasPolicy) -> body::AliasPolicy {

@@ -5,16 +5,15 @@ use axum::extract::State;
 use slipway_api::rest::registry::{PurgeRequest, Purged};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::JsonBody;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use crate::cleanup::deleted;
 use crate::clock::now_ms;
 use crate::state::Registry;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(purge))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(purge))
 }
 
 const DEFAULT_PURGE_AGE_S: i64 = 30 * 24 * 3_600;

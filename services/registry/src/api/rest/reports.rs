@@ -8,8 +8,7 @@ use slipway_domain::registry::report::{MIN_SEGMENT_ROWS, Report};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::bodies::version_name;
@@ -20,9 +19,9 @@ use crate::trust::reports as use_cases;
 /// One report with all its segments.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
+pub(super) fn router() -> DocumentedRouter<Registry> {
     let limited =
-        OpenApiRouter::new().routes(routes!(list, add)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+        DocumentedRouter::new().routes(routes!(list, add)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     limited.routes(routes!(show))
 }
 
@@ -58,7 +57,8 @@ pub(super) fn report_summary(stored: &StoredReport) -> body::ReportSummary {
         "latency": {"p50_ms": 1.2, "p95_ms": 2.0, "p99_ms": 3.5},
         "segments": [{"attribute": "region", "value": "north", "rows": 900, "metrics": {"accuracy": 0.92}},
             {"attribute": "region", "value": "south", "rows": 1100, "metrics": {"accuracy": 0.9}}]})),
-    responses((status = 201, body = body::ReportDetails)))]
+    responses((status = 201, body = body::ReportDetails),
+        (status = 409, description = "The version has too many reports")))]
 async fn add(
     State(registry): State<Registry>,
     Path((name, version)): Path<(String, String)>,

@@ -9,8 +9,7 @@ use slipway_domain::registry::retention::Rule;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut, encode};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use crate::cleanup::retention::{self, Gone, Place};
@@ -18,8 +17,8 @@ use crate::cleanup::rules;
 use crate::state::Registry;
 use crate::store::retention::Stored;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(one, put, remove)).routes(routes!(apply))
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new().routes(routes!(list)).routes(routes!(one, put, remove)).routes(routes!(apply))
 }
 
 fn rule_body(stored: Stored) -> body::RetentionRule {

@@ -14,8 +14,7 @@ use slipway_domain::registry::{
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::experiments::view;
@@ -32,9 +31,10 @@ use crate::tracking::create_run::{self, CreateRun};
 use crate::tracking::log_batch::LogBatch;
 use crate::tracking::runs::{self as use_cases, RunUpdate};
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    let large = OpenApiRouter::new().routes(routes!(log)).layer(DefaultBodyLimit::max(MAX_BATCH_BODY_BYTES));
-    OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    let large =
+        DocumentedRouter::new().routes(routes!(log)).layer(DefaultBodyLimit::max(MAX_BATCH_BODY_BYTES));
+    DocumentedRouter::new()
         .routes(routes!(list))
         .routes(routes!(search))
         .routes(routes!(create))
@@ -76,7 +76,8 @@ async fn search(
     }
     let id = |(index, id): (usize, &String)| {
         validate_experiment_id(id)
-            .map_err(|invalid| Problem::invalid(format!("experiment_ids[{index}]"), invalid.message))
+            .map_err(|violation| violation.about(&format!("experiment_ids[{index}]")))
+            .map_err(|violation| Problem::from(Error::from(violation)))
     };
     let ids = asked.experiment_ids.iter().enumerate().map(id).collect::<Result<Vec<i64>, Problem>>()?;
     let search = Search::<After>::read(Asked {
@@ -191,11 +192,7 @@ fn point(index: usize, metric: body::NewMetric) -> Result<Point, Error> {
     let value = metric.value.0;
     let value = if value.is_infinite() { f64::MAX.copysign(value) } else { value };
     let at_ms = metric.timestamp.unwrap_or_else(now_ms);
-    validate_metric(&format!("metrics[{index}]."), &metric.key, value, at_ms).map_err(|invalid| {
-        // The other protocol calls the key `name`.
-        let renamed = |text: &str| text.replace("].name", "].key");
-        Error::invalid(renamed(&invalid.field), renamed(&invalid.message))
-    })?;
+    validate_metric(&format!("metrics[{index}]."), &metric.key, value, at_ms)?;
     Ok(Point {
         key: metric.key,
         value,
@@ -216,11 +213,7 @@ async fn log(
     JsonBody(batch): JsonBody<body::LogBatch>,
 ) -> Result<StatusCode, Problem> {
     let size = BatchSize { metrics: batch.metrics.len(), params: batch.params.len(), tags: batch.tags.len() };
-    validate_batch(size, batch.params.keys().map(String::as_str)).map_err(|invalid| {
-        // The limit on all three together has no field of its own.
-        let field = if invalid.field.contains(',') { "metrics" } else { &invalid.field };
-        Error::invalid(field, invalid.message)
-    })?;
+    validate_batch(size, batch.params.keys().map(String::as_str)).map_err(Error::from)?;
     let points = batch.metrics.into_iter().enumerate().map(|(index, metric)| point(index, metric));
     let entry = LogBatch {
         run_id,

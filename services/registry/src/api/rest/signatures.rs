@@ -10,8 +10,7 @@ use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
 use slipway_model_signing::{MAX_BUNDLE_BYTES, Material};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::bodies::{signature_verdict, version_name};
@@ -23,8 +22,8 @@ use crate::trust::signing::{Judged, Signed};
 /// With room for what a client may wrap it in.
 const MAX_BODY_BYTES: usize = MAX_BUNDLE_BYTES as usize + 1024;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    let limited = OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    let limited = DocumentedRouter::new()
         .routes(routes!(show, attach, detach))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     limited.routes(routes!(bundle)).routes(routes!(keys)).routes(routes!(key, put_key, delete_key))
@@ -66,7 +65,8 @@ async fn key(State(registry): State<Registry>, Path(name): Path<String>) -> Answ
 
 /// Trusts a key or root certificates; they replace the previous ones of that name.
 #[utoipa::path(put, path = "/api/v1/signing-keys/{name}", tag = "trust", params(("name" = String, Path)),
-    request_body = body::NewSigningKey, responses((status = 200, body = body::SigningKey)))]
+    request_body = body::NewSigningKey, responses((status = 200, body = body::SigningKey),
+        (status = 409, description = "There are too many keys")))]
 async fn put_key(
     State(registry): State<Registry>,
     Path(name): Path<String>,

@@ -9,8 +9,7 @@ use slipway_domain::registry::filter::Entity;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::Answer;
 use super::bodies::{version_body, version_details, version_name};
@@ -21,8 +20,8 @@ use crate::models::versions::{change, create as creation, read};
 use crate::state::Registry;
 use crate::store::model_versions::VersionName;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(search))
         .routes(routes!(one, describe, delete))
@@ -75,7 +74,8 @@ async fn search(
 /// cannot load is registered, too; `unservable_reason` explains it.
 #[utoipa::path(post, path = "/api/v1/models/{name}/versions", tag = "versions",
     params(("name" = String, Path)), request_body = body::NewVersion,
-    responses((status = 201, body = body::VersionDetails)))]
+    responses((status = 201, body = body::VersionDetails),
+        (status = 409, description = "The files changed while they were read")))]
 async fn create(
     State(registry): State<Registry>,
     caller: Caller,
@@ -140,8 +140,7 @@ async fn set_stage(
 #[utoipa::path(delete, path = "/api/v1/models/{name}/versions/{version}", tag = "versions",
     params(("name" = String, Path), ("version" = String, Path), body::Force),
     responses((status = 204, description = "It is deleted"),
-    (status = 409, body = Problem, content_type = "application/problem+json",
-        description = "Deployments serve it; the detail names them")))]
+    (status = 409, description = "Deployments serve it; the detail names them")))]
 async fn delete(
     State(registry): State<Registry>,
     caller: Caller,

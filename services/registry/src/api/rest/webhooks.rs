@@ -14,9 +14,8 @@ use slipway_domain::registry::webhook::{Format, MAX_PATTERNS, matches, validate_
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
+use slipway_openapi::{DocumentedRouter, routes};
 use slipway_runtime::id;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use super::Answer;
 use crate::clock::now_ms;
@@ -30,8 +29,8 @@ const MAX_DESCRIPTION_CHARS: usize = 1_000;
 const DEFAULT_OVERLAP_S: u32 = 24 * 3_600;
 const MAX_OVERLAP_S: u32 = 30 * 24 * 3_600;
 
-pub(super) fn router() -> OpenApiRouter<Registry> {
-    OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<Registry> {
+    DocumentedRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(one, change, remove))
         .routes(routes!(rotate))
@@ -97,7 +96,8 @@ async fn list(State(registry): State<Registry>, Query(query): Query<PageQuery>) 
 /// Makes a webhook; events that happen from now on are delivered to it.
 #[utoipa::path(post, path = "/api/v1/webhooks", tag = "webhooks", request_body = body::NewWebhook,
     responses((status = 201, body = body::Webhook,
-        description = "Created; only this response contains `secret`, if it was generated")))]
+        description = "Created; only this response contains `secret`, if it was generated"),
+        (status = 409, description = "A webhook of this name exists, or there are too many")))]
 async fn create(
     State(registry): State<Registry>,
     JsonBody(new): JsonBody<body::NewWebhook>,

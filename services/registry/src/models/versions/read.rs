@@ -103,7 +103,7 @@ pub(crate) async fn with_files(
     for_deployment: &str,
 ) -> Result<WithFiles, Error> {
     let may_read = |model: &str| caller.require(Role::Viewer, &Scope::Model(model.to_owned()));
-    let mut db = registry.pool.begin().await?;
+    let mut db = slipway_service_kit::db::begin(&registry.pool).await?;
     let (model, version) = match which {
         Which::Number(version) => {
             let model = present_name(&mut db, model.to_owned()).await?;

@@ -75,7 +75,9 @@ async fn again(registry: &Registry, version: &ModelVersion) -> Result<(), Error>
     let found = match found {
         Err(error @ Error::Unavailable(_)) => return Err(error),
         // What would be refused today was registered once.
-        Err(Error::Invalid { message, .. }) => Facts { inspection: INSPECTION, ..Facts::unservable(message) },
+        Err(error @ (Error::Invalid { .. } | Error::Violation(_))) => {
+            Facts { inspection: INSPECTION, ..Facts::unservable(error.to_string()) }
+        }
         // Its bytes cannot be read: what was found before is all there is.
         Err(error) => {
             tracing::warn!(model = version.name, version = version.version, %error,

@@ -1,13 +1,13 @@
 //! Rows as the bodies of the REST API.
 
 use slipway_api::rest::rollouts::{
-    Acknowledgement, AwaitedReplica, Decision, Deployment, Evidence, LaggingReplica, Notice, Rollout,
-    TrafficTable, Verdict,
+    Acknowledgement, AwaitedReplica, Decision, Deployment, Evidence, LaggingReplica, Notice, ReplicaState,
+    Rollout, ServingReplica, TrafficTable, Verdict,
 };
 use uuid::Uuid;
 
 use crate::acknowledge::Acknowledged;
-use crate::replicas::{Awaited, Lagging};
+use crate::replicas::{Awaited, Lagging, Shown, Standing};
 use crate::store::deployments::Deployment as StoredDeployment;
 use crate::store::notices::Notice as StoredNotice;
 use crate::store::rollouts::{Decision as StoredDecision, StoredRollout};
@@ -35,11 +35,12 @@ pub(crate) fn deployment(
         traffic,
         created_at_unix_ms: deployment.created_at_ms,
         acknowledgement: None,
+        replicas: Vec::new(),
         notices: notices.into_iter().map(notice).collect(),
     }
 }
 
-fn notice(StoredNotice { about, at_ms, message }: StoredNotice) -> Notice {
+fn notice(StoredNotice { about, at_ms, message, .. }: StoredNotice) -> Notice {
     Notice { about, at_unix_ms: at_ms, message }
 }
 
@@ -48,6 +49,19 @@ pub(crate) fn acknowledgement(acknowledged: Acknowledged) -> Acknowledgement {
     let Acknowledged { table_revision, complete, followed, not_followed, message } = acknowledged;
     let not_followed = not_followed.into_iter().map(lagging).collect();
     Acknowledgement { table_revision, complete, followed, not_followed, message }
+}
+
+/// A serving replica of a deployment.
+pub(crate) fn replica(shown: Shown) -> ServingReplica {
+    let Shown { replica_id, standing, table_revision, silent_since_unix_ms, problem } = shown;
+    let state = match standing {
+        Standing::Current => ReplicaState::Current,
+        Standing::Behind => ReplicaState::Behind,
+        Standing::Waiting => ReplicaState::Waiting,
+        Standing::LastKnown => ReplicaState::LastKnown,
+        Standing::Silent => ReplicaState::Silent,
+    };
+    ServingReplica { replica_id, state, table_revision, silent_since_unix_ms, problem }
 }
 
 fn lagging(Lagging { replica_id, table_revision, heard_ms_ago }: Lagging) -> LaggingReplica {

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
 use serde_json::{Map, Value};
+use slipway_access::Caller;
 use slipway_api::rest::rollouts::{
     Deployment, DeploymentPatch, Deployments, KillSwitchRequest, NewDeployment, NewRollout, RollbackRequest,
     Rollout, RulesRequest,
@@ -13,8 +14,7 @@ use slipway_api::rest::rollouts::{
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 use uuid::Uuid;
 
 use super::bodies;
@@ -22,8 +22,8 @@ use crate::state::State;
 use crate::store::{deployments, notices, rollouts};
 use crate::{acknowledge, manage, overrides, update};
 
-pub(super) fn router() -> OpenApiRouter<State> {
-    OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<State> {
+    DocumentedRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(get, change, delete))
         .routes(routes!(roll_back))
@@ -41,9 +41,8 @@ async fn create(
     Shared(state): Shared<State>,
     JsonBody(new): JsonBody<NewDeployment>,
 ) -> Result<(StatusCode, Json<Deployment>), Problem> {
-    let created = manage::create(&state, new).await?;
-    let name = created.name.clone();
-    drop(created);
+    let name = new.name.clone();
+    manage::create(&state, new).await?;
     Ok((StatusCode::CREATED, Json(show(&state, &name).await?)))
 }
 
@@ -52,11 +51,12 @@ async fn show(state: &State, name: &str) -> Result<Deployment, Problem> {
     let deployment = manage::find(&mut connection, name).await?;
     let newest = rollouts::newest(&mut connection, deployment.deployment_key).await?;
     let active = newest.filter(|newest| newest.state.is_active()).map(|newest| newest.id);
-    let notices = notices::of(&mut connection, deployment.deployment_key, &deployment.traffic).await?;
+    let mut notices = notices::of(&mut connection, std::slice::from_ref(&deployment)).await?;
+    let notices = notices.remove(&deployment.deployment_key).unwrap_or_default();
     Ok(bodies::deployment(deployment, active, notices))
 }
 
-/// Lists deployments by name.
+/// Lists the deployments that the caller may read, by name.
 #[utoipa::path(get, path = "/api/v1/deployments", tag = "deployments", params(PageQuery),
     responses((status = 200, body = Deployments)))]
 async fn list(
@@ -64,25 +64,30 @@ async fn list(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Deployments>, Problem> {
     let (limit, after) = (page.limit()?, page.after::<String>()?);
+    let visible = Caller::visible_models();
     let mut connection = state.pool.acquire().await?;
-    let found = deployments::list(&mut connection, after.as_deref(), i64::from(limit) + 1).await?;
+    let found =
+        deployments::list(&mut connection, visible.only(), after.as_deref(), i64::from(limit) + 1).await?;
     let active: HashMap<i64, Uuid> = rollouts::active_ids(&mut connection).await?.into_iter().collect();
     let (found, next_page_token) = cut(found, limit, |deployment| deployment.name.clone());
-    let mut deployments = Vec::with_capacity(found.len());
-    for deployment in found {
-        let rollout = active.get(&deployment.deployment_key).copied();
-        let notices = notices::of(&mut connection, deployment.deployment_key, &deployment.traffic).await?;
-        deployments.push(bodies::deployment(deployment, rollout, notices));
-    }
-    Ok(Json(Deployments { deployments, next_page_token }))
+    let mut notices = notices::of(&mut connection, &found).await?;
+    let shown = found.into_iter().map(|deployment| {
+        let key = deployment.deployment_key;
+        let notices = notices.remove(&key).unwrap_or_default();
+        bodies::deployment(deployment, active.get(&key).copied(), notices)
+    });
+    Ok(Json(Deployments { deployments: shown.collect(), next_page_token }))
 }
 
-/// Shows a deployment with its traffic table.
+/// Shows a deployment with its traffic table and the serving replicas.
 #[utoipa::path(get, path = "/api/v1/deployments/{name}", tag = "deployments",
     params(("name" = String, Path, description = "Deployment")), responses((status = 200,
     body = Deployment)))]
 async fn get(Shared(state): Shared<State>, Path(name): Path<String>) -> Result<Json<Deployment>, Problem> {
-    Ok(Json(show(&state, &name).await?))
+    let deployment = show(&state, &name).await?;
+    let replicas = state.replicas.shown(&name, deployment.traffic.revision);
+    let replicas = replicas.into_iter().map(bodies::replica).collect();
+    Ok(Json(Deployment { replicas, ..deployment }))
 }
 
 /// Deletes a deployment. A rollout in progress is aborted.

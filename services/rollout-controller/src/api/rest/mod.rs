@@ -5,8 +5,7 @@ mod deployments;
 mod rollouts;
 
 use axum::Router;
-use slipway_openapi::Described;
-use utoipa_axum::router::OpenApiRouter;
+use slipway_openapi::{Described, DocumentedRouter};
 
 use crate::state::State;
 
@@ -17,6 +16,7 @@ const DESCRIBED: Described = Described {
         have `acknowledgement`: the replicas that route by the new traffic table. Errors are problem \
         documents (RFC 9457) with a stable `code`; 503 has `Retry-After`.",
     port: crate::DEFAULT_PORT,
+    document: include_str!("../../../../../docs/openapi/rollout-controller.json"),
 };
 
 /// All routes.
@@ -29,7 +29,7 @@ pub(super) fn routes() -> Router<State> {
 }
 
 /// The routes together with their description.
-fn described() -> OpenApiRouter<State> {
+fn described() -> DocumentedRouter<State> {
     DESCRIBED.router().merge(deployments::router()).merge(rollouts::router())
 }
 

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State as Shared;
+use slipway_access::Caller;
 use slipway_api::rest::rollouts::{
     CommandRequest, Decisions, Rollout, RolloutCommand, Rollouts, RolloutsQuery,
 };
@@ -9,8 +10,7 @@ use slipway_domain::rollout::{Command, Phase};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::{PageQuery, cut};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 use uuid::Uuid;
 
 use super::bodies;
@@ -24,15 +24,17 @@ use crate::{acknowledge, change, manage};
 /// Decisions shown with a rollout.
 const MAX_DECISIONS: i64 = 500;
 
-pub(super) fn router() -> OpenApiRouter<State> {
-    OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<State> {
+    DocumentedRouter::new()
         .routes(routes!(list))
         .routes(routes!(get))
         .routes(routes!(list_decisions))
         .routes(routes!(command))
 }
 
-/// Lists rollouts, newest first.
+/// Lists the rollouts that the caller may read, newest first.
+///
+/// Rollouts of deleted deployments require the role viewer on everything.
 #[utoipa::path(get, path = "/api/v1/rollouts", tag = "rollouts", params(RolloutsQuery),
     responses((status = 200, body = Rollouts)))]
 async fn list(
@@ -40,14 +42,26 @@ async fn list(
     Query(query): Query<RolloutsQuery>,
 ) -> Result<Json<Rollouts>, Problem> {
     let page = PageQuery { limit: query.limit, page_token: query.page_token };
-    let (limit, before) = (page.limit()?, page.after::<i64>()?);
+    let (limit, last) = (page.limit()?, page.after::<Uuid>()?);
     let parsed = query.deployment_id.as_deref().map(Uuid::parse_str).transpose();
     let deployment_id =
         parsed.map_err(|_| Problem::invalid("deployment_id", "expected the id of a deployment, a UUID"))?;
-    let filter = rollouts::Filter { deployment: query.deployment.as_deref(), deployment_id };
+    let visible = Caller::visible_models();
+    let deployment = query.deployment.as_deref();
+    let filter = rollouts::Filter { deployment, deployment_id, models: visible.only() };
     let mut connection = state.pool.acquire().await?;
+    let before = match last {
+        None => None,
+        // The position itself would tell how many rollouts there are.
+        Some(last) => {
+            let found = rollouts::position(&mut connection, &filter, last).await?;
+            let gone =
+                || Problem::invalid("page_token", "its rollout is not in this list; start again without one");
+            Some(found.ok_or_else(gone)?)
+        }
+    };
     let found = rollouts::list(&mut connection, &filter, before, i64::from(limit) + 1).await?;
-    let (found, next_page_token) = cut(found, limit, |stored| stored.seq);
+    let (found, next_page_token) = cut(found, limit, |stored| stored.id);
     Ok(Json(Rollouts { rollouts: found.into_iter().map(bodies::listed).collect(), next_page_token }))
 }
 

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue, header};
 use slipway_access::audit::{CallSender, Calls, calls};
@@ -32,11 +33,15 @@ pub(super) struct Granted {
     sender: Mutex<Option<CallSender>>,
 }
 
-/// A caller with a token of the registry. The header is verified again for each message of a stream.
+/// What was verified is used for this long, in milliseconds: a request is identified and checked at once.
+const VERIFIED_MS: u128 = 250;
+
+/// A caller with a token of the registry. The header is verified again for later messages of a stream.
 #[derive(Debug)]
 pub(crate) struct GrantedCaller {
     caller: slipway_access::Caller,
     authorization: HeaderValue,
+    verified: Instant,
 }
 
 impl GrantedCaller {
@@ -92,7 +97,7 @@ impl Granted {
                 let header = headers.get(header::AUTHORIZATION).cloned();
                 let mut authorization = header.unwrap_or_else(|| HeaderValue::from_static(""));
                 authorization.set_sensitive(true);
-                Ok(Arc::new(GrantedCaller { caller, authorization }))
+                Ok(Arc::new(GrantedCaller { caller, authorization, verified: Instant::now() }))
             }
             Err(refused) => {
                 let caller = slipway_access::Caller::anonymous(origin);
@@ -103,8 +108,12 @@ impl Granted {
     }
 
     pub(super) fn check(&self, caller: &GrantedCaller, need: Need<'_>) -> Result<(), Refusal> {
-        let origin = caller.caller.origin.clone();
-        let now = self.verifier.verify(&caller.authorization, origin).map_err(|refused| refusal(&refused))?;
+        let now = if caller.verified.elapsed().as_millis() < VERIFIED_MS {
+            caller.caller.clone()
+        } else {
+            let origin = caller.caller.origin.clone();
+            self.verifier.verify(&caller.authorization, origin).map_err(|refused| refusal(&refused))?
+        };
         let (role, scope, about) = match need {
             Need::Nothing | Need::AnyToken => return Ok(()),
             Need::Model(name) => (Role::Viewer, self.scope(name), format!("deployment {name}")),

@@ -6,19 +6,36 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::AUTHORIZATION;
+use slipway_access::{Refused, lasting};
 
 use super::policy::need_of_method;
 use super::{Access, Caller, Need};
 use crate::api::changed_by::ChangedBy;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Middleware of the routes; not added where no tokens are asked for.
 pub(crate) async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
-    match access.admit_grpc(&mut request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal,
+    if let Err(refusal) = access.admit_grpc(&mut request) {
+        return refusal;
+    }
+    let caller = request.extensions().get::<Caller>().cloned();
+    let response = next.run(request).await;
+    // A stream ends with its token. What its messages are about is checked with each of them.
+    match caller {
+        Some(caller) => lasting::watch(response, move || {
+            let checked = access.check(Some(&caller), Need::AnyToken);
+            std::future::ready(checked.map_err(refused))
+        }),
+        None => response,
+    }
+}
+
+fn refused(failure: Failure) -> Refused {
+    match failure.kind {
+        Kind::Unavailable => Refused::Unavailable(failure.message),
+        _ => Refused::Unauthenticated(failure.message),
     }
 }
 

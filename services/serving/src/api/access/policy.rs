@@ -125,7 +125,11 @@ pub(super) fn need<'name>(method: &Method, pattern: &str, name: Option<&'name st
             None => Need::AllModels,
         },
         Needs(_, Everything) => Need::AllModels,
-        Requirement::SubmitJobs | Requirement::AttemptToken | Requirement::Services => Need::Unlisted,
+        Needs(_, Resource::ExperimentOfPath(..))
+        | Requirement::List
+        | Requirement::SubmitJobs
+        | Requirement::AttemptToken
+        | Requirement::Services => Need::Unlisted,
     }
 }
 
@@ -148,12 +152,8 @@ mod tests {
         let mut routes = slipway_testkit::routes(&format!("{:?}", crate::api::rest::routes()));
         let inference = include_str!("../../../../../proto/inference/grpc_service.proto");
         routes.extend(slipway_testkit::grpc_methods(inference));
-        for method in [
-            "/grpc.health.v1.Health/Check",
-            "/grpc.health.v1.Health/Watch",
-            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        ] {
+        routes.extend(slipway_testkit::reflection_methods());
+        for method in ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {
             routes.insert(("POST".to_owned(), method.to_owned()));
         }
         slipway_testkit::assert_covered(&routes, RULES.iter().map(|rule| (rule.methods, rule.path)));

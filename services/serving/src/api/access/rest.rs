@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::Access;
 use super::policy::need;
+use crate::api::paths::is_own;
 
 /// Middleware of the routes; not added where no tokens are asked for.
 pub(crate) async fn guard(
@@ -26,6 +27,7 @@ pub(crate) async fn guard(
             }
             next.run(request).await
         }
+        Err(refusal) if is_own(request.uri().path()) => refusal.into_problem_response(),
         Err(refusal) => refusal.into_response(),
     }
 }

@@ -65,16 +65,28 @@ impl HealthService {
         }
     }
 
-    /// The service that a message asks about. Health of the server needs no token, that of a model a token
-    /// for it.
-    fn asked(&self, request: Request<HealthCheckRequest>) -> Result<String, Status> {
+    /// The service that a message asks about.
+    fn asked(&self, request: Request<HealthCheckRequest>) -> Result<Asked, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
-        let service = request.into_inner().service;
-        if !SERVICES.contains(&service.as_str()) {
-            self.access.check(caller.as_ref(), Need::Model(&service))?;
-        }
-        Ok(service)
+        let asked = Asked { service: request.into_inner().service, caller };
+        self.admit(&asked)?;
+        Ok(asked)
     }
+
+    /// Health of the server needs no token, that of a model a token for it.
+    fn admit(&self, Asked { service, caller }: &Asked) -> Result<(), Status> {
+        if !SERVICES.contains(&service.as_str()) {
+            self.access.check(caller.as_ref(), Need::Model(service))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is asked about, and by whom.
+#[derive(Debug)]
+struct Asked {
+    service: String,
+    caller: Option<Caller>,
 }
 
 #[tonic::async_trait]
@@ -83,7 +95,7 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        let service = self.asked(request)?;
+        let Asked { service, .. } = self.asked(request)?;
         match self.status(&service) {
             ServingStatus::ServiceUnknown => {
                 Err(Status::not_found(format!("unknown service or model '{service}'")))
@@ -98,11 +110,13 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let service = self.asked(request)?;
-        let watched = Watched { health: self.clone(), service, changes: self.routing.changes(), shown: None };
+        let asked = self.asked(request)?;
+        let changes = self.routing.changes();
+        let watched = Watched { health: self.clone(), asked, changes, shown: None, is_over: false };
         let stream = futures::stream::unfold(watched, async |mut watched| {
-            let status = watched.next().await?;
-            Some((Ok(HealthCheckResponse { status: status.into() }), watched))
+            let next = watched.next().await?;
+            watched.is_over = next.is_err();
+            Some((next.map(|status| HealthCheckResponse { status: status.into() }), watched))
         });
         Ok(Response::new(Box::pin(stream)))
     }
@@ -111,19 +125,24 @@ impl Health for HealthService {
 /// A service whose status is watched. One that is unknown may appear later.
 struct Watched {
     health: HealthService,
-    service: String,
+    asked: Asked,
     changes: watch::Receiver<u64>,
     shown: Option<ServingStatus>,
+    is_over: bool,
 }
 
 impl Watched {
-    /// The status, as soon as it is another one than was shown last; `None` at the end of the process.
-    async fn next(&mut self) -> Option<ServingStatus> {
-        loop {
+    /// The status, as soon as it is another one than was shown last; an error once the caller may no longer
+    /// see it; `None` at the end of the process.
+    async fn next(&mut self) -> Option<Result<ServingStatus, Status>> {
+        while !self.is_over {
             self.changes.mark_unchanged();
-            let status = self.health.status(&self.service);
+            if let Err(refused) = self.health.admit(&self.asked) {
+                return Some(Err(refused));
+            }
+            let status = self.health.status(&self.asked.service);
             if self.shown.replace(status) != Some(status) {
-                return Some(status);
+                return Some(Ok(status));
             }
             let changed = self.changes.changed();
             if let Ok(Err(_ended)) =
@@ -132,5 +151,6 @@ impl Watched {
                 return None;
             }
         }
+        None
     }
 }

@@ -71,6 +71,7 @@ impl Service {
     ) -> Result<(proto::ModelInferResponse, String), Failure> {
         self.access.check_noted(extensions, Need::Model(&request.model_name))?;
         let id = request_id(&[text(metadata, REQUEST_ID), Some(&request.id)]);
+        self.predictor.routing.currency.settled().await;
         let route = self.predictor.routing.get(&request.model_name)?;
         let version = version(&request.model_version)?;
         let parameters = std::mem::take(&mut request.parameters);

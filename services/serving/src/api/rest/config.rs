@@ -14,18 +14,17 @@ use slipway_api::rest::serving::{
     DynamicBatching, EmptyObject, EnsembleScheduling, EnsembleStep, InstanceGroup, ModelConfig,
     ModelConfigInput, ModelConfigOutput, ModelParameter, SpecificVersions, TransactionPolicy, VersionPolicy,
 };
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
-use super::also::{VERSIONED, also};
+use super::VERSIONED;
 use super::extract::Model;
 use crate::api::model_config;
 use crate::failure::Failure;
 use crate::state::ServingState;
 
-pub(super) fn router() -> OpenApiRouter<ServingState> {
-    let router = OpenApiRouter::new().routes(routes!(config));
-    also(router, "/v2/models/{name}/config", &format!("{VERSIONED}/config"), get(config))
+pub(super) fn router() -> DocumentedRouter<ServingState> {
+    let router = DocumentedRouter::new().routes(routes!(config));
+    router.also("/v2/models/{name}/config", &format!("{VERSIONED}/config"), get(config))
 }
 
 /// Shows the configuration of a model.

@@ -17,11 +17,9 @@ use slipway_api::rest::serving::{
     EmptyObject, IndexRequest, LoadRequest, LogSettings, RepositoryModel, SettingValue, TraceSettings,
 };
 use slipway_http_server::json;
+use slipway_openapi::{DocumentedRouter, routes};
 use tracing::level_filters::LevelFilter;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use super::also::also;
 use super::body::read;
 use super::extract::{CalledBy, Model, named};
 use crate::api::access::Caller;
@@ -68,8 +66,8 @@ impl FromRequestParts<ServingState> for By {
     }
 }
 
-pub(super) fn router() -> OpenApiRouter<ServingState> {
-    let router = OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<ServingState> {
+    let router = DocumentedRouter::new()
         .routes(routes!(index))
         .routes(routes!(load))
         .routes(routes!(unload))
@@ -77,8 +75,8 @@ pub(super) fn router() -> OpenApiRouter<ServingState> {
         .routes(routes!(trace, update_trace))
         .routes(routes!(model_trace, update_model_trace));
     let (one, named) = ("/v2/repository/models/{name}", "/v2/repository/{repository}/models/{name}");
-    let router = also(router, &format!("{one}/load"), &format!("{named}/load"), post(load));
-    also(router, &format!("{one}/unload"), &format!("{named}/unload"), post(unload))
+    let router = router.also(&format!("{one}/load"), &format!("{named}/load"), post(load));
+    router.also(&format!("{one}/unload"), &format!("{named}/unload"), post(unload))
 }
 
 /// Lists versions of models that the caller may use.

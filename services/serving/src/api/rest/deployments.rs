@@ -5,15 +5,14 @@ use axum::extract::State;
 use slipway_api::rest::serving::{ServedDeployment, ServedDeployments, ServedVersion};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::Path;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::extract::CalledBy;
 use crate::models::routing::{Route, Version};
 use crate::state::ServingState;
 
-pub(super) fn router() -> OpenApiRouter<ServingState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show))
+pub(super) fn router() -> DocumentedRouter<ServingState> {
+    DocumentedRouter::new().routes(routes!(list)).routes(routes!(show))
 }
 
 /// Lists deployments of this replica that the caller may use, with the traffic table and the state of each

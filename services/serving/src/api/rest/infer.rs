@@ -8,10 +8,9 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value};
 use slipway_api::rest::serving::{InferRequest as RequestBody, InferResponse as ResponseBody};
 use slipway_inference::{Signature, Tensor};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
-use super::also::{VERSIONED, also};
+use super::VERSIONED;
 use super::body::{header, offload, read};
 use super::extract::Model;
 use crate::api::parameters::{priority, timeout_us};
@@ -24,9 +23,9 @@ use crate::state::ServingState;
 /// The header that carries a request's id both ways.
 pub(super) const REQUEST_ID: &str = "x-request-id";
 
-pub(super) fn router() -> OpenApiRouter<ServingState> {
-    let router = OpenApiRouter::new().routes(routes!(infer));
-    also(router, "/v2/models/{name}/infer", &format!("{VERSIONED}/infer"), post(infer))
+pub(super) fn router() -> DocumentedRouter<ServingState> {
+    let router = DocumentedRouter::new().routes(routes!(infer));
+    router.also("/v2/models/{name}/infer", &format!("{VERSIONED}/infer"), post(infer))
 }
 
 /// Predicts.
@@ -77,6 +76,7 @@ async fn answer(
 ) -> Result<Response, Failure> {
     // A request for an unknown model is rejected without keeping its body.
     let model = model.checked()?;
+    state.routing.currency.settled().await;
     let route = state.routing.get(&model.name)?;
     state.predictor.admit(&route, model.version.as_deref())?;
     let body = read(headers, body, state.max_body_bytes).await?;

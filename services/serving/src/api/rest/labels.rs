@@ -15,11 +15,9 @@ use slipway_api::rest::serving::{AcceptedLabels, Label, Labels};
 use slipway_event_bus::EventBus;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path};
+use slipway_openapi::{DocumentedRouter, routes};
 use slipway_runtime::clock::now_unix_ms;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use super::also::also;
 use crate::state::ServingState;
 
 /// Labels of one request.
@@ -31,10 +29,10 @@ const PARALLEL_PUBLISHES: usize = 256;
 /// All labels of one request are acknowledged within this time, or it gets 503.
 const ACKNOWLEDGE_TIMEOUT_MS: u64 = 10_000;
 
-pub(super) fn router() -> OpenApiRouter<ServingState> {
+pub(super) fn router() -> DocumentedRouter<ServingState> {
     let path = "/api/v1/deployments/{name}/labels";
-    let router = OpenApiRouter::new().routes(routes!(accept));
-    also(router, path, "/v1/deployments/{name}/labels", post(accept))
+    let router = DocumentedRouter::new().routes(routes!(accept));
+    router.also(path, "/v1/deployments/{name}/labels", post(accept))
 }
 
 /// Attaches true values to past predictions. Returns once every label is stored.

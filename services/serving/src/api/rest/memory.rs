@@ -3,18 +3,16 @@
 use axum::Json;
 use axum::routing::{get, post};
 use slipway_api::rest::serving::EmptyObject;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
-use super::also::also;
 use crate::failure::{Failure, Kind};
 use crate::state::ServingState;
 
 const SYSTEM: &str = "/v2/systemsharedmemory";
 const CUDA: &str = "/v2/cudasharedmemory";
 
-pub(super) fn router() -> OpenApiRouter<ServingState> {
-    let mut router = OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<ServingState> {
+    let mut router = DocumentedRouter::new()
         .routes(routes!(status))
         .routes(routes!(region_status))
         .routes(routes!(register))
@@ -27,7 +25,7 @@ pub(super) fn router() -> OpenApiRouter<ServingState> {
         ("region/{region}/unregister", post(unregister)),
         ("unregister", post(unregister_all)),
     ] {
-        router = also(router, &format!("{SYSTEM}/{path}"), &format!("{CUDA}/{path}"), methods);
+        router = router.also(&format!("{SYSTEM}/{path}"), &format!("{CUDA}/{path}"), methods);
     }
     router
 }

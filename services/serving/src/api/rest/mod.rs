@@ -1,6 +1,5 @@
 //! REST: Open Inference Protocol v2 with Triton's extensions, KServe's v1, and labels.
 
-mod also;
 mod body;
 mod config;
 mod control;
@@ -15,8 +14,10 @@ mod models;
 mod router;
 mod v1;
 
-pub(crate) use self::described::is_own;
 pub(crate) use self::front::RestFront;
 pub(crate) use self::router::router;
 #[cfg(test)]
 pub(crate) use self::router::routes;
+
+/// A version of a model.
+const VERSIONED: &str = "/v2/models/{name}/versions/{version}";

@@ -12,18 +12,17 @@ use slipway_api::rest::serving::{
     BatchStatistics, DurationStatistics, EmptyObject, InferenceStatistics, ModelList, ModelMetadata,
     ModelReady, ModelStatistics, ServerLive, ServerMetadata, ServerReady, StatisticsResponse, TensorSpec,
 };
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
-use super::also::{VERSIONED, also};
+use super::VERSIONED;
 use super::extract::{CalledBy, Model};
 use crate::api::describe::{self, EXTENSIONS, SERVER_NAME};
 use crate::api::statistics;
 use crate::failure::Failure;
 use crate::state::ServingState;
 
-pub(super) fn router() -> OpenApiRouter<ServingState> {
-    let router = OpenApiRouter::new()
+pub(super) fn router() -> DocumentedRouter<ServingState> {
+    let router = DocumentedRouter::new()
         .routes(routes!(server))
         .routes(routes!(live))
         .routes(routes!(server_ready))
@@ -32,11 +31,11 @@ pub(super) fn router() -> OpenApiRouter<ServingState> {
         .routes(routes!(metadata))
         .routes(routes!(ready))
         .routes(routes!(model_statistics));
-    let router = also(router, "/v2", "/v2/", get(server));
-    let router = also(router, "/v2/models", "/v1/models", get(list));
-    let router = also(router, "/v2/models/{name}", VERSIONED, get(metadata));
-    let router = also(router, "/v2/models/{name}/ready", &format!("{VERSIONED}/ready"), get(ready));
-    also(router, "/v2/models/{name}/stats", &format!("{VERSIONED}/stats"), get(model_statistics))
+    let router = router.also("/v2", "/v2/", get(server));
+    let router = router.also("/v2/models", "/v1/models", get(list));
+    let router = router.also("/v2/models/{name}", VERSIONED, get(metadata));
+    let router = router.also("/v2/models/{name}/ready", &format!("{VERSIONED}/ready"), get(ready));
+    router.also("/v2/models/{name}/stats", &format!("{VERSIONED}/stats"), get(model_statistics))
 }
 
 /// Shows the server and the extensions of the protocol that it supports.

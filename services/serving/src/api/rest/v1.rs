@@ -10,8 +10,7 @@ use http::{HeaderMap, header};
 use serde_json::Map;
 use slipway_api::rest::serving::{Alive, ModelReady, PredictRequest, PredictResponse};
 use slipway_inference::{Priority, Signature, Tensor};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use super::body::{header as text_of, offload, read};
 use super::extract::Model;
@@ -27,8 +26,8 @@ use crate::state::ServingState;
 const PREDICT: &str = ":predict";
 const EXPLAIN: &str = ":explain";
 
-pub(super) fn router() -> OpenApiRouter<ServingState> {
-    OpenApiRouter::new().routes(routes!(alive)).routes(routes!(ready, predict))
+pub(super) fn router() -> DocumentedRouter<ServingState> {
+    DocumentedRouter::new().routes(routes!(alive)).routes(routes!(ready, predict))
 }
 
 /// Checks that the server is alive, as KServe's v1 client does.
@@ -82,6 +81,7 @@ async fn answer(
     body: Body,
     id: &str,
 ) -> Result<Response, Failure> {
+    state.routing.currency.settled().await;
     let (route, signature) = called(state, name)?;
     let body = read(headers, body, state.max_body_bytes).await?;
     let inputs = offload(body.len(), move || parse_instances(&body, &signature)).await?;

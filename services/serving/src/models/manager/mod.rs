@@ -8,6 +8,7 @@
 
 mod room;
 mod show;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::binding::bind_all;
-use super::cache::{Cache, KnownTables};
+use super::cache::Cache;
 use super::deployment::Deployment;
 use super::failure::Retry;
 use super::folder;
@@ -38,13 +39,15 @@ use crate::stats::VersionStats;
 const MEMORY_CHECK_MS: u64 = 1_000;
 /// Outcomes that may wait for the manager.
 const OUTCOMES_LIMIT: usize = 64;
-/// How long a replica that kept tables of its last start waits for the current ones before it is ready by
-/// those that it has.
-const TABLES_WAIT_MS: u64 = 5_000;
+/// Outcomes that are taken together.
+const OUTCOMES_AT_ONCE: usize = 64;
 /// Parts of the readiness that this task answers for.
-const TABLES_PART: &str = "traffic-tables";
+pub(crate) const TABLES_PART: &str = "traffic-tables";
 const MODELS_PART: &str = "models";
 const FAILED_PART: &str = "failed-models";
+
+/// Names of deployments that something happened to.
+struct Touched(BTreeSet<String>);
 
 /// See the module.
 pub(crate) struct Manager {
@@ -68,6 +71,18 @@ pub(crate) struct Manager {
     /// Whether it is known which deployments there are: from NATS or a folder, or from the cache where NATS
     /// did not answer in time.
     tables_known: bool,
+    /// Whether the bucket was read, and may lack deployments.
+    partly_known: bool,
+    /// By digest: the deployments that need the version.
+    owners: HashMap<String, BTreeSet<String>>,
+    /// Digests that may have lost their last owner, or their place in a table.
+    doubtful: BTreeSet<String>,
+    /// Deployments that are to be removed.
+    gone: BTreeSet<String>,
+    /// Deployments whose tables on disk are to be removed.
+    lost: Vec<String>,
+    /// Deployments whose tables on disk may be older.
+    changed: BTreeSet<String>,
     /// Whether a version that does not load keeps the replica from being ready.
     strict: bool,
     /// Whether the replica has been ready. A deployment that comes later does not take it away from the
@@ -88,14 +103,6 @@ impl Manager {
         let (outcomes, arrivals) = mpsc::channel(OUTCOMES_LIMIT);
         let (demands, demanded) = mpsc::channel(DEMANDS_LIMIT);
         let known = loader.cache().map(Cache::tables).unwrap_or_default();
-        readiness.waiting(
-            TABLES_PART,
-            if known.is_empty() {
-                "it is not known yet which deployments there are".to_owned()
-            } else {
-                format!("the current ones; those of the last start are used after {TABLES_WAIT_MS} ms")
-            },
-        );
         load_meters.limit(loader.limits().memory_bytes.unwrap_or(0));
         let deployments =
             known.into_iter().map(|(name, tables)| (name, Deployment::restored(tables))).collect();
@@ -116,11 +123,18 @@ impl Manager {
             demands,
             loads_begun: 0,
             tables_known: false,
+            partly_known: false,
+            owners: HashMap::new(),
+            doubtful: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            lost: Vec::new(),
+            changed: BTreeSet::new(),
             strict,
             started: false,
         };
+        manager.wait_for_tables("NATS has not sent the current ones");
         // Before the first request: a deployment of the cache is loading then, not unknown.
-        manager.settle();
+        manager.settle(Touched(manager.deployments.keys().cloned().collect()));
         manager
     }
 
@@ -128,8 +142,7 @@ impl Manager {
     pub(crate) async fn run(mut self, mut updates: mpsc::Receiver<Update>, shutdown: CancellationToken) {
         let mut check = tokio::time::interval(Duration::from_millis(MEMORY_CHECK_MS));
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let tables_wait = tokio::time::sleep(Duration::from_millis(TABLES_WAIT_MS));
-        tokio::pin!(tables_wait);
+        let (currency, mut outcomes) = (Arc::clone(&self.routing.currency), Vec::new());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => {
@@ -141,24 +154,13 @@ impl Manager {
                     // Only at the shutdown does the watcher end.
                     None => return shutdown.cancelled().await,
                 },
-                outcome = self.arrivals.recv() => if let Some(outcome) = outcome {
-                    // A version that was loaded again is what it was before.
-                    if self.finish(outcome) {
-                        self.settle();
-                        self.keep_tables().await;
-                        self.make_room().await;
-                    }
-                },
+                _ = self.arrivals.recv_many(&mut outcomes, OUTCOMES_AT_ONCE) => {
+                    self.finish_all(std::mem::take(&mut outcomes)).await;
+                }
                 digest = self.demanded.recv() => if let Some(digest) = digest {
                     self.demand(&digest);
                 },
-                () = &mut tables_wait, if !self.tables_known && !self.deployments.is_empty() => {
-                    tracing::warn!(
-                        waited_ms = TABLES_WAIT_MS,
-                        "no traffic tables received; following those of the last start"
-                    );
-                    self.know_tables();
-                }
+                () = currency.waited() => self.give_up_on_tables(),
                 _ = check.tick(), if self.loader.limits().memory_bytes.is_some() => {
                     self.relieve(0, None);
                 }
@@ -166,42 +168,20 @@ impl Manager {
         }
     }
 
-    async fn apply(&mut self, update: Update) {
-        match update {
-            Update::Table(table) => {
-                if let Err(invalid) = table.validate() {
-                    tracing::error!(deployment = table.deployment, %invalid, "traffic table invalid; the \
-                        previous one stays in use");
-                    return;
-                }
-                let table = Arc::new(*table);
-                match self.deployments.get_mut(&table.deployment) {
-                    Some(known) if *known.wanted == *table => return,
-                    Some(known) => known.wanted = table,
-                    None => {
-                        self.deployments.insert(table.deployment.clone(), Deployment::new(table));
-                    }
-                }
+    async fn finish_all(&mut self, outcomes: Vec<Outcome>) {
+        let mut touched = BTreeSet::new();
+        for outcome in outcomes {
+            let digest = outcome.digest.clone();
+            // A version that was loaded again is what it was before.
+            if self.finish(outcome) {
+                touched.extend(self.owners.get(&digest).into_iter().flatten().cloned());
             }
-            Update::Deleted(name) => {
-                if self.deployments.remove(&name).is_none() {
-                    return;
-                }
-                self.stats.retain(|(deployment, _), _| *deployment != name);
-            }
-            Update::Current => return self.know_tables(),
         }
-        self.settle();
-        self.keep_tables().await;
-    }
-
-    /// From now on a deployment that has no table does not exist.
-    fn know_tables(&mut self) {
-        self.tables_known = true;
-        // What an ensemble misses now, no table names.
-        self.settle();
-        self.routing.complete();
-        self.readiness.ready(TABLES_PART);
+        if !touched.is_empty() {
+            self.settle(Touched(touched));
+            self.keep_tables().await;
+            self.make_room().await;
+        }
     }
 
     /// Takes the outcome of a load; returns whether it changes the status.
@@ -240,7 +220,7 @@ impl Manager {
                     "a version is ready"
                 );
                 self.relieve(0, Some(&digest));
-                self.show_memory();
+                self.show_memory_of(&self.owners.get(&digest).cloned().unwrap_or_default());
             }
             _ => tracing::warn!(model, version, digest, reason, "version not loaded yet; retrying"),
         }
@@ -248,73 +228,127 @@ impl Manager {
     }
 
     /// Activates what can be, loads what is missing, unloads what no table names, and shows the result to
-    /// requests.
-    fn settle(&mut self) {
-        bind_all(&self.deployments, self.tables_known, &mut self.slots);
-        self.activate_tables();
-        let mut needed: BTreeMap<Target, String> = BTreeMap::new();
-        for deployment in self.deployments.values() {
-            needed.extend(deployment.targets().map(|(target, model)| (target.clone(), model.to_owned())));
+    /// requests, for the deployments that something happened to. An ensemble depends on others, so where
+    /// there are any, all deployments are looked at.
+    fn settle(&mut self, touched: Touched) {
+        let Touched(mut touched) = touched;
+        let has_ensembles = self.slots.values().any(|slot| slot.ensemble.is_some());
+        if has_ensembles {
+            touched.extend(self.deployments.keys().cloned());
+            bind_all(&self.deployments, self.tables_known, &mut self.slots);
         }
-        let unwanted = self.take_unwanted(&needed);
-        self.load_missing(needed);
-        // Other versions may answer now.
-        bind_all(&self.deployments, self.tables_known, &mut self.slots);
-        self.publish();
+        for name in std::mem::take(&mut self.gone) {
+            if let Some(gone) = self.deployments.remove(&name) {
+                self.lost.push(name.clone());
+                self.disown(&name, gone.owned);
+            }
+            self.stats.retain(|(deployment, _), _| *deployment != name);
+        }
+        for name in &touched {
+            self.activate(name);
+        }
+        for name in &touched {
+            self.own(name);
+        }
+        let unwanted = self.take_unwanted();
+        self.load_missing(&touched);
+        if has_ensembles {
+            // Other versions may answer now.
+            bind_all(&self.deployments, self.tables_known, &mut self.slots);
+        }
+        self.publish(&touched);
+        self.changed.extend(touched);
         if !unwanted.is_empty() {
             // After the routes, which held them, too.
             tokio::task::spawn_blocking(move || drop(unwanted));
         }
     }
 
-    /// Lets requests follow the newest tables whose versions are ready.
-    fn activate_tables(&mut self) {
+    /// Lets requests follow the newest table of a deployment if its versions are ready.
+    fn activate(&mut self, name: &str) {
         let keep = self.loader.limits().keep_versions;
-        for deployment in self.deployments.values_mut() {
-            let failed = |target: &Target| has_failed(target, &self.slots);
-            let ready = |target: &Target| is_ready(target, &self.slots);
-            if let Some(table) = folder::without_failed(&deployment.wanted, &deployment.active, failed, ready)
-            {
-                tracing::warn!(
-                    deployment = table.deployment,
-                    version = table.stable.as_ref().map(|stable| &stable.version),
-                    "highest version of a folder failed to load; a lower one answers"
-                );
-                deployment.wanted = Arc::new(table);
+        let Some(deployment) = self.deployments.get_mut(name) else { return };
+        let failed = |target: &Target| has_failed(target, &self.slots);
+        let ready = |target: &Target| is_ready(target, &self.slots);
+        if let Some(table) = folder::without_failed(&deployment.wanted, &deployment.active, failed, ready) {
+            tracing::warn!(
+                deployment = table.deployment,
+                version = table.stable.as_ref().map(|stable| &stable.version),
+                "highest version of a folder failed to load; a lower one answers"
+            );
+            deployment.wanted = Arc::new(table);
+        }
+        if deployment.overdue {
+            let serves = serves(&deployment.wanted, &self.slots);
+            let hopeless = hopeless(&deployment.wanted, &self.slots);
+            deployment.catch_up(serves, hopeless);
+        }
+        let able = serves(&deployment.wanted, &self.slots) || hopeless(&deployment.active, &self.slots);
+        if deployment.active != deployment.wanted && able {
+            tracing::info!(
+                deployment = deployment.wanted.deployment,
+                revision = deployment.wanted.revision,
+                "new traffic table in use"
+            );
+            deployment.activate(|target| is_ready(target, &self.slots), keep);
+        }
+        if !deployment.overdue {
+            deployment.caught_up(|target| is_ready(target, &self.slots), keep);
+        }
+        // The switch waits for no version.
+        if deployment.active.kill_switch != deployment.wanted.kill_switch {
+            let switch = deployment.wanted.kill_switch.clone();
+            Arc::make_mut(&mut deployment.active).kill_switch = switch;
+        }
+        // What a table names again is no spare any more.
+        deployment.keep(Vec::new(), keep);
+    }
+
+    /// Notes which versions a deployment needs now.
+    fn own(&mut self, name: &str) {
+        let Some(deployment) = self.deployments.get_mut(name) else { return };
+        let needed = deployment.needed();
+        let before = std::mem::replace(&mut deployment.owned, needed.clone());
+        for digest in &needed {
+            self.owners.entry(digest.clone()).or_default().insert(name.to_owned());
+        }
+        // Whether a version is named or only kept may have changed, too.
+        self.doubtful.extend(needed.iter().cloned());
+        self.disown(name, before.difference(&needed).cloned().collect());
+    }
+
+    fn disown(&mut self, name: &str, digests: BTreeSet<String>) {
+        for digest in digests {
+            if let Some(owners) = self.owners.get_mut(&digest) {
+                owners.remove(name);
+                if owners.is_empty() {
+                    self.owners.remove(&digest);
+                }
             }
-            let able = serves(&deployment.wanted, &self.slots) || hopeless(&deployment.active, &self.slots);
-            if deployment.active != deployment.wanted && able {
-                tracing::info!(
-                    deployment = deployment.wanted.deployment,
-                    revision = deployment.wanted.revision,
-                    "new traffic table in use"
-                );
-                deployment.activate(|target| is_ready(target, &self.slots), keep);
-            }
-            // The switch waits for no version.
-            if deployment.active.kill_switch != deployment.wanted.kill_switch {
-                let switch = deployment.wanted.kill_switch.clone();
-                Arc::make_mut(&mut deployment.active).kill_switch = switch;
-            }
-            // What a table names again is no spare any more.
-            deployment.keep(Vec::new(), keep);
+            self.doubtful.insert(digest);
         }
     }
 
+    /// Whether a table names a version; otherwise it is kept for a rollback at most.
+    fn is_named(&self, digest: &str) -> bool {
+        let owners = self.owners.get(digest).into_iter().flatten();
+        let mut deployments = owners.filter_map(|name| self.deployments.get(name));
+        deployments.any(|owner| owner.targets().any(|(target, _)| target.digest == digest))
+    }
+
     /// Takes out the slots of versions that no table names and that are not kept for a rollback.
-    fn take_unwanted(&mut self, needed: &BTreeMap<Target, String>) -> Vec<Slot> {
-        let named: BTreeSet<&str> = needed.keys().map(|target| target.digest.as_str()).collect();
-        let spares = self.deployments.values().flat_map(|deployment| &deployment.spares);
-        let spares: BTreeSet<&str> = spares.map(|spare| spare.digest.as_str()).collect();
-        for (digest, slot) in &mut self.slots {
-            slot.spare = !named.contains(digest.as_str());
+    fn take_unwanted(&mut self) -> Vec<Slot> {
+        let mut unwanted = Vec::new();
+        for digest in std::mem::take(&mut self.doubtful) {
+            let is_named = self.is_named(&digest);
+            if let Some(slot) = self.slots.get_mut(&digest) {
+                slot.spare = !is_named;
+            }
+            if !self.owners.contains_key(&digest) {
+                unwanted.extend(self.slots.remove(&digest));
+            }
         }
-        let unwanted: Vec<Slot> = self
-            .slots
-            .extract_if(|digest, slot| slot.spare && !spares.contains(digest.as_str()))
-            .map(|(_, slot)| slot)
-            .collect();
-        for slot in unwanted.iter().filter(|slot| slot.resident.served().is_some()) {
+        for slot in unwanted.iter().filter(|slot: &&Slot| slot.resident.served().is_some()) {
             let Target { version, digest } = &slot.target;
             tracing::debug!(
                 model = slot.model,
@@ -329,7 +363,11 @@ impl Manager {
 
     /// Has versions loaded that have no slot yet, and again those that are asked for under another name of
     /// their model.
-    fn load_missing(&mut self, needed: BTreeMap<Target, String>) {
+    fn load_missing(&mut self, touched: &BTreeSet<String>) {
+        let mut needed: BTreeMap<Target, String> = BTreeMap::new();
+        for deployment in touched.iter().filter_map(|name| self.deployments.get(name)) {
+            needed.extend(deployment.targets().map(|(target, model)| (target.clone(), model.to_owned())));
+        }
         for (target, model) in needed {
             if let Some(slot) = self.slots.get_mut(&target.digest) {
                 if slot.target == target && slot.renamed(&model) {
@@ -347,22 +385,6 @@ impl Manager {
         self.loads_begun += 1;
         if let Some(slot) = self.slots.get_mut(digest) {
             slot.begin(self.loader.clone(), self.loads_begun, self.outcomes.clone());
-        }
-    }
-
-    async fn keep_tables(&self) {
-        let tables: BTreeMap<String, KnownTables> = self
-            .deployments
-            .iter()
-            .map(|(name, deployment)| {
-                let wanted = (*deployment.wanted).clone();
-                (name.clone(), KnownTables { wanted, active: (*deployment.active).clone() })
-            })
-            .collect();
-        let Some(cache) = self.loader.cache().cloned() else { return };
-        let kept = tokio::task::spawn_blocking(move || cache.keep_tables(&tables)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, "traffic tables not saved for the next start");
         }
     }
 }

@@ -4,18 +4,21 @@ use std::io;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use bytes::BytesMut;
 use futures::Stream;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use slipway_access::Place;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::manage::find;
+use crate::logs::LogError;
 use crate::state::State;
+use crate::store::attempts::{self, StoredLog};
+use crate::store::jobs::{self, Progress};
 
 /// Interval at which a followed log is read.
 const FOLLOW_INTERVAL_MS: u64 = 150;
-const CHUNK_BYTES: usize = 64 * 1024;
+/// A part of a log that is being replaced is there again by then.
+const MAX_MISSES: u32 = 40;
 /// Pieces that wait for a slow reader.
 const QUEUE_PIECES: usize = 8;
 
@@ -58,16 +61,16 @@ pub(super) fn follow(
     state: State,
     job_id: Uuid,
     start: Position,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) -> impl Stream<Item = io::Result<Piece>> + Send + 'static {
     let (pieces, receiver) = mpsc::channel(QUEUE_PIECES);
-    let (shutdown, followers) = (state.shutdown.clone(), state.followers.clone());
+    let (hang_up, followers) = (state.hang_up.clone(), state.followers.clone());
     let follower = Follower { state, job_id, start, pieces };
     followers.spawn(async move {
-        let _permit = permit;
+        let _place = place;
         tokio::select! {
             _ = follower.run() => {}
-            () = shutdown.cancelled() => {}
+            () = hang_up.cancelled() => {}
         }
     });
     futures::stream::unfold(receiver, |mut receiver| async move {
@@ -94,26 +97,42 @@ impl Follower {
     /// Waits for the attempt where the reader follows; `false` where it will not come.
     async fn has_begun(&self, attempt: u32) -> Result<bool, Ended> {
         loop {
-            match find(&self.state, self.job_id).await {
-                Ok(job) if job.state.attempt() >= attempt => return Ok(true),
-                Ok(job) if !self.start.follow || job.state.status().is_final() => return Ok(false),
+            match self.look(attempt).await {
+                Ok((job, _)) if job.attempt() >= attempt => return Ok(true),
+                Ok((job, _)) if !self.start.follow || job.is_final => return Ok(false),
                 // Postgres may be unavailable for a while.
                 Ok(_) | Err(_) => self.pause().await?,
             }
         }
     }
 
+    /// The job, and the log of one of its attempts as it is now.
+    async fn look(&self, attempt: u32) -> Result<(Progress, Option<StoredLog>), LogError> {
+        let mut connection = self.state.pool.acquire().await?;
+        let job = jobs::progress(&mut connection, self.job_id).await?.ok_or(sqlx::Error::RowNotFound)?;
+        // After the job: what was written before the attempt's end is in the log by then.
+        let log = attempts::log(&mut connection, self.job_id, attempt).await?;
+        Ok((job, log))
+    }
+
     async fn copy(&self, attempt: u32, mut offset: u64) -> Result<(), Ended> {
-        let path = self.state.logs.path(self.job_id, attempt);
-        let mut file = None;
+        let mut misses = 0;
         loop {
-            // Read before the log: what is written before the end is in the log by then.
-            let over = !self.start.follow || self.is_over(attempt).await;
-            if file.is_none() {
-                file = File::open(&path).await.ok();
-            }
-            if let Some(file) = file.as_mut() {
-                offset = self.send_rest(file, attempt, offset, over).await?;
+            let Ok((job, log)) = self.look(attempt).await else {
+                self.pause().await?;
+                continue;
+            };
+            let over = !self.start.follow || job.attempt() != attempt || !job.has_attempt;
+            if let Some(log) = log {
+                offset = self.send_rest(log, attempt, offset, over).await?;
+                if over && matches!(log, StoredLog::Objects(length) if offset < length) {
+                    misses += 1;
+                    if misses > MAX_MISSES {
+                        return self.fail(attempt, io::Error::other("a part of the log is missing")).await;
+                    }
+                    self.pause().await?;
+                    continue;
+                }
             }
             if over {
                 return Ok(());
@@ -122,45 +141,44 @@ impl Follower {
         }
     }
 
-    async fn is_over(&self, attempt: u32) -> bool {
-        find(&self.state, self.job_id)
-            .await
-            .is_ok_and(|job| job.state.attempt() != attempt || !job.state.has_attempt())
-    }
-
     /// Sends what the log has from `offset` on; returns the offset after it.
     async fn send_rest(
         &self,
-        file: &mut File,
+        log: StoredLog,
         attempt: u32,
         mut offset: u64,
         over: bool,
     ) -> Result<u64, Ended> {
-        let mut buffer = vec![0; CHUNK_BYTES];
+        // A character that is cut where a chunk ends.
+        let mut held = BytesMut::new();
         loop {
-            let read = async {
-                file.seek(SeekFrom::Start(offset)).await?;
-                file.read(&mut buffer).await
-            };
-            match read.await {
-                Ok(length) => {
-                    let read = &buffer[..length];
-                    let whole = whole_characters(read);
-                    let taken = if over && whole == 0 { length } else { whole };
-                    if taken == 0 {
-                        return Ok(offset);
-                    }
-                    let bytes = Bytes::copy_from_slice(&read[..taken]);
-                    self.send(Piece::Output { attempt, offset, bytes }).await?;
-                    offset += taken as u64;
-                }
+            let position = offset + held.len() as u64;
+            let bytes = match self.state.logs.read(self.job_id, attempt, log, position).await {
+                Ok(bytes) => bytes,
                 Err(error) => {
-                    tracing::error!(%error, job_id = %self.job_id, attempt, "cannot read a log");
-                    let _ = self.pieces.send(Err(error)).await;
+                    self.fail(attempt, io::Error::other(error)).await?;
                     return Err(Ended);
                 }
+            };
+            let is_end = bytes.is_empty();
+            held.extend_from_slice(&bytes);
+            let missing = matches!(log, StoredLog::Objects(length) if position < length);
+            let taken = if is_end && over && !missing { held.len() } else { whole_characters(&held) };
+            if taken > 0 {
+                let bytes = held.split_to(taken).freeze();
+                self.send(Piece::Output { attempt, offset, bytes }).await?;
+                offset += taken as u64;
+            }
+            if is_end {
+                return Ok(offset);
             }
         }
+    }
+
+    async fn fail(&self, attempt: u32, error: io::Error) -> Result<(), Ended> {
+        tracing::error!(%error, job_id = %self.job_id, attempt, "cannot read a log");
+        let _ = self.pieces.send(Err(error)).await;
+        Err(Ended)
     }
 
     async fn send(&self, piece: Piece) -> Result<(), Ended> {

@@ -8,12 +8,12 @@ use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
+use slipway_access::{Caller, NoPlace};
 use slipway_api::rest::launcher::{LogChunk, LogsQuery};
 use slipway_domain::training::Job;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{Path, Query};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use slipway_openapi::{DocumentedRouter, routes};
 
 use self::follow::{Piece, Position, follow};
 use crate::manage::{find, job_id};
@@ -22,14 +22,15 @@ use crate::state::State;
 const EVENT_STREAM: &str = "text/event-stream";
 const LAST_EVENT_ID: &str = "last-event-id";
 
-pub(super) fn router() -> OpenApiRouter<State> {
-    OpenApiRouter::new().routes(routes!(read))
+pub(super) fn router() -> DocumentedRouter<State> {
+    DocumentedRouter::new().routes(routes!(read))
 }
 
 /// Returns the output of a job.
 ///
 /// With `Accept: text/event-stream`, the response consists of server-sent events: `output` with a `LogChunk`,
-/// and `end` as the last one. The header `Last-Event-ID` continues after the event with that id. Otherwise
+/// and `end` as the last one; `error` instead says why the stream ends early, e.g. because the token was
+/// revoked. The header `Last-Event-ID` continues after the event with that id. Otherwise
 /// the response is the output itself; a line `==> attempt 2 <==` precedes the second and later attempts.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/logs", tag = "jobs",
     params(("id" = String, Path, description = "Job ID"), LogsQuery,
@@ -47,8 +48,9 @@ async fn read(
     let job = find(&state, job_id(&id)?).await?;
     let is_sse = accepts_events(&headers);
     let start = start(&query, &headers, &job.state, is_sse)?;
-    let permit = state.log_readers.clone().try_acquire_owned().map_err(|_| too_many())?;
-    let pieces = follow(state, job.id, start, permit);
+    let reader = Caller::current().filter(Caller::is_proven);
+    let place = state.log_readers.take(reader.as_ref().map(|caller| &*caller.principal)).map_err(too_many)?;
+    let pieces = follow(state, job.id, start, place);
     if is_sse {
         return Ok(sse::respond(pieces));
     }
@@ -94,13 +96,9 @@ fn start(query: &LogsQuery, headers: &HeaderMap, job: &Job, is_sse: bool) -> Res
     Ok(Position { attempt, offset, ..asked })
 }
 
-fn too_many() -> Problem {
-    Problem::new(
-        StatusCode::TOO_MANY_REQUESTS,
-        "too-many-requests",
-        "Too many requests",
-        "too many clients read logs at the same time; try again later",
-    )
+fn too_many(why: NoPlace) -> Problem {
+    let detail = format!("readers of logs: {why}");
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
 }
 
 /// A piece as it is in the text.

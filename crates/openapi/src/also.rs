@@ -1,24 +1,11 @@
 //! One handler at several paths, each with its description.
 
-use axum::routing::MethodRouter;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::{ObjectBuilder, RefOr, Required, Type};
-use utoipa_axum::router::OpenApiRouter;
+use utoipa::openapi::{ObjectBuilder, OpenApi, RefOr, Required, Type};
 
-use crate::state::ServingState;
-
-/// A version of a model.
-pub(super) const VERSIONED: &str = "/v2/models/{name}/versions/{version}";
-
-/// Mounts `methods` at another path, described as those of `path` are.
-pub(super) fn also(
-    router: OpenApiRouter<ServingState>,
-    path: &str,
-    other: &str,
-    methods: MethodRouter<ServingState>,
-) -> OpenApiRouter<ServingState> {
-    let mut router = router.route(other, methods);
-    let paths = &mut router.get_openapi_mut().paths.paths;
+/// Describes the operations of `other` as those of `path`.
+pub(crate) fn describe(document: &mut OpenApi, path: &str, other: &str) {
+    let paths = &mut document.paths.paths;
     if let Some(mut item) = paths.get(path).cloned() {
         let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
@@ -26,7 +13,6 @@ pub(super) fn also(
         }
         paths.insert(other.to_owned(), item);
     }
-    router
 }
 
 /// Describes the parameters that only the other path has.

@@ -1,7 +1,9 @@
 //! Every route and gRPC method of every service, as callers without a token and with each role find it on a
 //! platform with access control on; held against docs/access-table.md.
 
-use std::collections::BTreeMap;
+mod described;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -173,10 +175,9 @@ async fn callers_without_a_token_and_with_each_role_reach_what_the_table_says() 
             "\n## {service}\n\n| method | path | requires | no token | viewer | editor | deployer | admin |\n\
              |---|---|---|---|---|---|---|---|\n"
         );
+        assert_complete(&walker, service, &base, &channel, &routes).await;
         for Route { methods, path, requirement } in routes {
-            // `/package.Service/Method`.
-            let first = path.split('/').nth(1).unwrap_or_default();
-            let is_grpc = first.contains('.') && !first.ends_with(".json");
+            let is_grpc = is_grpc(&path);
             for method in methods.split(' ') {
                 let mut cells = Vec::new();
                 for role in [None].into_iter().chain(ROLES.map(Some)) {
@@ -204,6 +205,29 @@ async fn callers_without_a_token_and_with_each_role_reach_what_the_table_says() 
         "docs/access-table.md is not current; SLIPWAY_WRITE_DOCS=1 writes it\n{first:?}"
     );
     only_health_is_open(&table);
+}
+
+/// Whether a path is `/package.Service/Method`.
+fn is_grpc(path: &str) -> bool {
+    let first = path.split('/').nth(1).unwrap_or_default();
+    first.contains('.') && !first.ends_with(".json")
+}
+
+/// The table has every method of the gRPC services that are mounted, and no other, and every operation that
+/// the service documents.
+async fn assert_complete(walker: &Walker, service: &str, base: &str, channel: &Channel, routes: &[Route]) {
+    let token = &walker.tokens["viewer"];
+    let mounted = described::grpc_methods(channel, token).await;
+    let listed = routes.iter().map(|route| route.path.clone()).filter(|path| is_grpc(path));
+    assert_eq!(mounted, listed.collect::<BTreeSet<String>>(), "gRPC methods of {service}");
+    let listed: BTreeSet<(String, String)> = routes
+        .iter()
+        .flat_map(|route| route.methods.split(' ').map(|method| (method.to_owned(), route.path.clone())))
+        .collect();
+    let documented = described::rest_operations(&walker.http, base, token).await;
+    assert!(documented.len() > 5, "{service}: {documented:?}");
+    let unlisted: Vec<_> = documented.difference(&listed).collect();
+    assert!(unlisted.is_empty(), "{service} documents routes that the table does not list: {unlisted:?}");
 }
 
 /// What a caller without a token reaches is health, and what proves its caller in the message.
