@@ -4,6 +4,7 @@
 mod attack;
 mod bench;
 mod build;
+mod cluster;
 mod demo;
 mod endpoints;
 mod findings;
@@ -55,6 +56,8 @@ enum Task {
     /// Attacks a fresh platform as a web page, a tenant, another local user and an uploader; fails if an
     /// attack succeeds.
     Attack(attack::Options),
+    /// Starts, shows, uses and ends a Kubernetes cluster for tests (docs/development/kubernetes.md).
+    Cluster(cluster::Options),
     /// Runs the benchmarks of docs/benchmarks.md.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -73,6 +76,7 @@ fn main() -> std::process::ExitCode {
         Task::Tidy => tidy::run(),
         Task::Codegen { check } => build::documents(check),
         Task::Attack(options) => attack::run(&options),
+        Task::Cluster(options) => cluster::run(&options),
         Task::Bench(bench) => bench::measure(&bench),
         Task::Fuzz(options) => fuzz::start(&options),
         Task::Setup => venv::ensure().and_then(|python| {

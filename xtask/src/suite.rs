@@ -2,10 +2,12 @@
 
 mod dependencies;
 mod end_to_end;
+mod kubernetes;
 
 use std::process::Command;
 
 use clap::Args;
+use slipway_kubernetes_testkit::{Level, OFF, REQUIRED_LEVEL};
 
 use crate::build::{self, cargo};
 use crate::findings::run as run_command;
@@ -25,14 +27,16 @@ pub(crate) struct Options {
 
 /// Formatting, lints, layers, unit and integration tests, then the platform as a whole.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    // First, as it may take longer than everything that cargo compiles.
+    let kubernetes = (!options.end_to_end).then(kubernetes::Preparation::begin);
     if !options.end_to_end {
         lints()?;
     }
     build::toolbox()?;
     // The programs first: integration tests run the real agent.
     let programs = build::programs(false)?;
-    if !options.end_to_end {
-        unit_and_integration()?;
+    if let Some(kubernetes) = kubernetes {
+        unit_and_integration(kubernetes.finish()?)?;
     }
     if options.fast {
         return Ok(());
@@ -59,11 +63,13 @@ fn lints() -> anyhow::Result<()> {
     })
 }
 
-fn unit_and_integration() -> anyhow::Result<()> {
+/// Tests on Kubernetes up to a level must run; those of higher levels are left out.
+fn unit_and_integration(kubernetes: Option<Level>) -> anyhow::Result<()> {
     step("unit and integration tests", || {
         let mut command: Command = cargo();
         // Without `--no-fail-fast` a failure would hide those of all crates after it.
         command.args(["test", "--workspace", "--quiet", "--no-fail-fast"]);
+        command.env(REQUIRED_LEVEL, kubernetes.map_or(OFF, Level::name));
         run_command(&mut command)
     })
 }

@@ -1,0 +1,181 @@
+//! The programs of Kubernetes, built from pinned Go modules.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use slipway_toolbox::process;
+
+use crate::{Error, Progress, command, once};
+
+/// Go module with the pins and our `main` packages.
+const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/test-cluster");
+/// Its packages, each of which becomes one program.
+const PACKAGES: [&str; 2] = ["kubernetes", "pause"];
+/// The names that the program `kubernetes` is called by.
+const NAMES: [&str; 8] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+    "kwok",
+];
+/// Which module's version is that of Kubernetes.
+const KUBERNETES: &str = "k8s.io/kubernetes";
+const PREFIX: &str = "kubernetes";
+/// The build gives way to compilers that a person waits for.
+const NICENESS: &str = "10";
+
+/// The programs of Kubernetes, in the toolbox cache.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    folder: PathBuf,
+}
+
+impl Programs {
+    /// The programs; built if they are not in the cache, which takes Go, a Go module proxy, and about 20
+    /// minutes of one CPU.
+    ///
+    /// # Errors
+    /// They are not in the cache and cannot be built.
+    pub fn ensure(progress: Progress<'_>) -> Result<Self, Error> {
+        let pins = Pins::read(Path::new(MODULE))?;
+        let folder = once::ensure(PREFIX, &pins.key(), |part| {
+            progress(&format!("building Kubernetes {} from Go modules", pins.version));
+            build(&pins, &part.join("bin"))
+        })?;
+        Ok(Self { folder })
+    }
+
+    /// Whether the cache has them.
+    pub fn are_built() -> bool {
+        Pins::read(Path::new(MODULE)).is_ok_and(|pins| once::exists(PREFIX, &pins.key()))
+    }
+
+    /// The folder of the programs, for `PATH`.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.join("bin")
+    }
+
+    /// One program.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join("bin").join(name)
+    }
+}
+
+/// What the programs are made from.
+struct Pins {
+    version: String,
+    /// Paths within the module, in order, with their content.
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Pins {
+    fn read(module: &Path) -> Result<Self, Error> {
+        let mut paths = vec!["go.mod".to_owned(), "go.sum".to_owned()];
+        for package in PACKAGES {
+            let folder = module.join(package);
+            let entries = std::fs::read_dir(&folder).map_err(Error::file("cannot list", &folder))?;
+            for entry in entries.flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.ends_with(".go") {
+                    paths.push(format!("{package}/{name}"));
+                }
+            }
+        }
+        paths.sort();
+        let mut files = Vec::new();
+        for path in paths {
+            let file = module.join(&path);
+            let content = std::fs::read(&file).map_err(Error::file("cannot read", &file))?;
+            files.push((path, content));
+        }
+        let pins = files.iter().find(|(path, _)| path == "go.mod").map_or(&[][..], |(_, content)| content);
+        let version = version_of(&String::from_utf8_lossy(pins), KUBERNETES).ok_or_else(|| Error::File {
+            action: "no version of k8s.io/kubernetes in",
+            path: module.join("go.mod"),
+            source: std::io::ErrorKind::InvalidData.into(),
+        })?;
+        Ok(Self { version, files })
+    }
+
+    fn key(&self) -> String {
+        let flags = link_flags(&self.version);
+        let parts = self.files.iter().flat_map(|(path, content)| [path.as_bytes(), content.as_slice()]);
+        once::key(parts.chain([flags.as_bytes(), std::env::consts::ARCH.as_bytes()]))
+    }
+}
+
+/// The version that a go.mod requires of a module.
+fn version_of(pins: &str, module: &str) -> Option<String> {
+    pins.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip_while(|word| *word == "require");
+        (words.next()? == module).then(|| words.next().map(str::to_owned))?
+    })
+}
+
+/// Sets the version that the programs report; kubectl and clients parse it.
+fn link_flags(version: &str) -> String {
+    let numbers = version.trim_start_matches('v').split('.');
+    let [major, minor] = [numbers.clone().next(), numbers.clone().nth(1)].map(Option::unwrap_or_default);
+    let mut flags = "-s -w".to_owned();
+    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+        for (name, value) in [("gitVersion", version), ("gitMajor", major), ("gitMinor", minor)] {
+            flags.push_str(&format!(" -X {package}.{name}={value}"));
+        }
+    }
+    flags
+}
+
+fn build(pins: &Pins, bin: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(bin).map_err(Error::file("cannot make", bin))?;
+    let mut command = Command::new("nice");
+    command.args(["-n", NICENESS, "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]);
+    command.arg("-ldflags").arg(link_flags(&pins.version));
+    // With a folder as the target, each program gets the name of its package.
+    command.arg("-o").arg(format!("{}/", bin.display()));
+    command.args(PACKAGES.map(|package| format!("./{package}")));
+    command.env("CGO_ENABLED", "0").env("GOFLAGS", "").env("GOWORK", "off");
+    // A build that no process waits for would go on for minutes.
+    process::die_with_parent(&mut command);
+    command::output(command.current_dir(MODULE), &format!("go build in {MODULE}"), None)?;
+    for name in NAMES {
+        let link = bin.join(name);
+        std::os::unix::fs::symlink(PACKAGES[0], &link).map_err(Error::file("cannot make", &link))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_requirement() {
+        let pins = "module m\n\nrequire (\n\tk8s.io/api v0.36.5\n\tk8s.io/kubernetes v1.36.5\n)\n";
+        assert_eq!(version_of(pins, KUBERNETES).as_deref(), Some("v1.36.5"));
+        assert_eq!(version_of("require k8s.io/kubernetes v1.2.3", KUBERNETES).as_deref(), Some("v1.2.3"));
+        assert_eq!(version_of("module k8s.io/kubernetes", KUBERNETES), None);
+    }
+
+    #[test]
+    fn programs_report_the_pinned_version() {
+        let flags = link_flags("v1.36.5");
+        assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.36.5"), "{flags}");
+        assert!(flags.contains("gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"), "{flags}");
+    }
+
+    #[test]
+    fn the_key_changes_with_every_pin() {
+        let read = || Pins::read(Path::new(MODULE)).unwrap();
+        let mut changed = read();
+        assert_eq!(changed.key(), read().key());
+        for index in 0..changed.files.len() {
+            changed.files[index].1.push(b'\n');
+            assert_ne!(changed.key(), read().key(), "{}", changed.files[index].0);
+            changed.files[index].1.pop();
+        }
+    }
+}
