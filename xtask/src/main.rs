@@ -4,6 +4,7 @@
 mod attack;
 mod bench;
 mod build;
+mod chaos;
 mod cluster;
 mod demo;
 mod endpoints;
@@ -56,6 +57,9 @@ enum Task {
     /// Attacks a fresh platform as a web page, a tenant, another local user and an uploader; fails if an
     /// attack succeeds.
     Attack(attack::Options),
+    /// Kills, stops and cuts off replicas and servers at random under load, and checks that nothing is lost,
+    /// doubled or answered wrongly.
+    Chaos(chaos::Options),
     /// Starts, shows, uses and ends a Kubernetes cluster for tests (docs/development/kubernetes.md).
     Cluster(cluster::Options),
     /// Runs the benchmarks of docs/benchmarks.md.
@@ -76,6 +80,7 @@ fn main() -> std::process::ExitCode {
         Task::Tidy => tidy::run(),
         Task::Codegen { check } => build::documents(check),
         Task::Attack(options) => attack::run(&options),
+        Task::Chaos(options) => chaos::run(&options),
         Task::Cluster(options) => cluster::run(&options),
         Task::Bench(bench) => bench::measure(&bench),
         Task::Fuzz(options) => fuzz::start(&options),

@@ -1,5 +1,5 @@
 //! The platform as a whole: the demo, on our table and on an unseen one, and the real clients
-//! against it.
+//! against it, attacks, and faults.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,15 +7,19 @@ use std::process::Command;
 use anyhow::Context as _;
 use rand::RngExt as _;
 use serde_json::Value;
+use slipway_kubernetes_testkit::OFF;
 
 use crate::attack;
 use crate::build::{Programs, root};
+use crate::chaos;
 use crate::demo;
 use crate::endpoints::Endpoints;
 use crate::findings::run as run_command;
 use crate::mlflow::MlflowServer;
 use crate::progress::step;
 
+/// Environment variable that leaves the faults out where it is [`OFF`].
+const CHAOS: &str = "SLIPWAY_TEST_CHAOS";
 /// Rows of the table made for the test.
 const CSV_ROWS: usize = 600;
 
@@ -48,7 +52,13 @@ pub(crate) fn run(programs: &Programs, python: &Path) -> anyhow::Result<()> {
         check_report(&report)
     })?;
     step("end to end: attacks", || attack::against(programs, &folder.join("attacked"), false))?;
-    println!("6 passed, 0 failed");
+    if std::env::var(CHAOS).is_ok_and(|value| value == OFF) {
+        println!("left out: faults at random: {CHAOS} is `{OFF}`");
+        println!("6 passed, 0 failed");
+        return Ok(());
+    }
+    step("end to end: faults at random", || chaos::against(programs, &chaos::Options::short()))?;
+    println!("7 passed, 0 failed");
     Ok(())
 }
 
