@@ -38,6 +38,16 @@ impl ArtifactStore {
         signed.map(|signed| signed.uri().to_owned()).map_err(|error| Error::store("sign an address", error))
     }
 
+    /// An address at which anybody may store the object by one PUT until it expires.
+    ///
+    /// # Errors
+    /// The time is longer than S3 allows (a week).
+    pub async fn presigned_put(&self, key: &str, valid: Duration) -> Result<String, Error> {
+        let request = self.signer.put_object().bucket(&self.bucket).key(key);
+        let signed = request.presigned(signing(valid)?).await;
+        signed.map(|signed| signed.uri().to_owned()).map_err(|error| Error::store("sign an address", error))
+    }
+
     /// Begins an upload in parts; its id at the store.
     ///
     /// # Errors
@@ -115,17 +125,32 @@ impl ArtifactStore {
     /// # Errors
     /// The store is unreachable or refuses.
     pub async fn abort_parts_before(&self, prefix: &str, before: SystemTime) -> Result<usize, Error> {
+        self.abort_parts_where(prefix, |begun| begun.is_some_and(|begun| begun < before)).await
+    }
+
+    /// Aborts all multipart uploads under a prefix to which nobody uploads any more. How many.
+    ///
+    /// # Errors
+    /// The store is unreachable or refuses.
+    pub async fn abort_parts_under(&self, prefix: &str) -> Result<usize, Error> {
+        self.abort_parts_where(prefix, |_| true).await
+    }
+
+    /// Aborts multipart uploads under a prefix; `is_over` is given the time at which one was started, where
+    /// the store says it.
+    async fn abort_parts_where(
+        &self,
+        prefix: &str,
+        is_over: impl Fn(Option<SystemTime>) -> bool,
+    ) -> Result<usize, Error> {
         let (mut aborted, mut key_marker, mut id_marker) = (0, None, None);
         loop {
             let request = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(prefix);
             let request = request.set_key_marker(key_marker).set_upload_id_marker(id_marker);
             let page = request.send().await.map_err(|error| Error::store("list uploads", error))?;
             for upload in page.uploads.unwrap_or_default() {
-                let old = upload
-                    .initiated
-                    .and_then(|begun| SystemTime::try_from(begun).ok())
-                    .is_some_and(|begun| begun < before);
-                if let (true, Some(key), Some(id)) = (old, upload.key, upload.upload_id) {
+                let begun = upload.initiated.and_then(|begun| SystemTime::try_from(begun).ok());
+                if let (true, Some(key), Some(id)) = (is_over(begun), upload.key, upload.upload_id) {
                     self.abort_parts(&key, &id).await?;
                     aborted += 1;
                 }

@@ -13,7 +13,8 @@ mod spec;
 pub use capacity::{Capacity, Node, Placed, Placement, place, place_on, refusal, total};
 pub use checkpoint::{
     Fenced, MANIFEST_SCHEMA, MODE_BITS, Manifest, ManifestFile, ManifestFolder, ManifestLink, UploadStep,
-    check_fence, choose_restore, link_destination, released, upload_plan,
+    check_fence, check_file_path, choose_restore, link_destination, released, upload_plan, upload_prefix,
+    upload_step,
 };
 pub use job::{
     AGENT_SPARE_MS, Action, EventKind, HEARTBEAT_INTERVAL_MS, Job, JobEvent, MAX_DISRUPTIONS, Observation,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use slipway_api::proto::launcher::{FinishAttemptRequest, Lease};
-use slipway_artifact_store::ArtifactStore;
 use slipway_domain::training::{self, JobSpec, Moment};
 use slipway_runtime::task;
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use crate::checkpoint::{End, Uploader};
 use crate::command::Ended;
 use crate::guard::{Guard, Orders};
 use crate::launcher::{CallError, Launcher};
+use crate::objects::Objects;
 use crate::restore::Restored;
 use crate::spool::Spool;
 use crate::stop::{Stop, Stops};
@@ -40,7 +40,7 @@ struct Attempt {
     spool: Spool,
     warnings: Warnings,
     workspace: Workspace,
-    store: ArtifactStore,
+    objects: Objects,
 }
 
 /// Runs the attempt; see [`crate::run`].
@@ -93,8 +93,9 @@ async fn with_lease(
     let workspace = Workspace::create(&config.work_dir, &spec).await?;
     let spool = Spool::create(workspace.spool(), lease.max_log_bytes).await.context("cannot make the log")?;
     let shipping = task::owned(spool.clone().ship(launcher.clone(), lease.log_chunk_bytes));
-    let store = ArtifactStore::new(&config.s3);
-    let attempt = Attempt { config, launcher, lease, spec, stops, orders, spool, warnings, workspace, store };
+    let objects = Objects::new(launcher.clone()).context("cannot make a client for the artifact store")?;
+    let attempt =
+        Attempt { config, launcher, lease, spec, stops, orders, spool, warnings, workspace, objects };
     let outcome = attempt.execute().await;
     if let Err(error) = &outcome {
         attempt.spool.note(&format!("the attempt is given up: {error:#}")).await;
@@ -164,7 +165,7 @@ impl Attempt {
             return Ok(None);
         }
         restore::newest(
-            &self.store,
+            &self.objects,
             &self.lease.restore_manifests_json,
             &self.workspace.checkpoints,
             &self.spool,
@@ -179,7 +180,7 @@ impl Attempt {
         end: watch::Receiver<Option<End>>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let uploader = self.spec.checkpoint.as_ref().map(|checkpoint| Uploader {
-            store: self.store.clone(),
+            objects: self.objects.clone(),
             launcher: self.launcher.clone(),
             spool: self.spool.clone(),
             warnings: self.warnings.clone(),

@@ -7,8 +7,9 @@ use rand::RngExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use slipway_api::proto::launcher::agents_client::AgentsClient;
 use slipway_api::proto::launcher::{
-    AcquireLeaseRequest, AppendLogsRequest, CommitCheckpointRequest, FinishAttemptRequest, HeartbeatRequest,
-    HeartbeatResponse, Lease,
+    AcquireLeaseRequest, AppendLogsRequest, BeginUploadsRequest, CommitCheckpointRequest,
+    CompleteUploadRequest, DiscardUploadRequest, FinishAttemptRequest, HeartbeatRequest, HeartbeatResponse,
+    Lease, SignDownloadsRequest, SignPartsRequest, UploadFile, UploadTarget,
 };
 use slipway_domain::training::Manifest;
 use slipway_grpc_client::TracedChannel;
@@ -24,8 +25,9 @@ const FIRST_RETRY_DELAY_MS: u64 = 250;
 const LAST_RETRY_DELAY_MS: u64 = 2_000;
 /// A launcher answers within this time, or the attempt is started again.
 const ACQUIRE_TIMEOUT_MS: u64 = 45_000;
-/// A checkpoint that is not committed by then is uploaded afresh, the newest one first.
-const COMMIT_TIMEOUT_MS: u64 = 60_000;
+/// A call about a checkpoint is answered within this time, or the checkpoint is uploaded afresh, the newest
+/// one first.
+const CHECKPOINT_TIMEOUT_MS: u64 = 60_000;
 
 /// Why a call brought nothing.
 #[derive(Debug)]
@@ -165,12 +167,113 @@ impl Launcher {
         Ok(answer.await?.next_offset_bytes)
     }
 
-    /// Commits a checkpoint whose objects are all stored; answers with the prefixes to be deleted.
-    pub(crate) async fn commit_checkpoint(
+    /// Where the files of an upload are stored, in their order.
+    pub(crate) async fn begin_uploads(
         &self,
-        manifest: &Manifest,
-        json: String,
+        prefix: &str,
+        files: Vec<UploadFile>,
+    ) -> Result<Vec<UploadTarget>, CallError> {
+        let request = BeginUploadsRequest {
+            job_id: self.job_id.clone(),
+            attempt: self.attempt,
+            token: self.token(),
+            prefix: prefix.to_owned(),
+            files,
+        };
+        let answer = self.persist(|mut client| {
+            let request = request.clone();
+            async move { client.begin_uploads(request).await }
+        });
+        Ok(in_time(answer).await?.targets)
+    }
+
+    /// URLs for parts of a file, beginning with part `first` of those that are counted from 1.
+    pub(crate) async fn sign_parts(
+        &self,
+        prefix: &str,
+        path: &str,
+        upload_id: &str,
+        first: u32,
+        count: u32,
     ) -> Result<Vec<String>, CallError> {
+        let request = SignPartsRequest {
+            job_id: self.job_id.clone(),
+            attempt: self.attempt,
+            token: self.token(),
+            prefix: prefix.to_owned(),
+            path: path.to_owned(),
+            upload_id: upload_id.to_owned(),
+            first_part: first,
+            count,
+        };
+        let answer = self.persist(|mut client| {
+            let request = request.clone();
+            async move { client.sign_parts(request).await }
+        });
+        Ok(in_time(answer).await?.urls)
+    }
+
+    /// Makes one object of a file's parts, by the ETag of each.
+    pub(crate) async fn complete_upload(
+        &self,
+        prefix: &str,
+        path: &str,
+        upload_id: &str,
+        etags: Vec<String>,
+    ) -> Result<(), CallError> {
+        let request = CompleteUploadRequest {
+            job_id: self.job_id.clone(),
+            attempt: self.attempt,
+            token: self.token(),
+            prefix: prefix.to_owned(),
+            path: path.to_owned(),
+            upload_id: upload_id.to_owned(),
+            etags,
+        };
+        let answer = self.persist(|mut client| {
+            let request = request.clone();
+            async move { client.complete_upload(request).await }
+        });
+        in_time(answer).await.map(drop)
+    }
+
+    /// Deletes what an upload has stored.
+    pub(crate) async fn discard_upload(&self, prefix: &str) -> Result<(), CallError> {
+        let request = DiscardUploadRequest {
+            job_id: self.job_id.clone(),
+            attempt: self.attempt,
+            token: self.token(),
+            prefix: prefix.to_owned(),
+        };
+        let answer = self.persist(|mut client| {
+            let request = request.clone();
+            async move { client.discard_upload(request).await }
+        });
+        in_time(answer).await.map(drop)
+    }
+
+    /// URLs of files of a committed checkpoint, in order.
+    pub(crate) async fn sign_downloads(
+        &self,
+        prefix: &str,
+        paths: Vec<String>,
+    ) -> Result<Vec<String>, CallError> {
+        let request = SignDownloadsRequest {
+            job_id: self.job_id.clone(),
+            attempt: self.attempt,
+            token: self.token(),
+            prefix: prefix.to_owned(),
+            paths,
+        };
+        let answer = self.persist(|mut client| {
+            let request = request.clone();
+            async move { client.sign_downloads(request).await }
+        });
+        Ok(in_time(answer).await?.urls)
+    }
+
+    /// Commits a checkpoint whose files are all stored.
+    pub(crate) async fn commit_checkpoint(&self, manifest: &Manifest, json: String) -> Result<(), CallError> {
         let request = CommitCheckpointRequest {
             job_id: self.job_id.clone(),
             attempt: self.attempt,
@@ -183,9 +286,7 @@ impl Launcher {
             let request = request.clone();
             async move { client.commit_checkpoint(request).await }
         });
-        let answer = tokio::time::timeout(Duration::from_millis(COMMIT_TIMEOUT_MS), answer).await;
-        let answer = answer.unwrap_or_else(|_| Err(CallError::Away("no commit came in time".to_owned())))?;
-        Ok(answer.released_prefixes)
+        in_time(answer).await.map(drop)
     }
 
     /// Reports the end. The identity in `report` is filled in here.
@@ -236,6 +337,12 @@ impl Launcher {
         self.addresses.learn(launcher_urls);
         self.renewed_at_ms.send_modify(|at_ms| *at_ms = sent_at_ms.max(*at_ms));
     }
+}
+
+/// The answer to a call about a checkpoint.
+async fn in_time<T>(answer: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+    let answer = tokio::time::timeout(Duration::from_millis(CHECKPOINT_TIMEOUT_MS), answer).await;
+    answer.unwrap_or_else(|_| Err(CallError::Away("no answer came in time".to_owned())))
 }
 
 /// A random pause of at most so many milliseconds, so that agents that lost one launcher do not all come to

@@ -15,6 +15,7 @@ mod guard;
 mod heartbeat;
 mod launcher;
 mod memory;
+mod objects;
 mod programs;
 mod restore;
 mod spool;
@@ -30,7 +31,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use secrecy::SecretString;
-use slipway_artifact_store::S3Config;
 use slipway_domain::training::attempt as contract;
 use slipway_telemetry::TelemetryConfig;
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,9 +82,6 @@ pub struct Config {
     /// The token that the command shows the registry, as MLFLOW_TRACKING_TOKEN; from the environment only.
     #[arg(long, env = contract::JOB_TOKEN_VARIABLE, hide = true, hide_env_values = true)]
     pub job_token: Option<SecretString>,
-    /// Where checkpoints go.
-    #[command(flatten)]
-    pub s3: S3Config,
     /// Arguments that make this program an agent, for when it starts itself again in front of the command.
     #[arg(skip)]
     pub own_arguments: Vec<String>,

@@ -6,17 +6,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use slipway_artifact_store::{ArtifactStore, Error};
-use slipway_domain::training::Manifest;
+use slipway_domain::training::{Manifest, ManifestFile};
 use tokio::fs;
 use tokio::time::Instant;
 
+use crate::launcher::CallError;
+use crate::objects::{Error, Objects};
 use crate::spool::Spool;
 use crate::workspace::remove_tree;
 
 /// The store may be unreachable for this long before the attempt is given up.
 const STORE_TIMEOUT_MS: u64 = 120_000;
 const RETRY_DELAY_MS: u64 = 1_000;
+/// Files for which one call obtains URLs.
+const FILES_OF_A_CALL: usize = 256;
 /// Name of the folder in the checkpoint folder that takes what is not restored as a whole yet.
 const UNFINISHED: &str = ".slipway-restore.tmp";
 
@@ -35,7 +38,7 @@ pub(crate) struct Restored {
 /// # Errors
 /// The store stays away, or the disk refuses.
 pub(crate) async fn newest(
-    store: &ArtifactStore,
+    objects: &Objects,
     manifests: &[String],
     folder: &Path,
     spool: &Spool,
@@ -45,7 +48,7 @@ pub(crate) async fn newest(
             spool.note("a checkpoint's manifest cannot be read; trying the one before").await;
             continue;
         };
-        match one(store, &manifest, folder).await {
+        match one(objects, &manifest, folder).await {
             Ok(()) => {
                 spool.note(&format!("restored the checkpoint of step {}", manifest.step)).await;
                 let name = manifest.step_folder().or_else(|| manifest.resume_from.clone());
@@ -74,7 +77,7 @@ fn parse(json: &str) -> Option<Manifest> {
     Some(manifest)
 }
 
-async fn one(store: &ArtifactStore, manifest: &Manifest, folder: &Path) -> Result<(), Error> {
+async fn one(objects: &Objects, manifest: &Manifest, folder: &Path) -> Result<(), Error> {
     let part = folder.join(UNFINISHED);
     let deadline = Instant::now() + Duration::from_millis(STORE_TIMEOUT_MS);
     remove_tree(&part).await?;
@@ -82,7 +85,7 @@ async fn one(store: &ArtifactStore, manifest: &Manifest, folder: &Path) -> Resul
         Some(name) => part.join(name),
         None => part.clone(),
     };
-    if let Err(error) = fill(store, manifest, &top, deadline).await {
+    if let Err(error) = fill(objects, manifest, &top, deadline).await {
         // Best effort: the name says that it is not whole.
         let _ = remove_tree(&part).await;
         return Err(error);
@@ -101,30 +104,29 @@ async fn one(store: &ArtifactStore, manifest: &Manifest, folder: &Path) -> Resul
 }
 
 /// Downloads the files, then makes the links: nothing is ever written through one.
-async fn fill(
-    store: &ArtifactStore,
-    manifest: &Manifest,
-    top: &Path,
-    deadline: Instant,
-) -> Result<(), Error> {
+async fn fill(objects: &Objects, manifest: &Manifest, top: &Path, deadline: Instant) -> Result<(), Error> {
     for entry in &manifest.folders {
         fs::create_dir_all(top.join(&entry.path)).await?;
     }
-    for file in &manifest.files {
-        let target = top.join(&file.path);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).await?;
-        }
-        while let Err(error) = store.download_verified(&manifest.file_key(file), &file.sha256, &target).await
-        {
-            if !error.is_transient() || Instant::now() >= deadline {
-                return Err(error);
+    for files in manifest.files.chunks(FILES_OF_A_CALL) {
+        let mut urls = until(deadline, || objects.sign_downloads(&manifest.prefix, files)).await?;
+        urls.resize(files.len(), String::new());
+        for (file, url) in files.iter().zip(urls) {
+            let target = top.join(&file.path);
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent).await?;
             }
-            tracing::warn!(%error, "upload of a checkpoint file failed; retrying");
-            tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
-        }
-        if let Some(mode) = file.mode {
-            fs::set_permissions(&target, Permissions::from_mode(mode)).await?;
+            if let Err(error) = objects.get_file(&url, file, &target).await {
+                if !is_transient(&error) {
+                    return Err(error);
+                }
+                tracing::warn!(%error, "download of a checkpoint file failed; retrying");
+                tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
+                until(deadline, || again(objects, &manifest.prefix, file, &target)).await?;
+            }
+            if let Some(mode) = file.mode {
+                fs::set_permissions(&target, Permissions::from_mode(mode)).await?;
+            }
         }
     }
     for link in &manifest.links {
@@ -135,4 +137,31 @@ async fn fill(
         fs::symlink(&link.target, path).await?;
     }
     Ok(())
+}
+
+/// Downloads a file under a URL of its own: the one before may have expired.
+async fn again(objects: &Objects, prefix: &str, file: &ManifestFile, target: &Path) -> Result<(), Error> {
+    let urls = objects.sign_downloads(prefix, std::slice::from_ref(file)).await?;
+    objects.get_file(urls.first().map_or("", String::as_str), file, target).await
+}
+
+/// Tries until it succeeds, fails for good, or the time is over.
+async fn until<T, F>(deadline: Instant, work: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    loop {
+        match work().await {
+            Err(error) if is_transient(&error) && Instant::now() < deadline => {
+                tracing::warn!(%error, "restoring a checkpoint failed; retrying");
+                tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether the store or the launcher may answer a little later.
+const fn is_transient(error: &Error) -> bool {
+    matches!(error, Error::Store { .. } | Error::Launcher(CallError::Away(_)))
 }

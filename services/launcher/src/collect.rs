@@ -1,5 +1,5 @@
-//! Collects what nothing refers to: released checkpoints that an agent did not get to delete, uploads that
-//! were cut off before they were committed, objects of logs that longer ones have replaced, and the work
+//! Collects what nothing refers to: checkpoints that retention has released, uploads that were cut off before
+//! they were committed, objects of logs that longer ones have replaced, and the work
 //! folders on this machine of jobs that have ended. Launchers may do so at the same time.
 
 use std::collections::BTreeSet;
@@ -9,17 +9,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use slipway_service_kit::health::Readiness;
 use sqlx::PgConnection;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::logs;
 use crate::state::State;
 use crate::store::checkpoints::{self, StoredCheckpoint};
 use crate::store::{attempts, jobs};
+use crate::{logs, uploads};
 
 const INTERVAL_MS: u64 = 30_000;
-/// An agent deletes what is released itself; what is left after this time is collected here.
-const RELEASED_AGE_S: f64 = 600.0;
 /// By then no agent of the job uploads any more.
 const FINISHED_AGE_S: f64 = 600.0;
 /// People look into the work folder of a job that failed.
@@ -31,21 +30,24 @@ const MAX_OBJECTS: usize = 20_000;
 const MAX_FOLDERS: usize = 10_000;
 const BUCKET_RETRY_MS: u64 = 300;
 
-/// Object key prefix of a job's checkpoints, without a trailing slash.
-pub(crate) fn prefix(job_id: Uuid) -> String {
-    format!("checkpoints/{job_id}")
-}
-
 /// Runs until `shutdown`. A pass that fails is repeated later: left-over bytes only take room. `work_dir`
 /// holds the jobs' work folders; without it they stay.
 pub(crate) async fn run(state: State, work_dir: Option<PathBuf>, shutdown: CancellationToken) {
+    let mut next_pass = Instant::now() + Duration::from_millis(INTERVAL_MS);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_millis(INTERVAL_MS)) => {}
+            () = tokio::time::sleep_until(next_pass) => {
+                next_pass = Instant::now() + Duration::from_millis(INTERVAL_MS);
+                if let Err(error) = pass(&state, work_dir.as_deref()).await {
+                    tracing::debug!(error = format!("{error:#}"), "collecting failed; retrying");
+                }
+            }
+            () = state.released.notified() => {}
         }
-        if let Err(error) = pass(&state, work_dir.as_deref()).await {
-            tracing::debug!(error = format!("{error:#}"), "orphaned checkpoints not removed; retrying");
+        // Also what a launcher that has ended did not get to.
+        if let Err(error) = collect_released(&state).await {
+            tracing::debug!(error = format!("{error:#}"), "released checkpoints not deleted; retrying");
         }
     }
 }
@@ -67,16 +69,6 @@ pub(crate) async fn wait_for_bucket(state: &State, readiness: &Readiness, shutdo
 
 async fn pass(state: &State, work_dir: Option<&Path>) -> anyhow::Result<()> {
     let mut connection = state.pool.acquire().await.context("database")?;
-    for (job_id, prefix) in
-        checkpoints::released(&mut connection, RELEASED_AGE_S, BATCH).await.context("database")?
-    {
-        // First the manifest: without it the rest is no checkpoint.
-        state.store.delete(&format!("{prefix}/MANIFEST.json")).await?;
-        for object in state.store.list(&format!("{prefix}/"), MAX_OBJECTS).await? {
-            state.store.delete(&object.key).await?;
-        }
-        checkpoints::forget(&mut connection, job_id, &prefix).await.context("database")?;
-    }
     if let Some(work_dir) = work_dir {
         remove_folders(&mut connection, work_dir).await?;
     }
@@ -91,7 +83,25 @@ async fn pass(state: &State, work_dir: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Deletes a job's objects that belong to none of its checkpoints; `true` where all of them were looked at.
+/// Deletes the objects of checkpoints that retention has released, then forgets them.
+async fn collect_released(state: &State) -> anyhow::Result<()> {
+    loop {
+        let mut connection = state.pool.acquire().await.context("database")?;
+        let released = checkpoints::released(&mut connection, BATCH).await.context("database")?;
+        drop(connection);
+        if released.is_empty() {
+            return Ok(());
+        }
+        for (job_id, prefix) in released {
+            uploads::delete(state, &prefix).await?;
+            let mut connection = state.pool.acquire().await.context("database")?;
+            checkpoints::forget(&mut connection, job_id, &prefix).await.context("database")?;
+        }
+    }
+}
+
+/// Deletes a job's objects and uploads in parts that belong to none of its checkpoints; `true` where all of
+/// them were looked at.
 async fn collect_objects(
     state: &State,
     job_id: Uuid,
@@ -104,11 +114,12 @@ async fn collect_objects(
             manifest.files.iter().map(|file| manifest.file_key(file)).chain([manifest.key()])
         })
         .collect();
-    let found = state.store.list(&format!("{}/", prefix(job_id)), MAX_OBJECTS).await?;
+    let found = state.store.list(&format!("{}/", uploads::prefix_of(job_id)), MAX_OBJECTS).await?;
     let complete = found.len() < MAX_OBJECTS;
     for object in found.into_iter().filter(|object| !wanted.contains(&object.key)) {
         state.store.delete(&object.key).await?;
     }
+    state.store.abort_parts_under(&format!("{}/", uploads::prefix_of(job_id))).await?;
     Ok(complete)
 }
 

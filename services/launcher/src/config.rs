@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 use slipway_access::CheckConfig;
-use slipway_artifact_store::S3Config;
+use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_domain::training::{DEFAULT_LEASE_MS, MAX_LEASE_MS, MIN_LEASE_MS};
 use slipway_event_bus::{NatsConfig, StreamSettings};
 use slipway_http_server::ListenConfig;
@@ -28,9 +28,12 @@ pub struct Config {
     /// Streams and buckets that do not exist yet.
     #[command(flatten)]
     pub streams: StreamSettings,
-    /// Checkpoints. These settings are passed to agents.
+    /// Checkpoints and logs. Agents get presigned URLs, never these settings.
     #[command(flatten)]
     pub s3: S3Config,
+    /// URL at which agents reach the artifact store; presigned URLs name it. [default: --s3-endpoint]
+    #[arg(long, env = "SLIPWAY_AGENT_S3_ENDPOINT", value_name = "URL")]
+    pub agent_s3_endpoint: Option<String>,
     /// How jobs run.
     #[command(flatten)]
     pub jobs: JobsConfig,
@@ -43,6 +46,17 @@ pub struct Config {
     /// Maximum size of an attempt's log, in bytes; longer logs are truncated, with a mark.
     #[arg(long, env = "SLIPWAY_MAX_LOG_BYTES", default_value_t = DEFAULT_MAX_LOG_BYTES, value_name = "BYTES")]
     pub max_log_bytes: u64,
+}
+
+impl Config {
+    /// The artifact store; URLs that it signs are for agents.
+    pub(crate) fn artifacts(&self) -> ArtifactStore {
+        let store = ArtifactStore::new(&self.s3);
+        match &self.agent_s3_endpoint {
+            Some(endpoint) => store.with_public_endpoint(&self.s3, endpoint),
+            None => store,
+        }
+    }
 }
 
 /// How jobs run.

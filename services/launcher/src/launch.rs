@@ -51,19 +51,13 @@ impl Launcher {
         if urls.is_empty() {
             urls.push(reachable(address));
         }
-        let mut environment = BTreeMap::from([
-            ("SLIPWAY_S3_ENDPOINT".to_owned(), config.s3.s3_endpoint.clone()),
-            ("SLIPWAY_S3_REGION".to_owned(), config.s3.s3_region.clone()),
-            ("SLIPWAY_S3_BUCKET".to_owned(), config.s3.s3_bucket.clone()),
-            ("SLIPWAY_S3_ACCESS_KEY".to_owned(), config.s3.s3_access_key.clone()),
-            (KEEP_WORK_DIR_VARIABLE.to_owned(), config.jobs.keep_work_dirs.to_string()),
-        ]);
+        let keep_work_dirs = config.jobs.keep_work_dirs.to_string();
+        let mut environment = BTreeMap::from([(KEEP_WORK_DIR_VARIABLE.to_owned(), keep_work_dirs)]);
         environment.extend(
             account.map(|account| (RUN_AS_VARIABLE.to_owned(), format!("{}:{}", account.uid, account.gid))),
         );
-        let mut secrets =
-            BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), config.s3.s3_secret_key.clone())]);
-        secrets.extend(config.jobs.job_token.clone().map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)));
+        let job_token = config.jobs.job_token.clone();
+        let secrets = job_token.map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)).into_iter().collect();
         let attempts = AttemptFolders { work: folders.work.clone(), logs: folders.logs };
         Ok(Self {
             backend: Arc::new(LocalProcesses::new(agent_command(config)?, attempts)?),

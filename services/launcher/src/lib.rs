@@ -22,6 +22,7 @@ mod reconcile;
 mod state;
 mod store;
 mod tokens;
+mod uploads;
 mod waiting;
 
 pub use api::access::RULES as ACCESS_RULES;
@@ -31,7 +32,6 @@ use anyhow::Context as _;
 use slipway_access::AccessControl;
 use slipway_api::proto::launcher::agents_server::AgentsServer;
 use slipway_api::proto::launcher::launcher_server::LauncherServer;
-use slipway_artifact_store::ArtifactStore;
 use slipway_event_bus::EventBus;
 use slipway_http_server::{Grpc, server};
 use slipway_lease::Lease;
@@ -68,7 +68,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let account = JobAccount::find(config.jobs.job_user.as_deref())?;
     let folders = Folders::make(&config.data_dir, config.jobs.jobs_dir.as_deref(), account)?;
     let identity = Identity::of(&config.data_dir)?;
-    let store = ArtifactStore::new(&config.s3);
+    let store = config.artifacts();
     let logs = logs::Logs::new(store.clone(), &folders.logs, config.max_log_bytes);
     let launch = launch::Launcher::new(&config, address, folders, account)?;
     let job_tokens = JobTokens::new(&config.jobs)?;

@@ -38,6 +38,8 @@ pub(crate) struct State {
     launcher_urls: Arc<RwLock<Vec<String>>>,
     /// Wakes the reconciler.
     pub(crate) wake: Arc<Notify>,
+    /// Tells the collector that retention has released checkpoints.
+    pub(crate) released: Arc<Notify>,
     pub(crate) hang_up: CancellationToken,
     /// Log followers: each ends with its client or the shutdown.
     pub(crate) followers: TaskTracker,
@@ -73,6 +75,7 @@ impl State {
             lease: Lease::of_ms(jobs.lease_ms),
             launcher_urls: Arc::default(),
             wake: Arc::new(Notify::new()),
+            released: Arc::new(Notify::new()),
             hang_up,
             followers: TaskTracker::new(),
             log_readers: Places::new(MAX_LOG_READERS),

@@ -1,8 +1,9 @@
 //! Checkpoints: when one is complete, who may commit it, which is restored, which are let go.
 //!
-//! An upload writes the files of a checkpoint under a prefix that no other upload has, then its manifest,
-//! then the commit. A checkpoint exists by its manifest, and a manifest counts only where all that it names
-//! is there, so whatever an upload left behind when it was cut off is never seen.
+//! An upload writes the files of a checkpoint under a prefix that no other upload has; the launcher checks
+//! that they are all there, writes the manifest, and commits. A checkpoint exists by its manifest, and a
+//! manifest counts only where all that it names is there, so whatever an upload left behind when it was cut
+//! off is never seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -169,10 +170,14 @@ impl Manifest {
         format!("{}/{}", self.prefix, file.path)
     }
 
-    /// Whether every object that it names is there with its length.
+    /// The first of its files that is not there with its length; `listing` has the length of each object by
+    /// key.
+    pub fn missing(&self, listing: &BTreeMap<String, u64>) -> Option<&ManifestFile> {
+        self.files.iter().find(|file| listing.get(&self.file_key(file)) != Some(&file.size_bytes))
+    }
+
     fn is_complete(&self, listing: &BTreeMap<String, u64>) -> bool {
-        self.validate().is_ok()
-            && self.files.iter().all(|file| listing.get(&self.file_key(file)) == Some(&file.size_bytes))
+        self.validate().is_ok() && self.missing(listing).is_none()
     }
 
     fn age_order(&self) -> (u64, u32, u64, &str) {
@@ -216,6 +221,30 @@ pub fn link_destination(path: &str, target: &str) -> Option<String> {
     check_relative(&destination).ok().map(|()| destination)
 }
 
+/// Object key prefix of an upload: `base` is that of the job's checkpoints, `name` is unique to the upload.
+pub fn upload_prefix(base: &str, step: u64, attempt: u32, name: &str) -> String {
+    format!("{base}/{step:012}/{attempt}-{name}")
+}
+
+/// The step of an upload of this attempt with that prefix; none where the prefix is not what
+/// [`upload_prefix`] makes of the same `base` and `attempt`.
+pub fn upload_step(base: &str, attempt: u32, prefix: &str) -> Option<u64> {
+    let (step, upload) = prefix.strip_prefix(base)?.strip_prefix('/')?.split_once('/')?;
+    let name = upload.strip_prefix(&attempt.to_string())?.strip_prefix('-')?;
+    let is_name =
+        !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-');
+    let step = step.parse().ok()?;
+    (is_name && upload_prefix(base, step, attempt, name) == prefix).then_some(step)
+}
+
+/// Whether `path` can be one of the files of a checkpoint.
+///
+/// # Errors
+/// Why not.
+pub fn check_file_path(path: &str) -> Result<(), String> {
+    if path == MANIFEST_NAME { Err(format!("'{path}' is reserved")) } else { check_relative(path) }
+}
+
 /// One operation of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadStep {
@@ -231,7 +260,7 @@ pub enum UploadStep {
         /// Object key.
         key: String,
     },
-    /// Tell the launcher, which checks the attempt's token.
+    /// Store the checkpoint in Postgres, after the attempt's token was checked.
     Commit,
 }
 

@@ -1,5 +1,5 @@
-//! Checkpoints on their way to the store: the newest whole one is uploaded while the command goes on, its
-//! manifest last, then the launcher commits it.
+//! Checkpoints on their way to the store: the newest whole one is uploaded while the command goes on, then
+//! the launcher writes its manifest and commits it.
 
 mod folder;
 mod renames;
@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
-use slipway_artifact_store::ArtifactStore;
-use slipway_domain::training::{MANIFEST_SCHEMA, Manifest, ManifestFile, Moment, Sighting, Watch};
+use slipway_domain::training::{
+    MANIFEST_SCHEMA, Manifest, ManifestFile, Moment, Sighting, Watch, upload_prefix,
+};
 use slipway_runtime::clock::now_unix_ms;
 use slipway_runtime::{clock, id};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::io::ReaderStream;
 
 use self::folder::{Found, FoundFile, Group, Look};
 use self::renames::Renames;
 use crate::launcher::{CallError, Launcher};
+use crate::objects::{self, Objects, Source};
 use crate::spool::Spool;
 use crate::warnings::Warnings;
 
@@ -30,10 +30,6 @@ const LOOK_SHARE: u32 = 10;
 const RETRY_DELAY_MS: u64 = 1_000;
 /// The last checkpoint must be stored within this time after the command's end.
 const FINAL_UPLOAD_TIMEOUT_MS: u64 = 120_000;
-const PARALLEL_FILES: usize = 4;
-const READ_BYTES: usize = 256 * 1024;
-/// Objects of a checkpoint that one listing deletes.
-const MAX_LISTED_OBJECTS: usize = 100_001;
 /// Looks after which an unknown name is not one that is about to be renamed.
 const LOOKS_BEFORE_REPORT: u32 = 25;
 /// Unknown names that are reported.
@@ -53,7 +49,7 @@ pub(crate) struct End {
 /// Uploads what appears in one attempt's checkpoint folder.
 #[derive(Debug)]
 pub(crate) struct Uploader {
-    pub(crate) store: ArtifactStore,
+    pub(crate) objects: Objects,
     pub(crate) launcher: Launcher,
     pub(crate) spool: Spool,
     pub(crate) warnings: Warnings,
@@ -253,23 +249,23 @@ impl Uploader {
             return Err(Failure::Never(reason.clone()));
         }
         let step = group.sighting.step;
-        let prefix = format!("{}/{step:012}/{}-{}", self.prefix, self.attempt, id::random());
+        let prefix = upload_prefix(&self.prefix, step, self.attempt, &id::random().to_string());
         let files = match self.put_files(&prefix, &group.files).await {
             Ok(files) => files,
             Err(failure) => {
-                self.delete(&prefix).await;
+                self.discard(&prefix).await;
                 return Err(failure);
             }
         };
         let manifest = self.manifest(group, prefix, files);
         if let Err(invalid) = manifest.validate() {
-            self.delete(&manifest.prefix).await;
+            self.discard(&manifest.prefix).await;
             return Err(Failure::Never(invalid.to_string()));
         }
         // What was read is one state of the checkpoint only if it is still the same.
         let again = self.look(state, ended.map(|end| end.at)).await;
         if again.group(step).map(|now| now.sighting.fingerprint) != Some(group.sighting.fingerprint) {
-            self.delete(&manifest.prefix).await;
+            self.discard(&manifest.prefix).await;
             return Err(Failure::Changed);
         }
         self.commit(&manifest).await?;
@@ -281,8 +277,18 @@ impl Uploader {
     }
 
     async fn put_files(&self, prefix: &str, files: &[FoundFile]) -> Result<Vec<ManifestFile>, Failure> {
-        let uploads: Vec<_> = files.iter().map(|file| self.put_file(prefix, file).boxed()).collect();
-        futures::stream::iter(uploads).buffered(PARALLEL_FILES).try_collect().await
+        let sources: Vec<Source<'_>> = files
+            .iter()
+            .map(|file| Source { path: &file.path, file: &file.source, size_bytes: file.size_bytes })
+            .collect();
+        let digests = self.objects.put_files(prefix, &sources).await?;
+        let stored = files.iter().zip(digests).map(|(file, sha256)| ManifestFile {
+            path: file.path.clone(),
+            size_bytes: file.size_bytes,
+            sha256,
+            mode: Some(file.mode),
+        });
+        Ok(stored.collect())
     }
 
     fn manifest(&self, group: &Group, prefix: String, files: Vec<ManifestFile>) -> Manifest {
@@ -302,58 +308,37 @@ impl Uploader {
 
     async fn commit(&self, manifest: &Manifest) -> Result<(), Failure> {
         let json = serde_json::to_string(&manifest).map_err(|error| Failure::Never(error.to_string()))?;
-        // Last, and only where there is none: from here on the checkpoint is whole.
-        self.store
-            .put_if_absent(&manifest.key(), json.clone().into_bytes().into())
-            .await
-            .map_err(|error| Failure::Later(error.to_string()))?;
-        let released = match self.launcher.commit_checkpoint(manifest, json).await {
-            Ok(released) => released,
-            Err(CallError::Fenced(_)) => return Err(Failure::Fenced),
-            Err(error @ CallError::Away(_)) => return Err(Failure::Later(error.to_string())),
-            Err(error) => return Err(Failure::Never(error.to_string())),
-        };
+        self.launcher.commit_checkpoint(manifest, json).await?;
         tracing::info!(step = manifest.step, files = manifest.files.len(), "checkpoint committed");
-        for prefix in released {
-            self.delete(&prefix).await;
-        }
         Ok(())
     }
 
-    async fn put_file(&self, prefix: &str, file: &FoundFile) -> Result<ManifestFile, Failure> {
-        let path = &file.path;
-        let unreadable = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound => Failure::Changed,
-            _ => Failure::Never(format!("`{path}`: {error}")),
-        };
-        let opened = tokio::fs::File::open(&file.source).await.map_err(unreadable)?;
-        let length_bytes = opened.metadata().await.map_err(unreadable)?.len();
-        if length_bytes != file.size_bytes {
-            return Err(Failure::Changed);
+    /// Deletes what an upload has stored. Best effort: it belongs to no checkpoint, and is collected later.
+    async fn discard(&self, prefix: &str) {
+        if let Err(error) = self.launcher.discard_upload(prefix).await {
+            tracing::warn!(%error, %prefix, "unfinished checkpoint not deleted");
         }
-        let source = ReaderStream::with_capacity(opened, READ_BYTES);
-        let stored = self.store.put_stream(&format!("{prefix}/{path}"), source, Some(length_bytes)).await;
-        let stored = stored.map_err(|error| Failure::Later(format!("`{path}`: {error}")))?;
-        Ok(ManifestFile {
-            path: path.clone(),
-            size_bytes: stored.size_bytes,
-            sha256: stored.sha256,
-            mode: Some(file.mode),
-        })
     }
+}
 
-    /// Deletes a released or unfinished checkpoint, manifest first. What stays behind is only bytes: the
-    /// launcher has forgotten it, and collects them later.
-    async fn delete(&self, prefix: &str) {
-        let outcome = async {
-            self.store.delete(&format!("{prefix}/MANIFEST.json")).await?;
-            for object in self.store.list(&format!("{prefix}/"), MAX_LISTED_OBJECTS).await? {
-                self.store.delete(&object.key).await?;
-            }
-            Ok::<_, slipway_artifact_store::Error>(())
-        };
-        if let Err(error) = outcome.await {
-            tracing::warn!(%error, %prefix, "released checkpoint not deleted; retrying");
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Fenced(_) => Self::Fenced,
+            CallError::Away(_) => Self::Later(error.to_string()),
+            CallError::Refused(_) => Self::Never(error.to_string()),
+        }
+    }
+}
+
+impl From<objects::Error> for Failure {
+    fn from(error: objects::Error) -> Self {
+        match error {
+            objects::Error::Launcher(error) => error.into(),
+            objects::Error::Changed { .. } => Self::Changed,
+            objects::Error::File(error) if error.kind() == std::io::ErrorKind::NotFound => Self::Changed,
+            objects::Error::File(error) => Self::Never(error.to_string()),
+            error => Self::Later(error.to_string()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use slipway_testkit::TestBucket;
+use slipway_artifact_store::ArtifactStore;
 
 use crate::launcher::{Launcher, TOKEN};
 
@@ -76,11 +76,9 @@ impl Attempt {
     }
 
     /// Where checkpoints go.
-    pub(crate) fn store_in(&mut self, bucket: &TestBucket) -> &mut Self {
-        self.set("SLIPWAY_S3_ENDPOINT", &bucket.endpoint)
-            .set("SLIPWAY_S3_BUCKET", &bucket.bucket)
-            .set("SLIPWAY_S3_ACCESS_KEY", &bucket.access_key)
-            .set("SLIPWAY_S3_SECRET_KEY", &bucket.secret_key)
+    pub(crate) fn store_in(&mut self, store: &ArtifactStore) -> &mut Self {
+        self.launcher.state().store = Some(store.clone());
+        self
     }
 
     /// Starts the agent.

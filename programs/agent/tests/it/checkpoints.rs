@@ -13,7 +13,7 @@ use crate::launcher::Mood;
 
 /// Where checkpoints are.
 struct Store {
-    bucket: TestBucket,
+    _bucket: TestBucket,
     store: ArtifactStore,
 }
 
@@ -28,7 +28,7 @@ impl Store {
             s3_secret_key: bucket.secret_key.clone().into(),
         });
         store.ensure_bucket().await.unwrap();
-        Self { bucket, store }
+        Self { _bucket: bucket, store }
     }
 
     /// Contents of the objects below a prefix, by their keys behind it.
@@ -83,7 +83,7 @@ fn saves(steps: &[u64], then: &str) -> Value {
 
 async fn start(spec: &Value, store: &Store) -> Attempt {
     let mut attempt = Attempt::of(spec).await;
-    attempt.store_in(&store.bucket).start();
+    attempt.store_in(&store.store).start();
     attempt
 }
 
@@ -183,7 +183,7 @@ async fn a_commit_whose_answer_got_lost_is_the_same_commit() {
     let store = Store::begin().await;
     let spec = saves(&[100], "until [ -e go ]; do sleep 0.05; done");
     let mut attempt = Attempt::of(&spec).await;
-    attempt.store_in(&store.bucket).start();
+    attempt.store_in(&store.store).start();
     attempt.wait_for_line("saved").await;
     attempt.launcher.state().lost_answers = 3;
     attempt.wait_for("the commit", |launcher| launcher.state().commits.len() == 1).await;
@@ -195,17 +195,83 @@ async fn a_commit_whose_answer_got_lost_is_the_same_commit() {
     assert_eq!(manifests, 1);
 }
 
+/// Two files of several parts, and many small ones beside them.
 #[tokio::test(flavor = "multi_thread")]
-async fn checkpoints_that_are_not_kept_any_more_are_deleted() {
+async fn a_checkpoint_of_many_files_and_parts_is_restored_byte_for_byte() {
     let store = Store::begin().await;
-    let old = store.put(10, "old\n").await;
-    let other = store.put(11, "other\n").await;
+    let sums = "find . -type f | sort | xargs sha256sum";
+    let text = format!(
+        "cd \"$SLIPWAY_CHECKPOINT_DIR\"; mkdir t.tmp; cd t.tmp; mkdir small; \
+         for name in $(seq 300); do echo $name > small/$name; done; : > empty; \
+         head -c 12000000 /dev/urandom > odd.bin; head -c 10485760 /dev/urandom > even.bin; \
+         {sums}; cd ..; mv t.tmp 1; exit 0"
+    );
+    let mut attempt = Attempt::of(&checkpointing(&text)).await;
+    attempt.launcher.state().parts_from_bytes = 5 * 1024 * 1024;
+    attempt.store_in(&store.store).start();
+    assert!(attempt.ended().await.success(), "{}", attempt.agent_log());
+    let written = attempt.launcher.log();
+    assert_eq!(attempt.launcher.report().warnings, Vec::<String>::new());
+    let commit = attempt.launcher.state().commits[0].clone();
+    let manifest: Manifest = serde_json::from_str(&commit.manifest_json).unwrap();
+    assert_eq!(manifest.files.len(), 303);
+
+    let text = format!("cd \"$SLIPWAY_RESTORED_PATH\"; {sums}");
+    let mut attempt = Attempt::of(&checkpointing(&text)).await;
+    restores(&attempt, &[&manifest]);
+    attempt.store_in(&store.store).start();
+    assert!(attempt.ended().await.success(), "{}", attempt.agent_log());
+    assert_eq!(
+        attempt.launcher.log(),
+        format!("[slipway] restored the checkpoint of step 1\n{written}"),
+        "{}",
+        attempt.agent_log()
+    );
+}
+
+/// A URL that has expired, or was signed with a key that is no longer valid, is replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_that_the_store_refuses_is_replaced() {
+    let store = Store::begin().await;
     let mut attempt = Attempt::of(&saves(&[100], "exit 0")).await;
-    attempt.launcher.state().released = vec![old.prefix.clone()];
-    attempt.store_in(&store.bucket).start();
+    attempt.launcher.state().bad_urls = 1;
+    attempt.store_in(&store.store).start();
+    assert!(attempt.ended().await.success(), "{}", attempt.agent_log());
+    assert_eq!(attempt.launcher.report().warnings, Vec::<String>::new());
+    let commit = attempt.launcher.state().commits[0].clone();
+    let manifest: Manifest = serde_json::from_str(&commit.manifest_json).unwrap();
+
+    let mut attempt = Attempt::of(&checkpointing("cat \"$SLIPWAY_RESTORED_PATH/weights.bin\"")).await;
+    restores(&attempt, &[&manifest]);
+    attempt.launcher.state().bad_urls = 2;
+    attempt.store_in(&store.store).start();
+    assert!(attempt.ended().await.success(), "{}", attempt.agent_log());
+    assert!(attempt.launcher.log().ends_with("weights 100\n"), "{}", attempt.launcher.log());
+}
+
+/// What a URL allows is written neither to the agent's log nor to that of the job.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_cannot_be_stored_is_a_warning_without_the_url() {
+    let store = Store::begin().await;
+    let mut attempt = Attempt::of(&saves(&[100], "exit 0")).await;
+    attempt.launcher.state().bad_urls = usize::MAX;
+    // The agent tries for two minutes after the command has ended; here the launcher ends that.
+    attempt.store_in(&store.store).start();
+    attempt
+        .wait_for("the warning", |launcher| {
+            launcher.state().warnings.iter().any(|warning| warning.contains("step 100"))
+        })
+        .await;
+    let warnings = attempt.launcher.state().warnings.join("\n");
+    assert!(
+        warnings.contains("could not be stored: the artifact store could not store a file: 403"),
+        "{warnings}"
+    );
+    let log = format!("{warnings}{}{}", attempt.agent_log(), attempt.launcher.log());
+    assert!(!log.contains("X-Amz-Signature"), "{log}");
+    attempt.launcher.state().bad_urls = 0;
     assert!(attempt.ended().await.success());
-    assert_eq!(store.contents(&format!("{}/", old.prefix)).await, BTreeMap::new());
-    assert_eq!(store.contents(&format!("{}/", other.prefix)).await.len(), 1, "those of others stay");
+    assert_eq!(attempt.launcher.state().commits.len(), 1, "it was stored in the end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +282,7 @@ async fn the_newest_checkpoint_is_where_the_command_looks_for_it() {
                 ls \"$SLIPWAY_CHECKPOINT_DIR\"";
     let mut attempt = Attempt::of(&checkpointing(text)).await;
     restores(&attempt, &[&newest, &before]);
-    attempt.store_in(&store.bucket).start();
+    attempt.store_in(&store.store).start();
     assert!(attempt.ended().await.success(), "{}", attempt.agent_log());
     let log = attempt.launcher.log();
     assert_eq!(log, "[slipway] restored the checkpoint of step 200\nstep 200\nnewest\n200\n");
@@ -235,7 +301,7 @@ async fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let mut attempt = Attempt::of(&checkpointing(text)).await;
     restores(&attempt, &[&damaged, &gone, &before]);
     attempt.launcher.lease(|lease| lease.restore_manifests_json.insert(0, "{}".to_owned()));
-    attempt.store_in(&store.bucket).start();
+    attempt.store_in(&store.store).start();
     assert!(attempt.ended().await.success(), "{}", attempt.agent_log());
     let log = attempt.launcher.log();
     assert!(log.contains("a checkpoint's manifest cannot be read; trying the one before\n"), "{log}");
@@ -284,7 +350,7 @@ async fn a_second_attempt_goes_on_where_the_first_one_saved() {
     for expected in ["from 0", "from 10", "from 20"] {
         let mut attempt = Attempt::of(&checkpointing(text)).await;
         attempt.launcher.lease(|lease| lease.restore_manifests_json.clone_from(&manifests));
-        attempt.store_in(&store.bucket).start();
+        attempt.store_in(&store.store).start();
         assert!(attempt.ended().await.success(), "{}", attempt.agent_log());
         let log = attempt.launcher.log();
         assert!(log.lines().any(|line| line == expected), "{expected}: {log}");

@@ -3,13 +3,17 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use slipway_api::proto::launcher::agents_server::{Agents, AgentsServer};
 use slipway_api::proto::launcher::{
-    AcquireLeaseRequest, AppendLogsRequest, AppendLogsResponse, CommitCheckpointRequest,
-    CommitCheckpointResponse, FinishAttemptRequest, FinishAttemptResponse, HeartbeatRequest,
-    HeartbeatResponse, Lease,
+    AcquireLeaseRequest, AppendLogsRequest, AppendLogsResponse, BeginUploadsRequest, BeginUploadsResponse,
+    CommitCheckpointRequest, CommitCheckpointResponse, CompleteUploadRequest, CompleteUploadResponse,
+    DiscardUploadRequest, DiscardUploadResponse, FinishAttemptRequest, FinishAttemptResponse,
+    HeartbeatRequest, HeartbeatResponse, Lease, SignDownloadsRequest, SignDownloadsResponse,
+    SignPartsRequest, SignPartsResponse, UploadTarget,
 };
+use slipway_artifact_store::{ArtifactStore, UploadedPart};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
@@ -59,8 +63,12 @@ pub(crate) struct State {
     pub(crate) cancelled_ms: Option<u64>,
     /// So many of the next answers get lost after the launcher has acted.
     pub(crate) lost_answers: usize,
-    /// Prefixes of checkpoints that the next commit releases.
-    pub(crate) released: Vec<String>,
+    /// Where checkpoints are.
+    pub(crate) store: Option<ArtifactStore>,
+    /// Files that are longer are uploaded in parts of this size; 0 for none.
+    pub(crate) parts_from_bytes: u64,
+    /// So many of the next URLs are ones that the store refuses.
+    pub(crate) bad_urls: usize,
     /// Chunks of the log that were taken.
     pub(crate) chunks: usize,
     lease: Lease,
@@ -154,6 +162,29 @@ impl Service {
     }
 }
 
+/// URLs are valid for this long.
+const VALID: Duration = Duration::from_secs(600);
+
+impl Service {
+    fn store(&self, token: &str) -> Result<ArtifactStore, Status> {
+        Ok(self.admit(token)?.store.clone().expect("a test with checkpoints has a store"))
+    }
+
+    /// The URL, or one that the store refuses.
+    fn signed(&self, url: String) -> String {
+        let mut state = self.state.lock().unwrap();
+        if state.bad_urls == 0 {
+            return url;
+        }
+        state.bad_urls -= 1;
+        url.replace("X-Amz-Signature=", "X-Amz-Signature=0")
+    }
+}
+
+fn failed(error: slipway_artifact_store::Error) -> Status {
+    Status::unavailable(error.to_string())
+}
+
 /// The answer, unless it gets lost on its way.
 fn sent<T>(mut state: MutexGuard<'_, State>, answer: T) -> Result<Response<T>, Status> {
     if state.lost_answers > 0 {
@@ -206,17 +237,95 @@ impl Agents for Service {
         sent(state, AppendLogsResponse { next_offset_bytes })
     }
 
+    async fn begin_uploads(
+        &self,
+        request: Request<BeginUploadsRequest>,
+    ) -> Result<Response<BeginUploadsResponse>, Status> {
+        let BeginUploadsRequest { token, prefix, files, .. } = request.into_inner();
+        assert!(files.len() <= 256);
+        let store = self.store(&token)?;
+        let part_bytes = self.state.lock().unwrap().parts_from_bytes;
+        let mut targets = Vec::new();
+        for file in files {
+            let key = format!("{prefix}/{}", file.path);
+            targets.push(if part_bytes > 0 && file.size_bytes > part_bytes {
+                let upload_id = store.begin_parts(&key).await.map_err(failed)?;
+                UploadTarget { upload_id, part_bytes, ..UploadTarget::default() }
+            } else {
+                let url = self.signed(store.presigned_put(&key, VALID).await.map_err(failed)?);
+                UploadTarget { url, ..UploadTarget::default() }
+            });
+        }
+        Ok(Response::new(BeginUploadsResponse { targets }))
+    }
+
+    async fn sign_parts(
+        &self,
+        request: Request<SignPartsRequest>,
+    ) -> Result<Response<SignPartsResponse>, Status> {
+        let SignPartsRequest { token, prefix, path, upload_id, first_part, count, .. } = request.into_inner();
+        let (store, key) = (self.store(&token)?, format!("{prefix}/{path}"));
+        let mut urls = Vec::new();
+        for number in first_part..first_part + count {
+            let url = store.presigned_part(&key, &upload_id, number.cast_signed(), VALID).await;
+            urls.push(self.signed(url.map_err(failed)?));
+        }
+        Ok(Response::new(SignPartsResponse { urls }))
+    }
+
+    async fn complete_upload(
+        &self,
+        request: Request<CompleteUploadRequest>,
+    ) -> Result<Response<CompleteUploadResponse>, Status> {
+        let CompleteUploadRequest { token, prefix, path, upload_id, etags, .. } = request.into_inner();
+        let parts: Vec<UploadedPart> =
+            (1..).zip(etags).map(|(number, etag)| UploadedPart { number, etag }).collect();
+        let stored =
+            self.store(&token)?.complete_parts(&format!("{prefix}/{path}"), &upload_id, &parts).await;
+        stored.map_err(failed)?;
+        Ok(Response::new(CompleteUploadResponse {}))
+    }
+
+    async fn discard_upload(
+        &self,
+        request: Request<DiscardUploadRequest>,
+    ) -> Result<Response<DiscardUploadResponse>, Status> {
+        let DiscardUploadRequest { token, prefix, .. } = request.into_inner();
+        let store = self.store(&token)?;
+        for object in store.list(&format!("{prefix}/"), 1_000).await.map_err(failed)? {
+            store.delete(&object.key).await.map_err(failed)?;
+        }
+        Ok(Response::new(DiscardUploadResponse {}))
+    }
+
+    async fn sign_downloads(
+        &self,
+        request: Request<SignDownloadsRequest>,
+    ) -> Result<Response<SignDownloadsResponse>, Status> {
+        let SignDownloadsRequest { token, prefix, paths, .. } = request.into_inner();
+        assert!(paths.len() <= 256);
+        let store = self.store(&token)?;
+        let mut urls = Vec::new();
+        for path in paths {
+            let url = store.presigned_get(&format!("{prefix}/{path}"), VALID).await;
+            urls.push(self.signed(url.map_err(failed)?));
+        }
+        Ok(Response::new(SignDownloadsResponse { urls }))
+    }
+
     async fn commit_checkpoint(
         &self,
         request: Request<CommitCheckpointRequest>,
     ) -> Result<Response<CommitCheckpointResponse>, Status> {
         let request = request.into_inner();
+        let manifest = request.manifest_json.clone().into_bytes();
+        let stored = self.store(&request.token)?.put_if_absent(&request.manifest_key, manifest.into()).await;
+        stored.map_err(failed)?;
         let mut state = self.admit(&request.token)?;
         if !state.commits.iter().any(|commit| commit.manifest_key == request.manifest_key) {
             state.commits.push(request);
         }
-        let released_prefixes = std::mem::take(&mut state.released);
-        sent(state, CommitCheckpointResponse { released_prefixes })
+        sent(state, CommitCheckpointResponse {})
     }
 
     async fn finish_attempt(

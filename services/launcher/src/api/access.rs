@@ -22,7 +22,7 @@ const READ_ONE: Requirement = Needs(Role::Viewer, ExperimentOfPath("id", "job"))
 const CANCEL_ONE: Requirement = Needs(Role::Editor, ExperimentOfPath("id", "job"));
 
 /// The policy of the launcher.
-pub static RULES: [Rule; 22] = [
+pub static RULES: [Rule; 27] = [
     rule("GET", "/api/v1/jobs", List),
     rule("POST", "/api/v1/jobs", SubmitJobs),
     rule("GET", "/api/v1/capacity", READ),
@@ -43,6 +43,11 @@ pub static RULES: [Rule; 22] = [
     grpc("/slipway.launcher.v1.Agents/AcquireLease", AttemptToken),
     grpc("/slipway.launcher.v1.Agents/Heartbeat", AttemptToken),
     grpc("/slipway.launcher.v1.Agents/AppendLogs", AttemptToken),
+    grpc("/slipway.launcher.v1.Agents/BeginUploads", AttemptToken),
+    grpc("/slipway.launcher.v1.Agents/SignParts", AttemptToken),
+    grpc("/slipway.launcher.v1.Agents/CompleteUpload", AttemptToken),
+    grpc("/slipway.launcher.v1.Agents/DiscardUpload", AttemptToken),
+    grpc("/slipway.launcher.v1.Agents/SignDownloads", AttemptToken),
     grpc("/slipway.launcher.v1.Agents/CommitCheckpoint", AttemptToken),
     grpc("/slipway.launcher.v1.Agents/FinishAttempt", AttemptToken),
     grpc("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Authenticated),

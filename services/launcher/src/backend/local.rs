@@ -143,6 +143,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
+    use slipway_domain::training::attempt::JOB_TOKEN_VARIABLE;
+
     use super::*;
 
     fn launch(job_id: &str) -> Launch {
@@ -154,7 +156,7 @@ mod tests {
             token: "t".into(),
             inherited: Vec::new(),
             environment: BTreeMap::new(),
-            secrets: BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), "s".into())]),
+            secrets: BTreeMap::from([(JOB_TOKEN_VARIABLE.to_owned(), "s".into())]),
         }
     }
 
@@ -186,7 +188,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let launch = launch(&format!("secrets-{}", std::process::id()));
         assert!(!format!("{launch:?}").contains("\"s\""));
-        let script = "echo $SLIPWAY_ATTEMPT_TOKEN $SLIPWAY_S3_SECRET_KEY; tr '\\0' ' ' < /proc/$$/cmdline";
+        let script = "echo $SLIPWAY_ATTEMPT_TOKEN $SLIPWAY_JOB_TOKEN; tr '\\0' ' ' < /proc/$$/cmdline";
         let backend = backend(folder.path(), script);
         backend.start(&launch).await.unwrap();
         tokio::time::timeout(Duration::from_secs(5), backend.agent_ended()).await.unwrap();

@@ -116,6 +116,8 @@ pub(crate) trait Backend: std::fmt::Debug + Send + Sync {
 
 #[cfg(test)]
 mod tests {
+    use slipway_domain::training::attempt::JOB_TOKEN_VARIABLE;
+
     use super::*;
 
     #[test]
@@ -128,7 +130,7 @@ mod tests {
             token: "t".into(),
             inherited: vec!["HF_HOME".to_owned(), "NCCL_*".to_owned()],
             environment: BTreeMap::from([("SLIPWAY_LAUNCHER_URL".to_owned(), "http://l".to_owned())]),
-            secrets: BTreeMap::from([("SLIPWAY_S3_SECRET_KEY".to_owned(), "s".into())]),
+            secrets: BTreeMap::from([(JOB_TOKEN_VARIABLE.to_owned(), "s".into())]),
         };
         let expected = [
             ("SLIPWAY_ATTEMPT", "2"),
@@ -140,6 +142,6 @@ mod tests {
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(launch.variables(), BTreeMap::from(expected));
         let secrets: Vec<&str> = launch.secret_variables().map(|(name, _)| name).collect();
-        assert_eq!(secrets, ["SLIPWAY_S3_SECRET_KEY", "SLIPWAY_ATTEMPT_TOKEN"]);
+        assert_eq!(secrets, ["SLIPWAY_JOB_TOKEN", "SLIPWAY_ATTEMPT_TOKEN"]);
     }
 }

@@ -61,6 +61,21 @@ pub(crate) async fn list(
         .collect())
 }
 
+/// The manifest of a committed checkpoint, released or not.
+pub(crate) async fn manifest(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    prefix: &str,
+) -> Result<Option<Manifest>, sqlx::Error> {
+    let found: Option<(sqlx::types::Json<Manifest>,)> =
+        sqlx::query_as("SELECT manifest FROM checkpoints WHERE job_id = $1 AND prefix = $2")
+            .bind(job_id)
+            .bind(prefix)
+            .fetch_optional(connection)
+            .await?;
+    Ok(found.map(|(manifest,)| manifest.0))
+}
+
 /// Lets checkpoints go.
 pub(crate) async fn release(
     connection: &mut PgConnection,
@@ -75,17 +90,14 @@ pub(crate) async fn release(
         .map(drop)
 }
 
-/// Checkpoints released at least `age_s` ago: job and prefix.
+/// Checkpoints that are released: job and prefix.
 pub(crate) async fn released(
     connection: &mut PgConnection,
-    age_s: f64,
     limit: i64,
 ) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT job_id, prefix FROM checkpoints WHERE released_at < now() - make_interval(secs => $1)
-         ORDER BY released_at LIMIT $2",
+        "SELECT job_id, prefix FROM checkpoints WHERE released_at IS NOT NULL ORDER BY released_at LIMIT $1",
     )
-    .bind(age_s)
     .bind(limit)
     .fetch_all(connection)
     .await

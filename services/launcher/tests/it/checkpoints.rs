@@ -70,9 +70,14 @@ async fn a_killed_attempt_resumes_from_its_newest_checkpoint_byte_for_byte() {
     let kept = kept["checkpoints"].as_array().unwrap();
     assert_eq!(kept.len(), 1, "keep is 1: {kept:?}");
     assert_eq!((&kept[0]["step"], &kept[0]["files"]), (&json!(3), &json!(3)));
-    let objects = world.store().list(&format!("checkpoints/{job}/"), 100).await.unwrap();
-    let steps: BTreeSet<&str> = objects.iter().filter_map(|object| object.key.split('/').nth(2)).collect();
-    assert_eq!(steps, BTreeSet::from(["000000000003"]), "what retention let go is deleted");
+    world
+        .eventually("what retention let go is deleted", async || {
+            let objects = world.store().list(&format!("checkpoints/{job}/"), 100).await.unwrap();
+            let steps: BTreeSet<&str> =
+                objects.iter().filter_map(|object| object.key.split('/').nth(2)).collect();
+            (steps == BTreeSet::from(["000000000003"])).then_some(())
+        })
+        .await;
     let events = world.received("slipway.launcher.checkpoint.committed", &job, 3).await;
     assert_eq!(events.len(), 3, "one event for each");
     assert_eq!(world.events(&job, 5).await, ["submitted", "started", "retrying", "started", "succeeded"]);

@@ -13,4 +13,5 @@ mod requests;
 mod resources;
 mod restarts;
 mod running;
+mod uploads;
 mod world;

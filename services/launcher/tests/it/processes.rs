@@ -27,6 +27,15 @@ pub(crate) fn of_job(job_id: &str) -> Vec<Process> {
     found
 }
 
+/// The token of the job's current attempt, once its agent has been started.
+pub(crate) fn token(job_id: &str) -> Option<String> {
+    let agent = of_job(job_id).into_iter().find(|process| process.is_agent)?;
+    let environment = std::fs::read(format!("/proc/{}/environ", agent.pid)).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    let token = variables.find_map(|variable| variable.strip_prefix(b"SLIPWAY_ATTEMPT_TOKEN="))?;
+    String::from_utf8(token.to_vec()).ok()
+}
+
 /// Sends a signal to the job's agent.
 pub(crate) fn signal_agent(job_id: &str, signal: Signal) {
     let agent = of_job(job_id).into_iter().find(|process| process.is_agent).unwrap();

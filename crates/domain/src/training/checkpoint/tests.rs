@@ -56,6 +56,32 @@ impl Store {
 }
 
 #[test]
+fn the_prefix_of_an_upload_belongs_to_one_job_and_attempt() {
+    let base = "checkpoints/j1";
+    let prefix = upload_prefix(base, 7, 2, "0d3f-a1");
+    assert_eq!(prefix, "checkpoints/j1/000000000007/2-0d3f-a1");
+    assert_eq!(upload_step(base, 2, &prefix), Some(7));
+    let long = upload_prefix(base, 4_000_000_000_000, 2, "a");
+    assert_eq!(upload_step(base, 2, &long), Some(4_000_000_000_000));
+    let others = [
+        ("checkpoints/j1", 1, prefix.as_str()),
+        ("checkpoints/j", 2, &prefix),
+        ("checkpoints/j10", 2, &prefix),
+        (base, 2, "checkpoints/j1/7/2-a"),
+        (base, 2, "checkpoints/j1/000000000007/22-a"),
+        (base, 2, "checkpoints/j1/000000000007/2-"),
+        (base, 2, "checkpoints/j1/000000000007/2-a/b"),
+        (base, 2, "checkpoints/j1/000000000007/2-.."),
+        (base, 2, "checkpoints/j1/../j2/000000000007/2-a"),
+        (base, 2, "checkpoints/j1/+00000000007/2-a"),
+        (base, 2, ""),
+    ];
+    for (base, attempt, prefix) in others {
+        assert_eq!(upload_step(base, attempt, prefix), None, "{base} {attempt} {prefix}");
+    }
+}
+
+#[test]
 fn manifests_say_which_field_is_wrong() {
     let good = manifest(1, 1, &[1, 2]);
     good.validate().expect("valid");

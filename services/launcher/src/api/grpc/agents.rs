@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use slipway_api::events::CheckpointCommitted;
 use slipway_api::proto::launcher::agents_server::Agents;
 use slipway_api::proto::launcher::{
-    AcquireLeaseRequest, AppendLogsRequest, AppendLogsResponse, CommitCheckpointRequest,
-    CommitCheckpointResponse, FinishAttemptRequest, FinishAttemptResponse, HeartbeatRequest,
-    HeartbeatResponse, Lease,
+    AcquireLeaseRequest, AppendLogsRequest, AppendLogsResponse, BeginUploadsRequest, BeginUploadsResponse,
+    CommitCheckpointRequest, CommitCheckpointResponse, CompleteUploadRequest, CompleteUploadResponse,
+    DiscardUploadRequest, DiscardUploadResponse, FinishAttemptRequest, FinishAttemptResponse,
+    HeartbeatRequest, HeartbeatResponse, Lease, SignDownloadsRequest, SignDownloadsResponse,
+    SignPartsRequest, SignPartsResponse, UploadTarget,
 };
 use slipway_domain::training::{
     self, HEARTBEAT_INTERVAL_MS, Job, JobEvent, Manifest, Outcome, Status as JobStatus, check_fence,
+    upload_step,
 };
 use slipway_http_server::Problem;
 use slipway_http_server::extract::parse_json;
@@ -21,11 +24,12 @@ use uuid::Uuid;
 
 use crate::change::{self, Details, token_sha256};
 use crate::logs::CHUNK_BYTES;
+use crate::manage;
 use crate::state::State;
 use crate::store::attempts::{self, Ending, StoredLog};
 use crate::store::checkpoints;
 use crate::store::jobs::{self, StoredJob};
-use crate::{collect, manage};
+use crate::uploads::{self, Target, Upload};
 
 /// One call of an agent carries no more of a log.
 const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
@@ -77,6 +81,15 @@ impl Service {
         Ok(id)
     }
 
+    /// The id of the job, where the attempt is the current one now. What follows changes nothing that a later
+    /// attempt uses.
+    async fn admitted(&self, id: &str, attempt: u32, token: &str) -> Result<Uuid, Problem> {
+        let mut transaction = slipway_service_kit::db::begin(&self.state.pool).await?;
+        let id = self.fenced_id(&mut transaction, id, attempt, token).await?;
+        transaction.rollback().await?;
+        Ok(id)
+    }
+
     async fn check(
         &self,
         connection: &mut PgConnection,
@@ -120,7 +133,7 @@ impl Service {
         if manifests.is_empty() {
             return Ok(Vec::new());
         }
-        let prefix = format!("{}/", collect::prefix(job.id));
+        let prefix = format!("{}/", uploads::prefix_of(job.id));
         let objects = self.state.store.list(&prefix, MAX_OBJECTS).await.map_err(|error| {
             tracing::warn!(%error, job_id = %job.id, "checkpoint folder cannot be read");
             Problem::unavailable("the artifact store")
@@ -158,7 +171,7 @@ impl Agents for Service {
             heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
             lease_ms: self.state.lease.ms(),
             restore_manifests_json: self.restorable(&job).await?,
-            checkpoint_prefix: collect::prefix(job.id),
+            checkpoint_prefix: uploads::prefix_of(job.id),
             registry_url: self.state.registry_url.to_string(),
             traceparent: job.traceparent.unwrap_or_default(),
             max_log_bytes: self.state.logs.max_bytes(),
@@ -215,12 +228,89 @@ impl Agents for Service {
         Ok(Response::new(AppendLogsResponse { next_offset_bytes }))
     }
 
+    async fn begin_uploads(
+        &self,
+        request: Request<BeginUploadsRequest>,
+    ) -> Result<Response<BeginUploadsResponse>, Status> {
+        let BeginUploadsRequest { job_id, attempt, token, prefix, files } = request.into_inner();
+        let id = self.admitted(&job_id, attempt, &token).await?;
+        let files: Vec<(String, u64)> = files.into_iter().map(|file| (file.path, file.size_bytes)).collect();
+        let targets = Upload::of(&self.state, id, attempt, prefix)?.begin(&files).await?;
+        let targets = targets.into_iter().map(|target| match target {
+            Target::Whole { url } => UploadTarget { url, ..UploadTarget::default() },
+            Target::Parts { upload_id, part_bytes } => {
+                UploadTarget { upload_id, part_bytes, ..UploadTarget::default() }
+            }
+        });
+        Ok(Response::new(BeginUploadsResponse { targets: targets.collect() }))
+    }
+
+    async fn sign_parts(
+        &self,
+        request: Request<SignPartsRequest>,
+    ) -> Result<Response<SignPartsResponse>, Status> {
+        let SignPartsRequest { job_id, attempt, token, prefix, path, upload_id, first_part, count } =
+            request.into_inner();
+        let id = self.admitted(&job_id, attempt, &token).await?;
+        let upload = Upload::of(&self.state, id, attempt, prefix)?;
+        let urls = upload.sign_parts(&path, &upload_id, first_part, count).await?;
+        Ok(Response::new(SignPartsResponse { urls }))
+    }
+
+    async fn complete_upload(
+        &self,
+        request: Request<CompleteUploadRequest>,
+    ) -> Result<Response<CompleteUploadResponse>, Status> {
+        let CompleteUploadRequest { job_id, attempt, token, prefix, path, upload_id, etags } =
+            request.into_inner();
+        let id = self.admitted(&job_id, attempt, &token).await?;
+        Upload::of(&self.state, id, attempt, prefix)?.complete(&path, &upload_id, etags).await?;
+        Ok(Response::new(CompleteUploadResponse {}))
+    }
+
+    async fn discard_upload(
+        &self,
+        request: Request<DiscardUploadRequest>,
+    ) -> Result<Response<DiscardUploadResponse>, Status> {
+        let DiscardUploadRequest { job_id, attempt, token, prefix } = request.into_inner();
+        let id = self.admitted(&job_id, attempt, &token).await?;
+        let upload = Upload::of(&self.state, id, attempt, prefix.clone())?;
+        let mut connection = self.state.pool.acquire().await.map_err(Problem::from)?;
+        let committed = checkpoints::manifest(&mut connection, id, &prefix).await.map_err(Problem::from)?;
+        drop(connection);
+        if committed.is_some() {
+            return Err(Problem::invalid("prefix", "is that of a committed checkpoint").into());
+        }
+        upload.discard().await?;
+        Ok(Response::new(DiscardUploadResponse {}))
+    }
+
+    async fn sign_downloads(
+        &self,
+        request: Request<SignDownloadsRequest>,
+    ) -> Result<Response<SignDownloadsResponse>, Status> {
+        let SignDownloadsRequest { job_id, attempt, token, prefix, paths } = request.into_inner();
+        let id = self.admitted(&job_id, attempt, &token).await?;
+        let mut connection = self.state.pool.acquire().await.map_err(Problem::from)?;
+        let manifest = checkpoints::manifest(&mut connection, id, &prefix).await.map_err(Problem::from)?;
+        drop(connection);
+        let Some(manifest) = manifest else {
+            return Err(Problem::invalid("prefix", "is not that of a checkpoint of this job").into());
+        };
+        let urls = uploads::sign_downloads(&self.state, &manifest, &paths).await?;
+        Ok(Response::new(SignDownloadsResponse { urls }))
+    }
+
     async fn commit_checkpoint(
         &self,
         request: Request<CommitCheckpointRequest>,
     ) -> Result<Response<CommitCheckpointResponse>, Status> {
         let request = request.into_inner();
         let manifest = checked_manifest(&request)?;
+        self.admitted(&request.job_id, request.attempt, &request.token).await?;
+        // Not within the transaction: the store may take its time. Where another attempt has begun by now,
+        // only an object is left, which the collector deletes.
+        uploads::seal(&self.state, &manifest, request.manifest_json).await?;
         let mut transaction =
             slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
         let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
@@ -247,7 +337,10 @@ impl Agents for Service {
             self.state.outbox.wake();
             self.state.metrics.checkpoints.inc();
         }
-        Ok(Response::new(CommitCheckpointResponse { released_prefixes: released }))
+        if !released.is_empty() {
+            self.state.released.notify_one();
+        }
+        Ok(Response::new(CommitCheckpointResponse {}))
     }
 
     async fn finish_attempt(
@@ -304,11 +397,11 @@ fn checked_manifest(request: &CommitCheckpointRequest) -> Result<Manifest, Probl
         let invalid = invalid.under("manifest_json");
         Problem::invalid(invalid.field, invalid.message)
     })?;
-    let own_prefix = format!("checkpoints/{}/{:012}/{}-", request.job_id, request.step, request.attempt);
+    let base = uploads::prefix_of(manage::job_id(&request.job_id)?);
     let belongs = manifest.job_id == request.job_id
         && manifest.attempt == request.attempt
         && manifest.step == request.step
-        && manifest.prefix.starts_with(&own_prefix)
+        && upload_step(&base, request.attempt, &manifest.prefix) == Some(request.step)
         && manifest.key() == request.manifest_key;
     if belongs {
         Ok(manifest)
