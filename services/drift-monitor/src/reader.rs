@@ -5,7 +5,7 @@
 //! of its windows, and an open window is gathered again after a restart: the same rows give the same window.
 //! Where one monitor has to read again, the others skip what they have seen.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,9 +21,10 @@ use slipway_lease::Lost;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::metrics::DriftMetrics;
 use crate::state::State;
 use crate::store::monitors::DRIFTED;
-use crate::store::positions::{self, Watched};
+use crate::store::positions::{self, Outline, Watched};
 use crate::watcher::{Arrived, Outcome, Watcher};
 
 /// Messages that wait in memory for one deployment; each is at most 1 MiB.
@@ -40,15 +41,39 @@ const CHECK_TICKS: u32 = 10;
 /// The deployment's monitors that can be fed.
 type Watchers = HashMap<Uuid, Watcher>;
 
+/// The monitors that may have time series here. Only this reader and its watchers write them, one after the
+/// other, so that what is forgotten stays forgotten.
+struct Series {
+    metrics: DriftMetrics,
+    monitors: HashSet<String>,
+}
+
+impl Series {
+    /// Forgets the series of monitors that are not among these.
+    fn keep(&mut self, monitors: HashSet<String>) {
+        for gone in self.monitors.difference(&monitors) {
+            self.metrics.forget(gone);
+        }
+        self.monitors = monitors;
+    }
+}
+
+impl Drop for Series {
+    fn drop(&mut self) {
+        self.keep(HashSet::new());
+    }
+}
+
 /// Reads until `end` is set.
 pub(crate) async fn run(state: State, deployment: String, end: CancellationToken) {
     let mut complained = false;
     let mut watchers = Watchers::new();
+    let mut series = Series { metrics: state.metrics.clone(), monitors: HashSet::new() };
     while !end.is_cancelled() {
         let began = Instant::now();
         let ended = tokio::select! {
             () = end.cancelled() => return,
-            ended = Box::pin(once(&state, &deployment, &mut watchers)) => ended,
+            ended = Box::pin(once(&state, &deployment, &mut watchers, &mut series)) => ended,
         };
         let Err(error) = ended else { continue };
         // What was gathered is gathered again from what is committed.
@@ -75,8 +100,15 @@ pub(crate) async fn run(state: State, deployment: String, end: CancellationToken
 }
 
 /// Follows the stream for the monitors as they are now, until one of them changes.
-async fn once(state: &State, deployment: &str, watchers: &mut Watchers) -> anyhow::Result<()> {
+async fn once(
+    state: &State,
+    deployment: &str,
+    watchers: &mut Watchers,
+    series: &mut Series,
+) -> anyhow::Result<()> {
     let mut changes = state.changes.subscribe();
+    let outlines = positions::outlines(&state.pool, deployment).await?;
+    series.keep(outlines.into_iter().map(|monitor| monitor.name).collect());
     refresh(state, positions::of_deployment(&state.pool, deployment).await?, watchers);
     if watchers.is_empty() {
         tokio::select! {
@@ -85,7 +117,7 @@ async fn once(state: &State, deployment: &str, watchers: &mut Watchers) -> anyho
         }
         return Ok(());
     }
-    follow(state, deployment, watchers).await
+    follow(state, deployment, watchers, series).await
 }
 
 /// Takes monitors in and out. One that is as it was keeps what it has gathered.
@@ -104,7 +136,12 @@ fn refresh(state: &State, monitors: Vec<Watched>, watchers: &mut Watchers) {
     }
 }
 
-async fn follow(state: &State, deployment: &str, watchers: &mut Watchers) -> anyhow::Result<()> {
+async fn follow(
+    state: &State,
+    deployment: &str,
+    watchers: &mut Watchers,
+    series: &mut Series,
+) -> anyhow::Result<()> {
     anyhow::ensure!(state.bus.is_connected(), "NATS is unreachable");
     let connections = || state.bus.client().statistics().connects.load(Ordering::Relaxed);
     let connected = connections();
@@ -133,9 +170,11 @@ async fn follow(state: &State, deployment: &str, watchers: &mut Watchers) -> any
             }
         };
         if check {
-            if !are_current(state, deployment, watchers).await? {
+            let outlines = positions::outlines(&state.pool, deployment).await?;
+            if !are_current(&outlines, watchers) {
                 return Ok(());
             }
+            series.keep(outlines.into_iter().map(|monitor| monitor.name).collect());
             save_places(state, watchers).await?;
         }
     }
@@ -155,11 +194,12 @@ async fn save_places(state: &State, watchers: &mut Watchers) -> anyhow::Result<(
 }
 
 /// Whether the monitors are those that are fed, as they were read.
-async fn are_current(state: &State, deployment: &str, watchers: &Watchers) -> anyhow::Result<bool> {
-    let fed = positions::epochs(&state.pool, deployment).await?;
-    let known =
-        |(id, epoch): &(Uuid, i64)| watchers.get(id).is_some_and(|watcher| watcher.watched.epoch == *epoch);
-    Ok(fed.len() == watchers.len() && fed.iter().all(known))
+fn are_current(outlines: &[Outline], watchers: &Watchers) -> bool {
+    let is_known = |monitor: &Outline| {
+        watchers.get(&monitor.id).is_some_and(|watcher| watcher.watched.epoch == monitor.epoch)
+    };
+    let mut fed = outlines.iter().filter(|monitor| monitor.is_fed);
+    fed.clone().count() == watchers.len() && fed.all(is_known)
 }
 
 /// From the place of the monitor that is furthest behind.

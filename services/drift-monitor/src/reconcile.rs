@@ -1,7 +1,7 @@
 //! One reader of prediction records for each deployment that has monitors, in the replica that has the
 //! deployment's partition.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use slipway_lease::{Partitions, Term};
@@ -26,20 +26,16 @@ struct Reader {
     task: JoinHandle<Option<()>>,
 }
 
-/// Readers by deployment, and the monitors that have metrics here.
-#[derive(Default)]
-struct Known {
-    readers: HashMap<String, Reader>,
-    monitors: HashSet<String>,
-}
+/// Readers by deployment.
+type Readers = HashMap<String, Reader>;
 
 /// Reads what belongs to this replica's partitions until `shutdown`.
 pub(crate) async fn run(state: State, partitions: Partitions, shutdown: CancellationToken) {
     let (mut changes, mut owned) = (state.changes.subscribe(), partitions.owned());
-    let mut known = Known::default();
+    let mut readers = Readers::new();
     while !shutdown.is_cancelled() {
         let terms = owned.borrow_and_update().clone();
-        if let Err(error) = match_monitors(&state, &mut known, &partitions, &terms, &shutdown).await {
+        if let Err(error) = match_monitors(&state, &mut readers, &partitions, &terms, &shutdown).await {
             tracing::debug!(%error, "list of monitors not read; retrying");
         }
         tokio::select! {
@@ -50,7 +46,7 @@ pub(crate) async fn run(state: State, partitions: Partitions, shutdown: Cancella
             () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {}
         }
     }
-    for (_, reader) in std::mem::take(&mut known.readers) {
+    for (_, reader) in readers {
         reader.end.cancel();
         let _ = reader.task.await;
     }
@@ -58,26 +54,21 @@ pub(crate) async fn run(state: State, partitions: Partitions, shutdown: Cancella
 
 async fn match_monitors(
     state: &State,
-    known: &mut Known,
+    readers: &mut Readers,
     partitions: &Partitions,
     terms: &BTreeMap<u16, Term>,
     shutdown: &CancellationToken,
 ) -> sqlx::Result<()> {
     // Readers of terms that are over have ended by themselves.
-    let monitors = if terms.is_empty() { Vec::new() } else { store::monitors::names(&state.pool).await? };
-    let mut names = HashSet::new();
+    let monitored =
+        if terms.is_empty() { Vec::new() } else { store::monitors::deployments(&state.pool).await? };
     let mut deployments = HashMap::new();
-    for (name, deployment) in monitors {
+    for deployment in monitored {
         if let Some(term) = terms.get(&partitions.of(&deployment)) {
-            names.insert(name);
             deployments.insert(deployment, term);
         }
     }
-    for gone in known.monitors.difference(&names) {
-        state.metrics.forget(gone);
-    }
-    known.monitors = names;
-    known.readers.retain(|deployment, reader| {
+    readers.retain(|deployment, reader| {
         let term = deployments.get(deployment);
         let is_due = term.is_some_and(|term| term.number() == reader.term.number());
         if !is_due {
@@ -88,7 +79,7 @@ async fn match_monitors(
         is_due && !reader.task.is_finished()
     });
     for (deployment, term) in deployments {
-        known.readers.entry(deployment.clone()).or_insert_with(|| {
+        readers.entry(deployment.clone()).or_insert_with(|| {
             let end = shutdown.child_token();
             let reading = reader::run(state.clone(), deployment, end.clone());
             let task = task::detached("reader", term.clone().carry(reading));

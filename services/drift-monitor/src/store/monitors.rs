@@ -142,9 +142,9 @@ pub(crate) async fn delete(connection: &mut PgConnection, name: &str) -> sqlx::R
     Ok(row.map(|(deployment,)| deployment))
 }
 
-/// All monitors by name, and their deployments.
-pub(crate) async fn names(pool: &PgPool) -> sqlx::Result<Vec<(String, String)>> {
-    sqlx::query_as("SELECT name, deployment FROM monitors").fetch_all(pool).await
+/// Deployments that have monitors.
+pub(crate) async fn deployments(pool: &PgPool) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar("SELECT DISTINCT deployment FROM monitors").fetch_all(pool).await
 }
 
 /// Monitors by status.

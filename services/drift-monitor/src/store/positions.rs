@@ -91,10 +91,18 @@ pub(crate) async fn in_doubt(pool: &PgPool) -> sqlx::Result<Vec<Watched>> {
     sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await
 }
 
-/// The monitors of a deployment that a reader feeds, and their epochs: whether its picture of them still
-/// holds.
-pub(crate) async fn epochs(pool: &PgPool, deployment: &str) -> sqlx::Result<Vec<(Uuid, i64)>> {
-    let sql = format!("SELECT id, epoch FROM monitors WHERE deployment = $1 AND {FED}");
+/// What a reader compares with its picture of a monitor.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Outline {
+    pub(crate) name: String,
+    pub(crate) id: Uuid,
+    pub(crate) epoch: i64,
+    pub(crate) is_fed: bool,
+}
+
+/// All monitors of a deployment, in outline.
+pub(crate) async fn outlines(pool: &PgPool, deployment: &str) -> sqlx::Result<Vec<Outline>> {
+    let sql = format!("SELECT name, id, epoch, ({FED}) AS is_fed FROM monitors WHERE deployment = $1");
     sqlx::query_as(AssertSqlSafe(sql)).bind(deployment).fetch_all(pool).await
 }
 
