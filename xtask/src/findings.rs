@@ -64,7 +64,7 @@ fn forward(reader: impl std::io::Read, lines: &Sender<String>) {
 
 /// What was found so far.
 #[derive(Debug, Default)]
-struct Findings {
+pub(crate) struct Findings {
     tests: Vec<Test>,
     /// How many of the tests are known to belong to a program.
     attributed: usize,
@@ -89,6 +89,16 @@ struct Test {
 }
 
 impl Findings {
+    /// Adds the output of a test program that failed; `ending` says how it ended.
+    pub(crate) fn program(&mut self, selector: &str, output: &str, ending: &str) {
+        output.lines().for_each(|line| self.line(&without_colors(line)));
+        let is_named = self.attributed < self.tests.len();
+        self.end_of_program(selector);
+        if let Some(test) = self.tests.last_mut().filter(|_| !is_named) {
+            test.reason = vec![ending.to_owned()];
+        }
+    }
+
     fn line(&mut self, line: &str) {
         let line = line.trim_end();
         if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
@@ -145,7 +155,7 @@ impl Findings {
     }
 
     /// One line: the failed tests, a failed check, the first error, or the last line.
-    fn reason(&self, command: &str) -> String {
+    pub(crate) fn reason(&self, command: &str) -> String {
         let tests: Vec<String> = self.tests.iter().take(MAX_NAMED).map(Test::to_string).collect();
         if !tests.is_empty() {
             let more = self.tests.len() - tests.len();
@@ -250,6 +260,19 @@ error: 1 target failed:
         let error = "---- a::b stdout ----\nError: \"no such file\"\n\nfailures:\nerror: test failed, to \
             rerun pass `--lib`";
         assert_eq!(reason(error), "--lib: a::b: Error: \"no such file\"");
+    }
+
+    #[test]
+    fn failed_test_programs_are_named_one_after_the_other() {
+        let mut findings = Findings::default();
+        findings.program(
+            "-p a --lib",
+            "---- x::y stdout ----\nError: \"why\"\n\nfailures:\n",
+            "exit status: 101",
+        );
+        findings.program("-p b --test it", "running 2 tests\n", "signal: 11 (SIGSEGV)");
+        let expected = "-p a --lib: x::y: Error: \"why\"; -p b --test it: signal: 11 (SIGSEGV)";
+        assert_eq!(findings.reason("the tests"), expected);
     }
 
     #[test]

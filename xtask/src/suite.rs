@@ -3,11 +3,9 @@
 mod dependencies;
 mod end_to_end;
 mod kubernetes;
-
-use std::process::Command;
+mod programs;
 
 use clap::Args;
-use slipway_kubernetes_testkit::{Level, OFF, REQUIRED_LEVEL};
 
 use crate::build::{self, cargo};
 use crate::findings::run as run_command;
@@ -36,7 +34,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     // The programs first: integration tests run the real agent.
     let programs = build::programs(false)?;
     if let Some(kubernetes) = kubernetes {
-        unit_and_integration(kubernetes.finish()?)?;
+        programs::run(kubernetes.finish()?)?;
     }
     if options.fast {
         return Ok(());
@@ -60,16 +58,5 @@ fn lints() -> anyhow::Result<()> {
             "-D",
             "warnings",
         ]))
-    })
-}
-
-/// Tests on Kubernetes up to a level must run; those of higher levels are left out.
-fn unit_and_integration(kubernetes: Option<Level>) -> anyhow::Result<()> {
-    step("unit and integration tests", || {
-        let mut command: Command = cargo();
-        // Without `--no-fail-fast` a failure would hide those of all crates after it.
-        command.args(["test", "--workspace", "--quiet", "--no-fail-fast"]);
-        command.env(REQUIRED_LEVEL, kubernetes.map_or(OFF, Level::name));
-        run_command(&mut command)
     })
 }
