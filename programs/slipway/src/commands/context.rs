@@ -1,5 +1,6 @@
 //! What all commands over the public APIs share.
 
+use std::borrow::Cow;
 use std::io::Read as _;
 
 use anyhow::Context as _;
@@ -82,15 +83,36 @@ impl Context {
 /// A body from a file, or from standard input for `-`.
 ///
 /// # Errors
-/// The file cannot be read, or is not the JSON of such a body; the message names the field.
+/// The file cannot be read, or is neither the JSON nor the YAML of such a body; the message names the field.
 pub(crate) fn read_body<T: DeserializeOwned>(path: &str) -> anyhow::Result<T> {
     let text = read_text(path)?;
+    let text = as_json(&text).with_context(|| path.to_owned())?;
     json::read(text.as_bytes()).with_context(|| path.to_owned())
 }
 
-/// JSON from a file, or from standard input for `-`.
+/// JSON as it is, so that an error names its line; YAML as JSON.
+fn as_json(text: &str) -> anyhow::Result<Cow<'_, str>> {
+    if text.trim_start().starts_with(['{', '[']) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let document: Value = serde_saphyr::from_str(text)
+        .map_err(|error| anyhow::anyhow!("expected JSON or YAML: {}", one_line(&error.to_string())))?;
+    anyhow::ensure!(
+        document.is_object() || document.is_array(),
+        "expected an object or a list, in JSON or YAML"
+    );
+    Ok(Cow::Owned(document.to_string()))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// JSON or YAML from a file, or from standard input for `-`.
 pub(crate) fn read_json(path: &str) -> anyhow::Result<Value> {
-    serde_json::from_str(&read_text(path)?).with_context(|| format!("{path} is not valid JSON"))
+    let text = read_text(path)?;
+    let text = as_json(&text).with_context(|| path.to_owned())?;
+    serde_json::from_str(&text).with_context(|| format!("{path} is not valid JSON"))
 }
 
 fn read_text(path: &str) -> anyhow::Result<String> {
@@ -100,4 +122,29 @@ fn read_text(path: &str) -> anyhow::Result<String> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn yaml_is_read_as_json_and_json_stays_as_it_is() {
+        let json = "  {\"a\": [1, 2.5]}";
+        assert_eq!(as_json(json).unwrap(), json);
+        let yaml = "# a job\nname: train\ncommand: [python, train.py]\nenv:\n  EPOCHS: \"3\"\n\
+                    resources: {cpus: 2}\n";
+        let read: Value = serde_json::from_str(&as_json(yaml).unwrap()).unwrap();
+        let expected = json!({
+            "name": "train", "command": ["python", "train.py"], "env": {"EPOCHS": "3"},
+            "resources": {"cpus": 2},
+        });
+        assert_eq!(read, expected);
+        for text in ["", "just text", "a: [1", "a: 1\na: 2\n", "a: 1\n---\nb: 2\n"] {
+            let error = as_json(text).unwrap_err().to_string();
+            assert!(error.starts_with("expected ") && !error.contains('\n'), "{text:?}: {error}");
+        }
+    }
 }

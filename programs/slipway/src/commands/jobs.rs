@@ -30,7 +30,7 @@ pub enum Command {
     },
     /// Submits a job.
     Submit {
-        /// JSON file with the job, or `-` for standard input.
+        /// JSON or YAML file with the job, or `-` for standard input.
         file: String,
         /// Waits until the job ends. Exit code 0 if it succeeded, 1 otherwise.
         #[arg(long)]

@@ -42,12 +42,12 @@ pub enum Command {
     },
 }
 
-/// A rule, in flags or as a JSON file.
+/// A rule, in flags or as a file.
 #[derive(Debug, Args)]
 pub struct Set {
     /// Name of the rule.
     name: String,
-    /// JSON file with the rule, or `-` for standard input, instead of the options below.
+    /// JSON or YAML file with the rule, or `-` for standard input, instead of the options below.
     #[arg(long, value_name = "FILE",
           conflicts_with_all =
               ["experiment", "model", "tag", "after_days", "keep_best", "keep_last", "action"])]

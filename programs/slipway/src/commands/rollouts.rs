@@ -64,7 +64,7 @@ pub struct Start {
     deployment: String,
     /// Version of the deployment's model.
     version: String,
-    /// JSON file with the strategy, or `-` for standard input [default: the deployment's strategy].
+    /// JSON or YAML file with the strategy, or `-` for standard input [default: the deployment's strategy].
     #[arg(long, value_name = "FILE")]
     strategy: Option<String>,
     /// Waits until the rollout ends or pauses; prints progress to standard error and the rollout at the end.

@@ -59,7 +59,7 @@ pub enum Command {
     Rules {
         /// Deployment name.
         name: String,
-        /// JSON file with the rules, or `-` for standard input.
+        /// JSON or YAML file with the rules, or `-` for standard input.
         #[arg(value_name = "FILE")]
         rules: String,
     },
@@ -111,7 +111,8 @@ pub struct Create {
     /// Header whose value keeps a client on one version during a rollout, e.g. x-user-id.
     #[arg(long, value_name = "HEADER")]
     sticky_header: Option<String>,
-    /// JSON file with the strategy of its rollouts, or `-` for standard input [default: 10 %, 50 %, 100 %].
+    /// JSON or YAML file with the strategy of its rollouts, or `-` for standard input [default: 10 %, 50 %,
+    /// 100 %].
     #[arg(long, value_name = "FILE")]
     strategy: Option<String>,
     /// Returns immediately instead of waiting until the first version answers.

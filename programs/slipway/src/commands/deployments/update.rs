@@ -13,8 +13,8 @@ use crate::commands::context::read_json;
 pub struct Update {
     /// Deployment name.
     name: String,
-    /// JSON file that is merged into the strategy of later rollouts, or `-` for standard input: only the
-    /// fields in it change.
+    /// JSON or YAML file that is merged into the strategy of later rollouts, or `-` for standard input: only
+    /// the fields in it change.
     #[arg(long, value_name = "FILE")]
     strategy: Option<String>,
     /// Resets the strategy of later rollouts to the default.

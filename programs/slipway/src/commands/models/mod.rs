@@ -86,8 +86,8 @@ pub enum Command {
         model: String,
         /// Alias, e.g. champion.
         alias: String,
-        /// JSON file with the policy, e.g. {"rules": [{"rule": "metric-at-least", "metric": "accuracy",
-        /// "value": 0.9}]}, or `-` for standard input.
+        /// JSON or YAML file with the policy, e.g. {"rules": [{"rule": "metric-at-least", "metric":
+        /// "accuracy", "value": 0.9}]}, or `-` for standard input.
         file: String,
     },
     /// Removes the policy of an alias.

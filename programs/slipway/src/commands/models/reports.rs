@@ -20,8 +20,8 @@ struct Version {
 pub struct Report {
     #[command(flatten)]
     of: Version,
-    /// JSON file with the report, e.g. {"name": "holdout", "dataset": {"name": "cancer", "digest": "d1"},
-    /// "rows": 400, "metrics": {"accuracy": 0.93}}, or `-` for standard input.
+    /// JSON or YAML file with the report, e.g. {"name": "holdout", "dataset": {"name": "cancer", "digest":
+    /// "d1"}, "rows": 400, "metrics": {"accuracy": 0.93}}, or `-` for standard input.
     file: String,
 }
 

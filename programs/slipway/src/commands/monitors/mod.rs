@@ -29,7 +29,7 @@ pub enum Command {
     /// Creates a monitor.
     #[command(after_help = DEFAULTS)]
     Create {
-        /// JSON file with the monitor, or `-` for standard input.
+        /// JSON or YAML file with the monitor, or `-` for standard input.
         file: String,
     },
     /// Changes the given settings of a monitor; the others remain. The open window is restarted.
@@ -37,7 +37,7 @@ pub enum Command {
     Update {
         /// Monitor name.
         name: String,
-        /// JSON file with the fields to change, or `-` for standard input; null resets a field to its
+        /// JSON or YAML file with the fields to change, or `-` for standard input; null resets a field to its
         /// default.
         file: Option<String>,
         /// Rows of a window.
