@@ -164,20 +164,17 @@ pub(crate) async fn seal(state: &State, manifest: &Manifest, json: String) -> Re
     state.store.put_if_absent(&manifest.key(), json.into_bytes().into()).await.map(drop).map_err(unavailable)
 }
 
-/// URLs of files of a committed checkpoint, in order.
+/// URLs of files of the committed checkpoint with this prefix, in order.
 pub(crate) async fn sign_downloads(
     state: &State,
-    manifest: &Manifest,
+    prefix: &str,
     paths: &[String],
 ) -> Result<Vec<String>, Problem> {
     check_count("paths", paths.len())?;
     let mut urls = Vec::with_capacity(paths.len());
     for (index, path) in paths.iter().enumerate() {
-        let Some(file) = manifest.files.iter().find(|file| file.path == *path) else {
-            let detail = format!("the checkpoint has no file `{path}`");
-            return Err(Problem::invalid(format!("paths[{index}]"), detail));
-        };
-        let signed = state.store.presigned_get(&manifest.file_key(file), VALID).await;
+        check_file_path(path).map_err(|reason| Problem::invalid(format!("paths[{index}]"), reason))?;
+        let signed = state.store.presigned_get(&format!("{prefix}/{path}"), VALID).await;
         urls.push(signed.map_err(unavailable)?);
     }
     Ok(urls)

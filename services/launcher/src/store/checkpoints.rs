@@ -61,19 +61,17 @@ pub(crate) async fn list(
         .collect())
 }
 
-/// The manifest of a committed checkpoint, released or not.
-pub(crate) async fn manifest(
+/// Whether a checkpoint was committed, released or not.
+pub(crate) async fn is_committed(
     connection: &mut PgConnection,
     job_id: Uuid,
     prefix: &str,
-) -> Result<Option<Manifest>, sqlx::Error> {
-    let found: Option<(sqlx::types::Json<Manifest>,)> =
-        sqlx::query_as("SELECT manifest FROM checkpoints WHERE job_id = $1 AND prefix = $2")
-            .bind(job_id)
-            .bind(prefix)
-            .fetch_optional(connection)
-            .await?;
-    Ok(found.map(|(manifest,)| manifest.0))
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM checkpoints WHERE job_id = $1 AND prefix = $2)")
+        .bind(job_id)
+        .bind(prefix)
+        .fetch_one(connection)
+        .await
 }
 
 /// Lets checkpoints go.

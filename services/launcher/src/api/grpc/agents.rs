@@ -90,6 +90,11 @@ impl Service {
         Ok(id)
     }
 
+    async fn is_committed(&self, job_id: Uuid, prefix: &str) -> Result<bool, Problem> {
+        let mut connection = self.state.pool.acquire().await?;
+        Ok(checkpoints::is_committed(&mut connection, job_id, prefix).await?)
+    }
+
     async fn check(
         &self,
         connection: &mut PgConnection,
@@ -275,10 +280,7 @@ impl Agents for Service {
         let DiscardUploadRequest { job_id, attempt, token, prefix } = request.into_inner();
         let id = self.admitted(&job_id, attempt, &token).await?;
         let upload = Upload::of(&self.state, id, attempt, prefix.clone())?;
-        let mut connection = self.state.pool.acquire().await.map_err(Problem::from)?;
-        let committed = checkpoints::manifest(&mut connection, id, &prefix).await.map_err(Problem::from)?;
-        drop(connection);
-        if committed.is_some() {
+        if self.is_committed(id, &prefix).await? {
             return Err(Problem::invalid("prefix", "is that of a committed checkpoint").into());
         }
         upload.discard().await?;
@@ -291,13 +293,10 @@ impl Agents for Service {
     ) -> Result<Response<SignDownloadsResponse>, Status> {
         let SignDownloadsRequest { job_id, attempt, token, prefix, paths } = request.into_inner();
         let id = self.admitted(&job_id, attempt, &token).await?;
-        let mut connection = self.state.pool.acquire().await.map_err(Problem::from)?;
-        let manifest = checkpoints::manifest(&mut connection, id, &prefix).await.map_err(Problem::from)?;
-        drop(connection);
-        let Some(manifest) = manifest else {
+        if !self.is_committed(id, &prefix).await? {
             return Err(Problem::invalid("prefix", "is not that of a checkpoint of this job").into());
-        };
-        let urls = uploads::sign_downloads(&self.state, &manifest, &paths).await?;
+        }
+        let urls = uploads::sign_downloads(&self.state, &prefix, &paths).await?;
         Ok(Response::new(SignDownloadsResponse { urls }))
     }
 
