@@ -71,12 +71,15 @@ pub(crate) struct Options {
     /// Keeps logs and data in target/chaos also if all is well.
     #[arg(long)]
     keep: bool,
+    /// Uses an optimized build.
+    #[arg(long)]
+    release: bool,
 }
 
 impl Options {
     /// A run of little more than a minute, the same faults each time.
     pub(crate) const fn short() -> Self {
-        Self { seed: Some(SHORT_SEED), faults: SHORT_FAULTS, seconds: None, keep: false }
+        Self { seed: Some(SHORT_SEED), faults: SHORT_FAULTS, seconds: None, keep: false, release: false }
     }
 }
 
@@ -100,7 +103,7 @@ impl Outcome {
 /// Runs it; an error if an invariant was violated.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     build::toolbox()?;
-    let programs = build::programs(false)?;
+    let programs = build::programs(options.release)?;
     against(&programs, options)
 }
 
@@ -110,7 +113,9 @@ pub(crate) fn against(programs: &Programs, options: &Options) -> anyhow::Result<
     let _ = rustls::crypto::ring::default_provider().install_default();
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let seconds = options.seconds.unwrap_or(options.faults as f64 * SECONDS_PER_FAULT);
-    let again = format!("cargo xtask chaos --seed {seed} --faults {} --seconds {seconds}", options.faults);
+    let release = if options.release { " --release" } else { "" };
+    let faults = options.faults;
+    let again = format!("cargo xtask chaos --seed {seed} --faults {faults} --seconds {seconds}{release}");
     println!("{again}");
     let dir = fresh_folder()?;
     for folder in ["logs", "jobs"] {
