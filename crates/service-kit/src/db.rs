@@ -26,10 +26,10 @@ const STATEMENT_TIMEOUT_MS: u64 = 30_000;
 /// Postgres ends a connection whose transaction waits this long for its next statement, so that the locks of
 /// a process that hangs, or of a lost node, are released.
 const IDLE_IN_TRANSACTION_MS: u64 = 5_000;
-/// The pool closes a connection that was not used for this long…
-const IDLE_MS: u64 = 60_000;
-/// …and Postgres those of a process that cannot.
+/// Postgres closes a connection that was not used for this long.
 const IDLE_SESSION_MS: u64 = 600_000;
+/// A connection that is older is replaced.
+const MAX_AGE_MS: u64 = 1_800_000;
 /// Postgres asks a silent peer after this time whether it is there, every [`KEEPALIVE_INTERVAL_S`]…
 const KEEPALIVE_IDLE_S: u64 = 10;
 const KEEPALIVE_INTERVAL_S: u64 = 5;
@@ -84,31 +84,7 @@ pub async fn connect(
         .extra_float_digits(None)
         .options([("search_path", schema.to_owned())])
         .options(SESSION_SETTINGS.map(|(name, value)| (name, value.to_string())));
-    // A new connection may mean that Postgres was restarted: those that were idle then are tested as well, so
-    // that a request does not fail after others have succeeded again.
-    let opened = Arc::new(Mutex::new(Instant::now()));
-    let last_opened = Arc::clone(&opened);
-    let pool = PgPoolOptions::new()
-        // The lease has a connection of its own.
-        .max_connections(config.postgres_max_connections.saturating_sub(1).max(1))
-        .acquire_timeout(Duration::from_millis(ACQUIRE_TIMEOUT_MS))
-        .idle_timeout(Duration::from_millis(IDLE_MS))
-        .test_before_acquire(false)
-        .after_connect(move |_, _| {
-            *opened.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-            Box::pin(std::future::ready(Ok(())))
-        })
-        .before_acquire(move |connection, about| {
-            let opened = *last_opened.lock().unwrap_or_else(PoisonError::into_inner);
-            let trusted = opened.elapsed().min(Duration::from_millis(TRUSTED_IDLE_MS));
-            Box::pin(async move {
-                if about.idle_for >= trusted {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options);
+    let pool = pool_of(config, options);
     let mut complained = false;
     loop {
         match make_schema(&pool, schema).await {
@@ -138,6 +114,41 @@ pub async fn connect(
         }
     }
     Ok(pool)
+}
+
+/// A pool whose connections are tested before use, unless they were used just now.
+fn pool_of(config: &PostgresConfig, options: PgConnectOptions) -> PgPool {
+    // A new connection may mean that Postgres was restarted: those that were idle then are tested as well, so
+    // that a request does not fail after others have succeeded again.
+    let opened = Arc::new(Mutex::new(Instant::now()));
+    let last_opened = Arc::clone(&opened);
+    PgPoolOptions::new()
+        // The lease has a connection of its own.
+        .max_connections(config.postgres_max_connections.saturating_sub(1).max(1))
+        .acquire_timeout(Duration::from_millis(ACQUIRE_TIMEOUT_MS))
+        // Without these, sqlx has no maintenance task. That task puts idle connections back as if they had
+        // just been used, broken ones as well.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_connect(move |_, _| {
+            *opened.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            Box::pin(std::future::ready(Ok(())))
+        })
+        .before_acquire(move |connection, about| {
+            let opened = *last_opened.lock().unwrap_or_else(PoisonError::into_inner);
+            let trusted = opened.elapsed().min(Duration::from_millis(TRUSTED_IDLE_MS));
+            Box::pin(async move {
+                if about.age >= Duration::from_millis(MAX_AGE_MS) {
+                    return Ok(false);
+                }
+                if about.idle_for >= trusted {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options)
 }
 
 /// Checks the sessions and runs the migrations. Each migration is a transaction, so it may be called again.
