@@ -106,8 +106,7 @@ impl Launcher {
             token: self.token(),
             ends_with_lease: true,
         };
-        let acquired = self.persist(|mut client| {
-            let request = request.clone();
+        let acquired = self.persist(request, |mut client, request| {
             let sent_at_ms = monotonic_ms();
             async move { Ok(client.acquire_lease(request).await?.map(|lease| (lease, sent_at_ms))) }
         });
@@ -160,10 +159,8 @@ impl Launcher {
             offset_bytes,
             chunk,
         };
-        let answer = self.persist(|mut client| {
-            let request = request.clone();
-            async move { client.append_logs(request).await }
-        });
+        let answer =
+            self.persist(request, |mut client, request| async move { client.append_logs(request).await });
         Ok(answer.await?.next_offset_bytes)
     }
 
@@ -180,10 +177,8 @@ impl Launcher {
             prefix: prefix.to_owned(),
             files,
         };
-        let answer = self.persist(|mut client| {
-            let request = request.clone();
-            async move { client.begin_uploads(request).await }
-        });
+        let answer =
+            self.persist(request, |mut client, request| async move { client.begin_uploads(request).await });
         Ok(in_time(answer).await?.targets)
     }
 
@@ -206,10 +201,8 @@ impl Launcher {
             first_part: first,
             count,
         };
-        let answer = self.persist(|mut client| {
-            let request = request.clone();
-            async move { client.sign_parts(request).await }
-        });
+        let answer =
+            self.persist(request, |mut client, request| async move { client.sign_parts(request).await });
         Ok(in_time(answer).await?.urls)
     }
 
@@ -230,10 +223,8 @@ impl Launcher {
             upload_id: upload_id.to_owned(),
             etags,
         };
-        let answer = self.persist(|mut client| {
-            let request = request.clone();
-            async move { client.complete_upload(request).await }
-        });
+        let answer =
+            self.persist(request, |mut client, request| async move { client.complete_upload(request).await });
         in_time(answer).await.map(drop)
     }
 
@@ -245,10 +236,8 @@ impl Launcher {
             token: self.token(),
             prefix: prefix.to_owned(),
         };
-        let answer = self.persist(|mut client| {
-            let request = request.clone();
-            async move { client.discard_upload(request).await }
-        });
+        let answer =
+            self.persist(request, |mut client, request| async move { client.discard_upload(request).await });
         in_time(answer).await.map(drop)
     }
 
@@ -265,10 +254,8 @@ impl Launcher {
             prefix: prefix.to_owned(),
             paths,
         };
-        let answer = self.persist(|mut client| {
-            let request = request.clone();
-            async move { client.sign_downloads(request).await }
-        });
+        let answer =
+            self.persist(request, |mut client, request| async move { client.sign_downloads(request).await });
         Ok(in_time(answer).await?.urls)
     }
 
@@ -282,10 +269,8 @@ impl Launcher {
             manifest_key: manifest.key(),
             manifest_json: json,
         };
-        let answer = self.persist(|mut client| {
-            let request = request.clone();
-            async move { client.commit_checkpoint(request).await }
-        });
+        let answer = self
+            .persist(request, |mut client, request| async move { client.commit_checkpoint(request).await });
         in_time(answer).await.map(drop)
     }
 
@@ -297,24 +282,23 @@ impl Launcher {
             token: self.token(),
             ..report
         };
-        let answer = self.persist(|mut client| {
-            let request = request.clone();
-            async move { client.finish_attempt(request).await }
-        });
+        let answer =
+            self.persist(request, |mut client, request| async move { client.finish_attempt(request).await });
         answer.await.map(drop)
     }
 
     /// Tries again, with one launcher after the other, while they are unreachable; the caller limits how
     /// long.
-    async fn persist<T, F, R>(&self, call: F) -> Result<T, CallError>
+    async fn persist<Q, T, F, R>(&self, request: Q, call: F) -> Result<T, CallError>
     where
-        F: Fn(AgentsClient<TracedChannel>) -> R,
+        Q: Clone,
+        F: Fn(AgentsClient<TracedChannel>, Q) -> R,
         R: Future<Output = Result<tonic::Response<T>, Status>>,
     {
         let mut most_ms = FIRST_RETRY_DELAY_MS;
         loop {
             let current = self.addresses.current();
-            match call(current.client).await {
+            match call(current.client, request.clone()).await {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => match CallError::from(status) {
                     CallError::Away(reason) => {

@@ -114,12 +114,9 @@ async fn collect_objects(
             manifest.files.iter().map(|file| manifest.file_key(file)).chain([manifest.key()])
         })
         .collect();
-    let found = state.store.list(&format!("{}/", uploads::prefix_of(job_id)), MAX_OBJECTS).await?;
-    let complete = found.len() < MAX_OBJECTS;
-    for object in found.into_iter().filter(|object| !wanted.contains(&object.key)) {
-        state.store.delete(&object.key).await?;
-    }
-    state.store.abort_parts_under(&format!("{}/", uploads::prefix_of(job_id))).await?;
+    let prefix = format!("{}/", uploads::prefix_of(job_id));
+    let complete = delete_others(state, &prefix, &wanted).await?;
+    state.store.abort_parts_under(&prefix).await?;
     Ok(complete)
 }
 
@@ -131,7 +128,16 @@ async fn collect_logs(
 ) -> Result<bool, slipway_artifact_store::Error> {
     let wanted: BTreeSet<String> =
         lengths.iter().flat_map(|(attempt, length)| logs::keys(job_id, *attempt, *length)).collect();
-    let found = state.store.list(&format!("{}/", logs::prefix(job_id)), MAX_OBJECTS).await?;
+    delete_others(state, &format!("{}/", logs::prefix(job_id)), &wanted).await
+}
+
+/// Deletes objects under a prefix that are not wanted; `true` where all of them were looked at.
+async fn delete_others(
+    state: &State,
+    prefix: &str,
+    wanted: &BTreeSet<String>,
+) -> Result<bool, slipway_artifact_store::Error> {
+    let found = state.store.list(prefix, MAX_OBJECTS).await?;
     let complete = found.len() < MAX_OBJECTS;
     for object in found.into_iter().filter(|object| !wanted.contains(&object.key)) {
         state.store.delete(&object.key).await?;

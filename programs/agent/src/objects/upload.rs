@@ -85,20 +85,11 @@ impl Objects {
 
     async fn put_whole(&self, prefix: &str, file: Source<'_>, url: String) -> Result<(), Error> {
         let range = Range { start: 0, bytes: file.size_bytes };
-        let mut url = url;
-        for number in 1.. {
-            match self.put_range(&url, file, range).await {
-                Ok(_) => return Ok(()),
-                Err(refusal) if refusal.is_transient() && number < MAX_TRIES => {
-                    tracing::debug!(error = %refusal.error, "storing a file failed; retrying");
-                }
-                Err(refusal) => return Err(refusal.error),
-            }
-            pause(number).await;
+        let sign_again = || async move {
             let mut targets = self.launcher.begin_uploads(prefix, vec![wanted(&file)]).await?;
-            url = targets.pop().map(|target| target.url).unwrap_or_default();
-        }
-        Ok(())
+            Ok(targets.pop().map(|target| target.url).unwrap_or_default())
+        };
+        self.put_range(file, range, url, sign_again).await.map(drop)
     }
 
     async fn put_parts(&self, prefix: &str, file: Source<'_>, target: &UploadTarget) -> Result<(), Error> {
@@ -133,30 +124,45 @@ impl Objects {
         range: Range,
         url: String,
     ) -> Result<String, Error> {
+        let sign_again = || async move {
+            let mut urls = self.launcher.sign_parts(prefix, file.path, upload_id, part, 1).await?;
+            Ok(urls.pop().unwrap_or_default())
+        };
+        let response = self.put_range(file, range, url, sign_again).await?;
+        let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
+        etag.map(str::to_owned)
+            .ok_or_else(|| Error::Store { action: ACTION, reason: "the response has no ETag".to_owned() })
+    }
+
+    /// Stores a range of a file. Each further try has a URL of its own: the one before may have expired.
+    async fn put_range<F, R>(
+        &self,
+        file: Source<'_>,
+        range: Range,
+        url: String,
+        sign_again: F,
+    ) -> Result<Response, Error>
+    where
+        F: Fn() -> R,
+        R: Future<Output = Result<String, Error>>,
+    {
         let mut url = url;
         let mut tries = 1;
         loop {
-            match self.put_range(&url, file, range).await {
-                Ok(response) => {
-                    let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
-                    return etag.map(str::to_owned).ok_or_else(|| Error::Store {
-                        action: ACTION,
-                        reason: "the response has no ETag".to_owned(),
-                    });
-                }
+            match self.try_range(&url, file, range).await {
+                Ok(response) => return Ok(response),
                 Err(refusal) if refusal.is_transient() && tries < MAX_TRIES => {
-                    tracing::debug!(error = %refusal.error, part, "storing a part failed; retrying");
+                    tracing::debug!(error = %refusal.error, start = range.start, "upload failed; retrying");
                 }
                 Err(refusal) => return Err(refusal.error),
             }
             pause(tries).await;
             tries += 1;
-            let mut urls = self.launcher.sign_parts(prefix, file.path, upload_id, part, 1).await?;
-            url = urls.pop().unwrap_or_default();
+            url = sign_again().await?;
         }
     }
 
-    async fn put_range(&self, url: &str, file: Source<'_>, range: Range) -> Result<Response, Refusal> {
+    async fn try_range(&self, url: &str, file: Source<'_>, range: Range) -> Result<Response, Refusal> {
         let local = |error: std::io::Error| Refusal { status: None, error: error.into() };
         let _permit = self.requests.acquire().await.map_err(|error| local(std::io::Error::other(error)))?;
         let mut opened = File::open(file.file).await.map_err(local)?;
