@@ -11,15 +11,13 @@ use tokio::fs;
 use tokio::time::Instant;
 
 use crate::launcher::CallError;
-use crate::objects::{Error, Objects};
+use crate::objects::{Error, FILES_OF_A_CALL, Objects};
 use crate::spool::Spool;
 use crate::workspace::remove_tree;
 
 /// The store may be unreachable for this long before the attempt is given up.
 const STORE_TIMEOUT_MS: u64 = 120_000;
 const RETRY_DELAY_MS: u64 = 1_000;
-/// Files for which one call obtains URLs.
-const FILES_OF_A_CALL: usize = 256;
 /// Name of the folder in the checkpoint folder that takes what is not restored as a whole yet.
 const UNFINISHED: &str = ".slipway-restore.tmp";
 

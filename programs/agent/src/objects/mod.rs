@@ -21,6 +21,8 @@ const MIN_BYTES_PER_S: u64 = 100_000;
 /// A request is tried so often, each time under a new URL.
 const MAX_TRIES: u32 = 3;
 const RETRY_DELAY_MS: u64 = 500;
+/// Files for which one call obtains URLs; the launcher takes no more.
+pub(crate) const FILES_OF_A_CALL: usize = 256;
 /// Requests under way.
 const PARALLEL_REQUESTS: usize = 6;
 /// Bytes that are read from a file, or for a digest, in one go.

@@ -13,10 +13,8 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
-use super::{Error, MAX_TRIES, Objects, READ_BYTES, Refusal, pause, succeeded, time_for};
+use super::{Error, FILES_OF_A_CALL, MAX_TRIES, Objects, READ_BYTES, Refusal, pause, succeeded, time_for};
 
-/// Files for which one call obtains URLs.
-const FILES_OF_A_CALL: usize = 256;
 /// Parts for which one call obtains URLs.
 const PARTS_OF_A_CALL: u32 = 32;
 const PARALLEL_FILES: usize = 4;
