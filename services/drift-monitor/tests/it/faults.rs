@@ -45,8 +45,10 @@ async fn a_crash_in_the_middle_of_a_window_neither_loses_nor_doubles_a_row() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn time_that_passed_while_the_monitor_was_away_does_not_tear_windows() {
+    // Much longer than it takes to publish the rows of a window on a busy machine.
+    const MAX_S: u64 = 40;
     let mut world = World::with_baseline().await;
-    world.monitor(json!({"window": {"rows": 1000, "max_s": 10}})).await;
+    world.monitor(json!({"window": {"rows": 1000, "max_s": MAX_S}})).await;
     world.state("watching").await;
     world.kill();
     // What others said makes reading take longer than the pause between two looks at the clock.
@@ -55,7 +57,7 @@ async fn time_that_passed_while_the_monitor_was_away_does_not_tear_windows() {
     for from in (0..3000).step_by(10) {
         world.publish(vec![other.clone(), data::record(&rows(from, from + 10))]).await;
     }
-    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(MAX_S + 1)).await;
     world.start().await;
     let windows = world.windows(3).await;
     assert!(windows.iter().all(|window| window["rows"] == 1000), "{windows:?}");
