@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::HttpBody as _;
 use axum::extract::Request;
 use axum::response::Response;
-use futures::future::Either;
+use futures::FutureExt as _;
+use futures::future::{Either, Map};
 use http::{HeaderValue, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
@@ -24,13 +26,16 @@ const LINGER_MS: u64 = 500;
 /// What is thrown away at a time.
 const DISCARD_BYTES: usize = 4 * 1024;
 
-/// A service whose answers over HTTP/1 say `Connection: close` from the shutdown on. HTTP/2 has GOAWAY for
-/// that.
+/// A service whose answers over HTTP/1 say `Connection: close` from the shutdown on. Those that have no end
+/// of their own, such as event streams, always say so: they end with the drain time, and a client that sent
+/// its next request over the same connection would lose that. HTTP/2 has GOAWAY for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Leaving<S> {
     pub(crate) service: S,
     pub(crate) closing: Arc<AtomicBool>,
 }
+
+type Answer = Result<Response, Infallible>;
 
 impl<S> Service<Request> for Leaving<S>
 where
@@ -39,24 +44,37 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<S::Future, Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>>;
+    type Future = Either<S::Future, Map<S::Future, fn(Answer) -> Answer>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(context)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let leaves = self.closing.load(Ordering::Relaxed) && request.version() <= Version::HTTP_11;
+        let closing = self.closing.load(Ordering::Relaxed);
+        let is_http1 = request.version() <= Version::HTTP_11;
         let answer = self.service.call(request);
-        if !leaves {
+        if !is_http1 {
             return Either::Left(answer);
         }
-        Either::Right(Box::pin(async move {
-            let mut response = answer.await?;
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            Ok(response)
-        }))
+        let change: fn(Answer) -> Answer = if closing { closed } else { closed_if_endless };
+        Either::Right(answer.map(change))
     }
+}
+
+fn closed(answer: Answer) -> Answer {
+    let mut response = answer?;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(response)
+}
+
+fn closed_if_endless(answer: Answer) -> Answer {
+    let response = answer?;
+    let content_type = response.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let streams =
+        ["text/event-stream", "text/plain"].iter().any(|kind| content_type.starts_with(kind.as_bytes()));
+    let is_endless = streams && response.body().size_hint().exact().is_none();
+    if is_endless { closed(Ok(response)) } else { Ok(response) }
 }
 
 /// A connection that, from the shutdown on, ends when its client has hung up.

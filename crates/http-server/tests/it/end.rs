@@ -117,7 +117,10 @@ async fn a_service_ends_in_stages() {
     let events = move || {
         let ended = hang_up.clone().cancelled_owned();
         let pieces = futures::stream::iter(["begun "]).chain(futures::stream::once(ended).map(|()| "ended"));
-        async { Body::from_stream(pieces.map(|piece| Ok::<_, Infallible>(Bytes::from(piece)))) }
+        async {
+            let body = Body::from_stream(pieces.map(|piece| Ok::<_, Infallible>(Bytes::from(piece))));
+            ([("content-type", "text/event-stream")], body)
+        }
     };
     let routes = gate.route().route("/events", get(events));
     let port = free_port().await.with_drain_delay(Duration::from_secs(3));
@@ -126,6 +129,8 @@ async fn a_service_ends_in_stages() {
         tokio::spawn(server::serve(port, routes, readiness, metrics, drain))
     });
     let stream = client().get(world.url("/events")).send().await.unwrap();
+    // Its client does not send the next request over a connection that ends with the stream.
+    assert_eq!(stream.headers()["connection"], "close");
     let url = world.url("/");
     let asked = tokio::spawn(async move { client().get(url).send().await.unwrap().text().await.unwrap() });
     within("the request", gate.arrived.acquire()).await.unwrap().forget();
