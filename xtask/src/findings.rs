@@ -50,6 +50,17 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Names of the tests that failed, in the output of a test program.
+pub(crate) fn failed_tests(output: &str) -> Vec<String> {
+    let plain = output.lines().map(without_colors);
+    plain.filter_map(|line| failed_test(line.trim_end()).map(str::to_owned)).collect()
+}
+
+/// The test whose output begins with a line.
+fn failed_test(line: &str) -> Option<&str> {
+    line.strip_prefix("---- ")?.strip_suffix(" stdout ----")
+}
+
 /// Shows every line and passes it on.
 fn forward(reader: impl std::io::Read, lines: &Sender<String>) {
     let mut reader = BufReader::new(reader);
@@ -101,7 +112,7 @@ impl Findings {
 
     fn line(&mut self, line: &str) {
         let line = line.trim_end();
-        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+        if let Some(name) = failed_test(line) {
             self.in_test = true;
             self.tests.push(Test { name: name.to_owned(), ..Test::default() });
         } else if line == "failures:" {

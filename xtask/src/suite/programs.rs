@@ -1,6 +1,7 @@
 //! The workspace's unit and integration tests. Cargo builds them; their programs then run side by side,
 //! because each of them waits most of the time, for servers that start and leases that end.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -20,6 +21,10 @@ const LANES_VARIABLE: &str = "SLIPWAY_TEST_LANES";
 const MIN_DEFAULT_LANES: usize = 2;
 const MAX_DEFAULT_LANES: usize = 4;
 const MAX_LANES: usize = 64;
+/// Environment variable with how often a test that failed is run again, alone, before it counts as failed
+/// [default: 0]. It is for machines whose verdict holds up other work; what it lets pass is shown as flaky.
+const RERUNS_VARIABLE: &str = "SLIPWAY_TEST_RERUNS";
+const MAX_RERUNS: usize = 3;
 /// A program that runs longer hangs.
 const LIMIT: Duration = Duration::from_secs(1_200);
 const POLL: Duration = Duration::from_millis(50);
@@ -38,7 +43,7 @@ struct Program {
 /// How a test program ended.
 #[derive(Debug)]
 struct Ended {
-    selector: String,
+    program: Program,
     took: Duration,
     /// What it printed.
     output: String,
@@ -108,55 +113,96 @@ fn package(id: &str) -> Option<&str> {
 }
 
 fn side_by_side(programs: Vec<Program>, kubernetes: Option<Level>) -> anyhow::Result<()> {
-    let (lanes, count) = (lanes()?, programs.len());
+    let lanes = number(LANES_VARIABLE, 1..=MAX_LANES)?.unwrap_or_else(default_lanes);
+    let reruns = number(RERUNS_VARIABLE, 0..=MAX_RERUNS)?.unwrap_or(0);
+    let count = programs.len();
     eprintln!("    {count} test programs, {lanes} at a time");
     let level = kubernetes.map_or(OFF, Level::name);
+    let mut failed = in_lanes(programs, lanes, level);
+    if reruns > 0 {
+        let again = |ended: &Ended| is_flaky(ended, reruns, |tests| one(ended.program.clone(), tests, level));
+        failed.retain(|ended| !again(ended));
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let mut findings = Findings::default();
+    for Ended { program, output, failure, .. } in &failed {
+        findings.program(&program.selector, output, failure.as_deref().unwrap_or_default());
+    }
+    bail!("{} ({} of {count} test programs failed)", findings.reason("the tests"), failed.len());
+}
+
+/// Runs the programs, so many at a time; those that failed.
+fn in_lanes(programs: Vec<Program>, lanes: usize, level: &str) -> Vec<Ended> {
     let waiting = Mutex::new(programs.into_iter());
     let (sender, ended) = channel();
-    let mut findings = Findings::default();
-    let mut failures = 0;
     std::thread::scope(|scope| {
         for _ in 0..lanes {
             let (sender, waiting) = (sender.clone(), &waiting);
             scope.spawn(move || {
                 while let Some(program) = waiting.lock().ok().and_then(|mut waiting| waiting.next()) {
-                    let _ = sender.send(one(program, level));
+                    let _ = sender.send(one(program, &[], level));
                 }
             });
         }
         drop(sender);
-        for ended in ended {
-            failures += usize::from(ended.failure.is_some());
-            report(&ended, &mut findings);
-        }
-    });
-    if failures > 0 {
-        bail!("{} ({failures} of {count} test programs failed)", findings.reason("the tests"));
+        ended.iter().inspect(report).filter(|ended| ended.failure.is_some()).collect()
+    })
+}
+
+/// Whether the tests of a program that failed succeed when they run again.
+fn is_flaky(ended: &Ended, reruns: usize, run: impl Fn(&[String]) -> Ended) -> bool {
+    let tests = findings::failed_tests(&ended.output);
+    if tests.is_empty() {
+        return false;
     }
-    Ok(())
-}
-
-/// Test programs that run at once.
-fn lanes() -> anyhow::Result<usize> {
-    let Some(text) = std::env::var(LANES_VARIABLE).ok().filter(|text| !text.is_empty()) else {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        return Ok(cores.clamp(MIN_DEFAULT_LANES, MAX_DEFAULT_LANES));
+    let succeeds = |_| {
+        let again = run(&tests);
+        report(&again);
+        again.failure.is_none() && passed(&again.output) == tests.len()
     };
-    let lanes = text.parse().ok().filter(|lanes| (1..=MAX_LANES).contains(lanes));
-    lanes.with_context(|| format!("{LANES_VARIABLE}: expected a number from 1 to {MAX_LANES}, got `{text}`"))
+    let flaky = (0..reruns).any(succeeds);
+    if flaky {
+        let (selector, tests) = (&ended.program.selector, tests.join(", "));
+        println!("    FLAKY: {selector}: {tests} (failed, see above; succeeded when run again)");
+    }
+    flaky
 }
 
-fn one(program: Program, level: &str) -> Ended {
+fn default_lanes() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.clamp(MIN_DEFAULT_LANES, MAX_DEFAULT_LANES)
+}
+
+/// What an environment variable says; none where it is not set.
+fn number(variable: &str, allowed: RangeInclusive<usize>) -> anyhow::Result<Option<usize>> {
+    let Some(text) = std::env::var(variable).ok().filter(|text| !text.is_empty()) else { return Ok(None) };
+    let (first, last) = (allowed.start(), allowed.end());
+    let number = text.parse().ok().filter(|number| allowed.contains(number));
+    let number = number
+        .with_context(|| format!("{variable}: expected a number from {first} to {last}, got `{text}`"))?;
+    Ok(Some(number))
+}
+
+/// Runs a program: all of its tests, or some.
+fn one(program: Program, tests: &[String], level: &str) -> Ended {
     let started = Instant::now();
-    let Program { selector, file, folder, .. } = program;
-    let mut command = Command::new(&file);
-    command.arg("--quiet").current_dir(&folder);
-    command.env("CARGO_MANIFEST_DIR", &folder).env(REQUIRED_LEVEL, level).stdin(Stdio::null());
-    let (output, failure) = match watched(&mut command) {
+    let (output, failure) = match watched(&mut command(&program, tests, level)) {
         Ok((output, failure)) => (output, failure),
-        Err(error) => (String::new(), Some(format!("{}: {error}", file.display()))),
+        Err(error) => (String::new(), Some(format!("{}: {error}", program.file.display()))),
     };
-    Ended { selector, took: started.elapsed(), output, failure }
+    Ended { program, took: started.elapsed(), output, failure }
+}
+
+fn command(program: &Program, tests: &[String], level: &str) -> Command {
+    let mut command = Command::new(&program.file);
+    command.arg("--quiet").current_dir(&program.folder).stdin(Stdio::null());
+    command.env("CARGO_MANIFEST_DIR", &program.folder).env(REQUIRED_LEVEL, level);
+    if !tests.is_empty() {
+        command.arg("--exact").args(tests);
+    }
+    command
 }
 
 /// Runs a command; what it printed, and why it did not succeed.
@@ -187,8 +233,8 @@ fn watched(command: &mut Command) -> std::io::Result<(String, Option<String>)> {
 }
 
 /// One line for a success; everything that a program printed for a failure.
-fn report(ended: &Ended, findings: &mut Findings) {
-    let Ended { selector, took, output, failure } = ended;
+fn report(ended: &Ended) {
+    let Ended { program: Program { selector, .. }, took, output, failure } = ended;
     let Some(failure) = failure else {
         let passed = passed(output);
         if passed > 0 {
@@ -200,7 +246,6 @@ fn report(ended: &Ended, findings: &mut Findings) {
     };
     println!("{output}\nerror: test failed, to rerun pass `{selector}`");
     println!("    {:>8}  FAILED  {selector}: {failure}", seconds(*took));
-    findings.program(selector, output, failure);
 }
 
 fn is_notice(line: &str) -> bool {
@@ -252,6 +297,54 @@ mod tests {
         let (output, failure) = shell("sleep 60 & echo why; kill -ABRT $$");
         assert_eq!(output, "why\n");
         assert!(failure.unwrap().contains("SIGABRT"));
+    }
+
+    fn ended(output: &str, failure: Option<&str>) -> Ended {
+        let program = Program {
+            selector: "-p a --test it".to_owned(),
+            file: "/a/it".into(),
+            folder: "/a".into(),
+            is_integration: true,
+        };
+        let failure = failure.map(str::to_owned);
+        Ended { program, took: Duration::ZERO, output: output.to_owned(), failure }
+    }
+
+    #[test]
+    fn tests_are_flaky_if_all_of_them_succeed_when_run_again() {
+        let failed = ended("---- a::b stdout ----\n---- c stdout ----\n", Some("exit status: 101"));
+        let again = |count: usize| {
+            move |tests: &[String]| {
+                assert_eq!(tests, ["a::b", "c"]);
+                ended(&format!("test result: ok. {count} passed; 0 failed"), None)
+            }
+        };
+        assert!(is_flaky(&failed, 1, again(2)));
+        assert!(!is_flaky(&failed, 1, again(1)), "one was not found");
+        assert!(!is_flaky(&failed, 0, again(2)));
+        let runs = std::cell::Cell::new(0);
+        let fails = |_: &[String]| {
+            runs.set(runs.get() + 1);
+            ended("", Some("exit status: 101"))
+        };
+        assert!(!is_flaky(&failed, 3, fails));
+        assert_eq!(runs.get(), 3);
+    }
+
+    #[test]
+    fn a_program_that_dies_is_not_flaky() {
+        let died = ended("running 3 tests\n", Some("signal: 11 (SIGSEGV)"));
+        assert!(!is_flaky(&died, 1, |_| panic!("there is no test to run")));
+    }
+
+    #[test]
+    fn some_tests_of_a_program_are_run_by_their_whole_names() {
+        let arguments = |tests: &[String]| {
+            let command = command(&ended("", None).program, tests, OFF);
+            command.get_args().map(|argument| argument.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(arguments(&[]), ["--quiet"]);
+        assert_eq!(arguments(&["a::b".to_owned()]), ["--quiet", "--exact", "a::b"]);
     }
 
     #[test]
