@@ -19,8 +19,9 @@ use crate::migrations;
 pub use crate::sql_errors::{is_duplicate, is_unavailable};
 pub use crate::transaction::begin;
 
-/// A request that gets no connection within this time answers 503.
-const ACQUIRE_TIMEOUT_MS: u64 = 5_000;
+/// A request that gets no connection within this time answers 503. Long enough for a replica that has just
+/// started on a machine without a free core to open several connections.
+const ACQUIRE_TIMEOUT_MS: u64 = 10_000;
 /// No statement of a request runs longer.
 const STATEMENT_TIMEOUT_MS: u64 = 30_000;
 /// Postgres ends a connection whose transaction waits this long for its next statement, so that the locks of

@@ -2,7 +2,7 @@
 //! connections to the ready ones. Clients of every kind keep sending requests, and none of them may fail.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const DRAIN_SECONDS: &str = "3";
 /// How long a replica of an earlier release is out of the balancer before its signal.
 const PRE_STOP: Duration = Duration::from_secs(3);
+/// Levels of lines of a log that are shown if a request failed, the last ones of each replica.
+const COMPLAINTS: [&str; 2] = [" WARN ", "ERROR "];
+const MAX_COMPLAINTS: usize = 30;
 /// Path of a `slipway` of the previous release.
 const PREVIOUS: &str = "SLIPWAY_TEST_PREVIOUS";
 
@@ -224,8 +227,17 @@ impl Cluster {
         }
     }
 
-    fn logs(&self) -> &Path {
-        self.dir.path()
+    /// What the replicas logged as warnings and errors.
+    fn complaints(&self) -> String {
+        let mut complaints = String::new();
+        for entry in std::fs::read_dir(self.dir.path()).unwrap().flatten() {
+            let log = std::fs::read_to_string(entry.path().join("log")).unwrap_or_default();
+            let found = log.lines().filter(|line| COMPLAINTS.iter().any(|level| line.contains(level)));
+            let found: Vec<&str> = found.collect();
+            let last = &found[found.len().saturating_sub(MAX_COMPLAINTS)..];
+            complaints += &format!("{}:\n{}\n", entry.file_name().display(), last.join("\n"));
+        }
+        complaints
     }
 }
 
@@ -240,7 +252,7 @@ async fn without_a_failed_request(cluster: &mut Cluster, change: impl AsyncFnOnc
     change(cluster).await;
     let report = requests.stop().await;
     eprintln!("{report}");
-    assert!(report.failures().is_empty(), "see {}:\n{report}", cluster.logs().display());
+    assert!(report.failures().is_empty(), "{report}{}", cluster.complaints());
 }
 
 #[tokio::test(flavor = "multi_thread")]
