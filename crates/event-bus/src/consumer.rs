@@ -1,5 +1,6 @@
 //! Durable consumers of events: at least once, in order for one handler, acknowledged after the handler is
-//! done.
+//! done. A message whose handler failed, or that was on its way to a replica that ends, comes after later
+//! ones.
 
 use std::collections::VecDeque;
 use std::time::Duration;
