@@ -7,7 +7,7 @@ use async_nats::HeaderMap;
 use axum::Json;
 use axum::extract::State;
 use axum::routing::post;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use http::StatusCode;
 use serde_json::Value;
 use slipway_api::predictions::{LABELS_SUBJECT, LabelRecord};
@@ -26,7 +26,7 @@ const MAX_LABELS: usize = 10_000;
 const MAX_REQUEST_ID_BYTES: usize = 256;
 /// Labels of one request on their way to NATS at the same time.
 const PARALLEL_PUBLISHES: usize = 256;
-/// All labels of one request are acknowledged within this time, or it gets 503.
+/// A request whose labels are not acknowledged gets 503 after this time, counted from the last one that was.
 const ACKNOWLEDGE_TIMEOUT_MS: u64 = 10_000;
 
 pub(super) fn router() -> DocumentedRouter<ServingState> {
@@ -65,10 +65,13 @@ async fn accept(
     }
     let accepted = records.len();
     let publish = |record| send(bus, record);
-    let published =
-        stream::iter(records).map(publish).buffer_unordered(PARALLEL_PUBLISHES).try_collect::<()>();
-    let in_time = tokio::time::timeout(Duration::from_millis(ACKNOWLEDGE_TIMEOUT_MS), published).await;
-    in_time.unwrap_or_else(|late| Err(away(&late)))?;
+    let mut published = stream::iter(records).map(publish).buffer_unordered(PARALLEL_PUBLISHES);
+    let patience = Duration::from_millis(ACKNOWLEDGE_TIMEOUT_MS);
+    while let Some(stored) =
+        tokio::time::timeout(patience, published.next()).await.map_err(|late| away(&late))?
+    {
+        stored?;
+    }
     Ok((StatusCode::ACCEPTED, Json(AcceptedLabels { accepted })))
 }
 
