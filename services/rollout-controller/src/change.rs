@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::state::State;
 use crate::store::deployments::{self, Deployment};
 use crate::store::rollouts::{self, NewDecision, NewRow, StoredRollout};
-use crate::traffic_publisher;
+use crate::traffic_publisher::{self, Written};
 
 /// A command, and the key under which its sender may send it again.
 #[derive(Debug, Clone)]
@@ -77,13 +77,13 @@ pub(crate) async fn drive(
     let span = span_of(&stored);
     let changed = async {
         stored.state.0 = next;
-        apply(state, &mut transaction, &deployment, &stored, &actions).await?;
+        let written = apply(state, &mut transaction, &deployment, &stored, &actions).await?;
         rollouts::save(&mut transaction, id, &stored.state).await?;
         transaction.commit().await?;
         state.committed();
         state.metrics.changed(&stored.state, &actions);
-        if actions.iter().any(|action| matches!(action, Action::WriteTraffic(_))) {
-            traffic_publisher::soon(state, &name).await;
+        if written.is_some() {
+            traffic_publisher::soon(state, &name, written).await;
         }
         Ok(stored)
     };
@@ -117,11 +117,12 @@ pub(crate) struct Changed(Vec<ChangedRollout>);
 struct ChangedRollout {
     stored: StoredRollout,
     actions: Vec<Action>,
+    written: Option<Written>,
 }
 
 impl Changed {
-    fn one(stored: StoredRollout, actions: Vec<Action>) -> Self {
-        Self(vec![ChangedRollout { stored, actions }])
+    fn one(stored: StoredRollout, actions: Vec<Action>, written: Option<Written>) -> Self {
+        Self(vec![ChangedRollout { stored, actions, written }])
     }
 
     fn and(mut self, next: Self) -> Self {
@@ -134,13 +135,26 @@ impl Changed {
         self.0.last().map(|changed| changed.stored.id)
     }
 
+    /// The traffic table that the last change wrote, if it wrote one.
+    pub(crate) fn table(&self) -> Option<&TrafficTable> {
+        self.0.last()?.written.as_ref().map(|written| &written.table)
+    }
+
+    /// The same, where the table that was written does not last: its deployment is deleted.
+    pub(crate) fn without_table(mut self) -> Self {
+        self.0.iter_mut().for_each(|changed| changed.written = None);
+        self
+    }
+
     /// Tells everybody concerned that the change was committed.
     pub(crate) async fn committed(self, state: &State, deployment: &str) {
         state.committed();
-        for ChangedRollout { stored, actions } in self.0 {
+        let mut last = None;
+        for ChangedRollout { stored, actions, written } in self.0 {
             state.metrics.changed(&stored.state, &actions);
+            last = written;
         }
-        traffic_publisher::soon(state, deployment).await;
+        traffic_publisher::soon(state, deployment, last).await;
     }
 }
 
@@ -196,9 +210,9 @@ async fn obey(
         return Ok(Changed::default());
     };
     rollout.state.0 = next;
-    apply(state, connection, deployment, &rollout, &actions).await?;
+    let written = apply(state, connection, deployment, &rollout, &actions).await?;
     rollouts::save(connection, rollout.id, &rollout.state).await?;
-    Ok(Changed::one(rollout, actions))
+    Ok(Changed::one(rollout, actions, written))
 }
 
 /// A span of what started the rollout, so that one trace shows all of it. A request's own span wins.
@@ -243,19 +257,22 @@ fn observe(
     })
 }
 
-/// Performs actions within the transaction.
+/// Performs actions within the transaction. Answers with the traffic table, where it was written.
 async fn apply(
     state: &State,
     connection: &mut PgConnection,
     deployment: &Deployment,
     stored: &StoredRollout,
     actions: &[Action],
-) -> Result<(), Problem> {
+) -> Result<Option<Written>, Problem> {
     let rollout = &stored.state.0;
+    let mut written = None;
     for action in actions {
         match action {
             Action::WriteTraffic(_) => {
-                write_table(connection, deployment, rollout, stored.traceparent.as_deref()).await?;
+                let traceparent = stored.traceparent.as_deref();
+                let table = write_table(connection, deployment, rollout, traceparent).await?;
+                written = Some(Written::behind_the_lock(state, table));
             }
             // The window is opened by the control loop, from the state.
             Action::BeginWindow => {}
@@ -275,7 +292,7 @@ async fn apply(
         reason = rollout.reason(),
         "rollout advanced"
     );
-    Ok(())
+    Ok(written)
 }
 
 async fn write_table(
@@ -283,14 +300,15 @@ async fn write_table(
     deployment: &Deployment,
     rollout: &Rollout,
     traceparent: Option<&str>,
-) -> Result<(), Problem> {
+) -> Result<TrafficTable, Problem> {
     let planned = plan_table(rollout, &deployment.traffic, now_unix_ms());
     let traceparent = slipway_telemetry::current_traceparent().or_else(|| traceparent.map(str::to_owned));
     let table = TrafficTable { traceparent, ..planned };
     table
         .validate()
         .map_err(|invalid| Problem::internal(format!("the planned traffic table is not valid: {invalid}")))?;
-    Ok(deployments::set_traffic(connection, deployment.deployment_key, &table).await?)
+    deployments::set_traffic(connection, deployment.deployment_key, &table).await?;
+    Ok(table)
 }
 
 async fn publish(
@@ -360,8 +378,8 @@ pub(crate) async fn start_first(
     let (rollout, actions) = Rollout::start(new, now_unix_ms())
         .map_err(|invalid| Problem::invalid(invalid.field, invalid.message))?;
     let stored = insert(connection, deployment, id, &rollout, wanted.idempotency_key).await?;
-    apply(state, connection, deployment, &stored, &actions).await?;
-    Ok((stored.clone(), Changed::one(stored, actions)))
+    let written = apply(state, connection, deployment, &stored, &actions).await?;
+    Ok((stored.clone(), Changed::one(stored, actions, written)))
 }
 
 fn new_rollout(id: Uuid, deployment: &Deployment, to: Target, strategy: Strategy) -> NewRollout {
@@ -427,8 +445,8 @@ pub(crate) async fn refuse(
     let command = Some(Command::Refuse { reason: reason.to_owned() });
     let (refused, actions) = step(&rollout, &Observation { now_unix_ms, command, ..Observation::default() });
     let stored = insert(connection, deployment, id, &refused, None).await?;
-    apply(state, connection, deployment, &stored, &actions).await?;
-    Ok(Changed::one(stored, actions))
+    let written = apply(state, connection, deployment, &stored, &actions).await?;
+    Ok(Changed::one(stored, actions, written))
 }
 
 /// What is to be rolled out.

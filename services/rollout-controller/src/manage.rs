@@ -27,8 +27,11 @@ pub(crate) fn absent(name: &str) -> Problem {
     Problem::not_found(format!("deployment `{name}`"))
 }
 
-/// Creates a deployment and starts the rollout of its first version.
-pub(crate) async fn create(state: &State, new: NewDeployment) -> Result<(), Problem> {
+/// Creates a deployment and starts the rollout of its first version. Answers with both.
+pub(crate) async fn create(
+    state: &State,
+    new: NewDeployment,
+) -> Result<(Deployment, StoredRollout), Problem> {
     let strategy = Strategy::from(new.default_strategy.clone());
     check(&new, &strategy)?;
     let to = match (&new.version, &new.alias) {
@@ -55,15 +58,18 @@ pub(crate) async fn create(state: &State, new: NewDeployment) -> Result<(), Prob
         traffic: &table,
         now_ms: now_unix_ms_column(),
     };
-    let deployment = deployments::insert(&mut transaction, &row).await?.ok_or_else(|| {
+    let mut deployment = deployments::insert(&mut transaction, &row).await?.ok_or_else(|| {
         Problem::conflict(format!("`name`: deployment `{}` exists already", table.deployment))
     })?;
     tell(state, &mut transaction, &deployment, "created", DeploymentChange::default()).await?;
     let wanted = Wanted { to, strategy: None, idempotency_key: None };
-    let (_, changed) = change::start_first(state, &mut transaction, &deployment, wanted).await?;
+    let (started, changed) = change::start_first(state, &mut transaction, &deployment, wanted).await?;
     transaction.commit().await?;
+    if let Some(table) = changed.table() {
+        deployment.traffic.0 = table.clone();
+    }
     changed.committed(state, &deployment.name).await;
-    Ok(())
+    Ok((deployment, started))
 }
 
 fn check(new: &NewDeployment, strategy: &Strategy) -> Result<(), Problem> {
@@ -121,7 +127,7 @@ pub(crate) async fn delete(state: &State, name: &str) -> Result<(), Problem> {
     tell(state, &mut transaction, &deployment, "deleted", DeploymentChange::default()).await?;
     deployments::delete(&mut transaction, deployment.deployment_key, now_unix_ms_column()).await?;
     transaction.commit().await?;
-    changed.committed(state, name).await;
+    changed.without_table().committed(state, name).await;
     Ok(())
 }
 

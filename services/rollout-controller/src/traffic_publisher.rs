@@ -18,10 +18,28 @@ use crate::store::deployments;
 /// Another replica of this service may write at the same time.
 const MAX_TRIES: usize = 5;
 
-/// Writes one deployment's table now. Where that fails the control loop does it later.
-pub(crate) async fn soon(state: &State, deployment: &str) {
+/// A table that a transaction writes.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub(crate) table: TrafficTable,
+    /// Place of the copy that it replaces, see [`Copies::revision`](crate::copies::Copies::revision).
+    replaces: u64,
+}
+
+impl Written {
+    /// A table that was written behind the lock of its deployment. Copies of earlier tables may still be
+    /// written; those of later ones are written after the commit, and then this one replaces nothing.
+    pub(crate) fn behind_the_lock(state: &State, table: TrafficTable) -> Self {
+        let replaces = state.copies.revision(&table.deployment);
+        Self { table, replaces }
+    }
+}
+
+/// Writes one deployment's table now: the one that was just committed, if it is known. Where that fails the
+/// control loop does it later.
+pub(crate) async fn soon(state: &State, deployment: &str, written: Option<Written>) {
     // On the heap: every change of a deployment would carry the place for it.
-    if let Err(error) = Box::pin(one(state, deployment)).await {
+    if let Err(error) = Box::pin(one(state, deployment, written)).await {
         tracing::warn!(error = format!("{error:#}"), deployment, "traffic table not published; retrying");
         state.copies.doubt(deployment);
         state.wake.notify_one();
@@ -52,7 +70,7 @@ impl Seen {
     }
 }
 
-async fn one(state: &State, deployment: &str) -> anyhow::Result<()> {
+async fn one(state: &State, deployment: &str, mut written: Option<Written>) -> anyhow::Result<()> {
     anyhow::ensure!(state.bus.is_connected(), "NATS is unreachable");
     let bucket = state.copies.bucket();
     let store = match &bucket {
@@ -64,12 +82,20 @@ async fn one(state: &State, deployment: &str) -> anyhow::Result<()> {
         // write below fail. The other way round an older table could replace a newer one. What the watch has
         // told is asked for only where it proves to be old.
         let told = bucket.is_some() && attempt == 0;
-        let revision = state.copies.revision(deployment);
+        let committed = written.take().filter(|_| told);
+        let revision = match &committed {
+            Some(committed) => committed.replaces,
+            None => state.copies.revision(deployment),
+        };
         let copy = if told { None } else { store.entry(deployment).await.context("reading the bucket")? };
-        let mut connection = state.pool.acquire().await?;
-        let found = deployments::find(&mut connection, deployment).await?;
-        drop(connection);
-        let table = found.as_ref().map(|found| &found.traffic.0);
+        let found = match committed {
+            Some(committed) => Some(committed.table),
+            None => {
+                let mut connection = state.pool.acquire().await?;
+                deployments::find(&mut connection, deployment).await?.map(|found| found.traffic.0)
+            }
+        };
+        let table = found.as_ref();
         let seen = if told {
             Seen { revision, is_same: state.copies.is_same(deployment, table), is_put: revision > 0 }
         } else {
@@ -156,7 +182,7 @@ pub(crate) async fn all(state: &State) -> anyhow::Result<()> {
     let differing: Vec<String> = gone.chain(differ.map(|(key, _)| key.clone())).collect();
     for key in differing {
         // It is read once more before it is written: it may just have changed.
-        one(state, &key).await?;
+        one(state, &key, None).await?;
     }
     if !state.copies.has_head() {
         let head = TablesHead { complete_since_unix_ms: now_unix_ms() };
@@ -176,7 +202,7 @@ pub(crate) async fn doubtful(state: &State) -> anyhow::Result<()> {
     read(state)?;
     let mut doubtful = state.copies.take_doubtful();
     while let Some(key) = doubtful.pop_first() {
-        if let Err(error) = one(state, &key).await {
+        if let Err(error) = one(state, &key, None).await {
             state.copies.doubt(&key);
             // Those that were not looked at are as doubtful as before.
             doubtful.iter().for_each(|key| state.copies.doubt(key));
@@ -193,7 +219,7 @@ pub(crate) async fn revisions(state: &State) -> anyhow::Result<()> {
     let truth = deployments::revisions(&mut connection).await?;
     drop(connection);
     for key in state.copies.differing(&truth) {
-        one(state, &key).await?;
+        one(state, &key, None).await?;
     }
     Ok(())
 }

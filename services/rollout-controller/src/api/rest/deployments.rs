@@ -41,9 +41,9 @@ async fn create(
     Shared(state): Shared<State>,
     JsonBody(new): JsonBody<NewDeployment>,
 ) -> Result<(StatusCode, Json<Deployment>), Problem> {
-    let name = new.name.clone();
-    manage::create(&state, new).await?;
-    Ok((StatusCode::CREATED, Json(show(&state, &name).await?)))
+    let (deployment, started) = manage::create(&state, new).await?;
+    let active = started.state.is_active().then_some(started.id);
+    Ok((StatusCode::CREATED, Json(bodies::deployment(deployment, active, Vec::new()))))
 }
 
 async fn show(state: &State, name: &str) -> Result<Deployment, Problem> {
