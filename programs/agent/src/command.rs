@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use secrecy::ExposeSecret as _;
 use slipway_api::proto::launcher::Lease;
 use slipway_domain::training::JobSpec;
-use slipway_domain::training::attempt::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, is_inherited};
+use slipway_domain::training::attempt::{ATTEMPT_VARIABLE, JOB_ID_VARIABLE, is_inherited, is_of_container};
 use slipway_job_processes::{end_strays, has_writers};
 use slipway_runtime::clock;
 use tokio::net::unix::pipe;
@@ -101,8 +101,11 @@ fn set_environment(
     restored: Option<&Restored>,
 ) {
     let home = &workspace.folder;
-    let inherited = std::env::vars_os()
-        .filter(|(name, _)| name.to_str().is_some_and(|name| is_inherited(name, &config.job_environment)));
+    let inherits = |name: &str| match config.container {
+        true => is_of_container(name),
+        false => is_inherited(name, &config.job_environment),
+    };
+    let inherited = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(inherits));
     command.env_clear().envs(inherited);
     if let Some(account) = &config.run_as {
         // Those of root are none of its business.
@@ -119,15 +122,17 @@ fn set_environment(
         command.env("TRACEPARENT", traceparent);
     }
     set_threads(command, spec);
-    let gpus: Vec<String> = config.gpus.iter().map(u32::to_string).collect();
     command
         .env("MLFLOW_RUN_CONTEXT", run_context(config, spec, restored.map(|restored| restored.step)))
         .envs(&spec.env)
-        // After the job's own environment: it sees the GPUs that it asked for and no others.
-        .env("CUDA_VISIBLE_DEVICES", gpus.join(","))
         .env(JOB_ID_VARIABLE, &config.job_id)
         .env("SLIPWAY_JOB_NAME", &spec.name)
         .env(ATTEMPT_VARIABLE, config.attempt.to_string());
+    if !config.container {
+        // After the job's own environment: it sees the GPUs that it asked for and no others.
+        let gpus: Vec<String> = config.gpus.iter().map(u32::to_string).collect();
+        command.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
+    }
     if spec.checkpoint.is_some() {
         command.env("SLIPWAY_CHECKPOINT_DIR", &workspace.checkpoints);
     }

@@ -13,6 +13,7 @@ mod command;
 mod exec;
 mod guard;
 mod heartbeat;
+mod install;
 mod launcher;
 mod memory;
 mod objects;
@@ -73,6 +74,10 @@ pub struct Config {
     /// GPUs that the command sees, by their numbers. [default: none]
     #[arg(long, env = contract::GPUS_VARIABLE, value_delimiter = ',', value_name = "GPUS")]
     pub gpus: Vec<u32>,
+    /// Whether the environment and the GPUs are those of a container that was made for the command.
+    #[arg(long, env = contract::CONTAINER_VARIABLE, default_value_t = false, action = clap::ArgAction::Set,
+          value_name = "BOOL")]
+    pub container: bool,
     /// Account that the agent and its command run as, as UID:GID. [default: the account that starts it]
     #[arg(long, env = contract::RUN_AS_VARIABLE, value_name = "UID:GID")]
     pub run_as: Option<Account>,
@@ -109,6 +114,9 @@ pub fn main(own_arguments: &[&str]) -> ExitCode {
     }
     if rest.peek().is_some_and(|first| first == guard::ARGUMENT) {
         return guard::run(rest.skip(1));
+    }
+    if rest.peek().is_some_and(|first| first == install::ARGUMENT) {
+        return install::run(rest.skip(1));
     }
     let mut arguments = Arguments::parse_from(std::iter::once(OsString::from("slipway-agent")).chain(rest));
     arguments.config.own_arguments = own_arguments.iter().map(|&argument| argument.to_owned()).collect();

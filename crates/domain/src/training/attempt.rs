@@ -20,6 +20,9 @@ pub const LAUNCHER_URL_VARIABLE: &str = "SLIPWAY_LAUNCHER_URL";
 pub const CORES_VARIABLE: &str = "SLIPWAY_CORES";
 /// Environment variable with the GPUs that the command sees, e.g. `0,1`; unset for none.
 pub const GPUS_VARIABLE: &str = "SLIPWAY_GPUS";
+/// Environment variable that says whether the agent runs in a container that was made for its command, `true`
+/// or `false`: then the command has the container's environment, and its GPUs.
+pub const CONTAINER_VARIABLE: &str = "SLIPWAY_CONTAINER";
 /// Environment variable with the account that the agent and its command run as, as `UID:GID`; unset for that
 /// of the launcher.
 pub const RUN_AS_VARIABLE: &str = "SLIPWAY_RUN_AS";
@@ -90,6 +93,12 @@ pub fn is_inherited(name: &str, more: &[String]) -> bool {
         None => name == entry,
     };
     INHERITED.contains(&name) || name.starts_with(INHERITED_PREFIX) || more.iter().any(allowed)
+}
+
+/// Whether a command inherits the variable `name` of a container that was made for it: all but the platform's
+/// own.
+pub fn is_of_container(name: &str) -> bool {
+    !name.starts_with(OWN_PREFIX)
 }
 
 /// Whether an agent inherits the variable `name`: what its command inherits, and a few of its own.
