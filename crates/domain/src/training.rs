@@ -5,6 +5,7 @@ pub mod attempt;
 mod capacity;
 mod checkpoint;
 mod job;
+mod kubernetes;
 mod lease;
 mod naming;
 mod settle;
@@ -19,6 +20,9 @@ pub use checkpoint::{
 pub use job::{
     AGENT_SPARE_MS, Action, EventKind, HEARTBEAT_INTERVAL_MS, Job, JobEvent, MAX_DISRUPTIONS, Observation,
     Outcome, Status, step,
+};
+pub use kubernetes::{
+    EmptyDir, EnvRef, EnvSource, ImagePullPolicy, KubernetesSpec, OWN_LABEL_PREFIX, Volume,
 };
 pub use lease::{
     DEFAULT_LEASE_MS, Lease, MAX_LEASE_MS, MIN_LEASE_MS, Owner, Relation, Report, SILENCE_MS,

@@ -1,0 +1,56 @@
+//! An attempt, and what its objects have in common.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use slipway_domain::training::{JobSpec, KubernetesSpec};
+
+use crate::facts::Facts;
+use crate::names;
+
+/// An attempt that is to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'attempt> {
+    /// Id of the job, a UUID.
+    pub job_id: &'attempt str,
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// The job.
+    pub spec: &'attempt JobSpec,
+    /// What the job asks of Kubernetes.
+    pub kubernetes: &'attempt KubernetesSpec,
+    /// Environment of the agent, without its secrets.
+    pub variables: &'attempt BTreeMap<String, String>,
+    /// Variables of the agent whose values are in the attempt's Secret, under the same names.
+    pub secret_variables: &'attempt [&'attempt str],
+}
+
+impl Attempt<'_> {
+    /// Name of the attempt's objects.
+    pub fn name(&self) -> String {
+        names::name(&self.spec.name, self.job_id, self.attempt)
+    }
+
+    /// Namespace of the attempt's objects.
+    pub fn namespace<'out>(&'out self, facts: &'out Facts) -> &'out str {
+        self.kubernetes.namespace.as_deref().unwrap_or(&facts.namespace)
+    }
+
+    pub(crate) fn metadata(&self, facts: &Facts) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(self.name()),
+            namespace: Some(self.namespace(facts).to_owned()),
+            labels: Some(self.labels()),
+            annotations: self.annotations(),
+            ..ObjectMeta::default()
+        }
+    }
+
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        names::labels(&self.kubernetes.labels, self.job_id, self.attempt)
+    }
+
+    pub(crate) fn annotations(&self) -> Option<BTreeMap<String, String>> {
+        Some(self.kubernetes.annotations.clone()).filter(|annotations| !annotations.is_empty())
+    }
+}

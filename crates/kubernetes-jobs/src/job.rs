@@ -1,0 +1,85 @@
+//! The Job and the Secret of an attempt.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec as BatchJobSpec, PodFailurePolicy, PodFailurePolicyOnPodConditionsPattern,
+    PodFailurePolicyRule,
+};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use slipway_domain::Invalid;
+
+use crate::attempt::Attempt;
+use crate::facts::Facts;
+use crate::pod;
+
+/// Label by which Kueue finds the queue of a Job. Source: <https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>.
+const QUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
+/// Condition of a pod that was evicted, preempted, or lost with its node.
+///
+/// Source: <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>.
+pub(crate) const DISRUPTION: &str = "DisruptionTarget";
+
+/// The Job of an attempt.
+///
+/// It runs one pod, which is not replaced: `backoffLimit` is 0, and a pod that is disrupted fails the Job
+/// with a reason of its own.
+///
+/// # Errors
+/// A preset does not exist, or a value of one of Kubernetes' types is not one; names the field.
+pub fn build(attempt: &Attempt<'_>, facts: &Facts) -> Result<Job, Invalid> {
+    let mut metadata = attempt.metadata(facts);
+    let queue = attempt.kubernetes.queue.as_ref();
+    if let (Some(queue), Some(labels)) = (queue, &mut metadata.labels) {
+        labels.insert(QUEUE_LABEL.to_owned(), queue.clone());
+    }
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(attempt.labels()),
+            annotations: attempt.annotations(),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod::spec(attempt, facts)?),
+    };
+    let ttl_s = attempt.kubernetes.ttl_s.unwrap_or(facts.ttl_s);
+    Ok(Job {
+        metadata,
+        spec: Some(BatchJobSpec {
+            backoff_limit: Some(0),
+            completions: Some(1),
+            parallelism: Some(1),
+            pod_failure_policy: Some(PodFailurePolicy { rules: vec![disrupted()] }),
+            // A pod that is terminating still runs: nothing may start beside it.
+            pod_replacement_policy: Some("Failed".to_owned()),
+            // Kueue starts it.
+            suspend: queue.map(|_| true),
+            template,
+            ttl_seconds_after_finished: Some(i32::try_from(ttl_s).unwrap_or(i32::MAX)),
+            ..BatchJobSpec::default()
+        }),
+        status: None,
+    })
+}
+
+fn disrupted() -> PodFailurePolicyRule {
+    PodFailurePolicyRule {
+        action: "FailJob".to_owned(),
+        on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+            status: "True".to_owned(),
+            type_: DISRUPTION.to_owned(),
+        }]),
+        ..PodFailurePolicyRule::default()
+    }
+}
+
+/// The Secret of an attempt, with the values of its secret variables.
+pub fn secret(attempt: &Attempt<'_>, values: BTreeMap<String, String>, facts: &Facts) -> Secret {
+    Secret {
+        metadata: attempt.metadata(facts),
+        string_data: Some(values),
+        immutable: Some(true),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    }
+}

@@ -1,0 +1,341 @@
+//! What the objects of an attempt say about it.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
+
+use crate::container::COMMAND;
+use crate::job::DISRUPTION;
+
+/// Reasons for which a container never starts as it is. Source: kubelet's
+/// <https://pkg.go.dev/k8s.io/kubernetes/pkg/kubelet/images#pkg-variables> and
+/// <https://pkg.go.dev/k8s.io/kubernetes/pkg/kubelet/kuberuntime#pkg-variables>.
+const HOPELESS: [&str; 1] = ["InvalidImageName"];
+/// Reasons for which a container does not start now, and may later.
+const OBSTACLES: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
+const OUT_OF_MEMORY: &str = "OOMKilled";
+
+/// What is known about an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// There is no Job: it was not created yet, or was deleted.
+    Absent,
+    /// Its command does not run yet.
+    Waiting {
+        /// For what, in the words of Kubernetes where it has any.
+        reason: String,
+        /// Whether somebody should look: it does not end by waiting for other jobs.
+        is_obstacle: bool,
+    },
+    /// Its agent runs.
+    Running {
+        /// Name of the node.
+        node: String,
+    },
+    /// Nothing of it runs any more.
+    Ended {
+        /// Why.
+        cause: Cause,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// Why an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Its agent ended by itself, and has reported if it could.
+    Exited {
+        /// The agent's exit code.
+        code: i32,
+    },
+    /// The pod was evicted, preempted, drained, deleted, or lost with its node.
+    Disruption,
+    /// The kernel ended it because it used more memory than its limit.
+    OutOfMemory,
+    /// It can never start as it is.
+    Refused,
+}
+
+/// What the Job and the pods of an attempt say about it. `warning` is the newest warning about the Job, such
+/// as that of an exceeded quota, which appears in an event alone.
+pub fn observe(job: Option<&Job>, pods: &[Pod], warning: Option<&str>) -> Observed {
+    let newest = pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    let running = pods.iter().find(|pod| phase(pod) == "Running");
+    match (running.or(newest), job) {
+        (Some(pod), _) => of_pod(pod),
+        (None, Some(job)) => of_job(job, warning),
+        (None, None) => Observed::Absent,
+    }
+}
+
+fn of_job(job: &Job, warning: Option<&str>) -> Observed {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let holds = |name: &str| {
+        conditions.iter().find(|condition| condition.type_ == name && condition.status == "True")
+    };
+    if let Some(failed) = holds("Failed") {
+        let reason = failed.message.clone().unwrap_or_else(|| "its Job failed".to_owned());
+        return Observed::Ended { cause: Cause::Disruption, reason };
+    }
+    if holds("Complete").is_some() {
+        return Observed::Ended {
+            cause: Cause::Exited { code: 0 },
+            reason: "its Job is complete".to_owned(),
+        };
+    }
+    let is_suspended = job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or_default();
+    match (is_suspended, warning) {
+        (true, _) => waiting("waits until its queue admits it"),
+        (false, Some(warning)) => Observed::Waiting { reason: warning.to_owned(), is_obstacle: true },
+        (false, None) => waiting("its pod is being created"),
+    }
+}
+
+fn waiting(reason: &str) -> Observed {
+    Observed::Waiting { reason: reason.to_owned(), is_obstacle: false }
+}
+
+fn of_pod(pod: &Pod) -> Observed {
+    let Some(status) = &pod.status else { return waiting("its pod is being created") };
+    match phase(pod) {
+        "Running" => Observed::Running { node: node(pod) },
+        "Succeeded" => {
+            Observed::Ended { cause: Cause::Exited { code: 0 }, reason: "its agent ended".to_owned() }
+        }
+        "Failed" => ended(status),
+        _ => not_started(pod, status),
+    }
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+fn node(pod: &Pod) -> String {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default()
+}
+
+/// Why a pod has ended that has failed. A disruption counts before what it did to the containers.
+fn ended(status: &PodStatus) -> Observed {
+    if let Some(disruption) = condition(status, DISRUPTION).filter(|condition| condition.status == "True") {
+        let by = disruption.reason.as_deref().unwrap_or(DISRUPTION);
+        let reason = explained(&format!("its pod was disrupted ({by})"), disruption.message.as_deref());
+        return Observed::Ended { cause: Cause::Disruption, reason };
+    }
+    let terminated = containers(status).find_map(|container| {
+        let ended = container.state.as_ref()?.terminated.as_ref()?;
+        (ended.exit_code != 0).then_some((container, ended))
+    });
+    let Some((container, terminated)) = terminated else {
+        // Rejected by the node, such as for resources that it has no longer, or evicted.
+        let why = status.reason.as_deref().unwrap_or("no reason was given");
+        let reason = explained(&format!("its pod failed ({why})"), status.message.as_deref());
+        return Observed::Ended { cause: Cause::Disruption, reason };
+    };
+    if terminated.reason.as_deref() == Some(OUT_OF_MEMORY) {
+        let reason = "out of memory: its container used more than its memory limit".to_owned();
+        return Observed::Ended { cause: Cause::OutOfMemory, reason };
+    }
+    let (name, code) = (&container.name, terminated.exit_code);
+    let reason =
+        explained(&format!("container `{name}` ended with exit code {code}"), terminated.message.as_deref());
+    let cause = if name == COMMAND { Cause::Exited { code } } else { Cause::Refused };
+    Observed::Ended { cause, reason }
+}
+
+/// Why a pod does not run yet.
+fn not_started(pod: &Pod, status: &PodStatus) -> Observed {
+    let waits = containers(status).filter_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        Some((container, waiting.reason.as_deref()?, waiting.message.as_deref()))
+    });
+    for (container, reason, message) in waits {
+        let is_hopeless = HOPELESS.contains(&reason);
+        if !is_hopeless && !OBSTACLES.contains(&reason) {
+            continue;
+        }
+        let what = format!(
+            "container `{}` of image `{}` does not start ({reason})",
+            container.name, container.image
+        );
+        let reason = explained(&what, message);
+        if is_hopeless {
+            return Observed::Ended { cause: Cause::Refused, reason };
+        }
+        return Observed::Waiting { reason, is_obstacle: true };
+    }
+    let scheduled = condition(status, "PodScheduled");
+    if let Some(unscheduled) = scheduled.filter(|condition| condition.status == "False") {
+        let by = unscheduled.reason.as_deref().unwrap_or("Unschedulable");
+        let reason = explained(&format!("no node has been found ({by})"), unscheduled.message.as_deref());
+        return Observed::Waiting { reason, is_obstacle: by != "SchedulingGated" };
+    }
+    match node(pod) {
+        node if node.is_empty() => waiting("waits for a node"),
+        node => waiting(&format!("its containers are being created on node {node}")),
+    }
+}
+
+/// Those of the pod, the command's last.
+fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let init = status.init_container_statuses.iter().flatten();
+    init.chain(status.container_statuses.iter().flatten())
+}
+
+fn condition<'status>(status: &'status PodStatus, name: &str) -> Option<&'status PodCondition> {
+    status.conditions.iter().flatten().find(|condition| condition.type_ == name)
+}
+
+fn explained(what: &str, message: Option<&str>) -> String {
+    match message.map(str::trim).filter(|message| !message.is_empty()) {
+        Some(message) => format!("{what}: {message}"),
+        None => what.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn job(status: Value, suspend: bool) -> Job {
+        serde_json::from_value(json!({"metadata": {"name": "j"}, "status": status,
+            "spec": {"suspend": suspend, "template": {}}}))
+        .unwrap()
+    }
+
+    fn pod(created: &str, node: &str, status: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p", "creationTimestamp": created},
+            "spec": {"nodeName": node, "containers": []}, "status": status}))
+        .unwrap()
+    }
+
+    fn seen(status: Value) -> Observed {
+        observe(Some(&job(json!({}), false)), &[pod("2026-11-01T10:00:00Z", "n1", status)], None)
+    }
+
+    fn container(name: &str, state: Value) -> Value {
+        json!({"name": name, "image": "train:1", "imageID": "", "ready": false, "restartCount": 0,
+            "state": state})
+    }
+
+    #[test]
+    fn an_attempt_waits_for_its_job_its_queue_and_its_pod() {
+        assert_eq!(observe(None, &[], None), Observed::Absent);
+        let of = |suspend, warning| observe(Some(&job(json!({}), suspend)), &[], warning);
+        assert_eq!(of(false, None), waiting("its pod is being created"));
+        assert_eq!(of(true, None), waiting("waits until its queue admits it"));
+        let quota = "Error creating: pods \"x\" is forbidden: exceeded quota: gpus";
+        let expected = Observed::Waiting { reason: quota.to_owned(), is_obstacle: true };
+        assert_eq!(of(false, Some(quota)), expected);
+    }
+
+    #[test]
+    fn a_pod_that_does_not_start_says_why_in_the_words_of_kubernetes() {
+        let message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.";
+        let unschedulable = json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]});
+        let Observed::Waiting { reason, is_obstacle } = seen(unschedulable) else { panic!() };
+        assert_eq!(
+            (reason, is_obstacle),
+            (format!("no node has been found (Unschedulable): {message}"), true)
+        );
+        let pull = container(
+            "command",
+            json!({"waiting": {"reason": "ImagePullBackOff",
+            "message": "Back-off pulling image \"train:1\""}}),
+        );
+        let Observed::Waiting { reason, is_obstacle } =
+            seen(json!({"phase": "Pending", "containerStatuses": [pull]}))
+        else {
+            panic!()
+        };
+        assert!(is_obstacle && reason.contains("(ImagePullBackOff): Back-off pulling image"), "{reason}");
+        let config = container(
+            "command",
+            json!({"waiting": {"reason": "CreateContainerConfigError",
+            "message": "secret \"wandb\" not found"}}),
+        );
+        let Observed::Waiting { reason, .. } =
+            seen(json!({"phase": "Pending", "containerStatuses": [config]}))
+        else {
+            panic!()
+        };
+        assert!(reason.ends_with("secret \"wandb\" not found"), "{reason}");
+        let invalid =
+            container("command", json!({"waiting": {"reason": "InvalidImageName", "message": "m"}}));
+        let seen_invalid = seen(json!({"phase": "Pending", "containerStatuses": [invalid]}));
+        assert!(matches!(seen_invalid, Observed::Ended { cause: Cause::Refused, .. }), "{seen_invalid:?}");
+        let creating = container("command", json!({"waiting": {"reason": "PodInitializing"}}));
+        let starting = seen(json!({"phase": "Pending", "containerStatuses": [creating]}));
+        assert_eq!(starting, waiting("its containers are being created on node n1"));
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_is_told_by_its_cause() {
+        let ended = |name: &str, state: Value, more: Value| {
+            let container = container(name, json!({"terminated": state}));
+            let mut status = json!({"phase": "Failed", "containerStatuses": [container]});
+            for (field, value) in more.as_object().unwrap() {
+                status[field] = value.clone();
+            }
+            let Observed::Ended { cause, reason } = seen(status) else { panic!() };
+            (cause, reason)
+        };
+        let killed = json!({"exitCode": 137, "reason": "Error"});
+        let disruption = json!({"type": "DisruptionTarget", "status": "True",
+            "reason": "PreemptionByScheduler", "message": "preempting to accommodate another"});
+        let (cause, reason) = ended("command", killed, json!({"conditions": [disruption]}));
+        assert_eq!(cause, Cause::Disruption, "whatever the signal did");
+        assert!(reason.contains("(PreemptionByScheduler): preempting"), "{reason}");
+        let (cause, _) = ended("command", json!({"exitCode": 137, "reason": "OOMKilled"}), json!({}));
+        assert_eq!(cause, Cause::OutOfMemory);
+        let (cause, reason) =
+            ended("command", json!({"exitCode": 1, "reason": "Error", "message": "no launcher"}), json!({}));
+        assert_eq!(
+            (cause, reason.as_str()),
+            (Cause::Exited { code: 1 }, "container `command` ended with exit code 1: no launcher")
+        );
+        let (cause, _) = ended("agent", json!({"exitCode": 127, "reason": "Error"}), json!({}));
+        assert_eq!(cause, Cause::Refused, "the image of the agent is not one");
+        let rejected =
+            seen(json!({"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no GPU"}));
+        let Observed::Ended { cause, reason } = rejected else { panic!() };
+        assert_eq!(
+            (cause, reason.as_str()),
+            (Cause::Disruption, "its pod failed (UnexpectedAdmissionError): no GPU")
+        );
+    }
+
+    #[test]
+    fn a_pod_that_runs_counts_before_newer_ones() {
+        let running = pod("2026-11-01T10:00:00Z", "n1", json!({"phase": "Running"}));
+        let newer = pod("2026-11-01T10:00:05Z", "n2", json!({"phase": "Pending"}));
+        let seen = observe(None, &[running, newer.clone()], None);
+        assert_eq!(seen, Observed::Running { node: "n1".to_owned() });
+        let old = pod("2026-11-01T10:00:00Z", "n1", json!({"phase": "Failed"}));
+        assert!(matches!(observe(None, &[old, newer], None), Observed::Waiting { .. }));
+    }
+
+    #[test]
+    fn a_job_whose_pod_is_gone_has_ended_as_it_says() {
+        let failed =
+            json!({"conditions": [{"type": "Failed", "status": "True", "message": "Pod was deleted"}]});
+        let Observed::Ended { cause, reason } = observe(Some(&job(failed, false)), &[], None) else {
+            panic!()
+        };
+        assert_eq!((cause, reason.as_str()), (Cause::Disruption, "Pod was deleted"));
+        let complete = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+        let seen = observe(Some(&job(complete, false)), &[], None);
+        assert!(matches!(seen, Observed::Ended { cause: Cause::Exited { code: 0 }, .. }), "{seen:?}");
+    }
+}

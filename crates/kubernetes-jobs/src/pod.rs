@@ -1,0 +1,135 @@
+//! The pod of an attempt.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, LocalObjectReference, PodResourceClaim, PodSecurityContext, PodSpec, SeccompProfile,
+    Toleration, TopologySpreadConstraint,
+};
+use slipway_domain::Invalid;
+use slipway_domain::training::{AGENT_SPARE_MS, KubernetesSpec};
+
+use crate::attempt::Attempt;
+use crate::container::GPU_CLAIM;
+use crate::facts::{Facts, Placement};
+use crate::typed::{each, parsed};
+use crate::{container, volumes};
+
+/// Account of pods whose job names none.
+const ACCOUNT: i64 = 65_532;
+
+pub(crate) fn spec(attempt: &Attempt<'_>, facts: &Facts) -> Result<PodSpec, Invalid> {
+    let kubernetes = attempt.kubernetes;
+    let placed = Placed::of(attempt, facts)?;
+    let own_context = parsed("pod_security_context", kubernetes.pod_security_context.as_ref())?;
+    let has_account = kubernetes.service_account.is_some();
+    let claim = |template: &String| {
+        vec![PodResourceClaim {
+            name: GPU_CLAIM.to_owned(),
+            resource_claim_template_name: Some(template.clone()),
+            ..PodResourceClaim::default()
+        }]
+    };
+    Ok(PodSpec {
+        affinity: placed.affinity,
+        automount_service_account_token: Some(has_account),
+        containers: vec![container::command(attempt, facts)?],
+        // Otherwise every Service of the namespace is in the command's environment.
+        enable_service_links: Some(false),
+        image_pull_secrets: some(
+            kubernetes
+                .image_pull_secrets
+                .iter()
+                .map(|name| LocalObjectReference { name: name.clone() })
+                .collect(),
+        ),
+        init_containers: Some(vec![container::agent(facts)]),
+        node_selector: Some(placed.node_selector).filter(|selector| !selector.is_empty()),
+        priority_class_name: kubernetes.priority_class.clone(),
+        resource_claims: kubernetes.gpu_claim_template.as_ref().map(claim),
+        restart_policy: Some("Never".to_owned()),
+        security_context: Some(own_context.unwrap_or_else(restricted)),
+        service_account_name: kubernetes.service_account.clone(),
+        termination_grace_period_seconds: Some(grace_s(attempt.spec.grace_period_s)),
+        tolerations: some(placed.tolerations),
+        topology_spread_constraints: some(placed.topology_spread_constraints),
+        volumes: Some(volumes::volumes(kubernetes)),
+        ..PodSpec::default()
+    })
+}
+
+fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
+    Some(items).filter(|items| !items.is_empty())
+}
+
+/// What the restricted Pod Security Standard asks of a pod. Volumes belong to the account's group.
+fn restricted() -> PodSecurityContext {
+    PodSecurityContext {
+        fs_group: Some(ACCOUNT),
+        run_as_group: Some(ACCOUNT),
+        run_as_non_root: Some(true),
+        run_as_user: Some(ACCOUNT),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// The command's grace period, and what the agent needs after it for the last checkpoint.
+#[expect(clippy::cast_possible_truncation, reason = "validated to be at most an hour")]
+fn grace_s(grace_period_s: f64) -> i64 {
+    let spare_s = i64::try_from(AGENT_SPARE_MS / 1_000).unwrap_or(i64::MAX);
+    (grace_period_s.ceil() as i64).saturating_add(spare_s)
+}
+
+/// Where a pod may run: what the job says, on top of the presets that it chooses.
+#[derive(Debug, Default)]
+struct Placed {
+    node_selector: BTreeMap<String, String>,
+    tolerations: Vec<Toleration>,
+    affinity: Option<Affinity>,
+    topology_spread_constraints: Vec<TopologySpreadConstraint>,
+}
+
+impl Placed {
+    fn of(attempt: &Attempt<'_>, facts: &Facts) -> Result<Self, Invalid> {
+        let kubernetes = attempt.kubernetes;
+        let mut placed = Self::default();
+        for preset in presets(attempt, facts)? {
+            placed.node_selector.extend(preset.node_selector.clone());
+            placed.tolerations.extend(each("tolerations", &preset.tolerations)?);
+            placed.affinity = parsed("affinity", preset.affinity.as_ref())?.or(placed.affinity);
+        }
+        let KubernetesSpec { node_selector, tolerations, affinity, topology_spread_constraints, .. } =
+            kubernetes;
+        placed.node_selector.extend(node_selector.clone());
+        placed.tolerations.extend(each("tolerations", tolerations)?);
+        placed.affinity = parsed("affinity", affinity.as_ref())?.or(placed.affinity);
+        placed.topology_spread_constraints =
+            each("topology_spread_constraints", topology_spread_constraints)?;
+        Ok(placed)
+    }
+}
+
+/// The presets that a job chooses, in the order in which later ones win.
+fn presets<'facts>(attempt: &Attempt<'_>, facts: &'facts Facts) -> Result<Vec<&'facts Placement>, Invalid> {
+    let kubernetes = attempt.kubernetes;
+    let mut chosen = Vec::new();
+    if attempt.spec.resources.gpus > 0 || kubernetes.gpu_claim_template.is_some() {
+        chosen.push(&facts.presets.gpu);
+    }
+    if let Some(name) = &kubernetes.gpu_type {
+        let known = &facts.presets.gpu_types;
+        chosen.push(known.get(name).ok_or_else(|| {
+            let names: Vec<String> = known.keys().map(|name| format!("`{name}`")).collect();
+            let expected = match names.is_empty() {
+                true => "this launcher has no presets for kinds of GPUs".to_owned(),
+                false => format!("expected one of {}", names.join(", ")),
+            };
+            Invalid::new("gpu_type", format!("`{name}` is unknown; {expected}"))
+        })?);
+    }
+    if kubernetes.spot {
+        chosen.push(&facts.presets.spot);
+    }
+    Ok(chosen)
+}
