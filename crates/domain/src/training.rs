@@ -4,6 +4,7 @@
 pub mod attempt;
 mod capacity;
 mod checkpoint;
+mod distributed;
 mod job;
 mod kubernetes;
 mod lease;
@@ -17,6 +18,7 @@ pub use checkpoint::{
     check_fence, check_file_path, choose_restore, link_destination, released, upload_plan, upload_prefix,
     upload_step,
 };
+pub use distributed::{DEFAULT_GROUP_PORT, Group};
 pub use job::{
     AGENT_SPARE_MS, Action, EventKind, HEARTBEAT_INTERVAL_MS, Job, JobEvent, MAX_DISRUPTIONS, Observation,
     Outcome, Status, step,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use slipway_domain::training::{JobSpec, KubernetesSpec};
+use slipway_domain::Invalid;
+use slipway_domain::training::{Group, JobSpec, KubernetesSpec};
 
 use crate::facts::Facts;
 use crate::names;
@@ -34,6 +35,11 @@ impl Attempt<'_> {
     /// Namespace of the attempt's objects.
     pub fn namespace<'out>(&'out self, facts: &'out Facts) -> &'out str {
         self.kubernetes.namespace.as_deref().unwrap_or(&facts.namespace)
+    }
+
+    /// The processes of a distributed job; `None` for one process.
+    pub(crate) fn group(&self) -> Result<Option<Group>, Invalid> {
+        Group::of(&self.kubernetes.replicas)
     }
 
     pub(crate) fn metadata(&self, facts: &Facts) -> ObjectMeta {

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapEnvSource, ConfigMapKeySelector, Container, EnvFromSource, EnvVar, EnvVarSource,
-    ResourceClaim, ResourceRequirements, SeccompProfile, SecretEnvSource, SecretKeySelector, SecurityContext,
+    ObjectFieldSelector, ResourceClaim, ResourceRequirements, SeccompProfile, SecretEnvSource,
+    SecretKeySelector, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use slipway_domain::Invalid;
-use slipway_domain::training::attempt::WORK_DIR_VARIABLE;
+use slipway_domain::training::attempt::{
+    CONTAINER_VARIABLE, GROUP_HOST_VARIABLE, PROCESS_PLACEHOLDER, PROCESS_VARIABLE, WORK_DIR_VARIABLE,
+};
 use slipway_domain::training::{EnvRef, EnvSource, KubernetesSpec, Resources};
 
 use crate::attempt::Attempt;
@@ -25,6 +28,10 @@ pub(crate) const GPU_CLAIM: &str = "gpus";
 /// Argument with which the agent copies itself to a path.
 const INSTALL: &str = "install";
 const AGENT_FILE: &str = "slipway-agent";
+/// Number of a pod of an Indexed Job.
+///
+/// Source: <https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode>.
+pub(crate) const INDEX_ANNOTATION: &str = "batch.kubernetes.io/job-completion-index";
 /// What the agent needs while it copies itself.
 const INSTALL_CPU: &str = "10m";
 const INSTALL_MEMORY: &str = "32Mi";
@@ -62,7 +69,7 @@ pub(crate) fn command(attempt: &Attempt<'_>, facts: &Facts) -> Result<Container,
         image: Some(kubernetes.image.clone()),
         image_pull_policy: kubernetes.image_pull_policy.map(|policy| policy.as_str().to_owned()),
         command: Some(vec![agent_file()]),
-        env: Some(variables(attempt)),
+        env: Some(variables(attempt, facts)?),
         env_from: Some(kubernetes.env_from.iter().map(env_from).collect::<Vec<_>>())
             .filter(|sources| !sources.is_empty()),
         resources: Some(resources(&attempt.spec.resources, kubernetes, facts)),
@@ -90,29 +97,34 @@ fn restricted() -> SecurityContext {
 }
 
 /// The agent's variables come last: of two with one name, the last one counts.
-fn variables(attempt: &Attempt<'_>) -> Vec<EnvVar> {
+fn variables(attempt: &Attempt<'_>, facts: &Facts) -> Result<Vec<EnvVar>, Invalid> {
     let has_gpus = attempt.spec.resources.gpus > 0 || attempt.kubernetes.gpu_claim_template.is_some();
     let hidden = (!has_gpus).then(|| plain(VISIBLE_DEVICES, NO_DEVICES));
-    let referred = attempt.kubernetes.env_refs.iter().map(|(name, entry)| EnvVar {
-        name: name.clone(),
-        value: None,
-        value_from: Some(env_ref(entry)),
-    });
+    let referred = attempt.kubernetes.env_refs.iter().map(|(name, entry)| from(name, env_ref(entry)));
     let own = attempt.variables.iter().map(|(name, value)| plain(name, value));
-    let secret = attempt.secret_variables.iter().map(|&name| EnvVar {
-        name: name.to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            secret_key_ref: Some(SecretKeySelector {
-                name: attempt.name(),
-                key: name.to_owned(),
-                optional: None,
-            }),
-            ..EnvVarSource::default()
-        }),
+    let secret = attempt.secret_variables.iter().map(|&name| {
+        let key = SecretKeySelector { name: attempt.name(), key: name.to_owned(), optional: None };
+        from(name, EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() })
     });
-    let work_dir = plain(WORK_DIR_VARIABLE, COMMAND_FOLDER);
-    hidden.into_iter().chain(referred).chain(own).chain(secret).chain([work_dir]).collect()
+    let container = [plain(CONTAINER_VARIABLE, "true"), plain(WORK_DIR_VARIABLE, COMMAND_FOLDER)];
+    let group = attempt.group()?.map(|_| group(attempt, facts)).into_iter().flatten();
+    Ok(hidden.into_iter().chain(referred).chain(own).chain(secret).chain(container).chain(group).collect())
+}
+
+/// Which process of a distributed job it is, and where the others are.
+fn group(attempt: &Attempt<'_>, facts: &Facts) -> [EnvVar; 2] {
+    let index = ObjectFieldSelector {
+        field_path: format!("metadata.annotations['{INDEX_ANNOTATION}']"),
+        ..ObjectFieldSelector::default()
+    };
+    let (name, namespace) = (attempt.name(), attempt.namespace(facts));
+    let host = format!("{name}-{PROCESS_PLACEHOLDER}.{name}.{namespace}.svc");
+    let index = EnvVarSource { field_ref: Some(index), ..EnvVarSource::default() };
+    [from(PROCESS_VARIABLE, index), plain(GROUP_HOST_VARIABLE, &host)]
+}
+
+fn from(name: &str, source: EnvVarSource) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: None, value_from: Some(source) }
 }
 
 fn plain(name: &str, value: &str) -> EnvVar {

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec as BatchJobSpec, PodFailurePolicy, PodFailurePolicyOnPodConditionsPattern,
-    PodFailurePolicyRule,
+    PodFailurePolicyRule, SuccessPolicy, SuccessPolicyRule,
 };
-use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret, Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use slipway_domain::Invalid;
+use slipway_domain::training::Group;
 
 use crate::attempt::Attempt;
 use crate::facts::Facts;
-use crate::pod;
+use crate::{names, pod};
 
 /// Label by which Kueue finds the queue of a Job. Source: <https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>.
 const QUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
@@ -23,8 +24,8 @@ pub(crate) const DISRUPTION: &str = "DisruptionTarget";
 
 /// The Job of an attempt.
 ///
-/// It runs one pod, which is not replaced: `backoffLimit` is 0, and a pod that is disrupted fails the Job
-/// with a reason of its own.
+/// It runs one pod, or one for each process of a distributed job. Pods are not replaced: `backoffLimit` is 0,
+/// so that one failure ends them all, and a pod that is disrupted fails the Job with a reason of its own.
 ///
 /// # Errors
 /// A preset does not exist, or a value of one of Kubernetes' types is not one; names the field.
@@ -42,16 +43,20 @@ pub fn build(attempt: &Attempt<'_>, facts: &Facts) -> Result<Job, Invalid> {
         }),
         spec: Some(pod::spec(attempt, facts)?),
     };
+    let group = attempt.group()?;
+    let processes = i32::try_from(group.as_ref().map_or(1, Group::processes)).unwrap_or(i32::MAX);
     let ttl_s = attempt.kubernetes.ttl_s.unwrap_or(facts.ttl_s);
     Ok(Job {
         metadata,
         spec: Some(BatchJobSpec {
             backoff_limit: Some(0),
-            completions: Some(1),
-            parallelism: Some(1),
+            completion_mode: group.as_ref().map(|_| "Indexed".to_owned()),
+            completions: Some(processes),
+            parallelism: Some(processes),
             pod_failure_policy: Some(PodFailurePolicy { rules: vec![disrupted()] }),
             // A pod that is terminating still runs: nothing may start beside it.
             pod_replacement_policy: Some("Failed".to_owned()),
+            success_policy: group.as_ref().and_then(trained),
             // Kueue starts it.
             suspend: queue.map(|_| true),
             template,
@@ -60,6 +65,13 @@ pub fn build(attempt: &Attempt<'_>, facts: &Facts) -> Result<Job, Invalid> {
         }),
         status: None,
     })
+}
+
+/// A job with processes that do not train, and may never end, is done when the others are.
+fn trained(group: &Group) -> Option<SuccessPolicy> {
+    let last = group.trainers().checked_sub(1).filter(|_| group.trainers() < group.processes())?;
+    let rule = SuccessPolicyRule { succeeded_indexes: Some(format!("0-{last}")), succeeded_count: None };
+    Some(SuccessPolicy { rules: vec![rule] })
 }
 
 fn disrupted() -> PodFailurePolicyRule {
@@ -71,6 +83,25 @@ fn disrupted() -> PodFailurePolicyRule {
         }]),
         ..PodFailurePolicyRule::default()
     }
+}
+
+/// The headless Service by which the processes of a distributed job find each other before they are ready;
+/// `None` for one process.
+///
+/// # Errors
+/// The roles are not valid.
+pub fn service(attempt: &Attempt<'_>, facts: &Facts) -> Result<Option<Service>, Invalid> {
+    let service = |_: Group| Service {
+        metadata: attempt.metadata(facts),
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            publish_not_ready_addresses: Some(true),
+            selector: Some(names::labels(&BTreeMap::new(), attempt.job_id, attempt.attempt)),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    };
+    Ok(attempt.group()?.map(service))
 }
 
 /// The Secret of an attempt, with the values of its secret variables.

@@ -1,9 +1,9 @@
 //! Attempts of training jobs as Jobs of Kubernetes: the objects that an attempt needs, and what their status
 //! says about it. Everything here is a function of its arguments; nothing talks to a cluster.
 //!
-//! An attempt is one `batch/v1` Job that runs one pod once: whether another attempt follows is decided by
-//! [`slipway_domain::training`], not by the Job controller. Its name follows from job and attempt, so that
-//! creating it twice creates it once.
+//! An attempt is one `batch/v1` Job that runs each of its pods once: whether another attempt follows is
+//! decided by [`slipway_domain::training`], not by the Job controller. The Job's name follows from job and
+//! attempt, so that creating it twice creates it once.
 
 mod attempt;
 mod container;
@@ -17,6 +17,6 @@ mod volumes;
 
 pub use attempt::Attempt;
 pub use facts::{Facts, Placement, Presets};
-pub use job::{build, secret};
+pub use job::{build, secret, service};
 pub use names::{ATTEMPT_LABEL, JOB_ID_LABEL, MANAGED_BY, name, of_job, selector};
 pub use observe::{Cause, Observed, observe};

@@ -1,9 +1,11 @@
 //! What the objects of an attempt say about it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 
-use crate::container::COMMAND;
+use crate::container::{COMMAND, INDEX_ANNOTATION};
 use crate::job::DISRUPTION;
 
 /// Reasons for which a container never starts as it is. Source: kubelet's
@@ -64,16 +66,45 @@ pub enum Cause {
     Refused,
 }
 
-/// What the Job and the pods of an attempt say about it. `warning` is the newest warning about the Job, such
-/// as that of an exceeded quota, which appears in an event alone.
+/// What the Job and the pods of an attempt say about it: the failure of one process is that of all, and as
+/// long as one waits, all do. `warning` is the newest warning about the Job, such as that of an exceeded
+/// quota, which appears in an event alone.
 pub fn observe(job: Option<&Job>, pods: &[Pod], warning: Option<&str>) -> Observed {
-    let newest = pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
-    let running = pods.iter().find(|pod| phase(pod) == "Running");
-    match (running.or(newest), job) {
-        (Some(pod), _) => of_pod(pod),
-        (None, Some(job)) => of_job(job, warning),
-        (None, None) => Observed::Absent,
+    let seen: Vec<Observed> = newest(pods).into_iter().map(of_pod).collect();
+    let processes = job.and_then(|job| job.spec.as_ref()?.completions).unwrap_or(1);
+    let missing = usize::try_from(processes).unwrap_or(1).saturating_sub(seen.len());
+    let pick = |wanted: fn(&Observed) -> bool| seen.iter().find(|seen| wanted(seen)).cloned();
+    let failed =
+        pick(|seen| matches!(seen, Observed::Ended { cause, .. } if *cause != Cause::Exited { code: 0 }));
+    let obstacle = || pick(|seen| matches!(seen, Observed::Waiting { is_obstacle: true, .. }));
+    let waiting = || pick(|seen| matches!(seen, Observed::Waiting { .. }));
+    let running = || pick(|seen| matches!(seen, Observed::Running { .. }));
+    if let Some(known) = failed.or_else(obstacle).or_else(waiting) {
+        return known;
     }
+    match (job, missing) {
+        // Those that are missing are still being created, or what they came to is in the Job.
+        (Some(job), 1..) => match of_job(job, warning) {
+            of_job @ Observed::Ended { .. } => running().unwrap_or(of_job),
+            of_job => of_job,
+        },
+        _ => running().or_else(|| seen.first().cloned()).unwrap_or(Observed::Absent),
+    }
+}
+
+/// The newest pod of each process, by its number.
+fn newest(pods: &[Pod]) -> Vec<&Pod> {
+    let mut newest: BTreeMap<&str, &Pod> = BTreeMap::new();
+    let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    for pod in pods {
+        let annotations = pod.metadata.annotations.as_ref();
+        let index = annotations.and_then(|annotations| annotations.get(INDEX_ANNOTATION));
+        let known = newest.entry(index.map_or("", String::as_str)).or_insert(pod);
+        if created(known) < created(pod) {
+            *known = pod;
+        }
+    }
+    newest.into_values().collect()
 }
 
 fn of_job(job: &Job, warning: Option<&str>) -> Observed {
@@ -317,13 +348,40 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_runs_counts_before_newer_ones() {
-        let running = pod("2026-11-01T10:00:00Z", "n1", json!({"phase": "Running"}));
-        let newer = pod("2026-11-01T10:00:05Z", "n2", json!({"phase": "Pending"}));
-        let seen = observe(None, &[running, newer.clone()], None);
-        assert_eq!(seen, Observed::Running { node: "n1".to_owned() });
+    fn of_two_pods_of_a_process_the_newer_one_counts() {
         let old = pod("2026-11-01T10:00:00Z", "n1", json!({"phase": "Failed"}));
-        assert!(matches!(observe(None, &[old, newer], None), Observed::Waiting { .. }));
+        let newer = pod("2026-11-01T10:00:05Z", "n2", json!({"phase": "Running"}));
+        let expected = Observed::Running { node: "n2".to_owned() };
+        assert_eq!(observe(None, &[old.clone(), newer.clone()], None), expected);
+        assert_eq!(observe(None, &[newer, old], None), expected);
+    }
+
+    #[test]
+    fn a_distributed_attempt_waits_and_fails_as_one() {
+        let process = |index: &str, status: Value| {
+            let mut pod = pod("2026-11-01T10:00:00Z", &format!("n{index}"), status);
+            pod.metadata.annotations = Some([(INDEX_ANNOTATION.to_owned(), index.to_owned())].into());
+            pod
+        };
+        let mut job = job(json!({}), false);
+        job.spec.as_mut().unwrap().completions = Some(2);
+        let seen = |pods: &[Pod]| observe(Some(&job), pods, None);
+        let (running, done) = (json!({"phase": "Running"}), json!({"phase": "Succeeded"}));
+        let first = process("0", running.clone());
+        assert_eq!(seen(std::slice::from_ref(&first)), waiting("its pod is being created"));
+        let pending = process("1", json!({"phase": "Pending"}));
+        assert!(matches!(seen(&[first.clone(), pending]), Observed::Waiting { .. }));
+        let expected = Observed::Running { node: "n0".to_owned() };
+        assert_eq!(seen(&[first.clone(), process("1", running)]), expected);
+        assert_eq!(
+            seen(&[first.clone(), process("1", done.clone())]),
+            expected,
+            "one has ended before the other"
+        );
+        let failed = seen(&[first, process("1", json!({"phase": "Failed", "reason": "Evicted"}))]);
+        assert!(matches!(failed, Observed::Ended { cause: Cause::Disruption, .. }), "{failed:?}");
+        let all = seen(&[process("0", done.clone()), process("1", done)]);
+        assert!(matches!(all, Observed::Ended { cause: Cause::Exited { code: 0 }, .. }), "{all:?}");
     }
 
     #[test]

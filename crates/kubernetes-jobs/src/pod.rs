@@ -50,6 +50,8 @@ pub(crate) fn spec(attempt: &Attempt<'_>, facts: &Facts) -> Result<PodSpec, Inva
         restart_policy: Some("Never".to_owned()),
         security_context: Some(own_context.unwrap_or_else(restricted)),
         service_account_name: kubernetes.service_account.clone(),
+        // The Service of the same name gives its processes host names.
+        subdomain: attempt.group()?.map(|_| attempt.name()),
         termination_grace_period_seconds: Some(grace_s(attempt.spec.grace_period_s)),
         tolerations: some(placed.tolerations),
         topology_spread_constraints: some(placed.topology_spread_constraints),

@@ -20,6 +20,13 @@ pub const LAUNCHER_URL_VARIABLE: &str = "SLIPWAY_LAUNCHER_URL";
 pub const CORES_VARIABLE: &str = "SLIPWAY_CORES";
 /// Environment variable with the GPUs that the command sees, e.g. `0,1`; unset for none.
 pub const GPUS_VARIABLE: &str = "SLIPWAY_GPUS";
+/// Environment variable with the number of the agent's process in its group, from 0.
+pub const PROCESS_VARIABLE: &str = "SLIPWAY_PROCESS";
+/// Environment variable with the host names of a group's processes: [`PROCESS_PLACEHOLDER`] stands for the
+/// number of a process.
+pub const GROUP_HOST_VARIABLE: &str = "SLIPWAY_GROUP_HOST";
+/// See [`GROUP_HOST_VARIABLE`].
+pub const PROCESS_PLACEHOLDER: &str = "{process}";
 /// Environment variable that says whether the agent runs in a container that was made for its command, `true`
 /// or `false`: then the command has the container's environment, and its GPUs.
 pub const CONTAINER_VARIABLE: &str = "SLIPWAY_CONTAINER";

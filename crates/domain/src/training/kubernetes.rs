@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::distributed::Group;
 use crate::{Invalid, invalid::ensure};
 
 /// Longest name of an object, and of a label's part before the slash.
@@ -34,6 +35,13 @@ pub struct KubernetesSpec {
     /// Secrets with credentials of the image's registry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub image_pull_secrets: Vec<String>,
+    /// Processes of a distributed job, by their role; empty: one. See [`super::Group`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub replicas: BTreeMap<String, u32>,
+    /// Port at which the processes of a distributed job reach each other; absent:
+    /// [`super::DEFAULT_GROUP_PORT`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// Namespace of the pods; absent: that of the launcher's settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -202,6 +210,8 @@ impl KubernetesSpec {
         ensure(!image.is_empty(), "image", || "must name a container image".to_owned())?;
         let is_plain = image.len() <= MAX_IMAGE_BYTES && !image.contains(char::is_whitespace);
         ensure(is_plain, "image", || format!("must be the name of a container image, is {image:?}"))?;
+        Group::of(&self.replicas)?;
+        ensure(self.port != Some(0), "port", || "must be 1 to 65535, is 0".to_owned())?;
         self.validate_names()?;
         self.validate_env()?;
         self.validate_volumes()?;
@@ -427,6 +437,8 @@ mod tests {
             (json!({"labels": {"team": "a b"}}), "labels.team: must be at most 63 letters"),
             (json!({"annotations": {"a/b/c": "x"}}), "annotations.a/b/c: must be a name"),
             (json!({"shm_bytes": 0}), "shm_bytes: must be 1 to"),
+            (json!({"replicas": {"server": 2}}), "replicas.server: expected one of the roles"),
+            (json!({"port": 0}), "port: must be 1 to"),
             (json!({"ttl_s": 4_000_000_000_u32}), "ttl_s: must be at most"),
         ] {
             let refused = refusal(change.clone());

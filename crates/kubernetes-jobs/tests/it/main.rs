@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use slipway_domain::training::{JobSpec, KubernetesSpec};
-use slipway_kubernetes_jobs::{Attempt, Facts, build, secret};
+use slipway_kubernetes_jobs::{Attempt, Facts, build, secret, service};
 
 const JOB_ID: &str = "0198c5a2-7b1e-7c44-9f0a-0123456789ab";
 /// Writes the snapshots instead of comparing with them.
@@ -119,6 +119,22 @@ fn a_job_with_everything_that_people_set_on_pods() {
         "security_context": {"runAsUser": 0}, "pod_security_context": {"runAsNonRoot": false},
     });
     assert_snapshot("everything", &built(json!({}), kubernetes).unwrap());
+}
+
+#[test]
+fn a_distributed_job_with_parameter_servers() {
+    let (spec, kubernetes) =
+        spec(json!({}), json!({"replicas": {"chief": 1, "worker": 2, "ps": 1}, "port": 2222}));
+    let attempt = Attempt {
+        job_id: JOB_ID,
+        attempt: 2,
+        spec: &spec,
+        kubernetes: &kubernetes,
+        variables: &variables(),
+        secret_variables: &SECRET_VARIABLES,
+    };
+    let (job, service) = (build(&attempt, &facts()).unwrap(), service(&attempt, &facts()).unwrap());
+    assert_snapshot("distributed", &json!({"job": job, "service": service}));
 }
 
 #[test]
