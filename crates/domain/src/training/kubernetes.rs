@@ -45,6 +45,9 @@ pub struct KubernetesSpec {
     /// Namespace of the pods; absent: that of the launcher's settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Folder of the image that the command runs in, an absolute path; absent: the attempt's work folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
     /// Secrets and ConfigMaps whose every entry becomes an environment variable.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env_from: Vec<EnvSource>,
@@ -242,6 +245,10 @@ impl KubernetesSpec {
         for (index, name) in self.image_pull_secrets.iter().enumerate() {
             check_object_name(&format!("image_pull_secrets[{index}]"), name)?;
         }
+        let working_dir = self.working_dir.as_deref().unwrap_or("/");
+        ensure(working_dir.starts_with('/') && !working_dir.contains('\0'), "working_dir", || {
+            format!("must be an absolute path, is `{working_dir}`")
+        })?;
         self.gpu_resource.as_deref().map_or(Ok(()), |name| check_label_name("gpu_resource", name))?;
         let namespace = self.namespace.as_deref().unwrap_or_default();
         ensure(namespace.len() <= MAX_LABEL_BYTES && !namespace.contains('.'), "namespace", || {
@@ -439,6 +446,7 @@ mod tests {
             (json!({"shm_bytes": 0}), "shm_bytes: must be 1 to"),
             (json!({"replicas": {"server": 2}}), "replicas.server: expected one of the roles"),
             (json!({"port": 0}), "port: must be 1 to"),
+            (json!({"working_dir": "app"}), "working_dir: must be an absolute path, is `app`"),
             (json!({"ttl_s": 4_000_000_000_u32}), "ttl_s: must be at most"),
         ] {
             let refused = refusal(change.clone());

@@ -1,0 +1,40 @@
+//! Manifests of training jobs that people have, as jobs of Slipway: Kubernetes' `Job`, and Kubeflow's
+//! `PyTorchJob`, `TFJob` and `TrainJob`.
+//!
+//! A manifest says more than a job of Slipway can: whatever has no counterpart is named, field by field, so
+//! that nobody takes it for granted. What would change the meaning of the job is refused instead.
+
+mod container;
+mod fields;
+mod kinds;
+mod kubeflow;
+mod pod;
+mod policy;
+mod quantity;
+mod volumes;
+
+use serde_json::Value;
+use slipway_domain::Invalid;
+use slipway_domain::training::{JobSpec, KubernetesSpec};
+
+pub use kinds::is_manifest;
+
+/// What a manifest is as a job.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Converted {
+    /// The job.
+    pub job: JobSpec,
+    /// What it asks of Kubernetes.
+    pub kubernetes: KubernetesSpec,
+    /// Paths of fields without a counterpart, with a reason where there is more to say.
+    pub dropped: Vec<String>,
+}
+
+/// Converts a manifest.
+///
+/// # Errors
+/// It is of another kind, a field does not have the type that its kind gives it, or the job would not mean
+/// the same; names the field.
+pub fn convert(manifest: &Value) -> Result<Converted, Invalid> {
+    kinds::convert(manifest)
+}
