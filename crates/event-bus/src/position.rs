@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::{self, DeliverPolicy};
+use async_nats::jetstream::stream;
 use futures::{Stream, StreamExt as _};
 
 use crate::consumer::Received;
@@ -16,6 +17,9 @@ const SILENCE_MS: u64 = 5_000;
 
 /// Pause before a lost subscription is made again.
 const RESUBSCRIBE_DELAY_MS: u64 = 500;
+/// How often, and how many times, a stream is looked at that seems to have lost messages.
+const LOOK_INTERVAL_MS: u64 = 500;
+const MAX_LOOKS: usize = 4;
 
 /// Where reading starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,11 +114,12 @@ impl EventBus {
         subjects: Vec<String>,
         from: From,
     ) -> Result<(u64, consumer::Consumer<consumer::pull::OrderedConfig>), Error> {
-        let stream = self.jetstream().get_stream(stream).await.map_err(Error::nats)?;
-        // A position behind the end comes from a stream that was created again since.
-        let last = stream.cached_info().state.last_sequence;
+        let mut stream = self.jetstream().get_stream(stream).await.map_err(Error::nats)?;
+        let position = if let From::After(sequence) = from { sequence } else { 0 };
+        let last = last_sequence(&mut stream, position).await?;
         let after = match from {
             From::Time(_) => 0,
+            // A position behind the end comes from a stream that was created again since.
             From::After(sequence) => sequence.min(last),
             From::Now => last,
         };
@@ -129,6 +134,25 @@ impl EventBus {
         };
         Ok((after, stream.create_consumer(config).await.map_err(Error::nats)?))
     }
+}
+
+/// Sequence number of the last message. One before `position` counts only if it stays so: while a stream has
+/// no leader, or its server has just started, it seems to be empty.
+async fn last_sequence(stream: &mut stream::Stream, position: u64) -> Result<u64, Error> {
+    for _ in 0..MAX_LOOKS {
+        let info = stream.cached_info();
+        let has_leader = info.cluster.as_ref().is_none_or(|cluster| cluster.leader.is_some());
+        if has_leader && info.state.last_sequence >= position {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(LOOK_INTERVAL_MS)).await;
+        stream.info().await.map_err(Error::nats)?;
+    }
+    let info = stream.cached_info();
+    if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_none()) {
+        return Err(Error::nats("the stream has no leader"));
+    }
+    Ok(info.state.last_sequence)
 }
 
 /// What [`EventBus::follow`] keeps between two messages.
