@@ -24,7 +24,7 @@ pub use job::{
     Outcome, Status, step,
 };
 pub use kubernetes::{
-    EmptyDir, EnvRef, EnvSource, ImagePullPolicy, KubernetesSpec, OWN_LABEL_PREFIX, Volume,
+    EmptyDir, EnvRef, EnvSource, ImagePullPolicy, KubernetesSpec, OWN_LABEL_PREFIX, QUEUE_LABEL, Volume,
 };
 pub use lease::{
     DEFAULT_LEASE_MS, Lease, MAX_LEASE_MS, MIN_LEASE_MS, Owner, Relation, Report, SILENCE_MS,

@@ -42,6 +42,11 @@ impl Attempt<'_> {
         Group::of(&self.kubernetes.replicas)
     }
 
+    /// Whether the job asks for GPUs, counted or claimed.
+    pub(crate) fn has_gpus(&self) -> bool {
+        self.spec.resources.gpus > 0 || self.kubernetes.gpu_claim_template.is_some()
+    }
+
     pub(crate) fn metadata(&self, facts: &Facts) -> ObjectMeta {
         ObjectMeta {
             name: Some(self.name()),

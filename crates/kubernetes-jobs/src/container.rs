@@ -22,7 +22,7 @@ use crate::volumes::{self, AGENT_FOLDER, COMMAND_FOLDER};
 /// Name of the command's container.
 pub(crate) const COMMAND: &str = "command";
 /// Name of the init container that brings the agent.
-pub(crate) const AGENT: &str = "agent";
+const AGENT: &str = "agent";
 /// Name of the claim for GPUs within the pod.
 pub(crate) const GPU_CLAIM: &str = "gpus";
 /// Argument with which the agent copies itself to a path.
@@ -98,8 +98,7 @@ fn restricted() -> SecurityContext {
 
 /// The agent's variables come last: of two with one name, the last one counts.
 fn variables(attempt: &Attempt<'_>, facts: &Facts) -> Result<Vec<EnvVar>, Invalid> {
-    let has_gpus = attempt.spec.resources.gpus > 0 || attempt.kubernetes.gpu_claim_template.is_some();
-    let hidden = (!has_gpus).then(|| plain(VISIBLE_DEVICES, NO_DEVICES));
+    let hidden = (!attempt.has_gpus()).then(|| plain(VISIBLE_DEVICES, NO_DEVICES));
     let referred = attempt.kubernetes.env_refs.iter().map(|(name, entry)| from(name, env_ref(entry)));
     let own = attempt.variables.iter().map(|(name, value)| plain(name, value));
     let secret = attempt.secret_variables.iter().map(|&name| {

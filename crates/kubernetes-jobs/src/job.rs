@@ -9,14 +9,12 @@ use k8s_openapi::api::batch::v1::{
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret, Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use slipway_domain::Invalid;
-use slipway_domain::training::Group;
+use slipway_domain::training::{Group, QUEUE_LABEL};
 
 use crate::attempt::Attempt;
 use crate::facts::Facts;
 use crate::{names, pod};
 
-/// Label by which Kueue finds the queue of a Job. Source: <https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>.
-const QUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
 /// Condition of a pod that was evicted, preempted, or lost with its node.
 ///
 /// Source: <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>.

@@ -116,7 +116,7 @@ impl Placed {
 fn presets<'facts>(attempt: &Attempt<'_>, facts: &'facts Facts) -> Result<Vec<&'facts Placement>, Invalid> {
     let kubernetes = attempt.kubernetes;
     let mut chosen = Vec::new();
-    if attempt.spec.resources.gpus > 0 || kubernetes.gpu_claim_template.is_some() {
+    if attempt.has_gpus() {
         chosen.push(&facts.presets.gpu);
     }
     if let Some(name) = &kubernetes.gpu_type {

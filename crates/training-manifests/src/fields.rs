@@ -1,4 +1,4 @@
-//! Fields of a manifest, each of which is taken once: what nobody has taken is left in the end.
+//! Fields of a manifest. Each field is consumed once, so the unconsumed ones can be listed at the end.
 
 use std::collections::BTreeMap;
 

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 use slipway_domain::Invalid;
+use slipway_domain::training::QUEUE_LABEL;
 
 use crate::fields::Fields;
-use crate::policy::{QUEUE_LABEL, take_limits, take_suspend};
+use crate::policy::{take_limits, take_suspend};
 use crate::{Converted, kubeflow, pod};
 
 /// What kubectl keeps for itself.

@@ -1,8 +1,8 @@
 //! Manifests of training jobs that people have, as jobs of Slipway: Kubernetes' `Job`, and Kubeflow's
 //! `PyTorchJob`, `TFJob` and `TrainJob`.
 //!
-//! A manifest says more than a job of Slipway can: whatever has no counterpart is named, field by field, so
-//! that nobody takes it for granted. What would change the meaning of the job is refused instead.
+//! Fields that Slipway does not support are listed by path in [`Converted::dropped`]. A field is an error
+//! instead if the job would behave differently without it.
 
 mod container;
 mod fields;

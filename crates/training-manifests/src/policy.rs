@@ -1,12 +1,11 @@
 //! When a job starts, how often it is tried, and how long it may take.
 
 use slipway_domain::Invalid;
+use slipway_domain::training::QUEUE_LABEL;
 
 use crate::Converted;
 use crate::fields::Fields;
 
-/// Label by which Kueue finds the queue of a job.
-pub(crate) const QUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
 /// Retries of a Job that says nothing.
 ///
 /// Source: <https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-backoff-failure-policy>.

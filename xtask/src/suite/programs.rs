@@ -133,7 +133,7 @@ fn side_by_side(programs: Vec<Program>, kubernetes: Option<Level>) -> anyhow::Re
     bail!("{} ({} of {count} test programs failed)", findings.reason("the tests"), failed.len());
 }
 
-/// Runs the programs, so many at a time; those that failed.
+/// Runs the programs, `lanes` at a time. Returns those that failed.
 fn in_lanes(programs: Vec<Program>, lanes: usize, level: &str) -> Vec<Ended> {
     let waiting = Mutex::new(programs.into_iter());
     let (sender, ended) = channel();

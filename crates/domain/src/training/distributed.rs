@@ -1,4 +1,4 @@
-//! Jobs of several processes: which roles there are, and what each process is told about the others.
+//! Distributed jobs: the roles of their processes, and the environment variables that each process gets.
 //!
 //! The processes of a group are numbered from 0, role by role. What frameworks call a rank is that number for
 //! the roles that train; parameter servers and evaluators stand behind them and have none.
@@ -42,7 +42,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// The group with so many processes of each role; `None` for a job of one process, which is no group.
+    /// The group with this number of processes per role; `None` for a single process.
     ///
     /// # Errors
     /// A role is unknown, there are too many processes of it or none at all, or none that trains; names the
@@ -97,8 +97,8 @@ impl Group {
         None
     }
 
-    /// What a process is told about the group, as environment variables: those of PyTorch (and its
-    /// `torchrun`), TensorFlow and JAX. `hosts` are the processes' host names by their numbers.
+    /// Environment variables of a process for PyTorch (and `torchrun`), TensorFlow and JAX. `hosts` are the
+    /// host names of the processes, by number.
     ///
     /// Sources: <https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables>,
     /// <https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable>,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::distributed::Group;
+use super::spec::check_variable_name;
 use crate::{Invalid, invalid::ensure};
 
 /// Longest name of an object, and of a label's part before the slash.
@@ -19,8 +20,10 @@ const MAX_TTL_S: u32 = 365 * 24 * 3_600;
 const MAX_BYTES: u64 = 1 << 50;
 /// Labels and annotations that are set by the launcher begin so.
 pub const OWN_LABEL_PREFIX: &str = "slipway.dev/";
-/// The agent sets variables that begin so itself.
-const OWN_VARIABLE_PREFIX: &str = "SLIPWAY_";
+/// Label by which Kueue finds the queue of a job.
+///
+/// Source: <https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>.
+pub const QUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
 
 /// What a job asks of Kubernetes. Values of Kubernetes' own types are kept as they were written, for the API
 /// server to judge.
@@ -265,12 +268,7 @@ impl KubernetesSpec {
         ensure(self.env_refs.len() <= MAX_ENTRIES, "env_refs", || format!("must be at most {MAX_ENTRIES}"))?;
         for (name, entry) in &self.env_refs {
             let field = format!("env_refs.{name}");
-            ensure(!name.is_empty() && !name.contains(['=', '\0']), &field, || {
-                "a name must not be empty or hold '='".to_owned()
-            })?;
-            ensure(!name.starts_with(OWN_VARIABLE_PREFIX), &field, || {
-                format!("names that begin with {OWN_VARIABLE_PREFIX} are set by the agent")
-            })?;
+            check_variable_name(&field, name)?;
             check_source(&field, &[("secret", &entry.secret), ("config_map", &entry.config_map)])?;
             ensure(!entry.key.is_empty(), &format!("{field}.key"), || "must name an entry".to_owned())?;
         }

@@ -220,12 +220,7 @@ impl JobSpec {
         ensure(self.env.len() <= MAX_ENTRIES, "env", || format!("must be at most {MAX_ENTRIES}"))?;
         for (name, value) in &self.env {
             let field = format!("env.{name}");
-            ensure(!name.is_empty() && !name.contains(['=', '\0']), &field, || {
-                "a name must not be empty or hold '='".into()
-            })?;
-            ensure(!name.starts_with(RESERVED_ENV_PREFIX), &field, || {
-                format!("names that begin with {RESERVED_ENV_PREFIX} are set by the agent")
-            })?;
+            check_variable_name(&field, name)?;
             ensure(!value.contains('\0'), &field, || "must not hold a NUL character".into())?;
         }
         Ok(())
@@ -273,4 +268,14 @@ impl JobSpec {
             format!("must be 0 to {MAX_GRACE_S}, is {}", self.grace_period_s)
         })
     }
+}
+
+/// Checks the name of an environment variable that a job sets.
+pub(super) fn check_variable_name(field: &str, name: &str) -> Result<(), Invalid> {
+    ensure(!name.is_empty() && !name.contains(['=', '\0']), field, || {
+        "a name must not be empty or hold '='".into()
+    })?;
+    ensure(!name.starts_with(RESERVED_ENV_PREFIX), field, || {
+        format!("names that begin with {RESERVED_ENV_PREFIX} are set by the agent")
+    })
 }

@@ -57,17 +57,22 @@ fn variables() -> BTreeMap<String, String> {
     variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
-fn built(job: Value, kubernetes: Value) -> Result<Value, String> {
+/// Does something with attempt 2 of such a job.
+fn with_attempt<R>(job: Value, kubernetes: Value, use_it: impl FnOnce(&Attempt<'_>) -> R) -> R {
     let (spec, kubernetes) = spec(job, kubernetes);
-    let attempt = Attempt {
+    use_it(&Attempt {
         job_id: JOB_ID,
         attempt: 2,
         spec: &spec,
         kubernetes: &kubernetes,
         variables: &variables(),
         secret_variables: &SECRET_VARIABLES,
-    };
-    build(&attempt, &facts()).map(|job| json!(job)).map_err(|invalid| invalid.to_string())
+    })
+}
+
+fn built(job: Value, kubernetes: Value) -> Result<Value, String> {
+    let built = with_attempt(job, kubernetes, |attempt| build(attempt, &facts()));
+    built.map(|job| json!(job)).map_err(|invalid| invalid.to_string())
 }
 
 fn assert_snapshot(name: &str, found: &Value) {
@@ -123,17 +128,10 @@ fn a_job_with_everything_that_people_set_on_pods() {
 
 #[test]
 fn a_distributed_job_with_parameter_servers() {
-    let (spec, kubernetes) =
-        spec(json!({}), json!({"replicas": {"chief": 1, "worker": 2, "ps": 1}, "port": 2222}));
-    let attempt = Attempt {
-        job_id: JOB_ID,
-        attempt: 2,
-        spec: &spec,
-        kubernetes: &kubernetes,
-        variables: &variables(),
-        secret_variables: &SECRET_VARIABLES,
-    };
-    let (job, service) = (build(&attempt, &facts()).unwrap(), service(&attempt, &facts()).unwrap());
+    let kubernetes = json!({"replicas": {"chief": 1, "worker": 2, "ps": 1}, "port": 2222});
+    let (job, service) = with_attempt(json!({}), kubernetes, |attempt| {
+        (build(attempt, &facts()).unwrap(), service(attempt, &facts()).unwrap())
+    });
     assert_snapshot("distributed", &json!({"job": job, "service": service}));
 }
 
@@ -173,18 +171,10 @@ fn what_kubernetes_does_not_have_is_refused_by_its_path() {
 
 #[test]
 fn tokens_are_in_the_secret_and_in_nothing_else() {
-    let (spec, kubernetes) = spec(json!({}), json!({}));
-    let attempt = Attempt {
-        job_id: JOB_ID,
-        attempt: 2,
-        spec: &spec,
-        kubernetes: &kubernetes,
-        variables: &variables(),
-        secret_variables: &SECRET_VARIABLES,
-    };
     let values = SECRET_VARIABLES.map(|name| (name.to_owned(), format!("value of {name}")));
-    let secret = json!(secret(&attempt, values.into(), &facts()));
-    let job = json!(build(&attempt, &facts()).unwrap());
+    let (secret, job) = with_attempt(json!({}), json!({}), |attempt| {
+        (json!(secret(attempt, values.into(), &facts())), json!(build(attempt, &facts()).unwrap()))
+    });
     assert_eq!(secret["metadata"], job["metadata"], "both are found by the same labels");
     assert_eq!(secret["stringData"]["SLIPWAY_JOB_TOKEN"], "value of SLIPWAY_JOB_TOKEN");
     assert!(!job.to_string().contains("value of"));
