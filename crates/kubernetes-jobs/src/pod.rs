@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, LocalObjectReference, PodResourceClaim, PodSecurityContext, PodSpec, SeccompProfile,
-    Toleration, TopologySpreadConstraint,
+    Affinity, LocalObjectReference, PodResourceClaim, PodSecurityContext, PodSpec, Toleration,
+    TopologySpreadConstraint,
 };
 use slipway_domain::Invalid;
 use slipway_domain::training::{AGENT_SPARE_MS, KubernetesSpec};
 
 use crate::attempt::Attempt;
-use crate::container::GPU_CLAIM;
+use crate::container::{GPU_CLAIM, runtime_default};
 use crate::facts::{Facts, Placement};
 use crate::typed::{each, parsed};
 use crate::{container, volumes};
@@ -71,7 +71,7 @@ fn restricted() -> PodSecurityContext {
         run_as_group: Some(ACCOUNT),
         run_as_non_root: Some(true),
         run_as_user: Some(ACCOUNT),
-        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        seccomp_profile: Some(runtime_default()),
         ..PodSecurityContext::default()
     }
 }
