@@ -4,6 +4,8 @@
 //! account could read and change everything that a server has, so a shared account such as `nobody` is not
 //! enough.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -17,7 +19,9 @@ pub const DEFAULT_ACCOUNT: &str = "slipway";
 
 /// System accounts have numbers below this: `SYS_UID_MAX` of login.defs(5) is 999.
 const FIRST_PERSON: u32 = 1_000;
-/// Two platforms may create the account at the same time; the second one finds it after a moment.
+/// The file by which programs that change accounts wait for each other: see lckpwdf(3). It is root's.
+const ACCOUNTS_LOCK_FILE: &str = "/etc/.pwd.lock";
+/// A name service with a cache shows a new account after a moment.
 const LOOKUPS: u32 = 20;
 const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
 
@@ -95,7 +99,14 @@ fn can_log_in(user: &User) -> bool {
 }
 
 /// With `useradd` of the shadow tools, or `adduser` of BusyBox.
+///
+/// `useradd` looks for the account before it waits for its turn: of two at the same time, the second one
+/// replaces the account of the first by one with another number. Ours take turns.
 fn create(name: &str) -> Result<User, Error> {
+    let _turn = our_turn();
+    if let Some(found) = find(name)? {
+        return Ok(found);
+    }
     let useradd = [
         "useradd",
         "--system",
@@ -127,6 +138,21 @@ fn create(name: &str) -> Result<User, Error> {
     })
 }
 
+/// Held while accounts are changed. `None` where the file cannot be opened: then no account can be created
+/// either, and `useradd` says why.
+fn our_turn() -> Option<File> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(ACCOUNTS_LOCK_FILE)
+        .ok()?;
+    // Another kind of lock than that of lckpwdf(3), which `useradd` takes meanwhile.
+    file.lock().ok()?;
+    Some(file)
+}
+
 fn run(command: &[&str]) -> Result<(), String> {
     let [program, arguments @ ..] = command else { return Err("no command".to_owned()) };
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
@@ -141,6 +167,33 @@ fn run(command: &[&str]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A name that no other test has; the account is removed again.
+    struct Removed(String);
+
+    impl Drop for Removed {
+        fn drop(&mut self) {
+            let _turn = our_turn();
+            if let Err(reason) = run(&["userdel", &self.0]) {
+                eprintln!("{}: {reason}", self.0);
+            }
+        }
+    }
+
+    #[test]
+    fn platforms_that_start_together_agree_on_the_account() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let account = Removed(format!("slipway-t{}", std::process::id()));
+        let name = account.0.as_str();
+        let uids: Vec<Uid> = std::thread::scope(|scope| {
+            let created: Vec<_> = (0..8).map(|_| scope.spawn(|| create(name).unwrap().uid)).collect();
+            created.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let stays = find(name).unwrap().unwrap().uid;
+        assert_eq!(uids, [stays; 8]);
+    }
 
     #[test]
     fn servers_of_root_get_an_account_that_is_nobody_elses() {
