@@ -12,6 +12,7 @@ pub mod consumer;
 mod history;
 mod liveness;
 pub mod permissions;
+mod place;
 pub mod position;
 pub mod records;
 mod resources;

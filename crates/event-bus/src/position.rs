@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt as _};
 
 use crate::consumer::Received;
 use crate::liveness::jittered;
+use crate::place::Place;
 use crate::{Error, EventBus};
 
 /// A stream that delivers nothing for this long has no further messages, whatever it announced.
@@ -19,7 +20,7 @@ const SILENCE_MS: u64 = 5_000;
 const RESUBSCRIBE_DELAY_MS: u64 = 500;
 /// How often, and how many times, a stream is looked at that seems to have lost messages.
 const LOOK_INTERVAL_MS: u64 = 500;
-const MAX_LOOKS: usize = 4;
+const MAX_LOOKS: usize = 20;
 
 /// Where reading starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl EventBus {
         from: From,
         limit: usize,
     ) -> Result<Page, Error> {
-        let (_, mut consumer) = self.consumer(stream, subjects, from).await?;
+        let (mut place, mut consumer) = self.begin(stream, subjects, from).await?;
         let mut page = Page { messages: Vec::new(), more: false };
         if consumer.info().await.map_err(Error::nats)?.num_pending == 0 {
             return Ok(page);
@@ -76,7 +77,7 @@ impl EventBus {
         {
             let message = message.map_err(Error::nats)?;
             let pending = message.info().map_or(0, |info| info.pending);
-            page.messages.push(stored(&message)?);
+            page.messages.extend(unread(&mut place, &message)?);
             if pending == 0 || page.messages.len() == limit {
                 page.more = pending > 0;
                 return Ok(page);
@@ -97,23 +98,27 @@ impl EventBus {
         from: From,
     ) -> Result<(u64, Live), Error> {
         let reconnected = Box::pin(self.reconnected());
-        let (after, consumer) = self.consumer(stream, subjects.clone(), from).await?;
+        let (place, consumer) = self.begin(stream, subjects.clone(), from).await?;
         let messages = consumer.messages().await.map_err(Error::nats)?;
-        let from = if after > 0 { From::After(after) } else { from };
+        let from = match from {
+            From::Time(_) => from,
+            From::After(_) | From::Now => From::After(place.sequence()),
+        };
         let (bus, stream) = (self.clone(), stream.to_owned());
-        let following = Following { bus, stream, subjects, from, messages, reconnected };
+        let following = Following { bus, stream, subjects, from, place, messages, reconnected };
         let live = futures::stream::unfold(following, async |mut following| {
             following.next().await.map(|next| (next, following))
         });
-        Ok((after, Box::pin(live)))
+        Ok((place.sequence(), Box::pin(live)))
     }
 
-    async fn consumer(
+    /// The place at which reading begins, and a consumer for it.
+    async fn begin(
         &self,
         stream: &str,
         subjects: Vec<String>,
         from: From,
-    ) -> Result<(u64, consumer::Consumer<consumer::pull::OrderedConfig>), Error> {
+    ) -> Result<(Place, consumer::Consumer<consumer::pull::OrderedConfig>), Error> {
         let mut stream = self.jetstream().get_stream(stream).await.map_err(Error::nats)?;
         let position = if let From::After(sequence) = from { sequence } else { 0 };
         let last = last_sequence(&mut stream, position).await?;
@@ -127,18 +132,42 @@ impl EventBus {
             From::Time(time) => DeliverPolicy::ByStartTime { start_time: time.into() },
             From::After(_) | From::Now => DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
         };
-        let config = consumer::pull::OrderedConfig {
-            deliver_policy,
-            filter_subjects: subjects,
-            ..consumer::pull::OrderedConfig::default()
-        };
-        Ok((after, stream.create_consumer(config).await.map_err(Error::nats)?))
+        let place = Place::behind(after, stream.cached_info());
+        Ok((place, ordered(&stream, deliver_policy, subjects).await?))
     }
+
+    /// A consumer that goes on at a place.
+    async fn resume(
+        &self,
+        stream: &str,
+        subjects: Vec<String>,
+        place: &mut Place,
+    ) -> Result<consumer::Consumer<consumer::pull::OrderedConfig>, Error> {
+        let stream = self.jetstream().get_stream(stream).await.map_err(Error::nats)?;
+        let start_sequence = place.resume(stream.cached_info()) + 1;
+        ordered(&stream, DeliverPolicy::ByStartSequence { start_sequence }, subjects).await
+    }
+}
+
+async fn ordered(
+    stream: &stream::Stream,
+    deliver_policy: DeliverPolicy,
+    filter_subjects: Vec<String>,
+) -> Result<consumer::Consumer<consumer::pull::OrderedConfig>, Error> {
+    let config = consumer::pull::OrderedConfig {
+        deliver_policy,
+        filter_subjects,
+        ..consumer::pull::OrderedConfig::default()
+    };
+    stream.create_consumer(config).await.map_err(Error::nats)
 }
 
 /// Sequence number of the last message. One before `position` counts only if it stays so: while a stream has
 /// no leader, or its server has just started, it seems to be empty.
-async fn last_sequence(stream: &mut stream::Stream, position: u64) -> Result<u64, Error> {
+///
+/// # Errors
+/// The stream has no leader, or NATS is unreachable.
+pub async fn last_sequence(stream: &mut stream::Stream, position: u64) -> Result<u64, Error> {
     for _ in 0..MAX_LOOKS {
         let info = stream.cached_info();
         let has_leader = info.cluster.as_ref().is_none_or(|cluster| cluster.leader.is_some());
@@ -160,8 +189,9 @@ struct Following {
     bus: EventBus,
     stream: String,
     subjects: Vec<String>,
-    /// Where it goes on.
+    /// Where it began.
     from: From,
+    place: Place,
     messages: consumer::pull::Ordered,
     reconnected: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -176,26 +206,33 @@ impl Following {
                     continue;
                 }
             };
-            let stored = message.map_err(Error::nats).and_then(|message| stored(&message));
-            if let Ok(stored) = &stored {
-                self.from = From::After(stored.sequence);
+            let message = message.map_err(Error::nats);
+            match message.and_then(|message| unread(&mut self.place, &message)) {
+                Ok(Some(stored)) => return Some(Ok(stored)),
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
             }
-            return Some(stored);
         }
+    }
+
+    async fn subscribe(&mut self) -> Result<(), Error> {
+        let (bus, stream, subjects) = (&self.bus, &self.stream, self.subjects.clone());
+        let consumer = if self.place.sequence() > 0 {
+            bus.resume(stream, subjects, &mut self.place).await?
+        } else {
+            let (place, consumer) = bus.begin(stream, subjects, self.from).await?;
+            self.place = place;
+            consumer
+        };
+        self.messages = consumer.messages().await.map_err(Error::nats)?;
+        Ok(())
     }
 
     /// Goes on behind the last message, with a consumer of the present connection.
     async fn follow_again(&mut self) {
         loop {
             let reconnected = Box::pin(self.bus.reconnected());
-            let (bus, stream, from) = (self.bus.clone(), self.stream.clone(), self.from);
-            let (subjects, messages) = (self.subjects.clone(), &mut self.messages);
-            let followed = async move {
-                let (_, consumer) = bus.consumer(&stream, subjects, from).await?;
-                *messages = consumer.messages().await.map_err(Error::nats)?;
-                Ok::<(), Error>(())
-            };
-            match followed.await {
+            match self.subscribe().await {
                 Ok(()) => {
                     self.reconnected = reconnected;
                     return;
@@ -207,7 +244,10 @@ impl Following {
     }
 }
 
-fn stored(message: &async_nats::jetstream::Message) -> Result<Stored, Error> {
-    let sequence = message.info().map_err(Error::nats)?.stream_sequence;
-    Ok(Stored { sequence, event: Received::from_message(message) })
+/// The message, unless the reader has read it before.
+fn unread(place: &mut Place, message: &async_nats::jetstream::Message) -> Result<Option<Stored>, Error> {
+    let info = message.info().map_err(Error::nats)?;
+    let sequence = info.stream_sequence;
+    let is_unread = place.advance(sequence, info.published.unix_timestamp_nanos());
+    Ok(is_unread.then(|| Stored { sequence, event: Received::from_message(message) }))
 }

@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::liveness::jittered;
+use crate::place::Place;
 use crate::{Error, EventBus};
 
 /// Pause before a lost subscription is made again.
@@ -40,11 +41,11 @@ pub async fn read_subjects<F>(
 ) where
     F: FnMut(&async_nats::Message) + Send,
 {
-    let mut after_sequence = None;
+    let mut place = Place::default();
     while !shutdown.is_cancelled() {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            outcome = deliver(bus, stream, subjects, from, &mut after_sequence, &mut handler) => {
+            outcome = deliver(bus, stream, subjects, from, &mut place, &mut handler) => {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, stream, "reader resumes");
                 }
@@ -62,19 +63,20 @@ async fn deliver<F>(
     stream: &'static str,
     subjects: &[String],
     from: SystemTime,
-    after_sequence: &mut Option<u64>,
+    place: &mut Place,
     handler: &mut F,
 ) -> Result<(), Error>
 where
     F: FnMut(&async_nats::Message) + Send,
 {
-    let deliver_policy = match *after_sequence {
-        Some(sequence) => DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
-        None => DeliverPolicy::ByStartTime { start_time: from.into() },
-    };
     let reconnected = bus.reconnected();
     tokio::pin!(reconnected);
     let stream = bus.jetstream().get_stream(stream).await.map_err(Error::nats)?;
+    let deliver_policy = if place.sequence() > 0 {
+        DeliverPolicy::ByStartSequence { start_sequence: place.resume(stream.cached_info()) + 1 }
+    } else {
+        DeliverPolicy::ByStartTime { start_time: from.into() }
+    };
     let config = consumer::pull::OrderedConfig {
         deliver_policy,
         filter_subjects: subjects.to_vec(),
@@ -88,9 +90,9 @@ where
             () = &mut reconnected => return Ok(()),
         };
         let Some(message) = message.transpose().map_err(Error::nats)? else { return Ok(()) };
-        if let Ok(info) = message.info() {
-            *after_sequence = Some(info.stream_sequence);
+        let info = message.info().map_err(Error::nats)?;
+        if place.advance(info.stream_sequence, info.published.unix_timestamp_nanos()) {
+            handler(&message);
         }
-        handler(&message);
     }
 }

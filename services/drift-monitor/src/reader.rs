@@ -17,6 +17,7 @@ use futures::StreamExt as _;
 use slipway_api::predictions::{
     Origin, PREDICTIONS_STREAM, PREDICTIONS_SUBJECT, PredictionBatch, Sender, records_filter, records_subject,
 };
+use slipway_event_bus::position::last_sequence;
 use slipway_lease::Lost;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -209,7 +210,10 @@ async fn subscribe(
     watchers: &mut Watchers,
 ) -> anyhow::Result<pull::Ordered> {
     let mut stream = state.bus.jetstream().get_stream(PREDICTIONS_STREAM).await.context("the stream")?;
-    let last = stream.info().await.context("the stream")?.state.last_sequence;
+    let read =
+        watchers.values().filter_map(Watcher::place).map(|place| place.sequence.saturating_sub(1)).max();
+    // A server that has just started may know of fewer messages than there are.
+    let last = last_sequence(&mut stream, read.unwrap_or(0)).await.context("the stream")?;
     for watcher in watchers.values_mut() {
         if watcher.place().is_some_and(|place| place.sequence > last + 1) {
             watcher.begin_again();
