@@ -2,6 +2,7 @@
 //! and which checkpoint is restored.
 
 pub mod attempt;
+mod backend;
 mod capacity;
 mod checkpoint;
 mod distributed;
@@ -11,7 +12,9 @@ mod lease;
 mod naming;
 mod settle;
 mod spec;
+mod variable;
 
+pub use backend::BackendKind;
 pub use capacity::{Capacity, Node, Placed, Placement, place, place_on, refusal, total};
 pub use checkpoint::{
     Fenced, MANIFEST_SCHEMA, MODE_BITS, Manifest, ManifestFile, ManifestFolder, ManifestLink, UploadStep,
@@ -20,8 +23,8 @@ pub use checkpoint::{
 };
 pub use distributed::{DEFAULT_GROUP_PORT, Group};
 pub use job::{
-    AGENT_SPARE_MS, Action, EventKind, HEARTBEAT_INTERVAL_MS, Job, JobEvent, MAX_DISRUPTIONS, Observation,
-    Outcome, Status, step,
+    AGENT_SPARE_MS, Action, EventKind, HEARTBEAT_INTERVAL_MS, Job, JobEvent, Loss, Observation, Outcome,
+    Status, step,
 };
 pub use kubernetes::{
     EmptyDir, EnvRef, EnvSource, ImagePullPolicy, KubernetesSpec, OWN_LABEL_PREFIX, QUEUE_LABEL, Volume,

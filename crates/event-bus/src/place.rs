@@ -4,8 +4,8 @@ use async_nats::jetstream::stream;
 
 /// The place of a reader in a stream.
 ///
-/// A consumer reads one server's copy of a stream. A copy that lacks the newest messages has the consumer begin
-/// at its own end, so that a reader that resumes there gets again what it has read. Such messages are
+/// A consumer reads one server's copy of a stream. A copy that lacks the newest messages has the consumer
+/// begin at its own end, so that a reader that resumes there gets again what it has read. Such messages are
 /// recognised: none is newer than the last one read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {

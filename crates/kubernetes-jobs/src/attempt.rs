@@ -51,14 +51,14 @@ impl Attempt<'_> {
         ObjectMeta {
             name: Some(self.name()),
             namespace: Some(self.namespace(facts).to_owned()),
-            labels: Some(self.labels()),
+            labels: Some(self.labels(facts)),
             annotations: self.annotations(),
             ..ObjectMeta::default()
         }
     }
 
-    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
-        names::labels(&self.kubernetes.labels, self.job_id, self.attempt)
+    pub(crate) fn labels(&self, facts: &Facts) -> BTreeMap<String, String> {
+        names::labels(&self.kubernetes.labels, &facts.installation, self.job_id, self.attempt)
     }
 
     pub(crate) fn annotations(&self) -> Option<BTreeMap<String, String>> {

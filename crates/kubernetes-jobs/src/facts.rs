@@ -8,6 +8,8 @@ use serde_json::Value;
 /// The launcher's settings for its cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
+    /// Id of the installation that the objects belong to: others may use the same namespace.
+    pub installation: String,
     /// Namespace of jobs that name none.
     pub namespace: String,
     /// Image that has the agent's static binary.
@@ -25,6 +27,7 @@ pub struct Facts {
 impl Default for Facts {
     fn default() -> Self {
         Self {
+            installation: String::new(),
             namespace: "default".to_owned(),
             agent_image: String::new(),
             agent_path: "/slipway-agent".to_owned(),

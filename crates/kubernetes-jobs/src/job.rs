@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::Resource as _;
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec as BatchJobSpec, PodFailurePolicy, PodFailurePolicyOnPodConditionsPattern,
     PodFailurePolicyRule, SuccessPolicy, SuccessPolicyRule,
 };
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret, Service, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use slipway_domain::Invalid;
 use slipway_domain::training::{Group, QUEUE_LABEL};
 
@@ -35,7 +36,7 @@ pub fn build(attempt: &Attempt<'_>, facts: &Facts) -> Result<Job, Invalid> {
     }
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(attempt.labels()),
+            labels: Some(attempt.labels(facts)),
             annotations: attempt.annotations(),
             ..ObjectMeta::default()
         }),
@@ -94,12 +95,29 @@ pub fn service(attempt: &Attempt<'_>, facts: &Facts) -> Result<Option<Service>, 
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(true),
-            selector: Some(names::labels(&BTreeMap::new(), attempt.job_id, attempt.attempt)),
+            selector: Some(names::labels(
+                &BTreeMap::new(),
+                &facts.installation,
+                attempt.job_id,
+                attempt.attempt,
+            )),
             ..ServiceSpec::default()
         }),
         status: None,
     };
     Ok(attempt.group()?.map(service))
+}
+
+/// Has an object be deleted with the Job of its attempt.
+pub fn owned_by(metadata: &mut ObjectMeta, job: &Job) {
+    let (name, uid) = (job.metadata.name.clone(), job.metadata.uid.clone());
+    metadata.owner_references = Some(vec![OwnerReference {
+        api_version: Job::API_VERSION.to_owned(),
+        kind: Job::KIND.to_owned(),
+        name: name.unwrap_or_default(),
+        uid: uid.unwrap_or_default(),
+        ..OwnerReference::default()
+    }]);
 }
 
 /// The Secret of an attempt, with the values of its secret variables.

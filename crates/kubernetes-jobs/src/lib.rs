@@ -17,6 +17,6 @@ mod volumes;
 
 pub use attempt::Attempt;
 pub use facts::{Facts, Placement, Presets};
-pub use job::{build, secret, service};
-pub use names::{ATTEMPT_LABEL, JOB_ID_LABEL, MANAGED_BY, name, of_job, selector};
+pub use job::{build, owned_by, secret, service};
+pub use names::{MANAGED_BY, attempt_of, of_attempt, selector};
 pub use observe::{Cause, Observed, observe};

@@ -76,7 +76,12 @@ pub(crate) fn start(
     let mut command = Command::new(OWN_PROGRAM);
     command
         .args(&config.own_arguments)
-        .args(exec::arguments(&workspace.start_error(), &config.cores, &spec.command))
+        .args(exec::arguments(
+            &workspace.start_error(),
+            &config.cores,
+            directory(spec, workspace),
+            &spec.command,
+        ))
         .current_dir(&workspace.folder)
         .process_group(0)
         .stdin(Stdio::null())
@@ -90,6 +95,12 @@ pub(crate) fn start(
     let id = child.id().and_then(|id| i32::try_from(id).ok()).context("the process has no id")?;
     let reader = pipe::Receiver::from_owned_fd(reader.into()).context("cannot read the pipe")?;
     Ok((Running { child, group: Pid::from_raw(id) }, reader))
+}
+
+/// The directory that the command runs in: of its image where it names one, else the work folder.
+fn directory<'of>(spec: &'of JobSpec, workspace: &'of Workspace) -> &'of Path {
+    let of_image = spec.kubernetes.as_ref().and_then(|kubernetes| kubernetes.working_dir.as_deref());
+    of_image.map_or(&workspace.folder, Path::new)
 }
 
 fn set_environment(

@@ -17,7 +17,8 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 
-/// First argument of this mode, followed by the agent's process id, the error file, and the command.
+/// First argument of this mode, followed by the agent's process id, the error file, CPU cores, the directory,
+/// and the command.
 pub(crate) const ARGUMENT: &str = "exec";
 /// What a shell answers where a command does not exist.
 const NOT_STARTED_EXIT_CODE: u8 = 127;
@@ -30,23 +31,35 @@ const LAST_STANDARD_DESCRIPTOR: RawFd = 2;
 /// Permissions that files of the command do not have: writing by others.
 const COMMAND_UMASK: u32 = 0o022;
 
-/// Arguments that make this program run `command` on these CPU cores, or on all where there are none. Why it
-/// could not is left in `error_file`.
-pub(crate) fn arguments(error_file: &Path, cores: &[usize], command: &[String]) -> Vec<OsString> {
+/// Arguments that make this program run `command` in `directory`, on these CPU cores, or on all where there
+/// are none. Why it could not is left in `error_file`, an absolute path.
+pub(crate) fn arguments(
+    error_file: &Path,
+    cores: &[usize],
+    directory: &Path,
+    command: &[String],
+) -> Vec<OsString> {
     let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
     let cores = if cores.is_empty() { ALL_CORES.to_owned() } else { cores.join(",") };
-    let own = [OsString::from(ARGUMENT), Pid::this().to_string().into(), error_file.into(), cores.into()];
+    let own = [
+        OsString::from(ARGUMENT),
+        Pid::this().to_string().into(),
+        error_file.into(),
+        cores.into(),
+        directory.into(),
+    ];
     own.into_iter().chain(command.iter().map(OsString::from)).collect()
 }
 
 /// Becomes the command. Returns only where that fails.
 pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let agent = arguments.next().and_then(|text| text.to_str()?.parse().ok()).map(Pid::from_raw);
-    let (Some(agent), Some(error_file), Some(cores), Some(program)) =
-        (agent, arguments.next(), arguments.next(), arguments.next())
+    let (Some(agent), Some(error_file), Some(cores), Some(directory), Some(program)) =
+        (agent, arguments.next(), arguments.next(), arguments.next(), arguments.next())
     else {
         eprintln!(
-            "slipway-agent {ARGUMENT}: expected an agent's process id, an error file, CPU cores and a command"
+            "slipway-agent {ARGUMENT}: expected an agent's process id, an error file, CPU cores, a directory \
+             and a command"
         );
         return ExitCode::from(crate::USAGE_EXIT_CODE);
     };
@@ -68,8 +81,13 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     umask(Mode::from_bits_truncate(COMMAND_UMASK));
     // Only a wish: without it the kernel chooses by size.
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-    let error = Command::new(&program).args(arguments).exec();
-    let reason = describe(&PathBuf::from(&program), &error);
+    let reason = match std::env::set_current_dir(&directory) {
+        Ok(()) => {
+            let error = Command::new(&program).args(arguments).exec();
+            describe(&PathBuf::from(&program), &error)
+        }
+        Err(error) => format!("the directory `{}` cannot be entered: {error}", directory.to_string_lossy()),
+    };
     if let Err(error) = std::fs::write(&error_file, &reason) {
         eprintln!("slipway-agent {ARGUMENT}: {reason}; and that cannot be reported: {error}");
     }

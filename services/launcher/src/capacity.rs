@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use slipway_domain::training::{Capacity, Resources};
+use slipway_domain::training::{BackendKind, Capacity, Resources};
 
 use crate::config::JobsConfig;
 use crate::store::attempts::Assigned;
@@ -12,6 +12,10 @@ const MIN_DEFAULT_CPUS: f64 = 2.0;
 /// Files in which the kernel says how much memory a container may use: control groups of both versions.
 const MEMORY_LIMIT_FILES: [&str; 2] =
     ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+/// More than any cluster has.
+const CLUSTER_CPUS: f64 = 1e9;
+const CLUSTER_BYTES: u64 = 1 << 62;
+const CLUSTER_GPUS: u32 = 1 << 30;
 const GPU_DEVICE_PREFIX: &str = "nvidia";
 
 /// The machine.
@@ -26,8 +30,20 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// What this launcher has for jobs. Of a cluster, its scheduler decides.
+    pub(crate) fn of(backend: BackendKind, config: &JobsConfig) -> Self {
+        match backend {
+            BackendKind::Local => Self::detect(config),
+            BackendKind::Kubernetes => {
+                let capacity =
+                    Capacity { cpus: CLUSTER_CPUS, memory_bytes: CLUSTER_BYTES, gpus: CLUSTER_GPUS };
+                Self { capacity, cores: Vec::new(), gpus: Vec::new() }
+            }
+        }
+    }
+
     /// The machine that this process runs on, within its settings.
-    pub(crate) fn detect(config: &JobsConfig) -> Self {
+    fn detect(config: &JobsConfig) -> Self {
         let cores = allowed_cores();
         let gpus = config.job_gpus.clone().unwrap_or_else(gpu_devices);
         let machine_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -4,8 +4,9 @@ use rand::RngExt as _;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use slipway_api::events::JobChange;
+use slipway_domain::Invalid;
 use slipway_domain::training::{
-    self, Action, Capacity, EventKind, Job, JobEvent, JobSpec, Observation, refusal,
+    self, Action, BackendKind, Capacity, EventKind, Job, JobEvent, JobSpec, Observation, refusal,
 };
 use slipway_http_server::Problem;
 use slipway_runtime::clock::now_unix_ms;
@@ -159,7 +160,9 @@ pub(crate) async fn submit(state: &State, spec: JobSpec) -> Result<(StoredJob, b
     let mut connection = state.pool.acquire().await?;
     let known = launchers::list(&mut connection).await?;
     drop(connection);
-    let capacities: Vec<Capacity> = known.iter().map(StoredLauncher::capacity).collect();
+    check_backend(state, &spec, &known)?;
+    let wanted = known.iter().filter(|launcher| launcher.is_of(spec.backend()));
+    let capacities: Vec<Capacity> = wanted.map(StoredLauncher::capacity).collect();
     let job = match refusal(&capacities, &spec.resources) {
         Some(reason) => {
             let event = JobEvent::CannotBePlaced { reason };
@@ -200,6 +203,26 @@ pub(crate) async fn submit(state: &State, spec: JobSpec) -> Result<(StoredJob, b
     stored
         .map(|stored| (stored, true))
         .ok_or_else(|| Problem::internal("a job vanished in its own transaction"))
+}
+
+/// Whether launchers run such a job. Those that are known have run within the last hour: there may be others.
+fn check_backend(state: &State, spec: &JobSpec, known: &[StoredLauncher]) -> Result<(), Problem> {
+    let refused = |invalid: Invalid| Problem::invalid(invalid.field, invalid.message);
+    if state.backend.kind() == spec.backend() {
+        return state.backend.check(spec).map_err(|invalid| refused(invalid.under("kubernetes")));
+    }
+    if known.is_empty() || known.iter().any(|launcher| launcher.is_of(spec.backend())) {
+        return Ok(());
+    }
+    Err(match spec.backend() {
+        BackendKind::Kubernetes => {
+            Problem::invalid("kubernetes", "no launcher of this installation runs jobs on Kubernetes")
+        }
+        BackendKind::Local => Problem::invalid(
+            "kubernetes.image",
+            "expected a container image: this installation runs jobs on Kubernetes",
+        ),
+    })
 }
 
 async fn publish(

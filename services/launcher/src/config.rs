@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::backend::kubernetes::KubernetesConfig;
 use secrecy::SecretString;
 use slipway_access::CheckConfig;
 use slipway_artifact_store::{ArtifactStore, S3Config};
@@ -37,6 +38,9 @@ pub struct Config {
     /// How jobs run.
     #[command(flatten)]
     pub jobs: JobsConfig,
+    /// Whether they run on Kubernetes, and how.
+    #[command(flatten)]
+    pub kubernetes: KubernetesConfig,
     /// Who may do what.
     #[command(flatten)]
     pub access: CheckConfig,

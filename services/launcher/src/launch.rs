@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use secrecy::SecretString;
-use slipway_domain::training::Owner;
 use slipway_domain::training::attempt::{
     JOB_TOKEN_VARIABLE, KEEP_WORK_DIR_VARIABLE, LAUNCHER_URL_VARIABLE, RUN_AS_VARIABLE,
 };
+use slipway_domain::training::{JobSpec, Owner};
 use uuid::Uuid;
 
 use crate::Config;
+use crate::backend::kubernetes::{BackendName, Kubernetes};
 use crate::backend::local::{AttemptFolders, LocalProcesses};
 use crate::backend::{self, Backend, Launch};
 use crate::folders::{Folders, JobAccount};
@@ -38,16 +39,27 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
+    /// `installation` is the id that the database has.
+    ///
     /// # Errors
-    /// This program's own path cannot be resolved, or the process table is not the own one.
-    pub(crate) fn new(
+    /// This program's own path cannot be resolved, the process table is not the own one, or there is no
+    /// cluster.
+    pub(crate) async fn new(
         config: &Config,
         address: SocketAddr,
         folders: Folders,
         account: Option<JobAccount>,
+        installation: Uuid,
     ) -> anyhow::Result<Self> {
+        let is_local = config.kubernetes.backend == BackendName::Local;
         let mut urls: Vec<String> =
             config.jobs.launcher_url.iter().filter(|url| !url.is_empty()).cloned().collect();
+        if urls.is_empty() && !is_local {
+            anyhow::bail!(
+                "--launcher-url: required with --backend kubernetes, and not set: pods need an address of \
+                 the launchers, such as that of their Service"
+            );
+        }
         if urls.is_empty() {
             urls.push(reachable(address));
         }
@@ -58,9 +70,14 @@ impl Launcher {
         );
         let job_token = config.jobs.job_token.clone();
         let secrets = job_token.map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)).into_iter().collect();
-        let attempts = AttemptFolders { work: folders.work.clone(), logs: folders.logs };
+        let backend: Arc<dyn Backend> = if is_local {
+            let attempts = AttemptFolders { work: folders.work.clone(), logs: folders.logs };
+            Arc::new(LocalProcesses::new(agent_command(config)?, attempts)?)
+        } else {
+            Arc::new(Kubernetes::connect(&config.kubernetes, installation).await?)
+        };
         Ok(Self {
-            backend: Arc::new(LocalProcesses::new(agent_command(config)?, attempts)?),
+            backend,
             work_dir: folders.work,
             urls,
             inherited: config.jobs.job_environment.iter().filter(|name| !name.is_empty()).cloned().collect(),
@@ -72,37 +89,35 @@ impl Launcher {
     /// The launcher of this id as the owner of attempts.
     pub(crate) fn owner(&self, id: Uuid) -> Owner {
         Owner {
-            backend: self.backend.name().to_owned(),
+            backend: self.backend.kind().as_str().to_owned(),
             node: self.backend.node().to_owned(),
             launcher: id.to_string(),
         }
     }
 
-    /// Ends what is left of earlier attempts on this node and starts this one. `urls` are those of launchers.
+    /// Starts an attempt of a job. `urls` are those of launchers.
     ///
     /// # Errors
-    /// Something is left, or the agent does not start.
+    /// The agent does not start.
+    #[expect(clippy::too_many_arguments, reason = "each is another part of what an attempt is given")]
     pub(crate) async fn start(
         &self,
         job_id: Uuid,
         attempt: u32,
+        spec: &JobSpec,
         token: SecretString,
         job_token: Option<SecretString>,
         assigned: Assigned,
         urls: &[String],
     ) -> Result<(), backend::Error> {
-        let id = job_id.to_string();
-        let left = self.backend.end_leftovers(&id, attempt.saturating_sub(1)).await?;
-        if left > 0 {
-            tracing::warn!(%job_id, attempt, processes = left, "ended processes left by an earlier attempt");
-        }
         let mut secrets = self.secrets.clone();
         secrets.extend(job_token.map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)));
         let mut environment = self.environment.clone();
         environment.insert(LAUNCHER_URL_VARIABLE.to_owned(), urls.join(","));
         let launch = Launch {
-            job_id: id,
+            job_id: job_id.to_string(),
             attempt,
+            spec: JobSpec { files: BTreeMap::new(), ..spec.clone() },
             cores: assigned.cores,
             gpus: assigned.gpus,
             token,

@@ -26,9 +26,11 @@ mod uploads;
 mod waiting;
 
 pub use api::access::RULES as ACCESS_RULES;
+pub use backend::kubernetes::{BackendName, KubernetesConfig};
 pub use config::Config;
 
 use anyhow::Context as _;
+use axum::Router;
 use slipway_access::AccessControl;
 use slipway_api::proto::launcher::agents_server::AgentsServer;
 use slipway_api::proto::launcher::launcher_server::LauncherServer;
@@ -70,19 +72,31 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let identity = Identity::of(&config.data_dir)?;
     let store = config.artifacts();
     let logs = logs::Logs::new(store.clone(), &folders.logs, config.max_log_bytes);
-    let launch = launch::Launcher::new(&config, address, folders, account)?;
     let job_tokens = JobTokens::new(&config.jobs)?;
     let metrics = Metrics::new();
 
     let migrators = [&MIGRATOR, &slipway_outbox::migrator(), &slipway_lease::migrator()];
     let pool = db::connect(&config.postgres, "launcher", &migrators, &shutdown).await?;
     readiness.ready("postgres");
+    let installation = store::installation::id(&pool).await.context("the installation has no id")?;
+    let launch = launch::Launcher::new(&config, address, folders, account, installation).await?;
     let bus = EventBus::connect(&config.nats, "slipway-launcher").await?.with_streams(config.streams.clone());
     let outbox = Outbox::default();
     let own = launch.owner(identity.id);
     tracing::info!(launcher = %identity.id, node = own.node, "launcher of this node");
     let hang_up = drain.hang_up().clone();
-    let state = State::new(pool.clone(), outbox.clone(), store, logs, hang_up, &metrics, &config.jobs, own);
+    let backend = launch.backend.clone();
+    let state = State::new(
+        pool.clone(),
+        outbox.clone(),
+        store,
+        logs,
+        hang_up,
+        &metrics,
+        &config.jobs,
+        own,
+        backend.clone(),
+    );
 
     let mut tasks = Tasks::new(shutdown.clone());
     let lease = Lease::new(pool.clone(), &metrics);
@@ -95,6 +109,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let reconciler = reconcile::Reconciler::new(state.clone(), launch, job_tokens, identity.id);
     let reconciler = reconciler.registered().await;
     tasks.spawn("reconcile", reconciler.run(shutdown.clone()));
+    let watch = shutdown.clone();
+    tasks.spawn("backend", async move { backend.run(watch).await });
     tasks.spawn(
         "resources",
         wait_for_resources(bus.clone(), state.clone(), readiness.clone(), shutdown.clone()),
@@ -102,6 +118,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 
     let access = AccessControl::new("launcher", &config.access, &ACCESS_RULES, &metrics)
         .resolving(api::access::Experiments(state.pool.clone()));
+    let routes = access.protect(routes(state)?, &bus, &mut tasks, &readiness, &drain);
+    server::serve(listener, routes, readiness, metrics, drain).await;
+    tasks.wait().await
+}
+
+/// REST and gRPC.
+fn routes(state: State) -> anyhow::Result<Router> {
     let launcher = LauncherServer::new(api::grpc::jobs::Service::new(state.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -109,10 +132,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let routes = Grpc::beside(api::rest::router(state)).with(launcher).with(agents);
-    let routes = routes.reflected(&[slipway_api::DESCRIPTORS])?;
-    let routes = access.protect(routes, &bus, &mut tasks, &readiness, &drain);
-    server::serve(listener, routes, readiness, metrics, drain).await;
-    tasks.wait().await
+    routes.reflected(&[slipway_api::DESCRIPTORS])
 }
 
 /// Makes streams, buckets and the S3 bucket, then stays until the shutdown.

@@ -43,6 +43,13 @@ impl Observed {
         seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen.since))
     }
 
+    /// The agent of a job's attempt could not renew its lease until now.
+    pub(crate) fn touch(&mut self, job: &Active, now: Instant) {
+        if let Some(seen) = self.attempts.get_mut(&(job.id, job.state.attempt())) {
+            seen.since = now;
+        }
+    }
+
     /// Renewals may have failed or stayed unseen: what was seen before proves nothing.
     pub(crate) fn forget(&mut self) {
         self.attempts.clear();

@@ -26,18 +26,19 @@ pub(crate) struct Started {
 /// Commits attempts for the jobs that start on this node now. Their agents are to be started.
 pub(crate) async fn reserve(state: &State) -> Result<Vec<Started>, Problem> {
     let mut connection = state.pool.acquire().await?;
-    if jobs::startable(&mut connection, now_unix_ms(), 1).await?.is_empty() {
+    let backend = state.backend.kind();
+    if jobs::startable(&mut connection, backend, now_unix_ms(), 1).await?.is_empty() {
         return Ok(Vec::new());
     }
     drop(connection);
     let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     launchers::lock_placement(&mut transaction).await?;
-    let nodes = launchers::nodes(&mut transaction).await?;
+    let nodes = launchers::nodes(&mut transaction, backend).await?;
     let own = &state.own.node;
     let active = jobs::active(&mut transaction).await?;
     let is_here = |job: &jobs::Active| job.owner.as_ref().is_none_or(|owner| owner.node == *own);
     let mut here: Vec<Assigned> = active.into_iter().filter(is_here).map(|job| job.assigned).collect();
-    let waiting = jobs::startable(&mut transaction, now_unix_ms(), MAX_STARTS).await?;
+    let waiting = jobs::startable(&mut transaction, backend, now_unix_ms(), MAX_STARTS).await?;
     let asked: Vec<Resources> = waiting.iter().map(|job| job.asked).collect();
     let mut started = Vec::new();
     for (job, placed) in waiting.iter().zip(place_on(&nodes, &asked)) {

@@ -6,19 +6,20 @@
 //! [`slipway_domain::training::decide`]. Each pass reads the state again and may be repeated at any time, so
 //! a launcher that is started again goes on where the last one was cut off.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use slipway_domain::training::{
-    Action, HEARTBEAT_INTERVAL_MS, JobEvent, JobSpec, Owner, Relation, Report, Status, Verdict, Watched,
-    decide, total,
+    Action, HEARTBEAT_INTERVAL_MS, JobEvent, JobSpec, Loss, Outcome, Owner, Relation, Status, Verdict,
+    Watched, decide, total,
 };
 use slipway_http_server::Problem;
 use slipway_job_processes::is_same_machine;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::backend::{self, Left, Seen};
 use crate::change::{self, Changed, Details};
 use crate::launch::Launcher;
 use crate::observed::Observed;
@@ -38,6 +39,9 @@ const MISSED_HEARTBEATS: u64 = 2;
 /// What depends on nothing but time is decided in each of so many passes.
 const PASSES_PER_TICK: u64 = 8;
 
+/// An agent that has reported has so long to end by itself.
+const STRAY_GRACE: Duration = Duration::from_secs(15);
+
 /// The loop.
 #[derive(Debug)]
 pub(crate) struct Reconciler {
@@ -46,6 +50,8 @@ pub(crate) struct Reconciler {
     job_tokens: JobTokens,
     id: Uuid,
     observed: Observed,
+    /// What is left of attempts that are over, and since when this is known.
+    strays: HashMap<(String, u32), Instant>,
     passes: u64,
     /// Whether all own agents are to be looked for, not only silent ones.
     look_for_all: bool,
@@ -56,7 +62,8 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     pub(crate) fn new(state: State, launcher: Launcher, job_tokens: JobTokens, id: Uuid) -> Self {
         let observed = Observed::default();
-        Self { state, launcher, job_tokens, id, observed, passes: 0, look_for_all: true, idle: false }
+        let strays = HashMap::new();
+        Self { state, launcher, job_tokens, id, observed, strays, passes: 0, look_for_all: true, idle: false }
     }
 
     /// Itself, once its node is known, so that the first request already sees what the node has.
@@ -107,6 +114,8 @@ impl Reconciler {
         self.register().await?;
         let mut connection = self.state.pool.acquire().await?;
         let others = launchers::list(&mut connection).await?;
+        // Before the jobs are read: an attempt that is not among them then is over.
+        let left = self.launcher.backend.left();
         let before = Instant::now();
         let active = jobs::active(&mut connection).await?;
         drop(connection);
@@ -117,6 +126,7 @@ impl Reconciler {
         for job in &active {
             self.look_after(job, &running, before).await?;
         }
+        self.end_strays(left, &active).await;
         self.look_for_all = false;
         self.passes += 1;
         for started in placement::reserve(&self.state).await? {
@@ -128,7 +138,7 @@ impl Reconciler {
     /// One job that has an attempt, read after `read_at`. A launcher that is stopped in between does
     /// not take that time for silence.
     async fn look_after(
-        &self,
+        &mut self,
         job: &Active,
         running: &BTreeSet<(String, String)>,
         read_at: Instant,
@@ -138,12 +148,19 @@ impl Reconciler {
         let unrenewed = self.observed.unrenewed(job, read_at);
         let is_silent = unrenewed > Duration::from_millis(MISSED_HEARTBEATS * HEARTBEAT_INTERVAL_MS);
         let asks = relation.asks_backend() && (is_silent || self.look_for_all);
-        let report = if asks { self.report(job).await } else { Report::Unknown };
+        let told = if asks { self.ask(job).await } else { Seen::Unknown };
         let unrenewed_ms = u64::try_from(unrenewed.as_millis()).unwrap_or(u64::MAX);
-        let seen = Watched { relation, report, held: job.renewals > 0, unrenewed_ms };
+        let pending = job.state.status() == Status::Pending;
+        let held = job.renewals > 0;
+        let seen = Watched { relation, report: told.report(), held, pending, unrenewed_ms };
         let attempt = job.state.attempt();
         match decide(job.lease.unwrap_or(self.state.lease), &seen) {
-            Verdict::Keep => self.tick(job, relation).await,
+            Verdict::Keep => {
+                if let Seen::Pending { reason } = told {
+                    self.wait(job, reason).await?;
+                }
+                self.tick(job, relation).await
+            }
             Verdict::Adopt => {
                 tracing::info!(job_id = %job.id, attempt, "attempt adopted; its launcher is gone");
                 let mut connection = self.state.pool.acquire().await?;
@@ -151,26 +168,73 @@ impl Reconciler {
                 Ok(())
             }
             Verdict::EndGone if self.end_leftovers(job).await => {
-                let reason = "its agent ended without a report (killed, or see the end of its log)";
-                let event = JobEvent::AgentGone { attempt, reason: reason.to_owned() };
+                let event = match told {
+                    Seen::Ended { outcome } => JobEvent::Finished { attempt, outcome },
+                    Seen::Lost { reason, cause } => JobEvent::AgentGone { attempt, reason, cause },
+                    Seen::Alive | Seen::Pending { .. } | Seen::Unknown => return Ok(()),
+                };
                 self.end(job, event, true).await
             }
             Verdict::EndSilent if self.end_leftovers(job).await => {
                 self.end(job, JobEvent::LeaseOver { attempt }, true).await
             }
-            Verdict::EndLease => self.end(job, JobEvent::LeaseOver { attempt }, false).await,
+            Verdict::EndLease => {
+                let is_own = relation == Relation::Own;
+                self.end(job, JobEvent::LeaseOver { attempt }, is_own).await
+            }
             // Something is left: it is tried again with the next pass.
             Verdict::EndGone | Verdict::EndSilent => Ok(()),
         }
     }
 
-    async fn report(&self, job: &Active) -> Report {
+    async fn ask(&self, job: &Active) -> Seen {
         match self.launcher.backend.report(&job.id.to_string(), job.state.attempt()).await {
-            Ok(report) => report,
+            Ok(seen) => seen,
             Err(error) => {
                 // The lease decides where the backend cannot tell.
                 tracing::warn!(%error, job_id = %job.id, "cannot determine whether an agent is alive");
-                Report::Unknown
+                Seen::Unknown
+            }
+        }
+    }
+
+    /// Stores what an attempt waits for. Its agent has as long to report as if it had been started now.
+    async fn wait(&mut self, job: &Active, reason: String) -> Result<(), Problem> {
+        self.observed.touch(job, Instant::now());
+        if job.state.status() == Status::Pending && job.state.reason() == reason {
+            return Ok(());
+        }
+        let event = JobEvent::Waiting { attempt: job.state.attempt(), reason };
+        change::attempt(&self.state, job.id, event, Some(job.renewals)).await.map(drop)
+    }
+
+    /// Ends what the backend has of attempts that are over, whoever ended them. An agent that has reported
+    /// its end has the time to end.
+    async fn end_strays(&mut self, left: Vec<Left>, active: &[Active]) {
+        if left.is_empty() {
+            self.strays.clear();
+            return;
+        }
+        let active: BTreeSet<(String, u32)> =
+            active.iter().map(|job| (job.id.to_string(), job.state.attempt())).collect();
+        let now = Instant::now();
+        let known = std::mem::take(&mut self.strays);
+        for stray in left {
+            let key = (stray.job_id.clone(), stray.attempt);
+            if active.contains(&key) {
+                continue;
+            }
+            let since = known.get(&key).copied().unwrap_or(now);
+            self.strays.insert(key, since);
+            if stray.runs && now.duration_since(since) < STRAY_GRACE {
+                continue;
+            }
+            let Left { job_id, attempt, .. } = stray;
+            match self.launcher.backend.end_leftovers(&job_id, attempt).await {
+                Ok(_) => tracing::info!(job_id, attempt, "ended leftovers of an attempt that is over"),
+                Err(error) => {
+                    tracing::debug!(%error, job_id, attempt, "leftovers have not ended; retrying");
+                }
             }
         }
     }
@@ -226,10 +290,9 @@ impl Reconciler {
                     let Some(token) = token.take() else { continue };
                     tracing::info!(job_id = %id, attempt, "attempt started");
                     let spec = &changed.job.spec;
-                    if let Err(reason) = self.start(id, attempt, spec, token, assigned.clone()).await {
-                        tracing::error!(reason, job_id = %id, attempt, "the attempt does not start");
-                        let event = JobEvent::AgentGone { attempt, reason };
-                        change::job(&self.state, id, event, Details::default()).await?;
+                    if let Err(why) = self.start(id, attempt, spec, token, assigned.clone()).await {
+                        tracing::error!(%why, job_id = %id, attempt, "the attempt does not start");
+                        change::job(&self.state, id, why.event(attempt), Details::default()).await?;
                     }
                 }
                 Action::FenceAttempt { attempt } => {
@@ -256,11 +319,15 @@ impl Reconciler {
         spec: &JobSpec,
         token: SecretString,
         assigned: Assigned,
-    ) -> Result<(), String> {
-        let job_token = self.job_tokens.issue(&self.state.pool, id, spec).await?;
+    ) -> Result<(), NotStarted> {
+        let issued = self.job_tokens.issue(&self.state.pool, id, spec).await;
+        let job_token = issued.map_err(NotStarted::Now)?;
         let urls = self.state.launcher_urls();
-        let started = self.launcher.start(id, attempt, token, job_token, assigned, &urls).await;
-        started.map_err(|error| error.to_string())
+        let started = self.launcher.start(id, attempt, spec, token, job_token, assigned, &urls).await;
+        started.map_err(|error| match error {
+            backend::Error::Refused(_) => NotStarted::Ever(error.to_string()),
+            error => NotStarted::Now(error.to_string()),
+        })
     }
 
     /// Sets the metrics.
@@ -279,6 +346,26 @@ impl Reconciler {
     async fn leave(&self) -> Result<(), Problem> {
         let mut connection = self.state.pool.acquire().await?;
         Ok(launchers::remove(&mut connection, self.id, &self.state.own.node).await?)
+    }
+}
+
+/// Why an attempt did not start.
+#[derive(Debug, thiserror::Error)]
+enum NotStarted {
+    /// Another one may.
+    #[error("{0}")]
+    Now(String),
+    /// No other one will either.
+    #[error("{0}")]
+    Ever(String),
+}
+
+impl NotStarted {
+    fn event(self, attempt: u32) -> JobEvent {
+        match self {
+            Self::Now(reason) => JobEvent::AgentGone { attempt, reason, cause: Loss::System },
+            Self::Ever(reason) => JobEvent::Finished { attempt, outcome: Outcome::NotStarted { reason } },
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backend::Backend;
 use crate::capacity::Machine;
 use crate::config::JobsConfig;
 use crate::logs::Logs;
@@ -30,6 +31,8 @@ pub(crate) struct State {
     pub(crate) metrics: LauncherMetrics,
     /// What the own node has for jobs.
     pub(crate) machine: Arc<Machine>,
+    /// Where this launcher runs jobs.
+    pub(crate) backend: Arc<dyn Backend>,
     /// This launcher, as the owner of attempts.
     pub(crate) own: Arc<Owner>,
     /// Of every attempt.
@@ -60,8 +63,9 @@ impl State {
         metrics: &Metrics,
         jobs: &JobsConfig,
         own: Owner,
+        backend: Arc<dyn Backend>,
     ) -> Self {
-        let machine = Machine::detect(jobs);
+        let machine = Machine::of(backend.kind(), jobs);
         let Capacity { cpus, memory_bytes, gpus } = machine.capacity;
         tracing::info!(cpus, memory_bytes, gpus, "capacity for jobs");
         Self {
@@ -71,6 +75,7 @@ impl State {
             logs,
             metrics: LauncherMetrics::register(metrics, &machine.capacity),
             machine: Arc::new(machine),
+            backend,
             own: Arc::new(own),
             lease: Lease::of_ms(jobs.lease_ms),
             launcher_urls: Arc::default(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use slipway_api::rest::launcher::{CapacityReport, Waiting};
-use slipway_domain::training::{Capacity, Placement, Resources, place_on, total};
+use slipway_domain::training::{BackendKind, Capacity, Placement, Resources, place_on, total};
 use slipway_http_server::Problem;
 use slipway_runtime::clock::now_unix_ms;
 use uuid::Uuid;
@@ -17,27 +17,37 @@ const MAX_EXPLAINED: i64 = 1_000;
 /// What each waiting job waits for as of now.
 pub(crate) async fn explain(state: &State) -> Result<HashMap<Uuid, Waiting>, Problem> {
     let mut connection = state.pool.acquire().await?;
-    let nodes = launchers::nodes(&mut connection).await?;
-    let startable = jobs::startable(&mut connection, now_unix_ms(), MAX_EXPLAINED).await?;
-    let asked: Vec<Resources> = startable.iter().map(|job| job.asked).collect();
-    let placed = place_on(&nodes, &asked);
-    let waiting = startable.iter().zip(placed).map(|(job, placed)| {
-        let waiting = match placed.placement {
-            Placement::Start => Waiting { position: None, reason: "starts next".to_owned() },
-            Placement::Wait { position, reason } => Waiting { position: Some(position), reason },
-            Placement::Never { reason } => Waiting { position: None, reason },
-        };
-        (job.id, waiting)
-    });
-    Ok(waiting.collect())
+    let mut explained = HashMap::new();
+    for backend in BackendKind::ALL {
+        let startable = jobs::startable(&mut connection, backend, now_unix_ms(), MAX_EXPLAINED).await?;
+        if startable.is_empty() {
+            continue;
+        }
+        let nodes = launchers::nodes(&mut connection, backend).await?;
+        let asked: Vec<Resources> = startable.iter().map(|job| job.asked).collect();
+        let placed = place_on(&nodes, &asked).into_iter().map(|placed| reason(placed.placement));
+        explained.extend(startable.iter().map(|job| job.id).zip(placed));
+    }
+    Ok(explained)
 }
 
-/// What all nodes have for jobs, and how much of it they use.
+fn reason(placement: Placement) -> Waiting {
+    match placement {
+        Placement::Start => Waiting { position: None, reason: "starts next".to_owned() },
+        Placement::Wait { position, reason } => Waiting { position: Some(position), reason },
+        Placement::Never { reason } => Waiting { position: None, reason },
+    }
+}
+
+/// What all machines of launchers have for jobs, and how much of it they use. What a cluster has is not
+/// known.
 pub(crate) async fn capacity(state: &State) -> Result<CapacityReport, Problem> {
     let mut connection = state.pool.acquire().await?;
-    let nodes = launchers::nodes(&mut connection).await?;
-    let active = jobs::active(&mut connection).await?;
-    let waiting = jobs::startable(&mut connection, now_unix_ms(), MAX_EXPLAINED).await?;
+    let backend = BackendKind::Local;
+    let nodes = launchers::nodes(&mut connection, backend).await?;
+    let mut active = jobs::active(&mut connection).await?;
+    active.retain(|job| job.owner.as_ref().is_none_or(|owner| owner.backend == backend.as_str()));
+    let waiting = jobs::startable(&mut connection, backend, now_unix_ms(), MAX_EXPLAINED).await?;
     let machine = &state.machine;
     let capacity =
         nodes.iter().fold(Capacity { cpus: 0.0, memory_bytes: 0, gpus: 0 }, |sum, node| Capacity {

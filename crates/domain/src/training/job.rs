@@ -8,8 +8,6 @@ use super::spec::JobSpec;
 pub const HEARTBEAT_INTERVAL_MS: u64 = 2_000;
 /// An agent has this much longer than its command for what it is to do by itself, milliseconds.
 pub const AGENT_SPARE_MS: u64 = 15_000;
-/// Attempts that may be lost with their machine or agent; they do not count against the user's retries.
-pub const MAX_DISRUPTIONS: u32 = 5;
 
 /// Where a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,6 +15,8 @@ pub const MAX_DISRUPTIONS: u32 = 5;
 pub enum Status {
     /// Waits for a free place.
     Queued,
+    /// An attempt waits for its node, image or queue; the reason says for which.
+    Pending,
     /// An attempt runs.
     Running,
     /// An attempt failed; the next waits for its backoff and a free place.
@@ -36,6 +36,7 @@ impl Status {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
+            Self::Pending => "pending",
             Self::Running => "running",
             Self::Retrying => "retrying",
             Self::Cancelling => "cancelling",
@@ -47,8 +48,8 @@ impl Status {
 
     /// The status of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        use Status::{Cancelled, Cancelling, Failed, Queued, Retrying, Running, Succeeded};
-        [Queued, Running, Retrying, Cancelling, Succeeded, Failed, Cancelled]
+        use Status::{Cancelled, Cancelling, Failed, Pending, Queued, Retrying, Running, Succeeded};
+        [Queued, Pending, Running, Retrying, Cancelling, Succeeded, Failed, Cancelled]
             .into_iter()
             .find(|status| status.as_str() == name)
     }
@@ -69,8 +70,11 @@ pub struct Job {
     pub(super) attempt: u32,
     /// Attempts whose command failed.
     pub(super) failures: u32,
-    /// Attempts lost with their machine or agent.
+    /// Attempts lost to disruptions.
     pub(super) disruptions: u32,
+    /// Attempts lost to the platform.
+    #[serde(default)]
+    pub(super) system_failures: u32,
     /// Why it is where it is; empty where there is nothing to explain.
     pub(super) reason: String,
     /// Not before this does the next attempt start.
@@ -105,8 +109,8 @@ pub enum Outcome {
     TimedOut,
     /// The command was ended since it used more memory than it asked for.
     OutOfMemory {
-        /// How much its processes used together, bytes.
-        used_bytes: u64,
+        /// How much its processes used together, bytes; `None` where nobody has measured it.
+        used_bytes: Option<u64>,
     },
 }
 
@@ -122,7 +126,7 @@ impl Outcome {
         match (exit_code, signal) {
             _ if !start_error.is_empty() => Self::NotStarted { reason: start_error.to_owned() },
             _ if timed_out => Self::TimedOut,
-            _ if memory_exceeded_bytes > 0 => Self::OutOfMemory { used_bytes: memory_exceeded_bytes },
+            _ if memory_exceeded_bytes > 0 => Self::OutOfMemory { used_bytes: Some(memory_exceeded_bytes) },
             (_, Some(signal)) => Self::Signalled { signal },
             (Some(code), None) => Self::Exited { code },
             (None, None) => {
@@ -145,6 +149,13 @@ pub enum JobEvent {
         /// The attempt.
         attempt: u32,
     },
+    /// The agent of an attempt cannot start yet.
+    Waiting {
+        /// The attempt.
+        attempt: u32,
+        /// For what it waits.
+        reason: String,
+    },
     /// The lease of an attempt was not renewed in time; see [`super::decide`].
     LeaseOver {
         /// The attempt.
@@ -156,6 +167,8 @@ pub enum JobEvent {
         attempt: u32,
         /// What is known about it.
         reason: String,
+        /// Whose fault it was not.
+        cause: Loss,
     },
     /// An attempt ended.
     Finished {
@@ -171,6 +184,15 @@ pub enum JobEvent {
     },
     /// Someone asked for the end of the job.
     CancelRequested,
+}
+
+/// Why an attempt was lost whose command did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It was evicted, preempted, drained, or lost with its machine.
+    Disruption,
+    /// Its agent ended or did not start, for a reason that lies in the platform.
+    System,
 }
 
 /// What is known at one moment.
@@ -248,6 +270,7 @@ impl Job {
             attempt: 0,
             failures: 0,
             disruptions: 0,
+            system_failures: 0,
             reason: String::new(),
             retry_at_unix_ms: None,
             attempt_started_at_unix_ms: None,
@@ -272,9 +295,14 @@ impl Job {
         self.failures
     }
 
-    /// Attempts lost with their machine or agent.
+    /// Attempts lost to disruptions.
     pub fn disruptions(&self) -> u32 {
         self.disruptions
+    }
+
+    /// Attempts lost to the platform.
+    pub fn system_failures(&self) -> u32 {
+        self.system_failures
     }
 
     /// Why it is where it is; empty if there is nothing to explain.
@@ -294,7 +322,7 @@ impl Job {
 
     /// Whether an attempt may be running.
     pub fn has_attempt(&self) -> bool {
-        matches!(self.status, Status::Running | Status::Cancelling)
+        matches!(self.status, Status::Pending | Status::Running | Status::Cancelling)
     }
 }
 
@@ -303,13 +331,15 @@ pub fn step(spec: &JobSpec, job: &Job, seen: &Observation) -> (Job, Vec<Action>)
     let mut machine = Machine { spec, next: job.clone(), seen, actions: Vec::new() };
     match &seen.event {
         JobEvent::Tick { capacity } => machine.tick(*capacity),
-        JobEvent::Heartbeat { attempt } if machine.is_current(*attempt) => {
-            machine.next.heartbeat_at_unix_ms = Some(seen.now_unix_ms);
-        }
+        JobEvent::Heartbeat { attempt } if machine.is_current(*attempt) => machine.hear(),
+        JobEvent::Waiting { attempt, reason } if machine.is_current(*attempt) => machine.wait(reason),
         JobEvent::Finished { attempt, outcome } if machine.is_current(*attempt) => machine.finish(outcome),
-        JobEvent::AgentGone { attempt, reason } if machine.is_current(*attempt) => machine.lose_agent(reason),
+        JobEvent::AgentGone { attempt, reason, cause } if machine.is_current(*attempt) => {
+            machine.lose_agent(reason, *cause);
+        }
         JobEvent::LeaseOver { attempt } if machine.is_current(*attempt) => machine.lose_lease(),
         JobEvent::Heartbeat { .. }
+        | JobEvent::Waiting { .. }
         | JobEvent::Finished { .. }
         | JobEvent::AgentGone { .. }
         | JobEvent::LeaseOver { .. } => {}
@@ -361,6 +391,25 @@ impl Machine<'_> {
         self.publish(EventKind::Started);
     }
 
+    /// What an attempt waited for does not count as time in which it ran.
+    fn hear(&mut self) {
+        let now = self.seen.now_unix_ms;
+        if self.next.status == Status::Pending {
+            self.next.status = Status::Running;
+            self.next.reason = String::new();
+            self.next.attempt_started_at_unix_ms = Some(now);
+        }
+        self.next.heartbeat_at_unix_ms = Some(now);
+    }
+
+    fn wait(&mut self, reason: &str) {
+        let is_silent = self.next.heartbeat_at_unix_ms.is_none();
+        if is_silent && matches!(self.next.status, Status::Running | Status::Pending) {
+            self.next.status = Status::Pending;
+            reason.clone_into(&mut self.next.reason);
+        }
+    }
+
     fn finish(&mut self, outcome: &Outcome) {
         if self.next.status == Status::Cancelling {
             self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
@@ -369,16 +418,28 @@ impl Machine<'_> {
         let attempt = self.next.attempt;
         match outcome {
             Outcome::Exited { code: 0 } => self.end(Status::Succeeded, EventKind::Succeeded, ""),
+            Outcome::Exited { code } if self.spec.retries.permanent_exit_codes.contains(code) => {
+                self.next.failures += 1;
+                let reason = format!("attempt {attempt}: exit code {code}, which asks for no retry");
+                self.end(Status::Failed, EventKind::Failed, &reason);
+            }
             Outcome::Exited { code } => self.fail(&format!("attempt {attempt}: exit code {code}")),
             Outcome::Signalled { signal } => {
                 self.fail(&format!("attempt {attempt}: ended by signal {signal}"));
             }
             Outcome::OutOfMemory { used_bytes } => {
                 let limit_bytes = self.spec.resources.memory_bytes;
-                self.fail(&format!(
-                    "attempt {attempt}: out of memory: its processes used {used_bytes} bytes, \
-                     more than the {limit_bytes} of resources.memory_bytes"
-                ));
+                let what = match (used_bytes, limit_bytes) {
+                    (Some(used_bytes), _) => format!(
+                        "its processes used {used_bytes} bytes, more than the {limit_bytes} of \
+                         resources.memory_bytes"
+                    ),
+                    (None, 0) => "its node had no memory left".to_owned(),
+                    (None, _) => {
+                        format!("it used more than the {limit_bytes} bytes of resources.memory_bytes")
+                    }
+                };
+                self.fail(&format!("attempt {attempt}: out of memory: {what}"));
             }
             Outcome::NotStarted { reason } => {
                 let reason = format!("the command did not start: {reason}");
@@ -404,12 +465,12 @@ impl Machine<'_> {
         }
     }
 
-    fn lose_agent(&mut self, reason: &str) {
+    fn lose_agent(&mut self, reason: &str, cause: Loss) {
         if self.next.status == Status::Cancelling {
             self.fence();
             self.end(Status::Cancelled, EventKind::Cancelled, &format!("cancelled; {reason}"));
         } else {
-            self.lose_attempt(reason);
+            self.lose_attempt(reason, cause);
         }
     }
 
@@ -417,7 +478,7 @@ impl Machine<'_> {
         if self.next.status == Status::Cancelling {
             self.end_unconfirmed();
         } else {
-            self.lose_attempt("its agent did not report");
+            self.lose_attempt("its agent did not report", Loss::Disruption);
         }
     }
 
@@ -426,16 +487,21 @@ impl Machine<'_> {
         self.end(Status::Cancelled, EventKind::Cancelled, "cancelled; its agent did not confirm the end");
     }
 
-    fn lose_attempt(&mut self, why: &str) {
+    fn lose_attempt(&mut self, why: &str, cause: Loss) {
         self.fence();
-        self.next.disruptions += 1;
+        let retries = &self.spec.retries;
+        let (lost, limit, field) = match cause {
+            Loss::Disruption => (&mut self.next.disruptions, retries.disruption_limit, "disruption_limit"),
+            Loss::System => (&mut self.next.system_failures, retries.system_limit, "system_limit"),
+        };
+        *lost += 1;
+        let lost = *lost;
         let what = format!("attempt {}: {why}", self.next.attempt);
-        if self.next.disruptions > MAX_DISRUPTIONS {
-            let reason = format!("{what}; lost {} times", self.next.disruptions);
+        if lost > limit {
+            let reason = format!("{what}; lost {lost} times, more than the {limit} of retries.{field}");
             self.end(Status::Failed, EventKind::Failed, &reason);
         } else {
-            let retry = self.next.disruptions;
-            self.retry(retry, &format!("{what}; another attempt follows"));
+            self.retry(lost, &format!("{what}; another attempt follows"));
         }
     }
 
@@ -452,6 +518,12 @@ impl Machine<'_> {
         match self.next.status {
             Status::Queued | Status::Retrying => {
                 self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
+                self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
+            }
+            Status::Pending => {
+                // Its command does not run, and never will: its agent is refused the lease.
+                self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
+                self.fence();
                 self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
             }
             Status::Running => {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::distributed::Group;
-use super::spec::check_variable_name;
+use super::variable::check_variable_name;
 use crate::{Invalid, invalid::ensure};
 
 /// Longest name of an object, and of a label's part before the slash.

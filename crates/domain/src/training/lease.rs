@@ -109,6 +109,8 @@ impl Relation {
 pub enum Report {
     /// It lives.
     Alive,
+    /// It will be started: it waits for a node, an image or a queue.
+    Pending,
     /// It is not there, and nothing can bring it back.
     Gone,
     /// The backend was not asked, or cannot tell.
@@ -124,6 +126,8 @@ pub struct Watched {
     pub report: Report,
     /// Whether its agent has ever held the lease. A command is not started before.
     pub held: bool,
+    /// Whether its owner has stored that it waits for its node, image or queue: others cannot see that.
+    pub pending: bool,
     /// How long the lease has not been renewed while the one who decides could have seen it, by its monotonic
     /// clock, milliseconds.
     pub unrenewed_ms: u64,
@@ -152,6 +156,12 @@ pub fn decide(lease: Lease, seen: &Watched) -> Verdict {
     match (seen.relation, seen.report) {
         (Relation::Orphan, _) | (Relation::Unowned, Report::Alive) => Verdict::Adopt,
         (Relation::Own, Report::Gone) => Verdict::EndGone,
+        (Relation::Own, Report::Pending) if !seen.held => Verdict::Keep,
+        (Relation::Own, Report::Unknown) | (Relation::Foreign | Relation::Unowned, _) if seen.pending => {
+            Verdict::Keep
+        }
+        // What cannot be reached has ended by itself.
+        (Relation::Own, _) if seen.held && seen.unrenewed_ms >= lease.ms() => Verdict::EndLease,
         (Relation::Own, _) if seen.unrenewed_ms >= limit_ms(lease.silence_ms()) => Verdict::EndSilent,
         (Relation::Foreign | Relation::Unowned, _) if seen.unrenewed_ms >= limit_ms(lease.ms()) => {
             Verdict::EndLease
@@ -173,7 +183,7 @@ mod tests {
     }
 
     fn watched(relation: Relation, report: Report, unrenewed_ms: u64) -> Watched {
-        Watched { relation, report, held: true, unrenewed_ms }
+        Watched { relation, report, held: true, pending: false, unrenewed_ms }
     }
 
     #[test]
@@ -204,6 +214,31 @@ mod tests {
             let after = |ms| decide(LEASE, &watched(relation, Report::Alive, ms));
             assert_eq!((after(limit_ms - 1), after(limit_ms)), (Verdict::Keep, verdict));
         }
+    }
+
+    #[test]
+    fn an_own_attempt_that_cannot_be_ended_is_over_with_its_lease() {
+        let after = |ms| decide(LEASE, &watched(Relation::Own, Report::Alive, ms));
+        assert_eq!(after(DEFAULT_LEASE_MS - 1), Verdict::EndSilent);
+        assert_eq!(after(DEFAULT_LEASE_MS), Verdict::EndLease);
+    }
+
+    #[test]
+    fn an_agent_that_waits_for_its_node_has_any_time() {
+        let long_ms = 10 * START_TIMEOUT_MS;
+        let waits =
+            |relation, report| Watched { held: false, pending: true, ..watched(relation, report, long_ms) };
+        for seen in [
+            Watched { pending: false, ..waits(Relation::Own, Report::Pending) },
+            waits(Relation::Own, Report::Pending),
+            waits(Relation::Own, Report::Unknown),
+            waits(Relation::Foreign, Report::Unknown),
+        ] {
+            assert_eq!(decide(LEASE, &seen), Verdict::Keep, "{seen:?}");
+        }
+        let mute = waits(Relation::Own, Report::Alive);
+        assert_eq!(decide(LEASE, &mute), Verdict::EndSilent, "it runs, and does not reach a launcher");
+        assert_eq!(decide(LEASE, &waits(Relation::Own, Report::Gone)), Verdict::EndGone);
     }
 
     #[test]
@@ -245,7 +280,7 @@ mod tests {
         #[test]
         fn others_wait_for_the_lease(unrenewed_ms in 0..DEFAULT_LEASE_MS, held: bool, asked in 0..3) {
             let report = [Report::Alive, Report::Gone, Report::Unknown][usize::try_from(asked).expect("few")];
-            let seen = Watched { relation: Relation::Foreign, report, held, unrenewed_ms };
+            let seen = Watched { relation: Relation::Foreign, report, held, pending: false, unrenewed_ms };
             prop_assert_eq!(decide(LEASE, &seen), Verdict::Keep);
         }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::kubernetes::KubernetesSpec;
+use super::variable::check_variable_name;
 use crate::{Invalid, invalid::ensure, path::check_relative};
 
 const MAX_NAME_BYTES: usize = 250;
@@ -11,6 +13,11 @@ const MAX_COMMAND_BYTES: usize = 128 * 1024;
 const MAX_ENTRIES: usize = 1_000;
 const MAX_FILES_BYTES: usize = 8 * 1024 * 1024;
 const MAX_RETRIES: u32 = 100;
+const MAX_DISRUPTIONS: u32 = 10_000;
+const DEFAULT_DISRUPTION_LIMIT: u32 = 100;
+const DEFAULT_SYSTEM_LIMIT: u32 = 5;
+/// A command that ends with it asks for no further attempt.
+const PERMANENT_EXIT_CODE: i32 = 42;
 const MAX_BACKOFF_MS: u64 = 24 * 3_600 * 1_000;
 const MAX_KEEP: u32 = 1_000;
 const MAX_TIMEOUT_S: f64 = 30.0 * 24.0 * 3_600.0;
@@ -19,8 +26,6 @@ const MAX_CPUS: f64 = 4_096.0;
 const MAX_GPUS: u32 = 1_024;
 /// Names the experiment that clients of MLflow log to.
 const EXPERIMENT_VARIABLE: &str = "MLFLOW_EXPERIMENT_ID";
-/// The agent sets these itself.
-const RESERVED_ENV_PREFIX: &str = "SLIPWAY_";
 
 /// A training job as submitted.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -54,6 +59,9 @@ pub struct JobSpec {
     /// For people and filters.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// What it asks of Kubernetes. Absent: it runs on a launcher's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesSpec>,
     /// The experiment that it logs to, by its id: whoever may read that may read the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub experiment_id: Option<String>,
@@ -91,12 +99,19 @@ impl Resources {
     }
 }
 
-/// What happens when the command fails. An attempt lost with its machine or agent does not count here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What happens when an attempt fails. Each of three causes has a budget of its own: the command, disruptions
+/// (an eviction, a preemption, a lost machine), and the platform itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retries {
-    /// Attempts after the first.
+    /// Attempts whose command may fail, beside the last one.
     pub limit: u32,
+    /// Attempts that may be lost to disruptions.
+    pub disruption_limit: u32,
+    /// Attempts that may be lost to the platform.
+    pub system_limit: u32,
+    /// Exit codes of the command after which no attempt follows.
+    pub permanent_exit_codes: Vec<i32>,
     /// Wait before the first retry, milliseconds; doubles with each.
     pub backoff_initial_ms: u64,
     /// Longest wait, milliseconds.
@@ -105,7 +120,14 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { limit: 0, backoff_initial_ms: 1_000, backoff_max_ms: 60_000 }
+        Self {
+            limit: 0,
+            disruption_limit: DEFAULT_DISRUPTION_LIMIT,
+            system_limit: DEFAULT_SYSTEM_LIMIT,
+            permanent_exit_codes: vec![PERMANENT_EXIT_CODE],
+            backoff_initial_ms: 1_000,
+            backoff_max_ms: 60_000,
+        }
     }
 }
 
@@ -162,6 +184,7 @@ impl JobSpec {
         self.validate_files()?;
         self.validate_limits()?;
         self.validate_experiment()?;
+        self.validate_kubernetes()?;
         ensure(self.labels.len() <= MAX_ENTRIES, "labels", || format!("must be at most {MAX_ENTRIES}"))?;
         if let Some(checkpoint) = &self.checkpoint {
             check_relative(&checkpoint.dir).map_err(|why| Invalid::new("checkpoint.dir", why))?;
@@ -177,6 +200,15 @@ impl JobSpec {
         let key_length = self.idempotency_key.as_ref().map_or(1, String::len);
         ensure((1..=MAX_NAME_BYTES).contains(&key_length), "idempotency_key", || {
             format!("must be 1 to {MAX_NAME_BYTES} bytes long")
+        })
+    }
+
+    fn validate_kubernetes(&self) -> Result<(), Invalid> {
+        let Some(kubernetes) = &self.kubernetes else { return Ok(()) };
+        kubernetes.validate().map_err(|invalid| invalid.under("kubernetes"))?;
+        let both = self.resources.gpus > 0 && kubernetes.gpu_claim_template.is_some();
+        ensure(!both, "kubernetes.gpu_claim_template", || {
+            format!("claims GPUs in place of resources.gpus, which is {}", self.resources.gpus)
         })
     }
 
@@ -244,16 +276,34 @@ impl JobSpec {
         })
     }
 
+    fn validate_budgets(&self) -> Result<(), Invalid> {
+        let Retries { limit, disruption_limit, system_limit, permanent_exit_codes, .. } = &self.retries;
+        for (field, limit, most) in [
+            ("limit", limit, MAX_RETRIES),
+            ("disruption_limit", disruption_limit, MAX_DISRUPTIONS),
+            ("system_limit", system_limit, MAX_RETRIES),
+        ] {
+            ensure(*limit <= most, &format!("retries.{field}"), || {
+                format!("must be at most {most}, is {limit}")
+            })?;
+        }
+        for (index, code) in permanent_exit_codes.iter().enumerate() {
+            ensure((1..=255).contains(code), &format!("retries.permanent_exit_codes[{index}]"), || {
+                format!("must be 1 to 255, is {code}")
+            })?;
+        }
+        let count = permanent_exit_codes.len();
+        ensure(count <= 255, "retries.permanent_exit_codes", || format!("must be at most 255, are {count}"))
+    }
+
     fn validate_limits(&self) -> Result<(), Invalid> {
         let Resources { cpus, gpus, .. } = self.resources;
         ensure(cpus > 0.0 && cpus <= MAX_CPUS, "resources.cpus", || {
             format!("must be above 0 and at most {MAX_CPUS}, is {cpus}")
         })?;
         ensure(gpus <= MAX_GPUS, "resources.gpus", || format!("must be at most {MAX_GPUS}, is {gpus}"))?;
-        let Retries { limit, backoff_initial_ms, backoff_max_ms } = self.retries;
-        ensure(limit <= MAX_RETRIES, "retries.limit", || {
-            format!("must be at most {MAX_RETRIES}, is {limit}")
-        })?;
+        let Retries { backoff_initial_ms, backoff_max_ms, .. } = self.retries;
+        self.validate_budgets()?;
         ensure(backoff_max_ms <= MAX_BACKOFF_MS, "retries.backoff_max_ms", || {
             format!("must be at most {MAX_BACKOFF_MS}, is {backoff_max_ms}")
         })?;
@@ -268,14 +318,4 @@ impl JobSpec {
             format!("must be 0 to {MAX_GRACE_S}, is {}", self.grace_period_s)
         })
     }
-}
-
-/// Checks the name of an environment variable that a job sets.
-pub(super) fn check_variable_name(field: &str, name: &str) -> Result<(), Invalid> {
-    ensure(!name.is_empty() && !name.contains(['=', '\0']), field, || {
-        "a name must not be empty or hold '='".into()
-    })?;
-    ensure(!name.starts_with(RESERVED_ENV_PREFIX), field, || {
-        format!("names that begin with {RESERVED_ENV_PREFIX} are set by the agent")
-    })
 }

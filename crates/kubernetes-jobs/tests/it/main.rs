@@ -25,6 +25,7 @@ fn facts() -> Facts {
         },
     });
     Facts {
+        installation: "0198c5a2-0000-7000-8000-000000000001".to_owned(),
         namespace: "training".to_owned(),
         agent_image: "registry.example.com/slipway/agent:1.0".to_owned(),
         presets: serde_json::from_value(presets).unwrap(),

@@ -82,16 +82,24 @@ pub(crate) struct Objects {
 
 impl Objects {
     /// # Errors
-    /// The system's certificates cannot be read.
+    /// The certificates cannot be used.
     pub(crate) fn new(launcher: Launcher) -> Result<Self, reqwest::Error> {
-        let http = Client::builder()
-            .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
-            .redirect(reqwest::redirect::Policy::none())
-            // A proxy of the job's environment is not meant for the platform's own store.
-            .no_proxy()
-            .build()?;
+        let builder = || {
+            Client::builder()
+                .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
+                .redirect(reqwest::redirect::Policy::none())
+                // A proxy of the job's environment is not meant for the platform's own store.
+                .no_proxy()
+        };
+        // A container's image may have no certificates of authorities.
+        let http = builder().build().or_else(|_| builder().tls_certs_only(browser_authorities()?).build())?;
         Ok(Self { http, launcher, requests: Arc::new(Semaphore::new(PARALLEL_REQUESTS)) })
     }
+}
+
+/// The authorities that Mozilla's browsers trust.
+fn browser_authorities() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| reqwest::Certificate::from_der(der)).collect()
 }
 
 /// Time for a request that carries so many bytes.

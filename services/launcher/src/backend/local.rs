@@ -7,17 +7,18 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use secrecy::ExposeSecret as _;
-use slipway_domain::training::Report;
+use slipway_domain::Invalid;
 use slipway_domain::training::attempt::{WORK_DIR_VARIABLE, is_inherited_by_agents};
+use slipway_domain::training::{BackendKind, JobSpec};
 use slipway_job_processes as processes;
 use tokio::process::Command;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::{Backend, Error, Launch};
+use super::{Backend, Error, Launch, Seen};
 
-/// Name of the backend.
-const NAME: &str = "local";
+/// What is known about an agent that is no longer there.
+const GONE: &str = "its agent ended without a report (killed, or see the end of its log)";
 
 /// Starts agents as processes that outlive the launcher: each makes a session of its own, and a launcher that
 /// was killed and started again finds it by the marks in its environment. Cheap to clone.
@@ -74,15 +75,24 @@ impl LocalProcesses {
 
 #[tonic::async_trait]
 impl Backend for LocalProcesses {
-    fn name(&self) -> &'static str {
-        NAME
+    fn kind(&self) -> BackendKind {
+        BackendKind::Local
     }
 
     fn node(&self) -> &str {
         &self.node
     }
 
+    fn check(&self, _: &JobSpec) -> Result<(), Invalid> {
+        Ok(())
+    }
+
     async fn start(&self, launch: &Launch) -> Result<(), Error> {
+        let (job_id, attempt) = (&launch.job_id, launch.attempt);
+        let left = self.end_leftovers(job_id, attempt.saturating_sub(1)).await?;
+        if left > 0 {
+            tracing::warn!(job_id, attempt, processes = left, "ended processes left by an earlier attempt");
+        }
         let log = open_log(&self.folders.agent_log_of(launch)).map_err(Error::Log)?;
         let refuse = |error: std::io::Error| Error::Start {
             program: self.command[0].clone(),
@@ -117,9 +127,9 @@ impl Backend for LocalProcesses {
         Ok(())
     }
 
-    async fn report(&self, job_id: &str, attempt: u32) -> Result<Report, Error> {
+    async fn report(&self, job_id: &str, attempt: u32) -> Result<Seen, Error> {
         let is_alive = processes::agent_is_alive(job_id, attempt).await?;
-        Ok(if is_alive { Report::Alive } else { Report::Gone })
+        Ok(if is_alive { Seen::Alive } else { Seen::lost(GONE) })
     }
 
     async fn end_leftovers(&self, job_id: &str, last: u32) -> Result<usize, Error> {
@@ -151,6 +161,7 @@ mod tests {
         Launch {
             job_id: job_id.to_owned(),
             attempt: 1,
+            spec: JobSpec::default(),
             cores: Vec::new(),
             gpus: Vec::new(),
             token: "t".into(),
@@ -175,10 +186,10 @@ mod tests {
         let job_id = format!("leftovers-{}", std::process::id());
         let backend = backend(folder.path(), "setsid sleep 300 & sleep 300");
         backend.start(&launch(&job_id)).await.unwrap();
-        assert_eq!(backend.report(&job_id, 1).await.unwrap(), Report::Alive);
-        assert_eq!(backend.report(&job_id, 2).await.unwrap(), Report::Gone);
+        assert_eq!(backend.report(&job_id, 1).await.unwrap(), Seen::Alive);
+        assert_eq!(backend.report(&job_id, 2).await.unwrap(), Seen::lost(GONE));
         assert!(backend.end_leftovers(&job_id, 1).await.unwrap() >= 1);
-        assert_eq!(backend.report(&job_id, 1).await.unwrap(), Report::Gone);
+        assert_eq!(backend.report(&job_id, 1).await.unwrap(), Seen::lost(GONE));
         tokio::time::timeout(Duration::from_secs(5), backend.agent_ended()).await.unwrap();
         assert_eq!(backend.end_leftovers(&job_id, 1).await.unwrap(), 0);
     }

@@ -8,15 +8,18 @@
 //! and the launcher, the same way wherever the agent runs. What an agent is given is
 //! [`slipway_domain::training::attempt`].
 
+pub(crate) mod kubernetes;
 pub(crate) mod local;
 
 use std::collections::BTreeMap;
 
 use secrecy::SecretString;
-use slipway_domain::training::Report;
+use slipway_domain::Invalid;
 use slipway_domain::training::attempt::{
     ATTEMPT_VARIABLE, CORES_VARIABLE, GPUS_VARIABLE, INHERITED_VARIABLE, JOB_ID_VARIABLE, TOKEN_VARIABLE,
 };
+use slipway_domain::training::{BackendKind, JobSpec, Loss, Outcome, Report};
+use tokio_util::sync::CancellationToken;
 
 /// One attempt to be started, wherever that is. Folders on the machine that runs it are the backend's
 /// business.
@@ -25,6 +28,8 @@ pub(crate) struct Launch {
     pub(crate) job_id: String,
     /// Attempt number, from 1.
     pub(crate) attempt: u32,
+    /// What the job asks for. Its files come to the agent with its lease, and are not here.
+    pub(crate) spec: JobSpec,
     /// CPU cores that its command is bound to, by number; none for all of the machine.
     pub(crate) cores: Vec<u32>,
     /// GPUs that its command sees, by number.
@@ -80,18 +85,92 @@ pub(crate) enum Error {
     /// Processes cannot be found or do not end.
     #[error(transparent)]
     Processes(#[from] slipway_job_processes::Error),
+    /// The cluster will never accept the attempt.
+    #[error("the cluster refused it: {0}")]
+    Refused(String),
+    /// The API server does not answer as it should.
+    #[error("the API server: {0}")]
+    Cluster(String),
+    /// Something is being deleted, and has not ended.
+    #[error("{0} has not ended yet")]
+    Ending(String),
+}
+
+/// What is left of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Of which job.
+    pub(crate) job_id: String,
+    /// Its number.
+    pub(crate) attempt: u32,
+    /// Whether its agent runs, and may be about to end.
+    pub(crate) runs: bool,
+}
+
+/// What a backend knows about an attempt's agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It lives.
+    Alive,
+    /// It waits for its node, image or queue.
+    Pending {
+        /// For which, for people.
+        reason: String,
+    },
+    /// It is gone without a report, and nothing can bring it back.
+    Lost {
+        /// What is known about it, for people.
+        reason: String,
+        /// Whose fault it was not.
+        cause: Loss,
+    },
+    /// It is gone, and why is known.
+    Ended {
+        /// Why.
+        outcome: Outcome,
+    },
+    /// The backend cannot tell.
+    Unknown,
+}
+
+impl Seen {
+    /// It is gone for this reason, which lies in the platform.
+    pub(crate) fn lost(reason: &str) -> Self {
+        Self::Lost { reason: reason.to_owned(), cause: Loss::System }
+    }
+
+    /// What it comes to for the decision about the attempt.
+    pub(crate) const fn report(&self) -> Report {
+        match self {
+            Self::Alive => Report::Alive,
+            Self::Pending { .. } => Report::Pending,
+            Self::Lost { .. } | Self::Ended { .. } => Report::Gone,
+            Self::Unknown => Report::Unknown,
+        }
+    }
 }
 
 /// A place that runs attempts.
 #[tonic::async_trait]
 pub(crate) trait Backend: std::fmt::Debug + Send + Sync {
-    /// Its name, as attempts keep it.
-    fn name(&self) -> &'static str;
+    /// Which one it is. Attempts keep its name.
+    fn kind(&self) -> BackendKind;
 
     /// Within which its reports hold: one process namespace of one machine, one cluster.
     fn node(&self) -> &str;
 
-    /// Starts the attempt's agent. Nothing of an earlier attempt may be left; see [`Self::end_leftovers`].
+    /// Whether such a job can run here.
+    ///
+    /// # Errors
+    /// A field asks for what the backend does not have; names the field, as seen from the backend's section.
+    fn check(&self, spec: &JobSpec) -> Result<(), Invalid>;
+
+    /// Does what is to be done beside the calls, until `shutdown`.
+    async fn run(&self, shutdown: CancellationToken) {
+        shutdown.cancelled().await;
+    }
+
+    /// Starts the attempt's agent, now or as soon as possible. The earlier attempts of the job are over.
     ///
     /// # Errors
     /// The agent does not start; then nothing of it is left.
@@ -101,7 +180,7 @@ pub(crate) trait Backend: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// The backend cannot tell.
-    async fn report(&self, job_id: &str, attempt: u32) -> Result<Report, Error>;
+    async fn report(&self, job_id: &str, attempt: u32) -> Result<Seen, Error>;
 
     /// Kills whatever is left on this node of a job's attempts up to `last`: stale agents, commands that
     /// outlived their agent, and what these started. Returns how many there were.
@@ -109,6 +188,12 @@ pub(crate) trait Backend: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// Something does not end: two attempts would run simultaneously.
     async fn end_leftovers(&self, job_id: &str, last: u32) -> Result<usize, Error>;
+
+    /// Attempts of which something is left on this node that outlives its agent. What is left of an attempt
+    /// that is over is to be ended.
+    fn left(&self) -> Vec<Left> {
+        Vec::new()
+    }
 
     /// Returns when an agent has ended since the last call, which is worth a look before its lease runs out.
     async fn agent_ended(&self);
@@ -125,6 +210,7 @@ mod tests {
         let launch = Launch {
             job_id: "7".to_owned(),
             attempt: 2,
+            spec: JobSpec::default(),
             cores: vec![0, 3],
             gpus: Vec::new(),
             token: "t".into(),

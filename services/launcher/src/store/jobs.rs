@@ -1,7 +1,7 @@
 //! Jobs and their state.
 
 use chrono::{DateTime, Utc};
-use slipway_domain::training::{Job, JobSpec, Lease, Owner, Resources, Status};
+use slipway_domain::training::{BackendKind, Job, JobSpec, Lease, Owner, Resources, Status};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
@@ -66,8 +66,8 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
     let inserted = sqlx::query(
         "INSERT INTO jobs
            (id, name, spec, idempotency_key, state, status, cpus, traceparent, memory_bytes, gpus,
-           finished_at, experiment_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN now() END, $12)
+           finished_at, experiment_id, backend)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN now() END, $12, $13)
          ON CONFLICT (idempotency_key) DO NOTHING",
     )
     .bind(job.id)
@@ -82,6 +82,7 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
     .bind(i32::try_from(job.spec.resources.gpus).unwrap_or(i32::MAX))
     .bind(job.state.status().is_final())
     .bind(job.spec.experiment_id.as_ref().and_then(|id| id.parse::<i64>().ok()))
+    .bind(job.spec.backend().as_str())
     .execute(connection)
     .await?;
     Ok(inserted.rows_affected() == 1)
@@ -284,22 +285,23 @@ impl From<ActiveRow> for Active {
     }
 }
 
-/// Of the statements below, none passes jobs that have ended: the indexes `jobs_active` and `jobs_waiting`
-/// hold the others.
+/// Of the statements below, none passes jobs that have ended: the indexes `jobs_with_attempt` and
+/// `jobs_waiting` hold the others.
 const ACTIVE: &str = "SELECT jobs.id, jobs.state, jobs.cpus, jobs.memory_bytes, jobs.gpus,
    coalesce(attempts.cores, '{}') AS assigned_cores, coalesce(attempts.gpus, '{}') AS assigned_gpus,
    attempts.backend, attempts.node, attempts.launcher, coalesce(attempts.renewals, 0) AS renewals,
    attempts.lease_ms
  FROM jobs LEFT JOIN attempts
    ON attempts.job_id = jobs.id AND attempts.number = (jobs.state->>'attempt')::integer
- WHERE jobs.status IN ('running', 'cancelling') ORDER BY jobs.seq";
+ WHERE jobs.status IN ('pending', 'running', 'cancelling') ORDER BY jobs.seq";
 const STARTABLE: &str = "SELECT id, cpus, memory_bytes, gpus FROM jobs
  WHERE status IN ('queued', 'retrying') AND (status = 'queued' OR coalesce(retry_at_unix_ms, 0) <= $1)
+   AND backend = $3
  ORDER BY seq LIMIT $2";
 const COUNT_BY_STATUS: &str = "SELECT status, count(*)::bigint FROM jobs
    WHERE status IN ('queued', 'retrying') GROUP BY status
  UNION ALL SELECT status, count(*)::bigint FROM jobs
-   WHERE status IN ('running', 'cancelling') GROUP BY status
+   WHERE status IN ('pending', 'running', 'cancelling') GROUP BY status
  UNION ALL SELECT status, sum(jobs)::bigint FROM ended_jobs GROUP BY status";
 
 /// Jobs that have an attempt.
@@ -308,14 +310,19 @@ pub(crate) async fn active(connection: &mut PgConnection) -> Result<Vec<Active>,
     Ok(rows.into_iter().map(Active::from).collect())
 }
 
-/// Jobs that could start, oldest first.
+/// Jobs that could start on a backend, oldest first.
 pub(crate) async fn startable(
     connection: &mut PgConnection,
+    backend: BackendKind,
     now_unix_ms: u64,
     limit: i64,
 ) -> Result<Vec<Startable>, sqlx::Error> {
-    let rows: Vec<AskedRow> =
-        sqlx::query_as(STARTABLE).bind(milliseconds(now_unix_ms)).bind(limit).fetch_all(connection).await?;
+    let rows: Vec<AskedRow> = sqlx::query_as(STARTABLE)
+        .bind(milliseconds(now_unix_ms))
+        .bind(limit)
+        .bind(backend.as_str())
+        .fetch_all(connection)
+        .await?;
     Ok(rows.iter().map(|row| Startable { id: row.id, asked: row.resources() }).collect())
 }
 
@@ -348,7 +355,8 @@ pub(crate) async fn progress(
     id: Uuid,
 ) -> Result<Option<Progress>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT (state->>'attempt')::integer AS current, status IN ('running', 'cancelling') AS has_attempt,
+        "SELECT (state->>'attempt')::integer AS current,
+           status IN ('pending', 'running', 'cancelling') AS has_attempt,
            status IN ('succeeded', 'failed', 'cancelled') AS is_final
          FROM jobs WHERE id = $1",
     )
@@ -424,8 +432,8 @@ pub(crate) async fn with_stale_token(
     limit: i64,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT id FROM jobs WHERE has_token AND status NOT IN ('running', 'cancelling') ORDER BY seq \
-         LIMIT $1",
+        "SELECT id FROM jobs WHERE has_token AND status NOT IN ('pending', 'running', 'cancelling')
+         ORDER BY seq LIMIT $1",
     )
     .bind(limit)
     .fetch_all(database)
@@ -474,7 +482,7 @@ mod tests {
         let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) {statement}");
         let mut query = sqlx::query_scalar::<_, Value>(AssertSqlSafe(explain));
         if statement.contains("$2") {
-            query = query.bind(0_i64).bind(256_i64);
+            query = query.bind(0_i64).bind(256_i64).bind("local");
         }
         let plan = query.fetch_one(pool).await.unwrap();
         rows_of_scans(&plan[0]["Plan"])

@@ -1,6 +1,6 @@
 //! Launchers that run, and what their nodes have for jobs.
 
-use slipway_domain::training::{Capacity, Node, Owner, Resources, total};
+use slipway_domain::training::{BackendKind, Capacity, Node, Owner, Resources, total};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
@@ -28,6 +28,11 @@ impl StoredLauncher {
     /// It, as the owner of attempts.
     pub(crate) fn owner(&self) -> Owner {
         Owner { backend: self.backend.clone(), node: self.node.clone(), launcher: self.id.to_string() }
+    }
+
+    /// Whether it runs jobs there.
+    pub(crate) fn is_of(&self, backend: BackendKind) -> bool {
+        self.backend == backend.as_str()
     }
 
     /// Whether it was seen just now.
@@ -101,20 +106,24 @@ pub(crate) async fn list(connection: &mut PgConnection) -> Result<Vec<StoredLaun
     .await
 }
 
-/// Nodes on which launchers run, with what their running jobs take. Jobs whose attempts have no node count
-/// for the first one.
-pub(crate) async fn nodes(connection: &mut PgConnection) -> Result<Vec<Node>, sqlx::Error> {
+/// Nodes on which launchers of a backend run, with what their running jobs take. Jobs whose attempts have no
+/// node count for the first one.
+pub(crate) async fn nodes(
+    connection: &mut PgConnection,
+    backend: BackendKind,
+) -> Result<Vec<Node>, sqlx::Error> {
     let launchers = list(&mut *connection).await?;
     let taken: Vec<Taken> = sqlx::query_as(
         "SELECT attempts.node, jobs.cpus, jobs.memory_bytes, jobs.gpus
          FROM jobs JOIN attempts
            ON attempts.job_id = jobs.id AND attempts.number = (jobs.state->>'attempt')::integer
-         WHERE jobs.status IN ('running', 'cancelling')",
+         WHERE jobs.status IN ('pending', 'running', 'cancelling') AND jobs.backend = $1",
     )
+    .bind(backend.as_str())
     .fetch_all(connection)
     .await?;
     let mut nodes: Vec<Node> = Vec::new();
-    for launcher in launchers.iter().filter(|launcher| launcher.runs) {
+    for launcher in launchers.iter().filter(|launcher| launcher.runs && launcher.is_of(backend)) {
         // Launchers of one node share what it has.
         if nodes.last().is_some_and(|last| last.name == launcher.node) {
             continue;

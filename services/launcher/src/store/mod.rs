@@ -2,6 +2,7 @@
 
 pub(crate) mod attempts;
 pub(crate) mod checkpoints;
+pub(crate) mod installation;
 pub(crate) mod jobs;
 pub(crate) mod launchers;
 #[cfg(test)]

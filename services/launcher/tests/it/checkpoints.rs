@@ -59,7 +59,7 @@ async fn a_killed_attempt_resumes_from_its_newest_checkpoint_byte_for_byte() {
     let (job, _, sums) = three_steps(&world, 1).await;
     assert!(processes::kill_all(&job) >= 2);
     let ended = world.ended(&job, "succeeded").await;
-    assert_eq!((&ended["attempt"], &ended["disruptions"]), (&json!(2), &json!(1)));
+    assert_eq!((&ended["attempt"], &ended["system_failures"]), (&json!(2), &json!(1)));
     assert_eq!(ended["checkpoint_step"], 3);
     let reason = ended["attempts"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("its agent ended without a report"), "{reason}");

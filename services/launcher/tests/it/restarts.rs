@@ -74,7 +74,7 @@ async fn after_a_crash_of_everything_jobs_are_resumed_once() {
     world.wait(&running, "a second attempt", |job| job["attempt"] == 2 && job["status"] == "running").await;
     std::fs::write(world.data_dir.join("gate"), "").unwrap();
     let ended = world.ended(&running, "succeeded").await;
-    assert_eq!((&ended["attempt"], &ended["disruptions"]), (&json!(2), &json!(1)));
+    assert_eq!((&ended["attempt"], &ended["system_failures"]), (&json!(2), &json!(1)));
     assert_eq!(starts(&world), 2);
     assert!(!world.log(&running, "").await.contains("TWICE"));
     assert_eq!(world.ended(&waiting, "succeeded").await["attempt"], 1, "acknowledged jobs run");

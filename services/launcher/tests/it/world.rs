@@ -30,15 +30,15 @@ pub(crate) struct World {
     pub(crate) url: String,
     pub(crate) data_dir: PathBuf,
     _folder: tempfile::TempDir,
-    port: u16,
+    pub(crate) port: u16,
     database: String,
     nats: TestNats,
-    bucket: TestBucket,
+    pub(crate) bucket: TestBucket,
     http: reqwest::Client,
     launcher: Mutex<Option<Child>>,
     submitted: Mutex<Vec<String>>,
     /// Further settings of the launcher, by variable.
-    more: Vec<(&'static str, String)>,
+    pub(crate) more: Vec<(&'static str, String)>,
 }
 
 impl Drop for World {

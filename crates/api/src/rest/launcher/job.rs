@@ -16,6 +16,8 @@ use crate::rest::convert::mirror_enum;
 pub enum JobStatus {
     /// Waits for capacity.
     Queued,
+    /// An attempt waits for its node, image or queue on Kubernetes; `reason` says for which.
+    Pending,
     /// An attempt runs.
     Running,
     /// An attempt failed; the next one waits for its backoff and for capacity.
@@ -31,7 +33,8 @@ pub enum JobStatus {
 }
 
 mirror_enum!(
-    JobStatus = training::Status { Queued, Running, Retrying, Cancelling, Succeeded, Failed, Cancelled }
+    JobStatus =
+        training::Status { Queued, Pending, Running, Retrying, Cancelling, Succeeded, Failed, Cancelled }
 );
 
 impl JobStatus {
@@ -62,8 +65,11 @@ pub struct Job {
     pub attempt: u32,
     /// Attempts whose command failed.
     pub failures: u32,
-    /// Attempts that were lost with their agent.
+    /// Attempts lost to disruptions: an eviction, a preemption, a lost machine.
     pub disruptions: u32,
+    /// Attempts lost because their agent ended or did not start, for a reason in the platform.
+    #[serde(default)]
+    pub system_failures: u32,
     /// Step of the newest committed checkpoint.
     pub checkpoint_step: Option<u64>,
     /// Labels.

@@ -3,6 +3,7 @@
 mod capacity;
 mod checkpoint;
 mod job;
+mod kubernetes;
 mod logs;
 mod query;
 mod spec;
@@ -10,6 +11,9 @@ mod spec;
 pub use self::capacity::{CapacityReport, MachineCapacity, NodeCapacity};
 pub use self::checkpoint::{Checkpoint, CheckpointDetails, CheckpointFile, Checkpoints};
 pub use self::job::{Attempt, Job, JobStatus, Jobs, Waiting};
+pub use self::kubernetes::{
+    EmptyDir, EnvRef, EnvSource, ImagePullPolicy, KUBERNETES_OBJECTS, KubernetesSpec, Volume,
+};
 pub use self::logs::{LogChunk, LogEnd};
 pub use self::query::{JobsQuery, LogsQuery};
 pub use self::spec::{CheckpointSpec, JobSpec, Resources, Retries};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use slipway_domain::training;
 use utoipa::ToSchema;
 
+use super::kubernetes::KubernetesSpec;
 use crate::rest::convert::mirror;
 
 /// A training job as submitted.
@@ -43,6 +44,9 @@ pub struct JobSpec {
     /// Labels for filters and display.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Runs the job on Kubernetes. If unset, it runs on a launcher's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesSpec>,
     /// ID of the experiment that the job logs to, passed to the command as `MLFLOW_EXPERIMENT_ID`. A role on
     /// the experiment is a role on the job: viewers read it and its logs, editors cancel it. [default: none;
     /// the job requires a role on everything]
@@ -70,12 +74,19 @@ pub struct Resources {
     pub gpus: u32,
 }
 
-/// Retries of a command that fails. Attempts that are lost with their agent do not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// Retries after an attempt that fails or is lost. Failures of the command, disruptions and failures of the
+/// platform have separate limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retries {
-    /// Attempts after the first, 0 to 100 [default: 0].
+    /// Retries of a command that fails, 0 to 100 [default: 0].
     pub limit: u32,
+    /// Retries after a disruption: an eviction, a preemption, a lost machine; 0 to 10000 [default: 100].
+    pub disruption_limit: u32,
+    /// Retries after an agent ended or did not start for a reason in the platform, 0 to 100 [default: 5].
+    pub system_limit: u32,
+    /// Exit codes of the command after which the job fails without a retry, 1 to 255 [default: 42].
+    pub permanent_exit_codes: Vec<i32>,
     /// Backoff before the first retry, in milliseconds; doubles with each retry [default: 1000].
     pub backoff_initial_ms: u64,
     /// Maximum backoff, in milliseconds [default: 60000].
@@ -119,7 +130,16 @@ impl Default for Retries {
 }
 
 mirror!(Resources = training::Resources { cpus, memory_bytes, gpus });
-mirror!(Retries = training::Retries { limit, backoff_initial_ms, backoff_max_ms });
+mirror!(
+    Retries = training::Retries {
+        limit,
+        disruption_limit,
+        system_limit,
+        permanent_exit_codes,
+        backoff_initial_ms,
+        backoff_max_ms
+    }
+);
 mirror!(CheckpointSpec = training::CheckpointSpec { dir, keep, marker });
 
 impl From<training::JobSpec> for JobSpec {
@@ -135,6 +155,7 @@ impl From<training::JobSpec> for JobSpec {
             timeout_s: spec.timeout_s,
             grace_period_s: spec.grace_period_s,
             labels: spec.labels,
+            kubernetes: spec.kubernetes.map(KubernetesSpec::from),
             experiment_id: spec.experiment_id,
             idempotency_key: spec.idempotency_key,
         }
@@ -154,6 +175,7 @@ impl From<JobSpec> for training::JobSpec {
             timeout_s: spec.timeout_s,
             grace_period_s: spec.grace_period_s,
             labels: spec.labels,
+            kubernetes: spec.kubernetes.map(training::KubernetesSpec::from),
             experiment_id: spec.experiment_id,
             idempotency_key: spec.idempotency_key,
         }
@@ -172,6 +194,13 @@ mod tests {
             json!({"name": "a", "command": ["true"]}),
             json!({"name": "a", "command": ["true"], "checkpoint": {}, "retries": {"limit": 2},
                 "resources": {"cpus": 0.5}, "timeout_s": 3.5, "experiment_id": "3", "idempotency_key": "k"}),
+            json!({"name": "a", "command": ["true"], "kubernetes": {"image": "train:1",
+                "image_pull_policy": "Always", "replicas": {"worker": 2}, "port": 1234,
+                "env_from": [{"secret": "s", "prefix": "P_"}],
+                "env_refs": {"TOKEN": {"config_map": "c", "key": "k"}},
+                "volumes": [{"mount_path": "/d", "empty_dir": {"memory": true}}],
+                "tolerations": [{"key": "gpu", "operator": "Exists"}], "affinity": {"nodeAffinity": {}},
+                "spot": true, "ttl_s": 5}}),
         ] {
             let typed: JobSpec = serde_json::from_value(body.clone()).unwrap();
             let domain: training::JobSpec = serde_json::from_value(body).unwrap();

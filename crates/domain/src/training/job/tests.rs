@@ -9,7 +9,14 @@ fn spec(limit: u32) -> JobSpec {
     JobSpec {
         name: "train".into(),
         command: vec!["python".into(), "train.py".into()],
-        retries: Retries { limit, backoff_initial_ms: 1_000, backoff_max_ms: 8_000 },
+        retries: Retries {
+            limit,
+            disruption_limit: 5,
+            system_limit: 4,
+            backoff_initial_ms: 1_000,
+            backoff_max_ms: 8_000,
+            ..Retries::default()
+        },
         timeout_s: Some(100.0),
         grace_period_s: 5.0,
         ..JobSpec::default()
@@ -32,6 +39,10 @@ fn finished(now_unix_ms: u64, attempt: u32, outcome: Outcome) -> Observation {
     at(now_unix_ms, JobEvent::Finished { attempt, outcome })
 }
 
+fn lost(attempt: u32, cause: Loss) -> JobEvent {
+    JobEvent::AgentGone { attempt, reason: "its agent ended".into(), cause }
+}
+
 fn running(spec: &JobSpec) -> Job {
     step(spec, &Job::submitted().0, &tick(0)).0
 }
@@ -51,6 +62,47 @@ fn a_job_waits_runs_and_succeeds() {
     let (job, actions) = step(&spec(0), &job, &finished(20, 1, Outcome::Exited { code: 0 }));
     assert_eq!(job.status, Status::Succeeded);
     assert_eq!(actions, [Action::PublishEvent { kind: EventKind::Succeeded }]);
+}
+
+#[test]
+fn an_attempt_that_waits_for_its_node_says_so_and_its_time_counts_from_the_first_heartbeat() {
+    let spec = spec(0);
+    let waits = |now, reason: &str| at(now, JobEvent::Waiting { attempt: 1, reason: reason.into() });
+    let job = step(&spec, &running(&spec), &waits(1_000, "no node has been found")).0;
+    assert_eq!((job.status, job.reason()), (Status::Pending, "no node has been found"));
+    assert!(job.has_attempt());
+    let late = 1_000_000;
+    let job = step(&spec, &job, &tick(late)).0;
+    assert_eq!(job.status, Status::Pending, "longer than timeout_s");
+    let job = step(&spec, &job, &at(late, JobEvent::Heartbeat { attempt: 1 })).0;
+    assert_eq!((job.status, job.reason()), (Status::Running, ""));
+    assert_eq!(step(&spec, &job, &waits(late + 1, "stale")).0, job, "it has been heard");
+    assert_eq!(step(&spec, &job, &tick(late + 90_000)).0.status, Status::Running);
+    assert_eq!(step(&spec, &job, &tick(late + 121_000)).0.status, Status::Failed, "it overran");
+}
+
+#[test]
+fn an_attempt_that_waits_is_cancelled_at_once() {
+    let spec = spec(0);
+    let waiting = at(5, JobEvent::Waiting { attempt: 1, reason: "no node".into() });
+    let job = step(&spec, &running(&spec), &waiting).0;
+    let (job, actions) = step(&spec, &job, &at(9, JobEvent::CancelRequested));
+    assert_eq!(job.status, Status::Cancelled);
+    let expected = [Action::FenceAttempt { attempt: 1 }, Action::PublishEvent { kind: EventKind::Cancelled }];
+    assert_eq!(actions, expected);
+}
+
+#[test]
+fn the_reason_of_a_lack_of_memory_says_whose_limit_it_was() {
+    let of = |used_bytes, memory_bytes| {
+        let resources = Resources { memory_bytes, ..Resources::default() };
+        let spec = JobSpec { resources, ..spec(0) };
+        let outcome = Outcome::OutOfMemory { used_bytes };
+        step(&spec, &running(&spec), &finished(5, 1, outcome)).0.reason().to_owned()
+    };
+    assert!(of(Some(9), 8).contains("used 9 bytes, more than the 8 of resources.memory_bytes"));
+    assert!(of(None, 8).contains("it used more than the 8 bytes of resources.memory_bytes"));
+    assert!(of(None, 0).contains("its node had no memory left"));
 }
 
 #[test]
@@ -94,9 +146,9 @@ fn a_killed_command_is_retried_after_its_backoff_until_the_limit() {
 #[test]
 fn a_lost_agent_costs_no_retry_and_its_attempt_is_fenced() {
     let spec = spec(0);
-    let gone = |attempt| at(1_000, JobEvent::AgentGone { attempt, reason: "its agent ended".into() });
+    let gone = |attempt| at(1_000, lost(attempt, Loss::System));
     let (job, actions) = step(&spec, &running(&spec), &gone(1));
-    assert_eq!((job.status, job.failures, job.disruptions), (Status::Retrying, 0, 1));
+    assert_eq!((job.status, job.failures, job.disruptions, job.system_failures), (Status::Retrying, 0, 0, 1));
     assert_eq!(job.reason, "attempt 1: its agent ended; another attempt follows");
     assert_eq!(actions[0], Action::FenceAttempt { attempt: 1 });
     assert_eq!(step(&spec, &running(&spec), &gone(2)).1, []);
@@ -104,6 +156,45 @@ fn a_lost_agent_costs_no_retry_and_its_attempt_is_fenced() {
     let (job, actions) = step(&spec, &job, &gone(1));
     assert_eq!((job.status, job.reason.as_str()), (Status::Cancelled, "cancelled; its agent ended"));
     assert_eq!(actions[0], Action::FenceAttempt { attempt: 1 });
+}
+
+#[test]
+fn disruptions_the_platform_and_the_command_have_budgets_of_their_own() {
+    let spec = spec(1);
+    let mut job = running(&spec);
+    let again = |job: &Job, event: JobEvent| {
+        let next = step(&spec, job, &at(0, event)).0;
+        step(&spec, &next, &tick(1_000_000)).0
+    };
+    for _ in 0..5 {
+        job = again(&job, lost(job.attempt, Loss::Disruption));
+    }
+    for _ in 0..4 {
+        job = again(&job, lost(job.attempt, Loss::System));
+    }
+    let failed = |attempt| JobEvent::Finished { attempt, outcome: Outcome::Exited { code: 3 } };
+    job = again(&job, failed(job.attempt));
+    assert_eq!((job.status, job.attempt), (Status::Running, 11));
+    let attempt = job.attempt;
+    for (event, reason) in [
+        (lost(attempt, Loss::Disruption), "lost 6 times, more than the 5 of retries.disruption_limit"),
+        (lost(attempt, Loss::System), "lost 5 times, more than the 4 of retries.system_limit"),
+        (failed(attempt), "exit code 3; its retries are used up"),
+    ] {
+        let ended = again(&job, event);
+        assert_eq!(ended.status, Status::Failed);
+        assert!(ended.reason.ends_with(reason), "{}", ended.reason);
+    }
+}
+
+#[test]
+fn an_exit_code_can_ask_for_no_retry() {
+    let spec = spec(5);
+    let (job, _) = step(&spec, &running(&spec), &finished(1, 1, Outcome::Exited { code: 42 }));
+    assert_eq!(
+        (job.status, job.reason.as_str()),
+        (Status::Failed, "attempt 1: exit code 42, which asks for no retry")
+    );
 }
 
 #[test]
@@ -227,15 +318,20 @@ fn any_event() -> impl Strategy<Value = JobEvent> {
         (-1..4_i32).prop_map(|code| Outcome::Exited { code }),
         Just(Outcome::Signalled { signal: 9 }),
         Just(Outcome::TimedOut),
-        Just(Outcome::OutOfMemory { used_bytes: 9 }),
+        Just(Outcome::OutOfMemory { used_bytes: Some(9) }),
+        Just(Outcome::OutOfMemory { used_bytes: None }),
     ];
     prop_oneof![
         6 => any::<bool>().prop_map(|capacity| JobEvent::Tick { capacity }),
         2 => (0..12_u32).prop_map(|attempt| JobEvent::Heartbeat { attempt }),
+        1 => (0..12_u32).prop_map(|attempt| JobEvent::Waiting { attempt, reason: "no node".into() }),
         3 => (0..12_u32, outcome).prop_map(|(attempt, outcome)| JobEvent::Finished { attempt, outcome }),
         1 => Just(JobEvent::CancelRequested),
         1 => Just(JobEvent::CannotBePlaced { reason: "too large".into() }),
-        1 => (0..12_u32).prop_map(|attempt| JobEvent::AgentGone { attempt, reason: "gone".into() }),
+        1 => (0..12_u32, any::<bool>()).prop_map(|(attempt, disrupted)| {
+            let cause = if disrupted { Loss::Disruption } else { Loss::System };
+            JobEvent::AgentGone { attempt, reason: "gone".into(), cause }
+        }),
         1 => (0..12_u32).prop_map(|attempt| JobEvent::LeaseOver { attempt }),
     ]
 }
@@ -266,7 +362,8 @@ proptest! {
             }
             prop_assert!(job.status != Status::Running || job.last_heard_at_unix_ms().is_some());
         }
-        prop_assert!(started <= 1 + limit + MAX_DISRUPTIONS);
+        let Retries { disruption_limit, system_limit, .. } = spec.retries;
+        prop_assert!(started <= 1 + limit + disruption_limit + system_limit);
     }
 
     #[test]
@@ -293,7 +390,7 @@ proptest! {
     #[test]
     fn backoff_grows_within_its_bounds(retry in 1_u32..200, jitter in 0.0_f64..1.0, initial in 0_u64..10_000,
         most in 10_000_u64..100_000) {
-        let retries = Retries { limit: 3, backoff_initial_ms: initial, backoff_max_ms: most };
+        let retries = Retries { backoff_initial_ms: initial, backoff_max_ms: most, ..Retries::default() };
         let wait = retries.backoff_ms(retry, jitter);
         prop_assert!(wait <= most);
         prop_assert!(wait >= initial / 2);
@@ -315,7 +412,9 @@ fn stored_jobs_keep_their_format() {
         "cancel_requested_at_unix_ms": null
     });
     let job: Job = serde_json::from_value(stored.clone()).expect("reads");
-    assert_eq!(serde_json::to_value(&job).expect("writes"), stored);
+    let mut written = stored;
+    written["system_failures"] = 0.into();
+    assert_eq!(serde_json::to_value(&job).expect("writes"), written, "fields are only added");
     assert_eq!(step(&spec(3), &job, &tick(4_999)).0.status(), Status::Retrying);
     assert_eq!(step(&spec(3), &job, &tick(5_000)).0.attempt(), 3);
 }

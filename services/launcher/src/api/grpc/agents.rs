@@ -13,7 +13,7 @@ use slipway_api::proto::launcher::{
     SignPartsRequest, SignPartsResponse, UploadTarget,
 };
 use slipway_domain::training::{
-    self, HEARTBEAT_INTERVAL_MS, Job, JobEvent, Manifest, Outcome, Status as JobStatus, check_fence,
+    self, HEARTBEAT_INTERVAL_MS, Job, JobEvent, Loss, Manifest, Outcome, Status as JobStatus, check_fence,
     upload_step,
 };
 use slipway_http_server::Problem;
@@ -370,7 +370,11 @@ fn absent(id: Uuid) -> Problem {
 fn event_of(report: &FinishAttemptRequest) -> JobEvent {
     let attempt = report.attempt;
     if report.preempted && report.exit_code != Some(0) {
-        return JobEvent::AgentGone { attempt, reason: "its agent was stopped".to_owned() };
+        return JobEvent::AgentGone {
+            attempt,
+            reason: "its agent was stopped".to_owned(),
+            cause: Loss::Disruption,
+        };
     }
     let outcome = Outcome::from_report(
         report.exit_code,

@@ -27,6 +27,7 @@ fn job_body(waiting: Option<Waiting>, job: StoredJob, attempts: Option<Vec<Attem
         attempt: job.state.attempt(),
         failures: job.state.failures(),
         disruptions: job.state.disruptions(),
+        system_failures: job.state.system_failures(),
         checkpoint_step: job.checkpoint_step,
         labels: job.spec.labels.clone(),
         created_at: job.created_at,

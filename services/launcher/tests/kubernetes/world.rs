@@ -1,0 +1,120 @@
+//! A launcher that runs jobs on a cluster with a node.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use slipway_kubernetes_testkit::{Archive, BUSYBOX_IMAGE, Cluster, Level, TestNamespace};
+
+use crate::forward::{NODE_ADDRESS, forward};
+use crate::launcher;
+
+/// What the launcher may do, as people install it.
+pub(crate) const ROLE: &str = include_str!("../../../../deploy/kubernetes/launcher-role.yaml");
+/// Name of the Role, and of the account that gets it.
+const ACCOUNT: &str = "slipway-launcher";
+const AGENT_IMAGE: &str = "registry.local/agent:1";
+/// Short enough for tests, and long enough for a busy machine.
+const LEASE_MS: u64 = 24_000;
+const TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// The launcher and its namespace.
+pub(crate) struct World {
+    pub(crate) launcher: launcher::World,
+    pub(crate) namespace: TestNamespace<'static>,
+}
+
+/// The static agent, which `cargo xtask test` builds.
+fn agent() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let target = own.ancestors().nth(3).unwrap();
+    let agent = target.join(TARGET).join("debug/slipway-agent");
+    let command = format!("cargo build --package slipway-agent --target {TARGET}");
+    assert!(agent.is_file(), "{} is missing: {command}", agent.display());
+    agent
+}
+
+/// Runs a test with a launcher on the network of the cluster; left out where no cluster can run.
+pub(crate) fn on_a_cluster<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    with_role(ROLE, test);
+}
+
+/// Runs a test with a launcher that may do what this Role allows.
+pub(crate) fn with_role<F: Future<Output = ()>>(role: &str, test: impl FnOnce(World) -> F) {
+    let Some(cluster) = Cluster::shared(Level::Node) else { return };
+    static LOADED: std::sync::Once = std::sync::Once::new();
+    LOADED.call_once(|| {
+        let mut image = Archive::new(AGENT_IMAGE);
+        image.base_files().file("/slipway-agent", &agent()).unwrap();
+        cluster.load(&image).unwrap();
+    });
+    cluster.join_network().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = World::begin(cluster, role).await;
+        test(world).await;
+    });
+}
+
+/// The kubeconfig of a service account with this Role.
+fn kubeconfig(cluster: &Cluster, namespace: &TestNamespace<'_>, role: &str, folder: &Path) -> String {
+    namespace.apply(role).unwrap();
+    namespace.kubectl(&["create", "serviceaccount", ACCOUNT]).unwrap();
+    let subject = format!("--serviceaccount={}:{ACCOUNT}", namespace.name());
+    namespace.kubectl(&["create", "rolebinding", ACCOUNT, "--role", ACCOUNT, &subject]).unwrap();
+    let token = namespace.kubectl(&["create", "token", ACCOUNT]).unwrap();
+    let mut config = cluster.credentials().kubeconfig();
+    config["users"][0]["user"] = json!({"token": token.trim()});
+    let path = folder.join("kubeconfig");
+    std::fs::write(&path, config.to_string()).unwrap();
+    path.display().to_string()
+}
+
+impl World {
+    async fn begin(cluster: &'static Cluster, role: &str) -> Self {
+        let namespace = cluster.namespace();
+        let mut launcher = launcher::World::without_launcher(LEASE_MS).await;
+        let s3 = launcher.bucket.endpoint.strip_prefix("http://").unwrap().parse().unwrap();
+        let (port, s3) = (launcher.port, forward(s3).await);
+        launcher.more.extend([
+            ("KUBECONFIG", kubeconfig(cluster, &namespace, role, &launcher.data_dir)),
+            ("SLIPWAY_BACKEND", "kubernetes".to_owned()),
+            ("SLIPWAY_KUBERNETES_NAMESPACES", namespace.name().to_owned()),
+            ("SLIPWAY_KUBERNETES_AGENT_IMAGE", AGENT_IMAGE.to_owned()),
+            ("SLIPWAY_LISTEN", format!("0.0.0.0:{port}")),
+            ("SLIPWAY_LAUNCHER_URL", format!("http://{NODE_ADDRESS}:{port}")),
+            ("SLIPWAY_AGENT_S3_ENDPOINT", format!("http://{NODE_ADDRESS}:{s3}")),
+        ]);
+        launcher.start_launcher().await;
+        Self { launcher, namespace }
+    }
+
+    /// Submits a shell script that runs in BusyBox, with further fields of the job and of its section.
+    pub(crate) async fn submit(&self, script: &str, job: Value, kubernetes: Value) -> String {
+        let mut section = json!({"image": BUSYBOX_IMAGE});
+        section.as_object_mut().unwrap().extend(kubernetes.as_object().unwrap().clone());
+        let mut further = json!({"kubernetes": section});
+        further.as_object_mut().unwrap().extend(job.as_object().unwrap().clone());
+        self.launcher.submit_script(script, further).await
+    }
+
+    /// What kubectl prints of this namespace.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        tokio::task::block_in_place(|| self.namespace.kubectl(arguments).unwrap())
+    }
+
+    /// Objects of a job, as kubectl lists their names.
+    pub(crate) fn objects(&self, job: &str, kinds: &str) -> Vec<String> {
+        let selector = format!("slipway.dev/job-id={job}");
+        let names = self.kubectl(&["get", kinds, "--selector", &selector, "--output", "name"]);
+        names.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until the reason of a job that waits contains this text.
+    pub(crate) async fn pending(&self, job: &str, text: &str) -> Value {
+        let waits = |job: &Value| {
+            job["status"] == "pending" && job["reason"].as_str().is_some_and(|reason| reason.contains(text))
+        };
+        self.launcher.wait(job, text, waits).await
+    }
+}
