@@ -91,7 +91,7 @@ pub(crate) fn read_body<T: DeserializeOwned>(path: &str) -> anyhow::Result<T> {
 }
 
 /// JSON as it is, so that an error names its line; YAML as JSON.
-fn as_json(text: &str) -> anyhow::Result<Cow<'_, str>> {
+pub(crate) fn as_json(text: &str) -> anyhow::Result<Cow<'_, str>> {
     if text.trim_start().starts_with(['{', '[']) {
         return Ok(Cow::Borrowed(text));
     }
@@ -115,7 +115,8 @@ pub(crate) fn read_json(path: &str) -> anyhow::Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("{path} is not valid JSON"))
 }
 
-fn read_text(path: &str) -> anyhow::Result<String> {
+/// The text of a file, or of standard input for `-`.
+pub(crate) fn read_text(path: &str) -> anyhow::Result<String> {
     if path != "-" {
         return std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
     }

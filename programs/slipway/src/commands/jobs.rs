@@ -7,16 +7,20 @@ use serde_json::json;
 use slipway_api::rest::launcher::{Job, JobStatus, JobsQuery, LogsQuery};
 use slipway_client::{Error, Launcher};
 
-use crate::commands::context::{Context, Paging, read_body};
+use crate::commands::context::{Context, Paging};
 use crate::commands::follow::Watch;
 use crate::output;
+
+mod submission;
+
+const STANDARD_INPUT: &str = "-";
 
 /// See `slipway jobs --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Lists jobs, newest first.
     List {
-        /// Only jobs with this status: queued, running, retrying, cancelling, succeeded, failed or
+        /// Only jobs with this status: queued, pending, running, retrying, cancelling, succeeded, failed or
         /// cancelled.
         #[arg(long)]
         status: Option<String>,
@@ -28,10 +32,18 @@ pub enum Command {
         /// Job ID.
         job: String,
     },
-    /// Submits a job.
+    /// Submits a job. A `batch/v1` Job, and Kubeflow's PyTorchJob, TFJob and TrainJob are converted; fields
+    /// without a counterpart are listed.
     Submit {
         /// JSON or YAML file with the job, or `-` for standard input.
-        file: String,
+        #[arg(required_unless_present = "manifest")]
+        file: Option<String>,
+        /// Same as FILE.
+        #[arg(long = "filename", short = 'f', value_name = "FILE", conflicts_with = "file")]
+        manifest: Option<String>,
+        /// Prints the job as it would be submitted, in JSON, and does not submit it.
+        #[arg(long)]
+        dry_run: bool,
         /// Waits until the job ends. Exit code 0 if it succeeded, 1 otherwise.
         #[arg(long)]
         wait: bool,
@@ -81,8 +93,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             output::list(context.json, &json!(launcher.jobs(&query).await?), "jobs", &columns);
         }
         Command::Show { job } => show(context.json, &launcher.job(&job).await?),
-        Command::Submit { file, wait } => {
-            let submitted = launcher.submit(&read_body(&file)?).await?;
+        Command::Submit { file, manifest, dry_run, wait } => {
+            let body = submission::read(file.or(manifest).as_deref().unwrap_or(STANDARD_INPUT))?;
+            if dry_run {
+                output::object(true, &json!(body));
+                return Ok(());
+            }
+            let submitted = launcher.submit(&body).await?;
             if !wait {
                 show(context.json, &submitted);
                 return refused(&submitted);

@@ -55,6 +55,34 @@ async fn a_model_is_deployed_rolled_out_and_taken_back() {
     assert!(platform.slipway(&["deployments", "show", "m"]).refusal().contains("deployment `m`"));
 }
 
+/// A manifest for Kubernetes: shown as a job, and refused by a launcher that runs jobs on its own machine.
+fn manifests_are_converted(platform: &Platform) {
+    let manifest = "apiVersion: batch/v1
+kind: Job
+metadata: {name: mnist}
+spec:
+  backoffLimit: 2
+  podReplacementPolicy: Failed
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+        - {name: main, image: 'train:1', command: [python3, train.py]}
+";
+    let path = platform.data_dir().join("manifest.yaml");
+    std::fs::write(&path, manifest).unwrap();
+    let submit = ["jobs", "submit", "-f", path.to_str().unwrap()];
+    let converted = platform.slipway(&[&submit[..], &["--dry-run"]].concat()).success();
+    let job: serde_json::Value = serde_json::from_slice(&converted.stdout).unwrap();
+    assert_eq!((&job["name"], &job["kubernetes"]["image"]), (&json!("mnist"), &json!("train:1")));
+    assert_eq!((&job["command"], &job["retries"]["limit"]), (&json!(["python3", "train.py"]), &json!(2)));
+    let refusal = platform.slipway(&submit).refusal();
+    assert!(refusal.contains("no launcher of this installation runs jobs on Kubernetes"), "{refusal}");
+    std::fs::write(&path, manifest.replace("kind: Job", "kind: CronJob")).unwrap();
+    let refusal = platform.slipway(&submit).refusal();
+    assert!(refusal.contains("manifest.yaml: kind:"), "{refusal}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_and_monitors_are_made_from_files_and_looked_at() {
     let platform = Platform::start(&[]);
@@ -75,6 +103,7 @@ async fn jobs_and_monitors_are_made_from_files_and_looked_at() {
     assert_eq!(platform.json(&["jobs", "checkpoints", id])["checkpoints"], json!([]));
     let failing = write("failing.json", json!({"name": "fails", "command": ["false"]}));
     assert!(platform.slipway(&["jobs", "submit", &failing, "--wait"]).refusal().contains("exit code 1"));
+    manifests_are_converted(&platform);
     let long = write("long.json", json!({"name": "long", "command": ["sleep", "600"]}));
     let long = platform.json(&["jobs", "submit", &long])["id"].as_str().unwrap().to_owned();
     shown(&platform, &["jobs", "cancel", &long]);
