@@ -38,6 +38,18 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where programs run that bring everything they need.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// The agent as a program that runs in any image of a container.
+pub(crate) fn static_agent() -> anyhow::Result<()> {
+    step("build the agent for containers", || {
+        // Where there is no rustup, cargo says what is missing.
+        let _ = Command::new("rustup").args(["target", "add", STATIC_TARGET]).output();
+        run(cargo().args(["build", "--package", "slipway-agent", "--target", STATIC_TARGET]))
+    })
+}
+
 /// Crates with tests that compare a document in the repository with the code, and the start of their names.
 const DOCUMENTED: [&str; 6] = [
     "slipway-registry",

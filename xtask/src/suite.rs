@@ -6,6 +6,7 @@ mod kubernetes;
 mod programs;
 
 use clap::Args;
+use slipway_kubernetes_testkit::Level;
 
 use crate::build::{self, cargo};
 use crate::findings::run as run_command;
@@ -34,7 +35,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     // The programs first: integration tests run the real agent.
     let programs = build::programs(false)?;
     if let Some(kubernetes) = kubernetes {
-        programs::run(kubernetes.finish()?)?;
+        let level = kubernetes.finish()?;
+        if level == Some(Level::Node) {
+            build::static_agent()?;
+        }
+        programs::run(level)?;
     }
     if options.fast {
         return Ok(());
