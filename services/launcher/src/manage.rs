@@ -49,7 +49,7 @@ pub(crate) async fn list(
 ) -> Result<Page<StoredJob>, Problem> {
     let status = match status.filter(|status| !status.is_empty()) {
         Some(name) => Some(Status::parse(name).ok_or_else(|| {
-            let names = "queued, running, retrying, cancelling, succeeded, failed or cancelled";
+            let names = "queued, pending, running, retrying, cancelling, succeeded, failed or cancelled";
             Problem::invalid("status", format!("expected {names}, got `{name}`"))
         })?),
         None => None,
