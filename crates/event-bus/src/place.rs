@@ -1,6 +1,9 @@
 //! Where a reader without a consumer of its own in NATS is in a stream.
 
-use async_nats::jetstream::stream;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::{Message, stream};
+
+use crate::Error;
 
 /// The place of a reader in a stream.
 ///
@@ -28,9 +31,10 @@ impl Place {
         self.sequence
     }
 
-    /// Sequence number behind which a new consumer goes on.
-    pub(crate) fn resume(&mut self, info: &stream::Info) -> u64 {
-        self.resume_in(info.created.unix_timestamp_nanos(), info.state.last_sequence)
+    /// Where a new consumer goes on.
+    pub(crate) fn resume(&mut self, info: &stream::Info) -> DeliverPolicy {
+        let after = self.resume_in(info.created.unix_timestamp_nanos(), info.state.last_sequence);
+        DeliverPolicy::ByStartSequence { start_sequence: after + 1 }
     }
 
     /// All of a stream that was created again is new.
@@ -39,8 +43,15 @@ impl Place {
         if is_same { self.sequence.min(last_sequence) } else { 0 }
     }
 
+    /// Takes in a message; its sequence number, unless the reader has read it before.
+    pub(crate) fn read(&mut self, message: &Message) -> Result<Option<u64>, Error> {
+        let info = message.info().map_err(Error::nats)?;
+        let is_unread = self.advance(info.stream_sequence, info.published.unix_timestamp_nanos());
+        Ok(is_unread.then_some(info.stream_sequence))
+    }
+
     /// Takes in a message; `false` where the reader has read it before.
-    pub(crate) fn advance(&mut self, sequence: u64, stored_ns: i128) -> bool {
+    fn advance(&mut self, sequence: u64, stored_ns: i128) -> bool {
         let is_older = self.stored_ns.is_none_or(|last| stored_ns <= last);
         if sequence <= self.sequence && is_older {
             return false;

@@ -144,12 +144,13 @@ impl EventBus {
         place: &mut Place,
     ) -> Result<consumer::Consumer<consumer::pull::OrderedConfig>, Error> {
         let stream = self.jetstream().get_stream(stream).await.map_err(Error::nats)?;
-        let start_sequence = place.resume(stream.cached_info()) + 1;
-        ordered(&stream, DeliverPolicy::ByStartSequence { start_sequence }, subjects).await
+        let deliver_policy = place.resume(stream.cached_info());
+        ordered(&stream, deliver_policy, subjects).await
     }
 }
 
-async fn ordered(
+/// A consumer that keeps its place in this process.
+pub(crate) async fn ordered(
     stream: &stream::Stream,
     deliver_policy: DeliverPolicy,
     filter_subjects: Vec<String>,
@@ -246,8 +247,6 @@ impl Following {
 
 /// The message, unless the reader has read it before.
 fn unread(place: &mut Place, message: &async_nats::jetstream::Message) -> Result<Option<Stored>, Error> {
-    let info = message.info().map_err(Error::nats)?;
-    let sequence = info.stream_sequence;
-    let is_unread = place.advance(sequence, info.published.unix_timestamp_nanos());
-    Ok(is_unread.then(|| Stored { sequence, event: Received::from_message(message) }))
+    let unread = place.read(message)?;
+    Ok(unread.map(|sequence| Stored { sequence, event: Received::from_message(message) }))
 }

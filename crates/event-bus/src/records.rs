@@ -2,12 +2,13 @@
 
 use std::time::SystemTime;
 
-use async_nats::jetstream::consumer::{self, DeliverPolicy};
+use async_nats::jetstream::consumer::DeliverPolicy;
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::liveness::jittered;
 use crate::place::Place;
+use crate::position::ordered;
 use crate::{Error, EventBus};
 
 /// Pause before a lost subscription is made again.
@@ -73,16 +74,11 @@ where
     tokio::pin!(reconnected);
     let stream = bus.jetstream().get_stream(stream).await.map_err(Error::nats)?;
     let deliver_policy = if place.sequence() > 0 {
-        DeliverPolicy::ByStartSequence { start_sequence: place.resume(stream.cached_info()) + 1 }
+        place.resume(stream.cached_info())
     } else {
         DeliverPolicy::ByStartTime { start_time: from.into() }
     };
-    let config = consumer::pull::OrderedConfig {
-        deliver_policy,
-        filter_subjects: subjects.to_vec(),
-        ..consumer::pull::OrderedConfig::default()
-    };
-    let consumer = stream.create_consumer(config).await.map_err(Error::nats)?;
+    let consumer = ordered(&stream, deliver_policy, subjects.to_vec()).await?;
     let mut messages = consumer.messages().await.map_err(Error::nats)?;
     loop {
         let message = tokio::select! {
@@ -90,8 +86,7 @@ where
             () = &mut reconnected => return Ok(()),
         };
         let Some(message) = message.transpose().map_err(Error::nats)? else { return Ok(()) };
-        let info = message.info().map_err(Error::nats)?;
-        if place.advance(info.stream_sequence, info.published.unix_timestamp_nanos()) {
+        if place.read(&message)?.is_some() {
             handler(&message);
         }
     }

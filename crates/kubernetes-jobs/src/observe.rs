@@ -69,7 +69,11 @@ pub enum Cause {
 /// What the Job and the pods of an attempt say about it: the failure of one process is that of all, and as
 /// long as one waits, all do. `warning` is the newest warning about the Job, such as that of an exceeded
 /// quota, which appears in an event alone.
-pub fn observe(job: Option<&Job>, pods: &[Pod], warning: Option<&str>) -> Observed {
+pub fn observe<'pod>(
+    job: Option<&Job>,
+    pods: impl IntoIterator<Item = &'pod Pod>,
+    warning: Option<&str>,
+) -> Observed {
     let seen: Vec<Observed> = newest(pods).into_iter().map(of_pod).collect();
     let processes = job.and_then(|job| job.spec.as_ref()?.completions).unwrap_or(1);
     let missing = usize::try_from(processes).unwrap_or(1).saturating_sub(seen.len());
@@ -93,7 +97,7 @@ pub fn observe(job: Option<&Job>, pods: &[Pod], warning: Option<&str>) -> Observ
 }
 
 /// The newest pod of each process, by its number.
-fn newest(pods: &[Pod]) -> Vec<&Pod> {
+fn newest<'pod>(pods: impl IntoIterator<Item = &'pod Pod>) -> Vec<&'pod Pod> {
     let mut newest: BTreeMap<&str, &Pod> = BTreeMap::new();
     let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
     for pod in pods {

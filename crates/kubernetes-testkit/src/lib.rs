@@ -45,7 +45,7 @@ pub use image::{Archive, BUSYBOX_IMAGE, PAUSE_IMAGE};
 pub use kubeconfig::Credentials;
 pub use level::Level;
 pub use machine::{Machine, missing};
-pub use names::NODE_NAME;
+pub use names::{NODE_ADDRESS, NODE_NAME};
 pub use namespace::TestNamespace;
 pub use nodes::FakeNodes;
 pub use packages::Packages;

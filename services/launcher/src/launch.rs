@@ -104,7 +104,7 @@ impl Launcher {
         &self,
         job_id: Uuid,
         attempt: u32,
-        spec: &JobSpec,
+        spec: JobSpec,
         token: SecretString,
         job_token: Option<SecretString>,
         assigned: Assigned,
@@ -117,7 +117,7 @@ impl Launcher {
         let launch = Launch {
             job_id: job_id.to_string(),
             attempt,
-            spec: JobSpec { files: BTreeMap::new(), ..spec.clone() },
+            spec: JobSpec { files: BTreeMap::new(), ..spec },
             cores: assigned.cores,
             gpus: assigned.gpus,
             token,

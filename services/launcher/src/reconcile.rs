@@ -39,7 +39,7 @@ const MISSED_HEARTBEATS: u64 = 2;
 /// What depends on nothing but time is decided in each of so many passes.
 const PASSES_PER_TICK: u64 = 8;
 
-/// An agent that has reported has so long to end by itself.
+/// Time for an agent that has reported to exit by itself.
 const STRAY_GRACE: Duration = Duration::from_secs(15);
 
 /// The loop.
@@ -208,8 +208,7 @@ impl Reconciler {
         change::attempt(&self.state, job.id, event, Some(job.renewals)).await.map(drop)
     }
 
-    /// Ends what the backend has of attempts that are over, whoever ended them. An agent that has reported
-    /// its end has the time to end.
+    /// Ends leftovers of attempts that are over. An agent that has just reported gets time to exit.
     async fn end_strays(&mut self, left: Vec<Left>, active: &[Active]) {
         if left.is_empty() {
             self.strays.clear();
@@ -283,20 +282,20 @@ impl Reconciler {
         assigned: Assigned,
         is_own: bool,
     ) -> Result<(), Problem> {
-        let mut token = changed.token;
-        for action in changed.actions {
+        let Changed { mut job, actions, mut token } = changed;
+        for action in actions {
             match action {
                 Action::StartAttempt { attempt } => {
                     let Some(token) = token.take() else { continue };
                     tracing::info!(job_id = %id, attempt, "attempt started");
-                    let spec = &changed.job.spec;
+                    let spec = std::mem::take(&mut job.spec);
                     if let Err(why) = self.start(id, attempt, spec, token, assigned.clone()).await {
                         tracing::error!(%why, job_id = %id, attempt, "the attempt does not start");
                         change::job(&self.state, id, why.event(attempt), Details::default()).await?;
                     }
                 }
                 Action::FenceAttempt { attempt } => {
-                    tracing::warn!(job_id = %id, attempt, reason = changed.job.state.reason(),
+                    tracing::warn!(job_id = %id, attempt, reason = job.state.reason(),
                         "attempt lost");
                     if is_own
                         && let Err(error) =
@@ -316,11 +315,11 @@ impl Reconciler {
         &self,
         id: Uuid,
         attempt: u32,
-        spec: &JobSpec,
+        spec: JobSpec,
         token: SecretString,
         assigned: Assigned,
     ) -> Result<(), NotStarted> {
-        let issued = self.job_tokens.issue(&self.state.pool, id, spec).await;
+        let issued = self.job_tokens.issue(&self.state.pool, id, &spec).await;
         let job_token = issued.map_err(NotStarted::Now)?;
         let urls = self.state.launcher_urls();
         let started = self.launcher.start(id, attempt, spec, token, job_token, assigned, &urls).await;

@@ -19,6 +19,26 @@ macro_rules! mirror {
     };
 }
 
+/// As [`mirror!`], with `field: convert` for each field that needs more than `From`. The others have the same
+/// type on both sides.
+macro_rules! mirror_nested {
+    ($body:ident = $domain:path { $($field:ident),* $(,)? } $($nested:ident: $convert:expr),* $(,)?) => {
+        impl From<$domain> for $body {
+            fn from(value: $domain) -> Self {
+                let $domain { $($field,)* $($nested),* } = value;
+                Self { $($field,)* $($nested: $convert($nested)),* }
+            }
+        }
+
+        impl From<$body> for $domain {
+            fn from(value: $body) -> Self {
+                let $body { $($field,)* $($nested),* } = value;
+                Self { $($field,)* $($nested: $convert($nested)),* }
+            }
+        }
+    };
+}
+
 /// As [`mirror!`], from the domain alone.
 macro_rules! shown {
     ($body:ident = $domain:path { $($field:ident),* $(,)? }) => {
@@ -58,4 +78,9 @@ pub(super) fn each<T, U: From<T>>(items: Vec<T>) -> Vec<U> {
     items.into_iter().map(U::from).collect()
 }
 
-pub(super) use {mirror, mirror_enum, shown};
+/// What there is, converted.
+pub(super) fn option<T, U: From<T>>(value: Option<T>) -> Option<U> {
+    value.map(U::from)
+}
+
+pub(super) use {mirror, mirror_enum, mirror_nested, shown};

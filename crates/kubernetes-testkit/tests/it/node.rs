@@ -4,12 +4,9 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 
 use serde_json::json;
-use slipway_kubernetes_testkit::{Archive, Cluster, Level, NODE_NAME};
+use slipway_kubernetes_testkit::{Archive, Cluster, Level, NODE_ADDRESS, NODE_NAME};
 
 use crate::support::{KUBECTL_LIMIT, job, pod, wait_for_phase};
-
-/// Where pods reach what runs on the node.
-const NODE_ADDRESS: &str = "10.199.0.1";
 
 #[test]
 fn a_container_runs_and_its_log_and_exit_code_arrive() {

@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 
+use slipway_kubernetes_testkit::NODE_ADDRESS;
 use tokio::net::{TcpListener, TcpStream};
-
-/// Where pods reach what runs on the node.
-pub(crate) const NODE_ADDRESS: &str = "10.199.0.1";
 
 /// Forwards connections to the node's address; answers with the port there.
 pub(crate) async fn forward(to: SocketAddr) -> u16 {

@@ -1,10 +1,9 @@
 //! Jobs from submission to their end.
 
 use serde_json::{Value, json};
-use slipway_kubernetes_testkit::NODE_NAME;
+use slipway_kubernetes_testkit::{NODE_ADDRESS, NODE_NAME};
 use tokio::net::TcpListener;
 
-use crate::forward::NODE_ADDRESS;
 use crate::world::{ROLE, on_a_cluster, with_role};
 
 #[test]

@@ -4,9 +4,9 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use slipway_kubernetes_testkit::{Archive, BUSYBOX_IMAGE, Cluster, Level, TestNamespace};
+use slipway_kubernetes_testkit::{Archive, BUSYBOX_IMAGE, Cluster, Level, NODE_ADDRESS, TestNamespace};
 
-use crate::forward::{NODE_ADDRESS, forward};
+use crate::forward::forward;
 use crate::launcher;
 
 /// What the launcher may do, as people install it.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use slipway_domain::training;
 use utoipa::ToSchema;
 
-use crate::rest::convert::{each, mirror, mirror_enum};
+use crate::rest::convert::{each, mirror, mirror_enum, mirror_nested, option};
 
 /// Fields that hold an object of a type of Kubernetes, as `Schema.field`.
 pub const KUBERNETES_OBJECTS: [&str; 5] = [
@@ -201,25 +201,6 @@ mirror!(EnvSource = training::EnvSource { secret, config_map, prefix });
 mirror!(EnvRef = training::EnvRef { secret, config_map, key });
 mirror!(EmptyDir = training::EmptyDir { memory, limit_bytes });
 
-/// As `mirror!`, with the fields that need more than `From`.
-macro_rules! mirror_nested {
-    ($body:ident = $domain:path { $($field:ident),* $(,)? } $($nested:ident: $convert:expr),* $(,)?) => {
-        impl From<$domain> for $body {
-            fn from(value: $domain) -> Self {
-                let $domain { $($field,)* $($nested),* } = value;
-                Self { $($field,)* $($nested: $convert($nested)),* }
-            }
-        }
-
-        impl From<$body> for $domain {
-            fn from(value: $body) -> Self {
-                let $body { $($field,)* $($nested),* } = value;
-                Self { $($field,)* $($nested: $convert($nested)),* }
-            }
-        }
-    };
-}
-
 mirror_nested!(Volume = training::Volume { mount_path, sub_path, read_only, claim, secret, config_map }
     empty_dir: option);
 mirror_nested!(KubernetesSpec = training::KubernetesSpec {
@@ -228,10 +209,6 @@ mirror_nested!(KubernetesSpec = training::KubernetesSpec {
     tolerations, affinity, topology_spread_constraints, priority_class, spot, queue, security_context,
     pod_security_context, ttl_s,
 } image_pull_policy: option, env_from: each, env_refs: values, volumes: each);
-
-fn option<T, U: From<T>>(value: Option<T>) -> Option<U> {
-    value.map(U::from)
-}
 
 fn values<T, U: From<T>>(entries: BTreeMap<String, T>) -> BTreeMap<String, U> {
     entries.into_iter().map(|(name, value)| (name, U::from(value))).collect()

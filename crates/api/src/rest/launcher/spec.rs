@@ -7,7 +7,7 @@ use slipway_domain::training;
 use utoipa::ToSchema;
 
 use super::kubernetes::KubernetesSpec;
-use crate::rest::convert::mirror;
+use crate::rest::convert::{mirror, mirror_nested, option};
 
 /// A training job as submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -142,45 +142,9 @@ mirror!(
 );
 mirror!(CheckpointSpec = training::CheckpointSpec { dir, keep, marker });
 
-impl From<training::JobSpec> for JobSpec {
-    fn from(spec: training::JobSpec) -> Self {
-        Self {
-            name: spec.name,
-            command: spec.command,
-            env: spec.env,
-            files: spec.files,
-            resources: spec.resources.into(),
-            retries: spec.retries.into(),
-            checkpoint: spec.checkpoint.map(CheckpointSpec::from),
-            timeout_s: spec.timeout_s,
-            grace_period_s: spec.grace_period_s,
-            labels: spec.labels,
-            kubernetes: spec.kubernetes.map(KubernetesSpec::from),
-            experiment_id: spec.experiment_id,
-            idempotency_key: spec.idempotency_key,
-        }
-    }
-}
-
-impl From<JobSpec> for training::JobSpec {
-    fn from(spec: JobSpec) -> Self {
-        Self {
-            name: spec.name,
-            command: spec.command,
-            env: spec.env,
-            files: spec.files,
-            resources: spec.resources.into(),
-            retries: spec.retries.into(),
-            checkpoint: spec.checkpoint.map(training::CheckpointSpec::from),
-            timeout_s: spec.timeout_s,
-            grace_period_s: spec.grace_period_s,
-            labels: spec.labels,
-            kubernetes: spec.kubernetes.map(training::KubernetesSpec::from),
-            experiment_id: spec.experiment_id,
-            idempotency_key: spec.idempotency_key,
-        }
-    }
-}
+mirror_nested!(JobSpec = training::JobSpec {
+    name, command, env, files, timeout_s, grace_period_s, labels, experiment_id, idempotency_key,
+} resources: Into::into, retries: Into::into, checkpoint: option, kubernetes: option);
 
 #[cfg(test)]
 mod tests {

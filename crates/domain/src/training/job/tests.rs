@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::training::{CheckpointSpec, DEFAULT_LEASE_MS, Resources, Retries, START_TIMEOUT_MS};
+use crate::training::{CheckpointSpec, DEFAULT_LEASE_MS, JobSpec, Resources, Retries, START_TIMEOUT_MS};
 
 fn spec(limit: u32) -> JobSpec {
     JobSpec {

@@ -5,12 +5,12 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use slipway_kubernetes_jobs::{Attempt, MANAGED_BY, build, of_attempt, owned_by, secret, service};
+use slipway_kubernetes_jobs::{Attempt, MANAGED_BY, owned_by, secret, service};
 
 use super::{Cluster, Kubernetes};
 use crate::backend::Launch;
@@ -75,11 +75,11 @@ impl Kubernetes {
             return Err(Failure::Final("the job has no section `kubernetes`".to_owned()));
         };
         let variables = launch.variables();
+        let names: Vec<&str> = launch.secret_variables().map(|(name, _)| name).collect();
         let secrets: BTreeMap<String, String> = launch
             .secret_variables()
             .map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned()))
             .collect();
-        let names: Vec<&str> = secrets.keys().map(String::as_str).collect();
         let attempt = Attempt {
             job_id: &launch.job_id,
             attempt: launch.attempt,
@@ -91,9 +91,9 @@ impl Kubernetes {
         let refused =
             |invalid: slipway_domain::Invalid| Failure::Final(invalid.under("kubernetes").to_string());
         let namespace = attempt.namespace(facts).to_owned();
-        let job = build(&attempt, facts).map_err(refused)?;
+        let job = self.cluster.job(&attempt).map_err(refused)?;
         let service = service(&attempt, facts).map_err(refused)?;
-        let mut secret = secret(&attempt, secrets.clone(), facts);
+        let mut secret = secret(&attempt, secrets, facts);
         let job = match self.apply(&namespace, &attempt.name(), &job).await? {
             Some(job) => job,
             None => self.existing(&namespace, &attempt).await?,
@@ -127,15 +127,9 @@ impl Kubernetes {
 
     /// The Job of an attempt that exists already.
     async fn existing(&self, namespace: &str, attempt: &Attempt<'_>) -> Result<Job, Failure> {
-        let Cluster { client, facts, .. } = &*self.cluster;
-        let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
-        let wanted = of_attempt(&facts.installation, attempt.job_id, attempt.attempt);
-        let found = jobs.list(&ListParams::default().labels(&wanted)).await;
-        let found = found.map_err(|error| Failure::of(&error))?;
+        let found = self.cluster.find(namespace, attempt.job_id, attempt.attempt).await;
         found
-            .items
-            .into_iter()
-            .next()
+            .map_err(|error| Failure::of(&error))?
             .ok_or_else(|| Failure::Passing(format!("Job {namespace}/{} was deleted", attempt.name())))
     }
 }

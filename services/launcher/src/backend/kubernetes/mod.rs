@@ -24,7 +24,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use slipway_domain::Invalid;
-use slipway_domain::training::{BackendKind, Group, JobSpec, KubernetesSpec, Loss, Outcome};
+use slipway_domain::training::{BackendKind, Group, JobSpec, Loss, Outcome};
 use slipway_kubernetes_jobs::{Attempt, Cause, Facts, Observed, attempt_of, build, of_attempt, selector};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -88,12 +88,10 @@ impl Kubernetes {
 
     /// Asks the API server itself, which knows more than the watches have told.
     async fn ask(&self, key: &AttemptKey) -> Result<Seen, Error> {
-        let Cluster { client, namespaces, facts, watched, .. } = &*self.cluster;
-        let wanted = ListParams::default().labels(&of_attempt(&facts.installation, &key.0, key.1));
+        let Cluster { namespaces, watched, .. } = &*self.cluster;
         for namespace in namespaces {
-            let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
-            let found = jobs.list(&wanted).await.map_err(|error| Error::Cluster(apply::text(&error)))?;
-            if let Some(job) = found.items.into_iter().next() {
+            let found = self.cluster.find(namespace, &key.0, key.1).await;
+            if let Some(job) = found.map_err(|error| Error::Cluster(apply::text(&error)))? {
                 watched.insert(namespace, job);
                 return Ok(Seen::Pending { reason: "its pod is being created".to_owned() });
             }
@@ -126,6 +124,14 @@ impl Cluster {
         }
     }
 
+    /// The Job of an attempt, as the API server has it now.
+    async fn find(&self, namespace: &str, job_id: &str, attempt: u32) -> Result<Option<Job>, kube::Error> {
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), namespace);
+        let wanted = of_attempt(&self.facts.installation, job_id, attempt);
+        let found = jobs.list(&ListParams::default().labels(&wanted)).await?;
+        Ok(found.items.into_iter().next())
+    }
+
     fn is_deleted(&self, key: &AttemptKey) -> bool {
         self.deleted.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
@@ -152,8 +158,8 @@ impl Cluster {
         Ok(true)
     }
 
-    /// Whether the pod of an attempt waits for a Secret that nobody is going to create: whoever created the
-    /// Job would have created it by now.
+    /// Whether the pod of an attempt waits for a Secret that will not be created: its launcher ended between
+    /// the Job and the Secret.
     fn lacks_secret(&self, key: &AttemptKey, observed: &Observed) -> bool {
         let Observed::Waiting { reason, is_obstacle: true } = observed else { return false };
         let jobs = self.watched.jobs_of(&key.0, key.1);
@@ -162,13 +168,18 @@ impl Cluster {
             .any(|name| reason.contains(&format!("secret \"{name}\" not found")))
     }
 
-    fn check_namespace(&self, kubernetes: &KubernetesSpec) -> Result<(), Invalid> {
-        let Some(namespace) = &kubernetes.namespace else { return Ok(()) };
-        if self.namespaces.contains(namespace) {
-            return Ok(());
+    /// The Job of an attempt, if such a job may run in this cluster.
+    fn job(&self, attempt: &Attempt<'_>) -> Result<Job, Invalid> {
+        let namespace = attempt.namespace(&self.facts);
+        if !self.namespaces.iter().any(|allowed| allowed == namespace) {
+            let allowed = self.namespaces.join("`, `");
+            return Err(Invalid::new("namespace", format!("expected one of `{allowed}`, got `{namespace}`")));
         }
-        let allowed = self.namespaces.join("`, `");
-        Err(Invalid::new("namespace", format!("expected one of `{allowed}`, got `{namespace}`")))
+        if Group::of(&attempt.kubernetes.replicas)?.is_some() {
+            let why = "distributed jobs are not supported yet; expected one process";
+            return Err(Invalid::new("replicas", why));
+        }
+        build(attempt, &self.facts)
     }
 }
 
@@ -184,13 +195,6 @@ impl Backend for Kubernetes {
 
     fn check(&self, spec: &JobSpec) -> Result<(), Invalid> {
         let Some(kubernetes) = &spec.kubernetes else { return Ok(()) };
-        self.cluster.check_namespace(kubernetes)?;
-        if Group::of(&kubernetes.replicas)?.is_some() {
-            return Err(Invalid::new(
-                "replicas",
-                "distributed jobs are not supported yet; expected one process",
-            ));
-        }
         let attempt = Attempt {
             job_id: "",
             attempt: 1,
@@ -199,7 +203,7 @@ impl Backend for Kubernetes {
             variables: &BTreeMap::new(),
             secret_variables: &[],
         };
-        build(&attempt, &self.cluster.facts).map(drop)
+        self.cluster.job(&attempt).map(drop)
     }
 
     async fn run(&self, shutdown: CancellationToken) {
@@ -215,23 +219,20 @@ impl Backend for Kubernetes {
     async fn start(&self, launch: &Launch) -> Result<(), Error> {
         let key = (launch.job_id.clone(), launch.attempt);
         // While the API server fails, the first of those that wait tries it.
-        if !self.cluster.starts.is_any_waiting() {
+        let reason = if self.cluster.starts.is_any_waiting() {
+            "waits for its turn".to_owned()
+        } else {
             match self.create(launch).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Final(reason)) => return Err(Error::Refused(reason)),
                 Err(Failure::Passing(reason)) => {
-                    tracing::warn!(
-                        reason,
-                        job_id = launch.job_id,
-                        attempt = launch.attempt,
-                        "the API server does not accept a Job now; retrying"
-                    );
-                    self.cluster.starts.add(key, Start::waiting(launch.clone(), reason));
+                    let (job_id, attempt) = (&launch.job_id, launch.attempt);
+                    tracing::warn!(reason, job_id, attempt, "the API server accepts no Job now; retrying");
+                    reason
                 }
             }
-        } else {
-            self.cluster.starts.add(key, Start::waiting(launch.clone(), "waits for its turn".to_owned()));
-        }
+        };
+        self.cluster.starts.add(key, Start::waiting(launch.clone(), reason));
         Ok(())
     }
 

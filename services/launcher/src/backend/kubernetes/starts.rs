@@ -102,7 +102,7 @@ impl Starts {
 }
 
 impl Kubernetes {
-    /// Tries again what the API server did not accept, for ever.
+    /// Retries what the API server did not accept. Does not return.
     pub(super) async fn retry_starts(&self) {
         let starts = &self.cluster.starts;
         let mut pause = FIRST_PAUSE;

@@ -55,12 +55,12 @@ impl Objects {
     fn observed(&self, key: &AttemptKey) -> Observed {
         let jobs = self.jobs.of(key);
         let job = jobs.first().map(AsRef::as_ref);
-        let pods: Vec<Pod> = self.pods.of(key).iter().map(|pod| Pod::clone(pod)).collect();
+        let pods = self.pods.of(key);
         let warning = job.and_then(|job| {
             let ObjectMeta { namespace, name, .. } = &job.metadata;
             self.warnings.get(&(namespace.clone()?, name.clone()?))
         });
-        observe(job, &pods, warning.map(String::as_str))
+        observe(job, pods.iter().map(AsRef::as_ref), warning.map(String::as_str))
     }
 }
 
@@ -162,7 +162,7 @@ fn key_of<K: Labelled>(event: &Event<K>) -> Option<AttemptKey> {
     }
 }
 
-/// Gives each event of a watch to `take`, for ever.
+/// Passes each event of a watch to `take`. Does not return.
 async fn watch<K>(client: &Client, namespace: &str, config: watcher::Config, mut take: impl FnMut(Event<K>))
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>

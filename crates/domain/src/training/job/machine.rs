@@ -1,0 +1,258 @@
+//! What each event does to a job.
+
+use super::{AGENT_SPARE_MS, Action, EventKind, Job, JobEvent, Loss, Observation, Outcome, Status};
+use crate::training::spec::JobSpec;
+
+/// Advances a job by one event. Events of an attempt other than the current one change nothing.
+pub fn step(spec: &JobSpec, job: &Job, seen: &Observation) -> (Job, Vec<Action>) {
+    let mut machine = Machine { spec, next: job.clone(), seen, actions: Vec::new() };
+    match &seen.event {
+        JobEvent::Tick { capacity } => machine.tick(*capacity),
+        JobEvent::Heartbeat { attempt } if machine.is_current(*attempt) => machine.hear(),
+        JobEvent::Waiting { attempt, reason } if machine.is_current(*attempt) => machine.wait(reason),
+        JobEvent::Finished { attempt, outcome } if machine.is_current(*attempt) => machine.finish(outcome),
+        JobEvent::AgentGone { attempt, reason, cause } if machine.is_current(*attempt) => {
+            machine.lose_agent(reason, *cause);
+        }
+        JobEvent::LeaseOver { attempt } if machine.is_current(*attempt) => machine.lose_lease(),
+        JobEvent::Heartbeat { .. }
+        | JobEvent::Waiting { .. }
+        | JobEvent::Finished { .. }
+        | JobEvent::AgentGone { .. }
+        | JobEvent::LeaseOver { .. } => {}
+        JobEvent::CannotBePlaced { reason } if job.status == Status::Queued => {
+            machine.end(Status::Failed, EventKind::Failed, reason);
+        }
+        JobEvent::CannotBePlaced { .. } => {}
+        JobEvent::CancelRequested => machine.cancel(),
+    }
+    (machine.next, machine.actions)
+}
+
+struct Machine<'seen> {
+    spec: &'seen JobSpec,
+    next: Job,
+    seen: &'seen Observation,
+    actions: Vec<Action>,
+}
+
+impl Machine<'_> {
+    fn is_current(&self, attempt: u32) -> bool {
+        self.next.has_attempt() && self.next.attempt == attempt
+    }
+
+    fn tick(&mut self, capacity: bool) {
+        let now = self.seen.now_unix_ms;
+        match self.next.status {
+            Status::Queued if capacity => self.start(),
+            Status::Retrying if capacity && self.next.retry_at_unix_ms.is_none_or(|at| now >= at) => {
+                self.start();
+            }
+            Status::Running if self.overran() => {
+                self.fence();
+                self.finish(&Outcome::TimedOut);
+            }
+            Status::Cancelling if self.stop_is_overdue() => self.end_unconfirmed(),
+            _ => {}
+        }
+    }
+
+    fn start(&mut self) {
+        self.next.attempt += 1;
+        self.next.status = Status::Running;
+        self.next.reason = String::new();
+        self.next.retry_at_unix_ms = None;
+        self.next.attempt_started_at_unix_ms = Some(self.seen.now_unix_ms);
+        self.next.heartbeat_at_unix_ms = None;
+        self.actions.push(Action::StartAttempt { attempt: self.next.attempt });
+        self.publish(EventKind::Started);
+    }
+
+    /// What an attempt waited for does not count as time in which it ran.
+    fn hear(&mut self) {
+        let now = self.seen.now_unix_ms;
+        if self.next.status == Status::Pending {
+            self.next.status = Status::Running;
+            self.next.reason = String::new();
+            self.next.attempt_started_at_unix_ms = Some(now);
+        }
+        self.next.heartbeat_at_unix_ms = Some(now);
+    }
+
+    fn wait(&mut self, reason: &str) {
+        let is_silent = self.next.heartbeat_at_unix_ms.is_none();
+        if is_silent && matches!(self.next.status, Status::Running | Status::Pending) {
+            self.next.status = Status::Pending;
+            reason.clone_into(&mut self.next.reason);
+        }
+    }
+
+    fn finish(&mut self, outcome: &Outcome) {
+        if self.next.status == Status::Cancelling {
+            self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
+            return;
+        }
+        let attempt = self.next.attempt;
+        match outcome {
+            Outcome::Exited { code: 0 } => self.end(Status::Succeeded, EventKind::Succeeded, ""),
+            Outcome::Exited { code } if self.spec.retries.permanent_exit_codes.contains(code) => {
+                self.next.failures += 1;
+                let reason = format!("attempt {attempt}: exit code {code}, which asks for no retry");
+                self.end(Status::Failed, EventKind::Failed, &reason);
+            }
+            Outcome::Exited { code } => self.fail(&format!("attempt {attempt}: exit code {code}")),
+            Outcome::Signalled { signal } => {
+                self.fail(&format!("attempt {attempt}: ended by signal {signal}"));
+            }
+            Outcome::OutOfMemory { used_bytes } => {
+                let limit_bytes = self.spec.resources.memory_bytes;
+                let what = match (used_bytes, limit_bytes) {
+                    (Some(used_bytes), _) => format!(
+                        "its processes used {used_bytes} bytes, more than the {limit_bytes} of \
+                         resources.memory_bytes"
+                    ),
+                    (None, 0) => "its node had no memory left".to_owned(),
+                    (None, _) => {
+                        format!("it used more than the {limit_bytes} bytes of resources.memory_bytes")
+                    }
+                };
+                self.fail(&format!("attempt {attempt}: out of memory: {what}"));
+            }
+            Outcome::NotStarted { reason } => {
+                let reason = format!("the command did not start: {reason}");
+                self.end(Status::Failed, EventKind::Failed, &reason);
+            }
+            Outcome::TimedOut => {
+                let limit_s = self.spec.timeout_s.unwrap_or_default();
+                let reason = format!("attempt {attempt} ran longer than the {limit_s} s of timeout_s");
+                self.end(Status::Failed, EventKind::Failed, &reason);
+            }
+        }
+    }
+
+    fn fail(&mut self, what: &str) {
+        self.next.failures += 1;
+        let limit = self.spec.retries.limit;
+        if self.next.failures > limit {
+            let tries = if limit == 0 { "no retries were requested" } else { "its retries are used up" };
+            self.end(Status::Failed, EventKind::Failed, &format!("{what}; {tries}"));
+        } else {
+            let retry = self.next.failures;
+            self.retry(retry, &format!("{what}; retry {retry} of {limit} follows"));
+        }
+    }
+
+    fn lose_agent(&mut self, reason: &str, cause: Loss) {
+        if self.next.status == Status::Cancelling {
+            self.fence();
+            self.end(Status::Cancelled, EventKind::Cancelled, &format!("cancelled; {reason}"));
+        } else {
+            self.lose_attempt(reason, cause);
+        }
+    }
+
+    fn lose_lease(&mut self) {
+        if self.next.status == Status::Cancelling {
+            self.end_unconfirmed();
+        } else {
+            self.lose_attempt("its agent did not report", Loss::Disruption);
+        }
+    }
+
+    fn end_unconfirmed(&mut self) {
+        self.fence();
+        self.end(Status::Cancelled, EventKind::Cancelled, "cancelled; its agent did not confirm the end");
+    }
+
+    fn lose_attempt(&mut self, why: &str, cause: Loss) {
+        self.fence();
+        let retries = &self.spec.retries;
+        let (lost, limit, field) = match cause {
+            Loss::Disruption => (&mut self.next.disruptions, retries.disruption_limit, "disruption_limit"),
+            Loss::System => (&mut self.next.system_failures, retries.system_limit, "system_limit"),
+        };
+        *lost += 1;
+        let lost = *lost;
+        let what = format!("attempt {}: {why}", self.next.attempt);
+        if lost > limit {
+            let reason = format!("{what}; lost {lost} times, more than the {limit} of retries.{field}");
+            self.end(Status::Failed, EventKind::Failed, &reason);
+        } else {
+            self.retry(lost, &format!("{what}; another attempt follows"));
+        }
+    }
+
+    fn retry(&mut self, retry: u32, reason: &str) {
+        let wait_ms = self.spec.retries.backoff_ms(retry, self.seen.jitter);
+        self.next.status = Status::Retrying;
+        self.next.retry_at_unix_ms = Some(self.seen.now_unix_ms + wait_ms);
+        reason.clone_into(&mut self.next.reason);
+        self.clear_attempt();
+        self.publish(EventKind::Retrying);
+    }
+
+    fn cancel(&mut self) {
+        match self.next.status {
+            Status::Queued | Status::Retrying => {
+                self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
+                self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
+            }
+            Status::Pending => {
+                // Its command does not run, and never will: its agent is refused the lease.
+                self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
+                self.fence();
+                self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
+            }
+            Status::Running => {
+                self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
+                self.next.status = Status::Cancelling;
+                "the command is being stopped".clone_into(&mut self.next.reason);
+                self.actions.push(Action::StopAttempt { attempt: self.next.attempt });
+            }
+            Status::Cancelling | Status::Succeeded | Status::Failed | Status::Cancelled => {}
+        }
+    }
+
+    fn end(&mut self, status: Status, kind: EventKind, reason: &str) {
+        self.next.status = status;
+        self.next.retry_at_unix_ms = None;
+        reason.clone_into(&mut self.next.reason);
+        self.clear_attempt();
+        self.publish(kind);
+    }
+
+    fn clear_attempt(&mut self) {
+        self.next.attempt_started_at_unix_ms = None;
+        self.next.heartbeat_at_unix_ms = None;
+    }
+
+    fn fence(&mut self) {
+        self.actions.push(Action::FenceAttempt { attempt: self.next.attempt });
+    }
+
+    fn publish(&mut self, kind: EventKind) {
+        self.actions.push(Action::PublishEvent { kind });
+    }
+
+    fn stop_is_overdue(&self) -> bool {
+        let asked_at = self.next.cancel_requested_at_unix_ms;
+        asked_at.is_some_and(|at| self.seen.now_unix_ms >= at + self.grace_ms() + AGENT_SPARE_MS)
+    }
+
+    /// The agent keeps the timeout; this is for an agent that does not.
+    fn overran(&self) -> bool {
+        let (Some(started_at), Some(timeout_s)) = (self.next.attempt_started_at_unix_ms, self.spec.timeout_s)
+        else {
+            return false;
+        };
+        self.seen.now_unix_ms >= started_at + milliseconds(timeout_s) + self.grace_ms() + AGENT_SPARE_MS
+    }
+
+    fn grace_ms(&self) -> u64 {
+        milliseconds(self.spec.grace_period_s)
+    }
+}
+
+fn milliseconds(seconds: f64) -> u64 {
+    (seconds * 1_000.0).max(0.0) as u64
+}
