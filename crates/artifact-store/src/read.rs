@@ -119,7 +119,7 @@ impl ArtifactStore {
             hasher.update(&chunk);
             file.write_all(&chunk).await?;
         }
-        file.sync_all().await?;
+        slipway_runtime::file::finish(&mut file).await?;
         let actual = hex::encode(hasher.finalize());
         if actual == sha256 {
             Ok(())

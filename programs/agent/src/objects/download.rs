@@ -44,7 +44,7 @@ impl Objects {
             hasher.update(&chunk);
             written.write_all(&chunk).await?;
         }
-        written.sync_all().await?;
+        slipway_runtime::file::finish(&mut written).await?;
         let actual = hex::encode(hasher.finalize());
         if actual == file.sha256 { Ok(()) } else { Err(damaged(file, actual)) }
     }

@@ -40,6 +40,7 @@ pub(crate) struct Attempt {
     pub(crate) job_id: String,
     folder: tempfile::TempDir,
     settings: Vec<(&'static str, String)>,
+    file_limit_kib: Option<usize>,
     child: Option<Child>,
 }
 
@@ -51,6 +52,7 @@ impl Attempt {
             job_id: format!("job-{}", uuid::Uuid::new_v4().simple()),
             folder: tempfile::tempdir().unwrap(),
             settings: Vec::new(),
+            file_limit_kib: None,
             child: None,
         }
     }
@@ -75,6 +77,12 @@ impl Attempt {
         self
     }
 
+    /// Files of the agent and its command can be no longer than this, as on a disk that is full.
+    pub(crate) fn limit_files(&mut self, kib: usize) -> &mut Self {
+        self.file_limit_kib = Some(kib);
+        self
+    }
+
     /// Where checkpoints go.
     pub(crate) fn store_in(&mut self, store: &ArtifactStore) -> &mut Self {
         self.launcher.state().store = Some(store.clone());
@@ -84,7 +92,17 @@ impl Attempt {
     /// Starts the agent.
     pub(crate) fn start(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_slipway-agent"));
+        let program = env!("CARGO_BIN_EXE_slipway-agent");
+        let mut command = match self.file_limit_kib {
+            // With its signal ignored, the limit makes a write fail.
+            Some(kib) => {
+                let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\"");
+                let mut command = Command::new("bash");
+                command.args(["-c", &script, program]);
+                command
+            }
+            None => Command::new(program),
+        };
         command
             .env("SLIPWAY_JOB_ID", &self.job_id)
             .env("SLIPWAY_ATTEMPT", "1")

@@ -358,3 +358,18 @@ async fn a_second_attempt_goes_on_where_the_first_one_saved() {
     }
     assert_eq!(manifests.len(), 3);
 }
+
+/// All but a little of it fits: the write that fails is the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_the_disk_has_no_room_for_is_not_restored_in_part() {
+    const LIMIT_KIB: usize = 256;
+    let store = Store::begin().await;
+    let manifest = store.put(5, &"w".repeat(LIMIT_KIB * 1024 + 100)).await;
+    let mut attempt = Attempt::of(&checkpointing("echo started")).await;
+    attempt.store_in(&store.store).limit_files(LIMIT_KIB);
+    restores(&attempt, &[&manifest]);
+    attempt.start();
+    assert!(!attempt.ended().await.success(), "{}", attempt.agent_log());
+    assert!(attempt.agent_log().contains("File too large"), "{}", attempt.agent_log());
+    assert!(!attempt.launcher.log().contains("started"), "{}", attempt.launcher.log());
+}

@@ -15,9 +15,9 @@ use crate::world::{World, canary, eventually, fixture, table};
 /// Longest file that the replica may write where the disk is as good as full.
 const FILE_LIMIT_KIB: usize = 256;
 
-/// A model with so much text in it that it does not fit.
-fn padded(model: &Bytes) -> Bytes {
-    let text = vec![b'x'; 2 * FILE_LIMIT_KIB * 1024];
+/// A model with so many KiB of text in it.
+fn padded(model: &Bytes, kib: usize) -> Bytes {
+    let text = vec![b'x'; kib * 1024];
     let mut bytes = model.to_vec();
     // `doc_string` of `ModelProto`: field 6, of known length. Its length goes in groups of seven bits.
     bytes.push(6 << 3 | 2);
@@ -62,8 +62,8 @@ async fn no_parts(cache: &tempfile::TempDir) {
     .await;
 }
 
-async fn large_version(world: &World, version: &str) -> (Target, Bytes) {
-    let model = padded(&fixture("linear_plus_one.onnx"));
+async fn large_version(world: &World, version: &str, kib: usize) -> (Target, Bytes) {
+    let model = padded(&fixture("linear_plus_one.onnx"), kib);
     (world.damaged_version(version, &model, &model).await, model)
 }
 
@@ -78,7 +78,8 @@ async fn a_version_that_the_disk_has_no_room_for_leaves_the_others_serving_and_n
     command.args(["-c", &script, PROGRAM]);
     let serving = Serving::start_by(command, &world, &cache, &[]).await;
     serving.wait_until_ready().await;
-    let (second, model) = large_version(&world, "2").await;
+    // All but a little fits: the write that fails is the last one.
+    let (second, model) = large_version(&world, "2", FILE_LIMIT_KIB).await;
     world.put(&canary(2, &first, &second, 50)).await;
     let reason = waits(&world, "2").await;
     assert!(reason.contains("the cache directory: File too large"), "{reason}");
@@ -165,7 +166,7 @@ async fn damaged_files_are_noticed_before_they_are_loaded_and_fetched_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_share_a_cache_load_one_version_at_the_same_time() {
     let (world, cache) = (World::start().await, cache());
-    let (first, model) = large_version(&world, "1").await;
+    let (first, model) = large_version(&world, "1", 2 * FILE_LIMIT_KIB).await;
     world.put(&table(1, &first)).await;
     let replicas = futures::future::join_all((0..3).map(|_| Serving::start(&world, &cache, &[]))).await;
     for replica in &replicas {
