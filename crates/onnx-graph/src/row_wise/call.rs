@@ -25,6 +25,8 @@ pub(super) struct Call<'call> {
     pub(super) inputs: Vec<Option<&'call Tensor>>,
     /// Of the operator's set.
     pub(super) version: i64,
+    /// Whether tensors of the model may hold strings.
+    pub(super) has_text: bool,
     pub(super) symbols: &'call mut Symbols,
 }
 

@@ -47,6 +47,10 @@ pub(super) fn gather(call: &Call<'_>) -> Derived {
     if data.axis.is_some() && indices.axis.is_some() {
         return Err("each row's indices apply to all rows".to_owned());
     }
+    // ONNX Runtime (1.23 to 1.31) copies the first string of each entry and leaves the others empty.
+    if call.has_text && data.axis.is_some_and(|rows| rows > axis) {
+        return Err("an entry that it picks has strings of several rows, of which it copies one".to_owned());
+    }
     let mut sizes = dims.get(..axis).unwrap_or_default().to_vec();
     sizes.extend(picked.iter().cloned());
     sizes.extend_from_slice(dims.get(axis + 1..).unwrap_or_default());

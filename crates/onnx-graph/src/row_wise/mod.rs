@@ -25,6 +25,7 @@ mod reduce;
 mod reshape;
 mod shape;
 mod size;
+mod text;
 mod value;
 mod window;
 
@@ -163,6 +164,8 @@ type Scope<'model> = HashMap<Cow<'model, str>, Value>;
 
 struct Walk<'model> {
     functions: HashMap<(&'model str, &'model str), &'model Function>,
+    /// Whether tensors of the model may hold strings.
+    has_text: bool,
     symbols: Symbols,
     obstacles: Vec<Obstacle>,
     walked: usize,
@@ -175,6 +178,7 @@ impl<'model> Walk<'model> {
             functions: functions
                 .map(|function| ((function.domain.as_str(), function.name.as_str()), function))
                 .collect(),
+            has_text: text::has_text(model),
             symbols: Symbols::default(),
             obstacles: Vec::new(),
             walked: 0,
@@ -228,7 +232,8 @@ impl<'model> Walk<'model> {
         let Some(version) = opsets.get(&node.domain).copied() else {
             return Ok(self.refuse(node, "its operator set is not imported".to_owned()));
         };
-        let mut call = Call { node, inputs, version, symbols: &mut self.symbols };
+        let (symbols, has_text) = (&mut self.symbols, self.has_text);
+        let mut call = Call { node, inputs, version, has_text, symbols };
         match derive(&mut call) {
             Ok(tensors) => {
                 let known = tensors.into_iter().map(Value::Known);

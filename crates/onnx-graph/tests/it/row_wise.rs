@@ -2,7 +2,7 @@
 //! be.
 
 use slipway_onnx_graph::{read, row_wise};
-use slipway_testkit::onnx::{self, Attribute, FLOAT, Graph, INT64};
+use slipway_testkit::onnx::{self, Attribute, FLOAT, Graph, INT64, STRING};
 
 /// Version of `ai.onnx`.
 const OPSET: i64 = 17;
@@ -335,4 +335,27 @@ fn classifiers_as_skl2onnx_writes_them_are_row_wise() {
     graph.output("output_label", INT64);
     graph.map_output("output_probability", INT64);
     assert_eq!(check(&graph), Ok(()));
+}
+
+#[test]
+fn an_entry_with_strings_of_several_rows_is_not_picked() {
+    let picked = |element: i64| {
+        let mut graph = Graph::default();
+        graph.input("words", element, &[None, Some(1)]);
+        graph.constant(&onnx::ints("flat", &[2], &[1, -1]));
+        graph.constant(&onnx::ints("first", &[], &[0]));
+        graph.node("Reshape", &["words", "flat"], &["line"], &[]);
+        graph.node("Gather", &["line", "first"], &["y"], &[("axis", int(0))]);
+        graph.output("y", element);
+        graph
+    };
+    refused(&picked(STRING), "strings of several rows");
+    assert_eq!(check(&picked(FLOAT)), Ok(()), "of numbers it copies all");
+    let mut cast = table();
+    cast.constant(&onnx::ints("first", &[], &[0]));
+    cast.node("Cast", &["x"], &["text"], &[("to", int(STRING))]);
+    cast.node("Transpose", &["text"], &["turned"], &[("perm", Attribute::Ints(vec![1, 0]))]);
+    cast.node("Gather", &["turned", "first"], &["y"], &[("axis", int(0))]);
+    cast.output("y", STRING);
+    refused(&cast, "strings of several rows");
 }
