@@ -224,7 +224,7 @@ pub struct JobChange {
     pub job_id: String,
     /// The job's name, as submitted.
     pub name: String,
-    /// `submitted`, `started`, `retrying`, `succeeded`, `failed` or `cancelled`.
+    /// `submitted`, `started`, `retrying`, `suspended`, `resumed`, `succeeded`, `failed` or `cancelled`.
     pub what: String,
     /// Attempt number, from 1; 0 before the first.
     pub attempt: u32,

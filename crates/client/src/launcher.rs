@@ -60,6 +60,22 @@ impl Launcher {
         self.request(Method::POST, &["jobs", id, "cancel"]).read().await
     }
 
+    /// Suspends a job.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn suspend(&self, id: &str) -> Result<Job, Error> {
+        self.request(Method::POST, &["jobs", id, "suspend"]).read().await
+    }
+
+    /// Resumes a suspended job.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn resume(&self, id: &str) -> Result<Job, Error> {
+        self.request(Method::POST, &["jobs", id, "resume"]).read().await
+    }
+
     /// Lists the committed checkpoints of a job.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod backend;
 mod capacity;
 mod checkpoint;
 mod distributed;
+mod gathering;
 mod job;
 mod kubernetes;
 mod lease;
@@ -17,11 +18,12 @@ mod variable;
 pub use backend::BackendKind;
 pub use capacity::{Capacity, Node, Placed, Placement, place, place_on, refusal, total};
 pub use checkpoint::{
-    Fenced, MANIFEST_SCHEMA, MODE_BITS, Manifest, ManifestFile, ManifestFolder, ManifestLink, UploadStep,
-    check_fence, check_file_path, choose_restore, link_destination, released, upload_plan, upload_prefix,
-    upload_step,
+    Fenced, MANIFEST_SCHEMA, MODE_BITS, Manifest, ManifestFile, ManifestFolder, ManifestLink, PartConflict,
+    UploadStep, check_fence, check_file_path, choose_restore, combine, link_destination, released,
+    upload_plan, upload_prefix, upload_step,
 };
 pub use distributed::{DEFAULT_GROUP_PORT, Group};
+pub use gathering::{End, Gathered, Order, end, order};
 pub use job::{
     AGENT_SPARE_MS, Action, EventKind, HEARTBEAT_INTERVAL_MS, Job, JobEvent, Loss, Observation, Outcome,
     Status, step,

@@ -24,6 +24,8 @@ pub struct Attempt<'attempt> {
     pub variables: &'attempt BTreeMap<String, String>,
     /// Variables of the agent whose values are in the attempt's Secret, under the same names.
     pub secret_variables: &'attempt [&'attempt str],
+    /// Names of nodes on which it must not run.
+    pub excluded_nodes: &'attempt [String],
 }
 
 impl Attempt<'_> {

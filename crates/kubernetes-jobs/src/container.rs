@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use slipway_domain::Invalid;
 use slipway_domain::training::attempt::{
-    CONTAINER_VARIABLE, GROUP_HOST_VARIABLE, PROCESS_PLACEHOLDER, PROCESS_VARIABLE, WORK_DIR_VARIABLE,
+    CONTAINER_VARIABLE, GROUP_HOST_VARIABLE, NODE_VARIABLE, PROCESS_PLACEHOLDER, PROCESS_VARIABLE,
+    WORK_DIR_VARIABLE,
 };
 use slipway_domain::training::{EnvRef, EnvSource, KubernetesSpec, Resources};
 
@@ -110,21 +111,27 @@ fn variables(attempt: &Attempt<'_>, facts: &Facts) -> Result<Vec<EnvVar>, Invali
         let key = SecretKeySelector { name: attempt.name(), key: name.to_owned(), optional: None };
         from(name, EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() })
     });
-    let container = [plain(CONTAINER_VARIABLE, "true"), plain(WORK_DIR_VARIABLE, COMMAND_FOLDER)];
+    let container = [
+        plain(CONTAINER_VARIABLE, "true"),
+        plain(WORK_DIR_VARIABLE, COMMAND_FOLDER),
+        from(NODE_VARIABLE, field("spec.nodeName")),
+    ];
     let group = attempt.group()?.map(|_| group(attempt, facts)).into_iter().flatten();
     Ok(hidden.into_iter().chain(referred).chain(own).chain(secret).chain(container).chain(group).collect())
 }
 
 /// Which process of a distributed job it is, and where the others are.
 fn group(attempt: &Attempt<'_>, facts: &Facts) -> [EnvVar; 2] {
-    let index = ObjectFieldSelector {
-        field_path: format!("metadata.annotations['{INDEX_ANNOTATION}']"),
-        ..ObjectFieldSelector::default()
-    };
     let (name, namespace) = (attempt.name(), attempt.namespace(facts));
     let host = format!("{name}-{PROCESS_PLACEHOLDER}.{name}.{namespace}.svc");
-    let index = EnvVarSource { field_ref: Some(index), ..EnvVarSource::default() };
+    let index = field(&format!("metadata.annotations['{INDEX_ANNOTATION}']"));
     [from(PROCESS_VARIABLE, index), plain(GROUP_HOST_VARIABLE, &host)]
+}
+
+/// A field of the pod itself.
+fn field(path: &str) -> EnvVarSource {
+    let selector = ObjectFieldSelector { field_path: path.to_owned(), ..ObjectFieldSelector::default() };
+    EnvVarSource { field_ref: Some(selector), ..EnvVarSource::default() }
 }
 
 fn from(name: &str, source: EnvVarSource) -> EnvVar {

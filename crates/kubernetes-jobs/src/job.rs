@@ -69,7 +69,9 @@ pub fn build(attempt: &Attempt<'_>, facts: &Facts) -> Result<Job, Invalid> {
 /// A job with processes that do not train, and may never end, is done when the others are.
 fn trained(group: &Group) -> Option<SuccessPolicy> {
     let last = group.trainers().checked_sub(1).filter(|_| group.trainers() < group.processes())?;
-    let rule = SuccessPolicyRule { succeeded_indexes: Some(format!("0-{last}")), succeeded_count: None };
+    // An interval of one number is refused.
+    let trainers = if last == 0 { "0".to_owned() } else { format!("0-{last}") };
+    let rule = SuccessPolicyRule { succeeded_indexes: Some(trainers), succeeded_count: None };
     Some(SuccessPolicy { rules: vec![rule] })
 }
 

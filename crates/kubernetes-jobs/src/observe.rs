@@ -35,6 +35,8 @@ pub enum Observed {
         reason: String,
         /// Whether somebody should look: it does not end by waiting for other jobs.
         is_obstacle: bool,
+        /// Whether some of its processes hold nodes while others find none.
+        is_partial: bool,
     },
     /// Its agent runs.
     Running {
@@ -66,15 +68,16 @@ pub enum Cause {
     Refused,
 }
 
-/// What the Job and the pods of an attempt say about it: the failure of one process is that of all, and as
-/// long as one waits, all do. `warning` is the newest warning about the Job, such as that of an exceeded
-/// quota, which appears in an event alone.
+/// What the Job and the pods of an attempt say about it: the failure of one process is that of all, once none
+/// runs any more, and as long as one waits, all do. `warning` is the newest warning about the Job, such as
+/// that of an exceeded quota, which appears in an event alone.
 pub fn observe<'pod>(
     job: Option<&Job>,
     pods: impl IntoIterator<Item = &'pod Pod>,
     warning: Option<&str>,
 ) -> Observed {
-    let seen: Vec<Observed> = newest(pods).into_iter().map(of_pod).collect();
+    let pods = newest(pods);
+    let seen: Vec<Observed> = pods.iter().copied().map(of_pod).collect();
     let processes = job.and_then(|job| job.spec.as_ref()?.completions).unwrap_or(1);
     let missing = usize::try_from(processes).unwrap_or(1).saturating_sub(seen.len());
     let pick = |wanted: fn(&Observed) -> bool| seen.iter().find(|seen| wanted(seen)).cloned();
@@ -83,8 +86,11 @@ pub fn observe<'pod>(
     let obstacle = || pick(|seen| matches!(seen, Observed::Waiting { is_obstacle: true, .. }));
     let waiting = || pick(|seen| matches!(seen, Observed::Waiting { .. }));
     let running = || pick(|seen| matches!(seen, Observed::Running { .. }));
-    if let Some(known) = failed.or_else(obstacle).or_else(waiting) {
-        return known;
+    if let Some(failed) = failed {
+        return running().unwrap_or(failed);
+    }
+    if let Some(waiting) = obstacle().or_else(waiting) {
+        return marked(waiting, &pods);
     }
     match (job, missing) {
         // Those that are missing are still being created, or what they came to is in the Job.
@@ -94,6 +100,23 @@ pub fn observe<'pod>(
         },
         _ => running().or_else(|| seen.first().cloned()).unwrap_or(Observed::Absent),
     }
+}
+
+/// What a group waits for, with how many of its processes wait, and whether the others hold nodes meanwhile.
+fn marked(waiting: Observed, pods: &[&Pod]) -> Observed {
+    let Observed::Waiting { reason, is_obstacle, .. } = waiting else { return waiting };
+    let unscheduled = pods.iter().filter(|pod| node(pod).is_empty() && is_unschedulable(pod)).count();
+    let is_partial = unscheduled > 0 && pods.iter().any(|pod| !node(pod).is_empty());
+    let reason = match is_partial {
+        true => format!("{unscheduled} of {} processes wait: {reason}", pods.len()),
+        false => reason,
+    };
+    Observed::Waiting { reason, is_obstacle, is_partial }
+}
+
+fn is_unschedulable(pod: &Pod) -> bool {
+    let scheduled = pod.status.as_ref().and_then(|status| condition(status, "PodScheduled"));
+    scheduled.is_some_and(|condition| condition.status == "False")
 }
 
 /// The newest pod of each process, by its number.
@@ -129,13 +152,17 @@ fn of_job(job: &Job, warning: Option<&str>) -> Observed {
     let is_suspended = job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or_default();
     match (is_suspended, warning) {
         (true, _) => waiting("waits until its queue admits it"),
-        (false, Some(warning)) => Observed::Waiting { reason: warning.to_owned(), is_obstacle: true },
+        (false, Some(warning)) => obstacle(warning.to_owned()),
         (false, None) => waiting("its pod is being created"),
     }
 }
 
 fn waiting(reason: &str) -> Observed {
-    Observed::Waiting { reason: reason.to_owned(), is_obstacle: false }
+    Observed::Waiting { reason: reason.to_owned(), is_obstacle: false, is_partial: false }
+}
+
+const fn obstacle(reason: String) -> Observed {
+    Observed::Waiting { reason, is_obstacle: true, is_partial: false }
 }
 
 fn of_pod(pod: &Pod) -> Observed {
@@ -205,13 +232,13 @@ fn not_started(pod: &Pod, status: &PodStatus) -> Observed {
         if is_hopeless {
             return Observed::Ended { cause: Cause::Refused, reason };
         }
-        return Observed::Waiting { reason, is_obstacle: true };
+        return obstacle(reason);
     }
     let scheduled = condition(status, "PodScheduled");
     if let Some(unscheduled) = scheduled.filter(|condition| condition.status == "False") {
         let by = unscheduled.reason.as_deref().unwrap_or("Unschedulable");
         let reason = explained(&format!("no node has been found ({by})"), unscheduled.message.as_deref());
-        return Observed::Waiting { reason, is_obstacle: by != "SchedulingGated" };
+        return Observed::Waiting { reason, is_obstacle: by != "SchedulingGated", is_partial: false };
     }
     match node(pod) {
         node if node.is_empty() => waiting("waits for a node"),
@@ -270,8 +297,7 @@ mod tests {
         assert_eq!(of(false, None), waiting("its pod is being created"));
         assert_eq!(of(true, None), waiting("waits until its queue admits it"));
         let quota = "Error creating: pods \"x\" is forbidden: exceeded quota: gpus";
-        let expected = Observed::Waiting { reason: quota.to_owned(), is_obstacle: true };
-        assert_eq!(of(false, Some(quota)), expected);
+        assert_eq!(of(false, Some(quota)), obstacle(quota.to_owned()));
     }
 
     #[test]
@@ -279,7 +305,7 @@ mod tests {
         let message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.";
         let unschedulable = json!({"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]});
-        let Observed::Waiting { reason, is_obstacle } = seen(unschedulable) else { panic!() };
+        let Observed::Waiting { reason, is_obstacle, .. } = seen(unschedulable) else { panic!() };
         assert_eq!(
             (reason, is_obstacle),
             (format!("no node has been found (Unschedulable): {message}"), true)
@@ -289,7 +315,7 @@ mod tests {
             json!({"waiting": {"reason": "ImagePullBackOff",
             "message": "Back-off pulling image \"train:1\""}}),
         );
-        let Observed::Waiting { reason, is_obstacle } =
+        let Observed::Waiting { reason, is_obstacle, .. } =
             seen(json!({"phase": "Pending", "containerStatuses": [pull]}))
         else {
             panic!()
@@ -382,8 +408,22 @@ mod tests {
             expected,
             "one has ended before the other"
         );
-        let failed = seen(&[first, process("1", json!({"phase": "Failed", "reason": "Evicted"}))]);
+        let evicted = json!({"phase": "Failed", "reason": "Evicted"});
+        let failing = seen(&[first.clone(), process("1", evicted.clone())]);
+        assert_eq!(failing, expected, "one that still runs may save");
+        let killed = process("0", json!({"phase": "Failed", "reason": "Evicted"}));
+        let failed = seen(&[killed, process("1", evicted)]);
         assert!(matches!(failed, Observed::Ended { cause: Cause::Disruption, .. }), "{failed:?}");
+        let message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.";
+        let unschedulable = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled",
+            "status": "False", "reason": "Unschedulable", "message": message}]});
+        let mut without_node = process("1", unschedulable);
+        without_node.spec.as_mut().unwrap().node_name = None;
+        let Observed::Waiting { reason, is_partial, .. } = seen(&[first, without_node]) else { panic!() };
+        assert!(
+            is_partial && reason.starts_with("1 of 2 processes wait: no node has been found"),
+            "{reason}"
+        );
         let all = seen(&[process("0", done.clone()), process("1", done)]);
         assert!(matches!(all, Observed::Ended { cause: Cause::Exited { code: 0 }, .. }), "{all:?}");
     }

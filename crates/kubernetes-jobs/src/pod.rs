@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, LocalObjectReference, PodResourceClaim, PodSecurityContext, PodSpec, Toleration,
-    TopologySpreadConstraint,
+    Affinity, LocalObjectReference, NodeSelectorRequirement, NodeSelectorTerm, PodResourceClaim,
+    PodSecurityContext, PodSpec, Toleration, TopologySpreadConstraint,
 };
 use slipway_domain::Invalid;
 use slipway_domain::training::{AGENT_SPARE_MS, KubernetesSpec};
@@ -31,7 +31,7 @@ pub(crate) fn spec(attempt: &Attempt<'_>, facts: &Facts) -> Result<PodSpec, Inva
         }]
     };
     Ok(PodSpec {
-        affinity: placed.affinity,
+        affinity: away_from(attempt.excluded_nodes, placed.affinity),
         automount_service_account_token: Some(has_account),
         containers: vec![container::command(attempt, facts)?],
         // Otherwise every Service of the namespace is in the command's environment.
@@ -110,6 +110,30 @@ impl Placed {
             each("topology_spread_constraints", topology_spread_constraints)?;
         Ok(placed)
     }
+}
+
+/// The affinity, with no place on these nodes. Required terms are alternatives, each of which gets the
+/// exclusions.
+fn away_from(nodes: &[String], affinity: Option<Affinity>) -> Option<Affinity> {
+    if nodes.is_empty() {
+        return affinity;
+    }
+    // Such a requirement takes one name.
+    let exclusion = |node: &String| NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "NotIn".to_owned(),
+        values: Some(vec![node.clone()]),
+    };
+    let mut affinity = affinity.unwrap_or_default();
+    let of_nodes = affinity.node_affinity.get_or_insert_default();
+    let required = of_nodes.required_during_scheduling_ignored_during_execution.get_or_insert_default();
+    if required.node_selector_terms.is_empty() {
+        required.node_selector_terms.push(NodeSelectorTerm::default());
+    }
+    for term in &mut required.node_selector_terms {
+        term.match_fields.get_or_insert_default().extend(nodes.iter().map(exclusion));
+    }
+    Some(affinity)
 }
 
 /// The presets that a job chooses, in the order in which later ones win.

@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 
 use crate::checkpoint::{End, Uploader};
 use crate::command::Ended;
+use crate::group::{Next, Peers};
 use crate::guard::{Guard, Orders};
 use crate::launcher::{CallError, Launcher};
 use crate::objects::Objects;
@@ -39,6 +40,7 @@ struct Attempt {
     orders: watch::Sender<Orders>,
     spool: Spool,
     warnings: Warnings,
+    peers: Peers,
     workspace: Workspace,
     objects: Objects,
 }
@@ -80,13 +82,16 @@ async fn with_lease(
     let _renewals = task::owned(follow_renewals(launcher.clone(), times, orders.clone()));
     let interval = Duration::from_millis(lease.heartbeat_interval_ms);
     let warnings = Warnings::default();
-    let heartbeats = heartbeat::run(launcher.clone(), stops.clone(), warnings.clone(), interval, times);
+    let peers = Peers::new();
+    let heartbeats =
+        heartbeat::run(launcher.clone(), stops.clone(), warnings.clone(), peers.clone(), interval, times);
     // The handles end their tasks with this function: a heartbeat must not outlive the attempt.
     let _heartbeats = task::owned(heartbeats.in_current_span());
     let _preemption = task::owned({
-        let stops = stops.clone();
+        let (stops, peers) = (stops.clone(), peers.clone());
         async move {
             shutdown.cancelled().await;
+            peers.stopping();
             stops.request(Stop::Preempted);
         }
     });
@@ -95,7 +100,7 @@ async fn with_lease(
     let shipping = task::owned(spool.clone().ship(launcher.clone(), lease.log_chunk_bytes));
     let objects = Objects::new(launcher.clone()).context("cannot make a client for the artifact store")?;
     let attempt =
-        Attempt { config, launcher, lease, spec, stops, orders, spool, warnings, workspace, objects };
+        Attempt { config, launcher, lease, spec, stops, orders, spool, warnings, peers, workspace, objects };
     let outcome = attempt.execute().await;
     if let Err(error) = &outcome {
         attempt.spool.note(&format!("the attempt is given up: {error:#}")).await;
@@ -120,7 +125,7 @@ impl Attempt {
     /// Restores, runs the command, and stores its last checkpoint.
     async fn execute(&self) -> anyhow::Result<FinishAttemptRequest> {
         let restored = tokio::select! {
-            restored = self.restore() => restored?,
+            restored = self.prepare() => restored?,
             stop = self.stops.any() => return Ok(self.never_started(stop)),
         };
         let limit_ms = training::Lease::of_ms(self.lease.lease_ms).stop_after_ms();
@@ -160,17 +165,50 @@ impl Attempt {
         if is_orderly { Moment::EndedOrderly } else { Moment::EndedAbruptly }
     }
 
-    async fn restore(&self) -> anyhow::Result<Option<Restored>> {
-        if self.spec.checkpoint.is_none() {
+    /// Restores the newest checkpoint. A process of a distributed job then waits for the others, and goes
+    /// back to an older one where one of them could not restore the newest.
+    async fn prepare(&self) -> anyhow::Result<Option<Restored>> {
+        let mut restored = self.restore(None).await?;
+        loop {
+            self.peers.ready(restored.as_ref().map_or("", |restored| &restored.prefix));
+            if self.spec.group().is_none() {
+                return Ok(restored);
+            }
+            match self.peers.next().await {
+                Next::Start | Next::Wait => return Ok(restored),
+                Next::Restore { prefix } => {
+                    self.peers.not_ready();
+                    if let Some(newer) = &restored {
+                        self.spool.note("another process cannot restore this checkpoint; going back").await;
+                        restore::remove(newer, &self.workspace.checkpoints).await?;
+                    }
+                    restored = self.restore(Some(&prefix)).await?;
+                }
+            }
+        }
+    }
+
+    /// Restores the newest checkpoint that is no newer than that with the prefix `limit`.
+    async fn restore(&self, limit: Option<&str>) -> anyhow::Result<Option<Restored>> {
+        // What does not train, such as a parameter server, gets its state from those that do.
+        let trains = self.spec.group().is_none_or(|group| self.process() < group.trainers());
+        if self.spec.checkpoint.is_none() || !trains {
             return Ok(None);
         }
-        restore::newest(
-            &self.objects,
-            &self.lease.restore_manifests_json,
-            &self.workspace.checkpoints,
-            &self.spool,
-        )
-        .await
+        let manifests = &self.lease.restore_manifests_json;
+        restore::newest(&self.objects, manifests, limit, &self.workspace.checkpoints, &self.spool).await
+    }
+
+    fn process(&self) -> u32 {
+        self.config.process.unwrap_or(0)
+    }
+
+    /// Whether this process saves checkpoints, or parts of them.
+    fn saves(&self, is_sharded: bool) -> bool {
+        match self.spec.group() {
+            Some(group) if is_sharded => self.process() < group.trainers(),
+            _ => self.process() == 0,
+        }
     }
 
     /// The upload of this attempt's checkpoints; nothing where the job asks for none.
@@ -179,7 +217,8 @@ impl Attempt {
         restored: Option<u64>,
         end: watch::Receiver<Option<End>>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let uploader = self.spec.checkpoint.as_ref().map(|checkpoint| Uploader {
+        let saved = self.spec.checkpoint.as_ref().filter(|checkpoint| self.saves(checkpoint.sharded));
+        let uploader = saved.map(|checkpoint| Uploader {
             objects: self.objects.clone(),
             launcher: self.launcher.clone(),
             spool: self.spool.clone(),
@@ -212,6 +251,8 @@ impl Attempt {
             preempted: stop == Some(Stop::Preempted),
             memory_exceeded_bytes: ended.memory_exceeded_bytes,
             warnings: self.warnings.all(),
+            gpu_fault: self.spool.gpu_fault().await,
+            node: self.config.node.clone().unwrap_or_default(),
             ..FinishAttemptRequest::default()
         }
     }

@@ -22,7 +22,7 @@ use crate::restore::Restored;
 use crate::spool::Spool;
 use crate::stop::{Stop, Stops};
 use crate::workspace::Workspace;
-use crate::{Config, exec, memory};
+use crate::{Config, exec, group, memory};
 
 /// This very program, also where its file has been replaced since.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -134,6 +134,7 @@ fn set_environment(
     }
     set_threads(command, spec);
     command
+        .envs(group::environment(config, spec))
         .env("MLFLOW_RUN_CONTEXT", run_context(config, spec, restored.map(|restored| restored.step)))
         .envs(&spec.env)
         .env(JOB_ID_VARIABLE, &config.job_id)
@@ -226,11 +227,11 @@ impl Running {
                 _ = requests.changed() => {
                     let requested = *requests.borrow_and_update();
                     match requested {
-                        Some(Stop::Fenced) => self.signal(Signal::SIGKILL),
+                        Some(Stop::Fenced | Stop::PeerFailed) => self.signal(Signal::SIGKILL),
                         Some(stop) if !stopping => {
                             stopping = true;
                             let grace = match stop {
-                                Stop::Cancelled { grace } => grace,
+                                Stop::Cancelled { grace } | Stop::WithPeers { grace } => grace,
                                 Stop::OutOfContact { grace } => grace.min(default_grace),
                                 _ => default_grace,
                             };
@@ -282,6 +283,8 @@ fn explain(stop: Stop, spec: &JobSpec, grace: Duration) -> String {
     let why = match stop {
         Stop::Cancelled { .. } => "the job is cancelled".to_owned(),
         Stop::Preempted => "the agent was stopped".to_owned(),
+        Stop::WithPeers { .. } => "another process of the job ends".to_owned(),
+        Stop::PeerFailed => "another process of the job has failed".to_owned(),
         Stop::TimedOut => format!("the command ran longer than {} s", spec.timeout_s.unwrap_or_default()),
         Stop::OutOfContact { .. } => "no launcher has been reachable for too long".to_owned(),
         Stop::Fenced => "attempt replaced by another one".to_owned(),

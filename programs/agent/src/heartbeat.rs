@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use slipway_domain::training::Lease;
 
+use crate::group::Peers;
 use crate::launcher::{CallError, Launcher, jittered};
 use crate::stop::{Stop, Stops};
 use crate::warnings::Warnings;
@@ -19,9 +20,11 @@ pub(crate) async fn run(
     launcher: Launcher,
     stops: Stops,
     warnings: Warnings,
+    peers: Peers,
     interval: Duration,
     lease: Lease,
 ) {
+    let mut told = peers.told();
     let stop_after = Duration::from_millis(lease.stop_after_ms());
     let call_timeout = Duration::from_millis(CALL_TIMEOUT_MS.min(lease.ms() / CALLS_PER_LEASE));
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -32,12 +35,19 @@ pub(crate) async fn run(
             stops.request(Stop::OutOfContact { grace: last_grace(lease) });
             return;
         }
-        let pause = match launcher.heartbeat(warnings.all(), call_timeout.min(left)).await {
+        let now = told.borrow_and_update().clone();
+        let pause = match launcher.heartbeat(warnings.all(), now, call_timeout.min(left)).await {
             Ok(answer) => {
                 complained = false;
-                if answer.cancel {
-                    stops.request(Stop::Cancelled { grace: Duration::from_millis(answer.grace_period_ms) });
+                let grace = Duration::from_millis(answer.grace_period_ms);
+                if answer.kill {
+                    stops.request(Stop::PeerFailed);
+                } else if answer.cancel {
+                    stops.request(Stop::Cancelled { grace });
+                } else if answer.stop {
+                    stops.request(Stop::WithPeers { grace });
                 }
+                peers.heed(&answer);
                 interval
             }
             Err(CallError::Fenced(reason)) => {
@@ -50,7 +60,9 @@ pub(crate) async fn run(
                 jittered(interval_ms)
             }
         };
-        tokio::time::sleep(pause.min(stop_after.saturating_sub(launcher.unrenewed()))).await;
+        let pause = pause.min(stop_after.saturating_sub(launcher.unrenewed()));
+        // What is news goes out at once.
+        let _ = tokio::time::timeout(pause, told.changed()).await;
     }
 }
 

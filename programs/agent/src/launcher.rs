@@ -1,6 +1,7 @@
 //! The launchers as an agent sees them: each call carries the attempt's token, goes to one of them, and is
 //! tried again with the next one while none answers.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -18,6 +19,7 @@ use tonic::{Code, Status};
 
 use crate::Config;
 use crate::addresses::Addresses;
+use crate::group::Told;
 use crate::guard::monotonic_ms;
 
 /// Longest pause before a call is tried again, at first and at last; each pause is a random part of it.
@@ -65,13 +67,44 @@ impl From<Status> for CallError {
     }
 }
 
+/// The lease of an attempt with several processes: it is renewed when all of them have renewed it, so that
+/// none of them goes on while another is missed.
+#[derive(Debug, Default)]
+struct SharedLease {
+    /// How often it was renewed, as far as is known.
+    renewals: u64,
+    /// When the heartbeat before this one was sent.
+    before_ms: u64,
+}
+
+impl SharedLease {
+    /// From when on the lease runs anew, after the answer to a heartbeat; `None` where it does not. That is
+    /// never later than the renewal itself: the heartbeat before was answered without it.
+    fn renewed_at_ms(&mut self, sent_at_ms: u64, renewals: Option<u64>) -> Option<u64> {
+        let before_ms = std::mem::replace(&mut self.before_ms, sent_at_ms);
+        match renewals {
+            // Only this process, or nothing runs before all have renewed it once.
+            None | Some(0) => Some(sent_at_ms),
+            Some(renewals) if renewals > self.renewals => {
+                self.renewals = renewals;
+                Some(before_ms)
+            }
+            Some(_) => None,
+        }
+    }
+}
+
 /// A client for one attempt. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Launcher {
     addresses: Addresses,
     job_id: String,
     attempt: u32,
+    /// Number of the process in a distributed job.
+    process: u32,
     token: SecretString,
+    /// The renewals of a distributed job's lease.
+    shared: Arc<Mutex<SharedLease>>,
     /// When the last renewal of the lease that was answered had been sent, by [`monotonic_ms`].
     renewed_at_ms: watch::Sender<u64>,
 }
@@ -84,7 +117,9 @@ impl Launcher {
             addresses: Addresses::new(&config.launcher_url)?,
             job_id: config.job_id.clone(),
             attempt: config.attempt,
+            process: config.process.unwrap_or(0),
             token: config.attempt_token.clone(),
+            shared: Arc::default(),
             renewed_at_ms: watch::channel(monotonic_ms()).0,
         })
     }
@@ -105,6 +140,7 @@ impl Launcher {
             attempt: self.attempt,
             token: self.token(),
             ends_with_lease: true,
+            process: self.process,
         };
         let acquired = self.persist(request, |mut client, request| {
             let sent_at_ms = monotonic_ms();
@@ -122,6 +158,7 @@ impl Launcher {
     pub(crate) async fn heartbeat(
         &self,
         warnings: Vec<String>,
+        told: Told,
         limit: Duration,
     ) -> Result<HeartbeatResponse, CallError> {
         let request = HeartbeatRequest {
@@ -129,6 +166,10 @@ impl Launcher {
             attempt: self.attempt,
             token: self.token(),
             warnings,
+            process: self.process,
+            ready: told.ready,
+            restored_prefix: told.restored,
+            stopping: told.stopping,
         };
         let mut current = self.addresses.current();
         let sent_at_ms = monotonic_ms();
@@ -140,7 +181,12 @@ impl Launcher {
         match answered {
             Ok(answer) => {
                 let answer = answer.into_inner();
-                self.renewed(sent_at_ms, &answer.launcher_urls);
+                let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let renewed_at_ms = shared.renewed_at_ms(sent_at_ms, answer.renewals);
+                drop(shared);
+                if let Some(renewed_at_ms) = renewed_at_ms {
+                    self.renewed(renewed_at_ms, &answer.launcher_urls);
+                }
                 Ok(answer)
             }
             Err(error) => {
@@ -158,6 +204,7 @@ impl Launcher {
             token: self.token(),
             offset_bytes,
             chunk,
+            process: self.process,
         };
         let answer =
             self.persist(request, |mut client, request| async move { client.append_logs(request).await });
@@ -268,6 +315,7 @@ impl Launcher {
             step: manifest.step,
             manifest_key: manifest.key(),
             manifest_json: json,
+            process: self.process,
         };
         let answer = self
             .persist(request, |mut client, request| async move { client.commit_checkpoint(request).await });
@@ -280,6 +328,7 @@ impl Launcher {
             job_id: self.job_id.clone(),
             attempt: self.attempt,
             token: self.token(),
+            process: self.process,
             ..report
         };
         let answer =
@@ -333,4 +382,20 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, CallError>>) -> Resul
 /// the next one at once.
 pub(crate) fn jittered(most_ms: u64) -> Duration {
     Duration::from_millis(rand::rng().random_range(most_ms / 4..=most_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_lease_is_not_longer_than_that_of_the_process_that_is_missed() {
+        let mut shared = SharedLease::default();
+        assert_eq!(shared.renewed_at_ms(10, Some(0)), Some(10), "nothing runs yet");
+        assert_eq!(shared.renewed_at_ms(20, Some(1)), Some(10));
+        assert_eq!(shared.renewed_at_ms(30, Some(1)), None, "one of the others is missed");
+        assert_eq!(shared.renewed_at_ms(40, Some(1)), None);
+        assert_eq!(shared.renewed_at_ms(50, Some(2)), Some(40));
+        assert_eq!(SharedLease::default().renewed_at_ms(10, None), Some(10), "a job with one process");
+    }
 }

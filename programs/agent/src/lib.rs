@@ -11,6 +11,8 @@ mod attempt;
 mod checkpoint;
 mod command;
 mod exec;
+mod faults;
+mod group;
 mod guard;
 mod heartbeat;
 mod install;
@@ -78,6 +80,15 @@ pub struct Config {
     #[arg(long, env = contract::CONTAINER_VARIABLE, default_value_t = false, action = clap::ArgAction::Set,
           value_name = "BOOL")]
     pub container: bool,
+    /// Number of the process in a distributed job, from 0. [default: the job has one process]
+    #[arg(long, env = contract::PROCESS_VARIABLE, value_name = "NUMBER")]
+    pub process: Option<u32>,
+    /// Host names of the processes of a distributed job, with `{process}` for the number.
+    #[arg(long, env = contract::GROUP_HOST_VARIABLE, value_name = "PATTERN")]
+    pub group_host: Option<String>,
+    /// Kubernetes node that the agent runs on. [default: none]
+    #[arg(long, env = contract::NODE_VARIABLE, value_name = "NAME")]
+    pub node: Option<String>,
     /// Account that the agent and its command run as, as UID:GID. [default: the account that starts it]
     #[arg(long, env = contract::RUN_AS_VARIABLE, value_name = "UID:GID")]
     pub run_as: Option<Account>,

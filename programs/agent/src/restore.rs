@@ -25,11 +25,16 @@ const UNFINISHED: &str = ".slipway-restore.tmp";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Restored {
     pub(crate) step: u64,
+    /// Object key prefix of the checkpoint.
+    pub(crate) prefix: String,
+    /// Its entries in the checkpoint folder.
+    entries: Vec<String>,
     /// What a command resumes from, where that is one file or folder.
     pub(crate) path: Option<PathBuf>,
 }
 
-/// Restores into `folder` from the first of `manifests` (newest first) whose every file is there and right.
+/// Restores into `folder` from the first of `manifests` (newest first) whose every file is there and right,
+/// with `limit` of those whose prefix is no later than it.
 /// Its entries appear under their names once all of it is there. Answers with what was restored; `None` where
 /// there is no checkpoint.
 ///
@@ -38,6 +43,7 @@ pub(crate) struct Restored {
 pub(crate) async fn newest(
     objects: &Objects,
     manifests: &[String],
+    limit: Option<&str>,
     folder: &Path,
     spool: &Spool,
 ) -> anyhow::Result<Option<Restored>> {
@@ -46,11 +52,19 @@ pub(crate) async fn newest(
             spool.note("a checkpoint's manifest cannot be read; trying the one before").await;
             continue;
         };
+        if limit.is_some_and(|limit| manifest.prefix.as_str() > limit) {
+            continue;
+        }
         match one(objects, &manifest, folder).await {
             Ok(()) => {
                 spool.note(&format!("restored the checkpoint of step {}", manifest.step)).await;
                 let name = manifest.step_folder().or_else(|| manifest.resume_from.clone());
-                return Ok(Some(Restored { step: manifest.step, path: name.map(|name| folder.join(name)) }));
+                return Ok(Some(Restored {
+                    step: manifest.step,
+                    entries: manifest.entries(),
+                    path: name.map(|name| folder.join(name)),
+                    prefix: manifest.prefix,
+                }));
             }
             Err(error @ (Error::Digest { .. } | Error::NotFound { .. })) => {
                 let step = manifest.step;
@@ -67,6 +81,17 @@ pub(crate) async fn newest(
         }
     }
     Ok(None)
+}
+
+/// Removes what was restored.
+///
+/// # Errors
+/// The disk refuses.
+pub(crate) async fn remove(restored: &Restored, folder: &Path) -> std::io::Result<()> {
+    for entry in &restored.entries {
+        remove_tree(&folder.join(entry)).await?;
+    }
+    Ok(())
 }
 
 fn parse(json: &str) -> Option<Manifest> {
@@ -106,10 +131,15 @@ async fn fill(objects: &Objects, manifest: &Manifest, top: &Path, deadline: Inst
     for entry in &manifest.folders {
         fs::create_dir_all(top.join(&entry.path)).await?;
     }
-    for files in manifest.files.chunks(FILES_OF_A_CALL) {
-        let mut urls = until(deadline, || objects.sign_downloads(&manifest.prefix, files)).await?;
+    // Files of one upload stand together.
+    let mut stored: Vec<&ManifestFile> = manifest.files.iter().collect();
+    stored.sort_by_key(|file| file.part);
+    let uploads = stored.chunk_by(|left, right| left.part == right.part);
+    for files in uploads.flat_map(|files| files.chunks(FILES_OF_A_CALL)) {
+        let prefix = files.first().map_or("", |file| manifest.prefix_of(file));
+        let mut urls = until(deadline, || objects.sign_downloads(prefix, files)).await?;
         urls.resize(files.len(), String::new());
-        for (file, url) in files.iter().zip(urls) {
+        for (&file, url) in files.iter().zip(urls) {
             let target = top.join(&file.path);
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent).await?;
@@ -120,7 +150,7 @@ async fn fill(objects: &Objects, manifest: &Manifest, top: &Path, deadline: Inst
                 }
                 tracing::warn!(%error, "download of a checkpoint file failed; retrying");
                 tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
-                until(deadline, || again(objects, &manifest.prefix, file, &target)).await?;
+                until(deadline, || again(objects, prefix, file, &target)).await?;
             }
             if let Some(mode) = file.mode {
                 fs::set_permissions(&target, Permissions::from_mode(mode)).await?;
@@ -139,7 +169,7 @@ async fn fill(objects: &Objects, manifest: &Manifest, top: &Path, deadline: Inst
 
 /// Downloads a file under a URL of its own: the one before may have expired.
 async fn again(objects: &Objects, prefix: &str, file: &ManifestFile, target: &Path) -> Result<(), Error> {
-    let urls = objects.sign_downloads(prefix, std::slice::from_ref(file)).await?;
+    let urls = objects.sign_downloads(prefix, &[file]).await?;
     objects.get_file(urls.first().map_or("", String::as_str), file, target).await
 }
 

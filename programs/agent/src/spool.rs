@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt a
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
+use crate::faults::Faults;
 use crate::launcher::{CallError, Launcher};
 
 /// What one call carries.
@@ -27,6 +28,7 @@ const NOTE_PREFIX: &str = "[slipway] ";
 pub(crate) struct Spool {
     path: Arc<Path>,
     writer: Arc<Mutex<Writer>>,
+    faults: Arc<Mutex<Faults>>,
     written: watch::Sender<Written>,
 }
 
@@ -56,6 +58,7 @@ impl Spool {
         Ok(Self {
             path: path.into(),
             writer: Arc::new(Mutex::new(writer)),
+            faults: Arc::default(),
             written: watch::channel(Written::default()).0,
         })
     }
@@ -67,13 +70,21 @@ impl Spool {
         loop {
             match source.read(&mut buffer).await {
                 Ok(0) => return,
-                Ok(length) => self.append(&buffer[..length]).await,
+                Ok(length) => {
+                    self.faults.lock().await.read(&buffer[..length]);
+                    self.append(&buffer[..length]).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "output of the command cannot be read");
                     return;
                 }
             }
         }
+    }
+
+    /// What the command has written about a GPU that does not work; empty where it has not.
+    pub(crate) async fn gpu_fault(&self) -> String {
+        self.faults.lock().await.found().unwrap_or_default()
     }
 
     /// Adds a line of the agent's own.

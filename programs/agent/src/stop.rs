@@ -14,6 +14,13 @@ pub(crate) enum Stop {
     },
     /// The agent itself was stopped.
     Preempted,
+    /// Another process of a distributed job was told to end, or the job is done without this one.
+    WithPeers {
+        /// Time between SIGTERM and SIGKILL.
+        grace: Duration,
+    },
+    /// Another process of a distributed job has failed: end at once.
+    PeerFailed,
     /// The command ran longer than it may.
     TimedOut,
     /// No launcher answered for too long: another attempt may begin soon.
@@ -33,9 +40,10 @@ impl Stop {
 
     const fn rank(self) -> u8 {
         match self {
-            Self::Cancelled { .. } | Self::Preempted | Self::TimedOut => 0,
-            Self::OutOfContact { .. } => 1,
-            Self::Fenced => 2,
+            Self::Cancelled { .. } | Self::Preempted | Self::WithPeers { .. } | Self::TimedOut => 0,
+            Self::PeerFailed => 1,
+            Self::OutOfContact { .. } => 2,
+            Self::Fenced => 3,
         }
     }
 }

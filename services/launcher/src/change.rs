@@ -19,6 +19,7 @@ use crate::state::State;
 use crate::store::attempts::{self, Assigned, Ending};
 use crate::store::jobs::{self, NewJob, StoredJob};
 use crate::store::launchers::{self, StoredLauncher};
+use crate::store::processes;
 
 /// What came of an event.
 #[derive(Debug)]
@@ -83,6 +84,20 @@ pub(crate) async fn attempt(
     Ok(Some(changed))
 }
 
+/// The event by which a process has failed its attempt; `None` where none has.
+pub(crate) async fn failure(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    attempt: u32,
+) -> Result<Option<(JobEvent, Ending)>, Problem> {
+    let found = processes::failed(connection, job_id, attempt).await?;
+    Ok(found.map(|failed| {
+        let process = u32::try_from(failed.number).ok();
+        let ending = Ending { exit_code: failed.exit_code, signal: failed.signal, ..Ending::default() };
+        (JobEvent::Finished { attempt, process, outcome: failed.outcome.0 }, ending)
+    }))
+}
+
 /// Applies an event to a locked job in the caller's transaction; call [`State::committed`] after the commit.
 pub(crate) async fn within(
     state: &State,
@@ -126,6 +141,9 @@ async fn apply(
                 let digest = token_sha256(&fresh);
                 let Details { assigned, .. } = &details;
                 attempts::insert(connection, stored.id, *attempt, &digest, assigned, &state.own).await?;
+                if let Some(group) = stored.spec.group() {
+                    processes::insert(connection, stored.id, *attempt, group.processes()).await?;
+                }
                 token = Some(SecretString::from(fresh));
                 state.metrics.attempts.inc();
             }

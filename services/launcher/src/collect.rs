@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::logs::LogKey;
 use crate::state::State;
 use crate::store::checkpoints::{self, StoredCheckpoint};
-use crate::store::{attempts, jobs};
+use crate::store::jobs;
 use crate::{logs, uploads};
 
 const INTERVAL_MS: u64 = 30_000;
@@ -75,7 +76,7 @@ async fn pass(state: &State, work_dir: Option<&Path>) -> anyhow::Result<()> {
     let ended = jobs::uncollected(&mut connection, FINISHED_AGE_S, FAILED_AGE_S, BATCH);
     for job_id in ended.await.context("database")? {
         let committed = checkpoints::list(&mut connection, job_id, i64::MAX).await.context("database")?;
-        let logs = attempts::logs(&mut connection, job_id).await.context("database")?;
+        let logs = logs::lengths(&mut connection, job_id).await.context("database")?;
         if collect_objects(state, job_id, &committed).await? && collect_logs(state, job_id, &logs).await? {
             jobs::set_collected(&mut connection, job_id).await.context("database")?;
         }
@@ -92,8 +93,11 @@ async fn collect_released(state: &State) -> anyhow::Result<()> {
         if released.is_empty() {
             return Ok(());
         }
-        for (job_id, prefix) in released {
-            uploads::delete(state, &prefix).await?;
+        for (job_id, prefix, parts) in released {
+            // Its manifest first: without it the parts are no checkpoint.
+            for upload in std::iter::once(&prefix).chain(&parts) {
+                uploads::delete(state, upload).await?;
+            }
             let mut connection = state.pool.acquire().await.context("database")?;
             checkpoints::forget(&mut connection, job_id, &prefix).await.context("database")?;
         }
@@ -124,10 +128,10 @@ async fn collect_objects(
 async fn collect_logs(
     state: &State,
     job_id: Uuid,
-    lengths: &[(u32, u64)],
+    lengths: &[(LogKey, u64)],
 ) -> Result<bool, slipway_artifact_store::Error> {
     let wanted: BTreeSet<String> =
-        lengths.iter().flat_map(|(attempt, length)| logs::keys(job_id, *attempt, *length)).collect();
+        lengths.iter().flat_map(|(log, length)| logs::keys(log, *length)).collect();
     delete_others(state, &format!("{}/", logs::prefix(job_id)), &wanted).await
 }
 

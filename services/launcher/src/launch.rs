@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use secrecy::SecretString;
@@ -25,6 +26,20 @@ const AGENT_PROGRAM: &str = "slipway-agent";
 const COMMAND_LINE_PROGRAM: &str = "slipway";
 const COMMAND_LINE_AGENT_ARGUMENT: &str = "agent";
 
+/// An attempt that is to start.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) job_id: Uuid,
+    pub(crate) attempt: u32,
+    /// The job, with the resources of this attempt.
+    pub(crate) spec: JobSpec,
+    pub(crate) excluded_nodes: Vec<String>,
+    pub(crate) token: SecretString,
+    /// Authenticates its command to the registry.
+    pub(crate) job_token: Option<SecretString>,
+    pub(crate) assigned: Assigned,
+}
+
 /// Starts agents. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Launcher {
@@ -33,6 +48,8 @@ pub(crate) struct Launcher {
     pub(crate) work_dir: PathBuf,
     /// Where agents reach this launcher.
     pub(crate) urls: Vec<String>,
+    /// An attempt that finds nodes for some of its processes only makes room for others after this time.
+    pub(crate) gang_timeout: Duration,
     inherited: Vec<String>,
     environment: BTreeMap<String, String>,
     secrets: BTreeMap<String, SecretString>,
@@ -80,6 +97,7 @@ impl Launcher {
             backend,
             work_dir: folders.work,
             urls,
+            gang_timeout: Duration::from_secs(config.kubernetes.kubernetes_gang_timeout_s.into()),
             inherited: config.jobs.job_environment.iter().filter(|name| !name.is_empty()).cloned().collect(),
             environment,
             secrets,
@@ -99,17 +117,8 @@ impl Launcher {
     ///
     /// # Errors
     /// The agent does not start.
-    #[expect(clippy::too_many_arguments, reason = "each is another part of what an attempt is given")]
-    pub(crate) async fn start(
-        &self,
-        job_id: Uuid,
-        attempt: u32,
-        spec: JobSpec,
-        token: SecretString,
-        job_token: Option<SecretString>,
-        assigned: Assigned,
-        urls: &[String],
-    ) -> Result<(), backend::Error> {
+    pub(crate) async fn start(&self, start: Start, urls: &[String]) -> Result<(), backend::Error> {
+        let Start { job_id, attempt, spec, excluded_nodes, token, job_token, assigned } = start;
         let mut secrets = self.secrets.clone();
         secrets.extend(job_token.map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)));
         let mut environment = self.environment.clone();
@@ -118,6 +127,7 @@ impl Launcher {
             job_id: job_id.to_string(),
             attempt,
             spec: JobSpec { files: BTreeMap::new(), ..spec },
+            excluded_nodes,
             cores: assigned.cores,
             gpus: assigned.gpus,
             token,

@@ -8,6 +8,8 @@
 //! logs/<job>/<attempt>/00000001-000000070000     the second one, so far
 //! ```
 //!
+//! Each process of a distributed job has a log of its own, under `logs/<job>/<attempt>-<process>/`.
+//!
 //! The key determines the bytes, so an object that is stored twice, or late, changes nothing. The length of
 //! the log is in Postgres and grows after the objects are there. From the length follow the keys of all
 //! objects that count; a shorter last chunk is deleted when it has been replaced.
@@ -20,13 +22,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use slipway_artifact_store::{ArtifactStore, Error};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, SeekFrom};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::store::attempts::{self, StoredLog};
+use crate::store::processes::{self, ProcessKey};
 
 /// Length of a chunk. Agents begin what they send at a multiple of it, so that nothing has to be read to
 /// write.
@@ -56,21 +59,70 @@ pub(crate) enum LogError {
     Disk(#[from] io::Error),
 }
 
+/// Which log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogKey {
+    pub(crate) job_id: Uuid,
+    pub(crate) attempt: u32,
+    /// Number of a process of a distributed job; `None` for an attempt with one process.
+    pub(crate) process: Option<u32>,
+}
+
+impl LogKey {
+    fn of_process(self) -> Option<ProcessKey> {
+        let Self { job_id, attempt, process } = self;
+        process.map(|number| ProcessKey { job_id, attempt, number })
+    }
+
+    /// Where the log is; `None` where there is no such attempt or process.
+    pub(crate) async fn stored(
+        self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<StoredLog>, sqlx::Error> {
+        match self.of_process() {
+            Some(key) => Ok(processes::log_bytes(connection, key).await?.map(StoredLog::Objects)),
+            None => attempts::log(connection, self.job_id, self.attempt).await,
+        }
+    }
+
+    /// Notes that the log has grown to `bytes`. Answers with its length.
+    async fn grow(self, connection: &mut PgConnection, bytes: u64) -> Result<u64, sqlx::Error> {
+        match self.of_process() {
+            Some(key) => processes::set_log_bytes(connection, key, bytes).await,
+            None => attempts::set_log_bytes(connection, self.job_id, self.attempt, bytes).await,
+        }
+    }
+
+    /// Key of the object that holds a chunk up to `end`.
+    fn object(self, end: u64) -> String {
+        let chunk = end.saturating_sub(1) / CHUNK_BYTES;
+        let process = self.process.map(|process| format!("-{process}")).unwrap_or_default();
+        format!("{}/{}{process}/{chunk:08}-{end:012}", prefix(self.job_id), self.attempt)
+    }
+}
+
 /// Object key prefix of a job's logs, without a trailing slash.
 pub(crate) fn prefix(job_id: Uuid) -> String {
     format!("logs/{job_id}")
 }
 
-/// Key of the object that holds a chunk up to `end`.
-fn key(job_id: Uuid, attempt: u32, end: u64) -> String {
-    let chunk = end.saturating_sub(1) / CHUNK_BYTES;
-    format!("{}/{attempt}/{chunk:08}-{end:012}", prefix(job_id))
+/// Keys of the objects of a log of this length, in order.
+pub(crate) fn keys(log: &LogKey, length: u64) -> impl Iterator<Item = String> {
+    let (log, chunks) = (*log, length.div_ceil(CHUNK_BYTES));
+    (1..=chunks).map(move |number| log.object((number * CHUNK_BYTES).min(length)))
 }
 
-/// Keys of the objects of a log of this length, in order.
-pub(crate) fn keys(job_id: Uuid, attempt: u32, length: u64) -> impl Iterator<Item = String> {
-    let chunks = length.div_ceil(CHUNK_BYTES);
-    (1..=chunks).map(move |number| key(job_id, attempt, (number * CHUNK_BYTES).min(length)))
+/// The logs of a job that are in the artifact store, with their lengths in bytes.
+pub(crate) async fn lengths(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+) -> Result<Vec<(LogKey, u64)>, sqlx::Error> {
+    let of_attempts = attempts::logs(connection, job_id).await?.into_iter();
+    let of_attempts = of_attempts.map(|(attempt, length)| (attempt, None, length));
+    let of_processes = processes::logs(connection, job_id).await?.into_iter();
+    let of_processes = of_processes.map(|(attempt, process, length)| (attempt, Some(process), length));
+    let log = |(attempt, process, length)| (LogKey { job_id, attempt, process }, length);
+    Ok(of_attempts.chain(of_processes).map(log).collect())
 }
 
 impl Logs {
@@ -97,14 +149,13 @@ impl Logs {
     pub(crate) async fn append(
         &self,
         pool: &PgPool,
-        job_id: Uuid,
-        attempt: u32,
+        log: LogKey,
         stored: StoredLog,
         offset: u64,
         chunk: Bytes,
     ) -> Result<u64, LogError> {
         let StoredLog::Objects(length) = stored else {
-            return Ok(self.append_to_file(job_id, attempt, offset, &chunk).await?);
+            return Ok(self.append_to_file(log.job_id, log.attempt, offset, &chunk).await?);
         };
         let end = offset.saturating_add(chunk.len() as u64);
         let limit = self.max_bytes + LIMIT_SLACK_BYTES;
@@ -116,19 +167,18 @@ impl Logs {
             return Ok(length);
         }
         let new_length = end.min(limit);
-        let partial = self.put(job_id, attempt, length, offset, chunk, new_length).await?;
+        let partial = self.put(log, length, offset, chunk, new_length).await?;
         let mut connection = pool.acquire().await?;
-        let now = attempts::set_log_bytes(&mut connection, job_id, attempt, new_length).await?;
+        let now = log.grow(&mut connection, new_length).await?;
         drop(connection);
-        self.delete_replaced(job_id, attempt, &[length, partial], now).await;
+        self.delete_replaced(log, &[length, partial], now).await;
         Ok(end)
     }
 
     /// Stores the chunks from the one in which `length` lies, up to `new_length`. Answers with `new_length`.
     async fn put(
         &self,
-        job_id: Uuid,
-        attempt: u32,
+        log: LogKey,
         length: u64,
         offset: u64,
         chunk: Bytes,
@@ -145,23 +195,23 @@ impl Logs {
                 sent(start, end)
             } else {
                 // The agent began within the chunk: what precedes it is read again.
-                let known = self.store.get_bytes(&key(job_id, attempt, length), CHUNK_BYTES).await?;
+                let known = self.store.get_bytes(&log.object(length), CHUNK_BYTES).await?;
                 let known_bytes = usize::try_from(length - start).unwrap_or(usize::MAX).min(known.len());
                 let mut whole = BytesMut::from(&known[..known_bytes]);
                 whole.extend_from_slice(&sent(length, end));
                 whole.freeze()
             };
-            self.store.put_bytes(&key(job_id, attempt, end), bytes).await?;
+            self.store.put_bytes(&log.object(end), bytes).await?;
             start = end;
         }
         Ok(new_length)
     }
 
     /// Deletes the objects of last chunks that a longer one has replaced. What stays is collected later.
-    async fn delete_replaced(&self, job_id: Uuid, attempt: u32, ends: &[u64], length: u64) {
+    async fn delete_replaced(&self, log: LogKey, ends: &[u64], length: u64) {
         for end in ends.iter().copied().filter(|end| end % CHUNK_BYTES != 0 && *end < length) {
-            if let Err(error) = self.store.delete(&key(job_id, attempt, end)).await {
-                tracing::debug!(%error, %job_id, attempt, "replaced object of a log not deleted");
+            if let Err(error) = self.store.delete(&log.object(end)).await {
+                tracing::debug!(%error, ?log, "replaced object of a log not deleted");
             }
         }
     }
@@ -171,22 +221,16 @@ impl Logs {
     ///
     /// # Errors
     /// The store or the disk fail.
-    pub(crate) async fn read(
-        &self,
-        job_id: Uuid,
-        attempt: u32,
-        stored: StoredLog,
-        offset: u64,
-    ) -> Result<Bytes, LogError> {
+    pub(crate) async fn read(&self, log: LogKey, stored: StoredLog, offset: u64) -> Result<Bytes, LogError> {
         let StoredLog::Objects(length) = stored else {
-            return Ok(self.read_file(job_id, attempt, offset).await?);
+            return Ok(self.read_file(log.job_id, log.attempt, offset).await?);
         };
         if offset >= length {
             return Ok(Bytes::new());
         }
         let start = offset - offset % CHUNK_BYTES;
         let end = (start + CHUNK_BYTES).min(length);
-        match self.store.get_bytes(&key(job_id, attempt, end), CHUNK_BYTES).await {
+        match self.store.get_bytes(&log.object(end), CHUNK_BYTES).await {
             Ok(bytes) => {
                 let skipped = usize::try_from(offset - start).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(bytes.slice(skipped..))

@@ -49,8 +49,8 @@ pub(crate) async fn list(
 ) -> Result<Page<StoredJob>, Problem> {
     let status = match status.filter(|status| !status.is_empty()) {
         Some(name) => Some(Status::parse(name).ok_or_else(|| {
-            let names = "queued, pending, running, retrying, cancelling, succeeded, failed or cancelled";
-            Problem::invalid("status", format!("expected {names}, got `{name}`"))
+            let names = Status::ALL.map(Status::as_str).join(", ");
+            Problem::invalid("status", format!("expected one of {names}, got `{name}`"))
         })?),
         None => None,
     };
@@ -78,6 +78,33 @@ pub(crate) async fn list(
 pub(crate) async fn cancel(state: &State, id: Uuid) -> Result<StoredJob, Problem> {
     let changed = change::job(state, id, JobEvent::CancelRequested, Details::default()).await?;
     changed.map(|changed| changed.job).ok_or_else(|| absent(&id.to_string()))
+}
+
+/// Has a job give its attempt and its resources up until it is resumed; one that has ended, or is suspended,
+/// stays as it is.
+///
+/// # Errors
+/// There is no such job, or Postgres is unavailable.
+pub(crate) async fn suspend(state: &State, id: Uuid) -> Result<StoredJob, Problem> {
+    let changed = change::job(state, id, JobEvent::SuspendRequested, Details::default()).await?;
+    changed.map(|changed| changed.job).ok_or_else(|| absent(&id.to_string()))
+}
+
+/// Has a suspended job go on; one that runs or waits stays as it is.
+///
+/// # Errors
+/// There is no such job, it has ended or is still being suspended, or Postgres is unavailable.
+pub(crate) async fn resume(state: &State, id: Uuid) -> Result<StoredJob, Problem> {
+    let changed = change::job(state, id, JobEvent::ResumeRequested, Details::default()).await?;
+    let job = changed.map(|changed| changed.job).ok_or_else(|| absent(&id.to_string()))?;
+    let status = job.state.status();
+    if status.is_final() || job.state.is_stopping() {
+        return Err(Problem::conflict(format!(
+            "job `{id}` is {}; only a suspended job can be resumed",
+            status.as_str()
+        )));
+    }
+    Ok(job)
 }
 
 /// Committed checkpoints of a job, newest first.

@@ -20,6 +20,8 @@ pub(crate) struct Observed {
 struct Seen {
     renewals: i64,
     since: Instant,
+    /// Since when some of its processes hold nodes while others find none.
+    partial_since: Option<Instant>,
 }
 
 impl Observed {
@@ -31,7 +33,7 @@ impl Observed {
             .map(|job| {
                 let attempt = (job.id, job.state.attempt());
                 let unchanged = before.get(&attempt).filter(|seen| seen.renewals == job.renewals);
-                let fresh = Seen { renewals: job.renewals, since: now };
+                let fresh = Seen { renewals: job.renewals, since: now, partial_since: None };
                 (attempt, unchanged.copied().unwrap_or(fresh))
             })
             .collect();
@@ -48,6 +50,14 @@ impl Observed {
         if let Some(seen) = self.attempts.get_mut(&(job.id, job.state.attempt())) {
             seen.since = now;
         }
+    }
+
+    /// Notes whether some processes of a job's attempt hold nodes while others find none, and answers for how
+    /// long that has been so.
+    pub(crate) fn partial(&mut self, job: &Active, is_partial: bool, now: Instant) -> Duration {
+        let Some(seen) = self.attempts.get_mut(&(job.id, job.state.attempt())) else { return Duration::ZERO };
+        seen.partial_since = is_partial.then(|| seen.partial_since.unwrap_or(now));
+        seen.partial_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Renewals may have failed or stayed unseen: what was seen before proves nothing.

@@ -36,6 +36,8 @@ pub(crate) async fn reserve(state: &State) -> Result<Vec<Started>, Problem> {
     let nodes = launchers::nodes(&mut transaction, backend).await?;
     let own = &state.own.node;
     let active = jobs::active(&mut transaction).await?;
+    // Of two jobs of which each has found nodes for some of its processes, none could ever start.
+    let mut gathers = active.iter().any(jobs::Active::gathers);
     let is_here = |job: &jobs::Active| job.owner.as_ref().is_none_or(|owner| owner.node == *own);
     let mut here: Vec<Assigned> = active.into_iter().filter(is_here).map(|job| job.assigned).collect();
     let waiting = jobs::startable(&mut transaction, backend, now_unix_ms(), MAX_STARTS).await?;
@@ -43,9 +45,10 @@ pub(crate) async fn reserve(state: &State) -> Result<Vec<Started>, Problem> {
     let mut started = Vec::new();
     for (job, placed) in waiting.iter().zip(place_on(&nodes, &asked)) {
         let is_own = placed.node.is_some_and(|node| nodes[node].name == *own);
-        if placed.placement != Placement::Start || !is_own {
+        if placed.placement != Placement::Start || !is_own || (job.is_gang && gathers) {
             continue;
         }
+        gathers |= job.is_gang;
         let Some(stored) = jobs::lock(&mut transaction, job.id).await? else { continue };
         let assigned = state.machine.assign(&job.asked, &here);
         let details = Details { assigned: assigned.clone(), ..Details::default() };

@@ -9,7 +9,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use secrecy::SecretString;
 use slipway_domain::training::{
     Action, HEARTBEAT_INTERVAL_MS, JobEvent, JobSpec, Loss, Outcome, Owner, Relation, Status, Verdict,
     Watched, decide, total,
@@ -21,7 +20,7 @@ use uuid::Uuid;
 
 use crate::backend::{self, Left, Seen};
 use crate::change::{self, Changed, Details};
-use crate::launch::Launcher;
+use crate::launch::{Launcher, Start};
 use crate::observed::Observed;
 use crate::placement;
 use crate::state::State;
@@ -156,8 +155,8 @@ impl Reconciler {
         let attempt = job.state.attempt();
         match decide(job.lease.unwrap_or(self.state.lease), &seen) {
             Verdict::Keep => {
-                if let Seen::Pending { reason } = told {
-                    self.wait(job, reason).await?;
+                if let Seen::Pending { reason, is_partial } = told {
+                    self.wait(job, reason, is_partial).await?;
                 }
                 self.tick(job, relation).await
             }
@@ -169,7 +168,7 @@ impl Reconciler {
             }
             Verdict::EndGone if self.end_leftovers(job).await => {
                 let event = match told {
-                    Seen::Ended { outcome } => JobEvent::Finished { attempt, outcome },
+                    Seen::Ended { outcome } => JobEvent::Finished { attempt, process: None, outcome },
                     Seen::Lost { reason, cause } => JobEvent::AgentGone { attempt, reason, cause },
                     Seen::Alive | Seen::Pending { .. } | Seen::Unknown => return Ok(()),
                 };
@@ -198,9 +197,15 @@ impl Reconciler {
         }
     }
 
-    /// Stores what an attempt waits for. Its agent has as long to report as if it had been started now.
-    async fn wait(&mut self, job: &Active, reason: String) -> Result<(), Problem> {
-        self.observed.touch(job, Instant::now());
+    /// Stores what an attempt waits for. Its agent has as long to report as if it had been started now. One
+    /// that keeps nodes from others while it waits for more gives them up after a while.
+    async fn wait(&mut self, job: &Active, reason: String, is_partial: bool) -> Result<(), Problem> {
+        let now = Instant::now();
+        self.observed.touch(job, now);
+        if self.observed.partial(job, is_partial, now) >= self.launcher.gang_timeout {
+            let event = JobEvent::GaveWay { attempt: job.state.attempt(), reason };
+            return self.end(job, event, true).await;
+        }
         if job.state.status() == Status::Pending && job.state.reason() == reason {
             return Ok(());
         }
@@ -251,7 +256,13 @@ impl Reconciler {
 
     /// Ends an attempt, unless its lease was renewed since it was looked at.
     async fn end(&self, job: &Active, event: JobEvent, is_own: bool) -> Result<(), Problem> {
-        let renewals = Some(job.renewals).filter(|_| matches!(event, JobEvent::LeaseOver { .. }));
+        let is_lease = matches!(event, JobEvent::LeaseOver { .. } | JobEvent::GaveWay { .. });
+        let renewals = Some(job.renewals).filter(|_| is_lease);
+        let mut connection = self.state.pool.acquire().await?;
+        // What ended the first of several processes has ended the others.
+        let failure = change::failure(&mut connection, job.id, job.state.attempt()).await?;
+        drop(connection);
+        let event = failure.map_or(event, |(event, _)| event);
         let changed = change::attempt(&self.state, job.id, event, renewals).await?;
         match changed {
             Some(changed) => self.perform(job.id, changed, Assigned::default(), is_own).await,
@@ -288,8 +299,17 @@ impl Reconciler {
                 Action::StartAttempt { attempt } => {
                     let Some(token) = token.take() else { continue };
                     tracing::info!(job_id = %id, attempt, "attempt started");
-                    let spec = std::mem::take(&mut job.spec);
-                    if let Err(why) = self.start(id, attempt, spec, token, assigned.clone()).await {
+                    let resources = job.state.resources(&job.spec);
+                    let start = Start {
+                        job_id: id,
+                        attempt,
+                        spec: JobSpec { resources, ..std::mem::take(&mut job.spec) },
+                        excluded_nodes: job.state.excluded_nodes().to_vec(),
+                        token,
+                        job_token: None,
+                        assigned: assigned.clone(),
+                    };
+                    if let Err(why) = self.start(start).await {
                         tracing::error!(%why, job_id = %id, attempt, "the attempt does not start");
                         change::job(&self.state, id, why.event(attempt), Details::default()).await?;
                     }
@@ -311,18 +331,11 @@ impl Reconciler {
     }
 
     /// Starts an attempt with a token for the registry, where jobs need one.
-    async fn start(
-        &self,
-        id: Uuid,
-        attempt: u32,
-        spec: JobSpec,
-        token: SecretString,
-        assigned: Assigned,
-    ) -> Result<(), NotStarted> {
-        let issued = self.job_tokens.issue(&self.state.pool, id, &spec).await;
-        let job_token = issued.map_err(NotStarted::Now)?;
+    async fn start(&self, mut start: Start) -> Result<(), NotStarted> {
+        let issued = self.job_tokens.issue(&self.state.pool, start.job_id, &start.spec).await;
+        start.job_token = issued.map_err(NotStarted::Now)?;
         let urls = self.state.launcher_urls();
-        let started = self.launcher.start(id, attempt, spec, token, job_token, assigned, &urls).await;
+        let started = self.launcher.start(start, &urls).await;
         started.map_err(|error| match error {
             backend::Error::Refused(_) => NotStarted::Ever(error.to_string()),
             error => NotStarted::Now(error.to_string()),
@@ -336,7 +349,9 @@ impl Reconciler {
         self.state.metrics.set_used(&total(here.map(|job| &job.asked)));
         let mut connection = self.state.pool.acquire().await?;
         let counts = jobs::count_by_status(&mut connection).await?;
-        let ended = |status: &str| Status::parse(status).is_some_and(Status::is_final);
+        let ended = |status: &str| {
+            Status::parse(status).is_some_and(|status| status.is_final() || status == Status::Suspended)
+        };
         self.idle = counts.iter().all(|(status, _)| ended(status));
         self.state.metrics.set_jobs(&counts);
         Ok(())
@@ -363,7 +378,9 @@ impl NotStarted {
     fn event(self, attempt: u32) -> JobEvent {
         match self {
             Self::Now(reason) => JobEvent::AgentGone { attempt, reason, cause: Loss::System },
-            Self::Ever(reason) => JobEvent::Finished { attempt, outcome: Outcome::NotStarted { reason } },
+            Self::Ever(reason) => {
+                JobEvent::Finished { attempt, process: None, outcome: Outcome::NotStarted { reason } }
+            }
         }
     }
 }

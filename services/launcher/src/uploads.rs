@@ -149,10 +149,15 @@ impl<'state> Upload<'state> {
 }
 
 /// Writes the manifest of an upload whose files are all stored.
-pub(crate) async fn seal(state: &State, manifest: &Manifest, json: String) -> Result<(), Problem> {
-    let found = state.store.list(&format!("{}/", manifest.prefix), MAX_OBJECTS).await.map_err(unavailable)?;
-    let listing: BTreeMap<String, u64> =
-        found.into_iter().map(|object| (object.key, object.size_bytes)).collect();
+pub(crate) async fn seal(state: &State, manifest: &Manifest) -> Result<(), Problem> {
+    let mut listing: BTreeMap<String, u64> = BTreeMap::new();
+    let uploads =
+        if manifest.parts.is_empty() { std::slice::from_ref(&manifest.prefix) } else { &manifest.parts };
+    for prefix in uploads {
+        let found = state.store.list(&format!("{prefix}/"), MAX_OBJECTS).await.map_err(unavailable)?;
+        listing.extend(found.into_iter().map(|object| (object.key, object.size_bytes)));
+    }
+    let json = serde_json::to_string(manifest).map_err(Problem::internal)?;
     if let Some(file) = manifest.missing(&listing) {
         let stored = listing.get(&manifest.file_key(file));
         let stored =

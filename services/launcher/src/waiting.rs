@@ -25,7 +25,13 @@ pub(crate) async fn explain(state: &State) -> Result<HashMap<Uuid, Waiting>, Pro
         }
         let nodes = launchers::nodes(&mut connection, backend).await?;
         let asked: Vec<Resources> = startable.iter().map(|job| job.asked).collect();
-        let placed = place_on(&nodes, &asked).into_iter().map(|placed| reason(placed.placement));
+        let gathers = jobs::active(&mut connection).await?.into_iter().find(jobs::Active::gathers);
+        let placed = place_on(&nodes, &asked).into_iter().zip(&startable).map(|(placed, job)| {
+            match (&gathers, placed.placement) {
+                (Some(other), Placement::Start) if job.is_gang => after(other.id),
+                (_, placement) => reason(placement),
+            }
+        });
         explained.extend(startable.iter().map(|job| job.id).zip(placed));
     }
     Ok(explained)
@@ -37,6 +43,11 @@ fn reason(placement: Placement) -> Waiting {
         Placement::Wait { position, reason } => Waiting { position: Some(position), reason },
         Placement::Never { reason } => Waiting { position: None, reason },
     }
+}
+
+fn after(other: Uuid) -> Waiting {
+    let reason = format!("starts when all processes of job {other} run: distributed jobs start one by one");
+    Waiting { position: None, reason }
 }
 
 /// What all machines of launchers have for jobs, and how much of it they use. What a cluster has is not

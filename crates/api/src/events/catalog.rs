@@ -317,10 +317,12 @@ const REGISTRY: &[(&str, &str, &str, Details)] = &[
     ("grant", "removed", "A role was removed.", &[("subject", Text), ("scope", Text), ("role", MaybeText)]),
 ];
 
-const LAUNCHER: [(&str, &str); 6] = [
+const LAUNCHER: [(&str, &str); 8] = [
     ("submitted", "A job was submitted."),
     ("started", "An attempt of a job started."),
     ("retrying", "An attempt failed; the job is retried."),
+    ("suspended", "A job was suspended."),
+    ("resumed", "A suspended job was resumed."),
     ("succeeded", "A job succeeded."),
     ("failed", "A job failed permanently."),
     ("cancelled", "A job was cancelled."),

@@ -20,6 +20,8 @@ pub const LAUNCHER_URL_VARIABLE: &str = "SLIPWAY_LAUNCHER_URL";
 pub const CORES_VARIABLE: &str = "SLIPWAY_CORES";
 /// Environment variable with the GPUs that the command sees, e.g. `0,1`; unset for none.
 pub const GPUS_VARIABLE: &str = "SLIPWAY_GPUS";
+/// Environment variable with the name of the Kubernetes node that the agent runs on.
+pub const NODE_VARIABLE: &str = "SLIPWAY_NODE";
 /// Environment variable with the number of the agent's process in its group, from 0.
 pub const PROCESS_VARIABLE: &str = "SLIPWAY_PROCESS";
 /// Environment variable with the host names of a group's processes: [`PROCESS_PLACEHOLDER`] stands for the

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::parts::{PartConflict, combine};
 use super::job::Job;
 use crate::{Invalid, invalid::ensure, path::check_relative};
 
@@ -34,6 +35,9 @@ pub struct ManifestFile {
     /// Permission bits. Absent: those of a new file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
+    /// Index in [`Manifest::parts`] of the upload that stored it. Absent: the manifest's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<u32>,
 }
 
 /// A folder of a checkpoint; it may be empty.
@@ -78,6 +82,13 @@ pub struct Manifest {
     /// The entry of the checkpoint folder that a command resumes from, where there is one such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_from: Option<String>,
+    /// Number of processes that train in the distributed job that wrote it. Absent: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub world_size: Option<u32>,
+    /// Object key prefixes of the uploads by the processes of a distributed job that each saved a part.
+    /// Empty: there was one upload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
     /// When it was written, Unix time in milliseconds.
     pub created_at_unix_ms: u64,
 }
@@ -91,6 +102,9 @@ impl Manifest {
         ensure(!self.job_id.is_empty(), "job_id", || "must not be empty".into())?;
         ensure(self.attempt > 0, "attempt", || "must be 1 or more".into())?;
         check_relative(&self.prefix).map_err(|why| Invalid::new("prefix", why))?;
+        for (index, part) in self.parts.iter().enumerate() {
+            check_relative(part).map_err(|why| Invalid::new(format!("parts[{index}]"), why))?;
+        }
         ensure(!self.files.is_empty(), "files", || "a checkpoint holds at least one file".into())?;
         let count = self.files.len() + self.folders.len() + self.links.len();
         ensure(count <= MAX_FILES, "files", || {
@@ -107,6 +121,10 @@ impl Manifest {
                 || "must be 64 lower-case hex digits".into(),
             )?;
             check_mode(&format!("{field}.mode"), file.mode.unwrap_or(0))?;
+            let is_part = |part: u32| usize::try_from(part).is_ok_and(|part| part < self.parts.len());
+            ensure(file.part.is_none_or(is_part), &format!("{field}.part"), || {
+                format!("must be below the {} of parts", self.parts.len())
+            })?;
         }
         for (index, folder) in self.folders.iter().enumerate() {
             check_entry(&mut seen, &format!("folders[{index}].path"), &folder.path)?;
@@ -167,7 +185,23 @@ impl Manifest {
 
     /// Object key of one of its files.
     pub fn file_key(&self, file: &ManifestFile) -> String {
-        format!("{}/{}", self.prefix, file.path)
+        format!("{}/{}", self.prefix_of(file), file.path)
+    }
+
+    /// Object key prefix of the upload that stored one of its files.
+    pub fn prefix_of(&self, file: &ManifestFile) -> &str {
+        let part = file.part.and_then(|part| self.parts.get(usize::try_from(part).ok()?));
+        part.unwrap_or(&self.prefix)
+    }
+
+    /// Object key prefixes of its uploads.
+    pub fn prefixes(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.prefix).chain(&self.parts)
+    }
+
+    /// Whether `processes` that train can read it.
+    pub fn fits(&self, processes: u32, may_reshard: bool) -> bool {
+        may_reshard || self.world_size.unwrap_or(1) == processes
     }
 
     /// The first of its files that is not there with its length; `listing` has the length of each object by
@@ -320,5 +354,6 @@ pub fn check_fence(job: &Job, current_token: Option<&str>, attempt: u32, token: 
     }
 }
 
+mod parts;
 #[cfg(test)]
 mod tests;

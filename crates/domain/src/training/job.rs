@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 pub use machine::step;
 
+use super::spec::{JobSpec, Resources};
+
 /// An agent says this often that it lives, milliseconds.
 pub const HEARTBEAT_INTERVAL_MS: u64 = 2_000;
 /// An agent has this much longer than its command for what it is to do by itself, milliseconds.
@@ -23,6 +25,10 @@ pub enum Status {
     Retrying,
     /// An attempt is being stopped.
     Cancelling,
+    /// An attempt is being stopped, and another one follows when the job is resumed.
+    Suspending,
+    /// Has no attempt until it is resumed.
+    Suspended,
     /// The command ended with 0.
     Succeeded,
     /// Given up; the reason says why.
@@ -40,6 +46,8 @@ impl Status {
             Self::Running => "running",
             Self::Retrying => "retrying",
             Self::Cancelling => "cancelling",
+            Self::Suspending => "suspending",
+            Self::Suspended => "suspended",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -48,11 +56,22 @@ impl Status {
 
     /// The status of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        use Status::{Cancelled, Cancelling, Failed, Pending, Queued, Retrying, Running, Succeeded};
-        [Queued, Pending, Running, Retrying, Cancelling, Succeeded, Failed, Cancelled]
-            .into_iter()
-            .find(|status| status.as_str() == name)
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
+
+    /// All of them, in the order of a job's life.
+    pub const ALL: [Self; 10] = [
+        Self::Queued,
+        Self::Pending,
+        Self::Running,
+        Self::Retrying,
+        Self::Cancelling,
+        Self::Suspending,
+        Self::Suspended,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+    ];
 
     /// Whether nothing happens any more.
     pub fn is_final(self) -> bool {
@@ -75,6 +94,12 @@ pub struct Job {
     /// Attempts lost to the platform.
     #[serde(default)]
     pub(super) system_failures: u32,
+    /// Memory of further attempts where one ran out of memory, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) memory_bytes: Option<u64>,
+    /// Nodes with a GPU that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) excluded_nodes: Vec<String>,
     /// Why it is where it is; empty where there is nothing to explain.
     pub(super) reason: String,
     /// Not before this does the next attempt start.
@@ -83,12 +108,13 @@ pub struct Job {
     pub(super) attempt_started_at_unix_ms: Option<u64>,
     /// Last word of its agent.
     pub(super) heartbeat_at_unix_ms: Option<u64>,
-    /// When its end was asked for.
+    /// When the end of the job, or of its attempt, was asked for.
     pub(super) cancel_requested_at_unix_ms: Option<u64>,
 }
 
 /// How an attempt ended, as its agent reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The command ended by itself.
     Exited {
@@ -111,6 +137,13 @@ pub enum Outcome {
     OutOfMemory {
         /// How much its processes used together, bytes; `None` if unknown.
         used_bytes: Option<u64>,
+    },
+    /// The command failed after the driver had reported that a GPU does not work.
+    GpuFault {
+        /// The node that has the GPU.
+        node: String,
+        /// What was reported.
+        message: String,
     },
 }
 
@@ -174,6 +207,8 @@ pub enum JobEvent {
     Finished {
         /// The attempt.
         attempt: u32,
+        /// The process that decided it, by its number; `None` for an attempt with one process.
+        process: Option<u32>,
         /// How.
         outcome: Outcome,
     },
@@ -182,8 +217,19 @@ pub enum JobEvent {
         /// Of what, and how much there is.
         reason: String,
     },
+    /// Not all processes of an attempt found a node in time: it makes room for others.
+    GaveWay {
+        /// The attempt.
+        attempt: u32,
+        /// What it waited for.
+        reason: String,
+    },
     /// Someone asked for the end of the job.
     CancelRequested,
+    /// Someone asked that the job have no attempt until it is resumed.
+    SuspendRequested,
+    /// Someone asked for the job to go on.
+    ResumeRequested,
 }
 
 /// Why an attempt was lost whose command did not fail.
@@ -240,6 +286,10 @@ pub enum EventKind {
     Started,
     /// An attempt failed and another will follow.
     Retrying,
+    /// See [`Status::Suspended`].
+    Suspended,
+    /// It is no longer suspended.
+    Resumed,
     /// See [`Status::Succeeded`].
     Succeeded,
     /// See [`Status::Failed`].
@@ -255,6 +305,8 @@ impl EventKind {
             Self::Submitted => "submitted",
             Self::Started => "started",
             Self::Retrying => "retrying",
+            Self::Suspended => "suspended",
+            Self::Resumed => "resumed",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -271,6 +323,8 @@ impl Job {
             failures: 0,
             disruptions: 0,
             system_failures: 0,
+            memory_bytes: None,
+            excluded_nodes: Vec::new(),
             reason: String::new(),
             retry_at_unix_ms: None,
             attempt_started_at_unix_ms: None,
@@ -305,6 +359,27 @@ impl Job {
         self.system_failures
     }
 
+    /// What its next attempt gets of a machine.
+    pub fn resources(&self, spec: &JobSpec) -> Resources {
+        let memory_bytes = self.memory_bytes.unwrap_or(spec.resources.memory_bytes);
+        Resources { memory_bytes, ..spec.resources }
+    }
+
+    /// Memory of further attempts, bytes, where one ran out of memory and more was to follow.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.memory_bytes
+    }
+
+    /// Nodes on which no further attempt is to run, because a GPU of theirs failed.
+    pub fn excluded_nodes(&self) -> &[String] {
+        &self.excluded_nodes
+    }
+
+    /// Whether its attempt is asked to end.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.status, Status::Cancelling | Status::Suspending)
+    }
+
     /// Why it is where it is; empty if there is nothing to explain.
     pub fn reason(&self) -> &str {
         &self.reason
@@ -322,7 +397,7 @@ impl Job {
 
     /// Whether an attempt may be running.
     pub fn has_attempt(&self) -> bool {
-        matches!(self.status, Status::Pending | Status::Running | Status::Cancelling)
+        matches!(self.status, Status::Pending | Status::Running | Status::Cancelling | Status::Suspending)
     }
 }
 

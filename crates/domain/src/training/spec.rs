@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::distributed::Group;
 use super::kubernetes::KubernetesSpec;
 use super::variable::check_variable_name;
 use crate::{Invalid, invalid::ensure, path::check_relative};
@@ -112,6 +113,10 @@ pub struct Retries {
     pub system_limit: u32,
     /// Exit codes of the command after which no attempt follows.
     pub permanent_exit_codes: Vec<i32>,
+    /// Memory of all further attempts once one ran out of memory, bytes; the first of them is not one of
+    /// `limit`. Absent: as much as before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_memory_bytes: Option<u64>,
     /// Wait before the first retry, milliseconds; doubles with each.
     pub backoff_initial_ms: u64,
     /// Longest wait, milliseconds.
@@ -125,6 +130,7 @@ impl Default for Retries {
             disruption_limit: DEFAULT_DISRUPTION_LIMIT,
             system_limit: DEFAULT_SYSTEM_LIMIT,
             permanent_exit_codes: vec![PERMANENT_EXIT_CODE],
+            oom_memory_bytes: None,
             backoff_initial_ms: 1_000,
             backoff_max_ms: 60_000,
         }
@@ -157,6 +163,13 @@ pub struct CheckpointSpec {
     /// changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<String>,
+    /// Whether each process of a distributed job that trains saves a part: a checkpoint is complete when all
+    /// have. Otherwise the first process saves all of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sharded: bool,
+    /// Whether a checkpoint can be read by another number of processes than wrote it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resharding: bool,
 }
 
 fn default_checkpoint_dir() -> String {
@@ -169,7 +182,13 @@ fn default_keep() -> u32 {
 
 impl Default for CheckpointSpec {
     fn default() -> Self {
-        Self { dir: default_checkpoint_dir(), keep: default_keep(), marker: None }
+        Self {
+            dir: default_checkpoint_dir(),
+            keep: default_keep(),
+            marker: None,
+            sharded: false,
+            resharding: false,
+        }
     }
 }
 
@@ -196,11 +215,26 @@ impl JobSpec {
             ensure(!marker.contains('/'), "checkpoint.marker", || {
                 format!("must be the name of a file, is '{marker}'")
             })?;
+            ensure(!checkpoint.sharded || self.group().is_some(), "checkpoint.sharded", || {
+                "expected a distributed job: its kubernetes.replicas have one process".to_owned()
+            })?;
         }
         let key_length = self.idempotency_key.as_ref().map_or(1, String::len);
         ensure((1..=MAX_NAME_BYTES).contains(&key_length), "idempotency_key", || {
             format!("must be 1 to {MAX_NAME_BYTES} bytes long")
         })
+    }
+
+    /// Its processes, where there are several.
+    pub fn group(&self) -> Option<Group> {
+        self.kubernetes.as_ref().and_then(|kubernetes| Group::of(&kubernetes.replicas).ok()?)
+    }
+
+    /// Whether it has several processes that Kubernetes schedules one by one, so that two such jobs could
+    /// wait for each other. A queue admits all processes of a job together.
+    pub fn is_gang(&self) -> bool {
+        let is_queued = self.kubernetes.as_ref().is_some_and(|kubernetes| kubernetes.queue.is_some());
+        self.group().is_some() && !is_queued
     }
 
     fn validate_kubernetes(&self) -> Result<(), Invalid> {
@@ -292,6 +326,11 @@ impl JobSpec {
                 format!("must be 1 to 255, is {code}")
             })?;
         }
+        let memory_bytes = self.resources.memory_bytes;
+        let is_more = |bytes: u64| memory_bytes > 0 && bytes > memory_bytes;
+        ensure(self.retries.oom_memory_bytes.is_none_or(is_more), "retries.oom_memory_bytes", || {
+            format!("must be above resources.memory_bytes, which must be set and is {memory_bytes}")
+        })?;
         let count = permanent_exit_codes.len();
         ensure(count <= 255, "retries.permanent_exit_codes", || format!("must be at most 255, are {count}"))
     }

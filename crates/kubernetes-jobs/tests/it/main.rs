@@ -68,6 +68,7 @@ fn with_attempt<R>(job: Value, kubernetes: Value, use_it: impl FnOnce(&Attempt<'
         kubernetes: &kubernetes,
         variables: &variables(),
         secret_variables: &SECRET_VARIABLES,
+        excluded_nodes: &[],
     })
 }
 
@@ -148,6 +149,28 @@ fn gpus_are_slices_or_claims_where_the_job_says_so() {
     let (claimed, claims) = resources(json!({"gpu_claim_template": "one-gpu"}));
     assert_eq!((&claimed["limits"], &claimed["claims"]), (&Value::Null, &json!([{"name": "gpus"}])));
     assert_eq!(claims, json!([{"name": "gpus", "resourceClaimTemplateName": "one-gpu"}]));
+}
+
+#[test]
+fn a_node_with_a_broken_gpu_is_excluded_whatever_the_job_asks_for() {
+    let required = |kubernetes: Value| {
+        let nodes = ["n7".to_owned(), "n8".to_owned()];
+        let job = with_attempt(json!({}), kubernetes, |attempt| {
+            build(&Attempt { excluded_nodes: &nodes, ..*attempt }, &facts()).unwrap()
+        });
+        let affinity = json!(job)["spec"]["template"]["spec"]["affinity"]["nodeAffinity"].clone();
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"].clone()
+    };
+    let not = |node: &str| json!({"key": "metadata.name", "operator": "NotIn", "values": [node]});
+    let excluded = json!([not("n7"), not("n8")]);
+    assert_eq!(required(json!({})), json!([{"matchFields": excluded}]));
+    let zone = |zone: &str| json!([{"key": "zone", "operator": "In", "values": [zone]}]);
+    let terms = json!([{"matchExpressions": zone("a")}, {"matchExpressions": zone("b")}]);
+    let own = json!({"affinity": {"nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}});
+    let expected = json!([{"matchExpressions": zone("a"), "matchFields": excluded},
+        {"matchExpressions": zone("b"), "matchFields": excluded}]);
+    assert_eq!(required(own), expected, "the job's own alternatives stay");
 }
 
 #[test]

@@ -287,6 +287,7 @@ impl Uploader {
             size_bytes: file.size_bytes,
             sha256,
             mode: Some(file.mode),
+            part: None,
         });
         Ok(stored.collect())
     }
@@ -302,6 +303,8 @@ impl Uploader {
             folders: group.folders.clone(),
             links: group.links.clone(),
             resume_from: group.resume_from.clone(),
+            world_size: None,
+            parts: Vec::new(),
             created_at_unix_ms: now_unix_ms(),
         }
     }

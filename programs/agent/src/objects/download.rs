@@ -17,7 +17,7 @@ impl Objects {
     pub(crate) async fn sign_downloads(
         &self,
         prefix: &str,
-        files: &[ManifestFile],
+        files: &[&ManifestFile],
     ) -> Result<Vec<String>, Error> {
         let paths = files.iter().map(|file| file.path.clone()).collect();
         Ok(self.launcher.sign_downloads(prefix, paths).await?)

@@ -59,10 +59,13 @@ impl Store {
                 size_bytes: stored.size_bytes,
                 sha256: stored.sha256,
                 mode: None,
+                part: None,
             }],
             folders: Vec::new(),
             links: Vec::new(),
             resume_from: Some(step.to_string()),
+            world_size: None,
+            parts: Vec::new(),
             created_at_unix_ms: 1,
         }
     }

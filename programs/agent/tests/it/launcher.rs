@@ -216,6 +216,7 @@ impl Agents for Service {
             cancel: state.cancelled_ms.is_some(),
             grace_period_ms: state.cancelled_ms.unwrap_or(0),
             launcher_urls: state.lease.launcher_urls.clone(),
+            ..HeartbeatResponse::default()
         }))
     }
 

@@ -1,15 +1,17 @@
 //! `slipway jobs`.
 
+use std::time::Duration;
+
 use anyhow::bail;
 use clap::Subcommand;
 use futures::StreamExt as _;
 use serde_json::json;
-use slipway_api::rest::launcher::{Job, JobStatus, JobsQuery, LogsQuery};
+use slipway_api::rest::launcher::{Job, JobSpec, JobStatus, JobsQuery, LogsQuery};
 use slipway_client::{Error, Launcher};
 
 use crate::commands::context::{Context, Paging};
 use crate::commands::follow::Watch;
-use crate::output;
+use crate::output::{self, outln};
 
 mod submission;
 
@@ -20,8 +22,8 @@ const STANDARD_INPUT: &str = "-";
 pub enum Command {
     /// Lists jobs, newest first.
     List {
-        /// Only jobs with this status: queued, pending, running, retrying, cancelling, succeeded, failed or
-        /// cancelled.
+        /// Only jobs with this status: queued, pending, running, retrying, cancelling, suspending, suspended,
+        /// succeeded, failed or cancelled.
         #[arg(long)]
         status: Option<String>,
         #[command(flatten)]
@@ -53,6 +55,17 @@ pub enum Command {
         /// Job ID.
         job: String,
     },
+    /// Suspends a job: stops its attempt as `cancel` does, and releases its CPU cores, memory and GPUs until
+    /// the job is resumed.
+    Suspend {
+        /// Job ID.
+        job: String,
+    },
+    /// Resumes a suspended job from its newest checkpoint.
+    Resume {
+        /// Job ID.
+        job: String,
+    },
     /// Prints the output of a job. In a terminal, escape sequences and other control characters are escaped.
     Logs {
         /// Job ID.
@@ -60,6 +73,9 @@ pub enum Command {
         /// Only this attempt [default: all].
         #[arg(long, value_name = "N")]
         attempt: Option<u32>,
+        /// Process of a distributed job, from 0 [default: 0].
+        #[arg(long, value_name = "N")]
+        process: Option<u32>,
         /// Continues until the attempt ends.
         #[arg(long, short)]
         follow: bool,
@@ -111,15 +127,10 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             }
         }
         Command::Cancel { job } => show(context.json, &launcher.cancel(&job).await?),
-        Command::Logs { job, attempt, follow, raw } => {
-            output::end_with_reader();
-            let mut log = output::Log::new(raw);
-            if follow {
-                follow_logs(&launcher, &job, attempt, &mut log).await?;
-            } else {
-                let query = LogsQuery { attempt, ..LogsQuery::default() };
-                copy(&launcher, &job, &query, &mut log).await.1?;
-            }
+        Command::Suspend { job } => show(context.json, &launcher.suspend(&job).await?),
+        Command::Resume { job } => show(context.json, &launcher.resume(&job).await?),
+        Command::Logs { job, attempt, process, follow, raw } => {
+            logs(&launcher, &job, attempt, process, follow, raw).await?;
         }
         Command::Capacity => output::object(context.json, &json!(launcher.capacity().await?)),
         Command::Checkpoints { job } => {
@@ -149,12 +160,31 @@ async fn ended(launcher: &Launcher, submitted: Job) -> anyhow::Result<Job> {
     }
 }
 
+/// Prints the output of a job so far, or until it ends.
+async fn logs(
+    launcher: &Launcher,
+    job: &str,
+    attempt: Option<u32>,
+    process: Option<u32>,
+    follow: bool,
+    raw: bool,
+) -> anyhow::Result<()> {
+    output::end_with_reader();
+    let mut log = output::Log::new(raw);
+    if follow {
+        return follow_logs(launcher, job, attempt, process, &mut log).await;
+    }
+    let query = LogsQuery { attempt, process, ..LogsQuery::default() };
+    Ok(copy(launcher, job, &query, &mut log).await.1?)
+}
+
 /// Prints the output of a job, or of one attempt, until it ends. Continues where it was interrupted when the
 /// launcher restarts.
 async fn follow_logs(
     launcher: &Launcher,
     id: &str,
     only: Option<u32>,
+    process: Option<u32>,
     log: &mut output::Log,
 ) -> anyhow::Result<()> {
     let mut watch = Watch::new();
@@ -177,7 +207,7 @@ async fn follow_logs(
         }
         // Seen before the log is read: what follows is in the log by then.
         let over = job.status.is_final() || job.attempt > attempt;
-        let query = LogsQuery { attempt: Some(attempt), offset: Some(offset), follow: true };
+        let query = LogsQuery { attempt: Some(attempt), process, offset: Some(offset), follow: true };
         let (printed, ended) = copy(launcher, id, &query, log).await;
         offset += printed;
         match watch.note(ended)? {
@@ -218,6 +248,37 @@ async fn copy(
 fn show(as_json: bool, job: &Job) {
     let first = ["id", "name", "status", "reason", "attempt", "checkpoint_step", "created_at", "updated_at"];
     output::object_in_order(as_json, &json!(job), &first);
+    if let Some(resumed) = resumptions(job).filter(|_| !as_json) {
+        outln!("{resumed}");
+    }
+}
+
+/// What the retries of a job have cost, for people; `None` where nothing was lost.
+fn resumptions(job: &Job) -> Option<String> {
+    let attempts = job.attempts.as_deref().unwrap_or_default();
+    let last = attempts.iter().rfind(|attempt| attempt.lost_ms.is_some())?;
+    let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
+    let lost = seconds(last.lost_ms?);
+    let from = match last.restored_step {
+        Some(step) => format!("resumed at step {step}"),
+        None => "started again from the beginning".to_owned(),
+    };
+    let mut text = format!("attempt {} {from}, lost {lost:.0} s", last.number);
+    let total = seconds(attempts.iter().filter_map(|attempt| attempt.lost_ms).sum());
+    if total > lost {
+        text.push_str(&format!("; {total:.0} s over all attempts"));
+    }
+    let gpus = job.spec.as_ref().map_or(0, gpus);
+    if gpus > 0 {
+        text.push_str(&format!(" ({:.2} GPU hours)", total * f64::from(gpus) / 3_600.0));
+    }
+    Some(text)
+}
+
+/// GPUs of all processes of a job.
+fn gpus(spec: &JobSpec) -> u32 {
+    let replicas = spec.kubernetes.as_ref().map_or(0, |kubernetes| kubernetes.replicas.values().sum());
+    spec.resources.gpus * replicas.max(1)
 }
 
 /// A job that its launcher cannot run is an error of the submission.

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::Value;
 use slipway_api::proto::launcher::launcher_server::{Launcher, LauncherServer};
 use slipway_api::proto::launcher::{
-    CancelJobRequest, GetJobRequest, Job, ListJobsRequest, ListJobsResponse, SubmitJobRequest,
+    CancelJobRequest, GetJobRequest, Job, ListJobsRequest, ListJobsResponse, ResumeJobRequest,
+    SubmitJobRequest, SuspendJobRequest,
 };
 use slipway_api::proto::registry::registry_server::{Registry, RegistryServer};
 use slipway_api::proto::registry::{
@@ -201,6 +202,14 @@ impl Launcher for Peers {
 
     async fn list_jobs(&self, _: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
         not_asked()
+    }
+
+    async fn suspend_job(&self, _: Request<SuspendJobRequest>) -> Result<Response<Job>, Status> {
+        Err(Status::unimplemented("not used"))
+    }
+
+    async fn resume_job(&self, _: Request<ResumeJobRequest>) -> Result<Response<Job>, Status> {
+        Err(Status::unimplemented("not used"))
     }
 
     async fn cancel_job(&self, _: Request<CancelJobRequest>) -> Result<Response<Job>, Status> {

@@ -22,12 +22,14 @@ const READ_ONE: Requirement = Needs(Role::Viewer, ExperimentOfPath("id", "job"))
 const CANCEL_ONE: Requirement = Needs(Role::Editor, ExperimentOfPath("id", "job"));
 
 /// The policy of the launcher.
-pub static RULES: [Rule; 27] = [
+pub static RULES: [Rule; 31] = [
     rule("GET", "/api/v1/jobs", List),
     rule("POST", "/api/v1/jobs", SubmitJobs),
     rule("GET", "/api/v1/capacity", READ),
     rule("GET", "/api/v1/jobs/{id}", READ_ONE),
     rule("POST", "/api/v1/jobs/{id}/cancel", CANCEL_ONE),
+    rule("POST", "/api/v1/jobs/{id}/suspend", CANCEL_ONE),
+    rule("POST", "/api/v1/jobs/{id}/resume", CANCEL_ONE),
     rule("GET", "/api/v1/jobs/{id}/logs", READ_ONE),
     rule("GET", "/api/v1/jobs/{id}/checkpoints", READ_ONE),
     rule("GET", "/api/v1/jobs/{id}/checkpoints/{step}", READ_ONE),
@@ -39,6 +41,8 @@ pub static RULES: [Rule; 27] = [
     grpc("/slipway.launcher.v1.Launcher/GetJob", READ),
     grpc("/slipway.launcher.v1.Launcher/ListJobs", List),
     grpc("/slipway.launcher.v1.Launcher/CancelJob", CANCEL),
+    grpc("/slipway.launcher.v1.Launcher/SuspendJob", CANCEL),
+    grpc("/slipway.launcher.v1.Launcher/ResumeJob", CANCEL),
     // Each call of an agent has the token of its attempt, which the handler compares.
     grpc("/slipway.launcher.v1.Agents/AcquireLease", AttemptToken),
     grpc("/slipway.launcher.v1.Agents/Heartbeat", AttemptToken),

@@ -162,6 +162,7 @@ mod tests {
             job_id: job_id.to_owned(),
             attempt: 1,
             spec: JobSpec::default(),
+            excluded_nodes: Vec::new(),
             cores: Vec::new(),
             gpus: Vec::new(),
             token: "t".into(),

@@ -30,6 +30,8 @@ pub(crate) struct Launch {
     pub(crate) attempt: u32,
     /// What the job asks for. Its files come to the agent with its lease, and are not here.
     pub(crate) spec: JobSpec,
+    /// Nodes of a cluster on which it must not run.
+    pub(crate) excluded_nodes: Vec<String>,
     /// CPU cores that its command is bound to, by number; none for all of the machine.
     pub(crate) cores: Vec<u32>,
     /// GPUs that its command sees, by number.
@@ -116,6 +118,8 @@ pub(crate) enum Seen {
     Pending {
         /// For which, for people.
         reason: String,
+        /// Whether some of its processes hold nodes while others find none.
+        is_partial: bool,
     },
     /// It is gone without a report, and nothing can bring it back.
     Lost {
@@ -134,6 +138,11 @@ pub(crate) enum Seen {
 }
 
 impl Seen {
+    /// It waits for this.
+    pub(crate) const fn pending(reason: String) -> Self {
+        Self::Pending { reason, is_partial: false }
+    }
+
     /// It is gone for this reason, which lies in the platform.
     pub(crate) fn lost(reason: &str) -> Self {
         Self::Lost { reason: reason.to_owned(), cause: Loss::System }
@@ -211,6 +220,7 @@ mod tests {
             job_id: "7".to_owned(),
             attempt: 2,
             spec: JobSpec::default(),
+            excluded_nodes: Vec::new(),
             cores: vec![0, 3],
             gpus: Vec::new(),
             token: "t".into(),

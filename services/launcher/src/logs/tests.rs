@@ -33,9 +33,13 @@ impl World {
         Self { logs, store, pool, job, folder }
     }
 
+    fn key(&self) -> LogKey {
+        LogKey { job_id: self.job, attempt: 1, process: None }
+    }
+
     async fn stored(&self) -> StoredLog {
         let mut connection = self.pool.acquire().await.unwrap();
-        attempts::log(&mut connection, self.job, 1).await.unwrap().unwrap()
+        self.key().stored(&mut connection).await.unwrap().unwrap()
     }
 
     async fn append(&self, offset: u64, chunk: &[u8]) -> u64 {
@@ -45,13 +49,13 @@ impl World {
 
     async fn append_to(&self, stored: StoredLog, offset: u64, chunk: &[u8]) -> u64 {
         let chunk = Bytes::copy_from_slice(chunk);
-        self.logs.append(&self.pool, self.job, 1, stored, offset, chunk).await.unwrap()
+        self.logs.append(&self.pool, self.key(), stored, offset, chunk).await.unwrap()
     }
 
     async fn text(&self) -> String {
         let (stored, mut text) = (self.stored().await, Vec::new());
         loop {
-            let read = self.logs.read(self.job, 1, stored, text.len() as u64).await.unwrap();
+            let read = self.logs.read(self.key(), stored, text.len() as u64).await.unwrap();
             if read.is_empty() {
                 return String::from_utf8(text).unwrap();
             }
@@ -73,7 +77,7 @@ async fn a_chunk_that_comes_twice_is_stored_once_and_a_gap_is_asked_for() {
     assert_eq!(world.append(2, b"e\ntwo\n").await, 8);
     assert_eq!(world.append(100, b"gap").await, 8);
     assert_eq!(world.text().await, "one\ntwo\n");
-    assert_eq!(world.keys().await, [key(world.job, 1, 8)], "what was replaced is deleted");
+    assert_eq!(world.keys().await, [world.key().object(8)], "what was replaced is deleted");
 }
 
 #[tokio::test]
@@ -102,7 +106,7 @@ async fn a_long_log_is_stored_in_chunks_wherever_the_agent_cuts_it() {
             sent = usize::try_from(world.append(start as u64, &text.as_bytes()[start..end]).await).unwrap();
         }
         assert!(world.text().await == text, "step {step}");
-        let expected: Vec<String> = keys(world.job, 1, text.len() as u64).collect();
+        let expected: Vec<String> = keys(&world.key(), text.len() as u64).collect();
         assert_eq!(world.keys().await, expected, "step {step}");
     }
 }
@@ -119,7 +123,7 @@ async fn a_late_launcher_takes_nothing_away() {
     world.append_to(seen, 0, &bytes[..70_000]).await;
     assert_eq!(world.stored().await, StoredLog::Objects(70_000));
     assert!(world.text().await == text[..70_000]);
-    let expected: Vec<String> = keys(world.job, 1, 70_000).collect();
+    let expected: Vec<String> = keys(&world.key(), 70_000).collect();
     assert_eq!(world.keys().await, expected);
 }
 

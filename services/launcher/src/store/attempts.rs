@@ -5,7 +5,7 @@ use slipway_domain::training::{Lease, Owner};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::milliseconds;
+use super::{column, milliseconds};
 
 /// An attempt as stored.
 #[derive(Debug, Clone, FromRow)]
@@ -21,6 +21,10 @@ pub(crate) struct StoredAttempt {
     pub(crate) warnings: Vec<String>,
     /// Where it runs; none for attempts of earlier releases.
     pub(crate) node: Option<String>,
+    /// Step of the checkpoint that it resumed from.
+    pub(crate) restored_step: Option<i64>,
+    /// Work of the attempt before that it does again, milliseconds.
+    pub(crate) lost_ms: Option<i64>,
 }
 
 /// The part of a machine that an attempt gets.
@@ -103,6 +107,48 @@ pub(crate) async fn renew(
     .bind(job_id)
     .bind(column(number))
     .bind(given.map(|lease| milliseconds(lease.ms())))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Gives the agents of an attempt a lease of this length.
+pub(crate) async fn give_lease(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    number: u32,
+    lease: Lease,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE attempts SET lease_ms = $3 WHERE job_id = $1 AND number = $2")
+        .bind(job_id)
+        .bind(column(number))
+        .bind(milliseconds(lease.ms()))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Notes that an attempt has restored the checkpoint with the prefix `restored`, none where it is empty, and
+/// with it how long the attempt before had run since that was committed. The first time counts.
+pub(crate) async fn set_ready(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    number: u32,
+    restored: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE attempts SET ready_at = clock_timestamp(), restored_step = restored.step,
+           lost_ms = (SELECT greatest(0, extract(epoch FROM before.ended_at
+               - greatest(before.ready_at, restored.committed_at)) * 1000)::bigint
+             FROM attempts AS before WHERE before.job_id = $1 AND before.number = $2 - 1
+               AND before.ready_at IS NOT NULL AND before.ended_at IS NOT NULL)
+         FROM (SELECT max(step) AS step, max(committed_at) AS committed_at FROM checkpoints
+           WHERE job_id = $1 AND prefix = $3) AS restored
+         WHERE job_id = $1 AND number = $2 AND ready_at IS NULL",
+    )
+    .bind(job_id)
+    .bind(column(number))
+    .bind(restored)
     .execute(connection)
     .await
     .map(drop)
@@ -242,7 +288,8 @@ pub(crate) async fn list(
     job_id: Uuid,
 ) -> Result<Vec<StoredAttempt>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT number, reason, exit_code, signal, started_at, ended_at, cores, gpus, warnings, node
+        "SELECT number, reason, exit_code, signal, started_at, ended_at, cores, gpus, warnings, node,
+           restored_step, lost_ms
          FROM attempts WHERE job_id = $1 ORDER BY number",
     )
     .bind(job_id)
@@ -252,8 +299,4 @@ pub(crate) async fn list(
 
 fn numbers(values: &[u32]) -> Vec<i32> {
     values.iter().copied().map(column).collect()
-}
-
-fn column(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
 }

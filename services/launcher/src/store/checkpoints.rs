@@ -5,6 +5,8 @@ use slipway_domain::training::Manifest;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::{column, milliseconds};
+
 /// A checkpoint as stored.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredCheckpoint {
@@ -61,17 +63,72 @@ pub(crate) async fn list(
         .collect())
 }
 
-/// Whether a checkpoint was committed, released or not.
+/// Stores the part of a checkpoint that a process has saved, in place of an earlier one. Answers with the
+/// parts of that step by the number of their process, where there are `processes` of them.
+pub(crate) async fn add_part(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    process: u32,
+    processes: u32,
+    part: &Manifest,
+) -> Result<Option<Vec<Manifest>>, sqlx::Error> {
+    let (attempt, step) = (column(part.attempt), milliseconds(part.step));
+    sqlx::query(
+        "INSERT INTO checkpoint_parts (job_id, attempt, step, process, manifest) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (job_id, attempt, step, process) DO UPDATE SET manifest = excluded.manifest",
+    )
+    .bind(job_id)
+    .bind(attempt)
+    .bind(step)
+    .bind(column(process))
+    .bind(sqlx::types::Json(part))
+    .execute(&mut *connection)
+    .await?;
+    let parts: Vec<sqlx::types::Json<Manifest>> = sqlx::query_scalar(
+        "SELECT manifest FROM checkpoint_parts WHERE job_id = $1 AND attempt = $2 AND step = $3
+         ORDER BY process",
+    )
+    .bind(job_id)
+    .bind(attempt)
+    .bind(step)
+    .fetch_all(connection)
+    .await?;
+    if u32::try_from(parts.len()).is_ok_and(|found| found < processes) {
+        return Ok(None);
+    }
+    Ok(Some(parts.into_iter().map(|part| part.0).collect()))
+}
+
+/// Forgets the parts of a checkpoint that is committed, and those that it has overtaken.
+pub(crate) async fn forget_parts(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    attempt: u32,
+    step: u64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM checkpoint_parts WHERE job_id = $1 AND (attempt < $2 OR step <= $3)")
+        .bind(job_id)
+        .bind(column(attempt))
+        .bind(milliseconds(step))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Whether an upload belongs to a checkpoint that was committed, released or not.
 pub(crate) async fn is_committed(
     connection: &mut PgConnection,
     job_id: Uuid,
     prefix: &str,
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM checkpoints WHERE job_id = $1 AND prefix = $2)")
-        .bind(job_id)
-        .bind(prefix)
-        .fetch_one(connection)
-        .await
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM checkpoints WHERE job_id = $1
+           AND (prefix = $2 OR manifest->'parts' ? $2))",
+    )
+    .bind(job_id)
+    .bind(prefix)
+    .fetch_one(connection)
+    .await
 }
 
 /// Lets checkpoints go.
@@ -88,13 +145,14 @@ pub(crate) async fn release(
         .map(drop)
 }
 
-/// Checkpoints that are released: job and prefix.
+/// Checkpoints that are released: job, prefix, and the prefixes of their parts.
 pub(crate) async fn released(
     connection: &mut PgConnection,
     limit: i64,
-) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
+) -> Result<Vec<(Uuid, String, Vec<String>)>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT job_id, prefix FROM checkpoints WHERE released_at IS NOT NULL ORDER BY released_at LIMIT $1",
+        "SELECT job_id, prefix, ARRAY(SELECT jsonb_array_elements_text(coalesce(manifest->'parts', '[]')))
+         FROM checkpoints WHERE released_at IS NOT NULL ORDER BY released_at LIMIT $1",
     )
     .bind(limit)
     .fetch_all(connection)

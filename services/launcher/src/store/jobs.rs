@@ -66,8 +66,8 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
     let inserted = sqlx::query(
         "INSERT INTO jobs
            (id, name, spec, idempotency_key, state, status, cpus, traceparent, memory_bytes, gpus,
-           finished_at, experiment_id, backend)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN now() END, $12, $13)
+           finished_at, experiment_id, backend, is_gang)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN now() END, $12, $13, $14)
          ON CONFLICT (idempotency_key) DO NOTHING",
     )
     .bind(job.id)
@@ -83,6 +83,7 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
     .bind(job.state.status().is_final())
     .bind(job.spec.experiment_id.as_ref().and_then(|id| id.parse::<i64>().ok()))
     .bind(job.spec.backend().as_str())
+    .bind(job.spec.is_gang())
     .execute(connection)
     .await?;
     Ok(inserted.rows_affected() == 1)
@@ -196,6 +197,7 @@ pub(crate) async fn list(
 pub(crate) async fn save(connection: &mut PgConnection, id: Uuid, state: &Job) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE jobs SET state = $2, status = $3, retry_at_unix_ms = $4, updated_at = now(),
+           memory_bytes = coalesce($6, memory_bytes),
            finished_at = CASE WHEN $5 THEN coalesce(finished_at, now()) END
          WHERE id = $1",
     )
@@ -204,6 +206,7 @@ pub(crate) async fn save(connection: &mut PgConnection, id: Uuid, state: &Job) -
     .bind(state.status().as_str())
     .bind(state.retry_at_unix_ms().map(milliseconds))
     .bind(state.status().is_final())
+    .bind(state.memory_bytes().map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)))
     .execute(connection)
     .await
     .map(drop)
@@ -222,6 +225,15 @@ pub(crate) struct Active {
     pub(crate) renewals: i64,
     /// The lease that its agent was given; none before, and for attempts of earlier releases.
     pub(crate) lease: Option<Lease>,
+    /// Whether it has processes that are scheduled one by one.
+    pub(crate) is_gang: bool,
+}
+
+impl Active {
+    /// Whether it waits for some of its processes.
+    pub(crate) fn gathers(&self) -> bool {
+        self.is_gang && self.renewals == 0
+    }
 }
 
 /// A job that could start.
@@ -229,6 +241,8 @@ pub(crate) struct Active {
 pub(crate) struct Startable {
     pub(crate) id: Uuid,
     pub(crate) asked: Resources,
+    /// See [`Active::is_gang`].
+    pub(crate) is_gang: bool,
 }
 
 #[derive(FromRow)]
@@ -237,6 +251,7 @@ struct AskedRow {
     cpus: f64,
     memory_bytes: i64,
     gpus: i32,
+    is_gang: bool,
 }
 
 #[derive(FromRow)]
@@ -277,6 +292,7 @@ impl From<ActiveRow> for Active {
             id: row.asked.id,
             state: row.state.0,
             asked: row.asked.resources(),
+            is_gang: row.asked.is_gang,
             owner,
             renewals: row.renewals,
             lease: row.lease_ms.and_then(|ms| u64::try_from(ms).ok()).map(Lease::of_ms),
@@ -285,23 +301,24 @@ impl From<ActiveRow> for Active {
     }
 }
 
-/// Of the statements below, none passes jobs that have ended: the indexes `jobs_with_attempt` and
-/// `jobs_waiting` hold the others.
-const ACTIVE: &str = "SELECT jobs.id, jobs.state, jobs.cpus, jobs.memory_bytes, jobs.gpus,
+/// Of the statements below, none passes jobs that have ended: the indexes `jobs_of_attempts`,
+/// `jobs_waiting` and `jobs_suspended` hold the others.
+const ACTIVE: &str = "SELECT jobs.id, jobs.state, jobs.cpus, jobs.memory_bytes, jobs.gpus, jobs.is_gang,
    coalesce(attempts.cores, '{}') AS assigned_cores, coalesce(attempts.gpus, '{}') AS assigned_gpus,
    attempts.backend, attempts.node, attempts.launcher, coalesce(attempts.renewals, 0) AS renewals,
    attempts.lease_ms
  FROM jobs LEFT JOIN attempts
    ON attempts.job_id = jobs.id AND attempts.number = (jobs.state->>'attempt')::integer
- WHERE jobs.status IN ('pending', 'running', 'cancelling') ORDER BY jobs.seq";
-const STARTABLE: &str = "SELECT id, cpus, memory_bytes, gpus FROM jobs
+ WHERE jobs.status IN ('pending', 'running', 'cancelling', 'suspending') ORDER BY jobs.seq";
+const STARTABLE: &str = "SELECT id, cpus, memory_bytes, gpus, is_gang FROM jobs
  WHERE status IN ('queued', 'retrying') AND (status = 'queued' OR coalesce(retry_at_unix_ms, 0) <= $1)
    AND backend = $3
  ORDER BY seq LIMIT $2";
 const COUNT_BY_STATUS: &str = "SELECT status, count(*)::bigint FROM jobs
    WHERE status IN ('queued', 'retrying') GROUP BY status
  UNION ALL SELECT status, count(*)::bigint FROM jobs
-   WHERE status IN ('pending', 'running', 'cancelling') GROUP BY status
+   WHERE status IN ('pending', 'running', 'cancelling', 'suspending') GROUP BY status
+ UNION ALL SELECT status, count(*)::bigint FROM jobs WHERE status = 'suspended' GROUP BY status
  UNION ALL SELECT status, sum(jobs)::bigint FROM ended_jobs GROUP BY status";
 
 /// Jobs that have an attempt.
@@ -323,7 +340,8 @@ pub(crate) async fn startable(
         .bind(backend.as_str())
         .fetch_all(connection)
         .await?;
-    Ok(rows.iter().map(|row| Startable { id: row.id, asked: row.resources() }).collect())
+    let startable = |row: &AskedRow| Startable { id: row.id, asked: row.resources(), is_gang: row.is_gang };
+    Ok(rows.iter().map(startable).collect())
 }
 
 /// How many jobs there are, by status.
@@ -356,7 +374,7 @@ pub(crate) async fn progress(
 ) -> Result<Option<Progress>, sqlx::Error> {
     sqlx::query_as(
         "SELECT (state->>'attempt')::integer AS current,
-           status IN ('pending', 'running', 'cancelling') AS has_attempt,
+           status IN ('pending', 'running', 'cancelling', 'suspending') AS has_attempt,
            status IN ('succeeded', 'failed', 'cancelled') AS is_final
          FROM jobs WHERE id = $1",
     )
@@ -432,7 +450,8 @@ pub(crate) async fn with_stale_token(
     limit: i64,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT id FROM jobs WHERE has_token AND status NOT IN ('pending', 'running', 'cancelling')
+        "SELECT id FROM jobs
+         WHERE has_token AND status NOT IN ('pending', 'running', 'cancelling', 'suspending')
          ORDER BY seq LIMIT $1",
     )
     .bind(limit)

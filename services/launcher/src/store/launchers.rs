@@ -117,7 +117,7 @@ pub(crate) async fn nodes(
         "SELECT attempts.node, jobs.cpus, jobs.memory_bytes, jobs.gpus
          FROM jobs JOIN attempts
            ON attempts.job_id = jobs.id AND attempts.number = (jobs.state->>'attempt')::integer
-         WHERE jobs.status IN ('pending', 'running', 'cancelling') AND jobs.backend = $1",
+         WHERE jobs.status IN ('pending', 'running', 'cancelling', 'suspending') AND jobs.backend = $1",
     )
     .bind(backend.as_str())
     .fetch_all(connection)

@@ -13,5 +13,6 @@ mod requests;
 mod resources;
 mod restarts;
 mod running;
+mod suspension;
 mod uploads;
 mod world;

@@ -179,7 +179,7 @@ async fn only_the_current_attempts_token_may_speak() {
     let mut agents = AgentsClient::connect(world.url.clone()).await.unwrap();
     for attempt in [0, 1, 2] {
         let heartbeat =
-            HeartbeatRequest { job_id: job.clone(), attempt, token: "guessed".into(), warnings: Vec::new() };
+            HeartbeatRequest { job_id: job.clone(), attempt, token: "guessed".into(), ..Default::default() };
         assert_eq!(agents.heartbeat(heartbeat).await.unwrap_err().code(), Code::FailedPrecondition);
         let report = FinishAttemptRequest {
             job_id: job.clone(),

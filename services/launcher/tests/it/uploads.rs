@@ -67,10 +67,13 @@ impl Attempt {
                 size_bytes: content.len() as u64,
                 sha256: hex::encode(Sha256::digest(content)),
                 mode: None,
+                part: None,
             }],
             folders: Vec::new(),
             links: Vec::new(),
             resume_from: Some(step.to_string()),
+            world_size: None,
+            parts: Vec::new(),
             created_at_unix_ms: 1,
         }
     }
@@ -83,6 +86,7 @@ impl Attempt {
             step: manifest.step,
             manifest_key: manifest.key(),
             manifest_json: serde_json::to_string(manifest).unwrap(),
+            process: 0,
         };
         self.agents.clone().commit_checkpoint(request).await.map(drop)
     }

@@ -141,7 +141,7 @@ fn what_the_cluster_cannot_have_is_refused_with_the_field() {
             (json!({"namespace": "kube-system"}), "kubernetes.namespace"),
             (json!({"gpu_type": "b300"}), "kubernetes.gpu_type"),
             (json!({"tolerations": [{"key": 7}]}), "kubernetes.tolerations[0]"),
-            (json!({"replicas": {"worker": 2}}), "kubernetes.replicas"),
+            (json!({"replicas": {"server": 2}}), "kubernetes.replicas.server"),
             (json!({"image": ""}), "kubernetes.image"),
         ];
         for (section, field) in refusals {

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
+mod distributed;
 mod forward;
 mod jobs;
 mod world;

@@ -79,6 +79,7 @@ impl World {
         launcher.more.extend([
             ("KUBECONFIG", kubeconfig(cluster, &namespace, role, &launcher.data_dir)),
             ("SLIPWAY_BACKEND", "kubernetes".to_owned()),
+            ("SLIPWAY_KUBERNETES_GANG_TIMEOUT_S", "4".to_owned()),
             ("SLIPWAY_KUBERNETES_NAMESPACES", namespace.name().to_owned()),
             ("SLIPWAY_KUBERNETES_AGENT_IMAGE", AGENT_IMAGE.to_owned()),
             ("SLIPWAY_LISTEN", format!("0.0.0.0:{port}")),

@@ -24,6 +24,10 @@ pub enum JobStatus {
     Retrying,
     /// An attempt is being stopped.
     Cancelling,
+    /// An attempt is being stopped; the job then is suspended.
+    Suspending,
+    /// Has no attempt and holds no resources until it is resumed.
+    Suspended,
     /// The command exited with 0.
     Succeeded,
     /// No further attempt follows; `reason` has the cause.
@@ -33,8 +37,18 @@ pub enum JobStatus {
 }
 
 mirror_enum!(
-    JobStatus =
-        training::Status { Queued, Pending, Running, Retrying, Cancelling, Succeeded, Failed, Cancelled }
+    JobStatus = training::Status {
+        Queued,
+        Pending,
+        Running,
+        Retrying,
+        Cancelling,
+        Suspending,
+        Suspended,
+        Succeeded,
+        Failed,
+        Cancelled
+    }
 );
 
 impl JobStatus {
@@ -78,6 +92,13 @@ pub struct Job {
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+    /// Memory of further attempts, in bytes, after one ran out of memory and `retries.oom_memory_bytes` was
+    /// set; absent before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Nodes that further attempts avoid, because a GPU of theirs failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded_nodes: Vec<String>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
     /// What the job waits for; absent unless it waits.
@@ -130,6 +151,33 @@ pub struct Attempt {
     /// Node on which it runs, as in the capacity; absent for attempts of earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// Step of the checkpoint that it resumed from; absent if it started from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_step: Option<u64>,
+    /// Time that the previous attempt had run since that checkpoint, and that was therefore lost, in
+    /// milliseconds; absent for the first attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_ms: Option<u64>,
+    /// Processes of a distributed job; absent for one process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<Process>,
+}
+
+/// A process of a distributed job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Process {
+    /// Number, from 0.
+    pub number: u32,
+    /// Role, and number among the processes of that role, e.g. `worker 1`.
+    pub role: String,
+    /// Whether it has restored its checkpoint; the commands start when all processes have.
+    pub ready: bool,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Exit code of its command.
+    pub exit_code: Option<i32>,
+    /// Signal that ended its command.
+    pub signal: Option<i32>,
 }
 
 /// A page of jobs, newest first.

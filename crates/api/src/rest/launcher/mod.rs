@@ -10,7 +10,7 @@ mod spec;
 
 pub use self::capacity::{CapacityReport, MachineCapacity, NodeCapacity};
 pub use self::checkpoint::{Checkpoint, CheckpointDetails, CheckpointFile, Checkpoints};
-pub use self::job::{Attempt, Job, JobStatus, Jobs, Waiting};
+pub use self::job::{Attempt, Job, JobStatus, Jobs, Process, Waiting};
 pub use self::kubernetes::{
     EmptyDir, EnvRef, EnvSource, ImagePullPolicy, KUBERNETES_OBJECTS, KubernetesSpec, Volume,
 };

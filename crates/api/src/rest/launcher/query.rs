@@ -29,6 +29,9 @@ pub struct LogsQuery {
     /// Only this attempt [default: all attempts, in order].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// Number of a process of a distributed job [default: 0].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
     /// First byte of the log of `attempt` [default: 0].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,

@@ -87,6 +87,10 @@ pub struct Retries {
     pub system_limit: u32,
     /// Exit codes of the command after which the job fails without a retry, 1 to 255 [default: 42].
     pub permanent_exit_codes: Vec<i32>,
+    /// Memory of all further attempts after one ran out of memory, in bytes; must exceed
+    /// `resources.memory_bytes`. The first of them does not count toward `limit`. [default: no such retry]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_memory_bytes: Option<u64>,
     /// Backoff before the first retry, in milliseconds; doubles with each retry [default: 1000].
     pub backoff_initial_ms: u64,
     /// Maximum backoff, in milliseconds [default: 60000].
@@ -107,6 +111,13 @@ pub struct CheckpointSpec {
     /// complete once it was renamed into place, or no longer changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<String>,
+    /// Each process of a distributed job that trains saves a part; a checkpoint is complete when all have.
+    /// Otherwise, process 0 saves all of it. [default: false]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sharded: bool,
+    /// A checkpoint can be read by a different number of processes than wrote it [default: false].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resharding: bool,
 }
 
 fn default_dir() -> String {
@@ -136,11 +147,12 @@ mirror!(
         disruption_limit,
         system_limit,
         permanent_exit_codes,
+        oom_memory_bytes,
         backoff_initial_ms,
         backoff_max_ms
     }
 );
-mirror!(CheckpointSpec = training::CheckpointSpec { dir, keep, marker });
+mirror!(CheckpointSpec = training::CheckpointSpec { dir, keep, marker, sharded, resharding });
 
 mirror_nested!(JobSpec = training::JobSpec {
     name, command, env, files, timeout_s, grace_period_s, labels, experiment_id, idempotency_key,
@@ -156,8 +168,9 @@ mod tests {
     fn a_body_means_what_the_same_json_means_to_the_domain() {
         for body in [
             json!({"name": "a", "command": ["true"]}),
-            json!({"name": "a", "command": ["true"], "checkpoint": {}, "retries": {"limit": 2},
-                "resources": {"cpus": 0.5}, "timeout_s": 3.5, "experiment_id": "3", "idempotency_key": "k"}),
+            json!({"name": "a", "command": ["true"], "checkpoint": {"sharded": true, "resharding": true},
+                "retries": {"limit": 2, "oom_memory_bytes": 9}, "resources": {"cpus": 0.5},
+                "timeout_s": 3.5, "experiment_id": "3", "idempotency_key": "k"}),
             json!({"name": "a", "command": ["true"], "kubernetes": {"image": "train:1",
                 "image_pull_policy": "Always", "replicas": {"worker": 2}, "port": 1234,
                 "env_from": [{"secret": "s", "prefix": "P_"}],

@@ -11,6 +11,7 @@ fn manifest(step: u64, attempt: u32, sizes: &[u64]) -> Manifest {
         size_bytes: *size,
         sha256: format!("{index:064x}"),
         mode: Some(0o644),
+        part: None,
     });
     Manifest {
         schema: MANIFEST_SCHEMA.into(),
@@ -22,6 +23,8 @@ fn manifest(step: u64, attempt: u32, sizes: &[u64]) -> Manifest {
         folders: vec![],
         links: vec![],
         resume_from: None,
+        world_size: None,
+        parts: vec![],
         created_at_unix_ms: step * 1_000,
     }
 }
@@ -90,6 +93,7 @@ fn manifests_say_which_field_is_wrong() {
         size_bytes: 1,
         sha256: sha256.into(),
         mode: None,
+        part: None,
     };
     let link = |path: &str, target: &str| ManifestLink { path: path.into(), target: target.into() };
     let hash = "a".repeat(64);

@@ -10,7 +10,10 @@ pub fn step(spec: &JobSpec, job: &Job, seen: &Observation) -> (Job, Vec<Action>)
         JobEvent::Tick { capacity } => machine.tick(*capacity),
         JobEvent::Heartbeat { attempt } if machine.is_current(*attempt) => machine.hear(),
         JobEvent::Waiting { attempt, reason } if machine.is_current(*attempt) => machine.wait(reason),
-        JobEvent::Finished { attempt, outcome } if machine.is_current(*attempt) => machine.finish(outcome),
+        JobEvent::Finished { attempt, process, outcome } if machine.is_current(*attempt) => {
+            machine.finish(*process, outcome);
+        }
+        JobEvent::GaveWay { attempt, reason } if machine.is_current(*attempt) => machine.give_way(reason),
         JobEvent::AgentGone { attempt, reason, cause } if machine.is_current(*attempt) => {
             machine.lose_agent(reason, *cause);
         }
@@ -19,12 +22,15 @@ pub fn step(spec: &JobSpec, job: &Job, seen: &Observation) -> (Job, Vec<Action>)
         | JobEvent::Waiting { .. }
         | JobEvent::Finished { .. }
         | JobEvent::AgentGone { .. }
+        | JobEvent::GaveWay { .. }
         | JobEvent::LeaseOver { .. } => {}
         JobEvent::CannotBePlaced { reason } if job.status == Status::Queued => {
             machine.end(Status::Failed, EventKind::Failed, reason);
         }
         JobEvent::CannotBePlaced { .. } => {}
         JobEvent::CancelRequested => machine.cancel(),
+        JobEvent::SuspendRequested => machine.suspend(),
+        JobEvent::ResumeRequested => machine.resume(),
     }
     (machine.next, machine.actions)
 }
@@ -50,9 +56,9 @@ impl Machine<'_> {
             }
             Status::Running if self.overran() => {
                 self.fence();
-                self.finish(&Outcome::TimedOut);
+                self.finish(None, &Outcome::TimedOut);
             }
-            Status::Cancelling if self.stop_is_overdue() => self.end_unconfirmed(),
+            Status::Cancelling | Status::Suspending if self.stop_is_overdue() => self.end_unconfirmed(),
             _ => {}
         }
     }
@@ -87,47 +93,65 @@ impl Machine<'_> {
         }
     }
 
-    fn finish(&mut self, outcome: &Outcome) {
-        if self.next.status == Status::Cancelling {
-            self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
+    fn finish(&mut self, process: Option<u32>, outcome: &Outcome) {
+        if self.next.is_stopping() {
+            self.stopped("");
             return;
         }
-        let attempt = self.next.attempt;
+        let attempt = match process {
+            Some(process) => format!("attempt {}, process {process}", self.next.attempt),
+            None => format!("attempt {}", self.next.attempt),
+        };
         match outcome {
             Outcome::Exited { code: 0 } => self.end(Status::Succeeded, EventKind::Succeeded, ""),
             Outcome::Exited { code } if self.spec.retries.permanent_exit_codes.contains(code) => {
                 self.next.failures += 1;
-                let reason = format!("attempt {attempt}: exit code {code}, which asks for no retry");
+                let reason = format!("{attempt}: exit code {code}, which asks for no retry");
                 self.end(Status::Failed, EventKind::Failed, &reason);
             }
-            Outcome::Exited { code } => self.fail(&format!("attempt {attempt}: exit code {code}")),
-            Outcome::Signalled { signal } => {
-                self.fail(&format!("attempt {attempt}: ended by signal {signal}"));
-            }
-            Outcome::OutOfMemory { used_bytes } => {
-                let limit_bytes = self.spec.resources.memory_bytes;
-                let what = match (used_bytes, limit_bytes) {
-                    (Some(used_bytes), _) => format!(
-                        "its processes used {used_bytes} bytes, more than the {limit_bytes} of \
-                         resources.memory_bytes"
-                    ),
-                    (None, 0) => "its node had no memory left".to_owned(),
-                    (None, _) => {
-                        format!("it used more than the {limit_bytes} bytes of resources.memory_bytes")
-                    }
-                };
-                self.fail(&format!("attempt {attempt}: out of memory: {what}"));
-            }
+            Outcome::Exited { code } => self.fail(&format!("{attempt}: exit code {code}")),
+            Outcome::Signalled { signal } => self.fail(&format!("{attempt}: ended by signal {signal}")),
+            Outcome::OutOfMemory { used_bytes } => self.lack_memory(&attempt, *used_bytes),
+            Outcome::GpuFault { node, message } => self.exclude(node, message),
             Outcome::NotStarted { reason } => {
                 let reason = format!("the command did not start: {reason}");
                 self.end(Status::Failed, EventKind::Failed, &reason);
             }
             Outcome::TimedOut => {
                 let limit_s = self.spec.timeout_s.unwrap_or_default();
-                let reason = format!("attempt {attempt} ran longer than the {limit_s} s of timeout_s");
+                let reason = format!("{attempt} ran longer than the {limit_s} s of timeout_s");
                 self.end(Status::Failed, EventKind::Failed, &reason);
             }
         }
+    }
+
+    /// The first time, more memory may follow; after that it is a failure like another.
+    fn lack_memory(&mut self, attempt: &str, used_bytes: Option<u64>) {
+        let limit_bytes = self.next.resources(self.spec).memory_bytes;
+        let what = match (used_bytes, limit_bytes) {
+            (Some(used_bytes), _) => format!(
+                "its processes used {used_bytes} bytes, more than the {limit_bytes} of \
+                 resources.memory_bytes"
+            ),
+            (None, 0) => "its node had no memory left".to_owned(),
+            (None, _) => format!("it used more than the {limit_bytes} bytes of resources.memory_bytes"),
+        };
+        let what = format!("{attempt}: out of memory: {what}");
+        match self.spec.retries.oom_memory_bytes {
+            Some(more_bytes) if self.next.memory_bytes.is_none() => {
+                self.next.memory_bytes = Some(more_bytes);
+                self.retry(1, &format!("{what}; another attempt with {more_bytes} bytes follows"));
+            }
+            _ => self.fail(&what),
+        }
+    }
+
+    fn exclude(&mut self, node: &str, message: &str) {
+        if !node.is_empty() && !self.next.excluded_nodes.iter().any(|known| known == node) {
+            self.next.excluded_nodes.push(node.to_owned());
+        }
+        let node = if node.is_empty() { String::new() } else { format!(" of node `{node}`") };
+        self.lose(&format!("a GPU{node} failed: {message}"), Loss::System);
     }
 
     fn fail(&mut self, what: &str) {
@@ -143,29 +167,47 @@ impl Machine<'_> {
     }
 
     fn lose_agent(&mut self, reason: &str, cause: Loss) {
-        if self.next.status == Status::Cancelling {
-            self.fence();
-            self.end(Status::Cancelled, EventKind::Cancelled, &format!("cancelled; {reason}"));
+        self.fence();
+        if self.next.is_stopping() {
+            self.stopped(reason);
         } else {
-            self.lose_attempt(reason, cause);
+            self.lose(reason, cause);
         }
     }
 
     fn lose_lease(&mut self) {
-        if self.next.status == Status::Cancelling {
+        if self.next.is_stopping() {
             self.end_unconfirmed();
         } else {
-            self.lose_attempt("its agent did not report", Loss::Disruption);
+            self.fence();
+            self.lose("its agent did not report", Loss::Disruption);
         }
     }
 
     fn end_unconfirmed(&mut self) {
         self.fence();
-        self.end(Status::Cancelled, EventKind::Cancelled, "cancelled; its agent did not confirm the end");
+        self.stopped("its agent did not confirm the end");
     }
 
-    fn lose_attempt(&mut self, why: &str, cause: Loss) {
-        self.fence();
+    /// The attempt that was asked to end has ended.
+    fn stopped(&mut self, how: &str) {
+        let how = if how.is_empty() { String::new() } else { format!("; {how}") };
+        if self.next.status == Status::Suspending {
+            self.end(Status::Suspended, EventKind::Suspended, &format!("suspended{how}"));
+        } else {
+            self.end(Status::Cancelled, EventKind::Cancelled, &format!("cancelled{how}"));
+        }
+    }
+
+    /// Spends no budget: nothing went wrong.
+    fn give_way(&mut self, reason: &str) {
+        if self.next.status == Status::Pending {
+            self.fence();
+            self.retry(1, &format!("attempt {} made room for others: {reason}", self.next.attempt));
+        }
+    }
+
+    fn lose(&mut self, why: &str, cause: Loss) {
         let retries = &self.spec.retries;
         let (lost, limit, field) = match cause {
             Loss::Disruption => (&mut self.next.disruptions, retries.disruption_limit, "disruption_limit"),
@@ -193,7 +235,7 @@ impl Machine<'_> {
 
     fn cancel(&mut self) {
         match self.next.status {
-            Status::Queued | Status::Retrying => {
+            Status::Queued | Status::Retrying | Status::Suspended => {
                 self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
                 self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
             }
@@ -203,14 +245,44 @@ impl Machine<'_> {
                 self.fence();
                 self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
             }
-            Status::Running => {
-                self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
-                self.next.status = Status::Cancelling;
-                "the command is being stopped".clone_into(&mut self.next.reason);
-                self.actions.push(Action::StopAttempt { attempt: self.next.attempt });
-            }
+            Status::Running => self.stop(Status::Cancelling),
+            // Its command has been told; all that differs is what follows.
+            Status::Suspending => self.next.status = Status::Cancelling,
             Status::Cancelling | Status::Succeeded | Status::Failed | Status::Cancelled => {}
         }
+    }
+
+    fn suspend(&mut self) {
+        match self.next.status {
+            Status::Queued | Status::Retrying => {
+                self.end(Status::Suspended, EventKind::Suspended, "suspended");
+            }
+            Status::Pending => {
+                self.fence();
+                self.end(Status::Suspended, EventKind::Suspended, "suspended");
+            }
+            Status::Running => self.stop(Status::Suspending),
+            Status::Suspending
+            | Status::Suspended
+            | Status::Cancelling
+            | Status::Succeeded
+            | Status::Failed
+            | Status::Cancelled => {}
+        }
+    }
+
+    fn resume(&mut self) {
+        if self.next.status == Status::Suspended {
+            self.next.cancel_requested_at_unix_ms = None;
+            self.end(Status::Queued, EventKind::Resumed, "");
+        }
+    }
+
+    fn stop(&mut self, status: Status) {
+        self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
+        self.next.status = status;
+        "the command is being stopped".clone_into(&mut self.next.reason);
+        self.actions.push(Action::StopAttempt { attempt: self.next.attempt });
     }
 
     fn end(&mut self, status: Status, kind: EventKind, reason: &str) {

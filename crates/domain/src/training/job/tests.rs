@@ -36,7 +36,7 @@ fn lease_over(now_unix_ms: u64, attempt: u32) -> Observation {
 }
 
 fn finished(now_unix_ms: u64, attempt: u32, outcome: Outcome) -> Observation {
-    at(now_unix_ms, JobEvent::Finished { attempt, outcome })
+    at(now_unix_ms, JobEvent::Finished { attempt, process: None, outcome })
 }
 
 fn lost(attempt: u32, cause: Loss) -> JobEvent {
@@ -172,7 +172,8 @@ fn disruptions_the_platform_and_the_command_have_budgets_of_their_own() {
     for _ in 0..4 {
         job = again(&job, lost(job.attempt, Loss::System));
     }
-    let failed = |attempt| JobEvent::Finished { attempt, outcome: Outcome::Exited { code: 3 } };
+    let failed =
+        |attempt| JobEvent::Finished { attempt, process: None, outcome: Outcome::Exited { code: 3 } };
     job = again(&job, failed(job.attempt));
     assert_eq!((job.status, job.attempt), (Status::Running, 11));
     let attempt = job.attempt;
@@ -291,7 +292,7 @@ fn specs_say_which_field_is_wrong() {
         (in_experiment("3", &[("MLFLOW_EXPERIMENT_ID", "4")]), "env.MLFLOW_EXPERIMENT_ID"),
         (
             JobSpec {
-                checkpoint: Some(CheckpointSpec { dir: "..".into(), keep: 3, marker: None }),
+                checkpoint: Some(CheckpointSpec { dir: "..".into(), ..CheckpointSpec::default() }),
                 ..good.clone()
             },
             "checkpoint.dir",
@@ -309,7 +310,8 @@ fn specs_say_which_field_is_wrong() {
     }
     let parsed: JobSpec =
         serde_json::from_str(r#"{"name":"t","command":["true"],"checkpoint":{}}"#).expect("defaults fill in");
-    assert_eq!(parsed.checkpoint, Some(CheckpointSpec { dir: "checkpoints".into(), keep: 3, marker: None }));
+    let CheckpointSpec { dir, keep, marker, .. } = parsed.checkpoint.unwrap();
+    assert_eq!((dir.as_str(), keep, marker), ("checkpoints", 3, None));
     assert!(serde_json::from_str::<JobSpec>(r#"{"name":"t","command":["true"],"comand":1}"#).is_err());
 }
 
@@ -320,13 +322,18 @@ fn any_event() -> impl Strategy<Value = JobEvent> {
         Just(Outcome::TimedOut),
         Just(Outcome::OutOfMemory { used_bytes: Some(9) }),
         Just(Outcome::OutOfMemory { used_bytes: None }),
+        Just(Outcome::GpuFault { node: "n1".into(), message: "Xid 79".into() }),
     ];
     prop_oneof![
         6 => any::<bool>().prop_map(|capacity| JobEvent::Tick { capacity }),
         2 => (0..12_u32).prop_map(|attempt| JobEvent::Heartbeat { attempt }),
         1 => (0..12_u32).prop_map(|attempt| JobEvent::Waiting { attempt, reason: "no node".into() }),
-        3 => (0..12_u32, outcome).prop_map(|(attempt, outcome)| JobEvent::Finished { attempt, outcome }),
+        3 => (0..12_u32, outcome)
+            .prop_map(|(attempt, outcome)| JobEvent::Finished { attempt, process: None, outcome }),
         1 => Just(JobEvent::CancelRequested),
+        1 => Just(JobEvent::SuspendRequested),
+        1 => Just(JobEvent::ResumeRequested),
+        1 => (0..12_u32).prop_map(|attempt| JobEvent::GaveWay { attempt, reason: "no node".into() }),
         1 => Just(JobEvent::CannotBePlaced { reason: "too large".into() }),
         1 => (0..12_u32, any::<bool>()).prop_map(|(attempt, disrupted)| {
             let cause = if disrupted { Loss::Disruption } else { Loss::System };
@@ -346,9 +353,13 @@ proptest! {
         let mut job = Job::submitted().0;
         let mut now = 0;
         let mut started = 0;
+        let mut free = 0;
         for (event, passed) in events {
             now += passed;
             let was = job.clone();
+            // People may resume a job, and a cluster may be full, as often as they like.
+            let is_free = matches!(event, JobEvent::ResumeRequested | JobEvent::GaveWay { .. });
+            free += u32::from(is_free);
             let (next, actions) = step(&spec, &job, &at(now, event));
             job = next;
             let starts: Vec<_> = actions.iter().filter(|a| matches!(a, Action::StartAttempt { .. }))
@@ -363,7 +374,7 @@ proptest! {
             prop_assert!(job.status != Status::Running || job.last_heard_at_unix_ms().is_some());
         }
         let Retries { disruption_limit, system_limit, .. } = spec.retries;
-        prop_assert!(started <= 1 + limit + disruption_limit + system_limit);
+        prop_assert!(started <= 1 + limit + disruption_limit + system_limit + free);
     }
 
     #[test]
@@ -383,6 +394,7 @@ proptest! {
             now += DEFAULT_LEASE_MS;
             job = step(&spec, &job, &lease_over(now, job.attempt)).0;
             job = step(&spec, &job, &tick(now + 30_000)).0;
+            job = step(&spec, &job, &at(now, JobEvent::ResumeRequested)).0;
         }
         prop_assert!(job.status.is_final());
     }
@@ -396,6 +408,93 @@ proptest! {
         prop_assert!(wait >= initial / 2);
         prop_assert!(retries.backoff_ms(retry + 1, jitter) >= wait);
     }
+}
+
+#[test]
+fn a_suspended_job_gives_its_attempt_up_and_goes_on_when_resumed() {
+    let spec = spec(0);
+    let job = step(&spec, &running(&spec), &at(5, JobEvent::SuspendRequested));
+    assert_eq!((job.0.status, job.0.is_stopping()), (Status::Suspending, true));
+    assert_eq!(job.1, [Action::StopAttempt { attempt: 1 }]);
+    let (job, actions) = step(&spec, &job.0, &finished(9, 1, Outcome::Signalled { signal: 15 }));
+    assert_eq!((job.status, job.reason(), job.failures()), (Status::Suspended, "suspended", 0));
+    assert_eq!(actions, [Action::PublishEvent { kind: EventKind::Suspended }]);
+    assert_eq!(step(&spec, &job, &tick(1_000_000)).0, job, "it does not start by itself");
+    let (job, actions) = step(&spec, &job, &at(20, JobEvent::ResumeRequested));
+    assert_eq!((job.status, job.reason()), (Status::Queued, ""));
+    assert_eq!(actions, [Action::PublishEvent { kind: EventKind::Resumed }]);
+    let job = step(&spec, &job, &tick(21)).0;
+    assert_eq!((job.status, job.attempt), (Status::Running, 2));
+    assert_eq!(step(&spec, &job, &at(22, JobEvent::ResumeRequested)).0, job, "it is not suspended");
+    // An agent that does not confirm has the grace period, as one that is cancelled.
+    let job = step(&spec, &job, &at(30, JobEvent::SuspendRequested)).0;
+    let (job, actions) = step(&spec, &job, &tick(60_000));
+    assert_eq!((job.status, actions[0].clone()), (Status::Suspended, Action::FenceAttempt { attempt: 2 }));
+    assert_eq!(step(&spec, &job, &at(70_000, JobEvent::CancelRequested)).0.status, Status::Cancelled);
+}
+
+#[test]
+fn a_job_that_is_being_suspended_can_still_be_cancelled() {
+    let spec = spec(0);
+    let job = step(&spec, &running(&spec), &at(5, JobEvent::SuspendRequested)).0;
+    let job = step(&spec, &job, &at(6, JobEvent::CancelRequested)).0;
+    assert_eq!(job.status, Status::Cancelling);
+    assert_eq!(step(&spec, &job, &at(7, JobEvent::SuspendRequested)).0, job);
+    assert_eq!(step(&spec, &job, &finished(9, 1, Outcome::Exited { code: 0 })).0.status, Status::Cancelled);
+}
+
+#[test]
+fn the_first_lack_of_memory_is_answered_with_more_and_the_next_is_a_failure() {
+    let spec = JobSpec {
+        resources: Resources { memory_bytes: 8, ..Resources::default() },
+        retries: Retries { oom_memory_bytes: Some(16), ..spec(0).retries },
+        ..spec(0)
+    };
+    let lack = |attempt| finished(5, attempt, Outcome::OutOfMemory { used_bytes: None });
+    let job = step(&spec, &running(&spec), &lack(1)).0;
+    assert_eq!((job.status, job.failures(), job.resources(&spec).memory_bytes), (Status::Retrying, 0, 16));
+    assert!(job.reason().ends_with("another attempt with 16 bytes follows"), "{}", job.reason());
+    let job = step(&spec, &job, &tick(100_000)).0;
+    let job = step(&spec, &job, &lack(2)).0;
+    assert_eq!((job.status, job.failures()), (Status::Failed, 1));
+    assert!(job.reason().contains("more than the 16 bytes of resources.memory_bytes"), "{}", job.reason());
+    for (memory_bytes, oom_memory_bytes) in [(0, 16), (16, 16)] {
+        let resources = Resources { memory_bytes, ..Resources::default() };
+        let retries = Retries { oom_memory_bytes: Some(oom_memory_bytes), ..Retries::default() };
+        let refused = JobSpec { resources, retries, ..spec.clone() }.validate().unwrap_err();
+        assert_eq!(refused.field, "retries.oom_memory_bytes");
+    }
+}
+
+#[test]
+fn a_node_whose_gpu_failed_gets_no_further_attempt_and_the_command_is_not_blamed() {
+    let spec = spec(0);
+    let fault = || Outcome::GpuFault { node: "n7".into(), message: "Xid (PCI:0000:3b:00): 79".into() };
+    let (job, _) = step(&spec, &running(&spec), &finished(5, 1, fault()));
+    assert_eq!((job.status, job.failures(), job.system_failures()), (Status::Retrying, 0, 1));
+    assert_eq!(job.excluded_nodes(), ["n7"]);
+    assert!(job.reason().contains("a GPU of node `n7` failed: Xid"), "{}", job.reason());
+    let job = step(&spec, &job, &tick(100_000)).0;
+    assert_eq!(step(&spec, &job, &finished(100_001, 2, fault())).0.excluded_nodes(), ["n7"], "once");
+}
+
+#[test]
+fn an_attempt_that_makes_room_spends_no_budget() {
+    let spec = spec(0);
+    let waiting = at(5, JobEvent::Waiting { attempt: 1, reason: "1 of 2 processes has no node".into() });
+    let gave_way = at(9, JobEvent::GaveWay { attempt: 1, reason: "1 of 2 processes has no node".into() });
+    assert_eq!(step(&spec, &running(&spec), &gave_way).0, running(&spec), "it runs");
+    let job = step(&spec, &running(&spec), &waiting).0;
+    let (job, actions) = step(&spec, &job, &gave_way);
+    assert_eq!((job.status, job.failures(), job.disruptions()), (Status::Retrying, 0, 0));
+    assert_eq!(actions[0], Action::FenceAttempt { attempt: 1 });
+}
+
+#[test]
+fn a_failure_names_the_process() {
+    let event = JobEvent::Finished { attempt: 1, process: Some(3), outcome: Outcome::Exited { code: 9 } };
+    let job = step(&spec(0), &running(&spec(0)), &at(5, event)).0;
+    assert!(job.reason().starts_with("attempt 1, process 3: exit code 9"), "{}", job.reason());
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use slipway_api::proto::launcher::launcher_server::Launcher;
 use slipway_api::proto::launcher::{
-    CancelJobRequest, GetJobRequest, Job, ListJobsRequest, ListJobsResponse, SubmitJobRequest,
+    CancelJobRequest, GetJobRequest, Job, ListJobsRequest, ListJobsResponse, ResumeJobRequest,
+    SubmitJobRequest, SuspendJobRequest,
 };
 use slipway_domain::training::JobSpec;
 use slipway_http_server::Problem;
@@ -58,6 +59,16 @@ impl Launcher for Service {
     async fn cancel_job(&self, request: Request<CancelJobRequest>) -> Result<Response<Job>, Status> {
         let id = manage::job_id(&request.into_inner().id)?;
         answer(&manage::cancel(&self.state, id).await?)
+    }
+
+    async fn suspend_job(&self, request: Request<SuspendJobRequest>) -> Result<Response<Job>, Status> {
+        let id = manage::job_id(&request.into_inner().id)?;
+        answer(&manage::suspend(&self.state, id).await?)
+    }
+
+    async fn resume_job(&self, request: Request<ResumeJobRequest>) -> Result<Response<Job>, Status> {
+        let id = manage::job_id(&request.into_inner().id)?;
+        answer(&manage::resume(&self.state, id).await?)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Rows as the bodies of the REST API.
 
 use chrono::DateTime;
-use slipway_api::rest::launcher::{Attempt, Checkpoint, CheckpointDetails, Job, Waiting};
+use slipway_api::rest::launcher::{Attempt, Checkpoint, CheckpointDetails, Job, Process, Waiting};
+use slipway_domain::training::Group;
 
 use crate::store::attempts::StoredAttempt;
 use crate::store::checkpoints::StoredCheckpoint;
 use crate::store::jobs::StoredJob;
+use crate::store::processes::StoredProcess;
 
 /// An item of a list.
 pub(crate) fn listed(waiting: Option<Waiting>, job: StoredJob) -> Job {
@@ -13,8 +15,33 @@ pub(crate) fn listed(waiting: Option<Waiting>, job: StoredJob) -> Job {
 }
 
 /// The job with its specification and attempts.
-pub(crate) fn detailed(waiting: Option<Waiting>, job: StoredJob, attempts: Vec<StoredAttempt>) -> Job {
-    job_body(waiting, job, Some(attempts.into_iter().map(attempt).collect()))
+pub(crate) fn detailed(
+    waiting: Option<Waiting>,
+    job: StoredJob,
+    attempts: Vec<StoredAttempt>,
+    processes: &[StoredProcess],
+) -> Job {
+    let group = job.spec.group();
+    let of = |attempt: i32| processes.iter().filter(move |process| process.attempt == attempt);
+    let detailed = |stored: StoredAttempt| {
+        let processes = group.iter().flat_map(|group| of(stored.number).map(|of| process(group, of)));
+        Attempt { processes: processes.collect(), ..attempt(stored) }
+    };
+    let attempts = attempts.into_iter().map(detailed).collect();
+    job_body(waiting, job, Some(attempts))
+}
+
+fn process(group: &Group, stored: &StoredProcess) -> Process {
+    let number = u32::try_from(stored.number).unwrap_or_default();
+    let role = group.role_of(number).map(|(role, index)| format!("{role} {index}"));
+    Process {
+        number,
+        role: role.unwrap_or_default(),
+        ready: stored.ready,
+        ended_at: stored.ended_at,
+        exit_code: stored.exit_code,
+        signal: stored.signal,
+    }
 }
 
 fn job_body(waiting: Option<Waiting>, job: StoredJob, attempts: Option<Vec<Attempt>>) -> Job {
@@ -32,6 +59,8 @@ fn job_body(waiting: Option<Waiting>, job: StoredJob, attempts: Option<Vec<Attem
         labels: job.spec.labels.clone(),
         created_at: job.created_at,
         updated_at: job.updated_at,
+        memory_bytes: job.state.memory_bytes(),
+        excluded_nodes: job.state.excluded_nodes().to_vec(),
         finished_at: job.finished_at,
         waiting,
         retry_at: retry_at.and_then(DateTime::from_timestamp_millis),
@@ -55,6 +84,9 @@ fn attempt(attempt: StoredAttempt) -> Attempt {
         gpus: attempt.gpus,
         warnings: attempt.warnings,
         node: attempt.node,
+        restored_step: attempt.restored_step.and_then(|step| u64::try_from(step).ok()),
+        lost_ms: attempt.lost_ms.and_then(|lost_ms| u64::try_from(lost_ms).ok()),
+        processes: Vec::new(),
     }
 }
 

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::bodies;
 use crate::state::State;
-use crate::store::attempts;
 use crate::store::jobs::StoredJob;
+use crate::store::{attempts, processes};
 use crate::{MAX_MESSAGE_BYTES, change, manage, waiting};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -27,6 +27,8 @@ pub(super) fn router() -> DocumentedRouter<State> {
         .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
         .routes(routes!(get))
         .routes(routes!(cancel))
+        .routes(routes!(suspend))
+        .routes(routes!(resume))
         .routes(routes!(capacity))
 }
 
@@ -85,6 +87,25 @@ async fn cancel(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<
     Ok(Json(detailed(&state, job).await?))
 }
 
+/// Suspends a job: ends its attempt as a cancellation does, and starts no other one until the job is resumed.
+/// A job that has ended stays as it is.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/suspend", tag = "jobs",
+    params(("id" = String, Path, description = "Job ID")), responses((status = 200, body = Job)))]
+async fn suspend(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {
+    let job = manage::suspend(&state, manage::job_id(&id)?).await?;
+    Ok(Json(detailed(&state, job).await?))
+}
+
+/// Resumes a suspended job from its newest checkpoint. A job that is not suspended stays as it is.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/resume", tag = "jobs",
+    params(("id" = String, Path, description = "Job ID")),
+    responses((status = 200, body = Job),
+        (status = 409, description = "The job has ended, or is still being stopped")))]
+async fn resume(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {
+    let job = manage::resume(&state, manage::job_id(&id)?).await?;
+    Ok(Json(detailed(&state, job).await?))
+}
+
 /// Shows what the machine has for jobs, and how much of it running jobs use.
 #[utoipa::path(get, path = "/api/v1/capacity", tag = "capacity", responses((status = 200,
     body = CapacityReport)))]
@@ -95,9 +116,13 @@ async fn capacity(Shared(state): Shared<State>) -> Result<Json<CapacityReport>, 
 async fn detailed(state: &State, job: StoredJob) -> Result<Job, Problem> {
     let mut connection = state.pool.acquire().await?;
     let attempts = attempts::list(&mut connection, job.id).await?;
+    let processes = match job.spec.group() {
+        Some(_) => processes::list(&mut connection, job.id).await?,
+        None => Vec::new(),
+    };
     drop(connection);
     let waiting = waiting_of(state, std::slice::from_ref(&job)).await?.remove(&job.id);
-    Ok(bodies::detailed(waiting, job, attempts))
+    Ok(bodies::detailed(waiting, job, attempts, &processes))
 }
 
 /// What the jobs among these that wait are waiting for.

@@ -87,6 +87,7 @@ impl Kubernetes {
             kubernetes,
             variables: &variables,
             secret_variables: &names,
+            excluded_nodes: &launch.excluded_nodes,
         };
         let refused =
             |invalid: slipway_domain::Invalid| Failure::Final(invalid.under("kubernetes").to_string());

@@ -45,6 +45,10 @@ pub struct KubernetesConfig {
     /// says otherwise.
     #[arg(long, env = "SLIPWAY_KUBERNETES_JOB_TTL_S", default_value_t = 3_600, value_name = "SECONDS")]
     pub kubernetes_job_ttl_s: u32,
+    /// Time after which a distributed job that finds nodes for only some of its processes releases them and
+    /// is queued again, in seconds.
+    #[arg(long, env = "SLIPWAY_KUBERNETES_GANG_TIMEOUT_S", default_value_t = 60, value_name = "SECONDS")]
+    pub kubernetes_gang_timeout_s: u32,
     /// YAML file with node selectors, tolerations and affinities for jobs with GPUs (`gpu`), by kind of GPU
     /// (`gpu_types`), and on spot nodes (`spot`). [default: none]
     #[arg(long, env = "SLIPWAY_KUBERNETES_PRESETS", value_name = "FILE")]

@@ -24,7 +24,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use slipway_domain::Invalid;
-use slipway_domain::training::{BackendKind, Group, JobSpec, Loss, Outcome};
+use slipway_domain::training::{BackendKind, JobSpec, Loss, Outcome};
 use slipway_kubernetes_jobs::{Attempt, Cause, Facts, Observed, attempt_of, build, of_attempt, selector};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -93,7 +93,7 @@ impl Kubernetes {
             let found = self.cluster.find(namespace, &key.0, key.1).await;
             if let Some(job) = found.map_err(|error| Error::Cluster(apply::text(&error)))? {
                 watched.insert(namespace, job);
-                return Ok(Seen::Pending { reason: "its pod is being created".to_owned() });
+                return Ok(Seen::pending("its pod is being created".to_owned()));
             }
         }
         Ok(if self.cluster.is_deleted(key) {
@@ -109,7 +109,7 @@ impl Cluster {
     fn seen(observed: Observed) -> Option<Seen> {
         match observed {
             Observed::Absent => None,
-            Observed::Waiting { reason, .. } => Some(Seen::Pending { reason }),
+            Observed::Waiting { reason, is_partial, .. } => Some(Seen::Pending { reason, is_partial }),
             Observed::Running { .. } => Some(Seen::Alive),
             Observed::Ended { cause: Cause::OutOfMemory, .. } => {
                 Some(Seen::Ended { outcome: Outcome::OutOfMemory { used_bytes: None } })
@@ -161,7 +161,7 @@ impl Cluster {
     /// Whether the pod of an attempt waits for a Secret that will not be created: its launcher ended between
     /// the Job and the Secret.
     fn lacks_secret(&self, key: &AttemptKey, observed: &Observed) -> bool {
-        let Observed::Waiting { reason, is_obstacle: true } = observed else { return false };
+        let Observed::Waiting { reason, is_obstacle: true, .. } = observed else { return false };
         let jobs = self.watched.jobs_of(&key.0, key.1);
         jobs.iter()
             .filter_map(|job| job.metadata.name.as_ref())
@@ -174,10 +174,6 @@ impl Cluster {
         if !self.namespaces.iter().any(|allowed| allowed == namespace) {
             let allowed = self.namespaces.join("`, `");
             return Err(Invalid::new("namespace", format!("expected one of `{allowed}`, got `{namespace}`")));
-        }
-        if Group::of(&attempt.kubernetes.replicas)?.is_some() {
-            let why = "distributed jobs are not supported yet; expected one process";
-            return Err(Invalid::new("replicas", why));
         }
         build(attempt, &self.facts)
     }
@@ -202,6 +198,7 @@ impl Backend for Kubernetes {
             kubernetes,
             variables: &BTreeMap::new(),
             secret_variables: &[],
+            excluded_nodes: &[],
         };
         self.cluster.job(&attempt).map(drop)
     }

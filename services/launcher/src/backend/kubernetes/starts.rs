@@ -64,7 +64,7 @@ impl Starts {
     pub(super) fn seen(&self, key: &AttemptKey) -> Option<Seen> {
         self.lock().get(key).map(|start| match &start.state {
             State::Waiting { reason } => {
-                Seen::Pending { reason: format!("the API server does not accept its Job yet: {reason}") }
+                Seen::pending(format!("the API server does not accept its Job yet: {reason}"))
             }
             State::Refused { reason } => {
                 Seen::Ended { outcome: Outcome::NotStarted { reason: reason.clone() } }

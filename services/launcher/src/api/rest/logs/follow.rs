@@ -10,9 +10,9 @@ use slipway_access::Place;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::logs::LogError;
+use crate::logs::{LogError, LogKey};
 use crate::state::State;
-use crate::store::attempts::{self, StoredLog};
+use crate::store::attempts::StoredLog;
 use crate::store::jobs::{self, Progress};
 
 /// Interval at which a followed log is read.
@@ -29,6 +29,8 @@ pub(super) struct Position {
     pub(super) attempt: u32,
     /// Offset in its log.
     pub(super) offset: u64,
+    /// Number of a process of a distributed job; `None` for an attempt with one process.
+    pub(super) process: Option<u32>,
     /// Whether later attempts are left out.
     pub(super) only: bool,
     /// Whether to wait for further output.
@@ -106,12 +108,16 @@ impl Follower {
         }
     }
 
+    const fn log(&self, attempt: u32) -> LogKey {
+        LogKey { job_id: self.job_id, attempt, process: self.start.process }
+    }
+
     /// The job, and the log of one of its attempts as it is now.
     async fn look(&self, attempt: u32) -> Result<(Progress, Option<StoredLog>), LogError> {
         let mut connection = self.state.pool.acquire().await?;
         let job = jobs::progress(&mut connection, self.job_id).await?.ok_or(sqlx::Error::RowNotFound)?;
         // After the job: what was written before the attempt's end is in the log by then.
-        let log = attempts::log(&mut connection, self.job_id, attempt).await?;
+        let log = self.log(attempt).stored(&mut connection).await?;
         Ok((job, log))
     }
 
@@ -153,7 +159,7 @@ impl Follower {
         let mut held = BytesMut::new();
         loop {
             let position = offset + held.len() as u64;
-            let bytes = match self.state.logs.read(self.job_id, attempt, log, position).await {
+            let bytes = match self.state.logs.read(self.log(attempt), log, position).await {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     self.fail(attempt, io::Error::other(error)).await?;

@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
 use slipway_access::{Caller, NoPlace};
 use slipway_api::rest::launcher::{LogChunk, LogsQuery};
-use slipway_domain::training::Job;
+use slipway_domain::training::Group;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{Path, Query};
 use slipway_openapi::{DocumentedRouter, routes};
@@ -18,6 +18,7 @@ use slipway_openapi::{DocumentedRouter, routes};
 use self::follow::{Piece, Position, follow};
 use crate::manage::{find, job_id};
 use crate::state::State;
+use crate::store::jobs::StoredJob;
 
 const EVENT_STREAM: &str = "text/event-stream";
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -47,7 +48,7 @@ async fn read(
 ) -> Result<Response, Problem> {
     let job = find(&state, job_id(&id)?).await?;
     let is_sse = accepts_events(&headers);
-    let start = start(&query, &headers, &job.state, is_sse)?;
+    let start = start(&query, &headers, &job, is_sse)?;
     let reader = Caller::current().filter(Caller::is_proven);
     let place = state.log_readers.take(reader.as_ref().map(|caller| &*caller.principal)).map_err(too_many)?;
     let pieces = follow(state, job.id, start, place);
@@ -70,7 +71,9 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 }
 
 /// Where to begin.
-fn start(query: &LogsQuery, headers: &HeaderMap, job: &Job, is_sse: bool) -> Result<Position, Problem> {
+fn start(query: &LogsQuery, headers: &HeaderMap, job: &StoredJob, is_sse: bool) -> Result<Position, Problem> {
+    let process = process(query, job.spec.group())?;
+    let job = &job.state;
     if let Some(attempt) = query.attempt
         && (attempt == 0 || attempt > job.attempt())
     {
@@ -82,6 +85,7 @@ fn start(query: &LogsQuery, headers: &HeaderMap, job: &Job, is_sse: bool) -> Res
     let asked = Position {
         attempt: query.attempt.unwrap_or(1),
         offset: query.offset.unwrap_or(0),
+        process,
         only: query.attempt.is_some(),
         follow: query.follow,
     };
@@ -94,6 +98,17 @@ fn start(query: &LogsQuery, headers: &HeaderMap, job: &Job, is_sse: bool) -> Res
         return Err(Problem::invalid("Last-Event-ID", "belongs to another attempt than `attempt`"));
     }
     Ok(Position { attempt, offset, ..asked })
+}
+
+/// Which process of a distributed job is asked for; `None` for a job with one process.
+fn process(query: &LogsQuery, group: Option<Group>) -> Result<Option<u32>, Problem> {
+    let asked = query.process.unwrap_or(0);
+    let processes = group.as_ref().map_or(1, Group::processes);
+    if asked >= processes {
+        let last = processes - 1;
+        return Err(Problem::not_found(format!("process {asked}; the job has processes 0 to {last}")));
+    }
+    Ok(group.map(|_| asked))
 }
 
 fn too_many(why: NoPlace) -> Problem {

@@ -1,9 +1,10 @@
 //! The agents' side: leases, heartbeats, logs, checkpoints, reports. Each call is checked against the
 //! attempt's token first.
 
-use std::collections::BTreeMap;
+mod commits;
+mod leases;
+mod members;
 
-use slipway_api::events::CheckpointCommitted;
 use slipway_api::proto::launcher::agents_server::Agents;
 use slipway_api::proto::launcher::{
     AcquireLeaseRequest, AppendLogsRequest, AppendLogsResponse, BeginUploadsRequest, BeginUploadsResponse,
@@ -12,18 +13,16 @@ use slipway_api::proto::launcher::{
     HeartbeatRequest, HeartbeatResponse, Lease, SignDownloadsRequest, SignDownloadsResponse,
     SignPartsRequest, SignPartsResponse, UploadTarget,
 };
-use slipway_domain::training::{
-    self, HEARTBEAT_INTERVAL_MS, Job, JobEvent, Loss, Manifest, Outcome, Status as JobStatus, check_fence,
-    upload_step,
-};
+use slipway_domain::training::{self, Job, JobEvent, JobSpec, Outcome, check_fence};
 use slipway_http_server::Problem;
-use slipway_http_server::extract::parse_json;
 use sqlx::PgConnection;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use self::leases::heartbeat_interval_ms;
+use self::members::Member;
 use crate::change::{self, Details, token_sha256};
-use crate::logs::CHUNK_BYTES;
+use crate::logs::{CHUNK_BYTES, LogKey};
 use crate::manage;
 use crate::state::State;
 use crate::store::attempts::{self, Ending, StoredLog};
@@ -33,13 +32,12 @@ use crate::uploads::{self, Target, Upload};
 
 /// One call of an agent carries no more of a log.
 const MAX_CHUNK_BYTES: usize = 4 * 1024 * 1024;
-/// Checkpoints that an attempt may fall back on.
-const MAX_RESTORE_CANDIDATES: i64 = 16;
 /// Warnings of an attempt that are kept.
 const MAX_WARNINGS: usize = 50;
 const MAX_WARNING_CHARS: usize = 1_000;
-/// Objects of a job that a restore looks at.
-const MAX_OBJECTS: usize = 200_000;
+/// Longest name of an object of Kubernetes.
+const MAX_NODE_CHARS: usize = 253;
+const MAX_PREFIX_BYTES: usize = 500;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -119,41 +117,19 @@ impl Service {
         given: Option<training::Lease>,
     ) -> Result<StoredJob, Problem> {
         attempts::renew(connection, job.id, attempt, given).await?;
+        self.heard(connection, job, attempt).await
+    }
+
+    /// The job after its attempt was heard.
+    async fn heard(
+        &self,
+        connection: &mut PgConnection,
+        job: StoredJob,
+        attempt: u32,
+    ) -> Result<StoredJob, Problem> {
         let event = JobEvent::Heartbeat { attempt };
         let changed = change::within(&self.state, connection, job, event, Details::default()).await?;
         Ok(changed.job)
-    }
-
-    /// Manifests from which the attempt may start, newest first: committed, and every object there with its
-    /// length.
-    async fn restorable(&self, job: &StoredJob) -> Result<Vec<String>, Problem> {
-        if job.spec.checkpoint.is_none() {
-            return Ok(Vec::new());
-        }
-        let mut connection = self.state.pool.acquire().await?;
-        let committed = checkpoints::list(&mut connection, job.id, MAX_RESTORE_CANDIDATES).await?;
-        drop(connection);
-        let mut manifests: Vec<Manifest> =
-            committed.into_iter().map(|checkpoint| checkpoint.manifest).collect();
-        if manifests.is_empty() {
-            return Ok(Vec::new());
-        }
-        let prefix = format!("{}/", uploads::prefix_of(job.id));
-        let objects = self.state.store.list(&prefix, MAX_OBJECTS).await.map_err(|error| {
-            tracing::warn!(%error, job_id = %job.id, "checkpoint folder cannot be read");
-            Problem::unavailable("the artifact store")
-        })?;
-        let listing: BTreeMap<String, u64> =
-            objects.into_iter().map(|object| (object.key, object.size_bytes)).collect();
-        let mut newest_first = Vec::new();
-        while let Some(chosen) = training::choose_restore(&manifests, &listing).cloned() {
-            newest_first.push(serde_json::to_string(&chosen).map_err(Problem::internal)?);
-            manifests.retain(|manifest| manifest.prefix != chosen.prefix);
-        }
-        if let Some(damaged) = manifests.first() {
-            tracing::warn!(job_id = %job.id, step = damaged.step, "committed checkpoint damaged; skipped");
-        }
-        Ok(newest_first)
     }
 }
 
@@ -169,11 +145,16 @@ impl Agents for Service {
             return Err(Problem::invalid("ends_with_lease", detail).into());
         }
         let given = Some(self.state.lease);
-        let job = self.renewed(&mut transaction, job, request.attempt, given).await?;
+        let job = match Member::of(&job, request.attempt, request.process)? {
+            Some(member) => self.held_by(&mut transaction, job, &member).await?,
+            None => self.renewed(&mut transaction, job, request.attempt, given).await?,
+        };
         transaction.commit().await.map_err(Problem::from)?;
+        let spec = JobSpec { resources: job.state.resources(&job.spec), ..job.spec.clone() };
+        let processes = job.spec.group().map_or(1, |group| group.processes());
         Ok(Response::new(Lease {
-            spec_json: serde_json::to_string(&job.spec).map_err(Problem::internal)?,
-            heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
+            spec_json: serde_json::to_string(&spec).map_err(Problem::internal)?,
+            heartbeat_interval_ms: heartbeat_interval_ms(processes),
             lease_ms: self.state.lease.ms(),
             restore_manifests_json: self.restorable(&job).await?,
             checkpoint_prefix: uploads::prefix_of(job.id),
@@ -193,19 +174,23 @@ impl Agents for Service {
         let mut transaction =
             slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
         let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
-        let warnings = bounded(&request.warnings);
-        if !warnings.is_empty() {
-            attempts::set_warnings(&mut transaction, job.id, request.attempt, &warnings)
-                .await
-                .map_err(Problem::from)?;
-        }
-        let job = self.renewed(&mut transaction, job, request.attempt, None).await?;
-        transaction.commit().await.map_err(Problem::from)?;
-        Ok(Response::new(HeartbeatResponse {
-            cancel: job.state.status() == JobStatus::Cancelling,
+        check_restored(&job, &request.restored_prefix)?;
+        let member = Member::of(&job, request.attempt, request.process)?;
+        let job = match &member {
+            Some(member) => self.heard_of(&mut transaction, job, member, &request).await?,
+            None => self.heard_alone(&mut transaction, job, &request).await?,
+        };
+        let mut answer = HeartbeatResponse {
+            cancel: job.state.is_stopping(),
             grace_period_ms: grace_ms(&job),
             launcher_urls: self.state.launcher_urls(),
-        }))
+            ..HeartbeatResponse::default()
+        };
+        if let Some(member) = &member {
+            member.instruct(&mut transaction, &request, &mut answer).await?;
+        }
+        transaction.commit().await.map_err(Problem::from)?;
+        Ok(Response::new(answer))
     }
 
     async fn append_logs(
@@ -218,14 +203,19 @@ impl Agents for Service {
         }
         let mut transaction =
             slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
-        let AppendLogsRequest { job_id, attempt, token, offset_bytes, chunk } = request;
+        let AppendLogsRequest { job_id, attempt, token, offset_bytes, chunk, process } = request;
         let id = self.fenced_id(&mut transaction, &job_id, attempt, &token).await?;
-        let stored = attempts::log(&mut transaction, id, attempt).await.map_err(Problem::from)?;
+        let mut log = LogKey { job_id: id, attempt, process: Some(process) };
+        let mut stored = log.stored(&mut transaction).await.map_err(Problem::from)?;
+        if stored.is_none() {
+            log.process = None;
+            stored = log.stored(&mut transaction).await.map_err(Problem::from)?;
+        }
         // Nothing was written; the lock only ordered this call after a fencing that was on its way.
         transaction.rollback().await.map_err(Problem::from)?;
         let stored = stored.unwrap_or(StoredLog::Objects(0));
         let State { logs, pool, .. } = &self.state;
-        let appended = logs.append(pool, id, attempt, stored, offset_bytes, chunk.into()).await;
+        let appended = logs.append(pool, log, stored, offset_bytes, chunk.into()).await;
         let next_offset_bytes = appended.map_err(|error| {
             tracing::error!(%error, job_id = %id, "log cannot be stored");
             Problem::unavailable("the artifact store")
@@ -304,41 +294,7 @@ impl Agents for Service {
         &self,
         request: Request<CommitCheckpointRequest>,
     ) -> Result<Response<CommitCheckpointResponse>, Status> {
-        let request = request.into_inner();
-        let manifest = checked_manifest(&request)?;
-        self.admitted(&request.job_id, request.attempt, &request.token).await?;
-        // Not within the transaction: the store may take its time. Where another attempt has begun by now,
-        // only an object is left, which the collector deletes.
-        uploads::seal(&self.state, &manifest, request.manifest_json).await?;
-        let mut transaction =
-            slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
-        let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
-        let Some(checkpoint) = &job.spec.checkpoint else {
-            return Err(Problem::invalid("step", "this job has no `checkpoint`").into());
-        };
-        let fresh = checkpoints::insert(&mut transaction, job.id, &manifest).await.map_err(Problem::from)?;
-        let committed = checkpoints::list(&mut transaction, job.id, i64::MAX).await.map_err(Problem::from)?;
-        let manifests: Vec<Manifest> = committed.into_iter().map(|checkpoint| checkpoint.manifest).collect();
-        let released = training::released(&manifests, checkpoint.keep);
-        let released: Vec<String> = released.into_iter().map(|manifest| manifest.prefix.clone()).collect();
-        checkpoints::release(&mut transaction, job.id, &released).await.map_err(Problem::from)?;
-        if fresh {
-            let event = CheckpointCommitted {
-                job_id: job.id.to_string(),
-                attempt: manifest.attempt,
-                step: manifest.step,
-                manifest_key: manifest.key(),
-            };
-            self.state.outbox.enqueue(&mut transaction, &event).await.map_err(Problem::from)?;
-        }
-        transaction.commit().await.map_err(Problem::from)?;
-        if fresh {
-            self.state.outbox.wake();
-            self.state.metrics.checkpoints.inc();
-        }
-        if !released.is_empty() {
-            self.state.released.notify_one();
-        }
+        self.commit(request.into_inner()).await?;
         Ok(Response::new(CommitCheckpointResponse {}))
     }
 
@@ -350,13 +306,21 @@ impl Agents for Service {
         let mut transaction =
             slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
         let job = self.fenced(&mut transaction, &request.job_id, request.attempt, &request.token).await?;
-        let warnings = bounded(&request.warnings);
-        attempts::set_warnings(&mut transaction, job.id, request.attempt, &warnings)
-            .await
-            .map_err(Problem::from)?;
-        let ending = Ending { exit_code: request.exit_code, signal: request.signal, ..Ending::default() };
-        let details = Details { ending, ..Details::default() };
-        change::within(&self.state, &mut transaction, job, event_of(&request), details).await?;
+        let ended = match Member::of(&job, request.attempt, request.process)? {
+            Some(member) => member.finish(&mut transaction, &job, &request).await?,
+            None => {
+                let warnings = bounded(&request.warnings);
+                attempts::set_warnings(&mut transaction, job.id, request.attempt, &warnings)
+                    .await
+                    .map_err(Problem::from)?;
+                let (exit_code, signal) = (request.exit_code, request.signal);
+                Some((event_of(&request), Ending { exit_code, signal, ..Ending::default() }))
+            }
+        };
+        if let Some((event, ending)) = ended {
+            let details = Details { ending, ..Details::default() };
+            change::within(&self.state, &mut transaction, job, event, details).await?;
+        }
         transaction.commit().await.map_err(Problem::from)?;
         self.state.committed();
         Ok(Response::new(FinishAttemptResponse {}))
@@ -370,47 +334,48 @@ fn absent(id: Uuid) -> Problem {
 fn event_of(report: &FinishAttemptRequest) -> JobEvent {
     let attempt = report.attempt;
     if report.preempted && report.exit_code != Some(0) {
-        return JobEvent::AgentGone {
-            attempt,
-            reason: "its agent was stopped".to_owned(),
-            cause: Loss::Disruption,
-        };
+        return members::disrupted(attempt);
     }
+    JobEvent::Finished { attempt, process: None, outcome: outcome_of(report) }
+}
+
+fn outcome_of(report: &FinishAttemptRequest) -> Outcome {
     let outcome = Outcome::from_report(
         report.exit_code,
         report.signal,
-        &report.start_error,
+        &cleaned(&report.start_error, MAX_WARNING_CHARS),
         report.timed_out,
         report.memory_exceeded_bytes,
     );
-    JobEvent::Finished { attempt, outcome }
+    match outcome {
+        Outcome::Exited { code: 1.. } | Outcome::Signalled { .. } if !report.gpu_fault.is_empty() => {
+            Outcome::GpuFault {
+                node: cleaned(&report.node, MAX_NODE_CHARS),
+                message: cleaned(&report.gpu_fault, MAX_WARNING_CHARS),
+            }
+        }
+        outcome => outcome,
+    }
 }
 
 /// An agent's warnings as they are kept.
 fn bounded(warnings: &[String]) -> Vec<String> {
-    let cut = |warning: &String| {
-        warning.chars().filter(|character| *character != '\0').take(MAX_WARNING_CHARS).collect()
-    };
-    warnings.iter().take(MAX_WARNINGS).map(cut).collect()
+    warnings.iter().take(MAX_WARNINGS).map(|warning| cleaned(warning, MAX_WARNING_CHARS)).collect()
 }
 
-fn checked_manifest(request: &CommitCheckpointRequest) -> Result<Manifest, Problem> {
-    let manifest: Manifest = parse_json(request.manifest_json.as_bytes())?;
-    manifest.validate().map_err(|invalid| {
-        let invalid = invalid.under("manifest_json");
-        Problem::invalid(invalid.field, invalid.message)
-    })?;
-    let base = uploads::prefix_of(manage::job_id(&request.job_id)?);
-    let belongs = manifest.job_id == request.job_id
-        && manifest.attempt == request.attempt
-        && manifest.step == request.step
-        && upload_step(&base, request.attempt, &manifest.prefix) == Some(request.step)
-        && manifest.key() == request.manifest_key;
-    if belongs {
-        Ok(manifest)
-    } else {
-        Err(Problem::invalid("manifest_json", "belongs to another checkpoint"))
+/// A text of an agent as it is kept: Postgres takes no NUL characters.
+fn cleaned(text: &str, max_chars: usize) -> String {
+    text.chars().filter(|character| *character != '\0').take(max_chars).collect()
+}
+
+/// Whether a checkpoint that an agent says to have restored can be one of its job.
+fn check_restored(job: &StoredJob, prefix: &str) -> Result<(), Problem> {
+    let of_job = format!("{}/", uploads::prefix_of(job.id));
+    let is_one = prefix.starts_with(&of_job) && prefix.len() <= MAX_PREFIX_BYTES && !prefix.contains('\0');
+    if prefix.is_empty() || is_one {
+        return Ok(());
     }
+    Err(Problem::invalid("restored_prefix", "is not that of a checkpoint of this job"))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "validated to be 0 to an hour")]
