@@ -38,6 +38,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let level = kubernetes.finish()?;
         if level == Some(Level::Node) {
             build::static_agent()?;
+            // Its Python trains in the tests on a node.
+            venv::ensure()?;
         }
         programs::run(level)?;
     }

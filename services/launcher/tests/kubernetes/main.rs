@@ -5,6 +5,7 @@
 mod distributed;
 mod forward;
 mod jobs;
+mod kills;
 mod world;
 
 #[path = "../it/world.rs"]

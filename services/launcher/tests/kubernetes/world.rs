@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use slipway_kubernetes_testkit::{Archive, BUSYBOX_IMAGE, Cluster, Level, NODE_ADDRESS, TestNamespace};
 
-use crate::forward::forward;
+use crate::forward::Forward;
 use crate::launcher;
 
 /// What the launcher may do, as people install it.
@@ -22,6 +22,8 @@ const TARGET: &str = "x86_64-unknown-linux-musl";
 pub(crate) struct World {
     pub(crate) launcher: launcher::World,
     pub(crate) namespace: TestNamespace<'static>,
+    /// How pods reach the artifact store.
+    pub(crate) s3: Forward,
 }
 
 /// The static agent, which `cargo xtask test` builds.
@@ -75,7 +77,7 @@ impl World {
         let namespace = cluster.namespace();
         let mut launcher = launcher::World::without_launcher(LEASE_MS).await;
         let s3 = launcher.bucket.endpoint.strip_prefix("http://").unwrap().parse().unwrap();
-        let (port, s3) = (launcher.port, forward(s3).await);
+        let (port, s3) = (launcher.port, Forward::begin(s3).await);
         launcher.more.extend([
             ("KUBECONFIG", kubeconfig(cluster, &namespace, role, &launcher.data_dir)),
             ("SLIPWAY_BACKEND", "kubernetes".to_owned()),
@@ -84,10 +86,10 @@ impl World {
             ("SLIPWAY_KUBERNETES_AGENT_IMAGE", AGENT_IMAGE.to_owned()),
             ("SLIPWAY_LISTEN", format!("0.0.0.0:{port}")),
             ("SLIPWAY_LAUNCHER_URL", format!("http://{NODE_ADDRESS}:{port}")),
-            ("SLIPWAY_AGENT_S3_ENDPOINT", format!("http://{NODE_ADDRESS}:{s3}")),
+            ("SLIPWAY_AGENT_S3_ENDPOINT", format!("http://{NODE_ADDRESS}:{}", s3.port)),
         ]);
         launcher.start_launcher().await;
-        Self { launcher, namespace }
+        Self { launcher, namespace, s3 }
     }
 
     /// Submits a shell script that runs in BusyBox, with further fields of the job and of its section.
@@ -102,6 +104,22 @@ impl World {
     /// What kubectl prints of this namespace.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         tokio::task::block_in_place(|| self.namespace.kubectl(arguments).unwrap())
+    }
+
+    /// As [`Self::kubectl`] where it may fail, e.g. because an object is gone already.
+    pub(crate) fn try_kubectl(&self, arguments: &[&str]) {
+        let _ = tokio::task::block_in_place(|| self.namespace.kubectl(arguments));
+    }
+
+    /// Evicts a pod, as `kubectl drain` does.
+    pub(crate) fn evict(&self, pod: &str) {
+        let namespace = self.namespace.name();
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": namespace}});
+        let file = self.launcher.data_dir.join("eviction.json");
+        std::fs::write(&file, eviction.to_string()).unwrap();
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
+        self.try_kubectl(&["create", "--raw", &path, "--filename", file.to_str().unwrap()]);
     }
 
     /// Objects of a job, as kubectl lists their names.
