@@ -191,7 +191,7 @@ impl Attempt {
     /// Restores the newest checkpoint that is no newer than that with the prefix `limit`.
     async fn restore(&self, limit: Option<&str>) -> anyhow::Result<Option<Restored>> {
         // What does not train, such as a parameter server, gets its state from those that do.
-        let trains = self.spec.group().is_none_or(|group| self.process() < group.trainers());
+        let trains = self.spec.group().is_none_or(|group| group.trains(self.process()));
         if self.spec.checkpoint.is_none() || !trains {
             return Ok(None);
         }
@@ -206,7 +206,7 @@ impl Attempt {
     /// Whether this process saves checkpoints, or parts of them.
     fn saves(&self, is_sharded: bool) -> bool {
         match self.spec.group() {
-            Some(group) if is_sharded => self.process() < group.trainers(),
+            Some(group) if is_sharded => group.trains(self.process()),
             _ => self.process() == 0,
         }
     }

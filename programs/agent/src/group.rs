@@ -75,11 +75,7 @@ impl Peers {
             None if answer.wait => Next::Wait,
             None => Next::Start,
         };
-        self.next.send_if_modified(|current| {
-            let is_news = *current != next;
-            *current = next;
-            is_news
-        });
+        self.next.send_replace(next);
     }
 
     /// What the process does that has told that it is ready, once it need not wait.

@@ -78,8 +78,8 @@ struct SharedLease {
 }
 
 impl SharedLease {
-    /// From when on the lease runs anew, after the answer to a heartbeat; `None` where it does not. That is
-    /// never later than the renewal itself: the heartbeat before was answered without it.
+    /// Start of the renewed lease, from the answer to a heartbeat; `None` if the lease was not renewed. Never
+    /// later than the renewal itself: the answer to the previous heartbeat did not have it.
     fn renewed_at_ms(&mut self, sent_at_ms: u64, renewals: Option<u64>) -> Option<u64> {
         let before_ms = std::mem::replace(&mut self.before_ms, sent_at_ms);
         match renewals {

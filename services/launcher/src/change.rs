@@ -72,8 +72,8 @@ pub(crate) async fn attempt(
     let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let Some(stored) = jobs::lock(&mut transaction, id).await? else { return Ok(None) };
     // Heartbeats hold the same lock.
-    let now = attempts::renewals(&mut transaction, id, stored.state.attempt()).await?;
-    if renewals.is_some() && now != renewals {
+    let now = attempts::held(&mut transaction, id, stored.state.attempt()).await?;
+    if renewals.is_some() && now.map(|held| held.renewals) != renewals {
         return Ok(None);
     }
     let changed = within(state, &mut transaction, stored, event, Details::default()).await?;

@@ -76,7 +76,12 @@ pub(crate) async fn list(
 /// # Errors
 /// There is no such job, or Postgres is unavailable.
 pub(crate) async fn cancel(state: &State, id: Uuid) -> Result<StoredJob, Problem> {
-    let changed = change::job(state, id, JobEvent::CancelRequested, Details::default()).await?;
+    asked(state, id, JobEvent::CancelRequested).await
+}
+
+/// The job after a request of a client.
+async fn asked(state: &State, id: Uuid, event: JobEvent) -> Result<StoredJob, Problem> {
+    let changed = change::job(state, id, event, Details::default()).await?;
     changed.map(|changed| changed.job).ok_or_else(|| absent(&id.to_string()))
 }
 
@@ -86,8 +91,7 @@ pub(crate) async fn cancel(state: &State, id: Uuid) -> Result<StoredJob, Problem
 /// # Errors
 /// There is no such job, or Postgres is unavailable.
 pub(crate) async fn suspend(state: &State, id: Uuid) -> Result<StoredJob, Problem> {
-    let changed = change::job(state, id, JobEvent::SuspendRequested, Details::default()).await?;
-    changed.map(|changed| changed.job).ok_or_else(|| absent(&id.to_string()))
+    asked(state, id, JobEvent::SuspendRequested).await
 }
 
 /// Has a suspended job go on; one that runs or waits stays as it is.
@@ -95,8 +99,7 @@ pub(crate) async fn suspend(state: &State, id: Uuid) -> Result<StoredJob, Proble
 /// # Errors
 /// There is no such job, it has ended or is still being suspended, or Postgres is unavailable.
 pub(crate) async fn resume(state: &State, id: Uuid) -> Result<StoredJob, Problem> {
-    let changed = change::job(state, id, JobEvent::ResumeRequested, Details::default()).await?;
-    let job = changed.map(|changed| changed.job).ok_or_else(|| absent(&id.to_string()))?;
+    let job = asked(state, id, JobEvent::ResumeRequested).await?;
     let status = job.state.status();
     if status.is_final() || job.state.is_stopping() {
         return Err(Problem::conflict(format!(

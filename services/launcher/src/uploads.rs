@@ -151,9 +151,7 @@ impl<'state> Upload<'state> {
 /// Writes the manifest of an upload whose files are all stored.
 pub(crate) async fn seal(state: &State, manifest: &Manifest) -> Result<(), Problem> {
     let mut listing: BTreeMap<String, u64> = BTreeMap::new();
-    let uploads =
-        if manifest.parts.is_empty() { std::slice::from_ref(&manifest.prefix) } else { &manifest.parts };
-    for prefix in uploads {
+    for prefix in manifest.prefixes() {
         let found = state.store.list(&format!("{prefix}/"), MAX_OBJECTS).await.map_err(unavailable)?;
         listing.extend(found.into_iter().map(|object| (object.key, object.size_bytes)));
     }

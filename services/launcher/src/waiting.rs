@@ -25,7 +25,10 @@ pub(crate) async fn explain(state: &State) -> Result<HashMap<Uuid, Waiting>, Pro
         }
         let nodes = launchers::nodes(&mut connection, backend).await?;
         let asked: Vec<Resources> = startable.iter().map(|job| job.asked).collect();
-        let gathers = jobs::active(&mut connection).await?.into_iter().find(jobs::Active::gathers);
+        let gathers = match startable.iter().any(|job| job.is_gang) {
+            true => jobs::active(&mut connection).await?.into_iter().find(jobs::Active::gathers),
+            false => None,
+        };
         let placed = place_on(&nodes, &asked).into_iter().zip(&startable).map(|(placed, job)| {
             match (&gathers, placed.placement) {
                 (Some(other), Placement::Start) if job.is_gang => after(other.id),

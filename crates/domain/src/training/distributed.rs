@@ -85,6 +85,11 @@ impl Group {
         self.trainers
     }
 
+    /// Whether a process is one of those that train.
+    pub const fn trains(&self, process: u32) -> bool {
+        process < self.trainers
+    }
+
     /// Role of a process, and its number among those of the role; `None` where there is no such process.
     pub fn role_of(&self, process: u32) -> Option<(&'static str, u32)> {
         let mut first = 0;
@@ -129,7 +134,7 @@ impl Group {
             ("WORLD_SIZE", self.trainers.to_string()),
             ("TF_CONFIG", tf_config.to_string()),
         ]);
-        if process < self.trainers {
+        if self.trains(process) {
             variables.extend([
                 ("RANK", process.to_string()),
                 ("PET_NNODES", self.trainers.to_string()),

@@ -92,24 +92,32 @@ pub(crate) async fn adopt(
     .map(drop)
 }
 
+/// How far the lease of an attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub(crate) struct Held {
+    /// How often it was renewed.
+    pub(crate) renewals: i64,
+    /// Whether [`set_ready`] was called.
+    pub(crate) is_ready: bool,
+}
+
 /// Renews the lease of an attempt; with `given`, its agent gets a lease of that length.
 pub(crate) async fn renew(
     connection: &mut PgConnection,
     job_id: Uuid,
     number: u32,
     given: Option<Lease>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) -> Result<Held, sqlx::Error> {
+    sqlx::query_as(
         "UPDATE attempts SET renewals = renewals + 1, lease_ms = coalesce($3, lease_ms),
            lease_expires_at = clock_timestamp() + make_interval(secs => coalesce($3, lease_ms) / 1000.0)
-         WHERE job_id = $1 AND number = $2",
+         WHERE job_id = $1 AND number = $2 RETURNING renewals, ready_at IS NOT NULL AS is_ready",
     )
     .bind(job_id)
     .bind(column(number))
     .bind(given.map(|lease| milliseconds(lease.ms())))
-    .execute(connection)
+    .fetch_one(connection)
     .await
-    .map(drop)
 }
 
 /// Gives the agents of an attempt a lease of this length.
@@ -154,17 +162,20 @@ pub(crate) async fn set_ready(
     .map(drop)
 }
 
-/// How often the lease of an attempt was renewed, where the attempt has not ended.
-pub(crate) async fn renewals(
+/// How far the lease of an attempt is that has not ended.
+pub(crate) async fn held(
     connection: &mut PgConnection,
     job_id: Uuid,
     number: u32,
-) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar("SELECT renewals FROM attempts WHERE job_id = $1 AND number = $2 AND ended_at IS NULL")
-        .bind(job_id)
-        .bind(column(number))
-        .fetch_optional(connection)
-        .await
+) -> Result<Option<Held>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT renewals, ready_at IS NOT NULL AS is_ready FROM attempts
+         WHERE job_id = $1 AND number = $2 AND ended_at IS NULL",
+    )
+    .bind(job_id)
+    .bind(column(number))
+    .fetch_optional(connection)
+    .await
 }
 
 /// Where the log of an attempt is.
@@ -174,6 +185,12 @@ pub(crate) enum StoredLog {
     Objects(u64),
     /// On the disk of the launcher of an earlier release.
     Disk,
+}
+
+impl StoredLog {
+    fn of_bytes(bytes: Option<i64>) -> Self {
+        bytes.map_or(Self::Disk, |bytes| Self::Objects(u64::try_from(bytes).unwrap_or(0)))
+    }
 }
 
 /// The log of an attempt; `None` where there is no such attempt.
@@ -188,9 +205,30 @@ pub(crate) async fn log(
             .bind(column(number))
             .fetch_optional(connection)
             .await?;
-    Ok(found.map(|bytes| match bytes {
-        Some(bytes) => StoredLog::Objects(u64::try_from(bytes).unwrap_or(0)),
-        None => StoredLog::Disk,
+    Ok(found.map(StoredLog::of_bytes))
+}
+
+/// Where the log of an agent's process is: that of the process in a distributed job, which is known by the
+/// answer's first part, otherwise that of the attempt. `None` where there is no such attempt.
+pub(crate) async fn log_of_agent(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    number: u32,
+    process: u32,
+) -> Result<Option<(bool, StoredLog)>, sqlx::Error> {
+    let found: Option<(Option<i64>, Option<i64>)> = sqlx::query_as(
+        "SELECT attempts.log_bytes, processes.log_bytes FROM attempts LEFT JOIN processes
+           ON processes.job_id = attempts.job_id AND processes.attempt = attempts.number
+             AND processes.number = $3
+         WHERE attempts.job_id = $1 AND attempts.number = $2",
+    )
+    .bind(job_id)
+    .bind(column(number))
+    .bind(column(process))
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.map(|(of_attempt, of_process)| {
+        (of_process.is_some(), StoredLog::of_bytes(of_process.or(of_attempt)))
     }))
 }
 

@@ -1,7 +1,7 @@
 //! Distributed jobs: all processes run or none, what ends one ends all, and all go on from one checkpoint.
 
 use serde_json::{Value, json};
-use slipway_kubernetes_testkit::{NODE_ADDRESS, NODE_NAME};
+use slipway_kubernetes_testkit::NODE_ADDRESS;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -15,7 +15,7 @@ fn job(further: Value) -> Value {
     job
 }
 
-/// Where processes wait for the test: each connects, and goes on when it is told to.
+/// A barrier of the test: each process connects, and continues when its connection is closed.
 struct Gate {
     listener: TcpListener,
     waiting: Vec<TcpStream>,
@@ -31,7 +31,7 @@ impl Gate {
         format!("nc {NODE_ADDRESS} {} < /dev/null > /dev/null", self.listener.local_addr().unwrap().port())
     }
 
-    /// Returns when so many processes wait.
+    /// Waits for this number of processes.
     async fn filled(&mut self, processes: usize) {
         while self.waiting.len() < processes {
             self.waiting.push(self.listener.accept().await.unwrap().0);
@@ -50,22 +50,11 @@ async fn process_log(world: &World, job: &str, process: u32, attempt: u32) -> St
 }
 
 async fn nothing_is_left(world: &World, job: &str) {
-    let gone = async || world.objects(job, "pods").is_empty().then_some(());
-    world
-        .launcher
-        .eventually("no pod runs", async || {
-            let phases = world.kubectl(&[
-                "get",
-                "pods",
-                "--selector",
-                &format!("slipway.dev/job-id={job}"),
-                "--output",
-                "jsonpath={.items[*].status.phase}",
-            ]);
-            let is_over = !phases.contains("Running") && !phases.contains("Pending");
-            if is_over { Some(()) } else { gone().await }
-        })
-        .await;
+    let selector = format!("slipway.dev/job-id={job}");
+    let phases = ["get", "pods", "--selector", &selector, "--output", "jsonpath={.items[*].status.phase}"];
+    let is_over = |phases: String| !phases.contains("Running") && !phases.contains("Pending");
+    let look = async || is_over(world.kubectl(&phases)).then_some(());
+    world.launcher.eventually("no pod runs", look).await;
 }
 
 #[test]
@@ -105,7 +94,7 @@ fn the_processes_of_a_job_run_together_and_know_each_other() {
 fn one_that_fails_ends_all_and_they_go_on_from_the_shards_of_one_checkpoint() {
     on_a_cluster(async |world| {
         let mut gate = Gate::begin().await;
-        // Each saves a shard of step 5. Then one fails, while the other would run for ever.
+        // Each process saves a shard of step 5. Then one fails; the other would not end by itself.
         let script = format!(
             "cd $SLIPWAY_CHECKPOINT_DIR; echo from ${{SLIPWAY_RESTORED_STEP:-start}}; \
              if [ $SLIPWAY_ATTEMPT = 1 ]; then \
@@ -177,10 +166,7 @@ fn a_pod_that_is_lost_costs_no_retry_and_all_processes_start_again() {
 #[test]
 fn two_jobs_that_do_not_fit_together_run_one_after_the_other() {
     on_a_cluster(async |world| {
-        let patch = json!([{"op": "add", "path": "/status/capacity/example.com~1chip", "value": "3"}]);
-        let node = format!("node/{NODE_NAME}");
-        let patch = patch.to_string();
-        world.kubectl(&["patch", &node, "--subresource=status", "--type=json", "--patch", &patch]);
+        world.offer("example.com/chip", 3);
         let spec = || job(json!({"resources": {"cpus": 0.05, "gpus": 1}}));
         let replicas = json!({"replicas": {"worker": 2}, "gpu_resource": "example.com/chip"});
         let jobs = [
@@ -197,10 +183,7 @@ fn two_jobs_that_do_not_fit_together_run_one_after_the_other() {
 #[test]
 fn a_job_that_finds_nodes_for_a_part_of_its_processes_makes_room_for_others() {
     on_a_cluster(async |world| {
-        let patch = json!([{"op": "add", "path": "/status/capacity/example.com~1slot", "value": "1"}]);
-        let node = format!("node/{NODE_NAME}");
-        let patch = patch.to_string();
-        world.kubectl(&["patch", &node, "--subresource=status", "--type=json", "--patch", &patch]);
+        world.offer("example.com/slot", 1);
         let spec = || job(json!({"resources": {"cpus": 0.05, "gpus": 1}}));
         let slots =
             |replicas: u32| json!({"replicas": {"worker": replicas}, "gpu_resource": "example.com/slot"});

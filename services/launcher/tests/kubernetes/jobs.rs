@@ -1,7 +1,7 @@
 //! Jobs from submission to their end.
 
 use serde_json::{Value, json};
-use slipway_kubernetes_testkit::{NODE_ADDRESS, NODE_NAME};
+use slipway_kubernetes_testkit::NODE_ADDRESS;
 use tokio::net::TcpListener;
 
 use crate::world::{ROLE, on_a_cluster, with_role};
@@ -57,17 +57,7 @@ fn a_job_waits_for_gpus_in_the_words_of_the_scheduler() {
     on_a_cluster(async |world| {
         let id = world.submit("echo trained", json!({"resources": {"gpus": 1}}), json!({})).await;
         world.pending(&id, "Insufficient nvidia.com/gpu").await;
-        let patch = json!([
-            {"op": "add", "path": "/status/capacity/nvidia.com~1gpu", "value": "1"}]);
-        let node = format!("node/{NODE_NAME}");
-        world.kubectl(&[
-            "patch",
-            &node,
-            "--subresource=status",
-            "--type=json",
-            "--patch",
-            &patch.to_string(),
-        ]);
+        world.offer("nvidia.com/gpu", 1);
         world.launcher.ended(&id, "succeeded").await;
     });
 }

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use slipway_kubernetes_testkit::{Archive, BUSYBOX_IMAGE, Cluster, Level, NODE_ADDRESS, TestNamespace};
+use slipway_kubernetes_testkit::{
+    Archive, BUSYBOX_IMAGE, Cluster, Level, NODE_ADDRESS, NODE_NAME, TestNamespace,
+};
 
 use crate::forward::Forward;
 use crate::launcher;
@@ -109,6 +111,12 @@ impl World {
     /// As [`Self::kubectl`] where it may fail, e.g. because an object is gone already.
     pub(crate) fn try_kubectl(&self, arguments: &[&str]) {
         let _ = tokio::task::block_in_place(|| self.namespace.kubectl(arguments));
+    }
+
+    /// Gives the node a resource, as a device plugin does.
+    pub(crate) fn offer(&self, resource: &str, quantity: u32) {
+        let cluster = Cluster::shared(Level::Node).unwrap();
+        tokio::task::block_in_place(|| cluster.offer(NODE_NAME, resource, quantity).unwrap());
     }
 
     /// Evicts a pod, as `kubectl drain` does.

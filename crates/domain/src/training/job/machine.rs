@@ -235,39 +235,16 @@ impl Machine<'_> {
 
     fn cancel(&mut self) {
         match self.next.status {
-            Status::Queued | Status::Retrying | Status::Suspended => {
-                self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
-                self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
-            }
-            Status::Pending => {
-                // Its command does not run, and never will: its agent is refused the lease.
-                self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
-                self.fence();
-                self.end(Status::Cancelled, EventKind::Cancelled, "cancelled");
-            }
-            Status::Running => self.stop(Status::Cancelling),
             // Its command has been told; all that differs is what follows.
             Status::Suspending => self.next.status = Status::Cancelling,
             Status::Cancelling | Status::Succeeded | Status::Failed | Status::Cancelled => {}
+            _ => self.stop(Status::Cancelling),
         }
     }
 
     fn suspend(&mut self) {
-        match self.next.status {
-            Status::Queued | Status::Retrying => {
-                self.end(Status::Suspended, EventKind::Suspended, "suspended");
-            }
-            Status::Pending => {
-                self.fence();
-                self.end(Status::Suspended, EventKind::Suspended, "suspended");
-            }
-            Status::Running => self.stop(Status::Suspending),
-            Status::Suspending
-            | Status::Suspended
-            | Status::Cancelling
-            | Status::Succeeded
-            | Status::Failed
-            | Status::Cancelled => {}
+        if matches!(self.next.status, Status::Queued | Status::Retrying | Status::Pending | Status::Running) {
+            self.stop(Status::Suspending);
         }
     }
 
@@ -278,11 +255,21 @@ impl Machine<'_> {
         }
     }
 
-    fn stop(&mut self, status: Status) {
+    /// Has the attempt end, where there is one; `stopping` says what follows.
+    fn stop(&mut self, stopping: Status) {
         self.next.cancel_requested_at_unix_ms = Some(self.seen.now_unix_ms);
-        self.next.status = status;
-        "the command is being stopped".clone_into(&mut self.next.reason);
-        self.actions.push(Action::StopAttempt { attempt: self.next.attempt });
+        match std::mem::replace(&mut self.next.status, stopping) {
+            Status::Running => {
+                "the command is being stopped".clone_into(&mut self.next.reason);
+                self.actions.push(Action::StopAttempt { attempt: self.next.attempt });
+            }
+            Status::Pending => {
+                // Its command does not run, and never will: its agent is refused the lease.
+                self.fence();
+                self.stopped("");
+            }
+            _ => self.stopped(""),
+        }
     }
 
     fn end(&mut self, status: Status, kind: EventKind, reason: &str) {

@@ -6,6 +6,7 @@ use slipway_domain::training::{self, Manifest, combine, upload_prefix, upload_st
 use slipway_http_server::Problem;
 use slipway_http_server::extract::parse_json;
 use slipway_runtime::clock::now_unix_ms;
+use slipway_runtime::id;
 
 use super::Service;
 use super::members::Member;
@@ -73,14 +74,14 @@ impl Service {
         if !checkpoint.sharded && request.process == 0 {
             return Ok(Some(Manifest { world_size: Some(trainers), ..manifest }));
         }
-        if !checkpoint.sharded || request.process >= trainers {
+        if !checkpoint.sharded || !group.trains(request.process) {
             return Err(Problem::invalid("process", "saves no part of this job's checkpoints"));
         }
         let parts =
             checkpoints::add_part(&mut transaction, job.id, request.process, trainers, &manifest).await?;
         transaction.commit().await?;
         let Some(parts) = parts else { return Ok(None) };
-        let name = slipway_runtime::id::random().to_string();
+        let name = id::random().to_string();
         let prefix = upload_prefix(&uploads::prefix_of(job.id), request.step, request.attempt, &name);
         let whole = combine(&parts, &prefix, now_unix_ms())
             .map_err(|conflict| Problem::invalid("manifest_json", conflict.to_string()))?;

@@ -59,10 +59,11 @@ impl Service {
         if !warnings.is_empty() {
             attempts::set_warnings(connection, job.id, request.attempt, &warnings).await?;
         }
-        if request.ready {
+        let held = attempts::renew(connection, job.id, request.attempt, None).await?;
+        if request.ready && !held.is_ready {
             attempts::set_ready(connection, job.id, request.attempt, &request.restored_prefix).await?;
         }
-        self.renewed(connection, job, request.attempt, None).await
+        self.heard(connection, job, request.attempt).await
     }
 
     /// Manifests from which the attempt may start, newest first: committed, and every object there with its

@@ -36,7 +36,7 @@ impl Member {
     }
 
     fn trains(&self) -> bool {
-        self.key.number < self.group.trainers()
+        self.group.trains(self.key.number)
     }
 
     /// Notes a heartbeat. `true` where the lease of the attempt is renewed.
@@ -73,19 +73,21 @@ impl Member {
         answer: &mut HeartbeatResponse,
     ) -> Result<(), Problem> {
         let ProcessKey { job_id, attempt, .. } = self.key;
-        let renewals = attempts::renewals(connection, job_id, attempt).await?.unwrap_or(0);
-        answer.renewals = Some(u64::try_from(renewals).unwrap_or(0));
+        let held = attempts::held(connection, job_id, attempt).await?;
+        let renewals = held.and_then(|held| u64::try_from(held.renewals).ok());
+        answer.renewals = Some(renewals.unwrap_or(0));
         let gathered = processes::gathered(connection, job_id, attempt, self.group.trainers()).await?;
         match order(&gathered, self.trains(), &request.restored_prefix) {
             Order::Wait => answer.wait = true,
-            // It is told again until it has told that it did.
+            // Repeated with each heartbeat until the process reports that checkpoint.
             Order::Restore { prefix } => {
                 answer.wait = true;
                 answer.restore_prefix = Some(prefix).filter(|_| request.ready);
             }
-            Order::Run => {
+            Order::Run if held.is_none_or(|held| !held.is_ready) => {
                 attempts::set_ready(connection, job_id, attempt, &gathered.oldest).await?;
             }
+            Order::Run => {}
             Order::Stop => answer.stop = true,
             Order::Kill => answer.kill = true,
         }
@@ -115,18 +117,13 @@ impl Member {
         }
         let gathered = processes::gathered(connection, job_id, attempt, self.group.trainers()).await?;
         let Some(how) = end(&gathered) else { return Ok(None) };
-        if job.state.is_stopping() {
-            let event = JobEvent::Finished { attempt, process: None, outcome: Outcome::Exited { code: 0 } };
-            return Ok(Some((event, Ending::default())));
-        }
+        let succeeded = JobEvent::Finished { attempt, process: None, outcome: Outcome::Exited { code: 0 } };
         Ok(match how {
+            // That it has ended is all that counts.
+            _ if job.state.is_stopping() => Some((succeeded, Ending::default())),
             End::Failed => change::failure(connection, job_id, attempt).await?,
             End::Disrupted => Some((disrupted(attempt), Ending::default())),
-            End::Succeeded => {
-                let event =
-                    JobEvent::Finished { attempt, process: None, outcome: Outcome::Exited { code: 0 } };
-                Some((event, Ending { exit_code: Some(0), ..Ending::default() }))
-            }
+            End::Succeeded => Some((succeeded, Ending { exit_code: Some(0), ..Ending::default() })),
         })
     }
 }

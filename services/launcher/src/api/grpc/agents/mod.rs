@@ -205,15 +205,12 @@ impl Agents for Service {
             slipway_service_kit::db::begin(&self.state.pool).await.map_err(Problem::from)?;
         let AppendLogsRequest { job_id, attempt, token, offset_bytes, chunk, process } = request;
         let id = self.fenced_id(&mut transaction, &job_id, attempt, &token).await?;
-        let mut log = LogKey { job_id: id, attempt, process: Some(process) };
-        let mut stored = log.stored(&mut transaction).await.map_err(Problem::from)?;
-        if stored.is_none() {
-            log.process = None;
-            stored = log.stored(&mut transaction).await.map_err(Problem::from)?;
-        }
+        let found = attempts::log_of_agent(&mut transaction, id, attempt, process).await;
+        let found = found.map_err(Problem::from)?;
         // Nothing was written; the lock only ordered this call after a fencing that was on its way.
         transaction.rollback().await.map_err(Problem::from)?;
-        let stored = stored.unwrap_or(StoredLog::Objects(0));
+        let (is_of_process, stored) = found.unwrap_or((false, StoredLog::Objects(0)));
+        let log = LogKey { job_id: id, attempt, process: is_of_process.then_some(process) };
         let State { logs, pool, .. } = &self.state;
         let appended = logs.append(pool, log, stored, offset_bytes, chunk.into()).await;
         let next_offset_bytes = appended.map_err(|error| {
