@@ -14,6 +14,7 @@ use slipway_api::events::{ALIAS_SET, EVENTS_STREAM};
 use slipway_api::traffic::{TRAFFIC_BUCKET, TrafficTable};
 use slipway_event_bus::{EventBus, NatsConfig, Received, records};
 use slipway_testkit::{TestNats, TestPostgres};
+use sqlx::Connection as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -314,18 +315,9 @@ impl World {
     /// Bodies of the events of a kind about the deployment, oldest first.
     pub(crate) async fn deployment_events(&self, what: &str) -> Vec<Value> {
         let subject = format!("slipway.rollout-controller.deployment.{what}");
-        tokio::time::sleep(Duration::from_millis(600)).await;
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (sink, end) = (Arc::clone(&seen), CancellationToken::new());
-        let reading = records::read_from(&self.bus, EVENTS_STREAM, SystemTime::UNIX_EPOCH, &end, |message| {
-            let received = Received::from_message(message);
-            if received.subject == subject {
-                sink.lock().unwrap().push(received.parse::<Value>().unwrap());
-            }
-        });
-        let _ = tokio::time::timeout(Duration::from_millis(600), reading).await;
-        let events = seen.lock().unwrap();
-        events.clone()
+        let history = self.history().await;
+        let about = history.iter().filter(|received| received.subject == subject);
+        about.map(|received| received.parse::<Value>().unwrap()).collect()
     }
 
     /// Waits until the deployment shows this outcome of the last move of its alias.
@@ -377,20 +369,47 @@ impl World {
 
     /// The same, each with its trace context.
     pub(crate) async fn news(&self, version: &str) -> Vec<(String, Option<String>)> {
-        tokio::time::sleep(Duration::from_millis(600)).await;
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (sink, end, version) = (Arc::clone(&seen), CancellationToken::new(), version.to_owned());
-        let reading = records::read_from(&self.bus, EVENTS_STREAM, SystemTime::UNIX_EPOCH, &end, |message| {
-            let received = Received::from_message(message);
+        let mut news = Vec::new();
+        for received in self.history().await {
             let body: Value = received.parse().unwrap();
-            if body["to_version"] == version.as_str() {
-                let what = body["what"].as_str().unwrap().to_owned();
-                sink.lock().unwrap().push((what, received.traceparent));
+            if body["to_version"] == version {
+                news.push((body["what"].as_str().unwrap().to_owned(), received.traceparent));
+            }
+        }
+        news
+    }
+
+    /// Every event so far, oldest first: those that were committed are published first.
+    async fn history(&self) -> Vec<Received> {
+        let mut connection = sqlx::PgConnection::connect(&self.database).await.unwrap();
+        let started = Instant::now();
+        loop {
+            let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM rollout_controller.outbox")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+            if waiting == 0 {
+                break;
+            }
+            assert!(started.elapsed() < PATIENCE, "{waiting} events are not published");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let stream = self.bus.jetstream().get_stream(EVENTS_STREAM).await.unwrap();
+        let count = usize::try_from(stream.cached_info().state.messages).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (sink, end) = (Arc::clone(&seen), CancellationToken::new());
+        let reading = records::read_from(&self.bus, EVENTS_STREAM, SystemTime::UNIX_EPOCH, &end, |message| {
+            let mut seen = sink.lock().unwrap();
+            seen.push(Received::from_message(message));
+            if seen.len() >= count {
+                end.cancel();
             }
         });
-        let _ = tokio::time::timeout(Duration::from_millis(600), reading).await;
-        let told = seen.lock().unwrap();
-        told.clone()
+        if count > 0 {
+            tokio::time::timeout(PATIENCE, reading).await.unwrap();
+        }
+        let events = seen.lock().unwrap();
+        events.clone()
     }
 }
 
