@@ -11,6 +11,7 @@ mod job;
 mod kubernetes;
 mod lease;
 mod naming;
+mod saving;
 mod settle;
 mod spec;
 mod variable;
@@ -29,12 +30,14 @@ pub use job::{
     Status, step,
 };
 pub use kubernetes::{
-    EmptyDir, EnvRef, EnvSource, ImagePullPolicy, KubernetesSpec, OWN_LABEL_PREFIX, QUEUE_LABEL, Volume,
+    EmptyDir, EnvRef, EnvSource, ImagePullPolicy, KubernetesSpec, OWN_LABEL_PREFIX, QUEUE_LABEL,
+    TRAINING_JOB_KEY, Volume,
 };
 pub use lease::{
     DEFAULT_LEASE_MS, Lease, MAX_LEASE_MS, MIN_LEASE_MS, Owner, Relation, Report, SILENCE_MS,
     START_TIMEOUT_MS, Verdict, Watched, decide,
 };
 pub use naming::{EntryKind, Naming, classify};
+pub use saving::SaveTime;
 pub use settle::{Decision, Evidence, Moment, QUIET_BEFORE_END_MS, QUIET_WHILE_RUNNING_MS, Sighting, Watch};
 pub use spec::{CheckpointSpec, JobSpec, Resources, Retries};

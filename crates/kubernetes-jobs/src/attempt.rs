@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use slipway_domain::Invalid;
-use slipway_domain::training::{Group, JobSpec, KubernetesSpec};
+use slipway_domain::training::{AGENT_SPARE_MS, Group, JobSpec, KubernetesSpec};
 
 use crate::facts::Facts;
 use crate::names;
@@ -47,6 +47,14 @@ impl Attempt<'_> {
     /// Whether the job asks for GPUs, counted or claimed.
     pub(crate) fn has_gpus(&self) -> bool {
         self.spec.resources.gpus > 0 || self.kubernetes.gpu_claim_template.is_some()
+    }
+
+    /// Time between the SIGTERM and the SIGKILL of its pod, seconds: the command's grace period, and what the
+    /// agent needs after it for the last checkpoint.
+    #[expect(clippy::cast_possible_truncation, reason = "validated to be at most an hour")]
+    pub(crate) fn termination_s(&self) -> i64 {
+        let spare_s = i64::try_from(AGENT_SPARE_MS / 1_000).unwrap_or(i64::MAX);
+        (self.spec.grace_period_s.ceil() as i64).saturating_add(spare_s)
     }
 
     pub(crate) fn metadata(&self, facts: &Facts) -> ObjectMeta {

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use slipway_domain::Invalid;
 use slipway_domain::training::attempt::{
     CONTAINER_VARIABLE, GROUP_HOST_VARIABLE, NODE_VARIABLE, PROCESS_PLACEHOLDER, PROCESS_VARIABLE,
-    WORK_DIR_VARIABLE,
+    TERMINATION_VARIABLE, WORK_DIR_VARIABLE,
 };
 use slipway_domain::training::{EnvRef, EnvSource, KubernetesSpec, Resources};
 
@@ -115,6 +115,7 @@ fn variables(attempt: &Attempt<'_>, facts: &Facts) -> Result<Vec<EnvVar>, Invali
         plain(CONTAINER_VARIABLE, "true"),
         plain(WORK_DIR_VARIABLE, COMMAND_FOLDER),
         from(NODE_VARIABLE, field("spec.nodeName")),
+        plain(TERMINATION_VARIABLE, &attempt.termination_s().to_string()),
     ];
     let group = attempt.group()?.map(|_| group(attempt, facts)).into_iter().flatten();
     Ok(hidden.into_iter().chain(referred).chain(own).chain(secret).chain(container).chain(group).collect())

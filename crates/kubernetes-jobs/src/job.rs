@@ -10,7 +10,7 @@ use k8s_openapi::api::batch::v1::{
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret, Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use slipway_domain::Invalid;
-use slipway_domain::training::{Group, QUEUE_LABEL};
+use slipway_domain::training::{Group, QUEUE_LABEL, TRAINING_JOB_KEY};
 
 use crate::attempt::Attempt;
 use crate::facts::Facts;
@@ -21,6 +21,9 @@ use crate::{names, pod};
 /// Source: <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>.
 pub(crate) const DISRUPTION: &str = "DisruptionTarget";
 
+/// Group and version of TrainingJobs.
+const TRAINING_JOB_VERSION: &str = "slipway.dev/v1alpha1";
+
 /// The Job of an attempt.
 ///
 /// It runs one pod, or one for each process of a distributed job. Pods are not replaced: `backoffLimit` is 0,
@@ -30,6 +33,7 @@ pub(crate) const DISRUPTION: &str = "DisruptionTarget";
 /// A preset does not exist, or a value of one of Kubernetes' types is not one; names the field.
 pub fn build(attempt: &Attempt<'_>, facts: &Facts) -> Result<Job, Invalid> {
     let mut metadata = attempt.metadata(facts);
+    metadata.owner_references = training_job(attempt);
     let queue = attempt.kubernetes.queue.as_ref();
     if let (Some(queue), Some(labels)) = (queue, &mut metadata.labels) {
         labels.insert(QUEUE_LABEL.to_owned(), queue.clone());
@@ -64,6 +68,18 @@ pub fn build(attempt: &Attempt<'_>, facts: &Facts) -> Result<Job, Invalid> {
         }),
         status: None,
     })
+}
+
+/// The TrainingJob that submitted the job: what ran for it goes with it.
+fn training_job(attempt: &Attempt<'_>) -> Option<Vec<OwnerReference>> {
+    let uid = attempt.spec.idempotency_key.as_deref()?.strip_prefix(TRAINING_JOB_KEY)?;
+    Some(vec![OwnerReference {
+        api_version: TRAINING_JOB_VERSION.to_owned(),
+        kind: "TrainingJob".to_owned(),
+        name: attempt.spec.name.clone(),
+        uid: uid.to_owned(),
+        ..OwnerReference::default()
+    }])
 }
 
 /// A job with processes that do not train, and may never end, is done when the others are.

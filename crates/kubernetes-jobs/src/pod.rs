@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
     PodSecurityContext, PodSpec, Toleration, TopologySpreadConstraint,
 };
 use slipway_domain::Invalid;
-use slipway_domain::training::{AGENT_SPARE_MS, KubernetesSpec};
+use slipway_domain::training::KubernetesSpec;
 
 use crate::attempt::Attempt;
 use crate::container::{GPU_CLAIM, runtime_default};
@@ -52,7 +52,7 @@ pub(crate) fn spec(attempt: &Attempt<'_>, facts: &Facts) -> Result<PodSpec, Inva
         service_account_name: kubernetes.service_account.clone(),
         // The Service of the same name gives its processes host names.
         subdomain: attempt.group()?.map(|_| attempt.name()),
-        termination_grace_period_seconds: Some(grace_s(attempt.spec.grace_period_s)),
+        termination_grace_period_seconds: Some(attempt.termination_s()),
         tolerations: some(placed.tolerations),
         topology_spread_constraints: some(placed.topology_spread_constraints),
         volumes: Some(volumes::volumes(kubernetes)),
@@ -74,13 +74,6 @@ fn restricted() -> PodSecurityContext {
         seccomp_profile: Some(runtime_default()),
         ..PodSecurityContext::default()
     }
-}
-
-/// The command's grace period, and what the agent needs after it for the last checkpoint.
-#[expect(clippy::cast_possible_truncation, reason = "validated to be at most an hour")]
-fn grace_s(grace_period_s: f64) -> i64 {
-    let spare_s = i64::try_from(AGENT_SPARE_MS / 1_000).unwrap_or(i64::MAX);
-    (grace_period_s.ceil() as i64).saturating_add(spare_s)
 }
 
 /// Where a pod may run: what the job says, on top of the presets that it chooses.

@@ -8,6 +8,7 @@ use slipway_api::proto::launcher::{FinishAttemptRequest, Lease};
 use slipway_domain::training::{self, JobSpec, Moment};
 use slipway_runtime::task;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
@@ -43,6 +44,8 @@ struct Attempt {
     peers: Peers,
     workspace: Workspace,
     objects: Objects,
+    /// When the agent is killed, once this is known.
+    killed_at: watch::Receiver<Option<Instant>>,
 }
 
 /// Runs the attempt; see [`crate::run`].
@@ -87,10 +90,13 @@ async fn with_lease(
         heartbeat::run(launcher.clone(), stops.clone(), warnings.clone(), peers.clone(), interval, times);
     // The handles end their tasks with this function: a heartbeat must not outlive the attempt.
     let _heartbeats = task::owned(heartbeats.in_current_span());
+    let (kill, killed_at) = watch::channel(None);
     let _preemption = task::owned({
         let (stops, peers) = (stops.clone(), peers.clone());
+        let grace = config.termination_grace_period_s.map(Duration::from_secs);
         async move {
             shutdown.cancelled().await;
+            kill.send_replace(grace.map(|grace| Instant::now() + grace));
             peers.stopping();
             stops.request(Stop::Preempted);
         }
@@ -99,8 +105,20 @@ async fn with_lease(
     let spool = Spool::create(workspace.spool(), lease.max_log_bytes).await.context("cannot make the log")?;
     let shipping = task::owned(spool.clone().ship(launcher.clone(), lease.log_chunk_bytes));
     let objects = Objects::new(launcher.clone()).context("cannot make a client for the artifact store")?;
-    let attempt =
-        Attempt { config, launcher, lease, spec, stops, orders, spool, warnings, peers, workspace, objects };
+    let attempt = Attempt {
+        config,
+        launcher,
+        lease,
+        spec,
+        stops,
+        orders,
+        spool,
+        warnings,
+        peers,
+        workspace,
+        objects,
+        killed_at,
+    };
     let outcome = attempt.execute().await;
     if let Err(error) = &outcome {
         attempt.spool.note(&format!("the attempt is given up: {error:#}")).await;
@@ -229,6 +247,7 @@ impl Attempt {
             attempt: self.config.attempt,
             prefix: self.lease.checkpoint_prefix.clone(),
             restored,
+            killed_at: self.killed_at.clone(),
         });
         async move {
             if let Some(uploader) = uploader {

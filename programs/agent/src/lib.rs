@@ -89,6 +89,9 @@ pub struct Config {
     /// Kubernetes node that the agent runs on. [default: none]
     #[arg(long, env = contract::NODE_VARIABLE, value_name = "NAME")]
     pub node: Option<String>,
+    /// Time between SIGTERM and SIGKILL of the agent, in seconds. [default: unlimited]
+    #[arg(long, env = contract::TERMINATION_VARIABLE, value_name = "SECONDS")]
+    pub termination_grace_period_s: Option<u64>,
     /// Account that the agent and its command run as, as UID:GID. [default: the account that starts it]
     #[arg(long, env = contract::RUN_AS_VARIABLE, value_name = "UID:GID")]
     pub run_as: Option<Account>,

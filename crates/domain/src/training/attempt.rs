@@ -32,6 +32,9 @@ pub const PROCESS_PLACEHOLDER: &str = "{process}";
 /// Environment variable that says whether the agent runs in a container that was made for its command, `true`
 /// or `false`: then the command has the container's environment, and its GPUs.
 pub const CONTAINER_VARIABLE: &str = "SLIPWAY_CONTAINER";
+/// Environment variable with the time between the agent's SIGTERM and its SIGKILL, in seconds; unset where
+/// nobody kills it.
+pub const TERMINATION_VARIABLE: &str = "SLIPWAY_TERMINATION_GRACE_PERIOD_S";
 /// Environment variable with the account that the agent and its command run as, as `UID:GID`; unset for that
 /// of the launcher.
 pub const RUN_AS_VARIABLE: &str = "SLIPWAY_RUN_AS";

@@ -20,6 +20,9 @@ const MAX_TTL_S: u32 = 365 * 24 * 3_600;
 const MAX_BYTES: u64 = 1 << 50;
 /// Labels and annotations that are set by the launcher begin so.
 pub const OWN_LABEL_PREFIX: &str = "slipway.dev/";
+/// Idempotency keys of jobs that TrainingJobs submit: this, and the UID of the object. Clients cannot use
+/// them.
+pub const TRAINING_JOB_KEY: &str = "trainingjob/";
 /// Label by which Kueue finds the queue of a job.
 ///
 /// Source: <https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>.

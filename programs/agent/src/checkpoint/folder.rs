@@ -53,6 +53,13 @@ pub(super) struct Group {
     pub(super) is_rolling: bool,
 }
 
+impl Group {
+    /// Of all of its files.
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size_bytes).sum()
+    }
+}
+
 /// The checkpoint folder at one moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Found {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use slipway_domain::training::{
-    MANIFEST_SCHEMA, Manifest, ManifestFile, Moment, Sighting, Watch, upload_prefix,
+    MANIFEST_SCHEMA, Manifest, ManifestFile, Moment, SaveTime, Sighting, Watch, upload_prefix,
 };
 use slipway_runtime::clock::now_unix_ms;
 use slipway_runtime::{clock, id};
@@ -62,6 +62,8 @@ pub(crate) struct Uploader {
     pub(crate) prefix: String,
     /// Step that was restored: what lies there at the start needs no upload.
     pub(crate) restored: Option<u64>,
+    /// When the agent is killed, once this is known.
+    pub(crate) killed_at: watch::Receiver<Option<Instant>>,
 }
 
 /// Why a checkpoint is not stored.
@@ -85,6 +87,8 @@ struct State {
     /// Fingerprint of the last checkpoint without a step that was done.
     rolling_done: Option<u64>,
     begun: Instant,
+    /// How long saves take.
+    times: SaveTime,
     /// Unknown names, and how often each was seen.
     unknown: BTreeMap<String, u32>,
 }
@@ -98,6 +102,7 @@ impl Uploader {
             watch: Watch::default(),
             rolling_done: None,
             begun: Instant::now(),
+            times: SaveTime::default(),
             unknown: BTreeMap::new(),
         };
         self.skip_what_is_there(&mut state).await;
@@ -144,6 +149,21 @@ impl Uploader {
                 }
             }
         }
+    }
+
+    /// Why a save is not begun: the agent would be killed before its end.
+    fn comes_too_late(&self, times: &SaveTime, group: &Group) -> Option<String> {
+        let remaining = (*self.killed_at.borrow())?.saturating_duration_since(Instant::now());
+        let bytes = group.size_bytes();
+        if times.fits(bytes, u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX)) {
+            return None;
+        }
+        let takes = times.estimate_ms(bytes).map_or(0, |estimate_ms| estimate_ms.div_ceil(1_000));
+        Some(format!(
+            "its {bytes} bytes take about {takes} s, and the pod is killed in {} s; a longer grace_period_s \
+             leaves more time",
+            remaining.as_secs()
+        ))
     }
 
     /// What was restored is stored already; files of the job's own are not.
@@ -245,9 +265,11 @@ impl Uploader {
     }
 
     async fn store_one(&self, state: &mut State, group: &Group, ended: Option<End>) -> Result<(), Failure> {
-        if let Some(reason) = &group.refused {
-            return Err(Failure::Never(reason.clone()));
+        let refused = group.refused.clone().or_else(|| self.comes_too_late(&state.times, group));
+        if let Some(reason) = refused {
+            return Err(Failure::Never(reason));
         }
+        let begun = Instant::now();
         let step = group.sighting.step;
         let prefix = upload_prefix(&self.prefix, step, self.attempt, &id::random().to_string());
         let files = match self.put_files(&prefix, &group.files).await {
@@ -269,6 +291,7 @@ impl Uploader {
             return Err(Failure::Changed);
         }
         self.commit(&manifest).await?;
+        state.times.observe(group.size_bytes(), elapsed_ms(begun));
         self.warnings.clear(&format!("step-{step}"));
         for left_out in &group.left_out {
             self.warn(left_out, &format!("{} is stored without a part: {left_out}", title(group))).await;

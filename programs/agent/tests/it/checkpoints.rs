@@ -1,6 +1,7 @@
 //! Checkpoints: stored while the command runs, restored by the next attempt, and never half.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -138,6 +139,36 @@ async fn what_a_preempted_command_saves_last_is_stored() {
     assert_eq!((commit.step, attempt.launcher.report().preempted), (250, true));
     let manifest: Manifest = serde_json::from_str(&commit.manifest_json).unwrap();
     assert_eq!(store.contents(&format!("{}/250/", manifest.prefix)).await["weights.bin"], "last\n");
+}
+
+/// Stores step 100, then step 200 when its pod is to end, which is killed after `grace_s`; the steps that
+/// were stored, and the warnings.
+async fn preempted_with(grace_s: u64) -> (Vec<u64>, Vec<String>) {
+    let store = Store::begin().await;
+    let last = "mkdir t.tmp; echo last > t.tmp/weights.bin; mv t.tmp 200; exit 0";
+    let spec = saves(&[100], &format!("trap '{last}' TERM; while :; do sleep 0.05; done"));
+    let mut attempt = Attempt::of(&spec).await;
+    attempt.set("SLIPWAY_TERMINATION_GRACE_PERIOD_S", grace_s.to_string());
+    attempt.launcher.state().commit_delay = Duration::from_secs(3);
+    attempt.store_in(&store.store).start();
+    attempt.wait_for("the commit", |launcher| launcher.state().commits.len() == 1).await;
+    // The agent has learned how long it took when it watches its folder again.
+    let text = "checkpoint committed";
+    attempt.wait_for_agent_log(text).await;
+    attempt.signal(Signal::SIGTERM);
+    assert!(attempt.ended().await.success());
+    let steps = attempt.launcher.state().commits.iter().map(|commit| commit.step).collect();
+    (steps, attempt.launcher.report().warnings)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_that_cannot_end_before_the_pod_is_killed_is_not_begun() {
+    let (steps, warnings) = preempted_with(2).await;
+    assert_eq!(steps, [100]);
+    let warning = warnings.iter().find(|warning| warning.contains("step 200")).unwrap();
+    assert!(warning.contains("the pod is killed in"), "{warnings:?}");
+    let (steps, warnings) = preempted_with(60).await;
+    assert_eq!((steps, warnings), (vec![100, 200], Vec::new()));
 }
 
 /// The command was killed while it wrote: what it left is no checkpoint, and the owner hears of it.

@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) parts_from_bytes: u64,
     /// So many of the next URLs are ones that the store refuses.
     pub(crate) bad_urls: usize,
+    /// Time before a commit is made.
+    pub(crate) commit_delay: Duration,
     /// Chunks of the log that were taken.
     pub(crate) chunks: usize,
     lease: Lease,
@@ -319,6 +321,8 @@ impl Agents for Service {
         request: Request<CommitCheckpointRequest>,
     ) -> Result<Response<CommitCheckpointResponse>, Status> {
         let request = request.into_inner();
+        let delay = self.state.lock().unwrap().commit_delay;
+        tokio::time::sleep(delay).await;
         let manifest = request.manifest_json.clone().into_bytes();
         let stored = self.store(&request.token)?.put_if_absent(&request.manifest_key, manifest.into()).await;
         stored.map_err(failed)?;
