@@ -51,13 +51,14 @@ pub(crate) fn static_agent() -> anyhow::Result<()> {
 }
 
 /// Crates with tests that compare a document in the repository with the code, and the start of their names.
-const DOCUMENTED: [&str; 6] = [
+const DOCUMENTED: [&str; 7] = [
     "slipway-registry",
     "slipway-launcher",
     "slipway-rollout-controller",
     "slipway-drift-monitor",
     "slipway-serving",
     "slipway-api",
+    "slipway-kubernetes-resources",
 ];
 const COMPARING_TESTS: &str = "in_the_repository";
 

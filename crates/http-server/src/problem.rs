@@ -111,6 +111,11 @@ impl Problem {
         self.code
     }
 
+    /// Field of the request that is at fault.
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
     /// What happened.
     pub fn detail(&self) -> &str {
         &self.detail

@@ -8,7 +8,7 @@ use crate::{Cluster, Error};
 const READY_LIMIT: &str = "--timeout=600s";
 
 /// Nodes that kwok plays: pods on them are running and ready, and pods of Jobs end by the annotations
-/// `slipway.dev/fake-run-time` and `slipway.dev/fake-exit-code`.
+/// `fake/run-time` and `fake/exit-code`.
 #[derive(Debug, Clone)]
 pub struct FakeNodes {
     prefix: String,

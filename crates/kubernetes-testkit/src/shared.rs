@@ -35,13 +35,16 @@ pub fn left_out(level: Level) -> bool {
 
 impl Cluster {
     /// The cluster that all tests of this process share at a level; it starts when it is first needed and
-    /// ends with the process. `None` if the level is left out, see [`left_out`].
+    /// ends with the process. Its API server logs every request, see [`Cluster::audit_log`]. `None` if the
+    /// level is left out, see [`left_out`].
     ///
     /// # Panics
     /// The cluster does not start.
     pub fn shared(level: Level) -> Option<&'static Self> {
         static SHARED: [OnceLock<Option<Cluster>>; 3] = [const { OnceLock::new() }; 3];
-        SHARED[level as usize].get_or_init(|| Self::own(&Options::new(level))).as_ref()
+        SHARED[level as usize]
+            .get_or_init(|| Self::own(&Options { audit: true, ..Options::new(level) }))
+            .as_ref()
     }
 
     /// A cluster of one's own. `None` if the level is left out, see [`left_out`].

@@ -10,7 +10,7 @@ mod kinds;
 mod kubeflow;
 mod pod;
 mod policy;
-mod quantity;
+pub mod quantity;
 mod volumes;
 
 use serde_json::Value;

@@ -24,7 +24,7 @@ const SUFFIXES: [(&str, f64); 16] = [
 ];
 
 /// The number that a quantity stands for, such as `500m`, `16Gi`, `1e3` or `2`.
-pub(crate) fn number(quantity: &Value) -> Option<f64> {
+pub fn number(quantity: &Value) -> Option<f64> {
     let text = match quantity {
         Value::String(text) => text.trim().to_owned(),
         Value::Number(number) => number.to_string(),
@@ -41,7 +41,7 @@ pub(crate) fn number(quantity: &Value) -> Option<f64> {
 
 /// A whole number of bytes or devices; fractions are rounded up, as Kubernetes does.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
-pub(crate) fn whole(quantity: &Value) -> Option<u64> {
+pub fn whole(quantity: &Value) -> Option<u64> {
     const MAX: f64 = 9_007_199_254_740_992.0;
     let number = number(quantity)?.ceil();
     (number <= MAX).then_some(number as u64)

@@ -15,9 +15,10 @@ use slipway_domain::training::{JobSpec, Owner};
 use uuid::Uuid;
 
 use crate::Config;
-use crate::backend::kubernetes::{BackendName, Kubernetes};
+use crate::backend::kubernetes::Kubernetes;
 use crate::backend::local::{AttemptFolders, LocalProcesses};
 use crate::backend::{self, Backend, Launch};
+use crate::cluster::Connection;
 use crate::folders::{Folders, JobAccount};
 use crate::store::attempts::Assigned;
 
@@ -56,22 +57,22 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// `installation` is the id that the database has.
+    /// `installation` is the id that the database has. Jobs run in `cluster`, or on this machine.
     ///
     /// # Errors
-    /// This program's own path cannot be resolved, the process table is not the own one, or there is no
-    /// cluster.
-    pub(crate) async fn new(
+    /// This program's own path cannot be resolved, the process table is not the own one, or a setting is
+    /// wrong.
+    pub(crate) fn new(
         config: &Config,
         address: SocketAddr,
         folders: Folders,
         account: Option<JobAccount>,
         installation: Uuid,
+        cluster: Option<&Connection>,
     ) -> anyhow::Result<Self> {
-        let is_local = config.kubernetes.backend == BackendName::Local;
         let mut urls: Vec<String> =
             config.jobs.launcher_url.iter().filter(|url| !url.is_empty()).cloned().collect();
-        if urls.is_empty() && !is_local {
+        if urls.is_empty() && cluster.is_some() {
             anyhow::bail!(
                 "--launcher-url: required with --backend kubernetes, and not set: pods need an address of \
                  the launchers, such as that of their Service"
@@ -87,11 +88,11 @@ impl Launcher {
         );
         let job_token = config.jobs.job_token.clone();
         let secrets = job_token.map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)).into_iter().collect();
-        let backend: Arc<dyn Backend> = if is_local {
+        let backend: Arc<dyn Backend> = if let Some(cluster) = cluster {
+            Arc::new(Kubernetes::new(&config.kubernetes, cluster, installation)?)
+        } else {
             let attempts = AttemptFolders { work: folders.work.clone(), logs: folders.logs };
             Arc::new(LocalProcesses::new(agent_command(config)?, attempts)?)
-        } else {
-            Arc::new(Kubernetes::connect(&config.kubernetes, installation).await?)
         };
         Ok(Self {
             backend,

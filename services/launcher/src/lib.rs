@@ -8,6 +8,7 @@ mod api;
 mod backend;
 mod capacity;
 mod change;
+mod cluster;
 mod collect;
 mod config;
 mod folders;
@@ -22,6 +23,7 @@ mod reconcile;
 mod state;
 mod store;
 mod tokens;
+mod training_jobs;
 mod uploads;
 mod waiting;
 
@@ -61,10 +63,7 @@ const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 /// The port is taken, a setting is wrong, a migration fails, or a background task ended early.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let drain = Drain::new(shutdown.clone());
-    let readiness = Readiness::default();
-    readiness.waiting("postgres", "not connected yet");
-    readiness.waiting("nats", "not connected yet");
-    readiness.waiting("s3", "not connected yet");
+    let readiness = unconnected();
     let listener = config.listen.open(DEFAULT_PORT).await?;
     let address = listener.local_addr().context("the listener has no address")?;
     let account = JobAccount::find(config.jobs.job_user.as_deref())?;
@@ -79,19 +78,19 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let pool = db::connect(&config.postgres, "launcher", &migrators, &shutdown).await?;
     readiness.ready("postgres");
     let installation = store::installation::id(&pool).await.context("the installation has no id")?;
-    let launch = launch::Launcher::new(&config, address, folders, account, installation).await?;
+    let cluster = connected(&config.kubernetes).await?;
+    let launch = launch::Launcher::new(&config, address, folders, account, installation, cluster.as_ref())?;
     let bus = EventBus::connect(&config.nats, "slipway-launcher").await?.with_streams(config.streams.clone());
     let outbox = Outbox::default();
     let own = launch.owner(identity.id);
     tracing::info!(launcher = %identity.id, node = own.node, "launcher of this node");
-    let hang_up = drain.hang_up().clone();
     let backend = launch.backend.clone();
     let state = State::new(
         pool.clone(),
         outbox.clone(),
         store,
         logs,
-        hang_up,
+        drain.hang_up().clone(),
         &metrics,
         &config.jobs,
         own,
@@ -101,6 +100,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let mut tasks = Tasks::new(shutdown.clone());
     let lease = Lease::new(pool.clone(), &metrics);
     tasks.spawn("lease", lease.clone().compete(shutdown.clone()));
+    if let Some(cluster) = cluster.filter(|_| config.kubernetes.kubernetes_training_jobs) {
+        tasks.spawn("training-jobs", training_jobs::run(state.clone(), cluster, &lease, shutdown.clone()));
+    }
     let relay = Relay::new(pool, bus.clone(), outbox, "slipway/launcher", lease);
     relay.start(&mut tasks, &metrics, &readiness, &drain);
     let work_dir = (!config.jobs.keep_work_dirs).then(|| launch.work_dir.clone());
@@ -121,6 +123,26 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let routes = access.protect(routes(state)?, &bus, &mut tasks, &readiness, &drain);
     server::serve(listener, routes, readiness, metrics, drain).await;
     tasks.wait().await
+}
+
+fn unconnected() -> Readiness {
+    let readiness = Readiness::default();
+    for service in ["postgres", "nats", "s3"] {
+        readiness.waiting(service, "not connected yet");
+    }
+    readiness
+}
+
+/// The cluster in which jobs run; none where they run on this machine.
+async fn connected(config: &KubernetesConfig) -> anyhow::Result<Option<cluster::Connection>> {
+    if config.backend == BackendName::Kubernetes {
+        return cluster::Connection::connect(config).await.map(Some);
+    }
+    anyhow::ensure!(
+        !config.kubernetes_training_jobs,
+        "--kubernetes-training-jobs: expected --backend kubernetes, got --backend local"
+    );
+    Ok(None)
 }
 
 /// REST and gRPC.

@@ -1,15 +1,21 @@
 //! What REST and gRPC share: finding, listing and cancelling jobs.
 
+use std::collections::HashMap;
+
 use slipway_access::Caller;
-use slipway_domain::training::{JobEvent, Status};
+use slipway_api::rest::launcher::{Job, Waiting};
+use slipway_domain::training::{JobEvent, JobSpec, Status, TRAINING_JOB_KEY};
 use slipway_http_server::Problem;
 use slipway_http_server::page::{Page, PageQuery};
 use uuid::Uuid;
 
+use crate::api::rest::bodies;
 use crate::change::{self, Details};
 use crate::state::State;
 use crate::store::checkpoints::{self, StoredCheckpoint};
 use crate::store::jobs::{self, Filter, StoredJob};
+use crate::store::{attempts, processes};
+use crate::waiting;
 
 /// Retention keeps at most the number of checkpoints that a job may ask for.
 const MAX_CHECKPOINTS: i64 = 1_000;
@@ -24,6 +30,20 @@ pub(crate) fn job_id(text: &str) -> Result<Uuid, Problem> {
 
 fn absent(id: &str) -> Problem {
     Problem::not_found(format!("job `{id}`"))
+}
+
+/// A job as a client submits it, under its key where there is one.
+///
+/// # Errors
+/// The key belongs to a TrainingJob of the cluster.
+pub(crate) fn of_client(spec: JobSpec) -> Result<JobSpec, Problem> {
+    let key = spec.idempotency_key.as_deref().unwrap_or_default();
+    if key.starts_with(TRAINING_JOB_KEY) {
+        let rule =
+            format!("keys that begin with `{TRAINING_JOB_KEY}` are those of TrainingJobs, got `{key}`");
+        return Err(Problem::invalid("idempotency_key", rule));
+    }
+    Ok(spec)
 }
 
 /// The job of that id.
@@ -69,6 +89,37 @@ pub(crate) async fn list(
     };
     let rows = jobs::list(&mut connection, &filter, before, i64::from(limit) + 1).await?;
     Ok(Page::of(rows, limit, |job| job.id))
+}
+
+/// A job with its specification and attempts.
+///
+/// # Errors
+/// Postgres is unavailable.
+pub(crate) async fn detailed(state: &State, job: StoredJob) -> Result<Job, Problem> {
+    let mut connection = state.pool.acquire().await?;
+    let attempts = attempts::list(&mut connection, job.id).await?;
+    let processes = match job.spec.group() {
+        Some(_) => processes::list(&mut connection, job.id).await?,
+        None => Vec::new(),
+    };
+    drop(connection);
+    let waiting = waiting_of(state, std::slice::from_ref(&job)).await?.remove(&job.id);
+    Ok(bodies::detailed(waiting, job, attempts, &processes))
+}
+
+/// Jobs as items of a list.
+///
+/// # Errors
+/// Postgres is unavailable.
+pub(crate) async fn listed(state: &State, jobs: Vec<StoredJob>) -> Result<Vec<Job>, Problem> {
+    let waiting = waiting_of(state, &jobs).await?;
+    Ok(jobs.into_iter().map(|job| bodies::listed(waiting.get(&job.id).cloned(), job)).collect())
+}
+
+/// What the jobs among these that wait are waiting for.
+async fn waiting_of(state: &State, jobs: &[StoredJob]) -> Result<HashMap<Uuid, Waiting>, Problem> {
+    let waits = |job: &StoredJob| matches!(job.state.status(), Status::Queued | Status::Retrying);
+    if jobs.iter().any(waits) { waiting::explain(state).await } else { Ok(HashMap::new()) }
 }
 
 /// Requests the end of a job; a job that has ended stays as it is.

@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use slipway_domain::training::{
     Action, HEARTBEAT_INTERVAL_MS, JobEvent, JobSpec, Loss, Outcome, Owner, Relation, Status, Verdict,
     Watched, decide, total,
@@ -22,7 +23,7 @@ use crate::backend::{self, Left, Seen};
 use crate::change::{self, Changed, Details};
 use crate::launch::{Launcher, Start};
 use crate::observed::Observed;
-use crate::placement;
+use crate::placement::{self, Started};
 use crate::state::State;
 use crate::store::attempts::{self, Assigned};
 use crate::store::jobs::{self, Active};
@@ -35,6 +36,8 @@ const INTERVAL_MS: u64 = 500;
 const IDLE_INTERVAL_MS: u64 = 4_000;
 /// An agent that missed this many heartbeats is looked for.
 const MISSED_HEARTBEATS: u64 = 2;
+/// Attempts that are started at the same time.
+const PARALLEL_STARTS: usize = 8;
 /// What depends on nothing but time is decided in each of so many passes.
 const PASSES_PER_TICK: u64 = 8;
 
@@ -128,10 +131,18 @@ impl Reconciler {
         self.end_strays(left, &active).await;
         self.look_for_all = false;
         self.passes += 1;
-        for started in placement::reserve(&self.state).await? {
-            self.perform(started.id, started.changed, started.assigned, true).await?;
-        }
+        self.start_all(placement::reserve(&self.state).await?).await?;
         self.show(active).await
+    }
+
+    /// Starts what was reserved, some at a time: most of a start is waiting for others. One that fails keeps
+    /// no other from starting; the error is the last one.
+    async fn start_all(&self, started: Vec<Started>) -> Result<(), Problem> {
+        futures::stream::iter(started)
+            .map(|started| self.perform(started.id, started.changed, started.assigned, true))
+            .buffer_unordered(PARALLEL_STARTS)
+            .fold(Ok(()), async |result: Result<(), Problem>, performed| result.and(performed))
+            .await
     }
 
     /// One job that has an attempt, read after `read_at`. A launcher that is stopped in between does

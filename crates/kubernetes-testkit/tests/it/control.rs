@@ -27,7 +27,7 @@ fn a_fake_pod_fails_with_the_exit_code_of_its_annotation() {
     let namespace = cluster.namespace();
     let mut failing = job("train", json!({}));
     let template = &mut failing["spec"]["template"];
-    template["metadata"] = json!({ "annotations": { "slipway.dev/fake-exit-code": "42" } });
+    template["metadata"] = json!({ "annotations": { "fake/exit-code": "42" } });
     template["spec"]["nodeSelector"] = json!({ "kind": "failing" });
     namespace.apply(&failing.to_string()).unwrap();
     namespace.kubectl(&["wait", "job/train", "--for=condition=Failed", KUBECTL_LIMIT]).unwrap();

@@ -118,6 +118,23 @@ pub(crate) async fn find_by_key(
     }
 }
 
+/// Jobs by their idempotency keys.
+pub(crate) async fn find_by_keys(
+    connection: &mut PgConnection,
+    idempotency_keys: &[String],
+) -> Result<Vec<StoredJob>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, spec, state, traceparent, created_at, updated_at, finished_at,
+           (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id
+           AND released_at IS NULL) AS checkpoint_step
+         FROM jobs WHERE idempotency_key = ANY($1)",
+    )
+    .bind(idempotency_keys)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
 /// One job, locked until the transaction ends.
 pub(crate) async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<Option<StoredJob>, sqlx::Error> {
     sqlx::query("SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE").bind(id).execute(&mut *connection).await?;

@@ -35,7 +35,7 @@ pub(crate) struct World {
     nats: TestNats,
     pub(crate) bucket: TestBucket,
     http: reqwest::Client,
-    launcher: Mutex<Option<Child>>,
+    pub(crate) launcher: Mutex<Option<Child>>,
     submitted: Mutex<Vec<String>>,
     /// Further settings of the launcher, by variable.
     pub(crate) more: Vec<(&'static str, String)>,

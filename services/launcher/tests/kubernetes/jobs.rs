@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use slipway_kubernetes_testkit::NODE_ADDRESS;
 use tokio::net::TcpListener;
 
-use crate::world::{ROLE, on_a_cluster, with_role};
+use crate::account::ROLE;
+use crate::world::{on_a_cluster, with_role};
 
 #[test]
 fn a_command_runs_in_its_image_and_needs_nothing_of_ours() {

@@ -2,10 +2,16 @@
 #![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
+mod account;
+mod api_server;
+mod audit;
 mod distributed;
 mod forward;
 mod jobs;
 mod kills;
+mod proxy;
+mod resources;
+mod role;
 mod world;
 
 #[path = "../it/world.rs"]

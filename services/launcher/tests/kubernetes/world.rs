@@ -1,20 +1,20 @@
 //! A launcher that runs jobs on a cluster with a node.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use slipway_kubernetes_testkit::{
     Archive, BUSYBOX_IMAGE, Cluster, Level, NODE_ADDRESS, NODE_NAME, TestNamespace,
 };
 
+use crate::account::{ROLE, kubeconfig, written};
 use crate::forward::Forward;
 use crate::launcher;
+use crate::proxy::Proxy;
 
-/// What the launcher may do, as people install it.
-pub(crate) const ROLE: &str = include_str!("../../../../deploy/kubernetes/launcher-role.yaml");
-/// Name of the Role, and of the account that gets it.
-const ACCOUNT: &str = "slipway-launcher";
+/// The resource TrainingJob.
+const DEFINITION: &str = include_str!("../../../../deploy/kubernetes/trainingjobs.yaml");
 const AGENT_IMAGE: &str = "registry.local/agent:1";
 /// Short enough for tests, and long enough for a busy machine.
 const LEASE_MS: u64 = 24_000;
@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) namespace: TestNamespace<'static>,
     /// How pods reach the artifact store.
     pub(crate) s3: Forward,
+    /// How the launcher reaches the API server, if not directly.
+    pub(crate) proxy: Option<Proxy>,
 }
 
 /// The static agent, which `cargo xtask test` builds.
@@ -38,51 +40,64 @@ fn agent() -> PathBuf {
     agent
 }
 
+/// What a test needs that is not usual.
+#[derive(Default)]
+pub(crate) struct Setup<'test> {
+    /// What the launcher may do, in place of [`ROLE`].
+    pub(crate) role: Option<&'test str>,
+    /// Whether the cluster has TrainingJobs, and the launcher runs them.
+    pub(crate) training_jobs: bool,
+    /// Whether the launcher reaches the API server through a proxy that can fail.
+    pub(crate) proxied: bool,
+}
+
 /// Runs a test with a launcher on the network of the cluster; left out where no cluster can run.
 pub(crate) fn on_a_cluster<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
-    with_role(ROLE, test);
+    with(&Setup::default(), test);
 }
 
 /// Runs a test with a launcher that may do what this Role allows.
 pub(crate) fn with_role<F: Future<Output = ()>>(role: &str, test: impl FnOnce(World) -> F) {
+    with(&Setup { role: Some(role), ..Setup::default() }, test);
+}
+
+/// Runs a test with a launcher that runs TrainingJobs.
+pub(crate) fn with_training_jobs<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    with(&Setup { training_jobs: true, ..Setup::default() }, test);
+}
+
+/// Runs a test.
+pub(crate) fn with<F: Future<Output = ()>>(setup: &Setup<'_>, test: impl FnOnce(World) -> F) {
     let Some(cluster) = Cluster::shared(Level::Node) else { return };
     static LOADED: std::sync::Once = std::sync::Once::new();
     LOADED.call_once(|| {
         let mut image = Archive::new(AGENT_IMAGE);
         image.base_files().file("/slipway-agent", &agent()).unwrap();
         cluster.load(&image).unwrap();
+        cluster.apply(DEFINITION).unwrap();
+        cluster.kubectl(&["wait", "crd/trainingjobs.slipway.dev", "--for=condition=Established"]).unwrap();
     });
     cluster.join_network().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let world = World::begin(cluster, role).await;
+        let world = World::begin(cluster, setup).await;
         test(world).await;
     });
 }
 
-/// The kubeconfig of a service account with this Role.
-fn kubeconfig(cluster: &Cluster, namespace: &TestNamespace<'_>, role: &str, folder: &Path) -> String {
-    namespace.apply(role).unwrap();
-    namespace.kubectl(&["create", "serviceaccount", ACCOUNT]).unwrap();
-    let subject = format!("--serviceaccount={}:{ACCOUNT}", namespace.name());
-    namespace.kubectl(&["create", "rolebinding", ACCOUNT, "--role", ACCOUNT, &subject]).unwrap();
-    let token = namespace.kubectl(&["create", "token", ACCOUNT]).unwrap();
-    let mut config = cluster.credentials().kubeconfig();
-    config["users"][0]["user"] = json!({"token": token.trim()});
-    let path = folder.join("kubeconfig");
-    std::fs::write(&path, config.to_string()).unwrap();
-    path.display().to_string()
-}
-
 impl World {
-    async fn begin(cluster: &'static Cluster, role: &str) -> Self {
+    async fn begin(cluster: &'static Cluster, setup: &Setup<'_>) -> Self {
         let namespace = cluster.namespace();
         let mut launcher = launcher::World::without_launcher(LEASE_MS).await;
         let s3 = launcher.bucket.endpoint.strip_prefix("http://").unwrap().parse().unwrap();
         let (port, s3) = (launcher.port, Forward::begin(s3).await);
+        let proxy = if setup.proxied { Some(Proxy::begin(cluster.credentials()).await) } else { None };
+        let server = proxy.as_ref().map(|proxy| proxy.url.as_str());
+        let kubeconfig = kubeconfig(cluster, &namespace, setup.role.unwrap_or(ROLE), server);
         launcher.more.extend([
-            ("KUBECONFIG", kubeconfig(cluster, &namespace, role, &launcher.data_dir)),
+            ("KUBECONFIG", written(&kubeconfig, &launcher.data_dir)),
             ("SLIPWAY_BACKEND", "kubernetes".to_owned()),
+            ("SLIPWAY_KUBERNETES_TRAINING_JOBS", setup.training_jobs.to_string()),
             ("SLIPWAY_KUBERNETES_GANG_TIMEOUT_S", "4".to_owned()),
             ("SLIPWAY_KUBERNETES_NAMESPACES", namespace.name().to_owned()),
             ("SLIPWAY_KUBERNETES_AGENT_IMAGE", AGENT_IMAGE.to_owned()),
@@ -91,7 +106,7 @@ impl World {
             ("SLIPWAY_AGENT_S3_ENDPOINT", format!("http://{NODE_ADDRESS}:{}", s3.port)),
         ]);
         launcher.start_launcher().await;
-        Self { launcher, namespace, s3 }
+        Self { launcher, namespace, s3, proxy }
     }
 
     /// Submits a shell script that runs in BusyBox, with further fields of the job and of its section.

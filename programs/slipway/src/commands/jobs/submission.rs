@@ -5,13 +5,14 @@ use serde_json::Value;
 use slipway_api::rest::launcher::JobSpec;
 use slipway_domain::{Invalid, training};
 use slipway_http_server::json;
+use slipway_kubernetes_resources::training_job;
 use slipway_training_manifests::{Converted, convert, is_manifest};
 
 use crate::commands::context::{as_json, read_text};
 use crate::output::errln;
 
-/// The job in a file: as the launcher takes it, or a manifest of Kubernetes or Kubeflow. What a manifest has
-/// and a job does not is listed on standard error.
+/// The job in a file: as the launcher takes it, or a manifest of Kubernetes, Kubeflow or Slipway. What a
+/// manifest has and a job does not is listed on standard error.
 ///
 /// # Errors
 /// The file cannot be read, or is neither.
@@ -30,6 +31,9 @@ pub(super) fn read(path: &str) -> anyhow::Result<JobSpec> {
 }
 
 fn converted(manifest: &Value) -> Result<(JobSpec, Vec<String>), Invalid> {
+    if let Some(own) = training_job::from_manifest(manifest) {
+        return own;
+    }
     let Converted { job, kubernetes, dropped } = convert(manifest)?;
     let job = training::JobSpec { kubernetes: Some(kubernetes), ..job };
     Ok((job.into(), dropped))

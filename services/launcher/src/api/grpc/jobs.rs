@@ -35,7 +35,7 @@ impl Launcher for Service {
         if !request.idempotency_key.is_empty() {
             spec.idempotency_key = Some(request.idempotency_key);
         }
-        let (job, _created) = change::submit(&self.state, spec).await?;
+        let (job, _created) = change::submit(&self.state, manage::of_client(spec)?).await?;
         answer(&job)
     }
 

@@ -1,22 +1,15 @@
 //! Submitting, showing, listing and cancelling jobs.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State as Shared};
 use http::{HeaderMap, StatusCode};
-use slipway_api::rest::launcher::{CapacityReport, Job, JobSpec, Jobs, JobsQuery, Waiting};
-use slipway_domain::training::Status;
+use slipway_api::rest::launcher::{CapacityReport, Job, JobSpec, Jobs, JobsQuery};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
-use slipway_http_server::page::{Page, PageQuery};
+use slipway_http_server::page::PageQuery;
 use slipway_openapi::{DocumentedRouter, routes};
-use uuid::Uuid;
 
-use super::bodies;
 use crate::state::State;
-use crate::store::jobs::StoredJob;
-use crate::store::{attempts, processes};
 use crate::{MAX_MESSAGE_BYTES, change, manage, waiting};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -53,9 +46,9 @@ async fn submit(
         }
         spec.idempotency_key = Some(key.to_owned());
     }
-    let (job, created) = change::submit(&state, spec.into()).await?;
+    let (job, created) = change::submit(&state, manage::of_client(spec.into())?).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(detailed(&state, job).await?)))
+    Ok((status, Json(manage::detailed(&state, job).await?)))
 }
 
 /// Shows a job with its specification and attempts.
@@ -64,7 +57,7 @@ async fn submit(
     responses((status = 200, body = Job)))]
 async fn get(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {
     let job = manage::find(&state, manage::job_id(&id)?).await?;
-    Ok(Json(detailed(&state, job).await?))
+    Ok(Json(manage::detailed(&state, job).await?))
 }
 
 /// Lists jobs, newest first.
@@ -73,9 +66,8 @@ async fn get(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Jso
 async fn list(Shared(state): Shared<State>, Query(query): Query<JobsQuery>) -> Result<Json<Jobs>, Problem> {
     let page = PageQuery { limit: query.limit, page_token: query.page_token };
     let found = manage::list(&state, query.status.as_deref(), &page).await?;
-    let waiting = waiting_of(&state, &found.items).await?;
-    let Page { items, next_page_token } = found.map(|job| bodies::listed(waiting.get(&job.id).cloned(), job));
-    Ok(Json(Jobs { jobs: items, next_page_token }))
+    let jobs = manage::listed(&state, found.items).await?;
+    Ok(Json(Jobs { jobs, next_page_token: found.next_page_token }))
 }
 
 /// Cancels a job: sends SIGTERM to its command, and SIGKILL after the grace period. A job that has ended
@@ -84,7 +76,7 @@ async fn list(Shared(state): Shared<State>, Query(query): Query<JobsQuery>) -> R
     params(("id" = String, Path, description = "Job ID")), responses((status = 200, body = Job)))]
 async fn cancel(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {
     let job = manage::cancel(&state, manage::job_id(&id)?).await?;
-    Ok(Json(detailed(&state, job).await?))
+    Ok(Json(manage::detailed(&state, job).await?))
 }
 
 /// Suspends a job: ends its attempt as a cancellation does, and starts no other one until the job is resumed.
@@ -93,7 +85,7 @@ async fn cancel(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<
     params(("id" = String, Path, description = "Job ID")), responses((status = 200, body = Job)))]
 async fn suspend(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {
     let job = manage::suspend(&state, manage::job_id(&id)?).await?;
-    Ok(Json(detailed(&state, job).await?))
+    Ok(Json(manage::detailed(&state, job).await?))
 }
 
 /// Resumes a suspended job from its newest checkpoint. A job that is not suspended stays as it is.
@@ -103,7 +95,7 @@ async fn suspend(Shared(state): Shared<State>, Path(id): Path<String>) -> Result
         (status = 409, description = "The job has ended, or is still being stopped")))]
 async fn resume(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {
     let job = manage::resume(&state, manage::job_id(&id)?).await?;
-    Ok(Json(detailed(&state, job).await?))
+    Ok(Json(manage::detailed(&state, job).await?))
 }
 
 /// Shows what the machine has for jobs, and how much of it running jobs use.
@@ -111,22 +103,4 @@ async fn resume(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<
     body = CapacityReport)))]
 async fn capacity(Shared(state): Shared<State>) -> Result<Json<CapacityReport>, Problem> {
     waiting::capacity(&state).await.map(Json)
-}
-
-async fn detailed(state: &State, job: StoredJob) -> Result<Job, Problem> {
-    let mut connection = state.pool.acquire().await?;
-    let attempts = attempts::list(&mut connection, job.id).await?;
-    let processes = match job.spec.group() {
-        Some(_) => processes::list(&mut connection, job.id).await?,
-        None => Vec::new(),
-    };
-    drop(connection);
-    let waiting = waiting_of(state, std::slice::from_ref(&job)).await?.remove(&job.id);
-    Ok(bodies::detailed(waiting, job, attempts, &processes))
-}
-
-/// What the jobs among these that wait are waiting for.
-async fn waiting_of(state: &State, jobs: &[StoredJob]) -> Result<HashMap<Uuid, Waiting>, Problem> {
-    let waits = |job: &StoredJob| matches!(job.state.status(), Status::Queued | Status::Retrying);
-    if jobs.iter().any(waits) { waiting::explain(state).await } else { Ok(HashMap::new()) }
 }

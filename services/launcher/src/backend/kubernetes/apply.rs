@@ -14,6 +14,7 @@ use slipway_kubernetes_jobs::{Attempt, MANAGED_BY, owned_by, secret, service};
 
 use super::{Cluster, Kubernetes};
 use crate::backend::Launch;
+use crate::cluster::text;
 
 /// The API server answers a request within this time, or it is tried again.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,26 +40,6 @@ impl Failure {
     }
 }
 
-/// What an error says to people.
-pub(super) fn text(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        kube::Error::Api(status) => format!("HTTP status {} {}", status.code, status.reason),
-        error => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(error);
-            while let Some(cause) = source {
-                let cause_text = cause.to_string();
-                if !text.contains(&cause_text) {
-                    text = format!("{text}: {cause_text}");
-                }
-                source = cause.source();
-            }
-            text
-        }
-    }
-}
-
 impl Kubernetes {
     /// Creates the objects of an attempt. What exists already stays as it is.
     pub(super) async fn create(&self, launch: &Launch) -> Result<(), Failure> {
@@ -70,7 +51,7 @@ impl Kubernetes {
     }
 
     async fn create_all(&self, launch: &Launch) -> Result<(), Failure> {
-        let Cluster { facts, watched, .. } = &*self.cluster;
+        let Cluster { facts, watched, secrets: known, .. } = &*self.cluster;
         let Some(kubernetes) = &launch.spec.kubernetes else {
             return Err(Failure::Final("the job has no section `kubernetes`".to_owned()));
         };
@@ -101,6 +82,7 @@ impl Kubernetes {
         };
         owned_by(&mut secret.metadata, &job);
         self.apply(&namespace, &attempt.name(), &secret).await?;
+        known.note_created((launch.job_id.clone(), launch.attempt));
         if let Some(mut service) = service {
             owned_by(&mut service.metadata, &job);
             self.apply(&namespace, &attempt.name(), &service).await?;

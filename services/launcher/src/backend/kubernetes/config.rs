@@ -53,6 +53,11 @@ pub struct KubernetesConfig {
     /// (`gpu_types`), and on spot nodes (`spot`). [default: none]
     #[arg(long, env = "SLIPWAY_KUBERNETES_PRESETS", value_name = "FILE")]
     pub kubernetes_presets: Option<PathBuf>,
+    /// Whether to run the TrainingJobs (slipway.dev/v1alpha1) of these namespaces. Every account that
+    /// may create one there can run any job.
+    #[arg(long, env = "SLIPWAY_KUBERNETES_TRAINING_JOBS", default_value_t = false,
+          action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub kubernetes_training_jobs: bool,
 }
 
 /// Where a launcher runs jobs.
@@ -84,7 +89,7 @@ impl KubernetesConfig {
     }
 
     /// The namespaces of jobs; `own` if none is set.
-    pub(super) fn namespaces(&self, own: &str) -> Vec<String> {
+    pub(crate) fn namespaces(&self, own: &str) -> Vec<String> {
         let named: Vec<String> =
             self.kubernetes_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();
         if named.is_empty() { vec![own.to_owned()] } else { named }

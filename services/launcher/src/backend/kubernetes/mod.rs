@@ -10,6 +10,7 @@
 
 mod apply;
 mod config;
+mod secrets;
 mod starts;
 mod table;
 mod watch;
@@ -18,8 +19,8 @@ pub use config::{BackendName, KubernetesConfig};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use anyhow::Context as _;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
@@ -30,10 +31,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::apply::Failure;
+use self::secrets::Secrets;
 use self::starts::{Start, Starts};
 use self::table::AttemptKey;
 use self::watch::Watched;
 use super::{Backend, Error, Launch, Left, Seen};
+use crate::cluster::{Connection, text};
 
 /// So many deleted attempts are remembered until they are reported.
 const MAX_DELETED: usize = 10_000;
@@ -52,6 +55,7 @@ struct Cluster {
     facts: Facts,
     watched: Watched,
     starts: Starts,
+    secrets: Secrets,
     /// Attempts whose Jobs this launcher has deleted while they ran.
     deleted: Mutex<BTreeSet<AttemptKey>>,
 }
@@ -63,17 +67,17 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Kubernetes {
-    /// The cluster of the kubeconfig, or of the pod that this process runs in.
+    /// Runs attempts in this cluster.
     ///
     /// # Errors
-    /// There is neither, or a setting is wrong.
-    pub(crate) async fn connect(config: &KubernetesConfig, installation: Uuid) -> anyhow::Result<Self> {
-        let found = kube::Config::infer()
-            .await
-            .context("--backend kubernetes: found neither a kubeconfig (KUBECONFIG) nor a pod's account")?;
-        let namespaces = config.namespaces(&found.default_namespace);
+    /// A setting is wrong.
+    pub(crate) fn new(
+        config: &KubernetesConfig,
+        cluster: &Connection,
+        installation: Uuid,
+    ) -> anyhow::Result<Self> {
+        let Connection { client, namespaces } = cluster.clone();
         let facts = config.facts(installation, namespaces[0].clone())?;
-        let client = Client::try_from(found).context("the client of the API server cannot be made")?;
         let cluster = Cluster {
             client,
             name: config.kubernetes_cluster.clone(),
@@ -81,6 +85,7 @@ impl Kubernetes {
             facts,
             watched: Watched::default(),
             starts: Starts::default(),
+            secrets: Secrets::default(),
             deleted: Mutex::default(),
         };
         Ok(Self { cluster: Arc::new(cluster) })
@@ -91,7 +96,7 @@ impl Kubernetes {
         let Cluster { namespaces, watched, .. } = &*self.cluster;
         for namespace in namespaces {
             let found = self.cluster.find(namespace, &key.0, key.1).await;
-            if let Some(job) = found.map_err(|error| Error::Cluster(apply::text(&error)))? {
+            if let Some(job) = found.map_err(|error| Error::Cluster(text(&error)))? {
                 watched.insert(namespace, job);
                 return Ok(Seen::pending("its pod is being created".to_owned()));
             }
@@ -148,7 +153,7 @@ impl Cluster {
         match jobs.delete(name, &DeleteParams::foreground()).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(false),
-            Err(error) => return Err(Error::Cluster(apply::text(&error))),
+            Err(error) => return Err(Error::Cluster(text(&error))),
         }
         let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
         if deleted.len() >= MAX_DELETED {
@@ -158,8 +163,7 @@ impl Cluster {
         Ok(true)
     }
 
-    /// Whether the pod of an attempt waits for a Secret that will not be created: its launcher ended between
-    /// the Job and the Secret.
+    /// Whether the pod of an attempt says that its Secret does not exist.
     fn lacks_secret(&self, key: &AttemptKey, observed: &Observed) -> bool {
         let Observed::Waiting { reason, is_obstacle: true, .. } = observed else { return false };
         let jobs = self.watched.jobs_of(&key.0, key.1);
@@ -240,7 +244,8 @@ impl Backend for Kubernetes {
         }
         let Cluster { namespaces, watched, .. } = &*self.cluster;
         let Some(observed) = watched.observed(namespaces, &key) else { return Ok(Seen::Unknown) };
-        if self.cluster.lacks_secret(&key, &observed) {
+        let lacks_secret = self.cluster.lacks_secret(&key, &observed);
+        if self.cluster.secrets.is_missing(&key, lacks_secret, Instant::now()) {
             return Ok(Seen::lost("its launcher ended before it had created all of its objects"));
         }
         match Cluster::seen(observed) {
@@ -250,8 +255,9 @@ impl Backend for Kubernetes {
     }
 
     async fn end_leftovers(&self, job_id: &str, last: u32) -> Result<usize, Error> {
-        let Cluster { namespaces, watched, starts, .. } = &*self.cluster;
+        let Cluster { namespaces, watched, starts, secrets, .. } = &*self.cluster;
         starts.forget(job_id, last);
+        secrets.forget(job_id, last);
         let mut deleted = 0;
         for job in watched.jobs_of(job_id, last) {
             let Some(key) = attempt_of(&job.metadata) else { continue };

@@ -1,24 +1,20 @@
 //! What the API server tells about the objects of an installation, without being asked.
 
 use std::collections::HashMap;
-use std::fmt::Debug;
-use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use futures::StreamExt as _;
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event as Warning, Pod, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
+use kube::Client;
+use kube::runtime::watcher::{self, Event};
 use slipway_kubernetes_jobs::{Observed, observe};
 use tokio::sync::Notify;
 
 use super::table::{AttemptKey, Labelled, Table};
 use crate::backend::Left;
+use crate::cluster::watch;
 
 /// Warnings about Jobs: that a quota is exceeded is in an event alone.
 const WARNINGS: &str = "involvedObject.kind=Job,type=Warning";
@@ -159,36 +155,6 @@ fn key_of<K: Labelled>(event: &Event<K>) -> Option<AttemptKey> {
             slipway_kubernetes_jobs::attempt_of(object.metadata())
         }
         Event::Init | Event::InitApply(_) | Event::InitDone => None,
-    }
-}
-
-/// Passes each event of a watch to `take`. Does not return.
-async fn watch<K>(client: &Client, namespace: &str, config: watcher::Config, mut take: impl FnMut(Event<K>))
-where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + 'static,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let mut events = pin!(watcher(api, config).default_backoff());
-    let mut failing = false;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                // A list begins before the API server has answered.
-                failing &= matches!(event, Event::Init);
-                take(event);
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    let kind = K::plural(&());
-                    tracing::warn!(%error, namespace, %kind, "watch of the API server failed; retrying");
-                }
-            }
-        }
     }
 }
 
