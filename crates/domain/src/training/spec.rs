@@ -170,6 +170,9 @@ pub struct CheckpointSpec {
     /// Whether a checkpoint can be read by another number of processes than wrote it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resharding: bool,
+    /// Step with which the training ends, from which its progress follows; absent: unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_steps: Option<u64>,
 }
 
 fn default_checkpoint_dir() -> String {
@@ -188,6 +191,7 @@ impl Default for CheckpointSpec {
             marker: None,
             sharded: false,
             resharding: false,
+            total_steps: None,
         }
     }
 }
@@ -215,6 +219,9 @@ impl JobSpec {
             ensure(!marker.contains('/'), "checkpoint.marker", || {
                 format!("must be the name of a file, is '{marker}'")
             })?;
+            ensure(checkpoint.total_steps != Some(0), "checkpoint.total_steps", || {
+                "must be at least 1, is 0".to_owned()
+            })?;
             ensure(!checkpoint.sharded || self.group().is_some(), "checkpoint.sharded", || {
                 "expected a distributed job: its kubernetes.replicas have one process".to_owned()
             })?;
@@ -223,6 +230,14 @@ impl JobSpec {
         ensure((1..=MAX_NAME_BYTES).contains(&key_length), "idempotency_key", || {
             format!("must be 1 to {MAX_NAME_BYTES} bytes long")
         })
+    }
+
+    /// How much of its steps are done with a checkpoint of this step, percent from 0 to 100; `None` where the
+    /// job does not say how many there are.
+    pub fn progress_percent(&self, step: Option<u64>) -> Option<u32> {
+        let total = self.checkpoint.as_ref()?.total_steps?.max(1);
+        let done = u128::from(step.unwrap_or(0).min(total)) * 100 / u128::from(total);
+        u32::try_from(done).ok()
     }
 
     /// Its processes, where there are several.
@@ -356,5 +371,31 @@ impl JobSpec {
         ensure((0.0..=MAX_GRACE_S).contains(&self.grace_period_s), "grace_period_s", || {
             format!("must be 0 to {MAX_GRACE_S}, is {}", self.grace_period_s)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_known_where_the_job_says_how_many_steps_there_are() {
+        let of = |total_steps, step| {
+            let checkpoint = Some(CheckpointSpec { total_steps, ..CheckpointSpec::default() });
+            JobSpec { checkpoint, ..JobSpec::default() }.progress_percent(step)
+        };
+        assert_eq!(of(None, Some(7)), None);
+        assert_eq!(of(Some(1_000), None), Some(0));
+        assert_eq!(of(Some(1_000), Some(429)), Some(42));
+        assert_eq!(of(Some(1_000), Some(5_000)), Some(100));
+        assert_eq!(of(Some(u64::MAX), Some(u64::MAX)), Some(100));
+        assert_eq!(JobSpec::default().progress_percent(Some(7)), None);
+        let refused = JobSpec {
+            name: "train".to_owned(),
+            command: vec!["true".to_owned()],
+            checkpoint: Some(CheckpointSpec { total_steps: Some(0), ..CheckpointSpec::default() }),
+            ..JobSpec::default()
+        };
+        assert_eq!(refused.validate().unwrap_err().field, "checkpoint.total_steps");
     }
 }

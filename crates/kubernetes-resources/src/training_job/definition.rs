@@ -44,6 +44,7 @@ fn columns() -> Value {
         column("Phase", "string", ".status.phase", 0),
         column("Attempt", "integer", ".status.attempt", 0),
         column("Step", "integer", ".status.step", 0),
+        column("Progress", "string", ".status.progress", 0),
         column("Age", "date", ".metadata.creationTimestamp", 0),
         column("Reason", "string", ".status.reason", 1),
         column("Job", "string", ".status.jobId", 1),

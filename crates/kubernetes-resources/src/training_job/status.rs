@@ -39,6 +39,9 @@ pub struct Status {
     /// Step of the newest checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<u64>,
+    /// Progress, e.g. `42%`, if the job sets `checkpoint.totalSteps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
     /// When the job was submitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub submitted_at: Option<DateTime<Utc>>,

@@ -106,6 +106,7 @@ fn of_job(object: &TrainingJob, job: &Job) -> Status {
         disruptions: job.disruptions,
         system_failures: job.system_failures,
         step: job.checkpoint_step,
+        progress: job.progress_percent.map(|percent| format!("{percent}%")),
         submitted_at: Some(job.created_at),
         finished_at: job.finished_at,
         attempts: attempts.iter().rev().take(MAX_ATTEMPTS).rev().map(Attempt::from).collect(),

@@ -246,7 +246,17 @@ async fn copy(
 
 /// Prints a job, its state first.
 fn show(as_json: bool, job: &Job) {
-    let first = ["id", "name", "status", "reason", "attempt", "checkpoint_step", "created_at", "updated_at"];
+    let first = [
+        "id",
+        "name",
+        "status",
+        "reason",
+        "attempt",
+        "checkpoint_step",
+        "progress_percent",
+        "created_at",
+        "updated_at",
+    ];
     output::object_in_order(as_json, &json!(job), &first);
     if let Some(resumed) = resumptions(job).filter(|_| !as_json) {
         outln!("{resumed}");

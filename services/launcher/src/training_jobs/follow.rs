@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::runtime::reflector::Store;
 use serde_json::json;
 use slipway_api::rest::launcher::Job;
 use slipway_domain::Invalid;
@@ -18,7 +19,7 @@ use slipway_kubernetes_resources::training_job::{
 use slipway_runtime::clock;
 
 use super::Objects;
-use crate::cluster::text;
+use crate::cluster::{Connection, text};
 use crate::state::State;
 use crate::store::jobs;
 use crate::{change, manage};
@@ -43,17 +44,9 @@ enum Error {
 #[derive(Debug)]
 pub(super) struct Follower {
     state: State,
-    client: ApiClient,
+    cluster: Connection,
     /// Why objects were refused, by UID.
     refused: HashMap<String, Refusal>,
-}
-
-struct ApiClient(Client);
-
-impl std::fmt::Debug for ApiClient {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("ApiClient")
-    }
 }
 
 #[derive(Debug)]
@@ -64,8 +57,8 @@ struct Refusal {
 }
 
 impl Follower {
-    pub(super) fn new(state: State, client: Client) -> Self {
-        Self { state, client: ApiClient(client), refused: HashMap::new() }
+    pub(super) fn new(state: State, cluster: Connection) -> Self {
+        Self { state, cluster, refused: HashMap::new() }
     }
 
     /// Does not return.
@@ -73,7 +66,7 @@ impl Follower {
         let mut failing = false;
         loop {
             let open: Vec<Arc<TrainingJob>> =
-                objects.stores.iter().flat_map(reflected).filter(|object| !is_settled(object)).collect();
+                objects.stores.iter().flat_map(Store::state).filter(|object| !is_settled(object)).collect();
             match self.pass(&open).await {
                 Ok(()) => failing = false,
                 Err(error) => {
@@ -218,16 +211,12 @@ impl Follower {
 
     fn api(&self, object: &TrainingJob) -> Api<TrainingJob> {
         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-        Api::namespaced(self.client.0.clone(), namespace)
+        Api::namespaced(self.cluster.client.clone(), namespace)
     }
 }
 
 fn name(object: &TrainingJob) -> &str {
     object.metadata.name.as_deref().unwrap_or_default()
-}
-
-fn reflected(store: &kube::runtime::reflector::Store<TrainingJob>) -> Vec<Arc<TrainingJob>> {
-    store.state()
 }
 
 /// Whether nothing more is to be done about it: its job has ended, and it may go at any time.

@@ -66,6 +66,6 @@ async fn follow_all(state: State, cluster: &Connection) {
             objects.news.notify_one();
         })
     });
-    let follower = Follower::new(state, cluster.client.clone());
+    let follower = Follower::new(state, cluster.clone());
     tokio::join!(join_all(watches), follower.run(objects));
 }

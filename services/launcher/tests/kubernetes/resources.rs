@@ -40,7 +40,7 @@ fn an_object_is_a_job_that_kubectl_can_wait_for() {
     with_training_jobs(async |world| {
         let script = "mkdir -p checkpoints; echo 7 > checkpoints/7.tmp; mv checkpoints/7.tmp checkpoints/7; \
             echo $GREETING; sleep 1";
-        let further = json!({"env": {"GREETING": "hello"}, "checkpoint": {"keep": 2},
+        let further = json!({"env": {"GREETING": "hello"}, "checkpoint": {"keep": 2, "totalSteps": 70},
             "resources": {"cpus": 0.1, "memory": "64Mi"}, "podLabels": {"team": "vision"}});
         apply(&world, &manifest("train", script, &further));
         world.kubectl(&["wait", "trainingjob/train", "--for=condition=Complete", LIMIT]);
@@ -56,7 +56,7 @@ fn an_object_is_a_job_that_kubectl_can_wait_for() {
         assert!(world.launcher.log(id, "").await.contains("hello"));
         let table = world.kubectl(&["get", "tj"]);
         let columns: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
-        assert_eq!(columns, ["NAME", "PHASE", "ATTEMPT", "STEP", "AGE"], "{table}");
+        assert_eq!(columns, ["NAME", "PHASE", "ATTEMPT", "STEP", "PROGRESS", "AGE"], "{table}");
         // An object whose job has ended can be deleted without a launcher.
         let free = async || finalizers(&world, "train").is_empty().then_some(());
         world.launcher.eventually("no finalizer", free).await;
@@ -136,7 +136,7 @@ fn an_object_is_suspended_and_resumed_and_a_killed_launcher_submits_it_once() {
         };
         let script = "if [ -e checkpoints/3 ]; then exit 0; fi; mkdir -p checkpoints; \
             echo 3 > checkpoints/3.tmp; mv checkpoints/3.tmp checkpoints/3; sleep 600";
-        let further = json!({"suspend": true, "checkpoint": {}, "gracePeriodSeconds": 1});
+        let further = json!({"suspend": true, "checkpoint": {"totalSteps": 10}, "gracePeriodSeconds": 1});
         apply(&world, &manifest("train", script, &further));
         let object = until(&world, "train", "suspended", |status| status["phase"] == "Suspended").await;
         assert_eq!(object["status"]["jobId"], Value::Null, "nothing was submitted");
@@ -144,7 +144,7 @@ fn an_object_is_suspended_and_resumed_and_a_killed_launcher_submits_it_once() {
         suspend(false);
         world.launcher.kill_launcher();
         world.launcher.start_launcher().await;
-        until(&world, "train", "a checkpoint", |status| status["step"] == 3).await;
+        until(&world, "train", "a checkpoint", |status| status["progress"] == "30%").await;
         suspend(true);
         world.kubectl(&["wait", "tj/train", "--for=condition=Suspended", LIMIT]);
         suspend(false);

@@ -86,6 +86,10 @@ pub struct Job {
     pub system_failures: u32,
     /// Step of the newest committed checkpoint.
     pub checkpoint_step: Option<u64>,
+    /// Progress in percent: `checkpoint_step` of `checkpoint.total_steps`, and 100 after a success; absent if
+    /// the job does not set `checkpoint.total_steps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_percent: Option<u32>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// When it was submitted.

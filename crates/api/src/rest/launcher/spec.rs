@@ -118,6 +118,9 @@ pub struct CheckpointSpec {
     /// A checkpoint can be read by a different number of processes than wrote it [default: false].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resharding: bool,
+    /// Step with which the training ends; the job then shows its progress [default: unknown].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_steps: Option<u64>,
 }
 
 fn default_dir() -> String {
@@ -152,7 +155,7 @@ mirror!(
         backoff_max_ms
     }
 );
-mirror!(CheckpointSpec = training::CheckpointSpec { dir, keep, marker, sharded, resharding });
+mirror!(CheckpointSpec = training::CheckpointSpec { dir, keep, marker, sharded, resharding, total_steps });
 
 mirror_nested!(JobSpec = training::JobSpec {
     name, command, env, files, timeout_s, grace_period_s, labels, experiment_id, idempotency_key,
@@ -168,7 +171,8 @@ mod tests {
     fn a_body_means_what_the_same_json_means_to_the_domain() {
         for body in [
             json!({"name": "a", "command": ["true"]}),
-            json!({"name": "a", "command": ["true"], "checkpoint": {"sharded": true, "resharding": true},
+            json!({"name": "a", "command": ["true"],
+                "checkpoint": {"sharded": true, "resharding": true, "total_steps": 9},
                 "retries": {"limit": 2, "oom_memory_bytes": 9}, "resources": {"cpus": 0.5},
                 "timeout_s": 3.5, "experiment_id": "3", "idempotency_key": "k"}),
             json!({"name": "a", "command": ["true"], "kubernetes": {"image": "train:1",

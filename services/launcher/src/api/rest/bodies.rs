@@ -2,7 +2,7 @@
 
 use chrono::DateTime;
 use slipway_api::rest::launcher::{Attempt, Checkpoint, CheckpointDetails, Job, Process, Waiting};
-use slipway_domain::training::Group;
+use slipway_domain::training::{Group, Status};
 
 use crate::store::attempts::StoredAttempt;
 use crate::store::checkpoints::StoredCheckpoint;
@@ -56,6 +56,10 @@ fn job_body(waiting: Option<Waiting>, job: StoredJob, attempts: Option<Vec<Attem
         disruptions: job.state.disruptions(),
         system_failures: job.state.system_failures(),
         checkpoint_step: job.checkpoint_step,
+        progress_percent: job.spec.progress_percent(match job.state.status() {
+            Status::Succeeded => Some(u64::MAX),
+            _ => job.checkpoint_step,
+        }),
         labels: job.spec.labels.clone(),
         created_at: job.created_at,
         updated_at: job.updated_at,
