@@ -136,7 +136,7 @@ impl Reconciler {
     }
 
     /// Starts what was reserved, some at a time: most of a start is waiting for others. One that fails keeps
-    /// no other from starting; the error is the last one.
+    /// no other from starting; the error is the first one.
     async fn start_all(&self, started: Vec<Started>) -> Result<(), Problem> {
         futures::stream::iter(started)
             .map(|started| self.perform(started.id, started.changed, started.assigned, true))

@@ -83,7 +83,7 @@ impl Follower {
         }
     }
 
-    /// Follows all of them; the error is the last one.
+    /// Follows all of them; the error is the first one.
     async fn pass(&mut self, open: &[Arc<TrainingJob>]) -> Result<(), Error> {
         let uids: Vec<&String> = open.iter().filter_map(|object| object.metadata.uid.as_ref()).collect();
         self.refused.retain(|uid, _| uids.contains(&uid));
