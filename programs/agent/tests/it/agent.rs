@@ -169,17 +169,6 @@ impl Attempt {
         self.wait_for(line, |launcher| launcher.log().lines().any(|found| found == line)).await;
     }
 
-    /// Waits until the agent itself has logged this.
-    pub(crate) async fn wait_for_agent_log(&self, text: &str) {
-        for _ in 0..PATIENCE_S * 1_000 / LOOK_INTERVAL_MS {
-            if self.agent_log().contains(text) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(LOOK_INTERVAL_MS)).await;
-        }
-        panic!("waited {PATIENCE_S} s in vain for the agent to log `{text}`:\n{}", self.agent_log());
-    }
-
     /// Live processes of the job, without zombies.
     pub(crate) fn processes(&self) -> Vec<Pid> {
         let mark = format!("SLIPWAY_JOB_ID={}", self.job_id);

@@ -153,8 +153,7 @@ async fn preempted_with(grace_s: u64) -> (Vec<u64>, Vec<String>) {
     attempt.store_in(&store.store).start();
     attempt.wait_for("the commit", |launcher| launcher.state().commits.len() == 1).await;
     // The agent has learned how long it took when it watches its folder again.
-    let text = "checkpoint committed";
-    attempt.wait_for_agent_log(text).await;
+    attempt.wait_for("its line", |_| attempt.agent_log().contains("checkpoint committed")).await;
     attempt.signal(Signal::SIGTERM);
     assert!(attempt.ended().await.success());
     let steps = attempt.launcher.state().commits.iter().map(|commit| commit.step).collect();

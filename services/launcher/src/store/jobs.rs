@@ -89,17 +89,23 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
     Ok(inserted.rows_affected() == 1)
 }
 
+/// A statement that reads rows of [`Row`], with this behind `FROM jobs`.
+macro_rules! stored_jobs {
+    ($which:literal) => {
+        concat!(
+            "SELECT id, spec, state, traceparent, created_at, updated_at, finished_at,
+               (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id
+               AND released_at IS NULL) AS checkpoint_step
+             FROM jobs ",
+            $which
+        )
+    };
+}
+
 /// One job.
 pub(crate) async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<StoredJob>, sqlx::Error> {
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT id, spec, state, traceparent, created_at, updated_at, finished_at,
-           (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id
-           AND released_at IS NULL) AS checkpoint_step
-         FROM jobs WHERE id = $1",
-    )
-    .bind(id)
-    .fetch_optional(connection)
-    .await?;
+    let row: Option<Row> =
+        sqlx::query_as(stored_jobs!("WHERE id = $1")).bind(id).fetch_optional(connection).await?;
     row.map(TryInto::try_into).transpose()
 }
 
@@ -108,30 +114,18 @@ pub(crate) async fn find_by_key(
     connection: &mut PgConnection,
     idempotency_key: &str,
 ) -> Result<Option<StoredJob>, sqlx::Error> {
-    let row: Option<(Uuid,)> = sqlx::query_as("SELECT id FROM jobs WHERE idempotency_key = $1")
-        .bind(idempotency_key)
-        .fetch_optional(&mut *connection)
-        .await?;
-    match row {
-        Some((id,)) => find(connection, id).await,
-        None => Ok(None),
-    }
+    Ok(find_by_keys(connection, &[idempotency_key]).await?.pop())
 }
 
 /// Jobs by their idempotency keys.
 pub(crate) async fn find_by_keys(
     connection: &mut PgConnection,
-    idempotency_keys: &[String],
+    idempotency_keys: &[impl AsRef<str> + Sync],
 ) -> Result<Vec<StoredJob>, sqlx::Error> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, spec, state, traceparent, created_at, updated_at, finished_at,
-           (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id
-           AND released_at IS NULL) AS checkpoint_step
-         FROM jobs WHERE idempotency_key = ANY($1)",
-    )
-    .bind(idempotency_keys)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<Row> = sqlx::query_as(stored_jobs!("WHERE idempotency_key = ANY($1)"))
+        .bind(idempotency_keys.iter().map(AsRef::as_ref).collect::<Vec<&str>>())
+        .fetch_all(connection)
+        .await?;
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
@@ -193,14 +187,11 @@ pub(crate) async fn list(
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<StoredJob>, sqlx::Error> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, spec, state, traceparent, created_at, updated_at, finished_at,
-           (SELECT max(step) FROM checkpoints WHERE job_id = jobs.id
-           AND released_at IS NULL) AS checkpoint_step
-         FROM jobs WHERE ($1::text IS NULL OR status = $1) AND ($2::bigint IS NULL OR seq < $2)
+    let rows: Vec<Row> = sqlx::query_as(stored_jobs!(
+        "WHERE ($1::text IS NULL OR status = $1) AND ($2::bigint IS NULL OR seq < $2)
            AND ($4::bigint[] IS NULL OR experiment_id = ANY($4))
-         ORDER BY seq DESC LIMIT $3",
-    )
+         ORDER BY seq DESC LIMIT $3"
+    ))
     .bind(filter.status.map(Status::as_str))
     .bind(before)
     .bind(limit)

@@ -15,10 +15,6 @@ fn manifest(name: &str, script: &str, further: &Value) -> Value {
         "spec": spec})
 }
 
-fn apply(world: &World, manifest: &Value) {
-    tokio::task::block_in_place(|| world.namespace.apply(&manifest.to_string()).unwrap());
-}
-
 fn refused(world: &World, manifest: &Value) -> String {
     tokio::task::block_in_place(|| world.namespace.apply(&manifest.to_string()).unwrap_err().to_string())
 }
@@ -42,7 +38,7 @@ fn an_object_is_a_job_that_kubectl_can_wait_for() {
             echo $GREETING; sleep 1";
         let further = json!({"env": {"GREETING": "hello"}, "checkpoint": {"keep": 2, "totalSteps": 70},
             "resources": {"cpus": 0.1, "memory": "64Mi"}, "podLabels": {"team": "vision"}});
-        apply(&world, &manifest("train", script, &further));
+        world.apply(&manifest("train", script, &further));
         world.kubectl(&["wait", "trainingjob/train", "--for=condition=Complete", LIMIT]);
         let object = until(&world, "train", "it is let go", |status| status["phase"] == "Succeeded").await;
         let status = &object["status"];
@@ -72,7 +68,7 @@ fn finalizers(world: &World, name: &str) -> String {
 #[test]
 fn deleting_an_object_cancels_its_job_and_leaves_nothing() {
     with_training_jobs(async |world| {
-        apply(&world, &manifest("train", "sleep 600", &json!({"gracePeriodSeconds": 1})));
+        world.apply(&manifest("train", "sleep 600", &json!({"gracePeriodSeconds": 1})));
         let object = until(&world, "train", "it runs", |status| status["phase"] == "Running").await;
         let id = object["status"]["jobId"].as_str().unwrap().to_owned();
         world.kubectl(&["delete", "trainingjob", "train", LIMIT]);
@@ -82,7 +78,7 @@ fn deleting_an_object_cancels_its_job_and_leaves_nothing() {
         world.launcher.eventually("no pod is left", gone).await;
 
         // The same name is another object, and another job.
-        apply(&world, &manifest("train", "true", &json!({})));
+        world.apply(&manifest("train", "true", &json!({})));
         world.kubectl(&["wait", "tj/train", "--for=condition=Complete", LIMIT]);
         assert_ne!(found(&world, "train")["status"]["jobId"], json!(id));
     });
@@ -109,7 +105,7 @@ fn what_is_wrong_is_refused_with_the_field() {
         }
 
         // What only the launcher knows is in the status, and can be corrected.
-        apply(&world, &manifest("train", "sleep 600", &json!({"gpuType": "b300"})));
+        world.apply(&manifest("train", "sleep 600", &json!({"gpuType": "b300"})));
         let is_refused = |status: &Value| status["phase"] == "Refused";
         let object = until(&world, "train", "it is refused", is_refused).await;
         let accepted = &object["status"]["conditions"][0];
@@ -137,7 +133,7 @@ fn an_object_is_suspended_and_resumed_and_a_killed_launcher_submits_it_once() {
         let script = "if [ -e checkpoints/3 ]; then exit 0; fi; mkdir -p checkpoints; \
             echo 3 > checkpoints/3.tmp; mv checkpoints/3.tmp checkpoints/3; sleep 600";
         let further = json!({"suspend": true, "checkpoint": {"totalSteps": 10}, "gracePeriodSeconds": 1});
-        apply(&world, &manifest("train", script, &further));
+        world.apply(&manifest("train", script, &further));
         let object = until(&world, "train", "suspended", |status| status["phase"] == "Suspended").await;
         assert_eq!(object["status"]["jobId"], Value::Null, "nothing was submitted");
 

@@ -59,7 +59,7 @@ fn the_role_is_what_the_launcher_asks_of_the_api_server() {
         let waiting = world.submit(script, json!({"resources": {"gpus": 9}}), json!({})).await;
         let resource = json!({"apiVersion": "slipway.dev/v1alpha1", "kind": "TrainingJob",
             "metadata": {"name": "train"}, "spec": {"image": BUSYBOX_IMAGE, "command": ["true"]}});
-        tokio::task::block_in_place(|| world.namespace.apply(&resource.to_string()).unwrap());
+        world.apply(&resource);
         world.pending(&waiting, "Insufficient nvidia.com/gpu").await;
         world.launcher.cancel(&waiting).await;
         for (job, status) in [(&ended, "succeeded"), (&distributed, "succeeded"), (&waiting, "cancelled")] {

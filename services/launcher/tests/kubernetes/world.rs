@@ -123,6 +123,11 @@ impl World {
         tokio::task::block_in_place(|| self.namespace.kubectl(arguments).unwrap())
     }
 
+    /// Creates or changes an object of this namespace.
+    pub(crate) fn apply(&self, manifest: &Value) {
+        tokio::task::block_in_place(|| self.namespace.apply(&manifest.to_string()).unwrap());
+    }
+
     /// As [`Self::kubectl`] where it may fail, e.g. because an object is gone already.
     pub(crate) fn try_kubectl(&self, arguments: &[&str]) {
         let _ = tokio::task::block_in_place(|| self.namespace.kubectl(arguments));

@@ -17,7 +17,7 @@ mod processes;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::json;
@@ -70,11 +70,8 @@ impl World {
         // The pod ends by itself a little after its agent has reported.
         let body = json!({"name": "many", "command": ["true"],
             "kubernetes": {"image": BUSYBOX_IMAGE, "annotations": {"fake/run-time": "15s"}}});
-        let mut left = (0..count).map(|_| self.launcher.submit(body.clone())).collect::<Vec<_>>();
-        while !left.is_empty() {
-            let batch = left.drain(..PARALLEL_SUBMISSIONS.min(left.len()));
-            futures::future::join_all(batch).await;
-        }
+        let submit = |_| async { drop(self.launcher.submit(body.clone()).await) };
+        futures::stream::iter(0..count).for_each_concurrent(PARALLEL_SUBMISSIONS, submit).await;
     }
 
     /// Plays an agent for each Secret that appears, until so many have reported.
@@ -102,7 +99,7 @@ impl World {
         agents.join_all().await;
     }
 
-    /// Jobs that have succeeded, by the launcher's metrics.
+    /// Number of jobs that have succeeded.
     async fn succeeded(&self) -> usize {
         let mut succeeded = 0;
         let mut path = "/api/v1/jobs?status=succeeded&limit=200".to_owned();
