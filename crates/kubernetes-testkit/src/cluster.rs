@@ -130,6 +130,10 @@ impl Cluster {
         command
     }
 
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.facts.programs.join(name)
     }

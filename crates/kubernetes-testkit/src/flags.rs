@@ -146,3 +146,7 @@ pub(crate) fn proxy(layout: &Layout) -> Vec<String> {
 pub(crate) fn containerd(layout: &Layout) -> Vec<String> {
     vec!["--config".to_owned(), layout.path("config/containerd.toml").display().to_string()]
 }
+
+pub(crate) fn coredns(layout: &Layout) -> Vec<String> {
+    vec!["-conf".to_owned(), layout.path("config/Corefile").display().to_string()]
+}

@@ -23,6 +23,7 @@ mod folder;
 mod image;
 mod kubeconfig;
 mod kubectl;
+mod kubelet;
 mod layout;
 mod level;
 mod machine;

@@ -7,31 +7,50 @@ use slipway_toolbox::process;
 
 use crate::{Error, Progress, command, once};
 
-/// Go module with the pins and our `main` packages.
-const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/test-cluster");
-/// Its packages, each of which becomes one program.
-const PACKAGES: [&str; 2] = ["kubernetes", "pause"];
-/// The names that the program `kubernetes` is called by.
-const NAMES: [&str; 8] = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-proxy",
-    "kube-scheduler",
-    "kubectl",
-    "kubelet",
-    "kwok",
-];
-/// Which module's version is that of Kubernetes.
-const KUBERNETES: &str = "k8s.io/kubernetes";
-const PREFIX: &str = "kubernetes";
+/// A folder of Go packages with its pins, each of which becomes one program.
+struct Module {
+    folder: &'static str,
+    packages: &'static [&'static str],
+    /// Further names of a program.
+    links: &'static [&'static str],
+    /// The module whose version the programs have.
+    upstream: &'static str,
+    /// Begins the name of their folder in the cache.
+    prefix: &'static str,
+}
+
+const KUBERNETES: Module = Module {
+    folder: concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/test-cluster"),
+    packages: &["kubernetes", "pause"],
+    links: &[
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-proxy",
+        "kube-scheduler",
+        "kubectl",
+        "kubelet",
+        "kwok",
+    ],
+    upstream: "k8s.io/kubernetes",
+    prefix: "kubernetes",
+};
+/// A module of its own, since it requires other versions of packages than Kubernetes does.
+const COREDNS: Module = Module {
+    folder: concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/test-cluster/coredns"),
+    packages: &["."],
+    links: &[],
+    upstream: "github.com/coredns/coredns",
+    prefix: "coredns",
+};
 /// The build gives way to compilers that a person waits for.
 const NICENESS: &str = "10";
 
 /// The programs of Kubernetes, in the toolbox cache.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    folder: PathBuf,
+    kubernetes: PathBuf,
+    coredns: PathBuf,
 }
 
 impl Programs {
@@ -41,31 +60,59 @@ impl Programs {
     /// # Errors
     /// They are not in the cache and cannot be built.
     pub fn ensure(progress: Progress<'_>) -> Result<Self, Error> {
-        let pins = Pins::read(Path::new(MODULE))?;
-        let folder = once::ensure(PREFIX, &pins.key(), |part| {
-            progress(&format!("building Kubernetes {} from Go modules", pins.version));
-            build(&pins, &part.join("bin"))
-        })?;
-        Ok(Self { folder })
+        Ok(Self { kubernetes: KUBERNETES.ensure(progress)?, coredns: COREDNS.ensure(progress)? })
     }
 
     /// Whether the cache has them.
     pub fn are_built() -> bool {
-        Pins::read(Path::new(MODULE)).is_ok_and(|pins| once::exists(PREFIX, &pins.key()))
+        let is_built =
+            |module: &Module| Pins::read(module).is_ok_and(|pins| once::exists(module.prefix, &pins.key()));
+        [KUBERNETES, COREDNS].iter().all(is_built)
     }
 
-    /// The folder of the programs, for `PATH`.
+    /// The folder of the programs that a person calls, for `PATH`.
     pub fn folder(&self) -> PathBuf {
-        self.folder.join("bin")
+        self.kubernetes.join("bin")
     }
 
     /// One program.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.join("bin").join(name)
+        let folder = if name == COREDNS.prefix { &self.coredns } else { &self.kubernetes };
+        folder.join("bin").join(name)
     }
 }
 
-/// What the programs are made from.
+impl Module {
+    /// Folder of its programs, which are built if they are not there.
+    fn ensure(&self, progress: Progress<'_>) -> Result<PathBuf, Error> {
+        let pins = Pins::read(self)?;
+        once::ensure(self.prefix, &pins.key(), |part| {
+            progress(&format!("building {} {} from Go modules", self.upstream, pins.version));
+            self.build(&pins, &part.join("bin"))
+        })
+    }
+
+    fn build(&self, pins: &Pins, bin: &Path) -> Result<(), Error> {
+        std::fs::create_dir_all(bin).map_err(Error::file("cannot make", bin))?;
+        let mut command = Command::new("nice");
+        command.args(["-n", NICENESS, "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]);
+        command.arg("-ldflags").arg(link_flags(&pins.version));
+        // With a folder as the target, each program gets the name of its package.
+        command.arg("-o").arg(format!("{}/", bin.display()));
+        command.args(self.packages.iter().map(|package| format!("./{package}")));
+        command.env("CGO_ENABLED", "0").env("GOFLAGS", "").env("GOWORK", "off");
+        // A build that no process waits for would go on for minutes.
+        process::die_with_parent(&mut command);
+        command::output(command.current_dir(self.folder), &format!("go build in {}", self.folder), None)?;
+        for name in self.links {
+            let link = bin.join(name);
+            std::os::unix::fs::symlink(self.packages[0], &link).map_err(Error::file("cannot make", &link))?;
+        }
+        Ok(())
+    }
+}
+
+/// What programs are made from.
 struct Pins {
     version: String,
     /// Paths within the module, in order, with their content.
@@ -73,10 +120,11 @@ struct Pins {
 }
 
 impl Pins {
-    fn read(module: &Path) -> Result<Self, Error> {
+    fn read(module: &Module) -> Result<Self, Error> {
+        let root = Path::new(module.folder);
         let mut paths = vec!["go.mod".to_owned(), "go.sum".to_owned()];
-        for package in PACKAGES {
-            let folder = module.join(package);
+        for package in module.packages {
+            let folder = root.join(package);
             let entries = std::fs::read_dir(&folder).map_err(Error::file("cannot list", &folder))?;
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -88,14 +136,15 @@ impl Pins {
         paths.sort();
         let mut files = Vec::new();
         for path in paths {
-            let file = module.join(&path);
+            let file = root.join(&path);
             let content = std::fs::read(&file).map_err(Error::file("cannot read", &file))?;
             files.push((path, content));
         }
         let pins = files.iter().find(|(path, _)| path == "go.mod").map_or(&[][..], |(_, content)| content);
-        let version = version_of(&String::from_utf8_lossy(pins), KUBERNETES).ok_or_else(|| Error::File {
-            action: "no version of k8s.io/kubernetes in",
-            path: module.join("go.mod"),
+        let version = version_of(&String::from_utf8_lossy(pins), module.upstream);
+        let version = version.ok_or_else(|| Error::File {
+            action: "no version of the programs in",
+            path: root.join("go.mod"),
             source: std::io::ErrorKind::InvalidData.into(),
         })?;
         Ok(Self { version, files })
@@ -129,25 +178,6 @@ fn link_flags(version: &str) -> String {
     flags
 }
 
-fn build(pins: &Pins, bin: &Path) -> Result<(), Error> {
-    std::fs::create_dir_all(bin).map_err(Error::file("cannot make", bin))?;
-    let mut command = Command::new("nice");
-    command.args(["-n", NICENESS, "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]);
-    command.arg("-ldflags").arg(link_flags(&pins.version));
-    // With a folder as the target, each program gets the name of its package.
-    command.arg("-o").arg(format!("{}/", bin.display()));
-    command.args(PACKAGES.map(|package| format!("./{package}")));
-    command.env("CGO_ENABLED", "0").env("GOFLAGS", "").env("GOWORK", "off");
-    // A build that no process waits for would go on for minutes.
-    process::die_with_parent(&mut command);
-    command::output(command.current_dir(MODULE), &format!("go build in {MODULE}"), None)?;
-    for name in NAMES {
-        let link = bin.join(name);
-        std::os::unix::fs::symlink(PACKAGES[0], &link).map_err(Error::file("cannot make", &link))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,9 +185,10 @@ mod tests {
     #[test]
     fn the_version_is_that_of_the_requirement() {
         let pins = "module m\n\nrequire (\n\tk8s.io/api v0.36.5\n\tk8s.io/kubernetes v1.36.5\n)\n";
-        assert_eq!(version_of(pins, KUBERNETES).as_deref(), Some("v1.36.5"));
-        assert_eq!(version_of("require k8s.io/kubernetes v1.2.3", KUBERNETES).as_deref(), Some("v1.2.3"));
-        assert_eq!(version_of("module k8s.io/kubernetes", KUBERNETES), None);
+        let kubernetes = KUBERNETES.upstream;
+        assert_eq!(version_of(pins, kubernetes).as_deref(), Some("v1.36.5"));
+        assert_eq!(version_of("require k8s.io/kubernetes v1.2.3", kubernetes).as_deref(), Some("v1.2.3"));
+        assert_eq!(version_of("module k8s.io/kubernetes", kubernetes), None);
     }
 
     #[test]
@@ -169,13 +200,16 @@ mod tests {
 
     #[test]
     fn the_key_changes_with_every_pin() {
-        let read = || Pins::read(Path::new(MODULE)).unwrap();
-        let mut changed = read();
-        assert_eq!(changed.key(), read().key());
-        for index in 0..changed.files.len() {
-            changed.files[index].1.push(b'\n');
-            assert_ne!(changed.key(), read().key(), "{}", changed.files[index].0);
-            changed.files[index].1.pop();
+        for module in [KUBERNETES, COREDNS] {
+            let read = || Pins::read(&module).unwrap();
+            let mut changed = read();
+            assert_eq!(changed.key(), read().key());
+            assert!(changed.files.len() >= 3, "{}: go.mod, go.sum and a program", module.folder);
+            for index in 0..changed.files.len() {
+                changed.files[index].1.push(b'\n');
+                assert_ne!(changed.key(), read().key(), "{}", changed.files[index].0);
+                changed.files[index].1.pop();
+            }
         }
     }
 }

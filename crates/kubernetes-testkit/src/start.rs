@@ -9,6 +9,7 @@ use slipway_toolbox::servers::free_port;
 use crate::certificates::{self, Certificate};
 use crate::cluster::Facts;
 use crate::folder;
+use crate::kubelet::node_environment;
 use crate::layout::Layout;
 use crate::names::{NODE_ADDRESS, NODE_NAME};
 use crate::owner::Owner;
@@ -133,7 +134,7 @@ impl Starting<'_> {
             self.control(processes)?;
         }
         if let Some(packages) = self.packages {
-            progress("starting containerd, kubelet and kube-proxy");
+            progress("starting containerd, kubelet, kube-proxy and CoreDNS");
             self.node(processes, &cluster, packages)?;
         }
         if level >= Level::Control {
@@ -175,6 +176,7 @@ impl Starting<'_> {
         let plugins = self.packages.map(|packages| packages.plugins().display().to_string());
         let files = [
             ("audit.yaml", include_str!("config/audit.yaml")),
+            ("Corefile", include_str!("config/Corefile")),
             ("cni/bridge.conflist", include_str!("config/bridge.conflist")),
             ("containerd.toml", include_str!("config/containerd.toml")),
             ("kubelet.yaml", include_str!("config/kubelet.yaml")),
@@ -224,11 +226,7 @@ impl Starting<'_> {
         cluster: &Cluster,
         packages: &Packages,
     ) -> Result<(), Error> {
-        let mut environment = vec![
-            ("PATH", packages.search_path()),
-            ("TMPDIR", self.layout.path("node/tmp").display().to_string()),
-        ];
-        environment.extend(packages.library_path().map(|path| ("LD_LIBRARY_PATH", path)));
+        let environment = node_environment(self.layout, packages);
         let containerd = packages.path("containerd");
         processes.start("containerd", &containerd, &flags::containerd(self.layout), &environment)?;
         let socket = self.layout.containerd_socket();
@@ -236,10 +234,16 @@ impl Starting<'_> {
         for archive in base_images(self.programs, packages)? {
             cluster.load(&archive)?;
         }
+        processes.start("coredns", &self.programs.path("coredns"), &flags::coredns(self.layout), &[])?;
         let kubelet = flags::kubelet(self.layout);
         processes.start("kubelet", &self.programs.path("kubelet"), &kubelet, &environment)?;
         let proxy = flags::proxy(self.layout);
         processes.start("kube-proxy", &self.programs.path("kube-proxy"), &proxy, &environment)?;
+        // It prints its version once it has the services and listens.
+        let log = self.layout.log("coredns");
+        processes.wait("listening CoreDNS", &mut || {
+            found(std::fs::read_to_string(&log).is_ok_and(|text| text.contains("CoreDNS-")))
+        })?;
         processes.wait("ready node", &mut || {
             let condition = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
             match cluster.kubectl(&["get", "node", NODE_NAME, "--output", condition]) {

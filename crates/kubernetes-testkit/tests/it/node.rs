@@ -49,6 +49,47 @@ fn a_job_with_an_image_of_the_test_completes() {
 }
 
 #[test]
+fn a_pod_finds_services_and_the_pods_of_a_headless_service_by_name() {
+    let Some(cluster) = Cluster::shared(Level::Node) else { return };
+    let namespace = cluster.namespace();
+    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "group" },
+        "spec": { "clusterIP": "None", "selector": { "app": "group" }, "publishNotReadyAddresses": true } });
+    namespace.apply(&service.to_string()).unwrap();
+    let mut member = pod("member", &["sleep", "600"]);
+    member["metadata"]["labels"] = json!({ "app": "group" });
+    member["spec"]["hostname"] = json!("member-0");
+    member["spec"]["subdomain"] = json!("group");
+    namespace.apply(&member.to_string()).unwrap();
+    let name = format!("member-0.group.{}.svc.cluster.local", namespace.name());
+    let script = format!(
+        "until nslookup {name}; do sleep 0.2; done; nslookup kubernetes.default.svc.cluster.local && \
+         ! nslookup example.com"
+    );
+    namespace.apply(&pod("client", &["sh", "-c", &script]).to_string()).unwrap();
+    wait_for_phase(&namespace, "client", "Succeeded");
+    let address = ["get", "pod", "member", "--output", "jsonpath={.status.podIP}"];
+    let (address, log) =
+        (namespace.kubectl(&address).unwrap(), namespace.kubectl(&["logs", "client"]).unwrap());
+    assert!(log.contains(&address), "{address} is not in:\n{log}");
+}
+
+#[test]
+fn containers_go_on_while_kubelet_is_killed_and_it_comes_back() {
+    let Some(cluster) = Cluster::shared(Level::Node) else { return };
+    let namespace = cluster.namespace();
+    namespace.apply(&pod("runs", &["sh", "-c", "sleep 5; echo went on"]).to_string()).unwrap();
+    wait_for_phase(&namespace, "runs", "Running");
+    cluster.restart_kubelet().unwrap();
+    wait_for_phase(&namespace, "runs", "Succeeded");
+    assert_eq!(namespace.kubectl(&["logs", "runs"]).unwrap(), "went on");
+    let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
+    assert_eq!(namespace.kubectl(&["get", "pod", "runs", "--output", restarts]).unwrap(), "0");
+    cluster.restart_kubelet().unwrap();
+    namespace.apply(&pod("later", &["true"]).to_string()).unwrap();
+    wait_for_phase(&namespace, "later", "Succeeded");
+}
+
+#[test]
 fn a_pod_reaches_a_server_of_the_test_and_the_test_reaches_the_pod() {
     let Some(cluster) = Cluster::shared(Level::Node) else { return };
     cluster.join_network().unwrap();
