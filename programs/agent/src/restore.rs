@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use slipway_domain::training::{Manifest, ManifestFile};
 use tokio::fs;
 use tokio::time::Instant;
 
 use crate::launcher::CallError;
-use crate::objects::{Error, FILES_OF_A_CALL, Objects};
+use crate::objects::{Error, FILES_OF_A_CALL, Objects, PARALLEL_FILES};
 use crate::spool::Spool;
 use crate::workspace::remove_tree;
 
@@ -139,23 +140,12 @@ async fn fill(objects: &Objects, manifest: &Manifest, top: &Path, deadline: Inst
         let prefix = files.first().map_or("", |file| manifest.prefix_of(file));
         let mut urls = until(deadline, || objects.sign_downloads(prefix, files)).await?;
         urls.resize(files.len(), String::new());
-        for (&file, url) in files.iter().zip(urls) {
-            let target = top.join(&file.path);
-            if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent).await?;
-            }
-            if let Err(error) = objects.get_file(&url, file, &target).await {
-                if !is_transient(&error) {
-                    return Err(error);
-                }
-                tracing::warn!(%error, "download of a checkpoint file failed; retrying");
-                tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
-                until(deadline, || again(objects, prefix, file, &target)).await?;
-            }
-            if let Some(mode) = file.mode {
-                fs::set_permissions(&target, Permissions::from_mode(mode)).await?;
-            }
-        }
+        let fetched: Vec<_> = files
+            .iter()
+            .zip(urls)
+            .map(|(file, url)| fetch(objects, prefix, file, url, top, deadline).boxed())
+            .collect();
+        let () = futures::stream::iter(fetched).buffer_unordered(PARALLEL_FILES).try_collect().await?;
     }
     for link in &manifest.links {
         let path = top.join(&link.path);
@@ -167,10 +157,37 @@ async fn fill(objects: &Objects, manifest: &Manifest, top: &Path, deadline: Inst
     Ok(())
 }
 
+/// Downloads a file into a folder, and tries again until it succeeds, fails for good, or the time is over.
+async fn fetch(
+    objects: &Objects,
+    prefix: &str,
+    file: &ManifestFile,
+    url: String,
+    folder: &Path,
+    deadline: Instant,
+) -> Result<(), Error> {
+    let target = folder.join(&file.path);
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).await?;
+    }
+    if let Err(error) = objects.get_file(prefix, &url, file, &target).await {
+        if !is_transient(&error) {
+            return Err(error);
+        }
+        tracing::warn!(%error, "download of a checkpoint file failed; retrying");
+        tokio::time::sleep(Duration::from_millis(RETRY_DELAY_MS)).await;
+        until(deadline, || again(objects, prefix, file, &target)).await?;
+    }
+    if let Some(mode) = file.mode {
+        fs::set_permissions(&target, Permissions::from_mode(mode)).await?;
+    }
+    Ok(())
+}
+
 /// Downloads a file under a URL of its own: the one before may have expired.
 async fn again(objects: &Objects, prefix: &str, file: &ManifestFile, target: &Path) -> Result<(), Error> {
     let urls = objects.sign_downloads(prefix, &[file]).await?;
-    objects.get_file(urls.first().map_or("", String::as_str), file, target).await
+    objects.get_file(prefix, urls.first().map_or("", String::as_str), file, target).await
 }
 
 /// Tries until it succeeds, fails for good, or the time is over.

@@ -1,6 +1,7 @@
 //! Files on their way to and from the artifact store, under presigned URLs that a launcher hands out: the
 //! agent has no key of the store. Bytes are streamed from and to the disk, so that memory stays small.
 
+mod digest;
 mod download;
 mod upload;
 
@@ -25,11 +26,21 @@ const RETRY_DELAY_MS: u64 = 500;
 pub(crate) const FILES_OF_A_CALL: usize = 256;
 /// Requests under way.
 const PARALLEL_REQUESTS: usize = 6;
+/// Files, and parts of one file, that are sent or fetched at the same time.
+pub(crate) const PARALLEL_FILES: usize = 4;
+const PARALLEL_PARTS: usize = 4;
 /// Bytes that are read from a file, or for a digest, in one go.
 const READ_BYTES: usize = 128 * 1024;
 /// What the store says about an error is read up to here.
 const MAX_ERROR_BYTES: usize = 4 * 1024;
 const MAX_CODE_CHARS: usize = 64;
+
+/// A range of a file.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    start: u64,
+    bytes: u64,
+}
 
 /// Why a file was not stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +166,11 @@ impl Refusal {
     }
 }
 
+/// A failure on this machine.
+fn local(error: std::io::Error) -> Refusal {
+    Refusal { status: None, error: error.into() }
+}
+
 /// The code of S3's error document, e.g. `SlowDown`.
 async fn error_code(mut response: Response) -> Option<String> {
     let mut text = Vec::new();
@@ -170,6 +186,32 @@ fn code_in(document: &str) -> Option<String> {
     let (code, _) = document.split_once("<Code>")?.1.split_once("</Code>")?;
     let is_code = !code.is_empty() && code.len() <= MAX_CODE_CHARS && code.chars().all(char::is_alphanumeric);
     is_code.then(|| code.to_owned())
+}
+
+/// Sends a request under a presigned URL. Each further try has a URL of its own: the one before may have
+/// expired.
+async fn tried<T, S, U>(
+    url: String,
+    sign_again: impl Fn() -> U,
+    send: impl Fn(String) -> S,
+) -> Result<T, Error>
+where
+    S: Future<Output = Result<T, Refusal>>,
+    U: Future<Output = Result<String, Error>>,
+{
+    let (mut url, mut tries) = (url, 1);
+    loop {
+        match send(url).await {
+            Ok(response) => return Ok(response),
+            Err(refusal) if refusal.is_transient() && tries < MAX_TRIES => {
+                tracing::debug!(error = %refusal.error, tries, "artifact store failed; retrying");
+            }
+            Err(refusal) => return Err(refusal.error),
+        }
+        pause(tries).await;
+        tries += 1;
+        url = sign_again().await?;
+    }
 }
 
 /// Pauses before try `number` of a request, counted from 1.

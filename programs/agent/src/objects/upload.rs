@@ -1,24 +1,23 @@
 //! Storing the files of a checkpoint.
 
-use std::io::Read as _;
 use std::io::SeekFrom;
 use std::path::Path;
 
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use reqwest::header::{CONTENT_LENGTH, ETAG};
 use reqwest::{Body, Response};
-use sha2::{Digest as _, Sha256};
 use slipway_api::proto::launcher::{UploadFile, UploadTarget};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
-use super::{Error, FILES_OF_A_CALL, MAX_TRIES, Objects, READ_BYTES, Refusal, pause, succeeded, time_for};
+use super::{
+    Error, FILES_OF_A_CALL, Objects, PARALLEL_FILES, PARALLEL_PARTS, READ_BYTES, Range, Refusal,
+    digest::digest, local, succeeded, time_for, tried,
+};
 
 /// Parts for which one call obtains URLs.
 const PARTS_OF_A_CALL: u32 = 32;
-const PARALLEL_FILES: usize = 4;
-const PARALLEL_PARTS: usize = 4;
 const ACTION: &str = "store a file";
 
 /// A file to be stored.
@@ -29,13 +28,6 @@ pub(crate) struct Source<'file> {
     /// Where it lies.
     pub(crate) file: &'file Path,
     pub(crate) size_bytes: u64,
-}
-
-/// A range of a file.
-#[derive(Debug, Clone, Copy)]
-struct Range {
-    start: u64,
-    bytes: u64,
 }
 
 impl Objects {
@@ -132,7 +124,7 @@ impl Objects {
             .ok_or_else(|| Error::Store { action: ACTION, reason: "the response has no ETag".to_owned() })
     }
 
-    /// Stores a range of a file. Each further try has a URL of its own: the one before may have expired.
+    /// Stores a range of a file.
     async fn put_range<F, R>(
         &self,
         file: Source<'_>,
@@ -144,24 +136,10 @@ impl Objects {
         F: Fn() -> R,
         R: Future<Output = Result<String, Error>>,
     {
-        let mut url = url;
-        let mut tries = 1;
-        loop {
-            match self.try_range(&url, file, range).await {
-                Ok(response) => return Ok(response),
-                Err(refusal) if refusal.is_transient() && tries < MAX_TRIES => {
-                    tracing::debug!(error = %refusal.error, start = range.start, "upload failed; retrying");
-                }
-                Err(refusal) => return Err(refusal.error),
-            }
-            pause(tries).await;
-            tries += 1;
-            url = sign_again().await?;
-        }
+        tried(url, sign_again, |url| async move { self.try_range(&url, file, range).await }).await
     }
 
     async fn try_range(&self, url: &str, file: Source<'_>, range: Range) -> Result<Response, Refusal> {
-        let local = |error: std::io::Error| Refusal { status: None, error: error.into() };
         let _permit = self.requests.acquire().await.map_err(|error| local(std::io::Error::other(error)))?;
         let mut opened = File::open(file.file).await.map_err(local)?;
         if opened.metadata().await.map_err(local)?.len() != file.size_bytes {
@@ -189,19 +167,4 @@ fn named(file: Source<'_>, error: Error) -> Error {
 
 fn changed(file: Source<'_>) -> Error {
     Error::Changed { path: file.path.to_owned() }
-}
-
-/// SHA-256 of a file, lower-case hex, and its length.
-fn digest(path: &Path) -> std::io::Result<(String, u64)> {
-    let mut file = std::fs::File::open(path)?;
-    let (mut hasher, mut size_bytes) = (Sha256::new(), 0);
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok((hex::encode(hasher.finalize()), size_bytes));
-        }
-        hasher.update(&buffer[..read]);
-        size_bytes += read as u64;
-    }
 }
