@@ -3,6 +3,14 @@
 use super::{AGENT_SPARE_MS, Action, EventKind, Job, JobEvent, Loss, Observation, Outcome, Status};
 use crate::training::spec::JobSpec;
 
+/// Wait after an attempt has made room. The scheduler of Kubernetes retries a pod that did not fit after up
+/// to 10 s (`podMaxBackoffSeconds`), and tries a new pod at once: an attempt that started earlier would take
+/// the room back before the pods that wait for it are tried.
+/// Source: <https://kubernetes.io/docs/reference/config-api/kube-scheduler-config.v1/>.
+const ROOM_MS: u64 = 12_000;
+/// Up to this much longer, so that two jobs that have made room do not return together.
+const ROOM_SPREAD_MS: f64 = 3_000.0;
+
 /// Advances a job by one event. Events of an attempt other than the current one change nothing.
 pub fn step(spec: &JobSpec, job: &Job, seen: &Observation) -> (Job, Vec<Action>) {
     let mut machine = Machine { spec, next: job.clone(), seen, actions: Vec::new() };
@@ -203,7 +211,9 @@ impl Machine<'_> {
     fn give_way(&mut self, reason: &str) {
         if self.next.status == Status::Pending {
             self.fence();
-            self.retry(1, &format!("attempt {} made room for others: {reason}", self.next.attempt));
+            let reason = format!("attempt {} made room for others: {reason}", self.next.attempt);
+            let spread_ms = (ROOM_SPREAD_MS * self.seen.jitter) as u64;
+            self.retry_after(ROOM_MS + spread_ms, &reason);
         }
     }
 
@@ -225,7 +235,10 @@ impl Machine<'_> {
     }
 
     fn retry(&mut self, retry: u32, reason: &str) {
-        let wait_ms = self.spec.retries.backoff_ms(retry, self.seen.jitter);
+        self.retry_after(self.spec.retries.backoff_ms(retry, self.seen.jitter), reason);
+    }
+
+    fn retry_after(&mut self, wait_ms: u64, reason: &str) {
         self.next.status = Status::Retrying;
         self.next.retry_at_unix_ms = Some(self.seen.now_unix_ms + wait_ms);
         reason.clone_into(&mut self.next.reason);

@@ -488,6 +488,9 @@ fn an_attempt_that_makes_room_spends_no_budget() {
     let (job, actions) = step(&spec, &job, &gave_way);
     assert_eq!((job.status, job.failures(), job.disruptions()), (Status::Retrying, 0, 0));
     assert_eq!(actions[0], Action::FenceAttempt { attempt: 1 });
+    // Longer than the scheduler waits before it looks at another pod again.
+    assert_eq!(step(&spec, &job, &tick(10_009)).0.status, Status::Retrying);
+    assert_eq!(step(&spec, &job, &tick(15_009)).0.attempt(), 2);
 }
 
 #[test]
