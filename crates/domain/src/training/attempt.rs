@@ -32,8 +32,8 @@ pub const PROCESS_PLACEHOLDER: &str = "{process}";
 /// Environment variable that says whether the agent runs in a container that was made for its command, `true`
 /// or `false`: then the command has the container's environment, and its GPUs.
 pub const CONTAINER_VARIABLE: &str = "SLIPWAY_CONTAINER";
-/// Environment variable with the time between the agent's SIGTERM and its SIGKILL, in seconds; unset where
-/// nobody kills it.
+/// Environment variable with the seconds between the SIGTERM and the SIGKILL that the agent receives when its
+/// pod is stopped; unset outside Kubernetes.
 pub const TERMINATION_VARIABLE: &str = "SLIPWAY_TERMINATION_GRACE_PERIOD_S";
 /// Environment variable with the account that the agent and its command run as, as `UID:GID`; unset for that
 /// of the launcher.
