@@ -3,8 +3,8 @@
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use slipway_api::rest::launcher::{
-    CapacityReport, CheckpointDetails, Checkpoints, Job, JobSpec, Jobs, JobsQuery, LogChunk, LogEnd,
-    LogsQuery,
+    CapacityReport, CheckpointDetails, Checkpoints, Job, JobResumption, JobSpec, Jobs, JobsQuery, LogChunk,
+    LogEnd, LogsQuery,
 };
 
 use crate::sse::Reader;
@@ -72,8 +72,8 @@ impl Launcher {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn resume(&self, id: &str) -> Result<Job, Error> {
-        self.request(Method::POST, &["jobs", id, "resume"]).read().await
+    pub async fn resume(&self, id: &str, resumption: &JobResumption) -> Result<Job, Error> {
+        self.request(Method::POST, &["jobs", id, "resume"]).json(resumption).read().await
     }
 
     /// Lists the committed checkpoints of a job.

@@ -11,6 +11,7 @@ mod job;
 mod kubernetes;
 mod lease;
 mod naming;
+mod resizing;
 mod saving;
 mod settle;
 mod spec;

@@ -1,6 +1,6 @@
 //! What REST and gRPC share: finding, listing and cancelling jobs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use slipway_access::Caller;
 use slipway_api::rest::launcher::{Job, Waiting};
@@ -145,12 +145,30 @@ pub(crate) async fn suspend(state: &State, id: Uuid) -> Result<StoredJob, Proble
     asked(state, id, JobEvent::SuspendRequested).await
 }
 
-/// Has a suspended job go on; one that runs or waits stays as it is.
+/// Has a suspended job go on, with other numbers of processes by role where there are `replicas`; without
+/// them, one that runs or waits stays as it is.
 ///
 /// # Errors
-/// There is no such job, it has ended or is still being suspended, or Postgres is unavailable.
-pub(crate) async fn resume(state: &State, id: Uuid) -> Result<StoredJob, Problem> {
-    let job = asked(state, id, JobEvent::ResumeRequested).await?;
+/// There is no such job, it has ended, is still being suspended or cannot have these processes, or Postgres
+/// is unavailable.
+pub(crate) async fn resume(
+    state: &State,
+    id: Uuid,
+    replicas: Option<BTreeMap<String, u32>>,
+) -> Result<StoredJob, Problem> {
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
+    let mut job = jobs::lock(&mut transaction, id).await?.ok_or_else(|| absent(&id.to_string()))?;
+    if let Some(replicas) = replicas {
+        job.spec = resized(&job, replicas)?;
+        jobs::set_spec(&mut transaction, id, &job.spec).await?;
+    }
+    let resumed = JobEvent::ResumeRequested;
+    let changed = change::within(state, &mut transaction, job, resumed, Details::default()).await?;
+    transaction.commit().await?;
+    if !changed.actions.is_empty() {
+        state.committed();
+    }
+    let job = changed.job;
     let status = job.state.status();
     if status.is_final() || job.state.is_stopping() {
         return Err(Problem::conflict(format!(
@@ -159,6 +177,23 @@ pub(crate) async fn resume(state: &State, id: Uuid) -> Result<StoredJob, Problem
         )));
     }
     Ok(job)
+}
+
+/// The spec of a suspended job with other numbers of processes.
+fn resized(job: &StoredJob, replicas: BTreeMap<String, u32>) -> Result<JobSpec, Problem> {
+    let (id, status) = (job.id, job.state.status());
+    if status != Status::Suspended {
+        let status = status.as_str();
+        return Err(Problem::conflict(format!(
+            "job `{id}` is {status}; only the replicas of a suspended job can be changed"
+        )));
+    }
+    if job.spec.idempotency_key.as_ref().is_some_and(|key| key.starts_with(TRAINING_JOB_KEY)) {
+        return Err(Problem::conflict(format!(
+            "job `{id}` belongs to a TrainingJob, whose replicas do not change; create another TrainingJob"
+        )));
+    }
+    job.spec.resized(replicas).map_err(|invalid| Problem::invalid(invalid.field, invalid.message))
 }
 
 /// Committed checkpoints of a job, newest first.

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use futures::StreamExt as _;
 use serde_json::json;
-use slipway_api::rest::launcher::{Job, JobSpec, JobStatus, JobsQuery, LogsQuery};
+use slipway_api::rest::launcher::{Job, JobResumption, JobSpec, JobStatus, JobsQuery, LogsQuery};
 use slipway_client::{Error, Launcher};
 
 use crate::commands::context::{Context, Paging};
@@ -65,6 +65,11 @@ pub enum Command {
     Resume {
         /// Job ID.
         job: String,
+        /// Number of processes of a distributed job in this role; can be repeated, and replaces all numbers
+        /// of the job. Another number of processes that train requires a job with `checkpoint.resharding`.
+        /// [default: as before]
+        #[arg(long, value_name = "ROLE=N", value_parser = replicas)]
+        replicas: Vec<(String, u32)>,
     },
     /// Prints the output of a job. In a terminal, escape sequences and other control characters are escaped.
     Logs {
@@ -90,6 +95,13 @@ pub enum Command {
     },
     /// Shows the CPU cores, memory and GPUs of the launcher, and what running jobs use of them.
     Capacity,
+}
+
+/// A role and its number of processes.
+fn replicas(text: &str) -> Result<(String, u32), String> {
+    let parts = text.split_once('=').filter(|(role, _)| !role.is_empty());
+    let parsed = parts.and_then(|(role, count)| Some((role.to_owned(), count.parse().ok()?)));
+    parsed.ok_or_else(|| "expected a role and a number of processes such as `worker=4`".to_owned())
 }
 
 pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<()> {
@@ -128,7 +140,10 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
         }
         Command::Cancel { job } => show(context.json, &launcher.cancel(&job).await?),
         Command::Suspend { job } => show(context.json, &launcher.suspend(&job).await?),
-        Command::Resume { job } => show(context.json, &launcher.resume(&job).await?),
+        Command::Resume { job, replicas } => {
+            let replicas = (!replicas.is_empty()).then(|| replicas.into_iter().collect());
+            show(context.json, &launcher.resume(&job, &JobResumption { replicas }).await?);
+        }
         Command::Logs { job, attempt, process, follow, raw } => {
             logs(&launcher, &job, attempt, process, follow, raw).await?;
         }

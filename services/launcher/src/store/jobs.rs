@@ -89,6 +89,22 @@ pub(crate) async fn insert(connection: &mut PgConnection, job: &NewJob<'_>) -> R
     Ok(inserted.rows_affected() == 1)
 }
 
+/// Replaces the spec of a job with one for the same resources.
+pub(crate) async fn set_spec(
+    connection: &mut PgConnection,
+    id: Uuid,
+    spec: &JobSpec,
+) -> Result<(), sqlx::Error> {
+    let text = serde_json::to_string(spec).map_err(|error| unreadable("a job's spec", error))?;
+    sqlx::query("UPDATE jobs SET spec = $2, is_gang = $3 WHERE id = $1")
+        .bind(id)
+        .bind(text)
+        .bind(spec.is_gang())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// A statement that reads rows of [`Row`], with this behind `FROM jobs`.
 macro_rules! stored_jobs {
     ($which:literal) => {

@@ -27,6 +27,16 @@ pub(crate) struct StoredProcess {
     pub(crate) signal: Option<i32>,
 }
 
+/// The largest number of processes that an attempt of a job has had; 0 before the first attempt.
+pub(crate) async fn most(connection: &mut PgConnection, job_id: Uuid) -> Result<u32, sqlx::Error> {
+    let most: i32 =
+        sqlx::query_scalar("SELECT coalesce(max(number) + 1, 0) FROM processes WHERE job_id = $1")
+            .bind(job_id)
+            .fetch_one(connection)
+            .await?;
+    Ok(u32::try_from(most).unwrap_or_default())
+}
+
 /// What an agent tells with a heartbeat.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Told<'told> {

@@ -132,7 +132,7 @@ impl Follower {
             Step::Submit => self.submit(&object).await?,
             Step::Cancel => Some(manage::cancel(&self.state, id(&job)?).await?),
             Step::Suspend => Some(manage::suspend(&self.state, id(&job)?).await?),
-            Step::Resume => Some(manage::resume(&self.state, id(&job)?).await?),
+            Step::Resume => Some(manage::resume(&self.state, id(&job)?, None).await?),
         };
         if let Some(changed) = changed {
             job = manage::listed(&self.state, vec![changed]).await?.pop();

@@ -16,4 +16,4 @@ pub use self::kubernetes::{
 };
 pub use self::logs::{LogChunk, LogEnd};
 pub use self::query::{JobsQuery, LogsQuery};
-pub use self::spec::{CheckpointSpec, JobSpec, Resources, Retries};
+pub use self::spec::{CheckpointSpec, JobResumption, JobSpec, Resources, Retries};

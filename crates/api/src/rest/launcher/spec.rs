@@ -155,6 +155,16 @@ mirror!(
         backoff_max_ms
     }
 );
+/// How a suspended job is resumed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobResumption {
+    /// Numbers of processes of a distributed job by role, in place of those of `kubernetes.replicas`. Another
+    /// number of processes that train requires `checkpoint.resharding`. [default: as before]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<BTreeMap<String, u32>>,
+}
+
 mirror!(CheckpointSpec = training::CheckpointSpec { dir, keep, marker, sharded, resharding, total_steps });
 
 mirror_nested!(JobSpec = training::JobSpec {

@@ -67,8 +67,9 @@ impl Launcher for Service {
     }
 
     async fn resume_job(&self, request: Request<ResumeJobRequest>) -> Result<Response<Job>, Status> {
-        let id = manage::job_id(&request.into_inner().id)?;
-        answer(&manage::resume(&self.state, id).await?)
+        let ResumeJobRequest { id, replicas } = request.into_inner();
+        let replicas = (!replicas.is_empty()).then(|| replicas.into_iter().collect());
+        answer(&manage::resume(&self.state, manage::job_id(&id)?, replicas).await?)
     }
 }
 

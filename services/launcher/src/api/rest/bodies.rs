@@ -24,16 +24,20 @@ pub(crate) fn detailed(
     let group = job.spec.group();
     let of = |attempt: i32| processes.iter().filter(move |process| process.attempt == attempt);
     let detailed = |stored: StoredAttempt| {
-        let processes = group.iter().flat_map(|group| of(stored.number).map(|of| process(group, of)));
-        Attempt { processes: processes.collect(), ..attempt(stored) }
+        // An attempt from before a resumption with other replicas had other roles.
+        let count = u32::try_from(of(stored.number).count()).ok();
+        let group = group.as_ref().filter(|group| Some(group.processes()) == count);
+        let processes = of(stored.number).map(|of| process(group, of)).collect();
+        Attempt { processes, ..attempt(stored) }
     };
     let attempts = attempts.into_iter().map(detailed).collect();
     job_body(waiting, job, Some(attempts))
 }
 
-fn process(group: &Group, stored: &StoredProcess) -> Process {
+fn process(group: Option<&Group>, stored: &StoredProcess) -> Process {
     let number = u32::try_from(stored.number).unwrap_or_default();
-    let role = group.role_of(number).map(|(role, index)| format!("{role} {index}"));
+    let role = group.and_then(|group| group.role_of(number));
+    let role = role.map(|(role, index)| format!("{role} {index}"));
     Process {
         number,
         role: role.unwrap_or_default(),

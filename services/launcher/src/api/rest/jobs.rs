@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State as Shared};
 use http::{HeaderMap, StatusCode};
-use slipway_api::rest::launcher::{CapacityReport, Job, JobSpec, Jobs, JobsQuery};
+use slipway_api::rest::launcher::{CapacityReport, Job, JobResumption, JobSpec, Jobs, JobsQuery};
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{JsonBody, Path, Query};
 use slipway_http_server::page::PageQuery;
@@ -88,13 +88,19 @@ async fn suspend(Shared(state): Shared<State>, Path(id): Path<String>) -> Result
     Ok(Json(manage::detailed(&state, job).await?))
 }
 
-/// Resumes a suspended job from its newest checkpoint. A job that is not suspended stays as it is.
-#[utoipa::path(post, path = "/api/v1/jobs/{id}/resume", tag = "jobs",
+/// Resumes a suspended job from its newest checkpoint. Without `replicas`, a job that is not suspended stays
+/// as it is.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/resume", tag = "jobs", request_body = Option<JobResumption>,
     params(("id" = String, Path, description = "Job ID")),
     responses((status = 200, body = Job),
-        (status = 409, description = "The job has ended, or is still being stopped")))]
-async fn resume(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {
-    let job = manage::resume(&state, manage::job_id(&id)?).await?;
+        (status = 409, description = "The job has ended, is still being stopped, or is not suspended and \
+            `replicas` are set")))]
+async fn resume(
+    Shared(state): Shared<State>,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<JobResumption>,
+) -> Result<Json<Job>, Problem> {
+    let job = manage::resume(&state, manage::job_id(&id)?, body.replicas).await?;
     Ok(Json(manage::detailed(&state, job).await?))
 }
 

@@ -10,7 +10,6 @@ use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
 use slipway_access::{Caller, NoPlace};
 use slipway_api::rest::launcher::{LogChunk, LogsQuery};
-use slipway_domain::training::Group;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::{Path, Query};
 use slipway_openapi::{DocumentedRouter, routes};
@@ -19,6 +18,7 @@ use self::follow::{Piece, Position, follow};
 use crate::manage::{find, job_id};
 use crate::state::State;
 use crate::store::jobs::StoredJob;
+use crate::store::processes;
 
 const EVENT_STREAM: &str = "text/event-stream";
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -48,7 +48,7 @@ async fn read(
 ) -> Result<Response, Problem> {
     let job = find(&state, job_id(&id)?).await?;
     let is_sse = accepts_events(&headers);
-    let start = start(&query, &headers, &job, is_sse)?;
+    let start = start(&query, &headers, &job, processes(&state, &job).await?, is_sse)?;
     let reader = Caller::current().filter(Caller::is_proven);
     let place = state.log_readers.take(reader.as_ref().map(|caller| &*caller.principal)).map_err(too_many)?;
     let pieces = follow(state, job.id, start, place);
@@ -70,9 +70,23 @@ fn accepts_events(headers: &HeaderMap) -> bool {
     accept.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == EVENT_STREAM))
 }
 
+/// Number of processes that have logs; `None` for a job with one process.
+async fn processes(state: &State, job: &StoredJob) -> Result<Option<u32>, Problem> {
+    let Some(group) = job.spec.group() else { return Ok(None) };
+    // Earlier attempts may have had more.
+    let most = processes::most(&mut *state.pool.acquire().await?, job.id).await?;
+    Ok(Some(group.processes().max(most)))
+}
+
 /// Where to begin.
-fn start(query: &LogsQuery, headers: &HeaderMap, job: &StoredJob, is_sse: bool) -> Result<Position, Problem> {
-    let process = process(query, job.spec.group())?;
+fn start(
+    query: &LogsQuery,
+    headers: &HeaderMap,
+    job: &StoredJob,
+    processes: Option<u32>,
+    is_sse: bool,
+) -> Result<Position, Problem> {
+    let process = process(query, processes)?;
     let job = &job.state;
     if let Some(attempt) = query.attempt
         && (attempt == 0 || attempt > job.attempt())
@@ -101,14 +115,13 @@ fn start(query: &LogsQuery, headers: &HeaderMap, job: &StoredJob, is_sse: bool) 
 }
 
 /// Which process of a distributed job is asked for; `None` for a job with one process.
-fn process(query: &LogsQuery, group: Option<Group>) -> Result<Option<u32>, Problem> {
-    let asked = query.process.unwrap_or(0);
-    let processes = group.as_ref().map_or(1, Group::processes);
-    if asked >= processes {
-        let last = processes - 1;
+fn process(query: &LogsQuery, processes: Option<u32>) -> Result<Option<u32>, Problem> {
+    let (asked, count) = (query.process.unwrap_or(0), processes.unwrap_or(1));
+    if asked >= count {
+        let last = count - 1;
         return Err(Problem::not_found(format!("process {asked}; the job has processes 0 to {last}")));
     }
-    Ok(group.map(|_| asked))
+    Ok(processes.map(|_| asked))
 }
 
 fn too_many(why: NoPlace) -> Problem {
