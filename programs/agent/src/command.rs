@@ -281,7 +281,7 @@ impl Running {
 
 fn explain(stop: Stop, spec: &JobSpec, grace: Duration) -> String {
     let why = match stop {
-        Stop::Cancelled { .. } => "the job is cancelled".to_owned(),
+        Stop::Cancelled { .. } => "the job is cancelled or suspended".to_owned(),
         Stop::Preempted => "the agent was stopped".to_owned(),
         Stop::WithPeers { .. } => "another process of the job ends".to_owned(),
         Stop::PeerFailed => "another process of the job has failed".to_owned(),

@@ -21,7 +21,10 @@ async fn a_cancelled_command_gets_time_to_save() {
     assert_eq!((report.exit_code, report.signal), (Some(7), None));
     assert!(!report.preempted && !report.timed_out, "{report:?}");
     let log = attempt.launcher.log();
-    assert!(log.contains("[slipway] the job is cancelled: SIGTERM, and SIGKILL after 60 s\n"), "{log}");
+    assert!(
+        log.contains("[slipway] the job is cancelled or suspended: SIGTERM, and SIGKILL after 60 s\n"),
+        "{log}"
+    );
     assert!(log.ends_with("saving\n"), "{log}");
 }
 

@@ -140,7 +140,7 @@ async fn cancel_ends_a_whole_group_that_ignores_sigterm() {
     assert_eq!(ended["reason"], "cancelled");
     assert_eq!(ended["attempts"][0]["signal"], 9);
     let log = world.log(&job, "").await;
-    assert!(log.contains("the job is cancelled: SIGTERM, and SIGKILL after 0.3 s"), "{log}");
+    assert!(log.contains("the job is cancelled or suspended: SIGTERM, and SIGKILL after 0.3 s"), "{log}");
     assert!(log.contains("the grace period is over: SIGKILL"), "{log}");
     world.wait_for_no_process(&job).await;
     assert_eq!(world.cancel(&job).await["status"], "cancelled", "cancelling again changes nothing");
