@@ -1,10 +1,9 @@
 //! Distributed jobs: all processes run or none, what ends one ends all, and all go on from one checkpoint.
 
+use reqwest::Method;
 use serde_json::{Value, json};
-use slipway_kubernetes_testkit::NODE_ADDRESS;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
 
+use crate::gate::Gate;
 use crate::world::{World, on_a_cluster};
 
 /// A fraction of a core for each process: the node has few.
@@ -13,36 +12,6 @@ fn job(further: Value) -> Value {
     let mut job = json!({"resources": {"cpus": 0.05}, "grace_period_s": 2, "retries": retries});
     job.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());
     job
-}
-
-/// A barrier of the test: each process connects, and continues when its connection is closed.
-struct Gate {
-    listener: TcpListener,
-    waiting: Vec<TcpStream>,
-}
-
-impl Gate {
-    async fn begin() -> Self {
-        Self { listener: TcpListener::bind((NODE_ADDRESS, 0)).await.unwrap(), waiting: Vec::new() }
-    }
-
-    /// A command that waits at this gate.
-    fn command(&self) -> String {
-        format!("nc {NODE_ADDRESS} {} < /dev/null > /dev/null", self.listener.local_addr().unwrap().port())
-    }
-
-    /// Waits for this number of processes.
-    async fn filled(&mut self, processes: usize) {
-        while self.waiting.len() < processes {
-            self.waiting.push(self.listener.accept().await.unwrap().0);
-        }
-    }
-
-    async fn open(&mut self) {
-        for mut stream in self.waiting.drain(..) {
-            stream.shutdown().await.unwrap();
-        }
-    }
 }
 
 async fn process_log(world: &World, job: &str, process: u32, attempt: u32) -> String {
@@ -62,7 +31,8 @@ fn the_processes_of_a_job_run_together_and_know_each_other() {
     on_a_cluster(async |world| {
         let mut gate = Gate::begin().await;
         let script = format!(
-            "echo rank $RANK of $WORLD_SIZE, first $MASTER_ADDR:$MASTER_PORT; echo $TF_CONFIG; {}",
+            "echo rank $RANK of $WORLD_SIZE, first $MASTER_ADDR:$MASTER_PORT; echo $TF_CONFIG; \
+             until nslookup $MASTER_ADDR.cluster.local; do sleep 0.2; done; {}",
             gate.command()
         );
         let id = world.submit(&script, job(json!({})), json!({"replicas": {"worker": 3}})).await;
@@ -72,10 +42,14 @@ fn the_processes_of_a_job_run_together_and_know_each_other() {
         let processes = running["attempts"][0]["processes"].as_array().unwrap();
         assert_eq!(processes.len(), 3, "{running}");
         assert_eq!((&processes[2]["role"], &processes[2]["ready"]), (&json!("worker 2"), &json!(true)));
+        let selector = format!("slipway.dev/job-id={id},batch.kubernetes.io/job-completion-index=0");
+        let address = "jsonpath={.items[0].status.podIP}";
+        let first = world.kubectl(&["get", "pods", "--selector", &selector, "--output", address]);
         gate.open().await;
         world.launcher.ended(&id, "succeeded").await;
         for rank in 0..3 {
             let log = process_log(&world, &id, rank, 1).await;
+            assert!(log.contains(&format!("{first}\n")), "the name of the first process is {first}: {log}");
             assert!(log.starts_with(&format!("rank {rank} of 3, first ")), "{log}");
             assert!(log.contains(".svc:29500\n") && log.contains("\"type\":\"worker\""), "{log}");
         }
@@ -193,7 +167,8 @@ fn a_job_that_finds_nodes_for_a_part_of_its_processes_makes_room_for_others() {
         world.launcher.ended(&small, "succeeded").await;
         let waiting = world.launcher.job(&large).await;
         assert_eq!((&waiting["failures"], &waiting["disruptions"]), (&json!(0), &json!(0)), "{waiting}");
-        assert!(waiting["attempt"].as_u64().unwrap() > 1, "it gave its slot up: {waiting}");
+        let first = waiting["attempts"][0]["reason"].as_str().unwrap();
+        assert!(first.starts_with("attempt 1 made room for others"), "{waiting}");
         world.launcher.cancel(&large).await;
         world.launcher.ended(&large, "cancelled").await;
     });
@@ -229,6 +204,52 @@ fn a_distributed_job_outlives_its_launcher_and_is_cancelled_with_a_grace_period(
             let log = process_log(&world, &id, rank, 1).await;
             assert!(log.contains("saved\n"), "process {rank}: {log}");
         }
+        nothing_is_left(&world, &id).await;
+    });
+}
+
+/// Suspends a job and resumes it with so many workers; the response.
+async fn resize(world: &World, job: &str, workers: u32) -> (u16, Value) {
+    let path = |action: &str| format!("/api/v1/jobs/{job}/{action}");
+    let suspended = world.launcher.request(Method::POST, &path("suspend"), String::new()).await;
+    assert_eq!(suspended.status(), 200);
+    world.launcher.wait(job, "suspended", |job| job["status"] == "suspended").await;
+    let body = json!({"replicas": {"worker": workers}}).to_string();
+    let resumed = world.launcher.request(Method::POST, &path("resume"), body).await;
+    (resumed.status().as_u16(), resumed.json().await.unwrap())
+}
+
+#[test]
+fn a_job_is_resumed_by_more_and_by_fewer_processes_where_it_says_that_its_checkpoints_can_be() {
+    on_a_cluster(async |world| {
+        // Each attempt reads all shards of a step and saves the next one.
+        let script = "cd $SLIPWAY_CHECKPOINT_DIR; from=${SLIPWAY_RESTORED_STEP:-0}; next=$((from + 1)); \
+             echo $RANK of $WORLD_SIZE from $from: $(cat $from/* 2> /dev/null); \
+             mkdir $next.tmp; echo $RANK/$WORLD_SIZE > $next.tmp/shard-$RANK; mv $next.tmp $next; \
+             [ $next = 3 ] && exit 0; sleep 600";
+        let spec = |resharding: bool| job(json!({"checkpoint": {"sharded": true, "resharding": resharding}}));
+        let id = world.submit(script, spec(true), json!({"replicas": {"worker": 2}})).await;
+        for (step, workers) in [(1, 4), (2, 2)] {
+            world.launcher.wait(&id, "a checkpoint", |job| job["checkpoint_step"] == step).await;
+            let (status, resumed) = resize(&world, &id, workers).await;
+            assert_eq!(status, 200, "{resumed}");
+            assert_eq!(resumed["spec"]["kubernetes"]["replicas"]["worker"], workers, "{resumed}");
+        }
+        let ended = world.launcher.ended(&id, "succeeded").await;
+        assert_eq!((&ended["attempt"], &ended["checkpoint_step"]), (&json!(3), &json!(3)), "{ended}");
+        for (attempt, workers, read) in [(2, 4, "from 1: 0/2 1/2"), (3, 2, "from 2: 0/4 1/4 2/4 3/4")] {
+            for rank in 0..workers {
+                let log = process_log(&world, &id, rank, attempt).await;
+                assert!(log.contains(&format!("\n{rank} of {workers} {read}\n")), "{log}");
+            }
+        }
+
+        let id = world.submit(script, spec(false), json!({"replicas": {"worker": 2}})).await;
+        let (status, refused) = resize(&world, &id, 4).await;
+        assert_eq!(status, 400, "{refused}");
+        let text = refused.to_string();
+        assert!(text.contains("replicas") && text.contains("expected 2 processes that train"), "{text}");
+        world.launcher.cancel(&id).await;
         nothing_is_left(&world, &id).await;
     });
 }

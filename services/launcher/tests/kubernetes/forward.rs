@@ -13,8 +13,18 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
+    /// Forwards connections to the server of a URL; also the URL with the forward in its place.
+    pub(crate) async fn of(url: &str) -> (Self, String) {
+        let parsed = reqwest::Url::parse(url).unwrap();
+        let server = parsed.socket_addrs(|| None).unwrap()[0];
+        let forward = Self::begin(server).await;
+        let own = url.replacen(&server.to_string(), &format!("{NODE_ADDRESS}:{}", forward.port), 1);
+        assert_ne!(own, url);
+        (forward, own)
+    }
+
     /// Forwards connections to a server.
-    pub(crate) async fn begin(to: SocketAddr) -> Self {
+    async fn begin(to: SocketAddr) -> Self {
         let listener = TcpListener::bind((NODE_ADDRESS, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (is_open, seen) = watch::channel(true);

@@ -7,11 +7,13 @@ mod api_server;
 mod audit;
 mod distributed;
 mod forward;
+mod gate;
 mod jobs;
 mod kills;
 mod proxy;
 mod resources;
 mod role;
+mod starts;
 mod world;
 
 #[path = "../it/world.rs"]

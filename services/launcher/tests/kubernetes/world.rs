@@ -26,6 +26,9 @@ pub(crate) struct World {
     pub(crate) namespace: TestNamespace<'static>,
     /// How pods reach the artifact store.
     pub(crate) s3: Forward,
+    /// How the launcher reaches Postgres and NATS.
+    pub(crate) postgres: Forward,
+    pub(crate) nats: Forward,
     /// How the launcher reaches the API server, if not directly.
     pub(crate) proxy: Option<Proxy>,
 }
@@ -89,13 +92,17 @@ impl World {
     async fn begin(cluster: &'static Cluster, setup: &Setup<'_>) -> Self {
         let namespace = cluster.namespace();
         let mut launcher = launcher::World::without_launcher(LEASE_MS).await;
-        let s3 = launcher.bucket.endpoint.strip_prefix("http://").unwrap().parse().unwrap();
-        let (port, s3) = (launcher.port, Forward::begin(s3).await);
+        let port = launcher.port;
+        let (s3, _) = Forward::of(&launcher.bucket.endpoint).await;
+        let (postgres, postgres_url) = Forward::of(&launcher.database).await;
+        let (nats, nats_url) = Forward::of(&launcher.nats.url).await;
         let proxy = if setup.proxied { Some(Proxy::begin(cluster.credentials()).await) } else { None };
         let server = proxy.as_ref().map(|proxy| proxy.url.as_str());
         let kubeconfig = kubeconfig(cluster, &namespace, setup.role.unwrap_or(ROLE), server);
         launcher.more.extend([
             ("KUBECONFIG", written(&kubeconfig, &launcher.data_dir)),
+            ("SLIPWAY_POSTGRES_URL", postgres_url),
+            ("SLIPWAY_NATS_URL", nats_url),
             ("SLIPWAY_BACKEND", "kubernetes".to_owned()),
             ("SLIPWAY_KUBERNETES_TRAINING_JOBS", setup.training_jobs.to_string()),
             ("SLIPWAY_KUBERNETES_GANG_TIMEOUT_S", "4".to_owned()),
@@ -106,7 +113,7 @@ impl World {
             ("SLIPWAY_AGENT_S3_ENDPOINT", format!("http://{NODE_ADDRESS}:{}", s3.port)),
         ]);
         launcher.start_launcher().await;
-        Self { launcher, namespace, s3, proxy }
+        Self { launcher, namespace, s3, postgres, nats, proxy }
     }
 
     /// Submits a shell script that runs in BusyBox, with further fields of the job and of its section.
