@@ -42,12 +42,19 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// The agent as a program that runs in any image of a container.
-pub(crate) fn static_agent() -> anyhow::Result<()> {
+pub(crate) fn static_agent(release: bool) -> anyhow::Result<PathBuf> {
     step("build the agent for containers", || {
         // Where there is no rustup, cargo says what is missing.
         let _ = Command::new("rustup").args(["target", "add", STATIC_TARGET]).output();
-        run(cargo().args(["build", "--package", "slipway-agent", "--target", STATIC_TARGET]))
-    })
+        let mut command = cargo();
+        command.args(["build", "--package", "slipway-agent", "--target", STATIC_TARGET]);
+        if release {
+            command.arg("--release");
+        }
+        run(&mut command)
+    })?;
+    let folder = target_dir().join(STATIC_TARGET).join(if release { "release" } else { "debug" });
+    Ok(folder.join("slipway-agent"))
 }
 
 /// Crates with tests that compare a document in the repository with the code, and the start of their names.
@@ -99,8 +106,13 @@ pub(crate) fn programs(release: bool) -> anyhow::Result<Programs> {
         }
         run(&mut command)
     })?;
+    Ok(built(release))
+}
+
+/// The programs of the last build.
+pub(crate) fn built(release: bool) -> Programs {
     let folder = target_dir().join(if release { "release" } else { "debug" });
-    Ok(Programs { slipway: folder.join("slipway") })
+    Programs { slipway: folder.join("slipway") }
 }
 
 /// Builds one program with optimisations.

@@ -8,7 +8,7 @@ mod programs;
 use clap::Args;
 use slipway_kubernetes_testkit::Level;
 
-use crate::build::{self, cargo};
+use crate::build::{self, Programs, cargo};
 use crate::findings::run as run_command;
 use crate::progress::step;
 use crate::{layers, tidy, venv};
@@ -32,22 +32,29 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         lints()?;
     }
     build::toolbox()?;
-    // The programs first: integration tests run the real agent.
-    let programs = build::programs(false)?;
-    if let Some(kubernetes) = kubernetes {
-        let level = kubernetes.finish()?;
-        if level == Some(Level::Node) {
-            build::static_agent()?;
-            // Its Python trains in the tests on a node.
-            venv::ensure()?;
-        }
-        programs::run(level)?;
-    }
+    let programs = match kubernetes {
+        Some(kubernetes) => workspace(kubernetes)?,
+        None => build::programs(false)?,
+    };
     if options.fast {
         return Ok(());
     }
     let python = venv::ensure()?;
     end_to_end::run(&programs, &python)
+}
+
+/// Builds the whole workspace and runs its tests. Returns the programs of that build: one of fewer packages
+/// would compile most dependencies again, with other features.
+fn workspace(kubernetes: kubernetes::Preparation) -> anyhow::Result<Programs> {
+    let tests = step("build the programs and their tests", programs::build)?;
+    let level = kubernetes.finish()?;
+    if level == Some(Level::Node) {
+        build::static_agent(false)?;
+        // Its Python trains in the tests on a node.
+        venv::ensure()?;
+    }
+    programs::run(tests, level)?;
+    Ok(build::built(false))
 }
 
 fn lints() -> anyhow::Result<()> {

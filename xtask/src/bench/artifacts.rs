@@ -9,7 +9,6 @@ use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
-use super::BYTES_PER_MIB;
 use crate::endpoints::Endpoints;
 
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -38,7 +37,7 @@ pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     outcome
 }
 
-struct Registry {
+pub(super) struct Registry {
     url: String,
     pid: u32,
     http: reqwest::Client,
@@ -74,14 +73,14 @@ async fn both(options: &Options, data_dir: &Path) -> anyhow::Result<()> {
         println!(
             "{} GiB up and down: the registry held {:.1} MiB at most",
             options.large_gib,
-            registry.peak_mib()?
+            super::peak_mib(registry.pid)?
         );
     }
     Ok(())
 }
 
 impl Registry {
-    async fn with_run(data_dir: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn with_run(data_dir: &Path) -> anyhow::Result<Self> {
         let endpoints = Endpoints::read(data_dir)?;
         let (url, pid) = (endpoints.url("registry")?.to_owned(), endpoints.pid("registry")?);
         let http = reqwest::Client::new();
@@ -92,12 +91,12 @@ impl Registry {
         Ok(Self { url, pid, http, folder })
     }
 
-    fn proxy(&self, name: &str) -> String {
+    pub(super) fn proxy(&self, name: &str) -> String {
         format!("{}/api/2.0/mlflow-artifacts/artifacts/{}/{name}", self.url, self.folder)
     }
 
     /// One of the calls for signed addresses.
-    async fn call(&self, what: &str, name: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    pub(super) async fn call(&self, what: &str, name: &str, body: Option<Value>) -> anyhow::Result<Value> {
         let url = format!("{}/api/2.0/mlflow-artifacts/{what}/{}", self.url, self.folder);
         let request = match body {
             Some(body) => self.http.post(url).json(&body),
@@ -119,7 +118,7 @@ impl Registry {
 
     /// Seconds of an upload to S3 itself, in parts; that the registry reads it back afterwards is not
     /// counted.
-    async fn put_directly(&self, name: &str, mib: u64) -> anyhow::Result<f64> {
+    pub(super) async fn put_directly(&self, name: &str, mib: u64) -> anyhow::Result<f64> {
         let parts = mib.div_ceil(PART_MIB);
         let begun = self.call("mpu/create", name, Some(json!({"path": name, "num_parts": parts}))).await?;
         let started = Instant::now();
@@ -140,7 +139,7 @@ impl Registry {
     }
 
     /// Seconds of a download.
-    async fn get(&self, address: &str, mib: u64) -> anyhow::Result<f64> {
+    pub(super) async fn get(&self, address: &str, mib: u64) -> anyhow::Result<f64> {
         let started = Instant::now();
         let mut response = self.http.get(address).send().await?.error_for_status()?;
         let mut bytes = 0;
@@ -155,13 +154,6 @@ impl Registry {
     fn forget_peak(&self) -> anyhow::Result<()> {
         std::fs::write(format!("/proc/{}/clear_refs", self.pid), "5")
             .context("cannot reset the peak of memory")
-    }
-
-    fn peak_mib(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no peak of memory")?;
-        let kibibytes: f64 = line.split_whitespace().nth(1).context("no peak of memory")?.parse()?;
-        Ok(kibibytes * 1_024.0 / BYTES_PER_MIB)
     }
 }
 

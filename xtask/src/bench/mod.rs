@@ -3,6 +3,7 @@
 mod artifacts;
 mod cpu;
 mod deployments;
+mod jobs;
 mod platform;
 mod registry;
 mod replicas;
@@ -56,6 +57,9 @@ pub(crate) enum Bench {
     /// Artifacts through the registry next to the S3 server itself, and the registry's memory during a very
     /// large one.
     Artifacts(artifacts::Options),
+    /// A training job: the speed of a large checkpoint and of a resume next to the S3 server itself, how much
+    /// slower the training is meanwhile, and the memory and size of the agent.
+    Jobs(jobs::Options),
     /// Processor time of one check of a caller: API tokens and identity tokens, with few and many roles and
     /// tokens. Fails if a check takes more than 5 µs.
     Access,
@@ -78,6 +82,7 @@ pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
         Bench::Registry(options) => registry::measure(options),
         Bench::Points(options) => registry::points::measure(options),
         Bench::Artifacts(options) => artifacts::measure(options),
+        Bench::Jobs(options) => jobs::measure(options),
         Bench::Access => run(build::cargo().args(["bench", "-p", "slipway-access", "--bench", "check"])),
         Bench::Replicas(options) => replicas::measure(options),
         Bench::Serving(options) => serving::measure(options),
@@ -87,7 +92,7 @@ pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
 impl Bench {
     /// Whether this program is the client whose speed counts, on the cores that the servers have as well.
     const fn is_its_own_client(&self) -> bool {
-        matches!(self, Self::Registry(_) | Self::Points(_) | Self::Artifacts(_))
+        matches!(self, Self::Registry(_) | Self::Points(_) | Self::Artifacts(_) | Self::Jobs(_))
     }
 }
 
@@ -139,16 +144,25 @@ fn clear(data_dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Runs `measurement` against a platform on an empty data directory, which is stopped whatever comes of it.
-fn on_a_platform(
+fn on_a_platform<T>(
     release: bool,
-    measurement: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+    measurement: impl AsyncFnOnce(&Path) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    on_a_platform_with(&[], release, measurement)
+}
+
+/// As [`on_a_platform`], with further settings of the platform.
+fn on_a_platform_with<T>(
+    variables: &[(&str, &Path)],
+    release: bool,
+    measurement: impl AsyncFnOnce(&Path) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     build::toolbox()?;
     let programs = build::programs(release)?;
     let data_dir = data_dir();
     clear(&data_dir)?;
-    start(&programs, &data_dir)?;
+    start_with(variables, &programs, &data_dir)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(measurement(&data_dir));
     stop(&programs, &data_dir)?;
@@ -157,8 +171,14 @@ fn on_a_platform(
 
 /// Seconds until `slipway up --detach` says that all is ready.
 fn start(programs: &Programs, data_dir: &Path) -> anyhow::Result<f64> {
+    start_with(&[], programs, data_dir)
+}
+
+/// As [`start`], with further settings.
+fn start_with(variables: &[(&str, &Path)], programs: &Programs, data_dir: &Path) -> anyhow::Result<f64> {
     let started = Instant::now();
     let mut command = Command::new(&programs.slipway);
+    command.envs(variables.iter().copied());
     command.args(["up", "--ports", "auto", "--detach", "--data-dir"]).arg(data_dir);
     run(command.stdout(std::process::Stdio::null()))?;
     Ok(started.elapsed().as_secs_f64())
@@ -184,6 +204,14 @@ fn show_memory(data_dir: &Path) -> anyhow::Result<()> {
     }
     println!("{:<20} {:>10.1}", "our services", total / BYTES_PER_MIB);
     Ok(())
+}
+
+/// Largest resident set size of a process so far.
+fn peak_mib(pid: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no peak of memory")?;
+    let kibibytes: f64 = line.split_whitespace().nth(1).context("no peak of memory")?.parse()?;
+    Ok(kibibytes * 1_024.0 / BYTES_PER_MIB)
 }
 
 /// Proportional set size: memory that processes share, such as the program's text, counts once in their sum.

@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// A test program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Program {
+pub(super) struct Program {
     /// How cargo selects it, e.g. `-p slipway-registry --test it`.
     selector: String,
     file: PathBuf,
@@ -54,15 +54,17 @@ struct Ended {
 /// Runs everything. Tests on Kubernetes up to a level must run; those of higher levels are left out.
 ///
 /// # Errors
-/// A test does not compile, or fails.
-pub(super) fn run(kubernetes: Option<Level>) -> anyhow::Result<()> {
-    let programs = step("build the tests", build)?;
+/// A test fails.
+pub(super) fn run(programs: Vec<Program>, kubernetes: Option<Level>) -> anyhow::Result<()> {
     step("unit and integration tests", || side_by_side(programs, kubernetes))?;
     step("documentation tests", || findings::run(cargo().args(["test", "--workspace", "--doc", "--quiet"])))
 }
 
-/// Builds all test programs, those first that take longest.
-fn build() -> anyhow::Result<Vec<Program>> {
+/// Builds all test programs, those first that take longest; and with them all programs, which tests run.
+///
+/// # Errors
+/// Something does not compile.
+pub(super) fn build() -> anyhow::Result<Vec<Program>> {
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-run", "--quiet"]);
     // What the compiler says is shown as usual, on the error output.

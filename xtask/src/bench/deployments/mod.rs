@@ -4,6 +4,7 @@
 mod replicas;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,12 +18,15 @@ use tokio::task::JoinHandle;
 
 use self::replicas::Replica;
 use self::wire::{Counts, Listener};
+use super::cpu::usage;
 use super::platform::Platform;
 use crate::build::{self, run};
 use crate::endpoints::Endpoints;
 
 const MODEL: &str = "tiny";
 const MEASURED: &str = "measured";
+/// All replicas beside the platform's own.
+const FURTHER: &str = "further replicas";
 const LIMIT: Duration = Duration::from_secs(120);
 /// Pause between two requests of a client that waits for another answer.
 const POLL_MS: u64 = 2;
@@ -56,6 +60,8 @@ struct Row {
     deployments: usize,
     created: usize,
     create: Duration,
+    /// Processor seconds by process.
+    create_cpu: BTreeMap<String, f64>,
     create_messages: Counts,
     idle: Counts,
     alias_first: Spread,
@@ -129,11 +135,22 @@ async fn rows(options: &Options, data_dir: &Path, nats_url: &str) -> anyhow::Res
         serving.push(replica.url.clone());
         further.push(replica);
     }
+    let mut processes: BTreeMap<String, Vec<u32>> =
+        endpoints.pids().map(|(name, pid)| (name.to_owned(), vec![pid])).collect();
+    for replica in &further {
+        processes.entry(FURTHER.to_owned()).or_default().push(replica.pid());
+    }
     let listener = Listener::start(nats_url).await?;
     let (mut rows, mut existing) = (Vec::new(), 0);
     client.set_alias("1").await?;
     for count in &options.counts {
-        let measured = Measured { options, client: &client, serving: &serving, listener: &listener };
+        let measured = Measured {
+            options,
+            client: &client,
+            serving: &serving,
+            processes: &processes,
+            listener: &listener,
+        };
         rows.push(measured.row(existing, *count).await?);
         existing = *count;
     }
@@ -144,12 +161,14 @@ struct Measured<'run> {
     options: &'run Options,
     client: &'run Platform,
     serving: &'run [String],
+    processes: &'run BTreeMap<String, Vec<u32>>,
     listener: &'run Listener,
 }
 
 impl Measured<'_> {
     async fn row(&self, existing: usize, count: usize) -> anyhow::Result<Row> {
         self.listener.since();
+        let before = self.cpu()?;
         let started = Instant::now();
         for number in existing..count {
             let name = if number == 0 { MEASURED.to_owned() } else { format!("d-{number}") };
@@ -162,6 +181,10 @@ impl Measured<'_> {
         }
         tokio::time::sleep(SETTLE).await;
         let create_messages = self.listener.since();
+        let mut create_cpu = self.cpu()?;
+        for (process, seconds) in &mut create_cpu {
+            *seconds -= before.get(process).copied().unwrap_or_default();
+        }
         tokio::time::sleep(Duration::from_secs(self.options.idle_s)).await;
         let idle = self.listener.since();
         let (alias_first, alias_all) = self.alias().await?;
@@ -170,12 +193,19 @@ impl Measured<'_> {
             deployments: count,
             created: count - existing,
             create,
+            create_cpu,
             create_messages,
             idle,
             alias_first,
             alias_all,
             kill,
         })
+    }
+
+    /// Processor seconds of each process so far.
+    fn cpu(&self) -> anyhow::Result<BTreeMap<String, f64>> {
+        let used = |(name, pids): (&String, &Vec<u32>)| Ok((name.clone(), usage(pids)?.cpu_seconds));
+        self.processes.iter().map(used).collect()
     }
 
     /// Until the first, and the last, replica answers by the version that the alias points at.
@@ -285,6 +315,14 @@ impl Platform {
 }
 
 fn report(rows: &[Row], options: &Options) {
+    for row in rows.iter().filter(|row| row.created > 0) {
+        let share = |seconds: f64| seconds * 1e3 / row.created as f64;
+        let mut used: Vec<(&String, f64)> =
+            row.create_cpu.iter().map(|(process, seconds)| (process, share(*seconds))).collect();
+        used.sort_by(|one, other| other.1.total_cmp(&one.1));
+        let shown: Vec<String> = used.iter().map(|(process, ms)| format!("{process} {ms:.1}")).collect();
+        println!("CPU ms per deployment, {} created: {}", row.created, shown.join(", "));
+    }
     let per_s = |counts: &Counts, about: &str| {
         let count = counts.get(about).copied().unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "a few thousand messages")]

@@ -68,6 +68,11 @@ impl Replica {
         Ok(replica)
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     async fn ready(&self) -> anyhow::Result<()> {
         let (started, client) = (Instant::now(), reqwest::Client::new());
         while started.elapsed() < READY_LIMIT {
