@@ -4,14 +4,17 @@
 //! 127.0.0.1 behaves like a cable that is pulled: while it is cut nothing arrives, no connection is closed,
 //! and a new one is not answered. What was sent arrives when it is mended, as a retransmission would.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::free_port;
 use crate::Error;
 
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Ports that are tried.
+const MAX_TRIES: u32 = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -57,10 +60,7 @@ impl Link {
     /// # Errors
     /// No port is free.
     pub fn to(port: u16) -> Result<Self, Error> {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let failed =
-            |source| Error::File { action: "cannot listen on", path: address.to_string().into(), source };
-        let listener = TcpListener::bind(address).map_err(failed)?;
+        let (listener, address) = listen()?;
         let cable = Arc::new(Cable { state: Mutex::new(State::Whole), changed: Condvar::new() });
         let forwarding = Arc::clone(&cable);
         std::thread::spawn(move || accept(&listener, port, &forwarding));
@@ -80,6 +80,21 @@ impl Link {
     /// Everything arrives again, also what was sent meanwhile.
     pub fn mend(&self) {
         self.cable.set(State::Whole);
+    }
+}
+
+/// Listens on a free port. Another process may take a port in the moment after it was found to be free.
+fn listen() -> Result<(TcpListener, SocketAddr), Error> {
+    let mut tries = 1;
+    loop {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok((listener, address)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries < MAX_TRIES => tries += 1,
+            Err(error) => {
+                return Err(Error::file("cannot listen on", Path::new(&address.to_string()))(error));
+            }
+        }
     }
 }
 
