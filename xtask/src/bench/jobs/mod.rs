@@ -132,7 +132,7 @@ impl Bench {
     }
 
     async fn act(&self, job: &str, action: &str) -> anyhow::Result<()> {
-        self.ask("POST", &format!("/api/v1/jobs/{job}/{action}"), &Value::Null).await.map(drop)
+        self.ask("POST", &format!("/api/v1/jobs/{job}/{action}"), &json!({})).await.map(drop)
     }
 
     async fn until(&self, job: &str, what: &str, holds: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
