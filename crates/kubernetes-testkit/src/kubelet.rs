@@ -1,12 +1,10 @@
 //! kubelet, killed and started again.
 
-use std::path::Path;
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::layout::Layout;
-use crate::processes::Processes;
+use crate::processes::{Processes, children_of};
 use crate::{Cluster, Error, Level, Packages, flags};
 
 const KUBELET: &str = "kubelet";
@@ -28,10 +26,7 @@ impl Cluster {
         let outside = self.processes().into_iter().find(|process| process.program == KUBELET);
         let outside = outside.ok_or_else(|| Error::NotRunning { folder: self.folder().to_path_buf() })?.pid;
         // What is on record is `nsenter`, which waits for its child in the node's namespaces.
-        let children = format!("/proc/{outside}/task/{outside}/children");
-        let children =
-            std::fs::read_to_string(&children).map_err(Error::file("cannot read", Path::new(&children)))?;
-        for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        for pid in children_of(outside)?.split_whitespace().filter_map(|pid| pid.parse().ok()) {
             // It may have ended by itself.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }

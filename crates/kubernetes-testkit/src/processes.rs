@@ -57,9 +57,7 @@ impl<'layout> Processes<'layout> {
         self.wait("namespaces of the node", &mut || found(ready.exists()))?;
         let outside = self.started.last().map(|process| process.child.id()).unwrap_or_default();
         // `unshare` has one child: the first process of the namespace.
-        let children = format!("/proc/{outside}/task/{outside}/children");
-        let first = std::fs::read_to_string(&children);
-        let first = first.map_err(Error::file("cannot read", Path::new(&children)))?;
+        let first = children_of(outside)?;
         let path = self.layout.path("node.pid");
         std::fs::write(&path, first.trim()).map_err(Error::file("cannot write", &path))
     }
@@ -106,6 +104,12 @@ impl<'layout> Processes<'layout> {
     pub(crate) fn into_children(self) -> impl Iterator<Item = Child> {
         self.started.into_iter().map(|process| process.child)
     }
+}
+
+/// IDs of the children that the main thread of a process has started, separated by spaces.
+pub(crate) fn children_of(pid: u32) -> Result<String, Error> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    std::fs::read_to_string(&path).map_err(Error::file("cannot read", Path::new(&path)))
 }
 
 /// For [`Processes::wait`].
