@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{READ_BYTES, Range};
 
-/// The digest of what was read so far.
+/// A digest in progress.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     hasher: Sha256,
@@ -16,7 +16,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Takes in what is left of a reader.
+    /// Hashes the rest of a reader.
     fn read(&mut self, mut reader: impl io::Read) -> io::Result<()> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
@@ -29,7 +29,7 @@ impl Running {
         }
     }
 
-    /// Takes in a range of a file.
+    /// Hashes a range of a file after what was hashed before.
     pub(super) fn read_range(mut self, path: &Path, range: Range) -> io::Result<Self> {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(range.start))?;

@@ -208,7 +208,7 @@ fn a_distributed_job_outlives_its_launcher_and_is_cancelled_with_a_grace_period(
     });
 }
 
-/// Suspends a job and resumes it with so many workers; the response.
+/// Suspends a job, and returns the response to a request to resume it with this number of workers.
 async fn resize(world: &World, job: &str, workers: u32) -> (u16, Value) {
     let path = |action: &str| format!("/api/v1/jobs/{job}/{action}");
     let suspended = world.launcher.request(Method::POST, &path("suspend"), String::new()).await;

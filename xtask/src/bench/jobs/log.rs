@@ -29,7 +29,7 @@ impl Log {
 
     /// When each step ended.
     fn ends(&self) -> anyhow::Result<Vec<f64>> {
-        let mut end = self.at("begun")?;
+        let mut end = self.at("started")?;
         let mut ends = vec![end];
         for line in self.0.lines().filter_map(|line| line.strip_prefix("steps ")) {
             for milliseconds in line.split(' ') {
@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn steps_are_counted_between_two_moments() {
         let log =
-            Log::new("saved 4.5\nbegun 1.0\nsteps 500.00 500.00 1000.00\nsteps 250.00\nover\n".to_owned());
+            Log::new("saved 4.5\nstarted 1.0\nsteps 500.00 500.00 1000.00\nsteps 250.00\nover\n".to_owned());
         assert_eq!(log.at("saved").unwrap(), 4.5);
         assert_eq!(log.steps_per_second(0.0, 2.5).unwrap(), 2.0);
         assert_eq!(log.steps_per_second(2.5, 9.0).unwrap(), 4.0);

@@ -94,7 +94,7 @@ impl Bench {
         let job = job["id"].as_str().context("no id")?.to_owned();
         self.until(&job, "a checkpoint", |job| job["checkpoint_step"] == 1).await?;
         let committed = self.committed_at(&job).await?;
-        let upload_began = now();
+        let upload_started = now();
         let direct_put_s = self.store.put_directly("direct.bin", self.mib).await?;
         let upload_ended = now();
         let peak = peak_mib(agent_of(&job)?)?;
@@ -120,7 +120,7 @@ impl Bench {
             direct_get_s: self.store.get(url, self.mib).await?,
             alone: log.steps_per_second(0.0, log.at("writing")?)?,
             storing: log.steps_per_second(saved, committed)?,
-            uploading: log.steps_per_second(upload_began, upload_ended)?,
+            uploading: log.steps_per_second(upload_started, upload_ended)?,
             resume_s: resumed - asked,
             recover_s: recovered - killed,
             agent_mib: peak,
@@ -136,13 +136,13 @@ impl Bench {
     }
 
     async fn until(&self, job: &str, what: &str, holds: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             let shown = self.ask("GET", &format!("/api/v1/jobs/{job}"), &Value::Null).await?;
             if holds(&shown) {
                 return Ok(());
             }
-            if begun.elapsed() > LIMIT || shown["finished_at"].is_string() {
+            if started.elapsed() > LIMIT || shown["finished_at"].is_string() {
                 bail!("waited in vain for: {what}; the job is {shown:#}");
             }
             tokio::time::sleep(POLL).await;
@@ -164,9 +164,9 @@ impl Bench {
 
     /// When an attempt that goes on from the checkpoint has printed its first line.
     async fn first_line(&self, job: &str, attempt: u32) -> anyhow::Result<f64> {
-        let begun = Instant::now();
+        let started = Instant::now();
         self.until(job, "the next attempt", |job| job["attempt"] == attempt).await?;
-        while begun.elapsed() < LIMIT {
+        while started.elapsed() < LIMIT {
             if let Ok(time) = self.log(job, attempt).await?.at("first 1") {
                 return Ok(time);
             }

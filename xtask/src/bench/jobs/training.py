@@ -17,10 +17,10 @@ def say(what):
 
 def leave(*_):
     """Prints when each step ended, as milliseconds since the one before."""
-    print("begun", f"{ends[0]:.6f}")
+    print("started", f"{ends[0]:.6f}")
     for start in range(1, len(ends), 50):
         pairs = zip(ends[start - 1:], ends[start:start + 50])
-        print("steps", *(f"{(end - begun) * 1e3:.2f}" for begun, end in pairs))
+        print("steps", *(f"{(end - started) * 1e3:.2f}" for started, end in pairs))
     print("over", flush=True)
     os._exit(143)
 
