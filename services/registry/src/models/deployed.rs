@@ -158,7 +158,9 @@ async fn complete(
 }
 
 async fn missing(pool: &PgPool, store: &Store) -> anyhow::Result<()> {
-    for deployment in table::tables_missing(&mut *pool.acquire().await?).await? {
+    // Not in the head of the loop, where the connection would be held until the loop ends.
+    let missing = table::tables_missing(&mut *pool.acquire().await?).await?;
+    for deployment in missing {
         read(pool, store, &deployment).await?;
     }
     Ok(())

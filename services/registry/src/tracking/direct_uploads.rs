@@ -43,9 +43,12 @@ pub(crate) async fn begin(
     refuse_pinned(change.db(), caller, &path).await?;
     let blob_key = blobs::new_key();
     blobs::blob_begin(change.db(), &blob_key, now_ms()).await?;
+    change.commit().await?;
+    // No connection to Postgres is held while the store is waited for.
     let store_id = registry.artifacts.begin_parts(&blob_key).await?;
     let upload_id = id::random().simple().to_string();
     let begun = DirectUpload { upload_id, path, blob_key, store_id, completed_ms: None };
+    let mut change = registry.change().await?;
     table::upload_begin(change.db(), &begun, now_ms()).await?;
     change.commit().await?;
 
