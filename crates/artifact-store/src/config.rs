@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 
 use crate::ArtifactStore;
+use crate::authorities::trusted;
 use crate::write::MAX_PARTS_AHEAD;
 
 const CONNECT_TIMEOUT_MS: u64 = 3_000;
@@ -78,9 +79,12 @@ impl ArtifactStore {
 }
 
 fn client(config: &S3Config, endpoint: &str) -> Client {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-        .build_https();
+    let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    let http = aws_smithy_http_client::Builder::new().tls_provider(ring);
+    let http = match trusted() {
+        Some(context) => http.tls_context(context),
+        None => http,
+    };
     let credentials = Credentials::new(
         &config.s3_access_key,
         config.s3_secret_key.expose_secret(),
@@ -94,7 +98,7 @@ fn client(config: &S3Config, endpoint: &str) -> Client {
         .build();
     let settings = aws_sdk_s3::Config::builder()
         .behavior_version_latest()
-        .http_client(http)
+        .http_client(http.build_https())
         .region(Region::new(config.s3_region.clone()))
         .endpoint_url(endpoint)
         .credentials_provider(credentials)

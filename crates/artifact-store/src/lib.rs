@@ -1,5 +1,6 @@
 //! Artifacts in S3: streamed both ways, hashed while they pass, with bounded memory.
 
+mod authorities;
 mod config;
 mod direct;
 mod failure;
