@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
 use clap::Args;
+use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -33,10 +34,27 @@ pub(crate) struct Options {
     /// Number of jobs; medians are reported.
     #[arg(long, default_value_t = 3, value_name = "N")]
     rounds: usize,
+    /// Reserves a CPU for the training, as on a node with more cores than the training needs. The agent, the
+    /// S3 server and everything else share the other CPUs.
+    #[arg(long)]
+    own_cpu: bool,
+}
+
+/// The CPU that `--own-cpu` reserves.
+const TRAINING_CPU: usize = 0;
+
+/// Moves this process, and all that it starts from now on, to the other CPUs.
+fn leave_training_cpu() -> anyhow::Result<()> {
+    let mut others = sched_getaffinity(Pid::this()).context("cannot read the CPUs of this process")?;
+    others.unset(TRAINING_CPU)?;
+    sched_setaffinity(Pid::this(), &others).context("--own-cpu: expected a machine with several CPUs")
 }
 
 pub(super) fn measure(options: &Options) -> anyhow::Result<()> {
     let agent = build::static_agent(true)?;
+    if options.own_cpu {
+        leave_training_cpu()?;
+    }
     let size_bytes = std::fs::metadata(&agent).with_context(|| agent.display().to_string())?.len();
     let variables = [("SLIPWAY_AGENT", agent.as_path())];
     let outcome = super::on_a_platform_with(&variables, true, async |data_dir| {
@@ -74,6 +92,7 @@ struct Round {
 
 struct Bench {
     mib: u64,
+    own_cpu: bool,
     platform: Platform,
     store: Registry,
 }
@@ -81,13 +100,18 @@ struct Bench {
 impl Bench {
     async fn new(options: &Options, data_dir: &Path) -> anyhow::Result<Self> {
         let platform = Platform::new(Endpoints::read(data_dir)?, "unused", LIMIT);
-        Ok(Self { mib: options.mib, platform, store: Registry::with_run(data_dir).await? })
+        let store = Registry::with_run(data_dir).await?;
+        Ok(Self { mib: options.mib, own_cpu: options.own_cpu, platform, store })
     }
 
     async fn round(&self) -> anyhow::Result<Round> {
+        let mut env = json!({"MEBIBYTES": self.mib.to_string()});
+        if self.own_cpu {
+            env["TRAINING_CPU"] = json!(TRAINING_CPU.to_string());
+        }
         let spec = json!({
             "name": "bench", "command": ["python3", "-u", "training.py"], "files": {"training.py": TRAINING},
-            "env": {"MEBIBYTES": self.mib.to_string()}, "checkpoint": {}, "grace_period_s": 10,
+            "env": env, "checkpoint": {}, "grace_period_s": 10,
             "retries": {"backoff_initial_ms": 10, "backoff_max_ms": 10},
         });
         let job = self.ask("POST", "/api/v1/jobs", &spec).await?;

@@ -8,6 +8,9 @@ STEP_S = 0.01
 STEPS_BEFORE_SAVE = 300
 CHUNK_BYTES = 8 << 20
 
+if "TRAINING_CPU" in os.environ:
+    os.sched_setaffinity(0, {int(os.environ["TRAINING_CPU"])})
+
 ends = []
 
 
