@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapEnvSource, ConfigMapKeySelector, Container, EnvFromSource, EnvVar, EnvVarSource,
-    ObjectFieldSelector, ResourceClaim, ResourceRequirements, SeccompProfile, SecretEnvSource,
-    SecretKeySelector, SecurityContext,
+    ConfigMapEnvSource, ConfigMapKeySelector, Container, EnvFromSource, EnvVar, EnvVarSource, ResourceClaim,
+    ResourceRequirements, SecretEnvSource, SecretKeySelector, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use slipway_domain::Invalid;
@@ -14,10 +13,12 @@ use slipway_domain::training::attempt::{
     TERMINATION_VARIABLE, WORK_DIR_VARIABLE,
 };
 use slipway_domain::training::{EnvRef, EnvSource, KubernetesSpec, Resources};
+use slipway_kubernetes_pods::{
+    bytes, from_field, from_source, millicores, parsed, plain, restricted_container,
+};
 
 use crate::attempt::Attempt;
 use crate::facts::Facts;
-use crate::typed::parsed;
 use crate::volumes::{self, AGENT_FOLDER, COMMAND_FOLDER};
 
 /// Name of the command's container.
@@ -54,7 +55,10 @@ pub(crate) fn agent(facts: &Facts) -> Container {
             limits: Some([memory].into()),
             ..ResourceRequirements::default()
         }),
-        security_context: Some(SecurityContext { read_only_root_filesystem: Some(true), ..restricted() }),
+        security_context: Some(SecurityContext {
+            read_only_root_filesystem: Some(true),
+            ..restricted_container()
+        }),
         volume_mounts: Some(vec![volumes::agent_mount(false)]),
         ..Container::default()
     }
@@ -74,7 +78,7 @@ pub(crate) fn command(attempt: &Attempt<'_>, facts: &Facts) -> Result<Container,
         env_from: Some(kubernetes.env_from.iter().map(env_from).collect::<Vec<_>>())
             .filter(|sources| !sources.is_empty()),
         resources: Some(resources(&attempt.spec.resources, kubernetes, facts)),
-        security_context: Some(own_context.unwrap_or_else(restricted)),
+        security_context: Some(own_context.unwrap_or_else(restricted_container)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(volumes::mounts(kubernetes)),
         ..Container::default()
@@ -85,37 +89,20 @@ fn agent_file() -> String {
     format!("{AGENT_FOLDER}/{AGENT_FILE}")
 }
 
-/// What the restricted Pod Security Standard asks of a container.
-///
-/// Source: <https://kubernetes.io/docs/concepts/security/pod-security-standards/>.
-fn restricted() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
-        seccomp_profile: Some(runtime_default()),
-        ..SecurityContext::default()
-    }
-}
-
-/// The container runtime's own list of system calls, as the restricted Pod Security Standard asks.
-pub(crate) fn runtime_default() -> SeccompProfile {
-    SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }
-}
-
 /// The agent's variables come last: of two with one name, the last one counts.
 fn variables(attempt: &Attempt<'_>, facts: &Facts) -> Result<Vec<EnvVar>, Invalid> {
     let hidden = (!attempt.has_gpus()).then(|| plain(VISIBLE_DEVICES, NO_DEVICES));
-    let referred = attempt.kubernetes.env_refs.iter().map(|(name, entry)| from(name, env_ref(entry)));
+    let referred = attempt.kubernetes.env_refs.iter().map(|(name, entry)| from_source(name, env_ref(entry)));
     let own = attempt.variables.iter().map(|(name, value)| plain(name, value));
     let secret = attempt.secret_variables.iter().map(|&name| {
         let key = SecretKeySelector { name: attempt.name(), key: name.to_owned(), optional: None };
-        from(name, EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() })
+        from_source(name, EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() })
     });
     let container = [
         plain(CONTAINER_VARIABLE, "true"),
         plain(WORK_DIR_VARIABLE, COMMAND_FOLDER),
-        from(NODE_VARIABLE, field("spec.nodeName")),
-        plain(TERMINATION_VARIABLE, &attempt.termination_s().to_string()),
+        from_field(NODE_VARIABLE, "spec.nodeName"),
+        plain(TERMINATION_VARIABLE, attempt.termination_s().to_string()),
     ];
     let group = attempt.group()?.map(|_| group(attempt, facts)).into_iter().flatten();
     Ok(hidden.into_iter().chain(referred).chain(own).chain(secret).chain(container).chain(group).collect())
@@ -125,22 +112,8 @@ fn variables(attempt: &Attempt<'_>, facts: &Facts) -> Result<Vec<EnvVar>, Invali
 fn group(attempt: &Attempt<'_>, facts: &Facts) -> [EnvVar; 2] {
     let (name, namespace) = (attempt.name(), attempt.namespace(facts));
     let host = format!("{name}-{PROCESS_PLACEHOLDER}.{name}.{namespace}.svc");
-    let index = field(&format!("metadata.annotations['{INDEX_ANNOTATION}']"));
-    [from(PROCESS_VARIABLE, index), plain(GROUP_HOST_VARIABLE, &host)]
-}
-
-/// A field of the pod itself.
-fn field(path: &str) -> EnvVarSource {
-    let selector = ObjectFieldSelector { field_path: path.to_owned(), ..ObjectFieldSelector::default() };
-    EnvVarSource { field_ref: Some(selector), ..EnvVarSource::default() }
-}
-
-fn from(name: &str, source: EnvVarSource) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: None, value_from: Some(source) }
-}
-
-fn plain(name: &str, value: &str) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
+    let index = format!("metadata.annotations['{INDEX_ANNOTATION}']");
+    [from_field(PROCESS_VARIABLE, &index), plain(GROUP_HOST_VARIABLE, host)]
 }
 
 fn env_ref(EnvRef { secret, config_map, key }: &EnvRef) -> EnvVarSource {
@@ -172,10 +145,10 @@ fn env_from(EnvSource { secret, config_map, prefix }: &EnvSource) -> EnvFromSour
 fn resources(asked: &Resources, kubernetes: &KubernetesSpec, facts: &Facts) -> ResourceRequirements {
     let mut limits = BTreeMap::new();
     if asked.memory_bytes > 0 {
-        limits.insert("memory".to_owned(), volumes::bytes(asked.memory_bytes));
+        limits.insert("memory".to_owned(), bytes(asked.memory_bytes));
     }
-    if let Some(bytes) = kubernetes.ephemeral_storage_bytes {
-        limits.insert("ephemeral-storage".to_owned(), volumes::bytes(bytes));
+    if let Some(limit) = kubernetes.ephemeral_storage_bytes {
+        limits.insert("ephemeral-storage".to_owned(), bytes(limit));
     }
     if asked.gpus > 0 && kubernetes.gpu_claim_template.is_none() {
         let resource = kubernetes.gpu_resource.as_ref().unwrap_or(&facts.gpu_resource);
@@ -189,13 +162,4 @@ fn resources(asked: &Resources, kubernetes: &KubernetesSpec, facts: &Facts) -> R
         limits: Some(limits).filter(|limits| !limits.is_empty()),
         requests: Some(requests),
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "validated to be positive and at most some thousands"
-)]
-fn millicores(cpus: f64) -> Quantity {
-    Quantity(format!("{}m", (cpus * 1_000.0).ceil() as u64))
 }

@@ -12,7 +12,6 @@ mod job;
 mod names;
 mod observe;
 mod pod;
-mod typed;
 mod volumes;
 
 pub use attempt::Attempt;

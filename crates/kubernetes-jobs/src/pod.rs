@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, LocalObjectReference, NodeSelectorRequirement, NodeSelectorTerm, PodResourceClaim,
-    PodSecurityContext, PodSpec, Toleration, TopologySpreadConstraint,
+    Affinity, LocalObjectReference, NodeSelectorRequirement, NodeSelectorTerm, PodResourceClaim, PodSpec,
+    Toleration, TopologySpreadConstraint,
 };
 use slipway_domain::Invalid;
 use slipway_domain::training::KubernetesSpec;
+use slipway_kubernetes_pods::{each, non_empty, parsed, restricted_pod};
 
 use crate::attempt::Attempt;
-use crate::container::{GPU_CLAIM, runtime_default};
+use crate::container::GPU_CLAIM;
 use crate::facts::{Facts, Placement};
-use crate::typed::{each, parsed};
 use crate::{container, volumes};
-
-/// Account of pods whose job names none.
-const ACCOUNT: i64 = 65_532;
 
 pub(crate) fn spec(attempt: &Attempt<'_>, facts: &Facts) -> Result<PodSpec, Invalid> {
     let kubernetes = attempt.kubernetes;
@@ -36,7 +33,7 @@ pub(crate) fn spec(attempt: &Attempt<'_>, facts: &Facts) -> Result<PodSpec, Inva
         containers: vec![container::command(attempt, facts)?],
         // Otherwise every Service of the namespace is in the command's environment.
         enable_service_links: Some(false),
-        image_pull_secrets: some(
+        image_pull_secrets: non_empty(
             kubernetes
                 .image_pull_secrets
                 .iter()
@@ -48,32 +45,16 @@ pub(crate) fn spec(attempt: &Attempt<'_>, facts: &Facts) -> Result<PodSpec, Inva
         priority_class_name: kubernetes.priority_class.clone(),
         resource_claims: kubernetes.gpu_claim_template.as_ref().map(claim),
         restart_policy: Some("Never".to_owned()),
-        security_context: Some(own_context.unwrap_or_else(restricted)),
+        security_context: Some(own_context.unwrap_or_else(restricted_pod)),
         service_account_name: kubernetes.service_account.clone(),
         // The Service of the same name gives its processes host names.
         subdomain: attempt.group()?.map(|_| attempt.name()),
         termination_grace_period_seconds: Some(attempt.termination_s()),
-        tolerations: some(placed.tolerations),
-        topology_spread_constraints: some(placed.topology_spread_constraints),
+        tolerations: non_empty(placed.tolerations),
+        topology_spread_constraints: non_empty(placed.topology_spread_constraints),
         volumes: Some(volumes::volumes(kubernetes)),
         ..PodSpec::default()
     })
-}
-
-fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
-    Some(items).filter(|items| !items.is_empty())
-}
-
-/// What the restricted Pod Security Standard asks of a pod. Volumes belong to the account's group.
-fn restricted() -> PodSecurityContext {
-    PodSecurityContext {
-        fs_group: Some(ACCOUNT),
-        run_as_group: Some(ACCOUNT),
-        run_as_non_root: Some(true),
-        run_as_user: Some(ACCOUNT),
-        seccomp_profile: Some(runtime_default()),
-        ..PodSecurityContext::default()
-    }
 }
 
 /// Where a pod may run: what the job says, on top of the presets that it chooses.

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use slipway_domain::training::{KubernetesSpec, Volume as Asked};
+use slipway_kubernetes_pods::bytes;
 
 /// Volume with the agent's binary.
 const AGENT: &str = "slipway-agent";
@@ -20,11 +21,6 @@ const WORK_FOLDER: &str = "/slipway/attempt";
 pub(crate) const COMMAND_FOLDER: &str = "/slipway/attempt/work";
 const SHARED_MEMORY: &str = "shared-memory";
 const SHARED_MEMORY_FOLDER: &str = "/dev/shm";
-
-/// A number of bytes.
-pub(crate) fn bytes(bytes: u64) -> Quantity {
-    Quantity(bytes.to_string())
-}
 
 /// The volume with the agent's binary, as the init container and the command's container see it.
 pub(crate) fn agent_mount(read_only: bool) -> VolumeMount {

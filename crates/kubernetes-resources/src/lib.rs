@@ -4,9 +4,20 @@
 //! Schemas come from the types of the REST API, so that a field of a job is a field of the resource, with
 //! the same description. Names follow the conventions of Kubernetes: see [`naming`].
 
+mod condition;
+mod definition;
+pub mod model_deployment;
 mod naming;
+mod object;
 mod shape;
 pub mod training_job;
 
+pub use condition::Condition;
+pub use object::{Kind, Object};
+
 /// Group of the resources.
 pub const GROUP: &str = "slipway.dev";
+/// Version of the resources.
+pub const VERSION: &str = "v1alpha1";
+/// Group and version.
+pub const API_VERSION: &str = "slipway.dev/v1alpha1";

@@ -14,12 +14,14 @@
 //! cluster.kubectl(&["--namespace", namespace.name(), "get", "pods"]).unwrap();
 //! ```
 
+mod account;
 mod certificates;
 mod cluster;
 mod command;
 mod error;
 mod flags;
 mod folder;
+mod forward;
 mod image;
 mod kubeconfig;
 mod kubectl;
@@ -39,9 +41,11 @@ mod programs;
 mod shared;
 mod start;
 
+pub use account::{Request, granted, unlimited_role, used};
 pub use cluster::{Cluster, ProcessState};
 pub use error::Error;
 pub use folder::end_orphan;
+pub use forward::Forward;
 pub use image::{Archive, BUSYBOX_IMAGE, PAUSE_IMAGE};
 pub use kubeconfig::Credentials;
 pub use level::Level;

@@ -17,6 +17,10 @@ impl TestNamespace<'_> {
         &self.name
     }
 
+    pub(crate) fn cluster(&self) -> &Cluster {
+        self.cluster
+    }
+
     /// Runs kubectl as the administrator in this namespace.
     ///
     /// # Errors

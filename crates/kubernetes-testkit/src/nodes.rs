@@ -15,6 +15,7 @@ pub struct FakeNodes {
     count: usize,
     labels: Map<String, Value>,
     resources: Map<String, Value>,
+    taints: Vec<Value>,
 }
 
 impl FakeNodes {
@@ -28,6 +29,7 @@ impl FakeNodes {
             count,
             labels: Map::new(),
             resources: resources.into_iter().collect(),
+            taints: Vec::new(),
         }
     }
 
@@ -35,6 +37,13 @@ impl FakeNodes {
     #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Self {
         self.labels.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Keeps pods away that do not tolerate this key.
+    #[must_use]
+    pub fn taint(mut self, key: &str) -> Self {
+        self.taints.push(json!({ "key": key, "effect": "NoSchedule" }));
         self
     }
 
@@ -58,6 +67,7 @@ impl FakeNodes {
                 "apiVersion": "v1",
                 "kind": "Node",
                 "metadata": { "name": name, "labels": labels, "annotations": { FAKE_ANNOTATION: "fake" } },
+                "spec": { "taints": self.taints },
                 "status": { "capacity": self.resources, "allocatable": self.resources },
             })
         };

@@ -12,13 +12,13 @@ use slipway_domain::training::attempt::{
     JOB_TOKEN_VARIABLE, KEEP_WORK_DIR_VARIABLE, LAUNCHER_URL_VARIABLE, RUN_AS_VARIABLE,
 };
 use slipway_domain::training::{JobSpec, Owner};
+use slipway_kubernetes_client::Connection;
 use uuid::Uuid;
 
 use crate::Config;
 use crate::backend::kubernetes::Kubernetes;
 use crate::backend::local::{AttemptFolders, LocalProcesses};
 use crate::backend::{self, Backend, Launch};
-use crate::cluster::Connection;
 use crate::folders::{Folders, JobAccount};
 use crate::store::attempts::Assigned;
 

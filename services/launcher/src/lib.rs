@@ -8,7 +8,6 @@ mod api;
 mod backend;
 mod capacity;
 mod change;
-mod cluster;
 mod collect;
 mod config;
 mod folders;
@@ -38,6 +37,7 @@ use slipway_api::proto::launcher::agents_server::AgentsServer;
 use slipway_api::proto::launcher::launcher_server::LauncherServer;
 use slipway_event_bus::EventBus;
 use slipway_http_server::{Grpc, server};
+use slipway_kubernetes_client::{ALL_NAMESPACES, Connection};
 use slipway_lease::Lease;
 use slipway_outbox::{Outbox, Relay};
 use slipway_service_kit::health::Readiness;
@@ -134,9 +134,14 @@ fn unconnected() -> Readiness {
 }
 
 /// The cluster in which jobs run; none where they run on this machine.
-async fn connected(config: &KubernetesConfig) -> anyhow::Result<Option<cluster::Connection>> {
+async fn connected(config: &KubernetesConfig) -> anyhow::Result<Option<Connection>> {
     if config.backend == BackendName::Kubernetes {
-        return cluster::Connection::connect(config).await.map(Some);
+        let namespaces = &config.kubernetes_namespaces;
+        anyhow::ensure!(
+            !namespaces.iter().any(|name| name == ALL_NAMESPACES),
+            "--kubernetes-namespaces: expected names of namespaces, got `{ALL_NAMESPACES}`"
+        );
+        return Connection::connect(namespaces).await.context("--backend kubernetes").map(Some);
     }
     anyhow::ensure!(
         !config.kubernetes_training_jobs,

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::spec::SHAPE;
-use super::{KIND, PLURAL, Status, VERSION};
-use crate::GROUP;
+use super::{Status, TrainingJobKind};
+use crate::definition::{Definition, column, exactly_one, rule};
 use crate::shape::Shape;
 
 /// Largest lists and maps; they also bound the cost of the rules.
@@ -13,32 +13,21 @@ const MAX_ENV: u32 = 1_000;
 
 /// The definition, as `kubectl apply` takes it.
 pub fn definition() -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{PLURAL}.{GROUP}")},
-        "spec": {
-            "group": GROUP,
-            "names": {"kind": KIND, "listKind": format!("{KIND}List"), "plural": PLURAL,
-                "singular": KIND.to_lowercase(), "shortNames": ["tj"], "categories": ["slipway"]},
-            "scope": "Namespaced",
-            "versions": [{
-                "name": VERSION,
-                "served": true,
-                "storage": true,
-                "subresources": {"status": {}},
-                "additionalPrinterColumns": columns(),
-                "schema": {"openAPIV3Schema": schema()},
-            }],
-        },
-    })
+    let mut status = Shape::of::<Status>().schema();
+    status["description"] = json!("What has become of the job.");
+    let definition = Definition {
+        short_name: "tj",
+        subresources: json!({"status": {}}),
+        columns: columns(),
+        description: "A training job of Slipway.",
+        spec: spec(),
+        status,
+        rules: json!([unchanged()]),
+    };
+    definition.of::<TrainingJobKind>()
 }
 
-fn column(name: &str, kind: &str, path: &str, priority: u32) -> Value {
-    json!({"name": name, "type": kind, "jsonPath": path, "priority": priority})
-}
-
-/// What `kubectl get` shows; with `--output wide` also those of priority 1.
+/// What `kubectl get` shows.
 fn columns() -> Value {
     json!([
         column("Phase", "string", ".status.phase", 0),
@@ -51,7 +40,7 @@ fn columns() -> Value {
     ])
 }
 
-fn schema() -> Value {
+fn spec() -> Value {
     let mut spec = SHAPE.schema();
     spec["description"] =
         json!("The training job. It cannot be changed once it was accepted, except `suspend`.");
@@ -60,22 +49,7 @@ fn schema() -> Value {
             again. Applied when it changes. [default: false]"});
     bound(&mut spec);
     add_rules(&mut spec);
-    let mut status = Shape::of::<Status>().schema();
-    status["description"] = json!("What has become of the job.");
-    // The API server would drop what it does not know of the types above.
-    json!({
-        "type": "object",
-        "description": "A training job of Slipway.",
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec,
-            "status": status,
-        },
-        "x-kubernetes-validations": [unchanged()],
-    })
+    spec
 }
 
 /// Sets limits, so that the cost of each rule is bounded.
@@ -94,13 +68,7 @@ fn bound(spec: &mut Value) {
     }
 }
 
-fn rule(rule: &str, message: &str) -> Value {
-    json!({"rule": rule, "message": message})
-}
-
-/// Rules in the Common Expression Language (CEL).
-///
-/// Source: <https://kubernetes.io/docs/reference/using-api/cel/>.
+/// Rules about fields.
 fn add_rules(spec: &mut Value) {
     spec["x-kubernetes-validations"] = json!([
         rule(
@@ -132,11 +100,6 @@ fn add_rules(spec: &mut Value) {
     properties["envRefs"]["additionalProperties"]["x-kubernetes-validations"] = source;
 }
 
-fn exactly_one(names: &[&str]) -> Value {
-    let counted: Vec<String> = names.iter().map(|name| format!("(has(self.{name}) ? 1 : 0)")).collect();
-    rule(&format!("{} == 1", counted.join(" + ")), &format!("expected exactly one of {}", names.join(", ")))
-}
-
 /// A job that was accepted runs as it is: another one is another object.
 fn unchanged() -> Value {
     let Shape::Object(fields) = &*SHAPE else { return json!({}) };
@@ -156,26 +119,18 @@ fn unchanged() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+    use crate::definition::check_file;
 
     #[test]
     fn the_definition_in_the_repository_is_this_one() {
-        let text = serde_saphyr::to_string(&definition()).unwrap();
-        let text = format!("# Written by `cargo xtask codegen`.\n{text}");
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes/trainingjobs.yaml");
-        if std::env::var_os("SLIPWAY_WRITE_DOCS").is_some() {
-            std::fs::write(&path, text).unwrap();
-        } else {
-            let found = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(found == text, "{} is out of date; `cargo xtask codegen` writes it", path.display());
-        }
+        check_file(&definition(), "trainingjobs.yaml");
     }
 
     #[test]
     fn rules_name_fields_that_exist() {
-        let schema = schema();
+        let definition = definition();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         let text = schema["properties"]["spec"]["x-kubernetes-validations"].to_string();
         for name in ["gpuClaimTemplate", "resources", "checkpoint", "replicas"] {
             assert!(schema["properties"]["spec"]["properties"][name].is_object() && text.contains(name));

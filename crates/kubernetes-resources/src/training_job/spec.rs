@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use slipway_api::rest::launcher::JobSpec;
 use slipway_domain::Invalid;
 
-use super::{API_VERSION, KIND, TrainingJob};
+use super::{TrainingJob, is_own};
 use crate::shape::{Field, Shape};
 
 /// Fields of a job that the object's metadata have.
@@ -48,8 +48,7 @@ impl TrainingJob {
     /// # Errors
     /// A field is wrong; names it as the resource does.
     pub fn job(&self) -> Result<JobSpec, Invalid> {
-        let name = self.metadata.name.as_deref().unwrap_or_default();
-        let mut job = job(name, self.metadata.namespace.as_deref(), &self.spec)?;
+        let mut job = job(self.name(), self.metadata.namespace.as_deref(), &self.spec)?;
         job.idempotency_key = Some(self.idempotency_key());
         Ok(job)
     }
@@ -60,8 +59,7 @@ impl TrainingJob {
 /// # Errors
 /// A field is wrong; names it.
 pub fn from_manifest(manifest: &Value) -> Option<Result<(JobSpec, Vec<String>), Invalid>> {
-    let is_own = manifest["kind"] == KIND && manifest["apiVersion"] == API_VERSION;
-    is_own.then(|| {
+    is_own(manifest).then(|| {
         let metadata = &manifest["metadata"];
         let name = metadata["name"]
             .as_str()
@@ -97,8 +95,8 @@ mod tests {
     use super::*;
 
     fn manifest(spec: Value) -> Value {
-        json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "train", "namespace": "ml"},
-            "spec": spec})
+        json!({"apiVersion": crate::API_VERSION, "kind": "TrainingJob",
+            "metadata": {"name": "train", "namespace": "ml"}, "spec": spec})
     }
 
     #[test]

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use slipway_api::rest::launcher::{self, JobStatus};
 use utoipa::ToSchema;
 
+use crate::Condition;
+
 /// So many attempts are in the status; `slipway jobs show` has all.
 pub(super) const MAX_ATTEMPTS: usize = 10;
 
@@ -145,26 +147,4 @@ impl From<&launcher::Attempt> for Attempt {
             lost_milliseconds: attempt.lost_ms,
         }
     }
-}
-
-/// A condition, as Kubernetes defines it.
-///
-/// Source: <https://pkg.go.dev/k8s.io/apimachinery/pkg/apis/meta/v1#Condition>.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Condition {
-    /// What it is about.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// `True` or `False`.
-    pub status: String,
-    /// Cause in one word.
-    pub reason: String,
-    /// Cause, for people.
-    pub message: String,
-    /// Since when the status is what it is.
-    pub last_transition_time: DateTime<Utc>,
-    /// Generation of the resource that it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
 }

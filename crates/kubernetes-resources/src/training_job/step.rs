@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use slipway_api::rest::launcher::{Job, JobStatus};
 
 use super::TrainingJob;
-use super::status::{Attempt, Condition, MAX_ATTEMPTS, Phase, Status};
+use super::status::{Attempt, MAX_ATTEMPTS, Phase, Status};
+use crate::condition::{Condition, dated};
 
 /// What the controller does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +82,7 @@ pub fn status(object: &TrainingJob, submitted: Submitted<'_>, now: DateTime<Utc>
         Submitted::Job(job) => of_job(object, job),
     };
     status.observed_generation = generation;
-    status.conditions = conditions(&status, submitted)
-        .map(|condition| Condition { observed_generation: generation, ..condition })
-        .map(|condition| since(condition, &object.status.conditions, now))
-        .collect();
+    status.conditions = dated(conditions(&status, submitted), &object.status.conditions, generation, now);
     status
 }
 
@@ -118,18 +116,11 @@ fn of_job(object: &TrainingJob, job: &Job) -> Status {
 fn conditions(status: &Status, submitted: Submitted<'_>) -> impl Iterator<Item = Condition> {
     let phase = status.phase;
     let reason = status.reason.clone();
-    let condition = move |kind: &str, is_so: bool, why: &str, message: &str| Condition {
-        kind: kind.to_owned(),
-        status: if is_so { "True" } else { "False" }.to_owned(),
-        reason: why.to_owned(),
-        message: message.to_owned(),
-        ..Condition::default()
-    };
     let name = phase.map_or_else(|| "NotSubmitted".to_owned(), |phase| format!("{phase:?}"));
     let is = |wanted: Phase| phase == Some(wanted);
     let accepted = match submitted {
-        Submitted::Refused(why) => Some(condition("Accepted", false, "Refused", why)),
-        Submitted::Job(job) => Some(condition("Accepted", true, "Submitted", &format!("job {}", job.id))),
+        Submitted::Refused(why) => Some(Condition::new("Accepted", false, "Refused", why)),
+        Submitted::Job(job) => Some(Condition::new("Accepted", true, "Submitted", format!("job {}", job.id))),
         Submitted::Nothing => None,
     };
     let has_failed = is(Phase::Failed) || is(Phase::Cancelled);
@@ -141,16 +132,9 @@ fn conditions(status: &Status, submitted: Submitted<'_>) -> impl Iterator<Item =
     ];
     let rest = rest.map(|(kind, is_so)| {
         let message = if is_so || !matches!(kind, "Complete" | "Failed") { reason.as_str() } else { "" };
-        condition(kind, is_so, &name, message)
+        Condition::new(kind, is_so, &name, message)
     });
     accepted.into_iter().chain(rest)
-}
-
-/// The condition with the time since when it holds.
-fn since(condition: Condition, before: &[Condition], now: DateTime<Utc>) -> Condition {
-    let same = |old: &&Condition| old.kind == condition.kind && old.status == condition.status;
-    let last_transition_time = before.iter().find(same).map_or(now, |old| old.last_transition_time);
-    Condition { last_transition_time, ..condition }
 }
 
 #[cfg(test)]

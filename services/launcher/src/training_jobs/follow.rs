@@ -6,20 +6,19 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::PostParams;
 use kube::runtime::reflector::Store;
-use serde_json::json;
 use slipway_api::rest::launcher::Job;
 use slipway_domain::Invalid;
 use slipway_http_server::Problem;
+use slipway_kubernetes_client::{Connection, set_finalizers, text};
 use slipway_kubernetes_jobs::MANAGED_BY;
 use slipway_kubernetes_resources::training_job::{
-    FINALIZER, Phase, Status, Step, Submitted, TrainingJob, resource_path, status, step,
+    Phase, Status, Step, Submitted, TrainingJob, resource_path, status, step,
 };
 use slipway_runtime::clock;
 
 use super::Objects;
-use crate::cluster::{Connection, text};
 use crate::state::State;
 use crate::store::jobs;
 use crate::{change, manage};
@@ -142,7 +141,7 @@ impl Follower {
 
     /// The job of an object; `None` where it is refused.
     async fn submit(&mut self, object: &TrainingJob) -> Result<Option<jobs::StoredJob>, Error> {
-        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let uid = object.uid().to_owned();
         let generation = object.metadata.generation;
         let still =
             |refusal: &Refusal| refusal.generation == generation && refusal.at.elapsed() < REFUSED_FOR;
@@ -168,8 +167,7 @@ impl Follower {
 
     /// Writes the status if it is another one.
     async fn write(&self, object: &TrainingJob, job: Option<Job>) -> Result<(), Error> {
-        let uid = object.metadata.uid.as_deref().unwrap_or_default();
-        let refusal = self.refused.get(uid).map(|refusal| refusal.reason.as_str());
+        let refusal = self.refused.get(object.uid()).map(|refusal| refusal.reason.as_str());
         let seen = |job: Option<&Job>| -> Status {
             let submitted = match (job, refusal) {
                 (Some(job), _) => Submitted::Job(job),
@@ -192,31 +190,19 @@ impl Follower {
             None => None,
         };
         let written = TrainingJob { status: seen(detailed.as_ref()), ..object.clone() };
-        self.api(object).replace_status(name(object), &PostParams::default(), &written).await?;
+        self.api(object).replace_status(object.name(), &PostParams::default(), &written).await?;
         Ok(())
     }
 
     /// Adds or removes the finalizer of this version of the object.
     async fn set_finalizer(&self, object: &TrainingJob, present: bool) -> Result<TrainingJob, Error> {
-        let mut finalizers = object.metadata.finalizers.clone().unwrap_or_default();
-        finalizers.retain(|finalizer| finalizer != FINALIZER);
-        if present {
-            finalizers.push(FINALIZER.to_owned());
-        }
-        let version = &object.metadata.resource_version;
-        let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
-        let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
-        Ok(self.api(object).patch(name(object), &parameters, &Patch::Merge(&patch)).await?)
+        let finalizers = object.finalizers_with(present);
+        Ok(set_finalizers(&self.cluster.client, MANAGED_BY, object, &finalizers).await?)
     }
 
     fn api(&self, object: &TrainingJob) -> Api<TrainingJob> {
-        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-        Api::namespaced(self.cluster.client.clone(), namespace)
+        Api::namespaced(self.cluster.client.clone(), object.namespace())
     }
-}
-
-fn name(object: &TrainingJob) -> &str {
-    object.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// Whether nothing more is to be done about it: its job has ended, and it may go at any time.

@@ -10,13 +10,13 @@ mod follow;
 use futures::future::join_all;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
+use slipway_kubernetes_client::{Connection, watch};
 use slipway_kubernetes_resources::training_job::TrainingJob;
 use slipway_lease::Lease;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::follow::Follower;
-use crate::cluster::{Connection, watch};
 use crate::state::State;
 
 /// Objects of all namespaces, as their watches have shown them.

@@ -3,27 +3,16 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slipway_kubernetes_testkit::{Cluster, TestNamespace};
+use slipway_kubernetes_testkit::TestNamespace;
 
 /// What the launcher may do, as people install it.
 pub(crate) const ROLE: &str = include_str!("../../../../deploy/kubernetes/launcher-role.yaml");
 /// Name of the Role, and of the account that gets it.
-const ACCOUNT: &str = "slipway-launcher";
+pub(crate) const ACCOUNT: &str = "slipway-launcher";
 
 /// The kubeconfig of a service account with this Role, with the API server at this URL.
-pub(crate) fn kubeconfig(
-    cluster: &Cluster,
-    namespace: &TestNamespace<'_>,
-    role: &str,
-    server: Option<&str>,
-) -> Value {
-    namespace.apply(role).unwrap();
-    namespace.kubectl(&["create", "serviceaccount", ACCOUNT]).unwrap();
-    let subject = format!("--serviceaccount={}:{ACCOUNT}", namespace.name());
-    namespace.kubectl(&["create", "rolebinding", ACCOUNT, "--role", ACCOUNT, &subject]).unwrap();
-    let token = namespace.kubectl(&["create", "token", ACCOUNT]).unwrap();
-    let mut config = cluster.credentials().kubeconfig();
-    config["users"][0]["user"] = json!({"token": token.trim()});
+pub(crate) fn kubeconfig(namespace: &TestNamespace<'_>, role: &str, server: Option<&str>) -> Value {
+    let mut config = namespace.account(ACCOUNT, role).unwrap();
     if let Some(server) = server {
         config["clusters"][0]["cluster"] = json!({"server": server});
     }

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
-use slipway_kubernetes_testkit::{Archive, Cluster, Level};
+use slipway_kubernetes_testkit::{Archive, Cluster, Forward, Level};
 
-use crate::forward::Forward;
 use crate::processes;
 use crate::world::{World, on_a_cluster};
 

@@ -4,9 +4,7 @@
 
 mod account;
 mod api_server;
-mod audit;
 mod distributed;
-mod forward;
 mod gate;
 mod jobs;
 mod kills;

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use slipway_kubernetes_testkit::{
-    Archive, BUSYBOX_IMAGE, Cluster, Level, NODE_ADDRESS, NODE_NAME, TestNamespace,
+    Archive, BUSYBOX_IMAGE, Cluster, Forward, Level, NODE_ADDRESS, NODE_NAME, TestNamespace,
 };
 
 use crate::account::{ROLE, kubeconfig, written};
-use crate::forward::Forward;
 use crate::launcher;
 use crate::proxy::Proxy;
 
@@ -98,7 +97,7 @@ impl World {
         let (nats, nats_url) = Forward::of(&launcher.nats.url).await;
         let proxy = if setup.proxied { Some(Proxy::begin(cluster.credentials()).await) } else { None };
         let server = proxy.as_ref().map(|proxy| proxy.url.as_str());
-        let kubeconfig = kubeconfig(cluster, &namespace, setup.role.unwrap_or(ROLE), server);
+        let kubeconfig = kubeconfig(&namespace, setup.role.unwrap_or(ROLE), server);
         launcher.more.extend([
             ("KUBECONFIG", written(&kubeconfig, &launcher.data_dir)),
             ("SLIPWAY_POSTGRES_URL", postgres_url),

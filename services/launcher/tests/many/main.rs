@@ -4,9 +4,6 @@
 
 #[path = "../kubernetes/account.rs"]
 mod account;
-#[path = "../kubernetes/audit.rs"]
-#[expect(dead_code, reason = "what the other tests need of it")]
-mod audit;
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "what the other tests need of it")]
 mod launcher;
@@ -27,8 +24,7 @@ use slipway_kubernetes_testkit::{BUSYBOX_IMAGE, Cluster, FakeNodes, Level, TestN
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::account::{ROLE, kubeconfig, written};
-use crate::audit::requests;
+use crate::account::{ACCOUNT, ROLE, kubeconfig, written};
 
 /// Number of jobs.
 const COUNT_VARIABLE: &str = "SLIPWAY_TEST_JOBS";
@@ -52,7 +48,7 @@ impl World {
     async fn begin(cluster: &'static Cluster) -> Self {
         let namespace = cluster.namespace();
         let mut launcher = launcher::World::without_launcher(LEASE_MS).await;
-        let kubeconfig = kubeconfig(cluster, &namespace, ROLE, None);
+        let kubeconfig = kubeconfig(&namespace, ROLE, None);
         launcher.more.extend([
             ("KUBECONFIG", written(&kubeconfig, &launcher.data_dir)),
             ("SLIPWAY_BACKEND", "kubernetes".to_owned()),
@@ -178,7 +174,7 @@ fn many_jobs_cost_few_requests_and_little_memory_and_leave_nothing() {
         world.until("all jobs have succeeded", async || world.succeeded().await == count).await;
         let elapsed = started.elapsed();
         world.until("nothing is left", async || world.objects("jobs,pods,secrets") == 0).await;
-        let asked = requests(cluster, &world.namespace);
+        let asked = world.namespace.requests(ACCOUNT).unwrap();
         // Watches and lists are for all jobs together.
         let per_job = asked.iter().filter(|request| !matches!(&*request.verb, "watch" | "list")).count();
         let per_job = per_job as f64 / count as f64;

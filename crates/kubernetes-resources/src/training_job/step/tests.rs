@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::training_job::FINALIZER;
+use crate::Kind as _;
+use crate::training_job::TrainingJobKind;
 
 const STATUSES: [JobStatus; 10] = [
     JobStatus::Queued,
@@ -29,7 +30,7 @@ fn job(status: JobStatus) -> Job {
 /// An object that the controller knows.
 fn known() -> TrainingJob {
     let mut object = TrainingJob { spec: json!({}), ..TrainingJob::default() };
-    object.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    object.metadata.finalizers = Some(vec![TrainingJobKind::FINALIZER.to_owned()]);
     object.metadata.generation = Some(3);
     object
 }

@@ -10,11 +10,11 @@ use kube::{Api, Resource};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use slipway_kubernetes_client::text;
 use slipway_kubernetes_jobs::{Attempt, MANAGED_BY, owned_by, secret, service};
 
 use super::{Cluster, Kubernetes};
 use crate::backend::Launch;
-use crate::cluster::text;
 
 /// The API server answers a request within this time, or it is tried again.
 const TIMEOUT: Duration = Duration::from_secs(10);

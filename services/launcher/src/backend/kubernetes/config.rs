@@ -87,13 +87,6 @@ impl KubernetesConfig {
             presets: self.kubernetes_presets.as_deref().map_or_else(|| Ok(Presets::default()), presets)?,
         })
     }
-
-    /// The namespaces of jobs; `own` if none is set.
-    pub(crate) fn namespaces(&self, own: &str) -> Vec<String> {
-        let named: Vec<String> =
-            self.kubernetes_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();
-        if named.is_empty() { vec![own.to_owned()] } else { named }
-    }
 }
 
 fn presets(path: &Path) -> anyhow::Result<Presets> {
@@ -138,11 +131,5 @@ mod tests {
         std::fs::write(file, "gpu_type: {}").unwrap();
         let refused = facts(&[&image[..], &["--kubernetes-presets", file]].concat()).unwrap_err();
         assert!(refused.contains("presets.yaml") && refused.contains("gpu_type"), "{refused}");
-    }
-
-    #[test]
-    fn the_first_namespace_is_that_of_jobs_that_name_none() {
-        assert_eq!(config(&[]).namespaces("own"), ["own"]);
-        assert_eq!(config(&["--kubernetes-namespaces", "a,b"]).namespaces("own"), ["a", "b"]);
     }
 }

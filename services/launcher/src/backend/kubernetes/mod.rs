@@ -26,6 +26,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use slipway_domain::Invalid;
 use slipway_domain::training::{BackendKind, JobSpec, Loss, Outcome};
+use slipway_kubernetes_client::{Connection, text};
 use slipway_kubernetes_jobs::{Attempt, Cause, Facts, Observed, attempt_of, build, of_attempt, selector};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -36,7 +37,6 @@ use self::starts::{Start, Starts};
 use self::table::AttemptKey;
 use self::watch::Watched;
 use super::{Backend, Error, Launch, Left, Seen};
-use crate::cluster::{Connection, text};
 
 /// So many deleted attempts are remembered until they are reported.
 const MAX_DELETED: usize = 10_000;

@@ -9,12 +9,12 @@ use k8s_openapi::api::core::v1::{Event as Warning, Pod, PodSpec, PodTemplateSpec
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::runtime::watcher::{self, Event};
+use slipway_kubernetes_client::watch;
 use slipway_kubernetes_jobs::{Observed, observe};
 use tokio::sync::Notify;
 
 use super::table::{AttemptKey, Labelled, Table};
 use crate::backend::Left;
-use crate::cluster::watch;
 
 /// Warnings about Jobs: that a quota is exceeded is in an event alone.
 const WARNINGS: &str = "involvedObject.kind=Job,type=Warning";

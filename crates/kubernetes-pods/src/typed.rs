@@ -6,7 +6,10 @@ use serde_json::Value;
 use slipway_domain::Invalid;
 
 /// A value, if there is one.
-pub(crate) fn parsed<T>(field: &str, value: Option<&Value>) -> Result<Option<T>, Invalid>
+///
+/// # Errors
+/// It is not one of the type; names the field.
+pub fn parsed<T>(field: &str, value: Option<&Value>) -> Result<Option<T>, Invalid>
 where
     T: DeserializeOwned + Serialize,
 {
@@ -14,11 +17,19 @@ where
 }
 
 /// Values of one type.
-pub(crate) fn each<T>(field: &str, values: &[Value]) -> Result<Vec<T>, Invalid>
+///
+/// # Errors
+/// One is not; names the field.
+pub fn each<T>(field: &str, values: &[Value]) -> Result<Vec<T>, Invalid>
 where
     T: DeserializeOwned + Serialize,
 {
     values.iter().enumerate().map(|(index, value)| read(&format!("{field}[{index}]"), value)).collect()
+}
+
+/// The items, if there are any: Kubernetes leaves empty lists out.
+pub fn non_empty<T>(items: Vec<T>) -> Option<Vec<T>> {
+    Some(items).filter(|items| !items.is_empty())
 }
 
 /// Reads a value. What the type does not have is refused: it would be left out without a word.

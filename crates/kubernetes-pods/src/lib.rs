@@ -1,0 +1,11 @@
+//! What pods of training jobs and of serving have in common.
+
+mod env;
+mod quantity;
+mod security;
+mod typed;
+
+pub use env::{from_field, from_source, plain};
+pub use quantity::{bytes, millicores};
+pub use security::{container as restricted_container, pod as restricted_pod};
+pub use typed::{each, non_empty, parsed};

@@ -1,0 +1,146 @@
+//! The CustomResourceDefinition of ModelDeployment.
+
+use serde_json::{Value, json};
+
+use super::spec::SHAPE;
+use super::{ModelDeploymentKind, Status};
+use crate::definition::{Definition, column, exactly_one, rule};
+use crate::shape::Shape;
+
+/// Largest lists and maps; they also bound the cost of the rules.
+const MAX_ENTRIES: u32 = 100;
+const MAX_REPLICAS: u32 = 1_000;
+const MAX_STEPS: u32 = 100;
+/// Names of pods have eighteen characters more, and are host names.
+const MAX_NAME_CHARS: u32 = 45;
+
+/// The definition, as `kubectl apply` takes it.
+pub fn definition() -> Value {
+    let mut status = Shape::of::<Status>().schema();
+    status["description"] = json!("What has become of the deployment.");
+    let scale = json!({"specReplicasPath": ".spec.replicas.min", "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector"});
+    let definition = Definition {
+        short_name: "md",
+        subresources: json!({"status": {}, "scale": scale}),
+        columns: columns(),
+        description: "A deployment of a registered model, with serving pods of its own.",
+        spec: spec(),
+        status,
+        rules: json!([rule(
+            &format!(
+                "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && \
+                 self.metadata.name.size() <= {MAX_NAME_CHARS}"
+            ),
+            &format!(
+                "metadata.name: expected at most {MAX_NAME_CHARS} lower-case letters, digits and `-`, a \
+                 letter first: it is the name of a Service"
+            ),
+        )]),
+    };
+    definition.of::<ModelDeploymentKind>()
+}
+
+/// What `kubectl get` shows.
+fn columns() -> Value {
+    let condition = |name: &str| format!(".status.conditions[?(@.type=='{name}')].status");
+    json!([
+        column("Ready", "string", &condition("Ready"), 0),
+        column("Stable", "string", ".status.stableVersion", 0),
+        column("Candidate", "string", ".status.candidateVersion", 0),
+        column("Weight", "integer", ".status.candidateWeightPercent", 0),
+        column("Pods", "integer", ".status.readyReplicas", 0),
+        column("Age", "date", ".metadata.creationTimestamp", 0),
+        column("Decision", "string", ".status.lastDecision", 1),
+        column("URL", "string", ".status.url", 1),
+    ])
+}
+
+fn spec() -> Value {
+    let mut spec = SHAPE.schema();
+    spec["description"] = json!("What is served, and by how many pods.");
+    bound(&mut spec);
+    add_rules(&mut spec);
+    spec
+}
+
+/// Sets limits and defaults.
+fn bound(spec: &mut Value) {
+    let properties = &mut spec["properties"];
+    for name in ["env", "nodeSelector", "podAnnotations", "podLabels"] {
+        properties[name]["maxProperties"] = json!(MAX_ENTRIES);
+    }
+    for name in ["imagePullSecrets", "rules", "tolerations", "topologySpreadConstraints"] {
+        properties[name]["maxItems"] = json!(MAX_ENTRIES);
+    }
+    properties["model"]["properties"]["name"]["minLength"] = json!(1);
+    for name in ["name", "version", "alias"] {
+        properties["model"]["properties"][name]["maxLength"] = json!(256);
+    }
+    let replicas = &mut properties["replicas"]["properties"];
+    for name in ["min", "max"] {
+        replicas[name]["minimum"] = json!(1);
+        replicas[name]["maximum"] = json!(MAX_REPLICAS);
+    }
+    replicas["min"]["default"] = json!(1);
+    properties["scaling"]["properties"]["target"]["minimum"] = json!(1);
+    let steps = &mut properties["strategy"]["properties"]["steps"];
+    steps["maxItems"] = json!(MAX_STEPS);
+    steps["items"]["properties"]["weightPercent"]["maximum"] = json!(100);
+    properties["resources"]["properties"]["cpus"]["minimum"] = json!(0);
+}
+
+/// Rules about fields.
+fn add_rules(spec: &mut Value) {
+    spec["x-kubernetes-validations"] = json!([rule(
+        "has(self.predictionOutput) == has(oldSelf.predictionOutput) && (!has(self.predictionOutput) || \
+         self.predictionOutput == oldSelf.predictionOutput)",
+        "predictionOutput cannot be changed; create another ModelDeployment",
+    )]);
+    let properties = &mut spec["properties"];
+    properties["model"]["x-kubernetes-validations"] = json!([
+        exactly_one(&["version", "alias"]),
+        rule("self.name == oldSelf.name", "name: another model needs another ModelDeployment"),
+    ]);
+    properties["replicas"]["x-kubernetes-validations"] =
+        json!([rule("!has(self.max) || self.min <= self.max", "max: expected at least min")]);
+    properties["scaling"]["x-kubernetes-validations"] = json!([rule(
+        "self.metric in ['cpu', 'memory'] || has(self.target)",
+        "target: required for this metric",
+    )]);
+    properties["env"]["x-kubernetes-validations"] = json!([rule(
+        "self.all(name, name.startsWith('SLIPWAY_') || name.startsWith('OTEL_') || name == 'RUST_LOG')",
+        "expected settings of serving, whose names begin with SLIPWAY_ or OTEL_",
+    )]);
+    properties["podLabels"]["x-kubernetes-validations"] = json!([rule(
+        "self.all(name, !name.startsWith('slipway.dev/') && !name.startsWith('app.kubernetes.io/'))",
+        "labels that begin with slipway.dev/ or app.kubernetes.io/ are set by Slipway",
+    )]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::check_file;
+
+    #[test]
+    fn the_definition_in_the_repository_is_this_one() {
+        check_file(&definition(), "modeldeployments.yaml");
+    }
+
+    #[test]
+    fn limits_and_rules_are_about_fields_that_exist() {
+        let spec = spec();
+        let properties = &spec["properties"];
+        for name in ["env", "nodeSelector", "podAnnotations", "podLabels", "rules", "imagePullSecrets"] {
+            assert!(properties[name]["type"].is_string(), "{name}");
+        }
+        for (section, name) in [("replicas", "min"), ("replicas", "max"), ("scaling", "target")] {
+            assert!(properties[section]["properties"][name]["type"].is_string(), "{section}.{name}");
+        }
+        assert_eq!(spec["required"], json!(["model"]));
+        assert!(
+            properties["strategy"]["properties"]["steps"]["items"]["properties"]["holdSeconds"].is_object()
+        );
+    }
+}

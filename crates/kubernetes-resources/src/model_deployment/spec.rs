@@ -1,0 +1,267 @@
+//! The `spec` of a ModelDeployment.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use slipway_api::rest::rollouts::{Rule, StickyKey, Strategy};
+use slipway_domain::Invalid;
+use utoipa::ToSchema;
+
+use super::ModelDeployment;
+use crate::shape::Shape;
+
+/// Its fields.
+pub(super) static SHAPE: LazyLock<Shape> = LazyLock::new(Shape::of::<Spec>);
+
+/// What is served, and by how many pods.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The model.
+    pub model: ModelRef,
+    /// How each new version is rolled out; the strategy of a rollout in progress stays.
+    /// [default: canary steps of 10 % and 50 %]
+    #[serde(default)]
+    pub strategy: Option<Strategy>,
+    /// The part of a request that identifies a client, which stays on one version during a rollout
+    /// [default: each request is drawn independently].
+    #[serde(default)]
+    pub sticky_key: Option<StickyKey>,
+    /// Rules by header; the first one that matches decides.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+    /// Output that holds the prediction. It cannot be changed. [default: the first output of integers,
+    /// strings or booleans, else the first]
+    #[serde(default)]
+    pub prediction_output: Option<String>,
+    /// Number of pods [default: one].
+    #[serde(default)]
+    pub replicas: Option<Replicas>,
+    /// When pods are added, up to `replicas.max` [default: at 80 % of the requested CPU].
+    #[serde(default)]
+    pub scaling: Option<Scaling>,
+    /// What each pod needs.
+    #[serde(default)]
+    pub resources: Option<Resources>,
+    /// Image of serving [default: the operator's setting].
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Settings of serving as environment variables, such as `SLIPWAY_SERVING_KEEP_VERSIONS`.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// ServiceAccount of the pods. Its token is mounted only if this is set. [default: one of their own]
+    #[serde(default)]
+    pub service_account: Option<String>,
+    /// Names of Secrets with credentials of the image's registry.
+    #[serde(default)]
+    pub image_pull_secrets: Vec<String>,
+    /// Labels of the pods.
+    #[serde(default)]
+    pub pod_labels: BTreeMap<String, String>,
+    /// Annotations of the pods.
+    #[serde(default)]
+    pub pod_annotations: BTreeMap<String, String>,
+    /// Labels that a node must have.
+    #[serde(default)]
+    pub node_selector: BTreeMap<String, String>,
+    /// Tolerations of the pods, each a `Toleration` of Kubernetes.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub tolerations: Vec<Value>,
+    /// An `Affinity` of Kubernetes.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub affinity: Option<Value>,
+    /// Each a `TopologySpreadConstraint` of Kubernetes [default: pods are spread over nodes if possible].
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub topology_spread_constraints: Vec<Value>,
+    /// PriorityClass of the pods.
+    #[serde(default)]
+    pub priority_class: Option<String>,
+}
+
+/// The model, and which of its versions is wanted: exactly one of `version` and `alias`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRef {
+    /// Registered model. It cannot be changed.
+    pub name: String,
+    /// Version.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Alias: each version that it is set to is rolled out.
+    #[serde(default)]
+    pub alias: Option<String>,
+}
+
+/// A number of pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replicas {
+    /// Minimum [default: 1].
+    #[serde(default = "one")]
+    pub min: u32,
+    /// Maximum [default: the minimum].
+    #[serde(default)]
+    pub max: Option<u32>,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self { min: one(), max: None }
+    }
+}
+
+impl Replicas {
+    /// The maximum.
+    pub fn most(&self) -> u32 {
+        self.max.unwrap_or(self.min).max(self.min)
+    }
+}
+
+/// When pods are added and removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scaling {
+    /// What is measured.
+    pub metric: Metric,
+    /// What it is to be for each pod on average: percent of what is requested for `cpu` and `memory`
+    /// [default: 80], otherwise requests, requests per second or milliseconds.
+    #[serde(default)]
+    pub target: Option<u32>,
+    /// A `HorizontalPodAutoscalerBehavior` of Kubernetes: how fast pods are added and removed.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub behavior: Option<Value>,
+}
+
+impl Default for Scaling {
+    fn default() -> Self {
+        Self { metric: Metric::Cpu, target: None, behavior: None }
+    }
+}
+
+/// A metric of pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Metric {
+    /// Use of the requested CPU.
+    Cpu,
+    /// Use of the requested memory.
+    Memory,
+    /// Requests that are being answered.
+    Concurrency,
+    /// Requests per second.
+    RequestsPerSecond,
+    /// Mean time from a request to its answer, in milliseconds.
+    Latency,
+    /// Mean time that a request waits for a run, in milliseconds.
+    Queue,
+}
+
+/// What a pod needs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Resources {
+    /// CPU cores that are reserved [default: 0.1].
+    pub cpus: Option<f64>,
+    /// Memory that is reserved, and its limit, in bytes [default: 256 MiB are reserved, without a limit].
+    pub memory_bytes: Option<u64>,
+    /// Number of GPUs [default: 0].
+    pub gpus: u32,
+    /// Resource that `gpus` counts, e.g. `nvidia.com/mig-1g.5gb` [default: the operator's setting].
+    pub gpu_resource: Option<String>,
+}
+
+impl ModelDeployment {
+    /// What the user asks for.
+    ///
+    /// # Errors
+    /// A field is wrong; names it as the resource does.
+    pub fn parsed(&self) -> Result<Spec, Invalid> {
+        let body = SHAPE.body(&self.spec, "spec")?;
+        serde_json::from_value(body).map_err(|error| Invalid::new("spec", error.to_string()))
+    }
+}
+
+/// Path of a field of a deployment's REST body as that of the resource.
+pub(super) fn resource_path(json_path: &str) -> String {
+    let path = match json_path {
+        "version" | "alias" => format!("model.{json_path}"),
+        "model" => "model.name".to_owned(),
+        "watch_alias" => "model.alias".to_owned(),
+        path => SHAPE.path(path.strip_prefix("default_").unwrap_or(path)),
+    };
+    format!("spec.{path}")
+}
+
+impl Spec {
+    /// The number of pods.
+    pub fn replicas(&self) -> Replicas {
+        self.replicas.unwrap_or_default()
+    }
+
+    /// The text of a refusal, whose field is one of a deployment's REST body.
+    pub fn refusal(field: Option<&str>, detail: &str) -> String {
+        let Some(field) = field else { return detail.to_owned() };
+        let message = detail.strip_prefix(&format!("`{field}`: ")).unwrap_or(detail);
+        Invalid::new(resource_path(field), message).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parsed(spec: Value) -> Result<Spec, Invalid> {
+        ModelDeployment { spec, ..ModelDeployment::default() }.parsed()
+    }
+
+    #[test]
+    fn a_spec_is_read_by_the_names_of_kubernetes() {
+        let spec = json!({"model": {"name": "fraud", "alias": "champion"},
+            "strategy": {"steps": [{"weightPercent": 10, "holdSeconds": 5}]},
+            "replicas": {"min": 2, "max": 4}, "scaling": {"metric": "requestsPerSecond", "target": 60},
+            "resources": {"cpus": 0.5, "memory": "1Gi"}, "stickyKey": {"header": "x-user"}});
+        let read = parsed(spec).unwrap();
+        assert_eq!(read.model.alias.as_deref(), Some("champion"));
+        assert_eq!(read.strategy.as_ref().unwrap().steps[0].weight_percent, 10);
+        assert_eq!((read.replicas().min, read.replicas().most()), (2, 4));
+        assert_eq!(read.resources.unwrap().memory_bytes, Some(1 << 30));
+        let least = parsed(json!({"model": {"name": "fraud", "version": "1"}})).unwrap();
+        assert_eq!((least.replicas().min, least.replicas().most()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (spec, field) in [
+            (json!({"model": {"name": "a", "version": "1"}, "replica": 1}), "spec.replica"),
+            (
+                json!({"model": {"name": "a", "version": "1"}, "resources": {"memory": "8GB"}}),
+                "spec.resources.memory",
+            ),
+            (json!({}), "spec"),
+        ] {
+            assert_eq!(parsed(spec).unwrap_err().field, field);
+        }
+        for (field, expected) in [
+            ("version", "spec.model.version"),
+            ("default_strategy.steps[0].hold_s", "spec.strategy.steps[0].holdSeconds"),
+            ("rules[0].when", "spec.rules[0].when"),
+            ("watch_alias", "spec.model.alias"),
+        ] {
+            assert_eq!(resource_path(field), expected);
+        }
+        let refused = Spec::refusal(Some("version"), "`version`: model fraud has no version 9");
+        assert_eq!(refused, "spec.model.version: model fraud has no version 9");
+    }
+}

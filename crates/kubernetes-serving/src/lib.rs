@@ -1,0 +1,19 @@
+//! The objects of Kubernetes that a ModelDeployment needs, and what their status says about it. Everything
+//! here is a function of its arguments; nothing talks to a cluster.
+//!
+//! A ModelDeployment has pods of its own, which serve all of its versions together: a canary needs no second
+//! set of pods, and which version answers is decided in each pod by the traffic table.
+
+mod build;
+mod container;
+mod facts;
+mod names;
+mod observe;
+mod pod;
+mod scaling;
+
+pub use build::{Objects, build};
+pub use facts::Facts;
+pub use names::{MANAGED_BY, OWNER_LABEL, Owner, owner_of, pod_selector, selector};
+pub use observe::pods;
+pub use scaling::PodMetric;

@@ -1,0 +1,123 @@
+//! The number of pods.
+
+use k8s_openapi::api::autoscaling::v2::{
+    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricIdentifier,
+    MetricSpec, MetricTarget, PodsMetricSource, ResourceMetricSource,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use slipway_domain::Invalid;
+use slipway_kubernetes_pods::parsed;
+use slipway_kubernetes_resources::model_deployment::{Metric, ModelDeployment, Scaling, Spec};
+
+use crate::names::metadata;
+
+/// Use of what a pod requests, in percent, where a spec says nothing.
+const DEFAULT_TARGET_PERCENT: u32 = 80;
+
+/// A metric of pods that the operator knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodMetric {
+    /// Requests that are being answered.
+    InFlight,
+    /// Requests per second.
+    Requests,
+    /// Mean time from a request to its answer, in milliseconds.
+    Latency,
+    /// Mean time that a request waits for a run, in milliseconds.
+    Queue,
+}
+
+impl PodMetric {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::InFlight, Self::Requests, Self::Latency, Self::Queue];
+
+    /// Its name in the custom metrics API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InFlight => "slipway_in_flight_requests",
+            Self::Requests => "slipway_requests_per_second",
+            Self::Latency => "slipway_latency_milliseconds",
+            Self::Queue => "slipway_queue_milliseconds",
+        }
+    }
+}
+
+/// The number, where it is fixed: otherwise it is the autoscaler's.
+pub(crate) fn fixed(spec: &Spec) -> Option<i32> {
+    (!is_scaled(spec)).then(|| number(spec.replicas().min))
+}
+
+fn is_scaled(spec: &Spec) -> bool {
+    spec.replicas().most() > spec.replicas().min
+}
+
+fn number(replicas: u32) -> i32 {
+    i32::try_from(replicas).unwrap_or(i32::MAX)
+}
+
+/// What changes the number between `replicas.min` and `replicas.max`.
+///
+/// # Errors
+/// The behavior is not one; names the field.
+pub(crate) fn autoscaler(
+    object: &ModelDeployment,
+    spec: &Spec,
+) -> Result<Option<HorizontalPodAutoscaler>, Invalid> {
+    if !is_scaled(spec) {
+        return Ok(None);
+    }
+    let (replicas, scaling) = (spec.replicas(), spec.scaling.clone().unwrap_or_default());
+    Ok(Some(HorizontalPodAutoscaler {
+        metadata: metadata(object),
+        spec: Some(HorizontalPodAutoscalerSpec {
+            behavior: parsed("spec.scaling.behavior", scaling.behavior.as_ref())?,
+            max_replicas: number(replicas.most()),
+            metrics: Some(vec![metric(&scaling)]),
+            min_replicas: Some(number(replicas.min)),
+            scale_target_ref: CrossVersionObjectReference {
+                api_version: Some("apps/v1".to_owned()),
+                kind: "Deployment".to_owned(),
+                name: object.name().to_owned(),
+            },
+        }),
+        status: None,
+    }))
+}
+
+fn metric(scaling: &Scaling) -> MetricSpec {
+    match scaling.metric {
+        Metric::Cpu => of_resource("cpu", scaling),
+        Metric::Memory => of_resource("memory", scaling),
+        Metric::Concurrency => of_pods(PodMetric::InFlight, scaling),
+        Metric::RequestsPerSecond => of_pods(PodMetric::Requests, scaling),
+        Metric::Latency => of_pods(PodMetric::Latency, scaling),
+        Metric::Queue => of_pods(PodMetric::Queue, scaling),
+    }
+}
+
+fn of_resource(name: &str, scaling: &Scaling) -> MetricSpec {
+    let target = MetricTarget {
+        average_utilization: Some(number(scaling.target.unwrap_or(DEFAULT_TARGET_PERCENT))),
+        type_: "Utilization".to_owned(),
+        ..MetricTarget::default()
+    };
+    MetricSpec {
+        resource: Some(ResourceMetricSource { name: name.to_owned(), target }),
+        type_: "Resource".to_owned(),
+        ..MetricSpec::default()
+    }
+}
+
+fn of_pods(metric: PodMetric, scaling: &Scaling) -> MetricSpec {
+    let target = MetricTarget {
+        average_value: Some(Quantity(scaling.target.unwrap_or(1).to_string())),
+        type_: "AverageValue".to_owned(),
+        ..MetricTarget::default()
+    };
+    let metric = MetricIdentifier { name: metric.name().to_owned(), selector: None };
+    MetricSpec {
+        pods: Some(PodsMetricSource { metric, target }),
+        type_: "Pods".to_owned(),
+        ..MetricSpec::default()
+    }
+}
