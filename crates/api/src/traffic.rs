@@ -65,8 +65,43 @@ pub struct ReplicaStatus {
     /// than this revision of the bucket.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub silent_below_revision: u64,
+    /// The only deployments that it answers for; absent: all that are not dedicated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployments: Option<Vec<String>>,
+    /// What it has done for these, if they are few.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub load: Vec<DeploymentLoad>,
     /// When this was written, Unix time in milliseconds.
     pub at_unix_ms: u64,
+}
+
+/// What a replica has done for a deployment, copies of requests to shadows included. Sums begin with the
+/// process; they may become smaller when a version leaves the deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeploymentLoad {
+    /// The deployment.
+    pub deployment: String,
+    /// Requests that are being answered, in the queue or in the model.
+    pub in_flight: u64,
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Requests that failed.
+    pub errors: u64,
+    /// Time from each request to its answer, in microseconds.
+    pub latency_us: u64,
+    /// Time that requests waited for a run, in microseconds.
+    pub queue_us: u64,
+}
+
+impl ReplicaStatus {
+    /// Whether the replica answers for a deployment.
+    pub fn serves(&self, deployment: &str, is_dedicated: bool) -> bool {
+        match &self.deployments {
+            Some(only) => only.iter().any(|name| name == deployment),
+            None => !is_dedicated,
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]

@@ -94,6 +94,9 @@ pub struct TrafficTable {
     /// the first.
     #[serde(default)]
     pub prediction_output: Option<String>,
+    /// Whether only serving replicas that are set to serve this deployment do so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated: bool,
     /// W3C trace context of the decision.
     #[serde(default)]
     pub traceparent: Option<String>,

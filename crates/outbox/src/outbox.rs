@@ -93,6 +93,11 @@ impl Outbox {
         count(&self.own.patient);
     }
 
+    /// Changes when this replica has committed something.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.own.urgent.subscribe()
+    }
+
     /// Changes when another replica has committed something, while this one leads. News may get lost, so
     /// whoever waits for them also looks from time to time.
     pub fn commits_elsewhere(&self) -> watch::Receiver<u64> {

@@ -33,6 +33,11 @@ pub(crate) async fn acting(request: Request, next: Next) -> Response {
     ACTOR.scope(actor, next.run(request)).await
 }
 
+/// Acts on behalf of an object of a Kubernetes cluster.
+pub(crate) async fn acting_as<F: Future>(object: String, act: F) -> F::Output {
+    ACTOR.scope(Actor { name: object, origin: "kubernetes".to_owned() }, act).await
+}
+
 /// The client on whose behalf this task acts; `None` where the controller acts automatically.
 pub(crate) fn current() -> Option<Actor> {
     ACTOR.try_with(Actor::clone).ok()

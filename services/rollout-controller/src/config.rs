@@ -6,6 +6,8 @@ use slipway_http_server::ListenConfig;
 use slipway_service_kit::db::PostgresConfig;
 use slipway_service_kit::registry::RegistryToken;
 
+use crate::operator::OperatorConfig;
+
 /// Settings of the rollout controller.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
@@ -34,4 +36,7 @@ pub struct Config {
     /// Token with which it authenticates to the registry.
     #[command(flatten)]
     pub registry_token: RegistryToken,
+    /// ModelDeployments.
+    #[command(flatten)]
+    pub operator: OperatorConfig,
 }

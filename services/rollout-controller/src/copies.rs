@@ -86,6 +86,8 @@ pub(crate) struct Placed {
     pub(crate) table: u64,
     /// Versions that it names.
     pub(crate) targets: Vec<Target>,
+    /// Whether the deployment has replicas of its own.
+    pub(crate) is_dedicated: bool,
 }
 
 impl Copies {
@@ -100,6 +102,7 @@ impl Copies {
             entry: copy.revision,
             table: table.revision,
             targets: table.targets().cloned().collect(),
+            is_dedicated: table.dedicated,
         })
     }
 

@@ -14,6 +14,7 @@ mod copies;
 mod facts;
 mod manage;
 mod metrics;
+mod operator;
 mod overrides;
 mod reconcile;
 mod rename;
@@ -25,6 +26,7 @@ mod update;
 
 pub use api::access::RULES as ACCESS_RULES;
 pub use config::Config;
+pub use operator::{CustomMetricsConfig, OperatorConfig};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,7 @@ use slipway_service_kit::{Drain, Tasks, db};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::replicas::load::LoadMetrics;
 use crate::state::State;
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/rollout_controller");
@@ -67,6 +70,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let migrators = [&MIGRATOR, &slipway_outbox::migrator(), &slipway_lease::migrator()];
     let pool = db::connect(&config.postgres, "rollout_controller", &migrators, &shutdown).await?;
     readiness.ready("postgres");
+    let cluster = operator::connect(&config.operator).await?;
     let bus = EventBus::connect(&config.nats, "slipway-rollout-controller")
         .await?
         .with_streams(config.streams.clone());
@@ -103,6 +107,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let (controlled, ended) = (state.clone(), shutdown.clone());
     let control = move |_| control(controlled.clone(), ended.clone());
     tasks.spawn("control", lease.clone().lead(shutdown.clone(), control));
+    metrics.collect(LoadMetrics(state.replicas.loads.clone()));
+    operator::start(&mut tasks, &config.operator, cluster, &state, &lease, &shutdown).await?;
     let listening = listen(bus.clone(), state.clone(), lease, readiness.clone(), shutdown.clone());
     tasks.spawn("events", listening);
 

@@ -12,10 +12,12 @@ use uuid::Uuid;
 
 use crate::change::{self, Asked, Wanted};
 use crate::state::State;
-use crate::store::deployments::{self, Deployment, NewDeployment as NewRow};
+use crate::store::deployments::{self, Deployment, NewDeployment as NewRow, Origin};
 use crate::store::rollouts::{self, StoredRollout};
 
 const MAX_NAME_CHARS: usize = 63;
+/// The namespace of an object, and its own name.
+const MAX_RESOURCE_NAME_CHARS: usize = 2 * MAX_NAME_CHARS + 1;
 const MAX_MODEL_CHARS: usize = 256;
 
 /// The deployment of that name.
@@ -27,13 +29,15 @@ pub(crate) fn absent(name: &str) -> Problem {
     Problem::not_found(format!("deployment `{name}`"))
 }
 
-/// Creates a deployment and starts the rollout of its first version. Answers with both.
+/// Creates a deployment, by itself or for an object of a Kubernetes cluster, and starts the rollout of its
+/// first version. Answers with both.
 pub(crate) async fn create(
     state: &State,
     new: NewDeployment,
+    origin: Option<&Origin>,
 ) -> Result<(Deployment, StoredRollout), Problem> {
     let strategy = Strategy::from(new.default_strategy.clone());
-    check(&new, &strategy)?;
+    check(&new, &strategy, if origin.is_some() { MAX_RESOURCE_NAME_CHARS } else { MAX_NAME_CHARS })?;
     let to = match (&new.version, &new.alias) {
         (Some(version), None) => state.resolve_version(&new.name, &new.model, version).await?,
         (None, Some(alias)) => state.resolve_alias(&new.name, &new.model, alias).await?,
@@ -45,6 +49,7 @@ pub(crate) async fn create(
         revision: deployments::last_revision(&mut transaction, &new.name).await?,
         sticky_key: new.sticky_key.map(StickyKey::from),
         prediction_output: new.prediction_output,
+        dedicated: new.dedicated,
         rules: new.rules.into_iter().map(Rule::from).collect(),
         deployment_id: Some(id.to_string()),
         decided_at_unix_ms: now_unix_ms(),
@@ -57,6 +62,7 @@ pub(crate) async fn create(
         default_strategy: &strategy,
         traffic: &table,
         now_ms: now_unix_ms_column(),
+        origin,
     };
     let mut deployment = deployments::insert(&mut transaction, &row).await?.ok_or_else(|| {
         Problem::conflict(format!("`name`: deployment `{}` exists already", table.deployment))
@@ -72,15 +78,15 @@ pub(crate) async fn create(
     Ok((deployment, started))
 }
 
-fn check(new: &NewDeployment, strategy: &Strategy) -> Result<(), Problem> {
+fn check(new: &NewDeployment, strategy: &Strategy, max_name_chars: usize) -> Result<(), Problem> {
     let mut characters = new.name.chars();
     let valid = characters.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && characters.all(|character| character.is_ascii_alphanumeric() || "-_".contains(character))
-        && new.name.len() <= MAX_NAME_CHARS;
+        && new.name.len() <= max_name_chars;
     if !valid {
         return Err(Problem::invalid(
             "name",
-            format!("expected 1 to {MAX_NAME_CHARS} letters, digits, '-' and '_', a letter or digit first"),
+            format!("expected 1 to {max_name_chars} letters, digits, '-' and '_', a letter or digit first"),
         ));
     }
     if new.model.is_empty() || new.model.chars().count() > MAX_MODEL_CHARS || new.model.contains('\0') {
@@ -225,8 +231,8 @@ pub(crate) async fn roll_back(
         (None, None) => {
             let stable = deployment.traffic.stable.as_ref().map_or("none", |stable| stable.version.as_str());
             Err(Problem::conflict(format!(
-                "there is nothing to roll back: version {stable} is stable and no rollout of `{name}` can be undone; \
-                 name a version with `to_version`"
+                "there is nothing to roll back: version {stable} is stable and no rollout of `{name}` can be \
+                 undone; name a version with `to_version`"
             )))
         }
     }

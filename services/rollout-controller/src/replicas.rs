@@ -19,10 +19,12 @@ use slipway_runtime::clock::now_unix_ms;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::load::Loads;
 pub(crate) use self::shown::{Shown, Standing};
 use crate::copies::{Copies, Placed};
 
 mod by_deployment;
+pub(crate) mod load;
 mod shown;
 
 /// What was heard is forgotten after this.
@@ -37,6 +39,8 @@ pub(crate) struct Replicas {
     known: Arc<Mutex<BTreeMap<String, Heard>>>,
     /// Where the tables are.
     copies: Copies,
+    /// What they have done.
+    pub(crate) loads: Loads,
     /// Sent with each report that says something new.
     reports: watch::Sender<()>,
 }
@@ -252,23 +256,23 @@ impl Replicas {
             let (silent, lease) = (heard.silent_for(), heard.lease());
             ReplicaProgress { replica_id: heard.status.replica_id.clone(), silent, lease, progress }
         };
-        self.live().into_iter().map(of_one).collect()
+        self.live(deployment).into_iter().map(of_one).collect()
     }
 
     /// Whether there are live replicas and all of them route by this revision of a deployment or a later one.
     pub(crate) fn follow(&self, deployment: &str, revision: u64) -> bool {
-        let all = self.followed_of(&self.live(), deployment, revision);
+        let all = self.followed_of(&self.live(deployment), deployment, revision);
         all.not_followed.is_empty() && !all.followed.is_empty()
     }
 
     /// Which replicas route by this revision or a later one, of all that reported in the last 30 s.
     pub(crate) fn followed(&self, deployment: &str, revision: u64) -> Followed {
-        self.followed_of(&self.known(), deployment, revision)
+        self.followed_of(&self.known(deployment), deployment, revision)
     }
 
     /// The live replicas that do not route by this revision yet.
     pub(crate) fn not_following(&self, deployment: &str, revision: u64) -> Vec<Awaited> {
-        let lagging = self.followed_of(&self.live(), deployment, revision).not_followed;
+        let lagging = self.followed_of(&self.live(deployment), deployment, revision).not_followed;
         let awaited = lagging.into_iter().map(|lagging| Awaited {
             waits_for: format!("has not taken revision {revision} of the traffic table"),
             replica_id: lagging.replica_id,
@@ -322,16 +326,18 @@ impl Replicas {
         let _ = tokio::time::timeout(most, followed).await;
     }
 
-    /// What was heard of replicas that are waited for.
-    fn live(&self) -> Vec<Heard> {
-        let mut known = self.known();
+    /// What was heard of the replicas of a deployment that are waited for.
+    fn live(&self, deployment: &str) -> Vec<Heard> {
+        let mut known = self.known(deployment);
         known.retain(Heard::is_live);
         known
     }
 
-    /// What was heard and is not forgotten yet.
-    fn known(&self) -> Vec<Heard> {
-        self.lock().values().cloned().collect()
+    /// What was heard of the replicas of a deployment and is not forgotten yet.
+    fn known(&self, deployment: &str) -> Vec<Heard> {
+        let is_dedicated = self.copies.placed(deployment).is_some_and(|placed| placed.is_dedicated);
+        let serves = |heard: &&Heard| heard.status.serves(deployment, is_dedicated);
+        self.lock().values().filter(serves).cloned().collect()
     }
 
     /// What was heard, without what is forgotten.
@@ -347,6 +353,7 @@ impl Replicas {
         let is_news = match status {
             Some(status) => {
                 let now = Instant::now();
+                self.loads.hear(replica, now.checked_sub(age).unwrap_or(now), &status.load);
                 let heard = Heard {
                     at: now.checked_sub(age).unwrap_or(now),
                     at_unix_ms: now_unix_ms().saturating_sub(milliseconds(age)),
@@ -357,7 +364,10 @@ impl Replicas {
                 let before = known.insert(replica.to_owned(), heard);
                 before.is_none_or(|before| !before.is_live() || !says_the_same(&before.status, &status))
             }
-            None => known.remove(replica).is_some(),
+            None => {
+                self.loads.forget(replica);
+                known.remove(replica).is_some()
+            }
         };
         drop(known);
         if is_news {

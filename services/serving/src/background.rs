@@ -89,7 +89,8 @@ impl Replica<'_> {
         let currency = || Arc::clone(&routing.currency);
         let shutdown = || self.shutdown.clone();
         tasks.spawn("pulse", pulse::watch(currency(), self.state.readiness.clone(), shutdown()));
-        tasks.spawn("traffic-tables", tables::watch(bus.clone(), currency(), updates, shutdown()));
+        let tables = tables::watch(bus.clone(), Arc::clone(routing), updates, shutdown());
+        tasks.spawn("traffic-tables", tables);
         let told = status::Replica { id: self.id.to_owned(), routing: Arc::clone(routing) };
         tasks.spawn("replica-status", status::publish(bus.clone(), told, shutdown()));
     }

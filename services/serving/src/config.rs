@@ -98,6 +98,10 @@ pub struct Config {
     #[arg(long, env = "SLIPWAY_SERVING_TABLES_WAIT_MS", default_value_t = DEFAULT_TABLES_WAIT_MS,
           value_name = "MS", value_parser = clap::value_parser!(u64).range(..=MAX_TABLES_WAIT_MS))]
     pub tables_wait_ms: u64,
+    /// The only deployments that this replica answers for, separated by commas. `ALIAS=NAME` answers for a
+    /// deployment under a second name as well. [default: all that are not dedicated]
+    #[arg(long, env = "SLIPWAY_SERVING_DEPLOYMENTS", value_delimiter = ',', value_name = "NAMES")]
+    pub deployments: Vec<String>,
     /// Name of this replica in its status and in prediction records: letters, digits, `-` and `_`
     /// [default: a new one at each start]
     #[arg(long, env = "SLIPWAY_REPLICA_ID")]

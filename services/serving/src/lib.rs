@@ -53,6 +53,7 @@ use crate::predict::Predictor;
 pub use crate::records::cloudevents::{CloudEventsConfig, EventsMode};
 use crate::state::ServingState;
 use crate::traffic::pulse::CurrencyMetrics;
+use crate::traffic::selection::Selection;
 
 /// Runs serving until `shutdown`.
 ///
@@ -74,7 +75,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         }
         None => None,
     };
-    let (readiness, routing) = (Readiness::default(), Arc::new(Routing::new(config.currency())));
+    let selection = Selection::parse(&config.deployments)?;
+    let (readiness, routing) = (Readiness::default(), Arc::new(Routing::new(config.currency(), selection)));
     let counted = ServingMetrics::register(&metrics);
     let access = Access::load(&config.access, &config.cache_dir, &metrics, &routing)?;
     metrics.collect(Versions(Arc::clone(&routing)));

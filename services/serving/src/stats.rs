@@ -23,7 +23,18 @@ pub(crate) struct VersionStats {
     rows: AtomicU64,
     runs: AtomicU64,
     last_unix_ms: AtomicU64,
+    in_flight: AtomicU64,
     batches: Box<[BatchCounters]>,
+}
+
+/// A request that is being answered, until it is dropped.
+#[must_use]
+pub(crate) struct InFlight<'stats>(&'stats VersionStats);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Default for VersionStats {
@@ -40,6 +51,7 @@ impl Default for VersionStats {
             rows: AtomicU64::new(0),
             runs: AtomicU64::new(0),
             last_unix_ms: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
             batches: (0..BATCH_SIZES).map(|_| BatchCounters::default()).collect(),
         }
     }
@@ -101,6 +113,17 @@ pub(crate) struct Batch {
 }
 
 impl VersionStats {
+    /// Counts a request as being answered.
+    pub(crate) fn begun(&self) -> InFlight<'_> {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight(self)
+    }
+
+    /// Requests that are being answered.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
     /// Counts an answer.
     pub(crate) fn succeeded(&self, run: &Run, now_unix_ms: u64) {
         let (input_ns, compute_ns, output_ns) =

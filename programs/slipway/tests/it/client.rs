@@ -12,7 +12,7 @@ use crate::platform::Platform;
 
 #[derive(Clone)]
 pub(crate) struct Client {
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     pub(crate) registry: String,
     pub(crate) launcher: String,
     pub(crate) serving: String,

@@ -78,6 +78,8 @@ fn first(replica: &str, unsettled: UnsettledDeployment) -> ReplicaStatus {
         tables: TablesState::Current,
         unsettled: vec![unsettled],
         silent_below_revision: 0,
+        deployments: None,
+        load: Vec::new(),
         at_unix_ms: 0,
     }
 }

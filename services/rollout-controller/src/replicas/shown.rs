@@ -36,7 +36,7 @@ impl Replicas {
     /// Every replica that reported in the last 30 s, by ID; `revision` is that of the deployment's table.
     pub(crate) fn shown(&self, deployment: &str, revision: u64) -> Vec<Shown> {
         let placed = self.copies.placed(deployment);
-        let shown = self.known().into_iter().map(|heard| {
+        let shown = self.known(deployment).into_iter().map(|heard| {
             let table_revision = self.revision_of(&heard, deployment, placed.as_ref());
             let follows = table_revision.is_some_and(|followed| followed >= revision);
             let (standing, problem) = match (heard.silent_since(), heard.status.tables) {

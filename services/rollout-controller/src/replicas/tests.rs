@@ -30,6 +30,8 @@ fn at(replica: &str, revision: u64) -> ReplicaStatus {
         tables: TablesState::Current,
         unsettled: Vec::new(),
         silent_below_revision: 0,
+        deployments: None,
+        load: Vec::new(),
         at_unix_ms: 0,
     }
 }

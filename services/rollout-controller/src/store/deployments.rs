@@ -13,7 +13,7 @@ use uuid::Uuid;
 macro_rules! columns {
     () => {
         "deployment_key, id, name, model, watch_alias, default_strategy, traffic, last_alias_move, \
-         created_at_ms"
+         created_at_ms, resource_uid, resource_generation"
     };
 }
 
@@ -29,6 +29,18 @@ pub(crate) struct Deployment {
     pub(crate) traffic: Json<TrafficTable>,
     pub(crate) last_alias_move: Option<Json<AliasMove>>,
     pub(crate) created_at_ms: i64,
+    /// The object of a Kubernetes cluster that it comes from; `None`: it was created by a client.
+    pub(crate) resource_uid: Option<String>,
+    /// Generation of that object that was applied last.
+    pub(crate) resource_generation: Option<i64>,
+}
+
+/// The object of a Kubernetes cluster that a deployment comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) uid: String,
+    /// Generation from which the deployment is made.
+    pub(crate) generation: i64,
 }
 
 /// A deployment to be made.
@@ -40,6 +52,7 @@ pub(crate) struct NewDeployment<'new> {
     pub(crate) default_strategy: &'new Strategy,
     pub(crate) traffic: &'new TrafficTable,
     pub(crate) now_ms: i64,
+    pub(crate) origin: Option<&'new Origin>,
 }
 
 /// Makes a deployment; `None` where the name is taken.
@@ -49,9 +62,9 @@ pub(crate) async fn insert(
 ) -> Result<Option<Deployment>, sqlx::Error> {
     sqlx::query_as(concat!(
         "INSERT INTO deployments (name, model, watch_alias, default_strategy, traffic, created_at_ms, \
-             id) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name) WHERE deleted_at_ms IS NULL DO NOTHING \
-             RETURNING ",
+             id, resource_uid, resource_generation) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (name) WHERE deleted_at_ms IS NULL DO NOTHING RETURNING ",
         columns!()
     ))
     .bind(&new.traffic.deployment)
@@ -61,6 +74,8 @@ pub(crate) async fn insert(
     .bind(Json(new.traffic))
     .bind(new.now_ms)
     .bind(new.id)
+    .bind(new.origin.map(|origin| &origin.uid))
+    .bind(new.origin.map(|origin| origin.generation))
     .fetch_optional(connection)
     .await
 }
@@ -137,6 +152,38 @@ pub(crate) async fn of_keys(
     .bind(deployment_keys)
     .fetch_all(connection)
     .await
+}
+
+/// The deployments of these objects of a Kubernetes cluster.
+pub(crate) async fn of_resources(
+    connection: &mut PgConnection,
+    uids: &[String],
+) -> Result<Vec<Deployment>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM deployments WHERE resource_uid = ANY($1) AND deleted_at_ms IS NULL"
+    ))
+    .bind(uids)
+    .fetch_all(connection)
+    .await
+}
+
+/// Stores that a generation of the object was applied, unless a later one was.
+pub(crate) async fn set_resource_generation(
+    connection: &mut PgConnection,
+    uid: &str,
+    generation: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE deployments SET resource_generation = $2 WHERE resource_uid = $1 AND deleted_at_ms IS NULL \
+         AND resource_generation < $2",
+    )
+    .bind(uid)
+    .bind(generation)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Deployments whose watched alias was moved while the kill switch was on, and whose switch is off now.

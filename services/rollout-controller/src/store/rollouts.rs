@@ -125,6 +125,22 @@ pub(crate) async fn newest(
         .await
 }
 
+/// The newest rollout of each of these deployments.
+pub(crate) async fn newest_of(
+    connection: &mut PgConnection,
+    deployment_keys: &[i64],
+) -> Result<Vec<StoredRollout>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "SELECT DISTINCT ON (r.deployment_key) ",
+        columns!(),
+        " FROM rollouts r JOIN deployments d USING (deployment_key) WHERE r.deployment_key = ANY($1) \
+         ORDER BY r.deployment_key, r.seq DESC"
+    ))
+    .bind(deployment_keys)
+    .fetch_all(connection)
+    .await
+}
+
 /// The rollouts in progress.
 pub(crate) async fn active(connection: &mut PgConnection) -> Result<Vec<StoredRollout>, sqlx::Error> {
     sqlx::query_as(select!("WHERE r.active ORDER BY r.seq")).fetch_all(connection).await

@@ -239,6 +239,8 @@ impl Replica {
             tables: TablesState::Current,
             unsettled,
             silent_below_revision: 0,
+            deployments: None,
+            load: Vec::new(),
             at_unix_ms: now_unix_ms(),
         }
     }

@@ -26,7 +26,7 @@ pub(crate) fn index(
     Ok(versions
         .filter(|(_, version)| !only_ready || version.state == VersionState::Ready)
         .map(|(name, version)| ModelIndex {
-            name: name.clone(),
+            name: routing.selection.shown(name).to_owned(),
             version: version.target.version.clone(),
             state: match version.state {
                 VersionState::Ready => "READY",

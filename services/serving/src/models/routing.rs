@@ -17,6 +17,7 @@ use crate::failure::{Failure, Kind};
 use crate::metrics::VersionMeters;
 use crate::source::Source;
 use crate::stats::VersionStats;
+use crate::traffic::selection::Selection;
 
 /// One version of a deployment on this replica.
 #[derive(Debug, Clone)]
@@ -283,18 +284,21 @@ pub(crate) struct Routing {
     changes: watch::Sender<u64>,
     /// Whether the routes are those of the current tables.
     pub currency: Arc<Currency>,
+    /// For which deployments there are routes, and their further names.
+    pub selection: Selection,
     /// What the rollout controller is told of them.
     pub report: Arc<Report>,
 }
 
 impl Routing {
     /// No routes yet.
-    pub(crate) fn new(currency: Currency) -> Self {
+    pub(crate) fn new(currency: Currency, selection: Selection) -> Self {
         Self {
             routes: RwLock::default(),
             complete: AtomicBool::new(false),
             changes: watch::Sender::new(0),
             currency: Arc::new(currency),
+            selection,
             report: Arc::default(),
         }
     }
@@ -305,11 +309,12 @@ impl Routing {
         Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The route of a deployment.
+    /// The route of a deployment, by its name or another one of its names.
     ///
     /// # Errors
     /// There is no such deployment, the deployments are not known yet, or their tables may be old.
     pub(crate) fn get(&self, deployment: &str) -> Result<Arc<Route>, Failure> {
+        let deployment = self.selection.resolve(deployment);
         // A poisoned lock holds what was there before the panic.
         let route = self.routes.read().unwrap_or_else(PoisonError::into_inner).get(deployment).cloned();
         if route.is_some() && !self.currency.answers() {

@@ -22,6 +22,7 @@ impl Predictor {
     /// Runs one version, counts it and leaves its record.
     pub(super) async fn run(&self, attempt: Attempt<'_>) -> Result<Arc<Vec<Tensor>>, Missed> {
         let started = Instant::now();
+        let _in_flight = attempt.pick.stats.begun();
         let collected = Collected::current();
         let origin = collected.as_ref().map(traces::origin);
         let result = self.infer(attempt, started, origin).await;

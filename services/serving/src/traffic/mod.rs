@@ -4,5 +4,6 @@
 mod by_deployment;
 pub(crate) mod joining;
 pub(crate) mod pulse;
+pub(crate) mod selection;
 pub(crate) mod status;
 pub(crate) mod tables;

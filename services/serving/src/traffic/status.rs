@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::kv::Store;
-use slipway_api::traffic::{REPLICA_STATUS_INTERVAL_S, REPLICAS_BUCKET, ReplicaStatus};
+use slipway_api::traffic::{DeploymentLoad, REPLICA_STATUS_INTERVAL_S, REPLICAS_BUCKET, ReplicaStatus};
 use slipway_event_bus::EventBus;
 use slipway_runtime::clock::now_unix_ms;
 use tokio::time::MissedTickBehavior;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::by_deployment::ByDeployment;
 use crate::models::report::Unsettleds;
-use crate::models::routing::Routing;
+use crate::models::routing::{Route, Routing};
 
 /// Changes within this time share a message.
 const GATHER_MS: u64 = 5;
@@ -21,6 +21,8 @@ const GATHER_MS: u64 = 5;
 const MIN_PAUSE_MS: u64 = 20;
 /// Pause after a write that failed.
 const RETRY_DELAY_MS: u64 = 500;
+/// A replica that serves more deployments does not tell what it does for each.
+const MAX_LOADS: usize = 20;
 /// The last words to NATS may take this long.
 const FAREWELL_TIMEOUT_MS: u64 = 1_000;
 
@@ -88,7 +90,7 @@ async fn write(
         Some(store) => store,
         None => store.insert(bus.bucket(REPLICAS_BUCKET).await?),
     };
-    let Routing { report, currency, .. } = &*replica.routing;
+    let Routing { report, currency, selection, .. } = &*replica.routing;
     let Unsettleds { position, listed, silent_below_revision } = report.now();
     let status = ReplicaStatus {
         replica_id: replica.id.clone(),
@@ -96,9 +98,31 @@ async fn write(
         tables: currency.tables(),
         unsettled: listed,
         silent_below_revision,
+        deployments: selection.only(),
+        load: load(&replica.routing),
         at_unix_ms: now_unix_ms(),
     };
     store.put(&replica.id, serde_json::to_vec(&status)?.into()).await?;
     bus.acknowledged();
     by_deployment.write(store, &replica.id, &replica.routing).await
+}
+
+/// What was done for the deployments, where the replica serves only some.
+fn load(routing: &Routing) -> Vec<DeploymentLoad> {
+    let only = routing.selection.only().filter(|only| only.len() <= MAX_LOADS).unwrap_or_default();
+    let routes = routing.all();
+    only.into_iter().filter_map(|name| routes.get(&name).map(|route| load_of(name, route))).collect()
+}
+
+fn load_of(deployment: String, route: &Route) -> DeploymentLoad {
+    let mut load = DeploymentLoad { deployment, ..DeploymentLoad::default() };
+    for version in route.versions.values() {
+        let done = version.stats.snapshot();
+        load.in_flight += version.stats.in_flight();
+        load.requests += done.success;
+        load.errors += done.fail;
+        load.latency_us += (done.success_ns + done.fail_ns) / 1_000;
+        load.queue_us += done.queue_ns / 1_000;
+    }
+    load
 }

@@ -13,7 +13,8 @@ use slipway_event_bus::bucket::Followed;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::models::currency::Currency;
+use super::selection::Selection;
+use crate::models::routing::Routing;
 use crate::models::{AllTables, Entry, Update};
 
 /// Delay before a lost watch is restarted.
@@ -22,17 +23,18 @@ const REWATCH_DELAY_MS: u64 = 250;
 /// Sends everything in the bucket, and every change, to the manager until the shutdown.
 pub(crate) async fn watch(
     bus: EventBus,
-    currency: Arc<Currency>,
+    routing: Arc<Routing>,
     updates: mpsc::Sender<Update>,
     shutdown: CancellationToken,
 ) {
+    let Routing { currency, selection, .. } = &*routing;
     let mut suspensions = currency.suspensions();
     loop {
         let before = *suspensions.borrow_and_update();
         let again_at_once = tokio::select! {
             () = shutdown.cancelled() => return,
             _ = suspensions.changed() => true,
-            ended = follow(&bus, before, &updates) => match ended {
+            ended = follow(&bus, selection, before, &updates) => match ended {
                 Ok(Ended::HeadWritten) => true,
                 Ok(Ended::Lost) => false,
                 Err(error) => {
@@ -60,7 +62,13 @@ enum Ended {
     HeadWritten,
 }
 
-async fn follow(bus: &EventBus, suspensions: u64, updates: &mpsc::Sender<Update>) -> anyhow::Result<Ended> {
+async fn follow(
+    bus: &EventBus,
+    selection: &Selection,
+    suspensions: u64,
+    updates: &mpsc::Sender<Update>,
+) -> anyhow::Result<Ended> {
+    let read = |entry| read(entry, selection);
     let (entries, mut followed) = bus.follow_bucket(TRAFFIC_BUCKET).await?;
     let is_head = |entry: &KvEntry| entry.key == TABLES_HEAD_KEY && entry.operation == Operation::Put;
     let complete = entries.iter().any(is_head);
@@ -84,7 +92,8 @@ const fn position(followed: &Followed) -> TablesPosition {
     TablesPosition { bucket_created_unix_ms: followed.created_unix_ms(), revision: followed.revision() }
 }
 
-fn read(entry: KvEntry) -> Option<Update> {
+/// What an entry means to this replica; a table that it does not answer for is like none.
+fn read(entry: KvEntry, selection: &Selection) -> Option<Update> {
     if entry.key == TABLES_HEAD_KEY {
         return None;
     }
@@ -93,10 +102,11 @@ fn read(entry: KvEntry) -> Option<Update> {
         tracing::error!(key, reason, "traffic table cannot be used; the previous one stays in use");
         Some(Update::Refused { deployment: key.clone(), revision, reason })
     };
-    if operation != Operation::Put {
+    if operation != Operation::Put || !selection.may_take(&key) {
         return Some(Update::Deleted(key));
     }
     match serde_json::from_slice::<TrafficTable>(&value) {
+        Ok(table) if table.deployment == key && !selection.takes(&table) => Some(Update::Deleted(key)),
         Ok(table) if table.deployment != key => {
             refused(format!("it is the table of the deployment `{}`", table.deployment))
         }

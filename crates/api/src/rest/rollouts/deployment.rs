@@ -28,6 +28,10 @@ pub struct NewDeployment {
     /// Output that holds the prediction [default: the first output of integers, strings or booleans, else the
     /// first].
     pub prediction_output: Option<String>,
+    /// Whether only serving replicas that name this deployment in `--deployments` answer for it
+    /// [default: false].
+    #[serde(default)]
+    pub dedicated: bool,
     /// Rules by header.
     #[serde(default)]
     pub rules: Vec<Rule>,

@@ -132,6 +132,9 @@ pub struct TrafficTable {
     /// Output that holds the prediction [default: the first output of integers, strings or booleans, else the
     /// first].
     pub prediction_output: Option<String>,
+    /// Whether only serving replicas that name this deployment in `--deployments` answer for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated: bool,
     /// W3C trace context of the last change.
     pub traceparent: Option<String>,
     /// When the last change was decided, Unix time in milliseconds.
@@ -174,6 +177,7 @@ impl From<domain::TrafficTable> for TrafficTable {
             rules: each(table.rules),
             kill_switch: table.kill_switch.map(KillSwitch::from),
             prediction_output: table.prediction_output,
+            dedicated: table.dedicated,
             traceparent: table.traceparent,
             decided_at_unix_ms: table.decided_at_unix_ms,
         }

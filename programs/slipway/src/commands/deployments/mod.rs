@@ -108,6 +108,9 @@ pub struct Create {
     /// Alias to watch: each version that it is set to later is rolled out.
     #[arg(long, value_name = "ALIAS")]
     watch_alias: Option<String>,
+    /// Only serving replicas that name this deployment in `--deployments` answer for it.
+    #[arg(long)]
+    dedicated: bool,
     /// Header whose value keeps a client on one version during a rollout, e.g. x-user-id.
     #[arg(long, value_name = "HEADER")]
     sticky_header: Option<String>,
@@ -180,6 +183,7 @@ async fn create(
         alias: options.alias,
         sticky_key: options.sticky_header.map(|header| StickyKey { header }),
         prediction_output: None,
+        dedicated: options.dedicated,
         rules: Vec::new(),
         watch_alias: options.watch_alias,
         default_strategy: options.strategy.as_deref().map(read_body).transpose()?.unwrap_or_default(),

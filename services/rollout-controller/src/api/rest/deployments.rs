@@ -41,7 +41,7 @@ async fn create(
     Shared(state): Shared<State>,
     JsonBody(new): JsonBody<NewDeployment>,
 ) -> Result<(StatusCode, Json<Deployment>), Problem> {
-    let (deployment, started) = manage::create(&state, new).await?;
+    let (deployment, started) = manage::create(&state, new, None).await?;
     let active = started.state.is_active().then_some(started.id);
     Ok((StatusCode::CREATED, Json(bodies::deployment(deployment, active, Vec::new()))))
 }

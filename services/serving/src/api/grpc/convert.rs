@@ -167,6 +167,7 @@ pub(super) fn whole_number(parameter: &proto::InferParameter) -> Option<u64> {
 
 /// An answer, always raw: Triton's clients read nothing else.
 pub(super) fn response(
+    model_name: String,
     id: String,
     answer: &Answer,
     wanted: &[Wanted],
@@ -187,7 +188,7 @@ pub(super) fn response(
         ..InferOutputTensor::default()
     };
     Ok(proto::ModelInferResponse {
-        model_name: answer.source.deployment.clone(),
+        model_name,
         model_version: answer.source.version.clone(),
         id,
         outputs: chosen.iter().map(output).collect(),

@@ -89,14 +89,15 @@ impl Service {
             depth: 0,
         };
         let wanted = convert::wanted_outputs(&request)?;
-        let protocol_id = std::mem::take(&mut request.id);
+        let (model_name, protocol_id) =
+            (std::mem::take(&mut request.model_name), std::mem::take(&mut request.id));
         let inputs = convert::inputs(request)?;
         let read = |signature: &Signature| {
             wanted.iter().try_for_each(|wanted| wanted.check(signature))?;
             Ok(inputs)
         };
         let answer = self.predictor.predict(&route, &call, read).await?;
-        let response = convert::response(protocol_id, &answer, &wanted)?;
+        let response = convert::response(model_name, protocol_id, &answer, &wanted)?;
         Ok((response, id))
     }
 }

@@ -103,18 +103,19 @@ async fn answer(
     let answer = state.predictor.predict(&route, &call, read).await?;
     let accepted = header(headers, header::ACCEPT_ENCODING.as_str()).map(str::to_owned);
     let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
-    let packed = move || pack(&answer, &request, accepted.as_deref());
+    let packed = move || pack(&model.name, &answer, &request, accepted.as_deref());
     let (encoded, coding) = offload(bytes, packed).await?;
     Ok(response(encoded, coding))
 }
 
 fn pack(
+    model_name: &str,
     answer: &Answer,
     request: &InferRequest,
     accepted: Option<&str>,
 ) -> Result<(Encoded, Option<Coding>), Failure> {
     let response = InferResponse {
-        model_name: &answer.source.deployment,
+        model_name,
         model_version: &answer.source.version,
         outputs: &answer.outputs,
         labels: &answer.described.beside.labels,

@@ -104,8 +104,9 @@ impl Manager {
         let (demands, demanded) = mpsc::channel(DEMANDS_LIMIT);
         let known = loader.cache().map(Cache::tables).unwrap_or_default();
         load_meters.limit(loader.limits().memory_bytes.unwrap_or(0));
-        let deployments =
-            known.into_iter().map(|(name, tables)| (name, Deployment::restored(tables))).collect();
+        // Others may share the cache.
+        let known = known.into_iter().filter(|(_, tables)| routing.selection.takes(&tables.wanted));
+        let deployments = known.map(|(name, tables)| (name, Deployment::restored(tables))).collect();
         let mut manager = Self {
             loader,
             routing,

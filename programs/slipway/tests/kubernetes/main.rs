@@ -1,0 +1,19 @@
+//! ModelDeployments on a real cluster: the operator, and the pods that it makes.
+#![expect(clippy::disallowed_methods, reason = "tests start tasks, read the clock and make ids of their own")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
+
+mod failures;
+mod lifecycle;
+mod many;
+mod repair;
+mod role;
+mod rollouts;
+mod scaling;
+mod world;
+
+#[path = "../it/client.rs"]
+#[expect(dead_code, reason = "what the other tests need of it")]
+mod client;
+#[path = "../it/platform.rs"]
+#[expect(dead_code, reason = "what the other tests need of it")]
+mod platform;

@@ -1,0 +1,34 @@
+//! The Role that people install is what the operator uses, no more and no less.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use slipway_kubernetes_testkit::{granted, unlimited_role, used};
+
+use crate::world::{ACCOUNT, LIMIT, ROLE, World, manifest, with_role};
+
+fn used_by(world: &World) -> BTreeSet<String> {
+    used(&world.namespace.requests(ACCOUNT).unwrap())
+}
+
+#[test]
+fn the_role_is_what_the_operator_asks_of_the_api_server() {
+    with_role(&unlimited_role(ACCOUNT), async |world| {
+        world.client.register("fraud-model", "right-1.onnx").await;
+        let scaled = json!({"replicas": {"min": 1, "max": 2}});
+        world.apply(&manifest(json!({"version": "1"}), &scaled));
+        world.wait("condition=Ready");
+        // An account of its own instead, and a fixed number of pods.
+        let fixed = json!({"serviceAccount": "default"});
+        world.apply(&manifest(json!({"version": "1"}), &fixed));
+        let gone = async || world.objects("hpa,serviceaccounts").is_empty().then_some(());
+        world.eventually("what is not needed is gone", gone).await;
+        world.kubectl(&["delete", "md", "fraud", LIMIT]);
+        let granted = granted(&serde_saphyr::from_str(ROLE).unwrap());
+        let same = async || (used_by(&world) == granted).then_some(());
+        let settled = world.eventually("the Role is used up", same);
+        if tokio::time::timeout(std::time::Duration::from_secs(30), settled).await.is_err() {
+            assert_eq!(used_by(&world), granted);
+        }
+    });
+}

@@ -1,0 +1,378 @@
+//! Passes over the ModelDeployments.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use futures::{FutureExt as _, StreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::PostParams;
+use kube::runtime::reflector::Store;
+use slipway_http_server::Problem;
+use slipway_kubernetes_client::{Connection, set_finalizers, text};
+use slipway_kubernetes_resources::model_deployment::{
+    Deployed, ModelDeployment, Observed, Pods, Spec, Step, status, step,
+};
+use slipway_kubernetes_serving::{Facts, MANAGED_BY, Owner, build, pod_selector, pods};
+use slipway_runtime::clock;
+use tokio::sync::Notify;
+
+use super::children::{self, Children, Marks};
+use super::deployed;
+use crate::actor;
+use crate::state::State;
+
+/// Objects are looked at this often although nothing was heard of them.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// What failed, and what was refused, is tried again after this time: a version may be registered by then.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+const REFUSED_FOR: Duration = Duration::from_secs(15);
+/// Objects that are followed at the same time. Each takes a connection to Postgres for a moment.
+const PARALLEL_OBJECTS: usize = 4;
+/// News within this time makes one pass together.
+const GATHER: Duration = Duration::from_millis(20);
+/// A watch tells within this time of an object that was applied.
+const WATCH_LAG: Duration = Duration::from_secs(5);
+
+/// Why an object could not be followed now; it is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Controller(#[from] Problem),
+    #[error("the API server: {}", text(.0))]
+    Cluster(#[from] kube::Error),
+}
+
+/// Follows objects.
+#[derive(Debug)]
+pub(super) struct Follower {
+    state: State,
+    cluster: Connection,
+    facts: Facts,
+    children: Children,
+    known: Mutex<Known>,
+}
+
+/// What is known of objects, by UID. It may be lost: then everything is applied again.
+#[derive(Debug, Default)]
+struct Known {
+    /// Why objects were refused.
+    refused: HashMap<String, Refusal>,
+    /// What was applied for objects.
+    applied: HashMap<String, Applied>,
+    /// Objects that need nothing more, as they were last seen.
+    done: HashMap<String, Seen>,
+}
+
+/// How far an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// Everything is as it is to be.
+    All,
+    /// Something was changed, or is waited for.
+    Something,
+}
+
+/// What a pass sees of an object.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    resource_version: Option<String>,
+    deployed: Option<Deployed>,
+    /// None where there is no Deployment of Kubernetes.
+    pods: Option<Pods>,
+    /// Whether there is a pod, with or without a Deployment.
+    has_pods: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Refusal {
+    generation: i64,
+    at: Instant,
+    reason: String,
+    /// Whether it is about the objects that the ModelDeployment needs, not about its deployment.
+    is_of_objects: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Applied {
+    /// Generation of the object that they were made from.
+    generation: i64,
+    marks: Marks,
+    at: Instant,
+}
+
+impl Follower {
+    pub(super) fn new(state: State, cluster: Connection, facts: Facts, children: Children) -> Self {
+        Self { state, cluster, facts, children, known: Mutex::default() }
+    }
+
+    /// Does not return.
+    pub(super) async fn run(self, stores: &[Store<ModelDeployment>], news: &Notify) {
+        let (mut here, mut elsewhere) = (self.state.outbox.commits(), self.state.outbox.commits_elsewhere());
+        // What is not listed yet would count as missing.
+        self.children.listed().await;
+        for store in stores {
+            let _ = store.wait_until_ready().await;
+        }
+        let mut failing = false;
+        loop {
+            let objects: Vec<Arc<ModelDeployment>> = stores.iter().flat_map(Store::state).collect();
+            let mut is_done = false;
+            match self.pass(&objects).await {
+                Ok(done) => (failing, is_done) = (false, done == Done::All),
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "a ModelDeployment cannot be followed now; retrying");
+                    }
+                }
+            }
+            let is_idle = is_done && self.known().refused.is_empty();
+            let pause = if is_idle { IDLE_INTERVAL } else { RETRY_INTERVAL };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => continue,
+                () = news.notified(), if !failing => {}
+                _ = here.changed(), if !failing => {}
+                _ = elsewhere.changed(), if !failing => {}
+            }
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+
+    /// Follows all of them, several at a time; the error is that of one of them.
+    async fn pass(&self, objects: &[Arc<ModelDeployment>]) -> Result<Done, Error> {
+        let uids: BTreeSet<&str> = objects.iter().map(|object| object.uid()).collect();
+        {
+            let mut known = self.known();
+            known.refused.retain(|uid, _| uids.contains(uid.as_str()));
+            known.applied.retain(|uid, _| uids.contains(uid.as_str()));
+            known.done.retain(|uid, _| uids.contains(uid.as_str()));
+        }
+        if objects.is_empty() {
+            return Ok(Done::All);
+        }
+        let uids: Vec<String> = uids.into_iter().map(str::to_owned).collect();
+        let mut found = deployed::of(&self.state, &uids).await?;
+        let mut pods = self.children.pods();
+        let mut following = Vec::with_capacity(objects.len());
+        for object in objects {
+            let pods = pods.remove(&Owner::from(object.as_ref())).unwrap_or_default();
+            following.push(self.follow_one(object, found.remove(object.uid()), pods).boxed());
+        }
+        let results: Vec<Result<Done, Error>> =
+            futures::stream::iter(following).buffer_unordered(PARALLEL_OBJECTS).collect().await;
+        let done = results.into_iter().collect::<Result<Vec<Done>, Error>>()?;
+        Ok(if done.contains(&Done::Something) { Done::Something } else { Done::All })
+    }
+
+    async fn follow_one(
+        &self,
+        object: &ModelDeployment,
+        deployed: Option<Deployed>,
+        pods: Vec<Arc<Pod>>,
+    ) -> Result<Done, Error> {
+        let owner = Owner::from(object);
+        let seen = self.seen(object, &owner, deployed, &pods);
+        if self.is_done(object, &owner, &seen) {
+            return Ok(Done::All);
+        }
+        let name = format!("ModelDeployment {}/{}", owner.namespace, owner.name);
+        match actor::acting_as(name, Box::pin(self.follow(object, &owner, &seen))).await {
+            Ok(Done::All) => {
+                self.known().done.insert(object.uid().to_owned(), seen);
+                Ok(Done::All)
+            }
+            // It was changed or deleted in the meantime; the watch tells.
+            Err(Error::Cluster(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                Ok(Done::Something)
+            }
+            followed => followed,
+        }
+    }
+
+    fn seen(
+        &self,
+        object: &ModelDeployment,
+        owner: &Owner,
+        deployed: Option<Deployed>,
+        own_pods: &[Arc<Pod>],
+    ) -> Seen {
+        let deployment = self.children.deployment(owner);
+        let has_pods = !own_pods.is_empty() || deployment.is_some();
+        let pods = deployment.map(|deployment| pods(&deployment, own_pods.iter().map(AsRef::as_ref)));
+        Seen { resource_version: object.metadata.resource_version.clone(), deployed, pods, has_pods }
+    }
+
+    /// Whether everything was done about an object that looks like this.
+    fn is_done(&self, object: &ModelDeployment, owner: &Owner, seen: &Seen) -> bool {
+        let known = self.known();
+        let uid = object.uid();
+        let applied = known.applied.get(uid);
+        known.done.get(uid) == Some(seen)
+            && !known.refused.contains_key(uid)
+            && applied.is_some_and(|applied| self.children.are_as_applied(owner, &applied.marks))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Each change is one insertion or removal; a panic cannot leave it half-written.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn follow(&self, object: &ModelDeployment, owner: &Owner, seen: &Seen) -> Result<Done, Error> {
+        let mut object = object.clone();
+        let mut deployed = seen.deployed.clone();
+        let mut next = step(&object, deployed.as_ref(), seen.has_pods);
+        if next == Step::AddFinalizer {
+            object = self.set_finalizer(&object, true).await?;
+            next = step(&object, deployed.as_ref(), seen.has_pods);
+        }
+        match next {
+            Step::Drain => {
+                self.children.drain(owner).await?;
+                return Ok(Done::Something);
+            }
+            Step::Delete | Step::RemoveFinalizer => {
+                if let Some(deployed) = &deployed {
+                    deployed::delete(&self.state, deployed).await?;
+                }
+                self.set_finalizer(&object, false).await?;
+                return Ok(Done::Something);
+            }
+            Step::Keep if object.is_deleted() => return Ok(Done::Something),
+            Step::Keep | Step::AddFinalizer | Step::Create | Step::Change => {}
+        }
+        let mut is_built = true;
+        if let Some(spec) = self.parsed(&object) {
+            deployed = self.deploy(&object, &spec, deployed, next).await?;
+            is_built = self.build(&object, owner, &spec).await?;
+        }
+        let written = self.write(&object, deployed.as_ref(), seen.pods.as_ref()).await?;
+        // What was changed is looked at once more.
+        Ok(if next == Step::Keep && is_built && !written { Done::All } else { Done::Something })
+    }
+
+    /// What an object asks for; `None` where that is refused.
+    fn parsed(&self, object: &ModelDeployment) -> Option<Spec> {
+        match object.parsed() {
+            Ok(spec) => Some(spec),
+            Err(invalid) => {
+                self.refuse(object, invalid.to_string(), false);
+                None
+            }
+        }
+    }
+
+    fn refuse(&self, object: &ModelDeployment, reason: String, is_of_objects: bool) {
+        let (generation, at) = (object.generation(), Instant::now());
+        let refusal = Refusal { generation, at, reason, is_of_objects };
+        self.known().refused.insert(object.uid().to_owned(), refusal);
+    }
+
+    fn refusal(&self, object: &ModelDeployment) -> Option<Refusal> {
+        self.known().refused.get(object.uid()).cloned()
+    }
+
+    /// Creates or changes the deployment of an object, as far as it is not refused.
+    async fn deploy(
+        &self,
+        object: &ModelDeployment,
+        spec: &Spec,
+        deployed: Option<Deployed>,
+        next: Step,
+    ) -> Result<Option<Deployed>, Error> {
+        let refusal = self.refusal(object);
+        let is_refused = refusal.is_some_and(|refusal| {
+            let is_same = refusal.generation == object.generation() && !refusal.is_of_objects;
+            is_same && refusal.at.elapsed() < REFUSED_FOR
+        });
+        let done = match (next, &deployed) {
+            (Step::Create | Step::Change, _) if is_refused => return Ok(deployed),
+            (Step::Create, _) => deployed::create(&self.state, object, spec).await.map(Some),
+            (Step::Change, Some(before)) => {
+                let changed = deployed::change_to(&self.state, object, spec, before).await;
+                let after = Deployed { generation: object.generation(), ..before.clone() };
+                changed.map(|()| Some(after))
+            }
+            _ => return Ok(deployed),
+        };
+        match done {
+            Ok(deployed) => {
+                self.known().refused.remove(object.uid());
+                Ok(deployed)
+            }
+            Err(problem) if problem.status().is_server_error() => Err(problem.into()),
+            Err(problem) => {
+                self.refuse(object, Spec::refusal(problem.field(), problem.detail()), false);
+                Ok(deployed)
+            }
+        }
+    }
+
+    /// Applies the objects of an object, unless they are as they were applied; whether they are.
+    async fn build(&self, object: &ModelDeployment, owner: &Owner, spec: &Spec) -> Result<bool, Error> {
+        let applied = self.known().applied.get(object.uid()).copied();
+        if let Some(applied) = applied.filter(|applied| applied.generation == object.generation()) {
+            let is_same = self.children.are_as_applied(owner, &applied.marks);
+            if is_same || applied.at.elapsed() < WATCH_LAG {
+                return Ok(is_same);
+            }
+        }
+        let objects = match build(object, spec, &self.facts) {
+            Ok(objects) => objects,
+            Err(invalid) => {
+                self.refuse(object, invalid.to_string(), true);
+                return Ok(true);
+            }
+        };
+        match self.children.apply(owner, &objects).await {
+            Ok(marks) => {
+                let applied = Applied { generation: object.generation(), marks, at: Instant::now() };
+                let mut known = self.known();
+                known.applied.insert(object.uid().to_owned(), applied);
+                if known.refused.get(object.uid()).is_some_and(|refusal| refusal.is_of_objects) {
+                    known.refused.remove(object.uid());
+                }
+                Ok(false)
+            }
+            Err(children::Refusal::Finally(reason)) => {
+                self.refuse(object, reason, true);
+                Ok(true)
+            }
+            Err(children::Refusal::ForNow(error)) => Err(error.into()),
+        }
+    }
+
+    /// Writes the status if it is another one; whether it was.
+    async fn write(
+        &self,
+        object: &ModelDeployment,
+        deployed: Option<&Deployed>,
+        pods: Option<&Pods>,
+    ) -> Result<bool, Error> {
+        let refusal = self.refusal(object);
+        let refusal = refusal.as_ref().map(|refusal| refusal.reason.as_str());
+        let seen = Observed { deployed, pods, selector: &pod_selector(object), refusal };
+        let status = status(object, &seen, DateTime::<Utc>::from(clock::now()));
+        if status == object.status {
+            return Ok(false);
+        }
+        let written = ModelDeployment { status, ..object.clone() };
+        self.api(object).replace_status(object.name(), &PostParams::default(), &written).await?;
+        Ok(true)
+    }
+
+    /// Adds or removes the finalizer of this version of the object.
+    async fn set_finalizer(
+        &self,
+        object: &ModelDeployment,
+        present: bool,
+    ) -> Result<ModelDeployment, kube::Error> {
+        let finalizers = object.finalizers_with(present);
+        set_finalizers(&self.cluster.client, MANAGED_BY, object, &finalizers).await
+    }
+
+    fn api(&self, object: &ModelDeployment) -> Api<ModelDeployment> {
+        Api::namespaced(self.cluster.client.clone(), object.namespace())
+    }
+}
