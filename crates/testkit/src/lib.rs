@@ -11,6 +11,7 @@
 
 mod authority;
 mod contract;
+mod failing_proxy;
 mod forgery;
 mod hosts;
 mod issuer;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 
 pub use authority::{TestAuthority, TestCertificate};
 pub use contract::{Contract, Report};
+pub use failing_proxy::{FailingProxy, FailureCounts};
 pub use forgery::{forge, forge_file, rebind};
 pub use issuer::TestIssuer;
 pub use nats::{TestNats, TestNatsCluster};

@@ -6,6 +6,7 @@ mod access_table;
 mod balancer;
 mod client;
 mod commands;
+mod dedicated;
 mod documented;
 mod earlier_release;
 mod ensembles;

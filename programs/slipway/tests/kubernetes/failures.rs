@@ -1,11 +1,12 @@
 //! What is killed or away.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::rollouts::{MODEL, answers, immediate, steps};
-use crate::world::{World, manifest, on_a_cluster};
+use crate::world::{LIMIT, World, behind_a_proxy, manifest, on_a_cluster};
 
 /// Version 1 of two serves, in so many pods.
 async fn served(world: &World, pods: u32) {
@@ -81,5 +82,30 @@ fn pods_answer_while_everything_else_is_away_and_one_that_is_lost_comes_back() {
         world.apply(&manifest(json!({"alias": "champion"}), &immediate()));
         world.client.set_alias(MODEL, "champion", "2").await;
         answers(&world, "2").await;
+    });
+}
+
+#[test]
+fn a_rollout_ends_as_it_would_while_the_api_server_is_busy_and_drops_watches() {
+    behind_a_proxy(async |world| {
+        served(&world, 1).await;
+        let proxy = world.proxy.as_ref().unwrap();
+        let traffic = world.service().traffic("fraud");
+        proxy.set_failing(true);
+        world.client.set_alias(MODEL, "champion", "2").await;
+        world.kubectl(&["scale", "md", "fraud", "--replicas=2"]);
+        world.wait("jsonpath={.status.stableVersion}=2");
+        world.wait("jsonpath={.status.readyReplicas}=2");
+        world.wait("condition=Ready");
+        let answered = traffic.answered();
+        assert_eq!(traffic.stop().await, [""; 0], "of {answered} requests");
+        world.kubectl(&["delete", "md", "fraud", LIMIT]);
+        let gone = async || world.objects("deployments,pods,services").is_empty().then_some(());
+        world.eventually("nothing is left", gone).await;
+        let counts = proxy.counts();
+        let seen = |count: &AtomicU64| count.load(Ordering::SeqCst) > 0;
+        let all = [&counts.busy, &counts.slow, &counts.lost, &counts.gone, &counts.dropped];
+        assert!(all.into_iter().all(seen), "{counts:?}");
+        proxy.set_failing(false);
     });
 }

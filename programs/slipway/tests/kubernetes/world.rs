@@ -6,8 +6,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use slipway_kubernetes_testkit::{Archive, Cluster, Forward, Level, NODE_ADDRESS, TestNamespace};
-use slipway_testkit::{TestBucket, TestDatabase, TestNats, free_port};
+use slipway_kubernetes_testkit::{
+    Archive, Cluster, Credentials, Forward, Level, NODE_ADDRESS, TestNamespace,
+};
+use slipway_testkit::{FailingProxy, TestBucket, TestDatabase, TestNats, free_port};
 
 use crate::client::Client;
 
@@ -45,6 +47,8 @@ pub(crate) struct World {
     registry_url: String,
     controller_port: u16,
     kubeconfig: PathBuf,
+    /// How the operator reaches the API server, if not directly.
+    pub(crate) proxy: Option<FailingProxy>,
     /// Namespaces of the operator.
     namespaces: String,
     /// Further settings of the operator.
@@ -99,11 +103,20 @@ impl Drop for World {
 
 /// Runs a test with an operator on the network of the cluster; left out where no cluster can run.
 pub(crate) fn on_a_cluster<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
-    with_role(ROLE, test);
+    with(ROLE, false, test);
+}
+
+/// Runs a test with an operator that reaches the API server through a proxy that can fail.
+pub(crate) fn behind_a_proxy<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    with(ROLE, true, test);
 }
 
 /// Runs a test with an operator that may do what this Role allows.
 pub(crate) fn with_role<F: Future<Output = ()>>(role: &str, test: impl FnOnce(World) -> F) {
+    with(role, false, test);
+}
+
+fn with<F: Future<Output = ()>>(role: &str, is_proxied: bool, test: impl FnOnce(World) -> F) {
     let Some(cluster) = Cluster::shared(Level::Node) else { return };
     static LOADED: std::sync::Once = std::sync::Once::new();
     LOADED.call_once(|| {
@@ -115,7 +128,7 @@ pub(crate) fn with_role<F: Future<Output = ()>>(role: &str, test: impl FnOnce(Wo
     cluster.kubectl(&["wait", "crd/modeldeployments.slipway.dev", established]).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let world = World::begin(cluster, role).await;
+        let world = World::begin(cluster, role, is_proxied).await;
         test(world).await;
     });
 }
@@ -144,7 +157,7 @@ fn slipway() -> &'static Path {
 }
 
 impl World {
-    async fn begin(cluster: &'static Cluster, role: &str) -> Self {
+    async fn begin(cluster: &'static Cluster, role: &str, is_proxied: bool) -> Self {
         slipway_runtime::install_tls_provider();
         let namespace = cluster.namespace();
         let (database, nats) = (slipway_testkit::postgres().await, slipway_testkit::nats().await);
@@ -153,7 +166,12 @@ impl World {
         let pods = [Outside::of(&nats.url).await, Outside::of(&bucket.endpoint).await];
         let (registry_port, controller_port) = (free_port().unwrap(), free_port().unwrap());
         let kubeconfig = folder.path().join("kubeconfig");
-        let account = namespace.account(ACCOUNT, role).unwrap();
+        let mut account = namespace.account(ACCOUNT, role).unwrap();
+        let Credentials { server, authority, .. } = cluster.credentials();
+        let proxy = if is_proxied { Some(FailingProxy::begin(server, authority).await) } else { None };
+        if let Some(proxy) = &proxy {
+            account["clusters"][0]["cluster"] = json!({"server": proxy.url});
+        }
         std::fs::write(&kubeconfig, account.to_string()).unwrap();
         let registry_url = format!("http://127.0.0.1:{registry_port}");
         let shared = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "slipway-serving"},
@@ -182,6 +200,7 @@ impl World {
             registry_url,
             controller_port,
             kubeconfig,
+            proxy,
             namespaces,
             more: Vec::new(),
             operator: Mutex::new(None),

@@ -8,7 +8,6 @@ mod distributed;
 mod gate;
 mod jobs;
 mod kills;
-mod proxy;
 mod resources;
 mod role;
 mod starts;

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use slipway_kubernetes_testkit::{
-    Archive, BUSYBOX_IMAGE, Cluster, Forward, Level, NODE_ADDRESS, NODE_NAME, TestNamespace,
+    Archive, BUSYBOX_IMAGE, Cluster, Credentials, Forward, Level, NODE_ADDRESS, NODE_NAME, TestNamespace,
 };
+use slipway_testkit::FailingProxy;
 
 use crate::account::{ROLE, kubeconfig, written};
 use crate::launcher;
-use crate::proxy::Proxy;
 
 /// The resource TrainingJob.
 const DEFINITION: &str = include_str!("../../../../deploy/kubernetes/trainingjobs.yaml");
@@ -29,7 +29,7 @@ pub(crate) struct World {
     pub(crate) postgres: Forward,
     pub(crate) nats: Forward,
     /// How the launcher reaches the API server, if not directly.
-    pub(crate) proxy: Option<Proxy>,
+    pub(crate) proxy: Option<FailingProxy>,
 }
 
 /// The static agent, which `cargo xtask test` builds.
@@ -95,7 +95,8 @@ impl World {
         let (s3, _) = Forward::of(&launcher.bucket.endpoint).await;
         let (postgres, postgres_url) = Forward::of(&launcher.database).await;
         let (nats, nats_url) = Forward::of(&launcher.nats.url).await;
-        let proxy = if setup.proxied { Some(Proxy::begin(cluster.credentials()).await) } else { None };
+        let Credentials { server, authority, .. } = cluster.credentials();
+        let proxy = if setup.proxied { Some(FailingProxy::begin(server, authority).await) } else { None };
         let server = proxy.as_ref().map(|proxy| proxy.url.as_str());
         let kubeconfig = kubeconfig(&namespace, setup.role.unwrap_or(ROLE), server);
         launcher.more.extend([

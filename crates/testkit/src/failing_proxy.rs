@@ -1,4 +1,4 @@
-//! A proxy in front of the API server that fails as a busy one does.
+//! A proxy in front of a Kubernetes API server that fails as a busy one does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,33 +10,33 @@ use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use reqwest::StatusCode;
 use serde_json::json;
-use slipway_kubernetes_testkit::Credentials;
 use tokio::sync::watch;
 
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Watches end after this time while it fails, without a word.
 const WATCHES_LAST: Duration = Duration::from_millis(1_500);
-/// How long a slow answer takes; below the patience of the launcher.
+/// How long a slow answer takes; below the patience of clients.
 const SLOW: Duration = Duration::from_secs(3);
 
 /// What was done to requests.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub struct FailureCounts {
     /// Answered with 429.
-    pub(crate) busy: AtomicU64,
+    pub busy: AtomicU64,
     /// Answered late.
-    pub(crate) slow: AtomicU64,
+    pub slow: AtomicU64,
     /// Performed, and the answer was lost.
-    pub(crate) lost: AtomicU64,
+    pub lost: AtomicU64,
     /// Watches that were told that their version is too old.
-    pub(crate) gone: AtomicU64,
+    pub gone: AtomicU64,
     /// Watches that ended early.
-    pub(crate) dropped: AtomicU64,
+    pub dropped: AtomicU64,
 }
 
-/// The proxy.
-pub(crate) struct Proxy {
-    pub(crate) url: String,
+/// The proxy. Until it is told to fail, it passes everything on.
+pub struct FailingProxy {
+    /// Its URL, without TLS.
+    pub url: String,
     inner: Arc<Inner>,
 }
 
@@ -46,35 +46,36 @@ struct Inner {
     fails: watch::Sender<bool>,
     requests: AtomicU64,
     watches: AtomicU64,
-    counts: Counts,
+    counts: FailureCounts,
 }
 
-impl Proxy {
-    /// In front of this API server. Requests keep their tokens.
-    pub(crate) async fn begin(credentials: &Credentials) -> Self {
-        let authority = reqwest::Certificate::from_pem(credentials.authority.as_bytes()).unwrap();
+impl FailingProxy {
+    /// In front of the API server of this URL, whose certificate is of this authority (PEM). Requests keep
+    /// their tokens.
+    pub async fn begin(server: &str, authority: &str) -> Self {
+        let authority = reqwest::Certificate::from_pem(authority.as_bytes()).expect("a certificate");
         let inner = Arc::new(Inner {
-            client: reqwest::Client::builder().tls_certs_only([authority]).build().unwrap(),
-            server: credentials.server.clone(),
+            client: reqwest::Client::builder().tls_certs_only([authority]).build().expect("a client"),
+            server: server.to_owned(),
             fails: watch::channel(false).0,
             requests: AtomicU64::new(0),
             watches: AtomicU64::new(0),
-            counts: Counts::default(),
+            counts: FailureCounts::default(),
         });
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let routes = axum::Router::new().fallback(forward).with_state(Arc::clone(&inner));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Self { url, inner }
     }
 
     /// Fails from now on, or no longer. Watches that began before end then.
-    pub(crate) fn set_failing(&self, fails: bool) {
+    pub fn set_failing(&self, fails: bool) {
         self.inner.fails.send_replace(fails);
     }
 
     /// What was done so far.
-    pub(crate) fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &FailureCounts {
         &self.inner.counts
     }
 }
@@ -127,8 +128,8 @@ fn until(response: Response, end: impl Future<Output = ()> + Send + 'static) -> 
 impl Inner {
     async fn send(&self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
-        let path = parts.uri.path_and_query().unwrap();
-        let body = to_bytes(body, MAX_BODY_BYTES).await.unwrap();
+        let path = parts.uri.path_and_query().expect("a path");
+        let body = to_bytes(body, MAX_BODY_BYTES).await.expect("a body");
         let mut headers = parts.headers;
         for name in ["host", "content-length", "accept-encoding"] {
             headers.remove(name);
@@ -141,7 +142,7 @@ impl Inner {
         if let Some(kind) = answer.headers().get("content-type") {
             response = response.header("content-type", kind);
         }
-        response.body(Body::from_stream(answer.bytes_stream())).unwrap()
+        response.body(Body::from_stream(answer.bytes_stream())).expect("a response")
     }
 }
 
