@@ -33,7 +33,7 @@ pub struct FailureCounts {
     pub dropped: AtomicU64,
 }
 
-/// The proxy. Until it is told to fail, it passes everything on.
+/// The proxy. It forwards all requests unchanged until [`FailingProxy::set_failing`].
 pub struct FailingProxy {
     /// Its URL, without TLS.
     pub url: String,

@@ -119,7 +119,7 @@ fn ready(object: &ModelDeployment, seen: &Observed<'_>, rollout: Option<&Rollout
         return not("NotApplied", "the spec has not been applied yet".to_owned());
     };
     let Some(stable) = &deployed.deployment.stable_version else {
-        let why = rollout.map_or("no rollout has begun", |rollout| rollout.reason.as_str());
+        let why = rollout.map_or("no rollout was started", |rollout| rollout.reason.as_str());
         return not("NoStableVersion", why.to_owned());
     };
     let switch = deployed.deployment.kill_switch.as_ref();

@@ -1,26 +1,14 @@
 //! Deployments that only replicas answer for which name them.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use slipway_testkit::free_port;
 
 use crate::client::Client;
 use crate::platform::Platform;
-
-/// A further replica of serving; it is killed when dropped.
-struct Replica {
-    child: Child,
-    url: String,
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::replicas::Replica;
 
 /// Starts a replica like that of the platform, which answers for these deployments only.
 fn replica(platform: &Platform, deployments: &str) -> Replica {

@@ -29,9 +29,9 @@ const SERVICES: [(&str, &str); 4] = [
 const MAX_CONNECTIONS: i64 = 8;
 
 /// A process of a service; it ends when dropped.
-struct Replica {
-    child: Child,
-    url: String,
+pub(crate) struct Replica {
+    pub(crate) child: Child,
+    pub(crate) url: String,
 }
 
 impl Drop for Replica {

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::rollouts::{MODEL, answers, immediate, steps};
 use crate::world::{LIMIT, World, behind_a_proxy, manifest, on_a_cluster};
 
-/// Version 1 of two serves, in so many pods.
+/// Deploys version 1 of two, with this number of pods.
 async fn served(world: &World, pods: u32) {
     for fixture in ["right-1.onnx", "right-2.onnx"] {
         world.client.register(MODEL, fixture).await;

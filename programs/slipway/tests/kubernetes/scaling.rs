@@ -120,7 +120,7 @@ fn metric(world: &World, name: &str) -> Vec<i64> {
     found["items"].as_array().unwrap().iter().map(value).collect()
 }
 
-/// Clients that send one request after the other, until they are told to stop.
+/// Closed-loop clients: each sends its next request when the last one was answered.
 struct Load {
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicU64>,

@@ -17,8 +17,8 @@ use slipway_kubernetes_resources::training_job::{
     Phase, Status, Step, Submitted, TrainingJob, resource_path, status, step,
 };
 use slipway_runtime::clock;
+use tokio::sync::Notify;
 
-use super::Objects;
 use crate::state::State;
 use crate::store::jobs;
 use crate::{change, manage};
@@ -61,11 +61,11 @@ impl Follower {
     }
 
     /// Does not return.
-    pub(super) async fn run(mut self, objects: &Objects) {
+    pub(super) async fn run(mut self, stores: &[Store<TrainingJob>], news: &Notify) {
         let mut failing = false;
         loop {
             let open: Vec<Arc<TrainingJob>> =
-                objects.stores.iter().flat_map(Store::state).filter(|object| !is_settled(object)).collect();
+                stores.iter().flat_map(Store::state).filter(|object| !is_settled(object)).collect();
             match self.pass(&open).await {
                 Ok(()) => failing = false,
                 Err(error) => {
@@ -77,7 +77,7 @@ impl Follower {
             let pause = if open.is_empty() { IDLE_INTERVAL } else { INTERVAL };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = objects.news.notified(), if !failing => {}
+                () = news.notified(), if !failing => {}
             }
         }
     }

@@ -7,10 +7,8 @@
 
 mod follow;
 
-use futures::future::join_all;
-use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
-use slipway_kubernetes_client::{Connection, watch};
+use slipway_kubernetes_client::{Connection, reflect};
 use slipway_kubernetes_resources::training_job::TrainingJob;
 use slipway_lease::Lease;
 use tokio::sync::Notify;
@@ -18,14 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::follow::Follower;
 use crate::state::State;
-
-/// Objects of all namespaces, as their watches have shown them.
-#[derive(Debug, Default)]
-struct Objects {
-    stores: Vec<Store<TrainingJob>>,
-    /// Told when there is news about one.
-    news: Notify,
-}
 
 /// Follows the objects while this launcher leads, until `shutdown`.
 pub(crate) fn run(
@@ -51,21 +41,9 @@ pub(crate) fn run(
 
 /// Does not return.
 async fn follow_all(state: State, cluster: &Connection) {
-    let mut objects = Objects::default();
-    let mut watches = Vec::new();
-    for namespace in &cluster.namespaces {
-        let (store, mut writer) = reflector::store();
-        objects.stores.push(store);
-        watches
-            .push((namespace, move |event: &watcher::Event<TrainingJob>| writer.apply_watcher_event(event)));
-    }
-    let objects = &objects;
-    let watches = watches.into_iter().map(|(namespace, mut take)| {
-        watch::<TrainingJob>(&cluster.client, namespace, watcher::Config::default(), move |event| {
-            take(&event.modify(|object| object.metadata.managed_fields = None));
-            objects.news.notify_one();
-        })
-    });
+    let news = Notify::new();
+    let prune = |object: &mut TrainingJob| object.metadata.managed_fields = None;
+    let (stores, watches) = reflect(cluster, &watcher::Config::default(), prune, &news);
     let follower = Follower::new(state, cluster.clone());
-    tokio::join!(join_all(watches), follower.run(objects));
+    tokio::join!(watches, follower.run(&stores, &news));
 }

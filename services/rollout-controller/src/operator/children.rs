@@ -13,13 +13,13 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::NamespaceResourceScope;
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use slipway_kubernetes_client::{Connection, apply, delete, text, watch};
+use slipway_kubernetes_client::{Connection, apply, delete, reflect, text};
 use slipway_kubernetes_serving::{MANAGED_BY, Objects, Owner, owner_of, selector};
 use tokio::sync::Notify;
 
@@ -177,16 +177,9 @@ fn watched<'run, K: Child>(
     news: &'run Notify,
     watches: &mut Vec<Watch<'run>>,
 ) -> Watched<K> {
-    let mut stores = Vec::new();
-    for namespace in &cluster.namespaces {
-        let (store, mut writer) = reflector::store();
-        stores.push(store);
-        let config = watcher::Config::default().labels(&selector());
-        watches.push(Box::pin(watch::<K>(&cluster.client, namespace, config, move |event| {
-            writer.apply_watcher_event(&event.modify(keep));
-            news.notify_one();
-        })));
-    }
+    let config = watcher::Config::default().labels(&selector());
+    let (stores, watch) = reflect(cluster, &config, keep::<K>, news);
+    watches.push(watch);
     Watched(stores)
 }
 
@@ -314,7 +307,7 @@ fn is_own(metadata: &ObjectMeta, owner: &Owner) -> bool {
 pub(super) enum Refusal {
     /// As long as the object stays the same.
     Finally(String),
-    /// Something is away.
+    /// The API server is unreachable or busy.
     ForNow(kube::Error),
 }
 

@@ -12,10 +12,8 @@ mod custom_metrics;
 mod deployed;
 mod follow;
 
-use futures::future::join_all;
-use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
-use slipway_kubernetes_client::{Connection, watch};
+use slipway_kubernetes_client::{Connection, reflect};
 use slipway_kubernetes_resources::model_deployment::ModelDeployment;
 use slipway_kubernetes_serving::Facts;
 use slipway_lease::Lease;
@@ -80,17 +78,8 @@ async fn run(state: State, cluster: (Connection, Facts), lease: Lease, shutdown:
 async fn follow_all(state: State, cluster: Connection, facts: Facts) {
     let news = Notify::new();
     let (children, watched) = Children::watch(&cluster, &news);
-    let (mut stores, mut watches): (Vec<Store<ModelDeployment>>, Vec<_>) = (Vec::new(), Vec::new());
-    for namespace in &cluster.namespaces {
-        let (store, mut writer) = reflector::store();
-        stores.push(store);
-        let (news, client) = (&news, &cluster.client);
-        watches.push(watch(client, namespace, watcher::Config::default(), move |event| {
-            let event: watcher::Event<ModelDeployment> = event;
-            writer.apply_watcher_event(&event.modify(|object| object.metadata.managed_fields = None));
-            news.notify_one();
-        }));
-    }
+    let prune = |object: &mut ModelDeployment| object.metadata.managed_fields = None;
+    let (stores, watches) = reflect(&cluster, &watcher::Config::default(), prune, &news);
     let follower = Follower::new(state, cluster.clone(), facts, children);
-    tokio::join!(join_all(watches), watched, follower.run(&stores, &news));
+    tokio::join!(watches, watched, follower.run(&stores, &news));
 }
