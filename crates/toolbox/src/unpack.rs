@@ -42,7 +42,10 @@ pub(crate) fn unpack(archive: &Path, folder: &Path) -> Result<(), Error> {
 /// not say so.
 fn set_mode(target: &Path, name: &str, mode: Option<u32>) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt as _;
-    let program = name.contains(".data/scripts/") || name.contains("/bin/") || name.contains(".so");
+    let program = name.contains(".data/scripts/")
+        || name.contains("/bin/")
+        || name.contains("/_bin/")
+        || name.contains(".so");
     let executable = program || mode.is_some_and(|mode| mode & 0o111 != 0);
     let mode = if executable { 0o755 } else { 0o644 };
     std::fs::set_permissions(target, std::fs::Permissions::from_mode(mode))

@@ -10,6 +10,7 @@ mod dedicated;
 mod documented;
 mod earlier_release;
 mod ensembles;
+mod envoy;
 mod faults;
 mod folders;
 mod guarded;
