@@ -29,6 +29,10 @@ pub mod proto {
     pub mod drift {
         tonic::include_proto!("slipway.drift.v1");
     }
+    /// The protocol by which KEDA asks an external scaler.
+    pub mod keda {
+        tonic::include_proto!("externalscaler");
+    }
 }
 
 /// Open Inference Protocol v2 (`inference.GRPCInferenceService`), generated from /proto/inference.

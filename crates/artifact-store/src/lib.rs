@@ -112,6 +112,12 @@ impl ArtifactStore {
         &self.bucket
     }
 
+    /// Another bucket of the same store.
+    #[must_use]
+    pub fn in_bucket(&self, bucket: &str) -> Self {
+        Self { bucket: bucket.to_owned(), ..self.clone() }
+    }
+
     /// Makes the bucket where there is none.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ pub struct Listed {
     pub key: String,
     /// Length.
     pub size_bytes: u64,
+    /// Changes with the bytes; absent where the store does not say.
+    pub etag: Option<String>,
     /// When it was written; absent where the store does not say.
     pub modified: Option<SystemTime>,
 }
@@ -43,6 +45,7 @@ impl ArtifactStore {
             Some(Listed {
                 key: object.key?,
                 size_bytes: object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                etag: object.e_tag,
                 modified: object.last_modified.and_then(|time| SystemTime::try_from(time).ok()),
             })
         });

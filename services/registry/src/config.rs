@@ -7,6 +7,7 @@ use slipway_service_kit::db::PostgresConfig;
 
 use crate::access::AccessConfig;
 use crate::cleanup::retention::RetentionConfig;
+use crate::imports::ImportConfig;
 use crate::webhooks::WebhookConfig;
 
 /// Settings of the registry.
@@ -42,6 +43,9 @@ pub struct Config {
     /// Who may do what.
     #[command(flatten)]
     pub access: AccessConfig,
+    /// Addresses from which models may be imported.
+    #[command(flatten)]
+    pub imports: ImportConfig,
     /// How often retention rules are applied.
     #[command(flatten)]
     pub retention: RetentionConfig,

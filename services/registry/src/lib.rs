@@ -12,6 +12,7 @@ mod clock;
 mod config;
 mod error;
 mod events;
+mod imports;
 mod models;
 mod state;
 mod store;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures::future::BoxFuture;
+use slipway_api::proto::registry::imports_server::ImportsServer;
 use slipway_api::proto::registry::job_tokens_server::JobTokensServer;
 use slipway_api::proto::registry::registry_server::RegistryServer;
 use slipway_artifact_store::ArtifactStore;
@@ -48,6 +50,7 @@ use crate::change::Changes;
 pub use crate::cleanup::retention::RetentionConfig;
 use crate::cleanup::{retention, unreferenced};
 pub use crate::config::Config;
+pub use crate::imports::ImportConfig;
 use crate::models::{deployed, deployments, versions};
 use crate::state::Registry;
 use crate::tracking::group_commit;
@@ -85,6 +88,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let registry = Registry {
         pool: pool.clone(),
         artifacts: artifacts(&config),
+        imports: imports::sources::Sources::new(&config.imports, artifacts(&config))?,
         direct_artifacts: config.s3_public_endpoint.is_some(),
         changes,
         scan_policy: Arc::new(versions::scan::policy(&config.allowed_globals)),
@@ -148,6 +152,7 @@ fn lead(
     spawn("webhook-intake", Box::new(|registry, _, end| Box::pin(webhooks::intake::run(registry, end))));
     spawn("webhooks", Box::new(|registry, _, end| Box::pin(webhooks::worker::run(registry, end))));
     spawn("deployments", Box::new(|registry, bus, end| Box::pin(deployments::run(registry.pool, bus, end))));
+    spawn("imports", Box::new(|registry, _, end| Box::pin(imports::run(registry, end))));
     spawn("calls", Box::new(|registry, bus, end| Box::pin(calls::receive(registry, bus, end))));
     spawn("access", Box::new(|registry, bus, end| Box::pin(publishing::run(registry, bus, end))));
     spawn(
@@ -173,8 +178,11 @@ fn routes(registry: &Registry, job_role: Role) -> anyhow::Result<Router> {
     let registry_server = RegistryServer::new(grpc::registry::Service::new(registry.clone()))
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let job_tokens = JobTokensServer::new(grpc::job_tokens::Service::new(registry.clone(), job_role));
-    let routes =
-        Grpc::beside(api::routes().with_state(registry.clone())).with(registry_server).with(job_tokens);
+    let imports = ImportsServer::new(grpc::imports::Service::new(registry.clone()));
+    let routes = Grpc::beside(api::routes().with_state(registry.clone()))
+        .with(registry_server)
+        .with(job_tokens)
+        .with(imports);
     let guard = axum::middleware::from_fn_with_state(registry.access.clone(), api::access::guard);
     Ok(routes.reflected(&[slipway_api::DESCRIPTORS])?.layer(guard))
 }

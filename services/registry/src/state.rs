@@ -11,6 +11,7 @@ use crate::access::authenticator::Access;
 use crate::change::{Change, Changes};
 use crate::error::Error;
 use crate::events::Events;
+use crate::imports::sources::Sources;
 use crate::models::deployed::Following;
 use crate::tracking::create_run::CreateRun;
 use crate::tracking::group_commit::GroupCommit;
@@ -37,6 +38,8 @@ pub(crate) struct Registry {
     /// Uploads under way. They outlive their request, so that a client that goes away leaves nothing
     /// half-made.
     pub(crate) uploads: TaskTracker,
+    /// Addresses from which models may be imported, and what reads them.
+    pub(crate) imports: Sources,
     /// Who is called when something happens.
     pub(crate) webhooks: Webhooks,
     /// Who may do what.

@@ -2,8 +2,11 @@
 
 use reqwest::Method;
 use slipway_api::rest::{
-    TagValue,
-    registry::{AliasTarget, Description, Force, Model, ModelPage, ModelsQuery, NewModel, Rename, Version},
+    PageQuery, TagValue,
+    registry::{
+        AliasTarget, Description, Force, Import, ImportPage, Model, ModelPage, ModelsQuery, NewImport,
+        NewModel, Rename, Version,
+    },
 };
 
 use super::Registry;
@@ -88,6 +91,30 @@ impl Registry {
     /// See [`Error`].
     pub async fn set_alias(&self, model: &str, alias: &str, target: &AliasTarget) -> Result<(), Error> {
         self.request(Method::PUT, &["models", model, "aliases", alias]).json(target).done().await
+    }
+
+    /// Imports the content of an address as a version; does not wait for it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn import(&self, model: &str, new: &NewImport) -> Result<Import, Error> {
+        self.request(Method::POST, &["models", model, "imports"]).json(new).read().await
+    }
+
+    /// Lists the imports of a model.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn imports(&self, model: &str, page: &PageQuery) -> Result<ImportPage, Error> {
+        self.get(&["models", model, "imports"]).query(page).read().await
+    }
+
+    /// Ends an import. Its versions stay.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete_import(&self, model: &str, id: &str) -> Result<(), Error> {
+        self.request(Method::DELETE, &["models", model, "imports", id]).done().await
     }
 
     /// Deletes an alias.

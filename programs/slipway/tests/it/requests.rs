@@ -223,6 +223,7 @@ impl Requests {
                 model: "churn".to_owned(),
                 version: "1".to_owned(),
                 for_deployment: String::new(),
+                digest: String::new(),
             };
             async move { called(registry.get_model_version(version).await) }
         });

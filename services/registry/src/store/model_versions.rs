@@ -487,3 +487,19 @@ pub(crate) async fn version_tag_delete(
         .await?;
     Ok(())
 }
+
+/// The newest version of a model with this digest.
+pub(crate) async fn version_of_digest(
+    db: &mut PgConnection,
+    model: &str,
+    digest: &str,
+) -> Result<Option<i32>, Error> {
+    Ok(sqlx::query_scalar(
+        "SELECT max(v.version) FROM model_versions v JOIN registered_models m USING (model_key) \
+         WHERE m.name = $1 AND v.digest = $2",
+    )
+    .bind(model)
+    .bind(digest)
+    .fetch_one(db)
+    .await?)
+}

@@ -60,6 +60,7 @@ async fn what_a_deployment_serves_is_deleted_by_force_alone() {
             model: "m".into(),
             version: target.version.clone(),
             for_deployment: "churn".into(),
+            digest: String::new(),
         };
         client.get_model_version(request).await.unwrap();
     }

@@ -12,6 +12,7 @@ mod faults;
 mod gc;
 mod histories;
 mod home;
+mod imports;
 mod job_tokens;
 mod line;
 mod lineage;

@@ -64,6 +64,20 @@ impl World {
         Self::standing_on(&database, Arc::new(slipway_testkit::nats().await), bucket, &arguments).await
     }
 
+    /// That imports from `outside/` of its bucket, and from these addresses.
+    pub(crate) async fn importing(more: &str) -> Self {
+        let (database, bucket) = (slipway_testkit::postgres().await.url, slipway_testkit::s3().await);
+        let sources = format!("--import-sources=s3://{}/outside/,{more}", bucket.bucket);
+        Self::standing_on(&database, Arc::new(slipway_testkit::nats().await), bucket, &[&sources]).await
+    }
+
+    /// Stores an object in `outside/` of the bucket; the address of that place.
+    pub(crate) async fn put_outside(&self, key: &str, bytes: &[u8]) -> String {
+        let store = self.store();
+        store.put_bytes(&format!("outside/{key}"), bytes::Bytes::copy_from_slice(bytes)).await.unwrap();
+        format!("s3://{}/outside", self.bucket.bucket)
+    }
+
     /// With the artifact store at the end of a line that can be cut.
     pub(crate) async fn with_line_to_store() -> (Self, Line) {
         let (database, mut bucket) = (slipway_testkit::postgres().await.url, slipway_testkit::s3().await);

@@ -1,5 +1,6 @@
 //! `slipway models`.
 
+mod imports;
 mod reports;
 mod signing;
 mod trust;
@@ -60,6 +61,22 @@ pub enum Command {
         alias: String,
         /// Version number.
         version: String,
+    },
+    /// Imports a model from a bucket or a web server as a version, and waits for it.
+    Import(imports::Options),
+    /// Lists the imports of a model.
+    Imports {
+        /// Registered model.
+        model: String,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Ends an import. Its versions stay.
+    DeleteImport {
+        /// Registered model.
+        model: String,
+        /// ID of the import.
+        id: String,
     },
     /// Gives a model another name. Its versions and aliases stay, and deployments, alias watches and monitors
     /// follow.
@@ -184,6 +201,15 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             let target = AliasTarget { version };
             registry.set_alias(&model, &alias, &target).await?;
             outln!("{model}@{alias} → version {}", target.version);
+        }
+        Command::Import(options) => imports::run(context.json, &registry, options).await?,
+        Command::Imports { model, paging } => {
+            let found = registry.imports(&model, &paging.page()).await?;
+            output::list(context.json, &found, "imports", &imports::COLUMNS);
+        }
+        Command::DeleteImport { model, id } => {
+            registry.delete_import(&model, &id).await?;
+            outln!("import {id} was deleted");
         }
         Command::Rename { model, new_name } => {
             let renamed = registry.rename_model(&model, &Rename { new_name }).await?;

@@ -24,6 +24,8 @@ use Rule::{Known, Needs, Open};
 /// gRPC methods that check the caller themselves, since what they are about stands in a message.
 const GRPC_METHODS: [&str; 3] = ["GetModelVersion", "ResolveAlias", "GetTrainingProfile"];
 const GRPC_PREFIX: &str = "/slipway.registry.v1.Registry/";
+/// The same.
+const IMPORTS: [&str; 2] = ["/slipway.registry.v1.Imports/Ensure", "/slipway.registry.v1.Imports/End"];
 /// The same: they serve the launcher alone.
 const JOB_TOKENS: [&str; 2] =
     ["/slipway.registry.v1.JobTokens/Issue", "/slipway.registry.v1.JobTokens/Revoke"];
@@ -149,6 +151,10 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/api/v1/model-versions", Known),
     // What it is created from is authorised where it is resolved.
     ("POST", "/api/v1/models/{name}/versions", Needs(Editor, ModelInPath)),
+    ("GET", "/api/v1/models/{name}/imports", Needs(Viewer, ModelInPath)),
+    // With an alias, it needs the role that sets aliases; the use case looks.
+    ("POST", "/api/v1/models/{name}/imports", Needs(Editor, ModelInPath)),
+    ("DELETE", "/api/v1/models/{name}/imports/{id}", Needs(Editor, ModelInPath)),
     ("PATCH", "/api/v1/models/{name}/versions/{version}", Needs(Editor, ModelInPath)),
     ("PUT", "/api/v1/models/{name}/versions/{version}/stage", Needs(Deployer, ModelInPath)),
     ("PUT DELETE", "/api/v1/models/{name}/versions/{version}/tags/{key}", Needs(Editor, ModelInPath)),
@@ -221,8 +227,10 @@ pub fn access_rules() -> Vec<(&'static str, String, String)> {
         GRPC_METHODS.iter().map(|method| ("POST", format!("{GRPC_PREFIX}{method}"), checked.clone()));
     let launcher = "the launcher's token".to_owned();
     let tokens = JOB_TOKENS.iter().map(|path| ("POST", (*path).to_owned(), launcher.clone()));
+    let deployer = "deployer on the model, or the rollout controller".to_owned();
+    let imports = IMPORTS.iter().map(|path| ("POST", (*path).to_owned(), deployer.clone()));
     let reflection = REFLECTION.iter().map(|path| ("POST", (*path).to_owned(), Known.describe()));
-    rest.chain(registry).chain(tokens).chain(reflection).collect()
+    rest.chain(registry).chain(tokens).chain(imports).chain(reflection).collect()
 }
 
 impl Rule {
@@ -260,7 +268,7 @@ fn find(method: &Method, route: &str, path: &str) -> Option<Rule> {
     if let Some(called) = path.strip_prefix(GRPC_PREFIX) {
         return GRPC_METHODS.contains(&called).then_some(Known);
     }
-    if JOB_TOKENS.contains(&path) || REFLECTION.contains(&path) {
+    if [&JOB_TOKENS, &IMPORTS, &REFLECTION].iter().any(|paths| paths.contains(&path)) {
         return Some(Known);
     }
     let short = route.strip_prefix("/ajax-api").or_else(|| route.strip_prefix("/api"));
@@ -352,6 +360,10 @@ mod tests {
         let paths: Vec<String> =
             methods.map(|name| format!("/slipway.registry.v1.JobTokens/{name}")).collect();
         assert_eq!(paths, JOB_TOKENS);
+        let proto = include_str!("../../../../../proto/slipway/registry/v1/imports.proto");
+        let methods = proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
+        let paths: Vec<String> = methods.map(|name| format!("/slipway.registry.v1.Imports/{name}")).collect();
+        assert_eq!(paths, IMPORTS);
         let rule = |path: &str| rule(&Method::POST, "/slipway.registry.v1.Registry/{*method}", path);
         assert_eq!(rule("/slipway.registry.v1.Registry/ResolveAlias"), Known);
         assert_eq!(rule("/slipway.registry.v1.Registry/Forgotten"), Needs(Admin, Everything));
@@ -431,6 +443,9 @@ mod tests {
         ("/api/v1/models", &[]),
         ("/api/v1/models/{name}/rename", &["new_name"]),
         ("/api/v1/models/{name}/tags/{key}", &[]),
+        // An address outside of the registry, which the setting of the registry allows.
+        ("/api/v1/models/{name}/imports", &[]),
+        ("/api/v1/models/{name}/imports/{id}", &[]),
         // A version of the same model.
         ("/api/v1/models/{name}/aliases/{alias}", &[]),
         (

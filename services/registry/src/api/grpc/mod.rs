@@ -1,5 +1,6 @@
 //! gRPC, for other services.
 
+pub(crate) mod imports;
 pub(crate) mod job_tokens;
 pub(crate) mod registry;
 

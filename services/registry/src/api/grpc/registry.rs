@@ -34,8 +34,8 @@ impl Api for Service {
         request: Request<GetModelVersionRequest>,
     ) -> Result<Response<ModelVersion>, Status> {
         let caller = caller(&request)?;
-        let GetModelVersionRequest { model, version, for_deployment } = request.into_inner();
-        let which = Which::Number(number(&version)?);
+        let GetModelVersionRequest { model, version, for_deployment, digest } = request.into_inner();
+        let which = if digest.is_empty() { Which::Number(number(&version)?) } else { Which::Digest(&digest) };
         let found = with_files(&self.registry, &caller, &model, which, &for_deployment).await?;
         Ok(Response::new(message(found)))
     }
@@ -64,7 +64,7 @@ impl Api for Service {
 }
 
 /// Each method has to authorise its caller: the guard in front cannot see which model a message is about.
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let found = request.extensions().get::<Caller>().cloned();
     found.ok_or_else(|| Status::unauthenticated("the caller is not authenticated"))
 }

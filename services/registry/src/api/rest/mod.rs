@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod experiments;
 mod gc;
+mod imports;
 mod lineage;
 mod metrics;
 mod models;
@@ -54,6 +55,7 @@ fn described() -> DocumentedRouter<Registry> {
         .merge(versions::router())
         .merge(aliases::router())
         .merge(artifacts::router())
+        .merge(imports::router())
         .merge(events::router())
         .merge(access::router())
         .merge(approvals::router())

@@ -26,6 +26,8 @@ pub(crate) struct WithFiles {
 pub(crate) enum Which<'name> {
     Number(i32),
     Alias(&'name str),
+    /// The newest version with it.
+    Digest(&'name str),
 }
 
 /// That version of that model.
@@ -109,6 +111,13 @@ pub(crate) async fn with_files(
             let model = present_name(&mut db, model.to_owned()).await?;
             may_read(&model)?;
             (model, version)
+        }
+        Which::Digest(digest) => {
+            let model = present_name(&mut db, model.to_owned()).await?;
+            may_read(&model)?;
+            let version = table::version_of_digest(&mut db, &model, digest).await?;
+            let absent = || Error::not_found(format!("Model '{model}' has no version with digest {digest}"));
+            (model.clone(), version.ok_or_else(absent)?)
         }
         Which::Alias(alias) => {
             may_read(model)?;

@@ -1,0 +1,74 @@
+//! `slipway models import` and its list.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use slipway_api::rest::registry::{Import, NewImport};
+use slipway_client::Registry;
+
+use crate::output::{self, errln, outln};
+
+/// How often it is asked what became of an import.
+const POLL: Duration = Duration::from_millis(500);
+pub(super) const COLUMNS: [(&str, &str); 6] = [
+    ("ID", "id"),
+    ("URI", "uri"),
+    ("VERSION", "version"),
+    ("ALIAS", "alias"),
+    ("WATCH", "watch"),
+    ("PROBLEM", "problem"),
+];
+
+/// What to import.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Registered model; it is created if it does not exist.
+    model: String,
+    /// Address: `s3://BUCKET/PREFIX` of a bucket that the artifact store has, or `https://HOST/FILE`. It must
+    /// begin with one of the registry's SLIPWAY_IMPORT_SOURCES.
+    uri: String,
+    /// Alias that is set to each version that is made [default: none].
+    #[arg(long)]
+    alias: Option<String>,
+    /// Imports new content as a new version, until the import is deleted.
+    #[arg(long)]
+    watch: bool,
+    /// Returns without waiting for the version.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Begins an import, and waits for its version. What goes wrong is told and tried again.
+pub(super) async fn run(as_json: bool, registry: &Registry, options: Options) -> anyhow::Result<()> {
+    let Options { model, uri, alias, watch, no_wait } = options;
+    let mut import = registry.import(&model, &NewImport { uri, alias, watch }).await?;
+    let mut told = None;
+    while !no_wait && import.version.is_none() {
+        if import.problem.is_some() && import.problem != told {
+            if let Some(problem) = &import.problem {
+                errln!("{problem}; trying again");
+            }
+            told.clone_from(&import.problem);
+        }
+        tokio::time::sleep(POLL).await;
+        import = again(registry, &model, &import.id).await?;
+    }
+    if as_json {
+        output::json(&import);
+    } else {
+        match &import.version {
+            Some(version) => outln!("{} is version {version} of {model}", import.uri),
+            None => outln!("{} is being imported as {model} (import {})", import.uri, import.id),
+        }
+    }
+    Ok(())
+}
+
+async fn again(registry: &Registry, model: &str, id: &str) -> anyhow::Result<Import> {
+    let listed = registry.imports(model, &slipway_api::rest::PageQuery::default()).await?;
+    match listed.imports.into_iter().find(|import| import.id == id) {
+        Some(import) => Ok(import),
+        None => bail!("the import was deleted"),
+    }
+}

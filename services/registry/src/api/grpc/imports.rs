@@ -1,0 +1,44 @@
+//! gRPC: models from outside of the registry, for the rollout controller.
+
+use slipway_api::proto::registry::imports_server::Imports as Api;
+use slipway_api::proto::registry::{EndImportRequest, EndImportResponse, EnsureImportRequest, Import};
+use tonic::{Request, Response, Status};
+
+use super::registry::caller;
+use crate::imports;
+use crate::state::Registry;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    registry: Registry,
+}
+
+impl Service {
+    pub(crate) const fn new(registry: Registry) -> Self {
+        Self { registry }
+    }
+}
+
+#[tonic::async_trait]
+impl Api for Service {
+    async fn ensure(&self, request: Request<EnsureImportRequest>) -> Result<Response<Import>, Status> {
+        let caller = caller(&request)?;
+        let EnsureImportRequest { model, uri, alias, watch } = request.into_inner();
+        let asked = imports::Request { model, uri, alias, watch };
+        let import = imports::ensure(&self.registry, &caller, &asked).await?;
+        Ok(Response::new(Import {
+            version: import.version.map(|version| version.to_string()).unwrap_or_default(),
+            problem: import.problem.unwrap_or_default(),
+            done_bytes: import.done_bytes.unsigned_abs(),
+            total_bytes: import.total_bytes.unsigned_abs(),
+        }))
+    }
+
+    async fn end(&self, request: Request<EndImportRequest>) -> Result<Response<EndImportResponse>, Status> {
+        let caller = caller(&request)?;
+        let EndImportRequest { model, alias } = request.into_inner();
+        imports::end(&self.registry, &caller, &model, &alias).await?;
+        Ok(Response::new(EndImportResponse {}))
+    }
+}
