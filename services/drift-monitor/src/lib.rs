@@ -33,6 +33,7 @@ use std::sync::Arc;
 use slipway_access::AccessControl;
 use slipway_api::MAX_PROFILE_BYTES;
 use slipway_api::proto::drift::drift_monitor_server::DriftMonitorServer;
+use slipway_api::proto::drift::monitors_server::MonitorsServer;
 use slipway_api::proto::launcher::launcher_client::LauncherClient;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_client::RolloutControllerClient;
@@ -97,8 +98,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         bus,
     };
     let mut tasks = spawn_tasks(&state, &metrics, &readiness, &drain);
-    let asked = DriftMonitorServer::new(api::grpc::Service::new(state.clone()));
-    let routes = Grpc::beside(api::rest::router(state.clone())).with(asked);
+    let service = api::grpc::Service::new(state.clone());
+    let (asked, told) = (DriftMonitorServer::new(service.clone()), MonitorsServer::new(service));
+    let routes = Grpc::beside(api::rest::router(state.clone())).with(asked).with(told);
     let routes = routes.reflected(&[slipway_api::DESCRIPTORS])?;
     let routes = access.protect(routes, &state.bus, &mut tasks, &readiness, &drain);
     server::serve(listener, routes, readiness, metrics, drain).await;

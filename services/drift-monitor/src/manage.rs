@@ -52,6 +52,18 @@ pub(crate) async fn create(state: &State, spec: &MonitorSpec) -> Result<Monitor,
     Ok(monitor)
 }
 
+/// Creates a monitor, or makes the one of that name what the specification says.
+///
+/// # Errors
+/// A field is not valid or cannot be changed, or Postgres is unavailable.
+pub(crate) async fn apply(state: &State, spec: &MonitorSpec) -> Result<Monitor, Problem> {
+    match monitors::get(&state.pool, &spec.name).await? {
+        Some(found) if *found.spec == *spec => Ok(found),
+        Some(_) => replace(state, &spec.name, spec).await,
+        None => create(state, spec).await,
+    }
+}
+
 /// Changes the fields that a JSON Merge Patch names; `null` resets a field to its default.
 ///
 /// # Errors

@@ -51,6 +51,7 @@ pub(crate) async fn caught_up(state: &State, from: &str, to: &str, version: &str
         model: from.to_owned(),
         version: version.to_owned(),
         for_deployment: String::new(),
+        digest: String::new(),
     };
     // The registry answers with the present name.
     let is_renamed = match state.registry.clone().get_model_version(request).await {

@@ -7,6 +7,7 @@
 use slipway_access::policy::Requirement::{Authenticated, List, Role as Needs};
 use slipway_access::policy::Resource::{Everything, OfPath};
 use slipway_access::policy::{Requirement, Rule, grpc, rule};
+use slipway_access::principal::ROLLOUT_CONTROLLER_SERVICE;
 use slipway_access::{Resolve, Resolved};
 use slipway_domain::access::{Role, Scope};
 use slipway_http_server::Problem;
@@ -19,7 +20,7 @@ const READ: Requirement = Needs(Role::Viewer, Everything);
 const WRITE: Requirement = Needs(Role::Deployer, Everything);
 
 /// The policy of the drift monitor.
-pub static RULES: [Rule; 14] = [
+pub static RULES: [Rule; 16] = [
     rule("GET", "/api/v1/monitors", List),
     rule("POST", "/api/v1/monitors", WRITE),
     rule("GET", "/api/v1/monitors/{name}", SHOW),
@@ -32,6 +33,9 @@ pub static RULES: [Rule; 14] = [
     rule("GET", "/docs", Authenticated),
     grpc("/slipway.drift.v1.DriftMonitor/GetMonitor", READ),
     grpc("/slipway.drift.v1.DriftMonitor/ListWindows", READ),
+    // The rollout controller makes the monitors of ModelDeployments.
+    grpc("/slipway.drift.v1.Monitors/Apply", WRITE).or_services(&[ROLLOUT_CONTROLLER_SERVICE]),
+    grpc("/slipway.drift.v1.Monitors/Delete", WRITE).or_services(&[ROLLOUT_CONTROLLER_SERVICE]),
     grpc("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Authenticated),
     grpc("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Authenticated),
 ];
@@ -57,6 +61,8 @@ mod tests {
     fn every_route_has_a_rule_and_every_rule_a_route() {
         let mut routes = slipway_testkit::routes(&format!("{:?}", crate::api::rest::routes()));
         let proto = include_str!("../../../../proto/slipway/drift/v1/drift.proto");
+        routes.extend(slipway_testkit::grpc_methods(proto));
+        let proto = include_str!("../../../../proto/slipway/drift/v1/monitors.proto");
         routes.extend(slipway_testkit::grpc_methods(proto));
         routes.extend(slipway_testkit::reflection_methods());
         slipway_testkit::assert_covered(&routes, RULES.iter().map(|rule| (rule.methods, rule.path)));
