@@ -26,6 +26,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
+use crate::leave::EndConnection;
 use crate::linger::body_of;
 
 /// Requests of one read begin on the connection's thread for so long; those that are left then become tasks,
@@ -78,10 +79,18 @@ where
     let builder = builder(patience, &streams);
     let asked = Arc::new(AtomicBool::new(false));
     let asks = Arc::clone(&asked);
-    let service = TowerToHyperService::new(service.map_request(move |request: http::Request<Incoming>| {
+    let end = end.child_token();
+    let leave = end.clone();
+    let service = service.map_request(move |request: http::Request<Incoming>| {
         asks.store(true, Ordering::Relaxed);
         let version = request.version();
         request.map(|body| body_of(version, body))
+    });
+    let service = TowerToHyperService::new(service.map_response(move |response: Response| {
+        if response.extensions().get::<EndConnection>().is_some() {
+            leave.cancel();
+        }
+        response
     }));
     let http = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
     let mut connection = Connection { http, streams };
@@ -346,6 +355,30 @@ mod tests {
             }
             assert_eq!(all_sent, goes_on);
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_end_its_connection_and_no_other() {
+        let last = || async {
+            let mut response = Response::new(Body::from("last"));
+            response.extensions_mut().insert(EndConnection);
+            response
+        };
+        let app = answering().route("/last", get(last));
+        let end = CancellationToken::new();
+        let (one, other) = (connect(app.clone(), end.clone()).await, connect(app, end.clone()).await);
+        let slow = tokio::spawn(ask(one.clone(), "/last"));
+        assert_eq!(slow.await.unwrap().1.unwrap(), "last");
+        // GOAWAY has come by then, or comes now.
+        let mut again = one.clone();
+        let left = async {
+            while again.ready().await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), left).await.expect("the connection ends");
+        assert_eq!(ask(other, "/").await.1.unwrap(), "answer");
+        assert!(!end.is_cancelled());
     }
 
     #[tokio::test]

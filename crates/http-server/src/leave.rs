@@ -26,6 +26,11 @@ const LINGER_MS: u64 = 500;
 /// What is thrown away at a time.
 const DISCARD_BYTES: usize = 4 * 1024;
 
+/// In the extensions of a response: its connection ends after it, and after what else is in flight there. The
+/// client is told, by `Connection: close` or GOAWAY.
+#[derive(Debug, Clone, Copy)]
+pub struct EndConnection;
+
 /// A service whose answers over HTTP/1 say `Connection: close` from the shutdown on. Those that have no end
 /// of their own, such as event streams, always say so: they end with the drain time, and a client that sent
 /// its next request over the same connection would lose that. HTTP/2 has GOAWAY for it.
@@ -70,6 +75,9 @@ fn closed(answer: Answer) -> Answer {
 
 fn closed_if_endless(answer: Answer) -> Answer {
     let response = answer?;
+    if response.extensions().get::<EndConnection>().is_some() {
+        return closed(Ok(response));
+    }
     let content_type = response.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let streams =
         ["text/event-stream", "text/plain"].iter().any(|kind| content_type.starts_with(kind.as_bytes()));

@@ -27,6 +27,7 @@ mod trace;
 
 pub use grpc::Grpc;
 pub use guard::{Bodies, Guard, Refusal};
+pub use leave::EndConnection;
 pub use merge_patch::merge_patch;
 pub use problem::Problem;
 pub use server::ListenConfig;
