@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 pub use slipway_domain::traffic::{
-    Condition, KillMode, KillSwitch, Rule, Shadow, StickyKey, Target, TrafficTable, Weighted,
+    Condition, KillMode, KillSwitch, Pool, Rule, Shadow, StickyKey, Target, TrafficTable, Weighted,
 };
 
 /// KV bucket of traffic tables; key: deployment name. Only the rollout controller writes it.
@@ -47,7 +47,7 @@ pub struct TablesPosition {
 
 /// What one serving replica holds. Its size does not grow with the number of deployments: those that are as
 /// their tables say are not listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReplicaStatus {
     /// The replica.
     pub replica_id: String,
@@ -65,12 +65,19 @@ pub struct ReplicaStatus {
     /// than this revision of the bucket.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub silent_below_revision: u64,
-    /// The only deployments that it answers for; absent: all that are not dedicated.
+    /// The only deployments that it answers for; absent: all that are not dedicated. `PREFIX*` is a pool: it
+    /// answers for those that begin with the prefix and whose tables ask for the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployments: Option<Vec<String>>,
     /// What it has done for these, if they are few.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub load: Vec<DeploymentLoad>,
+    /// CPU time of the process, in microseconds; 0 where it is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cpu_us: u64,
+    /// Share of the last second in which its GPUs computed, in percent; absent without GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_percent: Option<u8>,
     /// When this was written, Unix time in milliseconds.
     pub at_unix_ms: u64,
 }
@@ -94,13 +101,25 @@ pub struct DeploymentLoad {
     pub queue_us: u64,
 }
 
+/// Ends the entry of a pool, see [`ReplicaStatus::deployments`].
+pub const POOL_PATTERN: char = '*';
+
 impl ReplicaStatus {
-    /// Whether the replica answers for a deployment.
-    pub fn serves(&self, deployment: &str, is_dedicated: bool) -> bool {
+    /// Whether the replica answers for a deployment with this table.
+    pub fn serves(&self, deployment: &str, is_dedicated: bool, pool: Option<Pool>) -> bool {
+        let is_meant = |entry: &String| match entry.strip_suffix(POOL_PATTERN) {
+            Some(prefix) => pool.is_some() && deployment.starts_with(prefix),
+            None => entry == deployment,
+        };
         match &self.deployments {
-            Some(only) => only.iter().any(|name| name == deployment),
+            Some(only) => only.iter().any(is_meant),
             None => !is_dedicated,
         }
+    }
+
+    /// Whether it is a replica of a pool.
+    pub fn is_pool(&self) -> bool {
+        self.deployments.iter().flatten().any(|entry| entry.ends_with(POOL_PATTERN))
     }
 }
 
@@ -110,10 +129,11 @@ const fn is_zero(value: &u64) -> bool {
 }
 
 /// See [`ReplicaStatus`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum TablesState {
     /// It is reading them, and answers nothing from older ones meanwhile.
+    #[default]
     Waiting,
     /// They are.
     Current,

@@ -52,6 +52,19 @@ pub struct StickyKey {
     pub header: String,
 }
 
+/// What the pool, the shared replicas of a group of dedicated deployments, does for one of them that scales
+/// to zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pool {
+    /// It answers, and the deployment's own replicas go.
+    Answering,
+    /// It answers until the deployment's own replicas are there again.
+    Waking,
+    /// They are. It answers clients that have connections to it, and asks them to leave.
+    Leaving,
+}
+
 /// Who answers a deployment's requests. Written by the rollout controller only, watched by every serving
 /// replica.
 ///
@@ -97,6 +110,10 @@ pub struct TrafficTable {
     /// Whether only serving replicas that are set to serve this deployment do so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dedicated: bool,
+    /// What the shared replicas of its group do for a dedicated deployment; absent: nothing, its own replicas
+    /// answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
     /// W3C trace context of the decision.
     #[serde(default)]
     pub traceparent: Option<String>,

@@ -35,6 +35,24 @@ pub struct DeviceMemory {
 
 /// All GPUs now; `None` where there is no driver, or it does not answer. It blocks.
 pub fn device_readings() -> Option<Vec<DeviceReading>> {
+    let nvml = driver()?;
+    let devices = 0..nvml.device_count().ok()?;
+    // One that does not answer is left out.
+    Some(devices.filter_map(|index| reading(index, &nvml.device_by_index(index).ok()?)).collect())
+}
+
+/// Share of the last moments in which the GPUs computed, in percent, as a mean of all that this process sees;
+/// `None` where there is no driver, or none of them tells.
+pub fn device_use_percent() -> Option<u8> {
+    let nvml = driver()?;
+    let used = |index| nvml.device_by_index(index).ok()?.utilization_rates().ok().map(|rates| rates.gpu);
+    let used: Vec<u32> = (0..nvml.device_count().ok()?).filter_map(used).collect();
+    let count = u32::try_from(used.len()).ok().filter(|count| *count > 0)?;
+    u8::try_from(used.iter().sum::<u32>() / count).ok()
+}
+
+/// The driver's library, where it loads.
+fn driver() -> Option<&'static Nvml> {
     static LIBRARY_LOADED: OnceLock<Option<Nvml>> = OnceLock::new();
     let nvml = LIBRARY_LOADED.get_or_init(|| {
         let loaded = Nvml::builder().lib_path(LIBRARY.as_ref()).init();
@@ -44,10 +62,7 @@ pub fn device_readings() -> Option<Vec<DeviceReading>> {
             )
             .ok()
     });
-    let nvml = nvml.as_ref()?;
-    let devices = 0..nvml.device_count().ok()?;
-    // One that does not answer is left out.
-    Some(devices.filter_map(|index| reading(index, &nvml.device_by_index(index).ok()?)).collect())
+    nvml.as_ref()
 }
 
 fn reading(index: u32, device: &Device<'_>) -> Option<DeviceReading> {

@@ -30,7 +30,7 @@ mod versions;
 
 pub use audit::Difference;
 pub use checked::Checked;
-pub use device_memory::{DeviceMemory, DeviceReading, device_growth, device_readings};
+pub use device_memory::{DeviceMemory, DeviceReading, device_growth, device_readings, device_use_percent};
 pub use empty::EmptyDimensions;
 pub use environment::Environment;
 pub use error::Error;

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::object::Kind;
-use crate::{GROUP, VERSION};
 
 /// What is particular about the definition of a kind.
 pub(crate) struct Definition {
@@ -40,15 +39,15 @@ impl Definition {
         json!({
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
-            "metadata": {"name": format!("{}.{GROUP}", K::PLURAL)},
+            "metadata": {"name": format!("{}.{}", K::PLURAL, K::GROUP)},
             "spec": {
-                "group": GROUP,
+                "group": K::GROUP,
                 "names": {"kind": kind, "listKind": format!("{kind}List"), "plural": K::PLURAL,
                     "singular": kind.to_lowercase(), "shortNames": [self.short_name],
                     "categories": ["slipway"]},
                 "scope": "Namespaced",
                 "versions": [{
-                    "name": VERSION,
+                    "name": K::VERSION,
                     "served": true,
                     "storage": true,
                     "subresources": self.subresources,

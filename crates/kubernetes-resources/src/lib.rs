@@ -6,6 +6,7 @@
 
 mod condition;
 mod definition;
+pub mod inference_service;
 pub mod model_deployment;
 mod naming;
 mod object;
@@ -13,7 +14,7 @@ mod shape;
 pub mod training_job;
 
 pub use condition::Condition;
-pub use object::{Kind, Object};
+pub use object::{Kind, NotRead, Object};
 
 /// Group of the resources.
 pub const GROUP: &str = "slipway.dev";

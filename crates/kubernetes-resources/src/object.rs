@@ -7,19 +7,29 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{API_VERSION, GROUP, VERSION};
-
 /// A kind of resource.
 pub trait Kind: Debug + Clone + PartialEq + Default + Send + Sync + 'static {
+    /// Its group.
+    const GROUP: &'static str = crate::GROUP;
+    /// Its version.
+    const VERSION: &'static str = crate::VERSION;
+    /// Its group and version.
+    const API_VERSION: &'static str = crate::API_VERSION;
     /// Its name.
     const KIND: &'static str;
     /// Its name in paths.
     const PLURAL: &'static str;
-    /// Keeps an object until its controller has cleaned up.
+    /// Keeps an object until its controller has cleaned up; empty where nothing has to be.
     const FINALIZER: &'static str;
+    /// Whether the controller is Slipway, which then writes the status.
+    const IS_OWN: bool = true;
     /// What the controller says about an object.
     type Status: Debug + Clone + PartialEq + Default + Serialize + DeserializeOwned + Send + Sync;
 }
+
+/// The status of objects of another controller, which is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NotRead {}
 
 /// An object of the cluster.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -80,18 +90,20 @@ impl<K: Kind> Serialize for Object<K> {
             kind: &'static str,
             metadata: &'object ObjectMeta,
             spec: &'object Value,
-            status: &'object S,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            status: Option<&'object S>,
         }
         let Self { metadata, spec, status } = self;
-        WithKind { api_version: API_VERSION, kind: K::KIND, metadata, spec, status }.serialize(serializer)
+        let status = K::IS_OWN.then_some(status);
+        WithKind { api_version: K::API_VERSION, kind: K::KIND, metadata, spec, status }.serialize(serializer)
     }
 }
 
 impl<K: Kind> k8s_openapi::Resource for Object<K> {
-    const API_VERSION: &'static str = API_VERSION;
-    const GROUP: &'static str = GROUP;
+    const API_VERSION: &'static str = K::API_VERSION;
+    const GROUP: &'static str = K::GROUP;
     const KIND: &'static str = K::KIND;
-    const VERSION: &'static str = VERSION;
+    const VERSION: &'static str = K::VERSION;
     const URL_PATH_SEGMENT: &'static str = K::PLURAL;
     type Scope = k8s_openapi::NamespaceResourceScope;
 }

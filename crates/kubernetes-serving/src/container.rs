@@ -3,22 +3,27 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvFromSource, EnvVar, HTTPGetAction, Probe, ResourceRequirements,
-    SecretEnvSource, SecurityContext, VolumeMount,
+    Container, ContainerPort, EnvFromSource, EnvVar, HTTPGetAction, Probe, ResourceClaim,
+    ResourceRequirements, SecretEnvSource, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use slipway_kubernetes_pods::{bytes, from_field, millicores, plain, restricted_container};
-use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Resources, Spec};
+use slipway_kubernetes_resources::model_deployment::{
+    Access, ModelDeployment, Records, Resources, Spec, Tls,
+};
 
 use crate::facts::Facts;
+use crate::names::deployments;
+use crate::volumes::{CACHE, TLS, TOKENS, mounts};
 
 pub(crate) const METRICS_PORT: i32 = 8_002;
 /// Names and numbers of the ports.
 pub(crate) const PORTS: [(&str, i32); 3] = [("http", 8_000), ("grpc", 8_001), ("metrics", METRICS_PORT)];
-/// Names of the volumes, and where they are.
-pub(crate) const VOLUMES: [(&str, &str); 2] = [("cache", CACHE), ("tmp", "/tmp")];
-const CACHE: &str = "/cache";
+/// Name of serving's container.
+const SERVING: &str = "serving";
+/// Name of the claim of GPUs within a pod.
+pub(crate) const GPU_CLAIM: &str = "gpu";
 /// What a pod needs that says nothing.
 const DEFAULT_CPUS: f64 = 0.1;
 const DEFAULT_MEMORY_BYTES: u64 = 256 << 20;
@@ -31,6 +36,7 @@ const ALIVE_PERIOD_S: i32 = 10;
 const FAILURES: i32 = 3;
 const PROBE_TIMEOUT_S: i32 = 5;
 
+/// The container that serves.
 pub(crate) fn serving(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Container {
     let port = |(name, port): (&str, i32)| ContainerPort {
         name: Some(name.to_owned()),
@@ -38,20 +44,35 @@ pub(crate) fn serving(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> C
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     };
-    let mount = |(name, path): (&str, &str)| VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        ..VolumeMount::default()
+    // The kubelet has no client certificate, and the port of the metrics asks for none.
+    let (alive, ready, at) = match spec.tls {
+        Some(_) => ("/healthz", "/readyz", "metrics"),
+        None => ("/v2/health/live", "/v2/health/ready", "http"),
     };
+    Container {
+        name: SERVING.to_owned(),
+        env: Some(variables(object, spec, facts)),
+        liveness_probe: Some(probe(alive, at, ALIVE_PERIOD_S)),
+        ports: Some(PORTS.into_iter().map(port).collect()),
+        readiness_probe: Some(probe(ready, at, READY_PERIOD_S)),
+        ..common(spec, facts)
+    }
+}
+
+/// The container that brings the versions into the cache which the pods of a node share, before serving
+/// starts.
+pub(crate) fn prefetch(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Container {
+    let mut env = variables(object, spec, facts);
+    env.push(plain("SLIPWAY_SERVING_PREFETCH", "true"));
+    Container { name: "prefetch".to_owned(), env: Some(env), ..common(spec, facts) }
+}
+
+/// What both have in common.
+fn common(spec: &Spec, facts: &Facts) -> Container {
     let shared = SecretEnvSource { name: facts.secret.clone(), optional: None };
     Container {
-        name: "serving".to_owned(),
         image: Some(spec.image.clone().unwrap_or_else(|| facts.image.clone())),
-        env: Some(variables(object, spec, facts)),
         env_from: Some(vec![EnvFromSource { secret_ref: Some(shared), ..EnvFromSource::default() }]),
-        liveness_probe: Some(probe("/v2/health/live", ALIVE_PERIOD_S)),
-        ports: Some(PORTS.into_iter().map(port).collect()),
-        readiness_probe: Some(probe("/v2/health/ready", READY_PERIOD_S)),
         resources: Some(resources(&spec.resources.clone().unwrap_or_default(), facts)),
         security_context: Some(SecurityContext {
             read_only_root_filesystem: Some(true),
@@ -59,17 +80,17 @@ pub(crate) fn serving(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> C
         }),
         // Why it ended is in the status of the pod.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(VOLUMES.into_iter().map(mount).collect()),
+        volume_mounts: Some(mounts(spec, facts)),
         ..Container::default()
     }
 }
 
-fn probe(path: &str, period_seconds: i32) -> Probe {
+fn probe(path: &str, port: &str, period_seconds: i32) -> Probe {
     Probe {
         failure_threshold: Some(FAILURES),
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::String("http".to_owned()),
+            port: IntOrString::String(port.to_owned()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period_seconds),
@@ -78,35 +99,68 @@ fn probe(path: &str, period_seconds: i32) -> Probe {
     }
 }
 
-/// The user's variables, and those that serving needs. Of two with one name, the last one counts.
-fn variables(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Vec<EnvVar> {
+/// The names by which clients reach the pods.
+fn hosts(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> String {
     let (name, namespace) = (object.name(), object.namespace());
-    let hosts = [
+    let mut hosts = vec![
         name.to_owned(),
         format!("{name}.{namespace}"),
         format!("{name}.{namespace}.svc"),
         format!("{name}.{namespace}.svc.{}", facts.cluster_domain),
     ];
+    hosts.extend(
+        spec.route.iter().flat_map(|route| route.hostnames.iter().chain(&route.grpc_hostnames)).cloned(),
+    );
+    hosts.extend(spec.ingress.as_ref().map(|ingress| ingress.host.clone()));
+    hosts.extend(spec.env.get("SLIPWAY_ALLOWED_HOSTS").cloned());
+    hosts.join(",")
+}
+
+/// The user's variables, and those that serving needs. Of two with one name, the last one counts.
+fn variables(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Vec<EnvVar> {
     let listen = |port: i32| format!("0.0.0.0:{port}");
-    let own_hosts = hosts.join(",");
-    let allowed = match spec.env.get("SLIPWAY_ALLOWED_HOSTS") {
-        Some(further) => format!("{own_hosts},{further}"),
-        None => own_hosts,
-    };
-    let own = [
-        plain("SLIPWAY_SERVING_DEPLOYMENTS", format!("{name}={}", object.deployment())),
+    let mut own = vec![
+        plain("SLIPWAY_SERVING_DEPLOYMENTS", deployments(object)),
         from_field("SLIPWAY_REPLICA_ID", "metadata.name"),
         plain("SLIPWAY_CACHE_DIR", CACHE),
         plain("SLIPWAY_LISTEN", listen(PORTS[0].1)),
         plain("SLIPWAY_LISTEN_GRPC", listen(PORTS[1].1)),
         plain("SLIPWAY_LISTEN_METRICS", listen(METRICS_PORT)),
-        plain("SLIPWAY_ALLOWED_HOSTS", allowed),
+        plain("SLIPWAY_ALLOWED_HOSTS", hosts(object, spec, facts)),
     ];
+    own.extend(spec.tls.as_ref().map(tls_variables).unwrap_or_default());
+    own.extend(spec.access.as_ref().map(access_variables).unwrap_or_default());
+    own.extend(spec.records.as_ref().map(record_variables).unwrap_or_default());
     let is_own = |name: &String| own.iter().any(|own| own.name == *name);
     let drains = plain("SLIPWAY_DRAIN_SECONDS", DRAIN_SECONDS);
     let default = Some(drains).filter(|drains| !spec.env.contains_key(&drains.name));
     let further = spec.env.iter().filter(|(name, _)| !is_own(name)).map(|(name, value)| plain(name, value));
     default.into_iter().chain(further).chain(own.clone()).collect()
+}
+
+fn tls_variables(tls: &Tls) -> Vec<EnvVar> {
+    let file = |name: &str| format!("{TLS}/{name}");
+    let mut variables =
+        vec![plain("SLIPWAY_TLS_CERT", file("tls.crt")), plain("SLIPWAY_TLS_KEY", file("tls.key"))];
+    if tls.client_certificates {
+        variables.push(plain("SLIPWAY_TLS_CLIENT_CA", file("ca.crt")));
+    }
+    variables
+}
+
+fn access_variables(access: &Access) -> Vec<EnvVar> {
+    let auth = |on| plain("SLIPWAY_AUTH", if on { "on" } else { "off" });
+    let tokens = || plain("SLIPWAY_SERVING_TOKENS_FILE", format!("{TOKENS}/tokens.json"));
+    let tokens = access.tokens_secret.as_ref().map(|_| tokens());
+    access.registry_tokens.map(auth).into_iter().chain(tokens).collect()
+}
+
+fn record_variables(records: &Records) -> Vec<EnvVar> {
+    let share = records.sample_percent;
+    let sample = share.map(|share| plain("SLIPWAY_SERVING_RECORD_SAMPLE_PERCENT", share.to_string()));
+    let redact = (!records.redact.is_empty()).then(|| records.redact.join(","));
+    let redact = redact.map(|redact| plain("SLIPWAY_SERVING_RECORD_REDACT", redact));
+    sample.into_iter().chain(redact).collect()
 }
 
 /// Memory and GPUs are limits, CPU cores are requested: a limit would slow serving down while cores of the
@@ -123,8 +177,9 @@ fn resources(asked: &Resources, facts: &Facts) -> ResourceRequirements {
     let mut requests = limits.clone();
     requests.entry("memory".to_owned()).or_insert_with(|| bytes(DEFAULT_MEMORY_BYTES));
     requests.insert("cpu".to_owned(), millicores(asked.cpus.unwrap_or(DEFAULT_CPUS)));
+    let claim = || ResourceClaim { name: GPU_CLAIM.to_owned(), request: None };
     ResourceRequirements {
-        claims: None,
+        claims: asked.gpu_claim_template.as_ref().map(|_| vec![claim()]),
         limits: Some(limits).filter(|limits| !limits.is_empty()),
         requests: Some(requests),
     }

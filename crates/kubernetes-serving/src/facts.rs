@@ -12,6 +12,15 @@ pub struct Facts {
     pub gpu_resource: String,
     /// Domain of the cluster's names, e.g. `cluster.local`.
     pub cluster_domain: String,
+    /// PersistentVolumeClaim, in the namespace of each object, of the model cache that pods of a node share;
+    /// `None`: each pod has its own, which ends with it.
+    pub cache_claim: Option<String>,
+    /// Whether a `podTemplate` may ask for what the restricted Pod Security Standard forbids.
+    pub allow_privileged: bool,
+    /// Pods of the pool of a namespace.
+    pub pool_replicas: u32,
+    /// Memory of each of them, in bytes.
+    pub pool_memory_bytes: u64,
 }
 
 impl Default for Facts {
@@ -21,6 +30,10 @@ impl Default for Facts {
             secret: "slipway-serving".to_owned(),
             gpu_resource: "nvidia.com/gpu".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
+            cache_claim: None,
+            allow_privileged: false,
+            pool_replicas: 1,
+            pool_memory_bytes: 2 << 30,
         }
     }
 }

@@ -6,14 +6,20 @@
 
 mod build;
 mod container;
+mod edge;
 mod facts;
 mod names;
 mod observe;
 mod pod;
+mod pool;
 mod scaling;
+mod template;
+mod volumes;
 
 pub use build::{Objects, build};
+pub use edge::{GrpcRoute, HttpRoute, ServiceMonitor};
 pub use facts::Facts;
-pub use names::{MANAGED_BY, OWNER_LABEL, Owner, owner_of, pod_selector, selector};
+pub use names::{MANAGED_BY, OWNER_LABEL, Owner, POOL, POOLED_LABEL, owner_of, pod_selector, selector};
 pub use observe::pods;
-pub use scaling::PodMetric;
+pub use pool::pool;
+pub use scaling::{PodMetric, Scale};

@@ -48,7 +48,8 @@ fn problem(pod: &Pod) -> Option<(String, String)> {
         let reason = condition.reason.clone().unwrap_or_else(|| "Unschedulable".to_owned());
         return Some((reason, condition.message.clone().unwrap_or_default()));
     }
-    status.container_statuses.iter().flatten().find_map(waits)
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    containers.into_iter().find_map(waits)
 }
 
 fn waits(container: &ContainerStatus) -> Option<(String, String)> {

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, LocalObjectReference, PodSpec, TopologySpreadConstraint, Volume,
-};
+use k8s_openapi::api::core::v1::{LocalObjectReference, PodResourceClaim, PodSpec, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use slipway_domain::Invalid;
 use slipway_kubernetes_pods::{each, non_empty, parsed, restricted_pod};
 use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Spec};
 
-use crate::container::{self, METRICS_PORT, VOLUMES};
+use crate::container::{self, GPU_CLAIM, METRICS_PORT};
 use crate::facts::Facts;
 use crate::names::identity;
+use crate::volumes::volumes;
 
 /// Time from SIGTERM until requests that are still running are cut off, in seconds.
 const GRACE_PERIOD_S: i64 = 60;
@@ -33,11 +32,13 @@ pub(crate) fn spec(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Resu
     let constraints = each("spec.topologySpreadConstraints", &spec.topology_spread_constraints)?;
     let spread = if constraints.is_empty() { vec![over_nodes(object)] } else { constraints };
     let account = spec.service_account.clone();
-    let volume = |(name, _): (&str, &str)| Volume {
-        name: name.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource::default()),
-        ..Volume::default()
-    };
+    let template = spec.resources.as_ref().and_then(|resources| resources.gpu_claim_template.clone());
+    let claim = template.map(|template| PodResourceClaim {
+        name: GPU_CLAIM.to_owned(),
+        resource_claim_template_name: Some(template),
+        resource_claim_name: None,
+    });
+    let prefetch = facts.cache_claim.as_ref().map(|_| vec![container::prefetch(object, spec, facts)]);
     let secrets = spec.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
     Ok(PodSpec {
         affinity: parsed("spec.affinity", spec.affinity.as_ref())?,
@@ -46,14 +47,16 @@ pub(crate) fn spec(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Resu
         // Otherwise every Service of the namespace is in the environment.
         enable_service_links: Some(false),
         image_pull_secrets: non_empty(secrets.collect()),
+        init_containers: prefetch,
         node_selector: Some(spec.node_selector.clone()).filter(|selector| !selector.is_empty()),
         priority_class_name: spec.priority_class.clone(),
+        resource_claims: claim.map(|claim| vec![claim]),
         security_context: Some(restricted_pod()),
         service_account_name: Some(account.unwrap_or_else(|| object.name().to_owned())),
         termination_grace_period_seconds: Some(GRACE_PERIOD_S),
         tolerations: non_empty(each("spec.tolerations", &spec.tolerations)?),
         topology_spread_constraints: Some(spread),
-        volumes: Some(VOLUMES.into_iter().map(volume).collect()),
+        volumes: Some(volumes(spec, facts)),
         ..PodSpec::default()
     })
 }

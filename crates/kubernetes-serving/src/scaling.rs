@@ -7,7 +7,7 @@ use k8s_openapi::api::autoscaling::v2::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use slipway_domain::Invalid;
 use slipway_kubernetes_pods::parsed;
-use slipway_kubernetes_resources::model_deployment::{Metric, ModelDeployment, Scaling, Spec};
+use slipway_kubernetes_resources::model_deployment::{Metric, ModelDeployment, Placement, Scaling, Spec};
 
 use crate::names::metadata;
 
@@ -25,11 +25,13 @@ pub enum PodMetric {
     Latency,
     /// Mean time that a request waits for a run, in milliseconds.
     Queue,
+    /// Share of the time in which the GPUs compute, in percent.
+    Gpu,
 }
 
 impl PodMetric {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::InFlight, Self::Requests, Self::Latency, Self::Queue];
+    pub const ALL: [Self; 5] = [Self::InFlight, Self::Requests, Self::Latency, Self::Queue, Self::Gpu];
 
     /// Its name in the custom metrics API.
     pub const fn name(self) -> &'static str {
@@ -38,13 +40,29 @@ impl PodMetric {
             Self::Requests => "slipway_requests_per_second",
             Self::Latency => "slipway_latency_milliseconds",
             Self::Queue => "slipway_queue_milliseconds",
+            Self::Gpu => "slipway_gpu_use_percent",
         }
     }
 }
 
+/// Whether there are to be pods where their number is the autoscaler's, which never begins with none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// There are none.
+    Zero,
+    /// There are; so many to begin with.
+    AtLeast(i32),
+}
+
 /// The number, where it is fixed: otherwise it is the autoscaler's.
-pub(crate) fn fixed(spec: &Spec) -> Option<i32> {
-    (!is_scaled(spec)).then(|| number(spec.replicas().min))
+pub(crate) fn fixed(spec: &Spec, placement: Placement) -> Option<i32> {
+    (!is_scaled(spec)).then(|| if placement.has_pods { number(spec.replicas().min) } else { 0 })
+}
+
+/// See [`Scale`].
+pub(crate) fn scale(spec: &Spec, placement: Placement) -> Option<Scale> {
+    let scale = || if placement.has_pods { Scale::AtLeast(number(spec.replicas().min)) } else { Scale::Zero };
+    is_scaled(spec).then(scale)
 }
 
 fn is_scaled(spec: &Spec) -> bool {
@@ -92,6 +110,7 @@ fn metric(scaling: &Scaling) -> MetricSpec {
         Metric::RequestsPerSecond => of_pods(PodMetric::Requests, scaling),
         Metric::Latency => of_pods(PodMetric::Latency, scaling),
         Metric::Queue => of_pods(PodMetric::Queue, scaling),
+        Metric::Gpu => of_pods(PodMetric::Gpu, scaling),
     }
 }
 
@@ -108,9 +127,14 @@ fn of_resource(name: &str, scaling: &Scaling) -> MetricSpec {
     }
 }
 
+/// The schema asks for a target of all others.
+const fn default_target(metric: PodMetric) -> u32 {
+    if matches!(metric, PodMetric::Gpu) { DEFAULT_TARGET_PERCENT } else { 1 }
+}
+
 fn of_pods(metric: PodMetric, scaling: &Scaling) -> MetricSpec {
     let target = MetricTarget {
-        average_value: Some(Quantity(scaling.target.unwrap_or(1).to_string())),
+        average_value: Some(Quantity(scaling.target.unwrap_or(default_target(metric)).to_string())),
         type_: "AverageValue".to_owned(),
         ..MetricTarget::default()
     };

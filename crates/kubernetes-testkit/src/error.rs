@@ -54,6 +54,16 @@ pub enum Error {
         /// What was found last.
         last: String,
     },
+    /// A Go module has another checksum than it is to have, or none.
+    #[error("the module {module} has the checksum {found}; expected {expected}")]
+    Module {
+        /// Path and version.
+        module: String,
+        /// What it is to have.
+        expected: String,
+        /// What it has.
+        found: String,
+    },
     /// A folder holds no running cluster.
     #[error("there is no running cluster in {}", folder.display())]
     NotRunning {

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{ClientCommand, registry, serving_tokens};
+use crate::commands::{ClientCommand, migrate, registry, serving_tokens};
 use crate::connection::Connection;
 use crate::services::ServiceArguments;
 use crate::up::UpOptions;
@@ -46,6 +46,9 @@ pub enum Command {
     /// Creates tokens for callers of serving.
     #[command(subcommand)]
     ServingTokens(serving_tokens::Command),
+    /// Prints manifests of other systems as those of Slipway.
+    #[command(subcommand)]
+    Migrate(migrate::Command),
     /// Commands over the public APIs.
     #[command(flatten)]
     Client(ClientCommand),

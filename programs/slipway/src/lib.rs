@@ -27,6 +27,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Down => up::down::run(&arguments.connection.data_dir),
         Command::Registry(command) => commands::registry::run(&arguments.connection, command),
         Command::ServingTokens(command) => commands::serving_tokens::run(arguments.connection.json, command),
+        Command::Migrate(command) => commands::migrate::run(command).map(|()| ExitCode::SUCCESS),
         Command::Client(command) => commands::run(&arguments.connection, command),
     };
     match outcome {

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::kv::{Entry, Operation, Store};
-use slipway_api::traffic::{TABLE_MARKER_MAX_AGE_S, TABLES_HEAD_KEY, TRAFFIC_BUCKET, Target, TrafficTable};
+use slipway_api::traffic::{
+    Pool, TABLE_MARKER_MAX_AGE_S, TABLES_HEAD_KEY, TRAFFIC_BUCKET, Target, TrafficTable,
+};
 use slipway_event_bus::EventBus;
 use slipway_runtime::clock::now_unix_ms;
 use tokio::sync::Notify;
@@ -88,6 +90,8 @@ pub(crate) struct Placed {
     pub(crate) targets: Vec<Target>,
     /// Whether the deployment has replicas of its own.
     pub(crate) is_dedicated: bool,
+    /// What the pool does for it.
+    pub(crate) pool: Option<Pool>,
 }
 
 impl Copies {
@@ -103,7 +107,15 @@ impl Copies {
             table: table.revision,
             targets: table.targets().cloned().collect(),
             is_dedicated: table.dedicated,
+            pool: table.pool,
         })
+    }
+
+    /// Who answers which share of a deployment's requests.
+    pub(crate) fn weights(&self, deployment: &str) -> Vec<(Target, u8)> {
+        let known = self.lock();
+        let table = known.copies.get(deployment).and_then(|copy| copy.table.as_ref());
+        table.map(TrafficTable::weights).unwrap_or_default()
     }
 
     /// Revision of the table that a deployment had at a place in the bucket, where that is remembered.

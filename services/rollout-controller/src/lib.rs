@@ -32,15 +32,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slipway_access::AccessControl;
+use slipway_api::proto::drift::monitors_client::MonitorsClient;
+use slipway_api::proto::registry::imports_client::ImportsClient;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::rollout::rollout_controller_server::RolloutControllerServer;
 use slipway_event_bus::EventBus;
+use slipway_grpc_client::TracedChannel;
 use slipway_http_server::{Grpc, server};
 use slipway_lease::Lease;
 use slipway_outbox::{Outbox, Relay};
 use slipway_service_kit::health::Readiness;
 use slipway_service_kit::metrics::Metrics;
-use slipway_service_kit::registry::registry_channel;
+use slipway_service_kit::registry::{registry_channel, service_channel};
 use slipway_service_kit::{Drain, Tasks, db};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +58,27 @@ pub const DEFAULT_PORT: u16 = 5020;
 /// The registry describes versions with all their files.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;
 
+/// The services that this one calls.
+struct Peers {
+    registry: RegistryClient<TracedChannel>,
+    imports: ImportsClient<TracedChannel>,
+    monitors: Option<MonitorsClient<TracedChannel>>,
+}
+
+impl Peers {
+    fn of(config: &Config) -> anyhow::Result<Self> {
+        let token = config.registry_token.resolve()?;
+        let channel = registry_channel(&config.registry_url, &token)?;
+        let drift_monitor = config.operator.drift_monitor_url.as_ref().filter(|url| !url.is_empty());
+        let monitors = drift_monitor.map(|url| service_channel(url, &token)).transpose()?;
+        Ok(Self {
+            imports: ImportsClient::new(channel.clone()),
+            registry: RegistryClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            monitors: monitors.map(MonitorsClient::new),
+        })
+    }
+}
+
 /// Runs the service until `shutdown`.
 ///
 /// # Errors
@@ -65,8 +89,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     readiness.waiting("postgres", "not connected yet");
     readiness.waiting("nats", "not connected yet");
     let listener = config.listen.open(DEFAULT_PORT).await?;
-    let channel = registry_channel(&config.registry_url, &config.registry_token.resolve()?)?;
-    let registry = RegistryClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let Peers { registry, imports, monitors } = Peers::of(&config)?;
     let migrators = [&MIGRATOR, &slipway_outbox::migrator(), &slipway_lease::migrator()];
     let pool = db::connect(&config.postgres, "rollout_controller", &migrators, &shutdown).await?;
     readiness.ready("postgres");
@@ -82,6 +105,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         bus: bus.clone(),
         outbox: Outbox::default(),
         registry,
+        imports,
+        monitors,
         replicas: replicas::Replicas::of(copies.clone()),
         copies: copies.clone(),
         facts: facts::Facts::default(),
@@ -107,7 +132,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let (controlled, ended) = (state.clone(), shutdown.clone());
     let control = move |_| control(controlled.clone(), ended.clone());
     tasks.spawn("control", lease.clone().lead(shutdown.clone(), control));
-    metrics.collect(LoadMetrics(state.replicas.loads.clone()));
+    metrics.collect(LoadMetrics { loads: state.replicas.loads.clone(), copies: state.copies.clone() });
     operator::start(&mut tasks, &config.operator, cluster, &state, &lease, &shutdown).await?;
     let listening = listen(bus.clone(), state.clone(), lease, readiness.clone(), shutdown.clone());
     tasks.spawn("events", listening);

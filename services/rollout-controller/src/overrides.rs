@@ -2,7 +2,7 @@
 
 use slipway_api::events::DeploymentChange;
 use slipway_api::rest::rollouts::{KillSwitchRequest, RulesRequest};
-use slipway_api::traffic::{KillMode, KillSwitch, Rule, TrafficTable};
+use slipway_api::traffic::{KillMode, KillSwitch, Pool, Rule, TrafficTable};
 use slipway_domain::rollout::Command;
 use slipway_http_server::Problem;
 use slipway_runtime::clock::now_unix_ms;
@@ -73,6 +73,14 @@ pub(crate) async fn revive(state: &State, name: &str) -> Result<(), Problem> {
         tracing::warn!(deployment = name, %problem, "pending alias moves not followed; retrying");
     }
     Ok(())
+}
+
+/// Sets what the serving pool does for a deployment that scales to zero.
+pub(crate) async fn set_pool(state: &State, name: &str, pool: Option<Pool>) -> Result<(), Problem> {
+    let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
+    let deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
+    set_table(&mut transaction, &deployment, |table| table.pool = pool).await?;
+    commit(state, transaction, name, Changed::default()).await
 }
 
 /// Changes the table of a locked deployment; `false` where that makes no difference.

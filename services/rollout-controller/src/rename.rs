@@ -191,6 +191,7 @@ async fn identify_once(state: &State, all: bool) -> Result<(), Problem> {
             model: deployment.model,
             version: deployment.version,
             for_deployment: String::new(),
+            digest: String::new(),
         };
         // A version that is gone leaves the deployment with the name alone.
         let Ok(version) = state.registry.clone().get_model_version(request).await else { continue };

@@ -317,6 +317,18 @@ impl Replicas {
         self.copies.table_at(deployment, position.revision)
     }
 
+    /// Live replicas of the pool that are to answer for a deployment: how many there are, and how many of
+    /// them route by its newest table and are ready with this version.
+    pub(crate) fn pool(&self, deployment: &str, target: &Target) -> (usize, usize) {
+        let mut replicas = self.live(deployment);
+        replicas.retain(|heard| heard.status.is_pool());
+        let not_ready = self.not_ready(deployment, target);
+        let waits =
+            |heard: &Heard| not_ready.iter().any(|awaited| awaited.replica_id == heard.status.replica_id);
+        let ready = replicas.iter().filter(|heard| !waits(heard)).count();
+        (replicas.len(), ready)
+    }
+
     /// Waits until every live replica routes by this revision or a later one; for `most` at most.
     pub(crate) async fn wait_followed(&self, deployment: &str, revision: u64, most: Duration) {
         let mut reports = self.reports.subscribe();
@@ -335,8 +347,9 @@ impl Replicas {
 
     /// What was heard of the replicas of a deployment and is not forgotten yet.
     fn known(&self, deployment: &str) -> Vec<Heard> {
-        let is_dedicated = self.copies.placed(deployment).is_some_and(|placed| placed.is_dedicated);
-        let serves = |heard: &&Heard| heard.status.serves(deployment, is_dedicated);
+        let placed = self.copies.placed(deployment);
+        let (is_dedicated, pool) = placed.map_or((false, None), |placed| (placed.is_dedicated, placed.pool));
+        let serves = |heard: &&Heard| heard.status.serves(deployment, is_dedicated, pool);
         self.lock().values().filter(serves).cloned().collect()
     }
 
@@ -353,7 +366,7 @@ impl Replicas {
         let is_news = match status {
             Some(status) => {
                 let now = Instant::now();
-                self.loads.hear(replica, now.checked_sub(age).unwrap_or(now), &status.load);
+                self.loads.hear(&status, now.checked_sub(age).unwrap_or(now));
                 let heard = Heard {
                     at: now.checked_sub(age).unwrap_or(now),
                     at_unix_ms: now_unix_ms().saturating_sub(milliseconds(age)),

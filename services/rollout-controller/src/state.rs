@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use slipway_api::events::AliasSet;
+use slipway_api::proto::drift::monitors_client::MonitorsClient;
+use slipway_api::proto::registry::imports_client::ImportsClient;
 use slipway_api::proto::registry::registry_client::RegistryClient;
 use slipway_api::proto::registry::{GetModelVersionRequest, ModelVersion, ResolveAliasRequest};
 use slipway_api::traffic::Target;
@@ -27,6 +29,10 @@ pub(crate) struct State {
     pub(crate) bus: EventBus,
     pub(crate) outbox: Outbox,
     pub(crate) registry: RegistryClient<TracedChannel>,
+    /// Has the registry import models from elsewhere.
+    pub(crate) imports: ImportsClient<TracedChannel>,
+    /// Makes the monitors of ModelDeployments, where there is a drift monitor.
+    pub(crate) monitors: Option<MonitorsClient<TracedChannel>>,
     /// What the bucket of traffic tables has.
     pub(crate) copies: Copies,
     /// What serving replicas say.
@@ -62,6 +68,7 @@ impl State {
             model: model.to_owned(),
             version: version.to_owned(),
             for_deployment: deployment.to_owned(),
+            digest: String::new(),
         };
         let found =
             self.registry.clone().get_model_version(request).await.map_err(Problem::from)?.into_inner();
@@ -69,6 +76,26 @@ impl State {
             return Err(renamed(model, &found.model));
         }
         servable(found, "version")
+    }
+
+    /// The newest version with a manifest digest.
+    ///
+    /// # Errors
+    /// As for [`Self::resolve_version`].
+    pub(crate) async fn resolve_digest(
+        &self,
+        deployment: &str,
+        model: &str,
+        digest: &str,
+    ) -> Result<Target, Problem> {
+        let request = GetModelVersionRequest {
+            model: model.to_owned(),
+            version: String::new(),
+            for_deployment: deployment.to_owned(),
+            digest: digest.to_owned(),
+        };
+        let found = self.registry.clone().get_model_version(request).await.map_err(Problem::from)?;
+        servable(found.into_inner(), "digest")
     }
 
     /// The version that an alias was pointed at; `None` where the alias has moved on since, which is news of
@@ -85,6 +112,7 @@ impl State {
             model: moved.model.clone(),
             version: moved.version.clone(),
             for_deployment: deployment.to_owned(),
+            digest: String::new(),
         };
         let found = self.registry.clone().get_model_version(request).await.map_err(Problem::from)?;
         let found = found.into_inner();

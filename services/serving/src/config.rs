@@ -18,6 +18,7 @@ use crate::models::Limits;
 use crate::models::currency::Currency;
 use crate::models::engine_config::{EngineConfig, LoadProbeConfig, at_least_one};
 use crate::records::cloudevents::CloudEventsConfig;
+use crate::source::RecordPolicy;
 
 const DEFAULT_NATS_URL: &str = "nats://127.0.0.1:4222";
 /// The version before the current one.
@@ -99,9 +100,30 @@ pub struct Config {
           value_name = "MS", value_parser = clap::value_parser!(u64).range(..=MAX_TABLES_WAIT_MS))]
     pub tables_wait_ms: u64,
     /// The only deployments that this replica answers for, separated by commas. `ALIAS=NAME` answers for a
-    /// deployment under a second name as well. [default: all that are not dedicated]
+    /// deployment under a second name as well. `*=PREFIX*` alone makes it a replica of a pool: it answers for
+    /// the deployments of this prefix that have scaled to zero, also without the prefix. [default: all that
+    /// are not dedicated]
     #[arg(long, env = "SLIPWAY_SERVING_DEPLOYMENTS", value_delimiter = ',', value_name = "NAMES")]
     pub deployments: Vec<String>,
+    /// Whether to bring the versions of the current traffic tables into the cache directory and to end,
+    /// instead of serving: for an init container, or before a node gets replicas.
+    #[arg(long, env = "SLIPWAY_SERVING_PREFETCH", default_value_t = false, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub prefetch: bool,
+    /// Share of requests that leave a prediction record, in percent, 0 to 100; that of a version's own
+    /// settings counts where it is smaller.
+    #[arg(
+        long,
+        env = "SLIPWAY_SERVING_RECORD_SAMPLE_PERCENT",
+        default_value_t = 100.0,
+        value_name = "PERCENT"
+    )]
+    pub record_sample_percent: f64,
+    /// Tensors (`NAME`) and columns of them (`NAME[INDEX]`), separated by commas, that are recorded as null,
+    /// in addition to those of a version's own settings. A version that does not have them is not served.
+    /// [default: none]
+    #[arg(long, env = "SLIPWAY_SERVING_RECORD_REDACT", value_delimiter = ',', value_name = "FIELDS")]
+    pub record_redact: Vec<String>,
     /// Name of this replica in its status and in prediction records: letters, digits, `-` and `_`
     /// [default: a new one at each start]
     #[arg(long, env = "SLIPWAY_REPLICA_ID")]
@@ -203,6 +225,18 @@ impl Config {
             memory_bytes: Some(self.memory_limit_bytes).filter(|bytes| *bytes > 0),
             keep_versions: self.keep_versions,
         }
+    }
+
+    /// What is recorded.
+    ///
+    /// # Errors
+    /// The share is none; names the setting.
+    pub(crate) fn records(&self) -> anyhow::Result<RecordPolicy> {
+        let redact = self.record_redact.iter().map(|field| field.trim().to_owned());
+        let redact = redact.filter(|field| !field.is_empty()).collect();
+        let policy = RecordPolicy { sample_percent: self.record_sample_percent, redact };
+        let setting = "--record-sample-percent or SLIPWAY_SERVING_RECORD_SAMPLE_PERCENT";
+        policy.checked().map_err(|refused| anyhow::anyhow!("{setting}: {refused}"))
     }
 
     /// What clients may look at and change.

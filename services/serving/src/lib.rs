@@ -16,6 +16,7 @@ mod listeners;
 mod metrics;
 mod models;
 mod predict;
+mod prefetch;
 mod records;
 mod source;
 mod state;
@@ -60,6 +61,9 @@ use crate::traffic::selection::Selection;
 /// # Errors
 /// A port is taken, a setting cannot be used, ONNX Runtime does not load, or a background task ended.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if config.prefetch {
+        return Box::pin(prefetch::run(&config, &shutdown)).await;
+    }
     let drain = Drain::new(shutdown.clone());
     let replica_id = config.replica_id()?;
     let settings = Arc::new(config.settings()?);
@@ -68,13 +72,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let metrics = Metrics::new();
     let load_meters = LoadMeters::register(&metrics);
     let loader = loader(&config, load_meters.clone())?;
-    let bus = match config.nats() {
-        Some(nats) => {
-            let bus = EventBus::connect(&nats, "slipway-serving").await?;
-            Some(bus.with_streams(config.streams.clone()))
-        }
-        None => None,
-    };
+    let bus = connect(&config).await?;
     let selection = Selection::parse(&config.deployments)?;
     let (readiness, routing) = (Readiness::default(), Arc::new(Routing::new(config.currency(), selection)));
     let counted = ServingMetrics::register(&metrics);
@@ -120,6 +118,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     served
 }
 
+/// The connection to NATS, where there is one.
+async fn connect(config: &Config) -> anyhow::Result<Option<EventBus>> {
+    let Some(nats) = config.nats() else { return Ok(None) };
+    let bus = EventBus::connect(&nats, "slipway-serving").await?;
+    Ok(Some(bus.with_streams(config.streams.clone())))
+}
+
 /// What loads versions, from the registry or a folder.
 fn loader(config: &Config, meters: LoadMeters) -> anyhow::Result<Loader> {
     let options = config.engine.options()?;
@@ -139,7 +144,7 @@ fn loader(config: &Config, meters: LoadMeters) -> anyhow::Result<Loader> {
         folder: config.model_dir.clone(),
     };
     let probe = config.load_probe.options(config.onnxruntime_untested);
-    let settings = LoadSettings { options, limits: config.limits(), probe };
+    let settings = LoadSettings { options, records: config.records()?, limits: config.limits(), probe };
     Ok(Loader::new(cache, environment, origins, settings, meters))
 }
 

@@ -7,7 +7,7 @@ use axum::middleware::{from_fn_with_state, map_request, map_response_with_state}
 use axum::{Extension, Router};
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use slipway_http_server::Grpc;
-use slipway_http_server::health::metrics_router;
+use slipway_http_server::health;
 use slipway_http_server::server::{Port, bind_as, serve_behind, serve_plain};
 use slipway_http_server::tls::Tls;
 use slipway_service_kit::Drain;
@@ -80,6 +80,8 @@ impl Listeners {
         let GrpcRoutes { front: grpc_front, routes: grpc_routes } = GrpcRoutes::new(&state, &hang_up)?;
         let rest_front = rest::RestFront(Arc::new(state.clone()));
         let readiness = state.readiness.clone();
+        // Probes come here where the other ports ask for certificates.
+        let shown = health::router(readiness.clone(), Some(metrics.clone()));
         let rest = serve_behind(
             rest_front,
             self.rest,
@@ -90,7 +92,7 @@ impl Listeners {
         );
         let grpc =
             serve_behind(grpc_front, self.grpc, grpc_routes, readiness, metrics.clone(), drain.clone());
-        let metrics = serve_plain(self.metrics, metrics_router(metrics.clone()), drain.begun().clone());
+        let metrics = serve_plain(self.metrics, shown, drain.begun().clone());
         tokio::join!(rest, grpc, metrics);
         Ok(())
     }

@@ -36,8 +36,9 @@ pub fn change(spec: &Spec, deployed: &Deployed, version: &str) -> Change {
     if spec.sticky_key != deployment.sticky_key {
         settings.insert("sticky_key".to_owned(), json!(spec.sticky_key));
     }
-    if spec.model.alias != deployment.watch_alias {
-        settings.insert("watch_alias".to_owned(), json!(spec.model.alias));
+    let watch_alias = spec.followed_alias(&deployment.name);
+    if watch_alias != deployment.watch_alias {
+        settings.insert("watch_alias".to_owned(), json!(watch_alias));
     }
     let rules = (spec.rules != deployment.rules).then(|| spec.rules.clone());
     Change { settings, rules, moves: moves(deployed, version) }

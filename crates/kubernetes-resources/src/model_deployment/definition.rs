@@ -11,6 +11,11 @@ use crate::shape::Shape;
 const MAX_ENTRIES: u32 = 100;
 const MAX_REPLICAS: u32 = 1_000;
 const MAX_STEPS: u32 = 100;
+const MAX_URI_CHARS: u32 = 2_048;
+/// Names of Secrets and hosts.
+const MAX_OBJECT_NAME_CHARS: u32 = 253;
+const MAX_GATEWAYS: u32 = 16;
+const MAX_HOSTNAMES: u32 = 16;
 /// Names of pods have eighteen characters more, and are host names.
 const MAX_NAME_CHARS: u32 = 45;
 
@@ -27,16 +32,22 @@ pub fn definition() -> Value {
         description: "A deployment of a registered model, with serving pods of its own.",
         spec: spec(),
         status,
-        rules: json!([rule(
-            &format!(
-                "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && \
-                 self.metadata.name.size() <= {MAX_NAME_CHARS}"
+        rules: json!([
+            rule(
+                &format!(
+                    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && \
+                     self.metadata.name.size() <= {MAX_NAME_CHARS}"
+                ),
+                &format!(
+                    "metadata.name: expected at most {MAX_NAME_CHARS} lower-case letters, digits and `-`, a \
+                     letter first: it is the name of a Service"
+                ),
             ),
-            &format!(
-                "metadata.name: expected at most {MAX_NAME_CHARS} lower-case letters, digits and `-`, a \
-                 letter first: it is the name of a Service"
+            rule(
+                "self.metadata.name != 'slipway-serving-pool'",
+                "metadata.name: slipway-serving-pool is the serving pool of the namespace",
             ),
-        )]),
+        ]),
     };
     definition.of::<ModelDeploymentKind>()
 }
@@ -73,39 +84,95 @@ fn bound(spec: &mut Value) {
     for name in ["imagePullSecrets", "rules", "tolerations", "topologySpreadConstraints"] {
         properties[name]["maxItems"] = json!(MAX_ENTRIES);
     }
-    properties["model"]["properties"]["name"]["minLength"] = json!(1);
-    for name in ["name", "version", "alias"] {
-        properties["model"]["properties"][name]["maxLength"] = json!(256);
-    }
+    bound_model(&mut properties["model"]["properties"]);
+    bound_edge(properties);
     let replicas = &mut properties["replicas"]["properties"];
     for name in ["min", "max"] {
         replicas[name]["minimum"] = json!(1);
         replicas[name]["maximum"] = json!(MAX_REPLICAS);
     }
     replicas["min"]["default"] = json!(1);
-    properties["scaling"]["properties"]["target"]["minimum"] = json!(1);
+    let scaling = &mut properties["scaling"]["properties"];
+    scaling["metric"]["default"] = json!("cpu");
+    for name in ["target", "scaleToZeroAfterSeconds"] {
+        scaling[name]["minimum"] = json!(1);
+    }
+    let sample = &mut properties["records"]["properties"]["samplePercent"];
+    (sample["minimum"], sample["maximum"]) = (json!(0), json!(100));
+    properties["records"]["properties"]["redact"]["maxItems"] = json!(MAX_ENTRIES);
     let steps = &mut properties["strategy"]["properties"]["steps"];
     steps["maxItems"] = json!(MAX_STEPS);
     steps["items"]["properties"]["weightPercent"]["maximum"] = json!(100);
     properties["resources"]["properties"]["cpus"]["minimum"] = json!(0);
 }
 
+fn bound_model(model: &mut Value) {
+    model["name"]["minLength"] = json!(1);
+    for name in ["name", "version", "alias"] {
+        model[name]["maxLength"] = json!(256);
+    }
+    model["digest"]["pattern"] = json!("^sha256:[0-9a-f]{64}$");
+    model["digest"]["maxLength"] = json!(71);
+    model["storageUri"]["pattern"] = json!("^(s3|https|http)://[^/]+/.+$");
+    model["storageUri"]["maxLength"] = json!(MAX_URI_CHARS);
+}
+
+fn bound_edge(properties: &mut Value) {
+    for (section, name) in [("access", "tokensSecret"), ("tls", "secretName"), ("ingress", "tlsSecret")] {
+        let field = &mut properties[section]["properties"][name];
+        (field["minLength"], field["maxLength"]) = (json!(1), json!(MAX_OBJECT_NAME_CHARS));
+    }
+    properties["ingress"]["properties"]["host"]["maxLength"] = json!(MAX_OBJECT_NAME_CHARS);
+    properties["ingress"]["properties"]["annotations"]["maxProperties"] = json!(MAX_ENTRIES);
+    let route = &mut properties["route"]["properties"];
+    (route["gateways"]["minItems"], route["gateways"]["maxItems"]) = (json!(1), json!(MAX_GATEWAYS));
+    for name in ["hostnames", "grpcHostnames"] {
+        route[name]["maxItems"] = json!(MAX_HOSTNAMES);
+        route[name]["items"]["maxLength"] = json!(MAX_OBJECT_NAME_CHARS);
+    }
+}
+
 /// Rules about fields.
 fn add_rules(spec: &mut Value) {
-    spec["x-kubernetes-validations"] = json!([rule(
-        "has(self.predictionOutput) == has(oldSelf.predictionOutput) && (!has(self.predictionOutput) || \
-         self.predictionOutput == oldSelf.predictionOutput)",
-        "predictionOutput cannot be changed; create another ModelDeployment",
-    )]);
+    spec["x-kubernetes-validations"] = json!([
+        rule(
+            "has(self.predictionOutput) == has(oldSelf.predictionOutput) && (!has(self.predictionOutput) || \
+             self.predictionOutput == oldSelf.predictionOutput)",
+            "predictionOutput cannot be changed; create another ModelDeployment",
+        ),
+        rule(
+            "!has(self.scaling) || !has(self.scaling.scaleToZeroAfterSeconds) || (!has(self.tls) && \
+             (!has(self.access) || !has(self.access.tokensSecret)))",
+            "scaling.scaleToZeroAfterSeconds: not with tls or access.tokensSecret, which the serving pool \
+             of the namespace does not have",
+        ),
+    ]);
     let properties = &mut spec["properties"];
     properties["model"]["x-kubernetes-validations"] = json!([
-        exactly_one(&["version", "alias"]),
-        rule("self.name == oldSelf.name", "name: another model needs another ModelDeployment"),
+        exactly_one(&["version", "alias", "digest", "storageUri"]),
+        rule("has(self.name) || has(self.storageUri)", "name: required unless storageUri is set"),
+        rule("!has(self.watch) || !self.watch || has(self.storageUri)", "watch: expected storageUri, too"),
+        rule(
+            "has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)",
+            "name: another model needs another ModelDeployment",
+        ),
     ]);
+    properties["route"]["x-kubernetes-validations"] = json!([
+        rule("has(self.hostnames) || has(self.grpcHostnames)", "expected hostnames, grpcHostnames or both"),
+        rule(
+            "!has(self.hostnames) || !has(self.grpcHostnames) || \
+             !self.hostnames.exists(name, name in self.grpcHostnames)",
+            "grpcHostnames: a gateway accepts no name that is one of hostnames, too",
+        ),
+    ]);
+    properties["resources"]["x-kubernetes-validations"] = json!([rule(
+        "!has(self.gpuClaimTemplate) || !has(self.gpus) || self.gpus == 0",
+        "gpuClaimTemplate: not with gpus",
+    )]);
     properties["replicas"]["x-kubernetes-validations"] =
         json!([rule("!has(self.max) || self.min <= self.max", "max: expected at least min")]);
     properties["scaling"]["x-kubernetes-validations"] = json!([rule(
-        "self.metric in ['cpu', 'memory'] || has(self.target)",
+        "self.metric in ['cpu', 'memory', 'gpu'] || has(self.target)",
         "target: required for this metric",
     )]);
     properties["env"]["x-kubernetes-validations"] = json!([rule(
@@ -135,7 +202,26 @@ mod tests {
         for name in ["env", "nodeSelector", "podAnnotations", "podLabels", "rules", "imagePullSecrets"] {
             assert!(properties[name]["type"].is_string(), "{name}");
         }
-        for (section, name) in [("replicas", "min"), ("replicas", "max"), ("scaling", "target")] {
+        for (section, name) in [
+            ("replicas", "min"),
+            ("replicas", "max"),
+            ("scaling", "target"),
+            ("scaling", "scaleToZeroAfterSeconds"),
+            ("scaling", "metric"),
+            ("model", "digest"),
+            ("model", "storageUri"),
+            ("records", "samplePercent"),
+            ("records", "redact"),
+            ("access", "tokensSecret"),
+            ("tls", "secretName"),
+            ("ingress", "tlsSecret"),
+            ("ingress", "host"),
+            ("ingress", "annotations"),
+            ("route", "gateways"),
+            ("route", "hostnames"),
+            ("route", "grpcHostnames"),
+            ("resources", "gpuClaimTemplate"),
+        ] {
             assert!(properties[section]["properties"][name]["type"].is_string(), "{section}.{name}");
         }
         assert_eq!(spec["required"], json!(["model"]));

@@ -10,12 +10,17 @@ mod definition;
 mod spec;
 mod status;
 mod step;
+mod zero;
 
 pub use change::{Change, Move, change};
 pub use definition::definition;
-pub use spec::{Metric, ModelRef, Replicas, Resources, Scaling, Spec};
+pub use spec::{
+    Access, Gateway, Ingress, Metric, ModelRef, Monitor, Records, Replicas, Resources, Route, Scaling, Spec,
+    Tls,
+};
 pub use status::{Observed, Pods, Status, status};
 pub use step::{Step, step};
+pub use zero::{Activity, Placement, placement, pool};
 
 use slipway_api::rest::rollouts::{Deployment, Rollout};
 
@@ -39,6 +44,11 @@ impl ModelDeployment {
     /// Name of its deployment. No other object has it: names in Kubernetes have no `_`.
     pub fn deployment(&self) -> String {
         format!("{}_{}", self.namespace(), self.name())
+    }
+
+    /// Whether it asks to scale to zero.
+    pub fn may_scale_to_zero(&self) -> bool {
+        !self.is_deleted() && self.spec["scaling"]["scaleToZeroAfterSeconds"].is_number()
     }
 
     /// Number of its spec: a spec that is changed has the next one.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use slipway_api::rest::rollouts::{KillMode, Phase, Rollout};
 use utoipa::ToSchema;
 
-use super::{Deployed, ModelDeployment};
+use super::{Deployed, ModelDeployment, Placement};
 use crate::condition::{Condition, dated};
 
 /// Port of the Service for REST.
@@ -43,6 +43,9 @@ pub struct Status {
     pub replicas: i32,
     /// Number of pods that answer.
     pub ready_replicas: i32,
+    /// Drift monitor of the deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<String>,
     /// Labels of the pods, for the subresource `scale`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selector: String,
@@ -77,13 +80,20 @@ pub struct Observed<'seen> {
     pub selector: &'seen str,
     /// Why the spec was refused, where it was.
     pub refusal: Option<&'seen str>,
+    /// What is waited for until the spec can be applied.
+    pub waits_for: Option<&'seen str>,
+    /// Drift monitor that was made for the object.
+    pub monitor: Option<&'seen str>,
+    /// Who answers.
+    pub placement: Placement,
 }
 
 /// The status of an object.
 pub fn status(object: &ModelDeployment, seen: &Observed<'_>, now: DateTime<Utc>) -> Status {
     let rollout = seen.deployed.and_then(|deployed| deployed.rollout.as_ref());
     let active = rollout.filter(|rollout| !rollout.phase.is_final());
-    let url = format!("http://{}.{}.svc:{REST_PORT}/v2/models/{0}", object.name(), object.namespace());
+    let scheme = if object.spec["tls"].is_object() { "https" } else { "http" };
+    let url = format!("{scheme}://{}.{}.svc:{REST_PORT}/v2/models/{0}", object.name(), object.namespace());
     let mut status = Status {
         observed_generation: object.metadata.generation,
         deployment: seen.deployed.map(|deployed| deployed.deployment.name.clone()),
@@ -95,6 +105,7 @@ pub fn status(object: &ModelDeployment, seen: &Observed<'_>, now: DateTime<Utc>)
         last_decision: rollout.map(|rollout| rollout.reason.clone()).unwrap_or_default(),
         replicas: seen.pods.map_or(0, |pods| pods.replicas),
         ready_replicas: seen.pods.map_or(0, |pods| pods.ready),
+        monitor: seen.monitor.map(str::to_owned),
         selector: seen.selector.to_owned(),
         conditions: Vec::new(),
     };
@@ -116,7 +127,8 @@ fn ready(object: &ModelDeployment, seen: &Observed<'_>, rollout: Option<&Rollout
         return not("Refused", why.to_owned());
     }
     let Some(deployed) = seen.deployed.filter(|deployed| deployed.generation >= object.generation()) else {
-        return not("NotApplied", "the spec has not been applied yet".to_owned());
+        let waits_for = seen.waits_for.unwrap_or("the spec has not been applied yet");
+        return not("NotApplied", waits_for.to_owned());
     };
     let Some(stable) = &deployed.deployment.stable_version else {
         let why = rollout.map_or("no rollout was started", |rollout| rollout.reason.as_str());
@@ -125,6 +137,10 @@ fn ready(object: &ModelDeployment, seen: &Observed<'_>, rollout: Option<&Rollout
     let switch = deployed.deployment.kill_switch.as_ref();
     if let Some(switch) = switch.filter(|switch| switch.mode == KillMode::Refuse) {
         return not("KillSwitch", switch.reason.clone());
+    }
+    if !seen.placement.has_pods {
+        let message = format!("the serving pool of the namespace answers by version {stable}");
+        return Condition::new("Ready", true, "ScaledToZero", message);
     }
     let wanted = object.parsed().map_or(1, |spec| spec.replicas().min);
     let (ready, wanted) = (seen.pods.map_or(0, |pods| pods.ready), i32::try_from(wanted).unwrap_or(i32::MAX));
@@ -227,7 +243,15 @@ mod tests {
     }
 
     fn seen<'seen>(deployed: &'seen Deployed, pods: &'seen Pods) -> Observed<'seen> {
-        Observed { deployed: Some(deployed), pods: Some(pods), selector: "a=b", refusal: None }
+        Observed {
+            deployed: Some(deployed),
+            pods: Some(pods),
+            selector: "a=b",
+            refusal: None,
+            waits_for: None,
+            monitor: None,
+            placement: Placement::default(),
+        }
     }
 
     #[test]
@@ -247,6 +271,10 @@ mod tests {
         ];
         assert_eq!(shown(&serving), expected);
         assert_eq!(serving.url.as_deref(), Some("http://fraud.ml.svc:8000/v2/models/fraud"));
+        let asleep = Placement { is_pooled: true, has_pods: false };
+        let none = Pods { desired: 0, replicas: 0, updated: 0, ready: 0, problem: None };
+        let asleep = status(&object, &Observed { placement: asleep, ..seen(&deployed, &none) }, at(1));
+        assert_eq!(shown(&asleep)[..2], ["Ready True ScaledToZero", "Progressing False Settled"]);
         let mut changed = known();
         changed.metadata.generation = Some(4);
         let stale = status(&changed, &seen(&deployed, &pods(1)), at(1));

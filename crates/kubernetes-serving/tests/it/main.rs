@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slipway_kubernetes_resources::model_deployment::ModelDeployment;
-use slipway_kubernetes_serving::{Facts, Objects, Owner, build, owner_of};
+use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Placement};
+use slipway_kubernetes_serving::{Facts, Objects, Owner, POOL, Scale, build, owner_of, pool};
 
 fn object(spec: Value) -> ModelDeployment {
     let mut object = ModelDeployment { spec, ..ModelDeployment::default() };
@@ -15,16 +15,42 @@ fn object(spec: Value) -> ModelDeployment {
     object
 }
 
+fn facts() -> Facts {
+    Facts { image: "registry.example.com/slipway-serving:1".to_owned(), ..Facts::default() }
+}
+
 fn built(spec: Value) -> Objects {
+    placed(spec, Placement::default())
+}
+
+fn placed(spec: Value, placement: Placement) -> Objects {
     let object = object(spec);
-    let facts = Facts { image: "registry.example.com/slipway-serving:1".to_owned(), ..Facts::default() };
-    build(&object, &object.parsed().unwrap(), &facts).unwrap()
+    build(&object, &object.parsed().unwrap(), &facts(), placement).unwrap()
+}
+
+/// The field that is refused, and why.
+fn refused(spec: Value) -> (String, String) {
+    let object = object(spec);
+    let refused = build(&object, &object.parsed().unwrap(), &facts(), Placement::default()).unwrap_err();
+    (refused.field, refused.message)
 }
 
 #[track_caller]
 fn check(name: &str, objects: &Objects) {
-    let Objects { account, deployment, service, budget, policy, autoscaler } = objects;
-    let shown = json!([account, deployment, service, budget, policy, autoscaler]);
+    let Objects { account, deployment, service, budget, policy, autoscaler, .. } = objects;
+    let Objects { ingress, http_route, grpc_route, service_monitor, .. } = objects;
+    let shown = json!([
+        account,
+        deployment,
+        service,
+        budget,
+        policy,
+        autoscaler,
+        ingress,
+        http_route,
+        grpc_route,
+        service_monitor
+    ]);
     let text = format!("{shown:#}\n");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/snapshots/{name}.json"));
     if std::env::var_os("SLIPWAY_WRITE_DOCS").is_some() {
@@ -53,16 +79,77 @@ fn everything_that_an_object_can_say() {
         "tolerations": [{"key": "gpu", "operator": "Exists"}], "affinity": {"nodeAffinity": {}},
         "topologySpreadConstraints": [{"maxSkew": 2, "topologyKey": "zone",
             "whenUnsatisfiable": "DoNotSchedule"}],
-        "priorityClass": "high"});
+        "priorityClass": "high",
+        "tls": {"secretName": "fraud-tls", "clientCertificates": true},
+        "access": {"registryTokens": true, "tokensSecret": "fraud-tokens"},
+        "records": {"samplePercent": 12.5, "redact": ["card", "x[3]"]},
+        "route": {"gateways": [{"name": "public", "namespace": "edge", "sectionName": "https"}],
+            "hostnames": ["fraud.example.com"], "grpcHostnames": ["grpc.fraud.example.com"]},
+        "ingress": {"host": "fraud.example.org", "className": "nginx", "tlsSecret": "fraud-org",
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "8m"}},
+        "podTemplate": {"metadata": {"annotations": {"more": "y"}}, "spec": {"dnsPolicy": "Default",
+            "containers": [{"name": "serving", "env": [{"name": "SLIPWAY_LOG", "value": "info"}]},
+                {"name": "sidecar", "image": "sidecar:1"}]}}});
     check("everything", &built(spec));
 }
 
 #[test]
-fn what_kubernetes_does_not_have_is_refused_with_its_field() {
+fn a_cache_of_the_node_is_filled_before_serving_starts() {
     let object = object(json!({"model": {"name": "fraud", "version": "1"},
-        "tolerations": [{"key": "gpu"}, {"kay": "gpu"}]}));
-    let refused = build(&object, &object.parsed().unwrap(), &Facts::default()).unwrap_err();
-    assert_eq!(refused.field, "spec.tolerations[1].kay", "{refused}");
+        "resources": {"gpuClaimTemplate": "one-gpu"}}));
+    let facts = Facts { cache_claim: Some("models".to_owned()), ..facts() };
+    let objects = build(&object, &object.parsed().unwrap(), &facts, Placement::default()).unwrap();
+    check("node-cache", &objects);
+}
+
+#[test]
+fn the_pool_of_a_namespace_and_the_service_that_leads_to_it() {
+    check("pool", &pool("ml", &facts()).unwrap());
+    let asleep = Placement { is_pooled: true, has_pods: false };
+    let objects = placed(json!({"model": {"name": "fraud", "version": "1"}}), asleep);
+    let selector = objects.service.spec.unwrap().selector.unwrap();
+    assert_eq!(selector["slipway.dev/model-deployment"], POOL);
+    assert_eq!((objects.deployment.spec.unwrap().replicas, objects.scale), (Some(0), None));
+    let scaled = json!({"model": {"name": "fraud", "version": "1"}, "replicas": {"min": 2, "max": 3}});
+    let objects = placed(scaled.clone(), asleep);
+    assert_eq!((objects.deployment.spec.unwrap().replicas, objects.scale), (None, Some(Scale::Zero)));
+    assert_eq!(built(scaled).scale, Some(Scale::AtLeast(2)));
+}
+
+#[test]
+fn a_template_that_asks_for_privileges_is_refused_with_its_field() {
+    let of = |template: Value| {
+        refused(json!({"model": {"name": "fraud", "version": "1"}, "podTemplate": {"spec": template}})).0
+    };
+    for (template, field) in [
+        (json!({"hostNetwork": true}), "spec.podTemplate.spec.hostNetwork"),
+        (
+            json!({"containers": [{"name": "serving", "securityContext": {"privileged": true}}]}),
+            "spec.podTemplate.spec.containers[serving].securityContext.privileged",
+        ),
+        (
+            json!({"containers": [{"name": "x", "image": "x", "securityContext": {"runAsUser": 0}}]}),
+            "spec.podTemplate.spec.containers[x].securityContext.runAsUser",
+        ),
+        (
+            json!({"volumes": [{"name": "node", "hostPath": {"path": "/"}}]}),
+            "spec.podTemplate.spec.volumes[node]",
+        ),
+        (json!({"hostNetwrok": true}), "spec.podTemplate.spec.hostNetwrok"),
+    ] {
+        assert_eq!(of(template), field);
+    }
+    let object = object(json!({"model": {"name": "fraud", "version": "1"},
+        "podTemplate": {"spec": {"hostNetwork": true}}}));
+    let facts = Facts { allow_privileged: true, ..facts() };
+    build(&object, &object.parsed().unwrap(), &facts, Placement::default()).unwrap();
+}
+
+#[test]
+fn what_kubernetes_does_not_have_is_refused_with_its_field() {
+    let spec = json!({"model": {"name": "fraud", "version": "1"},
+        "tolerations": [{"key": "gpu"}, {"kay": "gpu"}]});
+    assert_eq!(refused(spec).0, "spec.tolerations[1].kay");
 }
 
 #[test]

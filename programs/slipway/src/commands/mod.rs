@@ -7,6 +7,7 @@ mod events;
 mod follow;
 mod grants;
 mod jobs;
+pub(crate) mod migrate;
 mod models;
 mod monitors;
 mod predict;

@@ -12,7 +12,14 @@ fn what_is_wrong_is_refused_with_the_field() {
         let mut named = of(version(), json!({}));
         named["metadata"]["name"] = json!("fraud.v2");
         for (manifest, expected) in [
-            (of(json!({}), json!({})), "expected exactly one of version, alias"),
+            (of(json!({}), json!({})), "expected exactly one of version, alias, digest, storageUri"),
+            (of(json!({"storageUri": "ftp://a/b"}), json!({})), "spec.model.storageUri"),
+            (of(json!({"version": "1", "watch": true}), json!({})), "watch: expected storageUri, too"),
+            (
+                of(version(), json!({"scaling": {"scaleToZeroAfterSeconds": 5}, "tls": {"secretName": "a"}})),
+                "not with tls",
+            ),
+            (of(version(), json!({"route": {"gateways": [{"name": "g"}]}})), "expected hostnames"),
             (of(json!({"version": "1", "alias": "a"}), json!({})), "expected exactly one of version, alias"),
             (of(version(), json!({"replicas": {"min": 0}})), "spec.replicas.min"),
             (of(version(), json!({"replicas": {"min": 3, "max": 2}})), "max: expected at least min"),

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use slipway_artifact_store::{ArtifactStore, S3Config};
 use slipway_kubernetes_testkit::{
     Archive, Cluster, Credentials, Forward, Level, NODE_ADDRESS, TestNamespace,
 };
@@ -189,7 +190,9 @@ impl World {
         let urls = [registry_url.clone(), nowhere(), nowhere(), controller_url, nowhere()];
         let listen = format!("0.0.0.0:{registry_port}");
         let services = (&database, &nats, &bucket);
-        let registry = start("registry", folder.path(), services, &[("SLIPWAY_LISTEN", &listen)]);
+        let sources = format!("s3://{}/outside/", bucket.bucket);
+        let settings = [("SLIPWAY_LISTEN", listen.as_str()), ("SLIPWAY_IMPORT_SOURCES", &sources)];
+        let registry = start("registry", folder.path(), services, &settings);
         let world = Self {
             client: Client::at(urls),
             namespace,
@@ -254,6 +257,36 @@ impl World {
         self.namespaces = format!("{},{}", self.namespaces, other.name());
         self.kill_operator();
         self.start_operator().await;
+    }
+
+    /// Gives the operator a further Role.
+    pub(crate) fn allow(&self, name: &str, role: &str) {
+        let account = format!("{}:{ACCOUNT}", self.namespace.name());
+        tokio::task::block_in_place(|| self.namespace.allow(&account, name, role).unwrap());
+    }
+
+    /// Restarts the operator with further settings.
+    pub(crate) async fn set(&mut self, settings: &[(&'static str, &str)]) {
+        self.more.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        self.kill_operator();
+        self.start_operator().await;
+    }
+
+    /// Stores a model in a bucket from which models may be imported; its address, or that of its folder.
+    pub(crate) async fn store_outside(&self, key: &str, fixture: &str) -> String {
+        let store = ArtifactStore::new(&S3Config {
+            s3_endpoint: self.bucket.endpoint.clone(),
+            s3_region: "us-east-1".to_owned(),
+            s3_bucket: self.bucket.bucket.clone(),
+            s3_access_key: self.bucket.access_key.clone(),
+            s3_secret_key: self.bucket.secret_key.clone().into(),
+        });
+        store
+            .put_bytes(&format!("outside/{key}"), crate::client::fixture_bytes(fixture).into())
+            .await
+            .unwrap();
+        let folder = key.rsplit_once('/').map_or(key, |(folder, _)| folder);
+        format!("s3://{}/outside/{folder}", self.bucket.bucket)
     }
 
     /// Starts serving outside of the cluster, for these deployments.

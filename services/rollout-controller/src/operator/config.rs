@@ -5,6 +5,9 @@ use slipway_kubernetes_serving::Facts;
 
 use super::custom_metrics::CustomMetricsConfig;
 
+/// Less does not hold ONNX Runtime and a model.
+const MIN_POOL_MEMORY_BYTES: u64 = 128 << 20;
+
 /// Settings for ModelDeployments.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "ModelDeployments on Kubernetes")]
@@ -46,6 +49,35 @@ pub struct OperatorConfig {
         value_name = "DOMAIN"
     )]
     pub operator_cluster_domain: String,
+    /// PersistentVolumeClaim in the namespace of each ModelDeployment of a model cache that the pods of a
+    /// node share. Before serving starts, an init container brings the versions there. [default: each pod has
+    /// a cache of its own]
+    #[arg(long, env = "SLIPWAY_OPERATOR_CACHE_CLAIM", value_name = "NAME")]
+    pub operator_cache_claim: Option<String>,
+    /// Whether the `podTemplate` of a ModelDeployment may ask for what the restricted Pod Security Standard
+    /// forbids, such as privileged containers and volumes of the node.
+    #[arg(long, env = "SLIPWAY_OPERATOR_ALLOW_PRIVILEGED_PODS", default_value_t = false,
+          action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true",
+          value_name = "BOOL")]
+    pub operator_allow_privileged_pods: bool,
+    /// Number of pods of the serving pool of a namespace, which answers for ModelDeployments that have scaled
+    /// to zero. A namespace without such ModelDeployments has no pool.
+    #[arg(long, env = "SLIPWAY_OPERATOR_POOL_REPLICAS", default_value_t = 1, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub operator_pool_replicas: u32,
+    /// Memory of each pod of the pool, in bytes. Versions take up to three quarters of it; least recently
+    /// used ones are unloaded.
+    #[arg(long, env = "SLIPWAY_OPERATOR_POOL_MEMORY_BYTES", default_value_t = 2 << 30, value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(MIN_POOL_MEMORY_BYTES..))]
+    pub operator_pool_memory_bytes: u64,
+    /// Whether to run InferenceServices of KServe (serving.kserve.io/v1beta1), too, each as a
+    /// ModelDeployment.
+    #[arg(long, env = "SLIPWAY_KSERVE_COMPAT", default_value_t = false, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", requires = "operator")]
+    pub kserve_compat: bool,
+    /// URL of the drift monitor, for the monitors of ModelDeployments. [default: none]
+    #[arg(long, env = "SLIPWAY_DRIFT_MONITOR_URL", value_name = "URL")]
+    pub drift_monitor_url: Option<String>,
     /// The custom metrics API.
     #[command(flatten)]
     pub custom_metrics: CustomMetricsConfig,
@@ -63,6 +95,10 @@ impl OperatorConfig {
             secret: self.operator_serving_secret.clone(),
             gpu_resource: self.operator_gpu_resource.clone(),
             cluster_domain: self.operator_cluster_domain.clone(),
+            cache_claim: self.operator_cache_claim.clone().filter(|claim| !claim.is_empty()),
+            allow_privileged: self.operator_allow_privileged_pods,
+            pool_replicas: self.operator_pool_replicas,
+            pool_memory_bytes: self.operator_pool_memory_bytes,
         })
     }
 }

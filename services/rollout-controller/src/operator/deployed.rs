@@ -3,9 +3,15 @@
 use std::collections::HashMap;
 
 use http::StatusCode;
+use slipway_api::proto::registry::{EndImportRequest, EnsureImportRequest, Import};
 use slipway_api::rest::rollouts::{NewDeployment, RulesRequest};
 use slipway_http_server::Problem;
-use slipway_kubernetes_resources::model_deployment::{Change, Deployed, ModelDeployment, Move, Spec, change};
+use slipway_kubernetes_resources::model_deployment::{
+    Change, Deployed, ModelDeployment, ModelRef, Move, Spec, change,
+};
+use tonic::Code;
+
+use super::monitor;
 
 use crate::api::rest::bodies;
 use crate::manage::{self, Requested};
@@ -37,28 +43,103 @@ fn shown(deployment: Deployment, rollout: Option<StoredRollout>) -> Deployed {
     Deployed { deployment, rollout: rollout.map(bodies::listed), generation }
 }
 
-/// Creates the deployment of an object.
-pub(super) async fn create(
+/// What came of applying a spec.
+#[derive(Debug)]
+pub(super) enum Applied {
+    /// The deployment is what the spec says.
+    Done(Box<Deployed>),
+    /// Something has to be there first, which this text tells.
+    Waits(String),
+}
+
+/// Which version an object asks for.
+enum Wanted {
+    Version(String),
+    /// It is still being imported.
+    Waits(String),
+}
+
+/// The version that an object asks for now, held by the registry for its deployment.
+async fn wanted(state: &State, object: &ModelDeployment, spec: &Spec) -> Result<Wanted, Problem> {
+    let (deployment, model) = (object.deployment(), object.model_name(spec));
+    let found = match &spec.model {
+        ModelRef { version: Some(version), .. } => return Ok(Wanted::Version(version.clone())),
+        ModelRef { alias: Some(alias), .. } => state.resolve_alias(&deployment, &model, alias).await?,
+        ModelRef { digest: Some(digest), .. } => state.resolve_digest(&deployment, &model, digest).await?,
+        ModelRef { storage_uri: Some(uri), watch, .. } => {
+            return imported(state, &model, &deployment, uri, *watch).await;
+        }
+        _ => {
+            return Err(Problem::invalid(
+                "version",
+                "expected a version, an alias, a digest or a storageUri",
+            ));
+        }
+    };
+    Ok(Wanted::Version(found.version))
+}
+
+/// Has the registry import the storage of an object. Its versions get the name of the deployment as an alias.
+async fn imported(
     state: &State,
-    object: &ModelDeployment,
-    spec: &Spec,
-) -> Result<Deployed, Problem> {
+    model: &str,
+    alias: &str,
+    uri: &str,
+    watch: bool,
+) -> Result<Wanted, Problem> {
+    let request =
+        EnsureImportRequest { model: model.to_owned(), uri: uri.to_owned(), alias: alias.to_owned(), watch };
+    let answered = state.imports.clone().ensure(request).await;
+    let import = answered.map_err(|status| match status.code() {
+        Code::InvalidArgument => Problem::invalid("uri", status.message()),
+        _ => Problem::from(status),
+    })?;
+    let Import { version, problem, done_bytes, total_bytes } = import.into_inner();
+    if !version.is_empty() {
+        return Ok(Wanted::Version(version));
+    }
+    if !problem.is_empty() {
+        return Ok(Wanted::Waits(format!("importing {uri}: {problem}; it is tried again")));
+    }
+    let percent = (done_bytes * 100).checked_div(total_bytes).unwrap_or(0);
+    Ok(Wanted::Waits(format!("importing {uri}: {percent} %")))
+}
+
+/// Ends the import of an object that does not ask for one.
+async fn end_import(state: &State, object: &ModelDeployment, spec: &Spec) -> Result<(), Problem> {
+    let request = EndImportRequest { model: object.model_name(spec), alias: object.deployment() };
+    match state.imports.clone().end(request).await {
+        // A registry of an earlier release has none.
+        Err(status) if status.code() != Code::Unimplemented => Err(status.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Creates the deployment of an object.
+pub(super) async fn create(state: &State, object: &ModelDeployment, spec: &Spec) -> Result<Applied, Problem> {
+    let version = match wanted(state, object, spec).await? {
+        Wanted::Version(version) => version,
+        Wanted::Waits(why) => return Ok(Applied::Waits(why)),
+    };
+    let name = object.deployment();
     let new = NewDeployment {
-        name: object.deployment(),
-        model: spec.model.name.clone(),
-        version: spec.model.version.clone(),
-        alias: spec.model.alias.clone(),
+        model: object.model_name(spec),
+        version: Some(version),
+        alias: None,
         sticky_key: spec.sticky_key.clone(),
         prediction_output: spec.prediction_output.clone(),
         dedicated: true,
         rules: spec.rules.clone(),
-        watch_alias: spec.model.alias.clone(),
+        watch_alias: spec.followed_alias(&name),
         default_strategy: spec.strategy.clone().unwrap_or_default(),
+        name,
     };
-    let origin = Origin { uid: object.uid().to_owned(), generation: object.generation() };
+    // What has a monitor counts as applied once the monitor is there, too.
+    let generation = if spec.monitor.is_some() { 0 } else { object.generation() };
+    let origin = Origin { uid: object.uid().to_owned(), generation };
     let (mut deployment, rollout) = manage::create(state, new, Some(&origin)).await?;
     deployment.resource_generation = Some(origin.generation);
-    Ok(shown(deployment, Some(rollout)))
+    Ok(Applied::Done(Box::new(shown(deployment, Some(rollout)))))
 }
 
 /// Makes a deployment what the spec of its object says now. Whatever is cut off, the next pass goes on from
@@ -68,13 +149,15 @@ pub(super) async fn change_to(
     object: &ModelDeployment,
     spec: &Spec,
     deployed: &Deployed,
-) -> Result<(), Problem> {
+) -> Result<Applied, Problem> {
     let name = &deployed.deployment.name;
-    let version = match (&spec.model.version, &spec.model.alias) {
-        (Some(version), _) => version.clone(),
-        (None, Some(alias)) => state.resolve_alias(name, &spec.model.name, alias).await?.version,
-        (None, None) => return Err(Problem::invalid("version", "expected either `version` or `alias`")),
+    let version = match wanted(state, object, spec).await? {
+        Wanted::Version(version) => version,
+        Wanted::Waits(why) => return Ok(Applied::Waits(why)),
     };
+    if spec.model.storage_uri.is_none() {
+        end_import(state, object, spec).await?;
+    }
     let Change { settings, rules, moves } = change(spec, deployed, &version);
     if !settings.is_empty() {
         update::apply(state, name, settings).await?;
@@ -94,15 +177,24 @@ pub(super) async fn change_to(
         }
         None => {}
     }
+    monitor::set(state, object, spec).await?;
     let mut connection = state.pool.acquire().await?;
     deployments::set_resource_generation(&mut connection, object.uid(), object.generation()).await?;
     drop(connection);
     state.committed();
-    Ok(())
+    Ok(Applied::Done(Box::new(Deployed { generation: object.generation(), ..deployed.clone() })))
 }
 
-/// Deletes the deployment; that there is none is no error.
-pub(super) async fn delete(state: &State, deployed: &Deployed) -> Result<(), Problem> {
+/// Deletes the deployment, its monitor and its import; that there is none is no error.
+pub(super) async fn delete(
+    state: &State,
+    object: &ModelDeployment,
+    deployed: &Deployed,
+) -> Result<(), Problem> {
+    monitor::remove(state, object).await?;
+    if let Some(spec) = object.parsed().ok().filter(|spec| spec.model.storage_uri.is_some()) {
+        end_import(state, object, &spec).await?;
+    }
     match manage::delete(state, &deployed.deployment.name).await {
         Err(problem) if problem.status() == StatusCode::NOT_FOUND => Ok(()),
         deleted => deleted,

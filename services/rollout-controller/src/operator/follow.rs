@@ -10,10 +10,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::reflector::Store;
+use slipway_api::traffic::Pool;
 use slipway_http_server::Problem;
 use slipway_kubernetes_client::{Connection, set_finalizers, text};
 use slipway_kubernetes_resources::model_deployment::{
-    Deployed, ModelDeployment, Observed, Pods, Spec, Step, status, step,
+    Deployed, ModelDeployment, Observed, Placement, Pods, Spec, Step, placement, pool, status, step,
 };
 use slipway_kubernetes_serving::{Facts, MANAGED_BY, Owner, build, pod_selector, pods};
 use slipway_runtime::clock;
@@ -21,8 +22,8 @@ use tokio::sync::Notify;
 
 use super::children::{self, Children, Marks};
 use super::deployed;
-use crate::actor;
 use crate::state::State;
+use crate::{actor, overrides};
 
 /// Objects are looked at this often although nothing was heard of them.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
@@ -34,11 +35,14 @@ const PARALLEL_OBJECTS: usize = 4;
 /// News within this time makes one pass together.
 const GATHER: Duration = Duration::from_millis(20);
 /// A watch tells within this time of an object that was applied.
-const WATCH_LAG: Duration = Duration::from_secs(5);
+pub(super) const WATCH_LAG: Duration = Duration::from_secs(5);
+
+/// Requests are looked at this often where an object may scale to zero.
+const ZERO_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why an object could not be followed now; it is tried again.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error(transparent)]
     Controller(#[from] Problem),
     #[error("the API server: {}", text(.0))]
@@ -48,22 +52,26 @@ enum Error {
 /// Follows objects.
 #[derive(Debug)]
 pub(super) struct Follower {
-    state: State,
+    pub(super) state: State,
     cluster: Connection,
-    facts: Facts,
-    children: Children,
+    pub(super) facts: Facts,
+    pub(super) children: Children,
     known: Mutex<Known>,
 }
 
 /// What is known of objects, by UID. It may be lost: then everything is applied again.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     /// Why objects were refused.
     refused: HashMap<String, Refusal>,
+    /// What has to be there before the specs of objects can be applied.
+    waits: HashMap<String, String>,
     /// What was applied for objects.
     applied: HashMap<String, Applied>,
     /// Objects that need nothing more, as they were last seen.
     done: HashMap<String, Seen>,
+    /// What was applied for the pools of namespaces.
+    pub(super) pools: HashMap<String, (Marks, Instant)>,
 }
 
 /// How far an object is.
@@ -84,6 +92,10 @@ struct Seen {
     pods: Option<Pods>,
     /// Whether there is a pod, with or without a Deployment.
     has_pods: bool,
+    /// What the pool is to do for it.
+    pool: Option<Pool>,
+    /// Who is to answer.
+    placement: Placement,
 }
 
 #[derive(Debug, Clone)]
@@ -99,6 +111,7 @@ struct Refusal {
 struct Applied {
     /// Generation of the object that they were made from.
     generation: i64,
+    placement: Placement,
     marks: Marks,
     at: Instant,
 }
@@ -129,7 +142,12 @@ impl Follower {
                 }
             }
             let is_idle = is_done && self.known().refused.is_empty();
-            let pause = if is_idle { IDLE_INTERVAL } else { RETRY_INTERVAL };
+            let scales = objects.iter().any(|object| object.may_scale_to_zero());
+            let pause = match is_idle {
+                true if scales => ZERO_INTERVAL,
+                true => IDLE_INTERVAL,
+                false => RETRY_INTERVAL,
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => continue,
                 () = news.notified(), if !failing => {}
@@ -146,9 +164,11 @@ impl Follower {
         {
             let mut known = self.known();
             known.refused.retain(|uid, _| uids.contains(uid.as_str()));
+            known.waits.retain(|uid, _| uids.contains(uid.as_str()));
             known.applied.retain(|uid, _| uids.contains(uid.as_str()));
             known.done.retain(|uid, _| uids.contains(uid.as_str()));
         }
+        self.follow_pools(objects).await?;
         if objects.is_empty() {
             return Ok(Done::All);
         }
@@ -201,7 +221,15 @@ impl Follower {
         let deployment = self.children.deployment(owner);
         let has_pods = !own_pods.is_empty() || deployment.is_some();
         let pods = deployment.map(|deployment| pods(&deployment, own_pods.iter().map(AsRef::as_ref)));
-        Seen { resource_version: object.metadata.resource_version.clone(), deployed, pods, has_pods }
+        let activity = self.activity(object, owner, deployed.as_ref(), pods.as_ref());
+        Seen {
+            resource_version: object.metadata.resource_version.clone(),
+            deployed,
+            pods,
+            has_pods,
+            pool: activity.as_ref().and_then(pool),
+            placement: activity.as_ref().map(placement).unwrap_or_default(),
+        }
     }
 
     /// Whether everything was done about an object that looks like this.
@@ -214,7 +242,7 @@ impl Follower {
             && applied.is_some_and(|applied| self.children.are_as_applied(owner, &applied.marks))
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         // Each change is one insertion or removal; a panic cannot leave it half-written.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,7 +262,7 @@ impl Follower {
             }
             Step::Delete | Step::RemoveFinalizer => {
                 if let Some(deployed) = &deployed {
-                    deployed::delete(&self.state, deployed).await?;
+                    deployed::delete(&self.state, &object, deployed).await?;
                 }
                 self.set_finalizer(&object, false).await?;
                 return Ok(Done::Something);
@@ -245,11 +273,24 @@ impl Follower {
         let mut is_built = true;
         if let Some(spec) = self.parsed(&object) {
             deployed = self.deploy(&object, &spec, deployed, next).await?;
-            is_built = self.build(&object, owner, &spec).await?;
+            is_built = self.build(&object, owner, &spec, seen.placement).await?;
         }
-        let written = self.write(&object, deployed.as_ref(), seen.pods.as_ref()).await?;
+        let is_moved = self.move_to_pool(deployed.as_ref(), seen.pool).await?;
+        let written = self.write(&object, deployed.as_ref(), seen).await?;
+        let is_done = next == Step::Keep && is_built && !is_moved && !written;
         // What was changed is looked at once more.
-        Ok(if next == Step::Keep && is_built && !written { Done::All } else { Done::Something })
+        Ok(if is_done { Done::All } else { Done::Something })
+    }
+
+    /// Has the pool do something else for a deployment; whether it was to.
+    async fn move_to_pool(&self, deployed: Option<&Deployed>, next: Option<Pool>) -> Result<bool, Error> {
+        let Some(deployed) = deployed else { return Ok(false) };
+        let deployment = &deployed.deployment;
+        if deployment.traffic.pool.map(Pool::from) == next {
+            return Ok(false);
+        }
+        overrides::set_pool(&self.state, &deployment.name, next).await?;
+        Ok(true)
     }
 
     /// What an object asks for; `None` where that is refused.
@@ -288,18 +329,22 @@ impl Follower {
         });
         let done = match (next, &deployed) {
             (Step::Create | Step::Change, _) if is_refused => return Ok(deployed),
-            (Step::Create, _) => deployed::create(&self.state, object, spec).await.map(Some),
-            (Step::Change, Some(before)) => {
-                let changed = deployed::change_to(&self.state, object, spec, before).await;
-                let after = Deployed { generation: object.generation(), ..before.clone() };
-                changed.map(|()| Some(after))
-            }
+            (Step::Create, _) => deployed::create(&self.state, object, spec).await,
+            (Step::Change, Some(before)) => deployed::change_to(&self.state, object, spec, before).await,
             _ => return Ok(deployed),
         };
         match done {
-            Ok(deployed) => {
-                self.known().refused.remove(object.uid());
-                Ok(deployed)
+            Ok(applied) => {
+                let mut known = self.known();
+                known.refused.remove(object.uid());
+                known.waits.remove(object.uid());
+                match applied {
+                    deployed::Applied::Done(deployed) => Ok(Some(*deployed)),
+                    deployed::Applied::Waits(why) => {
+                        known.waits.insert(object.uid().to_owned(), why);
+                        Ok(deployed)
+                    }
+                }
             }
             Err(problem) if problem.status().is_server_error() => Err(problem.into()),
             Err(problem) => {
@@ -310,15 +355,23 @@ impl Follower {
     }
 
     /// Applies the objects of an object, unless they are as they were applied; whether they are.
-    async fn build(&self, object: &ModelDeployment, owner: &Owner, spec: &Spec) -> Result<bool, Error> {
+    async fn build(
+        &self,
+        object: &ModelDeployment,
+        owner: &Owner,
+        spec: &Spec,
+        placement: Placement,
+    ) -> Result<bool, Error> {
         let applied = self.known().applied.get(object.uid()).copied();
-        if let Some(applied) = applied.filter(|applied| applied.generation == object.generation()) {
+        let is_of =
+            |applied: &Applied| applied.generation == object.generation() && applied.placement == placement;
+        if let Some(applied) = applied.filter(is_of) {
             let is_same = self.children.are_as_applied(owner, &applied.marks);
             if is_same || applied.at.elapsed() < WATCH_LAG {
                 return Ok(is_same);
             }
         }
-        let objects = match build(object, spec, &self.facts) {
+        let objects = match build(object, spec, &self.facts, placement) {
             Ok(objects) => objects,
             Err(invalid) => {
                 self.refuse(object, invalid.to_string(), true);
@@ -327,7 +380,8 @@ impl Follower {
         };
         match self.children.apply(owner, &objects).await {
             Ok(marks) => {
-                let applied = Applied { generation: object.generation(), marks, at: Instant::now() };
+                let (generation, at) = (object.generation(), Instant::now());
+                let applied = Applied { generation, placement, marks, at };
                 let mut known = self.known();
                 known.applied.insert(object.uid().to_owned(), applied);
                 if known.refused.get(object.uid()).is_some_and(|refusal| refusal.is_of_objects) {
@@ -348,12 +402,21 @@ impl Follower {
         &self,
         object: &ModelDeployment,
         deployed: Option<&Deployed>,
-        pods: Option<&Pods>,
+        seen: &Seen,
     ) -> Result<bool, Error> {
         let refusal = self.refusal(object);
-        let refusal = refusal.as_ref().map(|refusal| refusal.reason.as_str());
-        let seen = Observed { deployed, pods, selector: &pod_selector(object), refusal };
-        let status = status(object, &seen, DateTime::<Utc>::from(clock::now()));
+        let waits = self.known().waits.get(object.uid()).cloned();
+        let monitor = monitor_of(object, deployed);
+        let observed = Observed {
+            deployed,
+            pods: seen.pods.as_ref(),
+            selector: &pod_selector(object),
+            refusal: refusal.as_ref().map(|refusal| refusal.reason.as_str()),
+            waits_for: waits.as_deref(),
+            monitor: monitor.as_deref(),
+            placement: seen.placement,
+        };
+        let status = status(object, &observed, DateTime::<Utc>::from(clock::now()));
         if status == object.status {
             return Ok(false);
         }
@@ -374,5 +437,14 @@ impl Follower {
 
     fn api(&self, object: &ModelDeployment) -> Api<ModelDeployment> {
         Api::namespaced(self.cluster.client.clone(), object.namespace())
+    }
+}
+
+/// The monitor that was made for an object: that of the spec that was applied, or before that, of the one
+/// before.
+fn monitor_of(object: &ModelDeployment, deployed: Option<&Deployed>) -> Option<String> {
+    match deployed.filter(|deployed| deployed.generation >= object.generation()) {
+        Some(deployed) => object.spec["monitor"].is_object().then(|| deployed.deployment.name.clone()),
+        None => object.status.monitor.clone(),
     }
 }

@@ -11,9 +11,15 @@ mod config;
 mod custom_metrics;
 mod deployed;
 mod follow;
+mod keda;
+mod kserve;
+mod monitor;
+mod pool;
+
+use std::time::Duration;
 
 use kube::runtime::watcher;
-use slipway_kubernetes_client::{Connection, reflect};
+use slipway_kubernetes_client::{Connection, reflect, text};
 use slipway_kubernetes_resources::model_deployment::ModelDeployment;
 use slipway_kubernetes_serving::Facts;
 use slipway_lease::Lease;
@@ -21,23 +27,37 @@ use slipway_service_kit::Tasks;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::children::Children;
+use self::children::{Children, Kinds};
 pub use self::config::OperatorConfig;
 pub use self::custom_metrics::CustomMetricsConfig;
 use self::follow::Follower;
 use crate::state::State;
 
+/// How often it is looked whether the cluster has other kinds of objects.
+const KINDS_INTERVAL: Duration = Duration::from_secs(60);
+const KINDS_RETRY: Duration = Duration::from_secs(2);
+
 /// The cluster of this controller.
 ///
 /// # Errors
 /// A setting is missing, or there is neither a kubeconfig nor a pod's account.
-pub(crate) async fn connect(config: &OperatorConfig) -> anyhow::Result<Option<(Connection, Facts)>> {
+pub(crate) async fn connect(config: &OperatorConfig) -> anyhow::Result<Option<Operated>> {
     if !config.operator {
         return Ok(None);
     }
     let facts = config.facts()?;
     let cluster = Connection::connect(&config.operator_namespaces).await;
-    cluster.map(|cluster| Some((cluster, facts))).map_err(|error| error.context("--operator"))
+    let cluster = cluster.map_err(|error| error.context("--operator"))?;
+    Ok(Some(Operated { cluster, facts, kserve: config.kserve_compat }))
+}
+
+/// The cluster of the operator, and what it knows about it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Operated {
+    cluster: Connection,
+    facts: Facts,
+    /// Whether InferenceServices are run, too.
+    kserve: bool,
 }
 
 /// Starts to follow the objects of a cluster, if there is one, and to serve the custom metrics API.
@@ -47,39 +67,81 @@ pub(crate) async fn connect(config: &OperatorConfig) -> anyhow::Result<Option<(C
 pub(crate) async fn start(
     tasks: &mut Tasks,
     config: &OperatorConfig,
-    cluster: Option<(Connection, Facts)>,
+    operated: Option<Operated>,
     state: &State,
     lease: &Lease,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let loads = state.replicas.loads.clone();
     custom_metrics::start(&config.custom_metrics, loads, tasks, shutdown).await?;
-    if let Some(cluster) = cluster {
-        let following = run(state.clone(), cluster, lease.clone(), shutdown.clone());
+    if let Some(operated) = operated {
+        let following = run(state.clone(), operated, lease.clone(), shutdown.clone());
         tasks.spawn("model-deployments", following);
     }
     Ok(())
 }
 
 /// Follows the objects while this replica leads, until `shutdown`.
-async fn run(state: State, cluster: (Connection, Facts), lease: Lease, shutdown: CancellationToken) {
+async fn run(state: State, operated: Operated, lease: Lease, shutdown: CancellationToken) {
     let ended = shutdown.clone();
     let work = move |_term| {
-        let (state, (connection, facts), shutdown) = (state.clone(), cluster.clone(), ended.clone());
+        let (state, operated, shutdown) = (state.clone(), operated.clone(), ended.clone());
         async move {
-            let following = Box::pin(follow_all(state, connection, facts));
+            let following = Box::pin(follow_all(state, operated));
             shutdown.run_until_cancelled_owned(following).await.unwrap_or_default();
         }
     };
     lease.lead(shutdown, work).await;
 }
 
+/// Follows the objects, and begins again when the cluster gets a kind of object that it did not have. Does
+/// not return.
+async fn follow_all(state: State, operated: Operated) {
+    loop {
+        let kinds = kinds(&operated.cluster).await;
+        tokio::select! {
+            () = follow(&state, &operated, kinds.clone()) => {}
+            () = others(&operated.cluster, &kinds) => {
+                tracing::info!("the kinds of objects of the cluster are others");
+            }
+        }
+    }
+}
+
+/// The kinds that there are; waits until the API server answers.
+async fn kinds(cluster: &Connection) -> Kinds {
+    loop {
+        match Kinds::of(cluster).await {
+            Ok(kinds) => return kinds,
+            Err(error) => tracing::warn!(error = text(&error), "the API server does not answer; retrying"),
+        }
+        tokio::time::sleep(KINDS_RETRY).await;
+    }
+}
+
+/// Waits until the cluster has other kinds.
+async fn others(cluster: &Connection, kinds: &Kinds) {
+    loop {
+        tokio::time::sleep(KINDS_INTERVAL).await;
+        if Kinds::of(cluster).await.is_ok_and(|now| now != *kinds) {
+            return;
+        }
+    }
+}
+
 /// Does not return.
-async fn follow_all(state: State, cluster: Connection, facts: Facts) {
+async fn follow(state: &State, operated: &Operated, kinds: Kinds) {
+    let Operated { cluster, facts, kserve } = operated;
     let news = Notify::new();
-    let (children, watched) = Children::watch(&cluster, &news);
+    let (children, watched) = Children::watch(cluster, kinds, &news);
     let prune = |object: &mut ModelDeployment| object.metadata.managed_fields = None;
-    let (stores, watches) = reflect(&cluster, &watcher::Config::default(), prune, &news);
-    let follower = Follower::new(state, cluster.clone(), facts, children);
-    tokio::join!(watches, watched, follower.run(&stores, &news));
+    let (stores, watches) = reflect(cluster, &watcher::Config::default(), prune, &news);
+    let follower = Follower::new(state.clone(), cluster.clone(), facts.clone(), children);
+    let services = async {
+        match *kserve {
+            true => kserve::follow(state, cluster, &stores).await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::join!(watches, watched, follower.run(&stores, &news), services);
 }

@@ -74,13 +74,9 @@ fn unsettled(status: DeploymentStatus) -> UnsettledDeployment {
 fn first(replica: &str, unsettled: UnsettledDeployment) -> ReplicaStatus {
     ReplicaStatus {
         replica_id: replica.to_owned(),
-        position: None,
         tables: TablesState::Current,
         unsettled: vec![unsettled],
-        silent_below_revision: 0,
-        deployments: None,
-        load: Vec::new(),
-        at_unix_ms: 0,
+        ..ReplicaStatus::default()
     }
 }
 

@@ -28,11 +28,7 @@ fn at(replica: &str, revision: u64) -> ReplicaStatus {
         replica_id: replica.into(),
         position: Some(TablesPosition { bucket_created_unix_ms: BUCKET, revision }),
         tables: TablesState::Current,
-        unsettled: Vec::new(),
-        silent_below_revision: 0,
-        deployments: None,
-        load: Vec::new(),
-        at_unix_ms: 0,
+        ..ReplicaStatus::default()
     }
 }
 

@@ -238,10 +238,8 @@ impl Replica {
             position: Some(position),
             tables: TablesState::Current,
             unsettled,
-            silent_below_revision: 0,
-            deployments: None,
-            load: Vec::new(),
             at_unix_ms: now_unix_ms(),
+            ..ReplicaStatus::default()
         }
     }
 

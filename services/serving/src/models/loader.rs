@@ -24,6 +24,7 @@ use super::opener::{Files, Loaded, Opener, Prepared, beside, prepare, read_ensem
 use super::pbtxt;
 use super::probe::{ProbeOptions, Prober};
 use super::served::Beside;
+use crate::source::RecordPolicy;
 
 /// Versions loaded at the same time; more would only make each later.
 const MAX_PARALLEL_LOADS: usize = 2;
@@ -39,6 +40,7 @@ pub(crate) struct Loader {
     opener: Opener,
     prober: Prober,
     options: LoadOptions,
+    records: RecordPolicy,
     permits: Arc<Semaphore>,
     /// Where models lie that come from no registry.
     folder: Option<PathBuf>,
@@ -59,6 +61,8 @@ pub(crate) struct Origins {
 pub(crate) struct LoadSettings {
     /// How they are run, where their own settings say nothing.
     pub options: LoadOptions,
+    /// What is recorded of them; their own settings may leave out more.
+    pub records: RecordPolicy,
     /// What they may take.
     pub limits: Limits,
     /// How they are loaded in a child process first.
@@ -86,7 +90,7 @@ impl Loader {
         meters: LoadMeters,
     ) -> Self {
         let Origins { registry, artifacts, folder } = origins;
-        let LoadSettings { options, limits, probe } = settings;
+        let LoadSettings { options, records, limits, probe } = settings;
         Self {
             prober: Prober::new(cache.clone(), &environment, probe, meters),
             cache,
@@ -94,6 +98,7 @@ impl Loader {
             artifacts,
             opener: Opener::new(environment, limits.memory_bytes.is_some()),
             options,
+            records,
             permits: Arc::new(Semaphore::new(MAX_PARALLEL_LOADS)),
             folder,
             limits,
@@ -150,7 +155,19 @@ impl Loader {
         self.permits.acquire().await.map_err(|_closed| LoadFailure::passing("shutting down"))
     }
 
-    async fn prepare(&self, model: &str, target: &Target) -> Result<Prepared, LoadFailure> {
+    /// Brings the files of a version into the cache, and loads nothing.
+    ///
+    /// # Errors
+    /// The reason, and whether trying again may help.
+    pub(crate) async fn fetch(&self, model: &str, target: &Target) -> Result<(), LoadFailure> {
+        let manifest = self.fetched(model, target).await?;
+        let (cache, digest) = (self.cache.clone(), target.digest.clone());
+        let kept = tokio::task::spawn_blocking(move || cache.keep_manifest(&digest, &manifest));
+        Ok(kept.await.map_err(|error| LoadFailure::passing(error.to_string()))??)
+    }
+
+    /// The manifest of a version whose files are in the cache.
+    async fn fetched(&self, model: &str, target: &Target) -> Result<Manifest, LoadFailure> {
         let manifest = match self.cached_manifest(&target.digest).await {
             Some(manifest) => manifest,
             None => self.ask_registry(model, target).await?,
@@ -158,17 +175,23 @@ impl Loader {
         for file in manifest.needed() {
             self.ensure_blob(file).await?;
         }
+        Ok(manifest)
+    }
+
+    async fn prepare(&self, model: &str, target: &Target) -> Result<Prepared, LoadFailure> {
+        let manifest = self.fetched(model, target).await?;
         let (cache, digest) = (self.cache.clone(), target.digest.clone());
         let defaults = self.options.clone();
+        let above = Beside { policy: self.records.clone(), ..Beside::default() };
         let prepared = tokio::task::spawn_blocking(move || {
             cache.keep_manifest(&digest, &manifest)?;
             let path: PathBuf = cache.lay_out(&digest, &manifest)?;
             if path.ends_with(ENSEMBLE_FILE) {
-                return read_ensemble(&path);
+                return read_ensemble(&path, above);
             }
             let bytes = manifest.needed().map(|file| file.size_bytes).sum();
             let files = Files { identity: digest, bytes, folder: None };
-            prepare(&path, None, &defaults, Beside::default(), Declarations::default(), files)
+            prepare(&path, None, &defaults, above, Declarations::default(), files)
         });
         prepared.await.map_err(|error| LoadFailure::lasting(format!("loading it failed: {error}")))?
     }
@@ -180,19 +203,20 @@ impl Loader {
         let version = model.join(&target.version);
         let defaults = self.options.clone();
         let (cache, digest) = (self.cache.clone(), target.digest.clone());
+        let policy = self.records.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             let config = pbtxt::config(&model).map_err(LoadFailure::lasting)?.unwrap_or_default();
             let labels = Labels::read(&model, &config.settings.labels).map_err(LoadFailure::lasting)?;
             let formats = config.tensors.inputs.iter().filter(|input| input.format != 0);
             let formats = formats.map(|input| (input.declared.name.clone(), input.format)).collect();
             let batch_size = config.max_batch_size;
-            let above = Beside { labels, batch_size, formats, ..Beside::default() };
+            let above = Beside { policy, labels, batch_size, formats };
             if !version.is_dir() {
                 return Err(LoadFailure::lasting("its folder is not there, though version_policy names it"));
             }
             let path = version.join(ENSEMBLE_FILE);
             if path.is_file() {
-                return read_ensemble(&path);
+                return read_ensemble(&path, above);
             }
             if let Some(definition) = config.ensemble {
                 return Ok(Prepared::Ensemble(Arc::new(definition), beside(&path, above)?.1));
@@ -215,6 +239,7 @@ impl Loader {
             model: model.to_owned(),
             version: target.version.clone(),
             for_deployment: String::new(),
+            digest: String::new(),
         };
         let version =
             self.registry.clone().get_model_version(request).await.map_err(|status| refused(&status))?;

@@ -177,10 +177,10 @@ impl Opener {
     }
 }
 
-/// Reads the definition of an ensemble and the settings next to it.
-pub(super) fn read_ensemble(path: &Path) -> Result<Prepared, LoadFailure> {
+/// Reads the definition of an ensemble and the settings next to it; `above` is what the process says.
+pub(super) fn read_ensemble(path: &Path, above: Beside) -> Result<Prepared, LoadFailure> {
     let definition = ensemble::read(path).map_err(LoadFailure::lasting)?;
-    Ok(Prepared::Ensemble(Arc::new(definition), beside(path, Beside::default())?.1))
+    Ok(Prepared::Ensemble(Arc::new(definition), beside(path, above)?.1))
 }
 
 /// The settings next to a model, and what comes with it; `above` is what the folder above says.
@@ -188,6 +188,7 @@ pub(super) fn beside(path: &Path, above: Beside) -> Result<(VersionSettings, Bes
     let settings = VersionSettings::beside(path).map_err(LoadFailure::lasting)?;
     let folder = path.parent().unwrap_or(path);
     let own = Labels::read(folder, &settings.labels).map_err(LoadFailure::lasting)?;
-    let beside = Beside { policy: settings.records.clone(), labels: own.or(above.labels), ..above };
+    let policy = above.policy.and(&settings.records);
+    let beside = Beside { policy, labels: own.or(above.labels), ..above };
     Ok((settings, beside))
 }

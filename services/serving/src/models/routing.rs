@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use slipway_api::predictions::Variant;
-use slipway_api::traffic::{Target, TrafficTable, VersionState};
+use slipway_api::traffic::{Pool, Target, TrafficTable, VersionState};
 use slipway_domain::traffic::{self, Draw};
 use tokio::sync::watch;
 
@@ -316,7 +316,7 @@ impl Routing {
     pub(crate) fn get(&self, deployment: &str) -> Result<Arc<Route>, Failure> {
         let deployment = self.selection.resolve(deployment);
         // A poisoned lock holds what was there before the panic.
-        let route = self.routes.read().unwrap_or_else(PoisonError::into_inner).get(deployment).cloned();
+        let route = self.routes.read().unwrap_or_else(PoisonError::into_inner).get(&*deployment).cloned();
         if route.is_some() && !self.currency.answers() {
             let message = format!(
                 "model '{deployment}' is not answered yet: this replica is reading the current traffic \
@@ -338,6 +338,12 @@ impl Routing {
                 ),
             )
         })
+    }
+
+    /// Whether clients of a deployment are to leave: it has replicas of its own again, and this one is of the
+    /// pool.
+    pub(crate) fn is_left(&self, route: &Route) -> bool {
+        route.table.pool == Some(Pool::Leaving) && self.selection.is_pool()
     }
 
     /// Marks the routes as complete: a name that is not among them is no deployment.

@@ -31,6 +31,13 @@ pub(crate) enum Redaction {
 }
 
 impl RecordPolicy {
+    /// What both of them record.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let more = other.redact.iter().filter(|field| !self.redact.contains(field));
+        let redact = self.redact.iter().chain(more).cloned().collect();
+        Self { sample_percent: self.sample_percent.min(other.sample_percent), redact }
+    }
+
     /// Refuses what means nothing.
     ///
     /// # Errors

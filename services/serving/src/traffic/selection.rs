@@ -1,8 +1,9 @@
 //! The deployments that this replica answers for, and the names under which it does.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use slipway_api::traffic::TrafficTable;
+use slipway_api::traffic::{POOL_PATTERN, TrafficTable};
 
 /// See the module. The default: every deployment that is not dedicated, under its own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,13 +12,16 @@ pub(crate) struct Selection {
     only: Option<BTreeSet<String>>,
     /// Deployments by further names of theirs.
     aliases: BTreeMap<String, String>,
+    /// Beginning of the names of the deployments of a pool. A client may leave it out.
+    pool: Option<String>,
 }
 
 impl Selection {
-    /// Reads `NAME` or `ALIAS=NAME` for each deployment; none of them: the default.
+    /// Reads `NAME` or `ALIAS=NAME` for each deployment, or `*=PREFIX*` for a pool; none of them: the
+    /// default.
     ///
     /// # Errors
-    /// A name is missing, or an alias stands for two deployments.
+    /// A name is missing, an alias stands for two deployments, or a pool is not alone.
     pub(crate) fn parse(entries: &[String]) -> anyhow::Result<Self> {
         let mut selection = Self::default();
         for entry in entries.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
@@ -25,8 +29,16 @@ impl Selection {
                 Some((alias, name)) => (Some(alias), name),
                 None => (None, entry),
             };
+            if let Some(prefix) = name.strip_suffix(POOL_PATTERN) {
+                anyhow::ensure!(
+                    alias == Some("*") && !prefix.is_empty() && entries.len() == 1,
+                    "--deployments: expected `*=PREFIX*` alone for a pool, got `{}`",
+                    entries.join(",")
+                );
+                return Ok(Self { only: Some(BTreeSet::new()), pool: Some(prefix.to_owned()), ..selection });
+            }
             anyhow::ensure!(
-                !name.is_empty() && alias != Some(""),
+                !name.is_empty() && alias != Some("") && alias != Some("*"),
                 "--deployments: expected NAME or ALIAS=NAME, got `{entry}`"
             );
             selection.only.get_or_insert_default().insert(name.to_owned());
@@ -42,36 +54,53 @@ impl Selection {
 
     /// Whether the replica answers for the deployment of a table.
     pub(crate) fn takes(&self, table: &TrafficTable) -> bool {
-        match &self.only {
-            Some(only) => only.contains(&table.deployment),
-            None => !table.dedicated,
+        match (&self.pool, &self.only) {
+            (Some(prefix), _) => table.pool.is_some() && table.deployment.starts_with(prefix),
+            (None, Some(only)) => only.contains(&table.deployment),
+            (None, None) => !table.dedicated,
         }
     }
 
     /// Whether the replica may answer for a deployment whose table is not known.
     pub(crate) fn may_take(&self, deployment: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| only.contains(deployment))
+        match (&self.pool, &self.only) {
+            (Some(prefix), _) => deployment.starts_with(prefix),
+            (None, only) => only.as_ref().is_none_or(|only| only.contains(deployment)),
+        }
     }
 
-    /// The only deployments that it answers for; `None`: all that are not dedicated.
+    /// The only deployments that it answers for, as its status has them; `None`: all that are not dedicated.
     pub(crate) fn only(&self) -> Option<Vec<String>> {
-        self.only.as_ref().map(|only| only.iter().cloned().collect())
+        let pool = || self.pool.as_ref().map(|prefix| vec![format!("{prefix}{POOL_PATTERN}")]);
+        pool().or_else(|| self.only.as_ref().map(|only| only.iter().cloned().collect()))
+    }
+
+    /// Whether it is a replica of a pool.
+    pub(crate) const fn is_pool(&self) -> bool {
+        self.pool.is_some()
     }
 
     /// The deployment that a client means.
-    pub(crate) fn resolve<'name>(&'name self, asked: &'name str) -> &'name str {
-        self.aliases.get(asked).map_or(asked, String::as_str)
+    pub(crate) fn resolve<'name>(&'name self, asked: &'name str) -> Cow<'name, str> {
+        match &self.pool {
+            Some(prefix) if !asked.starts_with(prefix) => Cow::Owned(format!("{prefix}{asked}")),
+            _ => Cow::Borrowed(self.aliases.get(asked).map_or(asked, String::as_str)),
+        }
     }
 
     /// The name of a deployment in lists: its alias, where it has one.
     pub(crate) fn shown<'name>(&'name self, deployment: &'name str) -> &'name str {
-        let alias = self.aliases.iter().find(|(_, name)| *name == deployment);
-        alias.map_or(deployment, |(alias, _)| alias)
+        let of_pool = self.pool.as_ref().and_then(|prefix| deployment.strip_prefix(prefix));
+        let alias =
+            || self.aliases.iter().find(|(_, name)| *name == deployment).map(|(alias, _)| alias.as_str());
+        of_pool.or_else(alias).unwrap_or(deployment)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use slipway_api::traffic::Pool;
+
     use super::*;
 
     fn parsed(entries: &[&str]) -> Result<Selection, String> {
@@ -104,6 +133,21 @@ mod tests {
         assert_eq!(aliased.resolve("ml_fraud"), "ml_fraud");
         assert_eq!(aliased.resolve("other"), "other");
         assert_eq!((aliased.shown("ml_fraud"), aliased.shown("other")), ("fraud", "other"));
+    }
+
+    #[test]
+    fn a_pool_answers_for_the_deployments_of_its_prefix_that_ask_for_it() {
+        let pool = parsed(&["*=ml_*"]).unwrap();
+        let asks = TrafficTable { pool: Some(Pool::Answering), ..table("ml_fraud", true) };
+        assert!(pool.takes(&asks) && pool.may_take("ml_fraud") && pool.is_pool());
+        assert!(!pool.takes(&table("ml_fraud", true)), "it has replicas of its own");
+        assert!(!pool.takes(&TrafficTable { deployment: "other_fraud".to_owned(), ..asks.clone() }));
+        assert!(!parsed(&[]).unwrap().takes(&asks));
+        assert_eq!((&*pool.resolve("fraud"), &*pool.resolve("ml_fraud")), ("ml_fraud", "ml_fraud"));
+        assert_eq!((pool.shown("ml_fraud"), pool.only().unwrap()), ("fraud", vec!["ml_*".to_owned()]));
+        for entries in [&["*=ml_*", "a"][..], &["ml_*"], &["*=*"], &["a=ml_*"], &["*=ml"]] {
+            assert!(parsed(entries).is_err(), "{entries:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::by_deployment::ByDeployment;
+use super::usage;
 use crate::models::report::Unsettleds;
 use crate::models::routing::{Route, Routing};
 
@@ -21,8 +22,11 @@ const GATHER_MS: u64 = 5;
 const MIN_PAUSE_MS: u64 = 20;
 /// Pause after a write that failed.
 const RETRY_DELAY_MS: u64 = 500;
-/// A replica that serves more deployments does not tell what it does for each.
+/// A replica that serves more deployments does not tell what it does for each. Of a pool, those count that
+/// were asked for.
 const MAX_LOADS: usize = 20;
+/// The same for a pool.
+const MAX_POOL_LOADS: usize = 200;
 /// The last words to NATS may take this long.
 const FAREWELL_TIMEOUT_MS: u64 = 1_000;
 
@@ -100,6 +104,8 @@ async fn write(
         silent_below_revision,
         deployments: selection.only(),
         load: load(&replica.routing),
+        cpu_us: usage::cpu_us(),
+        gpu_percent: usage::gpu_percent(&replica.routing),
         at_unix_ms: now_unix_ms(),
     };
     store.put(&replica.id, serde_json::to_vec(&status)?.into()).await?;
@@ -109,6 +115,12 @@ async fn write(
 
 /// What was done for the deployments, where the replica serves only some.
 fn load(routing: &Routing) -> Vec<DeploymentLoad> {
+    if routing.selection.is_pool() {
+        let routes = routing.all();
+        let loads = routes.iter().map(|(name, route)| load_of(name.clone(), route));
+        let asked = loads.filter(|load| load.in_flight + load.requests + load.errors > 0);
+        return asked.take(MAX_POOL_LOADS).collect();
+    }
     let only = routing.selection.only().filter(|only| only.len() <= MAX_LOADS).unwrap_or_default();
     let routes = routing.all();
     only.into_iter().filter_map(|name| routes.get(&name).map(|route| load_of(name, route))).collect()

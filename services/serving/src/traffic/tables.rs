@@ -54,6 +54,19 @@ pub(crate) async fn watch(
     }
 }
 
+/// The tables in the bucket that this replica answers for.
+///
+/// # Errors
+/// The bucket cannot be read.
+pub(crate) async fn all(bus: &EventBus, selection: &Selection) -> anyhow::Result<Vec<TrafficTable>> {
+    let (entries, _followed) = bus.follow_bucket(TRAFFIC_BUCKET).await?;
+    let tables = entries.into_iter().filter_map(|entry| match read(entry, selection) {
+        Some(Update::Table(entry)) => Some(entry.table),
+        _ => None,
+    });
+    Ok(tables.collect())
+}
+
 /// Why a watch ended.
 enum Ended {
     /// The connection or the consumer is another one.

@@ -101,6 +101,18 @@ pub struct KillSwitch {
     pub reason: String,
 }
 
+/// What the serving pool does for a deployment that scales to zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Pool {
+    /// It answers; the deployment has no replicas of its own.
+    Answering,
+    /// It answers until the deployment's own replicas are ready.
+    Waking,
+    /// It answers clients that are still connected to it.
+    Leaving,
+}
+
 /// Which versions of a deployment receive which requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TrafficTable {
@@ -135,6 +147,9 @@ pub struct TrafficTable {
     /// Whether only serving replicas that name this deployment in `--deployments` answer for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dedicated: bool,
+    /// What the serving pool does for the deployment while it has scaled to zero; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
     /// W3C trace context of the last change.
     pub traceparent: Option<String>,
     /// When the last change was decided, Unix time in milliseconds.
@@ -147,6 +162,7 @@ mirror!(Shadow = domain::Shadow { target, sample_percent });
 mirror!(StickyKey = domain::StickyKey { header });
 mirror!(Condition = domain::Condition { header, one_of, prefix });
 mirror!(KillSwitch = domain::KillSwitch { mode, reason });
+mirror_enum!(Pool = domain::Pool { Answering, Waking, Leaving });
 mirror_enum!(Variant = domain::Variant { Stable, Candidate });
 mirror_enum!(KillMode = domain::KillMode { StableOnly, Refuse });
 
@@ -178,6 +194,7 @@ impl From<domain::TrafficTable> for TrafficTable {
             kill_switch: table.kill_switch.map(KillSwitch::from),
             prediction_output: table.prediction_output,
             dedicated: table.dedicated,
+            pool: table.pool.map(Pool::from),
             traceparent: table.traceparent,
             decided_at_unix_ms: table.decided_at_unix_ms,
         }

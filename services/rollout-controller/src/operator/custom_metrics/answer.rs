@@ -48,7 +48,8 @@ pub(super) fn values(
     let at = DateTime::from_timestamp_millis(i64::try_from(now_unix_ms).unwrap_or_default());
     let timestamp = at.unwrap_or_default().to_rfc3339_opts(SecondsFormat::Secs, true);
     let own = loads.iter().filter(|(deployment, _)| is_selected(asked, deployment));
-    let own = own.flat_map(|(_, loads)| loads);
+    // An autoscaler counts every pod that it is told of.
+    let own = own.flat_map(|(_, loads)| loads).filter(|load| !load.is_pool);
     let items: Vec<Value> = own
         .filter(|load| asked.pod == "*" || asked.pod == load.replica_id)
         .map(|load| {
@@ -87,6 +88,7 @@ const fn value(metric: PodMetric, load: &Load) -> f64 {
         PodMetric::Requests => load.requests,
         PodMetric::Latency => load.latency_ms,
         PodMetric::Queue => load.queue_ms,
+        PodMetric::Gpu => load.gpu_percent,
     }
 }
 
@@ -109,14 +111,17 @@ mod tests {
     fn loads() -> BTreeMap<String, Vec<Load>> {
         let load = |replica_id: &str, in_flight| Load {
             replica_id: replica_id.to_owned(),
+            is_pool: replica_id.starts_with("pool"),
             in_flight,
             requests: 20.0,
             errors: 0.0,
             latency_ms: 1.5,
             queue_ms: 0.25,
+            cpu_cores: 0.0,
+            gpu_percent: 30.0,
         };
         [
-            ("ml_fraud".to_owned(), vec![load("fraud-a", 2.5), load("fraud-b", 4.0)]),
+            ("ml_fraud".to_owned(), vec![load("fraud-a", 2.5), load("fraud-b", 4.0), load("pool-a", 7.0)]),
             ("ml_churn".to_owned(), vec![load("churn-a", 1.0)]),
             ("other_fraud".to_owned(), vec![load("fraud-c", 9.0)]),
         ]

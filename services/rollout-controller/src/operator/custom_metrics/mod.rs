@@ -15,6 +15,8 @@ use axum::routing::get;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use slipway_api::proto::keda::external_scaler_server::ExternalScalerServer;
+use slipway_http_server::Grpc;
 use slipway_http_server::guard::GuardConfig;
 use slipway_http_server::server::{Port, bind_as, serve_plain};
 use slipway_http_server::tls::TlsConfig;
@@ -23,14 +25,15 @@ use slipway_service_kit::Tasks;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::{Asked, GROUP_VERSION, not_found, resources, values};
+use super::keda::Scaler;
 use crate::replicas::load::Loads;
 
 /// Where the API is served.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "ModelDeployments on Kubernetes")]
 pub struct CustomMetricsConfig {
-    /// Address at which the custom metrics API of Kubernetes is served, for HorizontalPodAutoscalers. An
-    /// APIService leads to it. [default: not served]
+    /// Address at which the custom metrics API of Kubernetes is served, for HorizontalPodAutoscalers, and the
+    /// external scaler of KEDA. An APIService leads to the API. [default: not served]
     #[arg(
         long,
         env = "SLIPWAY_OPERATOR_METRICS_LISTEN",
@@ -83,13 +86,16 @@ pub(crate) async fn start(
     Ok(())
 }
 
+/// The API, and KEDA's scaler beside it.
 fn router(loads: Loads) -> axum::Router {
     let root = format!("/apis/{GROUP_VERSION}");
-    axum::Router::new()
+    let scaler = ExternalScalerServer::new(Scaler(loads.clone()));
+    let routes = axum::Router::new()
         .route(&root, get(async || Json(resources())))
         .route(&format!("{root}/namespaces/{{namespace}}/pods/{{pod}}/{{metric}}"), get(pods))
         .fallback(async || unknown("the server could not find the requested resource"))
-        .with_state(loads)
+        .with_state(loads);
+    Grpc::beside(routes).with(scaler).into_router()
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,13 +8,14 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use slipway_api::inference::ModelInferRequest;
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use slipway_http_server::EndConnection;
 use slipway_http_server::front::Front;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tower::Service as _;
 
 use super::compression::{ENCODING, only_asked_compression};
-use super::service::{REQUEST_ID, Service};
+use super::service::{Answered, REQUEST_ID, Service};
 use super::unary;
 use crate::api::access::Access;
 use crate::api::paths::MODEL_INFER;
@@ -61,8 +62,12 @@ impl Infer {
         let (parts, body) = request.into_parts();
         let message: ModelInferRequest = unary::read(body, self.max_message_bytes).await?;
         let metadata = MetadataMap::from_headers(parts.headers);
-        let (answer, id) = self.service.infer(&metadata, &parts.extensions, message).await?;
+        let Answered { response: answer, id, is_last } =
+            self.service.infer(&metadata, &parts.extensions, message).await?;
         let mut response = unary::answer(&answer)?;
+        if is_last {
+            response.extensions_mut().insert(EndConnection);
+        }
         if let Ok(mut id) = HeaderValue::try_from(id) {
             // No two are the same, so the header compression of HTTP/2 (RFC 7541, section 7.1.3) is not to
             // remember it.

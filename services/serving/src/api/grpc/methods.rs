@@ -5,10 +5,11 @@ use std::pin::Pin;
 use futures::Stream;
 use slipway_api::inference as proto;
 use slipway_api::inference::grpc_inference_service_server::GrpcInferenceService;
+use slipway_http_server::EndConnection;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::service::{REQUEST_ID, Service, version};
+use super::service::{Answered, REQUEST_ID, Service, version};
 use super::{control, stream};
 use crate::api::access::Need;
 use crate::api::describe::{self, EXTENSIONS, SERVER_NAME};
@@ -77,8 +78,11 @@ impl GrpcInferenceService for Service {
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
-        let (answer, id) = self.infer(&metadata, &extensions, request).await?;
+        let Answered { response: answer, id, is_last } = self.infer(&metadata, &extensions, request).await?;
         let mut response = Response::new(answer);
+        if is_last {
+            response.extensions_mut().insert(EndConnection);
+        }
         if let Ok(value) = MetadataValue::try_from(id) {
             response.metadata_mut().insert(REQUEST_ID, value);
         }

@@ -22,6 +22,15 @@ use crate::predict::{Call, Predictor, request_id};
 /// The metadata that carries a request's id both ways.
 pub(super) const REQUEST_ID: &str = "x-request-id";
 
+/// An answer to a prediction.
+pub(super) struct Answered {
+    pub(super) response: proto::ModelInferResponse,
+    /// Id of the request.
+    pub(super) id: String,
+    /// Whether the client is to leave the connection.
+    pub(super) is_last: bool,
+}
+
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Service {
@@ -42,7 +51,7 @@ impl Service {
         Self { predictor, settings, access, readiness }
     }
 
-    /// Answers one prediction, with its id.
+    /// Answers one prediction.
     ///
     /// # Errors
     /// As of [`Predictor::predict`], or the caller may not.
@@ -51,7 +60,7 @@ impl Service {
         metadata: &MetadataMap,
         extensions: &Extensions,
         request: proto::ModelInferRequest,
-    ) -> Result<(proto::ModelInferResponse, String), Failure> {
+    ) -> Result<Answered, Failure> {
         // The model is known only now, where it has trace settings of its own.
         if spans::chooses_by_path()
             && !metadata.contains_key(TRACEPARENT)
@@ -68,7 +77,7 @@ impl Service {
         metadata: &MetadataMap,
         extensions: &Extensions,
         mut request: proto::ModelInferRequest,
-    ) -> Result<(proto::ModelInferResponse, String), Failure> {
+    ) -> Result<Answered, Failure> {
         self.access.check_noted(extensions, Need::Model(&request.model_name))?;
         let id = request_id(&[text(metadata, REQUEST_ID), Some(&request.id)]);
         self.predictor.routing.currency.settled().await;
@@ -98,7 +107,7 @@ impl Service {
         };
         let answer = self.predictor.predict(&route, &call, read).await?;
         let response = convert::response(model_name, protocol_id, &answer, &wanted)?;
-        Ok((response, id))
+        Ok(Answered { response, id, is_last: self.predictor.routing.is_left(&route) })
     }
 }
 

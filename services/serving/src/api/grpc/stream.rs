@@ -60,7 +60,7 @@ async fn answer(
 ) -> proto::ModelStreamInferResponse {
     let id = request.id.clone();
     let (mut response, error_message) = match service.infer(metadata, extensions, request).await {
-        Ok((response, _id)) => (response, String::new()),
+        Ok(answered) => (answered.response, String::new()),
         Err(failure) => (proto::ModelInferResponse { id, ..Default::default() }, failure.message),
     };
     response.parameters.insert(FINAL_RESPONSE.to_owned(), convert::flag(true));

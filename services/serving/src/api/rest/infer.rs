@@ -7,6 +7,7 @@ use axum::routing::post;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value};
 use slipway_api::rest::serving::{InferRequest as RequestBody, InferResponse as ResponseBody};
+use slipway_http_server::EndConnection;
 use slipway_inference::{Signature, Tensor};
 use slipway_openapi::{DocumentedRouter, routes};
 
@@ -105,7 +106,11 @@ async fn answer(
     let bytes = answer.outputs.iter().map(Tensor::size_bytes).sum();
     let packed = move || pack(&model.name, &answer, &request, accepted.as_deref());
     let (encoded, coding) = offload(bytes, packed).await?;
-    Ok(response(encoded, coding))
+    let mut response = response(encoded, coding);
+    if state.routing.is_left(&route) {
+        response.extensions_mut().insert(EndConnection);
+    }
+    Ok(response)
 }
 
 fn pack(

@@ -57,7 +57,7 @@ async fn accept(
     }
     let mut records = Vec::with_capacity(body.labels.len());
     for (at, label) in body.labels.into_iter().enumerate() {
-        records.push(record(at, label, state.routing.selection.resolve(&deployment))?);
+        records.push(record(at, label, &state.routing.selection.resolve(&deployment))?);
     }
     let bus = state.bus.as_ref().ok_or_else(no_nats)?;
     if !bus.is_connected() {

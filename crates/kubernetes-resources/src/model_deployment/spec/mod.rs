@@ -1,5 +1,11 @@
 //! The `spec` of a ModelDeployment.
 
+mod edge;
+mod model;
+mod pods;
+mod records;
+mod scale;
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -9,6 +15,11 @@ use slipway_api::rest::rollouts::{Rule, StickyKey, Strategy};
 use slipway_domain::Invalid;
 use utoipa::ToSchema;
 
+pub use self::edge::{Access, Gateway, Ingress, Route, Tls};
+pub use self::model::ModelRef;
+pub use self::pods::Resources;
+pub use self::records::{Monitor, Records};
+pub use self::scale::{Metric, Replicas, Scaling};
 use super::ModelDeployment;
 use crate::shape::Shape;
 
@@ -16,7 +27,7 @@ use crate::shape::Shape;
 pub(super) static SHAPE: LazyLock<Shape> = LazyLock::new(Shape::of::<Spec>);
 
 /// What is served, and by how many pods.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// The model.
@@ -81,103 +92,30 @@ pub struct Spec {
     /// PriorityClass of the pods.
     #[serde(default)]
     pub priority_class: Option<String>,
-}
-
-/// The model, and which of its versions is wanted: exactly one of `version` and `alias`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModelRef {
-    /// Registered model. It cannot be changed.
-    pub name: String,
-    /// Version.
-    #[serde(default)]
-    pub version: Option<String>,
-    /// Alias: each version that it is set to is rolled out.
-    #[serde(default)]
-    pub alias: Option<String>,
-}
-
-/// A number of pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Replicas {
-    /// Minimum [default: 1].
-    #[serde(default = "one")]
-    pub min: u32,
-    /// Maximum [default: the minimum].
-    #[serde(default)]
-    pub max: Option<u32>,
-}
-
-const fn one() -> u32 {
-    1
-}
-
-impl Default for Replicas {
-    fn default() -> Self {
-        Self { min: one(), max: None }
-    }
-}
-
-impl Replicas {
-    /// The maximum.
-    pub fn most(&self) -> u32 {
-        self.max.unwrap_or(self.min).max(self.min)
-    }
-}
-
-/// When pods are added and removed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Scaling {
-    /// What is measured.
-    pub metric: Metric,
-    /// What it is to be for each pod on average: percent of what is requested for `cpu` and `memory`
-    /// [default: 80], otherwise requests, requests per second or milliseconds.
-    #[serde(default)]
-    pub target: Option<u32>,
-    /// A `HorizontalPodAutoscalerBehavior` of Kubernetes: how fast pods are added and removed.
+    /// Changes of the pods' template, a `PodTemplateSpec` of Kubernetes: objects are merged, containers,
+    /// volumes and variables are merged by name, other lists are replaced. What the restricted Pod Security
+    /// Standard forbids is refused, unless the operator allows it.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    pub behavior: Option<Value>,
-}
-
-impl Default for Scaling {
-    fn default() -> Self {
-        Self { metric: Metric::Cpu, target: None, behavior: None }
-    }
-}
-
-/// A metric of pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Metric {
-    /// Use of the requested CPU.
-    Cpu,
-    /// Use of the requested memory.
-    Memory,
-    /// Requests that are being answered.
-    Concurrency,
-    /// Requests per second.
-    RequestsPerSecond,
-    /// Mean time from a request to its answer, in milliseconds.
-    Latency,
-    /// Mean time that a request waits for a run, in milliseconds.
-    Queue,
-}
-
-/// What a pod needs.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Resources {
-    /// CPU cores that are reserved [default: 0.1].
-    pub cpus: Option<f64>,
-    /// Memory that is reserved, and its limit, in bytes [default: 256 MiB are reserved, without a limit].
-    pub memory_bytes: Option<u64>,
-    /// Number of GPUs [default: 0].
-    pub gpus: u32,
-    /// Resource that `gpus` counts, e.g. `nvidia.com/mig-1g.5gb` [default: the operator's setting].
-    pub gpu_resource: Option<String>,
+    pub pod_template: Option<Value>,
+    /// Who may call the pods [default: every client that reaches them].
+    #[serde(default)]
+    pub access: Option<Access>,
+    /// TLS of the pods' ports [default: plain text].
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// Which requests and answers are recorded [default: all of them].
+    #[serde(default)]
+    pub records: Option<Records>,
+    /// A drift monitor of the deployment [default: none].
+    #[serde(default)]
+    pub monitor: Option<Monitor>,
+    /// Routes of the Gateway API to the pods [default: none].
+    #[serde(default)]
+    pub route: Option<Route>,
+    /// An Ingress to the pods [default: none].
+    #[serde(default)]
+    pub ingress: Option<Ingress>,
 }
 
 impl ModelDeployment {
@@ -189,12 +127,18 @@ impl ModelDeployment {
         let body = SHAPE.body(&self.spec, "spec")?;
         serde_json::from_value(body).map_err(|error| Invalid::new("spec", error.to_string()))
     }
+
+    /// Name of the registered model. One that comes from elsewhere and has no name gets that of the object.
+    pub fn model_name(&self, spec: &Spec) -> String {
+        spec.model.name.clone().unwrap_or_else(|| format!("{}.{}", self.namespace(), self.name()))
+    }
 }
 
 /// Path of a field of a deployment's REST body as that of the resource.
 pub(super) fn resource_path(json_path: &str) -> String {
     let path = match json_path {
-        "version" | "alias" => format!("model.{json_path}"),
+        "version" | "alias" | "digest" => format!("model.{json_path}"),
+        "uri" => "model.storageUri".to_owned(),
         "model" => "model.name".to_owned(),
         "watch_alias" => "model.alias".to_owned(),
         path => SHAPE.path(path.strip_prefix("default_").unwrap_or(path)),
@@ -203,6 +147,13 @@ pub(super) fn resource_path(json_path: &str) -> String {
 }
 
 impl Spec {
+    /// The alias that a deployment of this name follows: that of the spec, or the one that the registry sets
+    /// to each new content of the storage.
+    pub fn followed_alias(&self, deployment: &str) -> Option<String> {
+        let of_storage = || self.model.watch.then(|| deployment.to_owned());
+        self.model.alias.clone().or_else(of_storage)
+    }
+
     /// The number of pods.
     pub fn replicas(&self) -> Replicas {
         self.replicas.unwrap_or_default()

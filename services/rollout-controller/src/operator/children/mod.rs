@@ -1,117 +1,49 @@
 //! The objects of ModelDeployments, as the API server has them.
 
+mod child;
+mod kinds;
+
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, join_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::NamespaceResourceScope;
+use kube::api::{Patch, PatchParams};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use kube::{Client, Resource, ResourceExt as _};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::json;
-use slipway_kubernetes_client::{Connection, apply, delete, reflect, text};
-use slipway_kubernetes_serving::{MANAGED_BY, Objects, Owner, owner_of, selector};
+use slipway_kubernetes_client::{Connection, api, apply, delete, reflect, text};
+use slipway_kubernetes_serving::{
+    GrpcRoute, HttpRoute, MANAGED_BY, Objects, Owner, POOL, POOLED_LABEL, Scale, ServiceMonitor, owner_of,
+    selector,
+};
 use tokio::sync::Notify;
 
-/// A kind of object.
-pub(super) trait Child:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Serialize
-    + Send
-    + Sync
-    + 'static
-{
-    /// What changes when somebody changes what the object is to be.
-    fn mark(&self) -> u64;
+use self::child::{Child, keep, kept_mark};
+pub(super) use self::kinds::Kinds;
+use self::kinds::Presence;
 
-    /// Leaves out what is not looked at.
-    fn prune(&mut self);
-}
-
-/// Annotation with the mark of an object that is kept.
-const MARK: &str = "mark";
-
-/// Keeps of an object what is looked at, and its mark: a thousand of them are to take little memory and time.
-fn keep<K: Child>(object: &mut K) {
-    let mark = object.mark().to_string();
-    object.prune();
-    let metadata = object.meta_mut();
-    metadata.managed_fields = None;
-    metadata.annotations = Some([(MARK.to_owned(), mark)].into());
-}
-
-/// The mark of an object that is kept.
-fn kept_mark(metadata: &ObjectMeta) -> Option<u64> {
-    metadata.annotations.as_ref()?.get(MARK)?.parse().ok()
-}
-
-/// Hash of a value, by its JSON.
-fn hash_of(thing: &impl Serialize) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    json!(thing).to_string().hash(&mut hasher);
-    hasher.finish()
-}
-
-impl Child for Deployment {
-    fn mark(&self) -> u64 {
-        hash_of(&(self.metadata.generation, &self.metadata.labels))
-    }
-
-    fn prune(&mut self) {
-        if let Some(spec) = &mut self.spec {
-            spec.template = PodTemplateSpec::default();
-        }
-    }
-}
-
-impl Child for Pod {
-    fn mark(&self) -> u64 {
-        0
-    }
-
-    fn prune(&mut self) {
-        self.spec = None;
-    }
-}
-
-/// Objects whose whole `spec` is compared.
-macro_rules! compared {
-    ($kind:ty, $field:ident) => {
-        impl Child for $kind {
-            fn mark(&self) -> u64 {
-                hash_of(&(&self.$field, &self.metadata.labels))
-            }
-
-            fn prune(&mut self) {
-                self.$field = None;
-            }
-        }
-    };
-}
-compared!(Service, spec);
-compared!(ServiceAccount, automount_service_account_token);
-compared!(PodDisruptionBudget, spec);
-compared!(NetworkPolicy, spec);
-compared!(HorizontalPodAutoscaler, spec);
+/// Field manager of the number of pods. It is another one than that of the Deployment, in which the number is
+/// not a field of ours where it is the autoscaler's.
+const SCALED_BY: &str = "slipway-rollout-controller-scale";
 
 /// Objects of one kind by namespace and name.
 #[derive(Clone)]
 struct Watched<K: Child>(Vec<Store<K>>);
 
 impl<K: Child> Watched<K> {
+    /// Of a kind that the cluster does not have.
+    const fn none() -> Self {
+        Self(Vec::new())
+    }
+
     fn get(&self, owner: &Owner) -> Option<Arc<K>> {
         let reference = ObjectRef::new(&owner.name).within(&owner.namespace);
         self.0.iter().find_map(|store| store.get(&reference))
@@ -150,6 +82,11 @@ pub(super) struct Children {
     budgets: Watched<PodDisruptionBudget>,
     policies: Watched<NetworkPolicy>,
     autoscalers: Watched<HorizontalPodAutoscaler>,
+    ingresses: Watched<Ingress>,
+    http_routes: Watched<HttpRoute>,
+    grpc_routes: Watched<GrpcRoute>,
+    service_monitors: Watched<ServiceMonitor>,
+    kinds: Kinds,
 }
 
 impl Debug for Children {
@@ -167,9 +104,23 @@ pub(super) struct Marks {
     budget: Option<u64>,
     policy: Option<u64>,
     autoscaler: Option<u64>,
+    ingress: Option<u64>,
+    http_route: Option<u64>,
+    grpc_route: Option<u64>,
+    service_monitor: Option<u64>,
 }
 
 type Watch<'run> = BoxFuture<'run, ()>;
+
+/// Watches the objects of one kind, where the cluster has it and the operator may.
+fn watched_if<'run, K: Child>(
+    presence: &Presence,
+    cluster: &'run Connection,
+    news: &'run Notify,
+    watches: &mut Vec<Watch<'run>>,
+) -> Watched<K> {
+    if presence.is_here() { watched(cluster, news, watches) } else { Watched::none() }
+}
 
 /// Watches the objects of one kind. The watches do not return.
 fn watched<'run, K: Child>(
@@ -185,7 +136,11 @@ fn watched<'run, K: Child>(
 
 impl Children {
     /// The objects, and the watches that keep them up to date, which do not return.
-    pub(super) fn watch<'run>(cluster: &'run Connection, news: &'run Notify) -> (Self, Watch<'run>) {
+    pub(super) fn watch<'run>(
+        cluster: &'run Connection,
+        kinds: Kinds,
+        news: &'run Notify,
+    ) -> (Self, Watch<'run>) {
         let mut watches = Vec::new();
         let children = Self {
             client: cluster.client.clone(),
@@ -196,6 +151,11 @@ impl Children {
             budgets: watched(cluster, news, &mut watches),
             policies: watched(cluster, news, &mut watches),
             autoscalers: watched(cluster, news, &mut watches),
+            ingresses: watched_if(&kinds.ingresses, cluster, news, &mut watches),
+            http_routes: watched_if(&kinds.http_routes, cluster, news, &mut watches),
+            grpc_routes: watched_if(&kinds.grpc_routes, cluster, news, &mut watches),
+            service_monitors: watched_if(&kinds.service_monitors, cluster, news, &mut watches),
+            kinds,
         };
         (children, Box::pin(async move { drop(join_all(watches).await) }))
     }
@@ -210,7 +170,16 @@ impl Children {
             self.budgets.listed(),
             self.policies.listed(),
             self.autoscalers.listed(),
+            self.ingresses.listed(),
+            self.http_routes.listed(),
+            self.grpc_routes.listed(),
+            self.service_monitors.listed(),
         );
+    }
+
+    /// Whether the Service of a ModelDeployment leads to the pool.
+    pub(super) fn is_pooled(&self, owner: &Owner) -> bool {
+        self.services.get(owner).is_some_and(|service| service.labels().contains_key(POOLED_LABEL))
     }
 
     /// The pods' Deployment of a ModelDeployment.
@@ -237,33 +206,98 @@ impl Children {
             && self.budgets.is_as_applied(owner, marks.budget)
             && self.policies.is_as_applied(owner, marks.policy)
             && self.autoscalers.is_as_applied(owner, marks.autoscaler)
+            && self.ingresses.is_as_applied(owner, marks.ingress)
+            && self.http_routes.is_as_applied(owner, marks.http_route)
+            && self.grpc_routes.is_as_applied(owner, marks.grpc_route)
+            && self.service_monitors.is_as_applied(owner, marks.service_monitor)
     }
 
-    /// Applies everything, and removes what is not needed any more.
+    /// Applies everything, and removes what is not needed any more. The Service leads to the pool before the
+    /// pods go.
     pub(super) async fn apply(&self, owner: &Owner, objects: &Objects) -> Result<Marks, Refusal> {
-        let Objects { account, deployment, service, budget, policy, autoscaler } = objects;
+        self.kinds.check(objects).map_err(Refusal::Finally)?;
         let mut marks = Marks {
-            account: self.put(&self.accounts, owner, account.as_ref()).await?,
-            service: self.put(&self.services, owner, Some(service)).await?,
-            policy: self.put(&self.policies, owner, Some(policy)).await?,
-            budget: self.put(&self.budgets, owner, Some(budget)).await?,
+            account: self.put(&self.accounts, owner, objects.account.as_ref()).await?,
+            service: self.put(&self.services, owner, Some(&objects.service)).await?,
+            policy: self.put(&self.policies, owner, Some(&objects.policy)).await?,
+            budget: self.put(&self.budgets, owner, Some(&objects.budget)).await?,
             ..Marks::default()
         };
         // Without the autoscaler, the number of pods is the Deployment's own again.
+        let autoscaler = objects.autoscaler.as_ref();
         if autoscaler.is_none() {
             self.put(&self.autoscalers, owner, None).await?;
         }
-        marks.deployment = self.put(&self.deployments, owner, Some(deployment)).await?;
-        marks.autoscaler = self.put(&self.autoscalers, owner, autoscaler.as_ref()).await?;
+        let deployment = self.put_object(&self.deployments, owner, Some(&objects.deployment)).await?;
+        if let (Some(scale), Some(deployment)) = (objects.scale, &deployment) {
+            self.scale(deployment, owner, scale).await?;
+        }
+        marks.deployment = deployment.as_ref().map(Child::mark);
+        marks.autoscaler = self.put(&self.autoscalers, owner, autoscaler).await?;
+        self.expose(owner, objects, &mut marks).await?;
         Ok(marks)
     }
 
+    /// The part of [`Self::apply`] that clients outside of the cluster, and Prometheus, need.
+    async fn expose(&self, owner: &Owner, objects: &Objects, marks: &mut Marks) -> Result<(), Refusal> {
+        marks.ingress = self.put(&self.ingresses, owner, objects.ingress.as_ref()).await?;
+        marks.http_route = self.put(&self.http_routes, owner, objects.http_route.as_ref()).await?;
+        marks.grpc_route = self.put(&self.grpc_routes, owner, objects.grpc_route.as_ref()).await?;
+        let monitor = Some(&objects.service_monitor).filter(|_| self.kinds.service_monitors.is_here());
+        marks.service_monitor = self.put(&self.service_monitors, owner, monitor).await?;
+        Ok(())
+    }
+
+    /// Sets the number of pods where there are to be none, or where there are to be some and are none. Any
+    /// other number is the autoscaler's.
+    async fn scale(&self, deployment: &Deployment, owner: &Owner, scale: Scale) -> Result<(), Refusal> {
+        let now = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
+        let wanted = match scale {
+            Scale::Zero if now > 0 => 0,
+            Scale::AtLeast(number) if now == 0 => number,
+            Scale::Zero | Scale::AtLeast(_) => return Ok(()),
+        };
+        let parameters = PatchParams { field_manager: Some(SCALED_BY.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({"spec": {"replicas": wanted}}));
+        let deployments = api::<Deployment>(&self.client, &owner.namespace);
+        deployments.patch_scale(&owner.name, &parameters, &patch).await.map_err(Refusal::of)?;
+        Ok(())
+    }
+
+    /// Deletes the objects of an owner that is gone and that none of them names: the pool of a namespace.
+    pub(super) async fn remove(&self, owner: &Owner) -> Result<(), Refusal> {
+        self.put(&self.deployments, owner, None).await?;
+        self.put(&self.services, owner, None).await?;
+        self.put(&self.budgets, owner, None).await?;
+        self.put(&self.policies, owner, None).await?;
+        self.put(&self.accounts, owner, None).await?;
+        self.put(&self.service_monitors, owner, None).await?;
+        Ok(())
+    }
+
+    /// The pools that there are.
+    pub(super) fn pools(&self) -> Vec<Owner> {
+        let owners = self.deployments.all().filter_map(|deployment| owner_of(deployment.meta()));
+        owners.filter(|owner| owner.name == POOL).collect()
+    }
+
+    /// [`Self::put_object`]; the mark of what was applied.
     async fn put<K: Child>(
         &self,
         known: &Watched<K>,
         owner: &Owner,
         object: Option<&K>,
     ) -> Result<Option<u64>, Refusal> {
+        Ok(self.put_object(known, owner, object).await?.as_ref().map(Child::mark))
+    }
+
+    /// Applies an object, or removes the one that is there and not needed any more.
+    async fn put_object<K: Child>(
+        &self,
+        known: &Watched<K>,
+        owner: &Owner,
+        object: Option<&K>,
+    ) -> Result<Option<K>, Refusal> {
         let Owner { namespace, name } = owner;
         let Some(object) = object else {
             if known.get(owner).is_some_and(|found| is_own(found.meta(), owner)) {
@@ -273,8 +307,7 @@ impl Children {
         };
         // An object of the same name that the operator did not create is not taken over.
         if known.get(owner).is_none() {
-            let api = slipway_kubernetes_client::api::<K>(&self.client, namespace);
-            let found = api.get_opt(name).await.map_err(Refusal::of)?;
+            let found = api::<K>(&self.client, namespace).get_opt(name).await.map_err(Refusal::of)?;
             if found.is_some_and(|found| !is_own(found.meta(), owner)) {
                 let kind = K::kind(&());
                 return Err(Refusal::Finally(format!(
@@ -284,7 +317,7 @@ impl Children {
             }
         }
         let applied = apply(&self.client, MANAGED_BY, namespace, object).await.map_err(Refusal::of)?;
-        Ok(Some(applied.mark()))
+        Ok(Some(applied))
     }
 
     /// Deletes the pods of a ModelDeployment, which answer what they have taken.
