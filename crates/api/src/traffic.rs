@@ -69,6 +69,9 @@ pub struct ReplicaStatus {
     /// answers for those that begin with the prefix and whose tables ask for the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployments: Option<Vec<String>>,
+    /// The only version that it serves of these; absent: all that their tables name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// What it has done for these, if they are few.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub load: Vec<DeploymentLoad>,

@@ -15,7 +15,7 @@ use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Placement,
 use crate::container::PORTS;
 use crate::edge::{self, GrpcRoute, HttpRoute, ServiceMonitor};
 use crate::facts::Facts;
-use crate::names::{POOL, POOLED_LABEL, identity, identity_of, labels, metadata};
+use crate::names::{POOL, POOLED_LABEL, Part, identity, identity_of, labels, metadata, version_name};
 use crate::scaling::Scale;
 use crate::{pod, scaling, template};
 
@@ -30,13 +30,13 @@ pub struct Objects {
     /// The account of the pods, where the spec names none.
     pub account: Option<ServiceAccount>,
     /// The pods.
-    pub deployment: Deployment,
+    pub deployment: Option<Deployment>,
     /// Their address.
     pub service: Service,
     /// How many of them may be evicted at the same time.
-    pub budget: PodDisruptionBudget,
+    pub budget: Option<PodDisruptionBudget>,
     /// Who reaches them.
-    pub policy: NetworkPolicy,
+    pub policy: Option<NetworkPolicy>,
     /// What changes their number, where it may change.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
     /// Whether there are to be pods at all, where their number is the autoscaler's.
@@ -48,10 +48,20 @@ pub struct Objects {
     /// The same for gRPC.
     pub grpc_route: Option<GrpcRoute>,
     /// What Prometheus is to scrape, where the cluster has this kind of object.
-    pub service_monitor: ServiceMonitor,
+    pub service_monitor: Option<ServiceMonitor>,
 }
 
-/// The objects of a ModelDeployment.
+/// What is so at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Situation {
+    /// Who answers.
+    pub placement: Placement,
+    /// Where each version has pods of its own: the versions that answer, the stable one first, and which
+    /// share of the traffic each receives, in percent.
+    pub shares: Vec<(String, u8)>,
+}
+
+/// The objects of a ModelDeployment. Where each version has pods of its own, these are [`build_version`]'s.
 ///
 /// # Errors
 /// A value of one of Kubernetes' types is not one, or asks for privileges; names the field.
@@ -59,60 +69,90 @@ pub fn build(
     object: &ModelDeployment,
     spec: &Spec,
     facts: &Facts,
-    placement: Placement,
+    situation: &Situation,
 ) -> Result<Objects, Invalid> {
+    let part = Part::from(object);
+    let mut objects = build_part(&part, spec, facts, situation)?;
+    if spec.is_separate() {
+        (objects.deployment, objects.budget, objects.policy) = (None, None, None);
+        (objects.autoscaler, objects.scale, objects.service_monitor) = (None, None, None);
+        objects.service =
+            service(&part, situation.shares.first().map(|(version, _)| version.as_str()), false);
+    }
+    Ok(objects)
+}
+
+/// The objects of one version of a ModelDeployment, where each version has pods of its own.
+///
+/// # Errors
+/// As of [`build`].
+pub fn build_version(
+    object: &ModelDeployment,
+    spec: &Spec,
+    facts: &Facts,
+    version: &str,
+) -> Result<Objects, Invalid> {
+    let mut spec = spec.clone();
+    spec.env.insert("SLIPWAY_SERVING_ONLY_VERSION".to_owned(), version.to_owned());
+    let objects = build_part(&Part::version(object, version), &spec, facts, &Situation::default())?;
+    // The routes are those of all versions.
+    Ok(Objects { ingress: None, http_route: None, grpc_route: None, ..objects })
+}
+
+pub(crate) fn build_part(
+    part: &Part,
+    spec: &Spec,
+    facts: &Facts,
+    situation: &Situation,
+) -> Result<Objects, Invalid> {
+    let placement = situation.placement;
     let account = ServiceAccount {
-        metadata: metadata(object),
+        metadata: metadata(part),
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };
     Ok(Objects {
         account: spec.service_account.is_none().then_some(account),
-        deployment: deployment(object, spec, facts, placement)?,
-        service: service(object, placement),
-        budget: budget(object),
-        policy: policy(object),
-        autoscaler: scaling::autoscaler(object, spec)?,
+        deployment: Some(deployment(part, spec, facts, placement)?),
+        service: service(part, None, placement.is_pooled),
+        budget: Some(budget(part)),
+        policy: Some(policy(part)),
+        autoscaler: scaling::autoscaler(part, spec)?,
         scale: scaling::scale(spec, placement),
-        ingress: edge::ingress(object, spec),
-        http_route: edge::http_route(object, spec),
-        grpc_route: edge::grpc_route(object, spec),
-        service_monitor: edge::service_monitor(object),
+        ingress: edge::ingress(part, spec),
+        http_route: edge::http_route(part, spec, &situation.shares),
+        grpc_route: edge::grpc_route(part, spec, &situation.shares),
+        service_monitor: Some(edge::service_monitor(part)),
     })
 }
 
-fn selected(object: &ModelDeployment) -> LabelSelector {
-    LabelSelector { match_labels: Some(identity(object)), match_expressions: None }
+fn selected(part: &Part) -> LabelSelector {
+    LabelSelector { match_labels: Some(identity(part)), match_expressions: None }
 }
 
-fn deployment(
-    object: &ModelDeployment,
-    spec: &Spec,
-    facts: &Facts,
-    placement: Placement,
-) -> Result<Deployment, Invalid> {
+fn deployment(part: &Part, spec: &Spec, facts: &Facts, placement: Placement) -> Result<Deployment, Invalid> {
     let mut pod_labels = spec.pod_labels.clone();
-    pod_labels.extend(labels(object));
+    pod_labels.extend(labels(part));
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),
             annotations: Some(pod::annotations(spec)),
             ..ObjectMeta::default()
         }),
-        spec: Some(pod::spec(object, spec, facts)?),
+        spec: Some(pod::spec(part, spec, facts)?),
     };
-    let template = template::changed(object, spec, template, facts)?;
+    let template = template::changed(part, spec, template, facts)?;
     // No pod goes before the one that replaces it answers.
     let update = RollingUpdateDeployment {
         max_surge: Some(IntOrString::Int(1)),
         max_unavailable: Some(IntOrString::Int(0)),
     };
     Ok(Deployment {
-        metadata: metadata(object),
+        metadata: metadata(part),
         spec: Some(DeploymentSpec {
             replicas: scaling::fixed(spec, placement),
             revision_history_limit: Some(HISTORY),
-            selector: selected(object),
+            selector: selected(part),
             strategy: Some(DeploymentStrategy {
                 rolling_update: Some(update),
                 type_: Some("RollingUpdate".to_owned()),
@@ -124,8 +164,9 @@ fn deployment(
     })
 }
 
-/// The Service leads to the pods, or to the pool. Port 80 is REST, too, for clients that name no port.
-fn service(object: &ModelDeployment, placement: Placement) -> Service {
+/// The Service leads to the pods, to those of one version, or to the pool. Port 80 is REST, too, for clients
+/// that name no port.
+fn service(part: &Part, version: Option<&str>, is_pooled: bool) -> Service {
     let port = |name: &str, port: i32, target: &str| ServicePort {
         name: Some(name.to_owned()),
         // Which protocol it speaks, for meshes and gateways.
@@ -137,15 +178,19 @@ fn service(object: &ModelDeployment, placement: Placement) -> Service {
     };
     let own = PORTS.map(|(name, number)| port(name, number, name));
     let ports = own.into_iter().chain([port("web", WEB_PORT, PORTS[0].0)]).collect();
-    let mut metadata = metadata(object);
-    if placement.is_pooled {
+    let mut metadata = metadata(part);
+    if is_pooled {
         metadata.labels.get_or_insert_default().insert(POOLED_LABEL.to_owned(), "true".to_owned());
     }
     Service {
         metadata,
         spec: Some(ServiceSpec {
             ports: Some(ports),
-            selector: Some(if placement.is_pooled { identity_of(POOL) } else { identity(object) }),
+            selector: Some(match version {
+                _ if is_pooled => identity_of(POOL),
+                Some(version) => identity_of(&version_name(&part.name, version)),
+                None => identity(part),
+            }),
             type_: Some("ClusterIP".to_owned()),
             ..ServiceSpec::default()
         }),
@@ -153,12 +198,12 @@ fn service(object: &ModelDeployment, placement: Placement) -> Service {
     }
 }
 
-fn budget(object: &ModelDeployment) -> PodDisruptionBudget {
+fn budget(part: &Part) -> PodDisruptionBudget {
     PodDisruptionBudget {
-        metadata: metadata(object),
+        metadata: metadata(part),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
-            selector: Some(selected(object)),
+            selector: Some(selected(part)),
             // A pod that does not answer may always be evicted.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
@@ -167,7 +212,7 @@ fn budget(object: &ModelDeployment) -> PodDisruptionBudget {
     }
 }
 
-fn policy(object: &ModelDeployment) -> NetworkPolicy {
+fn policy(part: &Part) -> NetworkPolicy {
     let port = |(_, port): (&str, i32)| NetworkPolicyPort {
         port: Some(IntOrString::Int(port)),
         protocol: Some(TCP.to_owned()),
@@ -175,10 +220,10 @@ fn policy(object: &ModelDeployment) -> NetworkPolicy {
     };
     let ingress = NetworkPolicyIngressRule { from: None, ports: Some(PORTS.into_iter().map(port).collect()) };
     NetworkPolicy {
-        metadata: metadata(object),
+        metadata: metadata(part),
         spec: Some(NetworkPolicySpec {
             ingress: Some(vec![ingress]),
-            pod_selector: Some(selected(object)),
+            pod_selector: Some(selected(part)),
             policy_types: Some(vec!["Ingress".to_owned()]),
             ..NetworkPolicySpec::default()
         }),

@@ -9,12 +9,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use slipway_kubernetes_pods::{bytes, from_field, millicores, plain, restricted_container};
-use slipway_kubernetes_resources::model_deployment::{
-    Access, ModelDeployment, Records, Resources, Spec, Tls,
-};
+use slipway_kubernetes_resources::model_deployment::{Access, Records, Resources, Spec, Tls};
 
 use crate::facts::Facts;
-use crate::names::deployments;
+use crate::names::Part;
 use crate::volumes::{CACHE, TLS, TOKENS, mounts};
 
 pub(crate) const METRICS_PORT: i32 = 8_002;
@@ -37,7 +35,7 @@ const FAILURES: i32 = 3;
 const PROBE_TIMEOUT_S: i32 = 5;
 
 /// The container that serves.
-pub(crate) fn serving(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Container {
+pub(crate) fn serving(part: &Part, spec: &Spec, facts: &Facts) -> Container {
     let port = |(name, port): (&str, i32)| ContainerPort {
         name: Some(name.to_owned()),
         container_port: port,
@@ -51,7 +49,7 @@ pub(crate) fn serving(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> C
     };
     Container {
         name: SERVING.to_owned(),
-        env: Some(variables(object, spec, facts)),
+        env: Some(variables(part, spec, facts)),
         liveness_probe: Some(probe(alive, at, ALIVE_PERIOD_S)),
         ports: Some(PORTS.into_iter().map(port).collect()),
         readiness_probe: Some(probe(ready, at, READY_PERIOD_S)),
@@ -61,8 +59,8 @@ pub(crate) fn serving(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> C
 
 /// The container that brings the versions into the cache which the pods of a node share, before serving
 /// starts.
-pub(crate) fn prefetch(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Container {
-    let mut env = variables(object, spec, facts);
+pub(crate) fn prefetch(part: &Part, spec: &Spec, facts: &Facts) -> Container {
+    let mut env = variables(part, spec, facts);
     env.push(plain("SLIPWAY_SERVING_PREFETCH", "true"));
     Container { name: "prefetch".to_owned(), env: Some(env), ..common(spec, facts) }
 }
@@ -100,14 +98,17 @@ fn probe(path: &str, port: &str, period_seconds: i32) -> Probe {
 }
 
 /// The names by which clients reach the pods.
-fn hosts(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> String {
-    let (name, namespace) = (object.name(), object.namespace());
-    let mut hosts = vec![
-        name.to_owned(),
-        format!("{name}.{namespace}"),
-        format!("{name}.{namespace}.svc"),
-        format!("{name}.{namespace}.svc.{}", facts.cluster_domain),
-    ];
+fn hosts(part: &Part, spec: &Spec, facts: &Facts) -> String {
+    let (namespace, domain) = (&part.namespace, &facts.cluster_domain);
+    let of = |name: &str| {
+        [
+            name.to_owned(),
+            format!("{name}.{namespace}"),
+            format!("{name}.{namespace}.svc"),
+            format!("{name}.{namespace}.svc.{domain}"),
+        ]
+    };
+    let mut hosts: Vec<String> = part.called().into_iter().flat_map(of).collect();
     hosts.extend(
         spec.route.iter().flat_map(|route| route.hostnames.iter().chain(&route.grpc_hostnames)).cloned(),
     );
@@ -117,16 +118,16 @@ fn hosts(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> String {
 }
 
 /// The user's variables, and those that serving needs. Of two with one name, the last one counts.
-fn variables(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Vec<EnvVar> {
+fn variables(part: &Part, spec: &Spec, facts: &Facts) -> Vec<EnvVar> {
     let listen = |port: i32| format!("0.0.0.0:{port}");
     let mut own = vec![
-        plain("SLIPWAY_SERVING_DEPLOYMENTS", deployments(object)),
+        plain("SLIPWAY_SERVING_DEPLOYMENTS", part.deployments()),
         from_field("SLIPWAY_REPLICA_ID", "metadata.name"),
         plain("SLIPWAY_CACHE_DIR", CACHE),
         plain("SLIPWAY_LISTEN", listen(PORTS[0].1)),
         plain("SLIPWAY_LISTEN_GRPC", listen(PORTS[1].1)),
         plain("SLIPWAY_LISTEN_METRICS", listen(METRICS_PORT)),
-        plain("SLIPWAY_ALLOWED_HOSTS", hosts(object, spec, facts)),
+        plain("SLIPWAY_ALLOWED_HOSTS", hosts(part, spec, facts)),
     ];
     own.extend(spec.tls.as_ref().map(tls_variables).unwrap_or_default());
     own.extend(spec.access.as_ref().map(access_variables).unwrap_or_default());

@@ -8,11 +8,11 @@ use k8s_openapi::api::networking::v1::{
     IngressSpec, IngressTLS, ServiceBackendPort,
 };
 use serde_json::{Value, json};
-use slipway_kubernetes_resources::model_deployment::{self, Gateway, ModelDeployment, Route, Spec};
+use slipway_kubernetes_resources::model_deployment::{self, Gateway, Route, Spec};
 use slipway_kubernetes_resources::{Kind, NotRead, Object};
 
 use crate::container::PORTS;
-use crate::names::{identity, metadata};
+use crate::names::{Part, identity, metadata, version_name};
 
 /// A kind of another project.
 macro_rules! foreign {
@@ -53,25 +53,34 @@ foreign!(
 );
 
 /// The route for REST, where there are host names for it.
-pub(crate) fn http_route(object: &ModelDeployment, spec: &Spec) -> Option<HttpRoute> {
+pub(crate) fn http_route(part: &Part, spec: &Spec, shares: &[(String, u8)]) -> Option<HttpRoute> {
     let route = spec.route.as_ref().filter(|route| !route.hostnames.is_empty())?;
     let rules = json!([{
         "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-        "backendRefs": [backend(object, PORTS[0].1)],
+        "backendRefs": backends(part, PORTS[0].1, shares),
     }]);
     let spec = routed(route, &route.hostnames, rules);
-    Some(HttpRoute { metadata: metadata(object), spec, status: NotRead {} })
+    Some(HttpRoute { metadata: metadata(part), spec, status: NotRead {} })
 }
 
 /// The route for gRPC, where there are host names for it.
-pub(crate) fn grpc_route(object: &ModelDeployment, spec: &Spec) -> Option<GrpcRoute> {
+pub(crate) fn grpc_route(part: &Part, spec: &Spec, shares: &[(String, u8)]) -> Option<GrpcRoute> {
     let route = spec.route.as_ref().filter(|route| !route.grpc_hostnames.is_empty())?;
-    let spec = routed(route, &route.grpc_hostnames, json!([{"backendRefs": [backend(object, PORTS[1].1)]}]));
-    Some(GrpcRoute { metadata: metadata(object), spec, status: NotRead {} })
+    let spec =
+        routed(route, &route.grpc_hostnames, json!([{"backendRefs": backends(part, PORTS[1].1, shares)}]));
+    Some(GrpcRoute { metadata: metadata(part), spec, status: NotRead {} })
 }
 
-fn backend(object: &ModelDeployment, port: i32) -> Value {
-    json!({"name": object.name(), "port": port})
+/// The Service, or those of the versions with the share of each.
+fn backends(part: &Part, port: i32, shares: &[(String, u8)]) -> Value {
+    if shares.is_empty() {
+        return json!([{"name": part.name, "port": port}]);
+    }
+    let backend = |(version, percent): &(String, u8)| {
+        let name = version_name(&part.name, version);
+        json!({"name": name, "port": port, "weight": percent})
+    };
+    shares.iter().map(backend).collect()
 }
 
 fn routed(route: &Route, hostnames: &[String], rules: Value) -> Value {
@@ -90,19 +99,19 @@ fn routed(route: &Route, hostnames: &[String], rules: Value) -> Value {
 }
 
 /// What Prometheus is to scrape.
-pub(crate) fn service_monitor(object: &ModelDeployment) -> ServiceMonitor {
+pub(crate) fn service_monitor(part: &Part) -> ServiceMonitor {
     let spec = json!({
-        "selector": {"matchLabels": identity(object)},
+        "selector": {"matchLabels": identity(part)},
         "endpoints": [{"port": "metrics", "path": "/metrics"}],
     });
-    ServiceMonitor { metadata: metadata(object), spec, status: NotRead {} }
+    ServiceMonitor { metadata: metadata(part), spec, status: NotRead {} }
 }
 
 /// The Ingress, where one is asked for.
-pub(crate) fn ingress(object: &ModelDeployment, spec: &Spec) -> Option<Ingress> {
+pub(crate) fn ingress(part: &Part, spec: &Spec) -> Option<Ingress> {
     let model_deployment::Ingress { host, class_name, tls_secret, annotations } = spec.ingress.as_ref()?;
     let port = ServiceBackendPort { number: Some(PORTS[0].1), name: None };
-    let service = IngressServiceBackend { name: object.name().to_owned(), port: Some(port) };
+    let service = IngressServiceBackend { name: part.name.clone(), port: Some(port) };
     let path = HTTPIngressPath {
         backend: IngressBackend { service: Some(service), resource: None },
         path: Some("/".to_owned()),
@@ -113,7 +122,7 @@ pub(crate) fn ingress(object: &ModelDeployment, spec: &Spec) -> Option<Ingress> 
     let tls = tls_secret
         .as_ref()
         .map(|secret| IngressTLS { hosts: Some(vec![host.clone()]), secret_name: Some(secret.clone()) });
-    let mut metadata = metadata(object);
+    let mut metadata = metadata(part);
     metadata.annotations = Some(annotations.clone()).filter(|annotations| !annotations.is_empty());
     Some(Ingress {
         metadata,

@@ -16,10 +16,13 @@ mod scaling;
 mod template;
 mod volumes;
 
-pub use build::{Objects, build};
+pub use build::{Objects, Situation, build, build_version};
 pub use edge::{GrpcRoute, HttpRoute, ServiceMonitor};
 pub use facts::Facts;
-pub use names::{MANAGED_BY, OWNER_LABEL, Owner, POOL, POOLED_LABEL, owner_of, pod_selector, selector};
-pub use observe::pods;
+pub use names::{
+    MANAGED_BY, OWNER_LABEL, Owner, POOL, POOLED_LABEL, base_of, owner_of, pod_selector, selector,
+    version_name,
+};
+pub use observe::{pods, pods_of_versions};
 pub use pool::pool;
 pub use scaling::{PodMetric, Scale};

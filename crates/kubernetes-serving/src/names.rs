@@ -15,6 +15,9 @@ const SERVING: &str = "slipway-serving";
 pub const POOL: &str = "slipway-serving-pool";
 /// Label of a Service that leads to the pool of its namespace.
 pub const POOLED_LABEL: &str = "slipway.dev/pooled";
+/// Label of the objects of one version with the name of the ModelDeployment, where versions have pods of
+/// their own.
+pub(crate) const VERSION_OF_LABEL: &str = "slipway.dev/version-of";
 /// Label with the name of the ModelDeployment that an object belongs to.
 pub const OWNER_LABEL: &str = "slipway.dev/model-deployment";
 
@@ -25,7 +28,8 @@ pub fn selector() -> String {
 
 /// Selects the pods of a ModelDeployment.
 pub fn pod_selector(object: &ModelDeployment) -> String {
-    format!("{OWNER_LABEL}={}", object.name())
+    let is_separate = object.spec["placement"] == "separate";
+    format!("{}={}", if is_separate { VERSION_OF_LABEL } else { OWNER_LABEL }, object.name())
 }
 
 /// Which ModelDeployment it is.
@@ -56,9 +60,79 @@ pub fn owner_of(metadata: &ObjectMeta) -> Option<Owner> {
     Some(Owner { namespace: metadata.namespace.clone()?, name: name.clone() })
 }
 
+/// The ModelDeployment that pods belong to, whichever of its versions they serve.
+pub fn base_of(metadata: &ObjectMeta) -> Option<Owner> {
+    let name = metadata.labels.as_ref()?.get(VERSION_OF_LABEL);
+    match name {
+        Some(name) => Some(Owner { namespace: metadata.namespace.clone()?, name: name.clone() }),
+        None => owner_of(metadata),
+    }
+}
+
+/// What the objects are made for.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    /// Their name.
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    /// The ModelDeployment; `None` for the pool of a namespace.
+    base: Option<Base>,
+}
+
+#[derive(Debug, Clone)]
+struct Base {
+    name: String,
+    uid: String,
+    deployment: String,
+}
+
+impl From<&ModelDeployment> for Part {
+    /// All of a ModelDeployment.
+    fn from(object: &ModelDeployment) -> Self {
+        let base = Base {
+            name: object.name().to_owned(),
+            uid: object.uid().to_owned(),
+            deployment: object.deployment(),
+        };
+        Self { name: base.name.clone(), namespace: object.namespace().to_owned(), base: Some(base) }
+    }
+}
+
+impl Part {
+    /// One version of a ModelDeployment, which has pods of its own.
+    pub(crate) fn version(object: &ModelDeployment, version: &str) -> Self {
+        Self { name: version_name(object.name(), version), ..Self::from(object) }
+    }
+
+    /// The pool of a namespace.
+    pub(crate) fn pool(namespace: &str) -> Self {
+        Self { name: POOL.to_owned(), namespace: namespace.to_owned(), base: None }
+    }
+
+    /// What the pods answer for, as serving takes it: the deployment, which is also called as the
+    /// ModelDeployment is, or for a pool all deployments of the namespace that have scaled to zero.
+    pub(crate) fn deployments(&self) -> String {
+        match &self.base {
+            None => format!("*={}_*", self.namespace),
+            Some(base) => format!("{}={}", base.name, base.deployment),
+        }
+    }
+
+    /// The names by which the pods are called: that of the ModelDeployment, and that of the part.
+    pub(crate) fn called(&self) -> Vec<&str> {
+        let base = self.base.as_ref().map(|base| base.name.as_str()).filter(|base| *base != self.name);
+        base.into_iter().chain([self.name.as_str()]).collect()
+    }
+}
+
+/// Name of the objects of a version that has pods of its own.
+pub fn version_name(name: &str, version: &str) -> String {
+    format!("{name}-v{version}")
+}
+
 /// The labels by which the pods are found; they never change.
-pub(crate) fn identity(object: &ModelDeployment) -> BTreeMap<String, String> {
-    identity_of(object.name())
+pub(crate) fn identity(part: &Part) -> BTreeMap<String, String> {
+    identity_of(&part.name)
 }
 
 /// The labels by which the pods of this name are found.
@@ -66,39 +140,33 @@ pub(crate) fn identity_of(name: &str) -> BTreeMap<String, String> {
     [(OWNER_LABEL.to_owned(), name.to_owned())].into()
 }
 
-/// What the pods answer for, as serving takes it: the deployment, which is also called as the object is, or
-/// for a pool all deployments of the namespace that have scaled to zero.
-pub(crate) fn deployments(object: &ModelDeployment) -> String {
-    match object.name() {
-        POOL => format!("*={}_*", object.namespace()),
-        name => format!("{name}={}", object.deployment()),
-    }
-}
-
 /// The labels of the objects.
-pub(crate) fn labels(object: &ModelDeployment) -> BTreeMap<String, String> {
-    let mut labels = identity(object);
+pub(crate) fn labels(part: &Part) -> BTreeMap<String, String> {
+    let mut labels = identity(part);
     labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
     labels.insert(NAME_LABEL.to_owned(), SERVING.to_owned());
+    if let Some(base) = part.base.as_ref().filter(|base| base.name != part.name) {
+        labels.insert(VERSION_OF_LABEL.to_owned(), base.name.clone());
+    }
     labels
 }
 
-/// The metadata of an object of the same name, which goes with its ModelDeployment.
-pub(crate) fn metadata(object: &ModelDeployment) -> ObjectMeta {
-    let owner = OwnerReference {
+/// The metadata of an object of this name, which goes with its ModelDeployment.
+pub(crate) fn metadata(part: &Part) -> ObjectMeta {
+    let owner = |base: &Base| OwnerReference {
         api_version: API_VERSION.to_owned(),
         kind: ModelDeploymentKind::KIND.to_owned(),
-        name: object.name().to_owned(),
-        uid: object.uid().to_owned(),
+        name: base.name.clone(),
+        uid: base.uid.clone(),
         controller: Some(true),
         block_owner_deletion: Some(true),
     };
     ObjectMeta {
-        name: Some(object.name().to_owned()),
-        namespace: Some(object.namespace().to_owned()),
-        labels: Some(labels(object)),
+        name: Some(part.name.clone()),
+        namespace: Some(part.namespace.clone()),
+        labels: Some(labels(part)),
         // A pool belongs to no single object.
-        owner_references: (object.name() != POOL).then(|| vec![owner]),
+        owner_references: part.base.as_ref().map(|base| vec![owner(base)]),
         ..ObjectMeta::default()
     }
 }

@@ -33,6 +33,14 @@ pub fn pods<'pods>(deployment: &Deployment, pods: impl Iterator<Item = &'pods Po
     }
 }
 
+/// The pods of a ModelDeployment whose versions have pods of their own: those of the stable version, and why
+/// a pod of any version does not start.
+pub fn pods_of_versions(stable: Option<Pods>, all: Vec<Pods>) -> Pods {
+    let problem = all.into_iter().find_map(|pods| pods.problem);
+    let stable = stable.unwrap_or_default();
+    Pods { problem: stable.problem.clone().or(problem), ..stable }
+}
+
 /// Why a pod does not start.
 fn problem(pod: &Pod) -> Option<(String, String)> {
     if pod.metadata.deletion_timestamp.is_some() {

@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::{LocalObjectReference, PodResourceClaim, PodSpec
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use slipway_domain::Invalid;
 use slipway_kubernetes_pods::{each, non_empty, parsed, restricted_pod};
-use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Spec};
+use slipway_kubernetes_resources::model_deployment::Spec;
 
 use crate::container::{self, GPU_CLAIM, METRICS_PORT};
 use crate::facts::Facts;
-use crate::names::identity;
+use crate::names::{Part, identity};
 use crate::volumes::volumes;
 
 /// Time from SIGTERM until requests that are still running are cut off, in seconds.
@@ -28,9 +28,9 @@ pub(crate) fn annotations(spec: &Spec) -> BTreeMap<String, String> {
     annotations
 }
 
-pub(crate) fn spec(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Result<PodSpec, Invalid> {
+pub(crate) fn spec(part: &Part, spec: &Spec, facts: &Facts) -> Result<PodSpec, Invalid> {
     let constraints = each("spec.topologySpreadConstraints", &spec.topology_spread_constraints)?;
-    let spread = if constraints.is_empty() { vec![over_nodes(object)] } else { constraints };
+    let spread = if constraints.is_empty() { vec![over_nodes(part)] } else { constraints };
     let account = spec.service_account.clone();
     let template = spec.resources.as_ref().and_then(|resources| resources.gpu_claim_template.clone());
     let claim = template.map(|template| PodResourceClaim {
@@ -38,12 +38,12 @@ pub(crate) fn spec(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Resu
         resource_claim_template_name: Some(template),
         resource_claim_name: None,
     });
-    let prefetch = facts.cache_claim.as_ref().map(|_| vec![container::prefetch(object, spec, facts)]);
+    let prefetch = facts.cache_claim.as_ref().map(|_| vec![container::prefetch(part, spec, facts)]);
     let secrets = spec.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
     Ok(PodSpec {
         affinity: parsed("spec.affinity", spec.affinity.as_ref())?,
         automount_service_account_token: Some(account.is_some()),
-        containers: vec![container::serving(object, spec, facts)],
+        containers: vec![container::serving(part, spec, facts)],
         // Otherwise every Service of the namespace is in the environment.
         enable_service_links: Some(false),
         image_pull_secrets: non_empty(secrets.collect()),
@@ -52,7 +52,7 @@ pub(crate) fn spec(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Resu
         priority_class_name: spec.priority_class.clone(),
         resource_claims: claim.map(|claim| vec![claim]),
         security_context: Some(restricted_pod()),
-        service_account_name: Some(account.unwrap_or_else(|| object.name().to_owned())),
+        service_account_name: Some(account.unwrap_or_else(|| part.name.clone())),
         termination_grace_period_seconds: Some(GRACE_PERIOD_S),
         tolerations: non_empty(each("spec.tolerations", &spec.tolerations)?),
         topology_spread_constraints: Some(spread),
@@ -62,9 +62,9 @@ pub(crate) fn spec(object: &ModelDeployment, spec: &Spec, facts: &Facts) -> Resu
 }
 
 /// The loss of one node is to leave other pods.
-fn over_nodes(object: &ModelDeployment) -> TopologySpreadConstraint {
+fn over_nodes(part: &Part) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
-        label_selector: Some(LabelSelector { match_labels: Some(identity(object)), match_expressions: None }),
+        label_selector: Some(LabelSelector { match_labels: Some(identity(part)), match_expressions: None }),
         max_skew: 1,
         topology_key: "kubernetes.io/hostname".to_owned(),
         when_unsatisfiable: "ScheduleAnyway".to_owned(),

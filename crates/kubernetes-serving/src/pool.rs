@@ -2,11 +2,11 @@
 //! made of the same objects as they are.
 
 use slipway_domain::Invalid;
-use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Placement, Replicas, Resources, Spec};
+use slipway_kubernetes_resources::model_deployment::{Replicas, Resources, Spec};
 
-use crate::build::{Objects, build};
+use crate::build::{Objects, Situation, build_part};
 use crate::facts::Facts;
-use crate::names::POOL;
+use crate::names::Part;
 
 /// Share of the memory of a pod that loaded versions may take, in percent; the rest is for requests.
 const MODELS_PERCENT: u64 = 75;
@@ -16,9 +16,6 @@ const MODELS_PERCENT: u64 = 75;
 /// # Errors
 /// None: the fields that are checked are not set.
 pub fn pool(namespace: &str, facts: &Facts) -> Result<Objects, Invalid> {
-    let mut object = ModelDeployment::default();
-    object.metadata.name = Some(POOL.to_owned());
-    object.metadata.namespace = Some(namespace.to_owned());
     let limit_bytes = facts.pool_memory_bytes / 100 * MODELS_PERCENT;
     let spec = Spec {
         replicas: Some(Replicas { min: facts.pool_replicas, max: None }),
@@ -33,5 +30,5 @@ pub fn pool(namespace: &str, facts: &Facts) -> Result<Objects, Invalid> {
         .into(),
         ..Spec::default()
     };
-    build(&object, &spec, facts, Placement::default())
+    build_part(&Part::pool(namespace), &spec, facts, &Situation::default())
 }

@@ -7,9 +7,9 @@ use k8s_openapi::api::autoscaling::v2::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use slipway_domain::Invalid;
 use slipway_kubernetes_pods::parsed;
-use slipway_kubernetes_resources::model_deployment::{Metric, ModelDeployment, Placement, Scaling, Spec};
+use slipway_kubernetes_resources::model_deployment::{Metric, Placement, Scaling, Spec};
 
-use crate::names::metadata;
+use crate::names::{Part, metadata};
 
 /// Use of what a pod requests, in percent, where a spec says nothing.
 const DEFAULT_TARGET_PERCENT: u32 = 80;
@@ -77,16 +77,13 @@ fn number(replicas: u32) -> i32 {
 ///
 /// # Errors
 /// The behavior is not one; names the field.
-pub(crate) fn autoscaler(
-    object: &ModelDeployment,
-    spec: &Spec,
-) -> Result<Option<HorizontalPodAutoscaler>, Invalid> {
+pub(crate) fn autoscaler(part: &Part, spec: &Spec) -> Result<Option<HorizontalPodAutoscaler>, Invalid> {
     if !is_scaled(spec) {
         return Ok(None);
     }
     let (replicas, scaling) = (spec.replicas(), spec.scaling.clone().unwrap_or_default());
     Ok(Some(HorizontalPodAutoscaler {
-        metadata: metadata(object),
+        metadata: metadata(part),
         spec: Some(HorizontalPodAutoscalerSpec {
             behavior: parsed("spec.scaling.behavior", scaling.behavior.as_ref())?,
             max_replicas: number(replicas.most()),
@@ -95,7 +92,7 @@ pub(crate) fn autoscaler(
             scale_target_ref: CrossVersionObjectReference {
                 api_version: Some("apps/v1".to_owned()),
                 kind: "Deployment".to_owned(),
-                name: object.name().to_owned(),
+                name: part.name.clone(),
             },
         }),
         status: None,

@@ -4,10 +4,10 @@ use k8s_openapi::api::core::v1::{Container, PodTemplateSpec, SecurityContext};
 use serde_json::{Map, Value};
 use slipway_domain::Invalid;
 use slipway_kubernetes_pods::{parsed, refuse_privileges, restricted_container};
-use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Spec};
+use slipway_kubernetes_resources::model_deployment::Spec;
 
 use crate::facts::Facts;
-use crate::names::labels;
+use crate::names::{Part, labels};
 
 const FIELD: &str = "spec.podTemplate";
 /// Lists whose items have a name, by the field that has it.
@@ -30,7 +30,7 @@ const NAMED_LISTS: [(&str, &str); 9] = [
 /// # Errors
 /// They are no part of a template, or ask for privileges; names the field.
 pub(crate) fn changed(
-    object: &ModelDeployment,
+    part: &Part,
     spec: &Spec,
     template: PodTemplateSpec,
     facts: &Facts,
@@ -43,7 +43,7 @@ pub(crate) fn changed(
     merge(&mut merged, changes.clone(), "");
     let mut template: PodTemplateSpec = serde_json::from_value(merged).map_err(broken)?;
     let metadata = template.metadata.get_or_insert_default();
-    metadata.labels.get_or_insert_default().extend(labels(object));
+    metadata.labels.get_or_insert_default().extend(labels(part));
     if let Some(pod) = &mut template.spec {
         let added = pod.init_containers.iter_mut().flatten().chain(&mut pod.containers);
         added.for_each(restrict);

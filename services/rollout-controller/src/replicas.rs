@@ -256,7 +256,9 @@ impl Replicas {
             let (silent, lease) = (heard.silent_for(), heard.lease());
             ReplicaProgress { replica_id: heard.status.replica_id.clone(), silent, lease, progress }
         };
-        self.live(deployment).into_iter().map(of_one).collect()
+        let serves =
+            |heard: &Heard| heard.status.version.as_ref().is_none_or(|version| *version == target.version);
+        self.live(deployment).into_iter().filter(serves).map(of_one).collect()
     }
 
     /// Whether there are live replicas and all of them route by this revision of a deployment or a later one.

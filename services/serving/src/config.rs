@@ -19,6 +19,7 @@ use crate::models::currency::Currency;
 use crate::models::engine_config::{EngineConfig, LoadProbeConfig, at_least_one};
 use crate::records::cloudevents::CloudEventsConfig;
 use crate::source::RecordPolicy;
+use crate::traffic::selection::Selection;
 
 const DEFAULT_NATS_URL: &str = "nats://127.0.0.1:4222";
 /// The version before the current one.
@@ -105,6 +106,10 @@ pub struct Config {
     /// are not dedicated]
     #[arg(long, env = "SLIPWAY_SERVING_DEPLOYMENTS", value_delimiter = ',', value_name = "NAMES")]
     pub deployments: Vec<String>,
+    /// The only version that this replica serves of its deployments, where each version has replicas of its
+    /// own and something in front of them splits the traffic. [default: all versions of the traffic table]
+    #[arg(long, env = "SLIPWAY_SERVING_ONLY_VERSION", value_name = "VERSION")]
+    pub only_version: Option<String>,
     /// Whether to bring the versions of the current traffic tables into the cache directory and to end,
     /// instead of serving: for an init container, or before a node gets replicas.
     #[arg(long, env = "SLIPWAY_SERVING_PREFETCH", default_value_t = false, action = clap::ArgAction::Set,
@@ -225,6 +230,14 @@ impl Config {
             memory_bytes: Some(self.memory_limit_bytes).filter(|bytes| *bytes > 0),
             keep_versions: self.keep_versions,
         }
+    }
+
+    /// What this replica answers for.
+    ///
+    /// # Errors
+    /// An entry is none; names the setting.
+    pub(crate) fn selection(&self) -> anyhow::Result<Selection> {
+        Ok(Selection::parse(&self.deployments)?.of_version(self.only_version.as_deref()))
     }
 
     /// What is recorded.

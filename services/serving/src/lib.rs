@@ -54,7 +54,6 @@ use crate::predict::Predictor;
 pub use crate::records::cloudevents::{CloudEventsConfig, EventsMode};
 use crate::state::ServingState;
 use crate::traffic::pulse::CurrencyMetrics;
-use crate::traffic::selection::Selection;
 
 /// Runs serving until `shutdown`.
 ///
@@ -73,7 +72,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let load_meters = LoadMeters::register(&metrics);
     let loader = loader(&config, load_meters.clone())?;
     let bus = connect(&config).await?;
-    let selection = Selection::parse(&config.deployments)?;
+    let selection = config.selection()?;
     let (readiness, routing) = (Readiness::default(), Arc::new(Routing::new(config.currency(), selection)));
     let counted = ServingMetrics::register(&metrics);
     let access = Access::load(&config.access, &config.cache_dir, &metrics, &routing)?;

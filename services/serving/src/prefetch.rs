@@ -21,7 +21,7 @@ const RETRY_DELAY_MS: u64 = 200;
 /// # Errors
 /// A setting cannot be used, or the cache directory cannot be written.
 pub(crate) async fn run(config: &Config, shutdown: &CancellationToken) -> anyhow::Result<()> {
-    let selection = Selection::parse(&config.deployments)?;
+    let selection = config.selection()?;
     let loader = crate::loader(config, LoadMeters::register(&Metrics::new()))?;
     let Some(bus) = crate::connect(config).await? else { return Ok(()) };
     let most = Duration::from_millis(config.tables_wait_ms);

@@ -134,19 +134,7 @@ fn bound_edge(properties: &mut Value) {
 
 /// Rules about fields.
 fn add_rules(spec: &mut Value) {
-    spec["x-kubernetes-validations"] = json!([
-        rule(
-            "has(self.predictionOutput) == has(oldSelf.predictionOutput) && (!has(self.predictionOutput) || \
-             self.predictionOutput == oldSelf.predictionOutput)",
-            "predictionOutput cannot be changed; create another ModelDeployment",
-        ),
-        rule(
-            "!has(self.scaling) || !has(self.scaling.scaleToZeroAfterSeconds) || (!has(self.tls) && \
-             (!has(self.access) || !has(self.access.tokensSecret)))",
-            "scaling.scaleToZeroAfterSeconds: not with tls or access.tokensSecret, which the serving pool \
-             of the namespace does not have",
-        ),
-    ]);
+    spec["x-kubernetes-validations"] = rules_across_fields();
     let properties = &mut spec["properties"];
     properties["model"]["x-kubernetes-validations"] = json!([
         exactly_one(&["version", "alias", "digest", "storageUri"]),
@@ -183,6 +171,36 @@ fn add_rules(spec: &mut Value) {
         "self.all(name, !name.startsWith('slipway.dev/') && !name.startsWith('app.kubernetes.io/'))",
         "labels that begin with slipway.dev/ or app.kubernetes.io/ are set by Slipway",
     )]);
+}
+
+/// Rules about several fields of the spec, and about changes of it.
+fn rules_across_fields() -> Value {
+    json!([
+        rule(
+            "has(self.predictionOutput) == has(oldSelf.predictionOutput) && (!has(self.predictionOutput) || \
+             self.predictionOutput == oldSelf.predictionOutput)",
+            "predictionOutput cannot be changed; create another ModelDeployment",
+        ),
+        rule(
+            "(has(self.placement) && self.placement == 'separate') == (has(oldSelf.placement) && \
+             oldSelf.placement == 'separate')",
+            "placement cannot be changed; create another ModelDeployment",
+        ),
+        rule(
+            "!has(self.placement) || self.placement != 'separate' || ((!has(self.scaling) || \
+             !has(self.scaling.scaleToZeroAfterSeconds)) && (!has(self.strategy) || \
+             !has(self.strategy.shadowPercent) || self.strategy.shadowPercent == 0) && !has(self.rules) && \
+             !has(self.stickyKey))",
+            "placement: separate is not possible with scaling.scaleToZeroAfterSeconds, \
+             strategy.shadowPercent, rules or stickyKey, which need all versions in each pod",
+        ),
+        rule(
+            "!has(self.scaling) || !has(self.scaling.scaleToZeroAfterSeconds) || (!has(self.tls) && \
+             (!has(self.access) || !has(self.access.tokensSecret)))",
+            "scaling.scaleToZeroAfterSeconds: not with tls or access.tokensSecret, which the serving pool \
+             of the namespace does not have",
+        ),
+    ])
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ mod zero;
 pub use change::{Change, Move, change};
 pub use definition::definition;
 pub use spec::{
-    Access, Gateway, Ingress, Metric, ModelRef, Monitor, Records, Replicas, Resources, Route, Scaling, Spec,
-    Tls,
+    Access, Gateway, Ingress, Layout, Metric, ModelRef, Monitor, Records, Replicas, Resources, Route,
+    Scaling, Spec, Tls,
 };
 pub use status::{Observed, Pods, Status, status};
 pub use step::{Step, step};

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Placement};
-use slipway_kubernetes_serving::{Facts, Objects, Owner, POOL, Scale, build, owner_of, pool};
+use slipway_kubernetes_serving::{
+    Facts, Objects, Owner, POOL, Scale, Situation, build, build_version, owner_of, pool,
+};
 
 fn object(spec: Value) -> ModelDeployment {
     let mut object = ModelDeployment { spec, ..ModelDeployment::default() };
@@ -25,13 +27,14 @@ fn built(spec: Value) -> Objects {
 
 fn placed(spec: Value, placement: Placement) -> Objects {
     let object = object(spec);
-    build(&object, &object.parsed().unwrap(), &facts(), placement).unwrap()
+    build(&object, &object.parsed().unwrap(), &facts(), &Situation { placement, ..Situation::default() })
+        .unwrap()
 }
 
 /// The field that is refused, and why.
 fn refused(spec: Value) -> (String, String) {
     let object = object(spec);
-    let refused = build(&object, &object.parsed().unwrap(), &facts(), Placement::default()).unwrap_err();
+    let refused = build(&object, &object.parsed().unwrap(), &facts(), &Situation::default()).unwrap_err();
     (refused.field, refused.message)
 }
 
@@ -98,7 +101,7 @@ fn a_cache_of_the_node_is_filled_before_serving_starts() {
     let object = object(json!({"model": {"name": "fraud", "version": "1"},
         "resources": {"gpuClaimTemplate": "one-gpu"}}));
     let facts = Facts { cache_claim: Some("models".to_owned()), ..facts() };
-    let objects = build(&object, &object.parsed().unwrap(), &facts, Placement::default()).unwrap();
+    let objects = build(&object, &object.parsed().unwrap(), &facts, &Situation::default()).unwrap();
     check("node-cache", &objects);
 }
 
@@ -109,11 +112,26 @@ fn the_pool_of_a_namespace_and_the_service_that_leads_to_it() {
     let objects = placed(json!({"model": {"name": "fraud", "version": "1"}}), asleep);
     let selector = objects.service.spec.unwrap().selector.unwrap();
     assert_eq!(selector["slipway.dev/model-deployment"], POOL);
-    assert_eq!((objects.deployment.spec.unwrap().replicas, objects.scale), (Some(0), None));
+    assert_eq!((objects.deployment.unwrap().spec.unwrap().replicas, objects.scale), (Some(0), None));
     let scaled = json!({"model": {"name": "fraud", "version": "1"}, "replicas": {"min": 2, "max": 3}});
     let objects = placed(scaled.clone(), asleep);
-    assert_eq!((objects.deployment.spec.unwrap().replicas, objects.scale), (None, Some(Scale::Zero)));
+    assert_eq!(
+        (objects.deployment.unwrap().spec.unwrap().replicas, objects.scale),
+        (None, Some(Scale::Zero))
+    );
     assert_eq!(built(scaled).scale, Some(Scale::AtLeast(2)));
+}
+
+#[test]
+fn versions_with_pods_of_their_own_share_the_traffic_of_the_routes() {
+    let object = object(json!({"model": {"name": "fraud", "alias": "champion"}, "placement": "separate",
+        "replicas": {"min": 1, "max": 2}, "route": {"gateways": [{"name": "public"}],
+            "hostnames": ["fraud.example.com"], "grpcHostnames": ["grpc.example.com"]}}));
+    let spec = object.parsed().unwrap();
+    let shares = vec![("1".to_owned(), 90), ("2".to_owned(), 10)];
+    let situation = Situation { shares, ..Situation::default() };
+    check("separate", &build(&object, &spec, &facts(), &situation).unwrap());
+    check("separate-version", &build_version(&object, &spec, &facts(), "2").unwrap());
 }
 
 #[test]
@@ -142,7 +160,7 @@ fn a_template_that_asks_for_privileges_is_refused_with_its_field() {
     let object = object(json!({"model": {"name": "fraud", "version": "1"},
         "podTemplate": {"spec": {"hostNetwork": true}}}));
     let facts = Facts { allow_privileged: true, ..facts() };
-    build(&object, &object.parsed().unwrap(), &facts, Placement::default()).unwrap();
+    build(&object, &object.parsed().unwrap(), &facts, &Situation::default()).unwrap();
 }
 
 #[test]
@@ -155,10 +173,12 @@ fn what_kubernetes_does_not_have_is_refused_with_its_field() {
 #[test]
 fn an_object_says_to_which_model_deployment_it_belongs() {
     let objects = built(json!({"model": {"name": "fraud", "version": "1"}}));
-    for metadata in [&objects.deployment.metadata, &objects.service.metadata, &objects.policy.metadata] {
+    let deployment = objects.deployment.unwrap();
+    let policy = objects.policy.unwrap();
+    for metadata in [&deployment.metadata, &objects.service.metadata, &policy.metadata] {
         let owner = Owner { namespace: "ml".to_owned(), name: "fraud".to_owned() };
         assert_eq!(owner_of(metadata), Some(owner));
     }
-    let pod = objects.deployment.spec.unwrap().template.metadata.unwrap();
+    let pod = deployment.spec.unwrap().template.metadata.unwrap();
     assert_eq!(pod.labels.unwrap()["slipway.dev/model-deployment"], "fraud");
 }

@@ -7,12 +7,12 @@ use slipway_testkit::TestAuthority;
 use crate::rollouts::{MODEL, answers, immediate};
 use crate::world::{World, manifest, on_a_cluster};
 
-const ROLE: &str = include_str!("../../../../deploy/kubernetes/operator-edge-role.yaml");
+pub(crate) const ROLE: &str = include_str!("../../../../deploy/kubernetes/operator-edge-role.yaml");
 /// The Gateway API, whose definitions are installed as its project publishes them.
 const GATEWAY_API: (&str, &str, &str) =
     ("sigs.k8s.io/gateway-api", "v1.4.0", "h1:ZwlNM6zOHq0h3WUX2gfByPs2yAEsy/EenYJB78jpQfQ=");
 
-fn install_gateway_api() {
+pub(crate) fn install_gateway_api() {
     let (path, version, sum) = GATEWAY_API;
     let folder = go_module(path, version, sum).unwrap().join("config/crd/standard");
     let cluster = Cluster::shared(Level::Node).unwrap();

@@ -12,6 +12,7 @@ mod repair;
 mod role;
 mod rollouts;
 mod scaling;
+mod separate;
 mod storage;
 mod upgrade;
 mod world;

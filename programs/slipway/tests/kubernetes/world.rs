@@ -382,7 +382,12 @@ impl World {
 
     /// A client of the Service of the ModelDeployment `fraud`.
     pub(crate) fn service(&self) -> Client {
-        let address = self.kubectl(&["get", "service", "fraud", "--output", "jsonpath={.spec.clusterIP}"]);
+        self.service_called("fraud")
+    }
+
+    /// A client of a Service.
+    pub(crate) fn service_called(&self, name: &str) -> Client {
+        let address = self.kubectl(&["get", "service", name, "--output", "jsonpath={.spec.clusterIP}"]);
         Client { serving: format!("http://{address}:8000"), ..self.client.clone() }
     }
 }

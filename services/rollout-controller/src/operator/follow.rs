@@ -14,9 +14,9 @@ use slipway_api::traffic::Pool;
 use slipway_http_server::Problem;
 use slipway_kubernetes_client::{Connection, set_finalizers, text};
 use slipway_kubernetes_resources::model_deployment::{
-    Deployed, ModelDeployment, Observed, Placement, Pods, Spec, Step, placement, pool, status, step,
+    Deployed, ModelDeployment, Observed, Pods, Spec, Step, placement, pool, status, step,
 };
-use slipway_kubernetes_serving::{Facts, MANAGED_BY, Owner, build, pod_selector, pods};
+use slipway_kubernetes_serving::{Facts, MANAGED_BY, Owner, Situation, build, pod_selector, pods};
 use slipway_runtime::clock;
 use tokio::sync::Notify;
 
@@ -70,6 +70,8 @@ pub(super) struct Known {
     applied: HashMap<String, Applied>,
     /// Objects that need nothing more, as they were last seen.
     done: HashMap<String, Seen>,
+    /// What was applied for versions that have pods of their own, by the names of their objects.
+    pub(super) versions: HashMap<Owner, (i64, Marks, Instant)>,
     /// What was applied for the pools of namespaces.
     pub(super) pools: HashMap<String, (Marks, Instant)>,
 }
@@ -94,8 +96,8 @@ struct Seen {
     has_pods: bool,
     /// What the pool is to do for it.
     pool: Option<Pool>,
-    /// Who is to answer.
-    placement: Placement,
+    /// What is so at the moment.
+    situation: Situation,
 }
 
 #[derive(Debug, Clone)]
@@ -107,11 +109,11 @@ struct Refusal {
     is_of_objects: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Applied {
     /// Generation of the object that they were made from.
     generation: i64,
-    placement: Placement,
+    situation: Situation,
     marks: Marks,
     at: Instant,
 }
@@ -167,6 +169,9 @@ impl Follower {
             known.waits.retain(|uid, _| uids.contains(uid.as_str()));
             known.applied.retain(|uid, _| uids.contains(uid.as_str()));
             known.done.retain(|uid, _| uids.contains(uid.as_str()));
+            known.versions.retain(|part, (.., at)| {
+                self.children.deployment(part).is_some() || at.elapsed() < WATCH_LAG
+            });
         }
         self.follow_pools(objects).await?;
         if objects.is_empty() {
@@ -219,16 +224,21 @@ impl Follower {
         own_pods: &[Arc<Pod>],
     ) -> Seen {
         let deployment = self.children.deployment(owner);
-        let has_pods = !own_pods.is_empty() || deployment.is_some();
-        let pods = deployment.map(|deployment| pods(&deployment, own_pods.iter().map(AsRef::as_ref)));
+        let versions = self.children.versions(owner);
+        let has_pods = !own_pods.is_empty() || deployment.is_some() || !versions.is_empty();
+        let pods = match is_separate(object) {
+            true => Some(self.pods_of_versions(object, deployed.as_ref(), own_pods)),
+            false => deployment.map(|deployment| pods(&deployment, own_pods.iter().map(AsRef::as_ref))),
+        };
         let activity = self.activity(object, owner, deployed.as_ref(), pods.as_ref());
+        let shares = self.shares(object, deployed.as_ref());
         Seen {
             resource_version: object.metadata.resource_version.clone(),
             deployed,
             pods,
             has_pods,
             pool: activity.as_ref().and_then(pool),
-            placement: activity.as_ref().map(placement).unwrap_or_default(),
+            situation: Situation { placement: activity.as_ref().map(placement).unwrap_or_default(), shares },
         }
     }
 
@@ -273,7 +283,9 @@ impl Follower {
         let mut is_built = true;
         if let Some(spec) = self.parsed(&object) {
             deployed = self.deploy(&object, &spec, deployed, next).await?;
-            is_built = self.build(&object, owner, &spec, seen.placement).await?;
+            is_built = self.build_versions(&object, owner, &spec, deployed.as_ref()).await?;
+            is_built &= self.build(&object, owner, &spec, &seen.situation).await?;
+            is_built &= self.remove_versions(owner, &spec, deployed.as_ref()).await?;
         }
         let is_moved = self.move_to_pool(deployed.as_ref(), seen.pool).await?;
         let written = self.write(&object, deployed.as_ref(), seen).await?;
@@ -304,7 +316,7 @@ impl Follower {
         }
     }
 
-    fn refuse(&self, object: &ModelDeployment, reason: String, is_of_objects: bool) {
+    pub(super) fn refuse(&self, object: &ModelDeployment, reason: String, is_of_objects: bool) {
         let (generation, at) = (object.generation(), Instant::now());
         let refusal = Refusal { generation, at, reason, is_of_objects };
         self.known().refused.insert(object.uid().to_owned(), refusal);
@@ -360,18 +372,18 @@ impl Follower {
         object: &ModelDeployment,
         owner: &Owner,
         spec: &Spec,
-        placement: Placement,
+        situation: &Situation,
     ) -> Result<bool, Error> {
-        let applied = self.known().applied.get(object.uid()).copied();
+        let applied = self.known().applied.get(object.uid()).cloned();
         let is_of =
-            |applied: &Applied| applied.generation == object.generation() && applied.placement == placement;
+            |applied: &Applied| applied.generation == object.generation() && applied.situation == *situation;
         if let Some(applied) = applied.filter(is_of) {
             let is_same = self.children.are_as_applied(owner, &applied.marks);
             if is_same || applied.at.elapsed() < WATCH_LAG {
                 return Ok(is_same);
             }
         }
-        let objects = match build(object, spec, &self.facts, placement) {
+        let objects = match build(object, spec, &self.facts, situation) {
             Ok(objects) => objects,
             Err(invalid) => {
                 self.refuse(object, invalid.to_string(), true);
@@ -381,7 +393,7 @@ impl Follower {
         match self.children.apply(owner, &objects).await {
             Ok(marks) => {
                 let (generation, at) = (object.generation(), Instant::now());
-                let applied = Applied { generation, placement, marks, at };
+                let applied = Applied { generation, situation: situation.clone(), marks, at };
                 let mut known = self.known();
                 known.applied.insert(object.uid().to_owned(), applied);
                 if known.refused.get(object.uid()).is_some_and(|refusal| refusal.is_of_objects) {
@@ -414,7 +426,7 @@ impl Follower {
             refusal: refusal.as_ref().map(|refusal| refusal.reason.as_str()),
             waits_for: waits.as_deref(),
             monitor: monitor.as_deref(),
-            placement: seen.placement,
+            placement: seen.situation.placement,
         };
         let status = status(object, &observed, DateTime::<Utc>::from(clock::now()));
         if status == object.status {
@@ -438,6 +450,11 @@ impl Follower {
     fn api(&self, object: &ModelDeployment) -> Api<ModelDeployment> {
         Api::namespaced(self.cluster.client.clone(), object.namespace())
     }
+}
+
+/// Whether each version of an object has pods of its own.
+pub(super) fn is_separate(object: &ModelDeployment) -> bool {
+    object.spec["placement"] == "separate"
 }
 
 /// The monitor that was made for an object: that of the spec that was applied, or before that, of the one

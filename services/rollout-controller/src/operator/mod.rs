@@ -15,6 +15,7 @@ mod keda;
 mod kserve;
 mod monitor;
 mod pool;
+mod versions;
 
 use std::time::Duration;
 

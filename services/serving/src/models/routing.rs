@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use slipway_api::predictions::Variant;
-use slipway_api::traffic::{Pool, Target, TrafficTable, VersionState};
+use slipway_api::traffic::{Target, TrafficTable, VersionState};
 use slipway_domain::traffic::{self, Draw};
 use tokio::sync::watch;
 
@@ -340,10 +340,9 @@ impl Routing {
         })
     }
 
-    /// Whether clients of a deployment are to leave: it has replicas of its own again, and this one is of the
-    /// pool.
+    /// Whether clients of a deployment are to leave this replica.
     pub(crate) fn is_left(&self, route: &Route) -> bool {
-        route.table.pool == Some(Pool::Leaving) && self.selection.is_pool()
+        self.selection.is_left(&route.table)
     }
 
     /// Marks the routes as complete: a name that is not among them is no deployment.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use slipway_api::traffic::{POOL_PATTERN, TrafficTable};
+use slipway_api::traffic::{POOL_PATTERN, Pool, Target, TrafficTable, Weighted};
 
 /// See the module. The default: every deployment that is not dedicated, under its own name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) struct Selection {
     aliases: BTreeMap<String, String>,
     /// Beginning of the names of the deployments of a pool. A client may leave it out.
     pool: Option<String>,
+    /// The only version that is served.
+    version: Option<String>,
 }
 
 impl Selection {
@@ -50,6 +52,53 @@ impl Selection {
             );
         }
         Ok(selection)
+    }
+
+    /// The same for one version alone.
+    #[must_use]
+    pub(crate) fn of_version(self, version: Option<&str>) -> Self {
+        Self { version: version.filter(|version| !version.is_empty()).map(str::to_owned), ..self }
+    }
+
+    /// The only version that is served; `None`: all that a table names.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// The part of a table that this replica follows. A replica of one version answers all requests that
+    /// reach it, whatever its weight is: the routes in front of it follow the table a moment later.
+    pub(crate) fn part_of(&self, table: TrafficTable) -> TrafficTable {
+        let Some(version) = &self.version else { return table };
+        let own = |target: &&Target| target.version == *version;
+        let stable = table.stable.iter().find(own).cloned();
+        let candidate = table.candidates.iter().map(|weighted| &weighted.target).find(own).cloned();
+        let idle = table.targets().find(own).filter(|_| stable.is_none() && candidate.is_none()).cloned();
+        let all = |target: Target| Weighted { target, weight_percent: 100 };
+        TrafficTable {
+            stable,
+            candidates: candidate.or_else(|| idle.clone()).map(all).into_iter().collect(),
+            shadows: Vec::new(),
+            warm: idle.into_iter().collect(),
+            rules: Vec::new(),
+            ..table
+        }
+    }
+
+    /// What a replica of one version follows after a table that names the version no longer: the part before,
+    /// until nobody leads requests to it any more and it is ended.
+    pub(crate) fn kept(&self, part: TrafficTable, before: &TrafficTable) -> TrafficTable {
+        if self.version.is_none() || part.targets().next().is_some() {
+            return part;
+        }
+        let (stable, candidates) = (before.stable.clone(), before.candidates.clone());
+        TrafficTable { warm: before.targets().take(1).cloned().collect(), stable, candidates, ..part }
+    }
+
+    /// Whether clients are to leave this replica: the deployment has replicas of its own again, and this one
+    /// is of the pool, or another version than that of this replica is to answer them.
+    pub(crate) fn is_left(&self, part: &TrafficTable) -> bool {
+        (self.is_pool() && part.pool == Some(Pool::Leaving))
+            || (self.version.is_some() && !part.warm.is_empty())
     }
 
     /// Whether the replica answers for the deployment of a table.
@@ -99,8 +148,6 @@ impl Selection {
 
 #[cfg(test)]
 mod tests {
-    use slipway_api::traffic::Pool;
-
     use super::*;
 
     fn parsed(entries: &[&str]) -> Result<Selection, String> {
@@ -148,6 +195,45 @@ mod tests {
         for entries in [&["*=ml_*", "a"][..], &["ml_*"], &["*=*"], &["a=ml_*"], &["*=ml"]] {
             assert!(parsed(entries).is_err(), "{entries:?}");
         }
+    }
+
+    #[test]
+    fn a_replica_of_one_version_has_its_role_with_all_of_the_traffic() {
+        let target = |version: &str| Target { version: version.to_owned(), digest: "sha256:0".to_owned() };
+        let table = TrafficTable {
+            stable: Some(target("1")),
+            candidates: vec![Weighted { target: target("2"), weight_percent: 10 }],
+            warm: vec![target("3")],
+            ..table("ml_fraud", true)
+        };
+        let part = |version: &str| {
+            let selection = parsed(&["fraud=ml_fraud"]).unwrap().of_version(Some(version));
+            let part = selection.part_of(table.clone());
+            part.validate().unwrap();
+            (part.stable.clone(), part.candidates.clone(), selection.is_left(&part))
+        };
+        let all = |version: &str| Weighted { target: target(version), weight_percent: 100 };
+        assert_eq!(part("1"), (Some(target("1")), vec![], false));
+        assert_eq!(part("2"), (None, vec![all("2")], false));
+        assert_eq!(part("3"), (None, vec![all("3")], true));
+        assert_eq!(part("4"), (None, vec![], false));
+        assert_eq!(parsed(&[]).unwrap().part_of(table.clone()), table);
+    }
+
+    #[test]
+    fn a_replica_of_one_version_goes_on_after_the_table_has_dropped_it() {
+        let target = |version: &str| Target { version: version.to_owned(), digest: "sha256:0".to_owned() };
+        let stable =
+            |version: &str| TrafficTable { stable: Some(target(version)), ..table("ml_fraud", true) };
+        let selection = parsed(&["fraud=ml_fraud"]).unwrap().of_version(Some("1"));
+        let part = selection.part_of(stable("1"));
+        let kept = selection.kept(selection.part_of(stable("2")), &part);
+        kept.validate().unwrap();
+        assert_eq!((&kept.stable, selection.is_left(&kept)), (&Some(target("1")), true));
+        let again = selection.kept(selection.part_of(stable("1")), &kept);
+        assert_eq!((&again.stable, selection.is_left(&again)), (&Some(target("1")), false));
+        let all = parsed(&["fraud=ml_fraud"]).unwrap();
+        assert_eq!(all.kept(all.part_of(stable("2")), &part).stable, Some(target("2")));
     }
 
     #[test]

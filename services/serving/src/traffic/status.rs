@@ -103,6 +103,7 @@ async fn write(
         unsettled: listed,
         silent_below_revision,
         deployments: selection.only(),
+        version: selection.version().map(str::to_owned),
         load: load(&replica.routing),
         cpu_us: usage::cpu_us(),
         gpu_percent: usage::gpu_percent(&replica.routing),

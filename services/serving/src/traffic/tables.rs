@@ -124,7 +124,7 @@ fn read(entry: KvEntry, selection: &Selection) -> Option<Update> {
             refused(format!("it is the table of the deployment `{}`", table.deployment))
         }
         Ok(table) => match table.validate() {
-            Ok(()) => Some(Update::Table(Box::new(Entry { table, revision }))),
+            Ok(()) => Some(Update::Table(Box::new(Entry { table: selection.part_of(table), revision }))),
             Err(invalid) => refused(format!("it is invalid: {invalid}")),
         },
         Err(error) => refused(format!("it does not parse: {error}")),

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 pub use self::edge::{Access, Gateway, Ingress, Route, Tls};
 pub use self::model::ModelRef;
-pub use self::pods::Resources;
+pub use self::pods::{Layout, Resources};
 pub use self::records::{Monitor, Records};
 pub use self::scale::{Metric, Replicas, Scaling};
 use super::ModelDeployment;
@@ -98,6 +98,9 @@ pub struct Spec {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub pod_template: Option<Value>,
+    /// Whether all versions run in each pod, or each in pods of its own [default: together].
+    #[serde(default)]
+    pub placement: Option<Layout>,
     /// Who may call the pods [default: every client that reaches them].
     #[serde(default)]
     pub access: Option<Access>,
@@ -152,6 +155,11 @@ impl Spec {
     pub fn followed_alias(&self, deployment: &str) -> Option<String> {
         let of_storage = || self.model.watch.then(|| deployment.to_owned());
         self.model.alias.clone().or_else(of_storage)
+    }
+
+    /// Whether each version has pods of its own.
+    pub fn is_separate(&self) -> bool {
+        self.placement == Some(Layout::Separate)
     }
 
     /// The number of pods.

@@ -19,3 +19,15 @@ pub struct Resources {
     /// in place of `gpus`.
     pub gpu_claim_template: Option<String>,
 }
+
+/// Which versions run in a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Layout {
+    /// All of them: a canary needs no further pods and no second GPU.
+    #[default]
+    Together,
+    /// One: each version has its own pods, and the routes split the traffic. For models of which a pod cannot
+    /// hold two. The pods of the version before stay for a rollback until another version is rolled out.
+    Separate,
+}

@@ -1,17 +1,19 @@
-//! `slipway models import` and its list.
+//! The commands of `slipway models` for models from buckets and web servers.
 
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, Subcommand};
 use slipway_api::rest::registry::{Import, NewImport};
 use slipway_client::Registry;
 
+use crate::commands::context::Paging;
 use crate::output::{self, errln, outln};
 
 /// How often it is asked what became of an import.
 const POLL: Duration = Duration::from_millis(500);
-pub(super) const COLUMNS: [(&str, &str); 6] = [
+/// Columns of the list.
+const COLUMNS: [(&str, &str); 6] = [
     ("ID", "id"),
     ("URI", "uri"),
     ("VERSION", "version"),
@@ -19,6 +21,27 @@ pub(super) const COLUMNS: [(&str, &str); 6] = [
     ("WATCH", "watch"),
     ("PROBLEM", "problem"),
 ];
+
+/// See `slipway models --help`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Imports a model from a bucket or a web server as a version, and waits for it.
+    Import(Options),
+    /// Lists the imports of a model.
+    Imports {
+        /// Registered model.
+        model: String,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Ends an import. Its versions stay.
+    DeleteImport {
+        /// Registered model.
+        model: String,
+        /// ID of the import.
+        id: String,
+    },
+}
 
 /// What to import.
 #[derive(Debug, Args)]
@@ -39,8 +62,23 @@ pub struct Options {
     no_wait: bool,
 }
 
+pub(super) async fn run(as_json: bool, registry: &Registry, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Import(options) => import(as_json, registry, options).await?,
+        Command::Imports { model, paging } => {
+            let found = registry.imports(&model, &paging.page()).await?;
+            output::list(as_json, &found, "imports", &COLUMNS);
+        }
+        Command::DeleteImport { model, id } => {
+            registry.delete_import(&model, &id).await?;
+            outln!("import {id} was deleted");
+        }
+    }
+    Ok(())
+}
+
 /// Begins an import, and waits for its version. What goes wrong is told and tried again.
-pub(super) async fn run(as_json: bool, registry: &Registry, options: Options) -> anyhow::Result<()> {
+async fn import(as_json: bool, registry: &Registry, options: Options) -> anyhow::Result<()> {
     let Options { model, uri, alias, watch, no_wait } = options;
     let mut import = registry.import(&model, &NewImport { uri, alias, watch }).await?;
     let mut told = None;

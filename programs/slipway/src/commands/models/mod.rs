@@ -62,22 +62,9 @@ pub enum Command {
         /// Version number.
         version: String,
     },
-    /// Imports a model from a bucket or a web server as a version, and waits for it.
-    Import(imports::Options),
-    /// Lists the imports of a model.
-    Imports {
-        /// Registered model.
-        model: String,
-        #[command(flatten)]
-        paging: Paging,
-    },
-    /// Ends an import. Its versions stay.
-    DeleteImport {
-        /// Registered model.
-        model: String,
-        /// ID of the import.
-        id: String,
-    },
+    /// Manages imports.
+    #[command(flatten)]
+    Imports(imports::Command),
     /// Gives a model another name. Its versions and aliases stay, and deployments, alias watches and monitors
     /// follow.
     Rename {
@@ -202,15 +189,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<(
             registry.set_alias(&model, &alias, &target).await?;
             outln!("{model}@{alias} → version {}", target.version);
         }
-        Command::Import(options) => imports::run(context.json, &registry, options).await?,
-        Command::Imports { model, paging } => {
-            let found = registry.imports(&model, &paging.page()).await?;
-            output::list(context.json, &found, "imports", &imports::COLUMNS);
-        }
-        Command::DeleteImport { model, id } => {
-            registry.delete_import(&model, &id).await?;
-            outln!("import {id} was deleted");
-        }
+        Command::Imports(command) => imports::run(context.json, &registry, command).await?,
         Command::Rename { model, new_name } => {
             let renamed = registry.rename_model(&model, &Rename { new_name }).await?;
             outln!("{model} is called {} now", renamed.name);

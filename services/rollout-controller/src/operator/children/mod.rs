@@ -21,8 +21,8 @@ use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 use slipway_kubernetes_client::{Connection, api, apply, delete, reflect, text};
 use slipway_kubernetes_serving::{
-    GrpcRoute, HttpRoute, MANAGED_BY, Objects, Owner, POOL, POOLED_LABEL, Scale, ServiceMonitor, owner_of,
-    selector,
+    GrpcRoute, HttpRoute, MANAGED_BY, Objects, Owner, POOL, POOLED_LABEL, Scale, ServiceMonitor, base_of,
+    owner_of, selector,
 };
 use tokio::sync::Notify;
 
@@ -187,11 +187,11 @@ impl Children {
         self.deployments.get(owner)
     }
 
-    /// All pods, by ModelDeployment.
+    /// All pods, by ModelDeployment, whichever of its versions they serve.
     pub(super) fn pods(&self) -> HashMap<Owner, Vec<Arc<Pod>>> {
         let mut pods: HashMap<Owner, Vec<Arc<Pod>>> = HashMap::new();
         for pod in self.pods.all() {
-            if let Some(owner) = owner_of(&pod.metadata) {
+            if let Some(owner) = base_of(&pod.metadata) {
                 pods.entry(owner).or_default().push(pod);
             }
         }
@@ -219,8 +219,8 @@ impl Children {
         let mut marks = Marks {
             account: self.put(&self.accounts, owner, objects.account.as_ref()).await?,
             service: self.put(&self.services, owner, Some(&objects.service)).await?,
-            policy: self.put(&self.policies, owner, Some(&objects.policy)).await?,
-            budget: self.put(&self.budgets, owner, Some(&objects.budget)).await?,
+            policy: self.put(&self.policies, owner, objects.policy.as_ref()).await?,
+            budget: self.put(&self.budgets, owner, objects.budget.as_ref()).await?,
             ..Marks::default()
         };
         // Without the autoscaler, the number of pods is the Deployment's own again.
@@ -228,7 +228,7 @@ impl Children {
         if autoscaler.is_none() {
             self.put(&self.autoscalers, owner, None).await?;
         }
-        let deployment = self.put_object(&self.deployments, owner, Some(&objects.deployment)).await?;
+        let deployment = self.put_object(&self.deployments, owner, objects.deployment.as_ref()).await?;
         if let (Some(scale), Some(deployment)) = (objects.scale, &deployment) {
             self.scale(deployment, owner, scale).await?;
         }
@@ -243,7 +243,7 @@ impl Children {
         marks.ingress = self.put(&self.ingresses, owner, objects.ingress.as_ref()).await?;
         marks.http_route = self.put(&self.http_routes, owner, objects.http_route.as_ref()).await?;
         marks.grpc_route = self.put(&self.grpc_routes, owner, objects.grpc_route.as_ref()).await?;
-        let monitor = Some(&objects.service_monitor).filter(|_| self.kinds.service_monitors.is_here());
+        let monitor = objects.service_monitor.as_ref().filter(|_| self.kinds.service_monitors.is_here());
         marks.service_monitor = self.put(&self.service_monitors, owner, monitor).await?;
         Ok(())
     }
@@ -264,13 +264,15 @@ impl Children {
         Ok(())
     }
 
-    /// Deletes the objects of an owner that is gone and that none of them names: the pool of a namespace.
+    /// Deletes the objects of what is not needed any more: the pool of a namespace, or a version that has
+    /// pods of its own.
     pub(super) async fn remove(&self, owner: &Owner) -> Result<(), Refusal> {
         self.put(&self.deployments, owner, None).await?;
         self.put(&self.services, owner, None).await?;
         self.put(&self.budgets, owner, None).await?;
         self.put(&self.policies, owner, None).await?;
         self.put(&self.accounts, owner, None).await?;
+        self.put(&self.autoscalers, owner, None).await?;
         self.put(&self.service_monitors, owner, None).await?;
         Ok(())
     }
@@ -322,12 +324,18 @@ impl Children {
 
     /// Deletes the pods of a ModelDeployment, which answer what they have taken.
     pub(super) async fn drain(&self, owner: &Owner) -> Result<(), kube::Error> {
-        match self.deployments.get(owner) {
-            Some(found) if found.meta().deletion_timestamp.is_none() && is_own(found.meta(), owner) => {
-                delete::<Deployment>(&self.client, &owner.namespace, &found.name_any()).await
-            }
-            _ => Ok(()),
+        let own = self.deployments.all().filter(|found| base_of(found.meta()).as_ref() == Some(owner));
+        for found in own.filter(|found| found.meta().deletion_timestamp.is_none()) {
+            delete::<Deployment>(&self.client, &owner.namespace, &found.name_any()).await?;
         }
+        Ok(())
+    }
+
+    /// The versions of a ModelDeployment that have pods of their own, by the names of their objects.
+    pub(super) fn versions(&self, owner: &Owner) -> Vec<Owner> {
+        let own = self.deployments.all().filter(|found| base_of(found.meta()).as_ref() == Some(owner));
+        let parts = own.filter_map(|found| owner_of(found.meta()));
+        parts.filter(|part| part != owner).collect()
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn values(
     let timestamp = at.unwrap_or_default().to_rfc3339_opts(SecondsFormat::Secs, true);
     let own = loads.iter().filter(|(deployment, _)| is_selected(asked, deployment));
     // An autoscaler counts every pod that it is told of.
-    let own = own.flat_map(|(_, loads)| loads).filter(|load| !load.is_pool);
+    let own = own.flat_map(|(_, loads)| loads).filter(|load| !load.is_pool && is_of_part(asked, load));
     let items: Vec<Value> = own
         .filter(|load| asked.pod == "*" || asked.pod == load.replica_id)
         .map(|load| {
@@ -70,16 +70,27 @@ pub(super) fn values(
 /// names.
 fn is_selected(asked: &Asked<'_>, deployment: &str) -> bool {
     let Some((namespace, name)) = deployment.split_once('_') else { return false };
-    let named = asked.selector.split(',').find_map(|term| {
-        let (label, value) = term.split_once('=')?;
-        (label == OWNER_LABEL).then(|| value.trim_start_matches('='))
-    });
-    let is_meant = match named {
-        Some(named) => named == name,
+    let is_meant = match named(asked) {
+        // Of a version that has pods of its own, the name has the version behind it.
+        Some(named) => named.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("-v")),
         // Some other selector: a HorizontalPodAutoscaler then leaves out pods that are not its own.
         None => true,
     };
     namespace == asked.namespace && is_meant
+}
+
+/// What the selector names.
+fn named<'request>(asked: &Asked<'request>) -> Option<&'request str> {
+    asked.selector.split(',').find_map(|term| {
+        let (label, value) = term.split_once('=')?;
+        (label == OWNER_LABEL).then(|| value.trim_start_matches('='))
+    })
+}
+
+/// Whether a pod is one of those that the selector names: pods are called as what they are made for.
+fn is_of_part(asked: &Asked<'_>, load: &Load) -> bool {
+    named(asked)
+        .is_none_or(|named| load.replica_id.strip_prefix(named).is_some_and(|rest| rest.starts_with('-')))
 }
 
 const fn value(metric: PodMetric, load: &Load) -> f64 {

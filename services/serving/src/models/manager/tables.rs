@@ -115,6 +115,7 @@ impl Manager {
             Some(known) => {
                 let was_refused = known.refused.take().is_some();
                 known.entry_revision = revision;
+                let table = self.routing.selection.kept(table, &known.wanted);
                 if *known.wanted == table && !was_refused {
                     return None;
                 }
