@@ -26,8 +26,8 @@ const LINGER_MS: u64 = 500;
 /// What is thrown away at a time.
 const DISCARD_BYTES: usize = 4 * 1024;
 
-/// In the extensions of a response: its connection ends after it, and after what else is in flight there. The
-/// client is told, by `Connection: close` or GOAWAY.
+/// Response extension that closes the connection after this response and the other requests in flight on it:
+/// `Connection: close` over HTTP/1.1, GOAWAY over HTTP/2.
 #[derive(Debug, Clone, Copy)]
 pub struct EndConnection;
 

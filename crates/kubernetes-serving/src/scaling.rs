@@ -45,12 +45,12 @@ impl PodMetric {
     }
 }
 
-/// Whether there are to be pods where their number is the autoscaler's, which never begins with none.
+/// The lower bound of pods where a HorizontalPodAutoscaler sets their number; it does nothing at 0 replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// There are none.
+    /// No pods: scaled to zero.
     Zero,
-    /// There are; so many to begin with.
+    /// At least this number of pods, from which the autoscaler goes on.
     AtLeast(i32),
 }
 

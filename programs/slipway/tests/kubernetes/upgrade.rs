@@ -36,7 +36,7 @@ fn objects_of_the_release_before_stay_as_they_are_and_take_new_fields() {
     assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
     let mut changed = object();
     changed["spec"]["scaling"]["scaleToZeroAfterSeconds"] = json!(60);
-    // The definition is read anew some moments later.
+    // The API server reloads the definition a moment later.
     let started = std::time::Instant::now();
     while let Err(error) = namespace.apply(&changed.to_string()) {
         assert!(started.elapsed().as_secs() < 60, "{error}");

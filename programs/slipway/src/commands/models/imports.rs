@@ -77,7 +77,7 @@ pub(super) async fn run(as_json: bool, registry: &Registry, command: Command) ->
     Ok(())
 }
 
-/// Begins an import, and waits for its version. What goes wrong is told and tried again.
+/// Starts an import and waits for its version. Prints problems; the registry retries.
 async fn import(as_json: bool, registry: &Registry, options: Options) -> anyhow::Result<()> {
     let Options { model, uri, alias, watch, no_wait } = options;
     let mut import = registry.import(&model, &NewImport { uri, alias, watch }).await?;
