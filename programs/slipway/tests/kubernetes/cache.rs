@@ -54,7 +54,11 @@ fn pods_of_a_node_share_a_cache_that_is_filled_before_serving_starts() {
             let condition = pod["status"]["conditions"].as_array().unwrap();
             let ready = condition.iter().find(|condition| condition["type"] == "Ready").unwrap();
             let begun = &pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"];
-            println!("{name}: serving started at {}, ready at {}", of(begun), of(&ready["lastTransitionTime"]));
+            println!(
+                "{name}: serving started at {}, ready at {}",
+                of(begun),
+                of(&ready["lastTransitionTime"])
+            );
         }
         let name = format!("models-{namespace}");
         tokio::task::block_in_place(|| cluster.kubectl(&["delete", "pv", &name, "--wait=false"]).unwrap());
