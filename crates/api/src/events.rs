@@ -279,7 +279,7 @@ pub struct DeploymentChange {
     /// For `killed` and `revived`: mode of the kill switch, `stable-only` or `refuse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// Why, where a reason was given.
+    /// Why, where a reason was given; what a drill rehearses, or its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Who made the change; see [`Actor`]. Absent where the controller acted automatically.

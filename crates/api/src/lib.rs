@@ -5,6 +5,7 @@ pub mod access;
 pub mod events;
 pub mod prediction_columns;
 pub mod predictions;
+pub mod replay;
 pub mod rest;
 pub mod traffic;
 

@@ -1,8 +1,10 @@
 //! The traffic table and replica status: what travels through NATS KV.
 
 use serde::{Deserialize, Serialize};
+pub use slipway_domain::rollout::drill::DrillCounts;
 pub use slipway_domain::traffic::{
-    Condition, KillMode, KillSwitch, Pool, Rule, Shadow, StickyKey, Target, TrafficTable, Weighted,
+    Condition, Drill, DrillTarget, Fault, KillMode, KillSwitch, Pool, Replay, Rule, Shadow, StickyKey,
+    Target, TrafficTable, Weighted,
 };
 
 /// KV bucket of traffic tables; key: deployment name. Only the rollout controller writes it.
@@ -75,6 +77,9 @@ pub struct ReplicaStatus {
     /// What it has done for these, if they are few.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub load: Vec<DeploymentLoad>,
+    /// What it counts of the drills of its traffic tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drills: Vec<DrillReport>,
     /// CPU time of the process, in microseconds; 0 where it is not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cpu_us: u64,
@@ -83,6 +88,17 @@ pub struct ReplicaStatus {
     pub gpu_percent: Option<u8>,
     /// When this was written, Unix time in milliseconds.
     pub at_unix_ms: u64,
+}
+
+/// What a replica counts of a drill.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DrillReport {
+    /// The deployment.
+    pub deployment: String,
+    /// Identity of the drill.
+    pub drill_id: String,
+    /// What it counts.
+    pub counts: DrillCounts,
 }
 
 /// What a replica has done for a deployment, copies of requests to shadows included. Sums begin with the

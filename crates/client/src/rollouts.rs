@@ -4,8 +4,9 @@ use reqwest::Method;
 use serde_json::{Map, Value};
 use slipway_api::rest::PageQuery;
 use slipway_api::rest::rollouts::{
-    CommandRequest, Decisions, Deployment, Deployments, KillSwitchRequest, NewDeployment, NewRollout,
-    RollbackRequest, Rollout, RolloutCommand, Rollouts, RolloutsQuery, RulesRequest,
+    CommandRequest, Decisions, Deployment, Deployments, Drill, DrillRequest, KillSwitchRequest,
+    NewDeployment, NewRollout, RollbackRequest, Rollout, RolloutCommand, Rollouts, RolloutsQuery,
+    RulesRequest,
 };
 
 use crate::{Client, Error, Request};
@@ -103,6 +104,30 @@ impl RolloutController {
     /// See [`Error`].
     pub async fn revive(&self, name: &str) -> Result<Deployment, Error> {
         self.request(Method::DELETE, &["deployments", name, "kill-switch"]).read().await
+    }
+
+    /// Starts a drill.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn start_drill(&self, name: &str, request: &DrillRequest) -> Result<Drill, Error> {
+        self.request(Method::PUT, &["deployments", name, "drill"]).json(request).read().await
+    }
+
+    /// Shows the drill that runs, or the newest one.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn drill(&self, name: &str) -> Result<Drill, Error> {
+        self.request(Method::GET, &["deployments", name, "drill"]).read().await
+    }
+
+    /// Stops the drill that runs.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn stop_drill(&self, name: &str) -> Result<Drill, Error> {
+        self.request(Method::DELETE, &["deployments", name, "drill"]).read().await
     }
 
     /// Starts a rollout.

@@ -10,6 +10,7 @@ mod alias;
 mod analysis;
 mod clause;
 mod command;
+pub mod drill;
 mod facts;
 mod judged;
 mod observation;

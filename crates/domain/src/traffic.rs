@@ -3,6 +3,7 @@
 //! Everything here is a function of the table and of a number or key that the caller brings, so every replica
 //! and every restart splits the same way.
 
+mod drill;
 mod overrides;
 mod rules;
 
@@ -10,6 +11,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::drill::{Drill, DrillTarget, Fault, Replay};
 pub use self::rules::{Condition, Frozen, KillMode, KillSwitch, Rule, Variant};
 use crate::{Invalid, invalid::ensure};
 
@@ -114,6 +116,9 @@ pub struct TrafficTable {
     /// answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
+    /// A fault that is rehearsed; readers that do not know it leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "drill::known")]
+    pub drill: Option<Drill>,
     /// W3C trace context of the decision.
     #[serde(default)]
     pub traceparent: Option<String>,

@@ -15,6 +15,7 @@ pub mod permissions;
 mod place;
 pub mod position;
 pub mod records;
+mod replay;
 mod resources;
 mod settings;
 mod wake;

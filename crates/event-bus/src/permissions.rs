@@ -15,6 +15,7 @@ use slipway_api::events::EVENTS_STREAM;
 use slipway_api::predictions::{LABELS_STREAM, PREDICTIONS_STREAM};
 use slipway_api::traffic::{REPLICAS_BUCKET, TRAFFIC_BUCKET};
 
+use crate::replay::replay_subject;
 use crate::wake::wake_subject;
 
 /// Durable consumers of [`EVENTS_STREAM`]; each belongs to one service.
@@ -126,11 +127,14 @@ pub fn permissions(user: User) -> Option<Permissions> {
         User::Launcher => table.publish("slipway.launcher.>"),
         User::Serving => {
             table.publish("slipway.serving.>");
+            // Recorded requests for drills, from the rollout controller.
+            table.permissions.subscribe.push(replay_subject("*"));
             table.write_bucket(REPLICAS_BUCKET);
             table.read_bucket(TRAFFIC_BUCKET);
         }
         User::RolloutController => {
             table.publish("slipway.rollout-controller.>");
+            table.publish(&replay_subject("*"));
             table.durables();
             table.read(PREDICTIONS_STREAM);
             table.read(LABELS_STREAM);
@@ -324,6 +328,7 @@ mod tests {
             ("$KV.slipway-traffic.d", User::RolloutController),
             ("$KV.slipway-access.token.0123456789abcdef", User::Registry),
             ("slipway.drift-monitor.drift.detected", User::DriftMonitor),
+            ("slipway.replay.0198c5a2", User::RolloutController),
             ("slipway.wake.registry", User::Registry),
             ("slipway.wake.rollout-controller", User::RolloutController),
             ("$JS.ACK.SLIPWAY_EVENTS.rollout-controller-alias.1.2.3.4.5", User::RolloutController),

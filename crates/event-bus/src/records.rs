@@ -91,3 +91,16 @@ where
         }
     }
 }
+
+/// Whether nothing newer waits in the stream.
+///
+/// Source: <https://docs.nats.io/reference/reference-protocols/nats_api_reference>, the reply subject of a
+/// delivered message, in its shape with and without a domain.
+pub fn is_last(message: &async_nats::Message) -> bool {
+    const PENDING: usize = 8;
+    const PENDING_WITH_DOMAIN: usize = 10;
+    let Some(reply) = &message.reply else { return false };
+    let tokens: Vec<&str> = reply.split('.').collect();
+    let place = if tokens.len() > PENDING_WITH_DOMAIN { PENDING_WITH_DOMAIN } else { PENDING };
+    tokens.get(place).is_some_and(|pending| *pending == "0")
+}

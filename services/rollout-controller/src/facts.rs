@@ -121,7 +121,7 @@ fn open(bus: &EventBus, rollout: &Rollout, table: &TrafficTable) -> Window {
                 let mut gathered = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 if stream == PREDICTIONS_STREAM {
                     gathered.take_batch(&message.payload);
-                    gathered.caught_up |= is_last(message);
+                    gathered.caught_up |= records::is_last(message);
                 } else {
                     gathered.take_label(&message.payload);
                 }
@@ -130,19 +130,6 @@ fn open(bus: &EventBus, rollout: &Rollout, table: &TrafficTable) -> Window {
         });
     }
     Window { since_unix_ms, begun: Instant::now(), shared, _readers: end.drop_guard() }
-}
-
-/// Whether nothing newer waits in the stream.
-///
-/// Source: <https://docs.nats.io/reference/reference-protocols/nats_api_reference>, the reply subject of a
-/// delivered message, in its shape with and without a domain.
-fn is_last(message: &async_nats::Message) -> bool {
-    const PENDING: usize = 8;
-    const PENDING_WITH_DOMAIN: usize = 10;
-    let Some(reply) = &message.reply else { return false };
-    let tokens: Vec<&str> = reply.split('.').collect();
-    let place = if tokens.len() > PENDING_WITH_DOMAIN { PENDING_WITH_DOMAIN } else { PENDING };
-    tokens.get(place).is_some_and(|pending| *pending == "0")
 }
 
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ mod api;
 mod change;
 mod config;
 mod copies;
+mod drills;
 mod facts;
 mod manage;
 mod metrics;
@@ -18,6 +19,7 @@ mod operator;
 mod overrides;
 mod reconcile;
 mod rename;
+mod replay;
 mod replicas;
 mod state;
 mod store;
@@ -111,6 +113,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         copies: copies.clone(),
         facts: facts::Facts::default(),
         wake: Arc::new(Notify::new()),
+        replays: replay::Replays::default(),
         metrics: metrics::RolloutMetrics::register(&metrics),
         acknowledge_timeout: Duration::from_millis(config.acknowledge_timeout_ms),
     };
@@ -121,12 +124,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let outbox = state.outbox.clone();
     let relay = Relay::new(pool, bus.clone(), outbox, "slipway/rollout-controller", lease.clone());
     relay.start(&mut tasks, &metrics, &readiness, &drain);
-    let watch = replicas::listen_for_reports(
-        bus.clone(),
-        state.replicas.clone(),
-        Arc::clone(&state.wake),
-        drain.over().clone(),
-    );
+    let (heard, wake) = (state.replicas.clone(), Arc::clone(&state.wake));
+    let watch = replicas::listen_for_reports(bus.clone(), heard, wake, drain.over().clone());
     tasks.spawn("replicas", watch);
     tasks.spawn("traffic-tables", copies::watch(bus.clone(), copies, drain.over().clone()));
     let (controlled, ended) = (state.clone(), shutdown.clone());

@@ -15,6 +15,7 @@ pub(crate) struct RolloutMetrics {
     decisions: Family<DecisionLabels, Counter>,
     ended: Family<EndLabels, Counter>,
     weight: Family<DeploymentLabels, Gauge<f64, AtomicU64>>,
+    drills: Family<DrillLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,6 +31,12 @@ struct EndLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DrillLabels {
+    /// Whether the analysis failed the rehearsed version: `true` or `false`.
+    noticed: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DeploymentLabels {
     deployment: String,
 }
@@ -42,7 +49,15 @@ impl RolloutMetrics {
         metrics.register("rollouts_ended", "Finished rollouts by outcome", own.ended.clone());
         let help = "Share of the traffic that the version being rolled out has";
         metrics.register("rollout_weight_percent", help, own.weight.clone());
+        let help = "Finished fault drills by whether the analysis failed the rehearsed version";
+        metrics.register("drills_ended", help, own.drills.clone());
         own
+    }
+
+    /// A drill has ended.
+    pub(crate) fn drilled(&self, noticed: bool) {
+        let noticed = if noticed { "true" } else { "false" };
+        self.drills.get_or_create(&DrillLabels { noticed }).inc();
     }
 
     /// A change of a rollout was committed.

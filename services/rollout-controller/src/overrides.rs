@@ -39,7 +39,9 @@ pub(crate) async fn kill(state: &State, name: &str, body: KillSwitchRequest) -> 
     let mut transaction = slipway_service_kit::db::begin(&state.pool).await?;
     let mut deployment = deployments::lock(&mut transaction, name).await?.ok_or_else(|| absent(name))?;
     let switch = KillSwitch { mode, reason: reason.clone() };
-    if set_table(&mut transaction, &deployment, |table| table.kill_switch = Some(switch)).await? {
+    // A drill has no place in an emergency.
+    let stop = |table: &mut TrafficTable| (table.kill_switch, table.drill) = (Some(switch), None);
+    if set_table(&mut transaction, &deployment, stop).await? {
         let details = DeploymentChange {
             mode: Some(mode.as_str().to_owned()),
             reason: (!reason.is_empty()).then_some(reason),

@@ -8,7 +8,7 @@ use crate::facts::Judged;
 use crate::state::State;
 use crate::store::deployments::{self, Deployment};
 use crate::store::rollouts::{self, StoredRollout};
-use crate::{alias, change, traffic_publisher};
+use crate::{alias, change, drills, traffic_publisher};
 
 /// The loop runs at least this often while a rollout is in progress…
 const MAX_PAUSE_MS: u64 = 1_000;
@@ -68,7 +68,7 @@ async fn lead(state: &State) -> anyhow::Result<()> {
                 tracing::warn!(%problem, "pending alias moves not followed; retrying");
             }
         }
-        let pause = round(state).await?;
+        let pause = round(state).await?.min(drills::round(state).await);
         let gathered = Duration::from_millis(GATHER_MS);
         tokio::select! {
             () = state.wake.notified() => tokio::time::sleep(gathered).await,

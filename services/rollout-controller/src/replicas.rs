@@ -24,6 +24,7 @@ pub(crate) use self::shown::{Shown, Standing};
 use crate::copies::{Copies, Placed};
 
 mod by_deployment;
+mod drills;
 pub(crate) mod load;
 mod shown;
 

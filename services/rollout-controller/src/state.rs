@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::copies::Copies;
 use crate::facts::Facts;
 use crate::metrics::RolloutMetrics;
+use crate::replay::Replays;
 use crate::replicas::Replicas;
 
 /// Shared state. Cheap to clone.
@@ -39,6 +40,8 @@ pub(crate) struct State {
     pub(crate) replicas: Replicas,
     /// What came of the requests since each step began.
     pub(crate) facts: Facts,
+    /// Recorded requests that are sent for drills.
+    pub(crate) replays: Replays,
     /// Wakes the control loop.
     pub(crate) wake: Arc<Notify>,
     pub(crate) metrics: RolloutMetrics,

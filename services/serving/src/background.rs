@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::access::Access;
 use crate::config::Config;
 use crate::models::{Manager, Update, folder};
+use crate::predict::replay;
 use crate::records::cloudevents::EventSender;
 use crate::state::ServingState;
 use crate::traffic::{joining, pulse, status, tables};
@@ -93,6 +94,8 @@ impl Replica<'_> {
         tasks.spawn("traffic-tables", tables);
         let told = status::Replica { id: self.id.to_owned(), routing: Arc::clone(routing) };
         tasks.spawn("replica-status", status::publish(bus.clone(), told, shutdown()));
+        let predictor = self.state.predictor.clone();
+        tasks.spawn("replays", replay::follow(bus.clone(), self.id.to_owned(), predictor, shutdown()));
     }
 }
 

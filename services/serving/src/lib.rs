@@ -9,6 +9,7 @@ mod api;
 mod background;
 mod codec;
 mod config;
+mod drills;
 mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

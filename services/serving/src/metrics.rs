@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use slipway_api::predictions::Variant;
+use slipway_api::traffic::{Drill, DrillTarget, Fault};
 use slipway_service_kit::metrics::Metrics;
 
 use crate::stats::Run;
@@ -42,6 +43,14 @@ struct ReasonLabels {
 struct FallbackLabels {
     deployment: String,
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DrillLabels {
+    deployment: String,
+    fault: &'static str,
+    target: &'static str,
+    outcome: &'static str,
 }
 
 /// How a request went.
@@ -83,6 +92,7 @@ pub(crate) struct ServingMetrics {
     records_without_tensors: Counter,
     records_sampled: Counter,
     shadows_dropped: Counter,
+    drill_requests: Family<DrillLabels, Counter>,
 }
 
 impl ServingMetrics {
@@ -103,6 +113,7 @@ impl ServingMetrics {
             records_without_tensors: Counter::default(),
             records_sampled: Counter::default(),
             shadows_dropped: Counter::default(),
+            drill_requests: Family::default(),
         };
         serving.show_requests(metrics);
         serving.show_records(metrics);
@@ -161,6 +172,11 @@ impl ServingMetrics {
             "Copies not sent to a shadow: too many in flight",
             self.shadows_dropped.clone(),
         );
+        metrics.register(
+            "serving_drill_requests",
+            "Requests of fault drills: copies, or users' requests that met the fault",
+            self.drill_requests.clone(),
+        );
     }
 
     /// Counts a request that the stable version answered in place of another.
@@ -194,6 +210,17 @@ impl ServingMetrics {
     /// Counts a copy that no shadow got.
     pub(crate) fn shadow_dropped(&self) {
         self.shadows_dropped.inc();
+    }
+
+    /// Counts a request of a drill.
+    pub(crate) fn drilled(&self, deployment: &str, drill: &Drill, outcome: Outcome) {
+        let target = match drill.target {
+            DrillTarget::Copies => "copies",
+            DrillTarget::Answers => "answers",
+        };
+        let (fault, outcome) = (rehearsed_name(drill), outcome_name(outcome));
+        let labels = DrillLabels { deployment: deployment.to_owned(), fault, target, outcome };
+        self.drill_requests.get_or_create(&labels).inc();
     }
 }
 
@@ -246,15 +273,9 @@ impl VersionMeters {
     }
 
     fn requests(&self, variant: Variant, outcome: Outcome) -> RequestLabels {
-        let outcome = match outcome {
-            Outcome::Success => "success",
-            Outcome::Failure => "failure",
-            Outcome::Rejected => "rejected",
-            Outcome::Overloaded => "overloaded",
-            Outcome::Expired => "expired",
-        };
         let (deployment, version) = (self.deployment.clone(), self.version.clone());
-        RequestLabels { deployment, version, variant: variant_name(variant), outcome }
+        let (variant, outcome) = (variant_name(variant), outcome_name(outcome));
+        RequestLabels { deployment, version, variant, outcome }
     }
 
     fn variant(&self, variant: Variant) -> VariantMeters {
@@ -274,6 +295,29 @@ impl VersionMeters {
 
 fn times() -> Histogram {
     slipway_service_kit::metrics::times(exponential_buckets(SECONDS_FIRST_BUCKET, 2.0, SECONDS_BUCKETS))
+}
+
+/// Name of an outcome in labels.
+pub(crate) const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Success => "success",
+        Outcome::Failure => "failure",
+        Outcome::Rejected => "rejected",
+        Outcome::Overloaded => "overloaded",
+        Outcome::Expired => "expired",
+    }
+}
+
+/// Name of what a drill rehearses, in labels.
+const fn rehearsed_name(drill: &Drill) -> &'static str {
+    match drill.fault {
+        Some(Fault::NotLoading) => "not-loading",
+        Some(Fault::StorageGone) => "storage-gone",
+        Some(Fault::OutOfMemory) => "out-of-memory",
+        Some(Fault::Errors) => "errors",
+        Some(Fault::Latency { .. }) => "latency",
+        None => "records",
+    }
 }
 
 /// Name of a variant in labels.

@@ -374,6 +374,8 @@ impl Catalog {
             ("rules-set", "Rules that route requests by header were set or removed."),
             ("killed", "The kill switch of a deployment was turned on."),
             ("revived", "The kill switch of a deployment was turned off."),
+            ("drill-started", "A fault drill of a deployment began; the reason says what is rehearsed."),
+            ("drill-ended", "A fault drill of a deployment ended; the reason is its result."),
             ("model-renamed", "The registered model of a deployment was renamed; the deployment follows it."),
             (
                 "alias-deleted",

@@ -19,6 +19,9 @@ pub fn plan_table(rollout: &Rollout, previous: &TrafficTable, now_unix_ms: u64) 
         candidates: Vec::new(),
         shadows: Vec::new(),
         warm: kept_warm,
+        // Its copies of the stable version and the rollout's shadows would compete, and its faults would be
+        // taken for those of a version.
+        drill: None,
         decided_at_unix_ms: now_unix_ms,
         ..previous.clone()
     };

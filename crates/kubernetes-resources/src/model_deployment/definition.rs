@@ -1,6 +1,7 @@
 //! The CustomResourceDefinition of ModelDeployment.
 
 use serde_json::{Value, json};
+use slipway_domain::rollout::drill::{MAX_LATENCY_MS, MAX_RECORDS, MAX_REQUESTS_PER_SECOND, MAX_SECONDS};
 
 use super::spec::SHAPE;
 use super::{ModelDeploymentKind, Status};
@@ -104,6 +105,20 @@ fn bound(spec: &mut Value) {
     steps["maxItems"] = json!(MAX_STEPS);
     steps["items"]["properties"]["weightPercent"]["maximum"] = json!(100);
     properties["resources"]["properties"]["cpus"]["minimum"] = json!(0);
+    bound_fault_replay(&mut properties["faultReplay"]["properties"]);
+}
+
+fn bound_fault_replay(replay: &mut Value) {
+    for (name, most) in
+        [("percent", 100), ("seconds", u64::from(MAX_SECONDS)), ("latencyMilliseconds", MAX_LATENCY_MS)]
+    {
+        (replay[name]["minimum"], replay[name]["maximum"]) = (json!(1), json!(most));
+    }
+    replay["confirm"]["maxLength"] = json!(MAX_OBJECT_NAME_CHARS);
+    let records = &mut replay["records"]["properties"];
+    for (name, most) in [("last", MAX_RECORDS), ("requestsPerSecond", MAX_REQUESTS_PER_SECOND)] {
+        (records[name]["minimum"], records[name]["maximum"]) = (json!(1), json!(most));
+    }
 }
 
 fn bound_model(model: &mut Value) {
@@ -167,10 +182,31 @@ fn add_rules(spec: &mut Value) {
         "self.all(name, name.startsWith('SLIPWAY_') || name.startsWith('OTEL_') || name == 'RUST_LOG')",
         "expected settings of serving, whose names begin with SLIPWAY_ or OTEL_",
     )]);
+    properties["faultReplay"]["x-kubernetes-validations"] = fault_replay_rules();
     properties["podLabels"]["x-kubernetes-validations"] = json!([rule(
         "self.all(name, !name.startsWith('slipway.dev/') && !name.startsWith('app.kubernetes.io/'))",
         "labels that begin with slipway.dev/ or app.kubernetes.io/ are set by Slipway",
     )]);
+}
+
+fn fault_replay_rules() -> Value {
+    json!([
+        rule("has(self.fault) != has(self.records)", "expected either fault or records"),
+        rule(
+            "has(self.latencyMilliseconds) == (has(self.fault) && self.fault == 'latency')",
+            "latencyMilliseconds: required for the fault latency, and for no other",
+        ),
+        rule(
+            "(has(self.target) && self.target == 'answers') == has(self.confirm)",
+            "confirm: with the target answers users' requests meet the fault, and the name of the deployment \
+             (NAMESPACE_NAME) confirms that; not with the target copies",
+        ),
+        rule(
+            "!has(self.target) || self.target != 'answers' || (has(self.percent) && has(self.fault))",
+            "percent and fault: required with the target answers",
+        ),
+        rule("!has(self.records) || !has(self.percent)", "percent: not with records"),
+    ])
 }
 
 /// Rules about several fields of the spec, and about changes of it.
@@ -239,6 +275,12 @@ mod tests {
             ("route", "hostnames"),
             ("route", "grpcHostnames"),
             ("resources", "gpuClaimTemplate"),
+            ("faultReplay", "fault"),
+            ("faultReplay", "percent"),
+            ("faultReplay", "seconds"),
+            ("faultReplay", "latencyMilliseconds"),
+            ("faultReplay", "target"),
+            ("faultReplay", "confirm"),
         ] {
             assert!(properties[section]["properties"][name]["type"].is_string(), "{section}.{name}");
         }

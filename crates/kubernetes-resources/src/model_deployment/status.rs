@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use slipway_api::rest::rollouts::{KillMode, Phase, Rollout};
+use slipway_api::rest::rollouts::{Drill, KillMode, Phase, Rollout};
 use utoipa::ToSchema;
 
 use super::{Deployed, ModelDeployment, Placement};
@@ -46,6 +46,9 @@ pub struct Status {
     /// Drift monitor of the deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitor: Option<String>,
+    /// The fault drill that runs, or the result of the newest one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault_replay: Option<String>,
     /// Labels of the pods, for the subresource `scale`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selector: String,
@@ -106,6 +109,7 @@ pub fn status(object: &ModelDeployment, seen: &Observed<'_>, now: DateTime<Utc>)
         replicas: seen.pods.map_or(0, |pods| pods.replicas),
         ready_replicas: seen.pods.map_or(0, |pods| pods.ready),
         monitor: seen.monitor.map(str::to_owned),
+        fault_replay: fault_replay(object, seen, active),
         selector: seen.selector.to_owned(),
         conditions: Vec::new(),
     };
@@ -119,6 +123,17 @@ pub fn status(object: &ModelDeployment, seen: &Observed<'_>, now: DateTime<Utc>)
     let before = &object.status.conditions;
     status.conditions = dated(conditions.into_iter(), before, object.metadata.generation, now);
     status
+}
+
+/// What became of the drill that the spec asks for, or of the newest one.
+fn fault_replay(object: &ModelDeployment, seen: &Observed<'_>, active: Option<&Rollout>) -> Option<String> {
+    let drill = seen.deployed.and_then(|deployed| deployed.deployment.drill.as_ref());
+    let wanted = object.parsed().ok().and_then(|spec| spec.fault_replay);
+    let is_missing = wanted.is_some() && wanted.as_ref() != drill.map(|drill| &drill.request);
+    if is_missing && active.is_some() {
+        return Some("waits for the rollout in progress to end".to_owned());
+    }
+    drill.map(Drill::in_words)
 }
 
 fn ready(object: &ModelDeployment, seen: &Observed<'_>, rollout: Option<&Rollout>) -> Condition {
@@ -224,6 +239,7 @@ fn overridden(object: &ModelDeployment, seen: &Observed<'_>, rollout: Option<&Ro
 mod tests {
     use chrono::TimeDelta;
     use serde_json::json;
+    use slipway_api::rest::rollouts::DrillPhase;
 
     use super::super::step::tests::{deployed, known, rollout};
     use super::*;
@@ -297,6 +313,29 @@ mod tests {
         let paused = deployed(Some("1"), Some(rollout(Phase::Paused, Some("1"), "2")));
         let paused = status(&object, &seen(&paused, &pods(1)), at(1));
         assert!(shown(&paused).contains(&"Paused True RolloutPaused".to_owned()), "{paused:#?}");
+    }
+
+    #[test]
+    fn a_drill_waits_for_a_rollout_and_its_result_is_shown() {
+        let mut object = known();
+        object.spec = json!({"model": {"name": "fraud", "version": "1"}, "faultReplay": {"fault": "errors"}});
+        let canary = deployed(Some("1"), Some(rollout(Phase::Progressing, Some("1"), "2")));
+        let waits = status(&object, &seen(&canary, &pods(1)), at(1)).fault_replay.unwrap();
+        assert_eq!(waits, "waits for the rollout in progress to end");
+        let side = json!({"requests": 9, "non_finite": 0, "failed": [], "p50_latency_us": 1,
+            "p95_latency_us": 1, "p99_latency_us": 1});
+        let drill = json!({"id": "0198c5a2-7b1e-7c44-9f0a-0123456789ab", "deployment": "ml_fraud",
+            "version": "1", "request": {"fault": "errors"}, "phase": "running", "summary": "it fails",
+            "began_at_unix_ms": 0, "ends_at_unix_ms": 3_723_000, "clauses": [], "rehearsed": side,
+            "users": side, "dropped": [], "compared_rows": 0, "differing_rows": 0});
+        let mut stable = deployed(Some("1"), None);
+        stable.deployment.drill = serde_json::from_value(drill).unwrap();
+        let running = status(&object, &seen(&stable, &pods(1)), at(1)).fault_replay.unwrap();
+        assert_eq!(running, "running until 01:02:03 UTC");
+        let drill = stable.deployment.drill.as_mut().unwrap();
+        (drill.phase, drill.noticed_after_ms) = (DrillPhase::Completed, Some(14_000));
+        let completed = status(&object, &seen(&stable, &pods(1)), at(1)).fault_replay.unwrap();
+        assert_eq!(completed, "completed: it fails");
     }
 
     #[test]

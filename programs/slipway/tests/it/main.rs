@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod dedicated;
 mod documented;
+mod drills;
 mod earlier_release;
 mod ensembles;
 mod envoy;

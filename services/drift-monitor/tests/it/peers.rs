@@ -18,8 +18,9 @@ use slipway_api::proto::registry::{
 };
 use slipway_api::proto::rollout::rollout_controller_server::{RolloutController, RolloutControllerServer};
 use slipway_api::proto::rollout::{
-    Deployment, GetDeploymentRequest, GetRolloutRequest, PauseDeploymentRequest, PauseDeploymentResponse,
-    RollbackRequest, Rollout, StartRolloutRequest,
+    Deployment, Drill, GetDeploymentRequest, GetDrillRequest, GetRolloutRequest, PauseDeploymentRequest,
+    PauseDeploymentResponse, RollbackRequest, Rollout, StartDrillRequest, StartRolloutRequest,
+    StopDrillRequest,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -173,6 +174,18 @@ impl RolloutController for Peers {
     }
 
     async fn rollback(&self, _: Request<RollbackRequest>) -> Result<Response<Deployment>, Status> {
+        not_asked()
+    }
+
+    async fn start_drill(&self, _: Request<StartDrillRequest>) -> Result<Response<Drill>, Status> {
+        not_asked()
+    }
+
+    async fn get_drill(&self, _: Request<GetDrillRequest>) -> Result<Response<Drill>, Status> {
+        not_asked()
+    }
+
+    async fn stop_drill(&self, _: Request<StopDrillRequest>) -> Result<Response<Drill>, Status> {
         not_asked()
     }
 }

@@ -20,7 +20,7 @@ const READ: Requirement = Needs(Role::Viewer, Everything);
 const WRITE: Requirement = Needs(Role::Deployer, Everything);
 
 /// The policy of the rollout controller.
-pub static RULES: [Rule; 21] = [
+pub static RULES: [Rule; 26] = [
     rule("GET", "/api/v1/deployments", List),
     rule("POST", "/api/v1/deployments", WRITE),
     rule("GET", "/api/v1/deployments/{name}", Needs(Role::Viewer, DEPLOYMENT)),
@@ -29,6 +29,8 @@ pub static RULES: [Rule; 21] = [
     rule("POST", "/api/v1/deployments/{name}/rollouts", Needs(Role::Deployer, DEPLOYMENT)),
     rule("PUT", "/api/v1/deployments/{name}/rules", Needs(Role::Deployer, DEPLOYMENT)),
     rule("PUT DELETE", "/api/v1/deployments/{name}/kill-switch", Needs(Role::Deployer, DEPLOYMENT)),
+    rule("GET", "/api/v1/deployments/{name}/drill", Needs(Role::Viewer, DEPLOYMENT)),
+    rule("PUT DELETE", "/api/v1/deployments/{name}/drill", Needs(Role::Deployer, DEPLOYMENT)),
     rule("GET", "/api/v1/rollouts", List),
     rule("GET", "/api/v1/rollouts/{id}", Needs(Role::Viewer, ROLLOUT)),
     rule("GET", "/api/v1/rollouts/{id}/decisions", Needs(Role::Viewer, ROLLOUT)),
@@ -42,6 +44,9 @@ pub static RULES: [Rule; 21] = [
     grpc("/slipway.rollout.v1.RolloutController/PauseDeployment", WRITE)
         .or_services(&[DRIFT_MONITOR_SERVICE]),
     grpc("/slipway.rollout.v1.RolloutController/Rollback", WRITE),
+    grpc("/slipway.rollout.v1.RolloutController/StartDrill", WRITE),
+    grpc("/slipway.rollout.v1.RolloutController/GetDrill", READ),
+    grpc("/slipway.rollout.v1.RolloutController/StopDrill", WRITE),
     grpc("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Authenticated),
     grpc("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Authenticated),
 ];

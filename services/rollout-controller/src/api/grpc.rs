@@ -2,15 +2,20 @@
 
 use slipway_api::proto::rollout::rollout_controller_server::RolloutController;
 use slipway_api::proto::rollout::{
-    AliasMove, Deployment, GetDeploymentRequest, GetRolloutRequest, PauseDeploymentRequest,
-    PauseDeploymentResponse, RollbackRequest, Rollout, StartRolloutRequest,
+    AliasMove, Deployment, Drill, GetDeploymentRequest, GetDrillRequest, GetRolloutRequest,
+    PauseDeploymentRequest, PauseDeploymentResponse, RollbackRequest, Rollout, StartDrillRequest,
+    StartRolloutRequest, StopDrillRequest,
 };
+use slipway_api::rest::rollouts::DrillRequest;
 use slipway_http_server::Problem;
 use slipway_http_server::extract::parse_json;
 use tonic::{Request, Response, Status};
 
+use crate::api::rest::bodies;
+use crate::drills;
 use crate::manage::{self, Requested};
 use crate::state::State;
+use crate::store::drills::StoredDrill;
 use crate::store::rollouts::{self, StoredRollout};
 
 /// The service.
@@ -74,6 +79,18 @@ fn message(stored: StoredRollout) -> Rollout {
     }
 }
 
+fn drill_message(stored: StoredDrill, deployment: String) -> Drill {
+    let drill = bodies::drill(stored, deployment);
+    Drill {
+        report_json: serde_json::json!(drill).to_string(),
+        id: drill.id.to_string(),
+        deployment: drill.deployment,
+        version: drill.version,
+        phase: drill.phase.as_str().to_owned(),
+        summary: drill.summary,
+    }
+}
+
 fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
@@ -121,5 +138,24 @@ impl RolloutController for Service {
         manage::roll_back(&self.state, &request.deployment, given(request.to_version), &request.reason)
             .await?;
         Ok(Response::new(self.deployment(&request.deployment).await?))
+    }
+
+    async fn start_drill(&self, request: Request<StartDrillRequest>) -> Result<Response<Drill>, Status> {
+        let StartDrillRequest { deployment, drill_json, idempotency_key } = request.into_inner();
+        let wanted: DrillRequest = parse_json(drill_json.as_bytes())?;
+        let key = given(idempotency_key);
+        let (stored, _) = drills::start(&self.state, &deployment, wanted.into(), key.as_deref()).await?;
+        Ok(Response::new(drill_message(stored, deployment)))
+    }
+
+    async fn get_drill(&self, request: Request<GetDrillRequest>) -> Result<Response<Drill>, Status> {
+        let deployment = request.into_inner().deployment;
+        Ok(Response::new(drill_message(drills::newest(&self.state, &deployment).await?, deployment)))
+    }
+
+    async fn stop_drill(&self, request: Request<StopDrillRequest>) -> Result<Response<Drill>, Status> {
+        let StopDrillRequest { deployment, reason } = request.into_inner();
+        let reason = given(reason).unwrap_or_else(|| "stopped by a client".to_owned());
+        Ok(Response::new(drill_message(drills::stop(&self.state, &deployment, &reason).await?, deployment)))
     }
 }

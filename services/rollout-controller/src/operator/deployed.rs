@@ -11,12 +11,13 @@ use slipway_kubernetes_resources::model_deployment::{
 };
 use tonic::Code;
 
-use super::monitor;
+use super::{fault_replay, monitor};
 
 use crate::api::rest::bodies;
 use crate::manage::{self, Requested};
 use crate::state::State;
 use crate::store::deployments::{self, Deployment, Origin};
+use crate::store::drills::{self, StoredDrill};
 use crate::store::rollouts::{self, StoredRollout};
 use crate::{overrides, update};
 
@@ -26,13 +27,20 @@ pub(super) async fn of(state: &State, uids: &[String]) -> Result<HashMap<String,
     let found = deployments::of_resources(&mut connection, uids).await?;
     let keys: Vec<i64> = found.iter().map(|deployment| deployment.deployment_key).collect();
     let newest = rollouts::newest_of(&mut connection, &keys).await?;
+    let rehearsed = drills::newest_of(&mut connection, &keys).await?;
     drop(connection);
     let mut newest: HashMap<i64, StoredRollout> =
         newest.into_iter().map(|rollout| (rollout.deployment_key, rollout)).collect();
+    let mut rehearsed: HashMap<i64, StoredDrill> =
+        rehearsed.into_iter().map(|drill| (drill.deployment_key, drill)).collect();
     let shown = |deployment: Deployment| {
         let uid = deployment.resource_uid.clone()?;
         let rollout = newest.remove(&deployment.deployment_key);
-        Some((uid, shown(deployment, rollout)))
+        let drill = rehearsed.remove(&deployment.deployment_key);
+        let drill = drill.map(|drill| bodies::drill(drill, deployment.name.clone()));
+        let mut deployed = shown(deployment, rollout);
+        deployed.deployment.drill = drill;
+        Some((uid, deployed))
     };
     Ok(found.into_iter().filter_map(shown).collect())
 }
@@ -117,6 +125,7 @@ async fn end_import(state: &State, object: &ModelDeployment, spec: &Spec) -> Res
 
 /// Creates the deployment of an object.
 pub(super) async fn create(state: &State, object: &ModelDeployment, spec: &Spec) -> Result<Applied, Problem> {
+    fault_replay::check(object, spec)?;
     let version = match wanted(state, object, spec).await? {
         Wanted::Version(version) => version,
         Wanted::Waits(why) => return Ok(Applied::Waits(why)),
@@ -150,6 +159,7 @@ pub(super) async fn change_to(
     spec: &Spec,
     deployed: &Deployed,
 ) -> Result<Applied, Problem> {
+    fault_replay::check(object, spec)?;
     let name = &deployed.deployment.name;
     let version = match wanted(state, object, spec).await? {
         Wanted::Version(version) => version,

@@ -21,7 +21,7 @@ use slipway_runtime::clock;
 use tokio::sync::Notify;
 
 use super::children::{self, Children, Marks};
-use super::deployed;
+use super::{deployed, fault_replay};
 use crate::state::State;
 use crate::{actor, overrides};
 
@@ -286,6 +286,7 @@ impl Follower {
             is_built = self.build_versions(&object, owner, &spec, deployed.as_ref()).await?;
             is_built &= self.build(&object, owner, &spec, &seen.situation).await?;
             is_built &= self.remove_versions(owner, &spec, deployed.as_ref()).await?;
+            is_built &= fault_replay::follow(&self.state, &object, &spec, deployed.as_ref()).await?;
         }
         let is_moved = self.move_to_pool(deployed.as_ref(), seen.pool).await?;
         let written = self.write(&object, deployed.as_ref(), seen).await?;

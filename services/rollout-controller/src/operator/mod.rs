@@ -10,6 +10,7 @@ mod children;
 mod config;
 mod custom_metrics;
 mod deployed;
+mod fault_replay;
 mod follow;
 mod keda;
 mod kserve;

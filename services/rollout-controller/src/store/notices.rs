@@ -9,6 +9,8 @@ use super::deployments::Deployment;
 
 /// The notice about the watched alias.
 pub(crate) const ALIAS: &str = "alias";
+/// The notice about a drill against users.
+pub(crate) const DRILL: &str = "drill";
 const VERSION: &str = "version/";
 const MAX_NOTICES: i64 = 50;
 /// Longer messages are cut there.
@@ -18,7 +20,7 @@ const MAX_MESSAGE_CHARS: usize = 2_000;
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Notice {
     deployment_key: i64,
-    /// `alias` or `version/<number>`.
+    /// `alias`, `drill` or `version/<number>`.
     pub(crate) about: String,
     /// Unix milliseconds.
     pub(crate) at_ms: i64,

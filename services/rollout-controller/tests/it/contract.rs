@@ -1,5 +1,6 @@
 //! The rollout controller keeps to its OpenAPI document.
 
+use reqwest::Method;
 use serde_json::json;
 use slipway_testkit::Contract;
 
@@ -8,6 +9,8 @@ use crate::world::World;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_response_is_as_the_document_says() {
     let (world, controller) = World::deployed().await;
+    world.call(&controller, Method::PUT, "deployments/d/drill", json!({"fault": "errors"})).await;
+    world.call(&controller, Method::DELETE, "deployments/d/drill", json!(null)).await;
     let rollout = world.roll_out(&controller, "2").await;
     let deployment = world.get(&controller, "deployments/d").await;
     let report = Contract::of(&controller.url)
@@ -24,5 +27,10 @@ async fn every_response_is_as_the_document_says() {
         .knowing("interval_ms", &[json!(100)])
         .run()
         .await;
-    report.require(&["post /api/v1/rollouts/{id}/{verb}"]);
+    // During a rollout there is no drill; those of `drills` succeed.
+    report.require(&[
+        "post /api/v1/rollouts/{id}/{verb}",
+        "put /api/v1/deployments/{name}/drill",
+        "delete /api/v1/deployments/{name}/drill",
+    ]);
 }

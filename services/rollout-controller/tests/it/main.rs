@@ -7,6 +7,7 @@
 mod aliases;
 mod canary;
 mod contract;
+mod drills;
 mod kill_switch;
 mod namesakes;
 mod overrides;

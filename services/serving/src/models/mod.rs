@@ -40,6 +40,6 @@ pub(crate) use manager::{Manager, TABLES_PART};
 pub(crate) use meters::LoadMeters;
 pub(crate) use probe::ProbeOptions;
 pub use probe::run_if_asked;
-pub(crate) use resident::{Absent, Resident};
+pub(crate) use resident::{Absent, LOAD_WAIT_MS, Resident};
 pub(crate) use served::{Described, Memory, Served, Work};
 pub(crate) use update::{AllTables, Entry, Update};

@@ -13,6 +13,7 @@ use super::currency::Currency;
 use super::report::Report;
 use super::resident::Resident;
 use super::served::Described;
+use crate::drills::Drills;
 use crate::failure::{Failure, Kind};
 use crate::metrics::VersionMeters;
 use crate::source::Source;
@@ -288,6 +289,8 @@ pub(crate) struct Routing {
     pub selection: Selection,
     /// What the rollout controller is told of them.
     pub report: Arc<Report>,
+    /// What is counted of drills.
+    pub drills: Drills,
 }
 
 impl Routing {
@@ -300,6 +303,7 @@ impl Routing {
             currency: Arc::new(currency),
             selection,
             report: Arc::default(),
+            drills: Drills::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use slipway_runtime::clock::now_unix_ms;
 
 use super::attempt::Attempt;
 use super::call::{Answer, Call};
+use super::drills::Drilled;
 use super::missed::Missed;
 use super::predictor::Predictor;
 use crate::failure::Failure;
@@ -71,8 +72,14 @@ impl Predictor {
             self.metrics.fallback(&route.table.deployment, Fallback::NotReady);
         }
         let inputs = Arc::new(inputs(&pick.described.signature)?);
-        let attempt = Attempt::new(call, &pick, &inputs);
-        let (pick, outputs) = match self.run(attempt).await {
+        let drilled = self.drilled(route, call, &pick);
+        let fault = drilled.as_ref().and_then(Drilled::met);
+        let attempt = Attempt { fault, ..Attempt::new(call, &pick, &inputs) };
+        let result = self.run(attempt).await;
+        if let Some(drilled) = &drilled {
+            self.count_drilled(drilled, attempt, &result);
+        }
+        let (pick, outputs) = match result {
             Ok(outputs) => (pick, outputs),
             Err(missed) => {
                 let fallen_back = self.fall_back(route, attempt, missed).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use slipway_inference::Tensor;
 
 use super::call::Call;
+use super::fault::Met;
 use crate::models::routing::Pick;
 use crate::records::Primary;
 
@@ -20,6 +21,8 @@ pub(super) struct Attempt<'attempt> {
     pub inputs: &'attempt Arc<Vec<Tensor>>,
     /// For a shadow: the answer that the client got.
     pub primary: Option<&'attempt Primary>,
+    /// Of a drill against users' requests: the fault that this one meets.
+    pub fault: Option<Met<'attempt>>,
 }
 
 /// An attempt that is over.
@@ -39,7 +42,7 @@ impl<'attempt> Attempt<'attempt> {
         pick: &'attempt Pick,
         inputs: &'attempt Arc<Vec<Tensor>>,
     ) -> Self {
-        Self { call, pick, inputs, primary: None }
+        Self { call, pick, inputs, primary: None, fault: None }
     }
 
     /// Rows of the request.

@@ -13,7 +13,7 @@ use super::predictor::Predictor;
 use super::traces;
 use super::waiting::{loaded, queued};
 use crate::metrics::Outcome;
-use crate::models::Work;
+use crate::models::{Served, Work};
 use crate::records::{Observation, non_finite};
 use crate::source::Source;
 use crate::stats::Run;
@@ -93,11 +93,26 @@ impl Predictor {
         started: Instant,
         origin: Option<Origin>,
     ) -> Result<Inference, Missed> {
-        let Attempt { call, pick, inputs, .. } = attempt;
+        let Attempt { call, pick, fault, .. } = attempt;
+        if let Some(fault) = fault {
+            fault.endure(call, &pick.source).await?;
+        }
         let served = match pick.resident.used() {
             Some(served) => served,
             None => loaded(call, pick).await?,
         };
+        self.infer_with(&served, attempt, started, origin).await
+    }
+
+    /// Runs a version that is in memory.
+    pub(super) async fn infer_with(
+        &self,
+        served: &Served,
+        attempt: Attempt<'_>,
+        started: Instant,
+        origin: Option<Origin>,
+    ) -> Result<Inference, Missed> {
+        let Attempt { call, inputs, .. } = attempt;
         served.described.check_rows(inputs)?;
         let model = match &served.work {
             Work::Model(model) => model,
@@ -131,7 +146,7 @@ impl Predictor {
     /// Leaves the record of an attempt, where it is one of the sample.
     pub(super) fn observe(&self, ended: Ended<'_>) {
         let Ended { attempt, latency, outcome } = ended;
-        let Attempt { call, pick, inputs, primary } = attempt;
+        let Attempt { call, pick, inputs, primary, .. } = attempt;
         if !pick.source.policy.takes(call.request_id) {
             return;
         }

@@ -87,8 +87,8 @@ impl Predictor {
             headers: NO_HEADERS,
             depth: 0,
         };
-        let attempt =
-            Attempt { call: &call, pick: &copy.shadow, inputs: &copy.inputs, primary: Some(&copy.primary) };
+        let primary = Some(&copy.primary);
+        let attempt = Attempt { primary, ..Attempt::new(&call, &copy.shadow, &copy.inputs) };
         // Its failures are in its record.
         if let Err(missed @ Missed { outcome: Outcome::Rejected, .. }) = self.run(attempt).await {
             let error = recorded_reason(&copy.shadow.source, &missed);

@@ -115,17 +115,22 @@ pub(super) fn fits(observation: &Observation, size_bytes: usize) -> bool {
     size_bytes < SURE_BYTES || longest(observation) <= BATCH_BYTES / 2
 }
 
-fn into_record(observation: Observation) -> PredictionRecord {
-    let source = &observation.source;
-    let record = |tensor: &Tensor, redaction: &Redaction| RecordedTensor {
+fn record(tensor: &Tensor, redaction: &Redaction) -> RecordedTensor {
+    RecordedTensor {
         name: tensor.name.clone(),
         datatype: tensor.datatype.name().to_owned(),
         shape: tensor.shape.clone(),
         data: redacted(tensor, redaction),
-    };
-    let whole = |tensors: &[Tensor]| -> Vec<RecordedTensor> {
-        tensors.iter().map(|tensor| record(tensor, &Redaction::Nothing)).collect()
-    };
+    }
+}
+
+/// Tensors with all of their values.
+pub(crate) fn whole(tensors: &[Tensor]) -> Vec<RecordedTensor> {
+    tensors.iter().map(|tensor| record(tensor, &Redaction::Nothing)).collect()
+}
+
+fn into_record(observation: Observation) -> PredictionRecord {
+    let source = &observation.source;
     let recorded = |tensors: &[Tensor]| -> Vec<RecordedTensor> {
         tensors.iter().map(|tensor| record(tensor, &source.policy.redaction(&tensor.name))).collect()
     };

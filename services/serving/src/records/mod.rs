@@ -17,12 +17,13 @@ mod sample;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use slipway_api::predictions::Origin;
+use slipway_api::predictions::{Origin, RecordedTensor};
 use slipway_event_bus::EventBus;
 use slipway_runtime::clock::now_unix_ms;
 use slipway_runtime::id;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::batch::whole as whole_values;
 use self::cloudevents::EventSender;
 pub(crate) use self::observation::{Observation, Primary};
 use self::pending::Pending;
@@ -30,6 +31,16 @@ pub(crate) use self::publisher::Publisher;
 use self::queue::Queue;
 pub(crate) use self::recorder::Recorder;
 use crate::metrics::ServingMetrics;
+
+/// Rows of two answers to the same request that differ.
+pub(crate) fn differing_rows(
+    answered: &[RecordedTensor],
+    other: &[RecordedTensor],
+    rows: u64,
+    output: Option<&str>,
+) -> u64 {
+    divergence::between(answered, other, rows, output).differing_rows
+}
 
 /// Both ends; without a `bus` nothing is published. Where NATS is `optional`, nothing is kept for it while it
 /// is unreachable.

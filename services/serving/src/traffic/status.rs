@@ -94,7 +94,7 @@ async fn write(
         Some(store) => store,
         None => store.insert(bus.bucket(REPLICAS_BUCKET).await?),
     };
-    let Routing { report, currency, selection, .. } = &*replica.routing;
+    let Routing { report, currency, selection, drills, .. } = &*replica.routing;
     let Unsettleds { position, listed, silent_below_revision } = report.now();
     let status = ReplicaStatus {
         replica_id: replica.id.clone(),
@@ -105,6 +105,7 @@ async fn write(
         deployments: selection.only(),
         version: selection.version().map(str::to_owned),
         load: load(&replica.routing),
+        drills: drills.reports(replica.routing.all().values().map(|route| &*route.table)),
         cpu_us: usage::cpu_us(),
         gpu_percent: usage::gpu_percent(&replica.routing),
         at_unix_ms: now_unix_ms(),

@@ -9,6 +9,7 @@ mod collector;
 mod contract;
 mod devices;
 mod disk;
+mod drills;
 mod empty;
 mod ensembles;
 mod extensions;

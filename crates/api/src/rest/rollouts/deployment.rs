@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::drill::Drill;
 use super::strategy::Strategy;
 use super::traffic::{KillMode, KillSwitch, Rule, StickyKey, TrafficTable};
 use crate::events::AliasMove;
@@ -95,6 +96,9 @@ pub struct Deployment {
     /// Where one deployment is read: every serving replica that reported in the last 30 s, by ID.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<ServingReplica>,
+    /// Where one deployment is read: the drill that runs, or the newest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
     /// Problems that no rollout shows, such as a watched alias that was deleted.
     pub notices: Vec<Notice>,
 }
@@ -112,7 +116,7 @@ pub struct Deployments {
 /// A problem of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Notice {
-    /// `alias` or `version/<number>`.
+    /// `alias`, `drill` or `version/<number>`.
     pub about: String,
     /// Unix time in milliseconds.
     pub at_unix_ms: i64,

@@ -2,6 +2,7 @@
 
 mod decision;
 mod deployment;
+mod drill;
 mod query;
 mod rollout;
 mod strategy;
@@ -14,6 +15,10 @@ pub use self::decision::{
 pub use self::deployment::{
     Acknowledgement, Deployment, DeploymentPatch, Deployments, KillSwitchRequest, LaggingReplica,
     NewDeployment, Notice, ReplicaState, RollbackRequest, RulesRequest, ServingReplica,
+};
+pub use self::drill::{
+    Drill, DrillFault, DrillMissing, DrillPhase, DrillRequest, DrillSide, DrillTarget, RecordedRequests,
+    Replayed,
 };
 pub use self::query::RolloutsQuery;
 pub use self::rollout::{

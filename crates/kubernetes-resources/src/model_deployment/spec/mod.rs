@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use slipway_api::rest::rollouts::{Rule, StickyKey, Strategy};
+use slipway_api::rest::rollouts::{DrillRequest, Rule, StickyKey, Strategy};
 use slipway_domain::Invalid;
 use utoipa::ToSchema;
 
@@ -113,6 +113,11 @@ pub struct Spec {
     /// A drift monitor of the deployment [default: none].
     #[serde(default)]
     pub monitor: Option<Monitor>,
+    /// A fault drill: copies of requests, or recorded requests, meet a failure, and the analysis of
+    /// `strategy` judges them. It starts when the field is set or changed and no rollout is in progress, and
+    /// ends automatically. [default: none]
+    #[serde(default)]
+    pub fault_replay: Option<DrillRequest>,
     /// Routes of the Gateway API to the pods [default: none].
     #[serde(default)]
     pub route: Option<Route>,
@@ -178,6 +183,7 @@ impl Spec {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use slipway_api::rest::rollouts::DrillTarget;
 
     use super::*;
 
@@ -196,6 +202,13 @@ mod tests {
         assert_eq!(read.strategy.as_ref().unwrap().steps[0].weight_percent, 10);
         assert_eq!((read.replicas().min, read.replicas().most()), (2, 4));
         assert_eq!(read.resources.unwrap().memory_bytes, Some(1 << 30));
+        let replay = json!({"model": {"name": "fraud", "version": "1"},
+            "faultReplay": {"fault": "latency", "latencyMilliseconds": 200, "seconds": 30}});
+        let drill = parsed(replay).unwrap().fault_replay.unwrap();
+        assert_eq!(
+            (drill.latency_ms, drill.seconds, drill.target),
+            (Some(200), Some(30), DrillTarget::Copies)
+        );
         let least = parsed(json!({"model": {"name": "fraud", "version": "1"}})).unwrap();
         assert_eq!((least.replicas().min, least.replicas().most()), (1, 1));
     }
@@ -217,6 +230,8 @@ mod tests {
             ("default_strategy.steps[0].hold_s", "spec.strategy.steps[0].holdSeconds"),
             ("rules[0].when", "spec.rules[0].when"),
             ("watch_alias", "spec.model.alias"),
+            ("fault_replay.latency_ms", "spec.faultReplay.latencyMilliseconds"),
+            ("fault_replay.records.last", "spec.faultReplay.records.last"),
         ] {
             assert_eq!(resource_path(field), expected);
         }

@@ -1,5 +1,6 @@
 //! `slipway deployments`.
 
+mod drill;
 mod update;
 
 use std::process::ExitCode;
@@ -84,6 +85,9 @@ pub enum Command {
         /// Deployment name.
         name: String,
     },
+    /// Rehearses a failure on copies of requests: would the analysis of a rollout notice it?
+    #[command(subcommand)]
+    Drill(drill::Command),
     /// Deletes a deployment. Clients receive 404 afterwards.
     Delete {
         /// Deployment name.
@@ -161,6 +165,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> anyhow::Result<E
             let request = KillSwitchRequest { mode, reason };
             show_changed(context, &controller.kill(&name, &request).await?);
         }
+        Command::Drill(command) => return drill::run(context, &controller, command).await,
         Command::Revive { name } => show_changed(context, &controller.revive(&name).await?),
         Command::Delete { name } => {
             controller.delete_deployment(&name).await?;

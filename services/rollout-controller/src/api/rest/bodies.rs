@@ -1,14 +1,15 @@
 //! Rows as the bodies of the REST API.
 
 use slipway_api::rest::rollouts::{
-    Acknowledgement, AwaitedReplica, Decision, Deployment, Evidence, LaggingReplica, Notice, ReplicaState,
-    Rollout, ServingReplica, TrafficTable, Verdict,
+    Acknowledgement, AwaitedReplica, Decision, Deployment, Drill, Evidence, LaggingReplica, Notice,
+    ReplicaState, Rollout, ServingReplica, TrafficTable, Verdict,
 };
 use uuid::Uuid;
 
 use crate::acknowledge::Acknowledged;
 use crate::replicas::{Awaited, Lagging, Shown, Standing};
 use crate::store::deployments::Deployment as StoredDeployment;
+use crate::store::drills::StoredDrill;
 use crate::store::notices::Notice as StoredNotice;
 use crate::store::rollouts::{Decision as StoredDecision, StoredRollout};
 
@@ -36,8 +37,14 @@ pub(crate) fn deployment(
         created_at_unix_ms: deployment.created_at_ms,
         acknowledgement: None,
         replicas: Vec::new(),
+        drill: None,
         notices: notices.into_iter().map(notice).collect(),
     }
+}
+
+/// A drill with its report.
+pub(crate) fn drill(stored: StoredDrill, deployment: String) -> Drill {
+    Drill::of(stored.id, deployment, stored.state.0)
 }
 
 fn notice(StoredNotice { about, at_ms, message, .. }: StoredNotice) -> Notice {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::bodies;
 use crate::state::State;
 use crate::store::{deployments, notices, rollouts};
-use crate::{acknowledge, manage, overrides, update};
+use crate::{acknowledge, drills, manage, overrides, update};
 
 pub(super) fn router() -> DocumentedRouter<State> {
     DocumentedRouter::new()
@@ -87,7 +87,11 @@ async fn get(Shared(state): Shared<State>, Path(name): Path<String>) -> Result<J
     let deployment = show(&state, &name).await?;
     let replicas = state.replicas.shown(&name, deployment.traffic.revision);
     let replicas = replicas.into_iter().map(bodies::replica).collect();
-    Ok(Json(Deployment { replicas, ..deployment }))
+    let drill = match drills::newest(&state, &name).await {
+        Err(problem) if problem.status() == StatusCode::NOT_FOUND => None,
+        drill => Some(bodies::drill(drill?, name)),
+    };
+    Ok(Json(Deployment { replicas, drill, ..deployment }))
 }
 
 /// Deletes a deployment. A rollout in progress is aborted.

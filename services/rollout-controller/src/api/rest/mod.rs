@@ -2,6 +2,7 @@
 
 pub(crate) mod bodies;
 mod deployments;
+mod drills;
 mod rollouts;
 
 use axum::Router;
@@ -30,7 +31,7 @@ pub(super) fn routes() -> Router<State> {
 
 /// The routes together with their description.
 fn described() -> DocumentedRouter<State> {
-    DESCRIBED.router().merge(deployments::router()).merge(rollouts::router())
+    DESCRIBED.router().merge(deployments::router()).merge(drills::router()).merge(rollouts::router())
 }
 
 #[cfg(test)]
