@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ pub struct Cluster {
     layout: Layout,
     facts: Facts,
     credentials: Credentials,
-    _owner: Option<Owner>,
+    owner: Option<Mutex<Owner>>,
 }
 
 /// What a client of a running cluster needs to know of it.
@@ -77,7 +78,7 @@ impl Cluster {
     }
 
     pub(crate) fn new(layout: Layout, facts: Facts, credentials: Credentials, owner: Option<Owner>) -> Self {
-        Self { layout, facts, credentials, _owner: owner }
+        Self { layout, facts, credentials, owner: owner.map(Mutex::new) }
     }
 
     /// Its level.
@@ -128,6 +129,13 @@ impl Cluster {
         // kubectl keeps a cache and preferences in the user's home otherwise.
         command.env("KUBECACHEDIR", self.layout.path("kubectl-cache")).env("KUBERC", "off");
         command
+    }
+
+    /// A process that was started later, which ends with the cluster.
+    pub(crate) fn adopt(&self, child: Child) {
+        if let Some(owner) = &self.owner {
+            owner.lock().unwrap_or_else(PoisonError::into_inner).adopt(child);
+        }
     }
 
     pub(crate) fn layout(&self) -> &Layout {

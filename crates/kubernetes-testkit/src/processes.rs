@@ -10,8 +10,8 @@ use crate::layout::Layout;
 use crate::{Error, Level};
 
 /// A compiler that takes all CPUs may delay the start of a node by minutes.
-const LIMIT: Duration = Duration::from_secs(600);
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 const SHOWN_LINES: usize = 15;
 
 /// A program of the cluster, while the cluster starts.
@@ -117,7 +117,8 @@ pub(crate) fn found(condition: bool) -> Result<(), String> {
     if condition { Ok(()) } else { Err("nothing yet".to_owned()) }
 }
 
-fn launcher(layout: &Layout) -> Command {
+/// Runs a program that is on record.
+pub(crate) fn launcher(layout: &Layout) -> Command {
     let mut command = Command::new("/bin/sh");
     command.arg(layout.script("launch.sh")).arg(layout.folder());
     command

@@ -43,8 +43,24 @@ const COREDNS: Module = Module {
     upstream: "github.com/coredns/coredns",
     prefix: "coredns",
 };
+/// A module of its own, as well.
+const OCI_REGISTRY: Module = Module {
+    folder: concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/test-cluster/oci-registry"),
+    packages: &["."],
+    links: &[],
+    upstream: "github.com/distribution/distribution/v3",
+    prefix: "oci-registry",
+};
 /// The build gives way to compilers that a person waits for.
 const NICENESS: &str = "10";
+
+/// The OCI registry, built if it is not in the cache, which takes about two minutes of one CPU.
+///
+/// # Errors
+/// It is not in the cache and cannot be built.
+pub(crate) fn oci_registry(progress: Progress<'_>) -> Result<PathBuf, Error> {
+    Ok(OCI_REGISTRY.ensure(progress)?.join("bin").join(OCI_REGISTRY.prefix))
+}
 
 /// The programs of Kubernetes, in the toolbox cache.
 #[derive(Debug, Clone)]
@@ -200,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_key_changes_with_every_pin() {
-        for module in [KUBERNETES, COREDNS] {
+        for module in [KUBERNETES, COREDNS, OCI_REGISTRY] {
             let read = || Pins::read(&module).unwrap();
             let mut changed = read();
             assert_eq!(changed.key(), read().key());
