@@ -14,9 +14,10 @@ const PROXY: &str = "/2.0/mlflow-artifacts/artifacts/";
 /// Files from MLflow's web page.
 const UPLOAD: &str = "/ajax-api/2.0/mlflow/upload-artifact";
 
-/// Whether a path is that of a run's file in REST v1.
+/// Whether a path is that of a run's file in REST v1, or of a file of an import.
 fn is_content(path: &str) -> bool {
-    path.starts_with("/api/v1/runs/") && path.ends_with("/artifacts/content")
+    (path.starts_with("/api/v1/runs/") && path.ends_with("/artifacts/content"))
+        || (path.starts_with("/api/v1/imports/") && path.ends_with("/files"))
 }
 
 /// The guard of this service.
@@ -65,6 +66,8 @@ mod tests {
             (Method::POST, "/ajax-api/2.0/mlflow/upload-artifact", Bodies::File),
             (Method::POST, "/v1/traces", Bodies::File),
             (Method::PUT, "/api/v1/runs/r/artifacts/content", Bodies::File),
+            (Method::PUT, "/api/v1/imports/i/files", Bodies::File),
+            (Method::POST, "/api/v1/imports/i/complete", Bodies::Json),
             (Method::PUT, "/api/v1/models/m/versions/1/signature", Bodies::Json),
             (Method::POST, "/api/2.0/mlflow-artifacts/artifacts/1/a", Bodies::Json),
             (Method::POST, "/api/2.0/mlflow-artifacts/mpu/create/1", Bodies::Json),

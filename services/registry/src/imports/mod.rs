@@ -5,8 +5,14 @@
 //! given, it is set to each version that is made, so that deployments which follow the alias roll it out.
 
 mod config;
+pub(crate) mod delivery;
+mod oci;
+mod reading;
 mod remote;
 pub(crate) mod sources;
+mod stream;
+mod tar;
+mod unpack;
 mod worker;
 
 use slipway_access::principal::ROLLOUT_CONTROLLER_SERVICE;
@@ -37,6 +43,8 @@ pub(crate) struct Request {
     /// Set to each version that is made; empty: none is.
     pub(crate) alias: String,
     pub(crate) watch: bool,
+    /// Whether the bytes are delivered, since the registry cannot read them.
+    pub(crate) delivered: bool,
 }
 
 /// Begins to import an address, or goes on with it. A model that does not exist is created.
@@ -45,14 +53,22 @@ pub(crate) struct Request {
 /// The address may not be imported, the caller may not register versions of the model or set the alias, or
 /// Postgres is unreachable.
 pub(crate) async fn ensure(registry: &Registry, caller: &Caller, request: &Request) -> Result<Import, Error> {
-    let Request { model, uri, alias, watch } = request;
+    let Request { model, uri, alias, watch, delivered } = request;
     may_import(caller, model, alias)?;
     let refuse = |Invalid { field, message }: Invalid| Error::invalid(field, message);
     if uri.len() > MAX_URI_BYTES {
         return Err(Error::invalid("uri", format!("expected at most {MAX_URI_BYTES} bytes")));
     }
-    remote::check(uri).map_err(|error| Error::invalid("uri", error.to_string()))?;
-    registry.imports.check(uri).map_err(refuse)?;
+    if *delivered {
+        delivery::may_have_delivered(caller)?;
+        delivery::check(uri)?;
+        if *watch {
+            return Err(Error::invalid("watch", format!("{uri} is delivered once, and cannot be watched")));
+        }
+    } else {
+        remote::check(uri).map_err(|error| Error::invalid("uri", error.to_string()))?;
+        registry.imports.check(uri).map_err(refuse)?;
+    }
     if !alias.is_empty() {
         validate_alias(alias)?;
     }
@@ -63,7 +79,14 @@ pub(crate) async fn ensure(registry: &Registry, caller: &Caller, request: &Reque
     }
     let mut change = registry.change().await?;
     let model_key = models::model_get(change.db(), model).await?.model_key;
-    let new = table::NewImport { id: id::time_ordered(), model_key, uri, alias, watch: *watch };
+    let new = table::NewImport {
+        id: id::time_ordered(),
+        model_key,
+        uri,
+        alias,
+        watch: *watch,
+        delivered: *delivered,
+    };
     let import = table::import_put(change.db(), &new, now_ms()).await?;
     change.commit().await?;
     Ok(import)

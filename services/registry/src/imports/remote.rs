@@ -3,30 +3,33 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _};
 use http::header;
 use reqwest::{Response, Url};
 use sha2::{Digest as _, Sha256};
 use slipway_artifact_store::{ArtifactStore, Listed};
 use slipway_domain::registry::new_artifact_path;
 
+use super::config::ImportConfig;
+use super::oci::{Archive, Blob, Oci, Pulled, Reference, SCHEME};
+use super::stream::Bytestream;
+
 /// Files of one import.
-const MAX_FILES: usize = 10_000;
+pub(super) const MAX_FILES: usize = 10_000;
 /// Objects of one page of a listing.
 const PAGE: usize = 1_000;
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// Time without a byte after which a download is given up.
 const READ_TIMEOUT_MS: u64 = 60_000;
 
-/// The bytes of a file as they come.
-pub(super) type Bytestream = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, String>> + Send>>;
-
 /// Reads addresses. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Remote {
     http: reqwest::Client,
     artifacts: ArtifactStore,
+    oci: Oci,
+    /// Of one import.
+    pub(super) max_bytes: u64,
 }
 
 /// What is at an address now.
@@ -35,6 +38,8 @@ pub(super) struct Content {
     /// Another one means other bytes.
     pub(super) fingerprint: String,
     pub(super) files: Vec<RemoteFile>,
+    /// Archives of further files, each of which changes what those before it have.
+    pub(super) archives: Vec<RemoteArchive>,
 }
 
 /// One file.
@@ -51,24 +56,35 @@ pub(super) struct RemoteFile {
 enum Place {
     Object { bucket: String, key: String },
     Web(Url),
+    Layer { reference: Reference, blob: Blob },
+}
+
+/// A tar archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RemoteArchive {
+    reference: Reference,
+    pub(super) archive: Archive,
 }
 
 impl Content {
     /// Whether it changes as a whole: of several files, some may be new and others not yet.
-    pub(super) const fn is_atomic(&self) -> bool {
-        self.files.len() == 1
+    pub(super) fn is_atomic(&self) -> bool {
+        let is_layer = |file: &RemoteFile| matches!(file.place, Place::Layer { .. });
+        self.files.len() == 1 || self.files.iter().all(is_layer)
     }
 
-    /// Length of all files, as far as it is known.
+    /// Bytes that are read, as far as it is known.
     pub(super) fn size_bytes(&self) -> u64 {
-        self.files.iter().filter_map(|file| file.size_bytes).sum()
+        let files = self.files.iter().filter_map(|file| file.size_bytes);
+        let archives = self.archives.iter().map(|archive| archive.archive.blob.size_bytes);
+        files.chain(archives).fold(0, u64::saturating_add)
     }
 }
 
 impl Remote {
     /// # Errors
     /// TLS cannot be set up.
-    pub(crate) fn new(artifacts: ArtifactStore) -> anyhow::Result<Self> {
+    pub(crate) fn new(artifacts: ArtifactStore, config: &ImportConfig) -> anyhow::Result<Self> {
         slipway_runtime::install_tls_provider();
         let http = reqwest::Client::builder()
             .user_agent(concat!("Slipway/", env!("CARGO_PKG_VERSION")))
@@ -77,15 +93,28 @@ impl Remote {
             .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
             .read_timeout(Duration::from_millis(READ_TIMEOUT_MS))
             .build()?;
-        Ok(Self { http, artifacts })
+        let oci = Oci::new(http.clone(), config.import_registry_auth_file.clone());
+        Ok(Self { http, artifacts, oci, max_bytes: config.import_max_bytes })
     }
 
-    /// Looks at an address, without reading what is there.
-    pub(super) async fn look(&self, uri: &str) -> anyhow::Result<Content> {
-        match Address::parse(uri)? {
-            Address::Bucket { bucket, prefix } => self.look_in(&bucket, &prefix).await,
-            Address::Web(url) => self.look_at(url).await,
-        }
+    /// Looks at an address, without reading what is there; `None` where it is known to be what the
+    /// fingerprint `known` is of.
+    pub(super) async fn look(&self, uri: &str, known: Option<&str>) -> anyhow::Result<Option<Content>> {
+        let content = match Address::parse(uri)? {
+            Address::Bucket { bucket, prefix } => Some(self.look_in(&bucket, &prefix).await?),
+            Address::Web(url) => Some(self.look_at(url).await?),
+            Address::Oci(reference) => {
+                let pulled = self.oci.look(&reference, known).await?;
+                pulled.map(|pulled| content_of(&reference, pulled))
+            }
+        };
+        let size_bytes = content.as_ref().map_or(0, Content::size_bytes);
+        ensure!(
+            size_bytes <= self.max_bytes,
+            "{uri} has {size_bytes} bytes; at most {} are imported (SLIPWAY_IMPORT_MAX_BYTES)",
+            self.max_bytes
+        );
+        Ok(content)
     }
 
     async fn look_in(&self, bucket: &str, prefix: &str) -> anyhow::Result<Content> {
@@ -111,7 +140,8 @@ impl Remote {
             files.push(RemoteFile { path, size_bytes: Some(object.size_bytes), place });
         }
         ensure!(!files.is_empty(), "there is no object at s3://{bucket}/{prefix}");
-        Ok(Content { fingerprint: hex::encode(hasher.finalize()), files: of_newest(files) })
+        let fingerprint = hex::encode(hasher.finalize());
+        Ok(Content { fingerprint, files: of_newest(files), archives: Vec::new() })
     }
 
     async fn look_at(&self, url: Url) -> anyhow::Result<Content> {
@@ -127,7 +157,7 @@ impl Remote {
         let size_bytes = response.headers().get(header::CONTENT_LENGTH);
         let size_bytes = size_bytes.and_then(|length| length.to_str().ok()?.parse().ok());
         let files = vec![RemoteFile { path, size_bytes, place: Place::Web(url) }];
-        Ok(Content { fingerprint: fingerprint_of(&response), files })
+        Ok(Content { fingerprint: fingerprint_of(&response), files, archives: Vec::new() })
     }
 
     /// Opens a file that was looked at.
@@ -141,7 +171,27 @@ impl Remote {
                 let response = found(self.http.get(url.clone()).send().await?)?;
                 Ok(response.bytes_stream().map_err(|error| error.to_string()).boxed())
             }
+            Place::Layer { reference, blob } => self.oci.open(reference, blob).await,
         }
+    }
+
+    /// Opens an archive that was looked at, compressed as it is.
+    pub(super) async fn open_archive(&self, archive: &RemoteArchive) -> anyhow::Result<Bytestream> {
+        self.oci.open(&archive.reference, &archive.archive.blob).await
+    }
+}
+
+fn content_of(reference: &Reference, pulled: Pulled) -> Content {
+    let file = |(path, blob): (String, Blob)| RemoteFile {
+        path,
+        size_bytes: Some(blob.size_bytes),
+        place: Place::Layer { reference: reference.clone(), blob },
+    };
+    let archive = |archive| RemoteArchive { reference: reference.clone(), archive };
+    Content {
+        fingerprint: pulled.digest,
+        files: pulled.files.into_iter().map(file).collect(),
+        archives: pulled.archives.into_iter().map(archive).collect(),
     }
 }
 
@@ -150,7 +200,10 @@ impl Remote {
 enum Address {
     Bucket { bucket: String, prefix: String },
     Web(Url),
+    Oci(Reference),
 }
+
+const EXPECTED: &str = "expected s3://…, https://… or oci://…";
 
 impl Address {
     fn parse(uri: &str) -> anyhow::Result<Self> {
@@ -159,8 +212,11 @@ impl Address {
             ensure!(!bucket.is_empty() && !prefix.is_empty(), "expected s3://BUCKET/PREFIX, got {uri}");
             return Ok(Self::Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned() });
         }
-        let url = Url::parse(uri).with_context(|| format!("expected s3://… or https://…, got {uri}"))?;
-        ensure!(matches!(url.scheme(), "https" | "http"), "expected s3://… or https://…, got {uri}");
+        if uri.starts_with(SCHEME) {
+            return Ok(Self::Oci(Reference::parse(uri)?));
+        }
+        let url = Url::parse(uri).with_context(|| format!("{EXPECTED}, got {uri}"))?;
+        ensure!(matches!(url.scheme(), "https" | "http"), "{EXPECTED}, got {uri}");
         Ok(Self::Web(url))
     }
 }
@@ -170,25 +226,31 @@ pub(super) fn check(uri: &str) -> anyhow::Result<()> {
     Address::parse(uri).map(drop)
 }
 
-/// The files of the newest version in the layout of Triton and KServe, `<version>/model.onnx` or
-/// `<model>/<version>/model.onnx`, by their paths within it; all of them in any other layout.
+/// The files of the newest version in the layout of Triton and KServe, by their paths within it; all of them
+/// in any other layout.
 fn of_newest(files: Vec<RemoteFile>) -> Vec<RemoteFile> {
-    let is_plain = |file: &RemoteFile| !file.path.contains('/') && file.path.ends_with(".onnx");
-    if files.iter().any(|file| is_plain(file) || file.path == "MLmodel") {
-        return files;
-    }
-    let folders = files.iter().filter_map(|file| {
-        let (folder, _) = file.path.rsplit_once('/').filter(|_| file.path.ends_with(".onnx"))?;
-        let number: u64 = folder.rsplit('/').next()?.parse().ok()?;
-        Some((number, folder.to_owned()))
-    });
-    let Some((_, newest)) = folders.max() else { return files };
+    let Some(newest) = newest(files.iter().map(|file| file.path.as_str())) else { return files };
     let prefix = format!("{newest}/");
     let within = |file: RemoteFile| {
         let path = file.path.strip_prefix(&prefix)?.to_owned();
         Some(RemoteFile { path, ..file })
     };
     files.into_iter().filter_map(within).collect()
+}
+
+/// The folder of the newest version in the layout of Triton and KServe, `<version>/model.onnx` or
+/// `<model>/<version>/model.onnx`; `None` in any other layout.
+pub(super) fn newest<'file>(paths: impl Iterator<Item = &'file str> + Clone) -> Option<String> {
+    let is_plain = |path: &str| !path.contains('/') && path.ends_with(".onnx");
+    if paths.clone().any(|path| is_plain(path) || path == "MLmodel") {
+        return None;
+    }
+    let folders = paths.filter_map(|path| {
+        let (folder, _) = path.rsplit_once('/').filter(|_| path.ends_with(".onnx"))?;
+        let number: u64 = folder.rsplit('/').next()?.parse().ok()?;
+        Some((number, folder.to_owned()))
+    });
+    folders.max().map(|(_, newest)| newest)
 }
 
 /// Path of an object within an import of this prefix; `None` for one that only begins alike, and for the
@@ -266,7 +328,7 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         assert!(check("s3://models/fraud").is_ok() && check("https://example.com/m.onnx").is_ok());
-        for uri in ["s3://models", "s3:///x", "gs://a/b", "pvc://a/b", "/etc/passwd", ""] {
+        for uri in ["s3://models", "s3:///x", "gs://a/b", "pvc://a/b", "oci://a/b", "/etc/passwd", ""] {
             assert!(check(uri).is_err(), "{uri}");
         }
     }

@@ -19,7 +19,7 @@ impl Sources {
     /// # Errors
     /// TLS cannot be set up.
     pub(crate) fn new(config: &ImportConfig, artifacts: ArtifactStore) -> anyhow::Result<Self> {
-        Ok(Self { config: Arc::new(config.clone()), remote: Remote::new(artifacts)? })
+        Ok(Self { config: Arc::new(config.clone()), remote: Remote::new(artifacts, config)? })
     }
 
     /// Refuses an address that may not be imported.

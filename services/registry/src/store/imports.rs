@@ -8,8 +8,8 @@ use crate::error::Error;
 /// Columns of [`Import`] from imports `i` and registered_models `m`.
 macro_rules! columns {
     () => {
-        "i.import_key, i.id, m.name AS model, i.uri, i.alias, i.watch, i.fingerprint, i.version, \
-         i.problem, i.done_bytes, i.total_bytes, i.created_ms, i.updated_ms"
+        "i.import_key, i.id, m.name AS model, i.uri, i.alias, i.watch, i.delivered, i.fingerprint, \
+         i.version, i.problem, i.done_bytes, i.total_bytes, i.created_ms, i.updated_ms"
     };
 }
 
@@ -23,6 +23,8 @@ pub(crate) struct Import {
     /// Empty: none.
     pub(crate) alias: String,
     pub(crate) watch: bool,
+    /// Whether a client hands the bytes over.
+    pub(crate) delivered: bool,
     /// Identifies the content that became the version.
     pub(crate) fingerprint: Option<String>,
     pub(crate) version: Option<i32>,
@@ -41,6 +43,7 @@ pub(crate) struct NewImport<'new> {
     pub(crate) uri: &'new str,
     pub(crate) alias: &'new str,
     pub(crate) watch: bool,
+    pub(crate) delivered: bool,
 }
 
 /// Makes an import, or changes whether the one that is there watches. Another address whose versions got the
@@ -59,9 +62,10 @@ pub(crate) async fn import_put(
             .await?;
     }
     Ok(sqlx::query_as(concat!(
-        "WITH i AS (INSERT INTO imports (id, model_key, uri, alias, watch, created_ms, updated_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT (model_key, uri, alias) DO UPDATE \
-         SET watch = excluded.watch RETURNING *) SELECT ",
+        "WITH i AS (INSERT INTO imports \
+         (id, model_key, uri, alias, watch, delivered, created_ms, updated_ms) \
+         VALUES ($1, $2, $3, $4, $5, $7, $6, $6) ON CONFLICT (model_key, uri, alias) DO UPDATE \
+         SET watch = excluded.watch, delivered = excluded.delivered RETURNING *) SELECT ",
         columns!(),
         " FROM i JOIN registered_models m USING (model_key)"
     ))
@@ -71,6 +75,7 @@ pub(crate) async fn import_put(
     .bind(new.alias)
     .bind(new.watch)
     .bind(now_ms)
+    .bind(new.delivered)
     .fetch_one(db)
     .await?)
 }
@@ -112,6 +117,18 @@ pub(crate) async fn import_get(
     .await?)
 }
 
+/// The import of that id.
+pub(crate) async fn import_by_id(db: &mut PgConnection, id: Uuid) -> Result<Option<Import>, Error> {
+    Ok(sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM imports i JOIN registered_models m USING (model_key) WHERE i.id = $1"
+    ))
+    .bind(id)
+    .fetch_optional(db)
+    .await?)
+}
+
 /// Ends an import; whether there was one.
 pub(crate) async fn import_delete(db: &mut PgConnection, import_key: i64) -> Result<bool, Error> {
     let deleted =
@@ -136,13 +153,15 @@ pub(crate) async fn imports_delete_of_alias(
     Ok(())
 }
 
-/// The imports whose address has to be looked at.
+/// The imports whose address has to be looked at, and those whose bytes were delivered.
 pub(crate) async fn imports_due(db: &mut PgConnection) -> Result<Vec<Import>, Error> {
     Ok(sqlx::query_as(concat!(
         "SELECT ",
         columns!(),
         " FROM imports i JOIN registered_models m USING (model_key) \
-         WHERE i.watch OR i.version IS NULL OR i.problem IS NOT NULL ORDER BY i.import_key"
+         WHERE (i.watch OR i.version IS NULL OR i.problem IS NOT NULL) \
+         AND (NOT i.delivered OR EXISTS (SELECT 1 FROM import_deliveries d \
+         WHERE d.import_key = i.import_key AND d.completed)) ORDER BY i.import_key"
     ))
     .fetch_all(db)
     .await?)

@@ -10,6 +10,7 @@ pub(crate) mod deployments;
 pub(crate) mod direct_uploads;
 pub(crate) mod experiments;
 pub(crate) mod facts;
+pub(crate) mod import_deliveries;
 pub(crate) mod imports;
 pub(crate) mod logged_models;
 pub(crate) mod metrics;

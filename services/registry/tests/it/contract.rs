@@ -11,6 +11,9 @@ const PUBLIC_KEY: &str = include_str!("../../../../crates/model-signing/tests/fi
 /// Nothing listens there.
 const RECEIVER: &str = "http://127.0.0.1:9/hook";
 
+/// Where models may be imported from, and nothing listens either.
+const OUTSIDE: &str = "http://127.0.0.1:9/models/";
+
 /// What the requests find.
 struct Seeds {
     experiment: String,
@@ -19,6 +22,7 @@ struct Seeds {
     report: String,
     token: String,
     delivery: String,
+    import: String,
 }
 
 impl World {
@@ -73,8 +77,10 @@ impl World {
         let grant = json!({"subject": "ann", "scope": "model:m", "role": "viewer"});
         self.made(Method::PUT, "grants", grant).await;
         let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
-        let (report, token) = (text(&report), text(&token));
-        Seeds { experiment, run, model_id, report, token, delivery: self.delivery().await }
+        let import = json!({"uri": format!("{OUTSIDE}m.onnx")});
+        let import = self.made(Method::POST, "models/m/imports", import).await;
+        let (report, token, import) = (text(&report), text(&token), text(&import));
+        Seeds { experiment, run, model_id, report, token, delivery: self.delivery().await, import }
     }
 
     /// The delivery of the alias, once there is one.
@@ -148,6 +154,8 @@ fn operation(contract: Contract, seeds: &Seeds) -> Contract {
     contract
         .knowing("/api/v1/webhooks name", &[json!("hook")])
         .knowing("post /api/v1/webhooks name", &[json!("w-1"), json!("w-2"), json!("hook")])
+        .knowing("uri", &[json!(format!("{OUTSIDE}m.onnx")), json!(format!("{OUTSIDE}n.onnx"))])
+        .knowing("/api/v1/models/{name}/imports id", &[json!(seeds.import)])
         .knowing("url", &[json!(RECEIVER)])
         .knowing("events", &[json!(["slipway.registry.alias.*"])])
         .knowing("secret", &[json!(secret), json!(null)])
@@ -179,13 +187,16 @@ fn operation(contract: Contract, seeds: &Seeds) -> Contract {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_response_is_as_the_document_says() {
-    let world = World::begin().await;
+    let world = World::importing_with(OUTSIDE, &[]).await;
     let seeds = world.seeded().await;
     let contract = Contract::of(&world.url);
     let contract = operation(models(tracking(contract, &seeds), &seeds), &seeds);
-    // These need what an earlier request left: a deleted experiment, a model that nothing uses.
-    contract
-        .run()
-        .await
-        .require(&["post /api/v1/experiments/{experiment_id}/restore", "post /api/v1/models/{name}/rename"]);
+    // These need what an earlier request left: a deleted experiment, a model that nothing uses; or a token of
+    // their own.
+    contract.run().await.require(&[
+        "post /api/v1/experiments/{experiment_id}/restore",
+        "post /api/v1/models/{name}/rename",
+        "put /api/v1/imports/{id}/files",
+        "post /api/v1/imports/{id}/complete",
+    ]);
 }

@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use crate::world::{MODEL, OTHER_MODEL, World};
 
 impl World {
-    async fn import(&self, body: Value) -> Value {
+    pub(crate) async fn import(&self, body: Value) -> Value {
         let (status, import) = self.v1(Method::POST, "models/m/imports", body).await;
         assert_eq!(status, StatusCode::ACCEPTED, "{import}");
         import
     }
 
     /// Waits until an import of `m` is as it is to be.
-    async fn import_is(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn import_is(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         let started = Instant::now();
         loop {
             let listed = self.get("/api/v1/models/m/imports").await;
@@ -32,7 +32,16 @@ impl World {
         }
     }
 
-    async fn versions_of_m(&self) -> usize {
+    /// Waits until the alias `champion` of `m` is set, which follows the version.
+    pub(crate) async fn champion_is(&self, version: &str) {
+        let started = Instant::now();
+        while self.get("/api/v1/models/m").await["aliases"]["champion"] != version {
+            assert!(started.elapsed() < Duration::from_secs(30), "the alias is not set to {version}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn versions_of_m(&self) -> usize {
         self.get("/api/v1/models/m/versions").await["versions"].as_array().unwrap().len()
     }
 }
@@ -73,12 +82,12 @@ async fn a_folder_of_a_bucket_becomes_a_version_and_new_content_the_next_one() {
         version["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
     assert_eq!(files, ["model.onnx"], "the newest version in the layout of Triton");
     assert_eq!(version["servable"], true, "{version}");
-    assert_eq!(world.get("/api/v1/models/m/aliases/champion").await["version"], "1");
+    world.champion_is("1").await;
 
     world.put_outside("fraud/1/model.onnx", OTHER_MODEL).await;
     let changed = Instant::now();
     world.import_is("version 2", |import| import["version"] == "2").await;
-    assert_eq!(world.get("/api/v1/models/m/aliases/champion").await["version"], "2");
+    world.champion_is("2").await;
     assert!(changed.elapsed() < Duration::from_secs(15), "{:?}", changed.elapsed());
     // What was there before is the version before.
     world.put_outside("fraud/1/model.onnx", MODEL).await;

@@ -71,6 +71,14 @@ impl World {
         Self::standing_on(&database, Arc::new(slipway_testkit::nats().await), bucket, &[&sources]).await
     }
 
+    /// That imports from these addresses, with further settings.
+    pub(crate) async fn importing_with(sources: &str, arguments: &[&str]) -> Self {
+        let (database, bucket) = (slipway_testkit::postgres().await.url, slipway_testkit::s3().await);
+        let sources = format!("--import-sources={sources}");
+        let arguments = [&[sources.as_str()], arguments].concat();
+        Self::standing_on(&database, Arc::new(slipway_testkit::nats().await), bucket, &arguments).await
+    }
+
     /// Stores an object in `outside/` of the bucket; the address of that place.
     pub(crate) async fn put_outside(&self, key: &str, bytes: &[u8]) -> String {
         let store = self.store();

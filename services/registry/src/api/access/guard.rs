@@ -105,7 +105,7 @@ async fn pass(access: &Access, origin: String, request: Request) -> Passed {
     let Some(authenticator) = &access.authenticator else { return Ok((access.anyone(origin), request)) };
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let rule = rule(request.method(), route, request.uri().path());
-    if rule == Rule::Open {
+    if matches!(rule, Rule::Open | Rule::Delivery) {
         return Ok((Caller::nobody(origin), request));
     }
     let caller = authenticator
@@ -117,7 +117,7 @@ async fn pass(access: &Access, origin: String, request: Request) -> Passed {
             Ok(request) => Ok((caller, request)),
             Err(refusal) => Err((Some(caller), refusal)),
         },
-        Rule::Open | Rule::Known => Ok((caller, request)),
+        Rule::Open | Rule::Delivery | Rule::Known => Ok((caller, request)),
     }
 }
 

@@ -14,18 +14,22 @@ use super::scope::Resource::{self, *};
 pub(super) enum Rule {
     /// Nothing, not even a credential.
     Open,
+    /// A token that is good for this alone, which the handler checks.
+    Delivery,
     /// Any caller that is known: the handler shows what the caller may see, or checks by itself.
     Known,
     /// A role on what the request is about.
     Needs(Role, Resource),
 }
-use Rule::{Known, Needs, Open};
+use Rule::{Delivery, Known, Needs, Open};
 
 /// gRPC methods that check the caller themselves, since what they are about stands in a message.
 const GRPC_METHODS: [&str; 3] = ["GetModelVersion", "ResolveAlias", "GetTrainingProfile"];
 const GRPC_PREFIX: &str = "/slipway.registry.v1.Registry/";
 /// The same.
 const IMPORTS: [&str; 2] = ["/slipway.registry.v1.Imports/Ensure", "/slipway.registry.v1.Imports/End"];
+/// The same: it serves the rollout controller alone.
+const ISSUE_DELIVERY: &str = "/slipway.registry.v1.Imports/IssueDelivery";
 /// The same: they serve the launcher alone.
 const JOB_TOKENS: [&str; 2] =
     ["/slipway.registry.v1.JobTokens/Issue", "/slipway.registry.v1.JobTokens/Revoke"];
@@ -155,6 +159,8 @@ const RULES: &[(&str, &str, Rule)] = &[
     // With an alias, it needs the role that sets aliases; the use case looks.
     ("POST", "/api/v1/models/{name}/imports", Needs(Editor, ModelInPath)),
     ("DELETE", "/api/v1/models/{name}/imports/{id}", Needs(Editor, ModelInPath)),
+    ("PUT", "/api/v1/imports/{id}/files", Delivery),
+    ("POST", "/api/v1/imports/{id}/complete", Delivery),
     ("PATCH", "/api/v1/models/{name}/versions/{version}", Needs(Editor, ModelInPath)),
     ("PUT", "/api/v1/models/{name}/versions/{version}/stage", Needs(Deployer, ModelInPath)),
     ("PUT DELETE", "/api/v1/models/{name}/versions/{version}/tags/{key}", Needs(Editor, ModelInPath)),
@@ -229,14 +235,17 @@ pub fn access_rules() -> Vec<(&'static str, String, String)> {
     let tokens = JOB_TOKENS.iter().map(|path| ("POST", (*path).to_owned(), launcher.clone()));
     let deployer = "deployer on the model, or the rollout controller".to_owned();
     let imports = IMPORTS.iter().map(|path| ("POST", (*path).to_owned(), deployer.clone()));
+    let controller = "the rollout controller's token".to_owned();
+    let delivery = [("POST", ISSUE_DELIVERY.to_owned(), controller)];
     let reflection = REFLECTION.iter().map(|path| ("POST", (*path).to_owned(), Known.describe()));
-    rest.chain(registry).chain(tokens).chain(imports).chain(reflection).collect()
+    rest.chain(registry).chain(tokens).chain(imports).chain(delivery).chain(reflection).collect()
 }
 
 impl Rule {
     fn describe(self) -> String {
         match self {
             Self::Open => "none".to_owned(),
+            Self::Delivery => "the delivery token of the import".to_owned(),
             Self::Known => "any token".to_owned(),
             Self::Needs(role, Everything) => format!("{role} on everything"),
             Self::Needs(role, Model | ModelInPath | ModelInBody) => format!("{role} on the model"),
@@ -268,7 +277,8 @@ fn find(method: &Method, route: &str, path: &str) -> Option<Rule> {
     if let Some(called) = path.strip_prefix(GRPC_PREFIX) {
         return GRPC_METHODS.contains(&called).then_some(Known);
     }
-    if [&JOB_TOKENS, &IMPORTS, &REFLECTION].iter().any(|paths| paths.contains(&path)) {
+    let checked = [&JOB_TOKENS, &IMPORTS, &REFLECTION].iter().any(|paths| paths.contains(&path));
+    if checked || path == ISSUE_DELIVERY {
         return Some(Known);
     }
     let short = route.strip_prefix("/ajax-api").or_else(|| route.strip_prefix("/api"));
@@ -342,8 +352,11 @@ mod tests {
                 || path.contains("presigned-download")
                 || path.ends_with("/metrics/sample")
                 || *methods == "GET";
+            let is_delivery = *rule == Delivery && path.starts_with("/api/v1/imports/{id}/");
             assert!(
-                reads || matches!(rule, Needs(role, _) if *role >= Editor || path.contains("get-latest")),
+                reads
+                    || is_delivery
+                    || matches!(rule, Needs(role, _) if *role >= Editor || path.contains("get-latest")),
                 "{path}"
             );
         }
@@ -363,7 +376,7 @@ mod tests {
         let proto = include_str!("../../../../../proto/slipway/registry/v1/imports.proto");
         let methods = proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
         let paths: Vec<String> = methods.map(|name| format!("/slipway.registry.v1.Imports/{name}")).collect();
-        assert_eq!(paths, IMPORTS);
+        assert_eq!(paths, [&IMPORTS[..], &[ISSUE_DELIVERY]].concat());
         let rule = |path: &str| rule(&Method::POST, "/slipway.registry.v1.Registry/{*method}", path);
         assert_eq!(rule("/slipway.registry.v1.Registry/ResolveAlias"), Known);
         assert_eq!(rule("/slipway.registry.v1.Registry/Forgotten"), Needs(Admin, Everything));

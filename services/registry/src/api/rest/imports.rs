@@ -67,6 +67,7 @@ async fn create(
         uri: new.uri,
         alias: new.alias.unwrap_or_default(),
         watch: new.watch,
+        delivered: false,
     };
     let import = use_cases::ensure(&registry, &caller, &request).await?;
     Ok((StatusCode::ACCEPTED, Json(shown(import))))

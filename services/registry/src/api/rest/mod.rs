@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod experiments;
 mod gc;
+mod import_deliveries;
 mod imports;
 mod lineage;
 mod metrics;
@@ -56,6 +57,7 @@ fn described() -> DocumentedRouter<Registry> {
         .merge(aliases::router())
         .merge(artifacts::router())
         .merge(imports::router())
+        .merge(import_deliveries::router())
         .merge(events::router())
         .merge(access::router())
         .merge(approvals::router())
