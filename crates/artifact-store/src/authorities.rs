@@ -6,15 +6,19 @@ use base64::engine::general_purpose::STANDARD;
 
 /// Those of this machine. A container's image may have none: then those that Mozilla's browsers trust.
 pub(crate) fn trusted() -> Option<TlsContext> {
-    let has_own = !rustls_native_certs::load_native_certs().certs.is_empty();
-    let store = if has_own { TrustStore::default() } else { of_browsers() };
+    let browsers = |pem| TrustStore::empty().with_pem_certificate(pem);
+    let store = substitutes().map_or_else(TrustStore::default, browsers);
     TlsContext::builder().with_trust_store(store).build().ok()
 }
 
-fn of_browsers() -> TrustStore {
-    let certificates = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-    let text: String = certificates.map(|der| pem(der)).collect();
-    TrustStore::empty().with_pem_certificate(text)
+/// The authorities that Mozilla's browsers trust, as PEM, for a machine that has none of its own; `None`
+/// where it has some.
+pub fn substitutes() -> Option<String> {
+    rustls_native_certs::load_native_certs().certs.is_empty().then(of_browsers)
+}
+
+fn of_browsers() -> String {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| pem(der)).collect()
 }
 
 /// A certificate as text, in lines of 64 characters (RFC 7468).
@@ -36,7 +40,10 @@ mod tests {
 
     #[test]
     fn a_machine_without_certificates_trusts_those_of_browsers() {
-        let context = TlsContext::builder().with_trust_store(of_browsers()).build().unwrap();
+        let context = TlsContext::builder()
+            .with_trust_store(TrustStore::empty().with_pem_certificate(of_browsers()))
+            .build()
+            .unwrap();
         // It reads them, and panics if one is not a certificate.
         let builder = aws_smithy_http_client::Connector::builder();
         drop(builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build());

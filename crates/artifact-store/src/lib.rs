@@ -10,6 +10,7 @@ mod write;
 
 use std::sync::Arc;
 
+pub use authorities::substitutes as substitute_authorities;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};

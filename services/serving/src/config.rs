@@ -14,6 +14,7 @@ use slipway_telemetry::TelemetryConfig;
 
 use crate::api::access::AccessConfig;
 use crate::api::settings::Settings;
+use crate::deliver::DeliverConfig;
 use crate::models::Limits;
 use crate::models::currency::Currency;
 use crate::models::engine_config::{EngineConfig, LoadProbeConfig, at_least_one};
@@ -159,6 +160,9 @@ pub struct Config {
     /// TLS of the REST and gRPC listeners.
     #[command(flatten)]
     pub tls: TlsConfig,
+    /// What is delivered to the registry, instead of serving.
+    #[command(flatten)]
+    pub deliver: DeliverConfig,
     /// Destination of requests and answers as CloudEvents.
     #[command(flatten)]
     pub cloudevents: CloudEventsConfig,

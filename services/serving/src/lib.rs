@@ -9,6 +9,7 @@ mod api;
 mod background;
 mod codec;
 mod config;
+mod deliver;
 mod drills;
 mod failure;
 #[cfg(any(test, fuzzing))]
@@ -44,6 +45,7 @@ pub use crate::api::access::{ALL_MODELS, AccessConfig, TokenEntry, TokenFile};
 use crate::api::drain::announce;
 use crate::background::{Watched, follow_models, watch_files};
 pub use crate::config::{Config, DEFAULT_GRPC_PORT, DEFAULT_METRICS_PORT, DEFAULT_PORT, OptionalNats};
+pub use crate::deliver::DeliverConfig;
 use crate::listeners::Listeners;
 use crate::metrics::ServingMetrics;
 use crate::models::collector::Versions;
@@ -61,6 +63,9 @@ use crate::traffic::pulse::CurrencyMetrics;
 /// # Errors
 /// A port is taken, a setting cannot be used, ONNX Runtime does not load, or a background task ended.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if let Some(import) = &config.deliver.deliver_import {
+        return Box::pin(deliver::run(&config.deliver, import, &config.registry_url, &shutdown)).await;
+    }
     if config.prefetch {
         return Box::pin(prefetch::run(&config, &shutdown)).await;
     }

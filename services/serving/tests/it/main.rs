@@ -7,6 +7,7 @@ mod clients;
 mod cloudevents;
 mod collector;
 mod contract;
+mod deliver;
 mod devices;
 mod disk;
 mod drills;
