@@ -14,6 +14,7 @@ import tritonclient.http as triton_http
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--deployment", required=True)
 parser.add_argument("--row", required=True, metavar="NUMBERS", help="numbers with commas, or @FILE with rows as JSON")
+parser.add_argument("--outputs", default="label,probabilities", metavar="NAMES", help="outputs to ask for [default: label,probabilities]")
 parser.add_argument("--http", default="127.0.0.1:8000")
 parser.add_argument("--grpc", default="127.0.0.1:8001")
 arguments = parser.parse_args()
@@ -24,13 +25,14 @@ if arguments.row.startswith("@"):
     rows = document["rows"][:5] if isinstance(document, dict) else document
 else:
     rows = [[float(number) for number in arguments.row.split(",")]]
+outputs = arguments.outputs.split(",")
 features = np.array(rows, dtype=np.float32)  # a null in the file becomes NaN: a missing value
 
 with triton_http.InferenceServerClient(arguments.http) as client:
     for binary in (True, False):
         tensor = triton_http.InferInput("input", features.shape, "FP32")
         tensor.set_data_from_numpy(features, binary_data=binary)
-        wanted = [triton_http.InferRequestedOutput(name, binary_data=binary) for name in ("label", "probabilities")]
+        wanted = [triton_http.InferRequestedOutput(name, binary_data=binary) for name in outputs]
         result = client.infer(arguments.deployment, [tensor], outputs=wanted, request_id="http-1")
         version = result.get_response()["model_version"]
         print(f"HTTP {'binary' if binary else 'JSON'}: version {version} answers {result.as_numpy('label').tolist()}")
@@ -41,4 +43,4 @@ with triton_grpc.InferenceServerClient(arguments.grpc) as client:
     result = client.infer(arguments.deployment, [tensor], request_id="grpc-1")
     version = result.get_response().model_version
     print(f"gRPC: version {version} answers {result.as_numpy('label').tolist()}")
-    print(f"probabilities of the first row: {np.round(result.as_numpy('probabilities')[0], 4).tolist()}")
+    print(f"{outputs[-1]} of the first row: {np.round(result.as_numpy(outputs[-1])[0], 4).tolist()}")

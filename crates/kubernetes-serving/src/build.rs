@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy,
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Service, ServiceAccount, ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::{
-    Ingress, NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec,
+    Ingress, NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -12,11 +12,14 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use slipway_domain::Invalid;
 use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Placement, Spec};
 
-use crate::container::PORTS;
 use crate::edge::{self, GrpcRoute, HttpRoute, ServiceMonitor};
 use crate::facts::Facts;
-use crate::names::{POOL, POOLED_LABEL, Part, identity, identity_of, labels, metadata, version_name};
+use crate::names::{
+    POOL, POOLED_LABEL, Part, envoy_label, identity, identity_of, labels, metadata, version_name,
+};
+use crate::ports::{BEHIND, PORTS};
 use crate::scaling::Scale;
+use crate::situation::Situation;
 use crate::{pod, scaling, template};
 
 /// Earlier templates of the pods that stay, for `kubectl rollout undo`.
@@ -51,14 +54,23 @@ pub struct Objects {
     pub service_monitor: Option<ServiceMonitor>,
 }
 
-/// What is so at the moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Situation {
-    /// Who answers.
-    pub placement: Placement,
-    /// Where each version has pods of its own: the versions that answer, the stable one first, and which
-    /// share of the traffic each receives, in percent.
-    pub shares: Vec<(String, u8)>,
+impl Objects {
+    /// A Service alone.
+    const fn service(service: Service) -> Self {
+        Self {
+            account: None,
+            deployment: None,
+            service,
+            budget: None,
+            policy: None,
+            autoscaler: None,
+            scale: None,
+            ingress: None,
+            http_route: None,
+            grpc_route: None,
+            service_monitor: None,
+        }
+    }
 }
 
 /// The objects of a ModelDeployment. Where each version has pods of its own, these are [`build_version`]'s.
@@ -76,8 +88,8 @@ pub fn build(
     if spec.is_separate() {
         (objects.deployment, objects.budget, objects.policy) = (None, None, None);
         (objects.autoscaler, objects.scale, objects.service_monitor) = (None, None, None);
-        objects.service =
-            service(&part, situation.shares.first().map(|(version, _)| version.as_str()), false);
+        let first = situation.shares.first().map(|share| share.version.as_str());
+        objects.service = service(&part, first, false);
     }
     Ok(objects)
 }
@@ -91,12 +103,41 @@ pub fn build_version(
     spec: &Spec,
     facts: &Facts,
     version: &str,
+    situation: &Situation,
 ) -> Result<Objects, Invalid> {
     let mut spec = spec.clone();
     spec.env.insert("SLIPWAY_SERVING_ONLY_VERSION".to_owned(), version.to_owned());
-    let objects = build_part(&Part::version(object, version), &spec, facts, &Situation::default())?;
+    let objects = build_part(&Part::version(object, version), &spec, facts, situation)?;
     // The routes are those of all versions.
     Ok(Objects { ingress: None, http_route: None, grpc_route: None, ..objects })
+}
+
+/// The Service by which the Envoys of the pods of a ModelDeployment, or of one of its versions, find them
+/// all.
+pub fn build_peers(object: &ModelDeployment, version: Option<&str>) -> Objects {
+    let of = match version {
+        Some(version) => Part::version(object, version),
+        None => Part::from(object),
+    };
+    let port = |(name, port): (&str, i32)| ServicePort {
+        name: Some(name.to_owned()),
+        port,
+        protocol: Some(TCP.to_owned()),
+        ..ServicePort::default()
+    };
+    let service = Service {
+        metadata: metadata(&of.peers()),
+        spec: Some(ServiceSpec {
+            // Its name has the addresses of the pods.
+            cluster_ip: Some("None".to_owned()),
+            ports: Some(BEHIND.into_iter().map(port).collect()),
+            // While pods are replaced, some have no Envoy and other ports.
+            selector: Some(identity(&of).into_iter().chain([envoy_label()]).collect()),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    };
+    Objects::service(service)
 }
 
 pub(crate) fn build_part(
@@ -116,9 +157,9 @@ pub(crate) fn build_part(
         deployment: Some(deployment(part, spec, facts, placement)?),
         service: service(part, None, placement.is_pooled),
         budget: Some(budget(part)),
-        policy: Some(policy(part)),
-        autoscaler: scaling::autoscaler(part, spec)?,
-        scale: scaling::scale(spec, placement),
+        policy: Some(policy(part, spec)),
+        autoscaler: scaling::autoscaler(part, spec, situation)?,
+        scale: scaling::scale(spec, situation),
         ingress: edge::ingress(part, spec),
         http_route: edge::http_route(part, spec, &situation.shares),
         grpc_route: edge::grpc_route(part, spec, &situation.shares),
@@ -133,6 +174,7 @@ fn selected(part: &Part) -> LabelSelector {
 fn deployment(part: &Part, spec: &Spec, facts: &Facts, placement: Placement) -> Result<Deployment, Invalid> {
     let mut pod_labels = spec.pod_labels.clone();
     pod_labels.extend(labels(part));
+    pod_labels.extend(spec.envoy.as_ref().map(|_| envoy_label()));
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),
@@ -212,17 +254,25 @@ fn budget(part: &Part) -> PodDisruptionBudget {
     }
 }
 
-fn policy(part: &Part) -> NetworkPolicy {
+fn policy(part: &Part, spec: &Spec) -> NetworkPolicy {
     let port = |(_, port): (&str, i32)| NetworkPolicyPort {
         port: Some(IntOrString::Int(port)),
         protocol: Some(TCP.to_owned()),
         end_port: None,
     };
     let ingress = NetworkPolicyIngressRule { from: None, ports: Some(PORTS.into_iter().map(port).collect()) };
+    // Behind Envoy, serving answers to the Envoys of the same pods alone.
+    let peers = spec.envoy.as_ref().map(|_| NetworkPolicyIngressRule {
+        from: Some(vec![NetworkPolicyPeer {
+            pod_selector: Some(selected(part)),
+            ..NetworkPolicyPeer::default()
+        }]),
+        ports: Some(BEHIND.into_iter().map(port).collect()),
+    });
     NetworkPolicy {
         metadata: metadata(part),
         spec: Some(NetworkPolicySpec {
-            ingress: Some(vec![ingress]),
+            ingress: Some([ingress].into_iter().chain(peers).collect()),
             pod_selector: Some(selected(part)),
             policy_types: Some(vec!["Ingress".to_owned()]),
             ..NetworkPolicySpec::default()

@@ -13,11 +13,9 @@ use slipway_kubernetes_resources::model_deployment::{Access, Records, Resources,
 
 use crate::facts::Facts;
 use crate::names::Part;
+use crate::ports::{BEHIND, METRICS_PORT, PORTS};
 use crate::volumes::{CACHE, TLS, TOKENS, mounts};
 
-pub(crate) const METRICS_PORT: i32 = 8_002;
-/// Names and numbers of the ports.
-pub(crate) const PORTS: [(&str, i32); 3] = [("http", 8_000), ("grpc", 8_001), ("metrics", METRICS_PORT)];
 /// Name of serving's container.
 const SERVING: &str = "serving";
 /// Name of the claim of GPUs within a pod.
@@ -42,18 +40,28 @@ pub(crate) fn serving(part: &Part, spec: &Spec, facts: &Facts) -> Container {
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     };
-    // The kubelet has no client certificate, and the port of the metrics asks for none.
-    let (alive, ready, at) = match spec.tls {
-        Some(_) => ("/healthz", "/readyz", "metrics"),
-        None => ("/v2/health/live", "/v2/health/ready", "http"),
+    // The kubelet has no client certificate, and the port of the metrics asks for none. Behind Envoy, the
+    // others may be closed to it.
+    let (alive, ready, at) = match (&spec.tls, &spec.envoy) {
+        (None, None) => ("/v2/health/live", "/v2/health/ready", "http"),
+        _ => ("/healthz", "/readyz", "metrics"),
     };
+    let ports = own_ports(spec);
     Container {
         name: SERVING.to_owned(),
         env: Some(variables(part, spec, facts)),
         liveness_probe: Some(probe(alive, at, ALIVE_PERIOD_S)),
-        ports: Some(PORTS.into_iter().map(port).collect()),
+        ports: Some(ports.into_iter().map(port).collect()),
         readiness_probe: Some(probe(ready, at, READY_PERIOD_S)),
         ..common(spec, facts)
+    }
+}
+
+/// The ports of serving: behind Envoy, those of REST and gRPC are others.
+fn own_ports(spec: &Spec) -> [(&'static str, i32); 3] {
+    match spec.envoy {
+        Some(_) => [BEHIND[0], BEHIND[1], PORTS[2]],
+        None => PORTS,
     }
 }
 
@@ -119,17 +127,20 @@ fn hosts(part: &Part, spec: &Spec, facts: &Facts) -> String {
 
 /// The user's variables, and those that serving needs. Of two with one name, the last one counts.
 fn variables(part: &Part, spec: &Spec, facts: &Facts) -> Vec<EnvVar> {
-    let listen = |port: i32| format!("0.0.0.0:{port}");
+    let ports = own_ports(spec);
+    // Envoy has the certificate, and clients are not to pass it by.
+    let is_behind = spec.envoy.is_some() && spec.tls.is_some();
+    let at = |port: i32| format!("{}:{port}", if is_behind { "127.0.0.1" } else { "0.0.0.0" });
     let mut own = vec![
         plain("SLIPWAY_SERVING_DEPLOYMENTS", part.deployments()),
         from_field("SLIPWAY_REPLICA_ID", "metadata.name"),
         plain("SLIPWAY_CACHE_DIR", CACHE),
-        plain("SLIPWAY_LISTEN", listen(PORTS[0].1)),
-        plain("SLIPWAY_LISTEN_GRPC", listen(PORTS[1].1)),
-        plain("SLIPWAY_LISTEN_METRICS", listen(METRICS_PORT)),
+        plain("SLIPWAY_LISTEN", at(ports[0].1)),
+        plain("SLIPWAY_LISTEN_GRPC", at(ports[1].1)),
+        plain("SLIPWAY_LISTEN_METRICS", format!("0.0.0.0:{METRICS_PORT}")),
         plain("SLIPWAY_ALLOWED_HOSTS", hosts(part, spec, facts)),
     ];
-    own.extend(spec.tls.as_ref().map(tls_variables).unwrap_or_default());
+    own.extend(spec.tls.as_ref().filter(|_| !is_behind).map(tls_variables).unwrap_or_default());
     own.extend(spec.access.as_ref().map(access_variables).unwrap_or_default());
     own.extend(spec.records.as_ref().map(record_variables).unwrap_or_default());
     let is_own = |name: &String| own.iter().any(|own| own.name == *name);

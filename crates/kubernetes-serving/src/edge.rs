@@ -8,11 +8,11 @@ use k8s_openapi::api::networking::v1::{
     IngressSpec, IngressTLS, ServiceBackendPort,
 };
 use serde_json::{Value, json};
-use slipway_kubernetes_resources::model_deployment::{self, Gateway, Route, Spec};
+use slipway_kubernetes_resources::model_deployment::{self, Gateway, Route, Share, Spec};
 use slipway_kubernetes_resources::{Kind, NotRead, Object};
 
-use crate::container::PORTS;
 use crate::names::{Part, identity, metadata, version_name};
+use crate::ports::PORTS;
 
 /// A kind of another project.
 macro_rules! foreign {
@@ -53,7 +53,7 @@ foreign!(
 );
 
 /// The route for REST, where there are host names for it.
-pub(crate) fn http_route(part: &Part, spec: &Spec, shares: &[(String, u8)]) -> Option<HttpRoute> {
+pub(crate) fn http_route(part: &Part, spec: &Spec, shares: &[Share]) -> Option<HttpRoute> {
     let route = spec.route.as_ref().filter(|route| !route.hostnames.is_empty())?;
     let rules = json!([{
         "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
@@ -64,7 +64,7 @@ pub(crate) fn http_route(part: &Part, spec: &Spec, shares: &[(String, u8)]) -> O
 }
 
 /// The route for gRPC, where there are host names for it.
-pub(crate) fn grpc_route(part: &Part, spec: &Spec, shares: &[(String, u8)]) -> Option<GrpcRoute> {
+pub(crate) fn grpc_route(part: &Part, spec: &Spec, shares: &[Share]) -> Option<GrpcRoute> {
     let route = spec.route.as_ref().filter(|route| !route.grpc_hostnames.is_empty())?;
     let spec =
         routed(route, &route.grpc_hostnames, json!([{"backendRefs": backends(part, PORTS[1].1, shares)}]));
@@ -72,11 +72,11 @@ pub(crate) fn grpc_route(part: &Part, spec: &Spec, shares: &[(String, u8)]) -> O
 }
 
 /// The Service, or those of the versions with the share of each.
-fn backends(part: &Part, port: i32, shares: &[(String, u8)]) -> Value {
+fn backends(part: &Part, port: i32, shares: &[Share]) -> Value {
     if shares.is_empty() {
         return json!([{"name": part.name, "port": port}]);
     }
-    let backend = |(version, percent): &(String, u8)| {
+    let backend = |Share { version, percent }: &Share| {
         let name = version_name(&part.name, version);
         json!({"name": name, "port": port, "weight": percent})
     };

@@ -15,6 +15,8 @@ pub struct Facts {
     /// PersistentVolumeClaim, in the namespace of each object, of the model cache that pods of a node share;
     /// `None`: each pod has its own, which ends with it.
     pub cache_claim: Option<String>,
+    /// Image of Envoy, for objects that name none.
+    pub envoy_image: String,
     /// Whether a `podTemplate` may ask for what the restricted Pod Security Standard forbids.
     pub allow_privileged: bool,
     /// Pods of the pool of a namespace.
@@ -31,6 +33,7 @@ impl Default for Facts {
             gpu_resource: "nvidia.com/gpu".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
             cache_claim: None,
+            envoy_image: String::new(),
             allow_privileged: false,
             pool_replicas: 1,
             pool_memory_bytes: 2 << 30,

@@ -6,17 +6,22 @@
 
 mod build;
 mod container;
+mod delivery;
 mod edge;
+mod envoy;
 mod facts;
 mod names;
 mod observe;
 mod pod;
 mod pool;
+mod ports;
 mod scaling;
+mod situation;
 mod template;
 mod volumes;
 
-pub use build::{Objects, Situation, build, build_version};
+pub use build::{Objects, build, build_peers, build_version};
+pub use delivery::{Delivery, DeliverySource, S3Secret};
 pub use edge::{GrpcRoute, HttpRoute, ServiceMonitor};
 pub use facts::Facts;
 pub use names::{
@@ -26,3 +31,4 @@ pub use names::{
 pub use observe::{pods, pods_of_versions};
 pub use pool::pool;
 pub use scaling::{PodMetric, Scale};
+pub use situation::Situation;

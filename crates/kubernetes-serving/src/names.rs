@@ -8,8 +8,8 @@ use slipway_kubernetes_resources::{API_VERSION, Kind as _};
 
 /// Value of the label `app.kubernetes.io/managed-by`, and the field manager of server-side apply.
 pub const MANAGED_BY: &str = "slipway-rollout-controller";
-const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-const NAME_LABEL: &str = "app.kubernetes.io/name";
+pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+pub(crate) const NAME_LABEL: &str = "app.kubernetes.io/name";
 const SERVING: &str = "slipway-serving";
 /// Name of the serving pool of a namespace, and of its objects.
 pub const POOL: &str = "slipway-serving-pool";
@@ -28,8 +28,7 @@ pub fn selector() -> String {
 
 /// Selects the pods of a ModelDeployment.
 pub fn pod_selector(object: &ModelDeployment) -> String {
-    let is_separate = object.spec["placement"] == "separate";
-    format!("{}={}", if is_separate { VERSION_OF_LABEL } else { OWNER_LABEL }, object.name())
+    format!("{}={}", if object.is_separate() { VERSION_OF_LABEL } else { OWNER_LABEL }, object.name())
 }
 
 /// Which ModelDeployment it is.
@@ -42,6 +41,12 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// The Service by which Envoys find the pods, whose name and labels are of the same kind.
+    #[must_use]
+    pub fn peers(&self) -> Self {
+        Self { namespace: self.namespace.clone(), name: peers_name(&self.name) }
+    }
+
     /// The pool of a namespace, whose objects are named and labelled as those of a ModelDeployment are.
     pub fn pool_of(namespace: &str) -> Self {
         Self { namespace: namespace.to_owned(), name: POOL.to_owned() }
@@ -109,6 +114,11 @@ impl Part {
         Self { name: POOL.to_owned(), namespace: namespace.to_owned(), base: None }
     }
 
+    /// The Service by which Envoys find the pods.
+    pub(crate) fn peers(&self) -> Self {
+        Self { name: peers_name(&self.name), ..self.clone() }
+    }
+
     /// What the pods answer for, as serving takes it: the deployment, which is also called as the
     /// ModelDeployment is, or for a pool all deployments of the namespace that have scaled to zero.
     pub(crate) fn deployments(&self) -> String {
@@ -128,6 +138,16 @@ impl Part {
 /// Name of the objects of a version that has pods of its own.
 pub fn version_name(name: &str, version: &str) -> String {
     format!("{name}-v{version}")
+}
+
+/// Name of the Service by which the Envoys of pods find them all, by the name of the pods' objects.
+fn peers_name(name: &str) -> String {
+    format!("{name}-pods")
+}
+
+/// Label of pods with an Envoy.
+pub(crate) fn envoy_label() -> (String, String) {
+    ("slipway.dev/envoy".to_owned(), "true".to_owned())
 }
 
 /// The labels by which the pods are found; they never change.

@@ -8,10 +8,12 @@ use slipway_domain::Invalid;
 use slipway_kubernetes_pods::{each, non_empty, parsed, restricted_pod};
 use slipway_kubernetes_resources::model_deployment::Spec;
 
-use crate::container::{self, GPU_CLAIM, METRICS_PORT};
+use crate::container::{self, GPU_CLAIM};
+use crate::envoy;
 use crate::facts::Facts;
 use crate::names::{Part, identity};
-use crate::volumes::volumes;
+use crate::ports::METRICS_PORT;
+use crate::volumes::{CERTIFICATES_ANNOTATION, volumes};
 
 /// Time from SIGTERM until requests that are still running are cut off, in seconds.
 const GRACE_PERIOD_S: i64 = 60;
@@ -24,6 +26,8 @@ pub(crate) fn annotations(spec: &Spec) -> BTreeMap<String, String> {
     ];
     let mut annotations: BTreeMap<String, String> =
         scraped.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let certificates = spec.envoy.as_ref().and(spec.tls.as_ref()).map(envoy::certificates);
+    annotations.extend(certificates.map(|file| (CERTIFICATES_ANNOTATION.to_owned(), file)));
     annotations.extend(spec.pod_annotations.clone());
     annotations
 }
@@ -38,7 +42,8 @@ pub(crate) fn spec(part: &Part, spec: &Spec, facts: &Facts) -> Result<PodSpec, I
         resource_claim_template_name: Some(template),
         resource_claim_name: None,
     });
-    let prefetch = facts.cache_claim.as_ref().map(|_| vec![container::prefetch(part, spec, facts)]);
+    let prefetch = facts.cache_claim.as_ref().map(|_| container::prefetch(part, spec, facts));
+    let envoy = spec.envoy.as_ref().map(|envoy| envoy::container(part, spec, envoy, facts));
     let secrets = spec.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
     Ok(PodSpec {
         affinity: parsed("spec.affinity", spec.affinity.as_ref())?,
@@ -47,7 +52,7 @@ pub(crate) fn spec(part: &Part, spec: &Spec, facts: &Facts) -> Result<PodSpec, I
         // Otherwise every Service of the namespace is in the environment.
         enable_service_links: Some(false),
         image_pull_secrets: non_empty(secrets.collect()),
-        init_containers: prefetch,
+        init_containers: non_empty(prefetch.into_iter().chain(envoy).collect()),
         node_selector: Some(spec.node_selector.clone()).filter(|selector| !selector.is_empty()),
         priority_class_name: spec.priority_class.clone(),
         resource_claims: claim.map(|claim| vec![claim]),

@@ -4,9 +4,10 @@
 use slipway_domain::Invalid;
 use slipway_kubernetes_resources::model_deployment::{Replicas, Resources, Spec};
 
-use crate::build::{Objects, Situation, build_part};
+use crate::build::{Objects, build_part};
 use crate::facts::Facts;
 use crate::names::Part;
+use crate::situation::Situation;
 
 /// Share of the memory of a pod that loaded versions may take, in percent; the rest is for requests.
 const MODELS_PERCENT: u64 = 75;

@@ -10,6 +10,7 @@ use slipway_kubernetes_pods::parsed;
 use slipway_kubernetes_resources::model_deployment::{Metric, Placement, Scaling, Spec};
 
 use crate::names::{Part, metadata};
+use crate::situation::Situation;
 
 /// Use of what a pod requests, in percent, where a spec says nothing.
 const DEFAULT_TARGET_PERCENT: u32 = 80;
@@ -45,12 +46,13 @@ impl PodMetric {
     }
 }
 
-/// The lower bound of pods where a HorizontalPodAutoscaler sets their number; it does nothing at 0 replicas.
+/// The lower bound of pods where a HorizontalPodAutoscaler sets their number. It does nothing at 0 replicas,
+/// and looks only every 15 seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
     /// No pods: scaled to zero.
     Zero,
-    /// At least this number of pods, from which the autoscaler goes on.
+    /// At least this number of pods now, without waiting for the autoscaler, which goes on from there.
     AtLeast(i32),
 }
 
@@ -60,9 +62,16 @@ pub(crate) fn fixed(spec: &Spec, placement: Placement) -> Option<i32> {
 }
 
 /// See [`Scale`].
-pub(crate) fn scale(spec: &Spec, placement: Placement) -> Option<Scale> {
-    let scale = || if placement.has_pods { Scale::AtLeast(number(spec.replicas().min)) } else { Scale::Zero };
+pub(crate) fn scale(spec: &Spec, situation: &Situation) -> Option<Scale> {
+    let has_pods = situation.placement.has_pods;
+    let scale = || if has_pods { Scale::AtLeast(number(least(spec, situation))) } else { Scale::Zero };
     is_scaled(spec).then(scale)
+}
+
+/// Pods that there are to be at least.
+fn least(spec: &Spec, situation: &Situation) -> u32 {
+    let replicas = spec.replicas();
+    replicas.min.max(situation.least_pods).min(replicas.most())
 }
 
 fn is_scaled(spec: &Spec) -> bool {
@@ -77,7 +86,11 @@ fn number(replicas: u32) -> i32 {
 ///
 /// # Errors
 /// The behavior is not one; names the field.
-pub(crate) fn autoscaler(part: &Part, spec: &Spec) -> Result<Option<HorizontalPodAutoscaler>, Invalid> {
+pub(crate) fn autoscaler(
+    part: &Part,
+    spec: &Spec,
+    situation: &Situation,
+) -> Result<Option<HorizontalPodAutoscaler>, Invalid> {
     if !is_scaled(spec) {
         return Ok(None);
     }
@@ -88,7 +101,7 @@ pub(crate) fn autoscaler(part: &Part, spec: &Spec) -> Result<Option<HorizontalPo
             behavior: parsed("spec.scaling.behavior", scaling.behavior.as_ref())?,
             max_replicas: number(replicas.most()),
             metrics: Some(vec![metric(&scaling)]),
-            min_replicas: Some(number(replicas.min)),
+            min_replicas: Some(number(least(spec, situation))),
             scale_target_ref: CrossVersionObjectReference {
                 api_version: Some("apps/v1".to_owned()),
                 kind: "Deployment".to_owned(),

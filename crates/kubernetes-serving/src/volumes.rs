@@ -1,7 +1,8 @@
 //! Volumes of a pod, and where its container has them.
 
 use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume, VolumeMount,
+    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, ObjectFieldSelector,
+    PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume, VolumeMount,
 };
 use slipway_kubernetes_resources::model_deployment::Spec;
 
@@ -11,6 +12,13 @@ use crate::facts::Facts;
 pub(crate) const CACHE: &str = "/cache";
 /// Where the certificate and its key are.
 pub(crate) const TLS: &str = "/etc/slipway/tls";
+/// Where the file is that names Envoy's certificates.
+pub(crate) const ENVOY: &str = "/etc/slipway/envoy";
+/// Annotation of the pods with Envoy's certificates. Envoy reads it as a file, since it notices renewed
+/// certificates only where a file names them.
+pub(crate) const CERTIFICATES_ANNOTATION: &str = "slipway.dev/envoy-certificates";
+/// Name of the file.
+pub(crate) const CERTIFICATES_FILE: &str = "certificates.json";
 /// Where the file of tokens is.
 pub(crate) const TOKENS: &str = "/etc/slipway/tokens";
 
@@ -60,7 +68,29 @@ fn all(spec: &Spec, facts: &Facts) -> Vec<Mounted> {
 
 /// The volumes of the pods.
 pub(crate) fn volumes(spec: &Spec, facts: &Facts) -> Vec<Volume> {
-    all(spec, facts).into_iter().map(|mounted| mounted.volume).collect()
+    let certificates = (spec.envoy.is_some() && spec.tls.is_some()).then(certificates);
+    all(spec, facts).into_iter().map(|mounted| mounted.volume).chain(certificates).collect()
+}
+
+/// The annotation of the pod as a file.
+fn certificates() -> Volume {
+    let field = ObjectFieldSelector {
+        api_version: Some("v1".to_owned()),
+        field_path: format!("metadata.annotations['{CERTIFICATES_ANNOTATION}']"),
+    };
+    let file = DownwardAPIVolumeFile {
+        path: CERTIFICATES_FILE.to_owned(),
+        field_ref: Some(field),
+        ..DownwardAPIVolumeFile::default()
+    };
+    Volume {
+        name: "envoy".to_owned(),
+        downward_api: Some(DownwardAPIVolumeSource {
+            items: Some(vec![file]),
+            ..DownwardAPIVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
 }
 
 /// Where serving has them.

@@ -108,6 +108,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         outbox: Outbox::default(),
         registry,
         imports,
+        deliveries: None,
         monitors,
         replicas: replicas::Replicas::of(copies.clone()),
         copies: copies.clone(),

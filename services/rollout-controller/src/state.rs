@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::copies::Copies;
 use crate::facts::Facts;
 use crate::metrics::RolloutMetrics;
+use crate::operator::Deliveries;
 use crate::replay::Replays;
 use crate::replicas::Replicas;
 
@@ -32,6 +33,8 @@ pub(crate) struct State {
     pub(crate) registry: RegistryClient<TracedChannel>,
     /// Has the registry import models from elsewhere.
     pub(crate) imports: ImportsClient<TracedChannel>,
+    /// Has Jobs of a cluster read what the registry cannot.
+    pub(crate) deliveries: Option<Deliveries>,
     /// Makes the monitors of ModelDeployments, where there is a drift monitor.
     pub(crate) monitors: Option<MonitorsClient<TracedChannel>>,
     /// What the bucket of traffic tables has.

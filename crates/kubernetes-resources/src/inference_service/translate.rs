@@ -87,7 +87,12 @@ pub fn translate(service: &InferenceService) -> Result<Translated, Invalid> {
         return Err(Invalid::new(format!("spec.predictor.{field}"), why));
     }
     let mut ignored = Vec::new();
-    let mut spec = json!({"model": {"storageUri": storage_uri(&field, body)?}});
+    let uri = storage_uri(&field, body)?;
+    let mut spec = json!({"model": {"storageUri": uri}});
+    // Its Secret may have the credentials of the bucket.
+    if let Some(account) = predictor.get("serviceAccountName").filter(|_| uri.starts_with("s3://")) {
+        spec["model"]["storageServiceAccount"] = account.clone();
+    }
     for (theirs, ours) in SAME {
         if let Some(value) = predictor.get(theirs) {
             spec[ours] = value.clone();
@@ -151,10 +156,10 @@ fn storage_uri(field: &str, body: &Map<String, Value>) -> Result<String, Invalid
             if body.contains_key("storage") { "required: storage is not supported" } else { "required" };
         return Err(Invalid::new(at, why));
     };
-    if ["s3://", "https://", "http://"].iter().any(|scheme| uri.starts_with(scheme)) {
+    if ["s3://", "https://", "http://", "oci://", "pvc://"].iter().any(|scheme| uri.starts_with(scheme)) {
         return Ok(uri.to_owned());
     }
-    Err(Invalid::new(at, format!("expected s3://… or https://…, got {uri}")))
+    Err(Invalid::new(at, format!("expected s3://…, https://…, oci://… or pvc://…, got {uri}")))
 }
 
 fn scale(predictor: &Map<String, Value>, spec: &mut Value) -> Result<(), Invalid> {
@@ -272,7 +277,8 @@ mod tests {
             "serviceAccountName": "reader", "containerConcurrency": 5,
         }));
         let Translated { spec, ignored } = translate(&service).unwrap();
-        assert_eq!(spec["model"], json!({"storageUri": "s3://models/fraud"}));
+        let model = json!({"storageUri": "s3://models/fraud", "storageServiceAccount": "reader"});
+        assert_eq!(spec["model"], model);
         assert_eq!(spec["replicas"], json!({"min": 1, "max": 3}));
         let scaling = json!({"metric": "concurrency", "target": 4, "scaleToZeroAfterSeconds": 90});
         assert_eq!(spec["scaling"], scaling);

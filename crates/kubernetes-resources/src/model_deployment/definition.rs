@@ -17,6 +17,8 @@ const MAX_URI_CHARS: u32 = 2_048;
 const MAX_OBJECT_NAME_CHARS: u32 = 253;
 const MAX_GATEWAYS: u32 = 16;
 const MAX_HOSTNAMES: u32 = 16;
+const MAX_RETRIES: u32 = 10;
+const MAX_TIMEOUT_S: u32 = 3_600;
 /// Names of pods have eighteen characters more, and are host names.
 const MAX_NAME_CHARS: u32 = 45;
 
@@ -128,7 +130,9 @@ fn bound_model(model: &mut Value) {
     }
     model["digest"]["pattern"] = json!("^sha256:[0-9a-f]{64}$");
     model["digest"]["maxLength"] = json!(71);
-    model["storageUri"]["pattern"] = json!("^(s3|https|http)://[^/]+/.+$");
+    model["storageUri"]["pattern"] = json!("^(s3|https|http|oci|pvc)://[^/]+/.+$");
+    let account = &mut model["storageServiceAccount"];
+    (account["minLength"], account["maxLength"]) = (json!(1), json!(MAX_OBJECT_NAME_CHARS));
     model["storageUri"]["maxLength"] = json!(MAX_URI_CHARS);
 }
 
@@ -139,6 +143,10 @@ fn bound_edge(properties: &mut Value) {
     }
     properties["ingress"]["properties"]["host"]["maxLength"] = json!(MAX_OBJECT_NAME_CHARS);
     properties["ingress"]["properties"]["annotations"]["maxProperties"] = json!(MAX_ENTRIES);
+    let envoy = &mut properties["envoy"]["properties"];
+    for (name, least, most) in [("retries", 0, MAX_RETRIES), ("timeoutSeconds", 1, MAX_TIMEOUT_S)] {
+        (envoy[name]["minimum"], envoy[name]["maximum"]) = (json!(least), json!(most));
+    }
     let route = &mut properties["route"]["properties"];
     (route["gateways"]["minItems"], route["gateways"]["maxItems"]) = (json!(1), json!(MAX_GATEWAYS));
     for name in ["hostnames", "grpcHostnames"] {
@@ -155,6 +163,16 @@ fn add_rules(spec: &mut Value) {
         exactly_one(&["version", "alias", "digest", "storageUri"]),
         rule("has(self.name) || has(self.storageUri)", "name: required unless storageUri is set"),
         rule("!has(self.watch) || !self.watch || has(self.storageUri)", "watch: expected storageUri, too"),
+        rule(
+            "!has(self.watch) || !self.watch || !has(self.storageUri) || \
+             !self.storageUri.startsWith('pvc://') && !has(self.storageServiceAccount)",
+            "watch: not with pvc:// and storageServiceAccount, which are read once; use s3:// or https://",
+        ),
+        rule(
+            "!has(self.storageServiceAccount) || \
+             has(self.storageUri) && self.storageUri.startsWith('s3://')",
+            "storageServiceAccount: expected a storageUri s3://BUCKET/PREFIX",
+        ),
         rule(
             "has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)",
             "name: another model needs another ModelDeployment",
@@ -271,6 +289,8 @@ mod tests {
             ("ingress", "tlsSecret"),
             ("ingress", "host"),
             ("ingress", "annotations"),
+            ("envoy", "retries"),
+            ("envoy", "timeoutSeconds"),
             ("route", "gateways"),
             ("route", "hostnames"),
             ("route", "grpcHostnames"),

@@ -7,6 +7,7 @@
 
 mod change;
 mod definition;
+mod shares;
 mod spec;
 mod status;
 mod step;
@@ -14,8 +15,9 @@ mod zero;
 
 pub use change::{Change, Move, change};
 pub use definition::definition;
+pub use shares::{Share, least_pods, shares, versions};
 pub use spec::{
-    Access, Gateway, Ingress, Layout, Metric, ModelRef, Monitor, Records, Replicas, Resources, Route,
+    Access, Envoy, Gateway, Ingress, Layout, Metric, ModelRef, Monitor, Records, Replicas, Resources, Route,
     Scaling, Spec, Tls,
 };
 pub use status::{Observed, Pods, Status, status};
@@ -49,6 +51,11 @@ impl ModelDeployment {
     /// Whether it asks to scale to zero.
     pub fn may_scale_to_zero(&self) -> bool {
         !self.is_deleted() && self.spec["scaling"]["scaleToZeroAfterSeconds"].is_number()
+    }
+
+    /// Whether each of its versions has pods of its own.
+    pub fn is_separate(&self) -> bool {
+        self.spec["placement"] == "separate"
     }
 
     /// Number of its spec: a spec that is changed has the next one.

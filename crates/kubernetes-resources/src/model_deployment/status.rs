@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use slipway_api::rest::rollouts::{Drill, KillMode, Phase, Rollout};
 use utoipa::ToSchema;
 
-use super::{Deployed, ModelDeployment, Placement};
+use super::{Deployed, ModelDeployment, Placement, Share};
 use crate::condition::{Condition, dated};
 
 /// Port of the Service for REST.
@@ -33,6 +33,10 @@ pub struct Status {
     /// Percentage of the traffic that the candidate receives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate_weight_percent: Option<u8>,
+    /// Percentage of the traffic that each version receives, where each has pods of its own. A version whose
+    /// pods are not ready receives less than the rollout asks for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<Share>,
     /// Phase of the newest rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout_phase: Option<Phase>,
@@ -89,6 +93,8 @@ pub struct Observed<'seen> {
     pub monitor: Option<&'seen str>,
     /// Who answers.
     pub placement: Placement,
+    /// Shares of the versions that have pods of their own.
+    pub shares: &'seen [Share],
 }
 
 /// The status of an object.
@@ -104,6 +110,7 @@ pub fn status(object: &ModelDeployment, seen: &Observed<'_>, now: DateTime<Utc>)
         stable_version: seen.deployed.and_then(|deployed| deployed.deployment.stable_version.clone()),
         candidate_version: active.map(|rollout| rollout.to_version.clone()),
         candidate_weight_percent: active.map(|rollout| rollout.weight_percent),
+        traffic: seen.shares.to_vec(),
         rollout_phase: rollout.map(|rollout| rollout.phase),
         last_decision: rollout.map(|rollout| rollout.reason.clone()).unwrap_or_default(),
         replicas: seen.pods.map_or(0, |pods| pods.replicas),
@@ -267,6 +274,7 @@ mod tests {
             waits_for: None,
             monitor: None,
             placement: Placement::default(),
+            shares: &[],
         }
     }
 

@@ -1,12 +1,14 @@
 //! The objects of ModelDeployments, compared with files. `SLIPWAY_WRITE_DOCS=1` writes them.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
+mod delivery;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
-use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Placement};
+use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Placement, Share};
 use slipway_kubernetes_serving::{
-    Facts, Objects, Owner, POOL, Scale, Situation, build, build_version, owner_of, pool,
+    Facts, Objects, Owner, POOL, Scale, Situation, build, build_peers, build_version, owner_of, pool,
 };
 
 fn object(spec: Value) -> ModelDeployment {
@@ -54,6 +56,11 @@ fn check(name: &str, objects: &Objects) {
         grpc_route,
         service_monitor
     ]);
+    compare(name, &shown);
+}
+
+#[track_caller]
+fn compare(name: &str, shown: &Value) {
     let text = format!("{shown:#}\n");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/snapshots/{name}.json"));
     if std::env::var_os("SLIPWAY_WRITE_DOCS").is_some() {
@@ -128,10 +135,56 @@ fn versions_with_pods_of_their_own_share_the_traffic_of_the_routes() {
         "replicas": {"min": 1, "max": 2}, "route": {"gateways": [{"name": "public"}],
             "hostnames": ["fraud.example.com"], "grpcHostnames": ["grpc.example.com"]}}));
     let spec = object.parsed().unwrap();
-    let shares = vec![("1".to_owned(), 90), ("2".to_owned(), 10)];
-    let situation = Situation { shares, ..Situation::default() };
+    let share = |version: &str, percent| Share { version: version.to_owned(), percent };
+    let situation = Situation { shares: vec![share("1", 90), share("2", 10)], ..Situation::default() };
     check("separate", &build(&object, &spec, &facts(), &situation).unwrap());
-    check("separate-version", &build_version(&object, &spec, &facts(), "2").unwrap());
+    let of = |least_pods| {
+        let situation = Situation { least_pods, ..Situation::default() };
+        build_version(&object, &spec, &facts(), "2", &situation).unwrap()
+    };
+    check("separate-version", &of(0));
+    let least = |built: &Objects| built.autoscaler.as_ref().unwrap().spec.as_ref().unwrap().min_replicas;
+    for (asked, pods) in [(0, 1), (2, 2), (9, 2)] {
+        let built = of(asked);
+        assert_eq!((least(&built), built.scale), (Some(pods), Some(Scale::AtLeast(pods))));
+        assert_eq!(built.deployment.unwrap().spec.unwrap().replicas, None, "it is the autoscaler's");
+    }
+}
+
+#[test]
+fn envoy_has_the_ports_of_the_pods_and_serving_is_behind_it() {
+    let spec = json!({"model": {"name": "fraud", "version": "1"}, "envoy": {"retries": 3}});
+    let object = object(spec);
+    let facts = Facts { envoy_image: "envoy:1".to_owned(), ..facts() };
+    let of = |object: &ModelDeployment| {
+        build(object, &object.parsed().unwrap(), &facts, &Situation::default()).unwrap()
+    };
+    check("envoy", &of(&object));
+    let peers = build_peers(&object, None).service;
+    assert_eq!(peers.metadata.name.as_deref(), Some("fraud-pods"));
+    assert_eq!(owner_of(&peers.metadata).unwrap(), Owner::from(&object).peers());
+    let selector = peers.spec.unwrap().selector.unwrap();
+    let pods = of(&object).deployment.unwrap().spec.unwrap().template.metadata.unwrap().labels.unwrap();
+    assert!(selector.iter().all(|(name, value)| pods.get(name) == Some(value)), "{selector:?} {pods:?}");
+
+    // With TLS, Envoy has the certificate, and nobody passes it by.
+    let mut with_tls = object;
+    with_tls.spec["tls"] = json!({"secretName": "fraud-tls", "clientCertificates": true});
+    let pod = of(&with_tls).deployment.unwrap().spec.unwrap().template;
+    let file = &pod.metadata.unwrap().annotations.unwrap()["slipway.dev/envoy-certificates"];
+    let file: Value = serde_json::from_str(file).unwrap();
+    assert_eq!(
+        file["resources"][0]["tls_certificate"]["private_key"]["filename"],
+        "/etc/slipway/tls/tls.key"
+    );
+    assert_eq!(
+        file["resources"][1]["validation_context"]["trusted_ca"]["filename"],
+        "/etc/slipway/tls/ca.crt"
+    );
+    let env = pod.spec.unwrap().containers.remove(0).env.unwrap();
+    let value = |name: &str| env.iter().find(|found| found.name == name)?.value.clone();
+    assert_eq!(value("SLIPWAY_LISTEN").as_deref(), Some("127.0.0.1:9000"));
+    assert_eq!(value("SLIPWAY_TLS_CERT"), None);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use slipway_kubernetes_testkit::{Cluster, Level};
 
 use crate::rollouts::{MODEL, answers, immediate, steps};
-use crate::world::{LIMIT, World, behind_a_proxy, manifest, on_a_cluster};
+use crate::world::{LIMIT, World, alone, behind_a_proxy, manifest, on_a_cluster};
 
 /// Deploys version 1 of two, with this number of pods.
 async fn served(world: &World, pods: u32) {
@@ -42,6 +43,27 @@ fn a_pod_that_is_evicted_fails_no_request() {
         let answered = traffic.answered();
         assert_eq!(traffic.stop().await, [""; 0], "of {answered} requests");
         assert!(answered > 50, "{answered}");
+    });
+}
+
+#[test]
+fn an_api_server_that_restarts_costs_no_request_and_no_rollout() {
+    alone(async |world| {
+        served(&world, 2).await;
+        let traffic = world.service().traffic("fraud");
+        world.client.set_alias(MODEL, "champion", "2").await;
+        world.wait("jsonpath={.status.rolloutPhase}=progressing");
+        let cluster = Cluster::shared(Level::Node).unwrap();
+        tokio::task::block_in_place(|| cluster.restart_api_server().unwrap());
+        world.wait("jsonpath={.status.stableVersion}=2");
+        answers(&world, "2").await;
+        // The watches have begun again.
+        world.kubectl(&["delete", "poddisruptionbudget", "fraud"]);
+        let repaired = async || (world.objects("poddisruptionbudgets").len() == 1).then_some(());
+        world.eventually("what was deleted is there again", repaired).await;
+        world.client.set_alias(MODEL, "champion", "1").await;
+        answers(&world, "1").await;
+        assert_eq!(traffic.stop().await, [""; 0]);
     });
 }
 

@@ -10,7 +10,7 @@ const DEFINITION: &str = include_str!("../../../../deploy/kubernetes/inferencese
 const ROLE: &str = include_str!("../../../../deploy/kubernetes/kserve-role.yaml");
 
 /// An operator that runs InferenceServices.
-async fn compatible(world: &mut World) {
+pub(crate) async fn compatible(world: &mut World) {
     let cluster = Cluster::shared(Level::Node).unwrap();
     tokio::task::block_in_place(|| {
         cluster.apply(DEFINITION).unwrap();
@@ -27,7 +27,7 @@ fn service(predictor: Value) -> Value {
         "metadata": {"name": "fraud"}, "spec": {"predictor": predictor}})
 }
 
-fn of_onnx(uri: &str, canary_percent: Option<u8>) -> Value {
+pub(crate) fn of_onnx(uri: &str, canary_percent: Option<u8>) -> Value {
     let mut predictor = json!({"model": {"modelFormat": {"name": "onnx"}, "storageUri": uri,
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}}, "runtime": "kserve-tritonserver"}});
     if let Some(percent) = canary_percent {

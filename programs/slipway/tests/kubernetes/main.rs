@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
 mod cache;
+mod clients;
+mod delivery;
 mod edge;
 mod failures;
 mod kserve;
@@ -13,6 +15,7 @@ mod role;
 mod rollouts;
 mod scaling;
 mod separate;
+mod sidecar;
 mod storage;
 mod upgrade;
 mod world;

@@ -86,6 +86,67 @@ fn each_version_has_pods_of_its_own_and_the_route_splits_the_traffic() {
     });
 }
 
+/// Pods of a version that are ready.
+fn ready(world: &World, name: &str) -> u64 {
+    world.found(&format!("deployment/{name}"))["status"]["readyReplicas"].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn no_version_receives_more_than_its_ready_pods_can_answer() {
+    on_a_cluster(async |mut world| {
+        for fixture in ["right-1.onnx", "right-2.onnx"] {
+            world.client.register(MODEL, fixture).await;
+        }
+        tokio::task::block_in_place(install_gateway_api);
+        world.allow("slipway-rollout-controller-edge", ROLE);
+        world.set(&[]).await;
+        let mut further = separate(&json!([]));
+        further["replicas"] = json!({"min": 1, "max": 3});
+        world.apply(&manifest(json!({"version": "1"}), &further));
+        world.wait("condition=Ready");
+        has_shares(&world, &[("fraud-v1", 100)]).await;
+        // As the autoscaler does under load.
+        world.kubectl(&["scale", "deployment", "fraud-v1", "--replicas=3"]);
+        let scaled = async || (ready(&world, "fraud-v1") == 3).then_some(());
+        world.eventually("version 1 has three pods", scaled).await;
+
+        let stable = world.service().traffic("fraud");
+        world.apply(&manifest(json!({"version": "2"}), &further));
+        let moved = async || {
+            let shares = shares(&world);
+            let of = |name: &str| shares.iter().find(|share| share.0 == name).map_or(0, |share| share.1);
+            // Read after its share: there may be more pods by now, and not fewer.
+            let pods = if of("fraud-v2") == 0 { 0 } else { ready(&world, "fraud-v2") };
+            assert!(of("fraud-v2") <= 100 * pods / 3, "{shares:?} with {pods} of 3 pods");
+            assert_eq!(of("fraud-v1") + of("fraud-v2"), 100, "{shares:?}");
+            (of("fraud-v2") == 100).then_some(())
+        };
+        world.eventually("version 2 has all of the traffic", moved).await;
+        assert_eq!(ready(&world, "fraud-v2"), 3);
+        let traffic = async || {
+            let traffic = world.found("md/fraud")["status"]["traffic"].clone();
+            (traffic == json!([{"version": "2", "percent": 100}])).then_some(())
+        };
+        world.eventually("the status shows the share", traffic).await;
+        answers(&world, "2").await;
+        // A pod that goes does not lead users back to the version before.
+        world.kubectl(&["delete", "pod", &first_pod(&world, "fraud-v2"), "--wait=false"]);
+        let came_back = async || {
+            assert_eq!(shares(&world), [("fraud-v2".to_owned(), 100)]);
+            (ready(&world, "fraud-v2") == 3).then_some(())
+        };
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        world.eventually("the pod is replaced", came_back).await;
+        assert_eq!(stable.stop().await, [""; 0]);
+    });
+}
+
+fn first_pod(world: &World, name: &str) -> String {
+    let selector = format!("slipway.dev/model-deployment={name}");
+    let first = "jsonpath={.items[0].metadata.name}";
+    world.kubectl(&["get", "pods", "--selector", &selector, "--output", first])
+}
+
 #[test]
 fn fields_that_need_all_versions_in_a_pod_are_refused_with_separate() {
     on_a_cluster(async |world| {

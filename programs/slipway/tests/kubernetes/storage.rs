@@ -8,14 +8,14 @@ use crate::rollouts::{answers, immediate};
 use crate::world::{World, on_a_cluster};
 
 /// A ModelDeployment `fraud` of what is at an address.
-fn stored(uri: &str, watch: bool) -> Value {
+pub(crate) fn stored(uri: &str, watch: bool) -> Value {
     let mut spec = immediate();
     spec["model"] = json!({"storageUri": uri, "watch": watch});
     json!({"apiVersion": "slipway.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "fraud"},
         "spec": spec})
 }
 
-fn message(world: &World) -> String {
+pub(crate) fn message(world: &World) -> String {
     world.found("md/fraud")["status"]["conditions"][0]["message"].as_str().unwrap_or_default().to_owned()
 }
 

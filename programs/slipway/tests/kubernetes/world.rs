@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -26,6 +26,9 @@ const LIBRARY: &str = "/opt/libonnxruntime.so";
 const PATIENCE: Duration = Duration::from_secs(180);
 /// The same for kubectl.
 pub(crate) const LIMIT: &str = "--timeout=180s";
+
+/// The tests that use the cluster.
+static TESTS: RwLock<()> = RwLock::new(());
 
 /// A process; it is killed when dropped.
 pub(crate) struct Process(Child);
@@ -112,12 +115,25 @@ pub(crate) fn behind_a_proxy<F: Future<Output = ()>>(test: impl FnOnce(World) ->
     with(ROLE, true, test);
 }
 
+/// Runs a test alone on the cluster, because it disturbs others.
+pub(crate) fn alone<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    let alone = TESTS.write().unwrap_or_else(PoisonError::into_inner);
+    run(ROLE, false, test);
+    drop(alone);
+}
+
 /// Runs a test with an operator that may do what this Role allows.
 pub(crate) fn with_role<F: Future<Output = ()>>(role: &str, test: impl FnOnce(World) -> F) {
     with(role, false, test);
 }
 
 fn with<F: Future<Output = ()>>(role: &str, is_proxied: bool, test: impl FnOnce(World) -> F) {
+    let together = TESTS.read().unwrap_or_else(PoisonError::into_inner);
+    run(role, is_proxied, test);
+    drop(together);
+}
+
+fn run<F: Future<Output = ()>>(role: &str, is_proxied: bool, test: impl FnOnce(World) -> F) {
     let Some(cluster) = Cluster::shared(Level::Node) else { return };
     static LOADED: std::sync::Once = std::sync::Once::new();
     LOADED.call_once(|| {
@@ -274,6 +290,11 @@ impl World {
 
     /// Stores a model in a bucket from which models may be imported; its address, or that of its folder.
     pub(crate) async fn store_outside(&self, key: &str, fixture: &str) -> String {
+        self.store(&format!("outside/{key}"), fixture).await
+    }
+
+    /// Stores a model in the bucket; the address of its folder.
+    pub(crate) async fn store(&self, key: &str, fixture: &str) -> String {
         let store = ArtifactStore::new(&S3Config {
             s3_endpoint: self.bucket.endpoint.clone(),
             s3_region: "us-east-1".to_owned(),
@@ -281,12 +302,14 @@ impl World {
             s3_access_key: self.bucket.access_key.clone(),
             s3_secret_key: self.bucket.secret_key.clone().into(),
         });
-        store
-            .put_bytes(&format!("outside/{key}"), crate::client::fixture_bytes(fixture).into())
-            .await
-            .unwrap();
+        store.put_bytes(key, crate::client::fixture_bytes(fixture).into()).await.unwrap();
         let folder = key.rsplit_once('/').map_or(key, |(folder, _)| folder);
-        format!("s3://{}/outside/{folder}", self.bucket.bucket)
+        format!("s3://{}/{folder}", self.bucket.bucket)
+    }
+
+    /// A setting that all serving pods share.
+    pub(crate) fn shared(&self, name: &str) -> &str {
+        self.shared["stringData"][name].as_str().unwrap()
     }
 
     /// Starts serving outside of the cluster, for these deployments.

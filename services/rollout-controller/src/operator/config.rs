@@ -54,6 +54,14 @@ pub struct OperatorConfig {
     /// a cache of its own]
     #[arg(long, env = "SLIPWAY_OPERATOR_CACHE_CLAIM", value_name = "NAME")]
     pub operator_cache_claim: Option<String>,
+    /// Image of Envoy, for ModelDeployments that ask for one as a sidecar.
+    #[arg(
+        long,
+        env = "SLIPWAY_OPERATOR_ENVOY_IMAGE",
+        default_value = "docker.io/envoyproxy/envoy:distroless-v1.34-latest",
+        value_name = "IMAGE"
+    )]
+    pub operator_envoy_image: String,
     /// Whether the `podTemplate` of a ModelDeployment may ask for what the restricted Pod Security Standard
     /// forbids, such as privileged containers and volumes of the node.
     #[arg(long, env = "SLIPWAY_OPERATOR_ALLOW_PRIVILEGED_PODS", default_value_t = false,
@@ -96,6 +104,7 @@ impl OperatorConfig {
             gpu_resource: self.operator_gpu_resource.clone(),
             cluster_domain: self.operator_cluster_domain.clone(),
             cache_claim: self.operator_cache_claim.clone().filter(|claim| !claim.is_empty()),
+            envoy_image: self.operator_envoy_image.clone(),
             allow_privileged: self.operator_allow_privileged_pods,
             pool_replicas: self.operator_pool_replicas,
             pool_memory_bytes: self.operator_pool_memory_bytes,

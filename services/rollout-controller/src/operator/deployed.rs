@@ -9,8 +9,10 @@ use slipway_http_server::Problem;
 use slipway_kubernetes_resources::model_deployment::{
     Change, Deployed, ModelDeployment, ModelRef, Move, Spec, change,
 };
+use slipway_kubernetes_serving::Delivery;
 use tonic::Code;
 
+use super::deliver::{self, Reader};
 use super::{fault_replay, monitor};
 
 use crate::api::rest::bodies;
@@ -74,9 +76,7 @@ async fn wanted(state: &State, object: &ModelDeployment, spec: &Spec) -> Result<
         ModelRef { version: Some(version), .. } => return Ok(Wanted::Version(version.clone())),
         ModelRef { alias: Some(alias), .. } => state.resolve_alias(&deployment, &model, alias).await?,
         ModelRef { digest: Some(digest), .. } => state.resolve_digest(&deployment, &model, digest).await?,
-        ModelRef { storage_uri: Some(uri), watch, .. } => {
-            return imported(state, &model, &deployment, uri, *watch).await;
-        }
+        ModelRef { storage_uri: Some(uri), .. } => return imported(state, object, spec, uri).await,
         _ => {
             return Err(Problem::invalid(
                 "version",
@@ -90,27 +90,41 @@ async fn wanted(state: &State, object: &ModelDeployment, spec: &Spec) -> Result<
 /// Has the registry import the storage of an object. Its versions get the name of the deployment as an alias.
 async fn imported(
     state: &State,
-    model: &str,
-    alias: &str,
+    object: &ModelDeployment,
+    spec: &Spec,
     uri: &str,
-    watch: bool,
 ) -> Result<Wanted, Problem> {
-    let request =
-        EnsureImportRequest { model: model.to_owned(), uri: uri.to_owned(), alias: alias.to_owned(), watch };
+    let waits = |why: String| Ok(Wanted::Waits(format!("importing {uri}: {why}")));
+    let source = match deliver::reader(state, object, spec, uri).await? {
+        Reader::Registry => None,
+        Reader::Job(source) => Some(source),
+        Reader::Waits(why) => return waits(why),
+    };
+    let request = EnsureImportRequest {
+        model: object.model_name(spec),
+        uri: source.as_ref().map_or_else(|| uri.to_owned(), |source| source.uri(object.namespace())),
+        alias: object.deployment(),
+        watch: spec.model.watch,
+        delivered: source.is_some(),
+    };
     let answered = state.imports.clone().ensure(request).await;
     let import = answered.map_err(|status| match status.code() {
         Code::InvalidArgument => Problem::invalid("uri", status.message()),
         _ => Problem::from(status),
     })?;
-    let Import { version, problem, done_bytes, total_bytes } = import.into_inner();
+    let Import { version, problem, done_bytes, total_bytes, id } = import.into_inner();
     if !version.is_empty() {
         return Ok(Wanted::Version(version));
     }
     if !problem.is_empty() {
-        return Ok(Wanted::Waits(format!("importing {uri}: {problem}; it is tried again")));
+        return waits(format!("{problem}; it is tried again"));
+    }
+    if let Some(source) = &source {
+        let delivery = Delivery { import: &id, source };
+        return waits(deliver::ensure(state, object, spec, delivery).await?);
     }
     let percent = (done_bytes * 100).checked_div(total_bytes).unwrap_or(0);
-    Ok(Wanted::Waits(format!("importing {uri}: {percent} %")))
+    waits(format!("{percent} %"))
 }
 
 /// Ends the import of an object that does not ask for one.

@@ -1,8 +1,8 @@
 //! Passes over the ModelDeployments.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, StreamExt as _};
@@ -11,18 +11,17 @@ use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::reflector::Store;
 use slipway_api::traffic::Pool;
-use slipway_http_server::Problem;
-use slipway_kubernetes_client::{Connection, set_finalizers, text};
+use slipway_kubernetes_client::set_finalizers;
 use slipway_kubernetes_resources::model_deployment::{
-    Deployed, ModelDeployment, Observed, Pods, Spec, Step, placement, pool, status, step,
+    Deployed, ModelDeployment, Observed, Spec, Step, placement, pool, status, step,
 };
-use slipway_kubernetes_serving::{Facts, MANAGED_BY, Owner, Situation, build, pod_selector, pods};
+use slipway_kubernetes_serving::{MANAGED_BY, Owner, Situation, build, pod_selector, pods};
 use slipway_runtime::clock;
 use tokio::sync::Notify;
 
-use super::children::{self, Children, Marks};
+use super::applied::{Basis, Built};
+use super::follower::{Error, Follower, Seen};
 use super::{deployed, fault_replay};
-use crate::state::State;
 use crate::{actor, overrides};
 
 /// Objects are looked at this often although nothing was heard of them.
@@ -34,47 +33,8 @@ const REFUSED_FOR: Duration = Duration::from_secs(15);
 const PARALLEL_OBJECTS: usize = 4;
 /// News within this time makes one pass together.
 const GATHER: Duration = Duration::from_millis(20);
-/// A watch tells within this time of an object that was applied.
-pub(super) const WATCH_LAG: Duration = Duration::from_secs(5);
-
 /// Requests are looked at this often where an object may scale to zero.
 const ZERO_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Why an object could not be followed now; it is tried again.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error(transparent)]
-    Controller(#[from] Problem),
-    #[error("the API server: {}", text(.0))]
-    Cluster(#[from] kube::Error),
-}
-
-/// Follows objects.
-#[derive(Debug)]
-pub(super) struct Follower {
-    pub(super) state: State,
-    cluster: Connection,
-    pub(super) facts: Facts,
-    pub(super) children: Children,
-    known: Mutex<Known>,
-}
-
-/// What is known of objects, by UID. It may be lost: then everything is applied again.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// Why objects were refused.
-    refused: HashMap<String, Refusal>,
-    /// What has to be there before the specs of objects can be applied.
-    waits: HashMap<String, String>,
-    /// What was applied for objects.
-    applied: HashMap<String, Applied>,
-    /// Objects that need nothing more, as they were last seen.
-    done: HashMap<String, Seen>,
-    /// What was applied for versions that have pods of their own, by the names of their objects.
-    pub(super) versions: HashMap<Owner, (i64, Marks, Instant)>,
-    /// What was applied for the pools of namespaces.
-    pub(super) pools: HashMap<String, (Marks, Instant)>,
-}
 
 /// How far an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,44 +45,7 @@ enum Done {
     Something,
 }
 
-/// What a pass sees of an object.
-#[derive(Debug, Clone, PartialEq)]
-struct Seen {
-    resource_version: Option<String>,
-    deployed: Option<Deployed>,
-    /// None where there is no Deployment of Kubernetes.
-    pods: Option<Pods>,
-    /// Whether there is a pod, with or without a Deployment.
-    has_pods: bool,
-    /// What the pool is to do for it.
-    pool: Option<Pool>,
-    /// What is so at the moment.
-    situation: Situation,
-}
-
-#[derive(Debug, Clone)]
-struct Refusal {
-    generation: i64,
-    at: Instant,
-    reason: String,
-    /// Whether it is about the objects that the ModelDeployment needs, not about its deployment.
-    is_of_objects: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Applied {
-    /// Generation of the object that they were made from.
-    generation: i64,
-    situation: Situation,
-    marks: Marks,
-    at: Instant,
-}
-
 impl Follower {
-    pub(super) fn new(state: State, cluster: Connection, facts: Facts, children: Children) -> Self {
-        Self { state, cluster, facts, children, known: Mutex::default() }
-    }
-
     /// Does not return.
     pub(super) async fn run(self, stores: &[Store<ModelDeployment>], news: &Notify) {
         let (mut here, mut elsewhere) = (self.state.outbox.commits(), self.state.outbox.commits_elsewhere());
@@ -167,10 +90,10 @@ impl Follower {
             let mut known = self.known();
             known.refused.retain(|uid, _| uids.contains(uid.as_str()));
             known.waits.retain(|uid, _| uids.contains(uid.as_str()));
-            known.applied.retain(|uid, _| uids.contains(uid.as_str()));
             known.done.retain(|uid, _| uids.contains(uid.as_str()));
-            known.versions.retain(|part, (.., at)| {
-                self.children.deployment(part).is_some() || at.elapsed() < WATCH_LAG
+            let owners: HashSet<Owner> = objects.iter().map(|object| Owner::from(object.as_ref())).collect();
+            known.applied.retain(|owner, applied| {
+                owners.contains(owner) || applied.is_recent() || self.children.are_there(owner)
             });
         }
         self.follow_pools(objects).await?;
@@ -224,37 +147,34 @@ impl Follower {
         own_pods: &[Arc<Pod>],
     ) -> Seen {
         let deployment = self.children.deployment(owner);
-        let versions = self.children.versions(owner);
-        let has_pods = !own_pods.is_empty() || deployment.is_some() || !versions.is_empty();
-        let pods = match is_separate(object) {
-            true => Some(self.pods_of_versions(object, deployed.as_ref(), own_pods)),
-            false => deployment.map(|deployment| pods(&deployment, own_pods.iter().map(AsRef::as_ref))),
-        };
+        let has_pods =
+            !own_pods.is_empty() || deployment.is_some() || !self.children.versions(owner).is_empty();
+        let together = || deployment.map(|deployment| pods(&deployment, own_pods.iter().map(AsRef::as_ref)));
+        let pods = self.pods_of_versions(object, deployed.as_ref(), own_pods).or_else(together);
         let activity = self.activity(object, owner, deployed.as_ref(), pods.as_ref());
-        let shares = self.shares(object, deployed.as_ref());
+        let (versions, shares) = self.versions(object, deployed.as_ref());
+        let placement = activity.as_ref().map(placement).unwrap_or_default();
         Seen {
             resource_version: object.metadata.resource_version.clone(),
             deployed,
             pods,
             has_pods,
             pool: activity.as_ref().and_then(pool),
-            situation: Situation { placement: activity.as_ref().map(placement).unwrap_or_default(), shares },
+            versions,
+            situation: Situation { placement, shares, least_pods: 0 },
         }
     }
 
     /// Whether everything was done about an object that looks like this.
     fn is_done(&self, object: &ModelDeployment, owner: &Owner, seen: &Seen) -> bool {
-        let known = self.known();
-        let uid = object.uid();
-        let applied = known.applied.get(uid);
-        known.done.get(uid) == Some(seen)
-            && !known.refused.contains_key(uid)
-            && applied.is_some_and(|applied| self.children.are_as_applied(owner, &applied.marks))
-    }
-
-    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
-        // Each change is one insertion or removal; a panic cannot leave it half-written.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        let is_known = {
+            let (known, uid) = (self.known(), object.uid());
+            known.done.get(uid) == Some(seen) && !known.refused.contains_key(uid)
+        };
+        let mut owners = seen.versions.iter().map(|version| &version.owner).chain([owner]);
+        is_known
+            && owners.all(|owner| self.are_as_applied(owner))
+            && self.are_peers_as_applied(object, &seen.versions)
     }
 
     async fn follow(&self, object: &ModelDeployment, owner: &Owner, seen: &Seen) -> Result<Done, Error> {
@@ -283,9 +203,7 @@ impl Follower {
         let mut is_built = true;
         if let Some(spec) = self.parsed(&object) {
             deployed = self.deploy(&object, &spec, deployed, next).await?;
-            is_built = self.build_versions(&object, owner, &spec, deployed.as_ref()).await?;
-            is_built &= self.build(&object, owner, &spec, &seen.situation).await?;
-            is_built &= self.remove_versions(owner, &spec, deployed.as_ref()).await?;
+            is_built = self.build(&object, owner, &spec, seen).await?;
             is_built &= fault_replay::follow(&self.state, &object, &spec, deployed.as_ref()).await?;
         }
         let is_moved = self.move_to_pool(deployed.as_ref(), seen.pool).await?;
@@ -315,16 +233,6 @@ impl Follower {
                 None
             }
         }
-    }
-
-    pub(super) fn refuse(&self, object: &ModelDeployment, reason: String, is_of_objects: bool) {
-        let (generation, at) = (object.generation(), Instant::now());
-        let refusal = Refusal { generation, at, reason, is_of_objects };
-        self.known().refused.insert(object.uid().to_owned(), refusal);
-    }
-
-    fn refusal(&self, object: &ModelDeployment) -> Option<Refusal> {
-        self.known().refused.get(object.uid()).cloned()
     }
 
     /// Creates or changes the deployment of an object, as far as it is not refused.
@@ -367,47 +275,33 @@ impl Follower {
         }
     }
 
-    /// Applies the objects of an object, unless they are as they were applied; whether they are.
+    /// Applies the objects of an object, those of its versions first, to which its routes lead; whether all
+    /// are as they are to be.
     async fn build(
         &self,
         object: &ModelDeployment,
         owner: &Owner,
         spec: &Spec,
-        situation: &Situation,
+        seen: &Seen,
     ) -> Result<bool, Error> {
-        let applied = self.known().applied.get(object.uid()).cloned();
-        let is_of =
-            |applied: &Applied| applied.generation == object.generation() && applied.situation == *situation;
-        if let Some(applied) = applied.filter(is_of) {
-            let is_same = self.children.are_as_applied(owner, &applied.marks);
-            if is_same || applied.at.elapsed() < WATCH_LAG {
-                return Ok(is_same);
-            }
+        let Seen { versions, situation, deployed, .. } = seen;
+        let mut built = self.build_peers(object, owner, spec, seen).await?;
+        built.extend(self.build_versions(object, spec, versions).await?);
+        let make = |situation: &Situation| build(object, spec, &self.facts, situation);
+        built.push(self.apply(owner, Basis::of(object, situation.clone()), make).await?);
+        let mut is_done = !built.contains(&Built::Changed);
+        if is_done && deployed.is_some() {
+            is_done = self.remove_versions(owner, versions).await?;
         }
-        let objects = match build(object, spec, &self.facts, situation) {
-            Ok(objects) => objects,
-            Err(invalid) => {
-                self.refuse(object, invalid.to_string(), true);
-                return Ok(true);
-            }
-        };
-        match self.children.apply(owner, &objects).await {
-            Ok(marks) => {
-                let (generation, at) = (object.generation(), Instant::now());
-                let applied = Applied { generation, situation: situation.clone(), marks, at };
-                let mut known = self.known();
-                known.applied.insert(object.uid().to_owned(), applied);
-                if known.refused.get(object.uid()).is_some_and(|refusal| refusal.is_of_objects) {
-                    known.refused.remove(object.uid());
-                }
-                Ok(false)
-            }
-            Err(children::Refusal::Finally(reason)) => {
-                self.refuse(object, reason, true);
-                Ok(true)
-            }
-            Err(children::Refusal::ForNow(error)) => Err(error.into()),
+        let refused = built.into_iter().find_map(|built| match built {
+            Built::Refused(reason) => Some(reason),
+            Built::Same | Built::Changed => None,
+        });
+        match refused {
+            Some(reason) => self.refuse(object, reason, true),
+            None => self.accept(object),
         }
+        Ok(is_done)
     }
 
     /// Writes the status if it is another one; whether it was.
@@ -428,6 +322,7 @@ impl Follower {
             waits_for: waits.as_deref(),
             monitor: monitor.as_deref(),
             placement: seen.situation.placement,
+            shares: &seen.situation.shares,
         };
         let status = status(object, &observed, DateTime::<Utc>::from(clock::now()));
         if status == object.status {
@@ -451,11 +346,6 @@ impl Follower {
     fn api(&self, object: &ModelDeployment) -> Api<ModelDeployment> {
         Api::namespaced(self.cluster.client.clone(), object.namespace())
     }
-}
-
-/// Whether each version of an object has pods of its own.
-pub(super) fn is_separate(object: &ModelDeployment) -> bool {
-    object.spec["placement"] == "separate"
 }
 
 /// The monitor that was made for an object: that of the spec that was applied, or before that, of the one

@@ -23,7 +23,7 @@ use slipway_runtime::clock;
 use tokio::sync::Notify;
 
 use super::deployed;
-use super::follow::Error;
+use super::follower::Error;
 use crate::change;
 use crate::state::State;
 

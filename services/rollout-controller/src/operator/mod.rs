@@ -6,15 +6,21 @@
 //! harm: a deployment is created once for the object's name, a rollout once for its generation, objects are
 //! applied as a whole, and a status is written to the version of the object that was read.
 
+mod applied;
+mod apply;
 mod children;
 mod config;
 mod custom_metrics;
+mod deliver;
+mod delivery_jobs;
 mod deployed;
 mod fault_replay;
 mod follow;
+mod follower;
 mod keda;
 mod kserve;
 mod monitor;
+mod peers;
 mod pool;
 mod versions;
 
@@ -32,7 +38,8 @@ use tokio_util::sync::CancellationToken;
 use self::children::{Children, Kinds};
 pub use self::config::OperatorConfig;
 pub use self::custom_metrics::CustomMetricsConfig;
-use self::follow::Follower;
+pub(crate) use self::delivery_jobs::Deliveries;
+use self::follower::Follower;
 use crate::state::State;
 
 /// How often it is looked whether the cluster has other kinds of objects.
@@ -77,7 +84,9 @@ pub(crate) async fn start(
     let loads = state.replicas.loads.clone();
     custom_metrics::start(&config.custom_metrics, loads, tasks, shutdown).await?;
     if let Some(operated) = operated {
-        let following = run(state.clone(), operated, lease.clone(), shutdown.clone());
+        let deliveries = Deliveries::new(operated.cluster.clone(), operated.facts.clone());
+        let state = State { deliveries: Some(deliveries), ..state.clone() };
+        let following = run(state, operated, lease.clone(), shutdown.clone());
         tasks.spawn("model-deployments", following);
     }
     Ok(())

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slipway_api::rest::rollouts::Phase;
 use slipway_api::traffic::Target;
 use slipway_kubernetes_resources::model_deployment::{Activity, Deployed, ModelDeployment, Pods};
-use slipway_kubernetes_serving::{Owner, pool};
+use slipway_kubernetes_serving::{Owner, Situation, pool};
 
-use super::children::{Marks, Refusal};
-use super::follow::{Error, Follower, WATCH_LAG};
+use super::applied::{Basis, Built};
+use super::follower::{Error, Follower};
 use crate::replicas::load::Requested;
 
 impl Follower {
@@ -63,31 +63,14 @@ impl Follower {
         let needed: BTreeSet<&str> = scaling.map(|object| object.namespace()).collect();
         for namespace in &needed {
             let owner = Owner::pool_of(namespace);
-            let known = self.known().pools.get(*namespace).copied();
-            let is_there = |(marks, at): (Marks, Instant)| {
-                at.elapsed() < WATCH_LAG || self.children.are_as_applied(&owner, &marks)
-            };
-            if known.is_some_and(is_there) {
-                continue;
-            }
-            let Ok(objects) = pool(namespace, &self.facts) else { continue };
-            match self.children.apply(&owner, &objects).await {
-                Ok(marks) => {
-                    self.known().pools.insert((*namespace).to_owned(), (marks, Instant::now()));
-                }
-                Err(Refusal::Finally(reason)) => {
-                    tracing::warn!(namespace, reason, "the serving pool cannot be made");
-                }
-                Err(Refusal::ForNow(error)) => return Err(error.into()),
+            let make = |_: &Situation| pool(namespace, &self.facts);
+            if let Built::Refused(reason) = self.apply(&owner, Basis::default(), make).await? {
+                tracing::warn!(namespace, reason, "the serving pool cannot be made");
             }
         }
         for owner in self.children.pools() {
             if !needed.contains(owner.namespace.as_str()) {
-                self.known().pools.remove(&owner.namespace);
-                match self.children.remove(&owner).await {
-                    Err(Refusal::ForNow(error)) => return Err(error.into()),
-                    Ok(()) | Err(Refusal::Finally(_)) => {}
-                }
+                self.remove(&owner).await?;
             }
         }
         Ok(())

@@ -7,8 +7,9 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewImport {
-    /// Address: `s3://BUCKET/PREFIX` of a bucket that the artifact store has, or `https://HOST/FILE`. It must
-    /// begin with one of the allowed sources (SLIPWAY_IMPORT_SOURCES).
+    /// Address: `s3://BUCKET/PREFIX` of a bucket that the artifact store has, `https://HOST/FILE`, or
+    /// `oci://REGISTRY/REPOSITORY:TAG` (or `@sha256:…`). It must begin with one of the allowed sources
+    /// (SLIPWAY_IMPORT_SOURCES).
     #[schema(example = "s3://models/fraud")]
     pub uri: String,
     /// Alias that is set to each version that is made [default: none].
@@ -54,4 +55,23 @@ pub struct ImportPage {
     /// Token of the next page; unset on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
+}
+
+/// The files of an import that was delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveredFiles {
+    /// All of them.
+    #[schema(max_items = 10_000)]
+    pub files: Vec<DeliveredFile>,
+}
+
+/// A file of an import that was delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveredFile {
+    /// Path within the version.
+    pub path: String,
+    /// SHA-256 of its bytes, in hexadecimal digits.
+    pub sha256: String,
 }

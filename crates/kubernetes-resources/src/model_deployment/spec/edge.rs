@@ -29,6 +29,26 @@ pub struct Tls {
     pub client_certificates: bool,
 }
 
+/// Envoy in each pod, in front of serving: it distributes the requests of each connection over all pods,
+/// sends one that fails to another pod, and leaves out pods that go on failing. With `tls`, Envoy has the
+/// certificate, and each leads requests to its own pod alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Envoy {
+    /// Image with `/usr/local/bin/envoy` [default: the operator's setting].
+    pub image: Option<String>,
+    /// How often a request that failed is sent again [default: 2].
+    pub retries: u32,
+    /// Time for an answer, attempts included, in seconds [default: 60].
+    pub timeout_s: u32,
+}
+
+impl Default for Envoy {
+    fn default() -> Self {
+        Self { image: None, retries: 2, timeout_s: 60 }
+    }
+}
+
 /// Routes of the Gateway API. Both kinds lead to the Service of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -15,7 +15,7 @@ use slipway_api::rest::rollouts::{DrillRequest, Rule, StickyKey, Strategy};
 use slipway_domain::Invalid;
 use utoipa::ToSchema;
 
-pub use self::edge::{Access, Gateway, Ingress, Route, Tls};
+pub use self::edge::{Access, Envoy, Gateway, Ingress, Route, Tls};
 pub use self::model::ModelRef;
 pub use self::pods::{Layout, Resources};
 pub use self::records::{Monitor, Records};
@@ -107,6 +107,9 @@ pub struct Spec {
     /// TLS of the pods' ports [default: plain text].
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// Envoy as a sidecar [default: none]. `{}` is enough.
+    #[serde(default)]
+    pub envoy: Option<Envoy>,
     /// Which requests and answers are recorded [default: all of them].
     #[serde(default)]
     pub records: Option<Records>,

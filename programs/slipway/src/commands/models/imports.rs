@@ -1,4 +1,4 @@
-//! The commands of `slipway models` for models from buckets and web servers.
+//! The commands of `slipway models` for models from buckets, web servers and OCI registries.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const COLUMNS: [(&str, &str); 6] = [
 /// See `slipway models --help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Imports a model from a bucket or a web server as a version, and waits for it.
+    /// Imports a model from a bucket, a web server or an OCI registry as a version, and waits for it.
     Import(Options),
     /// Lists the imports of a model.
     Imports {
@@ -48,8 +48,9 @@ pub enum Command {
 pub struct Options {
     /// Registered model; it is created if it does not exist.
     model: String,
-    /// Address: `s3://BUCKET/PREFIX` of a bucket that the artifact store has, or `https://HOST/FILE`. It must
-    /// begin with one of the registry's SLIPWAY_IMPORT_SOURCES.
+    /// Address: `s3://BUCKET/PREFIX` of a bucket that the artifact store has, `https://HOST/FILE`, or
+    /// `oci://REGISTRY/REPOSITORY:TAG` (or `@sha256:…`). It must begin with one of the registry's
+    /// SLIPWAY_IMPORT_SOURCES.
     uri: String,
     /// Alias that is set to each version that is made [default: none].
     #[arg(long)]

@@ -187,6 +187,11 @@ impl Children {
         self.deployments.get(owner)
     }
 
+    /// Whether there are objects of this name.
+    pub(super) fn are_there(&self, owner: &Owner) -> bool {
+        self.deployments.get(owner).is_some() || self.services.get(owner).is_some()
+    }
+
     /// All pods, by ModelDeployment, whichever of its versions they serve.
     pub(super) fn pods(&self) -> HashMap<Owner, Vec<Arc<Pod>>> {
         let mut pods: HashMap<Owner, Vec<Arc<Pod>>> = HashMap::new();
@@ -248,13 +253,13 @@ impl Children {
         Ok(())
     }
 
-    /// Sets the number of pods where there are to be none, or where there are to be some and are none. Any
-    /// other number is the autoscaler's.
+    /// Sets the number of pods where there are to be none, or where there are to be more. Any other number is
+    /// the autoscaler's.
     async fn scale(&self, deployment: &Deployment, owner: &Owner, scale: Scale) -> Result<(), Refusal> {
         let now = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
         let wanted = match scale {
             Scale::Zero if now > 0 => 0,
-            Scale::AtLeast(number) if now == 0 => number,
+            Scale::AtLeast(number) if now < number => number,
             Scale::Zero | Scale::AtLeast(_) => return Ok(()),
         };
         let parameters = PatchParams { field_manager: Some(SCALED_BY.to_owned()), ..PatchParams::default() };
