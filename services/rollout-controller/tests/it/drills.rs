@@ -97,8 +97,17 @@ async fn it_ends_at_its_time_and_for_what_needs_the_deployment() {
     let (status, answer) = start(&world, &at, json!({"fault": "errors"})).await;
     assert_eq!(status, StatusCode::CONFLICT, "{answer}");
     assert!(answer["detail"].as_str().unwrap().contains("is in progress"), "{answer}");
-    let table = world.table().await.unwrap();
-    assert_eq!((table.drill, table.candidates.len()), (None, 1));
+    // The candidate follows once replicas have loaded it.
+    let mut table = world.table().await.unwrap();
+    for _ in 0..400 {
+        assert_eq!(table.drill, None);
+        if table.candidates.len() == 1 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        table = world.table().await.unwrap();
+    }
+    panic!("no candidate receives traffic: {table:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
