@@ -16,7 +16,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 pub use config::S3Config;
 pub use direct::{MAX_PARTS, UploadedPart};
-pub use list::Listed;
+pub use list::{Listed, path_within};
 pub use read::{Download, ObjectInfo};
 use tokio::sync::Semaphore;
 pub use write::Stored;

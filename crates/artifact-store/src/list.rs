@@ -52,3 +52,33 @@ impl ArtifactStore {
         Ok(listed.collect())
     }
 }
+
+/// Path of an object within a prefix; `None` for one that only begins alike, and for the empty objects by
+/// which some clients mark folders.
+pub fn path_within(prefix: &str, key: &str) -> Option<String> {
+    if key == prefix {
+        return key.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
+    }
+    let rest = key.strip_prefix(prefix)?;
+    let rest = if prefix.ends_with('/') { rest } else { rest.strip_prefix('/')? };
+    (!rest.is_empty() && !rest.ends_with('/')).then(|| rest.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_of_a_folder_have_paths_within_it() {
+        for (prefix, key, path) in [
+            ("m/fraud", "m/fraud/1/model.onnx", Some("1/model.onnx")),
+            ("m/fraud/", "m/fraud/model.onnx", Some("model.onnx")),
+            ("m/fraud", "m/fraud-2/model.onnx", None),
+            ("m/fraud.onnx", "m/fraud.onnx", Some("fraud.onnx")),
+            ("m/fraud/", "m/fraud/", None),
+            ("m/fraud", "m/fraud/data/", None),
+        ] {
+            assert_eq!(path_within(prefix, key).as_deref(), path, "{prefix} {key}");
+        }
+    }
+}

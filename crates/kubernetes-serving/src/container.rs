@@ -128,7 +128,7 @@ fn hosts(part: &Part, spec: &Spec, facts: &Facts) -> String {
 /// The user's variables, and those that serving needs. Of two with one name, the last one counts.
 fn variables(part: &Part, spec: &Spec, facts: &Facts) -> Vec<EnvVar> {
     let ports = own_ports(spec);
-    // Envoy has the certificate, and clients are not to pass it by.
+    // Envoy terminates TLS, and clients must not bypass it.
     let is_behind = spec.envoy.is_some() && spec.tls.is_some();
     let at = |port: i32| format!("{}:{port}", if is_behind { "127.0.0.1" } else { "0.0.0.0" });
     let mut own = vec![

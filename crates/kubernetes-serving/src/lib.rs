@@ -28,7 +28,7 @@ pub use names::{
     MANAGED_BY, OWNER_LABEL, Owner, POOL, POOLED_LABEL, base_of, owner_of, pod_selector, selector,
     version_name,
 };
-pub use observe::{pods, pods_of_versions};
+pub use observe::{pods, pods_of_versions, unscheduled, waits};
 pub use pool::pool;
 pub use scaling::{PodMetric, Scale};
 pub use situation::Situation;

@@ -1,7 +1,7 @@
 //! What the objects' status says about the pods of a ModelDeployment.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use slipway_kubernetes_resources::model_deployment::Pods;
 
 /// Reasons for which a container waits that pass by themselves.
@@ -47,12 +47,7 @@ fn problem(pod: &Pod) -> Option<(String, String)> {
         return None;
     }
     let status = pod.status.as_ref()?;
-    let unscheduled = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    if let Some(condition) = unscheduled {
+    if let Some(condition) = unscheduled(status) {
         let reason = condition.reason.clone().unwrap_or_else(|| "Unschedulable".to_owned());
         return Some((reason, condition.message.clone().unwrap_or_default()));
     }
@@ -60,7 +55,14 @@ fn problem(pod: &Pod) -> Option<(String, String)> {
     containers.into_iter().find_map(waits)
 }
 
-fn waits(container: &ContainerStatus) -> Option<(String, String)> {
+/// The condition that says why a pod has no node.
+pub fn unscheduled(status: &PodStatus) -> Option<&PodCondition> {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+}
+
+/// Why a container does not start, in one word and for people.
+pub fn waits(container: &ContainerStatus) -> Option<(String, String)> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_ref().filter(|reason| !USUAL.contains(&reason.as_str()))?;
     // What it printed last says more than that it is started again.

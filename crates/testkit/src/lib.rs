@@ -22,6 +22,7 @@ mod routes;
 mod s3;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 pub use authority::{TestAuthority, TestCertificate};
 pub use contract::{Contract, Report};
@@ -99,6 +100,17 @@ pub fn envoy() -> PathBuf {
         }],
     };
     toolbox().ensure(&ENVOY, &mut |_| {}).expect("Envoy is there")
+}
+
+/// Python of an environment that `cargo xtask` has made and that has this module; `None` where there is none.
+pub fn python_with(module: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("SLIPWAY_CACHE").unwrap_or_else(|| "/var/cache/slipway".into());
+    let entries = std::fs::read_dir(cache).into_iter().flatten().flatten();
+    let complete = entries.map(|entry| entry.path()).filter(|folder| folder.join(".complete").exists());
+    complete.map(|folder| folder.join("bin/python")).find(|python| {
+        let imported = Command::new(python).args(["-c", &format!("import {module}")]).output();
+        imported.is_ok_and(|imported| imported.status.success())
+    })
 }
 
 fn toolbox() -> Toolbox {

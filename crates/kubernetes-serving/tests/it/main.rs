@@ -167,7 +167,7 @@ fn envoy_has_the_ports_of_the_pods_and_serving_is_behind_it() {
     let pods = of(&object).deployment.unwrap().spec.unwrap().template.metadata.unwrap().labels.unwrap();
     assert!(selector.iter().all(|(name, value)| pods.get(name) == Some(value)), "{selector:?} {pods:?}");
 
-    // With TLS, Envoy has the certificate, and nobody passes it by.
+    // With TLS, Envoy terminates it, and no client can bypass Envoy.
     let mut with_tls = object;
     with_tls.spec["tls"] = json!({"secretName": "fraud-tls", "clientCertificates": true});
     let pod = of(&with_tls).deployment.unwrap().spec.unwrap().template;

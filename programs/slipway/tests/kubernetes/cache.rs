@@ -53,10 +53,10 @@ fn pods_of_a_node_share_a_cache_that_is_filled_before_serving_starts() {
             let of = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
             let condition = pod["status"]["conditions"].as_array().unwrap();
             let ready = condition.iter().find(|condition| condition["type"] == "Ready").unwrap();
-            let begun = &pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"];
+            let started = &pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"];
             println!(
                 "{name}: serving started at {}, ready at {}",
-                of(begun),
+                of(started),
                 of(&ready["lastTransitionTime"])
             );
         }

@@ -10,22 +10,7 @@ use crate::kserve::compatible;
 use crate::rollouts::{MODEL, immediate};
 use crate::world::{World, manifest, on_a_cluster};
 
-/// Where `cargo xtask setup` makes a Python environment with tritonclient.
-const CACHE: &str = "SLIPWAY_CACHE";
-const DEFAULT_CACHE: &str = "/var/cache/slipway";
 const KSERVE_PYTHON: &str = "SLIPWAY_KSERVE_PYTHON";
-
-/// Python of that environment; `None` where there is none.
-fn python() -> Option<PathBuf> {
-    let cache = std::env::var_os(CACHE).map_or_else(|| PathBuf::from(DEFAULT_CACHE), PathBuf::from);
-    let entries = std::fs::read_dir(&cache).into_iter().flatten().flatten();
-    let complete = entries.map(|entry| entry.path()).filter(|path| path.join(".complete").exists());
-    complete.map(|path| path.join("bin/python")).find(|python| {
-        let imports =
-            Command::new(python).args(["-c", "import tritonclient.grpc, tritonclient.http"]).output();
-        imports.is_ok_and(|imports| imports.status.success())
-    })
-}
 
 /// Runs one of the examples for clients, on the network of the cluster; what it prints.
 fn run(python: &Path, script: &str, arguments: &[&str]) -> String {
@@ -45,8 +30,8 @@ fn address(world: &World) -> String {
 
 #[test]
 fn tritonclient_is_answered_by_the_service() {
-    let Some(python) = python() else {
-        eprintln!("left out: no Python with tritonclient; `cargo xtask setup` makes one");
+    let Some(python) = slipway_testkit::python_with("tritonclient.grpc, tritonclient.http") else {
+        eprintln!("left out: no Python environment with tritonclient; `cargo xtask setup` makes one");
         return;
     };
     on_a_cluster(async |world| {

@@ -148,8 +148,8 @@ fn envoy_has_the_certificate_and_uses_a_renewed_one() {
         assert_eq!(asked(&first).await, Some(()));
         assert_eq!(asked(&second).await, None);
         let pod = pods(&world).remove(0).0;
-        let passed_by = world.client.http.get(format!("http://{pod}:9000/v2/health/live")).send().await;
-        assert!(passed_by.is_err(), "serving is reached past Envoy");
+        let bypassed = world.client.http.get(format!("http://{pod}:9000/v2/health/live")).send().await;
+        assert!(bypassed.is_err(), "a client bypasses Envoy");
 
         secret(&second);
         world.eventually("Envoy uses the renewed certificate", async || asked(&second).await).await;

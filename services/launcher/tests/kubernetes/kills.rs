@@ -14,9 +14,6 @@ use slipway_kubernetes_testkit::{Archive, Cluster, Forward, Level};
 use crate::processes;
 use crate::world::{World, on_a_cluster};
 
-/// Where `cargo xtask setup` makes a Python environment with numpy.
-const CACHE: &str = "SLIPWAY_CACHE";
-const DEFAULT_CACHE: &str = "/var/cache/slipway";
 const KILLS: &str = "SLIPWAY_TEST_KILLS";
 const SEED: &str = "SLIPWAY_TEST_SEED";
 const DEFAULT_KILLS: usize = 9;
@@ -66,15 +63,6 @@ impl Random {
 
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
-/// Python with numpy, of `cargo xtask setup`.
-fn python() -> PathBuf {
-    let cache = std::env::var_os(CACHE).map_or_else(|| PathBuf::from(DEFAULT_CACHE), PathBuf::from);
-    let entries = std::fs::read_dir(&cache).into_iter().flatten().flatten();
-    let is_environment = |path: &PathBuf| path.join(".complete").exists() && path.join("bin/python").exists();
-    let found = entries.map(|entry| entry.path()).find(is_environment);
-    found.expect("a Python environment: cargo xtask setup").join("bin/python")
 }
 
 /// Folders of the interpreter and of its packages.
@@ -214,7 +202,7 @@ fn assert_one_writer_at_a_time(job: &Value) {
 #[test]
 fn weights_are_those_of_an_unbroken_run_whatever_is_killed_and_when() {
     on_a_cluster(async |world| {
-        let python = python();
+        let python = slipway_testkit::python_with("numpy").expect("a Python environment: cargo xtask setup");
         let expected = unbroken(&python);
         load_image(Cluster::shared(Level::Node).unwrap(), &python);
         let wanted = setting(KILLS, DEFAULT_KILLS);

@@ -11,9 +11,9 @@ use axum::body::HttpBody as _;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
-use sha2::{Digest as _, Sha256};
 use slipway_access::principal::ROLLOUT_CONTROLLER_SERVICE;
 use slipway_api::rest::registry::DeliveredFile;
+use slipway_domain::access::token_digest;
 use slipway_domain::registry::new_artifact_path;
 use slipway_runtime::id;
 use uuid::Uuid;
@@ -93,7 +93,7 @@ pub(crate) async fn issue(registry: &Registry, caller: &Caller, import: &str) ->
     let expires_ms = now + LIFE_MS;
     let new = NewDelivery {
         import_key: found.import_key,
-        token_sha256: &digest_of(token.expose_secret()),
+        token_sha256: &token_digest(token.expose_secret().as_bytes()),
         root: &root,
         expires_ms,
     };
@@ -102,17 +102,13 @@ pub(crate) async fn issue(registry: &Registry, caller: &Caller, import: &str) ->
     Ok(Issued { token, expires_ms })
 }
 
-fn digest_of(token: &str) -> Vec<u8> {
-    Sha256::digest(token.as_bytes()).to_vec()
-}
-
 /// The delivery of this import that the token is for.
 ///
 /// # Errors
 /// There is none, or it has expired; or Postgres is unreachable.
 pub(crate) async fn find(registry: &Registry, import: Uuid, token: &str) -> Result<Delivery, Error> {
     let mut db = registry.pool.acquire().await?;
-    let found = table::delivery_of_token(&mut db, import, &digest_of(token), now_ms()).await?;
+    let found = table::delivery_of_token(&mut db, import, &token_digest(token.as_bytes()), now_ms()).await?;
     found.ok_or_else(|| {
         Error::Unauthenticated("expected the delivery token of this import, which expires".to_owned())
     })

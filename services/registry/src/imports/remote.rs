@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use http::header;
 use reqwest::{Response, Url};
 use sha2::{Digest as _, Sha256};
-use slipway_artifact_store::{ArtifactStore, Listed};
+use slipway_artifact_store::{ArtifactStore, Listed, path_within};
 use slipway_domain::registry::new_artifact_path;
 
 use super::config::ImportConfig;
@@ -253,17 +253,6 @@ pub(super) fn newest<'file>(paths: impl Iterator<Item = &'file str> + Clone) -> 
     folders.max().map(|(_, newest)| newest)
 }
 
-/// Path of an object within an import of this prefix; `None` for one that only begins alike, and for the
-/// empty objects by which some clients mark folders.
-fn path_within(prefix: &str, key: &str) -> Option<String> {
-    if key == prefix {
-        return key.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
-    }
-    let rest = key.strip_prefix(prefix)?;
-    let rest = if prefix.ends_with('/') { rest } else { rest.strip_prefix('/')? };
-    (!rest.is_empty() && !rest.ends_with('/')).then(|| rest.to_owned())
-}
-
 fn found(response: Response) -> anyhow::Result<Response> {
     let (status, url) = (response.status(), response.url().clone());
     if status.is_redirection() {
@@ -290,20 +279,6 @@ fn fingerprint_of(response: &Response) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn objects_of_a_folder_have_paths_within_it() {
-        for (prefix, key, path) in [
-            ("m/fraud", "m/fraud/1/model.onnx", Some("1/model.onnx")),
-            ("m/fraud/", "m/fraud/model.onnx", Some("model.onnx")),
-            ("m/fraud", "m/fraud-2/model.onnx", None),
-            ("m/fraud.onnx", "m/fraud.onnx", Some("fraud.onnx")),
-            ("m/fraud/", "m/fraud/", None),
-            ("m/fraud", "m/fraud/data/", None),
-        ] {
-            assert_eq!(path_within(prefix, key).as_deref(), path, "{prefix} {key}");
-        }
-    }
 
     #[test]
     fn of_the_layout_of_triton_the_newest_version_is_taken() {

@@ -11,7 +11,7 @@ use slipway_domain::Invalid;
 use slipway_http_server::Problem;
 use slipway_kubernetes_client::{Connection, api, apply, text};
 use slipway_kubernetes_resources::model_deployment::{ModelDeployment, Spec};
-use slipway_kubernetes_serving::{Delivery, Facts, MANAGED_BY, S3Secret};
+use slipway_kubernetes_serving::{Delivery, Facts, MANAGED_BY, S3Secret, unscheduled, waits};
 
 /// Secrets of a ServiceAccount that are looked at.
 const MAX_SECRETS: usize = 20;
@@ -153,22 +153,14 @@ fn said_by(pod: &Pod) -> Option<String> {
         let ended = state.terminated.as_ref().filter(|ended| ended.exit_code != 0);
         let ended =
             ended.map(|ended| ended.message.clone().or_else(|| ended.reason.clone()).unwrap_or_default());
-        let waiting = state
-            .waiting
-            .as_ref()
-            .filter(|waiting| waiting.reason.as_deref().is_some_and(|reason| reason != "ContainerCreating"));
-        let waiting = waiting.map(|waiting| {
-            let reason = waiting.reason.clone().unwrap_or_default();
-            waiting.message.as_ref().map_or_else(|| reason.clone(), |message| format!("{reason}: {message}"))
-        });
-        ended.or(waiting)
-    };
-    let unscheduled = || {
-        let conditions = status.conditions.as_deref().unwrap_or_default();
-        let found = conditions.iter().find(|found| found.type_ == "PodScheduled" && found.status == "False");
-        found.and_then(|found| found.message.clone())
+        let waiting = || {
+            let (reason, message) = waits(container)?;
+            Some(if message.is_empty() { reason } else { format!("{reason}: {message}") })
+        };
+        ended.or_else(waiting)
     };
     let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let unscheduled = || unscheduled(status)?.message.clone();
     containers.iter().find_map(of_container).or_else(unscheduled)
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use slipway_artifact_store::{ArtifactStore, S3Config};
+use slipway_artifact_store::{ArtifactStore, S3Config, path_within};
 use tokio_util::io::ReaderStream;
 
 /// Files of one import.
@@ -134,17 +134,6 @@ async fn list_bucket(store: &ArtifactStore, prefix: &str) -> anyhow::Result<Vec<
             return Ok(files);
         }
     }
-}
-
-/// Path of an object within a prefix; `None` for one that only begins alike, and for the empty objects by
-/// which some clients mark folders.
-fn path_within(prefix: &str, key: &str) -> Option<String> {
-    if key == prefix {
-        return key.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
-    }
-    let rest = key.strip_prefix(prefix)?;
-    let rest = if prefix.ends_with('/') { rest } else { rest.strip_prefix('/')? };
-    (!rest.is_empty() && !rest.ends_with('/')).then(|| rest.to_owned())
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const MAX_REQUEST_ID_BYTES: usize = 256;
 pub(crate) type Headers<'call> = &'call (dyn Fn(&str) -> Option<String> + Sync);
 
 /// The headers of a request without a client.
-pub(crate) const NO_HEADERS: Headers<'static> = &|_name| None;
+const NO_HEADERS: Headers<'static> = &|_name| None;
 
 /// What a client asked for, but for the inputs.
 #[derive(Clone, Copy)]
@@ -38,7 +38,19 @@ pub(crate) struct Call<'call> {
     pub depth: usize,
 }
 
-impl Call<'_> {
+impl<'call> Call<'call> {
+    /// The call of a copy of a request: no client waits for it, and it goes behind those that wait.
+    pub(super) fn of_copy(request_id: &'call str) -> Self {
+        Self {
+            version: None,
+            request_id,
+            timeout_us: None,
+            priority: Priority::Low,
+            headers: NO_HEADERS,
+            depth: 0,
+        }
+    }
+
     /// The call of an ensemble's steps.
     ///
     /// # Errors

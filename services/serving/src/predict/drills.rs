@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use slipway_api::predictions::{RecordedTensor, Variant};
 use slipway_api::traffic::{DrillTarget, Fault};
-use slipway_inference::{Priority, Tensor};
+use slipway_inference::Tensor;
 use slipway_runtime::clock::now_unix_ms;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::Attempt;
-use super::call::{Call, NO_HEADERS};
+use super::call::Call;
 use super::fault::{Consequence, Met};
 use super::missed::Missed;
 use super::predictor::{MAX_SHADOWS, Predictor};
@@ -136,14 +136,7 @@ impl Predictor {
     /// Runs a copy, with the fault that it meets. Nothing of it is counted for the version, recorded or
     /// logged. The time that a fault adds is counted and not waited for: a copy keeps no place for it.
     pub(super) async fn rehearse(&self, counters: &Counters, copy: &Copied) {
-        let call = Call {
-            version: None,
-            request_id: &copy.request_id,
-            timeout_us: None,
-            priority: Priority::Low,
-            headers: NO_HEADERS,
-            depth: 0,
-        };
+        let call = Call::of_copy(&copy.request_id);
         let drill = &counters.drill;
         let met = drill.fault.filter(|_| drill.takes(&copy.request_id));
         let met = met.map(|fault| Met { fault, drill_id: &drill.id });

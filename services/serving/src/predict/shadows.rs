@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use slipway_api::predictions::Variant;
 use slipway_domain::traffic::{shadows_for, stable_hash};
-use slipway_inference::{Priority, Tensor};
+use slipway_inference::Tensor;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::Attempt;
-use super::call::{Call, NO_HEADERS};
+use super::call::Call;
 use super::missed::Missed;
 use super::predictor::{MAX_SHADOWS, Predictor};
 use super::run::recorded_reason;
@@ -78,15 +78,7 @@ impl Predictor {
     }
 
     async fn shadow(&self, copy: &Copy) {
-        // A copy is compared, and no client waits for it.
-        let call = Call {
-            version: None,
-            request_id: &copy.request_id,
-            timeout_us: None,
-            priority: Priority::Low,
-            headers: NO_HEADERS,
-            depth: 0,
-        };
+        let call = Call::of_copy(&copy.request_id);
         let primary = Some(&copy.primary);
         let attempt = Attempt { primary, ..Attempt::new(&call, &copy.shadow, &copy.inputs) };
         // Its failures are in its record.

@@ -86,12 +86,12 @@ fn overload_is_counted_and_no_analysis_sees_it() {
 
 #[test]
 fn it_ends_at_its_time_or_when_it_has_to() {
-    let begun = drill(FaultKind::Errors);
-    assert_eq!(step(&begun, &seen(72_999, &[])).ended, None, "the last reports are waited for");
-    let over = step(&begun, &seen(73_000, &[])).ended.unwrap();
+    let running = drill(FaultKind::Errors);
+    assert_eq!(step(&running, &seen(72_999, &[])).ended, None, "the last reports are waited for");
+    let over = step(&running, &seen(73_000, &[])).ended.unwrap();
     assert_eq!((over.how, over.at_unix_ms), (DrillEnd::Completed, 70_000));
     let ends = Some((DrillEnd::Interrupted, "a rollout began".to_owned()));
-    let ended = step(&begun, &DrillSeen { ends, ..seen(20_000, &[]) });
+    let ended = step(&running, &DrillSeen { ends, ..seen(20_000, &[]) });
     assert!(ended.summary().ends_with("it ended early: a rollout began"), "{}", ended.summary());
     // What comes afterwards changes nothing.
     assert_eq!(step(&ended, &seen(30_000, &[("a", counts(0, 500, "failure", 0))])), ended);
