@@ -145,7 +145,8 @@ fn envoy_has_the_certificate_and_uses_a_renewed_one() {
             let answer = client.post(url).json(&body).send().await.ok()?;
             answer.status().is_success().then_some(())
         };
-        assert_eq!(asked(&first).await, Some(()));
+        // kube-proxy learns of the pod a moment after it is ready.
+        world.eventually("Envoy answers", async || asked(&first).await).await;
         assert_eq!(asked(&second).await, None);
         let pod = pods(&world).remove(0).0;
         let bypassed = world.client.http.get(format!("http://{pod}:9000/v2/health/live")).send().await;
