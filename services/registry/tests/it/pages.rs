@@ -49,6 +49,8 @@ async fn attack(world: &World, known: &Known) -> Vec<String> {
         if (method.as_str(), path.as_str()) == ("PUT", "/api/v1/runs/run_id/artifacts/content") {
             let path = format!("/api/v1/runs/{}/artifacts/content?path=forged.txt", known.run);
             passed.extend(forge_file(address, "PUT", &path, "forged").await);
+        } else if (method.as_str(), path.as_str()) == ("PUT", "/api/v1/imports/id/files") {
+            passed.extend(forge_file(address, "PUT", &path, "forged").await);
         } else {
             passed.extend(forge(address, &method, &path, "{}").await);
         }
