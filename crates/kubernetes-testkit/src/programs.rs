@@ -51,6 +51,14 @@ const OCI_REGISTRY: Module = Module {
     upstream: "github.com/distribution/distribution/v3",
     prefix: "oci-registry",
 };
+/// A module of its own, as well.
+const HELM: Module = Module {
+    folder: concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/test-cluster/helm"),
+    packages: &["."],
+    links: &[],
+    upstream: "helm.sh/helm/v4",
+    prefix: "helm",
+};
 /// The build gives way to compilers that a person waits for.
 const NICENESS: &str = "10";
 
@@ -60,6 +68,14 @@ const NICENESS: &str = "10";
 /// It is not in the cache and cannot be built.
 pub(crate) fn oci_registry(progress: Progress<'_>) -> Result<PathBuf, Error> {
     Ok(OCI_REGISTRY.ensure(progress)?.join("bin").join(OCI_REGISTRY.prefix))
+}
+
+/// Helm, built if it is not in the cache, which takes about four minutes of one CPU.
+///
+/// # Errors
+/// It is not in the cache and cannot be built.
+pub(crate) fn helm(progress: Progress<'_>) -> Result<PathBuf, Error> {
+    Ok(HELM.ensure(progress)?.join("bin").join(HELM.prefix))
 }
 
 /// The programs of Kubernetes, in the toolbox cache.
@@ -112,7 +128,7 @@ impl Module {
         std::fs::create_dir_all(bin).map_err(Error::file("cannot make", bin))?;
         let mut command = Command::new("nice");
         command.args(["-n", NICENESS, "go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]);
-        command.arg("-ldflags").arg(link_flags(&pins.version));
+        command.arg("-ldflags").arg(self.link_flags(&pins.version));
         // With a folder as the target, each program gets the name of its package.
         command.arg("-o").arg(format!("{}/", bin.display()));
         command.args(self.packages.iter().map(|package| format!("./{package}")));
@@ -126,11 +142,31 @@ impl Module {
         }
         Ok(())
     }
+
+    /// Sets the version that the programs report; kubectl and clients parse it, and Helm compares it with what
+    /// charts require.
+    fn link_flags(&self, version: &str) -> String {
+        let mut flags = "-s -w".to_owned();
+        if self.prefix == HELM.prefix {
+            flags.push_str(&format!(" -X {}/internal/version.version={version}", self.upstream));
+            return flags;
+        }
+        let numbers = version.trim_start_matches('v').split('.');
+        let [major, minor] = [numbers.clone().next(), numbers.clone().nth(1)].map(Option::unwrap_or_default);
+        for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+            for (name, value) in [("gitVersion", version), ("gitMajor", major), ("gitMinor", minor)] {
+                flags.push_str(&format!(" -X {package}.{name}={value}"));
+            }
+        }
+        flags
+    }
 }
 
 /// What programs are made from.
 struct Pins {
     version: String,
+    /// Flags of the linker.
+    flags: String,
     /// Paths within the module, in order, with their content.
     files: Vec<(String, Vec<u8>)>,
 }
@@ -163,13 +199,13 @@ impl Pins {
             path: root.join("go.mod"),
             source: std::io::ErrorKind::InvalidData.into(),
         })?;
-        Ok(Self { version, files })
+        let flags = module.link_flags(&version);
+        Ok(Self { version, flags, files })
     }
 
     fn key(&self) -> String {
-        let flags = link_flags(&self.version);
         let parts = self.files.iter().flat_map(|(path, content)| [path.as_bytes(), content.as_slice()]);
-        once::key(parts.chain([flags.as_bytes(), std::env::consts::ARCH.as_bytes()]))
+        once::key(parts.chain([self.flags.as_bytes(), std::env::consts::ARCH.as_bytes()]))
     }
 }
 
@@ -179,19 +215,6 @@ fn version_of(pins: &str, module: &str) -> Option<String> {
         let mut words = line.split_whitespace().skip_while(|word| *word == "require");
         (words.next()? == module).then(|| words.next().map(str::to_owned))?
     })
-}
-
-/// Sets the version that the programs report; kubectl and clients parse it.
-fn link_flags(version: &str) -> String {
-    let numbers = version.trim_start_matches('v').split('.');
-    let [major, minor] = [numbers.clone().next(), numbers.clone().nth(1)].map(Option::unwrap_or_default);
-    let mut flags = "-s -w".to_owned();
-    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
-        for (name, value) in [("gitVersion", version), ("gitMajor", major), ("gitMinor", minor)] {
-            flags.push_str(&format!(" -X {package}.{name}={value}"));
-        }
-    }
-    flags
 }
 
 #[cfg(test)]
@@ -209,14 +232,16 @@ mod tests {
 
     #[test]
     fn programs_report_the_pinned_version() {
-        let flags = link_flags("v1.36.5");
+        let flags = KUBERNETES.link_flags("v1.36.5");
         assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.36.5"), "{flags}");
         assert!(flags.contains("gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"), "{flags}");
+        let flags = HELM.link_flags("v4.2.4");
+        assert_eq!(flags, "-s -w -X helm.sh/helm/v4/internal/version.version=v4.2.4");
     }
 
     #[test]
     fn the_key_changes_with_every_pin() {
-        for module in [KUBERNETES, COREDNS, OCI_REGISTRY] {
+        for module in [KUBERNETES, COREDNS, OCI_REGISTRY, HELM] {
             let read = || Pins::read(&module).unwrap();
             let mut changed = read();
             assert_eq!(changed.key(), read().key());
