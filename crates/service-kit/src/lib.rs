@@ -11,6 +11,7 @@ pub mod lifecycle;
 mod memory;
 pub mod metrics;
 mod migrations;
+mod probe;
 pub mod registry;
 mod sql_errors;
 mod transaction;
@@ -18,3 +19,4 @@ pub mod watch;
 
 pub use drain::Drain;
 pub use lifecycle::{Tasks, main};
+pub use probe::probe_if_asked;

@@ -19,6 +19,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = slipway_service_kit::probe_if_asked() {
+        return code;
+    }
     let arguments = Arguments::parse();
     let drain_time = arguments.config.listen.drain_seconds;
     slipway_service_kit::main("slipway-rollout-controller", &arguments.telemetry, drain_time, |shutdown| {

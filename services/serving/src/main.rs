@@ -16,6 +16,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = slipway_service_kit::probe_if_asked() {
+        return code;
+    }
     if let Some(code) = slipway_serving::load_model_if_asked() {
         return code;
     }
