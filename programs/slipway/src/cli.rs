@@ -6,6 +6,7 @@ use crate::commands::{ClientCommand, migrate, registry, serving_tokens};
 use crate::connection::Connection;
 use crate::services::ServiceArguments;
 use crate::up::UpOptions;
+use crate::up::setup::SetupOptions;
 
 /// A self-hosted MLOps platform: trains, registers, validates, rolls out, serves and monitors models.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ pub enum Command {
     Status,
     /// Stops the platform and keeps its data.
     Down,
+    /// Creates the streams and buckets of a NATS server for services that may not, and exits.
+    Setup(SetupOptions),
     /// Runs one service in the foreground.
     Service(ServiceArguments),
     /// Imports from MLflow, purges deleted runs, frees storage.

@@ -25,6 +25,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Up(options) => up::run(&arguments.connection.data_dir, &options),
         Command::Status => up::status::run(&arguments.connection),
         Command::Down => up::down::run(&arguments.connection.data_dir),
+        Command::Setup(options) => up::setup::run(&options),
         Command::Registry(command) => commands::registry::run(&arguments.connection, command),
         Command::ServingTokens(command) => commands::serving_tokens::run(arguments.connection.json, command),
         Command::Migrate(command) => commands::migrate::run(command).map(|()| ExitCode::SUCCESS),

@@ -9,6 +9,7 @@ mod options;
 mod parts;
 mod ports;
 mod servers;
+pub(crate) mod setup;
 pub(crate) mod status;
 mod supervise;
 
