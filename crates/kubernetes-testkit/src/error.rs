@@ -92,6 +92,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The archive of an image cannot be made.
+    #[error(transparent)]
+    Archive(#[from] slipway_oci_image::Error),
     /// A certificate cannot be made.
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),

@@ -1,9 +1,6 @@
-//! OCI image archives from files of this machine, without a registry and without a base image.
+//! Images that every node has.
 
-mod archive;
-mod tar;
-
-pub use archive::Archive;
+pub use slipway_oci_image::Archive;
 
 /// The sandbox of pods.
 pub const PAUSE_IMAGE: &str = "registry.local/pause:1";

@@ -11,6 +11,7 @@ const LONG_LINK: u8 = b'K';
 const LONG_ENTRY: &str = "././@LongLink";
 
 /// What an entry is.
+#[derive(Clone, Copy)]
 pub(crate) enum Kind<'entry> {
     /// A regular file of this size in bytes. Its content follows the header.
     File(u64),
@@ -19,7 +20,16 @@ pub(crate) enum Kind<'entry> {
     Folder,
 }
 
-/// Writes entries without times and owners, so that the same input makes the same bytes.
+/// What is in the header of an entry.
+pub(crate) struct Entry<'entry> {
+    pub(crate) name: &'entry str,
+    pub(crate) mode: u32,
+    /// Number of the user and of the group.
+    pub(crate) owner: u32,
+    pub(crate) kind: Kind<'entry>,
+}
+
+/// Writes entries without times and names of owners, so that the same input makes the same bytes.
 pub(crate) struct Writer<W: Write> {
     output: W,
 }
@@ -30,21 +40,16 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes an entry that has no content, or whose content is `content`.
-    pub(crate) fn entry(
-        &mut self,
-        name: &str,
-        mode: u32,
-        kind: &Kind<'_>,
-        content: &mut dyn Read,
-    ) -> std::io::Result<()> {
+    pub(crate) fn entry(&mut self, entry: &Entry<'_>, content: &mut dyn Read) -> std::io::Result<()> {
+        let Entry { name, mode, owner, kind } = *entry;
         self.long(LONG_NAME, name)?;
         let (flag, link, bytes) = match kind {
-            Kind::File(bytes) => (b'0', "", *bytes),
-            Kind::Link(target) => (b'2', *target, 0),
+            Kind::File(bytes) => (b'0', "", bytes),
+            Kind::Link(target) => (b'2', target, 0),
             Kind::Folder => (b'5', "", 0),
         };
         self.long(LONG_LINK, link)?;
-        self.output.write_all(&header(&Header { name, mode, flag, link, bytes }))?;
+        self.output.write_all(&header(&Header { name, mode, owner, flag, link, bytes }))?;
         let copied = std::io::copy(&mut content.take(bytes), &mut self.output)?;
         if copied != bytes {
             return Err(std::io::Error::other(format!("{name} became shorter while it was read")));
@@ -63,7 +68,8 @@ impl<W: Write> Writer<W> {
             return Ok(());
         }
         let bytes = text.len() as u64 + 1;
-        self.output.write_all(&header(&Header { name: LONG_ENTRY, mode: 0o644, flag, link: "", bytes }))?;
+        let (name, mode, owner, link) = (LONG_ENTRY, 0o644, 0, "");
+        self.output.write_all(&header(&Header { name, mode, owner, flag, link, bytes }))?;
         self.output.write_all(text.as_bytes())?;
         self.output.write_all(&[0])?;
         self.fill(bytes)
@@ -78,6 +84,7 @@ impl<W: Write> Writer<W> {
 struct Header<'entry> {
     name: &'entry str,
     mode: u32,
+    owner: u32,
     flag: u8,
     link: &'entry str,
     bytes: u64,
@@ -90,7 +97,7 @@ fn header(entry: &Header<'_>) -> [u8; BLOCK] {
     let cut = |text: &str| text.bytes().take(NAME_BYTES).collect::<Vec<u8>>();
     put(0, &cut(entry.name));
     put(100, format!("{:07o}\0", entry.mode).as_bytes());
-    put(108, b"0000000\x000000000\x00");
+    put(108, format!("{0:07o}\0{0:07o}\0", entry.owner).as_bytes());
     put(124, format!("{:011o}\0", entry.bytes).as_bytes());
     put(136, b"00000000000\x00");
     // The checksum counts its own field as spaces.
@@ -115,9 +122,12 @@ mod tests {
         let path = folder.path().join("archive.tar");
         let long = format!("folder/{}", "n".repeat(150));
         let mut writer = Writer::new(std::fs::File::create(&path).unwrap());
-        writer.entry("folder", 0o755, &Kind::Folder, &mut std::io::empty()).unwrap();
-        writer.entry(&long, 0o640, &Kind::File(3), &mut &b"abc"[..]).unwrap();
-        writer.entry("folder/link", 0o777, &Kind::Link(&long), &mut std::io::empty()).unwrap();
+        let mut put = |name: &str, mode, kind, mut content: &[u8]| {
+            writer.entry(&Entry { name, mode, owner: 65532, kind }, &mut content).unwrap();
+        };
+        put("folder", 0o755, Kind::Folder, b"");
+        put(&long, 0o640, Kind::File(3), b"abc");
+        put("folder/link", 0o777, Kind::Link(&long), b"");
         writer.finish().unwrap();
         let unpacked =
             Command::new("tar").arg("--extract").arg("--file").arg(&path).current_dir(&folder).output();
@@ -130,7 +140,8 @@ mod tests {
     #[test]
     fn a_file_that_became_shorter_is_an_error() {
         let mut writer = Writer::new(Vec::new());
-        let error = writer.entry("file", 0o644, &Kind::File(4), &mut &b"abc"[..]).unwrap_err();
+        let entry = Entry { name: "file", mode: 0o644, owner: 0, kind: Kind::File(4) };
+        let error = writer.entry(&entry, &mut &b"abc"[..]).unwrap_err();
         assert!(error.to_string().contains("file became shorter"), "{error}");
     }
 }
