@@ -12,6 +12,7 @@ mod memory;
 pub mod metrics;
 mod migrations;
 mod probe;
+mod process;
 pub mod registry;
 mod sql_errors;
 mod transaction;

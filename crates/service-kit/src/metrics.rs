@@ -8,10 +8,12 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::exposition;
+use crate::process::Process;
 
 /// Buckets of native histograms are this far apart, or a little closer…
 const NATIVE_FACTOR: f64 = 1.1;
@@ -49,8 +51,13 @@ struct RouteLabels {
     route: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
 impl Metrics {
-    /// A registry whose metrics all begin with `slipway_`.
+    /// A registry whose metrics all begin with `slipway_`, except those of the process.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("slipway");
         let http = HttpMetrics {
@@ -59,7 +66,13 @@ impl Metrics {
         };
         registry.register("http_requests", "Requests by route and status", http.requests.clone());
         registry.register("http_request_seconds", "Response time, by route", http.seconds.clone());
-        Self { registry: Arc::new(Mutex::new(registry)), collected: Arc::default(), http }
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "Version of the program; always 1", build);
+        let mut collected = Registry::default();
+        collected.register_collector(Box::new(Process::starting()));
+        let (registry, collected) = (Arc::new(Mutex::new(registry)), Arc::new(Mutex::new(collected)));
+        Self { registry, collected, http }
     }
 
     /// Counts requests of one route without looking it up at each.

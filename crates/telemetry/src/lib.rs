@@ -2,6 +2,7 @@
 
 pub mod context;
 pub mod escape;
+mod json;
 pub mod logs;
 pub mod spans;
 
@@ -120,8 +121,7 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<G
             .boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .json()
-            .flatten_event(true)
-            .with_current_span(true)
+            .event_format(json::JsonLines::new(service))
             .with_writer(logs::EscapedJson::default)
             .boxed(),
     };
