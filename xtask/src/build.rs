@@ -39,7 +39,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 }
 
 /// Where programs run that bring everything they need.
-const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
+pub(crate) const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// The agent as a program that runs in any image of a container.
 pub(crate) fn static_agent(release: bool) -> anyhow::Result<PathBuf> {
@@ -85,7 +85,7 @@ pub(crate) fn documents(check: bool) -> anyhow::Result<()> {
 }
 
 /// Where cargo puts what it builds.
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 

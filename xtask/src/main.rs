@@ -6,10 +6,12 @@ mod bench;
 mod build;
 mod chaos;
 mod cluster;
+mod compose_test;
 mod demo;
 mod endpoints;
 mod findings;
 mod fuzz;
+mod images;
 mod layers;
 mod mlflow;
 mod progress;
@@ -62,6 +64,11 @@ enum Task {
     Chaos(chaos::Options),
     /// Starts, shows, uses and ends a Kubernetes cluster for tests (docs/development/kubernetes.md).
     Cluster(cluster::Options),
+    /// Runs docker-compose.yml with podman-compose against images of this checkout: the quickstart, restarts,
+    /// and that no data is lost.
+    ComposeTest(compose_test::Options),
+    /// Makes OCI images of the services, the command line and the agent, without a container engine.
+    Images(images::Options),
     /// Runs the benchmarks of docs/benchmarks.md.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -82,6 +89,8 @@ fn main() -> std::process::ExitCode {
         Task::Attack(options) => attack::run(&options),
         Task::Chaos(options) => chaos::run(&options),
         Task::Cluster(options) => cluster::run(&options),
+        Task::ComposeTest(options) => compose_test::run(&options),
+        Task::Images(options) => images::run(&options),
         Task::Bench(bench) => bench::measure(&bench),
         Task::Fuzz(options) => fuzz::start(&options),
         Task::Setup => venv::ensure().and_then(|python| {

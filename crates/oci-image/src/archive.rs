@@ -92,7 +92,7 @@ impl Archive {
         self
     }
 
-    /// Adds the shared libraries of all programs and libraries of the last layer: [`Layer::shared_libraries`].
+    /// Adds the shared libraries of the programs in the last layer: [`Layer::shared_libraries`].
     ///
     /// # Errors
     /// `ldd` cannot be run.

@@ -117,7 +117,10 @@ impl Layer {
         });
         let programs: Vec<PathBuf> = sources.filter(|source| libraries::is_elf(source)).collect();
         for library in libraries::of(&programs)? {
-            self.file(&library, Path::new(&library))?;
+            // What is in the layer already stays as it is.
+            if !self.entries.contains_key(library.trim_matches('/')) {
+                self.file(&library, Path::new(&library))?;
+            }
         }
         Ok(self)
     }

@@ -28,12 +28,25 @@ fn listed_in(listed: &str) -> Vec<String> {
     let path = |line: &str| {
         let before = line.trim().split_once(" (0x")?.0;
         let path = before.rsplit(" => ").next()?;
-        path.starts_with('/').then(|| path.to_owned())
+        path.starts_with('/').then(|| without_parents(path))
     };
     let mut paths: Vec<String> = listed.lines().filter_map(path).collect();
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// Programs that find their libraries next to themselves have paths such as `/opt/bin/../lib/libx.so`.
+fn without_parents(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 #[cfg(test)]
@@ -44,7 +57,8 @@ mod tests {
     fn libraries_are_the_paths_that_ldd_found() {
         let listed = "/bin/a:\n\tlinux-vdso.so.1 (0x7ffd)\n\tlibc.so.6 => /lib/libc.so.6 (0x7f)\n\
                       \t/lib64/ld-linux-x86-64.so.2 (0x7f)\n\tlibgone.so => not found\n/bin/b:\n\
-                      \tlibc.so.6 => /lib/libc.so.6 (0x7f)\n";
-        assert_eq!(listed_in(listed), ["/lib/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
+                      \tlibc.so.6 => /lib/libc.so.6 (0x7f)\n\tlibx.so => /opt/bin/../lib/libx.so (0x7f)\n";
+        let expected = ["/lib/libc.so.6", "/lib64/ld-linux-x86-64.so.2", "/opt/lib/libx.so"];
+        assert_eq!(listed_in(listed), expected);
     }
 }

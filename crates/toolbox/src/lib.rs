@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub use account::{Account, DEFAULT_ACCOUNT};
 pub use cache::{cache_dir, fill_once};
 pub use listeners::listeners;
-pub use wheels::{Wheel, WheelFile};
+pub use wheels::{ONNXRUNTIME, Wheel, WheelFile};
 
 /// Receives progress messages of long operations.
 pub type Progress<'progress> = &'progress mut dyn FnMut(&str);

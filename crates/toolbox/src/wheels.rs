@@ -83,9 +83,9 @@ pub(crate) const SEAWEEDFS: Wheel = Wheel {
     ],
 };
 
-/// The library inside is the same for every Python; one of its wheels is pinned whatever Python the machine
-/// has.
-pub(crate) const ONNXRUNTIME: Wheel = Wheel {
+/// ONNX Runtime. The library inside is the same for every Python; one of its wheels is pinned whatever Python
+/// the machine has.
+pub const ONNXRUNTIME: Wheel = Wheel {
     name: "onnxruntime",
     version: "1.31.1",
     variable: "SLIPWAY_ONNXRUNTIME_LIB",
