@@ -143,8 +143,8 @@ impl Module {
         Ok(())
     }
 
-    /// Sets the version that the programs report; kubectl and clients parse it, and Helm compares it with what
-    /// charts require.
+    /// Sets the version that the programs report; kubectl and clients parse it, and Helm compares it with
+    /// what charts require.
     fn link_flags(&self, version: &str) -> String {
         let mut flags = "-s -w".to_owned();
         if self.prefix == HELM.prefix {
