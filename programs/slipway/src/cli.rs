@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{ClientCommand, migrate, registry, serving_tokens};
+use crate::commands::{ClientCommand, backup, doctor, lint, migrate, registry, serving_tokens};
 use crate::connection::Connection;
 use crate::services::ServiceArguments;
 use crate::up::UpOptions;
@@ -43,12 +43,24 @@ pub enum Command {
     Setup(SetupOptions),
     /// Runs one service in the foreground.
     Service(ServiceArguments),
+    /// Checks this machine, the servers or a Kubernetes cluster, and shows what to do about each finding.
+    Doctor(doctor::Options),
+    /// Makes, verifies and shows backups of an installation.
+    #[command(subcommand)]
+    Backup(backup::Command),
+    /// Restores a backup into an installation whose services are stopped.
+    ///
+    /// The installation has to be new, or --replace is required. `slipway up --restore PLACE` restores into a
+    /// new platform on this machine. A restore that was interrupted is run again.
+    Restore(backup::RestoreArguments),
     /// Imports from MLflow, purges deleted runs, frees storage.
     #[command(subcommand)]
     Registry(registry::Command),
     /// Creates tokens for callers of serving.
     #[command(subcommand)]
     ServingTokens(serving_tokens::Command),
+    /// Checks manifests against the schemas of this release, without a cluster.
+    Lint(lint::Options),
     /// Prints manifests of other systems as those of Slipway.
     #[command(subcommand)]
     Migrate(migrate::Command),

@@ -38,6 +38,12 @@ pub(crate) struct Endpoint<'platform> {
 }
 
 impl Endpoints {
+    /// Those of services alone.
+    pub(crate) fn of_services(services: BTreeMap<String, String>) -> Self {
+        let none = String::new;
+        Self { services, nats: none(), s3: none(), postgres: none(), pids: BTreeMap::new() }
+    }
+
     /// Path of the file in a data directory.
     pub fn path(data_dir: &Path) -> PathBuf {
         data_dir.join("endpoints.json")
@@ -73,7 +79,9 @@ impl Endpoints {
     /// The platform that wrote the file has no such service.
     pub(crate) fn url(&self, key: &str) -> anyhow::Result<&str> {
         let url = self.services.get(key).map(String::as_str);
-        url.with_context(|| format!("endpoints.json has no {key}: restart the platform to update it"))
+        url.with_context(|| {
+            format!("the platform has no {key}: it does not run, or endpoints.json is of an older release")
+        })
     }
 
     /// All addresses: those of the services in the order of the table, then those of the servers.
@@ -149,7 +157,7 @@ mod tests {
         let older = r#"{"registry": "http://127.0.0.1:1", "nats": "", "s3": "", "postgres": ""}"#;
         let endpoints: Endpoints = serde_json::from_str(older).unwrap();
         let error = endpoints.url("launcher").unwrap_err().to_string();
-        assert!(error.contains("no launcher"), "{error}");
+        assert!(error.contains("has no launcher"), "{error}");
         assert_eq!(endpoints.all().len(), 4);
     }
 }

@@ -8,6 +8,9 @@ mod connection;
 #[cfg(test)]
 mod docs;
 mod endpoints;
+mod installation;
+mod kubernetes;
+mod location;
 mod output;
 mod services;
 mod token;
@@ -26,8 +29,16 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Status => up::status::run(&arguments.connection),
         Command::Down => up::down::run(&arguments.connection.data_dir),
         Command::Setup(options) => up::setup::run(&options),
+        Command::Backup(command) => {
+            commands::backup::run(&arguments.connection, command).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Restore(options) => {
+            commands::backup::restore(&arguments.connection, &options).map(|()| ExitCode::SUCCESS)
+        }
         Command::Registry(command) => commands::registry::run(&arguments.connection, command),
         Command::ServingTokens(command) => commands::serving_tokens::run(arguments.connection.json, command),
+        Command::Doctor(options) => commands::doctor::run(&arguments.connection, &options),
+        Command::Lint(options) => commands::lint::run(&arguments.connection, &options),
         Command::Migrate(command) => commands::migrate::run(command).map(|()| ExitCode::SUCCESS),
         Command::Client(command) => commands::run(&arguments.connection, command),
     };

@@ -14,7 +14,7 @@ use slipway_http_server::json;
 
 use crate::connection::Connection;
 use crate::endpoints::Endpoints;
-use crate::token;
+use crate::location::Location;
 
 /// Paging of a list.
 #[derive(Debug, Clone, Args)]
@@ -35,19 +35,21 @@ impl Paging {
 
 /// What commands share: the addresses of the services, the form of the output, and the caller's token.
 pub(crate) struct Context {
-    pub(crate) endpoints: Endpoints,
+    location: Location,
     pub(crate) json: bool,
-    token: Option<SecretString>,
 }
 
 impl Context {
-    /// For the platform in the data directory.
+    /// For the platform that the options name.
     ///
     /// # Errors
     /// No platform runs there.
-    pub(crate) fn open(connection: &Connection) -> anyhow::Result<Self> {
-        let endpoints = Endpoints::read(&connection.data_dir)?;
-        Ok(Self { endpoints, json: connection.json, token: token::for_platform(&connection.data_dir) })
+    pub(crate) async fn open(connection: &Connection) -> anyhow::Result<Self> {
+        Ok(Self { location: Location::find(connection).await?, json: connection.json })
+    }
+
+    pub(crate) const fn endpoints(&self) -> &Endpoints {
+        &self.location.endpoints
     }
 
     pub(crate) fn registry(&self) -> anyhow::Result<Registry> {
@@ -76,7 +78,8 @@ impl Context {
 
     /// A client of a service. Every service gets the caller's token.
     fn client(&self, endpoint: &str) -> anyhow::Result<slipway_client::Client> {
-        Ok(slipway_client::Client::new(self.endpoints.url(endpoint)?)?.with_token(self.token.clone()))
+        Ok(slipway_client::Client::new(self.endpoints().url(endpoint)?)?
+            .with_token(self.location.token.clone()))
     }
 }
 

@@ -1,12 +1,15 @@
 //! Commands over the public APIs.
 
 mod audit;
+pub(crate) mod backup;
 mod context;
 mod deployments;
+pub(crate) mod doctor;
 mod events;
 mod follow;
 mod grants;
 mod jobs;
+pub(crate) mod lint;
 pub(crate) mod migrate;
 mod models;
 mod monitors;
@@ -72,9 +75,9 @@ pub enum ClientCommand {
 }
 
 pub(crate) fn run(connection: &Connection, command: ClientCommand) -> anyhow::Result<ExitCode> {
-    let context = Context::open(connection)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let context = Context::open(connection).await?;
         match command {
             ClientCommand::Models(command) => models::run(&context, command).await,
             ClientCommand::Runs(command) => runs::run(&context, command).await,

@@ -23,7 +23,9 @@ use slipway_registry::Switch;
 use slipway_toolbox::{Toolbox, listeners, private, process};
 use supervise::{Note, Supervised, supervise};
 
+use crate::commands::backup;
 use crate::endpoints::{Endpoints, without_password};
+use crate::installation::Servers;
 use crate::output::{self, errln, outln};
 use crate::services::{SERVICES, Shared, Tokens};
 use crate::token;
@@ -182,6 +184,12 @@ impl Platform {
         };
         platform.guarded = shared.tokens.is_some();
         begun.credentials.write(data_dir)?;
+        if let Some(place) = &options.restore
+            && let Err(error) = restore(&begun.credentials, place, data_dir)
+        {
+            platform.stop();
+            return Err(error);
+        }
         for part in parts::all(&ports, &begun.credentials, &shared) {
             match start_service(part, data_dir, sender.clone()) {
                 Ok(service) => platform.services.push(service),
@@ -309,6 +317,17 @@ impl Platform {
         }
         let _ = std::fs::remove_file(Endpoints::path(&self.data_dir));
     }
+}
+
+/// Restores a backup into the servers, while no service runs.
+fn restore(credentials: &Credentials, place: &str, data_dir: &Path) -> anyhow::Result<()> {
+    backup::restore_into(Servers::of(credentials), place, data_dir)
+        .with_context(|| format!("cannot restore {place}"))
+}
+
+/// Standard ports, by what listens on them.
+pub(crate) fn standard_ports() -> impl Iterator<Item = (&'static str, u16)> {
+    ports::all().map(|port| (port.title, port.number))
 }
 
 fn endpoints(ports: &Ports, credentials: &Credentials) -> Endpoints {

@@ -33,6 +33,10 @@ pub struct UpOptions {
     /// S3 bucket of all artifacts.
     #[arg(long, env = "SLIPWAY_S3_BUCKET", value_name = "NAME", default_value = "slipway")]
     pub(crate) s3_bucket: String,
+    /// Restores a backup before the services start: a folder, or s3://BUCKET/PREFIX. The platform has to be
+    /// new.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) restore: Option<String>,
     /// OTLP/gRPC endpoint for the traces of all services [default: no traces].
     #[arg(long, env = "SLIPWAY_OTLP_ENDPOINT", value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,

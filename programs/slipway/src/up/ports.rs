@@ -31,7 +31,7 @@ pub(crate) const S3: Port = Port { key: "s3", title: "S3", number: 8333 };
 pub(crate) struct Ports(BTreeMap<String, u16>);
 
 /// Every port of the platform: those of the services, then those of the servers.
-fn all() -> impl Iterator<Item = &'static Port> {
+pub(super) fn all() -> impl Iterator<Item = &'static Port> {
     let services = SERVICES.iter().flat_map(|service| service.listeners).map(|listener| &listener.port);
     services.chain([&POSTGRES, &NATS, &S3])
 }

@@ -36,6 +36,8 @@ struct Access {
     url: String,
     /// URLs of services, by their names.
     urls: BTreeMap<String, String>,
+    /// The URL of the user that may do everything, if that is another one.
+    admin_url: Option<String>,
     /// Access key and secret key of S3.
     keys: Option<(String, String)>,
 }
@@ -105,6 +107,7 @@ impl Starting<'_> {
         };
         Ok(Credentials {
             postgres_url: postgres.url,
+            nats_admin_url: nats.admin_url.unwrap_or_else(|| nats.url.clone()),
             nats_url: nats.url,
             postgres_urls: postgres.urls,
             nats_urls: nats.urls,
@@ -128,7 +131,7 @@ impl Starting<'_> {
             };
             let urls = self::roles().filter_map(of_service).collect();
             let url = running.url.clone();
-            Ok((running, Access { url, urls, keys: None }))
+            Ok((running, Access { url, urls, ..Access::default() }))
         };
         self.begin("postgres", Box::new(start))
     }
@@ -144,7 +147,8 @@ impl Starting<'_> {
             // Also after a restart: the server may have lost its data.
             nats::make_streams(&running.url, &streams)?;
             let (url, urls) = nats::access(urls);
-            Ok((running, Access { url, urls, keys: None }))
+            let admin_url = Some(running.url.clone());
+            Ok((running, Access { url, urls, admin_url, keys: None }))
         };
         self.begin("nats", Box::new(start))
     }
@@ -156,7 +160,7 @@ impl Starting<'_> {
         let start = move || {
             let (running, keys) = servers::start_s3(&own)?;
             let (url, keys) = (running.url.clone(), Some((keys.access_key, keys.secret_key)));
-            Ok((running, Access { url, urls: BTreeMap::new(), keys }))
+            Ok((running, Access { url, keys, ..Access::default() }))
         };
         self.begin("s3", Box::new(start))
     }

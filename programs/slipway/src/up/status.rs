@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::connection::Connection;
 use crate::endpoints::{Endpoints, without_password};
+use crate::location::Location;
 use crate::output;
 use crate::services::Probe;
 
@@ -32,9 +33,12 @@ impl PartStatus {
 }
 
 pub(crate) fn run(connection: &Connection) -> anyhow::Result<ExitCode> {
-    let endpoints = Endpoints::read(&connection.data_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let parts = runtime.block_on(probe_all(&endpoints));
+    let (endpoints, parts) = runtime.block_on(async {
+        let location = Location::find(connection).await?;
+        let parts = probe_all(&location.endpoints).await;
+        anyhow::Ok((location.endpoints, parts))
+    })?;
     let ready = parts.iter().all(|part| part.state == "ready");
     if connection.json {
         let listed: Vec<Value> = parts
@@ -67,7 +71,7 @@ pub(crate) async fn probe_all(endpoints: &Endpoints) -> Vec<PartStatus> {
         .timeout(Duration::from_millis(PROBE_TIMEOUT_MS))
         .build()
         .unwrap_or_default();
-    let probes = endpoints.all().into_iter().map(|endpoint| {
+    let probes = endpoints.all().into_iter().filter(|endpoint| !endpoint.url.is_empty()).map(|endpoint| {
         let http = http.clone();
         async move {
             let address = endpoint.url.to_owned();

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on can only fail")]
 
 mod access_table;
+mod backup;
 mod balancer;
 mod client;
 mod commands;
 mod dedicated;
+mod doctor;
 mod documented;
 mod drills;
 mod earlier_release;
@@ -17,7 +19,9 @@ mod folders;
 mod guarded;
 mod import;
 mod job_tokens;
+mod kubeconfig;
 mod lifecycle;
+mod lint;
 mod neighbours;
 mod output;
 mod pgbouncer;

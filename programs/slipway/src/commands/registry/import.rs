@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use slipway_mlflow_import::{ConfigError, Importer, Kind, Progress, Registry, Summary};
 
 use crate::connection::Connection;
-use crate::endpoints::Endpoints;
+use crate::location::Location;
 use crate::output::{self, errln, outln};
 use crate::token;
 
@@ -57,12 +57,16 @@ pub struct Options {
 
 pub(crate) async fn run(connection: &Connection, options: Options) -> anyhow::Result<ExitCode> {
     // The token of this machine's administrator is for this machine's registry alone.
-    let registry = match options.to {
-        Some(address) => Registry { address, token: token::own() },
-        None => Registry {
-            address: Endpoints::read(&connection.data_dir)?.url("registry")?.to_owned(),
-            token: token::for_platform(&connection.data_dir),
+    let location = match &options.to {
+        Some(_) => None,
+        None => Some(Location::find(connection).await?),
+    };
+    let registry = match (options.to, &location) {
+        (None, Some(location)) => Registry {
+            address: location.endpoints.url("registry")?.to_owned(),
+            token: location.token.clone(),
         },
+        (address, _) => Registry { address: address.unwrap_or_default(), token: token::own() },
     };
     let dry_run = options.dry_run;
     let selection = slipway_mlflow_import::Options {

@@ -41,8 +41,8 @@ pub(crate) fn run(connection: &Connection, command: Command) -> anyhow::Result<E
         match command {
             // May write to a registry that is not the platform's, and then needs no platform.
             Command::Import(options) => return import::run(connection, options).await,
-            Command::Purge(options) => purge::run(&Context::open(connection)?, &options).await,
-            Command::Gc(options) => gc::run(&Context::open(connection)?, &options).await,
+            Command::Purge(options) => purge::run(&Context::open(connection).await?, &options).await,
+            Command::Gc(options) => gc::run(&Context::open(connection).await?, &options).await,
         }?;
         Ok(ExitCode::SUCCESS)
     })
