@@ -97,7 +97,9 @@ async fn deploys_an_object(world: &World, client: &Client) {
         serving: format!("http://{}:8000", service["spec"]["clusterIP"].as_str().unwrap()),
         ..client.clone()
     };
-    assert_eq!(own.predict("fraud", 1.0, "object").await.unwrap().0, "1");
+    // kube-proxy learns of the pod a moment later.
+    let answers = async || own.predict("fraud", 1.0, "object").await.is_ok_and(|(version, _)| version == "1");
+    eventually("the object answers", answers).await;
 }
 
 /// Predictions at a steady rate, until stopped; what failed, and how many were sent.

@@ -67,11 +67,11 @@ impl Drop for World {
         let object = ["--namespace", &workloads, "patch", "modeldeployment", "fraud"];
         let _ = self.cluster.kubectl(&[&object[..], &finalizers].concat());
         for namespace in [&workloads, &self.namespace] {
-            let _ = self.cluster.kubectl(&["delete", "namespace", namespace, "--ignore-not-found"]);
+            let _ = self.cluster.kubectl(&["delete", "namespace", namespace, "--wait=false"]);
         }
         let volumes = ["postgres", "nats", "s3"].map(|part| self.volume(part));
         for volume in &volumes {
-            let _ = self.cluster.kubectl(&["delete", "pv", volume, "--ignore-not-found"]);
+            let _ = self.cluster.kubectl(&["delete", "pv", volume, "--wait=false"]);
         }
     }
 }
