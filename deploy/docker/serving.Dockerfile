@@ -2,17 +2,22 @@
 #
 #   docker build -f deploy/docker/serving.Dockerfile -t localhost/slipway-serving:0.1.0-onnx-cpu .
 #
-# The library is that of the Python wheel, which has no part in Python itself.
+# The library is that of the Python wheel, and needs no Python. For NVIDIA GPUs, with CUDA and cuDNN from the runtime image:
+#
+#   docker build -f deploy/docker/serving.Dockerfile --build-arg ONNXRUNTIME=onnxruntime-gpu \
+#     --build-arg RUNTIME_IMAGE=docker.io/nvidia/cuda:13.0.0-cudnn-runtime-ubuntu24.04 -t localhost/slipway-serving:0.1.0-onnx-cuda .
 ARG RUST_IMAGE=docker.io/library/rust:1.95-bookworm
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${PYTHON_IMAGE} AS onnxruntime
+ARG ONNXRUNTIME=onnxruntime
 ARG ONNXRUNTIME_VERSION=1.31.1
-RUN pip download --no-deps --only-binary=:all: --dest /wheels "onnxruntime==${ONNXRUNTIME_VERSION}" && \
+RUN pip download --no-deps --only-binary=:all: --dest /wheels "${ONNXRUNTIME}==${ONNXRUNTIME_VERSION}" && \
     python -m zipfile -e /wheels/*.whl /wheel && \
     mkdir -p /image/usr/lib/onnxruntime && \
-    cp "/wheel/onnxruntime/capi/libonnxruntime.so.${ONNXRUNTIME_VERSION}" /image/usr/lib/onnxruntime/libonnxruntime.so && \
+    cp /wheel/onnxruntime/capi/lib*.so* /image/usr/lib/onnxruntime/ && \
+    ln -s "libonnxruntime.so.${ONNXRUNTIME_VERSION}" /image/usr/lib/onnxruntime/libonnxruntime.so && \
     cp /wheel/onnxruntime/LICENSE /wheel/onnxruntime/ThirdPartyNotices.txt /image/usr/lib/onnxruntime/
 
 FROM ${RUST_IMAGE} AS build
