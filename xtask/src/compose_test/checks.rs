@@ -66,13 +66,13 @@ fn quickstart(platform: &Platform<'_>, python: &Path) -> anyhow::Result<()> {
         train(platform, python, trees)?;
     }
     let create = ["deployments", "create", "churn", "--model", "churn", "--version", "1"];
-    platform.slipway(&[&create[..], &["--watch-alias", "champion"]].concat())?;
+    platform.run(&[&create[..], &["--watch-alias", "champion"]].concat())?;
     ensure!(served_version(platform)? == "1", "version 1 does not answer");
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), STRATEGY)?;
     let strategy = file.path().to_string_lossy().into_owned();
-    platform.slipway(&["deployments", "update", "churn", "--strategy", &strategy])?;
-    platform.slipway(&["models", "set-alias", "churn", "champion", "2"])?;
+    platform.run(&["deployments", "update", "churn", "--strategy", &strategy])?;
+    platform.run(&["models", "set-alias", "churn", "champion", "2"])?;
     let started = Instant::now();
     while !is_promoted(platform, "2")? {
         if started.elapsed() > ROLLOUT_LIMIT {

@@ -14,8 +14,8 @@ use crate::build::{self, STATIC_TARGET, root, target_dir};
 use crate::images;
 
 const TOOLS: &str = include_str!("cargo.sh");
-const SERVICES: [&str; 4] =
-    ["slipway-registry", "slipway-rollout-controller", "slipway-drift-monitor", "slipway"];
+/// Two of those that service.Dockerfile is for: they differ in the build argument alone.
+const SERVICES: [&str; 2] = ["slipway-registry", "slipway-drift-monitor"];
 const USER: &str = "65532:65532";
 
 /// Builds every Dockerfile, and runs what came of it.

@@ -94,7 +94,8 @@ impl Engine {
 
     /// Removes all containers, volumes, networks and images.
     pub(super) fn clear(&self) -> anyhow::Result<()> {
-        self.podman(&["rm", "--all", "--force", "--time", "5"])?;
+        // With those that depend on them, in whatever order they are listed.
+        self.podman(&["rm", "--all", "--force", "--depend", "--time", "5"])?;
         self.podman(&["volume", "prune", "--force"])?;
         self.podman(&["network", "prune", "--force"])?;
         self.podman(&["rmi", "--all", "--force"])?;
@@ -115,7 +116,17 @@ pub(super) fn text(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-pub(super) fn run(command: &mut Command) -> anyhow::Result<Output> {
+/// What a command prints on standard output and standard error, whether it fails or not.
+pub(super) fn everything(command: &mut Command) -> String {
+    match run(command) {
+        Ok(output) => {
+            [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat()
+        }
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+fn run(command: &mut Command) -> anyhow::Result<Output> {
     command.output().with_context(|| format!("cannot start {}", shown(command)))
 }
 

@@ -59,6 +59,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         engine.clear()?;
         remove(&folder)
     });
+    if let (Err(_), Err(error)) = (&outcome, &cleared) {
+        eprintln!("{error:#}");
+    }
     outcome.and(cleared)
 }
 
@@ -76,12 +79,13 @@ fn in_folder(options: &Options, folder: &Path, engine: &Engine) -> anyhow::Resul
     })?;
     let slipway = build::built(false).slipway;
     let platform = Platform::new(engine, folder, &slipway)?;
-    step("compose: deploy/docker with buildah", || dockerfiles::run(engine, folder))?;
     let outcome = checks::run(&platform, &python);
     if outcome.is_err() {
         eprintln!("{}", platform.logs());
     }
-    outcome
+    let removed = platform.remove();
+    outcome.and(removed)?;
+    step("compose: deploy/docker with buildah", || dockerfiles::run(engine, folder))
 }
 
 fn remove(folder: &Path) -> anyhow::Result<()> {

@@ -83,6 +83,11 @@ impl<'test> Platform<'test> {
         self.compose(&["down"]).map(drop)
     }
 
+    /// Removes all containers and volumes.
+    pub(super) fn remove(&self) -> anyhow::Result<()> {
+        self.compose(&["down", "--volumes"]).map(drop)
+    }
+
     /// Restarts a container, and waits until its health check succeeds.
     pub(super) fn restart(&self, service: &str) -> anyhow::Result<()> {
         // `podman restart` refuses a container that depends on one that has ended, as `setup` has.
@@ -99,8 +104,7 @@ impl<'test> Platform<'test> {
                 return Ok(());
             };
             if started.elapsed() > HEALTHY_LIMIT {
-                let log = self.engine.podman(&["logs", "--tail", "20", &container(service)]);
-                bail!("{service} is not healthy: {error:#}\n{}", log.unwrap_or_default());
+                bail!("{service} is not healthy: {error:#}\n{}", self.log(service));
             }
             std::thread::sleep(POLL);
         }
@@ -113,11 +117,16 @@ impl<'test> Platform<'test> {
         self.engine.podman(&arguments)
     }
 
-    /// Runs `slipway` as the administrator.
-    pub(super) fn slipway(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+    /// Runs `slipway` as the administrator. Returns what it prints.
+    pub(super) fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(&self.slipway);
-        command.args(arguments).arg("--json").arg("--data-dir").arg(&self.folder);
-        let printed = engine::text(command.env("SLIPWAY_TOKEN", &self.token))?;
+        command.args(arguments).arg("--data-dir").arg(&self.folder);
+        engine::text(command.env("SLIPWAY_TOKEN", &self.token))
+    }
+
+    /// Runs `slipway --json` as the administrator. Returns the document that it prints.
+    pub(super) fn slipway(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let printed = self.run(&[arguments, &["--json"]].concat())?;
         serde_json::from_str(&printed).with_context(|| format!("slipway {}: {printed}", arguments.join(" ")))
     }
 
@@ -127,10 +136,16 @@ impl<'test> Platform<'test> {
         format!("http://127.0.0.1:{port}")
     }
 
+    /// The end of a container's log.
+    fn log(&self, service: &str) -> String {
+        let mut command = self.engine.command("podman");
+        engine::everything(command.args(["logs", "--tail", "30", &container(service)]))
+    }
+
     /// The logs of all containers, for a test that failed.
     pub(super) fn logs(&self) -> String {
         let log = |service: &&str| {
-            let log = self.engine.podman(&["logs", "--tail", "30", &container(service)]).unwrap_or_default();
+            let log = self.log(service);
             format!("--- {service}\n{log}")
         };
         CONTAINERS.iter().chain(&["setup"]).map(log).collect()

@@ -20,15 +20,20 @@ pub(crate) fn load(engine: Engine, made: &Made) -> anyhow::Result<()> {
     })
 }
 
-/// Pushes an image with its digest. Skopeo knows how to log in: `skopeo login REGISTRY`.
-pub(crate) fn push(registry: &str, made: &Made) -> anyhow::Result<()> {
-    let registry = registry.trim_end_matches('/');
+/// Refuses what is not the address of a registry, before anything is built for it.
+pub(crate) fn check(registry: &str) -> anyhow::Result<()> {
     if registry.is_empty() || registry.contains("://") || registry.contains(char::is_whitespace) {
         bail!(
             "--push: `{registry}` is not a registry; expected HOST[:PORT][/PATH], e.g. \
              registry.example.org/team"
         );
     }
+    Ok(())
+}
+
+/// Pushes an image with its digest. Skopeo knows how to log in: `skopeo login REGISTRY`.
+pub(crate) fn push(registry: &str, made: &Made) -> anyhow::Result<()> {
+    let registry = registry.trim_end_matches('/');
     let Some(name) = made.reference.strip_prefix("localhost/") else {
         bail!("the image {} has another name than expected", made.reference);
     };
@@ -54,6 +59,15 @@ fn is_loopback(registry: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registry_has_neither_a_scheme_nor_spaces() {
+        check("registry.example.org/team").unwrap();
+        for registry in ["", "https://registry.example.org", "a b"] {
+            let error = check(registry).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{registry}`")), "{error}");
+        }
+    }
 
     #[test]
     fn only_a_registry_on_this_machine_may_lack_a_certificate() {

@@ -79,6 +79,7 @@ pub(crate) struct Made {
 
 /// Builds the programs, makes the images, and loads or pushes them.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    options.push.as_deref().map_or(Ok(()), deliver::check)?;
     let made = make(options)?;
     for one in &made {
         deliver::load(options.load, one)?;
