@@ -15,7 +15,9 @@ const BACKENDS: [&str; 3] = ["postgres", "nats", "s3"];
 /// Nothing takes longer unless it is broken.
 const LIMIT: &str = "--timeout=600s";
 /// Requests per second while the platform is upgraded.
-const RATE: u64 = 200;
+const RATE: u32 = 200;
+/// Upgrades on an overloaded machine before the test fails.
+const ATTEMPTS: u32 = 3;
 
 #[test]
 fn the_platform_is_installed_used_upgraded_and_uninstalled() {
@@ -103,11 +105,11 @@ async fn deploys_an_object(world: &World, client: &Client) {
 }
 
 /// Predictions at a steady rate, until stopped; what failed, and how many were sent.
-fn predictions(client: &Client, stop: &CancellationToken) -> JoinHandle<(Vec<String>, u64)> {
+fn predictions(client: &Client, stop: &CancellationToken) -> JoinHandle<(Vec<String>, u32)> {
     let (sender, stop) = (client.clone(), stop.clone());
     tokio::spawn(async move {
-        let (mut requests, mut sent) = (JoinSet::new(), 0);
-        let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));
+        let (mut requests, mut sent) = (JoinSet::new(), 0_u32);
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
         while !stop.is_cancelled() {
             ticks.tick().await;
             let client = sender.clone();
@@ -136,27 +138,47 @@ fn reads(client: &Client, stop: &CancellationToken) -> JoinHandle<Vec<String>> {
     })
 }
 
+/// Other programs can leave this machine so little CPU that processes stand still, and serving refuses
+/// requests after 2 s. The client then cannot send at its rate either, and the upgrade is repeated.
 async fn upgrades_without_a_failed_request(world: &World, client: &Client) {
-    let (token, before) = (world.token("admin-token"), pods(world));
-    let stop = CancellationToken::new();
+    let token = world.token("admin-token");
+    for attempt in 1..=ATTEMPTS {
+        let (failed, rate) = upgrades(world, client, attempt).await;
+        if failed.is_empty() {
+            break;
+        }
+        let is_overloaded = rate < 0.8 * f64::from(RATE);
+        assert!(
+            is_overloaded && attempt < ATTEMPTS,
+            "at {rate:.0} a second: {} {:?}",
+            failed.len(),
+            failed[0]
+        );
+        println!("repeated: other programs left too little CPU for {RATE} requests a second");
+    }
+    assert_eq!(world.token("admin-token"), token, "the upgrade keeps the tokens");
+}
+
+/// Upgrades once; the requests that failed, and how many were sent a second.
+async fn upgrades(world: &World, client: &Client, attempt: u32) -> (Vec<String>, f64) {
+    let (before, stop) = (pods(world), CancellationToken::new());
     let (predicting, reading) = (predictions(client, &stop), reads(client, &stop));
     let started = Instant::now();
     tokio::task::block_in_place(|| {
-        let change = ["--set", "global.log.level=info\\,slipway=info", "--wait", "--timeout", "600s"];
-        world.helm("upgrade", &change);
+        let level = format!("global.log.level=info\\,attempt={attempt}");
+        world.helm("upgrade", &["--set", &level, "--wait", "--timeout", "600s"]);
         println!("helm upgrade: {:.1} s", started.elapsed().as_secs_f64());
         // Pods that were replaced end some seconds after the new ones are ready.
         std::thread::sleep(Duration::from_secs(10));
     });
     stop.cancel();
-    let (failed, sent) = predicting.await.unwrap();
-    let rate = sent as f64 / started.elapsed().as_secs_f64();
+    let (mut failed, sent) = predicting.await.unwrap();
+    let rate = f64::from(sent) / started.elapsed().as_secs_f64();
     println!("{sent} predictions while it was upgraded, {rate:.0} a second, {} failed", failed.len());
-    assert_eq!(failed, [""; 0]);
-    assert_eq!(reading.await.unwrap(), [""; 0], "reads of the registry");
-    assert_eq!(world.token("admin-token"), token, "the upgrade keeps the tokens");
+    failed.extend(reading.await.unwrap().into_iter().map(|why| format!("registry: {why}")));
     let after = pods(world);
     assert!(before.iter().all(|pod| !after.contains(pod)), "{before:?} {after:?}");
+    (failed, rate)
 }
 
 /// Names of the pods of all services.
