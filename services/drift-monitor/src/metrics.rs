@@ -21,6 +21,8 @@ const MAX_FEATURE_SERIES: usize = 100;
 pub(crate) struct DriftMetrics {
     psi: Family<ColumnLabels, Gauge<f64, AtomicU64>>,
     ks: Family<ColumnLabels, Gauge<f64, AtomicU64>>,
+    missing_delta: Family<ColumnLabels, Gauge<f64, AtomicU64>>,
+    column_drifted: Family<ColumnLabels, Gauge>,
     /// Columns that each monitor has gauges of, to remove them with it.
     shown: Arc<Mutex<HashMap<String, Vec<ColumnLabels>>>>,
     share_drifted: Family<MonitorLabels, Gauge<f64, AtomicU64>>,
@@ -103,6 +105,16 @@ impl DriftMetrics {
             own.ks.clone(),
         );
         metrics.register(
+            "drift_missing_rate_delta",
+            "Share of missing values of a column in the last window, minus that in training",
+            own.missing_delta.clone(),
+        );
+        metrics.register(
+            "drift_column_drifted",
+            "Whether a column drifted in the last window: 1, or 0",
+            own.column_drifted.clone(),
+        );
+        metrics.register(
             "drift_share_drifted",
             "Share of features that drifted in the last window",
             own.share_drifted.clone(),
@@ -166,6 +178,10 @@ impl DriftMetrics {
             if let Some(distance) = score.ks {
                 self.ks.get_or_create(&labels).set(distance);
             }
+            // What no record has is not missing: it was not recorded.
+            let missing = if score.compared { score.missing_rate - score.trained_missing_rate } else { 0.0 };
+            self.missing_delta.get_or_create(&labels).set(missing);
+            self.column_drifted.get_or_create(&labels).set(i64::from(score.drifted));
         }
     }
 
@@ -243,6 +259,8 @@ impl DriftMetrics {
         for labels in shown.into_iter().flatten() {
             self.psi.remove(&labels);
             self.ks.remove(&labels);
+            self.missing_delta.remove(&labels);
+            self.column_drifted.remove(&labels);
         }
     }
 
@@ -262,4 +280,47 @@ fn columns<'scores>(
     predictions.chain(features).take(MAX_FEATURE_SERIES).map(move |(kind, score)| {
         (ColumnLabels { monitor: monitor.to_owned(), kind, column: score.name.clone() }, score)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(name: &str, missing_rate: f64, drifted: bool) -> FeatureScore {
+        let name = name.to_owned();
+        FeatureScore {
+            name,
+            compared: true,
+            missing_rate,
+            trained_missing_rate: 0.1,
+            drifted,
+            ..FeatureScore::default()
+        }
+    }
+
+    #[test]
+    fn columns_show_missing_values_and_drift_until_the_monitor_is_deleted() {
+        let metrics = Metrics::new();
+        let own = DriftMetrics::register(&metrics);
+        let scores = WindowScores {
+            features: vec![
+                score("age", 0.6, true),
+                FeatureScore { compared: false, ..score("plan", 0.0, false) },
+            ],
+            predictions: vec![score("label", 0.1, false)],
+            ..WindowScores::default()
+        };
+        own.window_closed("churn", &scores, false);
+        let text = metrics.render();
+        for line in [
+            r#"slipway_drift_missing_rate_delta{monitor="churn",kind="feature",column="age"} 0.5"#,
+            r#"slipway_drift_missing_rate_delta{monitor="churn",kind="feature",column="plan"} 0.0"#,
+            r#"slipway_drift_column_drifted{monitor="churn",kind="feature",column="age"} 1"#,
+            r#"slipway_drift_column_drifted{monitor="churn",kind="prediction",column="label"} 0"#,
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+        }
+        own.forget("churn");
+        assert!(!metrics.render().contains("churn"));
+    }
 }

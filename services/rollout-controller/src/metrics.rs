@@ -6,7 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use slipway_domain::rollout::{Action, Rollout, Verdict};
+use slipway_domain::rollout::{Action, Phase, Rollout, Verdict};
 use slipway_service_kit::metrics::Metrics;
 
 /// Counters and gauges. Cheap to clone.
@@ -45,6 +45,13 @@ impl RolloutMetrics {
     /// Registered with the service's metrics.
     pub(crate) fn register(metrics: &Metrics) -> Self {
         let own = Self::default();
+        // From the start: Prometheus does not see the increase of a series that begins with 1.
+        for phase in [Phase::Promoted, Phase::RolledBack, Phase::Failed, Phase::Aborted] {
+            own.ended.get_or_create(&EndLabels { phase: phase.as_str() }).inc_by(0);
+        }
+        for noticed in ["true", "false"] {
+            own.drills.get_or_create(&DrillLabels { noticed }).inc_by(0);
+        }
         metrics.register("rollout_decisions", "Decisions about rollouts by verdict", own.decisions.clone());
         metrics.register("rollouts_ended", "Finished rollouts by outcome", own.ended.clone());
         let help = "Share of the traffic that the version being rolled out has";

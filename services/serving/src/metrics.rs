@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use slipway_api::predictions::Variant;
 use slipway_api::traffic::{Drill, DrillTarget, Fault};
@@ -32,6 +33,11 @@ struct VersionLabels {
     deployment: String,
     version: String,
     variant: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeploymentLabels {
+    deployment: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -93,6 +99,8 @@ pub(crate) struct ServingMetrics {
     records_sampled: Counter,
     shadows_dropped: Counter,
     drill_requests: Family<DrillLabels, Counter>,
+    labels: Family<DeploymentLabels, Counter>,
+    last_label: Family<DeploymentLabels, Gauge>,
 }
 
 impl ServingMetrics {
@@ -114,9 +122,12 @@ impl ServingMetrics {
             records_sampled: Counter::default(),
             shadows_dropped: Counter::default(),
             drill_requests: Family::default(),
+            labels: Family::default(),
+            last_label: Family::default(),
         };
         serving.show_requests(metrics);
         serving.show_records(metrics);
+        serving.show_labels(metrics);
         serving
     }
 
@@ -146,7 +157,20 @@ impl ServingMetrics {
         );
     }
 
+    fn show_labels(&self, metrics: &Metrics) {
+        metrics.register("serving_labels", "Labels that this replica has stored", self.labels.clone());
+        metrics.register(
+            "serving_last_label_timestamp_seconds",
+            "When this replica stored the last label, in seconds since 1970",
+            self.last_label.clone(),
+        );
+    }
+
     fn show_records(&self, metrics: &Metrics) {
+        // From the start: Prometheus does not see the increase of a series that begins with 1.
+        for reason in ["queue-full", "shutdown", "not-json"] {
+            self.records_dropped.get_or_create(&ReasonLabels { reason }).inc_by(0);
+        }
         metrics.register(
             "serving_records_dropped",
             "Prediction records that were not published",
@@ -186,6 +210,14 @@ impl ServingMetrics {
             Fallback::Failed => "failed",
         };
         self.fallbacks.get_or_create(&FallbackLabels { deployment: deployment.to_owned(), reason }).inc();
+    }
+
+    /// Counts labels that are stored.
+    pub(crate) fn labelled(&self, deployment: &str, count: usize, now_unix_ms: u64) {
+        let labels = DeploymentLabels { deployment: deployment.to_owned() };
+        self.labels.get_or_create(&labels).inc_by(count as u64);
+        let seconds = i64::try_from(now_unix_ms / 1_000).unwrap_or(i64::MAX);
+        self.last_label.get_or_create(&labels).set(seconds);
     }
 
     /// Counts records that are lost.

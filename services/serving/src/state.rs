@@ -7,6 +7,7 @@ use slipway_service_kit::health::Readiness;
 
 use crate::api::access::Access;
 use crate::api::settings::Settings;
+use crate::metrics::ServingMetrics;
 use crate::models::routing::Routing;
 use crate::predict::Predictor;
 
@@ -25,6 +26,8 @@ pub(crate) struct ServingState {
     pub access: Access,
     /// What the replica waits for.
     pub readiness: Readiness,
+    /// Counts labels.
+    pub metrics: ServingMetrics,
     /// Largest body of a prediction, packed or unpacked.
     pub max_body_bytes: usize,
 }

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use crate::models::Resident;
 use crate::models::routing::{Routes, Routing};
 use crate::stats::Snapshot;
+use crate::traffic::usage::gpu_percent;
 
 /// Metrics of all versions that have a route.
 #[derive(Debug)]
@@ -41,7 +42,8 @@ impl Collector for Versions {
         put_joining(&mut encoder, &routes)?;
         put_audits(&mut encoder, &routes)?;
         put_waiting(&mut encoder, &routes, "slipway_serving_requests_waiting", "deployment")?;
-        put_waiting(&mut encoder, &routes, "nv_inference_pending_request_count", "model")
+        put_waiting(&mut encoder, &routes, "nv_inference_pending_request_count", "model")?;
+        put_gpu_use(&mut encoder, gpu_percent(&self.0))
     }
 }
 
@@ -119,6 +121,14 @@ fn put_waiting(
     Ok(())
 }
 
+/// Left out where no version runs on a GPU.
+fn put_gpu_use(encoder: &mut DescriptorEncoder<'_>, percent: Option<u8>) -> fmt::Result {
+    let Some(percent) = percent else { return Ok(()) };
+    let (name, help) = ("slipway_serving_gpu_use_percent", "Share of the time in which the GPUs compute");
+    let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(u64::from(percent)).encode(encoder)
+}
+
 /// Deployment, version and place in memory of those that have been loaded at least once.
 fn known(routes: &Routes) -> impl Iterator<Item = (&str, &str, &Resident)> {
     let versions = routes.iter().flat_map(|(deployment, route)| {
@@ -127,4 +137,31 @@ fn known(routes: &Routes) -> impl Iterator<Item = (&str, &str, &Resident)> {
     versions
         .filter(|(_, version)| version.described.is_some())
         .map(|(deployment, version)| (deployment, version.target.version.as_str(), &*version.resident))
+}
+
+#[cfg(test)]
+mod tests {
+    use slipway_service_kit::metrics::Metrics;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Used(Option<u8>);
+
+    impl Collector for Used {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            put_gpu_use(&mut encoder, self.0)
+        }
+    }
+
+    #[test]
+    fn the_use_of_gpus_is_left_out_where_there_are_none() {
+        let shown = |percent| {
+            let metrics = Metrics::new();
+            metrics.collect(Used(percent));
+            metrics.render()
+        };
+        assert!(shown(Some(7)).contains("\nslipway_serving_gpu_use_percent 7\n"));
+        assert!(!shown(None).contains("gpu_use"));
+    }
 }

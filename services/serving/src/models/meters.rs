@@ -77,6 +77,13 @@ impl LoadMeters {
             unloads: Family::default(),
             probes: Family::default(),
         };
+        // From the start: Prometheus does not see the increase of a series that begins with 1.
+        for outcome in ["loaded", "failed", "failed-for-now"] {
+            meters.loads.get_or_create(&LoadLabels { outcome }).inc_by(0);
+        }
+        for reason in ["memory-limit", "unwanted"] {
+            meters.unloads.get_or_create(&UnloadLabels { reason }).inc_by(0);
+        }
         metrics.register(
             "serving_model_memory_bytes",
             "Memory that a version took when it was loaded; 0 while it is unloaded",

@@ -7,4 +7,4 @@ pub(crate) mod pulse;
 pub(crate) mod selection;
 pub(crate) mod status;
 pub(crate) mod tables;
-mod usage;
+pub(crate) mod usage;

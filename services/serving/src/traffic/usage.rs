@@ -25,7 +25,7 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 }
 
 /// Share of the time in which the GPUs compute, in percent; `None` where no version runs on one.
-pub(super) fn gpu_percent(routing: &Routing) -> Option<u8> {
+pub(crate) fn gpu_percent(routing: &Routing) -> Option<u8> {
     let on_gpu = routing.all().values().any(|route| {
         let mut described = route.versions.values().filter_map(|version| version.described.as_ref());
         described.any(|described| described.device != Device::Cpu)

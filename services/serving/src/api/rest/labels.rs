@@ -55,9 +55,10 @@ async fn accept(
             format!("expected 1 to {MAX_LABELS} entries, got {}", body.labels.len()),
         ));
     }
+    let resolved = state.routing.selection.resolve(&deployment);
     let mut records = Vec::with_capacity(body.labels.len());
     for (at, label) in body.labels.into_iter().enumerate() {
-        records.push(record(at, label, &state.routing.selection.resolve(&deployment))?);
+        records.push(record(at, label, &resolved)?);
     }
     let bus = state.bus.as_ref().ok_or_else(no_nats)?;
     if !bus.is_connected() {
@@ -71,6 +72,7 @@ async fn accept(
         tokio::time::timeout(patience, published.next()).await.map_err(|late| away(&late))?
     {
         stored?;
+        state.metrics.labelled(&resolved, 1, now_unix_ms());
     }
     Ok((StatusCode::ACCEPTED, Json(AcceptedLabels { accepted })))
 }
