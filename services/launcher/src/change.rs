@@ -129,6 +129,9 @@ async fn apply(
         return Ok(Changed { job: stored, actions, token });
     }
     jobs::save(connection, stored.id, &after).await?;
+    if before.status() != after.status() {
+        state.metrics.changed(after.status());
+    }
     if before.has_attempt() && !after.has_attempt() {
         let reason = after.reason().to_owned();
         let ending = Ending { reason, ..details.ending.clone() };
@@ -217,6 +220,7 @@ pub(crate) async fn submit(state: &State, spec: JobSpec) -> Result<(StoredJob, b
     }
     let stored = jobs::find(&mut transaction, new.id).await?;
     transaction.commit().await?;
+    state.metrics.changed(job.status());
     state.committed();
     stored
         .map(|stored| (stored, true))

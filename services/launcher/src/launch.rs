@@ -1,6 +1,7 @@
 //! Starting attempts: the backend, and the settings that every agent gets.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use secrecy::SecretString;
 use slipway_domain::training::attempt::{
-    JOB_TOKEN_VARIABLE, KEEP_WORK_DIR_VARIABLE, LAUNCHER_URL_VARIABLE, RUN_AS_VARIABLE,
+    JOB_TOKEN_VARIABLE, KEEP_WORK_DIR_VARIABLE, LAUNCHER_URL_VARIABLE, OF_AGENTS, RUN_AS_VARIABLE,
 };
 use slipway_domain::training::{JobSpec, Owner};
 use slipway_kubernetes_client::Connection;
@@ -56,6 +57,13 @@ pub(crate) struct Launcher {
     secrets: BTreeMap<String, SecretString>,
 }
 
+/// What agents log and where their traces go, as it is set for the launcher.
+fn of_agents(variables: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<String, String> {
+    let readable =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    variables.filter_map(readable).filter(|(name, _)| OF_AGENTS.contains(&name.as_str())).collect()
+}
+
 impl Launcher {
     /// `installation` is the id that the database has. Jobs run in `cluster`, or on this machine.
     ///
@@ -86,6 +94,10 @@ impl Launcher {
         environment.extend(
             account.map(|account| (RUN_AS_VARIABLE.to_owned(), format!("{}:{}", account.uid, account.gid))),
         );
+        if cluster.is_some() {
+            // Agents of this machine inherit them.
+            environment.extend(of_agents(std::env::vars_os()));
+        }
         let job_token = config.jobs.job_token.clone();
         let secrets = job_token.map(|token| (JOB_TOKEN_VARIABLE.to_owned(), token)).into_iter().collect();
         let backend: Arc<dyn Backend> = if let Some(cluster) = cluster {
@@ -188,6 +200,18 @@ mod tests {
         std::fs::write(path("slipway-agent"), "").unwrap();
         let sibling = path("slipway-agent");
         assert_eq!(agent_next_to(&path("slipway-launcher")).unwrap(), [sibling.to_str().unwrap()]);
+    }
+
+    #[test]
+    fn agents_in_pods_log_and_trace_as_the_launcher_does() {
+        let set = [
+            ("SLIPWAY_LOG_FORMAT", "json"),
+            ("SLIPWAY_OTLP_ENDPOINT", "http://c:4317"),
+            ("SLIPWAY_S3_SECRET_KEY", "s"),
+        ];
+        let found = of_agents(set.map(|(name, value)| (name.into(), value.into())).into_iter());
+        let names: Vec<&str> = found.keys().map(String::as_str).collect();
+        assert_eq!(names, ["SLIPWAY_LOG_FORMAT", "SLIPWAY_OTLP_ENDPOINT"]);
     }
 
     #[test]

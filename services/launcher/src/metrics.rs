@@ -6,7 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use slipway_domain::training::{Capacity, Resources};
+use slipway_domain::training::{Capacity, Resources, Status};
 use slipway_service_kit::metrics::Metrics;
 
 /// Metrics of jobs. Cheap to clone.
@@ -22,6 +22,8 @@ pub(crate) struct LauncherMetrics {
     pub(crate) checkpoints: Counter,
     /// Calls of agents whose attempt had been replaced.
     pub(crate) fenced_calls: Counter,
+    ended: Family<StatusLabels, Counter>,
+    checkpoint_age: Gauge<f64, AtomicU64>,
 }
 
 type ByResource = Family<ResourceLabels, Gauge<f64, AtomicU64>>;
@@ -45,6 +47,8 @@ impl LauncherMetrics {
             lost_attempts: Counter::default(),
             checkpoints: Counter::default(),
             fenced_calls: Counter::default(),
+            ended: Family::default(),
+            checkpoint_age: Gauge::default(),
         };
         let has = ByResource::default();
         let Capacity { cpus, memory_bytes, gpus } = *capacity;
@@ -64,7 +68,27 @@ impl LauncherMetrics {
         );
         metrics.register("launcher_checkpoints_committed", "Checkpoints committed", own.checkpoints.clone());
         metrics.register("launcher_fenced_calls", "Calls of replaced attempts", own.fenced_calls.clone());
+        // From the start: Prometheus does not see the increase of a series that begins with 1.
+        for status in [Status::Succeeded, Status::Failed, Status::Cancelled] {
+            own.ended.get_or_create(&StatusLabels { status: status.as_str().to_owned() }).inc_by(0);
+        }
+        metrics.register("launcher_jobs_ended", "Jobs that this replica ended, by status", own.ended.clone());
+        let help =
+            "Longest time since the last checkpoint of a running job that has made some; 0 without one";
+        metrics.register("launcher_oldest_checkpoint_age_seconds", help, own.checkpoint_age.clone());
         own
+    }
+
+    /// Counts a job if this status ends it.
+    pub(crate) fn changed(&self, status: Status) {
+        if status.is_final() {
+            self.ended.get_or_create(&StatusLabels { status: status.as_str().to_owned() }).inc();
+        }
+    }
+
+    /// Sets the time since the last checkpoint of the running job that made one longest ago.
+    pub(crate) fn set_checkpoint_age(&self, seconds: f64) {
+        self.checkpoint_age.set(seconds);
     }
 
     /// Sets what running jobs ask for together.

@@ -26,6 +26,7 @@ use crate::observed::Observed;
 use crate::placement::{self, Started};
 use crate::state::State;
 use crate::store::attempts::{self, Assigned};
+use crate::store::checkpoints;
 use crate::store::jobs::{self, Active};
 use crate::store::launchers::{self, StoredLauncher};
 use crate::tokens::JobTokens;
@@ -365,6 +366,9 @@ impl Reconciler {
         };
         self.idle = counts.iter().all(|(status, _)| ended(status));
         self.state.metrics.set_jobs(&counts);
+        let is_any_running = active.iter().any(|job| job.state.status() == Status::Running);
+        let age_s = if is_any_running { checkpoints::oldest_age_s(&mut connection).await? } else { None };
+        self.state.metrics.set_checkpoint_age(age_s.unwrap_or(0.0));
         Ok(())
     }
 

@@ -90,7 +90,7 @@ const INHERITED: [&str; 33] = [
 const INHERITED_PREFIX: &str = "LC_";
 
 /// Variables that only agents inherit: what they log, and where their traces go.
-const OF_AGENTS: [&str; 3] = ["SLIPWAY_LOG", "SLIPWAY_LOG_FORMAT", "SLIPWAY_OTLP_ENDPOINT"];
+pub const OF_AGENTS: [&str; 3] = ["SLIPWAY_LOG", "SLIPWAY_LOG_FORMAT", "SLIPWAY_OTLP_ENDPOINT"];
 /// How the platform's own variables begin.
 const OWN_PREFIX: &str = "SLIPWAY_";
 

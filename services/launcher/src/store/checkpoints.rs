@@ -63,6 +63,21 @@ pub(crate) async fn list(
         .collect())
 }
 
+/// Longest time since the last checkpoint of a running job, or since the start of its attempt if that was
+/// later, in seconds. Jobs that have made no checkpoint do not count.
+pub(crate) async fn oldest_age_s(connection: &mut PgConnection) -> Result<Option<f64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT max(extract(EPOCH FROM now() - greatest(last.committed_at, attempts.started_at)))::FLOAT8
+         FROM jobs
+         JOIN attempts ON attempts.job_id = jobs.id AND attempts.number = (jobs.state->>'attempt')::integer
+         JOIN LATERAL (SELECT max(committed_at) AS committed_at FROM checkpoints WHERE job_id = jobs.id) AS last
+           ON last.committed_at IS NOT NULL
+         WHERE jobs.status = 'running'",
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// Stores the part of a checkpoint that a process has saved, in place of an earlier one. Answers with the
 /// parts of that step by the number of their process, where there are `processes` of them.
 pub(crate) async fn add_part(
@@ -171,4 +186,56 @@ pub(crate) async fn forget(
         .execute(connection)
         .await
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::PgPool;
+
+    use super::*;
+    use crate::store::testing;
+
+    async fn checkpoint(pool: &PgPool, job_id: Uuid, prefix: &str, seconds_ago: f64) {
+        sqlx::query(
+            "INSERT INTO checkpoints (job_id, prefix, step, attempt, manifest, size_bytes, committed_at)
+             VALUES ($1, $2, 1, 1, '{}', 0, now() - make_interval(secs => $3))",
+        )
+        .bind(job_id)
+        .bind(prefix)
+        .bind(seconds_ago)
+        .execute(pool)
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_oldest_checkpoint_is_that_of_a_running_job_that_makes_some() {
+        let pool = testing::pool().await;
+        let mut connection = pool.acquire().await.unwrap();
+        assert_eq!(oldest_age_s(&mut connection).await.unwrap(), None, "there is no job");
+        let [without, fresh, late, resumed] = [1_u128, 2, 3, 4].map(Uuid::from_u128);
+        for job_id in [without, fresh, late, resumed] {
+            testing::attempt(&pool, job_id).await;
+        }
+        let begun = "UPDATE attempts SET started_at = now() - make_interval(secs => 9000) WHERE job_id <> $1";
+        sqlx::query(begun).bind(resumed).execute(&pool).await.unwrap();
+        for (job_id, prefix, seconds_ago) in [
+            (fresh, "a", 900.0),
+            (fresh, "b", 5.0),
+            (late, "a", 4000.0),
+            (late, "b", 600.0),
+            (resumed, "a", 8000.0),
+        ] {
+            checkpoint(&pool, job_id, prefix, seconds_ago).await;
+        }
+        let age_s = oldest_age_s(&mut connection).await.unwrap().unwrap();
+        assert!((599.0..700.0).contains(&age_s), "{age_s}");
+        sqlx::query("UPDATE jobs SET status = 'succeeded' WHERE id = $1")
+            .bind(late)
+            .execute(&pool)
+            .await
+            .unwrap();
+        let age_s = oldest_age_s(&mut connection).await.unwrap().unwrap();
+        assert!(age_s < 100.0, "{age_s}");
+    }
 }
