@@ -11,7 +11,7 @@ use slipway_kubernetes_testkit::Level;
 use crate::build::{self, Programs, cargo};
 use crate::findings::run as run_command;
 use crate::progress::step;
-use crate::{layers, tidy, venv};
+use crate::{compose_test, layers, tidy, venv};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Clone, Args)]
@@ -40,7 +40,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         return Ok(());
     }
     let python = venv::ensure()?;
-    end_to_end::run(&programs, &python)
+    end_to_end::run(&programs, &python)?;
+    // Its images need the programs of all services, which a build for these tests alone does not make.
+    if options.end_to_end { Ok(()) } else { compose_test::after_build() }
 }
 
 /// Builds the whole workspace and runs its tests. Returns the programs of that build: one of fewer packages

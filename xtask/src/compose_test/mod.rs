@@ -41,6 +41,14 @@ pub(crate) struct Options {
     no_build: bool,
 }
 
+/// Runs the test with the programs that `cargo xtask test` has built.
+pub(crate) fn after_build() -> anyhow::Result<()> {
+    if engine::missing().is_none() {
+        build::static_agent(false)?;
+    }
+    run(&Options { profile: Profile::Dev, no_build: true })
+}
+
 /// Runs the test, or prints why this machine cannot.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(reason) = engine::missing() {
