@@ -248,7 +248,8 @@ mod tests {
             dry_run: false,
             concurrency: 1,
         };
-        let connection = Connection { data_dir: "/nonexistent".into(), json: false };
+        let kube = crate::connection::KubeOptions::default();
+        let connection = Connection { data_dir: "/nonexistent".into(), json: false, kube };
         for (from, to, expected) in [
             ("old:5000", "http://new:5000", "--from: expected an http or https URL"),
             ("old", "http://new:5000", "--from: expected a URL"),
