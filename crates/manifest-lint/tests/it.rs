@@ -1,4 +1,5 @@
 //! The definitions of this release, and the examples and mistakes that people make with them.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on can only fail")]
 
 use slipway_manifest_lint::{Definitions, Documents, Report, lint};
 
