@@ -10,6 +10,9 @@ use anyhow::{Context as _, bail};
 const MIN_COMPOSE: (u32, u32) = (1, 2);
 const PROGRAMS: [&str; 4] = ["podman", "buildah", "busybox", "podman-compose"];
 
+/// Where distributions have podman's name server.
+const NAME_SERVERS: [&str; 2] = ["/usr/lib/podman/aardvark-dns", "/usr/libexec/podman/aardvark-dns"];
+
 /// Why this machine cannot run the test, if it cannot.
 pub(super) fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
@@ -19,6 +22,12 @@ pub(super) fn missing() -> Option<String> {
         if find(program).is_none() {
             return Some(format!("there is no {program}; `.ci/containers` installs it"));
         }
+    }
+    if !NAME_SERVERS.iter().any(|path| Path::new(path).is_file()) {
+        return Some(
+            "there is no aardvark-dns, by which containers find each other; `.ci/containers` installs it"
+                .to_owned(),
+        );
     }
     let version = text(Command::new("podman-compose").arg("version")).unwrap_or_default();
     match compose_version(&version) {
