@@ -86,7 +86,8 @@ fn a_place_or_an_installation_that_does_not_exist_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: 10 000 runs and 100 versions"]
 async fn ten_thousand_runs_and_a_hundred_versions_come_back_byte_for_byte() {
-    let (runs, versions) = (10_000, 100);
+    let runs = std::env::var("SLIPWAY_TEST_RUNS").map_or(10_000, |runs| runs.parse().unwrap());
+    let versions = 100;
     let old = Platform::start(&[]);
     let client = Client::new(&old);
     let started = Instant::now();
@@ -134,8 +135,9 @@ async fn one_run(client: &Client, number: usize) {
 
 /// Rows of all tables but those that a service writes when it starts, and the bytes of all objects.
 fn same_contents(first: &std::path::Path, second: &std::path::Path) {
-    /// Leadership, published events, and heartbeats of replicas.
-    const RUNNING: [&str; 5] = ["lease", "lease_partitions", "outbox", "inbox", "deployed_tables"];
+    /// Leadership, registrations of running launchers, published events, and heartbeats of replicas.
+    const RUNNING: [&str; 6] =
+        ["lease", "lease_partitions", "outbox", "inbox", "deployed_tables", "launchers"];
     let read = |folder: &std::path::Path| -> Value {
         serde_json::from_str(&std::fs::read_to_string(folder.join("backup.json")).unwrap()).unwrap()
     };
