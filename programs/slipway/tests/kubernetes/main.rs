@@ -5,6 +5,7 @@
 mod cache;
 mod clients;
 mod delivery;
+mod drills;
 mod edge;
 mod failures;
 mod kserve;

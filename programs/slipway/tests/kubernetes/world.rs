@@ -22,6 +22,8 @@ pub(crate) const ACCOUNT: &str = "slipway-rollout-controller";
 const DEFINITION: &str = include_str!("../../../../deploy/kubernetes/modeldeployments.yaml");
 const SERVING_IMAGE: &str = "registry.local/slipway-serving:1";
 const LIBRARY: &str = "/opt/libonnxruntime.so";
+/// Path of the program to test [default: the one that cargo builds for the tests].
+const PROGRAM_VARIABLE: &str = "SLIPWAY_TEST_PROGRAM";
 /// Nothing here takes longer unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// The same for kubectl.
@@ -169,8 +171,12 @@ fn image() -> Archive {
     image
 }
 
+/// The program `slipway`; another build of it, to measure that.
 fn slipway() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_slipway"))
+    static PROGRAM: std::sync::LazyLock<PathBuf> = std::sync::LazyLock::new(|| {
+        std::env::var_os(PROGRAM_VARIABLE).map_or_else(|| env!("CARGO_BIN_EXE_slipway").into(), PathBuf::from)
+    });
+    &PROGRAM
 }
 
 impl World {
