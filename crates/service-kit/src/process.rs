@@ -4,13 +4,14 @@
 //! <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use slipway_runtime::clock::now_unix_ms;
 
 /// Time of a clock tick of `/proc`, in milliseconds: `USER_HZ` is 100 on every architecture that Slipway runs
 /// on.
@@ -29,7 +30,7 @@ impl Process {
     /// A process that starts now.
     pub(crate) fn starting() -> Self {
         // The registry of metrics is made right after the start.
-        Self { started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
+        Self { started: Duration::from_millis(now_unix_ms()) }
     }
 }
 
@@ -102,7 +103,7 @@ mod tests {
             let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
             line.unwrap_or_else(|| panic!("{name}: {text}")).split(' ').next_back().unwrap().parse().unwrap()
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let now = Duration::from_millis(now_unix_ms()).as_secs_f64();
         assert!((now - value("process_start_time_seconds")).abs() < 60.0);
         assert!(value("process_resident_memory_bytes") > 1_000_000.0);
         assert!(value("process_open_fds") >= 4.0, "standard streams, and the file of this test");

@@ -143,20 +143,24 @@ impl DriftMetrics {
             own.rows_repeated.clone(),
         );
         metrics.register("drift_events", "Drift detected and cleared", own.events.clone());
-        metrics.register("drift_monitors", "Monitors by state", own.monitors.clone());
+        own.register_work(metrics);
+        own
+    }
+
+    fn register_work(&self, metrics: &Metrics) {
+        metrics.register("drift_monitors", "Monitors by state", self.monitors.clone());
         metrics.register(
             "drift_messages",
             "Messages of prediction records that this replica parsed, each once for all monitors",
-            own.parsed.clone(),
+            self.parsed.clone(),
         );
         metrics.register(
             "drift_records_unreadable",
             "Messages of prediction records that do not parse",
-            own.unreadable.clone(),
+            self.unreadable.clone(),
         );
-        metrics.register("drift_actions_pending", "Actions pending", own.actions_pending.clone());
-        metrics.register("drift_actions", "Attempts at actions by outcome", own.actions.clone());
-        own
+        metrics.register("drift_actions_pending", "Actions pending", self.actions_pending.clone());
+        metrics.register("drift_actions", "Attempts at actions by outcome", self.actions.clone());
     }
 
     /// A window was committed.

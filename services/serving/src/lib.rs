@@ -96,16 +96,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         records::cloudevents::channel(&config.cloudevents, bus.as_ref(), &replica_id, &metrics)?.unzip();
     let predictor = Predictor::new(Arc::clone(&routing), recorder.with_events(events), counted.clone());
     let max_body_bytes = config.max_body_bytes;
-    let state = ServingState {
-        routing,
-        predictor,
-        bus,
-        settings,
-        access,
-        readiness,
-        metrics: counted,
-        max_body_bytes,
-    };
+    let state =
+        ServingState { routing, predictor, bus, settings, access, readiness, counted, max_body_bytes };
 
     let mut tasks = Tasks::new(shutdown.clone());
     let watched = Watched { tls: tls.as_ref(), access: &state.access, events: event_sender.as_ref() };

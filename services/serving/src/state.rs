@@ -27,7 +27,7 @@ pub(crate) struct ServingState {
     /// What the replica waits for.
     pub readiness: Readiness,
     /// Counts labels.
-    pub metrics: ServingMetrics,
+    pub counted: ServingMetrics,
     /// Largest body of a prediction, packed or unpacked.
     pub max_body_bytes: usize,
 }

@@ -70,8 +70,8 @@ pub(crate) async fn oldest_age_s(connection: &mut PgConnection) -> Result<Option
         "SELECT max(extract(EPOCH FROM now() - greatest(last.committed_at, attempts.started_at)))::FLOAT8
          FROM jobs
          JOIN attempts ON attempts.job_id = jobs.id AND attempts.number = (jobs.state->>'attempt')::integer
-         JOIN LATERAL (SELECT max(committed_at) AS committed_at FROM checkpoints WHERE job_id = jobs.id) AS last
-           ON last.committed_at IS NOT NULL
+         JOIN LATERAL (SELECT max(committed_at) AS committed_at FROM checkpoints WHERE job_id = jobs.id)
+           AS last ON last.committed_at IS NOT NULL
          WHERE jobs.status = 'running'",
     )
     .fetch_one(connection)

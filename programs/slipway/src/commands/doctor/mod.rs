@@ -73,7 +73,7 @@ async fn examine(connection: &Connection, options: &Options) -> anyhow::Result<V
             Area::Machine => {
                 findings.extend(slipway_doctor::machine::check(&machine::facts(&connection.data_dir)));
             }
-            Area::Servers => findings.extend(of_servers(connection).await?),
+            Area::Servers => findings.extend(Box::pin(of_servers(connection)).await?),
             Area::Kubernetes => findings.extend(cluster::check(&connection.kube).await),
         }
     }

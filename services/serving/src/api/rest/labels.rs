@@ -72,7 +72,7 @@ async fn accept(
         tokio::time::timeout(patience, published.next()).await.map_err(|late| away(&late))?
     {
         stored?;
-        state.metrics.labelled(&resolved, 1, now_unix_ms());
+        state.counted.labelled(&resolved, 1, now_unix_ms());
     }
     Ok((StatusCode::ACCEPTED, Json(AcceptedLabels { accepted })))
 }
