@@ -157,7 +157,8 @@ impl Client {
         let body = json!({"id": id, "inputs": [
             {"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [first, 0.0]}
         ], "outputs": [{"name": "label"}]});
-        let response = self.http.post(url).json(&body).send().await.map_err(|error| error.to_string())?;
+        // With its causes.
+        let response = self.http.post(url).json(&body).send().await.map_err(|error| format!("{error:?}"))?;
         let status = response.status();
         let answer: Value = response.json().await.map_err(|error| error.to_string())?;
         if !status.is_success() {

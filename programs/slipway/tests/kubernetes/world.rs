@@ -139,7 +139,8 @@ fn run<F: Future<Output = ()>>(role: &str, is_proxied: bool, test: impl FnOnce(W
     let Some(cluster) = Cluster::shared(Level::Node) else { return };
     static LOADED: std::sync::Once = std::sync::Once::new();
     LOADED.call_once(|| {
-        cluster.load(&image()).unwrap();
+        let (image, _program) = image();
+        cluster.load(&image).unwrap();
         cluster.apply(DEFINITION).unwrap();
     });
     cluster.join_network().unwrap();
@@ -152,8 +153,8 @@ fn run<F: Future<Output = ()>>(role: &str, is_proxied: bool, test: impl FnOnce(W
     });
 }
 
-/// An image of serving.
-fn image() -> Archive {
+/// An image of serving, and the folder of the program, which the image reads when it is written.
+fn image() -> (Archive, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("slipway");
     // Of the debugging information, a node needs nothing.
@@ -166,9 +167,7 @@ fn image() -> Archive {
         "Entrypoint": ["/slipway", "service", "serving"], "WorkingDir": "/tmp",
         "Env": [format!("SLIPWAY_ONNXRUNTIME_LIB={LIBRARY}"), "HOME=/tmp"],
     }));
-    // The image reads the program when it is written.
-    std::mem::forget(folder);
-    image
+    (image, folder)
 }
 
 /// The program `slipway`; another build of it, to measure that.
