@@ -85,7 +85,9 @@ impl<'url> Target<'url> {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         let Self { authority, path } = self;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
+        // In one write, so that it is one packet.
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
         let mut response = Vec::new();
         stream.take(MAX_RESPONSE_BYTES).read_to_end(&mut response)?;
         Ok(String::from_utf8_lossy(&response).into_owned())
