@@ -73,8 +73,8 @@ async fn check_place(place: &Place) -> anyhow::Result<()> {
         let made = Manifest::read(place).await.with_context(|| format!("{place} has a backup already"))?;
         bail!("{place} has the backup of {} already: use another --output", made.snapshot_at);
     }
-    let begun = place.journal().is_some_and(|journal| journal.exists());
-    if !begun && !place.is_empty_folder().await {
+    let is_resumed = place.journal().is_some_and(|journal| journal.exists());
+    if !is_resumed && !place.is_empty_folder().await {
         bail!("{place} is not empty and has no backup: use a new folder for --output");
     }
     Ok(())

@@ -19,7 +19,7 @@ use crate::place::{FileRef, Place};
 const PAGE: usize = 1_000;
 /// Objects on their way at once.
 const AT_ONCE: usize = 16;
-/// Progress is reported after so many objects.
+/// Number of objects between two reports of progress.
 const REPORT_EVERY: u64 = 1_000;
 const INDEX: &str = "objects.jsonl";
 

@@ -94,8 +94,8 @@ async fn snapshot(
         let inbox = client.new_inbox();
         let pieces = client.subscribe(inbox.clone()).await?;
         let request = json!({"deliver_subject": inbox, "no_consumers": true, "chunk_size": CHUNK_BYTES});
-        let begun = ask(client, &format!("$JS.API.STREAM.SNAPSHOT.{}", place.name), &request).await?;
-        (config, state) = (begun["config"].clone(), begun["state"].clone());
+        let response = ask(client, &format!("$JS.API.STREAM.SNAPSHOT.{}", place.name), &request).await?;
+        (config, state) = (response["config"].clone(), response["state"].clone());
         let path = format!("nats/{}.snapshot", place.name);
         file = Some(to.write(&path, pieces_of(client.clone(), pieces)).await?);
     }
@@ -175,8 +175,8 @@ async fn load_stream(client: &Client, part: &StreamPart, from: &Place) -> anyhow
         ask(client, &format!("$JS.API.STREAM.DELETE.{}", part.name), &json!({})).await?;
     }
     let request = json!({"config": config, "state": part.state});
-    let begun = ask(client, &format!("$JS.API.STREAM.RESTORE.{}", part.name), &request).await?;
-    let subject = begun["deliver_subject"].as_str().context("NATS named no subject for the snapshot")?;
+    let response = ask(client, &format!("$JS.API.STREAM.RESTORE.{}", part.name), &request).await?;
+    let subject = response["deliver_subject"].as_str().context("NATS named no subject for the snapshot")?;
     send(client, subject.to_owned(), file, from).await?;
     if part.name == events::EVENTS_STREAM {
         delete_after(client, part).await?;

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::shared::{OFF, REQUIRED_LEVEL};
+#[cfg(doc)]
+use crate::REQUIRED_LEVEL;
+use crate::shared::program_or_left_out;
 use crate::{Cluster, Error, command, programs};
 
 /// Helm, with folders of its own for what it keeps.
@@ -20,15 +22,7 @@ impl Helm {
     /// It cannot be built, and [`REQUIRED_LEVEL`] says that tests must run.
     #[expect(clippy::expect_used, reason = "for tests, which can only fail")]
     pub fn own() -> Option<Self> {
-        let program = match programs::helm(&mut |_| {}) {
-            Ok(program) => program,
-            Err(error) => {
-                let required = std::env::var(REQUIRED_LEVEL).ok().filter(|level| !level.is_empty());
-                assert!(required.is_none_or(|level| level == OFF), "Helm: {error}");
-                eprintln!("left out: tests with Helm: {error}");
-                return None;
-            }
-        };
+        let program = program_or_left_out("Helm", programs::helm(&mut |_| {}))?;
         Some(Self { program, home: tempfile::tempdir().expect("a folder of one's own") })
     }
 

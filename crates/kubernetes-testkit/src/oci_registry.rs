@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use slipway_toolbox::{process, servers};
 
-use crate::shared::{OFF, REQUIRED_LEVEL};
+#[cfg(doc)]
+use crate::REQUIRED_LEVEL;
+use crate::shared::program_or_left_out;
 use crate::{Error, programs};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,15 +40,7 @@ impl OciRegistry {
     /// It does not start; or it cannot be built, and [`REQUIRED_LEVEL`] says that tests must run.
     #[expect(clippy::expect_used, reason = "for tests, which can only fail")]
     pub fn own(protected: bool) -> Option<Self> {
-        let program = match programs::oci_registry(&mut |_| {}) {
-            Ok(program) => program,
-            Err(error) => {
-                let required = std::env::var(REQUIRED_LEVEL).ok().filter(|level| !level.is_empty());
-                assert!(required.is_none_or(|level| level == OFF), "the OCI registry: {error}");
-                eprintln!("left out: tests with an OCI registry: {error}");
-                return None;
-            }
-        };
+        let program = program_or_left_out("an OCI registry", programs::oci_registry(&mut |_| {}))?;
         Some(Self::start(&program, protected).expect("the OCI registry starts"))
     }
 

@@ -1,8 +1,9 @@
 //! Clusters for tests: on machines that can run them, and one per level for the tests of a process.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::{Cluster, Level, Machine, Options};
+use crate::{Cluster, Error, Level, Machine, Options};
 
 /// Environment variable with a level: tests of that level and of those before it must run. Otherwise, tests
 /// whose level this machine cannot run are left out; all are if it is [`OFF`].
@@ -31,6 +32,20 @@ pub fn left_out(level: Level) -> bool {
         eprintln!("left out: level {level} of the Kubernetes test cluster: {reason}");
     }
     obstacle.is_some()
+}
+
+/// A program that tests need beside a cluster. `None` if it could not be built; the reason is printed.
+///
+/// # Panics
+/// It could not be built, and [`REQUIRED_LEVEL`] says that tests must run.
+pub(crate) fn program_or_left_out(what: &str, built: Result<PathBuf, Error>) -> Option<PathBuf> {
+    built
+        .inspect_err(|error| {
+            let required = std::env::var(REQUIRED_LEVEL).ok().filter(|level| !level.is_empty());
+            assert!(required.is_none_or(|level| level == OFF), "{what}: {error}");
+            eprintln!("left out: tests with {what}: {error}");
+        })
+        .ok()
 }
 
 impl Cluster {
